@@ -1,0 +1,143 @@
+// Package node is the host that etcdpod runs on: its files, its kubelet, its container runtime, its processes and its clock.
+// It is the only package that writes files or runs programs. It knows nothing of etcd, of runs or of workflows.
+//
+// All paths are host paths, absolute, as the node's own programs would spell them (/var/lib/etcd). With --root they are looked
+// up below that directory; [FS.Real] gives the path that the operating system sees.
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+)
+
+// Host is everything that an operation may touch. Each part is an interface, so that the crash tests can put a simulated node in its place.
+type Host struct {
+	FS        FS
+	Kubelet   Kubelet
+	Runtime   Runtime
+	Processes Processes
+	Clock     Clock
+}
+
+var (
+	// ErrExchangeUnsupported says that the file system has no atomic exchange of two names.
+	ErrExchangeUnsupported = errors.New("the file system cannot exchange two names in one step")
+	// ErrLocked says that another process holds the lock that was asked for.
+	ErrLocked = errors.New("locked by another process")
+)
+
+// Stat describes one name. Dev and Ino together identify the file for as long as its file system stays mounted.
+type Stat struct {
+	Mode     fs.FileMode // type and permission bits
+	Size     int64       // bytes
+	UID, GID int
+	Label    string // SELinux label (security.selinux), empty where there is none
+	Dev, Ino uint64
+	Mount    uint64 // the id of the mount that the name is on: a rename across two mounts fails even on one device
+	ModTime  time.Time
+}
+
+// Attr is what a replacement inherits from what it replaces.
+type Attr struct {
+	Mode     fs.FileMode // permission bits
+	UID, GID int
+	Label    string
+}
+
+// Attr returns the attributes that a replacement of this file must have.
+func (s Stat) Attr() Attr { return Attr{Mode: s.Mode.Perm(), UID: s.UID, GID: s.GID, Label: s.Label} }
+
+// FS is the node's file system. Every changing method is one system call (or a few on one file) whose effect is durable only after Sync of
+// that file and of the directory that names it. Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist, fs.ErrExist and syscall.Errno.
+type FS interface {
+	// Real returns the path that the operating system sees for a host path.
+	Real(path string) string
+	// Resolve returns the host path with all symbolic links followed, those of the root's tree below the root. The last element may be absent.
+	Resolve(path string) (string, error)
+	ReadFile(path string) ([]byte, error)
+	// Lstat does not follow a symbolic link in the last element.
+	Lstat(path string) (Stat, error)
+	// ReadDir returns the names in a directory, sorted.
+	ReadDir(path string) ([]string, error)
+	// Free returns the bytes that this process may still write to the file system that holds path.
+	Free(path string) (uint64, error)
+	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of statfs.
+	FilesystemID(path string) (string, error)
+
+	// Create writes a new file, owned and labelled as attr says, and fails with fs.ErrExist if the name is taken.
+	Create(path string, data []byte, attr Attr) error
+	// Append adds data to the end of a file, creating it (0600) if it is not there.
+	Append(path string, data []byte) error
+	// Allocate reserves bytes of disk for a file (creating it, 0600) without changing its length beyond what is there.
+	Allocate(path string, bytes int64) error
+	// Truncate cuts a file to size bytes.
+	Truncate(path string, size int64) error
+	Mkdir(path string, attr Attr) error
+	// SetAttr gives a file or directory the owner, mode and label.
+	SetAttr(path string, attr Attr) error
+	// Rename moves a name. It never replaces: fs.ErrExist if to is taken (RENAME_NOREPLACE).
+	Rename(from, to string) error
+	// Replace moves a name over another one, atomically.
+	Replace(from, to string) error
+	// Exchange swaps two names atomically. It returns ErrExchangeUnsupported where the file system cannot.
+	Exchange(a, b string) error
+	// Remove removes one file or one empty directory.
+	Remove(path string) error
+	// Sync makes a file's contents, or a directory's names, durable.
+	Sync(path string) error
+	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it. It never creates the file. The lock ends with Unlock or with the process.
+	Lock(path string) (unlock func() error, err error)
+}
+
+// Kubelet is the node's kubelet service.
+type Kubelet interface {
+	Running(ctx context.Context) (bool, error)
+	// Stop returns when the kubelet no longer runs.
+	Stop(ctx context.Context) error
+	Start(ctx context.Context) error
+}
+
+// Container is one container that the kubelet made, as the runtime tells it.
+type Container struct {
+	ID        string
+	Name      string // of the container in its pod
+	Pod       string // name of the pod
+	Namespace string
+	PodUID    string
+	State     string // created, running, exited, unknown
+	Attempt   uint32
+	Image     string
+	CreatedAt time.Time
+	Args      []string // the command line, where the runtime tells it
+}
+
+// Runtime is the container runtime, reached over CRI.
+type Runtime interface {
+	// Containers lists all containers, those that have exited included.
+	Containers(ctx context.Context) ([]Container, error)
+	// StopContainer ends a container, after grace by SIGKILL, and returns when it has ended. A container that is not there is no error.
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+	// RemoveContainer removes a container that is created but was never started, or has exited.
+	RemoveContainer(ctx context.Context, id string) error
+}
+
+// Process is a process of this host that uses a directory.
+type Process struct {
+	PID     int
+	Command string
+}
+
+// Processes answers what the container runtime may not know of.
+type Processes interface {
+	// Using lists the processes, in whatever container, that hold a file below dir open, or were started with dir (as they see it) as their etcd data directory.
+	Using(ctx context.Context, dir string) ([]Process, error)
+}
+
+// Clock is the time.
+type Clock interface {
+	Now() time.Time
+	// Sleep returns early, with the context's error, when the context ends.
+	Sleep(ctx context.Context, d time.Duration) error
+}
