@@ -1,0 +1,140 @@
+// Package etcd speaks to etcd: to a running one over client/v3, and to the files of a stopped one through etcd's own packages.
+// It is the only package that imports etcd modules. Paths are real paths, as the operating system sees them. It prints nothing.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/grpclog"
+)
+
+// gRPC would write what goes wrong on its connections to standard error.
+func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
+
+// Defaults of [Access].
+const (
+	DefaultDialTimeout = 5 * time.Second
+	DefaultCallTimeout = 10 * time.Second
+)
+
+// Access is how an etcd is reached.
+type Access struct {
+	Endpoints []string // client URLs, all https:// or all http://
+	CA        []byte   // PEM; certificates that the servers' are verified with
+	Cert, Key []byte   // PEM; the client certificate and its key; both or none
+
+	DialTimeout time.Duration // bounds one attempt to connect; 0 is DefaultDialTimeout
+	CallTimeout time.Duration // bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0 is DefaultCallTimeout
+}
+
+// Client is a connection to one etcd cluster. Its methods may be called concurrently.
+type Client struct {
+	access Access
+	tls    *tls.Config // nil for http endpoints
+	first  string      // an endpoint that answered when the client was made
+	v3     *clientv3.Client
+}
+
+// Dial connects, and proves that at least one endpoint accepts the connection and both sides' certificates. The error is an [*Unreachable] when none does.
+func Dial(ctx context.Context, access Access) (*Client, error) {
+	if access.DialTimeout == 0 {
+		access.DialTimeout = DefaultDialTimeout
+	}
+	if access.CallTimeout == 0 {
+		access.CallTimeout = DefaultCallTimeout
+	}
+	conf, err := access.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{access: access, tls: conf}
+	if c.first, err = c.firstReachable(ctx); err != nil {
+		return nil, err
+	}
+	// An endpoint that does not answer must not be the first that every call tries.
+	endpoints := []string{c.first}
+	for _, e := range access.Endpoints {
+		if e != c.first {
+			endpoints = append(endpoints, e)
+		}
+	}
+	c.v3, err = clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: conf, Logger: zap.NewNop(),
+		DialTimeout: access.DialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
+		MaxCallRecvMsgSize: 1 << 30,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to etcd: %w", err)
+	}
+	return c, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error {
+	if err := c.v3.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("cannot close the connection to etcd: %w", err)
+	}
+	return nil
+}
+
+// Endpoints returns the endpoints that the client was made with.
+func (c *Client) Endpoints() []string { return append([]string(nil), c.access.Endpoints...) }
+
+func (a Access) tlsConfig() (*tls.Config, error) {
+	if len(a.Endpoints) == 0 {
+		return nil, errors.New("cannot connect to etcd: no endpoint is known")
+	}
+	schemes := map[string]bool{}
+	for _, e := range a.Endpoints {
+		u, err := url.Parse(e)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			return nil, fmt.Errorf("cannot connect to etcd at %q: not a URL of the form https://host:port", e)
+		}
+		schemes[u.Scheme] = true
+	}
+	if len(schemes) > 1 {
+		return nil, errors.New("cannot connect to etcd: some endpoints are https and some http")
+	}
+	if schemes["http"] {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(a.CA) > 0 {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(a.CA) {
+			return nil, errors.New("cannot connect to etcd: the CA holds no PEM certificate")
+		}
+	}
+	if len(a.Cert) > 0 || len(a.Key) > 0 {
+		pair, err := tls.X509KeyPair(a.Cert, a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use the client certificate for etcd: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
+}
+
+// call runs one request under the call timeout and turns its error into one plain sentence that begins with what could not be done.
+// A limit of 0 leaves the time to ctx.
+func call[T any](ctx context.Context, c *Client, limit time.Duration, what, endpoint string, f func(context.Context) (T, error)) (T, error) {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	v, err := f(ctx)
+	if err != nil {
+		return v, fmt.Errorf("cannot %s: %w", what, c.explain(endpoint, limit, err))
+	}
+	return v, nil
+}

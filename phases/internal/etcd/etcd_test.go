@@ -1,0 +1,210 @@
+package etcd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+var versions = []string{"3.5.35", "3.6.16", "3.7.3"}
+
+// binary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy and kept in the
+// checkout's cache.
+func binary(t testing.TB, version string) string {
+	t.Helper()
+	if path := os.Getenv("ETCDPOD_TEST_ETCD_" + strings.ReplaceAll(version, ".", "_")); path != "" {
+		return path
+	}
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, ".cache", "etcd-tests", version, "etcd")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	scratch, dir := t.TempDir(), filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	built := filepath.Join(dir, fmt.Sprintf("etcd.%d", os.Getpid()))
+	for _, args := range [][]string{
+		{"mod", "init", "scratch"},
+		{"get", "go.etcd.io/etcd/server/v3@v" + version},
+		{"build", "-o", built, "go.etcd.io/etcd/server/v3"},
+	} {
+		cmd := exec.Command("go", args...)
+		cmd.Dir, cmd.Env = scratch, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("cannot build etcd %s: go %s: %v\n%s", version, strings.Join(args, " "), err, out)
+		}
+	}
+	if err := os.Rename(built, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// server is one real etcd process of a cluster.
+type server struct {
+	t        testing.TB
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	log      *strings.Builder
+	logLock  sync.Mutex
+	Name     string
+	Dir      string
+	Endpoint string // client URL
+	PeerURL  string
+}
+
+func (s *server) Write(p []byte) (int, error) {
+	s.logLock.Lock()
+	defer s.logLock.Unlock()
+	return s.log.Write(p)
+}
+
+// freeURL returns an http URL with a port that was free just now.
+func freeURL(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+// newServer describes a member that is not running yet. Its data directory is below a temporary one.
+func newServer(t testing.TB, name string) *server {
+	return &server{t: t, Name: name, Dir: filepath.Join(t.TempDir(), name), Endpoint: freeURL(t), PeerURL: freeURL(t)}
+}
+
+// start runs the member of the given version with extra flags; without any of --initial-cluster's it is alone.
+func (s *server) start(version string, extra ...string) *server {
+	s.t.Helper()
+	args := []string{
+		"--name", s.Name, "--data-dir", s.Dir, "--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
+		"--listen-peer-urls", s.PeerURL, "--initial-advertise-peer-urls", s.PeerURL, "--log-level", "warn",
+	}
+	if !strings.Contains(strings.Join(extra, " "), "--initial-cluster") {
+		args = append(args, "--initial-cluster", s.Name+"="+s.PeerURL)
+	}
+	s.cmd, s.log, s.exited = exec.Command(binary(s.t, version), append(args, extra...)...), new(strings.Builder), make(chan struct{})
+	s.cmd.Stdout, s.cmd.Stderr = s, s
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	cmd, exited := s.cmd, s.exited
+	go func() { _ = cmd.Wait(); close(exited) }()
+	s.t.Cleanup(s.kill)
+	return s
+}
+
+// await returns when the member serves.
+func (s *server) await() *server {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-s.exited:
+			s.t.Fatalf("etcd ended:\n%s", s.output())
+		default:
+		}
+		if r, err := http.Get(s.Endpoint + "/health"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return s
+			}
+		}
+	}
+	s.t.Fatalf("etcd does not become ready:\n%s", s.output())
+	return nil
+}
+
+func (s *server) output() string {
+	s.logLock.Lock()
+	defer s.logLock.Unlock()
+	return s.log.String()
+}
+
+// kill ends the member as a power loss would end the process: SIGKILL.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// stop ends the member in order.
+func (s *server) stop() {
+	_ = s.cmd.Process.Signal(os.Interrupt)
+	<-s.exited
+}
+
+func (s *server) client() *Client {
+	s.t.Helper()
+	c, err := Dial(s.t.Context(), Access{Endpoints: []string{s.Endpoint}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// put writes n keys of size bytes below prefix and returns when all are acknowledged.
+func (s *server) put(prefix string, n, size int) {
+	s.t.Helper()
+	c, value := s.client(), strings.Repeat("x", size)
+	const writers = 32
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := w; i < n; i += writers {
+				if _, err := c.v3.Put(s.t.Context(), fmt.Sprintf("%s%06d", prefix, i), fmt.Sprint(i, value)); err != nil {
+					s.t.Errorf("cannot put: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// contents returns all keys with their values, in one string for each.
+func (s *server) contents() map[string]string {
+	s.t.Helper()
+	r, err := s.client().v3.Get(s.t.Context(), "", clientv3.WithPrefix())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, kv := range r.Kvs {
+		all[string(kv.Key)] = string(kv.Value)
+	}
+	return all
+}
+
+func fileSHA256(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}

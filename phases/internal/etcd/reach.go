@@ -1,0 +1,166 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Unreachable says that no etcd answers at any of the endpoints, and why.
+type Unreachable struct {
+	Endpoints []string
+	Reason    string // of the first endpoint
+}
+
+func (e *Unreachable) Error() string {
+	return fmt.Sprintf("cannot reach etcd at %s: %s", strings.Join(e.Endpoints, ", "), e.Reason)
+}
+
+// firstReachable probes all endpoints at once and returns the first, in the order given, that accepts a connection.
+func (c *Client) firstReachable(ctx context.Context) (string, error) {
+	failures := make([]chan error, len(c.access.Endpoints))
+	for i, e := range c.access.Endpoints {
+		failures[i] = make(chan error, 1)
+		go func() { failures[i] <- c.probe(ctx, e) }()
+	}
+	var reason error
+	for i, e := range c.access.Endpoints {
+		err := <-failures[i]
+		if err == nil {
+			return e, nil
+		}
+		if reason == nil {
+			reason = err
+		}
+	}
+	return "", &Unreachable{Endpoints: c.access.Endpoints, Reason: c.reason(reason)}
+}
+
+// probe connects to one endpoint as a client would. gRPC itself goes on trying until its time is over and then tells only that it is.
+func (c *Client) probe(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.access.DialTimeout)
+	defer cancel()
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return err
+	}
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	if c.tls == nil {
+		return nil
+	}
+	deadline, _ := ctx.Deadline()
+	if err := raw.SetDeadline(deadline); err != nil {
+		return err
+	}
+	conf := c.tls.Clone()
+	conf.ServerName = u.Hostname()
+	conf.NextProtos = []string{"h2"}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	// In TLS 1.3 the server judges the client's certificate after the client's handshake is over. Its first byte (HTTP/2's settings) or its alert tells.
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
+// reason puts a failure to connect in one plain sentence.
+func (c *Client) reason(err error) string {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		alert     tls.AlertError
+		header    tls.RecordHeaderError
+		netErr    net.Error
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().After(invalid.Cert.NotAfter):
+		return "the server's certificate has expired, on " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the server's certificate is not valid before " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339)
+	case errors.As(err, &authority):
+		return "the server's certificate is not signed by the given CA"
+	case errors.As(err, &host):
+		return "the server's certificate is not valid for " + host.Host
+	case errors.As(err, &alert):
+		return "the server refuses the client's certificate: " + strings.TrimPrefix(alert.Error(), "tls: ")
+	case errors.As(err, &header):
+		return "the server does not speak TLS there"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused: nothing listens there"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		return fmt.Sprintf("no answer within %s", c.access.DialTimeout)
+	}
+	return err.Error()
+}
+
+// explain turns what a call came back with into a plain error. An endpoint "" stands for all of them.
+func (c *Client) explain(endpoint string, limit time.Duration, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Canceled
+	}
+	code, text := codes.Unknown, err.Error()
+	var known rpctypes.EtcdError
+	if s, ok := status.FromError(err); ok {
+		code, text = s.Code(), s.Message()
+	} else if errors.As(err, &known) {
+		code, text = known.Code(), known.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded
+	}
+	if code == codes.Unavailable || code == codes.DeadlineExceeded {
+		if down := c.down(endpoint); down != nil {
+			return down
+		}
+	}
+	text = strings.TrimPrefix(text, "etcdserver: ")
+	if code == codes.DeadlineExceeded && limit > 0 {
+		text = fmt.Sprintf("etcd did not answer within %s", limit)
+	} else if code == codes.DeadlineExceeded {
+		text = "etcd did not answer in time"
+	}
+	return &CallError{Text: text, err: err}
+}
+
+// down probes again, since the connection's own errors tell little. It returns nil where the connection is not to blame.
+func (c *Client) down(endpoint string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.access.DialTimeout)
+	defer cancel()
+	if endpoint == "" {
+		if _, err := c.firstReachable(ctx); err != nil {
+			return err
+		}
+		return nil
+	}
+	if err := c.probe(ctx, endpoint); err != nil {
+		return &Unreachable{Endpoints: []string{endpoint}, Reason: c.reason(err)}
+	}
+	return nil
+}
+
+// CallError is etcd's refusal of a call, without gRPC's wrapping. It unwraps to the library's error.
+type CallError struct {
+	Text string
+	err  error
+}
+
+func (e *CallError) Error() string { return e.Text }
+func (e *CallError) Unwrap() error { return e.err }
