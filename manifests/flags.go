@@ -1,0 +1,292 @@
+package manifests
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// FlagValue is one flag on a container's command line.
+type FlagValue struct {
+	Name  string // without dashes
+	Value string // as written: the kubelet expands $(VARIABLE) in it later; "true" for a bare flag
+	Bare  bool   // written without a value
+	Line  int
+}
+
+// flag also knows where it is written.
+type flag struct {
+	FlagValue
+	item  *yaml.Node
+	value *yaml.Node // the item after it, where the value is an item of its own
+}
+
+// wrappers start the program that is named further on in their own command line, so that the flags cannot be told apart from the wrapper's.
+// A shell script takes any form at all.
+var wrappers = []string{"sh", "bash", "dash", "ash", "busybox", "env", "nice", "ionice", "tini", "dumb-init", "catatonit", "kube-log-runner", "go-runner"}
+
+// Containers returns the names of the containers, the init containers not among them.
+func (m *Manifest) Containers() []string {
+	var names []string
+	for _, c := range m.pod.containers {
+		if !c.init {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// Runs tells which container runs a program, given by its base name ("etcd"): the one whose command (args where there is no command)
+// begins with it or, behind a shell or another wrapper, mentions it; else the one that bears the program's name, or the only one, of a pod with the label
+// component=<program>, which kubeadm puts on each of its pods (cmd/kubeadm/app/util/staticpod).
+func (m *Manifest) Runs(program string) (container string, ok bool) {
+	for _, c := range m.pod.containers {
+		if !c.init && c.runs(program) {
+			return c.name, true
+		}
+	}
+	if m.pod.labels["component"] != program {
+		return "", false
+	}
+	names := m.Containers()
+	if slices.Contains(names, program) {
+		return program, true
+	}
+	return names[0], len(names) == 1
+}
+
+func (c *container) argv() []*yaml.Node { return slices.Concat(c.command, c.args) }
+
+func (c *container) runs(program string) bool {
+	argv := c.argv()
+	if len(argv) == 0 {
+		return false
+	}
+	if !c.wrapped() {
+		return path.Base(argv[0].Value) == program
+	}
+	for _, item := range argv[1:] {
+		for _, word := range strings.FieldsFunc(item.Value, func(r rune) bool { return strings.ContainsRune(" \t\r\n;&|()'\"`", r) }) {
+			if path.Base(word) == program {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (c *container) wrapped() bool {
+	argv := c.argv()
+	return len(argv) > 0 && slices.Contains(wrappers, path.Base(argv[0].Value))
+}
+
+// Wrapped says that a container's program is started by a shell or another wrapper: it has no flags then as far as this package can tell,
+// and none can be set.
+func (m *Manifest) Wrapped(container string) bool {
+	c := m.find(container)
+	return c != nil && c.wrapped()
+}
+
+// Flags returns all flags of a container, from command and then args, in order, those given more than once included. A flag without "=" takes
+// the item after it for its value, unless that begins with a dash or there is none: then it is bare.
+func (m *Manifest) Flags(container string) []FlagValue {
+	var values []FlagValue
+	if c := m.find(container); c != nil {
+		for _, f := range c.flags() {
+			values = append(values, f.FlagValue)
+		}
+	}
+	return values
+}
+
+// Flag returns the value of a flag, named without dashes. Of several the last one counts, as it does for single values in package flag and in pflag;
+// for flags that collect, ask Flags.
+func (m *Manifest) Flag(container, name string) (value string, ok bool) {
+	if c := m.find(container); c != nil {
+		if f, ok := c.lastFlag(name); ok {
+			return f.Value, true
+		}
+	}
+	return "", false
+}
+
+func (m *Manifest) find(name string) *container {
+	for i := range m.pod.containers {
+		if c := &m.pod.containers[i]; c.name == name && !c.init {
+			return c
+		}
+	}
+	return nil
+}
+
+func (c *container) flags() []flag {
+	argv := c.argv()
+	if c.wrapped() {
+		return nil
+	}
+	if len(c.command) > 0 {
+		argv = argv[1:]
+	}
+	var flags []flag
+	for i := 0; i < len(argv) && argv[i].Value != "--"; i++ {
+		item := argv[i]
+		name, value, written := strings.Cut(undash(item.Value), "=")
+		if name == "" || !strings.HasPrefix(item.Value, "-") {
+			continue
+		}
+		f := flag{FlagValue: FlagValue{Name: name, Value: value, Line: item.Line}, item: item}
+		switch {
+		case written:
+		case i+1 < len(argv) && !strings.HasPrefix(argv[i+1].Value, "-"):
+			i++
+			f.value, f.Value = argv[i], argv[i].Value
+		default:
+			f.Bare, f.Value = true, "true"
+		}
+		flags = append(flags, f)
+	}
+	return flags
+}
+
+func undash(s string) string { return strings.TrimPrefix(strings.TrimPrefix(s, "-"), "-") }
+
+func (c *container) lastFlag(name string) (flag, bool) {
+	flags := c.flags()
+	for i := len(flags) - 1; i >= 0; i-- {
+		if flags[i].Name == name {
+			return flags[i], true
+		}
+	}
+	return flag{}, false
+}
+
+var flagName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// SetFlag gives a flag a value. Where the flag is there, the occurrence that counts is changed in place, and keeps its form and quoting; else a flag is added
+// after the last one, in its style. It refuses wrapped containers, and items that are block scalars or spread over lines.
+func (m *Manifest) SetFlag(container, name, value string) (*Manifest, error) {
+	edited, err := m.setFlag(container, name, value)
+	if err != nil {
+		return nil, fmt.Errorf("cannot set flag --%s of container %s: %w", name, container, err)
+	}
+	return edited, nil
+}
+
+func (m *Manifest) setFlag(container, name, value string) (*Manifest, error) {
+	c, err := m.editable(container, name)
+	if err != nil {
+		return nil, err
+	}
+	e := m.edit()
+	f, ok := c.lastFlag(name)
+	switch {
+	case ok && f.Value == value:
+		return m, nil
+	case ok && f.value != nil:
+		err = e.replace(f.value, value)
+	case ok:
+		written := strings.TrimSuffix(f.item.Value, "="+f.Value)
+		err = e.replace(f.item, written+"="+value)
+	default:
+		err = e.addFlag(c, name, value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	edited, err := e.apply()
+	if err != nil {
+		return nil, err
+	}
+	if got, ok := edited.Flag(container, name); !ok || got != value {
+		return nil, fmt.Errorf("it would be read as %q", got)
+	}
+	return edited, nil
+}
+
+func (e *edit) addFlag(c *container, name, value string) error {
+	flags := c.flags()
+	if len(flags) == 0 {
+		argv := c.argv()
+		if len(argv) == 0 {
+			return refusal(c.line, "it has neither command nor args to add to")
+		}
+		last := argv[len(argv)-1]
+		return e.addItems(c.listOf(last), last, last.Style, "--"+name+"="+value)
+	}
+	last := flags[len(flags)-1]
+	dashes := last.item.Value[:len(last.item.Value)-len(undash(last.item.Value))]
+	if last.value != nil {
+		return e.addItems(c.listOf(last.value), last.value, last.item.Style, dashes+name, value)
+	}
+	return e.addItems(c.listOf(last.item), last.item, last.item.Style, dashes+name+"="+value)
+}
+
+func (c *container) listOf(item *yaml.Node) *yaml.Node {
+	if slices.Contains(c.args, item) {
+		return c.lists[1]
+	}
+	return c.lists[0]
+}
+
+// RemoveFlag takes out every occurrence of a flag, with the whole line where it has one. A flag that is not there is no error.
+func (m *Manifest) RemoveFlag(container, name string) (*Manifest, error) {
+	edited, err := m.removeFlag(container, name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot remove flag --%s of container %s: %w", name, container, err)
+	}
+	return edited, nil
+}
+
+func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
+	c, err := m.editable(container, name)
+	if err != nil {
+		return nil, err
+	}
+	var gone [2][]*yaml.Node
+	for _, f := range c.flags() {
+		if f.Name != name {
+			continue
+		}
+		for _, item := range []*yaml.Node{f.item, f.value} {
+			if item == nil {
+				continue
+			}
+			i := slices.Index(c.lists[:], c.listOf(item))
+			gone[i] = append(gone[i], item)
+		}
+	}
+	e := m.edit()
+	for i, items := range gone {
+		if len(items) == 0 {
+			continue
+		}
+		if err := e.removeItems(c.lists[i], items); err != nil {
+			return nil, err
+		}
+	}
+	edited, err := e.apply()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := edited.Flag(container, name); ok {
+		return nil, fmt.Errorf("what is around it would be read as this flag")
+	}
+	return edited, nil
+}
+
+func (m *Manifest) editable(in, name string) (*container, error) {
+	c := m.find(in)
+	switch {
+	case c == nil:
+		return nil, fmt.Errorf("the pod has no such container")
+	case !flagName.MatchString(name):
+		return nil, fmt.Errorf("no flag has such a name")
+	case c.wrapped():
+		return nil, refusal(c.argv()[0].Line, "%s starts the program, and its flags cannot be told apart from the wrapper's", c.argv()[0].Value)
+	}
+	return c, nil
+}
