@@ -1,0 +1,191 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	kubelet "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
+)
+
+// KubeletConfig is what etcdpod must know of the kubelet's configuration.
+type KubeletConfig struct {
+	StaticPodPath   string // host path, absolute; a directory, or one file
+	StaticPodURL    string // where static pods come from besides; empty as a rule
+	RuntimeEndpoint string // unix:///run/containerd/containerd.sock
+}
+
+// Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the unit's drop-in 10-kubeadm.conf.
+const (
+	kubeletConfig   = "/var/lib/kubelet/config.yaml"
+	instanceConfig  = "/var/lib/kubelet/instance-config.yaml" // from kubeadm 1.32 on: this node's own runtime endpoint
+	kubeadmFlags    = "/var/lib/kubelet/kubeadm-flags.env"
+	defaultPods     = "/etc/kubernetes/manifests"
+	defaultEndpoint = "unix:///run/containerd/containerd.sock"
+)
+
+// extraFlags are read by the unit after kubeadm's; the first is Debian's, the second Red Hat's.
+func extraFlags() []string { return []string{"/etc/default/kubelet", "/etc/sysconfig/kubelet"} }
+
+// knownEndpoints are looked for, in this order, where nothing is configured.
+func knownEndpoints() []string {
+	return []string{defaultEndpoint, "unix:///var/run/crio/crio.sock", "unix:///var/run/cri-dockerd.sock"}
+}
+
+// ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in directory, this node's instance file, and flags, which win. A file that is not
+// there is passed over, one that cannot be read is an error. Where nothing is set, the values are kubeadm's defaults.
+func ReadKubeletConfig(f FS) (KubeletConfig, error) {
+	flags, err := readFlags(f)
+	if err != nil {
+		return KubeletConfig{}, err
+	}
+	config, err := readFiles(f, flags)
+	if err != nil {
+		return KubeletConfig{}, err
+	}
+	set(&config.StaticPodPath, flags["pod-manifest-path"])
+	set(&config.StaticPodURL, flags["manifest-url"])
+	set(&config.RuntimeEndpoint, flags["container-runtime-endpoint"])
+	if config.StaticPodPath == "" {
+		config.StaticPodPath = defaultPods
+	}
+	if !filepath.IsAbs(config.StaticPodPath) {
+		return KubeletConfig{}, fmt.Errorf("cannot find the static pods: --pod-manifest-path=%s is relative to a directory that is not known", config.StaticPodPath)
+	}
+	if config.RuntimeEndpoint == "" {
+		config.RuntimeEndpoint = foundEndpoint(f)
+	}
+	if filepath.IsAbs(config.RuntimeEndpoint) {
+		config.RuntimeEndpoint = "unix://" + config.RuntimeEndpoint
+	}
+	return config, nil
+}
+
+func set(to *string, value string) {
+	if value != "" {
+		*to = value
+	}
+}
+
+// foundEndpoint returns the first known socket that is there, else the default, whose absence is then reported by who dials it.
+func foundEndpoint(f FS) string {
+	for _, endpoint := range knownEndpoints() {
+		if st, err := stat(f, strings.TrimPrefix(endpoint, "unix://")); err == nil && st.Mode&fs.ModeSocket != 0 {
+			return endpoint
+		}
+	}
+	return defaultEndpoint
+}
+
+func readFiles(f FS, flags map[string]string) (KubeletConfig, error) {
+	file := kubeletConfig
+	set(&file, flags["config"])
+	paths := []string{file}
+	if dir := flags["config-dir"]; dir != "" {
+		names, err := f.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return KubeletConfig{}, fmt.Errorf("cannot read the kubelet's configuration: %w", err)
+		}
+		for _, name := range names {
+			if filepath.Ext(name) == ".conf" {
+				paths = append(paths, filepath.Join(dir, name))
+			}
+		}
+	}
+	var config KubeletConfig
+	for _, path := range append(paths, instanceConfig) {
+		if err := mergeFile(f, path, filepath.Dir(file), &config); err != nil {
+			return KubeletConfig{}, err
+		}
+	}
+	return config, nil
+}
+
+// mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know are passed over, as a newer kubelet may have them. A relative
+// staticPodPath is taken from the directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
+func mergeFile(f FS, path, base string, config *KubeletConfig) error {
+	data, err := f.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var read kubelet.KubeletConfiguration
+	if err == nil {
+		err = yaml.Unmarshal(data, &read)
+	}
+	if err == nil && read.Kind != "" && read.Kind != "KubeletConfiguration" {
+		err = fmt.Errorf("it is a %s, not a KubeletConfiguration", read.Kind)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the kubelet's configuration %s: %w", path, err)
+	}
+	if read.StaticPodPath != "" && !filepath.IsAbs(read.StaticPodPath) {
+		read.StaticPodPath = filepath.Join(base, read.StaticPodPath)
+	}
+	set(&config.StaticPodPath, read.StaticPodPath)
+	set(&config.StaticPodURL, read.StaticPodURL)
+	set(&config.RuntimeEndpoint, read.ContainerRuntimeEndpoint)
+	return nil
+}
+
+// readFlags reads the kubelet's flags from the environment files of kubeadm's unit; a later one wins.
+func readFlags(f FS) (map[string]string, error) {
+	flags := map[string]string{}
+	sources := []struct{ path, variable string }{{kubeadmFlags, "KUBELET_KUBEADM_ARGS"}}
+	for _, path := range extraFlags() {
+		sources = append(sources, struct{ path, variable string }{path, "KUBELET_EXTRA_ARGS"})
+	}
+	for _, source := range sources {
+		data, err := f.ReadFile(source.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the kubelet's flags: %w", err)
+		}
+		words, err := variable(string(data), source.variable)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the kubelet's flags in %s: %w", source.path, err)
+		}
+		for name, value := range flagValues(words) {
+			flags[name] = value
+		}
+	}
+	return flags, nil
+}
+
+// variable finds the last setting of a variable in a systemd environment file and splits its value into words.
+func variable(text, name string) ([]string, error) {
+	value := ""
+	text = strings.ReplaceAll(text, "\\\n", "")
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
+			value = v
+		}
+	}
+	// Once for the quotes around the value, once for the words in it.
+	outer, err := SplitWords(value)
+	if err != nil {
+		return nil, err
+	}
+	return SplitWords(strings.Join(outer, " "))
+}
+
+// flagValues reads --name=value and --name value, one dash or two; a flag with neither has an empty value.
+func flagValues(words []string) map[string]string {
+	values := map[string]string{}
+	for i, word := range words {
+		flag, ok := strings.CutPrefix(word, "-")
+		if !ok {
+			continue
+		}
+		name, value, given := strings.Cut(strings.TrimPrefix(flag, "-"), "=")
+		if !given && i+1 < len(words) && !strings.HasPrefix(words[i+1], "-") {
+			value = words[i+1]
+		}
+		values[name] = value
+	}
+	return values
+}

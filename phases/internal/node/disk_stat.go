@@ -1,0 +1,199 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const selinuxLabel = "security.selinux"
+
+func (d disk) Lstat(path string) (Stat, error) {
+	real, err := d.name(path)
+	if err != nil {
+		return Stat{}, err
+	}
+	return lstat(real)
+}
+
+func lstat(real string) (Stat, error) {
+	info, err := os.Lstat(real)
+	if err != nil {
+		return Stat{}, err
+	}
+	mount, err := mountID(real)
+	if err != nil {
+		return Stat{}, pathError("find the mount of", real, err)
+	}
+	label, err := label(real)
+	if err != nil {
+		return Stat{}, pathError("read the label of", real, err)
+	}
+	sys := info.Sys().(*syscall.Stat_t)
+	return Stat{
+		Mode: info.Mode(), Size: info.Size(), ModTime: info.ModTime(),
+		UID: int(sys.Uid), GID: int(sys.Gid), Label: label,
+		Dev: uint64(sys.Dev), Ino: sys.Ino, Mount: mount,
+	}, nil
+}
+
+// mountID asks statx (Linux 5.8), else reads the fdinfo of a descriptor (Linux 3.15); both give the id that /proc/self/mountinfo has.
+func mountID(real string) (uint64, error) {
+	var st unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(unix.AT_FDCWD, real, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	})
+	if err == nil && st.Mask&unix.STATX_MNT_ID != 0 {
+		return st.Mnt_id, nil
+	}
+	return mountIDOfDescriptor(real)
+}
+
+func mountIDOfDescriptor(real string) (uint64, error) {
+	f, err := os.OpenFile(real, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return 0, errno(err)
+	}
+	defer f.Close()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(info)) {
+		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strconv.ParseUint(strings.TrimSpace(id), 10, 64)
+		}
+	}
+	return 0, errors.New("the kernel does not tell mount ids")
+}
+
+// label returns the SELinux label, empty where there is none.
+func label(real string) (string, error) {
+	buf := make([]byte, 1024)
+	n := 0
+	err := retry(func() (err error) {
+		n, err = unix.Lgetxattr(real, selinuxLabel, buf)
+		return err
+	})
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(bytes.TrimRight(buf[:n], "\x00")), nil
+}
+
+func (d disk) SetAttr(path string, attr Attr) error {
+	real, err := d.name(path)
+	if err != nil {
+		return err
+	}
+	return setAttr(real, attr)
+}
+
+// setAttr changes what differs only, so that who is not root can keep what he owns. The owner comes first: changing it may clear mode bits.
+func setAttr(real string, attr Attr) error {
+	now, err := lstat(real)
+	if err != nil {
+		return err
+	}
+	if now.Mode&fs.ModeSymlink != 0 {
+		return pathError("set the attributes of", real, syscall.ELOOP)
+	}
+	if now.UID != attr.UID || now.GID != attr.GID {
+		if err := os.Lchown(real, attr.UID, attr.GID); err != nil {
+			return err
+		}
+	}
+	if now.Mode.Perm() != attr.Mode.Perm() || now.UID != attr.UID || now.GID != attr.GID {
+		if err := os.Chmod(real, attr.Mode.Perm()); err != nil {
+			return err
+		}
+	}
+	if attr.Label == "" || attr.Label == now.Label {
+		return nil
+	}
+	return pathError("label", real, retry(func() error {
+		return unix.Lsetxattr(real, selinuxLabel, []byte(attr.Label), 0)
+	}))
+}
+
+// Free does not count the blocks that are kept back for root, though root could write them: they are what an administrator lives on when the disk is full.
+func (d disk) Free(path string) (uint64, error) {
+	st, _, err := d.statfs(path)
+	if err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+func (d disk) statfs(path string) (st unix.Statfs_t, real string, err error) {
+	real, err = d.target(path)
+	if err != nil {
+		return st, "", err
+	}
+	err = retry(func() error { return unix.Statfs(real, &st) })
+	return st, real, pathError("statfs", real, err)
+}
+
+func (d disk) FilesystemID(path string) (string, error) {
+	st, real, err := d.statfs(path)
+	if err != nil {
+		return "", err
+	}
+	if id, ok := uuidFromKernel(real); ok {
+		return id, nil
+	}
+	if id, ok := uuidFromUdev(real); ok {
+		return id, nil
+	}
+	return fmt.Sprintf("fsid:%08x%08x", uint32(st.Fsid.Val[0]), uint32(st.Fsid.Val[1])), nil
+}
+
+// uuidFromKernel asks FS_IOC_GETFSUUID (Linux 6.9).
+func uuidFromKernel(real string) (string, bool) {
+	const getFSUUID = 0x80111500 // _IOR(0x15, 0, struct fsuuid2)
+	var answer struct {
+		length uint8
+		uuid   [16]byte
+	}
+	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	_, _, failed := unix.Syscall(unix.SYS_IOCTL, f.Fd(), getFSUUID, uintptr(unsafe.Pointer(&answer)))
+	if u := answer.uuid; failed == 0 && answer.length == 16 {
+		return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), true
+	}
+	return "", false
+}
+
+// uuidFromUdev finds the block device of a file among the names that udev made.
+func uuidFromUdev(real string) (string, bool) {
+	const byUUID = "/dev/disk/by-uuid"
+	var file, device unix.Stat_t
+	if err := unix.Stat(real, &file); err != nil {
+		return "", false
+	}
+	names, err := os.ReadDir(byUUID)
+	if err != nil {
+		return "", false
+	}
+	for _, name := range names {
+		if unix.Stat(filepath.Join(byUUID, name.Name()), &device) == nil && device.Rdev == file.Dev {
+			return "uuid:" + name.Name(), true
+		}
+	}
+	return "", false
+}

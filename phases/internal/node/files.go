@@ -1,0 +1,216 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// What follows is made of FS's methods only. A whole file passes through memory: manifests, certificates and journals, not databases.
+
+// Mine returns the attributes of a new file that belongs to this process's user.
+func Mine(mode fs.FileMode) Attr {
+	return Attr{Mode: mode, UID: os.Geteuid(), GID: os.Getegid()}
+}
+
+// temp returns the name under which a file is written before it gets its own. The dot keeps kubelet from running it; being always the
+// same, what a dead try left behind is found by the next one.
+func temp(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".etcdpod")
+}
+
+// WriteAtomic makes path hold data: at any instant, and after a power loss, there is the old file or the new one. A zero attr keeps the
+// owner, mode and label of the file that is there, and gives a new one 0600. A label that attr leaves empty is kept, too. A symbolic link stays, and what it points to is replaced.
+func WriteAtomic(f FS, path string, data []byte, attr Attr) error {
+	resolved, err := f.Resolve(path)
+	if err != nil {
+		return cannotWrite(path, err)
+	}
+	path = resolved
+	attr, err = inherit(f, path, attr)
+	if err != nil {
+		return cannotWrite(path, err)
+	}
+	tmp := temp(path)
+	if err := createSynced(f, tmp, data, attr); err != nil {
+		return cannotWrite(path, err)
+	}
+	if err := f.Replace(tmp, path); err != nil {
+		_ = f.Remove(tmp)
+		return cannotWrite(path, err)
+	}
+	if err := f.Sync(filepath.Dir(path)); err != nil {
+		return cannotWrite(path, err)
+	}
+	return nil
+}
+
+// inherit completes attr with what the file at path has.
+func inherit(f FS, path string, attr Attr) (Attr, error) {
+	there, err := f.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && attr == Attr{}:
+		return Mine(0o600), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return attr, nil
+	case err != nil:
+		return attr, err
+	case !there.Mode.IsRegular():
+		return attr, errors.New("not a regular file")
+	case attr == Attr{}:
+		return there.Attr(), nil
+	}
+	if attr.Label == "" {
+		attr.Label = there.Label
+	}
+	return attr, nil
+}
+
+// createSynced writes a temporary file and its contents to disk, in place of one that a dead try left.
+func createSynced(f FS, tmp string, data []byte, attr Attr) error {
+	if err := f.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.Create(tmp, data, attr); err != nil {
+		return err
+	}
+	if err := f.Sync(tmp); err != nil {
+		_ = f.Remove(tmp)
+		return err
+	}
+	return nil
+}
+
+// CopyFile copies a regular file with its owner, mode and label. The copy is there whole or not at all, and durable; fs.ErrExist if the name is taken.
+func CopyFile(f FS, from, to string) error {
+	st, err := f.Lstat(from)
+	if err != nil {
+		return cannotCopy(from, to, err)
+	}
+	if !st.Mode.IsRegular() {
+		return cannotCopy(from, to, errors.New("not a regular file"))
+	}
+	data, err := f.ReadFile(from)
+	if err != nil {
+		return cannotCopy(from, to, err)
+	}
+	tmp := temp(to)
+	if err := createSynced(f, tmp, data, st.Attr()); err != nil {
+		return cannotCopy(from, to, err)
+	}
+	if err := f.Rename(tmp, to); err != nil {
+		_ = f.Remove(tmp)
+		return cannotCopy(from, to, err)
+	}
+	if err := f.Sync(filepath.Dir(to)); err != nil {
+		return cannotCopy(from, to, err)
+	}
+	return nil
+}
+
+// Move moves a name durably, and never over another one (fs.ErrExist). A regular file may cross file systems; a directory that would have to is refused
+// with syscall.EXDEV. Called again after a crash in its middle it finishes: nothing at from and something at to is a move that was done.
+func Move(f FS, from, to string) error {
+	if err := move(f, from, to); err != nil {
+		return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+func move(f FS, from, to string) error {
+	source, err := f.Lstat(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	gone := err
+	target, err := f.Lstat(to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if gone != nil {
+			return gone
+		}
+		return moveToFreeName(f, from, to, source)
+	case err != nil:
+		return err
+	case gone != nil:
+		return syncParents(f, from, to)
+	}
+	same, err := isCopy(f, from, to, source, target)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return &os.LinkError{Op: "move", Old: from, New: to, Err: fs.ErrExist}
+	}
+	if err := f.Sync(to); err != nil {
+		return err
+	}
+	return dropSource(f, from, to)
+}
+
+func moveToFreeName(f FS, from, to string, source Stat) error {
+	err := f.Rename(from, to)
+	if err == nil {
+		return syncParents(f, from, to)
+	}
+	if !errors.Is(err, syscall.EXDEV) || !source.Mode.IsRegular() {
+		return err
+	}
+	if err := CopyFile(f, from, to); err != nil {
+		return err
+	}
+	return dropSource(f, from, to)
+}
+
+// dropSource ends a move by copy. The copy's name is made durable before the original's goes.
+func dropSource(f FS, from, to string) error {
+	if err := f.Sync(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if err := f.Remove(from); err != nil {
+		return err
+	}
+	return f.Sync(filepath.Dir(from))
+}
+
+func syncParents(f FS, from, to string) error {
+	if err := f.Sync(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return f.Sync(filepath.Dir(from))
+}
+
+// isCopy says whether to is what an interrupted move made of from, so that from may go. One name reached by two paths is not.
+func isCopy(f FS, from, to string, source, target Stat) (bool, error) {
+	if !source.Mode.IsRegular() || !target.Mode.IsRegular() || source.Size != target.Size || source.Attr() != target.Attr() {
+		return false, nil
+	}
+	if filepath.Base(from) == filepath.Base(to) {
+		a, err := stat(f, filepath.Dir(from))
+		if err != nil {
+			return false, err
+		}
+		b, err := stat(f, filepath.Dir(to))
+		if err != nil || (a.Dev == b.Dev && a.Ino == b.Ino) {
+			return false, err
+		}
+	}
+	a, err := f.ReadFile(from)
+	if err != nil {
+		return false, err
+	}
+	b, err := f.ReadFile(to)
+	return bytes.Equal(a, b), err
+}
+
+func cannotWrite(path string, err error) error {
+	return fmt.Errorf("cannot write %s: %w", path, err)
+}
+
+func cannotCopy(from, to string, err error) error {
+	return fmt.Errorf("cannot copy %s to %s: %w", from, to, err)
+}

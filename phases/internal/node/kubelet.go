@@ -1,0 +1,150 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"time"
+)
+
+// Commands replace systemctl on a node without systemd. Each is one line, split into words as a shell does; no shell runs it.
+type Commands struct {
+	Stop, Start string // empty: systemctl stop kubelet, systemctl start kubelet
+	// Status ends with 0 when the kubelet runs and with 1, 2 or 3 when it does not, as LSB has it (pgrep does, too). Empty: systemctl is-active kubelet.
+	Status string
+	// Wait bounds each of Stop and Start; 30 s when zero.
+	Wait time.Duration
+}
+
+const (
+	defaultWait = 30 * time.Second
+	pollEvery   = 100 * time.Millisecond
+	statusWait  = 10 * time.Second
+)
+
+// Service returns the kubelet as a service that is stopped, started and asked by programs.
+func Service(run Runner, cmds Commands) Kubelet {
+	if cmds.Wait <= 0 {
+		cmds.Wait = defaultWait
+	}
+	return service{run: run, cmds: cmds}
+}
+
+type service struct {
+	run  Runner
+	cmds Commands
+}
+
+func (s service) Running(ctx context.Context) (bool, error) {
+	running, err := s.running(ctx)
+	if err != nil {
+		return false, fmt.Errorf("cannot tell whether the kubelet runs: %w", err)
+	}
+	return running, nil
+}
+
+func (s service) running(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	if s.cmds.Status == "" {
+		return s.active(ctx)
+	}
+	err := s.command(ctx, s.cmds.Status, "")
+	var failed *ExitError
+	if errors.As(err, &failed) && failed.Code >= 1 && failed.Code <= 3 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// active asks systemd. A kubelet that waits for its automatic restart ("activating") or is just ending ("deactivating") counts as running.
+func (s service) active(ctx context.Context) (bool, error) {
+	err := s.command(ctx, "", "is-active")
+	var failed *ExitError
+	if err == nil || !errors.As(err, &failed) {
+		return err == nil, err
+	}
+	switch {
+	case failed.Code == 4:
+		return false, hinted{errors.New("systemd knows no unit kubelet"), commandsHint}
+	case failed.Code > 4 || failed.Code < 0:
+		return false, err
+	case failed.Last == "inactive" || failed.Last == "failed" || failed.Last == "unknown":
+		return false, nil
+	case failed.Code == 3:
+		return true, nil
+	}
+	return false, err
+}
+
+func (s service) Stop(ctx context.Context) error {
+	if err := s.stop(ctx); err != nil {
+		return fmt.Errorf("cannot stop the kubelet: %w", err)
+	}
+	return nil
+}
+
+func (s service) stop(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, s.cmds.Wait)
+	defer cancel()
+	running, err := s.running(limited)
+	if err == nil && running {
+		err = s.command(limited, s.cmds.Stop, "stop")
+	}
+	for err == nil {
+		if running, err = s.running(limited); err == nil && !running {
+			return nil
+		}
+		if err == nil {
+			err = WallClock().Sleep(limited, pollEvery)
+		}
+	}
+	if ctx.Err() == nil && limited.Err() != nil {
+		return fmt.Errorf("still running after %s", s.cmds.Wait)
+	}
+	return err
+}
+
+func (s service) Start(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, s.cmds.Wait)
+	defer cancel()
+	err := s.command(limited, s.cmds.Start, "start")
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		err = fmt.Errorf("its command has not ended after %s", s.cmds.Wait)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot start the kubelet: %w", err)
+	}
+	return nil
+}
+
+// command runs the operator's line or, where it is empty, systemctl's verb.
+func (s service) command(ctx context.Context, line, verb string) error {
+	if line == "" {
+		err := s.run(ctx, []string{"systemctl", verb, "kubelet"})
+		if errors.Is(err, exec.ErrNotFound) {
+			return hinted{errors.New("systemctl is not on the PATH"), commandsHint}
+		}
+		return err
+	}
+	argv, err := SplitWords(line)
+	if err != nil {
+		return fmt.Errorf("cannot read the command %q: %w", line, err)
+	}
+	if len(argv) == 0 {
+		return fmt.Errorf("the command %q is empty", line)
+	}
+	return s.run(ctx, argv)
+}
+
+const commandsHint = "say how this node does it with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command"
+
+// hinted is an error that knows what to do about it: whoever prints it asks for Hint.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Hint() string  { return h.hint }
+func (h hinted) Unwrap() error { return h.error }

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"sigs.k8s.io/yaml"
+)
+
+// isEtcdOn says whether a process is an etcd whose data or WAL directory is the one identified, though it may hold nothing open yet.
+// Which of flags, environment and configuration file etcd would heed does not matter: any of them that names the directory counts.
+func isEtcdOn(pid int, dir fileID) (bool, error) {
+	argv := commandLine(pid)
+	if len(argv) == 0 || !isEtcd(pid, argv) {
+		return false, nil
+	}
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	cwd, err := os.OpenFile(fmt.Sprintf("/proc/%d/cwd", pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false, err
+	}
+	defer cwd.Close()
+	see := view{root: root, cwd: cwd}
+	for _, path := range see.directories(argv, nulSeparated(fmt.Sprintf("/proc/%d/environ", pid))) {
+		f, err := see.open(path, unix.O_PATH)
+		if err != nil {
+			continue // not there: so it is not dir
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(int(f.Fd()), &st)
+		_ = f.Close()
+		if err == nil && (fileID{uint64(st.Dev), st.Ino}) == dir {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func isEtcd(pid int, argv []string) bool {
+	if filepath.Base(argv[0]) == "etcd" {
+		return true
+	}
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "etcd"
+}
+
+// view is the file system as a process sees it.
+type view struct{ root, cwd *os.File }
+
+// open opens a path of the process. RESOLVE_IN_ROOT (Linux 5.6) keeps its absolute links in its root; an older kernel follows them in ours.
+func (v view) open(path string, flag uint64) (*os.File, error) {
+	if !filepath.IsAbs(path) {
+		return openAt(v.cwd, path, flag, 0)
+	}
+	f, err := openAt(v.root, path, flag, unix.RESOLVE_IN_ROOT)
+	if err == unix.ENOSYS || err == unix.EPERM {
+		return openAt(v.root, "."+path, flag, 0)
+	}
+	return f, err
+}
+
+func openAt(dir *os.File, path string, flag, resolve uint64) (*os.File, error) {
+	var fd int
+	err := retry(func() (err error) {
+		if resolve == 0 {
+			fd, err = unix.Openat(int(dir.Fd()), path, int(flag)|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+			return err
+		}
+		fd, err = unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{Flags: flag | unix.O_CLOEXEC | nonBlock(flag), Resolve: resolve})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// nonBlock keeps a FIFO from holding us up; openat2 refuses it together with O_PATH.
+func nonBlock(flag uint64) uint64 {
+	if flag&unix.O_PATH != 0 {
+		return 0
+	}
+	return unix.O_NONBLOCK
+}
+
+// directories lists the paths that an etcd's flags, environment and configuration file name, as etcd spells them (server/embed/config.go).
+func (v view) directories(argv, environ []string) []string {
+	env := map[string]string{}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	flags := flagValues(argv[1:])
+	paths := []string{flags["data-dir"], flags["wal-dir"], env["ETCD_DATA_DIR"], env["ETCD_WAL_DIR"]}
+	for _, file := range []string{flags["config-file"], env["ETCD_CONFIG_FILE"]} {
+		paths = append(paths, v.configured(file)...)
+	}
+	name := "default"
+	set(&name, env["ETCD_NAME"])
+	set(&name, flags["name"])
+	paths = append(paths, name+".etcd") // the default, in the working directory
+	return nonEmpty(paths)
+}
+
+// configured reads the two directories from an etcd configuration file; what cannot be read, etcd itself could not have read.
+func (v view) configured(file string) []string {
+	const most = 1 << 20
+	if file == "" {
+		return nil
+	}
+	f, err := v.open(file, unix.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most))
+	var config struct {
+		DataDir string `json:"data-dir"`
+		WALDir  string `json:"wal-dir"`
+	}
+	if err != nil || yaml.Unmarshal(data, &config) != nil {
+		return nil
+	}
+	return []string{config.DataDir, config.WALDir}
+}
+
+func nonEmpty(paths []string) []string {
+	var some []string
+	for _, path := range paths {
+		if path != "" {
+			some = append(some, path)
+		}
+	}
+	return some
+}

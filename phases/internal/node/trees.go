@@ -1,0 +1,134 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+)
+
+// MkdirAll makes a directory and those above it that are not there, each with attr, and makes their names durable.
+func MkdirAll(f FS, path string, attr Attr) error {
+	st, err := stat(f, path)
+	if err == nil {
+		if !st.Mode.IsDir() {
+			return fmt.Errorf("cannot make directory %s: %w", path, syscall.ENOTDIR)
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot make directory %s: %w", path, err)
+	}
+	parent := filepath.Dir(path)
+	if err := MkdirAll(f, parent, attr); err != nil {
+		return err
+	}
+	if err := f.Mkdir(path, attr); err != nil {
+		return fmt.Errorf("cannot make directory %s: %w", path, err)
+	}
+	if err := f.Sync(parent); err != nil {
+		return fmt.Errorf("cannot make directory %s: %w", path, err)
+	}
+	return nil
+}
+
+// RemoveTree deletes a file or a directory with all that is in it, and makes that durable. Links are deleted, not followed. A tree that something is mounted
+// in is refused with syscall.EBUSY before anything goes. What is not there is no error.
+func RemoveTree(f FS, path string) error {
+	st, err := f.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var parent Stat
+	if err == nil {
+		parent, err = stat(f, filepath.Dir(path))
+	}
+	if err == nil && parent.Mount != st.Mount {
+		err = fmt.Errorf("%s is a mount point: %w", path, syscall.EBUSY)
+	}
+	if err == nil {
+		err = walk(f, path, func(name string, child Stat) error {
+			if child.Mount != st.Mount {
+				return fmt.Errorf("%s is a mount point: %w", name, syscall.EBUSY)
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = walk(f, path, func(name string, _ Stat) error { return f.Remove(name) })
+	}
+	if err == nil {
+		err = f.Sync(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove %s: %w", path, err)
+	}
+	return nil
+}
+
+// SyncTree makes every file and directory from path downwards durable, contents before names. The name of path itself is its parent's: sync that, too, where it is new.
+func SyncTree(f FS, path string) error {
+	err := walk(f, path, func(name string, st Stat) error {
+		if st.Mode.IsRegular() || st.Mode.IsDir() {
+			return f.Sync(name)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot sync %s: %w", path, err)
+	}
+	return nil
+}
+
+// walk visits what is below path, each directory after what is in it, and path last.
+func walk(f FS, path string, visit func(string, Stat) error) error {
+	st, err := f.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if st.Mode.IsDir() {
+		names, err := f.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := walk(f, filepath.Join(path, name), visit); err != nil {
+				return err
+			}
+		}
+	}
+	return visit(path, st)
+}
+
+// IsMountPoint says whether something is mounted at dir, a bind mount of the same file system included.
+func IsMountPoint(f FS, dir string) (bool, error) {
+	dir, err := f.Resolve(dir)
+	if err != nil {
+		return false, err
+	}
+	if dir == "/" {
+		return true, nil
+	}
+	same, err := SameMount(f, dir, filepath.Dir(dir))
+	return !same, err
+}
+
+// SameMount says whether two names are on one mount, so that a rename or an exchange between their directories can work.
+func SameMount(f FS, a, b string) (bool, error) {
+	first, err := stat(f, a)
+	if err != nil {
+		return false, err
+	}
+	second, err := stat(f, b)
+	return err == nil && first.Mount == second.Mount, err
+}
+
+// stat follows links.
+func stat(f FS, path string) (Stat, error) {
+	resolved, err := f.Resolve(path)
+	if err != nil {
+		return Stat{}, err
+	}
+	return f.Lstat(resolved)
+}
