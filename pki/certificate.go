@@ -1,0 +1,66 @@
+// Package pki looks at certificates and keys in memory: bytes in, values out. It reads no files, and the time is the caller's.
+package pki
+
+import (
+	"crypto/x509"
+	"fmt"
+	"math"
+	"time"
+
+	"k8s.io/client-go/util/cert"
+)
+
+// Certificate is what there is to say about one certificate.
+type Certificate struct {
+	Name        string    `json:"name"` // as the caller names the file
+	Subject     string    `json:"subject"`
+	Issuer      string    `json:"issuer"`
+	SANs        []string  `json:"sans,omitempty"` // DNS names, then addresses
+	NotBefore   time.Time `json:"notBefore"`
+	NotAfter    time.Time `json:"notAfter"`
+	DaysLeft    int       `json:"daysLeft"` // whole days, rounded down: 0 on the last day, negative once expired
+	NotYetValid bool      `json:"notYetValid,omitempty"`
+	Expired     bool      `json:"expired"`
+	IsCA        bool      `json:"isCA"`
+}
+
+// Inspect describes the first certificate in a PEM file: the leaf, where a chain follows.
+func Inspect(name string, pem []byte, now time.Time) (Certificate, error) {
+	all, err := InspectAll(name, pem, now)
+	if err != nil {
+		return Certificate{}, err
+	}
+	return all[0], nil
+}
+
+// InspectAll describes every certificate in a PEM file, in order: a CA bundle has several, each with a life of its own.
+func InspectAll(name string, pem []byte, now time.Time) ([]Certificate, error) {
+	parsed, err := cert.ParseCertsPEM(pem)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read certificate %s: %w", name, err)
+	}
+	all := make([]Certificate, 0, len(parsed))
+	for _, c := range parsed {
+		all = append(all, describe(name, c, now))
+	}
+	return all, nil
+}
+
+func describe(name string, c *x509.Certificate, now time.Time) Certificate {
+	d := Certificate{
+		Name:        name,
+		Subject:     c.Subject.CommonName,
+		Issuer:      c.Issuer.CommonName,
+		SANs:        append([]string(nil), c.DNSNames...),
+		NotBefore:   c.NotBefore,
+		NotAfter:    c.NotAfter,
+		DaysLeft:    int(math.Floor(c.NotAfter.Sub(now).Hours() / 24)),
+		NotYetValid: now.Before(c.NotBefore),
+		Expired:     now.After(c.NotAfter),
+		IsCA:        c.IsCA,
+	}
+	for _, ip := range c.IPAddresses {
+		d.SANs = append(d.SANs, ip.String())
+	}
+	return d
+}
