@@ -1,0 +1,85 @@
+package phases
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// UsageError says that what was asked for makes no sense (exit code 2).
+type UsageError struct{ Reason, Hint string }
+
+func (e *UsageError) Error() string { return e.Reason }
+
+// RefusedError says that a check forbids what was asked for; nothing was touched (exit code 5).
+type RefusedError struct {
+	Reason string
+	Hint   string // names the flag that overrides the check, where one does
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+func refuse(hint, format string, args ...any) error {
+	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).
+type OpenRunError struct {
+	Run   RunSummary
+	Cause error // what stopped it just now; nil when it was found open
+}
+
+func (e *OpenRunError) Error() string {
+	var b strings.Builder
+	if e.Cause != nil {
+		fmt.Fprintf(&b, "%v; ", e.Cause)
+	}
+	r := e.Run
+	fmt.Fprintf(&b, "the run %s (%s) is open: it stopped", r.ID, strings.Join(r.Command, " "))
+	if r.Phase != "" {
+		fmt.Fprintf(&b, " in %s, at: %s", r.Phase, r.Operation)
+	}
+	return b.String()
+}
+
+func (e *OpenRunError) Unwrap() error { return e.Cause }
+
+// Hint says what to type.
+func (e *OpenRunError) Hint() string {
+	switch {
+	case e.Run.Aborted:
+		return "type `etcdpod rollback` to finish going back"
+	case e.Run.Committed:
+		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
+	default:
+		return "type `etcdpod resume` to finish it, or `etcdpod rollback` to have everything as before"
+	}
+}
+
+// RolledBackError says that a run failed and that everything is as before (exit code 1, or that of what made it fail).
+type RolledBackError struct {
+	Run   RunSummary
+	Cause error
+}
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("%v; everything is as before", e.Cause)
+}
+
+func (e *RolledBackError) Unwrap() error { return e.Cause }
+
+// Hint returns what to do next, where an error knows.
+func Hint(err error) string {
+	var open *OpenRunError
+	var refused *RefusedError
+	var usage *UsageError
+	switch {
+	case errors.As(err, &open):
+		return open.Hint()
+	case errors.As(err, &refused):
+		return refused.Hint
+	case errors.As(err, &usage):
+		return usage.Hint
+	}
+	return ""
+}

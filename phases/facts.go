@@ -1,0 +1,123 @@
+package phases
+
+import (
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Facts are what was observed on the node and in the cluster just now. Phases read them; nothing changes them.
+type Facts struct {
+	Run  string // the id that the run has, or would have
+	Now  time.Time
+	Node string // as etcd's --name tells it
+
+	ManifestDir   string // the kubelet's static-pod directory
+	StaticPodURL  string // where the kubelet gets static pods besides; empty as a rule
+	KubeletActive bool
+	Addresses     []string       // of this node
+	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
+	Etcd          *EtcdPod       // nil when no manifest runs etcd
+	Kubeconfig    string         // an administrator's, on this node; empty when there is none
+
+	Containers    []node.Container
+	RuntimeError  error // why the container runtime could not be asked
+	Live          *Live // nil when etcd does not answer; LiveError says why
+	LiveError     error
+	Stopped       *Stopped // the data directory's own account; nil when it could not be read; StoppedError says why
+	StoppedError  error
+	Data          DataFacts
+	Snapshot      *SnapshotFacts
+	KnownRevision int64             // the highest revision that anything readable tells of; 0 when nothing does
+	Fingerprints  map[string]string // SHA-256 by host path
+	Encryption    Encryption
+
+	notes map[string]string // for the run's journal
+}
+
+// ManifestFile is one file of the static-pod directory that the kubelet would run.
+type ManifestFile struct {
+	Path     string
+	Data     []byte
+	Attr     node.Attr
+	Manifest *manifests.Manifest // nil when it is no pod that can be read; Error says why
+	Error    error
+}
+
+// EtcdPod is what etcd's manifest says.
+type EtcdPod struct {
+	File       ManifestFile
+	Container  string
+	Name       string // --name
+	Image      string
+	DataVolume string // the name of the volume that holds the data directory
+	DataDir    string // on the host, links resolved
+	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
+	PeerURLs   []string
+	Access     op.Access
+}
+
+// Live is what a serving etcd says.
+type Live struct {
+	ClusterID  uint64
+	MemberID   uint64
+	Revision   int64
+	Version    string
+	SizeBytes  int64
+	Members    []Member
+	APIServers []string // addresses below /registry/masterleases/
+}
+
+// Stopped is what the data of an etcd that is not serving says, its WAL included.
+type Stopped struct {
+	ClusterID      uint64
+	Revision       int64
+	StorageVersion string
+	Members        []Member
+	APIServers     []string // addresses below /registry/masterleases/
+}
+
+// Member is one member of an etcd cluster.
+type Member struct {
+	ID        uint64   `json:"id"`
+	Name      string   `json:"name"`
+	PeerURLs  []string `json:"peerURLs"`
+	IsLearner bool     `json:"isLearner,omitempty"`
+}
+
+// DataFacts describe the directories that are exchanged.
+type DataFacts struct {
+	DirExists    bool
+	MemberExists bool
+	MemberOdd    string    // why member cannot be exchanged: a mount point, a symbolic link
+	Attr         node.Attr // for what is staged
+	StageIn      string    // an existing or planned directory on the same mount as the data
+	WALStageIn   string
+	WALOdd       string
+	SizeBytes    int64  // of the present database
+	Free         uint64 // bytes, where new data is staged
+}
+
+// SnapshotFacts describe what is to be restored.
+type SnapshotFacts struct {
+	Path           string
+	SHA256         string
+	SizeBytes      int64
+	Revision       int64
+	Keys           int64
+	StorageVersion string
+	Members        []Member
+	Prefixes       []string // of encrypted values
+	APIServers     []string
+	Resources      []op.Count
+	Sidecar        *Sidecar
+}
+
+// Encryption is what the API server's encryption configuration can decrypt.
+type Encryption struct {
+	File    string // empty: the API server has none
+	Missing []string
+	Error   error
+}

@@ -1,0 +1,193 @@
+// Package journal remembers what a run meant to do, what it began and what it finished, so that a run that was cut off at any
+// instant can be resumed or rolled back. It knows files and records; it does not know what an operation does.
+//
+// A journal is a file of lines, `<crc32 of the JSON, 8 hex digits> <JSON>\n`, one record a line, each made durable before the
+// next step of the run. A crash can tear the last line only; a torn last line is as if it had never been written.
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Kind says what a record tells.
+type Kind string
+
+// The records, in the order in which a run writes them.
+//
+//	begin ─ (start ─ finish)* ─ commit ─ (start ─ finish)* ─ end          the way forward
+//	begin ─ (start ─ finish)* ─ abort ─ (undo ─ undone)* ─ end            the way back, before the commit point only
+const (
+	Begin  Kind = "begin"  // the run and its whole plan
+	Start  Kind = "start"  // an operation is about to be carried out; holds the identities that it recorded
+	Finish Kind = "finish" // its effect is there and durable
+	Commit Kind = "commit" // forward only from here
+	Abort  Kind = "abort"  // backward only from here; never taken back
+	Undo   Kind = "undo"   // an operation is about to be undone
+	Undone Kind = "undone" // its effect is gone, durably
+	End    Kind = "end"    // the run is closed
+)
+
+// Record is one line of a journal.
+type Record struct {
+	Kind  Kind            `json:"kind"`
+	Time  time.Time       `json:"time"`
+	Run   *Run            `json:"run,omitempty"`   // begin
+	Step  int             `json:"step,omitempty"`  // start, finish, undo, undone: index into the plan
+	Op    json.RawMessage `json:"op,omitempty"`    // start
+	Error string          `json:"error,omitempty"` // abort: why; finish: not used
+}
+
+// Run is the first record of a journal: who does what, and the plan.
+type Run struct {
+	ID       string            `json:"id"`
+	Workflow string            `json:"workflow"`
+	Command  []string          `json:"command"` // as typed, for people to read
+	Node     string            `json:"node"`
+	Version  string            `json:"version"` // of etcdpod
+	Plan     []Step            `json:"plan"`
+	CommitAt int               `json:"commitAt"` // the commit record comes before this step
+	Notes    map[string]string `json:"notes,omitempty"`
+}
+
+// Step is one operation of the plan.
+type Step struct {
+	Phase string          `json:"phase"`
+	Kind  string          `json:"kind"`
+	Op    json.RawMessage `json:"op"`
+}
+
+// ErrDamaged says that a journal is damaged elsewhere than in its torn last line.
+var ErrDamaged = errors.New("the journal is damaged")
+
+const fileName = "journal"
+
+// allocation is reserved on disk when the journal is made, so that a full disk cannot keep a run from being recorded or undone.
+// A plan is a few KiB, a record without one about 100 bytes.
+const allocation = 1 << 20
+
+// Journal is the journal of one run. It is written by one process at a time (see [Lock]).
+type Journal struct {
+	fs    node.FS
+	clock node.Clock
+	path  string
+	size  int64 // bytes of whole records
+}
+
+// Create makes the journal of a new run in dir, which exists, and writes its begin record. dir and the journal are durable when it returns.
+func Create(fsys node.FS, clock node.Clock, dir string, run Run) (*Journal, error) {
+	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, fileName)}
+	if err := fsys.Allocate(j.path, allocation); err != nil {
+		return nil, fmt.Errorf("cannot reserve room for the journal %s: %w", j.path, err)
+	}
+	if err := j.Append(Record{Kind: Begin, Run: &run}); err != nil {
+		return nil, err
+	}
+	if err := fsys.Sync(dir); err != nil {
+		return nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+	}
+	return j, nil
+}
+
+// Append writes one record and makes it durable.
+func (j *Journal) Append(r Record) error {
+	r.Time = j.clock.Now().UTC()
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("cannot write the journal %s: %w", j.path, err)
+	}
+	line := fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
+	err = j.fs.Append(j.path, line)
+	if err == nil {
+		err = j.fs.Sync(j.path)
+	}
+	if err != nil {
+		// A half-written record must not stand before the next one.
+		return errors.Join(fmt.Errorf("cannot write the journal %s: %w", j.path, err), j.fs.Truncate(j.path, j.size))
+	}
+	j.size += int64(len(line))
+	return nil
+}
+
+// Open reads the journal in dir to go on writing it: a torn last line is cut off. It returns fs.ErrNotExist when the run never began.
+func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
+	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, fileName)}
+	state, valid, torn, err := read(fsys, j.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	j.size = valid
+	if !torn {
+		return j, state, nil
+	}
+	if err := fsys.Truncate(j.path, j.size); err != nil {
+		return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
+	}
+	_ = fsys.Allocate(j.path, allocation) // cutting gave the reserved room back; a disk that is full by now may still have room for the rest
+	if err := fsys.Sync(j.path); err != nil {
+		return nil, nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+	}
+	return j, state, nil
+}
+
+// Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist when the run never began.
+func Read(fsys node.FS, dir string) (*State, error) {
+	state, _, _, err := read(fsys, path.Join(dir, fileName))
+	return state, err
+}
+
+// read also returns how many bytes the whole records take, and whether something torn follows them.
+func read(fsys node.FS, name string) (state *State, valid int64, torn bool, err error) {
+	data, err := fsys.ReadFile(name)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+	}
+	records, size, err := parse(data)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+	}
+	if len(records) == 0 {
+		return nil, 0, false, fmt.Errorf("the journal %s holds no run: %w", name, fs.ErrNotExist)
+	}
+	state, err = replay(records)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+	}
+	return state, int64(size), size < len(data), nil
+}
+
+// parse returns the records and how many bytes of data they take. Only the last line may be torn.
+func parse(data []byte) ([]Record, int, error) {
+	var records []Record
+	valid := 0
+	for valid < len(data) {
+		line, rest, whole := bytes.Cut(data[valid:], []byte("\n"))
+		r, err := parseLine(line)
+		if err != nil || !whole {
+			if len(bytes.Trim(rest, "\x00")) > 0 {
+				return nil, 0, fmt.Errorf("%w at byte %d", ErrDamaged, valid)
+			}
+			return records, valid, nil
+		}
+		records = append(records, r)
+		valid += len(line) + 1
+	}
+	return records, valid, nil
+}
+
+func parseLine(line []byte) (Record, error) {
+	var r Record
+	sum, body, ok := bytes.Cut(line, []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) {
+		return r, ErrDamaged
+	}
+	return r, json.Unmarshal(body, &r)
+}

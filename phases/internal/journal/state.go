@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Progress is how far one operation got.
+type Progress int
+
+// What a journal can tell of one operation. Doing and Undoing mean "in doubt": the effect may or may not be there.
+const (
+	Pending Progress = iota
+	Doing
+	Done
+	Undoing
+	Reverted
+)
+
+// State is what a journal's records add up to.
+type State struct {
+	Run       Run
+	Began     time.Time
+	Last      time.Time // of the last record
+	Steps     []StepState
+	Committed bool
+	Aborted   string // why, when the run turned back
+	Ended     bool
+}
+
+// StepState is one operation with how far it got; Op is as last recorded, with its identities.
+type StepState struct {
+	Step
+	Progress Progress
+}
+
+// Outcome is what became of a run.
+type Outcome string
+
+// The outcomes.
+const (
+	StillOpen  Outcome = "open"
+	Completed  Outcome = "completed"
+	RolledBack Outcome = "rolled back"
+)
+
+// Outcome tells what became of the run.
+func (s *State) Outcome() Outcome {
+	switch {
+	case !s.Ended:
+		return StillOpen
+	case s.Aborted != "":
+		return RolledBack
+	default:
+		return Completed
+	}
+}
+
+// Current returns the step that a run cut off here was busy with: the first one in doubt, else the next one to do; -1 when there is none.
+func (s *State) Current() int {
+	next := -1
+	for i, step := range s.Steps {
+		switch step.Progress {
+		case Doing, Undoing:
+			return i
+		case Pending:
+			if next < 0 {
+				next = i
+			}
+		}
+	}
+	return next
+}
+
+func replay(records []Record) (*State, error) {
+	if records[0].Kind != Begin || records[0].Run == nil {
+		return nil, fmt.Errorf("%w: it does not begin with a run", ErrDamaged)
+	}
+	s := &State{Run: *records[0].Run, Began: records[0].Time}
+	for _, step := range s.Run.Plan {
+		s.Steps = append(s.Steps, StepState{Step: step})
+	}
+	for _, r := range records {
+		s.Last = r.Time
+		if err := s.apply(r); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *State) apply(r Record) error {
+	switch r.Kind {
+	case Begin:
+	case Commit:
+		s.Committed = true
+	case Abort:
+		s.Aborted = r.Error
+	case End:
+		s.Ended = true
+	case Start:
+		return s.set(r.Step, Doing, r.Op)
+	case Finish:
+		return s.set(r.Step, Done, nil)
+	case Undo:
+		return s.set(r.Step, Undoing, nil)
+	case Undone:
+		return s.set(r.Step, Reverted, nil)
+	default:
+		return fmt.Errorf("it holds a record of the kind %q, which this etcdpod does not know: use the etcdpod that wrote it", r.Kind)
+	}
+	return nil
+}
+
+func (s *State) set(i int, p Progress, op json.RawMessage) error {
+	if i < 0 || i >= len(s.Steps) {
+		return fmt.Errorf("%w: it speaks of step %d of %d", ErrDamaged, i, len(s.Steps))
+	}
+	s.Steps[i].Progress = p
+	if op != nil {
+		s.Steps[i].Op = op
+	}
+	return nil
+}

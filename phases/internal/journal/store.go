@@ -1,0 +1,96 @@
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Home is where etcdpod keeps its runs and its lock; mode 0700.
+const Home = "/var/lib/etcdpod"
+
+// RunsDir holds one directory a run, named by the run's id.
+const RunsDir = Home + "/runs"
+
+const lockFile = Home + "/lock"
+
+// RunDir is the directory of one run.
+func RunDir(id string) string { return path.Join(RunsDir, id) }
+
+// Prepare makes the directories of a new run, durably.
+func Prepare(fsys node.FS, id string) error { return node.MkdirAll(fsys, RunDir(id), node.Mine(0o700)) }
+
+// Listed is one run of this node.
+type Listed struct {
+	ID    string
+	State *State // nil when it cannot be read; Err says why
+	Err   error
+}
+
+// List returns this node's runs, oldest first. A directory without a begun journal (a crash before the first record: nothing had been done) is left out.
+func List(fsys node.FS) ([]Listed, error) {
+	names, err := fsys.ReadDir(RunsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the runs: %w", err)
+	}
+	var runs []Listed
+	for _, id := range names {
+		state, err := Read(fsys, RunDir(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		runs = append(runs, Listed{ID: id, State: state, Err: err})
+	}
+	return runs, nil
+}
+
+// Holder is who holds the node's lock.
+type Holder struct {
+	PID     int       `json:"pid"`
+	Command []string  `json:"command"`
+	Since   time.Time `json:"since"`
+}
+
+// BusyError says that another etcdpod is changing this node.
+type BusyError struct{ Holder Holder }
+
+func (e *BusyError) Error() string {
+	if e.Holder.PID == 0 {
+		return "another etcdpod is changing this node"
+	}
+	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v", e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
+}
+
+// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError.
+func Lock(fsys node.FS, me Holder) (unlock func() error, err error) {
+	if err := node.MkdirAll(fsys, Home, node.Mine(0o700)); err != nil {
+		return nil, err
+	}
+	if err := fsys.Create(lockFile, nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("cannot make the lock: %w", err)
+	}
+	unlock, err = fsys.Lock(lockFile)
+	if errors.Is(err, node.ErrLocked) {
+		busy := &BusyError{}
+		if data, err := fsys.ReadFile(lockFile); err == nil {
+			_ = json.Unmarshal(data, &busy.Holder) // a holder that has not written its name yet is a holder all the same
+		}
+		return nil, busy
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", lockFile, err)
+	}
+	// The name is for people; on a full disk the lock holds without it.
+	if name, err := json.Marshal(me); err == nil && fsys.Truncate(lockFile, 0) == nil {
+		_ = fsys.Append(lockFile, name)
+	}
+	return unlock, nil
+}

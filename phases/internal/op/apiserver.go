@@ -1,0 +1,111 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// AwaitAPIServer waits until the API server is ready.
+type AwaitAPIServer struct {
+	Kubeconfig string        `json:"kubeconfig"`
+	Limit      time.Duration `json:"limit"`
+}
+
+func (a *AwaitAPIServer) String() string {
+	return fmt.Sprintf("wait until the API server is ready, %s at most", a.Limit)
+}
+
+func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.APIServer.Ready(ctx, a.Kubeconfig)
+	})
+}
+
+func (a *AwaitAPIServer) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitAPIServer) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the next `kubeadm upgrade` would boot the old data otherwise.
+type SetDataDir struct {
+	Kubeconfig string `json:"kubeconfig"`
+	DataDir    string `json:"dataDir"`
+	Old        string `json:"old"`
+}
+
+func (s *SetDataDir) String() string {
+	return fmt.Sprintf("set etcd.local.dataDir to %s in kubeadm's ClusterConfiguration", s.DataDir)
+}
+
+func (s *SetDataDir) Record(ctx context.Context, t *Target) (err error) {
+	s.Old, err = t.APIServer.DataDir(ctx, s.Kubeconfig)
+	return err
+}
+
+func (s *SetDataDir) Do(ctx context.Context, t *Target) error { return s.set(ctx, t, s.DataDir) }
+
+func (s *SetDataDir) Undo(ctx context.Context, t *Target) error { return s.set(ctx, t, s.Old) }
+
+func (s *SetDataDir) set(ctx context.Context, t *Target, dir string) error {
+	if s.Old == "" {
+		t.report("there is no ClusterConfiguration of kubeadm's in this cluster: nothing to bring in line")
+		return nil
+	}
+	return t.APIServer.SetDataDir(ctx, s.Kubeconfig, dir)
+}
+
+func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
+	now, err := t.APIServer.DataDir(ctx, s.Kubeconfig)
+	return now == s.DataDir, err
+}
+
+// VerifyRestored reads every resource back through the API server, and compares with what the snapshot held.
+type VerifyRestored struct {
+	Kubeconfig string  `json:"kubeconfig"`
+	Expected   []Count `json:"expected"`
+}
+
+func (v *VerifyRestored) String() string { return "read every resource back through the API server" }
+
+func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
+	var got []Count
+	err := poll(ctx, t, "cannot read back through the API server", time.Minute, time.Second, func(ctx context.Context) (err error) {
+		got, err = t.APIServer.Counts(ctx, v.Kubeconfig)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var total int64
+	var words []string
+	for _, c := range got {
+		if total += c.Objects; c.Objects > 0 {
+			words = append(words, fmt.Sprintf("%d %s", c.Objects, c.Resource))
+		}
+	}
+	t.report("read back through the API server: %d objects: %s", total, strings.Join(words, ", "))
+	return v.compare(got)
+}
+
+// compare holds the counts against each other: controllers already write, so a resource may have fewer or more objects than the snapshot; none at all is a loss.
+func (v *VerifyRestored) compare(got []Count) error {
+	for _, want := range v.Expected {
+		i := slices.IndexFunc(got, func(c Count) bool { return c.Resource == want.Resource })
+		if i >= 0 && want.Objects > 0 && got[i].Objects == 0 && !shortLived(want.Resource) {
+			return fmt.Errorf("the API server shows none of the %d %s that the snapshot held", want.Objects, want.Resource)
+		}
+	}
+	return nil
+}
+
+// shortLived resources expire on their own.
+func shortLived(resource string) bool {
+	return resource == "events" || resource == "events.events.k8s.io" || resource == "leases.coordination.k8s.io"
+}
+
+func (v *VerifyRestored) Undo(context.Context, *Target) error         { return nil }
+func (v *VerifyRestored) Done(context.Context, *Target) (bool, error) { return false, nil }

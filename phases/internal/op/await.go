@@ -1,0 +1,134 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// AwaitEtcd waits until the restored etcd, and no other, serves.
+type AwaitEtcd struct {
+	Access  Access        `json:"access"`
+	Receipt string        `json:"receipt"`
+	Limit   time.Duration `json:"limit"`
+}
+
+func (a *AwaitEtcd) String() string {
+	return fmt.Sprintf("wait until etcd serves at %s, %s at most", a.Access.Endpoints[0], a.Limit)
+}
+
+func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	want, err := receipt(t, a.Receipt)
+	if err != nil {
+		return err
+	}
+	crashes, err := watchCrashes(ctx, t, "etcd")
+	if err != nil {
+		return err
+	}
+	return poll(ctx, t, "the restored etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		got, err := t.Etcd.Serving(ctx, a.Access)
+		if err != nil {
+			if loop := crashes.loop(ctx, t); loop != nil {
+				return &finalError{loop}
+			}
+			return err
+		}
+		if got.ClusterID != want.ClusterID {
+			return &finalError{fmt.Errorf("another etcd answers at %s: cluster %x, and not the restored %x", a.Access.Endpoints[0], got.ClusterID, want.ClusterID)}
+		}
+		return nil
+	})
+}
+
+func (a *AwaitEtcd) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitEtcd) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// crashWatch notices a container that ends again and again: more waiting would not help.
+type crashWatch struct {
+	container string
+	since     uint32
+}
+
+// crashesTolerated is how often a container may end and be started again while it is waited for; a peer or a disk may be late once.
+const crashesTolerated = 3
+
+func watchCrashes(ctx context.Context, t *Target, container string) (crashWatch, error) {
+	attempt, _, err := lastAttempt(ctx, t, container)
+	return crashWatch{container, attempt}, err
+}
+
+func (w crashWatch) loop(ctx context.Context, t *Target) error {
+	attempt, state, err := lastAttempt(ctx, t, w.container)
+	if err != nil || state != stateExited || attempt < w.since+crashesTolerated {
+		return nil
+	}
+	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", attempt-w.since, systemNamespace, w.container, w.container)
+}
+
+func lastAttempt(ctx context.Context, t *Target, container string) (attempt uint32, state string, err error) {
+	all, err := t.Host.Runtime.Containers(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	for _, c := range all {
+		if c.Namespace == systemNamespace && c.Name == container && c.Attempt >= attempt {
+			attempt, state = c.Attempt, c.State
+		}
+	}
+	return attempt, state, nil
+}
+
+// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer exist, and NOSPACE keeps etcd read-only.
+type DisarmAlarms struct {
+	Access Access `json:"access"`
+}
+
+func (d *DisarmAlarms) String() string { return "disarm the alarms that came with the snapshot" }
+
+func (d *DisarmAlarms) Do(ctx context.Context, t *Target) error {
+	n, err := t.Etcd.DisarmAlarms(ctx, d.Access)
+	if n > 0 {
+		t.report("%d alarms that came with the snapshot were disarmed", n)
+	}
+	return err
+}
+
+func (d *DisarmAlarms) Undo(context.Context, *Target) error         { return nil }
+func (d *DisarmAlarms) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// CompareMembers is the last look before the commit point, while no API server writes: the cluster is the restored one, and holds what was staged.
+type CompareMembers struct {
+	Access  Access `json:"access"`
+	Receipt string `json:"receipt"`
+}
+
+func (c *CompareMembers) String() string { return "compare what etcd serves with what was staged" }
+
+func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
+	want, err := receipt(t, c.Receipt)
+	if err != nil {
+		return err
+	}
+	got, err := t.Etcd.Serving(ctx, c.Access)
+	switch {
+	case err != nil:
+		return err
+	case got.ClusterID != want.ClusterID:
+		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x", got.ClusterID, want.ClusterID)
+	case got.Members != 1 || got.MemberID != want.MemberID:
+		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x", got.Members, got.MemberID, want.MemberID)
+	case got.Keys != want.Keys:
+		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d", got.Keys, want.Keys)
+	case got.Revision < want.Revision:
+		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d", got.Revision, want.Revision)
+	}
+	t.report("etcd serves %d keys at revision %d", got.Keys, got.Revision)
+	return nil
+}
+
+func (c *CompareMembers) Undo(context.Context, *Target) error         { return nil }
+func (c *CompareMembers) Done(context.Context, *Target) (bool, error) { return false, nil }

@@ -1,0 +1,85 @@
+package op
+
+import (
+	"context"
+	"errors"
+)
+
+// Access is how etcd is reached: client URLs, and host paths of the certificate authority, certificate and key (empty for plain HTTP).
+type Access struct {
+	Endpoints []string `json:"endpoints"`
+	CACert    string   `json:"caCert,omitempty"`
+	Cert      string   `json:"cert,omitempty"`
+	Key       string   `json:"key,omitempty"`
+}
+
+// Staging is what new data is made from. Paths are host paths.
+type Staging struct {
+	Snapshot       string   `json:"snapshot"`
+	SHA256         string   `json:"sha256,omitempty"` // hex, of the snapshot's data; empty when only its structure could be checked
+	SkipHashCheck  bool     `json:"skipHashCheck,omitempty"`
+	Name           string   `json:"name"`
+	PeerURLs       []string `json:"peerURLs"`
+	InitialCluster string   `json:"initialCluster"`
+	Token          string   `json:"token"`
+	// MinRevision is below every revision that the restored cluster may give out: the bump is chosen so that it starts above, and is never smaller than MinBump.
+	MinRevision int64 `json:"minRevision"`
+	MinBump     int64 `json:"minBump"`
+}
+
+// Staged is what staging made.
+type Staged struct {
+	ClusterID uint64 `json:"clusterID"`
+	MemberID  uint64 `json:"memberID"`
+	Revision  int64  `json:"revision"` // the first revision of the new cluster is above it
+	SHA256    string `json:"sha256"`
+	SizeBytes int64  `json:"sizeBytes"`
+	Keys      int64  `json:"keys"` // live keys
+}
+
+// Member is a serving etcd, as it describes itself.
+type Member struct {
+	ClusterID uint64
+	MemberID  uint64
+	Revision  int64
+	Members   int
+	Keys      int64
+}
+
+// Etcd is what operations need of etcd, online and offline. Paths are host paths.
+type Etcd interface {
+	// Prove checks all of a snapshot; raw says that it has no SHA-256 trailer. A bad one is an error that answers errors.As for *etcd's bad-snapshot error.
+	Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) error
+	// Stage makes dir/member (and walDir, where it is not empty) new from a snapshot. dir's parent is there, dir is not.
+	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
+	// SnapshotDataDir makes a snapshot file of a stopped member's data and changes nothing of the data.
+	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) (missing []string, err error)
+	// Serving returns the etcd that answers a linearizable read at the first endpoint.
+	Serving(ctx context.Context, a Access) (Member, error)
+	// DisarmAlarms returns how many alarms it disarmed.
+	DisarmAlarms(ctx context.Context, a Access) (int, error)
+}
+
+// Count is how many objects of a resource there are.
+type Count struct {
+	Resource string `json:"resource"` // plural, with its group: deployments.apps
+	Objects  int64  `json:"objects"`
+}
+
+// APIServer is what operations need of the node's API server, reached with the kubeconfig (a host path).
+type APIServer interface {
+	Ready(ctx context.Context, kubeconfig string) error
+	// Counts lists every resource that can be listed, with how many objects there are.
+	Counts(ctx context.Context, kubeconfig string) ([]Count, error)
+	// DataDir returns etcd.local.dataDir of kubeadm's ClusterConfiguration; "" when there is no such ConfigMap.
+	DataDir(ctx context.Context, kubeconfig string) (string, error)
+	// SetDataDir changes that one line.
+	SetDataDir(ctx context.Context, kubeconfig, dataDir string) error
+}
+
+// finalError ends a wait at once: more time would not help.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() error { return e.error }
+
+func asFinal(err error, target **finalError) bool { return errors.As(err, target) }

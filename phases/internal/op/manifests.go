@@ -1,0 +1,175 @@
+package op
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// TakeOutManifest moves a manifest out of the static-pod directory, into the run's folder.
+//
+// Across two mounts the content is copied, and the original takes a name with a dot, which the kubelet does not run (kubelet,
+// pkg/kubelet/config/file.go), until the manifest is put back: so putting it back needs no room on a full disk.
+type TakeOutManifest struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+func (m *TakeOutManifest) String() string { return fmt.Sprintf("move %s to %s", m.From, m.To) }
+
+func (m *TakeOutManifest) hidden() string { return hiddenName(m.From) }
+
+// hiddenName is where an original waits across two mounts.
+func hiddenName(manifest string) string {
+	return path.Join(path.Dir(manifest), "."+path.Base(manifest)+".etcdpod-kept")
+}
+
+func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
+	data, st, err := read(t, m.From)
+	gone := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !gone {
+		return err
+	}
+	kept, _, err := read(t, m.To)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && gone:
+		return fmt.Errorf("cannot take out %s: it is gone", m.From)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case gone:
+		return syncDirs(t, m.To, m.From)
+	case err == nil && !bytes.Equal(kept, data):
+		return fmt.Errorf("cannot take out %s: it was changed since it was copied to %s", m.From, m.To)
+	}
+	same, err := node.SameMount(t.Host.FS, path.Dir(m.From), path.Dir(m.To))
+	if err != nil {
+		return err
+	}
+	if same {
+		return node.Move(t.Host.FS, m.From, m.To)
+	}
+	if err := node.WriteAtomic(t.Host.FS, m.To, data, st.Attr()); err != nil {
+		return err
+	}
+	if err := t.Host.FS.Rename(m.From, m.hidden()); err != nil {
+		return fmt.Errorf("cannot take out %s: %w", m.From, err)
+	}
+	return syncDirs(t, m.From)
+}
+
+// Undo puts the manifest back, whatever stands there by now: that was parked by the fence.
+func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
+	if exists(t, m.From) {
+		// Not taken out, or put back already.
+		return syncDirs(t, m.From)
+	}
+	if exists(t, m.hidden()) {
+		if err := t.Host.FS.Rename(m.hidden(), m.From); err != nil {
+			return fmt.Errorf("cannot put back %s: %w", m.From, err)
+		}
+		return syncDirs(t, m.From)
+	}
+	if !exists(t, m.To) {
+		return fmt.Errorf("cannot put back %s: neither it nor %s is there", m.From, m.To)
+	}
+	return node.Move(t.Host.FS, m.To, m.From)
+}
+
+func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
+	return !exists(t, m.From) && exists(t, m.To), nil
+}
+
+// PutManifest writes a manifest into the static-pod directory, from where the kubelet runs it.
+type PutManifest struct {
+	Fence Fence     `json:"fence"`
+	Path  string    `json:"path"`
+	Data  []byte    `json:"data"`
+	Attr  node.Attr `json:"attr"`
+}
+
+func (m *PutManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
+
+func (m *PutManifest) Do(_ context.Context, t *Target) error {
+	there, _, err := read(t, m.Path)
+	switch {
+	case err == nil && bytes.Equal(there, m.Data):
+		return errors.Join(syncDirs(t, m.Path), m.dropHidden(t))
+	case err == nil:
+		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`", m.Path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr); err != nil {
+		return err
+	}
+	return m.dropHidden(t)
+}
+
+// dropHidden removes the original that waited under a dot name; a copy of it is in the run's folder. Before the commit point it is still needed for
+// going back, but by then the copy can be moved back over the room that the manifest itself gives up.
+func (m *PutManifest) dropHidden(t *Target) error {
+	if hidden := hiddenName(m.Path); exists(t, hidden) {
+		return remove(t, hidden)
+	}
+	return nil
+}
+
+// Undo is fencing: what the kubelet runs from this manifest ends, and the manifest goes.
+func (m *PutManifest) Undo(ctx context.Context, t *Target) error {
+	if err := stopKubelet(ctx, t); err != nil {
+		return err
+	}
+	if there, _, err := read(t, m.Path); err == nil && bytes.Equal(there, m.Data) {
+		if err := remove(t, m.Path); err != nil {
+			return err
+		}
+	}
+	return m.Fence.behind(ctx, t, func() error { return nil })
+}
+
+func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
+	there, _, err := read(t, m.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && bytes.Equal(there, m.Data) && !exists(t, hiddenName(m.Path)), err
+}
+
+func read(t *Target, name string) ([]byte, node.Stat, error) {
+	st, err := t.Host.FS.Lstat(name)
+	if err != nil {
+		return nil, st, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	data, err := t.Host.FS.ReadFile(name)
+	if err != nil {
+		return nil, st, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return data, st, nil
+}
+
+func exists(t *Target, name string) bool {
+	_, err := t.Host.FS.Lstat(name)
+	return err == nil
+}
+
+func remove(t *Target, name string) error {
+	if err := t.Host.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove %s: %w", name, err)
+	}
+	return syncDirs(t, name)
+}
+
+// syncDirs makes the directories of the names durable.
+func syncDirs(t *Target, names ...string) error {
+	for _, name := range names {
+		if err := t.Host.FS.Sync(path.Dir(name)); err != nil {
+			return fmt.Errorf("cannot make %s durable: %w", path.Dir(name), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package op
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// MakeDirectory makes one directory; its parent is there.
+type MakeDirectory struct {
+	Path string    `json:"path"`
+	Attr node.Attr `json:"attr"`
+}
+
+func (m *MakeDirectory) String() string { return "make the directory " + m.Path }
+
+func (m *MakeDirectory) Do(_ context.Context, t *Target) error {
+	if err := t.Host.FS.Mkdir(m.Path, m.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot make the directory %s: %w", m.Path, err)
+	}
+	return syncDirs(t, m.Path)
+}
+
+// Undo leaves a directory alone into which somebody else has put something.
+func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
+	names, err := t.Host.FS.ReadDir(m.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return syncDirs(t, m.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove %s: %w", m.Path, err)
+	}
+	if len(names) > 0 {
+		t.report("%s is left there: it is not empty", m.Path)
+		return nil
+	}
+	return remove(t, m.Path)
+}
+
+func (m *MakeDirectory) Done(_ context.Context, t *Target) (bool, error) {
+	return exists(t, m.Path), nil
+}
+
+// SnapshotDataDir makes a snapshot file from the data of a stopped member, which it only reads.
+type SnapshotDataDir struct {
+	Dir      string `json:"dir"`
+	WALDir   string `json:"walDir,omitempty"`
+	Snapshot string `json:"snapshot"` // in the run's folder
+}
+
+func (s *SnapshotDataDir) String() string {
+	return fmt.Sprintf("make the snapshot %s from the data in %s", s.Snapshot, s.Dir)
+}
+
+func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
+	if err := remove(t, s.Snapshot); err != nil { // of a try that was cut off
+		return err
+	}
+	missing, err := t.Etcd.SnapshotDataDir(ctx, s.Dir, s.WALDir, s.Snapshot, t.progress)
+	for _, m := range missing {
+		t.report("%s", m)
+	}
+	return err
+}
+
+func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot) }
+
+func (s *SnapshotDataDir) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// ProveSnapshot checks all of a snapshot that this run made.
+type ProveSnapshot struct {
+	Snapshot string `json:"snapshot"`
+}
+
+func (p *ProveSnapshot) String() string { return "prove the snapshot " + p.Snapshot }
+
+func (p *ProveSnapshot) Do(ctx context.Context, t *Target) error {
+	return t.Etcd.Prove(ctx, p.Snapshot, false, t.progress)
+}
+func (p *ProveSnapshot) Undo(context.Context, *Target) error         { return nil }
+func (p *ProveSnapshot) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// StageData makes the new data beside the old: Dir/member, and WALDir where the WAL lives elsewhere.
+type StageData struct {
+	Staging Staging `json:"staging"`
+	Dir     string  `json:"dir"`              // does not exist yet
+	WALDir  string  `json:"walDir,omitempty"` // does not exist yet
+	// Receipt is the file that says that staging is complete, and what came out; it is written last.
+	Receipt string    `json:"receipt"`
+	Attr    node.Attr `json:"attr"` // of the directories; files get its owner and label, and 0600
+}
+
+// Marker is the name of the file in a staged member directory that tells it from one of the user's; it holds the name of the receipt.
+// etcd looks at snap and wal only.
+const Marker = ".etcdpod-staged"
+
+func (s *StageData) String() string {
+	return fmt.Sprintf("stage %s in %s", s.Staging.Snapshot, s.Dir)
+}
+
+func (s *StageData) Do(ctx context.Context, t *Target) error {
+	if err := s.Undo(ctx, t); err != nil { // what a try that was cut off left
+		return err
+	}
+	staged, err := t.Etcd.Stage(ctx, s.Staging, s.Dir, s.WALDir, t.progress)
+	if err != nil {
+		return err
+	}
+	marker := path.Join(s.Dir, "member", Marker)
+	if err := t.Host.FS.Create(marker, []byte(s.Receipt), node.Mine(0o600)); err != nil {
+		return fmt.Errorf("cannot mark the staged data: %w", err)
+	}
+	for _, dir := range s.trees() {
+		if err := s.finish(t, dir); err != nil {
+			return fmt.Errorf("cannot make the staged data %s durable: %w", dir, err)
+		}
+	}
+	receipt, err := json.Marshal(staged)
+	if err != nil {
+		return err
+	}
+	return node.WriteAtomic(t.Host.FS, s.Receipt, receipt, node.Mine(0o600))
+}
+
+func (s *StageData) trees() []string {
+	if s.WALDir == "" {
+		return []string{s.Dir}
+	}
+	return []string{s.Dir, s.WALDir}
+}
+
+// finish gives a staged tree the owner, modes and label of the data that it replaces, and syncs it with its parent.
+func (s *StageData) finish(t *Target, dir string) error {
+	if err := s.own(t, dir); err != nil {
+		return err
+	}
+	if err := node.SyncTree(t.Host.FS, dir); err != nil {
+		return err
+	}
+	return syncDirs(t, dir)
+}
+
+func (s *StageData) own(t *Target, name string) error {
+	st, err := t.Host.FS.Lstat(name)
+	if err != nil {
+		return err
+	}
+	attr := s.Attr
+	if !st.Mode.IsDir() {
+		attr.Mode = 0o600
+		return t.Host.FS.SetAttr(name, attr)
+	}
+	names, err := t.Host.FS.ReadDir(name)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := s.own(t, path.Join(name, n)); err != nil {
+			return err
+		}
+	}
+	return t.Host.FS.SetAttr(name, attr)
+}
+
+// Undo removes what was staged, and nothing else: once the receipt is there, data without the marker is the user's.
+func (s *StageData) Undo(_ context.Context, t *Target) error {
+	if exists(t, s.Receipt) {
+		if member := path.Join(s.Dir, "member"); exists(t, member) && !exists(t, path.Join(member, Marker)) {
+			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
+		}
+		if err := remove(t, s.Receipt); err != nil {
+			return err
+		}
+	}
+	for _, dir := range s.trees() {
+		if err := node.RemoveTree(t.Host.FS, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove the staged data %s: %w", dir, err)
+		}
+		if err := syncDirs(t, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
+	return exists(t, s.Receipt), nil
+}
+
+// receipt reads what staging made.
+func receipt(t *Target, name string) (Staged, error) {
+	var staged Staged
+	data, _, err := read(t, name)
+	if err != nil {
+		return staged, err
+	}
+	if err := json.Unmarshal(data, &staged); err != nil {
+		return staged, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return staged, nil
+}

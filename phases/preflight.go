@@ -1,0 +1,211 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// preflight refuses what cannot end well, before anything is touched. Each check is one function that answers nil or says why not.
+func (o RestoreOptions) preflight() Phase {
+	checks := []func(*Facts) error{
+		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
+		o.checkAPIServers, o.checkRevision, o.checkRoom,
+	}
+	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			for _, check := range checks {
+				if err := check(f); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		}}
+}
+
+func (o RestoreOptions) checkPods(f *Facts) error {
+	for _, m := range f.Manifests {
+		if m.Manifest == nil && strings.Contains(string(m.Data), "etcd") {
+			return refuse("mend the file, or move it out of the static-pod directory", "cannot tell whether %s runs etcd: %v", m.Path, m.Error)
+		}
+	}
+	if f.Etcd == nil {
+		return refuse("etcdpod looks after etcd that the kubelet runs from a manifest file; one run by systemd is restored with etcdutl",
+			"no manifest in %s runs etcd", f.ManifestDir)
+	}
+	if f.StaticPodURL != "" {
+		return refuse("", "the kubelet gets static pods from %s, too: what it runs from there cannot be fenced", f.StaticPodURL)
+	}
+	if f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
+		return refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
+	}
+	if hasAPIServer(f) && f.Kubeconfig == "" {
+		return refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf", "an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
+	}
+	return nil
+}
+
+func (o RestoreOptions) checkRuntime(f *Facts) error {
+	if f.RuntimeError != nil {
+		return refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+	}
+	return nil
+}
+
+func (o RestoreOptions) checkData(f *Facts) error {
+	if f.Data.MemberOdd != "" {
+		return refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged", f.Data.MemberOdd)
+	}
+	if f.Data.WALOdd != "" {
+		return refuse("let --wal-dir name a directory below the mount point", "%s: it cannot be exchanged", f.Data.WALOdd)
+	}
+	if o.DataDir != "" && f.Etcd.DataVolume == "" {
+		return refuse("", "no volume of %s is the data directory itself: it cannot be repointed", f.Etcd.File.Path)
+	}
+	return nil
+}
+
+// checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot. What the manifest's --initial-cluster says proves nothing: in
+// kubeadm's clusters it often names one member of three.
+func (o RestoreOptions) checkMembership(f *Facts) error {
+	members, source := f.Snapshot.Members, "the snapshot"
+	switch {
+	case f.Live != nil:
+		members, source = f.Live.Members, "the running etcd"
+	case f.Stopped != nil:
+		members, source = f.Stopped.Members, "the data in "+f.Etcd.DataDir
+	}
+	var others []string
+	for _, m := range members {
+		if m.Name != f.Etcd.Name {
+			others = append(others, memberName(m))
+		}
+	}
+	if len(others) > 0 {
+		return refuse("a cluster of several members must be restored on all of its nodes at once", "%s names other members: %s", source, strings.Join(others, ", "))
+	}
+	return nil
+}
+
+func memberName(m Member) string {
+	if m.Name == "" {
+		return fmt.Sprintf("one not started yet at %s", strings.Join(m.PeerURLs, ","))
+	}
+	return m.Name
+}
+
+// checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts on it silently (3.5).
+func (o RestoreOptions) checkStorageVersion(f *Facts) error {
+	node := minor(imageVersion(f.Etcd.Image))
+	if f.Live != nil {
+		node = minor(f.Live.Version)
+	}
+	data := minor(f.Snapshot.StorageVersion)
+	if data == 0 || node == 0 || data <= node {
+		return nil
+	}
+	return refuse("let the node run an etcd that is as new as the data first", "the data is of etcd 3.%d, and this node's etcd is 3.%d", data, node)
+}
+
+// minor returns 6 for 3.6.1 and 0 for what is no version of etcd 3.
+func minor(version string) int {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	if len(parts) < 2 || parts[0] != "3" {
+		return 0
+	}
+	n, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// imageVersion returns 3.6.5 for registry.k8s.io/etcd:3.6.5-0.
+func imageVersion(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	i := strings.LastIndex(name, ":")
+	if i < 0 || strings.Contains(name[i:], "/") {
+		return ""
+	}
+	version, _, _ := strings.Cut(name[i+1:], "-")
+	return version
+}
+
+func (o RestoreOptions) checkFingerprints(f *Facts) error {
+	if f.Snapshot.Sidecar == nil {
+		return nil
+	}
+	var differ []string
+	for file, then := range f.Snapshot.Sidecar.Fingerprints {
+		if now := f.Fingerprints[file]; now != then {
+			differ = append(differ, file)
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	slices.Sort(differ)
+	return refuse("put the files that belong to the backup in place first", "the backup was taken with other files than this node has, and its objects are of no use with these: %s", strings.Join(differ, ", "))
+}
+
+func (o RestoreOptions) checkEncryption(f *Facts) error {
+	if f.Encryption.Error != nil {
+		return refuse("", "cannot tell whether the API server can decrypt the snapshot: %v", f.Encryption.Error)
+	}
+	if len(f.Encryption.Missing) == 0 {
+		return nil
+	}
+	where := "the API server has no encryption configuration"
+	if f.Encryption.File != "" {
+		where = f.Encryption.File + " does not hold their keys"
+	}
+	return refuse("add the keys that were in use when the backup was taken to the API server's encryption configuration", "the snapshot holds values encrypted as %s, and %s", strings.Join(f.Encryption.Missing, ", "), where)
+}
+
+// checkAPIServers: an API server elsewhere would go on with the old revisions in its watch cache, and write through them.
+func (o RestoreOptions) checkAPIServers(f *Facts) error {
+	if o.APIServersStopped {
+		return nil
+	}
+	known := f.Snapshot.APIServers
+	if f.Stopped != nil {
+		known = f.Stopped.APIServers
+	}
+	if f.Live != nil {
+		known = f.Live.APIServers
+	}
+	var elsewhere []string
+	for _, address := range known {
+		if !slices.Contains(f.Addresses, address) {
+			elsewhere = append(elsewhere, address)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	return refuse("stop those API servers, then add --api-servers-stopped", "API servers that are not on this node are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+}
+
+func (o RestoreOptions) checkRevision(f *Facts) error {
+	if o.Bump > 0 || f.KnownRevision > 0 {
+		return nil
+	}
+	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
+}
+
+func (o RestoreOptions) checkRoom(f *Facts) error {
+	// The database, its copy while the revision is bumped, and a WAL.
+	const wal = 64 << 20
+	need := uint64(f.Snapshot.SizeBytes) + wal
+	if o.FromDataDir != "" {
+		need *= 2
+	}
+	if f.Data.Free >= need {
+		return nil
+	}
+	return refuse("`etcdpod prune` frees what earlier runs kept", "not enough room to stage the new data in %s: %d MiB free, %d MiB needed", f.Data.StageIn, f.Data.Free>>20, need>>20)
+}

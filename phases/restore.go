@@ -1,0 +1,269 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// RestoreOptions are what a person may ask of `restore`. Paths are host paths, but for File, which is a path of this process.
+type RestoreOptions struct {
+	File              string
+	FromDataDir       string
+	FromWALDir        string // where FromDataDir's WAL is, if not in member/wal
+	SkipHashCheck     bool
+	Bump              int64         // revisions to bump by; 0: found out
+	DataDir           string        // a new data directory; empty: the one that etcd has
+	StopTimeout       time.Duration // for the kubelet, containers and processes to end
+	WaitTimeout       time.Duration // for etcd, then for the API server, to serve; 0: grows with the size
+	APIServersStopped bool          // API servers elsewhere that the data knows of are known to be stopped
+}
+
+// minBump keeps revisions that a watch cache or an informer may still hold from being given out twice, whatever happened behind the last one that is known of.
+const minBump = 1_000_000_000
+
+// waitLimit is how long a healthy etcd may take: 0.9 GB was seen to take 20 s on two cores, and disks differ.
+func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
+	if o.WaitTimeout > 0 {
+		return o.WaitTimeout
+	}
+	const gigabyte = 1 << 30
+	return 2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))
+}
+
+// Names below the run's folder.
+func runPath(f *Facts, name string) string { return path.Join(journal.RunDir(f.Run), name) }
+func receiptPath(f *Facts) string          { return runPath(f, "staged.json") }
+func parkingDir(f *Facts) string           { return runPath(f, "manifests") }
+
+func (o RestoreOptions) snapshotPath(f *Facts) string {
+	if o.FromDataDir != "" {
+		return runPath(f, "snapshot.db")
+	}
+	return f.Snapshot.Path
+}
+
+// liveDir is the data directory that etcd will use.
+func (o RestoreOptions) liveDir(f *Facts) string {
+	if o.DataDir != "" {
+		return o.DataDir
+	}
+	return f.Etcd.DataDir
+}
+
+func stagedDir(f *Facts) string    { return path.Join(f.Data.StageIn, "data") }
+func stagedWALDir(f *Facts) string { return path.Join(f.Data.WALStageIn, "wal") }
+
+func (o RestoreOptions) verifySnapshot() Phase {
+	return Phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if o.FromDataDir == "" {
+				return nil, nil // proven while the facts were gathered; staging checks its SHA-256 again
+			}
+			snapshot := o.snapshotPath(f)
+			return []op.Op{
+				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot},
+				&op.ProveSnapshot{Snapshot: snapshot},
+			}, nil
+		}}
+}
+
+func (o RestoreOptions) stageData() Phase {
+	return Phase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := o.makeDirectories(f)
+			stage := &op.StageData{Staging: o.staging(f), Dir: stagedDir(f), Receipt: receiptPath(f), Attr: f.Data.Attr}
+			if f.Etcd.WALDir != "" {
+				stage.WALDir = stagedWALDir(f)
+			}
+			return append(ops, stage), nil
+		}}
+}
+
+// makeDirectories plans the directories that are not there: the data directory, where it is new or gone, and places to stage in.
+func (o RestoreOptions) makeDirectories(f *Facts) []op.Op {
+	var ops []op.Op
+	mkdir := func(dir string) {
+		attr := f.Data.Attr
+		attr.Mode = 0o700
+		ops = append(ops, &op.MakeDirectory{Path: dir, Attr: attr})
+	}
+	if !f.Data.DirExists {
+		mkdir(o.liveDir(f))
+	}
+	run := journal.RunDir(f.Run)
+	if f.Data.StageIn != run {
+		mkdir(f.Data.StageIn)
+	}
+	if f.Data.WALStageIn != "" && f.Data.WALStageIn != run && f.Data.WALStageIn != f.Data.StageIn {
+		mkdir(f.Data.WALStageIn)
+	}
+	return ops
+}
+
+func (o RestoreOptions) staging(f *Facts) op.Staging {
+	s := op.Staging{
+		Snapshot: o.snapshotPath(f), SHA256: f.Snapshot.SHA256, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs, InitialCluster: f.Etcd.Name + "=" + f.Etcd.PeerURLs[0],
+		// A fresh token gives the cluster a new id: a member of the old one that comes back cannot talk to it.
+		Token:       "etcdpod-" + f.Run,
+		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
+	}
+	for _, url := range f.Etcd.PeerURLs[1:] {
+		s.InitialCluster += "," + f.Etcd.Name + "=" + url
+	}
+	if o.Bump > 0 {
+		s.MinRevision, s.MinBump = 0, o.Bump
+	}
+	return s
+}
+
+func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
+	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Timeout: o.StopTimeout}
+	for _, m := range o.fenced(f) {
+		for _, c := range m.Manifest.Containers() {
+			if !slices.Contains(fence.Containers, c) {
+				fence.Containers = append(fence.Containers, c)
+			}
+		}
+	}
+	for _, dir := range []string{f.Etcd.DataDir, o.liveDir(f), stagedDir(f)} {
+		if !slices.Contains(fence.DataDirs, dir) {
+			fence.DataDirs = append(fence.DataDirs, dir)
+			fence.Databases = append(fence.Databases, path.Join(dir, "member/snap/db"))
+		}
+	}
+	if f.Etcd.WALDir != "" {
+		fence.DataDirs = append(fence.DataDirs, f.Etcd.WALDir)
+	}
+	return fence
+}
+
+// fenced lists the manifests that must not run while the data is exchanged.
+func (o RestoreOptions) fenced(f *Facts) []ManifestFile {
+	var files []ManifestFile
+	for _, m := range f.Manifests {
+		if m.Manifest != nil && involved(m.Manifest, f.Etcd.DataDir, o.liveDir(f)) {
+			files = append(files, m)
+		}
+	}
+	return files
+}
+
+func (o RestoreOptions) fence() Phase {
+	return Phase{Name: "fence", Short: "make sure that nothing runs on the old data",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := []op.Op{
+				&op.MakeDirectory{Path: parkingDir(f), Attr: node.Mine(0o700)},
+				&op.StopKubelet{},
+			}
+			for _, m := range o.fenced(f) {
+				ops = append(ops, &op.TakeOutManifest{From: m.Path, To: path.Join(parkingDir(f), path.Base(m.Path))})
+			}
+			return append(ops, &op.StopContainers{Fence: o.fenceOf(f)}), nil
+		}}
+}
+
+func (o RestoreOptions) exchangeData() Phase {
+	return Phase{Name: "exchange-data", Short: "swap the old data and the new in one step",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			staged := path.Join(stagedDir(f), "member")
+			ops := []op.Op{&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"), Staged: staged, Park: staged + ".park"}}
+			if f.Etcd.WALDir != "" {
+				ops = append(ops, &op.Exchange{Fence: o.fenceOf(f), Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"})
+			}
+			return ops, nil
+		}}
+}
+
+func (o RestoreOptions) releaseEtcd() Phase {
+	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			put := o.put(f, f.Etcd.File)
+			if o.DataDir != "" {
+				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
+				if err != nil {
+					return nil, fmt.Errorf("cannot repoint %s to %s: %w", f.Etcd.File.Path, o.DataDir, err)
+				}
+				put.Data = m.Bytes()
+			}
+			return []op.Op{put, &op.StartKubelet{}}, nil
+		}}
+}
+
+func (o RestoreOptions) put(f *Facts, m ManifestFile) *op.PutManifest {
+	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
+}
+
+func (o RestoreOptions) awaitEtcd() Phase {
+	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return []op.Op{
+				&op.AwaitEtcd{Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.SizeBytes)},
+				&op.DisarmAlarms{Access: f.Etcd.Access},
+			}, nil
+		}}
+}
+
+func (o RestoreOptions) compareMembers() Phase {
+	return Phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return []op.Op{&op.CompareMembers{Access: f.Etcd.Access, Receipt: receiptPath(f)}}, nil
+		}}
+}
+
+func (o RestoreOptions) releaseAPIServer() Phase {
+	return Phase{Name: "release-apiserver", Short: "let the API server run",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			var ops []op.Op
+			for _, m := range o.fenced(f) {
+				if isAPIServer(m) {
+					ops = append(ops, o.put(f, m))
+				}
+			}
+			return ops, nil
+		}}
+}
+
+func (o RestoreOptions) awaitAPIServer() Phase {
+	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !hasAPIServer(f) {
+				return nil, nil
+			}
+			return []op.Op{&op.AwaitAPIServer{Kubeconfig: f.Kubeconfig, Limit: o.waitLimit(f.Snapshot.SizeBytes)}}, nil
+		}}
+}
+
+// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler start anew, against an API server that is ready, and
+// so with none of the crash-loop back-off that they would have had by now, nor with anything that they knew of the future that is gone.
+func (o RestoreOptions) restartComponents() Phase {
+	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			var ops []op.Op
+			for _, m := range o.fenced(f) {
+				if !isAPIServer(m) && m.Path != f.Etcd.File.Path {
+					ops = append(ops, o.put(f, m))
+				}
+			}
+			if o.DataDir != "" && hasAPIServer(f) {
+				ops = append(ops, &op.SetDataDir{Kubeconfig: f.Kubeconfig, DataDir: o.DataDir})
+			}
+			return ops, nil
+		}}
+}
+
+func (o RestoreOptions) verifyRestored() Phase {
+	return Phase{Name: "verify-restored", Short: "read the objects back through the API server", Optional: false,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !hasAPIServer(f) {
+				return nil, nil
+			}
+			return []op.Op{&op.VerifyRestored{Kubeconfig: f.Kubeconfig, Expected: f.Snapshot.Resources}}, nil
+		}}
+}

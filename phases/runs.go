@@ -1,0 +1,196 @@
+package phases
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// RunSummary is one run as `runs` lists it. The JSON names are stable.
+type RunSummary struct {
+	ID        string    `json:"id"`
+	Workflow  string    `json:"workflow"`
+	Command   []string  `json:"command"`
+	Node      string    `json:"node"`
+	State     string    `json:"state"` // open, completed, rolled back, damaged
+	Began     time.Time `json:"began"`
+	Last      time.Time `json:"last"` // of the last record
+	Committed bool      `json:"committed"`
+	Aborted   bool      `json:"aborted"`
+	Reason    string    `json:"reason,omitempty"`    // why it turned back
+	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
+	Operation string    `json:"operation,omitempty"` // at what
+	Path      string    `json:"path"`                // its folder
+	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
+}
+
+func summarize(s *journal.State) RunSummary {
+	sum := RunSummary{
+		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
+		Began: s.Began, Last: s.Last, Committed: s.Committed, Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID),
+	}
+	if i := s.Current(); i >= 0 && !s.Ended {
+		sum.Phase, sum.Operation = s.Steps[i].Phase, s.Steps[i].Kind
+		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
+			sum.Operation = o.String()
+		}
+	}
+	return sum
+}
+
+// Runs lists this node's runs, oldest first.
+func (n *Node) Runs(context.Context) ([]RunSummary, error) {
+	listed, err := journal.List(n.host.FS)
+	if err != nil {
+		return nil, err
+	}
+	runs := make([]RunSummary, 0, len(listed))
+	for _, l := range listed {
+		if l.Err != nil {
+			runs = append(runs, RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID)})
+			continue
+		}
+		runs = append(runs, summarize(l.State))
+	}
+	return runs, nil
+}
+
+// openRun returns the run that must be resumed or rolled back first; "" when there is none. A journal that cannot be read counts: what it did is not known.
+func (n *Node) openRun(ctx context.Context) (RunSummary, error) {
+	runs, err := n.Runs(ctx)
+	if err != nil {
+		return RunSummary{}, err
+	}
+	for _, r := range runs {
+		if r.State == string(journal.StillOpen) || r.State == "damaged" {
+			return r, nil
+		}
+	}
+	return RunSummary{}, nil
+}
+
+// refuseOpen refuses while a run is open.
+func (n *Node) refuseOpen(ctx context.Context) error {
+	open, err := n.openRun(ctx)
+	if err != nil {
+		return err
+	}
+	if open.State == "damaged" {
+		return fmt.Errorf("cannot go on while the run %s cannot be read: %s", open.ID, open.Error)
+	}
+	if open.ID != "" {
+		return &OpenRunError{Run: open}
+	}
+	return nil
+}
+
+// begin journals a new run. The caller holds the lock.
+func (n *Node) begin(id string, plan Plan) (*run, error) {
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: n.name, Version: n.version, CommitAt: -1, Notes: plan.notes}
+	for _, p := range plan.Phases {
+		for _, o := range p.ops {
+			body, err := op.Encode(o)
+			if err != nil {
+				return nil, err
+			}
+			begun.Plan = append(begun.Plan, journal.Step{Phase: p.Name, Kind: op.Kind(o), Op: body})
+		}
+		if p.Commit {
+			begun.CommitAt = len(begun.Plan)
+		}
+	}
+	if err := journal.Prepare(n.host.FS, id); err != nil {
+		return nil, err
+	}
+	if _, err := journal.Create(n.host.FS, n.host.Clock, journal.RunDir(id), begun); err != nil {
+		return nil, err
+	}
+	return n.load(id)
+}
+
+// load opens the journal of a run to go on with it.
+func (n *Node) load(id string) (*run, error) {
+	j, state, err := journal.Open(n.host.FS, n.host.Clock, journal.RunDir(id))
+	if err != nil {
+		return nil, err
+	}
+	ops, err := decode(state)
+	if err != nil {
+		return nil, err
+	}
+	return &run{journal: j, state: state, ops: ops, target: n.target(), emit: n.emit, faults: n.faults}, nil
+}
+
+func (n *Node) newID(workflow string) (string, error) {
+	var b [2]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("cannot name the run: %w", err)
+	}
+	return fmt.Sprintf("%s-%s-%s", n.host.Clock.Now().UTC().Format("20060102T150405Z"), workflow, hex.EncodeToString(b[:])), nil
+}
+
+// lock takes the node's lock for this process.
+func (n *Node) lock() (func() error, error) {
+	return journal.Lock(n.host.FS, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
+}
+
+// Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
+func (n *Node) Resume(ctx context.Context) error {
+	return n.withOpen(ctx, func(r *run) error {
+		if r.state.Aborted != "" {
+			return r.back(ctx, errors.New(r.state.Aborted))
+		}
+		return r.forward(ctx)
+	})
+}
+
+// Rollback takes the open run back. Past its commit point it refuses.
+func (n *Node) Rollback(ctx context.Context) error {
+	return n.withOpen(ctx, func(r *run) error {
+		if r.state.Committed {
+			return refusePastCommit(r.state)
+		}
+		err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
+		var done *RolledBackError
+		if errors.As(err, &done) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
+	unlock, err := n.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	open, err := n.openRun(ctx)
+	if err != nil {
+		return err
+	}
+	if open.ID == "" {
+		return refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
+	}
+	r, err := n.load(open.ID)
+	if err != nil {
+		return err
+	}
+	return f(r)
+}
+
+// refusePastCommit says how to go back to the data that was exchanged out, as a run of its own.
+func refusePastCommit(s *journal.State) error {
+	hint := "type `etcdpod resume` to finish it"
+	if kept := s.Run.Notes["keptData"]; kept != "" {
+		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore --from-data-dir %s`", kept)
+	}
+	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
+}

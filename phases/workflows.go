@@ -1,0 +1,21 @@
+package phases
+
+// The table of contents: each workflow is the list of its phases, in the order in which they are carried out.
+
+// Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
+func Restore(o RestoreOptions) Workflow {
+	return Workflow{Name: "restore", Phases: []Phase{
+		o.preflight(),
+		o.verifySnapshot(),
+		o.stageData(),
+		o.fence(),
+		o.exchangeData(),
+		o.releaseEtcd(),
+		o.awaitEtcd(),
+		o.compareMembers(), // the commit point
+		o.releaseAPIServer(),
+		o.awaitAPIServer(),
+		o.restartComponents(),
+		o.verifyRestored(),
+	}}
+}
