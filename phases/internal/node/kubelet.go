@@ -92,15 +92,12 @@ func (s service) stop(ctx context.Context) error {
 	if err == nil && running {
 		err = s.command(limited, s.cmds.Stop, "stop")
 	}
-	for err == nil {
-		if running, err = s.running(limited); err == nil && !running {
-			return nil
-		}
-		if err == nil {
+	for err == nil && running {
+		if running, err = s.running(limited); err == nil && running {
 			err = WallClock().Sleep(limited, pollEvery)
 		}
 	}
-	if ctx.Err() == nil && limited.Err() != nil {
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return fmt.Errorf("still running after %s", s.cmds.Wait)
 	}
 	return err

@@ -110,7 +110,6 @@ type Container struct {
 	Attempt   uint32
 	Image     string
 	CreatedAt time.Time
-	Args      []string // the command line, where the runtime tells it
 }
 
 // Runtime is the container runtime, reached over CRI.

@@ -26,7 +26,7 @@ type fileID struct{ dev, ino uint64 }
 // deepest is how far below dir files are looked for: dir/member/snap/db is three down, and etcd has nothing deeper.
 const deepest = 3
 
-// Using passes over processes that this user may not look into, unless it is root, who must be able to: then it is an error.
+// Using passes over processes that this user may not look into; for root it is an error when such a one is an etcd.
 func (p processes) Using(ctx context.Context, dir string) ([]Process, error) {
 	using, err := p.using(ctx, dir)
 	if err != nil {
@@ -63,7 +63,7 @@ func (p processes) using(ctx context.Context, dir string) ([]Process, error) {
 			return nil, ctx.Err()
 		}
 		uses, err := processUses(pid, files, top)
-		if err != nil && !passOver(err) {
+		if err != nil && !passOver(pid, err) {
 			return nil, fmt.Errorf("process %d: %w", pid, err)
 		}
 		if uses {
@@ -80,12 +80,17 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// passOver says whether an error means that the process has ended, or that only root could look into it.
-func passOver(err error) bool {
+// passOver says whether an error means that the process has ended, or that it is one that we may not look into. Even root is kept out of some (by
+// a security module, or in a container); it matters only where the process may be an etcd.
+func passOver(pid int, err error) bool {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return true
 	}
-	return errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0
+	if !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	argv := commandLine(pid)
+	return os.Geteuid() != 0 || len(argv) == 0 || !isEtcd(pid, argv)
 }
 
 // collect gathers the identities of real and of what is below it, links not followed.
