@@ -1,0 +1,53 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
+)
+
+// Result is what a finished command left.
+type Result struct {
+	Stdout, Stderr string
+	Code           int // the exit code; -1 if a signal ended it
+}
+
+// EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's commands, then args. The binary is the one
+// that the variable ETCDPOD names, else bin/etcdpod of the module. Use it rather than [Sandbox.Etcdpod] to kill the run, say.
+func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	binary := os.Getenv("ETCDPOD")
+	if binary == "" {
+		module, err := moduleRoot()
+		if err != nil {
+			return nil, err
+		}
+		binary = filepath.Join(module, "bin", "etcdpod")
+	}
+	global := []string{"--root", s.Root, "--kubelet-stop-command", s.KubeletStopCommand(), "--kubelet-start-command", s.KubeletStartCommand(),
+		"--kubelet-status-command", s.KubeletStatusCommand()}
+	cmd := exec.CommandContext(ctx, binary, append(global, args...)...)
+	cmd.Env = proc.Environ(os.Environ(), s.Root)
+	return cmd, nil
+}
+
+// Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary that cannot be started is one.
+func (s *Sandbox) Etcdpod(ctx context.Context, args ...string) (Result, error) {
+	cmd, err := s.EtcdpodCommand(ctx, args...)
+	if err != nil {
+		return Result{}, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return Result{}, fmt.Errorf("cannot run etcdpod: %w", err)
+	}
+	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}, ctx.Err()
+}

@@ -1,0 +1,63 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", s.healthz("livez"))
+	mux.HandleFunc("GET /readyz", s.healthz("readyz"))
+	mux.HandleFunc("GET /healthz", s.healthz("healthz"))
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"major": "1", "minor": "37", "gitVersion": "v1.37.2", "platform": "standin"})
+	})
+	mux.Handle("GET /api", known(discoverAPI))
+	mux.Handle("GET /apis", known(discoverGroups))
+	mux.Handle("GET /api/v1", known(func(w http.ResponseWriter, _ *http.Request) { discoverResources(w, "", "v1") }))
+	mux.Handle("GET /apis/{group}/{version}", known(func(w http.ResponseWriter, r *http.Request) {
+		discoverResources(w, r.PathValue("group"), r.PathValue("version"))
+	}))
+	mux.Handle("/api/v1/", known(s.serveObjects))
+	mux.Handle("/apis/{group}/{version}/", known(s.serveObjects))
+	return mux
+}
+
+// known lets those pass who showed a certificate of the client CA, and refuses the others as kube-apiserver refuses anonymous requests.
+func known(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.VerifiedChains) == 0 {
+			fail(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("forbidden: User \"system:anonymous\" cannot %s path %q", strings.ToLower(r.Method), r.URL.Path))
+			return
+		}
+		next(w, r)
+	})
+}
+
+// healthz asks etcd. kube-apiserver answers 500, not 503, when a check fails.
+func (s *server) healthz(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := s.ping(r.Context(), 2*time.Second); err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprintf(w, "[+]ping ok\n[-]etcd failed: reason withheld\n%s check failed\n", name)
+			return
+		}
+		fmt.Fprint(w, "ok")
+	}
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // a client that went away needs no answer
+}
+
+// fail answers with a metav1.Status.
+func fail(w http.ResponseWriter, code int, reason, message string) {
+	reply(w, code, map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Failure",
+		"message": message, "reason": reason, "code": code})
+}

@@ -1,0 +1,240 @@
+// Package apiserver is a stand-in for kube-apiserver: a small part of the Kubernetes API, kept in a real etcd that is reached with the
+// flags that kubeadm's manifest gives.
+//
+// It stands in for: TLS with the manifest's certificates, client certificates, /livez, /readyz and /version, discovery, lists in pages,
+// reads, creates, updates and deletes of a fixed table of resources, at the keys where kube-apiserver has them; its refusal to serve before etcd
+// answers; the master lease that it keeps in etcd; the namespaces that it makes at first.
+// It does not stand in for: authorization (any certificate of the client CA may do anything), admission, defaults, validation, watches,
+// caches, compaction, protobuf (values are JSON; others cannot be decoded) or encryption at rest.
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// startLimit is how long kube-apiserver tries to reach etcd before it gives up and exits.
+const startLimit = 20 * time.Second
+
+type flags struct {
+	advertise, certFile, keyFile, clientCA             string
+	etcdServers, etcdCA, etcdCert, etcdKey, etcdPrefix string
+	port                                               int
+}
+
+func parse(args []string) (*flags, error) {
+	f, set := &flags{}, flag.NewFlagSet("kube-apiserver", flag.ContinueOnError)
+	set.StringVar(&f.advertise, "advertise-address", "127.0.0.1", "")
+	set.StringVar(&f.certFile, "tls-cert-file", "", "")
+	set.StringVar(&f.keyFile, "tls-private-key-file", "", "")
+	set.StringVar(&f.clientCA, "client-ca-file", "", "")
+	set.StringVar(&f.etcdServers, "etcd-servers", "", "")
+	set.StringVar(&f.etcdCA, "etcd-cafile", "", "")
+	set.StringVar(&f.etcdCert, "etcd-certfile", "", "")
+	set.StringVar(&f.etcdKey, "etcd-keyfile", "", "")
+	set.StringVar(&f.etcdPrefix, "etcd-prefix", "/registry", "")
+	set.IntVar(&f.port, "secure-port", 6443, "")
+	return f, set.Parse(only(set, args))
+}
+
+// only keeps the flags that this stand-in knows: the real one has many more.
+func only(set *flag.FlagSet, args []string) []string {
+	var known []string
+	for i := 0; i < len(args); i++ {
+		name, _, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if set.Lookup(name) == nil {
+			continue
+		}
+		known = append(known, args[i])
+		if !hasValue && i+1 < len(args) {
+			i++
+			known = append(known, args[i])
+		}
+	}
+	return known
+}
+
+type server struct {
+	*flags
+	etcd *clientv3.Client
+}
+
+// Run serves the API with kube-apiserver's flags until ctx ends.
+func Run(ctx context.Context, args []string, logger *log.Logger) error {
+	f, err := parse(args)
+	if err != nil {
+		return err
+	}
+	s := &server{flags: f}
+	if s.etcd, err = s.connect(); err != nil {
+		return err
+	}
+	defer s.etcd.Close()
+	if err := s.awaitEtcd(ctx); err != nil {
+		return fmt.Errorf("cannot reach etcd: %w", err)
+	}
+	if err := s.bootstrap(ctx); err != nil {
+		return err
+	}
+	config, err := s.tls()
+	if err != nil {
+		return err
+	}
+	// net/http reports refused handshakes: a client's affair, and only noise here.
+	web := &http.Server{Handler: s.routes(), TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { web.Close() })()
+	ended := make(chan error, 2)
+	for _, host := range s.hosts() {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.port)))
+		if err != nil {
+			return err
+		}
+		go func() { ended <- web.ServeTLS(listener, "", "") }()
+	}
+	go s.keepMasterLease(ctx, logger)
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// hosts are the addresses to listen on: all of kube-apiserver's would be seen from outside.
+func (s *server) hosts() []string {
+	if s.advertise == "127.0.0.1" {
+		return []string{s.advertise}
+	}
+	return []string{"127.0.0.1", s.advertise}
+}
+
+func (s *server) connect() (*clientv3.Client, error) {
+	config := clientv3.Config{Endpoints: strings.Split(s.etcdServers, ","), DialTimeout: 2 * time.Second, Logger: zap.NewNop(),
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second}
+	if s.etcdCA != "" || s.etcdCert != "" {
+		config.TLS = &tls.Config{}
+		if s.etcdCA != "" {
+			roots, err := pool(s.etcdCA)
+			if err != nil {
+				return nil, err
+			}
+			config.TLS.RootCAs = roots
+		}
+		if s.etcdCert != "" {
+			pair, err := tls.LoadX509KeyPair(s.etcdCert, s.etcdKey)
+			if err != nil {
+				return nil, err
+			}
+			config.TLS.Certificates = []tls.Certificate{pair}
+		}
+	}
+	return clientv3.New(config)
+}
+
+func (s *server) tls() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	clients, err := pool(s.clientCA)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.VerifyClientCertIfGiven}, nil
+}
+
+func pool(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	certs := x509.NewCertPool()
+	if !certs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", path)
+	}
+	return certs, nil
+}
+
+func (s *server) awaitEtcd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		err := s.ping(ctx, time.Second)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// ping makes the read that kube-apiserver's health check makes, through consensus.
+func (s *server) ping(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := s.etcd.Get(ctx, s.etcdPrefix+"/health")
+	return err
+}
+
+// bootstrap makes the system's namespaces where they are not there.
+func (s *server) bootstrap(ctx context.Context) error {
+	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
+		key := s.etcdPrefix + "/namespaces/" + name
+		value, err := json.Marshal(stamped(map[string]any{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}, "status": map[string]any{"phase": "Active"},
+		}))
+		if err != nil {
+			return err
+		}
+		if _, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(clientv3.OpPut(key, string(value))).Commit(); err != nil {
+			return fmt.Errorf("cannot create namespace %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// keepMasterLease keeps this server's address in etcd for 15 s at a time, as kube-apiserver's lease reconciler does.
+func (s *server) keepMasterLease(ctx context.Context, logger *log.Logger) {
+	for {
+		if err := s.renewMasterLease(ctx); err != nil && ctx.Err() == nil {
+			logger.Printf("cannot renew the master lease: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Second):
+		}
+	}
+}
+
+func (s *server) renewMasterLease(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	lease, err := s.etcd.Grant(ctx, 15)
+	if err != nil {
+		return err
+	}
+	value, err := json.Marshal(map[string]any{"kind": "Endpoints", "apiVersion": "v1", "metadata": map[string]any{},
+		"subsets": []any{map[string]any{"addresses": []any{map[string]any{"ip": s.advertise}}}}})
+	if err != nil {
+		return err
+	}
+	_, err = s.etcd.Put(ctx, s.etcdPrefix+"/masterleases/"+s.advertise, string(value), clientv3.WithLease(lease.ID))
+	return err
+}

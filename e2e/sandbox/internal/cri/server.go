@@ -1,0 +1,110 @@
+// Package cri is a stand-in for a container runtime: a CRI v1 server whose containers are plain processes of this machine.
+//
+// It stands in for what kubelet and etcdpod ask of containerd: pod sandboxes and containers with their labels and attempts, that outlive
+// the runtime and are known again when it is back, exits, stops with a grace, logs. It isolates nothing: there are no namespaces,
+// cgroups or images. A host path mount is honoured by rewriting the arguments and variables that lie below its container path; what is
+// written in a configuration file inside is not rewritten. The command's first word is not looked at: the image says which binary runs.
+// A log holds the output as it is, without CRI's prefixes.
+package cri
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Socket is the host path on which the runtime listens, containerd's own.
+const Socket = "/run/containerd/containerd.sock"
+
+// Images is the host path of the map of image names to the binaries that stand for them, as JSON.
+const Images = "/sandbox/images.json"
+
+// Server is the runtime of the node at one root.
+type Server struct {
+	runtimeapi.UnimplementedRuntimeServiceServer
+	root string
+	log  *log.Logger
+
+	mu         sync.Mutex
+	boot       string
+	containers map[string]*container
+	pods       map[string]*pod
+	waiting    map[string]bool // containers that are this process's children and have not been reaped
+}
+
+// Serve runs the runtime until ctx ends. Its containers go on running.
+func Serve(ctx context.Context, root string, logger *log.Logger) error {
+	s := &Server{root: root, log: logger, containers: map[string]*container{}, pods: map[string]*pod{}, waiting: map[string]bool{}}
+	socket := filepath.Join(root, Socket)
+	if err := os.MkdirAll(filepath.Dir(socket), 0o711); err != nil {
+		return err
+	}
+	unlock, err := lock(socket + ".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.load(); err != nil {
+		return err
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer()
+	runtimeapi.RegisterRuntimeServiceServer(server, s)
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	return server.Serve(listener)
+}
+
+// lock makes sure that there is one runtime for a root.
+func lock(path string) (func(), error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		return nil, errors.New("another runtime serves this root")
+	}
+	return func() { file.Close() }, nil
+}
+
+// newID returns 64 hexadecimal digits, the form of containerd's ids.
+func newID() string {
+	var id [32]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
+// Version says what the runtime is.
+func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "standin", RuntimeVersion: "1.0.0", RuntimeApiVersion: "v1"}, nil
+}
+
+// Status says that the runtime is ready.
+func (s *Server) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
+	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
+		{Type: runtimeapi.RuntimeReady, Status: true},
+		{Type: runtimeapi.NetworkReady, Status: true},
+	}}}, nil
+}
+
+// RuntimeConfig names the cgroup driver, though there are no cgroups.
+func (s *Server) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigRequest) (*runtimeapi.RuntimeConfigResponse, error) {
+	return &runtimeapi.RuntimeConfigResponse{Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS}}, nil
+}

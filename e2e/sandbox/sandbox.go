@@ -1,0 +1,229 @@
+// Package sandbox makes a node that looks like a kubeadm control plane below a temporary root, without being root: real etcd, run by
+// stand-ins for the container runtime and the kubelet, and read by a stand-in for kube-apiserver. Tests and the demo drive etcdpod against it.
+//
+//	s, err := sandbox.New(sandbox.Options{EtcdBinary: path})
+//	defer s.Destroy()
+//	err = s.Start(ctx)
+//	result, err := s.Etcdpod(ctx, "backup", "/var/backups/etcd.db")
+//
+// Paths are host paths, absolute, as the node would spell them, unless said otherwise; [Sandbox.Path] turns one into a path of this machine.
+// Everything listens on loopback only, and ends with the process that made it, even by SIGKILL.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/cri"
+)
+
+// Options describe the node. Only EtcdBinary is needed.
+type Options struct {
+	Dir        string // the root; a new short one below the system's temporary directory if empty. Sockets below it limit its length to about 70 bytes.
+	Node       string // the node's name, "cp1" if empty
+	Address    string // advertised, a loopback address other than 127.0.0.1; 127.0.0.2 if empty
+	EtcdBinary string // the path of etcd; flags and image follow the version that it prints
+	StandIn    string // the path of the standin command; built if empty
+
+	PlainHTTP   bool   // etcd and its client speak http, without certificates
+	WALDir      string // host path of a separate WAL directory, a volume of its own; none if empty
+	DataLink    string // host path of the directory to which /var/lib/etcd is a symbolic link; a plain directory if empty
+	NoAPIServer bool   // neither kube-apiserver nor what works with it
+
+	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a real kubelet's 10 s and 5 min.
+	Backoff, MaxBackoff time.Duration
+	Keep                bool // Destroy, or the end of this process, ends the processes and leaves the files
+}
+
+// Ports are the node's TCP ports. They lie outside the range that the kernel gives to outgoing connections, so that they are still free
+// after a restart.
+type Ports struct {
+	EtcdClient, EtcdPeer, EtcdMetrics, APIServer int
+}
+
+// Sandbox is one node.
+type Sandbox struct {
+	Root        string // the directory that stands for /
+	Node        string
+	Address     string
+	EtcdVersion string // such as 3.6.16
+	Ports       Ports
+
+	options Options
+	standin string
+	reaper  *exec.Cmd
+	alive   *os.File // the reaper takes the sandbox down when the last copy of this is closed
+}
+
+// DataDir is the host path of etcd's data directory.
+const DataDir = "/var/lib/etcd"
+
+// ManifestDir is the host path of the static-pod directory.
+const ManifestDir = "/etc/kubernetes/manifests"
+
+// New writes the node's files and starts nothing but the reaper, which takes the sandbox down when this process ends.
+func New(o Options) (*Sandbox, error) {
+	s, err := prepare(o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a sandbox: %w", err)
+	}
+	claim, err := s.claimPorts()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a sandbox: %w", err)
+	}
+	defer claim.Close() // the reaper has its own copy
+	if err := s.SetImages(s.images()); err != nil {
+		return nil, err
+	}
+	if err := s.startReaper(claim); err != nil {
+		return nil, fmt.Errorf("cannot start the reaper: %w", err)
+	}
+	if err := s.writeNode(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot write the node's files: %w", err), s.Destroy())
+	}
+	return s, nil
+}
+
+func prepare(o Options) (*Sandbox, error) {
+	if o.Node == "" {
+		o.Node = "cp1"
+	}
+	if o.Address == "" {
+		o.Address = "127.0.0.2"
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 500 * time.Millisecond
+	}
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = 10 * time.Second
+	}
+	version, err := etcdVersion(o.EtcdBinary)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{Node: o.Node, Address: o.Address, EtcdVersion: version, standin: o.StandIn, options: o}
+	if s.standin == "" {
+		if s.standin, err = BuildStandIn(); err != nil {
+			return nil, err
+		}
+	}
+	if o.Dir == "" {
+		o.Dir, err = os.MkdirTemp("", "ep")
+	} else {
+		err = os.MkdirAll(o.Dir, 0o755)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.Root, err = filepath.Abs(o.Dir); err == nil {
+		s.Root, err = filepath.EvalSymlinks(s.Root)
+	}
+	if err == nil && len(s.Path(cri.Socket)) > 107 {
+		err = fmt.Errorf("the path %s is longer than a Unix socket may have", s.Path(cri.Socket))
+	}
+	return s, err
+}
+
+func etcdVersion(binary string) (string, error) {
+	out, err := exec.Command(binary, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot ask %q for etcd's version: %w", binary, err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	version, found := strings.CutPrefix(first, "etcd Version: ")
+	if !found {
+		return "", fmt.Errorf("%s is not etcd: it says %q", binary, first)
+	}
+	return version, nil
+}
+
+// Path returns the path on this machine of a host path.
+func (s *Sandbox) Path(host string) string { return filepath.Join(s.Root, host) }
+
+// claimPorts finds free ports for the node. The first of the block belongs to nobody: while it is held, no other sandbox takes the block.
+func (s *Sandbox) claimPorts() (*os.File, error) {
+	const first, last, block = 10000, 30000, 10
+	start := first + block*(os.Getpid()%((last-first)/block))
+	for i := range (last - first) / block {
+		base := first + (start-first+i*block)%(last-first)
+		claim, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base))
+		if err != nil {
+			continue
+		}
+		if s.free(base+1, base+4) {
+			s.Ports = Ports{EtcdClient: base + 1, EtcdPeer: base + 2, EtcdMetrics: base + 3, APIServer: base + 4}
+			file, err := claim.(*net.TCPListener).File()
+			return file, errors.Join(err, claim.Close())
+		}
+		claim.Close()
+	}
+	return nil, errors.New("no free block of ports")
+}
+
+func (s *Sandbox) free(from, to int) bool {
+	for port := from; port <= to; port++ {
+		for _, host := range []string{"127.0.0.1", s.Address} {
+			listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+			if err != nil {
+				return false
+			}
+			listener.Close()
+		}
+	}
+	return true
+}
+
+func (s *Sandbox) startReaper(claim *os.File) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	args := []string{"reaper", "--root", s.Root}
+	if s.options.Keep {
+		args = append(args, "--keep")
+	}
+	s.reaper = exec.Command(s.standin, args...)
+	s.reaper.Stdin, s.reaper.Stderr = read, os.Stderr
+	s.reaper.ExtraFiles = []*os.File{claim}
+	detach(s.reaper)
+	if err := s.reaper.Start(); err != nil {
+		write.Close()
+		return err
+	}
+	s.alive = write
+	return nil
+}
+
+// Destroy ends every process of the sandbox and removes it.
+func (s *Sandbox) Destroy() error {
+	if err := s.alive.Close(); err != nil {
+		return err // it was destroyed before
+	}
+	if err := s.reaper.Wait(); err != nil {
+		return fmt.Errorf("cannot take down the sandbox %s: %w", s.Root, err)
+	}
+	return nil
+}
+
+// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects that kubeadm writes.
+func (s *Sandbox) Start(ctx context.Context) error {
+	if err := s.StartRuntime(ctx); err != nil {
+		return err
+	}
+	if err := s.StartKubelet(ctx); err != nil {
+		return err
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		return err
+	}
+	return s.register(ctx)
+}
