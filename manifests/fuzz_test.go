@@ -95,6 +95,41 @@ func FuzzEdit(f *testing.F) {
 	})
 }
 
+func FuzzAnnotate(f *testing.F) {
+	for _, b := range seed(f) {
+		f.Add(b, "etcdpod.io/run", "yes")
+		f.Add(b, "a: b", "'c' \"d\"\n#e")
+	}
+	f.Fuzz(func(t *testing.T, b []byte, key, value string) {
+		m, err := Parse(b)
+		if err != nil {
+			return
+		}
+		_, had := m.Annotation(key)
+		edited, err := m.SetAnnotation(key, value)
+		if err != nil {
+			return
+		}
+		agreesWithKubelet(t, edited)
+		if got, ok := edited.Annotation(key); !ok || got != value {
+			t.Fatalf("set to %q, read as %q in\n%s", value, got, edited.Bytes())
+		}
+		if n := changedLines(m.Bytes(), edited.Bytes()); n > 3+strings.Count(value, "\n") {
+			t.Errorf("%d lines changed in\n%s\nwhich became\n%s", n, b, edited.Bytes())
+		}
+		undone, err := edited.RemoveAnnotation(key)
+		if err != nil {
+			t.Fatalf("cannot undo: %v in\n%s", err, edited.Bytes())
+		}
+		if _, ok := undone.Annotation(key); ok {
+			t.Fatal("still there after it was removed")
+		}
+		if !had && len(m.pod.annotations.entries) > 0 && !bytes.Equal(undone.Bytes(), b) {
+			t.Fatalf("added and removed, the text differs:\n%q\n%q", b, undone.Bytes())
+		}
+	})
+}
+
 func others(m *Manifest, container, name string) []string {
 	var s []string
 	for _, f := range m.Flags(container) {
