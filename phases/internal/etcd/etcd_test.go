@@ -20,9 +20,9 @@ import (
 
 var versions = []string{"3.5.35", "3.6.16", "3.7.3"}
 
-// binary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy and kept in the
+// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy and kept in the
 // checkout's cache.
-func binary(t testing.TB, version string) string {
+func etcdBinary(t testing.TB, version string) string {
 	t.Helper()
 	if path := os.Getenv("ETCDPOD_TEST_ETCD_" + strings.ReplaceAll(version, ".", "_")); path != "" {
 		return path
@@ -101,7 +101,7 @@ func (s *server) start(version string, extra ...string) *server {
 	if !strings.Contains(strings.Join(extra, " "), "--initial-cluster") {
 		args = append(args, "--initial-cluster", s.Name+"="+s.PeerURL)
 	}
-	s.cmd, s.log, s.exited = exec.Command(binary(s.t, version), append(args, extra...)...), new(strings.Builder), make(chan struct{})
+	s.cmd, s.log, s.exited = exec.Command(etcdBinary(s.t, version), append(args, extra...)...), new(strings.Builder), make(chan struct{})
 	s.cmd.Stdout, s.cmd.Stderr = s, s
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

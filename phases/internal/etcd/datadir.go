@@ -1,0 +1,229 @@
+package etcd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+)
+
+// ErrInUse says that an etcd holds the lock on the data directory's db.
+var ErrInUse = errors.New("an etcd is running on it")
+
+// DataDir is what the files of a stopped member say.
+type DataDir struct {
+	Dir    string // data directory
+	DB     string // path of the db that the rest follows on: member/snap/db, or one that the leader had just sent
+	WALDir string // with symbolic links followed
+
+	MemberID, ClusterID uint64
+	Members             []Member // with the changes that only the log holds
+	Removed             bool     // this member itself was removed from the cluster
+
+	Contents *snapfile.Report // of the db alone, without the log; its SHA256 is of no use
+
+	// RevisionAtMost is no lower than the revision after the whole log: that of the db and one for each entry of the log that may write.
+	// The exact one is known when the entries have been applied; see [SnapshotFromDataDir].
+	RevisionAtMost int64
+
+	ConsistentIndex uint64 // up to which raft entry the db goes
+	CommitIndex     uint64 // up to which the log says that entries are committed; may be behind the truth, never ahead
+	LastIndex       uint64 // of the last valid entry
+	Term            uint64
+	Voters          int
+	Follower        bool // in its last term it had voted for another member, so that it was not the leader
+
+	Damage *LogDamage // nil when the log is whole
+
+	log *raftLog
+}
+
+// Pending returns the number of raft entries that only the log holds.
+func (d *DataDir) Pending() int { return len(d.log.entries) }
+
+// Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where it is member/wal. The error is, or wraps, [ErrInUse] while an etcd
+// runs on it; a [*snapfile.Bad] when the db is damaged; and fs.ErrNotExist when there is none.
+func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
+	unlock, err := lockShared(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the data directory %s: %w", dir, err)
+	}
+	defer unlock()
+	d, err := inspect(ctx, dir, walDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the data directory %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+// lockShared keeps an etcd from starting on the data directory. bbolt takes an exclusive flock on the db.
+func lockShared(dir string) (unlock func(), err error) {
+	f, err := os.Open(dbPath(dir))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrInUse
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func dbPath(dir string) string { return filepath.Join(dir, "member", "snap", "db") }
+
+func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
+	if walDir == "" {
+		walDir = filepath.Join(dir, "member", "wal")
+	}
+	walDir, err := filepath.EvalSymlinks(walDir)
+	if err != nil {
+		return nil, err
+	}
+	d := &DataDir{Dir: dir, DB: dbPath(dir), WALDir: walDir}
+	// bbolt maps the file, and a damaged one then ends the process: the file is proven first, and never mapped here.
+	if d.Contents, err = snapfile.Check(ctx, d.DB, snapfile.Options{Raw: true}); err != nil {
+		return nil, err
+	}
+	if d.log, err = readLog(walDir, d.Contents.ConsistentIndex); err != nil {
+		return nil, err
+	}
+	if d.log.from > d.Contents.ConsistentIndex {
+		if err := d.useSentSnapshot(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d.MemberID, d.ClusterID, d.Damage = d.log.memberID, d.log.clusterID, d.log.damage
+	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex, max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.last()
+	d.Term = max(d.log.hard.GetTerm(), d.Contents.Term)
+	return d, d.readEntries()
+}
+
+// useSentSnapshot takes the db that the leader sent, when the crash came after its arrival and before it replaced member/snap/db
+// (etcd server/storage, RecoverSnapshotBackend).
+func (d *DataDir) useSentSnapshot(ctx context.Context) error {
+	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
+	contents, err := snapfile.Check(ctx, sent, snapfile.Options{Raw: true})
+	if _, absent := os.Lstat(sent); errors.Is(absent, fs.ErrNotExist) {
+		return fmt.Errorf("the db ends at raft entry %d, the log begins behind entry %d, and %s, which would be between, is not there", d.ConsistentIndex, d.log.from, sent)
+	} else if err != nil {
+		return err
+	}
+	if contents.ConsistentIndex < d.log.from {
+		return fmt.Errorf("%s ends at raft entry %d, the log begins behind entry %d", sent, contents.ConsistentIndex, d.log.from)
+	}
+	d.DB, d.Contents = sent, contents
+	return nil
+}
+
+// readEntries takes from the entries that the db lacks what can be told without applying them.
+func (d *DataDir) readEntries() error {
+	members := map[uint64]Member{}
+	for _, m := range d.Contents.Members {
+		members[m.ID] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+	}
+	d.RevisionAtMost = d.Contents.Revision
+	known := len(members) > 0
+	for _, e := range d.log.entries {
+		if e.GetType() == raftpb.EntryConfChange {
+			if err := changeMembers(members, e); err != nil {
+				return err
+			}
+			continue
+		}
+		r, _ := decodeRequest(e)
+		if r == nil {
+			continue
+		}
+		if r.Put != nil || r.DeleteRange != nil || r.Txn != nil || r.LeaseRevoke != nil {
+			d.RevisionAtMost++
+		}
+		if a := r.ClusterMemberAttrSet; a != nil {
+			if m, ok := members[a.Member_ID]; ok && a.MemberAttributes != nil {
+				m.Name, m.ClientURLs = a.MemberAttributes.Name, a.MemberAttributes.ClientUrls
+				members[a.Member_ID] = m
+			}
+		}
+	}
+	for _, m := range members {
+		d.Members = append(d.Members, m)
+		if !m.Learner {
+			d.Voters++
+		}
+	}
+	slices.SortFunc(d.Members, func(a, b Member) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	_, member := members[d.MemberID]
+	d.Removed = known && !member
+	d.Follower = d.log.hard.GetVote() != d.MemberID
+	return nil
+}
+
+// changeMembers does to a list of members what etcd does on a change of raft's configuration (etcdserver/server.go, applyConfChange).
+func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
+	var cc raftpb.ConfChange
+	if err := proto.Unmarshal(e.Data, &cc); err != nil {
+		return fmt.Errorf("raft entry %d cannot be decoded: %w", e.GetIndex(), err)
+	}
+	id := cc.GetNodeId()
+	if cc.GetType() == raftpb.ConfChangeRemoveNode {
+		delete(members, id)
+		return nil
+	}
+	var change membership.ConfigChangeContext
+	if err := json.Unmarshal(cc.Context, &change); err != nil {
+		return fmt.Errorf("the member in raft entry %d cannot be decoded: %w", e.GetIndex(), err)
+	}
+	m, there := members[id]
+	switch {
+	case cc.GetType() == raftpb.ConfChangeUpdateNode && there:
+		m.PeerURLs = change.PeerURLs
+	case cc.GetType() == raftpb.ConfChangeUpdateNode:
+		return nil
+	case change.IsPromote:
+		m.Learner = false
+	case !there:
+		m = Member{ID: id, Name: change.Name, PeerURLs: change.PeerURLs, ClientURLs: change.ClientURLs, Learner: change.IsLearner}
+	}
+	members[id] = m
+	return nil
+}
+
+// decodeRequest returns the request in a normal raft entry; nil for one without data, with which every leader begins, and for one of etcd's v2 API: etcd up to 3.5 wrote
+// two of those, for a member's name and client URLs and for the cluster's version. No key is in them; etcd 3.7 cannot read them.
+func decodeRequest(e *raftpb.Entry) (r *pb.InternalRaftRequest, v2 bool) {
+	if len(e.Data) == 0 {
+		return nil, false
+	}
+	r = new(pb.InternalRaftRequest)
+	if err := proto.Unmarshal(e.Data, r); err != nil {
+		return nil, true
+	}
+	known := false
+	r.ProtoReflect().Range(func(f protoField, _ protoValue) bool {
+		known = f.Name() != "header" && f.Name() != "ID"
+		return !known
+	})
+	if !known {
+		return nil, true
+	}
+	return r, false
+}

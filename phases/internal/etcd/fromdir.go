@@ -1,0 +1,207 @@
+package etcd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+)
+
+// FromDataDir is a snapshot file that was made of a stopped member's data directory.
+type FromDataDir struct {
+	Path           string
+	SizeBytes      int64
+	SHA256         string   // hex; of the whole file, as sha256sum prints it
+	DataDir        *DataDir // what it was made of
+	Revision       int64    // after the log was applied
+	StorageVersion string   // the same as that of the db; empty before 3.6
+	Applied        int      // raft entries that were in the log only
+	// Caveats says in full sentences what the snapshot may lack, or may hold although no client was told so.
+	Caveats []string
+}
+
+// SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk when it returns) from the data directory of a stopped member:
+// its db, and on top of it every valid entry of the write-ahead log. etcd itself would apply only the entries that it knows to be committed; with
+// --force-new-cluster it cuts off the others, although a member alone had acknowledged them: its note of what is committed is not synced. The source is not changed. walDir is "" where it is member/wal. The
+// errors are those of [Inspect]; on any of them no file is left. progress, which may be nil, is told bytes, a rough measure.
+func SnapshotFromDataDir(ctx context.Context, dir, walDir, out string, progress func(done, total int64)) (*FromDataDir, error) {
+	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
+	}
+	defer unlock()
+	d, err := inspect(ctx, dir, walDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
+	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	f, err := os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
+	}
+	made, err := d.writeSnapshot(ctx, f, progress)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = syncDir(filepath.Dir(out))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot make the snapshot %s of the data directory %s: %w", out, dir, err), os.Remove(out))
+	}
+	return made, nil
+}
+
+func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(done, total int64)) (*FromDataDir, error) {
+	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision, StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
+	size := d.Contents.SizeBytes
+	steps := meter{total: 2*size + int64(d.Pending()), report: progress}
+	if err := copyFile(ctx, d.DB, f, &steps); err != nil {
+		return nil, err
+	}
+	if d.Pending() > 0 {
+		revision, err := replay(f.Name(), d, func(int) { steps.add(1) })
+		if err != nil {
+			return nil, err
+		}
+		made.Revision = revision
+	}
+	size, err := settle(f.Name())
+	if err != nil {
+		return nil, err
+	}
+	if made.SHA256, err = appendTrailer(ctx, f, size, &steps); err != nil {
+		return nil, err
+	}
+	made.SizeBytes = size + sha256.Size
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	proven, err := snapfile.Check(ctx, f.Name(), snapfile.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if proven.Revision != made.Revision || proven.StorageVersion != made.StorageVersion || proven.ConsistentIndex != max(d.ConsistentIndex, d.LastIndex) {
+		return nil, fmt.Errorf("the result is at revision %d, raft entry %d, storage version %q instead of %d, %d, %q",
+			proven.Revision, proven.ConsistentIndex, proven.StorageVersion, made.Revision, d.LastIndex, made.StorageVersion)
+	}
+	made.Caveats = d.caveats()
+	return made, nil
+}
+
+// caveats says what cannot be known from one member's files.
+func (d *DataDir) caveats() []string {
+	var c []string
+	if d.Damage != nil && d.Damage.Torn {
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was not finished when the member ended, and that it never acknowledged.", d.Damage))
+	} else if d.Damage != nil {
+		c = append(c, fmt.Sprintf("The log is damaged, in %v. Everything up to raft entry %d is in the snapshot; what was written later is lost.", d.Damage, d.LastIndex))
+	}
+	if d.LastIndex < d.ConsistentIndex {
+		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the log is lost, and with it what may have come after the db.", d.LastIndex, d.ConsistentIndex))
+	}
+	if d.Removed {
+		c = append(c, "The member had been removed from its cluster, so that the data may be old.")
+	}
+	if d.Voters > 1 && d.Follower {
+		c = append(c, fmt.Sprintf("The member was a follower in a cluster of %d: the others may have acknowledged writes that it had not received.", d.Voters))
+	} else if d.Voters > 1 {
+		c = append(c, fmt.Sprintf("The member was one of %d: if another one became the leader later, that one acknowledged writes which are not here.", d.Voters))
+	}
+	if beyond := int64(d.LastIndex) - int64(d.CommitIndex); d.Voters > 1 && beyond > 0 {
+		c = append(c, fmt.Sprintf("The last %d raft entries were not yet known to be committed: they are in the snapshot, but clients may never have been told that they were written.", beyond))
+	}
+	return c
+}
+
+// copyFile copies path into f, sharing the blocks where the file system can.
+func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error {
+	src, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	if unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) == nil {
+		steps.add(info.Size())
+		return nil
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.CopyN(f, src, 64<<20) // copy_file_range, in the kernel
+		steps.add(n)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// settle makes both meta pages of a db describe the same state, as in a snapshot that etcd sends, and returns the length of what is in use; the file may be
+// longer. Each commit of bbolt writes one of the two.
+func settle(path string) (int64, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
+	if err != nil {
+		return 0, fmt.Errorf("cannot open the copy of the db: %w", err)
+	}
+	var size int64
+	for range 2 {
+		if err = db.Update(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }); err != nil {
+			break
+		}
+	}
+	return size, errors.Join(err, db.Close())
+}
+
+// appendTrailer cuts the file to size, appends the SHA-256 of what is left, and returns that of the whole.
+func appendTrailer(ctx context.Context, f *os.File, size int64, steps *meter) (string, error) {
+	if err := f.Truncate(size); err != nil {
+		return "", err
+	}
+	sum, buf := sha256.New(), make([]byte, 1<<20)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err != nil {
+			return "", err
+		}
+		sum.Write(buf[:n])
+		steps.add(int64(n))
+		at += int64(n)
+	}
+	trailer := sum.Sum(nil)
+	if _, err := f.WriteAt(trailer, size); err != nil {
+		return "", err
+	}
+	sum.Write(trailer)
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// meter adds up progress.
+type meter struct {
+	done, total int64
+	report      func(done, total int64)
+}
+
+func (m *meter) add(n int64) {
+	m.done = min(m.done+n, m.total)
+	m.report(m.done, m.total)
+}

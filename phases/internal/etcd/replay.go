@@ -1,0 +1,191 @@
+package etcd
+
+import (
+	"encoding/json"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/auth"
+	"go.etcd.io/etcd/server/v3/etcdserver/api"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3alarm"
+	"go.etcd.io/etcd/server/v3/etcdserver/apply"
+	"go.etcd.io/etcd/server/v3/etcdserver/cindex"
+	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage"
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.etcd.io/etcd/server/v3/storage/schema"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+type (
+	protoField = protoreflect.FieldDescriptor
+	protoValue = protoreflect.Value
+)
+
+// quiet says nothing, and turns the library's way of ending the process into a panic that can be caught.
+func quiet() *zap.Logger { return zap.NewNop().WithOptions(zap.WithFatalHook(zapcore.WriteThenPanic)) }
+
+// replayer applies raft entries to a db as a starting etcd would, with etcd's own applier and stores.
+//
+// The other way would be to boot an embedded etcd on a copy, with --force-new-cluster and a commit index raised to the log's end. It was not taken: a server of 3.7 raises the
+// cluster and storage version of older data, adds members and entries of its own, listens on ports, and ends the process when it does not like what it
+// finds. The applier does none of that; the order in which the stores are made, and the hooks, are those of etcdserver.NewServer.
+type replayer struct {
+	lg      *zap.Logger
+	be      backend.Backend
+	hooks   *storage.BackendHooks
+	index   cindex.ConsistentIndexer
+	lessor  lease.Lessor
+	kv      mvcc.WatchableKV
+	auth    auth.AuthStore
+	cluster *membership.RaftCluster
+	apply   apply.UberApplier
+}
+
+// minLeaseTTL is what etcd derives from its default election timeout, in seconds; shorter leases are lengthened to it.
+const minLeaseTTL = 2
+
+// replay applies entries to the db file and returns the revision that it is at then.
+func replay(path string, d *DataDir, each func(done int)) (revision int64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("etcd's own code gives up: %v", p)
+		}
+	}()
+	r := newReplayer(path, d) // not closed when it panics: that would wait for locks which the panic left behind
+	for i, e := range d.log.entries {
+		if err := r.entry(e); err != nil {
+			r.close()
+			return 0, fmt.Errorf("cannot apply raft entry %d: %w", e.GetIndex(), err)
+		}
+		each(i + 1)
+	}
+	return r.close(), nil
+}
+
+func newReplayer(path string, d *DataDir) *replayer {
+	r := &replayer{lg: quiet(), index: cindex.NewConsistentIndex(nil)}
+	r.hooks = storage.NewBackendHooks(r.lg, r.index)
+	conf := backend.DefaultBackendConfig(r.lg)
+	conf.Path, conf.Hooks = path, r.hooks
+	conf.UnsafeNoFsync = true // the whole file is synced when it is done
+	r.be = backend.New(conf)
+	r.index.SetBackend(r.be)
+	schema.CreateMetaBucket(r.be.BatchTx())
+
+	r.cluster = membership.NewCluster(r.lg)
+	r.cluster.SetID(types.ID(d.MemberID), types.ID(d.ClusterID))
+	r.cluster.SetBackend(schema.NewMembershipBackend(r.lg, r.be))
+	r.cluster.Recover(api.UpdateCapability)
+
+	// The lessor before the store, which attaches its keys to the leases.
+	r.lessor = lease.NewLessor(r.lg, r.be, r.cluster, lease.LessorConfig{MinLeaseTTL: minLeaseTTL})
+	r.kv = mvcc.New(r.lg, r.be, r.lessor, mvcc.StoreConfig{})
+	tokens, err := auth.NewTokenProvider(r.lg, "", nil, 0)
+	if err != nil {
+		panic(err)
+	}
+	r.auth = auth.NewAuthStore(r.lg, schema.NewAuthBackend(r.lg, r.be), tokens, 0)
+	alarms, err := v3alarm.NewAlarmStore(r.lg, schema.NewAlarmBackend(r.lg, r.be))
+	if err != nil {
+		panic(err)
+	}
+	r.apply = apply.NewUberApplier(apply.ApplierOptions{
+		Logger: r.lg, KV: r.kv, AlarmStore: alarms, AuthStore: r.auth, Lessor: r.lessor, Cluster: r.cluster,
+		RaftStatus: standing{}, SnapshotServer: standing{}, ConsistentIndex: r.index, TxnModeWriteWithSharedBuffer: true,
+		Backend: r.be, QuotaBackendBytesCfg: -1, // what the quota refused was refused before raft, or is an alarm in the log
+	})
+	r.be.SetTxPostLockInsideApplyHook(func() {
+		if i, term := r.index.ConsistentApplyingIndex(); i > r.index.UnsafeConsistentIndex() {
+			r.index.SetConsistentIndex(i, term)
+		}
+	})
+	return r
+}
+
+// entry applies one entry (etcdserver/server.go, apply).
+func (r *replayer) entry(e *raftpb.Entry) error {
+	r.index.SetConsistentApplyingIndex(e.GetIndex(), e.GetTerm())
+	if e.GetType() == raftpb.EntryConfChange {
+		if err := r.member(e); err != nil {
+			return err
+		}
+	} else if req, _ := decodeRequest(e); req != nil && changes(req) {
+		r.apply.Apply(&apply.InternalRaftRequestWrapper{InternalRaftRequest: req, SkipRangeExecution: req.Txn != nil}, membership.ApplyBoth)
+	}
+	// An entry that wrote nothing has not moved the index.
+	if r.index.ConsistentIndex() < e.GetIndex() {
+		r.index.SetConsistentIndex(e.GetIndex(), e.GetTerm())
+	}
+	return nil
+}
+
+// changes tells requests that only read, or hand out a token, from the rest.
+func changes(r *pb.InternalRaftRequest) bool {
+	return r.Range == nil && r.AuthUserGet == nil && r.AuthRoleGet == nil && r.AuthStatus == nil && r.AuthUserList == nil && r.AuthRoleList == nil && r.Authenticate == nil
+}
+
+// member changes the membership (etcdserver/server.go, applyConfChange). A change that etcd found invalid was in the log, too, and had no effect.
+func (r *replayer) member(e *raftpb.Entry) error {
+	var cc raftpb.ConfChange
+	if err := proto.Unmarshal(e.Data, &cc); err != nil {
+		return err
+	}
+	if r.cluster.ValidateConfigurationChange(&cc, membership.ApplyBoth) != nil {
+		return nil
+	}
+	id := types.ID(cc.GetNodeId())
+	var change membership.ConfigChangeContext
+	if cc.GetType() != raftpb.ConfChangeRemoveNode {
+		if err := json.Unmarshal(cc.Context, &change); err != nil {
+			return err
+		}
+	}
+	switch {
+	case cc.GetType() == raftpb.ConfChangeRemoveNode:
+		r.cluster.RemoveMember(id, membership.ApplyBoth)
+	case cc.GetType() == raftpb.ConfChangeUpdateNode:
+		r.cluster.UpdateRaftAttributes(id, change.RaftAttributes, membership.ApplyBoth)
+	case change.IsPromote:
+		r.cluster.PromoteMember(id, membership.ApplyBoth)
+	default:
+		r.cluster.AddMember(&change.Member, membership.ApplyBoth)
+	}
+	state := &raftpb.ConfState{}
+	for _, m := range r.cluster.Members() {
+		if m.IsLearner {
+			state.Learners = append(state.Learners, uint64(m.ID))
+		} else {
+			state.Voters = append(state.Voters, uint64(m.ID))
+		}
+	}
+	r.hooks.SetConfState(state)
+	return nil
+}
+
+// close writes everything to the file and returns the revision.
+func (r *replayer) close() int64 {
+	revision := r.kv.Rev()
+	_ = r.auth.Close()
+	r.lessor.Stop()
+	_ = r.kv.Close() // a compaction that is under way is taken up again by the next etcd
+	_ = r.be.Close()
+	return revision
+}
+
+// standing is the raft of a member that takes part in none: the applier puts its answers into responses that nobody reads.
+type standing struct{}
+
+func (standing) MemberID() types.ID     { return 0 }
+func (standing) Leader() types.ID       { return 0 }
+func (standing) CommittedIndex() uint64 { return 0 }
+func (standing) AppliedIndex() uint64   { return 0 }
+func (standing) Term() uint64           { return 0 }
+func (standing) ForceSnapshot()         {}

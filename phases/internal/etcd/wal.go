@@ -1,0 +1,274 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// LogDamage is the place in the write-ahead log behind which nothing can be read.
+type LogDamage struct {
+	File   string // path
+	Offset int64  // bytes into the file
+	Reason string
+	// Torn says that it is the last record of all that is incomplete: a write that was never finished, and so never acknowledged. Otherwise entries that
+	// were acknowledged may be behind the place.
+	Torn bool
+}
+
+func (d *LogDamage) String() string {
+	return fmt.Sprintf("%s at byte %d: %s", d.File, d.Offset, d.Reason)
+}
+
+// raftLog is the valid part of a write-ahead log, as far as it concerns what a db lacks.
+type raftLog struct {
+	memberID, clusterID uint64
+	hard                *raftpb.HardState
+	// from is the index that the entries follow on: the db's consistent index, or a later one of a snapshot that the leader had sent.
+	from      uint64
+	entries   []*raftpb.Entry
+	snapshots []*walpb.Snapshot
+	damage    *LogDamage
+}
+
+// last returns the index of the last valid entry.
+func (l *raftLog) last() uint64 { return l.from + uint64(len(l.entries)) }
+
+// readLog reads the entries behind an index from a directory of WAL files. Unlike wal.ReadAll it keeps the valid part of a damaged log and says where the
+// damage is; and it keeps nothing in memory of what the db holds already. It opens the files for reading only, and takes no lock.
+func readLog(dir string, after uint64) (*raftLog, error) {
+	files, err := logFiles(dir, after)
+	if err != nil {
+		return nil, err
+	}
+	l := &raftLog{hard: &raftpb.HardState{}, from: after}
+	var crc uint32
+	for i, path := range files {
+		if crc, err = l.readFile(path, crc, i == len(files)-1); err != nil {
+			return nil, err
+		}
+		if l.damage != nil {
+			break
+		}
+	}
+	if l.memberID == 0 {
+		if l.damage != nil {
+			return nil, fmt.Errorf("cannot read the write-ahead log: %v", l.damage)
+		}
+		return nil, fmt.Errorf("cannot read the write-ahead log in %s: it does not say whose it is", dir)
+	}
+	l.skipToSnapshot()
+	return l, nil
+}
+
+// logFiles returns the paths of the files that may hold entries behind an index, in order. Their names are <sequence>-<first index>.wal.
+func logFiles(dir string, after uint64) ([]string, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
+	}
+	type file struct {
+		path       string
+		seq, index uint64
+	}
+	var files []file
+	for _, n := range names {
+		f := file{path: filepath.Join(dir, n.Name())}
+		if _, err := fmt.Sscanf(n.Name(), "%016x-%016x.wal", &f.seq, &f.index); err == nil && len(n.Name()) == len("0123456789abcdef-0123456789abcdef.wal") {
+			files = append(files, f)
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("cannot read the write-ahead log: %s holds no .wal file", dir)
+	}
+	slices.SortFunc(files, func(a, b file) int { return int(int64(a.seq - b.seq)) })
+	first := 0
+	for i, f := range files {
+		if f.index <= after {
+			first = i
+		}
+	}
+	paths := []string{files[first].path}
+	for i := first + 1; i < len(files); i++ {
+		if files[i].seq != files[i-1].seq+1 {
+			return nil, fmt.Errorf("cannot read the write-ahead log: a file is missing between %s and %s", files[i-1].path, filepath.Base(files[i].path))
+		}
+		paths = append(paths, files[i].path)
+	}
+	return paths, nil
+}
+
+// readFile reads one file, whose checksums continue those of the file before, and returns the checksum at its end. What is wrong with its contents ends up in
+// l.damage; the error says that it cannot be read at all.
+func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the write-ahead log: %w", err)
+	}
+	defer f.Close()
+	decoder := wal.NewDecoder(fileutil.NewFileReader(f))
+	first, rec := true, new(walpb.Record)
+	for {
+		at := decoder.LastOffset()
+		err := decoder.Decode(rec)
+		if err == nil && rec.GetType() == wal.CrcType {
+			if want := crcAt(first, crc, decoder); want != 0 && want != rec.GetCrc() {
+				err = errors.New("its checksum does not continue what is before it")
+			} else {
+				decoder.UpdateCRC(rec.GetCrc())
+			}
+		} else if err == nil {
+			err = l.record(rec)
+		}
+		first = false
+		if err == nil {
+			continue
+		}
+		l.damage, err = judgeEnd(f, at, err, newest)
+		return decoder.LastCRC(), err
+	}
+}
+
+func crcAt(first bool, before uint32, d wal.Decoder) uint32 {
+	if first {
+		return before
+	}
+	return d.LastCRC()
+}
+
+// judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files: behind the last record there are zeros.
+func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) {
+	damage := &LogDamage{File: f.Name(), Offset: at, Reason: why.Error()}
+	if errors.Is(why, io.EOF) {
+		zeros, err := zerosFrom(f, at)
+		if err != nil || zeros {
+			return nil, err
+		}
+		damage.Reason = "zeros, and more data behind them"
+		return damage, nil
+	}
+	if !newest {
+		return damage, nil
+	}
+	var header [8]byte
+	end := at
+	if n, err := f.ReadAt(header[:], at); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
+	} else if n == len(header) {
+		end = at + recordSize(header)
+	}
+	var err error
+	damage.Torn, err = zerosFrom(f, end)
+	if damage.Torn {
+		damage.Reason = "the last record is incomplete"
+	}
+	return damage, err
+}
+
+// recordSize returns the length of a record with its header of 8 bytes: the low 56 bits are the length, the high 8, if the top one is set, hold the padding
+// (etcd wal/decoder.go, decodeFrameSize).
+func recordSize(header [8]byte) int64 {
+	var n int64
+	for i := 6; i >= 0; i-- {
+		n = n<<8 | int64(header[i])
+	}
+	if header[7]&0x80 != 0 {
+		n += int64(header[7] & 0x7)
+	}
+	return n + 8
+}
+
+func zerosFrom(f *os.File, at int64) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("cannot read the write-ahead log: %w", err)
+	}
+	buf := make([]byte, 64<<10)
+	for at >= 0 && at < info.Size() {
+		n, err := f.ReadAt(buf, at)
+		if slices.ContainsFunc(buf[:n], func(b byte) bool { return b != 0 }) {
+			return false, nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, fmt.Errorf("cannot read the write-ahead log: %w", err)
+		}
+		at += int64(n)
+		if n == 0 {
+			break
+		}
+	}
+	return true, nil
+}
+
+func (l *raftLog) record(rec *walpb.Record) error {
+	switch rec.GetType() {
+	case wal.MetadataType:
+		var m pb.Metadata
+		if err := proto.Unmarshal(rec.Data, &m); err != nil {
+			return fmt.Errorf("its metadata cannot be decoded: %w", err)
+		}
+		if l.memberID != 0 && (l.memberID != m.GetNodeID() || l.clusterID != m.GetClusterID()) {
+			return fmt.Errorf("it is of member %x of cluster %x, the files before of member %x of cluster %x", m.GetNodeID(), m.GetClusterID(), l.memberID, l.clusterID)
+		}
+		l.memberID, l.clusterID = m.GetNodeID(), m.GetClusterID()
+	case wal.StateType:
+		hard := new(raftpb.HardState)
+		if err := proto.Unmarshal(rec.Data, hard); err != nil {
+			return fmt.Errorf("a state cannot be decoded: %w", err)
+		}
+		l.hard = hard
+	case wal.SnapshotType:
+		snapshot := new(walpb.Snapshot)
+		if err := proto.Unmarshal(rec.Data, snapshot); err != nil {
+			return fmt.Errorf("a snapshot's record cannot be decoded: %w", err)
+		}
+		l.snapshots = append(l.snapshots, snapshot)
+	case wal.EntryType:
+		e := new(raftpb.Entry)
+		if err := proto.Unmarshal(rec.Data, e); err != nil {
+			return fmt.Errorf("an entry cannot be decoded: %w", err)
+		}
+		return l.append(e)
+	default:
+		return fmt.Errorf("a record of the unknown type %d", rec.GetType())
+	}
+	return nil
+}
+
+// append adds an entry. One with an index that was there before replaces it and all behind it: a leader of a later term overruled them (section 5.3 of the
+// Raft paper).
+func (l *raftLog) append(e *raftpb.Entry) error {
+	index := e.GetIndex()
+	if index > l.last()+1 {
+		sent := slices.IndexFunc(l.snapshots, func(s *walpb.Snapshot) bool { return s.GetIndex()+1 == index })
+		if sent < 0 {
+			return fmt.Errorf("entry %d follows on entry %d: those between are missing", index, l.last())
+		}
+		l.from, l.entries = index-1, nil
+	}
+	if index <= l.from {
+		l.entries = nil
+		return nil
+	}
+	l.entries = append(l.entries[:index-l.from-1], e)
+	return nil
+}
+
+// skipToSnapshot takes account of a snapshot that the leader sent and that no entry follows yet. One beyond the commit index was not finished.
+func (l *raftLog) skipToSnapshot() {
+	for _, s := range l.snapshots {
+		if i := s.GetIndex(); i > l.last() && i <= l.hard.GetCommit() {
+			l.from, l.entries = i, nil
+		}
+	}
+}
