@@ -233,14 +233,16 @@ func (d disk) Remove(path string) error {
 }
 
 func (d disk) Rename(from, to string) error {
-	return d.rename(from, to, unix.RENAME_NOREPLACE, func(from, to string) error {
-		// The file system (NFS, some FUSE) has no such flag. Looking first is not proof against a foreigner who takes the name
-		// in this instant, but one rename is all or nothing, which link and unlink would not be.
-		if _, err := os.Lstat(to); err == nil {
-			return syscall.EEXIST
-		}
-		return retry(func() error { return unix.Rename(from, to) })
-	})
+	return d.rename(from, to, unix.RENAME_NOREPLACE, lookAndRename)
+}
+
+// lookAndRename stands in where the file system (NFS, some FUSE) has no RENAME_NOREPLACE. It is not proof against a foreigner who takes the name
+// in this instant, but one rename is all or nothing, which link and unlink would not be.
+func lookAndRename(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		return syscall.EEXIST
+	}
+	return retry(func() error { return unix.Rename(from, to) })
 }
 
 func (d disk) Replace(from, to string) error {

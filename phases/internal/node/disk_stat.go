@@ -173,7 +173,8 @@ func uuidFromKernel(real string) (string, bool) {
 	}
 	defer f.Close()
 	_, _, failed := unix.Syscall(unix.SYS_IOCTL, f.Fd(), getFSUUID, uintptr(unsafe.Pointer(&answer)))
-	if u := answer.uuid; failed == 0 && answer.length == 16 {
+	// All zeros is a file system that was made without one.
+	if u := answer.uuid; failed == 0 && answer.length == 16 && u != [16]byte{} {
 		return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), true
 	}
 	return "", false

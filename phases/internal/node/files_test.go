@@ -273,45 +273,6 @@ func TestTreesAreMadeAndRemoved(t *testing.T) {
 	onlyNames(t, f, "/", "kept")
 }
 
-// TestABindMountIsSeen mounts within a mount namespace of its own, which a thread of this process enters and never leaves.
-func TestABindMountIsSeen(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	root := t.TempDir()
-	f := node.OS(root)
-	for _, dir := range []string{"/data/etcd/member", "/disk"} {
-		ok(t, node.MkdirAll(f, dir, node.Mine(0o700)))
-	}
-	ok(t, f.Create("/disk/kept", nil, node.Mine(0o600)))
-	inOwnMounts(t, func() {
-		disk, etcd := filepath.Join(root, "disk"), filepath.Join(root, "data/etcd")
-		if err := syscall.Mount(disk, etcd, "", syscall.MS_BIND, ""); err != nil {
-			t.Errorf("cannot mount: %v", err)
-			return
-		}
-		defer func() { _ = syscall.Unmount(etcd, 0) }()
-		if is, err := node.IsMountPoint(f, "/data/etcd"); err != nil || !is {
-			t.Errorf("a bind mount is a mount point: %v, %v", is, err)
-		}
-		if is, err := node.IsMountPoint(f, "/data"); err != nil || is {
-			t.Errorf("its parent is a mount point: %v, %v", is, err)
-		}
-		if same, err := node.SameMount(f, "/data/etcd/kept", "/disk/kept"); err != nil || same {
-			t.Errorf("two mounts of one file system are the same: %v, %v", same, err)
-		}
-		if err := node.RemoveTree(f, "/data"); !errors.Is(err, syscall.EBUSY) {
-			t.Errorf("removing a tree with a mount in it: %v", err)
-		}
-		if err := f.Rename("/data/etcd/kept", "/disk/moved"); !errors.Is(err, syscall.EXDEV) {
-			t.Errorf("renaming across mounts: %v", err)
-		}
-	})
-	if _, err := f.Lstat("/disk/kept"); err != nil {
-		t.Error(err)
-	}
-}
-
 func onlyNames(t *testing.T, f node.FS, dir string, want ...string) {
 	t.Helper()
 	names, err := f.ReadDir(dir)

@@ -61,7 +61,7 @@ type FS interface {
 	Lstat(path string) (Stat, error)
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(path string) ([]string, error)
-	// Free returns the bytes that this process may still write to the file system that holds path.
+	// Free returns the bytes that may still be written to the file system that holds path, without those that it keeps back for root.
 	Free(path string) (uint64, error)
 	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of statfs.
 	FilesystemID(path string) (string, error)
@@ -70,7 +70,8 @@ type FS interface {
 	Create(path string, data []byte, attr Attr) error
 	// Append adds data to the end of a file, creating it (0600) if it is not there.
 	Append(path string, data []byte) error
-	// Allocate reserves bytes of disk for a file (creating it, 0600) without changing its length beyond what is there.
+	// Allocate reserves disk for the first bytes of a file (creating it, 0600) and leaves its length. It takes nothing (syscall.ENOSPC) if there is
+	// less. Where the file system cannot reserve, it only looks whether there is room. Truncate gives back what is reserved.
 	Allocate(path string, bytes int64) error
 	// Truncate cuts a file to size bytes.
 	Truncate(path string, size int64) error
