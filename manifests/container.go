@@ -30,7 +30,7 @@ func (m *Manifest) SetImage(container, image string) (*Manifest, error) {
 	return edited, nil
 }
 
-// Env returns the literal value of a container's environment variable, as written: the kubelet expands $(VARIABLE) in it later. ok is false where
+// Env returns the literal value of a container's environment variable, as written: Expand puts in others. ok is false where
 // there is none, or where it comes from elsewhere: EnvFromElsewhere tells these apart.
 func (m *Manifest) Env(container, name string) (value string, ok bool) {
 	v := m.variable(container, name)

@@ -13,7 +13,7 @@ import (
 // FlagValue is one flag on a container's command line.
 type FlagValue struct {
 	Name  string // without dashes
-	Value string // as written: the kubelet expands $(VARIABLE) in it later; "true" for a bare flag
+	Value string // as written: Expand puts in the environment; "true" for a bare flag
 	Bare  bool   // written without a value
 	Line  int
 }
@@ -71,7 +71,7 @@ func (c *container) runs(program string) bool {
 	}
 	for _, item := range argv[1:] {
 		for _, word := range strings.FieldsFunc(item.Value, func(r rune) bool { return strings.ContainsRune(" \t\r\n;&|()'\"`", r) }) {
-			if path.Base(word) == program {
+			if word == program || strings.HasSuffix(word, "bin/"+program) { // not /var/lib/etcd
 				return true
 			}
 		}
@@ -204,7 +204,7 @@ func (m *Manifest) setFlag(container, name, value string) (*Manifest, error) {
 	if got, ok := edited.Flag(container, name); !ok || got != value {
 		return nil, fmt.Errorf("it would be read as %q", got)
 	}
-	return edited, nil
+	return edited, sameOthers(m, edited, container, name)
 }
 
 func (e *edit) addFlag(c *container, name, value string) error {
@@ -275,7 +275,22 @@ func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
 	if _, ok := edited.Flag(container, name); ok {
 		return nil, fmt.Errorf("what is around it would be read as this flag")
 	}
-	return edited, nil
+	return edited, sameOthers(m, edited, container, name)
+}
+
+// sameOthers checks that the neighbours of an edited flag read as before: an item without its neighbour can become another flag's value.
+func sameOthers(before, after *Manifest, container, name string) error {
+	others := func(m *Manifest) []FlagValue {
+		flags := slices.DeleteFunc(m.Flags(container), func(f FlagValue) bool { return f.Name == name })
+		for i := range flags {
+			flags[i].Line = 0
+		}
+		return flags
+	}
+	if !slices.Equal(others(before), others(after)) {
+		return fmt.Errorf("another flag would be read otherwise than before")
+	}
+	return nil
 }
 
 func (m *Manifest) editable(in, name string) (*container, error) {

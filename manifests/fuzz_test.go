@@ -71,7 +71,7 @@ func FuzzEdit(f *testing.F) {
 		if got, ok := edited.Flag(container, name); !ok || got != value {
 			t.Fatalf("set to %q, read as %q in\n%s", value, got, edited.Bytes())
 		}
-		if a, b := others(m, container, name), others(edited, container, name); !slices.Equal(a, b) {
+		if a, b := otherFlags(m, container, name), otherFlags(edited, container, name); !slices.Equal(a, b) {
 			t.Fatalf("other flags were %q, are %q", a, b)
 		}
 		if n := changedLines(m.Bytes(), edited.Bytes()); n > 2+strings.Count(value, "\n") {
@@ -130,7 +130,7 @@ func FuzzAnnotate(f *testing.F) {
 	})
 }
 
-func others(m *Manifest, container, name string) []string {
+func otherFlags(m *Manifest, container, name string) []string {
 	var s []string
 	for _, f := range m.Flags(container) {
 		if f.Name != name {

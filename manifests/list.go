@@ -62,8 +62,11 @@ func (e *edit) removeItems(list *yaml.Node, items []*yaml.Node) error {
 	flow := list.Style&yaml.FlowStyle != 0
 	for _, item := range items {
 		e.becomes[item] = []*yaml.Node{}
+	}
+	stays := func(n *yaml.Node) bool { _, gone := e.becomes[n]; return !gone }
+	for _, item := range items {
 		if flow {
-			if err := e.removeFlow(list.Content, item, item, func(n *yaml.Node) bool { return !slices.Contains(items, n) }); err != nil {
+			if err := e.removeFlow(list.Content, item, item, stays); err != nil {
 				return err
 			}
 			continue
