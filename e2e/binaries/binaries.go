@@ -1,0 +1,110 @@
+// Package binaries builds the real programs that the tests run etcdpod against: etcd and its tools, and the parts of a
+// Kubernetes control plane. They come from the Go module proxy, at the versions pinned here, and nothing else is downloaded.
+//
+// Each version is built in a module of its own below the cache, so that its dependencies never meet those of etcdpod:
+//
+//	.cache/build/etcd-3.7.3/go.mod
+//	.cache/build/etcd-3.7.3/bin/etcd
+//
+// What is there is used again. The cache is <module root>/.cache; ETCDPOD_CACHE names another directory.
+package binaries
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The versions that the tests build. Every one of them is complete on the module proxy; not every patch level is.
+const (
+	Etcd35 = "3.5.35"
+	Etcd36 = "3.6.16"
+	Etcd37 = "3.7.3"
+
+	KubernetesVersion = "1.37.2"
+)
+
+// EtcdVersions returns the pinned etcd versions, oldest first.
+func EtcdVersions() []string { return []string{Etcd35, Etcd36, Etcd37} }
+
+// KubernetesPrograms returns the programs of Kubernetes that [Kubernetes] builds. A kubeadm control plane needs them all.
+func KubernetesPrograms() []string {
+	return []string{"kubelet", "kubeadm", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+}
+
+// Etcd returns the path of the etcd server of a version such as "3.7.3", after building it if need be.
+func Etcd(ctx context.Context, version string) (string, error) {
+	return etcdProgram(ctx, version, "etcd", "server")
+}
+
+// Etcdctl returns the path of etcdctl, as [Etcd] does.
+func Etcdctl(ctx context.Context, version string) (string, error) {
+	return etcdProgram(ctx, version, "etcdctl", "etcdctl")
+}
+
+// Etcdutl returns the path of etcdutl, as [Etcd] does.
+func Etcdutl(ctx context.Context, version string) (string, error) {
+	return etcdProgram(ctx, version, "etcdutl", "etcdutl")
+}
+
+func etcdProgram(ctx context.Context, version, program, module string) (string, error) {
+	return build(ctx, recipe{
+		Name:    "etcd-" + version,
+		Program: program,
+		Package: "go.etcd.io/etcd/" + module + "/v3",
+		Require: func(ctx context.Context, dir string) error {
+			get := []string{"get"}
+			for _, m := range []string{"server", "etcdctl", "etcdutl"} {
+				get = append(get, fmt.Sprintf("go.etcd.io/etcd/%s/v3@v%s", m, version))
+			}
+			return run(ctx, dir, "go", get...)
+		},
+	})
+}
+
+// Kubernetes returns the path of one of the [KubernetesPrograms] at [KubernetesVersion], after building it if need be.
+// Cold, all of them together take about 12 minutes of two cores.
+func Kubernetes(ctx context.Context, program string) (string, error) {
+	if !slices.Contains(KubernetesPrograms(), program) {
+		return "", fmt.Errorf("cannot build %s: it is not one of %s", program, strings.Join(KubernetesPrograms(), ", "))
+	}
+	return build(ctx, recipe{
+		Name:    "kubernetes-" + KubernetesVersion,
+		Program: program,
+		Package: "k8s.io/kubernetes/cmd/" + program,
+		LDFlags: kubernetesLDFlags(KubernetesVersion),
+		Require: func(ctx context.Context, dir string) error { return requireKubernetes(ctx, dir, KubernetesVersion) },
+	})
+}
+
+// Cache returns the directory for what is built or kept between runs of the tests: ETCDPOD_CACHE, else .cache at the module root.
+func Cache() (string, error) {
+	if dir := os.Getenv("ETCDPOD_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, ".cache"), nil
+}
+
+// ModuleRoot returns the directory of etcdpod's go.mod, looked for from the working directory upwards.
+func ModuleRoot() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("cannot find etcdpod's module: %w", err)
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(mod), "module github.com/etcdpod/etcdpod\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("cannot find etcdpod's module: no go.mod of it in %s or above", start)
+		}
+	}
+}
