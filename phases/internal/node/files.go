@@ -149,7 +149,10 @@ func move(f FS, from, to string) error {
 	if err := f.Sync(to); err != nil {
 		return err
 	}
-	return dropSource(f, from, to)
+	if err := f.Sync(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return dropSource(f, from)
 }
 
 func moveToFreeName(f FS, from, to string, source Stat) error {
@@ -163,14 +166,11 @@ func moveToFreeName(f FS, from, to string, source Stat) error {
 	if err := CopyFile(f, from, to); err != nil {
 		return err
 	}
-	return dropSource(f, from, to)
+	return dropSource(f, from)
 }
 
-// dropSource ends a move by copy. The copy's name is made durable before the original's goes.
-func dropSource(f FS, from, to string) error {
-	if err := f.Sync(filepath.Dir(to)); err != nil {
-		return err
-	}
+// dropSource ends a move by copy, when the copy and its name are durable.
+func dropSource(f FS, from string) error {
 	if err := f.Remove(from); err != nil {
 		return err
 	}

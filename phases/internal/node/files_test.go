@@ -110,6 +110,74 @@ func TestWriteAtomicIsOldOrNewWhereverItFails(t *testing.T) {
 	})
 }
 
+// recording is a file system that notes the calls that order what is durable.
+type recording struct {
+	node.FS
+	calls *[]string
+}
+
+func (r recording) note(call ...string) { *r.calls = append(*r.calls, strings.Join(call, " ")) }
+
+func (r recording) Create(path string, data []byte, attr node.Attr) error {
+	r.note("create", path)
+	return r.FS.Create(path, data, attr)
+}
+func (r recording) Mkdir(path string, attr node.Attr) error {
+	r.note("mkdir", path)
+	return r.FS.Mkdir(path, attr)
+}
+func (r recording) Sync(path string) error { r.note("sync", path); return r.FS.Sync(path) }
+func (r recording) Replace(from, to string) error {
+	r.note("replace", to)
+	return r.FS.Replace(from, to)
+}
+func (r recording) Rename(from, to string) error {
+	r.note("rename", from, to)
+	if filepath.Dir(from) != filepath.Dir(to) {
+		return syscall.EXDEV
+	}
+	return r.FS.Rename(from, to)
+}
+func (r recording) Remove(path string) error {
+	err := r.FS.Remove(path)
+	if err == nil {
+		r.note("remove", path)
+	}
+	return err
+}
+
+func TestWhatIsDurableComesInOrder(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(node.FS) error
+		want string
+	}{
+		{"a write: contents, name, directory", func(f node.FS) error { return node.WriteAtomic(f, "/d/a", nil, node.Attr{}) },
+			"create /d/.a.etcdpod, sync /d/.a.etcdpod, replace /d/a, sync /d"},
+		{"a move by copy: the copy's name before the original goes", func(f node.FS) error { return node.Move(f, "/d/x", "/e/x") },
+			"rename /d/x /e/x, create /e/.x.etcdpod, sync /e/.x.etcdpod, rename /e/.x.etcdpod /e/x, sync /e, remove /d/x, sync /d"},
+		{"directories: from above", func(f node.FS) error { return node.MkdirAll(f, "/e/f/g", node.Mine(0o700)) },
+			"sync /, mkdir /e/f, sync /e, mkdir /e/f/g, sync /e/f"},
+		{"a directory that is there: its name once more", func(f node.FS) error { return node.MkdirAll(f, "/e", node.Mine(0o700)) }, "sync /"},
+		{"a tree: what is in it before it", func(f node.FS) error { return node.SyncTree(f, "/d") }, "sync /d/x, sync /d"},
+		{"a removal: the directory last", func(f node.FS) error { return node.RemoveTree(f, "/d") }, "remove /d/x, remove /d, sync /"},
+		{"a removal that was done: the directory once more", func(f node.FS) error { return node.RemoveTree(f, "/d/none") }, "sync /d"},
+		{"a removal where nothing is", func(f node.FS) error { return node.RemoveTree(f, "/none/none") }, "sync /none"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, calls := node.OS(t.TempDir()), []string{}
+			for _, dir := range []string{"/d", "/e"} {
+				ok(t, f.Mkdir(dir, node.Mine(0o700)))
+			}
+			ok(t, f.Create("/d/x", []byte("x"), node.Mine(0o600)))
+			ok(t, c.do(recording{f, &calls}))
+			if got := strings.Join(calls, ", "); got != c.want {
+				t.Errorf("the calls are\n%s, want\n%s", got, c.want)
+			}
+		})
+	}
+}
+
 func TestWriteAtomicKeepsWhatItReplaces(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -10,24 +10,21 @@ import (
 
 // MkdirAll makes a directory and those above it that are not there, each with attr, and makes their names durable.
 func MkdirAll(f FS, path string, attr Attr) error {
-	st, err := stat(f, path)
-	if err == nil {
-		if !st.Mode.IsDir() {
-			return fmt.Errorf("cannot make directory %s: %w", path, syscall.ENOTDIR)
-		}
-		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot make directory %s: %w", path, err)
-	}
 	parent := filepath.Dir(path)
-	if err := MkdirAll(f, parent, attr); err != nil {
-		return err
+	st, err := stat(f, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && parent != path:
+		if err := MkdirAll(f, parent, attr); err != nil {
+			return err
+		}
+		err = f.Mkdir(path, attr)
+	case err == nil && !st.Mode.IsDir():
+		err = syscall.ENOTDIR
 	}
-	if err := f.Mkdir(path, attr); err != nil {
-		return fmt.Errorf("cannot make directory %s: %w", path, err)
+	if err == nil {
+		err = f.Sync(parent) // of a directory that was there, too: whoever made it may have died before this
 	}
-	if err := f.Sync(parent); err != nil {
+	if err != nil {
 		return fmt.Errorf("cannot make directory %s: %w", path, err)
 	}
 	return nil
@@ -38,7 +35,7 @@ func MkdirAll(f FS, path string, attr Attr) error {
 func RemoveTree(f FS, path string) error {
 	st, err := f.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return ignoreAbsent(f.Sync(filepath.Dir(path))) // whoever removed it may have died before this
 	}
 	var parent Stat
 	if err == nil {
