@@ -181,17 +181,17 @@ func (e *edit) removeAnnotation(f field) error {
 		return err
 	}
 	if len(node.Content) > 2 {
-		e.removeLines(start, end)
+		e.cut(start, end, "")
 		return nil
 	}
 	parent := e.m.pod.annotationsKey
 	if at, parentEnd, err := e.ownKeyLine(parent); err == nil && parentEnd == start {
 		e.becomes[parent], e.becomes[node] = []*yaml.Node{}, []*yaml.Node{}
-		e.removeLines(at, end)
+		e.cut(at, end, "")
 		return nil
 	}
 	e.becomes[node] = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!null"}}
-	e.removeLines(start, end)
+	e.cut(start, end, "")
 	return nil
 }
 

@@ -43,6 +43,9 @@ func (e *edit) apply() (*Manifest, error) {
 		at = max(at, c.to)
 	}
 	text = append(text, e.m.text[at:]...)
+	if at == len(e.m.text) && !bytes.HasSuffix(e.m.text, []byte("\n")) { // the last line went, and it had no end: so shall the new last one
+		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	}
 	edited, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("the edited manifest would be refused: %w", err)
@@ -172,12 +175,4 @@ func (e *edit) insertLines(end int, lines []string) {
 		}
 	}
 	e.cut(end, end, text)
-}
-
-// removeLines takes out whole lines. A last line without an end takes that of the line before with it.
-func (e *edit) removeLines(start, end int) {
-	if end == len(e.m.text) && !bytes.HasSuffix(e.m.text, []byte("\n")) {
-		start = len(bytes.TrimSuffix(bytes.TrimSuffix(e.m.text[:start], []byte("\n")), []byte("\r")))
-	}
-	e.cut(start, end, "")
 }

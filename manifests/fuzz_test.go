@@ -74,7 +74,7 @@ func FuzzEdit(f *testing.F) {
 		if a, b := otherFlags(m, container, name), otherFlags(edited, container, name); !slices.Equal(a, b) {
 			t.Fatalf("other flags were %q, are %q", a, b)
 		}
-		if n := changedLines(m.Bytes(), edited.Bytes()); n > 2+strings.Count(value, "\n") {
+		if n := changedLines(m.Bytes(), edited.Bytes()); had && n > 1 {
 			t.Errorf("%d lines changed in\n%s\nwhich became\n%s", n, b, edited.Bytes())
 		}
 		var undone *Manifest
@@ -114,7 +114,7 @@ func FuzzAnnotate(f *testing.F) {
 		if got, ok := edited.Annotation(key); !ok || got != value {
 			t.Fatalf("set to %q, read as %q in\n%s", value, got, edited.Bytes())
 		}
-		if n := changedLines(m.Bytes(), edited.Bytes()); n > 3+strings.Count(value, "\n") {
+		if n := changedLines(m.Bytes(), edited.Bytes()); had && n > 1 {
 			t.Errorf("%d lines changed in\n%s\nwhich became\n%s", n, b, edited.Bytes())
 		}
 		undone, err := edited.RemoveAnnotation(key)
@@ -140,7 +140,7 @@ func otherFlags(m *Manifest, container, name string) []string {
 	return s
 }
 
-// changedLines counts the lines of b that are not between a's and b's common first and last lines.
+// changedLines counts the lines of b that are not among a's and b's common first and last lines.
 func changedLines(a, b []byte) int {
 	x, y := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
 	for len(x) > 0 && len(y) > 0 && bytes.Equal(x[0], y[0]) {
@@ -149,7 +149,7 @@ func changedLines(a, b []byte) int {
 	for len(x) > 0 && len(y) > 0 && bytes.Equal(x[len(x)-1], y[len(y)-1]) {
 		x, y = x[:len(x)-1], y[:len(y)-1]
 	}
-	return max(len(x), len(y))
+	return len(y)
 }
 
 // agreesWithKubelet reads the manifest again with the parser that the kubelet uses, and compares what both found. What only the kubelet refuses is no matter.

@@ -79,7 +79,7 @@ func (e *edit) removeItems(list *yaml.Node, items []*yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		e.removeLines(start, end)
+		e.cut(start, end, "")
 	}
 	return nil
 }
