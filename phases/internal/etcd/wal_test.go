@@ -1,0 +1,189 @@
+package etcd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// logWriter writes a log with etcd's own writer, in short files.
+type logWriter struct {
+	t   *testing.T
+	w   *wal.WAL
+	dir string
+}
+
+func newLog(t *testing.T) *logWriter {
+	t.Helper()
+	metadata, err := proto.Marshal(&pb.Metadata{NodeID: proto.Uint64(7), ClusterID: proto.Uint64(9)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "wal")
+	w, err := wal.Create(quiet(), dir, metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logWriter{t, w, dir}
+}
+
+func (l *logWriter) save(commit, term uint64, entries ...uint64) {
+	l.t.Helper()
+	var es []*raftpb.Entry
+	for _, i := range entries {
+		es = append(es, &raftpb.Entry{Index: proto.Uint64(i), Term: proto.Uint64(term), Type: raftpb.EntryNormal.Enum(), Data: fmt.Appendf(nil, "%d of term %d", i, term)})
+	}
+	if err := l.w.Save(&raftpb.HardState{Commit: proto.Uint64(commit), Term: proto.Uint64(term), Vote: proto.Uint64(7)}, es); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// cut begins a new file, as etcd does at 64 MB.
+func (l *logWriter) cut(index, term uint64) {
+	l.t.Helper()
+	size := wal.SegmentSizeBytes
+	wal.SegmentSizeBytes = 1
+	defer func() { wal.SegmentSizeBytes = size }()
+	l.save(index-1, term, index)
+}
+
+func (l *logWriter) snapshot(index, term uint64) {
+	l.t.Helper()
+	if err := l.w.SaveSnapshot(&walpb.Snapshot{Index: proto.Uint64(index), Term: proto.Uint64(term), ConfState: &raftpb.ConfState{}}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func upTo(from, to uint64) (all []uint64) {
+	for i := from; i <= to; i++ {
+		all = append(all, i)
+	}
+	return all
+}
+
+func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		write       func(*logWriter)
+		after       uint64
+		from, last  uint64
+		lastTerm    uint64
+		damaged     string
+		torn        bool
+		damageFiles func(files []string)
+	}{
+		{name: "nothing", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 5, from: 5, last: 5},
+		{name: "the end", write: func(l *logWriter) { l.save(5, 1, upTo(1, 9)...) }, after: 5, from: 5, last: 9, lastTerm: 1},
+		{name: "less than the db has", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 8, from: 8, last: 8},
+		{name: "entries that a later leader overruled", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 20)...)
+			l.save(8, 2, upTo(8, 10)...)
+		}, after: 5, from: 5, last: 10, lastTerm: 2},
+		{name: "all that the db lacks overruled", write: func(l *logWriter) {
+			l.save(3, 1, upTo(1, 20)...)
+			l.save(5, 2, 5)
+		}, after: 5, from: 5, last: 5},
+		{name: "in several files", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.cut(6, 1)
+			l.save(6, 1, 7, 8)
+			l.cut(9, 1)
+			l.save(9, 1, 10)
+		}, after: 4, from: 4, last: 10, lastTerm: 1},
+		{name: "from a later file only", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.cut(6, 1)
+			l.save(6, 1, 7, 8)
+		}, after: 7, from: 7, last: 8, lastTerm: 1},
+		{name: "behind a snapshot that the leader sent", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.snapshot(100, 2)
+			l.save(100, 2, 101, 102)
+		}, after: 5, from: 100, last: 102, lastTerm: 2},
+		{name: "nothing behind a snapshot that the leader sent", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.snapshot(100, 2)
+			l.save(100, 2)
+		}, after: 3, from: 100, last: 100},
+		{name: "a snapshot that was not finished does not count", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.snapshot(100, 2)
+		}, after: 3, from: 3, last: 5, lastTerm: 1},
+		{name: "up to a gap", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.save(5, 1, 8, 9)
+		}, after: 3, from: 3, last: 5, lastTerm: 1, damaged: "those between are missing"},
+		{name: "up to damage in a file that is not the last", write: func(l *logWriter) {
+			l.save(5, 1, upTo(1, 5)...)
+			l.cut(6, 1)
+			l.save(6, 1, upTo(7, 9)...)
+		}, after: 3, from: 3, last: 4, lastTerm: 1, damaged: "crc mismatch", damageFiles: func(files []string) {
+			data, err := os.ReadFile(files[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[strings.Index(string(data), "5 of term")] ^= 1
+			if err := os.WriteFile(files[0], data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newLog(t)
+			test.write(w)
+			if err := w.w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if test.damageFiles != nil {
+				files, err := filepath.Glob(filepath.Join(w.dir, "*.wal"))
+				if err != nil || len(files) < 2 {
+					t.Fatalf("files %v, %v", files, err)
+				}
+				test.damageFiles(files)
+			}
+			l, err := readLog(w.dir, test.after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.memberID != 7 || l.clusterID != 9 || l.from != test.from || l.last() != test.last {
+				t.Errorf("from %d to %d, want %d to %d", l.from, l.last(), test.from, test.last)
+			}
+			if n := len(l.entries); n > 0 && l.entries[n-1].GetTerm() != test.lastTerm {
+				t.Errorf("the last entry is of term %d, want %d", l.entries[n-1].GetTerm(), test.lastTerm)
+			}
+			if (test.damaged == "") != (l.damage == nil) || (l.damage != nil && (!strings.Contains(l.damage.Reason, test.damaged) || l.damage.Torn)) {
+				t.Errorf("damage %v, want %q", l.damage, test.damaged)
+			}
+		})
+	}
+}
+
+func TestALogWithAFileMissingIsRefused(t *testing.T) {
+	w := newLog(t)
+	w.save(1, 1, 1)
+	w.cut(2, 1)
+	w.save(2, 1, 3)
+	w.cut(4, 1)
+	w.save(4, 1, 5)
+	if err := w.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(w.dir, "*.wal"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	if err := os.Remove(files[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readLog(w.dir, 0); err == nil || !strings.Contains(err.Error(), "a file is missing") {
+		t.Errorf("read: %v", err)
+	}
+}
