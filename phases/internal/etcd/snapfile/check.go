@@ -1,0 +1,175 @@
+package snapfile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// Check reads a whole snapshot and proves it good, or returns a [*Bad]. Other errors say that it could not be read, or that ctx was cancelled.
+// The SHA-256 is computed beside the walk through the pages, on a second core; if both find something, the trailer is what is reported.
+func Check(ctx context.Context, path string, o Options) (*Report, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.checkLength(o.Raw); err != nil {
+		return nil, err
+	}
+	m, badMeta := metas(f, o.Raw)
+	var b *Bad
+	if badMeta != nil && (!errors.As(badMeta, &b) || b.Check == CheckLength) {
+		return nil, badMeta
+	}
+
+	p := newProgress(o, f)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hashed := make(chan error, 1)
+	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize), HashChecked: !o.Raw}
+	go func() {
+		err := f.hash(ctx, r, o.Raw, p.add)
+		if err != nil {
+			cancel()
+		}
+		hashed <- err
+	}()
+	walked := badMeta
+	if walked == nil && !o.Quick {
+		walked = walkAll(ctx, f, m, r, p, liveSlots)
+	}
+	if walked != nil && !isBad(walked) {
+		cancel()
+	}
+	err = first(<-hashed, walked)
+	if err != nil {
+		return nil, err
+	}
+	p.finish()
+	return r, nil
+}
+
+// first picks the error to report: the hash's, unless that was only stopped by the other's.
+func first(hashed, walked error) error {
+	if hashed == nil || errors.Is(hashed, context.Canceled) && walked != nil && !errors.Is(walked, context.Canceled) {
+		return walked
+	}
+	return hashed
+}
+
+// hash fills in the SHA-256 and compares the trailer.
+func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) error {
+	h, buf := sha256.New(), make([]byte, 256<<10)
+	for off := int64(0); off < f.dbSize; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := int(min(int64(len(buf)), f.dbSize-off))
+		if m, err := f.ReadAt(buf[:n], off); m < n {
+			return readError(f, off, err)
+		}
+		h.Write(buf[:n])
+		off += int64(n)
+		done(int64(n))
+	}
+	var trailer [trailerSize]byte
+	sum := h.Sum(nil)
+	if f.hasTrailer() {
+		if m, err := f.ReadAt(trailer[:], f.dbSize); m < len(trailer) {
+			return readError(f, f.dbSize, err)
+		}
+		if !raw && string(sum) != string(trailer[:]) {
+			return bad(CheckTrailer, f.dbSize, "the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut", sum, trailer)
+		}
+		h.Write(trailer[:])
+	}
+	r.SHA256 = hex.EncodeToString(h.Sum(nil))
+	return nil
+}
+
+func readError(f *file, off int64, err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("cannot read %s at offset %d: %w", f.Name(), off, err)
+}
+
+// walkAll goes through all pages once, and through the key bucket again: once more for each further part of the table of keys, and at last for
+// what only needs live entries. slots bounds the table.
+func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, slots int) error {
+	l := &ledger{live: newLiveTable(slots)}
+	c := newContents(r)
+	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
+	w := newWalker(ctx, db, m, p.add)
+	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
+		return err
+	}
+	if err := w.freelist(); err != nil {
+		return err
+	}
+	if err := c.judge(l.last.main); err != nil {
+		return err
+	}
+	r.Revisions = int64(l.entries)
+	live := newBitmap(l.entries)
+	l.live.mark(live)
+	for part := uint64(1); part < l.live.share; part++ {
+		l.live.pass(part)
+		again := &ledger{live: l.live}
+		if err := newWalker(ctx, db, m, func(int64) {}).walk(*c.keys, 1, again.visitor()); err != nil {
+			return err
+		}
+		if again.entries != l.entries {
+			return fmt.Errorf("the snapshot changed while it was read")
+		}
+		l.live.mark(live)
+	}
+	s := newSurvey(r, live)
+	if err := newWalker(ctx, db, m, p.add).walk(*c.keys, 1, s.visitor()); err != nil {
+		return err
+	}
+	s.finish()
+	return nil
+}
+
+// progress adds up what is read: the file once for the hash, and once each for the first and the last walk.
+type progress struct {
+	report      func(done, total int64)
+	total       int64
+	done, shown atomic.Int64
+	mu          sync.Mutex
+}
+
+const progressStep = 4 << 20
+
+func newProgress(o Options, f *file) *progress {
+	p := &progress{report: o.Progress, total: f.dbSize}
+	if !o.Quick {
+		p.total *= 3
+	}
+	return p
+}
+
+func (p *progress) add(n int64) {
+	done := p.done.Add(n)
+	if p.report == nil || done-p.shown.Load() < progressStep || !p.mu.TryLock() {
+		return
+	}
+	defer p.mu.Unlock()
+	if done > p.shown.Load() {
+		p.shown.Store(done)
+		p.report(min(done, p.total), p.total)
+	}
+}
+
+func (p *progress) finish() {
+	if p.report != nil {
+		p.report(p.total, p.total)
+	}
+}

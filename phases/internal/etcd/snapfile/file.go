@@ -1,0 +1,141 @@
+package snapfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+const (
+	trailerSize = 32      // SHA-256
+	sector      = 512     // etcd tells a trailer by size % 512 == 32 (etcdutl snapshot restore, etcdctl snapshot save)
+	maxSize     = 1 << 38 // 256 GiB: thirty times the largest database that etcd supports; it bounds the page bitmap to 32 MiB
+)
+
+// file is an open snapshot: the database, and the trailer if there is one.
+type file struct {
+	*os.File
+	size   int64 // of the whole file
+	dbSize int64 // without the trailer
+}
+
+// open opens a regular file, or a symbolic link to one, without ever waiting on a pipe or device.
+func open(path string) (*file, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, openError(path, err)
+	} else if !info.Mode().IsRegular() {
+		return nil, bad(CheckFile, 0, "%s is not a regular file (%s)", path, info.Mode().Type())
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	if !info.Mode().IsRegular() {
+		f.Close()
+		return nil, bad(CheckFile, 0, "%s is not a regular file (%s)", path, info.Mode().Type())
+	}
+	db := info.Size()
+	if db%sector == trailerSize {
+		db -= trailerSize
+	}
+	return &file{File: f, size: info.Size(), dbSize: db}, nil
+}
+
+func openError(path string, err error) error {
+	for _, not := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG} {
+		var why *fs.PathError
+		if errors.Is(err, not) && errors.As(err, &why) {
+			return bad(CheckFile, 0, "%s: %v", path, why.Err)
+		}
+	}
+	return fmt.Errorf("cannot open %s: %w", path, err)
+}
+
+// hasTrailer tells by the length alone.
+func (f *file) hasTrailer() bool { return f.size != f.dbSize }
+
+// checkLength judges what the size alone says.
+func (f *file) checkLength(raw bool) error {
+	switch {
+	case f.size == 0:
+		return bad(CheckLength, 0, "the file is empty")
+	case f.size > maxSize:
+		return bad(CheckLength, 0, "the file has %d bytes, more than any etcd database", f.size)
+	case !raw && !f.hasTrailer():
+		return bad(CheckLength, f.size, "%d bytes are not whole pages and a SHA-256 of 32 bytes: the file was cut, or it is not a snapshot", f.size)
+	case f.dbSize < 2*minPageSize:
+		return bad(CheckLength, f.size, "%d bytes hold no two meta pages", f.size)
+	}
+	return nil
+}
+
+const (
+	minAhead = 16 << 10
+	maxAhead = 256 << 10
+)
+
+// window is a part of the file in memory. It reads ahead as long as it is moved forwards by small steps.
+type window struct {
+	src   io.ReaderAt
+	limit int64 // nothing at or beyond this offset is read
+	max   int   // bytes; at most this many may be asked for at once
+	ahead int
+	start int64
+	buf   []byte
+}
+
+// at returns n bytes at an offset. They are valid until the next call.
+func (w *window) at(off int64, n int) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	if i := off - w.start; i >= 0 && i+int64(n) <= int64(len(w.buf)) {
+		return w.buf[i : i+int64(n)], nil
+	}
+	return w.fill(off, n)
+}
+
+func (w *window) fill(off int64, n int) ([]byte, error) {
+	if n > w.max || off < 0 || off+int64(n) > w.limit {
+		return nil, fmt.Errorf("cannot read %d bytes at offset %d: beyond the end of the database", n, off) // callers have checked
+	}
+	end := w.start + int64(len(w.buf))
+	if off >= w.start && off <= end+minAhead {
+		w.ahead = min(2*w.ahead, w.max)
+	} else {
+		w.ahead = min(minAhead, w.max)
+	}
+	size := int(min(int64(max(n, w.ahead)), w.limit-off))
+	if cap(w.buf) < size {
+		w.buf = make([]byte, size)
+	}
+	w.buf = w.buf[:size]
+	w.start = off
+	if m, err := w.src.ReadAt(w.buf, off); m < size {
+		w.buf = w.buf[:0]
+		return nil, fmt.Errorf("cannot read %d bytes at offset %d: %w", size, off, err)
+	}
+	return w.buf[:n], nil
+}
+
+// each hands n bytes at an offset, however many, to f in pieces.
+func (w *window) each(off, n int64, f func([]byte)) error {
+	for n > 0 {
+		b, err := w.at(off, int(min(n, int64(w.max))))
+		if err != nil {
+			return err
+		}
+		f(b)
+		off += int64(len(b))
+		n -= int64(len(b))
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package snapfile
+
+import "hash/maphash"
+
+// liveSlots bounds the table of keys to 16 MiB.
+const liveSlots = 1 << 20
+
+// liveTable finds the last entry of every key. It holds 64-bit hashes of keys, salted anew in each run: two keys among ten million collide once in
+// 300,000 runs. When it is full it gives up half of the hashes; these take further passes over the file.
+type liveTable struct {
+	seed        maphash.Seed
+	slots       []slot
+	used        int
+	share, part uint64 // hashes with hash % share == part are here; share is a power of two
+	most        int
+}
+
+// slot holds a key's last entry. order is 0 in an unused slot, else twice the entry's number, plus two, plus one for a deletion.
+type slot struct{ hash, order uint64 }
+
+func newLiveTable(most int) *liveTable {
+	return &liveTable{seed: maphash.MakeSeed(), slots: make([]slot, min(most, 1<<10)), share: 1, most: most}
+}
+
+// pass empties the table and has it find the hashes of one part.
+func (t *liveTable) pass(part uint64) {
+	clear(t.slots)
+	t.used, t.part = 0, part
+}
+
+func (t *liveTable) add(w *window, key field, entry uint64, tombstone bool) error {
+	hash, err := t.hash(w, key)
+	if err != nil || hash%t.share != t.part {
+		return err
+	}
+	order := 2*entry + 2
+	if tombstone {
+		order++
+	}
+	t.put(slot{hash, order})
+	return nil
+}
+
+func (t *liveTable) hash(w *window, key field) (uint64, error) {
+	if key.size <= int64(w.max) {
+		b, err := w.at(key.off, int(key.size))
+		return maphash.Bytes(t.seed, b), err
+	}
+	var h maphash.Hash
+	h.SetSeed(t.seed)
+	err := w.each(key.off, key.size, func(b []byte) { h.Write(b) })
+	return h.Sum64(), err
+}
+
+func (t *liveTable) put(s slot) {
+	mask := uint64(len(t.slots) - 1)
+	// The lowest bits are the same in all of a part: the place comes from the highest.
+	for i := s.hash >> 32; ; i++ {
+		p := &t.slots[i&mask]
+		if p.order != 0 && p.hash != s.hash {
+			continue
+		}
+		if p.order == 0 {
+			t.used++
+		}
+		*p = s
+		break
+	}
+	if t.used > len(t.slots)/4*3 {
+		t.relieve()
+	}
+}
+
+// relieve makes room: a larger table, or in the first pass, a smaller share. A later pass has a part whose size is known to fit, but for chance.
+func (t *liveTable) relieve() {
+	size := len(t.slots)
+	if size < t.most || t.part != 0 {
+		size *= 2
+	} else {
+		t.share *= 2
+	}
+	old := t.slots
+	t.slots, t.used = make([]slot, size), 0
+	for _, s := range old {
+		if s.order != 0 && s.hash%t.share == t.part {
+			t.put(s)
+		}
+	}
+}
+
+// mark adds the entries that are the last of their keys, and no deletions, to a set.
+func (t *liveTable) mark(live bitmap) {
+	for _, s := range t.slots {
+		if s.order != 0 && s.order%2 == 0 {
+			live.set(s.order/2 - 1)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+// Package snapfile proves an etcd snapshot file good, or says what is wrong with it, offline and without changing it.
+//
+// It reads bbolt's file format by position into small buffers instead of mapping the file: a mapping faults on a damaged file in a way that
+// no recover catches, and costs memory with the size. So no input crashes it, keeps it busy for longer than its size warrants, or takes memory
+// without bound. Every length, offset and page id is checked before it is used.
+package snapfile
+
+import (
+	"fmt"
+)
+
+// The checks, in the order in which a failure is reported: what is wrong with the file as a whole explains what is wrong inside it.
+const (
+	CheckFile      = "file"      // there, readable, regular
+	CheckLength    = "length"    // whole pages and a trailer, all that the meta pages promise
+	CheckTrailer   = "trailer"   // the SHA-256 that etcd appended
+	CheckMeta      = "meta"      // both meta pages
+	CheckStructure = "structure" // every page of every bucket, and the freelist
+	CheckKeys      = "keys"      // etcd's own records: revisions, keys and values, members
+)
+
+// Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] that judges the file; all others say that the
+// file could not be read.
+type Bad struct {
+	Check  string // which check failed: one of the Check constants
+	Offset int64  // bytes from the start of the file to what is wrong; 0 if it is the file as a whole
+	Reason string // says the place, too
+}
+
+func (b *Bad) Error() string {
+	names := map[string]string{CheckTrailer: "SHA-256 trailer", CheckMeta: "meta pages", CheckStructure: "page structure"}
+	name := names[b.Check]
+	if name == "" {
+		name = b.Check
+	}
+	return fmt.Sprintf("the snapshot is bad: %s: %s", name, b.Reason)
+}
+
+func bad(check string, offset int64, format string, args ...any) *Bad {
+	return &Bad{Check: check, Offset: offset, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Options says how much [Check] proves.
+type Options struct {
+	Quick bool // length, SHA-256 and meta pages only; the report then holds no more than these say
+	// Raw takes a copy of member/snap/db, which has no trailer and may have one torn meta page, as bbolt allows after a crash. A trailer that is
+	// there all the same is not compared. Pages and keys are checked as ever.
+	Raw bool
+	// Progress is told how much of the work is done, in bytes read of those to be read, about every 4 MiB; by one goroutine at a time.
+	Progress func(done, total int64)
+}
+
+// Report is what a snapshot holds.
+type Report struct {
+	SizeBytes   int64  // of the file, trailer included
+	SHA256      string // hex, of the whole file, as sha256sum prints it
+	HashChecked bool   // the SHA-256 in the trailer was compared
+	PageSize    int    // bytes
+
+	Revision                 int64 // that an etcd is at which boots on this data
+	CompactRevision          int64 // of the last finished compaction; 0: there was none
+	ScheduledCompactRevision int64 // of the last compaction that was begun; 0: there was none
+	// HashKV is what etcd's Maintenance.HashKV answers on this data at HashRevision; comparable only at the same HashCompactRevision (-1: never compacted).
+	HashKV              uint32
+	HashRevision        int64
+	HashCompactRevision int64
+
+	Keys      int64 // live at Revision
+	Revisions int64 // entries of the key bucket, deletions and overwritten values included
+
+	StorageVersion  string // major.minor.patch; empty before etcd 3.6
+	ClusterVersion  string // major.minor.patch; empty if not stored
+	ConsistentIndex uint64
+	Term            uint64
+	Members         []Member
+	Alarms          []Alarm
+
+	// EncryptionPrefixes are the distinct beginnings `k8s:enc:<provider>:<version>:<key>:` of live values, sorted. A bare `k8s:enc:` stands for
+	// values whose prefix does not end, and for all beyond the 256th: no key opens it, so that nothing passes unseen.
+	EncryptionPrefixes []string
+	MasterLeases       []string // last elements of live keys below /registry/masterleases/: the addresses of API servers; at most 1024
+	// Resources counts the live objects of each Kubernetes resource below /registry/, under the names that kubectl knows (pods,
+	// certificates.cert-manager.io). What is beyond 4096 names is counted as "other".
+	Resources map[string]int64
+	Leases    int64
+	Buckets   []string // top level, in order; at most 64
+}
+
+// Member is one member of the cluster as stored in the snapshot.
+type Member struct {
+	ID         uint64
+	Name       string // empty: it never started
+	PeerURLs   []string
+	ClientURLs []string
+	IsLearner  bool
+}
+
+// Alarm is an alarm that was raised when the snapshot was taken.
+type Alarm struct {
+	MemberID uint64
+	Type     string // NOSPACE, CORRUPT, or the number of one that is not known
+}
