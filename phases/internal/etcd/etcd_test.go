@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -16,42 +15,20 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-var versions = []string{"3.5.35", "3.6.16", "3.7.3"}
+var versions = binaries.EtcdVersions()
 
-// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy and kept in the
-// checkout's cache.
+// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy.
 func etcdBinary(t testing.TB, version string) string {
 	t.Helper()
 	if path := os.Getenv("ETCDPOD_TEST_ETCD_" + strings.ReplaceAll(version, ".", "_")); path != "" {
 		return path
 	}
-	root, err := filepath.Abs("../../..")
+	path, err := binaries.Etcd(t.Context(), version)
 	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(root, ".cache", "etcd-tests", version, "etcd")
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	scratch, dir := t.TempDir(), filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	built := filepath.Join(dir, fmt.Sprintf("etcd.%d", os.Getpid()))
-	for _, args := range [][]string{
-		{"mod", "init", "scratch"},
-		{"get", "go.etcd.io/etcd/server/v3@v" + version},
-		{"build", "-o", built, "go.etcd.io/etcd/server/v3"},
-	} {
-		cmd := exec.Command("go", args...)
-		cmd.Dir, cmd.Env = scratch, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("cannot build etcd %s: go %s: %v\n%s", version, strings.Join(args, " "), err, out)
-		}
-	}
-	if err := os.Rename(built, path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -201,10 +178,4 @@ func fileSHA256(t testing.TB, path string) string {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
-}
-
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

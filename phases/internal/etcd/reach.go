@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -86,7 +87,7 @@ func (c *Client) reason(err error) string {
 		invalid   x509.CertificateInvalidError
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
-		alert     tls.AlertError
+		remote    *net.OpError
 		header    tls.RecordHeaderError
 		netErr    net.Error
 	)
@@ -99,10 +100,12 @@ func (c *Client) reason(err error) string {
 		return "the server's certificate is not signed by the given CA"
 	case errors.As(err, &host):
 		return "the server's certificate is not valid for " + host.Host
-	case errors.As(err, &alert):
-		return "the server refuses the client's certificate: " + strings.TrimPrefix(alert.Error(), "tls: ")
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls words it
+		return "the server refuses the client's certificate: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
 	case errors.As(err, &header):
 		return "the server does not speak TLS there"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "the server ends the connection at once: it may not speak TLS there"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused: nothing listens there"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
