@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
@@ -23,7 +24,7 @@ type Result struct {
 func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	binary := os.Getenv("ETCDPOD")
 	if binary == "" {
-		module, err := moduleRoot()
+		module, err := binaries.ModuleRoot()
 		if err != nil {
 			return nil, err
 		}

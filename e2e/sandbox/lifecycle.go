@@ -13,21 +13,26 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/cri"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// BuildStandIn builds the standin command into the module's .cache and returns its path. It costs little where nothing has changed. The
+// BuildStandIn builds the standin command into the tests' cache and returns its path. It costs little where nothing has changed. The
 // variable STANDIN may name one that was built before.
 func BuildStandIn() (string, error) {
 	if path := os.Getenv("STANDIN"); path != "" {
 		return path, nil
 	}
-	module, err := moduleRoot()
+	module, err := binaries.ModuleRoot()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(module, ".cache", "standin")
+	cache, err := binaries.Cache()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, "standin")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
@@ -45,23 +50,6 @@ func BuildStandIn() (string, error) {
 		return "", fmt.Errorf("cannot build standin: %w\n%s", err, out)
 	}
 	return path, nil
-}
-
-// moduleRoot finds the directory of go.mod, at or above the working directory.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("the working directory is not in the module")
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // images maps the manifests' images to the programs that stand for them.
