@@ -121,3 +121,16 @@ func BenchmarkUsing(b *testing.B) {
 		}
 	}
 }
+
+func TestThisProcessDoesNotCount(t *testing.T) {
+	root := t.TempDir()
+	f := node.OS(root)
+	ok(t, f.Create("/db", nil, node.Mine(0o600)))
+	held, err := os.Open(filepath.Join(root, "db"))
+	ok(t, err)
+	defer held.Close()
+	found, err := node.Proc(f).Using(t.Context(), "/")
+	if err != nil || len(found) > 0 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+}
