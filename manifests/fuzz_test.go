@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -152,11 +153,12 @@ func changedLines(a, b []byte) int {
 	return len(y)
 }
 
-// agreesWithKubelet reads the manifest again with the parser that the kubelet uses, and compares what both found. What only the kubelet refuses is no matter.
+// agreesWithKubelet reads the manifest again with the parsers that the kubelet uses, and compares what both found. What only the kubelet refuses is no matter.
 func agreesWithKubelet(t *testing.T, m *Manifest) {
 	t.Helper()
 	var p corev1.Pod
-	if err := yaml.UnmarshalStrict(m.Bytes(), &p); err != nil {
+	text, err := yaml.YAMLToJSONStrict(m.Bytes())
+	if err != nil || json.UnmarshalCaseSensitivePreserveInts(text, &p) != nil {
 		return
 	}
 	if p.Name != m.Name() {
