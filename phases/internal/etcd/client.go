@@ -3,6 +3,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,8 +23,9 @@ func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io
 
 // Defaults of [Access].
 const (
-	DefaultDialTimeout = 5 * time.Second
-	DefaultCallTimeout = 10 * time.Second
+	DefaultDialTimeout  = 5 * time.Second
+	DefaultCallTimeout  = 10 * time.Second
+	DefaultStallTimeout = 30 * time.Second
 )
 
 // Access is how an etcd is reached.
@@ -32,8 +34,9 @@ type Access struct {
 	CA        []byte   // PEM; certificates that the servers' are verified with
 	Cert, Key []byte   // PEM; the client certificate and its key; both or none
 
-	DialTimeout time.Duration // bounds one attempt to connect; 0 is DefaultDialTimeout
-	CallTimeout time.Duration // bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0 is DefaultCallTimeout
+	DialTimeout  time.Duration // bounds one attempt to connect; 0 is DefaultDialTimeout
+	CallTimeout  time.Duration // bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0 is DefaultCallTimeout
+	StallTimeout time.Duration // bounds the time between two parts of a snapshot; 0 is DefaultStallTimeout
 }
 
 // Client is a connection to one etcd cluster. Its methods may be called concurrently.
@@ -46,12 +49,9 @@ type Client struct {
 
 // Dial connects, and proves that at least one endpoint accepts the connection and both sides' certificates. The error is an [*Unreachable] when none does.
 func Dial(ctx context.Context, access Access) (*Client, error) {
-	if access.DialTimeout == 0 {
-		access.DialTimeout = DefaultDialTimeout
-	}
-	if access.CallTimeout == 0 {
-		access.CallTimeout = DefaultCallTimeout
-	}
+	access.DialTimeout = cmp.Or(access.DialTimeout, DefaultDialTimeout)
+	access.CallTimeout = cmp.Or(access.CallTimeout, DefaultCallTimeout)
+	access.StallTimeout = cmp.Or(access.StallTimeout, DefaultStallTimeout)
 	conf, err := access.tlsConfig()
 	if err != nil {
 		return nil, err

@@ -2,9 +2,12 @@ package etcd
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 func TestARunningEtcdTellsItsState(t *testing.T) {
@@ -53,6 +56,38 @@ func TestARunningEtcdTellsItsState(t *testing.T) {
 				t.Errorf("get what is not there: %v, %v", v, err)
 			}
 		})
+	}
+}
+
+func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
+	s := newServer(t, "a").start("3.6.16").await()
+	c := s.client()
+	for _, key := range []string{
+		"/registry/services/specs/default/kubernetes", "/registry/services/endpoints/default/kubernetes", "/registry/minions/node1",
+		"/registry/controllers/default/rc", "/registry/ingress/default/i", "/registry/deployments/default/d", "/registry/masterleases/10.0.0.1",
+		"/registry/cert-manager.io/certificates/default/c", "/registry/apiextensions.k8s.io/customresourcedefinitions/x.example.com",
+		"/registry/health", "/registry/odd.name", "/other/pods/default/p",
+	} {
+		if _, err := c.v3.Put(t.Context(), key, "{}"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.put("/registry/pods/default/p", page+7, 1)
+	revision, err := c.Revision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := snapfile.Check(t.Context(), snapshotOf(t, s).Path, snapfile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("/registry/pods/default/later", 3, 1)
+	got, err := c.Resources(t.Context(), revision)
+	if err != nil || !maps.Equal(got, report.Resources) || got["pods"] != page+7 {
+		t.Errorf("%v, %v, want %v", got, err, report.Resources)
+	}
+	if got, err = c.Resources(t.Context(), 0); err != nil || got["pods"] != page+10 {
+		t.Errorf("now: %v, %v", got, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -43,4 +44,51 @@ func (c *Client) Count(ctx context.Context, prefix string) (int64, error) {
 		return 0, err
 	}
 	return r.Count, nil
+}
+
+// page is how many keys are asked for at once.
+const page = 5000
+
+// Resources counts the keys of each Kubernetes resource below /registry/ at a revision (0: now), under the names that a snapshot's report uses. Only keys are sent, a page at
+// a time, all as of one revision. The time is bounded by ctx only.
+func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int64, error) {
+	const registry = "/registry/"
+	counts, from, end := map[string]int64{}, registry, clientv3.GetPrefixRangeEnd(registry)
+	for {
+		r, err := call(ctx, c, 0, "count the objects in etcd", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.v3.Get(ctx, from, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(page), clientv3.WithRev(revision))
+		})
+		if err != nil {
+			return nil, err
+		}
+		if revision == 0 {
+			revision = r.Header.Revision
+		}
+		for _, kv := range r.Kvs {
+			counts[resource(strings.TrimPrefix(string(kv.Key), registry))]++
+		}
+		if !r.More {
+			return counts, nil
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// resource names what is stored at a path below /registry/, as snapfile does (a test compares them).
+func resource(path string) string {
+	first, rest, _ := strings.Cut(path, "/")
+	second, _, below := strings.Cut(rest, "/")
+	switch {
+	case first == "services" && second == "endpoints":
+		return second
+	case first == "minions":
+		return "nodes"
+	case first == "controllers":
+		return "replicationcontrollers"
+	case first == "ingress":
+		return "ingresses"
+	case strings.Contains(first, ".") && below:
+		return second + "." + first
+	}
+	return first
 }

@@ -17,9 +17,6 @@ import (
 	"google.golang.org/grpc"
 )
 
-// stallTimeout bounds the time between two parts of a snapshot's stream.
-const stallTimeout = 30 * time.Second
-
 // ErrTrailer says that a snapshot's last 32 bytes are not the SHA-256 of what comes before them.
 var ErrTrailer = errors.New("the SHA-256 at its end does not match its contents")
 
@@ -38,7 +35,7 @@ func (c *Client) Endpoint() string { return c.first }
 
 // Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is taken) and returns when the file and its name are on disk.
 // It is hashed while it is written and compared with the trailer that the server sends: nothing is read twice. On any failure the file is removed.
-// progress, which may be nil, is called with bytes. The time is bounded by ctx, and by a stream that sends nothing for half a minute.
+// progress, which may be nil, is called with bytes. The time is bounded by ctx, and a stream that sends nothing for the stall timeout is given up.
 func Save(ctx context.Context, c *Client, path string, progress func(done, total int64)) (Saved, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -70,8 +67,9 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := fmt.Errorf("etcd sent nothing for %s", stallTimeout)
-	watchdog := time.AfterFunc(stallTimeout, func() { cancel(stalled) })
+	stall := c.access.StallTimeout
+	stalled := fmt.Errorf("etcd sent nothing for %s", stall)
+	watchdog := time.AfterFunc(stall, func() { cancel(stalled) })
 	defer watchdog.Stop()
 
 	fail := func(err error) error {
@@ -96,7 +94,7 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 		if err != nil {
 			return Saved{}, fail(err)
 		}
-		watchdog.Reset(stallTimeout)
+		watchdog.Reset(stall)
 		if part.Version != "" {
 			saved.StorageVersion = part.Version
 		}

@@ -4,10 +4,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"hash"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestASnapshotIsHashedWhileItIsWritten(t *testing.T) {
@@ -102,6 +106,43 @@ func TestAFailedSaveLeavesNoFile(t *testing.T) {
 		t.Fatal("saved a snapshot of an etcd that is dead")
 	} else {
 		t.Log(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file is left: %v", err)
+	}
+}
+
+func TestAStreamThatStallsIsGivenUp(t *testing.T) {
+	s := newServer(t, "a").start("3.7.3").await()
+	s.put("/k", 200, 5000)
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	_, address, _ := strings.Cut(s.Endpoint, "//")
+	go func() { // forwards the first 200 kB of each answer, and keeps the connection open
+		for {
+			in, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", address)
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(out, in) }()
+			go func() { _, _ = io.CopyN(in, out, 200_000) }()
+		}
+	}()
+	c, err := Dial(t.Context(), Access{Endpoints: []string{"http://" + proxy.Addr().String()}, StallTimeout: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	path := filepath.Join(t.TempDir(), "snap.db")
+	if _, err := Save(t.Context(), c, path, nil); err == nil || !strings.Contains(err.Error(), "etcd sent nothing for 500ms") {
+		t.Errorf("save: %v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file is left: %v", err)
