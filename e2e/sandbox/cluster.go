@@ -2,38 +2,25 @@ package sandbox
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/etcdconn"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/kubeapi"
 )
 
 // EtcdClient returns a client of the node's etcd, with the health check's certificate.
 func (s *Sandbox) EtcdClient() (*clientv3.Client, error) {
-	config := clientv3.Config{Endpoints: []string{s.ClientURL()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
+	o := etcdconn.Options{Endpoints: []string{s.ClientURL()}}
 	if !s.options.PlainHTTP {
 		dir := s.Path(pkiDir + "/etcd")
-		pair, err := tls.LoadX509KeyPair(dir+"/healthcheck-client.crt", dir+"/healthcheck-client.key")
-		if err != nil {
-			return nil, err
-		}
-		ca, err := os.ReadFile(dir + "/ca.crt")
-		if err != nil {
-			return nil, err
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(ca)
-		config.TLS = &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}
+		o.CA, o.Cert, o.Key = dir+"/ca.crt", dir+"/healthcheck-client.crt", dir+"/healthcheck-client.key"
 	}
-	return clientv3.New(config)
+	return etcdconn.Open(o)
 }
 
 // API returns a client of the node's API server, with the rights of admin.conf.

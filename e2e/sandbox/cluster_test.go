@@ -184,15 +184,12 @@ func TestEveryTopologyHoldsData(t *testing.T) {
 			if diff := sandbox.Diff(before, after); len(before) < 60 || len(diff) > 0 {
 				t.Errorf("%d keys, and after a restart of etcd: %v", len(before), diff)
 			}
-			dataDir, walDir := sandbox.DataDir, sandbox.DataDir+"/member/wal"
-			if o.DataLink != "" {
-				dataDir = o.DataLink
-			}
+			wal := s.DataPath() + "/member/wal"
 			if o.WALDir != "" {
-				walDir = o.WALDir
+				wal = s.Path(o.WALDir)
 			}
-			for _, dir := range []string{dataDir + "/member/snap", walDir} {
-				if entries, err := os.ReadDir(s.Path(dir)); err != nil || len(entries) == 0 {
+			for _, dir := range []string{s.DataPath() + "/member/snap", wal} {
+				if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
 					t.Errorf("%s holds %d files: %v", dir, len(entries), err)
 				}
 			}

@@ -56,15 +56,10 @@ func (s *Sandbox) writeDirectories() error {
 	if dataDir == DataDir {
 		return nil
 	}
-	// The link is relative, so that it means the same below the root as at the root.
-	to, err := filepath.Rel(filepath.Dir(DataDir), dataDir)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(s.Path(filepath.Dir(DataDir)), 0o755); err != nil {
 		return err
 	}
-	return os.Symlink(to, s.Path(DataDir))
+	return os.Symlink(dataDir, s.Path(DataDir))
 }
 
 // writeManifests writes the static pods as kubeadm does, 0600.

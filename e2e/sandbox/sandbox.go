@@ -35,7 +35,7 @@ type Options struct {
 
 	PlainHTTP   bool   // etcd and its client speak http, without certificates
 	WALDir      string // host path of a separate WAL directory, a volume of its own; none if empty
-	DataLink    string // host path of the directory to which /var/lib/etcd is a symbolic link; a plain directory if empty
+	DataLink    string // host path of the directory to which /var/lib/etcd is an absolute symbolic link, which is to be read below the root; a plain directory if empty
 	NoAPIServer bool   // neither kube-apiserver nor what works with it
 
 	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a real kubelet's 10 s and 5 min.
@@ -145,8 +145,16 @@ func etcdVersion(binary string) (string, error) {
 	return version, nil
 }
 
-// Path returns the path on this machine of a host path.
+// Path returns the path on this machine of a host path. It follows no links.
 func (s *Sandbox) Path(host string) string { return filepath.Join(s.Root, host) }
+
+// DataPath returns the path on this machine of etcd's data directory, its links followed.
+func (s *Sandbox) DataPath() string {
+	if s.options.DataLink != "" {
+		return s.Path(s.options.DataLink)
+	}
+	return s.Path(DataDir)
+}
 
 // claimPorts finds free ports for the node. The first of the block belongs to nobody: while it is held, no other sandbox takes the block.
 func (s *Sandbox) claimPorts() (*os.File, error) {

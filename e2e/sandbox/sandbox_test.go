@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"strings"
 	"testing"
@@ -13,6 +14,15 @@ import (
 
 // limit is enough for one test on a busy machine.
 const limit = time.Minute
+
+// TestMain lets more tests run at once than there are processors: most of their time is spent waiting.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // etcdBinary may take minutes, where the version was never built on this machine.
 func etcdBinary(t *testing.T, version string) string {

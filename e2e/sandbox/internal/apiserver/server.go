@@ -11,7 +11,6 @@ package apiserver
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -20,13 +19,13 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/etcdconn"
 )
 
 // startLimit is how long kube-apiserver tries to reach etcd before it gives up and exits.
@@ -82,7 +81,8 @@ func Run(ctx context.Context, args []string, logger *log.Logger) error {
 		return err
 	}
 	s := &server{flags: f}
-	if s.etcd, err = s.connect(); err != nil {
+	if s.etcd, err = etcdconn.Open(etcdconn.Options{
+		Endpoints: strings.Split(f.etcdServers, ","), CA: f.etcdCA, Cert: f.etcdCert, Key: f.etcdKey}); err != nil {
 		return err
 	}
 	defer s.etcd.Close()
@@ -122,51 +122,16 @@ func (s *server) hosts() []string {
 	return []string{"127.0.0.1", s.advertise}
 }
 
-func (s *server) connect() (*clientv3.Client, error) {
-	config := clientv3.Config{Endpoints: strings.Split(s.etcdServers, ","), DialTimeout: 2 * time.Second, Logger: zap.NewNop(),
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second}
-	if s.etcdCA != "" || s.etcdCert != "" {
-		config.TLS = &tls.Config{}
-		if s.etcdCA != "" {
-			roots, err := pool(s.etcdCA)
-			if err != nil {
-				return nil, err
-			}
-			config.TLS.RootCAs = roots
-		}
-		if s.etcdCert != "" {
-			pair, err := tls.LoadX509KeyPair(s.etcdCert, s.etcdKey)
-			if err != nil {
-				return nil, err
-			}
-			config.TLS.Certificates = []tls.Certificate{pair}
-		}
-	}
-	return clientv3.New(config)
-}
-
 func (s *server) tls() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
 	if err != nil {
 		return nil, err
 	}
-	clients, err := pool(s.clientCA)
+	clients, err := etcdconn.Pool(s.clientCA)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.VerifyClientCertIfGiven}, nil
-}
-
-func pool(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	certs := x509.NewCertPool()
-	if !certs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("no certificate in %s", path)
-	}
-	return certs, nil
 }
 
 func (s *server) awaitEtcd(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/hostpath"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
@@ -38,10 +39,12 @@ func (s *Server) CreateContainer(_ context.Context, r *runtimeapi.CreateContaine
 	}
 	for _, mount := range r.Config.Mounts {
 		// containerd creates the source of a bind mount that is not there.
-		source := filepath.Join(s.root, mount.HostPath)
+		source, err := hostpath.Resolve(s.root, mount.HostPath)
+		if err != nil {
+			return nil, err
+		}
 		if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) {
-			err = os.MkdirAll(source, 0o755)
-			if err != nil {
+			if err := os.MkdirAll(source, 0o755); err != nil {
 				return nil, err
 			}
 		}
@@ -84,7 +87,10 @@ func (s *Server) StartContainer(_ context.Context, r *runtimeapi.StartContainerR
 	if err != nil {
 		return nil, err
 	}
-	cmd := s.command(path, c)
+	cmd, err := s.command(path, c)
+	if err != nil {
+		return nil, err
+	}
 	log := c.Log
 	if log == "" {
 		log = filepath.Join(stateDir, "containers", c.ID, "log")

@@ -6,35 +6,45 @@ import (
 	"path/filepath"
 	"strings"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/hostpath"
 )
 
 func (s *Server) rootfs(id string) string { return filepath.Join(s.containerDir(id), "rootfs") }
 
 // command makes the process of a container: the image's binary, with the container's paths as this machine spells them.
-func (s *Server) command(path string, c *container) *exec.Cmd {
+func (s *Server) command(path string, c *container) (*exec.Cmd, error) {
 	words := append(append([]string{}, c.Config.Command...), c.Config.Args...)
-	view := view{root: s.root, rootfs: s.rootfs(c.ID), mounts: c.Config.Mounts}
+	view := view{rootfs: s.rootfs(c.ID)}
+	for _, mount := range c.Config.Mounts {
+		source, err := hostpath.Resolve(s.root, mount.HostPath)
+		if err != nil {
+			return nil, err
+		}
+		view.mounts = append(view.mounts, bind{at: filepath.Clean(mount.ContainerPath), source: source})
+	}
 	cmd := exec.Command(path)
 	if len(words) > 0 {
 		cmd.Args = append(words[:1], view.args(words[1:])...)
 	}
 	cmd.Dir = filepath.Join(view.rootfs, c.Config.WorkingDir)
 	if err := os.MkdirAll(cmd.Dir, 0o755); err != nil {
-		cmd.Err = err
+		return nil, err
 	}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + view.rootfs}
 	for _, env := range c.Config.Envs {
 		cmd.Env = append(cmd.Env, env.Key+"="+view.value(string(env.Value), namesFile(env.Key)))
 	}
-	return cmd
+	return cmd, nil
 }
 
-// view is how a container sees paths.
+// view is how a container sees paths: its binds, and below them its own file system.
 type view struct {
-	root, rootfs string
-	mounts       []*runtimeapi.Mount
+	rootfs string
+	mounts []bind
 }
+
+// bind shows source, a path of this machine, at a path of the container.
+type bind struct{ at, source string }
 
 // args rewrites the paths in arguments of the forms --flag=path, --flag path and path, and lists of them with commas.
 func (v view) args(words []string) []string {
@@ -64,7 +74,7 @@ func (v view) value(list string, file bool) string {
 		}
 		clean := filepath.Clean(item)
 		if mount := v.mountOf(clean); mount != nil {
-			items[i] = filepath.Join(v.root, mount.HostPath, strings.TrimPrefix(clean, filepath.Clean(mount.ContainerPath)))
+			items[i] = filepath.Join(mount.source, strings.TrimPrefix(clean, mount.at))
 		} else if file {
 			items[i] = filepath.Join(v.rootfs, clean)
 		}
@@ -72,17 +82,18 @@ func (v view) value(list string, file bool) string {
 	return strings.Join(items, ",")
 }
 
-func (v view) mountOf(path string) *runtimeapi.Mount {
-	var best *runtimeapi.Mount
-	for _, mount := range v.mounts {
-		at := filepath.Clean(mount.ContainerPath)
-		if (path == at || strings.HasPrefix(path, strings.TrimSuffix(at, "/")+"/")) && (best == nil || len(at) > len(best.ContainerPath)) {
-			best = mount
+// mountOf returns the innermost mount that the path is in, nil if there is none.
+func (v view) mountOf(path string) *bind {
+	var best *bind
+	for i, mount := range v.mounts {
+		if (path == mount.at || strings.HasPrefix(path, strings.TrimSuffix(mount.at, "/")+"/")) && (best == nil || len(mount.at) > len(best.at)) {
+			best = &v.mounts[i]
 		}
 	}
 	return best
 }
 
+// namesFile tells whether a flag or variable of that name holds the path of a file, as names go in etcd and Kubernetes.
 func namesFile(flag string) bool {
 	flag = strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
 	for _, end := range []string{"dir", "file", "kubeconfig", "-certificate", "-key", "-outputs"} {

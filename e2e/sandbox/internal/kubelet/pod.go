@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/hostpath"
 )
 
 // Labels by which the kubelet finds its containers again (k8s.io/kubelet/pkg/types).
@@ -193,7 +195,11 @@ func (k *kubelet) mounts(pod *corev1.Pod, spec *corev1.Container) ([]*runtimeapi
 }
 
 func (k *kubelet) prepare(host *corev1.HostPathVolumeSource) error {
-	path, kind := filepath.Join(k.Root, host.Path), corev1.HostPathUnset
+	path, err := hostpath.Resolve(k.Root, host.Path)
+	if err != nil {
+		return err
+	}
+	kind := corev1.HostPathUnset
 	if host.Type != nil {
 		kind = *host.Type
 	}
