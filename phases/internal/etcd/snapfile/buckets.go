@@ -59,7 +59,7 @@ func (c *contents) top(name []byte, b bucket) (*visitor, error) {
 	case "cluster":
 		return records(c.cluster)
 	case "alarm":
-		return records(nil2(c.alarm))
+		return records(func(k, _ []byte) string { return c.alarm(k) })
 	case "lease":
 		return records(c.lease)
 	}
@@ -87,10 +87,6 @@ func (c *contents) records(name string, f func(k, v []byte) string) *visitor {
 		}
 		return bad(CheckKeys, e.off, "the record %q at offset %d in the bucket %q: %s", short(e.key), e.off, name, wrong)
 	}}
-}
-
-func nil2(f func(k []byte) string) func(k, v []byte) string {
-	return func(k, _ []byte) string { return f(k) }
 }
 
 func (c *contents) metaRecord(k, v []byte) string {

@@ -65,7 +65,7 @@ func first(hashed, walked error) error {
 
 // hash fills in the SHA-256 and compares the trailer.
 func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) error {
-	h, buf := sha256.New(), make([]byte, 256<<10)
+	h, buf := sha256.New(), make([]byte, min(f.dbSize, 256<<10))
 	for off := int64(0); off < f.dbSize; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -113,6 +113,9 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 	if err := w.freelist(); err != nil {
 		return err
 	}
+	if err := w.verdict(); err != nil {
+		return err
+	}
 	if err := c.judge(l.last.main); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 	for part := uint64(1); part < l.live.share; part++ {
 		l.live.pass(part)
 		again := &ledger{live: l.live}
-		if err := newWalker(ctx, db, m, func(int64) {}).walk(*c.keys, 1, again.visitor()); err != nil {
+		if err := newWalker(ctx, db, m, func(int64) {}).again(*c.keys, again.visitor()); err != nil {
 			return err
 		}
 		if again.entries != l.entries {
@@ -131,7 +134,7 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 		l.live.mark(live)
 	}
 	s := newSurvey(r, live)
-	if err := newWalker(ctx, db, m, p.add).walk(*c.keys, 1, s.visitor()); err != nil {
+	if err := newWalker(ctx, db, m, p.add).again(*c.keys, s.visitor()); err != nil {
 		return err
 	}
 	s.finish()

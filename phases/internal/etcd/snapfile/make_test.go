@@ -3,7 +3,9 @@ package snapfile
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"testing"
@@ -183,4 +185,11 @@ func smallRound(tx *bolt.Tx, round int) error {
 		return err
 	}
 	return tx.Bucket([]byte("members")).Put([]byte("8e9e05c52164694d"), []byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`))
+}
+
+// resum puts the checksum of a meta page right.
+func resum(m []byte) {
+	sum := fnv.New64a()
+	sum.Write(m[:56])
+	binary.LittleEndian.PutUint64(m[56:], sum.Sum64())
 }

@@ -27,6 +27,9 @@ func Peek(path string) (*Report, error) {
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return nil, err
 	}
+	if err := w.verdict(); err != nil {
+		return nil, err
+	}
 	r.Buckets = nil
 	last := revision{}
 	if c.keys != nil {

@@ -51,18 +51,17 @@ type walker struct {
 	levels  [maxNesting]*level
 	read    func(bytes int64) // told of each page
 	opened  int
+	visited *Bad // the first that a visitor found; pages that are wrong go before records that are
 }
 
 // level is what walking one bucket needs; the buckets that it is nested in have levels of their own.
 type level struct {
-	header     window
-	leaf       pageWindows
-	branches   [maxDepth]*branch
-	last       []byte // key seen last
-	begun      bool
-	nesting    int
-	underRoot  bool
-	scratchKey []byte
+	header   window
+	leaf     pageWindows
+	branches [maxDepth]*branch
+	last     []byte // key seen last
+	begun    bool
+	nesting  int
 }
 
 type branch struct {
@@ -112,6 +111,35 @@ func (w *walker) walk(b bucket, nesting int, v *visitor) error {
 		return w.leafPage(l, b.inline, nil, nil, v)
 	}
 	return w.tree(l, b.root, 0, nil, nil, v)
+}
+
+// again goes through the key bucket on its own.
+func (w *walker) again(b bucket, v *visitor) error {
+	if err := w.walk(b, 1, v); err != nil {
+		return err
+	}
+	return w.verdict()
+}
+
+// verdict says what the visitors found, when all pages were found good.
+func (w *walker) verdict() error {
+	if w.visited == nil {
+		return nil
+	}
+	return w.visited
+}
+
+// visit hands an entry to a visitor, up to the first that is bad.
+func (w *walker) visit(v *visitor, e *entry) error {
+	if w.visited != nil {
+		return nil
+	}
+	err := v.entry(e)
+	if b, ok := err.(*Bad); ok {
+		w.visited = b
+		return nil
+	}
+	return err
 }
 
 // open reads a page's header, and marks the page and its overflow pages as reached.
@@ -283,7 +311,7 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 		} else if l.nesting == 0 {
 			err = p.bad("element %d of the root bucket is not a bucket", i)
 		} else {
-			err = v.entry(&e)
+			err = w.visit(v, &e)
 		}
 		if err != nil {
 			return err
@@ -331,7 +359,11 @@ func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 		return p.bad("bucket %q begins on page %d of %d", short(name), b.root, w.meta.pages)
 	}
 	inside, err := v.bucket(name, b)
-	if err != nil || inside == nil {
+	if found, ok := err.(*Bad); ok {
+		if inside = anything(); w.visited == nil {
+			w.visited = found
+		}
+	} else if err != nil || inside == nil {
 		return err
 	}
 	return w.walk(b, l.nesting+1, inside)
