@@ -1,0 +1,128 @@
+// Command cluster runs a kubeadm control plane on this machine, for use by hand.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/rig"
+)
+
+const usage = `usage: cluster up [--name NAME] [--nodes N] [--etcd VERSION]    start a cluster
+       cluster exec [--name NAME] [--node N] [COMMAND...]       run a command, or a shell, on a node
+       cluster reboot [--name NAME] [--node N]                  pull a node's plug, and start it again
+       cluster down [--name NAME]                               end it, and remove all that it has
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx, os.Args[1:])
+	stop()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("wrong usage")
+
+func command(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	flags := flag.NewFlagSet("cluster", flag.ContinueOnError)
+	name := flags.String("name", "rig", "name of the cluster")
+	nodes := flags.Int("nodes", 1, "control-plane nodes")
+	etcd := flags.String("etcd", "", "version of etcd")
+	number := flags.Int("node", 1, "which node")
+	if err := flags.Parse(args[1:]); err != nil {
+		return errUsage
+	}
+	if args[0] == "up" {
+		return up(ctx, rig.Options{Name: *name, Nodes: *nodes, EtcdVersion: *etcd})
+	}
+	dir, err := rig.Dir(*name)
+	if err != nil {
+		return err
+	}
+	c, err := rig.Attach(dir)
+	if err != nil {
+		return err
+	}
+	if *number < 1 || *number > len(c.Nodes) {
+		return fmt.Errorf("there is no node %d: cluster %s has %d", *number, c.Name, len(c.Nodes))
+	}
+	node := c.Node(*number - 1)
+	switch args[0] {
+	case "down":
+		return c.Down(ctx)
+	case "exec":
+		return enter(c, node, flags.Args())
+	case "reboot":
+		if err := node.KillEverything(ctx); err != nil {
+			return err
+		}
+		return node.Boot(ctx)
+	}
+	return errUsage
+}
+
+func up(ctx context.Context, o rig.Options) error {
+	start := time.Now()
+	c, err := rig.Up(ctx, o)
+	if err != nil {
+		return err
+	}
+	fmt.Printf(`Cluster %s works, after %s.
+
+A shell on a node, where bin/etcdpod is on the PATH once it is built:
+  sudo go run ./e2e/rig/cluster exec --name %s
+A kubeconfig that also works on this host:
+  %s
+A reboot, and the end:
+  sudo go run ./e2e/rig/cluster reboot --name %s
+  sudo go run ./e2e/rig/cluster down --name %s
+
+`, c.Name, time.Since(start).Round(time.Second), c.Name, c.Kubeconfig(), c.Name, c.Name)
+	for _, n := range c.Nodes {
+		fmt.Printf("%s  %s  %s\n", n.Name, n.Address, n.Dir)
+	}
+	return nil
+}
+
+// enter replaces this process with the command, so that a shell has the terminal and signals to itself.
+func enter(c *rig.Cluster, n *rig.Node, args []string) error {
+	if !n.Running() {
+		return fmt.Errorf("%s of cluster %s does not run", n.Name, c.Name)
+	}
+	if len(args) == 0 {
+		args = []string{"env", "PS1=" + n.Name + `:\w# `, "bash", "--norc"}
+	}
+	words := n.Enter(args...)
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		return err
+	}
+	env := []string{"HOME=/root", "KUBECONFIG=/etc/kubernetes/admin.conf"}
+	for _, v := range os.Environ() {
+		if key, _, _ := strings.Cut(v, "="); key == "TERM" || key == "LANG" || strings.HasPrefix(key, "ETCDPOD_") {
+			env = append(env, v)
+		}
+	}
+	return syscall.Exec(path, words, env)
+}

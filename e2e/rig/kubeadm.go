@@ -1,0 +1,113 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+)
+
+// What joins a node: secrets of a cluster that only this machine reaches.
+const (
+	joinToken      = "abcdef.0123456789abcdef"
+	certificateKey = "e6a2eb8581237ab72a4f494f30285ec12a9694d750b9785706a83bfcbbbd2204"
+)
+
+// joinCluster makes the node a control plane: the first one by kubeadm init, the others by kubeadm join.
+func (n *Node) joinCluster(ctx context.Context) error {
+	verb := "join"
+	config := n.joinConfiguration()
+	args := []string{}
+	if n.index == 0 {
+		verb, config = "init", n.initConfiguration()
+		args = append(args, "--upload-certs")
+	}
+	path := n.Path("/var/lib/kubeadm.yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return err
+	}
+	say("%s: kubeadm %s", n.Name, verb)
+	out, err := n.Exec(ctx, append([]string{"kubeadm", verb, "--config=/var/lib/kubeadm.yaml"}, args...)...)
+	if err != nil {
+		return fmt.Errorf("cannot make %s a control plane: %w", n.Name, err)
+	}
+	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
+}
+
+func (n *Node) initConfiguration() string {
+	imageTag := ""
+	if v := n.cluster.EtcdVersion; v != "" {
+		imageTag = "imageTag: " + v + etcdTagSuffix
+	}
+	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+bootstrapTokens:
+- token: TOKEN
+  ttl: 24h0m0s
+certificateKey: KEY
+localAPIEndpoint:
+  advertiseAddress: ADDRESS
+nodeRegistration:
+  name: NAME
+  criSocket: unix:///run/containerd/containerd.sock
+  kubeletExtraArgs:
+  - name: node-ip
+    value: ADDRESS
+skipPhases: [preflight, addon, mark-control-plane]
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+clusterName: CLUSTER
+kubernetesVersion: vVERSION
+controlPlaneEndpoint: FIRST:6443
+controllerManager:
+  extraArgs:
+  - name: flex-volume-plugin-dir
+    value: /var/lib/kubelet/volumeplugins
+etcd:
+  local:
+    dataDir: /var/lib/etcd
+    IMAGETAG
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+failCgroupV1: false
+cgroupDriver: cgroupfs
+cgroupRoot: /CGROUP
+cgroupsPerQOS: false
+enforceNodeAllocatable: [none]
+failSwapOn: false
+volumePluginDir: /var/lib/kubelet/volumeplugins
+`, imageTag)
+}
+
+func (n *Node) joinConfiguration() string {
+	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+discovery:
+  bootstrapToken:
+    token: TOKEN
+    apiServerEndpoint: FIRST:6443
+    unsafeSkipCAVerification: true
+controlPlane:
+  certificateKey: KEY
+  localAPIEndpoint:
+    advertiseAddress: ADDRESS
+nodeRegistration:
+  name: NAME
+  criSocket: unix:///run/containerd/containerd.sock
+  kubeletExtraArgs:
+  - name: node-ip
+    value: ADDRESS
+skipPhases: [preflight]
+`, "")
+}
+
+func (n *Node) fill(text, imageTag string) string {
+	return strings.NewReplacer(
+		"TOKEN", joinToken, "KEY", certificateKey, "ADDRESS", n.Address, "NAME", n.Name, "CLUSTER", n.cluster.Name,
+		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "IMAGETAG", imageTag, "CGROUP", n.cgroup(),
+	).Replace(text)
+}

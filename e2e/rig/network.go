@@ -1,0 +1,104 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// freeSubnet returns the first three numbers of a /24 that no interface of this host is on.
+func freeSubnet() (string, error) {
+	taken, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("cannot find a free subnet: %w", err)
+	}
+next:
+	for third := range 256 {
+		subnet := fmt.Sprintf("10.213.%d", third)
+		for _, a := range taken {
+			if n, ok := a.(*net.IPNet); ok && n.Contains(net.ParseIP(subnet+".1")) {
+				continue next
+			}
+		}
+		return subnet, nil
+	}
+	return "", errors.New("cannot find a free subnet: all of 10.213.0.0/16 is taken")
+}
+
+func (c *Cluster) makeBridge(ctx context.Context) error {
+	if err := ip(ctx, "link add", c.Bridge, "type bridge"); err != nil {
+		return err
+	}
+	if err := ip(ctx, "addr add", c.Subnet+".1/24 dev", c.Bridge); err != nil {
+		return err
+	}
+	return ip(ctx, "link set", c.Bridge, "up")
+}
+
+func (c *Cluster) removeBridge(ctx context.Context) error {
+	if _, err := os.Stat("/sys/class/net/" + c.Bridge); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return ip(ctx, "link del", c.Bridge)
+}
+
+// plugIn connects the node to the bridge and returns the name of the interface that is now in its network namespace. The
+// pair of interfaces is gone with the namespace.
+func (n *Node) plugIn(ctx context.Context) (string, error) {
+	outside := n.cluster.Bridge + "." + strconv.Itoa(n.index)
+	inside := outside + "n"
+	if _, err := os.Stat("/sys/class/net/" + outside); err == nil { // the kernel takes a namespace down at its leisure
+		if err := ip(ctx, "link del", outside); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+			return "", err
+		}
+	}
+	if err := ip(ctx, "link add", outside, "type veth peer name", inside, "netns", strconv.Itoa(n.PID)); err != nil {
+		return "", err
+	}
+	return inside, ip(ctx, "link set", outside, "master", n.cluster.Bridge, "up")
+}
+
+func ip(ctx context.Context, args ...string) error {
+	line := strings.Join(args, " ")
+	if out, err := exec.CommandContext(ctx, "ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", line, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// cgroup is the parent of the node's containers' cgroups, in every hierarchy.
+func (n *Node) cgroup() string { return n.cluster.Bridge + "-" + n.Name }
+
+// removeCgroups removes the cgroups that the node's containers left. They are empty: nothing of the node runs.
+func (n *Node) removeCgroups() error {
+	v1, err := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", n.cgroup()))
+	if err != nil {
+		return err
+	}
+	for _, top := range append(v1, filepath.Join("/sys/fs/cgroup", n.cgroup())) {
+		var dirs []string
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := len(dirs) - 1; i >= 0; i-- {
+			if err := syscall.Rmdir(dirs[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("cannot remove cgroup %s: %w", dirs[i], err)
+			}
+		}
+	}
+	return nil
+}

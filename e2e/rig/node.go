@@ -1,0 +1,203 @@
+package rig
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
+)
+
+// Node is one control-plane node.
+type Node struct {
+	Name    string
+	Address string // on the cluster's bridge; the host reaches it, too
+	Dir     string // the node's directory on the host
+
+	// The node's first process, as the host numbers it, and when it started (clock ticks since the host's boot): a number may be given again.
+	PID   int
+	Start string
+
+	cluster *Cluster
+	index   int
+}
+
+// Path returns where the host has a file or directory of the node, for what survives a reboot: /etc/kubernetes, /var/lib and /var/log
+// are the node's own. Any other path is the host's, and returned as it is.
+func (n *Node) Path(path string) string {
+	for own, dir := range map[string]string{"/etc/kubernetes": boot.EtcKubernetes, "/var/lib": boot.VarLib, "/var/log": boot.VarLog} {
+		if path == own || strings.HasPrefix(path, own+"/") {
+			return filepath.Join(n.Dir, dir, strings.TrimPrefix(path, own))
+		}
+	}
+	return path
+}
+
+// create makes what the node has of its own on disk.
+func (n *Node) create() error {
+	for _, dir := range []string{boot.EtcKubernetes, boot.VarLog, boot.Etc + "/cni/net.d", boot.Etc + "/kubernetes", boot.EtcWork,
+		boot.VarLib + "/kubelet", boot.VarLib + "/containerd"} {
+		if err := os.MkdirAll(filepath.Join(n.Dir, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	hosts := "127.0.0.1 localhost\n"
+	for _, other := range n.cluster.Nodes {
+		hosts += other.Address + " " + other.Name + "\n"
+	}
+	for path, text := range map[string]string{
+		filepath.Join(n.Dir, boot.Etc, "hosts"): hosts,
+		n.Path("/var/lib/containerd.toml"):      containerdConfig(),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Boot switches the node on: containerd and the kubelet start, and whatever manifests the kubelet finds. It returns when both run.
+func (n *Node) Boot(ctx context.Context) error {
+	return n.boot(ctx, "containerd", "kubelet")
+}
+
+func (n *Node) boot(ctx context.Context, services ...string) error {
+	if err := n.bootInit(ctx, services); err != nil {
+		return fmt.Errorf("cannot boot %s (see %s): %w", n.Name, filepath.Join(n.Dir, "init.log"), err)
+	}
+	return nil
+}
+
+func (n *Node) bootInit(ctx context.Context, services []string) error {
+	if n.Running() {
+		return errors.New("it is running")
+	}
+	log, err := os.OpenFile(filepath.Join(n.Dir, "init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(n.cluster.bin(), "nodeinit")) // not with ctx: the node outlives the call
+	cmd.Dir, cmd.Stderr = "/", log
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Setsid:     true,
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer func() { go cmd.Wait() }() // reaps it when it is killed
+	n.PID = cmd.Process.Pid
+	n.Start, _ = startTime(n.PID)
+	if err := n.cluster.save(); err != nil {
+		return errors.Join(err, cmd.Process.Kill())
+	}
+	veth, err := n.plugIn(ctx)
+	if err != nil {
+		return errors.Join(err, cmd.Process.Kill())
+	}
+	err = json.NewEncoder(in).Encode(boot.Config{
+		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(), Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1", Services: services,
+	})
+	if err != nil {
+		return errors.Join(err, cmd.Process.Kill())
+	}
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	if line = strings.TrimSpace(line); line != boot.Ready {
+		return errors.Join(fmt.Errorf("its first process says: %s", line), cmd.Process.Kill())
+	}
+	return nil
+}
+
+// KillEverything pulls the plug: every process of the node ends by SIGKILL at once, containers included, and its tmpfs are gone. What
+// was written to disk stays. It returns when nothing of the node runs.
+func (n *Node) KillEverything(ctx context.Context) error {
+	if !n.Running() {
+		return nil
+	}
+	if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("cannot kill %s: %w", n.Name, err)
+	}
+	for n.Running() { // the kernel ends the first process of a PID namespace last
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cannot kill %s: process %d is still there: %w", n.Name, n.PID, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Running says whether the node is switched on.
+func (n *Node) Running() bool {
+	start, state := startTime(n.PID)
+	return n.PID != 0 && start != "" && start == n.Start && state != "Z" && state != "X"
+}
+
+// startTime returns when a process started, in the kernel's words, and its state; empty when there is none (proc_pid_stat(5), fields 22 and 3).
+func startTime(pid int) (start, state string) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", ""
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	return fields[19], fields[0]
+}
+
+// Command returns a command that runs on the node, in all its namespaces, with the rig's systemctl, kubeadm, etcdctl and etcdutl on its PATH.
+// When the context ends, the command is killed there, too; so it is by syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL).
+func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
+	enter := n.Enter(args...)
+	cmd := exec.CommandContext(ctx, enter[0], enter[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd
+}
+
+// Enter returns the words that run a command on the node, for a shell or for exec.
+func (n *Node) Enter(args ...string) []string {
+	return append([]string{"nsenter", "--target", strconv.Itoa(n.PID), "--mount", "--uts", "--ipc", "--net", "--pid",
+		"env", "PATH=" + n.cluster.path()}, args...)
+}
+
+// Exec runs a command on the node and returns its standard output. The error has its standard error, and wraps *exec.ExitError.
+func (n *Node) Exec(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := n.Command(ctx, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s on %s: %w\n%s%s", strings.Join(args, " "), n.Name, err, out, stderr.Bytes())
+	}
+	return out, nil
+}
+
+// StopKubelet stops the kubelet; containers run on.
+func (n *Node) StopKubelet(ctx context.Context) error {
+	_, err := n.Exec(ctx, "systemctl", "stop", "kubelet")
+	return err
+}
+
+// StartKubelet starts the kubelet.
+func (n *Node) StartKubelet(ctx context.Context) error {
+	_, err := n.Exec(ctx, "systemctl", "start", "kubelet")
+	return err
+}

@@ -1,0 +1,73 @@
+// Command nodeinit is the first process of a node of the rig: in namespaces that the rig made, it mounts what the node has for itself,
+// sets up the network, keeps containerd and the kubelet running as systemd would, and reaps. When it is killed, the kernel kills
+// every process of the node and drops its mounts: that is the rig's power switch.
+//
+// Called as systemctl it asks the first process; called as pause it is the container that holds a pod's namespaces.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
+)
+
+func main() {
+	switch filepath.Base(os.Args[0]) {
+	case "pause":
+		pause()
+	case "systemctl":
+		os.Exit(systemctl(os.Args[1:]))
+	default:
+		if err := boots(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+}
+
+func pause() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	<-stop
+}
+
+// boots returns only when the node cannot be started.
+func boots() error {
+	if os.Getpid() != 1 {
+		return fmt.Errorf("nodeinit is the first process of a node: start it with go run ./e2e/rig/cluster up")
+	}
+	var c boot.Config
+	if err := json.NewDecoder(os.Stdin).Decode(&c); err != nil {
+		return fmt.Errorf("cannot read the node's configuration: %w", err)
+	}
+	if err := os.Setenv("PATH", c.Path); err != nil {
+		return err
+	}
+	if err := isolate(c); err != nil {
+		return err
+	}
+	if err := network(c); err != nil {
+		return err
+	}
+	init := newSupervisor()
+	for _, name := range c.Services {
+		if err := init.start(name); err != nil {
+			return err
+		}
+	}
+	if err := awaitSocket(containerdSocket); err != nil {
+		return err
+	}
+	requests, err := listen()
+	if err != nil {
+		return err
+	}
+	fmt.Println(boot.Ready)
+	init.serve(requests)
+	return nil
+}

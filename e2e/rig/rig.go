@@ -1,0 +1,223 @@
+// Package rig runs real kubeadm control planes on one machine: real kubelet, containerd, etcd, API server, controller-manager and
+// scheduler, each node in namespaces of its own on a bridge of the cluster's own. It needs root and Linux.
+//
+// A node is one process ([Node.Boot] starts nodeinit) with its own PID, mount, network, UTS and IPC namespace, and all that runs below
+// it. Killing that process is pulling the plug: the kernel kills the rest and drops the node's mounts. The host keeps a bridge,
+// the cluster's directory, and empty cgroups, which [Cluster.Down] removes, also for a cluster whose starter crashed.
+package rig
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+)
+
+// Options says what cluster is wanted.
+type Options struct {
+	Name        string // of the cluster: letters, digits and hyphens; "rig" when empty
+	Nodes       int    // control-plane nodes; 1 when zero
+	EtcdVersion string // one of binaries.EtcdVersions; empty: kubeadm's own image name with the newest of them in it
+	Dir         string // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
+}
+
+// Cluster is a running cluster. All but its nodes' first processes is the same for as long as it lives.
+type Cluster struct {
+	Name        string
+	Dir         string
+	Root        string // of etcdpod's module
+	Bridge      string
+	Subnet      string // the first three numbers of its addresses
+	EtcdVersion string
+	Nodes       []*Node
+}
+
+// Dir returns where a cluster of that name has its directory unless told otherwise: cluster/NAME below the cache.
+func Dir(name string) (string, error) {
+	cache, err := binaries.Cache()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(cache, "cluster", name), nil
+}
+
+// Up starts a new cluster and returns when all its control planes work. One that cannot be started is taken down, but for its
+// directory, where the logs are: the next Up of that name replaces it.
+func Up(ctx context.Context, o Options) (*Cluster, error) {
+	c, err := plan(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.clear(ctx); err != nil {
+		return nil, fmt.Errorf("cannot start cluster %s: %w", c.Name, err)
+	}
+	if err := c.start(ctx); err != nil {
+		err = fmt.Errorf("cannot start cluster %s: %w", c.Name, err)
+		return nil, errors.Join(err, c.stop(context.WithoutCancel(ctx)))
+	}
+	return c, nil
+}
+
+// plan fills in what the options leave open.
+func plan(o Options) (*Cluster, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("cannot start a cluster: only root may make namespaces and mounts")
+	}
+	if o.Name == "" {
+		o.Name = "rig"
+	}
+	if strings.Trim(o.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(o.Name) > 40 {
+		return nil, fmt.Errorf("cannot start cluster %s: a name has up to 40 small letters, digits and hyphens", o.Name)
+	}
+	if o.Nodes == 0 {
+		o.Nodes = 1
+	}
+	if o.Dir == "" {
+		dir, err := Dir(o.Name)
+		if err != nil {
+			return nil, err
+		}
+		o.Dir = dir
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, hidden := range []string{"/var/lib/", "/var/log/", "/etc/", "/run/", "/proc/"} {
+		if strings.HasPrefix(dir+"/", hidden) {
+			return nil, fmt.Errorf("cannot start a cluster in %s: its nodes have a %s of their own; set ETCDPOD_CACHE to another place", dir, hidden)
+		}
+	}
+	root, err := binaries.ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	subnet, err := freeSubnet()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Name: o.Name, Dir: dir, Root: root, Subnet: subnet, EtcdVersion: o.EtcdVersion}
+	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
+	for i := range o.Nodes {
+		name := fmt.Sprintf("cp%d", i+1)
+		c.Nodes = append(c.Nodes, &Node{
+			Name: name, Address: fmt.Sprintf("%s.%d", subnet, 11+i), Dir: filepath.Join(dir, name), cluster: c, index: i,
+		})
+	}
+	return c, nil
+}
+
+// clear takes down what is left of an earlier cluster in the same directory; a running one is an error.
+func (c *Cluster) clear(ctx context.Context) error {
+	old, err := Attach(c.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, n := range old.Nodes {
+		if n.Running() {
+			return fmt.Errorf("it is running in %s", c.Dir)
+		}
+	}
+	return old.Down(ctx)
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	if err := installTools(ctx); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := c.save(); err != nil { // from here on Down finds what there is
+		return err
+	}
+	if err := c.makePath(ctx); err != nil {
+		return err
+	}
+	images, err := c.archives(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.makeBridge(ctx); err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		if err := n.create(); err != nil {
+			return err
+		}
+		if err := n.boot(ctx, "containerd"); err != nil {
+			return err
+		}
+		if err := n.importImages(ctx, images); err != nil {
+			return err
+		}
+		if err := n.joinCluster(ctx); err != nil {
+			return err
+		}
+	}
+	return c.AwaitWorking(ctx)
+}
+
+// Attach returns the cluster whose directory is dir, running or not. It wraps fs.ErrNotExist when there is none.
+func Attach(dir string) (*Cluster, error) {
+	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("cannot find a cluster: %w", err)
+	}
+	c := new(Cluster)
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("cannot read %s of %s: %w", stateFile, dir, err)
+	}
+	for i, n := range c.Nodes {
+		n.cluster, n.index = c, i
+	}
+	return c, nil
+}
+
+const stateFile = "cluster.json"
+
+// save writes the cluster's state, so that Attach finds it and Down knows what is its own.
+func (c *Cluster) save() error {
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(c.Dir, "."+stateFile)
+	if err := os.WriteFile(temp, data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(c.Dir, stateFile))
+}
+
+// Down ends every process of the cluster and removes all that it has on the host, its directory included. It may be called again.
+func (c *Cluster) Down(ctx context.Context) error {
+	if err := c.stop(ctx); err != nil {
+		return fmt.Errorf("cannot take cluster %s down: %w", c.Name, err)
+	}
+	if err := os.RemoveAll(c.Dir); err != nil {
+		return fmt.Errorf("cannot take cluster %s down: %w", c.Name, err)
+	}
+	return nil
+}
+
+// stop ends the processes and removes what the host keeps, but for the directory.
+func (c *Cluster) stop(ctx context.Context) error {
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, n.KillEverything(ctx), n.removeCgroups())
+	}
+	return errors.Join(append(errs, c.removeBridge(ctx))...)
+}
+
+// Node returns a node, the first one being 0.
+func (c *Cluster) Node(i int) *Node { return c.Nodes[i] }

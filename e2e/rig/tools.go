@@ -1,0 +1,85 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+)
+
+// installTools installs, from Debian, the programs that a node needs and this host lacks. Should that start a containerd on the host, it
+// does not matter: each node has its own, with its own socket and directories.
+func installTools(ctx context.Context) error {
+	var missing []string
+	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}} {
+		if _, err := exec.LookPath(t[0]); err != nil {
+			missing = append(missing, t[1])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	say("installing %s with apt-get", strings.Join(missing, ", "))
+	for _, args := range [][]string{{"update"}, append([]string{"install", "--yes", "--no-install-recommends"}, missing...)} {
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot install %s: apt-get %s: %w\n%s", strings.Join(missing, ", "), args[0], err, out)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) bin() string { return filepath.Join(c.Dir, "bin") }
+
+// path is the PATH of what runs on a node. The etcdpod that make build made is on it.
+func (c *Cluster) path() string {
+	return c.bin() + ":" + filepath.Join(c.Root, "bin") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+// makePath fills the directory that is first on the nodes' PATH.
+func (c *Cluster) makePath(ctx context.Context) error {
+	if err := os.MkdirAll(c.bin(), 0o755); err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(c.bin(), "nodeinit"), "./e2e/rig/nodeinit")
+	build.Dir = c.Root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build nodeinit: %w\n%s", err, out)
+	}
+	links := map[string]string{"systemctl": "nodeinit"}
+	var err error
+	for _, program := range []string{"kubelet", "kubeadm"} {
+		if links[program], err = binaries.Kubernetes(ctx, program); err != nil {
+			return err
+		}
+	}
+	if links["etcdctl"], err = binaries.Etcdctl(ctx, c.etcdBinary()); err != nil {
+		return err
+	}
+	if links["etcdutl"], err = binaries.Etcdutl(ctx, c.etcdBinary()); err != nil {
+		return err
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(c.bin(), name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// etcdBinary is the version of the etcd that runs.
+func (c *Cluster) etcdBinary() string {
+	if c.EtcdVersion == "" {
+		return binaries.Etcd37
+	}
+	return c.EtcdVersion
+}
+
+// say tells whoever waits for the cluster what takes its time.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
