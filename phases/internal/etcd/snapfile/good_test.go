@@ -5,10 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"github.com/coreos/go-semver/semver"
+	bolt "go.etcd.io/bbolt"
 
 	"go.etcd.io/etcd/pkg/v3/traceutil"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
@@ -273,6 +277,49 @@ func TestDatabasesThatBboltWritesWithAndWithoutFreelistAreGood(t *testing.T) {
 			t.Errorf("freelist %v: %+v", freelist, r)
 		}
 	}
+}
+
+func TestASnapshotOfANewerEtcdIsGood(t *testing.T) {
+	s := newServer(t)
+	s.put("a", "1")
+	tx := s.be.BatchTx()
+	tx.LockOutsideApply()
+	schema.UnsafeSetStorageVersion(tx, semver.New("3.99.0"))
+	tx.UnsafePut(schema.Meta, []byte("unheardOf"), bytes.Repeat([]byte{0xff}, 100))
+	tx.UnsafeCreateBucket(schema.Test)
+	tx.UnsafePut(schema.Test, []byte("unheardOf"), bytes.Repeat([]byte{0xff}, 1<<20))
+	tx.Unlock()
+	if r := check(t, s.snapshot(), Options{}); r.StorageVersion != "3.99.0" || r.Keys != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestPagesLargerThanAnyBufferAreGood(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Update(func(tx *bolt.Tx) error {
+		if err := smallRound(tx, 0); err != nil {
+			return err
+		}
+		for i := range 200 { // two such keys alone make a branch page of 64 KiB
+			key := append(fmt.Appendf(nil, "%03d", i), bytes.Repeat([]byte{'k'}, bolt.MaxKeySize-3)...)
+			if err := tx.Bucket([]byte("newer")).Put(key, bytes.Repeat([]byte{'v'}, 300<<10)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, b, Options{Raw: true})
 }
 
 func TestASymbolicLinkToASnapshotIsGood(t *testing.T) {
