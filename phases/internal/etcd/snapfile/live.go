@@ -79,12 +79,20 @@ func (t *liveTable) relieve() {
 	} else {
 		t.share *= 2
 	}
-	old := t.slots
-	t.slots, t.used = make([]slot, size), 0
-	for _, s := range old {
+	stay := make([]slot, 0, t.used)
+	for _, s := range t.slots {
 		if s.order != 0 && s.hash%t.share == t.part {
-			t.put(s)
+			stay = append(stay, s)
 		}
+	}
+	if size == len(t.slots) {
+		clear(t.slots)
+	} else {
+		t.slots = make([]slot, size)
+	}
+	t.used = 0
+	for _, s := range stay {
+		t.put(s)
 	}
 }
 

@@ -3,7 +3,6 @@ package snapfile
 import (
 	"encoding/binary"
 	"hash/fnv"
-	"io"
 )
 
 // bbolt's page types, and the sizes of its records on disk (bbolt internal/common: page.go, meta.go, bucket.go), little endian on every
@@ -37,17 +36,17 @@ type meta struct {
 	txid     uint64
 }
 
-// metas reads both meta pages. A snapshot's are both good: bbolt's Tx.WriteTo makes them afresh, the first of the transaction that it copies,
-// the second of the one before with the same contents. A raw database may have one that a crash tore.
+// metas reads both meta pages and returns the newer. A snapshot's are both good: bbolt's Tx.WriteTo makes them afresh, the first of the transaction
+// that it copies, the second of the one before with the same contents. A raw database may have one that a crash tore.
 func metas(f *file, raw bool) (meta, error) {
-	first, err := readMeta(f, 0, 0)
-	if isBad(err) && raw {
+	first, torn, err := readMeta(f, 0, 0)
+	if torn && raw {
 		return secondMeta(f, err)
 	} else if err != nil {
 		return meta{}, err
 	}
-	second, err := readMeta(f, 1, first.pageSize)
-	if isBad(err) && raw {
+	second, torn, err := readMeta(f, 1, first.pageSize)
+	if torn && raw {
 		return first, nil
 	} else if err != nil {
 		return meta{}, err
@@ -61,10 +60,8 @@ func metas(f *file, raw bool) (meta, error) {
 // secondMeta looks for the second meta page at every page size that it can have.
 func secondMeta(f *file, why error) (meta, error) {
 	for size := int64(minPageSize); size <= maxPageSize && size+pageHeader+metaSize <= f.dbSize; size *= 2 {
-		if m, err := readMeta(f, 1, size); err == nil && m.pageSize == size {
-			return m, nil
-		} else if err != nil && !isBad(err) {
-			return meta{}, err
+		if m, torn, err := readMeta(f, 1, size); !torn {
+			return m, err
 		}
 	}
 	return meta{}, why
@@ -75,23 +72,24 @@ func isBad(err error) bool {
 	return ok
 }
 
-// readMeta reads the meta page with an id, at the offset that a page size puts it.
-func readMeta(f *file, id uint64, pageSize int64) (meta, error) {
+// readMeta reads the meta page with an id, at the offset that a page size puts it. Torn is what bbolt passes over if the other page is good
+// (Meta.Validate); it relies on all the rest once the checksum is right.
+func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error) {
 	at := int64(id) * pageSize
-	wrong := func(format string, args ...any) (meta, error) {
-		b := bad(CheckMeta, at, format, args...)
+	wrong := func(check, format string, args ...any) error {
+		b := bad(check, at, format, args...)
 		b.Reason = place(id, at) + b.Reason
-		return meta{}, b
+		return b
 	}
 	var b [pageHeader + metaSize]byte
 	if at+int64(len(b)) > f.dbSize {
-		return wrong("it is beyond the end of the file")
+		return m, true, wrong(CheckMeta, "it is beyond the end of the file")
 	}
-	if _, err := io.ReadFull(io.NewSectionReader(f, at, int64(len(b))), b[:]); err != nil {
-		return meta{}, readError(f, at, err)
+	if n, err := f.ReadAt(b[:], at); n < len(b) {
+		return m, false, readError(f, at, err)
 	}
 	le, p := binary.LittleEndian, b[pageHeader:]
-	m := meta{
+	m = meta{
 		pageSize: int64(le.Uint32(p[8:])), root: le.Uint64(p[16:]), freelist: le.Uint64(p[32:]),
 		pages: le.Uint64(p[40:]), txid: le.Uint64(p[48:]),
 	}
@@ -99,24 +97,23 @@ func readMeta(f *file, id uint64, pageSize int64) (meta, error) {
 	sum.Write(p[:56])
 	switch {
 	case le.Uint32(p) != magic:
-		return wrong("it does not begin with bbolt's magic number: this is no etcd database")
+		return m, true, wrong(CheckMeta, "it does not begin with bbolt's magic number: this is no etcd database")
 	case le.Uint32(p[4:]) != version:
-		return wrong("format version %d, not %d", le.Uint32(p[4:]), version)
+		return m, true, wrong(CheckMeta, "format version %d, not %d", le.Uint32(p[4:]), version)
 	case le.Uint64(p[56:]) != sum.Sum64():
-		return wrong("its checksum is wrong")
+		return m, true, wrong(CheckMeta, "its checksum is wrong")
 	case le.Uint64(b[:]) != id || le.Uint16(b[8:]) != metaPage:
-		return wrong("it calls itself page %d of type %#x", le.Uint64(b[:]), le.Uint16(b[8:]))
+		err = wrong(CheckMeta, "it calls itself page %d of type %#x", le.Uint64(b[:]), le.Uint16(b[8:]))
 	case m.pageSize < minPageSize || m.pageSize > maxPageSize || m.pageSize&(m.pageSize-1) != 0:
-		return wrong("a page size of %d bytes", m.pageSize)
+		err = wrong(CheckMeta, "a page size of %d bytes", m.pageSize)
 	case id == 1 && m.pageSize != pageSize:
-		return wrong("a page size of %d bytes, where the first meta page says %d", m.pageSize, pageSize)
+		err = wrong(CheckMeta, "a page size of %d bytes, where it lies at %d", m.pageSize, pageSize)
 	case m.pages > uint64(f.dbSize/m.pageSize):
-		b := bad(CheckLength, f.dbSize, "%spages up to %d of %d bytes are in use, but the database has %d bytes: it was cut", place(id, at), m.pages, m.pageSize, f.dbSize)
-		return meta{}, b
+		err = wrong(CheckLength, "%d pages of %d bytes are in use, but the database has %d bytes: it was cut", m.pages, m.pageSize, f.dbSize)
 	case m.root < 2 || m.root >= m.pages:
-		return wrong("the root bucket is on page %d of %d", m.root, m.pages)
+		err = wrong(CheckMeta, "the root bucket is on page %d of %d", m.root, m.pages)
 	case m.freelist != noFreelist && (m.freelist < 2 || m.freelist >= m.pages):
-		return wrong("the freelist is on page %d of %d", m.freelist, m.pages)
+		err = wrong(CheckMeta, "the freelist is on page %d of %d", m.freelist, m.pages)
 	}
-	return m, nil
+	return m, false, err
 }
