@@ -11,6 +11,7 @@ import (
 )
 
 func TestARunningEtcdTellsItsState(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +61,7 @@ func TestARunningEtcdTellsItsState(t *testing.T) {
 }
 
 func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.6.16").await()
 	c := s.client()
 	for _, key := range []string{
@@ -92,6 +94,7 @@ func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
 }
 
 func TestAlarmsAreDisarmed(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.6.16", "--quota-backend-bytes", "1000000").await()
 	c := s.client()
 	for range 200 {
@@ -112,6 +115,7 @@ func TestAlarmsAreDisarmed(t *testing.T) {
 }
 
 func TestAnUnreachableEtcdIsNamedWithTheReason(t *testing.T) {
+	t.Parallel()
 	dead := freeURL(t)
 	_, err := Dial(t.Context(), Access{Endpoints: []string{dead}, DialTimeout: time.Second})
 	var down *Unreachable

@@ -40,10 +40,10 @@ type DataDir struct {
 
 	ConsistentIndex uint64 // up to which raft entry the db goes
 	CommitIndex     uint64 // up to which the log says that entries are committed; may be behind the truth, never ahead
-	LastIndex       uint64 // of the last valid entry
+	LastIndex       uint64 // of the last valid entry in the log
 	Term            uint64
 	Voters          int
-	Follower        bool // in its last term it had voted for another member, so that it was not the leader
+	Follower        bool // in its last term it had voted for another member; one that had voted for itself need not have been the leader
 
 	Damage *LogDamage // nil when the log is whole
 
@@ -108,7 +108,7 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 		}
 	}
 	d.MemberID, d.ClusterID, d.Damage = d.log.memberID, d.log.clusterID, d.log.damage
-	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex, max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.last()
+	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex, max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.end
 	d.Term = max(d.log.hard.GetTerm(), d.Contents.Term)
 	return d, d.readEntries()
 }

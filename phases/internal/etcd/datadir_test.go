@@ -88,6 +88,7 @@ func tree(t *testing.T, dir string) map[string]string {
 }
 
 func TestEveryAcknowledgedWriteOfAKilledMemberIsInTheSnapshot(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -142,6 +143,7 @@ func TestEveryAcknowledgedWriteOfAKilledMemberIsInTheSnapshot(t *testing.T) {
 }
 
 func TestADataDirectoryInUseIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.7.3").await()
 	if _, err := Inspect(t.Context(), s.Dir, ""); !errors.Is(err, ErrInUse) {
 		t.Errorf("inspect: %v", err)
@@ -163,6 +165,7 @@ func TestADataDirectoryInUseIsRefused(t *testing.T) {
 }
 
 func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.6.16", unflushed...).await()
 	s.put("/before", 500, 100)
 	middle := walEnd(t, s)

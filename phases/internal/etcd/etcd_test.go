@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,11 +97,14 @@ func (s *server) await() *server {
 			s.t.Fatalf("etcd ended:\n%s", s.output())
 		default:
 		}
-		if r, err := http.Get(s.Endpoint + "/health"); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return s
-			}
+		c, err := Dial(s.t.Context(), Access{Endpoints: []string{s.Endpoint}})
+		if err != nil {
+			continue
+		}
+		err = c.Ready(s.t.Context())
+		_ = c.Close()
+		if err == nil {
+			return s
 		}
 	}
 	s.t.Fatalf("etcd does not become ready:\n%s", s.output())
@@ -112,7 +114,8 @@ func (s *server) await() *server {
 func (s *server) output() string {
 	s.logLock.Lock()
 	defer s.logLock.Unlock()
-	return s.log.String()
+	log := s.log.String()
+	return log[max(0, len(log)-4000):]
 }
 
 // kill ends the member as a power loss would end the process: SIGKILL.

@@ -21,11 +21,12 @@ import (
 type FromDataDir struct {
 	Path           string
 	SizeBytes      int64
-	SHA256         string   // hex; of the whole file, as sha256sum prints it
-	DataDir        *DataDir // what it was made of
-	Revision       int64    // after the log was applied
-	StorageVersion string   // the same as that of the db; empty before 3.6
-	Applied        int      // raft entries that were in the log only
+	SHA256         string           // hex; of the whole file, as sha256sum prints it
+	DataDir        *DataDir         // what it was made of
+	Contents       *snapfile.Report // of the file itself: it has been proven good
+	Revision       int64            // after the log was applied
+	StorageVersion string           // the same as that of the db; empty before 3.6
+	Applied        int              // raft entries that were in the log only
 	// Caveats says in full sentences what the snapshot may lack, or may hold although no client was told so.
 	Caveats []string
 }
@@ -90,6 +91,7 @@ func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(d
 	if err != nil {
 		return nil, err
 	}
+	made.Contents = proven
 	if proven.Revision != made.Revision || proven.StorageVersion != made.StorageVersion || proven.ConsistentIndex != max(d.ConsistentIndex, d.LastIndex) {
 		return nil, fmt.Errorf("the result is at revision %d, raft entry %d, storage version %q instead of %d, %d, %q",
 			proven.Revision, proven.ConsistentIndex, proven.StorageVersion, made.Revision, d.LastIndex, made.StorageVersion)

@@ -37,13 +37,33 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 
 // Count returns the number of keys that begin with prefix; all keys for "". The time is bounded by ctx only.
 func (c *Client) Count(ctx context.Context, prefix string) (int64, error) {
+	return c.CountAt(ctx, prefix, 0)
+}
+
+// CountAt is [Client.Count] as of a revision; 0 is now.
+func (c *Client) CountAt(ctx context.Context, prefix string, revision int64) (int64, error) {
 	r, err := call(ctx, c, 0, "count keys", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.v3.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return c.v3.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision))
 	})
 	if err != nil {
 		return 0, err
 	}
 	return r.Count, nil
+}
+
+// Keys returns the keys that begin with prefix, without it.
+func (c *Client) Keys(ctx context.Context, prefix string) ([]string, error) {
+	r, err := call(ctx, c, c.access.CallTimeout, "list keys", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return c.v3.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, len(r.Kvs))
+	for i, kv := range r.Kvs {
+		keys[i] = strings.TrimPrefix(string(kv.Key), prefix)
+	}
+	return keys, nil
 }
 
 // page is how many keys are asked for at once.

@@ -15,6 +15,7 @@ import (
 )
 
 func TestASnapshotIsHashedWhileItIsWritten(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,7 @@ func TestASnapshotIsHashedWhileItIsWritten(t *testing.T) {
 }
 
 func TestTheTrailerIsFoundHoweverTheStreamIsCut(t *testing.T) {
+	t.Parallel()
 	data := make([]byte, 4096)
 	for i := range data {
 		data[i] = byte(i * 7)
@@ -98,6 +100,7 @@ func TestTheTrailerIsFoundHoweverTheStreamIsCut(t *testing.T) {
 }
 
 func TestAFailedSaveLeavesNoFile(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.7.3").await()
 	c := s.client()
 	s.kill()
@@ -113,6 +116,7 @@ func TestAFailedSaveLeavesNoFile(t *testing.T) {
 }
 
 func TestAStreamThatStallsIsGivenUp(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "a").start("3.7.3").await()
 	s.put("/k", 200, 5000)
 	proxy, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,13 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/storage/schema"
-
-	"go.etcd.io/bbolt"
 )
 
 // ErrHashMismatch says that a snapshot file is not the one whose SHA-256 was given.
@@ -196,7 +196,7 @@ func unchanged(f *os.File, path string, before os.FileInfo) error {
 // revisions returns the revision of a db's last entry, and the one that an etcd starts with on it: that of the last compaction, where it took the last
 // entries, deletions, away (mvcc/kvstore.go, restore).
 func revisions(path string) (last, current int64, err error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
 		return 0, 0, err
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -31,6 +32,7 @@ func snapshotOf(t *testing.T, s *server) Saved {
 }
 
 func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
+	t.Parallel()
 	for i, from := range versions {
 		t.Run("data of "+from, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +75,75 @@ func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
 	}
 }
 
+func TestThreeMembersStagedFromOneSnapshotAreEqual(t *testing.T) {
+	t.Parallel()
+	old := newServer(t, "old").start("3.7.3").await()
+	old.put("/registry/pods/default/p", 100, 100)
+	want, saved := old.contents(), snapshotOf(t, old)
+	all := []*server{newServer(t, "a"), newServer(t, "b"), newServer(t, "c")}
+	var urls []string
+	for _, s := range all {
+		urls = append(urls, s.Name+"="+s.PeerURL)
+	}
+	var staged Staged
+	for _, s := range all {
+		spec := s.spec(saved.Path, saved.SHA256)
+		spec.InitialCluster, spec.BumpRevision = strings.Join(urls, ","), 5000
+		got, err := Stage(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if staged.ClusterID != 0 && (got.ClusterID != staged.ClusterID || got.MemberID == staged.MemberID || got.Revision != staged.Revision) {
+			t.Errorf("%+v beside %+v", got, staged)
+		}
+		staged = got
+	}
+	for _, s := range all {
+		s.start("3.7.3", "--initial-cluster", strings.Join(urls, ","))
+	}
+	hashes := map[Hash]bool{}
+	for _, s := range all {
+		s.await()
+		if got := s.contents(); !maps.Equal(got, want) {
+			t.Errorf("%s has %d keys, want %d with the same values", s.Name, len(got), len(want))
+		}
+		h, err := s.client().HashKV(t.Context(), s.Endpoint, staged.Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[h] = true
+	}
+	if len(hashes) != 1 {
+		t.Errorf("hashes %v", hashes)
+	}
+}
+
+func TestASnapshotTakenWithoutSpaceCanBeWrittenToAfterDisarming(t *testing.T) {
+	t.Parallel()
+	old := newServer(t, "a").start("3.6.16", "--quota-backend-bytes", "1000000").await()
+	for c := old.client().v3; ; {
+		if _, err := c.Put(t.Context(), "k", strings.Repeat("x", 50000)); err != nil {
+			break
+		}
+	}
+	saved := snapshotOf(t, old)
+	s := newServer(t, "b")
+	staged, err := Stage(t.Context(), s.spec(saved.Path, saved.SHA256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.start("3.6.16").await().client()
+	alarms, err := c.Disarm(t.Context())
+	if err != nil || len(alarms) != 1 || alarms[0].MemberID == staged.MemberID {
+		t.Errorf("disarmed %v, %v", alarms, err)
+	}
+	if _, err := c.v3.Put(t.Context(), "after", "1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAStagedDbStaysAtTheStorageVersionOfItsData(t *testing.T) {
+	t.Parallel()
 	// The newest library must not raise what an older etcd is to start on.
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -92,6 +162,7 @@ func TestAStagedDbStaysAtTheStorageVersionOfItsData(t *testing.T) {
 }
 
 func TestABumpCountsFromACompactionThatTookTheLastEntriesAway(t *testing.T) {
+	t.Parallel()
 	old := newServer(t, "a").start("3.6.16").await()
 	old.put("/k", 10, 10)
 	c := old.client()
@@ -117,6 +188,7 @@ func TestABumpCountsFromACompactionThatTookTheLastEntriesAway(t *testing.T) {
 }
 
 func TestAFailedStagingLeavesNothing(t *testing.T) {
+	t.Parallel()
 	old := newServer(t, "a").start("3.7.3").await()
 	old.put("/k", 100, 1000)
 	saved := snapshotOf(t, old)

@@ -100,6 +100,7 @@ func (s *server) awaitPort() {
 }
 
 func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newAuthority(t), newAuthority(t)
 	later, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
 	good := newServer(t, "a").startTLS(ours, "127.0.0.1", later)
@@ -170,6 +171,7 @@ func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
 }
 
 func TestEndpointsThatAreNoURLsAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, endpoints := range [][]string{nil, {"127.0.0.1:2379"}, {"ftp://127.0.0.1:2379"}, {"https://"}, {"https://127.0.0.1:1", "http://127.0.0.1:1"}} {
 		if _, err := Dial(t.Context(), Access{Endpoints: endpoints}); err == nil || !strings.HasPrefix(err.Error(), "cannot connect to etcd") {
 			t.Errorf("%q: %v", endpoints, err)

@@ -37,11 +37,12 @@ type raftLog struct {
 	// from is the index that the entries follow on: the db's consistent index, or a later one of a snapshot that the leader had sent.
 	from      uint64
 	entries   []*raftpb.Entry
+	end       uint64 // index of the last valid entry, even if the db has more
 	snapshots []*walpb.Snapshot
 	damage    *LogDamage
 }
 
-// last returns the index of the last valid entry.
+// last returns the index that the db and the entries together reach.
 func (l *raftLog) last() uint64 { return l.from + uint64(len(l.entries)) }
 
 // readLog reads the entries behind an index from a directory of WAL files. Unlike wal.ReadAll it keeps the valid part of a damaged log and says where the
@@ -256,6 +257,7 @@ func (l *raftLog) append(e *raftpb.Entry) error {
 		}
 		l.from, l.entries = index-1, nil
 	}
+	l.end = index
 	if index <= l.from {
 		l.entries = nil
 		return nil
@@ -267,7 +269,12 @@ func (l *raftLog) append(e *raftpb.Entry) error {
 // skipToSnapshot takes account of a snapshot that the leader sent and that no entry follows yet. One beyond the commit index was not finished.
 func (l *raftLog) skipToSnapshot() {
 	for _, s := range l.snapshots {
-		if i := s.GetIndex(); i > l.last() && i <= l.hard.GetCommit() {
+		i := s.GetIndex()
+		if i > l.hard.GetCommit() {
+			continue
+		}
+		l.end = max(l.end, i)
+		if i > l.last() {
 			l.from, l.entries = i, nil
 		}
 	}

@@ -1,7 +1,9 @@
 package etcd
 
 import (
+	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,13 +78,14 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 		after       uint64
 		from, last  uint64
 		lastTerm    uint64
+		end         uint64 // of the log itself, where it is not last
 		damaged     string
 		torn        bool
 		damageFiles func(files []string)
 	}{
 		{name: "nothing", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 5, from: 5, last: 5},
 		{name: "the end", write: func(l *logWriter) { l.save(5, 1, upTo(1, 9)...) }, after: 5, from: 5, last: 9, lastTerm: 1},
-		{name: "less than the db has", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 8, from: 8, last: 8},
+		{name: "less than the db has", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 8, from: 8, last: 8, end: 5},
 		{name: "entries that a later leader overruled", write: func(l *logWriter) {
 			l.save(5, 1, upTo(1, 20)...)
 			l.save(8, 2, upTo(8, 10)...)
@@ -156,6 +159,9 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 			if l.memberID != 7 || l.clusterID != 9 || l.from != test.from || l.last() != test.last {
 				t.Errorf("from %d to %d, want %d to %d", l.from, l.last(), test.from, test.last)
 			}
+			if l.end != cmp.Or(test.end, test.last) {
+				t.Errorf("the log ends at %d", l.end)
+			}
 			if n := len(l.entries); n > 0 && l.entries[n-1].GetTerm() != test.lastTerm {
 				t.Errorf("the last entry is of term %d, want %d", l.entries[n-1].GetTerm(), test.lastTerm)
 			}
@@ -185,5 +191,51 @@ func TestALogWithAFileMissingIsRefused(t *testing.T) {
 	}
 	if _, err := readLog(w.dir, 0); err == nil || !strings.Contains(err.Error(), "a file is missing") {
 		t.Errorf("read: %v", err)
+	}
+}
+
+func TestNoDamageMakesTheReadingOfALogPanicOrInvent(t *testing.T) {
+	w := newLog(t)
+	w.save(10, 1, upTo(1, 10)...)
+	w.snapshot(5, 1)
+	w.save(20, 2, upTo(11, 20)...)
+	if err := w.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.dir, "0000000000000000-0000000000000000.wal")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = whole[:len(strings.TrimRight(string(whole), "\x00"))+64]
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 2000 {
+		data := append([]byte(nil), whole...)
+		switch i % 3 {
+		case 0:
+			data[random.IntN(len(data))] ^= byte(1 << random.IntN(8))
+		case 1:
+			data = data[:random.IntN(len(data))]
+		case 2:
+			at := random.IntN(len(data))
+			for j := at; j < min(at+random.IntN(64), len(data)); j++ {
+				data[j] = byte(random.Uint32())
+			}
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := readLog(w.dir, 0)
+		if err != nil {
+			continue
+		}
+		for j, e := range l.entries {
+			if e.GetIndex() != uint64(j+1) || !strings.HasPrefix(string(e.Data), fmt.Sprintf("%d of term", j+1)) {
+				t.Fatalf("damage %d: entry %d is %v", i, j+1, e)
+			}
+		}
+		if len(l.entries) < 20 && l.damage == nil && i%3 != 1 {
+			t.Fatalf("damage %d: %d entries, and no word of it", i, len(l.entries))
+		}
 	}
 }
