@@ -73,27 +73,37 @@ func (t *liveTable) put(s slot) {
 
 // relieve makes room: a larger table, or in the first pass, a smaller share. A later pass has a part whose size is known to fit, but for chance.
 func (t *liveTable) relieve() {
-	size := len(t.slots)
-	if size < t.most || t.part != 0 {
-		size *= 2
+	old := t.slots
+	if len(old) < t.most || t.part != 0 {
+		t.slots = make([]slot, 2*len(old))
 	} else {
 		t.share *= 2
+		old = t.staying()
+		clear(t.slots) // the same table again: a new one would cost its size twice
 	}
-	stay := make([]slot, 0, t.used)
+	t.used = 0
+	for _, s := range old {
+		if s.order != 0 {
+			t.put(s)
+		}
+	}
+}
+
+// staying returns the slots that are in the share.
+func (t *liveTable) staying() []slot {
+	n := 0
+	for _, s := range t.slots {
+		if s.order != 0 && s.hash%t.share == t.part {
+			n++
+		}
+	}
+	stay := make([]slot, 0, n)
 	for _, s := range t.slots {
 		if s.order != 0 && s.hash%t.share == t.part {
 			stay = append(stay, s)
 		}
 	}
-	if size == len(t.slots) {
-		clear(t.slots)
-	} else {
-		t.slots = make([]slot, size)
-	}
-	t.used = 0
-	for _, s := range stay {
-		t.put(s)
-	}
+	return stay
 }
 
 // mark adds the entries that are the last of their keys, and no deletions, to a set.
