@@ -75,7 +75,6 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
-cgroupRoot: /CGROUP
 cgroupsPerQOS: false
 enforceNodeAllocatable: [none]
 failSwapOn: false
@@ -108,6 +107,6 @@ skipPhases: [preflight]
 func (n *Node) fill(text, imageTag string) string {
 	return strings.NewReplacer(
 		"TOKEN", joinToken, "KEY", certificateKey, "ADDRESS", n.Address, "NAME", n.Name, "CLUSTER", n.cluster.Name,
-		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "IMAGETAG", imageTag, "CGROUP", n.cgroup(),
+		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "IMAGETAG", imageTag,
 	).Replace(text)
 }

@@ -8,10 +8,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // freeSubnet returns the first three numbers of a /24 that no interface of this host is on.
@@ -70,35 +68,6 @@ func ip(ctx context.Context, args ...string) error {
 	line := strings.Join(args, " ")
 	if out, err := exec.CommandContext(ctx, "ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("ip %s: %w: %s", line, err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// cgroup is the parent of the node's containers' cgroups, in every hierarchy.
-func (n *Node) cgroup() string { return n.cluster.Bridge + "-" + n.Name }
-
-// removeCgroups removes the cgroups that the node's containers left. They are empty: nothing of the node runs.
-func (n *Node) removeCgroups() error {
-	v1, err := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", n.cgroup()))
-	if err != nil {
-		return err
-	}
-	for _, top := range append(v1, filepath.Join("/sys/fs/cgroup", n.cgroup())) {
-		var dirs []string
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for i := len(dirs) - 1; i >= 0; i-- {
-			if err := syscall.Rmdir(dirs[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("cannot remove cgroup %s: %w", dirs[i], err)
-			}
-		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,8 +115,9 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill())
 	}
-	err = json.NewEncoder(in).Encode(boot.Config{
-		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(), Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1", Services: services,
+	err = tell(in, boot.Config{
+		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(), Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1",
+		Cgroup: n.cgroup(), Services: services,
 	})
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill())
@@ -127,14 +129,18 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 	return nil
 }
 
+// tell writes the configuration to a node's first process.
+func tell(in io.WriteCloser, c boot.Config) error {
+	return errors.Join(json.NewEncoder(in).Encode(c), in.Close())
+}
+
 // KillEverything pulls the plug: every process of the node ends by SIGKILL at once, containers included, and its tmpfs are gone. What
 // was written to disk stays. It returns when nothing of the node runs.
 func (n *Node) KillEverything(ctx context.Context) error {
-	if !n.Running() {
-		return nil
-	}
-	if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("cannot kill %s: %w", n.Name, err)
+	if n.Running() {
+		if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("cannot kill %s: %w", n.Name, err)
+		}
 	}
 	for n.Running() { // the kernel ends the first process of a PID namespace last
 		select {
@@ -143,7 +149,7 @@ func (n *Node) KillEverything(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return nil
+	return n.removeCgroups(ctx)
 }
 
 // Running says whether the node is switched on.

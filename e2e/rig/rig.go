@@ -214,7 +214,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 func (c *Cluster) stop(ctx context.Context) error {
 	var errs []error
 	for _, n := range c.Nodes {
-		errs = append(errs, n.KillEverything(ctx), n.removeCgroups())
+		errs = append(errs, n.KillEverything(ctx))
 	}
 	return errors.Join(append(errs, c.removeBridge(ctx))...)
 }

@@ -37,6 +37,9 @@ func isolate(c boot.Config) error {
 			return fmt.Errorf("cannot mount %s on %s: %w", kind, target, err)
 		}
 	}
+	if err := mountCgroups(c.Cgroup); err != nil {
+		return err
+	}
 	if err := kernelTunables(); err != nil {
 		return err
 	}

@@ -7,7 +7,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -36,15 +38,34 @@ func pause() {
 	<-stop
 }
 
+const secondStage = "second-stage"
+
 // boots returns only when the node cannot be started.
 func boots() error {
 	if os.Getpid() != 1 {
-		return fmt.Errorf("nodeinit is the first process of a node: start it with go run ./e2e/rig/cluster up")
+		return errors.New("nodeinit is the first process of a node: start it with go run ./e2e/rig/cluster up")
+	}
+	second := len(os.Args) == 3 && os.Args[1] == secondStage
+	var text []byte
+	if second {
+		text = []byte(os.Args[2])
+	} else {
+		var err error
+		if text, err = io.ReadAll(os.Stdin); err != nil {
+			return fmt.Errorf("cannot read the node's configuration: %w", err)
+		}
 	}
 	var c boot.Config
-	if err := json.NewDecoder(os.Stdin).Decode(&c); err != nil {
+	if err := json.Unmarshal(text, &c); err != nil {
 		return fmt.Errorf("cannot read the node's configuration: %w", err)
 	}
+	if !second {
+		return ownCgroups(c.Cgroup, string(text))
+	}
+	return run(c)
+}
+
+func run(c boot.Config) error {
 	if err := os.Setenv("PATH", c.Path); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ type Config struct {
 	Veth     string   // the network interface that the host moved into the node
 	Address  string   // of the node, with the prefix length
 	Gateway  string   // the bridge's address
+	Cgroup   string   // of the node, in each of the host's hierarchies
 	Services []string // units to start, in order
 }
 
