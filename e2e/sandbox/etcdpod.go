@@ -19,10 +19,13 @@ type Result struct {
 	Code           int // the exit code; -1 if a signal ended it
 }
 
-// EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's commands, then args. The binary is the one
-// that the variable ETCDPOD names, else bin/etcdpod of the module. Use it rather than [Sandbox.Etcdpod] to kill the run, say.
+// EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's commands, then args. Use it rather than
+// [Sandbox.Etcdpod] to kill the run, say. The process is one of the sandbox: [Sandbox.Crash] ends it, too.
 func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	binary := os.Getenv("ETCDPOD")
+	binary := s.options.Etcdpod
+	if binary == "" {
+		binary = os.Getenv("ETCDPOD")
+	}
 	if binary == "" {
 		module, err := binaries.ModuleRoot()
 		if err != nil {

@@ -27,11 +27,12 @@ import (
 
 // Options describe the node. Only EtcdBinary is needed.
 type Options struct {
-	Dir        string // the root; a new short one below the system's temporary directory if empty. Sockets below it limit its length to about 70 bytes.
+	Dir        string // the root, empty or not there; a new short one below the system's temporary directory if empty. Sockets below it limit its length to about 70 bytes.
 	Node       string // the node's name, "cp1" if empty
 	Address    string // advertised, a loopback address other than 127.0.0.1; 127.0.0.2 if empty
 	EtcdBinary string // the path of etcd; flags and image follow the version that it prints
 	StandIn    string // the path of the standin command; built if empty
+	Etcdpod    string // the path of etcdpod; if empty, what the variable ETCDPOD names, else bin/etcdpod of the module
 
 	PlainHTTP   bool   // etcd and its client speak http, without certificates
 	WALDir      string // host path of a separate WAL directory, a volume of its own; none if empty
@@ -126,8 +127,14 @@ func prepare(o Options) (*Sandbox, error) {
 	if s.Root, err = filepath.Abs(o.Dir); err == nil {
 		s.Root, err = filepath.EvalSymlinks(s.Root)
 	}
+	if _, there := os.Stat(s.Path(cri.Images)); err == nil && there == nil {
+		err = fmt.Errorf("%s holds a sandbox already", s.Root)
+	}
 	if err == nil && len(s.Path(cri.Socket)) > 107 {
 		err = fmt.Errorf("the path %s is longer than a Unix socket may have", s.Path(cri.Socket))
+	}
+	if err != nil {
+		_ = os.Remove(s.Root) // goes only if it is empty, as a new one is
 	}
 	return s, err
 }

@@ -104,7 +104,7 @@ func run(ctx context.Context, command string, args []string) error {
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 			return err
 		}
-		if *keep {
+		if _, err := os.Stat(*root); *keep || errors.Is(err, os.ErrNotExist) { // somebody else took it down
 			return proc.KillAll(*root)
 		}
 		return down(*root)
@@ -117,6 +117,9 @@ func down(root string) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return err
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return err // processes carry the resolved name
 	}
 	if _, err := os.Stat(filepath.Join(root, cri.Images)); err != nil {
 		return fmt.Errorf("%s is not a sandbox: %w", root, err)
