@@ -17,10 +17,11 @@ type Facts struct {
 	ManifestDir   string // the kubelet's static-pod directory
 	StaticPodURL  string // where the kubelet gets static pods besides; empty as a rule
 	KubeletActive bool
+	KubeletError  error
 	Addresses     []string       // of this node
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
-	Kubeconfig    string         // an administrator's, on this node; empty when there is none
+	API           op.APIAccess   // Kubeconfig is empty when there is none
 
 	Containers    []node.Container
 	RuntimeError  error // why the container runtime could not be asked
@@ -56,18 +57,23 @@ type EtcdPod struct {
 	DataDir    string // on the host, links resolved
 	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
 	PeerURLs   []string
+	TrustedCA  string // host path
 	Access     op.Access
 }
 
 // Live is what a serving etcd says.
 type Live struct {
-	ClusterID  uint64
-	MemberID   uint64
-	Revision   int64
-	Version    string
-	SizeBytes  int64
-	Members    []Member
-	APIServers []string // addresses below /registry/masterleases/
+	ClusterID, MemberID   uint64
+	Revision              int64
+	Version               string
+	StorageVersion        string
+	SizeBytes, InUseBytes int64
+	QuotaBytes            int64  // 0 where etcd does not tell
+	Leader                uint64 // member id
+	Learner               bool
+	Alarms                []string
+	Members               []Member
+	APIServers            []string // addresses below /registry/masterleases/
 }
 
 // Stopped is what the data of an etcd that is not serving says, its WAL included.
@@ -102,11 +108,8 @@ type DataFacts struct {
 
 // SnapshotFacts describe what is to be restored.
 type SnapshotFacts struct {
+	op.Proof
 	Path           string
-	SHA256         string
-	SizeBytes      int64
-	Revision       int64
-	Keys           int64
 	StorageVersion string
 	Members        []Member
 	Prefixes       []string // of encrypted values

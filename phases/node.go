@@ -3,8 +3,12 @@ package phases
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -19,7 +23,18 @@ type Node struct {
 	command []string // as typed
 	emit    func(Event)
 	faults  faults
+	kubelet node.KubeletConfig
+	access  accessFlags
 }
+
+// accessFlags are what the command line says of how to reach etcd. Certificates are paths of this process.
+type accessFlags struct {
+	endpoints         []string
+	caCert, cert, key string
+}
+
+// bound is the real etcd on this node.
+func (n *Node) bound() boundEtcd { return etcdOf(n.host.FS) }
 
 // target is what the operations of a run work on.
 func (n *Node) target() *op.Target {
@@ -30,29 +45,23 @@ func (n *Node) target() *op.Target {
 }
 
 // Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
-func (n *Node) Do(ctx context.Context, w Workflow, gather func(context.Context, string) (*Facts, error), confirm func(Plan) error) (err error) {
-	unlock, err := n.lock()
-	if err != nil {
-		return err
+func (n *Node) Do(ctx context.Context, w Workflow, confirm func(Plan) error) (err error) {
+	if !w.Passing {
+		unlock, err := n.lock()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if err := n.refuseOpen(ctx); err != nil {
-		return err
-	}
-	id, err := n.newID(w.Name)
-	if err != nil {
-		return err
-	}
-	facts, err := gather(ctx, id)
-	if err != nil {
-		return err
-	}
-	plan, err := w.plan(ctx, facts)
+	id, plan, err := n.plan(ctx, w)
 	if err != nil {
 		return err
 	}
 	if err := confirm(plan); err != nil {
 		return err
+	}
+	if w.Passing {
+		return n.pass(ctx, plan)
 	}
 	r, err := n.begin(id, plan)
 	if err != nil {
@@ -62,17 +71,71 @@ func (n *Node) Do(ctx context.Context, w Workflow, gather func(context.Context, 
 }
 
 // Preview plans a workflow and changes nothing.
-func (n *Node) Preview(ctx context.Context, w Workflow, gather func(context.Context, string) (*Facts, error)) (Plan, error) {
-	if err := n.refuseOpen(ctx); err != nil {
-		return Plan{}, err
+func (n *Node) Preview(ctx context.Context, w Workflow) (Plan, error) {
+	_, plan, err := n.plan(ctx, w)
+	return plan, err
+}
+
+func (n *Node) plan(ctx context.Context, w Workflow) (id string, plan Plan, err error) {
+	if !w.Passing {
+		if err := n.refuseOpen(ctx); err != nil {
+			return "", plan, err
+		}
 	}
-	id, err := n.newID(w.Name)
+	if id, err = n.newID(w.Name); err != nil {
+		return "", plan, err
+	}
+	facts, err := w.observe(ctx, n, id)
 	if err != nil {
-		return Plan{}, err
+		return "", plan, err
 	}
-	facts, err := gather(ctx, id)
+	plan, err = w.plan(ctx, facts)
+	return id, plan, err
+}
+
+// pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled: what it was cut off from is begun anew. On an error, what was started is undone.
+func (n *Node) pass(ctx context.Context, plan Plan) error {
+	r := &run{state: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: n.name}}, target: n.target(), emit: n.emit}
+	for _, p := range plan.Phases {
+		for _, o := range p.ops {
+			r.ops = append(r.ops, o)
+			r.state.Steps = append(r.state.Steps, journal.StepState{Step: journal.Step{Phase: p.Name}})
+		}
+	}
+	for i, o := range r.ops {
+		r.focus(i)
+		r.announce(i)
+		if err := o.Do(ctx, r.target); err != nil {
+			return errors.Join(err, r.unpass(ctx, i))
+		}
+		r.emit(r.event(i, Finished))
+	}
+	r.emit(r.event(-1, Ended))
+	return nil
+}
+
+func (r *run) unpass(ctx context.Context, last int) error {
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	for i := last; i >= 0; i-- {
+		errs = append(errs, r.ops[i].Undo(ctx, r.target))
+	}
+	return errors.Join(errs...)
+}
+
+// hostPath returns a path that a person typed as a host path. With --root it must lie below the root.
+func (n *Node) hostPath(typed string) (string, error) {
+	abs, err := filepath.Abs(typed)
 	if err != nil {
-		return Plan{}, err
+		return "", fmt.Errorf("cannot find %s: %w", typed, err)
 	}
-	return w.plan(ctx, facts)
+	root := n.host.FS.Real("/")
+	if root == "/" {
+		return abs, nil
+	}
+	below, err := filepath.Rel(root, abs)
+	if err != nil || below == ".." || strings.HasPrefix(below, "../") {
+		return "", &UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root)}
+	}
+	return "/" + below, nil
 }

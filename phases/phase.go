@@ -24,6 +24,10 @@ type Phase struct {
 type Workflow struct {
 	Name   string
 	Phases []Phase
+	// Passing is a workflow that changes nothing of the node: it takes no lock, writes no journal, and runs whatever else is open.
+	Passing bool
+
+	observe func(context.Context, *Node, string) (*Facts, error) // gathers the facts for the run with that id
 }
 
 // Without returns the workflow without the named phases. A name that is unknown, or a phase that must not be left out, is refused.
@@ -32,7 +36,7 @@ func (w Workflow) Without(names []string) (Workflow, error) {
 	for _, name := range names {
 		skip[name] = true
 	}
-	kept := Workflow{Name: w.Name}
+	kept := Workflow{Name: w.Name, Passing: w.Passing, observe: w.observe}
 	for _, p := range w.Phases {
 		switch {
 		case !skip[p.Name]:

@@ -43,7 +43,7 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 	if f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
 		return refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
 	}
-	if hasAPIServer(f) && f.Kubeconfig == "" {
+	if hasAPIServer(f) && f.API.Kubeconfig == "" {
 		return refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf", "an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
 	}
 	return nil

@@ -41,6 +41,7 @@ func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
 func runPath(f *Facts, name string) string { return path.Join(journal.RunDir(f.Run), name) }
 func receiptPath(f *Facts) string          { return runPath(f, "staged.json") }
 func parkingDir(f *Facts) string           { return runPath(f, "manifests") }
+func proofPath(f *Facts) string            { return runPath(f, "proof.json") }
 
 func (o RestoreOptions) snapshotPath(f *Facts) string {
 	if o.FromDataDir != "" {
@@ -69,7 +70,7 @@ func (o RestoreOptions) verifySnapshot() Phase {
 			snapshot := o.snapshotPath(f)
 			return []op.Op{
 				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot},
-				&op.ProveSnapshot{Snapshot: snapshot},
+				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f)},
 			}, nil
 		}}
 }
@@ -109,13 +110,16 @@ func (o RestoreOptions) makeDirectories(f *Facts) []op.Op {
 
 func (o RestoreOptions) staging(f *Facts) op.Staging {
 	s := op.Staging{
-		Snapshot: o.snapshotPath(f), SHA256: f.Snapshot.SHA256, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs, InitialCluster: f.Etcd.Name + "=" + f.Etcd.PeerURLs[0],
+		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs, InitialCluster: f.Etcd.Name + "=" + f.Etcd.PeerURLs[0],
 		// A fresh token gives the cluster a new id: a member of the old one that comes back cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}
 	for _, url := range f.Etcd.PeerURLs[1:] {
 		s.InitialCluster += "," + f.Etcd.Name + "=" + url
+	}
+	if o.FromDataDir != "" {
+		s.ProofFile = proofPath(f)
 	}
 	if o.Bump > 0 {
 		s.MinRevision, s.MinBump = 0, o.Bump
@@ -204,7 +208,7 @@ func (o RestoreOptions) awaitEtcd() Phase {
 	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{
-				&op.AwaitEtcd{Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.SizeBytes)},
+				&op.AwaitEtcd{Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}
@@ -236,7 +240,7 @@ func (o RestoreOptions) awaitAPIServer() Phase {
 			if !hasAPIServer(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.AwaitAPIServer{Kubeconfig: f.Kubeconfig, Limit: o.waitLimit(f.Snapshot.SizeBytes)}}, nil
+			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
 		}}
 }
 
@@ -252,7 +256,7 @@ func (o RestoreOptions) restartComponents() Phase {
 				}
 			}
 			if o.DataDir != "" && hasAPIServer(f) {
-				ops = append(ops, &op.SetDataDir{Kubeconfig: f.Kubeconfig, DataDir: o.DataDir})
+				ops = append(ops, &op.SetDataDir{API: f.API, DataDir: o.DataDir})
 			}
 			return ops, nil
 		}}
@@ -264,6 +268,6 @@ func (o RestoreOptions) verifyRestored() Phase {
 			if !hasAPIServer(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{Kubeconfig: f.Kubeconfig, Expected: f.Snapshot.Resources}}, nil
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources}}, nil
 		}}
 }

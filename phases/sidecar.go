@@ -1,6 +1,18 @@
 package phases
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// DefaultBackupDir is where backups go when nothing else is said; host path, mode 0700.
+const DefaultBackupDir = "/var/lib/etcdpod/backups"
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar struct {
@@ -18,4 +30,41 @@ type Sidecar struct {
 	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
 	TakenAt         time.Time         `json:"takenAt"`
 	Seconds         float64           `json:"seconds"`
+}
+
+func parseSidecar(snapshot string, data []byte) (*Sidecar, error) {
+	var s Sidecar
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
+	}
+	return &s, nil
+}
+
+// sidecars returns those in a directory that can be read.
+func (n *Node) sidecars(dir string) []Sidecar {
+	names, err := n.host.FS.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var all []Sidecar
+	for _, name := range names {
+		snapshot, ok := strings.CutSuffix(name, ".json")
+		if !ok || !strings.HasSuffix(snapshot, ".db") {
+			continue
+		}
+		if s, err := sidecarOf(n.host.FS, path.Join(dir, snapshot)); err == nil && s != nil {
+			all = append(all, *s)
+		}
+	}
+	return all
+}
+
+func fingerprint(data []byte) string { return pki.Fingerprint(data) }
+
+func readJSONFile(fsys node.FS, name string, value any) error {
+	data, err := fsys.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, value)
 }

@@ -4,7 +4,7 @@ package phases
 
 // Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
 func Restore(o RestoreOptions) Workflow {
-	return Workflow{Name: "restore", Phases: []Phase{
+	return Workflow{Name: "restore", observe: o.observe, Phases: []Phase{
 		o.preflight(),
 		o.verifySnapshot(),
 		o.stageData(),

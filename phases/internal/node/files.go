@@ -49,6 +49,14 @@ func WriteAtomic(f FS, path string, data []byte, attr Attr) error {
 	return nil
 }
 
+// DropTemp removes what a WriteAtomic of path that was cut off may have left behind.
+func DropTemp(f FS, path string) error {
+	if err := f.Remove(temp(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove %s: %w", temp(path), err)
+	}
+	return nil
+}
+
 // inherit completes attr with what the file at path has.
 func inherit(f FS, path string, attr Attr) (Attr, error) {
 	there, err := f.Lstat(path)

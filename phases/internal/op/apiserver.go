@@ -10,8 +10,8 @@ import (
 
 // AwaitAPIServer waits until the API server is ready.
 type AwaitAPIServer struct {
-	Kubeconfig string        `json:"kubeconfig"`
-	Limit      time.Duration `json:"limit"`
+	API   APIAccess     `json:"api"`
+	Limit time.Duration `json:"limit"`
 }
 
 func (a *AwaitAPIServer) String() string {
@@ -23,7 +23,7 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.APIServer.Ready(ctx, a.Kubeconfig)
+		return t.APIServer.Ready(ctx, a.API)
 	})
 }
 
@@ -32,9 +32,9 @@ func (a *AwaitAPIServer) Done(context.Context, *Target) (bool, error) { return f
 
 // SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the next `kubeadm upgrade` would boot the old data otherwise.
 type SetDataDir struct {
-	Kubeconfig string `json:"kubeconfig"`
-	DataDir    string `json:"dataDir"`
-	Old        string `json:"old"`
+	API     APIAccess `json:"api"`
+	DataDir string    `json:"dataDir"`
+	Old     string    `json:"old"`
 }
 
 func (s *SetDataDir) String() string {
@@ -42,7 +42,7 @@ func (s *SetDataDir) String() string {
 }
 
 func (s *SetDataDir) Record(ctx context.Context, t *Target) (err error) {
-	s.Old, err = t.APIServer.DataDir(ctx, s.Kubeconfig)
+	s.Old, err = t.APIServer.DataDir(ctx, s.API)
 	return err
 }
 
@@ -55,18 +55,18 @@ func (s *SetDataDir) set(ctx context.Context, t *Target, dir string) error {
 		t.report("there is no ClusterConfiguration of kubeadm's in this cluster: nothing to bring in line")
 		return nil
 	}
-	return t.APIServer.SetDataDir(ctx, s.Kubeconfig, dir)
+	return t.APIServer.SetDataDir(ctx, s.API, dir)
 }
 
 func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
-	now, err := t.APIServer.DataDir(ctx, s.Kubeconfig)
+	now, err := t.APIServer.DataDir(ctx, s.API)
 	return now == s.DataDir, err
 }
 
 // VerifyRestored reads every resource back through the API server, and compares with what the snapshot held.
 type VerifyRestored struct {
-	Kubeconfig string  `json:"kubeconfig"`
-	Expected   []Count `json:"expected"`
+	API      APIAccess `json:"api"`
+	Expected []Count   `json:"expected"`
 }
 
 func (v *VerifyRestored) String() string { return "read every resource back through the API server" }
@@ -74,7 +74,7 @@ func (v *VerifyRestored) String() string { return "read every resource back thro
 func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	var got []Count
 	err := poll(ctx, t, "cannot read back through the API server", time.Minute, time.Second, func(ctx context.Context) (err error) {
-		got, err = t.APIServer.Counts(ctx, v.Kubeconfig)
+		got, err = t.APIServer.Counts(ctx, v.API)
 		return err
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	return poll(ctx, t, "the restored etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		got, err := t.Etcd.Serving(ctx, a.Access)
+		got, err := t.Etcd.Serving(ctx, a.Access, 0)
 		if err != nil {
 			if loop := crashes.loop(ctx, t); loop != nil {
 				return &finalError{loop}
@@ -113,7 +113,8 @@ func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	got, err := t.Etcd.Serving(ctx, c.Access)
+	// As of the staged revision: leases that came with the snapshot expire, and take their keys with them.
+	got, err := t.Etcd.Serving(ctx, c.Access, want.Revision)
 	switch {
 	case err != nil:
 		return err

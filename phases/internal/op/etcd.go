@@ -11,12 +11,22 @@ type Access struct {
 	CACert    string   `json:"caCert,omitempty"`
 	Cert      string   `json:"cert,omitempty"`
 	Key       string   `json:"key,omitempty"`
+	Typed     bool     `json:"typed,omitempty"` // the paths were typed by a person: they are paths of this process
+}
+
+// Proof is what proving a snapshot found out.
+type Proof struct {
+	SHA256    string `json:"sha256,omitempty"` // hex, of the whole file
+	SizeBytes int64  `json:"sizeBytes"`
+	Revision  int64  `json:"revision"`
+	Keys      int64  `json:"keys"` // live keys
 }
 
 // Staging is what new data is made from. Paths are host paths.
 type Staging struct {
 	Snapshot       string   `json:"snapshot"`
-	SHA256         string   `json:"sha256,omitempty"` // hex, of the snapshot's data; empty when only its structure could be checked
+	Proof          Proof    `json:"proof"`
+	ProofFile      string   `json:"proofFile,omitempty"` // holds the proof of a snapshot that the run itself makes
 	SkipHashCheck  bool     `json:"skipHashCheck,omitempty"`
 	Name           string   `json:"name"`
 	PeerURLs       []string `json:"peerURLs"`
@@ -49,13 +59,13 @@ type Member struct {
 // Etcd is what operations need of etcd, online and offline. Paths are host paths.
 type Etcd interface {
 	// Prove checks all of a snapshot; raw says that it has no SHA-256 trailer. A bad one is an error that answers errors.As for *etcd's bad-snapshot error.
-	Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) error
+	Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) (Proof, error)
 	// Stage makes dir/member (and walDir, where it is not empty) new from a snapshot. dir's parent is there, dir is not.
 	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
 	// SnapshotDataDir makes a snapshot file of a stopped member's data and changes nothing of the data.
 	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) (missing []string, err error)
-	// Serving returns the etcd that answers a linearizable read at the first endpoint.
-	Serving(ctx context.Context, a Access) (Member, error)
+	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are counted as of a revision, 0 for now.
+	Serving(ctx context.Context, a Access, at int64) (Member, error)
 	// DisarmAlarms returns how many alarms it disarmed.
 	DisarmAlarms(ctx context.Context, a Access) (int, error)
 }
@@ -66,15 +76,21 @@ type Count struct {
 	Objects  int64  `json:"objects"`
 }
 
-// APIServer is what operations need of the node's API server, reached with the kubeconfig (a host path).
+// APIAccess is how the node's own API server is reached.
+type APIAccess struct {
+	Kubeconfig string `json:"kubeconfig"` // an administrator's; host path
+	Server     string `json:"server"`     // https://address:port of the API server on this node; the kubeconfig often names a load balancer
+}
+
+// APIServer is what operations need of the node's API server.
 type APIServer interface {
-	Ready(ctx context.Context, kubeconfig string) error
+	Ready(ctx context.Context, a APIAccess) error
 	// Counts lists every resource that can be listed, with how many objects there are.
-	Counts(ctx context.Context, kubeconfig string) ([]Count, error)
+	Counts(ctx context.Context, a APIAccess) ([]Count, error)
 	// DataDir returns etcd.local.dataDir of kubeadm's ClusterConfiguration; "" when there is no such ConfigMap.
-	DataDir(ctx context.Context, kubeconfig string) (string, error)
+	DataDir(ctx context.Context, a APIAccess) (string, error)
 	// SetDataDir changes that one line.
-	SetDataDir(ctx context.Context, kubeconfig, dataDir string) error
+	SetDataDir(ctx context.Context, a APIAccess, dataDir string) error
 }
 
 // finalError ends a wait at once: more time would not help.

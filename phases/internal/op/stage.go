@@ -72,18 +72,27 @@ func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remo
 
 func (s *SnapshotDataDir) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// ProveSnapshot checks all of a snapshot that this run made.
+// ProveSnapshot checks all of a snapshot that this run made, and writes down what it found.
 type ProveSnapshot struct {
 	Snapshot string `json:"snapshot"`
+	Proof    string `json:"proof"` // a file in the run's folder
 }
 
 func (p *ProveSnapshot) String() string { return "prove the snapshot " + p.Snapshot }
 
 func (p *ProveSnapshot) Do(ctx context.Context, t *Target) error {
-	return t.Etcd.Prove(ctx, p.Snapshot, false, t.progress)
+	proof, err := t.Etcd.Prove(ctx, p.Snapshot, false, t.progress)
+	if err != nil {
+		return err
+	}
+	return writeJSON(t, p.Proof, proof)
 }
-func (p *ProveSnapshot) Undo(context.Context, *Target) error         { return nil }
-func (p *ProveSnapshot) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+func (p *ProveSnapshot) Undo(_ context.Context, t *Target) error { return remove(t, p.Proof) }
+
+func (p *ProveSnapshot) Done(_ context.Context, t *Target) (bool, error) {
+	return exists(t, p.Proof), nil
+}
 
 // StageData makes the new data beside the old: Dir/member, and WALDir where the WAL lives elsewhere.
 type StageData struct {
@@ -107,7 +116,13 @@ func (s *StageData) Do(ctx context.Context, t *Target) error {
 	if err := s.Undo(ctx, t); err != nil { // what a try that was cut off left
 		return err
 	}
-	staged, err := t.Etcd.Stage(ctx, s.Staging, s.Dir, s.WALDir, t.progress)
+	staging := s.Staging
+	if staging.ProofFile != "" {
+		if err := readJSON(t, staging.ProofFile, &staging.Proof); err != nil {
+			return err
+		}
+	}
+	staged, err := t.Etcd.Stage(ctx, staging, s.Dir, s.WALDir, t.progress)
 	if err != nil {
 		return err
 	}
@@ -120,11 +135,7 @@ func (s *StageData) Do(ctx context.Context, t *Target) error {
 			return fmt.Errorf("cannot make the staged data %s durable: %w", dir, err)
 		}
 	}
-	receipt, err := json.Marshal(staged)
-	if err != nil {
-		return err
-	}
-	return node.WriteAtomic(t.Host.FS, s.Receipt, receipt, node.Mine(0o600))
+	return writeJSON(t, s.Receipt, staged)
 }
 
 func (s *StageData) trees() []string {
@@ -193,14 +204,26 @@ func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
 }
 
 // receipt reads what staging made.
-func receipt(t *Target, name string) (Staged, error) {
-	var staged Staged
+func receipt(t *Target, name string) (staged Staged, err error) {
+	err = readJSON(t, name, &staged)
+	return staged, err
+}
+
+func writeJSON(t *Target, name string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	return node.WriteAtomic(t.Host.FS, name, data, node.Mine(0o600))
+}
+
+func readJSON(t *Target, name string, value any) error {
 	data, _, err := read(t, name)
 	if err != nil {
-		return staged, err
+		return err
 	}
-	if err := json.Unmarshal(data, &staged); err != nil {
-		return staged, fmt.Errorf("cannot read %s: %w", name, err)
+	if err := json.Unmarshal(data, value); err != nil {
+		return fmt.Errorf("cannot read %s: %w", name, err)
 	}
-	return staged, nil
+	return nil
 }

@@ -1,0 +1,235 @@
+package phases
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// boundAPI is the node's real API server. A handful of calls need no client library beyond reading the kubeconfig.
+type boundAPI struct{ fs node.FS }
+
+func apiServerOf(fs node.FS) boundAPI { return boundAPI{fs} }
+
+// call is one request; the body and the answer are JSON. A 404 is errNotFound.
+func (b boundAPI) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
+	config, err := b.config(a)
+	if err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fmt.Errorf("cannot use the kubeconfig %s: %w", a.Kubeconfig, err)
+	}
+	defer client.CloseIdleConnections()
+	var sent io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(config.Host, "/")+path, sent)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach the API server: %w", err)
+	}
+	defer res.Body.Close()
+	return decodeAnswer(res, method, path, answer)
+}
+
+var errNotFound = errors.New("not found")
+
+func decodeAnswer(res *http.Response, method, path string, answer any) error {
+	if res.StatusCode == http.StatusNotFound {
+		return errNotFound
+	}
+	if res.StatusCode >= 300 {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
+		return fmt.Errorf("the API server answered %s to %s %s: %s", res.Status, method, path, strings.TrimSpace(string(text)))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
+		return fmt.Errorf("cannot read the API server's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (b boundAPI) config(a op.APIAccess) (*rest.Config, error) {
+	data, err := b.fs.ReadFile(a.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kubeconfig: %w", err)
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kubeconfig %s: %w", a.Kubeconfig, err)
+	}
+	if a.Server != "" {
+		config.Host = a.Server
+	}
+	config.Timeout = 30 * time.Second
+	return config, nil
+}
+
+func (b boundAPI) Ready(ctx context.Context, a op.APIAccess) error {
+	return b.call(ctx, a, http.MethodGet, "/readyz", nil, nil)
+}
+
+type resourceList struct {
+	GroupVersion string `json:"groupVersion"`
+	Resources    []struct {
+		Name  string   `json:"name"`
+		Verbs []string `json:"verbs"`
+	} `json:"resources"`
+}
+
+// Counts asks for one object of each resource; the answer's metadata tells how many remain.
+func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error) {
+	paths, err := b.groupVersions(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	var counts []op.Count
+	for _, path := range paths {
+		var list resourceList
+		if err := b.call(ctx, a, http.MethodGet, path, nil, &list); err != nil {
+			return nil, err
+		}
+		group, _, grouped := strings.Cut(list.GroupVersion, "/")
+		for _, r := range list.Resources {
+			if strings.Contains(r.Name, "/") || !strings.Contains(strings.Join(r.Verbs, " ")+" ", "list ") {
+				continue
+			}
+			n, err := b.count(ctx, a, path+"/"+r.Name)
+			if errors.Is(err, errNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			name := r.Name
+			if grouped {
+				name += "." + group
+			}
+			counts = append(counts, op.Count{Resource: name, Objects: n})
+		}
+	}
+	return counts, nil
+}
+
+// groupVersions returns the paths of the preferred version of each group that etcd stores; aggregated ones are somebody else's.
+func (b boundAPI) groupVersions(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var groups struct {
+		Groups []struct {
+			PreferredVersion struct {
+				GroupVersion string `json:"groupVersion"`
+			} `json:"preferredVersion"`
+		} `json:"groups"`
+	}
+	if err := b.call(ctx, a, http.MethodGet, "/apis", nil, &groups); err != nil {
+		return nil, err
+	}
+	paths := []string{"/api/v1"}
+	for _, g := range groups.Groups {
+		if v := g.PreferredVersion.GroupVersion; !strings.HasPrefix(v, "metrics.k8s.io/") {
+			paths = append(paths, "/apis/"+v)
+		}
+	}
+	return paths, nil
+}
+
+func (b boundAPI) count(ctx context.Context, a op.APIAccess, path string) (int64, error) {
+	var list struct {
+		Metadata struct {
+			RemainingItemCount int64 `json:"remainingItemCount"`
+		} `json:"metadata"`
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := b.call(ctx, a, http.MethodGet, path+"?limit=1", nil, &list); err != nil {
+		return 0, err
+	}
+	return int64(len(list.Items)) + list.Metadata.RemainingItemCount, nil
+}
+
+// kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
+const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+
+func (b boundAPI) DataDir(ctx context.Context, a op.APIAccess) (string, error) {
+	config, err := b.clusterConfiguration(ctx, a)
+	if errors.Is(err, errNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var c struct {
+		Etcd struct {
+			Local struct {
+				DataDir string `json:"dataDir"`
+			} `json:"local"`
+		} `json:"etcd"`
+	}
+	if err := yaml.Unmarshal([]byte(config.text()), &c); err != nil {
+		return "", fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
+	}
+	return c.Etcd.Local.DataDir, nil
+}
+
+// configMap keeps every field that it does not know.
+type configMap map[string]any
+
+func (c configMap) text() string {
+	data, _ := c["data"].(map[string]any)
+	text, _ := data["ClusterConfiguration"].(string)
+	return text
+}
+
+func (b boundAPI) clusterConfiguration(ctx context.Context, a op.APIAccess) (configMap, error) {
+	var c configMap
+	err := b.call(ctx, a, http.MethodGet, kubeadmConfig, nil, &c)
+	return c, err
+}
+
+func (b boundAPI) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string) error {
+	config, err := b.clusterConfiguration(ctx, a)
+	if err != nil {
+		return err
+	}
+	var c map[string]any
+	if err := yaml.Unmarshal([]byte(config.text()), &c); err != nil {
+		return fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
+	}
+	etcd, _ := c["etcd"].(map[string]any)
+	local, ok := etcd["local"].(map[string]any)
+	if !ok {
+		return errors.New("cannot set the data directory in kubeadm's ClusterConfiguration: it has no etcd.local")
+	}
+	local["dataDir"] = dataDir
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	config["data"].(map[string]any)["ClusterConfiguration"] = string(text)
+	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
+}

@@ -1,0 +1,142 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// boundEtcd gives operations the real etcd: host paths become real ones, and certificates are read when they are needed.
+type boundEtcd struct{ fs node.FS }
+
+func etcdOf(fs node.FS) boundEtcd { return boundEtcd{fs} }
+
+// IsBadSnapshot says whether an error judges a snapshot (exit code 4).
+func IsBadSnapshot(err error) bool {
+	var bad *snapfile.Bad
+	return errors.As(err, &bad)
+}
+
+func (b boundEtcd) Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) (op.Proof, error) {
+	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Raw: raw, Progress: progress})
+	if err != nil {
+		return op.Proof{}, err
+	}
+	return proofOf(r), nil
+}
+
+func proofOf(r *snapfile.Report) op.Proof {
+	return op.Proof{SHA256: r.SHA256, SizeBytes: r.SizeBytes, Revision: r.Revision, Keys: r.Keys}
+}
+
+func (b boundEtcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64)) (op.Staged, error) {
+	real, err := b.real(dir)
+	if err != nil {
+		return op.Staged{}, err
+	}
+	spec := etcd.StageSpec{
+		Snapshot: b.fs.Real(s.Snapshot), SHA256: s.Proof.SHA256, SkipHashCheck: s.SkipHashCheck, Dir: real,
+		Name: s.Name, PeerURLs: s.PeerURLs, InitialCluster: s.InitialCluster, Token: s.Token,
+		BumpRevision: max(s.MinBump, s.MinRevision-s.Proof.Revision), Progress: progress,
+	}
+	if walDir != "" {
+		if spec.WALDir, err = b.real(walDir); err != nil {
+			return op.Staged{}, err
+		}
+	}
+	if s.SkipHashCheck {
+		spec.SHA256 = ""
+	}
+	staged, err := etcd.Stage(ctx, spec)
+	if err != nil {
+		return op.Staged{}, err
+	}
+	return op.Staged{ClusterID: staged.ClusterID, MemberID: staged.MemberID, Revision: staged.Revision, SHA256: staged.SHA256, SizeBytes: s.Proof.SizeBytes, Keys: s.Proof.Keys}, nil
+}
+
+// real follows the links on the way to a path that need not be there yet.
+func (b boundEtcd) real(path string) (string, error) {
+	resolved, err := b.fs.Resolve(filepath.Dir(path))
+	if err != nil {
+		return "", fmt.Errorf("cannot find %s: %w", filepath.Dir(path), err)
+	}
+	return b.fs.Real(filepath.Join(resolved, filepath.Base(path))), nil
+}
+
+func (b boundEtcd) SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) ([]string, error) {
+	if walDir != "" {
+		walDir = b.fs.Real(walDir)
+	}
+	made, err := etcd.SnapshotFromDataDir(ctx, b.fs.Real(dir), walDir, b.fs.Real(snapshot), progress)
+	if err != nil {
+		return nil, err
+	}
+	return made.Caveats, nil
+}
+
+// dial connects with the certificates that are on the node now.
+func (b boundEtcd) dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
+	access := etcd.Access{Endpoints: a.Endpoints}
+	for _, file := range []struct {
+		path string
+		to   *[]byte
+	}{{a.CACert, &access.CA}, {a.Cert, &access.Cert}, {a.Key, &access.Key}} {
+		if file.path == "" {
+			continue
+		}
+		data, err := b.readFile(a, file.path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", file.path, err)
+		}
+		*file.to = data
+	}
+	return etcd.Dial(ctx, access)
+}
+
+func (b boundEtcd) readFile(a op.Access, path string) ([]byte, error) {
+	if a.Typed {
+		return os.ReadFile(path)
+	}
+	return b.fs.ReadFile(path)
+}
+
+func (b boundEtcd) Serving(ctx context.Context, a op.Access, at int64) (op.Member, error) {
+	c, err := b.dial(ctx, a)
+	if err != nil {
+		return op.Member{}, err
+	}
+	defer c.Close()
+	if err := c.Ready(ctx); err != nil {
+		return op.Member{}, err
+	}
+	status := c.Status(ctx)[0]
+	if status.Err != nil {
+		return op.Member{}, status.Err
+	}
+	members, err := c.Members(ctx)
+	if err != nil {
+		return op.Member{}, err
+	}
+	keys, err := c.CountAt(ctx, "", at)
+	if err != nil {
+		return op.Member{}, err
+	}
+	return op.Member{ClusterID: status.ClusterID, MemberID: status.MemberID, Revision: status.Revision, Members: len(members), Keys: keys}, nil
+}
+
+func (b boundEtcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
+	c, err := b.dial(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	alarms, err := c.Disarm(ctx)
+	return len(alarms), err
+}

@@ -1,0 +1,85 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Etcd is etcd's side of the simulated node.
+type Etcd struct{ M *Machine }
+
+func (e Etcd) Prove(context.Context, string, bool, func(int64, int64)) (op.Proof, error) {
+	return op.Proof{}, nil
+}
+
+// Stage writes what a restore writes, and syncs nothing: that is its caller's task.
+func (e Etcd) Stage(_ context.Context, s op.Staging, dir, walDir string, _ func(int64, int64)) (op.Staged, error) {
+	wal := path.Join(dir, "member/wal")
+	if walDir != "" {
+		wal = walDir
+	}
+	data := []byte("new " + s.Token)
+	for _, d := range []string{dir, path.Join(dir, "member"), path.Join(dir, "member/snap"), wal} {
+		if err := e.M.Mkdir(d, node.Attr{Mode: 0o755}); err != nil {
+			return op.Staged{}, err
+		}
+	}
+	for _, f := range []string{path.Join(dir, "member/snap/db"), path.Join(wal, "0.wal")} {
+		if err := e.M.Create(f, data, node.Attr{Mode: 0o644}); err != nil {
+			return op.Staged{}, err
+		}
+	}
+	return op.Staged{ClusterID: cluster(data), MemberID: 7, Revision: s.MinRevision}, nil
+}
+
+func cluster(data []byte) uint64 {
+	h := fnv.New64()
+	_, _ = h.Write(data)
+	return h.Sum64()
+}
+
+func (e Etcd) SnapshotDataDir(_ context.Context, _, _, snapshot string, _ func(int64, int64)) ([]string, error) {
+	return nil, e.M.Create(snapshot, []byte("snapshot"), node.Attr{Mode: 0o600})
+}
+
+func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
+	c := e.M.running("etcd")
+	if c == nil {
+		return op.Member{}, errors.New("connection refused")
+	}
+	if c.generation == "new" && e.M.SickEtcd {
+		return op.Member{}, errors.New("etcdserver: no leader")
+	}
+	db, ok := e.M.Disk.now[e.M.Disk.now[c.member]["snap"]]["db"]
+	if !ok {
+		return op.Member{}, errors.New("the database was moved away under the etcd")
+	}
+	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: 1, Revision: 1 << 60}, nil
+}
+
+func (e Etcd) DisarmAlarms(context.Context, op.Access) (int, error) {
+	return 0, e.M.step("disarm alarms")
+}
+
+// APIServer is the API server of the simulated node.
+type APIServer struct{ M *Machine }
+
+func (a APIServer) Ready(context.Context, op.APIAccess) error {
+	if a.M.running("kube-apiserver") == nil || a.M.running("etcd") == nil {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+func (a APIServer) Counts(ctx context.Context, access op.APIAccess) ([]op.Count, error) {
+	return []op.Count{{Resource: "pods", Objects: 1}}, a.Ready(ctx, access)
+}
+
+func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
+
+func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }

@@ -1,0 +1,352 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of the etcdpod under test.
+type Machine struct {
+	*Disk
+	ManifestDir string
+	// CrashAt is the step that the process under test does not survive; 0 is never.
+	CrashAt int
+	// KubeletStartedAt is the step before which somebody else starts the kubelet; 0 is never.
+	KubeletStartedAt int
+	// SickEtcd keeps an etcd on new data from ever serving.
+	SickEtcd bool
+	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
+	FailAt   int
+	FailWith error
+
+	Steps      int
+	Calls      []string // the words of each step
+	Violations []string // of the invariants that hold after every step
+
+	mu         sync.Mutex
+	crashed    bool
+	kubelet    bool
+	containers []*container
+	now        time.Time
+	known      []string // names that the kubelet may find in ManifestDir
+	oldDB      uint64   // the inode of the database that was there at first
+	oldData    string
+	committed  func() bool
+}
+
+type container struct {
+	node.Container
+	file       string // in ManifestDir
+	member     uint64 // etcd: the inode of its member directory
+	generation string // etcd: the first word of its database
+}
+
+// NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is that must never get lost; committed tells whether a run is past its commit point.
+func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Machine {
+	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0), committed: committed, kubelet: true}
+	m.known, _ = d.ReadDir(manifestDir)
+	if ino, i, err := d.must("open", path.Join(dataDir, "member/snap/db")); err == nil {
+		m.oldDB, m.oldData = ino, string(i.data)
+	}
+	d.Settle()
+	d.Step = m.step
+	m.tick()
+	return m
+}
+
+// Host is the node as the process under test sees it.
+func (m *Machine) Host() *node.Host {
+	return &node.Host{FS: m.Disk, Kubelet: kubelet{m}, Runtime: runtime{m}, Processes: processes{m}, Clock: clock{m}}
+}
+
+func (m *Machine) step(call string) error {
+	if m.crashed {
+		return ErrCrashed
+	}
+	m.Steps++
+	m.Calls = append(m.Calls, call)
+	if m.Steps == m.CrashAt {
+		m.crashed = true
+		return ErrCrashed
+	}
+	if m.Steps == m.FailAt {
+		return m.FailWith
+	}
+	if m.Steps == m.KubeletStartedAt {
+		m.kubelet = true
+	}
+	m.tick()
+	m.check(call)
+	return nil
+}
+
+// Crashed says whether the process under test died.
+func (m *Machine) Crashed() bool { return m.crashed }
+
+// Revive lets another process run on the node after a SIGKILL of the first.
+func (m *Machine) Revive() {
+	m.crashed, m.CrashAt, m.FailAt, m.KubeletStartedAt, m.Steps, m.Calls = false, 0, 0, 0, 0, nil
+	m.Unlock(self)
+	m.tick()
+}
+
+// PowerLoss stops everything, forgets what was not synced, and boots the node.
+func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
+	m.Disk.PowerLoss(mode, random)
+	m.containers = nil
+	m.kubelet = true
+	m.Revive()
+	m.check("boot")
+}
+
+func (m *Machine) violate(format string, args ...any) {
+	m.Violations = append(m.Violations, fmt.Sprintf("step %d: ", m.Steps)+fmt.Sprintf(format, args...))
+}
+
+// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has one.
+func (m *Machine) tick() {
+	if !m.kubelet {
+		return
+	}
+	names, _ := m.ReadDir(m.ManifestDir)
+	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, ".") })
+	for _, c := range m.containers {
+		if c.State == "running" && !slices.Contains(names, c.file) {
+			m.end(c)
+		}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(m.containers, func(c *container) bool { return c.file == name && c.State == "running" }) {
+			m.start(name)
+		}
+	}
+}
+
+func (m *Machine) end(c *container) {
+	c.State = "exited"
+	m.Unlock(c.ID)
+}
+
+func (m *Machine) start(file string) {
+	data, err := m.ReadFile(path.Join(m.ManifestDir, file))
+	if err != nil {
+		return
+	}
+	pod, err := manifests.Parse(data)
+	if err != nil {
+		m.violate("the kubelet found %s, which is no manifest: %v", file, err)
+		return
+	}
+	c := &container{file: file}
+	c.Name, c.Pod, c.Namespace, c.State = pod.Containers()[0], pod.Name()+"-cp1", pod.Namespace(), "running"
+	for _, old := range m.containers {
+		if old.Name == c.Name {
+			c.Attempt = old.Attempt + 1
+		}
+	}
+	c.ID = fmt.Sprintf("%s-%d", c.Name, c.Attempt)
+	if c.Name == "etcd" && !m.open(c, pod) {
+		return
+	}
+	m.containers = append(m.containers, c)
+}
+
+// open is etcd's start: it locks its database and reads it and the WAL.
+func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
+	flag, _ := pod.Flag("etcd", "data-dir")
+	dir, _ := pod.HostPathOf("etcd", flag)
+	member, _ := m.find(m.Disk.now, path.Join(dir, "member"))
+	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
+	if err != nil {
+		if m.oldDB != 0 { // where there was none from the start, an etcd that has no data either is no loss
+			m.violate("an etcd was started on %s, where there is no data: it begins a new cluster", dir)
+		}
+		return false
+	}
+	if holder, held := m.locks[ino]; held {
+		m.violate("an etcd was started on %s while %s holds its database", dir, holder)
+		return false
+	}
+	walDir := path.Join(dir, "member/wal")
+	if flag, ok := pod.Flag("etcd", "wal-dir"); ok {
+		walDir, _ = pod.HostPathOf("etcd", flag)
+	}
+	wal, err := m.ReadFile(path.Join(walDir, "0.wal"))
+	if err != nil || string(wal) != string(db.data) {
+		m.violate("an etcd was started on %s with the database of %q and the WAL of %q", dir, db.data, wal)
+		return false
+	}
+	m.locks[ino] = c.ID
+	c.member = member
+	c.generation, _, _ = strings.Cut(string(db.data), " ")
+	return true
+}
+
+func (m *Machine) running(name string) *container {
+	for _, c := range m.containers {
+		if c.Name == name && c.State == "running" {
+			return c
+		}
+	}
+	return nil
+}
+
+// check holds the node to what must be true after every step.
+func (m *Machine) check(call string) {
+	etcd, api := m.running("etcd"), m.running("kube-apiserver")
+	if etcd != nil && (strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")) && strings.Contains(call, "/member") {
+		m.violate("%s, while an etcd runs", call)
+	}
+	if etcd != nil && api != nil {
+		switch committed := m.committed(); {
+		case etcd.generation == "new" && !committed:
+			m.violate("an API server writes to the new data before the commit point")
+		case etcd.generation == "old" && committed:
+			m.violate("an API server writes to the old data behind the commit point")
+		}
+	}
+	names, _ := m.ReadDir(m.ManifestDir)
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".") && !slices.Contains(m.known, name) {
+			m.violate("the kubelet would run %s", name)
+		}
+	}
+	if m.oldDB != 0 {
+		m.checkOldData(m.Disk.now, string(m.inodes[m.oldDB].data), "")
+		m.checkOldData(m.saved, string(m.inodes[m.oldDB].durable), "after a power loss ")
+	}
+}
+
+func (m *Machine) checkOldData(t tree, data, when string) {
+	if data != m.oldData || !reachable(t, rootInode, m.oldDB) {
+		m.violate("%sthe old data is gone", when)
+	}
+}
+
+func reachable(t tree, from, to uint64) bool {
+	for _, ino := range t[from] {
+		if ino == to || reachable(t, ino, to) {
+			return true
+		}
+	}
+	return false
+}
+
+// Look describes the node for comparison: what runs, and every file outside the directories left out.
+func (m *Machine) Look(except ...string) string {
+	m.tick()
+	m.check("look")
+	var b strings.Builder
+	fmt.Fprintf(&b, "kubelet %v\n", m.kubelet)
+	var runs []string
+	for _, c := range m.containers {
+		if c.State == "running" {
+			runs = append(runs, fmt.Sprintf("runs %s %s\n", c.Name, c.generation))
+		}
+	}
+	slices.Sort(runs)
+	b.WriteString(strings.Join(runs, ""))
+	m.list(&b, "/", rootInode, except)
+	return b.String()
+}
+
+func (m *Machine) list(b *strings.Builder, dir string, ino uint64, except []string) {
+	for _, name := range slices.Sorted(maps.Keys(m.Disk.now[ino])) {
+		full, child := path.Join(dir, name), m.Disk.now[ino][name]
+		if slices.Contains(except, full) {
+			continue
+		}
+		i := m.inodes[child]
+		fmt.Fprintf(b, "%s %v %q\n", full, i.attr, i.data)
+		if i.dir {
+			m.list(b, full, child, except)
+		}
+	}
+}
+
+type kubelet struct{ m *Machine }
+
+func (k kubelet) Running(context.Context) (bool, error) { return k.m.kubelet, nil }
+
+func (k kubelet) Stop(context.Context) error {
+	if err := k.m.step("stop the kubelet"); err != nil {
+		return err
+	}
+	k.m.kubelet = false
+	return nil
+}
+
+func (k kubelet) Start(context.Context) error {
+	if err := k.m.step("start the kubelet"); err != nil {
+		return err
+	}
+	k.m.kubelet = true
+	k.m.tick()
+	return nil
+}
+
+type runtime struct{ m *Machine }
+
+func (r runtime) Containers(context.Context) ([]node.Container, error) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if r.m.crashed {
+		return nil, ErrCrashed
+	}
+	var all []node.Container
+	for _, c := range r.m.containers {
+		all = append(all, c.Container)
+	}
+	return all, nil
+}
+
+func (r runtime) StopContainer(_ context.Context, id string, _ time.Duration) error {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if err := r.m.step("stop the container " + id); err != nil {
+		return err
+	}
+	for _, c := range r.m.containers {
+		if c.ID == id {
+			r.m.end(c)
+		}
+	}
+	return nil
+}
+
+func (r runtime) RemoveContainer(context.Context, string) error { return nil }
+
+type processes struct{ m *Machine }
+
+func (p processes) Using(_ context.Context, dir string) ([]node.Process, error) {
+	member, ok := p.m.find(p.m.Disk.now, path.Join(dir, "member"))
+	for _, c := range p.m.containers {
+		if ok && c.State == "running" && c.member == member {
+			return []node.Process{{PID: 1, Command: "etcd"}}, nil
+		}
+	}
+	return nil, nil
+}
+
+type clock struct{ m *Machine }
+
+func (c clock) Now() time.Time { return c.m.now }
+
+func (c clock) Sleep(ctx context.Context, d time.Duration) error {
+	if c.m.crashed {
+		return ErrCrashed
+	}
+	c.m.now = c.m.now.Add(d)
+	c.m.tick()
+	return ctx.Err()
+}

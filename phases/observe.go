@@ -1,0 +1,224 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// observe gathers what every command wants to know of the node. It changes nothing.
+func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: n.host.Clock.Now().UTC(), Node: n.name, ManifestDir: n.kubelet.StaticPodPath, StaticPodURL: n.kubelet.StaticPodURL}
+	var err error
+	if f.Manifests, err = n.manifests(f.ManifestDir); err != nil {
+		return nil, err
+	}
+	if f.Etcd, err = n.etcdPod(f.Manifests); err != nil {
+		return nil, err
+	}
+	if f.Etcd != nil {
+		f.Node = f.Etcd.Name
+	}
+	f.API = n.apiAccess(f.Manifests)
+	f.Addresses = addresses(f.Manifests)
+	f.KubeletActive, f.KubeletError = n.host.Kubelet.Running(ctx)
+	f.Containers, f.RuntimeError = n.host.Runtime.Containers(ctx)
+	if f.Fingerprints, err = n.fingerprints(f); err != nil {
+		return nil, err
+	}
+	if f.Etcd != nil {
+		f.Live, f.LiveError = n.live(ctx, f.Etcd)
+	}
+	return f, nil
+}
+
+// manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever its extension (kubelet, pkg/kubelet/config/file.go).
+func (n *Node) manifests(dir string) ([]ManifestFile, error) {
+	names, err := n.host.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the static-pod directory: %w", err)
+	}
+	var files []ManifestFile
+	for _, name := range names {
+		file := path.Join(dir, name)
+		st, err := n.host.FS.Lstat(file)
+		if strings.HasPrefix(name, ".") || err == nil && st.Mode.IsDir() {
+			continue
+		}
+		m := ManifestFile{Path: file, Attr: st.Attr(), Error: err}
+		if err == nil {
+			m.Data, m.Error = n.host.FS.ReadFile(file)
+		}
+		if m.Error == nil {
+			m.Manifest, m.Error = manifests.Parse(m.Data)
+		}
+		files = append(files, m)
+	}
+	return files, nil
+}
+
+// program returns the first manifest that runs a program.
+func program(files []ManifestFile, name string) (ManifestFile, string, bool) {
+	for _, m := range files {
+		if m.Manifest == nil {
+			continue
+		}
+		if c, ok := m.Manifest.Runs(name); ok {
+			return m, c, true
+		}
+	}
+	return ManifestFile{}, "", false
+}
+
+// flagOf returns a flag's value with the container's variables in it.
+func flagOf(m ManifestFile, container, name string) string {
+	value, _ := m.Manifest.Flag(container, name)
+	value, _ = m.Manifest.Expand(container, value)
+	return value
+}
+
+// hostFile translates a path in a container into one on the host; empty stays empty.
+func hostFile(m ManifestFile, container, file string) string {
+	if file == "" {
+		return ""
+	}
+	host, ok := m.Manifest.HostPathOf(container, file)
+	if !ok {
+		return ""
+	}
+	return host
+}
+
+// administrators' kubeconfigs that kubeadm writes. The second needs no RBAC rule, which a restored cluster may lack.
+func kubeconfigs() []string {
+	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
+}
+
+func (n *Node) apiAccess(files []ManifestFile) op.APIAccess {
+	var a op.APIAccess
+	for _, file := range kubeconfigs() {
+		if _, err := n.host.FS.Lstat(file); err == nil {
+			a.Kubeconfig = file
+			break
+		}
+	}
+	if m, c, ok := program(files, "kube-apiserver"); ok {
+		port := flagOf(m, c, "secure-port")
+		if port == "" {
+			port = "6443"
+		}
+		if address := flagOf(m, c, "advertise-address"); address != "" {
+			a.Server = "https://" + net.JoinHostPort(address, port)
+		}
+	}
+	return a
+}
+
+// addresses are those under which this node's API server may have registered itself.
+func addresses(files []ManifestFile) []string {
+	var all []string
+	if m, c, ok := program(files, "kube-apiserver"); ok {
+		all = append(all, flagOf(m, c, "advertise-address"))
+	}
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return all
+	}
+	for _, a := range found {
+		if ip, ok := a.(*net.IPNet); ok {
+			all = append(all, ip.IP.String())
+		}
+	}
+	return all
+}
+
+// masterLeases is where API servers register themselves: k8s.io/kubernetes, pkg/controlplane/reconcilers.
+const masterLeases = "/registry/masterleases/"
+
+func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	c, err := n.bound().dial(ctx, pod.Access)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Ready(ctx); err != nil {
+		return nil, err
+	}
+	s := c.Status(ctx)[0]
+	if s.Err != nil {
+		return nil, s.Err
+	}
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion, SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner}
+	for _, m := range members {
+		live.Members = append(live.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	alarms, err := c.Alarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range alarms {
+		live.Alarms = append(live.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
+	}
+	live.APIServers, err = c.Keys(ctx, masterLeases)
+	return live, err
+}
+
+// knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.
+func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
+	var files []string
+	if m, c, ok := program(f.Manifests, "kube-apiserver"); ok {
+		for _, flag := range []string{"client-ca-file", "etcd-cafile", "service-account-key-file", "requestheader-client-ca-file", "encryption-provider-config"} {
+			files = append(files, hostFile(m, c, flagOf(m, c, flag)))
+		}
+	}
+	if f.Etcd != nil {
+		files = append(files, f.Etcd.TrustedCA)
+	}
+	slices.Sort(files)
+	prints := map[string]string{}
+	for _, file := range slices.Compact(files) {
+		if file == "" {
+			continue
+		}
+		data, err := n.host.FS.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", file, err)
+		}
+		prints[file] = fingerprint(data)
+	}
+	return prints, nil
+}
+
+// sidecarOf reads the sidecar beside a snapshot; nil when there is none.
+func sidecarOf(fsys node.FS, snapshot string) (*Sidecar, error) {
+	data, err := fsys.ReadFile(snapshot + ".json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
+	}
+	return parseSidecar(snapshot, data)
+}

@@ -1,0 +1,206 @@
+package phases
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// settings are etcd's, wherever they come from. As in etcd itself, a configuration file silences flags and environment.
+type settings struct {
+	file      ManifestFile
+	container string
+	config    map[string]any
+}
+
+func (n *Node) settings(m ManifestFile, container string) (settings, error) {
+	s := settings{file: m, container: container}
+	name := flagOf(m, container, "config-file")
+	if name == "" {
+		name, _ = m.Manifest.Env(container, "ETCD_CONFIG_FILE")
+	}
+	if name == "" {
+		return s, nil
+	}
+	host := hostFile(m, container, name)
+	if host == "" {
+		return s, refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path", m.Path, name)
+	}
+	data, err := n.host.FS.ReadFile(host)
+	if err != nil {
+		return s, fmt.Errorf("cannot read etcd's configuration: %w", err)
+	}
+	if err := yaml.Unmarshal(data, &s.config); err != nil {
+		return s, fmt.Errorf("cannot read etcd's configuration %s: %w", host, err)
+	}
+	return s, nil
+}
+
+// get returns a setting by the name of its flag; section is where the configuration file has it, empty for the top.
+func (s settings) get(section, name string) string {
+	if s.config != nil {
+		at := s.config
+		if section != "" {
+			at, _ = at[section].(map[string]any)
+			name = strings.TrimPrefix(name, "peer-")
+		}
+		if v, ok := at[name]; ok {
+			return fmt.Sprint(v)
+		}
+		return ""
+	}
+	if v := flagOf(s.file, s.container, name); v != "" {
+		return v
+	}
+	v, _ := s.file.Manifest.Env(s.container, "ETCD_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	return v
+}
+
+const clientSecurity = "client-transport-security"
+
+// etcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it cannot be relied on.
+func (n *Node) etcdPod(files []ManifestFile) (*EtcdPod, error) {
+	m, container, ok := program(files, "etcd")
+	if !ok {
+		return nil, nil
+	}
+	for _, other := range files {
+		if other.Path == m.Path || other.Manifest == nil {
+			continue
+		}
+		if _, too := other.Manifest.Runs("etcd"); too {
+			return nil, refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "two manifests run etcd: %s and %s", m.Path, other.Path)
+		}
+	}
+	s, err := n.settings(m, container)
+	if err != nil {
+		return nil, err
+	}
+	pod := &EtcdPod{File: m, Container: container, Name: s.get("", "name"), Image: m.Manifest.Image(container)}
+	if pod.Name == "" {
+		pod.Name = "default" // etcd's own default
+	}
+	if err := n.directories(pod, s); err != nil {
+		return nil, err
+	}
+	pod.PeerURLs = list(s.get("", "initial-advertise-peer-urls"))
+	if len(pod.PeerURLs) == 0 {
+		pod.PeerURLs = []string{"http://localhost:2380"} // etcd's own default
+	}
+	pod.TrustedCA = hostFile(m, container, s.get(clientSecurity, "trusted-ca-file"))
+	pod.Access = n.accessOf(pod, s, files)
+	return pod, nil
+}
+
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// directories finds the data on the host.
+func (n *Node) directories(pod *EtcdPod, s settings) error {
+	dataDir := s.get("", "data-dir")
+	if dataDir == "" {
+		dataDir = "/" + pod.Name + ".etcd" // etcd's own default, relative to the container's root
+	}
+	host := hostFile(pod.File, pod.Container, dataDir)
+	if host == "" {
+		return refuse("mount a host path there", "etcd's data directory %s is in no host path of %s: it ends with the pod", dataDir, pod.File.Path)
+	}
+	for _, h := range pod.File.Manifest.HostPaths() {
+		if path.Clean(h.Path) == path.Clean(host) {
+			pod.DataVolume = h.Volume
+		}
+	}
+	var err error
+	if pod.DataDir, err = n.resolve(host); err != nil {
+		return err
+	}
+	walDir := s.get("", "wal-dir")
+	if walDir == "" || path.Clean(walDir) == path.Join(dataDir, "member/wal") {
+		return nil
+	}
+	host = hostFile(pod.File, pod.Container, walDir)
+	if host == "" {
+		return refuse("mount a host path there", "etcd's WAL directory %s is in no host path of %s: it ends with the pod", walDir, pod.File.Path)
+	}
+	pod.WALDir, err = n.resolve(host)
+	return err
+}
+
+// resolve follows links; a path of which even the parent is missing stays as it is.
+func (n *Node) resolve(host string) (string, error) {
+	resolved, err := n.host.FS.Resolve(host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path.Clean(host), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot find %s: %w", host, err)
+	}
+	return resolved, nil
+}
+
+// accessOf finds how to reach the local etcd: its own listener, and the first client certificate that is there: kubeadm's for health checks, the API server's, etcd's own.
+func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Access {
+	if len(n.access.endpoints) > 0 {
+		return op.Access{Endpoints: n.access.endpoints, CACert: n.access.caCert, Cert: n.access.cert, Key: n.access.key, Typed: true}
+	}
+	a := op.Access{Endpoints: []string{endpoint(list(s.get("", "listen-client-urls")))}}
+	if !strings.HasPrefix(a.Endpoints[0], "https://") {
+		return a
+	}
+	a.CACert = pod.TrustedCA
+	serverCert := hostFile(pod.File, pod.Container, s.get(clientSecurity, "cert-file"))
+	pairs := [][2]string{{path.Join(path.Dir(serverCert), "healthcheck-client.crt"), path.Join(path.Dir(serverCert), "healthcheck-client.key")}}
+	if m, c, ok := program(files, "kube-apiserver"); ok {
+		pairs = append(pairs, [2]string{hostFile(m, c, flagOf(m, c, "etcd-certfile")), hostFile(m, c, flagOf(m, c, "etcd-keyfile"))})
+		if a.CACert == "" {
+			a.CACert = hostFile(m, c, flagOf(m, c, "etcd-cafile"))
+		}
+	}
+	pairs = append(pairs, [2]string{serverCert, hostFile(pod.File, pod.Container, s.get(clientSecurity, "key-file"))})
+	for _, p := range pairs {
+		if n.thereIs(p[0]) && n.thereIs(p[1]) {
+			a.Cert, a.Key = p[0], p[1]
+			break
+		}
+	}
+	return a
+}
+
+func (n *Node) thereIs(file string) bool {
+	if file == "" {
+		return false
+	}
+	_, err := n.host.FS.Lstat(file)
+	return err == nil
+}
+
+// endpoint picks the listener that this host reaches best: a loopback one, else the first; one on all addresses is reached over loopback.
+func endpoint(urls []string) string {
+	best := "http://127.0.0.1:2379"
+	for i, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil {
+			continue
+		}
+		switch u.Hostname() {
+		case "0.0.0.0", "::":
+			u.Host = "127.0.0.1:" + u.Port()
+		case "127.0.0.1", "localhost", "::1":
+		default:
+			if i == 0 {
+				best = u.String()
+			}
+			continue
+		}
+		return u.String()
+	}
+	return best
+}

@@ -1,0 +1,280 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// observe gathers the facts of a restore. The snapshot is proven here, while everything still runs.
+func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+	f, err := n.observe(ctx, id)
+	if err != nil || f.Etcd == nil {
+		return f, err
+	}
+	if f.Snapshot, err = o.source(ctx, n, f); err != nil {
+		return nil, err
+	}
+	if f.Live == nil {
+		f.Stopped, f.StoppedError = n.stopped(ctx, f.Etcd)
+	}
+	if f.Data, err = o.data(n, f); err != nil {
+		return nil, err
+	}
+	if f.KnownRevision, err = o.knownRevision(n, f); err != nil {
+		return nil, err
+	}
+	f.Encryption = n.encryption(f)
+	f.notes = map[string]string{noteRevision: strconv.FormatInt(f.KnownRevision, 10)}
+	if o.DataDir == "" {
+		f.notes[noteKeptData] = stagedDir(f)
+	} else {
+		f.notes[noteKeptData] = f.Etcd.DataDir
+	}
+	return f, nil
+}
+
+// Notes in a run's journal.
+const (
+	noteRevision = "revision" // the highest known before the run
+	noteKeptData = "keptData" // where the old data is afterwards
+)
+
+// source looks at what is to be restored.
+func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*SnapshotFacts, error) {
+	if o.FromDataDir != "" {
+		return o.sourceDataDir(ctx, n)
+	}
+	file, err := n.hostPath(o.File)
+	if err != nil {
+		return nil, err
+	}
+	progress := func(done, total int64) {
+		n.emit(Event{Time: n.host.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: Progressed, Done: done, Total: total})
+	}
+	r, err := snapfile.Check(ctx, n.host.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Progress: progress})
+	if err != nil {
+		return nil, err
+	}
+	s := snapshotFacts(r)
+	s.Path = file
+	s.Sidecar, err = sidecarOf(n.host.FS, file)
+	return s, err
+}
+
+func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
+	s := &SnapshotFacts{Proof: proofOf(r), StorageVersion: r.StorageVersion, Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
+	for _, m := range r.Members {
+		s.Members = append(s.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
+		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
+	}
+	return s
+}
+
+func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFacts, error) {
+	d, err := n.inspect(ctx, o.FromDataDir, o.FromWALDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
+	}
+	s := snapshotFacts(d.Contents)
+	s.Path = o.FromDataDir
+	s.Resources = nil // without the WAL they are not the truth
+	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
+	s.Members = membersOf(d)
+	return s, nil
+}
+
+func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+	if walDir != "" {
+		walDir = n.host.FS.Real(walDir)
+	}
+	d, err := etcd.Inspect(ctx, n.host.FS.Real(dir), walDir)
+	if errors.Is(err, etcd.ErrInUse) {
+		return nil, refuse("stop that etcd first", "%s is in use: %v", dir, err)
+	}
+	return d, err
+}
+
+func membersOf(d *etcd.DataDir) []Member {
+	var members []Member
+	for _, m := range d.Members {
+		members = append(members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	return members
+}
+
+// stopped reads the data of an etcd that does not serve.
+func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
+	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d), APIServers: d.Contents.MasterLeases}, nil
+}
+
+// data looks at the directories that are exchanged, and finds places on the same mounts to stage in.
+func (o RestoreOptions) data(n *Node, f *Facts) (DataFacts, error) {
+	dir := o.liveDir(f)
+	d := DataFacts{Attr: node.Mine(0o700)}
+	if st, err := n.host.FS.Lstat(dir); err == nil {
+		d.DirExists = true
+		d.Attr = st.Attr()
+		d.Attr.Mode = 0o700
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return d, fmt.Errorf("cannot look at the data directory: %w", err)
+	}
+	var err error
+	if d.MemberOdd, err = n.odd(path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
+		return d, err
+	}
+	if d.StageIn, err = n.stageIn(f, dir, d.DirExists); err != nil {
+		return d, err
+	}
+	if f.Etcd.WALDir != "" {
+		if d.WALOdd, err = n.odd(f.Etcd.WALDir); err != nil {
+			return d, err
+		}
+		if d.WALStageIn, err = n.stageIn(f, path.Dir(f.Etcd.WALDir), true); err != nil {
+			return d, err
+		}
+	}
+	d.Free, err = n.host.FS.Free(nearest(n.host.FS, d.StageIn))
+	return d, err
+}
+
+// odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a link or a mount point, which the exchange would carry along.
+func (n *Node) odd(dir string, below ...string) (string, error) {
+	names := []string{dir}
+	for _, b := range below {
+		names = append(names, path.Join(path.Dir(dir), b))
+	}
+	for _, name := range names {
+		st, err := n.host.FS.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", name, err)
+		}
+		if st.Mode&fs.ModeSymlink != 0 {
+			return name + " is a symbolic link", nil
+		}
+		mounted, err := node.IsMountPoint(n.host.FS, name)
+		if err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", name, err)
+		}
+		if mounted {
+			return name + " is a mount point", nil
+		}
+	}
+	return "", nil
+}
+
+// stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged out is kept outside the data directory: `kubeadm upgrade` copies
+// all of that, and `kubeadm reset` empties it. Else a hidden directory in dir; etcd tolerates those.
+func (n *Node) stageIn(f *Facts, dir string, there bool) (string, error) {
+	at := dir
+	if !there {
+		at = path.Dir(dir)
+	}
+	same, err := node.SameMount(n.host.FS, nearest(n.host.FS, at), nearest(n.host.FS, journal.RunsDir))
+	if err != nil {
+		return "", fmt.Errorf("cannot find a place to stage the new data: %w", err)
+	}
+	if same {
+		return journal.RunDir(f.Run), nil
+	}
+	return path.Join(dir, ".etcdpod-"+f.Run), nil
+}
+
+// nearest returns the closest parent that is there.
+func nearest(fsys node.FS, name string) string {
+	for name != "/" {
+		if _, err := fsys.Lstat(name); err == nil {
+			return name
+		}
+		name = path.Dir(name)
+	}
+	return name
+}
+
+// knownRevision is the highest revision that anything tells of: the live etcd, its stopped data, earlier runs, and the backups beside the snapshot and in the usual place.
+func (o RestoreOptions) knownRevision(n *Node, f *Facts) (int64, error) {
+	known := int64(0)
+	if f.Live != nil {
+		known = f.Live.Revision
+	}
+	if f.Stopped != nil {
+		known = max(known, f.Stopped.Revision)
+	}
+	if o.FromDataDir != "" {
+		known = max(known, f.Snapshot.Revision)
+	}
+	runs, err := journal.List(n.host.FS)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range runs {
+		if r.State == nil {
+			continue
+		}
+		if rev, err := strconv.ParseInt(r.State.Run.Notes[noteRevision], 10, 64); err == nil {
+			known = max(known, rev)
+		}
+		// A restore gave out revisions above what it had bumped to.
+		var staged op.Staged
+		if readJSONFile(n.host.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
+			known = max(known, staged.Revision)
+		}
+	}
+	dirs := []string{DefaultBackupDir}
+	if o.File != "" {
+		dirs = append(dirs, path.Dir(f.Snapshot.Path))
+	}
+	for _, dir := range dirs {
+		for _, s := range n.sidecars(dir) {
+			known = max(known, s.Revision)
+		}
+	}
+	return known, nil
+}
+
+func (n *Node) encryption(f *Facts) Encryption {
+	var e Encryption
+	m, c, ok := program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return e // nothing on this node reads the values
+	}
+	var config pki.Encryption
+	if flag := flagOf(m, c, "encryption-provider-config"); flag != "" {
+		e.File = hostFile(m, c, flag)
+		data, err := n.host.FS.ReadFile(e.File)
+		if err == nil {
+			config, err = pki.ParseEncryption(data)
+		}
+		if err != nil {
+			e.Error = err
+			return e
+		}
+	}
+	for _, prefix := range f.Snapshot.Prefixes {
+		if !config.Covers(prefix) {
+			e.Missing = append(e.Missing, prefix)
+		}
+	}
+	return e
+}

@@ -1,0 +1,52 @@
+package phases
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Config is what the command line says of the node. Everything else is found on the node itself.
+type Config struct {
+	Root      string // below which all host paths are; "/" as a rule
+	CRISocket string // unix:///…; empty: from the kubelet's configuration
+	// Commands that stop, start and tell of the kubelet, split as a shell would; empty: systemctl.
+	KubeletStop, KubeletStart, KubeletStatus string
+	// How etcd is reached; empty: from the manifests. Certificates are paths of this process.
+	Endpoints          []string
+	CACert, Cert, Key  string
+	Version            string   // of etcdpod
+	Command            []string // as typed
+	Emit               func(Event)
+	KubeletStopTimeout time.Duration // 0: 30 s
+}
+
+// Open looks at the node's configuration. It fails when the kubelet's configuration cannot be read.
+func Open(c Config) (*Node, error) {
+	disk := node.OS(c.Root)
+	kubelet, err := node.ReadKubeletConfig(disk)
+	if err != nil {
+		return nil, err
+	}
+	if c.CRISocket != "" {
+		kubelet.RuntimeEndpoint = c.CRISocket
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell this host's name: %w", err)
+	}
+	if c.Emit == nil {
+		c.Emit = func(Event) {}
+	}
+	if c.KubeletStopTimeout == 0 {
+		c.KubeletStopTimeout = 30 * time.Second
+	}
+	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
+	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
+	return &Node{
+		host: host, etcd: etcdOf(disk), api: apiServerOf(disk), name: name, version: c.Version, command: c.Command, emit: c.Emit,
+		kubelet: kubelet, access: accessFlags{c.Endpoints, c.CACert, c.Cert, c.Key},
+	}, nil
+}
