@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +23,10 @@ func script(t *testing.T) string {
 	text := `#!/bin/sh
 echo "root $2, then $9 ${10}"
 stop=$4 start=$6 status=$8
-$status >&2 || exit 10
-$stop && $stop || exit 11
-$status >&2; [ $? = 3 ] || exit 12
-$start && $status >&2 || exit 13
+eval "$status" >&2 || exit 10
+eval "$stop" && eval "$stop" || exit 11
+eval "$status" >&2; [ $? = 3 ] || exit 12
+eval "$start" && eval "$status" >&2 || exit 13
 exit 5
 `
 	must(t, os.WriteFile(path, []byte(text), 0o755))
@@ -33,7 +34,7 @@ exit 5
 }
 
 func TestEtcdpodGetsTheRootAndTheKubeletsCommands(t *testing.T) {
-	s, ctx := start(t, sandbox.Options{Etcdpod: script(t)})
+	s, ctx := start(t, sandbox.Options{Etcdpod: script(t), Dir: filepath.Join(os.TempDir(), fmt.Sprintf("ep it's %d", os.Getpid())), NoAPIServer: true})
 	got, err := s.Etcdpod(ctx, "backup", "a b")
 	must(t, err)
 	if want := "root " + s.Root + ", then backup a b\n"; got.Code != 5 || got.Stdout != want || got.Stderr != "active\ninactive\nactive\n" {

@@ -75,33 +75,43 @@ func (s *Sandbox) SetImages(images map[string]string) error {
 }
 
 // KubeletStartCommand is a command line that starts the kubelet and returns when it runs. It does nothing when one runs.
-func (s *Sandbox) KubeletStartCommand() string {
-	return strings.Join([]string{s.standin, "kubelet-start", "--root", s.Root, "--node", s.Node,
-		"--backoff", s.options.Backoff.String(), "--max-backoff", s.options.MaxBackoff.String()}, " ")
-}
+func (s *Sandbox) KubeletStartCommand() string { return quote(s.kubeletStart()) }
 
 // KubeletStopCommand is a command line that stops the kubelet and returns when it has ended.
-func (s *Sandbox) KubeletStopCommand() string {
-	return s.standin + " kubelet-stop --root " + s.Root
-}
+func (s *Sandbox) KubeletStopCommand() string { return quote(s.kubeletStop()) }
 
 // KubeletStatusCommand is a command line that ends with 0 when the kubelet runs, else with 3.
 func (s *Sandbox) KubeletStatusCommand() string {
-	return s.standin + " kubelet-status --root " + s.Root
+	return quote([]string{s.standin, "kubelet-status", "--root", s.Root})
+}
+
+func (s *Sandbox) kubeletStart() []string {
+	return []string{s.standin, "kubelet-start", "--root", s.Root, "--node", s.Node,
+		"--backoff", s.options.Backoff.String(), "--max-backoff", s.options.MaxBackoff.String()}
+}
+
+func (s *Sandbox) kubeletStop() []string {
+	return []string{s.standin, "kubelet-stop", "--root", s.Root}
+}
+
+// quote writes words so that a shell, and etcdpod, splits them into the same again.
+func quote(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
 }
 
 // StartKubelet starts the kubelet, if none runs.
-func (s *Sandbox) StartKubelet(ctx context.Context) error {
-	return command(ctx, s.KubeletStartCommand())
-}
+func (s *Sandbox) StartKubelet(ctx context.Context) error { return command(ctx, s.kubeletStart()) }
 
 // StopKubelet stops the kubelet and leaves the containers running.
-func (s *Sandbox) StopKubelet(ctx context.Context) error { return command(ctx, s.KubeletStopCommand()) }
+func (s *Sandbox) StopKubelet(ctx context.Context) error { return command(ctx, s.kubeletStop()) }
 
-func command(ctx context.Context, line string) error {
-	words := strings.Fields(line)
+func command(ctx context.Context, words []string) error {
 	if out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot run %q: %w: %s", line, err, out)
+		return fmt.Errorf("cannot run %s %s: %w: %s", filepath.Base(words[0]), words[1], err, out)
 	}
 	return nil
 }
