@@ -46,6 +46,9 @@ func (c *Client) firstReachable(ctx context.Context) (string, error) {
 			reason = err
 		}
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return "", ctx.Err()
+	}
 	return "", &Unreachable{Endpoints: c.access.Endpoints, Reason: c.reason(reason)}
 }
 
