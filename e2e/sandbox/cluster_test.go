@@ -230,12 +230,11 @@ func TestAllEndsWithTheProcessThatMadeIt(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		_, err := os.Stat(root)
-		_, alive := os.Stat(fmt.Sprintf("/proc/%d", pid))
-		if os.IsNotExist(err) && os.IsNotExist(alive) {
+		if os.IsNotExist(err) && ended(pid) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s: %s: %v; etcd: %v", root, err, alive)
+			t.Fatalf("after 10 s: %s: %v; etcd has ended: %v", root, err, ended(pid))
 		}
 	}
 }

@@ -2,13 +2,11 @@ package sandbox_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,6 +100,5 @@ func TestDownTakesOnlySandboxesDown(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, standin, "down", s.Root).CombinedOutput(); err != nil {
 		t.Errorf("down: %v: %s", err, out)
 	}
-	// A zombie answers signal 0 until its new parent has reaped it.
-	eventually(t, ctx, "etcd is gone", func() bool { return errors.Is(syscall.Kill(etcd.PID, 0), syscall.ESRCH) })
+	eventually(t, ctx, "etcd is gone", func() bool { return ended(etcd.PID) })
 }

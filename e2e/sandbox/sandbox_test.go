@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -101,6 +102,12 @@ func running(t *testing.T, ctx context.Context, s *sandbox.Sandbox, name string)
 }
 
 func not(condition func() bool) func() bool { return func() bool { return !condition() } }
+
+// ended tells whether a process is gone, or a zombie that only waits for its new parent: that one has no command line any more.
+func ended(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err != nil || len(line) == 0
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
