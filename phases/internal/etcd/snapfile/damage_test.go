@@ -147,7 +147,7 @@ func survive(t *testing.T, b []byte) {
 			t.Fatalf("%+v: %v", o, err)
 		}
 		if err == nil && !o.Quick {
-			bboltAgrees(t, path)
+			bboltAgrees(t, path, !o.Raw)
 		}
 	}
 	if _, err := Peek(path); err != nil && !isBad(err) {
@@ -155,15 +155,18 @@ func survive(t *testing.T, b []byte) {
 	}
 }
 
-func bboltAgrees(t *testing.T, path string) {
+// bboltAgrees reads everything with bbolt. Its Check is for whole files only: of a torn meta page, which bbolt opens all the same, it wants the header.
+func bboltAgrees(t *testing.T, path string, whole bool) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	err = db.View(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			t.Errorf("bbolt: %v", err)
+		if whole {
+			for err := range tx.Check() {
+				t.Errorf("bbolt: %v", err)
+			}
 		}
 		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return b.ForEach(func(_, _ []byte) error { return nil }) })
 	})
