@@ -11,10 +11,13 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
@@ -145,7 +148,10 @@ func (d *DataDir) readEntries() error {
 			}
 			continue
 		}
-		r, _ := decodeRequest(e)
+		r, err := decodeRequest(e)
+		if err != nil {
+			return err
+		}
 		if r == nil {
 			continue
 		}
@@ -208,22 +214,56 @@ func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 }
 
 // decodeRequest returns the request in a normal raft entry; nil for one without data, with which every leader begins, and for one of etcd's v2 API: etcd up to 3.5 wrote
-// two of those, for a member's name and client URLs and for the cluster's version. No key is in them; etcd 3.7 cannot read them.
-func decodeRequest(e *raftpb.Entry) (r *pb.InternalRaftRequest, v2 bool) {
+// two of those, for a member's name and client URLs and for the cluster's version. No key is in them, and etcd 3.7 cannot read them. A request of a later etcd is an
+// error, since nobody here knows what it did.
+func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 	if len(e.Data) == 0 {
-		return nil, false
+		return nil, nil
 	}
-	r = new(pb.InternalRaftRequest)
-	if err := proto.Unmarshal(e.Data, r); err != nil {
-		return nil, true
-	}
+	r := new(pb.InternalRaftRequest)
+	err := proto.Unmarshal(e.Data, r)
 	known := false
-	r.ProtoReflect().Range(func(f protoField, _ protoValue) bool {
+	r.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
 		known = f.Name() != "header" && f.Name() != "ID"
 		return !known
 	})
-	if !known {
-		return nil, true
+	switch {
+	case err == nil && known:
+		return r, nil
+	case isV2(e.Data):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("the request in raft entry %d cannot be decoded: %w", e.GetIndex(), err)
 	}
-	return r, false
+	return nil, fmt.Errorf("the request in raft entry %d is of a kind that etcd %s does not know", e.GetIndex(), version.Version)
+}
+
+// isV2 recognises a v2 request, which has its method (PUT, say) in field 2, bare or as field 2 of another request (api 3.5, etcdserver.proto and
+// raft_internal.proto).
+func isV2(data []byte) bool {
+	inner, ok := field2(data)
+	if method, wrapped := field2(inner); ok && wrapped {
+		inner = method
+	}
+	return ok && slices.Contains([]string{"PUT", "POST", "DELETE", "QGET", "SYNC", "GET"}, string(inner))
+}
+
+// field2 returns the bytes of field 2 of a protobuf message.
+func field2(data []byte) ([]byte, bool) {
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return nil, false
+		}
+		data = data[n:]
+		if number == 2 && kind == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(data)
+			return value, n >= 0
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
+			return nil, false
+		}
+		data = data[n:]
+	}
+	return nil, false
 }

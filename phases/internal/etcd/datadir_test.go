@@ -196,8 +196,8 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 		caveat string
 	}{
 		{"whole", func(*os.File) {}, false, 0, true, ""},
-		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) }, true, 1, false, "not finished"},
-		{"the last record half written", func(f *os.File) { zero(f, end-50, end) }, true, 1, false, "not finished"},
+		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) }, true, 1, false, "never finished"},
+		{"the last record half written", func(f *os.File) { zero(f, end-50, end) }, true, 1, false, "never finished"},
 		{"a flipped byte in the middle", func(f *os.File) { flip(f, middle+200) }, false, 500, false, "what was written later is lost"},
 		{"zeros in the middle", func(f *os.File) { zero(f, middle, middle+4096) }, false, 500, false, "what was written later is lost"},
 	} {

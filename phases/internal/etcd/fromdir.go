@@ -33,8 +33,9 @@ type FromDataDir struct {
 
 // SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk when it returns) from the data directory of a stopped member:
 // its db, and on top of it every valid entry of the write-ahead log. etcd itself would apply only the entries that it knows to be committed; with
-// --force-new-cluster it cuts off the others, although a member alone had acknowledged them: its note of what is committed is not synced. The source is not changed. walDir is "" where it is member/wal. The
-// errors are those of [Inspect]; on any of them no file is left. progress, which may be nil, is told bytes, a rough measure.
+// --force-new-cluster it cuts off the others, although a member alone had acknowledged them: its note of what is committed is not synced. The source is
+// not changed. walDir is "" where it is member/wal. The errors are those of [Inspect]; on any of them no file is left. progress, which may be nil, is
+// told bytes, a rough measure.
 func SnapshotFromDataDir(ctx context.Context, dir, walDir, out string, progress func(done, total int64)) (*FromDataDir, error) {
 	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
 	if err != nil {
@@ -104,7 +105,7 @@ func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(d
 func (d *DataDir) caveats() []string {
 	var c []string
 	if d.Damage != nil && d.Damage.Torn {
-		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was not finished when the member ended, and that it never acknowledged.", d.Damage))
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, and so never acknowledged.", d.Damage))
 	} else if d.Damage != nil {
 		c = append(c, fmt.Sprintf("The log is damaged, in %v. Everything up to raft entry %d is in the snapshot; what was written later is lost.", d.Damage, d.LastIndex))
 	}

@@ -21,12 +21,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-)
-
-type (
-	protoField = protoreflect.FieldDescriptor
-	protoValue = protoreflect.Value
 )
 
 // quiet says nothing, and turns the library's way of ending the process into a panic that can be caught.
@@ -117,7 +111,9 @@ func (r *replayer) entry(e *raftpb.Entry) error {
 		if err := r.member(e); err != nil {
 			return err
 		}
-	} else if req, _ := decodeRequest(e); req != nil && changes(req) {
+	} else if req, err := decodeRequest(e); err != nil {
+		return err
+	} else if req != nil && changes(req) {
 		r.apply.Apply(&apply.InternalRaftRequestWrapper{InternalRaftRequest: req, SkipRangeExecution: req.Txn != nil}, membership.ApplyBoth)
 	}
 	// An entry that wrote nothing has not moved the index.
