@@ -222,7 +222,6 @@ func crashes() []crash {
 	return []crash{
 		{"SIGKILL", func(w *world, _ int) { w.machine.Revive() }},
 		{"power loss, unsynced dropped", power(sim.DropUnsynced)},
-		{"power loss, unsynced kept", power(sim.KeepUnsynced)},
 		{"power loss, unsynced mixed", power(sim.MixUnsynced)},
 	}
 }
@@ -310,23 +309,24 @@ func TestARestoreStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	}
 }
 
-// matrix stops a restore at every step, and its recovery nowhere and at some steps that shift with the first, so that over the whole matrix each is met often.
+// matrix stops a restore at every step. Two of three recoveries are stopped, too, at steps that shift with the first, so that over the whole matrix each is met.
 func matrix(t *testing.T, s scenario, how crash, recovery string, count map[string]int) {
 	for at := 1; ; at++ {
-		for _, again := range []int{0, 1 + (at*7)%149} {
-			w := newWorld(t, s)
-			c := stop{at: at, again: again, how: how, recovery: recovery}
-			outcome, stopped, err := w.play(c)
-			if !stopped {
-				if err != nil {
-					t.Fatalf("the restore that nothing stops: %v", err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", c, err)
-			}
-			count[outcome]++
+		w := newWorld(t, s)
+		c := stop{at: at, how: how, recovery: recovery}
+		if at%3 > 0 {
+			c.again = 1 + (at*7)%149
 		}
+		outcome, stopped, err := w.play(c)
+		if !stopped {
+			if err != nil {
+				t.Fatalf("the restore that nothing stops: %v", err)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", c, err)
+		}
+		count[outcome]++
 	}
 }
