@@ -34,7 +34,7 @@ func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
 		return o.WaitTimeout
 	}
 	const gigabyte = 1 << 30
-	return 2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))
+	return (2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))).Round(time.Second)
 }
 
 // Names below the run's folder.
