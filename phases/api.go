@@ -172,6 +172,24 @@ func (b boundAPI) count(ctx context.Context, a op.APIAccess, path string) (int64
 	return int64(len(list.Items)) + list.Metadata.RemainingItemCount, nil
 }
 
+func (b boundAPI) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name string `json:"name"`
+			} `json:"metadata"`
+		} `json:"items"`
+	}
+	if err := b.call(ctx, a, http.MethodGet, "/api/v1/nodes", nil, &list); err != nil {
+		return nil, err
+	}
+	names := make([]string, len(list.Items))
+	for i, item := range list.Items {
+		names[i] = item.Metadata.Name
+	}
+	return names, nil
+}
+
 // kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
 const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 

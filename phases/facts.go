@@ -31,6 +31,7 @@ type Facts struct {
 	StoppedError  error
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
+	Backup        *BackupFacts
 	KnownRevision int64             // the highest revision that anything readable tells of; 0 when nothing does
 	Fingerprints  map[string]string // SHA-256 by host path
 	Encryption    Encryption
@@ -74,6 +75,15 @@ type Live struct {
 	Alarms                []string
 	Members               []Member
 	APIServers            []string // addresses below /registry/masterleases/
+	Nodes                 []string // names below /registry/minions/
+}
+
+// nodesBefore are the names of the nodes that were registered; nothing is known of them when etcd does not serve.
+func (f *Facts) nodesBefore() []string {
+	if f.Live == nil {
+		return nil
+	}
+	return f.Live.Nodes
 }
 
 // Stopped is what the data of an etcd that is not serving says, its WAL included.
@@ -86,12 +96,7 @@ type Stopped struct {
 }
 
 // Member is one member of an etcd cluster.
-type Member struct {
-	ID        uint64   `json:"id"`
-	Name      string   `json:"name"`
-	PeerURLs  []string `json:"peerURLs"`
-	IsLearner bool     `json:"isLearner,omitempty"`
-}
+type Member = op.ClusterMember
 
 // DataFacts describe the directories that are exchanged.
 type DataFacts struct {

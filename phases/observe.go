@@ -148,6 +148,9 @@ func addresses(files []ManifestFile) []string {
 // masterLeases is where API servers register themselves: k8s.io/kubernetes, pkg/controlplane/reconcilers.
 const masterLeases = "/registry/masterleases/"
 
+// registeredNodes is where nodes are kept, under the name that they once had: k8s.io/kubernetes, pkg/registry/core/node.
+const registeredNodes = "/registry/minions/"
+
 func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -178,7 +181,10 @@ func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	for _, a := range alarms {
 		live.Alarms = append(live.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
 	}
-	live.APIServers, err = c.Keys(ctx, masterLeases)
+	if live.APIServers, err = c.Keys(ctx, masterLeases); err != nil {
+		return nil, err
+	}
+	live.Nodes, err = c.Keys(ctx, registeredNodes)
 	return live, err
 }
 

@@ -24,6 +24,9 @@ func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 	if err != nil || f.Etcd == nil {
 		return f, err
 	}
+	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
+		return nil, &UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
+	}
 	if f.Snapshot, err = o.source(ctx, n, f); err != nil {
 		return nil, err
 	}
@@ -130,13 +133,17 @@ func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 func (o RestoreOptions) data(n *Node, f *Facts) (DataFacts, error) {
 	dir := o.liveDir(f)
 	d := DataFacts{Attr: node.Mine(0o700)}
-	if st, err := n.host.FS.Lstat(dir); err == nil {
-		d.DirExists = true
-		d.Attr = st.Attr()
-		d.Attr.Mode = 0o700
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return d, fmt.Errorf("cannot look at the data directory: %w", err)
+	for _, present := range []string{f.Etcd.DataDir, dir} { // a new directory gets the owner of the present one
+		st, err := n.host.FS.Lstat(present)
+		d.DirExists = err == nil
+		if err == nil {
+			d.Attr = st.Attr()
+			d.Attr.Mode = 0o700
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return d, fmt.Errorf("cannot look at the data directory: %w", err)
+		}
 	}
+	d.MemberExists = n.thereIs(path.Join(dir, "member"))
 	var err error
 	if d.MemberOdd, err = n.odd(path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
 		return d, err

@@ -50,6 +50,9 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 }
 
 func (o RestoreOptions) checkRuntime(f *Facts) error {
+	if f.KubeletError != nil {
+		return refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+	}
 	if f.RuntimeError != nil {
 		return refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
 	}
@@ -62,6 +65,12 @@ func (o RestoreOptions) checkData(f *Facts) error {
 	}
 	if f.Data.WALOdd != "" {
 		return refuse("let --wal-dir name a directory below the mount point", "%s: it cannot be exchanged", f.Data.WALOdd)
+	}
+	if o.DataDir != "" && f.Data.MemberExists {
+		return refuse("name a directory that is not there or empty", "%s holds data of an etcd already", o.DataDir)
+	}
+	if o.DataDir != "" && overlap(o.DataDir, f.Etcd.DataDir) {
+		return refuse("", "the new data directory %s and the present one %s are inside each other", o.DataDir, f.Etcd.DataDir)
 	}
 	if o.DataDir != "" && f.Etcd.DataVolume == "" {
 		return refuse("", "no volume of %s is the data directory itself: it cannot be repointed", f.Etcd.File.Path)
@@ -149,7 +158,7 @@ func (o RestoreOptions) checkFingerprints(f *Facts) error {
 		return nil
 	}
 	slices.Sort(differ)
-	return refuse("put the files that belong to the backup in place first", "the backup was taken with other files than this node has, and its objects are of no use with these: %s", strings.Join(differ, ", "))
+	return refuse("put the files that belong to the backup in place first (or, if you know that they were renewed since, restore a copy of the snapshot without its .json)", "the backup was taken with other files than this node has, and its objects are of no use with these: %s", strings.Join(differ, ", "))
 }
 
 func (o RestoreOptions) checkEncryption(f *Facts) error {

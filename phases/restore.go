@@ -268,6 +268,6 @@ func (o RestoreOptions) verifyRestored() Phase {
 			if !hasAPIServer(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources}}, nil
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore()}}, nil
 		}}
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
@@ -15,22 +15,7 @@ import (
 const DefaultBackupDir = "/var/lib/etcdpod/backups"
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
-type Sidecar struct {
-	Path            string            `json:"path"`
-	SHA256          string            `json:"sha256"` // of the data, as the trailer has it
-	Revision        int64             `json:"revision"`
-	CompactRevision int64             `json:"compactRevision"`
-	HashKV          uint32            `json:"hashKV"` // at revision, as etcd's HashKV answers it
-	Keys            int64             `json:"keys"`   // live ones
-	SizeBytes       int64             `json:"sizeBytes"`
-	EtcdVersion     string            `json:"etcdVersion"`
-	StorageVersion  string            `json:"storageVersion"`
-	ClusterID       string            `json:"clusterID"` // hex
-	Members         []Member          `json:"members"`
-	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
-	TakenAt         time.Time         `json:"takenAt"`
-	Seconds         float64           `json:"seconds"`
-}
+type Sidecar = op.Sidecar
 
 func parseSidecar(snapshot string, data []byte) (*Sidecar, error) {
 	var s Sidecar

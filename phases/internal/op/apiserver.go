@@ -67,6 +67,8 @@ func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
 type VerifyRestored struct {
 	API      APIAccess `json:"api"`
 	Expected []Count   `json:"expected"`
+	// Nodes are those that were registered before. A kubelet registers once, when it starts: those that the snapshot does not know must be started again.
+	Nodes []string `json:"nodes,omitempty"`
 }
 
 func (v *VerifyRestored) String() string { return "read every resource back through the API server" }
@@ -88,7 +90,28 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 		}
 	}
 	t.report("read back through the API server: %d objects: %s", total, strings.Join(words, ", "))
-	return v.compare(got)
+	if err := v.compare(got); err != nil {
+		return err
+	}
+	return v.nameNodes(ctx, t)
+}
+
+func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
+	registered, err := t.APIServer.Nodes(ctx, v.API)
+	if err != nil {
+		return err
+	}
+	var lost []string
+	for _, name := range v.Nodes {
+		if !slices.Contains(registered, name) {
+			lost = append(lost, name)
+		}
+	}
+	if len(lost) > 0 {
+		t.report("these nodes joined after the snapshot was taken, and are not registered any more; restart their kubelets: %s", strings.Join(lost, ", "))
+	}
+	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): what they hold in memory is from before the restore")
+	return nil
 }
 
 // compare holds the counts against each other: controllers already write, so a resource may have fewer or more objects than the snapshot; none at all is a loss.

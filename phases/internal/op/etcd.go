@@ -56,6 +56,23 @@ type Member struct {
 	Keys      int64
 }
 
+// Saved is a snapshot that a running etcd sent.
+type Saved struct {
+	SHA256      string // hex, of the whole file
+	SizeBytes   int64
+	EtcdVersion string
+	ClusterID   uint64
+}
+
+// Contents is what a proven snapshot holds.
+type Contents struct {
+	Proof
+	CompactRevision int64
+	HashKV          uint32
+	StorageVersion  string
+	Members         []ClusterMember
+}
+
 // Etcd is what operations need of etcd, online and offline. Paths are host paths.
 type Etcd interface {
 	// Prove checks all of a snapshot; raw says that it has no SHA-256 trailer. A bad one is an error that answers errors.As for *etcd's bad-snapshot error.
@@ -64,6 +81,10 @@ type Etcd interface {
 	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
 	// SnapshotDataDir makes a snapshot file of a stopped member's data and changes nothing of the data.
 	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) (missing []string, err error)
+	// Save streams a snapshot of the first endpoint that answers into a new file, durable when it returns; its SHA-256 has been compared with the trailer.
+	Save(ctx context.Context, a Access, snapshot string, progress func(done, total int64)) (Saved, error)
+	// Examine is Prove that tells all that a sidecar says of a snapshot.
+	Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (Contents, error)
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are counted as of a revision, 0 for now.
 	Serving(ctx context.Context, a Access, at int64) (Member, error)
 	// DisarmAlarms returns how many alarms it disarmed.
@@ -87,6 +108,8 @@ type APIServer interface {
 	Ready(ctx context.Context, a APIAccess) error
 	// Counts lists every resource that can be listed, with how many objects there are.
 	Counts(ctx context.Context, a APIAccess) ([]Count, error)
+	// Nodes returns the names of the nodes that are registered.
+	Nodes(ctx context.Context, a APIAccess) ([]string, error)
 	// DataDir returns etcd.local.dataDir of kubeadm's ClusterConfiguration; "" when there is no such ConfigMap.
 	DataDir(ctx context.Context, a APIAccess) (string, error)
 	// SetDataDir changes that one line.

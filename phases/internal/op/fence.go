@@ -117,7 +117,7 @@ func (f Fence) stopContainers(ctx context.Context, t *Target) error {
 		if len(live) == 0 {
 			return nil
 		}
-		if err := inParallel(live, func(c node.Container) error { return t.Host.Runtime.StopContainer(ctx, c.ID, 0) }); err != nil {
+		if err := inParallel(live, func(c node.Container) error { return end(ctx, t, c) }); err != nil {
 			return fmt.Errorf("cannot stop the containers: %w", err)
 		}
 		if err := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {
@@ -126,8 +126,17 @@ func (f Fence) stopContainers(ctx context.Context, t *Target) error {
 	}
 }
 
+// end stops a container; one that was created and never started has nothing to stop, and goes.
+func end(ctx context.Context, t *Target, c node.Container) error {
+	if c.State == stateCreated {
+		return t.Host.Runtime.RemoveContainer(ctx, c.ID)
+	}
+	return t.Host.Runtime.StopContainer(ctx, c.ID, 0)
+}
+
 const (
 	systemNamespace = "kube-system" // where kubeadm's static pods live
+	stateCreated    = "created"
 	stateExited     = "exited"
 )
 

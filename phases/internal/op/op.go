@@ -51,6 +51,10 @@ type Target struct {
 func kinds() map[string]Op {
 	return map[string]Op{
 		"make-directory":          &MakeDirectory{},
+		"open-backup":             &OpenBackup{},
+		"save-snapshot":           &SaveSnapshot{},
+		"prove-backup":            &ProveBackup{},
+		"keep-backup":             &KeepBackup{},
 		"snapshot-data-directory": &SnapshotDataDir{},
 		"prove-snapshot":          &ProveSnapshot{},
 		"stage-data":              &StageData{},

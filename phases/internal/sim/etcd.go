@@ -80,6 +80,10 @@ func (a APIServer) Counts(ctx context.Context, access op.APIAccess) ([]op.Count,
 	return []op.Count{{Resource: "pods", Objects: 1}}, a.Ready(ctx, access)
 }
 
+func (a APIServer) Nodes(context.Context, op.APIAccess) ([]string, error) {
+	return []string{"cp1"}, nil
+}
+
 func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }

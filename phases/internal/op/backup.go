@@ -1,0 +1,260 @@
+package op
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Workspace is where one backup is made: hidden files, named by the run, in the directory that the backup is to be in, so that keeping it is one rename.
+// Its lock is made first, removed last, and held by the process that makes the backup: what lies beside a lock that nobody holds is a dead backup's.
+type Workspace struct {
+	Dir string `json:"dir"`
+	Run string `json:"run"`
+}
+
+const (
+	workspacePrefix = ".etcdpod-"
+	lockSuffix      = ".lock"
+)
+
+func (w Workspace) name(suffix string) string { return path.Join(w.Dir, workspacePrefix+w.Run+suffix) }
+func (w Workspace) lock() string              { return w.name(lockSuffix) }
+
+// Snapshot is the data before it has its name.
+func (w Workspace) Snapshot() string { return w.name(".db") }
+
+// draft is the sidecar as far as it is known.
+func (w Workspace) draft() string { return w.name(".json") }
+
+// sidecar is the complete one before it has its name.
+func (w Workspace) sidecar() string { return w.name(".sidecar") }
+
+// files lists the temporary names, the lock not among them.
+func (w Workspace) files() []string { return []string{w.Snapshot(), w.sidecar(), w.draft()} }
+
+// OpenBackup makes the workspace of a backup, and removes those of dead ones in the same directory.
+type OpenBackup struct {
+	Workspace
+	Sidecar Sidecar `json:"sidecar"` // what is known beforehand
+
+	unlock func() error // the claim lasts as long as the process, or until the backup is kept
+}
+
+func (o *OpenBackup) String() string {
+	return fmt.Sprintf("make room for a new backup in %s, where backups that were cut off left something", o.Dir)
+}
+
+func (o *OpenBackup) Do(_ context.Context, t *Target) error {
+	dead, err := DeadBackups(t.Host.FS, o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range dead {
+		if err := d.Remove(t.Host.FS); err != nil {
+			return err
+		}
+	}
+	if o.unlock, err = o.claim(t); err != nil {
+		return err
+	}
+	o.Sidecar.TakenAt = t.Host.Clock.Now().UTC()
+	return writeJSON(t, o.draft(), o.Sidecar)
+}
+
+// claim makes the lock and takes it. Between the two, another backup may have taken it for a dead one's, and removed it.
+func (o *OpenBackup) claim(t *Target) (unlock func() error, err error) {
+	for range 10 {
+		if err = t.Host.FS.Create(o.lock(), nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+		}
+		if unlock, err = t.Host.FS.Lock(o.lock()); err != nil {
+			continue
+		}
+		if exists(t, o.lock()) {
+			return unlock, syncDirs(t, o.lock())
+		}
+		_ = unlock()
+	}
+	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+}
+
+func (o *OpenBackup) Undo(_ context.Context, t *Target) error { return o.remove(t.Host.FS) }
+
+func (o *OpenBackup) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// remove removes the temporary files, and the lock after them.
+func (w Workspace) remove(fsys node.FS) error {
+	if err := node.DropTemp(fsys, w.draft()); err != nil {
+		return err
+	}
+	for _, name := range append(w.files(), w.lock()) {
+		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove %s: %w", name, err)
+		}
+	}
+	if err := fsys.Sync(w.Dir); err != nil {
+		return fmt.Errorf("cannot make %s durable: %w", w.Dir, err)
+	}
+	return nil
+}
+
+// SaveSnapshot takes a snapshot of a running etcd. It is hashed while it is written, and compared with the trailer that etcd sends.
+type SaveSnapshot struct {
+	Workspace
+	Access Access `json:"access"`
+}
+
+func (s *SaveSnapshot) String() string {
+	return fmt.Sprintf("take a snapshot of the etcd at %s into %s", s.Access.Endpoints[0], s.Snapshot())
+}
+
+func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
+	saved, err := t.Etcd.Save(ctx, s.Access, s.Snapshot(), t.progress)
+	if err != nil {
+		return err
+	}
+	return s.complete(t, func(d *Sidecar) error {
+		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.SHA256, saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
+		return nil
+	})
+}
+
+func (s *SaveSnapshot) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot()) }
+
+func (s *SaveSnapshot) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// complete changes the draft.
+func (w Workspace) complete(t *Target, change func(*Sidecar) error) error {
+	var d Sidecar
+	if err := readJSON(t, w.draft(), &d); err != nil {
+		return err
+	}
+	if err := change(&d); err != nil {
+		return err
+	}
+	return writeJSON(t, w.draft(), d)
+}
+
+// ProveBackup checks all of what was saved, as it is on disk, and writes down what it holds.
+type ProveBackup struct {
+	Workspace
+}
+
+func (p *ProveBackup) String() string { return "prove the snapshot " + p.Snapshot() }
+
+func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
+	c, err := t.Etcd.Examine(ctx, p.Snapshot(), t.progress)
+	if err != nil {
+		return err
+	}
+	return p.complete(t, func(d *Sidecar) error {
+		if d.SHA256 != "" && d.SHA256 != c.SHA256 {
+			return fmt.Errorf("the disk does not give back what was written to %s: SHA-256 %s, and not %s", p.Snapshot(), c.SHA256, d.SHA256)
+		}
+		d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
+		d.CompactRevision, d.HashKV, d.StorageVersion = c.CompactRevision, c.HashKV, c.StorageVersion
+		d.Members = c.Members
+		d.Seconds = t.Host.Clock.Now().Sub(d.TakenAt).Seconds()
+		return nil
+	})
+}
+
+func (p *ProveBackup) Undo(context.Context, *Target) error         { return nil }
+func (p *ProveBackup) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// KeepBackup gives the proven snapshot its name, which is the moment from which on there is a backup: its sidecar is there before it.
+type KeepBackup struct {
+	Workspace
+	File string `json:"file,omitempty"` // its name; empty: etcd-<node>-<UTC>-r<revision>.db in Dir
+	Keep int    `json:"keep,omitempty"` // how many of this node's backups stay in Dir; 0: all
+
+	Kept    string `json:"kept,omitempty"`    // the name that it got
+	Sidecar string `json:"sidecar,omitempty"` // the name that its sidecar got
+}
+
+func (k *KeepBackup) String() string {
+	if k.File != "" {
+		return fmt.Sprintf("keep it as %s, with %s", k.File, SidecarOf(k.File))
+	}
+	text := fmt.Sprintf("keep it in %s as etcd-<node>-<UTC>-r<revision>.db, with its sidecar", k.Dir)
+	if k.Keep > 0 {
+		text += fmt.Sprintf("; remove this node's oldest backups there, so that %d are left", k.Keep)
+	}
+	return text
+}
+
+func (k *KeepBackup) Do(_ context.Context, t *Target) error {
+	var s Sidecar
+	if err := readJSON(t, k.draft(), &s); err != nil {
+		return err
+	}
+	if s.Path = k.File; s.Path == "" {
+		s.Path = path.Join(k.Dir, BackupName(s))
+	}
+	// Whoever cleans up after a crash learns here which sidecar was this backup's.
+	if err := writeJSON(t, k.draft(), s); err != nil {
+		return err
+	}
+	if err := k.keep(t, s); err != nil {
+		return fmt.Errorf("cannot keep the backup as %s: %w", s.Path, err)
+	}
+	// The backup is there: what fails now must not take it away again.
+	if k.Keep > 0 {
+		if err := rotate(t, s, k.Keep); err != nil {
+			t.report("the backup is good, but older ones could not be removed: %v", err)
+		}
+	}
+	if err := k.remove(t.Host.FS); err != nil {
+		t.report("the backup is good, but %v", err)
+	}
+	return nil
+}
+
+// keep puts sidecar and snapshot in place, neither ever over a file that is there.
+func (k *KeepBackup) keep(t *Target, s Sidecar) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := t.Host.FS.Create(k.sidecar(), append(data, '\n'), node.Mine(0o600)); err != nil {
+		return err
+	}
+	for _, name := range []string{k.sidecar(), k.Snapshot()} {
+		if err := t.Host.FS.Sync(name); err != nil {
+			return err
+		}
+	}
+	if err := t.Host.FS.Rename(k.sidecar(), SidecarOf(s.Path)); err != nil {
+		return err
+	}
+	k.Sidecar = SidecarOf(s.Path)
+	if err := t.Host.FS.Sync(k.Dir); err != nil {
+		return err
+	}
+	if err := t.Host.FS.Rename(k.Snapshot(), s.Path); err != nil {
+		return err
+	}
+	k.Kept = s.Path
+	return t.Host.FS.Sync(k.Dir)
+}
+
+// Undo removes what this operation itself put in place.
+func (k *KeepBackup) Undo(_ context.Context, t *Target) error {
+	for _, name := range []string{k.Kept, k.Sidecar, k.sidecar()} {
+		if name == "" {
+			continue
+		}
+		if err := remove(t, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *KeepBackup) Done(context.Context, *Target) (bool, error) { return k.Kept != "", nil }

@@ -1,0 +1,209 @@
+package op
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
+type Sidecar struct {
+	Path            string            `json:"path"`            // host path of the snapshot
+	Node            string            `json:"node"`            // etcd's --name
+	SHA256          string            `json:"sha256"`          // hex, of the whole file, as sha256sum prints it
+	Revision        int64             `json:"revision"`        // that an etcd is at which boots on it
+	CompactRevision int64             `json:"compactRevision"` // 0: never compacted
+	HashKV          uint32            `json:"hashKV"`          // what etcd's HashKV answers at revision, on this data
+	Keys            int64             `json:"keys"`            // live ones
+	SizeBytes       int64             `json:"sizeBytes"`       // of the file
+	EtcdVersion     string            `json:"etcdVersion"`     // of the server that sent it; empty when it was made from a data directory
+	StorageVersion  string            `json:"storageVersion"`  // empty before etcd 3.6
+	ClusterID       string            `json:"clusterID"`       // hex
+	Members         []ClusterMember   `json:"members"`
+	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
+	TakenAt         time.Time         `json:"takenAt"`
+	Seconds         float64           `json:"seconds"` // from the beginning to the proof
+}
+
+// ClusterMember is one member of an etcd cluster.
+type ClusterMember struct {
+	ID        uint64   `json:"id"`
+	Name      string   `json:"name"`
+	PeerURLs  []string `json:"peerURLs"`
+	IsLearner bool     `json:"isLearner,omitempty"`
+}
+
+// SidecarOf returns the name of a snapshot's sidecar.
+func SidecarOf(snapshot string) string { return snapshot + ".json" }
+
+const nameTime = "20060102T150405Z"
+
+// BackupName is etcd-<node>-<UTC>-r<revision>.db.
+func BackupName(s Sidecar) string {
+	return fmt.Sprintf("etcd-%s-%s-r%d.db", fileName(s.Node), s.TakenAt.UTC().Format(nameTime), s.Revision)
+}
+
+// fileName is the node's name in a file name: etcd takes any text for a --name.
+func fileName(node string) string {
+	return regexp.MustCompile(`[^A-Za-z0-9._-]`).ReplaceAllString(node, "_")
+}
+
+// isBackupOf says whether a name is one that BackupName gives to a node's backups, and not one of a node whose name begins alike.
+func isBackupOf(node, name string) bool {
+	return regexp.MustCompile(`^etcd-` + regexp.QuoteMeta(fileName(node)) + `-\d{8}T\d{6}Z-r\d+\.db$`).MatchString(name)
+}
+
+// sameOrigin says whether two backups are of one node of one Kubernetes cluster. A restore gives etcd a new cluster id and leaves the CAs; CAs are rotated and leave the id.
+func sameOrigin(a, b Sidecar) bool {
+	if a.Node != b.Node {
+		return false
+	}
+	for file, sum := range a.Fingerprints {
+		if sum != "" && b.Fingerprints[file] == sum {
+			return true
+		}
+	}
+	return a.ClusterID == b.ClusterID
+}
+
+// rotate removes the oldest backups of the node that took the newest, so that keep are left with it. A backup without a sidecar that says whose it is stays.
+func rotate(t *Target, newest Sidecar, keep int) error {
+	dir := path.Dir(newest.Path)
+	names, err := t.Host.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var others []Sidecar
+	for _, name := range names {
+		file := path.Join(dir, name)
+		var s Sidecar
+		if file == newest.Path || !isBackupOf(newest.Node, name) || readJSON(t, SidecarOf(file), &s) != nil || !sameOrigin(newest, s) {
+			continue
+		}
+		s.Path = file // the directory may have been moved since
+		others = append(others, s)
+	}
+	slices.SortFunc(others, func(a, b Sidecar) int {
+		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
+	})
+	for _, old := range others[min(keep-1, len(others)):] {
+		if err := remove(t, old.Path); err != nil {
+			return err
+		}
+		if err := remove(t, SidecarOf(old.Path)); err != nil {
+			return err
+		}
+		t.report("removed the old backup %s", old.Path)
+	}
+	return nil
+}
+
+// DeadBackup is what a backup that was cut off left behind.
+type DeadBackup struct {
+	Workspace
+	Files []string // those that are there; the sidecar of the backup that never came to be among them
+}
+
+// DeadBackups lists what backups into a directory left that were cut off. One that is being made now is not among them.
+func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
+	names, err := fsys.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the backups: %w", err)
+	}
+	var dead []DeadBackup
+	for _, name := range names {
+		run, ok := strings.CutPrefix(name, workspacePrefix)
+		if run, ok = cutSuffix(run, lockSuffix, ok); !ok {
+			continue
+		}
+		w := Workspace{Dir: dir, Run: run}
+		unlock, err := fsys.Lock(w.lock())
+		if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell whether a backup is being made: %w", err)
+		}
+		dead = append(dead, w.left(fsys))
+		if err := unlock(); err != nil {
+			return nil, err
+		}
+	}
+	return dead, nil
+}
+
+func cutSuffix(s, suffix string, ok bool) (string, bool) {
+	before, found := strings.CutSuffix(s, suffix)
+	return before, ok && found
+}
+
+func (w Workspace) left(fsys node.FS) DeadBackup {
+	d := DeadBackup{Workspace: w}
+	names := append(w.files(), w.lock())
+	if orphan := w.orphan(fsys); orphan != "" {
+		names = append(names, orphan)
+	}
+	for _, name := range names {
+		if _, err := fsys.Lstat(name); err == nil {
+			d.Files = append(d.Files, name)
+		}
+	}
+	return d
+}
+
+// orphan is the sidecar that a dead backup had put in place when it died before the snapshot got its name; empty when there is none.
+func (w Workspace) orphan(fsys node.FS) string {
+	draft, err := readSidecar(fsys, w.draft())
+	if err != nil || draft.Path == "" {
+		return ""
+	}
+	there, err := readSidecar(fsys, SidecarOf(draft.Path))
+	if err != nil || there.SHA256 != draft.SHA256 || !there.TakenAt.Equal(draft.TakenAt) {
+		return ""
+	}
+	if _, err := fsys.Lstat(draft.Path); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return SidecarOf(draft.Path)
+}
+
+func readSidecar(fsys node.FS, name string) (s Sidecar, err error) {
+	data, err := fsys.ReadFile(name)
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(data, &s)
+}
+
+// Remove removes what the dead backup left, if it still is dead.
+func (d DeadBackup) Remove(fsys node.FS) (err error) {
+	unlock, err := fsys.Lock(d.lock())
+	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove what a backup that was cut off left: %w", err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if orphan := d.orphan(fsys); orphan != "" {
+		if err := fsys.Remove(orphan); err != nil {
+			return fmt.Errorf("cannot remove %s: %w", orphan, err)
+		}
+		if err := fsys.Sync(path.Dir(orphan)); err != nil { // before the draft that tells of it goes
+			return fmt.Errorf("cannot make %s durable: %w", path.Dir(orphan), err)
+		}
+	}
+	return d.remove(fsys)
+}
