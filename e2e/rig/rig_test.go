@@ -14,8 +14,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
@@ -109,6 +111,38 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		}
 		if id := etcdContainer(t, node); id == bootID {
 			t.Errorf("etcd's container %s survived the reboot", id)
+		}
+	})
+
+	t.Run("the procedure by hand brings the snapshot back, and its outage is seen", func(t *testing.T) {
+		if err := node.SnapshotByHand(ctx, "/var/lib/by-hand.db"); err != nil {
+			t.Fatal(err)
+		}
+		late := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "late"}}
+		if _, err := configMaps.Create(ctx, late, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		meter, err := node.Meter(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, err := node.RestoreByHand(ctx, "/var/lib/by-hand.db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outage, err := meter.End(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outage.Ready <= 0 || outage.Working < outage.Ready {
+			t.Errorf("an impossible outage: %+v", outage)
+		}
+		t.Logf("down to ready %.1f s, to working %.1f s; %v", outage.Ready.Seconds(), outage.Working.Seconds(), steps)
+		if _, err := configMaps.Get(ctx, "kept", metav1.GetOptions{}); err != nil {
+			t.Errorf("what the snapshot has: %v", err)
+		}
+		if _, err := configMaps.Get(ctx, "late", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("what was made after the snapshot is still there, or %v", err)
 		}
 	})
 
@@ -215,4 +249,27 @@ func timed(t *testing.T, what string, do func() error) {
 		t.Fatal(err)
 	}
 	t.Logf("%s: %.1f s", what, time.Since(start).Seconds())
+}
+
+func TestKubeadmUpgradeReplacesEtcd(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	c, err := rig.Up(ctx, rig.Options{Name: "upgrade-test", EtcdVersion: binaries.Etcd36})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	timed(t, "upgrade", func() error {
+		_, err := c.Upgrade(ctx, rig.UpgradedEtcd, "--certificate-renewal=false")
+		return err
+	})
+	manifest, err := c.Node(0).ReadFile("/etc/kubernetes/manifests/etcd.yaml")
+	if err != nil || !strings.Contains(string(manifest), "etcd:"+rig.UpgradedEtcd) {
+		t.Errorf("etcd's manifest is not upgraded: %v\n%s", err, manifest)
+	}
+	timed(t, "from upgraded to working", func() error { return c.AwaitWorking(ctx) })
 }
