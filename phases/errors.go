@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
 // UsageError says that what was asked for makes no sense (exit code 2).
@@ -68,18 +70,35 @@ func (e *RolledBackError) Error() string {
 
 func (e *RolledBackError) Unwrap() error { return e.Cause }
 
+// UnreachableError says that etcd cannot be reached (exit code 1).
+type UnreachableError struct {
+	What       string // that cannot be done
+	Cause      error
+	Suggestion string
+}
+
+func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Cause) }
+
+func (e *UnreachableError) Unwrap() error { return e.Cause }
+
 // Hint returns what to do next, where an error knows.
 func Hint(err error) string {
-	var open *OpenRunError
 	var refused *RefusedError
 	var usage *UsageError
+	var knows interface{ Hint() string }
 	switch {
-	case errors.As(err, &open):
-		return open.Hint()
+	case errors.As(err, &knows): // an open run outranks what opened it
+		return knows.Hint()
 	case errors.As(err, &refused):
 		return refused.Hint
 	case errors.As(err, &usage):
 		return usage.Hint
 	}
 	return ""
+}
+
+// IsBusy says that another etcdpod is changing this node (exit code 5).
+func IsBusy(err error) bool {
+	var busy *journal.BusyError
+	return errors.As(err, &busy)
 }

@@ -235,7 +235,7 @@ func (o RestoreOptions) releaseAPIServer() Phase {
 }
 
 func (o RestoreOptions) awaitAPIServer() Phase {
-	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready",
+	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !hasAPIServer(f) {
 				return nil, nil
@@ -263,7 +263,7 @@ func (o RestoreOptions) restartComponents() Phase {
 }
 
 func (o RestoreOptions) verifyRestored() Phase {
-	return Phase{Name: "verify-restored", Short: "read the objects back through the API server", Optional: false,
+	return Phase{Name: "verify-restored", Short: "read the objects back through the API server",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !hasAPIServer(f) {
 				return nil, nil
