@@ -2,6 +2,16 @@ package phases
 
 // The table of contents: each workflow is the list of its phases, in the order in which they are carried out.
 
+// Backup is the workflow that takes a proven snapshot. It changes nothing of the node, and so runs whatever else is open.
+func Backup(o BackupOptions) Workflow {
+	return Workflow{Name: "backup", Passing: true, observe: o.observe, Phases: []Phase{
+		o.preflight(),
+		o.snapshot(),
+		o.verifySnapshot(),
+		o.keep(),
+	}}
+}
+
 // Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
 func Restore(o RestoreOptions) Workflow {
 	return Workflow{Name: "restore", observe: o.observe, Phases: []Phase{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -50,7 +51,7 @@ func (o *OpenBackup) String() string {
 	return fmt.Sprintf("make room for a new backup in %s, where backups that were cut off left something", o.Dir)
 }
 
-func (o *OpenBackup) Do(_ context.Context, t *Target) error {
+func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 	dead, err := DeadBackups(t.Host.FS, o.Dir)
 	if err != nil {
 		return err
@@ -60,7 +61,7 @@ func (o *OpenBackup) Do(_ context.Context, t *Target) error {
 			return err
 		}
 	}
-	if o.unlock, err = o.claim(t); err != nil {
+	if o.unlock, err = o.claim(ctx, t); err != nil {
 		return err
 	}
 	o.Sidecar.TakenAt = t.Host.Clock.Now().UTC()
@@ -68,23 +69,30 @@ func (o *OpenBackup) Do(_ context.Context, t *Target) error {
 }
 
 // claim makes the lock and takes it. Between the two, another backup may have taken it for a dead one's, and removed it.
-func (o *OpenBackup) claim(t *Target) (unlock func() error, err error) {
+func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
 	for range 10 {
 		if err = t.Host.FS.Create(o.lock(), nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 		}
-		if unlock, err = t.Host.FS.Lock(o.lock()); err != nil {
-			continue
+		if unlock, err = t.Host.FS.Lock(o.lock()); err == nil {
+			if exists(t, o.lock()) {
+				return unlock, syncDirs(t, o.lock())
+			}
+			_ = unlock()
 		}
-		if exists(t, o.lock()) {
-			return unlock, syncDirs(t, o.lock())
+		if err := t.Host.Clock.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return nil, err
 		}
-		_ = unlock()
 	}
 	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 }
 
-func (o *OpenBackup) Undo(_ context.Context, t *Target) error { return o.remove(t.Host.FS) }
+func (o *OpenBackup) Undo(_ context.Context, t *Target) error {
+	if o.unlock == nil { // the claim failed: what bears this name is not known to be ours
+		return nil
+	}
+	return errors.Join(o.remove(t.Host.FS), o.unlock())
+}
 
 func (o *OpenBackup) Done(context.Context, *Target) (bool, error) { return false, nil }
 

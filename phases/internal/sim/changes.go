@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,6 +25,9 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	}
 	// The name is there before the data is: two steps.
 	if err := d.Step("write " + name); err != nil {
+		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) { // the real one leaves no half file
+			d.change(func(t tree) { delete(t[dir], path.Base(name)) }, dir)
+		}
 		return err
 	}
 	i.data = bytes.Clone(data)

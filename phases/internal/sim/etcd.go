@@ -2,9 +2,12 @@ package sim
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"path"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -46,6 +49,31 @@ func cluster(data []byte) uint64 {
 func (e Etcd) SnapshotDataDir(_ context.Context, _, _, snapshot string, _ func(int64, int64)) ([]string, error) {
 	return nil, e.M.Create(snapshot, []byte("snapshot"), node.Attr{Mode: 0o600})
 }
+
+// Save writes and syncs, as the real one does. No two snapshots are alike: each takes a second.
+func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int64, int64)) (op.Saved, error) {
+	if err := (clock{e.M}).Sleep(ctx, time.Second); err != nil {
+		return op.Saved{}, err
+	}
+	data := []byte("snapshot at " + e.M.now.String())
+	if err := e.M.Create(snapshot, data, node.Attr{Mode: 0o600}); err != nil {
+		return op.Saved{}, err
+	}
+	for _, name := range []string{snapshot, path.Dir(snapshot)} {
+		if err := e.M.Sync(name); err != nil {
+			return op.Saved{}, errors.Join(err, e.M.Remove(snapshot))
+		}
+	}
+	return op.Saved{SHA256: Sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 1}, nil
+}
+
+func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (op.Contents, error) {
+	data, err := e.M.ReadFile(snapshot)
+	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}}, err
+}
+
+// Sum is the SHA-256 of a file's contents, in hex.
+func Sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
 	c := e.M.running("etcd")

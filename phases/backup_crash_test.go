@@ -1,0 +1,291 @@
+package phases
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+)
+
+// The crash matrix of backups: one is stopped at every step, in every way. There is no file of its name then, or the file and its sidecar are whole; no older backup
+// is gone that should have stayed; and the next backup succeeds, and leaves nothing of the dead one.
+
+// backupCase is one way to ask for a backup. Three older ones are there in /backups.
+type backupCase struct {
+	name    string
+	options BackupOptions
+	left    int // backups in the directory when one more was taken
+	already int
+}
+
+func backupCases() []backupCase {
+	return []backupCase{
+		{"into a directory", BackupOptions{Dir: "/backups"}, 4, 3},
+		{"into a directory, keeping three", BackupOptions{Dir: "/backups", Keep: 3}, 3, 3},
+		{"into a directory, keeping one", BackupOptions{Dir: "/backups", Keep: 1}, 1, 3},
+		{"into a directory that is not there", BackupOptions{Dir: "/var/new/backups", Keep: 2}, 1, 0},
+		{"to a file", BackupOptions{File: "/backups/mine.db"}, 4, 3},
+		{"of a data directory", BackupOptions{Dir: "/backups", FromDataDir: "/backup/etcd", Keep: 3}, 3, 3},
+	}
+}
+
+// backupWorld is a simulated node with three backups.
+type backupWorld struct {
+	*world
+	backupCase
+	dir string
+}
+
+func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
+	t.Helper()
+	s := scenario{name: c.name, prepare: func(d *sim.Disk) {
+		for i := range 3 {
+			putOldBackup(t, d, i)
+		}
+	}}
+	w := &backupWorld{world: newWorld(t, s), backupCase: c, dir: c.options.Dir}
+	if w.dir == "" {
+		w.dir = path.Dir(c.options.File)
+	}
+	return w
+}
+
+func putOldBackup(t *testing.T, d *sim.Disk, i int) {
+	t.Helper()
+	data := fmt.Appendf(nil, "old backup %d", i)
+	s := Sidecar{Node: "cp1", SHA256: sim.Sum(data), Revision: int64(i), ClusterID: "1", TakenAt: time.Unix(1_600_000_000+int64(i), 0).UTC()}
+	s.Path = path.Join("/backups", op.BackupName(s))
+	body, err := json.Marshal(s)
+	if err == nil {
+		err = node.MkdirAll(d, "/backups", node.Attr{Mode: 0o700})
+	}
+	if err == nil {
+		err = d.Create(s.Path, data, node.Attr{Mode: 0o600})
+	}
+	if err == nil {
+		err = d.Create(op.SidecarOf(s.Path), body, node.Attr{Mode: 0o600})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *backupWorld) backup(o BackupOptions) error {
+	backup := Backup(o)
+	backup.observe = func(ctx context.Context, n *Node, id string) (*Facts, error) {
+		f, err := w.facts(ctx, n, id)
+		if err != nil {
+			return nil, err
+		}
+		f.Live = &Live{}
+		f.Backup, err = o.place(n)
+		f.Backup.Cluster = "1"
+		return f, err
+	}
+	_, err := w.node.backup(context.Background(), backup, func(Plan) error { return nil })
+	return err
+}
+
+var backupFile = regexp.MustCompile(`\.db$`)
+
+// backups counts the backups in the directory, and finds what is wrong with them.
+func (w *backupWorld) backups() (whole int, err error) {
+	if v := w.machine.Violations; len(v) > 0 {
+		return 0, fmt.Errorf("%s", strings.Join(v, "\n"))
+	}
+	names, _ := w.machine.ReadDir(w.dir)
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || !backupFile.MatchString(name) {
+			continue
+		}
+		data, err := w.machine.ReadFile(path.Join(w.dir, name))
+		if err != nil {
+			return 0, err
+		}
+		s, err := sidecarOf(w.machine.Disk, path.Join(w.dir, name))
+		if err != nil || s == nil || s.SHA256 != sim.Sum(data) {
+			return 0, fmt.Errorf("%s holds %q, and its sidecar says %+v, %v", name, data, s, err)
+		}
+		whole++
+	}
+	return whole, nil
+}
+
+// play stops one backup, looks, and takes another one.
+func (w *backupWorld) play(at int, how crash) (stopped bool, err error) {
+	w.machine.CrashAt = at
+	err = w.backup(w.options)
+	if stopped = w.machine.Crashed(); stopped {
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		how.after(w.world, at)
+		w.restart()
+		if err := w.afterCrash(); err != nil {
+			return true, fmt.Errorf("stopped at %q: %w", call, err)
+		}
+	} else if err != nil {
+		return false, fmt.Errorf("the backup that nothing stops: %w", err)
+	}
+	return stopped, nil
+}
+
+func (w *backupWorld) afterCrash() error {
+	whole, err := w.backups()
+	if err != nil {
+		return err
+	}
+	if least := min(w.already, w.left); whole < least {
+		return fmt.Errorf("%d backups are left of %d", whole, least)
+	}
+	again := w.options
+	if again.File != "" {
+		again.File = "/backups/another.db"
+	}
+	if err := w.machine.Host().Clock.Sleep(context.Background(), time.Second); err != nil { // names tell seconds apart
+		return err
+	}
+	if err := w.backup(again); err != nil {
+		return fmt.Errorf("the next backup: %w", err)
+	}
+	return w.settled(whole)
+}
+
+// settled looks at the directory after a backup that ended well, as a power loss would leave it.
+func (w *backupWorld) settled(before int) error {
+	w.machine.PowerLoss(sim.DropUnsynced, rand.New(rand.NewPCG(1, 1)))
+	want := before + 1
+	if w.options.Keep > 0 {
+		want = min(want, w.options.Keep)
+	}
+	if whole, err := w.backups(); err != nil || whole != want {
+		return fmt.Errorf("%d backups are there, and not %d: %w", whole, want, err)
+	}
+	names, _ := w.machine.ReadDir(w.dir)
+	for _, name := range names {
+		snapshot, ok := strings.CutSuffix(name, ".json")
+		_, err := w.machine.Lstat(path.Join(w.dir, snapshot))
+		if strings.HasPrefix(name, ".") || ok && err != nil && !w.oldOrphan(snapshot) {
+			return fmt.Errorf("%s was left", name)
+		}
+	}
+	return nil
+}
+
+// oldOrphan is the sidecar of an old backup that was being removed when the first backup died.
+func (w *backupWorld) oldOrphan(snapshot string) bool {
+	return w.options.Keep > 0 && strings.Contains(snapshot, "-2020")
+}
+
+func TestABackupStoppedAnywhereIsWholeOrNotThere(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, how := range crashes() {
+				steps := 0
+				for at := 1; ; at++ {
+					stopped, err := newBackupWorld(t, c).play(at, how)
+					if err != nil {
+						t.Fatalf("%s at step %d: %v", how.name, at, err)
+					}
+					if !stopped {
+						break
+					}
+					steps++
+				}
+				if steps < 10 {
+					t.Errorf("%s: only %d steps", how.name, steps)
+				}
+			}
+		})
+	}
+}
+
+func TestABackupThatEndedWellSurvivesAPowerLoss(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			w := newBackupWorld(t, c)
+			if err := w.backup(c.options); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.settled(c.already); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What fails, rather than crashes, leaves everything as it was, or a good backup that is reported as one.
+func TestAFailureAtAnyStepOfABackupLeavesNothingOfIt(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				w := newBackupWorld(t, c)
+				w.machine.FailAt, w.machine.FailWith = at, errNoSpace
+				err := w.backup(c.options)
+				if w.machine.Steps < at {
+					return
+				}
+				call := w.machine.Calls[at-1]
+				whole, odd := w.backups()
+				switch now := w.machine.Look("/var/lib/etcdpod"); {
+				case odd != nil:
+					t.Fatalf("%s failed: %v", call, odd)
+				case err != nil && now != w.first:
+					t.Fatalf("%s failed with %v, and left\n%s", call, err, now)
+				case err == nil && whole < c.left:
+					t.Fatalf("%s failed, and %d backups of %d are left", call, whole, c.left)
+				}
+			}
+		})
+	}
+}
+
+// The matrix must notice a file system whose directories nobody synced.
+func TestTheMatrixOfBackupsCatchesMissingSyncs(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	w.machine.ForgetDirSync = true
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.settled(3); err == nil {
+		t.Error("the matrix did not notice")
+	}
+}
+
+func TestTheTemporaryFilesOfALiveBackupStay(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	live := op.Workspace{Dir: "/backups", Run: "alive"}
+	for _, suffix := range []string{".lock", ".db"} {
+		if err := w.machine.Disk.Create("/backups/.etcdpod-alive"+suffix, nil, node.Attr{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock, err := w.machine.Disk.Lock("/backups/.etcdpod-alive.lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.machine.Lstat(live.Snapshot()); err != nil {
+		t.Fatalf("a live backup lost its file: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.machine.Lstat(live.Snapshot()); err == nil {
+		t.Error("what a dead backup left is there still")
+	}
+}
