@@ -190,6 +190,23 @@ func (b boundAPI) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
 	return names, nil
 }
 
+func (b boundAPI) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, name string) error {
+	path := "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + name
+	var lease map[string]any
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &lease); err != nil {
+		if errors.Is(err, errNotFound) {
+			return nil
+		}
+		return err
+	}
+	spec, ok := lease["spec"].(map[string]any)
+	if !ok {
+		return nil // nobody ever held it
+	}
+	spec["holderIdentity"], spec["leaseDurationSeconds"] = "", 1
+	return b.call(ctx, a, http.MethodPut, path, lease, nil)
+}
+
 // kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
 const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -250,6 +251,9 @@ func (o RestoreOptions) restartComponents() Phase {
 	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
+			if leases := o.leases(f); len(leases) > 0 {
+				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})
+			}
 			for _, m := range o.fenced(f) {
 				if !isAPIServer(m) && m.Path != f.Etcd.File.Path {
 					ops = append(ops, o.put(f, m))
@@ -260,6 +264,23 @@ func (o RestoreOptions) restartComponents() Phase {
 			}
 			return ops, nil
 		}}
+}
+
+// leases are the leader leases of the components that the fence ended. With control planes elsewhere, somebody there may hold them rightly.
+func (o RestoreOptions) leases(f *Facts) []string {
+	if !hasAPIServer(f) || o.APIServersStopped {
+		return nil
+	}
+	var leases []string
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		m, c, ok := program(o.fenced(f), name)
+		if !ok {
+			continue
+		}
+		namespace := cmp.Or(flagOf(m, c, "leader-elect-resource-namespace"), "kube-system")
+		leases = append(leases, namespace+"/"+cmp.Or(flagOf(m, c, "leader-elect-resource-name"), name))
+	}
+	return leases
 }
 
 func (o RestoreOptions) verifyRestored() Phase {

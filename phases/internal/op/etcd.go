@@ -110,6 +110,8 @@ type APIServer interface {
 	Counts(ctx context.Context, a APIAccess) ([]Count, error)
 	// Nodes returns the names of the nodes that are registered.
 	Nodes(ctx context.Context, a APIAccess) ([]string, error)
+	// ReleaseLease gives a leader lease up for its holder. A lease that is not there is no error.
+	ReleaseLease(ctx context.Context, a APIAccess, namespace, name string) error
 	// DataDir returns etcd.local.dataDir of kubeadm's ClusterConfiguration; "" when there is no such ConfigMap.
 	DataDir(ctx context.Context, a APIAccess) (string, error)
 	// SetDataDir changes that one line.

@@ -69,6 +69,7 @@ func kinds() map[string]Op {
 		"compare-members":         &CompareMembers{},
 		"await-apiserver":         &AwaitAPIServer{},
 		"set-data-directory":      &SetDataDir{},
+		"release-leases":          &ReleaseLeases{},
 		"verify-restored":         &VerifyRestored{},
 	}
 }

@@ -112,6 +112,10 @@ func (a APIServer) Nodes(context.Context, op.APIAccess) ([]string, error) {
 	return []string{"cp1"}, nil
 }
 
+func (a APIServer) ReleaseLease(context.Context, op.APIAccess, string, string) error {
+	return a.M.step("release a lease")
+}
+
 func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }

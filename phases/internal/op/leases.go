@@ -1,0 +1,35 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// ReleaseLeases ends leader leases that came with the data, as their holders do when they end in order (client-go, tools/leaderelection): the processes that held them
+// were ended by the fence, and their successors would wait for most of a lease, 15 s as a rule, before they work.
+type ReleaseLeases struct {
+	API    APIAccess `json:"api"`
+	Leases []string  `json:"leases"` // namespace/name
+}
+
+func (r *ReleaseLeases) String() string {
+	return "release the leader leases " + strings.Join(r.Leases, ", ")
+}
+
+// Do never fails for a lease that cannot be released: it expires by itself.
+func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
+	for _, lease := range r.Leases {
+		namespace, name, ok := strings.Cut(lease, "/")
+		if !ok {
+			return fmt.Errorf("cannot release the lease %q: it is no namespace/name", lease)
+		}
+		if err := t.APIServer.ReleaseLease(ctx, r.API, namespace, name); err != nil {
+			t.report("the leader lease %s was not released, and runs out by itself: %v", lease, err)
+		}
+	}
+	return nil
+}
+
+func (r *ReleaseLeases) Undo(context.Context, *Target) error         { return nil }
+func (r *ReleaseLeases) Done(context.Context, *Target) (bool, error) { return false, nil }
