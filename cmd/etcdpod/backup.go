@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func backupDirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dir", Value: phases.DefaultBackupDir, Usage: "the backups' directory on the node, `DIR`"}
+}
+
+func (s *session) backupCommand() *cli.Command {
+	return &cli.Command{
+		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove it good",
+		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a description beside it, in .json. It gets its name only when its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd goes on serving.
+
+Keep the cluster's CAs, sa.key and encryption configuration elsewhere, too: without them a snapshot is of no use on another machine.`,
+		UsageText: `etcdpod backup
+etcdpod backup /mnt/safe/cp1.db
+etcdpod backup --keep 14`,
+		Flags: []cli.Flag{
+			backupDirFlag(),
+			&cli.IntFlag{Name: "keep", DefaultText: "all", Usage: "then delete all but the newest `N` backups of this node in --dir"},
+			&cli.StringFlag{Name: "from-data-dir", Usage: "make the snapshot from the data directory `DIR` of a member that does not run"},
+			&cli.StringFlag{Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal"},
+		},
+		Action: s.backup,
+	}
+}
+
+func (s *session) backup(c *cli.Context) error {
+	options, err := s.backupOptions(c)
+	if err != nil {
+		return err
+	}
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.preview(c, phases.Backup(options))
+	}
+	var made *phases.Sidecar
+	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		made, err = n.Backup(c.Context, options, func(phases.Plan) error { return nil })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.lastResult(c, made, func(w io.Writer) {
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good; etcd %s; %.1f s\n", made.Path, size(made.SizeBytes), made.Revision, made.Keys, made.EtcdVersion, made.Seconds)
+	})
+}
+
+func (s *session) backupOptions(c *cli.Context) (phases.BackupOptions, error) {
+	o := phases.BackupOptions{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir")}
+	file := c.Args().First()
+	switch {
+	case file != "" && s.line.typed["dir"]:
+		return o, &phases.UsageError{Reason: "backup takes a FILE or --dir, not both"}
+	case file == "":
+		o.Dir = c.String("dir")
+		return o, nil
+	}
+	var err error
+	if o.File, err = filepath.Abs(file); err != nil {
+		return o, fmt.Errorf("cannot find %s: %w", file, err)
+	}
+	return o, nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// completeName is the hidden command that the shells' scripts ask for candidates.
+const completeName = "__complete"
+
+func (s *session) completionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "completion", ArgsUsage: "SHELL", Usage: "write a script that completes commands and flags in bash, zsh or fish",
+		Description: `SHELL is bash, zsh or fish. The script asks etcdpod itself what can follow, so that it fits the version that is installed.`,
+		UsageText: `etcdpod completion bash > /etc/bash_completion.d/etcdpod
+etcdpod completion zsh > "${fpath[1]}/_etcdpod"
+etcdpod completion fish > ~/.config/fish/completions/etcdpod.fish`,
+		Action: func(c *cli.Context) error {
+			shell := &choice{of: shells()}
+			if err := shell.Set(c.Args().First()); err != nil {
+				return &phases.UsageError{Reason: fmt.Sprintf("cannot complete for %q: %v", c.Args().First(), err)}
+			}
+			_, err := io.WriteString(s.stdout, completionScript(shell.is))
+			return err
+		},
+	}
+}
+
+func shells() []string { return []string{"bash", "zsh", "fish"} }
+
+func completionScript(shell string) string {
+	switch shell {
+	case "bash":
+		return `# bash completion for etcdpod
+_etcdpod() {
+    local cur=${COMP_WORDS[COMP_CWORD]} line
+    COMPREPLY=()
+    while IFS=$'\t' read -r line _; do
+        COMPREPLY+=("$line")
+    done < <(etcdpod __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [ ${#COMPREPLY[@]} -eq 0 ] && [[ $cur != -* ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    fi
+}
+complete -F _etcdpod etcdpod
+`
+	case "zsh":
+		return `#compdef etcdpod
+_etcdpod() {
+    local -a found
+    local line
+    while IFS=$'\t' read -r line rest; do
+        found+=("${line//:/\\:}:$rest")
+    done < <(etcdpod __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)
+    if (( ${#found} )); then
+        _describe etcdpod found
+    else
+        _files
+    fi
+}
+if [ "$funcstack[1]" = "_etcdpod" ]; then
+    _etcdpod
+else
+    compdef _etcdpod etcdpod
+fi
+`
+	}
+	return `# fish completion for etcdpod
+function __etcdpod_complete
+    set -l typed (commandline -opc) (commandline -ct)
+    set -l found (etcdpod __complete -- $typed[2..-1] 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c etcdpod -f -a '(__etcdpod_complete)'
+`
+}
+
+func (s *session) completeCommand() *cli.Command {
+	return &cli.Command{
+		Name: completeName, Hidden: true, Usage: "write what can stand for the last of the words after --",
+		Action: func(c *cli.Context) error {
+			for _, found := range complete(c.App, c.Args().Slice()) {
+				fmt.Fprintln(s.stdout, found)
+			}
+			return nil
+		},
+	}
+}
+
+// complete returns what can stand for the last word, each with a tab and what it means. Nothing: a file name can.
+func complete(app *cli.App, words []string) []string {
+	if len(words) == 0 {
+		return nil
+	}
+	last := words[len(words)-1]
+	l := line{typed: map[string]bool{}}
+	var waiting cli.DocGenerationFlag // a flag whose value comes next
+	for _, word := range words[:len(words)-1] {
+		switch {
+		case waiting != nil:
+			waiting = nil
+		case word == "--":
+			return nil
+		case strings.HasPrefix(word, "-"):
+			f, _ := l.findFlag(app, strings.TrimLeft(word, "-"))
+			if f != nil && f.TakesValue() {
+				waiting = f
+			}
+		case l.command == nil:
+			l.command, _ = findCommand(app, word)
+		}
+	}
+	var candidates []string
+	switch {
+	case waiting != nil:
+		candidates = valuesOf(waiting)
+	case strings.HasPrefix(last, "-"):
+		candidates = l.flagCandidates(app)
+	case l.command == nil || l.command.Name == "help":
+		candidates = commandCandidates(app)
+	case l.command.Name == "completion":
+		candidates = shells()
+	}
+	return startingWith(candidates, last)
+}
+
+func valuesOf(f cli.DocGenerationFlag) []string {
+	if g, ok := f.(*cli.GenericFlag); ok {
+		if c, ok := g.Value.(*choice); ok {
+			return c.of
+		}
+	}
+	return nil
+}
+
+func (l *line) flagCandidates(app *cli.App) []string {
+	flags := app.Flags
+	if l.command != nil {
+		flags = append(append([]cli.Flag{}, l.command.Flags...), flags...)
+	}
+	candidates := []string{"--help\ttell of the command and its flags"}
+	for _, f := range flags {
+		_, usage := describe(f.(cli.DocGenerationFlag))
+		candidates = append(candidates, "--"+f.Names()[0]+"\t"+usage)
+	}
+	return candidates
+}
+
+func commandCandidates(app *cli.App) []string {
+	var candidates []string
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			candidates = append(candidates, c.Name+"\t"+c.Usage)
+		}
+	}
+	return candidates
+}
+
+func startingWith(candidates []string, start string) []string {
+	var found []string
+	for _, c := range candidates {
+		if strings.HasPrefix(c, start) {
+			found = append(found, c)
+		}
+	}
+	return found
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// display shows a person, or a program, what happens. After close it may be used again: a question stands between two displays.
+type display interface {
+	event(phases.Event)
+	close()
+}
+
+// The words for what must not be overlooked.
+const (
+	commitText    = "commit point: from here on the run can only go forward"
+	goingBackText = "GOING BACK: everything that was done is being undone"
+	wentBackText  = "everything is as before"
+)
+
+func (s *session) display(c *cli.Context) display {
+	switch {
+	case asJSON(c):
+		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
+	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
+		return newLive(s.stderr, c.Bool("verbose"), !c.Bool("no-color") && s.env("NO_COLOR") == "")
+	}
+	return &plainDisplay{to: s.stderr, verbose: c.Bool("verbose")}
+}
+
+// jsonDisplay writes each event as a line of JSON.
+type jsonDisplay struct {
+	mu sync.Mutex
+	to *json.Encoder
+}
+
+func (d *jsonDisplay) event(e phases.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_ = d.to.Encode(e) // whoever read it has gone; the run goes on
+}
+
+func (d *jsonDisplay) close() {}
+
+// progressInterval is how often a log is told that something long goes on.
+const progressInterval = 5 * time.Second
+
+// plainDisplay writes lines for logs, each with its time.
+type plainDisplay struct {
+	mu      sync.Mutex
+	to      io.Writer
+	verbose bool
+
+	back      bool
+	operation string
+	progress  time.Time // of the last line about progress, or of the operation's start
+}
+
+func (d *plainDisplay) event(e phases.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	text := d.text(e)
+	if text != "" {
+		fmt.Fprintf(d.to, "%s %s\n", e.Time.UTC().Format("15:04:05Z"), text)
+	}
+}
+
+func (d *plainDisplay) text(e phases.Event) string {
+	switch e.State {
+	case phases.PhaseStarted:
+		return e.Phase
+	case phases.Started:
+		d.operation, d.progress = e.Operation, e.Time
+		if d.verbose {
+			return "  begin: " + e.Operation
+		}
+	case phases.Progressed:
+		return d.progressed(e)
+	case phases.Finished:
+		return "  done: " + e.Operation
+	case phases.Noted:
+		return "  note: " + oneLine(e.Message)
+	case phases.Failed:
+		return fmt.Sprintf("  FAILED: %s: %s", e.Operation, oneLine(e.Error))
+	case phases.Committed:
+		return commitText
+	case phases.GoingBack:
+		d.back = true
+		return goingBackText
+	case phases.Undoing:
+		if d.verbose {
+			return "  undo: " + e.Operation
+		}
+	case phases.Undone:
+		return "  undone: " + e.Operation
+	case phases.Ended:
+		if d.back {
+			return wentBackText
+		}
+		return "done"
+	}
+	return ""
+}
+
+func (d *plainDisplay) progressed(e phases.Event) string {
+	if e.Operation != d.operation {
+		d.operation, d.progress = e.Operation, e.Time
+	}
+	if e.Time.Sub(d.progress) < progressInterval {
+		return ""
+	}
+	d.progress = e.Time
+	return fmt.Sprintf("  %s: %s", amount(e.Done, e.Total), e.Operation)
+}
+
+func (d *plainDisplay) close() {}
+
+// amount says how much is done: of large numbers, which are bytes, their share of the total.
+func amount(done, total int64) string {
+	const small = 1 << 16
+	switch {
+	case total <= 0 && done < small:
+		return fmt.Sprint(done)
+	case total <= 0:
+		return size(done)
+	case total < small:
+		return fmt.Sprintf("%d of %d", done, total)
+	}
+	return fmt.Sprintf("%d %% of %s", 100*done/total, size(total))
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+var update = flag.Bool("update", false, "write the files that this package's tests compare with")
+
+// aRun is a run with everything that can happen: after the commit point, or back.
+func aRun(back bool) []phases.Event {
+	at := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
+	var events []phases.Event
+	add := func(e phases.Event, after time.Duration) {
+		at = at.Add(after)
+		e.Time, e.Run, e.Node = at, "20260801T020000Z-restore-ab12", "cp1"
+		events = append(events, e)
+	}
+	op := func(state phases.EventState, phase, operation string, after time.Duration) {
+		add(phases.Event{State: state, Phase: phase, Operation: operation}, after)
+	}
+	stage := "stage the data in /var/lib/etcdpod/runs/20260801T020000Z-restore-ab12/data"
+	op(phases.PhaseStarted, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
+	op(phases.Started, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
+	op(phases.Finished, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 20*time.Millisecond)
+	op(phases.Started, "stage-data", stage, 0)
+	for i := range int64(5) {
+		add(phases.Event{State: phases.Progressed, Phase: "stage-data", Operation: stage, Done: i << 28, Total: 1 << 30}, 3*time.Second)
+	}
+	add(phases.Event{State: phases.Noted, Phase: "stage-data", Operation: stage, Message: "revisions go on at 1000081235"}, time.Second)
+	op(phases.Finished, "stage-data", stage, 0)
+	op(phases.PhaseStarted, "fence", "stop the kubelet", 0)
+	op(phases.Started, "fence", "stop the kubelet", 0)
+	if back {
+		add(phases.Event{State: phases.Failed, Phase: "fence", Operation: "stop the kubelet", Error: "cannot stop the kubelet: not within 30s"}, 30*time.Second)
+		op(phases.GoingBack, "", "", 0)
+		op(phases.Undoing, "fence", "stop the kubelet", 0)
+		op(phases.Undone, "fence", "stop the kubelet", 200*time.Millisecond)
+		op(phases.Undoing, "stage-data", stage, 0)
+		op(phases.Undone, "stage-data", stage, time.Second)
+	} else {
+		op(phases.Finished, "fence", "stop the kubelet", 2*time.Second)
+		op(phases.Committed, "", "", 0)
+		op(phases.PhaseStarted, "release-apiserver", "put back kube-apiserver.yaml", 0)
+		op(phases.Started, "release-apiserver", "put back kube-apiserver.yaml", 0)
+		op(phases.Finished, "release-apiserver", "put back kube-apiserver.yaml", time.Second)
+	}
+	op(phases.Ended, "", "", 0)
+	return events
+}
+
+func TestLogsSayWhatHappened(t *testing.T) {
+	for name, d := range map[string]struct{ back, verbose bool }{"forward": {false, false}, "back": {true, false}, "verbose": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			show := &plainDisplay{to: &out, verbose: d.verbose}
+			for _, e := range aRun(d.back) {
+				show.event(e)
+			}
+			golden(t, filepath.Join("testdata", "log-"+name+".golden"), out.String())
+		})
+	}
+}
+
+func TestJSONTellsEveryEventOnALine(t *testing.T) {
+	var out strings.Builder
+	show := &jsonDisplay{to: json.NewEncoder(&out)}
+	events := aRun(true)
+	for _, e := range events {
+		show.event(e)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != len(events) {
+		t.Fatalf("%d lines for %d events", len(lines), len(events))
+	}
+	for i, line := range lines {
+		var e phases.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e != events[i] {
+			t.Errorf("%s is not %v: %v", line, events[i], err)
+		}
+	}
+}
+
+var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
+
+// screen is what a terminal still shows after all that was written: lines that stay.
+func screen(written string) []string {
+	var lines []string
+	up := regexp.MustCompile("^\x1b\\[([0-9]+)A\x1b\\[J")
+	for written != "" {
+		if m := up.FindStringSubmatch(written); m != nil {
+			n := 0
+			for _, c := range m[1] {
+				n = 10*n + int(c-'0')
+			}
+			lines = lines[:max(0, len(lines)-n)]
+			written = written[len(m[0]):]
+			continue
+		}
+		line, rest, whole := strings.Cut(written, "\n")
+		if !whole {
+			break
+		}
+		lines = append(lines, strings.TrimRight(escapes.ReplaceAllString(line, ""), "\r "))
+		written = rest
+	}
+	return lines
+}
+
+func TestATerminalKeepsWhatIsOver(t *testing.T) {
+	for name, d := range map[string]struct{ back, verbose bool }{"forward": {false, false}, "back": {true, false}, "verbose": {false, true}} {
+		t.Run(name, func(t *testing.T) {
+			tty := newTerminal(t, 80)
+			show := newLive(tty.program, d.verbose, true)
+			events := aRun(d.back)
+			for _, e := range events {
+				show.event(e)
+			}
+			show.close()
+			tty.waitFor(t, map[bool]string{false: "release-apiserver", true: wentBackText}[d.back])
+			golden(t, filepath.Join("testdata", "screen-"+name+".golden"), strings.Join(screen(tty.text()), "\n")+"\n")
+		})
+	}
+}
+
+func TestTheMovingLineFitsTheTerminal(t *testing.T) {
+	for _, columns := range []uint16{200, 80, 40, 20} {
+		tty := newTerminal(t, columns)
+		show := newLive(tty.program, false, false)
+		for _, e := range aRun(false)[:7] {
+			show.event(e)
+		}
+		tty.waitFor(t, "stage-data")
+		time.Sleep(400 * time.Millisecond) // a few drawings
+		show.close()
+		for _, line := range strings.Split(escapes.ReplaceAllString(tty.text(), ""), "\n") {
+			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
+				t.Errorf("%d columns: %d letters: %q", columns, n, line)
+			}
+		}
+	}
+}
+
+func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
+	tty := newTerminal(t, 80)
+	show := newLive(tty.program, false, false)
+	for _, e := range aRun(true) {
+		show.event(e)
+	}
+	show.close()
+	tty.waitFor(t, wentBackText)
+	if colour := regexp.MustCompile("\x1b\\[[0-9;]*m").FindString(tty.text()); colour != "" {
+		t.Errorf("%q in %q", colour, tty.text())
+	}
+}
+
+// golden compares with a file, or with -update writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) || string(want) != got {
+		t.Errorf("%s is not what there is now (go test -update writes it):\n%s", name, got)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// TestTheReferenceSaysWhatTheProgramSays compares docs/commands.md with the help and with the names in the JSON. With -update it writes the file; whoever renames
+// something that programs read sees it in the difference.
+func TestTheReferenceSaysWhatTheProgramSays(t *testing.T) {
+	golden(t, filepath.Join("..", "..", "docs", "commands.md"), reference())
+}
+
+func reference() string {
+	var b strings.Builder
+	app := (&session{}).app()
+	b.WriteString("# Commands\n\nMade from the program by `go test ./cmd/etcdpod -update`: every section is what `etcdpod help COMMAND` writes.\n")
+	fmt.Fprintf(&b, "\n```\n%s```\n", helpText(app, nil))
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.Name, helpText(app, c))
+		}
+	}
+	b.WriteString("\n## JSON\n\nThe names are stable. Times are RFC 3339 in UTC, sizes and offsets bytes. What is marked with ? is left out when it is empty.\n")
+	for _, r := range results() {
+		fmt.Fprintf(&b, "\n**%s**\n\n```\n", r.what)
+		shape(&b, reflect.TypeOf(r.value), "")
+		b.WriteString("```\n")
+	}
+	return b.String()
+}
+
+type result struct {
+	what  string
+	value any
+}
+
+func results() []result {
+	return []result{
+		{"status", phases.Status{}},
+		{"backup: the result, and the file beside the snapshot", phases.Sidecar{}},
+		{"backups: a list of", phases.BackupEntry{}},
+		{"verify", phases.Verdict{}},
+		{"restore, resume, rollback: the result; runs: a list of", phases.RunSummary{}},
+		{"prune", phases.PrunePlan{}},
+		{"--dry-run of backup and restore", phases.Plan{}},
+		{"version", build{}},
+		{"an event", phases.Event{}},
+		{"an error", failure{}},
+	}
+}
+
+// shape writes the names in the JSON of a type, each with the kind of its value.
+func shape(b *strings.Builder, t reflect.Type, indent string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			shape(b, f.Type, indent)
+			continue
+		}
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || !f.IsExported() {
+			continue
+		}
+		if strings.Contains(options, "omitempty") {
+			name += "?"
+		}
+		kind, inner := kindOf(f.Type)
+		fmt.Fprintf(b, "%s%s: %s\n", indent, name, kind)
+		if inner != nil {
+			shape(b, inner, indent+"  ")
+		}
+	}
+}
+
+// kindOf names a type in JSON's words, and gives the object inside it, if there is one.
+func kindOf(t reflect.Type) (kind string, object reflect.Type) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return kindOf(t.Elem())
+	case reflect.Slice:
+		kind, object := kindOf(t.Elem())
+		return "list of " + kind, object
+	case reflect.Map:
+		kind, object := kindOf(t.Elem())
+		return kind + " by name", object
+	case reflect.Struct:
+		if t == reflect.TypeFor[time.Time]() {
+			return "time", nil
+		}
+		return "object", t
+	case reflect.String:
+		return "string", nil
+	case reflect.Bool:
+		return "true or false", nil
+	}
+	return "number", nil
+}
+
+// A field without a name in JSON would be written under Go's.
+func TestEveryResultNamesItsFieldsInJSON(t *testing.T) {
+	var check func(reflect.Type)
+	check = func(typ reflect.Type) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.IsExported() && !f.Anonymous && (name == "" || name[0] < 'a' || name[0] > 'z' || strings.ContainsAny(name, "_-")) {
+				t.Errorf("%s.%s is %q in JSON, not camelCase", typ, f.Name, name)
+			}
+			if _, object := kindOf(f.Type); object != nil && f.IsExported() {
+				check(object)
+			}
+		}
+	}
+	for _, r := range results() {
+		check(reflect.TypeOf(r.value))
+	}
+}

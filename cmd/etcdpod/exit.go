@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitOpenRun     = 3
+	exitBadSnapshot = 4
+	exitRefused     = 5
+	exitFoundWrong  = 6
+)
+
+// exitCodes is what the help says of them.
+func exitCodes() []string {
+	return []string{
+		exitDone:        "done",
+		exitFailed:      "failed, and everything is as before",
+		exitUsage:       "wrong usage",
+		exitOpenRun:     "a run is open: it must be resumed or rolled back",
+		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
+		exitRefused:     "refused by a check, and nothing was touched",
+		exitFoundWrong:  "status found something wrong",
+	}
+}
+
+// foundError ends the program with a code for what the result, which is written already, says.
+type foundError int
+
+func (e foundError) Error() string { return exitCodes()[e] }
+
+// exitCode maps errors to exit codes. The order matters: what a run ended in counts before why.
+func exitCode(err error) int {
+	var (
+		found  foundError
+		open   *phases.OpenRunError
+		back   *phases.RolledBackError
+		usage  *phases.UsageError
+		refuse *phases.RefusedError
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &found):
+		return int(found)
+	case errors.As(err, &open):
+		return exitOpenRun
+	case phases.IsBadSnapshot(err):
+		return exitBadSnapshot
+	case errors.As(err, &back):
+		return exitFailed
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &refuse), phases.IsBusy(err):
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// failure is an error in JSON.
+type failure struct {
+	Error    string `json:"error"`
+	Hint     string `json:"hint,omitempty"`
+	ExitCode int    `json:"exitCode"`
+}
+
+// report shows an error, and returns the exit code.
+func (s *session) report(err error) int {
+	code := exitCode(err)
+	var found foundError
+	if err == nil || errors.As(err, &found) {
+		return code
+	}
+	message, advice := oneLine(err.Error()), oneLine(phases.Hint(err))
+	if s.line.output == "json" {
+		body, _ := json.Marshal(failure{message, advice, code})
+		fmt.Fprintf(s.stderr, "%s\n", body)
+		return code
+	}
+	fmt.Fprintf(s.stderr, "etcdpod: %s\n", message)
+	if advice != "" {
+		fmt.Fprintf(s.stderr, "hint: %s\n", advice)
+	}
+	return code
+}
+
+// oneLine joins what errors.Join put on several lines.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// globalFlags are understood by every command, before it and after it.
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all paths of the node below `DIR`"},
+		&cli.GenericFlag{Name: "output", Aliases: []string{"o"}, Value: &choice{is: "text", of: []string{"text", "json"}}, Usage: "write results and progress as `text|json`"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "only read, and print what would be done"},
+		&cli.BoolFlag{Name: "yes", Usage: "do not ask before a running node is changed or something is deleted"},
+		&cli.BoolFlag{Name: "verbose", Usage: "show every operation"},
+		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
+		&cli.StringSliceFlag{Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says"},
+		&cli.StringFlag{Name: "cacert", Usage: "trust etcd's certificates by the CA in `FILE`"},
+		&cli.StringFlag{Name: "cert", Usage: "show etcd the certificate in `FILE`"},
+		&cli.StringFlag{Name: "key", Usage: "the private key of --cert, in `FILE`"},
+		&cli.StringFlag{Name: "cri-socket", Usage: "reach the container runtime at `SOCKET` (unix:///…) instead of what the kubelet's configuration says"},
+		&cli.StringFlag{Name: "kubelet-stop-command", Usage: "stop the kubelet by `COMMAND` instead of systemctl"},
+		&cli.StringFlag{Name: "kubelet-start-command", Usage: "start the kubelet by `COMMAND` instead of systemctl"},
+		&cli.StringFlag{Name: "kubelet-status-command", Usage: "ask whether the kubelet runs by `COMMAND`, which exits 0 if it does, instead of systemctl"},
+	}
+}
+
+// variableOf names the environment variable that stands for a flag which is not on the command line. Flags that say yes, or that change what is
+// written or deleted, have none: whoever reads the command line must see them.
+func variableOf(flag string) string {
+	switch flag {
+	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped":
+		return ""
+	case "dir":
+		return "ETCDPOD_BACKUP_DIR"
+	}
+	return "ETCDPOD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (s *session) config(c *cli.Context, emit func(phases.Event)) phases.Config {
+	return phases.Config{
+		Root: c.String("root"), CRISocket: c.String("cri-socket"),
+		KubeletStop: c.String("kubelet-stop-command"), KubeletStart: c.String("kubelet-start-command"), KubeletStatus: c.String("kubelet-status-command"),
+		Endpoints: c.StringSlice("endpoints"), CACert: c.String("cacert"), Cert: c.String("cert"), Key: c.String("key"),
+		Version: thisBuild().Version, Command: append([]string{"etcdpod"}, s.args...), Emit: emit,
+		KubeletStopTimeout: c.Duration("stop-timeout"),
+	}
+}
+
+func asJSON(c *cli.Context) bool { return c.Generic("output").(*choice).is == "json" }
+
+// choice is the value of a flag that takes one of a few words.
+type choice struct {
+	is string
+	of []string
+}
+
+func (v *choice) String() string { return v.is }
+
+func (v *choice) Set(word string) error {
+	if !slices.Contains(v.of, word) {
+		return fmt.Errorf("it is %s", strings.Join(v.of, " or "))
+	}
+	v.is = word
+	return nil
+}
+
+// age is the value of a flag that takes a time: as time.ParseDuration reads it, or in days, 30d.
+type age time.Duration
+
+func (v *age) String() string { return time.Duration(*v).String() }
+
+func (v *age) Set(word string) error {
+	d, err := time.ParseDuration(word)
+	if days, isDays := strings.CutSuffix(word, "d"); isDays {
+		var n int
+		n, err = strconv.Atoi(days)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < 0 {
+		return fmt.Errorf("it wants a time like 720h or 30d")
+	}
+	*v = age(d)
+	return nil
+}
+
+// bump is the value of --bump-revision: revisions; 0 for auto.
+type bump int64
+
+func (v *bump) String() string {
+	if *v == 0 {
+		return "auto"
+	}
+	return strconv.FormatInt(int64(*v), 10)
+}
+
+func (v *bump) Set(word string) error {
+	if word == "auto" {
+		*v = 0
+		return nil
+	}
+	n, err := strconv.ParseInt(word, 10, 64)
+	if err != nil || n <= 0 {
+		return fmt.Errorf("it is auto or a number of revisions")
+	}
+	*v = bump(n)
+	return nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (s *session) helpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "help", ArgsUsage: "[COMMAND]", Usage: "tell of a command and its flags",
+		Description: `The same as --help after the command.`,
+		UsageText:   `etcdpod help restore`,
+		Action: func(c *cli.Context) error {
+			var command *cli.Command
+			if name := c.Args().First(); name != "" {
+				var err error
+				if command, err = findCommand(c.App, name); err != nil {
+					return err
+				}
+			}
+			_, err := io.WriteString(s.stdout, helpText(c.App, command))
+			return err
+		},
+	}
+}
+
+// helpText is the help of a command, or of the program.
+func helpText(app *cli.App, command *cli.Command) string {
+	var b strings.Builder
+	if command == nil {
+		writeProgramHelp(&b, app)
+	} else {
+		writeCommandHelp(&b, command)
+	}
+	return b.String()
+}
+
+const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", "hint", "exitCode"} on standard error. ` +
+	`backup, restore, resume and rollback write their events, one a line, and last {"result": …}; all other commands, and --dry-run, write their result alone.`
+
+func writeProgramHelp(b *strings.Builder, app *cli.App) {
+	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and restores, and gets every change either wholly done or wholly undone.`, ""))
+	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n")
+	var rows [][]string
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			rows = append(rows, []string{"  " + strings.TrimSpace(c.Name+" "+c.ArgsUsage), c.Usage})
+		}
+	}
+	table(b, rows)
+	b.WriteString("\nFlags of every command, before or after it:\n")
+	writeFlags(b, app.Flags)
+	b.WriteString("\n" + wrap(jsonHelp, "") + "\nExit codes:\n")
+	for code, meaning := range exitCodes() {
+		fmt.Fprintf(b, "  %d  %s\n", code, meaning)
+	}
+	b.WriteString(`
+Example:
+  etcdpod status
+  etcdpod backup
+  etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
+`)
+}
+
+func writeCommandHelp(b *strings.Builder, c *cli.Command) {
+	fmt.Fprintf(b, "%s\nUsage: %s\n\n%s", wrap("etcdpod "+c.Name+": "+c.Usage+".", ""), usageLine(c), wrap(c.Description, ""))
+	if len(c.Flags) > 0 {
+		b.WriteString("\nFlags:\n")
+		writeFlags(b, c.Flags)
+	}
+	b.WriteString("\nExample:\n")
+	for _, example := range strings.Split(c.UsageText, "\n") {
+		fmt.Fprintf(b, "  %s\n", example)
+	}
+	b.WriteString("\n`etcdpod help` tells of the flags of every command, and of the exit codes.\n")
+}
+
+func usageLine(c *cli.Command) string {
+	text := "etcdpod " + c.Name
+	if len(c.Flags) > 0 {
+		text += " [FLAGS]"
+	}
+	return strings.TrimSpace(text + " " + c.ArgsUsage)
+}
+
+func writeFlags(b *strings.Builder, flags []cli.Flag) {
+	for _, f := range flags {
+		left, right := describe(f.(cli.DocGenerationFlag))
+		fmt.Fprintf(b, "  %s\n%s", left, wrap(right, "      "))
+	}
+}
+
+// wrap breaks each paragraph of a text into lines that fit a terminal of 80 columns, each behind the indent.
+func wrap(text, indent string) string {
+	const columns = 79
+	var b strings.Builder
+	for _, paragraph := range strings.Split(text, "\n") {
+		line := indent
+		for _, word := range strings.Fields(paragraph) {
+			if line != indent && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
+				b.WriteString(line + "\n")
+				line = indent
+			}
+			if line != indent {
+				line += " "
+			}
+			line += word
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	return b.String()
+}
+
+// describe gives a flag with its placeholder, and what it is for with its default and its variable.
+func describe(f cli.DocGenerationFlag) (left, right string) {
+	before, rest, _ := strings.Cut(f.GetUsage(), "`")
+	placeholder, after, _ := strings.Cut(rest, "`")
+	right = before + placeholder + after
+	for i, name := range f.Names() {
+		if i > 0 {
+			left += ", "
+		}
+		left += strings.Repeat("-", min(len(name), 2)) + name
+	}
+	if placeholder != "" {
+		left += " " + placeholder
+	}
+	var more []string
+	if text := f.GetDefaultText(); text != "" && f.TakesValue() {
+		more = append(more, "default "+strings.Trim(text, `"`))
+	}
+	if variable := variableOf(f.Names()[0]); variable != "" {
+		more = append(more, "$"+variable)
+	}
+	if len(more) > 0 {
+		right += " (" + strings.Join(more, ", ") + ")"
+	}
+	return left, right
+}

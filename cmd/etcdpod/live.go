@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// live shows a run on a terminal: what is over as lines that stay, and below them one line that moves with the operation in hand.
+type live struct {
+	events  sync.Mutex // one event at a time
+	to      io.Writer
+	verbose bool
+	paint   painter
+	screen  *mpb.Progress // nil while nothing is shown
+	bar     *mpb.Bar
+
+	mu  sync.Mutex // guards now, which mpb reads while it draws. Never held while writing to screen: that waits for drawing
+	now moment
+}
+
+// moment is what the moving line shows.
+type moment struct {
+	phase     string
+	since     time.Time // when the phase began
+	operation string
+	from      time.Time // when the operation began
+	back      bool
+	done      int64
+	total     int64    // 0: not known
+	below     []string // lines for when the phase is over: they belong below its name
+}
+
+func newLive(to io.Writer, verbose, color bool) *live {
+	return &live{to: to, verbose: verbose, paint: painter(color)}
+}
+
+func (l *live) event(e phases.Event) {
+	l.events.Lock()
+	defer l.events.Unlock()
+	lines := l.take(e)
+	if e.State == phases.Ended {
+		l.hide()
+		l.write(l.to, lines)
+		return
+	}
+	l.show()
+	l.write(l.screen, lines)
+}
+
+func (l *live) write(to io.Writer, lines []string) {
+	if len(lines) > 0 {
+		_, _ = io.WriteString(to, strings.Join(lines, "\n")+"\n")
+	}
+}
+
+// take brings the moving line up to date, and returns the lines that stay.
+func (l *live) take(e phases.Event) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e.State {
+	case phases.PhaseStarted:
+		return l.enter(e)
+	case phases.Started, phases.Undoing:
+		l.begin(e)
+	case phases.Progressed:
+		var lines []string
+		if l.now.phase != e.Phase {
+			lines = l.enter(e)
+		}
+		if l.now.operation != e.Operation {
+			l.begin(e)
+		}
+		l.now.done, l.now.total = e.Done, e.Total
+		return lines
+	case phases.Finished:
+		if l.verbose {
+			l.now.below = append(l.now.below, l.finished("  ", e))
+		}
+	case phases.Undone:
+		return []string{l.finished(l.paint.yellow("↶ undone: "), e)}
+	case phases.Noted:
+		l.now.below = append(l.now.below, "  "+oneLine(e.Message))
+	case phases.Failed:
+		failed := []string{l.paint.red("✗ "+e.Phase) + "  " + e.Operation, "  " + l.paint.red(oneLine(e.Error))}
+		return append(failed, l.drop()...)
+	case phases.Committed:
+		return append(l.leave(e), l.paint.bold("● "+commitText))
+	case phases.GoingBack:
+		l.now.back = true
+		return append(l.drop(), l.paint.yellow("↶ "+goingBackText))
+	case phases.Ended:
+		if l.now.back {
+			return append(l.drop(), l.paint.yellow("↶ "+wentBackText))
+		}
+		return l.leave(e)
+	}
+	return nil
+}
+
+func (l *live) enter(e phases.Event) []string {
+	lines := l.leave(e)
+	l.now = moment{phase: e.Phase, since: e.Time, from: e.Time, operation: e.Operation, back: l.now.back}
+	return lines
+}
+
+// leave closes the phase that was under way.
+func (l *live) leave(e phases.Event) []string {
+	if l.now.phase == "" {
+		return l.drop()
+	}
+	over := fmt.Sprintf("%s %-20s %s", l.paint.green("✓"), l.now.phase, l.paint.faint(short(e.Time.Sub(l.now.since))))
+	return append([]string{over}, l.drop()...)
+}
+
+// drop forgets the phase that was under way, and returns what belongs below it.
+func (l *live) drop() []string {
+	below := l.now.below
+	l.now.phase, l.now.below = "", nil
+	return below
+}
+
+func (l *live) begin(e phases.Event) {
+	l.now.operation, l.now.from, l.now.done, l.now.total = e.Operation, e.Time, 0, 0
+	if l.now.phase != e.Phase {
+		l.now.phase, l.now.since = e.Phase, e.Time
+	}
+}
+
+func (l *live) finished(mark string, e phases.Event) string {
+	return mark + fit(e.Operation, l.width()-20) + " " + l.paint.faint(short(e.Time.Sub(l.now.from)))
+}
+
+func (l *live) width() int {
+	if f, ok := l.to.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			return w
+		}
+	}
+	return 80
+}
+
+func (l *live) show() {
+	if l.screen != nil {
+		return
+	}
+	l.screen = mpb.New(mpb.WithOutput(l.to))
+	bar := mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding(" ").Rbound("▏").Build()
+	fill := mpb.BarFillerFunc(func(w io.Writer, st decor.Statistics) error {
+		now := l.moment()
+		if now.total <= 0 {
+			return nil
+		}
+		st.Current, st.Total = min(now.done, now.total), now.total
+		st.RequestedWidth = 24
+		return bar.Fill(w, st)
+	})
+	l.bar = l.screen.MustAdd(0, fill, mpb.BarFillerTrim(),
+		mpb.PrependDecorators(decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+}
+
+func (l *live) moment() moment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
+}
+
+// left is the moving line before the bar: what goes on.
+func (l *live) left(st decor.Statistics) string {
+	now := l.moment()
+	beats := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	mark, name := string(beats[time.Now().UnixMilli()/150%int64(len(beats))]), now.phase
+	if now.back {
+		mark, name = "↶ "+mark, "undoing "+name
+	}
+	text := fmt.Sprintf("%s %-20s ", mark, name)
+	const rightSide, bar = 32, 26
+	room := st.AvailableWidth - rightSide - len([]rune(text))
+	if now.total > 0 {
+		room -= bar
+	}
+	return text + fit(now.operation, room)
+}
+
+// tint colours the moving line on the way back.
+func (l *live) tint(text string) string {
+	if l.moment().back {
+		return l.paint.yellow(text)
+	}
+	return text
+}
+
+// right is what stands behind the bar: how much, and for how long.
+func (l *live) right(decor.Statistics) string {
+	now := l.moment()
+	text := "  " + short(time.Since(now.from))
+	if now.total > 0 || now.done > 0 {
+		text = "  " + amount(now.done, now.total) + text
+	}
+	return text
+}
+
+func (l *live) hide() {
+	if l.screen == nil {
+		return
+	}
+	l.bar.Abort(true)
+	l.screen.Wait()
+	l.screen = nil
+}
+
+func (l *live) close() {
+	l.events.Lock()
+	defer l.events.Unlock()
+	l.hide()
+}
+
+// painter colours text, or leaves it.
+type painter bool
+
+func (p painter) red(text string) string    { return p.with("31", text) }
+func (p painter) green(text string) string  { return p.with("32", text) }
+func (p painter) yellow(text string) string { return p.with("33;1", text) }
+func (p painter) bold(text string) string   { return p.with("1", text) }
+func (p painter) faint(text string) string  { return p.with("2", text) }
+
+func (p painter) with(code, text string) string {
+	if !p {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}

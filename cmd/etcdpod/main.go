@@ -1,0 +1,24 @@
+// Command etcdpod looks after the etcd under a kubeadm control plane. This package is its command line: flags, questions, and how progress, results and errors are shown.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// A lost terminal or a closed pipe is no change of mind: a run goes on to its end, and `etcdpod runs` tells of it.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+}
+
+// run is one call of the program; it returns the exit code. args starts with the program's name.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
+	s := &session{stdin: stdin, stdout: stdout, stderr: stderr, env: env, args: args[1:], uid: os.Geteuid()}
+	return s.report(s.run(ctx))
+}

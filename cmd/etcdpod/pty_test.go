@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a pseudo-terminal: what is written to person comes as if typed, and what program writes is gathered.
+type terminal struct {
+	person, program *os.File
+	mu              sync.Mutex
+	shown           strings.Builder
+}
+
+func newTerminal(t *testing.T, columns uint16) *terminal {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(int(program.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+		t.Fatal(err)
+	}
+	tty := &terminal{person: person, program: program}
+	t.Cleanup(func() { _ = program.Close(); _ = person.Close() })
+	go tty.gather()
+	return tty
+}
+
+func (tty *terminal) gather() {
+	b := make([]byte, 4096)
+	for {
+		n, err := tty.person.Read(b)
+		tty.mu.Lock()
+		tty.shown.Write(b[:n])
+		tty.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (tty *terminal) text() string {
+	tty.mu.Lock()
+	defer tty.mu.Unlock()
+	return tty.shown.String()
+}
+
+// waitFor returns when the terminal has shown text.
+func (tty *terminal) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if strings.Contains(tty.text(), text) {
+			return
+		}
+	}
+	t.Fatalf("%q was not shown in\n%s", text, tty.text())
+}
+
+func (tty *terminal) session() *session {
+	return &session{stdin: tty.program, stdout: tty.program, stderr: tty.program, env: func(string) string { return "" }}
+}
+
+func TestOnATerminalNothingIsDoneWithoutAYes(t *testing.T) {
+	for _, tt := range []struct {
+		name, answer string
+		want         error
+	}{
+		{"yes", "yes\n", nil},
+		{"y", "Y\n", nil},
+		{"no", "no\n", errSaidNo},
+		{"nothing but Enter", "\n", errSaidNo},
+		{"anything else", "yesterday\n", errSaidNo},
+		{"the end of input", "\x04", errSaidNo},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tty := newTerminal(t, 80)
+			s := tty.session()
+			answered := make(chan error)
+			go func() {
+				answered <- s.ask(context.Background(), func(w io.Writer) { fmt.Fprintln(w, "the plan") })
+			}()
+			tty.waitFor(t, "the plan\r\n\r\nGo on? Type yes: ")
+			if _, err := io.WriteString(tty.person, tt.answer); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-answered; got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAnInterruptEndsAQuestion(t *testing.T) {
+	tty := newTerminal(t, 80)
+	ctx, cancel := context.WithCancel(context.Background())
+	answered := make(chan error)
+	go func() { answered <- tty.session().ask(ctx, func(io.Writer) {}) }()
+	tty.waitFor(t, "Go on?")
+	cancel()
+	if got := <-answered; got != errSaidNo {
+		t.Errorf("got %v", got)
+	}
+}

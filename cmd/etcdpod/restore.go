@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", ArgsUsage: "[FILE]", Usage: "put a snapshot in the place of etcd's data",
+		Description: `The snapshot in FILE, or the data directory that --from-data-dir names, becomes what etcd on this node serves. The new data is made and proven beside the old while etcd still serves; then the control plane is stopped, the data exchanged in one step, and etcd, the API server and the rest are started in turn.
+
+Until the commit point, which is announced, a failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
+
+A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+		UsageText: `etcdpod restore --dry-run /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
+etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from-data-dir", Usage: "restore what the data directory `DIR` of a member that does not run holds, instead of a snapshot"},
+			&cli.StringFlag{Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal"},
+			&cli.BoolFlag{Name: "skip-hash-check", Usage: "take a copy of member/snap/db, which has no SHA-256; its structure is checked all the same"},
+			&cli.GenericFlag{Name: "bump-revision", Value: new(bump), Usage: "let revisions go on above the snapshot's by `auto|N`; auto ends above all that is known"},
+			&cli.StringFlag{Name: "data-dir", Usage: "let etcd use the new data directory `DIR`, and leave the old one as it is"},
+			&cli.DurationFlag{Name: "stop-timeout", Value: 30 * time.Second, Usage: "give the kubelet and the containers `TIME` to stop"},
+			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size", Usage: "give etcd, and then the API server, `TIME` to serve"},
+			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
+			&cli.BoolFlag{Name: "api-servers-stopped", Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
+		},
+		Action: s.restore,
+	}
+}
+
+func (s *session) restore(c *cli.Context) error {
+	options, err := restoreOptions(c)
+	if err != nil {
+		return err
+	}
+	workflow, err := phases.Restore(options).Without(c.StringSlice("skip-phases"))
+	if err != nil {
+		return err
+	}
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.preview(c, workflow)
+	}
+	if err := s.mayAsk(c); err != nil {
+		return err
+	}
+	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
+		return n.Do(c.Context, workflow, func(plan phases.Plan) error {
+			if c.Bool("yes") {
+				return nil
+			}
+			show.close()
+			return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.lastResult(c, run, func(w io.Writer) {
+		fmt.Fprintf(w, "Restored. What was replaced is kept in %s until `etcdpod prune`.\n", run.Path)
+	})
+}
+
+func restoreOptions(c *cli.Context) (phases.RestoreOptions, error) {
+	o := phases.RestoreOptions{
+		FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir"), SkipHashCheck: c.Bool("skip-hash-check"),
+		Bump: int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
+		APIServersStopped: c.Bool("api-servers-stopped"),
+	}
+	file := c.Args().First()
+	switch {
+	case file == "" && o.FromDataDir == "":
+		return o, &phases.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir", Hint: "`etcdpod backups` lists the snapshots of this node"}
+	case file != "" && o.FromDataDir != "":
+		return o, &phases.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
+	case o.FromWALDir != "" && o.FromDataDir == "":
+		return o, &phases.UsageError{Reason: "--from-wal-dir goes with --from-data-dir"}
+	case file != "":
+		var err error
+		if o.File, err = filepath.Abs(file); err != nil {
+			return o, fmt.Errorf("cannot find %s: %w", file, err)
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) resumeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "resume", Usage: "finish the run that was interrupted",
+		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had begun to go back, back. It does not ask: the run was confirmed when it began.`,
+		UsageText:   `etcdpod resume`,
+		Action: func(c *cli.Context) error {
+			return s.settle(c, "Finished", (*phases.Node).Resume)
+		},
+	}
+}
+
+func (s *session) rollbackCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rollback", Usage: "undo the run that was interrupted",
+		Description: `Undoes all that the open run did, in reverse, until everything is as before it. Past the commit point it refuses, since the new data may hold writes of its own, and says how to go back to the data that was kept.`,
+		UsageText:   `etcdpod rollback`,
+		Action: func(c *cli.Context) error {
+			return s.settle(c, "Rolled back; everything is as before", (*phases.Node).Rollback)
+		},
+	}
+}
+
+// settle ends the open run one way or the other.
+func (s *session) settle(c *cli.Context, done string, end func(*phases.Node, context.Context) error) error {
+	if c.Bool("dry-run") {
+		return &phases.UsageError{Reason: fmt.Sprintf("%s has no --dry-run", c.Command.Name), Hint: "`etcdpod runs` says where the open run stopped"}
+	}
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	run, err := s.watchRun(c, func(n *phases.Node, _ display) error { return end(n, c.Context) })
+	if err != nil {
+		return err
+	}
+	return s.lastResult(c, run, func(w io.Writer) { fmt.Fprintf(w, "%s: %s.\n", done, run.ID) })
+}
