@@ -22,7 +22,7 @@ type BackupEntry struct {
 type Verdict struct {
 	Path   string `json:"path"`
 	OK     bool   `json:"ok"`
-	Check  string `json:"check,omitempty"`  // the check that failed: file, length, trailer, meta, structure, keys
+	Check  string `json:"check,omitempty"`  // the check that failed: file, length, trailer, meta, structure, keys, sidecar
 	Offset int64  `json:"offset,omitempty"` // where, in bytes
 	Reason string `json:"reason,omitempty"`
 

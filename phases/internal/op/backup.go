@@ -25,7 +25,9 @@ const (
 )
 
 func (w Workspace) name(suffix string) string { return path.Join(w.Dir, workspacePrefix+w.Run+suffix) }
-func (w Workspace) lock() string              { return w.name(lockSuffix) }
+
+// Lock is the file whose flock the process holds that makes the backup.
+func (w Workspace) Lock() string { return w.name(lockSuffix) }
 
 // Snapshot is the data before it has its name.
 func (w Workspace) Snapshot() string { return w.name(".db") }
@@ -71,12 +73,12 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 // claim makes the lock and takes it. Between the two, another backup may have taken it for a dead one's, and removed it.
 func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
 	for range 10 {
-		if err = t.Host.FS.Create(o.lock(), nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 		}
-		if unlock, err = t.Host.FS.Lock(o.lock()); err == nil {
-			if exists(t, o.lock()) {
-				return unlock, syncDirs(t, o.lock())
+		if unlock, err = t.Host.FS.Lock(o.Lock()); err == nil {
+			if exists(t, o.Lock()) {
+				return unlock, syncDirs(t, o.Lock())
 			}
 			_ = unlock()
 		}
@@ -101,7 +103,7 @@ func (w Workspace) remove(fsys node.FS) error {
 	if err := node.DropTemp(fsys, w.draft()); err != nil {
 		return err
 	}
-	for _, name := range append(w.files(), w.lock()) {
+	for _, name := range append(w.files(), w.Lock()) {
 		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot remove %s: %w", name, err)
 		}

@@ -129,7 +129,7 @@ func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
 			continue
 		}
 		w := Workspace{Dir: dir, Run: run}
-		unlock, err := fsys.Lock(w.lock())
+		unlock, err := fsys.Lock(w.Lock())
 		if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -151,7 +151,7 @@ func cutSuffix(s, suffix string, ok bool) (string, bool) {
 
 func (w Workspace) left(fsys node.FS) DeadBackup {
 	d := DeadBackup{Workspace: w}
-	names := append(w.files(), w.lock())
+	names := append(w.files(), w.Lock())
 	if orphan := w.orphan(fsys); orphan != "" {
 		names = append(names, orphan)
 	}
@@ -189,7 +189,7 @@ func readSidecar(fsys node.FS, name string) (s Sidecar, err error) {
 
 // Remove removes what the dead backup left, if it still is dead.
 func (d DeadBackup) Remove(fsys node.FS) (err error) {
-	unlock, err := fsys.Lock(d.lock())
+	unlock, err := fsys.Lock(d.Lock())
 	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -1,0 +1,137 @@
+package phases
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Each function here answers what is wrong with one part of a node, in sentences; nothing when it is well.
+
+func (s seen) judgeRun() []string {
+	switch {
+	case s.openErr != nil:
+		return []string{s.openErr.Error()}
+	case s.open.State == "damaged":
+		return []string{fmt.Sprintf("the run %s cannot be read: %s", s.open.ID, s.open.Error)}
+	case s.open.ID != "":
+		return []string{(&OpenRunError{Run: s.open}).Error()}
+	}
+	return nil
+}
+
+func (s seen) judgeNode() []string {
+	var w []string
+	f := s.facts
+	if s.files != nil {
+		w = append(w, s.files.Error())
+	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil {
+			w = append(w, fmt.Sprintf("%s is no manifest that can be read: %v", m.Path, m.Error))
+		}
+	}
+	switch {
+	case f.KubeletError != nil:
+		w = append(w, f.KubeletError.Error())
+	case !f.KubeletActive:
+		w = append(w, "the kubelet is not running")
+	}
+	if f.RuntimeError != nil {
+		w = append(w, f.RuntimeError.Error())
+	}
+	return w
+}
+
+func (s seen) judgeContainers() []string {
+	if s.facts.RuntimeError != nil {
+		return nil // nothing is known
+	}
+	var w []string
+	for _, m := range s.facts.Manifests {
+		if m.Manifest == nil {
+			continue
+		}
+		for _, name := range m.Manifest.Containers() {
+			switch c := s.container(m, name); {
+			case c == nil:
+				w = append(w, fmt.Sprintf("%s of %s is not running: it has no container", name, m.Path))
+			case c.State != "running":
+				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts", name, m.Path, c.State, c.Attempt))
+			}
+		}
+	}
+	return w
+}
+
+func (s seen) judgeEtcd() []string {
+	f := s.facts
+	switch {
+	case s.etcd != nil:
+		return []string{s.etcd.Error()}
+	case f.Etcd == nil:
+		return []string{fmt.Sprintf("no manifest in %s runs etcd", f.ManifestDir)}
+	}
+	var w []string
+	if f.LiveError != nil {
+		w = append(w, f.LiveError.Error())
+	}
+	if strings.HasPrefix(f.Etcd.Access.Endpoints[0], "http://") {
+		w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", f.Etcd.Access.Endpoints[0]))
+	}
+	if f.Live == nil {
+		return w
+	}
+	if f.Live.Leader == 0 {
+		w = append(w, "etcd has no leader")
+	}
+	for _, a := range f.Live.Alarms {
+		w = append(w, "etcd raised the alarm "+a)
+	}
+	return w
+}
+
+// quotaWarn is the part of the quota, in per cent, from which on it is worth a warning.
+const quotaWarn = 80
+
+// judgeQuota looks at the file, since that is what etcd holds against the quota (server/storage/quota.go): with little of it in use, defragmenting helps.
+func (s seen) judgeQuota() []string {
+	l := s.facts.Live
+	if l == nil || s.quotaBytes() <= 0 {
+		return nil
+	}
+	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
+	switch {
+	case inUse > quotaWarn:
+		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %d MiB: at 100%% it takes no more writes", inUse, s.quotaBytes()>>20)}
+	case size > quotaWarn:
+		return []string{fmt.Sprintf("etcd's file takes %d%% of its quota of %d MiB, and only %d%% is in use: defragment it", size, s.quotaBytes()>>20, inUse)}
+	}
+	return nil
+}
+
+func (s seen) judgeCertificates() []string {
+	var w []string
+	for _, c := range s.certs {
+		if c.Problem != "" {
+			w = append(w, fmt.Sprintf("the certificate %s: %s", c.Path, c.Problem))
+		}
+	}
+	return w
+}
+
+// backupAge is how old the newest backup may be without a warning.
+const backupAge = 24 * time.Hour
+
+func (s seen) judgeBackups() []string {
+	newest := s.newest()
+	switch {
+	case s.backupErr != nil:
+		return []string{s.backupErr.Error()}
+	case newest == nil:
+		return []string{fmt.Sprintf("there is no backup in %s", DefaultBackupDir)}
+	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
+		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", DefaultBackupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+	}
+	return nil
+}
