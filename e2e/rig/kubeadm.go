@@ -37,9 +37,16 @@ func (n *Node) joinCluster(ctx context.Context) error {
 }
 
 func (n *Node) initConfiguration() string {
-	imageTag := ""
+	etcd := ""
 	if v := n.cluster.EtcdVersion; v != "" {
-		imageTag = "imageTag: " + v + etcdTagSuffix
+		etcd += "    imageTag: " + v + etcdTagSuffix + "\n"
+	}
+	if len(n.cluster.EtcdArgs) > 0 {
+		etcd += "    extraArgs:\n"
+	}
+	for _, arg := range n.cluster.EtcdArgs {
+		name, value, _ := strings.Cut(arg, "=")
+		etcd += fmt.Sprintf("    - name: %s\n      value: %q\n", name, value)
 	}
 	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -69,8 +76,7 @@ controllerManager:
 etcd:
   local:
     dataDir: /var/lib/etcd
-    IMAGETAG
----
+ETCD---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
@@ -79,7 +85,7 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: [none]
 failSwapOn: false
 volumePluginDir: /var/lib/kubelet/volumeplugins
-`, imageTag)
+`, etcd)
 }
 
 func (n *Node) joinConfiguration() string {
@@ -104,9 +110,9 @@ skipPhases: [preflight]
 `, "")
 }
 
-func (n *Node) fill(text, imageTag string) string {
+func (n *Node) fill(text, etcd string) string {
 	return strings.NewReplacer(
 		"TOKEN", joinToken, "KEY", certificateKey, "ADDRESS", n.Address, "NAME", n.Name, "CLUSTER", n.cluster.Name,
-		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "IMAGETAG", imageTag,
+		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "ETCD", etcd,
 	).Replace(text)
 }

@@ -31,7 +31,16 @@ next:
 	return "", errors.New("cannot find a free subnet: all of 10.213.0.0/16 is taken")
 }
 
+// makeBridge makes the cluster's bridge, and gives its nodes their addresses.
 func (c *Cluster) makeBridge(ctx context.Context) error {
+	subnet, err := freeSubnet()
+	if err != nil {
+		return err
+	}
+	c.Subnet = subnet
+	for _, n := range c.Nodes {
+		n.Address = fmt.Sprintf("%s.%d", subnet, 11+n.index)
+	}
 	if err := ip(ctx, "link add", c.Bridge, "type bridge"); err != nil {
 		return err
 	}

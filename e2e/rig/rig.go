@@ -22,10 +22,11 @@ import (
 
 // Options says what cluster is wanted.
 type Options struct {
-	Name        string // of the cluster: letters, digits and hyphens; "rig" when empty
-	Nodes       int    // control-plane nodes; 1 when zero
-	EtcdVersion string // one of binaries.EtcdVersions; empty: kubeadm's own image name with the newest of them in it
-	Dir         string // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
+	Name        string   // of the cluster: letters, digits and hyphens; "rig" when empty
+	Nodes       int      // control-plane nodes; 1 when zero
+	EtcdVersion string   // binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it
+	EtcdArgs    []string // more flags of etcd, NAME=VALUE without dashes, for kubeadm's extraArgs
+	Dir         string   // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
 }
 
 // Cluster is a running cluster. All but its nodes' first processes is the same for as long as it lives.
@@ -36,6 +37,7 @@ type Cluster struct {
 	Bridge      string
 	Subnet      string // the first three numbers of its addresses
 	EtcdVersion string
+	EtcdArgs    []string
 	Nodes       []*Node
 }
 
@@ -76,6 +78,10 @@ func plan(o Options) (*Cluster, error) {
 	if strings.Trim(o.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(o.Name) > 40 {
 		return nil, fmt.Errorf("cannot start cluster %s: a name has up to 40 small letters, digits and hyphens", o.Name)
 	}
+	if o.EtcdVersion != "" && o.EtcdVersion != binaries.Etcd36 && o.EtcdVersion != binaries.Etcd37 {
+		return nil, fmt.Errorf("cannot start cluster %s: etcd %s is not pinned, or refuses the flags that kubeadm %s gives it: take %s or %s",
+			o.Name, o.EtcdVersion, binaries.KubernetesVersion, binaries.Etcd36, binaries.Etcd37)
+	}
 	if o.Nodes == 0 {
 		o.Nodes = 1
 	}
@@ -99,17 +105,11 @@ func plan(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	subnet, err := freeSubnet()
-	if err != nil {
-		return nil, err
-	}
-	c := &Cluster{Name: o.Name, Dir: dir, Root: root, Subnet: subnet, EtcdVersion: o.EtcdVersion}
+	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
 	for i := range o.Nodes {
 		name := fmt.Sprintf("cp%d", i+1)
-		c.Nodes = append(c.Nodes, &Node{
-			Name: name, Address: fmt.Sprintf("%s.%d", subnet, 11+i), Dir: filepath.Join(dir, name), cluster: c, index: i,
-		})
+		c.Nodes = append(c.Nodes, &Node{Name: name, Dir: filepath.Join(dir, name), cluster: c, index: i})
 	}
 	return c, nil
 }
@@ -141,6 +141,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.save(); err != nil { // from here on Down finds what there is
 		return err
 	}
+	if err := c.makeBridge(ctx); err != nil {
+		return err
+	}
 	if err := c.makePath(ctx); err != nil {
 		return err
 	}
@@ -148,9 +151,11 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.makeBridge(ctx); err != nil {
-		return err
-	}
+	defer func() {
+		for _, file := range images {
+			os.Remove(file) // large, and imported
+		}
+	}()
 	for _, n := range c.Nodes {
 		if err := n.create(); err != nil {
 			return err
@@ -217,6 +222,18 @@ func (c *Cluster) stop(ctx context.Context) error {
 		errs = append(errs, n.KillEverything(ctx))
 	}
 	return errors.Join(append(errs, c.removeBridge(ctx))...)
+}
+
+// Clear takes down the cluster whose directory is dir, if there is one: what a test does first, for its predecessor may have been killed.
+func Clear(ctx context.Context, dir string) error {
+	c, err := Attach(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Down(ctx)
 }
 
 // Node returns a node, the first one being 0.

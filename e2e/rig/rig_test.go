@@ -28,6 +28,9 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := rig.Clear(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
 	settings := kernelSettings(t)
 	var c *rig.Cluster
 	timed(t, "up", func() error {
@@ -254,7 +257,14 @@ func timed(t *testing.T, what string, do func() error) {
 func TestKubeadmUpgradeReplacesEtcd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	c, err := rig.Up(ctx, rig.Options{Name: "upgrade-test", EtcdVersion: binaries.Etcd36})
+	dir, err := rig.Dir("upgrade-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rig.Clear(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
+	c, err := rig.Up(ctx, rig.Options{Name: "upgrade-test", EtcdVersion: binaries.Etcd36, EtcdArgs: []string{"quota-backend-bytes=4294967296"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +278,7 @@ func TestKubeadmUpgradeReplacesEtcd(t *testing.T) {
 		return err
 	})
 	manifest, err := c.Node(0).ReadFile("/etc/kubernetes/manifests/etcd.yaml")
-	if err != nil || !strings.Contains(string(manifest), "etcd:"+rig.UpgradedEtcd) {
+	if err != nil || !strings.Contains(string(manifest), "etcd:"+rig.UpgradedEtcd) || !strings.Contains(string(manifest), "--quota-backend-bytes=4294967296") {
 		t.Errorf("etcd's manifest is not upgraded: %v\n%s", err, manifest)
 	}
 	timed(t, "from upgraded to working", func() error { return c.AwaitWorking(ctx) })

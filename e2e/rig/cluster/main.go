@@ -16,7 +16,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-const usage = `usage: cluster up [--name NAME] [--nodes N] [--etcd VERSION]    start a cluster
+const usage = `usage: cluster up [--name NAME] [--nodes N] [--etcd VERSION]   start a cluster
        cluster exec [--name NAME] [--node N] [COMMAND...]       run a command, or a shell, on a node
        cluster reboot [--name NAME] [--node N]                  pull a node's plug, and start it again
        cluster down [--name NAME]                               end it, and remove all that it has
@@ -26,10 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command(ctx, os.Args[1:])
 	stop()
-	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit):
-		os.Exit(exit.ExitCode())
 	case errors.Is(err, errUsage):
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)

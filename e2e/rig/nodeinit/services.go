@@ -40,9 +40,9 @@ func newSupervisor() *supervisor {
 		"containerd": {
 			command:      func() ([]string, error) { return []string{"containerd", "--config", "/var/lib/containerd.toml"}, nil },
 			restartAfter: 5 * time.Second,
-			logFile:      "/var/lib/log/containerd.log",
+			logFile:      "/var/log/containerd.log",
 		},
-		"kubelet": {command: kubeletCommand, restartAfter: 10 * time.Second, logFile: "/var/lib/log/kubelet.log"},
+		"kubelet": {command: kubeletCommand, restartAfter: 10 * time.Second, logFile: "/var/log/kubelet.log"},
 	}}
 	children := make(chan os.Signal, 16)
 	signal.Notify(children, syscall.SIGCHLD)
