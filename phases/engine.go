@@ -2,7 +2,6 @@ package phases
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -235,7 +234,7 @@ func (r *run) open(cause error) error {
 func decode(state *journal.State) ([]op.Op, error) {
 	ops := make([]op.Op, len(state.Steps))
 	for i, step := range state.Steps {
-		o, err := op.Decode(step.Kind, json.RawMessage(step.Op))
+		o, err := op.Decode(step.Kind, step.Op)
 		if err != nil {
 			return nil, err
 		}

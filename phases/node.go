@@ -47,7 +47,7 @@ func (n *Node) target() *op.Target {
 // Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
 func (n *Node) Do(ctx context.Context, w Workflow, confirm func(Plan) error) (err error) {
 	if !w.Passing {
-		unlock, err := n.lock()
+		unlock, err := n.lock(ctx)
 		if err != nil {
 			return err
 		}

@@ -137,8 +137,8 @@ func (n *Node) newID(workflow string) (string, error) {
 }
 
 // lock takes the node's lock for this process.
-func (n *Node) lock() (func() error, error) {
-	return journal.Lock(n.host.FS, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
+func (n *Node) lock(ctx context.Context) (func() error, error) {
+	return journal.Lock(ctx, n.host.FS, n.host.Clock, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
 }
 
 // Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
@@ -167,7 +167,7 @@ func (n *Node) Rollback(ctx context.Context) error {
 }
 
 func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
-	unlock, err := n.lock()
+	unlock, err := n.lock(ctx)
 	if err != nil {
 		return err
 	}

@@ -140,11 +140,11 @@ func TestAnAppendThatFailsLeavesNoHalfRecordBeforeTheNext(t *testing.T) {
 
 func TestTheLockHasOneHolderAndTellsWho(t *testing.T) {
 	d := disk(t)
-	unlock, err := journal.Lock(d, journal.Holder{PID: 42, Command: []string{"etcdpod", "restore"}})
+	unlock, err := journal.Lock(t.Context(), d, node.WallClock(), journal.Holder{PID: 42, Command: []string{"etcdpod", "restore"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = journal.Lock(d, journal.Holder{PID: 43})
+	_, err = journal.Lock(t.Context(), d, node.WallClock(), journal.Holder{PID: 43})
 	var busy *journal.BusyError
 	if !errors.As(err, &busy) || busy.Holder.PID != 42 || !strings.Contains(err.Error(), "42") {
 		t.Errorf("the second one is told %v", err)
@@ -152,7 +152,7 @@ func TestTheLockHasOneHolderAndTellsWho(t *testing.T) {
 	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := journal.Lock(d, journal.Holder{PID: 43}); err != nil {
+	if _, err := journal.Lock(t.Context(), d, node.WallClock(), journal.Holder{PID: 43}); err != nil {
 		t.Errorf("after the first one went: %v", err)
 	}
 }

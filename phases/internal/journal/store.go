@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,15 +70,26 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v", e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
 }
 
-// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError.
-func Lock(fsys node.FS, me Holder) (unlock func() error, err error) {
+// lockTries: a program that a dead holder was just starting holds a copy of the lock until its exec, some milliseconds later.
+const (
+	lockTries = 20
+	lockPause = 25 * time.Millisecond
+)
+
+// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError, after half a second.
+func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
 	if err := node.MkdirAll(fsys, Home, node.Mine(0o700)); err != nil {
 		return nil, err
 	}
 	if err := fsys.Create(lockFile, nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make the lock: %w", err)
 	}
-	unlock, err = fsys.Lock(lockFile)
+	for range lockTries {
+		unlock, err = fsys.Lock(lockFile)
+		if !errors.Is(err, node.ErrLocked) || clock.Sleep(ctx, lockPause) != nil {
+			break
+		}
+	}
 	if errors.Is(err, node.ErrLocked) {
 		busy := &BusyError{}
 		if data, err := fsys.ReadFile(lockFile); err == nil {

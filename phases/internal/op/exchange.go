@@ -61,11 +61,11 @@ func (x *Exchange) Record(_ context.Context, t *Target) (err error) {
 }
 
 func (x *Exchange) Do(ctx context.Context, t *Target) error {
-	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.New, x.Old) })
+	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.New) })
 }
 
 func (x *Exchange) Undo(ctx context.Context, t *Target) error {
-	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.Old, x.New) })
+	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.Old) })
 }
 
 func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
@@ -97,8 +97,8 @@ func (x *Exchange) look(t *Target) (at places, err error) {
 	return at, nil
 }
 
-// arrange brings live to Live and the other one to Staged, from wherever they are.
-func (x *Exchange) arrange(t *Target, live, staged Identity) error {
+// arrange brings live to Live, and so the other one to Staged, from wherever they are.
+func (x *Exchange) arrange(t *Target, live Identity) error {
 	for range 4 { // at most: live→park, staged→live, park→staged, and a look
 		at, err := x.look(t)
 		if err != nil {
