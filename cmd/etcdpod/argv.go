@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -138,16 +139,19 @@ func checkValue(f cli.Flag, value string) error {
 		return err
 	}
 	err := set.Set(f.Names()[0], value)
-	if err == nil {
-		return nil
-	}
 	switch f.(type) {
-	case *cli.BoolFlag:
-		return fmt.Errorf("it is true or false")
-	case *cli.IntFlag:
-		return fmt.Errorf("it wants a whole number")
 	case *cli.DurationFlag:
-		return fmt.Errorf("it wants a time like 30s or 5m")
+		if err != nil || strings.HasPrefix(value, "-") {
+			return errors.New("it wants a time like 30s or 5m")
+		}
+	case *cli.BoolFlag:
+		if err != nil {
+			return errors.New("it is true or false")
+		}
+	case *cli.IntFlag:
+		if err != nil {
+			return errors.New("it wants a whole number")
+		}
 	}
 	return err
 }

@@ -52,9 +52,10 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.lastResult(c, made, func(w io.Writer) {
+	s.doneWith(c, made, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good; etcd %s; %.1f s\n", made.Path, size(made.SizeBytes), made.Revision, made.Keys, made.EtcdVersion, made.Seconds)
 	})
+	return nil
 }
 
 func (s *session) backupOptions(c *cli.Context) (phases.BackupOptions, error) {

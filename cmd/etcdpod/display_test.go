@@ -126,8 +126,7 @@ func TestATerminalKeepsWhatIsOver(t *testing.T) {
 				show.event(e)
 			}
 			show.close()
-			tty.waitFor(t, map[bool]string{false: "release-apiserver", true: wentBackText}[d.back])
-			golden(t, filepath.Join("testdata", "screen-"+name+".golden"), strings.Join(screen(tty.text()), "\n")+"\n")
+			golden(t, filepath.Join("testdata", "screen-"+name+".golden"), strings.Join(screen(tty.all(t)), "\n")+"\n")
 		})
 	}
 }
@@ -142,7 +141,7 @@ func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 		tty.waitFor(t, "stage-data")
 		time.Sleep(400 * time.Millisecond) // a few drawings
 		show.close()
-		for _, line := range strings.Split(escapes.ReplaceAllString(tty.text(), ""), "\n") {
+		for _, line := range strings.Split(escapes.ReplaceAllString(tty.all(t), ""), "\n") {
 			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
 				t.Errorf("%d columns: %d letters: %q", columns, n, line)
 			}
@@ -157,9 +156,9 @@ func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
 		show.event(e)
 	}
 	show.close()
-	tty.waitFor(t, wentBackText)
-	if colour := regexp.MustCompile("\x1b\\[[0-9;]*m").FindString(tty.text()); colour != "" {
-		t.Errorf("%q in %q", colour, tty.text())
+	shown := tty.all(t)
+	if colour := regexp.MustCompile("\x1b\\[[0-9;]*m").FindString(shown); colour != "" {
+		t.Errorf("%q in %q", colour, shown)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,14 +45,21 @@ func variableOf(flag string) string {
 	return "ETCDPOD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-func (s *session) config(c *cli.Context, emit func(phases.Event)) phases.Config {
+func (s *session) config(c *cli.Context, emit func(phases.Event)) (phases.Config, error) {
+	if c.String("root") == "" {
+		return phases.Config{}, &phases.UsageError{Reason: "--root needs a directory"}
+	}
+	root, err := filepath.Abs(c.String("root"))
+	if err != nil {
+		return phases.Config{}, fmt.Errorf("cannot find %s: %w", c.String("root"), err)
+	}
 	return phases.Config{
-		Root: c.String("root"), CRISocket: c.String("cri-socket"),
+		Root: root, CRISocket: c.String("cri-socket"),
 		KubeletStop: c.String("kubelet-stop-command"), KubeletStart: c.String("kubelet-start-command"), KubeletStatus: c.String("kubelet-status-command"),
 		Endpoints: c.StringSlice("endpoints"), CACert: c.String("cacert"), Cert: c.String("cert"), Key: c.String("key"),
 		Version: thisBuild().Version, Command: append([]string{"etcdpod"}, s.args...), Emit: emit,
 		KubeletStopTimeout: c.Duration("stop-timeout"),
-	}
+	}, nil
 }
 
 func asJSON(c *cli.Context) bool { return c.Generic("output").(*choice).is == "json" }

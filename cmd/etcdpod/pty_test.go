@@ -76,6 +76,16 @@ func (tty *terminal) waitFor(t *testing.T, text string) {
 	t.Fatalf("%q was not shown in\n%s", text, tty.text())
 }
 
+// all returns everything that was written to the terminal before.
+func (tty *terminal) all(t *testing.T) string {
+	t.Helper()
+	const end = "-- the end --"
+	fmt.Fprintln(tty.program, end)
+	tty.waitFor(t, end)
+	before, _, _ := strings.Cut(tty.text(), end)
+	return before
+}
+
 func (tty *terminal) session() *session {
 	return &session{stdin: tty.program, stdout: tty.program, stderr: tty.program, env: func(string) string { return "" }}
 }

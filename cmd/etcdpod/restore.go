@@ -66,9 +66,10 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.lastResult(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Restored. What was replaced is kept in %s until `etcdpod prune`.\n", run.Path)
+	s.doneWith(c, run, func(w io.Writer) {
+		fmt.Fprintf(w, "Restored, by the run %s. What it replaced is kept until `etcdpod prune`.\n", run.ID)
 	})
+	return nil
 }
 
 func restoreOptions(c *cli.Context) (phases.RestoreOptions, error) {

@@ -44,5 +44,6 @@ func (s *session) settle(c *cli.Context, done string, end func(*phases.Node, con
 	if err != nil {
 		return err
 	}
-	return s.lastResult(c, run, func(w io.Writer) { fmt.Fprintf(w, "%s: %s.\n", done, run.ID) })
+	s.doneWith(c, run, func(w io.Writer) { fmt.Fprintf(w, "%s: %s.\n", done, run.ID) })
+	return nil
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -37,11 +39,15 @@ func (s *session) app() *cli.App {
 // commands is the table of contents, in the order of the help.
 func (s *session) commands() []*cli.Command {
 	return []*cli.Command{
+		s.statusCommand(),
 		s.backupCommand(),
+		s.backupsCommand(),
+		s.verifyCommand(),
 		s.restoreCommand(),
 		s.runsCommand(),
 		s.resumeCommand(),
 		s.rollbackCommand(),
+		s.pruneCommand(),
 		s.versionCommand(),
 		s.completionCommand(),
 		s.helpCommand(),
@@ -67,7 +73,11 @@ func (s *session) run(ctx context.Context) error {
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
 	show := s.display(c)
 	defer show.close()
-	node, err := phases.Open(s.config(c, show.event))
+	config, err := s.config(c, show.event)
+	if err != nil {
+		return err
+	}
+	node, err := phases.Open(config)
 	if err != nil {
 		return err
 	}
@@ -76,31 +86,38 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 
 // asRoot refuses early what only root can do on a real node.
 func (s *session) asRoot(c *cli.Context) error {
-	if s.uid == 0 || c.String("root") != "/" {
+	if s.uid == 0 || filepath.Clean(c.String("root")) != "/" {
 		return nil
 	}
 	return &phases.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name), Hint: "put sudo before it"}
 }
 
-// result writes what a command found or made: JSON on one line, or text.
+// result writes what a command found: JSON on one line, or text.
 func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error {
+	var b bytes.Buffer
 	if asJSON(c) {
-		return s.encode(value)
+		if err := json.NewEncoder(&b).Encode(value); err != nil {
+			return fmt.Errorf("cannot write the result: %w", err)
+		}
+	} else {
+		text(&b)
 	}
-	text(s.stdout)
-	return nil
-}
-
-// lastResult is the result of a command that shows events: in JSON the last line, told from them by its one name.
-func (s *session) lastResult(c *cli.Context, value any, text func(io.Writer)) error {
-	return s.result(c, map[string]any{"result": value}, text)
-}
-
-func (s *session) encode(value any) error {
-	if err := json.NewEncoder(s.stdout).Encode(value); err != nil {
+	if _, err := s.stdout.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)
 	}
 	return nil
+}
+
+// done writes what a command made or changed. It is done, whether or not anybody can be told: the exit code must not say otherwise.
+func (s *session) done(c *cli.Context, value any, text func(io.Writer)) {
+	if err := s.result(c, value, text); err != nil {
+		fmt.Fprintf(s.stderr, "etcdpod: %s is done, but %v\n", c.Command.Name, err)
+	}
+}
+
+// doneWith is done for a command that shows events: in JSON its result is the last line, told from them by its one name.
+func (s *session) doneWith(c *cli.Context, result any, text func(io.Writer)) {
+	s.done(c, map[string]any{"result": result}, text)
 }
 
 func isTerminal(stream any) bool {

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
+	for _, tt := range []struct{ name, typed, want string }{
+		{"flags before the argument", "restore --data-dir /new --yes f", "--yes=true restore --data-dir=/new -- f"},
+		{"flags behind the argument", "restore f --data-dir /new --yes", "--yes=true restore --data-dir=/new -- f"},
+		{"global flags before the command", "--root /r -o json runs", "--root=/r --output=json runs --"},
+		{"global flags behind the command", "runs -o json --root=/r", "--output=json --root=/r runs --"},
+		{"one dash is as good as two", "-root /r runs -verbose", "--root=/r --verbose=true runs --"},
+		{"a value may look like a flag", "restore --data-dir --yes f", "restore --data-dir=--yes -- f"},
+		{"a value may be empty", "runs --root=", "--root= runs --"},
+		{"a value may hold an equals sign", "runs --kubelet-stop-command a=b", "--kubelet-stop-command=a=b runs --"},
+		{"a flag that needs no value takes none", "restore --yes f", "--yes=true restore -- f"},
+		{"but may be given one", "restore --yes=false f", "--yes=false restore -- f"},
+		{"two dashes end the flags", "verify -- --quick", "verify -- --quick"},
+		{"one dash is an argument", "verify -", "verify -- -"},
+		{"the last of two wins, as they stay in order", "--root /a runs --root /b", "--root=/a --root=/b runs --"},
+		{"--version is the command", "--version -o json", "--output=json version --"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &session{}
+			l, err := arrange(s.app(), strings.Split(tt.typed, " "), func(string) string { return "" })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(l.argv()[1:], " "); got != tt.want {
+				t.Errorf("%s: got %s, want %s", tt.typed, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestVariablesStandForFlagsThatAreNotTyped(t *testing.T) {
+	env := map[string]string{
+		"ETCDPOD_ROOT": "/env", "ETCDPOD_BACKUP_DIR": "/backups", "ETCDPOD_QUICK": "true",
+		"ETCDPOD_YES": "true", "ETCDPOD_DRY_RUN": "true", "ETCDPOD_KEEP": "1", "ETCDPOD_CACERT": "",
+	}
+	for _, tt := range []struct{ name, typed, want string }{
+		{"of the command and global ones", "backup", "--root=/env backup --dir=/backups --"},
+		{"what is typed wins", "backup --dir /d --root /r", "--root=/r backup --dir=/d --"},
+		{"those of another command do not count", "runs", "--root=/env runs --"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &session{}
+			l, err := arrange(s.app(), strings.Split(tt.typed, " "), func(name string) string { return env[name] })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(l.argv()[1:], " "); got != tt.want {
+				t.Errorf("%s: got %s, want %s", tt.typed, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestASlipOfTheFingerIsRecognized(t *testing.T) {
+	names := []string{"restore", "resume", "runs", "rollback"}
+	for typed, want := range map[string]string{"restor": "restore", "resotre": "restore", "rusn": "runs", "run": "runs", "delete": "", "x": ""} {
+		if got := nearest(typed, names); got != want {
+			t.Errorf("%q: got %q, want %q", typed, got, want)
+		}
+	}
+}

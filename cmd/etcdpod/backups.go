@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) backupsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "backups", Usage: "list the backups of this node",
+		Description: `What is in --dir, by the descriptions beside the snapshots. It looks whether they have their length; etcdpod verify proves one.`,
+		UsageText:   `etcdpod backups`,
+		Flags:       []cli.Flag{backupDirFlag()},
+		Action:      s.backups,
+	}
+}
+
+func (s *session) backups(c *cli.Context) error {
+	var entries []phases.BackupEntry
+	asked := "" // the usual directory, which need not be there
+	if c.IsSet("dir") {
+		asked = c.String("dir")
+	}
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		entries, err = n.Backups(c.Context, asked)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.result(c, entries, func(w io.Writer) { writeBackups(w, c.String("dir"), entries, time.Now()) })
+}
+
+func writeBackups(w io.Writer, dir string, entries []phases.BackupEntry, now time.Time) {
+	if len(entries) == 0 {
+		fmt.Fprintf(w, "There are no backups in %s.\n", dir)
+		return
+	}
+	rows := [][]string{{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD", "NOTE"}}
+	for _, e := range entries {
+		row := []string{e.Path, when(e.TakenAt, now), size(e.SizeBytes), fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
+		if e.SHA256 == "" { // nothing describes it
+			row[3], row[4] = "", ""
+		}
+		rows = append(rows, row)
+	}
+	table(w, rows)
+}

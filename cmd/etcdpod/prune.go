@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) pruneCommand() *cli.Command {
+	return &cli.Command{
+		Name: "prune", Usage: "delete what earlier runs kept",
+		Description: `Replaced data, manifests and journals are kept until this command deletes them. It says first what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What an open run or the newest completed one needs is never deleted, and backups are not its business.`,
+		UsageText: `etcdpod prune --dry-run
+etcdpod prune --older-than 30d --yes`,
+		Flags: []cli.Flag{
+			&cli.GenericFlag{Name: "older-than", Value: new(age), DefaultText: "any age", Usage: "only what is older than `AGE`, as 720h or 30d"},
+		},
+		Action: s.prune,
+	}
+}
+
+func (s *session) prune(c *cli.Context) error {
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	dryRun := c.Bool("dry-run")
+	if !dryRun {
+		if err := s.mayAsk(c); err != nil {
+			return err
+		}
+	}
+	var plan phases.PrunePlan
+	err := s.onNode(c, func(n *phases.Node, show display) (err error) {
+		plan, err = n.PlanPrune(c.Context, time.Duration(*c.Generic("older-than").(*age)))
+		if err != nil || dryRun {
+			return err
+		}
+		if len(plan.Items) > 0 && !c.Bool("yes") {
+			show.close()
+			if err := s.ask(c.Context, func(w io.Writer) { writePrune(w, plan, time.Now()) }); err != nil {
+				return err
+			}
+		}
+		return n.Prune(c.Context, plan)
+	})
+	if err != nil {
+		return err
+	}
+	s.done(c, plan, func(w io.Writer) {
+		switch {
+		case len(plan.Items) == 0:
+			writePrune(w, plan, time.Now())
+			fmt.Fprintln(w, "There is nothing to delete.")
+		case dryRun:
+			writePrune(w, plan, time.Now())
+			fmt.Fprintln(w, "\nNothing was deleted. Without --dry-run, prune deletes the above.")
+		default:
+			fmt.Fprintf(w, "Deleted %s; %s are free.\n", count(len(plan.Items), "thing", "things"), size(plan.Bytes))
+		}
+	})
+	return nil
+}
+
+func writePrune(w io.Writer, plan phases.PrunePlan, now time.Time) {
+	if len(plan.Items) > 0 {
+		fmt.Fprintf(w, "To delete, which frees %s:\n", size(plan.Bytes))
+		writeItems(w, plan.Items, now)
+	}
+	if len(plan.Kept) > 0 {
+		fmt.Fprintln(w, "Kept:")
+		writeItems(w, plan.Kept, now)
+	}
+}
+
+func writeItems(w io.Writer, items []phases.PruneItem, now time.Time) {
+	var rows [][]string
+	for _, i := range items {
+		rows = append(rows, []string{"  " + i.Path, size(i.Bytes), when(i.Time, now), i.Reason})
+	}
+	table(w, rows)
+}

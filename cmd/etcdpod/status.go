@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "say what state etcd and this node are in, and what to do next",
+		Description: `Member, manifests, containers, alarms, certificates, the newest backup and runs that are open. The first line says how things are, the last what to do next. Exit code 6 when something is wrong. It works when everything is down, and changes nothing.`,
+		UsageText:   `etcdpod status`,
+		Action:      s.status,
+	}
+}
+
+func (s *session) status(c *cli.Context) error {
+	var status phases.Status
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		status, err = n.Status(c.Context)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.result(c, status, func(w io.Writer) { writeStatus(w, status, time.Now()) }); err != nil {
+		return err
+	}
+	if len(status.Warnings) > 0 {
+		return foundError(exitFoundWrong)
+	}
+	return nil
+}
+
+func writeStatus(w io.Writer, st phases.Status, now time.Time) {
+	fmt.Fprintf(w, "%s: %s\n", st.Node, headline(st))
+	for _, warning := range st.Warnings {
+		fmt.Fprintf(w, "  ! %s\n", warning)
+	}
+	fmt.Fprintln(w)
+	table(w, memberRows(st, now))
+	if len(st.Manifests) > 0 {
+		fmt.Fprintln(w)
+		table(w, manifestRows(st, now))
+	}
+	if len(st.Certificates) > 0 {
+		fmt.Fprintln(w)
+		table(w, certificateRows(st))
+	}
+	if st.Next != "" {
+		fmt.Fprintf(w, "\nNext: %s\n", st.Next)
+	}
+}
+
+func headline(st phases.Status) string {
+	var state string
+	switch {
+	case st.OpenRun != nil:
+		state = "a run is open: " + st.OpenRun.ID
+	case st.Member == nil:
+		state = "etcd does not answer"
+	case st.Member.Learner:
+		state = fmt.Sprintf("etcd %s is a learner", st.Member.Version)
+	default:
+		state = fmt.Sprintf("etcd %s serves", st.Member.Version)
+	}
+	if n := len(st.Warnings); n > 0 {
+		return state + "; " + count(n, "thing needs", "things need") + " attention"
+	}
+	return state + "; all is well"
+}
+
+// memberRows are the facts about etcd, each with its name.
+func memberRows(st phases.Status, now time.Time) [][]string {
+	rows := [][]string{{"kubelet", st.Kubelet}, {"runtime", st.Runtime}}
+	add := func(name, format string, args ...any) {
+		rows = append(rows, []string{name, fmt.Sprintf(format, args...)})
+	}
+	if m := st.Member; m != nil {
+		role := "follower"
+		switch {
+		case m.Leader:
+			role = "leader"
+		case m.Learner:
+			role = "learner"
+		}
+		add("etcd", "%s (%s) at %s, %s", m.Name, m.ID, m.Endpoint, role)
+		add("revision", "%d", m.Revision)
+		add("database", "%s", databaseText(m))
+	}
+	if st.Problem != "" {
+		add("etcd", "%s", st.Problem)
+	}
+	var names []string
+	for _, m := range st.Members {
+		name := m.Name
+		if name == "" {
+			name = strings.Join(m.PeerURLs, ",") + " (never started)"
+		}
+		names = append(names, name)
+	}
+	if len(names) > 0 {
+		add("members", "%s", strings.Join(names, ", "))
+	}
+	if len(st.Alarms) > 0 {
+		add("alarms", "%s", strings.Join(st.Alarms, ", "))
+	}
+	if b := st.NewestBackup; b != nil {
+		add("newest backup", "%s, %s, %s", b.Path, when(b.TakenAt, now), size(b.SizeBytes))
+	} else {
+		add("newest backup", "none")
+	}
+	if r := st.OpenRun; r != nil {
+		add("open run", "%s, stopped in %s, at: %s", r.ID, r.Phase, r.Operation)
+	}
+	return rows
+}
+
+func databaseText(m *phases.MemberStatus) string {
+	text := fmt.Sprintf("%s, %s of it in use", size(m.SizeBytes), size(m.InUseBytes))
+	if m.QuotaBytes > 0 {
+		text += fmt.Sprintf(", quota %s", size(m.QuotaBytes))
+	}
+	if m.StorageVersion != "" {
+		text += ", storage version " + m.StorageVersion
+	}
+	return text
+}
+
+func manifestRows(st phases.Status, now time.Time) [][]string {
+	rows := [][]string{{"MANIFEST", "IMAGE", "CONTAINERS"}}
+	for _, m := range st.Manifests {
+		var containers []string
+		for _, c := range m.Containers {
+			containers = append(containers, fmt.Sprintf("%s %s, attempt %d, %s", c.Name, c.State, c.Attempt, ago(now.Sub(c.Since))))
+		}
+		text := strings.Join(containers, "; ")
+		if text == "" {
+			text = "none"
+		}
+		if m.Problem != "" {
+			text = m.Problem
+		}
+		rows = append(rows, []string{m.Path, m.Image, text})
+	}
+	return rows
+}
+
+func certificateRows(st phases.Status) [][]string {
+	rows := [][]string{{"CERTIFICATE", "CN", "ENDS", "DAYS LEFT"}}
+	for _, c := range st.Certificates {
+		row := []string{c.Path, c.CN, c.NotAfter.UTC().Format(time.RFC3339), fmt.Sprint(c.DaysLeft)}
+		if c.Problem != "" {
+			row = append(row, c.Problem)
+		}
+		if c.NotAfter.IsZero() {
+			row = []string{c.Path, c.CN, "", "", c.Problem}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
