@@ -39,7 +39,7 @@ func (n *Node) PlanPrune(_ context.Context, olderThan time.Duration) (PrunePlan,
 // Prune deletes what a plan says, and refuses while a run is open, or when something of the plan may not be deleted any more. It may be cut off anywhere: of each run
 // the journal goes last, so that the next prune knows what is left.
 func (n *Node) Prune(ctx context.Context, plan PrunePlan) (err error) {
-	unlock, err := n.lock()
+	unlock, err := n.lock(ctx)
 	if err != nil {
 		return err
 	}
