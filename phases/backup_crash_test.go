@@ -61,25 +61,31 @@ func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
 
 func putOldBackup(t *testing.T, d *sim.Disk, i int) {
 	t.Helper()
-	data := fmt.Appendf(nil, "old backup %d", i)
-	s := Sidecar{Node: "cp1", SHA256: sim.Sum(data), Revision: int64(i), ClusterID: "1", TakenAt: time.Unix(1_600_000_000+int64(i), 0).UTC()}
-	s.Path = path.Join("/backups", op.BackupName(s))
+	s := Sidecar{Node: "cp1", Revision: int64(i), ClusterID: "1", TakenAt: time.Unix(1_600_000_000+int64(i), 0).UTC()}
+	putBackup(t, d, path.Join("/backups", op.BackupName(s)), s)
+}
+
+// putBackup makes a backup with a sidecar that says so.
+func putBackup(t *testing.T, d *sim.Disk, file string, s Sidecar) {
+	t.Helper()
+	data := []byte("data")
+	s.Path, s.SHA256 = file, sim.Sum(data)
 	body, err := json.Marshal(s)
 	if err == nil {
-		err = node.MkdirAll(d, "/backups", node.Attr{Mode: 0o700})
+		err = node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o700})
 	}
 	if err == nil {
-		err = d.Create(s.Path, data, node.Attr{Mode: 0o600})
+		err = d.Create(file, data, node.Attr{Mode: 0o600})
 	}
 	if err == nil {
-		err = d.Create(op.SidecarOf(s.Path), body, node.Attr{Mode: 0o600})
+		err = d.Create(op.SidecarOf(file), body, node.Attr{Mode: 0o600})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *backupWorld) backup(o BackupOptions) error {
+func (w *backupWorld) workflow(o BackupOptions) Workflow {
 	backup := Backup(o)
 	backup.observe = func(ctx context.Context, n *Node, id string) (*Facts, error) {
 		f, err := w.facts(ctx, n, id)
@@ -87,11 +93,17 @@ func (w *backupWorld) backup(o BackupOptions) error {
 			return nil, err
 		}
 		f.Live = &Live{}
-		f.Backup, err = o.place(n)
+		if f.Backup, err = o.place(n); err != nil {
+			return nil, err
+		}
 		f.Backup.Cluster = "1"
-		return f, err
+		return f, nil
 	}
-	_, err := w.node.backup(context.Background(), backup, func(Plan) error { return nil })
+	return backup
+}
+
+func (w *backupWorld) backup(o BackupOptions) error {
+	_, err := w.node.backup(context.Background(), w.workflow(o), func(Plan) error { return nil })
 	return err
 }
 

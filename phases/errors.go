@@ -77,6 +77,9 @@ type UnreachableError struct {
 	Suggestion string
 }
 
+// Hint says what else may do.
+func (e *UnreachableError) Hint() string { return e.Suggestion }
+
 func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Cause) }
 
 func (e *UnreachableError) Unwrap() error { return e.Cause }
