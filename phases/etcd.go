@@ -172,7 +172,7 @@ func (b boundEtcd) Examine(ctx context.Context, snapshot string, progress func(d
 	}
 	c := op.Contents{Proof: proofOf(r), CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion}
 	for _, m := range r.Members {
-		c.Members = append(c.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		c.Members = append(c.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	return c, nil
 }

@@ -172,7 +172,7 @@ func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	}
 	live := &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion, SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner}
 	for _, m := range members {
-		live.Members = append(live.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+		live.Members = append(live.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
 	}
 	alarms, err := c.Alarms(ctx)
 	if err != nil {

@@ -80,7 +80,7 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: proofOf(r), StorageVersion: r.StorageVersion, Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
 	for _, m := range r.Members {
-		s.Members = append(s.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		s.Members = append(s.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
@@ -115,7 +115,7 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 func membersOf(d *etcd.DataDir) []Member {
 	var members []Member
 	for _, m := range d.Members {
-		members = append(members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+		members = append(members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
 	}
 	return members
 }

@@ -16,6 +16,9 @@ type Phase struct {
 	Short string // one line, for help and for the plan
 	Plan  func(context.Context, *Facts) ([]op.Op, error)
 
+	// Found says in words what planning found out, for people who decide whether to go on; nil when there is nothing to say.
+	Found func(*Facts) []string
+
 	Commit   bool // when it is done the run is forward-only: the commit point
 	Optional bool // `--skip-phases` may leave it out
 }
@@ -64,6 +67,7 @@ type Plan struct {
 type PlannedPhase struct {
 	Name       string   `json:"name"`
 	Short      string   `json:"short"`
+	Found      []string `json:"found,omitempty"` // what planning it found out
 	Operations []string `json:"operations"`
 	Commit     bool     `json:"commit,omitempty"` // the commit point follows it
 
@@ -79,6 +83,9 @@ func (w Workflow) plan(ctx context.Context, f *Facts) (Plan, error) {
 			return plan, err
 		}
 		planned := PlannedPhase{Name: p.Name, Short: p.Short, Commit: p.Commit, Operations: []string{}, ops: ops}
+		if p.Found != nil {
+			planned.Found = p.Found(f)
+		}
 		for _, o := range ops {
 			planned.Operations = append(planned.Operations, o.String())
 		}

@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ func (o RestoreOptions) preflight() Phase {
 		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			for _, check := range checks {
 				if err := check(f); err != nil {
@@ -25,6 +26,17 @@ func (o RestoreOptions) preflight() Phase {
 			}
 			return nil, nil
 		}}
+}
+
+func (o RestoreOptions) foundNode(f *Facts) []string {
+	state := "does not serve"
+	if f.Live != nil {
+		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
+	}
+	return []string{
+		fmt.Sprintf("%s is the only member of its cluster; its etcd %s", f.Etcd.Name, state),
+		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d", f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
+	}
 }
 
 func (o RestoreOptions) checkPods(f *Facts) error {

@@ -63,7 +63,7 @@ func stagedDir(f *Facts) string    { return path.Join(f.Data.StageIn, "data") }
 func stagedWALDir(f *Facts) string { return path.Join(f.Data.WALStageIn, "wal") }
 
 func (o RestoreOptions) verifySnapshot() Phase {
-	return Phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole",
+	return Phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.FromDataDir == "" {
 				return nil, nil // proven while the facts were gathered; staging checks its SHA-256 again
@@ -74,6 +74,21 @@ func (o RestoreOptions) verifySnapshot() Phase {
 				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f)},
 			}, nil
 		}}
+}
+
+func (o RestoreOptions) foundSnapshot(f *Facts) []string {
+	if o.FromDataDir != "" {
+		return nil
+	}
+	s := f.Snapshot
+	proven := fmt.Sprintf("proven good: %d keys at revision %d, %d MiB, SHA-256 %s", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20, s.Proof.SHA256)
+	if o.SkipHashCheck {
+		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at revision %d, %d MiB", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20)
+	}
+	if s.Sidecar != nil {
+		proven += ", taken " + s.Sidecar.TakenAt.Format(time.RFC3339)
+	}
+	return []string{proven}
 }
 
 func (o RestoreOptions) stageData() Phase {

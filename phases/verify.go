@@ -44,7 +44,7 @@ func (v *Verdict) fill(r *snapfile.Report) {
 	v.Revision, v.CompactRevision, v.HashKV, v.Keys = r.Revision, r.CompactRevision, r.HashKV, r.Keys
 	v.StorageVersion, v.Resources = r.StorageVersion, r.Resources
 	for _, m := range r.Members {
-		v.Members = append(v.Members, Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		v.Members = append(v.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 }
 

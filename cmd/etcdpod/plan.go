@@ -17,6 +17,9 @@ import (
 func writePlan(w io.Writer, plan phases.Plan) {
 	for _, p := range plan.Phases {
 		fmt.Fprintf(w, "%-20s %s\n", p.Name, p.Short)
+		for _, found := range p.Found {
+			fmt.Fprintf(w, "  %s\n", found)
+		}
 		for _, o := range p.Operations {
 			fmt.Fprintf(w, "  - %s\n", o)
 		}

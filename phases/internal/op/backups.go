@@ -9,6 +9,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,9 +35,25 @@ type Sidecar struct {
 	Seconds         float64           `json:"seconds"` // from the beginning to the proof
 }
 
+// ID is the id of a member or a cluster. In JSON and in text it is hex, as etcdctl writes it: as a number it would be beyond what many programs read exactly.
+type ID uint64
+
+// String is hex without leading zeros.
+func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
+
+// MarshalText is String.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads hex.
+func (id *ID) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 16, 64)
+	*id = ID(n)
+	return err
+}
+
 // ClusterMember is one member of an etcd cluster.
 type ClusterMember struct {
-	ID        uint64   `json:"id"`
+	ID        ID       `json:"id"`
 	Name      string   `json:"name"`
 	PeerURLs  []string `json:"peerURLs"`
 	IsLearner bool     `json:"isLearner,omitempty"`
