@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+)
+
+// bareEtcd is an etcd of one member by itself, without TLS, on loopback.
+type bareEtcd struct {
+	*clientv3.Client
+	cmd *exec.Cmd
+}
+
+// startEtcd starts an etcd and returns when it answered a linearizable read, and the time from exec until then. It ends with this process.
+func startEtcd(ctx context.Context, binary, dataDir string, flags ...string) (*bareEtcd, time.Duration, error) {
+	client, peer, err := freeURLs()
+	if err != nil {
+		return nil, 0, err
+	}
+	log, err := os.Create(dataDir + ".log")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer log.Close()
+	e := new(bareEtcd)
+	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop(), DialTimeout: time.Second})
+	if err != nil {
+		return nil, 0, err
+	}
+	e.cmd = exec.CommandContext(ctx, binary, append([]string{"--data-dir=" + dataDir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer}, flags...)...)
+	e.cmd.Stdout, e.cmd.Stderr = log, log
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	start := time.Now()
+	if err := e.cmd.Start(); err != nil {
+		return nil, 0, errors.Join(err, e.Client.Close())
+	}
+	if err := e.await(ctx, client); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("etcd does not answer (see %s): %w", log.Name(), err), e.stop())
+	}
+	return e, time.Since(start), nil
+}
+
+// await asks once the port is open: a client that was refused waits before it tries again.
+func (e *bareEtcd) await(ctx context.Context, url string) error {
+	for {
+		conn, err := net.Dial("tcp", url[len("http://"):])
+		if err == nil {
+			conn.Close()
+			_, err := e.Get(ctx, "/health")
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (e *bareEtcd) stop() error {
+	err := errors.Join(e.Client.Close(), e.cmd.Process.Kill())
+	_ = e.cmd.Wait() // it was killed
+	return err
+}
+
+func freeURLs() (client, peer string, err error) {
+	urls := make([]string, 2)
+	for i := range urls {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer l.Close()
+		urls[i] = "http://" + l.Addr().String()
+	}
+	return urls[0], urls[1], nil
+}
+
+// makeSnapshot returns a snapshot of an etcd with so many bytes of objects. It is made once and kept: the next run uses it again.
+func makeSnapshot(ctx context.Context, dir, version string, size int64) (string, error) {
+	file := filepath.Join(dir, fmt.Sprintf("objects-%d-%s.db", size, version))
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	say("making %d MB of objects", size/megabyte)
+	binary, err := binaries.Etcd(ctx, version)
+	if err != nil {
+		return "", err
+	}
+	etcdctl, err := binaries.Etcdctl(ctx, version)
+	if err != nil {
+		return "", err
+	}
+	data := filepath.Join(dir, "making")
+	defer removeAll(data)
+	e, _, err := startEtcd(ctx, binary, data, "--unsafe-no-fsync", "--quota-backend-bytes=8589934592")
+	if err != nil {
+		return "", err
+	}
+	defer e.stop()
+	if _, err := load(ctx, e.Client, newGenerator("bench", 1), size); err != nil {
+		return "", err
+	}
+	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdctl, "--endpoints="+e.Endpoints()[0], "snapshot", "save", file+".new")); err != nil {
+		return "", err
+	}
+	return file, os.Rename(file+".new", file)
+}
+
+// removeAll removes what a measurement made. Should that fail, the next one has a little less room.
+func removeAll(paths ...string) {
+	for _, path := range paths {
+		_ = os.RemoveAll(path)
+		_ = os.Remove(path + ".log")
+	}
+}
