@@ -25,7 +25,7 @@ func main() {
 	case "systemctl":
 		os.Exit(systemctl(os.Args[1:]))
 	default:
-		if err := boots(); err != nil {
+		if err := powerOn(); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -40,8 +40,8 @@ func pause() {
 
 const secondStage = "second-stage"
 
-// boots returns only when the node cannot be started.
-func boots() error {
+// powerOn returns only when the node cannot be started.
+func powerOn() error {
 	if os.Getpid() != 1 {
 		return errors.New("nodeinit is the first process of a node: start it with go run ./e2e/rig/cluster up")
 	}
@@ -75,9 +75,9 @@ func run(c boot.Config) error {
 	if err := network(c); err != nil {
 		return err
 	}
-	init := newSupervisor()
+	units := newSupervisor()
 	for _, name := range c.Services {
-		if err := init.start(name); err != nil {
+		if err := units.start(name); err != nil {
 			return err
 		}
 	}
@@ -89,6 +89,6 @@ func run(c boot.Config) error {
 		return err
 	}
 	fmt.Println(boot.Ready)
-	init.serve(requests)
+	units.serve(requests)
 	return nil
 }
