@@ -191,6 +191,9 @@ func (o BackupOptions) checkEtcd(f *Facts) error {
 		return nil // the data was looked at, and is nobody's
 	}
 	if f.Etcd == nil {
+		if f.OpenRun != "" {
+			return refuse("type `etcdpod resume` or `etcdpod rollback` first", "the run %s is open, and has taken etcd's manifest out of %s", f.OpenRun, f.ManifestDir)
+		}
 		return refuse("name the data of a member that is stopped with --from-data-dir", "no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.Live == nil {

@@ -100,6 +100,17 @@ func Hint(err error) string {
 	return ""
 }
 
+// hintedError is an error with something to do about it.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// Hint says what to do.
+func (e *hintedError) Hint() string { return e.hint }
+
 // IsBusy says that another etcdpod is changing this node (exit code 5).
 func IsBusy(err error) bool {
 	var busy *journal.BusyError

@@ -21,6 +21,7 @@ type Facts struct {
 	Addresses     []string       // of this node
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
+	OpenRun       string         // the id of the run that must be resumed or rolled back; it may have taken manifests out
 	API           op.APIAccess   // Kubeconfig is empty when there is none
 
 	Containers    []node.Container

@@ -29,6 +29,9 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Etcd != nil {
 		f.Node = f.Etcd.Name
 	}
+	if open, err := n.openRun(ctx); err == nil {
+		f.OpenRun = open.ID
+	}
 	f.API = n.apiAccess(f.Manifests)
 	f.Addresses = addresses(f.Manifests)
 	f.KubeletActive, f.KubeletError = n.host.Kubelet.Running(ctx)

@@ -69,12 +69,25 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 	}
 	r, err := snapfile.Check(ctx, n.host.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Progress: progress})
 	if err != nil {
-		return nil, err
+		return nil, o.hintRaw(n, file, err)
 	}
 	s := snapshotFacts(r)
 	s.Path = file
 	s.Sidecar, err = sidecarOf(n.host.FS, file)
 	return s, err
+}
+
+// hintRaw tells who tries to restore a plain copy of a database how that is done.
+func (o RestoreOptions) hintRaw(n *Node, file string, err error) error {
+	var bad *snapfile.Bad
+	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || o.SkipHashCheck {
+		return err
+	}
+	const page = 4096
+	if st, statErr := n.host.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
+		return err
+	}
+	return &hintedError{err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same"}
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
