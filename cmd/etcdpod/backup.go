@@ -44,6 +44,7 @@ func (s *session) backup(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return s.preview(c, phases.Backup(options))
 	}
+	spareMemory()
 	var made *phases.Sidecar
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		made, err = n.Backup(c.Context, options, func(phases.Plan) error { return nil })

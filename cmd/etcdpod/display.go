@@ -27,6 +27,8 @@ const (
 
 func (s *session) display(c *cli.Context) display {
 	switch {
+	case asJSON(c) && !tellsEvents(c):
+		return silent{}
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
@@ -34,6 +36,21 @@ func (s *session) display(c *cli.Context) display {
 	}
 	return &plainDisplay{to: s.stderr, verbose: c.Bool("verbose")}
 }
+
+// tellsEvents says whether a command writes events before its result when a program reads it.
+func tellsEvents(c *cli.Context) bool {
+	switch c.Command.Name {
+	case "backup", "restore", "resume", "rollback":
+		return !c.Bool("dry-run")
+	}
+	return false
+}
+
+// silent shows nothing.
+type silent struct{}
+
+func (silent) event(phases.Event) {}
+func (silent) close()             {}
 
 // jsonDisplay writes each event as a line of JSON.
 type jsonDisplay struct {

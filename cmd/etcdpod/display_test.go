@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -172,8 +173,18 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) || string(want) != got {
-		t.Errorf("%s is not what there is now (go test -update writes it):\n%s", name, got)
+		t.Errorf("%s is not what there is now (go test -update writes it): %s", name, firstDifference(string(want), got))
 	} else if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func firstDifference(want, got string) string {
+	old, now := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range min(len(old), len(now)) {
+		if old[i] != now[i] {
+			return fmt.Sprintf("line %d is\n%s\nand the file has\n%s", i+1, now[i], old[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, and the file has %d", len(now), len(old))
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/etcdpod/etcdpod/phases"
 )
 
-// TestTheReferenceSaysWhatTheProgramSays compares docs/commands.md with the help and with the names in the JSON. With -update it writes the file; whoever renames
+// TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in the JSON. With -update it writes the file; whoever renames
 // something that programs read sees it in the difference.
-func TestTheReferenceSaysWhatTheProgramSays(t *testing.T) {
+func TestDocsSayWhatTheProgramSays(t *testing.T) {
 	golden(t, filepath.Join("..", "..", "docs", "commands.md"), reference())
 }
 
 func reference() string {
 	var b strings.Builder
 	app := (&session{}).app()
-	b.WriteString("# Commands\n\nMade from the program by `go test ./cmd/etcdpod -update`: every section is what `etcdpod help COMMAND` writes.\n")
+	b.WriteString("# Commands\n\nMade from the program by `make docs`: every section is what `etcdpod help COMMAND` writes.\n")
 	fmt.Fprintf(&b, "\n```\n%s```\n", helpText(app, nil))
 	for _, c := range app.Commands {
 		if !c.Hidden {

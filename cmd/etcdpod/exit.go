@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,13 +75,16 @@ type failure struct {
 }
 
 // report shows an error, and returns the exit code.
-func (s *session) report(err error) int {
+func (s *session) report(ctx context.Context, err error) int {
 	code := exitCode(err)
 	var found foundError
 	if err == nil || errors.As(err, &found) {
 		return code
 	}
 	message, advice := oneLine(err.Error()), oneLine(phases.Hint(err))
+	if ctx.Err() != nil {
+		message = "interrupted: " + message
+	}
 	if s.line.output == "json" {
 		body, _ := json.Marshal(failure{message, advice, code})
 		fmt.Fprintf(s.stderr, "%s\n", body)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -41,7 +42,7 @@ func TestWhatARunEndedInDecidesTheExitCode(t *testing.T) {
 func TestAnErrorIsOneLineAndItsHintTheNext(t *testing.T) {
 	var out strings.Builder
 	s := &session{stderr: &out}
-	s.report(errors.Join(&phases.RefusedError{Reason: "cannot restore x: too new", Hint: "upgrade first"}, errors.New("and\nmore")))
+	s.report(context.Background(), errors.Join(&phases.RefusedError{Reason: "cannot restore x: too new", Hint: "upgrade first"}, errors.New("and\nmore")))
 	if want := "etcdpod: cannot restore x: too new; and; more\nhint: upgrade first\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

@@ -125,7 +125,7 @@ func (l *live) leave(e phases.Event) []string {
 // drop forgets the phase that was under way, and returns what belongs below it.
 func (l *live) drop() []string {
 	below := l.now.below
-	l.now.phase, l.now.below = "", nil
+	l.now = moment{back: l.now.back, from: l.now.from}
 	return below
 }
 

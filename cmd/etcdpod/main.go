@@ -20,5 +20,5 @@ func main() {
 // run is one call of the program; it returns the exit code. args starts with the program's name.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
 	s := &session{stdin: stdin, stdout: stdout, stderr: stderr, env: env, args: args[1:], uid: os.Geteuid()}
-	return s.report(s.run(ctx))
+	return s.report(ctx, s.run(ctx))
 }

@@ -9,9 +9,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// version is set by the linker when make builds a release; without it the module's version counts.
+var version string
+
 // build is what this binary was built from.
 type build struct {
-	Version  string `json:"version"` // of the module; (devel) when it was not built from a tag
+	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
 	Modified bool   `json:"modified,omitempty"` // built from a tree that differs from the commit
 	Go       string `json:"go"`
@@ -19,12 +22,12 @@ type build struct {
 }
 
 func thisBuild() build {
-	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if info.Main.Version != "" {
+	if b.Version == "" {
 		b.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
