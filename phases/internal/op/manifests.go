@@ -64,20 +64,37 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 
 // Undo puts the manifest back, whatever stands there by now: that was parked by the fence.
 func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
-	if exists(t, m.From) {
-		// Not taken out, or put back already.
-		return syncDirs(t, m.From)
-	}
-	if exists(t, m.hidden()) {
+	if !exists(t, m.From) && exists(t, m.hidden()) {
 		if err := t.Host.FS.Rename(m.hidden(), m.From); err != nil {
 			return fmt.Errorf("cannot put back %s: %w", m.From, err)
 		}
-		return syncDirs(t, m.From)
+	}
+	if exists(t, m.From) { // not taken out, or put back already
+		if err := syncDirs(t, m.From); err != nil {
+			return err
+		}
+		return m.dropCopy(t)
 	}
 	if !exists(t, m.To) {
 		return fmt.Errorf("cannot put back %s: neither it nor %s is there", m.From, m.To)
 	}
 	return node.Move(t.Host.FS, m.To, m.From)
+}
+
+// dropCopy removes the copy in the run's folder, as long as it is one of what is in place again.
+func (m *TakeOutManifest) dropCopy(t *Target) error {
+	if !exists(t, m.To) {
+		return nil
+	}
+	there, _, err := read(t, m.From)
+	if err != nil {
+		return err
+	}
+	kept, _, err := read(t, m.To)
+	if err != nil || !bytes.Equal(there, kept) {
+		return err
+	}
+	return remove(t, m.To)
 }
 
 func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
