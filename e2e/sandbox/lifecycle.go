@@ -52,8 +52,8 @@ func BuildStandIn() (string, error) {
 	return path, nil
 }
 
-// images maps the manifests' images to the programs that stand for them.
-func (s *Sandbox) images() map[string]string {
+// Images maps the manifests' images to the programs that stand for them.
+func (s *Sandbox) Images() map[string]string {
 	etcd, err := filepath.Abs(s.options.EtcdBinary)
 	if err != nil {
 		etcd = s.options.EtcdBinary

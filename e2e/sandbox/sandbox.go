@@ -81,7 +81,7 @@ func New(o Options) (*Sandbox, error) {
 		return nil, fmt.Errorf("cannot make a sandbox: %w", err)
 	}
 	defer claim.Close() // the reaper has its own copy
-	if err := s.SetImages(s.images()); err != nil {
+	if err := s.SetImages(s.Images()); err != nil {
 		return nil, err
 	}
 	if err := s.startReaper(claim); err != nil {

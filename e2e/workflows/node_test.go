@@ -25,6 +25,8 @@ type node struct {
 	*sandbox.Sandbox
 	t   *testing.T
 	ctx context.Context
+
+	unreadable []string // host paths that are left out of checksums
 }
 
 // start makes a node with a control plane that serves some objects.
@@ -132,6 +134,11 @@ func (n *node) lastLine(r sandbox.Result, value any) {
 	n.t.Helper()
 	lines := strings.Split(strings.TrimSpace(r.Stdout), "\n")
 	must(n.t, json.Unmarshal([]byte(lines[len(lines)-1]), value))
+}
+
+func decode(t *testing.T, text string, value any) {
+	t.Helper()
+	must(t, json.Unmarshal([]byte(text), value))
 }
 
 // keys are all that etcd holds, but for leases.

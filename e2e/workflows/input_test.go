@@ -1,0 +1,263 @@
+package workflows
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// snapshotOf takes a snapshot of another node that is gone afterwards, to a file on this machine.
+func snapshotOf(t *testing.T, o sandbox.Options) string {
+	t.Helper()
+	o.NoAPIServer = true
+	other := create(t, o)
+	must(t, other.Start(other.ctx))
+	must(t, other.Load(other.ctx, 40, 100))
+	if !strings.HasPrefix(other.EtcdVersion, "3.5.") {
+		other.eventually("the data has its storage version", func() bool {
+			var version string
+			other.etcd(func(c *clientv3.Client) error {
+				s, err := c.Status(other.ctx, other.ClientURL())
+				if err == nil {
+					version = s.StorageVersion
+				}
+				return err
+			})
+			return version != ""
+		})
+	}
+	b := other.backup()
+	file := t.TempDir() + "/other.db"
+	must(t, os.Rename(b.file, file))
+	return file
+}
+
+// adopt puts a file of this machine on the node.
+func (n *node) adopt(file string) string {
+	n.t.Helper()
+	data, err := os.ReadFile(file)
+	must(n.t, err)
+	must(n.t, os.MkdirAll(n.Path("/srv"), 0o755))
+	must(n.t, os.WriteFile(n.Path("/srv/adopted.db"), data, 0o600))
+	return n.Path("/srv/adopted.db")
+}
+
+// refused holds a restore to be refused by a check (5) that says the texts, and to touch nothing.
+func (n *node) refused(args []string, texts ...string) {
+	n.t.Helper()
+	n.untouched(func() { n.want(5, append([]string{"restore", "--yes"}, args...), texts...) })
+	n.untouched(func() { n.want(5, append([]string{"restore", "--dry-run"}, args...), texts...) })
+}
+
+func TestASnapshotOfANewerEtcdIsGoodAndIsNotRestored(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	file := n.adopt(snapshotOf(t, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd37)}))
+	n.verify(0, file)
+	n.refused([]string{file}, "3.7", "3.6")
+}
+
+func TestOtherMembersAreNotRestoredOver(t *testing.T) {
+	t.Run("the running etcd has another member", func(t *testing.T) {
+		n := start(t, sandbox.Options{NoAPIServer: true})
+		b := n.backup()
+		n.etcd(func(c *clientv3.Client) error {
+			_, err := c.MemberAddAsLearner(n.ctx, []string{"https://127.0.0.9:2380"})
+			return err
+		})
+		n.refused([]string{b.file}, "other members", "127.0.0.9", "all of its nodes")
+		stopEtcd(n)
+		n.refused([]string{b.file}, "other members", "127.0.0.9") // the data with its WAL says so, too
+	})
+	t.Run("nothing but the snapshot tells, and it names another", func(t *testing.T) {
+		n := start(t, sandbox.Options{NoAPIServer: true})
+		file := n.adopt(snapshotOf(t, sandbox.Options{Node: "cp7"}))
+		stopEtcd(n)
+		must(t, os.RemoveAll(n.DataPath()))
+		n.refused([]string{file, "--bump-revision", "1000000000"}, "other members", "cp7")
+	})
+}
+
+func TestASnapshotTakenUnderNOSPACEIsRestoredWritable(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	n.etcd(func(c *clientv3.Client) error {
+		status, err := c.Status(n.ctx, n.ClientURL())
+		if err != nil {
+			return err
+		}
+		_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(n.ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: status.Header.MemberId, Alarm: pb.AlarmType_NOSPACE})
+		return err
+	})
+	n.etcd(func(c *clientv3.Client) error {
+		if _, err := c.Put(n.ctx, "refused", "x"); err == nil {
+			t.Error("etcd is writable under the alarm")
+		}
+		return nil
+	})
+	before := n.state()
+	b := n.backup()
+	n.want(6, []string{"status"}, "NOSPACE")
+	result := n.done("restore", b.file, "--yes")
+	if !strings.Contains(result.Stderr, "disarmed") {
+		t.Errorf("it is not said that an alarm was disarmed: %s", result.Stderr)
+	}
+	n.wantNew(b, before)
+	n.put("accepted", "x")
+	n.etcd(func(c *clientv3.Client) error {
+		alarms, err := c.AlarmList(n.ctx)
+		if err == nil && len(alarms.Alarms) > 0 {
+			t.Errorf("alarms are left: %v", alarms.Alarms)
+		}
+		return err
+	})
+}
+
+func TestABackupOfAClusterWithOtherKeysIsNotRestored(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	b := n.backup()
+	n.change()
+	key := n.Path("/etc/kubernetes/pki/sa.pub")
+	mine, err := os.ReadFile(key)
+	must(t, err)
+	must(t, os.WriteFile(key, publicKey(t), 0o600))
+	n.refused([]string{b.file}, "other files than this node has", "/etc/kubernetes/pki/sa.pub")
+	must(t, os.WriteFile(key, mine, 0o600))
+	before := n.state()
+	n.done("restore", b.file, "--yes")
+	n.wantNew(b, before)
+}
+
+// publicKey is that of a new key.
+func publicKey(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	must(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+const encryption = `apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - aescbc:
+      keys:
+      - name: KEY
+        secret: c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=
+  - identity: {}
+`
+
+func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	n.put("/registry/example.com/widgets/one", "k8s:enc:aescbc:v1:key1:\x00\x01\x02")
+	b := n.backup()
+	n.change()
+	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "no encryption configuration")
+
+	manifest := n.Path(sandbox.ManifestDir + "/kube-apiserver.yaml")
+	text, err := os.ReadFile(manifest)
+	must(t, err)
+	file := n.Path("/etc/kubernetes/pki/encryption.yaml") // in a folder that is mounted already
+	configure := func(key string) {
+		must(t, os.WriteFile(file, []byte(strings.Replace(encryption, "KEY", key, 1)), 0o600))
+	}
+	configure("key2")
+	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address", "    - --encryption-provider-config=/etc/kubernetes/pki/encryption.yaml\n    - --advertise-address", 1)), 0o600))
+	time.Sleep(time.Second) // for the kubelet to see it
+	n.wantAllRunning()
+	n.ready()
+	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")
+	configure("key1")
+	before := n.state()
+	n.done("restore", b.file, "--yes")
+	n.wantNew(b, before)
+}
+
+func TestAnAPIServerElsewhereMustBeStoppedFirst(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	n.put("/registry/masterleases/10.9.8.7", "{}")
+	b := n.backup()
+	n.change()
+	n.refused([]string{b.file}, "10.9.8.7", "--api-servers-stopped")
+	before := n.state()
+	n.done("restore", b.file, "--yes", "--api-servers-stopped")
+	n.wantNew(b, before)
+}
+
+func TestManifestsThatCannotBeReliedOnAreRefused(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	b := n.backup()
+	dir := n.Path(sandbox.ManifestDir)
+	text, err := os.ReadFile(dir + "/etcd.yaml")
+	must(t, err)
+	etcd := string(text)
+	for name, c := range map[string]struct {
+		file, text string
+		says       []string
+	}{
+		"a copy under another name":       {"etcd.yaml.bak", etcd, []string{"two manifests run etcd", "etcd.yaml.bak"}},
+		"a file that is no YAML":          {"broken.yaml", "kind: Pod\n  etcd: [", []string{"broken.yaml", "runs etcd"}},
+		"two documents":                   {"two.yaml", etcd + "---\n" + etcd, []string{"two.yaml"}},
+		"a Deployment of etcd":            {"deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: etcd}\n", []string{"deployment.yaml"}},
+		"a hundred thousand open bracket": {"deep.yaml", "etcd: " + strings.Repeat("[", 100_000), []string{"deep.yaml"}},
+	} {
+		must(t, os.WriteFile(dir+"/"+c.file, []byte(c.text), 0o600))
+		n.refused([]string{b.file}, c.says...)
+		must(t, os.Remove(dir+"/"+c.file))
+		if t.Failed() {
+			t.Fatalf("this was %s", name)
+		}
+	}
+}
+
+func TestAnEtcdOfNoManifestIsRefused(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	must(t, n.StopKubelet(n.ctx))
+	must(t, os.Rename(n.Path(sandbox.ManifestDir+"/etcd.yaml"), n.Path("/srv-etcd.yaml")))
+	n.refused([]string{b.file}, "no manifest in /etc/kubernetes/manifests runs etcd")
+	must(t, os.Rename(n.Path("/srv-etcd.yaml"), n.Path(sandbox.ManifestDir+"/etcd.yaml")))
+}
+
+func TestARuntimeThatCannotBeAskedIsRefused(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	n.refused([]string{b.file, "--cri-socket", "unix:///run/nowhere.sock"}, "/run/nowhere.sock", "--cri-socket")
+}
+
+func TestWrongUsageTouchesNothing(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"restore", b.file}, "--yes"},
+		{[]string{"restore", b.file, "--yes", "--frobnicate"}, "--frobnicate"},
+		{[]string{"restore", b.file, "--yes", "--skip-phases", "fence"}, "fence"},
+		{[]string{"restore", b.file, "--yes", "--skip-phases", "fnece"}, "fnece"},
+		{[]string{"restore", b.file, "--yes", "--wait-timeout", "soon"}, "soon"},
+		{[]string{"restore", b.file, "--yes", "--from-data-dir", "/var/lib/etcd"}, "not both"},
+		{[]string{"restore", b.file, "--yes", "--data-dir", "relative"}, "relative"},
+		{[]string{"restore", "--yes"}, "FILE"},
+		{[]string{"restroe", b.file, "--yes"}, "restore"},
+		{[]string{"prune"}, "--yes"},
+	} {
+		n.untouched(func() { n.want(2, c.args, c.says) })
+	}
+	n.untouched(func() { n.want(5, []string{"resume"}, "no run is open") })
+	n.untouched(func() { n.want(5, []string{"rollback"}, "no run is open") })
+}
