@@ -161,9 +161,6 @@ func (w *backupWorld) afterCrash() error {
 	if again.File != "" {
 		again.File = "/backups/another.db"
 	}
-	if err := w.machine.Host().Clock.Sleep(context.Background(), time.Second); err != nil { // names tell seconds apart
-		return err
-	}
 	if err := w.backup(again); err != nil {
 		return fmt.Errorf("the next backup: %w", err)
 	}

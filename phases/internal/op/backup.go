@@ -50,7 +50,7 @@ type OpenBackup struct {
 }
 
 func (o *OpenBackup) String() string {
-	return fmt.Sprintf("make room for a new backup in %s, where backups that were cut off left something", o.Dir)
+	return fmt.Sprintf("claim a place in %s; remove what backups that were cut off may have left there", o.Dir)
 }
 
 func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
@@ -66,7 +66,9 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 	if o.unlock, err = o.claim(ctx, t); err != nil {
 		return err
 	}
-	o.Sidecar.TakenAt = t.Host.Clock.Now().UTC()
+	if o.Sidecar.TakenAt, err = o.freeSecond(ctx, t); err != nil {
+		return err
+	}
 	return writeJSON(t, o.draft(), o.Sidecar)
 }
 
@@ -87,6 +89,23 @@ func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error,
 		}
 	}
 	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+}
+
+// freeSecond returns the time, after waiting for a second in which no other backup of this node was taken: names tell seconds apart, and revisions, but an idle cluster has one.
+func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, error) {
+	for {
+		names, err := t.Host.FS.ReadDir(o.Dir)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("cannot list the backups: %w", err)
+		}
+		now := t.Host.Clock.Now().UTC()
+		if !takenIn(names, o.Sidecar.Node, now) {
+			return now, nil
+		}
+		if err := t.Host.Clock.Sleep(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now)); err != nil {
+			return time.Time{}, err
+		}
+	}
 }
 
 func (o *OpenBackup) Undo(_ context.Context, t *Target) error {

@@ -66,7 +66,17 @@ const nameTime = "20060102T150405Z"
 
 // BackupName is etcd-<node>-<UTC>-r<revision>.db.
 func BackupName(s Sidecar) string {
-	return fmt.Sprintf("etcd-%s-%s-r%d.db", fileName(s.Node), s.TakenAt.UTC().Format(nameTime), s.Revision)
+	return fmt.Sprintf("%s%d.db", nameUntilRevision(s.Node, s.TakenAt), s.Revision)
+}
+
+func nameUntilRevision(node string, at time.Time) string {
+	return fmt.Sprintf("etcd-%s-%s-r", fileName(node), at.UTC().Format(nameTime))
+}
+
+// takenIn says whether one of the names is that of a backup which a node took in a second.
+func takenIn(names []string, node string, at time.Time) bool {
+	prefix := nameUntilRevision(node, at)
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // fileName is the node's name in a file name: etcd takes any text for a --name.
