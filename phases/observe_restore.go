@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -133,9 +134,19 @@ func membersOf(d *etcd.DataDir) []Member {
 	return members
 }
 
-// stopped reads the data of an etcd that does not serve.
+// An etcd that ends as soon as it is started holds its lock for a moment only, and is started again later each time.
+const (
+	inUseTries = 10
+	inUsePause = 500 * time.Millisecond
+)
+
+// stopped reads the data of an etcd that does not serve. A *RefusedError says that it runs all the same.
 func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
+	var inUse *RefusedError
+	for try := 1; try < inUseTries && errors.As(err, &inUse) && n.host.Clock.Sleep(ctx, inUsePause) == nil; try++ {
+		d, err = n.inspect(ctx, pod.DataDir, pod.WALDir)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package phases
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -93,6 +94,11 @@ func (o RestoreOptions) checkData(f *Facts) error {
 // checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot. What the manifest's --initial-cluster says proves nothing: in
 // kubeadm's clusters it often names one member of three.
 func (o RestoreOptions) checkMembership(f *Facts) error {
+	var inUse *RefusedError
+	if f.Live == nil && errors.As(f.StoppedError, &inUse) {
+		return refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's container first, so that its data can be read",
+			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
+	}
 	members, source := f.Snapshot.Members, "the snapshot"
 	switch {
 	case f.Live != nil:

@@ -92,17 +92,20 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 		"a file that may run etcd": {change: func(f *Facts) {
 			f.Manifests = append(f.Manifests, ManifestFile{Path: "/x.yaml", Data: []byte("image: etcd"), Error: errors.New("line 1: no pod")})
 		}, says: "/x.yaml"},
-		"static pods from elsewhere":               {change: func(f *Facts) { f.StaticPodURL = "http://x" }, says: "http://x"},
-		"no kubeconfig beside an API server":       {change: func(f *Facts) { f.API = op.APIAccess{} }, says: "kubeconfig"},
-		"no container runtime":                     {change: func(f *Facts) { f.RuntimeError = errors.New("cannot reach it") }, says: "cannot reach it", hint: "--cri-socket"},
-		"a kubelet that cannot be asked":           {change: func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, says: "no systemctl", hint: "--kubelet-stop-command"},
-		"member is a mount point":                  {change: func(f *Facts) { f.Data.MemberOdd = "member is a mount point" }, says: "mount point", hint: "--data-dir"},
-		"the WAL directory is a mount point":       {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" }, says: "/wal"},
-		"a new data directory with data":           {options: RestoreOptions{DataDir: "/new"}, change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
-		"a new data directory in the old":          {options: RestoreOptions{DataDir: "/var/lib/etcd/new"}, change: func(*Facts) {}, says: "inside each other"},
-		"the live members are three":               {change: func(f *Facts) { f.Live.Members = three }, says: "cp2, cp3"},
-		"the stopped data names three":             {change: func(f *Facts) { f.Live, f.Stopped = nil, &Stopped{Members: three} }, says: "the data in"},
-		"only the snapshot is left and has three":  {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three }, says: "the snapshot names"},
+		"static pods from elsewhere":              {change: func(f *Facts) { f.StaticPodURL = "http://x" }, says: "http://x"},
+		"no kubeconfig beside an API server":      {change: func(f *Facts) { f.API = op.APIAccess{} }, says: "kubeconfig"},
+		"no container runtime":                    {change: func(f *Facts) { f.RuntimeError = errors.New("cannot reach it") }, says: "cannot reach it", hint: "--cri-socket"},
+		"a kubelet that cannot be asked":          {change: func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, says: "no systemctl", hint: "--kubelet-stop-command"},
+		"member is a mount point":                 {change: func(f *Facts) { f.Data.MemberOdd = "member is a mount point" }, says: "mount point", hint: "--data-dir"},
+		"the WAL directory is a mount point":      {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" }, says: "/wal"},
+		"a new data directory with data":          {options: RestoreOptions{DataDir: "/new"}, change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
+		"a new data directory in the old":         {options: RestoreOptions{DataDir: "/var/lib/etcd/new"}, change: func(*Facts) {}, says: "inside each other"},
+		"the live members are three":              {change: func(f *Facts) { f.Live.Members = three }, says: "cp2, cp3"},
+		"the stopped data names three":            {change: func(f *Facts) { f.Live, f.Stopped = nil, &Stopped{Members: three} }, says: "the data in"},
+		"only the snapshot is left and has three": {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three }, says: "the snapshot names"},
+		"an etcd that runs and does not answer": {change: func(f *Facts) {
+			f.Live, f.LiveError, f.StoppedError = nil, errors.New("certificate has expired"), &RefusedError{Reason: "in use"}
+		}, says: "certificate has expired", hint: "stop the kubelet"},
 		"data of a newer etcd":                     {change: func(f *Facts) { f.Snapshot.StorageVersion = "3.7.0" }, says: "3.7"},
 		"data of a newer etcd, while etcd is down": {change: func(f *Facts) { f.Live, f.Snapshot.StorageVersion = nil, "3.7.0" }, says: "3.7"},
 		"other files than the backup's": {change: func(f *Facts) {
