@@ -1,0 +1,148 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/etcdpod/etcdpod/e2e/rig"
+)
+
+// control is the control plane in the hands of one test.
+type control struct {
+	*testing.T
+	ctx     context.Context
+	cluster *rig.Cluster
+	node    *rig.Node
+	client  kubernetes.Interface
+}
+
+// take gives the control plane to a test, working. When the test has failed it tells what is on the node.
+func take(t *testing.T) *control {
+	t.Helper()
+	c, err := attach()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := (&control{T: t, cluster: c, node: c.Node(0)}).with(t)
+	k.client, err = c.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.settle()
+	t.Cleanup(func() {
+		if t.Failed() {
+			k.with(t).tell()
+		}
+	})
+	return k
+}
+
+// with returns the same control plane for a subtest.
+func (k *control) with(t *testing.T) *control {
+	sub := *k
+	sub.T, sub.ctx = t, context.WithoutCancel(t.Context())
+	return &sub
+}
+
+// within returns a context that ends with the time, in which something must have happened.
+func (k *control) within(limit time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(k.ctx, limit)
+	k.Cleanup(cancel)
+	return ctx
+}
+
+// settle ends what an earlier test that failed left open.
+func (k *control) settle() {
+	k.Helper()
+	if !k.node.Running() {
+		k.must(k.node.Boot(k.within(time.Minute)))
+	}
+	if r := k.openRun(); r.ID != "" {
+		k.Logf("an earlier test left %s open, in %s", r.ID, r.Phase)
+		if k.etcdpod("resume").code != 0 {
+			k.etcdpod("rollback")
+		}
+	}
+	k.awaitReady()
+}
+
+// readyLimit is generous: this machine may be busy with other tests.
+const readyLimit = 90 * time.Second
+
+func (k *control) awaitReady() {
+	k.Helper()
+	k.must(k.node.AwaitReady(k.within(readyLimit)))
+}
+
+// awaitWorking returns when a new Deployment gets its ReplicaSet.
+func (k *control) awaitWorking() {
+	k.Helper()
+	k.must(k.cluster.AwaitWorking(k.within(readyLimit)))
+}
+
+func (k *control) must(err error) {
+	k.Helper()
+	if err != nil {
+		k.Fatal(err)
+	}
+}
+
+// shell runs a script on the node and returns what it printed.
+func (k *control) shell(script string) string {
+	k.Helper()
+	out, err := k.node.Exec(k.within(2*time.Minute), "sh", "-ec", script)
+	k.must(err)
+	return strings.TrimSpace(string(out))
+}
+
+// result is what a finished etcdpod left.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// etcdpod runs etcdpod on the node to its end.
+func (k *control) etcdpod(args ...string) result {
+	k.Helper()
+	cmd := k.node.Command(k.within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		k.Fatal(err)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// want runs etcdpod and insists on its exit code.
+func (k *control) want(code int, args ...string) result {
+	k.Helper()
+	r := k.etcdpod(args...)
+	if r.code != code {
+		k.Fatalf("etcdpod %s ended with %d, not %d:\n%s%s", strings.Join(args, " "), r.code, code, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// tell logs what may explain a failure.
+func (k *control) tell() {
+	if !k.node.Running() {
+		k.Log("the node is switched off")
+		return
+	}
+	out, err := k.node.Exec(k.within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
+		ps -e -o pid,lstart,args | grep -E 'etcd|kube' | grep -v grep | cut -c1-160
+		etcdpod runs
+		for pod in etcd kube-apiserver; do tail -n 15 $(ls -t /var/log/pods/kube-system_$pod-*/$pod/*.log | head -n 1); done`)
+	k.Logf("on the node: %v\n%s", err, out)
+}

@@ -1,0 +1,50 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// canary is a static pod that a kubelet runs, whatever holds etcd back.
+const canary = `apiVersion: v1
+kind: Pod
+metadata:
+  name: canary
+  namespace: kube-system
+spec:
+  hostNetwork: true
+  containers:
+  - name: canary
+    image: registry.k8s.io/pause:3.10.2
+`
+
+func TestAKubeletThatSomebodyStartsInsideTheFenceRunsNothingOfTheControlPlane(t *testing.T) {
+	k := take(t)
+	s := k.scene()
+	manifests := k.manifests()
+	k.moveOn()
+	k.cutOff(s.backup, point{phase: "exchange-data"}, func(kill func()) { kill() })
+
+	file := k.node.Path(manifestDir + "/canary.yaml")
+	k.must(os.WriteFile(file, []byte(canary), 0o600))
+	k.must(k.node.StartKubelet(k.ctx))
+	until := time.Now().Add(20 * time.Second)
+	for time.Now().Before(until) {
+		if up := k.shell("pgrep -a -x 'etcd|kube-apiserver|kube-controller|kube-scheduler' || true"); up != "" {
+			k.Fatalf("inside the fence came up:\n%s", up)
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	if k.shell(`ctr --namespace k8s.io containers list --quiet 'labels."io.kubernetes.container.name"==canary'`) == "" {
+		k.Error("the kubelet did not run the other static pod either: this proves nothing")
+	}
+	k.must(os.Remove(file))
+
+	k.want(0, "resume")
+	k.be(s.then, "the world of the backup")
+	k.sameManifests(manifests)
+	k.oneEtcd()
+}

@@ -1,0 +1,59 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcdpod/etcdpod/e2e/rig"
+)
+
+func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
+	k := take(t)
+	s := k.scene()
+	k.moveOn()
+	k.want(0, "restore", "--yes", s.backup)
+	k.upgrade(rig.UpgradedEtcd)
+	k.be(s.then, "the world of the backup")
+
+	t.Run("and after one into a new data directory", func(t *testing.T) {
+		const dir = "/var/lib/etcd-new"
+		k := k.with(t)
+		k.moveOn()
+		k.want(0, "restore", "--yes", "--data-dir", dir, s.backup)
+		k.be(s.then, "the world of the backup")
+		config, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(k.ctx, "kubeadm-config", metav1.GetOptions{})
+		k.must(err)
+		if text := config.Data["ClusterConfiguration"]; !strings.Contains(text, "dataDir: "+dir+"\n") {
+			t.Errorf("kubeadm still has the old data directory:\n%s", text)
+		}
+		k.upgrade("") // back to kubeadm's own etcd: a changed manifest again
+		k.be(s.then, "the world of the backup")
+		manifest, err := k.node.ReadFile(manifestDir + "/etcd.yaml")
+		k.must(err)
+		if !strings.Contains(string(manifest), "path: "+dir+"\n") {
+			t.Errorf("kubeadm's manifest does not mount %s:\n%s", dir, manifest)
+		}
+		k.oneEtcd()
+	})
+}
+
+// upgrade lets kubeadm upgrade the control plane, and etcd to an image tag.
+func (k *control) upgrade(etcdTag string) {
+	k.Helper()
+	before := k.manifests()["etcd.yaml"]
+	start := time.Now()
+	out, err := k.cluster.Upgrade(k.within(5*time.Minute), etcdTag, "--certificate-renewal=false")
+	if err != nil {
+		k.Fatalf("%v\n%s", err, out)
+	}
+	k.awaitWorking()
+	k.Logf("the upgrade took %.0f s", time.Since(start).Seconds())
+	if k.manifests()["etcd.yaml"] == before {
+		k.Error("kubeadm has not changed etcd's manifest: this proves nothing")
+	}
+}
