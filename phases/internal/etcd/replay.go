@@ -23,8 +23,23 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// quiet says nothing, and turns the library's way of ending the process into a panic that can be caught.
-func quiet() *zap.Logger { return zap.NewNop().WithOptions(zap.WithFatalHook(zapcore.WriteThenPanic)) }
+// quiet says nothing, and turns the library's ways of ending the process into a panic that can be caught and says why.
+func quiet() *zap.Logger {
+	return zap.NewNop().WithOptions(zap.WithFatalHook(givesUp{}), zap.WithPanicHook(givesUp{}))
+}
+
+type givesUp struct{}
+
+// OnWrite panics with the message and the error that came with it: a full disk, say.
+func (givesUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	text := entry.Message
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
+			text += ": " + err.Error()
+		}
+	}
+	panic(text)
+}
 
 // replayer applies raft entries to a db as a starting etcd would, with etcd's own applier and stores.
 //
