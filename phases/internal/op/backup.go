@@ -75,7 +75,8 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 // claim makes the lock and takes it. Between the two, another backup may have taken it for a dead one's, and removed it.
 func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
 	for range 10 {
-		if err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600))
+		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 		}
 		if unlock, err = t.Host.FS.Lock(o.Lock()); err == nil {

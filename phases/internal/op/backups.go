@@ -151,17 +151,17 @@ func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
 	}
 	var dead []DeadBackup
 	for _, name := range names {
-		run, ok := strings.CutPrefix(name, workspacePrefix)
-		if run, ok = cutSuffix(run, lockSuffix, ok); !ok {
+		run, ok := runOf(name)
+		if !ok {
 			continue
 		}
 		w := Workspace{Dir: dir, Run: run}
-		unlock, err := fsys.Lock(w.Lock())
-		if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		unlock, err := w.seize(fsys)
 		if err != nil {
-			return nil, fmt.Errorf("cannot tell whether a backup is being made: %w", err)
+			return nil, err
+		}
+		if unlock == nil {
+			continue
 		}
 		dead = append(dead, w.left(fsys))
 		if err := unlock(); err != nil {
@@ -171,9 +171,31 @@ func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
 	return dead, nil
 }
 
-func cutSuffix(s, suffix string, ok bool) (string, bool) {
-	before, found := strings.CutSuffix(s, suffix)
-	return before, ok && found
+// seize takes the lock of a dead backup; unlock is nil when it is not dead, or when nothing of it is there any more. What was locked must still bear the name: somebody else
+// may have removed it in between, and a live backup have made its own lock.
+func (w Workspace) seize(fsys node.FS) (unlock func() error, err error) {
+	before, err := fsys.Lstat(w.Lock())
+	if err == nil {
+		unlock, err = fsys.Lock(w.Lock())
+	}
+	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell whether a backup is being made in %s: %w", w.Dir, err)
+	}
+	if after, err := fsys.Lstat(w.Lock()); err != nil || after.Ino != before.Ino || after.Dev != before.Dev {
+		return nil, unlock()
+	}
+	return unlock, nil
+}
+
+// runOf tells whose lock a name is.
+func runOf(name string) (run string, ok bool) {
+	if name, ok = strings.CutPrefix(name, workspacePrefix); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, lockSuffix)
 }
 
 func (w Workspace) left(fsys node.FS) DeadBackup {
@@ -216,12 +238,9 @@ func readSidecar(fsys node.FS, name string) (s Sidecar, err error) {
 
 // Remove removes what the dead backup left, if it still is dead.
 func (d DeadBackup) Remove(fsys node.FS) (err error) {
-	unlock, err := fsys.Lock(d.Lock())
-	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot remove what a backup that was cut off left: %w", err)
+	unlock, err := d.seize(fsys)
+	if err != nil || unlock == nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if orphan := d.orphan(fsys); orphan != "" {
