@@ -125,7 +125,7 @@ func (l *live) leave(e phases.Event) []string {
 // drop forgets the phase that was under way, and returns what belongs below it.
 func (l *live) drop() []string {
 	below := l.now.below
-	l.now = moment{back: l.now.back, from: l.now.from}
+	l.now = moment{back: l.now.back}
 	return below
 }
 
@@ -202,6 +202,9 @@ func (l *live) tint(text string) string {
 // right is what stands behind the bar: how much, and for how long.
 func (l *live) right(decor.Statistics) string {
 	now := l.moment()
+	if now.from.IsZero() {
+		return ""
+	}
 	text := "  " + short(time.Since(now.from))
 	if now.total > 0 || now.done > 0 {
 		text = "  " + amount(now.done, now.total) + text

@@ -20,9 +20,6 @@ func writePlan(w io.Writer, plan phases.Plan) {
 		for _, found := range p.Found {
 			fmt.Fprintf(w, "  %s\n", found)
 		}
-		for _, found := range p.Found {
-			fmt.Fprintf(w, "  %s\n", found)
-		}
 		for _, o := range p.Operations {
 			fmt.Fprintf(w, "  - %s\n", o)
 		}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+var now = time.Date(2026, 8, 2, 3, 0, 0, 0, time.UTC)
+
+func day(days int) time.Time { return now.AddDate(0, 0, days) }
+
+// TestResultsReadWell compares what people read with files: whoever changes a table sees it whole in the difference.
+func TestResultsReadWell(t *testing.T) {
+	sidecar := phases.Sidecar{Path: "/var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db", SHA256: "ab", Revision: 81234, Keys: 5120, SizeBytes: 40 << 20, EtcdVersion: "3.6.5", TakenAt: day(-1)}
+	open := phases.RunSummary{ID: "20260801T020000Z-restore-ab12", State: "open", Began: day(-1), Command: []string{"etcdpod", "restore", "cp1.db"}, Phase: "fence", Operation: "stop the kubelet"}
+	healthy := phases.Status{
+		Node: "cp1", Kubelet: "running", Runtime: "ok",
+		Manifests: []phases.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Pod: "etcd", Image: "registry.k8s.io/etcd:3.6.5-0", Containers: []phases.ContainerStatus{{Name: "etcd", State: "running", Attempt: 1, Since: day(-3)}}}},
+		Member:    &phases.MemberStatus{Endpoint: "https://127.0.0.1:2379", ID: "8e9e05c52164694d", Name: "cp1", Version: "3.6.5", StorageVersion: "3.6.0", Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30},
+		Members:   []phases.Member{{Name: "cp1"}, {PeerURLs: []string{"https://10.0.0.2:2380"}, IsLearner: true}},
+		Certificates: []phases.CertStatus{
+			{Path: "/etc/kubernetes/pki/etcd/server.crt", CN: "cp1", NotAfter: day(12), DaysLeft: 12},
+			{Path: "/etc/kubernetes/pki/etcd/peer.crt", Problem: "it is no certificate"},
+		},
+		NewestBackup: &phases.BackupEntry{Sidecar: sidecar, Whole: true}, Next: "nothing: all is well",
+	}
+	down := phases.Status{
+		Node: "cp1", Kubelet: "stopped", Runtime: "cannot reach unix:///run/containerd/containerd.sock", Problem: "no answer from https://127.0.0.1:2379", OpenRun: &open,
+		Manifests: []phases.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Problem: "line 3: not a pod"}, {Path: "/etc/kubernetes/manifests/kube-apiserver.yaml"}},
+		Alarms:    []string{"NOSPACE"}, Warnings: []string{"the run is open", "etcd does not answer"}, Next: "type `etcdpod resume`",
+	}
+	plan := phases.Plan{Workflow: "restore", Phases: []phases.PlannedPhase{
+		{Name: "preflight", Short: "refuse what cannot end well", Found: []string{"cp1 is the only member"}},
+		{Name: "compare-members", Short: "compare what etcd serves", Operations: []string{"compare"}, Commit: true},
+		{Name: "release-apiserver", Short: "let the API server run", Operations: []string{"put kube-apiserver.yaml back"}},
+	}}
+	item := phases.PruneItem{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34", Run: "20260701T020000Z-restore-cd34", Bytes: 3 << 30, Time: day(-32)}
+	kept := item
+	kept.Reason = "of the newest run that was completed"
+	for name, write := range map[string]func(io.Writer){
+		"status":      func(w io.Writer) { writeStatus(w, healthy, now) },
+		"status-down": func(w io.Writer) { writeStatus(w, down, now) },
+		"backups": func(w io.Writer) {
+			writeBackups(w, "/b", []phases.BackupEntry{{Sidecar: sidecar, Whole: true}, {Sidecar: phases.Sidecar{Path: "/b/found.db", SizeBytes: 900, TakenAt: day(-400)}, Note: "no sidecar"}}, now)
+		},
+		"backups-none": func(w io.Writer) { writeBackups(w, "/b", nil, now) },
+		"runs": func(w io.Writer) {
+			writeRuns(w, []phases.RunSummary{{ID: "20260701T020000Z-restore-cd34", State: "completed", Began: day(-32), Command: []string{"etcdpod", "restore"}}, open, {ID: "x", State: "damaged", Error: "no such file"}}, now)
+		},
+		"plan": func(w io.Writer) { writePlan(w, plan) },
+		"prune": func(w io.Writer) {
+			writePrune(w, phases.PrunePlan{Items: []phases.PruneItem{item}, Kept: []phases.PruneItem{kept}, Bytes: item.Bytes}, now)
+		},
+		"verdict": func(w io.Writer) {
+			writeVerdict(w, phases.Verdict{Path: "/b/cp1.db", OK: true, SHA256: "ab", SizeBytes: 40 << 20, Revision: 81234, Keys: 5120, StorageVersion: "3.6.0", Members: []phases.Member{{Name: "cp1"}}, Resources: map[string]int64{"secrets": 7, "pods": 120}, Seconds: 1.25})
+		},
+		"verdict-quick": func(w io.Writer) {
+			writeVerdict(w, phases.Verdict{Path: "/b/cp1.db", OK: true, Quick: true, SHA256: "ab", SizeBytes: 40 << 20, Seconds: 0.25})
+		},
+		"verdict-bad": func(w io.Writer) {
+			writeVerdict(w, phases.Verdict{Path: "/b/cp1.db", Check: "structure", Offset: 8192, Reason: "page 2 is of no known kind"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			write(&b)
+			golden(t, filepath.Join("testdata", "text-"+name+".golden"), b.String())
+		})
+	}
+}
+
+func TestSizesAndTimesAreWrittenForPeople(t *testing.T) {
+	for _, tt := range []struct{ got, want string }{
+		{size(0), "0 B"},
+		{size(1023), "1023 B"},
+		{size(1024), "1.0 KiB"},
+		{size(3 << 30), "3.0 GiB"},
+		{size(5 << 50), "5120.0 TiB"},
+		{short(-time.Second), "0s"},
+		{short(1234 * time.Millisecond), "1.2s"},
+		{short(61 * time.Second), "1m01s"},
+		{short(90 * time.Minute), "1h30m"},
+		{ago(59 * time.Second), "just now"},
+		{ago(time.Hour), "1 h ago"},
+		{ago(72 * time.Hour), "3 days ago"},
+		{when(time.Time{}, now), "not known"},
+		{fit("/var/lib/etcdpod", 9), "/var…dpod"},
+		{fit("short", 9), "short"},
+		{fit("anything", 2), ""},
+		{amount(3, 0), "3"},
+		{amount(3, 7), "3 of 7"},
+		{amount(1<<20, 0), "1.0 MiB"},
+		{amount(1<<20, 4<<20), "25 % of 4.0 MiB"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+// full is an output that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestWhatIsDoneIsNotCalledFailedBecauseNobodyCanBeTold(t *testing.T) {
+	var stderr strings.Builder
+	args := []string{"etcdpod", "prune", "--yes", "--root", t.TempDir()}
+	code := run(t.Context(), args, strings.NewReader(""), full{}, &stderr, func(string) string { return "" })
+	if code != exitDone || !strings.Contains(stderr.String(), "prune is done, but cannot write the result: no space left on device") {
+		t.Errorf("ended with %d: %s", code, stderr.String())
+	}
+	if code := run(t.Context(), []string{"etcdpod", "version"}, nil, full{}, io.Discard, func(string) string { return "" }); code != exitFailed {
+		t.Errorf("what found something out that nobody can read ended with %d", code)
+	}
+}
+
+func TestOnlyRootMayChangeARealNode(t *testing.T) {
+	for _, command := range []string{"backup", "restore f", "resume", "rollback", "prune --yes"} {
+		s := &session{stdout: io.Discard, stderr: io.Discard, env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
+		err := s.run(t.Context())
+		var usage *phases.UsageError
+		if !errors.As(err, &usage) || !strings.HasSuffix(usage.Reason, "it must be run as root") {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+}
