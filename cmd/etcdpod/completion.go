@@ -103,35 +103,55 @@ func complete(app *cli.App, words []string) []string {
 		return nil
 	}
 	last := words[len(words)-1]
-	l := line{typed: map[string]bool{}}
+	l := line{}
 	var waiting cli.DocGenerationFlag // a flag whose value comes next
 	for _, word := range words[:len(words)-1] {
 		switch {
+		case waiting != nil && word == "=": // bash makes three words of --flag=value
 		case waiting != nil:
 			waiting = nil
 		case word == "--":
 			return nil
 		case strings.HasPrefix(word, "-"):
-			f, _ := l.findFlag(app, strings.TrimLeft(word, "-"))
-			if f != nil && f.TakesValue() {
-				waiting = f
-			}
+			waiting = l.takesValue(app, word)
 		case l.command == nil:
 			l.command, _ = findCommand(app, word)
 		}
 	}
-	var candidates []string
-	switch {
-	case waiting != nil:
-		candidates = valuesOf(waiting)
-	case strings.HasPrefix(last, "-"):
-		candidates = l.flagCandidates(app)
-	case l.command == nil || l.command.Name == "help":
-		candidates = commandCandidates(app)
-	case l.command.Name == "completion":
-		candidates = shells()
+	if waiting != nil {
+		return startingWith(valuesOf(waiting), strings.TrimPrefix(last, "="))
 	}
-	return startingWith(candidates, last)
+	return startingWith(l.candidates(app, last), last)
+}
+
+// takesValue returns the flag if a value must follow it.
+func (l *line) takesValue(app *cli.App, word string) cli.DocGenerationFlag {
+	f, _ := l.findFlag(app, strings.TrimLeft(word, "-"))
+	if f == nil || !f.TakesValue() {
+		return nil
+	}
+	return f
+}
+
+func (l *line) candidates(app *cli.App, last string) []string {
+	flagName, _, hasValue := strings.Cut(last, "=")
+	switch {
+	case strings.HasPrefix(last, "-") && hasValue:
+		var candidates []string
+		if f := l.takesValue(app, flagName); f != nil {
+			for _, value := range valuesOf(f) {
+				candidates = append(candidates, flagName+"="+value)
+			}
+		}
+		return candidates
+	case strings.HasPrefix(last, "-"):
+		return l.flagCandidates(app)
+	case l.command == nil || l.command.Name == "help":
+		return commandCandidates(app)
+	case l.command.Name == "completion":
+		return shells()
+	}
+	return nil
 }
 
 func valuesOf(f cli.DocGenerationFlag) []string {
