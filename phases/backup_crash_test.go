@@ -175,7 +175,7 @@ func (w *backupWorld) settled(before int) error {
 		want = min(want, w.options.Keep)
 	}
 	if whole, err := w.backups(); err != nil || whole != want {
-		return fmt.Errorf("%d backups are there, and not %d: %w", whole, want, err)
+		return fmt.Errorf("%d backups are there, and not %d: %v", whole, want, err)
 	}
 	names, _ := w.machine.ReadDir(w.dir)
 	for _, name := range names {
