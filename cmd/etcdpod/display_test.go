@@ -150,6 +150,32 @@ func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 	}
 }
 
+func TestARunGoesOnWhenItsTerminalIsGone(t *testing.T) {
+	tty := newTerminal(t, 80)
+	show := newLive(tty.program, true, true)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for i, e := range aRun(true) {
+			show.event(e)
+			if i == 5 {
+				tty.waitFor(t, "stage-data")
+				_ = tty.person.Close()
+				time.Sleep(400 * time.Millisecond) // a few drawings
+			}
+		}
+		show.close()
+	}()
+	select {
+	case <-shown:
+		if _, err := tty.program.WriteString("x"); err == nil {
+			t.Error("the terminal is still there")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the display waits for a terminal that is gone")
+	}
+}
+
 func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
 	tty := newTerminal(t, 80)
 	show := newLive(tty.program, false, false)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -113,7 +114,7 @@ func TestOnATerminalNothingIsDoneWithoutAYes(t *testing.T) {
 			if _, err := io.WriteString(tty.person, tt.answer); err != nil {
 				t.Fatal(err)
 			}
-			if got := <-answered; got != tt.want {
+			if got := <-answered; !errors.Is(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
@@ -127,7 +128,7 @@ func TestAnInterruptEndsAQuestion(t *testing.T) {
 	go func() { answered <- tty.session().ask(ctx, func(io.Writer) {}) }()
 	tty.waitFor(t, "Go on?")
 	cancel()
-	if got := <-answered; got != errSaidNo {
+	if got := <-answered; !errors.Is(got, errSaidNo) {
 		t.Errorf("got %v", got)
 	}
 }
