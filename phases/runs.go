@@ -36,7 +36,14 @@ func summarize(s *journal.State) RunSummary {
 		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
 		Began: s.Began, Last: s.Last, Committed: s.Committed, Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID),
 	}
-	if i := s.Current(); i >= 0 && !s.Ended {
+	if s.Ended {
+		return sum
+	}
+	// Cut off between the last operation and the end record: nothing is left but to say so.
+	if len(s.Steps) > 0 {
+		sum.Phase, sum.Operation = s.Steps[len(s.Steps)-1].Phase, "close the run"
+	}
+	if i := s.Current(); i >= 0 {
 		sum.Phase, sum.Operation = s.Steps[i].Phase, s.Steps[i].Kind
 		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
 			sum.Operation = o.String()
