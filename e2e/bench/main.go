@@ -31,6 +31,7 @@ type bench struct {
 	bigOutages int
 	only       []string
 	cluster    bool
+	mixed      bool
 	report     report
 }
 
@@ -79,6 +80,7 @@ func parse(args []string) (*bench, error) {
 	flags.IntVar(&b.bigOutages, "big-outages", 1, "pairs of outages of the large control plane")
 	only := flags.String("only", "backup,verify,stage,outage,big", "what to measure, with commas between")
 	noCluster := flags.Bool("no-cluster", false, "leave out what needs a real control plane")
+	flags.BoolVar(&b.mixed, "mixed", false, "let the large control plane hold objects of all kinds, which its API server loads before it is ready, and not events")
 	flags.StringVar(&b.etcd, "etcd", binaries.Etcd36, "`version` of etcd, etcdctl and etcdutl, for the work on files")
 	if err := flags.Parse(args); err != nil {
 		return nil, flag.ErrHelp

@@ -18,6 +18,7 @@ import (
 // its controllers leave them alone. The same seed makes the same objects.
 type generator struct {
 	prefix string // of names: two loads into one etcd do not meet
+	events bool   // and nothing else
 	random *rand.Rand
 	n      int
 }
@@ -34,7 +35,11 @@ func (g *generator) next() (key string, value []byte, err error) {
 		Name: fmt.Sprintf("%s-%07d", g.prefix, n), Namespace: namespace, UID: g.uid(), CreationTimestamp: metav1.Unix(1767225600+int64(n), 0), Generation: 1,
 		Labels: map[string]string{"app.kubernetes.io/name": fmt.Sprintf("app-%05d", n/10), "app.kubernetes.io/managed-by": "bench"},
 	}
-	switch n % 10 {
+	kind := n % 10
+	if g.events {
+		kind = 0
+	}
+	switch kind {
 	case 0, 1, 2, 3:
 		return stored("events", "Event", namespace, g.event(meta))
 	case 4, 5:

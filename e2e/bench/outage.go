@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -27,6 +28,7 @@ const (
 // outages measures restores of the only node of a real control plane.
 type outages struct {
 	node   *rig.Node
+	mixed  bool   // the large data is of all kinds
 	bare   string // a directory on the same disk
 	etcd   string // the binary that the node runs
 	loaded int64  // bytes of objects
@@ -63,7 +65,7 @@ func (b *bench) outageRows(ctx context.Context) error {
 			say("%v", err)
 		}
 	}()
-	o := &outages{node: cluster.Node(0), bare: filepath.Join(b.dir, "bare")}
+	o := &outages{node: cluster.Node(0), bare: filepath.Join(b.dir, "bare"), mixed: b.mixed}
 	if o.etcd, err = binaries.Etcd(ctx, binaries.Etcd37); err != nil {
 		return err
 	}
@@ -76,6 +78,11 @@ func (b *bench) outageRows(ctx context.Context) error {
 	}
 	if !b.wanted("big") {
 		return nil
+	}
+	if small == 0 {
+		if err := o.grow(ctx, smallSize); err != nil {
+			return err
+		}
 	}
 	large, err := b.outagesAt(ctx, o, b.big, b.bigOutages)
 	if err != nil || small == 0 {
@@ -142,7 +149,8 @@ func amount(n int64) string {
 	return fmt.Sprintf("%d MB", n/megabyte)
 }
 
-// grow loads objects into the running control plane until it has so many bytes of them.
+// grow loads objects into the running control plane until it has so many bytes of them: the first ones of all kinds, the others events, unless told otherwise. The API
+// server keeps everything but events in memory, and is not ready before it has read and decoded it: its own loading would be taken for the restore's.
 func (o *outages) grow(ctx context.Context, size int64) error {
 	etcd, err := o.client()
 	if err != nil {
@@ -150,7 +158,9 @@ func (o *outages) grow(ctx context.Context, size int64) error {
 	}
 	defer etcd.Close()
 	o.batch++
-	if _, err := load(ctx, etcd, newGenerator(fmt.Sprintf("bench%d", o.batch), byte(o.batch)), size-o.loaded); err != nil {
+	g := newGenerator(fmt.Sprintf("bench%d", o.batch), byte(o.batch))
+	g.events = o.batch > 1 && !o.mixed
+	if _, err := load(ctx, etcd, g, size-o.loaded); err != nil {
 		return err
 	}
 	o.loaded = size
@@ -255,6 +265,7 @@ func (o *outages) bareStart(ctx context.Context) (start time.Duration, err error
 	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdutl, "snapshot", "restore", snapshot, "--data-dir="+o.bare, "--bump-revision=1000000000", "--mark-compacted")); err != nil {
 		return 0, err
 	}
+	syscall.Sync()
 	e, start, err := startEtcd(ctx, o.etcd, o.bare, "--"+quota, "--"+corruptionCheck)
 	if err != nil {
 		return 0, err

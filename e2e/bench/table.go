@@ -134,7 +134,19 @@ func (r *report) markdown() string {
 		fmt.Fprintf(&w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.What, row.Against, figure(row.Ours, row.OursMemory), figure(row.Theirs, row.TheirsMemory),
 			strings.Join(is, ", "), strings.Join(most, ", "), verdict)
 	}
+	for _, p := range r.Phases {
+		fmt.Fprintf(&w, "\n%s\n", p.text())
+	}
 	return w.String()
+}
+
+// text tells of the phases between the API server's stop and its readiness.
+func (p phaseRow) text() string {
+	var parts []string
+	for _, phase := range []string{"fence", "exchange-data", "release-etcd", "await-etcd", "compare-members", "release-apiserver", "await-apiserver"} {
+		parts = append(parts, fmt.Sprintf("%s %.2f s", phase, p.Phases[phase]))
+	}
+	return fmt.Sprintf("Of etcdpod's outage of %.1f s at %s, a bare etcd needs %.1f s from exec to ready on that data. The phases: %s.", p.Outage, p.What, p.BareEtcd, strings.Join(parts, ", "))
 }
 
 func figure(seconds, memory float64) string {
