@@ -151,7 +151,7 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 		file := ManifestFile{Path: path.Join(testManifestDir, name), Data: data, Attr: node.Attr{Mode: 0o600}, Manifest: m}
 		f.Manifests = append(f.Manifests, file)
 		if name == "etcd.yaml" {
-			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: "cp1", Image: m.Image("etcd"), DataVolume: "etcd-data", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://127.0.0.1:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
+			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: "cp1", Image: m.Image("etcd"), DataVolume: "etcd-data", DataPath: "/var/lib/etcd", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://127.0.0.1:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
 		}
 	}
 	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, Attr: node.Attr{Mode: 0o700}}

@@ -56,6 +56,7 @@ type EtcdPod struct {
 	Name       string // --name
 	Image      string
 	DataVolume string // the name of the volume that holds the data directory
+	DataPath   string // as the manifest names it on the host; other pods may mount it by that name, too
 	DataDir    string // on the host, links resolved
 	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
 	PeerURLs   []string

@@ -119,6 +119,7 @@ func (n *Node) directories(pod *EtcdPod, s settings) error {
 		}
 	}
 	var err error
+	pod.DataPath = path.Clean(host)
 	if pod.DataDir, err = n.resolve(host); err != nil {
 		return err
 	}

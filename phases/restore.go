@@ -158,6 +158,9 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 			fence.Databases = append(fence.Databases, path.Join(dir, "member/snap/db"))
 		}
 	}
+	if !slices.Contains(fence.DataDirs, f.Etcd.DataPath) { // a link to the first: one database, and one lock
+		fence.DataDirs = append(fence.DataDirs, f.Etcd.DataPath)
+	}
 	if f.Etcd.WALDir != "" {
 		fence.DataDirs = append(fence.DataDirs, f.Etcd.WALDir)
 	}
@@ -168,7 +171,7 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 func (o RestoreOptions) fenced(f *Facts) []ManifestFile {
 	var files []ManifestFile
 	for _, m := range f.Manifests {
-		if m.Manifest != nil && involved(m.Manifest, f.Etcd.DataDir, o.liveDir(f)) {
+		if m.Manifest != nil && involved(m.Manifest, f.Etcd.DataPath, f.Etcd.DataDir, o.liveDir(f)) {
 			files = append(files, m)
 		}
 	}
