@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 // AwaitEtcd waits until the restored etcd, and no other, serves.
@@ -50,36 +52,45 @@ func (a *AwaitEtcd) Done(context.Context, *Target) (bool, error) { return false,
 // crashWatch notices a container that ends again and again: more waiting would not help.
 type crashWatch struct {
 	container string
-	since     uint32
+	before    node.Container // the newest one when the watch began
 }
 
 // crashesTolerated is how often a container may end and be started again while it is waited for; a peer or a disk may be late once.
 const crashesTolerated = 3
 
 func watchCrashes(ctx context.Context, t *Target, container string) (crashWatch, error) {
-	attempt, _, err := lastAttempt(ctx, t, container)
-	return crashWatch{container, attempt}, err
+	before, err := newest(ctx, t, container)
+	return crashWatch{container, before}, err
 }
 
 func (w crashWatch) loop(ctx context.Context, t *Target) error {
-	attempt, state, err := lastAttempt(ctx, t, w.container)
-	if err != nil || state != stateExited || attempt < w.since+crashesTolerated {
+	now, err := newest(ctx, t, w.container)
+	if err != nil || now.State != stateExited {
 		return nil
 	}
-	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", attempt-w.since, systemNamespace, w.container, w.container)
+	ended := now.Attempt - w.before.Attempt
+	if now.PodUID != w.before.PodUID { // another manifest makes another pod, whose attempts count from 0
+		ended = now.Attempt + 1
+	}
+	if ended < crashesTolerated {
+		return nil
+	}
+	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", ended, systemNamespace, w.container, w.container)
 }
 
-func lastAttempt(ctx context.Context, t *Target, container string) (attempt uint32, state string, err error) {
+// newest returns the container of that name which was made last; the zero value when there is none.
+func newest(ctx context.Context, t *Target, container string) (last node.Container, err error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
-		return 0, "", err
+		return last, err
 	}
 	for _, c := range all {
-		if c.Namespace == systemNamespace && c.Name == container && c.Attempt >= attempt {
-			attempt, state = c.Attempt, c.State
+		later := c.CreatedAt.After(last.CreatedAt) || c.CreatedAt.Equal(last.CreatedAt) && c.Attempt >= last.Attempt
+		if c.Namespace == systemNamespace && c.Name == container && later {
+			last = c
 		}
 	}
-	return attempt, state, nil
+	return last, nil
 }
 
 // DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer exist, and NOSPACE keeps etcd read-only.
