@@ -1,0 +1,117 @@
+package workflows
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// backups are the files in a directory, hidden ones included.
+func (n *node) files(dir string) []string {
+	n.t.Helper()
+	entries, err := os.ReadDir(n.Path(dir))
+	must(n.t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestABackupKilledAnywhereIsWholeOrNotThere kills the real binary at each operation of a backup. The next backup cleans up.
+func TestABackupKilledAnywhereIsWholeOrNotThere(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	must(t, n.Load(n.ctx, 1000, 1000))
+	const dir = "/srv/killed"
+	must(t, os.MkdirAll(n.Path(dir), 0o700))
+	file := n.Path(dir + "/b.db")
+	total := len(n.operations("backup", file))
+	for operation := 1; operation <= total; operation++ {
+		for _, state := range []string{"started", "finished"} {
+			n.interrupt(moment{operation: operation, state: state}, (*os.Process).Kill, "backup", file)
+			if _, err := os.Stat(file); err == nil {
+				n.verify(0, file)
+				must(t, os.Remove(file))
+				if err := os.Remove(file + ".json"); err != nil && !os.IsNotExist(err) {
+					t.Error(err)
+				}
+			}
+			n.done("runs") // nothing is open, and nothing is to be resumed
+			n.done("backup", file)
+			n.verify(0, file)
+			if names := n.files(dir); strings.Join(names, " ") != "b.db b.db.json" {
+				t.Fatalf("after a kill when operation %d of a backup had %s, and another backup, there are %v", operation, state, names)
+			}
+			must(t, os.Remove(file))
+			must(t, os.Remove(file+".json"))
+		}
+	}
+}
+
+func TestABackupThatFailsLeavesNothingOfItsName(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	must(t, n.Load(n.ctx, 1000, 2000))
+	must(t, os.MkdirAll(n.Path("/srv"), 0o755))
+	n.untouched(func() {
+		args := []string{"backup", n.Path("/srv/full.db")}
+		wantResult(t, n.limited("ulimit -f 2048", args...), 1, args, "file too large") // 1 MiB
+	})
+	taken := n.Path("/srv/taken.db")
+	must(t, os.WriteFile(taken, []byte("precious"), 0o600))
+	for _, c := range []struct{ file, says string }{
+		{"/srv/taken.db", "never replaces"},
+		{"/srv/absent/b.db", "not there"},
+		{"/srv/taken.db/b.db", "no directory"},
+		{sandbox.ManifestDir + "/b.db", "the kubelet runs every file"},
+		{sandbox.DataDir + "/b.db", "lost with the data"},
+	} {
+		n.untouched(func() { n.want(5, []string{"backup", n.Path(c.file)}, c.says) })
+	}
+	must(t, n.StopKubelet(n.ctx))
+	must(t, n.Kill(n.ctx, "etcd"))
+	n.want(1, []string{"backup"}, "cannot take a backup", "--from-data-dir "+sandbox.DataDir)
+}
+
+func TestABackupOfAKilledEtcdHoldsAllThatItHadAcknowledged(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	n.change()
+	keys := n.keys()
+	stopEtcd(n)
+	file := n.Path("/srv.db")
+	n.done("backup", file, "--from-data-dir", sandbox.DataDir)
+	n.verify(0, file)
+	must(t, n.StartKubelet(n.ctx))
+	n.ready()
+	n.change()
+	before := n.state()
+	n.want(5, []string{"backup", n.Path("/srv-live.db"), "--from-data-dir", sandbox.DataDir}, "in use")
+	n.done("restore", file, "--yes")
+	n.wantNew(backup{keys: keys}, before)
+}
+
+func TestAsManyBackupsAreKeptAsWereAskedFor(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	const dir = "/var/lib/etcdpod/backups"
+	foreign := n.Path(dir + "/by-hand.db")
+	first := n.backup()
+	must(t, os.WriteFile(foreign, []byte("precious"), 0o600))
+	for range 3 {
+		n.change() // another revision, and so another name
+		n.done("backup", "--keep", "2")
+	}
+	kept, err := filepath.Glob(n.Path(dir + "/etcd-*.db"))
+	must(t, err)
+	if len(kept) != 2 {
+		t.Errorf("kept are %v", n.files(dir))
+	}
+	if _, err := os.Stat(first.file); !os.IsNotExist(err) {
+		t.Errorf("the oldest is still there: %v", err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Errorf("a file that is no backup of etcdpod's was deleted: %v", err)
+	}
+	n.want(0, []string{"backups"}, filepath.Base(kept[0]), filepath.Base(kept[1]))
+}

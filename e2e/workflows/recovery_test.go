@@ -1,0 +1,121 @@
+package workflows
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// TestARecoveryThatIsKilledItselfIsOnlyBegunAnew kills resume and rollback, too, again and again, each time at a later step.
+func TestARecoveryThatIsKilledItselfIsOnlyBegunAnew(t *testing.T) {
+	recoveries := map[string]struct {
+		command, state string // the events at which it is killed
+		settle         func(*node, backup, state)
+	}{
+		"resume":   {"resume", "started", resume},
+		"rollback": {"rollback", "undoing", rollBack},
+	}
+	for name, r := range recoveries {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, sandbox.Options{})
+			b := n.backup()
+			n.change()
+			before := n.state()
+			if !n.interruptWhen(atOperation("compare "), (*os.Process).Kill, "restore", b.file, "--yes") {
+				t.Fatal("the restore ended before the members were compared")
+			}
+			if r.command == "resume" { // from the beginning, nearly
+				n.done("rollback")
+				if !n.interruptWhen(atOperation("stop the kubelet"), (*os.Process).Kill, "restore", b.file, "--yes") {
+					t.Fatal("the restore ended before the kubelet was stopped")
+				}
+			}
+			kills := 0
+			for n.lastRun().State == "open" && kills < 30 {
+				seen := 0
+				if !n.interruptWhen(func(e event) bool {
+					if e.State == r.state {
+						seen++
+					}
+					return seen == 2 // one step further than the last time
+				}, (*os.Process).Kill, r.command) {
+					break
+				}
+				kills++
+			}
+			if kills < 5 {
+				t.Errorf("the recovery was killed only %d times", kills)
+			}
+			if n.lastRun().State == "open" {
+				r.settle(n, b, before)
+				return
+			}
+			if r.command == "resume" {
+				n.wantNew(b, before)
+			} else {
+				n.wantOld(before)
+			}
+		})
+	}
+}
+
+func TestARestoreThatIsKilledWhileItGoesBackGoesAllTheWayBack(t *testing.T) {
+	for _, verb := range []string{"rollback", "resume"} {
+		t.Run(verb, func(t *testing.T) {
+			n := start(t, sandbox.Options{MaxBackoff: 500 * time.Millisecond})
+			b := n.backup()
+			n.change()
+			before := n.state()
+			n.impostor("exec sleep 1000")
+			if !n.interruptWhen(func(e event) bool { return e.State == "undoing" && e.Phase == "exchange-data" }, (*os.Process).Kill, "restore", b.file, "--yes", "--wait-timeout", "1s") {
+				t.Fatal("the restore did not go back")
+			}
+			run := n.lastRun()
+			if run.State != "open" || !run.Aborted {
+				t.Fatalf("the run is %+v", run)
+			}
+			n.want(3, []string{"restore", b.file, "--yes"}, run.ID, "etcdpod rollback")
+			code := map[string]int{"rollback": 0, "resume": 1}[verb] // what was to be resumed has failed
+			n.want(code, []string{verb}, "as before")
+			n.wantOld(before)
+		})
+	}
+}
+
+// TestAnInterruptTakesARestoreBack sends what Ctrl-C sends.
+func TestAnInterruptTakesARestoreBack(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	b := n.backup()
+	n.change()
+	before := n.state()
+	n.interruptWhen(atOperation("exchange "), func(p *os.Process) error { return p.Signal(os.Interrupt) }, "restore", b.file, "--yes")
+	if run := n.lastRun(); run.State != "rolled back" {
+		t.Errorf("the run is %+v", run)
+	}
+	n.wantOld(before)
+}
+
+func TestPruneKeepsWhatTheNewestRestoreReplaced(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	n.change()
+	n.done("restore", b.file, "--yes")
+	first := n.lastRun()
+	n.change()
+	n.put("/registry/configmaps/late/kept", "{}")
+	before := n.state()
+	n.done("restore", b.file, "--yes")
+	second := n.lastRun()
+	n.untouched(func() { n.want(0, []string{"prune", "--dry-run"}, first.ID) })
+	n.untouched(func() { n.want(0, []string{"prune", "--yes", "--older-than", "1h"}) })
+	n.done("prune", "--yes")
+	if _, err := os.Stat(n.Path(first.Path)); !os.IsNotExist(err) {
+		t.Errorf("the first run is still there: %v", err)
+	}
+	restored := n.state()
+	n.done("restore", "--from-data-dir", second.Path+"/data", "--yes")
+	n.wantNew(backup{keys: before.keys}, restored)
+	n.done("verify", b.file)
+}
