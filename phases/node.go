@@ -95,7 +95,7 @@ func (n *Node) plan(ctx context.Context, w Workflow) (id string, plan Plan, err 
 
 // pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled: what it was cut off from is begun anew. On an error, what was started is undone.
 func (n *Node) pass(ctx context.Context, plan Plan) error {
-	r := &run{state: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: n.name}}, target: n.target(), emit: n.emit}
+	r := &run{state: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}}, target: n.target(), emit: n.emit}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			r.ops = append(r.ops, o)

@@ -31,6 +31,9 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 	}
 	if open, err := n.openRun(ctx); err == nil {
 		f.OpenRun = open.ID
+		if f.Etcd == nil && open.Node != "" {
+			f.Node = open.Node
+		}
 	}
 	f.API = n.apiAccess(f.Manifests)
 	f.Addresses = addresses(f.Manifests)

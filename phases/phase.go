@@ -60,6 +60,7 @@ type Plan struct {
 	Workflow string         `json:"workflow"`
 	Phases   []PlannedPhase `json:"phases"`
 
+	node  string            // as the facts name it
 	notes map[string]string // for people who read the journal, and for hints
 }
 
@@ -76,7 +77,7 @@ type PlannedPhase struct {
 
 // plan asks each phase for its operations.
 func (w Workflow) plan(ctx context.Context, f *Facts) (Plan, error) {
-	plan := Plan{Workflow: w.Name, notes: f.notes}
+	plan := Plan{Workflow: w.Name, node: f.Node, notes: f.notes}
 	for _, p := range w.Phases {
 		ops, err := p.Plan(ctx, f)
 		if err != nil {

@@ -35,7 +35,7 @@ func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
 		return o.WaitTimeout
 	}
 	const gigabyte = 1 << 30
-	return (2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))).Round(time.Second)
+	return (2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))).Round(10 * time.Second)
 }
 
 // Names below the run's folder.

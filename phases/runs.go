@@ -100,7 +100,7 @@ func (n *Node) refuseOpen(ctx context.Context) error {
 
 // begin journals a new run. The caller holds the lock.
 func (n *Node) begin(id string, plan Plan) (*run, error) {
-	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: n.name, Version: n.version, CommitAt: -1, Notes: plan.notes}
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: plan.node, Version: n.version, CommitAt: -1, Notes: plan.notes}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
@@ -184,7 +184,7 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 		return err
 	}
 	if open.ID == "" {
-		return refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
+		return errNoOpenRun()
 	}
 	r, err := n.load(open.ID)
 	if err != nil {
@@ -200,4 +200,57 @@ func refusePastCommit(s *journal.State) error {
 		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore --from-data-dir %s`", kept)
 	}
 	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
+}
+
+// PreviewOpen tells what `resume`, or with back `rollback`, would still do, and changes nothing.
+func (n *Node) PreviewOpen(ctx context.Context, back bool) (Plan, error) {
+	open, err := n.openRun(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	if open.ID == "" {
+		return Plan{}, errNoOpenRun()
+	}
+	state, err := journal.Read(n.host.FS, journal.RunDir(open.ID))
+	if err != nil {
+		return Plan{}, err
+	}
+	if back && state.Committed {
+		return Plan{}, refusePastCommit(state)
+	}
+	ops, err := decode(state)
+	if err != nil {
+		return Plan{}, err
+	}
+	return remaining(state, ops, back || state.Aborted != ""), nil
+}
+
+// remaining lists the operations that are left to do, or to undo.
+func remaining(state *journal.State, ops []op.Op, back bool) Plan {
+	plan := Plan{Workflow: state.Run.Workflow}
+	for k := range ops {
+		i, verb := k, ""
+		if back {
+			i, verb = len(ops)-1-k, "undo: "
+		}
+		step := state.Steps[i]
+		left := step.Progress == journal.Pending || step.Progress == journal.Doing
+		if back {
+			left = step.Progress != journal.Pending && step.Progress != journal.Reverted
+		}
+		if !left {
+			continue
+		}
+		if last := len(plan.Phases) - 1; last < 0 || plan.Phases[last].Name != step.Phase {
+			plan.Phases = append(plan.Phases, PlannedPhase{Name: step.Phase})
+		}
+		phase := &plan.Phases[len(plan.Phases)-1]
+		phase.Operations = append(phase.Operations, verb+ops[i].String())
+		phase.Commit = !back && i+1 == state.Run.CommitAt
+	}
+	return plan
+}
+
+func errNoOpenRun() error {
+	return refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
 }

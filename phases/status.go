@@ -45,7 +45,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	}
 	s.certs = n.certificates(f)
 	s.backups, s.backupErr = n.Backups(ctx, "")
-	s.open, s.openErr = n.openRun(ctx)
+	if s.open, s.openErr = n.openRun(ctx); f.Etcd == nil && s.open.Node != "" {
+		f.Node = s.open.Node // it has taken etcd's manifest out
+	}
 	return s.status(), ctx.Err()
 }
 

@@ -31,9 +31,14 @@ func writePlan(w io.Writer, plan phases.Plan) {
 
 // preview is --dry-run for a workflow.
 func (s *session) preview(c *cli.Context, w phases.Workflow) error {
+	return s.show(c, func(n *phases.Node) (phases.Plan, error) { return n.Preview(c.Context, w) })
+}
+
+// show prints a plan instead of carrying it out.
+func (s *session) show(c *cli.Context, planned func(*phases.Node) (phases.Plan, error)) error {
 	var plan phases.Plan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = n.Preview(c.Context, w)
+		plan, err = planned(n)
 		return err
 	})
 	if err != nil {

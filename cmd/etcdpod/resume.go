@@ -16,7 +16,7 @@ func (s *session) resumeCommand() *cli.Command {
 		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had begun to go back, back. It does not ask: the run was confirmed when it began.`,
 		UsageText:   `etcdpod resume`,
 		Action: func(c *cli.Context) error {
-			return s.settle(c, "Finished", (*phases.Node).Resume)
+			return s.settle(c, "Finished", false, (*phases.Node).Resume)
 		},
 	}
 }
@@ -27,15 +27,15 @@ func (s *session) rollbackCommand() *cli.Command {
 		Description: `Undoes all that the open run did, in reverse, until everything is as before it. Past the commit point it refuses, since the new data may hold writes of its own, and says how to go back to the data that was kept.`,
 		UsageText:   `etcdpod rollback`,
 		Action: func(c *cli.Context) error {
-			return s.settle(c, "Rolled back; everything is as before", (*phases.Node).Rollback)
+			return s.settle(c, "Rolled back; everything is as before", true, (*phases.Node).Rollback)
 		},
 	}
 }
 
 // settle ends the open run one way or the other.
-func (s *session) settle(c *cli.Context, done string, end func(*phases.Node, context.Context) error) error {
+func (s *session) settle(c *cli.Context, done string, back bool, end func(*phases.Node, context.Context) error) error {
 	if c.Bool("dry-run") {
-		return &phases.UsageError{Reason: fmt.Sprintf("%s has no --dry-run", c.Command.Name), Hint: "`etcdpod runs` says where the open run stopped"}
+		return s.show(c, func(n *phases.Node) (phases.Plan, error) { return n.PreviewOpen(c.Context, back) })
 	}
 	if err := s.asRoot(c); err != nil {
 		return err

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,5 +18,26 @@ func flusher(f *os.File) func(size int64) {
 		// A hint only: the fsync at the end is what counts.
 		_ = unix.SyncFileRange(int(f.Fd()), started, size-started, unix.SYNC_FILE_RANGE_WRITE)
 		started = size
+	}
+}
+
+// writeBack starts, over and over until done is closed, the writing back of a file that somebody else is making. It is a hint like that of flusher.
+func writeBack(path string, done <-chan struct{}) {
+	const often = 20 * time.Millisecond
+	var f *os.File
+	for {
+		if f == nil {
+			if opened, err := os.Open(path); err == nil {
+				f = opened
+				defer f.Close()
+			}
+		} else {
+			_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+		}
+		select {
+		case <-done:
+			return
+		case <-time.After(often):
+		}
 	}
 }

@@ -96,8 +96,12 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 	if err != nil {
 		return staged, err
 	}
-	restored := make(chan error, 1)
-	go func() { restored <- spec.restore() }()
+	restored, copied := make(chan error, 1), make(chan struct{})
+	go func() {
+		restored <- spec.restore()
+		close(copied)
+	}()
+	go writeBack(dbPath(spec.Dir), copied)
 	staged.SHA256, err = hashFile(ctx, src, before.Size(), spec.Progress)
 	if err = errors.Join(err, <-restored); err != nil {
 		return staged, err
