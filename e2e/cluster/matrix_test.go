@@ -103,6 +103,9 @@ func rollback(k *control, open run, then, now world) {
 		return
 	}
 	k.want(0, "rollback")
+	if state := k.shell("systemctl is-active kubelet || true"); state != "active" {
+		k.Errorf("after going back the kubelet is %s", state)
+	}
 	k.awaitReady()
 	k.be(now, "the world of before the restore")
 	k.ended("rolled back")

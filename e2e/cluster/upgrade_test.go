@@ -17,7 +17,7 @@ func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
 	s := k.scene()
 	k.moveOn()
 	k.want(0, "restore", "--yes", s.backup)
-	k.upgrade(rig.UpgradedEtcd)
+	k.upgrade()
 	k.be(s.then, "the world of the backup")
 
 	t.Run("and after one into a new data directory", func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
 		if text := config.Data["ClusterConfiguration"]; !strings.Contains(text, "dataDir: "+dir+"\n") {
 			t.Errorf("kubeadm still has the old data directory:\n%s", text)
 		}
-		k.upgrade("") // back to kubeadm's own etcd: a changed manifest again
+		k.upgrade() // kubeadm writes the new directory into --data-dir, too: a changed manifest again
 		k.be(s.then, "the world of the backup")
 		manifest, err := k.node.ReadFile(manifestDir + "/etcd.yaml")
 		k.must(err)
@@ -42,12 +42,12 @@ func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
 	})
 }
 
-// upgrade lets kubeadm upgrade the control plane, and etcd to an image tag.
-func (k *control) upgrade(etcdTag string) {
+// upgrade lets kubeadm upgrade the control plane, and etcd to another image tag.
+func (k *control) upgrade() {
 	k.Helper()
 	before := k.manifests()["etcd.yaml"]
 	start := time.Now()
-	out, err := k.cluster.Upgrade(k.within(5*time.Minute), etcdTag, "--certificate-renewal=false")
+	out, err := k.cluster.Upgrade(k.within(5*time.Minute), rig.UpgradedEtcd, "--certificate-renewal=false")
 	if err != nil {
 		k.Fatalf("%v\n%s", err, out)
 	}
