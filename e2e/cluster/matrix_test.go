@@ -92,6 +92,7 @@ func resume(k *control, _ run, then, _ world) {
 	k.want(0, "resume")
 	k.be(then, "the world of the backup")
 	k.ended("completed")
+	k.shell("test -f " + k.lastRun().Path + "/data/member/snap/db") // what was replaced is kept
 }
 
 // rollback is refused behind the commit point; nothing but resume is left then.
