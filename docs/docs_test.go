@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // run builds etcdpod as it is now. ETCDPOD names one that is built already.
-func run(m *testing.M) (int, error) {
+func run(m *testing.M) (code int, err error) {
 	if binary = os.Getenv("ETCDPOD"); binary != "" {
 		return m.Run(), nil
 	}
@@ -36,7 +36,7 @@ func run(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	binary = filepath.Join(dir, "etcdpod")
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/etcdpod/etcdpod/cmd/etcdpod").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("cannot build etcdpod: %w\n%s", err, out)
