@@ -21,6 +21,7 @@ func TestARestoreKilledAnywhereEndsWhollyNewOrWhollyOld(t *testing.T) {
 	} {
 		for verb, settle := range map[string]func(*node, backup, state){"resumed": resume, "rolled back": rollBack} {
 			t.Run("killed "+name+" each operation and "+verb, func(t *testing.T) {
+				at := at // each subtest counts for itself
 				n := start(t, sandbox.Options{})
 				b := n.backup()
 				n.change()

@@ -218,9 +218,10 @@ func (n *node) manifests() map[string]string {
 type runSummary struct {
 	ID, Workflow, State, Phase, Operation, Path, Reason string
 	Committed, Aborted                                  bool
+	Began                                               time.Time
 }
 
-// runs lists them; the last is the newest.
+// runs lists them.
 func (n *node) runs() []runSummary {
 	n.t.Helper()
 	var runs []runSummary
@@ -228,13 +229,14 @@ func (n *node) runs() []runSummary {
 	return runs
 }
 
+// lastRun is the one that began last.
 func (n *node) lastRun() runSummary {
 	n.t.Helper()
 	runs := n.runs()
 	if len(runs) == 0 {
 		n.t.Fatal("no run is listed")
 	}
-	return runs[len(runs)-1]
+	return slices.MaxFunc(runs, func(a, b runSummary) int { return a.Began.Compare(b.Began) })
 }
 
 // running are the names of the containers that run, with their ids.
