@@ -78,7 +78,7 @@ func (n *Node) Preview(ctx context.Context, w Workflow) (Plan, error) {
 
 func (n *Node) plan(ctx context.Context, w Workflow) (id string, plan Plan, err error) {
 	if !w.Passing {
-		if err := n.refuseOpen(ctx); err != nil {
+		if err := n.refuseOpen(); err != nil {
 			return "", plan, err
 		}
 	}

@@ -29,7 +29,7 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Etcd != nil {
 		f.Node = f.Etcd.Name
 	}
-	if open, err := n.openRun(ctx); err == nil {
+	if open, err := n.openRun(); err == nil {
 		f.OpenRun = open.ID
 		if f.Etcd == nil && open.Node != "" {
 			f.Node = open.Node

@@ -47,7 +47,7 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 		}
 	}
 	if f.Etcd == nil {
-		return refuse("etcdpod looks after etcd that the kubelet runs from a manifest file; one run by systemd is restored with etcdutl",
+		return refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.StaticPodURL != "" {

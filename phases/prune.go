@@ -44,7 +44,7 @@ func (n *Node) Prune(ctx context.Context, plan PrunePlan) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := n.refuseOpen(ctx); err != nil {
+	if err := n.refuseOpen(); err != nil {
 		return err
 	}
 	now, _, err := n.leavings(0)

@@ -19,7 +19,7 @@ type RunSummary struct {
 	Workflow  string    `json:"workflow"`
 	Command   []string  `json:"command"`
 	Node      string    `json:"node"`
-	State     string    `json:"state"` // open, completed, rolled back, damaged
+	State     string    `json:"state"` // running, open, completed, rolled back, damaged
 	Began     time.Time `json:"began"`
 	Last      time.Time `json:"last"` // of the last record
 	Committed bool      `json:"committed"`
@@ -52,8 +52,27 @@ func summarize(s *journal.State) RunSummary {
 	return sum
 }
 
-// Runs lists this node's runs, oldest first.
+// Runs lists this node's runs, oldest first. An open one that an etcdpod is busy with is running.
 func (n *Node) Runs(context.Context) ([]RunSummary, error) {
+	runs, err := n.runs()
+	for i := range runs {
+		runs[i] = n.observed(runs[i])
+	}
+	return runs, err
+}
+
+// observed tells an open run that a live process works on from one that was cut off.
+func (n *Node) observed(r RunSummary) RunSummary {
+	if r.State == string(journal.StillOpen) && journal.Held(n.host.FS) {
+		r.State = running
+	}
+	return r
+}
+
+// running is the state of a run that an etcdpod is busy with.
+const running = "running"
+
+func (n *Node) runs() ([]RunSummary, error) {
 	listed, err := journal.List(n.host.FS)
 	if err != nil {
 		return nil, err
@@ -70,8 +89,8 @@ func (n *Node) Runs(context.Context) ([]RunSummary, error) {
 }
 
 // openRun returns the run that must be resumed or rolled back first; "" when there is none. A journal that cannot be read counts: what it did is not known.
-func (n *Node) openRun(ctx context.Context) (RunSummary, error) {
-	runs, err := n.Runs(ctx)
+func (n *Node) openRun() (RunSummary, error) {
+	runs, err := n.runs()
 	if err != nil {
 		return RunSummary{}, err
 	}
@@ -84,8 +103,8 @@ func (n *Node) openRun(ctx context.Context) (RunSummary, error) {
 }
 
 // refuseOpen refuses while a run is open.
-func (n *Node) refuseOpen(ctx context.Context) error {
-	open, err := n.openRun(ctx)
+func (n *Node) refuseOpen() error {
+	open, err := n.openRun()
 	if err != nil {
 		return err
 	}
@@ -179,7 +198,7 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	open, err := n.openRun(ctx)
+	open, err := n.openRun()
 	if err != nil {
 		return err
 	}
@@ -203,8 +222,8 @@ func refusePastCommit(s *journal.State) error {
 }
 
 // PreviewOpen tells what `resume`, or with back `rollback`, would still do, and changes nothing.
-func (n *Node) PreviewOpen(ctx context.Context, back bool) (Plan, error) {
-	open, err := n.openRun(ctx)
+func (n *Node) PreviewOpen(_ context.Context, back bool) (Plan, error) {
+	open, err := n.openRun()
 	if err != nil {
 		return Plan{}, err
 	}

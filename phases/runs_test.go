@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -65,3 +66,43 @@ func TestPastTheCommitPointThereIsNoWayBackToShow(t *testing.T) {
 		t.Errorf("rollback says %v", err)
 	}
 }
+
+// See before you do: what the dry run prints is what the run does, and the dry run itself does nothing.
+func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			w := newWorld(t, s)
+			restore := Restore(s.options)
+			restore.observe = w.facts
+			steps := w.machine.Steps
+			shown, err := w.node.Preview(context.Background(), restore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.machine.Steps != steps {
+				t.Errorf("the dry run made these calls: %v", w.machine.Calls[steps:])
+			}
+			var done []string
+			w.node.emit = func(e Event) {
+				if e.State == Finished {
+					done = append(done, e.Operation)
+				}
+			}
+			if err := w.restore(); err != nil {
+				t.Fatal(err)
+			}
+			// Names hold the run's id, which each has of its own.
+			runs, err := w.node.Runs(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain := strings.ReplaceAll(strings.Join(done, "\n"), runs[0].ID, "RUN")
+			want := runInNames.ReplaceAllString(operations(shown), "RUN")
+			if plain != want {
+				t.Errorf("the dry run showed\n%s\nand the run did\n%s", want, plain)
+			}
+		})
+	}
+}
+
+var runInNames = regexp.MustCompile(`\d{8}T\d{6}Z-restore-[0-9a-f]{4}`)

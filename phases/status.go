@@ -45,9 +45,10 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	}
 	s.certs = n.certificates(f)
 	s.backups, s.backupErr = n.Backups(ctx, "")
-	if s.open, s.openErr = n.openRun(ctx); f.Etcd == nil && s.open.Node != "" {
+	if s.open, s.openErr = n.openRun(); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // it has taken etcd's manifest out
 	}
+	s.open = n.observed(s.open)
 	return s.status(), ctx.Err()
 }
 
@@ -232,6 +233,8 @@ func (s seen) next(st Status) string {
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
 		return fmt.Sprintf("look at %s: what that run did is not known", s.open.Path)
+	case s.open.State == running:
+		return "wait until that run has ended"
 	case s.open.ID != "":
 		return (&OpenRunError{Run: s.open}).Hint()
 	case s.etcd != nil:
@@ -248,6 +251,8 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`", f.Etcd.DataDir)
 	case expired:
 		return renew
+	case s.fellBack():
+		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type `etcdpod restore %s --dry-run`", newest.Path)
 	case newest == nil || f.Now.Sub(newest.TakenAt) > backupAge:
 		return "type `etcdpod backup`"
 	case soon:

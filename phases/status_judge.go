@@ -14,6 +14,8 @@ func (s seen) judgeRun() []string {
 		return []string{s.openErr.Error()}
 	case s.open.State == "damaged":
 		return []string{fmt.Sprintf("the run %s cannot be read: %s", s.open.ID, s.open.Error)}
+	case s.open.State == running:
+		return []string{fmt.Sprintf("the run %s is under way: %s, at: %s", s.open.ID, s.open.Phase, s.open.Operation)}
 	case s.open.ID != "":
 		return []string{(&OpenRunError{Run: s.open}).Error()}
 	}
@@ -123,6 +125,12 @@ func (s seen) judgeCertificates() []string {
 // backupAge is how old the newest backup may be without a warning.
 const backupAge = 24 * time.Hour
 
+// fellBack: revisions only grow, so an etcd below the newest backup has lost its data and begun anew (the kubelet starts one on an empty directory), or was put back by hand.
+func (s seen) fellBack() bool {
+	newest := s.newest()
+	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
+}
+
 func (s seen) judgeBackups() []string {
 	newest := s.newest()
 	switch {
@@ -130,6 +138,8 @@ func (s seen) judgeBackups() []string {
 		return []string{s.backupErr.Error()}
 	case newest == nil:
 		return []string{fmt.Sprintf("there is no backup in %s", DefaultBackupDir)}
+	case s.fellBack():
+		return []string{fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)}
 	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
 		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", DefaultBackupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
 	}

@@ -53,8 +53,12 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	from := "" // a data directory does not tell which etcd wrote it last
+	if made.EtcdVersion != "" {
+		from = "; etcd " + made.EtcdVersion
+	}
 	s.doneWith(c, made, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good; etcd %s; %.1f s\n", made.Path, size(made.SizeBytes), made.Revision, made.Keys, made.EtcdVersion, made.Seconds)
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good%s; %.1f s\n", made.Path, size(made.SizeBytes), made.Revision, made.Keys, from, made.Seconds)
 	})
 	return nil
 }

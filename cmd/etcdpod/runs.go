@@ -53,6 +53,8 @@ func writeOpenRun(w io.Writer, r phases.RunSummary) {
 	case "open":
 		open := &phases.OpenRunError{Run: r}
 		fmt.Fprintf(w, "\n%s stopped in %s, at: %s\nNext: %s.\n", r.ID, r.Phase, r.Operation, open.Hint())
+	case "running":
+		fmt.Fprintf(w, "\n%s is under way, in %s, at: %s\n", r.ID, r.Phase, r.Operation)
 	case "damaged":
 		fmt.Fprintf(w, "\n%s cannot be read: %s\n", r.ID, r.Error)
 	}

@@ -61,6 +61,8 @@ func writeStatus(w io.Writer, st phases.Status, now time.Time) {
 func headline(st phases.Status) string {
 	var state string
 	switch {
+	case st.OpenRun != nil && st.OpenRun.State == "running":
+		state = "a run is under way: " + st.OpenRun.ID
 	case st.OpenRun != nil:
 		state = "a run is open: " + st.OpenRun.ID
 	case st.Member == nil:

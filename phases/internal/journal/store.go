@@ -70,6 +70,15 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v", e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
 }
 
+// Held says whether an etcdpod is changing this node right now.
+func Held(fsys node.FS) bool {
+	unlock, err := fsys.Lock(lockFile)
+	if err == nil {
+		_ = unlock() // ours ends with the process at the latest
+	}
+	return errors.Is(err, node.ErrLocked)
+}
+
 // lockTries: a program that a dead holder was just starting holds a copy of the lock until its exec, some milliseconds later.
 const (
 	lockTries = 20
