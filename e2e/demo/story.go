@@ -168,7 +168,16 @@ func (s *story) isKilled() error {
 
 func (s *story) resumes() error {
 	s.heading("Nothing is half done for long")
-	s.say("No control plane runs now, the kubelet is stopped, and the manifests are out of its sight. Every step stands in a journal on disk, so it is known what was begun.")
+	s.say("No control plane runs now, and the manifests are out of the kubelet's sight: even a reboot would start nothing. Every step stands in a journal on disk, so it is known what was begun.")
+	fmt.Fprintln(s.to)
+	running, err := s.containers()
+	if err != nil {
+		return err
+	}
+	if strings.Contains(running, "running") {
+		return fmt.Errorf("in the fence these run: %s", running)
+	}
+	s.bad("%s", running)
 	if err := s.run(6, []string{"status"}, s.output("a run is open", "open run", "Next"), "a run is open", "exchange", "etcdpod resume"); err != nil {
 		return err
 	}
@@ -212,8 +221,11 @@ func (s *story) isCompared() error {
 	if err := api.Do(s.ctx, http.MethodGet, "/readyz", nil, nil); err != nil {
 		return fmt.Errorf("the API server is not ready: %w", err)
 	}
-	running, err := s.containers()
-	if err != nil {
+	var running string
+	if err := s.eventually("all of the control plane runs", func() (all bool, err error) {
+		running, err = s.containers()
+		return !strings.Contains(running, "exited"), err
+	}); err != nil {
 		return err
 	}
 	s.good("the API server is ready; %s", running)
