@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// sample is where a restore is killed unless ETCDPOD_MATRIX=full asks for every operation of its plan.
-func sample() []point {
+// killSample is where a restore is killed unless ETCDPOD_MATRIX=full asks for every operation of its plan.
+func killSample() []point {
 	return []point{
 		{phase: "stage-data"},
 		{phase: "fence", operation: 2}, // the first manifest goes
@@ -20,25 +20,30 @@ func sample() []point {
 	}
 }
 
-func (k *control) matrix(file string) []point {
+// powerLossSample is the same for a node that loses power.
+func powerLossSample() []point {
+	return []point{{phase: "exchange-data"}, {phase: "await-etcd"}}
+}
+
+func (k *control) matrix(file string, sample []point) []point {
 	k.Helper()
 	all := k.points(file)
 	if os.Getenv("ETCDPOD_MATRIX") == "full" {
 		return all
 	}
-	for _, p := range sample() {
+	for _, p := range sample {
 		if !slices.Contains(all, p) {
 			k.Fatalf("the plan of a restore has no %s on that side of the commit point: %v", p, all)
 		}
 	}
-	return sample()
+	return sample
 }
 
 func TestMatrixARestoreThatIsKilledIsFinishedOrTakenBack(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	manifests := k.manifests()
-	for _, p := range k.matrix(s.backup) {
+	for _, p := range k.matrix(s.backup, killSample()) {
 		for _, way := range ways() {
 			t.Run(p.String()+", then "+way.name, func(t *testing.T) {
 				k := k.with(t)
@@ -57,7 +62,7 @@ func TestMatrixARestoreCutOffByAPowerLossIsFinishedOrTakenBack(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	manifests := k.manifests()
-	for _, p := range []point{{phase: "exchange-data"}, {phase: "await-etcd"}} {
+	for _, p := range k.matrix(s.backup, powerLossSample()) {
 		for _, way := range ways() {
 			t.Run(p.String()+", then "+way.name, func(t *testing.T) {
 				k := k.with(t)
