@@ -104,6 +104,9 @@ type resourceList struct {
 	} `json:"resources"`
 }
 
+// coreVersion is what an API server always serves by itself.
+const coreVersion = "/api/v1"
+
 // Counts asks for one object of each resource; the answer's metadata tells how many remain.
 func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error) {
 	paths, err := b.groupVersions(ctx, a)
@@ -114,7 +117,10 @@ func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error
 	for _, path := range paths {
 		var list resourceList
 		if err := b.call(ctx, a, http.MethodGet, path, nil, &list); err != nil {
-			return nil, err
+			if path == coreVersion {
+				return nil, err
+			}
+			continue // an aggregated API whose server is down is not etcd's
 		}
 		group, _, grouped := strings.Cut(list.GroupVersion, "/")
 		for _, r := range list.Resources {
@@ -122,11 +128,11 @@ func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error
 				continue
 			}
 			n, err := b.count(ctx, a, path+"/"+r.Name)
-			if errors.Is(err, errNotFound) {
-				continue
+			if err != nil && path == coreVersion && !errors.Is(err, errNotFound) {
+				return nil, err
 			}
 			if err != nil {
-				return nil, err
+				continue // a conversion webhook that is down, say: it is no matter of the data
 			}
 			name := r.Name
 			if grouped {
@@ -150,7 +156,7 @@ func (b boundAPI) groupVersions(ctx context.Context, a op.APIAccess) ([]string, 
 	if err := b.call(ctx, a, http.MethodGet, "/apis", nil, &groups); err != nil {
 		return nil, err
 	}
-	paths := []string{"/api/v1"}
+	paths := []string{coreVersion}
 	for _, g := range groups.Groups {
 		if v := g.PreferredVersion.GroupVersion; !strings.HasPrefix(v, "metrics.k8s.io/") {
 			paths = append(paths, "/apis/"+v)

@@ -154,7 +154,7 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: "cp1", Image: m.Image("etcd"), DataVolume: "etcd-data", DataPath: "/var/lib/etcd", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://127.0.0.1:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
 		}
 	}
-	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, Attr: node.Attr{Mode: 0o700}}
+	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
 	if len(w.machine.Mounts) > 0 && w.machine.Mounts[0] == "/var/lib/etcd" {
 		f.Data.StageIn = "/var/lib/etcd/.etcdpod-" + id
 	}
@@ -250,6 +250,9 @@ func (w *world) play(s stop) (outcome string, stopped bool, err error) {
 	outcome, err = w.recover(s)
 	if err != nil {
 		return "", true, fmt.Errorf("stopped at %q: %w", call, err)
+	}
+	if s.recovery == "rollback" && !committed && outcome != "old" {
+		return "", true, fmt.Errorf("stopped at %q: rollback ended with everything new", call)
 	}
 	if s.recovery == "rollback" && committed && outcome != "new" {
 		return "", true, fmt.Errorf("stopped at %q: rolled back past the commit point", call)

@@ -26,13 +26,14 @@ type run struct {
 	target  *op.Target
 	emit    func(Event)
 	faults  faults
+	skip    []string // phases whose skippable operations are left out
 }
 
 // faults are deliberate mistakes, for the tests that show that the crash tests would catch them. They are never set outside tests.
 type faults struct {
 	journalAfterAct bool
 	undoForward     bool
-	forgetIdentity  bool
+	recordLate      bool
 }
 
 func (r *run) event(i int, state EventState) Event {
@@ -52,6 +53,15 @@ func (r *run) forward(ctx context.Context) error {
 			}
 		}
 		if r.state.Steps[i].Progress == journal.Done {
+			continue
+		}
+		if _, can := r.ops[i].(op.Skippable); can && slices.Contains(r.skip, r.state.Steps[i].Phase) {
+			if err := r.write(i, journal.Finish); err != nil {
+				return r.stopped(ctx, err)
+			}
+			skipped := r.event(i, Noted)
+			skipped.Message = "left out as asked: " + r.ops[i].String()
+			r.emit(skipped)
 			continue
 		}
 		r.announce(i)
@@ -93,12 +103,17 @@ func (r *run) do(ctx context.Context, i int) error {
 		}
 		return r.write(i, journal.Finish)
 	}
-	if rec, ok := o.(op.Recorder); ok && !r.faults.forgetIdentity {
+	if r.faults.recordLate {
+		if err := r.write(i, journal.Start); err != nil {
+			return err
+		}
+	}
+	if rec, ok := o.(op.Recorder); ok {
 		if err := rec.Record(ctx, r.target); err != nil {
 			return err
 		}
 	}
-	if !r.faults.journalAfterAct {
+	if !r.faults.journalAfterAct && !r.faults.recordLate {
 		if err := r.write(i, journal.Start); err != nil {
 			return err
 		}

@@ -51,6 +51,8 @@ func (e *OpenRunError) Hint() string {
 	switch {
 	case e.Run.Aborted:
 		return "type `etcdpod rollback` to finish going back"
+	case e.Run.Skippable:
+		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume --skip-phases %s` closes it without", e.Run.Phase)
 	case e.Run.Committed:
 		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
 	default:

@@ -42,7 +42,7 @@ func (b boundEtcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, 
 		return op.Staged{}, err
 	}
 	spec := etcd.StageSpec{
-		Snapshot: b.fs.Real(s.Snapshot), SHA256: s.Proof.SHA256, SkipHashCheck: s.SkipHashCheck, Dir: real,
+		Snapshot: b.fs.Real(s.Snapshot), SHA256: s.Proof.SHA256, SkipHashCheck: s.Proof.SHA256 == "", Dir: real,
 		Name: s.Name, PeerURLs: s.PeerURLs, InitialCluster: s.InitialCluster, Token: s.Token,
 		BumpRevision: max(s.MinBump, s.MinRevision-s.Proof.Revision), Progress: progress,
 	}
@@ -50,9 +50,6 @@ func (b boundEtcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, 
 		if spec.WALDir, err = b.real(walDir); err != nil {
 			return op.Staged{}, err
 		}
-	}
-	if s.SkipHashCheck {
-		spec.SHA256 = ""
 	}
 	staged, err := etcd.Stage(ctx, spec)
 	if err != nil {

@@ -45,6 +45,7 @@ type ManifestFile struct {
 	Path     string
 	Data     []byte
 	Attr     node.Attr
+	Link     bool                // the name is a symbolic link
 	Manifest *manifests.Manifest // nil when it is no pod that can be read; Error says why
 	Error    error
 }
@@ -111,6 +112,7 @@ type DataFacts struct {
 	WALOdd       string
 	SizeBytes    int64  // of the present database
 	Free         uint64 // bytes, where new data is staged
+	RunFree      uint64 // bytes, where the run's folder is
 }
 
 // SnapshotFacts describe what is to be restored.

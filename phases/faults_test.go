@@ -15,7 +15,7 @@ func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 		{"the journal is written after the act", func(w *world) { w.node.faults.journalAfterAct = true }},
 		{"directories are not synced", func(w *world) { w.machine.ForgetDirSync = true }},
 		{"operations are undone first to last", func(w *world) { w.node.faults.undoForward = true }},
-		{"inodes are not recorded", func(w *world) { w.node.faults.forgetIdentity = true }},
+		{"inodes are recorded after the journal entry", func(w *world) { w.node.faults.recordLate = true }},
 	}
 	for _, m := range mistakes {
 		t.Run(m.name, func(t *testing.T) {

@@ -60,11 +60,14 @@ func (n *Node) manifests(dir string) ([]ManifestFile, error) {
 	var files []ManifestFile
 	for _, name := range names {
 		file := path.Join(dir, name)
-		st, err := n.host.FS.Lstat(file)
-		if strings.HasPrefix(name, ".") || err == nil && st.Mode.IsDir() {
+		if strings.HasPrefix(name, ".") {
 			continue
 		}
-		m := ManifestFile{Path: file, Attr: st.Attr(), Error: err}
+		if regular, err := node.IsRegular(n.host.FS, file); err == nil && !regular {
+			continue // the kubelet runs no directories
+		}
+		st, err := n.host.FS.Lstat(file)
+		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err}
 		if err == nil {
 			m.Data, m.Error = n.host.FS.ReadFile(file)
 		}
@@ -225,6 +228,18 @@ func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 
 // sidecarOf reads the sidecar beside a snapshot; nil when there is none.
 func sidecarOf(fsys node.FS, snapshot string) (*Sidecar, error) {
+	s, err := sidecarBeside(fsys, snapshot)
+	if s != nil || err != nil {
+		return s, err
+	}
+	target, err := fsys.Resolve(snapshot) // latest.db is often a link
+	if err != nil || target == snapshot {
+		return nil, nil
+	}
+	return sidecarBeside(fsys, target)
+}
+
+func sidecarBeside(fsys node.FS, snapshot string) (*Sidecar, error) {
 	data, err := fsys.ReadFile(snapshot + ".json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

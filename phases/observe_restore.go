@@ -47,6 +47,9 @@ func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 	} else {
 		f.notes[noteKeptData] = f.Etcd.DataDir
 	}
+	if f.Etcd.WALDir != "" {
+		f.notes[noteKeptWAL] = stagedWALDir(f)
+	}
 	return f, nil
 }
 
@@ -54,6 +57,7 @@ func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 const (
 	noteRevision = "revision" // the highest known before the run
 	noteKeptData = "keptData" // where the old data is afterwards
+	noteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
 )
 
 // source looks at what is to be restored.
@@ -183,7 +187,10 @@ func (o RestoreOptions) data(n *Node, f *Facts) (DataFacts, error) {
 			return d, err
 		}
 	}
-	d.Free, err = n.host.FS.Free(nearest(n.host.FS, d.StageIn))
+	if d.Free, err = n.host.FS.Free(nearest(n.host.FS, d.StageIn)); err != nil {
+		return d, err
+	}
+	d.RunFree, err = n.host.FS.Free(nearest(n.host.FS, journal.RunsDir))
 	return d, err
 }
 

@@ -3,6 +3,7 @@ package phases
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -36,6 +37,14 @@ func Open(c Config) (*Node, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell this host's name: %w", err)
+	}
+	for _, file := range []*string{&c.CACert, &c.Cert, &c.Key} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil { // the journal keeps them for whoever resumes, from wherever
+			return nil, fmt.Errorf("cannot find %s: %w", *file, err)
+		}
 	}
 	if c.Emit == nil {
 		c.Emit = func(Event) {}

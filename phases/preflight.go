@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -53,6 +54,11 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 	if f.StaticPodURL != "" {
 		return refuse("", "the kubelet gets static pods from %s, too: what it runs from there cannot be fenced", f.StaticPodURL)
 	}
+	for _, m := range o.fenced(f) {
+		if m.Link {
+			return refuse("put the file itself there", "%s is a symbolic link: it cannot be taken out and put back as it was", m.Path)
+		}
+	}
 	if f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
 		return refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
 	}
@@ -84,6 +90,9 @@ func (o RestoreOptions) checkData(f *Facts) error {
 	}
 	if o.DataDir != "" && overlap(o.DataDir, f.Etcd.DataDir) {
 		return refuse("", "the new data directory %s and the present one %s are inside each other", o.DataDir, f.Etcd.DataDir)
+	}
+	if o.DataDir != "" && f.Etcd.WALDir != "" && overlap(f.Etcd.WALDir, f.Etcd.DataPath) {
+		return refuse("restore without --data-dir", "the WAL directory %s is inside the volume of the data directory: repointing that would leave the WAL behind", f.Etcd.WALDir)
 	}
 	if o.DataDir != "" && f.Etcd.DataVolume == "" {
 		return refuse("", "no volume of %s is the data directory itself: it cannot be repointed", f.Etcd.File.Path)
@@ -227,12 +236,15 @@ func (o RestoreOptions) checkRevision(f *Facts) error {
 func (o RestoreOptions) checkRoom(f *Facts) error {
 	// The database, its copy while the revision is bumped, and a WAL.
 	const wal = 64 << 20
-	need := uint64(f.Snapshot.SizeBytes) + wal
-	if o.FromDataDir != "" {
-		need *= 2
+	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
+	const advice = "`etcdpod prune` frees what earlier runs kept"
+	if o.FromDataDir != "" { // a snapshot is made first, in the run's folder; what is staged may be on the same disk
+		if f.Data.RunFree < 2*need {
+			return refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed", o.FromDataDir, journal.Home, f.Data.RunFree>>20, 2*need>>20)
+		}
 	}
 	if f.Data.Free >= need {
 		return nil
 	}
-	return refuse("`etcdpod prune` frees what earlier runs kept", "not enough room to stage the new data in %s: %d MiB free, %d MiB needed", f.Data.StageIn, f.Data.Free>>20, need>>20)
+	return refuse(advice, "not enough room to stage the new data in %s: %d MiB free, %d MiB needed", f.Data.StageIn, f.Data.Free>>20, need>>20)
 }

@@ -3,6 +3,7 @@ package phases
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"path"
 	"slices"
@@ -144,13 +145,9 @@ func (o RestoreOptions) staging(f *Facts) op.Staging {
 }
 
 func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
-	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Timeout: o.StopTimeout}
+	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
 	for _, m := range o.fenced(f) {
-		for _, c := range m.Manifest.Containers() {
-			if !slices.Contains(fence.Containers, c) {
-				fence.Containers = append(fence.Containers, c)
-			}
-		}
+		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
 	}
 	for _, dir := range []string{f.Etcd.DataDir, o.liveDir(f), stagedDir(f)} {
 		if !slices.Contains(fence.DataDirs, dir) {
@@ -167,11 +164,20 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 	return fence
 }
 
+// mounts are the directories that no static pod may mount while they are exchanged.
+func (o RestoreOptions) mounts(f *Facts) []string {
+	dirs := []string{f.Etcd.DataPath, f.Etcd.DataDir, o.liveDir(f)}
+	if f.Etcd.WALDir != "" {
+		dirs = append(dirs, f.Etcd.WALDir)
+	}
+	return slices.Compact(dirs)
+}
+
 // fenced lists the manifests that must not run while the data is exchanged.
 func (o RestoreOptions) fenced(f *Facts) []ManifestFile {
 	var files []ManifestFile
 	for _, m := range f.Manifests {
-		if m.Manifest != nil && involved(m.Manifest, f.Etcd.DataPath, f.Etcd.DataDir, o.liveDir(f)) {
+		if m.Manifest != nil && involved(m.Manifest, o.mounts(f)...) {
 			files = append(files, m)
 		}
 	}
@@ -186,7 +192,7 @@ func (o RestoreOptions) fence() Phase {
 				&op.StopKubelet{},
 			}
 			for _, m := range o.fenced(f) {
-				ops = append(ops, &op.TakeOutManifest{From: m.Path, To: path.Join(parkingDir(f), path.Base(m.Path))})
+				ops = append(ops, &op.TakeOutManifest{From: m.Path, To: path.Join(parkingDir(f), path.Base(m.Path)), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
 			}
 			return append(ops, &op.StopContainers{Fence: o.fenceOf(f)}), nil
 		}}
@@ -208,6 +214,7 @@ func (o RestoreOptions) releaseEtcd() Phase {
 	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			put := o.put(f, f.Etcd.File)
+			put.Alone = true
 			if o.DataDir != "" {
 				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
 				if err != nil {
@@ -223,11 +230,15 @@ func (o RestoreOptions) put(f *Facts, m ManifestFile) *op.PutManifest {
 	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
 }
 
+func (o RestoreOptions) alone(f *Facts) op.Alone {
+	return op.Alone{Fence: o.fenceOf(f), Manifest: f.Etcd.File.Path, Pod: f.Etcd.File.Manifest.Name()}
+}
+
 func (o RestoreOptions) awaitEtcd() Phase {
 	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{
-				&op.AwaitEtcd{Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
+				&op.AwaitEtcd{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}
@@ -236,7 +247,7 @@ func (o RestoreOptions) awaitEtcd() Phase {
 func (o RestoreOptions) compareMembers() Phase {
 	return Phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return []op.Op{&op.CompareMembers{Access: f.Etcd.Access, Receipt: receiptPath(f)}}, nil
+			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f)}}, nil
 		}}
 }
 

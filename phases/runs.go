@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -27,6 +29,7 @@ type RunSummary struct {
 	Reason    string    `json:"reason,omitempty"`    // why it turned back
 	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
 	Operation string    `json:"operation,omitempty"` // at what
+	Skippable bool      `json:"skippable,omitempty"` // that operation may be left out: `resume --skip-phases`
 	Path      string    `json:"path"`                // its folder
 	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
 }
@@ -47,6 +50,8 @@ func summarize(s *journal.State) RunSummary {
 		sum.Phase, sum.Operation = s.Steps[i].Phase, s.Steps[i].Kind
 		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
 			sum.Operation = o.String()
+			_, can := o.(op.Skippable)
+			sum.Skippable = can && s.Committed
 		}
 	}
 	return sum
@@ -109,10 +114,30 @@ func (n *Node) refuseOpen() error {
 		return err
 	}
 	if open.State == "damaged" {
-		return fmt.Errorf("cannot go on while the run %s cannot be read: %s", open.ID, open.Error)
+		return refuseDamaged(open)
 	}
 	if open.ID != "" {
 		return &OpenRunError{Run: open}
+	}
+	return nil
+}
+
+// refuseDamaged: what a run did whose journal cannot be read is not known to anybody but the person who typed it.
+func refuseDamaged(r RunSummary) error {
+	return refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path), "the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
+}
+
+// reachable refuses, before anything is written, to go on with a run where the kubelet or the runtime cannot be asked: that would fail, and turn the run back for good.
+func (n *Node) reachable(ctx context.Context, open RunSummary) error {
+	if open.State == "damaged" {
+		return refuseDamaged(open)
+	}
+	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))
+	if _, err := n.host.Kubelet.Running(ctx); err != nil {
+		return refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
+	}
+	if _, err := n.host.Runtime.Containers(ctx); err != nil {
+		return refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
 	}
 	return nil
 }
@@ -168,13 +193,31 @@ func (n *Node) lock(ctx context.Context) (func() error, error) {
 }
 
 // Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
-func (n *Node) Resume(ctx context.Context) error {
+//
+// Behind the commit point skip names phases that are not waited for: their operations that only wait or look are left out.
+func (n *Node) Resume(ctx context.Context, skip ...string) error {
 	return n.withOpen(ctx, func(r *run) error {
+		if err := r.skipPhases(skip); err != nil {
+			return err
+		}
 		if r.state.Aborted != "" {
-			return r.back(ctx, errors.New(r.state.Aborted))
+			return r.back(context.WithoutCancel(ctx), errors.New(r.state.Aborted))
 		}
 		return r.forward(ctx)
 	})
+}
+
+func (r *run) skipPhases(names []string) error {
+	if len(names) > 0 && !r.state.Committed {
+		return &UsageError{Reason: "before the commit point no phase can be skipped", Hint: "type `etcdpod rollback` to have everything as before"}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(r.state.Steps, func(s journal.StepState) bool { return s.Phase == name }) {
+			return &UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.state.Run.ID, name)}
+		}
+	}
+	r.skip = names
+	return nil
 }
 
 // Rollback takes the open run back. Past its commit point it refuses.
@@ -205,6 +248,9 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 	if open.ID == "" {
 		return errNoOpenRun()
 	}
+	if err := n.reachable(ctx, open); err != nil {
+		return err
+	}
 	r, err := n.load(open.ID)
 	if err != nil {
 		return err
@@ -216,6 +262,9 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 func refusePastCommit(s *journal.State) error {
 	hint := "type `etcdpod resume` to finish it"
 	if kept := s.Run.Notes["keptData"]; kept != "" {
+		if wal := s.Run.Notes[noteKeptWAL]; wal != "" {
+			kept += " --from-wal-dir " + wal
+		}
 		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore --from-data-dir %s`", kept)
 	}
 	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)

@@ -1,5 +1,7 @@
 package phases
 
+import "path"
+
 // The table of contents: each workflow is the list of its phases, in the order in which they are carried out.
 
 // Backup is the workflow that takes a proven snapshot. It changes nothing of the node, and so runs whatever else is open.
@@ -14,6 +16,9 @@ func Backup(o BackupOptions) Workflow {
 
 // Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
 func Restore(o RestoreOptions) Workflow {
+	if o.DataDir != "" {
+		o.DataDir = path.Clean(o.DataDir)
+	}
 	return Workflow{Name: "restore", observe: o.observe, Phases: []Phase{
 		o.preflight(),
 		o.verifySnapshot(),

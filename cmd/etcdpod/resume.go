@@ -15,8 +15,13 @@ func (s *session) resumeCommand() *cli.Command {
 		Name: "resume", Usage: "finish the run that was interrupted",
 		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had begun to go back, back. It does not ask: the run was confirmed when it began.`,
 		UsageText:   `etcdpod resume`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "skip-phases", Usage: "past the commit point, do not wait for what the phases `NAMES` (with commas between) wait for"},
+		},
 		Action: func(c *cli.Context) error {
-			return s.settle(c, "Finished", false, (*phases.Node).Resume)
+			return s.settle(c, "Finished", false, func(n *phases.Node, ctx context.Context) error {
+				return n.Resume(ctx, c.StringSlice("skip-phases")...)
+			})
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -50,6 +51,12 @@ func List(fsys node.FS) ([]Listed, error) {
 		}
 		runs = append(runs, Listed{ID: id, State: state, Err: err})
 	}
+	slices.SortStableFunc(runs, func(a, b Listed) int { // ids tell seconds apart
+		if a.State == nil || b.State == nil {
+			return 0
+		}
+		return a.State.Began.Compare(b.State.Began)
+	})
 	return runs, nil
 }
 

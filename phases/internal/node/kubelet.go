@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,15 +29,17 @@ func Service(run Runner, cmds Commands) Kubelet {
 	if cmds.Wait <= 0 {
 		cmds.Wait = defaultWait
 	}
-	return service{run: run, cmds: cmds}
+	return &service{run: run, cmds: cmds}
 }
 
 type service struct {
 	run  Runner
 	cmds Commands
+	// stopping: a stop was asked for, and its end was not seen. What runs then may be gone the next moment.
+	stopping atomic.Bool
 }
 
-func (s service) Running(ctx context.Context) (bool, error) {
+func (s *service) Running(ctx context.Context) (bool, error) {
 	running, err := s.running(ctx)
 	if err != nil {
 		return false, fmt.Errorf("cannot tell whether the kubelet runs: %w", err)
@@ -44,7 +47,7 @@ func (s service) Running(ctx context.Context) (bool, error) {
 	return running, nil
 }
 
-func (s service) running(ctx context.Context) (bool, error) {
+func (s *service) running(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusWait)
 	defer cancel()
 	if s.cmds.Status == "" {
@@ -59,7 +62,7 @@ func (s service) running(ctx context.Context) (bool, error) {
 }
 
 // active asks systemd. A kubelet that waits for its automatic restart ("activating") or is just ending ("deactivating") counts as running.
-func (s service) active(ctx context.Context) (bool, error) {
+func (s *service) active(ctx context.Context) (bool, error) {
 	err := s.command(ctx, "", "is-active")
 	var failed *ExitError
 	if err == nil || !errors.As(err, &failed) {
@@ -78,24 +81,23 @@ func (s service) active(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-func (s service) Stop(ctx context.Context) error {
+func (s *service) Stop(ctx context.Context) error {
 	if err := s.stop(ctx); err != nil {
 		return fmt.Errorf("cannot stop the kubelet: %w", err)
 	}
 	return nil
 }
 
-func (s service) stop(ctx context.Context) error {
+func (s *service) stop(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.cmds.Wait)
 	defer cancel()
 	running, err := s.running(limited)
 	if err == nil && running {
+		s.stopping.Store(true)
 		err = s.command(limited, s.cmds.Stop, "stop")
 	}
-	for err == nil && running {
-		if running, err = s.running(limited); err == nil && running {
-			err = WallClock().Sleep(limited, pollEvery)
-		}
+	if err == nil && running {
+		err = s.awaitStopped(limited)
 	}
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return fmt.Errorf("still running after %s", s.cmds.Wait)
@@ -103,10 +105,10 @@ func (s service) stop(ctx context.Context) error {
 	return err
 }
 
-func (s service) Start(ctx context.Context) error {
+func (s *service) Start(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.cmds.Wait)
 	defer cancel()
-	err := s.command(limited, s.cmds.Start, "start")
+	err := s.start(limited)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = fmt.Errorf("its command has not ended after %s", s.cmds.Wait)
 	}
@@ -116,8 +118,41 @@ func (s service) Start(ctx context.Context) error {
 	return nil
 }
 
+func (s *service) awaitStopped(ctx context.Context) error {
+	for {
+		running, err := s.running(ctx)
+		if err != nil {
+			return err
+		}
+		if !running {
+			s.stopping.Store(false)
+			return nil
+		}
+		if err := WallClock().Sleep(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// start starts a kubelet that may run already, or may be ending. systemd takes a start for either, and queues it behind the stop.
+func (s *service) start(ctx context.Context) error {
+	if s.cmds.Start == "" {
+		return s.command(ctx, "", "start")
+	}
+	if s.stopping.Load() {
+		if err := s.awaitStopped(ctx); err != nil {
+			return err
+		}
+	}
+	running, err := s.running(ctx)
+	if err != nil || running {
+		return err
+	}
+	return s.command(ctx, s.cmds.Start, "start")
+}
+
 // command runs the operator's line or, where it is empty, systemctl's verb.
-func (s service) command(ctx context.Context, line, verb string) error {
+func (s *service) command(ctx context.Context, line, verb string) error {
 	if line == "" {
 		err := s.run(ctx, []string{"systemctl", verb, "kubelet"})
 		if errors.Is(err, exec.ErrNotFound) {

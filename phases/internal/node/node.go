@@ -97,6 +97,7 @@ type Kubelet interface {
 	Running(ctx context.Context) (bool, error)
 	// Stop returns when the kubelet no longer runs.
 	Stop(ctx context.Context) error
+	// Start returns when the kubelet was started; one that runs already is left alone, one that is just ending is started again.
 	Start(ctx context.Context) error
 }
 

@@ -118,7 +118,16 @@ func SameMount(f FS, a, b string) (bool, error) {
 		return false, err
 	}
 	second, err := stat(f, b)
-	return err == nil && first.Mount == second.Mount, err
+	return err == nil && first.Mount == second.Mount && first.Dev == second.Dev, err
+}
+
+// IsRegular says whether a name is, or leads to, a regular file. A link to nothing is none.
+func IsRegular(f FS, name string) (bool, error) {
+	st, err := stat(f, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && st.Mode.IsRegular(), err
 }
 
 // stat follows links.

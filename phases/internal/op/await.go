@@ -10,6 +10,7 @@ import (
 
 // AwaitEtcd waits until the restored etcd, and no other, serves.
 type AwaitEtcd struct {
+	Alone   Alone         `json:"alone"`
 	Access  Access        `json:"access"`
 	Receipt string        `json:"receipt"`
 	Limit   time.Duration `json:"limit"`
@@ -20,6 +21,9 @@ func (a *AwaitEtcd) String() string {
 }
 
 func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
+	if err := a.Alone.ensure(ctx, t); err != nil {
+		return err
+	}
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
@@ -32,6 +36,9 @@ func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	return poll(ctx, t, "the restored etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		if err := a.Alone.ensure(ctx, t); err != nil {
+			return err
+		}
 		got, err := t.Etcd.Serving(ctx, a.Access, 0)
 		if err != nil {
 			if loop := crashes.loop(ctx, t); loop != nil {
@@ -48,6 +55,17 @@ func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
 
 func (a *AwaitEtcd) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitEtcd) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
+type Alone struct {
+	Fence    Fence  `json:"fence"`
+	Manifest string `json:"manifest"` // etcd's
+	Pod      string `json:"pod"`      // etcd's, as the manifest names it
+}
+
+func (a Alone) ensure(ctx context.Context, t *Target) error {
+	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
+}
 
 // crashWatch notices a container that ends again and again: more waiting would not help.
 type crashWatch struct {
@@ -113,6 +131,7 @@ func (d *DisarmAlarms) Done(context.Context, *Target) (bool, error) { return fal
 
 // CompareMembers is the last look before the commit point, while no API server writes: the cluster is the restored one, and holds what was staged.
 type CompareMembers struct {
+	Alone   Alone  `json:"alone"`
 	Access  Access `json:"access"`
 	Receipt string `json:"receipt"`
 }
@@ -120,6 +139,9 @@ type CompareMembers struct {
 func (c *CompareMembers) String() string { return "compare what etcd serves with what was staged" }
 
 func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
+	if err := c.Alone.ensure(ctx, t); err != nil {
+		return err
+	}
 	want, err := receipt(t, c.Receipt)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ type Identity struct {
 	Absent     bool   `json:"absent,omitempty"`
 	Filesystem string `json:"filesystem,omitempty"`
 	Inode      uint64 `json:"inode,omitempty"`
+	Marker     string `json:"marker,omitempty"` // the run that staged it
 }
 
 func identify(t *Target, name string) (Identity, error) {
@@ -29,7 +30,7 @@ func identify(t *Target, name string) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("cannot name the file system of %s: %w", name, err)
 	}
-	return Identity{Filesystem: fsid, Inode: st.Ino}, nil
+	return Identity{Filesystem: fsid, Inode: st.Ino, Marker: marker(t, name)}, nil
 }
 
 // Exchange swaps the directory that etcd uses with the staged one. What it did is read from the two directories' identities, so it can be

@@ -20,10 +20,31 @@ import (
 type Fence struct {
 	ManifestDir string        `json:"manifestDir"` // the kubelet's static-pod directory
 	Parking     string        `json:"parking"`     // where manifests that turn up meanwhile are put
-	Containers  []string      `json:"containers"`  // names of the containers that must not run
+	Pods        []Pod         `json:"pods"`        // that must not run
+	Mounts      []string      `json:"mounts"`      // directories that no static pod may mount
 	DataDirs    []string      `json:"dataDirs"`    // data and WAL directories that no process may use
 	Databases   []string      `json:"databases"`   // bbolt files whose lock is held while the fence is up; those that are not there are left out
 	Timeout     time.Duration `json:"timeout"`     // for the kubelet, the containers and the processes to be gone
+}
+
+// Pod names a static pod and its containers, as its manifest does. The kubelet adds the node's name to the pod's.
+type Pod struct {
+	Namespace  string   `json:"namespace"`
+	Name       string   `json:"name"`
+	Containers []string `json:"containers"`
+}
+
+func (p Pod) owns(c node.Container) bool {
+	return c.Namespace == p.Namespace && strings.HasPrefix(c.Pod, p.Name+"-") && slices.Contains(p.Containers, c.Name)
+}
+
+// names lists the pods, for people.
+func (f Fence) names() string {
+	var names []string
+	for _, p := range f.Pods {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Raise makes the fence and proves it. Until lower is called the locks of the databases are held, so that no etcd can open them.
@@ -33,10 +54,10 @@ func (f Fence) Raise(ctx context.Context, t *Target) (lower func() error, err er
 	if err := stopKubelet(ctx, t); err != nil {
 		return nil, err
 	}
-	if err := f.clearManifests(t); err != nil {
+	if err := f.clearManifests(t, ""); err != nil {
 		return nil, err
 	}
-	if err := f.stopContainers(ctx, t); err != nil {
+	if err := f.stopContainers(ctx, t, f.Pods); err != nil {
 		return nil, err
 	}
 	if err := f.proveUnused(ctx, t); err != nil {
@@ -56,8 +77,19 @@ func stopKubelet(ctx context.Context, t *Target) error {
 	return t.Host.Kubelet.Stop(ctx)
 }
 
-// clearManifests moves whatever the kubelet would run on this data out of its sight: a file that somebody put back, or that the undone release had put there.
-func (f Fence) clearManifests(t *Target) error {
+// Only makes sure that of all that the fence keeps from running, nothing runs but the pod of one manifest. It needs no stopped kubelet: a manifest that is gone is not started again.
+func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
+	defer cancel()
+	if err := f.clearManifests(t, manifest); err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(f.Pods), func(p Pod) bool { return p.Name == pod })
+	return f.stopContainers(ctx, t, others)
+}
+
+// clearManifests moves whatever the kubelet would run on this data out of its sight, but for one file: what somebody put back, or what the undone release had put there.
+func (f Fence) clearManifests(t *Target, but string) error {
 	names, err := t.Host.FS.ReadDir(f.ManifestDir)
 	if err != nil {
 		return fmt.Errorf("cannot look for manifests: %w", err)
@@ -67,11 +99,17 @@ func (f Fence) clearManifests(t *Target) error {
 			continue // the kubelet does not run these
 		}
 		from := path.Join(f.ManifestDir, name)
+		if regular, err := node.IsRegular(t.Host.FS, from); err != nil || !regular || from == but {
+			if err != nil {
+				return fmt.Errorf("cannot look at %s: %w", from, err)
+			}
+			continue // the kubelet runs no directories
+		}
 		data, err := t.Host.FS.ReadFile(from)
 		if err != nil {
 			return fmt.Errorf("cannot read %s: %w", from, err)
 		}
-		if !t.Involved(data, f.DataDirs) {
+		if !t.Involved(data, f.Mounts) {
 			continue
 		}
 		if err := f.park(t, from, data); err != nil {
@@ -102,28 +140,33 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 }
 
 // stopContainers ends the containers at once, without grace: their data is being replaced, and a graceful end costs up to half a minute of outage.
-func (f Fence) stopContainers(ctx context.Context, t *Target) error {
+// A runtime that does not answer may be restarting: it is asked until the time is over.
+func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error {
 	for {
-		all, err := t.Host.Runtime.Containers(ctx)
-		if err != nil {
-			return err
-		}
-		var live []node.Container
-		for _, c := range all {
-			if c.Namespace == systemNamespace && slices.Contains(f.Containers, c.Name) && c.State != stateExited {
-				live = append(live, c)
-			}
-		}
-		if len(live) == 0 {
+		live, err := f.stopOnce(ctx, t, pods)
+		if err == nil && len(live) == 0 {
 			return nil
 		}
-		if err := inParallel(live, func(c node.Container) error { return end(ctx, t, c) }); err != nil {
+		if asleep := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); asleep == nil {
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("cannot stop the containers: %w", err)
 		}
-		if err := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s", live[0].Name, live[0].Pod, live[0].State, f.Timeout)
-		}
+		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s", live[0].Name, live[0].Pod, live[0].State, f.Timeout)
 	}
+}
+
+// stopOnce ends the containers that are not at an end, and returns which these were.
+func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Container, error) {
+	all, err := t.Host.Runtime.Containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := slices.DeleteFunc(all, func(c node.Container) bool {
+		return c.State == stateExited || !slices.ContainsFunc(pods, func(p Pod) bool { return p.owns(c) })
+	})
+	return live, inParallel(live, func(c node.Container) error { return end(ctx, t, c) })
 }
 
 // end stops a container; one that was created and never started has nothing to stop, and goes.

@@ -44,16 +44,8 @@ func (k *StartKubelet) Done(ctx context.Context, t *Target) (bool, error) {
 	return t.Host.Kubelet.Running(ctx)
 }
 
-func startKubelet(ctx context.Context, t *Target) error {
-	running, err := t.Host.Kubelet.Running(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot tell whether the kubelet runs: %w", err)
-	}
-	if running {
-		return nil
-	}
-	return t.Host.Kubelet.Start(ctx)
-}
+// startKubelet does not ask whether it runs: one that is just ending says that it does.
+func startKubelet(ctx context.Context, t *Target) error { return t.Host.Kubelet.Start(ctx) }
 
 // StopContainers raises the fence for the first time, and proves it. It leaves nothing behind: whoever needs the fence raises it again.
 type StopContainers struct {
@@ -61,7 +53,7 @@ type StopContainers struct {
 }
 
 func (s *StopContainers) String() string {
-	return fmt.Sprintf("stop the containers %s; prove that nothing uses %s", strings.Join(s.Fence.Containers, ", "), strings.Join(s.Fence.DataDirs, ", "))
+	return fmt.Sprintf("stop the containers of %s; prove that nothing uses %s", s.Fence.names(), strings.Join(s.Fence.DataDirs, ", "))
 }
 
 func (s *StopContainers) Do(ctx context.Context, t *Target) error {

@@ -3,10 +3,12 @@ package op
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"syscall"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -18,6 +20,8 @@ import (
 type TakeOutManifest struct {
 	From string `json:"from"`
 	To   string `json:"to"`
+	// SHA256 is that of the file that was planned with, hex: one that was changed since is not taken out.
+	SHA256 string `json:"sha256"`
 }
 
 func (m *TakeOutManifest) String() string { return fmt.Sprintf("move %s to %s", m.From, m.To) }
@@ -45,6 +49,11 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 		return syncDirs(t, m.To, m.From)
 	case err == nil && !bytes.Equal(kept, data):
 		return fmt.Errorf("cannot take out %s: it was changed since it was copied to %s", m.From, m.To)
+	case fmt.Sprintf("%x", sha256.Sum256(data)) != m.SHA256:
+		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; type the command again", m.From)
+	}
+	if err := m.settleHidden(t, data); err != nil {
+		return err
 	}
 	same, err := node.SameMount(t.Host.FS, path.Dir(m.From), path.Dir(m.To))
 	if err != nil {
@@ -73,12 +82,34 @@ func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 		if err := syncDirs(t, m.From); err != nil {
 			return err
 		}
+		there, _, err := read(t, m.From)
+		if err != nil {
+			return err
+		}
+		if err := m.settleHidden(t, there); err != nil {
+			return err
+		}
 		return m.dropCopy(t)
 	}
 	if !exists(t, m.To) {
 		return fmt.Errorf("cannot put back %s: neither it nor %s is there", m.From, m.To)
 	}
 	return node.Move(t.Host.FS, m.To, m.From)
+}
+
+// settleHidden deals with an original that still waits under a dot name although a file is in its place: the same is dropped, another one is kept in the run's folder.
+func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
+	kept, _, err := read(t, m.hidden())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case bytes.Equal(kept, there):
+		return remove(t, m.hidden())
+	}
+	t.report("%s differs from the one that was taken out; that one is kept as %s.original", m.From, m.To)
+	return node.Move(t.Host.FS, m.hidden(), m.To+".original")
 }
 
 // dropCopy removes the copy in the run's folder, as long as it is one of what is in place again.
@@ -107,11 +138,20 @@ type PutManifest struct {
 	Path  string    `json:"path"`
 	Data  []byte    `json:"data"`
 	Attr  node.Attr `json:"attr"`
+	// Alone: nothing else of what is fenced may run beside it yet, so the fence is made again first.
+	Alone bool `json:"alone,omitempty"`
 }
 
 func (m *PutManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
-func (m *PutManifest) Do(_ context.Context, t *Target) error {
+func (m *PutManifest) Do(ctx context.Context, t *Target) error {
+	if m.Alone {
+		return m.Fence.behind(ctx, t, func() error { return m.put(t) })
+	}
+	return m.put(t)
+}
+
+func (m *PutManifest) put(t *Target) error {
 	there, _, err := read(t, m.Path)
 	switch {
 	case err == nil && bytes.Equal(there, m.Data):
@@ -121,10 +161,24 @@ func (m *PutManifest) Do(_ context.Context, t *Target) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr); err != nil {
+	if err := m.write(t); err != nil {
 		return err
 	}
 	return m.dropHidden(t)
+}
+
+// write needs room for the file. Behind the commit point, where nothing goes back any more, a full disk is no obstacle: the original itself is put in place.
+func (m *PutManifest) write(t *Target) error {
+	err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr)
+	if !errors.Is(err, syscall.ENOSPC) || m.Alone {
+		return err
+	}
+	for _, original := range []string{hiddenName(m.Path), path.Join(m.Fence.Parking, path.Base(m.Path))} {
+		if kept, _, readErr := read(t, original); readErr == nil && bytes.Equal(kept, m.Data) && t.Host.FS.Rename(original, m.Path) == nil {
+			return syncDirs(t, m.Path, original)
+		}
+	}
+	return err
 }
 
 // dropHidden removes the original that waited under a dot name; a copy of it is in the run's folder. Before the commit point it is still needed for

@@ -9,6 +9,7 @@
 package op
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,6 +33,11 @@ type Op interface {
 // Recorder is an operation that must know how the world looked before it: the engine calls Record, then journals the operation, then calls Do.
 type Recorder interface {
 	Record(context.Context, *Target) error
+}
+
+// Skippable is an operation that only waits or looks, behind the commit point: a person may close a run without it.
+type Skippable interface {
+	Skippable()
 }
 
 // Target is what an operation works on.
@@ -99,7 +105,9 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; use the etcdpod that began the run", kind)
 	}
-	if err := json.Unmarshal(body, o); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields() // what a newer etcdpod noted must not be passed over
+	if err := dec.Decode(o); err != nil {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: %w", kind, err)
 	}
 	return o, nil

@@ -181,7 +181,7 @@ func (s *StageData) own(t *Target, name string) error {
 // Undo removes what was staged, and nothing else: once the receipt is there, data without the marker is the user's.
 func (s *StageData) Undo(_ context.Context, t *Target) error {
 	if exists(t, s.Receipt) {
-		if member := path.Join(s.Dir, "member"); exists(t, member) && !exists(t, path.Join(member, Marker)) {
+		if member := path.Join(s.Dir, "member"); exists(t, member) && marker(t, member) != s.Receipt {
 			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
 		}
 		if err := remove(t, s.Receipt); err != nil {
@@ -197,6 +197,15 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 		}
 	}
 	return nil
+}
+
+// marker returns what the marker in a member directory says: the receipt of the run that staged it; empty for data that no run staged.
+func marker(t *Target, member string) string {
+	data, _, err := read(t, path.Join(member, Marker))
+	if err != nil {
+		return ""
+	}
+	return string(data)
 }
 
 func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
