@@ -12,9 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 )
 
 // ErrTrailer says that a snapshot's last 32 bytes are not the SHA-256 of what comes before them.
@@ -78,16 +75,15 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 		}
 		return c.explain(c.first, 0, err)
 	}
-	parts, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{}, grpc.MaxCallRecvMsgSize(64<<20))
+	stream, err := parts(ctx, conn)
 	if err != nil {
 		return Saved{}, fail(err)
 	}
 	w := trailerWriter{f: f, sum: sha256.New(), flushed: flusher(f)}
 	saved := Saved{Endpoint: c.first}
-	part := new(pb.SnapshotResponse)
+	p := new(part)
 	for {
-		part.Reset()
-		err := parts.RecvMsg(part)
+		err := stream.RecvMsg(p)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -95,14 +91,14 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 			return Saved{}, fail(err)
 		}
 		watchdog.Reset(stall)
-		if part.Version != "" {
-			saved.StorageVersion = part.Version
+		if p.version != "" {
+			saved.StorageVersion = p.version
 		}
-		if err := w.write(part.Blob); err != nil {
+		if err := w.write(p.blob); err != nil {
 			return Saved{}, err
 		}
 		if progress != nil {
-			progress(w.size, w.size+int64(part.RemainingBytes))
+			progress(w.size, w.size+int64(p.remaining))
 		}
 	}
 	saved.SizeBytes = w.size
