@@ -117,7 +117,7 @@ func (f *files) stage(ctx context.Context) (cost, error) {
 		return whole, err
 	}
 	removeAll(f.node.Path(runsDir)) // the data that was replaced; prune would keep the newest
-	return cost{phases["stage-data"], whole.Memory}, f.node.WaitEtcd(ctx)
+	return cost{phases["stage-data"], whole.CPU, whole.Memory}, f.node.WaitEtcd(ctx)
 }
 
 func (f *files) restore(ctx context.Context) (cost, error) {

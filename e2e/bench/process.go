@@ -14,11 +14,12 @@ import (
 // cost is what a command took.
 type cost struct {
 	Wall   time.Duration
+	CPU    time.Duration // user and system
 	Memory int64 // bytes: the highest sample of the process's private memory
 }
 
 // then adds what is done after another thing.
-func (c cost) then(next cost) cost { return cost{c.Wall + next.Wall, max(c.Memory, next.Memory)} }
+func (c cost) then(next cost) cost { return cost{c.Wall + next.Wall, c.CPU + next.CPU, max(c.Memory, next.Memory)} }
 
 // sampleEvery is short: memory that is held for less goes unseen.
 const sampleEvery = 3 * time.Millisecond
@@ -37,6 +38,9 @@ func measure(ctx context.Context, cmd *exec.Cmd) (cost, []byte, error) {
 	go func() { peak <- watchMemory(cmd.Process.Pid, done) }()
 	err := cmd.Wait()
 	c := cost{Wall: time.Since(start)}
+	if cmd.ProcessState != nil {
+		c.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
 	close(done)
 	c.Memory = <-peak
 	if err != nil {

@@ -112,7 +112,7 @@ func median(values []float64) float64 {
 }
 
 func (c cost) String() string {
-	return fmt.Sprintf("%.2f s %.0f MiB", c.Wall.Seconds(), float64(c.Memory)/mebibyte)
+	return fmt.Sprintf("%.2f s (%.2f s of processors) %.0f MiB", c.Wall.Seconds(), c.CPU.Seconds(), float64(c.Memory)/mebibyte)
 }
 
 // markdown is the table as the README shows it.
