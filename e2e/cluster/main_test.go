@@ -41,10 +41,10 @@ func withCluster(tests func() int) (code int, err error) {
 		return 1, err
 	}
 	if err := install(ctx, c); err != nil {
-		return 1, errors.Join(err, end(c))
+		return 1, errors.Join(err, end())
 	}
 	code = tests()
-	return code, end(c)
+	return code, end()
 }
 
 // running returns the cluster that was kept, or a new one.
@@ -83,9 +83,14 @@ func install(ctx context.Context, c *rig.Cluster) error {
 	return nil
 }
 
-func end(c *rig.Cluster) error {
+// end looks for the cluster anew: tests have booted its node since, and it has another first process.
+func end() error {
 	if os.Getenv("ETCDPOD_KEEP") != "" {
 		return nil
+	}
+	c, err := attach()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
