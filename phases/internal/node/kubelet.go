@@ -140,13 +140,12 @@ func (s *service) start(ctx context.Context) error {
 		return s.command(ctx, "", "start")
 	}
 	if s.stopping.Load() {
-		if err := s.awaitStopped(ctx); err != nil {
-			return err
-		}
+		limited, cancel := context.WithTimeout(ctx, s.cmds.Wait/2)
+		defer cancel()
+		_ = s.awaitStopped(limited) // one that does not stop in this time either goes on running
 	}
-	running, err := s.running(ctx)
-	if err != nil || running {
-		return err
+	if running, err := s.running(ctx); err == nil && running {
+		return nil
 	}
 	return s.command(ctx, s.cmds.Start, "start")
 }
