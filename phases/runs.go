@@ -58,17 +58,17 @@ func summarize(s *journal.State) RunSummary {
 }
 
 // Runs lists this node's runs, oldest first. An open one that an etcdpod is busy with is running.
-func (n *Node) Runs(context.Context) ([]RunSummary, error) {
+func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
 	runs, err := n.runs()
 	for i := range runs {
-		runs[i] = n.observed(runs[i])
+		runs[i] = n.observed(ctx, runs[i])
 	}
 	return runs, err
 }
 
 // observed tells an open run that a live process works on from one that was cut off.
-func (n *Node) observed(r RunSummary) RunSummary {
-	if r.State == string(journal.StillOpen) && journal.Held(n.host.FS) {
+func (n *Node) observed(ctx context.Context, r RunSummary) RunSummary {
+	if r.State == string(journal.StillOpen) && journal.Held(ctx, n.host.FS, n.host.Clock) {
 		r.State = running
 	}
 	return r

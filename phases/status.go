@@ -48,7 +48,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.open, s.openErr = n.openRun(); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // it has taken etcd's manifest out
 	}
-	s.open = n.observed(s.open)
+	s.open = n.observed(ctx, s.open)
 	return s.status(), ctx.Err()
 }
 

@@ -78,8 +78,8 @@ func (e *BusyError) Error() string {
 }
 
 // Held says whether an etcdpod is changing this node right now.
-func Held(fsys node.FS) bool {
-	unlock, err := fsys.Lock(lockFile)
+func Held(ctx context.Context, fsys node.FS, clock node.Clock) bool {
+	unlock, err := tryLock(ctx, fsys, clock)
 	if err == nil {
 		_ = unlock() // ours ends with the process at the latest
 	}
@@ -92,6 +92,16 @@ const (
 	lockPause = 25 * time.Millisecond
 )
 
+func tryLock(ctx context.Context, fsys node.FS, clock node.Clock) (unlock func() error, err error) {
+	for range lockTries {
+		unlock, err = fsys.Lock(lockFile)
+		if !errors.Is(err, node.ErrLocked) || clock.Sleep(ctx, lockPause) != nil {
+			break
+		}
+	}
+	return unlock, err
+}
+
 // Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError, after half a second.
 func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
 	if err := node.MkdirAll(fsys, Home, node.Mine(0o700)); err != nil {
@@ -100,12 +110,7 @@ func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unloc
 	if err := fsys.Create(lockFile, nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make the lock: %w", err)
 	}
-	for range lockTries {
-		unlock, err = fsys.Lock(lockFile)
-		if !errors.Is(err, node.ErrLocked) || clock.Sleep(ctx, lockPause) != nil {
-			break
-		}
-	}
+	unlock, err = tryLock(ctx, fsys, clock)
 	if errors.Is(err, node.ErrLocked) {
 		busy := &BusyError{}
 		if data, err := fsys.ReadFile(lockFile); err == nil {
