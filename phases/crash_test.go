@@ -140,6 +140,9 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 		return nil, err
 	}
 	for _, name := range names {
+		if regular, err := node.IsRegular(w.machine.Disk, path.Join(testManifestDir, name)); err != nil || !regular {
+			continue
+		}
 		data, err := w.machine.ReadFile(path.Join(testManifestDir, name))
 		if err != nil {
 			return nil, err

@@ -11,8 +11,13 @@ import (
 // cutOff returns a node whose restore was killed when it was about to make the named call.
 func cutOff(t *testing.T, call string) *world {
 	t.Helper()
+	return cutOffIn(t, scenario{}, call)
+}
+
+func cutOffIn(t *testing.T, s scenario, call string) *world {
+	t.Helper()
 	for at := 1; ; at++ {
-		w := newWorld(t, scenario{})
+		w := newWorld(t, s)
 		w.machine.CrashAt = at
 		if err := w.restore(); !w.machine.Crashed() {
 			t.Fatalf("no step of a restore is %q: %v", call, err)

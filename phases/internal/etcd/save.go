@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -30,7 +29,8 @@ type Saved struct {
 // Endpoint returns the endpoint that [Save] takes the snapshot from: the first that answered.
 func (c *Client) Endpoint() string { return c.first }
 
-// Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is taken) and returns when the file and its name are on disk.
+// Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is taken). It has begun to write it back, but does not wait until it is on disk:
+// whoever keeps the file syncs it, and can prove it in the meantime.
 // It is hashed while it is written and compared with the trailer that the server sends: nothing is read twice. On any failure the file is removed.
 // progress, which may be nil, is called with bytes. The time is bounded by ctx, and a stream that sends nothing for the stall timeout is given up.
 func Save(ctx context.Context, c *Client, path string, progress func(done, total int64)) (Saved, error) {
@@ -39,13 +39,7 @@ func Save(ctx context.Context, c *Client, path string, progress func(done, total
 		return Saved{}, fmt.Errorf("cannot save a snapshot: %w", err)
 	}
 	saved, err := c.stream(ctx, f, progress)
-	if err == nil {
-		err = f.Sync()
-	}
 	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
 	if err != nil {
 		return Saved{}, errors.Join(fmt.Errorf("cannot save a snapshot of %s to %s: %w", c.first, path, err), os.Remove(path))
 	}
