@@ -15,7 +15,8 @@ import (
 // does not matter: each node has its own, with its own socket and directories.
 func installTools(ctx context.Context) error {
 	var missing []string
-	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}} {
+	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
+		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
