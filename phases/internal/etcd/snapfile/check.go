@@ -65,18 +65,18 @@ func first(hashed, walked error) error {
 
 // hash fills in the SHA-256 and compares the trailer.
 func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) error {
-	h, buf := sha256.New(), make([]byte, min(f.dbSize, 256<<10))
-	for off := int64(0); off < f.dbSize; {
-		if err := ctx.Err(); err != nil {
-			return err
+	h := sha256.New()
+	blocks, free := f.blocks(ctx)
+	for b := range blocks {
+		if b.err != nil {
+			return b.err
 		}
-		n := int(min(int64(len(buf)), f.dbSize-off))
-		if m, err := f.ReadAt(buf[:n], off); m < n {
-			return readError(f, off, err)
-		}
-		h.Write(buf[:n])
-		off += int64(n)
-		done(int64(n))
+		h.Write(b.data)
+		done(int64(len(b.data)))
+		free <- b.data[:cap(b.data)]
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	var trailer [trailerSize]byte
 	sum := h.Sum(nil)
@@ -91,6 +91,41 @@ func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) 
 	}
 	r.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return nil
+}
+
+// block is a piece of the file, or why it could not be read.
+type block struct {
+	data []byte
+	err  error
+}
+
+// blocks reads the database from front to back, one block ahead of whoever hashes them. Each must be given back. When the last one was taken, nothing is read any more.
+func (f *file) blocks(ctx context.Context) (read <-chan block, free chan<- []byte) {
+	blocks, buffers := make(chan block), make(chan []byte, 2)
+	for range cap(buffers) {
+		buffers <- make([]byte, min(f.dbSize, 256<<10))
+	}
+	go func() {
+		defer close(blocks)
+		for off := int64(0); off < f.dbSize; {
+			buf := <-buffers
+			buf = buf[:min(int64(len(buf)), f.dbSize-off)]
+			b := block{data: buf}
+			if m, err := f.ReadAt(buf, off); m < len(buf) {
+				b = block{err: readError(f, off, err)}
+			}
+			select {
+			case blocks <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.err != nil {
+				return
+			}
+			off += int64(len(buf))
+		}
+	}()
+	return blocks, buffers
 }
 
 func readError(f *file, off int64, err error) error {
