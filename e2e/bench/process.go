@@ -22,7 +22,7 @@ type cost struct {
 func (c cost) then(next cost) cost { return cost{c.Wall + next.Wall, c.CPU + next.CPU, max(c.Memory, next.Memory)} }
 
 // sampleEvery is short: memory that is held for less goes unseen.
-const sampleEvery = 3 * time.Millisecond
+const sampleEvery = 10 * time.Millisecond
 
 // measure runs a command to its end. What was written before is on disk first, so that nobody pays for anybody else's writes.
 func measure(ctx context.Context, cmd *exec.Cmd) (cost, []byte, error) {
