@@ -49,16 +49,20 @@ var topologies = []struct {
 		})
 	}},
 	{"the API server is dead and waits for its back-off", sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour}, func(n *node) {
-		down := func() bool {
+		down, running := false, uint32(0)
+		look := func() {
 			c, found, err := n.Container(n.ctx, "kube-apiserver")
 			must(n.t, err)
-			return !found || c.State == "exited"
+			down = !found || c.State == "exited"
+			if !down {
+				running = c.Attempt
+			}
 		}
-		for range 2 { // the first time the kubelet starts it again at once
-			n.eventually("the API server runs", func() bool { return !down() })
+		for attempt := range uint32(2) { // the first time the kubelet starts it again at once
+			n.eventually("the API server runs", func() bool { look(); return !down && running == attempt })
 			must(n.t, n.Kill(n.ctx, "kube-apiserver"))
 		}
-		n.eventually("the API server is down", down)
+		n.eventually("the API server is down", func() bool { look(); return down })
 	}},
 }
 
