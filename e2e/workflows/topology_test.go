@@ -49,7 +49,7 @@ var topologies = []struct {
 		})
 	}},
 	{"the API server is dead and waits for its back-off", sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour}, func(n *node) {
-		down, running := false, uint32(0)
+		down, running := false, 0
 		look := func() {
 			c, found, err := n.Container(n.ctx, "kube-apiserver")
 			must(n.t, err)
@@ -58,7 +58,7 @@ var topologies = []struct {
 				running = c.Attempt
 			}
 		}
-		for attempt := range uint32(2) { // the first time the kubelet starts it again at once
+		for attempt := range 2 { // the first time the kubelet starts it again at once
 			n.eventually("the API server runs", func() bool { look(); return !down && running == attempt })
 			must(n.t, n.Kill(n.ctx, "kube-apiserver"))
 		}
