@@ -15,11 +15,13 @@ import (
 type cost struct {
 	Wall   time.Duration
 	CPU    time.Duration // user and system
-	Memory int64 // bytes: the highest sample of the process's private memory
+	Memory int64         // bytes: the highest sample of the process's private memory
 }
 
 // then adds what is done after another thing.
-func (c cost) then(next cost) cost { return cost{c.Wall + next.Wall, c.CPU + next.CPU, max(c.Memory, next.Memory)} }
+func (c cost) then(next cost) cost {
+	return cost{c.Wall + next.Wall, c.CPU + next.CPU, max(c.Memory, next.Memory)}
+}
 
 // sampleEvery is short: memory that is held for less goes unseen.
 const sampleEvery = 10 * time.Millisecond
