@@ -95,7 +95,8 @@ func (e *edit) removeFlow(siblings []*yaml.Node, first, last *yaml.Node, stays f
 		return err
 	}
 	i, j := slices.Index(siblings, first), slices.Index(siblings, last)
-	gapFrom, gapTo := from, from
+	var gapFrom int
+	gapTo := from
 	switch {
 	case slices.ContainsFunc(siblings[:i], stays):
 		if _, gapFrom, err = e.m.extent(siblings[i-1]); err != nil {

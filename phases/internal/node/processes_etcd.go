@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +62,7 @@ func (v view) open(path string, flag uint64) (*os.File, error) {
 		return openAt(v.cwd, path, flag, 0)
 	}
 	f, err := openAt(v.root, path, flag, unix.RESOLVE_IN_ROOT)
-	if err == unix.ENOSYS || err == unix.EPERM {
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		return openAt(v.root, "."+path, flag, 0)
 	}
 	return f, err

@@ -2,6 +2,7 @@ package snapfile
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/fnv"
 )
 
@@ -68,8 +69,8 @@ func secondMeta(f *file, why error) (meta, error) {
 }
 
 func isBad(err error) bool {
-	_, ok := err.(*Bad)
-	return ok
+	var b *Bad
+	return errors.As(err, &b)
 }
 
 // readMeta reads the meta page with an id, at the offset that a page size puts it. Torn is what bbolt passes over if the other page is good

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -56,7 +57,6 @@ type walker struct {
 
 // level is what walking one bucket needs; the buckets that it is nested in have levels of their own.
 type level struct {
-	header   window
 	leaf     pageWindows
 	branches [maxDepth]*branch
 	last     []byte // key seen last
@@ -135,7 +135,8 @@ func (w *walker) visit(v *visitor, e *entry) error {
 		return nil
 	}
 	err := v.entry(e)
-	if b, ok := err.(*Bad); ok {
+	var b *Bad
+	if errors.As(err, &b) {
 		w.visited = b
 		return nil
 	}
@@ -306,11 +307,12 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 		if err := l.inOrder(p, i, e.key, lo, hi); err != nil {
 			return err
 		}
-		if flags == 1 {
+		switch {
+		case flags == 1:
 			err = w.nested(l, p, i, &e, v)
-		} else if l.nesting == 0 {
+		case l.nesting == 0:
 			err = p.bad("element %d of the root bucket is not a bucket", i)
-		} else {
+		default:
 			err = w.visit(v, &e)
 		}
 		if err != nil {
@@ -359,7 +361,8 @@ func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 		return p.bad("bucket %q begins on page %d of %d", short(name), b.root, w.meta.pages)
 	}
 	inside, err := v.bucket(name, b)
-	if found, ok := err.(*Bad); ok {
+	var found *Bad
+	if errors.As(err, &found) {
 		if inside = anything(); w.visited == nil {
 			w.visited = found
 		}
