@@ -101,6 +101,10 @@ func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []Pru
 				reason = usedBy(l.Path, used)
 			}
 		}
+		moved := n.movedFrom(r)
+		if reason == "" && moved != nil && r.State.Run.Notes[noteKeptWAL] != "" {
+			reason = "holds the WAL of " + moved.Path
+		}
 		for _, l := range items {
 			if reason != "" {
 				l.Reason = reason
@@ -109,7 +113,7 @@ func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []Pru
 			}
 			leavings = append(leavings, l)
 		}
-		if moved := n.movedFrom(r); moved != nil {
+		if moved != nil {
 			kept = append(kept, *moved)
 		}
 	}
