@@ -98,25 +98,8 @@ func (r *run) do(ctx context.Context, i int) error {
 		if done {
 			return r.write(i, journal.Finish)
 		}
-		if err := o.Do(ctx, r.target); err != nil {
-			return err
-		}
-		return r.write(i, journal.Finish)
-	}
-	if r.faults.recordLate {
-		if err := r.write(i, journal.Start); err != nil {
-			return err
-		}
-	}
-	if rec, ok := o.(op.Recorder); ok {
-		if err := rec.Record(ctx, r.target); err != nil {
-			return err
-		}
-	}
-	if !r.faults.journalAfterAct && !r.faults.recordLate {
-		if err := r.write(i, journal.Start); err != nil {
-			return err
-		}
+	} else if err := r.start(ctx, i); err != nil {
+		return err
 	}
 	if err := o.Do(ctx, r.target); err != nil {
 		return err
@@ -127,6 +110,24 @@ func (r *run) do(ctx context.Context, i int) error {
 		}
 	}
 	return r.write(i, journal.Finish)
+}
+
+// start lets the operation record how the world looks before it, and journals it.
+func (r *run) start(ctx context.Context, i int) error {
+	if r.faults.recordLate {
+		if err := r.write(i, journal.Start); err != nil {
+			return err
+		}
+	}
+	if rec, ok := r.ops[i].(op.Recorder); ok {
+		if err := rec.Record(ctx, r.target); err != nil {
+			return err
+		}
+	}
+	if r.faults.journalAfterAct || r.faults.recordLate {
+		return nil
+	}
+	return r.write(i, journal.Start)
 }
 
 // focus directs the target's progress and reports to one operation's events.

@@ -261,7 +261,7 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 // refusePastCommit says how to go back to the data that was exchanged out, as a run of its own.
 func refusePastCommit(s *journal.State) error {
 	hint := "type `etcdpod resume` to finish it"
-	if kept := s.Run.Notes["keptData"]; kept != "" {
+	if kept := s.Run.Notes[noteKeptData]; kept != "" {
 		if wal := s.Run.Notes[noteKeptWAL]; wal != "" {
 			kept += " --from-wal-dir " + wal
 		}

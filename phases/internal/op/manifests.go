@@ -89,7 +89,7 @@ func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 		if err := m.settleHidden(t, there); err != nil {
 			return err
 		}
-		return m.dropCopy(t)
+		return m.dropCopy(t, there)
 	}
 	if !exists(t, m.To) {
 		return fmt.Errorf("cannot put back %s: neither it nor %s is there", m.From, m.To)
@@ -113,13 +113,9 @@ func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 }
 
 // dropCopy removes the copy in the run's folder, as long as it is one of what is in place again.
-func (m *TakeOutManifest) dropCopy(t *Target) error {
+func (m *TakeOutManifest) dropCopy(t *Target, there []byte) error {
 	if !exists(t, m.To) {
 		return nil
-	}
-	there, _, err := read(t, m.From)
-	if err != nil {
-		return err
 	}
 	kept, _, err := read(t, m.To)
 	if err != nil || !bytes.Equal(there, kept) {
