@@ -22,7 +22,7 @@ test: build
 
 e2e: build
 	$(GO) run ./e2e/binaries/build all
-	$(GO) test -tags e2e -p 1 -timeout 60m -count 1 $(TESTFLAGS) ./e2e/rig/... ./e2e/cluster/...
+	$(GO) test -tags e2e -p 1 -timeout 60m -count 1 $(TESTFLAGS) ./e2e/rig/... ./e2e/cluster/... ./e2e/threenodes/...
 
 e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all
@@ -32,7 +32,7 @@ bench: build
 	$(GO) run ./e2e/binaries/build all
 	$(GO) run ./e2e/bench
 
-cluster:
+cluster: build
 	$(GO) run ./e2e/rig/cluster up --nodes $(NODES)
 
 cluster-down:

@@ -137,6 +137,14 @@ func writeFile(w *tar.Writer, name string, mode int64, data []byte) error {
 	return err
 }
 
+// install switches on a new machine, with all that kubeadm needs there.
+func (n *Node) install(ctx context.Context, images []string) error {
+	if err := n.boot(ctx, "containerd", "ssh"); err != nil {
+		return err
+	}
+	return n.importImages(ctx, images)
+}
+
 func (n *Node) importImages(ctx context.Context, archives []string) error {
 	for _, file := range archives {
 		if _, err := n.Exec(ctx, "ctr", "--namespace", "k8s.io", "images", "import", file); err != nil {
@@ -144,6 +152,12 @@ func (n *Node) importImages(ctx context.Context, archives []string) error {
 		}
 	}
 	return nil
+}
+
+func removeAll(files []string) {
+	for _, file := range files {
+		os.Remove(file)
+	}
 }
 
 // containerdConfig is that of every node. restrict_oom_score_adj: this process may not be allowed to lower a score.

@@ -39,7 +39,7 @@ func (c *Cluster) makeBridge(ctx context.Context) error {
 	}
 	c.Subnet = subnet
 	for _, n := range c.Nodes {
-		n.Address = fmt.Sprintf("%s.%d", subnet, 11+n.index)
+		n.Address = c.address(n.index)
 	}
 	if err := ip(ctx, "link add", c.Bridge, "type bridge"); err != nil {
 		return err
@@ -50,6 +50,8 @@ func (c *Cluster) makeBridge(ctx context.Context) error {
 	return ip(ctx, "link set", c.Bridge, "up")
 }
 
+func (c *Cluster) address(index int) string { return fmt.Sprintf("%s.%d", c.Subnet, 11+index) }
+
 func (c *Cluster) removeBridge(ctx context.Context) error {
 	if _, err := os.Stat("/sys/class/net/" + c.Bridge); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -57,10 +59,13 @@ func (c *Cluster) removeBridge(ctx context.Context) error {
 	return ip(ctx, "link del", c.Bridge)
 }
 
+// outside is the host's end of the node's cable.
+func (n *Node) outside() string { return n.cluster.Bridge + "." + strconv.Itoa(n.index) }
+
 // plugIn connects the node to the bridge and returns the name of the interface that is now in its network namespace. The
 // pair of interfaces is gone with the namespace.
 func (n *Node) plugIn(ctx context.Context) (string, error) {
-	outside := n.cluster.Bridge + "." + strconv.Itoa(n.index)
+	outside := n.outside()
 	inside := outside + "n"
 	if _, err := os.Stat("/sys/class/net/" + outside); err == nil { // the kernel takes a namespace down at its leisure
 		if err := ip(ctx, "link del", outside); err != nil && !strings.Contains(err.Error(), "Cannot find device") {

@@ -45,31 +45,22 @@ func (n *Node) Path(path string) string {
 }
 
 // create makes what the node has of its own on disk.
-func (n *Node) create() error {
+func (n *Node) create(ctx context.Context) error {
 	for _, dir := range []string{boot.EtcKubernetes, boot.VarLog, boot.Etc + "/cni/net.d", boot.Etc + "/kubernetes", boot.EtcWork,
 		boot.VarLib + "/kubelet", boot.VarLib + "/containerd"} {
 		if err := os.MkdirAll(filepath.Join(n.Dir, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	hosts := "127.0.0.1 localhost\n"
-	for _, other := range n.cluster.Nodes {
-		hosts += other.Address + " " + other.Name + "\n"
+	if err := os.WriteFile(n.Path("/var/lib/containerd.toml"), []byte(containerdConfig()), 0o644); err != nil {
+		return err
 	}
-	for path, text := range map[string]string{
-		filepath.Join(n.Dir, boot.Etc, "hosts"): hosts,
-		n.Path("/var/lib/containerd.toml"):      containerdConfig(),
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n.sshFiles(ctx)
 }
 
-// Boot switches the node on: containerd and the kubelet start, and whatever manifests the kubelet finds. It returns when both run.
+// Boot switches the node on: containerd, sshd and the kubelet start, and whatever manifests the kubelet finds. It returns when all three run.
 func (n *Node) Boot(ctx context.Context) error {
-	return n.boot(ctx, "containerd", "kubelet")
+	return n.boot(ctx, "containerd", "ssh", "kubelet")
 }
 
 func (n *Node) boot(ctx context.Context, services ...string) error {
@@ -181,7 +172,7 @@ func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 // Enter returns the words that run a command on the node, for a shell or for exec.
 func (n *Node) Enter(args ...string) []string {
 	return append([]string{"nsenter", "--target", strconv.Itoa(n.PID), "--mount", "--uts", "--ipc", "--net", "--pid",
-		"env", "PATH=" + n.cluster.path()}, args...)
+		"env", "PATH=" + n.cluster.path(), "HOME=" + boot.Home}, args...)
 }
 
 // Exec runs a command on the node and returns its standard output. The error has its standard error, and wraps *exec.ExitError.

@@ -1,5 +1,5 @@
 // Package rig runs real kubeadm control planes on one machine: real kubelet, containerd, etcd, API server, controller-manager and
-// scheduler, each node in namespaces of its own on a bridge of the cluster's own. It needs root and Linux.
+// scheduler, and an sshd, each node in namespaces of its own on a bridge of the cluster's own. It needs root and Linux.
 //
 // A node is one process ([Node.Boot] starts nodeinit) with its own PID, mount, network, UTS and IPC namespace, and all that runs below
 // it. Killing that process is pulling the plug: the kernel kills the rest and drops the node's mounts. The host keeps a bridge,
@@ -108,10 +108,13 @@ func plan(o Options) (*Cluster, error) {
 	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
 	for i := range o.Nodes {
-		name := fmt.Sprintf("cp%d", i+1)
-		c.Nodes = append(c.Nodes, &Node{Name: name, Dir: filepath.Join(dir, name), cluster: c, index: i})
+		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("cp%d", i+1), i))
 	}
 	return c, nil
+}
+
+func (c *Cluster) node(name string, index int) *Node {
+	return &Node{Name: name, Dir: filepath.Join(c.Dir, name), cluster: c, index: index}
 }
 
 // clear takes down what is left of an earlier cluster in the same directory; a running one is an error.
@@ -151,19 +154,20 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, file := range images {
-			os.Remove(file) // large, and imported
-		}
-	}()
+	defer removeAll(images) // large, and imported
+	if err := makeKey(ctx, c.key()); err != nil {
+		return err
+	}
 	for _, n := range c.Nodes {
-		if err := n.create(); err != nil {
+		if err := n.create(ctx); err != nil {
 			return err
 		}
-		if err := n.boot(ctx, "containerd"); err != nil {
-			return err
-		}
-		if err := n.importImages(ctx, images); err != nil {
+	}
+	if err := c.acquaint(); err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		if err := n.install(ctx, images); err != nil {
 			return err
 		}
 		if err := n.joinCluster(ctx); err != nil {

@@ -2,10 +2,13 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -16,7 +19,8 @@ import (
 func installTools(ctx context.Context) error {
 	var missing []string
 	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
-		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"}} {
+		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"},
+		{"ssh", "openssh-client"}, {"sshd", "openssh-server"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
@@ -25,11 +29,31 @@ func installTools(ctx context.Context) error {
 		return nil
 	}
 	say("installing %s with apt-get", strings.Join(missing, ", "))
+	if slices.Contains(missing, "openssh-server") {
+		if err := maskSSHD(); err != nil {
+			return fmt.Errorf("cannot install openssh-server: %w", err)
+		}
+	}
 	for _, args := range [][]string{{"update"}, append([]string{"install", "--yes", "--no-install-recommends"}, missing...)} {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // in runlevel 1 invoke-rc.d(8) starts nothing
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("cannot install %s: apt-get %s: %w\n%s", strings.Join(missing, ", "), args[0], err, out)
+		}
+	}
+	return nil
+}
+
+// maskSSHD keeps systemd from starting the sshd that is about to be installed: a host that had none does not want one that
+// listens. `systemctl unmask ssh ssh.socket` takes it back.
+func maskSSHD() error {
+	const units = "/etc/systemd/system"
+	if err := os.MkdirAll(units, 0o755); err != nil {
+		return err
+	}
+	for _, unit := range []string{"ssh.service", "ssh.socket"} {
+		if err := os.Symlink("/dev/null", filepath.Join(units, unit)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
 		}
 	}
 	return nil

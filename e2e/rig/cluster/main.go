@@ -71,10 +71,7 @@ func command(ctx context.Context, args []string) error {
 	case "exec":
 		return enter(c, node, flags.Args())
 	case "reboot":
-		if err := node.KillEverything(ctx); err != nil {
-			return err
-		}
-		return node.Boot(ctx)
+		return node.Reboot(ctx)
 	}
 	return errUsage
 }
@@ -85,21 +82,36 @@ func up(ctx context.Context, o rig.Options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf(`Cluster %s works, after %s.
-
-A shell on a node, where bin/etcdpod is on the PATH once it is built:
-  sudo go run ./e2e/rig/cluster exec --name %s
+	fmt.Printf("Cluster %s works, after %s.\n\n", c.Name, time.Since(start).Round(time.Second))
+	for i, n := range c.Nodes {
+		fmt.Printf("%s  %s  %s\n  a shell there:   sudo go run ./e2e/rig/cluster exec --name %s --node %d\n  a power failure: sudo go run ./e2e/rig/cluster reboot --name %[4]s --node %[5]d\n",
+			n.Name, n.Address, n.Dir, c.Name, i+1)
+	}
+	fmt.Printf(`
 A kubeconfig that also works on this host:
   %s
-A reboot, and the end:
-  sudo go run ./e2e/rig/cluster reboot --name %s
-  sudo go run ./e2e/rig/cluster down --name %s
 
-`, c.Name, time.Since(start).Round(time.Second), c.Name, c.Kubeconfig(), c.Name, c.Name)
-	for _, n := range c.Nodes {
-		fmt.Printf("%s  %s  %s\n", n.Name, n.Address, n.Dir)
-	}
+To play, with bin/etcdpod on the PATH of every node (make build), in the shell on %s:
+%s
+The end: sudo go run ./e2e/rig/cluster down --name %s
+`, c.Kubeconfig(), c.Nodes[0].Name, play(c), c.Name)
 	return nil
+}
+
+// play is a session to begin with.
+func play(c *rig.Cluster) string {
+	lines := []string{"etcdpod backup /var/lib/first.db", "etcdpod restore --dry-run /var/lib/first.db"}
+	restore := "etcdpod restore /var/lib/first.db"
+	if len(c.Nodes) > 1 {
+		var names []string
+		for _, n := range c.Nodes {
+			names = append(names, n.Name)
+		}
+		all := strings.Join(names, ",")
+		lines = []string{"ssh " + names[1] + " etcdpod version      # every node reaches every node", "etcdpod backup /var/lib/first.db", "etcdpod restore --dry-run --nodes " + all + " /var/lib/first.db"}
+		restore = "etcdpod restore --nodes " + all + " /var/lib/first.db"
+	}
+	return "  " + strings.Join(append(lines, restore), "\n  ") + "\n"
 }
 
 // enter replaces this process with the command, so that a shell has the terminal and signals to itself.
@@ -115,7 +127,7 @@ func enter(c *rig.Cluster, n *rig.Node, args []string) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"HOME=/root", "KUBECONFIG=/etc/kubernetes/admin.conf"}
+	env := []string{"KUBECONFIG=/etc/kubernetes/admin.conf"}
 	for _, v := range os.Environ() {
 		if key, _, _ := strings.Cut(v, "="); key == "TERM" || key == "LANG" || strings.HasPrefix(key, "ETCDPOD_") {
 			env = append(env, v)

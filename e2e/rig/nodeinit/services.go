@@ -42,6 +42,7 @@ func newSupervisor() *supervisor {
 			restartAfter: 5 * time.Second,
 			logFile:      "/var/log/containerd.log",
 		},
+		"ssh":     {command: sshdCommand, restartAfter: 5 * time.Second, logFile: "/var/log/sshd.log"},
 		"kubelet": {command: kubeletCommand, restartAfter: 10 * time.Second, logFile: "/var/log/kubelet.log"},
 	}}
 	children := make(chan os.Signal, 16)
@@ -52,6 +53,15 @@ func newSupervisor() *supervisor {
 		}
 	}()
 	return s
+}
+
+// sshdCommand has a whole path, without which sshd cannot execute itself again.
+func sshdCommand() ([]string, error) {
+	path, err := exec.LookPath("sshd")
+	if err != nil {
+		return nil, err
+	}
+	return []string{path, "-D", "-e", "-f", "/etc/ssh/sshd_config"}, os.MkdirAll("/run/sshd", 0o755) // where it is without privileges
 }
 
 // kubeletCommand is that of kubeadm's systemd drop-in for the kubelet.

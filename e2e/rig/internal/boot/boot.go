@@ -19,6 +19,9 @@ const Ready = "ready"
 // Socket is where nodeinit answers systemctl, on the node.
 const Socket = "/run/nodeinit.sock"
 
+// Home is the home directory of root on a node, which is not the host's.
+const Home = "/var/lib/root"
+
 // What a node has for itself of the host's file system, below Config.Dir; all else it shares with the host. /var/lib is one mount, so
 // that a rename from /var/lib/etcd to another place in it works, as it does on most nodes; /etc/kubernetes is another one.
 const (

@@ -1,0 +1,158 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Process is one that runs on a node.
+type Process struct {
+	PID     int       // as the node numbers it
+	Started time.Time // to 10 ms
+	Args    []string
+}
+
+// Processes returns those of the node whose program has that name, containers included.
+func (n *Node) Processes(ctx context.Context, program string) ([]Process, error) {
+	// One line each: the kernel's numbers, and what the process was started with. A process that ends meanwhile has none.
+	out, err := n.Exec(ctx, "sh", "-c", `for p in $(pgrep -x "$1"); do
+		stat=$(cat /proc/$p/stat 2>/dev/null) && args=$(tr '\0' '\t' 2>/dev/null </proc/$p/cmdline) && echo "$p ${stat##*) }	$args"
+	done; true`, "sh", program)
+	if err != nil {
+		return nil, err
+	}
+	booted, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
+	var all []Process
+	for line := range strings.Lines(string(out)) {
+		words := strings.Split(strings.TrimRight(line, "\t\n"), "\t")
+		numbers := strings.Fields(words[0])
+		if len(numbers) < 21 || numbers[1] == "Z" {
+			continue
+		}
+		pid, err := strconv.Atoi(numbers[0])
+		if err != nil {
+			return nil, err
+		}
+		ticks, err := strconv.ParseInt(numbers[20], 10, 64) // field 22 of proc_pid_stat(5), in hundredths of a second
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Process{PID: pid, Started: booted.Add(time.Duration(ticks) * 10 * time.Millisecond), Args: words[1:]})
+	}
+	return all, nil
+}
+
+// bootTime returns when this machine was started.
+func bootTime() (time.Time, error) {
+	now := time.Now()
+	data, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, err
+	}
+	up, _, _ := strings.Cut(string(data), " ")
+	seconds, err := strconv.ParseFloat(up, 64)
+	return now.Add(-time.Duration(seconds * float64(time.Second))), err
+}
+
+// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pgrep -f has it), and returns how many there were.
+func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
+	out, err := n.Exec(ctx, "pgrep", "-f", pattern)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 { // none
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	pids := strings.Fields(string(out))
+	_, err = n.Exec(ctx, append([]string{"kill", "-KILL"}, pids...)...)
+	return len(pids), err
+}
+
+// Reboot pulls the node's plug and switches it on again.
+func (n *Node) Reboot(ctx context.Context) error {
+	if err := n.KillEverything(ctx); err != nil {
+		return err
+	}
+	return n.Boot(ctx)
+}
+
+// CutOff takes the node's cable out: neither the other nodes nor the host reach it, and connections hang as they do then.
+func (n *Node) CutOff(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "down") }
+
+// Connect puts the cable back. It may be called on a node that is not cut off.
+func (n *Node) Connect(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "up") }
+
+// Separate makes every packet between the two nodes vanish, which others still reach, until Unite, or until one of them is booted.
+func (n *Node) Separate(ctx context.Context, other *Node) error {
+	return errors.Join(n.forget(ctx, other), other.forget(ctx, n))
+}
+
+func (n *Node) forget(ctx context.Context, other *Node) error {
+	_, err := n.Exec(ctx, "ip", "route", "replace", "blackhole", other.Address+"/32")
+	return err
+}
+
+// Unite takes a Separate back.
+func (n *Node) Unite(ctx context.Context, other *Node) error {
+	var errs []error
+	for _, pair := range [][2]*Node{{n, other}, {other, n}} {
+		_, err := pair[0].Exec(ctx, "ip", "route", "del", "blackhole", pair[1].Address+"/32")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// SmallDisk gives the node a file system of its own, of that size, on a directory below /var/lib, which then shows what is on it: nothing, at
+// first. It lasts until Unmount, or until the node is switched off.
+func (n *Node) SmallDisk(ctx context.Context, dir string, bytes int64) error {
+	_, err := n.Exec(ctx, "sh", "-ec", fmt.Sprintf("mkdir -p %[1]s; mount -t tmpfs -o size=%[2]d,mode=0700 etcdpod-small %[1]s", dir, bytes))
+	return err
+}
+
+// Unmount takes a SmallDisk away, and shows again what was there before.
+func (n *Node) Unmount(ctx context.Context, dir string) error {
+	_, err := n.Exec(ctx, "umount", dir)
+	return err
+}
+
+// Add makes a new machine: switched on, with an address of its own and known to all others, and no control plane. Join makes it one.
+func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return nil, fmt.Errorf("cannot add %s: there is one", name)
+		}
+	}
+	n := c.node(name, len(c.Nodes))
+	n.Address = c.address(n.index)
+	images, err := c.archives(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer removeAll(images)
+	c.Nodes = append(c.Nodes, n)
+	if err := n.create(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.acquaint(); err != nil {
+		return nil, err
+	}
+	return n, n.install(ctx, images)
+}
+
+// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready.
+func (n *Node) Join(ctx context.Context) error {
+	if err := n.joinCluster(ctx); err != nil {
+		return err
+	}
+	return n.AwaitReady(ctx)
+}
