@@ -52,7 +52,14 @@ func (c *Cluster) makeBridge(ctx context.Context) error {
 
 func (c *Cluster) address(index int) string { return fmt.Sprintf("%s.%d", c.Subnet, 11+index) }
 
+// removeBridge removes the bridge and what is left of the nodes' cables: the kernel keeps a dead node's network namespace, and with it the
+// cable, for as long as a connection of it waits for an answer.
 func (c *Cluster) removeBridge(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.unplug(ctx); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat("/sys/class/net/" + c.Bridge); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -67,15 +74,24 @@ func (n *Node) outside() string { return n.cluster.Bridge + "." + strconv.Itoa(n
 func (n *Node) plugIn(ctx context.Context) (string, error) {
 	outside := n.outside()
 	inside := outside + "n"
-	if _, err := os.Stat("/sys/class/net/" + outside); err == nil { // the kernel takes a namespace down at its leisure
-		if err := ip(ctx, "link del", outside); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
-			return "", err
-		}
+	if err := n.unplug(ctx); err != nil {
+		return "", err
 	}
 	if err := ip(ctx, "link add", outside, "type veth peer name", inside, "netns", strconv.Itoa(n.PID)); err != nil {
 		return "", err
 	}
 	return inside, ip(ctx, "link set", outside, "master", n.cluster.Bridge, "up")
+}
+
+// unplug removes the node's cable, if the kernel has not yet done so with the node's network namespace.
+func (n *Node) unplug(ctx context.Context) error {
+	if _, err := os.Stat("/sys/class/net/" + n.outside()); err != nil {
+		return nil
+	}
+	if err := ip(ctx, "link del", n.outside()); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+		return err
+	}
+	return nil
 }
 
 func ip(ctx context.Context, args ...string) error {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
@@ -83,6 +84,11 @@ func run(c boot.Config) error {
 	}
 	if err := awaitSocket(containerdSocket); err != nil {
 		return err
+	}
+	if slices.Contains(c.Services, "ssh") {
+		if err := awaitSSHD(c.Address); err != nil {
+			return err
+		}
 	}
 	requests, err := listen()
 	if err != nil {

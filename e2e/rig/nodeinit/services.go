@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -208,4 +209,19 @@ func awaitSocket(path string) error {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return fmt.Errorf("cannot boot: %s is not there after 30 s", path)
+}
+
+// awaitSSHD returns when sshd listens on the node's address, which has a prefix length.
+func awaitSSHD(address string) error {
+	host, _, _ := strings.Cut(address, "/")
+	var last error
+	for range 300 {
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(host, "22"), time.Second)
+		if err == nil {
+			return conn.Close()
+		}
+		last = err
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("cannot boot: sshd does not listen after 30 s (see /var/log/sshd.log): %w", last)
 }
