@@ -149,6 +149,20 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		}
 	})
 
+	t.Run("a new machine is entered by name, and joins", func(t *testing.T) {
+		machine, err := c.Add(ctx, "spare")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, way := range [][2]*rig.Node{{node, machine}, {machine, node}} {
+			out, err := way[0].Exec(ctx, "ssh", way[1].Name, "hostname")
+			if err != nil || strings.TrimSpace(string(out)) != way[1].Name {
+				t.Errorf("from %s, ssh %s enters %q: %v", way[0].Name, way[1].Name, out, err)
+			}
+		}
+		timed(t, "join", func() error { return machine.Join(ctx) })
+	})
+
 	t.Run("down leaves nothing", func(t *testing.T) {
 		attached, err := rig.Attach(dir) // as after a crash of whoever started it
 		if err != nil {
