@@ -66,6 +66,7 @@ func (s scenario) etcdManifest() string {
 // world is a simulated node with an etcdpod on it.
 type world struct {
 	t        *testing.T
+	name     string
 	scenario scenario
 	machine  *sim.Machine
 	node     *Node
@@ -102,7 +103,7 @@ func newWorld(t *testing.T, s scenario) *world {
 	if s.prepare != nil {
 		s.prepare(d)
 	}
-	w := &world{t: t, scenario: s}
+	w := &world{t: t, name: "cp1", scenario: s}
 	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", w.committed)
 	w.first = w.machine.Look(journal.Home)
 	w.restart()
@@ -111,7 +112,7 @@ func newWorld(t *testing.T, s scenario) *world {
 
 // restart is a new process of etcdpod on the node.
 func (w *world) restart() {
-	w.node = &Node{host: w.machine.Host(), etcd: sim.Etcd{M: w.machine}, api: sim.APIServer{M: w.machine}, name: "cp1", command: []string{"etcdpod", "restore"}, emit: func(Event) {}, faults: w.faults()}
+	w.node = &Node{host: w.machine.Host(), etcd: sim.Etcd{M: w.machine}, api: sim.APIServer{M: w.machine}, name: w.name, command: []string{"etcdpod", "restore"}, emit: func(Event) {}, faults: w.faults()}
 }
 
 func (w *world) faults() faults {
@@ -134,7 +135,7 @@ func (w *world) committed() bool {
 
 // facts observes the simulated node as gather would the real one.
 func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Node: "cp1", ManifestDir: testManifestDir, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db"}}
+	f := &Facts{Run: id, Node: w.name, ManifestDir: testManifestDir, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, KnownRevision: 5, notes: map[string]string{}, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}}}
 	names, err := w.machine.ReadDir(testManifestDir)
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 		file := ManifestFile{Path: path.Join(testManifestDir, name), Data: data, Attr: node.Attr{Mode: 0o600}, Manifest: m}
 		f.Manifests = append(f.Manifests, file)
 		if name == "etcd.yaml" {
-			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: "cp1", Image: m.Image("etcd"), DataVolume: "etcd-data", DataPath: "/var/lib/etcd", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://127.0.0.1:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
+			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: w.name, Image: m.Image("etcd"), DataVolume: "etcd-data", DataPath: "/var/lib/etcd", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://" + w.name + ":2380"}, Peer: op.Access{Endpoints: []string{"https://" + w.name + ":2380"}}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
 		}
 	}
 	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}

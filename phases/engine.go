@@ -52,31 +52,64 @@ func (r *run) forward(ctx context.Context) error {
 				return r.stopped(ctx, err)
 			}
 		}
-		if r.state.Steps[i].Progress == journal.Done {
-			continue
-		}
-		if _, can := r.ops[i].(op.Skippable); can && slices.Contains(r.skip, r.state.Steps[i].Phase) {
-			if err := r.write(i, journal.Finish); err != nil {
-				return r.stopped(ctx, err)
-			}
-			skipped := r.event(i, Noted)
-			skipped.Message = "left out as asked: " + r.ops[i].String()
-			r.emit(skipped)
-			continue
-		}
-		r.announce(i)
-		if err := r.do(ctx, i); err != nil {
-			failed := r.event(i, Failed)
-			failed.Error = err.Error()
-			r.emit(failed)
+		if err := r.step(ctx, i); err != nil {
 			return r.stopped(ctx, err)
 		}
-		r.emit(r.event(i, Finished))
 	}
 	if err := r.commit(); err != nil {
 		return r.stopped(ctx, err)
 	}
 	return r.end()
+}
+
+// advance carries out what is left of one phase of a run on several nodes. An error leaves everything as it is: what becomes of it is decided for all nodes together.
+func (r *run) advance(ctx context.Context, phase string) error {
+	for i, s := range r.state.Steps {
+		if s.Phase != phase {
+			continue
+		}
+		switch {
+		case i > 0 && r.state.Steps[i-1].Progress != journal.Done:
+			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.state.Steps[i-1].Phase)
+		case i >= r.state.Run.CommitAt && !r.state.Forward():
+			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point", phase)
+		case r.state.Aborted != "":
+			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
+		}
+		if err := r.step(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step carries out one operation of the plan, unless it is done already or left out.
+func (r *run) step(ctx context.Context, i int) error {
+	if r.state.Steps[i].Progress == journal.Done {
+		return nil
+	}
+	if _, can := r.ops[i].(op.Skippable); can && slices.Contains(r.skip, r.state.Steps[i].Phase) {
+		if err := r.write(i, journal.Finish); err != nil {
+			return err
+		}
+		skipped := r.event(i, Noted)
+		skipped.Message = "left out as asked: " + r.ops[i].String()
+		r.emit(skipped)
+		return nil
+	}
+	r.announce(i)
+	if err := r.do(ctx, i); err != nil {
+		r.failed(i, err)
+		return err
+	}
+	r.emit(r.event(i, Finished))
+	return nil
+}
+
+func (r *run) failed(i int, err error) {
+	e := r.event(i, Failed)
+	e.Error = err.Error()
+	r.emit(e)
 }
 
 // announce tells of a phase when its first operation is reached.
@@ -175,7 +208,22 @@ func (r *run) commit() error {
 	return nil
 }
 
+// settle records that all nodes hold the commit record.
+func (r *run) settle() error {
+	if r.state.Settled {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.Settle}); err != nil {
+		return err
+	}
+	r.state.Settled = true
+	return nil
+}
+
 func (r *run) end() error {
+	if r.state.Ended {
+		return nil
+	}
 	if err := r.journal.Append(journal.Record{Kind: journal.End}); err != nil {
 		return r.open(err)
 	}
@@ -186,14 +234,25 @@ func (r *run) end() error {
 
 // stopped deals with an error on the way forward.
 func (r *run) stopped(ctx context.Context, cause error) error {
-	if r.state.Committed {
+	if r.state.Forward() {
 		return r.open(cause)
 	}
 	return r.back(context.WithoutCancel(ctx), cause)
 }
 
-// back undoes all that was started. The run stays open when that fails, and can be tried again.
+// back undoes all that was started, and closes the run. It stays open when that fails, and can be tried again.
 func (r *run) back(ctx context.Context, cause error) error {
+	if err := r.revert(ctx, cause); err != nil {
+		return err
+	}
+	if err := r.end(); err != nil {
+		return err
+	}
+	return &RolledBackError{Run: summarize(r.state), Cause: cause}
+}
+
+// revert undoes all that was started.
+func (r *run) revert(ctx context.Context, cause error) error {
 	if r.state.Aborted == "" {
 		if err := r.journal.Append(journal.Record{Kind: journal.Abort, Error: cause.Error()}); err != nil {
 			return r.open(errors.Join(cause, err))
@@ -210,16 +269,11 @@ func (r *run) back(ctx context.Context, cause error) error {
 	}
 	for _, i := range order {
 		if err := r.undo(ctx, i); err != nil {
-			failed := r.event(i, Failed)
-			failed.Error = err.Error()
-			r.emit(failed)
+			r.failed(i, err)
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
 		}
 	}
-	if err := r.end(); err != nil {
-		return err
-	}
-	return &RolledBackError{Run: summarize(r.state), Cause: cause}
+	return nil
 }
 
 func (r *run) undo(ctx context.Context, i int) error {

@@ -61,8 +61,10 @@ type EtcdPod struct {
 	DataDir    string // on the host, links resolved
 	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
 	PeerURLs   []string
-	TrustedCA  string // host path
+	ClientURLs []string // that it advertises
+	TrustedCA  string   // host path
 	Access     op.Access
+	Peer       op.Access // its own peer port, with a certificate that peers accept
 }
 
 // Live is what a serving etcd says.
@@ -75,6 +77,7 @@ type Live struct {
 	QuotaBytes            int64  // 0 where etcd does not tell
 	Leader                uint64 // member id
 	Learner               bool
+	NoQuorum              bool // it serves only what it has itself; the rest is as far as it knows
 	Alarms                []string
 	Members               []Member
 	APIServers            []string // addresses below /registry/masterleases/

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -25,6 +26,11 @@ type Node struct {
 	faults  faults
 	kubelet node.KubeletConfig
 	access  accessFlags
+
+	connect  func(*journal.Cluster, journal.Peer) (io.ReadWriteCloser, error) // to an agent on another node
+	gather   func(context.Context, string) (*Facts, error)                    // nil: observe; tests have a simulated node
+	oneByOne bool                                                             // tests: nodes act one after another, so that a run can be repeated
+	lost     []string                                                         // nodes that are declared destroyed
 }
 
 // accessFlags are what the command line says of how to reach etcd. Certificates are paths of this process.

@@ -94,9 +94,23 @@ func (n *Node) etcdPod(files []ManifestFile) (*EtcdPod, error) {
 	if len(pod.PeerURLs) == 0 {
 		pod.PeerURLs = []string{"http://localhost:2380"} // etcd's own default
 	}
+	pod.ClientURLs = list(s.get("", "advertise-client-urls"))
 	pod.TrustedCA = hostFile(m, container, s.get(clientSecurity, "trusted-ca-file"))
 	pod.Access = n.accessOf(pod, s, files)
+	pod.Peer = peerAccess(m, container, s, pod.PeerURLs)
 	return pod, nil
+}
+
+const peerSecurity = "peer-transport-security"
+
+// peerAccess is how the member's own peer port is asked: at the first URL that it advertises, with its own certificate.
+func peerAccess(m ManifestFile, container string, s settings, urls []string) op.Access {
+	a := op.Access{Endpoints: urls[:1]}
+	if strings.HasPrefix(urls[0], "https://") {
+		file := func(flag string) string { return hostFile(m, container, s.get(peerSecurity, flag)) }
+		a.CACert, a.Cert, a.Key = file("peer-trusted-ca-file"), file("peer-cert-file"), file("peer-key-file")
+	}
+	return a
 }
 
 func list(s string) []string {

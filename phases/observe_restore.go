@@ -31,26 +31,75 @@ func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 	if f.Snapshot, err = o.source(ctx, n, f); err != nil {
 		return nil, err
 	}
-	if f.Live == nil {
+	return f, o.complete(ctx, n, f)
+}
+
+// survey gathers the facts of this node for a restore on several.
+func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
+	if n.gather != nil {
+		return n.gather(ctx, q.Run)
+	}
+	f, err := n.observe(ctx, q.Run)
+	if err != nil {
+		return nil, err
+	}
+	if f.Etcd != nil && f.Live == nil {
+		f.Live = n.ownAccount(ctx, f.Etcd)
+	}
+	f.Snapshot = &q.Snapshot
+	return f, q.Options.complete(ctx, n, f)
+}
+
+// ownAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
+func (n *Node) ownAccount(ctx context.Context, pod *EtcdPod) *Live {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := n.bound().dial(ctx, pod.Access)
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	s := c.Status(ctx)[0]
+	members, err := c.OwnMembers(ctx)
+	if s.Err != nil || err != nil {
+		return nil
+	}
+	live := &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion, SizeBytes: s.SizeBytes, NoQuorum: true}
+	for _, m := range members {
+		live.Members = append(live.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	if live.APIServers, err = c.OwnKeys(ctx, masterLeases); err != nil {
+		return nil
+	}
+	return live
+}
+
+// complete gathers what depends on the snapshot.
+func (o RestoreOptions) complete(ctx context.Context, n *Node, f *Facts) (err error) {
+	if f.Etcd != nil && f.Live == nil {
 		f.Stopped, f.StoppedError = n.stopped(ctx, f.Etcd)
 	}
-	if f.Data, err = o.data(n, f); err != nil {
-		return nil, err
+	if f.Etcd != nil {
+		if f.Data, err = o.data(n, f); err != nil {
+			return err
+		}
 	}
 	if f.KnownRevision, err = o.knownRevision(n, f); err != nil {
-		return nil, err
+		return err
 	}
 	f.Encryption = n.encryption(f)
 	f.notes = map[string]string{noteRevision: strconv.FormatInt(f.KnownRevision, 10)}
-	if o.DataDir == "" {
+	switch {
+	case f.Etcd == nil:
+	case o.DataDir == "":
 		f.notes[noteKeptData] = stagedDir(f)
-	} else {
+	default:
 		f.notes[noteKeptData] = f.Etcd.DataDir
 	}
-	if f.Etcd.WALDir != "" {
+	if f.Etcd != nil && f.Etcd.WALDir != "" {
 		f.notes[noteKeptWAL] = stagedWALDir(f)
 	}
-	return f, nil
+	return nil
 }
 
 // Notes in a run's journal.
@@ -58,6 +107,7 @@ const (
 	noteRevision = "revision" // the highest known before the run
 	noteKeptData = "keptData" // where the old data is afterwards
 	noteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
+	noteSnapshot = "snapshot" // several nodes: where this one has it, or will have
 )
 
 // source looks at what is to be restored.

@@ -2,10 +2,12 @@ package phases
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -56,6 +58,19 @@ func Open(c Config) (*Node, error) {
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	return &Node{
 		host: host, etcd: etcdOf(disk), api: apiServerOf(disk), name: name, version: c.Version, command: c.Command, emit: c.Emit,
-		kubelet: kubelet, access: accessFlags{c.Endpoints, c.CACert, c.Cert, c.Key},
+		kubelet: kubelet, access: accessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}, connect: connectBySSH,
 	}, nil
+}
+
+// connectBySSH starts an agent on another node by the operator's own ssh, or what stands for it: the command's words, the host, the remote command's words.
+func connectBySSH(c *journal.Cluster, p journal.Peer) (io.ReadWriteCloser, error) {
+	argv, err := node.SplitWords(c.SSHCommand)
+	if err != nil || len(argv) == 0 {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot split %q into words", c.SSHCommand)}
+	}
+	remote, err := node.SplitWords(c.RemoteCommand)
+	if err != nil || len(remote) == 0 {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot split %q into words", c.RemoteCommand)}
+	}
+	return node.Connect(append(append(append(argv, p.Host), remote...), "agent"))
 }

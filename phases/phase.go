@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -21,6 +22,7 @@ type Phase struct {
 
 	Commit   bool // when it is done the run is forward-only: the commit point
 	Optional bool // `--skip-phases` may leave it out
+	InTurn   bool // on several nodes: one node after the other, not all at once
 }
 
 // Workflow is an ordered list of phases.
@@ -62,6 +64,8 @@ type Plan struct {
 
 	node  string            // as the facts name it
 	notes map[string]string // for people who read the journal, and for hints
+
+	cluster *journal.Cluster // nil for a plan of this node alone
 }
 
 // PlannedPhase is one phase with its operations in words.

@@ -19,6 +19,9 @@ func (o RestoreOptions) preflight() Phase {
 		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
+	if o.Joint != nil { // what concerns all nodes has been judged for all of them together (see together.go)
+		checks = []func(*Facts) error{o.checkPods, o.checkRuntime, o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
+	}
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			for _, check := range checks {
@@ -31,12 +34,19 @@ func (o RestoreOptions) preflight() Phase {
 }
 
 func (o RestoreOptions) foundNode(f *Facts) []string {
+	if f.Etcd == nil {
+		return []string{f.Node + " runs an API server, and no etcd"}
+	}
 	state := "does not serve"
 	if f.Live != nil {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
 	}
+	who := f.Etcd.Name + " is the only member of its cluster"
+	if o.Joint != nil {
+		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Joint.Members))
+	}
 	return []string{
-		fmt.Sprintf("%s is the only member of its cluster; its etcd %s", f.Etcd.Name, state),
+		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d", f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
 	}
 }
@@ -47,7 +57,7 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 			return refuse("mend the file, or move it out of the static-pod directory", "cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
-	if f.Etcd == nil {
+	if f.Etcd == nil && (o.Joint == nil || !hasAPIServer(f)) {
 		return refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
@@ -59,7 +69,7 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 			return refuse("put the file itself there", "%s is a symbolic link: it cannot be taken out and put back as it was", m.Path)
 		}
 	}
-	if f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
+	if f.Etcd != nil && f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
 		return refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
 	}
 	if hasAPIServer(f) && f.API.Kubeconfig == "" {
@@ -79,6 +89,11 @@ func (o RestoreOptions) checkRuntime(f *Facts) error {
 }
 
 func (o RestoreOptions) checkData(f *Facts) error {
+	var inUse *RefusedError
+	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
+		return refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's container first, so that its data can be read",
+			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
+	}
 	if f.Data.MemberOdd != "" {
 		return refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged", f.Data.MemberOdd)
 	}
@@ -103,11 +118,6 @@ func (o RestoreOptions) checkData(f *Facts) error {
 // checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot. What the manifest's --initial-cluster says proves nothing: in
 // kubeadm's clusters it often names one member of three.
 func (o RestoreOptions) checkMembership(f *Facts) error {
-	var inUse *RefusedError
-	if f.Live == nil && errors.As(f.StoppedError, &inUse) {
-		return refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's container first, so that its data can be read",
-			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
-	}
 	members, source := f.Snapshot.Members, "the snapshot"
 	switch {
 	case f.Live != nil:
@@ -136,6 +146,9 @@ func memberName(m Member) string {
 
 // checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts on it silently (3.5).
 func (o RestoreOptions) checkStorageVersion(f *Facts) error {
+	if f.Etcd == nil {
+		return nil
+	}
 	node := minor(imageVersion(f.Etcd.Image))
 	if f.Live != nil {
 		node = minor(f.Live.Version)
@@ -234,10 +247,16 @@ func (o RestoreOptions) checkRevision(f *Facts) error {
 }
 
 func (o RestoreOptions) checkRoom(f *Facts) error {
+	if f.Etcd == nil {
+		return nil
+	}
 	// The database, its copy while the revision is bumped, and a WAL.
 	const wal = 64 << 20
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
+	if o.Joint.sends() && f.Data.RunFree < 2*need {
+		return refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed", journal.Home, f.Data.RunFree>>20, 2*need>>20)
+	}
 	if o.FromDataDir != "" { // a snapshot is made first, in the run's folder; what is staged may be on the same disk
 		if f.Data.RunFree < 2*need {
 			return refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed", o.FromDataDir, journal.Home, f.Data.RunFree>>20, 2*need>>20)

@@ -25,6 +25,8 @@ type RestoreOptions struct {
 	StopTimeout       time.Duration // for the kubelet, containers and processes to end
 	WaitTimeout       time.Duration // for etcd, then for the API server, to serve; 0: grows with the size
 	APIServersStopped bool          // API servers elsewhere that the data knows of are known to be stopped
+
+	Joint *Joint `json:",omitempty"` // nil: this node alone
 }
 
 // minBump keeps revisions that a watch cache or an informer may still hold from being given out twice, whatever happened behind the last one that is known of.
@@ -46,7 +48,7 @@ func parkingDir(f *Facts) string           { return runPath(f, "manifests") }
 func proofPath(f *Facts) string            { return runPath(f, "proof.json") }
 
 func (o RestoreOptions) snapshotPath(f *Facts) string {
-	if o.FromDataDir != "" {
+	if o.FromDataDir != "" || o.Joint.sends() {
 		return runPath(f, "snapshot.db")
 	}
 	return f.Snapshot.Path
@@ -95,6 +97,9 @@ func (o RestoreOptions) foundSnapshot(f *Facts) []string {
 func (o RestoreOptions) stageData() Phase {
 	return Phase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Etcd == nil {
+				return nil, nil
+			}
 			ops := o.makeDirectories(f)
 			stage := &op.StageData{Staging: o.staging(f), Dir: stagedDir(f), Receipt: receiptPath(f), Attr: f.Data.Attr}
 			if f.Etcd.WALDir != "" {
@@ -127,15 +132,16 @@ func (o RestoreOptions) makeDirectories(f *Facts) []op.Op {
 
 func (o RestoreOptions) staging(f *Facts) op.Staging {
 	s := op.Staging{
-		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs, InitialCluster: f.Etcd.Name + "=" + f.Etcd.PeerURLs[0],
+		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
+		InitialCluster: initialCluster([]JointMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
 		// A fresh token gives the cluster a new id: a member of the old one that comes back cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}
-	for _, url := range f.Etcd.PeerURLs[1:] {
-		s.InitialCluster += "," + f.Etcd.Name + "=" + url
+	if o.Joint != nil {
+		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Joint.Members), o.Joint.KnownRevision+minBump, true
 	}
-	if o.FromDataDir != "" {
+	if o.FromDataDir != "" || o.Joint.made() {
 		s.ProofFile = proofPath(f)
 	}
 	if o.Bump > 0 {
@@ -148,6 +154,9 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
 	for _, m := range o.fenced(f) {
 		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
+	}
+	if f.Etcd == nil { // an API server that uses etcd on other nodes
+		return fence
 	}
 	for _, dir := range []string{f.Etcd.DataDir, o.liveDir(f), stagedDir(f)} {
 		if !slices.Contains(fence.DataDirs, dir) {
@@ -166,6 +175,9 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 
 // mounts are the directories that no static pod may mount while they are exchanged.
 func (o RestoreOptions) mounts(f *Facts) []string {
+	if f.Etcd == nil {
+		return nil
+	}
 	dirs := []string{f.Etcd.DataPath, f.Etcd.DataDir, o.liveDir(f)}
 	if f.Etcd.WALDir != "" {
 		dirs = append(dirs, f.Etcd.WALDir)
@@ -201,6 +213,9 @@ func (o RestoreOptions) fence() Phase {
 func (o RestoreOptions) exchangeData() Phase {
 	return Phase{Name: "exchange-data", Short: "swap the old data and the new in one step",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Etcd == nil {
+				return nil, nil
+			}
 			staged := path.Join(stagedDir(f), "member")
 			ops := []op.Op{&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"), Staged: staged, Park: staged + ".park"}}
 			if f.Etcd.WALDir != "" {
@@ -211,8 +226,11 @@ func (o RestoreOptions) exchangeData() Phase {
 }
 
 func (o RestoreOptions) releaseEtcd() Phase {
-	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else",
+	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Etcd == nil {
+				return nil, nil
+			}
 			put := o.put(f, f.Etcd.File)
 			put.Alone = true
 			if o.DataDir != "" {
@@ -222,7 +240,11 @@ func (o RestoreOptions) releaseEtcd() Phase {
 				}
 				put.Data = m.Bytes()
 			}
-			return []op.Op{put, &op.StartKubelet{}}, nil
+			ops := []op.Op{put, &op.StartKubelet{}}
+			if o.Joint != nil {
+				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
+			}
+			return ops, nil
 		}}
 }
 
@@ -237,6 +259,9 @@ func (o RestoreOptions) alone(f *Facts) op.Alone {
 func (o RestoreOptions) awaitEtcd() Phase {
 	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Etcd == nil {
+				return nil, nil
+			}
 			return []op.Op{
 				&op.AwaitEtcd{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
@@ -247,7 +272,10 @@ func (o RestoreOptions) awaitEtcd() Phase {
 func (o RestoreOptions) compareMembers() Phase {
 	return Phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f)}}, nil
+			if f.Etcd == nil {
+				return nil, nil
+			}
+			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Joint.members()}}, nil
 		}}
 }
 
@@ -277,18 +305,18 @@ func (o RestoreOptions) awaitAPIServer() Phase {
 // restartComponents lets the rest of what the fence took out run: controller-manager and scheduler start anew, against an API server that is ready, and
 // so with none of the crash-loop back-off that they would have had by now, nor with anything that they knew of the future that is gone.
 func (o RestoreOptions) restartComponents() Phase {
-	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run",
+	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
 			if leases := o.leases(f); len(leases) > 0 {
 				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})
 			}
 			for _, m := range o.fenced(f) {
-				if !isAPIServer(m) && m.Path != f.Etcd.File.Path {
+				if !isAPIServer(m) && (f.Etcd == nil || m.Path != f.Etcd.File.Path) {
 					ops = append(ops, o.put(f, m))
 				}
 			}
-			if o.DataDir != "" && hasAPIServer(f) {
+			if o.DataDir != "" && hasAPIServer(f) && o.Joint.leads(f.Node) {
 				ops = append(ops, &op.SetDataDir{API: f.API, DataDir: o.DataDir})
 			}
 			return ops, nil
@@ -297,7 +325,7 @@ func (o RestoreOptions) restartComponents() Phase {
 
 // leases are the leader leases of the components that the fence ended. With control planes elsewhere, somebody there may hold them rightly.
 func (o RestoreOptions) leases(f *Facts) []string {
-	if !hasAPIServer(f) || o.APIServersStopped {
+	if !hasAPIServer(f) || o.APIServersStopped || !o.Joint.leads(f.Node) {
 		return nil
 	}
 	var leases []string

@@ -51,7 +51,7 @@ func summarize(s *journal.State) RunSummary {
 		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
 			sum.Operation = o.String()
 			_, can := o.(op.Skippable)
-			sum.Skippable = can && s.Committed
+			sum.Skippable = can && s.Forward()
 		}
 	}
 	return sum
@@ -144,7 +144,7 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 
 // begin journals a new run. The caller holds the lock.
 func (n *Node) begin(id string, plan Plan) (*run, error) {
-	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: plan.node, Version: n.version, CommitAt: -1, Notes: plan.notes}
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: plan.node, Version: n.version, CommitAt: -1, Notes: plan.notes, Cluster: plan.cluster}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
@@ -200,6 +200,9 @@ func (n *Node) Resume(ctx context.Context, skip ...string) error {
 		if err := r.skipPhases(skip); err != nil {
 			return err
 		}
+		if r.state.Run.Cluster != nil {
+			return n.settle(ctx, r, false, skip)
+		}
 		if r.state.Aborted != "" {
 			return r.back(context.WithoutCancel(ctx), errors.New(r.state.Aborted))
 		}
@@ -208,7 +211,7 @@ func (n *Node) Resume(ctx context.Context, skip ...string) error {
 }
 
 func (r *run) skipPhases(names []string) error {
-	if len(names) > 0 && !r.state.Committed {
+	if len(names) > 0 && !r.state.Forward() {
 		return &UsageError{Reason: "before the commit point no phase can be skipped", Hint: "type `etcdpod rollback` to have everything as before"}
 	}
 	for _, name := range names {
@@ -223,7 +226,10 @@ func (r *run) skipPhases(names []string) error {
 // Rollback takes the open run back. Past its commit point it refuses.
 func (n *Node) Rollback(ctx context.Context) error {
 	return n.withOpen(ctx, func(r *run) error {
-		if r.state.Committed {
+		if r.state.Run.Cluster != nil {
+			return n.settle(ctx, r, true, nil)
+		}
+		if r.state.Forward() {
 			return refusePastCommit(r.state)
 		}
 		err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
@@ -283,7 +289,7 @@ func (n *Node) PreviewOpen(_ context.Context, back bool) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if back && state.Committed {
+	if back && state.Forward() {
 		return Plan{}, refusePastCommit(state)
 	}
 	ops, err := decode(state)

@@ -70,9 +70,16 @@ type Member struct {
 }
 
 // Members returns the members as a quorum knows them.
-func (c *Client) Members(ctx context.Context) ([]Member, error) {
+func (c *Client) Members(ctx context.Context) ([]Member, error) { return c.memberList(ctx) }
+
+// OwnMembers returns the members as the first endpoint knows them: without a quorum that is all there is.
+func (c *Client) OwnMembers(ctx context.Context) ([]Member, error) {
+	return c.memberList(ctx, clientv3.WithSerializable())
+}
+
+func (c *Client) memberList(ctx context.Context, opts ...clientv3.OpOption) ([]Member, error) {
 	r, err := call(ctx, c, c.access.CallTimeout, "list the members of etcd", "", func(ctx context.Context) (*clientv3.MemberListResponse, error) {
-		return c.v3.MemberList(ctx)
+		return c.v3.MemberList(ctx, opts...)
 	})
 	if err != nil {
 		return nil, err

@@ -23,13 +23,14 @@ type Kind string
 
 // The records, in the order in which a run writes them.
 //
-//	begin ─ (start ─ finish)* ─ commit ─ (start ─ finish)* ─ end          the way forward
-//	begin ─ (start ─ finish)* ─ abort ─ (undo ─ undone)* ─ end            the way back, before the commit point only
+//	begin ─ (start ─ finish)* ─ commit ─ [settle] ─ (start ─ finish)* ─ end     the way forward
+//	begin ─ (start ─ finish)* ─ [commit] ─ abort ─ (undo ─ undone)* ─ end       the way back, before the run is forward-only (see [State.Forward])
 const (
 	Begin  Kind = "begin"  // the run and its whole plan
 	Start  Kind = "start"  // an operation is about to be carried out; holds the identities that it recorded
 	Finish Kind = "finish" // its effect is there and durable
-	Commit Kind = "commit" // forward only from here
+	Commit Kind = "commit" // forward only from here; in a run on several nodes: once all of them hold this record
+	Settle Kind = "settle" // several nodes: all were seen to hold the commit record, so this one goes forward whatever becomes of the others
 	Abort  Kind = "abort"  // backward only from here; never taken back
 	Undo   Kind = "undo"   // an operation is about to be undone
 	Undone Kind = "undone" // its effect is gone, durably
@@ -56,6 +57,22 @@ type Run struct {
 	Plan     []Step            `json:"plan"`
 	CommitAt int               `json:"commitAt"` // the commit record comes before this step
 	Notes    map[string]string `json:"notes,omitempty"`
+	Cluster  *Cluster          `json:"cluster,omitempty"` // nil for a run on one node
+}
+
+// Cluster is what a run that is one and the same on several nodes must know to be settled from any of them.
+type Cluster struct {
+	Coordinator   string   `json:"coordinator"` // the name of the node where the command was typed
+	Nodes         []Peer   `json:"nodes"`       // all of them, the coordinator included, in the order in which etcd is started
+	SSHCommand    string   `json:"sshCommand"`
+	RemoteCommand string   `json:"remoteCommand"`
+	OldURLs       []string `json:"oldURLs,omitempty"` // peer URLs of the cluster that is replaced; nobody may answer there while it is
+}
+
+// Peer is one node of several: its name, and the host that ssh is told.
+type Peer struct {
+	Name string `json:"name"`
+	Host string `json:"host"`
 }
 
 // Step is one operation of the plan.

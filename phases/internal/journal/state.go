@@ -25,6 +25,7 @@ type State struct {
 	Last      time.Time // of the last record
 	Steps     []StepState
 	Committed bool
+	Settled   bool
 	Aborted   string // why, when the run turned back
 	Ended     bool
 }
@@ -56,6 +57,9 @@ func (s *State) Outcome() Outcome {
 		return Completed
 	}
 }
+
+// Forward says that the run can only go forward: it is past its commit point, and, where it is on several nodes, knows that all of them are.
+func (s *State) Forward() bool { return s.Committed && (s.Run.Cluster == nil || s.Settled) }
 
 // Current returns the step that a run cut off here was busy with: the first one in doubt, else the next one to do; -1 when there is none.
 func (s *State) Current() int {
@@ -95,6 +99,8 @@ func (s *State) apply(r Record) error {
 	case Begin:
 	case Commit:
 		s.Committed = true
+	case Settle:
+		s.Settled = true
 	case Abort:
 		s.Aborted = r.Error
 	case End:

@@ -109,6 +109,8 @@ func (d disk) open(path string, flag int) (*os.File, error) {
 	return os.OpenFile(real, flag|unix.O_NONBLOCK, 0o600)
 }
 
+func (d disk) Open(path string) (io.ReadCloser, error) { return d.open(path, os.O_RDONLY) }
+
 func (d disk) ReadFile(path string) ([]byte, error) {
 	f, err := d.open(path, os.O_RDONLY)
 	if err != nil {

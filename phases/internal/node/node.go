@@ -8,6 +8,7 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"time"
 )
@@ -57,6 +58,8 @@ type FS interface {
 	// Resolve returns the host path with all symbolic links followed, those of the root's tree below the root. The last element may be absent.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
+	// Open reads a file that may be too large for the memory.
+	Open(path string) (io.ReadCloser, error)
 	// Lstat does not follow a symbolic link in the last element.
 	Lstat(path string) (Stat, error)
 	// ReadDir returns the names in a directory, sorted.

@@ -35,6 +35,8 @@ type Staging struct {
 	// MinRevision is below every revision that the restored cluster may give out: the bump is chosen so that it starts above, and is never smaller than MinBump.
 	MinRevision int64 `json:"minRevision"`
 	MinBump     int64 `json:"minBump"`
+	// Compare has the HashKV of the staged data computed, to be compared with that of other nodes.
+	Compare bool `json:"compare,omitempty"`
 }
 
 // Staged is what staging made.
@@ -44,7 +46,8 @@ type Staged struct {
 	Revision  int64  `json:"revision"` // the first revision of the new cluster is above it
 	SHA256    string `json:"sha256"`
 	SizeBytes int64  `json:"sizeBytes"`
-	Keys      int64  `json:"keys"` // live keys
+	Keys      int64  `json:"keys"`             // live keys
+	HashKV    uint32 `json:"hashKV,omitempty"` // of the staged data, where it was asked for
 }
 
 // Member is a serving etcd, as it describes itself.
@@ -87,6 +90,14 @@ type Etcd interface {
 	Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (Contents, error)
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are counted as of a revision, 0 for now.
 	Serving(ctx context.Context, a Access, at int64) (Member, error)
+	// HashStaged proves a database that was just staged, and returns the hash of its keys.
+	HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error)
+	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the revision that the member is compacted to.
+	HashKV(ctx context.Context, a Access, revision int64) (hash uint32, compacted int64, err error)
+	// PeerServes returns nil when the member behind the peer URL answers other members: it has loaded its data by then.
+	PeerServes(ctx context.Context, peer Access) error
+	// Listening says whether anything accepts connections at a URL.
+	Listening(ctx context.Context, url string) bool
 	// DisarmAlarms returns how many alarms it disarmed.
 	DisarmAlarms(ctx context.Context, a Access) (int, error)
 }

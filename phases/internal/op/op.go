@@ -70,6 +70,7 @@ func kinds() map[string]Op {
 		"exchange":                &Exchange{},
 		"put-manifest":            &PutManifest{},
 		"start-kubelet":           &StartKubelet{},
+		"await-peer":              &AwaitPeer{},
 		"await-etcd":              &AwaitEtcd{},
 		"disarm-alarms":           &DisarmAlarms{},
 		"compare-members":         &CompareMembers{},

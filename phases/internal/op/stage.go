@@ -126,6 +126,11 @@ func (s *StageData) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
+	if staging.Compare {
+		if staged.HashKV, err = t.Etcd.HashStaged(ctx, path.Join(s.Dir, "member/snap/db"), t.progress); err != nil {
+			return fmt.Errorf("the staged data is bad: %w", err)
+		}
+	}
 	marker := path.Join(s.Dir, "member", Marker)
 	if err := t.Host.FS.Create(marker, []byte(s.Receipt), node.Mine(0o600)); err != nil {
 		return fmt.Errorf("cannot mark the staged data: %w", err)

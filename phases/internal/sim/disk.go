@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -190,6 +191,11 @@ func (d *Disk) mount(name string) uint64 {
 		}
 	}
 	return best
+}
+
+func (d *Disk) Open(name string) (io.ReadCloser, error) {
+	data, err := d.ReadFile(name)
+	return io.NopCloser(bytes.NewReader(data)), err
 }
 
 func (d *Disk) ReadFile(name string) ([]byte, error) {

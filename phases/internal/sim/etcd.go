@@ -14,7 +14,10 @@ import (
 )
 
 // Etcd is etcd's side of the simulated node.
-type Etcd struct{ M *Machine }
+type Etcd struct {
+	M       *Machine
+	Members int // of the restored cluster; 0: one
+}
 
 func (e Etcd) Prove(context.Context, string, bool, func(int64, int64)) (op.Proof, error) {
 	return op.Proof{}, nil
@@ -87,8 +90,30 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
 	if !ok {
 		return op.Member{}, errors.New("the database was moved away under the etcd")
 	}
-	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: 1, Revision: 1 << 60}, nil
+	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(e.Members, 1), Revision: 1 << 60}, nil
 }
+
+func (e Etcd) HashStaged(_ context.Context, db string, _ func(int64, int64)) (uint32, error) {
+	data, err := e.M.ReadFile(db)
+	return uint32(cluster(data)), err
+}
+
+func (e Etcd) HashKV(context.Context, op.Access, int64) (uint32, int64, error) {
+	c := e.M.running("etcd")
+	if c == nil {
+		return 0, 0, errors.New("connection refused")
+	}
+	return uint32(cluster([]byte(c.generation))), 1, nil
+}
+
+func (e Etcd) PeerServes(context.Context, op.Access) error {
+	if e.M.running("etcd") == nil {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+func (e Etcd) Listening(context.Context, string) bool { return false }
 
 func (e Etcd) DisarmAlarms(context.Context, op.Access) (int, error) {
 	return 0, e.M.step("disarm alarms")

@@ -1,0 +1,59 @@
+package phases
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// Joint is what makes the restores on several nodes one: the same on each, settled by the coordinator after it has seen them all.
+// The methods answer for a restore on one node, too, where it is nil.
+type Joint struct {
+	Run           string // the id of the run, the same on all nodes
+	Cluster       journal.Cluster
+	Members       []JointMember // of the restored cluster, in the order in which they are started
+	Snapshot      SnapshotFacts // Path is where the coordinator has it
+	KnownRevision int64         // the highest that any node knows of
+	Leader        string        // the one node that does what must be done once only: it has an API server
+	Made          bool          // the snapshot is made from a data directory, in the run
+	Sent          bool          // this node gets the snapshot from the coordinator, into the run's folder
+}
+
+// JointMember is a member of the cluster that several nodes restore.
+type JointMember struct {
+	Name     string
+	PeerURLs []string
+}
+
+func (j *Joint) sends() bool { return j != nil && j.Sent }
+func (j *Joint) made() bool  { return j != nil && j.Made }
+
+func (j *Joint) leads(node string) bool { return j == nil || j.Leader == node }
+
+func (j *Joint) members() int {
+	if j == nil {
+		return 1
+	}
+	return len(j.Members)
+}
+
+// initialCluster is etcd's --initial-cluster: a name stands once for each of its URLs.
+func initialCluster(members []JointMember) string {
+	var pairs []string
+	for _, m := range members {
+		for _, url := range m.PeerURLs {
+			pairs = append(pairs, m.Name+"="+url)
+		}
+	}
+	return strings.Join(pairs, ",")
+}
+
+// peer returns the named node.
+func peerNamed(c *journal.Cluster, name string) (journal.Peer, bool) {
+	i := slices.IndexFunc(c.Nodes, func(p journal.Peer) bool { return p.Name == name })
+	if i < 0 {
+		return journal.Peer{}, false
+	}
+	return c.Nodes[i], true
+}

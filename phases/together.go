@@ -1,0 +1,368 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// TogetherOptions are what a person may ask of a restore on several nodes.
+type TogetherOptions struct {
+	Restore       RestoreOptions
+	Nodes         []journal.Peer
+	Lost          []string // members of the old cluster that are destroyed
+	SSHCommand    string   // starts a command on a host: its words, the host, the command's words
+	RemoteCommand string   // etcdpod on the other nodes
+}
+
+// NodePlan is what one of several nodes does.
+type NodePlan struct {
+	Node string `json:"node"`
+	Plan
+}
+
+// TogetherPlan is a restore planned on several nodes.
+type TogetherPlan struct {
+	Nodes []NodePlan `json:"nodes"`
+	Notes []string   `json:"notes,omitempty"` // what a person should know before going on
+}
+
+// RestoreTogether restores several nodes as one transaction: on all of them, or on none. confirm sees the plans, and its error ends the command before anything is touched.
+func (n *Node) RestoreTogether(ctx context.Context, o TogetherOptions, confirm func(TogetherPlan) error) error {
+	t, plan, err := n.planTogether(ctx, o)
+	if t != nil {
+		defer t.leave()
+	}
+	if err != nil {
+		return err
+	}
+	if err := confirm(plan); err != nil {
+		return err
+	}
+	return t.begin(ctx)
+}
+
+// PreviewTogether plans a restore on several nodes and changes nothing.
+func (n *Node) PreviewTogether(ctx context.Context, o TogetherOptions) (TogetherPlan, error) {
+	t, plan, err := n.planTogether(ctx, o)
+	if t != nil {
+		t.leave()
+	}
+	return plan, err
+}
+
+// begin journals the run on every node, on the coordinator first, and drives it. A node where that fails has done nothing yet: then all go back.
+func (t *transaction) begin(ctx context.Context) error {
+	i := slices.IndexFunc(t.peers, func(p *peer) bool { return p.here })
+	if err := t.peers[i].ask(ctx, askBegin, nil, nil, nil); err != nil {
+		return err
+	}
+	others := slices.Delete(slices.Clone(t.peers), i, i+1)
+	err := t.eachOf(ctx, others, func(ctx context.Context, p *peer) error { return p.ask(ctx, askBegin, nil, nil, nil) })
+	if err != nil {
+		return t.failed(ctx, err)
+	}
+	return t.forward(ctx)
+}
+
+func (n *Node) planTogether(ctx context.Context, o TogetherOptions) (*transaction, TogetherPlan, error) {
+	var plan TogetherPlan
+	if err := n.refuseOpen(); err != nil {
+		return nil, plan, err
+	}
+	id, err := n.newID("restore")
+	if err != nil {
+		return nil, plan, err
+	}
+	t := &transaction{node: n, run: id, cluster: journal.Cluster{Nodes: o.Nodes, SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand}}
+	if err := t.meetAll(ctx); err != nil {
+		return t, plan, err
+	}
+	source, err := n.sourceTogether(ctx, o.Restore, id)
+	if err != nil {
+		return t, plan, err
+	}
+	surveys, err := t.survey(ctx, o, source)
+	if err != nil {
+		return t, plan, err
+	}
+	view := view{surveys, o, *source}
+	joint, err := view.joint(id, t.cluster)
+	if err != nil {
+		return t, plan, err
+	}
+	for _, url := range view.strangers() {
+		if n.etcd.Listening(ctx, url) {
+			return t, plan, refuse("stop that etcd first: it would go on with the old data", "a member of the old cluster that is not among the nodes still answers at %s", url)
+		}
+	}
+	t.cluster = joint.Cluster
+	plan.Notes = view.notes()
+	plan.Nodes, err = t.plan(ctx, o.Restore, joint, surveys)
+	return t, plan, err
+}
+
+// meetAll greets all nodes: this one is the one of that name, and coordinates.
+func (t *transaction) meetAll(ctx context.Context) error {
+	own, err := t.node.kubeName()
+	if err != nil {
+		return err
+	}
+	if _, ok := peerNamed(&t.cluster, own); !ok {
+		return &UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own), Hint: "type the command on one of the nodes that are restored"}
+	}
+	t.cluster.Coordinator = own
+	t.peers = make([]*peer, len(t.cluster.Nodes))
+	seen := map[string]bool{}
+	indexed := map[string]int{}
+	for i, at := range t.cluster.Nodes {
+		if seen[at.Name] {
+			return &UsageError{Reason: fmt.Sprintf("--nodes names %s twice", at.Name)}
+		}
+		seen[at.Name], indexed[at.Name] = true, i
+		t.peers[i] = &peer{name: at.Name}
+	}
+	err = t.each(ctx, func(ctx context.Context, stand *peer) error {
+		i := indexed[stand.name]
+		var part *participant
+		if stand.name == own {
+			part = &participant{node: t.node}
+		}
+		p, err := t.node.meet(ctx, &t.cluster, t.cluster.Nodes[i], part, false)
+		if err == nil {
+			t.peers[i] = p
+		}
+		return err
+	})
+	t.peers = slices.DeleteFunc(t.peers, func(p *peer) bool { return p.link == nil })
+	return err
+}
+
+// sourceTogether proves what is to be restored, on the coordinator.
+func (n *Node) sourceTogether(ctx context.Context, o RestoreOptions, id string) (*SnapshotFacts, error) {
+	if n.gather != nil {
+		f, err := n.gather(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return f.Snapshot, nil
+	}
+	return o.source(ctx, n, &Facts{Run: id, Node: n.name})
+}
+
+func (t *transaction) survey(ctx context.Context, o TogetherOptions, source *SnapshotFacts) (map[string]Survey, error) {
+	question := surveyQuestion{Run: t.run, Options: o.Restore, Snapshot: *source, File: source.Path}
+	if o.Restore.FromDataDir != "" {
+		question.File = ""
+	}
+	answers := make([]Survey, len(t.peers))
+	err := t.each(ctx, func(ctx context.Context, p *peer) (err error) {
+		answers[slices.Index(t.peers, p)], err = query[Survey](ctx, p, askSurvey, question)
+		return err
+	})
+	surveys := map[string]Survey{}
+	for i, p := range t.peers {
+		surveys[p.name] = answers[i]
+	}
+	return surveys, err
+}
+
+// plan lets each node plan its part, and refuse what cannot end well there.
+func (t *transaction) plan(ctx context.Context, o RestoreOptions, joint Joint, surveys map[string]Survey) ([]NodePlan, error) {
+	plans := make([]NodePlan, len(t.peers))
+	err := t.each(ctx, func(ctx context.Context, p *peer) error {
+		own, part := o, joint
+		part.Sent = !p.here && surveys[p.name].Member != nil && !surveys[p.name].Has
+		if !p.here { // the data directory that the snapshot is made from is the coordinator's
+			own.FromDataDir, own.FromWALDir = "", ""
+		}
+		own.Joint = &part
+		plan, err := query[Plan](ctx, p, askPlan, own)
+		plans[slices.Index(t.peers, p)] = NodePlan{Node: p.name, Plan: plan}
+		return err
+	})
+	return plans, err
+}
+
+// view is all nodes seen together.
+type view struct {
+	surveys map[string]Survey
+	options TogetherOptions
+	source  SnapshotFacts
+}
+
+// joint settles what is the same for all nodes, and refuses what no node alone could see.
+func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
+	j := Joint{Run: id, Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
+	for _, at := range cluster.Nodes {
+		s := v.surveys[at.Name]
+		if s.Member != nil {
+			j.Members = append(j.Members, *s.Member)
+		}
+		if s.APIServer && j.Leader == "" {
+			j.Leader = at.Name
+		}
+		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
+	}
+	for _, check := range []func(Joint) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
+		if err := check(j); err != nil {
+			return j, err
+		}
+	}
+	for _, m := range v.old() {
+		j.Cluster.OldURLs = append(j.Cluster.OldURLs, m.PeerURLs...)
+	}
+	return j, nil
+}
+
+func (v view) checkMembers(j Joint) error {
+	if len(j.Members) == 0 {
+		return refuse("", "none of the nodes runs etcd")
+	}
+	seen := map[string]bool{}
+	for _, m := range j.Members {
+		for _, url := range append([]string{"the name " + m.Name}, m.PeerURLs...) {
+			if seen[url] {
+				return refuse("", "two of the nodes have %s: they cannot be members of one cluster", url)
+			}
+			seen[url] = true
+		}
+	}
+	return nil
+}
+
+// old are the members of the cluster that is replaced: what the live ones say, else the stopped data, else the snapshot.
+func (v view) old() []Member {
+	var live, stopped []Member
+	add := func(to []Member, more []Member) []Member {
+		for _, m := range more {
+			if !slices.ContainsFunc(to, func(have Member) bool { return have.ID == m.ID }) {
+				to = append(to, m)
+			}
+		}
+		return to
+	}
+	for _, s := range v.surveys {
+		if s.Live != nil {
+			live = add(live, s.Live.Members)
+		}
+		if s.Stopped != nil {
+			stopped = add(stopped, s.Stopped.Members)
+		}
+	}
+	switch {
+	case len(live) > 0:
+		return live
+	case len(stopped) > 0:
+		return stopped
+	}
+	return v.source.Members
+}
+
+// listed says whether a member of the old cluster runs on one of the nodes.
+func (v view) listed(m Member) bool {
+	for _, s := range v.surveys {
+		if s.Member != nil && (s.Member.Name == m.Name || slices.ContainsFunc(s.Member.PeerURLs, func(url string) bool { return slices.Contains(m.PeerURLs, url) })) {
+			return true
+		}
+	}
+	return false
+}
+
+func (v view) checkMembership(Joint) error {
+	var unlisted []string
+	for _, m := range v.old() {
+		if !v.listed(m) && !slices.Contains(v.options.Lost, m.Name) {
+			unlisted = append(unlisted, memberName(m))
+		}
+	}
+	if len(unlisted) == 0 {
+		return nil
+	}
+	return refuse("add them to --nodes; one that is destroyed is named with --lost NODE", "the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
+}
+
+// strangers are the peer URLs of old members, of the present cluster and of the snapshot's, that are on none of the nodes.
+func (v view) strangers() (urls []string) {
+	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
+		if !v.listed(m) {
+			urls = append(urls, m.PeerURLs...)
+		}
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
+}
+
+// checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache, and write through them.
+func (v view) checkAPIServers(Joint) error {
+	if v.options.Restore.APIServersStopped {
+		return nil
+	}
+	var known, here, elsewhere []string
+	for _, s := range v.surveys {
+		here = append(here, s.Addresses...)
+		if s.Live != nil {
+			known = append(known, s.Live.APIServers...)
+		} else if s.Stopped != nil {
+			known = append(known, s.Stopped.APIServers...)
+		}
+	}
+	if len(known) == 0 {
+		known = v.source.APIServers
+	}
+	slices.Sort(known)
+	for _, address := range slices.Compact(known) {
+		if !slices.Contains(here, address) {
+			elsewhere = append(elsewhere, address)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	return refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped", "API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+}
+
+func (v view) checkRevision(j Joint) error {
+	if v.options.Restore.Bump > 0 || j.KnownRevision > 0 {
+		return nil
+	}
+	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+}
+
+// notes are what a person should weigh before going on.
+func (v view) notes() []string {
+	var notes []string
+	if len(v.options.Lost) == 0 {
+		return nil
+	}
+	members := v.old()
+	if left := len(v.options.Lost); 2*left > len(members) {
+		notes = append(notes, fmt.Sprintf("%s could be a quorum of the old cluster when their power returns: wipe their data before that", strings.Join(v.options.Lost, ", ")))
+	}
+	return append(notes, fmt.Sprintf("the restored cluster lacks %s", strings.Join(v.options.Lost, ", ")))
+}
+
+var errNoNodes = errors.New("no nodes were named")
+
+// ParseNodes reads NAME[=HOST],….
+func ParseNodes(list []string) ([]journal.Peer, error) {
+	var peers []journal.Peer
+	for _, item := range list {
+		name, host, given := strings.Cut(strings.TrimSpace(item), "=")
+		if !given {
+			host = name
+		}
+		if name == "" || host == "" || strings.HasPrefix(host, "-") {
+			return nil, &UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item)}
+		}
+		peers = append(peers, journal.Peer{Name: name, Host: host})
+	}
+	if len(peers) == 0 {
+		return nil, errNoNodes
+	}
+	return peers, nil
+}

@@ -1,0 +1,472 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// transaction drives one run on several nodes, from whatever each of them has got to, to one end. Each phase is a barrier: no node begins the next one
+// before all have ended this one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the nodes, goes on with it.
+type transaction struct {
+	node    *Node
+	run     string
+	cluster journal.Cluster
+	peers   []*peer  // those that can be asked, in the cluster's order
+	mute    []string // those that cannot
+	lost    []string // those that are declared destroyed
+	skip    []string // phases whose waiting is left out
+}
+
+// peer is one node of a transaction, as it is seen from here.
+type peer struct {
+	name string
+	link link
+	here bool // this very node
+}
+
+// errorAt says on which node something went wrong. What an agent says, says it already.
+func (p *peer) ask(ctx context.Context, question string, with, answer any, b *body) error {
+	err := p.link.ask(ctx, question, with, answer, b)
+	if err != nil && p.here {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	return err
+}
+
+func query[T any](ctx context.Context, p *peer, question string, with any) (answer T, err error) {
+	err = p.ask(ctx, question, with, &answer, nil)
+	return answer, err
+}
+
+// meet opens a link to one node and greets it.
+func (n *Node) meet(ctx context.Context, c *journal.Cluster, at journal.Peer, part *participant, reading bool) (*peer, error) {
+	p := &peer{name: at.Name, here: part != nil}
+	if part != nil {
+		p.link = localLink{part}
+	} else {
+		conn, err := n.connect(c, at)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", at.Name, err)
+		}
+		beat := heartbeat
+		if n.oneByOne {
+			beat = 0
+		}
+		p.link = newRemoteLink(at.Name, conn, n.emit, beat)
+	}
+	hello, err := query[helloAnswer](ctx, p, askHello, helloQuestion{Protocol: protocol, Version: n.version, Reading: reading})
+	if err != nil {
+		return nil, errors.Join(err, p.link.close())
+	}
+	if hello.Node != at.Name {
+		return nil, errors.Join(refuse("give each node as NAME=HOST, with the name that kubeadm gave it", "the host %s is the node %s, and not %s", at.Host, hello.Node, at.Name), p.link.close())
+	}
+	return p, nil
+}
+
+func (t *transaction) leave() {
+	for _, p := range t.peers {
+		_ = p.link.close() // an agent that does not end by itself holds its node's lock, and is named when somebody wants it
+	}
+}
+
+// each lets all nodes do something at once, and returns what went wrong on any of them. The first failure tells the others to stop.
+func (t *transaction) each(ctx context.Context, do func(context.Context, *peer) error) error {
+	return t.eachOf(ctx, t.peers, do)
+}
+
+func (t *transaction) eachOf(ctx context.Context, peers []*peer, do func(context.Context, *peer) error) error {
+	if t.node.oneByOne {
+		return t.inTurn(ctx, peers, do)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var first sync.Once
+	var cause error
+	var wg sync.WaitGroup
+	for _, p := range peers {
+		wg.Go(func() {
+			if err := do(ctx, p); err != nil {
+				first.Do(func() { cause = err }) // what the others say then is that they were told to stop
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	return cause
+}
+
+func (t *transaction) inTurn(ctx context.Context, peers []*peer, do func(context.Context, *peer) error) error {
+	for _, p := range peers {
+		if err := do(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all does something on every node whatever goes wrong on others, and returns all that did.
+func (t *transaction) all(peers []*peer, do func(*peer) error) error {
+	errs := make([]error, len(peers))
+	if t.node.oneByOne {
+		for i, p := range peers {
+			errs[i] = do(p)
+		}
+		return errors.Join(errs...)
+	}
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() { errs[i] = do(p) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// forward carries out what is left. Before the commit point a failure takes all nodes back.
+func (t *transaction) forward(ctx context.Context) error {
+	settled, err := t.settled(ctx)
+	if err != nil {
+		return t.open(err)
+	}
+	behind := false
+	for _, phase := range Restore(RestoreOptions{}).Phases {
+		if !behind && settled { // the first part is done on all
+			behind = phase.Commit
+			continue
+		}
+		if err := t.barrier(ctx, phase); err != nil {
+			if behind {
+				return t.open(err)
+			}
+			return t.failed(ctx, err)
+		}
+		if phase.Commit {
+			if err := t.commit(ctx); err != nil {
+				return t.open(err)
+			}
+			behind = true
+		}
+	}
+	return t.close()
+}
+
+// settled says whether a node knows already that all hold the commit record; then all are told.
+func (t *transaction) settled(ctx context.Context) (bool, error) {
+	states, err := t.states(ctx)
+	if err != nil {
+		return false, err
+	}
+	k := known{asked: states, mute: t.mute, lost: t.lost}
+	if v, _ := k.decide(true); v != tooLate {
+		return false, nil
+	}
+	return true, t.each(ctx, func(ctx context.Context, p *peer) error {
+		if s := states[p.name]; s.Closed || !s.Begun {
+			return nil
+		}
+		return p.ask(ctx, askSettle, nil, nil, nil)
+	})
+}
+
+func (t *transaction) states(ctx context.Context) (map[string]partState, error) {
+	states := map[string]partState{}
+	for _, p := range t.peers {
+		s, err := query[partState](ctx, p, askLoad, t.run)
+		if err != nil {
+			return nil, err
+		}
+		states[p.name] = s
+	}
+	return states, nil
+}
+
+// barrier lets all nodes carry out one phase, and looks at what came out before any of them goes on.
+func (t *transaction) barrier(ctx context.Context, phase Phase) error {
+	before := map[string]func(context.Context) error{"stage-data": t.sendSnapshot, "exchange-data": t.nobodyAnswers}
+	after := map[string]func(context.Context) error{"stage-data": t.compareStaged, "compare-members": t.compareMembers}
+	if check := before[phase.Name]; check != nil {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	advance := func(ctx context.Context, p *peer) error {
+		return p.ask(ctx, askAdvance, advanceQuestion{Phase: phase.Name, Skip: slices.Contains(t.skip, phase.Name)}, nil, nil)
+	}
+	var err error
+	if phase.InTurn {
+		err = t.inTurn(ctx, t.peers, advance)
+	} else {
+		err = t.each(ctx, advance)
+	}
+	if check := after[phase.Name]; err == nil && check != nil {
+		err = check(ctx)
+	}
+	return err
+}
+
+// commit is the commit point: a record on every node, the coordinator's first; then each is told that all have it.
+func (t *transaction) commit(ctx context.Context) error {
+	first := func(p *peer) bool { return p.name == t.cluster.Coordinator }
+	for _, p := range slices.Concat(slices.Collect(filter(t.peers, first)), slices.Collect(filter(t.peers, func(p *peer) bool { return !first(p) }))) {
+		if err := p.ask(ctx, askCommit, nil, nil, nil); err != nil {
+			return err
+		}
+	}
+	return t.each(ctx, func(ctx context.Context, p *peer) error { return p.ask(ctx, askSettle, nil, nil, nil) })
+}
+
+func filter[T any](all []T, keep func(T) bool) func(func(T) bool) {
+	return func(yield func(T) bool) {
+		for _, x := range all {
+			if keep(x) && !yield(x) {
+				return
+			}
+		}
+	}
+}
+
+// failed takes all nodes back. No node holds the commit record.
+func (t *transaction) failed(ctx context.Context, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	t.reconnect(ctx)
+	states, err := t.states(ctx)
+	if err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	return t.back(ctx, states, cause, "")
+}
+
+// reconnect tries once to reach the nodes whose connection was lost.
+func (t *transaction) reconnect(ctx context.Context) {
+	var still []*peer
+	for _, p := range t.peers {
+		if _, err := query[partState](ctx, p, askLoad, t.run); err == nil {
+			still = append(still, p)
+			continue
+		}
+		_ = p.link.close() // it is replaced
+		at, _ := peerNamed(&t.cluster, p.name)
+		again, err := t.node.meet(ctx, &t.cluster, at, nil, false)
+		if p.here || err != nil {
+			t.mute = append(t.mute, p.name)
+			continue
+		}
+		still = append(still, again)
+	}
+	t.peers = still
+}
+
+// back takes all nodes back that can be asked: first those that do not hold the commit record, and whose record of going back is the witness for the others.
+func (t *transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
+	var free, bound []*peer
+	for _, p := range t.peers {
+		switch s := states[p.name]; {
+		case !s.Begun:
+			witness = p.name
+		case s.Committed && !s.Aborted:
+			bound = append(bound, p)
+		default:
+			free = append(free, p)
+		}
+	}
+	revert := func(p *peer) error {
+		return p.ask(ctx, askBack, backQuestion{Cause: cause.Error(), Witness: witness}, nil, nil)
+	}
+	if err := t.all(free, revert); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if len(free) > 0 {
+		witness = free[0].name
+	}
+	if err := t.all(bound, revert); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if err := t.close(); err != nil {
+		return err
+	}
+	return &RolledBackError{Run: t.summary(), Cause: cause}
+}
+
+// close closes the run on all nodes, on the coordinator last: so whoever types `resume` there settles all. While a node cannot be asked, it stays open on all.
+func (t *transaction) close() error {
+	if len(t.mute) > 0 {
+		return t.open(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
+	}
+	coordinator := func(p *peer) bool { return p.name == t.cluster.Coordinator }
+	states, err := t.states(context.Background())
+	if err != nil {
+		return t.open(err)
+	}
+	end := func(p *peer) error {
+		if s := states[p.name]; !s.Begun || s.Closed {
+			return nil
+		}
+		return p.ask(context.Background(), askClose, nil, nil, nil)
+	}
+	others := slices.Collect(filter(t.peers, func(p *peer) bool { return !coordinator(p) }))
+	if err := t.all(others, end); err != nil {
+		return t.open(err)
+	}
+	if err := t.all(slices.Collect(filter(t.peers, coordinator)), end); err != nil {
+		return t.open(err)
+	}
+	return nil
+}
+
+func (t *transaction) open(cause error) error {
+	return &OpenRunError{Run: t.summary(), Cause: cause}
+}
+
+// summary is this node's own account of the run.
+func (t *transaction) summary() RunSummary {
+	runs, err := t.node.runs()
+	if err != nil {
+		return RunSummary{ID: t.run}
+	}
+	for _, r := range runs {
+		if r.ID == t.run {
+			return r
+		}
+	}
+	return RunSummary{ID: t.run}
+}
+
+// sendSnapshot sends the snapshot to the nodes that still need it.
+func (t *transaction) sendSnapshot(ctx context.Context) error {
+	states, err := t.states(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(t.peers, func(p *peer) bool { return states[p.name].Needs }) {
+		return nil
+	}
+	path, file, err := t.snapshot()
+	if err != nil {
+		return err
+	}
+	return t.each(ctx, func(ctx context.Context, p *peer) error {
+		if !states[p.name].Needs {
+			return nil
+		}
+		if p.here {
+			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s", p.name, t.cluster.Coordinator)
+		}
+		from, err := t.node.host.FS.Open(path)
+		if err != nil {
+			return fmt.Errorf("cannot send the snapshot: %w", err)
+		}
+		defer from.Close()
+		return p.ask(ctx, askReceive, file, nil, &body{from, file.Proof.SizeBytes})
+	})
+}
+
+// snapshot is what this node has of it.
+func (t *transaction) snapshot() (path string, s sent, err error) {
+	state, err := journal.Read(t.node.host.FS, journal.RunDir(t.run))
+	if err != nil {
+		return "", s, err
+	}
+	path = state.Run.Notes[noteSnapshot]
+	if st, err := t.node.host.FS.Lstat(path); err == nil {
+		s.Proof.SizeBytes = st.Size
+	}
+	for _, step := range state.Steps {
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			return "", s, err
+		}
+		if stage, ok := o.(*op.StageData); ok {
+			if s.Proof = stage.Staging.Proof; stage.Staging.ProofFile != "" {
+				s.Made = true
+				return path, s, readJSONFile(t.node.host.FS, stage.Staging.ProofFile, &s.Proof)
+			}
+		}
+	}
+	return path, s, nil
+}
+
+// compareStaged: all staged the same, from the same.
+func (t *transaction) compareStaged(ctx context.Context) error {
+	var first *op.Staged
+	var at string
+	for _, p := range t.peers {
+		s, err := query[*op.Staged](ctx, p, askStaged, nil)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s == nil:
+		case first == nil:
+			first, at = s, p.name
+		case s.SHA256 != first.SHA256 || s.ClusterID != first.ClusterID || s.Revision != first.Revision || s.HashKV != first.HashKV || s.Keys != first.Keys:
+			return fmt.Errorf("%s and %s did not stage the same: %+v, and %+v", at, p.name, *first, *s)
+		}
+	}
+	return nil
+}
+
+// nobodyAnswers: no member of the old cluster is left, on whatever node.
+func (t *transaction) nobodyAnswers(ctx context.Context) error {
+	for _, p := range t.peers {
+		if state, err := query[partState](ctx, p, askLoad, t.run); err != nil || !state.Begun {
+			return errors.Join(err, ctx.Err())
+		}
+	}
+	if t.exchanged(ctx) { // resumed behind the exchange: the new members may answer by now
+		return nil
+	}
+	for _, url := range t.cluster.OldURLs {
+		if t.node.etcd.Listening(ctx, url) {
+			return fmt.Errorf("a member of the old cluster still answers at %s, although all nodes are fenced; stop it first", url)
+		}
+	}
+	return nil
+}
+
+// exchanged says whether this node's own part has begun to exchange.
+func (t *transaction) exchanged(context.Context) bool {
+	state, err := journal.Read(t.node.host.FS, journal.RunDir(t.run))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(state.Steps, func(s journal.StepState) bool {
+		return s.Phase == "release-etcd" && s.Progress != journal.Pending
+	})
+}
+
+// compareMembers: all members serve the same keys as of one revision, while no API server writes.
+func (t *transaction) compareMembers(ctx context.Context) error {
+	at := int64(0)
+	for _, p := range t.peers {
+		h, err := query[hashAnswer](ctx, p, askHash, int64(0))
+		if err != nil {
+			return err
+		}
+		if h.Member && (at == 0 || h.Revision < at) {
+			at = h.Revision
+		}
+	}
+	var first *hashAnswer
+	for _, p := range t.peers {
+		h, err := query[hashAnswer](ctx, p, askHash, at)
+		switch {
+		case err != nil:
+			return err
+		case !h.Member:
+		case first == nil:
+			first = &h
+		case h.ClusterID != first.ClusterID || h.Compacted == first.Compacted && h.Hash != first.Hash:
+			return fmt.Errorf("the members do not serve the same at revision %d: HashKV %08x of cluster %x, and on %s %08x of cluster %x", at, first.Hash, first.ClusterID, p.name, h.Hash, h.ClusterID)
+		case h.Compacted != first.Compacted:
+			return fmt.Errorf("the members are compacted to different revisions: %d, and %d on %s", first.Compacted, h.Compacted, p.name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package phases
+
+import (
+	"fmt"
+	"strings"
+)
+
+// verdict is what is to become of a run on several nodes.
+type verdict string
+
+const (
+	goForward verdict = "forward"
+	goBack    verdict = "back"
+	stay      verdict = "stay" // nobody here may decide: the nodes stay as they are
+	tooLate   verdict = "past the commit point"
+)
+
+// known is what is known of the nodes when a run on several of them is to be settled. All that were asked hold still: each is under its lock.
+type known struct {
+	asked map[string]partState // by node
+	mute  []string             // could not be asked
+	lost  []string             // declared destroyed
+}
+
+// decide is the rule "who may decide". The commit record stands on a node only after every node has compared what it serves, and a node settles only after all
+// nodes were seen to hold it. A node without the record may go back, and never takes that back; a node with it goes back only when another does.
+// So as long as one node goes back no node ever settles, and once a node has settled none can go back: docs/failure-model.md has the proof.
+func (k known) decide(back bool) (v verdict, why string) {
+	var gone, without, with []string
+	settled := false
+	for name, s := range k.asked {
+		switch {
+		case s.Settled || s.Closed && !s.Aborted && s.Begun:
+			settled = true
+		case s.Aborted, !s.Begun:
+			gone = append(gone, name)
+		case s.Committed:
+			with = append(with, name)
+		default:
+			without = append(without, name)
+		}
+	}
+	switch {
+	case settled && back:
+		return tooLate, ""
+	case settled:
+		return goForward, ""
+	case len(gone) > 0:
+		return goBack, gone[0]
+	case back && len(without) > 0:
+		return goBack, without[0]
+	case len(k.mute) > 0:
+		return stay, fmt.Sprintf("%s cannot be asked, and may have decided", strings.Join(k.mute, ", "))
+	case back && len(k.lost) > 0:
+		return goBack, k.lost[0]
+	case back:
+		return tooLate, ""
+	}
+	return goForward, ""
+}
