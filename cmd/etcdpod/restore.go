@@ -18,9 +18,12 @@ func (s *session) restoreCommand() *cli.Command {
 
 Until the commit point, which is announced, a failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
 
+A cluster of several members is restored on all of its nodes at once: with --nodes, etcdpod starts itself on the others over ssh, and every phase ends on all nodes before the next begins on any. All end with the new data, or all with the old.
+
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod restore --dry-run /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
-etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
+etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
+etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from-data-dir", Usage: "restore what the data directory `DIR` of a member that does not run holds, instead of a snapshot"},
 			&cli.StringFlag{Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal"},
@@ -31,8 +34,16 @@ etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size", Usage: "give etcd, and then the API server, `TIME` to serve"},
 			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
 			&cli.BoolFlag{Name: "api-servers-stopped", Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
+			&cli.StringSliceFlag{Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node with an API server; this node coordinates"},
+			&cli.StringSliceFlag{Name: "lost", Usage: "with --nodes: the members `NODES` (with commas between) are destroyed, and left out"},
+			sshCommandFlag(), remoteCommandFlag(),
 		},
-		Action: s.restore,
+		Action: func(c *cli.Context) error {
+			if c.IsSet("nodes") {
+				return s.restoreTogether(c)
+			}
+			return s.restore(c)
+		},
 	}
 }
 

@@ -53,6 +53,7 @@ func (s *session) commands() []*cli.Command {
 		s.completionCommand(),
 		s.helpCommand(),
 		s.completeCommand(),
+		s.agentCommand(),
 	}
 }
 

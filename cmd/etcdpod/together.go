@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func sshCommandFlag() cli.Flag {
+	return &cli.StringFlag{Name: "ssh-command", Value: "ssh", Usage: "reach the other nodes by `COMMAND`; the host and the remote command follow it"}
+}
+
+func remoteCommandFlag() cli.Flag {
+	return &cli.StringFlag{Name: "remote-command", Value: "etcdpod", Usage: "run etcdpod on the other nodes as `COMMAND`, such as \"sudo -n etcdpod\""}
+}
+
+// restoreTogether is restore on several nodes.
+func (s *session) restoreTogether(c *cli.Context) error {
+	options, err := s.togetherOptions(c)
+	if err != nil {
+		return err
+	}
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.previewTogether(c, options)
+	}
+	if err := s.mayAsk(c); err != nil {
+		return err
+	}
+	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
+		return n.RestoreTogether(c.Context, options, func(plan phases.TogetherPlan) error {
+			if c.Bool("yes") {
+				return nil
+			}
+			show.close()
+			return s.ask(c.Context, func(w io.Writer) { writeTogether(w, plan) })
+		})
+	})
+	if err != nil {
+		return err
+	}
+	s.doneWith(c, run, func(w io.Writer) {
+		fmt.Fprintf(w, "Restored on %d nodes, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n", len(options.Nodes), run.ID)
+	})
+	return nil
+}
+
+func (s *session) togetherOptions(c *cli.Context) (o phases.TogetherOptions, err error) {
+	if o.Restore, err = restoreOptions(c); err != nil {
+		return o, err
+	}
+	if len(c.StringSlice("skip-phases")) > 0 {
+		return o, &phases.UsageError{Reason: "--skip-phases does not go with --nodes", Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
+	}
+	o.Lost, o.SSHCommand, o.RemoteCommand = c.StringSlice("lost"), c.String("ssh-command"), c.String("remote-command")
+	o.Nodes, err = phases.ParseNodes(c.StringSlice("nodes"))
+	return o, err
+}
+
+func (s *session) previewTogether(c *cli.Context, o phases.TogetherOptions) error {
+	var plan phases.TogetherPlan
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		plan, err = n.PreviewTogether(c.Context, o)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.result(c, plan, func(out io.Writer) {
+		writeTogether(out, plan)
+		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: each phase on all nodes before the next.")
+	})
+}
+
+// writeTogether shows what each node does.
+func writeTogether(w io.Writer, plan phases.TogetherPlan) {
+	for i, n := range plan.Nodes {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "=== %s\n", n.Node)
+		writePlan(w, n.Plan)
+	}
+	for _, note := range plan.Notes {
+		fmt.Fprintf(w, "\nnote: %s\n", note)
+	}
+}
+
+// agentCommand is the far end of a run on several nodes.
+func (s *session) agentCommand() *cli.Command {
+	return &cli.Command{
+		Name: "agent", Hidden: true, Usage: "do on this node what the etcdpod at the other end of standard input and output says",
+		Action: func(c *cli.Context) error {
+			if err := s.asRoot(c); err != nil {
+				return err
+			}
+			config, err := s.config(c, func(phases.Event) {})
+			if err != nil {
+				return err
+			}
+			node, err := phases.Open(config)
+			if err != nil {
+				return err
+			}
+			return node.Agent(c.Context, s.stdin, s.stdout)
+		},
+	}
+}
