@@ -47,6 +47,7 @@ const (
 	askBack    = "back"
 	askClose   = "close"
 	askStatus  = "status"
+	askOwnHash = "own-hash"
 )
 
 func (p *participant) answer(ctx context.Context, question string, with json.RawMessage, file io.Reader) (any, error) {
@@ -63,6 +64,8 @@ func (p *participant) answer(ctx context.Context, question string, with json.Raw
 		return given(with, func(id string) (any, error) { return p.load(id) })
 	case askStatus:
 		return p.node.Status(ctx)
+	case askOwnHash:
+		return given(with, func(revision int64) (any, error) { return p.ownHash(ctx, revision) })
 	}
 	if question == askBegin {
 		return done(p.begin())

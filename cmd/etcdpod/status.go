@@ -14,9 +14,19 @@ import (
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "say what state etcd and this node are in, and what to do next",
-		Description: `Member, manifests, containers, alarms, certificates, the newest backup and runs that are open. The first line says how things are, the last what to do next. Exit code 6 when something is wrong. It works when everything is down, and changes nothing.`,
-		UsageText:   `etcdpod status`,
-		Action:      s.status,
+		Description: `Member, manifests, containers, alarms, certificates, the newest backup and runs that are open. The first line says how things are, the last what to do next. Exit code 6 when something is wrong. It works when everything is down, and changes nothing. With --nodes it asks the other nodes over ssh, and compares them.`,
+		UsageText: `etcdpod status
+etcdpod status --nodes cp1,cp2,cp3`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "nodes", Usage: "show all of `NAME[=HOST],…` in one table"},
+			sshCommandFlag(), remoteCommandFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.IsSet("nodes") {
+				return s.statusOfNodes(c)
+			}
+			return s.status(c)
+		},
 	}
 }
 
@@ -85,14 +95,7 @@ func memberRows(st phases.Status, now time.Time) [][]string {
 		rows = append(rows, []string{name, fmt.Sprintf(format, args...)})
 	}
 	if m := st.Member; m != nil {
-		role := "follower"
-		switch {
-		case m.Leader:
-			role = "leader"
-		case m.Learner:
-			role = "learner"
-		}
-		add("etcd", "%s (%s) at %s, %s", m.Name, m.ID, m.Endpoint, role)
+		add("etcd", "%s (%s) at %s, %s", m.Name, m.ID, m.Endpoint, roleOf(m))
 		add("revision", "%d", m.Revision)
 		add("database", "%s", databaseText(m))
 	}
@@ -122,6 +125,16 @@ func memberRows(st phases.Status, now time.Time) [][]string {
 		add("open run", "%s, stopped in %s, at: %s", r.ID, r.Phase, r.Operation)
 	}
 	return rows
+}
+
+func roleOf(m *phases.MemberStatus) string {
+	switch {
+	case m.Leader:
+		return "leader"
+	case m.Learner:
+		return "learner"
+	}
+	return "follower"
 }
 
 func databaseText(m *phases.MemberStatus) string {
