@@ -37,7 +37,7 @@ type faults struct {
 }
 
 func (r *run) event(i int, state EventState) Event {
-	e := Event{Time: r.target.Host.Clock.Now().UTC(), Run: r.state.Run.ID, Node: r.state.Run.Node, State: state}
+	e := Event{Time: r.target.Host.Clock.Now().UTC(), Run: r.state.Run.ID, Node: r.state.Run.Node, State: state, Together: r.state.Run.Cluster != nil}
 	if i >= 0 && i < len(r.ops) {
 		e.Phase, e.Operation = r.state.Steps[i].Phase, r.ops[i].String()
 	}

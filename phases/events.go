@@ -32,4 +32,6 @@ type Event struct {
 	Total     int64      `json:"total,omitempty"` // 0 when unknown
 	Message   string     `json:"message,omitempty"`
 	Error     string     `json:"error,omitempty"`
+
+	Together bool `json:"together,omitempty"` // the run is one on several nodes
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,9 +33,9 @@ func (s *session) display(c *cli.Context) display {
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
-		return newLive(s.stderr, c.Bool("verbose"), !c.Bool("no-color") && s.env("NO_COLOR") == "")
+		return newOnTerminal(s.stderr, c.Bool("verbose"), !c.Bool("no-color") && s.env("NO_COLOR") == "")
 	}
-	return &plainDisplay{to: s.stderr, verbose: c.Bool("verbose")}
+	return newPlain(s.stderr, c.Bool("verbose"))
 }
 
 // tellsEvents says whether a command writes events before its result when a program reads it.
@@ -44,6 +45,26 @@ func tellsEvents(c *cli.Context) bool {
 		return !c.Bool("dry-run")
 	}
 	return false
+}
+
+// onTerminal shows one node or several: which it is, the first event tells.
+type onTerminal struct {
+	display
+	several func() display
+	once    sync.Once
+}
+
+func newOnTerminal(to io.Writer, verbose, color bool) *onTerminal {
+	return &onTerminal{display: newLive(to, verbose, color), several: func() display { return newMany(to, verbose, color) }}
+}
+
+func (d *onTerminal) event(e phases.Event) {
+	d.once.Do(func() {
+		if e.Together {
+			d.display = d.several()
+		}
+	})
+	d.display.event(e)
 }
 
 // silent shows nothing.
@@ -75,15 +96,27 @@ type plainDisplay struct {
 	to      io.Writer
 	verbose bool
 
-	back      bool
+	back  bool
+	under map[string]underWay // by node
+}
+
+// underWay is what a node is busy with.
+type underWay struct {
 	operation string
-	progress  time.Time // of the last line about progress, or of the operation's start
+	told      time.Time // of the last line about its progress, or of its start
+}
+
+func newPlain(to io.Writer, verbose bool) *plainDisplay {
+	return &plainDisplay{to: to, verbose: verbose, under: map[string]underWay{}}
 }
 
 func (d *plainDisplay) event(e phases.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	text := d.text(e)
+	if text != "" && e.Together {
+		text = e.Node + ": " + strings.TrimSpace(text)
+	}
 	if text != "" {
 		fmt.Fprintf(d.to, "%s %s\n", e.Time.UTC().Format("15:04:05Z"), text)
 	}
@@ -94,7 +127,7 @@ func (d *plainDisplay) text(e phases.Event) string {
 	case phases.PhaseStarted:
 		return e.Phase
 	case phases.Started:
-		d.operation, d.progress = e.Operation, e.Time
+		d.under[e.Node] = underWay{e.Operation, e.Time}
 		if d.verbose {
 			return "  begin: " + e.Operation
 		}
@@ -127,13 +160,15 @@ func (d *plainDisplay) text(e phases.Event) string {
 }
 
 func (d *plainDisplay) progressed(e phases.Event) string {
-	if e.Operation != d.operation {
-		d.operation, d.progress = e.Operation, e.Time
+	now := d.under[e.Node]
+	if e.Operation != now.operation {
+		now = underWay{e.Operation, e.Time}
+		d.under[e.Node] = now
 	}
-	if e.Time.Sub(d.progress) < progressInterval {
+	if e.Time.Sub(now.told) < progressInterval {
 		return ""
 	}
-	d.progress = e.Time
+	d.under[e.Node] = underWay{e.Operation, e.Time}
 	return fmt.Sprintf("  %s: %s", amount(e.Done, e.Total), e.Operation)
 }
 

@@ -63,7 +63,7 @@ func TestLogsSayWhatHappened(t *testing.T) {
 	for name, d := range map[string]struct{ back, verbose bool }{"forward": {false, false}, "back": {true, false}, "verbose": {true, true}} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			show := &plainDisplay{to: &out, verbose: d.verbose}
+			show := newPlain(&out, d.verbose)
 			for _, e := range aRun(d.back) {
 				show.event(e)
 			}

@@ -154,8 +154,14 @@ func (l *live) show() {
 		return
 	}
 	l.screen = mpb.New(mpb.WithOutput(l.to))
+	l.bar = l.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
+		mpb.PrependDecorators(decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+}
+
+// filler draws the bar, where it is known how much there is to do.
+func (l *live) filler() mpb.BarFiller {
 	bar := mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding(" ").Rbound("▏").Build()
-	fill := mpb.BarFillerFunc(func(w io.Writer, st decor.Statistics) error {
+	return mpb.BarFillerFunc(func(w io.Writer, st decor.Statistics) error {
 		now := l.moment()
 		if now.total <= 0 {
 			return nil
@@ -164,8 +170,6 @@ func (l *live) show() {
 		st.RequestedWidth = 24
 		return bar.Fill(w, st)
 	})
-	l.bar = l.screen.MustAdd(0, fill, mpb.BarFillerTrim(),
-		mpb.PrependDecorators(decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
 }
 
 func (l *live) moment() moment {

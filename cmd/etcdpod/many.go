@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// many shows a run on several nodes on a terminal: one moving line a node, and above them what is over as lines that stay.
+type many struct {
+	events  sync.Mutex // one event at a time
+	to      io.Writer
+	verbose bool
+	paint   painter
+	screen  *mpb.Progress // nil while nothing is shown
+	nodes   []*nodeLine   // in the order in which they were heard of
+	phase   string        // the last one that a line stays of
+	since   time.Time
+	told    map[phases.EventState]bool // what is said once for all nodes
+}
+
+// nodeLine is the moving line of one node. live draws it; its screen is the one of all.
+type nodeLine struct {
+	name string
+	*live
+}
+
+func newMany(to io.Writer, verbose, color bool) *many {
+	return &many{to: to, verbose: verbose, paint: painter(color), told: map[phases.EventState]bool{}}
+}
+
+func (d *many) event(e phases.Event) {
+	d.events.Lock()
+	defer d.events.Unlock()
+	line := d.line(e.Node)
+	line.take(e)
+	stay := d.stay(e)
+	d.show()
+	if len(stay) > 0 {
+		_, _ = io.WriteString(d.screen, strings.Join(stay, "\n")+"\n")
+	}
+}
+
+// line returns the moving line of a node.
+func (d *many) line(node string) *nodeLine {
+	i := slices.IndexFunc(d.nodes, func(l *nodeLine) bool { return l.name == node })
+	if i >= 0 {
+		return d.nodes[i]
+	}
+	l := &nodeLine{node, newLive(d.to, false, bool(d.paint))}
+	d.nodes = append(d.nodes, l)
+	if d.screen != nil {
+		d.add(l)
+	}
+	return l
+}
+
+// stay returns the lines that an event leaves behind. What all nodes do alike is said once.
+func (d *many) stay(e phases.Event) []string {
+	once := func(line string) []string {
+		if d.told[e.State] {
+			return nil
+		}
+		d.told[e.State] = true
+		return []string{line}
+	}
+	switch e.State {
+	case phases.PhaseStarted:
+		return d.enter(e)
+	case phases.Finished:
+		if d.verbose {
+			return []string{fmt.Sprintf("  %s: %s", e.Node, e.Operation)}
+		}
+	case phases.Undone:
+		return []string{d.paint.yellow("↶ undone: ") + e.Node + ": " + e.Operation}
+	case phases.Noted:
+		return []string{fmt.Sprintf("  %s: %s", e.Node, oneLine(e.Message))}
+	case phases.Failed:
+		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation, "  " + d.paint.red(oneLine(e.Error))}
+	case phases.Committed:
+		return once(d.paint.bold("● " + commitText))
+	case phases.GoingBack:
+		return once(d.paint.yellow("↶ " + goingBackText))
+	}
+	return nil
+}
+
+// enter closes the phase before: no node begins the next one before all have ended it, but where they take turns.
+func (d *many) enter(e phases.Event) []string {
+	if d.phase == e.Phase {
+		return nil
+	}
+	var lines []string
+	if d.phase != "" {
+		lines = append(lines, fmt.Sprintf("%s %-20s %s", d.paint.green("✓"), d.phase, d.paint.faint(short(e.Time.Sub(d.since)))))
+	}
+	d.phase, d.since = e.Phase, e.Time
+	return lines
+}
+
+func (d *many) show() {
+	if d.screen != nil {
+		return
+	}
+	d.screen = mpb.New(mpb.WithOutput(d.to))
+	for _, l := range d.nodes {
+		d.add(l)
+	}
+}
+
+func (d *many) add(l *nodeLine) {
+	name := decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-12s ", l.name) })
+	l.screen = d.screen
+	l.bar = d.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
+		mpb.PrependDecorators(name, decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+}
+
+func (d *many) close() {
+	d.events.Lock()
+	defer d.events.Unlock()
+	if d.screen == nil {
+		return
+	}
+	for _, l := range d.nodes {
+		l.bar.Abort(true)
+	}
+	d.screen.Wait()
+	d.screen = nil
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func togetherEvents() []phases.Event {
+	at := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
+	var events []phases.Event
+	add := func(e phases.Event) {
+		at = at.Add(time.Second)
+		e.Time, e.Run, e.Together = at, "r", true
+		events = append(events, e)
+	}
+	for _, phase := range []string{"fence", "exchange-data"} {
+		for _, node := range []string{"cp1", "cp2"} {
+			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.PhaseStarted})
+			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.Started})
+			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.Finished})
+		}
+	}
+	for _, node := range []string{"cp1", "cp2"} {
+		add(phases.Event{Node: node, State: phases.Committed})
+	}
+	add(phases.Event{Node: "cp2", Phase: "verify-restored", State: phases.Noted, Message: "40 pods"})
+	return events
+}
+
+func TestATerminalShowsALineOfEachNodeAndSaysOnceWhatConcernsAll(t *testing.T) {
+	var out bytes.Buffer
+	show := newOnTerminal(&out, false, false)
+	for _, e := range togetherEvents() {
+		show.event(e)
+	}
+	show.close()
+	text := out.String()
+	for _, want := range []string{"✓ fence", "cp1", "cp2", "cp2: 40 pods"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
+	if n := strings.Count(text, commitText); n != 1 {
+		t.Errorf("the commit point is told %d times: %q", n, text)
+	}
+}
+
+func TestALogNamesTheNodeOfEachLine(t *testing.T) {
+	var out bytes.Buffer
+	show := newPlain(&out, false)
+	for _, e := range togetherEvents() {
+		show.event(e)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		if !strings.Contains(line, "Z cp1: ") && !strings.Contains(line, "Z cp2: ") {
+			t.Errorf("whose line is %q?", line)
+		}
+	}
+}
