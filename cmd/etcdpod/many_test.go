@@ -32,13 +32,13 @@ func togetherEvents() []phases.Event {
 }
 
 func TestATerminalShowsALineOfEachNodeAndSaysOnceWhatConcernsAll(t *testing.T) {
-	var out bytes.Buffer
-	show := newOnTerminal(&out, false, false)
+	tty := newTerminal(t, 120)
+	show := newOnTerminal(tty.program, false, false)
 	for _, e := range togetherEvents() {
 		show.event(e)
 	}
 	show.close()
-	text := out.String()
+	text := tty.all(t)
 	for _, want := range []string{"✓ fence", "cp1", "cp2", "cp2: 40 pods"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %q", want, text)
