@@ -17,6 +17,8 @@ type Joint struct {
 	KnownRevision int64         // the highest that any node knows of
 	Leader        string        // the one node that does what must be done once only: it has an API server
 	Made          bool          // the snapshot is made from a data directory, in the run
+	OldHosts      []string      // of the members of the cluster that is replaced, and of the snapshot's
+	ClientURLs    []string      // of the restored cluster's members
 	Sent          bool          // this node gets the snapshot from the coordinator, into the run's folder
 }
 

@@ -280,13 +280,18 @@ func (o RestoreOptions) compareMembers() Phase {
 }
 
 func (o RestoreOptions) releaseAPIServer() Phase {
-	return Phase{Name: "release-apiserver", Short: "let the API server run",
+	return Phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
 			for _, m := range o.fenced(f) {
-				if isAPIServer(m) {
-					ops = append(ops, o.put(f, m))
+				if !isAPIServer(m) {
+					continue
 				}
+				put := o.put(f, m)
+				if err := o.rewireAPIServer(f, m, put); err != nil {
+					return nil, err
+				}
+				ops = append(ops, put)
 			}
 			return ops, nil
 		}}

@@ -202,6 +202,7 @@ func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
 		s := v.surveys[at.Name]
 		if s.Member != nil {
 			j.Members = append(j.Members, *s.Member)
+			j.ClientURLs = append(j.ClientURLs, s.ClientURLs...)
 		}
 		if s.APIServer && j.Leader == "" {
 			j.Leader = at.Name
@@ -215,6 +216,9 @@ func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
 	}
 	for _, m := range v.old() {
 		j.Cluster.OldURLs = append(j.Cluster.OldURLs, m.PeerURLs...)
+	}
+	for _, m := range append(v.old(), v.source.Members...) {
+		j.OldHosts = append(j.OldHosts, hostsOf(m.PeerURLs)...)
 	}
 	return j, nil
 }

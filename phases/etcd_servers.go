@@ -1,0 +1,97 @@
+package phases
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+const etcdServersFlag = "etcd-servers"
+
+// rewireAPIServer returns an API server's manifest for the restored cluster. Entries of --etcd-servers that name members of the old cluster which the new one lacks are
+// replaced by its members; any other, a load balancer's or localhost, stays.
+func (o RestoreOptions) rewireAPIServer(f *Facts, m ManifestFile, put *op.PutManifest) error {
+	servers, container := o.rewired(m)
+	if servers == nil {
+		return nil
+	}
+	edited, err := m.Manifest.SetFlag(container, etcdServersFlag, strings.Join(servers, ","))
+	if err != nil {
+		return fmt.Errorf("cannot let the API server of %s use the restored members: %w", f.Node, err)
+	}
+	put.Data = edited.Bytes()
+	return nil
+}
+
+// rewired returns what --etcd-servers is to be; nil when it stays as it is.
+func (o RestoreOptions) rewired(m ManifestFile) (servers []string, container string) {
+	if o.Joint == nil || m.Manifest == nil {
+		return nil, ""
+	}
+	container, ok := m.Manifest.Runs("kube-apiserver")
+	if !ok {
+		return nil, ""
+	}
+	current := list(flagOf(m, container, etcdServersFlag))
+	gone := func(entry string) bool {
+		return slices.Contains(o.Joint.OldHosts, hostOf(entry)) && !slices.Contains(hostsOf(o.Joint.ClientURLs), hostOf(entry))
+	}
+	if !slices.ContainsFunc(current, gone) {
+		return nil, ""
+	}
+	for _, entry := range current {
+		if !gone(entry) {
+			servers = append(servers, entry)
+		}
+	}
+	for _, member := range o.Joint.ClientURLs {
+		if !slices.Contains(hostsOf(servers), hostOf(member)) {
+			servers = append(servers, member)
+		}
+	}
+	return servers, container
+}
+
+// foundServers says what the API server will use, where that is worth a word.
+func (o RestoreOptions) foundServers(f *Facts) []string {
+	var found []string
+	for _, m := range f.Manifests {
+		if !isAPIServer(m) || o.Joint == nil {
+			continue
+		}
+		if servers, _ := o.rewired(m); servers != nil {
+			found = append(found, "--etcd-servers becomes "+strings.Join(servers, ","))
+		}
+		container, _ := m.Manifest.Runs("kube-apiserver")
+		for _, entry := range list(flagOf(m, container, etcdServersFlag)) {
+			if host := hostOf(entry); !loopback(host) && !slices.Contains(hostsOf(o.Joint.ClientURLs), host) && !slices.Contains(o.Joint.OldHosts, host) {
+				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead to the members of the restored cluster", entry))
+			}
+		}
+	}
+	return found
+}
+
+func loopback(host string) bool {
+	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+}
+
+// hostOf is the host that a URL names, without its port.
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func hostsOf(urls []string) []string {
+	var hosts []string
+	for _, u := range urls {
+		hosts = append(hosts, hostOf(u))
+	}
+	return hosts
+}
