@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/etcdconn"
@@ -57,6 +58,22 @@ func (s *Sandbox) WaitAPIServer(ctx context.Context) error {
 	}
 	return until(ctx, "the API server is not ready", func(ctx context.Context) error {
 		err := api.Do(ctx, http.MethodGet, "/readyz", nil, nil)
+		return err
+	})
+}
+
+// join adds the node to the members of the cluster. etcd takes a new one only when all that it has have been connected for five seconds.
+func (s *Sandbox) join(ctx context.Context) error {
+	etcd, err := s.options.Join.EtcdClient()
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+	return until(ctx, "cannot add "+s.Node+" to the members of etcd", func(ctx context.Context) error {
+		_, err := etcd.MemberAdd(ctx, []string{s.PeerURL()})
+		if errors.Is(err, rpctypes.ErrPeerURLExist) { // an attempt before this one was not told that it had succeeded
+			return nil
+		}
 		return err
 	})
 }

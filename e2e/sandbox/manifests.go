@@ -33,7 +33,16 @@ func (s *Sandbox) url(host string, port int) string {
 	return fmt.Sprintf("%s://%s:%d", scheme, host, port)
 }
 
-// etcdPod is the pod that kubeadm renders for a first node (cmd/kubeadm/app/phases/etcd/local.go), with the sandbox's ports and variants.
+// initialCluster names the members that there were when the node joined, and the node: as with kubeadm, the first one's names only itself.
+func (s *Sandbox) initialCluster() string {
+	own := s.Node + "=" + s.PeerURL()
+	if s.options.Join == nil {
+		return own
+	}
+	return s.options.Join.initialCluster() + "," + own
+}
+
+// etcdPod is the pod that kubeadm renders (cmd/kubeadm/app/phases/etcd/local.go), with the sandbox's ports and variants.
 func (s *Sandbox) etcdPod() *corev1.Pod {
 	client, peer := s.url(s.Address, s.Ports.EtcdClient), s.PeerURL()
 	etcdPKI := pkiDir + "/etcd"
@@ -41,12 +50,15 @@ func (s *Sandbox) etcdPod() *corev1.Pod {
 		"--advertise-client-urls=" + client,
 		"--data-dir=" + DataDir,
 		"--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=" + s.Node + "=" + peer,
+		"--initial-cluster=" + s.initialCluster(),
 		"--listen-client-urls=" + s.ClientURL() + "," + client,
 		fmt.Sprintf("--listen-metrics-urls=http://127.0.0.1:%d", s.Ports.EtcdMetrics),
 		"--listen-peer-urls=" + peer,
 		"--name=" + s.Node,
 		"--snapshot-count=10000",
+	}
+	if s.options.Join != nil {
+		flags = append(flags, "--initial-cluster-state=existing")
 	}
 	if strings.HasPrefix(s.EtcdVersion, "3.5.") {
 		flags = append(flags, "--experimental-initial-corrupt-check=true", "--experimental-watch-progress-notify-interval=5s")

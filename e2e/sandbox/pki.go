@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -115,9 +116,9 @@ func (s *Sandbox) writePKI() error {
 	return s.writeKubeconfigs(clusterCA)
 }
 
-// writeCA issues and writes a CA and what it signs, the certificates 0644 and the keys 0600.
+// writeCA writes a CA, its own or that of the cluster that it joins, and what it signs, the certificates 0644 and the keys 0600.
 func (s *Sandbox) writeCA(path, cn string, leaves ...leaf) (*pair, error) {
-	ca, err := issue(nil, leaf{cn: cn})
+	ca, err := s.ca(path, cn)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +137,17 @@ func (s *Sandbox) writeCA(path, cn string, leaves ...leaf) (*pair, error) {
 	return ca, nil
 }
 
+func (s *Sandbox) ca(path, cn string) (*pair, error) {
+	if s.options.Join == nil {
+		return issue(nil, leaf{cn: cn})
+	}
+	theirs, err := tls.LoadX509KeyPair(s.options.Join.Path(filepath.Join(pkiDir, path+".crt")), s.options.Join.Path(filepath.Join(pkiDir, path+".key")))
+	if err != nil {
+		return nil, err
+	}
+	return &pair{cert: theirs.Leaf, key: theirs.PrivateKey.(*ecdsa.PrivateKey)}, nil
+}
+
 func (s *Sandbox) writePair(path string, p *pair) error {
 	key, err := p.keyPEM()
 	if err != nil {
@@ -148,6 +160,9 @@ func (s *Sandbox) writePair(path string, p *pair) error {
 }
 
 func (s *Sandbox) writeServiceAccountKey() error {
+	if s.options.Join != nil {
+		return s.copyServiceAccountKey()
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -164,6 +179,19 @@ func (s *Sandbox) writeServiceAccountKey() error {
 		return err
 	}
 	return s.write(pkiDir+"/sa.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600)
+}
+
+func (s *Sandbox) copyServiceAccountKey() error {
+	for _, name := range []string{"/sa.key", "/sa.pub"} {
+		data, err := os.ReadFile(s.options.Join.Path(pkiDir + name))
+		if err != nil {
+			return err
+		}
+		if err := s.write(pkiDir+name, data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes a file at a host path, and the directories above it, where it does not hold these bytes already.

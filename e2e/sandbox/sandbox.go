@@ -39,6 +39,10 @@ type Options struct {
 	DataLink    string // host path of the directory to which /var/lib/etcd is an absolute symbolic link, which is to be read below the root; a plain directory if empty
 	NoAPIServer bool   // neither kube-apiserver nor what works with it
 
+	// Join makes the node one more control plane of the cluster of another, which must run when this one is started: it gets the same CAs and
+	// service-account key. Node and Address must be others; Join names the node that joined last, so that all know of all before them.
+	Join *Sandbox
+
 	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a real kubelet's 10 s and 5 min.
 	Backoff, MaxBackoff time.Duration
 	Keep                bool // Destroy, or the end of this process, ends the processes and leaves the files
@@ -229,8 +233,14 @@ func (s *Sandbox) Destroy() error {
 	return nil
 }
 
-// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects that kubeadm writes.
+// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects that kubeadm writes. A node that joins a cluster is
+// made a member of its etcd first.
 func (s *Sandbox) Start(ctx context.Context) error {
+	if s.options.Join != nil {
+		if err := s.join(ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.StartRuntime(ctx); err != nil {
 		return err
 	}

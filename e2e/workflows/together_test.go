@@ -1,0 +1,168 @@
+package workflows
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// cluster is three control planes in the hands of one test.
+type cluster struct {
+	*sandbox.ControlPlanes
+	t     *testing.T
+	ctx   context.Context
+	nodes []*node
+}
+
+// startTogether makes three control planes of one cluster that serves some objects.
+func startTogether(t *testing.T) *cluster {
+	t.Helper()
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)}, "cp1", "cp2", "cp3")
+	must(t, err)
+	t.Cleanup(func() { must(t, three.Destroy()) })
+	c := &cluster{ControlPlanes: three, t: t, ctx: ctx}
+	for _, s := range three.Nodes {
+		c.nodes = append(c.nodes, &node{Sandbox: s, t: t, ctx: ctx})
+	}
+	must(t, c.nodes[0].Load(ctx, 60, 300))
+	return c
+}
+
+// typed runs a command line on a node and holds it to an exit code and to what it must say.
+func (c *cluster) typed(on, line string, code int, texts ...string) string {
+	c.t.Helper()
+	cmd := c.Command(c.ctx, on, line)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		c.t.Fatal(err)
+	}
+	wantResult(c.t, sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}, code, []string{on, line}, texts...)
+	return stdout.String()
+}
+
+func (c *cluster) states() (all []state) {
+	c.t.Helper()
+	must(c.t, c.WaitReady(c.ctx))
+	for _, n := range c.nodes {
+		all = append(all, n.state())
+	}
+	return all
+}
+
+// wantNew holds all nodes to the backup, as members of one cluster.
+func (c *cluster) wantNew(b backup, before []state) {
+	c.t.Helper()
+	first, _ := c.nodes[0].header()
+	for i, n := range c.nodes {
+		n.wantNew(b, before[i])
+		if cluster, _ := n.header(); cluster != first {
+			c.t.Errorf("%s is in the cluster %x, and cp1 in %x", n.Node, cluster, first)
+		}
+	}
+	c.wantRuns("completed")
+}
+
+func (c *cluster) wantOld(before []state) {
+	c.t.Helper()
+	for i, n := range c.nodes {
+		n.wantOld(before[i])
+	}
+	c.wantRuns("rolled back")
+}
+
+// wantRuns: the last run is the same on all nodes, and in that state.
+func (c *cluster) wantRuns(state string) {
+	c.t.Helper()
+	first := c.nodes[0].lastRun()
+	for _, n := range c.nodes {
+		if run := n.lastRun(); run.ID != first.ID || run.State != state {
+			c.t.Errorf("%s has the run %s, %s; cp1 has %s, and it should be %s", n.Node, run.ID, run.State, first.ID, state)
+		}
+	}
+}
+
+// killCoordinator ends `restore` on cp1 with SIGKILL when an event says that a node has begun the phase. Its agents are left alone.
+func (c *cluster) killCoordinator(phase, on string, b backup) {
+	c.t.Helper()
+	cmd := c.Command(c.ctx, "cp1", "exec etcdpod restore --yes --nodes cp1,cp2,cp3 -o json "+b.file)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	must(c.t, err)
+	must(c.t, cmd.Start())
+	killed := false
+	for lines := json.NewDecoder(out); !killed; {
+		var e struct{ Node, Phase, State string }
+		if err := lines.Decode(&e); err != nil {
+			break
+		}
+		if e.Phase == phase && e.Node == on && e.State == "started" {
+			killed = true
+			must(c.t, cmd.Process.Signal(syscall.SIGKILL))
+		}
+	}
+	_ = cmd.Wait() // killed
+	if !killed {
+		c.t.Fatalf("the restore ended before %s on %s: %s", phase, on, stderr.String())
+	}
+}
+
+func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
+	c := startTogether(t)
+	b := c.nodes[0].backup()
+	c.nodes[1].change()
+	before := c.states()
+	c.typed("cp1", "etcdpod restore --dry-run --nodes cp1,cp2,cp3 "+b.file, 0, "=== cp3", "Nothing was changed")
+	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2 "+b.file, 5, "cp3", "--lost")
+	c.typed("cp1", "etcdpod restore --yes --nodes cp2,cp3 "+b.file, 2, "cp1")
+	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+b.file, 0, "Restored on 3 nodes")
+	c.wantNew(b, before)
+}
+
+// The coordinator is killed in each part of the transaction: what is left is settled from it or from another node, forward or back.
+func TestACoordinatorThatIsKilledLeavesATransactionThatAnyNodeSettles(t *testing.T) {
+	c := startTogether(t)
+	b := c.nodes[0].backup()
+	for _, moment := range []struct {
+		phase, on string
+		settle    string // the node on which somebody types
+		verb      string
+	}{
+		{"stage-data", "cp2", "cp1", "resume"},
+		{"fence", "cp3", "cp2", "rollback"},
+		{"exchange-data", "cp1", "cp3", "rollback"},
+		{"exchange-data", "cp2", "cp3", "resume"},
+		{"release-etcd", "cp2", "cp2", "resume"},
+		{"release-apiserver", "cp1", "cp3", "resume"},
+	} {
+		c.nodes[1].change()
+		before := c.states()
+		c.killCoordinator(moment.phase, moment.on, b)
+		for _, n := range c.nodes {
+			n.eventually("the agent has noticed", func() bool { return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3 })
+		}
+		c.typed(moment.settle, "etcdpod status", 6, "a run is open")
+		c.typed(moment.settle, "etcdpod "+moment.verb, 0)
+		if moment.verb == "resume" {
+			c.wantNew(b, before)
+		} else {
+			c.wantOld(before)
+		}
+		if t.Failed() {
+			t.Fatalf("this was after a kill in %s on %s, and `etcdpod %s` on %s", moment.phase, moment.on, moment.verb, moment.settle)
+		}
+	}
+}
