@@ -48,7 +48,14 @@ func (e *OpenRunError) Unwrap() error { return e.Cause }
 
 // Hint says what to type.
 func (e *OpenRunError) Hint() string {
+	var cause interface{ Hint() string }
 	switch {
+	case len(e.Run.Nodes) > 0 && errors.As(e.Cause, &cause) && cause.Hint() != "":
+		return cause.Hint()
+	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
+		return "type `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
+	case len(e.Run.Nodes) > 0 && !e.Run.Committed:
+		return fmt.Sprintf("type `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
 	case e.Run.Aborted:
 		return "type `etcdpod rollback` to finish going back"
 	case e.Run.Skippable:

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -90,4 +91,25 @@ func (b boundEtcd) Listening(ctx context.Context, raw string) bool {
 	}
 	_ = conn.Close() // nothing was said
 	return true
+}
+
+func (b boundEtcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) error {
+	return b.with(ctx, a, func(c *etcd.Client) error { return c.AddLearner(ctx, peerURLs) })
+}
+
+func (b boundEtcd) PromoteLearner(ctx context.Context, a op.Access, peerURL string) error {
+	return b.with(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, peerURL) })
+}
+
+func (b boundEtcd) RemoveLearner(ctx context.Context, a op.Access, peerURL string) error {
+	return b.with(ctx, a, func(c *etcd.Client) error { return c.RemoveLearner(ctx, peerURL) })
+}
+
+func (b boundEtcd) with(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
+	c, err := b.dial(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
 }

@@ -13,6 +13,8 @@ type Joint struct {
 	Run           string // the id of the run, the same on all nodes
 	Cluster       journal.Cluster
 	Members       []JointMember // of the restored cluster, in the order in which they are started
+	Rejoin        []JointMember // that join it afterwards, one after the other, with nothing of their own
+	Through       []string      // client URLs of the member that they join through
 	Snapshot      SnapshotFacts // Path is where the coordinator has it
 	KnownRevision int64         // the highest that any node knows of
 	Leader        string        // the one node that does what must be done once only: it has an API server
@@ -38,6 +40,14 @@ func (j *Joint) members() int {
 		return 1
 	}
 	return len(j.Members)
+}
+
+// restores says whether etcd on the node gets the restored data.
+func (o RestoreOptions) restores(f *Facts) bool { return f.Etcd != nil && !o.rejoins(f) }
+
+// rejoins says whether etcd on the node joins the restored cluster afterwards.
+func (o RestoreOptions) rejoins(f *Facts) bool {
+	return f.Etcd != nil && o.Joint != nil && slices.ContainsFunc(o.Joint.Rejoin, func(m JointMember) bool { return m.Name == f.Etcd.Name })
 }
 
 // initialCluster is etcd's --initial-cluster: a name stands once for each of its URLs.

@@ -28,7 +28,7 @@ type message struct {
 // A side that has heard nothing for silence takes the connection for cut.
 const (
 	heartbeat = 3 * time.Second
-	silence   = 15 * time.Second
+	silence   = 20 * time.Second
 )
 
 // CutError says that the connection to a node was lost: what became of the question is not known.
@@ -114,7 +114,7 @@ func (l localLink) ask(ctx context.Context, question string, with, answer any, _
 	return json.Unmarshal(data, answer)
 }
 
-func (l localLink) close() error { return nil }
+func (l localLink) close() error { return l.part.leave() }
 
 // remoteLink asks an agent over a connection.
 type remoteLink struct {
@@ -194,7 +194,7 @@ func (l *remoteLink) ask(ctx context.Context, question string, with, answer any,
 		return err
 	}
 	if err := l.sendWith(message{Ask: question, With: in}, b); err != nil {
-		return l.lost(err)
+		return l.lost(l.why(err))
 	}
 	done := ctx.Done()
 	for {
@@ -216,6 +216,18 @@ func (l *remoteLink) ask(ctx context.Context, question string, with, answer any,
 			return json.Unmarshal(m.Answer, answer)
 		}
 	}
+}
+
+// why prefers what the far end said when it ended, such as that it cannot be reached, to that nobody reads any more what is sent.
+func (l *remoteLink) why(sending error) error {
+	select {
+	case _, ok := <-l.heard:
+		if !ok {
+			return l.cut
+		}
+	case <-time.After(heartbeat):
+	}
+	return sending
 }
 
 func (l *remoteLink) sendWith(m message, b *body) error {

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"path"
+	"strconv"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -173,7 +175,8 @@ type Survey struct {
 	Live          *Live
 	Stopped       *Stopped
 	KnownRevision int64
-	Has           bool // the snapshot is here, too, under the same name, and the same by its SHA-256
+	Clients       []string // addresses that are connected to etcd's client port
+	Has           bool     // the snapshot is here, too, under the same name, and the same by its SHA-256
 }
 
 func (p *participant) survey(ctx context.Context, q surveyQuestion) (s Survey, err error) {
@@ -189,11 +192,33 @@ func (p *participant) survey(ctx context.Context, q surveyQuestion) (s Survey, e
 	if f.Etcd != nil {
 		s.Member = &JointMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
 		s.ClientURLs = f.Etcd.ClientURLs
+		s.Clients = clientsOf(f.Etcd.Access.Endpoints[0])
 	}
 	if q.File != "" {
 		s.Has = p.node.has(q.File, q.Snapshot.SHA256, q.Snapshot.SizeBytes)
 	}
 	return s, nil
+}
+
+// clientsOf lists who is connected to etcd on this node; nobody, where that cannot be told.
+func clientsOf(endpoint string) []string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return nil
+	}
+	connected, err := node.Connected(uint16(port))
+	if err != nil {
+		return nil
+	}
+	var clients []string
+	for _, a := range connected {
+		clients = append(clients, a.String())
+	}
+	return clients
 }
 
 // planWith plans the restore on this node, with what the coordinator has settled for all of them. Its checks refuse here what cannot end well here.

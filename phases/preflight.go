@@ -42,6 +42,9 @@ func (o RestoreOptions) foundNode(f *Facts) []string {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
+	if o.rejoins(f) {
+		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s", f.Etcd.Name, state)}
+	}
 	if o.Joint != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Joint.Members))
 	}
@@ -247,7 +250,7 @@ func (o RestoreOptions) checkRevision(f *Facts) error {
 }
 
 func (o RestoreOptions) checkRoom(f *Facts) error {
-	if f.Etcd == nil {
+	if !o.restores(f) {
 		return nil
 	}
 	// The database, its copy while the revision is bumped, and a WAL.

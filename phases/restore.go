@@ -97,7 +97,7 @@ func (o RestoreOptions) foundSnapshot(f *Facts) []string {
 func (o RestoreOptions) stageData() Phase {
 	return Phase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if f.Etcd == nil {
+			if !o.restores(f) {
 				return nil, nil
 			}
 			ops := o.makeDirectories(f)
@@ -216,6 +216,9 @@ func (o RestoreOptions) exchangeData() Phase {
 			if f.Etcd == nil {
 				return nil, nil
 			}
+			if o.rejoins(f) {
+				return o.moveAside(f), nil
+			}
 			staged := path.Join(stagedDir(f), "member")
 			ops := []op.Op{&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"), Staged: staged, Park: staged + ".park"}}
 			if f.Etcd.WALDir != "" {
@@ -228,7 +231,7 @@ func (o RestoreOptions) exchangeData() Phase {
 func (o RestoreOptions) releaseEtcd() Phase {
 	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if f.Etcd == nil {
+			if !o.restores(f) {
 				return nil, nil
 			}
 			put := o.put(f, f.Etcd.File)
@@ -259,7 +262,7 @@ func (o RestoreOptions) alone(f *Facts) op.Alone {
 func (o RestoreOptions) awaitEtcd() Phase {
 	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if f.Etcd == nil {
+			if !o.restores(f) {
 				return nil, nil
 			}
 			return []op.Op{
@@ -272,7 +275,7 @@ func (o RestoreOptions) awaitEtcd() Phase {
 func (o RestoreOptions) compareMembers() Phase {
 	return Phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if f.Etcd == nil {
+			if !o.restores(f) {
 				return nil, nil
 			}
 			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Joint.members()}}, nil
@@ -284,7 +287,7 @@ func (o RestoreOptions) releaseAPIServer() Phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
 			for _, m := range o.fenced(f) {
-				if !isAPIServer(m) {
+				if !isAPIServer(m) || o.rejoins(f) {
 					continue
 				}
 				put := o.put(f, m)
@@ -300,7 +303,7 @@ func (o RestoreOptions) releaseAPIServer() Phase {
 func (o RestoreOptions) awaitAPIServer() Phase {
 	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !hasAPIServer(f) {
+			if !hasAPIServer(f) || o.rejoins(f) {
 				return nil, nil
 			}
 			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
@@ -312,6 +315,9 @@ func (o RestoreOptions) awaitAPIServer() Phase {
 func (o RestoreOptions) restartComponents() Phase {
 	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if o.rejoins(f) {
+				return nil, nil
+			}
 			var ops []op.Op
 			if leases := o.leases(f); len(leases) > 0 {
 				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})

@@ -31,13 +31,22 @@ type RunSummary struct {
 	Operation string    `json:"operation,omitempty"` // at what
 	Skippable bool      `json:"skippable,omitempty"` // that operation may be left out: `resume --skip-phases`
 	Path      string    `json:"path"`                // its folder
+	Nodes     []string  `json:"nodes,omitempty"`     // of a run on several; the first to be asked is the coordinator
 	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
 }
 
 func summarize(s *journal.State) RunSummary {
 	sum := RunSummary{
 		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
-		Began: s.Began, Last: s.Last, Committed: s.Committed, Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID),
+		Began: s.Began, Last: s.Last, Committed: s.Forward(), Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID),
+	}
+	if c := s.Run.Cluster; c != nil {
+		sum.Nodes = append(sum.Nodes, c.Coordinator)
+		for _, p := range c.Nodes {
+			if p.Name != c.Coordinator {
+				sum.Nodes = append(sum.Nodes, p.Name)
+			}
+		}
 	}
 	if s.Ended {
 		return sum

@@ -14,6 +14,7 @@ import (
 type TogetherOptions struct {
 	Restore       RestoreOptions
 	Nodes         []journal.Peer
+	Rejoin        bool     // restore this node's member alone; the others join it
 	Lost          []string // members of the old cluster that are destroyed
 	SSHCommand    string   // starts a command on a host: its words, the host, the command's words
 	RemoteCommand string   // etcdpod on the other nodes
@@ -29,6 +30,7 @@ type NodePlan struct {
 type TogetherPlan struct {
 	Nodes []NodePlan `json:"nodes"`
 	Notes []string   `json:"notes,omitempty"` // what a person should know before going on
+	Risk  string     `json:"risk,omitempty"`  // what a person must agree to apart from the plan
 }
 
 // RestoreTogether restores several nodes as one transaction: on all of them, or on none. confirm sees the plans, and its error ends the command before anything is touched.
@@ -101,7 +103,7 @@ func (n *Node) planTogether(ctx context.Context, o TogetherOptions) (*transactio
 		}
 	}
 	t.cluster = joint.Cluster
-	plan.Notes = view.notes()
+	plan.Notes, plan.Risk = view.notes(), view.risk()
 	plan.Nodes, err = t.plan(ctx, o.Restore, joint, surveys)
 	return t, plan, err
 }
@@ -176,7 +178,9 @@ func (t *transaction) plan(ctx context.Context, o RestoreOptions, joint Joint, s
 	plans := make([]NodePlan, len(t.peers))
 	err := t.each(ctx, func(ctx context.Context, p *peer) error {
 		own, part := o, joint
-		part.Sent = !p.here && surveys[p.name].Member != nil && !surveys[p.name].Has
+		m := surveys[p.name].Member
+		stages := m != nil && slices.ContainsFunc(joint.Members, func(have JointMember) bool { return have.Name == m.Name })
+		part.Sent = !p.here && stages && !surveys[p.name].Has
 		if !p.here { // the data directory that the snapshot is made from is the coordinator's
 			own.FromDataDir, own.FromWALDir = "", ""
 		}
@@ -209,6 +213,11 @@ func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
 		}
 		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
 	}
+	if v.options.Rejoin {
+		if err := v.split(&j); err != nil {
+			return j, err
+		}
+	}
 	for _, check := range []func(Joint) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
 		if err := check(j); err != nil {
 			return j, err
@@ -223,12 +232,30 @@ func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
 	return j, nil
 }
 
+// split leaves the coordinator's member alone in the restored cluster, for the others to join.
+func (v view) split(j *Joint) error {
+	own := v.surveys[j.Cluster.Coordinator]
+	if own.Member == nil {
+		return refuse("type the command on a node that runs etcd", "%s runs no etcd that the others could join", j.Cluster.Coordinator)
+	}
+	for _, m := range j.Members {
+		if m.Name != own.Member.Name {
+			j.Rejoin = append(j.Rejoin, m)
+		}
+	}
+	j.Members, j.Through, j.Leader = []JointMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
+	if len(own.ClientURLs) == 0 {
+		return refuse("give it --advertise-client-urls", "etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
+	}
+	return nil
+}
+
 func (v view) checkMembers(j Joint) error {
 	if len(j.Members) == 0 {
 		return refuse("", "none of the nodes runs etcd")
 	}
 	seen := map[string]bool{}
-	for _, m := range j.Members {
+	for _, m := range append(slices.Clone(j.Members), j.Rejoin...) {
 		for _, url := range append([]string{"the name " + m.Name}, m.PeerURLs...) {
 			if seen[url] {
 				return refuse("", "two of the nodes have %s: they cannot be members of one cluster", url)
@@ -338,16 +365,40 @@ func (v view) checkRevision(j Joint) error {
 }
 
 // notes are what a person should weigh before going on.
-func (v view) notes() []string {
-	var notes []string
-	if len(v.options.Lost) == 0 {
-		return nil
+func (v view) notes() (notes []string) {
+	if clients := v.clients(); len(clients) > 0 {
+		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
 	}
+	if len(v.options.Lost) > 0 {
+		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: add members in their place when you can", strings.Join(v.options.Lost, ", ")))
+	}
+	return notes
+}
+
+// clients are the addresses, of none of the nodes, that are connected to etcd.
+func (v view) clients() (clients []string) {
+	var here []string
+	for _, s := range v.surveys {
+		here = append(here, s.Addresses...)
+	}
+	for _, s := range v.surveys {
+		for _, c := range s.Clients {
+			if !loopback(c) && !slices.Contains(here, c) {
+				clients = append(clients, c)
+			}
+		}
+	}
+	slices.Sort(clients)
+	return slices.Compact(clients)
+}
+
+// risk: nodes that are left out go on with the old data when their power returns, and where they are a quorum of the old cluster it serves.
+func (v view) risk() string {
 	members := v.old()
-	if left := len(v.options.Lost); 2*left > len(members) {
-		notes = append(notes, fmt.Sprintf("%s could be a quorum of the old cluster when their power returns: wipe their data before that", strings.Join(v.options.Lost, ", ")))
+	if 2*len(v.options.Lost) <= len(members) {
+		return ""
 	}
-	return append(notes, fmt.Sprintf("the restored cluster lacks %s", strings.Join(v.options.Lost, ", ")))
+	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster serves beside the restored one. Wipe their data before that", strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
 }
 
 var errNoNodes = errors.New("no nodes were named")

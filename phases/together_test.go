@@ -1,13 +1,20 @@
 package phases
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,25 +22,94 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// cluster is several simulated nodes, with an etcdpod on each, that reach each other.
+// cluster is several simulated nodes, with an etcdpod on each, that reach each other. The real coordinator speaks with real agents. Nodes act one after
+// another, so that what happens can be counted, and repeated.
 type cluster struct {
-	t      *testing.T
-	worlds map[string]*world
 	names  []string
-	cut    map[string]bool // nodes that cannot be reached
-	quorum bool
+	worlds map[string]*world
+	faults faults
+	gone   []string // destroyed
+
+	cut    map[string]bool    // nodes that nobody reaches, and that reach nobody
+	at     string             // where the command runs
+	agents map[string]*farEnd // the last one on each node
+
+	mu       sync.Mutex
+	instants int        // since the command began
+	fault    misfortune // what happens at one of them
+	struck   bool
+	seen     func(*cluster) // is shown all states between two instants at which a record was written; nil: nobody is
+	digests  map[string]uint64
+	plans    map[string]account // how the run on each node began
+	wrong    []string           // broken invariants of several nodes
 }
+
+// misfortune befalls one node at one instant of a command.
+type misfortune struct {
+	at   int    // the instant; 0: never
+	node string // whom
+	how  how
+}
+
+type how string
+
+const (
+	killed     how = "SIGKILL"
+	rebooted   how = "reboot"
+	mixed      how = "reboot, unsynced mixed"
+	cutOnce    how = "a lost connection"
+	cutForLong how = "a network that is cut"
+)
+
+func (m misfortune) String() string {
+	return fmt.Sprintf("%s of %s at instant %d", m.how, m.node, m.at)
+}
+
+// farEnd is a process of an agent, and the connection to it.
+type farEnd struct {
+	here, there net.Conn
+	done        chan struct{}
+}
+
+func (a *farEnd) drop() { _, _ = a.here.Close(), a.there.Close() }
 
 func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, worlds: map[string]*world{}, names: names, cut: map[string]bool{}}
+	c := &cluster{names: names, worlds: map[string]*world{}, plans: map[string]account{}}
 	for _, name := range names {
 		w := newWorld(t, scenario{name: name})
 		w.name = name
 		c.worlds[name] = w
+	}
+	// The last one does not have the snapshot: it is sent there.
+	if last := c.worlds[names[len(names)-1]]; last.machine.Remove("/backup/snapshot.db") == nil {
+		last.machine.Settle()
+		last.first = last.machine.Look(journal.Home)
+	}
+	c.wire()
+	return c
+}
+
+// fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
+func (c *cluster) fork() *cluster {
+	f := &cluster{names: c.names, faults: c.faults, gone: c.gone, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
+	for _, name := range c.names {
+		w := *c.worlds[name]
+		w.machine = w.machine.Clone()
+		f.worlds[name] = &w
+	}
+	f.wire()
+	return f
+}
+
+// wire lets the nodes know of each other.
+func (c *cluster) wire() {
+	c.cut, c.agents, c.digests = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}
+	for _, name := range c.names {
+		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
+		c.worlds[name].machine.CommittedBy(func() bool { return bytes.Contains(c.journal(name), []byte(` {"kind":"settle"`)) })
 		c.restart(name)
 	}
-	return c
 }
 
 // restart is a new process of etcdpod on a node.
@@ -41,38 +117,180 @@ func (c *cluster) restart(name string) {
 	w := c.worlds[name]
 	w.restart()
 	n := w.node
-	n.name, n.oneByOne, n.connect = name, true, c.connect
-	n.etcd = sim.Etcd{M: w.machine, Members: len(c.names)}
+	n.name, n.oneByOne, n.connect, n.faults = name, true, c.connect, c.faults
+	etcd := sim.Etcd{M: w.machine}
+	for _, other := range c.names {
+		etcd.Cluster = append(etcd.Cluster, c.worlds[other].machine)
+	}
+	n.etcd = etcd
 	n.gather = func(ctx context.Context, id string) (*Facts, error) { return w.facts(ctx, n, id) }
 }
 
 func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteCloser, error) {
-	if c.cut[at.Name] {
+	if c.cut[at.Name] || c.cut[c.at] || slices.Contains(c.gone, at.Name) || c.worlds[c.at].machine.Crashed() {
 		return nil, errors.New("no route to host")
 	}
+	c.bury(at.Name)
 	c.restart(at.Name)
 	here, there := net.Pipe()
+	a := &farEnd{here, there, make(chan struct{})}
+	c.agents[at.Name] = a
 	go func() {
-		_ = c.worlds[at.Name].node.agent(context.Background(), there, there, 0)
+		defer close(a.done)
+		_ = c.worlds[at.Name].node.agent(context.Background(), there, wire{there, c, at.Name}, 0)
 		_ = there.Close()
 	}()
-	return here, nil
+	return wire{here, c, at.Name}, nil
+}
+
+// wire counts the questions and answers of one connection.
+type wire struct {
+	net.Conn
+	c    *cluster
+	node string
+}
+
+func (w wire) Write(b []byte) (int, error) {
+	switch {
+	case bytes.HasPrefix(b, []byte(`{"ask"`)):
+		w.c.instant() // the question is lost
+		n, err := w.Conn.Write(b)
+		if w.c.instant(); w.c.strikes(w.node, cutOnce, cutForLong) { // it has got through, and its answer is lost
+			return n, errors.New("broken pipe")
+		}
+		return n, err
+	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
+		w.c.instant() // what was asked for was done, and nobody hears of it
+	}
+	return w.Conn.Write(b)
+}
+
+// bury waits until the last agent on a node has ended.
+func (c *cluster) bury(name string) {
+	if a := c.agents[name]; a != nil {
+		a.drop()
+		<-a.done
+		delete(c.agents, name)
+	}
+	if m := c.worlds[name].machine; m.Crashed() {
+		m.Revive()
+	}
+}
+
+// before is told of each step of each node.
+func (c *cluster) before(name, call string) {
+	c.check()
+	if isRecord(call) {
+		c.instant()
+		if c.seen != nil {
+			c.seen(c)
+		}
+	}
+	delete(c.digests, name)
+}
+
+// isRecord: a record is about to be written, or was made durable just now.
+func isRecord(call string) bool {
+	return strings.HasSuffix(call, "/journal") && (strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
+}
+
+// instant counts, and lets happen what is to happen now.
+func (c *cluster) instant() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instants++
+	if c.instants != c.fault.at {
+		return
+	}
+	c.struck = true
+	delete(c.digests, c.fault.node)
+	m := c.worlds[c.fault.node].machine
+	switch c.fault.how {
+	case killed:
+		m.Kill()
+	case rebooted:
+		m.Reboot(sim.DropUnsynced, nil)
+	case mixed:
+		m.Reboot(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(c.fault.at))))
+	case cutForLong:
+		c.cut[c.fault.node] = true
+	}
+	if a := c.agents[c.fault.node]; a != nil {
+		a.drop()
+	}
+}
+
+func (c *cluster) strikes(node string, any ...how) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.struck && c.instants == c.fault.at && c.fault.node == node && slices.Contains(any, c.fault.how)
+}
+
+// rest waits until no process of etcdpod runs.
+func (c *cluster) rest() {
+	for _, name := range c.names {
+		c.bury(name)
+	}
+	c.fault, c.seen, c.cut = misfortune{}, nil, map[string]bool{}
+	c.check()
+}
+
+// begin is the beginning of a command on a node.
+func (c *cluster) begin(at string) *Node {
+	c.at, c.instants, c.struck = at, 0, false
+	c.restart(at)
+	return c.worlds[at].node
 }
 
 func (c *cluster) restore(at string) error {
-	c.restart(at)
+	defer c.rest()
+	n := c.begin(at)
 	var peers []journal.Peer
 	for _, name := range c.names {
 		peers = append(peers, journal.Peer{Name: name, Host: name})
 	}
 	o := TogetherOptions{Nodes: peers, Restore: RestoreOptions{StopTimeout: time.Minute}}
-	return c.worlds[at].node.RestoreTogether(context.Background(), o, func(TogetherPlan) error { return nil })
+	return n.RestoreTogether(context.Background(), o, func(TogetherPlan) error { return nil })
+}
+
+// order is a command that a person types to settle a run.
+type order struct {
+	back bool
+	at   string
+	cut  []string // nodes that cannot be reached meanwhile
+	lost []string // --lost
+}
+
+func (o order) String() string {
+	command := "resume"
+	if o.back {
+		command = "rollback"
+	}
+	return fmt.Sprintf("%s on %s, without %v, lost %v", command, o.at, o.cut, o.lost)
+}
+
+func (c *cluster) obey(o order) error {
+	defer c.rest()
+	n := c.begin(o.at)
+	for _, name := range o.cut {
+		c.cut[name] = true
+	}
+	n.Lost(o.lost)
+	if o.back {
+		return n.Rollback(context.Background())
+	}
+	return n.Resume(context.Background())
+}
+
+// alive are the nodes that are not destroyed.
+func (c *cluster) alive() []string {
+	return slices.DeleteFunc(slices.Clone(c.names), func(n string) bool { return slices.Contains(c.gone, n) })
 }
 
 // verdict says whether all nodes are wholly old, or all wholly new.
 func (c *cluster) verdict() (string, error) {
 	var all []string
-	for _, name := range c.names {
+	for _, name := range c.alive() {
 		v, err := c.worlds[name].verdict()
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
@@ -84,7 +302,117 @@ func (c *cluster) verdict() (string, error) {
 			return "", fmt.Errorf("some nodes are old and some new: %s", strings.Join(all, " "))
 		}
 	}
-	return all[0], nil
+	return all[0], c.err()
+}
+
+func (c *cluster) err() error {
+	for _, name := range c.names {
+		for _, v := range c.worlds[name].machine.Violations {
+			return fmt.Errorf("%s: %s", name, v)
+		}
+	}
+	if len(c.wrong) > 0 {
+		return errors.New(c.wrong[0])
+	}
+	return nil
+}
+
+// check holds the nodes together to what must be true after every step.
+func (c *cluster) check() {
+	serving := map[string]string{}
+	for _, name := range c.alive() {
+		if data := c.worlds[name].machine.Serves(); data != "" {
+			serving[data] = name
+		}
+	}
+	if serving["new"] == "" {
+		return
+	}
+	if old := serving["old"]; old != "" {
+		c.violate("an API server serves the old data on %s, and one the new on %s", old, serving["new"])
+	}
+	for _, name := range c.alive() {
+		if !bytes.Contains(c.journal(name), []byte(` {"kind":"commit"`)) {
+			c.violate("an API server serves the new data on %s, and %s does not hold the commit record", serving["new"], name)
+		}
+	}
+}
+
+func (c *cluster) violate(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.wrong) < 10 {
+		c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+// journal is that of the run on a node; nil when it has none.
+func (c *cluster) journal(name string) []byte {
+	m := c.worlds[name].machine
+	ids, _ := m.ReadDir(journal.RunsDir)
+	if len(ids) == 0 {
+		return nil
+	}
+	data, _ := m.ReadFile(path.Join(journal.RunDir(ids[0]), "journal"))
+	return data
+}
+
+// account is what a journal adds up to, without times and names.
+type account struct {
+	id, steps        string // one letter a step: its last record
+	commitAt         int
+	commit, settle   bool
+	abort, end, torn bool
+}
+
+// read is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+func (c *cluster) read(name string) account {
+	first, rest, whole := bytes.Cut(c.journal(name), []byte("\n"))
+	if !whole {
+		return account{}
+	}
+	a, known := c.plans[name]
+	if !known {
+		var begun journal.Record
+		if json.Unmarshal(first[9:], &begun) != nil {
+			return account{}
+		}
+		a = account{id: begun.Run.ID, commitAt: begun.Run.CommitAt, steps: strings.Repeat(".", len(begun.Run.Plan))}
+		c.plans[name] = a
+	}
+	steps := []byte(a.steps)
+	for line := range bytes.Lines(rest) {
+		kind, after, ok := bytes.Cut(line[min(len(line), 18):], []byte(`"`))
+		if !ok || !bytes.HasSuffix(line, []byte("\n")) {
+			a.torn = true
+			break
+		}
+		switch journal.Kind(kind) {
+		case journal.Commit:
+			a.commit = true
+		case journal.Settle:
+			a.settle = true
+		case journal.Abort:
+			a.abort = true
+		case journal.End:
+			a.end = true
+		default:
+			i := 0
+			if _, number, ok := bytes.Cut(after[:min(len(after), 80)], []byte(`"step":`)); ok {
+				number = number[:bytes.IndexAny(number, ",}")]
+				i, _ = strconv.Atoi(string(number))
+			}
+			steps[i] = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}[journal.Kind(kind)]
+		}
+	}
+	a.steps = string(steps)
+	return a
+}
+
+func (a account) begun() bool { return a.id != "" }
+func (a account) done() bool  { return strings.Trim(a.steps, "f") == "" }
+func (a account) reverted() bool {
+	return !a.begun() || a.abort && strings.Trim(a.steps, ".n") == ""
 }
 
 func TestARestoreOfThreeNodesEndsNewOnAll(t *testing.T) {
@@ -96,12 +424,8 @@ func TestARestoreOfThreeNodesEndsNewOnAll(t *testing.T) {
 		t.Fatalf("%s %v", v, err)
 	}
 	for _, name := range c.names {
-		runs, err := c.worlds[name].node.runs()
-		if err != nil || len(runs) != 1 || runs[0].State != "completed" {
-			t.Errorf("%s: %v %+v", name, err, runs)
-		}
-		if ids, _ := c.worlds[name].machine.ReadDir(journal.RunsDir); !strings.HasPrefix(path.Base(ids[0]), "2023") {
-			t.Error(ids)
+		if a := c.read(name); !a.done() || !a.commit || !a.settle || !a.end {
+			t.Errorf("%s: %+v", name, a)
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (t *transaction) forward(ctx context.Context) error {
 		return t.open(err)
 	}
 	behind := false
-	for _, phase := range Restore(RestoreOptions{}).Phases {
+	for _, phase := range Restore(RestoreOptions{Joint: &Joint{}}).Phases {
 		if !behind && settled { // the first part is done on all
 			behind = phase.Commit
 			continue

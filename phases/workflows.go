@@ -1,6 +1,9 @@
 package phases
 
-import "path"
+import (
+	"path"
+	"slices"
+)
 
 // The table of contents: each workflow is the list of its phases, in the order in which they are carried out.
 
@@ -14,12 +17,13 @@ func Backup(o BackupOptions) Workflow {
 	}}
 }
 
-// Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
+// Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node. On several nodes (o.Joint) each of them carries it
+// out, and transaction.go has each phase end on all of them before the next one begins on any.
 func Restore(o RestoreOptions) Workflow {
 	if o.DataDir != "" {
 		o.DataDir = path.Clean(o.DataDir)
 	}
-	return Workflow{Name: "restore", observe: o.observe, Phases: []Phase{
+	w := Workflow{Name: "restore", observe: o.observe, Phases: []Phase{
 		o.preflight(),
 		o.verifySnapshot(),
 		o.stageData(),
@@ -31,6 +35,11 @@ func Restore(o RestoreOptions) Workflow {
 		o.releaseAPIServer(),
 		o.awaitAPIServer(),
 		o.restartComponents(),
+		o.rejoin(), // on several nodes only
 		o.verifyRestored(),
 	}}
+	if o.Joint == nil {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p Phase) bool { return p.Name == "rejoin" })
+	}
+	return w
 }

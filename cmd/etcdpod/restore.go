@@ -36,11 +36,15 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			&cli.BoolFlag{Name: "api-servers-stopped", Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
 			&cli.StringSliceFlag{Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node with an API server; this node coordinates"},
 			&cli.StringSliceFlag{Name: "lost", Usage: "with --nodes: the members `NODES` (with commas between) are destroyed, and left out"},
+			&cli.BoolFlag{Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others join it as learners, one after the other"},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.IsSet("nodes") {
 				return s.restoreTogether(c)
+			}
+			if c.Bool("rejoin") || c.IsSet("lost") {
+				return &phases.UsageError{Reason: "--rejoin and --lost go with --nodes"}
 			}
 			return s.restore(c)
 		},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,7 +39,10 @@ func (s *session) restoreTogether(c *cli.Context) error {
 				return nil
 			}
 			show.close()
-			return s.ask(c.Context, func(w io.Writer) { writeTogether(w, plan) })
+			if err := s.ask(c.Context, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
+				return err
+			}
+			return s.ask(c.Context, func(w io.Writer) { fmt.Fprintf(w, "\n%s.\n", plan.Risk) })
 		})
 	})
 	if err != nil {
@@ -56,6 +60,9 @@ func (s *session) togetherOptions(c *cli.Context) (o phases.TogetherOptions, err
 	}
 	if len(c.StringSlice("skip-phases")) > 0 {
 		return o, &phases.UsageError{Reason: "--skip-phases does not go with --nodes", Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
+	}
+	if o.Rejoin = c.Bool("rejoin"); o.Rejoin && o.Restore.DataDir != "" {
+		return o, &phases.UsageError{Reason: "--data-dir does not go with --rejoin"}
 	}
 	o.Lost, o.SSHCommand, o.RemoteCommand = c.StringSlice("lost"), c.String("ssh-command"), c.String("remote-command")
 	o.Nodes, err = phases.ParseNodes(c.StringSlice("nodes"))
@@ -86,8 +93,10 @@ func writeTogether(w io.Writer, plan phases.TogetherPlan) {
 		fmt.Fprintf(w, "=== %s\n", n.Node)
 		writePlan(w, n.Plan)
 	}
-	for _, note := range plan.Notes {
-		fmt.Fprintf(w, "\nnote: %s\n", note)
+	for _, note := range append(slices.Clone(plan.Notes), plan.Risk) {
+		if note != "" {
+			fmt.Fprintf(w, "\nnote: %s\n", note)
+		}
 	}
 }
 

@@ -110,6 +110,9 @@ func Receive(ctx context.Context, fsys FS, name string, from io.Reader, size int
 	return Move(fsys, temp, name)
 }
 
+// syncEvery bounds how long the last sync of a large file can take: whoever sends it takes a long silence for a connection that is cut. Bytes, a multiple of the buffer.
+const syncEvery = 64 << 20
+
 func receive(ctx context.Context, fsys FS, temp string, from io.Reader, size int64, sum string, progress func(done, total int64)) error {
 	hash := sha256.New()
 	buffer := make([]byte, 1<<20)
@@ -128,6 +131,11 @@ func receive(ctx context.Context, fsys FS, temp string, from io.Reader, size int
 		}
 		done += int64(n)
 		progress(done, size)
+		if done%syncEvery == 0 {
+			if err := fsys.Sync(temp); err != nil {
+				return err
+			}
+		}
 	}
 	if got := fmt.Sprintf("%x", hash.Sum(nil)); got != sum {
 		return fmt.Errorf("its SHA-256 is %s here, and %s where it came from", got, sum)

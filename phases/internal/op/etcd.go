@@ -96,6 +96,10 @@ type Etcd interface {
 	HashKV(ctx context.Context, a Access, revision int64) (hash uint32, compacted int64, err error)
 	// PeerServes returns nil when the member behind the peer URL answers other members: it has loaded its data by then.
 	PeerServes(ctx context.Context, peer Access) error
+	// AddLearner, PromoteLearner and RemoveLearner change the membership through the endpoints of a member that votes. Each is content when it is done already.
+	AddLearner(ctx context.Context, a Access, peerURLs []string) error
+	PromoteLearner(ctx context.Context, a Access, peerURL string) error
+	RemoveLearner(ctx context.Context, a Access, peerURL string) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
 	// DisarmAlarms returns how many alarms it disarmed.

@@ -16,7 +16,7 @@ import (
 // Etcd is etcd's side of the simulated node.
 type Etcd struct {
 	M       *Machine
-	Members int // of the restored cluster; 0: one
+	Cluster []*Machine // with all members of the restored cluster; empty: it is the only one
 }
 
 func (e Etcd) Prove(context.Context, string, bool, func(int64, int64)) (op.Proof, error) {
@@ -83,14 +83,25 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
 	if c == nil {
 		return op.Member{}, errors.New("connection refused")
 	}
-	if c.generation == "new" && e.M.SickEtcd {
+	if c.generation == "new" && (e.M.SickEtcd || !e.quorum(c.generation)) {
 		return op.Member{}, errors.New("etcdserver: no leader")
 	}
 	db, ok := e.M.Disk.now[e.M.Disk.now[c.member]["snap"]]["db"]
 	if !ok {
 		return op.Member{}, errors.New("the database was moved away under the etcd")
 	}
-	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(e.Members, 1), Revision: 1 << 60}, nil
+	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
+}
+
+// quorum says whether most of the members run on data of that generation.
+func (e Etcd) quorum(generation string) bool {
+	running := 0
+	for _, m := range e.Cluster {
+		if c := m.running("etcd"); c != nil && c.generation == generation {
+			running++
+		}
+	}
+	return 2*running > len(e.Cluster) || len(e.Cluster) == 0
 }
 
 func (e Etcd) HashStaged(_ context.Context, db string, _ func(int64, int64)) (uint32, error) {
@@ -144,3 +155,16 @@ func (a APIServer) ReleaseLease(context.Context, op.APIAccess, string, string) e
 func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }
+
+func (e Etcd) AddLearner(context.Context, op.Access, []string) error { return e.M.step("add a learner") }
+
+func (e Etcd) PromoteLearner(context.Context, op.Access, string) error {
+	if e.M.running("etcd") == nil {
+		return errors.New("etcdserver: can only promote a learner member which is in sync with leader")
+	}
+	return e.M.step("promote a learner")
+}
+
+func (e Etcd) RemoveLearner(context.Context, op.Access, string) error {
+	return e.M.step("remove a learner")
+}

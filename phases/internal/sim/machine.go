@@ -28,6 +28,8 @@ type Machine struct {
 	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
 	FailAt   int
 	FailWith error
+	// Before is told of each step before it is made; nil: nobody is.
+	Before func(call string)
 
 	Steps      int
 	Calls      []string // the words of each step
@@ -72,6 +74,11 @@ func (m *Machine) Host() *node.Host {
 func (m *Machine) step(call string) error {
 	if m.crashed {
 		return ErrCrashed
+	}
+	if m.Before != nil {
+		if m.Before(call); m.crashed {
+			return ErrCrashed
+		}
 	}
 	m.Steps++
 	m.Calls = append(m.Calls, call)

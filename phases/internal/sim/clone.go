@@ -1,0 +1,93 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+)
+
+// Clone is another machine that is as this one is now, and on which no process of etcdpod runs: they are as good as killed. Its watchers are not taken over.
+func (m *Machine) Clone() *Machine {
+	c := &Machine{
+		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, Violations: slices.Clone(m.Violations),
+		kubelet: m.kubelet, now: m.now, known: m.known, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
+	}
+	for _, one := range m.containers {
+		same := *one
+		c.containers = append(c.containers, &same)
+	}
+	c.Disk.Step = c.step
+	c.Unlock(self)
+	return c
+}
+
+func (d *Disk) clone() *Disk {
+	c := *d
+	c.now, c.saved, c.pending, c.locks = d.now.clone(), d.saved.clone(), slices.Clone(d.pending), maps.Clone(d.locks)
+	c.inodes = make(map[uint64]*inode, len(d.inodes))
+	for ino, i := range d.inodes {
+		same := *i
+		same.data = bytes.Clone(i.data) // the other one is written in place; what is durable never is
+		c.inodes[ino] = &same
+	}
+	return &c
+}
+
+// CommittedBy lets somebody else say whether the run is past its commit point.
+func (m *Machine) CommittedBy(committed func() bool) { m.committed = committed }
+
+// Kill ends the process under test, from outside. [Machine.Revive] lets another one run.
+func (m *Machine) Kill() { m.crashed = true }
+
+// Reboot is a power loss, after which no process of etcdpod runs yet: see [Machine.Revive].
+func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
+	m.Disk.PowerLoss(mode, random)
+	m.containers, m.kubelet, m.crashed = nil, true, true
+	m.tick()
+	m.check("boot")
+}
+
+// Serves tells on which data the API server of this node serves: "old" or "new", or nothing.
+func (m *Machine) Serves() string {
+	if etcd := m.running("etcd"); etcd != nil && m.running("kube-apiserver") != nil {
+		return etcd.generation
+	}
+	return ""
+}
+
+// Digest is a number for all that the future of a node depends on: what is on its disk, now and after a power loss, and what runs. content says what counts of a file.
+func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintln(h, m.kubelet)
+	for _, c := range m.containers {
+		if c.State == "running" {
+			fmt.Fprintln(h, c.Name, c.generation)
+		}
+	}
+	m.digest(h, "/", rootInode, content)
+	for _, p := range m.pending {
+		fmt.Fprintln(h, len(p.dirs))
+	}
+	return h.Sum64()
+}
+
+func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(string, []byte) (string, []byte)) {
+	for _, base := range slices.Sorted(maps.Keys(m.Disk.now[ino])) {
+		child := m.Disk.now[ino][base]
+		full, i := path.Join(dir, base), m.inodes[child]
+		name, data := content(full, i.data)
+		fmt.Fprintln(h, name, i.attr.Mode, child == m.oldDB)
+		_, _ = h.Write(data)
+		if !i.dir && name != "" && !bytes.Equal(i.data, i.durable) {
+			fmt.Fprintln(h, len(i.durable))
+		}
+		if i.dir {
+			m.digest(h, full, child, content)
+		}
+	}
+}
