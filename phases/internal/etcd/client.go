@@ -15,7 +15,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -27,12 +26,6 @@ const (
 	DefaultDialTimeout  = 5 * time.Second
 	DefaultCallTimeout  = 10 * time.Second
 	DefaultStallTimeout = 30 * time.Second
-)
-
-// A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not wait for each other at each.
-const (
-	window     = 2 << 20   // bytes under way
-	readBuffer = 128 << 10 // bytes read at once
 )
 
 // Access is how an etcd is reached.
@@ -78,7 +71,6 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 		Endpoints: endpoints, TLS: conf, Logger: zap.NewNop(),
 		DialTimeout: access.DialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
 		MaxCallRecvMsgSize: 1 << 30,
-		DialOptions:        []grpc.DialOption{grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(readBuffer)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to etcd: %w", err)

@@ -51,11 +51,27 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	if err := c.probe(ctx, c.first); err != nil {
 		return Saved{}, errors.New(c.reason(err))
 	}
-	conn, err := c.v3.Dial(c.first)
+	w := trailerWriter{f: f, sum: sha256.New(), flushed: flusher(f)}
+	s := newSpool(w.write)
+	saved, err := c.receive(ctx, s.write, progress)
+	if failed := s.finish(); failed != nil {
+		err = failed // and what was received had nowhere to go
+	}
 	if err != nil {
 		return Saved{}, err
 	}
-	defer conn.Close()
+	saved.SizeBytes = w.size
+	saved.DataSHA256, saved.SHA256, err = w.finish()
+	return saved, err
+}
+
+// receive hands on what comes, until all has come.
+func (c *Client) receive(ctx context.Context, write func([]byte) error, progress func(done, total int64)) (Saved, error) {
+	feed, err := c.feed(c.first)
+	if err != nil {
+		return Saved{}, err
+	}
+	defer feed.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stall := c.access.StallTimeout
@@ -69,35 +85,33 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 		}
 		return c.explain(c.first, 0, err)
 	}
-	stream, err := parts(ctx, conn)
+	stream, err := parts(ctx, feed.ClientConn)
 	if err != nil {
 		return Saved{}, fail(err)
 	}
-	w := trailerWriter{f: f, sum: sha256.New(), flushed: flusher(f)}
-	saved := Saved{Endpoint: c.first}
+	saved, received := Saved{Endpoint: c.first}, int64(0)
 	p := new(part)
 	for {
 		err := stream.RecvMsg(p)
 		if errors.Is(err, io.EOF) {
-			break
+			return saved, nil
 		}
 		if err != nil {
 			return Saved{}, fail(err)
 		}
 		watchdog.Reset(stall)
+		feed.expect(p.remaining)
 		if p.version != "" {
 			saved.StorageVersion = p.version
 		}
-		if err := w.write(p.blob); err != nil {
+		if err := write(p.blob); err != nil {
 			return Saved{}, err
 		}
+		received += int64(len(p.blob))
 		if progress != nil {
-			progress(w.size, w.size+int64(p.remaining))
+			progress(received, received+int64(p.remaining))
 		}
 	}
-	saved.SizeBytes = w.size
-	saved.DataSHA256, saved.SHA256, err = w.finish()
-	return saved, err
 }
 
 // trailerWriter writes and hashes a stream whose last 32 bytes are not part of what they are the hash of. Where the stream ends is known only at its end.

@@ -1,0 +1,73 @@
+package etcd
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not wait for each other at each.
+const (
+	window     = 2 << 20   // bytes under way
+	readBuffer = 128 << 10 // bytes read at once
+)
+
+// Being woken for every packet costs more than all that is done with the data, and the server pays for it as well. So the kernel is told to gather some before
+// it wakes anybody (SO_RCVLOWAT, socket(7)).
+const (
+	gathered = window / 8
+	// ending is where that must end, as the last bytes would never be enough. What was received and not yet decoded is at most a window, so this leaves more to come than what is gathered.
+	ending = 4 * window
+)
+
+// feed is the connection that one snapshot comes over. It does not ask whether the server is alive, as the other connections do: the answer would be too few bytes to be read.
+type feed struct {
+	*grpc.ClientConn
+	socket atomic.Pointer[net.TCPConn]
+	level  int // bytes for which the kernel wakes us
+}
+
+func (c *Client) feed(endpoint string) (*feed, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if c.tls != nil {
+		creds = credentials.NewTLS(c.tls)
+	}
+	f := &feed{level: 1}
+	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(readBuffer))
+	return f, err
+}
+
+func (f *feed) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		f.socket.Store(tcp)
+	}
+	return conn, err
+}
+
+// expect has the kernel gather what comes, as long as there is much to come. It saves time only: where it fails, all goes on as before.
+func (f *feed) expect(remaining uint64) {
+	level := 1
+	if remaining > ending {
+		level = gathered
+	}
+	socket := f.socket.Load()
+	if level == f.level || socket == nil {
+		return
+	}
+	f.level = level
+	if raw, err := socket.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, level) })
+	}
+}

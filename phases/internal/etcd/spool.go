@@ -1,0 +1,60 @@
+package etcd
+
+// A spool writes in large pieces, which cost a filesystem a fraction of what many small ones do.
+const (
+	pieceSize = 1 << 20 // bytes
+	pieces    = 3       // being filled, waiting, and being written
+)
+
+// spool takes a stream into memory and hands it on beside whoever receives it, who thus never waits for a disk that keeps up.
+type spool struct {
+	piece      []byte      // being filled
+	full, free chan []byte // as large as all pieces
+	ended      chan struct{}
+	err        error // once ended
+}
+
+// newSpool starts handing what is written to take, piece by piece, until it fails. finish must be called.
+func newSpool(take func([]byte) error) *spool {
+	s := &spool{full: make(chan []byte, pieces), free: make(chan []byte, pieces), ended: make(chan struct{})}
+	for range pieces {
+		s.free <- make([]byte, 0, pieceSize)
+	}
+	s.piece = <-s.free
+	go func() {
+		defer close(s.ended)
+		for piece := range s.full {
+			if s.err = take(piece); s.err != nil {
+				return
+			}
+			s.free <- piece[:0]
+		}
+	}()
+	return s
+}
+
+// write returns the error of a piece that came before, if one failed.
+func (s *spool) write(p []byte) error {
+	for len(p) > 0 {
+		n := copy(s.piece[len(s.piece):cap(s.piece)], p)
+		s.piece, p = s.piece[:len(s.piece)+n], p[n:]
+		if len(s.piece) < cap(s.piece) {
+			continue
+		}
+		s.full <- s.piece
+		select {
+		case s.piece = <-s.free:
+		case <-s.ended:
+			return s.err
+		}
+	}
+	return nil
+}
+
+// finish hands on what is left and waits until all was taken.
+func (s *spool) finish() error {
+	s.full <- s.piece
+	close(s.full)
+	<-s.ended
+	return s.err
+}
