@@ -27,8 +27,9 @@ func refuse(hint, format string, args ...any) error {
 
 // OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).
 type OpenRunError struct {
-	Run   RunSummary
-	Cause error // what stopped it just now; nil when it was found open
+	Run    RunSummary
+	Cause  error  // what stopped it just now; nil when it was found open
+	Advice string // what is to be done before anything else; empty as a rule
 }
 
 func (e *OpenRunError) Error() string {

@@ -31,7 +31,7 @@ func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) err
 	case verdict == tooLate:
 		return refusePastCommit(r.state)
 	case verdict == stay:
-		return t.open(&hintedError{fmt.Errorf("%s: %w", why, errors.Join(reasons...)), "mend the connection, or start the node, and type the command again; a node that is destroyed is named with --lost"})
+		return t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
 	case verdict == goBack:
 		return t.goBack(ctx, states, back, why)
 	}

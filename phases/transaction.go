@@ -297,7 +297,7 @@ func (t *transaction) back(ctx context.Context, states map[string]partState, cau
 // close closes the run on all nodes, on the coordinator last: so whoever types `resume` there settles all. While a node cannot be asked, it stays open on all.
 func (t *transaction) close() error {
 	if len(t.mute) > 0 {
-		return t.open(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
+		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
 	}
 	coordinator := func(p *peer) bool { return p.name == t.cluster.Coordinator }
 	states, err := t.states(context.Background())
@@ -322,6 +322,11 @@ func (t *transaction) close() error {
 
 func (t *transaction) open(cause error) error {
 	return &OpenRunError{Run: t.summary(), Cause: cause}
+}
+
+// unasked leaves the run open because of nodes that cannot be asked.
+func (t *transaction) unasked(cause error) error {
+	return &OpenRunError{Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; a node that is destroyed is named with --lost"}
 }
 
 // summary is this node's own account of the run.
