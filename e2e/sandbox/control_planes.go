@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -136,4 +137,36 @@ func (c *ControlPlanes) Destroy() error {
 		errs = append(errs, s.Destroy())
 	}
 	return errors.Join(errs...)
+}
+
+// Progress is one of the events that `-o json` writes of a run on several nodes.
+type Progress struct{ Node, Phase, Operation, State string }
+
+// KillWhen types a command line on a node, which must be one command with `-o json`, and ends it by SIGKILL at the first event for which the condition
+// holds. The agents that it had started on other nodes are left alone. It is an error when the command ends before.
+func (c *ControlPlanes) KillWhen(ctx context.Context, node, line string, now func(Progress) bool) error {
+	cmd := c.Command(ctx, node, "exec "+line)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	killed := false
+	for events := json.NewDecoder(out); !killed; {
+		var p Progress
+		if err := events.Decode(&p); err != nil {
+			break
+		}
+		if now(p) {
+			killed = cmd.Process.Kill() == nil
+		}
+	}
+	if err := cmd.Wait(); !killed {
+		return fmt.Errorf("%q ended before it was to be killed: %w: %s", line, err, stderr.String())
+	}
+	return nil
 }

@@ -3,11 +3,9 @@ package workflows
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -94,30 +92,12 @@ func (c *cluster) wantRuns(state string) {
 	}
 }
 
-// killCoordinator ends `restore` on cp1 with SIGKILL when an event says that a node has begun the phase. Its agents are left alone.
-func (c *cluster) killCoordinator(phase, on string, b backup) {
+// killCoordinator ends `restore` on cp1 with SIGKILL when a node has begun an operation of the phase. Its agents are left alone.
+func (c *cluster) killCoordinator(phase, on string, b backup, flags ...string) {
 	c.t.Helper()
-	cmd := c.Command(c.ctx, "cp1", "exec etcdpod restore --yes --nodes cp1,cp2,cp3 -o json "+b.file)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	must(c.t, err)
-	must(c.t, cmd.Start())
-	killed := false
-	for lines := json.NewDecoder(out); !killed; {
-		var e struct{ Node, Phase, State string }
-		if err := lines.Decode(&e); err != nil {
-			break
-		}
-		if e.Phase == phase && e.Node == on && e.State == "started" {
-			killed = true
-			must(c.t, cmd.Process.Signal(syscall.SIGKILL))
-		}
-	}
-	_ = cmd.Wait() // killed
-	if !killed {
-		c.t.Fatalf("the restore ended before %s on %s: %s", phase, on, stderr.String())
-	}
+	must(c.t, c.KillWhen(c.ctx, "cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 -o json "+strings.Join(append(flags, b.file), " "), func(p sandbox.Progress) bool {
+		return p.Phase == phase && p.Node == on && p.State == "started"
+	}))
 }
 
 func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
