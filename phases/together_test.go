@@ -36,6 +36,7 @@ type cluster struct {
 
 	mu       sync.Mutex
 	instants int        // since the command began
+	whose    []string   // nodes: at each instant, who acted or was spoken with
 	fault    misfortune // what happens at one of them
 	struck   bool
 	seen     func(*cluster) // is shown all states between two instants at which a record was written; nil: nobody is
@@ -153,14 +154,14 @@ type wire struct {
 func (w wire) Write(b []byte) (int, error) {
 	switch {
 	case bytes.HasPrefix(b, []byte(`{"ask"`)):
-		w.c.instant() // the question is lost
+		w.c.instant(w.node) // the question is lost
 		n, err := w.Conn.Write(b)
-		if w.c.instant(); w.c.strikes(w.node, cutOnce, cutForLong) { // it has got through, and its answer is lost
+		if w.c.instant(w.node); w.c.strikes(w.node, cutOnce, cutForLong) { // it has got through, and its answer is lost
 			return n, errors.New("broken pipe")
 		}
 		return n, err
 	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
-		w.c.instant() // what was asked for was done, and nobody hears of it
+		w.c.instant(w.node) // what was asked for was done, and nobody hears of it
 	}
 	return w.Conn.Write(b)
 }
@@ -181,7 +182,7 @@ func (c *cluster) bury(name string) {
 func (c *cluster) before(name, call string) {
 	c.check()
 	if isRecord(call) {
-		c.instant()
+		c.instant(name)
 		if c.seen != nil {
 			c.seen(c)
 		}
@@ -195,10 +196,11 @@ func isRecord(call string) bool {
 }
 
 // instant counts, and lets happen what is to happen now.
-func (c *cluster) instant() {
+func (c *cluster) instant(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.instants++
+	c.whose = append(c.whose, node)
 	if c.instants != c.fault.at {
 		return
 	}
@@ -237,7 +239,7 @@ func (c *cluster) rest() {
 
 // begin is the beginning of a command on a node.
 func (c *cluster) begin(at string) *Node {
-	c.at, c.instants, c.struck = at, 0, false
+	c.at, c.instants, c.whose, c.struck = at, 0, nil, false
 	c.restart(at)
 	return c.worlds[at].node
 }
@@ -353,13 +355,13 @@ func (c *cluster) journal(name string) []byte {
 	if len(ids) == 0 {
 		return nil
 	}
-	data, _ := m.ReadFile(path.Join(journal.RunDir(ids[0]), "journal"))
-	return data
+	return m.Peek(path.Join(journal.RunDir(ids[0]), "journal"))
 }
 
 // account is what a journal adds up to, without times and names.
 type account struct {
 	id, steps        string // one letter a step: its last record
+	phases           []int  // where each phase ends
 	commitAt         int
 	commit, settle   bool
 	abort, end, torn bool
@@ -378,6 +380,11 @@ func (c *cluster) read(name string) account {
 			return account{}
 		}
 		a = account{id: begun.Run.ID, commitAt: begun.Run.CommitAt, steps: strings.Repeat(".", len(begun.Run.Plan))}
+		for i := range begun.Run.Plan {
+			if i+1 == len(begun.Run.Plan) || begun.Run.Plan[i].Phase != begun.Run.Plan[i+1].Phase {
+				a.phases = append(a.phases, i+1)
+			}
+		}
 		c.plans[name] = a
 	}
 	steps := []byte(a.steps)
@@ -407,6 +414,22 @@ func (c *cluster) read(name string) account {
 	}
 	a.steps = string(steps)
 	return a
+}
+
+// coarse is how far each phase got: all of its operations alike, or not.
+func (a account) coarse() string {
+	var b strings.Builder
+	fmt.Fprint(&b, a.commit, a.settle, a.abort, a.end)
+	from := 0
+	for _, to := range a.phases {
+		if part := a.steps[from:to]; strings.Trim(part, part[:1]) == "" {
+			b.WriteString(part[:1])
+		} else {
+			b.WriteString("m")
+		}
+		from = to
+	}
+	return b.String()
 }
 
 func (a account) begun() bool { return a.id != "" }

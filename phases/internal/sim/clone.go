@@ -38,6 +38,14 @@ func (d *Disk) clone() *Disk {
 	return &c
 }
 
+// Peek is a file's contents, not to be changed; nil when there is none.
+func (d *Disk) Peek(name string) []byte {
+	if ino, ok := d.find(d.now, name); ok {
+		return d.inodes[ino].data
+	}
+	return nil
+}
+
 // CommittedBy lets somebody else say whether the run is past its commit point.
 func (m *Machine) CommittedBy(committed func() bool) { m.committed = committed }
 
@@ -60,15 +68,22 @@ func (m *Machine) Serves() string {
 	return ""
 }
 
+// Runs names what runs.
+func (m *Machine) Runs() string {
+	var names []string
+	for _, c := range m.containers {
+		if c.State == "running" {
+			names = append(names, c.Name+" "+c.generation)
+		}
+	}
+	slices.Sort(names)
+	return fmt.Sprint(m.kubelet, names)
+}
+
 // Digest is a number for all that the future of a node depends on: what is on its disk, now and after a power loss, and what runs. content says what counts of a file.
 func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintln(h, m.kubelet)
-	for _, c := range m.containers {
-		if c.State == "running" {
-			fmt.Fprintln(h, c.Name, c.generation)
-		}
-	}
+	fmt.Fprintln(h, m.Runs())
 	m.digest(h, "/", rootInode, content)
 	for _, p := range m.pending {
 		fmt.Fprintln(h, len(p.dirs))

@@ -156,7 +156,9 @@ func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { retu
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }
 
-func (e Etcd) AddLearner(context.Context, op.Access, []string) error { return e.M.step("add a learner") }
+func (e Etcd) AddLearner(context.Context, op.Access, []string) error {
+	return e.M.step("add a learner")
+}
 
 func (e Etcd) PromoteLearner(context.Context, op.Access, string) error {
 	if e.M.running("etcd") == nil {
