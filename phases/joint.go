@@ -15,6 +15,7 @@ type Joint struct {
 	Members       []JointMember // of the restored cluster, in the order in which they are started
 	Rejoin        []JointMember // that join it afterwards, one after the other, with nothing of their own
 	Through       []string      // client URLs of the member that they join through
+	Left          []string      // peer URLs of old members that are left out, where those could be a quorum of the old cluster
 	Snapshot      SnapshotFacts // Path is where the coordinator has it
 	KnownRevision int64         // the highest that any node knows of
 	Leader        string        // the one node that does what must be done once only: it has an API server

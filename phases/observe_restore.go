@@ -107,6 +107,7 @@ const (
 	noteRevision = "revision" // the highest known before the run
 	noteKeptData = "keptData" // where the old data is afterwards
 	noteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
+	noteLeft     = "leftOut"  // several nodes: peer URLs of old members that could still serve as the old cluster, with spaces between
 	noteSnapshot = "snapshot" // several nodes: where this one has it, or will have
 )
 

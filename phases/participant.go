@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -83,7 +84,7 @@ func (p *participant) answer(ctx context.Context, question string, with json.Raw
 	case askHash:
 		return given(with, func(revision int64) (any, error) { return p.hash(ctx, revision) })
 	case askCommit:
-		return done(p.run.commit())
+		return done(p.commit())
 	case askSettle:
 		return done(p.settle())
 	case askBack:
@@ -228,6 +229,9 @@ func (p *participant) planWith(ctx context.Context, o RestoreOptions) (Plan, err
 	}
 	p.facts.Snapshot = &o.Joint.Snapshot
 	p.facts.notes[noteSnapshot] = o.snapshotPath(p.facts)
+	if len(o.Joint.Left) > 0 {
+		p.facts.notes[noteLeft] = strings.Join(o.Joint.Left, " ")
+	}
 	plan, err := Restore(o).plan(ctx, p.facts)
 	plan.cluster = &o.Joint.Cluster
 	p.plan = plan
@@ -396,9 +400,26 @@ func (p *participant) hash(ctx context.Context, revision int64) (h hashAnswer, e
 	return h, nil
 }
 
+// commit: this node has done all that comes before the commit point, and will not go back by itself any more.
+func (p *participant) commit() error {
+	s := p.run.state
+	if s.Aborted != "" {
+		return errors.New("cannot commit: this node goes back")
+	}
+	for _, step := range s.Steps[:s.Run.CommitAt] {
+		if step.Progress != journal.Done && !p.run.faults.commitEarly {
+			return fmt.Errorf("cannot commit: %s is not done yet", step.Phase)
+		}
+	}
+	return p.run.commit()
+}
+
 // settle: all nodes hold the commit record. One that does not hold it itself was told something false.
 func (p *participant) settle() error {
-	if !p.run.state.Committed {
+	switch s := p.run.state; {
+	case s.Aborted != "":
+		return errors.New("cannot settle: this node goes back")
+	case !s.Committed:
 		return errors.New("cannot settle: this node does not hold the commit record")
 	}
 	return p.run.settle()
@@ -415,7 +436,7 @@ func (p *participant) back(ctx context.Context, q backQuestion) error {
 		return nil
 	case s.Forward() || s.Ended:
 		return refusePastCommit(s)
-	case s.Committed && s.Aborted == "" && q.Witness == "":
+	case s.Committed && s.Aborted == "" && q.Witness == "" && !p.run.faults.backUnwitnessed:
 		return errors.New("cannot go back: this node holds the commit record, and no node is known to go back")
 	}
 	return p.run.revert(context.WithoutCancel(ctx), errors.New(q.Cause))

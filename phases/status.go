@@ -27,6 +27,7 @@ type seen struct {
 	backupErr error
 	open      RunSummary
 	openErr   error
+	left      []string // peer URLs of members that a restore left out
 }
 
 // Status looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
@@ -44,6 +45,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	s.certs = n.certificates(f)
+	s.left = n.leftOut(f.Live)
 	s.backups, s.backupErr = n.Backups(ctx, "")
 	if s.open, s.openErr = n.openRun(); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // it has taken etcd's manifest out
@@ -152,7 +154,7 @@ func (s seen) status() Status {
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
-	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeQuota, s.judgeCertificates, s.judgeBackups} {
+	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
 	st.Next = s.next(st)

@@ -2,8 +2,11 @@ package phases
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
 // Each function here answers what is wrong with one part of a node, in sentences; nothing when it is well.
@@ -71,6 +74,8 @@ func (s seen) judgeEtcd() []string {
 	switch {
 	case s.etcd != nil:
 		return []string{s.etcd.Error()}
+	case f.Etcd == nil && usesOtherEtcd(f.Manifests):
+		return nil
 	case f.Etcd == nil:
 		return []string{fmt.Sprintf("no manifest in %s runs etcd", f.ManifestDir)}
 	}
@@ -144,4 +149,39 @@ func (s seen) judgeBackups() []string {
 		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", DefaultBackupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
 	}
 	return nil
+}
+
+// leftOut returns the peer URLs of the members that the newest completed restore left out, and that could serve as the old cluster, should their power return.
+// One that is a member of the present cluster by now was wiped and joined.
+func (n *Node) leftOut(live *Live) (left []string) {
+	runs, err := journal.List(n.host.FS)
+	if err != nil {
+		return nil // judged where runs are looked at
+	}
+	for _, r := range runs {
+		if r.State == nil || r.State.Outcome() != journal.Completed || r.State.Run.Workflow != "restore" {
+			continue
+		}
+		left = strings.Fields(r.State.Run.Notes[noteLeft])
+	}
+	return slices.DeleteFunc(left, func(url string) bool {
+		return live != nil && slices.ContainsFunc(live.Members, func(m Member) bool { return slices.Contains(m.PeerURLs, url) })
+	})
+}
+
+func (s seen) judgeLeftOut() []string {
+	if len(s.left) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the members at %s were left out of the last restore: should their power return, the old cluster serves beside this one; wipe their data before they are started again (this is said until they are members of this cluster)", strings.Join(s.left, ", "))}
+}
+
+// usesOtherEtcd: an API server whose etcd is on other nodes needs none here.
+func usesOtherEtcd(files []ManifestFile) bool {
+	m, c, ok := program(files, "kube-apiserver")
+	if !ok {
+		return false
+	}
+	servers := list(flagOf(m, c, etcdServersFlag))
+	return len(servers) > 0 && !slices.ContainsFunc(hostsOf(servers), loopback)
 }

@@ -226,6 +226,9 @@ func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
 	for _, m := range v.old() {
 		j.Cluster.OldURLs = append(j.Cluster.OldURLs, m.PeerURLs...)
 	}
+	if v.risk() != "" {
+		j.Left = v.strangers()
+	}
 	for _, m := range append(v.old(), v.source.Members...) {
 		j.OldHosts = append(j.OldHosts, hostsOf(m.PeerURLs)...)
 	}
