@@ -47,7 +47,33 @@ func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
 		f.Live = n.ownAccount(ctx, f.Etcd)
 	}
 	f.Snapshot = &q.Snapshot
-	return f, q.Options.complete(ctx, n, f)
+	if err := q.Options.complete(ctx, n, f); err != nil {
+		return nil, err
+	}
+	var inUse *RefusedError
+	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
+		n.mute(ctx, f)
+	}
+	return f, nil
+}
+
+// mute reads the data of an etcd that runs and answers nobody. One that was started without a quorum does not even open its port; it is fenced all the same.
+func (n *Node) mute(ctx context.Context, f *Facts) {
+	walDir := f.Etcd.WALDir
+	if walDir != "" {
+		walDir = n.host.FS.Real(walDir)
+	}
+	d, err := etcd.InspectMute(ctx, n.host.FS.Real(f.Etcd.DataDir), walDir)
+	if err != nil {
+		return // what keeps it from being asked is said by the check of the data
+	}
+	f.Stopped, f.StoppedError = stoppedOf(d), nil
+	f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
+	f.notes[noteRevision] = strconv.FormatInt(f.KnownRevision, 10)
+}
+
+func stoppedOf(d *etcd.DataDir) *Stopped {
+	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d), APIServers: d.Contents.MasterLeases}
 }
 
 // ownAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
@@ -205,7 +231,7 @@ func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d), APIServers: d.Contents.MasterLeases}, nil
+	return stoppedOf(d), nil
 }
 
 // data looks at the directories that are exchanged, and finds places on the same mounts to stage in.

@@ -71,6 +71,18 @@ func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	return d, nil
 }
 
+// InspectMute is Inspect of a data directory on which an etcd runs that cannot serve, because it has lost its quorum: it commits nothing, so what its files say holds,
+// and they are read while it has them open. Where something changes under the reading, that is tried again.
+func InspectMute(ctx context.Context, dir, walDir string) (d *DataDir, err error) {
+	const tries = 5
+	for range tries {
+		if d, err = inspect(ctx, dir, walDir); err == nil {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("cannot read the data directory %s: %w", dir, err)
+}
+
 // lockShared keeps an etcd from starting on the data directory. bbolt takes an exclusive flock on the db.
 func lockShared(dir string) (unlock func(), err error) {
 	f, err := os.Open(dbPath(dir))

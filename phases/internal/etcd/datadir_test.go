@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -257,4 +258,34 @@ func walEnd(t *testing.T, s *server) int64 {
 		t.Fatal(err)
 	}
 	return int64(len(strings.TrimRight(string(data), "\x00")))
+}
+
+// An etcd that was started without its peers holds the lock, and answers nobody: its files say what it is.
+func TestADataDirectoryOfAnEtcdThatLostItsQuorumIsRead(t *testing.T) {
+	t.Parallel()
+	servers := startThree(t, "3.6.16")
+	servers[0].put("/registry/pods/", 50, 100)
+	for _, s := range servers {
+		s.kill()
+	}
+	servers[0].start("3.6.16")
+	inUse := func() bool {
+		_, err := Inspect(t.Context(), servers[0].Dir, "")
+		return errors.Is(err, ErrInUse)
+	}
+	for end := time.Now().Add(20 * time.Second); !inUse(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the etcd does not take its lock")
+		}
+	}
+	d, err := InspectMute(t.Context(), servers[0].Dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Members) != 3 || d.RevisionAtMost < 50 {
+		t.Errorf("%d members at revision %d", len(d.Members), d.RevisionAtMost)
+	}
+	if _, err := InspectMute(t.Context(), filepath.Join(servers[0].Dir, "absent"), ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
 }
