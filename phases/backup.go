@@ -241,7 +241,7 @@ func (o BackupOptions) checkRoom(f *Facts) error {
 }
 
 func (o BackupOptions) snapshot() Phase {
-	return Phase{Name: "snapshot", Short: "take the snapshot, and compare it with the SHA-256 that comes with it",
+	return Phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := workspace(f)
 			if o.FromDataDir != "" {
@@ -252,7 +252,7 @@ func (o BackupOptions) snapshot() Phase {
 }
 
 func (o BackupOptions) verifySnapshot() Phase {
-	return Phase{Name: "verify-snapshot", Short: "prove that what was written is whole",
+	return Phase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.ProveBackup{Workspace: workspace(f)}}, nil
 		}}

@@ -153,7 +153,7 @@ func (b boundEtcd) Save(ctx context.Context, a op.Access, snapshot string, progr
 	if err != nil {
 		return op.Saved{}, err
 	}
-	s := op.Saved{SHA256: saved.SHA256, SizeBytes: saved.SizeBytes}
+	s := op.Saved{SizeBytes: saved.SizeBytes}
 	for _, status := range c.Status(ctx) {
 		if status.Endpoint == saved.Endpoint {
 			s.EtcdVersion, s.ClusterID, err = status.Version, status.ClusterID, status.Err

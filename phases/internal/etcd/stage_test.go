@@ -43,7 +43,7 @@ func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
 			for _, on := range versions[i:] {
 				t.Run("on "+on, func(t *testing.T) {
 					s := newServer(t, "b")
-					spec := s.spec(saved.Path, saved.SHA256)
+					spec := s.spec(saved.Path, fileSHA256(t, saved.Path))
 					spec.BumpRevision = 1_000_000
 					spec.WALDir = filepath.Join(t.TempDir(), "wal")
 					staged, err := Stage(t.Context(), spec)
@@ -57,7 +57,7 @@ func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
 					if db.StorageVersion != saved.StorageVersion {
 						t.Errorf("storage version %q, the snapshot's was %q", db.StorageVersion, saved.StorageVersion)
 					}
-					if staged.SHA256 != saved.SHA256 || staged.Revision != 1_000_301 || db.Revision != staged.Revision {
+					if staged.SHA256 != fileSHA256(t, saved.Path) || staged.Revision != 1_000_301 || db.Revision != staged.Revision {
 						t.Errorf("staged %+v, revision %d in the db", staged, db.Revision)
 					}
 					s.start(on, "--wal-dir", spec.WALDir).await()
@@ -87,7 +87,7 @@ func TestThreeMembersStagedFromOneSnapshotAreEqual(t *testing.T) {
 	}
 	var staged Staged
 	for _, s := range all {
-		spec := s.spec(saved.Path, saved.SHA256)
+		spec := s.spec(saved.Path, fileSHA256(t, saved.Path))
 		spec.InitialCluster, spec.BumpRevision = strings.Join(urls, ","), 5000
 		got, err := Stage(t.Context(), spec)
 		if err != nil {
@@ -128,7 +128,7 @@ func TestASnapshotTakenWithoutSpaceCanBeWrittenToAfterDisarming(t *testing.T) {
 	}
 	saved := snapshotOf(t, old)
 	s := newServer(t, "b")
-	staged, err := Stage(t.Context(), s.spec(saved.Path, saved.SHA256))
+	staged, err := Stage(t.Context(), s.spec(saved.Path, fileSHA256(t, saved.Path)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestAStagedDbStaysAtTheStorageVersionOfItsData(t *testing.T) {
 			old := newServer(t, "a").start(version).await()
 			saved := snapshotOf(t, old)
 			s := newServer(t, "b")
-			if _, err := Stage(t.Context(), s.spec(saved.Path, saved.SHA256)); err != nil {
+			if _, err := Stage(t.Context(), s.spec(saved.Path, fileSHA256(t, saved.Path))); err != nil {
 				t.Fatal(err)
 			}
 			if r, err := snapfile.Check(t.Context(), dbPath(s.Dir), snapfile.Options{Raw: true}); err != nil || r.StorageVersion != saved.StorageVersion || r.Revision != 1 {
@@ -175,7 +175,7 @@ func TestABumpCountsFromACompactionThatTookTheLastEntriesAway(t *testing.T) {
 	saved := snapshotOf(t, old)
 	for bump, want := range map[int64]int64{0: 12, 100: 112} {
 		s := newServer(t, "b")
-		spec := s.spec(saved.Path, saved.SHA256)
+		spec := s.spec(saved.Path, fileSHA256(t, saved.Path))
 		spec.BumpRevision = bump
 		staged, err := Stage(t.Context(), spec)
 		if err != nil || staged.Revision != want {
@@ -219,7 +219,7 @@ func TestAFailedStagingLeavesNothing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newServer(t, "b")
-			spec := s.spec(saved.Path, saved.SHA256)
+			spec := s.spec(saved.Path, fileSHA256(t, saved.Path))
 			spec.WALDir = filepath.Join(t.TempDir(), "wal")
 			test.change(&spec)
 			_, err := Stage(t.Context(), spec)
@@ -239,7 +239,7 @@ func TestAFailedStagingLeavesNothing(t *testing.T) {
 		if err := os.Mkdir(s.Dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Stage(t.Context(), s.spec(saved.Path, saved.SHA256)); err == nil {
+		if _, err := Stage(t.Context(), s.spec(saved.Path, fileSHA256(t, saved.Path))); err == nil {
 			t.Error("staged into it")
 		}
 		if _, err := os.Lstat(s.Dir); err != nil {

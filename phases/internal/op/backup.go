@@ -134,7 +134,7 @@ func (w Workspace) remove(fsys node.FS) error {
 	return nil
 }
 
-// SaveSnapshot takes a snapshot of a running etcd. It is hashed while it is written, and compared with the trailer that etcd sends.
+// SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd sends behind it: ProveBackup holds the file against that.
 type SaveSnapshot struct {
 	Workspace
 	Access Access `json:"access"`
@@ -184,6 +184,9 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	return p.complete(t, func(d *Sidecar) error {
+		if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
+			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d", p.Snapshot(), c.SizeBytes, d.SizeBytes)
+		}
 		if d.SHA256 != "" && d.SHA256 != c.SHA256 {
 			return fmt.Errorf("the disk does not give back what was written to %s: SHA-256 %s, and not %s", p.Snapshot(), c.SHA256, d.SHA256)
 		}
