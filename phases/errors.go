@@ -51,6 +51,8 @@ func (e *OpenRunError) Unwrap() error { return e.Cause }
 func (e *OpenRunError) Hint() string {
 	var cause interface{ Hint() string }
 	switch {
+	case e.Advice != "":
+		return e.Advice
 	case len(e.Run.Nodes) > 0 && errors.As(e.Cause, &cause) && cause.Hint() != "":
 		return cause.Hint()
 	case len(e.Run.Nodes) > 0 && e.Run.Aborted:

@@ -49,7 +49,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Restored on %d nodes, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n", len(options.Nodes), run.ID)
+		fmt.Fprintf(w, "Restored on %s, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n", count(len(options.Nodes), "node", "nodes"), run.ID)
 	})
 	return nil
 }
