@@ -17,12 +17,11 @@ import (
 func (o RestoreOptions) moveAside(f *Facts) []op.Op {
 	attr := f.Data.Attr
 	attr.Mode = 0o700
-	var ops []op.Op
+	ops := o.makeDirectories(f)
 	aside := func(from, dir string) {
 		ops = append(ops, &op.MakeDirectory{Path: dir, Attr: attr}, &op.MoveAside{Fence: o.fenceOf(f), From: from, To: path.Join(dir, path.Base(from))})
 	}
 	if f.Data.DirExists {
-		ops = append(ops, o.makeDirectories(f)...)
 		aside(path.Join(f.Etcd.DataDir, "member"), stagedDir(f))
 	}
 	if f.Etcd.WALDir != "" {

@@ -172,6 +172,9 @@ func (m *Machine) start(file string) {
 func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	flag, _ := pod.Flag("etcd", "data-dir")
 	dir, _ := pod.HostPathOf("etcd", flag)
+	if state, _ := pod.Flag("etcd", "initial-cluster-state"); state == "existing" {
+		m.join(dir)
+	}
 	member, _ := m.find(m.Disk.now, path.Join(dir, "member"))
 	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
 	if err != nil {
@@ -197,6 +200,28 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	c.member = member
 	c.generation, _, _ = strings.Cut(string(db.data), " ")
 	return true
+}
+
+// join is the first start of an etcd that joins a cluster: it begins with nothing, and gets all from the leader.
+func (m *Machine) join(dir string) {
+	at, ok := m.find(m.Disk.now, dir)
+	if _, there := m.Disk.now[at]["member"]; there || !ok {
+		return
+	}
+	made := func(i *inode) uint64 {
+		i.attr = node.Attr{Mode: 0o700}
+		i.durable = i.data
+		m.inodes[m.next] = i
+		m.next++
+		return m.next - 1
+	}
+	data := []byte("new learner")
+	member, snap, wal := made(&inode{dir: true}), made(&inode{dir: true}), made(&inode{dir: true})
+	db, log := made(&inode{data: data}), made(&inode{data: data})
+	m.change(func(t tree) {
+		t[at]["member"] = member
+		t[member], t[snap], t[wal] = map[string]uint64{"snap": snap, "wal": wal}, map[string]uint64{"db": db}, map[string]uint64{"0.wal": log}
+	}, at)
 }
 
 func (m *Machine) running(name string) *container {

@@ -1,0 +1,112 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go: its old data goes aside, and then it joins; or all is as before.
+
+func (w *world) rejoin() error {
+	o := RestoreOptions{StopTimeout: time.Minute, Joint: &Joint{
+		Members: []JointMember{{"cp0", []string{"https://cp0:2380"}}}, Rejoin: []JointMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
+	}}
+	flow := Workflow{Name: "restore", observe: w.facts, Phases: []Phase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
+	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+}
+
+// joined says whether the node is wholly old, or a member that has joined, and what is wrong otherwise.
+func (w *world) joined() (string, error) {
+	look := w.machine.Look("/var/lib/etcdpod")
+	if v := w.machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	if look == w.first {
+		return "old", nil
+	}
+	for _, want := range []string{"kubelet true\n", "runs etcd new\n", "runs kube-apiserver \n", "runs kube-controller-manager \n", "runs kube-scheduler \n"} {
+		if !strings.Contains(look, want) {
+			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
+		}
+	}
+	etcd, err := w.machine.ReadFile(testManifestDir + "/etcd.yaml")
+	if err != nil {
+		return "", err
+	}
+	for _, want := range []string{"--initial-cluster=cp0=https://cp0:2380,cp1=https://cp1:2380", "--initial-cluster-state=existing"} {
+		if !strings.Contains(string(etcd), want) {
+			return "", fmt.Errorf("etcd's manifest has no %s:\n%s", want, etcd)
+		}
+	}
+	return "new", nil
+}
+
+func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	for _, s := range []scenario{{name: "one file system"}, {name: "no data", noData: true}} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					rejoinMatrix(t, s, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func rejoinMatrix(t *testing.T, s scenario, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newWorld(t, s)
+		w.machine.CrashAt = c.at
+		err := w.rejoin()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the rejoin that nothing stops: %v", err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%97
+		}
+		c.how.after(w, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s: %v", c, err)
+		}
+		got, err := w.joined()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if err != nil || got != want {
+			t.Fatalf("%s: it ended %s, and not %s: %v", c, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+// settleTwice stops the recovery, too, and types it again; past the commit point only `resume` is of use.
+func (w *world) settleTwice(c stop) error {
+	w.restart()
+	w.machine.CrashAt = c.again
+	_ = w.settle(c.recovery)
+	if w.machine.Crashed() {
+		c.how.after(w, c.again)
+		w.restart()
+	}
+	w.machine.CrashAt = 0
+	var refused *RefusedError
+	if err := w.settle(c.recovery); err != nil && !errors.As(err, &refused) {
+		return err
+	}
+	if err := w.settle("resume"); err != nil && !errors.As(err, &refused) {
+		return err
+	}
+	return nil
+}
