@@ -348,6 +348,11 @@ func (v view) checkAPIServers(Joint) error {
 	if len(known) == 0 {
 		known = v.source.APIServers
 	}
+	for _, m := range v.old() {
+		if slices.Contains(v.options.Lost, m.Name) { // what is destroyed had its API server at the same address
+			here = append(here, hostsOf(m.PeerURLs)...)
+		}
+	}
 	slices.Sort(known)
 	for _, address := range slices.Compact(known) {
 		if !slices.Contains(here, address) {

@@ -106,6 +106,8 @@ func TestMembersThatAreLost(t *testing.T) {
 	delete(v.surveys, "cp3")
 	c.Nodes = c.Nodes[:2]
 	v.options.Lost = []string{"cp3"}
+	live := v.surveys["cp1"].Live
+	live.APIServers = append(live.APIServers, "cp3") // at the host of its peer URL
 	j, err := v.joint("run", c)
 	if err != nil || len(j.Members) != 2 {
 		t.Fatalf("%v %+v", err, j)
