@@ -34,6 +34,14 @@ type faults struct {
 	journalAfterAct bool
 	undoForward     bool
 	recordLate      bool
+
+	// In the protocol of several nodes.
+	commitEarly     bool // the commit record is written before the members were compared
+	settleEarly     bool // a node is told that all hold the commit record when it holds it itself
+	backUnwitnessed bool // a node that holds the commit record goes back because it is asked to
+	releaseEarly    bool // API servers are let run before all hold the commit record
+	abortLate       bool // that a node goes back is recorded when it has gone
+	closeEarly      bool // a run is closed when all hold the commit record
 }
 
 func (r *run) event(i int, state EventState) Event {
@@ -71,7 +79,7 @@ func (r *run) advance(ctx context.Context, phase string) error {
 		switch {
 		case i > 0 && r.state.Steps[i-1].Progress != journal.Done:
 			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.state.Steps[i-1].Phase)
-		case i >= r.state.Run.CommitAt && !r.state.Forward():
+		case i >= r.state.Run.CommitAt && !r.state.Forward() && !r.faults.releaseEarly:
 			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point", phase)
 		case r.state.Aborted != "":
 			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
@@ -251,13 +259,24 @@ func (r *run) back(ctx context.Context, cause error) error {
 	return &RolledBackError{Run: summarize(r.state), Cause: cause}
 }
 
+// abort records that the run goes back.
+func (r *run) abort(cause error) error {
+	if r.state.Aborted != "" {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.Abort, Error: cause.Error()}); err != nil {
+		return r.open(errors.Join(cause, err))
+	}
+	r.state.Aborted = cause.Error()
+	return nil
+}
+
 // revert undoes all that was started.
 func (r *run) revert(ctx context.Context, cause error) error {
-	if r.state.Aborted == "" {
-		if err := r.journal.Append(journal.Record{Kind: journal.Abort, Error: cause.Error()}); err != nil {
-			return r.open(errors.Join(cause, err))
+	if !r.faults.abortLate {
+		if err := r.abort(cause); err != nil {
+			return err
 		}
-		r.state.Aborted = cause.Error()
 	}
 	r.emit(r.event(-1, GoingBack))
 	order := make([]int, len(r.ops))
@@ -273,7 +292,7 @@ func (r *run) revert(ctx context.Context, cause error) error {
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
 		}
 	}
-	return nil
+	return r.abort(cause)
 }
 
 func (r *run) undo(ctx context.Context, i int) error {

@@ -27,6 +27,9 @@ func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) err
 		return t.open(err)
 	}
 	verdict, why := known{asked: states, mute: t.mute, lost: t.lost}.decide(back)
+	if verdict == stay && back && n.faults.backUnwitnessed {
+		verdict = goBack
+	}
 	switch {
 	case verdict == tooLate:
 		return refusePastCommit(r.state)

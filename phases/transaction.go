@@ -141,6 +141,9 @@ func (t *transaction) forward(ctx context.Context) error {
 			behind = phase.Commit
 			continue
 		}
+		if err := t.mistake(ctx, phase); err != nil {
+			return t.open(err)
+		}
 		if err := t.barrier(ctx, phase); err != nil {
 			if behind {
 				return t.open(err)
@@ -155,6 +158,18 @@ func (t *transaction) forward(ctx context.Context) error {
 		}
 	}
 	return t.close()
+}
+
+// mistake makes what the tests plant; see [faults].
+func (t *transaction) mistake(ctx context.Context, phase Phase) error {
+	f := t.node.faults
+	switch {
+	case f.commitEarly && phase.Commit:
+		return t.commit(ctx)
+	case f.closeEarly && phase.Name == "await-apiserver":
+		return t.close()
+	}
+	return nil
 }
 
 // settled says whether a node knows already that all hold the commit record; then all are told.
@@ -213,10 +228,22 @@ func (t *transaction) barrier(ctx context.Context, phase Phase) error {
 
 // commit is the commit point: a record on every node, the coordinator's first; then each is told that all have it.
 func (t *transaction) commit(ctx context.Context) error {
+	if t.node.faults.releaseEarly {
+		if err := t.inTurn(ctx, t.peers, func(ctx context.Context, p *peer) error {
+			return p.ask(ctx, askAdvance, advanceQuestion{Phase: "release-apiserver"}, nil, nil)
+		}); err != nil {
+			return err
+		}
+	}
 	first := func(p *peer) bool { return p.name == t.cluster.Coordinator }
 	for _, p := range slices.Concat(slices.Collect(filter(t.peers, first)), slices.Collect(filter(t.peers, func(p *peer) bool { return !first(p) }))) {
 		if err := p.ask(ctx, askCommit, nil, nil, nil); err != nil {
 			return err
+		}
+		if t.node.faults.settleEarly {
+			if err := p.ask(ctx, askSettle, nil, nil, nil); err != nil {
+				return err
+			}
 		}
 	}
 	return t.each(ctx, func(ctx context.Context, p *peer) error { return p.ask(ctx, askSettle, nil, nil, nil) })
