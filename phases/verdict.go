@@ -26,14 +26,16 @@ type known struct {
 // nodes were seen to hold it. A node without the record may go back, and never takes that back; a node with it goes back only when another does.
 // So as long as one node goes back no node ever settles, and once a node has settled none can go back: docs/failure-model.md has the proof.
 func (k known) decide(back bool) (v verdict, why string) {
-	var gone, without, with []string
+	var gone, never, without, with []string
 	settled := false
 	for name, s := range k.asked {
 		switch {
 		case s.Settled || s.Closed && !s.Aborted && s.Begun:
 			settled = true
-		case s.Aborted, !s.Begun:
+		case s.Aborted:
 			gone = append(gone, name)
+		case !s.Begun:
+			never = append(never, name)
 		case s.Committed:
 			with = append(with, name)
 		default:
@@ -47,6 +49,10 @@ func (k known) decide(back bool) (v verdict, why string) {
 		return goForward, ""
 	case len(gone) > 0:
 		return goBack, gone[0]
+	case len(never) > 0 && len(with) > 0: // it had begun, else nobody held the record: it was closed there without us, and pruned
+		return stay, fmt.Sprintf("%s knows nothing of the run any more, and may have ended it either way", strings.Join(never, ", "))
+	case len(never) > 0:
+		return goBack, never[0]
 	case back && len(without) > 0:
 		return goBack, without[0]
 	case len(k.mute) > 0:
