@@ -1,4 +1,5 @@
-// Package docs_test holds the pages to what is there: commands, flags, files, tests and make targets.
+// Package docs_test holds the pages to what is there: commands, flags, files, tests and make targets. The runbooks of several control planes are followed,
+// each on a cluster of its own.
 package docs_test
 
 import (
@@ -99,6 +100,10 @@ func commands(page string) []string {
 func usage(t *testing.T, command string) (code int, output string) {
 	t.Helper()
 	root := t.TempDir()
+	host, err := os.Hostname()
+	must(t, err)
+	t.Setenv("ETCDPOD_SSH_COMMAND", "false") // nobody is to be reached
+	command = strings.Replace(command, "--nodes ", "--nodes "+host+",", 1)
 	args := append([]string{"--root", root}, strings.Fields(command)...)
 	if last := len(args) - 1; strings.HasPrefix(args[last], "/") && !strings.HasPrefix(args[last-1], "--") {
 		args[last] = root + args[last] // a file, which must be on that node

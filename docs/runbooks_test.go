@@ -1,0 +1,355 @@
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// story follows one page on three control planes, of which each has a real etcd and the built etcdpod. Every command of the page is typed, and whatever
+// the page tells people to expect is held against what they would see.
+type story struct {
+	*sandbox.ControlPlanes
+	t        *testing.T
+	ctx      context.Context
+	page     string   // on one line, without marks
+	commands []string // its indented lines, in order
+	typed    map[string]bool
+	file     string // what $FILE stands for
+	run      string // what stands for the name of a run on the page
+}
+
+// These are of real nodes only.
+var foreign = []string{"kubectl ", "kubeadm ", "crictl "}
+
+const (
+	anyFile = "/var/lib/etcdpod/backups/etcd-cp1-20261123T064825Z-r484.db"
+	anyRun  = "20261123T064832Z-restore-f506"
+	marker  = "/registry/configmaps/late/since-the-backup"
+)
+
+func follow(t *testing.T, page string) *story {
+	t.Helper()
+	t.Parallel()
+	text, err := os.ReadFile("runbooks/" + page)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	t.Cleanup(cancel)
+	etcd, err := binaries.Etcd(ctx, binaries.Etcd36)
+	must(t, err)
+	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcd, Etcdpod: binary}, "cp1", "cp2", "cp3")
+	must(t, err)
+	t.Cleanup(func() { must(t, three.Destroy()) })
+	s := &story{ControlPlanes: three, t: t, ctx: ctx, page: plain(string(text)), typed: map[string]bool{}}
+	for line := range strings.Lines(string(text)) {
+		if command, indented := strings.CutPrefix(strings.TrimRight(line, "\n"), "    "); indented {
+			s.commands = append(s.commands, command)
+		}
+	}
+	for _, n := range three.Nodes {
+		must(t, os.MkdirAll(n.Path("/root"), 0o700))
+	}
+	must(t, three.Node("cp1").Load(ctx, 40, 200))
+	return s
+}
+
+// plain is Markdown as it is read.
+func plain(text string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("`", "", "*", "").Replace(text)), " ")
+}
+
+// types types a command of the page on a node, and holds it to the exit code, and to texts that the page tells of.
+func (s *story) types(on, command string, code int, sees ...string) {
+	s.t.Helper()
+	if !slices.Contains(s.commands, command) {
+		s.t.Fatalf("the page has no command %q", command)
+	}
+	s.typed[command] = true
+	s.also(on, command, code, sees...)
+}
+
+// also types a command that the page does not spell out.
+func (s *story) also(on, command string, code int, sees ...string) {
+	s.t.Helper()
+	got, out := s.try(on, command)
+	if got != code {
+		s.t.Fatalf("%s: %q ends with %d, not %d:\n%s", on, command, got, code, out)
+	}
+	for _, text := range sees {
+		if !strings.Contains(out, text) {
+			s.t.Errorf("%s: %q does not say %q:\n%s", on, command, text, out)
+		}
+		if !strings.Contains(s.page, plain(text)) {
+			s.t.Errorf("the page does not tell of %q", text)
+		}
+	}
+}
+
+// try types a command. A yes that it would ask for on a terminal is given by --yes; /root and /etc/kubernetes are the node's.
+func (s *story) try(on, command string) (code int, out string) {
+	s.t.Helper()
+	root := s.Node(on).Root
+	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run}
+	if strings.HasPrefix(command, "etcdpod restore") && !strings.Contains(command, "--dry-run") {
+		words = append(words, "etcdpod restore", "etcdpod restore --yes")
+	}
+	if !strings.HasPrefix(command, "etcdpod") {
+		words = append(words, "/etc/kubernetes", root+"/etc/kubernetes")
+	}
+	cmd := s.Command(s.ctx, on, strings.NewReplacer(words...).Replace(command))
+	var both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &both, &both
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), both.String()
+}
+
+// chooses types the page's FILE=… with a real one.
+func (s *story) chooses(line, real string) {
+	s.t.Helper()
+	if !slices.Contains(s.commands, line) {
+		s.t.Fatalf("the page has no line %q", line)
+	}
+	s.typed[line], s.file = true, real
+}
+
+// newest is the path on this machine of cp1's newest backup.
+func (s *story) newest() string {
+	s.t.Helper()
+	dir := s.Node("cp1").Path("/var/lib/etcdpod/backups")
+	entries, err := os.ReadDir(dir)
+	must(s.t, err)
+	var newest string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".db") && !strings.HasPrefix(e.Name(), ".") {
+			newest = dir + "/" + e.Name() // names hold the time
+		}
+	}
+	return newest
+}
+
+// ends holds the page to having been followed wholly.
+func (s *story) ends() {
+	s.t.Helper()
+	for _, command := range s.commands {
+		if !s.typed[command] && !slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(command, p) }) {
+			s.t.Errorf("nobody has typed %q", command)
+		}
+	}
+}
+
+// spoils writes what no backup from before holds.
+func (s *story) spoils() {
+	s.t.Helper()
+	c, err := s.Node("cp1").EtcdClient()
+	must(s.t, err)
+	defer c.Close()
+	_, err = c.Put(s.ctx, marker, "{}")
+	must(s.t, err)
+}
+
+// wants holds nodes to whether they have what was written since the backup.
+func (s *story) wants(spoilt bool, nodes ...string) {
+	s.t.Helper()
+	for _, name := range nodes {
+		must(s.t, s.Node(name).WaitReady(s.ctx))
+		c, err := s.Node(name).EtcdClient()
+		must(s.t, err)
+		got, err := c.Get(s.ctx, marker, clientv3.WithCountOnly())
+		must(s.t, c.Close())
+		must(s.t, err)
+		if (got.Count == 1) != spoilt {
+			s.t.Fatalf("%s has what was written since the backup: %v", name, got.Count == 1)
+		}
+	}
+}
+
+// kills ends a restore of all three on cp1 when an operation of the phase begins there, and waits until the agents have noticed.
+func (s *story) kills(phase string) {
+	s.t.Helper()
+	err := s.KillWhen(s.ctx, "cp1", "etcdpod restore --yes -o json --nodes cp1,cp2,cp3 "+s.file, func(p sandbox.Progress) bool {
+		return p.Node == "cp1" && p.Phase == phase && p.State == "started"
+	})
+	must(s.t, err)
+	for _, n := range s.Nodes {
+		s.eventually("the agent on "+n.Node+" has ended", func() bool {
+			code, _ := s.try(n.Node, "etcdpod prune --yes")
+			return code == 3
+		})
+	}
+}
+
+func (s *story) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	for !holds() {
+		select {
+		case <-s.ctx.Done():
+			s.t.Fatalf("never: %s", what)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGoingBackInTime(t *testing.T) {
+	s := follow(t, "going-back-in-time.md")
+	s.also("cp1", "etcdpod backup", 0)
+	good := s.newest()
+	s.spoils()
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "there is no backup")
+	s.types("cp1", "etcdpod backups", 0)
+	s.chooses("FILE="+anyFile, good)
+	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")
+	s.types("cp1", "etcdpod backup", 0)
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 "$FILE"`, 5, "the cluster has members that are not among the nodes")
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp2,cp3 "$FILE"`, 2, "--nodes does not name this node")
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3=cp9 "$FILE"`, 1, "the connection was lost")
+	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3 "$FILE"`, 0, "Nothing was changed")
+	s.wants(true, "cp1", "cp2", "cp3")
+	s.types("cp1", `etcdpod restore --nodes cp1,cp2,cp3 "$FILE"`, 0, "stage-data", "fence", "exchange-data", "release-etcd", "await-etcd", "compare-members", "commit point",
+		"await-apiserver", "verify-restored", "Restored on 3 nodes")
+	s.wants(false, "cp1", "cp2", "cp3")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "REVISION")
+
+	runs, err := os.ReadDir(s.Node("cp1").Path("/var/lib/etcdpod/runs"))
+	must(t, err)
+	s.run = runs[len(runs)-1].Name()
+	s.types("cp1", "etcdpod restore --nodes cp1,cp2,cp3 --from-data-dir /var/lib/etcdpod/runs/"+anyRun+"/data", 0, "Restored on 3 nodes")
+	s.wants(true, "cp1", "cp2", "cp3")
+	s.ends()
+}
+
+func TestOneNodeLost(t *testing.T) {
+	s := follow(t, "one-node-lost.md")
+	must(t, s.PowerOff("cp3"))
+	s.eventually("two of three serve", func() bool { return s.Node("cp1").WaitEtcd(s.ctx) == nil })
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "serves", "cannot be asked")
+	s.types("cp1", "etcdpod backup", 0)
+	s.chooses("FILE="+anyFile, s.newest())
+	s.spoils()
+	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 --lost cp3 "$FILE"`, 0)
+	s.types("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 0, "Restored on 2 nodes")
+	s.wants(false, "cp1", "cp2")
+	must(t, s.PowerOn(s.ctx, "cp3")) // with its old data, which serves nothing
+	s.also("cp3", "etcdpod status", 6)
+	s.wants(false, "cp1", "cp2")
+	s.also("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 5, "API servers that are not on the nodes are known to use this etcd")
+	s.ends()
+}
+
+func TestQuorumLost(t *testing.T) {
+	s := follow(t, "quorum-lost.md")
+	must(t, s.PowerOff("cp2"))
+	must(t, s.PowerOff("cp3"))
+	s.eventually("there is no leader", func() bool {
+		code, out := s.try("cp1", "etcdpod status")
+		return code == 6 && strings.Contains(out, "etcd has no leader")
+	})
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "etcd has no leader")
+	s.types("cp1", "etcdpod backup", 0, "proven good")
+
+	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db", `etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 "$FILE"`
+	s.file = s.newest()
+	s.types("cp1", dryRun, 0, "Nothing was changed") // while its etcd answers
+	s.types("cp1", "systemctl stop kubelet", 0)
+	s.also("cp1", last, 5, "in use")
+	must(t, s.Node("cp1").Kill(s.ctx, "etcd")) // crictl stop
+	s.eventually("etcd has ended", func() bool {
+		c, found, err := s.Node("cp1").Container(s.ctx, "etcd")
+		must(t, err)
+		return found && c.State == "exited"
+	})
+	s.types("cp1", last, 0, "proven good")
+
+	s.chooses("FILE="+anyFile, s.Node("cp1").Path("/root/last.db"))
+	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp1 --lost cp2 "$FILE"`, 5, "members that are not among the nodes")
+	s.types("cp1", dryRun, 0, "Nothing was changed")
+	s.types("cp1", `etcdpod restore --nodes cp1 --lost cp2,cp3 "$FILE"`, 0, "commit point", "Restored on 1 node")
+	s.wants(false, "cp1")
+	if code, out := s.try("cp1", "etcdpod status"); !strings.Contains(out, "serves") {
+		t.Errorf("status ends with %d: %s", code, out)
+	}
+	s.typed["etcdpod status"] = true
+	s.ends()
+}
+
+func TestNewMachines(t *testing.T) {
+	s := follow(t, "new-machines.md")
+	s.also("cp1", "etcdpod backup /root/safe.db", 0)
+	s.spoils()
+	for _, n := range s.Nodes { // the machines are lost; the keys and the backup are kept elsewhere
+		must(t, n.Crash())
+		must(t, os.RemoveAll(n.DataPath()))
+		must(t, os.RemoveAll(n.Path("/var/lib/etcdpod")))
+	}
+	s.chooses("FILE=/root/etcd-cp1-20261123T064825Z-r484.db", s.Node("cp1").Path("/root/safe.db"))
+	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")
+	for _, n := range s.Nodes { // kubeadm init, and kubeadm join
+		must(t, n.Start(s.ctx))
+	}
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV")
+	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3 "$FILE"`, 0, "Nothing was changed")
+	s.types("cp1", `etcdpod restore --nodes cp1,cp2,cp3 "$FILE"`, 0, "Restored on 3 nodes")
+	s.wants(false, "cp1", "cp2", "cp3")
+	keys, err := s.Node("cp3").AllKeys(s.ctx)
+	must(t, err)
+	if len(keys) < 40 {
+		t.Errorf("cp3 has %d keys", len(keys))
+	}
+	s.ends()
+}
+
+func TestInterrupted(t *testing.T) {
+	s := follow(t, "interrupted.md")
+	s.also("cp1", "etcdpod backup /root/safe.db", 0)
+	s.file = s.Node("cp1").Path("/root/safe.db")
+
+	s.spoils()
+	s.kills("exchange-data")
+	s.types("cp1", "etcdpod runs", 0, "open", "Next")
+	s.types("cp2", "etcdpod rollback", 0, "Rolled back; everything is as before")
+	s.wants(true, "cp1", "cp2", "cp3")
+
+	s.kills("exchange-data")
+	s.types("cp3", "etcdpod resume", 0, "Finished")
+	s.wants(false, "cp1", "cp2", "cp3")
+
+	s.spoils()
+	s.kills("await-apiserver")
+	s.also("cp1", "etcdpod rollback", 5)
+	s.types("cp1", "etcdpod resume --skip-phases await-apiserver,verify-restored", 0)
+	s.wants(false, "cp1", "cp2", "cp3")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV")
+
+	s.spoils()
+	s.kills("stage-data")
+	must(t, s.PowerOff("cp3"))
+	s.also("cp1", "etcdpod resume", 3, "--lost")
+	s.types("cp1", "etcdpod rollback --lost cp3", 0)
+	must(t, s.PowerOn(s.ctx, "cp3"))
+	s.also("cp3", "etcdpod resume", 1, "everything is as before")
+	s.wants(true, "cp1", "cp2", "cp3")
+
+	s.kills("fence")
+	must(t, s.PowerOff("cp3"))
+	s.types("cp2", "etcdpod resume --lost cp3", 0)
+	s.wants(false, "cp1", "cp2")
+	s.ends()
+}
