@@ -153,7 +153,7 @@ func (b boundEtcd) Save(ctx context.Context, a op.Access, snapshot string, progr
 	if err != nil {
 		return op.Saved{}, err
 	}
-	s := op.Saved{SizeBytes: saved.SizeBytes}
+	s := op.Saved{Trailer: saved.Trailer, SizeBytes: saved.SizeBytes}
 	for _, status := range c.Status(ctx) {
 		if status.Endpoint == saved.Endpoint {
 			s.EtcdVersion, s.ClusterID, err = status.Version, status.ClusterID, status.Err
@@ -167,7 +167,7 @@ func (b boundEtcd) Examine(ctx context.Context, snapshot string, progress func(d
 	if err != nil {
 		return op.Contents{}, err
 	}
-	c := op.Contents{Proof: proofOf(r), CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion}
+	c := op.Contents{Proof: proofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion}
 	for _, m := range r.Members {
 		c.Members = append(c.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 type Saved struct {
 	Path           string
 	SizeBytes      int64  // of the file, its 32 bytes of trailer included
+	Trailer        string // hex; the SHA-256 that etcd sent at the end, as it came
 	StorageVersion string // as the server tells it, such as 3.6.0; empty on 3.5
 	Endpoint       string // the member that the snapshot was taken from
 }
@@ -45,7 +47,10 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	}
 	flush := flusher(f)
 	size := int64(0)
+	var last []byte // of what came, as long as a trailer
 	s := newSpool(func(piece []byte) error {
+		last = append(last, piece[max(0, len(piece)-sha256.Size):]...)
+		last = last[max(0, len(last)-sha256.Size):]
 		n, err := f.Write(piece)
 		size += int64(n)
 		flush(size)
@@ -58,7 +63,7 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	if err == nil && size%512 != sha256.Size {
 		err = fmt.Errorf("etcd sent %d bytes, which is not a db and a trailer of 32: the stream was cut, or the server is older than 3.2", size)
 	}
-	saved.SizeBytes = size
+	saved.SizeBytes, saved.Trailer = size, hex.EncodeToString(last)
 	return saved, err
 }
 

@@ -149,8 +149,8 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return s.complete(t, func(d *Sidecar) error {
-		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.SHA256, saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
+	return s.complete(t, func(d *Sidecar) error { // until it is proven, sha256 is the one that etcd sent
+		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer, saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
 		return nil
 	})
 }
@@ -187,8 +187,8 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 		if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
 			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d", p.Snapshot(), c.SizeBytes, d.SizeBytes)
 		}
-		if d.SHA256 != "" && d.SHA256 != c.SHA256 {
-			return fmt.Errorf("the disk does not give back what was written to %s: SHA-256 %s, and not %s", p.Snapshot(), c.SHA256, d.SHA256)
+		if d.SHA256 != "" && d.SHA256 != c.Trailer {
+			return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
 		}
 		d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
 		d.CompactRevision, d.HashKV, d.StorageVersion = c.CompactRevision, c.HashKV, c.StorageVersion

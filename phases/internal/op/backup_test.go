@@ -23,15 +23,15 @@ type fileEtcd struct {
 
 func (e fileEtcd) Save(_ context.Context, a Access, snapshot string, _ func(int64, int64)) (Saved, error) {
 	data := []byte(a.Endpoints[0])
-	return Saved{SHA256: sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 0xabc}, os.WriteFile(snapshot, data, 0o600)
+	return Saved{Trailer: sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 0xabc}, os.WriteFile(snapshot, data, 0o600)
 }
 
 func (e fileEtcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (Contents, error) {
 	data, err := os.ReadFile(snapshot)
 	if e.spoil {
-		data = nil
+		data = make([]byte, len(data))
 	}
-	return Contents{Proof: Proof{SHA256: sum(data), SizeBytes: int64(len(data)), Revision: 5}}, err
+	return Contents{Proof: Proof{SHA256: sum(data), SizeBytes: int64(len(data)), Revision: 5}, Trailer: sum(data)}, err
 }
 
 func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }

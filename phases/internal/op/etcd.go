@@ -61,7 +61,7 @@ type Member struct {
 
 // Saved is a snapshot that a running etcd sent.
 type Saved struct {
-	SHA256      string // hex, of the whole file
+	Trailer     string // hex: the SHA-256 of the data, as etcd sent it
 	SizeBytes   int64
 	EtcdVersion string
 	ClusterID   uint64
@@ -70,6 +70,7 @@ type Saved struct {
 // Contents is what a proven snapshot holds.
 type Contents struct {
 	Proof
+	Trailer         string // hex: the SHA-256 of the data, as it stands in the file
 	CompactRevision int64
 	HashKV          uint32
 	StorageVersion  string
@@ -84,7 +85,7 @@ type Etcd interface {
 	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
 	// SnapshotDataDir makes a snapshot file of a stopped member's data and changes nothing of the data.
 	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) (missing []string, err error)
-	// Save streams a snapshot of the first endpoint that answers into a new file, durable when it returns; its SHA-256 has been compared with the trailer.
+	// Save streams a snapshot of the first endpoint that answers into a new file. Whoever keeps it proves it, against the trailer that etcd sent, and syncs it.
 	Save(ctx context.Context, a Access, snapshot string, progress func(done, total int64)) (Saved, error)
 	// Examine is Prove that tells all that a sidecar says of a snapshot.
 	Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (Contents, error)

@@ -67,12 +67,12 @@ func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int
 			return op.Saved{}, errors.Join(err, e.M.Remove(snapshot))
 		}
 	}
-	return op.Saved{SHA256: Sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 1}, nil
+	return op.Saved{Trailer: Sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 1}, nil
 }
 
 func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (op.Contents, error) {
 	data, err := e.M.ReadFile(snapshot)
-	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}}, err
+	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}, Trailer: Sum(data)}, err
 }
 
 // Sum is the SHA-256 of a file's contents, in hex.

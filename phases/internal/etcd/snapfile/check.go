@@ -87,6 +87,7 @@ func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) 
 		if !raw && string(sum) != string(trailer[:]) {
 			return bad(CheckTrailer, f.dbSize, "the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut", sum, trailer)
 		}
+		r.Trailer = hex.EncodeToString(trailer[:])
 		h.Write(trailer[:])
 	}
 	r.SHA256 = hex.EncodeToString(h.Sum(nil))

@@ -54,6 +54,7 @@ type Options struct {
 type Report struct {
 	SizeBytes   int64  // of the file, trailer included
 	SHA256      string // hex, of the whole file, as sha256sum prints it
+	Trailer     string // hex, of the data, as it stands at the end of the file; empty where there is none
 	HashChecked bool   // the SHA-256 in the trailer was compared
 	PageSize    int    // bytes
 
