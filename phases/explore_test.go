@@ -209,6 +209,9 @@ func (e *explorer) misfortunes(c *cluster, hows []how) (all []misfortune) {
 			continue
 		}
 		for _, how := range hows {
+			if how == killed && !c.words[i] { // as the coordinator sees it, this is a reboot that loses nothing
+				continue
+			}
 			all = append(all, misfortune{i + 1, node, how})
 		}
 	}

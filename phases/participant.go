@@ -300,8 +300,9 @@ type sent struct {
 
 // receive writes the snapshot into the run's folder. It gets its name when it is whole and durable, and its SHA-256 is right.
 func (p *participant) receive(ctx context.Context, q sent, file io.Reader) error {
+	file = io.LimitReader(file, q.Proof.SizeBytes) // what follows on the wire is the next question
 	err := p.keep(ctx, q, file)
-	if err != nil { // what follows on the wire is the rest of the file, and then the next question
+	if err != nil { // the rest of the file is on its way all the same
 		_, drained := io.Copy(io.Discard, file)
 		err = errors.Join(err, drained)
 	}
@@ -386,6 +387,9 @@ func (p *participant) hash(ctx context.Context, revision int64) (h hashAnswer, e
 		compare, ok := o.(*op.CompareMembers)
 		if !ok {
 			continue
+		}
+		if err := p.run.stillHolds(ctx, p.run.state.Run.CommitAt-1); err != nil {
+			return h, err
 		}
 		serving, err := p.node.etcd.Serving(ctx, compare.Access, 0)
 		if err != nil {

@@ -36,7 +36,8 @@ type cluster struct {
 
 	mu       sync.Mutex
 	instants int        // since the command began
-	whose    []string   // nodes: at each instant, who acted or was spoken with
+	whose    []string   // at each instant the node that acted, or that was spoken with
+	words    []bool     // whether it was a message
 	fault    misfortune // what happens at one of them
 	struck   bool
 	seen     func(*cluster) // is shown all states between two instants at which a record was written; nil: nobody is
@@ -169,14 +170,14 @@ func (w wire) Write(b []byte) (n int, err error) {
 	}()
 	switch {
 	case bytes.HasPrefix(b, []byte(`{"ask"`)):
-		w.c.instant(w.node) // the question is lost
+		w.c.instant(w.node, true) // the question is lost
 		n, err = w.Conn.Write(b)
-		if w.c.instant(w.node); w.c.strikes(w.node) { // it has got through, and its answer is lost
+		if w.c.instant(w.node, true); w.c.strikes(w.node) { // it has got through, and its answer is lost
 			return n, errors.New("broken pipe")
 		}
 		return n, err
 	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
-		w.c.instant(w.node) // what was asked for was done, and nobody hears of it
+		w.c.instant(w.node, true) // what was asked for was done, and nobody hears of it
 	}
 	return w.Conn.Write(b)
 }
@@ -197,7 +198,7 @@ func (c *cluster) bury(name string) {
 func (c *cluster) before(name, call string) {
 	c.check()
 	if isRecord(call) {
-		c.instant(name)
+		c.instant(name, false)
 		if c.seen != nil {
 			c.seen(c)
 		}
@@ -211,11 +212,12 @@ func isRecord(call string) bool {
 }
 
 // instant counts, and lets happen what is to happen now.
-func (c *cluster) instant(node string) {
+func (c *cluster) instant(node string, word bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.instants++
 	c.whose = append(c.whose, node)
+	c.words = append(c.words, word)
 	if c.instants != c.fault.at {
 		return
 	}
@@ -254,7 +256,7 @@ func (c *cluster) rest() {
 
 // begin is the beginning of a command on a node.
 func (c *cluster) begin(at string) *Node {
-	c.at, c.instants, c.whose, c.struck = at, 0, nil, false
+	c.at, c.instants, c.whose, c.words, c.struck = at, 0, nil, nil, false
 	c.restart(at)
 	return c.worlds[at].node
 }
