@@ -182,8 +182,11 @@ func (t *transaction) settled(ctx context.Context) (bool, error) {
 	if v, _ := k.decide(true); v != tooLate {
 		return false, nil
 	}
+	t.peers = slices.DeleteFunc(t.peers, func(p *peer) bool { // one that has pruned its run had closed it
+		return !states[p.name].Begun && p.link.close() == nil
+	})
 	return true, t.each(ctx, func(ctx context.Context, p *peer) error {
-		if s := states[p.name]; s.Closed || !s.Begun {
+		if states[p.name].Closed {
 			return nil
 		}
 		return p.ask(ctx, askSettle, nil, nil, nil)

@@ -106,3 +106,6 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 		}
 	}
 }
+
+// Off takes the machine out of the world: nothing runs on it any more.
+func (m *Machine) Off() { m.containers, m.kubelet, m.crashed = nil, false, true }
