@@ -27,6 +27,7 @@ type run struct {
 	emit    func(Event)
 	faults  faults
 	skip    []string // phases whose skippable operations are left out
+	held    []int    // operations that were carried out in this process
 }
 
 // faults are deliberate mistakes, for the tests that show that the crash tests would catch them. They are never set outside tests.
@@ -105,11 +106,15 @@ func (r *run) step(ctx context.Context, i int) error {
 		r.emit(skipped)
 		return nil
 	}
+	if err := r.stillHolds(ctx, i); err != nil {
+		return err
+	}
 	r.announce(i)
 	if err := r.do(ctx, i); err != nil {
 		r.failed(i, err)
 		return err
 	}
+	r.held = append(r.held, i)
 	r.emit(r.event(i, Finished))
 	return nil
 }
