@@ -185,3 +185,38 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 		t.Error("something of it was kept")
 	}
 }
+
+// An agent holds to the rules on which the transaction stands even when a coordinator is mistaken.
+func TestANodeDoesNotWriteARecordThatWouldBeFalse(t *testing.T) {
+	asked := map[string]int{}
+	for _, s := range cutOffTogether(t) {
+		a := s.read("cp2")
+		if !a.begun() || a.end {
+			continue
+		}
+		for question, may := range map[string]bool{
+			askCommit: a.commit || a.commitAt > 0 && strings.Trim(a.steps[:a.commitAt], "f") == "",
+			askSettle: a.commit,
+			askBack:   !a.commit,
+			askClose:  a.done(),
+		} {
+			c := s.fork()
+			p := &participant{node: c.begin("cp2")}
+			if _, err := p.load(a.id); err != nil {
+				t.Fatal(err)
+			}
+			before := c.read("cp2")
+			_, err := p.answer(t.Context(), question, json.RawMessage(`{"Cause":"a mistake"}`), nil)
+			if (err == nil) != may {
+				t.Errorf("%s; %s: %v", s.story, question, err)
+			}
+			if after := c.read("cp2"); err != nil && after.steps+after.coarse() != before.steps+before.coarse() {
+				t.Errorf("%s; %s: it refused (%v), and wrote all the same", s.story, question, err)
+			}
+			asked[question]++
+		}
+	}
+	if asked[askCommit] < 20 {
+		t.Errorf("asked %v", asked)
+	}
+}

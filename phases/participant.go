@@ -90,7 +90,7 @@ func (p *participant) answer(ctx context.Context, question string, with json.Raw
 	case askBack:
 		return given(with, func(q backQuestion) (any, error) { return done(p.back(ctx, q)) })
 	case askClose:
-		return done(p.run.end())
+		return done(p.close())
 	}
 	return nil, fmt.Errorf("cannot %s: this etcdpod does not know how", question)
 }
@@ -427,6 +427,18 @@ func (p *participant) settle() error {
 		return errors.New("cannot settle: this node does not hold the commit record")
 	}
 	return p.run.settle()
+}
+
+// close: all nodes are done, or have gone back; this one is, at least.
+func (p *participant) close() error {
+	for _, step := range p.run.state.Steps {
+		forward := step.Progress == journal.Done && p.run.state.Aborted == ""
+		back := p.run.state.Aborted != "" && (step.Progress == journal.Pending || step.Progress == journal.Reverted)
+		if !forward && !back && !p.run.faults.closeEarly {
+			return fmt.Errorf("cannot close the run: %s is neither done nor undone", step.Phase)
+		}
+	}
+	return p.run.end()
 }
 
 type backQuestion struct {
