@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -15,10 +16,10 @@ import (
 // keepVariable, when it is not empty, leaves the cluster of a package's tests running after them, for the next time.
 const keepVariable = "ETCDPOD_KEEP"
 
-// Borrow returns the cluster of that name that was kept, when all its nodes run, or a new one, for the tests of a package. The etcdpod of
+// Borrow returns the cluster of that name that was kept, or a new one, for the tests of a package. Nodes that were left switched off are booted. The etcdpod of
 // this source is first on its nodes' PATH.
 func Borrow(ctx context.Context, o Options) (*Cluster, error) {
-	c, err := kept(o.Name)
+	c, err := kept(ctx, o.Name)
 	if err != nil {
 		start := time.Now()
 		if c, err = Up(ctx, o); err != nil {
@@ -26,13 +27,13 @@ func Borrow(ctx context.Context, o Options) (*Cluster, error) {
 		}
 		say("%d control-plane nodes came up in %s", len(c.Nodes), time.Since(start).Round(time.Second))
 	}
-	if err := c.InstallEtcdpod(ctx); err != nil {
+	if err := c.InstallEtcdpod(ctx, "etcdpod", ""); err != nil {
 		return nil, errors.Join(err, GiveBack(ctx, o.Name))
 	}
 	return c, nil
 }
 
-func kept(name string) (*Cluster, error) {
+func kept(ctx context.Context, name string) (*Cluster, error) {
 	dir, err := Dir(name)
 	if err != nil {
 		return nil, err
@@ -41,9 +42,14 @@ func kept(name string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(c.Nodes, (*Node).Running) {
+		return nil, fmt.Errorf("cluster %s does not run", name)
+	}
 	for _, n := range c.Nodes {
 		if !n.Running() {
-			return nil, fmt.Errorf("%s does not run", n.Name)
+			if err := n.Boot(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return c, nil
@@ -61,13 +67,14 @@ func GiveBack(ctx context.Context, name string) error {
 	return Clear(ctx, dir)
 }
 
-// InstallEtcdpod builds etcdpod into the directory that is first on the nodes' PATH.
-func (c *Cluster) InstallEtcdpod(ctx context.Context) error {
+// InstallEtcdpod builds etcdpod into the directory that is first on the nodes' PATH, under a name there, and with the version that it says
+// it is: its module's, when that is empty.
+func (c *Cluster) InstallEtcdpod(ctx context.Context, name, version string) error {
 	root, err := binaries.ModuleRoot()
 	if err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(c.bin(), "etcdpod"), "./cmd/etcdpod")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.version="+version, "-o", filepath.Join(c.bin(), name), "./cmd/etcdpod")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

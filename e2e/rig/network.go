@@ -77,11 +77,14 @@ func (n *Node) plugIn(ctx context.Context) (string, error) {
 	if err := n.unplug(ctx); err != nil {
 		return "", err
 	}
-	if err := ip(ctx, "link add", outside, "type veth peer name", inside, "netns", strconv.Itoa(n.PID)); err != nil {
+	if err := ip(ctx, "link add", outside, "type veth peer name", inside, "address", n.hardwareAddress(), "netns", strconv.Itoa(n.PID)); err != nil {
 		return "", err
 	}
 	return inside, ip(ctx, "link set", outside, "master", n.cluster.Bridge, "up")
 }
+
+// hardwareAddress is the same after a reboot, as a machine's is: others know it for a while.
+func (n *Node) hardwareAddress() string { return fmt.Sprintf("02:ec:d0:00:00:%02x", 11+n.index) }
 
 // unplug removes the node's cable, if the kernel has not yet done so with the node's network namespace.
 func (n *Node) unplug(ctx context.Context) error {

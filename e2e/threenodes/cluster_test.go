@@ -5,7 +5,6 @@ package threenodes
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"os/exec"
 	"strings"
@@ -48,6 +47,13 @@ func take(t *testing.T) *cluster {
 func (k *cluster) with(t *testing.T) *cluster {
 	sub := *k
 	sub.T, sub.ctx = t, context.WithoutCancel(t.Context())
+	return &sub
+}
+
+// only returns the cluster as if it had these nodes and no other.
+func (k *cluster) only(nodes []*rig.Node) *cluster {
+	sub := *k
+	sub.nodes = nodes
 	return &sub
 }
 
@@ -132,29 +138,6 @@ func (k *cluster) want(code int, n *rig.Node, args ...string) result {
 		k.Fatalf("etcdpod %s on %s ended with %d, not %d:\n%s%s", strings.Join(args, " "), n.Name, r.code, code, r.stdout, r.stderr)
 	}
 	return r
-}
-
-// run is an entry of `etcdpod runs --output json`.
-type run struct {
-	ID        string
-	State     string
-	Phase     string
-	Operation string
-	Path      string
-	Committed bool
-}
-
-// openRun returns the run that is open on a node; its ID is empty when there is none.
-func (k *cluster) openRun(n *rig.Node) run {
-	k.Helper()
-	var all []run
-	k.must(json.Unmarshal([]byte(k.want(0, n, "runs", "--output", "json").stdout), &all))
-	for _, r := range all {
-		if r.State == "open" {
-			return r
-		}
-	}
-	return run{}
 }
 
 // tell logs what may explain a failure.

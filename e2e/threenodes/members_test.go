@@ -33,10 +33,10 @@ type etcds struct {
 	clients []*clientv3.Client
 }
 
-func dialEtcds(c *rig.Cluster) (*etcds, error) {
+func dialEtcds(nodes []*rig.Node) (*etcds, error) {
 	const pki = "/etc/kubernetes/pki/etcd/"
-	e := &etcds{nodes: c.Nodes}
-	for _, n := range c.Nodes {
+	e := &etcds{nodes: nodes}
+	for _, n := range nodes {
 		pair, err := tls.LoadX509KeyPair(n.Path(pki+"healthcheck-client.crt"), n.Path(pki+"healthcheck-client.key"))
 		if err != nil {
 			return nil, errors.Join(err, e.close())

@@ -132,11 +132,11 @@ func (k *cluster) scene() scene {
 	return scene{backup: made.Result.Path, then: k.world()}
 }
 
-// moveOn changes the world through all three API servers, and returns what it is now.
+// moveOn changes the world through all API servers, and returns what it is now.
 func (k *cluster) moveOn() world {
 	k.Helper()
 	k.put(k.nodes[0], "made-later-"+strings.ToLower(rand.Text()[:8]), "after")
 	k.put(k.nodes[1], "changed-later", rand.Text())
-	k.remove(k.nodes[2], "deleted-later")
+	k.remove(k.nodes[len(k.nodes)-1], "deleted-later")
 	return k.world()
 }

@@ -35,10 +35,10 @@ func (k *cluster) before(s scene) worlds {
 	return worlds{cluster: k.members()[0].Cluster, since: time.Now(), old: now, new: s.then}
 }
 
-// members returns the three members, once they agree.
+// members returns the members, once they agree.
 func (k *cluster) members() []member {
 	k.Helper()
-	all, err := agreedMembers(k.within(readyLimit), k.rig)
+	all, err := agreedMembers(k.within(readyLimit), k.nodes)
 	k.must(err)
 	return all
 }
@@ -46,8 +46,8 @@ func (k *cluster) members() []member {
 // agreeLimit is how long members may differ: etcd compacts one after the other, and a member that was just started catches up.
 const agreeLimit = 15 * time.Second
 
-func agreedMembers(ctx context.Context, c *rig.Cluster) ([]member, error) {
-	clients, err := dialEtcds(c)
+func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
+	clients, err := dialEtcds(nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (k *cluster) state(w worlds) (state, error) {
 			return "", err
 		}
 	}
-	all, err := agreedMembers(ctx, k.rig)
+	all, err := agreedMembers(ctx, k.nodes)
 	if err != nil {
 		return "", err
 	}
