@@ -49,12 +49,9 @@ func (e *OpenRunError) Unwrap() error { return e.Cause }
 
 // Hint says what to type.
 func (e *OpenRunError) Hint() string {
-	var cause interface{ Hint() string }
 	switch {
 	case e.Advice != "":
 		return e.Advice
-	case len(e.Run.Nodes) > 0 && errors.As(e.Cause, &cause) && cause.Hint() != "":
-		return cause.Hint()
 	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
 		return "type `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
 	case len(e.Run.Nodes) > 0 && !e.Run.Committed:

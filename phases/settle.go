@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
 // Lost declares nodes destroyed, so that an open run on several nodes can be settled without them.
@@ -30,6 +32,10 @@ func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) err
 	if verdict == stay && back && n.faults.backUnwitnessed {
 		verdict = goBack
 	}
+	if name := leftBehind(states); name != "" && (verdict == goForward || verdict == tooLate) {
+		return &OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the restored data: neither forward nor back is there a place for it", name),
+			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it join the cluster anew", name, journal.RunDir(t.run))}
+	}
 	switch {
 	case verdict == tooLate:
 		return refusePastCommit(r.state)
@@ -39,6 +45,20 @@ func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) err
 		return t.goBack(ctx, states, back, why)
 	}
 	return t.forward(ctx)
+}
+
+// leftBehind returns a node that holds no commit record although another one has settled: it had been given up.
+func leftBehind(states map[string]partState) string {
+	settled := false
+	for _, s := range states {
+		settled = settled || s.Settled
+	}
+	for name, s := range states {
+		if settled && s.Begun && !s.Committed {
+			return name
+		}
+	}
+	return ""
 }
 
 func (t *transaction) goBack(ctx context.Context, states map[string]partState, asked bool, witness string) error {
