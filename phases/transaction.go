@@ -151,6 +151,9 @@ func (t *transaction) forward(ctx context.Context) error {
 		}
 		if phase.Commit {
 			if err := t.commit(ctx); err != nil {
+				if t.nobodyCommitted(ctx) {
+					return t.failed(ctx, err)
+				}
 				return t.open(err)
 			}
 			behind = true
@@ -249,6 +252,20 @@ func (t *transaction) commit(ctx context.Context) error {
 		}
 	}
 	return t.each(ctx, func(ctx context.Context, p *peer) error { return p.ask(ctx, askSettle, nil, nil, nil) })
+}
+
+// nobodyCommitted says whether all nodes were asked just now and none holds the commit record: then nothing is decided.
+func (t *transaction) nobodyCommitted(ctx context.Context) bool {
+	states, err := t.states(context.WithoutCancel(ctx))
+	if err != nil || len(t.mute) > 0 {
+		return false
+	}
+	for _, s := range states {
+		if s.Committed || s.Settled {
+			return false
+		}
+	}
+	return true
 }
 
 func filter[T any](all []T, keep func(T) bool) func(func(T) bool) {
