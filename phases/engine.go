@@ -43,6 +43,7 @@ type faults struct {
 	releaseEarly    bool // API servers are let run before all hold the commit record
 	abortLate       bool // that a node goes back is recorded when it has gone
 	closeEarly      bool // a run is closed when all hold the commit record
+	oneRound        bool // the fence falls on a node as soon as the old data is back there
 }
 
 func (r *run) event(i int, state EventState) Event {
@@ -255,7 +256,8 @@ func (r *run) stopped(ctx context.Context, cause error) error {
 
 // back undoes all that was started, and closes the run. It stays open when that fails, and can be tried again.
 func (r *run) back(ctx context.Context, cause error) error {
-	if err := r.revert(ctx, cause); err != nil {
+	r.emit(r.event(-1, GoingBack))
+	if err := r.revert(ctx, cause, false); err != nil {
 		return err
 	}
 	if err := r.end(); err != nil {
@@ -276,14 +278,13 @@ func (r *run) abort(cause error) error {
 	return nil
 }
 
-// revert undoes all that was started.
-func (r *run) revert(ctx context.Context, cause error) error {
+// revert undoes all that was started; with fenced, only what came after the fence, which stays up.
+func (r *run) revert(ctx context.Context, cause error, fenced bool) error {
 	if !r.faults.abortLate {
 		if err := r.abort(cause); err != nil {
 			return err
 		}
 	}
-	r.emit(r.event(-1, GoingBack))
 	order := make([]int, len(r.ops))
 	for i := range order {
 		order[i] = i
@@ -292,6 +293,9 @@ func (r *run) revert(ctx context.Context, cause error) error {
 		slices.Reverse(order)
 	}
 	for _, i := range order {
+		if fenced && slices.Contains(untilFenced(), r.state.Steps[i].Phase) {
+			continue
+		}
 		if err := r.undo(ctx, i); err != nil {
 			r.failed(i, err)
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
@@ -299,6 +303,9 @@ func (r *run) revert(ctx context.Context, cause error) error {
 	}
 	return r.abort(cause)
 }
+
+// untilFenced are the phases of a restore whose undoing lets the node run again.
+func untilFenced() []string { return []string{"verify-snapshot", "stage-data", "fence"} }
 
 func (r *run) undo(ctx context.Context, i int) error {
 	switch r.state.Steps[i].Progress {

@@ -377,7 +377,7 @@ func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {
 		"API servers are released before all hold the commit record":               {releaseEarly: true},
 		"a node goes back before that is recorded":                                 {abortLate: true},
 		"a run is closed before everything is released":                            {closeEarly: true},
-		"operations are undone first to last":                                      {undoForward: true},
+		"the fence falls on one node before the old data is back on all":           {oneRound: true},
 	}
 	for name, mistake := range mistakes {
 		t.Run(name, func(t *testing.T) {

@@ -444,6 +444,7 @@ func (p *participant) close() error {
 type backQuestion struct {
 	Cause   string
 	Witness string // a node that is known to go back, or that is lost: without it a node that holds the commit record does not
+	Fenced  bool   // stay fenced: an API server must not find etcds of the new data on nodes that have not gone back yet
 }
 
 func (p *participant) back(ctx context.Context, q backQuestion) error {
@@ -455,5 +456,8 @@ func (p *participant) back(ctx context.Context, q backQuestion) error {
 	case s.Committed && s.Aborted == "" && q.Witness == "" && !p.run.faults.backUnwitnessed:
 		return errors.New("cannot go back: this node holds the commit record, and no node is known to go back")
 	}
-	return p.run.revert(context.WithoutCancel(ctx), errors.New(q.Cause))
+	if q.Fenced {
+		p.run.emit(p.run.event(-1, GoingBack))
+	}
+	return p.run.revert(context.WithoutCancel(ctx), errors.New(q.Cause), q.Fenced)
 }

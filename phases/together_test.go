@@ -29,6 +29,7 @@ type cluster struct {
 	worlds map[string]*world
 	faults faults
 	gone   []string // destroyed
+	apart  bool     // a node could not be reached, once: then others may have gone back without it
 
 	cut    map[string]bool    // nodes that nobody reaches, and that reach nobody
 	at     string             // where the command runs
@@ -94,7 +95,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 
 // fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
 func (c *cluster) fork() *cluster {
-	f := &cluster{names: c.names, faults: c.faults, gone: c.gone, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
+	f := &cluster{names: c.names, faults: c.faults, gone: c.gone, apart: c.apart, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
 	for _, name := range c.names {
 		w := *c.worlds[name]
 		w.machine = w.machine.Clone()
@@ -232,7 +233,7 @@ func (c *cluster) instant(node string, word bool) {
 	case mixed:
 		m.Reboot(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(c.fault.at))))
 	case cutForLong:
-		c.cut[c.fault.node] = true
+		c.cut[c.fault.node], c.apart = true, true
 	}
 	if a := c.agents[c.fault.node]; a != nil {
 		a.drop()
@@ -292,7 +293,7 @@ func (c *cluster) obey(o order) error {
 	defer c.rest()
 	n := c.begin(o.at)
 	for _, name := range o.cut {
-		c.cut[name] = true
+		c.cut[name], c.apart = true, true
 	}
 	n.Lost(o.lost)
 	if o.back {
@@ -342,6 +343,11 @@ func (c *cluster) check() {
 	for _, name := range c.alive() {
 		if data := c.worlds[name].machine.Serves(); data != "" {
 			serving[data] = name
+		}
+	}
+	for _, name := range c.alive() {
+		if !c.apart && len(c.gone) == 0 && serving["old"] != "" && c.worlds[name].machine.EtcdServes() == "new" {
+			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data", serving["old"], name)
 		}
 	}
 	if serving["new"] == "" {

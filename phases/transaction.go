@@ -309,7 +309,8 @@ func (t *transaction) reconnect(ctx context.Context) {
 	t.peers = still
 }
 
-// back takes all nodes back that can be asked: first those that do not hold the commit record, and whose record of going back is the witness for the others.
+// back takes all nodes back that can be asked: first those that do not hold the commit record, and whose record of going back is the witness for the others. The old data is in
+// its place on all of them before the fence falls on any: an API server may use the etcds of other nodes.
 func (t *transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
 	var free, bound []*peer
 	for _, p := range t.peers {
@@ -322,16 +323,21 @@ func (t *transaction) back(ctx context.Context, states map[string]partState, cau
 			free = append(free, p)
 		}
 	}
-	revert := func(p *peer) error {
-		return p.ask(ctx, askBack, backQuestion{Cause: cause.Error(), Witness: witness}, nil, nil)
+	revert := func(fenced bool) func(*peer) error {
+		return func(p *peer) error {
+			return p.ask(ctx, askBack, backQuestion{Cause: cause.Error(), Witness: witness, Fenced: fenced && !t.node.faults.oneRound}, nil, nil)
+		}
 	}
-	if err := t.all(free, revert); err != nil {
+	if err := t.all(free, revert(true)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	if len(free) > 0 {
 		witness = free[0].name
 	}
-	if err := t.all(bound, revert); err != nil {
+	if err := t.all(bound, revert(true)); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if err := t.all(slices.Concat(free, bound), revert(false)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	if err := t.close(); err != nil {

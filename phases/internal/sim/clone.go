@@ -68,6 +68,14 @@ func (m *Machine) Serves() string {
 	return ""
 }
 
+// EtcdServes tells on which data an etcd runs: "old" or "new", or nothing.
+func (m *Machine) EtcdServes() string {
+	if etcd := m.running("etcd"); etcd != nil {
+		return etcd.generation
+	}
+	return ""
+}
+
 // Runs names what runs.
 func (m *Machine) Runs() string {
 	var names []string
