@@ -37,7 +37,7 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 	b := kubernetes(t).snapshot()
 	sum := sha256.Sum256(b)
 	want := Report{
-		SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), HashChecked: true, PageSize: os.Getpagesize(),
+		SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize(),
 		Revision: 708, CompactRevision: 550, ScheduledCompactRevision: 550, HashRevision: 708, HashCompactRevision: 550,
 		StorageVersion: "3.7.0", ClusterVersion: "3.7.0", ConsistentIndex: 1234, Term: 5,
 		Members: []Member{
@@ -264,7 +264,7 @@ func TestQuickSaysNoMoreThanItProves(t *testing.T) {
 	b := kubernetes(t).snapshot()
 	got := check(t, b, Options{Quick: true})
 	sum := sha256.Sum256(b)
-	want := &Report{SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), HashChecked: true, PageSize: os.Getpagesize()}
+	want := &Report{SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize()}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
