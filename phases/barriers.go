@@ -2,7 +2,6 @@ package phases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -88,12 +87,7 @@ func (t *transaction) compareStaged(ctx context.Context) error {
 
 // nobodyAnswers: no member of the old cluster is left, on whatever node.
 func (t *transaction) nobodyAnswers(ctx context.Context) error {
-	for _, p := range t.peers {
-		if state, err := query[partState](ctx, p, askLoad, t.run); err != nil || !state.Begun {
-			return errors.Join(err, ctx.Err())
-		}
-	}
-	if t.exchanged(ctx) { // resumed behind the exchange: the new members may answer by now
+	if t.released() { // resumed behind the exchange: the new members may answer by now
 		return nil
 	}
 	for _, url := range t.cluster.OldURLs {
@@ -104,8 +98,8 @@ func (t *transaction) nobodyAnswers(ctx context.Context) error {
 	return nil
 }
 
-// exchanged says whether this node's own part has begun to exchange.
-func (t *transaction) exchanged(context.Context) bool {
+// released says whether this node's own part has begun to let etcd run on the new data.
+func (t *transaction) released() bool {
 	state, err := journal.Read(t.node.host.FS, journal.RunDir(t.run))
 	if err != nil {
 		return false

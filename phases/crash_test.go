@@ -272,7 +272,8 @@ func (w *world) began() bool {
 	return len(runs) > 0
 }
 
-func (w *world) recover(s stop) (string, error) {
+// settleAgain types the recovery, which is stopped as well, and then once more.
+func (w *world) settleAgain(s stop) error {
 	w.restart()
 	w.machine.CrashAt = s.again
 	_ = w.settle(s.recovery)
@@ -281,7 +282,11 @@ func (w *world) recover(s stop) (string, error) {
 		w.restart()
 	}
 	w.machine.CrashAt = 0
-	err := w.settle(s.recovery)
+	return w.settle(s.recovery)
+}
+
+func (w *world) recover(s stop) (string, error) {
+	err := w.settleAgain(s)
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && w.committed() && s.recovery == "rollback":

@@ -80,6 +80,15 @@ func (b boundEtcd) SnapshotDataDir(ctx context.Context, dir, walDir, snapshot st
 
 // dial connects with the certificates that are on the node now.
 func (b boundEtcd) dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
+	access, err := b.access(a)
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Dial(ctx, access)
+}
+
+// access reads the certificates.
+func (b boundEtcd) access(a op.Access) (etcd.Access, error) {
 	access := etcd.Access{Endpoints: a.Endpoints}
 	for _, file := range []struct {
 		path string
@@ -90,11 +99,11 @@ func (b boundEtcd) dial(ctx context.Context, a op.Access) (*etcd.Client, error) 
 		}
 		data, err := b.readFile(a, file.path)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", file.path, err)
+			return access, fmt.Errorf("cannot read %s: %w", file.path, err)
 		}
 		*file.to = data
 	}
-	return etcd.Dial(ctx, access)
+	return access, nil
 }
 
 func (b boundEtcd) readFile(a op.Access, path string) ([]byte, error) {

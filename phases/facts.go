@@ -77,7 +77,6 @@ type Live struct {
 	QuotaBytes            int64  // 0 where etcd does not tell
 	Leader                uint64 // member id
 	Learner               bool
-	NoQuorum              bool // it serves only what it has itself; the rest is as far as it knows
 	Alarms                []string
 	Members               []Member
 	APIServers            []string // addresses below /registry/masterleases/

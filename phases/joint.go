@@ -10,7 +10,6 @@ import (
 // Joint is what makes the restores on several nodes one: the same on each, settled by the coordinator after it has seen them all.
 // The methods answer for a restore on one node, too, where it is nil.
 type Joint struct {
-	Run           string // the id of the run, the same on all nodes
 	Cluster       journal.Cluster
 	Members       []JointMember // of the restored cluster, in the order in which they are started
 	Rejoin        []JointMember // that join it afterwards, one after the other, with nothing of their own
@@ -62,7 +61,7 @@ func initialCluster(members []JointMember) string {
 	return strings.Join(pairs, ",")
 }
 
-// peer returns the named node.
+// peerNamed returns the named node.
 func peerNamed(c *journal.Cluster, name string) (journal.Peer, bool) {
 	i := slices.IndexFunc(c.Nodes, func(p journal.Peer) bool { return p.Name == name })
 	if i < 0 {

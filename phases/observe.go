@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -179,10 +180,7 @@ func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	live := &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion, SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner}
-	for _, m := range members {
-		live.Members = append(live.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
-	}
+	live := liveOf(s, members)
 	alarms, err := c.Alarms(ctx)
 	if err != nil {
 		return nil, err
@@ -195,6 +193,22 @@ func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	}
 	live.Nodes, err = c.Keys(ctx, registeredNodes)
 	return live, err
+}
+
+// liveOf puts together what an etcd says of itself and of the members.
+func liveOf(s etcd.Status, members []etcd.Member) *Live {
+	return &Live{
+		ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion,
+		SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner, Members: membersOf(members),
+	}
+}
+
+func membersOf(list []etcd.Member) []Member {
+	var members []Member
+	for _, m := range list {
+		members = append(members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	return members
 }
 
 // knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.

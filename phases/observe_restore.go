@@ -73,7 +73,7 @@ func (n *Node) mute(ctx context.Context, f *Facts) {
 }
 
 func stoppedOf(d *etcd.DataDir) *Stopped {
-	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d), APIServers: d.Contents.MasterLeases}
+	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d.Members), APIServers: d.Contents.MasterLeases}
 }
 
 // ownAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
@@ -90,10 +90,7 @@ func (n *Node) ownAccount(ctx context.Context, pod *EtcdPod) *Live {
 	if s.Err != nil || err != nil {
 		return nil
 	}
-	live := &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion, SizeBytes: s.SizeBytes, NoQuorum: true}
-	for _, m := range members {
-		live.Members = append(live.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
-	}
+	live := liveOf(s, members)
 	if live.APIServers, err = c.OwnKeys(ctx, masterLeases); err != nil {
 		return nil
 	}
@@ -192,7 +189,7 @@ func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFa
 	s.Path = o.FromDataDir
 	s.Resources = nil // without the WAL they are not the truth
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
-	s.Members = membersOf(d)
+	s.Members = membersOf(d.Members)
 	return s, nil
 }
 
@@ -205,14 +202,6 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 		return nil, refuse("stop that etcd first", "%s is in use: %v", dir, err)
 	}
 	return d, err
-}
-
-func membersOf(d *etcd.DataDir) []Member {
-	var members []Member
-	for _, m := range d.Members {
-		members = append(members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
-	}
-	return members
 }
 
 // An etcd that ends as soon as it is started holds its lock for a moment only, and is started again later each time.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 
@@ -286,7 +285,7 @@ func (p *participant) awaitsSnapshot() bool {
 	for i, o := range p.run.ops {
 		stage, ok := o.(*op.StageData)
 		if ok && p.run.state.Steps[i].Progress != journal.Done {
-			return path.Dir(stage.Staging.Snapshot) == journal.RunDir(p.run.state.Run.ID) && !p.node.thereIs(stage.Staging.Snapshot)
+			return stage.Staging.Snapshot == madeSnapshot(p.run.state.Run.ID) && !p.node.thereIs(stage.Staging.Snapshot)
 		}
 	}
 	return false
@@ -313,14 +312,13 @@ func (p *participant) keep(ctx context.Context, q sent, file io.Reader) error {
 	if p.run == nil {
 		return errors.New("cannot receive a snapshot: no run was begun")
 	}
-	dir := journal.RunDir(p.run.state.Run.ID)
-	name := path.Join(dir, "snapshot.db")
+	id := p.run.state.Run.ID
 	progress := func(done, total int64) {
 		e := p.run.event(-1, Progressed)
 		e.Phase, e.Operation, e.Done, e.Total = "stage-data", "receive the snapshot", done, total
 		p.node.emit(e)
 	}
-	if err := node.Receive(ctx, p.node.host.FS, name, file, q.Proof.SizeBytes, q.Proof.SHA256, progress); err != nil {
+	if err := node.Receive(ctx, p.node.host.FS, madeSnapshot(id), file, q.Proof.SizeBytes, q.Proof.SHA256, progress); err != nil {
 		return fmt.Errorf("cannot receive the snapshot: %w", err)
 	}
 	if !q.Made {
@@ -330,7 +328,7 @@ func (p *participant) keep(ctx context.Context, q sent, file io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return node.WriteAtomic(p.node.host.FS, path.Join(dir, path.Base(proofPath(&Facts{Run: p.run.state.Run.ID}))), proof, node.Mine(0o600))
+	return node.WriteAtomic(p.node.host.FS, proofPath(id), proof, node.Mine(0o600))
 }
 
 // has says whether a file of that name is here, with that content.

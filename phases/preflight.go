@@ -243,10 +243,15 @@ func (o RestoreOptions) checkAPIServers(f *Facts) error {
 }
 
 func (o RestoreOptions) checkRevision(f *Facts) error {
-	if o.Bump > 0 || f.KnownRevision > 0 {
+	return o.checkKnown(f.KnownRevision, "etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
+}
+
+// checkKnown refuses when neither the node nor the person knows above which revision the restored cluster must begin.
+func (o RestoreOptions) checkKnown(revision int64, why string) error {
+	if o.Bump > 0 || revision > 0 {
 		return nil
 	}
-	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
+	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: %s", why)
 }
 
 func (o RestoreOptions) checkRoom(f *Facts) error {

@@ -91,18 +91,10 @@ func rejoinMatrix(t *testing.T, s scenario, c stop, count map[string]int) {
 	}
 }
 
-// settleTwice stops the recovery, too, and types it again; past the commit point only `resume` is of use.
+// settleTwice is settleAgain, and then `resume`: past the commit point only `resume` is of use.
 func (w *world) settleTwice(c stop) error {
-	w.restart()
-	w.machine.CrashAt = c.again
-	_ = w.settle(c.recovery)
-	if w.machine.Crashed() {
-		c.how.after(w, c.again)
-		w.restart()
-	}
-	w.machine.CrashAt = 0
 	var refused *RefusedError
-	if err := w.settle(c.recovery); err != nil && !errors.As(err, &refused) {
+	if err := w.settleAgain(c); err != nil && !errors.As(err, &refused) {
 		return err
 	}
 	if err := w.settle("resume"); err != nil && !errors.As(err, &refused) {

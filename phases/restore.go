@@ -42,14 +42,14 @@ func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
 }
 
 // Names below the run's folder.
-func runPath(f *Facts, name string) string { return path.Join(journal.RunDir(f.Run), name) }
-func receiptPath(f *Facts) string          { return runPath(f, "staged.json") }
-func parkingDir(f *Facts) string           { return runPath(f, "manifests") }
-func proofPath(f *Facts) string            { return runPath(f, "proof.json") }
+func receiptPath(f *Facts) string    { return path.Join(journal.RunDir(f.Run), "staged.json") }
+func parkingDir(f *Facts) string     { return path.Join(journal.RunDir(f.Run), "manifests") }
+func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "snapshot.db") }
+func proofPath(run string) string    { return path.Join(journal.RunDir(run), "proof.json") }
 
 func (o RestoreOptions) snapshotPath(f *Facts) string {
 	if o.FromDataDir != "" || o.Joint.sends() {
-		return runPath(f, "snapshot.db")
+		return madeSnapshot(f.Run)
 	}
 	return f.Snapshot.Path
 }
@@ -74,7 +74,7 @@ func (o RestoreOptions) verifySnapshot() Phase {
 			snapshot := o.snapshotPath(f)
 			return []op.Op{
 				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot},
-				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f)},
+				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f.Run)},
 			}, nil
 		}}
 }
@@ -142,7 +142,7 @@ func (o RestoreOptions) staging(f *Facts) op.Staging {
 		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Joint.Members), o.Joint.KnownRevision+minBump, true
 	}
 	if o.FromDataDir != "" || o.Joint.made() {
-		s.ProofFile = proofPath(f)
+		s.ProofFile = proofPath(f.Run)
 	}
 	if o.Bump > 0 {
 		s.MinRevision, s.MinBump = 0, o.Bump

@@ -58,7 +58,7 @@ func (n *Node) StatusOf(ctx context.Context, nodes []journal.Peer, sshCommand, r
 	if err := t.all(stands, ask); err != nil {
 		return s, err
 	}
-	t.peers = slices.Collect(filter(stands, func(p *peer) bool { return p.link != nil }))
+	t.peers = slices.DeleteFunc(slices.Clone(stands), func(p *peer) bool { return p.link == nil })
 	t.hashes(ctx, s.Nodes)
 	s.judge()
 	return s, ctx.Err()

@@ -93,7 +93,7 @@ func (n *Node) planTogether(ctx context.Context, o TogetherOptions) (*transactio
 		return t, plan, err
 	}
 	view := view{surveys, o, *source}
-	joint, err := view.joint(id, t.cluster)
+	joint, err := view.joint(t.cluster)
 	if err != nil {
 		return t, plan, err
 	}
@@ -200,8 +200,8 @@ type view struct {
 }
 
 // joint settles what is the same for all nodes, and refuses what no node alone could see.
-func (v view) joint(id string, cluster journal.Cluster) (Joint, error) {
-	j := Joint{Run: id, Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
+func (v view) joint(cluster journal.Cluster) (Joint, error) {
+	j := Joint{Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
 	for _, at := range cluster.Nodes {
 		s := v.surveys[at.Name]
 		if s.Member != nil {
@@ -366,10 +366,7 @@ func (v view) checkAPIServers(Joint) error {
 }
 
 func (v view) checkRevision(j Joint) error {
-	if v.options.Restore.Bump > 0 || j.KnownRevision > 0 {
-		return nil
-	}
-	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+	return v.options.Restore.checkKnown(j.KnownRevision, "no etcd answers, no data can be read, and there is no earlier run or backup beside it")
 }
 
 // notes are what a person should weigh before going on.

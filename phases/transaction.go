@@ -30,7 +30,7 @@ type peer struct {
 	here bool // this very node
 }
 
-// errorAt says on which node something went wrong. What an agent says, says it already.
+// ask puts a question to the node. An error says on which node it arose; what an agent says, says so already.
 func (p *peer) ask(ctx context.Context, question string, with, answer any, b *body) error {
 	err := p.link.ask(ctx, question, with, answer, b)
 	if err != nil && p.here {
@@ -240,8 +240,7 @@ func (t *transaction) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	first := func(p *peer) bool { return p.name == t.cluster.Coordinator }
-	for _, p := range slices.Concat(slices.Collect(filter(t.peers, first)), slices.Collect(filter(t.peers, func(p *peer) bool { return !first(p) }))) {
+	for _, p := range slices.Concat(t.parted()) {
 		if err := p.ask(ctx, askCommit, nil, nil, nil); err != nil {
 			return err
 		}
@@ -268,14 +267,16 @@ func (t *transaction) nobodyCommitted(ctx context.Context) bool {
 	return true
 }
 
-func filter[T any](all []T, keep func(T) bool) func(func(T) bool) {
-	return func(yield func(T) bool) {
-		for _, x := range all {
-			if keep(x) && !yield(x) {
-				return
-			}
+// parted returns the coordinator, where it can be asked, and the other nodes.
+func (t *transaction) parted() (coordinator, others []*peer) {
+	for _, p := range t.peers {
+		if p.name == t.cluster.Coordinator {
+			coordinator = append(coordinator, p)
+		} else {
+			others = append(others, p)
 		}
 	}
+	return coordinator, others
 }
 
 // failed takes all nodes back. No node holds the commit record.
@@ -351,7 +352,6 @@ func (t *transaction) close() error {
 	if len(t.mute) > 0 {
 		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
 	}
-	coordinator := func(p *peer) bool { return p.name == t.cluster.Coordinator }
 	states, err := t.states(context.Background())
 	if err != nil {
 		return t.open(err)
@@ -362,12 +362,11 @@ func (t *transaction) close() error {
 		}
 		return p.ask(context.Background(), askClose, nil, nil, nil)
 	}
-	others := slices.Collect(filter(t.peers, func(p *peer) bool { return !coordinator(p) }))
-	if err := t.all(others, end); err != nil {
-		return t.open(err)
-	}
-	if err := t.all(slices.Collect(filter(t.peers, coordinator)), end); err != nil {
-		return t.open(err)
+	coordinator, others := t.parted()
+	for _, peers := range [][]*peer{others, coordinator} {
+		if err := t.all(peers, end); err != nil {
+			return t.open(err)
+		}
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func threeSeen() (view, journal.Cluster) {
 
 func TestWhatIsTheSameForAllNodes(t *testing.T) {
 	v, c := threeSeen()
-	j, err := v.joint("run", c)
+	j, err := v.joint(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestWhatIsTheSameForAllNodes(t *testing.T) {
 		t.Errorf("got %+v", j)
 	}
 	v.options.Rejoin = true
-	if j, err = v.joint("run", c); err != nil {
+	if j, err = v.joint(c); err != nil {
 		t.Fatal(err)
 	}
 	if initialCluster(j.Members) != "cp1=https://cp1:2380" || initialCluster(j.Rejoin) != "cp2=https://cp2:2380,cp3=https://cp3:2380" || !slices.Equal(j.Through, []string{"https://cp1:2379"}) {
@@ -92,7 +92,7 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			v, c := threeSeen()
 			tt.make(&v, &c)
-			_, err := v.joint("run", c)
+			_, err := v.joint(c)
 			var refused *RefusedError
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want a refusal with %q", err, tt.want)
@@ -108,7 +108,7 @@ func TestMembersThatAreLost(t *testing.T) {
 	v.options.Lost = []string{"cp3"}
 	live := v.surveys["cp1"].Live
 	live.APIServers = append(live.APIServers, "cp3") // at the host of its peer URL
-	j, err := v.joint("run", c)
+	j, err := v.joint(c)
 	if err != nil || len(j.Members) != 2 {
 		t.Fatalf("%v %+v", err, j)
 	}
@@ -121,7 +121,7 @@ func TestMembersThatAreLost(t *testing.T) {
 	delete(v.surveys, "cp2")
 	v.options.Lost = []string{"cp2", "cp3"}
 	c.Nodes = c.Nodes[:1]
-	if j, err = v.joint("run", c); err != nil || len(j.Left) != 2 || !strings.Contains(v.risk(), "2 of the old cluster's 3 members") {
+	if j, err = v.joint(c); err != nil || len(j.Left) != 2 || !strings.Contains(v.risk(), "2 of the old cluster's 3 members") {
 		t.Errorf("%v %+v %s", err, j.Left, v.risk())
 	}
 }
@@ -130,7 +130,7 @@ func TestMembersThatAreLost(t *testing.T) {
 func TestNewMachinesHaveOtherNamesThanTheSnapshot(t *testing.T) {
 	v, c := threeSeen()
 	v.source.Members = []Member{memberCalled("old1", 7), memberCalled("old2", 8)}
-	j, err := v.joint("run", c)
+	j, err := v.joint(c)
 	if err != nil {
 		t.Fatal(err)
 	}
