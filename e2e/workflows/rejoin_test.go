@@ -20,27 +20,13 @@ func TestOneMemberIsRestoredAndTheOthersJoinIt(t *testing.T) {
 func TestARejoinThatIsKilledIsFinishedOrTakenBack(t *testing.T) {
 	c := startTogether(t)
 	b := c.nodes[0].backup()
-	for _, moment := range []struct{ phase, on, settle, verb string }{
+	for _, m := range []kill{
 		{"exchange-data", "cp2", "cp1", "rollback"},
 		{"exchange-data", "cp3", "cp3", "resume"},
 		{"rejoin", "cp2", "cp1", "resume"},
 		{"rejoin", "cp3", "cp2", "resume"},
 	} {
-		c.nodes[1].change()
-		before := c.states()
-		c.killCoordinator(moment.phase, moment.on, b, "--rejoin")
-		for _, n := range c.nodes {
-			n.eventually("the agent has noticed", func() bool { return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3 })
-		}
-		c.typed(moment.settle, "etcdpod "+moment.verb, 0)
-		if moment.verb == "resume" {
-			c.wantJoined(b, before)
-		} else {
-			c.wantOld(before)
-		}
-		if t.Failed() {
-			t.Fatalf("this was after a kill in %s on %s, and `etcdpod %s` on %s", moment.phase, moment.on, moment.verb, moment.settle)
-		}
+		c.killAndSettle(m, b, c.wantJoined, "--rejoin")
 	}
 }
 

@@ -100,6 +100,34 @@ func (c *cluster) killCoordinator(phase, on string, b backup, flags ...string) {
 	}))
 }
 
+// kill is when the coordinator is killed, and what somebody types afterwards.
+type kill struct {
+	phase, on string // the node that has begun an operation of the phase
+	settle    string // the node on which somebody types
+	verb      string
+}
+
+// killAndSettle changes what etcd holds, kills the restore of a backup, and settles it. finished holds the nodes to what a restore ends in.
+func (c *cluster) killAndSettle(m kill, b backup, finished func(backup, []state), flags ...string) {
+	c.t.Helper()
+	c.nodes[1].change()
+	before := c.states()
+	c.killCoordinator(m.phase, m.on, b, flags...)
+	for _, n := range c.nodes {
+		n.eventually("the agent has noticed", func() bool { return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3 })
+	}
+	c.typed(m.settle, "etcdpod status", 6, "a run is open")
+	c.typed(m.settle, "etcdpod "+m.verb, 0)
+	if m.verb == "resume" {
+		finished(b, before)
+	} else {
+		c.wantOld(before)
+	}
+	if c.t.Failed() {
+		c.t.Fatalf("this was after a kill in %s on %s, and `etcdpod %s` on %s", m.phase, m.on, m.verb, m.settle)
+	}
+}
+
 func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 	c := startTogether(t)
 	b := c.nodes[0].backup()
@@ -116,11 +144,7 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 func TestACoordinatorThatIsKilledLeavesATransactionThatAnyNodeSettles(t *testing.T) {
 	c := startTogether(t)
 	b := c.nodes[0].backup()
-	for _, moment := range []struct {
-		phase, on string
-		settle    string // the node on which somebody types
-		verb      string
-	}{
+	for _, m := range []kill{
 		{"stage-data", "cp2", "cp1", "resume"},
 		{"fence", "cp3", "cp2", "rollback"},
 		{"exchange-data", "cp1", "cp3", "rollback"},
@@ -128,21 +152,6 @@ func TestACoordinatorThatIsKilledLeavesATransactionThatAnyNodeSettles(t *testing
 		{"release-etcd", "cp2", "cp2", "resume"},
 		{"release-apiserver", "cp1", "cp3", "resume"},
 	} {
-		c.nodes[1].change()
-		before := c.states()
-		c.killCoordinator(moment.phase, moment.on, b)
-		for _, n := range c.nodes {
-			n.eventually("the agent has noticed", func() bool { return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3 })
-		}
-		c.typed(moment.settle, "etcdpod status", 6, "a run is open")
-		c.typed(moment.settle, "etcdpod "+moment.verb, 0)
-		if moment.verb == "resume" {
-			c.wantNew(b, before)
-		} else {
-			c.wantOld(before)
-		}
-		if t.Failed() {
-			t.Fatalf("this was after a kill in %s on %s, and `etcdpod %s` on %s", moment.phase, moment.on, moment.verb, moment.settle)
-		}
+		c.killAndSettle(m, b, c.wantNew)
 	}
 }
