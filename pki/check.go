@@ -1,0 +1,218 @@
+package pki
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind says what is wrong with a certificate.
+type Kind int
+
+// What can be wrong.
+const (
+	Missing     Kind = iota // the certificate or its key is not there
+	Unreadable              // the certificate or its key
+	WrongKey                // certificate and key do not belong together
+	WrongCA                 // not signed by the CA, or the CA is none
+	WrongUsage              // not for what it is used for
+	WrongNames              // not for all names and addresses that are asked for
+	NotYetValid             // or the node's clock is behind
+	Expired                 // or the node's clock is ahead
+)
+
+// Problem is one thing that is wrong with a certificate, and what to do about it.
+type Problem struct {
+	Kind Kind
+	What string // a sentence that names the file
+	Fix  string
+}
+
+// Error says what is wrong.
+func (p *Problem) Error() string { return p.What }
+
+// Hint says what to do.
+func (p *Problem) Hint() string { return p.Fix }
+
+// Files are what was found, by path below the certificates directory. A file that is not there has no entry.
+type Files map[string][]byte
+
+// Leaf is a certificate that somebody uses, with what it is held against. The names of the files are for what is said about them.
+type Leaf struct {
+	CertFile, KeyFile, CAFile string
+	Cert, Key, CA             []byte             // PEM; nil is: not there. A nil CA or Key with an empty name is not looked at.
+	Usages                    []x509.ExtKeyUsage // what it must be good for
+	Names                     Names              // that it must be for
+}
+
+const (
+	fixRenew = "renew it: `etcdpod certs renew` (an external CA needs `etcdpod certs generate-csr`)"
+	fixPair  = "put back the file that belongs to the other, or move both out of the way and have new ones made"
+	fixCA    = "put back the CA's certificate and key that belong together: other control planes have the same"
+	fixClock = "look at the clock of this node; if it is right, renew the certificate: `etcdpod certs renew`"
+)
+
+// Check says what is wrong with a certificate in use at that time; nothing when all is well.
+func (l Leaf) Check(now time.Time) []*Problem {
+	chain, problems := l.read()
+	if chain == nil {
+		return problems
+	}
+	leaf := chain[0]
+	problems = append(problems, period(l.CertFile, leaf, now)...)
+	if l.CA != nil {
+		problems = append(problems, l.checkCA(chain)...)
+	}
+	for _, u := range l.Usages {
+		if !slices.Contains(leaf.ExtKeyUsage, u) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
+			problems = append(problems, &Problem{WrongUsage, fmt.Sprintf("%s is no certificate for %s: its extended key usage lacks it", l.CertFile, usageName(u)), fixRenew})
+		}
+	}
+	if missing := uncovered(leaf, l.Names); len(missing) > 0 {
+		problems = append(problems, &Problem{WrongNames, fmt.Sprintf("%s is not for %s: it is for %s", l.CertFile, strings.Join(missing, ", "), namesOf(leaf)), "correct the configuration, or renew the certificate, which takes its names from there: `etcdpod certs renew`"})
+	}
+	return problems
+}
+
+// read parses the certificate, with the intermediates behind it, and holds it against its key.
+func (l Leaf) read() ([]*x509.Certificate, []*Problem) {
+	if l.Cert == nil {
+		return nil, []*Problem{absent(l.CertFile, l.KeyFile, l.Key != nil)}
+	}
+	chain, err := parseCerts(l.CertFile, l.Cert)
+	if err != nil {
+		return nil, []*Problem{{Unreadable, err.Error(), fixPair}}
+	}
+	if l.KeyFile == "" && l.Key == nil {
+		return chain, nil
+	}
+	return chain, checkKey(l.CertFile, chain[0], l.KeyFile, l.Key)
+}
+
+func absent(file, other string, half bool) *Problem {
+	if half {
+		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
+	}
+	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr`)"}
+}
+
+func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) []*Problem {
+	if key == nil {
+		return []*Problem{absent(keyFile, certFile, true)}
+	}
+	k, err := parseKey(keyFile, key)
+	switch {
+	case err != nil:
+		return []*Problem{{Unreadable, err.Error(), fixPair}}
+	case !matches(c.PublicKey, k):
+		return []*Problem{{WrongKey, fmt.Sprintf("%s is not the key of %s", keyFile, certFile), fixPair}}
+	}
+	return nil
+}
+
+func period(file string, c *x509.Certificate, now time.Time) []*Problem {
+	switch {
+	case now.Before(c.NotBefore):
+		return []*Problem{{NotYetValid, fmt.Sprintf("%s is not valid before %s, and here it is %s", file, stamp(c.NotBefore), stamp(now)), fixClock}}
+	case now.After(c.NotAfter):
+		return []*Problem{{Expired, fmt.Sprintf("%s expired on %s, and here it is %s", file, stamp(c.NotAfter), stamp(now)), fixRenew}}
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// checkCA follows the chain to one of the CAs. Times are told of elsewhere: a certificate that has expired was signed all the same.
+func (l Leaf) checkCA(chain []*x509.Certificate) []*Problem {
+	roots, err := parseCerts(l.CAFile, l.CA)
+	if err != nil {
+		return []*Problem{{Unreadable, err.Error(), fixCA}}
+	}
+	if err := signed(chain, roots); err != nil {
+		return []*Problem{{WrongCA, fmt.Sprintf("%s is not signed by the CA in %s: %v", l.CertFile, l.CAFile, err), "put back the CA that signed it, or move the certificate and its key out of the way and have new ones made"}}
+	}
+	return nil
+}
+
+// signed looks for an instant at which the whole chain holds: where there is one, the beginning or the end of one of its certificates is such.
+func signed(chain, roots []*x509.Certificate) error {
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, c := range roots {
+		o.Roots.AddCert(c)
+	}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	var first error
+	for _, c := range slices.Concat(chain, roots) {
+		for _, at := range []time.Time{c.NotBefore, c.NotAfter} {
+			o.CurrentTime = at
+			_, err := chain[0].Verify(o)
+			if err == nil {
+				return nil
+			}
+			var invalid x509.CertificateInvalidError
+			if first == nil && !(errors.As(err, &invalid) && invalid.Reason == x509.Expired) {
+				first = err
+			}
+		}
+	}
+	if first == nil {
+		return errors.New("the two are at no time valid together")
+	}
+	return first
+}
+
+// uncovered follows kubeadm's check of certificates that it finds (phases/certs/certs.go: validateCertificateWithConfig).
+func uncovered(c *x509.Certificate, want Names) []string {
+	return slices.DeleteFunc(want.Strings(), func(name string) bool { return c.VerifyHostname(name) == nil })
+}
+
+func namesOf(c *x509.Certificate) string {
+	names := Names{DNS: c.DNSNames, IPs: c.IPAddresses}.Strings()
+	if len(names) == 0 {
+		return "no name at all"
+	}
+	return strings.Join(names, ", ")
+}
+
+func usageName(u x509.ExtKeyUsage) string {
+	if u == x509.ExtKeyUsageServerAuth {
+		return "servers"
+	}
+	return "clients"
+}
+
+// CheckCA says what is wrong with a CA at that time. A nil key is an external CA, and well.
+func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now time.Time) []*Problem {
+	if certPEM == nil {
+		p := absent(certFile, keyFile, keyPEM != nil)
+		p.Fix = fixCA
+		return []*Problem{p}
+	}
+	certs, err := parseCerts(certFile, certPEM)
+	if err != nil {
+		return []*Problem{{Unreadable, err.Error(), fixCA}}
+	}
+	ca := certs[0]
+	if !ca.IsCA {
+		return []*Problem{{WrongCA, fmt.Sprintf("%s is no CA", certFile), fixCA}}
+	}
+	problems := period(certFile, ca, now)
+	for _, p := range problems {
+		if p.Kind == Expired {
+			p.Fix = "a new CA is needed: `etcdpod certs rotate-ca`"
+		}
+	}
+	if keyPEM != nil {
+		wrong := checkKey(certFile, ca, keyFile, keyPEM)
+		for _, p := range wrong {
+			p.Fix = fixCA
+		}
+		problems = append(problems, wrong...)
+	}
+	return problems
+}

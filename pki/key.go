@@ -1,0 +1,81 @@
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+
+	"k8s.io/client-go/util/keyutil"
+)
+
+// Algorithm is the kind and size of a key, as encryptionAlgorithm has it in kubeadm's ClusterConfiguration. Empty is RSA2048.
+type Algorithm string
+
+// The algorithms that kubeadm knows.
+const (
+	RSA2048   Algorithm = "RSA-2048"
+	RSA3072   Algorithm = "RSA-3072"
+	RSA4096   Algorithm = "RSA-4096"
+	ECDSAP256 Algorithm = "ECDSA-P256"
+	ECDSAP384 Algorithm = "ECDSA-P384"
+)
+
+// NewKey makes a private key. Its randomness is the system's: Go takes no other for keys.
+func NewKey(a Algorithm) (crypto.Signer, error) {
+	switch a {
+	case RSA2048, "":
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	case RSA4096:
+		return rsa.GenerateKey(rand.Reader, 4096)
+	case ECDSAP256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case ECDSAP384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	}
+	known := []string{string(RSA2048), string(RSA3072), string(RSA4096), string(ECDSAP256), string(ECDSAP384)}
+	return nil, fmt.Errorf("encryptionAlgorithm: %q is none of %s", a, strings.Join(known, ", "))
+}
+
+// KeyPEM is a private key as its file holds it. It does not show itself: printing gives a placeholder, and JSON refuses it.
+type KeyPEM []byte
+
+// Format writes the placeholder, whatever the verb.
+func (KeyPEM) Format(s fmt.State, _ rune) { fmt.Fprint(s, "(private key)") }
+
+// MarshalJSON refuses: what is written as JSON ends in journals and on terminals.
+func (KeyPEM) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("a private key is not written as JSON")
+}
+
+// encodeKey writes a key as kubeadm does: PKCS#1 for RSA, SEC 1 for ECDSA.
+func encodeKey(key crypto.Signer) (KeyPEM, error) {
+	return keyutil.MarshalPrivateKeyToPEM(key)
+}
+
+// parseKey reads the first key of a PEM file, RSA or ECDSA as kubeadm demands. Its errors quote nothing of the file.
+func parseKey(file string, data []byte) (crypto.Signer, error) {
+	key, err := keyutil.ParsePrivateKeyPEM(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key %s: it holds no RSA or ECDSA key without a password, in PEM", file)
+	}
+	switch k := key.(type) {
+	case *rsa.PrivateKey:
+		return k, nil
+	case *ecdsa.PrivateKey:
+		return k, nil
+	}
+	return nil, fmt.Errorf("cannot use the key %s: it is neither RSA nor ECDSA", file)
+}
+
+// matches says whether a public and a private key belong together.
+func matches(public crypto.PublicKey, private crypto.Signer) bool {
+	k, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(public)
+}

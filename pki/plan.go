@@ -1,0 +1,110 @@
+package pki
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Plan says what is to be made, CA first. What is there already is kept, whatever its names are besides: nothing is overwritten.
+type Plan struct {
+	Keep  []Spec
+	Issue []Spec
+}
+
+// Plan looks at what is there, and decides as kubeadm does: what is there and good is kept, what is missing is made, and what is wrong, a certificate without its
+// key too, is an error (kubeadm, phases/certs: CreateTree, writeCertificateFilesIfNotExist). Unlike kubeadm it looks at all before anything is made: the error
+// joins a *Problem for each thing that is wrong. Without the CA's key nothing can be made: what is missing is an error that says how to ask the external CA.
+//
+// The CA is made only if it is among the specs.
+func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
+	var p Plan
+	var problems []error
+	add := func(found []*Problem) {
+		for _, problem := range found {
+			problems = append(problems, problem)
+		}
+	}
+	for _, s := range specs {
+		if have[s.CertFile()] == nil && have[s.KeyFile()] == nil {
+			if found := c.canIssue(s, specs, have); found != nil {
+				add([]*Problem{found})
+			}
+			if err := c.asks(s); err != nil {
+				problems = append(problems, err)
+			}
+			p.Issue = append(p.Issue, s)
+			continue
+		}
+		found, err := c.Check(s, have, now)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		add(found)
+		p.Keep = append(p.Keep, s)
+	}
+	for _, ca := range authorities(specs) { // where nothing of it is there, those that it should sign have told so
+		cert, key := have[ca.CertFile()], have[ca.KeyFile()]
+		if !among(ca, specs) && (cert != nil || key != nil) {
+			add(CheckCA(ca.CertFile(), cert, ca.KeyFile(), key, now))
+		}
+	}
+	if len(problems) > 0 {
+		return Plan{}, errors.Join(problems...)
+	}
+	return p, nil
+}
+
+// Check says what is wrong with one certificate and its key, which are there, held against the configuration and the CA that is there.
+func (c Config) Check(s Spec, have Files, now time.Time) ([]*Problem, error) {
+	if s.IsCA() {
+		return CheckCA(s.CertFile(), have[s.CertFile()], s.KeyFile(), have[s.KeyFile()], now), nil
+	}
+	names, err := c.Names(s)
+	if err != nil {
+		return nil, err
+	}
+	l := Leaf{CertFile: s.CertFile(), KeyFile: s.KeyFile(), Cert: have[s.CertFile()], Key: have[s.KeyFile()], Usages: s.Usages, Names: names}
+	for _, ca := range authorities([]Spec{s}) {
+		l.CAFile, l.CA = ca.CertFile(), have[ca.CertFile()]
+		if l.CA == nil {
+			return append(l.Check(now), &Problem{WrongCA, fmt.Sprintf("%s is there, but its CA %s is not", l.CertFile, l.CAFile), "put the CA back, or move the certificate and its key out of the way"}), nil
+		}
+	}
+	return l.Check(now), nil
+}
+
+// canIssue says why a certificate cannot be made.
+func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
+	if s.IsCA() {
+		return nil
+	}
+	for _, ca := range authorities([]Spec{s}) {
+		noCert, noKey := have[ca.CertFile()] == nil, have[ca.KeyFile()] == nil
+		switch {
+		case noCert && noKey && !among(ca, specs):
+			return &Problem{Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()), fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first", ca.CertFile(), ca.KeyFile())}
+		case noKey && !noCert:
+			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `etcdpod certs generate-csr`"}
+		}
+	}
+	return nil
+}
+
+// asks says whether a certificate can be made from the configuration.
+func (c Config) asks(s Spec) error {
+	_, err := Issuer{Config: c}.template(s)
+	return err
+}
+
+// authorities are the CAs that sign these certificates.
+func authorities(specs []Spec) []Spec {
+	return slices.DeleteFunc(EtcdSpecs(), func(ca Spec) bool {
+		return !slices.ContainsFunc(specs, func(s Spec) bool { return s.CA == ca.Name })
+	})
+}
+
+func among(s Spec, specs []Spec) bool {
+	return slices.ContainsFunc(specs, func(o Spec) bool { return o.Name == s.Name })
+}
