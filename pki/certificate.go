@@ -64,3 +64,13 @@ func describe(name string, c *x509.Certificate, now time.Time) Certificate {
 	}
 	return d
 }
+
+// SameLeaf says whether two PEM files begin with the same certificate. What is none is like nothing.
+func SameLeaf(a, b []byte) bool {
+	x, err := cert.ParseCertsPEM(a)
+	if err != nil {
+		return false
+	}
+	y, err := cert.ParseCertsPEM(b)
+	return err == nil && x[0].Equal(y[0])
+}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +16,7 @@ import (
 // line is a command line put in order. cli/v2 takes the first argument that is no flag for the end of the flags; people put flags where they think of them.
 type line struct {
 	command   *cli.Command // nil: none was named
+	words     []string     // of its name, as far as they were read: `certs check` has two
 	help      bool         // --help was among the flags
 	global    []string     // --name=value
 	local     []string     // the command's own, likewise
@@ -45,14 +47,15 @@ func arrange(app *cli.App, args []string, env func(string) string) (line, error)
 			args = nil
 		case len(arg) > 1 && arg[0] == '-':
 			args, err = l.takeFlag(app, arg, args)
-		case l.command == nil:
-			l.command, err = findCommand(app, arg)
 		default:
-			l.arguments = append(l.arguments, arg)
+			err = l.takeWord(app, arg)
 		}
 		if first == nil {
 			first = err
 		}
+	}
+	if first == nil && l.command == nil && len(l.words) > 0 && !l.help {
+		first = noCommand(app, strings.Join(l.words, " "))
 	}
 	if l.help || first != nil {
 		return l, first
@@ -61,6 +64,20 @@ func arrange(app *cli.App, args []string, env func(string) string) (line, error)
 		return l, err
 	}
 	return l, l.checkArguments()
+}
+
+// takeWord reads one more word of the command's name, or an argument.
+func (l *line) takeWord(app *cli.App, word string) error {
+	name := strings.Join(append(slices.Clone(l.words), word), " ")
+	if word != "" && len(l.arguments) == 0 && (commandNamed(app, name) != nil || len(nextWords(app, name)) > 0) {
+		l.words, l.command = append(l.words, word), commandNamed(app, name)
+		return nil
+	}
+	if l.command == nil {
+		return noCommand(app, name)
+	}
+	l.arguments = append(l.arguments, word)
+	return nil
 }
 
 // takeFlag reads one flag and, where it needs one, its value from what follows.
@@ -176,7 +193,7 @@ func (l *line) takeVariables(app *cli.App, env func(string) string) error {
 	return take(l.command.Flags, false)
 }
 
-// checkArguments holds the line to the command's ArgsUsage: nothing, NAME or [NAME].
+// checkArguments holds the line to the command's ArgsUsage: nothing, NAME, [NAME] or [NAME…].
 func (l *line) checkArguments() error {
 	if l.command == nil {
 		if len(l.arguments) > 0 {
@@ -184,10 +201,10 @@ func (l *line) checkArguments() error {
 		}
 		return nil
 	}
-	if l.command.Name == completeName {
+	usage := l.command.ArgsUsage
+	if l.command.Name == completeName || strings.HasSuffix(usage, "…]") {
 		return nil
 	}
-	usage := l.command.ArgsUsage
 	switch n := len(l.arguments); {
 	case n == 0 && usage != "" && usage[0] != '[':
 		return &phases.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
@@ -199,23 +216,54 @@ func (l *line) checkArguments() error {
 	return nil
 }
 
+// findCommand finds a command by its name or alias, which may have several words.
 func findCommand(app *cli.App, name string) (*cli.Command, error) {
+	if c := commandNamed(app, name); c != nil {
+		return c, nil
+	}
+	return nil, noCommand(app, name)
+}
+
+func commandNamed(app *cli.App, name string) *cli.Command {
 	for _, c := range app.Commands {
 		if c.HasName(name) {
-			return c, nil
+			return c
 		}
 	}
+	return nil
+}
+
+// nextWords are those that make a command's name of the words so far, or go on with one.
+func nextWords(app *cli.App, words string) []string {
+	var next []string
+	for _, name := range commandNames(app) {
+		rest, ok := strings.CutPrefix(name, strings.TrimLeft(words+" ", " "))
+		if word, _, _ := strings.Cut(rest, " "); ok && !slices.Contains(next, word) {
+			next = append(next, word)
+		}
+	}
+	return next
+}
+
+func commandNames(app *cli.App) []string {
 	var names []string
 	for _, c := range app.Commands {
 		if !c.Hidden {
 			names = append(names, c.Names()...)
 		}
 	}
+	return names
+}
+
+func noCommand(app *cli.App, name string) error {
+	if next := nextWords(app, name); len(next) > 0 {
+		return &phases.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")), Hint: "`etcdpod help` lists the commands"}
+	}
 	hint := "`etcdpod help` lists the commands"
-	if near := nearest(name, names); near != "" {
+	if near := nearest(name, commandNames(app)); near != "" {
 		hint = fmt.Sprintf("is it `etcdpod %s`? %s", near, hint)
 	}
-	return nil, &phases.UsageError{Reason: fmt.Sprintf("there is no command %q", name), Hint: hint}
+	return &phases.UsageError{Reason: fmt.Sprintf("there is no command %q", name), Hint: hint}
 }
 
 func (l *line) unknownFlag(app *cli.App, name string) error {

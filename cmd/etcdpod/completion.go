@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -114,8 +115,8 @@ func complete(app *cli.App, words []string) []string {
 			return nil
 		case strings.HasPrefix(word, "-"):
 			waiting = l.takesValue(app, word)
-		case l.command == nil:
-			l.command, _ = findCommand(app, word)
+		default:
+			_ = l.takeWord(app, word)
 		}
 	}
 	if waiting != nil {
@@ -146,8 +147,10 @@ func (l *line) candidates(app *cli.App, last string) []string {
 		return candidates
 	case strings.HasPrefix(last, "-"):
 		return l.flagCandidates(app)
-	case l.command == nil || l.command.Name == "help":
-		return commandCandidates(app)
+	case l.command == nil:
+		return commandCandidates(app, l.words)
+	case l.command.Name == "help":
+		return commandCandidates(app, l.arguments)
 	case l.command.Name == "completion":
 		return shells()
 	}
@@ -176,12 +179,15 @@ func (l *line) flagCandidates(app *cli.App) []string {
 	return candidates
 }
 
-func commandCandidates(app *cli.App) []string {
+// commandCandidates are the words that can follow, each with what the command does that it completes.
+func commandCandidates(app *cli.App, words []string) []string {
 	var candidates []string
-	for _, c := range app.Commands {
-		if !c.Hidden {
-			candidates = append(candidates, c.Name+"\t"+c.Usage)
+	for _, next := range nextWords(app, strings.Join(words, " ")) {
+		usage := "…"
+		if c := commandNamed(app, strings.Join(append(slices.Clone(words), next), " ")); c != nil {
+			usage = c.Usage
 		}
+		candidates = append(candidates, next+"\t"+usage)
 	}
 	return candidates
 }

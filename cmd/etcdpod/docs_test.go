@@ -48,6 +48,7 @@ func results() []result {
 		{"backups: a list of", phases.BackupEntry{}},
 		{"verify", phases.Verdict{}},
 		{"restore, resume, rollback: the result; runs: a list of", phases.RunSummary{}},
+		{"certs check", phases.CertsReport{}},
 		{"prune", phases.PrunePlan{}},
 		{"--dry-run of backup and restore", phases.Plan{}},
 		{"version", build{}},
@@ -68,7 +69,7 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 		if name == "" || !f.IsExported() {
 			continue
 		}
-		if strings.Contains(options, "omitempty") {
+		if strings.Contains(options, "omit") {
 			name += "?"
 		}
 		kind, inner := kindOf(f.Type)

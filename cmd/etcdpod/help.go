@@ -11,12 +11,12 @@ import (
 
 func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
-		Name: "help", ArgsUsage: "[COMMAND]", Usage: "tell of a command and its flags",
+		Name: "help", ArgsUsage: "[COMMAND…]", Usage: "tell of a command and its flags",
 		Description: `The same as --help after the command.`,
 		UsageText:   `etcdpod help restore`,
 		Action: func(c *cli.Context) error {
 			var command *cli.Command
-			if name := c.Args().First(); name != "" {
+			if name := strings.Join(c.Args().Slice(), " "); name != "" {
 				var err error
 				if command, err = findCommand(c.App, name); err != nil {
 					return err

@@ -45,6 +45,7 @@ func (s *session) commands() []*cli.Command {
 		s.backupsCommand(),
 		s.verifyCommand(),
 		s.restoreCommand(),
+		s.certsCheckCommand(),
 		s.runsCommand(),
 		s.resumeCommand(),
 		s.rollbackCommand(),

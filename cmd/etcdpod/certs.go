@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) certsCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name: "certs check", Aliases: []string{"certs check-expiration"}, Usage: "say until when certificates are good, in the files and as they are really served",
+		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs check-expiration, and then what etcd's client and peer ports and the API server's port really show to who dials them: a process may still hold what its file held once. ` +
+			`Each certificate is held against its key, its CA, and the addresses at which it is used. Exit code 6 when something is wrong, or has less than 30 days left. It works when everything is down, and changes nothing. Its other name is certs check-expiration.`,
+		UsageText: `etcdpod certs check
+etcdpod certs check -o json`,
+		Action: s.certsCheck,
+	}
+}
+
+func (s *session) certsCheck(c *cli.Context) error {
+	var report phases.CertsReport
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		report, err = n.CheckCerts(c.Context)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.result(c, report, func(w io.Writer) { writeCerts(w, report) }); err != nil {
+		return err
+	}
+	if len(report.Warnings) > 0 {
+		return foundError(exitFoundWrong)
+	}
+	return nil
+}
+
+func writeCerts(w io.Writer, r phases.CertsReport) {
+	rows := [][]string{{"CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "EXTERNALLY MANAGED"}}
+	for _, c := range r.Certificates {
+		rows = append(rows, append(certColumns(c), c.CAName, yesNo(c.ExternallyManaged)))
+	}
+	table(w, rows)
+	fmt.Fprintln(w)
+	rows = [][]string{{"CERTIFICATE AUTHORITY", "EXPIRES", "RESIDUAL TIME", "EXTERNALLY MANAGED"}}
+	for _, c := range r.CertificateAuthorities {
+		rows = append(rows, append(certColumns(c), yesNo(c.ExternallyManaged)))
+	}
+	table(w, rows)
+	if len(r.Served) > 0 {
+		fmt.Fprintln(w)
+		table(w, servedRows(r.Served))
+	}
+	if len(r.Warnings) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(w, "  ! %s\n", warning)
+	}
+}
+
+// certColumns are the first of kubeadm's (kubeadm, cmd/certs.go).
+func certColumns(c phases.CertReport) []string {
+	if c.Missing {
+		return []string{"!MISSING! " + c.Name, "", ""}
+	}
+	return append([]string{c.Name}, ends(c.ExpirationDate, c.ResidualTime)...)
+}
+
+func ends(at time.Time, seconds int64) []string {
+	if at.IsZero() {
+		return []string{"", ""}
+	}
+	return []string{at.UTC().Format("Jan 02, 2006 15:04 MST"), duration.HumanDuration(time.Duration(seconds) * time.Second)}
+}
+
+func servedRows(served []phases.ServedReport) [][]string {
+	rows := [][]string{{"SERVED BY", "AT", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE", "AS THE FILE"}}
+	for _, s := range served {
+		same := yesNo(s.AsFile)
+		if s.Error != "" {
+			same = s.Error
+		}
+		rows = append(rows, append([]string{s.Program + ", " + s.Port, s.Address}, append(ends(s.ExpirationDate, s.ResidualTime), s.Name, same)...))
+	}
+	return rows
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,221 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// CertsReport is what `certs check` found out. The JSON names are stable; those of certificates are kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
+type CertsReport struct {
+	Certificates           []CertReport   `json:"certificates"`
+	CertificateAuthorities []CertReport   `json:"certificateAuthorities"`
+	Served                 []ServedReport `json:"served"`
+	Warnings               []string       `json:"warnings"` // what is wrong: exit code 6
+}
+
+// CertReport is one certificate file.
+type CertReport struct {
+	Name              string    `json:"name"` // kubeadm's, where it has one
+	Path              string    `json:"path"`
+	ExpirationDate    time.Time `json:"expirationDate,omitzero"`
+	ResidualTime      int64     `json:"residualTime"` // seconds
+	CAName            string    `json:"caName,omitempty"`
+	ExternallyManaged bool      `json:"externallyManaged"` // the CA's key is not here: nothing can be renewed here
+	Missing           bool      `json:"missing,omitempty"`
+	Problems          []string  `json:"problems,omitempty"`
+}
+
+// ServedReport is what a running program shows at one address.
+type ServedReport struct {
+	Program        string    `json:"program"`
+	Port           string    `json:"port"`    // client, peer, secure
+	Address        string    `json:"address"` // host:port
+	Name           string    `json:"name"`    // of the certificate that it should show
+	ExpirationDate time.Time `json:"expirationDate,omitzero"`
+	ResidualTime   int64     `json:"residualTime"`
+	AsFile         bool      `json:"asFile"`          // it is the one that the file holds
+	Error          string    `json:"error,omitempty"` // why it could not be looked at
+
+	problem string // what is wrong with it
+}
+
+// CheckCerts looks at the certificates of etcd and of the API server: at the files, and at what the running processes really serve. It changes nothing, and works when
+// everything is down: a process that does not answer is told of, and is no warning.
+func (n *Node) CheckCerts(ctx context.Context) (CertsReport, error) {
+	r := CertsReport{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{}, Served: []ServedReport{}, Warnings: []string{}}
+	now := n.host.Clock.Now().UTC()
+	files, err := n.manifests(n.kubelet.StaticPodPath)
+	if err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	pod, err := n.etcdPod(files)
+	if err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	uses := n.certUses(files, pod)
+	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of kubeadm's in %s", n.kubelet.StaticPodPath, kubeadmCertificatesDir))
+	}
+	for _, ca := range uses.cas {
+		r.CertificateAuthorities = append(r.CertificateAuthorities, n.checkCA(ca, now))
+	}
+	for i := range uses.leaves {
+		r.Certificates = append(r.Certificates, n.checkLeaf(&uses.leaves[i], uses.cas, now))
+	}
+	r.Served = n.shown(ctx, uses.leaves, now)
+	r.finish()
+	return r, ctx.Err()
+}
+
+// finish sorts as kubeadm does, and gathers what is wrong.
+func (r *CertsReport) finish() {
+	byName := func(a, b CertReport) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortStableFunc(r.Certificates, byName)
+	slices.SortStableFunc(r.CertificateAuthorities, byName)
+	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
+		r.Warnings = append(r.Warnings, c.Problems...)
+	}
+	for _, s := range r.Served {
+		if s.problem != "" {
+			r.Warnings = append(r.Warnings, s.problem)
+		}
+	}
+}
+
+// readOptional returns nil for a file that is not there, or has no name.
+func (n *Node) readOptional(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := n.host.FS.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	return data, nil
+}
+
+// about begins a report: when the certificate ends, and what its times say against it, as `status` judges them.
+func about(name, file string, data []byte, now time.Time) CertReport {
+	c := CertReport{Name: name, Path: file}
+	if data == nil {
+		c.Missing = true
+		return c
+	}
+	s := certStatus(file, data, nil, now)
+	if s.NotAfter.IsZero() {
+		return c // what it holds is no certificate; its check says so
+	}
+	c.ExpirationDate, c.ResidualTime = s.NotAfter, int64(s.NotAfter.Sub(now)/time.Second)
+	if s.Problem != "" {
+		c.Problems = append(c.Problems, fmt.Sprintf("the certificate %s: %s", file, s.Problem))
+	}
+	return c
+}
+
+// note adds what a check found, but for the times, which about has judged.
+func (c *CertReport) note(found []*pki.Problem) {
+	for _, p := range found {
+		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
+			c.Problems = append(c.Problems, p.What)
+		}
+	}
+}
+
+func (n *Node) checkCA(ca certAuthority, now time.Time) CertReport {
+	data, err := n.readOptional(ca.certFile)
+	c := about(ca.name, ca.certFile, data, now)
+	key, keyErr := n.readOptional(ca.keyFile)
+	if err := errors.Join(err, keyErr); err != nil {
+		c.Missing = false
+		c.Problems = append(c.Problems, err.Error())
+		return c
+	}
+	c.ExternallyManaged = key == nil
+	c.note(pki.CheckCA(ca.certFile, data, ca.keyFile, key, now))
+	return c
+}
+
+// checkLeaf reads the files into the use, too.
+func (n *Node) checkLeaf(use *certUse, cas []certAuthority, now time.Time) CertReport {
+	l := &use.leaf
+	var errs [3]error
+	l.Cert, errs[0] = n.readOptional(l.CertFile)
+	l.Key, errs[1] = n.readOptional(l.KeyFile)
+	l.CA, errs[2] = n.readOptional(l.CAFile)
+	c := about(use.name, l.CertFile, l.Cert, now)
+	c.CAName = use.ca
+	for _, ca := range cas {
+		if ca.name == use.ca {
+			c.ExternallyManaged = !n.thereIs(ca.keyFile)
+		}
+	}
+	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report tells of the third
+		c.Missing = false
+		c.Problems = append(c.Problems, err.Error())
+		return c
+	}
+	if c.Missing && l.Key == nil && use.program == "" {
+		return c // nobody here depends on it
+	}
+	c.note(l.Check(now))
+	return c
+}
+
+// shown dials all at once.
+func (n *Node) shown(ctx context.Context, uses []certUse, now time.Time) []ServedReport {
+	all := []ServedReport{}
+	var wg sync.WaitGroup
+	for _, use := range uses {
+		for _, at := range use.addresses {
+			all = append(all, ServedReport{Program: use.program, Port: use.port, Address: at, Name: use.name})
+		}
+	}
+	i := 0
+	for _, use := range uses {
+		for range use.addresses {
+			s := &all[i]
+			wg.Go(func() { n.look(ctx, s, use, now) })
+			i++
+		}
+	}
+	wg.Wait()
+	return all
+}
+
+// look dials one address.
+func (n *Node) look(ctx context.Context, s *ServedReport, use certUse, now time.Time) {
+	read := func(file string) []byte {
+		data, err := n.bound().readFile(use.show, file)
+		if err != nil {
+			return nil // it is shown for the sake of the server's log only
+		}
+		return data
+	}
+	shown, err := node.Served(ctx, s.Address, read(use.show.Cert), read(use.show.Key))
+	var c pki.Certificate
+	if err == nil {
+		c, err = pki.Inspect(s.Address, shown, now)
+	}
+	if err != nil {
+		if s.Error = err.Error(); errors.Is(err, node.ErrNoTLS) {
+			s.problem = fmt.Sprintf("%s, although the manifest of %s says https", s.Error, s.Program)
+		}
+		return
+	}
+	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
+	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
+		s.problem = fmt.Sprintf("%s shows another certificate at %s than %s holds: that one ends on %s; restart needed", s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
+	}
+}
