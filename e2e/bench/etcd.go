@@ -29,42 +29,51 @@ func startEtcd(ctx context.Context, binary, dataDir string, flags ...string) (*b
 	if err != nil {
 		return nil, 0, err
 	}
-	log, err := os.Create(dataDir + ".log")
+	start := time.Now()
+	e, err := launch(ctx, binary, dataDir, client, append([]string{"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer}, flags...)...)
 	if err != nil {
 		return nil, 0, err
+	}
+	if err := e.await(ctx); err != nil {
+		return nil, 0, errors.Join(err, e.stop())
+	}
+	return e, time.Since(start), nil
+}
+
+// launch starts an etcd that ends with this process; its log is beside its data.
+func launch(ctx context.Context, binary, dataDir, client string, flags ...string) (*bareEtcd, error) {
+	log, err := os.Create(dataDir + ".log")
+	if err != nil {
+		return nil, err
 	}
 	defer log.Close()
 	e := new(bareEtcd)
 	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop(), DialTimeout: time.Second})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	e.cmd = exec.CommandContext(ctx, binary, append([]string{"--data-dir=" + dataDir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer}, flags...)...)
+	e.cmd = exec.CommandContext(ctx, binary, append([]string{"--data-dir=" + dataDir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client}, flags...)...)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	start := time.Now()
 	if err := e.cmd.Start(); err != nil {
-		return nil, 0, errors.Join(err, e.Client.Close())
+		return nil, errors.Join(err, e.Client.Close())
 	}
-	if err := e.await(ctx, client); err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("etcd does not answer (see %s): %w", log.Name(), err), e.stop())
-	}
-	return e, time.Since(start), nil
+	return e, nil
 }
 
-// await asks once the port is open: a client that was refused waits before it tries again.
-func (e *bareEtcd) await(ctx context.Context, url string) error {
+// await returns when a linearizable read was answered. It asks once the port is open: a client that was refused waits before it tries again.
+func (e *bareEtcd) await(ctx context.Context) error {
 	for {
-		conn, err := net.Dial("tcp", url[len("http://"):])
+		conn, err := net.Dial("tcp", e.Endpoints()[0][len("http://"):])
 		if err == nil {
 			conn.Close()
-			_, err := e.Get(ctx, "/health")
-			return err
+			if _, err = e.Get(ctx, "/health"); err == nil {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("etcd does not answer (see %s): %w", e.cmd.Stdout.(*os.File).Name(), err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,9 +26,9 @@ const (
 	settle          = 15 * time.Second // for controllers that have only just begun to work
 )
 
-// outages measures restores of the only node of a real control plane.
+// outages measures restores of all nodes of a cluster of real control planes.
 type outages struct {
-	node   *rig.Node
+	nodes  []*rig.Node
 	mixed  bool   // the large data is of all kinds
 	bare   string // a directory on the same disk
 	etcd   string // the binary that the node runs
@@ -46,17 +47,33 @@ func (o outage) String() string {
 	return fmt.Sprintf("ready %.1f s, working %.1f s", o.Ready.Seconds(), o.Working.Seconds())
 }
 
-// outageRows measures what was asked for, at 10 MB and then with the large data.
+// outageRows measures what was asked for, on one control plane and on three: at 10 MB and then with the large data.
 func (b *bench) outageRows(ctx context.Context) error {
-	if !b.cluster || !b.wanted("outage") && !b.wanted("big") {
-		return nil
+	for _, of := range []struct {
+		nodes      int
+		small, big bool
+	}{
+		{1, b.wanted("outage"), b.wanted("big")},
+		{3, b.wanted("three"), b.wanted("three-big")},
+	} {
+		if !b.cluster || !of.small && !of.big {
+			continue
+		}
+		if os.Geteuid() != 0 {
+			say("outage: SKIPPED: a real control plane needs root")
+			return nil
+		}
+		if err := b.outagesOf(ctx, of.nodes, of.small, of.big); err != nil {
+			return err
+		}
 	}
-	if os.Geteuid() != 0 {
-		say("outage: SKIPPED: a real control plane needs root")
-		return nil
-	}
-	say("starting a real control plane")
-	cluster, err := rig.Up(ctx, rig.Options{Name: "bench", EtcdArgs: []string{quota}})
+	return nil
+}
+
+// outagesOf measures on one cluster of so many nodes.
+func (b *bench) outagesOf(ctx context.Context, nodes int, small, big bool) error {
+	say("starting real control planes: %d", nodes)
+	cluster, err := rig.Up(ctx, rig.Options{Name: fmt.Sprintf("bench%d", nodes), Nodes: nodes, EtcdArgs: []string{quota}})
 	if err != nil {
 		return err
 	}
@@ -65,38 +82,51 @@ func (b *bench) outageRows(ctx context.Context) error {
 			say("%v", err)
 		}
 	}()
-	o := &outages{node: cluster.Node(0), bare: filepath.Join(b.dir, "bare"), mixed: b.mixed}
+	if err := cluster.InstallEtcdpod(ctx, "etcdpod", ""); err != nil {
+		return err
+	}
+	o := &outages{nodes: cluster.Nodes, bare: filepath.Join(b.dir, "bare"), mixed: b.mixed}
 	if o.etcd, err = binaries.Etcd(ctx, binaries.Etcd37); err != nil {
 		return err
 	}
 	defer removeAll(o.bare)
-	var small float64
-	if b.wanted("outage") {
-		if small, err = b.outagesAt(ctx, o, smallSize, b.outages); err != nil {
+	var restSmall float64
+	if small {
+		if restSmall, err = b.outagesAt(ctx, o, smallSize, b.outages); err != nil {
 			return err
 		}
 	}
-	if !b.wanted("big") {
+	if !big {
 		return nil
 	}
-	if small == 0 {
+	if !small {
 		if err := o.grow(ctx, smallSize); err != nil {
 			return err
 		}
 	}
-	large, err := b.outagesAt(ctx, o, b.big, b.bigOutages)
-	if err != nil || small == 0 {
+	restBig, err := b.outagesAt(ctx, o, b.big, b.bigOutages)
+	if err != nil || !small {
 		return err
 	}
-	row := row{What: fmt.Sprintf("outage less a bare etcd's start, at %s", amount(b.big)), Against: "the same at " + amount(smallSize), Ours: large, Theirs: small, Ratio: large / small}
-	row.atMost("ratio", row.Ratio, 1.2, "%.2f")
+	row := row{What: o.of("outage less a bare etcd's start, at " + amount(b.big)), Against: "the same at " + amount(smallSize), Ours: restBig, Theirs: restSmall, Ratio: restBig / restSmall}
+	if nodes == 1 {
+		row.atMost("ratio", row.Ratio, 1.2, "%.2f")
+	}
 	b.add(row)
 	return nil
 }
 
+// of says of how many nodes a figure is, unless it is of one.
+func (o *outages) of(what string) string {
+	if len(o.nodes) == 1 {
+		return what
+	}
+	return fmt.Sprintf("%d nodes: %s", len(o.nodes), what)
+}
+
 // outagesAt adds the rows for one size, and returns etcdpod's outage less a bare etcd's start.
 func (b *bench) outagesAt(ctx context.Context, o *outages, size int64, n int) (float64, error) {
-	say("outage at %s", amount(size))
+	say("%s", o.of("outage at "+amount(size)))
 	if err := o.grow(ctx, size); err != nil {
 		return 0, err
 	}
@@ -105,11 +135,17 @@ func (b *bench) outagesAt(ctx context.Context, o *outages, size int64, n int) (f
 		return 0, err
 	}
 	ready, working := func(o outage) float64 { return o.Ready.Seconds() }, func(o outage) float64 { return o.Working.Seconds() }
-	down := newRow("outage, API server down to ready, at "+amount(size), "the documented procedure by hand, no think time", each(ours, ready), each(theirs, ready))
-	controllers := newRow("until a new Deployment has its ReplicaSet, at "+amount(size), "the same", each(ours, working), each(theirs, working))
+	what, hand := "outage, API server down to ready, at ", "the documented procedure by hand, no think time"
+	if len(o.nodes) > 1 {
+		what, hand = "outage, first API server down to last one ready, at ", hand+", on all nodes at once"
+	}
+	down := newRow(o.of(what+amount(size)), hand, each(ours, ready), each(theirs, ready))
+	controllers := newRow(o.of("until a new Deployment has its ReplicaSet, at "+amount(size)), "the same", each(ours, working), each(theirs, working))
 	if size == smallSize {
 		down.atMost("ratio", down.Ratio, 0.25, "%.2f")
-		controllers.atMost("ratio", controllers.Ratio, 0.5, "%.2f")
+		if len(o.nodes) == 1 {
+			controllers.atMost("ratio", controllers.Ratio, 0.5, "%.2f")
+		}
 	}
 	b.add(down)
 	b.add(controllers)
@@ -122,7 +158,7 @@ func (b *bench) outagesAt(ctx context.Context, o *outages, size int64, n int) (f
 		starts = append(starts, start.Seconds())
 	}
 	rest := median(each(ours, ready)) - median(starts)
-	b.report.Phases = append(b.report.Phases, phaseRow{What: amount(size), Outage: median(each(ours, ready)), BareEtcd: median(starts), Phases: medianPhases(ours)})
+	b.report.Phases = append(b.report.Phases, phaseRow{What: o.of(amount(size)), Outage: median(each(ours, ready)), BareEtcd: median(starts), Phases: medianPhases(ours)})
 	return rest, nil
 }
 
@@ -168,31 +204,35 @@ func (o *outages) grow(ctx context.Context, size int64) error {
 }
 
 func (o *outages) client() (*clientv3.Client, error) {
-	pki := o.node.Path("/etc/kubernetes/pki/etcd")
+	pki := o.first().Path("/etc/kubernetes/pki/etcd")
 	tls, err := transport.TLSInfo{TrustedCAFile: pki + "/ca.crt", CertFile: pki + "/healthcheck-client.crt", KeyFile: pki + "/healthcheck-client.key"}.ClientConfig()
 	if err != nil {
 		return nil, err
 	}
-	return clientv3.New(clientv3.Config{Endpoints: []string{"https://" + o.node.Address + ":2379"}, TLS: tls, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	return clientv3.New(clientv3.Config{Endpoints: []string{"https://" + o.first().Address + ":2379"}, TLS: tls, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
 }
 
-// ready returns when the control plane works, has settled, and every container may be started again at once: a kubelet that is new remembers no back-off.
+// ready returns when the cluster works, has settled, and every container may be started again at once: a kubelet that is new remembers no back-off.
 func (o *outages) ready(ctx context.Context) error {
-	if err := o.node.StopKubelet(ctx); err != nil {
-		return err
+	for _, n := range o.nodes {
+		if err := n.StopKubelet(ctx); err != nil {
+			return err
+		}
+		if err := n.StartKubelet(ctx); err != nil {
+			return err
+		}
 	}
-	if err := o.node.StartKubelet(ctx); err != nil {
-		return err
-	}
-	if err := o.node.AwaitReady(ctx); err != nil {
-		return err
-	}
-	client, err := o.node.Client()
-	if err != nil {
-		return err
-	}
-	if err := rig.AwaitControllers(ctx, client); err != nil {
-		return err
+	for _, n := range o.nodes {
+		if err := n.AwaitReady(ctx); err != nil {
+			return err
+		}
+		client, err := n.Client()
+		if err != nil {
+			return err
+		}
+		if err := rig.AwaitControllers(ctx, client); err != nil {
+			return err
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -206,11 +246,16 @@ func (o *outages) ready(ctx context.Context) error {
 func (o *outages) measured(ctx context.Context, restore func(ctx context.Context, snapshot string) (map[string]time.Duration, error)) (outage, error) {
 	o.took++
 	snapshot := fmt.Sprintf("/var/lib/bench-%d.db", o.took)
-	defer removeAll(o.node.Path(snapshot))
-	if err := o.node.SnapshotByHand(ctx, snapshot); err != nil {
+	if err := o.first().SnapshotByHand(ctx, snapshot); err != nil {
 		return outage{}, err
 	}
-	meter, err := o.node.Meter(ctx)
+	defer o.remove(snapshot)
+	for _, n := range o.nodes[1:] { // both ways find it on every node: neither pays for a network
+		if err := os.Link(o.first().Path(snapshot), n.Path(snapshot)); err != nil {
+			return outage{}, err
+		}
+	}
+	meter, err := rig.NewMeter(ctx, o.nodes...)
 	if err != nil {
 		return outage{}, err
 	}
@@ -222,17 +267,33 @@ func (o *outages) measured(ctx context.Context, restore func(ctx context.Context
 	if err != nil {
 		return outage{}, err
 	}
-	old, err := filepath.Glob(o.node.Path("/var/lib/etcd-old-*"))
-	if err != nil {
-		return outage{}, err
-	}
-	removeAll(append(old, o.node.Path(runsDir))...)
+	o.remove("/var/lib/etcd-old-*")
+	o.remove(runsDir)
 	return outage{seen.Ready, seen.Working, phases}, o.ready(ctx)
 }
 
+// first is the node on which etcdpod is started, and whose etcd is asked.
+func (o *outages) first() *rig.Node { return o.nodes[0] }
+
+// remove removes what matches a path on any node.
+func (o *outages) remove(pattern string) {
+	for _, n := range o.nodes {
+		found, _ := filepath.Glob(n.Path(pattern)) // the pattern is well formed
+		removeAll(found...)
+	}
+}
+
 func (o *outages) etcdpod(ctx context.Context) (outage, error) {
+	args := []string{"etcdpod", "--yes", "--output=json", "restore"}
+	if len(o.nodes) > 1 {
+		var names []string
+		for _, n := range o.nodes {
+			names = append(names, n.Name)
+		}
+		args = append(args, "--nodes="+strings.Join(names, ","))
+	}
 	return o.measured(ctx, func(ctx context.Context, snapshot string) (map[string]time.Duration, error) {
-		out, err := o.node.Exec(ctx, "etcdpod", "--yes", "--output=json", "restore", snapshot)
+		out, err := o.first().Exec(ctx, append(args, snapshot)...)
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +303,7 @@ func (o *outages) etcdpod(ctx context.Context) (outage, error) {
 
 func (o *outages) byHand(ctx context.Context) (outage, error) {
 	return o.measured(ctx, func(ctx context.Context, snapshot string) (map[string]time.Duration, error) {
-		steps, err := o.node.RestoreByHand(ctx, snapshot)
+		steps, err := rig.RestoreByHand(ctx, snapshot, o.nodes...)
 		for _, s := range steps {
 			say("    %s %.1f s", s.Name, s.Took.Seconds())
 		}
@@ -250,12 +311,12 @@ func (o *outages) byHand(ctx context.Context) (outage, error) {
 	})
 }
 
-// bareStart is the time of an etcd by itself from exec to ready, on a copy of the node's data and with the flags that cost time.
+// bareStart is the time of an etcd by itself from exec to ready, on a copy of the first node's data and with the flags that cost time.
 func (o *outages) bareStart(ctx context.Context) (start time.Duration, err error) {
 	defer removeAll(o.bare)
-	snapshot := o.node.Path("/var/lib/bench-bare.db")
+	snapshot := o.first().Path("/var/lib/bench-bare.db")
 	defer removeAll(snapshot)
-	if err := o.node.SnapshotByHand(ctx, "/var/lib/bench-bare.db"); err != nil {
+	if err := o.first().SnapshotByHand(ctx, "/var/lib/bench-bare.db"); err != nil {
 		return 0, err
 	}
 	etcdutl, err := binaries.Etcdutl(ctx, binaries.Etcd37)

@@ -20,6 +20,7 @@ type report struct {
 	SnapshotBytes int64
 	Rows          []row
 	Phases        []phaseRow `json:",omitempty"`
+	Orders        []orderRow `json:",omitempty"`
 }
 
 // row compares two ways to do one thing. The ratio is the median of the pairs' ratios.
@@ -118,7 +119,24 @@ func (c cost) String() string {
 // markdown is the table as the README shows it.
 func (r *report) markdown() string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "%s\n\n| what | against | etcdpod | the other | is | to reach | |\n|---|---|---|---|---|---|---|\n", r.Machine)
+	fmt.Fprintf(&w, "%s\n", r.Machine)
+	if len(r.Rows) > 0 {
+		r.writeRows(&w)
+	}
+	for _, p := range r.Phases {
+		fmt.Fprintf(&w, "\n%s\n", p.text())
+	}
+	if len(r.Orders) > 0 {
+		fmt.Fprintf(&w, "\n| three members, from the first exec until all answer | %s |\n|---|%s\n", strings.Join(orderNames(), " | "), strings.Repeat("---|", len(orders)))
+	}
+	for _, o := range r.Orders {
+		fmt.Fprintf(&w, "| %s | %s |\n", o.What, strings.Join(o.figures(), " | "))
+	}
+	return w.String()
+}
+
+func (r *report) writeRows(w *strings.Builder) {
+	fmt.Fprint(w, "\n| what | against | etcdpod | the other | is | to reach | |\n|---|---|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		var is, most []string
 		verdict := "reached"
@@ -131,13 +149,9 @@ func (r *report) markdown() string {
 		if len(row.Targets) == 0 {
 			is, verdict = []string{fmt.Sprintf("%.2f", row.Ratio)}, ""
 		}
-		fmt.Fprintf(&w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.What, row.Against, figure(row.Ours, row.OursMemory), figure(row.Theirs, row.TheirsMemory),
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.What, row.Against, figure(row.Ours, row.OursMemory), figure(row.Theirs, row.TheirsMemory),
 			strings.Join(is, ", "), strings.Join(most, ", "), verdict)
 	}
-	for _, p := range r.Phases {
-		fmt.Fprintf(&w, "\n%s\n", p.text())
-	}
-	return w.String()
 }
 
 // text tells of the phases between the API server's stop and its readiness.

@@ -28,7 +28,7 @@ func TestTheOutageIsAFractionOfThatByHand(t *testing.T) {
 	k.awaitWorking()
 
 	byHand := k.outage(func() {
-		steps, err := k.node.RestoreByHand(k.ctx, s.backup)
+		steps, err := rig.RestoreByHand(k.ctx, s.backup, k.node)
 		k.must(err)
 		t.Logf("by hand: %v", steps)
 	})

@@ -2,7 +2,10 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,27 +25,51 @@ func (n *Node) SnapshotByHand(ctx context.Context, path string) error {
 	return err
 }
 
-// RestoreByHand restores a snapshot on the only node of a cluster as the documentation of Kubernetes and etcd has it, without a moment's
-// thought between two steps: it is what etcdpod is measured against. It returns when the manifests are back; the control plane comes up after
-// that. The old data is left beside the new.
-func (n *Node) RestoreByHand(ctx context.Context, snapshot string) ([]Step, error) {
+// RestoreByHand restores a snapshot, which each node has at that path, on all nodes of a cluster as the documentation of Kubernetes and etcd
+// has it, without a moment's thought between two steps: it is what etcdpod is measured against. Each step is done on all nodes at once, as no
+// hand could. It returns when the manifests are back; the control planes come up after that. The old data is left beside the new.
+func RestoreByHand(ctx context.Context, snapshot string, nodes ...*Node) ([]Step, error) {
+	var members []string
+	for _, n := range nodes {
+		members = append(members, fmt.Sprintf("%s=https://%s:2380", n.Name, n.Address))
+	}
+	token := fmt.Sprintf("by-hand-%d", time.Now().UnixNano())
 	var steps []Step
-	for _, step := range []struct{ name, script string }{
-		{"manifests out", `mkdir -p /etc/kubernetes/stopped
-			mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/stopped/`},
-		{"containers gone", `while pgrep -x kube-apiserver || pgrep -x etcd; do sleep 0.1; done >/dev/null`},
-		{"etcdutl snapshot restore", fmt.Sprintf(`rm -rf /var/lib/etcd-new
-			etcdutl snapshot restore %s --data-dir=/var/lib/etcd-new --name=%s --initial-cluster=%[2]s=https://%s:2380 \
-				--initial-advertise-peer-urls=https://%[3]s:2380 --bump-revision=1000000000 --mark-compacted`, snapshot, n.Name, n.Address)},
-		{"data exchanged", `mv /var/lib/etcd /var/lib/etcd-old-$(date +%s%N)
-			mv /var/lib/etcd-new /var/lib/etcd`},
-		{"manifests back", `mv /etc/kubernetes/stopped/etcd.yaml /etc/kubernetes/stopped/kube-apiserver.yaml /etc/kubernetes/manifests/`},
+	for _, step := range []struct {
+		name   string
+		script func(*Node) string
+	}{
+		{"manifests out", always(`mkdir -p /etc/kubernetes/stopped
+			mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/stopped/`)},
+		{"containers gone", always(`while pgrep -x kube-apiserver || pgrep -x etcd; do sleep 0.1; done >/dev/null`)},
+		{"etcdutl snapshot restore", func(n *Node) string {
+			return fmt.Sprintf(`rm -rf /var/lib/etcd-new
+				etcdutl snapshot restore %s --data-dir=/var/lib/etcd-new --name=%s --initial-cluster=%s --initial-cluster-token=%s \
+					--initial-advertise-peer-urls=https://%s:2380 --bump-revision=1000000000 --mark-compacted`,
+				snapshot, n.Name, strings.Join(members, ","), token, n.Address)
+		}},
+		{"data exchanged", always(`mv /var/lib/etcd /var/lib/etcd-old-$(date +%s%N)
+			mv /var/lib/etcd-new /var/lib/etcd`)},
+		{"manifests back", always(`mv /etc/kubernetes/stopped/etcd.yaml /etc/kubernetes/stopped/kube-apiserver.yaml /etc/kubernetes/manifests/`)},
 	} {
 		start := time.Now()
-		if _, err := n.Exec(ctx, "sh", "-ec", step.script); err != nil {
+		if err := onAll(ctx, nodes, step.script); err != nil {
 			return steps, fmt.Errorf("cannot restore by hand: %s: %w", step.name, err)
 		}
 		steps = append(steps, Step{step.name, time.Since(start)})
 	}
 	return steps, nil
+}
+
+func always(script string) func(*Node) string { return func(*Node) string { return script } }
+
+// onAll runs a script on all nodes at once.
+func onAll(ctx context.Context, nodes []*Node, script func(*Node) string) error {
+	errs := make([]error, len(nodes))
+	var running sync.WaitGroup
+	for i, n := range nodes {
+		running.Go(func() { _, errs[i] = n.Exec(ctx, "sh", "-ec", script(n)) })
+	}
+	running.Wait()
+	return errors.Join(errs...)
 }

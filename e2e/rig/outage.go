@@ -2,7 +2,6 @@ package rig
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -12,17 +11,76 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Outage is what a client of the API server saw from outside the node.
+// Outage is what a client of the API servers saw from outside the nodes.
 type Outage struct {
-	Down    time.Time     // the first of the failed polls
-	Ready   time.Duration // from Down until /readyz says ok, and goes on saying so
-	Working time.Duration // from Down until a Deployment made after Ready has its ReplicaSet
+	Down    time.Time     // the first of the failed polls, of any API server
+	Ready   time.Duration // from Down until the last API server's /readyz says ok, and goes on saying so
+	Working time.Duration // from Down until a Deployment made after that has its ReplicaSet, seen through each API server
 }
 
 const pollEvery = 50 * time.Millisecond
 
-// Meter watches one API server, on a new connection every 50 ms.
-type Meter struct {
+// Meter watches the API servers of a cluster.
+type Meter struct{ watches []*watch }
+
+// NewMeter begins to watch the nodes' API servers, which must be ready. End ends it.
+func NewMeter(ctx context.Context, nodes ...*Node) (*Meter, error) {
+	m := new(Meter)
+	for _, n := range nodes {
+		w, err := n.watch(ctx)
+		if err != nil {
+			m.close()
+			return nil, err
+		}
+		m.watches = append(m.watches, w)
+	}
+	return m, nil
+}
+
+// Meter begins to watch the API server of this node alone; see [NewMeter].
+func (n *Node) Meter(ctx context.Context) (*Meter, error) { return NewMeter(ctx, n) }
+
+// End returns the outage when every API server is ready and controllers work again. It is called when what causes the outage is over; each
+// API server must have had its part in that.
+func (m *Meter) End(ctx context.Context) (Outage, error) {
+	defer m.close()
+	for _, w := range m.watches { // one that is over may begin again until the others are
+		if _, err := w.end(ctx); err != nil {
+			return Outage{}, err
+		}
+	}
+	var all Outage
+	var ready, working time.Time
+	for _, w := range m.watches {
+		o, err := w.end(ctx)
+		if err != nil {
+			return Outage{}, err
+		}
+		if all.Down.IsZero() || o.Down.Before(all.Down) {
+			all.Down = o.Down
+		}
+		ready, working = later(ready, o.Down.Add(o.Ready)), later(working, o.Down.Add(o.Working))
+	}
+	all.Ready, all.Working = ready.Sub(all.Down), working.Sub(all.Down)
+	return all, nil
+}
+
+func (m *Meter) close() {
+	for _, w := range m.watches {
+		w.stop()
+		<-w.ended
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// watch is of one API server, on a new connection every 50 ms.
+type watch struct {
 	node   *Node
 	http   *http.Client
 	stop   context.CancelFunc
@@ -37,8 +95,7 @@ type Meter struct {
 	stopped context.CancelFunc // of the probe of the last time that it was ready
 }
 
-// Meter begins to watch the node's API server, which must be ready. End ends it.
-func (n *Node) Meter(ctx context.Context) (*Meter, error) {
+func (n *Node) watch(ctx context.Context) (*watch, error) {
 	config, err := n.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -48,24 +105,24 @@ func (n *Node) Meter(ctx context.Context) (*Meter, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	m := &Meter{
+	w := &watch{
 		node: n, stop: stop, ended: make(chan struct{}), change: make(chan struct{}, 1), stopped: func() {},
 		http: &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: tls, DisableKeepAlives: true}},
 	}
-	if !m.poll(ctx) {
+	if !w.poll(ctx) {
 		stop()
 		return nil, fmt.Errorf("cannot measure an outage: the API server of %s is not ready", n.Name)
 	}
-	go m.watch(ctx)
-	return m, nil
+	go w.run(ctx)
+	return w, nil
 }
 
-func (m *Meter) poll(ctx context.Context) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+m.node.Address+":6443/readyz", nil)
+func (w *watch) poll(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.node.Address+":6443/readyz", nil)
 	if err != nil {
 		return false
 	}
-	response, err := m.http.Do(request)
+	response, err := w.http.Do(request)
 	if err != nil {
 		return false
 	}
@@ -73,24 +130,24 @@ func (m *Meter) poll(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// watch takes two failed polls in a row for an outage: one may be this machine being busy.
-func (m *Meter) watch(ctx context.Context) {
-	defer close(m.ended)
+// run takes two failed polls in a row for an outage: one may be this machine being busy.
+func (w *watch) run(ctx context.Context) {
+	defer close(w.ended)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	var failed time.Time
 	for ctx.Err() == nil {
 		start := time.Now()
-		ok := m.poll(ctx)
+		ok := w.poll(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case ok:
 			failed = time.Time{}
-			m.isReady(ctx, start)
+			w.isReady(ctx, start)
 		case failed.IsZero():
 			failed = start
 		default:
-			m.isDown(failed)
+			w.isDown(failed)
 		}
 		select {
 		case <-ctx.Done():
@@ -99,49 +156,49 @@ func (m *Meter) watch(ctx context.Context) {
 	}
 }
 
-func (m *Meter) isDown(since time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.down {
+func (w *watch) isDown(since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
 		return
 	}
-	m.down, m.working = true, false
-	m.stopped()
-	if m.outage.Down.IsZero() {
-		m.outage.Down = since
+	w.down, w.working = true, false
+	w.stopped()
+	if w.outage.Down.IsZero() {
+		w.outage.Down = since
 	}
 }
 
-func (m *Meter) isReady(ctx context.Context, at time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.down {
+func (w *watch) isReady(ctx context.Context, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.down {
 		return
 	}
-	m.down = false
-	m.outage.Ready = at.Sub(m.outage.Down)
-	ctx, m.stopped = context.WithCancel(ctx)
-	go m.probe(ctx)
+	w.down = false
+	w.outage.Ready = at.Sub(w.outage.Down)
+	ctx, w.stopped = context.WithCancel(ctx)
+	go w.probe(ctx)
 }
 
 // probe finds out when controllers work again. It ends early when the API server is down again.
-func (m *Meter) probe(ctx context.Context) {
-	err := m.awaitControllers(ctx)
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (w *watch) probe(ctx context.Context) {
+	err := w.awaitControllers(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
-	m.working, m.err = err == nil, err
-	m.outage.Working = time.Since(m.outage.Down)
+	w.working, w.err = err == nil, err
+	w.outage.Working = time.Since(w.outage.Down)
 	select {
-	case m.change <- struct{}{}:
+	case w.change <- struct{}{}:
 	default:
 	}
 }
 
-func (m *Meter) awaitControllers(ctx context.Context) error {
-	config, err := m.node.RESTConfig()
+func (w *watch) awaitControllers(ctx context.Context) error {
+	config, err := w.node.RESTConfig()
 	if err != nil {
 		return err
 	}
@@ -153,30 +210,26 @@ func (m *Meter) awaitControllers(ctx context.Context) error {
 	return AwaitControllers(ctx, client)
 }
 
-// End returns the outage when the API server is ready and controllers work again. It is called when what causes the outage is over.
-func (m *Meter) End(ctx context.Context) (Outage, error) {
-	defer func() {
-		m.stop()
-		<-m.ended
-	}()
+// end returns the outage when the API server is ready and controllers work again.
+func (w *watch) end(ctx context.Context) (Outage, error) {
 	for {
-		m.mu.Lock()
-		outage, over, err := m.outage, m.working && !m.down, m.err
-		m.mu.Unlock()
+		w.mu.Lock()
+		outage, over, err := w.outage, w.working && !w.down, w.err
+		w.mu.Unlock()
 		switch {
 		case err != nil:
 			return outage, err
 		case outage.Down.IsZero():
-			return outage, errors.New("there was no outage")
+			return outage, fmt.Errorf("there was no outage of %s", w.node.Name)
 		case over:
 			return outage, nil
 		}
 		select {
 		case <-ctx.Done():
-			return outage, fmt.Errorf("the outage of %s is not over: %w", m.node.Name, ctx.Err())
-		case <-m.change:
-		case <-m.ended:
-			return outage, errors.New("the outage is not over, and the meter's context has ended")
+			return outage, fmt.Errorf("the outage of %s is not over: %w", w.node.Name, ctx.Err())
+		case <-w.change:
+		case <-w.ended:
+			return outage, fmt.Errorf("the outage of %s is not over, and the meter's context has ended", w.node.Name)
 		}
 	}
 }

@@ -129,7 +129,7 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		steps, err := node.RestoreByHand(ctx, "/var/lib/by-hand.db")
+		steps, err := rig.RestoreByHand(ctx, "/var/lib/by-hand.db", node)
 		if err != nil {
 			t.Fatal(err)
 		}
