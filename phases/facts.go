@@ -36,6 +36,8 @@ type Facts struct {
 	KnownRevision int64             // the highest revision that anything readable tells of; 0 when nothing does
 	Fingerprints  map[string]string // SHA-256 by host path
 	Encryption    Encryption
+	Renewal       *RenewalFacts // of certs renew and certs generate-csr
+	Request       *RequestFacts
 
 	notes map[string]string // for the run's journal
 }

@@ -19,6 +19,7 @@ type Node struct {
 	host    *node.Host
 	etcd    op.Etcd
 	api     op.APIServer
+	certs   op.Certificates
 	name    string   // host name
 	version string   // of etcdpod
 	command []string // as typed
@@ -44,7 +45,7 @@ func (n *Node) bound() boundEtcd { return etcdOf(n.host.FS) }
 
 // target is what the operations of a run work on.
 func (n *Node) target() *op.Target {
-	return &op.Target{Host: n.host, Etcd: n.etcd, APIServer: n.api, Involved: func(data []byte, dataDirs []string) bool {
+	return &op.Target{Host: n.host, Etcd: n.etcd, APIServer: n.api, Certificates: n.certs, Involved: func(data []byte, dataDirs []string) bool {
 		m, err := manifests.Parse(data)
 		return err == nil && involved(m, dataDirs...)
 	}}

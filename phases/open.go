@@ -57,7 +57,7 @@ func Open(c Config) (*Node, error) {
 	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	return &Node{
-		host: host, etcd: etcdOf(disk), api: apiServerOf(disk), name: name, version: c.Version, command: c.Command, emit: c.Emit,
+		host: host, etcd: etcdOf(disk), api: apiServerOf(disk), certs: boundCerts{disk, host.Clock}, name: name, version: c.Version, command: c.Command, emit: c.Emit,
 		kubelet: kubelet, access: accessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}, connect: connectBySSH,
 	}, nil
 }

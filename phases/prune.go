@@ -121,25 +121,29 @@ func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []Pru
 	return append(leavings, more...), kept, err
 }
 
-func newestCompleted(runs []journal.Listed) string {
-	var newest journal.Listed
+// newestCompleted are the ids of the newest runs that were completed, by workflow: what a renewal kept is no reason to let go of what a restore kept.
+func newestCompleted(runs []journal.Listed) map[string]string {
+	ids, ended := map[string]string{}, map[string]time.Time{}
 	for _, r := range runs {
-		if r.State != nil && r.State.Outcome() == journal.Completed && (newest.State == nil || !r.State.Last.Before(newest.State.Last)) {
-			newest = r
+		if r.State == nil || r.State.Outcome() != journal.Completed {
+			continue
+		}
+		if workflow := r.State.Run.Workflow; !r.State.Last.Before(ended[workflow]) {
+			ids[workflow], ended[workflow] = r.ID, r.State.Last
 		}
 	}
-	return newest.ID
+	return ids
 }
 
 // keepRun says why nothing of a run may go; empty when it may.
-func keepRun(r journal.Listed, newest string, oldest time.Time) string {
+func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) string {
 	switch {
 	case r.State == nil:
 		return fmt.Sprintf("its journal cannot be read: %v", r.Err)
 	case !r.State.Ended:
 		return "the run is open"
-	case r.ID == newest:
-		return "of the newest run that was completed"
+	case r.ID == newest[r.State.Run.Workflow]:
+		return "of the newest run of its kind that was completed"
 	case r.State.Last.After(oldest):
 		return "not old enough"
 	}

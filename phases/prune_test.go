@@ -151,7 +151,9 @@ func TestPruneKeepsWhatMayStillBeNeeded(t *testing.T) {
 	}
 	open := journal.Listed{ID: "open", State: &journal.State{Last: now.Add(-time.Hour)}}
 	damaged := journal.Listed{ID: "damaged", Err: errors.New("bad line")}
-	runs := []journal.Listed{ended("old", 3*time.Hour, ""), ended("newest", 2*time.Hour, ""), ended("back", time.Hour, "failed"), open, damaged}
+	renewal := ended("renewal", time.Hour, "")
+	renewal.State.Run.Workflow = "renew"
+	runs := []journal.Listed{ended("old", 3*time.Hour, ""), ended("newest", 2*time.Hour, ""), ended("back", time.Hour, "failed"), open, damaged, renewal}
 	cases := []struct {
 		name      string
 		run       int
@@ -165,6 +167,7 @@ func TestPruneKeepsWhatMayStillBeNeeded(t *testing.T) {
 		{"one that was rolled back goes, though it is newer", 2, 0, ""},
 		{"an open one stays", 3, 0, "open"},
 		{"one that cannot be read stays", 4, 0, "cannot be read"},
+		{"one of another kind stays, too", 5, 0, "newest"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

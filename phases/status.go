@@ -231,7 +231,7 @@ func (s seen) next(st Status) string {
 	f := s.facts
 	expired := slices.ContainsFunc(s.certs, func(c CertStatus) bool { return c.Problem != "" && c.DaysLeft < 0 })
 	soon := slices.ContainsFunc(s.certs, func(c CertStatus) bool { return c.Problem != "" && !c.NotAfter.IsZero() })
-	const renew = "renew the certificates: `kubeadm certs renew all`, then restart the static pods"
+	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm certs renew` takes the others, and their pods must then be restarted"
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
 		return fmt.Sprintf("look at %s: what that run did is not known", s.open.Path)

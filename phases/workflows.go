@@ -43,3 +43,22 @@ func Restore(o RestoreOptions) Workflow {
 	}
 	return w
 }
+
+// RenewCerts is the workflow that gives certificates of etcd, and of its clients on this node, a new life. What uses them is started anew, one pod after the other.
+func RenewCerts(o RenewOptions) Workflow {
+	return Workflow{Name: "renew", observe: o.observe, Phases: []Phase{
+		o.preflight(),
+		o.issue(),
+		o.replace(),
+		o.restartEtcd(),
+		o.restartAPIServer(), // the commit point is at its end
+	}}
+}
+
+// RequestCerts is the workflow that asks an external CA for certificates. It changes nothing of what is in use.
+func RequestCerts(o RequestOptions) Workflow {
+	return Workflow{Name: "request", Passing: true, observe: o.observe, Phases: []Phase{
+		o.preflight(),
+		o.request(),
+	}}
+}

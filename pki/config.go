@@ -88,7 +88,7 @@ func (c Config) Names(s Spec) (Names, error) {
 		case len(validation.IsDNS1123Subdomain(name)) == 0, len(validation.IsWildcardDNS1123Subdomain(name)) == 0:
 			n.DNS = append(n.DNS, name)
 		default:
-			wrong = append(wrong, fmt.Errorf("%s: %q is neither an IP address nor a DNS name in lower case, which may begin with *.", field, name))
+			wrong = append(wrong, fmt.Errorf("%s: %q is no IP address, and no DNS name in lower case (with *. before it, if need be)", field, name))
 		}
 	}
 	return n.unique(), errors.Join(wrong...)

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -78,4 +79,15 @@ func parseKey(file string, data []byte) (crypto.Signer, error) {
 func matches(public crypto.PublicKey, private crypto.Signer) bool {
 	k, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(public)
+}
+
+// AlgorithmOf is that of a certificate's key; empty where kubeadm has no name for it.
+func AlgorithmOf(c *x509.Certificate) Algorithm {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return map[int]Algorithm{2048: RSA2048, 3072: RSA3072, 4096: RSA4096}[k.N.BitLen()]
+	case *ecdsa.PublicKey:
+		return map[int]Algorithm{256: ECDSAP256, 384: ECDSAP384}[k.Params().BitSize]
+	}
+	return ""
 }

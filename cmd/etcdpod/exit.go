@@ -30,7 +30,7 @@ func exitCodes() []string {
 		exitOpenRun:     "a run is open: it must be resumed or rolled back",
 		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
 		exitRefused:     "refused by a check, and nothing was touched",
-		exitFoundWrong:  "status found something wrong",
+		exitFoundWrong:  "status or certs check found something wrong",
 	}
 }
 

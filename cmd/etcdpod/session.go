@@ -46,6 +46,8 @@ func (s *session) commands() []*cli.Command {
 		s.verifyCommand(),
 		s.restoreCommand(),
 		s.certsCheckCommand(),
+		s.certsRenewCommand(),
+		s.certsRequestCommand(),
 		s.runsCommand(),
 		s.resumeCommand(),
 		s.rollbackCommand(),

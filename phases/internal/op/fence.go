@@ -180,6 +180,7 @@ func end(ctx context.Context, t *Target, c node.Container) error {
 const (
 	systemNamespace = "kube-system" // where kubeadm's static pods live
 	stateCreated    = "created"
+	stateRunning    = "running"
 	stateExited     = "exited"
 )
 

@@ -45,6 +45,8 @@ type Target struct {
 	Host      *node.Host
 	Etcd      Etcd
 	APIServer APIServer
+	// Certificates makes new ones, and looks at those that are served.
+	Certificates Certificates
 	// Involved says whether a file of the static-pod directory must not run while the fence is up.
 	Involved func(manifest []byte, dataDirs []string) bool
 	// Progress reports how much of the running operation is done, in bytes or in steps; total is 0 when unknown.
@@ -81,6 +83,12 @@ func kinds() map[string]Op {
 		"set-data-directory":      &SetDataDir{},
 		"release-leases":          &ReleaseLeases{},
 		"verify-restored":         &VerifyRestored{},
+		"issue-certificate":       &IssueCertificate{},
+		"replace-certificate":     &ReplaceCertificate{},
+		"request-certificate":     &RequestCertificate{},
+		"restart-pod":             &RestartPod{},
+		"await-served":            &AwaitServed{},
+		"await-member":            &AwaitMember{},
 	}
 }
 

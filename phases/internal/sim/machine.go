@@ -25,6 +25,8 @@ type Machine struct {
 	KubeletStartedAt int
 	// SickEtcd keeps an etcd on new data from ever serving.
 	SickEtcd bool
+	// Pairs are the certificates that programs read when they start, by program: paths without .crt and .key.
+	Pairs map[string][]string
 	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
 	FailAt   int
 	FailWith error
@@ -43,14 +45,17 @@ type Machine struct {
 	known      []string // names that the kubelet may find in ManifestDir
 	oldDB      uint64   // the inode of the database that was there at first
 	oldData    string
+	issued     int // certificates
+	started    int // containers, over all boots
 	committed  func() bool
 }
 
 type container struct {
 	node.Container
-	file       string // in ManifestDir
-	member     uint64 // etcd: the inode of its member directory
-	generation string // etcd: the first word of its database
+	file       string            // in ManifestDir
+	member     uint64            // etcd: the inode of its member directory
+	generation string            // etcd: the first word of its database
+	holds      map[string]string // certificates, by path, as they were when it started
 }
 
 // NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is that must never get lost; committed tells whether a run is past its commit point.
@@ -161,8 +166,9 @@ func (m *Machine) start(file string) {
 			c.Attempt = old.Attempt + 1
 		}
 	}
-	c.ID = fmt.Sprintf("%s-%d", c.Name, c.Attempt)
-	if c.Name == "etcd" && !m.open(c, pod) {
+	m.started++
+	c.ID = fmt.Sprintf("%s-%d", c.Name, m.started)
+	if !m.readPairs(c) || c.Name == "etcd" && !m.open(c, pod) {
 		return
 	}
 	m.containers = append(m.containers, c)

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) certsRenewCommand() *cli.Command {
+	return &cli.Command{
+		Name: "certs renew", ArgsUsage: "[NAME…]", Usage: "give etcd's certificates a new life, and start anew what uses them",
+		Description: `NAME is etcd-server, etcd-peer, etcd-healthcheck-client or apiserver-etcd-client; without one, or with all, it is every one of them that is there. Each gets a new key and a new certificate, signed by the CA whose key is beside it, for all the names and addresses of the old one and for those that kubeadm's configuration asks for. What uses them is started anew, etcd first, then the API server, and what etcd shows to who dials it is held against the files.
+
+A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
+
+With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile. Without the CA's key nothing can be renewed here: see certs generate-csr. The certificates of the API server itself are kubeadm's to renew.
+
+A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+		UsageText: `etcdpod certs renew --dry-run
+etcdpod certs renew
+etcdpod certs renew apiserver-etcd-client`,
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "30s for one etcd of several, none for one alone, 3s for the API server", Usage: "give the containers `TIME` to end by themselves"},
+			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute, Usage: "give etcd, and then the API server, `TIME` to serve"},
+		},
+		Action: s.certsRenew,
+	}
+}
+
+func (s *session) certsRenew(c *cli.Context) error {
+	workflow := phases.RenewCerts(phases.RenewOptions{Names: c.Args().Slice(), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.preview(c, workflow)
+	}
+	if err := s.mayAsk(c); err != nil {
+		return err
+	}
+	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
+		return n.Do(c.Context, workflow, func(plan phases.Plan) error {
+			if c.Bool("yes") {
+				return nil
+			}
+			show.close()
+			return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
+		})
+	})
+	if err != nil {
+		return err
+	}
+	s.doneWith(c, run, func(w io.Writer) {
+		fmt.Fprintf(w, "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.\n", run.ID)
+	})
+	return nil
+}
+
+func (s *session) certsRequestCommand() *cli.Command {
+	return &cli.Command{
+		Name: "certs generate-csr", ArgsUsage: "[NAME…]", Usage: "make keys, and requests for an external CA to sign",
+		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. A request asks for the names and addresses that certs renew would take and, unlike kubeadm's, for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten.`,
+		UsageText:   `etcdpod certs generate-csr --csr-dir /root/csr`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "csr-dir", Usage: "write keys and requests below the directory `DIR`"},
+		},
+		Action: s.certsRequest,
+	}
+}
+
+func (s *session) certsRequest(c *cli.Context) error {
+	options := phases.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.preview(c, phases.RequestCerts(options))
+	}
+	var made phases.CertRequests
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		made, err = n.RequestCerts(c.Context, options)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.doneWith(c, made, func(w io.Writer) {
+		for _, file := range made.Requests {
+			fmt.Fprintln(w, file)
+		}
+	})
+	return nil
+}

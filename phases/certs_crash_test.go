@@ -1,0 +1,281 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// Renewing is stopped at every step, as a restore is in crash_test.go: all pairs are old, or all are new, none is mixed, and nothing that runs holds what is no
+// longer in its file. Programs are taken to read their files once, when they start, and not to start with a key that is another certificate's.
+
+const testPKI = "/etc/kubernetes/pki/"
+
+// renewals are the shapes of a renewal: which certificates, and what does not serve before.
+type renewal struct {
+	name    string
+	bases   []string // below testPKI
+	down    bool     // etcd does not serve, for other reasons
+	prepare func(*sim.Disk)
+}
+
+func renewals() []renewal {
+	all := []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"}
+	return []renewal{
+		{name: "all", bases: all},
+		{name: "etcd's alone", bases: all[:2]},
+		{name: "the API server's alone", bases: all[3:]},
+		{name: "one that nothing reads", bases: all[2:3]},
+		{name: "etcd has no quorum", bases: all, down: true},
+	}
+}
+
+type certsWorld struct {
+	world
+	renewal renewal
+}
+
+func newCertsWorld(t *testing.T, r renewal) *certsWorld {
+	t.Helper()
+	d := sim.NewDisk()
+	write := func(name, data string, mode node.Attr) {
+		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}), d.Create(name, []byte(data), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(testManifestDir+"/etcd.yaml", scenario{}.etcdManifest(), node.Attr{Mode: 0o600})
+	write(testManifestDir+"/kube-apiserver.yaml", podManifest("kube-apiserver", "", ""), node.Attr{Mode: 0o600})
+	write("/var/lib/etcd/member/snap/db", "old", node.Attr{Mode: 0o600})
+	write("/var/lib/etcd/member/wal/0.wal", "old", node.Attr{Mode: 0o600})
+	for i, base := range []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"} {
+		write(testPKI+base+".crt", fmt.Sprintf("cert %d", i), node.Attr{Mode: 0o644})
+		write(testPKI+base+".key", fmt.Sprintf("key %d", i), node.Attr{Mode: 0o600, UID: 7})
+	}
+	if r.prepare != nil {
+		r.prepare(d)
+	}
+	w := &certsWorld{world: world{t: t, name: "cp1"}, renewal: r}
+	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	w.machine.PowerOn(map[string][]string{"etcd": {testPKI + "etcd/server", testPKI + "etcd/peer"}, "kube-apiserver": {testPKI + "apiserver-etcd-client"}})
+	w.first = w.machine.Look(journal.Home)
+	w.restart()
+	return w
+}
+
+func (w *certsWorld) restart() {
+	w.world.restart()
+	w.node.certs = sim.Certificates{M: w.machine}
+}
+
+func (w *certsWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
+	f := &Facts{Run: id, Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, notes: map[string]string{}}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		data, err := w.machine.ReadFile(testManifestDir + "/" + name + ".yaml")
+		if err != nil {
+			return nil, err
+		}
+		m, err := manifests.Parse(data)
+		if err != nil {
+			return nil, err
+		}
+		f.Manifests = append(f.Manifests, ManifestFile{Path: testManifestDir + "/" + name + ".yaml", Data: data, Manifest: m})
+	}
+	f.Etcd = &EtcdPod{File: f.Manifests[0], Container: "etcd", Name: "cp1", PeerURLs: []string{"https://10.0.0.11:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
+	f.Renewal = &RenewalFacts{Problems: map[string][]*pki.Problem{}, Serving: !w.renewal.down, Ready: !w.renewal.down}
+	for _, base := range w.renewal.bases {
+		use := certUse{name: strings.ReplaceAll(base, "/", "-"), leaf: pki.Leaf{CertFile: testPKI + base + ".crt", KeyFile: testPKI + base + ".key", CAFile: testPKI + "etcd/ca.crt"}}
+		switch base {
+		case "etcd/server":
+			use.program, use.port, use.addresses = "etcd", "client", []string{"127.0.0.1:2379"}
+		case "etcd/peer":
+			use.program, use.port, use.addresses = "etcd", "peer", []string{"10.0.0.11:2380"}
+		case "apiserver-etcd-client":
+			use.program = "kube-apiserver"
+		}
+		f.Renewal.Uses = append(f.Renewal.Uses, use)
+	}
+	return f, nil
+}
+
+func (w *certsWorld) renew() error {
+	o := RenewOptions{}
+	flow := Workflow{Name: "renew", observe: w.observe, Phases: []Phase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
+	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+}
+
+// settled says whether all is old or all is new, and what is wrong otherwise.
+func (w *certsWorld) settled() (string, error) {
+	look := w.machine.Look(journal.Home)
+	if v := slices.Concat(w.machine.Violations, w.machine.Stale()); len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	if look == w.first {
+		return "old", nil
+	}
+	for _, want := range []string{"kubelet true\n", "runs etcd old\n", "runs kube-apiserver \n"} {
+		if !strings.Contains(look, want) {
+			return "", fmt.Errorf("no %q in\n%s", want, look)
+		}
+	}
+	if strings.Contains(look, ".etcdpod") {
+		return "", fmt.Errorf("something was left beside the certificates:\n%s", look)
+	}
+	for _, base := range w.renewal.bases {
+		cert, key := string(w.machine.Peek(testPKI+base+".crt")), string(w.machine.Peek(testPKI+base+".key"))
+		if !strings.HasPrefix(cert, "cert new") || cert[len("cert "):] != key[len("key "):] {
+			return "", fmt.Errorf("%s is %q with %q", base, cert, key)
+		}
+		st, err := w.machine.Lstat(testPKI + base + ".key")
+		if err != nil || st.Mode.Perm() != 0o600 || st.UID != 7 {
+			return "", fmt.Errorf("the key of %s is %v of %d: %w", base, st.Mode, st.UID, err)
+		}
+		if err := w.kept(base); err != nil {
+			return "", err
+		}
+	}
+	return "new", nil
+}
+
+// kept: the old pair is in the run's folder, and the new one is not there any more.
+func (w *certsWorld) kept(base string) error {
+	runs, err := journal.List(w.machine.Disk)
+	if err != nil || len(runs) != 1 {
+		return fmt.Errorf("%d runs: %w", len(runs), err)
+	}
+	name := strings.ReplaceAll(base, "/", "-")
+	for ending, word := range map[string]string{".crt": "cert ", ".key": "key "} {
+		if old := string(w.machine.Peek(path.Join(journal.RunDir(runs[0].ID), "old", name+ending))); !strings.HasPrefix(old, word) || strings.Contains(old, "new") {
+			return fmt.Errorf("the old %s%s is not kept: %q", base, ending, old)
+		}
+		if staged := w.machine.Peek(path.Join(journal.RunDir(runs[0].ID), "new", name+ending)); staged != nil {
+			return fmt.Errorf("%s%s is still in the run's folder", base, ending)
+		}
+	}
+	return nil
+}
+
+func TestARenewalStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	for _, r := range renewals() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					renewalMatrix(t, r, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func renewalMatrix(t *testing.T, r renewal, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newCertsWorld(t, r)
+		w.machine.CrashAt = c.at
+		err := w.renew()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the renewal that nothing stops: %v", err)
+			}
+			if got, err := w.settled(); got != "new" {
+				t.Fatalf("the renewal that nothing stops ended %s: %v", got, err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%97
+		}
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		c.how.after(&w.world, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
+		}
+		got, err := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if err != nil || got != want {
+			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+// settleTwice is world's, with certificates.
+func (w *certsWorld) settleTwice(c stop) error {
+	var refused *RefusedError
+	for i, command := range []string{c.recovery, c.recovery, "resume"} {
+		w.restart()
+		if i == 0 {
+			w.machine.CrashAt = c.again
+		}
+		err := w.settle(command)
+		if w.machine.Crashed() {
+			c.how.after(&w.world, c.again)
+			continue
+		}
+		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
+	w := newCertsWorld(t, renewals()[0])
+	w.node.certs = stubborn{w.node.certs}
+	var back *RolledBackError
+	if err := w.renew(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not show the new certificate at 127.0.0.1:2379") {
+		t.Fatalf("got %v", err)
+	}
+	if got, err := w.settled(); got != "old" {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+}
+
+// stubborn never shows what was renewed.
+type stubborn struct{ op.Certificates }
+
+func (stubborn) Serves(context.Context, string, op.Access, string) error {
+	return errors.New("it shows another one")
+}
+
+func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
+	r := renewals()[0]
+	r.prepare = func(d *sim.Disk) {
+		if err := d.Create("/theirs", []byte("key theirs"), node.Attr{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newCertsWorld(t, r)
+	theirs := testPKI + "etcd/healthcheck-client.key"
+	w.machine.Before = func(call string) {
+		if strings.Contains(call, "/old/.etcd-healthcheck-client.crt") { // when the old one is being kept
+			w.machine.Before = nil
+			if err := w.machine.Replace("/theirs", theirs); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	var open *OpenRunError
+	if err := w.renew(); !errors.As(err, &open) || !strings.Contains(err.Error(), "cannot replace "+theirs+": somebody else has changed it") {
+		t.Errorf("got %v", err)
+	}
+	if got := string(w.machine.Peek(theirs)); got != "key theirs" {
+		t.Errorf("theirs is %q", got)
+	}
+}

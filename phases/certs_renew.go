@@ -1,0 +1,403 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// RenewOptions are what a person may ask of `certs renew`.
+type RenewOptions struct {
+	Names       []string      // of certificates, as kubeadm has them; none, or all: those of etcd and its clients that are there
+	StopTimeout time.Duration // for a program to end by itself; 0: see grace
+	WaitTimeout time.Duration // for it to serve again; 0: 2 minutes
+}
+
+// RenewalFacts are what renewing depends on besides.
+type RenewalFacts struct {
+	Uses     []certUse                 // what is renewed
+	Problems map[string][]*pki.Problem // of the CAs, by file
+	External []string                  // CAs whose keys are not here, by file
+	Config   certsConfig
+	Serving  bool     // etcd answers, with a quorum
+	Ready    bool     // so does the API server
+	Silent   []Member // voting members elsewhere that do not answer
+}
+
+// certsConfig is what certificates take from kubeadm's ClusterConfiguration.
+type certsConfig struct {
+	Error      error // why it cannot be read
+	Algorithm  string
+	Validity   time.Duration
+	ServerSANs []string
+	PeerSANs   []string
+}
+
+// renewable are the certificates of etcd and of its clients, by kubeadm's names.
+func renewable() []string {
+	var names []string
+	for _, s := range pki.EtcdSpecs() {
+		if !s.IsCA() {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// chosen are the uses with the names that a person typed; none, or all: those whose files are there.
+func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
+	for _, name := range names {
+		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
+			return nil, &UsageError{
+				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s", name, strings.Join(renewable(), ", ")),
+				Hint:   "kubeadm renews the others: `kubeadm certs renew`",
+			}
+		}
+	}
+	var chosen []certUse
+	all := len(names) == 0 || slices.Equal(names, []string{"all"})
+	for _, name := range renewable() {
+		i := slices.IndexFunc(uses.leaves, func(u certUse) bool { return u.name == name })
+		switch {
+		case all && i >= 0 && n.thereIs(uses.leaves[i].leaf.CertFile):
+		case !all && slices.Contains(names, name) && i < 0:
+			return nil, refuse("", "no program of this node uses %s", name)
+		case !all && slices.Contains(names, name):
+		default:
+			continue
+		}
+		chosen = append(chosen, uses.leaves[i])
+	}
+	return chosen, nil
+}
+
+func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+	f, err := n.observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	uses := n.certUses(f.Manifests, f.Etcd)
+	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Config: n.certsConfig(ctx, f), Serving: f.Live != nil}
+	if r.Uses, err = n.chosen(o.Names, uses); err != nil {
+		return nil, err
+	}
+	for i := range r.Uses {
+		n.checkLeaf(&r.Uses[i], uses.cas, f.Now) // reads the files
+		if err := n.observeCA(r, r.Uses[i], f.Now); err != nil {
+			return nil, err
+		}
+	}
+	r.Ready = hasAPIServer(f) && n.api.Ready(ctx, f.API) == nil
+	if f.Live != nil {
+		r.Silent = n.unanswering(ctx, f.Live)
+	}
+	f.Renewal = r
+	return f, nil
+}
+
+func caKeyOf(caFile string) string { return strings.TrimSuffix(caFile, path.Ext(caFile)) + ".key" }
+
+func (n *Node) observeCA(r *RenewalFacts, use certUse, now time.Time) error {
+	file := use.leaf.CAFile
+	key, err := n.readOptional(caKeyOf(file))
+	if err != nil {
+		return err
+	}
+	r.Problems[file] = pki.CheckCA(file, use.leaf.CA, caKeyOf(file), key, now)
+	if key == nil && !slices.Contains(r.External, file) {
+		r.External = append(r.External, file)
+	}
+	return nil
+}
+
+// unanswering are the voting members elsewhere at whose peer ports nobody answers.
+func (n *Node) unanswering(ctx context.Context, live *Live) []Member {
+	return slices.DeleteFunc(slices.Clone(live.Members), func(m Member) bool {
+		return uint64(m.ID) == live.MemberID || m.IsLearner || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.etcd.Listening(ctx, url) })
+	})
+}
+
+// certsConfig reads kubeadm's ClusterConfiguration from the API server. Where that cannot be asked, certificates keep what they have.
+func (n *Node) certsConfig(ctx context.Context, f *Facts) certsConfig {
+	if !hasAPIServer(f) {
+		return certsConfig{Error: errors.New("no API server runs here")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	config, err := apiServerOf(n.host.FS).clusterConfiguration(ctx, f.API)
+	if err != nil {
+		return certsConfig{Error: err}
+	}
+	return parseCertsConfig(config.text())
+}
+
+func parseCertsConfig(text string) certsConfig {
+	var c struct {
+		EncryptionAlgorithm       string          `json:"encryptionAlgorithm"`
+		CertificateValidityPeriod string          `json:"certificateValidityPeriod"`
+		FeatureGates              map[string]bool `json:"featureGates"`
+		Etcd                      struct {
+			Local struct {
+				ServerCertSANs []string `json:"serverCertSANs"`
+				PeerCertSANs   []string `json:"peerCertSANs"`
+			} `json:"local"`
+		} `json:"etcd"`
+	}
+	err := yaml.Unmarshal([]byte(text), &c)
+	config := certsConfig{Algorithm: c.EncryptionAlgorithm, ServerSANs: c.Etcd.Local.ServerCertSANs, PeerSANs: c.Etcd.Local.PeerCertSANs}
+	if err == nil && c.CertificateValidityPeriod != "" {
+		config.Validity, err = time.ParseDuration(c.CertificateValidityPeriod)
+	}
+	if c.FeatureGates["PublicKeysECDSA"] { // kubeadm to 1.36, app/apis/kubeadm/types.go: EncryptionAlgorithmType
+		config.Algorithm = string(pki.ECDSAP256)
+	}
+	if err != nil {
+		return certsConfig{Error: fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)}
+	}
+	return config
+}
+
+func (o RenewOptions) preflight() Phase {
+	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			for _, check := range []func(*Facts) error{o.checkNode, o.checkFiles, o.checkCA, o.checkQuorum} {
+				if err := check(f); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		}}
+}
+
+func (o RenewOptions) found(f *Facts) []string {
+	found := []string{"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for"}
+	if err := f.Renewal.Config.Error; err != nil {
+		found = []string{fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's configuration cannot be read: %v", err)}
+	}
+	for _, use := range f.Renewal.Uses {
+		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
+			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
+		}
+	}
+	return found
+}
+
+func (o RenewOptions) checkNode(f *Facts) error {
+	if len(f.Renewal.Uses) == 0 {
+		return refuse("`etcdpod certs check` shows what there is", "no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
+	}
+	if f.KubeletError != nil {
+		return refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+	}
+	if !f.KubeletActive && len(o.pods(f)) > 0 {
+		return refuse("start the kubelet", "the kubelet is not running: it must start anew what uses the certificates")
+	}
+	if f.RuntimeError != nil && len(o.pods(f)) > 0 {
+		return refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+	}
+	return nil
+}
+
+// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be read may be anything.
+func (o RenewOptions) checkFiles(f *Facts) error {
+	for _, use := range f.Renewal.Uses {
+		l := use.leaf
+		if l.Cert == nil || l.Key == nil {
+			return refuse("have it made: `etcdpod init phase certs`", "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
+		}
+		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
+			return refuse("move it and its key away, and have it made: `etcdpod init phase certs`", "%s cannot be renewed: %v", use.name, err)
+		}
+	}
+	return nil
+}
+
+func (o RenewOptions) checkCA(f *Facts) error {
+	for _, use := range f.Renewal.Uses {
+		file := use.leaf.CAFile
+		if slices.Contains(f.Renewal.External, file) {
+			return refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests", "%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
+		}
+		for _, p := range f.Renewal.Problems[file] {
+			return refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
+		}
+	}
+	return nil
+}
+
+// checkQuorum: a cluster that serves must go on serving while this member starts anew.
+func (o RenewOptions) checkQuorum(f *Facts) error {
+	if f.Live == nil || !o.restarts(f, "etcd") {
+		return nil
+	}
+	voters := 0
+	for _, m := range f.Live.Members {
+		if !m.IsLearner {
+			voters++
+		}
+	}
+	if others := voters - 1 - len(f.Renewal.Silent); voters > 1 && others < voters/2+1 {
+		return refuse("start what does not answer first; then renew one node after the other", "while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s", len(f.Renewal.Silent), voters, strings.Join(memberNames(f.Renewal.Silent), ", "))
+	}
+	return nil
+}
+
+func memberNames(members []Member) []string {
+	var names []string
+	for _, m := range members {
+		names = append(names, memberName(m))
+	}
+	return names
+}
+
+func stagedCerts(f *Facts) string { return path.Join(journal.RunDir(f.Run), "new") }
+func keptCerts(f *Facts) string   { return path.Join(journal.RunDir(f.Run), "old") }
+
+func (o RenewOptions) issue() Phase {
+	return Phase{Name: "issue-certificates", Short: "make new keys and certificates in the run's folder",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+			for _, use := range f.Renewal.Uses {
+				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use), To: path.Join(stagedCerts(f), use.name)})
+			}
+			return ops, nil
+		}}
+}
+
+// issuance is what a renewed certificate is made from.
+func (f *Facts) issuance(use certUse) op.Issuance {
+	c := f.Renewal.Config
+	i := op.Issuance{
+		Name: use.name, Old: use.leaf.CertFile, CACert: use.leaf.CAFile, CAKey: caKeyOf(use.leaf.CAFile),
+		NodeName: f.Node, Algorithm: c.Algorithm, Validity: c.Validity,
+	}
+	switch use.port {
+	case "client":
+		i.SANs = slices.Concat(c.ServerSANs, use.leaf.Names.Strings())
+	case "peer":
+		i.SANs = slices.Concat(c.PeerSANs, use.leaf.Names.Strings())
+	}
+	if f.Etcd != nil { // kubeadm advertises etcd where it advertises the API server
+		for _, host := range hostsOf(f.Etcd.PeerURLs) {
+			if net.ParseIP(host) != nil {
+				i.AdvertiseAddress = host
+				break
+			}
+		}
+	}
+	return i
+}
+
+func (o RenewOptions) replace() Phase {
+	return Phase{Name: "replace-certificates", Short: "put the new ones in the place of the old, which are kept",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := []op.Op{&op.MakeDirectory{Path: keptCerts(f), Attr: node.Mine(0o700)}}
+			for _, pod := range o.pods(f) {
+				ops = append(ops, o.restart(f, pod, true))
+			}
+			for _, use := range f.Renewal.Uses {
+				ops = append(ops, &op.ReplaceCertificate{Name: use.name, Cert: use.leaf.CertFile, Key: use.leaf.KeyFile, From: path.Join(stagedCerts(f), use.name), Kept: path.Join(keptCerts(f), use.name)})
+			}
+			return ops, nil
+		}}
+}
+
+func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) op.Op {
+	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
+}
+
+// grace is how long a program may take to end. An etcd takes 7 s, in which it serves nobody, to let go of who watches (server/embed/etcd.go: stopServers), and then
+// gives the leadership away: of use to other members only, and no write that it has acknowledged is lost without. An API server takes itself out of the list of
+// API servers at once, and then waits for its watchers, too.
+func (o RenewOptions) grace(f *Facts, pod op.Pod) time.Duration {
+	etcd := f.Etcd != nil && pod.Name == f.Etcd.File.Manifest.Name()
+	switch {
+	case o.StopTimeout > 0:
+		return o.StopTimeout
+	case etcd && f.Live != nil && len(f.Live.Members) > 1:
+		return 30 * time.Second
+	case etcd:
+		return 0
+	}
+	return 3 * time.Second
+}
+
+// renewLimit is how long a pod may take to serve again.
+const renewLimit = 2 * time.Minute
+
+// restarts says whether a program uses one of the certificates.
+func (o RenewOptions) restarts(f *Facts, program string) bool {
+	return slices.ContainsFunc(f.Renewal.Uses, func(u certUse) bool { return u.program == program })
+}
+
+// pods are those that are started anew, etcd's first.
+func (o RenewOptions) pods(f *Facts) []op.Pod {
+	var pods []op.Pod
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if m, c, ok := program(f.Manifests, name); ok && o.restarts(f, name) {
+			pods = append(pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{c}})
+		}
+	}
+	return pods
+}
+
+func (o RenewOptions) restartPod(f *Facts, name string) []op.Op {
+	var ops []op.Op
+	m, _, ok := program(f.Manifests, name)
+	for _, pod := range o.pods(f) {
+		if ok && pod.Name == m.Manifest.Name() {
+			ops = append(ops, o.restart(f, pod, false))
+		}
+	}
+	return ops
+}
+
+func (o RenewOptions) limit() time.Duration {
+	if o.WaitTimeout > 0 {
+		return o.WaitTimeout
+	}
+	return renewLimit
+}
+
+// restartEtcd waits only for what was there before: certificates that have expired everywhere are renewed on one node after the other, and until then there is no quorum.
+func (o RenewOptions) restartEtcd() Phase {
+	return Phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates", InTurn: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := o.restartPod(f, "etcd")
+			if len(ops) > 0 && f.Renewal.Serving {
+				ops = append(ops, &op.AwaitMember{Access: f.Etcd.Access, Limit: o.limit()})
+			}
+			for _, use := range f.Renewal.Uses {
+				if use.program != "etcd" || use.port == "client" && !f.Renewal.Serving {
+					continue
+				}
+				for _, at := range use.addresses {
+					ops = append(ops, &op.AwaitServed{Program: "etcd", Address: at, Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
+				}
+			}
+			return ops, nil
+		}}
+}
+
+func (o RenewOptions) restartAPIServer() Phase {
+	return Phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready", InTurn: true, Commit: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			ops := o.restartPod(f, "kube-apiserver")
+			if len(ops) > 0 && f.Renewal.Ready {
+				ops = append(ops, &op.AwaitAPIServer{API: f.API, Limit: o.limit()})
+			}
+			return ops, nil
+		}}
+}

@@ -1,0 +1,427 @@
+package op
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Issuance says what certificate is wanted. It goes into the journal, and so holds no secret: keys are made when it is carried out, and are nowhere but in files.
+type Issuance struct {
+	Name             string        `json:"name"`          // as kubeadm calls it: etcd-server
+	Old              string        `json:"old,omitempty"` // host path of the certificate that it takes its subject and names from; empty: there is none
+	CACert           string        `json:"caCert"`        // host path
+	CAKey            string        `json:"caKey"`         // host path
+	NodeName         string        `json:"nodeName"`
+	AdvertiseAddress string        `json:"advertiseAddress"`
+	SANs             []string      `json:"sans,omitempty"` // that kubeadm's configuration asks for besides
+	Algorithm        string        `json:"algorithm,omitempty"`
+	Validity         time.Duration `json:"validity,omitempty"`
+}
+
+// Certificates is what operations need of certificates. Paths are host paths.
+type Certificates interface {
+	// Issue makes a key, and the certificate for it, in PEM. The CA's key is read for that moment.
+	Issue(ctx context.Context, i Issuance) (cert, key []byte, err error)
+	// Request makes a key, and the request for an external CA to sign, in PEM.
+	Request(ctx context.Context, i Issuance) (csr, key []byte, err error)
+	// Serves returns nil when the server at host:port shows the very certificate that the file holds. access names the client certificate to show there.
+	Serves(ctx context.Context, address string, access Access, file string) error
+}
+
+// IssueCertificate makes a certificate with its key in the run's folder.
+type IssueCertificate struct {
+	Issuance Issuance `json:"issuance"`
+	To       string   `json:"to"` // without .crt and .key
+}
+
+func (i *IssueCertificate) String() string {
+	return fmt.Sprintf("issue a new %s with a new key, signed by %s", i.Issuance.Name, i.Issuance.CACert)
+}
+
+// Do makes nothing anew that an earlier try has made: the key is written first, so a certificate is one of a whole pair.
+func (i *IssueCertificate) Do(ctx context.Context, t *Target) error {
+	if exists(t, i.To+".crt") {
+		return syncDirs(t, i.To)
+	}
+	cert, key, err := t.Certificates.Issue(ctx, i.Issuance)
+	if err != nil {
+		return err
+	}
+	return writePair(t, i.To, cert, key)
+}
+
+// writePair writes a certificate and its key for root alone.
+func writePair(t *Target, to string, cert, key []byte) error {
+	if err := node.WriteAtomic(t.Host.FS, to+".key", key, node.Mine(0o600)); err != nil {
+		return err
+	}
+	return node.WriteAtomic(t.Host.FS, to+".crt", cert, node.Mine(0o600))
+}
+
+func (i *IssueCertificate) Undo(_ context.Context, t *Target) error { return removePair(t, i.To) }
+
+// removePair removes a pair that nothing uses, with what an interrupted try of it left.
+func removePair(t *Target, at string) error {
+	for _, file := range []string{at + ".crt", at + ".key"} {
+		if err := errors.Join(node.DropTemp(t.Host.FS, file), remove(t, file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *IssueCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	return exists(t, i.To+".crt"), nil
+}
+
+// ReplaceCertificate puts a certificate and its key in the place of others, which are kept in the run's folder.
+//
+// etcd and the API server read both files anew for each TLS handshake (etcd, client/pkg/transport/listener.go). Between the two renames, a few milliseconds, a
+// handshake fails; connections that are there stay.
+type ReplaceCertificate struct {
+	Name string `json:"name"`
+	Cert string `json:"cert"` // in use
+	Key  string `json:"key"`  // in use
+	From string `json:"from"` // the new pair, without .crt and .key; it is moved from there
+	Kept string `json:"kept"` // where the old pair is kept, likewise
+
+	Old [2]string `json:"old"` // SHA-256 of the certificate and of the key, hex
+	New [2]string `json:"new"`
+}
+
+func (r *ReplaceCertificate) String() string {
+	return fmt.Sprintf("put the new %s in the place of %s and %s, which are kept as %s.*", r.Name, r.Cert, r.Key, r.Kept)
+}
+
+func (r *ReplaceCertificate) inUse() [2]string { return [2]string{r.Cert, r.Key} }
+
+func pairAt(base string) [2]string { return [2]string{base + ".crt", base + ".key"} }
+
+// Record notes both pairs.
+func (r *ReplaceCertificate) Record(_ context.Context, t *Target) (err error) {
+	if r.Old, err = sums(t, r.inUse()); err == nil {
+		r.New, err = sums(t, pairAt(r.From))
+	}
+	return err
+}
+
+func sums(t *Target, files [2]string) (all [2]string, err error) {
+	for i, file := range files {
+		if all[i], err = sumOf(t, file); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func sumOf(t *Target, file string) (string, error) {
+	data, err := t.Host.FS.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	return sumOfData(data), nil
+}
+
+func sumOfData(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
+
+func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
+	if err := r.check(t); err != nil {
+		return err
+	}
+	for i, file := range r.inUse() {
+		if err := r.keep(t, file, pairAt(r.Kept)[i], r.Old[i]); err != nil {
+			return err
+		}
+	}
+	if err := r.swap(t, pairAt(r.From), r.New); err != nil {
+		return err
+	}
+	return removePair(t, r.From)
+}
+
+// keep copies a file that is still the old one. Where it is not, the copy was made before it was replaced.
+func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
+	data, err := t.Host.FS.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	if have, err := sumOf(t, kept); err == nil && have == sum || sumOfData(data) != sum {
+		return nil
+	}
+	return node.WriteAtomic(t.Host.FS, kept, data, node.Mine(0o600))
+}
+
+// Undo finds the old pair in use still, or kept.
+func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
+	if err := r.check(t); err != nil {
+		return err
+	}
+	if err := r.swap(t, pairAt(r.Kept), r.Old); err != nil {
+		return err
+	}
+	return removePair(t, r.Kept)
+}
+
+// check refuses to go on when somebody else has replaced what is in use.
+func (r *ReplaceCertificate) check(t *Target) error {
+	for i, file := range r.inUse() {
+		sum, err := sumOf(t, file)
+		if err != nil {
+			return err
+		}
+		if err := r.known(i, sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// known says whether the i-th file in use is the old or the new one.
+func (r *ReplaceCertificate) known(i int, sum string) error {
+	if sum == r.Old[i] || sum == r.New[i] {
+		return nil
+	}
+	return fmt.Errorf("cannot replace %s: somebody else has changed it since the run began; put back what was there, or what is in %s.*", r.inUse()[i], r.Kept)
+}
+
+// swap makes the files in use hold what they must; the key first. Each lends its owner, mode and label to what replaces it.
+func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
+	for _, i := range []int{1, 0} {
+		file := r.inUse()[i]
+		sum, err := sumOf(t, file)
+		switch {
+		case err != nil:
+			return err
+		case sum == want[i]: // by an earlier try
+			if err := settleWritten(t, file); err != nil {
+				return err
+			}
+			continue
+		}
+		data, err := t.Host.FS.ReadFile(from[i])
+		if err != nil {
+			return fmt.Errorf("cannot read %s: %w", from[i], err)
+		}
+		if sumOfData(data) != want[i] {
+			return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from[i])
+		}
+		if err := r.known(i, sum); err != nil {
+			return err
+		}
+		if err := node.WriteAtomic(t.Host.FS, file, data, node.Attr{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleWritten makes a file that is in place durable, and drops what an interrupted try of writing it left.
+func settleWritten(t *Target, file string) error {
+	real, err := t.Host.FS.Resolve(file)
+	if err != nil {
+		return fmt.Errorf("cannot find %s: %w", file, err)
+	}
+	return errors.Join(node.DropTemp(t.Host.FS, real), syncDirs(t, real))
+}
+
+func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	now, err := sums(t, r.inUse())
+	return err == nil && now == r.New && !exists(t, r.From+".crt") && !exists(t, r.From+".key"), err
+}
+
+// RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
+type RestartPod struct {
+	Pod   Pod           `json:"pod"`
+	Grace time.Duration `json:"grace"` // for the program to end by itself
+	Limit time.Duration `json:"limit"` // for the new container to run
+	// Back has it restarted when the run goes back, after what it read is as before; and not on the way forward.
+	Back bool `json:"back,omitempty"`
+
+	Before string `json:"before"` // the id of the container that ran; empty: none did
+}
+
+func (r *RestartPod) String() string {
+	if r.Back {
+		return fmt.Sprintf("(on the way back: restart %s, if it was restarted)", r.Pod.Name)
+	}
+	return "restart " + r.Pod.Name
+}
+
+// Record notes what runs.
+func (r *RestartPod) Record(ctx context.Context, t *Target) error {
+	now, err := r.running(ctx, t)
+	r.Before = now.ID
+	return err
+}
+
+func (r *RestartPod) Do(ctx context.Context, t *Target) error {
+	if r.Back {
+		return nil
+	}
+	return r.restart(ctx, t)
+}
+
+// Undo restarts what does not hold the files of before. One that was never restarted does.
+func (r *RestartPod) Undo(ctx context.Context, t *Target) error {
+	if !r.Back {
+		return nil
+	}
+	now, err := r.running(ctx, t)
+	if err != nil || now.ID == r.Before && now.ID != "" {
+		return err
+	}
+	again := *r
+	again.Before = now.ID
+	return again.restart(ctx, t)
+}
+
+func (r *RestartPod) Done(ctx context.Context, t *Target) (bool, error) {
+	now, err := r.running(ctx, t)
+	return !r.Back && now.ID != "" && now.ID != r.Before, err
+}
+
+// running is the pod's container that runs; the zero value when none does.
+func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, error) {
+	all, err := t.Host.Runtime.Containers(ctx)
+	if err != nil {
+		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
+	}
+	for _, c := range all {
+		if c.State == stateRunning && r.Pod.owns(c) {
+			return c, nil
+		}
+	}
+	return node.Container{}, nil
+}
+
+// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer, the pod has failed before: a kubelet that is restarted has forgotten that.
+const backOffAfter = 2 * time.Second
+
+func (r *RestartPod) restart(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	now, err := r.running(ctx, t)
+	if err != nil {
+		return err
+	}
+	if now.ID != "" && now.ID == r.Before {
+		if err := t.Host.Runtime.StopContainer(ctx, now.ID, r.Grace); err != nil {
+			return fmt.Errorf("cannot stop %s: %w", r.Pod.Name, err)
+		}
+	}
+	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
+	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name), r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
+		now, err := r.running(ctx, t)
+		switch {
+		case err != nil:
+			return err
+		case now.ID != "" && now.ID != r.Before:
+			return nil
+		}
+		if !kicked && t.Host.Clock.Now().After(late) {
+			kicked = true
+			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
+				return &finalError{err}
+			}
+		}
+		return errors.New("no container of it runs")
+	})
+}
+
+// AwaitServed waits until a program shows the certificate that its file holds.
+type AwaitServed struct {
+	Program string        `json:"program"`
+	Address string        `json:"address"` // host:port
+	Access  Access        `json:"access"`  // the client certificate to show
+	File    string        `json:"file"`
+	Limit   time.Duration `json:"limit"`
+}
+
+func (a *AwaitServed) String() string {
+	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s", a.Program, path.Base(a.File), a.Address, a.Limit)
+}
+
+func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
+	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+	})
+}
+
+func (a *AwaitServed) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitServed) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// AwaitMember waits until the member of etcd on this node answers a linearizable read.
+type AwaitMember struct {
+	Access Access        `json:"access"`
+	Limit  time.Duration `json:"limit"`
+}
+
+func (a *AwaitMember) String() string {
+	return fmt.Sprintf("wait until etcd serves at %s, %s at most", strings.Join(a.Access.Endpoints, ", "), a.Limit)
+}
+
+func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
+	return poll(ctx, t, "etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		_, err := t.Etcd.Serving(ctx, a.Access, 0)
+		return err
+	})
+}
+
+func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// RequestCertificate writes a new key, and the request that an external CA signs. Neither may be there.
+type RequestCertificate struct {
+	Issuance Issuance `json:"issuance"`
+	To       string   `json:"to"` // without .csr and .key
+
+	made []string // by this process
+}
+
+func (r *RequestCertificate) String() string {
+	return fmt.Sprintf("make a new key %s.key, and the request %s.csr for %s", r.To, r.To, r.Issuance.Name)
+}
+
+func (r *RequestCertificate) Do(ctx context.Context, t *Target) error {
+	csr, key, err := t.Certificates.Request(ctx, r.Issuance)
+	if err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{{r.To + ".key", key}, {r.To + ".csr", csr}} {
+		if err := t.Host.FS.Create(file.name, file.data, node.Mine(0o600)); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("cannot write %s: it is there already", file.name)
+			}
+			return fmt.Errorf("cannot write %s: %w", file.name, err)
+		}
+		r.made = append(r.made, file.name)
+		if err := t.Host.FS.Sync(file.name); err != nil {
+			return fmt.Errorf("cannot write %s: %w", file.name, err)
+		}
+	}
+	return syncDirs(t, r.To)
+}
+
+// Undo removes what it made itself.
+func (r *RequestCertificate) Undo(_ context.Context, t *Target) error {
+	for _, file := range r.made {
+		if err := remove(t, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *RequestCertificate) Done(context.Context, *Target) (bool, error) { return false, nil }
