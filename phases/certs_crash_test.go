@@ -27,6 +27,7 @@ type renewal struct {
 	name    string
 	bases   []string // below testPKI
 	down    bool     // etcd does not serve, for other reasons
+	signed  bool     // by somebody else
 	prepare func(*sim.Disk)
 }
 
@@ -38,6 +39,7 @@ func renewals() []renewal {
 		{name: "the API server's alone", bases: all[3:]},
 		{name: "one that nothing reads", bases: all[2:3]},
 		{name: "etcd has no quorum", bases: all, down: true},
+		{name: "signed elsewhere", bases: all[:2], signed: true},
 	}
 }
 
@@ -61,6 +63,12 @@ func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 	for i, base := range []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"} {
 		write(testPKI+base+".crt", fmt.Sprintf("cert %d", i), node.Attr{Mode: 0o644})
 		write(testPKI+base+".key", fmt.Sprintf("key %d", i), node.Attr{Mode: 0o600, UID: 7})
+	}
+	if r.signed {
+		for _, base := range r.bases {
+			write("/csr/"+base+".crt", "cert new "+base, node.Attr{Mode: 0o600})
+			write("/csr/"+base+".key", "key new "+base, node.Attr{Mode: 0o600})
+		}
 	}
 	if r.prepare != nil {
 		r.prepare(d)
@@ -92,7 +100,7 @@ func (w *certsWorld) observe(_ context.Context, _ *Node, id string) (*Facts, err
 		f.Manifests = append(f.Manifests, ManifestFile{Path: testManifestDir + "/" + name + ".yaml", Data: data, Manifest: m})
 	}
 	f.Etcd = &EtcdPod{File: f.Manifests[0], Container: "etcd", Name: "cp1", PeerURLs: []string{"https://10.0.0.11:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
-	f.Renewal = &RenewalFacts{Problems: map[string][]*pki.Problem{}, Serving: !w.renewal.down, Ready: !w.renewal.down}
+	f.Renewal = &RenewalFacts{Problems: map[string][]*pki.Problem{}, Signed: map[string]signedPair{}, Serving: !w.renewal.down, Ready: !w.renewal.down}
 	for _, base := range w.renewal.bases {
 		use := certUse{name: strings.ReplaceAll(base, "/", "-"), leaf: pki.Leaf{CertFile: testPKI + base + ".crt", KeyFile: testPKI + base + ".key", CAFile: testPKI + "etcd/ca.crt"}}
 		switch base {
@@ -104,6 +112,10 @@ func (w *certsWorld) observe(_ context.Context, _ *Node, id string) (*Facts, err
 			use.program = "kube-apiserver"
 		}
 		f.Renewal.Uses = append(f.Renewal.Uses, use)
+		if w.renewal.signed {
+			at := "/csr/" + base
+			f.Renewal.Signed[use.name] = signedPair{base: at, sums: [2]string{sim.Sum(w.machine.Peek(at + ".crt")), sim.Sum(w.machine.Peek(at + ".key"))}}
+		}
 	}
 	return f, nil
 }

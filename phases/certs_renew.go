@@ -21,6 +21,7 @@ import (
 // RenewOptions are what a person may ask of `certs renew`.
 type RenewOptions struct {
 	Names       []string      // of certificates, as kubeadm has them; none, or all: those of etcd and its clients that are there
+	From        string        // a host path: take certificates that another CA's keeper has signed from there, instead of signing; laid out as `certs generate-csr` does
 	StopTimeout time.Duration // for a program to end by itself; 0: see grace
 	WaitTimeout time.Duration // for it to serve again; 0: 2 minutes
 }
@@ -30,6 +31,7 @@ type RenewalFacts struct {
 	Uses     []certUse                 // what is renewed
 	Problems map[string][]*pki.Problem // of the CAs, by file
 	External []string                  // CAs whose keys are not here, by file
+	Signed   map[string]signedPair     // by name; with From only
 	Config   certsConfig
 	Serving  bool     // etcd answers, with a quorum
 	Ready    bool     // so does the API server
@@ -84,6 +86,9 @@ func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
 }
 
 func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+	if o.From != "" && !path.IsAbs(o.From) {
+		return nil, &UsageError{Reason: "--from needs an absolute path"}
+	}
 	f, err := n.observe(ctx, id)
 	if err != nil {
 		return nil, err
@@ -96,6 +101,11 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 	for i := range r.Uses {
 		n.checkLeaf(&r.Uses[i], uses.cas, f.Now) // reads the files
 		if err := n.observeCA(r, r.Uses[i], f.Now); err != nil {
+			return nil, err
+		}
+	}
+	if o.From != "" {
+		if err := n.observeSigned(r, o, f.Now); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +182,7 @@ func parseCertsConfig(text string) certsConfig {
 func (o RenewOptions) preflight() Phase {
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			for _, check := range []func(*Facts) error{o.checkNode, o.checkFiles, o.checkCA, o.checkQuorum} {
+			for _, check := range []func(*Facts) error{o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum} {
 				if err := check(f); err != nil {
 					return nil, err
 				}
@@ -182,6 +192,9 @@ func (o RenewOptions) preflight() Phase {
 }
 
 func (o RenewOptions) found(f *Facts) []string {
+	if o.From != "" {
+		return nil
+	}
 	found := []string{"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for"}
 	if err := f.Renewal.Config.Error; err != nil {
 		found = []string{fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's configuration cannot be read: %v", err)}
@@ -195,6 +208,9 @@ func (o RenewOptions) found(f *Facts) []string {
 }
 
 func (o RenewOptions) checkNode(f *Facts) error {
+	if len(f.Renewal.Uses) == 0 && o.From != "" {
+		return refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside etcd/server.key", "there is no certificate of etcd in %s", o.From)
+	}
 	if len(f.Renewal.Uses) == 0 {
 		return refuse("`etcdpod certs check` shows what there is", "no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
 	}
@@ -227,8 +243,8 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 func (o RenewOptions) checkCA(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		file := use.leaf.CAFile
-		if slices.Contains(f.Renewal.External, file) {
-			return refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests", "%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
+		if o.From == "" && slices.Contains(f.Renewal.External, file) {
+			return refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs renew --from DIR` takes what was signed", "%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
 		}
 		for _, p := range f.Renewal.Problems[file] {
 			return refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
@@ -270,6 +286,10 @@ func (o RenewOptions) issue() Phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
 			for _, use := range f.Renewal.Uses {
+				if signed, ok := f.Renewal.Signed[use.name]; ok {
+					ops = append(ops, &op.AdoptCertificate{Name: use.name, From: signed.base, To: path.Join(stagedCerts(f), use.name), Sums: signed.sums})
+					continue
+				}
 				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use), To: path.Join(stagedCerts(f), use.name)})
 			}
 			return ops, nil

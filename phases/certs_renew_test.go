@@ -83,6 +83,23 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
+func TestWhatAnExternalCASignedNeedsNoKeyOfIt(t *testing.T) {
+	f := renewalFacts(t)
+	f.Renewal.External = []string{testPKI + "etcd/ca.crt"}
+	o := RenewOptions{From: "/csr"}
+	if _, err := o.preflight().Plan(context.Background(), f); err != nil {
+		t.Error(err)
+	}
+	f.Renewal.Signed["etcd-peer"] = signedPair{problems: []*pki.Problem{{What: "it is another CA's"}}}
+	if _, err := o.preflight().Plan(context.Background(), f); err == nil || !strings.Contains(err.Error(), "etcd-peer cannot be taken: it is another CA's") {
+		t.Errorf("got %v", err)
+	}
+	f.Renewal.Uses = nil
+	if _, err := o.preflight().Plan(context.Background(), f); err == nil || !strings.Contains(err.Error(), "there is no certificate of etcd in /csr") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWhatARenewalDoes(t *testing.T) {
 	f := renewalFacts(t)
 	f.Renewal.Uses[0].leaf.Names = pki.Names{DNS: []string{"cp1.example"}}

@@ -17,13 +17,14 @@ func (s *session) certsRenewCommand() *cli.Command {
 
 A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
 
-With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile. Without the CA's key nothing can be renewed here: see certs generate-csr. The certificates of the API server itself are kubeadm's to renew.
+With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile. Without the CA's key nothing can be renewed here: certs generate-csr makes requests, and --from takes the certificates that were signed, from beside their keys. The certificates of the API server itself are kubeadm's to renew.
 
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod certs renew --dry-run
 etcdpod certs renew
 etcdpod certs renew apiserver-etcd-client`,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "take what an external CA has signed, with its keys, from the directory `DIR` that certs generate-csr wrote to"},
 			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "30s for one etcd of several, none for one alone, 3s for the API server", Usage: "give the containers `TIME` to end by themselves"},
 			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute, Usage: "give etcd, and then the API server, `TIME` to serve"},
 		},
@@ -32,7 +33,7 @@ etcdpod certs renew apiserver-etcd-client`,
 }
 
 func (s *session) certsRenew(c *cli.Context) error {
-	workflow := phases.RenewCerts(phases.RenewOptions{Names: c.Args().Slice(), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
+	workflow := phases.RenewCerts(phases.RenewOptions{Names: c.Args().Slice(), From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
 	if err := s.asRoot(c); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (s *session) certsRenew(c *cli.Context) error {
 func (s *session) certsRequestCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs generate-csr", ArgsUsage: "[NAME…]", Usage: "make keys, and requests for an external CA to sign",
-		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. A request asks for the names and addresses that certs renew would take and, unlike kubeadm's, for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten.`,
+		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. A request asks for the names and addresses that certs renew would take and, unlike kubeadm's, for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten. When the CA has signed them, put each certificate beside its key (etcd/server.crt), and type certs renew --from.`,
 		UsageText:   `etcdpod certs generate-csr --csr-dir /root/csr`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "csr-dir", Usage: "write keys and requests below the directory `DIR`"},

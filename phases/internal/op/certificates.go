@@ -17,8 +17,8 @@ import (
 type Issuance struct {
 	Name             string        `json:"name"`          // as kubeadm calls it: etcd-server
 	Old              string        `json:"old,omitempty"` // host path of the certificate that it takes its subject and names from; empty: there is none
-	CACert           string        `json:"caCert"`        // host path
-	CAKey            string        `json:"caKey"`         // host path
+	CACert           string        `json:"caCert"`        // host path; empty: it is a CA, and signs itself
+	CAKey            string        `json:"caKey"`         // host path; likewise
 	NodeName         string        `json:"nodeName"`
 	AdvertiseAddress string        `json:"advertiseAddress"`
 	SANs             []string      `json:"sans,omitempty"` // that kubeadm's configuration asks for besides
@@ -43,6 +43,9 @@ type IssueCertificate struct {
 }
 
 func (i *IssueCertificate) String() string {
+	if i.Issuance.CACert == "" {
+		return fmt.Sprintf("issue a new %s with a new key, signed by itself", i.Issuance.Name)
+	}
 	return fmt.Sprintf("issue a new %s with a new key, signed by %s", i.Issuance.Name, i.Issuance.CACert)
 }
 
@@ -80,6 +83,41 @@ func removePair(t *Target, at string) error {
 
 func (i *IssueCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	return exists(t, i.To+".crt"), nil
+}
+
+// AdoptCertificate copies a certificate that somebody else has signed, with its key, into the run's folder.
+type AdoptCertificate struct {
+	Name string    `json:"name"`
+	From string    `json:"from"` // without .crt and .key; it stays there
+	To   string    `json:"to"`   // likewise
+	Sums [2]string `json:"sums"` // SHA-256 of the certificate and of the key that were planned with, hex
+}
+
+func (a *AdoptCertificate) String() string {
+	return fmt.Sprintf("take the new %s and its key from %s.*", a.Name, a.From)
+}
+
+func (a *AdoptCertificate) Do(_ context.Context, t *Target) error {
+	if exists(t, a.To+".crt") {
+		return syncDirs(t, a.To)
+	}
+	var data [2][]byte
+	for i, file := range pairAt(a.From) {
+		var err error
+		if data[i], err = t.Host.FS.ReadFile(file); err != nil {
+			return fmt.Errorf("cannot read %s: %w", file, err)
+		}
+		if sumOfData(data[i]) != a.Sums[i] {
+			return fmt.Errorf("cannot take %s: it was changed since the run was planned; type the command again", file)
+		}
+	}
+	return writePair(t, a.To, data[0], data[1])
+}
+
+func (a *AdoptCertificate) Undo(_ context.Context, t *Target) error { return removePair(t, a.To) }
+
+func (a *AdoptCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	return exists(t, a.To+".crt"), nil
 }
 
 // ReplaceCertificate puts a certificate and its key in the place of others, which are kept in the run's folder.

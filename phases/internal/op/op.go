@@ -84,6 +84,7 @@ func kinds() map[string]Op {
 		"release-leases":          &ReleaseLeases{},
 		"verify-restored":         &VerifyRestored{},
 		"issue-certificate":       &IssueCertificate{},
+		"adopt-certificate":       &AdoptCertificate{},
 		"replace-certificate":     &ReplaceCertificate{},
 		"request-certificate":     &RequestCertificate{},
 		"restart-pod":             &RestartPod{},
