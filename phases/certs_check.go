@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type CertsReport struct {
 	CertificateAuthorities []CertReport   `json:"certificateAuthorities"`
 	Served                 []ServedReport `json:"served"`
 	Warnings               []string       `json:"warnings"` // what is wrong: exit code 6
+	Next                   string         `json:"next"`     // the next thing to do
 }
 
 // CertReport is one certificate file.
@@ -32,6 +34,8 @@ type CertReport struct {
 	ExternallyManaged bool      `json:"externallyManaged"` // the CA's key is not here: nothing can be renewed here
 	Missing           bool      `json:"missing,omitempty"`
 	Problems          []string  `json:"problems,omitempty"`
+
+	fix string // what to do about the first of them
 }
 
 // ServedReport is what a running program shows at one address.
@@ -89,6 +93,33 @@ func (r *CertsReport) finish() {
 			r.Warnings = append(r.Warnings, s.problem)
 		}
 	}
+	r.Next = r.next()
+}
+
+// next is what to do about the first thing that is wrong: the CAs come before what they sign, and files before what is made of them.
+func (r *CertsReport) next() string {
+	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
+		switch {
+		case len(c.Problems) == 0:
+		case slices.Contains(renewable(), c.Name) && c.ExternallyManaged:
+			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs renew --from DIR` takes what was signed"
+		case slices.Contains(renewable(), c.Name):
+			return cmp.Or(c.fix, "type `etcdpod certs renew`")
+		case c.CAName != "": // kubeadm's, and none of etcd's
+			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
+		default:
+			return cmp.Or(c.fix, "look into the first warning")
+		}
+	}
+	for _, s := range r.Served {
+		if s.problem != "" {
+			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)", s.Program)
+		}
+	}
+	if len(r.Warnings) > 0 {
+		return "look into the warnings"
+	}
+	return "nothing: all is well"
 }
 
 // readOptional returns nil for a file that is not there, or has no name.
@@ -130,6 +161,7 @@ func (c *CertReport) note(found []*pki.Problem) {
 		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
 			c.Problems = append(c.Problems, p.What)
 		}
+		c.fix = cmp.Or(c.fix, p.Fix)
 	}
 }
 

@@ -62,6 +62,7 @@ func writeCerts(w io.Writer, r phases.CertsReport) {
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "  ! %s\n", warning)
 	}
+	fmt.Fprintf(w, "\nNext: %s\n", r.Next)
 }
 
 // certColumns are the first of kubeadm's (kubeadm, cmd/certs.go).
