@@ -26,6 +26,10 @@ func (b boundCerts) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM []b
 	if err != nil {
 		return nil, nil, err
 	}
+	if spec.IsCA() {
+		made, err := issuer.NewCA(spec)
+		return made.Cert, made.Key, err
+	}
 	caCert, err := b.fs.ReadFile(i.CACert)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read %s: %w", i.CACert, err)
@@ -63,7 +67,7 @@ func (b boundCerts) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, ol
 	}
 	config := pki.Config{
 		NodeName: i.NodeName, AdvertiseAddress: i.AdvertiseAddress, ServerCertSANs: i.SANs, PeerCertSANs: i.SANs,
-		Algorithm: pki.Algorithm(i.Algorithm), Validity: i.Validity,
+		Algorithm: pki.Algorithm(i.Algorithm), Validity: i.Validity, CAValidity: i.Validity,
 	}
 	if i.Old == "" {
 		return spec, pki.Issuer{Config: config, Now: b.clock.Now()}, nil, nil

@@ -106,18 +106,34 @@ func CopyFile(f FS, from, to string) error {
 	if err != nil {
 		return cannotCopy(from, to, err)
 	}
-	tmp := temp(to)
-	if err := createSynced(f, tmp, data, st.Attr()); err != nil {
-		return cannotCopy(from, to, err)
-	}
-	if err := f.Rename(tmp, to); err != nil {
-		_ = f.Remove(tmp)
-		return cannotCopy(from, to, err)
-	}
-	if err := f.Sync(filepath.Dir(to)); err != nil {
+	if err := writeNew(f, to, data, st.Attr()); err != nil {
 		return cannotCopy(from, to, err)
 	}
 	return nil
+}
+
+// WriteNew is WriteAtomic for a name that is not there yet. It never replaces: fs.ErrExist if the name is taken. An empty label is the directory's own.
+func WriteNew(f FS, path string, data []byte, attr Attr) error {
+	resolved, err := f.Resolve(path)
+	if err == nil {
+		err = writeNew(f, resolved, data, attr)
+	}
+	if err != nil {
+		return cannotWrite(path, err)
+	}
+	return nil
+}
+
+func writeNew(f FS, path string, data []byte, attr Attr) error {
+	tmp := temp(path)
+	if err := createSynced(f, tmp, data, attr); err != nil {
+		return err
+	}
+	if err := f.Rename(tmp, path); err != nil {
+		_ = f.Remove(tmp)
+		return err
+	}
+	return f.Sync(filepath.Dir(path))
 }
 
 // Move moves a name durably, and never over another one (fs.ErrExist). A regular file may cross file systems; a directory that would have to is refused

@@ -90,6 +90,11 @@ func kinds() map[string]Op {
 		"restart-pod":             &RestartPod{},
 		"await-served":            &AwaitServed{},
 		"await-member":            &AwaitMember{},
+		"put-certificate":         &PutCertificate{},
+		"place-manifest":          &PlaceManifest{},
+		"claim-data-directory":    &ClaimData{},
+		"keep-kubelet":            &KeepKubelet{},
+		"await-started":           &AwaitStarted{},
 	}
 }
 

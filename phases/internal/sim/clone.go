@@ -15,7 +15,7 @@ import (
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, Violations: slices.Clone(m.Violations),
-		Pairs: m.Pairs, started: m.started, kubelet: m.kubelet, now: m.now, known: m.known, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
+		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
 	}
 	for _, one := range m.containers {
 		same := *one

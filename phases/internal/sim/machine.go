@@ -45,8 +45,10 @@ type Machine struct {
 	known      []string // names that the kubelet may find in ManifestDir
 	oldDB      uint64   // the inode of the database that was there at first
 	oldData    string
-	issued     int // certificates
-	started    int // containers, over all boots
+	issued     int  // certificates
+	started    int  // containers, over all boots
+	begins     bool // see Begins
+	noKubelet  bool
 	committed  func() bool
 }
 
@@ -116,7 +118,7 @@ func (m *Machine) Revive() {
 func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
 	m.containers = nil
-	m.kubelet = true
+	m.kubelet = !m.noKubelet
 	m.Revive()
 	m.check("boot")
 }
@@ -179,7 +181,9 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	flag, _ := pod.Flag("etcd", "data-dir")
 	dir, _ := pod.HostPathOf("etcd", flag)
 	if state, _ := pod.Flag("etcd", "initial-cluster-state"); state == "existing" {
-		m.join(dir)
+		m.join(dir, "new learner")
+	} else if m.begins {
+		m.join(dir, "new member")
 	}
 	member, _ := m.find(m.Disk.now, path.Join(dir, "member"))
 	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
@@ -208,8 +212,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	return true
 }
 
-// join is the first start of an etcd that joins a cluster: it begins with nothing, and gets all from the leader.
-func (m *Machine) join(dir string) {
+// join is the first start of an etcd: it begins with nothing. One that joins a cluster gets all from the leader.
+func (m *Machine) join(dir, content string) {
 	at, ok := m.find(m.Disk.now, dir)
 	if _, there := m.Disk.now[at]["member"]; there || !ok {
 		return
@@ -221,7 +225,7 @@ func (m *Machine) join(dir string) {
 		m.next++
 		return m.next - 1
 	}
-	data := []byte("new learner")
+	data := []byte(content)
 	member, snap, wal := made(&inode{dir: true}), made(&inode{dir: true}), made(&inode{dir: true})
 	db, log := made(&inode{data: data}), made(&inode{data: data})
 	m.change(func(t tree) {

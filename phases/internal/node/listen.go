@@ -1,0 +1,24 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// CanListen says whether a program of this host could listen at host:port now: nil, or why not. It listens there itself for an instant, as kubeadm's preflight
+// check does (kubeadm, app/preflight/checks.go: PortOpenCheck).
+func CanListen(ctx context.Context, address string) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		return listener.Close()
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen at %s: another program does already", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("cannot listen at %s: it is no address of this machine", address)
+	}
+	return fmt.Errorf("cannot listen at %s: %w", address, err)
+}

@@ -1,0 +1,296 @@
+package op
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// What puts new things where nothing is: the opposite of replacing. Nothing is ever overwritten, and going back takes away only what is known to be the run's own.
+
+// PutCertificate puts a certificate and its key, which the run has issued in its folder, where nothing is yet.
+type PutCertificate struct {
+	Name string       `json:"name"`
+	From string       `json:"from"` // the new pair, without .crt and .key; it is gone from there afterwards
+	To   string       `json:"to"`   // likewise
+	Attr [2]node.Attr `json:"attr"` // of the certificate and of the key
+
+	New [2]string `json:"new"` // SHA-256 of the certificate and of the key, hex: what is at To is ours if it is these
+}
+
+func (p *PutCertificate) String() string {
+	return fmt.Sprintf("put the new %s in place: %s.key, then %s.crt", p.Name, p.To, p.To)
+}
+
+// Record notes which pair it is, and that neither file is there.
+func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
+	for _, file := range pairAt(p.To) {
+		if exists(t, file) {
+			return fmt.Errorf("cannot write %s: it has turned up since the run was planned", file)
+		}
+	}
+	p.New, err = sums(t, pairAt(p.From))
+	return err
+}
+
+// Do writes the key first: whoever finds the certificate finds its key.
+func (p *PutCertificate) Do(_ context.Context, t *Target) error {
+	for _, i := range []int{1, 0} {
+		if err := p.put(t, i); err != nil {
+			return err
+		}
+	}
+	return removePair(t, p.From)
+}
+
+func (p *PutCertificate) put(t *Target, i int) error {
+	file := pairAt(p.To)[i]
+	if exists(t, file) { // by an earlier try
+		if sum, err := sumOf(t, file); err != nil || sum != p.New[i] {
+			return errors.Join(fmt.Errorf("cannot write %s: somebody else has put another file there", file), err)
+		}
+		return settleWritten(t, file)
+	}
+	from := pairAt(p.From)[i]
+	data, err := t.Host.FS.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", from, err)
+	}
+	if sumOfData(data) != p.New[i] {
+		return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from)
+	}
+	return node.WriteNew(t.Host.FS, file, data, p.Attr[i])
+}
+
+// Undo removes what is in place and is the run's own.
+func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
+	for i, file := range pairAt(p.To) {
+		if !exists(t, path.Dir(file)) {
+			continue
+		}
+		if err := removeOwn(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOwn removes a file that is the run's own, with what an interrupted try of writing it left. Another file is left there.
+func removeOwn(t *Target, file string, own func(data []byte) bool) error {
+	if err := node.DropTemp(t.Host.FS, file); err != nil {
+		return err
+	}
+	there, err := t.Host.FS.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return syncDirs(t, file)
+	case err != nil:
+		return fmt.Errorf("cannot read %s: %w", file, err)
+	case !own(there):
+		t.report("%s is left there: somebody else has put it there", file)
+		return nil
+	}
+	return remove(t, file)
+}
+
+func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	if exists(t, p.From+".crt") || exists(t, p.From+".key") || !exists(t, p.To+".crt") || !exists(t, p.To+".key") {
+		return false, nil
+	}
+	now, err := sums(t, pairAt(p.To))
+	if err != nil || now != p.New {
+		return false, err
+	}
+	return true, errors.Join(settleWritten(t, p.To+".key"), settleWritten(t, p.To+".crt"))
+}
+
+// PlaceManifest writes a manifest into the static-pod directory, where there is none of its name. The kubelet runs it from there, if it runs.
+type PlaceManifest struct {
+	Path string    `json:"path"`
+	Data []byte    `json:"data"`
+	Attr node.Attr `json:"attr"`
+	// Stop has the kubelet stopped before the manifest is taken away again, so that it does not start once more what ends.
+	Stop bool `json:"stop,omitempty"`
+}
+
+func (m *PlaceManifest) String() string { return "write " + m.Path }
+
+// Record makes sure that it is not there: what is there later is the run's own.
+func (m *PlaceManifest) Record(_ context.Context, t *Target) error {
+	if exists(t, m.Path) {
+		return fmt.Errorf("cannot write %s: it has turned up since the run was planned", m.Path)
+	}
+	return nil
+}
+
+func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
+	there, err := t.Host.FS.ReadFile(m.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return node.WriteNew(t.Host.FS, m.Path, m.Data, m.Attr)
+	case err != nil:
+		return fmt.Errorf("cannot read %s: %w", m.Path, err)
+	case !bytes.Equal(there, m.Data):
+		return fmt.Errorf("cannot write %s: somebody else has put another file there", m.Path)
+	}
+	return settleWritten(t, m.Path)
+}
+
+func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
+	if m.Stop {
+		if err := stopKubelet(ctx, t); err != nil {
+			return err
+		}
+	}
+	if !exists(t, path.Dir(m.Path)) {
+		return nil
+	}
+	return removeOwn(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
+}
+
+func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
+	there, err := t.Host.FS.ReadFile(m.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !bytes.Equal(there, m.Data) {
+		return false, err
+	}
+	return true, settleWritten(t, m.Path)
+}
+
+// ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the run has written there by then is not deleted, but kept.
+type ClaimData struct {
+	Dir  string    `json:"dir"`
+	Attr node.Attr `json:"attr"`
+	Keep string    `json:"keep"` // where Dir/member goes then, on the same mount
+	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and what is in the directory is left there.
+	Pod     Pod           `json:"pod"`
+	Timeout time.Duration `json:"timeout"` // for it to end
+
+	NoDir    bool `json:"noDir"`    // there was no directory
+	NoMember bool `json:"noMember"` // there was no data in it
+}
+
+func (c *ClaimData) String() string {
+	return "make the data directory " + c.Dir + ", if it is not there"
+}
+
+func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
+
+// Record notes what there was.
+func (c *ClaimData) Record(_ context.Context, t *Target) error {
+	c.NoDir, c.NoMember = !exists(t, c.Dir), !exists(t, c.member())
+	return nil
+}
+
+func (c *ClaimData) Do(_ context.Context, t *Target) error {
+	if err := t.Host.FS.Mkdir(c.Dir, c.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot make the data directory %s: %w", c.Dir, err)
+	}
+	return syncDirs(t, c.Dir)
+}
+
+func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
+	if c.Pod.Name != "" && c.NoMember && exists(t, c.member()) {
+		if err := c.moveAside(ctx, t); err != nil {
+			return err
+		}
+	}
+	if !c.NoDir {
+		return nil
+	}
+	made := MakeDirectory{Path: c.Dir, Attr: c.Attr}
+	return made.Undo(ctx, t)
+}
+
+// moveAside needs a stopped kubelet, so that nothing is started again, and an etcd that has ended. The kubelet is started when the run has gone back.
+func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	f := Fence{Pods: []Pod{c.Pod}, DataDirs: []string{c.Dir}, Databases: []string{path.Join(c.member(), "snap/db")}, Timeout: c.Timeout}
+	if err := stopKubelet(ctx, t); err != nil {
+		return err
+	}
+	if err := f.stopContainers(ctx, t, f.Pods); err != nil {
+		return err
+	}
+	if err := f.proveUnused(ctx, t); err != nil {
+		return err
+	}
+	unlock, err := f.lock(t)
+	if err != nil {
+		return err
+	}
+	err = node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700))
+	if err == nil {
+		err = node.Move(t.Host.FS, c.member(), c.Keep)
+	}
+	if err == nil {
+		t.report("what etcd has written is kept as %s", c.Keep)
+	}
+	return errors.Join(err, unlock())
+}
+
+func (c *ClaimData) Done(_ context.Context, t *Target) (bool, error) {
+	if !exists(t, c.Dir) {
+		return false, nil
+	}
+	return true, syncDirs(t, c.Dir)
+}
+
+// KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the way back it must be stopped for a while.
+type KeepKubelet struct{}
+
+func (k *KeepKubelet) String() string { return "(on the way back: start the kubelet again)" }
+
+func (k *KeepKubelet) Do(context.Context, *Target) error           { return nil }
+func (k *KeepKubelet) Undo(ctx context.Context, t *Target) error   { return startKubelet(ctx, t) }
+func (k *KeepKubelet) Done(context.Context, *Target) (bool, error) { return true, nil }
+
+// AwaitStarted waits until the kubelet has started etcd, and it answers a linearizable read. An etcd that ends again and again is not waited for.
+type AwaitStarted struct {
+	Access Access        `json:"access"`
+	Limit  time.Duration `json:"limit"` // pulling its image may take most of it
+}
+
+func (a *AwaitStarted) String() string {
+	return fmt.Sprintf("wait until etcd is started and serves at %s, %s at most", a.Access.Endpoints[0], a.Limit)
+}
+
+func (a *AwaitStarted) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	crashes, err := watchCrashes(ctx, t, "etcd")
+	if err != nil {
+		return err
+	}
+	return poll(ctx, t, "etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		got, err := t.Etcd.Serving(ctx, a.Access, 0)
+		if err == nil {
+			t.report("etcd serves: cluster %x with %s, this one is %x", got.ClusterID, members(got.Members), got.MemberID)
+			return nil
+		}
+		if loop := crashes.loop(ctx, t); loop != nil {
+			return &finalError{loop}
+		}
+		return err
+	})
+}
+
+func members(n int) string {
+	if n == 1 {
+		return "one member"
+	}
+	return fmt.Sprintf("%d members", n)
+}
+
+func (a *AwaitStarted) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitStarted) Done(context.Context, *Target) (bool, error) { return false, nil }
