@@ -240,6 +240,7 @@ func TestOneNodeLost(t *testing.T) {
 	must(t, s.PowerOff("cp3"))
 	s.eventually("two of three serve", func() bool { return s.Node("cp1").WaitEtcd(s.ctx) == nil })
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "serves", "cannot be asked")
+	s.also("cp1", "etcdpod status", 6, "the member cp3 does not answer")
 	s.types("cp1", "etcdpod backup", 0)
 	s.chooses("FILE="+anyFile, s.newest())
 	s.spoils()

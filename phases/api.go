@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -107,8 +108,9 @@ type resourceList struct {
 // coreVersion is what an API server always serves by itself.
 const coreVersion = "/api/v1"
 
-// Counts asks for one object of each resource; the answer's metadata tells how many remain.
-func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error) {
+// Counts asks for one object of each resource; the answer's metadata tells how many remain. A list of exactly one revision is read from etcd, or from a
+// copy as of that revision (k8s.io/apiserver, pkg/storage/cacher): whatever is written meanwhile, two API servers with the same data count the same.
+func (b boundAPI) Counts(ctx context.Context, a op.APIAccess, revision int64) ([]op.Count, error) {
 	paths, err := b.groupVersions(ctx, a)
 	if err != nil {
 		return nil, err
@@ -127,7 +129,10 @@ func (b boundAPI) Counts(ctx context.Context, a op.APIAccess) ([]op.Count, error
 			if strings.Contains(r.Name, "/") || !strings.Contains(strings.Join(r.Verbs, " ")+" ", "list ") {
 				continue
 			}
-			n, err := b.count(ctx, a, path+"/"+r.Name)
+			if revision > 0 && (r.Name == "events" || r.Name == "componentstatuses") {
+				continue
+			}
+			n, err := b.count(ctx, a, path+"/"+r.Name, revision)
 			if err != nil && path == coreVersion && !errors.Is(err, errNotFound) {
 				return nil, err
 			}
@@ -156,26 +161,75 @@ func (b boundAPI) groupVersions(ctx context.Context, a op.APIAccess) ([]string, 
 	if err := b.call(ctx, a, http.MethodGet, "/apis", nil, &groups); err != nil {
 		return nil, err
 	}
+	elsewhere, err := b.aggregated(ctx, a)
+	if err != nil {
+		return nil, err
+	}
 	paths := []string{coreVersion}
 	for _, g := range groups.Groups {
-		if v := g.PreferredVersion.GroupVersion; !strings.HasPrefix(v, "metrics.k8s.io/") {
+		if v := g.PreferredVersion.GroupVersion; !elsewhere[v] {
 			paths = append(paths, "/apis/"+v)
 		}
 	}
 	return paths, nil
 }
 
-func (b boundAPI) count(ctx context.Context, a op.APIAccess, path string) (int64, error) {
-	var list struct {
-		Metadata struct {
-			RemainingItemCount int64 `json:"remainingItemCount"`
-		} `json:"metadata"`
-		Items []json.RawMessage `json:"items"`
+// aggregated are the group versions that other servers serve, through this one.
+func (b boundAPI) aggregated(ctx context.Context, a op.APIAccess) (map[string]bool, error) {
+	var services struct {
+		Items []struct {
+			Spec struct {
+				Group   string          `json:"group"`
+				Version string          `json:"version"`
+				Service json.RawMessage `json:"service"` // none, or null: this very API server
+			} `json:"spec"`
+		} `json:"items"`
 	}
-	if err := b.call(ctx, a, http.MethodGet, path+"?limit=1", nil, &list); err != nil {
+	err := b.call(ctx, a, http.MethodGet, "/apis/apiregistration.k8s.io/v1/apiservices", nil, &services)
+	if err != nil && !errors.Is(err, errNotFound) { // without aggregation there are none
+		return nil, err
+	}
+	elsewhere := map[string]bool{}
+	for _, s := range services.Items {
+		if len(s.Spec.Service) > 0 && string(s.Spec.Service) != "null" {
+			elsewhere[s.Spec.Group+"/"+s.Spec.Version] = true
+		}
+	}
+	return elsewhere, nil
+}
+
+// firstOf is the first object of a list, and what is said of the rest.
+type firstOf struct {
+	Metadata struct {
+		ResourceVersion    string `json:"resourceVersion"`
+		RemainingItemCount int64  `json:"remainingItemCount"`
+	} `json:"metadata"`
+	Items []json.RawMessage `json:"items"`
+}
+
+func (b boundAPI) count(ctx context.Context, a op.APIAccess, path string, revision int64) (int64, error) {
+	path += "?limit=1"
+	if revision > 0 {
+		path += fmt.Sprintf("&resourceVersion=%d&resourceVersionMatch=Exact", revision)
+	}
+	var list firstOf
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &list); err != nil {
 		return 0, err
 	}
 	return int64(len(list.Items)) + list.Metadata.RemainingItemCount, nil
+}
+
+// Revision is that of a list without one, which is read with a quorum. All resources have etcd's.
+func (b boundAPI) Revision(ctx context.Context, a op.APIAccess) (int64, error) {
+	var list firstOf
+	if err := b.call(ctx, a, http.MethodGet, "/api/v1/namespaces?limit=1", nil, &list); err != nil {
+		return 0, err
+	}
+	revision, err := strconv.ParseInt(list.Metadata.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the API server's revision: %w", err)
+	}
+	return revision, nil
 }
 
 func (b boundAPI) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {

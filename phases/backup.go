@@ -103,7 +103,11 @@ func (n *Node) alone(ctx context.Context, pod *EtcdPod) *Live {
 	if s.Err != nil {
 		return nil
 	}
-	return &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, SizeBytes: s.SizeBytes}
+	members, err := c.OwnMembers(ctx)
+	if err != nil {
+		members = nil // it does not know more than that
+	}
+	return &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, SizeBytes: s.SizeBytes, Members: membersOf(members)}
 }
 
 // place looks at where the backup is to go.

@@ -112,7 +112,7 @@ func newWorld(t *testing.T, s scenario) *world {
 
 // restart is a new process of etcdpod on the node.
 func (w *world) restart() {
-	w.node = &Node{host: w.machine.Host(), etcd: sim.Etcd{M: w.machine}, api: sim.APIServer{M: w.machine}, name: w.name, command: []string{"etcdpod", "restore"}, emit: func(Event) {}, faults: w.faults()}
+	w.node = &Node{host: w.machine.Host(), etcd: sim.Etcd{M: w.machine}, api: sim.APIServer{M: w.machine}, kubelet: node.KubeletConfig{StaticPodPath: testManifestDir}, name: w.name, command: []string{"etcdpod", "restore"}, emit: func(Event) {}, faults: w.faults()}
 }
 
 func (w *world) faults() faults {

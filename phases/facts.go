@@ -38,6 +38,7 @@ type Facts struct {
 	Encryption    Encryption
 	Renewal       *RenewalFacts // of certs renew and certs generate-csr
 	Request       *RequestFacts
+	Init          *InitFacts
 
 	notes map[string]string // for the run's journal
 }

@@ -31,6 +31,26 @@ const (
 	silence   = 20 * time.Second
 )
 
+// maxLine is the longest line, in bytes, that either side takes: many times what a survey of the largest cluster needs, and little enough to keep in memory.
+const maxLine = 16 << 20
+
+// readLine reads a line, its newline included. A far end that never ends one must not fill this node's memory.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		if len(line)+len(part) > maxLine {
+			return nil, errLongLine
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+var errLongLine = fmt.Errorf("a line of more than %d MiB is no message", maxLine>>20)
+
 // CutError says that the connection to a node was lost: what became of the question is not known.
 type CutError struct{ Cause error }
 
@@ -71,7 +91,9 @@ func (w *wireError) at(node string) error {
 	text := node + ": " + w.Text
 	switch w.Kind {
 	case "open":
-		return &OpenRunError{Run: *w.Run, Cause: errors.New("on " + node)}
+		if w.Run != nil {
+			return &OpenRunError{Run: *w.Run, Cause: errors.New("on " + node)}
+		}
 	case "refused":
 		return &RefusedError{Reason: text, Hint: w.Hint}
 	case "usage":
@@ -143,7 +165,7 @@ func (l *remoteLink) listen(watch *watch) {
 	defer watch.stop()
 	in := bufio.NewReader(l.conn)
 	for {
-		line, err := in.ReadBytes('\n')
+		line, err := readLine(in)
 		if err != nil {
 			l.cut = err
 			return
@@ -334,10 +356,14 @@ func (a *agent) serve(ctx context.Context, part *participant) error {
 		case <-ctx.Done():
 			return nil
 		case next, ok := <-lines:
-			if !ok {
+			switch {
+			case !ok:
 				return nil
+			case next.wrong != nil:
+				_ = a.send(message{Error: toWire(next.wrong)})
+				return next.wrong
 			}
-			m = next
+			m = next.message
 		}
 		if m.Cancel {
 			select {
@@ -374,30 +400,39 @@ func (a *agent) answerUnless(ctx context.Context, cancel <-chan struct{}, part *
 	a.answer(ctx, part, m, nil)
 }
 
-// lines reads messages up to one that a file follows.
-func (a *agent) lines(ctx context.Context, watch *watch) <-chan message {
-	lines := make(chan message)
+// line is a message, or why what came is none.
+type line struct {
+	message
+	wrong error
+}
+
+// lines reads messages up to one that a file follows, or that cannot be understood.
+func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
+	lines := make(chan line)
 	go func() {
 		defer close(lines)
 		for {
-			line, err := a.in.ReadBytes('\n')
-			if err != nil {
+			text, err := readLine(a.in)
+			if err != nil && !errors.Is(err, errLongLine) {
 				return
 			}
 			watch.reset()
-			var m message
-			if json.Unmarshal(line, &m) != nil {
-				return
+			var l line
+			if err == nil {
+				err = json.Unmarshal(text, &l.message)
 			}
-			if m.Ask == "" && !m.Cancel {
+			if err != nil {
+				l = line{wrong: fmt.Errorf("cannot understand the coordinator: %w", err)}
+			}
+			if l.wrong == nil && l.Ask == "" && !l.Cancel {
 				continue
 			}
 			select {
-			case lines <- m:
+			case lines <- l:
 			case <-ctx.Done():
 				return
 			}
-			if m.Ask == askReceive {
+			if l.wrong != nil || l.Ask == askReceive {
 				return
 			}
 		}

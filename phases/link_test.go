@@ -49,6 +49,61 @@ func TestWhatIsNoAgentIsACutConnection(t *testing.T) {
 	}
 }
 
+// endless is a far end that begins a line, and never ends it.
+type endless struct{ sent int64 }
+
+func (e *endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	e.sent += int64(len(b))
+	return len(b), nil
+}
+
+func TestALineThatNeverEndsIsNotKept(t *testing.T) {
+	l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+		_, _ = in.ReadString('\n')
+		_, _ = io.Copy(conn, io.MultiReader(strings.NewReader(`{"answer":"`), &endless{}))
+	})
+	err := l.ask(t.Context(), askHello, nil, nil, nil)
+	var cut *CutError
+	if !errors.As(err, &cut) || !strings.Contains(err.Error(), "cp2") || !strings.Contains(err.Error(), "more than 16 MiB") {
+		t.Errorf("the coordinator says %v", err)
+	}
+
+	w := newWorld(t, scenario{})
+	far, said := &endless{}, &strings.Builder{}
+	if err := w.node.agent(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
+		t.Errorf("the agent says %v", err)
+	}
+	if !strings.Contains(said.String(), `"error"`) || !strings.Contains(said.String(), "more than 16 MiB") {
+		t.Errorf("the agent answers %q", said)
+	}
+	if far.sent > 2*maxLine {
+		t.Errorf("%d bytes were read of a line", far.sent)
+	}
+}
+
+func TestALongMessageThatIsOneIsUnderstood(t *testing.T) {
+	name := strings.Repeat("x", maxLine/2)
+	l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+		_, _ = in.ReadString('\n')
+		_ = json.NewEncoder(conn).Encode(message{Answer: json.RawMessage(`{"Node":"` + name + `"}`)})
+	})
+	var hello helloAnswer
+	if err := l.ask(t.Context(), askHello, nil, &hello, nil); err != nil || hello.Node != name {
+		t.Errorf("%d bytes of %d came: %v", len(hello.Node), len(name), err)
+	}
+}
+
+// What is only half an error of a run that is open is an error all the same.
+func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
+	err := (&wireError{Kind: "open", Text: "no"}).at("cp2")
+	if err == nil || !strings.Contains(err.Error(), "cp2: no") {
+		t.Errorf("it says %v", err)
+	}
+}
+
 func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 	for name, cause := range map[string]error{
 		"refused": refuse("do that", "no"), "usage": &UsageError{Reason: "no"}, "busy": &journal.BusyError{}, "open": &OpenRunError{Run: RunSummary{ID: "run"}, Cause: errors.New("no")}, "other": errors.New("no"),

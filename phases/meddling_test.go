@@ -133,7 +133,7 @@ func TestAResumeThatCannotAskTheKubeletTurnsNothingBack(t *testing.T) {
 type dumb struct{ op.APIServer }
 
 func (dumb) Ready(context.Context, op.APIAccess) error { return errors.New("500") }
-func (dumb) Counts(context.Context, op.APIAccess) ([]op.Count, error) {
+func (dumb) Counts(context.Context, op.APIAccess, int64) ([]op.Count, error) {
 	return nil, errors.New("500")
 }
 

@@ -22,7 +22,7 @@ import (
 // Whatever a coordinator says, it keeps the rules on which the transaction stands:
 //   - It holds the node's lock from the first question to its end; so what it says of its journal stays true until then.
 //   - It does nothing behind the commit point before it was told that all nodes hold the commit record, and has recorded that.
-//   - It goes back when it does not hold the commit record, or when it was told which node is known to go back or is lost; never once it has recorded that all hold it.
+//   - It goes back when it does not hold the commit record, or when it was told which node is known to go back; never once it has recorded that all hold it.
 //   - It does not close its part: that is said to it when all are done.
 type participant struct {
 	node   *Node
@@ -50,6 +50,9 @@ const (
 	askClose   = "close"
 	askStatus  = "status"
 	askOwnHash = "own-hash"
+	askFlags   = "flags"
+	askLeft    = "left"
+	askServed  = "served"
 )
 
 func (p *participant) answer(ctx context.Context, question string, with json.RawMessage, file io.Reader) (any, error) {
@@ -64,8 +67,12 @@ func (p *participant) answer(ctx context.Context, question string, with json.Raw
 		return given(with, func(q sent) (any, error) { return done(p.receive(ctx, q, file)) })
 	case askLoad:
 		return given(with, func(id string) (any, error) { return p.load(id) })
+	case askLeft:
+		return given(with, func(id string) (any, error) { return p.left(id) })
 	case askStatus:
 		return p.node.Status(ctx)
+	case askFlags:
+		return p.node.flags()
 	case askOwnHash:
 		return given(with, func(revision int64) (any, error) { return p.ownHash(ctx, revision) })
 	}
@@ -82,6 +89,8 @@ func (p *participant) answer(ctx context.Context, question string, with json.Raw
 		return p.staged()
 	case askHash:
 		return given(with, func(revision int64) (any, error) { return p.hash(ctx, revision) })
+	case askServed:
+		return given(with, func(revision int64) (any, error) { return p.served(ctx, revision) })
 	case askCommit:
 		return done(p.commit())
 	case askSettle:
@@ -274,10 +283,36 @@ func (p *participant) load(id string) (s partState, err error) {
 		}
 		p.run = run
 	}
-	state := p.run.state
-	s = partState{Begun: true, Committed: state.Committed, Settled: state.Settled, Aborted: state.Aborted != "", Closed: state.Ended}
+	s = partOf(p.run.state)
 	s.Needs = !s.Aborted && p.awaitsSnapshot()
 	return s, nil
+}
+
+func partOf(s *journal.State) partState {
+	return partState{Begun: true, Committed: s.Committed, Settled: s.Settled, Aborted: s.Aborted != "", Closed: s.Ended}
+}
+
+// leftOver is what there would still be to do on a node, either way.
+type leftOver struct {
+	State         partState
+	Forward, Back Plan
+}
+
+// left reads the journal, and takes up nothing.
+func (p *participant) left(id string) (l leftOver, err error) {
+	state, err := journal.Read(p.node.host.FS, journal.RunDir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return l, err
+	}
+	ops, err := decode(state)
+	if err != nil {
+		return l, err
+	}
+	l = leftOver{State: partOf(state), Forward: remaining(state, ops, false), Back: remaining(state, ops, true)}
+	return l, nil
 }
 
 // awaitsSnapshot says whether staging is still to be done, from a file that the coordinator sends.
@@ -441,7 +476,7 @@ func (p *participant) close() error {
 
 type backQuestion struct {
 	Cause   string
-	Witness string // a node that is known to go back, or that is lost: without it a node that holds the commit record does not
+	Witness string // a node that is known to go back: without it a node that holds the commit record does not
 	Fenced  bool   // stay fenced: an API server must not find etcds of the new data on nodes that have not gone back yet
 }
 

@@ -6,6 +6,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -66,6 +67,11 @@ type Plan struct {
 	notes map[string]string // for people who read the journal, and for hints
 
 	cluster *journal.Cluster // nil for a plan of this node alone
+}
+
+// Empty says that there is nothing to do.
+func (p Plan) Empty() bool {
+	return !slices.ContainsFunc(p.Phases, func(p PlannedPhase) bool { return len(p.ops) > 0 })
 }
 
 // PlannedPhase is one phase with its operations in words.

@@ -212,9 +212,15 @@ func stageDirs(r journal.Listed) []string {
 		if err != nil {
 			continue
 		}
-		made, ok := o.(*op.MakeDirectory)
-		if ok && path.Base(made.Path) == hiddenStage(r.ID) && !slices.Contains(dirs, made.Path) {
-			dirs = append(dirs, made.Path)
+		dir := ""
+		switch o := o.(type) {
+		case *op.MakeDirectory:
+			dir = o.Path
+		case *op.ClaimData:
+			dir = path.Dir(o.Keep)
+		}
+		if path.Base(dir) == hiddenStage(r.ID) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
 		}
 	}
 	return dirs

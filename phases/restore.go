@@ -357,6 +357,6 @@ func (o RestoreOptions) verifyRestored() Phase {
 			if !hasAPIServer(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore()}}, nil
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore(), Second: !o.Joint.leads(f.Node)}}, nil
 		}}
 }

@@ -285,27 +285,31 @@ func refusePastCommit(s *journal.State) error {
 	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
 }
 
-// PreviewOpen tells what `resume`, or with back `rollback`, would still do, and changes nothing.
-func (n *Node) PreviewOpen(_ context.Context, back bool) (Plan, error) {
+// PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the run, and changes nothing. The plan of a run of this node alone has no node's name.
+func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan TogetherPlan, err error) {
 	open, err := n.openRun()
 	if err != nil {
-		return Plan{}, err
+		return plan, err
 	}
 	if open.ID == "" {
-		return Plan{}, errNoOpenRun()
+		return plan, errNoOpenRun()
 	}
 	state, err := journal.Read(n.host.FS, journal.RunDir(open.ID))
 	if err != nil {
-		return Plan{}, err
+		return plan, err
+	}
+	if state.Run.Cluster != nil {
+		return n.previewSettling(ctx, state, back)
 	}
 	if back && state.Forward() {
-		return Plan{}, refusePastCommit(state)
+		return plan, refusePastCommit(state)
 	}
 	ops, err := decode(state)
 	if err != nil {
-		return Plan{}, err
+		return plan, err
 	}
-	return remaining(state, ops, back || state.Aborted != ""), nil
+	plan.Nodes = []NodePlan{{"", remaining(state, ops, back || state.Aborted != "")}}
+	return plan, nil
 }
 
 // remaining lists the operations that are left to do, or to undo.

@@ -45,14 +45,14 @@ func TestWhatIsLeftOfAnOpenRunIsShownBothWays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := operations(forward); !strings.HasPrefix(ops, "exchange ") || !strings.Contains(ops, "start the kubelet") || strings.Contains(ops, "stop the kubelet") {
+	if ops := operations(forward.Nodes[0].Plan); !strings.HasPrefix(ops, "exchange ") || !strings.Contains(ops, "start the kubelet") || strings.Contains(ops, "stop the kubelet") {
 		t.Errorf("resume would do\n%s", ops)
 	}
 	back, err := w.node.PreviewOpen(context.Background(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := operations(back); !strings.HasPrefix(ops, "undo: exchange ") || !strings.Contains(ops, "undo: stage ") || strings.Contains(ops, "start the kubelet") {
+	if ops := operations(back.Nodes[0].Plan); !strings.HasPrefix(ops, "undo: exchange ") || !strings.Contains(ops, "undo: stage ") || strings.Contains(ops, "start the kubelet") {
 		t.Errorf("rollback would do\n%s", ops)
 	}
 	if w.machine.Look() != before {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
@@ -15,46 +16,106 @@ func (n *Node) Lost(names []string) { n.lost = names }
 // settle ends an open run on several nodes, from any of them: forward, or back when that was asked for or a node has gone back. Where neither may be decided
 // without a node that cannot be asked, all stays as it is.
 func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) error {
-	cluster := r.state.Run.Cluster
-	t := &transaction{node: n, run: r.state.Run.ID, cluster: *cluster, lost: n.lost, skip: skip}
-	for _, name := range n.lost {
-		if _, ok := peerNamed(cluster, name); !ok || name == r.state.Run.Node {
-			return &UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node", name, r.state.Run.ID)}
-		}
+	t, err := n.takeUp(r.state)
+	if err != nil {
+		return err
 	}
+	t.skip = skip
 	defer t.leave()
-	reasons := t.gather(ctx, r)
+	reasons := t.gather(ctx, r.state.Run.Node, &participant{node: n, unlock: func() error { return nil }, run: r}, false)
 	states, err := t.states(ctx)
 	if err != nil {
 		return t.open(err)
 	}
-	verdict, why := known{asked: states, mute: t.mute, lost: t.lost}.decide(back)
-	if verdict == stay && back && n.faults.backUnwitnessed {
-		verdict = goBack
-	}
-	if name := leftBehind(states); name != "" && (verdict == goForward || verdict == tooLate) {
-		return &OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the restored data: neither forward nor back is there a place for it", name),
-			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it join the cluster anew", name, journal.RunDir(t.run))}
-	}
+	verdict, why, err := t.verdict(states, r.state, back, reasons)
 	switch {
-	case verdict == tooLate:
-		return refusePastCommit(r.state)
-	case verdict == stay:
-		return t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
+	case err != nil:
+		return err
 	case verdict == goBack:
 		return t.goBack(ctx, states, back, why)
 	}
 	return t.forward(ctx)
 }
 
+// previewSettling tells what settle would do on each node, and changes nothing. No lock is taken: what another etcdpod does meanwhile is not seen.
+func (n *Node) previewSettling(ctx context.Context, own *journal.State, back bool) (plan TogetherPlan, err error) {
+	t, err := n.takeUp(own)
+	if err != nil {
+		return plan, err
+	}
+	defer t.leave()
+	reasons := t.gather(ctx, own.Run.Node, &participant{node: n}, true)
+	states, left := map[string]partState{}, map[string]leftOver{}
+	for _, p := range t.peers {
+		l, err := query[leftOver](ctx, p, askLeft, t.run)
+		if err != nil {
+			return plan, err
+		}
+		states[p.name], left[p.name] = l.State, l
+	}
+	verdict, _, err := t.verdict(states, own, back, reasons)
+	if err != nil {
+		return plan, err
+	}
+	for _, p := range t.peers {
+		node := NodePlan{p.name, left[p.name].Forward}
+		if verdict == goBack {
+			node.Plan = left[p.name].Back
+		}
+		plan.Nodes = append(plan.Nodes, node)
+	}
+	for _, reason := range reasons {
+		plan.Notes = append(plan.Notes, fmt.Sprintf("a node cannot be asked, and until it can the run stays open: %v", reason))
+	}
+	return plan, nil
+}
+
+// takeUp makes the transaction of a run again, from one node's journal.
+func (n *Node) takeUp(s *journal.State) (*transaction, error) {
+	for _, name := range n.lost {
+		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
+			return nil, &UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node", name, s.Run.ID)}
+		}
+	}
+	return &transaction{node: n, run: s.Run.ID, cluster: *s.Run.Cluster, lost: n.lost}, nil
+}
+
+// verdict says what becomes of the run: forward or back. Otherwise the error says why that is not to be decided here.
+func (t *transaction) verdict(states map[string]partState, own *journal.State, back bool, reasons []error) (v verdict, why string, err error) {
+	v, why = known{asked: states, mute: t.mute}.decide(back)
+	if v == stay && back && t.node.faults.backUnwitnessed {
+		v = goBack
+	}
+	name := leftBehind(states)
+	switch {
+	case name != "" && (v == goForward || v == tooLate):
+		return v, why, &OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the restored data: neither forward nor back is there a place for it", name),
+			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it join the cluster anew", name, journal.RunDir(t.run))}
+	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
+		gone := strings.Join(t.lost, ",")
+		return v, why, refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
+			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the restored data, and promised writes, before that was lost", t.run, gone)
+	case v == tooLate:
+		return v, why, refusePastCommit(own)
+	case v == stay:
+		return v, why, t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
+	}
+	return v, why, nil
+}
+
+func anySettled(states map[string]partState) bool {
+	for _, s := range states {
+		if s.Settled {
+			return true
+		}
+	}
+	return false
+}
+
 // leftBehind returns a node that holds no commit record although another one has settled: it had been given up.
 func leftBehind(states map[string]partState) string {
-	settled := false
-	for _, s := range states {
-		settled = settled || s.Settled
-	}
 	for name, s := range states {
-		if settled && s.Begun && !s.Committed {
+		if s.Begun && !s.Committed && anySettled(states) {
 			return name
 		}
 	}
@@ -66,12 +127,10 @@ func (t *transaction) goBack(ctx context.Context, states map[string]partState, a
 	if !asked {
 		cause = fmt.Errorf("%s has gone back, or never began", witness)
 	}
-	if !slices.Contains(t.lost, witness) {
-		witness = "" // it is told first, and then stands for the others
-		for name, s := range states {
-			if s.Aborted || !s.Begun {
-				witness = name
-			}
+	witness = "" // it is told first, and then stands for the others
+	for name, s := range states {
+		if s.Aborted || !s.Begun {
+			witness = name
 		}
 	}
 	err := t.back(context.WithoutCancel(ctx), states, cause, witness)
@@ -82,17 +141,17 @@ func (t *transaction) goBack(ctx context.Context, states map[string]partState, a
 	return err
 }
 
-// gather meets all nodes that can be met, and says why others cannot.
-func (t *transaction) gather(ctx context.Context, r *run) (reasons []error) {
+// gather meets all nodes that can be met, and says why others cannot. own is the part of the node here, on which this process runs.
+func (t *transaction) gather(ctx context.Context, here string, own *participant, reading bool) (reasons []error) {
 	for _, at := range t.cluster.Nodes {
 		if slices.Contains(t.lost, at.Name) {
 			continue
 		}
 		var part *participant
-		if at.Name == r.state.Run.Node {
-			part = &participant{node: t.node, unlock: func() error { return nil }, run: r}
+		if at.Name == here {
+			part = own
 		}
-		p, err := t.node.meet(ctx, &t.cluster, at, part, false)
+		p, err := t.node.meet(ctx, &t.cluster, at, part, reading)
 		if err != nil {
 			t.mute = append(t.mute, at.Name)
 			reasons = append(reasons, err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -28,6 +29,7 @@ type seen struct {
 	open      RunSummary
 	openErr   error
 	left      []string // peer URLs of members that a restore left out
+	silent    []Member // of the same cluster, elsewhere, that do not answer
 }
 
 // Status looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
@@ -46,12 +48,35 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	}
 	s.certs = n.certificates(f)
 	s.left = n.leftOut(f.Live)
+	s.silent = n.silent(ctx, f.Live)
 	s.backups, s.backupErr = n.Backups(ctx, "")
 	if s.open, s.openErr = n.openRun(); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // it has taken etcd's manifest out
 	}
 	s.open = n.observed(ctx, s.open)
 	return s.status(), ctx.Err()
+}
+
+// silent returns the other members of the cluster that do not answer at their peer ports, where this one reaches them or nothing does. All are asked at once.
+func (n *Node) silent(ctx context.Context, live *Live) []Member {
+	if live == nil {
+		return nil
+	}
+	answers := make([]bool, len(live.Members))
+	var wg sync.WaitGroup
+	for i, m := range live.Members {
+		wg.Go(func() {
+			answers[i] = uint64(m.ID) == live.MemberID || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.etcd.Listening(ctx, url) })
+		})
+	}
+	wg.Wait()
+	var silent []Member
+	for i, m := range live.Members {
+		if !answers[i] {
+			silent = append(silent, m)
+		}
+	}
+	return silent
 }
 
 // quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
@@ -154,7 +179,7 @@ func (s seen) status() Status {
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
-	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
+	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
 	st.Next = s.next(st)
@@ -253,6 +278,8 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`", f.Etcd.DataDir)
 	case expired:
 		return renew
+	case len(s.silent) > 0:
+		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for good, replace it", namesOf(s.silent))
 	case s.fellBack():
 		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type `etcdpod restore %s --dry-run`", newest.Path)
 	case newest == nil || f.Now.Sub(newest.TakenAt) > backupAge:

@@ -98,6 +98,23 @@ func (s seen) judgeEtcd() []string {
 	return w
 }
 
+// judgeMembers: a cluster goes on without a member, and says nothing of it, until the next one is lost.
+func (s seen) judgeMembers() []string {
+	var w []string
+	for _, m := range s.silent {
+		w = append(w, fmt.Sprintf("the member %s does not answer at %s", memberName(m), strings.Join(m.PeerURLs, ", ")))
+	}
+	return w
+}
+
+func namesOf(members []Member) string {
+	var names []string
+	for _, m := range members {
+		names = append(names, memberName(m))
+	}
+	return strings.Join(names, ", ")
+}
+
 // quotaWarn is the part of the quota, in per cent, from which on it is worth a warning.
 const quotaWarn = 80
 

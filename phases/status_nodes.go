@@ -3,6 +3,8 @@ package phases
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +26,7 @@ type NodeStatus struct {
 	HashKV       string  `json:"hashKV,omitempty"`       // hex, as of hashRevision
 	HashRevision int64   `json:"hashRevision,omitempty"` // the same on all nodes of a cluster
 	compacted    int64
+	flags        programFlags
 }
 
 // StatusOf looks at several nodes, through agents as a restore does, and changes nothing. A node that cannot be asked is one of the findings.
@@ -49,6 +52,9 @@ func (n *Node) StatusOf(ctx context.Context, nodes []journal.Peer, sshCommand, r
 		if err == nil {
 			stand.link, stand.here = p.link, p.here
 			err = p.ask(ctx, askStatus, nil, &s.Nodes[i].Status, nil)
+		}
+		if err == nil {
+			err = p.ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
 		}
 		if err != nil {
 			s.Nodes[i].Error, s.Nodes[i].Status = err.Error(), nil
@@ -148,23 +154,155 @@ func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
 	}
 }
 
-// judgeDrift: the same program runs from different images. In the middle of an upgrade that is as it should be, and at no other time.
+// judgeDrift: the same program runs from different images, or with different flags. In the middle of an upgrade that is as it should be, and at no other time.
 func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
-	images := map[string][]string{} // by manifest
-	for _, n := range s.Nodes {
-		if n.Status == nil {
-			continue
+	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
+		images := drift{}
+		for _, n := range s.Nodes {
+			if n.Status == nil {
+				continue
+			}
+			for _, m := range n.Status.Manifests {
+				if path.Base(m.Path) == name && m.Image != "" {
+					images.add(m.Image, n.Node)
+				}
+			}
 		}
-		for _, m := range n.Status.Manifests {
-			name := path.Base(m.Path)
-			if m.Image != "" && !slices.Contains(images[name], m.Image) {
-				images[name] = append(images[name], m.Image)
+		if len(images) > 1 {
+			warn("%s differs between the nodes: %s", name, images)
+		}
+	}
+	for _, program := range []string{"etcd", "kube-apiserver"} {
+		for _, flag := range s.flagsOf(program) {
+			if values := s.driftOf(program, flag); len(values) > 1 {
+				warn("%s has different flags on the nodes: --%s is %s", program, flag, values)
 			}
 		}
 	}
-	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
-		if len(images[name]) > 1 {
-			warn("%s differs between the nodes: %s", name, strings.Join(images[name], ", "))
+}
+
+// driftOf is which nodes have which value of a flag. All nodes may have the same, each may have its own name or address in it, or be told apart.
+func (s *NodesStatus) driftOf(program, flag string) drift {
+	values, neutral := drift{}, drift{}
+	for _, n := range s.Nodes {
+		flags, runs := n.flags[program]
+		if !runs {
+			continue
+		}
+		f, given := flags[flag]
+		if !given {
+			f.Value, f.Neutral = "not set", "not set"
+		}
+		values.add(f.Value, n.Node)
+		neutral.add(f.Neutral, n.Node)
+	}
+	if len(neutral) == 1 {
+		return neutral
+	}
+	return values
+}
+
+// flagsOf are the flags that a program has on any of the nodes.
+func (s *NodesStatus) flagsOf(program string) (names []string) {
+	for _, n := range s.Nodes {
+		names = slices.AppendSeq(names, maps.Keys(n.flags[program]))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// drift is which nodes have which value.
+type drift map[string][]string
+
+func (d drift) add(value, node string) { d[value] = append(d[value], node) }
+
+func (d drift) String() string {
+	var words []string
+	for _, value := range slices.Sorted(maps.Keys(d)) {
+		words = append(words, value+" on "+strings.Join(d[value], ", "))
+	}
+	return strings.Join(words, "; ")
+}
+
+// programFlags are the flags of etcd and of the API server, by program and flag.
+type programFlags map[string]map[string]flagValue
+
+// flagValue is what a flag is set to. In Neutral what names the node is in words that are the same on all.
+type flagValue struct{ Value, Neutral string }
+
+// flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the cluster was when it joined are left out: etcd reads them at its
+// first start only.
+func (n *Node) flags() (programFlags, error) {
+	files, err := n.manifests(n.kubelet.StaticPodPath)
+	if err != nil {
+		return nil, err
+	}
+	own := ownNames(n.name, files)
+	all := programFlags{}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		m, c, ok := program(files, name)
+		if !ok {
+			continue
+		}
+		all[name] = map[string]flagValue{}
+		for _, f := range m.Manifest.Flags(c) {
+			if f.Name == "initial-cluster" || f.Name == "initial-cluster-state" {
+				continue
+			}
+			value, _ := m.Manifest.Expand(c, f.Value)
+			now := own.read(value)
+			if before, twice := all[name][f.Name]; twice {
+				now = flagValue{before.Value + " " + now.Value, before.Neutral + " " + now.Neutral}
+			}
+			all[name][f.Name] = now
 		}
 	}
+	return all, nil
+}
+
+// ownWords are what names a node in its flags: each word with what stands in its place.
+type ownWords map[string]string
+
+func ownNames(host string, files []ManifestFile) ownWords {
+	own := ownWords{host: "(its name)"}
+	var hosts []string
+	if m, c, ok := program(files, "etcd"); ok {
+		own[flagOf(m, c, "name")] = "(its name)"
+		hosts = hostsOf(append(list(flagOf(m, c, "initial-advertise-peer-urls")), list(flagOf(m, c, "advertise-client-urls"))...))
+	}
+	for _, a := range addresses(files) {
+		if !loopback(a) {
+			hosts = append(hosts, a)
+		}
+	}
+	for _, h := range hosts {
+		own[h] = "(its address)"
+	}
+	delete(own, "")
+	return own
+}
+
+// read puts a node's own name and addresses, alone, in lists and in URLs, in words. The order of URLs tells nothing.
+func (o ownWords) read(value string) flagValue {
+	items, urls := strings.Split(value, ","), false
+	neutral := slices.Clone(items)
+	for i, item := range items {
+		if word, ok := o[item]; ok {
+			neutral[i] = word
+			continue
+		}
+		u, err := url.Parse(item)
+		if err != nil || u.Host == "" {
+			continue
+		}
+		urls = true
+		if word, ok := o[u.Hostname()]; ok {
+			neutral[i] = strings.Replace(item, strings.TrimSuffix(u.Host, ":"+u.Port()), word, 1)
+		}
+	}
+	if urls {
+		slices.Sort(items)
+		slices.Sort(neutral)
+	}
+	return flagValue{strings.Join(items, ","), strings.Join(neutral, ",")}
 }

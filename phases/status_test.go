@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,9 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
 		}, []string{"bad certificate", "it expired"}, "renew the certificates"},
 		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 }, []string{"timed out", "no leader"}, "look into"},
+		{"a member elsewhere does not answer", func(s *seen) {
+			s.silent = []Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
+		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
 		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} }, []string{"plain HTTP"}, "look into"},
 		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} }, []string{"NOSPACE"}, "look into"},
 		{"the quota is nearly used up", func(s *seen) { s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20 }, []string{"83% of its quota"}, "look into"},
@@ -91,6 +95,25 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAMemberIsAskedAtAllItsPeerPorts(t *testing.T) {
+	here, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	open, closed := "https://"+here.Addr().String(), "https://127.0.0.1:1"
+	n := Node{etcd: boundEtcd{}}
+	got := n.silent(t.Context(), &Live{MemberID: 1, Members: []Member{
+		{ID: 1, Name: "own", PeerURLs: []string{closed}}, {ID: 2, Name: "dead", PeerURLs: []string{closed}}, {ID: 3, Name: "one of two", PeerURLs: []string{closed, open}},
+	}})
+	if len(got) != 1 || got[0].Name != "dead" {
+		t.Errorf("got %+v", got)
+	}
+	if got := n.silent(t.Context(), nil); got != nil {
+		t.Errorf("nothing is known, and it names %+v", got)
 	}
 }
 

@@ -2,7 +2,6 @@ package phases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -406,8 +405,6 @@ func (v view) risk() string {
 	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster serves beside the restored one. Wipe their data before that", strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
 }
 
-var errNoNodes = errors.New("no nodes were named")
-
 // ParseNodes reads NAME[=HOST],….
 func ParseNodes(list []string) ([]journal.Peer, error) {
 	var peers []journal.Peer
@@ -422,7 +419,7 @@ func ParseNodes(list []string) ([]journal.Peer, error) {
 		peers = append(peers, journal.Peer{Name: name, Host: host})
 	}
 	if len(peers) == 0 {
-		return nil, errNoNodes
+		return nil, &UsageError{Reason: "--nodes names no node", Hint: "give it as --nodes cp1,cp2,cp3"}
 	}
 	return peers, nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"path"
 	"slices"
@@ -36,36 +35,19 @@ type cluster struct {
 	agents map[string]*farEnd // the last one on each node
 
 	mu       sync.Mutex
-	instants int        // since the command began
-	whose    []string   // at each instant the node that acted, or that was spoken with
-	words    []bool     // whether it was a message
-	fault    misfortune // what happens at one of them
-	struck   bool
-	seen     func(*cluster) // is shown all states between two instants at which a record was written; nil: nobody is
+	instants int               // since the command began
+	whose    []string          // at each instant the node that acted, or that was spoken with
+	words    []bool            // whether it was a message
+	strikes  []misfortune      // what happens at some of them
+	hit      misfortune        // what happened last
+	command  string             // what was typed
+	marks    func(mark)        // is told of each instant; nil: nobody is
+	coarse   map[string]string // how far each node's run got, as far as it was asked since the node last did something
+	seen     func(*cluster)    // is shown all states between two instants at which a record was written; nil: nobody is
+	heard    func(Event)       // is told of what all nodes do; nil: nobody is
 	digests  map[string]uint64
 	plans    map[string]account // how the run on each node began
 	wrong    []string           // broken invariants of several nodes
-}
-
-// misfortune befalls one node at one instant of a command.
-type misfortune struct {
-	at   int    // the instant; 0: never
-	node string // whom
-	how  how
-}
-
-type how string
-
-const (
-	killed     how = "SIGKILL"
-	rebooted   how = "reboot"
-	mixed      how = "reboot, unsynced mixed"
-	cutOnce    how = "a lost connection"
-	cutForLong how = "a network that is cut"
-)
-
-func (m misfortune) String() string {
-	return fmt.Sprintf("%s of %s at instant %d", m.how, m.node, m.at)
 }
 
 // farEnd is a process of an agent, and the connection to it.
@@ -107,7 +89,7 @@ func (c *cluster) fork() *cluster {
 
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
-	c.cut, c.agents, c.digests = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}
+	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
 	for _, name := range c.names {
 		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
 		c.worlds[name].machine.CommittedBy(func() bool { return bytes.Contains(c.journal(name), []byte(` {"kind":"settle"`)) })
@@ -126,6 +108,9 @@ func (c *cluster) restart(name string) {
 		etcd.Cluster = append(etcd.Cluster, c.worlds[other].machine)
 	}
 	n.etcd = etcd
+	if c.heard != nil {
+		n.emit = c.heard
+	}
 	n.gather = func(ctx context.Context, id string) (*Facts, error) { return w.facts(ctx, n, id) }
 }
 
@@ -140,47 +125,10 @@ func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteClos
 	c.agents[at.Name] = a
 	go func() {
 		defer close(a.done)
-		_ = c.worlds[at.Name].node.agent(context.Background(), there, wire{there, c, at.Name, nil}, 0)
+		_ = c.worlds[at.Name].node.agent(context.Background(), &ear{Conn: there, c: c, node: at.Name}, wire{there, c, at.Name, nil}, 0)
 		_ = there.Close()
 	}()
 	return wire{here, c, at.Name, a.done}, nil
-}
-
-// wire counts the questions and answers of one connection.
-type wire struct {
-	net.Conn
-	c    *cluster
-	node string
-	done <-chan struct{} // the coordinator's side: closed when the agent has ended
-}
-
-// Read notices that the connection is lost when the agent has come to an end: so nodes still act one after another.
-func (w wire) Read(b []byte) (int, error) {
-	n, err := w.Conn.Read(b)
-	if err != nil && w.done != nil {
-		<-w.done
-	}
-	return n, err
-}
-
-func (w wire) Write(b []byte) (n int, err error) {
-	defer func() {
-		if err != nil && w.done != nil {
-			<-w.done
-		}
-	}()
-	switch {
-	case bytes.HasPrefix(b, []byte(`{"ask"`)):
-		w.c.instant(w.node, true) // the question is lost
-		n, err = w.Conn.Write(b)
-		if w.c.instant(w.node, true); w.c.strikes(w.node) { // it has got through, and its answer is lost
-			return n, errors.New("broken pipe")
-		}
-		return n, err
-	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
-		w.c.instant(w.node, true) // what was asked for was done, and nobody hears of it
-	}
-	return w.Conn.Write(b)
 }
 
 // bury waits until the last agent on a node has ended.
@@ -195,69 +143,18 @@ func (c *cluster) bury(name string) {
 	}
 }
 
-// before is told of each step of each node.
-func (c *cluster) before(name, call string) {
-	c.check()
-	if isRecord(call) {
-		c.instant(name, false)
-		if c.seen != nil {
-			c.seen(c)
-		}
-	}
-	delete(c.digests, name)
-}
-
-// isRecord: a record is about to be written, or was made durable just now.
-func isRecord(call string) bool {
-	return strings.HasSuffix(call, "/journal") && (strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
-}
-
-// instant counts, and lets happen what is to happen now.
-func (c *cluster) instant(node string, word bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.instants++
-	c.whose = append(c.whose, node)
-	c.words = append(c.words, word)
-	if c.instants != c.fault.at {
-		return
-	}
-	c.struck = true
-	delete(c.digests, c.fault.node)
-	m := c.worlds[c.fault.node].machine
-	switch c.fault.how {
-	case killed:
-		m.Kill()
-	case rebooted:
-		m.Reboot(sim.DropUnsynced, nil)
-	case mixed:
-		m.Reboot(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(c.fault.at))))
-	case cutForLong:
-		c.cut[c.fault.node], c.apart = true, true
-	}
-	if a := c.agents[c.fault.node]; a != nil {
-		a.drop()
-	}
-}
-
-func (c *cluster) strikes(node string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.struck && c.instants == c.fault.at && c.fault.node == node
-}
-
 // rest waits until no process of etcdpod runs.
 func (c *cluster) rest() {
 	for _, name := range c.names {
 		c.bury(name)
 	}
-	c.fault, c.seen, c.cut = misfortune{}, nil, map[string]bool{}
+	c.strikes, c.seen, c.marks, c.cut = nil, nil, nil, map[string]bool{}
 	c.check()
 }
 
 // begin is the beginning of a command on a node.
 func (c *cluster) begin(at string) *Node {
-	c.at, c.instants, c.whose, c.words, c.struck = at, 0, nil, nil, false
+	c.at, c.instants, c.whose, c.words, c.hit = at, 0, nil, nil, misfortune{}
 	c.restart(at)
 	return c.worlds[at].node
 }
@@ -265,6 +162,7 @@ func (c *cluster) begin(at string) *Node {
 func (c *cluster) restore(at string) error {
 	defer c.rest()
 	n := c.begin(at)
+	c.command = "restore"
 	var peers []journal.Peer
 	for _, name := range c.names {
 		peers = append(peers, journal.Peer{Name: name, Host: name})
@@ -292,6 +190,7 @@ func (o order) String() string {
 func (c *cluster) obey(o order) error {
 	defer c.rest()
 	n := c.begin(o.at)
+	c.command = o.String()
 	for _, name := range o.cut {
 		c.cut[name], c.apart = true, true
 	}

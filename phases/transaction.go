@@ -180,7 +180,7 @@ func (t *transaction) settled(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	k := known{asked: states, mute: t.mute, lost: t.lost}
+	k := known{asked: states, mute: t.mute}
 	if v, _ := k.decide(true); v != tooLate {
 		return false, nil
 	}
@@ -210,14 +210,15 @@ func (t *transaction) states(ctx context.Context) (map[string]partState, error) 
 // barrier lets all nodes carry out one phase, and looks at what came out before any of them goes on.
 func (t *transaction) barrier(ctx context.Context, phase Phase) error {
 	before := map[string]func(context.Context) error{"stage-data": t.sendSnapshot, "exchange-data": t.nobodyAnswers}
-	after := map[string]func(context.Context) error{"stage-data": t.compareStaged, "compare-members": t.compareMembers}
+	after := map[string]func(context.Context) error{"stage-data": t.compareStaged, "compare-members": t.compareMembers, "verify-restored": t.compareServers}
+	skipped := slices.Contains(t.skip, phase.Name)
 	if check := before[phase.Name]; check != nil {
 		if err := check(ctx); err != nil {
 			return err
 		}
 	}
 	advance := func(ctx context.Context, p *peer) error {
-		return p.ask(ctx, askAdvance, advanceQuestion{Phase: phase.Name, Skip: slices.Contains(t.skip, phase.Name)}, nil, nil)
+		return p.ask(ctx, askAdvance, advanceQuestion{Phase: phase.Name, Skip: skipped}, nil, nil)
 	}
 	var err error
 	if phase.InTurn {
@@ -225,7 +226,7 @@ func (t *transaction) barrier(ctx context.Context, phase Phase) error {
 	} else {
 		err = t.each(ctx, advance)
 	}
-	if check := after[phase.Name]; err == nil && check != nil {
+	if check := after[phase.Name]; err == nil && check != nil && !skipped {
 		err = check(ctx)
 	}
 	return err
@@ -372,7 +373,11 @@ func (t *transaction) close() error {
 }
 
 func (t *transaction) open(cause error) error {
-	return &OpenRunError{Run: t.summary(), Cause: cause}
+	open := &OpenRunError{Run: t.summary(), Cause: cause}
+	if differ := (*differError)(nil); errors.As(cause, &differ) {
+		open.Advice = differAdvice
+	}
+	return open
 }
 
 // unasked leaves the run open because of nodes that cannot be asked.

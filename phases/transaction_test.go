@@ -3,6 +3,7 @@ package phases
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -77,7 +78,7 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 				c := s.fork()
 				c.gone = []string{lost}
 				c.worlds[lost].machine.Off()
-				e.settles(state{c, s.story}, order{back: back, at: others[(i+j+k)%2], lost: []string{lost}})
+				e.settles(state{cluster: c, story: s.story}, order{back: back, at: others[(i+j+k)%2], lost: []string{lost}})
 			}
 		}
 	}
@@ -86,6 +87,85 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 	}
 	if e.ends["new"] < 20 || e.ends["old"] < 20 {
 		t.Errorf("they ended %v", e.ends)
+	}
+}
+
+// Where all that are left hold the commit record, one that is destroyed may have been settled, and have promised writes to clients: those are not given up.
+func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
+	refusals := 0
+	for _, s := range cutOffTogether(t) {
+		for i, lost := range s.names {
+			others := slices.DeleteFunc(slices.Clone(s.names), func(n string) bool { return n == lost })
+			if a, b := s.read(others[0]), s.read(others[1]); !a.commit || !b.commit || a.settle || b.settle || a.abort || b.abort {
+				continue
+			}
+			c := s.fork()
+			c.gone = []string{lost}
+			c.worlds[lost].machine.Off()
+			before := c.key()
+			err := c.obey(order{back: true, at: others[i%2], lost: []string{lost}})
+			var refused *RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "resume --lost "+lost) || c.key() != before {
+				t.Fatalf("%s; %s is lost: %v", s.story, lost, err)
+			}
+			if err := c.obey(order{at: others[i%2], lost: []string{lost}}); err != nil {
+				t.Errorf("%s; resume without %s: %v", s.story, lost, err)
+			}
+			if v, err := c.verdict(); v != "new" || err != nil || !c.settled() {
+				t.Errorf("%s; resume without %s ended %s: %v", s.story, lost, v, err)
+			}
+			refusals++
+		}
+	}
+	if refusals == 0 {
+		t.Error("there was no such state")
+	}
+}
+
+// What --dry-run of resume and rollback shows of each node is what they do there, and it touches nothing.
+func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
+	shown := 0
+	for i, s := range cutOffTogether(t) {
+		for _, back := range []bool{false, true} {
+			at := s.names[i%len(s.names)]
+			if a := s.read(at); !a.begun() || a.end {
+				continue
+			}
+			c, before := s.fork(), s.key()
+			plan, refused := c.begin(at).PreviewOpen(t.Context(), back)
+			c.rest()
+			if c.key() != before {
+				t.Fatalf("%s; the dry run on %s changed something", s.story, at)
+			}
+			done := map[string][]string{}
+			c.heard = func(e Event) {
+				switch e.State {
+				case Finished:
+					done[e.Node] = append(done[e.Node], e.Operation)
+				case Undone:
+					done[e.Node] = append(done[e.Node], "undo: "+e.Operation)
+				}
+			}
+			err := c.obey(order{back: back, at: at})
+			if refused != nil {
+				if err == nil || err.Error() != refused.Error() {
+					t.Errorf("%s; the dry run on %s says %v, and then %v", s.story, at, refused, err)
+				}
+				continue
+			}
+			for _, n := range plan.Nodes {
+				want, got := strings.Split(operations(n.Plan), "\n"), done[n.Node]
+				slices.Sort(want)
+				slices.Sort(got)
+				if operations(n.Plan)+strings.Join(got, "\n") != "" && !slices.Equal(got, want) {
+					t.Errorf("%s; back %v on %s: on %s it showed\n%s\nand it did\n%s\n%v", s.story, back, at, n.Node, strings.Join(want, "\n"), strings.Join(got, "\n"), err)
+				}
+			}
+			shown++
+		}
+	}
+	if shown < 20 {
+		t.Errorf("only %d were shown", shown)
 	}
 }
 

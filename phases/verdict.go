@@ -18,8 +18,7 @@ const (
 // known is what is known of the nodes when a run on several of them is to be settled. All that were asked hold still: each is under its lock.
 type known struct {
 	asked map[string]partState // by node
-	mute  []string             // could not be asked
-	lost  []string             // declared destroyed
+	mute  []string             // could not be asked; those that are declared destroyed are not among them, and count for nothing
 }
 
 // decide is the rule "who may decide". The commit record stands on a node only after every node has compared what it serves, and a node settles only after all
@@ -57,9 +56,7 @@ func (k known) decide(back bool) (v verdict, why string) {
 		return goBack, without[0]
 	case len(k.mute) > 0:
 		return stay, fmt.Sprintf("%s cannot be asked, and may have decided", strings.Join(k.mute, ", "))
-	case back && len(k.lost) > 0:
-		return goBack, k.lost[0]
-	case back:
+	case back: // all that can still exist hold the record; one that is lost may have been settled, and have promised writes to clients
 		return tooLate, ""
 	}
 	return goForward, ""

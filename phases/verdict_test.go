@@ -21,31 +21,33 @@ func TestWhoMayDecide(t *testing.T) {
 	tests := []struct {
 		name             string
 		asked            []partState
-		mute, lost       []string
+		mute             []string
 		resume, rollback verdict
 	}{
-		{"nobody holds the record", []partState{begun, begun, begun}, nil, nil, goForward, goBack},
-		{"some hold it", []partState{committed, begun, begun}, nil, nil, goForward, goBack},
-		{"all hold it", []partState{committed, committed, committed}, nil, nil, goForward, tooLate},
-		{"one is settled", []partState{committed, settled, committed}, nil, nil, goForward, tooLate},
-		{"one is settled, and others cannot be asked", []partState{settled}, []string{"b", "c"}, nil, goForward, tooLate},
-		{"one is closed", []partState{settled, done}, []string{"c"}, nil, goForward, tooLate},
-		{"one goes back", []partState{committed, aborted, begun}, nil, nil, goBack, goBack},
-		{"one went back, and the other cannot be asked", []partState{committed, back}, []string{"c"}, nil, goBack, goBack},
-		{"one that held it goes back", []partState{committed, turned}, []string{"c"}, nil, goBack, goBack},
-		{"one never began", []partState{begun, absent}, []string{"c"}, nil, goBack, goBack},
-		{"alone without it", []partState{begun}, []string{"b", "c"}, nil, stay, goBack},
-		{"alone with it", []partState{committed}, []string{"b", "c"}, nil, stay, stay},
-		{"all but one hold it, and that one cannot be asked", []partState{committed, committed}, []string{"c"}, nil, stay, stay},
-		{"one without it, one cannot be asked", []partState{committed, begun}, []string{"c"}, nil, stay, goBack},
-		{"one is destroyed, nobody holds it", []partState{begun, begun}, nil, []string{"c"}, goForward, goBack},
-		{"one is destroyed, all others hold it", []partState{committed, committed}, nil, []string{"c"}, goForward, goBack},
-		{"one is destroyed, one settled", []partState{committed, settled}, nil, []string{"c"}, goForward, tooLate},
-		{"one is destroyed, one cannot be asked", []partState{committed}, []string{"b"}, []string{"c"}, stay, stay},
+		{"nobody holds the record", []partState{begun, begun, begun}, nil, goForward, goBack},
+		{"some hold it", []partState{committed, begun, begun}, nil, goForward, goBack},
+		{"all hold it", []partState{committed, committed, committed}, nil, goForward, tooLate},
+		{"one is settled", []partState{committed, settled, committed}, nil, goForward, tooLate},
+		{"one is settled, and others cannot be asked", []partState{settled}, []string{"b", "c"}, goForward, tooLate},
+		{"one is closed", []partState{settled, done}, []string{"c"}, goForward, tooLate},
+		{"one goes back", []partState{committed, aborted, begun}, nil, goBack, goBack},
+		{"one went back, and the other cannot be asked", []partState{committed, back}, []string{"c"}, goBack, goBack},
+		{"one that held it goes back", []partState{committed, turned}, []string{"c"}, goBack, goBack},
+		{"one never began", []partState{begun, absent}, []string{"c"}, goBack, goBack},
+		{"alone without it", []partState{begun}, []string{"b", "c"}, stay, goBack},
+		{"alone with it", []partState{committed}, []string{"b", "c"}, stay, stay},
+		{"all but one hold it, and that one cannot be asked", []partState{committed, committed}, []string{"c"}, stay, stay},
+		{"one without it, one cannot be asked", []partState{committed, begun}, []string{"c"}, stay, goBack},
+		{"one is destroyed, nobody holds it", []partState{begun, begun}, nil, goForward, goBack},
+		{"one is destroyed, all others hold it", []partState{committed, committed}, nil, goForward, tooLate},
+		{"all but one are destroyed, and that one holds it", []partState{committed}, nil, goForward, tooLate},
+		{"one is destroyed, one holds it, one does not", []partState{committed, begun}, nil, goForward, goBack},
+		{"one is destroyed, one settled", []partState{committed, settled}, nil, goForward, tooLate},
+		{"one is destroyed, one cannot be asked", []partState{committed}, []string{"b"}, stay, stay},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			k := known{asked: map[string]partState{}, mute: test.mute, lost: test.lost}
+			k := known{asked: map[string]partState{}, mute: test.mute}
 			for i, s := range test.asked {
 				k.asked[fmt.Sprint("node", i)] = s
 			}

@@ -157,9 +157,9 @@ func TestNodesAreReadFromTheCommandLine(t *testing.T) {
 	if err != nil || !slices.Equal(got, []journal.Peer{{Name: "cp1", Host: "cp1"}, {Name: "cp2", Host: "10.0.0.2"}, {Name: "cp3", Host: "root@cp3.example"}}) {
 		t.Errorf("%v %v", got, err)
 	}
-	for _, bad := range []string{"", "=host", "cp1=", "cp1=-oProxyCommand=x"} {
+	for _, bad := range [][]string{{}, {""}, {"=host"}, {"cp1="}, {"cp1=-oProxyCommand=x"}} {
 		var usage *UsageError
-		if _, err := ParseNodes([]string{bad}); !errors.As(err, &usage) {
+		if _, err := ParseNodes(bad); !errors.As(err, &usage) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

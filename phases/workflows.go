@@ -44,6 +44,14 @@ func Restore(o RestoreOptions) Workflow {
 	return w
 }
 
+// Init is the workflow that makes the first member of a cluster on this node, from its certificates to an etcd that serves. What is there already, and good, stays.
+func Init(o InitOptions) Workflow {
+	return Workflow{Name: "init", Phases: o.phases(), observe: o.observer("")}
+}
+
+// InitPhase is the workflow of one phase of Init, for use beside kubeadm.
+func InitPhase(o InitOptions, phase string) (Workflow, error) { return o.only(phase) }
+
 // RenewCerts is the workflow that gives certificates of etcd, and of its clients on this node, a new life. What uses them is started anew, one pod after the other.
 func RenewCerts(o RenewOptions) Workflow {
 	return Workflow{Name: "renew", observe: o.observe, Phases: []Phase{

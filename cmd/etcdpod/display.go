@@ -40,8 +40,9 @@ func (s *session) display(c *cli.Context) display {
 
 // tellsEvents says whether a command writes events before its result when a program reads it.
 func tellsEvents(c *cli.Context) bool {
-	switch c.Command.Name {
-	case "backup", "restore", "certs renew", "certs generate-csr", "resume", "rollback":
+	name, _, _ := strings.Cut(c.Command.Name, " phase ") // one phase, or all of them
+	switch name {
+	case "init", "backup", "restore", "certs renew", "certs generate-csr", "resume", "rollback":
 		return !c.Bool("dry-run")
 	}
 	return false

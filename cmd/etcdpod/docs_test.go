@@ -44,6 +44,7 @@ type result struct {
 func results() []result {
 	return []result{
 		{"status", phases.Status{}},
+		{"status --nodes", phases.NodesStatus{}},
 		{"backup: the result, and the file beside the snapshot", phases.Sidecar{}},
 		{"backups: a list of", phases.BackupEntry{}},
 		{"verify", phases.Verdict{}},
@@ -52,6 +53,7 @@ func results() []result {
 		{"certs generate-csr: the result", phases.CertRequests{}},
 		{"prune", phases.PrunePlan{}},
 		{"--dry-run of backup, restore, certs renew and certs generate-csr", phases.Plan{}},
+		{"--dry-run of a run on several nodes", phases.TogetherPlan{}},
 		{"version", build{}},
 		{"an event", phases.Event{}},
 		{"an error", failure{}},

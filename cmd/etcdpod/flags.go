@@ -37,7 +37,8 @@ func globalFlags() []cli.Flag {
 // written or deleted, have none: whoever reads the command line must see them.
 func variableOf(flag string) string {
 	switch flag {
-	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from":
+	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from",
+		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address", "kubernetes-version", "image-repository", "cert-dir", "patches":
 		return ""
 	case "dir":
 		return "ETCDPOD_BACKUP_DIR"

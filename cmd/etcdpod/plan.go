@@ -44,6 +44,10 @@ func (s *session) show(c *cli.Context, planned func(*phases.Node) (phases.Plan, 
 	if err != nil {
 		return err
 	}
+	return s.shown(c, plan)
+}
+
+func (s *session) shown(c *cli.Context, plan phases.Plan) error {
 	return s.result(c, plan, func(out io.Writer) {
 		writePlan(out, plan)
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)

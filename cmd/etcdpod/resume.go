@@ -50,7 +50,7 @@ func lostFlag() cli.Flag {
 // settle ends the open run one way or the other.
 func (s *session) settle(c *cli.Context, done string, back bool, end func(*phases.Node, context.Context) error) error {
 	if c.Bool("dry-run") {
-		return s.show(c, func(n *phases.Node) (phases.Plan, error) { return n.PreviewOpen(c.Context, back) })
+		return s.previewOpen(c, back)
 	}
 	if err := s.asRoot(c); err != nil {
 		return err
@@ -61,4 +61,24 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 	}
 	s.doneWith(c, run, func(w io.Writer) { fmt.Fprintf(w, "%s: %s.\n", done, run.ID) })
 	return nil
+}
+
+// previewOpen is --dry-run: one plan, or, of a run on several nodes, one for each.
+func (s *session) previewOpen(c *cli.Context, back bool) error {
+	var plan phases.TogetherPlan
+	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
+		n.Lost(c.StringSlice("lost"))
+		plan, err = n.PreviewOpen(c.Context, back)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if plan.Nodes[0].Node == "" {
+		return s.shown(c, plan.Nodes[0].Plan)
+	}
+	return s.result(c, plan, func(out io.Writer) {
+		writeTogether(out, plan)
+		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -39,12 +40,14 @@ func (s *session) app() *cli.App {
 
 // commands is the table of contents, in the order of the help.
 func (s *session) commands() []*cli.Command {
-	return []*cli.Command{
+	return slices.Concat([]*cli.Command{
 		s.statusCommand(),
 		s.backupCommand(),
 		s.backupsCommand(),
 		s.verifyCommand(),
 		s.restoreCommand(),
+		s.initCommand(),
+	}, s.initPhaseCommands(), []*cli.Command{
 		s.certsCheckCommand(),
 		s.certsRenewCommand(),
 		s.certsRequestCommand(),
@@ -57,7 +60,7 @@ func (s *session) commands() []*cli.Command {
 		s.helpCommand(),
 		s.completeCommand(),
 		s.agentCommand(),
-	}
+	})
 }
 
 func (s *session) run(ctx context.Context) error {

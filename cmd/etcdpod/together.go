@@ -92,6 +92,9 @@ func writeTogether(w io.Writer, plan phases.TogetherPlan) {
 		}
 		fmt.Fprintf(w, "=== %s\n", n.Node)
 		writePlan(w, n.Plan)
+		if len(n.Phases) == 0 {
+			fmt.Fprintln(w, "nothing is left to do")
+		}
 	}
 	for _, note := range append(slices.Clone(plan.Notes), plan.Risk) {
 		if note != "" {

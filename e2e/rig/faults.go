@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,15 +126,27 @@ func (n *Node) Unmount(ctx context.Context, dir string) error {
 	return err
 }
 
-// Add makes a new machine: switched on, with an address of its own and known to all others, and no control plane. Join makes it one.
+// Remove takes a machine away for good, with its disk and its address. What the others know of it, they still know.
+func (c *Cluster) Remove(ctx context.Context, n *Node) error {
+	if err := n.KillEverything(ctx); err != nil {
+		return err
+	}
+	if err := n.unplug(ctx); err != nil {
+		return err
+	}
+	c.Nodes = slices.DeleteFunc(c.Nodes, func(other *Node) bool { return other == n })
+	return errors.Join(c.save(), os.RemoveAll(n.Dir))
+}
+
+// Add makes a new machine: switched on, known to all others, with an address that none had before, and no control plane. Join makes it one.
 func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	for _, n := range c.Nodes {
 		if n.Name == name {
 			return nil, fmt.Errorf("cannot add %s: there is one", name)
 		}
 	}
-	n := c.node(name, len(c.Nodes))
-	n.Address = c.address(n.index)
+	n := c.node(name)
+	n.Address = c.address(n.Index)
 	images, err := c.archives(ctx)
 	if err != nil {
 		return nil, err

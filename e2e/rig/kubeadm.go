@@ -20,7 +20,7 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	verb := "join"
 	config := n.joinConfiguration()
 	args := []string{}
-	if n.index == 0 {
+	if n.Index == 0 {
 		verb, config = "init", n.initConfiguration()
 		args = append(args, "--upload-certs")
 	}

@@ -39,7 +39,7 @@ func (c *Cluster) makeBridge(ctx context.Context) error {
 	}
 	c.Subnet = subnet
 	for _, n := range c.Nodes {
-		n.Address = c.address(n.index)
+		n.Address = c.address(n.Index)
 	}
 	if err := ip(ctx, "link add", c.Bridge, "type bridge"); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (c *Cluster) removeBridge(ctx context.Context) error {
 }
 
 // outside is the host's end of the node's cable.
-func (n *Node) outside() string { return n.cluster.Bridge + "." + strconv.Itoa(n.index) }
+func (n *Node) outside() string { return n.cluster.Bridge + "." + strconv.Itoa(n.Index) }
 
 // plugIn connects the node to the bridge and returns the name of the interface that is now in its network namespace. The
 // pair of interfaces is gone with the namespace.
@@ -84,7 +84,7 @@ func (n *Node) plugIn(ctx context.Context) (string, error) {
 }
 
 // hardwareAddress is the same after a reboot, as a machine's is: others know it for a while.
-func (n *Node) hardwareAddress() string { return fmt.Sprintf("02:ec:d0:00:00:%02x", 11+n.index) }
+func (n *Node) hardwareAddress() string { return fmt.Sprintf("02:ec:d0:00:00:%02x", 11+n.Index) }
 
 // unplug removes the node's cable, if the kernel has not yet done so with the node's network namespace.
 func (n *Node) unplug(ctx context.Context) error {

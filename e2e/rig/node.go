@@ -24,13 +24,13 @@ type Node struct {
 	Name    string
 	Address string // on the cluster's bridge; the host reaches it, too
 	Dir     string // the node's directory on the host
+	Index   int    // of all that the cluster ever had, from 0: its address and its cable are named by it
 
 	// The node's first process, as the host numbers it, and when it started (clock ticks since the host's boot): a number may be given again.
 	PID   int
 	Start string
 
 	cluster *Cluster
-	index   int
 }
 
 // Path returns where the host has a file or directory of the node, for what survives a reboot: /etc/kubernetes, /var/lib and /var/log

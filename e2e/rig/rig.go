@@ -29,7 +29,7 @@ type Options struct {
 	Dir         string   // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
 }
 
-// Cluster is a running cluster. All but its nodes' first processes is the same for as long as it lives.
+// Cluster is a running cluster. But for its nodes' first processes it is the same for as long as it lives, or until Add or Remove.
 type Cluster struct {
 	Name        string
 	Dir         string
@@ -39,6 +39,7 @@ type Cluster struct {
 	EtcdVersion string
 	EtcdArgs    []string
 	Nodes       []*Node
+	Machines    int // that there have ever been
 }
 
 // Dir returns where a cluster of that name has its directory unless told otherwise: cluster/NAME below the cache.
@@ -108,13 +109,15 @@ func plan(o Options) (*Cluster, error) {
 	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
 	for i := range o.Nodes {
-		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("cp%d", i+1), i))
+		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("cp%d", i+1)))
 	}
 	return c, nil
 }
 
-func (c *Cluster) node(name string, index int) *Node {
-	return &Node{Name: name, Dir: filepath.Join(c.Dir, name), cluster: c, index: index}
+func (c *Cluster) node(name string) *Node {
+	n := &Node{Name: name, Dir: filepath.Join(c.Dir, name), Index: c.Machines, cluster: c}
+	c.Machines++
+	return n
 }
 
 // clear takes down what is left of an earlier cluster in the same directory; a running one is an error.
@@ -187,8 +190,8 @@ func Attach(dir string) (*Cluster, error) {
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("cannot read %s of %s: %w", stateFile, dir, err)
 	}
-	for i, n := range c.Nodes {
-		n.cluster, n.index = c, i
+	for _, n := range c.Nodes {
+		n.cluster = c
 	}
 	return c, nil
 }

@@ -20,6 +20,7 @@ type cluster struct {
 	ctx   context.Context
 	rig   *rig.Cluster
 	nodes []*rig.Node
+	etcds []*rig.Node // those that run etcd
 }
 
 // take gives the three control planes to a test, working. When the test has failed it tells what is on the nodes.
@@ -33,7 +34,7 @@ func take(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := (&cluster{T: t, rig: c, nodes: c.Nodes}).with(t)
+	k := (&cluster{T: t, rig: c, nodes: c.Nodes, etcds: c.Nodes}).with(t)
 	k.settle()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -53,7 +54,14 @@ func (k *cluster) with(t *testing.T) *cluster {
 // only returns the cluster as if it had these nodes and no other.
 func (k *cluster) only(nodes []*rig.Node) *cluster {
 	sub := *k
-	sub.nodes = nodes
+	sub.nodes, sub.etcds = nodes, nodes
+	return &sub
+}
+
+// withEtcdOn returns the cluster in which these nodes run etcd, and the others an API server alone.
+func (k *cluster) withEtcdOn(nodes []*rig.Node) *cluster {
+	sub := *k
+	sub.etcds = nodes
 	return &sub
 }
 

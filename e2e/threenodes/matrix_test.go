@@ -63,6 +63,7 @@ func sample() []trial {
 		{point{"cp2", "release-etcd", 1}, killCoordinator, rollback},
 		{point{"cp3", "release-etcd", 0}, killAgent, rollback},
 		{point{"cp1", "compare-members", 0}, reboot, resume},
+		{point{"cp3", "release-apiserver", 0}, killCoordinator, resume},
 		{point{"cp3", "await-apiserver", 0}, killCoordinator, rollback},
 		{point{"cp2", "await-apiserver", 0}, reboot, resume},
 	}
@@ -137,9 +138,9 @@ func (k *cluster) points(s scene) (all []point) {
 }
 
 // cutOff restores on all nodes up to the trial's point, where it is cut off, and returns the coordinator's exit code: -1 when it was killed.
-func (k *cluster) cutOff(s scene, t trial) int {
+func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	k.Helper()
-	cmd := k.nodes[0].Command(k.within(5*time.Minute), append([]string{"etcdpod"}, k.restore(s, "--output", "json")...)...)
+	cmd := k.nodes[0].Command(k.within(5*time.Minute), append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

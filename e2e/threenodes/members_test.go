@@ -82,6 +82,9 @@ func (e *etcds) members(ctx context.Context) ([]member, error) {
 		}
 		m := member{Node: name, Cluster: status.Header.ClusterId, ID: status.Header.MemberId}
 		for _, other := range list.Members {
+			if other.IsLearner {
+				return nil, fmt.Errorf("as the etcd of %s has it, %s does not vote", name, other.Name)
+			}
 			m.Members = append(m.Members, other.ID)
 		}
 		slices.Sort(m.Members)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
@@ -38,7 +39,7 @@ func (k *cluster) before(s scene) worlds {
 // members returns the members, once they agree.
 func (k *cluster) members() []member {
 	k.Helper()
-	all, err := agreedMembers(k.within(readyLimit), k.nodes)
+	all, err := agreedMembers(k.within(readyLimit), k.etcds)
 	k.must(err)
 	return all
 }
@@ -84,7 +85,7 @@ func (k *cluster) state(w worlds) (state, error) {
 			return "", err
 		}
 	}
-	all, err := agreedMembers(ctx, k.nodes)
+	all, err := agreedMembers(ctx, k.etcds)
 	if err != nil {
 		return "", err
 	}
@@ -102,19 +103,22 @@ func (k *cluster) state(w worlds) (state, error) {
 	}
 	var errs []error
 	for _, n := range k.nodes {
-		errs = append(errs, onlyOf(ctx, n, is, w.since))
+		errs = append(errs, onlyOf(ctx, n, slices.Contains(k.etcds, n), is, w.since))
 	}
 	return is, errors.Join(errs...)
 }
 
-// onlyOf insists that a node runs one etcd and one API server, and in the new world none that is older than it.
-func onlyOf(ctx context.Context, n *rig.Node, is state, since time.Time) error {
+// onlyOf insists that a node runs one API server, and one etcd if it is a member, and in the new world none that is older than it.
+func onlyOf(ctx context.Context, n *rig.Node, member bool, is state, since time.Time) error {
 	for _, program := range []string{"etcd", "kube-apiserver"} {
 		all, err := n.Processes(ctx, program)
 		if err != nil {
 			return err
 		}
-		if len(all) != 1 {
+		if program == "etcd" && !member && len(all) == 0 {
+			continue
+		}
+		if len(all) != 1 || program == "etcd" && !member {
 			return fmt.Errorf("%s runs %d processes of %s: %v", n.Name, len(all), program, all)
 		}
 		if is == wholeNew && all[0].Started.Before(since) {

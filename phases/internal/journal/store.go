@@ -104,6 +104,9 @@ func tryLock(ctx context.Context, fsys node.FS, clock node.Clock) (unlock func()
 
 // Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError, after half a second.
 func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
+	if err := node.MkdirAll(fsys, path.Dir(Home), node.Mine(0o755)); err != nil { // on an empty --root; others read there, too
+		return nil, err
+	}
 	if err := node.MkdirAll(fsys, Home, node.Mine(0o700)); err != nil {
 		return nil, err
 	}

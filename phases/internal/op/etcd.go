@@ -122,8 +122,11 @@ type APIAccess struct {
 // APIServer is what operations need of the node's API server.
 type APIServer interface {
 	Ready(ctx context.Context, a APIAccess) error
-	// Counts lists every resource that can be listed, with how many objects there are.
-	Counts(ctx context.Context, a APIAccess) ([]Count, error)
+	// Counts lists every resource that can be listed, with how many objects there are: now, or with a revision as of it. What is not in etcd, and events, which
+	// may be in another one, have no revision there.
+	Counts(ctx context.Context, a APIAccess, revision int64) ([]Count, error)
+	// Revision is that of etcd, as the API server reads it now.
+	Revision(ctx context.Context, a APIAccess) (int64, error)
 	// Nodes returns the names of the nodes that are registered.
 	Nodes(ctx context.Context, a APIAccess) ([]string, error)
 	// ReleaseLease gives a leader lease up for its holder. A lease that is not there is no error.

@@ -14,7 +14,7 @@ import (
 // Clone is another machine that is as this one is now, and on which no process of etcdpod runs: they are as good as killed. Its watchers are not taken over.
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
-		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, Violations: slices.Clone(m.Violations),
+		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
 		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
 	}
 	for _, one := range m.containers {

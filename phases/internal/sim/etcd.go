@@ -140,8 +140,12 @@ func (a APIServer) Ready(context.Context, op.APIAccess) error {
 	return nil
 }
 
-func (a APIServer) Counts(ctx context.Context, access op.APIAccess) ([]op.Count, error) {
-	return []op.Count{{Resource: "pods", Objects: 1}}, a.Ready(ctx, access)
+func (a APIServer) Counts(ctx context.Context, access op.APIAccess, _ int64) ([]op.Count, error) {
+	return []op.Count{{Resource: "pods", Objects: 1 + a.M.StrayPods}}, a.Ready(ctx, access)
+}
+
+func (a APIServer) Revision(ctx context.Context, access op.APIAccess) (int64, error) {
+	return 1 << 60, a.Ready(ctx, access)
 }
 
 func (a APIServer) Nodes(context.Context, op.APIAccess) ([]string, error) {

@@ -25,6 +25,8 @@ type Machine struct {
 	KubeletStartedAt int
 	// SickEtcd keeps an etcd on new data from ever serving.
 	SickEtcd bool
+	// StrayPods is how many pods the API server shows that are on no other node's.
+	StrayPods int64
 	// Pairs are the certificates that programs read when they start, by program: paths without .crt and .key.
 	Pairs map[string][]string
 	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (s *server) serveObjects(w http.ResponseWriter, r *http.Request) {
 		err = refusal{http.StatusMethodNotAllowed, "MethodNotAllowed", "the stand-in does not serve watches"}
 	case r.Method == http.MethodGet && t.name == "":
 		code = http.StatusOK
-		body, err = s.list(ctx, t, r.URL.Query().Get("limit"), r.URL.Query().Get("continue"))
+		body, err = s.list(ctx, t, r.URL.Query())
 	case r.Method == http.MethodGet:
 		code = http.StatusOK
 		body, err = s.get(ctx, t)
@@ -86,9 +87,17 @@ type page struct {
 	Start    string `json:"start"`
 }
 
-func (s *server) list(ctx context.Context, t target, limit, token string) (any, error) {
+func (s *server) list(ctx context.Context, t target, query url.Values) (any, error) {
 	prefix := t.key(s.etcdPrefix)
 	at := page{Start: prefix}
+	limit, token := query.Get("limit"), query.Get("continue")
+	if query.Get("resourceVersionMatch") == "Exact" {
+		revision, err := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
+		if err != nil {
+			return nil, refusal{http.StatusBadRequest, "BadRequest", "resourceVersion is not a number"}
+		}
+		at.Revision = revision
+	}
 	if token != "" {
 		data, err := base64.RawURLEncoding.DecodeString(token)
 		if err != nil || json.Unmarshal(data, &at) != nil || !strings.HasPrefix(at.Start, prefix) {

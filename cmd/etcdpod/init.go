@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) initCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "make the first etcd member of a cluster, from its certificates to an etcd that serves",
+		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: the CA of etcd and the certificates below it, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte where kubeadm is deterministic. It reads kubeadm's own file, or takes kubeadm's defaults. Beyond kubeadm, ports, addresses, the quota, the data directory and the clock are looked at before anything starts.
+
+What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. An API server's manifest is kubeadm's to write, and stays as it is.
+
+The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, take the phases one by one: etcdpod init phase certs, and etcdpod init phase render-etcd.
+
+A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
+etcdpod init --config kubeadm.yaml --yes`,
+		Flags:  append(initFlags(), waitFlag()),
+		Action: s.initialize(""),
+	}
+}
+
+// initPhaseCommands are one command for each phase.
+func (s *session) initPhaseCommands() []*cli.Command {
+	var commands []*cli.Command
+	for _, p := range phases.InitPhases() {
+		flags := initFlags()
+		if p.Name == "await-etcd" {
+			flags = append(flags, waitFlag())
+		}
+		commands = append(commands, &cli.Command{
+			Name: "init phase " + p.Name, Usage: p.Short,
+			Description: initPhaseText(p.Name),
+			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
+			Flags:       flags,
+			Action:      s.initialize(p.Name),
+		})
+	}
+	return commands
+}
+
+// initPhaseText is what a person must know of a phase alone.
+func initPhaseText(phase string) string {
+	const run = `It is one phase of etcdpod init, as a run of its own: it can be previewed, resumed and rolled back.`
+	switch phase {
+	case "certs":
+		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on an empty directory, without being root. The CA is made if neither its certificate nor its key is there; with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. What is there, and good, stays; nothing is overwritten.`
+	case "render-etcd":
+		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, and with --root works on an empty directory, without being root. A manifest that is there stays if it is what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it starts etcd at once: make the certificates first.`
+	case "preflight":
+		return run + ` It only looks.`
+	}
+	return run
+}
+
+func initFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Usage: "read kubeadm's configuration from `FILE`"},
+		&cli.BoolFlag{Name: "allow-experimental-api", Usage: "take kubeadm.k8s.io/v1, too, as kubeadm does behind the same flag"},
+		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "the member is `NAME`"},
+		&cli.StringFlag{Name: "apiserver-advertise-address", DefaultText: "that of the default route", Usage: "the member is reached at `ADDRESS`, as the API server is"},
+		&cli.StringFlag{Name: "kubernetes-version", Usage: "render for Kubernetes `VERSION`, such as v1.37.2"},
+		&cli.StringFlag{Name: "image-repository", DefaultText: "registry.k8s.io", Usage: "pull etcd's image from `REPOSITORY`"},
+		&cli.StringFlag{Name: "cert-dir", DefaultText: "/etc/kubernetes/pki", Usage: "keep certificates below the directory `DIR`"},
+		&cli.StringFlag{Name: "patches", Usage: "take kubeadm's patches from the directory `DIR`"},
+	}
+}
+
+func waitFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s", Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
+}
+
+// errNothingToDo ends a command whose plan is empty: all is as it should be.
+var errNothingToDo = errors.New("nothing to do")
+
+// initialize carries out the workflow, or one phase of it.
+func (s *session) initialize(phase string) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		workflow, err := initWorkflow(c, phase)
+		if err != nil {
+			return err
+		}
+		if err := s.asRoot(c); err != nil {
+			return err
+		}
+		if c.Bool("dry-run") {
+			return s.preview(c, workflow)
+		}
+		if err := s.mayAsk(c); err != nil {
+			return err
+		}
+		run, err := s.watchRun(c, func(n *phases.Node, show display) error {
+			return n.Do(c.Context, workflow, func(plan phases.Plan) error {
+				if plan.Empty() {
+					return errNothingToDo
+				}
+				if c.Bool("yes") {
+					return nil
+				}
+				show.close()
+				return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
+			})
+		})
+		if errors.Is(err, errNothingToDo) {
+			s.doneWith(c, phases.RunSummary{Workflow: "init", State: "unchanged"}, func(w io.Writer) {
+				fmt.Fprintf(w, "Nothing to do: all that %s makes is there, and good.\n", c.Command.Name)
+			})
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.doneWith(c, run, func(w io.Writer) {
+			fmt.Fprintf(w, "Done, by the run %s.\n", run.ID)
+		})
+		return nil
+	}
+}
+
+func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
+	o := phases.InitOptions{
+		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
+		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
+		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),
+		WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0)),
+	}
+	if phase == "" {
+		return phases.Init(o), nil
+	}
+	return phases.InitPhase(o, phase)
+}

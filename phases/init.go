@@ -1,0 +1,198 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// InitOptions are what a person may ask of `init`. Empty ones are kubeadm's defaults.
+type InitOptions struct {
+	Config               string // kubeadm's configuration file, a path of this process; empty: the flags alone
+	AllowExperimentalAPI bool   // kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the same name
+
+	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string // as kubeadm's flags
+
+	WaitTimeout time.Duration // for etcd to serve; 0: as kubeadm's configuration says, 4 minutes
+}
+
+// InitPhases are init's phases, in their order.
+func InitPhases() []Phase { return InitOptions{}.phases() }
+
+func (o InitOptions) phases() []Phase {
+	return []Phase{
+		o.preflight(),
+		o.certs(),
+		o.renderEtcd(),
+		o.awaitEtcd(), // the commit point is at its end
+	}
+}
+
+// only is the workflow of one phase.
+func (o InitOptions) only(name string) (Workflow, error) {
+	i := slices.IndexFunc(o.phases(), func(p Phase) bool { return p.Name == name })
+	if i < 0 {
+		return Workflow{}, &UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
+	}
+	p := o.phases()[i]
+	p.Commit = false // a run of one phase is done when it has ended
+	return Workflow{Name: "init", Phases: []Phase{p}, observe: o.observer(name)}, nil
+}
+
+// certs makes the certificates that are not there. Keys and certificates are made in the run's folder, and put in place when all have been made.
+func (o InitOptions) certs() Phase {
+	return Phase{Name: "certs", Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Init.External {
+				return nil, nil
+			}
+			if err := refusedCerts(f.Init.CertsError); err != nil {
+				return nil, err
+			}
+			issue := f.Init.Certs.Issue
+			if len(issue) == 0 {
+				return nil, nil
+			}
+			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+			for _, spec := range issue {
+				ops = append(ops, &op.IssueCertificate{Issuance: f.newIssuance(spec), To: path.Join(stagedCerts(f), spec.Name)})
+			}
+			for _, dir := range f.Init.MissingCertDirs {
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(pki.DirMode)})
+			}
+			for _, spec := range issue {
+				ops = append(ops, &op.PutCertificate{
+					Name: spec.Name, From: path.Join(stagedCerts(f), spec.Name), To: f.Init.certFile(spec.Base),
+					Attr: [2]node.Attr{node.Mine(pki.CertMode), node.Mine(pki.KeyMode)},
+				})
+			}
+			return ops, nil
+		}}
+}
+
+func foundCerts(f *Facts) []string {
+	if f.Init.External {
+		return []string{"etcd runs elsewhere, and its certificates are made there"}
+	}
+	var found []string
+	for _, spec := range f.Init.Certs.Keep {
+		found = append(found, fmt.Sprintf("%s is there, and good: it stays", f.Init.certFile(spec.CertFile())))
+	}
+	return found
+}
+
+// newIssuance is what a certificate that was not there is made from.
+func (f *Facts) newIssuance(spec pki.Spec) op.Issuance {
+	c := f.Init.PKI
+	i := op.Issuance{Name: spec.Name, NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, Algorithm: string(c.Algorithm), Validity: c.Validity}
+	if spec.IsCA() {
+		i.Validity = c.CAValidity
+		return i
+	}
+	base := f.Init.certFile("etcd/ca")
+	if slices.ContainsFunc(f.Init.Certs.Issue, pki.Spec.IsCA) { // it is made in the same run, and not in place yet
+		base = path.Join(stagedCerts(f), spec.CA)
+	}
+	i.CACert, i.CAKey = base+".crt", base+".key"
+	switch spec.Names {
+	case pki.ServerNames:
+		i.SANs = c.ServerCertSANs
+	case pki.PeerNames:
+		i.SANs = c.PeerCertSANs
+	}
+	return i
+}
+
+// renderEtcd writes etcd's manifest. Alone it needs neither kubelet nor certificates; in the whole workflow the kubelet runs, and starts etcd at once.
+func (o InitOptions) renderEtcd() Phase {
+	return Phase{Name: "render-etcd", Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Init.External {
+				return nil, nil
+			}
+			if err := checkManifest(f); err != nil {
+				return nil, err
+			}
+			var ops []op.Op
+			if f.Init.There == nil && f.Init.Whole {
+				ops = append(ops, &op.KeepKubelet{})
+			}
+			for _, dir := range f.Init.MissingDataDirs {
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o755)})
+			}
+			if !f.Init.DataDirExists || f.Init.There == nil {
+				ops = append(ops, f.claimData())
+			}
+			if f.Init.There != nil {
+				return ops, nil
+			}
+			for _, dir := range f.Init.MissingManifestDirs {
+				mode := node.Mine(0o755)
+				if dir == path.Dir(f.Init.ManifestPath) {
+					mode = node.Mine(0o700) // as kubeadm makes it (kubeadm, util/staticpod: WriteStaticPodToDisk)
+				}
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: mode})
+			}
+			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath, Data: f.Init.Rendered, Attr: node.Mine(0o600), Stop: f.Init.Whole}), nil
+		}}
+}
+
+func foundManifest(f *Facts) []string {
+	switch {
+	case f.Init.External:
+		return []string{"etcd runs elsewhere: no member is made here"}
+	case f.Init.There != nil:
+		return []string{f.Init.ManifestPath + " is there, and is what would be written: it stays"}
+	}
+	return nil
+}
+
+// claimData makes the data directory as kubeadm does: 0700, and only if it is not there (kubeadm, util/etcd: CreateDataDirectory).
+func (f *Facts) claimData() *op.ClaimData {
+	claim := &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700), Keep: path.Join(f.Init.KeepData, "member"), Timeout: time.Minute}
+	if f.Init.Whole {
+		claim.Pod = op.Pod{Namespace: "kube-system", Name: "etcd", Containers: []string{"etcd"}}
+	}
+	return claim
+}
+
+// awaitEtcd ends with the commit point: from then on clients may have been promised writes.
+func (o InitOptions) awaitEtcd() Phase {
+	return Phase{Name: "await-etcd", Short: "wait until etcd serves", Commit: true, Found: foundServing,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if f.Init.External || f.Live != nil && f.Init.There != nil {
+				return nil, nil
+			}
+			if !f.Init.Whole {
+				if err := checkAlone(f); err != nil {
+					return nil, err
+				}
+			}
+			limit := o.WaitTimeout
+			if limit == 0 {
+				limit = f.Init.HealthCheck
+			}
+			return []op.Op{&op.AwaitStarted{Access: f.Init.Access, Limit: limit}}, nil
+		}}
+}
+
+// checkAlone: what has been made by other phases, or by kubeadm, is there.
+func checkAlone(f *Facts) error {
+	if f.Init.There == nil {
+		return refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd", f.Init.ManifestPath)
+	}
+	return checkKubelet(f)
+}
+
+func foundServing(f *Facts) []string {
+	if f.Live == nil || f.Init.There == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("etcd %s serves already, with %d members", f.Live.Version, len(f.Live.Members))}
+}

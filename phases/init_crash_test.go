@@ -1,0 +1,322 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// init is stopped at every step, as a restore is in crash_test.go: etcd is there with all that it needs, or everything is as before; and no key is overwritten, lies
+// about, or is in a journal.
+
+// beginning is one shape of a node that has no etcd yet.
+type beginning struct {
+	name    string
+	phase   string // empty: all of them
+	prepare func(d *sim.Disk, write func(name, data string))
+	keep    []string // certificates that are there
+}
+
+func beginnings() []beginning {
+	return []beginning{
+		{name: "an empty node"},
+		{name: "certs alone", phase: "certs"},
+		{name: "render-etcd alone", phase: "render-etcd"},
+		{name: "certs alone, with a CA that is there", phase: "certs", keep: []string{"etcd-ca"}},
+		{name: "kubeadm has written the API server's manifest, and the data directory is there", keep: []string{"etcd-ca", "etcd-server", "etcd-peer"}, prepare: func(d *sim.Disk, write func(name, data string)) {
+			write(testManifestDir+"/kube-apiserver.yaml", podManifest("kube-apiserver", "", ""))
+			_ = d.Mkdir("/var/lib/etcd", node.Attr{Mode: 0o700})
+		}},
+	}
+}
+
+type initWorld struct {
+	world
+	begin beginning
+}
+
+func newInitWorld(t *testing.T, b beginning) *initWorld {
+	t.Helper()
+	d := sim.NewDisk()
+	write := func(name, data string) {
+		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}), d.Create(name, []byte(data), node.Attr{Mode: 0o600})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("/var/lib/kubelet/config.yaml", "")
+	if b.prepare != nil {
+		b.prepare(d, write)
+	}
+	for _, name := range b.keep {
+		spec, _ := pki.EtcdSpec(name)
+		write(testPKI+spec.CertFile(), "cert theirs")
+		write(testPKI+spec.KeyFile(), "key theirs")
+	}
+	w := &initWorld{world: world{t: t, name: "cp1"}, begin: b}
+	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return true })
+	w.machine.Begins("etcd.yaml")
+	if b.phase == "render-etcd" {
+		w.machine.WithoutKubelet()
+	}
+	w.machine.Before = w.noCertificateWithoutKey
+	w.first = w.machine.Look(journal.Home)
+	w.restart()
+	return w
+}
+
+// noCertificateWithoutKey holds at every step: a program that finds the one finds the other.
+func (w *initWorld) noCertificateWithoutKey(call string) {
+	for _, spec := range pki.EtcdSpecs() {
+		if w.machine.Peek(testPKI+spec.CertFile()) != nil && w.machine.Peek(testPKI+spec.KeyFile()) == nil {
+			w.machine.Violations = append(w.machine.Violations, fmt.Sprintf("%s is there before its key, at: %s", spec.CertFile(), call))
+		}
+	}
+}
+
+func (w *initWorld) restart() {
+	w.world.restart()
+	w.node.certs = sim.Certificates{M: w.machine}
+}
+
+func (w *initWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, notes: map[string]string{}}
+	f.Init = &InitFacts{
+		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
+		Rendered: []byte(scenario{}.etcdManifest()), DataDir: "/var/lib/etcd", Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
+	}
+	for _, spec := range pki.EtcdSpecs() {
+		if slices.Contains(w.begin.keep, spec.Name) {
+			f.Init.Certs.Keep = append(f.Init.Certs.Keep, spec)
+		} else {
+			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
+		}
+		f.Init.MissingCertDirs = w.node.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+	}
+	f.Manifests = nil
+	return f, w.node.observeManifest(f)
+}
+
+func (w *initWorld) init() error {
+	flow := Init(InitOptions{})
+	if w.begin.phase != "" {
+		var err error
+		if flow, err = InitPhase(InitOptions{}, w.begin.phase); err != nil {
+			return err
+		}
+	} else {
+		flow.Phases = slices.DeleteFunc(flow.Phases, func(p Phase) bool { return p.Name == "preflight" })
+	}
+	flow.observe = w.observe
+	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+}
+
+// settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
+func (w *initWorld) settled() (string, error) {
+	look := w.machine.Look(journal.Home)
+	if v := w.machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	if err := w.keysAreKept(); err != nil {
+		return "", err
+	}
+	if look == w.first {
+		return "old", nil
+	}
+	if strings.Contains(look, ".etcdpod") {
+		return "", fmt.Errorf("something was left behind:\n%s", look)
+	}
+	if w.begin.phase != "render-etcd" {
+		if err := w.certsAreThere(); err != nil {
+			return "", err
+		}
+	}
+	if w.begin.phase == "certs" {
+		return "new", nil
+	}
+	wants := []string{"/var/lib/etcd {-rwx------ 0 0 } ", testManifestDir + "/etcd.yaml {-rw------- 0 0 } "}
+	if w.begin.phase == "" {
+		wants = append(wants, "kubelet true\n", "runs etcd new\n")
+	}
+	for _, want := range wants {
+		if !strings.Contains(look, want) {
+			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
+		}
+	}
+	return "new", nil
+}
+
+func (w *initWorld) certsAreThere() error {
+	for _, spec := range pki.EtcdSpecs() {
+		cert, key := string(w.machine.Peek(testPKI+spec.CertFile())), string(w.machine.Peek(testPKI+spec.KeyFile()))
+		want := map[bool]string{true: "theirs", false: "new"}[slices.Contains(w.begin.keep, spec.Name)]
+		if !strings.HasPrefix(cert, "cert "+want) || cert[len("cert "):] != key[len("key "):] {
+			return fmt.Errorf("%s is %q with %q", spec.Name, cert, key)
+		}
+		for file, mode := range map[string]string{spec.CertFile(): "-rw-r--r--", spec.KeyFile(): "-rw-------"} {
+			if st, err := w.machine.Lstat(testPKI + file); want == "new" && (err != nil || st.Mode.String() != mode) {
+				return fmt.Errorf("%s has the mode %v: %w", file, st.Mode, err)
+			}
+		}
+	}
+	return nil
+}
+
+// keysAreKept: none is in a run's folder when the run has ended, nor in any journal.
+func (w *initWorld) keysAreKept() error {
+	for line := range strings.Lines(w.machine.Look()) {
+		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
+			return fmt.Errorf("a key lies about: %s", line)
+		}
+	}
+	return nil
+}
+
+func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	for _, b := range beginnings() {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					initMatrix(t, b, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func initMatrix(t *testing.T, b beginning, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newInitWorld(t, b)
+		w.machine.CrashAt = c.at
+		err := w.init()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the init that nothing stops: %v", err)
+			}
+			if got, err := w.settled(); got != "new" {
+				t.Fatalf("the init that nothing stops ended %s: %v", got, err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%97
+		}
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		c.how.after(&w.world, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
+		}
+		got, err := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if err != nil || got != want {
+			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+// settleTwice is world's, with certificates.
+func (w *initWorld) settleTwice(c stop) error {
+	var refused *RefusedError
+	for i, command := range []string{c.recovery, c.recovery, "resume"} {
+		w.restart()
+		if i == 0 {
+			w.machine.CrashAt = c.again
+		}
+		err := w.settle(command)
+		if w.machine.Crashed() {
+			c.how.after(&w.world, c.again)
+			continue
+		}
+		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
+	w := newInitWorld(t, beginnings()[0])
+	w.machine.SickEtcd = true
+	var back *RolledBackError
+	if err := w.init(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not serve: not within 1m0s") {
+		t.Fatalf("got %v", err)
+	}
+	if got, err := w.settled(); got != "old" {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+	if home := w.machine.Look(); !strings.Contains(home, "/member/snap/db") {
+		t.Error("what etcd had written is not kept")
+	}
+}
+
+func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
+	for _, file := range []string{testPKI + "etcd/peer.key", testPKI + "apiserver-etcd-client.crt", testManifestDir + "/etcd.yaml"} {
+		w := newInitWorld(t, beginning{prepare: func(d *sim.Disk, write func(string, string)) {
+			write("/theirs", "key theirs")
+			write(testManifestDir+"/.keep", "")
+		}})
+		w.machine.Before = func(call string) {
+			if strings.HasPrefix(call, "create "+path.Dir(file)+"/."+path.Base(file)) { // it is just being written
+				w.machine.Before = nil
+				if err := w.machine.Replace("/theirs", file); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		var back *RolledBackError
+		if err := w.init(); !errors.As(err, &back) {
+			t.Errorf("%s: got %v", file, err)
+		}
+		if got := string(w.machine.Peek(file)); got != "key theirs" {
+			t.Errorf("%s is %q", file, got)
+		}
+		for _, spec := range pki.EtcdSpecs() {
+			if name := testPKI + spec.CertFile(); name != file && w.machine.Peek(name) != nil {
+				t.Errorf("%s: %s is left there", file, name)
+			}
+		}
+	}
+}
+
+func TestWhatEtcdHasWrittenOnAMountIsKeptThere(t *testing.T) {
+	w := newInitWorld(t, beginning{prepare: func(d *sim.Disk, _ func(string, string)) {
+		if err := node.MkdirAll(d, "/var/lib/etcd", node.Attr{Mode: 0o700}); err != nil {
+			t.Error(err)
+		}
+		d.Mounts = []string{"/var/lib/etcd"}
+	}})
+	w.machine.SickEtcd = true
+	var back *RolledBackError
+	if err := w.init(); !errors.As(err, &back) {
+		t.Fatalf("got %v", err)
+	}
+	runs, err := journal.List(w.machine.Disk)
+	if err != nil || len(runs) != 1 {
+		t.Fatalf("%d runs, %v", len(runs), err)
+	}
+	kept := "/var/lib/etcd/.etcdpod-" + runs[0].ID
+	if w.machine.Peek(kept+"/member/snap/db") == nil || w.machine.Peek("/var/lib/etcd/member/snap/db") != nil {
+		t.Errorf("it is not kept in %s:\n%s", kept, w.machine.Look())
+	}
+	if dirs := stageDirs(runs[0]); !slices.Equal(dirs, []string{kept}) {
+		t.Errorf("prune would look for %q", dirs)
+	}
+}

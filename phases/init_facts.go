@@ -1,0 +1,223 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// InitFacts are what `init` depends on besides.
+type InitFacts struct {
+	Warnings    []string // of the configuration
+	External    bool     // etcd runs elsewhere
+	HealthCheck time.Duration
+
+	// Of certs.
+	CertificatesDir string
+	PKI             pki.Config
+	Certs           pki.Plan
+	CertsError      error    // why what is there cannot be used
+	MissingCertDirs []string // outermost first
+
+	// Of etcd's manifest.
+	Rendered            []byte
+	ManifestPath        string
+	There               []byte // what is there already; nil: nothing
+	Other               string // another file that runs etcd
+	MissingManifestDirs []string
+	Pod                 *EtcdPod // as rendered
+	Access              op.Access
+
+	DataDir         string
+	DataDirExists   bool
+	MissingDataDirs []string // above it
+	DataNames       []string // what is in it
+	KeepData        string   // a directory on the same mount, for what must not get lost
+	Free            uint64   // bytes, where the data will be
+	DataOwner       *Stopped // whose data is in it; nil when there is none, or DataError says why it cannot be told
+	DataError       error
+
+	Whole     bool    // all phases: the kubelet starts what is rendered, and is stopped where the run goes back
+	Listeners []error // of the addresses where etcd could not listen, why
+}
+
+// certFile is a host path.
+func (i *InitFacts) certFile(below string) string { return path.Join(i.CertificatesDir, below) }
+
+// observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
+func (o InitOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
+	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
+		c, err := o.load(n)
+		if err != nil {
+			return nil, err
+		}
+		whole := phase == "" || phase == "preflight"
+		var f *Facts
+		if whole || phase == "await-etcd" {
+			f, err = n.observe(ctx, id)
+		} else {
+			f, err = n.observeFiles(id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.Node = c.NodeName
+		f.Init = &InitFacts{
+			Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: phase == "",
+			PKI: pki.Config{
+				NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
+				Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
+			},
+		}
+		if f.Init.External {
+			return f, nil
+		}
+		if whole || phase == "certs" {
+			f.Init.Certs, f.Init.CertsError = n.planCerts(f)
+		}
+		if phase == "certs" {
+			return f, nil
+		}
+		if f.Init.Rendered, err = o.render(c); err != nil {
+			return nil, err
+		}
+		if err := n.observeManifest(f); err != nil {
+			return nil, err
+		}
+		if whole && f.Init.There == nil {
+			n.observePlace(ctx, f)
+		}
+		return f, nil
+	}
+}
+
+// observeFiles is observe without anything that runs.
+func (n *Node) observeFiles(id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: n.host.Clock.Now().UTC(), Node: n.name, ManifestDir: n.kubelet.StaticPodPath, StaticPodURL: n.kubelet.StaticPodURL}
+	var err error
+	f.Manifests, err = n.manifests(f.ManifestDir)
+	return f, err
+}
+
+// planCerts looks at what is there below the certificates directory. Keys are read to be held against their certificates, and forgotten.
+func (n *Node) planCerts(f *Facts) (pki.Plan, error) {
+	have := pki.Files{}
+	for _, spec := range pki.EtcdSpecs() {
+		for _, file := range []string{spec.CertFile(), spec.KeyFile()} {
+			data, err := n.readOptional(f.Init.certFile(file))
+			if err != nil {
+				return pki.Plan{}, err
+			}
+			if data != nil {
+				have[file] = data
+			}
+		}
+		f.Init.MissingCertDirs = n.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+	}
+	return f.Init.PKI.Plan(pki.EtcdSpecs(), have, f.Now)
+}
+
+// missing adds a directory, and those above it, that are not there to those that are known not to be; the outermost come first.
+func (n *Node) missing(known []string, dir string) []string {
+	for ; dir != "/" && !n.thereIs(dir); dir = path.Dir(dir) {
+		if !slices.Contains(known, dir) {
+			known = append(known, dir)
+		}
+	}
+	slices.Sort(known) // a directory comes before what is in it
+	return known
+}
+
+// observeManifest looks at where the manifest and the data will be.
+func (n *Node) observeManifest(f *Facts) (err error) {
+	i := f.Init
+	i.ManifestPath = path.Join(f.ManifestDir, "etcd.yaml")
+	if i.There, err = n.readOptional(i.ManifestPath); err != nil {
+		return err
+	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil || m.Path == i.ManifestPath {
+			continue
+		}
+		if _, runs := m.Manifest.Runs("etcd"); runs {
+			i.Other = m.Path
+		}
+	}
+	m, err := manifests.Parse(i.Rendered)
+	if err != nil {
+		return fmt.Errorf("cannot use the manifest of etcd that was rendered: %w", err)
+	}
+	file := ManifestFile{Path: i.ManifestPath, Data: i.Rendered, Manifest: m}
+	if i.Pod, err = n.etcdPod([]ManifestFile{file}); err != nil {
+		return err
+	}
+	if i.Pod == nil {
+		return refuse("look at the patches", "what was rendered runs no etcd")
+	}
+	i.Access = i.Pod.Access
+	if !i.Access.Typed && strings.HasPrefix(i.Access.Endpoints[0], "https://") {
+		client := i.certFile("etcd/healthcheck-client")
+		i.Access.CACert, i.Access.Cert, i.Access.Key = i.certFile("etcd/ca.crt"), client+".crt", client+".key"
+	}
+	i.MissingManifestDirs = n.missing(nil, f.ManifestDir)
+	i.MissingDataDirs = n.missing(nil, path.Dir(i.DataDir))
+	i.DataNames, err = n.host.FS.ReadDir(i.DataDir)
+	i.DataDirExists = err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look into the data directory: %w", err)
+	}
+	return n.observeKept(f)
+}
+
+// observeKept finds a place on the same mount as the data.
+func (n *Node) observeKept(f *Facts) error {
+	near := nearest(n.host.FS, f.Init.DataDir)
+	same, err := node.SameMount(n.host.FS, near, nearest(n.host.FS, journal.RunDir(f.Run)))
+	if err != nil {
+		return err
+	}
+	f.Init.KeepData = journal.RunDir(f.Run)
+	if !same {
+		f.Init.KeepData = path.Join(f.Init.DataDir, hiddenStage(f.Run))
+	}
+	f.Init.Free, err = n.host.FS.Free(near)
+	return err
+}
+
+// observePlace looks whether etcd can begin there.
+func (n *Node) observePlace(ctx context.Context, f *Facts) {
+	i := f.Init
+	if slices.Contains(i.DataNames, "member") {
+		i.DataOwner, i.DataError = n.stopped(ctx, i.Pod)
+	}
+	for _, address := range i.listeners() {
+		if err := node.CanListen(ctx, address); err != nil {
+			i.Listeners = append(i.Listeners, err)
+		}
+	}
+}
+
+// listeners are the addresses, host:port, where the rendered etcd will listen.
+func (i *InitFacts) listeners() []string {
+	var all []string
+	for _, flag := range []string{"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls"} {
+		for _, raw := range list(flagOf(i.Pod.File, i.Pod.Container, flag)) {
+			if u, err := url.Parse(raw); err == nil && u.Host != "" {
+				all = append(all, u.Host)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,193 @@
+package phases
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// preflight refuses what cannot end well, before anything is touched. What certs and render-etcd refuse is refused before anything is touched, too: all is planned first.
+func (o InitOptions) preflight() Phase {
+	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			checks := []func(*Facts) error{checkClock, checkKubelet, checkManifest, checkNewData, checkListeners, checkQuota}
+			if f.Init.External {
+				checks = checks[:2]
+			}
+			for _, check := range checks {
+				if err := check(f); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		}}
+}
+
+func foundInit(f *Facts) []string {
+	found := slices.Clone(f.Init.Warnings)
+	if f.Init.External {
+		return append(found, "the configuration names an etcd that runs elsewhere")
+	}
+	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %d MiB are free", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20))
+	if f.Init.There == nil && f.Init.DataOwner != nil {
+		found = append(found, "the data directory holds the member's own data: it goes on with that")
+	}
+	if m, c, ok := program(f.Manifests, "kube-apiserver"); ok && !uses(flagOf(m, c, "etcd-servers"), f.Init.Pod) {
+		found = append(found, fmt.Sprintf("%s names other etcds than this one, and stays as it is: --etcd-servers=%s", m.Path, flagOf(m, c, "etcd-servers")))
+	}
+	return found
+}
+
+// uses says whether one of an API server's etcds is this one.
+func uses(servers string, pod *EtcdPod) bool {
+	own := slices.Concat(pod.ClientURLs, pod.Access.Endpoints)
+	return slices.ContainsFunc(list(servers), func(url string) bool { return slices.Contains(own, url) })
+}
+
+// firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
+func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
+
+// checkClock: certificates made by a clock that is behind have ended, or are not valid yet, when it is put right.
+func checkClock(f *Facts) error {
+	if f.Now.After(firstRelease()) {
+		return nil
+	}
+	return refuse("set the clock of this node", "it cannot be %s: this node's clock is wrong", f.Now.Format(time.RFC3339))
+}
+
+// checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written the manifests; beside it the single phases are what is needed.
+func checkKubelet(f *Facts) error {
+	switch {
+	case f.KubeletError != nil:
+		return refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+	case !f.KubeletActive:
+		return refuse("start the kubelet first; or, where kubeadm starts it later, type `etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none", "the kubelet is not running: it must start etcd")
+	case f.RuntimeError != nil:
+		return refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+	}
+	return nil
+}
+
+// checkManifest: what is there is what would be written, or it is somebody's work.
+func checkManifest(f *Facts) error {
+	i := f.Init
+	switch {
+	case i.Other != "":
+		return refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "%s runs etcd already, and %s would be a second one", i.Other, i.ManifestPath)
+	case i.There == nil || bytes.Equal(i.There, i.Rendered):
+		return nil
+	}
+	return refuse("bring the configuration in line with what is there, or move the file out of the directory; the flags of an etcd that serves are changed in its manifest", "%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+}
+
+// differing is how many lines are shown.
+const differing = 6
+
+// difference names the lines that only one of two manifests has.
+func difference(there, wanted []byte) string {
+	count := map[string]int{}
+	for line := range strings.Lines(string(wanted)) {
+		count[strings.TrimSpace(line)]++
+	}
+	var lines []string
+	for line := range strings.Lines(string(there)) {
+		if line = strings.TrimSpace(line); count[line] > 0 {
+			count[line]--
+		} else if line != "" {
+			lines = append(lines, fmt.Sprintf("it has %q", line))
+		}
+	}
+	for line := range strings.Lines(string(wanted)) {
+		if line = strings.TrimSpace(line); count[line] > 0 && line != "" {
+			count[line]--
+			lines = append(lines, fmt.Sprintf("it lacks %q", line))
+		}
+	}
+	if len(lines) == 0 {
+		return "its lines are in another order or are indented otherwise"
+	}
+	if more := len(lines) - differing; more > 0 {
+		lines = append(lines[:differing], fmt.Sprintf("and %d lines more", more))
+	}
+	return strings.Join(lines, ", ")
+}
+
+// checkNewData: the data directory must be empty, or the member's own.
+func checkNewData(f *Facts) error {
+	i := f.Init
+	if i.There != nil {
+		return nil
+	}
+	const move = "name another dataDir, or move away what is there"
+	others := slices.DeleteFunc(slices.Clone(i.DataNames), func(name string) bool {
+		return name == "member" || name == "lost+found" || strings.HasPrefix(name, hiddenStage(""))
+	})
+	switch {
+	case len(others) > 0:
+		return refuse(move, "the data directory %s is not empty: it holds %s", i.DataDir, strings.Join(others, ", "))
+	case i.DataError != nil:
+		return refuse(move, "the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
+	case i.DataOwner == nil:
+		return nil
+	}
+	var names []string
+	for _, m := range i.DataOwner.Members {
+		if m.Name == i.Pod.Name && slices.Equal(m.PeerURLs, i.Pod.PeerURLs) {
+			return nil
+		}
+		names = append(names, fmt.Sprintf("%s at %s", memberName(m), strings.Join(m.PeerURLs, ", ")))
+	}
+	return refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
+}
+
+// checkListeners: etcd would end at once, again and again.
+func checkListeners(f *Facts) error {
+	if len(f.Init.Listeners) == 0 {
+		return nil
+	}
+	return refuse("end the other program, or correct the address: advertiseAddress, or the listen-… arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
+}
+
+// mostQuota is what etcd warns above (server/storage/quota.go: maxQuotaBytes).
+const mostQuota = 8 << 30
+
+// checkQuota: etcd does not start with one that is no number, and grows until the disk is full with one that is larger than that.
+func checkQuota(f *Facts) error {
+	value := flagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
+	if value == "" || f.Init.There != nil {
+		return nil
+	}
+	quota, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case err != nil:
+		return refuse("it is a number of bytes: 8589934592 are 8 GiB", "quota-backend-bytes is %q", value)
+	case quota < 0:
+		return refuse("leave it out for 2 GiB, or give a number of bytes", "quota-backend-bytes is %d: without a quota the database grows until the disk is full", quota)
+	case quota > mostQuota:
+		return refuse("8589934592 bytes are the most that etcd is made for", "quota-backend-bytes is %d, above 8 GiB", quota)
+	case quota > 0 && uint64(quota) > f.Init.Free:
+		return refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s", quota>>20, f.Init.Free>>20, f.Init.DataDir)
+	}
+	return nil
+}
+
+// refusedCerts is what speaks against the certificates that are there, or that are asked for, as one refusal.
+func refusedCerts(err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "what is there is never overwritten: put right what is wrong, or move it away"
+	var first *pki.Problem
+	if errors.As(err, &first) {
+		hint = first.Fix
+	}
+	return refuse(hint, "the certificates of etcd: %v", err)
+}
