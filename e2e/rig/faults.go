@@ -134,7 +134,7 @@ func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	if err := n.unplug(ctx); err != nil {
 		return err
 	}
-	c.Nodes = slices.DeleteFunc(c.Nodes, func(other *Node) bool { return other == n })
+	c.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(other *Node) bool { return other == n })
 	return errors.Join(c.save(), os.RemoveAll(n.Dir))
 }
 
@@ -162,8 +162,12 @@ func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	return n, n.install(ctx, images)
 }
 
-// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready.
+// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready. The first node hands its certificates out
+// anew: kubeadm takes them back two hours after it has uploaded them.
 func (n *Node) Join(ctx context.Context) error {
+	if _, err := n.cluster.Nodes[0].Exec(ctx, "kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config=/var/lib/kubeadm.yaml"); err != nil {
+		return fmt.Errorf("cannot let %s join: %w", n.Name, err)
+	}
 	if err := n.joinCluster(ctx); err != nil {
 		return err
 	}
