@@ -2,7 +2,11 @@
 // for etcd. It is pure: bytes and values in, values and bytes out.
 package templates
 
-import "time"
+import (
+	"time"
+
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
+)
 
 // Options are what kubeadm takes from elsewhere than its file.
 type Options struct {
@@ -46,6 +50,11 @@ type Config struct {
 	ServerCertSANs []string
 	PeerCertSANs   []string
 	EtcdImage      string // "registry.k8s.io/etcd:3.7.0-0"
+
+	release       release
+	etcdArgs      []kubeadm.Arg    // etcd.local.extraArgs
+	etcdEnvs      []kubeadm.EnvVar // etcd.local.extraEnvs
+	apiServerArgs []kubeadm.Arg    // apiServer.extraArgs
 }
 
 // External is an etcd that kubeadm does not run.
