@@ -64,9 +64,10 @@ func bootTime() (time.Time, error) {
 	return now.Add(-time.Duration(seconds * float64(time.Second))), err
 }
 
-// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pgrep -f has it), and returns how many there were.
+// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pkill -f has it), and returns how many there were. A process that is
+// about to start another one counts twice: until exec, the child has its command line.
 func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
-	out, err := n.Exec(ctx, "pgrep", "-f", pattern)
+	out, err := n.Exec(ctx, "pkill", "-KILL", "--count", "-f", pattern)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 { // none
 		return 0, nil
@@ -74,9 +75,7 @@ func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pids := strings.Fields(string(out))
-	_, err = n.Exec(ctx, append([]string{"kill", "-KILL"}, pids...)...)
-	return len(pids), err
+	return strconv.Atoi(strings.TrimSpace(string(out)))
 }
 
 // Reboot pulls the node's plug and switches it on again.

@@ -205,7 +205,7 @@ func (k *cluster) strike(t trial, kill func()) {
 		if node == k.nodes[0] {
 			node = k.nodes[1]
 		}
-		if n, err := node.Kill(k.within(time.Minute), "^etcdpod agent"); err != nil || n != 1 {
+		if n, err := node.Kill(k.within(time.Minute), "^etcdpod agent"); err != nil || n == 0 {
 			k.Fatalf("%d agents were killed: %v", n, err)
 		}
 	case reboot:
