@@ -288,7 +288,9 @@ func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
 		why  string
 		open bool
 	}{
-		{"before it is replaced", func(call string) bool { return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests") }, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
+		{"before it is replaced", func(call string) bool {
+			return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests")
+		}, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
 		{"after it was replaced", func(call string) bool { return call == "sync "+testManifestDir }, "cannot put back " + apiserverY + ": somebody else has changed it since the run began; what was there before is kept as ", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
