@@ -341,7 +341,7 @@ func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, er
 		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
 	}
 	for _, c := range all {
-		if c.State == stateRunning && r.Pod.owns(c) {
+		if c.State == stateRunning && r.Pod.Owns(c) {
 			return c, nil
 		}
 	}

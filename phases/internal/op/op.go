@@ -100,6 +100,8 @@ func kinds() map[string]Op {
 		"claim-data-directory":    &ClaimData{},
 		"keep-kubelet":            &KeepKubelet{},
 		"await-started":           &AwaitStarted{},
+		"replace-manifest":        &ReplaceManifest{},
+		"await-replaced":          &AwaitReplaced{},
 	}
 }
 
