@@ -117,6 +117,9 @@ type PlaceManifest struct {
 	Attr node.Attr `json:"attr"`
 	// Stop has the kubelet stopped before the manifest is taken away again, so that it does not start once more what ends.
 	Stop bool `json:"stop,omitempty"`
+	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it leaves the cluster before its etcd is stopped. One that had got its vote
+	// meanwhile would otherwise be missed: of two members, both are the quorum.
+	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
 func (m *PlaceManifest) String() string { return "write " + m.Path }
@@ -143,6 +146,11 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 }
 
 func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
+	if m.Enrolment != nil {
+		if err := m.Enrolment.leave(ctx, t); err != nil {
+			return err
+		}
+	}
 	if m.Stop {
 		if err := stopKubelet(ctx, t); err != nil {
 			return err
@@ -291,6 +299,9 @@ func members(n int) string {
 	}
 	return fmt.Sprintf("%d members", n)
 }
+
+// Skippable: behind the commit point of a join it only looks.
+func (a *AwaitStarted) Skippable() {}
 
 func (a *AwaitStarted) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitStarted) Done(context.Context, *Target) (bool, error) { return false, nil }

@@ -21,6 +21,11 @@ func (m *Machine) Clone() *Machine {
 		same := *one
 		c.containers = append(c.containers, &same)
 	}
+	if m.Members != nil {
+		same := *m.Members
+		same.All = slices.Clone(m.Members.All)
+		c.Members = &same
+	}
 	c.Disk.Step = c.step
 	c.Unlock(self)
 	return c
