@@ -1,0 +1,80 @@
+// Package templates reads kubeadm's configuration and renders kubeadm's files: etcd's manifest, byte for byte as kubeadm 1.34 to 1.37 do, and the API server's flags
+// for etcd. It is pure: bytes and values in, values and bytes out.
+package templates
+
+import (
+	"time"
+
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
+)
+
+// Options are what kubeadm takes from elsewhere than its file.
+type Options struct {
+	Join                 bool   // for a member that joins: JoinConfiguration speaks of the node, not InitConfiguration
+	AllowExperimentalAPI bool   // kubeadm.k8s.io/v1, as kubeadm's flag of that name
+	Cluster              []byte // the ClusterConfiguration that the cluster keeps (ConfigMap kubeadm-config); wins over the file's, as in `kubeadm join`
+
+	// Of the host. Needed where neither the file nor a flag has them.
+	Hostname       string // as the kernel has it; the node's name is made from it as kubeadm does
+	DefaultAddress string // that of the interface of the default route; kubeadm's advertise address
+
+	// Flags: kubeadm's of the same names. Empty: not given. Besides NodeName, which wins over the file, all are refused together with a file, as kubeadm refuses them.
+	NodeName          string // --node-name
+	AdvertiseAddress  string // --apiserver-advertise-address
+	KubernetesVersion string // --kubernetes-version
+	ImageRepository   string // --image-repository
+	CertificatesDir   string // --cert-dir
+	PatchesDir        string // --patches
+}
+
+// Config is kubeadm's configuration, as far as it matters to etcd: defaulted and valid.
+type Config struct {
+	Warnings []string // what kubeadm would warn of, and what etcdpod has to say besides; for a person
+
+	NodeName          string
+	AdvertiseAddress  string
+	KubernetesVersion string // "v1.37.2"
+	PatchesDir        string // "": none
+
+	CertificatesDir       string
+	EncryptionAlgorithm   string // "RSA-2048", …
+	CertificateValidity   time.Duration
+	CACertificateValidity time.Duration
+
+	HealthCheck time.Duration // timeouts.controlPlaneComponentHealthCheck
+	EtcdAPICall time.Duration // timeouts.etcdAPICall
+
+	External *External // nil: etcd is local, as the following say
+
+	DataDir        string
+	ServerCertSANs []string
+	PeerCertSANs   []string
+	EtcdImage      string // "registry.k8s.io/etcd:3.7.0-0"
+
+	release       release
+	etcdArgs      []kubeadm.Arg    // etcd.local.extraArgs
+	etcdEnvs      []kubeadm.EnvVar // etcd.local.extraEnvs
+	apiServerArgs []kubeadm.Arg    // apiServer.extraArgs
+}
+
+// External is an etcd that kubeadm does not run.
+type External struct {
+	Endpoints                 []string
+	CAFile, CertFile, KeyFile string // "": not given
+}
+
+// Member is one of the members that --initial-cluster names.
+type Member struct {
+	Name    string
+	PeerURL string
+}
+
+// Flag is one of a program: --Name=Value.
+type Flag struct {
+	Name, Value string
+}
+
+func (f Flag) String() string { return "--" + f.Name + "=" + f.Value }
+
+// AnnotationClientURLs is where etcd's pod tells kubeadm the URL for clients: Config.ClientURL.
+const AnnotationClientURLs = "kubeadm.kubernetes.io/etcd.advertise-client-urls"

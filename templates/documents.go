@@ -1,0 +1,168 @@
+package templates
+
+import (
+	"bytes"
+	encoding "encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// document is one of a file.
+type document struct {
+	schema.GroupVersionKind
+	line int          // of its beginning, from 1
+	json []byte       // what it says
+	root *yamlv3.Node // where it says it; nil: cannot be told
+}
+
+// split cuts a file as kubeadm does, at lines that begin with --- (apimachinery, util/yaml: YAMLReader), and reads what each document is.
+func split(data []byte) ([]*document, error) {
+	var docs []*document
+	var errs []error
+	var text []byte
+	begin, line := 1, 0
+	end := func() {
+		if len(text) > 0 {
+			d, found := parse(text, begin)
+			docs, errs = append(docs, d), append(errs, found...)
+		}
+		text, begin = nil, line+1
+	}
+	for l := range bytes.Lines(data) {
+		line++
+		rest, isSeparator := bytes.CutPrefix(l, []byte("---"))
+		if !isSeparator {
+			text = append(text, l...)
+			continue
+		}
+		if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' {
+			errs = append(errs, &InvalidError{Line: line, Reason: "kubeadm takes nothing but a comment after the --- between two documents"})
+		}
+		end()
+	}
+	line++
+	end()
+	return docs, errors.Join(errs...)
+}
+
+// parse reads a document that begins at a line of the file.
+func parse(text []byte, line int) (*document, []error) {
+	d := &document{line: line}
+	locate := yamlv3.NewDecoder(bytes.NewReader(text))
+	var node, second yamlv3.Node
+	if locate.Decode(&node) == nil && len(node.Content) == 1 {
+		d.root = node.Content[0]
+	}
+	var meta metav1.TypeMeta
+	loose, err := yaml.YAMLToJSON(text)
+	if err == nil && json.UnmarshalCaseSensitivePreserveInts(loose, &meta) == nil {
+		if gv, err := schema.ParseGroupVersion(meta.APIVersion); err == nil {
+			d.GroupVersionKind = gv.WithKind(meta.Kind)
+		}
+	}
+	if d.json, err = yaml.YAMLToJSONStrict(text); err != nil {
+		return d, d.yamlErrors(err)
+	}
+	if d.root != nil && !errors.Is(locate.Decode(&second), io.EOF) {
+		return d, []error{&InvalidError{Kind: d.Kind, Line: line, Reason: "another document begins in it, which kubeadm would leave out", Suggestion: "begin each with a line of --- alone"}}
+	}
+	if d.Group == "" || d.Version == "" || d.Kind == "" {
+		return d, []error{&InvalidError{Line: d.first(), Reason: "apiVersion and kind do not say what the document is"}}
+	}
+	return d, nil
+}
+
+// first is the line where the document says something.
+func (d *document) first() int {
+	if d.root == nil {
+		return d.line
+	}
+	return d.line + d.root.Line - 1
+}
+
+// decode reads the document into a value of kubeadm's API: what that does not know is an error.
+func (d *document) decode(into any) []error {
+	strict, err := json.UnmarshalStrict(d.json, into)
+	if err != nil {
+		return []error{d.typeError(err)}
+	}
+	var errs []error
+	for _, err := range strict {
+		e := &InvalidError{Kind: d.Kind, Line: d.first(), Reason: err.Error()}
+		var field json.FieldError
+		if errors.As(err, &field) {
+			e.Line, e.Field = d.lineOf(field.FieldPath()), field.FieldPath()
+			e.Reason = fmt.Sprintf("%s has no such field", d.GroupVersion())
+		}
+		errs = append(errs, e)
+	}
+	return errs
+}
+
+// typeError says where a value cannot be read.
+func (d *document) typeError(err error) error {
+	e := &InvalidError{Kind: d.Kind, Line: d.first(), Reason: err.Error()}
+	var wrong *encoding.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		kind, _, _ := strings.Cut(wrong.Value, " ")
+		e.Field, e.Reason = wrong.Field, fmt.Sprintf("is of type %s, and must be %s", kind, typeName(wrong.Type.String()))
+		if wrong.Type.Kind().String() == "string" && (kind == "number" || kind == "bool") {
+			e.Suggestion = "put the value in quotes"
+		}
+		if n := d.misfit(wrong.Field, kind); n != nil {
+			e.Line = d.line + n.Line - 1
+		}
+		return e
+	}
+	// A value that reads itself, such as a duration, quotes what it could not read.
+	for n := range scalars(d.root) {
+		if n.Value != "" && strings.Contains(e.Reason, strconv.Quote(n.Value)) {
+			e.Line = d.line + n.Line - 1
+			break
+		}
+	}
+	return e
+}
+
+// typeName is a Go type in words of YAML.
+func typeName(t string) string {
+	switch {
+	case strings.HasPrefix(t, "[]"):
+		return "a list"
+	case strings.HasPrefix(t, "map["):
+		return "a mapping"
+	case strings.Contains(t, "."): // of a package: a struct, or a kind of string
+		if strings.HasSuffix(t, "Type") || strings.HasSuffix(t, "Policy") || strings.HasSuffix(t, "Method") {
+			return "string"
+		}
+		return "a mapping"
+	}
+	return t
+}
+
+// lineInError is how YAML's errors name a line of the text that was given.
+var lineInError = regexp.MustCompile(`line (\d+): ([^\n]*)`)
+
+// yamlErrors are what cannot be read as YAML, keys that are there twice too, by their lines of the file.
+func (d *document) yamlErrors(err error) []error {
+	var errs []error
+	for _, m := range lineInError.FindAllStringSubmatch(err.Error(), -1) {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			errs = append(errs, &InvalidError{Kind: d.Kind, Line: d.line + n - 1, Reason: m[2]})
+		}
+	}
+	if errs == nil {
+		errs = append(errs, &InvalidError{Kind: d.Kind, Line: d.first(), Reason: err.Error()})
+	}
+	return errs
+}
