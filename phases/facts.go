@@ -39,6 +39,7 @@ type Facts struct {
 	Renewal       *RenewalFacts // of certs renew and certs generate-csr
 	Request       *RequestFacts
 	Init          *InitFacts
+	Join          *JoinFacts
 
 	notes map[string]string // for the run's journal
 }
@@ -97,6 +98,7 @@ func (f *Facts) nodesBefore() []string {
 // Stopped is what the data of an etcd that is not serving says, its WAL included.
 type Stopped struct {
 	ClusterID      uint64
+	MemberID       uint64 // its own
 	Revision       int64
 	StorageVersion string
 	Members        []Member
