@@ -127,9 +127,7 @@ func checkNewData(f *Facts) error {
 		return nil
 	}
 	const move = "name another dataDir, or move away what is there"
-	others := slices.DeleteFunc(slices.Clone(i.DataNames), func(name string) bool {
-		return name == "member" || name == "lost+found" || strings.HasPrefix(name, hiddenStage(""))
-	})
+	others := strangersIn(i.DataNames)
 	switch {
 	case len(others) > 0:
 		return refuse(move, "the data directory %s is not empty: it holds %s", i.DataDir, strings.Join(others, ", "))
@@ -146,6 +144,13 @@ func checkNewData(f *Facts) error {
 		names = append(names, fmt.Sprintf("%s at %s", memberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
 	return refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
+}
+
+// strangersIn are the names in a data directory that are neither etcd's nor a run's.
+func strangersIn(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return name == "member" || name == "lost+found" || strings.HasPrefix(name, hiddenStage(""))
+	})
 }
 
 // checkListeners: etcd would end at once, again and again.

@@ -24,7 +24,7 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
 		Flags:  append(initFlags(), waitFlag()),
-		Action: s.initialize(""),
+		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
 
@@ -41,7 +41,7 @@ func (s *session) initPhaseCommands() []*cli.Command {
 			Description: initPhaseText(p.Name),
 			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.initialize(p.Name),
+			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -81,10 +81,10 @@ func waitFlag() cli.Flag {
 // errNothingToDo ends a command whose plan is empty: all is as it should be.
 var errNothingToDo = errors.New("nothing to do")
 
-// initialize carries out the workflow, or one phase of it.
-func (s *session) initialize(phase string) cli.ActionFunc {
+// make carries out a workflow that makes what is missing, or one phase of it.
+func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		workflow, err := initWorkflow(c, phase)
+		workflow, err := of(c)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (s *session) initialize(phase string) cli.ActionFunc {
 			})
 		})
 		if errors.Is(err, errNothingToDo) {
-			s.doneWith(c, phases.RunSummary{Workflow: "init", State: "unchanged"}, func(w io.Writer) {
+			s.doneWith(c, phases.RunSummary{Workflow: workflow.Name, State: "unchanged"}, func(w io.Writer) {
 				fmt.Fprintf(w, "Nothing to do: all that %s makes is there, and good.\n", c.Command.Name)
 			})
 			return nil
@@ -126,14 +126,18 @@ func (s *session) initialize(phase string) cli.ActionFunc {
 }
 
 func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
-	o := phases.InitOptions{
+	o := initOptions(c)
+	if phase == "" {
+		return phases.Init(o), nil
+	}
+	return phases.InitPhase(o, phase)
+}
+
+func initOptions(c *cli.Context) phases.InitOptions {
+	return phases.InitOptions{
 		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
 		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
 		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),
 		WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0)),
 	}
-	if phase == "" {
-		return phases.Init(o), nil
-	}
-	return phases.InitPhase(o, phase)
 }

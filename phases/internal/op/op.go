@@ -77,6 +77,7 @@ func kinds() map[string]Op {
 		"exchange":                &Exchange{},
 		"move-aside":              &MoveAside{},
 		"add-learner":             &AddLearner{},
+		"await-learner":           &AwaitLearner{},
 		"promote-learner":         &PromoteLearner{},
 		"put-manifest":            &PutManifest{},
 		"start-kubelet":           &StartKubelet{},

@@ -129,6 +129,9 @@ type PlaceManifest struct {
 	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again. Without a name nothing is known to run here.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
+	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it leaves the cluster before its etcd is stopped. One that had got its vote
+	// meanwhile would otherwise be missed: of two members, both are the quorum.
+	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
 func (m *PlaceManifest) String() string { return "write " + m.Path }
@@ -156,11 +159,19 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 
 // Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run, with the data and the certificates that would be taken away next.
 func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
-	if !exists(t, path.Dir(m.Path)) {
-		return nil
+	there := exists(t, path.Dir(m.Path))
+	if there {
+		if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
-		return err
+	if m.Enrolment != nil {
+		if err := m.Enrolment.leave(ctx, t); err != nil {
+			return err
+		}
+	}
+	if !there {
+		return nil
 	}
 	if m.Pod.Name != "" && exists(t, m.Path) {
 		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil {
@@ -329,6 +340,9 @@ func members(n int) string {
 	}
 	return fmt.Sprintf("%d members", n)
 }
+
+// Skippable: behind the commit point of a join it only looks.
+func (a *AwaitStarted) Skippable() {}
 
 func (a *AwaitStarted) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitStarted) Done(context.Context, *Target) (bool, error) { return false, nil }
