@@ -38,16 +38,39 @@ func (b boundEtcd) PeerServes(ctx context.Context, a op.Access) error {
 
 func (b boundEtcd) Listening(ctx context.Context, url string) bool { return etcd.Listening(ctx, url) }
 
-func (b boundEtcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) error {
-	return b.with(ctx, a, func(c *etcd.Client) error { return c.AddLearner(ctx, peerURLs) })
+func (b boundEtcd) Started(ctx context.Context, a op.Access) (m op.Member, err error) {
+	err = b.with(ctx, a, func(c *etcd.Client) error {
+		s := c.Status(ctx)[0]
+		m = op.Member{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision}
+		return s.Err
+	})
+	return m, err
 }
 
-func (b boundEtcd) PromoteLearner(ctx context.Context, a op.Access, peerURL string) error {
-	return b.with(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, peerURL) })
+func (b boundEtcd) Members(ctx context.Context, a op.Access) (members []op.ClusterMember, err error) {
+	err = b.with(ctx, a, func(c *etcd.Client) error {
+		all, err := c.Members(ctx)
+		members = membersOf(all)
+		return err
+	})
+	return members, err
 }
 
-func (b boundEtcd) RemoveLearner(ctx context.Context, a op.Access, peerURL string) error {
-	return b.with(ctx, a, func(c *etcd.Client) error { return c.RemoveLearner(ctx, peerURL) })
+func (b boundEtcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (id op.ID, err error) {
+	err = b.with(ctx, a, func(c *etcd.Client) error {
+		added, err := c.AddLearner(ctx, peerURLs)
+		id = op.ID(added)
+		return err
+	})
+	return id, err
+}
+
+func (b boundEtcd) PromoteLearner(ctx context.Context, a op.Access, member op.ID) error {
+	return b.with(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, uint64(member)) })
+}
+
+func (b boundEtcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error {
+	return b.with(ctx, a, func(c *etcd.Client) error { return c.RemoveMember(ctx, uint64(member)) })
 }
 
 func (b boundEtcd) with(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {

@@ -41,6 +41,7 @@ type Facts struct {
 	Request       *RequestFacts
 	Init          *InitFacts
 	APIServer     *APIServerFacts // of apiserver set
+	Join          *JoinFacts
 
 	notes map[string]string // for the run's journal
 }
@@ -99,6 +100,7 @@ func (f *Facts) nodesBefore() []string {
 // Stopped is what the data of an etcd that is not serving says, its WAL included.
 type Stopped struct {
 	ClusterID      uint64
+	MemberID       uint64 // its own
 	Revision       int64
 	StorageVersion string
 	Members        []Member

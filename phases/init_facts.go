@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // InitFacts are what `init` depends on besides.
@@ -39,6 +43,7 @@ type InitFacts struct {
 	MissingManifestDirs []string
 	Pod                 *EtcdPod // as rendered
 	Access              op.Access
+	Wish                EtcdFlags // of the API server
 
 	DataDir         string
 	DataDirExists   bool
@@ -59,13 +64,13 @@ func (i *InitFacts) certFile(below string) string { return path.Join(i.Certifica
 // observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
 func (o InitOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
-		c, err := o.load(n)
+		c, err := o.read(n)
 		if err != nil {
 			return nil, err
 		}
 		whole := phase == "" || phase == "preflight"
 		var f *Facts
-		if whole || phase == "await-etcd" {
+		if whole || phase == "await-etcd" || phase == "wire-apiserver" {
 			f, err = n.observe(ctx, id)
 		} else {
 			f, err = n.observeFiles(id)
@@ -73,15 +78,9 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if err != nil {
 			return nil, err
 		}
-		f.Node = c.NodeName
-		f.Init = &InitFacts{
-			Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: phase == "",
-			PKI: pki.Config{
-				NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
-				Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
-			},
-		}
+		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
 		if f.Init.External {
+			f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
 			return f, nil
 		}
 		if whole || phase == "certs" {
@@ -90,17 +89,51 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if phase == "certs" {
 			return f, nil
 		}
-		if f.Init.Rendered, err = o.render(c); err != nil {
+		patches, err := readPatches(c.PatchesDir)
+		if err != nil {
 			return nil, err
+		}
+		if patches != nil {
+			f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
+		}
+		if f.Init.Rendered, err = c.EtcdManifest(patches, nil); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
 		}
 		if err := n.observeManifest(f); err != nil {
 			return nil, err
 		}
+		f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+		if f.Init.There == nil {
+			n.observeData(ctx, f)
+		}
 		if whole && f.Init.There == nil {
-			n.observePlace(ctx, f)
+			n.observeListeners(ctx, f)
 		}
 		return f, nil
 	}
+}
+
+// read reads kubeadm's configuration, a file of this process.
+func (o InitOptions) read(n *Node) (*templates.Config, error) {
+	given := templates.Options{
+		AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
+		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
+	}
+	if ip, err := utilnet.ChooseHostInterface(); err == nil {
+		given.DefaultAddress = ip.String()
+	}
+	var text []byte
+	if o.Config != "" {
+		var err error
+		if text, err = os.ReadFile(o.Config); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
+		}
+	}
+	c, err := templates.Read(text, given)
+	if err != nil {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: Hint(err)}
+	}
+	return c, nil
 }
 
 // observeFiles is observe without anything that runs.
@@ -151,7 +184,8 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 		if m.Manifest == nil || m.Path == i.ManifestPath {
 			continue
 		}
-		if _, runs := m.Manifest.Runs("etcd"); runs {
+		_, runs := m.Manifest.Runs("etcd")
+		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" { // of two static pods of one name the kubelet runs one
 			i.Other = m.Path
 		}
 	}
@@ -198,13 +232,20 @@ func (n *Node) observeKept(f *Facts) error {
 
 // observePlace looks whether etcd can begin there.
 func (n *Node) observePlace(ctx context.Context, f *Facts) {
-	i := f.Init
-	if slices.Contains(i.DataNames, "member") {
+	n.observeData(ctx, f)
+	n.observeListeners(ctx, f)
+}
+
+func (n *Node) observeData(ctx context.Context, f *Facts) {
+	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.stopped(ctx, i.Pod)
 	}
-	for _, address := range i.listeners() {
+}
+
+func (n *Node) observeListeners(ctx context.Context, f *Facts) {
+	for _, address := range f.Init.listeners() {
 		if err := node.CanListen(ctx, address); err != nil {
-			i.Listeners = append(i.Listeners, err)
+			f.Init.Listeners = append(f.Init.Listeners, err)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (n *Node) mute(ctx context.Context, f *Facts) {
 }
 
 func stoppedOf(d *etcd.DataDir) *Stopped {
-	return &Stopped{ClusterID: d.ClusterID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d.Members), APIServers: d.Contents.MasterLeases}
+	return &Stopped{ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: membersOf(d.Members), APIServers: d.Contents.MasterLeases}
 }
 
 // ownAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -44,16 +45,15 @@ func (o RestoreOptions) rejoin() Phase {
 			if err != nil {
 				return nil, err
 			}
-			ops := []op.Op{
-				&op.AddLearner{Access: through, PeerURLs: f.Etcd.PeerURLs, Limit: limit},
-				put,
-				&op.StartKubelet{},
-				&op.PromoteLearner{Access: through, PeerURL: f.Etcd.PeerURLs[0], Limit: limit},
-			}
+			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs, Receipt: enrolled(f), Limit: limit}
+			ops := []op.Op{&op.AddLearner{Enrolment: as}, put, &op.StartKubelet{}, &op.PromoteLearner{Enrolment: as}}
 			rest, err := o.putRest(f, limit)
 			return append(ops, rest...), err
 		}}
 }
+
+// enrolled is where the id of the member that a run adds is written down.
+func enrolled(f *Facts) string { return path.Join(journal.RunDir(f.Run), "member.json") }
 
 // putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members that are there by then, and itself.
 func (o RestoreOptions) putJoining(f *Facts) (*op.PutManifest, error) {

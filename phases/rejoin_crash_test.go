@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
 // One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go: its old data goes aside, and then it joins; or all is as before.
@@ -42,6 +45,9 @@ func (w *world) joined() (string, error) {
 			return "", fmt.Errorf("etcd's manifest has no %s:\n%s", want, etcd)
 		}
 	}
+	if all := w.machine.Members.All; len(all) != 2 || all[1].IsLearner {
+		return "", fmt.Errorf("the members are %+v", all)
+	}
 	return "new", nil
 }
 
@@ -66,6 +72,7 @@ func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 func rejoinMatrix(t *testing.T, s scenario, c stop, count map[string]int) {
 	for c.at = 1; ; c.at++ {
 		w := newWorld(t, s)
+		w.machine.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.ClusterMember{{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}}}
 		w.machine.CrashAt = c.at
 		err := w.rejoin()
 		if !w.machine.Crashed() {

@@ -52,6 +52,14 @@ func Init(o InitOptions) Workflow {
 // InitPhase is the workflow of one phase of Init, for use beside kubeadm.
 func InitPhase(o InitOptions, phase string) (Workflow, error) { return o.only(phase) }
 
+// Join is the workflow that makes this node one more member of a cluster, from its certificates to an etcd that votes and serves. A member that an earlier try left half-way is gone on with.
+func Join(o JoinOptions) Workflow {
+	return Workflow{Name: "join", Phases: o.phases(), observe: o.observer("")}
+}
+
+// JoinPhase is the workflow of one phase of Join, for use beside kubeadm.
+func JoinPhase(o JoinOptions, phase string) (Workflow, error) { return o.only(phase) }
+
 // RenewCerts is the workflow that gives certificates of etcd, and of its clients on this node, a new life. What uses them is started anew, one pod after the other.
 func RenewCerts(o RenewOptions) Workflow {
 	return Workflow{Name: "renew", observe: o.observe, Phases: []Phase{

@@ -16,15 +16,18 @@ func (s *session) initCommand() *cli.Command {
 		Name: "init", Usage: "make the first etcd member of a cluster, from its certificates to an etcd that serves",
 		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: the CA of etcd and the certificates below it, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte where kubeadm is deterministic. It reads kubeadm's own file, or takes kubeadm's defaults. Beyond kubeadm, ports, addresses, the quota, the data directory and the clock are looked at before anything starts.
 
-What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. An API server's manifest is kubeadm's to write, and stays as it is.
+What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. Where kubeadm has not written the API server's manifest yet, nothing is to be done there; one that is there gets the flags for etcd that kubeadm would write, if it has others. One that uses etcds elsewhere is refused: it would see none of its objects any more.
+
+Etcd is only made with TLS, and with clients and peers that show a certificate: arguments, variables and patches that would change that are refused.
 
 The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, take the phases one by one: etcdpod init phase certs, and etcdpod init phase render-etcd.
 
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
-		Flags:  append(initFlags(), waitFlag()),
-		Action: s.initialize(""),
+		Flags: append(initFlags(), waitFlag(),
+			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}),
+		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
 
@@ -41,7 +44,7 @@ func (s *session) initPhaseCommands() []*cli.Command {
 			Description: initPhaseText(p.Name),
 			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.initialize(p.Name),
+			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -55,6 +58,8 @@ func initPhaseText(phase string) string {
 		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on an empty directory, without being root. The CA is made if neither its certificate nor its key is there; with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. What is there, and good, stays; nothing is overwritten.`
 	case "render-etcd":
 		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, and with --root works on an empty directory, without being root. A manifest that is there stays if it is what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it starts etcd at once: make the certificates first.`
+	case "wire-apiserver":
+		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. A list of several etcds that names this one stays.`
 	case "preflight":
 		return run + ` It only looks.`
 	}
@@ -81,10 +86,10 @@ func waitFlag() cli.Flag {
 // errNothingToDo ends a command whose plan is empty: all is as it should be.
 var errNothingToDo = errors.New("nothing to do")
 
-// initialize carries out the workflow, or one phase of it.
-func (s *session) initialize(phase string) cli.ActionFunc {
+// make carries out a workflow that makes what is missing, or one phase of it.
+func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		workflow, err := initWorkflow(c, phase)
+		workflow, err := of(c)
 		if err != nil {
 			return err
 		}
@@ -110,7 +115,7 @@ func (s *session) initialize(phase string) cli.ActionFunc {
 			})
 		})
 		if errors.Is(err, errNothingToDo) {
-			s.doneWith(c, phases.RunSummary{Workflow: "init", State: "unchanged"}, func(w io.Writer) {
+			s.doneWith(c, phases.RunSummary{Workflow: workflow.Name, State: "unchanged"}, func(w io.Writer) {
 				fmt.Fprintf(w, "Nothing to do: all that %s makes is there, and good.\n", c.Command.Name)
 			})
 			return nil
@@ -126,14 +131,18 @@ func (s *session) initialize(phase string) cli.ActionFunc {
 }
 
 func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
-	o := phases.InitOptions{
+	o := initOptions(c)
+	if phase == "" {
+		return phases.Init(o).Without(c.StringSlice("skip-phases"))
+	}
+	return phases.InitPhase(o, phase)
+}
+
+func initOptions(c *cli.Context) phases.InitOptions {
+	return phases.InitOptions{
 		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
 		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
 		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),
 		WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0)),
 	}
-	if phase == "" {
-		return phases.Init(o), nil
-	}
-	return phases.InitPhase(o, phase)
 }

@@ -48,6 +48,8 @@ func (s *session) commands() []*cli.Command {
 		s.restoreCommand(),
 		s.initCommand(),
 	}, s.initPhaseCommands(), []*cli.Command{
+		s.joinCommand(),
+	}, s.joinPhaseCommands(), []*cli.Command{
 		s.certsCheckCommand(),
 		s.certsRenewCommand(),
 		s.certsRequestCommand(),

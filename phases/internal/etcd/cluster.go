@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -92,63 +91,34 @@ func (c *Client) memberList(ctx context.Context, opts ...clientv3.OpOption) ([]M
 	return members, nil
 }
 
-// AddLearner adds a member that does not vote, at its peer URLs. One that is there already at the first of them is left as it is.
-func (c *Client) AddLearner(ctx context.Context, peerURLs []string) error {
-	at, err := c.memberAt(ctx, peerURLs[0])
-	if err != nil || at != nil {
-		return err
-	}
-	_, err = call(ctx, c, c.access.CallTimeout, "add the learner "+peerURLs[0], "", func(ctx context.Context) (*clientv3.MemberAddResponse, error) {
+// AddLearner adds a member that does not vote, at its peer URLs, and returns its id. etcd refuses a second one at a URL.
+func (c *Client) AddLearner(ctx context.Context, peerURLs []string) (uint64, error) {
+	r, err := call(ctx, c, c.access.CallTimeout, "add the learner "+peerURLs[0], "", func(ctx context.Context) (*clientv3.MemberAddResponse, error) {
 		return c.v3.MemberAddAsLearner(ctx, peerURLs)
 	})
+	if err != nil {
+		return 0, err
+	}
+	return r.Member.ID, nil
+}
+
+// PromoteLearner lets a member vote. etcd refuses until it has 90 % of what the leader has.
+func (c *Client) PromoteLearner(ctx context.Context, id uint64) error {
+	_, err := call(ctx, c, c.access.CallTimeout, "promote the learner "+FormatID(id), "", func(ctx context.Context) (*clientv3.MemberPromoteResponse, error) {
+		return c.v3.MemberPromote(ctx, id)
+	})
 	return err
 }
 
-// PromoteLearner lets the member at a peer URL vote. etcd refuses until it has 90 % of what the leader has; one that votes already is left as it is.
-func (c *Client) PromoteLearner(ctx context.Context, peerURL string) error {
-	at, err := c.memberAt(ctx, peerURL)
-	if err != nil {
-		return err
-	}
-	if at == nil {
-		return fmt.Errorf("no member has the peer URL %s", peerURL)
-	}
-	if !at.Learner {
+// RemoveMember takes a member out of the cluster, and is content when there is none with that id.
+func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
+	_, err := call(ctx, c, c.access.CallTimeout, "remove the member "+FormatID(id), "", func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
+		return c.v3.MemberRemove(ctx, id)
+	})
+	if errors.Is(err, rpctypes.ErrMemberNotFound) {
 		return nil
 	}
-	_, err = call(ctx, c, c.access.CallTimeout, "promote the learner "+peerURL, "", func(ctx context.Context) (*clientv3.MemberPromoteResponse, error) {
-		return c.v3.MemberPromote(ctx, at.ID)
-	})
 	return err
-}
-
-// RemoveLearner removes the learner at a peer URL; it leaves a member that votes, and is content when there is none.
-func (c *Client) RemoveLearner(ctx context.Context, peerURL string) error {
-	at, err := c.memberAt(ctx, peerURL)
-	if err != nil || at == nil {
-		return err
-	}
-	if !at.Learner {
-		return fmt.Errorf("the member at %s votes by now", peerURL)
-	}
-	_, err = call(ctx, c, c.access.CallTimeout, "remove the learner "+peerURL, "", func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
-		return c.v3.MemberRemove(ctx, at.ID)
-	})
-	return err
-}
-
-// memberAt returns the member at a peer URL; nil when there is none.
-func (c *Client) memberAt(ctx context.Context, peerURL string) (*Member, error) {
-	members, err := c.Members(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		if slices.Contains(m.PeerURLs, peerURL) {
-			return &m, nil
-		}
-	}
-	return nil, nil
 }
 
 // Alarm is one alarm that is on.

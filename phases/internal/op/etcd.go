@@ -97,10 +97,16 @@ type Etcd interface {
 	HashKV(ctx context.Context, a Access, revision int64) (hash uint32, compacted int64, err error)
 	// PeerServes returns nil when the member behind the peer URL answers other members: it has loaded its data by then.
 	PeerServes(ctx context.Context, peer Access) error
-	// AddLearner, PromoteLearner and RemoveLearner change the membership through the endpoints of a member that votes. Each is content when it is done already.
-	AddLearner(ctx context.Context, a Access, peerURLs []string) error
-	PromoteLearner(ctx context.Context, a Access, peerURL string) error
-	RemoveLearner(ctx context.Context, a Access, peerURL string) error
+	// Started returns what the member behind the first endpoint says of itself. A learner answers that, and hardly anything else.
+	Started(ctx context.Context, a Access) (Member, error)
+	// Members returns the members as a quorum knows them.
+	Members(ctx context.Context, a Access) ([]ClusterMember, error)
+	// AddLearner adds a member that does not vote, and returns the id that etcd gives it. etcd refuses a second one at a peer URL.
+	AddLearner(ctx context.Context, a Access, peerURLs []string) (ID, error)
+	// PromoteLearner lets it vote. etcd refuses until it has 90 % of what the leader has.
+	PromoteLearner(ctx context.Context, a Access, member ID) error
+	// RemoveMember takes a member out of the cluster, whether it votes or not, and is content when there is none with that id.
+	RemoveMember(ctx context.Context, a Access, member ID) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
 	// DisarmAlarms returns how many alarms it disarmed.

@@ -40,6 +40,11 @@ type Skippable interface {
 	Skippable()
 }
 
+// FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.
+type FilesOnly interface {
+	FilesOnly() bool
+}
+
 // Target is what an operation works on.
 type Target struct {
 	Host      *node.Host
@@ -72,6 +77,7 @@ func kinds() map[string]Op {
 		"exchange":                &Exchange{},
 		"move-aside":              &MoveAside{},
 		"add-learner":             &AddLearner{},
+		"await-learner":           &AwaitLearner{},
 		"promote-learner":         &PromoteLearner{},
 		"put-manifest":            &PutManifest{},
 		"start-kubelet":           &StartKubelet{},

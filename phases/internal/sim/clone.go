@@ -25,6 +25,11 @@ func (m *Machine) Clone() *Machine {
 		same := *one
 		c.views[name] = &same
 	}
+	if m.Members != nil {
+		same := *m.Members
+		same.All = slices.Clone(m.Members.All)
+		c.Members = &same
+	}
 	c.Disk.Step = c.step
 	c.Unlock(self)
 	return c

@@ -87,11 +87,22 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
 	if c.generation == "new" && (e.M.SickEtcd || !e.quorum(c.generation)) {
 		return op.Member{}, errors.New("etcdserver: no leader")
 	}
+	if own := e.own(); own != nil && own.IsLearner {
+		return op.Member{}, errors.New("etcdserver: rpc not supported for learner")
+	}
 	db, ok := e.M.Disk.now[e.M.Disk.now[c.member]["snap"]]["db"]
 	if !ok {
 		return op.Member{}, errors.New("the database was moved away under the etcd")
 	}
 	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
+}
+
+// own is the node's member of a cluster that it joins; nil when it joins none.
+func (e Etcd) own() *op.ClusterMember {
+	if e.M.Members == nil {
+		return nil
+	}
+	return e.M.Members.own()
 }
 
 // quorum says whether most of the members run on data of that generation.
@@ -164,18 +175,3 @@ func (a APIServer) ReleaseLease(context.Context, op.APIAccess, string, string) e
 func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }
-
-func (e Etcd) AddLearner(context.Context, op.Access, []string) error {
-	return e.M.step("add a learner")
-}
-
-func (e Etcd) PromoteLearner(context.Context, op.Access, string) error {
-	if e.M.running("etcd") == nil {
-		return errors.New("etcdserver: can only promote a learner member which is in sync with leader")
-	}
-	return e.M.step("promote a learner")
-}
-
-func (e Etcd) RemoveLearner(context.Context, op.Access, string) error {
-	return e.M.step("remove a learner")
-}

@@ -29,6 +29,8 @@ type Machine struct {
 	StrayPods int64
 	// Pairs are the certificates that programs read when they start, by program: paths without .crt and .key.
 	Pairs map[string][]string
+	// Members are those of the cluster that the node joins, or has joined; nil: there is none.
+	Members *Members
 	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
 	FailAt   int
 	FailWith error
@@ -213,7 +215,9 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	flag, _ := pod.Flag("etcd", "data-dir")
 	dir, _ := pod.HostPathOf("etcd", flag)
 	if state, _ := pod.Flag("etcd", "initial-cluster-state"); state == "existing" {
-		m.join(dir, "new learner")
+		if !m.enrol(dir) {
+			return false
+		}
 	} else if m.begins {
 		m.join(dir, "new member")
 	}
@@ -289,6 +293,7 @@ func (m *Machine) check(call string) {
 			m.violate("an API server writes to the old data behind the commit point")
 		}
 	}
+	m.checkMembers()
 	names, _ := m.ReadDir(m.ManifestDir)
 	for _, name := range names {
 		if !strings.HasPrefix(name, ".") && !slices.Contains(m.known, name) {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+func (s *session) joinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "join", Usage: "make this node one more member of a cluster's etcd",
+		Description: `Stands in for kubeadm's etcd phases on a further control plane, and leaves what kubeadm would: the certificates below the CA that is there, etcd's manifest with all members in it, and its data directory. The node is added as a learner, which takes no part in votes; when its etcd has started and has what the leader has, it gets its vote.
+
+The CA of etcd must be on the node (etcd/ca.crt and etcd/ca.key, as kubeadm join --control-plane --certificate-key brings them; with an external CA the certificates themselves). Members are found by --endpoints, else by kubeadm's annotation of etcd's pods, where an API server answers, else in the manifests of the API server or of etcd on this node. How etcd is configured is taken from what the cluster keeps, where an API server answers, else from the ClusterConfiguration in the file.
+
+Refused before anything is touched: a cluster without quorum, members that vote and do not answer, another node that is just joining, a name that is taken, alarms, an etcd that is older than the cluster's, another CA, a data directory of somebody else, ports that are in use. What an earlier try left half-way, by etcdpod or by kubeadm, is gone on with, or removed and added anew; run again on a node that has joined, it changes nothing.
+
+A failure or an interrupt takes everything back: the learner leaves the cluster, and what its etcd has written is kept. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which the member votes it can only be finished.
+
+A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+		UsageText: `etcdpod join --dry-run
+etcdpod join --config kubeadm.yaml --yes
+etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,
+		Flags:  append(joinFlags(), waitFlag()),
+		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, "") }),
+	}
+}
+
+// joinPhaseCommands are one command for each phase.
+func (s *session) joinPhaseCommands() []*cli.Command {
+	var commands []*cli.Command
+	for _, p := range phases.JoinPhases() {
+		flags := joinFlags()
+		if !slices.Contains([]string{"preflight", "certs", "render-etcd"}, p.Name) {
+			flags = append(flags, waitFlag())
+		}
+		commands = append(commands, &cli.Command{
+			Name: "join phase " + p.Name, Usage: p.Short,
+			Description: joinPhaseText(p.Name),
+			UsageText:   "etcdpod join phase " + p.Name + " --config kubeadm.yaml --yes",
+			Flags:       flags,
+			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, p.Name) }),
+		})
+	}
+	return commands
+}
+
+// joinPhaseText is what a person must know of a phase alone.
+func joinPhaseText(phase string) string {
+	const run = `It is one phase of etcdpod join, as a run of its own: it can be previewed, resumed and rolled back.`
+	switch phase {
+	case "certs":
+		return run + ` It needs neither kubelet nor container runtime nor members. The CA must be there: one that is made here would not be the cluster's.`
+	case "add-learner":
+		return run + ` It needs the members and the certificates. etcd takes one learner at a time: go on with the other phases soon.`
+	case "render-etcd":
+		return run + ` It needs the members, which are named in the manifest, and neither kubelet nor container runtime. Add the learner first: an etcd that the members do not know ends at once. Where a kubelet runs, it starts etcd.`
+	case "promote-learner":
+		return run + ` It waits until the learner has what the leader has. A vote cannot be taken back but by removing the member.`
+	case "preflight":
+		return run + ` It only looks.`
+	}
+	return run
+}
+
+// joinFlags are init's, but for those that are the cluster's to say.
+func joinFlags() []cli.Flag {
+	return slices.DeleteFunc(initFlags(), func(f cli.Flag) bool {
+		return slices.Contains([]string{"kubernetes-version", "image-repository", "cert-dir"}, f.Names()[0])
+	})
+}
+
+func joinWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
+	o := phases.JoinOptions{InitOptions: initOptions(c)}
+	if phase == "" {
+		return phases.Join(o), nil
+	}
+	return phases.JoinPhase(o, phase)
+}

@@ -1,0 +1,265 @@
+package op
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// How this node becomes a member of a cluster that is there: as a learner, which is sent all data and has no vote, and then with a vote.
+
+// Enrolment is how a run knows the member that it adds. The peer URL is this node's, and no two members have the same one. It alone does not tell whether the member there is
+// the run's own: after a crash somebody may have removed that one and added the node in another way. So the id that etcd gives is written down as soon as it is known; and until
+// then the run's own can only be a learner that has never started, and that was not there before.
+type Enrolment struct {
+	Access   Access        `json:"access"` // of members that vote
+	PeerURLs []string      `json:"peerURLs"`
+	Receipt  string        `json:"receipt"`       // a file in the run's folder that holds the id
+	Was      ID            `json:"was,omitempty"` // a learner that was there before the run, and that it goes on with
+	Limit    time.Duration `json:"limit"`
+
+	Before []ID `json:"before,omitempty"` // the members that there were before
+}
+
+// own returns the member that the run has added; nil when there is none (any more).
+func (e Enrolment) own(ctx context.Context, t *Target) (*ClusterMember, error) {
+	members, err := t.Etcd.Members(ctx, e.Access)
+	if err != nil {
+		return nil, err
+	}
+	at := memberAt(members, e.PeerURLs)
+	if at == nil {
+		return nil, nil
+	}
+	mine, err := e.mine(t, *at)
+	if err != nil || mine {
+		return at, err
+	}
+	return nil, &finalError{fmt.Errorf("the member %s at %s is not the one that this run has added: somebody else has put it there", at.ID, e.PeerURLs[0])}
+}
+
+func (e Enrolment) mine(t *Target, at ClusterMember) (bool, error) {
+	id, err := e.known(t)
+	if id != 0 || err != nil {
+		return at.ID == id, err
+	}
+	return at.IsLearner && at.Name == "" && !slices.Contains(e.Before, at.ID), nil
+}
+
+// known is the id of the member that the run has added; 0 when it has none yet.
+func (e Enrolment) known(t *Target) (id ID, err error) {
+	err = readJSON(t, e.Receipt, &id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return id, err
+}
+
+// memberAt returns the member at one of the peer URLs; nil when there is none.
+func memberAt(members []ClusterMember, urls []string) *ClusterMember {
+	for _, m := range members {
+		if slices.ContainsFunc(urls, func(url string) bool { return slices.Contains(m.PeerURLs, url) }) {
+			return &m
+		}
+	}
+	return nil
+}
+
+// leave takes the run's own member out of the cluster again. It may vote by then: the process may have died between the promotion and the record of it, or somebody else may have
+// promoted it. That is no harm: it is known by its id, it holds nothing that the others do not hold, its etcd still runs, and etcd refuses where the others would be no quorum.
+// A member that is somebody else's, or that was there before, stays; but a learner that was there before, and has got its vote from the run, is removed, since its etcd is going to be stopped.
+func (e Enrolment) leave(ctx context.Context, t *Target) error {
+	return poll(ctx, t, "cannot take this node's member out of the cluster", e.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		members, err := t.Etcd.Members(ctx, e.Access)
+		if err != nil {
+			return err
+		}
+		at := memberAt(members, e.PeerURLs)
+		if at == nil {
+			return nil
+		}
+		mine, err := e.mine(t, *at)
+		switch {
+		case err != nil:
+			return &finalError{err}
+		case e.Was != 0:
+			mine = at.ID == e.Was && !at.IsLearner
+		case !mine:
+			t.report("the member %s at %s is left in the cluster: this run has not added it", at.ID, e.PeerURLs[0])
+		}
+		if !mine {
+			return nil
+		}
+		return t.Etcd.RemoveMember(ctx, e.Access, at.ID)
+	})
+}
+
+// AddLearner adds this node to the cluster as a member that does not vote yet. It is never added twice.
+type AddLearner struct {
+	Enrolment
+	Stale  ID              `json:"stale,omitempty"`  // what an earlier try left at these URLs, and of which this node has no data: it goes first
+	Others []ClusterMember `json:"others,omitempty"` // the members that etcd's manifest was planned with; nil: they are not looked at
+}
+
+func (a *AddLearner) String() string {
+	if a.Stale != 0 {
+		return fmt.Sprintf("remove the member %s, which never got going, and add the learner %s to the cluster", a.Stale, a.PeerURLs[0])
+	}
+	return "add the learner " + a.PeerURLs[0] + " to the cluster"
+}
+
+// Record notes who is there, so that whoever is not is known later.
+func (a *AddLearner) Record(ctx context.Context, t *Target) error {
+	return poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		members, err := t.Etcd.Members(ctx, a.Access)
+		if err != nil {
+			return err
+		}
+		if at := memberAt(members, a.PeerURLs); at != nil && at.ID != a.Stale {
+			return &finalError{fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has turned up since the run was planned", a.PeerURLs[0], at.ID)}
+		}
+		a.Before = nil
+		for _, m := range members {
+			a.Before = append(a.Before, m.ID)
+		}
+		return nil
+	})
+}
+
+// Do asks again for a while: etcd refuses a learner while the one before is not promoted, and while the members have not seen each other for five seconds.
+func (a *AddLearner) Do(ctx context.Context, t *Target) error {
+	if err := poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error { return a.add(ctx, t) }); err != nil {
+		return err
+	}
+	return a.check(ctx, t)
+}
+
+func (a *AddLearner) add(ctx context.Context, t *Target) error {
+	if a.Stale != 0 {
+		if err := t.Etcd.RemoveMember(ctx, a.Access, a.Stale); err != nil {
+			return err
+		}
+	}
+	at, err := a.own(ctx, t)
+	if err != nil {
+		return err
+	}
+	switch {
+	case at != nil: // by an earlier try
+		return writeJSON(t, a.Receipt, at.ID)
+	case exists(t, a.Receipt):
+		return &finalError{fmt.Errorf("the learner %s was there, and somebody has removed it", a.PeerURLs[0])}
+	}
+	id, err := t.Etcd.AddLearner(ctx, a.Access, a.PeerURLs)
+	if err != nil {
+		return err
+	}
+	return writeJSON(t, a.Receipt, id)
+}
+
+// check holds the members against those that the manifest names: an etcd that is told of others does not start.
+func (a *AddLearner) check(ctx context.Context, t *Target) error {
+	if a.Others == nil {
+		return nil
+	}
+	members, err := t.Etcd.Members(ctx, a.Access)
+	if err != nil {
+		return err
+	}
+	own := memberAt(members, a.PeerURLs)
+	members = slices.DeleteFunc(members, func(m ClusterMember) bool { return own != nil && m.ID == own.ID })
+	if !slices.EqualFunc(byID(members), byID(a.Others), func(m, o ClusterMember) bool {
+		return m.ID == o.ID && slices.Equal(m.PeerURLs, o.PeerURLs)
+	}) {
+		return errors.New("the members of the cluster have changed since the run was planned: begin anew")
+	}
+	return nil
+}
+
+func byID(members []ClusterMember) []ClusterMember {
+	return slices.SortedFunc(slices.Values(members), func(a, b ClusterMember) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// Undo leaves what was removed as stale where it is: nothing of it was left.
+func (a *AddLearner) Undo(ctx context.Context, t *Target) error   { return a.leave(ctx, t) }
+func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// AwaitLearner waits until the kubelet has started etcd, and it says that it is of the cluster that it was to join. What it serves is not asked for: learners serve little.
+type AwaitLearner struct {
+	Access    Access        `json:"access"` // of this node's etcd
+	ClusterID ID            `json:"clusterID"`
+	Limit     time.Duration `json:"limit"` // pulling its image may take most of it
+}
+
+func (a *AwaitLearner) String() string {
+	return fmt.Sprintf("wait until etcd is started and answers at %s, %s at most", a.Access.Endpoints[0], a.Limit)
+}
+
+func (a *AwaitLearner) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	crashes, err := watchCrashes(ctx, t, "etcd")
+	if err != nil {
+		return err
+	}
+	return poll(ctx, t, "etcd does not start", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		got, err := t.Etcd.Started(ctx, a.Access)
+		switch loop := crashes.loop(ctx, t); {
+		case err == nil && got.ClusterID == uint64(a.ClusterID):
+			return nil
+		case err == nil:
+			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %s", a.Access.Endpoints[0], got.ClusterID, a.ClusterID)}
+		case loop != nil:
+			return &finalError{loop}
+		}
+		return err
+	})
+}
+
+func (a *AwaitLearner) Undo(context.Context, *Target) error         { return nil }
+func (a *AwaitLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// PromoteLearner waits until this node's member has what the leader has, and lets it vote.
+type PromoteLearner struct {
+	Enrolment
+}
+
+func (p *PromoteLearner) String() string {
+	return fmt.Sprintf("let %s vote when it has what the leader has, %s at most", p.PeerURLs[0], p.Limit)
+}
+
+func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	return poll(ctx, t, "the learner is not promoted", p.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		members, err := t.Etcd.Members(ctx, p.Access)
+		if err != nil {
+			return err
+		}
+		at := memberAt(members, p.PeerURLs)
+		if at == nil {
+			return &finalError{fmt.Errorf("the learner is not promoted: no member has the peer URL %s any more", p.PeerURLs[0])}
+		}
+		id, err := p.known(t)
+		switch {
+		case err != nil:
+			return &finalError{err}
+		case id != 0 && at.ID != id:
+			return &finalError{fmt.Errorf("the learner is not promoted: the member %s at %s is not the one that this run has added", at.ID, p.PeerURLs[0])}
+		case !at.IsLearner:
+			return nil
+		}
+		return t.Etcd.PromoteLearner(ctx, p.Access, at.ID)
+	})
+}
+
+// Undo has nothing to do: before etcd is stopped the member leaves the cluster, with or without its vote (see PlaceManifest). A learner that was there before the run, with its etcd,
+// keeps the vote that it got: etcd takes none away.
+func (p *PromoteLearner) Undo(context.Context, *Target) error         { return nil }
+func (p *PromoteLearner) Done(context.Context, *Target) (bool, error) { return false, nil }

@@ -1,0 +1,166 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Members is what the members elsewhere know of the membership. They run, whatever happens to the node, and forget nothing.
+type Members struct {
+	All  []op.ClusterMember
+	URL  string // the peer URL of the node
+	Name string // of the node
+	Next op.ID  // that the next member gets
+}
+
+// ClusterID is that of the cluster that they are.
+const ClusterID = 0xc1
+
+// own is the node's member; nil when it has none.
+func (s *Members) own() *op.ClusterMember {
+	for i, m := range s.All {
+		if slices.Contains(m.PeerURLs, s.URL) {
+			return &s.All[i]
+		}
+	}
+	return nil
+}
+
+// quorum says whether enough of those that vote run.
+func (m *Machine) quorum() bool {
+	voters, run := 0, 0
+	for _, one := range m.Members.All {
+		if one.IsLearner {
+			continue
+		}
+		voters++
+		if !slices.Contains(one.PeerURLs, m.Members.URL) || m.running("etcd") != nil {
+			run++
+		}
+	}
+	return run > voters/2
+}
+
+// enrol is the first start, or a later one, of an etcd that is told to join a cluster: it ends at once when the cluster does not know it, or knows it under another id than its data does.
+func (m *Machine) enrol(dir string) bool {
+	if m.Members == nil {
+		m.join(dir, "new learner")
+		return true
+	}
+	own := m.Members.own()
+	if own == nil {
+		return false
+	}
+	content := fmt.Sprintf("new learner %s", own.ID)
+	m.join(dir, content)
+	if there := m.Peek(path.Join(dir, "member/snap/db")); string(there) != content {
+		return false
+	}
+	own.Name = m.Members.Name
+	return true
+}
+
+// checkMembers holds the cluster to what must be true after every step.
+func (m *Machine) checkMembers() {
+	if m.Members == nil {
+		return
+	}
+	if !m.quorum() {
+		m.violate("the cluster has lost its quorum: a member that votes is stopped")
+	}
+	count := 0
+	for _, one := range m.Members.All {
+		if slices.Contains(one.PeerURLs, m.Members.URL) {
+			count++
+		}
+	}
+	if count > 1 {
+		m.violate("the node is in the cluster %d times", count)
+	}
+}
+
+var (
+	errNoLeader = errors.New("etcdserver: no leader")
+	errTooMany  = errors.New("etcdserver: too many learner members in cluster")
+	errExists   = errors.New("etcdserver: Peer URLs already exists")
+	errBehind   = errors.New("etcdserver: can only promote a learner member which is in sync with leader")
+)
+
+// change is one request to the members: the process may die before it is sent, and before its answer is heard.
+func (e Etcd) change(words string, do func(*Members) error) error {
+	if err := e.M.step(words); err != nil {
+		return err
+	}
+	if e.M.Members == nil || !e.M.quorum() {
+		return errNoLeader
+	}
+	if err := do(e.M.Members); err != nil {
+		return err
+	}
+	return e.M.step("hear the answer: " + words)
+}
+
+func (e Etcd) Members(context.Context, op.Access) ([]op.ClusterMember, error) {
+	switch {
+	case e.M.crashed:
+		return nil, ErrCrashed
+	case e.M.Members == nil || !e.M.quorum():
+		return nil, errNoLeader
+	}
+	return slices.Clone(e.M.Members.All), nil
+}
+
+func (e Etcd) AddLearner(_ context.Context, _ op.Access, peerURLs []string) (id op.ID, err error) {
+	err = e.change("add a learner", func(s *Members) error {
+		switch {
+		case slices.ContainsFunc(s.All, func(m op.ClusterMember) bool { return m.IsLearner }):
+			return errTooMany
+		case slices.ContainsFunc(s.All, func(m op.ClusterMember) bool { return slices.Contains(m.PeerURLs, peerURLs[0]) }):
+			return errExists
+		}
+		s.Next++
+		id = s.Next
+		s.All = append(s.All, op.ClusterMember{ID: id, PeerURLs: peerURLs, IsLearner: true})
+		return nil
+	})
+	return id, err
+}
+
+func (e Etcd) PromoteLearner(_ context.Context, _ op.Access, member op.ID) error {
+	return e.change("promote a learner", func(s *Members) error {
+		if e.M.running("etcd") == nil || e.M.SickEtcd {
+			return errBehind
+		}
+		for i := range s.All {
+			if s.All[i].ID == member {
+				s.All[i].IsLearner = false
+			}
+		}
+		return nil
+	})
+}
+
+// RemoveMember ends the etcd of the member that is removed, too.
+func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
+	return e.change("remove a member", func(s *Members) error {
+		if own := s.own(); own != nil && own.ID == member {
+			if c := e.M.running("etcd"); c != nil {
+				e.M.end(c)
+			}
+		}
+		s.All = slices.DeleteFunc(s.All, func(m op.ClusterMember) bool { return m.ID == member })
+		return nil
+	})
+}
+
+func (e Etcd) Started(context.Context, op.Access) (op.Member, error) {
+	if e.M.running("etcd") == nil || e.M.SickEtcd {
+		return op.Member{}, errors.New("connection refused")
+	}
+	return op.Member{ClusterID: ClusterID}, nil
+}

@@ -1,0 +1,308 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// join is stopped at every step, as an init is in init_crash_test.go: the node votes, with all that it needs, or everything is as before, in the cluster, too. After every step
+// the cluster has its quorum, and the node is in it once at the most.
+
+// halfJoined is one shape of a node that is to join.
+type halfJoined struct {
+	name     string
+	member   *op.ClusterMember // at the node's peer URL
+	keep     []string          // certificates that are there
+	manifest bool              // etcd's is there, and the kubelet has started it
+}
+
+const (
+	ownPeer   = "https://10.0.0.11:2380"
+	otherPeer = "https://10.0.0.10:2380"
+)
+
+func halfJoins() []halfJoined {
+	all := []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
+	return []halfJoined{
+		{name: "a new node", keep: all[:1]},
+		{name: "an earlier try has added the learner", keep: all[:3], member: &op.ClusterMember{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "a learner had started, and its data is gone", keep: all[:1], member: &op.ClusterMember{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "kubeadm was killed when the learner had started", keep: all, member: &op.ClusterMember{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}, manifest: true},
+	}
+}
+
+type joinWorld struct {
+	initWorld
+	from    halfJoined
+	members []op.ClusterMember // at first
+}
+
+const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" + ownPeer + "\n    - --initial-cluster=cp0=" + otherPeer + ",cp1=" + ownPeer + "\n    - --initial-cluster-state=existing\n    - --name=cp1\n"
+
+func renderedJoining() []byte {
+	return []byte(strings.Replace(scenario{}.etcdManifest(), "    - --data-dir=/var/lib/etcd\n", joiningManifest, 1))
+}
+
+func newJoinWorld(t *testing.T, h halfJoined) *joinWorld {
+	t.Helper()
+	w := &joinWorld{from: h, initWorld: *newInitWorld(t, beginning{keep: h.keep})}
+	m := w.machine
+	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7, All: []op.ClusterMember{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
+	if h.member != nil {
+		m.Members.All = append(m.Members.All, *h.member)
+	}
+	if h.manifest {
+		for _, err := range []error{
+			node.MkdirAll(m.Disk, "/var/lib/etcd", node.Attr{Mode: 0o700}), node.MkdirAll(m.Disk, testManifestDir, node.Attr{Mode: 0o700}),
+			m.Create(testManifestDir+"/.etcd", renderedJoining(), node.Attr{Mode: 0o600}), m.Rename(testManifestDir+"/.etcd", testManifestDir+"/etcd.yaml"),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m.Revive()
+	m.Settle()
+	m.Before = w.noCertificateWithoutKey
+	w.first, w.members = m.Look(journal.Home), slices.Clone(m.Members.All)
+	w.restart()
+	return w
+}
+
+func (w *joinWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, notes: map[string]string{}}
+	f.Init = &InitFacts{
+		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
+		Rendered: renderedJoining(), DataDir: "/var/lib/etcd", Whole: true,
+	}
+	for _, spec := range pki.EtcdSpecs() {
+		if slices.Contains(w.from.keep, spec.Name) {
+			f.Init.Certs.Keep = append(f.Init.Certs.Keep, spec)
+		} else {
+			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
+		}
+		f.Init.MissingCertDirs = w.node.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+	}
+	f.Join = &JoinFacts{Endpoints: []string{"https://10.0.0.10:2379"}, Source: "--endpoints", Through: op.Access{Endpoints: []string{"https://10.0.0.10:2379"}}, Cluster: &ClusterFacts{ID: sim.ClusterID}}
+	for _, m := range w.machine.Members.All {
+		f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: m, Version: "3.6.5", SizeBytes: 1 << 20})
+		if m.PeerURLs[0] == ownPeer {
+			f.Join.Own = &f.Join.Cluster.Members[len(f.Join.Cluster.Members)-1]
+		}
+	}
+	return f, w.node.observeManifest(f)
+}
+
+func (w *joinWorld) join() error {
+	flow := Join(JoinOptions{})
+	flow.observe = w.observe
+	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+}
+
+// settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
+func (w *joinWorld) settled() (string, error) {
+	look := w.machine.Look(journal.Home)
+	if v := w.machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	if err := w.keysAreKept(); err != nil {
+		return "", err
+	}
+	all := w.machine.Members.All
+	if !reflect.DeepEqual(all[0], w.members[0]) {
+		return "", fmt.Errorf("the other member is %+v", all[0])
+	}
+	joined := len(all) == 2 && all[1].Name == "cp1" && !all[1].IsLearner && slices.Equal(all[1].PeerURLs, []string{ownPeer})
+	if look == w.first && !joined {
+		return "old", w.membersAreOld(all)
+	}
+	if !joined {
+		return "", fmt.Errorf("neither old nor new: the members are %+v, and the node is\n%s", all, look)
+	}
+	for _, want := range []string{"/var/lib/etcd {-rwx------ 0 0 } ", testManifestDir + "/etcd.yaml {-rw------- 0 0 } ", "kubelet true\n", "runs etcd new\n"} {
+		if !strings.Contains(look, want) {
+			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
+		}
+	}
+	if strings.Contains(look, ".etcdpod") {
+		return "", fmt.Errorf("something was left behind:\n%s", look)
+	}
+	return "new", w.certsAreThere()
+}
+
+// membersAreOld: what was there of this node, is there; only a learner of which nothing was left, or one that has had a vote on the way, may be gone.
+func (w *joinWorld) membersAreOld(all []op.ClusterMember) error {
+	if reflect.DeepEqual(all, w.members) || w.from.member != nil && !w.from.manifest && len(all) == 1 {
+		return nil
+	}
+	if w.from.member != nil && len(all) == 2 && all[1].ID == w.from.member.ID && all[1].IsLearner { // it has started meanwhile
+		return nil
+	}
+	return fmt.Errorf("the members were %+v and are %+v", w.members, all)
+}
+
+func TestAJoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	for _, h := range halfJoins() {
+		t.Run(h.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					joinMatrix(t, h, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func joinMatrix(t *testing.T, h halfJoined, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newJoinWorld(t, h)
+		w.machine.CrashAt = c.at
+		err := w.join()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the join that nothing stops: %v", err)
+			}
+			if got, err := w.settled(); got != "new" || err != nil {
+				t.Fatalf("the join that nothing stops ended %s: %v", got, err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%97
+		}
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		c.how.after(&w.world, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
+		}
+		got, err := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if h.manifest && got == "new" { // its etcd was there before the run, and etcd takes no vote away
+			want = got
+		}
+		if err != nil || got != want {
+			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+func TestAFailureAtAnyStepOfAJoinTakesEverythingBack(t *testing.T) {
+	for _, h := range halfJoins() {
+		t.Run(h.name, func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				w := newJoinWorld(t, h)
+				w.machine.FailAt, w.machine.FailWith = at, errNoSpace
+				err := w.join()
+				if w.machine.Steps < at {
+					return
+				}
+				call := w.machine.Calls[at-1]
+				if isOpen(err) {
+					w.restart()
+					if err = w.settle("resume"); isOpen(err) {
+						t.Fatalf("step %d (%s) failed once, and the run stays open: %v", at, call, err)
+					}
+				}
+				got, wrong := w.settled()
+				if wrong != nil || (err == nil) != (got == "new") {
+					t.Fatalf("step %d (%s) failed: it ended %s with %v: %v", at, call, got, err, wrong)
+				}
+			}
+		})
+	}
+}
+
+func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
+	for _, h := range halfJoins()[:3] {
+		w := newJoinWorld(t, h)
+		w.machine.SickEtcd = true
+		var back *RolledBackError
+		if err := w.join(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not start: not within 1m0s") {
+			t.Fatalf("%s: got %v", h.name, err)
+		}
+		if got, err := w.settled(); got != "old" || err != nil {
+			t.Errorf("%s: it ended %s: %v", h.name, got, err)
+		}
+		if !strings.Contains(w.machine.Look(), "/member/snap/db") {
+			t.Errorf("%s: what etcd had written is not kept", h.name)
+		}
+	}
+}
+
+// While the run is open somebody removes its learner and adds the node in another way: that member is not the run's to remove.
+func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
+	for _, theirs := range []op.ClusterMember{
+		{ID: 99, PeerURLs: []string{ownPeer}, IsLearner: true},
+		{ID: 99, Name: "cp1", PeerURLs: []string{ownPeer}},
+	} {
+		w := newJoinWorld(t, halfJoins()[0])
+		w.machine.Before = func(call string) {
+			if strings.HasPrefix(call, "create "+testManifestDir) { // the learner was added
+				w.machine.Kill()
+			}
+		}
+		_ = w.join()
+		if !w.machine.Crashed() || len(w.machine.Members.All) != 2 {
+			t.Fatalf("the members are %+v", w.machine.Members.All)
+		}
+		w.machine.Before = nil
+		w.machine.Revive()
+		w.machine.Members.All[1] = theirs
+		if !theirs.IsLearner { // it runs, from a manifest of theirs
+			w.machine.Members.All = append(w.machine.Members.All, op.ClusterMember{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+		}
+		w.restart()
+		if err := w.settle("rollback"); err != nil {
+			t.Fatal(err)
+		}
+		if w.machine.Members.All[1].ID != 99 {
+			t.Errorf("somebody else's member was removed: %+v", w.machine.Members.All)
+		}
+	}
+}
+
+// Somebody gives the run's learner its vote while the run is open. Its etcd must not be stopped before it has left the cluster: of two members both are the quorum.
+func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testing.T) {
+	w := newJoinWorld(t, halfJoins()[0])
+	w.machine.Before = func(call string) {
+		if w.machine.EtcdServes() == "new" {
+			w.machine.Kill()
+		}
+	}
+	_ = w.join()
+	if !w.machine.Crashed() {
+		t.Fatal("it was not stopped")
+	}
+	w.machine.Before = nil
+	w.machine.Revive()
+	w.machine.Members.All[1].IsLearner = false
+	w.restart()
+	if err := w.settle("rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.settled(); got != "old" || err != nil {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+}

@@ -1,0 +1,248 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
+)
+
+// JoinFacts are what `join` depends on besides InitFacts.
+type JoinFacts struct {
+	Notes     []string      // for a person
+	Endpoints []string      // where the members were looked for
+	Source    string        // what names them
+	Cluster   *ClusterFacts // nil when nobody could be asked; Error says why
+	Error     error
+	Own       *MemberFacts // the member at this node's peer URL; nil when there is none
+	Through   op.Access    // how operations reach the members that vote
+}
+
+// ClusterFacts are what the members say of their cluster.
+type ClusterFacts struct {
+	ID          uint64
+	Members     []MemberFacts
+	QuorumError error // why a read that needs a quorum fails
+	Alarms      []string
+}
+
+// MemberFacts are what is known of a member.
+type MemberFacts struct {
+	Member
+	ClientURLs []string
+	Version    string
+	SizeBytes  int64
+	Error      error // why it does not answer
+}
+
+// size is that of the largest database.
+func (c *ClusterFacts) size() (most int64) {
+	for _, m := range c.Members {
+		most = max(most, m.SizeBytes)
+	}
+	return most
+}
+
+// others are the members besides this node's.
+func (j *JoinFacts) others() []Member {
+	var others []Member
+	for _, m := range j.Cluster.Members {
+		if j.Own == nil || m.ID != j.Own.ID {
+			others = append(others, m.Member)
+		}
+	}
+	return others
+}
+
+// observer gathers what the phases need: of a single one, nothing that it does not. certs needs files alone; add-learner and render-etcd need the members, and no kubelet.
+func (o JoinOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
+	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
+		own := *n
+		own.access = accessFlags{} // --endpoints names the members elsewhere, not this node's
+		whole := phase == "" || phase == "preflight"
+		observe := own.observe
+		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
+			observe = func(_ context.Context, id string) (*Facts, error) { return own.observeFiles(id) }
+		}
+		f, err := observe(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		f.Join = &JoinFacts{}
+		c, err := o.read(ctx, &own, f)
+		if err != nil {
+			return nil, err
+		}
+		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
+		if f.Init.External {
+			return f, nil
+		}
+		if f.Init.Certs, f.Init.CertsError = own.planCerts(f); slices.ContainsFunc(f.Init.Certs.Issue, pki.Spec.IsCA) {
+			f.Init.CertsError = errNoCA()
+		}
+		if phase == "certs" {
+			return f, nil
+		}
+		if err := o.observeMember(ctx, n, f, c); err != nil {
+			return nil, err
+		}
+		if whole && f.Init.There == nil {
+			own.observePlace(ctx, f)
+		}
+		return f, nil
+	}
+}
+
+// errNoCA: a CA that is made here would be another than the cluster's.
+func errNoCA() error {
+	return &pki.Problem{Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there", Fix: "bring etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane --certificate-key …` does, where `kubeadm init --upload-certs` has put them"}
+}
+
+// initFactsOf is what the configuration says.
+func initFactsOf(c *templates.Config, whole bool) *InitFacts {
+	return &InitFacts{
+		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
+		PKI: pki.Config{
+			NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
+			Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
+		},
+	}
+}
+
+// read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where its API server answers.
+func (o JoinOptions) read(ctx context.Context, n *Node, f *Facts) (*templates.Config, error) {
+	given := templates.Options{
+		Join: true, AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
+		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
+	}
+	if ip, err := utilnet.ChooseHostInterface(); err == nil {
+		given.DefaultAddress = ip.String()
+	}
+	var text []byte
+	if o.Config != "" {
+		var err error
+		if text, err = os.ReadFile(o.Config); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
+		}
+	}
+	kept, err := n.keptConfiguration(ctx, f)
+	if err != nil {
+		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
+	}
+	given.Cluster = kept
+	c, wrong := templates.Read(text, given)
+	if wrong != nil {
+		hint := Hint(wrong)
+		if err != nil && o.Config == "" {
+			hint = fmt.Sprintf("%s; it is not known what the cluster keeps: %v", hint, err)
+		}
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", wrong), Hint: hint}
+	}
+	return c, nil
+}
+
+// observeMember looks at the cluster, and at what is on this node of its member.
+func (o JoinOptions) observeMember(ctx context.Context, n *Node, f *Facts, c *templates.Config) error {
+	patches, err := readPatches(c.PatchesDir)
+	if err != nil {
+		return err
+	}
+	own := *n
+	own.access = accessFlags{}
+	render := func(members []templates.Member) error {
+		if f.Init.Rendered, err = c.EtcdManifest(patches, members); err != nil {
+			return fmt.Errorf("cannot render etcd's manifest: %w", err)
+		}
+		return own.observeManifest(f)
+	}
+	self := templates.Member{Name: c.NodeName, PeerURL: c.PeerURL()}
+	if err := render([]templates.Member{self}); err != nil { // so that it is known where etcd will be reached
+		return err
+	}
+	n.observeCluster(ctx, f)
+	if f.Join.Cluster == nil {
+		return nil
+	}
+	self.PeerURL = f.Init.Pod.PeerURLs[0]
+	if err := render(append(membersRendered(f.Join.others()), self)); err != nil {
+		return err
+	}
+	return f.Init.keepManifest()
+}
+
+// membersRendered are those of --initial-cluster, as kubeadm names them.
+func membersRendered(members []Member) []templates.Member {
+	var all []templates.Member
+	for _, m := range members {
+		name := m.Name
+		if name == "" {
+			name = m.ID.String()
+		}
+		all = append(all, templates.Member{Name: name, PeerURL: m.PeerURLs[0]})
+	}
+	return all
+}
+
+// keepManifest takes the manifest that is there for the one to be rendered where they differ only in --initial-cluster. Which of the members comes first there says nothing; and an etcd that
+// has data does not look at it.
+func (i *InitFacts) keepManifest() error {
+	if i.There == nil {
+		return nil
+	}
+	there, err := manifests.Parse(i.There)
+	if err != nil {
+		return nil // checkManifest says how it differs
+	}
+	was, _ := there.Flag(i.Pod.Container, "initial-cluster")
+	wanted, _ := i.Pod.File.Manifest.Flag(i.Pod.Container, "initial-cluster")
+	if !slices.Contains(i.DataNames, "member") && !sameMembers(was, wanted) {
+		return nil
+	}
+	same, err := there.SetFlag(i.Pod.Container, "initial-cluster", wanted)
+	if err == nil && string(same.Bytes()) == string(i.Rendered) {
+		i.Rendered = i.There
+	}
+	return nil
+}
+
+func sameMembers(a, b string) bool {
+	sorted := func(s string) []string { return slices.Sorted(slices.Values(strings.Split(s, ","))) }
+	return slices.Equal(sorted(a), sorted(b))
+}
+
+// readPatches reads kubeadm's patches; the directory is a path of this process.
+func readPatches(dir string) (*templates.Patches, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches: %v", err)}
+	}
+	files := map[string][]byte{}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches: %v", err)}
+		}
+	}
+	patches, err := templates.ReadPatches(files)
+	if err != nil {
+		return nil, &UsageError{Reason: err.Error(), Hint: Hint(err)}
+	}
+	return patches, nil
+}
+
+var errNoKubeconfig = errors.New("no kubeconfig of an administrator is on this node")
