@@ -39,6 +39,7 @@ type Facts struct {
 	Renewal       *RenewalFacts // of certs renew and certs generate-csr
 	Request       *RequestFacts
 	Init          *InitFacts
+	APIServer     *APIServerFacts // of apiserver set
 	Join          *JoinFacts
 
 	notes map[string]string // for the run's journal

@@ -139,7 +139,7 @@ func (o InitOptions) renderEtcd() Phase {
 				}
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: mode})
 			}
-			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath, Data: f.Init.Rendered, Attr: node.Mine(0o600), Stop: f.Init.Whole}), nil
+			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath, Data: f.Init.Rendered, Attr: node.Mine(0o600), Pod: f.etcdsPod(), Timeout: endTimeout}), nil
 		}}
 }
 
@@ -155,11 +155,19 @@ func foundManifest(f *Facts) []string {
 
 // claimData makes the data directory as kubeadm does: 0700, and only if it is not there (kubeadm, util/etcd: CreateDataDirectory).
 func (f *Facts) claimData() *op.ClaimData {
-	claim := &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700), Keep: path.Join(f.Init.KeepData, "member"), Timeout: time.Minute}
-	if f.Init.Whole {
-		claim.Pod = op.Pod{Namespace: "kube-system", Name: "etcd", Containers: []string{"etcd"}}
+	return &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700), Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
+}
+
+// endTimeout is for etcd to end when the run goes back.
+const endTimeout = time.Minute
+
+// etcdsPod is what the kubelet makes of the rendered manifest; nothing where a single phase knows of no kubelet.
+func (f *Facts) etcdsPod() op.Pod {
+	if !f.Init.Whole {
+		return op.Pod{}
 	}
-	return claim
+	m := f.Init.Pod.File.Manifest
+	return op.Pod{Namespace: m.Namespace(), Name: m.Name(), Containers: []string{f.Init.Pod.Container}}
 }
 
 // awaitEtcd ends with the commit point: from then on clients may have been promised writes.

@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // InitFacts are what `init` depends on besides.
@@ -59,13 +63,13 @@ func (i *InitFacts) certFile(below string) string { return path.Join(i.Certifica
 // observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
 func (o InitOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
-		c, err := o.load(n)
+		c, err := o.read(n)
 		if err != nil {
 			return nil, err
 		}
 		whole := phase == "" || phase == "preflight"
 		var f *Facts
-		if whole || phase == "await-etcd" {
+		if whole || phase == "await-etcd" || phase == "wire-apiserver" {
 			f, err = n.observe(ctx, id)
 		} else {
 			f, err = n.observeFiles(id)
@@ -73,14 +77,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if err != nil {
 			return nil, err
 		}
-		f.Node = c.NodeName
-		f.Init = &InitFacts{
-			Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: phase == "",
-			PKI: pki.Config{
-				NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
-				Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
-			},
-		}
+		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
 		if f.Init.External {
 			return f, nil
 		}
@@ -90,8 +87,15 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if phase == "certs" {
 			return f, nil
 		}
-		if f.Init.Rendered, err = o.render(c); err != nil {
+		patches, err := readPatches(c.PatchesDir)
+		if err != nil {
 			return nil, err
+		}
+		if patches != nil {
+			f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
+		}
+		if f.Init.Rendered, err = c.EtcdManifest(patches, nil); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
 		}
 		if err := n.observeManifest(f); err != nil {
 			return nil, err
@@ -101,6 +105,29 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		}
 		return f, nil
 	}
+}
+
+// read reads kubeadm's configuration, a file of this process.
+func (o InitOptions) read(n *Node) (*templates.Config, error) {
+	given := templates.Options{
+		AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
+		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
+	}
+	if ip, err := utilnet.ChooseHostInterface(); err == nil {
+		given.DefaultAddress = ip.String()
+	}
+	var text []byte
+	if o.Config != "" {
+		var err error
+		if text, err = os.ReadFile(o.Config); err != nil {
+			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
+		}
+	}
+	c, err := templates.Read(text, given)
+	if err != nil {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: Hint(err)}
+	}
+	return c, nil
 }
 
 // observeFiles is observe without anything that runs.

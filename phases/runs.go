@@ -137,9 +137,21 @@ func refuseDamaged(r RunSummary) error {
 }
 
 // reachable refuses, before anything is written, to go on with a run where the kubelet or the runtime cannot be asked: that would fail, and turn the run back for good.
+// A run of files alone needs neither.
 func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
+	}
+	state, err := journal.Read(n.host.FS, journal.RunDir(open.ID))
+	if err != nil {
+		return err
+	}
+	ops, err := decode(state)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(ops, needsNode) {
+		return nil
 	}
 	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))
 	if _, err := n.host.Kubelet.Running(ctx); err != nil {
@@ -149,6 +161,11 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 		return refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
 	}
 	return nil
+}
+
+func needsNode(o op.Op) bool {
+	files, can := o.(op.FilesOnly)
+	return !can || !files.FilesOnly()
 }
 
 // begin journals a new run. The caller holds the lock.

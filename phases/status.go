@@ -30,6 +30,7 @@ type seen struct {
 	openErr   error
 	left      []string // peer URLs of members that a restore left out
 	silent    []Member // of the same cluster, elsewhere, that do not answer
+	listeners []listener
 }
 
 // Status looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
@@ -42,6 +43,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if f.Etcd, s.etcd = n.etcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 		s.quota = n.quota(f.Etcd)
+		s.listeners = n.listeners(ctx, f.Etcd)
 		if f.Live, f.LiveError = n.live(ctx, f.Etcd); f.Live == nil {
 			f.Live = n.alone(ctx, f.Etcd)
 		}
@@ -179,7 +181,7 @@ func (s seen) status() Status {
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
-	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
+	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
 	st.Next = s.next(st)

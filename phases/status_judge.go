@@ -83,9 +83,6 @@ func (s seen) judgeEtcd() []string {
 	if f.LiveError != nil {
 		w = append(w, f.LiveError.Error())
 	}
-	if strings.HasPrefix(f.Etcd.Access.Endpoints[0], "http://") {
-		w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", f.Etcd.Access.Endpoints[0]))
-	}
 	if f.Live == nil {
 		return w
 	}

@@ -68,6 +68,11 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.silent = []Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
 		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
 		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} }, []string{"plain HTTP"}, "look into"},
+		{"plain HTTP at one of two", func(s *seen) {
+			s.listeners = []listener{{url: "https://127.0.0.1:2379"}, {url: "http://10.0.0.11:2379", open: true}}
+		}, []string{"etcd answers over plain HTTP at http://10.0.0.11:2379"}, "look into"},
+		{"a stranger is answered", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379", open: true}} }, []string{"etcd answers at https://127.0.0.1:2379 to who shows no certificate"}, "look into"},
+		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} }, nil, "nothing"},
 		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} }, []string{"NOSPACE"}, "look into"},
 		{"the quota is nearly used up", func(s *seen) { s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20 }, []string{"83% of its quota"}, "look into"},
 		{"the file is nearly at the quota, with little in use", func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},

@@ -71,6 +71,15 @@ func RenewCerts(o RenewOptions) Workflow {
 	}}
 }
 
+// SetAPIServer is the workflow that changes which etcds the API server of this node uses, and with which files. An API server that does not get ready with it goes back by itself.
+func SetAPIServer(o APIServerOptions) Workflow {
+	return Workflow{Name: "apiserver", observe: o.observe, Phases: []Phase{
+		o.preflight(),
+		o.set(),
+		o.awaitAPIServer(), // the commit point is at its end
+	}}
+}
+
 // RequestCerts is the workflow that asks an external CA for certificates. It changes nothing of what is in use.
 func RequestCerts(o RequestOptions) Workflow {
 	return Workflow{Name: "request", Passing: true, observe: o.observe, Phases: []Phase{

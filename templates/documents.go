@@ -13,6 +13,7 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -63,15 +64,20 @@ func parse(text []byte, line int) (*document, []error) {
 	if locate.Decode(&node) == nil && len(node.Content) == 1 {
 		d.root = node.Content[0]
 	}
+	var err error
+	if d.root == nil { // cannot be looked through for keys that are there twice
+		d.json, err = yaml.YAMLToJSONStrict(text)
+	} else {
+		d.json, err = yaml.YAMLToJSON(text)
+	}
+	if err != nil {
+		return d, d.yamlErrors(err)
+	}
 	var meta metav1.TypeMeta
-	loose, err := yaml.YAMLToJSON(text)
-	if err == nil && json.UnmarshalCaseSensitivePreserveInts(loose, &meta) == nil {
+	if json.UnmarshalCaseSensitivePreserveInts(d.json, &meta) == nil {
 		if gv, err := schema.ParseGroupVersion(meta.APIVersion); err == nil {
 			d.GroupVersionKind = gv.WithKind(meta.Kind)
 		}
-	}
-	if d.json, err = yaml.YAMLToJSONStrict(text); err != nil {
-		return d, d.yamlErrors(err)
 	}
 	if d.root != nil && !errors.Is(locate.Decode(&second), io.EOF) {
 		return d, []error{&InvalidError{Kind: d.Kind, Line: line, Reason: "another document begins in it, which kubeadm would leave out", Suggestion: "begin each with a line of --- alone"}}
@@ -79,7 +85,31 @@ func parse(text []byte, line int) (*document, []error) {
 	if d.Group == "" || d.Version == "" || d.Kind == "" {
 		return d, []error{&InvalidError{Line: d.first(), Reason: "apiVersion and kind do not say what the document is"}}
 	}
-	return d, nil
+	if d.Group != kubeadm.GroupName {
+		return d, nil
+	}
+	return d, d.repeated(d.root)
+}
+
+// repeated finds keys that are there twice. What a merge key (<<) brings may be overridden.
+func (d *document) repeated(n *yamlv3.Node) []error {
+	if n == nil {
+		return nil
+	}
+	var errs []error
+	firsts := map[string]int{}
+	for i, c := range n.Content {
+		errs = append(errs, d.repeated(c)...)
+		if n.Kind != yamlv3.MappingNode || i%2 != 0 || c.Kind != yamlv3.ScalarNode {
+			continue
+		}
+		line := d.line + c.Line - 1
+		if first := firsts[c.Value]; first > 0 {
+			errs = append(errs, &InvalidError{Kind: d.Kind, Line: line, Reason: fmt.Sprintf("the key %s is there a second time; the first is on line %d", c.Value, first)})
+		}
+		firsts[c.Value] = line
+	}
+	return errs
 }
 
 // first is the line where the document says something.
@@ -153,7 +183,7 @@ func typeName(t string) string {
 // lineInError is how YAML's errors name a line of the text that was given.
 var lineInError = regexp.MustCompile(`line (\d+): ([^\n]*)`)
 
-// yamlErrors are what cannot be read as YAML, keys that are there twice too, by their lines of the file.
+// yamlErrors are what cannot be read as YAML, by their lines of the file.
 func (d *document) yamlErrors(err error) []error {
 	var errs []error
 	for _, m := range lineInError.FindAllStringSubmatch(err.Error(), -1) {

@@ -45,7 +45,6 @@ func (s *sources) config(o Options) (*Config, error) {
 		Warnings:              s.warnings,
 		NodeName:              strings.ToLower(strings.TrimSpace(cmp.Or(o.NodeName, node.registration.Name, o.Hostname))), // component-helpers, node/util: GetHostname
 		CertificatesDir:       s.cluster.CertificatesDir,
-		EncryptionAlgorithm:   string(s.cluster.EncryptionAlgorithm),
 		CertificateValidity:   s.cluster.CertificateValidityPeriod.Duration,
 		CACertificateValidity: s.cluster.CACertificateValidityPeriod.Duration,
 		HealthCheck:           node.timeouts.ControlPlaneComponentHealthCheck.Duration,
@@ -59,7 +58,7 @@ func (s *sources) config(o Options) (*Config, error) {
 	for _, e := range append(c.setAddress(node, o.DefaultAddress), validateNode(c, node)...) {
 		errs = append(errs, s.problem(node.kind, e))
 	}
-	for _, e := range append(validateCluster(&s.cluster), c.setRelease(s, o)...) {
+	for _, e := range append(c.setRelease(s), validateCluster(&s.cluster)...) {
 		errs = append(errs, s.problem(clusterKind, e))
 	}
 	if errs != nil {

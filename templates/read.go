@@ -195,9 +195,20 @@ func (s *sources) complete(file bool, o Options) error {
 
 // problem makes an error of one of the validation's, with its line.
 func (s *sources) problem(kind string, e *field.Error) error {
-	p := &InvalidError{Kind: kind, Field: e.Field, Reason: e.ErrorBody(), Line: s.docs[kind].lineOf(e.Field)}
+	p := &InvalidError{Kind: kind, Field: e.Field, Reason: reason(e), Line: s.docs[kind].lineOf(e.Field)}
 	if kind == clusterKind && s.kept {
 		p.Kind, p.Line = "the cluster's "+kind, 0
 	}
 	return p
+}
+
+// reason is what is wrong, in a sentence that the field's name begins.
+func reason(e *field.Error) string {
+	switch e.Type {
+	case field.ErrorTypeInvalid:
+		return fmt.Sprintf("%#v %s", e.BadValue, e.Detail)
+	case field.ErrorTypeNotSupported:
+		return fmt.Sprintf("%q is not among the %s", e.BadValue, e.Detail)
+	}
+	return e.Detail
 }

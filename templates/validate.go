@@ -2,6 +2,8 @@ package templates
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	urls "net/url"
 	"path"
 	"regexp"
@@ -24,7 +26,7 @@ func validateNode(c *Config, node nodeSource) field.ErrorList {
 		errs = append(errs, field.Required(name, "is not given, and this host has no name"))
 	} else {
 		for _, reason := range validation.IsDNS1123Subdomain(c.NodeName) {
-			errs = append(errs, field.Invalid(name, c.NodeName, reason))
+			errs = append(errs, field.Invalid(name, c.NodeName, "is no name of a node: "+reason))
 		}
 	}
 	if p := node.endpoint.BindPort; p < 1 || p > 65535 {
@@ -42,30 +44,36 @@ func validateCluster(c *kubeadm.ClusterConfiguration) field.ErrorList {
 	if !slices.Contains(algorithms, c.EncryptionAlgorithm) {
 		errs = append(errs, field.NotSupported(field.NewPath("encryptionAlgorithm"), c.EncryptionAlgorithm, algorithms))
 	}
-	for name, on := range c.FeatureGates {
-		gates := field.NewPath("featureGates")
-		switch {
-		case name != "RootlessControlPlane":
-			errs = append(errs, field.Invalid(gates, name, "kubeadm has no such feature gate"))
-		case on:
-			errs = append(errs, field.Invalid(gates, name, "etcd that runs as another user than root is not supported here"))
-		}
-	}
 	for _, p := range []struct {
 		name string
 		is   *metav1.Duration
 	}{{"certificateValidityPeriod", c.CertificateValidityPeriod}, {"caCertificateValidityPeriod", c.CACertificateValidityPeriod}} {
 		if p.is.Duration <= 0 { // kubeadm makes such certificates; etcd refuses them
-			errs = append(errs, field.Invalid(field.NewPath(p.name), p.is.Duration.String(), "certificates would be expired from the first moment"))
+			errs = append(errs, field.Invalid(field.NewPath(p.name), p.is.Duration.String(), "would have certificates expire before they are used"))
 		}
 	}
 	errs = append(errs, validateArgs(c.APIServer.ExtraArgs, field.NewPath("apiServer", "extraArgs"))...)
 	return append(errs, validateEtcd(&c.Etcd, c.ImageRepository, field.NewPath("etcd"))...)
 }
 
+// validateGates knows the gates of kubeadm of a minor of Kubernetes.
+func validateGates(gates map[string]bool, of release) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("featureGates")
+	for _, name := range slices.Sorted(maps.Keys(gates)) {
+		switch {
+		case !slices.Contains(of.gates, name):
+			errs = append(errs, field.Forbidden(path.Child(name), fmt.Sprintf("kubeadm 1.%d has no such feature gate", of.minor)))
+		case name == rootlessControlPlane && gates[name]: // kubeadm makes users, and puts the ids that this host has free into the manifest
+			errs = append(errs, field.Forbidden(path.Child(name), "etcdpod does not run etcd as another user"))
+		}
+	}
+	return errs
+}
+
 func validateEtcd(e *kubeadm.Etcd, repository string, etcd *field.Path) field.ErrorList {
 	if e.Local != nil && e.External != nil {
-		return field.ErrorList{field.Invalid(etcd, "", "local and external exclude each other")}
+		return field.ErrorList{field.Forbidden(etcd, "local and external exclude each other")}
 	}
 	if e.External != nil {
 		return validateExternal(e.External, etcd.Child("external"))
@@ -102,10 +110,10 @@ var reference = func() *regexp.Regexp {
 func validateExternal(e *kubeadm.ExternalEtcd, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if (e.CertFile == "") != (e.KeyFile == "") {
-		errs = append(errs, field.Invalid(path, "", "certFile and keyFile must be given both or not at all"))
+		errs = append(errs, field.Forbidden(path, "certFile and keyFile must be given both or not at all"))
 	}
 	if e.CertFile != "" && e.KeyFile != "" && e.CAFile == "" {
-		errs = append(errs, field.Invalid(path, "", "certFile and keyFile need caFile, too"))
+		errs = append(errs, field.Forbidden(path, "certFile and keyFile need caFile, too"))
 	}
 	if len(e.Endpoints) == 0 {
 		errs = append(errs, field.Required(path.Child("endpoints"), "there must be one at least"))
@@ -129,11 +137,11 @@ func validateURL(raw string, https bool, path *field.Path) field.ErrorList {
 	u, err := urls.Parse(raw)
 	switch {
 	case err != nil:
-		return field.ErrorList{field.Invalid(path, raw, err.Error())}
+		return field.ErrorList{field.Invalid(path, raw, "is no URL: "+err.Error())}
 	case https && u.Scheme != "https":
-		return field.ErrorList{field.Invalid(path, raw, "must begin with https://")}
+		return field.ErrorList{field.Invalid(path, raw, "does not begin with https://")}
 	case u.Scheme == "":
-		return field.ErrorList{field.Invalid(path, raw, "must begin with https:// or http://")}
+		return field.ErrorList{field.Invalid(path, raw, "begins neither with https:// nor http://")}
 	}
 	return nil
 }

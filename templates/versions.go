@@ -17,16 +17,25 @@ type release struct {
 	minor    uint
 	etcd     string // the image's tag (kubeadm, constants: SupportedEtcdVersion)
 	newNames bool   // flags by the names that etcd has since 3.6, whatever the image's tag says (kubeadm, phases/etcd: getEtcdCommand)
+	gates    []string
 }
 
-// releases are of kubeadm of the same minor, in its newest patch level; 1.33 is as kubeadm 1.34 sets it up. Nothing else differs between these minors.
+// kubeadm's feature gates. The others of them do not matter to etcd.
+const (
+	publicKeysECDSA      = "PublicKeysECDSA"
+	rootlessControlPlane = "RootlessControlPlane"
+)
+
+// releases are of kubeadm of the same minor, in its newest patch level; 1.33 is as kubeadm 1.34 sets it up. Nothing else that matters differs between these minors.
 var releases = []release{
-	{minor: 33, etcd: "3.5.24-0"},
-	{minor: 34, etcd: "3.6.5-0"},
-	{minor: 35, etcd: "3.6.6-0"},
-	{minor: 36, etcd: "3.6.8-0", newNames: true},
-	{minor: 37, etcd: "3.7.0-0", newNames: true},
+	{minor: 33, etcd: "3.5.24-0", gates: gates134},
+	{minor: 34, etcd: "3.6.5-0", gates: gates134},
+	{minor: 35, etcd: "3.6.6-0", gates: []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
+	{minor: 36, etcd: "3.6.8-0", newNames: true, gates: []string{"NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
+	{minor: 37, etcd: "3.7.0-0", newNames: true, gates: []string{rootlessControlPlane}},
 }
+
+var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
 
 // What kubeadm takes for a version (kubeadm, util/version.go).
 var (
@@ -35,7 +44,7 @@ var (
 )
 
 // setRelease finds out for which Kubernetes this is. A label, kubeadm's default too, is what kubeadm makes of it where it cannot ask the internet: its own version.
-func (c *Config) setRelease(s *sources, o Options) field.ErrorList {
+func (c *Config) setRelease(s *sources) field.ErrorList {
 	path, given := field.NewPath("kubernetesVersion"), s.cluster.KubernetesVersion
 	newest := releases[len(releases)-1].minor
 	if label := labelForm.FindStringSubmatch(given); label != nil {
@@ -59,10 +68,22 @@ func (c *Config) setRelease(s *sources, o Options) field.ErrorList {
 			if oldest == newest-1 {
 				c.release = releases[len(releases)-1]
 			}
-			return nil
+			c.setAlgorithm(&s.cluster)
+			return validateGates(s.cluster.FeatureGates, c.release)
 		}
 	}
-	return field.ErrorList{field.Invalid(path, given, fmt.Sprintf("kubeadm's set-up of etcd is known for Kubernetes 1.%d to 1.%d", oldest, newest))}
+	return field.ErrorList{field.Invalid(path, given, fmt.Sprintf("is none of Kubernetes 1.%d to 1.%d, for which kubeadm's set-up of etcd is known", oldest, newest))}
+}
+
+// setAlgorithm lets the feature gate have its way, which is older than encryptionAlgorithm (kubeadm 1.36, apis/kubeadm: EncryptionAlgorithmType).
+func (c *Config) setAlgorithm(cluster *kubeadm.ClusterConfiguration) {
+	c.EncryptionAlgorithm = string(cluster.EncryptionAlgorithm)
+	if on, is := cluster.FeatureGates[publicKeysECDSA]; is {
+		c.EncryptionAlgorithm = string(kubeadm.EncryptionAlgorithmRSA2048)
+		if on {
+			c.EncryptionAlgorithm = string(kubeadm.EncryptionAlgorithmECDSAP256)
+		}
+	}
 }
 
 // setEtcd takes what is said of etcd, which is valid.

@@ -42,7 +42,7 @@ func (s *session) display(c *cli.Context) display {
 func tellsEvents(c *cli.Context) bool {
 	name, _, _ := strings.Cut(c.Command.Name, " phase ") // one phase, or all of them
 	switch name {
-	case "init", "join", "backup", "restore", "certs renew", "certs generate-csr", "resume", "rollback":
+	case "init", "join", "backup", "restore", "certs renew", "certs generate-csr", "apiserver set", "resume", "rollback":
 		return !c.Bool("dry-run")
 	}
 	return false

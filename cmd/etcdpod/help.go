@@ -40,7 +40,7 @@ func helpText(app *cli.App, command *cli.Command) string {
 }
 
 const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", "hint", "exitCode"} on standard error. ` +
-	`backup, restore, init and join with their phases, certs renew, certs generate-csr, resume and rollback write their events, one a line, and last {"result": …}; all other commands, and --dry-run, write their result alone.`
+	`backup, restore, init and join with their phases, certs renew, certs generate-csr, apiserver set, resume and rollback write their events, one a line, and last {"result": …}; all other commands, and --dry-run, write their result alone.`
 
 func writeProgramHelp(b *strings.Builder, app *cli.App) {
 	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and restores, and gets every change either wholly done or wholly undone.`, ""))

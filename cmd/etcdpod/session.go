@@ -53,6 +53,8 @@ func (s *session) commands() []*cli.Command {
 		s.certsCheckCommand(),
 		s.certsRenewCommand(),
 		s.certsRequestCommand(),
+		s.apiServerShowCommand(),
+		s.apiServerSetCommand(),
 		s.runsCommand(),
 		s.resumeCommand(),
 		s.rollbackCommand(),

@@ -116,7 +116,11 @@ func (w crashWatch) loop(ctx context.Context, t *Target) error {
 	if ended < crashesTolerated {
 		return nil
 	}
-	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", ended, systemNamespace, w.container, w.container)
+	return endsAgain(w.container, int(ended))
+}
+
+func endsAgain(container string, times int) error {
+	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", times, systemNamespace, container, container)
 }
 
 // newest returns the container of that name which was made last; the zero value when there is none.

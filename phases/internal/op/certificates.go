@@ -82,8 +82,13 @@ func removePair(t *Target, at string) error {
 }
 
 func (i *IssueCertificate) Done(_ context.Context, t *Target) (bool, error) {
-	return exists(t, i.To+".crt"), nil
+	if !exists(t, i.To+".crt") {
+		return false, nil
+	}
+	return true, syncDirs(t, i.To)
 }
+
+func (i *IssueCertificate) FilesOnly() bool { return true }
 
 // AdoptCertificate copies a certificate that somebody else has signed, with its key, into the run's folder.
 type AdoptCertificate struct {
@@ -117,7 +122,10 @@ func (a *AdoptCertificate) Do(_ context.Context, t *Target) error {
 func (a *AdoptCertificate) Undo(_ context.Context, t *Target) error { return removePair(t, a.To) }
 
 func (a *AdoptCertificate) Done(_ context.Context, t *Target) (bool, error) {
-	return exists(t, a.To+".crt"), nil
+	if !exists(t, a.To+".crt") {
+		return false, nil
+	}
+	return true, syncDirs(t, a.To)
 }
 
 // ReplaceCertificate puts a certificate and its key in the place of others, which are kept in the run's folder.
@@ -333,7 +341,7 @@ func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, er
 		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
 	}
 	for _, c := range all {
-		if c.State == stateRunning && r.Pod.owns(c) {
+		if c.State == stateRunning && r.Pod.Owns(c) {
 			return c, nil
 		}
 	}

@@ -34,7 +34,8 @@ type Pod struct {
 	Containers []string `json:"containers"`
 }
 
-func (p Pod) owns(c node.Container) bool {
+// Owns says whether a container is one of the pod's.
+func (p Pod) Owns(c node.Container) bool {
 	return c.Namespace == p.Namespace && strings.HasPrefix(c.Pod, p.Name+"-") && slices.Contains(p.Containers, c.Name)
 }
 
@@ -164,7 +165,7 @@ func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Cont
 		return nil, err
 	}
 	live := slices.DeleteFunc(all, func(c node.Container) bool {
-		return c.State == stateExited || !slices.ContainsFunc(pods, func(p Pod) bool { return p.owns(c) })
+		return c.State == stateExited || !slices.ContainsFunc(pods, func(p Pod) bool { return p.Owns(c) })
 	})
 	return live, inParallel(live, func(c node.Container) error { return end(ctx, t, c) })
 }

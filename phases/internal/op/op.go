@@ -40,6 +40,11 @@ type Skippable interface {
 	Skippable()
 }
 
+// FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.
+type FilesOnly interface {
+	FilesOnly() bool
+}
+
 // Target is what an operation works on.
 type Target struct {
 	Host      *node.Host
@@ -96,6 +101,8 @@ func kinds() map[string]Op {
 		"claim-data-directory":    &ClaimData{},
 		"keep-kubelet":            &KeepKubelet{},
 		"await-started":           &AwaitStarted{},
+		"replace-manifest":        &ReplaceManifest{},
+		"await-replaced":          &AwaitReplaced{},
 	}
 }
 

@@ -68,35 +68,44 @@ func (p *PutCertificate) put(t *Target, i int) error {
 	return node.WriteNew(t.Host.FS, file, data, p.Attr[i])
 }
 
-// Undo removes what is in place and is the run's own.
+// Undo removes what is in place and is the run's own. A pair of which somebody else has replaced one file stays as it is: the other may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
-	for i, file := range pairAt(p.To) {
+	for _, file := range pairAt(p.To) {
 		if !exists(t, path.Dir(file)) {
-			continue
+			return nil
 		}
-		if err := removeOwn(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] }); err != nil {
+		if err := node.DropTemp(t.Host.FS, file); err != nil {
+			return err
+		}
+	}
+	for i, file := range pairAt(p.To) {
+		theirs, err := foreign(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] })
+		if err != nil {
+			return err
+		}
+		if theirs {
+			t.report("%s.* are left there: somebody else has put %s there", p.To, path.Base(file))
+			return syncDirs(t, file)
+		}
+	}
+	for _, file := range pairAt(p.To) { // the certificate first: whoever finds it finds its key
+		if err := remove(t, file); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeOwn removes a file that is the run's own, with what an interrupted try of writing it left. Another file is left there.
-func removeOwn(t *Target, file string, own func(data []byte) bool) error {
-	if err := node.DropTemp(t.Host.FS, file); err != nil {
-		return err
-	}
+// foreign says whether a file is there and is not the run's own.
+func foreign(t *Target, file string, own func(data []byte) bool) (bool, error) {
 	there, err := t.Host.FS.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return syncDirs(t, file)
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("cannot read %s: %w", file, err)
-	case !own(there):
-		t.report("%s is left there: somebody else has put it there", file)
-		return nil
+		return false, fmt.Errorf("cannot read %s: %w", file, err)
 	}
-	return remove(t, file)
+	return !own(there), nil
 }
 
 func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
@@ -110,13 +119,16 @@ func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	return true, errors.Join(settleWritten(t, p.To+".key"), settleWritten(t, p.To+".crt"))
 }
 
+func (p *PutCertificate) FilesOnly() bool { return true }
+
 // PlaceManifest writes a manifest into the static-pod directory, where there is none of its name. The kubelet runs it from there, if it runs.
 type PlaceManifest struct {
 	Path string    `json:"path"`
 	Data []byte    `json:"data"`
 	Attr node.Attr `json:"attr"`
-	// Stop has the kubelet stopped before the manifest is taken away again, so that it does not start once more what ends.
-	Stop bool `json:"stop,omitempty"`
+	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again. Without a name nothing is known to run here.
+	Pod     Pod           `json:"pod"`
+	Timeout time.Duration `json:"timeout"` // for it to end
 	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it leaves the cluster before its etcd is stopped. One that had got its vote
 	// meanwhile would otherwise be missed: of two members, both are the quorum.
 	Enrolment *Enrolment `json:"enrolment,omitempty"`
@@ -145,21 +157,49 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 	return settleWritten(t, m.Path)
 }
 
+// Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run, with the data and the certificates that would be taken away next.
 func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
+	there := exists(t, path.Dir(m.Path))
+	if there {
+		if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
+			return err
+		}
+	}
 	if m.Enrolment != nil {
 		if err := m.Enrolment.leave(ctx, t); err != nil {
 			return err
 		}
 	}
-	if m.Stop {
-		if err := stopKubelet(ctx, t); err != nil {
+	if !there {
+		return nil
+	}
+	if m.Pod.Name != "" && exists(t, m.Path) {
+		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil {
+			return err
+		}
+		if err := m.own(t); err != nil { // that has taken its time
 			return err
 		}
 	}
-	if !exists(t, path.Dir(m.Path)) {
-		return nil
+	return remove(t, m.Path)
+}
+
+func (m *PlaceManifest) own(t *Target) error {
+	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
+	if theirs {
+		return fmt.Errorf("cannot take %s away: somebody else has changed it, or put it there, since the run began; move it out of the directory first", m.Path)
 	}
-	return removeOwn(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
+	return err
+}
+
+// endPod stops the kubelet, so that nothing is started again, and ends the pod's containers.
+func endPod(ctx context.Context, t *Target, pod Pod, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := stopKubelet(ctx, t); err != nil {
+		return err
+	}
+	return Fence{Timeout: limit}.stopContainers(ctx, t, []Pod{pod})
 }
 
 func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
@@ -172,6 +212,8 @@ func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
 	}
 	return true, settleWritten(t, m.Path)
 }
+
+func (m *PlaceManifest) FilesOnly() bool { return m.Pod.Name == "" }
 
 // ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the run has written there by then is not deleted, but kept.
 type ClaimData struct {
@@ -222,11 +264,8 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	f := Fence{Pods: []Pod{c.Pod}, DataDirs: []string{c.Dir}, Databases: []string{path.Join(c.member(), "snap/db")}, Timeout: c.Timeout}
-	if err := stopKubelet(ctx, t); err != nil {
-		return err
-	}
-	if err := f.stopContainers(ctx, t, f.Pods); err != nil {
+	f := Fence{DataDirs: []string{c.Dir}, Databases: []string{path.Join(c.member(), "snap/db")}, Timeout: c.Timeout}
+	if err := endPod(ctx, t, c.Pod, c.Timeout); err != nil {
 		return err
 	}
 	if err := f.proveUnused(ctx, t); err != nil {
@@ -252,6 +291,8 @@ func (c *ClaimData) Done(_ context.Context, t *Target) (bool, error) {
 	}
 	return true, syncDirs(t, c.Dir)
 }
+
+func (c *ClaimData) FilesOnly() bool { return c.Pod.Name == "" }
 
 // KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the way back it must be stopped for a while.
 type KeepKubelet struct{}

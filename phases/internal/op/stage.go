@@ -43,8 +43,13 @@ func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 }
 
 func (m *MakeDirectory) Done(_ context.Context, t *Target) (bool, error) {
-	return exists(t, m.Path), nil
+	if !exists(t, m.Path) {
+		return false, nil
+	}
+	return true, syncDirs(t, m.Path)
 }
+
+func (m *MakeDirectory) FilesOnly() bool { return true }
 
 // SnapshotDataDir makes a snapshot file from the data of a stopped member, which it only reads.
 type SnapshotDataDir struct {

@@ -15,11 +15,15 @@ import (
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
-		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
+		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
 	}
 	for _, one := range m.containers {
 		same := *one
 		c.containers = append(c.containers, &same)
+	}
+	for name, one := range m.views {
+		same := *one
+		c.views[name] = &same
 	}
 	if m.Members != nil {
 		same := *m.Members
@@ -60,7 +64,7 @@ func (m *Machine) Kill() { m.crashed = true }
 // Reboot is a power loss, after which no process of etcdpod runs yet: see [Machine.Revive].
 func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.kubelet, m.crashed = nil, true, true
+	m.containers, m.views, m.kubelet, m.crashed = nil, map[string]*view{}, true, true
 	m.tick()
 	m.check("boot")
 }
@@ -122,3 +126,11 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 
 // Off takes the machine out of the world: nothing runs on it any more.
 func (m *Machine) Off() { m.containers, m.kubelet, m.crashed = nil, false, true }
+
+// RunsFrom is the manifest that the running container of that name was started from; empty when none runs.
+func (m *Machine) RunsFrom(name string) string {
+	if c := m.running(name); c != nil {
+		return c.manifest
+	}
+	return ""
+}

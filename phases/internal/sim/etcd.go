@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -145,8 +146,12 @@ func (e Etcd) DisarmAlarms(context.Context, op.Access) (int, error) {
 type APIServer struct{ M *Machine }
 
 func (a APIServer) Ready(context.Context, op.APIAccess) error {
-	if a.M.running("kube-apiserver") == nil || a.M.running("etcd") == nil {
+	c := a.M.running("kube-apiserver")
+	switch {
+	case c == nil || a.M.running("etcd") == nil || a.M.CrashText != "" && strings.Contains(c.manifest, a.M.CrashText):
 		return errors.New("connection refused")
+	case a.M.SickText != "" && strings.Contains(c.manifest, a.M.SickText):
+		return errors.New("the API server answered 500 to GET /readyz: etcd failed")
 	}
 	return nil
 }

@@ -34,6 +34,10 @@ type Machine struct {
 	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
 	FailAt   int
 	FailWith error
+	// Late is how long the kubelet takes to notice that a manifest has changed.
+	Late time.Duration
+	// SickText keeps an API server whose manifest holds it from ever getting ready; one whose manifest holds CrashText ends at once, again and again.
+	SickText, CrashText string
 	// Before is told of each step before it is made; nil: nobody is.
 	Before func(call string)
 
@@ -54,6 +58,13 @@ type Machine struct {
 	begins     bool // see Begins
 	noKubelet  bool
 	committed  func() bool
+	views      map[string]*view // what the kubelet has read, by the name of the file
+}
+
+// view is what the kubelet knows of one manifest.
+type view struct {
+	data    string
+	changed time.Time // when it was written anew; zero: it was not
 }
 
 type container struct {
@@ -62,11 +73,12 @@ type container struct {
 	member     uint64            // etcd: the inode of its member directory
 	generation string            // etcd: the first word of its database
 	holds      map[string]string // certificates, by path, as they were when it started
+	manifest   string            // that it was started from
 }
 
 // NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is that must never get lost; committed tells whether a run is past its commit point.
 func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Machine {
-	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0), committed: committed, kubelet: true}
+	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0), committed: committed, kubelet: true, views: map[string]*view{}}
 	m.known, _ = d.ReadDir(manifestDir)
 	if ino, i, err := d.must("open", path.Join(dataDir, "member/snap/db")); err == nil {
 		m.oldDB, m.oldData = ino, string(i.data)
@@ -121,7 +133,7 @@ func (m *Machine) Revive() {
 // PowerLoss stops everything, forgets what was not synced, and boots the node.
 func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers = nil
+	m.containers, m.views = nil, map[string]*view{}
 	m.kubelet = !m.noKubelet
 	m.Revive()
 	m.check("boot")
@@ -138,8 +150,11 @@ func (m *Machine) tick() {
 	}
 	names, _ := m.ReadDir(m.ManifestDir)
 	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, ".") })
+	for _, name := range names {
+		m.read(name)
+	}
 	for _, c := range m.containers {
-		if c.State == "running" && !slices.Contains(names, c.file) {
+		if c.State == "running" && (!slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)) {
 			m.end(c)
 		}
 	}
@@ -150,29 +165,44 @@ func (m *Machine) tick() {
 	}
 }
 
+// read has the kubelet notice what is in a file, which it may do late.
+func (m *Machine) read(name string) {
+	data := string(m.Peek(path.Join(m.ManifestDir, name)))
+	v := m.views[name]
+	switch {
+	case v == nil:
+		m.views[name] = &view{data: data}
+	case v.data == data:
+		v.changed = time.Time{}
+	case v.changed.IsZero() && m.Late > 0:
+		v.changed = m.now
+	case m.now.Sub(v.changed) >= m.Late:
+		m.views[name] = &view{data: data}
+	}
+}
+
 func (m *Machine) end(c *container) {
 	c.State = "exited"
 	m.Unlock(c.ID)
 }
 
 func (m *Machine) start(file string) {
-	data, err := m.ReadFile(path.Join(m.ManifestDir, file))
-	if err != nil {
-		return
-	}
-	pod, err := manifests.Parse(data)
+	text := m.views[file].data
+	pod, err := manifests.Parse([]byte(text))
 	if err != nil {
 		m.violate("the kubelet found %s, which is no manifest: %v", file, err)
 		return
 	}
-	c := &container{file: file}
+	c := &container{file: file, manifest: text}
 	c.Name, c.Pod, c.Namespace, c.State = pod.Containers()[0], pod.Name()+"-cp1", pod.Namespace(), "running"
+	c.PodUID = Sum([]byte(text))
 	for _, old := range m.containers {
-		if old.Name == c.Name {
+		if old.Name == c.Name && old.PodUID == c.PodUID {
 			c.Attempt = old.Attempt + 1
 		}
 	}
 	m.started++
+	c.CreatedAt = m.now.Add(time.Duration(m.started))
 	c.ID = fmt.Sprintf("%s-%d", c.Name, m.started)
 	if !m.readPairs(c) || c.Name == "etcd" && !m.open(c, pod) {
 		return
@@ -338,6 +368,9 @@ func (k kubelet) Stop(context.Context) error {
 func (k kubelet) Start(context.Context) error {
 	if err := k.m.step("start the kubelet"); err != nil {
 		return err
+	}
+	if !k.m.kubelet { // it reads everything anew
+		k.m.views = map[string]*view{}
 	}
 	k.m.kubelet = true
 	k.m.tick()

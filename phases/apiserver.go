@@ -1,0 +1,180 @@
+package phases
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// APIServerOptions are what a person may ask of `apiserver set`.
+type APIServerOptions struct {
+	Wish           EtcdFlags
+	AllMembers     bool          // the servers are the members that the cluster has now
+	AnotherCluster bool          // than the one that the API server uses now may be meant
+	StopTimeout    time.Duration // for the old container to end by itself; 0: 3 s
+	WaitTimeout    time.Duration // for the new one to be ready; 0: 2 minutes
+}
+
+// APIServerFacts are what that depends on besides.
+type APIServerFacts struct {
+	File      ManifestFile // without a path when no manifest runs an API server
+	Container string
+	Second    string // another manifest that runs one, too
+	Before    EtcdFlags
+	After     EtcdFlags
+	Wrong     []string // what speaks against the files
+	Answers   []Answer // of the servers that there are to be, in their order
+	Cluster   uint64   // that is in use now; 0: it is not known
+	Known     string   // from where
+	Members   []Member // that the servers were taken from; with AllMembers only
+	Learners  []Member // likewise
+	Silent    error    // why the members could not be listed
+}
+
+func (o APIServerOptions) preflight() Phase {
+	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			for _, check := range []func(*Facts) error{checkAPIServer, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers} {
+				if err := check(f); errors.Is(err, errUnchanged) {
+					return nil, nil
+				} else if err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		}}
+}
+
+func (o APIServerOptions) found(f *Facts) []string {
+	a := f.APIServer
+	if unchanged(a) {
+		return []string{fmt.Sprintf("%s has these flags already", a.File.Path)}
+	}
+	var found []string
+	for _, s := range a.Answers {
+		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, of cluster %x", s.URL, s.Name, s.role(), s.Version, s.ClusterID))
+	}
+	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
+		found = append(found, "over plain HTTP who reaches etcd, or the way to it, can read and change everything")
+	}
+	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
+		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it used %x, as %s tells", a.Cluster, a.Known))
+	}
+	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
+}
+
+// set replaces the manifest. What is to be done when the run goes back is planned before it.
+func (o APIServerOptions) set() Phase {
+	return Phase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return f.rewire(f.APIServer.After, o.waiting(f, true))
+		}}
+}
+
+// awaitAPIServer ends with the commit point: the API server serves from the new endpoints.
+func (o APIServerOptions) awaitAPIServer() Phase {
+	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready with it; if it does not get so, the old manifest comes back", Commit: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			wait := o.waiting(f, false)
+			if ops, err := f.rewire(f.APIServer.After, wait); err != nil || len(ops) == 0 {
+				return nil, err
+			}
+			return []op.Op{wait}, nil
+		}}
+}
+
+func (o APIServerOptions) waiting(f *Facts, back bool) *op.AwaitReplaced {
+	w := f.awaitReplaced(o.WaitTimeout, back)
+	if w != nil && o.StopTimeout > 0 {
+		w.Grace = o.StopTimeout
+	}
+	return w
+}
+
+// wireAPIServer has the API server of this node use etcd as is wished for (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes or joins a member. Where there is no manifest of an API
+// server, or it says so already, it does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs, nothing is waited for.
+func wireAPIServer(wished func(*Facts) EtcdFlags, limit time.Duration) Phase {
+	return Phase{Name: "wire-apiserver", Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
+		Found: func(f *Facts) []string { return foundWiring(f, wished(f)) },
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !f.KubeletActive {
+				return f.rewire(wished(f), nil)
+			}
+			ops, err := f.rewire(wished(f), f.awaitReplaced(limit, true))
+			if len(ops) > 0 {
+				ops = append(ops, f.awaitReplaced(limit, false))
+			}
+			return ops, err
+		}}
+}
+
+func foundWiring(f *Facts, wish EtcdFlags) []string {
+	m, container, ok := program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return []string{fmt.Sprintf("no manifest in %s runs an API server yet", f.ManifestDir)}
+	}
+	now := etcdFlagsOf(m, container)
+	if _, change, err := now.with(wish).write(m, container); err != nil || change != "" {
+		return []string{"until now: --etcd-servers=" + strings.Join(now.Servers, ",")}
+	}
+	return []string{m.Path + " names this etcd already: it stays"}
+}
+
+// rewire plans the replacement of the API server's manifest; nothing when there is nothing to replace. back is what is waited for when the run goes back, nil for nothing.
+func (f *Facts) rewire(wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
+	m, container, ok := program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil, nil
+	}
+	edited, change, err := etcdFlagsOf(m, container).with(wish).write(m, container)
+	switch {
+	case err != nil:
+		return nil, refuse("edit the file by hand", "cannot change the API server's manifest: %v", err)
+	case change == "":
+		return nil, nil
+	}
+	kept := path.Join(journal.RunDir(f.Run), "manifests")
+	ops := []op.Op{&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)}}
+	if back != nil {
+		ops = append(ops, back)
+	}
+	return append(ops, &op.ReplaceManifest{
+		Path: m.Path, Data: edited.Bytes(), Change: change, Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path)),
+	}), nil
+}
+
+// awaitReplaced waits for the API server's new pod; nil where no manifest runs one.
+func (f *Facts) awaitReplaced(limit time.Duration, back bool) *op.AwaitReplaced {
+	m, container, ok := program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{container}}
+	if limit == 0 {
+		limit = 2 * time.Minute
+	}
+	return &op.AwaitReplaced{Pod: pod, Before: f.podUID(pod), API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back} // for the grace see RenewOptions.grace
+}
+
+// podUID is that of a pod's container that runs, else of the newest; empty when there is none.
+func (f *Facts) podUID(pod op.Pod) string {
+	var last node.Container
+	for _, c := range f.Containers {
+		if !pod.Owns(c) {
+			continue
+		}
+		runs, ran := c.State == "running", last.State == "running"
+		if last.ID == "" || runs && !ran || runs == ran && c.CreatedAt.After(last.CreatedAt) {
+			last = c
+		}
+	}
+	return last.PodUID
+}

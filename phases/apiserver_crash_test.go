@@ -1,0 +1,356 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+)
+
+// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the manifest is the old one or the new one byte for byte, the API server runs
+// from it, and the old one is there or kept.
+
+const (
+	oldServers = "https://127.0.0.1:2379"
+	newServers = "https://10.0.0.11:2379,https://10.0.0.12:2379"
+	apiserverY = testManifestDir + "/kube-apiserver.yaml"
+)
+
+// wiring is one shape of the change.
+type wiring struct {
+	name string
+	late time.Duration // the kubelet notices a change of a file so late
+	wire bool          // as the phase wire-apiserver
+	off  bool          // no kubelet runs
+}
+
+func wirings() []wiring {
+	return []wiring{
+		{name: "apiserver set"},
+		{name: "apiserver set, and a late kubelet", late: 5 * time.Second},
+		{name: "wire-apiserver", wire: true},
+		{name: "wire-apiserver, and no kubelet", wire: true, off: true},
+	}
+}
+
+type wiringWorld struct {
+	world
+	wiring   wiring
+	old, new string // the manifests
+}
+
+func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
+	t.Helper()
+	w := &wiringWorld{world: world{t: t, name: "cp1"}, wiring: shape}
+	w.old = "# ours\r\n" + strings.ReplaceAll(podManifest("kube-apiserver", "    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
+	w.new = strings.Replace(w.old, oldServers, newServers, 1)
+	d := sim.NewDisk()
+	for name, data := range map[string]string{"/etcd.yaml": scenario{}.etcdManifest(), "/kube-apiserver.yaml": w.old} {
+		if err := errors.Join(node.MkdirAll(d, testManifestDir, node.Attr{Mode: 0o755}), d.Create(testManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"snap/db", "wal/0.wal"} {
+		file := "/var/lib/etcd/member/" + name
+		if err := errors.Join(node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o755}), d.Create(file, []byte("old"), node.Attr{Mode: 0o600})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	w.machine.Late = shape.late
+	if shape.off {
+		w.machine.WithoutKubelet()
+		w.machine.PowerLoss(sim.DropUnsynced, nil)
+	}
+	w.first = w.machine.Look(journal.Home)
+	w.restart()
+	return w
+}
+
+func (w *wiringWorld) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+	f, err := w.facts(ctx, n, id)
+	if err != nil {
+		return nil, err
+	}
+	f.KubeletActive = !w.wiring.off
+	if f.Containers, err = w.node.host.Runtime.Containers(ctx); err != nil {
+		return nil, err
+	}
+	m, container, _ := program(f.Manifests, "kube-apiserver")
+	f.APIServer = &APIServerFacts{File: m, Container: container, After: EtcdFlags{Servers: list(newServers)}}
+	return f, nil
+}
+
+func (w *wiringWorld) flow() Workflow {
+	o := APIServerOptions{}
+	if w.wiring.wire {
+		wire := wireAPIServer(func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
+		return Workflow{Name: "init", observe: w.observe, Phases: []Phase{wire}}
+	}
+	return Workflow{Name: "apiserver", observe: w.observe, Phases: []Phase{o.set(), o.awaitAPIServer()}}
+}
+
+func (w *wiringWorld) set() error {
+	return w.node.Do(context.Background(), w.flow(), func(Plan) error { return nil })
+}
+
+// settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is late has time to notice.
+func (w *wiringWorld) settled() (string, error) {
+	if err := w.node.host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+		return "", err
+	}
+	w.machine.Look()
+	if err := w.node.host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+		return "", err
+	}
+	look := w.machine.Look(journal.Home)
+	if v := w.machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	now := string(w.machine.Peek(apiserverY))
+	if runs := w.machine.RunsFrom("kube-apiserver"); runs != now && !w.wiring.off {
+		return "", fmt.Errorf("the API server runs from\n%s\nand in place is\n%s", runs, now)
+	}
+	kept, err := w.kept()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case look == w.first && kept == "":
+		return "old", nil
+	case look == w.first:
+		return "", errors.New("a copy is kept of what is in place")
+	case look != strings.Replace(w.first, fmt.Sprintf("%q", w.old), fmt.Sprintf("%q", w.new), 1):
+		return "", fmt.Errorf("neither old nor new:\n%s", look)
+	case kept != w.old:
+		return "", fmt.Errorf("the old manifest is not kept: %q", kept)
+	}
+	return "new", nil
+}
+
+// kept is the old manifest in the run's folder; empty when there is none.
+func (w *wiringWorld) kept() (string, error) {
+	runs, err := journal.List(w.machine.Disk)
+	if err != nil || len(runs) == 0 {
+		return "", err
+	}
+	dir := path.Join(journal.RunDir(runs[len(runs)-1].ID), "manifests")
+	names, err := w.machine.ReadDir(dir)
+	switch {
+	case err != nil: // it is gone with the rest
+		return "", nil
+	case slices.Equal(names, []string{"kube-apiserver.yaml"}):
+		return string(w.machine.Peek(path.Join(dir, names[0]))), nil
+	}
+	return "", fmt.Errorf("in %s are %q", dir, names)
+}
+
+func TestAChangeOfTheAPIServerStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	for _, shape := range wirings() {
+		t.Run(shape.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					wiringMatrix(t, shape, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func wiringMatrix(t *testing.T, shape wiring, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newWiringWorld(t, shape)
+		w.machine.CrashAt = c.at
+		err := w.set()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the change that nothing stops: %v", err)
+			}
+			if got, err := w.settled(); got != "new" {
+				t.Fatalf("the change that nothing stops ended %s: %v", got, err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%37
+		}
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		c.how.after(&w.world, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
+		}
+		got, err := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if err != nil || got != want {
+			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+// settleTwice types the recovery, which is stopped as well, and then once more.
+func (w *wiringWorld) settleTwice(c stop) error {
+	var refused *RefusedError
+	for i, command := range []string{c.recovery, c.recovery, "resume"} {
+		w.restart()
+		if i == 0 {
+			w.machine.CrashAt = c.again
+		}
+		err := w.settle(command)
+		if w.machine.Crashed() {
+			c.how.after(&w.world, c.again)
+			continue
+		}
+		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*sim.Machine)
+		why   string
+		least time.Duration
+		most  time.Duration
+	}{
+		{"it is never ready", func(m *sim.Machine) { m.SickText = "10.0.0.12" }, "the API server is not ready with the new manifest: not within 2m0s", 2 * time.Minute, 3 * time.Minute},
+		{"it ends again and again", func(m *sim.Machine) { m.CrashText = "10.0.0.12" }, "the API server is not ready with the new manifest: its container ended 3 times", 0, 10 * time.Second},
+		{"the kubelet never notices", func(m *sim.Machine) { m.Late = time.Hour }, "the one that is replaced has not ended yet", 2 * time.Minute, 3 * time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWiringWorld(t, wirings()[0])
+			tt.spoil(w.machine)
+			began := w.node.host.Clock.Now()
+			var back *RolledBackError
+			if err := w.set(); !errors.As(err, &back) || !strings.Contains(err.Error(), tt.why) {
+				t.Fatalf("got %v", err)
+			}
+			if err := w.node.api.Ready(context.Background(), op.APIAccess{}); err != nil {
+				t.Errorf("the old API server is not waited for: %v", err)
+			}
+			if took := w.node.host.Clock.Now().Sub(began); took < tt.least || took > tt.most {
+				t.Errorf("it took %v", took)
+			}
+			if got, err := w.settled(); got != "old" {
+				t.Errorf("it ended %s: %v", got, err)
+			}
+		})
+	}
+}
+
+// What keeps the old API server from getting ready again is no reason to keep the run open: every other command would be refused.
+func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
+	w := newWiringWorld(t, wirings()[0])
+	w.machine.Before = func(call string) {
+		if strings.HasPrefix(call, "rename ") && strings.HasSuffix(call, apiserverY) {
+			w.machine.SickText = "kube-apiserver" // whatever the manifest
+		}
+	}
+	var notes []string
+	w.node.emit = func(e Event) { notes = append(notes, e.Message) }
+	var back *RolledBackError
+	if err := w.set(); !errors.As(err, &back) {
+		t.Fatalf("got %v", err)
+	}
+	if all := strings.Join(notes, "\n"); !strings.Contains(all, "the old manifest is back, but the API server is not ready with the old manifest: not within 2m0s") {
+		t.Errorf("nothing is said of it: %s", all)
+	}
+	if got, err := w.settled(); got != "old" {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+}
+
+func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
+	const theirs = "# theirs\n"
+	for _, tt := range []struct {
+		name string
+		when func(call string) bool
+		why  string
+		open bool
+	}{
+		{"before it is replaced", func(call string) bool {
+			return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests")
+		}, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
+		{"after it was replaced", func(call string) bool { return call == "sync "+testManifestDir }, "cannot put back " + apiserverY + ": somebody else has changed it since the run began; what was there before is kept as ", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWiringWorld(t, wirings()[0])
+			w.machine.SickText = "kube-apiserver"
+			w.machine.Before = func(call string) {
+				if tt.when(call) {
+					w.machine.Before = nil
+					data := append([]byte(theirs), w.machine.Peek(apiserverY)...)
+					if err := node.WriteAtomic(w.machine.Disk, apiserverY, data, node.Attr{}); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			err := w.set()
+			var open *OpenRunError
+			if errors.As(err, &open) != tt.open || !strings.Contains(err.Error(), tt.why) {
+				t.Fatalf("got %v", err)
+			}
+			if got := string(w.machine.Peek(apiserverY)); !strings.HasPrefix(got, theirs) {
+				t.Errorf("theirs is %q", got)
+			}
+			if !tt.open {
+				return
+			}
+			// As it says: what is kept is copied there, and the run can be closed.
+			kept, err := w.kept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(node.WriteAtomic(w.machine.Disk, apiserverY, []byte(kept), node.Attr{}), w.settle("rollback")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := w.settled(); got != "old" {
+				t.Errorf("it ended %s: %v", got, err)
+			}
+		})
+	}
+}
+
+// A disk that is full, or fails, at any step.
+func TestAChangeOfTheAPIServerSurvivesAFailureAtEveryStep(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWiringWorld(t, wirings()[0])
+		w.machine.FailAt, w.machine.FailWith = at, syscall.ENOSPC
+		err := w.set()
+		if w.machine.Steps < at {
+			return
+		}
+		began := w.began()
+		var open *OpenRunError
+		if errors.As(err, &open) {
+			w.machine.FailAt = 0
+			w.restart()
+			err = w.settle("resume")
+		}
+		got, wrong := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[err == nil && began]
+		if wrong != nil || got != want {
+			t.Fatalf("a failure at step %d (%s): it ended %s, with %v: %v", at, w.machine.Calls[at-1], got, err, wrong)
+		}
+	}
+}
