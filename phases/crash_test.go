@@ -53,8 +53,17 @@ func podManifest(name, command, volumes string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: %[1]s\n  name: %[1]s\n  namespace: kube-system\nspec:\n  containers:\n  - command:\n    - %[1]s\n%[2]s    image: registry.k8s.io/%[1]s:3.6.5-0\n    name: %[1]s\n%[3]s", name, command, volumes)
 }
 
+// accessFlagsText are the flags by which etcd lets in those with a certificate, and nobody else.
+func accessFlagsText() string {
+	var b strings.Builder
+	for _, flag := range []string{"client-cert-auth=true", "peer-client-cert-auth=true", "cert-file=server.crt", "key-file=server.key", "trusted-ca-file=ca.crt", "peer-cert-file=peer.crt", "peer-key-file=peer.key", "peer-trusted-ca-file=ca.crt"} {
+		b.WriteString("    - --" + flag + "\n")
+	}
+	return b.String()
+}
+
 func (s scenario) etcdManifest() string {
-	flags, mounts, volumes := "    - --data-dir=/var/lib/etcd\n", "    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: etcd-data\n", "  volumes:\n  - hostPath:\n      path: /var/lib/etcd\n      type: DirectoryOrCreate\n    name: etcd-data\n"
+	flags, mounts, volumes := accessFlagsText()+"    - --data-dir=/var/lib/etcd\n", "    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: etcd-data\n", "  volumes:\n  - hostPath:\n      path: /var/lib/etcd\n      type: DirectoryOrCreate\n    name: etcd-data\n"
 	if s.walDir != "" {
 		flags += "    - --wal-dir=" + s.walDir + "\n"
 		mounts += "    - mountPath: " + path.Dir(s.walDir) + "\n      name: etcd-wal\n"

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // InitOptions are what a person may ask of `init`. Empty ones are kubeadm's defaults.
@@ -31,6 +33,7 @@ func (o InitOptions) phases() []Phase {
 		o.certs(),
 		o.renderEtcd(),
 		o.awaitEtcd(), // the commit point is at its end
+		o.wire(),
 	}
 }
 
@@ -41,7 +44,9 @@ func (o InitOptions) only(name string) (Workflow, error) {
 		return Workflow{}, &UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	p.Commit = false // a run of one phase is done when it has ended
+	if p.Commit = false; name == "wire-apiserver" { // a run of one phase is done when it has ended; or, where it waits for the API server, when that is ready
+		p.Commit = true
+	}
 	return Workflow{Name: "init", Phases: []Phase{p}, observe: o.observer(name)}, nil
 }
 
@@ -116,7 +121,7 @@ func (o InitOptions) renderEtcd() Phase {
 			if f.Init.External {
 				return nil, nil
 			}
-			if err := checkManifest(f); err != nil {
+			if err := checkRendered(f); err != nil {
 				return nil, err
 			}
 			var ops []op.Op
@@ -196,6 +201,48 @@ func checkAlone(f *Facts) error {
 		return refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd", f.Init.ManifestPath)
 	}
 	return checkKubelet(f)
+}
+
+// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its manifest afterwards, and nothing is to be done.
+func (o InitOptions) wire() Phase {
+	p := wireAPIServer(func(f *Facts) EtcdFlags { return f.Init.Wish }, 0)
+	plan := p.Plan
+	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+		if err := checkWiring(f); err != nil {
+			return nil, err
+		}
+		return plan(ctx, f)
+	}
+	return p
+}
+
+// checkWiring: an API server that uses another cluster would lose all its objects from sight.
+func checkWiring(f *Facts) error {
+	m, container, ok := program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	now := etcdFlagsOf(m, container).Servers
+	wanted := slices.ContainsFunc(now, func(s string) bool { return slices.Contains(f.Init.Wish.Servers, s) })
+	if len(now) == 0 || wanted || f.Init.Pod != nil && f.Init.Pod.serves(now) {
+		return nil
+	}
+	return refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, and looks at both clusters before it does",
+		"the API server of this node uses other etcds than the configuration says, and would see none of their objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
+}
+
+// wish is what kubeadm would write. A list of several that names this etcd was made by somebody who wants all of them, and stays.
+func wish(flags []templates.Flag, f *Facts) EtcdFlags {
+	var e EtcdFlags
+	for _, flag := range flags {
+		e.set(flag.Name, flag.Value)
+	}
+	if m, container, ok := program(f.Manifests, "kube-apiserver"); ok {
+		if now := etcdFlagsOf(m, container).Servers; len(now) > 1 && f.Init.Pod != nil && f.Init.Pod.serves(now) {
+			e.Servers = nil
+		}
+	}
+	return e
 }
 
 func foundServing(f *Facts) []string {

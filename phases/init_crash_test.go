@@ -25,7 +25,8 @@ type beginning struct {
 	name    string
 	phase   string // empty: all of them
 	prepare func(d *sim.Disk, write func(name, data string))
-	keep    []string // certificates that are there
+	keep    []string  // certificates that are there
+	wish    EtcdFlags // of the API server
 }
 
 func beginnings() []beginning {
@@ -37,6 +38,9 @@ func beginnings() []beginning {
 		{name: "kubeadm has written the API server's manifest, and the data directory is there", keep: []string{"etcd-ca", "etcd-server", "etcd-peer"}, prepare: func(d *sim.Disk, write func(name, data string)) {
 			write(testManifestDir+"/kube-apiserver.yaml", podManifest("kube-apiserver", "", ""))
 			_ = d.Mkdir("/var/lib/etcd", node.Attr{Mode: 0o700})
+		}},
+		{name: "the API server's manifest names this etcd in another way", keep: []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client"}, wish: EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}}, prepare: func(_ *sim.Disk, write func(name, data string)) {
+			write(testManifestDir+"/kube-apiserver.yaml", podManifest("kube-apiserver", "    - --etcd-servers=https://localhost:2379\n", ""))
 		}},
 	}
 }
@@ -89,7 +93,7 @@ func (w *initWorld) restart() {
 	w.node.certs = sim.Certificates{M: w.machine}
 }
 
-func (w *initWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
+func (w *initWorld) observe(ctx context.Context, _ *Node, id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, notes: map[string]string{}}
 	f.Init = &InitFacts{
 		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
@@ -103,8 +107,11 @@ func (w *initWorld) observe(_ context.Context, _ *Node, id string) (*Facts, erro
 		}
 		f.Init.MissingCertDirs = w.node.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
 	}
-	f.Manifests = nil
-	return f, w.node.observeManifest(f)
+	f.Init.Wish = w.begin.wish
+	var running, listed error
+	f.Containers, running = w.machine.Host().Runtime.Containers(ctx)
+	f.Manifests, listed = w.node.manifests(testManifestDir)
+	return f, errors.Join(running, listed, w.node.observeManifest(f))
 }
 
 func (w *initWorld) init() error {
@@ -147,6 +154,9 @@ func (w *initWorld) settled() (string, error) {
 	wants := []string{"/var/lib/etcd {-rwx------ 0 0 } ", testManifestDir + "/etcd.yaml {-rw------- 0 0 } "}
 	if w.begin.phase == "" {
 		wants = append(wants, "kubelet true\n", "runs etcd new\n")
+	}
+	for _, server := range w.begin.wish.Servers {
+		wants = append(wants, "- --etcd-servers="+server, "runs kube-apiserver ")
 	}
 	for _, want := range wants {
 		if !strings.Contains(look, want) {
@@ -241,8 +251,8 @@ func (w *initWorld) settleTwice(c stop) error {
 			w.machine.CrashAt = c.again
 		}
 		err := w.settle(command)
-		if w.machine.Crashed() {
-			c.how.after(&w.world, c.again)
+		if w.machine.Crashed() { // in another way than the first time, so that what a kill left unsynced meets a power loss
+			crashes()[(c.again+c.at)%len(crashes())].after(&w.world, c.again)
 			continue
 		}
 		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
@@ -267,20 +277,33 @@ func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
-	for _, file := range []string{testPKI + "etcd/peer.key", testPKI + "apiserver-etcd-client.crt", testManifestDir + "/etcd.yaml"} {
-		w := newInitWorld(t, beginning{prepare: func(d *sim.Disk, write func(string, string)) {
-			write("/theirs", "key theirs")
-			write(testManifestDir+"/.keep", "")
-		}})
-		w.machine.Before = func(call string) {
-			if strings.HasPrefix(call, "create "+path.Dir(file)+"/."+path.Base(file)) { // it is just being written
-				w.machine.Before = nil
-				if err := w.machine.Replace("/theirs", file); err != nil {
-					t.Error(err)
-				}
+// puts has somebody else put a file there in the moment in which the run writes its own.
+func (w *initWorld) puts(file string) {
+	w.machine.Before = func(call string) {
+		if strings.HasPrefix(call, "create "+path.Dir(file)+"/."+path.Base(file)) {
+			w.machine.Before = nil
+			if err := w.machine.Replace("/theirs", file); err != nil {
+				w.t.Error(err)
 			}
 		}
+	}
+}
+
+func withTheirs(text string) beginning {
+	return beginning{prepare: func(_ *sim.Disk, write func(string, string)) {
+		write("/theirs", text)
+		write(testManifestDir+"/.keep", "")
+	}}
+}
+
+func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
+	for file, left := range map[string]string{
+		testPKI + "etcd/peer.key":             "",
+		testPKI + "etcd/peer.crt":             testPKI + "etcd/peer.key", // it may be the key of their certificate
+		testPKI + "apiserver-etcd-client.crt": testPKI + "apiserver-etcd-client.key",
+	} {
+		w := newInitWorld(t, withTheirs("key theirs"))
+		w.puts(file)
 		var back *RolledBackError
 		if err := w.init(); !errors.As(err, &back) {
 			t.Errorf("%s: got %v", file, err)
@@ -289,10 +312,60 @@ func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 			t.Errorf("%s is %q", file, got)
 		}
 		for _, spec := range pki.EtcdSpecs() {
-			if name := testPKI + spec.CertFile(); name != file && w.machine.Peek(name) != nil {
-				t.Errorf("%s: %s is left there", file, name)
+			for _, name := range []string{testPKI + spec.CertFile(), testPKI + spec.KeyFile()} {
+				if there := w.machine.Peek(name) != nil; there != (name == file || name == left) {
+					t.Errorf("%s: that %s is there is %v", file, name, there)
+				}
 			}
 		}
+	}
+}
+
+// Whoever puts a manifest there, or edits the run's, wants it to run with what would be taken away next.
+func TestAnInitDoesNotGoBackUnderAManifestOfSomebodyElse(t *testing.T) {
+	theirs := strings.Replace(scenario{}.etcdManifest(), "- etcd\n", "- etcd\n    - --snapshot-count=5000\n", 1)
+	file := testManifestDir + "/etcd.yaml"
+	for name, edit := range map[string]func(*initWorld){
+		"before it is written": func(w *initWorld) { w.puts(file) },
+		"while it is waited for": func(w *initWorld) {
+			w.machine.SickEtcd = true
+			w.machine.Before = func(string) {
+				if w.machine.Peek(file) != nil {
+					w.machine.Before = nil
+					if err := errors.Join(w.machine.Remove(file), w.machine.Replace("/theirs", file)); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newInitWorld(t, withTheirs(theirs))
+			edit(w)
+			var open *OpenRunError
+			if err := w.init(); !errors.As(err, &open) || !strings.Contains(err.Error(), "move it out of the directory first") {
+				t.Fatalf("got %v", err)
+			}
+			if got := string(w.machine.Peek(file)); got != theirs {
+				t.Errorf("the manifest is %q", got)
+			}
+			for _, spec := range pki.EtcdSpecs() {
+				if w.machine.Peek(testPKI+spec.KeyFile()) == nil {
+					t.Errorf("%s was taken away", spec.KeyFile())
+				}
+			}
+			w.machine.SickEtcd, w.machine.Before = false, nil
+			if err := w.machine.Replace(file, "/theirs"); err != nil {
+				t.Fatal(err)
+			}
+			w.restart()
+			if err := w.settle("rollback"); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := w.settled(); got != "old" {
+				t.Errorf("it ended %s: %v", got, err)
+			}
+		})
 	}
 }
 

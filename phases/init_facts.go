@@ -43,6 +43,7 @@ type InitFacts struct {
 	MissingManifestDirs []string
 	Pod                 *EtcdPod // as rendered
 	Access              op.Access
+	Wish                EtcdFlags // of the API server
 
 	DataDir         string
 	DataDirExists   bool
@@ -79,6 +80,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		}
 		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
 		if f.Init.External {
+			f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
 			return f, nil
 		}
 		if whole || phase == "certs" {
@@ -100,8 +102,12 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if err := n.observeManifest(f); err != nil {
 			return nil, err
 		}
+		f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+		if f.Init.There == nil {
+			n.observeData(ctx, f)
+		}
 		if whole && f.Init.There == nil {
-			n.observePlace(ctx, f)
+			n.observeListeners(ctx, f)
 		}
 		return f, nil
 	}
@@ -178,7 +184,8 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 		if m.Manifest == nil || m.Path == i.ManifestPath {
 			continue
 		}
-		if _, runs := m.Manifest.Runs("etcd"); runs {
+		_, runs := m.Manifest.Runs("etcd")
+		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" { // of two static pods of one name the kubelet runs one
 			i.Other = m.Path
 		}
 	}
@@ -225,13 +232,20 @@ func (n *Node) observeKept(f *Facts) error {
 
 // observePlace looks whether etcd can begin there.
 func (n *Node) observePlace(ctx context.Context, f *Facts) {
-	i := f.Init
-	if slices.Contains(i.DataNames, "member") {
+	n.observeData(ctx, f)
+	n.observeListeners(ctx, f)
+}
+
+func (n *Node) observeData(ctx context.Context, f *Facts) {
+	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.stopped(ctx, i.Pod)
 	}
-	for _, address := range i.listeners() {
+}
+
+func (n *Node) observeListeners(ctx context.Context, f *Facts) {
+	for _, address := range f.Init.listeners() {
 		if err := node.CanListen(ctx, address); err != nil {
-			i.Listeners = append(i.Listeners, err)
+			f.Init.Listeners = append(f.Init.Listeners, err)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 func (o InitOptions) preflight() Phase {
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{checkClock, checkKubelet, checkManifest, checkNewData, checkListeners, checkQuota}
+			checks := []func(*Facts) error{checkClock, checkKubelet, checkRendered, checkListeners}
 			if f.Init.External {
 				checks = checks[:2]
 			}
@@ -40,16 +40,7 @@ func foundInit(f *Facts) []string {
 	if f.Init.There == nil && f.Init.DataOwner != nil {
 		found = append(found, "the data directory holds the member's own data: it goes on with that")
 	}
-	if m, c, ok := program(f.Manifests, "kube-apiserver"); ok && !uses(flagOf(m, c, "etcd-servers"), f.Init.Pod) {
-		found = append(found, fmt.Sprintf("%s names other etcds than this one, and stays as it is: --etcd-servers=%s", m.Path, flagOf(m, c, "etcd-servers")))
-	}
 	return found
-}
-
-// uses says whether one of an API server's etcds is this one.
-func uses(servers string, pod *EtcdPod) bool {
-	own := slices.Concat(pod.ClientURLs, pod.Access.Endpoints)
-	return slices.ContainsFunc(list(servers), func(url string) bool { return slices.Contains(own, url) })
 }
 
 // firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
@@ -76,12 +67,26 @@ func checkKubelet(f *Facts) error {
 	return nil
 }
 
+// checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
+func checkRendered(f *Facts) error {
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota}
+	if f.Join == nil {
+		checks = append(checks, checkNewData)
+	}
+	for _, check := range checks {
+		if err := check(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkManifest: what is there is what would be written, or it is somebody's work.
 func checkManifest(f *Facts) error {
 	i := f.Init
 	switch {
 	case i.Other != "":
-		return refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "%s runs etcd already, and %s would be a second one", i.Other, i.ManifestPath)
+		return refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "%s runs etcd already, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
 	case i.There == nil || bytes.Equal(i.There, i.Rendered):
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // initFacts are those of a node where a first member can begin.
@@ -28,7 +29,10 @@ func initFacts(t *testing.T) *Facts {
 // flagged is etcd's manifest with one more flag.
 func flagged(t *testing.T, flag string) *EtcdPod {
 	t.Helper()
-	text := strings.Replace(scenario{}.etcdManifest(), "    - --data-dir", "    - "+flag+"\n    - --data-dir", 1)
+	text := scenario{}.etcdManifest()
+	if flag != "" {
+		text = strings.Replace(text, "    - --data-dir", "    - "+flag+"\n    - --data-dir", 1)
+	}
 	m, err := manifests.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +73,9 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"too large a quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934593") }, "above 8 GiB", "8589934592"},
 		{"a quota larger than the disk", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592"); f.Init.Free = 1 << 30 }, "only 1024 MiB are free", "make room"},
 		{"a good quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592") }, "", ""},
+		{"strangers are let in", func(f *Facts) {
+			f.Init.Pod = flagged(t, "--listen-client-urls=https://127.0.0.1:2379,http://10.0.0.11:2379")
+		}, "cannot make an etcd that answers strangers: --listen-client-urls has http://10.0.0.11:2379", "extraArgs"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -180,17 +187,79 @@ func TestARefusalOfCertificatesSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAnAPIServerThatUsesAnotherEtcdIsNamed(t *testing.T) {
-	for servers, named := range map[string]bool{"https://10.0.0.19:2379": true, "https://10.0.0.19:2379,https://127.0.0.1:2379": false, "https://10.0.0.11:2379": false} {
-		f := initFacts(t)
-		f.Init.Pod.ClientURLs, f.Init.Pod.Access.Endpoints = []string{"https://10.0.0.11:2379"}, []string{"https://127.0.0.1:2379"}
-		m, err := manifests.Parse([]byte(podManifest("kube-apiserver", "    - --etcd-servers="+servers+"\n", "")))
+func TestAnEtcdThatAnswersStrangersIsNotMade(t *testing.T) {
+	for flag, why := range map[string]string{
+		"client-cert-auth=false":                             "--client-cert-auth is not true",
+		"client-cert-auth=0":                                 "--client-cert-auth is not true",
+		"peer-client-cert-auth=false":                        "--peer-client-cert-auth is not true",
+		"auto-tls=true":                                      "--auto-tls",
+		"peer-auto-tls":                                      "--peer-auto-tls",
+		"trusted-ca-file=":                                   "no --trusted-ca-file",
+		"listen-client-http-urls=http://0.0.0.0:2382":        "http://0.0.0.0:2382, which is not https",
+		"listen-peer-urls=http://10.0.0.11:2380":             "--listen-peer-urls has http://10.0.0.11:2380",
+		"initial-advertise-peer-urls=http://10.0.0.11:2380":  "--initial-advertise-peer-urls has",
+		"advertise-client-urls=http://10.0.0.11:2379":        "--advertise-client-urls has",
+		"listen-client-urls=unix://10.0.0.11:2379":           "which is not https",
+		"config-file=/etc/etcd.yaml":                         "would read none of its flags",
+		"client-cert-auth=true":                              "",
+		"client-cert-auth":                                   "",
+		"listen-metrics-urls=http://127.0.0.1:2381":          "",
+		"listen-client-urls=https://a:2379,https://[::1]:23": "",
+	} {
+		i := &InitFacts{Pod: flagged(t, "")}
+		text := strings.Replace(scenario{}.etcdManifest(), "    image:", "    - --"+flag+"\n    image:", 1)
+		m, err := manifests.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Manifests = []ManifestFile{{Path: testManifestDir + "/kube-apiserver.yaml", Manifest: m}}
-		if found := strings.Join(foundInit(f), "\n"); strings.Contains(found, "names other etcds than this one") != named {
-			t.Errorf("%s: %s", servers, found)
+		i.Pod.File.Manifest = m
+		if got := strings.Join(i.exposed(), "; "); (got == "") != (why == "") || !strings.Contains(got, why) {
+			t.Errorf("%s: %q", flag, got)
+		}
+	}
+	for variable, value := range map[string]string{"ETCD_LISTEN_CLIENT_HTTP_URLS": "http://0.0.0.0:2382", "ETCD_CONFIG_FILE": "/etc/etcd.yaml", "ETCD_AUTO_TLS": "true"} {
+		i := &InitFacts{Pod: flagged(t, "")}
+		text := strings.Replace(scenario{}.etcdManifest(), "    image:", "    env:\n    - name: "+variable+"\n      value: \""+value+"\"\n    image:", 1)
+		m, err := manifests.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.Pod.File.Manifest = m
+		if len(i.exposed()) != 1 {
+			t.Errorf("%s: %q", variable, i.exposed())
+		}
+	}
+}
+
+func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
+	for _, tt := range []struct {
+		servers, code string
+		wired         bool
+	}{
+		{"https://10.0.0.19:2379", "refused", false},
+		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false}, // somebody wants all members there
+		{"https://localhost:2379", "", true},
+		{"https://127.0.0.1:2379", "", false},
+		{"", "", false}, // no API server
+	} {
+		f := initFacts(t)
+		f.Init.Pod.ClientURLs = []string{"https://10.0.0.11:2379"}
+		if tt.servers != "" {
+			text := podManifest("kube-apiserver", "    - --etcd-servers="+tt.servers+"\n", "")
+			m, err := manifests.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Manifests = []ManifestFile{{Path: testManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)}}
+		}
+		f.Init.Wish = wish([]templates.Flag{{Name: "etcd-servers", Value: "https://127.0.0.1:2379"}}, f)
+		ops, err := InitOptions{}.wire().Plan(context.Background(), f)
+		var refused *RefusedError
+		if (tt.code == "refused") != errors.As(err, &refused) || err != nil && tt.code == "" {
+			t.Errorf("%s: got %v", tt.servers, err)
+		}
+		if (len(ops) > 0) != tt.wired {
+			t.Errorf("%s: planned %v", tt.servers, ops)
 		}
 	}
 }

@@ -16,14 +16,17 @@ func (s *session) initCommand() *cli.Command {
 		Name: "init", Usage: "make the first etcd member of a cluster, from its certificates to an etcd that serves",
 		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: the CA of etcd and the certificates below it, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte where kubeadm is deterministic. It reads kubeadm's own file, or takes kubeadm's defaults. Beyond kubeadm, ports, addresses, the quota, the data directory and the clock are looked at before anything starts.
 
-What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. An API server's manifest is kubeadm's to write, and stays as it is.
+What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. Where kubeadm has not written the API server's manifest yet, nothing is to be done there; one that is there gets the flags for etcd that kubeadm would write, if it has others. One that uses etcds elsewhere is refused: it would see none of its objects any more.
+
+Etcd is only made with TLS, and with clients and peers that show a certificate: arguments, variables and patches that would change that are refused.
 
 The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, take the phases one by one: etcdpod init phase certs, and etcdpod init phase render-etcd.
 
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
-		Flags:  append(initFlags(), waitFlag()),
+		Flags: append(initFlags(), waitFlag(),
+			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}),
 		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
@@ -55,6 +58,8 @@ func initPhaseText(phase string) string {
 		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on an empty directory, without being root. The CA is made if neither its certificate nor its key is there; with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. What is there, and good, stays; nothing is overwritten.`
 	case "render-etcd":
 		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, and with --root works on an empty directory, without being root. A manifest that is there stays if it is what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it starts etcd at once: make the certificates first.`
+	case "wire-apiserver":
+		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. A list of several etcds that names this one stays.`
 	case "preflight":
 		return run + ` It only looks.`
 	}
@@ -128,7 +133,7 @@ func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.Actio
 func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
 	o := initOptions(c)
 	if phase == "" {
-		return phases.Init(o), nil
+		return phases.Init(o).Without(c.StringSlice("skip-phases"))
 	}
 	return phases.InitPhase(o, phase)
 }
