@@ -259,7 +259,20 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// Undo has nothing to do: before etcd is stopped the member leaves the cluster, with or without its vote (see PlaceManifest). A learner that was there before the run, with its etcd,
-// keeps the vote that it got: etcd takes none away.
-func (p *PromoteLearner) Undo(context.Context, *Target) error         { return nil }
+// Undo takes no vote away: etcd cannot. Where the run has started the member's etcd, the member leaves the cluster before that is stopped, with or without its vote (see PlaceManifest).
+// A learner whose etcd ran before the run stays, and the person is told of its vote.
+func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
+	if p.Was == 0 {
+		return nil
+	}
+	members, err := t.Etcd.Members(ctx, p.Access)
+	if err != nil {
+		return nil // nothing depends on it
+	}
+	if at := memberAt(members, p.PeerURLs); at != nil && at.ID == p.Was && !at.IsLearner {
+		t.report("the member %s votes by now, and etcd takes no vote away: where its etcd ran before, it goes on as a member", at.ID)
+	}
+	return nil
+}
+
 func (p *PromoteLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
