@@ -134,7 +134,8 @@ func (j *Journal) Append(r Record) error {
 	return nil
 }
 
-// Open reads the journal in dir to go on writing it: a torn last line is cut off. It returns fs.ErrNotExist when the run never began.
+// Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned is durable: the last record may have been written by a process that
+// was killed before it could sync it, and an effect that follows must never outlive it. It returns fs.ErrNotExist when the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, fileName)}
 	state, valid, torn, err := read(fsys, j.path)
@@ -142,13 +143,12 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 		return nil, nil, err
 	}
 	j.size = valid
-	if !torn {
-		return j, state, nil
+	if torn {
+		if err := fsys.Truncate(j.path, j.size); err != nil {
+			return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
+		}
+		_ = fsys.Allocate(j.path, allocation) // cutting gave the reserved room back; a disk that is full by now may still have room for the rest
 	}
-	if err := fsys.Truncate(j.path, j.size); err != nil {
-		return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
-	}
-	_ = fsys.Allocate(j.path, allocation) // cutting gave the reserved room back; a disk that is full by now may still have room for the rest
 	if err := fsys.Sync(j.path); err != nil {
 		return nil, nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
 	}
