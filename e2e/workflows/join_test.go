@@ -183,7 +183,7 @@ func (j *joiner) wantOutside(certs bool) {
 	}
 }
 
-// remove takes a member out of the cluster, as a person would.
+// remove takes a member out of the cluster, as a person would. etcd refuses for five seconds after members were last seen to be apart.
 func (j *joiner) remove(peer string) {
 	j.t.Helper()
 	j.of.etcd(func(c *clientv3.Client) error {
@@ -193,10 +193,10 @@ func (j *joiner) remove(peer string) {
 		}
 		for _, m := range r.Members {
 			if slices.Contains(m.PeerURLs, peer) {
-				_, err = c.MemberRemove(j.ctx, m.ID)
+				j.eventually("etcd removes "+peer, func() bool { _, err := c.MemberRemove(j.ctx, m.ID); return err == nil })
 			}
 		}
-		return err
+		return nil
 	})
 }
 
