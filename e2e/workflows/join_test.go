@@ -91,9 +91,13 @@ func (j *joiner) clusterConfiguration() string {
 	} {
 		fmt.Fprintf(&args, "    - name: %s\n      value: %s\n", arg[0], arg[1])
 	}
+	kubernetes := "v1.37.2"
+	if strings.HasPrefix(j.EtcdVersion, "3.5.") { // later kubeadms give etcd flags that it does not know
+		kubernetes = "v1.34.4"
+	}
 	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
-kubernetesVersion: v1.37.2
+kubernetesVersion: %s
 encryptionAlgorithm: ECDSA-P256
 etcd:
   local:
@@ -101,7 +105,7 @@ etcd:
     serverCertSANs: [%s]
     peerCertSANs: [%s]
     extraArgs:
-%s`, j.EtcdVersion, j.Address, j.Address, args.String())
+%s`, kubernetes, j.EtcdVersion, j.Address, j.Address, args.String())
 }
 
 // typed are the words of a command of join on this node.
