@@ -19,6 +19,7 @@ type Facts struct {
 	KubeletActive bool
 	KubeletError  error
 	Addresses     []string       // of this node
+	Clients       []string       // addresses that are connected to etcd's client port, for a restore on several nodes
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
 	OpenRun       string         // the id of the run that must be resumed or rolled back; it may have taken manifests out

@@ -59,7 +59,11 @@ func (w wire) Write(b []byte) (n int, err error) {
 	}()
 	switch {
 	case bytes.HasPrefix(b, []byte(`{"ask"`)):
-		w.c.instant(w.node, true, question(b)) // the question is lost
+		asked := question(b)
+		if a := w.c.agents[w.node]; a != nil {
+			a.greeted = asked != askHello
+		}
+		w.c.instant(w.node, true, asked) // the question is lost
 	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
 		w.c.instant(w.node, true, "answer") // what was asked for was done, and nobody hears of it
 	}
@@ -134,7 +138,8 @@ func (c *cluster) instant(node string, word bool, what string) {
 }
 
 func (c *cluster) strike(f misfortune) {
-	if c.hit.node == f.node { // while it was reached anew: it could not be
+	a := c.agents[f.node]
+	if a != nil && !a.greeted { // it could not be reached
 		c.apart = true
 	}
 	c.hit = f
@@ -151,7 +156,7 @@ func (c *cluster) strike(f misfortune) {
 	case cutForLong:
 		c.cut[f.node], c.apart = true, true
 	}
-	if a := c.agents[f.node]; a != nil {
+	if a != nil {
 		a.drop()
 	}
 }

@@ -46,6 +46,9 @@ func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
 	if f.Etcd != nil && f.Live == nil {
 		f.Live = n.ownAccount(ctx, f.Etcd)
 	}
+	if f.Etcd != nil {
+		f.Clients = clientsOf(f.Etcd.Access.Endpoints[0])
+	}
 	f.Snapshot = &q.Snapshot
 	if err := q.Options.complete(ctx, n, f); err != nil {
 		return nil, err

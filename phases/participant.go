@@ -201,7 +201,7 @@ func (p *participant) survey(ctx context.Context, q surveyQuestion) (s Survey, e
 	if f.Etcd != nil {
 		s.Member = &JointMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
 		s.ClientURLs = f.Etcd.ClientURLs
-		s.Clients = clientsOf(f.Etcd.Access.Endpoints[0])
+		s.Clients = f.Clients
 	}
 	if q.File != "" {
 		s.Has = p.node.has(q.File, q.Snapshot.SHA256, q.Snapshot.SizeBytes)

@@ -40,7 +40,7 @@ type cluster struct {
 	words    []bool            // whether it was a message
 	strikes  []misfortune      // what happens at some of them
 	hit      misfortune        // what happened last
-	command  string             // what was typed
+	command  string            // what was typed
 	marks    func(mark)        // is told of each instant; nil: nobody is
 	coarse   map[string]string // how far each node's run got, as far as it was asked since the node last did something
 	seen     func(*cluster)    // is shown all states between two instants at which a record was written; nil: nobody is
@@ -54,6 +54,7 @@ type cluster struct {
 type farEnd struct {
 	here, there net.Conn
 	done        chan struct{}
+	greeted     bool // the coordinator has its first answer
 }
 
 func (a *farEnd) drop() { _, _ = a.here.Close(), a.there.Close() }
@@ -121,7 +122,7 @@ func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteClos
 	c.bury(at.Name)
 	c.restart(at.Name)
 	here, there := net.Pipe()
-	a := &farEnd{here, there, make(chan struct{})}
+	a := &farEnd{here: here, there: there, done: make(chan struct{})}
 	c.agents[at.Name] = a
 	go func() {
 		defer close(a.done)

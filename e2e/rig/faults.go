@@ -64,9 +64,10 @@ func bootTime() (time.Time, error) {
 	return now.Add(-time.Duration(seconds * float64(time.Second))), err
 }
 
-// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pgrep -f has it), and returns how many there were.
+// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pkill -f has it), and returns how many there were. A process that is
+// about to start another one counts twice: until exec, the child has its command line.
 func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
-	out, err := n.Exec(ctx, "pgrep", "-f", pattern)
+	out, err := n.Exec(ctx, "pkill", "-KILL", "--count", "-f", pattern)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 { // none
 		return 0, nil
@@ -74,9 +75,7 @@ func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pids := strings.Fields(string(out))
-	_, err = n.Exec(ctx, append([]string{"kill", "-KILL"}, pids...)...)
-	return len(pids), err
+	return strconv.Atoi(strings.TrimSpace(string(out)))
 }
 
 // Reboot pulls the node's plug and switches it on again.
@@ -134,7 +133,7 @@ func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	if err := n.unplug(ctx); err != nil {
 		return err
 	}
-	c.Nodes = slices.DeleteFunc(c.Nodes, func(other *Node) bool { return other == n })
+	c.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(other *Node) bool { return other == n })
 	return errors.Join(c.save(), os.RemoveAll(n.Dir))
 }
 
@@ -162,8 +161,12 @@ func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	return n, n.install(ctx, images)
 }
 
-// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready.
+// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready. The first node hands its certificates out
+// anew: kubeadm takes them back two hours after it has uploaded them.
 func (n *Node) Join(ctx context.Context) error {
+	if _, err := n.cluster.Nodes[0].Exec(ctx, "kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config=/var/lib/kubeadm.yaml"); err != nil {
+		return fmt.Errorf("cannot let %s join: %w", n.Name, err)
+	}
 	if err := n.joinCluster(ctx); err != nil {
 		return err
 	}

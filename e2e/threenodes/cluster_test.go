@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -23,8 +24,31 @@ type cluster struct {
 	etcds []*rig.Node // those that run etcd
 }
 
-// take gives the three control planes to a test, working. When the test has failed it tells what is on the nodes.
+// take gives the three control planes to a test, working: new ones, where an earlier test left the others in a way that cannot be mended.
+// When the test has failed it tells what is on the nodes.
 func take(t *testing.T) *cluster {
+	t.Helper()
+	k := attach(t)
+	if err := k.settle(k.within(5 * time.Minute)); err != nil {
+		t.Logf("the cluster is made anew, as an earlier test has left it: %v", err)
+		k.tell()
+		k = anew(t)
+	}
+	k.tellOnFailure()
+	return k
+}
+
+// tellOnFailure makes the test tell at its end what is on the nodes, when it has failed.
+func (k *cluster) tellOnFailure() {
+	k.Cleanup(func() {
+		if k.Failed() {
+			k.tell()
+		}
+	})
+}
+
+// attach gives the cluster that is there to a test, as it is.
+func attach(t *testing.T) *cluster {
 	t.Helper()
 	dir, err := rig.Dir(clusterName)
 	if err != nil {
@@ -34,14 +58,25 @@ func take(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := (&cluster{T: t, rig: c, nodes: c.Nodes, etcds: c.Nodes}).with(t)
-	k.settle()
-	t.Cleanup(func() {
-		if t.Failed() {
-			k.with(t).tell()
-		}
-	})
-	return k
+	return (&cluster{T: t, rig: c, nodes: c.Nodes, etcds: c.Nodes}).with(t)
+}
+
+// anew takes the cluster down and gives a new one to a test.
+func anew(t *testing.T) *cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
+	defer cancel()
+	dir, err := rig.Dir(clusterName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rig.Clear(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rig.Borrow(ctx, wanted); err != nil {
+		t.Fatal(err)
+	}
+	return attach(t)
 }
 
 // with returns the same cluster for a subtest.
@@ -72,24 +107,44 @@ func (k *cluster) within(limit time.Duration) context.Context {
 	return ctx
 }
 
-// settle ends what an earlier test that failed left: nodes that are off or cut off, open runs.
-func (k *cluster) settle() {
-	k.Helper()
+// settle ends what an earlier test that failed left: nodes that are off or cut off, open runs. It is an error when the three do not work together then.
+func (k *cluster) settle(ctx context.Context) error {
+	if len(k.nodes) != wanted.Nodes {
+		return fmt.Errorf("its nodes are %s", k.names())
+	}
 	for _, n := range k.nodes {
 		if !n.Running() {
-			k.must(n.Boot(k.within(time.Minute)))
-		}
-		k.must(n.Connect(k.within(time.Minute)))
-	}
-	for _, n := range k.nodes {
-		if r := k.openRun(n); r.ID != "" {
-			k.Logf("an earlier test left %s open on %s, in %s", r.ID, n.Name, r.Phase)
-			if k.etcdpod(n, "resume").code != 0 {
-				k.etcdpod(n, "rollback")
+			if err := n.Boot(ctx); err != nil {
+				return err
 			}
 		}
+		if err := n.Connect(ctx); err != nil {
+			return err
+		}
 	}
-	k.awaitReady()
+	for _, n := range k.nodes {
+		out, err := n.Exec(ctx, "etcdpod", "runs", "--output", "json")
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(out, []byte(`"open"`)) {
+			continue
+		}
+		k.Logf("an earlier test left a run open on %s: %s", n.Name, out)
+		if _, err := n.Exec(ctx, "etcdpod", "resume"); err == nil {
+			continue
+		}
+		if _, err := n.Exec(ctx, "etcdpod", "rollback"); err != nil {
+			return err
+		}
+	}
+	for _, n := range k.nodes {
+		if err := n.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := agreedMembers(ctx, k.etcds)
+	return err
 }
 
 // readyLimit is generous: this machine may be busy with other tests.

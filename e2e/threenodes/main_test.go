@@ -20,6 +20,9 @@ import (
 // clusterName names the cluster of this package's tests.
 const clusterName = "threenodes"
 
+// wanted is that cluster.
+var wanted = rig.Options{Name: clusterName, Nodes: 3}
+
 func TestMain(m *testing.M) {
 	code, err := withCluster(m.Run)
 	if err != nil {
@@ -33,7 +36,7 @@ func TestMain(m *testing.M) {
 func withCluster(tests func() int) (code int, err error) {
 	up, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	if _, err := rig.Borrow(up, rig.Options{Name: clusterName, Nodes: 3}); err != nil {
+	if _, err := rig.Borrow(up, wanted); err != nil {
 		return 1, err
 	}
 	code = tests()

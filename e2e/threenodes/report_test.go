@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -15,31 +17,117 @@ import (
 // outcome is how a trial ended.
 type outcome struct {
 	trial
-	by   string        // what ended the restore: itself, or the command that was typed
-	in   state         // the world in which all three nodes are
-	took time.Duration // from the restore's begin until that was seen
+	passed bool
+	by     string        // what ended the restore: itself, or the command that was typed
+	in     state         // the world in which all three nodes are
+	took   time.Duration // from the restore's begin until that was seen
 }
 
-// report is the file that tells what a full matrix tried. The test writes it, and nobody else.
-const report = "docs/matrix.md"
+// reportFile tells what a full matrix tried. The test writes it, and nobody else.
+const reportFile = "docs/matrix.md"
 
-// writeReport writes the outcomes of a full matrix that has passed.
+// writeReport writes the outcomes of a full matrix.
 func writeReport(all []outcome) error {
 	root, err := binaries.ModuleRoot()
 	if err != nil {
 		return err
 	}
+	return os.WriteFile(filepath.Join(root, reportFile), []byte(report(all)), 0o644)
+}
+
+func report(all []outcome) string {
 	var text strings.Builder
+	failed := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.passed })
 	fmt.Fprintf(&text, `# Where a restore on three nodes was cut off
 
-The full matrix of e2e/threenodes (make e2e-matrix) writes this file when all of it has passed: real kubeadm control planes with etcd %s and
-Kubernetes %s, %d restores, each cut off when an operation begins on one of the nodes. Operations are numbered within their phase, as
-restore --dry-run shows them. Old and new are whole worlds: the objects that all three API servers show, the cluster's id, equal hashes of all
-members, the manifests, and no process of the other world.
-`, binaries.Etcd37, binaries.KubernetesVersion, len(all))
-	text.WriteString("\n| node | phase and operation | cut off | ended by | world | seconds |\n|---|---|---|---|---|---|\n")
-	for _, o := range all {
-		fmt.Fprintf(&text, "| %s | %s %d | %s | %s | %s | %.0f |\n", o.node, o.phase, o.operation, o.cut, o.by, o.in, o.took.Seconds())
+%d restores on three real kubeadm control planes (Kubernetes %s, etcd %s), each cut off at the instant at which one operation begins on one of the nodes, and then ended by `+"`etcdpod resume`"+` or `+"`etcdpod rollback`"+`. `+"`make e2e-matrix`"+`
+does this again, and writes this page.
+
+After each of them all three nodes are wholly in the old world or wholly in the new one: one cluster id, the same hash of all keys on every member, every API server ready and showing the same objects, the manifests of before, no process of the
+other world, no open run. %s
+
+- Three ways to cut off: the coordinator is killed, with its connections (SIGKILL); the agent on a node is killed (SIGKILL); a node loses its power and is switched on again.
+- *itself*: what was killed had done its part, or the others went back at once; no command was needed.
+- Until the commit point, behind `+"`compare-members`"+`, a failure takes all nodes back; `+"`resume`"+` then finishes that. Behind it `+"`rollback`"+` is refused, and `+"`resume`"+` ends the run.
+
+`, len(all), binaries.KubernetesVersion, binaries.Etcd37, passedOf(all, failed))
+	for _, o := range failed {
+		fmt.Fprintf(&text, "**Failed**: %s.\n\n", o.trial)
 	}
-	return os.WriteFile(filepath.Join(root, report), []byte(text.String()), 0o644)
+	summary(&text, all)
+	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase from 0, in the order in which `restore --dry-run --nodes` shows them. Seconds are from the restore's begin until the state of all nodes was seen.\n\n")
+	text.WriteString("| phase and operation | node | cut off | ended by | world | seconds |\n|---|---|---|---|---|---|\n")
+	for _, o := range all {
+		in := string(o.in)
+		if !o.passed {
+			in = "**failed**"
+		}
+		fmt.Fprintf(&text, "| %s %d | %s | %s | %s | %s | %.0f |\n", o.phase, o.operation, o.node, o.cut, o.by, in, o.took.Seconds())
+	}
+	return text.String()
+}
+
+func passedOf(all, failed []outcome) string {
+	if len(failed) == 0 {
+		return fmt.Sprintf("All %d passed.", len(all))
+	}
+	return fmt.Sprintf("%d of %d passed.", len(all)-len(failed), len(all))
+}
+
+// summary counts, for each phase and each way to cut off, in which worlds the cluster was in the end.
+func summary(text *strings.Builder, all []outcome) {
+	cuts := []cut{killCoordinator, killAgent, reboot}
+	fmt.Fprintf(text, "## In short\n\n| phase | %s | %s | %s |\n|---|---|---|---|\n", cuts[0], cuts[1], cuts[2])
+	var phases []string
+	for _, o := range all {
+		if !slices.Contains(phases, o.phase) {
+			phases = append(phases, o.phase)
+		}
+	}
+	for _, phase := range phases {
+		fmt.Fprintf(text, "| %s |", phase)
+		for _, how := range cuts {
+			fmt.Fprintf(text, " %s |", tally(all, phase, how))
+		}
+		text.WriteString("\n")
+	}
+}
+
+// tally is a number for each world: "2 old, 3 new".
+func tally(all []outcome, phase string, how cut) string {
+	var words []string
+	for _, in := range []state{wholeOld, wholeNew, ""} {
+		n := 0
+		for _, o := range all {
+			if o.phase == phase && o.cut == how && (o.passed && o.in == in || !o.passed && in == "") {
+				n++
+			}
+		}
+		name := string(in)
+		if in == "" {
+			name = "**failed**"
+		}
+		if n > 0 {
+			words = append(words, fmt.Sprintf("%d %s", n, name))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestTheReportTellsOfEveryTrial(t *testing.T) {
+	all := []outcome{
+		{trial{point{"cp1", "fence", 2}, killCoordinator, resume}, true, "resume", wholeNew, 12 * time.Second},
+		{trial{point{"cp1", "fence", 2}, killCoordinator, rollback}, true, "rollback", wholeOld, 9 * time.Second},
+		{trial{point{"cp2", "exchange-data", 0}, reboot, resume}, false, "", "", 0},
+	}
+	text := report(all)
+	for _, words := range []string{"2 of 3 passed", "| fence | 1 old, 1 new |  |  |", "| exchange-data |  |  | 1 **failed** |", "**Failed**: exchange-data 0 on cp2",
+		"| fence 2 | cp1 | the coordinator is killed | rollback | old | 9 |"} {
+		if !strings.Contains(text, words) {
+			t.Errorf("it does not say %q:\n%s", words, text)
+		}
+	}
+	if text := report(all[:2]); !strings.Contains(text, "All 2 passed") || strings.Contains(text, "ailed**") {
+		t.Errorf("it does not say that all passed:\n%s", text)
+	}
 }

@@ -23,17 +23,32 @@ type run struct {
 	Aborted   bool
 }
 
-// openRun returns the run that is open on a node; its ID is empty when there is none.
-func (k *cluster) openRun(n *rig.Node) run {
+// runs returns the runs of a node, the last one at the end.
+func (k *cluster) runs(n *rig.Node) []run {
 	k.Helper()
 	var all []run
 	k.must(json.Unmarshal([]byte(k.want(0, n, "runs", "--output", "json").stdout), &all))
-	for _, r := range all {
+	return all
+}
+
+// openRun returns the run that is open on a node; its ID is empty when there is none.
+func (k *cluster) openRun(n *rig.Node) run {
+	k.Helper()
+	for _, r := range k.runs(n) {
 		if r.State == "open" {
 			return r
 		}
 	}
 	return run{}
+}
+
+func (k *cluster) lastRun(n *rig.Node) run {
+	k.Helper()
+	all := k.runs(n)
+	if len(all) == 0 {
+		k.Fatalf("%s has had no run", n.Name)
+	}
+	return all[len(all)-1]
 }
 
 // openRuns returns where a run is open, and it.

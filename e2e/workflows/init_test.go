@@ -238,6 +238,12 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 	}{
 		{"no configuration", func() { must(t, os.Remove(n.kubeadm())) }, 2, []string{"cannot read kubeadm's configuration"}},
 		{"an unknown field", config("imageTag:", "imageTagg:"), 2, []string{"imageTagg", "line 14"}},
+		{"a field twice", config("    imageTag:", "    imageTag: 3.6.5-0\n    imageTag:"), 2, []string{"imageTag", "line 1"}},
+		{"an API that kubeadm has given up", config("v1beta4\nkind: ClusterConfiguration", "v1beta3\nkind: ClusterConfiguration"), 2, []string{"line 8", "kubeadm config migrate"}},
+		{"an API behind a flag", config("v1beta4\nkind: ClusterConfiguration", "v1\nkind: ClusterConfiguration"), 2, []string{"line 8", "--allow-experimental-api"}},
+		{"no YAML", config("etcd:\n", "etcd: [\n"), 2, []string{"cannot use kubeadm's configuration"}},
+		{"clients without a certificate", config("    extraArgs:\n", "    extraArgs:\n    - name: client-cert-auth\n      value: \"false\"\n"), 5, []string{"answers strangers", "--client-cert-auth is not true"}},
+		{"plain HTTP", config("listen-peer-urls\n      value: https", "listen-peer-urls\n      value: http"), 5, []string{"answers strangers", "which is not https"}},
 		{"a port that is taken", func() {
 			var err error
 			taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n.Ports.EtcdClient))
@@ -262,7 +268,31 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 	}
 	n.done("init", "--config", n.kubeadm(), "--yes")
 	n.wantBegun()
+	n.knowsTheDataOfAnother()
+	must(t, n.StopKubelet(n.ctx)) // so that it does not run what is spoilt
 	n.refusesWhatDoesNotMatch()
+}
+
+// knowsTheDataOfAnother: a member whose manifest is lost goes on with its data; one of another name does not get them.
+func (n *node) knowsTheDataOfAnother() {
+	n.t.Helper()
+	must(n.t, os.Remove(n.Path(sandbox.ManifestDir+"/etcd.yaml")))
+	n.eventually("etcd has ended", func() bool { return len(n.running()) == 0 })
+	other := strings.ReplaceAll(n.configuration(""), n.Node, "cp9")
+	must(n.t, os.WriteFile(n.kubeadm(), []byte(other), 0o600))
+	for _, args := range [][]string{{"init"}, {"init", "phase", "render-etcd"}} {
+		n.untouched(func() {
+			n.want(5, append(args, "--config", n.kubeadm(), "--yes"), "holds data of another cluster, of which cp9 at", "its members are "+n.Node)
+		})
+	}
+	must(n.t, os.WriteFile(n.kubeadm(), []byte(n.configuration("")), 0o600))
+	n.done("init", "--config", n.kubeadm(), "--yes")
+	c, err := n.EtcdClient()
+	must(n.t, err)
+	defer c.Close()
+	if got, err := c.Get(n.ctx, "/begun"); err != nil || len(got.Kvs) == 0 {
+		n.t.Errorf("the data is lost: %v", err)
+	}
 }
 
 // refusesWhatDoesNotMatch: on a node whose etcd serves.
@@ -282,6 +312,9 @@ func (n *node) refusesWhatDoesNotMatch() {
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") }, []string{"etcd/ca.key is not the key of"}},
 		{"a certificate that has ended", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) }, []string{"etcd/server.crt expired"}},
 		{"a certificate of another CA", func() { n.swap("etcd/peer", "ca", in(time.Hour)) }, []string{"etcd/peer.crt is not signed by the CA"}},
+		{"names that the configuration asks for besides", func() {
+			must(n.t, os.WriteFile(n.kubeadm(), []byte(strings.Replace(n.configuration(""), "serverCertSANs: [", "serverCertSANs: [lb.example.org, ", 1)), 0o600))
+		}, []string{"etcd/server.crt", "lb.example.org", "certs renew"}},
 		{"a key that is gone", func() { must(n.t, os.Remove(n.Path(pkiDir+"etcd/peer.key"))) }, []string{"etcd/peer.key is not there"}},
 		{"an external CA without its certificates", func() {
 			must(n.t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
@@ -296,6 +329,7 @@ func (n *node) refusesWhatDoesNotMatch() {
 		})
 		n.restorePKI(saved)
 		n.replace(sandbox.ManifestDir+"/etcd.yaml", []byte(text))
+		must(n.t, os.WriteFile(n.kubeadm(), []byte(n.configuration("")), 0o600))
 	}
 }
 
@@ -332,10 +366,33 @@ func TestInitPhasesWorkOnAnEmptyRoot(t *testing.T) {
 			t.Errorf("%s: %v, %v", file, st, err)
 		}
 	}
+	n.phasesAreFinishedOrTakenBack(typed, root)
 	must(t, os.Chmod(filepath.Join(root, "etc/kubernetes/pki/etcd/ca.key"), 0))
 	if os.Geteuid() != 0 {
 		typed(5, []string{"init", "phase", "certs", "--yes"}, "etcd/ca.key", "permission denied")
 	}
+}
+
+// phasesAreFinishedOrTakenBack: a single phase that is killed needs no kubelet to be resumed or rolled back either.
+func (n *node) phasesAreFinishedOrTakenBack(typed func(int, []string, ...string), root string) {
+	n.t.Helper()
+	for phase, made := range map[string]string{"certs": "etc/kubernetes/pki/apiserver-etcd-client.crt", "render-etcd": "etc/kubernetes/manifests/etcd.yaml"} {
+		for _, command := range []string{"rollback", "resume"} {
+			for killed := false; !killed; { // now and then it is done before the signal comes
+				must(n.t, os.RemoveAll(filepath.Join(root, "etc")))
+				must(n.t, os.RemoveAll(filepath.Join(root, "var/lib/etcd")))
+				killed = n.interrupt(moment{operation: 2, state: "started"}, (*os.Process).Kill, "--root", root, "init", "phase", phase, "--config", n.kubeadm(), "--yes")
+			}
+			typed(3, []string{"init", "phase", phase, "--yes"}, "etcdpod resume")
+			n.want(0, []string{"--root", root, command})
+			if _, err := os.Stat(filepath.Join(root, made)); (err == nil) != (command == "resume") {
+				n.t.Errorf("%s of %s: %v", command, phase, err)
+			}
+		}
+		typed(0, []string{"init", "phase", phase, "--yes"}, "Nothing to do")
+	}
+	must(n.t, os.RemoveAll(filepath.Join(root, "var/lib/etcd")))
+	typed(0, []string{"init", "phase", "certs", "--yes"}) // the last phase took them along
 }
 
 // insecure trusts every server and shows no certificate.

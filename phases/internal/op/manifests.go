@@ -193,7 +193,7 @@ func (m *PutManifest) Undo(ctx context.Context, t *Target) error {
 	if err := stopKubelet(ctx, t); err != nil {
 		return err
 	}
-	if err := node.DropTemp(t.Host.FS, m.Path); err != nil {
+	if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), syncDirs(t, m.Path)); err != nil {
 		return err
 	}
 	if there, _, err := read(t, m.Path); err == nil && bytes.Equal(there, m.Data) {

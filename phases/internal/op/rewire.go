@@ -163,7 +163,7 @@ type podWatch struct {
 	wanted func(node.Container) bool
 	grace  time.Duration
 	told   map[string]bool // containers of the other pod that were told to end
-	ended  map[string]bool // of the wanted one: those that had ended at first, and, true, those that have ended since
+	ended  map[string]bool // containers of the wanted pod that are at an end; true: since the watch began
 }
 
 // look returns the wanted pod's container that runs, when none of the other's does any more. The kubelet gives a pod half a minute to end by itself, in which nothing

@@ -1,0 +1,140 @@
+//go:build e2e
+
+package threenodes
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/rig"
+)
+
+const apiServerManifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+
+// etcdServers lets the API server of a node use these etcds, and returns when one that does is ready.
+func (k *cluster) etcdServers(n *rig.Node, urls ...string) {
+	k.Helper()
+	flag := "--etcd-servers=" + strings.Join(urls, ",")
+	// By way of a file elsewhere: the kubelet runs whatever it finds in its directory.
+	k.shell(n, fmt.Sprintf(`sed 's#--etcd-servers=.*#%s#' %s >/var/lib/kube-apiserver.yaml && cp /var/lib/kube-apiserver.yaml %[2]s`, flag, apiServerManifest))
+	k.uses(n, flag)
+	k.must(n.AwaitReady(k.within(readyLimit)))
+}
+
+// uses returns when the one API server of a node has that flag.
+func (k *cluster) uses(n *rig.Node, flag string) {
+	k.Helper()
+	for ctx := k.within(readyLimit); ; {
+		all, err := n.Processes(ctx, "kube-apiserver")
+		k.must(err)
+		if len(all) == 1 && slices.Contains(all[0].Args, flag) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			k.Fatalf("%s runs no API server with %s: %v", n.Name, flag, all)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func clientURL(n *rig.Node) string { return "https://" + n.Address + ":2379" }
+
+// leave takes a node's etcd out of the cluster. Its data is gone, its manifest is kept, and its API server uses the etcds of the others.
+func (k *cluster) leave(n *rig.Node) *cluster {
+	k.Helper()
+	others := slices.DeleteFunc(slices.Clone(k.nodes), func(other *rig.Node) bool { return other == n })
+	var urls []string
+	for _, other := range others {
+		urls = append(urls, clientURL(other))
+	}
+	k.etcdServers(n, urls...)
+	members := k.members()
+	id := members[slices.IndexFunc(members, func(m member) bool { return m.Node == n.Name })].ID
+	k.shell(n, `mv /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd.yaml
+		while pgrep -x etcd >/dev/null; do sleep 0.1; done
+		rm -rf /var/lib/etcd/member`)
+	clients, err := dialEtcds(others)
+	k.must(err)
+	defer clients.close()
+	_, err = clients.clients[0].MemberRemove(k.within(time.Minute), id)
+	k.must(err)
+	return k.withEtcdOn(others)
+}
+
+// The third node is a member again at the end, by a restore on all three.
+func TestAnAPIServerWithoutEtcdIsFencedAndGetsNoData(t *testing.T) {
+	whole := take(t)
+	manifests := whole.manifests()
+	alone := whole.nodes[2]
+	k := whole.leave(alone)
+	s := k.scene()
+
+	t.Run("not listed, it is refused", func(t *testing.T) {
+		k := k.with(t)
+		w := k.before(s)
+		r := k.want(5, k.nodes[0], "restore", "--yes", "--nodes", "cp1,cp2", s.backup)
+		for _, word := range []string{alone.Address, "--api-servers-stopped"} {
+			if !strings.Contains(r.stderr, word) {
+				t.Errorf("it does not say %q:\n%s", word, r.stderr)
+			}
+		}
+		k.be(wholeOld, w)
+		k.allClosed()
+	})
+
+	t.Run("listed, it takes part without data", func(t *testing.T) {
+		k := k.with(t)
+		w := k.before(s)
+		k.want(0, k.nodes[0], k.restore(s)...)
+		k.be(wholeNew, w)
+		k.allClosed()
+		k.shell(alone, "test ! -e /var/lib/etcd/member && test ! -e "+k.lastRun(alone).Path+"/data")
+	})
+
+	t.Run("stopped, it need not be listed", func(t *testing.T) {
+		k := k.with(t)
+		w := k.before(s)
+		k.shell(alone, stopAll)
+		two := k.only(k.etcds)
+		two.want(0, k.nodes[0], two.restore(s, "--api-servers-stopped")...)
+		two.be(wholeNew, w)
+		k.must(alone.StartKubelet(k.within(time.Minute)))
+		k.be(wholeNew, w)
+		k.allClosed()
+	})
+
+	w := k.before(s)
+	k.shell(alone, stopAll+"mv /var/lib/etcd.yaml /etc/kubernetes/manifests/")
+	k.shell(alone, fmt.Sprintf(`sed -i.old 's#--etcd-servers=.*#--etcd-servers=https://127.0.0.1:2379#' %s && rm %[1]s.old`, apiServerManifest)) // the kubelet is stopped
+	whole.want(0, whole.nodes[0], whole.restore(s)...)
+	whole.be(wholeNew, w)
+	whole.allClosed()
+	whole.sameManifests(manifests)
+}
+
+func TestOtherClientsOfEtcdAreNamed(t *testing.T) {
+	k := take(t)
+	s := k.scene()
+	host := k.rig.Subnet + ".1" // the machine that the nodes are on, and that is none of them
+	notes := func() string {
+		var plan struct{ Notes []string }
+		k.must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
+		return strings.Join(plan.Notes, "\n")
+	}
+	if before := notes(); strings.Contains(before, host) {
+		t.Fatalf("nobody is connected from %s, and it is named: %s", host, before)
+	}
+	clients, err := dialEtcds(k.nodes[1:2]) // of the etcd of another node than the coordinator's
+	k.must(err)
+	defer clients.close()
+	_, err = clients.clients[0].Get(k.within(time.Minute), "connected")
+	k.must(err)
+	if now := notes(); !strings.Contains(now, host) {
+		t.Errorf("%s is connected to %s, and is not named: %s", host, k.nodes[1].Name, now)
+	}
+}
