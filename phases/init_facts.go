@@ -64,7 +64,7 @@ func (i *InitFacts) certFile(below string) string { return path.Join(i.Certifica
 // observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
 func (o InitOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
-		c, err := o.read(n)
+		c, err := o.read(n, false, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -113,10 +113,10 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 	}
 }
 
-// read reads kubeadm's configuration, a file of this process.
-func (o InitOptions) read(n *Node) (*templates.Config, error) {
+// read reads kubeadm's configuration, a file of this process; for a member that joins, with what the cluster keeps of it, if that is known.
+func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, error) {
 	given := templates.Options{
-		AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
+		Join: join, Cluster: kept, AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
 		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
 	}
 	if ip, err := utilnet.ChooseHostInterface(); err == nil {

@@ -25,6 +25,7 @@ func (o JoinOptions) phases() []Phase {
 		o.awaitStarted(),
 		o.promoteLearner(), // the commit point is at its end
 		o.awaitEtcd(),
+		o.wire(),
 	}
 }
 
@@ -35,7 +36,7 @@ func (o JoinOptions) only(name string) (Workflow, error) {
 		return Workflow{}, &UsageError{Reason: fmt.Sprintf("join has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	p.Commit = false // a run of one phase is done when it has ended
+	p.Commit = p.Name == "wire-apiserver" // a run of one phase is done when it has ended; this one waits for the API server
 	return Workflow{Name: "join", Phases: []Phase{p}, observe: o.observer(name)}, nil
 }
 
@@ -167,6 +168,36 @@ func (o JoinOptions) awaitEtcd() Phase {
 			}
 			return []op.Op{&op.AwaitStarted{Access: f.Init.Access, Limit: o.limit(f)}}, nil
 		}}
+}
+
+// wire is init's. An API server that names members of the cluster was made by somebody who wants those, and stays as it is.
+func (o JoinOptions) wire() Phase {
+	p := o.InitOptions.wire()
+	plan, found := p.Plan, p.Found
+	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+		if f.usesMembers() {
+			return nil, nil
+		}
+		return plan(ctx, f)
+	}
+	p.Found = func(f *Facts) []string {
+		if f.usesMembers() {
+			return []string{"the API server of this node uses other members of the cluster: that stays; `etcdpod apiserver set` changes it"}
+		}
+		return found(f)
+	}
+	return p
+}
+
+// usesMembers says whether this node's API server names members elsewhere, and not this one.
+func (f *Facts) usesMembers() bool {
+	m, container, ok := program(f.Manifests, "kube-apiserver")
+	if !ok || f.Join.Cluster == nil || f.Init.Pod.serves(etcdFlagsOf(m, container).Servers) {
+		return false
+	}
+	return slices.ContainsFunc(f.Join.Cluster.Members, func(member MemberFacts) bool {
+		return slices.ContainsFunc(member.ClientURLs, func(url string) bool { return slices.Contains(etcdFlagsOf(m, container).Servers, url) })
+	})
 }
 
 // standing is what the cluster, and the files of this node, say of its member.

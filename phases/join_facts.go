@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
@@ -96,8 +94,12 @@ func (o JoinOptions) observer(phase string) func(context.Context, *Node, string)
 		if err := o.observeMember(ctx, n, f, c); err != nil {
 			return nil, err
 		}
+		f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+		if f.Init.There == nil {
+			own.observeData(ctx, f)
+		}
 		if whole && f.Init.There == nil {
-			own.observePlace(ctx, f)
+			own.observeListeners(ctx, f)
 		}
 		return f, nil
 	}
@@ -121,34 +123,16 @@ func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 
 // read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where its API server answers.
 func (o JoinOptions) read(ctx context.Context, n *Node, f *Facts) (*templates.Config, error) {
-	given := templates.Options{
-		Join: true, AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
-		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
-	}
-	if ip, err := utilnet.ChooseHostInterface(); err == nil {
-		given.DefaultAddress = ip.String()
-	}
-	var text []byte
-	if o.Config != "" {
-		var err error
-		if text, err = os.ReadFile(o.Config); err != nil {
-			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
-		}
-	}
 	kept, err := n.keptConfiguration(ctx, f)
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
 	}
-	given.Cluster = kept
-	c, wrong := templates.Read(text, given)
-	if wrong != nil {
-		hint := Hint(wrong)
-		if err != nil && o.Config == "" {
-			hint = fmt.Sprintf("%s; it is not known what the cluster keeps: %v", hint, err)
-		}
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", wrong), Hint: hint}
+	c, wrong := o.InitOptions.read(n, true, kept)
+	var usage *UsageError
+	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
+		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)
 	}
-	return c, nil
+	return c, wrong
 }
 
 // observeMember looks at the cluster, and at what is on this node of its member.
@@ -157,11 +141,14 @@ func (o JoinOptions) observeMember(ctx context.Context, n *Node, f *Facts, c *te
 	if err != nil {
 		return err
 	}
+	if patches != nil {
+		f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
+	}
 	own := *n
 	own.access = accessFlags{}
 	render := func(members []templates.Member) error {
 		if f.Init.Rendered, err = c.EtcdManifest(patches, members); err != nil {
-			return fmt.Errorf("cannot render etcd's manifest: %w", err)
+			return &UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
 		}
 		return own.observeManifest(f)
 	}

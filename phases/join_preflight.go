@@ -20,7 +20,7 @@ func (o JoinOptions) preflight() Phase {
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
 			}
-			checks = append(checks, checkManifest, checkEmpty, checkListeners, checkQuota, checkGrowth)
+			checks = append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)
 			for _, check := range checks {
 				if err := check(f); err != nil {
 					return nil, err

@@ -25,8 +25,7 @@ The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, tak
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
-		Flags: append(initFlags(), waitFlag(),
-			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}),
+		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag()),
 		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
@@ -81,6 +80,10 @@ func initFlags() []cli.Flag {
 
 func waitFlag() cli.Flag {
 	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s", Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
+}
+
+func skipPhasesFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
 }
 
 // errNothingToDo ends a command whose plan is empty: all is as it should be.

@@ -23,7 +23,7 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 		UsageText: `etcdpod join --dry-run
 etcdpod join --config kubeadm.yaml --yes
 etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,
-		Flags:  append(joinFlags(), waitFlag()),
+		Flags:  append(joinFlags(), waitFlag(), skipPhasesFlag()),
 		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, "") }),
 	}
 }
@@ -59,6 +59,8 @@ func joinPhaseText(phase string) string {
 		return run + ` It needs the members, which are named in the manifest, and neither kubelet nor container runtime. Add the learner first: an etcd that the members do not know ends at once. Where a kubelet runs, it starts etcd.`
 	case "promote-learner":
 		return run + ` It waits until the learner has what the leader has. A vote cannot be taken back but by removing the member.`
+	case "wire-apiserver":
+		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server that names members of the cluster stays as it is.`
 	case "preflight":
 		return run + ` It only looks.`
 	}
@@ -75,7 +77,7 @@ func joinFlags() []cli.Flag {
 func joinWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
 	o := phases.JoinOptions{InitOptions: initOptions(c)}
 	if phase == "" {
-		return phases.Join(o), nil
+		return phases.Join(o).Without(c.StringSlice("skip-phases"))
 	}
 	return phases.JoinPhase(o, phase)
 }

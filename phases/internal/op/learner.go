@@ -215,7 +215,7 @@ func (a *AwaitLearner) Do(ctx context.Context, t *Target) error {
 		case err == nil:
 			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %s", a.Access.Endpoints[0], got.ClusterID, a.ClusterID)}
 		case loop != nil:
-			return &finalError{loop}
+			return &finalError{fmt.Errorf("etcd does not start: %w", loop)}
 		}
 		return err
 	})
