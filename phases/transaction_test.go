@@ -2,6 +2,7 @@ package phases
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,22 @@ func cutOffTogether(t *testing.T) []state {
 	return states
 }
 
+// durable is the state with all journals safe from a power loss: to open a journal makes it so, and is no change.
+func durable(t *testing.T, s state) *cluster {
+	t.Helper()
+	c := s.fork()
+	for _, name := range c.names {
+		m := c.worlds[name].machine
+		ids, _ := m.ReadDir(journal.RunsDir)
+		for _, id := range ids {
+			if err := m.Sync(journal.RunDir(id) + "/journal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	return c
+}
+
 // A node that reaches no other does what its own records allow. Otherwise it stays as it is, and says whom to ask.
 func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 	decided, stayed := 0, 0
@@ -30,7 +47,7 @@ func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 			if len(o.cut) != 2 {
 				continue
 			}
-			c := s.fork()
+			c := durable(t, s)
 			a, before := c.read(o.at), c.key()
 			err := c.obey(o)
 			after := c.read(o.at)
@@ -99,7 +116,7 @@ func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 			if a, b := s.read(others[0]), s.read(others[1]); !a.commit || !b.commit || a.settle || b.settle || a.abort || b.abort {
 				continue
 			}
-			c := s.fork()
+			c := durable(t, s)
 			c.gone = []string{lost}
 			c.worlds[lost].machine.Off()
 			before := c.key()
