@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,18 +33,30 @@ func flusher(f *os.File) func(size int64) {
 	}
 }
 
-// writeBack starts, over and over until done is closed, the writing back of a file that somebody else is making. It is a hint like that of flusher.
-func writeBack(path string, done <-chan struct{}) {
-	const often = 20 * time.Millisecond
+// handOver tends the copying of a file, over and over until done is closed: it starts the writing back of the copy, and gives the copy the memory of what it was
+// made of. Two of a kind in the page cache are one too many, and it is the copy that an etcd will be started on. All of it are hints like those of flusher.
+// hashed is how much of the source somebody else has read who needs it as well.
+func handOver(src *os.File, copy string, hashed *atomic.Int64, done <-chan struct{}) {
+	const (
+		often = 10 * time.Millisecond
+		slack = 4 << 20 // what a copier may have read and not written
+	)
 	var f *os.File
+	dropped := int64(0)
 	for {
 		if f == nil {
-			if opened, err := os.Open(path); err == nil {
+			if opened, err := os.Open(copy); err == nil {
 				f = opened
 				defer f.Close()
 			}
 		} else {
 			_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+			if info, err := f.Stat(); err == nil {
+				if n := min(info.Size(), hashed.Load()) - slack - dropped; n > 0 {
+					_ = unix.Fadvise(int(src.Fd()), dropped, n, unix.FADV_DONTNEED)
+					dropped += n
+				}
+			}
 		}
 		select {
 		case <-done:

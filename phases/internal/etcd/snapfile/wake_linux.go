@@ -33,4 +33,6 @@ func (w *wake) ended() {
 	}
 }
 
-func (w *wake) drop(off, size int64) { _ = unix.Fadvise(int(w.file.Fd()), off, size, unix.FADV_DONTNEED) }
+func (w *wake) drop(off, size int64) {
+	_ = unix.Fadvise(int(w.file.Fd()), off, size, unix.FADV_DONTNEED)
+}
