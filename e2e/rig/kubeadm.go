@@ -17,15 +17,12 @@ const (
 
 // joinCluster makes the node a control plane: the first one by kubeadm init, the others by kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
-	verb := "join"
-	config := n.joinConfiguration()
-	args := []string{}
+	verb, args := "join", []string{}
 	if n.Index == 0 {
-		verb, config = "init", n.initConfiguration()
-		args = append(args, "--upload-certs")
+		verb, args = "init", []string{"--upload-certs"}
 	}
 	path := n.Path("/var/lib/kubeadm.yaml")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(n.KubeadmConfiguration()), 0o600); err != nil {
 		return err
 	}
 	say("%s: kubeadm %s", n.Name, verb)
@@ -34,6 +31,22 @@ func (n *Node) joinCluster(ctx context.Context) error {
 		return fmt.Errorf("cannot make %s a control plane: %w", n.Name, err)
 	}
 	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
+}
+
+// KubeadmConfiguration is kubeadm's configuration of this node: to init the cluster where it is the first, else to join it.
+func (n *Node) KubeadmConfiguration() string {
+	if n.Index == 0 {
+		return n.initConfiguration()
+	}
+	return n.joinConfiguration()
+}
+
+// Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a balancer on the bridge.
+func (c *Cluster) Endpoint() string {
+	if c.Balanced {
+		return c.Subnet + ".1:6443"
+	}
+	return c.Nodes[0].Address + ":6443"
 }
 
 func (n *Node) initConfiguration() string {
@@ -68,8 +81,8 @@ apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: CLUSTER
 kubernetesVersion: vVERSION
-controlPlaneEndpoint: FIRST:6443
-controllerManager:
+controlPlaneEndpoint: ENDPOINT
+ADDONScontrollerManager:
   extraArgs:
   - name: flex-volume-plugin-dir
     value: /var/lib/kubelet/volumeplugins
@@ -88,13 +101,21 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 `, etcd)
 }
 
+// addons keeps kubeadm from what no machine has an image of, where the phase is not left out.
+func (n *Node) addons() string {
+	if !n.cluster.Bare {
+		return ""
+	}
+	return "dns:\n  disabled: true\nproxy:\n  disabled: true\n"
+}
+
 func (n *Node) joinConfiguration() string {
 	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 discovery:
   bootstrapToken:
     token: TOKEN
-    apiServerEndpoint: FIRST:6443
+    apiServerEndpoint: ENDPOINT
     unsafeSkipCAVerification: true
 controlPlane:
   certificateKey: KEY
@@ -113,6 +134,6 @@ skipPhases: [preflight]
 func (n *Node) fill(text, etcd string) string {
 	return strings.NewReplacer(
 		"TOKEN", joinToken, "KEY", certificateKey, "ADDRESS", n.Address, "NAME", n.Name, "CLUSTER", n.cluster.Name,
-		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "ETCD", etcd,
+		"VERSION", binaries.KubernetesVersion, "ENDPOINT", n.cluster.Endpoint(), "ETCD", etcd, "ADDONS", n.addons(),
 	).Replace(text)
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Nodes       int      // control-plane nodes; 1 when zero
 	EtcdVersion string   // binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it
 	EtcdArgs    []string // more flags of etcd, NAME=VALUE without dashes, for kubeadm's extraArgs
+	Machines    []string // machines of these names, switched on, on which no kubeadm has run, in the place of Nodes
+	Balanced    bool     // the cluster's address is one at which whoever starts it puts a Balancer
 	Dir         string   // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
 }
 
@@ -38,6 +40,8 @@ type Cluster struct {
 	Subnet      string // the first three numbers of its addresses
 	EtcdVersion string
 	EtcdArgs    []string
+	Bare        bool // no node was made a control plane
+	Balanced    bool
 	Nodes       []*Node
 	Machines    int // that there have ever been
 }
@@ -106,10 +110,14 @@ func plan(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs}
+	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
-	for i := range o.Nodes {
-		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("cp%d", i+1)))
+	names := o.Machines
+	for i := 0; !c.Bare && i < o.Nodes; i++ {
+		names = append(names, fmt.Sprintf("cp%d", i+1))
+	}
+	for _, name := range names {
+		c.Nodes = append(c.Nodes, c.node(name))
 	}
 	return c, nil
 }
@@ -173,9 +181,15 @@ func (c *Cluster) start(ctx context.Context) error {
 		if err := n.install(ctx, images); err != nil {
 			return err
 		}
+		if c.Bare {
+			continue
+		}
 		if err := n.joinCluster(ctx); err != nil {
 			return err
 		}
+	}
+	if c.Bare {
+		return nil
 	}
 	return c.AwaitWorking(ctx)
 }
