@@ -175,3 +175,15 @@ func read(t *testing.T, name string) string {
 	}
 	return string(data)
 }
+
+// working returns when the API servers of these nodes are ready, and controllers work, as each of them shows.
+func (k *cluster) working(nodes ...*rig.Node) {
+	k.Helper()
+	ctx := k.within(2 * time.Minute)
+	for _, n := range nodes {
+		k.must(n.AwaitReady(ctx))
+		client, err := n.Client()
+		k.must(err)
+		k.must(rig.AwaitControllers(ctx, client))
+	}
+}

@@ -17,12 +17,12 @@ const (
 
 // joinCluster makes the node a control plane: the first one by kubeadm init, the others by kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
-	verb, args := "join", []string{}
+	verb, config, args := "join", n.joinConfiguration(), []string{}
 	if n.Index == 0 {
-		verb, args = "init", []string{"--upload-certs"}
+		verb, config, args = "init", n.initConfiguration(), []string{"--upload-certs"}
 	}
 	path := n.Path("/var/lib/kubeadm.yaml")
-	if err := os.WriteFile(path, []byte(n.KubeadmConfiguration()), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err
 	}
 	say("%s: kubeadm %s", n.Name, verb)
@@ -33,12 +33,9 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
 }
 
-// KubeadmConfiguration is kubeadm's configuration of this node: to init the cluster where it is the first, else to join it.
+// KubeadmConfiguration is all that kubeadm must be told on this node, to init a cluster or to join one.
 func (n *Node) KubeadmConfiguration() string {
-	if n.Index == 0 {
-		return n.initConfiguration()
-	}
-	return n.joinConfiguration()
+	return n.initConfiguration() + "---\n" + n.joinConfiguration()
 }
 
 // Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a balancer on the bridge.
@@ -51,6 +48,9 @@ func (c *Cluster) Endpoint() string {
 
 func (n *Node) initConfiguration() string {
 	etcd := ""
+	if n.cluster.EtcdVersion != "" || len(n.cluster.EtcdArgs) > 0 {
+		etcd = "etcd:\n  local:\n"
+	}
 	if v := n.cluster.EtcdVersion; v != "" {
 		etcd += "    imageTag: " + v + etcdTagSuffix + "\n"
 	}
@@ -86,9 +86,6 @@ ADDONScontrollerManager:
   extraArgs:
   - name: flex-volume-plugin-dir
     value: /var/lib/kubelet/volumeplugins
-etcd:
-  local:
-    dataDir: /var/lib/etcd
 ETCD---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
@@ -177,21 +178,34 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.acquaint(); err != nil {
 		return err
 	}
+	if c.Bare {
+		return c.installAll(ctx, images)
+	}
 	for _, n := range c.Nodes {
 		if err := n.install(ctx, images); err != nil {
 			return err
-		}
-		if c.Bare {
-			continue
 		}
 		if err := n.joinCluster(ctx); err != nil {
 			return err
 		}
 	}
-	if c.Bare {
-		return nil
-	}
 	return c.AwaitWorking(ctx)
+}
+
+// installAll switches all machines on, and gives all of them their images at once.
+func (c *Cluster) installAll(ctx context.Context, images []string) error {
+	for _, n := range c.Nodes {
+		if err := n.install(ctx, nil); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(c.Nodes))
+	var running sync.WaitGroup
+	for i, n := range c.Nodes {
+		running.Go(func() { errs[i] = n.importImages(ctx, images) })
+	}
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 // Attach returns the cluster whose directory is dir, running or not. It wraps fs.ErrNotExist when there is none.
