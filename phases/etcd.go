@@ -172,7 +172,7 @@ func (b boundEtcd) Save(ctx context.Context, a op.Access, snapshot string, progr
 }
 
 func (b boundEtcd) Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (op.Contents, error) {
-	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Progress: progress})
+	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Drop: true, Progress: progress})
 	if err != nil {
 		return op.Contents{}, err
 	}

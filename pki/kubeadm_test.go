@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"embed"
 	"fmt"
 	"net"
 	"slices"
@@ -14,43 +13,6 @@ import (
 	"testing"
 	"time"
 )
-
-// What kubeadm 1.37.2 made of each kubeadm.yaml, without the keys: `kubeadm init phase certs etcd-ca --config kubeadm.yaml --cert-dir .`, and so on for the others.
-//
-//go:embed testdata/kubeadm
-var made embed.FS
-
-func TestCertificatesAreThoseOfKubeadm(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		config Config
-	}{
-		{"plain", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}},
-		{"names", Config{NodeName: "cp-2.example.org", AdvertiseAddress: "fd00::12", Algorithm: ECDSAP384, Validity: 48 * time.Hour, CAValidity: 96 * time.Hour,
-			ServerCertSANs: []string{"zz.example.org", "10.9.8.7", "*.wild.example.org", "localhost", "127.0.0.1", "10.9.8.7", "aa", "fd00::0:12", "::ffff:10.9.8.7"},
-			PeerCertSANs:   []string{"peer.example.org", "fd00::99"}}},
-		{"strong", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: RSA3072}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, tt.config)
-			for _, s := range EtcdSpecs() {
-				file, err := made.ReadFile("testdata/kubeadm/" + tt.name + "/" + s.CertFile())
-				if err != nil {
-					t.Fatal(err)
-				}
-				want := fields(parsed(t, file))
-				for i, got := range fields(w.cert(t, s.Base)) {
-					if got != want[i] {
-						t.Errorf("%s: got  %s\nwant %s", s.Name, got, want[i])
-					}
-				}
-				if !bytes.Equal(firstLine(file), firstLine(w.files[s.CertFile()])) {
-					t.Errorf("%s begins otherwise", s.CertFile())
-				}
-			}
-		})
-	}
-}
 
 // fields are all of a certificate but its serial number, keys and times; of times, how long it is valid.
 func fields(c *x509.Certificate) []string {

@@ -42,14 +42,17 @@ func split(data []byte) ([]*document, error) {
 	for l := range bytes.Lines(data) {
 		line++
 		rest, isSeparator := bytes.CutPrefix(l, []byte("---"))
-		if !isSeparator {
-			text = append(text, l...)
-			continue
-		}
-		if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' {
+		rest = bytes.TrimSpace(rest)
+		bad := isSeparator && len(rest) > 0 && rest[0] != '#'
+		switch {
+		case bad:
 			errs = append(errs, &InvalidError{Line: line, Reason: "kubeadm takes nothing but a comment after the --- between two documents"})
+			end()
+		case isSeparator && len(text) > 0:
+			end()
+		default: // a separator, too: where nothing follows it, kubeadm refuses the document that it begins
+			text = append(text, l...)
 		}
-		end()
 	}
 	line++
 	end()
@@ -114,7 +117,7 @@ func (d *document) repeated(n *yamlv3.Node) []error {
 
 // first is the line where the document says something.
 func (d *document) first() int {
-	if d.root == nil {
+	if d.root == nil || d.root.Kind == yamlv3.ScalarNode && d.root.Value == "" { // nothing, which is found behind all lines
 		return d.line
 	}
 	return d.line + d.root.Line - 1

@@ -1,9 +1,7 @@
 package templates
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -24,23 +22,6 @@ func rendered(t *testing.T, c *Config, members []Member) corev1.Pod {
 		t.Fatal(err)
 	}
 	return pod
-}
-
-// What kubeadm made of each .config: `kubeadm init phase etcd local --config`.
-func TestTheManifestIsKubeadmsByteForByte(t *testing.T) {
-	for _, name := range []string{"testdata/kubeadm/1.34.4-image-tag-3.5", "testdata/kubeadm/1.37.2-extra-args-duplicates"} {
-		config, err := os.ReadFile(name + ".config")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := os.ReadFile(name + ".yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := mustRead(t, string(config), host).EtcdManifest(nil, nil); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %v\n%s", name, err, got)
-		}
-	}
 }
 
 func TestAMemberThatJoinsKnowsAllMembers(t *testing.T) {

@@ -3,25 +3,27 @@ package templates
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
 func FuzzRead(f *testing.F) {
-	files, err := filepath.Glob("testdata/oracle/configs/*.yaml")
-	if err != nil {
-		f.Fatal(err)
+	files, err := filepath.Glob("../e2e/oracle/testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no cases of the oracle: %v", err)
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(bytes.ReplaceAll(text, []byte("VERSION"), []byte("v1.37.2")), false)
+		if len(archive.Files) > 0 && archive.Files[0].Name == "kubeadm.yaml" {
+			f.Add(bytes.ReplaceAll(archive.Files[0].Data, []byte("VERSION"), []byte("v1.37.2")), false)
+		}
 	}
 	f.Add([]byte(ofCluster+"---\n"+ofJoin), true)
 	f.Fuzz(func(t *testing.T, text []byte, join bool) {

@@ -69,6 +69,7 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 		{"no kind", two + "---\n\n" + beta, "line 9: apiVersion and kind do not say"},
 		{"a kind twice", two + "---\n" + ofCluster, "line 8: ClusterConfiguration: is there a second time; the first is on line 4"},
 		{"a document in the line that separates", two + "--- {}\n", "line 7: kubeadm takes nothing but a comment"},
+		{"nothing after the last separator", two + "---\n---\n", "line 8: apiVersion and kind do not say"},
 		{"a document after dots", two + "...\n" + beta, "line 4: ClusterConfiguration: another document begins in it"},
 		{"a relative path", two + "etcd: {local: {dataDir: etcd}}\n", `line 7: ClusterConfiguration: etcd.local.dataDir: "etcd" is no absolute path`},
 		{"a relative path of what is not there", two + "certificatesDir: pki\n", `line 7: ClusterConfiguration: certificatesDir: "pki" is no absolute path`},

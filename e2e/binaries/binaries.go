@@ -27,6 +27,9 @@ const (
 	KubernetesVersion = "1.37.2"
 )
 
+// KubeadmVersions returns the pinned versions of kubeadm that etcdpod's renderings are held against, oldest first; the last is [KubernetesVersion].
+func KubeadmVersions() []string { return []string{"1.34.4", "1.35.4", "1.36.3", KubernetesVersion} }
+
 // EtcdVersions returns the pinned etcd versions, oldest first.
 func EtcdVersions() []string { return []string{Etcd35, Etcd36, Etcd37} }
 
@@ -71,12 +74,24 @@ func Kubernetes(ctx context.Context, program string) (string, error) {
 	if !slices.Contains(KubernetesPrograms(), program) {
 		return "", fmt.Errorf("cannot build %s: it is not one of %s", program, strings.Join(KubernetesPrograms(), ", "))
 	}
+	return kubernetesProgram(ctx, KubernetesVersion, program)
+}
+
+// Kubeadm returns the path of kubeadm at one of the [KubeadmVersions], as [Kubernetes] does. Each takes about two minutes, cold.
+func Kubeadm(ctx context.Context, version string) (string, error) {
+	if !slices.Contains(KubeadmVersions(), version) {
+		return "", fmt.Errorf("cannot build kubeadm %s: it is not one of %s", version, strings.Join(KubeadmVersions(), ", "))
+	}
+	return kubernetesProgram(ctx, version, "kubeadm")
+}
+
+func kubernetesProgram(ctx context.Context, version, program string) (string, error) {
 	return build(ctx, recipe{
-		Name:    "kubernetes-" + KubernetesVersion,
+		Name:    "kubernetes-" + version,
 		Program: program,
 		Package: "k8s.io/kubernetes/cmd/" + program,
-		LDFlags: kubernetesLDFlags(KubernetesVersion),
-		Require: func(ctx context.Context, dir string) error { return requireKubernetes(ctx, dir, KubernetesVersion) },
+		LDFlags: kubernetesLDFlags(version),
+		Require: func(ctx context.Context, dir string) error { return requireKubernetes(ctx, dir, version) },
 	})
 }
 

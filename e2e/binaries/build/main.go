@@ -1,4 +1,5 @@
-// Command build builds the programs that the tests run etcdpod against, and prints where they are.
+// Command build builds the programs that the tests run etcdpod against, and prints where they are. The older kubeadms, of which only `make goldens`
+// has need, are in none but kubeadms.
 package main
 
 import (
@@ -6,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
@@ -17,8 +19,8 @@ func main() {
 	if len(os.Args) == 2 {
 		what = os.Args[1]
 	}
-	if what != "etcd" && what != "kubernetes" && what != "all" {
-		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|all")
+	if !slices.Contains([]string{"etcd", "kubernetes", "all", "kubeadms"}, what) {
+		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|all|kubeadms")
 		os.Exit(2)
 	}
 	if err := build(ctx, what); err != nil {
@@ -28,6 +30,14 @@ func main() {
 }
 
 func build(ctx context.Context, what string) error {
+	if what == "kubeadms" {
+		for _, version := range binaries.KubeadmVersions() {
+			if err := show(binaries.Kubeadm(ctx, version)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if what != "kubernetes" {
 		for _, version := range binaries.EtcdVersions() {
 			for _, program := range []func(context.Context, string) (string, error){binaries.Etcd, binaries.Etcdctl, binaries.Etcdutl} {

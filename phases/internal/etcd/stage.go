@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -101,8 +102,14 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 		restored <- spec.restore()
 		close(copied)
 	}()
-	go writeBack(dbPath(spec.Dir), copied)
-	staged.SHA256, err = hashFile(ctx, src, before.Size(), spec.Progress)
+	var hashed atomic.Int64
+	go handOver(src, dbPath(spec.Dir), &hashed, copied)
+	staged.SHA256, err = hashFile(ctx, src, before.Size(), func(done, total int64) {
+		hashed.Store(done)
+		if spec.Progress != nil {
+			spec.Progress(done, total)
+		}
+	})
 	if err = errors.Join(err, <-restored); err != nil {
 		return staged, err
 	}
@@ -167,7 +174,7 @@ func hashFile(ctx context.Context, f *os.File, size int64, progress func(done, t
 		n, err := f.Read(buf)
 		sum.Write(buf[:n])
 		done += int64(n)
-		if progress != nil && n > 0 {
+		if n > 0 {
 			progress(done, size)
 		}
 		if errors.Is(err, io.EOF) {

@@ -42,7 +42,11 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	}()
 	walked := badMeta
 	if walked == nil && !o.Quick {
-		walked = walkAll(ctx, f, m, r, p, liveSlots)
+		var behind wake
+		if o.Drop {
+			behind.file = f.File
+		}
+		walked = walkAll(ctx, f, m, r, p, behind, liveSlots, maxNotes)
 	}
 	if walked != nil && !isBad(walked) {
 		cancel()
@@ -136,13 +140,15 @@ func readError(f *file, off int64, err error) error {
 	return fmt.Errorf("cannot read %s at offset %d: %w", f.Name(), off, err)
 }
 
-// walkAll goes through all pages once, and through the key bucket again: once more for each further part of the table of keys, and at last for
-// what only needs live entries. slots bounds the table.
-func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, slots int) error {
-	l := &ledger{live: newLiveTable(slots)}
+// walkAll goes through all pages once. Where there are more keys than their table holds, it goes through the key bucket again for each further part of
+// the table; and where there are more entries than are noted, once more at last, for what only needs live entries.
+func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, behind wake, slots, notes int) error {
+	l := &ledger{live: newLiveTable(slots), notes: notebook{catalogue: newCatalogue(), most: notes, gone: p.more}}
 	c := newContents(r)
 	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
 	w := newWalker(ctx, db, m, p.add)
+	w.wake = behind
+	defer behind.ended()
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return err
 	}
@@ -169,7 +175,18 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 		}
 		l.live.mark(live)
 	}
-	s := newSurvey(r, live)
+	return surveyAll(ctx, db, m, r, p, l, live, c)
+}
+
+// surveyAll needs no second walk where the first one has noted everything.
+func surveyAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, l *ledger, live bitmap, c *contents) error {
+	if noted := l.notes.catalogue; noted != nil {
+		s := newSurvey(r, live, noted)
+		s.recall(&l.notes)
+		s.finish()
+		return nil
+	}
+	s := newSurvey(r, live, newCatalogue())
 	if err := newWalker(ctx, db, m, p.add).again(*c.keys, s.visitor()); err != nil {
 		return err
 	}
@@ -177,10 +194,11 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 	return nil
 }
 
-// progress adds up what is read: the file once for the hash, and once each for the first and the last walk.
+// progress adds up what is read: the file once for the hash, and once each for the first walk and for the last, where that is needed.
 type progress struct {
 	report      func(done, total int64)
-	total       int64
+	size        int64
+	total       atomic.Int64
 	done, shown atomic.Int64
 	mu          sync.Mutex
 }
@@ -188,12 +206,16 @@ type progress struct {
 const progressStep = 4 << 20
 
 func newProgress(o Options, f *file) *progress {
-	p := &progress{report: o.Progress, total: f.dbSize}
+	p := &progress{report: o.Progress, size: f.dbSize}
+	p.more()
 	if !o.Quick {
-		p.total *= 3
+		p.more()
 	}
 	return p
 }
+
+// more says that the file is to be read once more.
+func (p *progress) more() { p.total.Add(p.size) }
 
 func (p *progress) add(n int64) {
 	done := p.done.Add(n)
@@ -203,12 +225,12 @@ func (p *progress) add(n int64) {
 	defer p.mu.Unlock()
 	if done > p.shown.Load() {
 		p.shown.Store(done)
-		p.report(min(done, p.total), p.total)
+		p.report(min(done, p.total.Load()), p.total.Load())
 	}
 }
 
 func (p *progress) finish() {
 	if p.report != nil {
-		p.report(p.total, p.total)
+		p.report(p.total.Load(), p.total.Load())
 	}
 }

@@ -88,6 +88,7 @@ type ledger struct {
 	last    revision
 	entries uint64
 	live    *liveTable
+	notes   notebook
 }
 
 func (l *ledger) visitor() *visitor { return &visitor{entry: l.entry, bucket: noBucket("key")} }
@@ -113,7 +114,10 @@ func (l *ledger) entry(e *entry) error {
 		return bad(CheckKeys, at, "the entry at offset %d, revision %d.%d: %s", at, r.main, r.sub, wrong)
 	}
 	l.entries++
-	return l.live.add(e.window, kv.key, l.entries-1, r.tombstone)
+	if err := l.live.add(e.window, kv.key, l.entries-1, r.tombstone); err != nil {
+		return err
+	}
+	return l.notes.add(e, r, &kv)
 }
 
 // noBucket is for buckets that hold none.

@@ -194,15 +194,55 @@ func agrees(t *testing.T, r *Report, s *server) {
 
 func TestASmallTableOfKeysTakesMorePassesAndFindsTheSame(t *testing.T) {
 	path := write(t, kubernetes(t).snapshot())
-	whole := walkWith(t, path, liveSlots)
+	whole := walkWith(t, path, liveSlots, maxNotes)
 	for _, slots := range []int{64, 256} {
-		if parts := walkWith(t, path, slots); !reflect.DeepEqual(whole, parts) {
+		if parts := walkWith(t, path, slots, maxNotes); !reflect.DeepEqual(whole, parts) {
 			t.Errorf("with %d slots:\ngot  %+v\nwant %+v", slots, parts, whole)
 		}
 	}
 }
 
-func walkWith(t *testing.T, path string, slots int) *Report {
+func TestWhereNotAllEntriesAreNotedASecondWalkFindsTheSame(t *testing.T) {
+	for _, path := range []string{write(t, kubernetes(t).snapshot()), write(t, manyNames(t).snapshot())} {
+		noted := walkWith(t, path, liveSlots, maxNotes)
+		for _, notes := range []int{0, 1, int(noted.Revisions) - 1} {
+			if walked := walkWith(t, path, liveSlots, notes); !reflect.DeepEqual(noted, walked) {
+				t.Errorf("with %d notes:\ngot  %+v\nwant %+v", notes, walked, noted)
+			}
+		}
+	}
+}
+
+// manyNames has more names, API servers and encryption keys than are told apart.
+func manyNames(t *testing.T) *server {
+	s := newServer(t)
+	for i := range maxNames + 3 {
+		s.put(fmt.Sprintf("/registry/resource%d/one", i), "v")
+	}
+	for i := range maxMasters + 3 {
+		s.put(fmt.Sprintf("/registry/masterleases/10.0.%d.%d", i/256, i%256), "v")
+	}
+	for i := range maxPrefixes + 3 {
+		s.put(fmt.Sprintf("/registry/secrets/%d", i), fmt.Sprintf("k8s:enc:aescbc:v1:key%d:x", i))
+	}
+	return s
+}
+
+func TestBeyondWhatIsToldApartNothingIsLost(t *testing.T) {
+	r := walkWith(t, write(t, manyNames(t).snapshot()), liveSlots, maxNotes)
+	if len(r.MasterLeases) != maxMasters || r.Resources["masterleases"] != maxMasters+3 || len(r.EncryptionPrefixes) != maxPrefixes+1 || r.EncryptionPrefixes[0] != "k8s:enc:" {
+		t.Errorf("%d API servers, %d others, %d prefixes, the first one %q", len(r.MasterLeases), r.Resources["other"], len(r.EncryptionPrefixes), r.EncryptionPrefixes[0])
+	}
+	var sum int64
+	for _, n := range r.Resources {
+		sum += n
+	}
+	if want := int64(maxNames + maxMasters + maxPrefixes + 9); sum != want || r.Keys != want {
+		t.Errorf("%d objects and %d keys, not %d", sum, r.Keys, want)
+	}
+}
+
+func walkWith(t *testing.T, path string, slots, notes int) *Report {
 	t.Helper()
 	f, err := open(path)
 	if err != nil {
@@ -214,7 +254,7 @@ func walkWith(t *testing.T, path string, slots int) *Report {
 		t.Fatal(err)
 	}
 	r := &Report{}
-	if err := walkAll(t.Context(), f, m, r, newProgress(Options{}, f), slots); err != nil {
+	if err := walkAll(t.Context(), f, m, r, newProgress(Options{}, f), wake{}, slots, notes); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -46,6 +46,8 @@ type Options struct {
 	// Raw takes a copy of member/snap/db, which has no trailer and may have one torn meta page, as bbolt allows after a crash. A trailer that is
 	// there all the same is not compared. Pages and keys are checked as ever.
 	Raw bool
+	// Drop lets what was read leave the page cache at once. It is for a file that nobody reads again soon, and that was written so that it is not there.
+	Drop bool
 	// Progress is told how much of the work is done, in bytes read of those to be read, about every 4 MiB; by one goroutine at a time.
 	Progress func(done, total int64)
 }

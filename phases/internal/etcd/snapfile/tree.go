@@ -51,6 +51,7 @@ type walker struct {
 	reached bitmap // pages
 	levels  [maxNesting]*level
 	read    func(bytes int64) // told of each page
+	wake    wake
 	opened  int
 	visited *Bad // the first that a visitor found; pages that are wrong go before records that are
 }
@@ -153,6 +154,7 @@ func (w *walker) open(l *level, id uint64) (page, error) {
 		return p, err
 	}
 	w.read(p.size)
+	w.wake.passed(p.off)
 	return p, nil
 }
 

@@ -1,0 +1,90 @@
+package oracle
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+)
+
+func allCases(t *testing.T) []Case {
+	t.Helper()
+	cases, err := Cases(binaries.KubeadmVersions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cases
+}
+
+func TestEveryCaseHasAGoldenOfEachVersionAndNoOther(t *testing.T) {
+	taken := map[string]int{}
+	for _, c := range allCases(t) {
+		if len(c.Golden) != len(c.Versions) {
+			t.Errorf("%s: there are goldens of %v, want of %v: type `make goldens`", c.File(), sortedKeys(c.Golden), c.Versions)
+		}
+		for v, o := range c.Golden {
+			if !slices.Contains(binaries.KubeadmVersions(), v) {
+				t.Errorf("%s: kubeadm %s is none that is built", c.File(), v)
+			}
+			if !o.Refused && o.APIServer == "" {
+				t.Errorf("%s: there is nothing in the golden of kubeadm %s", c.File(), v)
+			}
+			if !o.Refused && o.Manifest != "" && o.Certificates != "" {
+				taken[v]++
+			}
+		}
+	}
+	for _, v := range binaries.KubeadmVersions() {
+		if taken[v] < 40 {
+			t.Errorf("kubeadm %s renders %d configurations, want 40", v, taken[v])
+		}
+	}
+}
+
+func TestACaseIsWrittenAsItWasRead(t *testing.T) {
+	for _, c := range allCases(t) {
+		text, err := testdata.ReadFile("testdata/" + c.Name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(c.Format(), text) {
+			t.Errorf("%s is not as `make goldens` writes it", c.File())
+		}
+	}
+}
+
+func TestTextsOfVersionsAreKeptAsOne(t *testing.T) {
+	versions := []string{"1.34.4", "1.35.4", "1.36.3"}
+	for _, texts := range [][]string{
+		{"", "", ""},
+		{"a\nb\nc\n", "a\nb\nc\n", "a\nb\nc\n"},
+		{"a\nold\nc\n", "a\nold\nc\n", "a\nnew\nc\n"},
+		{"", "a\n", ""},
+		{"a\nb\n", "b\na\n", "a\nb\na\n"},
+		{"4|\n|\n\n", "|\n", "    |a\n"},
+	} {
+		one := ofAll(texts, versions)
+		for i, want := range texts {
+			if got := ofOne(one, i, versions); got != want {
+				t.Errorf("of %q %s is %q, by way of\n%s", texts, versions[i], got, one)
+			}
+		}
+	}
+	if got, want := ofAll([]string{"a\nold\nc\n", "a\nold\nc\n", "a\nnew\nc\n"}, versions), "   |a\n45 |old\n6  |new\n   |c\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestADepartureIsOfACaseAndHasAReason(t *testing.T) {
+	seen := map[string]bool{}
+	for _, d := range Departures() {
+		known := slices.ContainsFunc(allCases(t), func(c Case) bool {
+			return c.Name == d.Case && !slices.ContainsFunc(d.Versions, func(v string) bool { return !slices.Contains(c.Versions, v) })
+		})
+		if !known || d.What == 0 || d.Why == "" || seen[d.Case] {
+			t.Errorf("%+v: there is no such case, or it is there twice, or nothing is said of it", d)
+		}
+		seen[d.Case] = true
+	}
+}
