@@ -135,8 +135,8 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 	k.sameDates(p, nodes...)
 }
 
-// upgraded upgrades Kubernetes, to the version that there is, and etcd to another image, so that kubeadm renders every manifest anew.
-// One of the further nodes, which kubeadm has joined, is as the first; the other one is etcdpod's.
+// upgraded upgrades the first node and the third, which etcdpod has joined, to the version of Kubernetes that there is, and to another image of etcd, so that kubeadm renders every
+// manifest anew. That the second could be upgraded, too, says nothing of etcdpod.
 func (k *cluster) upgraded(p *page, first, second, third *rig.Node) {
 	k.Helper()
 	k.must(k.rig.SetEtcdTag(k.within(time.Minute), rig.UpgradedEtcd))
