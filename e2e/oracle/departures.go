@@ -68,6 +68,7 @@ func Departures() []Departure {
 		{Case: "flags-capitals", What: Manifest | Certs, Why: "kubeadm takes the flag over as it is; the kubelet registers a node with small letters, and the two do not find each other"},
 		{Case: "flow-whole", What: Takes, Why: "it is good YAML; kubeadm takes what begins with a brace for JSON"},
 		{Case: "networking-refused", What: Takes, Why: "etcdpod judges what matters to etcd"},
+		{Case: "join-discovery-refused", What: Takes, Why: "etcdpod judges what matters to etcd"},
 		{Case: "patches-of-apiserver", What: APIServer, Why: "the API server's manifest is kubeadm's to write and to patch; etcdpod sets the flags that the configuration has"},
 	}
 }
