@@ -2,8 +2,6 @@ package snapfile
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -31,26 +29,17 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	p := newProgress(o, f)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	hashed := make(chan error, 1)
+	hashed, feed := make(chan error, 1), newFeeder(f, o.Drop)
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize), HashChecked: !o.Raw}
-	go func() {
-		err := f.hash(ctx, r, o.Raw, p.add)
-		if err != nil {
-			cancel()
-		}
-		hashed <- err
-	}()
+	go func() { hashed <- f.hash(feed, r, o.Raw, p.add) }()
 	walked := badMeta
 	if walked == nil && !o.Quick {
-		var behind wake
-		if o.Drop {
-			behind.file = f.File
-		}
-		walked = walkAll(ctx, f, m, r, p, behind, liveSlots, maxNotes)
+		walked = walkAll(ctx, f, m, r, p, feed.between, liveSlots, maxNotes)
 	}
 	if walked != nil && !isBad(walked) {
 		cancel()
 	}
+	feed.rest(ctx)
 	err = first(<-hashed, walked)
 	if err != nil {
 		return nil, err
@@ -67,88 +56,16 @@ func first(hashed, walked error) error {
 	return hashed
 }
 
-// hash fills in the SHA-256 and compares the trailer.
-func (f *file) hash(ctx context.Context, r *Report, raw bool, done func(int64)) error {
-	h := sha256.New()
-	blocks, free := f.blocks(ctx)
-	for b := range blocks {
-		if b.err != nil {
-			return b.err
-		}
-		h.Write(b.data)
-		done(int64(len(b.data)))
-		free <- b.data[:cap(b.data)]
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	var trailer [trailerSize]byte
-	sum := h.Sum(nil)
-	if f.hasTrailer() {
-		if m, err := f.ReadAt(trailer[:], f.dbSize); m < len(trailer) {
-			return readError(f, f.dbSize, err)
-		}
-		if !raw && string(sum) != string(trailer[:]) {
-			return bad(CheckTrailer, f.dbSize, "the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut", sum, trailer)
-		}
-		r.Trailer = hex.EncodeToString(trailer[:])
-		h.Write(trailer[:])
-	}
-	r.SHA256 = hex.EncodeToString(h.Sum(nil))
-	return nil
-}
-
-// block is a piece of the file, or why it could not be read.
-type block struct {
-	data []byte
-	err  error
-}
-
-// blocks reads the database from front to back, one block ahead of whoever hashes them. Each must be given back. When the last one was taken, nothing is read any more.
-func (f *file) blocks(ctx context.Context) (read <-chan block, free chan<- []byte) {
-	blocks, buffers := make(chan block), make(chan []byte, 2)
-	for range cap(buffers) {
-		buffers <- make([]byte, min(f.dbSize, 256<<10))
-	}
-	go func() {
-		defer close(blocks)
-		for off := int64(0); off < f.dbSize; {
-			buf := <-buffers
-			buf = buf[:min(int64(len(buf)), f.dbSize-off)]
-			b := block{data: buf}
-			if m, err := f.ReadAt(buf, off); m < len(buf) {
-				b = block{err: readError(f, off, err)}
-			}
-			select {
-			case blocks <- b:
-			case <-ctx.Done():
-				return
-			}
-			if b.err != nil {
-				return
-			}
-			off += int64(len(buf))
-		}
-	}()
-	return blocks, buffers
-}
-
-func readError(f *file, off int64, err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("cannot read %s at offset %d: %w", f.Name(), off, err)
-}
-
 // walkAll goes through all pages once. Where there are more keys than their table holds, it goes through the key bucket again for each further part of
 // the table; and where there are more entries than are noted, once more at last, for what only needs live entries.
-func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, behind wake, slots, notes int) error {
+func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int) error {
 	l := &ledger{live: newLiveTable(slots), notes: notebook{catalogue: newCatalogue(), most: notes, gone: p.more}}
 	c := newContents(r)
 	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
-	w := newWalker(ctx, db, m, p.add)
-	w.wake = behind
-	defer behind.ended()
+	w := newWalker(ctx, db, m, func(off, n int64) {
+		p.add(n)
+		between(off)
+	})
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return err
 	}
@@ -167,7 +84,7 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 	for part := uint64(1); part < l.live.share; part++ {
 		l.live.pass(part)
 		again := &ledger{live: l.live}
-		if err := newWalker(ctx, db, m, func(int64) {}).again(*c.keys, again.visitor()); err != nil {
+		if err := newWalker(ctx, db, m, func(int64, int64) {}).again(*c.keys, again.visitor()); err != nil {
 			return err
 		}
 		if again.entries != l.entries {
@@ -187,7 +104,7 @@ func surveyAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progre
 		return nil
 	}
 	s := newSurvey(r, live, newCatalogue())
-	if err := newWalker(ctx, db, m, p.add).again(*c.keys, s.visitor()); err != nil {
+	if err := newWalker(ctx, db, m, func(_, n int64) { p.add(n) }).again(*c.keys, s.visitor()); err != nil {
 		return err
 	}
 	s.finish()

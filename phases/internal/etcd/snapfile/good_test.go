@@ -254,7 +254,7 @@ func walkWith(t *testing.T, path string, slots, notes int) *Report {
 		t.Fatal(err)
 	}
 	r := &Report{}
-	if err := walkAll(t.Context(), f, m, r, newProgress(Options{}, f), wake{}, slots, notes); err != nil {
+	if err := walkAll(t.Context(), f, m, r, newProgress(Options{}, f), func(int64) {}, slots, notes); err != nil {
 		t.Fatal(err)
 	}
 	return r

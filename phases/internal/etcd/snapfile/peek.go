@@ -23,7 +23,7 @@ func Peek(path string) (*Report, error) {
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize)}
 	c := newContents(r)
 	c.onlyBuckets = []string{"meta", "members", "cluster", "alarm"}
-	w := newWalker(context.Background(), f, m, func(int64) {})
+	w := newWalker(context.Background(), f, m, func(int64, int64) {})
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return nil, err
 	}

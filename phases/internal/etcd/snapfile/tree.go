@@ -50,8 +50,7 @@ type walker struct {
 	meta    meta
 	reached bitmap // pages
 	levels  [maxNesting]*level
-	read    func(bytes int64) // told of each page
-	wake    wake
+	read    func(off, bytes int64) // told of each page
 	opened  int
 	visited *Bad // the first that a visitor found; pages that are wrong go before records that are
 }
@@ -83,7 +82,7 @@ func (p *pageWindows) on(w *walker, pg page, most int) (table, data *window, err
 	return &p.first, &p.second, nil
 }
 
-func newWalker(ctx context.Context, db io.ReaderAt, m meta, read func(int64)) *walker {
+func newWalker(ctx context.Context, db io.ReaderAt, m meta, read func(off, bytes int64)) *walker {
 	return &walker{ctx: ctx, db: db, meta: m, reached: newBitmap(m.pages), read: read}
 }
 
@@ -153,8 +152,7 @@ func (w *walker) open(l *level, id uint64) (page, error) {
 	if err := w.header(&l.leaf.first, &p); err != nil {
 		return p, err
 	}
-	w.read(p.size)
-	w.wake.passed(p.off)
+	w.read(p.off, p.size)
 	return p, nil
 }
 
