@@ -22,12 +22,7 @@ func (o InitOptions) preflight() Phase {
 			if f.Init.External {
 				checks = checks[:2]
 			}
-			for _, check := range checks {
-				if err := check(f); err != nil {
-					return nil, err
-				}
-			}
-			return nil, nil
+			return nil, passes(f, checks...)
 		}}
 }
 
@@ -73,12 +68,7 @@ func checkRendered(f *Facts) error {
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}
-	for _, check := range checks {
-		if err := check(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return passes(f, checks...)
 }
 
 // checkManifest: what is there is what would be written, or it is somebody's work.

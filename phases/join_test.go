@@ -213,6 +213,33 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 	}{
 		{"add-learner", func(*Facts) {}, "etcd/healthcheck-client.crt to show to the members"},
 		{"add-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, ""},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Members[0].Version = "3.7.3"
+		}, "the cluster is of 3.7"},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"}
+		}, "NOSPACE of member 1"},
+		{"render-etcd", func(f *Facts) {
+			listed(f, Member{ID: 7, IsLearner: true})
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
+		{"render-etcd", func(f *Facts) {
+			f.Join.Cluster, f.Join.Error = nil, errors.New("connection refused")
+			f.Init.There = f.Init.Rendered
+		}, "no member of the cluster can be asked: connection refused"},
+		{"promote-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
+			f.Init.DataNames = []string{"member"}
+			f.Init.There = f.Init.Rendered
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
 		{"render-etcd", func(*Facts) {}, "the cluster does not know this node yet"},
 		{"render-etcd", func(f *Facts) { listed(f, Member{ID: 7, IsLearner: true}) }, ""},
 		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "there is no /etc/kubernetes/manifests/etcd.yaml"},
