@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // joinFacts are those of a node that can join a cluster of one.
@@ -202,6 +203,15 @@ func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *tes
 		if err := checkManifest(f); (err == nil) != tt.stays {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+	}
+}
+
+// etcd holds --initial-cluster against all URLs of each member (etcd, server/etcdserver/api/membership: ValidateClusterAndAssignIDs).
+func TestAMemberIsRenderedWithAllItsPeerURLs(t *testing.T) {
+	got := membersRendered([]Member{{ID: 10, PeerURLs: []string{"https://10.0.0.10:2380"}}, {ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380", "https://[fd00::12]:2380"}}})
+	want := []templates.Member{{Name: "a", PeerURL: "https://10.0.0.10:2380"}, {Name: "cp2", PeerURL: "https://10.0.0.12:2380"}, {Name: "cp2", PeerURL: "https://[fd00::12]:2380"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
 	}
 }
 
