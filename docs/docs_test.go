@@ -71,10 +71,11 @@ func pages(t *testing.T) map[string]string {
 }
 
 var (
-	typed   = regexp.MustCompile(`(?m)^(?:.*/usr/local/bin/|(?:[#$] )?)etcdpod ([a-z].*)$`)
-	theRest = regexp.MustCompile(`\s+(?:&&|\|\||\||>|;|#)\s.*$`) // of the shell
-	named   = regexp.MustCompile("`etcdpod ([a-z][^`]*)`")
-	aFlag   = regexp.MustCompile(`--[a-z-]+`)
+	typed    = regexp.MustCompile(`(?m)^(?:.*/usr/local/bin/|(?:[#$] )?)etcdpod ([a-z].*)$`)
+	theRest  = regexp.MustCompile(`\s+(?:&&|\|\||\||>|;|#)\s.*$`) // of the shell
+	named    = regexp.MustCompile("`etcdpod ([a-z][^`]*)`")
+	configOf = regexp.MustCompile(`--config \S+`)
+	aFlag    = regexp.MustCompile(`--[a-z-]+`)
 )
 
 // commands returns what a page's blocks of code tell people to type, without the first word.
@@ -104,6 +105,7 @@ func usage(t *testing.T, command string) (code int, output string) {
 	must(t, err)
 	t.Setenv("ETCDPOD_SSH_COMMAND", "false") // nobody is to be reached
 	command = strings.Replace(command, "--nodes ", "--nodes "+host+",", 1)
+	command = configOf.ReplaceAllString(command, "--config "+configuration(t, strings.HasPrefix(command, "join")))
 	args := append([]string{"--root", root}, strings.Fields(command)...)
 	if last := len(args) - 1; strings.HasPrefix(args[last], "/") && !strings.HasPrefix(args[last-1], "--") {
 		args[last] = root + args[last] // a file, which must be on that node
@@ -113,6 +115,48 @@ func usage(t *testing.T, command string) (code int, output string) {
 	}
 	return etcdpod(t, args...)
 }
+
+// configuration is a file for kubeadm on this machine.
+func configuration(t *testing.T, join bool) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "kubeadm.yaml")
+	text := initConfiguration
+	if join {
+		text = joinConfiguration
+	}
+	must(t, os.WriteFile(name, []byte(fmt.Sprintf(text, "1.37.2")), 0o600))
+	return name
+}
+
+const (
+	initConfiguration = `apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+localAPIEndpoint:
+  advertiseAddress: 10.0.0.11
+nodeRegistration:
+  name: cp1
+  criSocket: unix:///nowhere.sock
+` + clusterConfiguration
+	joinConfiguration = `apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+controlPlane:
+  localAPIEndpoint:
+    advertiseAddress: 10.0.0.13
+discovery:
+  bootstrapToken:
+    apiServerEndpoint: 10.0.0.10:6443
+    token: abcdef.0123456789abcdef
+    unsafeSkipCAVerification: true
+nodeRegistration:
+  name: cp3
+  criSocket: unix:///nowhere.sock
+` + clusterConfiguration
+	clusterConfiguration = `---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: v%s
+`
+)
 
 func etcdpod(t *testing.T, args ...string) (code int, output string) {
 	t.Helper()

@@ -11,6 +11,7 @@ package binaries
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,6 +84,22 @@ func Kubeadm(ctx context.Context, version string) (string, error) {
 		return "", fmt.Errorf("cannot build kubeadm %s: it is not one of %s", version, strings.Join(KubeadmVersions(), ", "))
 	}
 	return kubernetesProgram(ctx, version, "kubeadm")
+}
+
+// OnKubeadm returns the path of a program of one file that is built on the packages of kubeadm at one of the [KubeadmVersions].
+func OnKubeadm(ctx context.Context, version, program string, source []byte) (string, error) {
+	if !slices.Contains(KubeadmVersions(), version) {
+		return "", fmt.Errorf("cannot build %s: kubeadm %s is not one of %s", program, version, strings.Join(KubeadmVersions(), ", "))
+	}
+	program = fmt.Sprintf("%s-%.4x", program, sha256.Sum256(source)) // another source is another program
+	return build(ctx, recipe{
+		Name:    "kubernetes-" + version,
+		Program: program,
+		Package: "./" + program,
+		Source:  source,
+		LDFlags: kubernetesLDFlags(version),
+		Require: func(ctx context.Context, dir string) error { return requireKubernetes(ctx, dir, version) },
+	})
 }
 
 func kubernetesProgram(ctx context.Context, version, program string) (string, error) {

@@ -21,6 +21,7 @@ type recipe struct {
 	Name    string // of the module directory: what it builds, and its version
 	Program string // the file name of the result
 	Package string // the main package
+	Source  []byte // of the main package, where it is of one file in the module itself
 	LDFlags string
 	Require func(ctx context.Context, dir string) error // writes the requirements into dir's go.mod
 }
@@ -59,6 +60,14 @@ func (r recipe) make(ctx context.Context, dir, path string) error {
 	fmt.Fprintf(os.Stderr, "building %s of %s (once; kept in %s)\n", r.Program, r.Name, dir)
 	if err := r.module(ctx, dir); err != nil {
 		return err
+	}
+	if r.Source != nil {
+		if err := os.MkdirAll(filepath.Join(dir, r.Package), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, r.Package, "main.go"), r.Source, 0o644); err != nil {
+			return err
+		}
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+r.Program)
 	if err := run(ctx, dir, "go", "build", "-trimpath", "-ldflags", r.LDFlags, "-o", temp, r.Package); err != nil {

@@ -27,7 +27,10 @@ type Case struct {
 	About    string            // what it shows; and on lines of their own, what follows
 	Versions []string          // "only:", else all
 	Flags    []string          // "flags:", of kubeadm
+	Members  string            // "members:", NAME=URL,…: for a node that joins them, itself included, in the cluster whose configuration is in cluster.yaml
+	V1       bool              // "kubeadm.k8s.io/v1": it is allowed, as no command of kubeadm that renders does yet
 	Config   []byte            // kubeadm.yaml; nil: none is given. VERSION in it, as in the flags, stands for kubeadm's own version, PREVIOUS for one of the minor before
+	Cluster  []byte            // cluster.yaml
 	Patches  map[string][]byte // by their paths below the directory of patches
 	Host     map[string][]byte // what else is on the host, by paths below its root
 	Golden   map[string]Outcome
@@ -71,6 +74,7 @@ func Cases(versions []string) ([]Case, error) {
 // The files of a case.
 const (
 	configFile  = "kubeadm.yaml"
+	clusterFile = "cluster.yaml"
 	patchFiles  = "patches/"
 	hostFiles   = "host/"
 	goldenFiles = "golden/"
@@ -89,12 +93,18 @@ func Parse(name string, text []byte, versions []string) (Case, error) {
 		if flags, is := strings.CutPrefix(line, "flags:"); is {
 			c.Flags = strings.Fields(flags)
 		}
+		if members, is := strings.CutPrefix(line, "members:"); is {
+			c.Members = strings.TrimSpace(members)
+		}
+		c.V1 = c.V1 || line == "kubeadm.k8s.io/v1\n"
 	}
 	golden := map[string]string{}
 	for _, f := range archive.Files {
 		switch {
 		case f.Name == configFile:
 			c.Config = f.Data
+		case f.Name == clusterFile:
+			c.Cluster = f.Data
 		case strings.HasPrefix(f.Name, patchFiles):
 			c.Patches[strings.TrimPrefix(f.Name, patchFiles)] = f.Data
 		case strings.HasPrefix(f.Name, hostFiles):
@@ -141,6 +151,9 @@ func (c Case) Format() []byte {
 	if c.Config != nil {
 		add(configFile, c.Config)
 	}
+	if c.Cluster != nil {
+		add(clusterFile, c.Cluster)
+	}
 	for _, file := range sortedKeys(c.Patches) {
 		add(patchFiles+file, c.Patches[file])
 	}
@@ -177,6 +190,14 @@ func (c Case) For(version string) []byte {
 		return nil
 	}
 	return []byte(fill(string(c.Config), version))
+}
+
+// ClusterFor is what the cluster keeps, of one version.
+func (c Case) ClusterFor(version string) []byte {
+	if c.Cluster == nil {
+		return nil
+	}
+	return []byte(fill(string(c.Cluster), version))
 }
 
 // FlagsFor are the flags for one version of kubeadm.

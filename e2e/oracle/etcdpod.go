@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/pki"
 	"github.com/etcdpod/etcdpod/templates"
@@ -11,7 +12,7 @@ import (
 
 // read has etcdpod read the case as it would for kubeadm of a version.
 func (c Case) read(version string) (*templates.Config, error) {
-	o := templates.Options{Hostname: Hostname, DefaultAddress: DefaultAddress}
+	o := templates.Options{Hostname: Hostname, DefaultAddress: DefaultAddress, AllowExperimentalAPI: c.V1, Join: c.Members != "", Cluster: c.ClusterFor(version)}
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.NodeName, "node-name", "", "")
@@ -44,12 +45,22 @@ func (c Case) Render(version string) (Outcome, error) {
 	if err != nil {
 		return refused, err
 	}
-	manifest, err := config.EtcdManifest(patches, nil)
+	manifest, err := config.EtcdManifest(patches, c.members())
 	if err != nil {
 		return refused, err
 	}
 	o.Manifest = string(manifest)
 	return o, nil
+}
+
+func (c Case) members() []templates.Member {
+	var all []templates.Member
+	for m := range strings.SplitSeq(c.Members, ",") {
+		if name, url, is := strings.Cut(m, "="); is {
+			all = append(all, templates.Member{Name: name, PeerURL: url})
+		}
+	}
+	return all
 }
 
 func (c Case) patches(dir string) (*templates.Patches, error) {

@@ -3,6 +3,7 @@ package oracle
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
 // skipped are the phases of `kubeadm init` that make nothing of etcd's.
@@ -23,10 +26,7 @@ var skipped = []string{
 	"bootstrap-token", "kubelet-finalize", "addon", "show-join-command",
 }
 
-// notBegun is how the script says that it did not come as far as kubeadm.
-const notBegun = 99
-
-// script runs kubeadm on a host of its own: with that name, one interface with a default route, no way out, and a root where there is nothing but the configuration.
+// script runs a program on a host of its own: with that name, one interface with a default route, no way out, and a root where there is nothing but the case. It ends with 99 where it does not come as far.
 const script = `
 (
 	set -e
@@ -43,29 +43,58 @@ shift 3
 exec "$@"
 `
 
-// Run lets the real kubeadm of a version, the program at a path, make what it makes of the case. Needs root. said is what it printed.
-func (c Case) Run(ctx context.Context, kubeadm, version string) (o Outcome, said string, err error) {
+//go:embed testdata/member/main.go
+var member []byte
+
+// Kubeadm is the real one of a version.
+type Kubeadm struct {
+	Version string
+	kubeadm string
+	member  string // testdata/member
+}
+
+// Build builds kubeadm.
+func Build(ctx context.Context, version string) (Kubeadm, error) {
+	k := Kubeadm{Version: version}
+	var err error
+	if k.kubeadm, err = binaries.Kubeadm(ctx, version); err != nil {
+		return k, err
+	}
+	k.member, err = binaries.OnKubeadm(ctx, version, "member", member)
+	return k, err
+}
+
+// command is what makes the files of a case below a root.
+func (k Kubeadm) command(c Case, root string) []string {
+	if c.Members != "" || c.V1 {
+		return append([]string{k.member, root}, strings.Fields(c.Members)...)
+	}
+	command := []string{k.kubeadm, "init", "--rootfs", root, "--skip-phases", strings.Join(skipped, ",")}
+	if c.Config != nil {
+		command = append(command, "--config", "/"+configFile)
+	}
+	return append(command, c.FlagsFor(k.Version)...)
+}
+
+// Run lets kubeadm make what it makes of the case. Needs root. said is what it printed.
+func (k Kubeadm) Run(ctx context.Context, c Case) (o Outcome, said string, err error) {
 	root, err := os.MkdirTemp("", "oracle-")
 	if err != nil {
 		return o, "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
-	if err := c.write(root, version); err != nil {
+	if err := c.write(root, k.Version); err != nil {
 		return o, "", err
 	}
-	args := []string{"--mount", "--uts", "--net", "--pid", "--fork", "--propagation", "private", "sh", "-c", script, "sh", Hostname, DefaultAddress, root,
-		kubeadm, "init", "--rootfs", root, "--skip-phases", strings.Join(skipped, ",")}
-	if c.Config != nil {
-		args = append(args, "--config", "/"+configFile)
-	}
-	cmd := exec.CommandContext(ctx, "unshare", append(args, c.FlagsFor(version)...)...)
+	args := []string{"--mount", "--uts", "--net", "--pid", "--fork", "--propagation", "private", "sh", "-c", script, "sh", Hostname, DefaultAddress, root}
+	cmd := exec.CommandContext(ctx, "unshare", append(args, k.command(c, root)...)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && slices.Contains([]int{1, 3}, exit.ExitCode()): // 3: by validation
 		return Outcome{Refused: true}, string(out), nil
 	case err != nil:
-		return o, string(out), fmt.Errorf("cannot run kubeadm %s: %w\n%s", version, err, out)
+		return o, string(out), fmt.Errorf("cannot run kubeadm %s: %w\n%s", k.Version, err, out)
 	}
 	if o.Manifest, err = readOptional(root, "etc/kubernetes/manifests/etcd.yaml"); err != nil {
 		return o, string(out), err
@@ -82,6 +111,9 @@ func (c Case) write(root, version string) error {
 	files := maps.Clone(c.Host)
 	if c.Config != nil {
 		files[configFile] = c.For(version)
+	}
+	if c.Cluster != nil {
+		files[clusterFile] = c.ClusterFor(version)
 	}
 	for file, text := range c.Patches {
 		files[filepath.Join(PatchesDir, file)] = text

@@ -11,7 +11,7 @@ import (
 // The goldens are not taken on trust: of the newest version they are what kubeadm makes, here and now.
 func TestTheGoldensAreWhatKubeadmMakes(t *testing.T) {
 	const version = binaries.KubernetesVersion
-	kubeadm, err := binaries.Kubeadm(t.Context(), version)
+	kubeadm, err := Build(t.Context(), version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestTheGoldensAreWhatKubeadmMakes(t *testing.T) {
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			got, said, err := c.Run(t.Context(), kubeadm, version)
+			got, said, err := kubeadm.Run(t.Context(), c)
 			if err != nil {
 				t.Fatal(err)
 			}

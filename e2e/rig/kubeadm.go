@@ -17,12 +17,9 @@ const (
 
 // joinCluster makes the node a control plane: the first one by kubeadm init, the others by kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
-	verb := "join"
-	config := n.joinConfiguration()
-	args := []string{}
+	verb, config, args := "join", n.joinConfiguration(), []string{}
 	if n.Index == 0 {
-		verb, config = "init", n.initConfiguration()
-		args = append(args, "--upload-certs")
+		verb, config, args = "init", n.initConfiguration(), []string{"--upload-certs"}
 	}
 	path := n.Path("/var/lib/kubeadm.yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
@@ -36,8 +33,24 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
 }
 
+// KubeadmConfiguration is all that kubeadm must be told on this node, to init a cluster or to join one.
+func (n *Node) KubeadmConfiguration() string {
+	return n.initConfiguration() + "---\n" + n.joinConfiguration()
+}
+
+// Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a balancer on the bridge.
+func (c *Cluster) Endpoint() string {
+	if c.Balanced {
+		return c.Subnet + ".1:6443"
+	}
+	return c.Nodes[0].Address + ":6443"
+}
+
 func (n *Node) initConfiguration() string {
 	etcd := ""
+	if n.cluster.EtcdVersion != "" || len(n.cluster.EtcdArgs) > 0 {
+		etcd = "etcd:\n  local:\n"
+	}
 	if v := n.cluster.EtcdVersion; v != "" {
 		etcd += "    imageTag: " + v + etcdTagSuffix + "\n"
 	}
@@ -68,14 +81,11 @@ apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: CLUSTER
 kubernetesVersion: vVERSION
-controlPlaneEndpoint: FIRST:6443
-controllerManager:
+controlPlaneEndpoint: ENDPOINT
+ADDONScontrollerManager:
   extraArgs:
   - name: flex-volume-plugin-dir
     value: /var/lib/kubelet/volumeplugins
-etcd:
-  local:
-    dataDir: /var/lib/etcd
 ETCD---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -88,13 +98,21 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 `, etcd)
 }
 
+// addons keeps kubeadm from what no machine has an image of, where the phase is not left out.
+func (n *Node) addons() string {
+	if !n.cluster.Bare {
+		return ""
+	}
+	return "dns:\n  disabled: true\nproxy:\n  disabled: true\n"
+}
+
 func (n *Node) joinConfiguration() string {
 	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 discovery:
   bootstrapToken:
     token: TOKEN
-    apiServerEndpoint: FIRST:6443
+    apiServerEndpoint: ENDPOINT
     unsafeSkipCAVerification: true
 controlPlane:
   certificateKey: KEY
@@ -113,6 +131,6 @@ skipPhases: [preflight]
 func (n *Node) fill(text, etcd string) string {
 	return strings.NewReplacer(
 		"TOKEN", joinToken, "KEY", certificateKey, "ADDRESS", n.Address, "NAME", n.Name, "CLUSTER", n.cluster.Name,
-		"VERSION", binaries.KubernetesVersion, "FIRST", n.cluster.Nodes[0].Address, "ETCD", etcd,
+		"VERSION", binaries.KubernetesVersion, "ENDPOINT", n.cluster.Endpoint(), "ETCD", etcd, "ADDONS", n.addons(),
 	).Replace(text)
 }

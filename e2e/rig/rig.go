@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
@@ -26,6 +27,8 @@ type Options struct {
 	Nodes       int      // control-plane nodes; 1 when zero
 	EtcdVersion string   // binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it
 	EtcdArgs    []string // more flags of etcd, NAME=VALUE without dashes, for kubeadm's extraArgs
+	Machines    []string // machines of these names, switched on, on which no kubeadm has run, in the place of Nodes
+	Balanced    bool     // the cluster's address is one at which whoever starts it puts a Balancer
 	Dir         string   // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
 }
 
@@ -38,6 +41,8 @@ type Cluster struct {
 	Subnet      string // the first three numbers of its addresses
 	EtcdVersion string
 	EtcdArgs    []string
+	Bare        bool // no node was made a control plane
+	Balanced    bool
 	Nodes       []*Node
 	Machines    int // that there have ever been
 }
@@ -106,10 +111,14 @@ func plan(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs}
+	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
-	for i := range o.Nodes {
-		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("cp%d", i+1)))
+	names := o.Machines
+	for i := 0; !c.Bare && i < o.Nodes; i++ {
+		names = append(names, fmt.Sprintf("cp%d", i+1))
+	}
+	for _, name := range names {
+		c.Nodes = append(c.Nodes, c.node(name))
 	}
 	return c, nil
 }
@@ -169,6 +178,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.acquaint(); err != nil {
 		return err
 	}
+	if c.Bare {
+		return c.installAll(ctx, images)
+	}
 	for _, n := range c.Nodes {
 		if err := n.install(ctx, images); err != nil {
 			return err
@@ -178,6 +190,22 @@ func (c *Cluster) start(ctx context.Context) error {
 		}
 	}
 	return c.AwaitWorking(ctx)
+}
+
+// installAll switches all machines on, and gives all of them their images at once.
+func (c *Cluster) installAll(ctx context.Context, images []string) error {
+	for _, n := range c.Nodes {
+		if err := n.install(ctx, nil); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(c.Nodes))
+	var running sync.WaitGroup
+	for i, n := range c.Nodes {
+		running.Go(func() { errs[i] = n.importImages(ctx, images) })
+	}
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 // Attach returns the cluster whose directory is dir, running or not. It wraps fs.ErrNotExist when there is none.

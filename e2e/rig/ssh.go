@@ -116,6 +116,7 @@ PrintLastLog no
 MaxStartups 100
 MaxSessions 100
 PidFile none
+Subsystem sftp internal-sftp
 SetEnv PATH=` + n.cluster.path() + `
 `
 }

@@ -15,7 +15,7 @@ import (
 // of the running etcd makes it back up etcd's data directory and replace etcd's manifest, whatever else is the same. kubeadm's preflight is left out: without a pod network its trial job never ends. More flags of
 // kubeadm may follow: with --certificate-renewal=false, what did not change is not restarted either. It returns what kubeadm printed.
 func (c *Cluster) Upgrade(ctx context.Context, etcdTag string, flags ...string) (string, error) {
-	if err := c.setEtcdTag(ctx, etcdTag); err != nil {
+	if err := c.SetEtcdTag(ctx, etcdTag); err != nil {
 		return "", fmt.Errorf("cannot upgrade %s: %w", c.Nodes[0].Name, err)
 	}
 	args := []string{"kubeadm", "upgrade", "apply", "v" + binaries.KubernetesVersion, "--yes", "--force",
@@ -27,8 +27,8 @@ func (c *Cluster) Upgrade(ctx context.Context, etcdTag string, flags ...string) 
 	return string(out), nil
 }
 
-// setEtcdTag changes the cluster's configuration as kubeadm keeps it, as an administrator does before an upgrade.
-func (c *Cluster) setEtcdTag(ctx context.Context, tag string) error {
+// SetEtcdTag changes the image tag of etcd in the cluster's configuration as kubeadm keeps it, as an administrator does before an upgrade. Empty is kubeadm's own.
+func (c *Cluster) SetEtcdTag(ctx context.Context, tag string) error {
 	client, err := c.Client()
 	if err != nil {
 		return err

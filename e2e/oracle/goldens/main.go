@@ -31,9 +31,9 @@ func goldens(ctx context.Context, names []string, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	kubeadms := map[string]string{}
+	kubeadms := map[string]oracle.Kubeadm{}
 	for _, version := range binaries.KubeadmVersions() {
-		if kubeadms[version], err = binaries.Kubeadm(ctx, version); err != nil {
+		if kubeadms[version], err = oracle.Build(ctx, version); err != nil {
 			return err
 		}
 	}
@@ -46,7 +46,7 @@ func goldens(ctx context.Context, names []string, verbose bool) error {
 			continue
 		}
 		for _, version := range c.Versions {
-			o, said, err := c.Run(ctx, kubeadms[version], version)
+			o, said, err := kubeadms[version].Run(ctx, c)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.Name, err)
 			}

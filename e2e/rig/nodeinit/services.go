@@ -65,8 +65,14 @@ func sshdCommand() ([]string, error) {
 	return []string{path, "-D", "-e", "-f", "/etc/ssh/sshd_config"}, os.MkdirAll("/run/sshd", 0o755) // where it is without privileges
 }
 
-// kubeletCommand is that of kubeadm's systemd drop-in for the kubelet.
+// dropIn is where the documentation of Kubernetes tells the kubelet of a machine for etcd that it runs static pods alone.
+const dropIn = "/etc/systemd/system/kubelet.service.d/20-etcd-service-manager.conf"
+
+// kubeletCommand is that of kubeadm's systemd drop-in for the kubelet, unless there is another one.
 func kubeletCommand() ([]string, error) {
+	if text, err := os.ReadFile(dropIn); err == nil {
+		return execStart(string(text))
+	}
 	args := []string{"kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
 		"--kubeconfig=/etc/kubernetes/kubelet.conf", "--config=/var/lib/kubelet/config.yaml"}
 	env, err := os.ReadFile("/var/lib/kubelet/kubeadm-flags.env")
@@ -75,6 +81,20 @@ func kubeletCommand() ([]string, error) {
 	}
 	_, flags, _ := strings.Cut(strings.TrimSpace(string(env)), "=")
 	return append(args, strings.Fields(strings.Trim(flags, `"`))...), nil
+}
+
+// execStart is the last command of a unit's file. Programs are looked for on the node's PATH.
+func execStart(unit string) (command []string, err error) {
+	for line := range strings.Lines(unit) {
+		if words, ok := strings.CutPrefix(line, "ExecStart="); ok {
+			command = strings.Fields(words)
+		}
+	}
+	if len(command) == 0 {
+		return nil, fmt.Errorf("%s starts nothing", dropIn)
+	}
+	command[0] = filepath.Base(command[0])
+	return command, nil
 }
 
 func (s *supervisor) start(name string) error {

@@ -13,10 +13,7 @@ import (
 )
 
 // A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not wait for each other at each.
-const (
-	window     = 2 << 20   // bytes under way
-	readBuffer = 128 << 10 // bytes read at once
-)
+const window = 2 << 20 // bytes under way
 
 // Being woken for every packet costs more than all that is done with the data, and the server pays for it as well. So the kernel is told to gather some before
 // it wakes anybody (SO_RCVLOWAT, socket(7)).
@@ -44,7 +41,7 @@ func (c *Client) feed(endpoint string) (*feed, error) {
 	}
 	f := &feed{level: 1}
 	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(readBuffer))
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0)) // TLS buffers what it reads itself
 	return f, err
 }
 

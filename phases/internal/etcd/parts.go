@@ -2,7 +2,10 @@ package etcd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -14,10 +17,10 @@ import (
 // part is what of an etcdserverpb.SnapshotResponse matters. A snapshot of 1 GB comes in 30,000 of them; this one is decoded in place, over and over, where
 // the generated code allocates and copies each twice.
 type part struct {
-	raw       []byte // blob is within it
-	remaining uint64 // bytes, not counting this part and the trailer
-	blob      []byte
-	version   string // storage version; in 3.6 and later
+	data      mem.BufferSlice // as it was received; it is held until the next one comes
+	remaining uint64          // bytes, not counting this part and the trailer
+	blob      [][]byte        // within data
+	version   string          // storage version; in 3.6 and later
 }
 
 // parts asks a member for a snapshot.
@@ -41,37 +44,70 @@ func (partCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return errors.New("not a part of a snapshot")
 	}
-	if n := data.Len(); n > cap(p.raw) {
-		p.raw = make([]byte, n)
-	} else {
-		p.raw = p.raw[:n]
-	}
-	data.CopyTo(p.raw)
+	p.release()
+	data.Ref()
+	p.data = data
 	return p.decode()
 }
 
+// release gives back what the part was received in.
+func (p *part) release() {
+	p.data.Free()
+	p.data, p.blob = nil, p.blob[:0]
+}
+
 func (p *part) decode() error {
-	p.remaining, p.blob, p.version = 0, nil, ""
-	for b := p.raw; len(b) > 0; {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
+	p.remaining, p.version = 0, ""
+	r := p.data.Reader()
+	defer r.Close()
+	for r.Remaining() > 0 {
+		tag, err := binary.ReadUvarint(r)
+		if err != nil {
+			return err
 		}
-		b = b[n:]
-		switch {
-		case number == 2 && kind == protowire.VarintType:
-			p.remaining, n = protowire.ConsumeVarint(b)
-		case number == 3 && kind == protowire.BytesType:
-			p.blob, n = protowire.ConsumeBytes(b)
-		case number == 4 && kind == protowire.BytesType:
-			p.version, n = protowire.ConsumeString(b)
+		number, kind := protowire.DecodeTag(tag)
+		value := uint64(0) // of a number, or the length of bytes
+		switch kind {
+		case protowire.VarintType, protowire.BytesType:
+			value, err = binary.ReadUvarint(r)
+		case protowire.Fixed32Type:
+			_, err = r.Discard(4)
+		case protowire.Fixed64Type:
+			_, err = r.Discard(8)
 		default:
-			n = protowire.ConsumeFieldValue(number, kind, b)
+			err = fmt.Errorf("field %d is of the unknown kind %d", number, kind)
 		}
-		if n < 0 {
-			return protowire.ParseError(n)
+		if err == nil && kind == protowire.BytesType {
+			err = p.take(r, number, value)
 		}
-		b = b[n:]
+		if err != nil {
+			return err
+		}
+		if number == 2 && kind == protowire.VarintType {
+			p.remaining = value
+		}
 	}
 	return nil
+}
+
+// take reads a field of bytes.
+func (p *part) take(r *mem.Reader, number protowire.Number, size uint64) (err error) {
+	if size > uint64(r.Remaining()) {
+		return io.ErrUnexpectedEOF
+	}
+	switch number {
+	case 3:
+		if p.blob, err = r.Peek(int(size), p.blob[:0]); err != nil {
+			return err
+		}
+	case 4:
+		text := make([]byte, size)
+		if _, err := io.ReadFull(r, text); err != nil {
+			return err
+		}
+		p.version = string(text)
+		return nil
+	}
+	_, err = r.Discard(int(size))
+	return err
 }

@@ -93,6 +93,7 @@ func (c *Client) receive(ctx context.Context, write func([]byte) error, progress
 	}
 	saved, received := Saved{Endpoint: c.first}, int64(0)
 	p := new(part)
+	defer p.release()
 	for {
 		err := stream.RecvMsg(p)
 		if errors.Is(err, io.EOF) {
@@ -106,10 +107,12 @@ func (c *Client) receive(ctx context.Context, write func([]byte) error, progress
 		if p.version != "" {
 			saved.StorageVersion = p.version
 		}
-		if err := write(p.blob); err != nil {
-			return Saved{}, err
+		for _, b := range p.blob {
+			if err := write(b); err != nil {
+				return Saved{}, err
+			}
+			received += int64(len(b))
 		}
-		received += int64(len(p.blob))
 		if progress != nil {
 			progress(received, received+int64(p.remaining))
 		}
