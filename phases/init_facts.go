@@ -127,7 +127,7 @@ func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, e
 	var text []byte
 	if o.Config != "" {
 		var err error
-		if text, err = os.ReadFile(o.Config); err != nil {
+		if text, err = readConfig(o.Config); err != nil {
 			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
 		}
 	}
@@ -136,6 +136,16 @@ func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, e
 		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: Hint(err)}
 	}
 	return c, nil
+}
+
+// readConfig reads a file of this process, or a pipe.
+func readConfig(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return node.ReadWhole(f)
 }
 
 // observeFiles is observe without anything that runs.

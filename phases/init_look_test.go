@@ -156,6 +156,31 @@ func TestALinkThatLeadsNowhereIsNoMissingCertificate(t *testing.T) {
 	}
 }
 
+func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
+	r := newInitRoot(t)
+	file := r.at("/etc/kubernetes/pki/etcd/server.crt")
+	r.write(file, "")
+	if err := os.Truncate(file, 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	var refused *RefusedError
+	if err := r.phase("certs", "", nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
+		t.Errorf("got %v", err)
+	}
+	n, err := Open(Config{Root: r.root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow, err := InitPhase(InitOptions{Config: "/dev/zero"}, "certs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var usage *UsageError
+	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNoCertificateIsMadeByAClockThatIsOff(t *testing.T) {
 	f := initFacts(t)
 	f.Init.Whole, f.Now = false, time.Unix(1_000_000_000, 0).UTC()
