@@ -128,7 +128,10 @@ func (n *Node) readOptional(file string) ([]byte, error) {
 		return nil, nil
 	}
 	data, err := n.host.FS.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && n.thereIs(file):
+		return nil, fmt.Errorf("cannot read %s: it is a link to something that is not there", file)
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	}
 	if err != nil {

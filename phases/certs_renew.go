@@ -192,8 +192,12 @@ func (o RenewOptions) preflight() Phase {
 }
 
 func (o RenewOptions) found(f *Facts) []string {
+	var still []string
+	if f.Live != nil && f.Live.voters() == 2 && o.restarts(f, "etcd") {
+		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
+	}
 	if o.From != "" {
-		return nil
+		return still
 	}
 	found := []string{"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for"}
 	if err := f.Renewal.Config.Error; err != nil {
@@ -204,7 +208,7 @@ func (o RenewOptions) found(f *Facts) []string {
 			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 		}
 	}
-	return found
+	return append(found, still...)
 }
 
 func (o RenewOptions) checkNode(f *Facts) error {
@@ -253,21 +257,25 @@ func (o RenewOptions) checkCA(f *Facts) error {
 	return nil
 }
 
-// checkQuorum: a cluster that serves must go on serving while this member starts anew.
+// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one member or of two cannot, whatever the order; it stands still for that moment.
 func (o RenewOptions) checkQuorum(f *Facts) error {
-	if f.Live == nil || !o.restarts(f, "etcd") {
+	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
 		return nil
 	}
-	voters := 0
-	for _, m := range f.Live.Members {
+	voters := f.Live.voters()
+	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
+		return refuse("start what does not answer first; then renew one node after the other", "while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s", len(f.Renewal.Silent), voters, strings.Join(memberNames(f.Renewal.Silent), ", "))
+	}
+	return nil
+}
+
+func (l *Live) voters() (voters int) {
+	for _, m := range l.Members {
 		if !m.IsLearner {
 			voters++
 		}
 	}
-	if others := voters - 1 - len(f.Renewal.Silent); voters > 1 && others < voters/2+1 {
-		return refuse("start what does not answer first; then renew one node after the other", "while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s", len(f.Renewal.Silent), voters, strings.Join(memberNames(f.Renewal.Silent), ", "))
-	}
-	return nil
+	return voters
 }
 
 func memberNames(members []Member) []string {

@@ -55,6 +55,9 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"all is well", func(*Facts) {}, "", ""},
 		{"all three members serve", three(), "", ""},
 		{"etcd is down: there is no quorum to lose", func(f *Facts) { f.Live = nil }, "", ""},
+		{"both of two members serve, and no order would spare them a moment", func(f *Facts) {
+			f.Live.Members = []Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}}
+		}, "", ""},
 		{"one of three is silent", three("cp3"), "the cluster would stand still: 1 of 3 members do not answer: cp3", "one node after the other"},
 		{"one is silent, but etcd is not started anew", func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
 		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil }, "names a certificate of etcd that could be renewed", "certs check"},
@@ -80,6 +83,19 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 				t.Errorf("got %v, hint %q", err, Hint(err))
 			}
 		})
+	}
+}
+
+func TestWhoRenewsOneOfTwoMembersIsToldThatTheClusterStandsStill(t *testing.T) {
+	f := renewalFacts(t)
+	told := func() bool {
+		return strings.Contains(strings.Join(RenewOptions{}.found(f), "\n"), "the cluster stands still")
+	}
+	if told() {
+		t.Error("told of one member alone")
+	}
+	if f.Live.Members = append(f.Live.Members, Member{ID: 2, Name: "cp2"}); !told() {
+		t.Error("not told of two")
 	}
 }
 

@@ -60,6 +60,11 @@ func (o InitOptions) certs() Phase {
 			if err := refusedCerts(f.Init.CertsError); err != nil {
 				return nil, err
 			}
+			if len(f.Init.Certs.Issue) > 0 { // alone, nothing else has looked
+				if err := checkClock(f); err != nil {
+					return nil, err
+				}
+			}
 			issue := f.Init.Certs.Issue
 			if len(issue) == 0 {
 				return nil, nil
@@ -225,10 +230,22 @@ func checkWiring(f *Facts) error {
 	now := etcdFlagsOf(m, container).Servers
 	wanted := slices.ContainsFunc(now, func(s string) bool { return slices.Contains(f.Init.Wish.Servers, s) })
 	if len(now) == 0 || wanted || f.Init.Pod != nil && f.Init.Pod.serves(now) {
-		return nil
+		return checkWiredFiles(f, m, container)
 	}
 	return refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, and looks at both clusters before it does",
 		"the API server of this node uses other etcds than the configuration says, and would see none of their objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
+}
+
+// checkWiredFiles: behind the commit point an API server that does not find its files would only stay down.
+func checkWiredFiles(f *Facts, m ManifestFile, container string) error {
+	now := etcdFlagsOf(m, container)
+	after := now.with(f.Init.Wish)
+	for i, flag := range after.named() {
+		if file := *flag.file; file != *now.named()[i].file && hostFile(m, container, file) == "" {
+			return refuse("mount it, as kubeadm does; or leave the API server as it is with --skip-phases wire-apiserver", "the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node", flag.name, file, m.Path)
+		}
+	}
+	return nil
 }
 
 // wish is what kubeadm would write. A list of several that names this etcd was made by somebody who wants all of them, and stays.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path"
@@ -44,6 +45,7 @@ type InitFacts struct {
 	Pod                 *EtcdPod // as rendered
 	Access              op.Access
 	Wish                EtcdFlags // of the API server
+	Uncovered           []string  // what is wrong with the names of the certificates, for the URLs that etcd would advertise
 
 	DataDir         string
 	DataDirExists   bool
@@ -125,7 +127,7 @@ func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, e
 	var text []byte
 	if o.Config != "" {
 		var err error
-		if text, err = os.ReadFile(o.Config); err != nil {
+		if text, err = readConfig(o.Config); err != nil {
 			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
 		}
 	}
@@ -134,6 +136,16 @@ func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, e
 		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: Hint(err)}
 	}
 	return c, nil
+}
+
+// readConfig reads a file of this process, or a pipe.
+func readConfig(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return node.ReadWhole(f)
 }
 
 // observeFiles is observe without anything that runs.
@@ -205,14 +217,46 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 		client := i.certFile("etcd/healthcheck-client")
 		i.Access.CACert, i.Access.Cert, i.Access.Key = i.certFile("etcd/ca.crt"), client+".crt", client+".key"
 	}
-	i.MissingManifestDirs = n.missing(nil, f.ManifestDir)
+	i.MissingManifestDirs = n.missing(nil, path.Dir(i.ManifestPath))
+	i.DataDir = i.Pod.DataDir // patches may have moved it
 	i.MissingDataDirs = n.missing(nil, path.Dir(i.DataDir))
 	i.DataNames, err = n.host.FS.ReadDir(i.DataDir)
 	i.DataDirExists = err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot look into the data directory: %w", err)
 	}
+	if err := n.observeNames(f); err != nil {
+		return err
+	}
 	return n.observeKept(f)
+}
+
+// observeNames holds the URLs that etcd would advertise against the certificates that it would show there, where these are kubeadm's.
+func (n *Node) observeNames(f *Facts) error {
+	i := f.Init
+	i.Uncovered = nil
+	for _, at := range []struct{ cert, file, flag, sans string }{
+		{"etcd-server", "cert-file", "advertise-client-urls", "serverCertSANs"},
+		{"etcd-peer", "peer-cert-file", "initial-advertise-peer-urls", "peerCertSANs"},
+	} {
+		spec, err := pki.EtcdSpec(at.cert)
+		if err != nil {
+			return err
+		}
+		file := i.certFile(spec.CertFile())
+		if path.Clean(i.setting(at.file)) != file {
+			continue
+		}
+		there, err := n.readOptional(file)
+		if err != nil {
+			continue // of what cannot be used, certs tells
+		}
+		missing, err := i.PKI.Uncovered(spec, there, hostsOf(list(i.setting(at.flag))))
+		if err == nil && len(missing) > 0 {
+			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)", at.flag, strings.Join(missing, ", "), file, at.sans))
+		}
+	}
+	return nil
 }
 
 // observeKept finds a place on the same mount as the data.
@@ -243,20 +287,39 @@ func (n *Node) observeData(ctx context.Context, f *Facts) {
 }
 
 func (n *Node) observeListeners(ctx context.Context, f *Facts) {
-	for _, address := range f.Init.listeners() {
-		if err := node.CanListen(ctx, address); err != nil {
+	for _, l := range f.Init.listeners() {
+		if err := node.CanListen(ctx, l.address); err != nil {
 			f.Init.Listeners = append(f.Init.Listeners, err)
 		}
 	}
 }
 
-// listeners are the addresses, host:port, where the rendered etcd will listen.
-func (i *InitFacts) listeners() []string {
-	var all []string
+// listening is an address where the rendered etcd will listen.
+type listening struct {
+	flag    string
+	address string // host:port
+}
+
+// clashes: within one flag etcd itself listens once at what is named twice.
+func (l listening) clashes(o listening) bool {
+	host, port, err := net.SplitHostPort(l.address)
+	other, same, otherErr := net.SplitHostPort(o.address)
+	if err != nil || otherErr != nil || port != same {
+		return false
+	}
+	if host == other {
+		return l.flag != o.flag
+	}
+	everywhere := func(host string) bool { ip := net.ParseIP(host); return host == "" || ip != nil && ip.IsUnspecified() }
+	return everywhere(host) || everywhere(other)
+}
+
+func (i *InitFacts) listeners() []listening {
+	var all []listening
 	for _, flag := range []string{"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls"} {
 		for _, raw := range list(flagOf(i.Pod.File, i.Pod.Container, flag)) {
 			if u, err := url.Parse(raw); err == nil && u.Host != "" {
-				all = append(all, u.Host)
+				all = append(all, listening{flag, u.Host})
 			}
 		}
 	}

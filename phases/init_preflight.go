@@ -22,12 +22,7 @@ func (o InitOptions) preflight() Phase {
 			if f.Init.External {
 				checks = checks[:2]
 			}
-			for _, check := range checks {
-				if err := check(f); err != nil {
-					return nil, err
-				}
-			}
-			return nil, nil
+			return nil, passes(f, checks...)
 		}}
 }
 
@@ -69,16 +64,11 @@ func checkKubelet(f *Facts) error {
 
 // checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
 func checkRendered(f *Facts) error {
-	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota}
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}
-	for _, check := range checks {
-		if err := check(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return passes(f, checks...)
 }
 
 // checkManifest: what is there is what would be written, or it is somebody's work.
@@ -156,6 +146,30 @@ func strangersIn(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return name == "member" || name == "lost+found" || strings.HasPrefix(name, hiddenStage(""))
 	})
+}
+
+// checkNames: whoever dials etcd there would not believe that it is it.
+func checkNames(f *Facts) error {
+	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
+		return nil
+	}
+	return refuse("add it to the names in the configuration; a certificate that is there keeps its own: move it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
+}
+
+// checkPorts: etcd cannot listen twice at one address.
+func checkPorts(f *Facts) error {
+	if f.Init.There != nil {
+		return nil
+	}
+	all := f.Init.listeners()
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.clashes(b) {
+				return refuse("give them ports of their own", "etcd cannot listen twice at one address: --%s has %s, and --%s has %s", b.flag, b.address, a.flag, a.address)
+			}
+		}
+	}
+	return nil
 }
 
 // checkListeners: etcd would end at once, again and again.

@@ -264,6 +264,33 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 	}
 }
 
+func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
+	const mounted = "    volumeMounts:\n    - mountPath: /etc/kubernetes/pki\n      name: k8s-certs\n  volumes:\n  - hostPath:\n      path: /etc/kubernetes/pki\n    name: k8s-certs\n"
+	const cert = "/etc/kubernetes/pki/apiserver-etcd-client.crt"
+	for _, tt := range []struct {
+		flags, volumes string
+		refused        bool
+	}{
+		{"    - --etcd-certfile=/srv/client.crt\n", "", true},
+		{"    - --etcd-certfile=/srv/client.crt\n", mounted, false},
+		{"    - --etcd-certfile=" + cert + "\n", "", false}, // that is how it is, and not of this one's making
+	} {
+		f := initFacts(t)
+		text := podManifest("kube-apiserver", "    - --etcd-servers=https://127.0.0.1:2379\n"+tt.flags, tt.volumes)
+		m, err := manifests.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Manifests = []ManifestFile{{Path: testManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)}}
+		f.Init.Wish = EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}, CertFile: cert}
+		_, err = InitOptions{}.wire().Plan(context.Background(), f)
+		var refused *RefusedError
+		if errors.As(err, &refused) != tt.refused || err != nil && !strings.Contains(err.Error(), "would not find its file --etcd-certfile="+cert) {
+			t.Errorf("%s%s: got %v", tt.flags, tt.volumes, err)
+		}
+	}
+}
+
 func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 	for _, tt := range []struct {
 		change func(*Facts)

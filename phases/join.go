@@ -55,15 +55,18 @@ func (o JoinOptions) addLearner() Phase {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
 			}
-			switch at, err := f.standing(); {
-			case err != nil:
+			at, err := f.standing()
+			if err != nil || at == halfway || at == votes {
 				return nil, err
-			case at == absent:
-				return []op.Op{&op.AddLearner{Enrolment: o.enrolment(f), Others: f.Join.others()}}, nil
-			case at == stale:
-				return []op.Op{&op.AddLearner{Enrolment: o.enrolment(f), Others: f.Join.others(), Stale: f.Join.Own.ID}}, nil
 			}
-			return nil, nil
+			if err := checkAdds(f); err != nil {
+				return nil, err
+			}
+			add := &op.AddLearner{Enrolment: o.enrolment(f), Others: f.Join.others()}
+			if at == stale {
+				add.Stale = f.Join.Own.ID
+			}
+			return []op.Op{add}, nil
 		}}
 }
 
@@ -95,6 +98,11 @@ func (o JoinOptions) renderEtcd() Phase {
 	p := o.InitOptions.renderEtcd()
 	first := p.Plan
 	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+		if !f.Init.Whole { // the members are named in it; and of a cluster that cannot be asked nobody knows who belongs to it
+			if err := passes(f, checkReached, checkName); err != nil {
+				return nil, err
+			}
+		}
 		at, err := f.standing()
 		if err == nil && !f.Init.Whole && at != halfway && at != votes {
 			err = refuse("type `etcdpod join phase add-learner` first", "the cluster does not know this node yet")
@@ -246,10 +254,8 @@ func (o JoinOptions) checkStep(f *Facts) error {
 	if f.Init.Whole {
 		return nil // preflight has looked
 	}
-	for _, check := range []func(*Facts) error{o.checkCerts, checkReached, checkHasQuorum} {
-		if err := check(f); err != nil {
-			return err
-		}
+	if err := passes(f, o.checkCerts, checkReached, checkHasQuorum, checkName); err != nil {
+		return err
 	}
 	if slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == clientName }) && !f.Join.Through.Typed {
 		return refuse("type `etcdpod join phase certs` first", "there is no %s to show to the members", f.Init.certFile("etcd/healthcheck-client.crt"))

@@ -307,3 +307,21 @@ func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testi
 		t.Errorf("it ended %s: %v", got, err)
 	}
 }
+
+// Between the plan and its first operation somebody has found the learner's data and given it its vote: what votes is not what never got going.
+func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
+	w := newJoinWorld(t, halfJoins()[2])
+	w.machine.Members.All = append(w.machine.Members.All, op.ClusterMember{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+	w.machine.Before = func(call string) {
+		if strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/new") { // for the new certificates
+			w.machine.Members.All[1].IsLearner = false
+		}
+	}
+	var back *RolledBackError
+	if err := w.join(); !errors.As(err, &back) || !strings.Contains(err.Error(), "cannot remove the learner 7: it votes by now") {
+		t.Errorf("got %v", err)
+	}
+	if all := w.machine.Members.All; len(all) != 3 || all[1].ID != 7 {
+		t.Errorf("the members are %+v", all)
+	}
+}

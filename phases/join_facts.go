@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 
@@ -160,8 +161,8 @@ func (o JoinOptions) observeMember(ctx context.Context, n *Node, f *Facts, c *te
 	if f.Join.Cluster == nil {
 		return nil
 	}
-	self.PeerURL = f.Init.Pod.PeerURLs[0]
-	if err := render(append(membersRendered(f.Join.others()), self)); err != nil {
+	selves := membersRendered([]Member{{Name: c.NodeName, PeerURLs: f.Init.Pod.PeerURLs}})
+	if err := render(append(membersRendered(f.Join.others()), selves...)); err != nil {
 		return err
 	}
 	return f.Init.keepManifest()
@@ -175,7 +176,9 @@ func membersRendered(members []Member) []templates.Member {
 		if name == "" {
 			name = m.ID.String()
 		}
-		all = append(all, templates.Member{Name: name, PeerURL: m.PeerURLs[0]})
+		for _, url := range m.PeerURLs { // etcd starts only if it is told all of them
+			all = append(all, templates.Member{Name: name, PeerURL: url})
+		}
 	}
 	return all
 }
@@ -207,23 +210,24 @@ func sameMembers(a, b string) bool {
 	return slices.Equal(sorted(a), sorted(b))
 }
 
-// readPatches reads kubeadm's patches; the directory is a path of this process.
+// readPatches reads kubeadm's patches, those of directories below, too (kubeadm, util/patches: getPatchSetsFromPath). The directory is a path of this process.
 func readPatches(dir string) (*templates.Patches, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches: %v", err)}
-	}
 	files := map[string][]byte{}
-	for _, e := range entries {
-		if e.IsDir() {
-			continue
+	below := os.DirFS(dir)
+	err := fs.WalkDir(below, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
 		}
-		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
-			return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches: %v", err)}
+		if files[name] = nil; slices.Contains([]string{".yaml", ".json"}, path.Ext(name)) { // of the others only the name is told
+			files[name], err = fs.ReadFile(below, name)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches in %s: %v", dir, err)}
 	}
 	patches, err := templates.ReadPatches(files)
 	if err != nil {

@@ -18,16 +18,25 @@ func (o JoinOptions) preflight() Phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			checks := []func(*Facts) error{checkClock, checkKubelet, checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
 			if at, err := f.joins(); err == nil && at {
-				checks = append(checks, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+				checks = append(checks, checkAdds)
 			}
-			checks = append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)
-			for _, check := range checks {
-				if err := check(f); err != nil {
-					return nil, err
-				}
-			}
-			return nil, nil
+			return nil, passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)...)
 		}}
+}
+
+// checkAdds is what speaks against one more member just now.
+func checkAdds(f *Facts) error {
+	return passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+}
+
+// passes returns the first refusal of several checks.
+func passes(f *Facts, checks ...func(*Facts) error) error {
+	for _, check := range checks {
+		if err := check(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // joins says whether the members have something to agree on.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // joinFacts are those of a node that can join a cluster of one.
@@ -205,6 +206,15 @@ func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *tes
 	}
 }
 
+// etcd holds --initial-cluster against all URLs of each member (etcd, server/etcdserver/api/membership: ValidateClusterAndAssignIDs).
+func TestAMemberIsRenderedWithAllItsPeerURLs(t *testing.T) {
+	got := membersRendered([]Member{{ID: 10, PeerURLs: []string{"https://10.0.0.10:2380"}}, {ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380", "https://[fd00::12]:2380"}}})
+	want := []templates.Member{{Name: "a", PeerURL: "https://10.0.0.10:2380"}, {Name: "cp2", PeerURL: "https://10.0.0.12:2380"}, {Name: "cp2", PeerURL: "https://[fd00::12]:2380"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 	for _, tt := range []struct {
 		phase  string
@@ -213,6 +223,33 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 	}{
 		{"add-learner", func(*Facts) {}, "etcd/healthcheck-client.crt to show to the members"},
 		{"add-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, ""},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Members[0].Version = "3.7.3"
+		}, "the cluster is of 3.7"},
+		{"add-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"}
+		}, "NOSPACE of member 1"},
+		{"render-etcd", func(f *Facts) {
+			listed(f, Member{ID: 7, IsLearner: true})
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
+		{"render-etcd", func(f *Facts) {
+			f.Join.Cluster, f.Join.Error = nil, errors.New("connection refused")
+			f.Init.There = f.Init.Rendered
+		}, "no member of the cluster can be asked: connection refused"},
+		{"promote-learner", func(f *Facts) {
+			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
+			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
+			f.Init.DataNames = []string{"member"}
+			f.Init.There = f.Init.Rendered
+			f.Join.Cluster.Members[0].Name = "cp1"
+		}, "the name cp1 is taken"},
 		{"render-etcd", func(*Facts) {}, "the cluster does not know this node yet"},
 		{"render-etcd", func(f *Facts) { listed(f, Member{ID: 7, IsLearner: true}) }, ""},
 		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "there is no /etc/kubernetes/manifests/etcd.yaml"},

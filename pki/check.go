@@ -96,7 +96,7 @@ func absent(file, other string, half bool) *Problem {
 	if half {
 		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
 	}
-	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr`)"}
+	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs the request of `kubeadm certs generate-csr`)"}
 }
 
 func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) []*Problem {
@@ -169,6 +169,25 @@ func signed(chain, roots []*x509.Certificate) error {
 // uncovered follows kubeadm's check of certificates that it finds (phases/certs/certs.go: validateCertificateWithConfig).
 func uncovered(c *x509.Certificate, want Names) []string {
 	return slices.DeleteFunc(want.Strings(), func(name string) bool { return c.VerifyHostname(name) == nil })
+}
+
+// Uncovered are the hosts, names or addresses, that a certificate is not for: the one that is there, or where that is nil, the one that would be made.
+func (c Config) Uncovered(s Spec, there []byte, hosts []string) ([]string, error) {
+	var leaf *x509.Certificate
+	if there != nil {
+		chain, err := parseCerts(s.CertFile(), there)
+		if err != nil {
+			return nil, err
+		}
+		leaf = chain[0]
+	} else {
+		names, err := c.Names(s)
+		if err != nil {
+			return nil, err
+		}
+		leaf = &x509.Certificate{DNSNames: names.DNS, IPAddresses: names.IPs}
+	}
+	return slices.DeleteFunc(slices.Clone(hosts), func(host string) bool { return leaf.VerifyHostname(host) == nil }), nil
 }
 
 func namesOf(c *x509.Certificate) string {

@@ -69,6 +69,7 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		}, 0, []Kind{WrongCA}, []string{"etcd/peer.crt is not signed by the CA in etcd/ca.crt"}},
 		{"another CA's certificate", func(f Files) { f["etcd/ca.crt"] = other.files["etcd/ca.crt"] }, 0, []Kind{WrongKey, WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.key is not the key of etcd/ca.crt"}},
 		{"a CA that is none", func(f Files) { f["etcd/ca.crt"], f["etcd/ca.key"] = f["etcd/peer.crt"], f["etcd/peer.key"] }, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is no CA"}},
+		{"a CA that cannot be read is told of once", func(f Files) { f["etcd/ca.crt"] = []byte{} }, 0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/ca.crt"}},
 		{"a CA's key alone", func(f Files) { delete(f, "etcd/ca.crt") }, 0, []Kind{Missing, WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is not there, but etcd/ca.key is", "other control planes have the same"}},
 		{"no CA, but what it signed", func(f Files) { delete(f, "etcd/ca.crt"); delete(f, "etcd/ca.key") }, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/server.crt is there, but its CA etcd/ca.crt is not"}},
 		{"an address that it is not for", func(f Files) {

@@ -23,7 +23,9 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 	var problems []error
 	add := func(found []*Problem) {
 		for _, problem := range found {
-			problems = append(problems, problem)
+			if !slices.ContainsFunc(problems, func(err error) bool { return err.Error() == problem.What }) { // a CA that is bad is so for all that it signs
+				problems = append(problems, problem)
+			}
 		}
 	}
 	for _, s := range specs {
@@ -86,7 +88,7 @@ func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
 		case noCert && noKey && !among(ca, specs):
 			return &Problem{Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()), fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first", ca.CertFile(), ca.KeyFile())}
 		case noKey && !noCert:
-			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `etcdpod certs generate-csr`"}
+			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `kubeadm certs generate-csr` makes keys and requests from a configuration; what is signed must be for servers or clients as kubeadm's is (extended key usage)"}
 		}
 	}
 	return nil

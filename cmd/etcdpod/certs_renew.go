@@ -17,7 +17,7 @@ func (s *session) certsRenewCommand() *cli.Command {
 
 A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
 
-With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile. Without the CA's key nothing can be renewed here: certs generate-csr makes requests, and --from takes the certificates that were signed, from beside their keys. The certificates of the API server itself are kubeadm's to renew.
+With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile because others do not answer (of two members both are needed, and it does stand still for that moment). Without the CA's key nothing can be renewed here: certs generate-csr makes requests, and --from takes the certificates that were signed, from beside their keys. The certificates of the API server itself are kubeadm's to renew.
 
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod certs renew --dry-run

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -128,7 +129,23 @@ func (d disk) ReadFile(path string) ([]byte, error) {
 		}
 		return nil, &fs.PathError{Op: "read", Path: f.Name(), Err: why}
 	}
-	return io.ReadAll(f)
+	data, err := ReadWhole(f)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: f.Name(), Err: err}
+	}
+	return data, nil
+}
+
+// mostRead is far more than any manifest, certificate, configuration or journal has. What is larger is something else, and would take the node's memory.
+const mostRead = 64 << 20
+
+// ReadWhole reads a file that passes through memory.
+func ReadWhole(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, mostRead+1))
+	if err == nil && len(data) > mostRead {
+		return nil, fmt.Errorf("it has more than %d MiB", mostRead>>20)
+	}
+	return data, err
 }
 
 func (d disk) ReadDir(path string) ([]string, error) {

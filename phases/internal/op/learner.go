@@ -119,8 +119,13 @@ func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 		if err != nil {
 			return err
 		}
-		if at := memberAt(members, a.PeerURLs); at != nil && at.ID != a.Stale {
+		at := memberAt(members, a.PeerURLs)
+		switch {
+		case at == nil:
+		case at.ID != a.Stale:
 			return &finalError{fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has turned up since the run was planned", a.PeerURLs[0], at.ID)}
+		case !at.IsLearner:
+			return &finalError{fmt.Errorf("cannot remove the learner %s: it votes by now", at.ID)}
 		}
 		a.Before = nil
 		for _, m := range members {
