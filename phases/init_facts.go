@@ -51,6 +51,7 @@ type InitFacts struct {
 	DataDirExists   bool
 	MissingDataDirs []string // above it
 	DataNames       []string // what is in it
+	WALNames        []string // what is in a WAL directory of its own
 	KeepData        string   // a directory on the same mount, for what must not get lost
 	Free            uint64   // bytes, where the data will be
 	DataOwner       *Stopped // whose data is in it; nil when there is none, or DataError says why it cannot be told
@@ -224,6 +225,11 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 	i.DataDirExists = err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot look into the data directory: %w", err)
+	}
+	if i.WALNames = nil; i.Pod.WALDir != "" {
+		if i.WALNames, err = n.host.FS.ReadDir(i.Pod.WALDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot look into the WAL directory: %w", err)
+		}
 	}
 	if err := n.observeNames(f); err != nil {
 		return err

@@ -101,6 +101,25 @@ func TestTheDataDirectoryIsTheOneThatEtcdWrites(t *testing.T) {
 	}
 }
 
+func TestALogWithoutItsDataIsNotTakenUp(t *testing.T) {
+	const local = `extraArgs: [{name: wal-dir, value: /wal/etcd}]`
+	mounted := map[string]string{"etcd.yaml": `spec:
+  volumes: [{name: wal, hostPath: {path: /mnt/wal}}]
+  containers: [{name: etcd, volumeMounts: [{name: wal, mountPath: /wal}]}]
+`}
+	r := newInitRoot(t)
+	r.write(r.at("/mnt/wal/etcd/lost+found/x"), "")
+	if err := r.phase("render-etcd", local, mounted); err != nil {
+		t.Errorf("an empty one: %v", err)
+	}
+	r = newInitRoot(t)
+	r.write(r.at("/mnt/wal/etcd/0000000000000000-0000000000000000.wal"), "")
+	var refused *RefusedError
+	if err := r.phase("render-etcd", local, mounted); !errors.As(err, &refused) || !strings.Contains(err.Error(), "the WAL directory /mnt/wal/etcd holds the log of an etcd whose data is not in /var/lib/etcd") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWhatEtcdCouldNotServeIsNotRendered(t *testing.T) {
 	args := func(all ...string) string {
 		var b strings.Builder

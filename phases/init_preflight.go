@@ -64,7 +64,7 @@ func checkKubelet(f *Facts) error {
 
 // checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
 func checkRendered(f *Facts) error {
-	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts}
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}
@@ -154,6 +154,16 @@ func checkNames(f *Facts) error {
 		return nil
 	}
 	return refuse("add it to the names in the configuration; a certificate that is there keeps its own: move it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
+}
+
+// checkWAL: etcd would take up a log of which it has no data, and be a member that nobody meant.
+func checkWAL(f *Facts) error {
+	i := f.Init
+	isLog := func(name string) bool { return strings.HasSuffix(name, ".wal") }
+	if i.There != nil || slices.Contains(i.DataNames, "member") || !slices.ContainsFunc(i.WALNames, isLog) {
+		return nil
+	}
+	return refuse("move away what is there", "the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
 }
 
 // checkPorts: etcd cannot listen twice at one address.
