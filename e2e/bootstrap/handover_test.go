@@ -19,6 +19,7 @@ const config = "/etc/kubernetes/kubeadm.yaml"
 
 // The parts build on each other: each finds the cluster as the one before has left it.
 func TestKubeadmHandsItsEtcdOver(t *testing.T) {
+	t.Parallel() // most of the time goes to waiting
 	k := machines(t, rig.Options{Name: "kubeadm", Machines: []string{"cp1", "cp2", "cp3", "cp4", "cp5"}, Balanced: true})
 	p, stacked := follow(t, "kubeadm.md", ""), follow(t, "topologies.md", "One, three and five stacked members")
 	cp1, cp2, cp3 := k.node("cp1"), k.node("cp2"), k.node("cp3")
@@ -149,7 +150,7 @@ func (k *cluster) upgraded(p *page, first, second, third *rig.Node) {
 	}
 	k.working(first, second, third)
 	k.wantMembers(first, second, third)
-	k.sameDates(p, first) // of which kubeadm has renewed all certificates
+	k.sameDates(p, first, third) // of which kubeadm has renewed all certificates
 }
 
 // reset takes a node out of the cluster, and joins it again.

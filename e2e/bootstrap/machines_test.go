@@ -12,6 +12,7 @@ import (
 
 // The members are on machines where no kubeadm ever runs; the control planes have none.
 func TestMembersOnMachinesOfTheirOwn(t *testing.T) {
+	t.Parallel() // most of the time goes to waiting
 	k := machines(t, rig.Options{Name: "machines", Machines: []string{"cp1", "cp2", "etcd1", "etcd2", "etcd3"}, Balanced: true})
 	p, joining := follow(t, "topologies.md", "Members on machines of their own"), follow(t, "kubeadm.md", "")
 	cp1, cp2, etcds := k.node("cp1"), k.node("cp2"), k.named("etcd")

@@ -130,8 +130,8 @@ func (k *cluster) ignoring(command string) string {
 	switch {
 	case strings.HasPrefix(command, "kubeadm upgrade apply"): // whose preflight waits for a Job, which no machine without a pod network runs
 		return command + " --force " + flag + "all --skip-phases=preflight,addon"
-	case strings.HasPrefix(command, "kubeadm upgrade node"): // with new certificates, it starts all four pods anew, which takes long
-		return command + " --skip-phases=preflight,addon --certificate-renewal=false"
+	case strings.HasPrefix(command, "kubeadm upgrade node"):
+		return command + " --skip-phases=preflight,addon"
 	case strings.Contains(command, flag):
 		return strings.Replace(command, flag, flag+foreign+",", 1)
 	case strings.HasPrefix(command, "kubeadm init") || strings.HasPrefix(command, "kubeadm join"):

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // freeSubnet returns the first three numbers of a /24 that no interface of this host is on.
@@ -30,18 +29,6 @@ next:
 		return subnet, nil
 	}
 	return "", errors.New("cannot find a free subnet: all of 10.213.0.0/16 is taken")
-}
-
-// oneByOne holds other rigs back until free is called: a subnet is looked for, and then taken.
-func oneByOne() (free func() error, err error) {
-	f, err := os.OpenFile("/run/etcdpod-rig.lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", f.Name(), err), f.Close())
-	}
-	return f.Close, nil
 }
 
 // makeBridge makes the cluster's bridge, and gives its nodes their addresses.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
@@ -17,6 +18,11 @@ import (
 // installTools installs, from Debian, the programs that a node needs and this host lacks. Should that start a containerd on the host, it
 // does not matter: each node has its own, with its own socket and directories.
 func installTools(ctx context.Context) error {
+	free, err := oneByOne()
+	if err != nil {
+		return err
+	}
+	defer free()
 	var missing []string
 	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
 		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"},
@@ -108,3 +114,15 @@ func (c *Cluster) etcdBinary() string {
 
 // say tells whoever waits for the cluster what takes its time.
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// oneByOne holds other rigs of this host back until free is called, where something is looked for, and then taken or made.
+func oneByOne() (free func() error, err error) {
+	f, err := os.OpenFile("/run/etcdpod-rig.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", f.Name(), err), f.Close())
+	}
+	return f.Close, nil
+}
