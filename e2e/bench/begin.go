@@ -87,8 +87,12 @@ func (m *beginnings) timed(ctx context.Context, commands [][]string) (time.Durat
 	return time.Since(began), nil
 }
 
-// clear takes away the control plane and all that is made anew. The kubelet is started anew as well: a new one remembers no pod.
+// clear takes away the control plane and all that is made anew. The kubelet is started anew as well: a new one remembers no pod, and ends none while no API
+// server answers, so that what runs is killed here.
 func (m *beginnings) clear(ctx context.Context) error {
+	if err := m.node.StopKubelet(ctx); err != nil {
+		return err
+	}
 	files, err := filepath.Glob(m.node.Path("/etc/kubernetes/manifests/*.yaml"))
 	if err != nil {
 		return err
@@ -103,9 +107,6 @@ func (m *beginnings) clear(ctx context.Context) error {
 		if err := m.ended(ctx, program); err != nil {
 			return err
 		}
-	}
-	if err := m.node.StopKubelet(ctx); err != nil {
-		return err
 	}
 	// The data directory may be a mount point: what is in it goes.
 	if _, err := m.node.Exec(ctx, "sh", "-c", "rm -rf /var/lib/etcd/member /var/lib/etcd/.etcdpod-*"); err != nil {
@@ -126,8 +127,8 @@ func (m *beginnings) ended(ctx context.Context, program string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		running, err := m.node.Processes(ctx, program)
-		if err == nil && len(running) == 0 {
+		running, err := m.node.Kill(ctx, "^"+program+" ")
+		if err == nil && running == 0 {
 			return nil
 		}
 		select {
