@@ -2,12 +2,14 @@ package oracle
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -51,7 +53,7 @@ func Certificates(dir string, files map[string]File) (string, error) {
 func parseCertificate(text []byte) (*x509.Certificate, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 || !bytes.Equal(pem.EncodeToMemory(block), text) {
-		return nil, fmt.Errorf("is not one certificate in PEM and nothing else")
+		return nil, errors.New("is not one certificate in PEM and nothing else")
 	}
 	return x509.ParseCertificate(block.Bytes)
 }
@@ -67,10 +69,12 @@ func describe(b *strings.Builder, base string, files map[string]File, ca *x509.C
 	if err != nil || len(rest) > 0 {
 		return fmt.Errorf("its key cannot be read: %v", err)
 	}
-	if p, is := private.(interface {
-		Public() interface{ Equal(any) bool }
-	}); is && !p.Public().Equal(c.PublicKey) {
-		return fmt.Errorf("it is not of its key")
+	signer, is := private.(crypto.Signer)
+	if !is {
+		return fmt.Errorf("its key is a %T", private)
+	}
+	if public, is := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !is || !public.Equal(c.PublicKey) {
+		return errors.New("it is not of its key")
 	}
 	if err := c.CheckSignatureFrom(ca); err != nil {
 		return err
@@ -139,7 +143,7 @@ func extension(e pkix.Extension, c, ca *x509.Certificate) (string, error) {
 		return fmt.Sprintf("subject key identifier, %d bytes", len(c.SubjectKeyId)), nil
 	case "2.5.29.35":
 		if !bytes.Equal(c.AuthorityKeyId, ca.SubjectKeyId) {
-			return "", fmt.Errorf("it is not that of the CA")
+			return "", errors.New("it is not that of the CA")
 		}
 		return fmt.Sprintf("authority key identifier of etcd/ca, %d bytes", len(c.AuthorityKeyId)), nil
 	case "2.5.29.15":

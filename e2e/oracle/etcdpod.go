@@ -87,6 +87,14 @@ func (c Case) PKI(version string) (dir string, config pki.Config, err error) {
 
 // Issue describes the certificates that etcdpod makes.
 func Issue(dir string, issuer pki.Issuer) (string, error) {
+	files, err := issue(issuer)
+	if err != nil {
+		return "", err
+	}
+	return Certificates(dir, files)
+}
+
+func issue(issuer pki.Issuer) (map[string]File, error) {
 	files := map[string]File{}
 	var ca pki.Authority
 	for _, s := range pki.EtcdSpecs() {
@@ -98,14 +106,14 @@ func Issue(dir string, issuer pki.Issuer) (string, error) {
 			pair, err = issuer.Issue(s, ca)
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		files[s.CertFile()], files[s.KeyFile()] = File{pair.Cert, pki.CertMode}, File{pair.Key, pki.KeyMode}
 		if s.IsCA() {
 			if ca, err = pki.ParseAuthority(s.CertFile(), pair.Cert, s.KeyFile(), pair.Key); err != nil {
-				return "", err
+				return nil, err
 			}
 		}
 	}
-	return Certificates(dir, files)
+	return files, nil
 }

@@ -3,9 +3,12 @@ package oracle
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/pki"
 )
 
 func allCases(t *testing.T) []Case {
@@ -73,6 +76,36 @@ func TestTextsOfVersionsAreKeptAsOne(t *testing.T) {
 	}
 	if got, want := ofAll([]string{"a\nold\nc\n", "a\nold\nc\n", "a\nnew\nc\n"}, versions), "   |a\n45 |old\n6  |new\n   |c\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestACertificateIsOfItsKeyAndOfItsCA(t *testing.T) {
+	made := func() map[string]File {
+		issuer := pki.Issuer{Now: time.Now(), Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256}}
+		files, err := issue(issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	for want, spoil := range map[string]func(files, others map[string]File){
+		"":                     func(_, _ map[string]File) {},
+		"it is not of its key": func(files, others map[string]File) { files["etcd/peer.key"] = others["etcd/peer.key"] },
+		"x509: ": func(files, others map[string]File) {
+			files["etcd/ca.crt"], files["etcd/ca.key"] = others["etcd/ca.crt"], others["etcd/ca.key"]
+		},
+		"is no key of a": func(files, _ map[string]File) { delete(files, "etcd/server.crt") },
+		"is not one certificate": func(files, others map[string]File) {
+			files["etcd/peer.crt"] = File{Data: append(files["etcd/peer.crt"].Data, '\n')}
+		},
+		"its key cannot be read: ": func(files, _ map[string]File) { delete(files, "etcd/server.key") },
+	} {
+		files := made()
+		spoil(files, made())
+		_, err := Certificates("/pki", files)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 
