@@ -228,6 +228,7 @@ func (o RestoreOptions) exchangeData() Phase {
 		}}
 }
 
+// releaseEtcd starts one node's etcd after the other: docs/failure-model.md weighs that.
 func (o RestoreOptions) releaseEtcd() Phase {
 	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
