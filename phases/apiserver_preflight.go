@@ -35,7 +35,8 @@ func (o APIServerOptions) checkMembers(f *Facts) error {
 	if a.Silent != nil {
 		return refuse("start what does not answer, ask another member with --endpoints, or name the servers with --etcd-servers", "the members cannot be asked for: %v", a.Silent)
 	}
-	for _, m := range a.Learners {
+	if len(a.Learners) > 0 {
+		m := a.Learners[0]
 		if !m.IsLearner {
 			return refuse("start it, or name the servers with --etcd-servers", "the member %s has never been started, and has no client URL yet", memberName(m))
 		}

@@ -280,12 +280,6 @@ func (n *Node) observeKept(f *Facts) error {
 	return err
 }
 
-// observePlace looks whether etcd can begin there.
-func (n *Node) observePlace(ctx context.Context, f *Facts) {
-	n.observeData(ctx, f)
-	n.observeListeners(ctx, f)
-}
-
 func (n *Node) observeData(ctx context.Context, f *Facts) {
 	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.stopped(ctx, i.Pod)

@@ -74,7 +74,8 @@ func (w wire) Write(b []byte) (n int, err error) {
 func (c *cluster) before(name, call string) {
 	c.check()
 	if isRecord(call) {
-		c.instant(name, false, call[:strings.Index(call, " ")])
+		what, _, _ := strings.Cut(call, " ")
+		c.instant(name, false, what)
 		if c.seen != nil {
 			c.seen(c)
 		}

@@ -59,7 +59,7 @@ func (p *part) release() {
 func (p *part) decode() error {
 	p.remaining, p.version = 0, ""
 	r := p.data.Reader()
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	for r.Remaining() > 0 {
 		tag, err := binary.ReadUvarint(r)
 		if err != nil {
