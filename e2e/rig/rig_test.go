@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
@@ -266,34 +265,4 @@ func timed(t *testing.T, what string, do func() error) {
 		t.Fatal(err)
 	}
 	t.Logf("%s: %.1f s", what, time.Since(start).Seconds())
-}
-
-func TestKubeadmUpgradeReplacesEtcd(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	dir, err := rig.Dir("upgrade-test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rig.Clear(ctx, dir); err != nil {
-		t.Fatal(err)
-	}
-	c, err := rig.Up(ctx, rig.Options{Name: "upgrade-test", EtcdVersion: binaries.Etcd36, EtcdArgs: []string{"quota-backend-bytes=4294967296"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	timed(t, "upgrade", func() error {
-		_, err := c.Upgrade(ctx, rig.UpgradedEtcd, "--certificate-renewal=false")
-		return err
-	})
-	manifest, err := c.Node(0).ReadFile("/etc/kubernetes/manifests/etcd.yaml")
-	if err != nil || !strings.Contains(string(manifest), "etcd:"+rig.UpgradedEtcd) || !strings.Contains(string(manifest), "--quota-backend-bytes=4294967296") {
-		t.Errorf("etcd's manifest is not upgraded: %v\n%s", err, manifest)
-	}
-	timed(t, "from upgraded to working", func() error { return c.AwaitWorking(ctx) })
 }
