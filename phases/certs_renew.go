@@ -31,6 +31,7 @@ type RenewalFacts struct {
 	Uses     []certUse                 // what is renewed
 	Problems map[string][]*pki.Problem // of the CAs, by file
 	External []string                  // CAs whose keys are not here, by file
+	Exposed  []string                  // key files that everybody may read
 	Signed   map[string]signedPair     // by name; with From only
 	Config   certsConfig
 	Serving  bool     // etcd answers, with a quorum
@@ -100,6 +101,9 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 	}
 	for i := range r.Uses {
 		n.checkLeaf(&r.Uses[i], uses.cas, f.Now) // reads the files
+		if key := r.Uses[i].leaf.KeyFile; n.readableByAll(key) {
+			r.Exposed = append(r.Exposed, key)
+		}
 		if err := n.observeCA(r, r.Uses[i], f.Now); err != nil {
 			return nil, err
 		}
@@ -115,6 +119,16 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 	}
 	f.Renewal = r
 	return f, nil
+}
+
+// readableByAll is false of a file that cannot be looked at: reading it says why.
+func (n *Node) readableByAll(file string) bool {
+	resolved, err := n.host.FS.Resolve(file)
+	if err != nil {
+		return false
+	}
+	st, err := n.host.FS.Lstat(resolved)
+	return err == nil && st.Mode&0o004 != 0
 }
 
 func caKeyOf(caFile string) string { return strings.TrimSuffix(caFile, path.Ext(caFile)) + ".key" }
@@ -240,6 +254,10 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
 			return refuse("move it and its key away, and have it made: `etcdpod init phase certs`", "%s cannot be renewed: %v", use.name, err)
 		}
+	}
+	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
+		key := f.Renewal.Exposed[0]
+		return refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key), "everybody on this machine may read the key %s", key)
 	}
 	return nil
 }

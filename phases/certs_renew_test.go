@@ -64,6 +64,7 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
 		{"the kubelet is stopped, and nothing is started anew", func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
 		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
+		{"a key that everybody may read", func(f *Facts) { f.Renewal.Exposed = []string{testPKI + "etcd/server.key"} }, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
 		{"an external CA", func(f *Facts) { f.Renewal.External = []string{testPKI + "etcd/ca.crt"} }, "the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
 		{"a CA that has expired", func(f *Facts) {
 			f.Renewal.Problems[testPKI+"etcd/ca.crt"] = []*pki.Problem{{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"}}

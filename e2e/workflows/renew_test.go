@@ -237,6 +237,7 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") }, nil, 5, []string{"etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"a CA that cannot be read", func() { n.replace(pkiDir+"etcd/ca.crt", []byte("hello")) }, []string{"etcd-healthcheck-client"}, 5, []string{"cannot read the certificate /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"a certificate that is not there", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/peer.crt"))) }, []string{"etcd-peer"}, 5, []string{"etcd-peer cannot be renewed", "init phase certs"}},
+		{"a key that everybody may read", func() { must(t, os.Chmod(n.Path(pkiDir+"etcd/server.key"), 0o644)) }, nil, 5, []string{"everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
 		{"a certificate that cannot be read", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) }, nil, 5, []string{"etcd-peer cannot be renewed: cannot read certificate"}},
 	} {
 		saved := n.savePKI()
