@@ -16,12 +16,12 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 // cluster is machines on which there is no control plane yet, in the hands of one test.
 type cluster struct {
-	*testing.T
-	ctx     context.Context
+	hand.Hand
 	rig     *rig.Cluster
 	balance *rig.Balancer
 }
@@ -32,18 +32,18 @@ func machines(t *testing.T, o rig.Options) *cluster {
 	o.Name = "bootstrap-" + o.Name
 	k := (&cluster{}).with(t)
 	dir, err := rig.Dir(o.Name)
-	k.must(err)
-	k.must(rig.Clear(k.within(time.Minute), dir))
-	k.timed("machines", func() { k.rig, err = rig.Up(k.within(5*time.Minute), o) })
-	k.must(err)
+	k.Must(err)
+	k.Must(rig.Clear(k.Within(time.Minute), dir))
+	k.timed("machines", func() { k.rig, err = rig.Up(k.Within(5*time.Minute), o) })
+	k.Must(err)
 	t.Cleanup(func() { k.end(o.Name) })
-	k.must(k.rig.InstallEtcdpod(k.within(5*time.Minute), "etcdpod", ""))
+	k.Must(k.rig.InstallEtcdpod(k.Within(5*time.Minute), "etcdpod", ""))
 	for _, n := range k.rig.Nodes { // as kubeadm's documentation asks for
 		k.shell(n, "echo 1 >/proc/sys/net/ipv4/ip_forward")
 	}
 	if o.Balanced {
 		k.balance, err = k.rig.Balance(k.named("cp")...)
-		k.must(err)
+		k.Must(err)
 	}
 	return k
 }
@@ -68,22 +68,8 @@ func (k *cluster) end(name string) {
 // with returns the same cluster for a subtest.
 func (k *cluster) with(t *testing.T) *cluster {
 	sub := *k
-	sub.T, sub.ctx = t, context.WithoutCancel(t.Context())
+	sub.Hand = hand.Of(t)
 	return &sub
-}
-
-// within returns a context that ends with the time, in which something must have happened.
-func (k *cluster) within(limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(k.ctx, limit)
-	k.Cleanup(cancel)
-	return ctx
-}
-
-func (k *cluster) must(err error) {
-	k.Helper()
-	if err != nil {
-		k.Fatal(err)
-	}
 }
 
 // timed tells how long something took.
@@ -114,7 +100,7 @@ const commandLimit = 5 * time.Minute
 // try runs a command line on a node and returns its exit code, and all that it printed.
 func (k *cluster) try(n *rig.Node, line string) (code int, out string) {
 	k.Helper()
-	cmd := n.Command(k.within(commandLimit), "sh", "-c", line)
+	cmd := n.Command(k.Within(commandLimit), "sh", "-c", line)
 	var both bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &both, &both
 	err := cmd.Run()
@@ -128,15 +114,15 @@ func (k *cluster) try(n *rig.Node, line string) (code int, out string) {
 // shell runs a script on a node, which must succeed, and returns what it printed.
 func (k *cluster) shell(n *rig.Node, script string) string {
 	k.Helper()
-	out, err := n.Exec(k.within(commandLimit), "sh", "-ec", script)
-	k.must(err)
+	out, err := n.Exec(k.Within(commandLimit), "sh", "-ec", script)
+	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
 
 // write writes a file of a node, as an administrator's editor would.
 func (k *cluster) write(n *rig.Node, path, text string) {
 	k.Helper()
-	cmd := n.Command(k.within(time.Minute), "sh", "-ec", `mkdir -p "$(dirname "$1")"; cat >"$1"`, "sh", path)
+	cmd := n.Command(k.Within(time.Minute), "sh", "-ec", `mkdir -p "$(dirname "$1")"; cat >"$1"`, "sh", path)
 	cmd.Stdin = strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -179,11 +165,11 @@ func read(t *testing.T, name string) string {
 // working returns when the API servers of these nodes are ready, and controllers work, as each of them shows.
 func (k *cluster) working(nodes ...*rig.Node) {
 	k.Helper()
-	ctx := k.within(2 * time.Minute)
+	ctx := k.Within(2 * time.Minute)
 	for _, n := range nodes {
-		k.must(n.AwaitReady(ctx))
+		k.Must(n.AwaitReady(ctx))
 		client, err := n.Client()
-		k.must(err)
-		k.must(rig.AwaitControllers(ctx, client))
+		k.Must(err)
+		k.Must(rig.AwaitControllers(ctx, client))
 	}
 }

@@ -33,7 +33,7 @@ func clientURL(n *rig.Node) string { return "https://" + n.Address + ":2379" }
 func (k *cluster) roots(n *rig.Node) *x509.CertPool {
 	k.Helper()
 	ca, err := n.ReadFile(pkiDir + "etcd/ca.crt")
-	k.must(err)
+	k.Must(err)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	return pool
@@ -42,7 +42,7 @@ func (k *cluster) roots(n *rig.Node) *x509.CertPool {
 func (k *cluster) pair(n *rig.Node, base string) tls.Certificate {
 	k.Helper()
 	pair, err := tls.LoadX509KeyPair(n.Path(pkiDir+base+".crt"), n.Path(pkiDir+base+".key"))
-	k.must(err)
+	k.Must(err)
 	return pair
 }
 
@@ -57,7 +57,7 @@ func (k *cluster) etcd(nodes ...*rig.Node) *clientv3.Client {
 		Endpoints: endpoints, DialTimeout: 5 * time.Second, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
 		TLS: &tls.Config{Certificates: []tls.Certificate{k.pair(nodes[0], "etcd/healthcheck-client")}, RootCAs: k.roots(nodes[0]), MinVersion: tls.VersionTLS12},
 	})
-	k.must(err)
+	k.Must(err)
 	k.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -71,7 +71,7 @@ func (k *cluster) wantMembers(nodes ...*rig.Node) {
 	}
 	slices.Sort(want)
 	k.eventually("the members are "+strings.Join(want, ", "), time.Minute, func() error {
-		ctx, cancel := context.WithTimeout(k.ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(k.Ctx, 10*time.Second)
 		defer cancel()
 		var first *clientv3.HashKVResponse
 		for _, n := range nodes {
@@ -183,7 +183,7 @@ func (k *cluster) ask(n *rig.Node, port string, shows []tls.Certificate) error {
 func (k *cluster) issued(by *tls.Certificate, ends time.Duration) tls.Certificate {
 	k.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	k.must(err)
+	k.Must(err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "stranger"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(ends),
@@ -194,7 +194,7 @@ func (k *cluster) issued(by *tls.Certificate, ends time.Duration) tls.Certificat
 		parent, signer = by.Leaf, by.PrivateKey
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	k.must(err)
+	k.Must(err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
@@ -212,7 +212,7 @@ type writer struct {
 func (k *cluster) writing(nodes ...*rig.Node) *writer {
 	k.Helper()
 	c := k.etcd(nodes...)
-	ctx, stop := context.WithCancel(k.ctx)
+	ctx, stop := context.WithCancel(k.Ctx)
 	w := &writer{stop: stop}
 	w.ended.Go(func() {
 		for ctx.Err() == nil {
@@ -247,8 +247,8 @@ func (k *cluster) wantWritten(w *writer, nodes ...*rig.Node) {
 		k.Fatal("no write was acknowledged")
 	}
 	for _, n := range nodes {
-		got, err := k.etcd(n).Get(k.within(time.Minute), "/writer/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
-		k.must(err)
+		got, err := k.etcd(n).Get(k.Within(time.Minute), "/writer/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		k.Must(err)
 		there := map[string]bool{}
 		for _, kv := range got.Kvs {
 			there[string(kv.Key)] = true
@@ -259,7 +259,7 @@ func (k *cluster) wantWritten(w *writer, nodes ...*rig.Node) {
 				lost = append(lost, fmt.Errorf("the acknowledged write %d of %d is lost on %s", i, w.acknowledged, n.Name))
 			}
 		}
-		k.must(errors.Join(lost...))
+		k.Must(errors.Join(lost...))
 	}
 	k.Logf("%d writes were acknowledged, and none is lost; the longest gap between two was %.2f s", w.acknowledged, w.gap.Seconds())
 }

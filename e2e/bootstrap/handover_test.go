@@ -140,7 +140,7 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 // manifest anew. That the second could be upgraded, too, says nothing of etcdpod.
 func (k *cluster) upgraded(p *page, first, second, third *rig.Node) {
 	k.Helper()
-	k.must(k.rig.SetEtcdTag(k.within(time.Minute), rig.UpgradedEtcd))
+	k.Must(k.rig.SetEtcdTag(k.Within(time.Minute), rig.UpgradedEtcd))
 	k.types(p, first, "kubeadm upgrade apply v1.37.2 --yes", 0)
 	k.types(p, third, "kubeadm upgrade node", 0)
 	for _, n := range []*rig.Node{first, third} {
@@ -159,8 +159,8 @@ func (k *cluster) reset(p *page, n *rig.Node, others ...*rig.Node) {
 	k.types(p, n, "kubeadm reset --force", 0)
 	k.wantMembers(others...)
 	client, err := others[0].Client()
-	k.must(err)
-	k.must(client.CoreV1().Nodes().Delete(k.within(time.Minute), n.Name, metav1.DeleteOptions{}))
+	k.Must(err)
+	k.Must(client.CoreV1().Nodes().Delete(k.Within(time.Minute), n.Name, metav1.DeleteOptions{}))
 	k.joined(p, n)
 	all := append([]*rig.Node{n}, others...)
 	k.working(all...)
@@ -187,13 +187,13 @@ func (k *cluster) outlives(p *page, n *rig.Node) {
 func (k *cluster) balanced(lost *rig.Node) {
 	k.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", k.rig.Kubeconfig())
-	k.must(err)
+	k.Must(err)
 	if !strings.HasSuffix(config.Host, "//"+k.rig.Endpoint()) {
 		k.Fatalf("the administrator's kubeconfig leads to %s", config.Host)
 	}
 	client, err := kubernetes.NewForConfig(config)
-	k.must(err)
-	k.must(rig.AwaitControllers(k.within(time.Minute), client))
-	k.must(lost.KillEverything(k.within(time.Minute)))
-	k.timed("controllers at the cluster's address, without "+lost.Name, func() { k.must(rig.AwaitControllers(k.within(2*time.Minute), client)) })
+	k.Must(err)
+	k.Must(rig.AwaitControllers(k.Within(time.Minute), client))
+	k.Must(lost.KillEverything(k.Within(time.Minute)))
+	k.timed("controllers at the cluster's address, without "+lost.Name, func() { k.Must(rig.AwaitControllers(k.Within(2*time.Minute), client)) })
 }

@@ -64,9 +64,9 @@ func TestMembersOnMachinesOfTheirOwn(t *testing.T) {
 		k.wantMembers(etcds...)
 	})
 	k.part("a machine may be lost", func(k *cluster) {
-		k.must(etcds[0].KillEverything(k.within(time.Minute)))
+		k.Must(etcds[0].KillEverything(k.Within(time.Minute)))
 		k.working(cp1, cp2)
-		k.must(etcds[0].Boot(k.within(time.Minute)))
+		k.Must(etcds[0].Boot(k.Within(time.Minute)))
 		k.wantMembers(etcds...)
 	})
 	k.ends(p)

@@ -73,7 +73,7 @@ func (k *cluster) writes(p *page, n *rig.Node, path, above string) {
 		text := k.real(f.text)
 		if strings.Contains(text, "kind: ") {
 			merged, err := merge(text, n.KubeadmConfiguration())
-			k.must(err)
+			k.Must(err)
 			text = merged
 		}
 		k.write(n, path, text)

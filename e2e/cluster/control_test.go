@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os/exec"
 	"strings"
@@ -14,12 +13,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 // control is the control plane in the hands of one test.
 type control struct {
-	*testing.T
-	ctx     context.Context
+	hand.Hand
 	cluster *rig.Cluster
 	node    *rig.Node
 	client  kubernetes.Interface
@@ -32,7 +31,7 @@ func take(t *testing.T) *control {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := (&control{T: t, cluster: c, node: c.Node(0)}).with(t)
+	k := (&control{cluster: c, node: c.Node(0)}).with(t)
 	k.client, err = c.Client()
 	if err != nil {
 		t.Fatal(err)
@@ -49,22 +48,15 @@ func take(t *testing.T) *control {
 // with returns the same control plane for a subtest.
 func (k *control) with(t *testing.T) *control {
 	sub := *k
-	sub.T, sub.ctx = t, context.WithoutCancel(t.Context())
+	sub.Hand = hand.Of(t)
 	return &sub
-}
-
-// within returns a context that ends with the time, in which something must have happened.
-func (k *control) within(limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(k.ctx, limit)
-	k.Cleanup(cancel)
-	return ctx
 }
 
 // settle ends what an earlier test that failed left open.
 func (k *control) settle() {
 	k.Helper()
 	if !k.node.Running() {
-		k.must(k.node.Boot(k.within(time.Minute)))
+		k.Must(k.node.Boot(k.Within(time.Minute)))
 	}
 	if r := k.openRun(); r.ID != "" {
 		k.Logf("an earlier test left %s open, in %s", r.ID, r.Phase)
@@ -80,27 +72,20 @@ const readyLimit = 90 * time.Second
 
 func (k *control) awaitReady() {
 	k.Helper()
-	k.must(k.node.AwaitReady(k.within(readyLimit)))
+	k.Must(k.node.AwaitReady(k.Within(readyLimit)))
 }
 
 // awaitWorking returns when a new Deployment gets its ReplicaSet.
 func (k *control) awaitWorking() {
 	k.Helper()
-	k.must(k.cluster.AwaitWorking(k.within(readyLimit)))
-}
-
-func (k *control) must(err error) {
-	k.Helper()
-	if err != nil {
-		k.Fatal(err)
-	}
+	k.Must(k.cluster.AwaitWorking(k.Within(readyLimit)))
 }
 
 // shell runs a script on the node and returns what it printed.
 func (k *control) shell(script string) string {
 	k.Helper()
-	out, err := k.node.Exec(k.within(2*time.Minute), "sh", "-ec", script)
-	k.must(err)
+	out, err := k.node.Exec(k.Within(2*time.Minute), "sh", "-ec", script)
+	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
 
@@ -113,7 +98,7 @@ type result struct {
 // etcdpod runs etcdpod on the node to its end.
 func (k *control) etcdpod(args ...string) result {
 	k.Helper()
-	cmd := k.node.Command(k.within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
+	cmd := k.node.Command(k.Within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -140,7 +125,7 @@ func (k *control) tell() {
 		k.Log("the node is switched off")
 		return
 	}
-	out, err := k.node.Exec(k.within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
+	out, err := k.node.Exec(k.Within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
 		ps -e -o pid,lstart,args | grep -E 'etcd|kube' | grep -v grep | cut -c1-160
 		etcdpod runs
 		for pod in etcd kube-apiserver; do tail -n 15 $(ls -t /var/log/pods/kube-system_$pod-*/$pod/*.log | head -n 1); done`)

@@ -29,8 +29,8 @@ func TestAKubeletThatSomebodyStartsInsideTheFenceRunsNothingOfTheControlPlane(t 
 	k.cutOff(s.backup, point{phase: "exchange-data"}, func(kill func()) { kill() })
 
 	file := k.node.Path(manifestDir + "/canary.yaml")
-	k.must(os.WriteFile(file, []byte(canary), 0o600))
-	k.must(k.node.StartKubelet(k.ctx))
+	k.Must(os.WriteFile(file, []byte(canary), 0o600))
+	k.Must(k.node.StartKubelet(k.Ctx))
 	until := time.Now().Add(20 * time.Second)
 	for time.Now().Before(until) {
 		if up := k.shell("pgrep -a -x 'etcd|kube-apiserver|kube-controller|kube-scheduler' || true"); up != "" {
@@ -41,7 +41,7 @@ func TestAKubeletThatSomebodyStartsInsideTheFenceRunsNothingOfTheControlPlane(t 
 	if k.shell(`ctr --namespace k8s.io containers list --quiet 'labels."io.kubernetes.container.name"==canary'`) == "" {
 		k.Error("the kubelet did not run the other static pod either: this proves nothing")
 	}
-	k.must(os.Remove(file))
+	k.Must(os.Remove(file))
 
 	k.want(0, "resume")
 	k.be(s.then, "the world of the backup")

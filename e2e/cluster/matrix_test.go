@@ -67,8 +67,8 @@ func TestMatrixARestoreCutOffByAPowerLossIsFinishedOrTakenBack(t *testing.T) {
 			t.Run(p.String()+", then "+way.name, func(t *testing.T) {
 				k := k.with(t)
 				now := k.moveOn()
-				k.cutOff(s.backup, p, func(func()) { k.must(k.node.KillEverything(k.ctx)) })
-				k.must(k.node.Boot(k.ctx))
+				k.cutOff(s.backup, p, func(func()) { k.Must(k.node.KillEverything(k.Ctx)) })
+				k.Must(k.node.Boot(k.Ctx))
 				r := k.openRun()
 				if r.ID == "" {
 					k.Fatalf("no run is open after a power loss at %s", p)

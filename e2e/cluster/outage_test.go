@@ -28,8 +28,8 @@ func TestTheOutageIsAFractionOfThatByHand(t *testing.T) {
 	k.awaitWorking()
 
 	byHand := k.outage(func() {
-		steps, err := rig.RestoreByHand(k.ctx, s.backup, k.node)
-		k.must(err)
+		steps, err := rig.RestoreByHand(k.Ctx, s.backup, k.node)
+		k.Must(err)
 		t.Logf("by hand: %v", steps)
 	})
 	ours := k.outage(func() {
@@ -55,11 +55,11 @@ func TestTheOutageIsAFractionOfThatByHand(t *testing.T) {
 
 func (k *control) outage(of func()) rig.Outage {
 	k.Helper()
-	meter, err := k.node.Meter(k.ctx)
-	k.must(err)
+	meter, err := k.node.Meter(k.Ctx)
+	k.Must(err)
 	of()
-	outage, err := meter.End(k.within(2 * time.Minute))
-	k.must(err)
+	outage, err := meter.End(k.Within(2 * time.Minute))
+	k.Must(err)
 	return outage
 }
 
@@ -73,7 +73,7 @@ func (k *control) load(bytes int) {
 		group.Go(func() {
 			for name := range names {
 				object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"load": strings.Repeat("x", size)}}
-				if _, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(k.ctx, object, metav1.CreateOptions{}); err != nil {
+				if _, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(k.Ctx, object, metav1.CreateOptions{}); err != nil {
 					k.Error(err)
 				}
 			}

@@ -35,7 +35,7 @@ type run struct {
 func (k *control) runs() []run {
 	k.Helper()
 	var all []run
-	k.must(json.Unmarshal([]byte(k.want(0, "runs", "--output", "json").stdout), &all))
+	k.Must(json.Unmarshal([]byte(k.want(0, "runs", "--output", "json").stdout), &all))
 	return all
 }
 
@@ -78,7 +78,7 @@ func (k *control) points(file string) []point {
 			Commit     bool
 		}
 	}
-	k.must(json.Unmarshal([]byte(k.want(0, "restore", "--dry-run", "--output", "json", file).stdout), &plan))
+	k.Must(json.Unmarshal([]byte(k.want(0, "restore", "--dry-run", "--output", "json", file).stdout), &plan))
 	var all []point
 	committed := false
 	for _, p := range plan.Phases {
@@ -125,12 +125,12 @@ func phaseTimes(all []event) string {
 // cutOff begins a restore and calls cut as soon as it announces the point; cut ends the process. It returns the run that is then open.
 func (k *control) cutOff(file string, at point, cut func(kill func())) run {
 	k.Helper()
-	cmd := k.node.Command(k.within(5*time.Minute), "etcdpod", "restore", "--yes", "--output", "json", file)
+	cmd := k.node.Command(k.Within(5*time.Minute), "etcdpod", "restore", "--yes", "--output", "json", file)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
-	k.must(err)
-	k.must(cmd.Start())
+	k.Must(err)
+	k.Must(cmd.Start())
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	n, reached := 0, false
 	for lines := bufio.NewScanner(out); lines.Scan(); { // until nobody has the other end: etcdpod is gone then

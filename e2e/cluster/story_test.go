@@ -28,9 +28,9 @@ func TestWhatABackupHoldsComesBackWhenEtcdsDataIsGone(t *testing.T) {
 	}
 	watching := k.watchAll()
 
-	k.must(k.node.StopKubelet(k.ctx))
+	k.Must(k.node.StopKubelet(k.Ctx))
 	k.shell("pkill -KILL -x etcd; while pgrep -x etcd; do sleep 0.1; done; rm -rf /var/lib/etcd/member/snap/db")
-	k.must(k.node.StartKubelet(k.ctx))
+	k.Must(k.node.StartKubelet(k.Ctx))
 
 	r := k.want(0, "restore", "--yes", "--output", "json", s.backup)
 	t.Logf("phases: %s", phaseTimes(events(r.stdout)))
@@ -79,16 +79,16 @@ func (k *control) watchAll() *watchers {
 	stop := make(chan struct{})
 	k.Cleanup(func() { close(stop) })
 	factory.Start(stop)
-	if !cache.WaitForCacheSync(k.within(30*time.Second).Done(), w.informer.HasSynced) {
+	if !cache.WaitForCacheSync(k.Within(30*time.Second).Done(), w.informer.HasSynced) {
 		k.Fatal("the informer does not sync")
 	}
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.within(30*time.Second), metav1.ListOptions{LabelSelector: label})
-	k.must(err)
-	w.plain, err = k.client.CoreV1().ConfigMaps(namespace).Watch(k.ctx, metav1.ListOptions{LabelSelector: label, ResourceVersion: list.ResourceVersion})
-	k.must(err)
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second), metav1.ListOptions{LabelSelector: label})
+	k.Must(err)
+	w.plain, err = k.client.CoreV1().ConfigMaps(namespace).Watch(k.Ctx, metav1.ListOptions{LabelSelector: label, ResourceVersion: list.ResourceVersion})
+	k.Must(err)
 	k.Cleanup(w.plain.Stop)
 	from, err := strconv.ParseUint(list.ResourceVersion, 10, 64)
-	k.must(err)
+	k.Must(err)
 	go w.follow(from)
 	go w.poll(stop)
 	return w

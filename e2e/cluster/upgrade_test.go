@@ -26,15 +26,15 @@ func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
 		k.moveOn()
 		k.want(0, "restore", "--yes", "--data-dir", dir, s.backup)
 		k.be(s.then, "the world of the backup")
-		config, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(k.ctx, "kubeadm-config", metav1.GetOptions{})
-		k.must(err)
+		config, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(k.Ctx, "kubeadm-config", metav1.GetOptions{})
+		k.Must(err)
 		if text := config.Data["ClusterConfiguration"]; !strings.Contains(text, "dataDir: "+dir+"\n") {
 			t.Errorf("kubeadm still has the old data directory:\n%s", text)
 		}
 		k.upgrade() // kubeadm writes the new directory into --data-dir, too: a changed manifest again
 		k.be(s.then, "the world of the backup")
 		manifest, err := k.node.ReadFile(manifestDir + "/etcd.yaml")
-		k.must(err)
+		k.Must(err)
 		if !strings.Contains(string(manifest), "path: "+dir+"\n") {
 			t.Errorf("kubeadm's manifest does not mount %s:\n%s", dir, manifest)
 		}
@@ -50,7 +50,7 @@ func (k *control) upgrade() {
 	k.Helper()
 	before := k.manifests()["etcd.yaml"]
 	start := time.Now()
-	out, err := k.cluster.Upgrade(k.within(5*time.Minute), rig.UpgradedEtcd, "--certificate-renewal=false", skipPreflight)
+	out, err := k.cluster.Upgrade(k.Within(5*time.Minute), rig.UpgradedEtcd, "--certificate-renewal=false", skipPreflight)
 	if err != nil {
 		k.Fatalf("%v\n%s", err, out)
 	}

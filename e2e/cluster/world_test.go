@@ -28,8 +28,8 @@ type world map[string]string
 
 func (k *control) world() world {
 	k.Helper()
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.within(30*time.Second), metav1.ListOptions{LabelSelector: label})
-	k.must(err)
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second), metav1.ListOptions{LabelSelector: label})
+	k.Must(err)
 	w := world{}
 	for _, m := range list.Items {
 		w[m.Name] = m.Data["value"]
@@ -51,18 +51,18 @@ func (k *control) put(name, value string) {
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}}, Data: map[string]string{"value": value},
 	}
-	_, err := maps.Create(k.within(30*time.Second), object, metav1.CreateOptions{})
+	_, err := maps.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		_, err = maps.Update(k.within(30*time.Second), object, metav1.UpdateOptions{})
+		_, err = maps.Update(k.Within(30*time.Second), object, metav1.UpdateOptions{})
 	}
-	k.must(err)
+	k.Must(err)
 }
 
 func (k *control) remove(name string) {
 	k.Helper()
-	err := k.client.CoreV1().ConfigMaps(namespace).Delete(k.within(30*time.Second), name, metav1.DeleteOptions{})
+	err := k.client.CoreV1().ConfigMaps(namespace).Delete(k.Within(30*time.Second), name, metav1.DeleteOptions{})
 	if !apierrors.IsNotFound(err) {
-		k.must(err)
+		k.Must(err)
 	}
 }
 
@@ -76,8 +76,8 @@ type scene struct {
 func (k *control) scene() scene {
 	k.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := k.client.CoreV1().Namespaces().Create(k.within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
-		k.must(err)
+	if _, err := k.client.CoreV1().Namespaces().Create(k.Within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		k.Must(err)
 	}
 	for name := range k.world() {
 		k.remove(name)
@@ -89,7 +89,7 @@ func (k *control) scene() scene {
 	k.put("deleted-later", "before")
 	var made struct{ Result struct{ Path string } }
 	lines := strings.Split(strings.TrimSpace(k.want(0, "backup", "--output", "json").stdout), "\n")
-	k.must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
+	k.Must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
 	return scene{backup: made.Result.Path, then: k.world()}
 }
 
@@ -109,13 +109,13 @@ func (k *control) manifests() map[string]string {
 	k.Helper()
 	dir := k.node.Path(manifestDir)
 	entries, err := os.ReadDir(dir)
-	k.must(err)
+	k.Must(err)
 	all := map[string]string{}
 	for _, e := range entries {
 		info, err := e.Info()
-		k.must(err)
+		k.Must(err)
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		k.must(err)
+		k.Must(err)
 		all[e.Name()] = info.Mode().String() + "\n" + string(data)
 	}
 	return all

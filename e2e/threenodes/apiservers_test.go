@@ -22,15 +22,15 @@ func (k *cluster) etcdServers(n *rig.Node, urls ...string) {
 	// By way of a file elsewhere: the kubelet runs whatever it finds in its directory.
 	k.shell(n, fmt.Sprintf(`sed 's#--etcd-servers=.*#%s#' %s >/var/lib/kube-apiserver.yaml && cp /var/lib/kube-apiserver.yaml %[2]s`, flag, apiServerManifest))
 	k.uses(n, flag)
-	k.must(n.AwaitReady(k.within(readyLimit)))
+	k.Must(n.AwaitReady(k.Within(readyLimit)))
 }
 
 // uses returns when the one API server of a node has that flag.
 func (k *cluster) uses(n *rig.Node, flag string) {
 	k.Helper()
-	for ctx := k.within(readyLimit); ; {
+	for ctx := k.Within(readyLimit); ; {
 		all, err := n.Processes(ctx, "kube-apiserver")
-		k.must(err)
+		k.Must(err)
 		if len(all) == 1 && slices.Contains(all[0].Args, flag) {
 			return
 		}
@@ -59,10 +59,10 @@ func (k *cluster) leave(n *rig.Node) *cluster {
 		while pgrep -x etcd >/dev/null; do sleep 0.1; done
 		rm -rf /var/lib/etcd/member`)
 	clients, err := dialEtcds(others)
-	k.must(err)
+	k.Must(err)
 	defer clients.close()
-	_, err = clients.clients[0].MemberRemove(k.within(time.Minute), id)
-	k.must(err)
+	_, err = clients.clients[0].MemberRemove(k.Within(time.Minute), id)
+	k.Must(err)
 	return k.withEtcdOn(others)
 }
 
@@ -103,7 +103,7 @@ func TestAnAPIServerWithoutEtcdIsFencedAndGetsNoData(t *testing.T) {
 		two := k.only(k.etcds)
 		two.want(0, k.nodes[0], two.restore(s, "--api-servers-stopped")...)
 		two.be(wholeNew, w)
-		k.must(alone.StartKubelet(k.within(time.Minute)))
+		k.Must(alone.StartKubelet(k.Within(time.Minute)))
 		k.be(wholeNew, w)
 		k.allClosed()
 	})
@@ -123,17 +123,17 @@ func TestOtherClientsOfEtcdAreNamed(t *testing.T) {
 	host := k.rig.Subnet + ".1" // the machine that the nodes are on, and that is none of them
 	notes := func() string {
 		var plan struct{ Notes []string }
-		k.must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
+		k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
 		return strings.Join(plan.Notes, "\n")
 	}
 	if before := notes(); strings.Contains(before, host) {
 		t.Fatalf("nobody is connected from %s, and it is named: %s", host, before)
 	}
 	clients, err := dialEtcds(k.nodes[1:2]) // of the etcd of another node than the coordinator's
-	k.must(err)
+	k.Must(err)
 	defer clients.close()
-	_, err = clients.clients[0].Get(k.within(time.Minute), "connected")
-	k.must(err)
+	_, err = clients.clients[0].Get(k.Within(time.Minute), "connected")
+	k.Must(err)
 	if now := notes(); !strings.Contains(now, host) {
 		t.Errorf("%s is connected to %s, and is not named: %s", host, k.nodes[1].Name, now)
 	}

@@ -13,12 +13,12 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 // cluster is the three control planes in the hands of one test.
 type cluster struct {
-	*testing.T
-	ctx   context.Context
+	hand.Hand
 	rig   *rig.Cluster
 	nodes []*rig.Node
 	etcds []*rig.Node // those that run etcd
@@ -29,7 +29,7 @@ type cluster struct {
 func take(t *testing.T) *cluster {
 	t.Helper()
 	k := attach(t)
-	if err := k.settle(k.within(5 * time.Minute)); err != nil {
+	if err := k.settle(k.Within(5 * time.Minute)); err != nil {
 		t.Logf("the cluster is made anew, as an earlier test has left it: %v", err)
 		k.tell()
 		k = anew(t)
@@ -58,7 +58,7 @@ func attach(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&cluster{T: t, rig: c, nodes: c.Nodes, etcds: c.Nodes}).with(t)
+	return (&cluster{rig: c, nodes: c.Nodes, etcds: c.Nodes}).with(t)
 }
 
 // anew takes the cluster down and gives a new one to a test.
@@ -82,7 +82,7 @@ func anew(t *testing.T) *cluster {
 // with returns the same cluster for a subtest.
 func (k *cluster) with(t *testing.T) *cluster {
 	sub := *k
-	sub.T, sub.ctx = t, context.WithoutCancel(t.Context())
+	sub.Hand = hand.Of(t)
 	return &sub
 }
 
@@ -98,13 +98,6 @@ func (k *cluster) withEtcdOn(nodes []*rig.Node) *cluster {
 	sub := *k
 	sub.etcds = nodes
 	return &sub
-}
-
-// within returns a context that ends with the time, in which something must have happened.
-func (k *cluster) within(limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(k.ctx, limit)
-	k.Cleanup(cancel)
-	return ctx
 }
 
 // settle ends what an earlier test that failed left: nodes that are off or cut off, open runs. It is an error when the three do not work together then.
@@ -152,24 +145,17 @@ const readyLimit = 2 * time.Minute
 
 func (k *cluster) awaitReady() {
 	k.Helper()
-	ctx := k.within(readyLimit)
+	ctx := k.Within(readyLimit)
 	for _, n := range k.nodes {
-		k.must(n.AwaitReady(ctx))
-	}
-}
-
-func (k *cluster) must(err error) {
-	k.Helper()
-	if err != nil {
-		k.Fatal(err)
+		k.Must(n.AwaitReady(ctx))
 	}
 }
 
 // shell runs a script on a node and returns what it printed.
 func (k *cluster) shell(n *rig.Node, script string) string {
 	k.Helper()
-	out, err := n.Exec(k.within(2*time.Minute), "sh", "-ec", script)
-	k.must(err)
+	out, err := n.Exec(k.Within(2*time.Minute), "sh", "-ec", script)
+	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
 
@@ -182,7 +168,7 @@ type result struct {
 // etcdpod runs etcdpod on a node to its end.
 func (k *cluster) etcdpod(n *rig.Node, args ...string) result {
 	k.Helper()
-	cmd := n.Command(k.within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
+	cmd := n.Command(k.Within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -210,7 +196,7 @@ func (k *cluster) tell() {
 			k.Logf("%s is switched off", n.Name)
 			continue
 		}
-		out, err := n.Exec(k.within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
+		out, err := n.Exec(k.Within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
 			ps -e -o pid,lstart,args | grep -E 'etcd|kube|ssh' | grep -v grep | cut -c1-160
 			etcdpod runs
 			for pod in etcd kube-apiserver; do tail -n 10 $(ls -t /var/log/pods/kube-system_$pod-*/$pod/*.log | head -n 1); done`)

@@ -23,7 +23,7 @@ func TestAClusterIsRestoredOntoAMachineWithAnotherAddress(t *testing.T) {
 	first, lost := k.nodes[0], k.nodes[2]
 	const local = "https://127.0.0.1:2379"
 	k.etcdServers(first, local, clientURL(lost)) // as where one API server is to outlive its own etcd
-	k.must(k.rig.Remove(k.within(time.Minute), lost))
+	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
 	two := k.only(k.rig.Nodes)
 	two.want(0, first, two.restore(s, "--lost", lost.Name)...)
 	two.be(wholeNew, w)
@@ -45,15 +45,15 @@ func TestAClusterIsRestoredOntoAMachineWithAnotherAddress(t *testing.T) {
 func (k *cluster) replace(gone *rig.Node) *rig.Node {
 	k.Helper()
 	client, err := k.nodes[0].Client()
-	k.must(err)
-	k.must(client.CoreV1().Nodes().Delete(k.within(time.Minute), gone.Name, metav1.DeleteOptions{}))
+	k.Must(err)
+	k.Must(client.CoreV1().Nodes().Delete(k.Within(time.Minute), gone.Name, metav1.DeleteOptions{}))
 	k.forgotten(gone)
-	machine, err := k.rig.Add(k.within(2*time.Minute), gone.Name)
-	k.must(err)
+	machine, err := k.rig.Add(k.Within(2*time.Minute), gone.Name)
+	k.Must(err)
 	if machine.Address == gone.Address {
 		k.Fatalf("the new %s has the address of the old one, %s", machine.Name, machine.Address)
 	}
-	k.must(machine.Join(k.within(5 * time.Minute)))
+	k.Must(machine.Join(k.Within(5 * time.Minute)))
 	return machine
 }
 
@@ -61,11 +61,11 @@ func (k *cluster) replace(gone *rig.Node) *rig.Node {
 func (k *cluster) forgotten(gone *rig.Node) {
 	k.Helper()
 	clients, err := dialEtcds(k.nodes[:1])
-	k.must(err)
+	k.Must(err)
 	defer clients.close()
-	for ctx := k.within(time.Minute); ; {
+	for ctx := k.Within(time.Minute); ; {
 		lease, err := clients.clients[0].Get(ctx, "/registry/masterleases/"+gone.Address)
-		k.must(err)
+		k.Must(err)
 		if len(lease.Kvs) == 0 {
 			return
 		}
@@ -77,10 +77,10 @@ func (k *cluster) forgotten(gone *rig.Node) {
 func (k *cluster) peers(gone, machine *rig.Node) {
 	k.Helper()
 	clients, err := dialEtcds(k.nodes[:1])
-	k.must(err)
+	k.Must(err)
 	defer clients.close()
-	list, err := clients.clients[0].MemberList(k.within(time.Minute))
-	k.must(err)
+	list, err := clients.clients[0].MemberList(k.Within(time.Minute))
+	k.Must(err)
 	var urls []string
 	for _, m := range list.Members {
 		urls = append(urls, m.PeerURLs...)

@@ -121,7 +121,7 @@ func TestMatrixARestoreThatIsCutOffIsFinishedOrTakenBack(t *testing.T) {
 		t.Errorf("%d of %d trials failed:\n%s", len(failed), len(all), strings.Join(failed, "\n"))
 	}
 	if inFull && len(all) == len(trials) { // and no pattern left any out
-		k.must(writeReport(all))
+		k.Must(writeReport(all))
 	}
 }
 
@@ -152,7 +152,7 @@ func (k *cluster) points(s scene) (all []point) {
 			}
 		}
 	}
-	k.must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
+	k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
 	for _, n := range plan.Nodes {
 		for _, phase := range n.Phases {
 			for i := range phase.Operations {
@@ -169,12 +169,12 @@ func (k *cluster) points(s scene) (all []point) {
 // cutOff restores on all nodes up to the trial's point, where it is cut off, and returns the coordinator's exit code: -1 when it was killed.
 func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	k.Helper()
-	cmd := k.nodes[0].Command(k.within(5*time.Minute), append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
+	cmd := k.nodes[0].Command(k.Within(5*time.Minute), append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
-	k.must(err)
-	k.must(cmd.Start())
+	k.Must(err)
+	k.Must(cmd.Start())
 	n, reached := 0, false
 	for lines := bufio.NewScanner(out); lines.Scan(); { // until nobody has the other end: the coordinator is gone then
 		e := parse(lines.Text())
@@ -205,11 +205,11 @@ func (k *cluster) strike(t trial, kill func()) {
 		if node == k.nodes[0] {
 			node = k.nodes[1]
 		}
-		if n, err := node.Kill(k.within(time.Minute), "^etcdpod agent"); err != nil || n == 0 {
+		if n, err := node.Kill(k.Within(time.Minute), "^etcdpod agent"); err != nil || n == 0 {
 			k.Fatalf("%d agents were killed: %v", n, err)
 		}
 	case reboot:
-		k.must(node.Reboot(k.within(time.Minute)))
+		k.Must(node.Reboot(k.Within(time.Minute)))
 	}
 }
 

@@ -57,8 +57,8 @@ func worldOf(ctx context.Context, n *rig.Node) (world, error) {
 // world returns what all three API servers show; that they differ is a failure.
 func (k *cluster) world() world {
 	k.Helper()
-	w, err := sharedWorld(k.within(30*time.Second), k.nodes)
-	k.must(err)
+	w, err := sharedWorld(k.Within(30*time.Second), k.nodes)
+	k.Must(err)
 	return w
 }
 
@@ -83,23 +83,23 @@ func sharedWorld(ctx context.Context, nodes []*rig.Node) (world, error) {
 func (k *cluster) put(n *rig.Node, name, value string) {
 	k.Helper()
 	objects, err := configMaps(n)
-	k.must(err)
+	k.Must(err)
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}}, Data: map[string]string{"value": value},
 	}
-	_, err = objects.Create(k.within(30*time.Second), object, metav1.CreateOptions{})
+	_, err = objects.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		_, err = objects.Update(k.within(30*time.Second), object, metav1.UpdateOptions{})
+		_, err = objects.Update(k.Within(30*time.Second), object, metav1.UpdateOptions{})
 	}
-	k.must(err)
+	k.Must(err)
 }
 
 func (k *cluster) remove(n *rig.Node, name string) {
 	k.Helper()
 	objects, err := configMaps(n)
-	k.must(err)
-	if err := objects.Delete(k.within(30*time.Second), name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
-		k.must(err)
+	k.Must(err)
+	if err := objects.Delete(k.Within(30*time.Second), name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+		k.Must(err)
 	}
 }
 
@@ -113,10 +113,10 @@ type scene struct {
 func (k *cluster) scene() scene {
 	k.Helper()
 	client, err := k.nodes[0].Client()
-	k.must(err)
+	k.Must(err)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := client.CoreV1().Namespaces().Create(k.within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
-		k.must(err)
+	if _, err := client.CoreV1().Namespaces().Create(k.Within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		k.Must(err)
 	}
 	for name := range k.world() {
 		k.remove(k.nodes[0], name)
@@ -128,7 +128,7 @@ func (k *cluster) scene() scene {
 	k.put(k.nodes[2], "deleted-later", "before")
 	var made struct{ Result struct{ Path string } }
 	lines := strings.Split(strings.TrimSpace(k.want(0, k.nodes[0], "backup", "--output", "json").stdout), "\n")
-	k.must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
+	k.Must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
 	return scene{backup: made.Result.Path, then: k.world()}
 }
 

@@ -53,7 +53,7 @@ func (k *cluster) keep(w worlds) {
 				Keys      int
 			}
 		}
-		k.must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
+		k.Must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
 		if old := fmt.Sprintf("%x", w.cluster); made.Result.ClusterID != old || made.Result.Keys == 0 {
 			k.Errorf("%s keeps %d keys of cluster %s, and the old one was %s", n.Name, made.Result.Keys, made.Result.ClusterID, old)
 		}

@@ -69,11 +69,11 @@ func TestAFullDiskOnOneNodeTakesAllBack(t *testing.T) {
 	w := k.before(s)
 	full := k.nodes[1]
 	for inodes := 5; ; inodes++ {
-		k.must(full.SmallDisk(k.within(time.Minute), "/var/lib/etcdpod", 256<<20))
+		k.Must(full.SmallDisk(k.Within(time.Minute), "/var/lib/etcdpod", 256<<20))
 		k.shell(full, fmt.Sprintf("mount -o remount,nr_inodes=%d /var/lib/etcdpod", inodes))
 		r := k.etcdpod(k.nodes[0], k.restore(s)...)
 		k.allClosed()
-		k.must(full.Unmount(k.within(time.Minute), "/var/lib/etcdpod"))
+		k.Must(full.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))
 		if r.code != 1 || !strings.Contains(r.stderr, full.Name) || !strings.Contains(r.stderr, "no space left") {
 			t.Fatalf("with %d inodes it ends with %d, and should with 1 and say where the disk is full:\n%s", inodes, r.code, r.stderr)
 		}
@@ -88,7 +88,7 @@ func TestWhatCannotEndWellIsRefusedOnAllNodes(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	w := k.before(s)
-	k.must(k.rig.InstallEtcdpod(k.within(time.Minute), "etcdpod-other", "0.0.0-other"))
+	k.Must(k.rig.InstallEtcdpod(k.Within(time.Minute), "etcdpod-other", "0.0.0-other"))
 	for _, c := range []struct {
 		name  string
 		args  []string
@@ -125,14 +125,14 @@ func TestAClusterIsRestoredWithoutANodeThatIsLost(t *testing.T) {
 	s := k.scene()
 	w := k.before(s)
 	lost := k.nodes[2]
-	k.must(lost.KillEverything(k.within(time.Minute)))
+	k.Must(lost.KillEverything(k.Within(time.Minute)))
 	two := k.only(k.nodes[:2])
 	two.want(0, k.nodes[0], two.restore(s, "--lost", lost.Name)...)
 	two.be(wholeNew, w)
 	two.allClosed()
 
 	after := two.before(s)
-	k.must(lost.Boot(k.within(time.Minute)))
+	k.Must(lost.Boot(k.Within(time.Minute)))
 	k.want(0, k.nodes[0], k.restore(s)...)
 	k.be(wholeNew, after)
 }
@@ -161,8 +161,8 @@ func (k *cluster) meters() []*rig.Meter {
 	k.Helper()
 	var all []*rig.Meter
 	for _, n := range k.nodes {
-		m, err := n.Meter(k.ctx)
-		k.must(err)
+		m, err := n.Meter(k.Ctx)
+		k.Must(err)
 		all = append(all, m)
 	}
 	return all
@@ -173,8 +173,8 @@ func (k *cluster) tellOutage(meters []*rig.Meter) {
 	k.Helper()
 	var first, ready, working time.Time
 	for _, m := range meters {
-		o, err := m.End(k.within(readyLimit))
-		k.must(err)
+		o, err := m.End(k.Within(readyLimit))
+		k.Must(err)
 		if first.IsZero() || o.Down.Before(first) {
 			first = o.Down
 		}

@@ -27,7 +27,7 @@ type run struct {
 func (k *cluster) runs(n *rig.Node) []run {
 	k.Helper()
 	var all []run
-	k.must(json.Unmarshal([]byte(k.want(0, n, "runs", "--output", "json").stdout), &all))
+	k.Must(json.Unmarshal([]byte(k.want(0, n, "runs", "--output", "json").stdout), &all))
 	return all
 }
 

@@ -39,8 +39,8 @@ func (k *cluster) before(s scene) worlds {
 // members returns the members, once they agree.
 func (k *cluster) members() []member {
 	k.Helper()
-	all, err := agreedMembers(k.within(readyLimit), k.etcds)
-	k.must(err)
+	all, err := agreedMembers(k.Within(readyLimit), k.etcds)
+	k.Must(err)
 	return all
 }
 
@@ -79,7 +79,7 @@ func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
 // that is not ready, processes of the other world.
 func (k *cluster) state(w worlds) (state, error) {
 	k.Helper()
-	ctx := k.within(readyLimit)
+	ctx := k.Within(readyLimit)
 	for _, n := range k.nodes {
 		if err := n.AwaitReady(ctx); err != nil {
 			return "", err

@@ -51,7 +51,7 @@ func TestRootReachesEveryNodeFromEveryNode(t *testing.T) {
 		}
 	}
 	for _, n := range k.nodes {
-		if out, err := n.Exec(k.within(time.Minute), "ssh", "-o", "HostKeyAlias=stranger", n.Name, "true"); err == nil {
+		if out, err := n.Exec(k.Within(time.Minute), "ssh", "-o", "HostKeyAlias=stranger", n.Name, "true"); err == nil {
 			t.Errorf("%s enters a host whose key it does not know: %s", n.Name, out)
 		}
 	}
@@ -61,7 +61,7 @@ func TestANodeComesBackFromAReboot(t *testing.T) {
 	k := take(t)
 	w := k.before(k.scene())
 	node := k.nodes[1]
-	k.must(node.Reboot(k.within(time.Minute)))
+	k.Must(node.Reboot(k.Within(time.Minute)))
 	if got := k.shell(k.nodes[0], "ssh "+node.Name+" hostname"); got != node.Name {
 		t.Errorf("ssh enters %s, not %s", got, node.Name)
 	}
@@ -72,17 +72,17 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 	k := take(t)
 	a, b, c := k.nodes[0], k.nodes[1], k.nodes[2]
 	reaches := func(from, to *rig.Node) bool {
-		_, err := from.Exec(k.within(time.Minute), "ssh", to.Name, "true")
+		_, err := from.Exec(k.Within(time.Minute), "ssh", to.Name, "true")
 		return err == nil
 	}
 
 	t.Run("two nodes that are separated reach the third", func(t *testing.T) {
 		k := k.with(t)
-		k.must(a.Separate(k.within(time.Minute), b))
+		k.Must(a.Separate(k.Within(time.Minute), b))
 		if reaches(a, b) || reaches(b, a) || !reaches(a, c) || !reaches(c, b) {
 			t.Error("the wrong nodes are separated")
 		}
-		k.must(a.Unite(k.within(time.Minute), b))
+		k.Must(a.Unite(k.Within(time.Minute), b))
 		if !reaches(a, b) || !reaches(b, a) {
 			t.Error("the nodes are still separated")
 		}
@@ -90,11 +90,11 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 
 	t.Run("a node that is cut off reaches nobody", func(t *testing.T) {
 		k := k.with(t)
-		k.must(c.CutOff(k.within(time.Minute)))
+		k.Must(c.CutOff(k.Within(time.Minute)))
 		if reaches(c, a) || reaches(b, c) || !reaches(a, b) {
 			t.Error("the wrong node is cut off")
 		}
-		k.must(c.Connect(k.within(time.Minute)))
+		k.Must(c.Connect(k.Within(time.Minute)))
 		if !reaches(b, c) {
 			t.Error("the node is still cut off")
 		}
@@ -103,29 +103,29 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 	t.Run("what is killed is on that node alone", func(t *testing.T) {
 		k := k.with(t)
 		for _, n := range k.nodes {
-			k.must(n.Command(k.ctx, "sleep", "4321").Start())
+			k.Must(n.Command(k.Ctx, "sleep", "4321").Start())
 		}
 		for _, n := range k.nodes {
 			k.shell(n, "until pgrep -fx 'sleep 4321'; do sleep 0.05; done")
 		}
-		killed, err := b.Kill(k.within(time.Minute), "^sleep 4321$")
-		k.must(err)
+		killed, err := b.Kill(k.Within(time.Minute), "^sleep 4321$")
+		k.Must(err)
 		if killed != 1 || k.shell(a, "pgrep -fx 'sleep 4321' | wc -l") != "1" || k.shell(b, "pgrep -fx 'sleep 4321' | wc -l") != "0" {
 			t.Errorf("%d processes were killed", killed)
 		}
 		for _, n := range []*rig.Node{a, c} {
-			_, err := n.Kill(k.within(time.Minute), "^sleep 4321$")
-			k.must(err)
+			_, err := n.Kill(k.Within(time.Minute), "^sleep 4321$")
+			k.Must(err)
 		}
 	})
 
 	t.Run("a small disk is full soon, and gone without a trace", func(t *testing.T) {
 		k := k.with(t)
-		k.must(b.SmallDisk(k.within(time.Minute), "/var/lib/etcdpod", 1<<20))
-		if _, err := b.Exec(k.within(time.Minute), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill", "bs=64K", "count=17"); err == nil || !strings.Contains(err.Error(), "No space left") {
+		k.Must(b.SmallDisk(k.Within(time.Minute), "/var/lib/etcdpod", 1<<20))
+		if _, err := b.Exec(k.Within(time.Minute), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill", "bs=64K", "count=17"); err == nil || !strings.Contains(err.Error(), "No space left") {
 			t.Errorf("17 blocks of 64 KiB are on a disk of 1 MiB: %v", err)
 		}
-		k.must(b.Unmount(k.within(time.Minute), "/var/lib/etcdpod"))
+		k.Must(b.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))
 		k.shell(b, "test ! -e /var/lib/etcdpod/fill")
 	})
 }
