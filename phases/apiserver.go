@@ -42,14 +42,11 @@ type APIServerFacts struct {
 func (o APIServerOptions) preflight() Phase {
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			for _, check := range []func(*Facts) error{checkAPIServer, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers} {
-				if err := check(f); errors.Is(err, errUnchanged) {
-					return nil, nil
-				} else if err != nil {
-					return nil, err
-				}
+			err := passes(f, checkAPIServer, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
+			if errors.Is(err, errUnchanged) {
+				err = nil
 			}
-			return nil, nil
+			return nil, err
 		}}
 }
 

@@ -174,10 +174,8 @@ func (o BackupOptions) preflight() Phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			for _, check := range checks {
-				if err := check(f); err != nil {
-					return nil, err
-				}
+			if err := passes(f, checks...); err != nil {
+				return nil, err
 			}
 			var ops []op.Op
 			for _, dir := range f.Backup.Missing {

@@ -123,7 +123,7 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 
 // readableByAll is false of a file that cannot be looked at: reading it says why.
 func (n *Node) readableByAll(file string) bool {
-	resolved, err := n.host.FS.Resolve(file)
+	resolved, err := n.resolve(file)
 	if err != nil {
 		return false
 	}
@@ -196,12 +196,7 @@ func parseCertsConfig(text string) certsConfig {
 func (o RenewOptions) preflight() Phase {
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			for _, check := range []func(*Facts) error{o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum} {
-				if err := check(f); err != nil {
-					return nil, err
-				}
-			}
-			return nil, nil
+			return nil, passes(f, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
 		}}
 }
 

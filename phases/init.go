@@ -60,14 +60,12 @@ func (o InitOptions) certs() Phase {
 			if err := refusedCerts(f.Init.CertsError); err != nil {
 				return nil, err
 			}
-			if len(f.Init.Certs.Issue) > 0 { // alone, nothing else has looked
-				if err := checkClock(f); err != nil {
-					return nil, err
-				}
-			}
 			issue := f.Init.Certs.Issue
 			if len(issue) == 0 {
 				return nil, nil
+			}
+			if err := checkClock(f); err != nil { // alone, nothing else has looked
+				return nil, err
 			}
 			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
 			for _, spec := range issue {

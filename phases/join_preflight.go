@@ -29,16 +29,6 @@ func checkAdds(f *Facts) error {
 	return passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
 }
 
-// passes returns the first refusal of several checks.
-func passes(f *Facts, checks ...func(*Facts) error) error {
-	for _, check := range checks {
-		if err := check(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // joins says whether the members have something to agree on.
 func (f *Facts) joins() (bool, error) {
 	if f.Init.External || f.Join.Cluster == nil {

@@ -24,13 +24,18 @@ func (o RestoreOptions) preflight() Phase {
 	}
 	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			for _, check := range checks {
-				if err := check(f); err != nil {
-					return nil, err
-				}
-			}
-			return nil, nil
+			return nil, passes(f, checks...)
 		}}
+}
+
+// passes returns the first refusal of several checks.
+func passes(f *Facts, checks ...func(*Facts) error) error {
+	for _, check := range checks {
+		if err := check(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o RestoreOptions) foundNode(f *Facts) []string {

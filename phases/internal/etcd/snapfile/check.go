@@ -1,6 +1,7 @@
 package snapfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,14 +98,11 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 
 // surveyAll needs no second walk where the first one has noted everything.
 func surveyAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, l *ledger, live bitmap, c *contents) error {
-	if noted := l.notes.catalogue; noted != nil {
-		s := newSurvey(r, live, noted)
+	noted := l.notes.catalogue
+	s := newSurvey(r, live, cmp.Or(noted, newCatalogue()))
+	if noted != nil {
 		s.recall(&l.notes)
-		s.finish()
-		return nil
-	}
-	s := newSurvey(r, live, newCatalogue())
-	if err := newWalker(ctx, db, m, func(_, n int64) { p.add(n) }).again(*c.keys, s.visitor()); err != nil {
+	} else if err := newWalker(ctx, db, m, func(_, n int64) { p.add(n) }).again(*c.keys, s.visitor()); err != nil {
 		return err
 	}
 	s.finish()

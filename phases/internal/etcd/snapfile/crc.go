@@ -7,8 +7,6 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func crcOf(s string) uint32 { return crc32.Checksum([]byte(s), castagnoli) }
-
 // joiner makes the CRC of two things, one behind the other, out of their CRCs, so that what etcd's hash takes in need not be known when it is read.
 //
 // A CRC is linear: zeros behind something change its CRC by a linear map of 32 bits. step[k] is that map for 2^k bytes, as a table for each byte of the CRC.

@@ -1,6 +1,9 @@
 package snapfile
 
-import "slices"
+import (
+	"hash/crc32"
+	"slices"
+)
 
 // survey goes through the key bucket's entries once it is known which are live: for etcd's hash of it, and for what Kubernetes keeps in it.
 type survey struct {
@@ -16,7 +19,7 @@ type survey struct {
 }
 
 func newSurvey(r *Report, live bitmap, c *catalogue) *survey {
-	s := &survey{catalogue: c, report: r, live: live, join: newJoiner(), hash: crcOf("key")}
+	s := &survey{catalogue: c, report: r, live: live, join: newJoiner(), hash: crc32.Checksum([]byte("key"), castagnoli)}
 	s.anyLive = slices.ContainsFunc(live, func(w uint64) bool { return w != 0 })
 	return s
 }
