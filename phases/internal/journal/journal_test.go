@@ -68,7 +68,8 @@ func TestEveryCutOfTheLastLineIsAsIfItHadNeverBeenWritten(t *testing.T) {
 	write(t, j, journal.Record{Kind: journal.Start, Step: 0})
 	whole, _ := d.ReadFile(name)
 	for size := len(before); size < len(whole); size++ {
-		if err := d.Truncate(name, int64(size)); err != nil {
+		// Always the same line: one that is written later can be shorter, since times drop their last zeros.
+		if err := errors.Join(d.Truncate(name, int64(len(before))), d.Append(name, whole[len(before):size])); err != nil {
 			t.Fatal(err)
 		}
 		j, s, err := journal.Open(d, node.WallClock(), journal.RunDir("run"))
