@@ -42,6 +42,7 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	}
 	feed.rest(ctx)
 	err = first(<-hashed, walked)
+	feed.end()
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -84,6 +85,27 @@ func TestAFileThatMayNotBeReadIsBadAndAFailingDiskIsNot(t *testing.T) {
 }
 
 // TestEveryFlippedBitIsBad flips each bit of a small snapshot in turn.
+func TestAFileThatIsCutWhileItIsHashedIsSaid(t *testing.T) {
+	path := write(t, make([]byte, ahead*blockSize+sector))
+	f, err := open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	feed := newFeeder(f, false)
+	feed.between(0) // maps all blocks but the last
+	if err := os.Truncate(path, blockSize); err != nil {
+		t.Fatal(err)
+	}
+	hashed := make(chan error)
+	go func() { hashed <- f.hash(feed, &Report{}, true, func(int64) {}) }()
+	feed.rest(t.Context())
+	if err := <-hashed; err == nil || isBad(err) || !strings.Contains(err.Error(), "cut while it was read") {
+		t.Errorf("it says %v", err)
+	}
+	feed.end()
+}
+
 func TestEveryFlippedBitIsBad(t *testing.T) {
 	good := small(t, true)
 	path := write(t, good)

@@ -1,8 +1,8 @@
 // Package snapfile proves an etcd snapshot file good, or says what is wrong with it, offline and without changing it.
 //
-// It reads bbolt's file format by position into small buffers instead of mapping the file: a mapping faults on a damaged file in a way that
-// no recover catches, and costs memory with the size. So no input crashes it, keeps it busy for longer than its size warrants, or takes memory
-// without bound. Every length, offset and page id is checked before it is used.
+// It reads bbolt's file format by position into small buffers instead of mapping the file: what is looked at cannot change under it, and memory does not grow with
+// the size. So no input crashes it, keeps it busy for longer than its size warrants, or takes memory without bound. Every length, offset and page id is checked
+// before it is used. Only what computes the SHA-256 reads mapped memory, a few MiB at a time.
 package snapfile
 
 import (
