@@ -49,7 +49,7 @@ func TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, "a").start(version).await()
-			s.put("/k", 300, 100_000)
+			s.put("/k", 700, 100_000)
 			c := s.client()
 			var total, received, n int64
 			_, err := c.receive(t.Context(), func(p []byte) error {

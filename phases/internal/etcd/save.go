@@ -80,6 +80,8 @@ func (c *Client) receive(ctx context.Context, write func([]byte) error, progress
 	stalled := fmt.Errorf("etcd sent nothing for %s", stall)
 	watchdog := time.AfterFunc(stall, func() { cancel(stalled) })
 	defer watchdog.Stop()
+	impatience := time.AfterFunc(stall/2, feed.hurry)
+	defer impatience.Stop()
 
 	fail := func(err error) error {
 		if cause := context.Cause(ctx); cause != nil {
@@ -103,6 +105,7 @@ func (c *Client) receive(ctx context.Context, write func([]byte) error, progress
 			return Saved{}, fail(err)
 		}
 		watchdog.Reset(stall)
+		impatience.Reset(stall / 2)
 		feed.expect(p.remaining)
 		if p.version != "" {
 			saved.StorageVersion = p.version

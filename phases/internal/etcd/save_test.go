@@ -130,6 +130,28 @@ func proxied(t *testing.T, s *server, answer func(to, from net.Conn)) string {
 	return "http://" + proxy.Addr().String()
 }
 
+func TestAStreamThatIsSlowDoesNotStall(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "a").start("3.7.3").await()
+	s.put("/k", 5000, 5000)
+	slow := proxied(t, s, func(to, from net.Conn) {
+		for range 60 { // far less within the timeout than what the kernel gathers
+			_, _ = io.CopyN(to, from, 32<<10)
+			time.Sleep(20 * time.Millisecond)
+		}
+		_, _ = io.Copy(to, from)
+	})
+	c, err := Dial(t.Context(), Access{Endpoints: []string{slow}, StallTimeout: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	path := filepath.Join(t.TempDir(), "snap.db")
+	if saved, err := Save(t.Context(), c, path, nil); err != nil || saved.SizeBytes < ending {
+		t.Errorf("save: %v, %d bytes", err, saved.SizeBytes)
+	}
+}
+
 func TestAFailedSaveLeavesNoFile(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "a").start("3.7.3").await()
