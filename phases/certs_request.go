@@ -66,6 +66,9 @@ func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 		if err != nil {
 			return nil, err
 		}
+		if near := nearest(n.host.FS, path.Dir(to)); !node.IsDir(n.host.FS, near) {
+			return nil, refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
+		}
 		f.Request.Missing = n.missing(f.Request.Missing, path.Dir(to))
 		for _, file := range []string{to + ".key", to + ".csr"} {
 			if n.thereIs(file) {
