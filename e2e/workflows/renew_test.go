@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/writer"
 )
 
 // renewed are the certificates of etcd and of its clients.
@@ -279,33 +278,6 @@ func TestRenewKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	}
 }
 
-// writer puts a key every 100 ms, and remembers what was acknowledged.
-type writer struct {
-	mu     sync.Mutex
-	last   int           // written
-	latest time.Time     // when that was
-	gap    time.Duration // the longest between two
-}
-
-func (w *writer) write(ctx context.Context, c *clientv3.Client) {
-	for i := 1; ctx.Err() == nil; i++ {
-		each, cancel := context.WithTimeout(ctx, 2*time.Second)
-		_, err := c.Put(each, fmt.Sprintf("/writer/%06d", i), "x")
-		cancel()
-		w.mu.Lock()
-		if err == nil {
-			if now := time.Now(); !w.latest.IsZero() {
-				w.gap = max(w.gap, now.Sub(w.latest))
-			}
-			w.last, w.latest = i, time.Now()
-		} else {
-			i-- // it is written again: an error says nothing of whether it was
-		}
-		w.mu.Unlock()
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
 func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 	c := startTogether(t)
 	var clients []*clientv3.Client
@@ -318,10 +290,8 @@ func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 		endpoints = append(endpoints, client.Endpoints()...)
 	}
 	clients[0].SetEndpoints(endpoints...)
-	ctx, stop := context.WithCancel(c.ctx)
-	w := &writer{}
-	var writing sync.WaitGroup
-	writing.Go(func() { w.write(ctx, clients[0]) })
+	w := writer.Begin(c.ctx, clients[0])
+	defer w.End()
 	time.Sleep(time.Second)
 	began := time.Now()
 	for _, name := range []string{"cp1", "cp2", "cp3"} {
@@ -329,19 +299,17 @@ func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 	}
 	took := time.Since(began)
 	time.Sleep(time.Second)
-	stop()
-	writing.Wait()
+	w.End()
 	must(t, c.WaitReady(c.ctx))
 	for _, n := range c.nodes {
 		n.certs(0)
 	}
 	keys := c.nodes[2].keys()
-	for i := 1; i <= w.last; i++ {
-		if _, ok := keys[fmt.Sprintf("/writer/%06d", i)]; !ok {
-			t.Errorf("the acknowledged write %d of %d is lost", i, w.last)
-		}
+	lost := w.Lost(func(key string) bool { _, there := keys[key]; return there })
+	if len(lost) > 0 || w.Acknowledged == 0 {
+		t.Errorf("of %d acknowledged writes these are lost: %v", w.Acknowledged, lost)
 	}
-	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v", w.last, w.gap, took)
+	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v", w.Acknowledged, w.Gap, took)
 }
 
 func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {
