@@ -80,7 +80,7 @@ func (o BackupOptions) observe(ctx context.Context, n *Node, id string) (*Facts,
 	}
 	switch {
 	case o.FromDataDir != "":
-		d, err := n.inspect(ctx, o.FromDataDir, o.FromWALDir)
+		d, err := n.inspectNamed(ctx, o.FromDataDir, o.FromWALDir)
 		if err != nil {
 			return nil, fmt.Errorf("cannot take a backup of the data directory %s: %w", o.FromDataDir, err)
 		}

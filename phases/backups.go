@@ -25,7 +25,7 @@ func (n *Node) Backups(_ context.Context, dir string) ([]BackupEntry, error) {
 		return []BackupEntry{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the backups: %w", err)
+		return nil, refuseKind(fmt.Errorf("cannot list the backups: %w", err))
 	}
 	entries := []BackupEntry{}
 	for _, name := range backupNames(names) {

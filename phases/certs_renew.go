@@ -59,24 +59,34 @@ func renewable() []string {
 	return names
 }
 
-// chosen are the uses with the names that a person typed; none, or all: those whose files are there.
-func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
+// knownNames refuses what is none of them.
+func knownNames(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
-			return nil, &UsageError{
+			return &UsageError{
 				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s", name, strings.Join(renewable(), ", ")),
 				Hint:   "kubeadm renews the others: `kubeadm certs renew`",
 			}
 		}
 	}
+	return nil
+}
+
+func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
+
+// chosen are the uses with the names that a person typed; none, or all: those whose files are there.
+func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
+	if err := knownNames(names); err != nil {
+		return nil, err
+	}
 	var chosen []certUse
-	all := len(names) == 0 || slices.Equal(names, []string{"all"})
+	all := len(names) == 0 || isAll(names)
 	for _, name := range renewable() {
 		i := slices.IndexFunc(uses.leaves, func(u certUse) bool { return u.name == name })
 		switch {
 		case all && i >= 0 && n.thereIs(uses.leaves[i].leaf.CertFile):
 		case !all && slices.Contains(names, name) && i < 0:
-			return nil, refuse("", "no program of this node uses %s", name)
+			return nil, refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)
 		case !all && slices.Contains(names, name):
 		default:
 			continue
@@ -244,7 +254,11 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		l := use.leaf
 		if l.Cert == nil || l.Key == nil {
-			return refuse("have it made: `etcdpod init phase certs`", "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
+			hint := "have it made: `etcdpod init phase certs`"
+			if o.From != "" {
+				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have it looked at: `etcdpod init phase certs`"
+			}
+			return refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
 		}
 		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
 			return refuse("move it and its key away, and have it made: `etcdpod init phase certs`", "%s cannot be renewed: %v", use.name, err)

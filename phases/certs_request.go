@@ -2,7 +2,8 @@ package phases
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -13,8 +14,9 @@ import (
 
 // RequestOptions are what a person may ask of `certs generate-csr`.
 type RequestOptions struct {
-	Names []string // as for `certs renew`
-	Dir   string   // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
+	Names []string     // as for `certs renew`; with Init, none: those that are not there, and all: all of them
+	Dir   string       // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
+	Init  *InitOptions // for whom certificates are, kubeadm's configuration says, as for init; nil: those that are there say it
 }
 
 // CertRequests are the files that `certs generate-csr` wrote; the names in JSON are stable.
@@ -28,7 +30,7 @@ func (n *Node) RequestCerts(ctx context.Context, o RequestOptions) (CertRequests
 	err := n.Do(ctx, RequestCerts(o), func(p Plan) error {
 		for _, phase := range p.Phases {
 			for _, o := range phase.ops {
-				if r, ok := o.(*op.RequestCertificate); ok {
+				if r, ok := o.(*op.PutCertificate); ok {
 					made.Requests = append(made.Requests, r.To+".csr")
 				}
 			}
@@ -38,81 +40,178 @@ func (n *Node) RequestCerts(ctx context.Context, o RequestOptions) (CertRequests
 	return made, err
 }
 
-// RequestFacts describe where requests are to be written.
+// RequestFacts describe what is asked for, and where it is to be written.
 type RequestFacts struct {
+	Wanted  []op.Issuance
+	There   []string // certificates that are there, and are not asked for
 	Missing []string // directories on the way that are not there, outermost first
 	Taken   []string // files that are there already
+	Dirs    fs.FileMode
 }
 
 func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
 	if !path.IsAbs(o.Dir) {
-		return nil, &UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there", Hint: "it must not be the directory whose keys are in use"}
+		return nil, &UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there", Hint: "it must not be a directory whose keys are in use"}
 	}
-	f, err := RenewOptions{Names: o.Names}.observe(ctx, n, id)
+	look := o.observeInUse
+	if o.Init != nil {
+		look = o.observeConfigured
+	}
+	f, err := look(ctx, n, id)
 	if err != nil {
 		return nil, err
 	}
-	f.Request = &RequestFacts{}
-	for _, use := range f.Renewal.Uses {
-		to, err := o.place(use)
+	for _, i := range f.Request.Wanted {
+		to, err := o.place(i)
 		if err != nil {
 			return nil, err
 		}
-		for dir := path.Dir(to); dir != "/" && !n.thereIs(dir); dir = path.Dir(dir) {
-			if !slices.Contains(f.Request.Missing, dir) {
-				f.Request.Missing = append(f.Request.Missing, dir)
-			}
+		if near := nearest(n.host.FS, path.Dir(to)); !node.IsDir(n.host.FS, near) {
+			return nil, refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
 		}
+		f.Request.Missing = n.missing(f.Request.Missing, path.Dir(to))
 		for _, file := range []string{to + ".key", to + ".csr"} {
 			if n.thereIs(file) {
 				f.Request.Taken = append(f.Request.Taken, file)
 			}
 		}
 	}
-	slices.Sort(f.Request.Missing) // a directory comes before what is in it
+	return f, nil
+}
+
+// observeInUse: a certificate that is there says for whom it is.
+func (o RequestOptions) observeInUse(ctx context.Context, n *Node, id string) (*Facts, error) {
+	f, err := RenewOptions{Names: o.Names}.observe(ctx, n, id)
+	if err != nil {
+		return nil, err
+	}
+	f.Request = &RequestFacts{Dirs: 0o700}
+	for _, use := range f.Renewal.Uses {
+		f.Request.Wanted = append(f.Request.Wanted, f.issuance(use))
+	}
+	return f, nil
+}
+
+// observeConfigured needs nothing but the configuration: it works on a root where nothing is, and nothing runs.
+func (o RequestOptions) observeConfigured(_ context.Context, n *Node, id string) (*Facts, error) {
+	if err := knownNames(o.Names); err != nil {
+		return nil, err
+	}
+	c, err := o.Init.read(n, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := n.observeFiles(id)
+	if err != nil {
+		return nil, err
+	}
+	f.Node, f.Init, f.Request = c.NodeName, initFactsOf(c, false), &RequestFacts{Dirs: 0o700}
+	if dir := f.Init.CertificatesDir; overlap(o.Dir, dir) { // it is where kubeadm asks for requests; others look for certificates there
+		f.Request.Dirs = pki.DirMode
+	}
+	var wrong []error
+	for _, spec := range pki.EtcdSpecs() {
+		file := f.Init.certFile(spec.CertFile())
+		switch {
+		case spec.IsCA() || len(o.Names) > 0 && !isAll(o.Names) && !slices.Contains(o.Names, spec.Name):
+			continue
+		case len(o.Names) == 0 && n.thereIs(file):
+			f.Request.There = append(f.Request.There, file)
+			continue
+		}
+		wrong = append(wrong, f.Init.PKI.CanMake(spec))
+		f.Request.Wanted = append(f.Request.Wanted, f.newIssuance(spec))
+	}
+	f.Init.CertsError = errors.Join(wrong...)
 	return f, nil
 }
 
 // place is where a request goes, without .csr: as kubeadm has it below the certificates directory.
-func (o RequestOptions) place(use certUse) (string, error) {
-	s, err := pki.EtcdSpec(use.name)
+func (o RequestOptions) place(i op.Issuance) (string, error) {
+	s, err := pki.EtcdSpec(i.Name)
 	return path.Join(o.Dir, s.Base), err
 }
 
 func (o RequestOptions) preflight() Phase {
-	return Phase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: RenewOptions{}.found,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if len(f.Renewal.Uses) == 0 {
-				return nil, refuse("`etcdpod certs check` shows what there is", "no manifest in %s names a certificate of etcd", f.ManifestDir)
-			}
-			if len(f.Request.Taken) > 0 {
-				return nil, refuse("name another --csr-dir, or move away what is there", "%s is there already: a key is never overwritten", f.Request.Taken[0])
-			}
-			for _, use := range f.Renewal.Uses {
-				if use.leaf.Cert == nil {
-					return nil, refuse("", "%s cannot be asked for: %s, which says for whom it is, is not there", use.name, use.leaf.CertFile)
-				}
-				if _, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err != nil {
-					return nil, fmt.Errorf("cannot ask for %s: %w", use.name, err)
-				}
-			}
-			return nil, nil
-		}}
+	found, check := RenewOptions{}.found, checkInUse
+	if o.Init != nil {
+		found, check = foundConfigured, checkConfigured
+	}
+	return Phase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) { return nil, passes(f, check, checkPlace, checkOld) }}
 }
 
+// fromConfig is how to ask for what is not there.
+const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: `etcdpod certs generate-csr --config FILE`"
+
+func checkInUse(f *Facts) error {
+	if len(f.Renewal.Uses) > 0 {
+		return nil
+	}
+	return refuse(fromConfig, "no manifest in %s names a certificate of etcd", f.ManifestDir)
+}
+
+func foundConfigured(f *Facts) []string {
+	found := slices.Clone(f.Init.Warnings)
+	for _, file := range f.Request.There {
+		found = append(found, file+" is there: it stays, and no other is asked for")
+	}
+	return found
+}
+
+func checkConfigured(f *Facts) error {
+	switch {
+	case f.Init.External:
+		return refuse("", "the configuration names an etcd that runs elsewhere: its certificates are made there")
+	case f.Init.CertsError != nil:
+		return refusedCerts(f.Init.CertsError)
+	case len(f.Request.Wanted) == 0:
+		return refuse("name those that you want, or all; without --config, a request is for the names of the certificate that is there", "all certificates of etcd are there, in %s", f.Init.CertificatesDir)
+	}
+	return nil
+}
+
+func checkPlace(f *Facts) error {
+	if len(f.Request.Taken) == 0 {
+		return nil
+	}
+	return refuse("name another --csr-dir, or move away what is there", "%s is there already: a key is never overwritten", f.Request.Taken[0])
+}
+
+// checkOld: a certificate that is not there cannot say for whom it is.
+func checkOld(f *Facts) error {
+	if f.Renewal == nil {
+		return nil
+	}
+	for _, use := range f.Renewal.Uses {
+		if use.leaf.Cert == nil {
+			return refuse(fromConfig, "%s cannot be asked for: %s, which says for whom it is, is not there", use.name, use.leaf.CertFile)
+		}
+		if _, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err != nil {
+			return refuse("move it and its key away; "+fromConfig, "%s cannot be asked for: %v", use.name, err)
+		}
+	}
+	return nil
+}
+
+// request makes keys and requests in the run's folder, and puts them in place when all have been made.
 func (o RequestOptions) request() Phase {
 	return Phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			var ops []op.Op
-			for _, dir := range f.Request.Missing {
-				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
+			staged := func(i op.Issuance) string { return path.Join(stagedCerts(f), i.Name) }
+			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+			for _, i := range f.Request.Wanted {
+				ops = append(ops, &op.RequestCertificate{Issuance: i, To: staged(i)})
 			}
-			for _, use := range f.Renewal.Uses {
-				to, err := o.place(use)
+			for _, dir := range f.Request.Missing {
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(f.Request.Dirs)})
+			}
+			for _, i := range f.Request.Wanted {
+				to, err := o.place(i)
 				if err != nil {
 					return nil, err
 				}
-				ops = append(ops, &op.RequestCertificate{Issuance: f.issuance(use), To: to})
+				ops = append(ops, &op.PutCertificate{Name: i.Name, From: staged(i), To: to, Request: true, Attr: [2]node.Attr{node.Mine(pki.CSRMode), node.Mine(pki.KeyMode)}})
 			}
 			return ops, nil
 		}}

@@ -21,7 +21,7 @@ type signedPair struct {
 // those count that are there.
 func (n *Node) observeSigned(r *RenewalFacts, o RenewOptions, now time.Time) error {
 	r.Signed = map[string]signedPair{}
-	if len(o.Names) == 0 || o.Names[0] == "all" {
+	if len(o.Names) == 0 || isAll(o.Names) {
 		r.Uses = slices.DeleteFunc(r.Uses, func(use certUse) bool { return !n.thereIs(o.signedAt(use) + ".crt") })
 	}
 	for _, use := range r.Uses {

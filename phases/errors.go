@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 // UsageError says that what was asked for makes no sense (exit code 2).
@@ -23,6 +24,14 @@ func (e *RefusedError) Error() string { return e.Reason }
 
 func refuse(hint, format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// refuseKind makes a refusal of an error that says that a file is where a directory should be, or a directory where a file should be; only where nothing was touched yet.
+func refuseKind(err error) error {
+	if !node.IsWrongKind(err) || IsBadSnapshot(err) {
+		return err
+	}
+	return refuse("look at what is there, and move it away", "%v", err)
 }
 
 // OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
-	"github.com/etcdpod/etcdpod/templates"
 )
 
 // InitOptions are what a person may ask of `init`. Empty ones are kubeadm's defaults.
@@ -204,60 +202,6 @@ func checkAlone(f *Facts) error {
 		return refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd", f.Init.ManifestPath)
 	}
 	return checkKubelet(f)
-}
-
-// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its manifest afterwards, and nothing is to be done.
-func (o InitOptions) wire() Phase {
-	p := wireAPIServer(func(f *Facts) EtcdFlags { return f.Init.Wish }, 0)
-	plan := p.Plan
-	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
-		if err := checkWiring(f); err != nil {
-			return nil, err
-		}
-		return plan(ctx, f)
-	}
-	return p
-}
-
-// checkWiring: an API server that uses another cluster would lose all its objects from sight.
-func checkWiring(f *Facts) error {
-	m, container, ok := program(f.Manifests, "kube-apiserver")
-	if !ok {
-		return nil
-	}
-	now := etcdFlagsOf(m, container).Servers
-	wanted := slices.ContainsFunc(now, func(s string) bool { return slices.Contains(f.Init.Wish.Servers, s) })
-	if len(now) == 0 || wanted || f.Init.Pod != nil && f.Init.Pod.serves(now) {
-		return checkWiredFiles(f, m, container)
-	}
-	return refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, and looks at both clusters before it does",
-		"the API server of this node uses other etcds than the configuration says, and would see none of their objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
-}
-
-// checkWiredFiles: behind the commit point an API server that does not find its files would only stay down.
-func checkWiredFiles(f *Facts, m ManifestFile, container string) error {
-	now := etcdFlagsOf(m, container)
-	after := now.with(f.Init.Wish)
-	for i, flag := range after.named() {
-		if file := *flag.file; file != *now.named()[i].file && hostFile(m, container, file) == "" {
-			return refuse("mount it, as kubeadm does; or leave the API server as it is with --skip-phases wire-apiserver", "the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node", flag.name, file, m.Path)
-		}
-	}
-	return nil
-}
-
-// wish is what kubeadm would write. A list of several that names this etcd was made by somebody who wants all of them, and stays.
-func wish(flags []templates.Flag, f *Facts) EtcdFlags {
-	var e EtcdFlags
-	for _, flag := range flags {
-		e.set(flag.Name, flag.Value)
-	}
-	if m, container, ok := program(f.Manifests, "kube-apiserver"); ok {
-		if now := etcdFlagsOf(m, container).Servers; len(now) > 1 && f.Init.Pod != nil && f.Init.Pod.serves(now) {
-			e.Servers = nil
-		}
-	}
-	return e
 }
 
 func foundServing(f *Facts) []string {

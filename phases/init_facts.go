@@ -45,6 +45,8 @@ type InitFacts struct {
 	Pod                 *EtcdPod // as rendered
 	Access              op.Access
 	Wish                EtcdFlags // of the API server
+	Kubeadms            EtcdFlags // that kubeadm would write for it
+	Wired               bool      // it reaches the cluster of the etcd here with those that it has
 	Uncovered           []string  // what is wrong with the names of the certificates, for the URLs that etcd would advertise
 
 	DataDir         string
@@ -83,7 +85,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		}
 		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
 		if f.Init.External {
-			f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+			n.observeWiring(ctx, f, c)
 			return f, nil
 		}
 		if whole || phase == "certs" {
@@ -105,7 +107,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 		if err := n.observeManifest(f); err != nil {
 			return nil, err
 		}
-		f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+		n.observeWiring(ctx, f, c)
 		if f.Init.There == nil {
 			n.observeData(ctx, f)
 		}

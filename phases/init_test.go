@@ -11,7 +11,6 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
-	"github.com/etcdpod/etcdpod/templates"
 )
 
 // initFacts are those of a node where a first member can begin.
@@ -235,12 +234,19 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 	for _, tt := range []struct {
 		servers, code string
 		wired         bool
+		reaches       bool   // with these, the cluster of this etcd
+		asked         string // for by name, in the configuration
 	}{
-		{"https://10.0.0.19:2379", "refused", false},
-		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false}, // somebody wants all members there
-		{"https://localhost:2379", "", true},
-		{"https://127.0.0.1:2379", "", false},
-		{"", "", false}, // no API server
+		{"https://10.0.0.19:2379", "refused", false, false, ""},
+		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false, false, ""}, // somebody wants all members there
+		{"https://localhost:2379", "", true, false, ""},
+		{"https://127.0.0.1:2379", "", false, false, ""},
+		{"", "", false, false, ""},                                                     // no API server
+		{"https://10.0.0.11:2379", "", false, false, ""},                               // all members of a cluster of one
+		{"https://10.0.0.11:2379", "", true, false, etcdServersFlag},                   // but somebody wants it to be otherwise
+		{"https://localhost:2379", "", false, true, ""},                                // what works stays
+		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "", false, true, ""},         // so do the other members
+		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "refused", false, false, ""}, // which may be another cluster's, as far as is known
 	} {
 		f := initFacts(t)
 		f.Init.Pod.ClientURLs = []string{"https://10.0.0.11:2379"}
@@ -252,7 +258,8 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 			}
 			f.Manifests = []ManifestFile{{Path: testManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)}}
 		}
-		f.Init.Wish = wish([]templates.Flag{{Name: "etcd-servers", Value: "https://127.0.0.1:2379"}}, f)
+		f.Init.Kubeadms, f.Init.Wired = EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}}, tt.reaches
+		f.Init.Wish = wish(f, func(flag string) bool { return flag == tt.asked })
 		ops, err := InitOptions{}.wire().Plan(context.Background(), f)
 		var refused *RefusedError
 		if (tt.code == "refused") != errors.As(err, &refused) || err != nil && tt.code == "" {

@@ -95,7 +95,7 @@ func (o JoinOptions) observer(phase string) func(context.Context, *Node, string)
 		if err := o.observeMember(ctx, n, f, c); err != nil {
 			return nil, err
 		}
-		f.Init.Wish = wish(c.APIServerEtcdFlags(), f)
+		own.observeWiring(ctx, f, c)
 		if f.Init.There == nil {
 			own.observeData(ctx, f)
 		}

@@ -93,11 +93,10 @@ func (n *Node) plan(ctx context.Context, w Workflow) (id string, plan Plan, err 
 		return "", plan, err
 	}
 	facts, err := w.observe(ctx, n, id)
-	if err != nil {
-		return "", plan, err
+	if err == nil {
+		plan, err = w.plan(ctx, facts)
 	}
-	plan, err = w.plan(ctx, facts)
-	return id, plan, err
+	return id, plan, refuseKind(err)
 }
 
 // pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled: what it was cut off from is begun anew. On an error, what was started is undone.

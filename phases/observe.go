@@ -56,7 +56,7 @@ func (n *Node) manifests(dir string) ([]ManifestFile, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the static-pod directory: %w", err)
+		return nil, refuseKind(fmt.Errorf("cannot read the static-pod directory: %w", err))
 	}
 	var files []ManifestFile
 	for _, name := range names {

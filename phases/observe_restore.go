@@ -184,7 +184,7 @@ func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 }
 
 func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFacts, error) {
-	d, err := n.inspect(ctx, o.FromDataDir, o.FromWALDir)
+	d, err := n.inspectNamed(ctx, o.FromDataDir, o.FromWALDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
 	}
@@ -194,6 +194,15 @@ func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFa
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
 	s.Members = membersOf(d.Members)
 	return s, nil
+}
+
+// inspectNamed is inspect of what a person has named.
+func (n *Node) inspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+	d, err := n.inspect(ctx, dir, walDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse("name the directory in which member/snap/db is", "no etcd has its data there: %v", err)
+	}
+	return d, err
 }
 
 func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {

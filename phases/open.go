@@ -28,10 +28,13 @@ type Config struct {
 
 // Open looks at the node's configuration. It fails when the kubelet's configuration cannot be read.
 func Open(c Config) (*Node, error) {
+	if _, err := os.ReadDir(c.Root); err != nil { // below it, a node on which nothing is would be found, and told of
+		return nil, refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
+	}
 	disk := node.OS(c.Root)
 	kubelet, err := node.ReadKubeletConfig(disk)
 	if err != nil {
-		return nil, err
+		return nil, refuseKind(err)
 	}
 	if c.CRISocket != "" {
 		kubelet.RuntimeEndpoint = c.CRISocket

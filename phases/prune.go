@@ -84,7 +84,7 @@ func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, 
 func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []PruneItem, err error) {
 	runs, err := journal.List(n.host.FS)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, refuseKind(err)
 	}
 	used, err := n.usedPaths()
 	if err != nil {

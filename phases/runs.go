@@ -89,7 +89,7 @@ const running = "running"
 func (n *Node) runs() ([]RunSummary, error) {
 	listed, err := journal.List(n.host.FS)
 	if err != nil {
-		return nil, err
+		return nil, refuseKind(err)
 	}
 	runs := make([]RunSummary, 0, len(listed))
 	for _, l := range listed {
@@ -215,7 +215,8 @@ func (n *Node) newID(workflow string) (string, error) {
 
 // lock takes the node's lock for this process.
 func (n *Node) lock(ctx context.Context) (func() error, error) {
-	return journal.Lock(ctx, n.host.FS, n.host.Clock, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
+	unlock, err := journal.Lock(ctx, n.host.FS, n.host.Clock, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
+	return unlock, refuseKind(err)
 }
 
 // Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.

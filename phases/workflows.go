@@ -80,9 +80,9 @@ func SetAPIServer(o APIServerOptions) Workflow {
 	}}
 }
 
-// RequestCerts is the workflow that asks an external CA for certificates. It changes nothing of what is in use.
+// RequestCerts is the workflow that makes keys, and requests for an external CA. It changes nothing of what is in use; cut off, it leaves no key about.
 func RequestCerts(o RequestOptions) Workflow {
-	return Workflow{Name: "request", Passing: true, observe: o.observe, Phases: []Phase{
+	return Workflow{Name: "request", observe: o.observe, Phases: []Phase{
 		o.preflight(),
 		o.request(),
 	}}

@@ -96,7 +96,7 @@ func absent(file, other string, half bool) *Problem {
 	if half {
 		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
 	}
-	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs the request of `kubeadm certs generate-csr`)"}
+	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
 }
 
 func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) []*Problem {

@@ -33,7 +33,7 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 			if found := c.canIssue(s, specs, have); found != nil {
 				add([]*Problem{found})
 			}
-			if err := c.asks(s); err != nil {
+			if err := c.CanMake(s); err != nil {
 				problems = append(problems, err)
 			}
 			p.Issue = append(p.Issue, s)
@@ -88,14 +88,14 @@ func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
 		case noCert && noKey && !among(ca, specs):
 			return &Problem{Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()), fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first", ca.CertFile(), ca.KeyFile())}
 		case noKey && !noCert:
-			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `kubeadm certs generate-csr` makes keys and requests from a configuration; what is signed must be for servers or clients as kubeadm's is (extended key usage)"}
+			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `etcdpod certs generate-csr --config FILE` makes keys and requests; put what it signs, and the keys, beside the CA's certificate"}
 		}
 	}
 	return nil
 }
 
-// asks says whether a certificate can be made from the configuration.
-func (c Config) asks(s Spec) error {
+// CanMake says why a certificate, or a request for it, cannot be made from the configuration.
+func (c Config) CanMake(s Spec) error {
 	_, err := Issuer{Config: c}.template(s)
 	return err
 }

@@ -34,3 +34,8 @@ func (c *Config) APIServerEtcdFlags() []Flag {
 	ofEtcd := slices.DeleteFunc(slices.Clone(c.apiServerArgs), func(a kubeadm.Arg) bool { return !strings.HasPrefix(a.Name, "etcd-") })
 	return merged(base, ofEtcd)
 }
+
+// AsksAPIServerFor says whether the configuration names a flag of the API server itself, without dashes, or where etcd runs elsewhere: what kubeadm would write for it is more than a default.
+func (c *Config) AsksAPIServerFor(flag string) bool {
+	return c.External != nil || slices.ContainsFunc(c.apiServerArgs, func(a kubeadm.Arg) bool { return a.Name == flag })
+}

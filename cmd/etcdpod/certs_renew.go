@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -64,17 +65,35 @@ func (s *session) certsRenew(c *cli.Context) error {
 func (s *session) certsRequestCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs generate-csr", ArgsUsage: "[NAME…]", Usage: "make keys, and requests for an external CA to sign",
-		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. A request asks for the names and addresses that certs renew would take and, unlike kubeadm's, for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten. When the CA has signed them, put each certificate beside its key (etcd/server.crt), and type certs renew --from.`,
-		UsageText:   `etcdpod certs generate-csr --csr-dir /root/csr`,
-		Flags: []cli.Flag{
+		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. Unlike kubeadm's, a request asks for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten.
+
+Certificates that are in use say themselves for whom they are: a request asks for what certs renew would take. When the CA has signed them, put each certificate beside its key (etcd/server.crt), and type certs renew --from.
+
+For a node that has none yet, --config names kubeadm's configuration, and a request asks for what init would make of it. Any of the other flags of init that are taken here does the same without a file, with kubeadm's defaults. This needs neither kubelet nor container runtime nor API server nor CA, and with --root works on an empty directory, without being root. Without NAME it is for those that are not there, with all for all of them. When the CA has signed them, copy the certificates and their keys to where kubeadm keeps them, with the CA's certificate, and go on with init or join, which take them as they are.
+
+A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it.`,
+		UsageText: `etcdpod certs generate-csr --csr-dir /root/csr
+etcdpod certs generate-csr --config kubeadm.yaml --csr-dir /root/csr`,
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "csr-dir", Usage: "write keys and requests below the directory `DIR`"},
-		},
+		}, requestFlags()...),
 		Action: s.certsRequest,
 	}
 }
 
+// requestFlags are those of init that say for whom a certificate is.
+func requestFlags() []cli.Flag {
+	return slices.DeleteFunc(initFlags(), func(f cli.Flag) bool {
+		return !slices.Contains([]string{"config", "allow-experimental-api", "node-name", "apiserver-advertise-address", "cert-dir"}, f.Names()[0])
+	})
+}
+
 func (s *session) certsRequest(c *cli.Context) error {
 	options := phases.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
+	if slices.ContainsFunc(requestFlags(), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) }) {
+		configured := initOptions(c)
+		options.Init = &configured
+	}
 	if err := s.asRoot(c); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (s *session) initCommand() *cli.Command {
 		Name: "init", Usage: "make the first etcd member of a cluster, from its certificates to an etcd that serves",
 		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: the CA of etcd and the certificates below it, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte where kubeadm is deterministic. It reads kubeadm's own file, or takes kubeadm's defaults. Beyond kubeadm, ports, addresses, the quota, the data directory and the clock are looked at before anything starts.
 
-What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. Where kubeadm has not written the API server's manifest yet, nothing is to be done there; one that is there gets the flags for etcd that kubeadm would write, if it has others. One that uses etcds elsewhere is refused: it would see none of its objects any more.
+What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. Where kubeadm has not written the API server's manifest yet, nothing is to be done there; one that is there gets the flags for etcd that kubeadm would write, if it has others. One that reaches the cluster with those that it has keeps them, as apiserver set may have made them, and it says what kubeadm would write; only what apiServer.extraArgs asks for by name is changed. One that uses the etcds of another cluster is refused: it would see none of its objects any more.
 
 Etcd is only made with TLS, and with clients and peers that show a certificate: arguments, variables and patches that would change that are refused.
 
@@ -58,7 +58,7 @@ func initPhaseText(phase string) string {
 	case "render-etcd":
 		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, and with --root works on an empty directory, without being root. A manifest that is there stays if it is what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it starts etcd at once: make the certificates first.`
 	case "wire-apiserver":
-		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. A list of several etcds that names this one stays.`
+		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server that reaches the cluster keeps the flags that it has, but for what apiServer.extraArgs asks for by name; where etcd does not answer, a list of several etcds that names this one stays.`
 	case "preflight":
 		return run + ` It only looks.`
 	}

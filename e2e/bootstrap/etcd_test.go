@@ -10,19 +10,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/writer"
 )
 
 const pkiDir = "/etc/kubernetes/pki/"
@@ -198,68 +197,31 @@ func (k *cluster) issued(by *tls.Certificate, ends time.Duration) tls.Certificat
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// writer puts a key every 100 ms, and remembers what was acknowledged.
-type writer struct {
-	acknowledged int
-	latest       time.Time
-	gap          time.Duration // the longest between two that were acknowledged
-	began        time.Time     // of the gap
-	stop         context.CancelFunc
-	ended        sync.WaitGroup
-}
-
-// writes begins to write through all of these nodes.
-func (k *cluster) writing(nodes ...*rig.Node) *writer {
+// writing begins to write through all of these nodes.
+func (k *cluster) writing(nodes ...*rig.Node) *writer.Writer {
 	k.Helper()
-	c := k.etcd(nodes...)
-	ctx, stop := context.WithCancel(k.Ctx)
-	w := &writer{stop: stop}
-	w.ended.Go(func() {
-		for ctx.Err() == nil {
-			each, cancel := context.WithTimeout(ctx, time.Second)
-			_, err := c.Put(each, key(w.acknowledged+1), "x")
-			cancel()
-			if now := time.Now(); err == nil { // else it is written again: an error says nothing of whether it was
-				if gap := now.Sub(w.latest); !w.latest.IsZero() && gap > w.gap {
-					w.gap, w.began = gap, w.latest
-				}
-				w.acknowledged, w.latest = w.acknowledged+1, now
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-	})
-	k.Cleanup(w.end)
+	w := writer.Begin(k.Ctx, k.etcd(nodes...))
+	k.Cleanup(w.End)
 	return w
 }
 
-func (w *writer) end() {
-	w.stop()
-	w.ended.Wait()
-}
-
-func key(i int) string { return fmt.Sprintf("/writer/%06d", i) }
-
 // wantWritten ends the writing, and holds each member to all that was acknowledged.
-func (k *cluster) wantWritten(w *writer, nodes ...*rig.Node) {
+func (k *cluster) wantWritten(w *writer.Writer, nodes ...*rig.Node) {
 	k.Helper()
-	w.end()
-	if w.acknowledged == 0 {
+	w.End()
+	if w.Acknowledged == 0 {
 		k.Fatal("no write was acknowledged")
 	}
 	for _, n := range nodes {
-		got, err := k.etcd(n).Get(k.Within(time.Minute), "/writer/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		got, err := k.etcd(n).Get(k.Within(time.Minute), writer.Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 		k.Must(err)
 		there := map[string]bool{}
 		for _, kv := range got.Kvs {
 			there[string(kv.Key)] = true
 		}
-		var lost []error
-		for i := 1; i <= w.acknowledged; i++ {
-			if !there[key(i)] {
-				lost = append(lost, fmt.Errorf("the acknowledged write %d of %d is lost on %s", i, w.acknowledged, n.Name))
-			}
+		if lost := w.Lost(func(key string) bool { return there[key] }); len(lost) > 0 {
+			k.Fatalf("of %d acknowledged writes these are lost on %s: %v", w.Acknowledged, n.Name, lost)
 		}
-		k.Must(errors.Join(lost...))
 	}
-	k.Logf("%d writes were acknowledged, and none is lost; the longest gap between two was %.2f s", w.acknowledged, w.gap.Seconds())
+	k.Logf("%d writes were acknowledged, and none is lost; the longest gap between two was %.2f s", w.Acknowledged, w.Gap.Seconds())
 }

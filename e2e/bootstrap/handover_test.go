@@ -21,7 +21,7 @@ const config = "/etc/kubernetes/kubeadm.yaml"
 func TestKubeadmHandsItsEtcdOver(t *testing.T) {
 	t.Parallel() // most of the time goes to waiting
 	k := machines(t, rig.Options{Name: "kubeadm", Machines: []string{"cp1", "cp2", "cp3", "cp4", "cp5"}, Balanced: true})
-	p, stacked := follow(t, "kubeadm.md", ""), follow(t, "topologies.md", "One, three and five stacked members")
+	p, stacked := follow(t, "kubeadm.md", "", externalCA), follow(t, "topologies.md", "One, three and five stacked members")
 	cp1, cp2, cp3 := k.node("cp1"), k.node("cp2"), k.node("cp3")
 
 	k.part("kubeadm makes a control plane with etcd from etcdpod", func(k *cluster) {

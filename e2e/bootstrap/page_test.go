@@ -28,8 +28,8 @@ type file struct {
 	written     bool
 }
 
-// follow begins to follow a page, or one section of it.
-func follow(t *testing.T, name, section string) *page {
+// follow begins to follow a page, or one section of it; but for sections that another test follows.
+func follow(t *testing.T, name, section string, but ...string) *page {
 	t.Helper()
 	p := &page{name: name, typed: map[string]bool{}}
 	text := read(t, "../../docs/"+name)
@@ -39,6 +39,14 @@ func follow(t *testing.T, name, section string) *page {
 			t.Fatalf("%s has no section %s", name, section)
 		}
 		text, _, _ = strings.Cut(after, "\n## ")
+	}
+	for _, other := range but {
+		before, rest, found := strings.Cut(text, "\n## "+other+"\n")
+		if !found {
+			t.Fatalf("%s has no section %s", name, other)
+		}
+		_, after, _ := strings.Cut(rest, "\n## ")
+		text = before + "\n## " + after
 	}
 	var last string
 	var open *file

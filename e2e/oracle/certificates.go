@@ -64,17 +64,9 @@ func describe(b *strings.Builder, base string, files map[string]File, ca *x509.C
 		return err
 	}
 	key := files[base+".key"]
-	block, rest := pem.Decode(key.Data)
-	private, err := keyutil.ParsePrivateKeyPEM(key.Data)
-	if err != nil || len(rest) > 0 {
-		return fmt.Errorf("its key cannot be read: %v", err)
-	}
-	signer, is := private.(crypto.Signer)
-	if !is {
-		return fmt.Errorf("its key is a %T", private)
-	}
-	if public, is := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !is || !public.Equal(c.PublicKey) {
-		return errors.New("it is not of its key")
+	kind, err := keyFor(key, c.PublicKey)
+	if err != nil {
+		return err
 	}
 	if err := c.CheckSignatureFrom(ca); err != nil {
 		return err
@@ -99,20 +91,37 @@ func describe(b *strings.Builder, base string, files map[string]File, ca *x509.C
 		extensions = append(extensions, what)
 	}
 	validity := c.NotAfter.Sub(c.NotBefore).Round(time.Minute) // kubeadm asks the clock twice
-	fmt.Fprintf(b, "%s.crt %#o, %s.key %#o: %s\n", base, files[base+".crt"].Mode, base, key.Mode, block.Type)
-	fmt.Fprintf(b, "\tversion %d, of %s, by %s, %s, %v, valid for %v\n", c.Version, subject, issuer, keyOf(c), c.SignatureAlgorithm, validity)
+	fmt.Fprintf(b, "%s.crt %#o, %s.key %#o: %s\n", base, files[base+".crt"].Mode, base, key.Mode, kind)
+	fmt.Fprintf(b, "\tversion %d, of %s, by %s, %s, %v, valid for %v\n", c.Version, subject, issuer, keyOf(c.PublicKey), c.SignatureAlgorithm, validity)
 	fmt.Fprintf(b, "\t%s\n", strings.Join(extensions, "; "))
 	return nil
 }
 
-func keyOf(c *x509.Certificate) string {
-	switch k := c.PublicKey.(type) {
+// keyFor reads a key, which must be that of a certificate or request, and says of what kind its file is.
+func keyFor(file File, of crypto.PublicKey) (kind string, err error) {
+	block, rest := pem.Decode(file.Data)
+	private, err := keyutil.ParsePrivateKeyPEM(file.Data)
+	if err != nil || len(rest) > 0 {
+		return "", fmt.Errorf("its key cannot be read: %v", err)
+	}
+	signer, is := private.(crypto.Signer)
+	if !is {
+		return "", fmt.Errorf("its key is a %T", private)
+	}
+	if public, is := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !is || !public.Equal(of) {
+		return "", errors.New("it is not of its key")
+	}
+	return block.Type, nil
+}
+
+func keyOf(public crypto.PublicKey) string {
+	switch k := public.(type) {
 	case *rsa.PublicKey:
 		return fmt.Sprintf("RSA %d bits, exponent %d", k.N.BitLen(), k.E)
 	case *ecdsa.PublicKey:
 		return "ECDSA on " + k.Params().Name
 	}
-	return fmt.Sprintf("%T", c.PublicKey)
+	return fmt.Sprintf("%T", public)
 }
 
 // distinguished shows a name with the types of its strings, which a parsed one does not have.

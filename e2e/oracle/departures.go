@@ -73,6 +73,21 @@ func Departures() []Departure {
 	}
 }
 
+// RequestsDepart takes out of etcdpod's requests what kubeadm's do not have, in no case: it asks for the extended key usage. A CA that signs what is asked for signs
+// kubeadm's for no usage, and etcd and the API server refuse what it has signed. took is how often that was. And where etcd runs elsewhere, kubeadm asks for its
+// certificates all the same, and etcdpod for none: who runs it makes them.
+func RequestsDepart(described string) (rest string, took int) {
+	var b strings.Builder
+	for line := range strings.Lines(described) {
+		if strings.HasPrefix(line, "\t"+usageLine) {
+			took++
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String(), took
+}
+
 // Departure finds that of a case, for a version.
 func (c Case) Departure(version string) What {
 	for _, d := range Departures() {

@@ -78,32 +78,67 @@ func (k Kubeadm) command(c Case, root string) []string {
 
 // Run lets kubeadm make what it makes of the case. Needs root. said is what it printed.
 func (k Kubeadm) Run(ctx context.Context, c Case) (o Outcome, said string, err error) {
+	said, err = k.run(ctx, c, k.command, func(root string) (err error) {
+		if o.Manifest, err = readOptional(root, "etc/kubernetes/manifests/etcd.yaml"); err != nil {
+			return err
+		}
+		if o.APIServer, err = etcdFlags(root); err != nil {
+			return err
+		}
+		o.Certificates, err = certificates(root)
+		return err
+	})
+	if errors.Is(err, errRefused) {
+		return Outcome{Refused: true}, said, nil
+	}
+	return o, said, err
+}
+
+// Requests describes the requests that `kubeadm certs generate-csr` makes of the case, for etcd's certificates. Needs root.
+func (k Kubeadm) Requests(ctx context.Context, c Case) (made string, err error) {
+	command := func(_ Case, root string) []string {
+		command := []string{k.kubeadm, "certs", "generate-csr", "--rootfs", root}
+		if c.Config != nil {
+			command = append(command, "--config", "/"+configFile)
+		}
+		return command
+	}
+	said, err := k.run(ctx, c, command, func(root string) error {
+		dir, files, err := ofEtcd(root, ".csr", ".key")
+		if err == nil {
+			made, err = Requests(dir, files)
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, said)
+	}
+	return made, nil
+}
+
+var errRefused = errors.New("kubeadm refuses")
+
+// run runs a command of kubeadm below a root where there is nothing but the case, and looks at what it has made there.
+func (k Kubeadm) run(ctx context.Context, c Case, command func(Case, string) []string, look func(root string) error) (said string, err error) {
 	root, err := os.MkdirTemp("", "oracle-")
 	if err != nil {
-		return o, "", err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 	if err := c.write(root, k.Version); err != nil {
-		return o, "", err
+		return "", err
 	}
 	args := []string{"--mount", "--uts", "--net", "--pid", "--fork", "--propagation", "private", "sh", "-c", script, "sh", Hostname, DefaultAddress, root}
-	cmd := exec.CommandContext(ctx, "unshare", append(args, k.command(c, root)...)...)
+	cmd := exec.CommandContext(ctx, "unshare", append(args, command(c, root)...)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && slices.Contains([]int{1, 3}, exit.ExitCode()): // 3: by validation
-		return Outcome{Refused: true}, string(out), nil
+		return string(out), errRefused
 	case err != nil:
-		return o, string(out), fmt.Errorf("cannot run kubeadm %s: %w\n%s", k.Version, err, out)
+		return string(out), fmt.Errorf("cannot run kubeadm %s: %w\n%s", k.Version, err, out)
 	}
-	if o.Manifest, err = readOptional(root, "etc/kubernetes/manifests/etcd.yaml"); err != nil {
-		return o, string(out), err
-	}
-	if o.APIServer, err = etcdFlags(root); err != nil {
-		return o, string(out), err
-	}
-	o.Certificates, err = certificates(root)
-	return o, string(out), err
+	return string(out), look(root)
 }
 
 // write lays the case out below a root.
@@ -162,12 +197,20 @@ func etcdFlags(root string) (string, error) {
 	return b.String(), nil
 }
 
-// certificates finds those of etcd, wherever the configuration has them, and describes them; "" where there are none.
+// certificates describes those of etcd; "" where there are none.
 func certificates(root string) (string, error) {
-	dir := ""
-	files := map[string]File{}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !slices.Contains([]string{".crt", ".key"}, filepath.Ext(path)) {
+	dir, files, err := ofEtcd(root, ".crt", ".key")
+	if err != nil || len(files) == 0 {
+		return "", err
+	}
+	return Certificates(dir, files)
+}
+
+// ofEtcd finds the files with these endings that are of etcd's certificates, wherever the configuration has them.
+func ofEtcd(root string, endings ...string) (dir string, files map[string]File, err error) {
+	files = map[string]File{}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !slices.Contains(endings, filepath.Ext(path)) {
 			return err
 		}
 		name, parent := filepath.Base(path), filepath.Dir(path)
@@ -191,8 +234,5 @@ func certificates(root string) (string, error) {
 		dir, files[name] = parent, File{Data: data, Mode: info.Mode()}
 		return nil
 	})
-	if err != nil || len(files) == 0 {
-		return "", err
-	}
-	return Certificates(strings.TrimPrefix(dir, root), files)
+	return strings.TrimPrefix(dir, root), files, err
 }

@@ -146,6 +146,40 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	c.nodes[1].uses(all[1] + "," + all[2])
 }
 
+// What a person has set, and works, is not set back by init; nor silently kept.
+func TestInitLeavesAnAPIServerThatReachesItsEtcd(t *testing.T) {
+	c := startTogether(t)
+	n := c.nodes[0]
+	configure := func(text string) { must(t, os.WriteFile(n.kubeadm(), []byte(text), 0o600)) }
+	wire := "etcdpod init phase wire-apiserver --config " + n.kubeadm()
+	kubeadms := "kubeadm would write " + n.atAddress() // as the configuration has etcd advertise it
+	stays := func(now string) {
+		t.Helper()
+		n.untouched(func() {
+			c.typed("cp1", wire+" --dry-run", 0, "it stays so: "+now)
+			c.typed("cp1", wire+" --yes", 0, "Nothing to do")
+		})
+	}
+	configure(n.configuration(""))
+	stays("--etcd-servers is " + n.ClientURL() + ", and " + kubeadms)
+	others := c.nodes[1].atAddress() + "," + c.nodes[2].atAddress()
+	for _, list := range []string{n.atAddress() + "," + others, others} {
+		c.typed("cp1", "etcdpod apiserver set --yes --etcd-servers "+list, 0)
+		stays("--etcd-servers is " + list + ", and " + kubeadms)
+	}
+	for _, ending := range []string{".crt", ".key"} {
+		n.copyFile("apiserver-etcd-client"+ending, "etcd/mine"+ending)
+	}
+	c.typed("cp1", "etcdpod apiserver set --yes --etcd-certfile "+pkiDir+"etcd/mine.crt --etcd-keyfile "+pkiDir+"etcd/mine.key", 0)
+	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt, and kubeadm would write " + pkiDir + "apiserver-etcd-client.crt")
+
+	all := n.atAddress() + "," + others
+	configure(n.configuration("") + "apiServer:\n  extraArgs:\n  - name: etcd-servers\n    value: " + all + "\n") // by name
+	c.typed("cp1", wire+" --yes", 0, "Done, by the run")
+	n.uses(all)
+	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt")
+}
+
 func TestAnAPIServerWhoseEtcdIsDeadGoesOverToTheOthers(t *testing.T) {
 	c := startTogether(t)
 	n := c.nodes[2]

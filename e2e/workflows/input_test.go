@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -260,4 +261,70 @@ func TestWrongUsageTouchesNothing(t *testing.T) {
 	}
 	n.untouched(func() { n.want(5, []string{"resume"}, "no run is open") })
 	n.untouched(func() { n.want(5, []string{"rollback"}, "no run is open") })
+}
+
+// Nothing was touched: that is 5, and not 1, which says that something was done and taken back.
+func TestFilesWhereDirectoriesShouldBeAndTheOtherWayRoundAreRefused(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	must(t, os.WriteFile(n.Path("/file"), []byte("hello"), 0o600))
+	must(t, os.Mkdir(n.Path("/dir"), 0o700))
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"backup", "--dir", "/file"}, "/file is no directory"},
+		{[]string{"backup", n.Path("/file/x.db")}, "/file is no directory"},
+		{[]string{"backup", n.Path("/dir")}, "is there already"},
+		{[]string{"backups", "--dir", "/file"}, "not a directory"},
+		{[]string{"restore", "--yes", "--from-data-dir", "/file"}, "/file"},
+		{[]string{"restore", "--yes", "--from-data-dir", "/none"}, "/none"},
+		{[]string{"restore", "--yes", b.file, "--data-dir", "/file"}, "/file"},
+		{[]string{"restore", "--yes", b.file, "--data-dir", "/file/x"}, "/file"},
+		{[]string{"backup", "--from-data-dir", "/file"}, "/file"},
+		{[]string{"backup", "--from-data-dir", "/none"}, "no etcd has its data there"},
+		{[]string{"certs", "renew", "--yes", "--from", "/file"}, "/file"},
+		{[]string{"certs", "renew", "--yes", "--from", "/none"}, "/none"},
+		{[]string{"certs", "generate-csr", "--csr-dir", "/file"}, "/file is no directory"},
+	} {
+		n.untouched(func() { n.want(5, c.args, c.says) })
+	}
+	n.untouched(func() { n.want(4, []string{"restore", "--yes", n.Path("/dir")}, "/dir") })
+}
+
+func TestANodeThatIsNotLaidOutAsOneIsRefused(t *testing.T) {
+	t.Parallel()
+	n := create(t, sandbox.Options{NoAPIServer: true}) // to run etcdpod with
+	flags := []string{"--node-name", "cp1", "--apiserver-advertise-address", "10.0.0.11"}
+	phase := func(name string) []string { return append([]string{"init", "phase", name, "--yes"}, flags...) }
+	file := func(name string) error { return os.WriteFile(name, nil, 0o600) }
+	dir := func(name string) error { return os.Mkdir(name, 0o700) }
+	nothing := func(string) error { return nil }
+	for _, c := range []struct {
+		put      func(string) error
+		name     string // below the root
+		commands [][]string
+		says     string
+	}{
+		{dir, "etc/kubernetes/manifests/etcd.yaml", [][]string{phase("render-etcd"), append([]string{"init", "--yes"}, flags...)}, "etcd.yaml: is a directory"},
+		{file, "etc/kubernetes/manifests", [][]string{phase("render-etcd"), phase("certs"), {"backup"}, {"certs", "renew", "--yes"}, {"apiserver", "show"}}, "manifests: not a directory"},
+		{file, "var/lib/etcd", [][]string{phase("render-etcd")}, "etcd: not a directory"},
+		{file, "etc/kubernetes/pki/etcd", [][]string{phase("certs")}, "not a directory"},
+		{dir, "etc/kubernetes/pki/etcd/peer.crt", [][]string{phase("certs")}, "peer.crt: is a directory"},
+		{file, "var/lib/etcdpod", [][]string{phase("certs"), {"runs"}, {"backups"}, {"prune", "--yes"}, {"resume"}, {"rollback"}}, "not a directory"},
+		{dir, "var/lib/kubelet/config.yaml", [][]string{phase("certs"), {"status"}}, "config.yaml: is a directory"},
+		{file, "the root", [][]string{phase("certs"), {"status"}, {"runs"}, {"certs", "check"}}, "cannot look for a node: "},
+		{nothing, "the root", [][]string{phase("certs"), {"status"}, {"backups"}, {"apiserver", "show"}}, "the root: no such file or directory"},
+	} {
+		root := t.TempDir()
+		at := filepath.Join(root, c.name)
+		must(t, os.MkdirAll(filepath.Dir(at), 0o755))
+		if c.name == "the root" {
+			root = at
+		}
+		must(t, c.put(at))
+		for _, args := range c.commands {
+			n.want(5, append([]string{"--root", root}, args...), c.says)
+		}
+	}
 }

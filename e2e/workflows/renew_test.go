@@ -1,25 +1,21 @@
 package workflows
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/writer"
 )
 
 // renewed are the certificates of etcd and of its clients.
@@ -282,124 +278,6 @@ func TestRenewKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	}
 }
 
-func TestRequestsAreMadeForAnExternalCA(t *testing.T) {
-	n := start(t, sandbox.Options{})
-	must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
-	n.want(2, []string{"certs", "generate-csr"}, "--csr-dir needs an absolute path")
-	n.untouched(func() {
-		n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--dry-run"}, "/root/csr/etcd/server.csr")
-	})
-	before := n.pairs()
-	n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"}, "/root/csr/etcd/server.csr", "/root/csr/apiserver-etcd-client.csr")
-	for _, base := range renewed() {
-		data, err := os.ReadFile(n.Path("/root/csr/" + base + ".csr"))
-		must(t, err)
-		block, _ := pem.Decode(data)
-		csr, err := x509.ParseCertificateRequest(block.Bytes)
-		must(t, err)
-		c := n.parse(base)
-		if csr.Subject.String() != c.Subject.String() || !slices.Equal(csr.DNSNames, slices.Sorted(slices.Values(c.DNSNames))) || len(csr.IPAddresses) != len(c.IPAddresses) {
-			t.Errorf("%s asks for %v, %v, %v", base, csr.Subject, csr.DNSNames, csr.IPAddresses)
-		}
-		st, err := os.Stat(n.Path("/root/csr/" + base + ".key"))
-		if err != nil || st.Mode() != 0o600 {
-			t.Errorf("the key of %s: %v, %v", base, st, err)
-		}
-	}
-	n.wantPairs(before, false)
-	n.untouched(func() {
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"}, "is there already: a key is never overwritten")
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki"}, "/etc/kubernetes/pki/etcd/server.key is there already")
-	})
-}
-
-// sign has an external CA sign a request; change may spoil it.
-func (n *node) sign(ca tls.Certificate, base string, change func(*x509.Certificate)) {
-	n.t.Helper()
-	data, err := os.ReadFile(n.Path("/root/csr/" + base + ".csr"))
-	must(n.t, err)
-	block, _ := pem.Decode(data)
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	must(n.t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: csr.Subject, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(200 * 24 * time.Hour)}
-	template.ExtraExtensions = csr.Extensions // a CA that takes what is asked for
-	change(template)
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, csr.PublicKey, ca.PrivateKey)
-	must(n.t, err)
-	n.replace("/root/csr/"+base+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-func TestWhatAnExternalCAHasSignedIsTaken(t *testing.T) {
-	n := start(t, sandbox.Options{})
-	ca, err := tls.LoadX509KeyPair(n.Path(pkiDir+"etcd/ca.crt"), n.Path(pkiDir+"etcd/ca.key"))
-	must(t, err)
-	other, err := tls.LoadX509KeyPair(n.Path(pkiDir+"ca.crt"), n.Path(pkiDir+"ca.key"))
-	must(t, err)
-	must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
-	n.done("certs", "generate-csr", "--csr-dir", "/root/csr")
-	asked := func(*x509.Certificate) {}
-	from := func(args ...string) []string {
-		return append([]string{"certs", "renew", "--yes", "--from", "/root/csr"}, args...)
-	}
-	n.untouched(func() {
-		n.want(5, from(), "there is no certificate of etcd in /root/csr")
-		n.want(5, from("etcd-peer"), "etcd-peer cannot be taken: /root/csr/etcd/peer.crt is not there, but /root/csr/etcd/peer.key is")
-	})
-	for name, tt := range map[string]struct {
-		ca     tls.Certificate
-		change func(*x509.Certificate)
-		says   string
-	}{
-		"another CA":                {other, asked, "/root/csr/etcd/peer.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"},
-		"a CA that grants no usage": {ca, func(c *x509.Certificate) { c.ExtraExtensions = nil }, "/root/csr/etcd/peer.crt is no certificate for servers"},
-		"one that has expired":      {ca, in(-time.Hour), "/root/csr/etcd/peer.crt expired on"},
-	} {
-		n.sign(tt.ca, "etcd/peer", tt.change)
-		n.untouched(func() { n.want(5, from(), tt.says) })
-		t.Log(name)
-	}
-	for _, base := range renewed() {
-		n.sign(ca, base, asked)
-	}
-	before := n.pairs()
-	n.want(0, from(), "Renewed")
-	n.wantPairs(before, true)
-	for _, base := range renewed() {
-		signed, err := os.ReadFile(n.Path("/root/csr/" + base + ".crt"))
-		must(t, err)
-		if inUse := n.pairs()[pkiDir+base+".crt"]; inUse != string(signed) {
-			t.Errorf("%s is not what was signed", base)
-		}
-	}
-}
-
-// writer puts a key every 100 ms, and remembers what was acknowledged.
-type writer struct {
-	mu     sync.Mutex
-	last   int           // written
-	latest time.Time     // when that was
-	gap    time.Duration // the longest between two
-}
-
-func (w *writer) write(ctx context.Context, c *clientv3.Client) {
-	for i := 1; ctx.Err() == nil; i++ {
-		each, cancel := context.WithTimeout(ctx, 2*time.Second)
-		_, err := c.Put(each, fmt.Sprintf("/writer/%06d", i), "x")
-		cancel()
-		w.mu.Lock()
-		if err == nil {
-			if now := time.Now(); !w.latest.IsZero() {
-				w.gap = max(w.gap, now.Sub(w.latest))
-			}
-			w.last, w.latest = i, time.Now()
-		} else {
-			i-- // it is written again: an error says nothing of whether it was
-		}
-		w.mu.Unlock()
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
 func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 	c := startTogether(t)
 	var clients []*clientv3.Client
@@ -412,10 +290,8 @@ func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 		endpoints = append(endpoints, client.Endpoints()...)
 	}
 	clients[0].SetEndpoints(endpoints...)
-	ctx, stop := context.WithCancel(c.ctx)
-	w := &writer{}
-	var writing sync.WaitGroup
-	writing.Go(func() { w.write(ctx, clients[0]) })
+	w := writer.Begin(c.ctx, clients[0])
+	defer w.End()
 	time.Sleep(time.Second)
 	began := time.Now()
 	for _, name := range []string{"cp1", "cp2", "cp3"} {
@@ -423,19 +299,17 @@ func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 	}
 	took := time.Since(began)
 	time.Sleep(time.Second)
-	stop()
-	writing.Wait()
+	w.End()
 	must(t, c.WaitReady(c.ctx))
 	for _, n := range c.nodes {
 		n.certs(0)
 	}
 	keys := c.nodes[2].keys()
-	for i := 1; i <= w.last; i++ {
-		if _, ok := keys[fmt.Sprintf("/writer/%06d", i)]; !ok {
-			t.Errorf("the acknowledged write %d of %d is lost", i, w.last)
-		}
+	lost := w.Lost(func(key string) bool { _, there := keys[key]; return there })
+	if len(lost) > 0 || w.Acknowledged == 0 {
+		t.Errorf("of %d acknowledged writes these are lost: %v", w.Acknowledged, lost)
 	}
-	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v", w.last, w.gap, took)
+	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v", w.Acknowledged, w.Gap, took)
 }
 
 func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {

@@ -130,6 +130,17 @@ func IsRegular(f FS, name string) (bool, error) {
 	return err == nil && st.Mode.IsRegular(), err
 }
 
+// IsDir says whether a name stands for a directory, links followed.
+func IsDir(f FS, name string) bool {
+	st, err := stat(f, name)
+	return err == nil && st.Mode.IsDir()
+}
+
+// IsWrongKind says that there is a directory where a file should be, or a file where a directory should be.
+func IsWrongKind(err error) bool {
+	return errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // stat follows links.
 func stat(f FS, path string) (Stat, error) {
 	resolved, err := f.Resolve(path)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -58,22 +57,24 @@ func (i *IssueCertificate) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return writePair(t, i.To, cert, key)
+	return writePair(t, pairAt(i.To), cert, key)
 }
 
-// writePair writes a certificate and its key for root alone.
-func writePair(t *Target, to string, cert, key []byte) error {
-	if err := node.WriteAtomic(t.Host.FS, to+".key", key, node.Mine(0o600)); err != nil {
+// writePair writes a certificate, or a request, and its key for root alone.
+func writePair(t *Target, files [2]string, cert, key []byte) error {
+	if err := node.WriteAtomic(t.Host.FS, files[1], key, node.Mine(0o600)); err != nil {
 		return err
 	}
-	return node.WriteAtomic(t.Host.FS, to+".crt", cert, node.Mine(0o600))
+	return node.WriteAtomic(t.Host.FS, files[0], cert, node.Mine(0o600))
 }
 
-func (i *IssueCertificate) Undo(_ context.Context, t *Target) error { return removePair(t, i.To) }
+func (i *IssueCertificate) Undo(_ context.Context, t *Target) error {
+	return removePair(t, pairAt(i.To))
+}
 
 // removePair removes a pair that nothing uses, with what an interrupted try of it left.
-func removePair(t *Target, at string) error {
-	for _, file := range []string{at + ".crt", at + ".key"} {
+func removePair(t *Target, files [2]string) error {
+	for _, file := range files {
 		if err := errors.Join(node.DropTemp(t.Host.FS, file), remove(t, file)); err != nil {
 			return err
 		}
@@ -116,10 +117,12 @@ func (a *AdoptCertificate) Do(_ context.Context, t *Target) error {
 			return fmt.Errorf("cannot take %s: it was changed since the run was planned; type the command again", file)
 		}
 	}
-	return writePair(t, a.To, data[0], data[1])
+	return writePair(t, pairAt(a.To), data[0], data[1])
 }
 
-func (a *AdoptCertificate) Undo(_ context.Context, t *Target) error { return removePair(t, a.To) }
+func (a *AdoptCertificate) Undo(_ context.Context, t *Target) error {
+	return removePair(t, pairAt(a.To))
+}
 
 func (a *AdoptCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	if !exists(t, a.To+".crt") {
@@ -150,6 +153,9 @@ func (r *ReplaceCertificate) String() string {
 func (r *ReplaceCertificate) inUse() [2]string { return [2]string{r.Cert, r.Key} }
 
 func pairAt(base string) [2]string { return [2]string{base + ".crt", base + ".key"} }
+
+// requestAt is what there is until a CA has signed.
+func requestAt(base string) [2]string { return [2]string{base + ".csr", base + ".key"} }
 
 // Record notes both pairs.
 func (r *ReplaceCertificate) Record(_ context.Context, t *Target) (err error) {
@@ -190,7 +196,7 @@ func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
 	if err := r.swap(t, pairAt(r.From), r.New); err != nil {
 		return err
 	}
-	return removePair(t, r.From)
+	return removePair(t, pairAt(r.From))
 }
 
 // keep copies a file that is still the old one. Where it is not, the copy was made before it was replaced.
@@ -213,7 +219,7 @@ func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
 	if err := r.swap(t, pairAt(r.Kept), r.Old); err != nil {
 		return err
 	}
-	return removePair(t, r.Kept)
+	return removePair(t, pairAt(r.Kept))
 }
 
 // check refuses to go on when somebody else has replaced what is in use.
@@ -425,49 +431,37 @@ func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
 func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// RequestCertificate writes a new key, and the request that an external CA signs. Neither may be there.
+// RequestCertificate makes a key, and the request that an external CA signs, in the run's folder.
 type RequestCertificate struct {
 	Issuance Issuance `json:"issuance"`
 	To       string   `json:"to"` // without .csr and .key
-
-	made []string // by this process
 }
 
 func (r *RequestCertificate) String() string {
-	return fmt.Sprintf("make a new key %s.key, and the request %s.csr for %s", r.To, r.To, r.Issuance.Name)
+	return fmt.Sprintf("make a new key, and the request for %s", r.Issuance.Name)
 }
 
+// Do makes nothing anew that an earlier try has made, as IssueCertificate does not.
 func (r *RequestCertificate) Do(ctx context.Context, t *Target) error {
+	if exists(t, r.To+".csr") {
+		return syncDirs(t, r.To)
+	}
 	csr, key, err := t.Certificates.Request(ctx, r.Issuance)
 	if err != nil {
 		return err
 	}
-	for _, file := range []struct {
-		name string
-		data []byte
-	}{{r.To + ".key", key}, {r.To + ".csr", csr}} {
-		if err := t.Host.FS.Create(file.name, file.data, node.Mine(0o600)); err != nil {
-			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("cannot write %s: it is there already", file.name)
-			}
-			return fmt.Errorf("cannot write %s: %w", file.name, err)
-		}
-		r.made = append(r.made, file.name)
-		if err := t.Host.FS.Sync(file.name); err != nil {
-			return fmt.Errorf("cannot write %s: %w", file.name, err)
-		}
-	}
-	return syncDirs(t, r.To)
+	return writePair(t, requestAt(r.To), csr, key)
 }
 
-// Undo removes what it made itself.
 func (r *RequestCertificate) Undo(_ context.Context, t *Target) error {
-	for _, file := range r.made {
-		if err := remove(t, file); err != nil {
-			return err
-		}
-	}
-	return nil
+	return removePair(t, requestAt(r.To))
 }
 
-func (r *RequestCertificate) Done(context.Context, *Target) (bool, error) { return false, nil }
+func (r *RequestCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	if !exists(t, r.To+".csr") {
+		return false, nil
+	}
+	return true, syncDirs(t, r.To)
+}
+
+func (r *RequestCertificate) FilesOnly() bool { return true }

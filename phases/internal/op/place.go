@@ -14,28 +14,42 @@ import (
 
 // What puts new things where nothing is: the opposite of replacing. Nothing is ever overwritten, and going back takes away only what is known to be the run's own.
 
-// PutCertificate puts a certificate and its key, which the run has issued in its folder, where nothing is yet.
+// PutCertificate puts a certificate, or the request for one, and its key, which the run has made in its folder, where nothing is yet.
 type PutCertificate struct {
-	Name string       `json:"name"`
-	From string       `json:"from"` // the new pair, without .crt and .key; it is gone from there afterwards
-	To   string       `json:"to"`   // likewise
-	Attr [2]node.Attr `json:"attr"` // of the certificate and of the key
+	Name    string       `json:"name"`
+	From    string       `json:"from"` // the new pair, without .crt (or .csr) and .key; it is gone from there afterwards
+	To      string       `json:"to"`   // likewise
+	Attr    [2]node.Attr `json:"attr"` // of the certificate or request, and of the key
+	Request bool         `json:"request,omitempty"`
 
-	New [2]string `json:"new"` // SHA-256 of the certificate and of the key, hex: what is at To is ours if it is these
+	New [2]string `json:"new"` // SHA-256 of both, hex: what is at To is ours if it is these
 }
 
 func (p *PutCertificate) String() string {
+	if p.Request {
+		return fmt.Sprintf("put the request for %s in place: %s.key, then %s.csr", p.Name, p.To, p.To)
+	}
 	return fmt.Sprintf("put the new %s in place: %s.key, then %s.crt", p.Name, p.To, p.To)
+}
+
+func (p *PutCertificate) from() [2]string { return p.pair(p.From) }
+func (p *PutCertificate) to() [2]string   { return p.pair(p.To) }
+
+func (p *PutCertificate) pair(base string) [2]string {
+	if p.Request {
+		return requestAt(base)
+	}
+	return pairAt(base)
 }
 
 // Record notes which pair it is, and that neither file is there.
 func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
-	for _, file := range pairAt(p.To) {
+	for _, file := range p.to() {
 		if exists(t, file) {
 			return fmt.Errorf("cannot write %s: it has turned up since the run was planned", file)
 		}
 	}
-	p.New, err = sums(t, pairAt(p.From))
+	p.New, err = sums(t, p.from())
 	return err
 }
 
@@ -46,18 +60,18 @@ func (p *PutCertificate) Do(_ context.Context, t *Target) error {
 			return err
 		}
 	}
-	return removePair(t, p.From)
+	return removePair(t, p.from())
 }
 
 func (p *PutCertificate) put(t *Target, i int) error {
-	file := pairAt(p.To)[i]
+	file := p.to()[i]
 	if exists(t, file) { // by an earlier try
 		if sum, err := sumOf(t, file); err != nil || sum != p.New[i] {
 			return errors.Join(fmt.Errorf("cannot write %s: somebody else has put another file there", file), err)
 		}
 		return settleWritten(t, file)
 	}
-	from := pairAt(p.From)[i]
+	from := p.from()[i]
 	data, err := t.Host.FS.ReadFile(from)
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", from, err)
@@ -70,7 +84,7 @@ func (p *PutCertificate) put(t *Target, i int) error {
 
 // Undo removes what is in place and is the run's own. A pair of which somebody else has replaced one file stays as it is: the other may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
-	for _, file := range pairAt(p.To) {
+	for _, file := range p.to() {
 		if !exists(t, path.Dir(file)) {
 			return nil
 		}
@@ -78,7 +92,7 @@ func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	}
-	for i, file := range pairAt(p.To) {
+	for i, file := range p.to() {
 		theirs, err := foreign(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] })
 		if err != nil {
 			return err
@@ -88,7 +102,7 @@ func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 			return syncDirs(t, file)
 		}
 	}
-	for _, file := range pairAt(p.To) { // the certificate first: whoever finds it finds its key
+	for _, file := range p.to() { // the certificate first: whoever finds it finds its key
 		if err := remove(t, file); err != nil {
 			return err
 		}
@@ -109,14 +123,16 @@ func foreign(t *Target, file string, own func(data []byte) bool) (bool, error) {
 }
 
 func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
-	if exists(t, p.From+".crt") || exists(t, p.From+".key") || !exists(t, p.To+".crt") || !exists(t, p.To+".key") {
-		return false, nil
+	for i := range p.New {
+		if exists(t, p.from()[i]) || !exists(t, p.to()[i]) {
+			return false, nil
+		}
 	}
-	now, err := sums(t, pairAt(p.To))
+	now, err := sums(t, p.to())
 	if err != nil || now != p.New {
 		return false, err
 	}
-	return true, errors.Join(settleWritten(t, p.To+".key"), settleWritten(t, p.To+".crt"))
+	return true, errors.Join(settleWritten(t, p.to()[1]), settleWritten(t, p.to()[0]))
 }
 
 func (p *PutCertificate) FilesOnly() bool { return true }

@@ -32,6 +32,9 @@ func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return syncDirs(t, m.Path)
 	}
+	if node.IsWrongKind(err) { // somebody else's file is there, or on the way there
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("cannot remove %s: %w", m.Path, err)
 	}

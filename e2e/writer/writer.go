@@ -1,0 +1,74 @@
+// Package writer is a client of etcd that writes all the time, so that a test sees what was lost, and for how long nothing could be written.
+package writer
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Prefix is where it writes.
+const Prefix = "/writer/"
+
+const (
+	pause = 100 * time.Millisecond // between two writes
+	limit = 2 * time.Second        // for one
+)
+
+// Writer puts one key after another, and remembers what was acknowledged. What it tells is of use when it has ended.
+type Writer struct {
+	Acknowledged int
+	Gap          time.Duration // the longest between two that were acknowledged
+
+	latest time.Time
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// Begin begins to write.
+func Begin(ctx context.Context, c *clientv3.Client) *Writer {
+	ctx, stop := context.WithCancel(ctx)
+	w := &Writer{stop: stop}
+	w.ended.Go(func() {
+		for ctx.Err() == nil {
+			w.write(ctx, c)
+			time.Sleep(pause)
+		}
+	})
+	return w
+}
+
+// write writes the same key again where it failed: an error says nothing of whether it was written.
+func (w *Writer) write(ctx context.Context, c *clientv3.Client) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if _, err := c.Put(ctx, key(w.Acknowledged+1), "x"); err != nil {
+		return
+	}
+	now := time.Now()
+	if !w.latest.IsZero() {
+		w.Gap = max(w.Gap, now.Sub(w.latest))
+	}
+	w.Acknowledged, w.latest = w.Acknowledged+1, now
+}
+
+// End returns when nothing is written any more. It may be called again.
+func (w *Writer) End() {
+	w.stop()
+	w.ended.Wait()
+}
+
+// Lost are the keys whose writing was acknowledged, and that are not there.
+func (w *Writer) Lost(there func(key string) bool) (lost []string) {
+	for i := 1; i <= w.Acknowledged; i++ {
+		if !there(key(i)) {
+			lost = append(lost, key(i))
+		}
+	}
+	return lost
+}
+
+func key(i int) string { return fmt.Sprintf("%s%06d", Prefix, i) }

@@ -1,0 +1,265 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// Making requests is stopped at every step, as a restore is in crash_test.go: all keys and requests are there, each with its own, or none is; and no key lies about.
+
+// asking is one shape of a request.
+type asking struct {
+	name  string
+	dir   string
+	names []string // of the certificates
+	there string   // a directory that is there
+}
+
+func askings() []asking {
+	all := []string{"etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
+	return []asking{
+		{"into a new directory", "/root/csr", all, "/root"},
+		{"beside a CA, as kubeadm does", path.Clean(testPKI), all, testPKI + "etcd"},
+		{"one of them", "/root/csr", all[1:2], "/root/csr"},
+	}
+}
+
+type requestWorld struct {
+	world
+	asking asking
+}
+
+func newRequestWorld(t *testing.T, a asking) *requestWorld {
+	t.Helper()
+	d := sim.NewDisk()
+	if err := errors.Join(node.MkdirAll(d, "/var/lib", node.Attr{Mode: 0o755}), node.MkdirAll(d, a.there, node.Attr{Mode: 0o755}), node.MkdirAll(d, testPKI+"etcd", node.Attr{Mode: 0o755}), d.Create(testPKI+"etcd/ca.crt", []byte("cert theirs"), node.Attr{Mode: 0o644})); err != nil {
+		t.Fatal(err)
+	}
+	w := &requestWorld{world: world{t: t, name: "cp1"}, asking: a}
+	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	w.machine.WithoutKubelet()
+	w.machine.Before = w.noRequestWithoutKey
+	w.first = w.machine.Look(journal.Home)
+	w.restart()
+	return w
+}
+
+// noRequestWithoutKey holds at every step: what is signed is signed for a key that is there.
+func (w *requestWorld) noRequestWithoutKey(call string) {
+	for _, at := range w.bases() {
+		if w.machine.Peek(at+".csr") != nil && w.machine.Peek(at+".key") == nil {
+			w.machine.Violations = append(w.machine.Violations, fmt.Sprintf("%s.csr is there before its key, at: %s", at, call))
+		}
+	}
+}
+
+func (w *requestWorld) bases() (all []string) {
+	for _, name := range w.asking.names {
+		spec, err := pki.EtcdSpec(name)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, path.Join(w.asking.dir, spec.Base))
+	}
+	return all
+}
+
+func (w *requestWorld) restart() {
+	w.world.restart()
+	w.node.certs = sim.Certificates{M: w.machine}
+}
+
+// observe is the real one, but for the configuration.
+func (w *requestWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
+	f := &Facts{Run: id, Node: "cp1", Init: &InitFacts{CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}}, Request: &RequestFacts{Dirs: 0o700}, notes: map[string]string{}}
+	for i, name := range w.asking.names {
+		spec, err := pki.EtcdSpec(name)
+		if err != nil {
+			return nil, err
+		}
+		f.Request.Wanted = append(f.Request.Wanted, f.newIssuance(spec))
+		f.Request.Missing = w.node.missing(f.Request.Missing, path.Dir(w.bases()[i]))
+	}
+	return f, nil
+}
+
+func (w *requestWorld) request() error {
+	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Init: &InitOptions{}})
+	flow.observe = w.observe
+	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+}
+
+// settled says whether all is old or all is new, and what is wrong otherwise.
+func (w *requestWorld) settled() (string, error) {
+	look := w.machine.Look(journal.Home)
+	if v := w.machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	for line := range strings.Lines(w.machine.Look()) {
+		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
+			return "", fmt.Errorf("a key lies about: %s", line)
+		}
+	}
+	if look == w.first {
+		return "old", nil
+	}
+	if strings.Contains(look, ".etcdpod") {
+		return "", fmt.Errorf("something was left beside the requests:\n%s", look)
+	}
+	for _, at := range w.bases() {
+		csr, key := string(w.machine.Peek(at+".csr")), string(w.machine.Peek(at+".key"))
+		if !strings.HasPrefix(csr, "cert new") || csr[len("cert "):] != key[len("key "):] {
+			return "", fmt.Errorf("%s is %q with %q", at, csr, key)
+		}
+		for _, ending := range []string{".csr", ".key"} {
+			if st, err := w.machine.Lstat(at + ending); err != nil || st.Mode.Perm() != 0o600 {
+				return "", fmt.Errorf("%s%s has the mode %v: %w", at, ending, st.Mode, err)
+			}
+		}
+	}
+	return "new", nil
+}
+
+func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
+	for _, a := range askings() {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					requestMatrix(t, a, stop{how: how, recovery: recovery}, count)
+				}
+			}
+			t.Logf("%d ended old and %d new", count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+func requestMatrix(t *testing.T, a asking, c stop, count map[string]int) {
+	for c.at = 1; ; c.at++ {
+		w := newRequestWorld(t, a)
+		w.machine.CrashAt = c.at
+		err := w.request()
+		if !w.machine.Crashed() {
+			if err != nil {
+				t.Fatalf("the request that nothing stops: %v", err)
+			}
+			if got, err := w.settled(); got != "new" {
+				t.Fatalf("the request that nothing stops ended %s: %v", got, err)
+			}
+			return
+		}
+		if c.again = 0; c.at%3 > 0 {
+			c.again = 1 + (c.at*7)%37
+		}
+		call := w.machine.Calls[len(w.machine.Calls)-1]
+		c.how.after(&w.world, c.at)
+		committed, began := w.committed(), w.began()
+		if err := w.settleTwice(c); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
+		}
+		got, err := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+		if err != nil || got != want {
+			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		count[got]++
+	}
+}
+
+// settleTwice is world's, with certificates.
+func (w *requestWorld) settleTwice(c stop) error {
+	var refused *RefusedError
+	for i, command := range []string{c.recovery, c.recovery, "resume"} {
+		w.restart()
+		if i == 0 {
+			w.machine.CrashAt = c.again
+		}
+		err := w.settle(command)
+		if w.machine.Crashed() {
+			crashes()[(c.again+c.at)%len(crashes())].after(&w.world, c.again)
+			continue
+		}
+		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
+}
+
+// A request whose key somebody else has replaced meanwhile stays as it is: the other may be needed with it.
+func TestAKeyThatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
+	w := newRequestWorld(t, askings()[0])
+	theirs := "/root/csr/apiserver-etcd-client.key"
+	w.machine.Before = func(call string) {
+		if strings.HasPrefix(call, "create /root/csr/.apiserver-etcd-client.key") {
+			w.machine.Before = nil
+			if err := w.machine.Create(theirs, []byte("key theirs"), node.Attr{Mode: 0o600}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	var back *RolledBackError
+	if err := w.request(); !errors.As(err, &back) {
+		t.Fatalf("got %v", err)
+	}
+	if got := string(w.machine.Peek(theirs)); got != "key theirs" {
+		t.Errorf("theirs is %q", got)
+	}
+	for _, at := range w.bases() {
+		if at+".key" != theirs && w.machine.Peek(at+".key") != nil || w.machine.Peek(at+".csr") != nil {
+			t.Errorf("%s is left behind", at)
+		}
+	}
+}
+
+func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
+	wanted := []op.Issuance{{Name: "etcd-peer"}}
+	for _, tt := range []struct {
+		name      string
+		facts     Facts
+		why, hint string
+	}{
+		{"etcd runs elsewhere", Facts{Init: &InitFacts{External: true}, Request: &RequestFacts{Wanted: wanted}}, "names an etcd that runs elsewhere", ""},
+		{"a name that is none", Facts{Init: &InitFacts{CertsError: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", PeerCertSANs: []string{"Capital"}}.CanMake(mustSpec(t, "etcd-peer"))}, Request: &RequestFacts{Wanted: wanted}}, `peerCertSANs: "Capital"`, ""},
+		{"all are there", Facts{Init: &InitFacts{CertificatesDir: "/pki"}, Request: &RequestFacts{}}, "all certificates of etcd are there, in /pki", "or all"},
+		{"a key is there", Facts{Init: &InitFacts{}, Request: &RequestFacts{Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}}}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
+		{"nothing is in use", Facts{Renewal: &RenewalFacts{}, ManifestDir: "/manifests", Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
+		{"the one in use is gone", Facts{Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}}}, Request: &RequestFacts{Wanted: wanted}}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
+		{"the one in use is spoilt", Facts{Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}}}}, Request: &RequestFacts{Wanted: wanted}}, "etcd-peer cannot be asked for", "--config FILE"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := RequestOptions{}
+			if tt.facts.Init != nil {
+				o.Init = &InitOptions{}
+			}
+			_, err := o.preflight().Plan(t.Context(), &tt.facts)
+			var refused *RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, tt.why) || !strings.Contains(refused.Hint, tt.hint) {
+				t.Errorf("got %v, with the hint %q", err, Hint(err))
+			}
+		})
+	}
+}
+
+func mustSpec(t *testing.T, name string) pki.Spec {
+	t.Helper()
+	spec, err := pki.EtcdSpec(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
