@@ -30,24 +30,19 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	p := newProgress(o, f)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	hashed, feed := make(chan error, 1), newFeeder(f)
-	var behind wake
-	if o.Drop {
-		behind.file = f.File
-	}
+	hashed, feed := make(chan error, 1), newFeeder(f, o.Drop)
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize), HashChecked: !o.Raw}
-	go feed.run(ctx)
 	go func() { hashed <- f.hash(feed, r, o.Raw, p.add) }()
 	walked := badMeta
 	if walked == nil && !o.Quick {
-		walked = walkAll(ctx, f, m, r, p, func(off int64) { behind.passed(min(off, feed.hashed.Load())) }, liveSlots, maxNotes)
+		walked = walkAll(ctx, f, m, r, p, feed.between, liveSlots, maxNotes)
 	}
 	if walked != nil && !isBad(walked) {
 		cancel()
 	}
+	feed.rest(ctx)
 	err = first(<-hashed, walked)
 	feed.end()
-	behind.ended()
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +60,13 @@ func first(hashed, walked error) error {
 
 // walkAll goes through all pages once. Where there are more keys than their table holds, it goes through the key bucket again for each further part of
 // the table; and where there are more entries than are noted, once more at last, for what only needs live entries.
-func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, passed func(off int64), slots, notes int) error {
+func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int) error {
 	l := &ledger{live: newLiveTable(slots), notes: notebook{catalogue: newCatalogue(), most: notes, gone: p.more}}
 	c := newContents(r)
 	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
 	w := newWalker(ctx, db, m, func(off, n int64) {
 		p.add(n)
-		passed(off)
+		between(off)
 	})
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return err

@@ -10,65 +10,87 @@ import (
 	"hash"
 	"io"
 	"runtime/debug"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// feeder hands the database from front to back to whoever hashes it. It is the only part that is mapped, a few blocks at a time, since a copy in one core's cache is
-// slow to read from another: nothing that stands in it is followed, and the hash is ready for a file that becomes shorter under it.
+// feeder hands the database from front to back to whoever hashes it. The walk does that between two pages: the hash, which takes longest, has one core for
+// itself, and all else the other. It is the only part that is mapped, a few blocks at a time, since a copy in one core's cache is slow to read from another:
+// nothing that stands in it is followed, and the hash is ready for a file that becomes shorter under it.
 type feeder struct {
-	file   *file
-	blocks chan []byte
-	used   chan []byte  // hashed; at first as many empty ones as there may be blocks at once
-	hashed atomic.Int64 // all before this offset was given back
-	err    error        // why it ended early; once blocks is closed
+	file        *file
+	off, hashed int64       // all before them was handed over; hashed and given back
+	back        chan []byte // blocks that were hashed, and at first as many empty ones as there may be at once
+	blocks      chan []byte
+	err         error // why it ended early; once blocks is closed
+	wake        wake
 }
 
 const (
-	blockSize = 4 << 20 // bytes; a multiple of any page size
+	blockSize = 8 << 20 // bytes; a multiple of any page size
 	ahead     = 3       // blocks
 )
 
-func newFeeder(f *file) *feeder {
-	d := &feeder{file: f, blocks: make(chan []byte, ahead), used: make(chan []byte, ahead)}
+func newFeeder(f *file, drop bool) *feeder {
+	d := &feeder{file: f, back: make(chan []byte, ahead), blocks: make(chan []byte, ahead)}
+	if drop {
+		d.wake.file = f.File
+	}
 	for range ahead {
-		d.used <- nil
+		d.back <- nil
 	}
 	return d
 }
 
-// run maps one block after another, each once there is room for it. A block is in memory when it is handed over, so that the hash never waits for a disk that keeps up.
-func (d *feeder) run(ctx context.Context) {
-	defer close(d.blocks)
-	for off := int64(0); off < d.file.dbSize; off += blockSize {
-		d.takeBack()
-		if d.err = ctx.Err(); d.err != nil {
-			d.used <- nil
+// between hands over as much as there is room for, and does not wait. The walk is at an offset.
+func (d *feeder) between(walk int64) {
+	d.wake.passed(min(walk, d.hashed))
+	for d.err == nil && d.off < d.file.dbSize {
+		select {
+		case used := <-d.back:
+			d.next(used)
+		default:
 			return
 		}
-		block, err := unix.Mmap(int(d.file.Fd()), off, int(min(blockSize, d.file.dbSize-off)), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
-		if err != nil {
-			d.err = readError(d.file, off, err)
-			d.used <- nil
-			return
-		}
-		d.blocks <- block
 	}
 }
 
-// end takes back all blocks, once the hash is done.
+// rest hands over what is left, and ends the blocks.
+func (d *feeder) rest(ctx context.Context) {
+	defer close(d.blocks)
+	for d.err == nil && d.off < d.file.dbSize {
+		if d.err = ctx.Err(); d.err == nil {
+			d.next(<-d.back)
+		}
+	}
+}
+
+// end takes all blocks back, once the hash is done.
 func (d *feeder) end() {
 	for range ahead {
-		d.takeBack()
+		d.unmap(<-d.back)
 	}
+	d.wake.ended()
 }
 
-func (d *feeder) takeBack() {
-	block := <-d.used
-	d.hashed.Add(int64(len(block)))
-	if block != nil {
-		_ = unix.Munmap(block) // it fails for what is not mapped only
+// next hands over a block in place of one that was used.
+func (d *feeder) next(used []byte) {
+	d.unmap(used)
+	fd, size := int(d.file.Fd()), min(blockSize, d.file.dbSize-d.off)
+	block, err := unix.Mmap(fd, d.off, int(size), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	if err != nil {
+		d.err = readError(d.file, d.off, err)
+		d.back <- nil
+		return
+	}
+	d.off += size
+	d.blocks <- block
+}
+
+func (d *feeder) unmap(used []byte) {
+	d.hashed += int64(len(used))
+	if used != nil {
+		_ = unix.Munmap(used) // it fails for what is not mapped only
 	}
 }
 
@@ -88,7 +110,7 @@ func (f *file) hash(d *feeder, r *Report, raw bool, done func(int64)) error {
 			err = f.take(h, b)
 		}
 		done(int64(len(b)))
-		d.used <- b
+		d.back <- b
 	}
 	if err = cmp.Or(err, d.err); err != nil {
 		return err
