@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -83,20 +84,20 @@ func validateEtcd(e *kubeadm.Etcd, repository string, etcd *field.Path) field.Er
 	errs = append(errs, validateSANs(e.Local.ServerCertSANs, local.Child("serverCertSANs"))...)
 	errs = append(errs, validateSANs(e.Local.PeerCertSANs, local.Child("peerCertSANs"))...)
 	errs = append(errs, validateArgs(e.Local.ExtraArgs, local.Child("extraArgs"))...)
-	if !reference.MatchString(etcdImage(repository, "tag")) {
+	if !reference().MatchString(etcdImage(repository, "tag")) {
 		errs = append(errs, field.Invalid(field.NewPath("imageRepository"), repository, "is no image repository"))
 	}
-	if r := e.Local.ImageRepository; r != "" && !reference.MatchString(etcdImage(r, "tag")) {
+	if r := e.Local.ImageRepository; r != "" && !reference().MatchString(etcdImage(r, "tag")) {
 		errs = append(errs, field.Invalid(local.Child("imageRepository"), r, "is no image repository"))
 	}
-	if t := e.Local.ImageTag; t != "" && !reference.MatchString(etcdImage("r", t)) { // kubeadm does not look; no container runtime takes it
+	if t := e.Local.ImageTag; t != "" && !reference().MatchString(etcdImage("r", t)) { // kubeadm does not look; no container runtime takes it
 		errs = append(errs, field.Invalid(local.Child("imageTag"), t, "is no tag of an image"))
 	}
 	return errs
 }
 
-// reference is the grammar of github.com/distribution/reference, which kubeadm holds images against.
-var reference = func() *regexp.Regexp {
+// reference is the grammar of github.com/distribution/reference, which kubeadm holds images against. To compile it takes as long as a tenth of the start of the program.
+var reference = sync.OnceValue(func() *regexp.Regexp {
 	const (
 		label     = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
 		domain    = `(?:` + label + `(?:\.` + label + `)*|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?`
@@ -105,7 +106,7 @@ var reference = func() *regexp.Regexp {
 		digest    = `[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[[:xdigit:]]{32,}`
 	)
 	return regexp.MustCompile(`^(?:` + domain + `/)?` + component + `(?:/` + component + `)*(?::` + tag + `)?(?:@` + digest + `)?$`)
-}()
+})
 
 func validateExternal(e *kubeadm.ExternalEtcd, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
