@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -95,6 +96,9 @@ type explorer struct {
 	struck  map[uint64]bool // instants at which a second fault struck, as they look from afar
 	strikes int             // of them, those that were carried out
 	oneIn   uint64          // which part of them is
+
+	every bool         // each state is settled by every command
+	turn  atomic.Int64 // else by one after another
 }
 
 func newExplorer() *explorer {
@@ -316,7 +320,7 @@ func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {
 			first := newCluster(t, "cp1", "cp2", "cp3")
 			first.faults = mistake
 			e := newExplorer()
-			explore(e, first.fork, 1) // the coordinator lost at any record is enough to find each
+			explore(e, first.fork) // the coordinator lost at any record is enough to find each
 			if e.err == nil {
 				t.Fatal("the exploration did not notice")
 			}

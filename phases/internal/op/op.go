@@ -61,54 +61,52 @@ type Target struct {
 }
 
 // kinds is the catalogue. A name once used in a journal keeps its meaning.
-func kinds() map[string]Op {
-	return map[string]Op{
-		"make-directory":          &MakeDirectory{},
-		"open-backup":             &OpenBackup{},
-		"save-snapshot":           &SaveSnapshot{},
-		"prove-backup":            &ProveBackup{},
-		"keep-backup":             &KeepBackup{},
-		"snapshot-data-directory": &SnapshotDataDir{},
-		"prove-snapshot":          &ProveSnapshot{},
-		"stage-data":              &StageData{},
-		"stop-kubelet":            &StopKubelet{},
-		"take-out-manifest":       &TakeOutManifest{},
-		"stop-containers":         &StopContainers{},
-		"exchange":                &Exchange{},
-		"move-aside":              &MoveAside{},
-		"add-learner":             &AddLearner{},
-		"await-learner":           &AwaitLearner{},
-		"promote-learner":         &PromoteLearner{},
-		"put-manifest":            &PutManifest{},
-		"start-kubelet":           &StartKubelet{},
-		"await-peer":              &AwaitPeer{},
-		"await-etcd":              &AwaitEtcd{},
-		"disarm-alarms":           &DisarmAlarms{},
-		"compare-members":         &CompareMembers{},
-		"await-apiserver":         &AwaitAPIServer{},
-		"set-data-directory":      &SetDataDir{},
-		"release-leases":          &ReleaseLeases{},
-		"verify-restored":         &VerifyRestored{},
-		"issue-certificate":       &IssueCertificate{},
-		"adopt-certificate":       &AdoptCertificate{},
-		"replace-certificate":     &ReplaceCertificate{},
-		"request-certificate":     &RequestCertificate{},
-		"restart-pod":             &RestartPod{},
-		"await-served":            &AwaitServed{},
-		"await-member":            &AwaitMember{},
-		"put-certificate":         &PutCertificate{},
-		"place-manifest":          &PlaceManifest{},
-		"claim-data-directory":    &ClaimData{},
-		"keep-kubelet":            &KeepKubelet{},
-		"await-started":           &AwaitStarted{},
-		"replace-manifest":        &ReplaceManifest{},
-		"await-replaced":          &AwaitReplaced{},
-	}
+var kinds = map[string]Op{
+	"make-directory":          &MakeDirectory{},
+	"open-backup":             &OpenBackup{},
+	"save-snapshot":           &SaveSnapshot{},
+	"prove-backup":            &ProveBackup{},
+	"keep-backup":             &KeepBackup{},
+	"snapshot-data-directory": &SnapshotDataDir{},
+	"prove-snapshot":          &ProveSnapshot{},
+	"stage-data":              &StageData{},
+	"stop-kubelet":            &StopKubelet{},
+	"take-out-manifest":       &TakeOutManifest{},
+	"stop-containers":         &StopContainers{},
+	"exchange":                &Exchange{},
+	"move-aside":              &MoveAside{},
+	"add-learner":             &AddLearner{},
+	"await-learner":           &AwaitLearner{},
+	"promote-learner":         &PromoteLearner{},
+	"put-manifest":            &PutManifest{},
+	"start-kubelet":           &StartKubelet{},
+	"await-peer":              &AwaitPeer{},
+	"await-etcd":              &AwaitEtcd{},
+	"disarm-alarms":           &DisarmAlarms{},
+	"compare-members":         &CompareMembers{},
+	"await-apiserver":         &AwaitAPIServer{},
+	"set-data-directory":      &SetDataDir{},
+	"release-leases":          &ReleaseLeases{},
+	"verify-restored":         &VerifyRestored{},
+	"issue-certificate":       &IssueCertificate{},
+	"adopt-certificate":       &AdoptCertificate{},
+	"replace-certificate":     &ReplaceCertificate{},
+	"request-certificate":     &RequestCertificate{},
+	"restart-pod":             &RestartPod{},
+	"await-served":            &AwaitServed{},
+	"await-member":            &AwaitMember{},
+	"put-certificate":         &PutCertificate{},
+	"place-manifest":          &PlaceManifest{},
+	"claim-data-directory":    &ClaimData{},
+	"keep-kubelet":            &KeepKubelet{},
+	"await-started":           &AwaitStarted{},
+	"replace-manifest":        &ReplaceManifest{},
+	"await-replaced":          &AwaitReplaced{},
 }
 
 // Kind returns the name of an operation's kind.
 func Kind(o Op) string {
-	for name, k := range kinds() {
+	for name, k := range kinds {
 		if reflect.TypeOf(k) == reflect.TypeOf(o) {
 			return name
 		}
@@ -127,10 +125,11 @@ func Encode(o Op) (json.RawMessage, error) {
 
 // Decode makes an operation from what Kind and Encode gave.
 func Decode(kind string, body json.RawMessage) (Op, error) {
-	o, ok := kinds()[kind]
+	k, ok := kinds[kind]
 	if !ok {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; use the etcdpod that began the run", kind)
 	}
+	o := reflect.New(reflect.TypeOf(k).Elem()).Interface().(Op)
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields() // what a newer etcdpod noted must not be passed over
 	if err := dec.Decode(o); err != nil {

@@ -167,17 +167,17 @@ func (m *Machine) tick() {
 
 // read has the kubelet notice what is in a file, which it may do late.
 func (m *Machine) read(name string) {
-	data := string(m.Peek(path.Join(m.ManifestDir, name)))
+	data := m.Peek(path.Join(m.ManifestDir, name))
 	v := m.views[name]
 	switch {
 	case v == nil:
-		m.views[name] = &view{data: data}
-	case v.data == data:
+		m.views[name] = &view{data: string(data)}
+	case v.data == string(data):
 		v.changed = time.Time{}
 	case v.changed.IsZero() && m.Late > 0:
 		v.changed = m.now
 	case m.now.Sub(v.changed) >= m.Late:
-		m.views[name] = &view{data: data}
+		m.views[name] = &view{data: string(data)}
 	}
 }
 
@@ -301,13 +301,13 @@ func (m *Machine) check(call string) {
 		}
 	}
 	if m.oldDB != 0 {
-		m.checkOldData(m.Disk.now, string(m.inodes[m.oldDB].data), "")
-		m.checkOldData(m.saved, string(m.inodes[m.oldDB].durable), "after a power loss ")
+		m.checkOldData(m.Disk.now, m.inodes[m.oldDB].data, "")
+		m.checkOldData(m.saved, m.inodes[m.oldDB].durable, "after a power loss ")
 	}
 }
 
-func (m *Machine) checkOldData(t tree, data, when string) {
-	if data != m.oldData || !reachable(t, rootInode, m.oldDB) {
+func (m *Machine) checkOldData(t tree, data []byte, when string) {
+	if string(data) != m.oldData || !reachable(t, rootInode, m.oldDB) {
 		m.violate("%sthe old data is gone", when)
 	}
 }
