@@ -70,7 +70,7 @@ func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 			return nil, refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
 		}
 		f.Request.Missing = n.missing(f.Request.Missing, path.Dir(to))
-		for _, file := range []string{to + ".key", to + ".csr"} {
+		for _, file := range []string{to + ".key", to + ".csr", to + ".crt"} {
 			if n.thereIs(file) {
 				f.Request.Taken = append(f.Request.Taken, file)
 			}

@@ -263,3 +263,24 @@ func mustSpec(t *testing.T, name string) pki.Spec {
 	}
 	return spec
 }
+
+// TestAnInterruptTakesRequestsBack: what makes keys is quick, and does not look whether it is to go on.
+func TestAnInterruptTakesRequestsBack(t *testing.T) {
+	w := newRequestWorld(t, askings()[0])
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.node.emit = func(e Event) {
+		if e.State == Finished {
+			cancel()
+		}
+	}
+	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Init: &InitOptions{}})
+	flow.observe = w.observe
+	var back *RolledBackError
+	if err := w.node.Do(ctx, flow, func(Plan) error { return nil }); !errors.As(err, &back) {
+		t.Errorf("it says %v", err)
+	}
+	if outcome, err := w.settled(); outcome != "old" || err != nil {
+		t.Errorf("it is %s, %v", outcome, err)
+	}
+}

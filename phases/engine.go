@@ -62,7 +62,11 @@ func (r *run) forward(ctx context.Context) error {
 				return r.stopped(ctx, err)
 			}
 		}
-		if err := r.step(ctx, i); err != nil {
+		err := ctx.Err() // an operation that is quick may not look
+		if err == nil || r.state.Forward() {
+			err = r.step(ctx, i)
+		}
+		if err != nil {
 			return r.stopped(ctx, err)
 		}
 	}

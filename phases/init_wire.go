@@ -66,12 +66,15 @@ func (n *Node) wired(ctx context.Context, f *Facts) bool {
 	if !ok || f.Live == nil {
 		return false
 	}
-	reaches := false
-	for _, a := range n.ask(ctx, m, container, etcdFlagsOf(m, container)) {
+	flags, reaches := etcdFlagsOf(m, container), false
+	if len(n.wrongFiles(m, container, flags)) > 0 {
+		return false // we might find what it does not
+	}
+	for _, a := range n.ask(ctx, m, container, flags) {
 		if a.ClusterID != 0 && a.ClusterID != f.Live.ClusterID {
 			return false
 		}
-		reaches = reaches || a.Error == nil
+		reaches = reaches || a.Error == nil && !a.Learner // which serves nobody
 	}
 	return reaches
 }

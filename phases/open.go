@@ -28,7 +28,7 @@ type Config struct {
 
 // Open looks at the node's configuration. It fails when the kubelet's configuration cannot be read.
 func Open(c Config) (*Node, error) {
-	if _, err := os.ReadDir(c.Root); err != nil { // below it, a node on which nothing is would be found, and told of
+	if _, err := os.Stat(c.Root + "/."); err != nil { // below it, a node on which nothing is would be found, and told of
 		return nil, refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
 	}
 	disk := node.OS(c.Root)

@@ -30,6 +30,9 @@ func (m *MakeDirectory) Do(_ context.Context, t *Target) error {
 func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 	names, err := t.Host.FS.ReadDir(m.Path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if !exists(t, path.Dir(m.Path)) { // somebody has removed more than this
+			return nil
+		}
 		return syncDirs(t, m.Path)
 	}
 	if node.IsWrongKind(err) { // somebody else's file is there, or on the way there

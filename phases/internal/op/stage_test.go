@@ -23,6 +23,10 @@ func TestADirectoryThatCouldNotBeMadeIsTakenBack(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	m := &MakeDirectory{Path: filepath.Join(t.TempDir(), "gone", "below", "it"), Attr: node.Mine(0o700)}
+	if err := m.Undo(t.Context(), diskTarget(nil)); err != nil {
+		t.Errorf("where the directories above it are gone, too: %v", err)
+	}
 	if data, err := os.ReadFile(file); err != nil || string(data) != "theirs" {
 		t.Errorf("the file is %q, %v", data, err)
 	}
