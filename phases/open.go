@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -28,7 +29,11 @@ type Config struct {
 
 // Open looks at the node's configuration. It fails when the kubelet's configuration cannot be read.
 func Open(c Config) (*Node, error) {
-	if _, err := os.Stat(c.Root + "/."); err != nil { // below it, a node on which nothing is would be found, and told of
+	root, err := os.Stat(c.Root)
+	if err == nil && !root.IsDir() {
+		err = fmt.Errorf("%s: %w", c.Root, syscall.ENOTDIR)
+	}
+	if err != nil { // below it, a node on which nothing is would be found, and told of
 		return nil, refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
 	}
 	disk := node.OS(c.Root)
