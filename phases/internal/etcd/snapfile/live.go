@@ -1,6 +1,9 @@
 package snapfile
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"os"
+)
 
 // liveSlots bounds the table of keys to 16 MiB.
 const liveSlots = 1 << 20
@@ -18,8 +21,20 @@ type liveTable struct {
 // slot holds a key's last entry. order is 0 in an unused slot, else twice the entry's number, plus two, plus one for a deletion.
 type slot struct{ hash, order uint64 }
 
+const slotSize = 16 // bytes
+
 func newLiveTable(most int) *liveTable {
-	return &liveTable{seed: maphash.MakeSeed(), slots: make([]slot, min(most, 1<<10)), share: 1, most: most}
+	return &liveTable{seed: maphash.MakeSeed(), slots: newSlots(min(most, 1<<10)), share: 1, most: most}
+}
+
+// newSlots writes to each page of a new table. One that is read before it is written is exchanged when it is, and each time the other cores of the
+// process are stopped to forget the old one: the core of the hash, two thousand times.
+func newSlots(n int) []slot {
+	slots := make([]slot, n)
+	for i := 0; i < n; i += os.Getpagesize() / slotSize {
+		slots[i] = slot{}
+	}
+	return slots
 }
 
 // pass empties the table and has it find the hashes of one part.
@@ -75,7 +90,7 @@ func (t *liveTable) put(s slot) {
 func (t *liveTable) relieve() {
 	old := t.slots
 	if len(old) < t.most || t.part != 0 {
-		t.slots = make([]slot, 2*len(old))
+		t.slots = newSlots(2 * len(old))
 	} else {
 		t.share *= 2
 		old = t.staying()
