@@ -75,7 +75,7 @@ func (d *Disk) Truncate(name string, size int64) error {
 		return err
 	}
 	if int64(len(i.data)) > size {
-		i.data = i.data[:size]
+		i.data = slices.Clip(i.data[:size])
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (d *Disk) Sync(name string) error {
 		return err
 	}
 	if !i.dir {
-		i.durable = bytes.Clone(i.data)
+		i.durable = slices.Clip(i.data)
 		return nil
 	}
 	if d.ForgetDirSync {

@@ -15,7 +15,7 @@ import (
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
-		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldData: m.oldData, committed: m.committed,
+		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 	}
 	for _, one := range m.containers {
 		same := *one
@@ -41,7 +41,7 @@ func (d *Disk) clone() *Disk {
 	c.inodes = make(map[uint64]*inode, len(d.inodes))
 	for ino, i := range d.inodes {
 		same := *i
-		same.data = bytes.Clone(i.data) // the other one is written in place; what is durable never is
+		same.data = slices.Clip(i.data)
 		c.inodes[ino] = &same
 	}
 	return &c

@@ -26,7 +26,7 @@ var ErrCrashed = errors.New("simulated crash")
 // inode is one file or directory. Names and the directory tree are kept in [tree].
 type inode struct {
 	dir           bool
-	data, durable []byte
+	data, durable []byte // nothing within them is ever overwritten, so that they may share their bytes, also with a clone's
 	attr          node.Attr
 }
 
@@ -81,7 +81,7 @@ func NewDisk() *Disk {
 func (d *Disk) Settle() {
 	d.saved, d.pending = d.now.clone(), nil
 	for _, i := range d.inodes {
-		i.durable = bytes.Clone(i.data)
+		i.durable = slices.Clip(i.data)
 	}
 }
 
@@ -111,9 +111,9 @@ func (d *Disk) PowerLoss(mode CrashMode, random *rand.Rand) {
 	for _, ino := range slices.Sorted(maps.Keys(d.inodes)) {
 		i := d.inodes[ino]
 		if mode == MixUnsynced && random.IntN(2) == 0 {
-			i.durable = bytes.Clone(i.data)
+			i.durable = slices.Clip(i.data)
 		}
-		i.data = bytes.Clone(i.durable)
+		i.data = i.durable
 	}
 	d.locks = map[uint64]string{}
 }
@@ -125,7 +125,11 @@ func (d *Disk) Unlock(holder string) {
 
 func (d *Disk) find(t tree, name string) (uint64, bool) {
 	ino := uint64(rootInode)
-	for _, part := range strings.FieldsFunc(name, func(r rune) bool { return r == '/' }) {
+	for name != "" {
+		var part string
+		if part, name, _ = strings.Cut(name, "/"); part == "" {
+			continue
+		}
 		next, ok := t[ino][part]
 		if !ok {
 			return 0, false

@@ -52,6 +52,7 @@ type Machine struct {
 	now        time.Time
 	known      []string // names that the kubelet may find in ManifestDir
 	oldDB      uint64   // the inode of the database that was there at first
+	oldAt      string   // where it was found last
 	oldData    string
 	issued     int  // certificates
 	started    int  // containers, over all boots
@@ -256,14 +257,13 @@ func (m *Machine) join(dir, content string) {
 	}
 	made := func(i *inode) uint64 {
 		i.attr = node.Attr{Mode: 0o700}
-		i.durable = i.data
+		i.durable = slices.Clip(i.data)
 		m.inodes[m.next] = i
 		m.next++
 		return m.next - 1
 	}
-	data := []byte(content)
 	member, snap, wal := made(&inode{dir: true}), made(&inode{dir: true}), made(&inode{dir: true})
-	db, log := made(&inode{data: data}), made(&inode{data: data})
+	db, log := made(&inode{data: []byte(content)}), made(&inode{data: []byte(content)})
 	m.change(func(t tree) {
 		t[at]["member"] = member
 		t[member], t[snap], t[wal] = map[string]uint64{"snap": snap, "wal": wal}, map[string]uint64{"db": db}, map[string]uint64{"0.wal": log}
@@ -307,18 +307,32 @@ func (m *Machine) check(call string) {
 }
 
 func (m *Machine) checkOldData(t tree, data []byte, when string) {
-	if string(data) != m.oldData || !reachable(t, rootInode, m.oldDB) {
+	if string(data) != m.oldData || !m.hasOldDB(t) {
 		m.violate("%sthe old data is gone", when)
 	}
 }
 
-func reachable(t tree, from, to uint64) bool {
-	for _, ino := range t[from] {
-		if ino == to || reachable(t, ino, to) {
-			return true
+// hasOldDB looks first where it was the last time: few steps move it.
+func (m *Machine) hasOldDB(t tree) bool {
+	if ino, ok := m.find(t, m.oldAt); ok && ino == m.oldDB {
+		return true
+	}
+	at, ok := t.search(rootInode, m.oldDB)
+	m.oldAt = at
+	return ok
+}
+
+// search finds the path of an inode below another.
+func (t tree) search(from, to uint64) (string, bool) {
+	for name, ino := range t[from] {
+		if ino == to {
+			return name, true
+		}
+		if below, ok := t.search(ino, to); ok {
+			return name + "/" + below, true
 		}
 	}
-	return false
+	return "", false
 }
 
 // Look describes the node for comparison: what runs, and every file outside the directories left out.
