@@ -194,14 +194,23 @@ func (o BackupOptions) checkEtcd(f *Facts) error {
 	}
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
-			return refuse("type `etcdpod resume` or `etcdpod rollback` first", "the run %s is open, and has taken etcd's manifest out of %s", f.OpenRun, f.ManifestDir)
+			return refuse("type `etcdpod resume` or `etcdpod rollback` first", "no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
 		}
 		return refuse("name the data of a member that is stopped with --from-data-dir", "no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.Live == nil {
-		return &UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup --from-data-dir %s`", f.Etcd.DataDir)}
+		return &UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`", fromDirs(f.Etcd.DataDir, f.Etcd.WALDir))}
 	}
 	return nil
+}
+
+// fromDirs are the flags that name the data of a member, and its WAL where that is elsewhere.
+func fromDirs(data, wal string) string {
+	flags := "--from-data-dir " + data
+	if wal != "" {
+		flags += " --from-wal-dir " + wal
+	}
+	return flags
 }
 
 // checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies with etcd's data goes when it goes.

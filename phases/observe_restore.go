@@ -199,6 +199,9 @@ func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFa
 // inspectNamed is inspect of what a person has named.
 func (n *Node) inspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
+	if errors.Is(err, etcd.ErrNoWAL) {
+		return nil, refuse("name the directory in which its .wal files are with --from-wal-dir", "the data of %s is not whole without its WAL: %v", dir, err)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, refuse("name the directory in which member/snap/db is", "no etcd has its data there: %v", err)
 	}

@@ -295,10 +295,7 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 func refusePastCommit(s *journal.State) error {
 	hint := "type `etcdpod resume` to finish it"
 	if kept := s.Run.Notes[noteKeptData]; kept != "" {
-		if wal := s.Run.Notes[noteKeptWAL]; wal != "" {
-			kept += " --from-wal-dir " + wal
-		}
-		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore --from-data-dir %s`", kept)
+		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore %s`", fromDirs(kept, s.Run.Notes[noteKeptWAL]))
 	}
 	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
 }

@@ -178,7 +178,11 @@ func (s *sources) takeCluster(o Options) error {
 func (s *sources) complete(file bool, o Options) error {
 	switch {
 	case !o.Join && file && s.docs[initKind] == nil && s.docs[clusterKind] == nil:
-		return &InvalidError{Reason: fmt.Sprintf("the file has neither %s nor %s", initKind, clusterKind)}
+		err := &InvalidError{Reason: fmt.Sprintf("the file has neither %s nor %s", initKind, clusterKind)}
+		if s.docs[joinKind] != nil {
+			err.Suggestion = "a " + joinKind + " is for `etcdpod join`; for requests, write the node's name and advertiseAddress into an " + initKind
+		}
+		return err
 	case !o.Join:
 		return nil
 	case file && s.docs[joinKind] == nil:

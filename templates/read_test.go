@@ -252,3 +252,11 @@ func TestWhatEtcdOrKubeadmWouldComplainOfIsWarnedOf(t *testing.T) {
 		t.Errorf("warned %q", c.Warnings)
 	}
 }
+
+func TestAJoinConfigurationAloneIsToldWhereItBelongs(t *testing.T) {
+	_, err := Read([]byte(beta+"kind: JoinConfiguration\ncontrolPlane: {}\n"), host)
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) || !strings.Contains(invalid.Hint(), "`etcdpod join`") || !strings.Contains(invalid.Hint(), "InitConfiguration") {
+		t.Errorf("%v, hint %q", err, invalid.Hint())
+	}
+}

@@ -25,6 +25,9 @@ import (
 // ErrInUse says that an etcd holds the lock on the data directory's db.
 var ErrInUse = errors.New("an etcd is running on it")
 
+// ErrNoWAL says that the write-ahead log is not where it was looked for: a member may have been told another place (--wal-dir).
+var ErrNoWAL = errors.New("no write-ahead log")
+
 // DataDir is what the files of a stopped member say.
 type DataDir struct {
 	Dir    string // data directory
@@ -57,7 +60,7 @@ type DataDir struct {
 func (d *DataDir) Pending() int { return len(d.log.entries) }
 
 // Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where it is member/wal. The error is, or wraps, [ErrInUse] while an etcd
-// runs on it; a [*snapfile.Bad] when the db is damaged; and fs.ErrNotExist when there is none.
+// runs on it; a [*snapfile.Bad] when the db is damaged; [ErrNoWAL] when the log is elsewhere; and fs.ErrNotExist when there is no db.
 func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	unlock, err := lockShared(dir)
 	if err != nil {
@@ -106,6 +109,9 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 		walDir = filepath.Join(dir, "member", "wal")
 	}
 	walDir, err := filepath.EvalSymlinks(walDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNoWAL, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,19 @@ func TestADataDirectoryInUseIsRefused(t *testing.T) {
 	if _, err := Inspect(t.Context(), filepath.Join(s.Dir, "absent"), ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
+	log, elsewhere := filepath.Join(s.Dir, "member", "wal"), filepath.Join(t.TempDir(), "wal")
+	if err := os.Rename(log, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(t.Context(), s.Dir, ""); !errors.Is(err, ErrNoWAL) {
+		t.Errorf("a log that is elsewhere: %v", err)
+	}
+	if _, err := Inspect(t.Context(), s.Dir, t.TempDir()); !errors.Is(err, ErrNoWAL) {
+		t.Errorf("an empty directory for the log: %v", err)
+	}
+	if _, err := Inspect(t.Context(), s.Dir, elsewhere); err != nil {
+		t.Errorf("the log where it is: %v", err)
+	}
 }
 
 func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {

@@ -90,7 +90,7 @@ func logFiles(dir string, after uint64) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("cannot read the write-ahead log: %s holds no .wal file", dir)
+		return nil, fmt.Errorf("%w: %s holds no .wal file", ErrNoWAL, dir)
 	}
 	slices.SortFunc(files, func(a, b file) int { return int(int64(a.seq - b.seq)) })
 	first := 0
