@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	kubelet "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -104,6 +103,14 @@ func readFiles(f FS, flags map[string]string) (KubeletConfig, error) {
 	return config, nil
 }
 
+// configuration are the fields of a KubeletConfiguration that are of use here (k8s.io/kubelet/config/v1beta1): whatever becomes of the others, it can be read.
+type configuration struct {
+	Kind                     string `json:"kind"`
+	StaticPodPath            string `json:"staticPodPath"`
+	StaticPodURL             string `json:"staticPodURL"`
+	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
+}
+
 // mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know are passed over, as a newer kubelet may have them. A relative
 // staticPodPath is taken from the directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
 func mergeFile(f FS, path, base string, config *KubeletConfig) error {
@@ -111,7 +118,7 @@ func mergeFile(f FS, path, base string, config *KubeletConfig) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var read kubelet.KubeletConfiguration
+	var read configuration
 	if err == nil {
 		err = yaml.Unmarshal(data, &read)
 	}
