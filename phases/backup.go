@@ -44,7 +44,11 @@ func (n *Node) backup(ctx context.Context, w Workflow, confirm func(Plan) error)
 	if err != nil {
 		return nil, err
 	}
-	return sidecarOf(n.host.FS, kept.Kept)
+	s, err := sidecarOf(n.host.FS, kept.Kept)
+	if s != nil {
+		s.HashSteps = nil
+	}
+	return s, err
 }
 
 // check says what makes no sense.

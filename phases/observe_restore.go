@@ -149,14 +149,14 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 	progress := func(done, total int64) {
 		n.emit(Event{Time: n.host.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: Progressed, Done: done, Total: total})
 	}
-	r, err := snapfile.Check(ctx, n.host.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Progress: progress})
+	sidecar, unread := sidecarOf(n.host.FS, file)
+	r, err := snapfile.Check(ctx, n.host.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Steps: stepsIn(sidecar), Progress: progress})
 	if err != nil {
 		return nil, o.hintRaw(n, file, err)
 	}
 	s := snapshotFacts(r)
-	s.Path = file
-	s.Sidecar, err = sidecarOf(n.host.FS, file)
-	return s, err
+	s.Path, s.Sidecar = file, sidecar
+	return s, unread
 }
 
 // hintRaw tells who tries to restore a plain copy of a database how that is done.

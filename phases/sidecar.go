@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
@@ -23,6 +24,14 @@ func parseSidecar(snapshot string, data []byte) (*Sidecar, error) {
 		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
 	}
 	return &s, nil
+}
+
+// stepsIn lets a snapshot be hashed on two cores, where its sidecar says how.
+func stepsIn(s *Sidecar) snapfile.Steps {
+	if s == nil {
+		return nil
+	}
+	return s.HashSteps
 }
 
 // sidecars returns those in a directory that can be read.

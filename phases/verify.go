@@ -21,7 +21,8 @@ const checkSidecar = "sidecar"
 func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
 	began := time.Now()
 	v := Verdict{Path: path, Quick: quick}
-	r, err := snapfile.Check(ctx, path, snapfile.Options{Quick: quick, Progress: progress})
+	sidecar, unread := besides(path)
+	r, err := snapfile.Check(ctx, path, snapfile.Options{Quick: quick, Steps: stepsIn(sidecar), Progress: progress})
 	var bad *snapfile.Bad
 	switch {
 	case errors.As(err, &bad):
@@ -30,7 +31,10 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 		return v, fmt.Errorf("cannot verify %s: %w", path, err)
 	default:
 		v.fill(r)
-		if v.Reason = againstSidecar(r, path, quick); v.Reason != "" {
+		if v.Reason = against(r, sidecar, quick); unread != nil {
+			v.Reason = unread.Error()
+		}
+		if v.Reason != "" {
 			v.Check = checkSidecar
 		}
 		v.OK = v.Check == ""
@@ -51,19 +55,21 @@ func (v *Verdict) fill(r *snapfile.Report) {
 // sidecarLimit is far above any sidecar, in bytes.
 const sidecarLimit = 1 << 20
 
-// againstSidecar says how a good snapshot differs from what its sidecar says; empty when it does not, or has none.
-func againstSidecar(r *snapfile.Report, path string, quick bool) string {
+// besides reads the sidecar of a snapshot; nil where there is none.
+func besides(path string) (*Sidecar, error) {
 	if st, err := os.Stat(op.SidecarOf(path)); err == nil && st.Size() > sidecarLimit {
-		return fmt.Sprintf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
+		return nil, fmt.Errorf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return err.Error()
+		return nil, err
 	}
-	s, err := sidecarOf(node.OS("/"), abs)
+	return sidecarOf(node.OS("/"), abs)
+}
+
+// against says how a good snapshot differs from what its sidecar says; empty when it does not, or has none.
+func against(r *snapfile.Report, s *Sidecar, quick bool) string {
 	switch {
-	case err != nil:
-		return err.Error()
 	case s == nil:
 	case s.SHA256 != r.SHA256:
 		return fmt.Sprintf("its SHA-256 is %s, and its sidecar says %s: it is another snapshot", r.SHA256, s.SHA256)

@@ -191,7 +191,7 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 			return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
 		}
 		d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
-		d.CompactRevision, d.HashKV, d.StorageVersion = c.CompactRevision, c.HashKV, c.StorageVersion
+		d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision, c.HashKV, c.StorageVersion, c.HashSteps
 		d.Members = c.Members
 		d.Seconds = t.Host.Clock.Now().Sub(d.TakenAt).Seconds()
 		return nil

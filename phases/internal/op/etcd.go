@@ -75,6 +75,7 @@ type Contents struct {
 	HashKV          uint32
 	StorageVersion  string
 	Members         []ClusterMember
+	HashSteps       [][]byte
 }
 
 // Etcd is what operations need of etcd, online and offline. Paths are host paths.

@@ -11,7 +11,8 @@ import (
 )
 
 // Check reads a whole snapshot and proves it good, or returns a [*Bad]. Other errors say that it could not be read, or that ctx was cancelled.
-// The SHA-256 is computed beside the walk through the pages, on a second core; if both find something, the trailer is what is reported.
+// The SHA-256 is computed beside the walk through the pages, on a second core, and where its steps are known by both; if both find something, the trailer is
+// what is reported.
 func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -30,9 +31,9 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	p := newProgress(o, f)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	hashed, feed := make(chan error, 1), newFeeder(f, o.Drop)
+	feed, front, hashed := newFeeder(f, o.Drop), newHasher(), make(chan error, 1)
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize), HashChecked: !o.Raw}
-	go func() { hashed <- f.hash(feed, r, o.Raw, p.add) }()
+	go func() { hashed <- f.hash(front, feed, p.add) }()
 	walked := badMeta
 	if walked == nil && !o.Quick {
 		walked = walkAll(ctx, f, m, r, p, feed.between, liveSlots, maxNotes)
@@ -40,10 +41,18 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	if walked != nil && !isBad(walked) {
 		cancel()
 	}
+	last := f.fromTheEnd(ctx, feed, o.Steps, p.add)
 	feed.rest(ctx)
-	err = first(<-hashed, walked)
-	feed.end()
-	if err != nil {
+	err = <-hashed
+	feed.over()
+	if err == nil {
+		err = f.join(ctx, front, last, feed.end, o.Steps, p)
+	}
+	if err == nil {
+		r.Steps = front.steps
+		err = f.compare(front, r, o.Raw)
+	}
+	if err = first(err, walked); err != nil {
 		return nil, err
 	}
 	p.finish()

@@ -98,12 +98,12 @@ func TestAFileThatIsCutWhileItIsHashedIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	hashed := make(chan error)
-	go func() { hashed <- f.hash(feed, &Report{}, true, func(int64) {}) }()
+	go func() { hashed <- f.hash(newHasher(), feed, func(int64) {}) }()
 	feed.rest(t.Context())
 	if err := <-hashed; err == nil || isBad(err) || !strings.Contains(err.Error(), "cut while it was read") {
 		t.Errorf("it says %v", err)
 	}
-	feed.end()
+	feed.over()
 }
 
 func TestEveryFlippedBitIsBad(t *testing.T) {

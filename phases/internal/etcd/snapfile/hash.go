@@ -3,7 +3,6 @@ package snapfile
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 type feeder struct {
 	file        *file
 	off, hashed int64       // all before them was handed over; hashed and given back
+	end         int64       // what is at or beyond this offset is not handed over
 	back        chan []byte // blocks that were hashed, and at first as many empty ones as there may be at once
 	blocks      chan []byte
 	err         error // why it ended early; once blocks is closed
@@ -32,7 +32,7 @@ const (
 )
 
 func newFeeder(f *file, drop bool) *feeder {
-	d := &feeder{file: f, back: make(chan []byte, ahead), blocks: make(chan []byte, ahead)}
+	d := &feeder{file: f, end: f.dbSize, back: make(chan []byte, ahead), blocks: make(chan []byte, ahead)}
 	if drop {
 		d.wake.file = f.File
 	}
@@ -45,7 +45,7 @@ func newFeeder(f *file, drop bool) *feeder {
 // between hands over as much as there is room for, and does not wait. The walk is at an offset.
 func (d *feeder) between(walk int64) {
 	d.wake.passed(min(walk, d.hashed))
-	for d.err == nil && d.off < d.file.dbSize {
+	for d.err == nil && d.off < d.end {
 		select {
 		case used := <-d.back:
 			d.next(used)
@@ -58,15 +58,15 @@ func (d *feeder) between(walk int64) {
 // rest hands over what is left, and ends the blocks.
 func (d *feeder) rest(ctx context.Context) {
 	defer close(d.blocks)
-	for d.err == nil && d.off < d.file.dbSize {
+	for d.err == nil && d.off < d.end {
 		if d.err = ctx.Err(); d.err == nil {
 			d.next(<-d.back)
 		}
 	}
 }
 
-// end takes all blocks back, once the hash is done.
-func (d *feeder) end() {
+// over takes all blocks back, once the hash is done.
+func (d *feeder) over() {
 	for range ahead {
 		d.unmap(<-d.back)
 	}
@@ -76,15 +76,23 @@ func (d *feeder) end() {
 // next hands over a block in place of one that was used.
 func (d *feeder) next(used []byte) {
 	d.unmap(used)
-	fd, size := int(d.file.Fd()), min(blockSize, d.file.dbSize-d.off)
-	block, err := unix.Mmap(fd, d.off, int(size), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	block, err := d.file.mapped(d.off, min(d.off+blockSize, d.end))
 	if err != nil {
-		d.err = readError(d.file, d.off, err)
+		d.err = err
 		d.back <- nil
 		return
 	}
-	d.off += size
+	d.off += int64(len(block))
 	d.blocks <- block
+}
+
+// mapped is a part of the file, from a block's beginning.
+func (f *file) mapped(from, to int64) ([]byte, error) {
+	block, err := unix.Mmap(int(f.Fd()), from, int(to-from), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, readError(f, from, err)
+	}
+	return block, nil
 }
 
 func (d *feeder) unmap(used []byte) {
@@ -101,20 +109,23 @@ func readError(f *file, off int64, err error) error {
 	return fmt.Errorf("cannot read %s at offset %d: %w", f.Name(), off, err)
 }
 
-// hash fills in the SHA-256 and compares the trailer.
-func (f *file) hash(d *feeder, r *Report, raw bool, done func(int64)) error {
-	h := sha256.New()
+// hash hashes all that is handed over, and notes the steps.
+func (f *file) hash(h *hasher, d *feeder, done func(int64)) error {
 	var err error
 	for b := range d.blocks {
 		if err == nil {
-			err = f.take(h, b)
+			if err = f.take(h, b); err == nil {
+				err = h.note(int64(len(b)), f.dbSize)
+			}
 		}
 		done(int64(len(b)))
 		d.back <- b
 	}
-	if err = cmp.Or(err, d.err); err != nil {
-		return err
-	}
+	return cmp.Or(err, d.err)
+}
+
+// compare fills in the SHA-256 and compares the trailer.
+func (f *file) compare(h hash.Hash, r *Report, raw bool) error {
 	var trailer [trailerSize]byte
 	sum := h.Sum(nil)
 	if f.hasTrailer() {

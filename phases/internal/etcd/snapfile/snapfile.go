@@ -48,6 +48,8 @@ type Options struct {
 	Raw bool
 	// Drop lets what was read leave the page cache at once. It is for a file that nobody reads again soon, and that was written so that it is not there.
 	Drop bool
+	// Steps of an earlier reading let the file be hashed on two cores. Wrong ones change nothing but the time.
+	Steps Steps
 	// Progress is told how much of the work is done, in bytes read of those to be read, about every 4 MiB; by one goroutine at a time.
 	Progress func(done, total int64)
 }
@@ -59,6 +61,7 @@ type Report struct {
 	Trailer     string // hex, of the data, as it stands at the end of the file; empty where there is none
 	HashChecked bool   // the SHA-256 in the trailer was compared
 	PageSize    int    // bytes
+	Steps       Steps  // of the hash of the data
 
 	Revision                 int64 // that an etcd is at which boots on this data
 	CompactRevision          int64 // of the last finished compaction; 0: there was none

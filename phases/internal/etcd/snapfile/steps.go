@@ -1,0 +1,113 @@
+package snapfile
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"hash"
+
+	"golang.org/x/sys/unix"
+)
+
+// Steps are what the SHA-256 of a database had come to after each 64 MiB that more data follows: the hash's state, as Go marshals it.
+//
+// A SHA-256 is computed from front to back, on one core. Who has the steps can begin in the middle as well: if the part before a step leads to it, and the part
+// behind leads from it to the next, then both together are the hash of this file, whatever the steps were taken from. So they need not be trusted: a
+// wrong one is found, and the rest is hashed once more, from the front.
+type Steps [][]byte
+
+const stepSize = 64 << 20 // bytes; a multiple of blockSize
+
+// hasher is a SHA-256 that notes its steps.
+type hasher struct {
+	hash.Hash
+	off   int64 // all before it is in
+	steps Steps
+}
+
+func newHasher() *hasher { return &hasher{Hash: sha256.New()} }
+
+// note says that n more bytes were written, of size in all.
+func (h *hasher) note(n, size int64) error {
+	h.off += n
+	if h.off%stepSize != 0 || h.off == size {
+		return nil
+	}
+	state, err := stateOf(h.Hash)
+	h.steps = append(h.steps, state)
+	return err
+}
+
+func stateOf(h hash.Hash) ([]byte, error) { return h.(encoding.BinaryMarshaler).MarshalBinary() }
+
+// isAt tells whether a hash has come to a step.
+func isAt(h hash.Hash, step []byte) bool {
+	state, err := stateOf(h)
+	return err == nil && bytes.Equal(state, step)
+}
+
+// fromTheEnd hashes parts between known steps, the last one first, until it meets the blocks that are handed over from the front, and moves the end of those.
+// It returns the hash of the last part; nil where none was hashed, or the steps are not those of this file, and the front goes on to the end alone.
+func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func(int64)) hash.Hash {
+	if int64(len(known)) != (f.dbSize-1)/stepSize {
+		return nil
+	}
+	var last hash.Hash
+	for n := len(known); n > 0 && ctx.Err() == nil; n-- {
+		begin := int64(n) * stepSize
+		if d.off+ahead*blockSize > begin {
+			break
+		}
+		h := sha256.New()
+		if h.(encoding.BinaryUnmarshaler).UnmarshalBinary(known[n-1]) != nil || !f.hashPart(h, d, begin, min(begin+stepSize, f.dbSize), done) {
+			break
+		}
+		if n < len(known) && !isAt(h, known[n]) {
+			d.end = f.dbSize
+			return nil
+		}
+		if last == nil {
+			last = h
+		}
+		d.end = begin
+	}
+	return last
+}
+
+// hashPart hands blocks over to the front meanwhile. What it cannot read, the front will come by, and say why.
+func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)) bool {
+	for off := from; off < to; off += blockSize {
+		d.between(off)
+		block, err := f.mapped(off, min(off+blockSize, to))
+		if err != nil {
+			return false
+		}
+		err = f.take(h, block)
+		_ = unix.Munmap(block)
+		if err != nil {
+			return false
+		}
+		done(int64(len(block)))
+	}
+	return true
+}
+
+// join brings the front, which has come to an offset, to the end of the database: by what was hashed from the end, if that is how it goes on, or by hashing it again.
+func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, at int64, known Steps, p *progress) error {
+	if at == f.dbSize {
+		return nil
+	}
+	if n := at/stepSize - 1; isAt(front.Hash, known[n]) {
+		front.Hash, front.off, front.steps = last, f.dbSize, append(front.steps, known[n+1:]...)
+		return nil
+	}
+	p.more()
+	feed, hashed := newFeeder(f, false), make(chan error, 1)
+	feed.off = at
+	go func() { hashed <- f.hash(front, feed, p.add) }()
+	feed.rest(ctx)
+	err := <-hashed
+	feed.over()
+	return err
+}
