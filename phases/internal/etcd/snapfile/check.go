@@ -46,7 +46,7 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	err = <-hashed
 	feed.over()
 	if err == nil {
-		err = f.join(ctx, front, last, feed.end, o.Steps, p)
+		err = f.join(ctx, front, last, o.Steps, p)
 	}
 	if err == nil {
 		r.Steps = front.steps

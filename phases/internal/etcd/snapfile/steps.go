@@ -59,8 +59,10 @@ func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func
 		if d.off+ahead*blockSize > begin {
 			break
 		}
-		h := sha256.New()
-		if h.(encoding.BinaryUnmarshaler).UnmarshalBinary(known[n-1]) != nil || !f.hashPart(h, d, begin, min(begin+stepSize, f.dbSize), done) {
+		h, end := sha256.New(), d.end
+		d.end = begin // at once: blocks are handed over meanwhile
+		if h.(encoding.BinaryUnmarshaler).UnmarshalBinary(known[n-1]) != nil || !f.hashPart(h, d, begin, end, done) {
+			d.end = end
 			break
 		}
 		if n < len(known) && !isAt(h, known[n]) {
@@ -70,7 +72,6 @@ func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func
 		if last == nil {
 			last = h
 		}
-		d.end = begin
 	}
 	return last
 }
@@ -93,18 +94,18 @@ func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)
 	return true
 }
 
-// join brings the front, which has come to an offset, to the end of the database: by what was hashed from the end, if that is how it goes on, or by hashing it again.
-func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, at int64, known Steps, p *progress) error {
-	if at == f.dbSize {
+// join brings the front to the end of the database: by what was hashed from the end, if that is how it goes on, or by hashing it again.
+func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, known Steps, p *progress) error {
+	if front.off == f.dbSize {
 		return nil
 	}
-	if n := at/stepSize - 1; isAt(front.Hash, known[n]) {
+	if n := front.off/stepSize - 1; isAt(front.Hash, known[n]) {
 		front.Hash, front.off, front.steps = last, f.dbSize, append(front.steps, known[n+1:]...)
 		return nil
 	}
 	p.more()
 	feed, hashed := newFeeder(f, false), make(chan error, 1)
-	feed.off = at
+	feed.off = front.off
 	go func() { hashed <- f.hash(front, feed, p.add) }()
 	feed.rest(ctx)
 	err := <-hashed

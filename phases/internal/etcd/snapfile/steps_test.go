@@ -134,6 +134,35 @@ func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 	feed.over()
 }
 
+// However fast the front is, it ends where the end begins.
+func TestTheFrontNeverGoesWhereTheEndWasHashed(t *testing.T) {
+	path := tall(t)
+	r, err := Check(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	feed, taken := newFeeder(f, false), make(chan int64)
+	go func() {
+		var n int64
+		for b := range feed.blocks { // far faster than a hash
+			n += int64(len(b))
+			feed.back <- b
+		}
+		taken <- n
+	}()
+	last := f.fromTheEnd(t.Context(), feed, r.Steps, func(int64) {})
+	feed.rest(t.Context())
+	if n := <-taken; last == nil || n != feed.end || n == f.dbSize {
+		t.Errorf("hashed from the end: %v; the front went to %d, and the end began at %d", last != nil, n, feed.end)
+	}
+	feed.over()
+}
+
 func flip(step []byte, at int) []byte {
 	b := bytes.Clone(step)
 	b[at] ^= 1
