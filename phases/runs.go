@@ -33,12 +33,14 @@ type RunSummary struct {
 	Path      string    `json:"path"`                // its folder
 	Nodes     []string  `json:"nodes,omitempty"`     // of a run on several; the first to be asked is the coordinator
 	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
+
+	state *journal.State // as it was read; nil: its journal cannot be
 }
 
 func summarize(s *journal.State) RunSummary {
 	sum := RunSummary{
 		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
-		Began: s.Began, Last: s.Last, Committed: s.Forward(), Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID),
+		Began: s.Began, Last: s.Last, Committed: s.Forward(), Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
 	}
 	if c := s.Run.Cluster; c != nil {
 		sum.Nodes = append(sum.Nodes, c.Coordinator)
@@ -142,11 +144,7 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
 	}
-	state, err := journal.Read(n.host.FS, journal.RunDir(open.ID))
-	if err != nil {
-		return err
-	}
-	ops, err := decode(state)
+	ops, err := decode(open.state)
 	if err != nil {
 		return err
 	}
