@@ -45,10 +45,10 @@ func (n *Node) backup(ctx context.Context, w Workflow, confirm func(Plan) error)
 		return nil, err
 	}
 	s, err := sidecarOf(n.host.FS, kept.Kept)
-	if s != nil {
-		s.HashSteps = nil
+	if s == nil {
+		return nil, err
 	}
-	return s, err
+	return &s.Sidecar, err
 }
 
 // check says what makes no sense.

@@ -109,6 +109,9 @@ func (w *backupWorld) backup(o BackupOptions) error {
 
 var backupFile = regexp.MustCompile(`\.db$`)
 
+// simRevision is that of each backup that the simulated etcd gives; the old ones have others.
+const simRevision = 5
+
 // backups counts the backups in the directory, and finds what is wrong with them.
 func (w *backupWorld) backups() (whole int, err error) {
 	if v := w.machine.Violations; len(v) > 0 {
@@ -126,6 +129,9 @@ func (w *backupWorld) backups() (whole int, err error) {
 		s, err := sidecarOf(w.machine.Disk, path.Join(w.dir, name))
 		if err != nil || s == nil || s.SHA256 != sim.Sum(data) {
 			return 0, fmt.Errorf("%s holds %q, and its sidecar says %+v, %v", name, data, s, err)
+		}
+		if taken := s.Revision == simRevision; taken && len(s.HashSteps) == 0 {
+			return 0, fmt.Errorf("the sidecar of %s has lost the steps of the hash: %+v", name, s)
 		}
 		whole++
 	}

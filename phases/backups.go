@@ -57,7 +57,7 @@ func (n *Node) backupEntry(file string) BackupEntry {
 	st, missing := n.host.FS.Lstat(file)
 	s, err := sidecarOf(n.host.FS, file)
 	if s != nil {
-		e.Sidecar, e.HashSteps = *s, nil
+		e.Sidecar = s.Sidecar
 	}
 	e.Path = file // the directory may have been moved since
 	switch {

@@ -241,7 +241,7 @@ func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 }
 
 // sidecarOf reads the sidecar beside a snapshot; nil when there is none.
-func sidecarOf(fsys node.FS, snapshot string) (*Sidecar, error) {
+func sidecarOf(fsys node.FS, snapshot string) (*op.SidecarFile, error) {
 	s, err := sidecarBeside(fsys, snapshot)
 	if s != nil || err != nil {
 		return s, err
@@ -253,7 +253,7 @@ func sidecarOf(fsys node.FS, snapshot string) (*Sidecar, error) {
 	return sidecarBeside(fsys, target)
 }
 
-func sidecarBeside(fsys node.FS, snapshot string) (*Sidecar, error) {
+func sidecarBeside(fsys node.FS, snapshot string) (*op.SidecarFile, error) {
 	data, err := fsys.ReadFile(snapshot + ".json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

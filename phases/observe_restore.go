@@ -155,7 +155,10 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 		return nil, o.hintRaw(n, file, err)
 	}
 	s := snapshotFacts(r)
-	s.Path, s.Sidecar = file, sidecar
+	s.Path = file
+	if sidecar != nil {
+		s.Sidecar = &sidecar.Sidecar
+	}
 	return s, unread
 }
 

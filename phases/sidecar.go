@@ -18,8 +18,8 @@ const DefaultBackupDir = "/var/lib/etcdpod/backups"
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar = op.Sidecar
 
-func parseSidecar(snapshot string, data []byte) (*Sidecar, error) {
-	var s Sidecar
+func parseSidecar(snapshot string, data []byte) (*op.SidecarFile, error) {
+	var s op.SidecarFile
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
 	}
@@ -27,7 +27,7 @@ func parseSidecar(snapshot string, data []byte) (*Sidecar, error) {
 }
 
 // stepsIn lets a snapshot be hashed on two cores, where its sidecar says how.
-func stepsIn(s *Sidecar) snapfile.Steps {
+func stepsIn(s *op.SidecarFile) snapfile.Steps {
 	if s == nil {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (n *Node) sidecars(dir string) []Sidecar {
 			continue
 		}
 		if s, err := sidecarOf(n.host.FS, path.Join(dir, snapshot)); err == nil && s != nil {
-			all = append(all, *s)
+			all = append(all, s.Sidecar)
 		}
 	}
 	return all

@@ -56,7 +56,7 @@ func (v *Verdict) fill(r *snapfile.Report) {
 const sidecarLimit = 1 << 20
 
 // besides reads the sidecar of a snapshot; nil where there is none.
-func besides(path string) (*Sidecar, error) {
+func besides(path string) (*op.SidecarFile, error) {
 	if st, err := os.Stat(op.SidecarOf(path)); err == nil && st.Size() > sidecarLimit {
 		return nil, fmt.Errorf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
 	}
@@ -68,7 +68,7 @@ func besides(path string) (*Sidecar, error) {
 }
 
 // against says how a good snapshot differs from what its sidecar says; empty when it does not, or has none.
-func against(r *snapfile.Report, s *Sidecar, quick bool) string {
+func against(r *snapfile.Report, s *op.SidecarFile, quick bool) string {
 	switch {
 	case s == nil:
 	case s.SHA256 != r.SHA256:

@@ -70,7 +70,7 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || !f.IsExported() || f.Tag.Get("docs") == "not printed" {
+		if name == "" || !f.IsExported() {
 			continue
 		}
 		if strings.Contains(options, "omit") {

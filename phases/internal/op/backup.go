@@ -149,7 +149,7 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return s.complete(t, func(d *Sidecar) error { // until it is proven, sha256 is the one that etcd sent
+	return s.complete(t, func(d *SidecarFile) error { // until it is proven, sha256 is the one that etcd sent
 		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer, saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
 		return nil
 	})
@@ -160,8 +160,8 @@ func (s *SaveSnapshot) Undo(_ context.Context, t *Target) error { return remove(
 func (s *SaveSnapshot) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // complete changes the draft.
-func (w Workspace) complete(t *Target, change func(*Sidecar) error) error {
-	var d Sidecar
+func (w Workspace) complete(t *Target, change func(*SidecarFile) error) error {
+	var d SidecarFile
 	if err := readJSON(t, w.draft(), &d); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return p.complete(t, func(d *Sidecar) error {
+	return p.complete(t, func(d *SidecarFile) error {
 		if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
 			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d", p.Snapshot(), c.SizeBytes, d.SizeBytes)
 		}
@@ -223,12 +223,12 @@ func (k *KeepBackup) String() string {
 }
 
 func (k *KeepBackup) Do(_ context.Context, t *Target) error {
-	var s Sidecar
+	var s SidecarFile
 	if err := readJSON(t, k.draft(), &s); err != nil {
 		return err
 	}
 	if s.Path = k.File; s.Path == "" {
-		s.Path = path.Join(k.Dir, BackupName(s))
+		s.Path = path.Join(k.Dir, BackupName(s.Sidecar))
 	}
 	// Whoever cleans up after a crash learns here which sidecar was this backup's.
 	if err := writeJSON(t, k.draft(), s); err != nil {
@@ -239,7 +239,7 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 	}
 	// The backup is there: what fails now must not take it away again.
 	if k.Keep > 0 {
-		if err := rotate(t, s, k.Keep); err != nil {
+		if err := rotate(t, s.Sidecar, k.Keep); err != nil {
 			t.report("the backup is good, but older ones could not be removed: %v", err)
 		}
 	}
@@ -250,7 +250,7 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 }
 
 // keep puts sidecar and snapshot in place, neither ever over a file that is there.
-func (k *KeepBackup) keep(t *Target, s Sidecar) error {
+func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err

@@ -33,8 +33,12 @@ type Sidecar struct {
 	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
 	TakenAt         time.Time         `json:"takenAt"`
 	Seconds         float64           `json:"seconds"` // from the beginning to the proof
-	// HashSteps are what the SHA-256 had come to after each 64 MiB, so that whoever verifies the file can compute it on two cores. In the file only.
-	HashSteps [][]byte `json:"hashSteps,omitempty" docs:"not printed"`
+}
+
+// SidecarFile is all that the file holds: the sidecar, and what is of use to whoever reads the snapshot, and to nobody else.
+type SidecarFile struct {
+	Sidecar
+	HashSteps [][]byte `json:"hashSteps,omitempty"` // what the SHA-256 had come to after each 64 MiB: with these it is computed on two cores
 }
 
 // ID is the id of a member or a cluster. In JSON and in text it is hex, as etcdctl writes it: as a number it would be beyond what many programs read exactly.

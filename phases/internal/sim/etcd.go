@@ -73,7 +73,7 @@ func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int
 
 func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (op.Contents, error) {
 	data, err := e.M.ReadFile(snapshot)
-	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}, Trailer: Sum(data)}, err
+	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}, Trailer: Sum(data), HashSteps: [][]byte{[]byte("step")}}, err
 }
 
 // Sum is the SHA-256 of a file's contents, in hex.

@@ -40,6 +40,21 @@ func tall(t *testing.T) string {
 	return path
 }
 
+// opened is such a file, with what was found in it.
+func opened(t *testing.T) (*file, *Report) {
+	path := tall(t)
+	r, err := Check(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f, r
+}
+
 func TestStepsChangeNothingButTheTime(t *testing.T) {
 	path := tall(t)
 	want, err := Check(t.Context(), path, Options{})
@@ -110,16 +125,7 @@ func TestNoStepsMakeABadFileGood(t *testing.T) {
 
 // The end is hashed from the end, and not by the front after all.
 func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
-	path := tall(t)
-	r, err := Check(t.Context(), path, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f, r := opened(t)
 	feed := newFeeder(f, false)
 	last := f.fromTheEnd(t.Context(), feed, r.Steps, func(int64) {}) // nobody takes what is handed over from the front: it stays with the first part
 	if last == nil || feed.end != stepSize {
@@ -136,16 +142,7 @@ func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 
 // However fast the front is, it ends where the end begins.
 func TestTheFrontNeverGoesWhereTheEndWasHashed(t *testing.T) {
-	path := tall(t)
-	r, err := Check(t.Context(), path, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f, r := opened(t)
 	feed, taken := newFeeder(f, false), make(chan int64)
 	go func() {
 		var n int64
