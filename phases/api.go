@@ -18,12 +18,13 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // boundAPI is the node's real API server. A handful of calls need no client library beyond reading the kubeconfig.
-type boundAPI struct{ fs node.FS }
+type boundAPI struct{ fs node.Reader }
 
-func apiServerOf(fs node.FS) boundAPI { return boundAPI{fs} }
+func apiServerOf(fs node.Reader) boundAPI { return boundAPI{fs} }
 
 // call is one request; the body and the answer are JSON. A 404 is errNotFound.
 func (b boundAPI) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
@@ -327,4 +328,27 @@ func (b boundAPI) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string
 	}
 	config["data"].(map[string]any)["ClusterConfiguration"] = string(text)
 	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
+}
+
+// etcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
+func (b boundAPI) etcdEndpoints(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var pods struct {
+		Items []struct {
+			Metadata struct {
+				Labels      map[string]string `json:"labels"`
+				Annotations map[string]string `json:"annotations"`
+			} `json:"metadata"`
+		} `json:"items"`
+	}
+	const path = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd%2Ctier%3Dcontrol-plane"
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &pods); err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, p := range pods.Items {
+		if said := p.Metadata.Annotations[templates.AnnotationClientURLs]; p.Metadata.Labels["component"] == "etcd" && said != "" {
+			urls = append(urls, strings.Split(said, ",")...)
+		}
+	}
+	return urls, nil
 }

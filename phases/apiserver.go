@@ -23,6 +23,27 @@ type APIServerOptions struct {
 	WaitTimeout    time.Duration // for the new one to be ready; 0: 2 minutes
 }
 
+// SetAPIServer is the workflow that changes which etcds the API server of this node uses, and with which files. An API server that does not get ready with it goes back by itself.
+func SetAPIServer(o APIServerOptions) apiserverWorkflow {
+	return apiserverWorkflow{Name: "apiserver", Observe: o.observe, Phases: []apiserverPhase{
+		o.preflight(),
+		o.set(),
+		o.awaitAPIServer(), // the commit point is at its end
+	}}
+}
+
+type (
+	apiserverPhase = Phase[*factsOfAPIServer]
+	// apiserverWorkflow changes which etcds the API server of this node uses.
+	apiserverWorkflow = Workflow[*View, *factsOfAPIServer]
+)
+
+// factsOfAPIServer are what it depends on.
+type factsOfAPIServer struct {
+	*Facts
+	APIServer *APIServerFacts
+}
+
 // APIServerFacts are what that depends on besides.
 type APIServerFacts struct {
 	File      ManifestFile // without a path when no manifest runs an API server
@@ -39,9 +60,9 @@ type APIServerFacts struct {
 	Silent    error    // why the members could not be listed
 }
 
-func (o APIServerOptions) preflight() Phase {
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o APIServerOptions) preflight() apiserverPhase {
+	return apiserverPhase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *factsOfAPIServer) ([]op.Op, error) {
 			err := passes(f, checkAPIServer, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
 			if errors.Is(err, errUnchanged) {
 				err = nil
@@ -50,7 +71,7 @@ func (o APIServerOptions) preflight() Phase {
 		}}
 }
 
-func (o APIServerOptions) found(f *Facts) []string {
+func (o APIServerOptions) found(f *factsOfAPIServer) []string {
 	a := f.APIServer
 	if unchanged(a) {
 		return []string{fmt.Sprintf("%s has these flags already", a.File.Path)}
@@ -69,19 +90,19 @@ func (o APIServerOptions) found(f *Facts) []string {
 }
 
 // set replaces the manifest. What is to be done when the run goes back is planned before it.
-func (o APIServerOptions) set() Phase {
-	return Phase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return f.rewire(f.APIServer.After, o.waiting(f, true))
+func (o APIServerOptions) set() apiserverPhase {
+	return apiserverPhase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
+		Plan: func(_ context.Context, f *factsOfAPIServer) ([]op.Op, error) {
+			return rewire(f.Facts, f.APIServer.After, o.waiting(f.Facts, true))
 		}}
 }
 
 // awaitAPIServer ends with the commit point: the API server serves from the new endpoints.
-func (o APIServerOptions) awaitAPIServer() Phase {
-	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready with it; if it does not get so, the old manifest comes back", Commit: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			wait := o.waiting(f, false)
-			if ops, err := f.rewire(f.APIServer.After, wait); err != nil || len(ops) == 0 {
+func (o APIServerOptions) awaitAPIServer() apiserverPhase {
+	return apiserverPhase{Name: "await-apiserver", Short: "wait until the API server is ready with it; if it does not get so, the old manifest comes back", Commit: true,
+		Plan: func(_ context.Context, f *factsOfAPIServer) ([]op.Op, error) {
+			wait := o.waiting(f.Facts, false)
+			if ops, err := rewire(f.Facts, f.APIServer.After, wait); err != nil || len(ops) == 0 {
 				return nil, err
 			}
 			return []op.Op{wait}, nil
@@ -89,7 +110,7 @@ func (o APIServerOptions) awaitAPIServer() Phase {
 }
 
 func (o APIServerOptions) waiting(f *Facts, back bool) *op.AwaitReplaced {
-	w := f.awaitReplaced(o.WaitTimeout, back)
+	w := awaitReplaced(f, o.WaitTimeout, back)
 	if w != nil && o.StopTimeout > 0 {
 		w.Grace = o.StopTimeout
 	}
@@ -98,16 +119,17 @@ func (o APIServerOptions) waiting(f *Facts, back bool) *op.AwaitReplaced {
 
 // wireAPIServer has the API server of this node use etcd as is wished for (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes or joins a member. Where there is no manifest of an API
 // server, or it says so already, it does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs, nothing is waited for.
-func wireAPIServer(wished func(*Facts) EtcdFlags, limit time.Duration) Phase {
-	return Phase{Name: "wire-apiserver", Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
-		Found: func(f *Facts) []string { return foundWiring(f, wished(f)) },
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func wireAPIServer[F Observed](node func(F) *Facts, wished func(F) EtcdFlags, limit time.Duration) Phase[F] {
+	return Phase[F]{Name: "wire-apiserver", Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
+		Found: func(all F) []string { return foundWiring(node(all), wished(all)) },
+		Plan: func(_ context.Context, all F) ([]op.Op, error) {
+			f, wish := node(all), wished(all)
 			if !f.KubeletActive {
-				return f.rewire(wished(f), nil)
+				return rewire(f, wish, nil)
 			}
-			ops, err := f.rewire(wished(f), f.awaitReplaced(limit, true))
+			ops, err := rewire(f, wish, awaitReplaced(f, limit, true))
 			if len(ops) > 0 {
-				ops = append(ops, f.awaitReplaced(limit, false))
+				ops = append(ops, awaitReplaced(f, limit, false))
 			}
 			return ops, err
 		}}
@@ -126,7 +148,7 @@ func foundWiring(f *Facts, wish EtcdFlags) []string {
 }
 
 // rewire plans the replacement of the API server's manifest; nothing when there is nothing to replace. back is what is waited for when the run goes back, nil for nothing.
-func (f *Facts) rewire(wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
+func rewire(f *Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil, nil
@@ -149,7 +171,7 @@ func (f *Facts) rewire(wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) 
 }
 
 // awaitReplaced waits for the API server's new pod; nil where no manifest runs one.
-func (f *Facts) awaitReplaced(limit time.Duration, back bool) *op.AwaitReplaced {
+func awaitReplaced(f *Facts, limit time.Duration, back bool) *op.AwaitReplaced {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil
@@ -158,11 +180,11 @@ func (f *Facts) awaitReplaced(limit time.Duration, back bool) *op.AwaitReplaced 
 	if limit == 0 {
 		limit = 2 * time.Minute
 	}
-	return &op.AwaitReplaced{Pod: pod, Before: f.podUID(pod), API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back} // for the grace see RenewOptions.grace
+	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod), API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back} // for the grace see RenewOptions.grace
 }
 
 // podUID is that of a pod's container that runs, else of the newest; empty when there is none.
-func (f *Facts) podUID(pod op.Pod) string {
+func podUID(f *Facts, pod op.Pod) string {
 	var last node.Container
 	for _, c := range f.Containers {
 		if !pod.Owns(c) {

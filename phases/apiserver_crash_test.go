@@ -77,13 +77,14 @@ func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
 	return w
 }
 
-func (w *wiringWorld) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
-	f, err := w.facts(ctx, n, id)
+func (w *wiringWorld) observe(ctx context.Context, n *View, id string) (*factsOfAPIServer, error) {
+	seen, err := w.look(id)
 	if err != nil {
 		return nil, err
 	}
+	f := &factsOfAPIServer{Facts: seen}
 	f.KubeletActive = !w.wiring.off
-	if f.Containers, err = w.node.host.Runtime.Containers(ctx); err != nil {
+	if f.Containers, err = w.node.Host.Runtime.Containers(ctx); err != nil {
 		return nil, err
 	}
 	m, container, _ := program(f.Manifests, "kube-apiserver")
@@ -91,13 +92,13 @@ func (w *wiringWorld) observe(ctx context.Context, n *Node, id string) (*Facts, 
 	return f, nil
 }
 
-func (w *wiringWorld) flow() Workflow {
+func (w *wiringWorld) flow() apiserverWorkflow {
 	o := APIServerOptions{}
 	if w.wiring.wire {
-		wire := wireAPIServer(func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
-		return Workflow{Name: "init", observe: w.observe, Phases: []Phase{wire}}
+		wire := wireAPIServer(func(f *factsOfAPIServer) *Facts { return f.Facts }, func(f *factsOfAPIServer) EtcdFlags { return f.APIServer.After }, time.Minute)
+		return apiserverWorkflow{Name: "init", Observe: w.observe, Phases: []apiserverPhase{wire}}
 	}
-	return Workflow{Name: "apiserver", observe: w.observe, Phases: []Phase{o.set(), o.awaitAPIServer()}}
+	return apiserverWorkflow{Name: "apiserver", Observe: w.observe, Phases: []apiserverPhase{o.set(), o.awaitAPIServer()}}
 }
 
 func (w *wiringWorld) set() error {
@@ -106,11 +107,11 @@ func (w *wiringWorld) set() error {
 
 // settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is late has time to notice.
 func (w *wiringWorld) settled() (string, error) {
-	if err := w.node.host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+	if err := w.node.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
 		return "", err
 	}
 	w.machine.Look()
-	if err := w.node.host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+	if err := w.node.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
 		return "", err
 	}
 	look := w.machine.Look(journal.Home)
@@ -240,15 +241,15 @@ func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWiringWorld(t, wirings()[0])
 			tt.spoil(w.machine)
-			began := w.node.host.Clock.Now()
+			began := w.node.Host.Clock.Now()
 			var back *RolledBackError
 			if err := w.set(); !errors.As(err, &back) || !strings.Contains(err.Error(), tt.why) {
 				t.Fatalf("got %v", err)
 			}
-			if err := w.node.api.Ready(context.Background(), op.APIAccess{}); err != nil {
+			if err := w.node.API.Ready(context.Background(), op.APIAccess{}); err != nil {
 				t.Errorf("the old API server is not waited for: %v", err)
 			}
-			if took := w.node.host.Clock.Now().Sub(began); took < tt.least || took > tt.most {
+			if took := w.node.Host.Clock.Now().Sub(began); took < tt.least || took > tt.most {
 				t.Errorf("it took %v", took)
 			}
 			if got, err := w.settled(); got != "old" {
@@ -267,7 +268,7 @@ func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
 		}
 	}
 	var notes []string
-	w.node.emit = func(e Event) { notes = append(notes, e.Message) }
+	w.node.Emit = func(e Event) { notes = append(notes, e.Message) }
 	var back *RolledBackError
 	if err := w.set(); !errors.As(err, &back) {
 		t.Fatalf("got %v", err)

@@ -38,16 +38,16 @@ func (a Answer) role() string {
 }
 
 // observe gathers what changing the API server's etcd depends on. Every endpoint is really dialled, with the files that are to be used there.
-func (o APIServerOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o APIServerOptions) observe(ctx context.Context, n *View, id string) (*factsOfAPIServer, error) {
 	if err := o.checkWish(); err != nil {
 		return nil, err
 	}
-	f, err := n.observe(ctx, id)
+	seen, err := n.observe(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	a := &APIServerFacts{}
-	f.APIServer = a
+	f := &factsOfAPIServer{Facts: seen, APIServer: a}
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return f, nil
@@ -136,18 +136,18 @@ func clientURL(m etcd.Member) string {
 }
 
 // membersNow asks the cluster that is in use: the local etcd, or at the --endpoints that were typed, else those that the API server uses.
-func (n *Node) membersNow(ctx context.Context, f *Facts) ([]etcd.Member, error) {
+func (n *View) membersNow(ctx context.Context, f *factsOfAPIServer) ([]etcd.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	a := f.APIServer
 	var ways []op.Access
 	switch {
-	case len(n.access.endpoints) > 0:
-		ways = append(ways, op.Access{Endpoints: n.access.endpoints, CACert: n.access.caCert, Cert: n.access.cert, Key: n.access.key, Typed: true})
+	case len(n.Access.Endpoints) > 0:
+		ways = append(ways, op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
 	case f.Etcd != nil:
 		ways = append(ways, f.Etcd.Access)
 	}
-	if len(n.access.endpoints) == 0 && len(a.Before.Servers) > 0 {
+	if len(n.Access.Endpoints) == 0 && len(a.Before.Servers) > 0 {
 		way := a.Before.access(a.File, a.Container, a.Before.Servers[0])
 		way.Endpoints = a.Before.Servers
 		ways = append(ways, way)
@@ -170,7 +170,7 @@ func (n *Node) membersNow(ctx context.Context, f *Facts) ([]etcd.Member, error) 
 }
 
 // ask dials all servers at once, as the API server would.
-func (n *Node) ask(ctx context.Context, m ManifestFile, container string, e EtcdFlags) []Answer {
+func (n *View) ask(ctx context.Context, m ManifestFile, container string, e EtcdFlags) []Answer {
 	answers := make([]Answer, len(e.Servers))
 	var wg sync.WaitGroup
 	for i, server := range e.Servers {
@@ -183,7 +183,7 @@ func (n *Node) ask(ctx context.Context, m ManifestFile, container string, e Etcd
 	return answers
 }
 
-func (n *Node) askOne(ctx context.Context, way op.Access) (a Answer) {
+func (n *View) askOne(ctx context.Context, way op.Access) (a Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	a.Error = n.bound().with(ctx, way, func(c *etcd.Client) error {
@@ -207,7 +207,7 @@ func (n *Node) askOne(ctx context.Context, way op.Access) (a Answer) {
 }
 
 // clusterInUse is the cluster that the API server's data is in now: as those say that it uses, else the local etcd, else its data directory.
-func (n *Node) clusterInUse(ctx context.Context, f *Facts) (id uint64, known string) {
+func (n *View) clusterInUse(ctx context.Context, f *factsOfAPIServer) (id uint64, known string) {
 	a := f.APIServer
 	for _, s := range n.ask(ctx, a.File, a.Container, a.Before) {
 		if s.ClusterID != 0 {
@@ -231,7 +231,7 @@ func (p *EtcdPod) serves(servers []string) bool {
 }
 
 // wrongFiles: the API server sees its own mounts of the node, and nothing else.
-func (n *Node) wrongFiles(m ManifestFile, container string, e EtcdFlags) []string {
+func (n *View) wrongFiles(m ManifestFile, container string, e EtcdFlags) []string {
 	var wrong []string
 	for _, f := range e.named() {
 		if *f.file == "" {
@@ -248,7 +248,7 @@ func (n *Node) wrongFiles(m ManifestFile, container string, e EtcdFlags) []strin
 }
 
 // fileSeen says why an API server's container would not find a file; empty when it does.
-func (n *Node) fileSeen(m ManifestFile, container, file string) string {
+func (n *View) fileSeen(m ManifestFile, container, file string) string {
 	host := hostFile(m, container, file)
 	if host == "" {
 		return fmt.Sprintf("no volume of %s mounts it from the node", m.Path)
@@ -256,11 +256,11 @@ func (n *Node) fileSeen(m ManifestFile, container, file string) string {
 	if !n.thereIs(host) {
 		return host + " is not there"
 	}
-	resolved, err := n.host.FS.Resolve(host)
+	resolved, err := n.FS.Resolve(host)
 	if err != nil {
 		return err.Error()
 	}
-	if _, err := n.host.FS.ReadFile(resolved); err != nil {
+	if _, err := n.FS.ReadFile(resolved); err != nil {
 		return err.Error()
 	}
 	for _, h := range m.Manifest.HostPaths() {

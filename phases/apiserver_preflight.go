@@ -10,7 +10,7 @@ import (
 var errUnchanged = errors.New("nothing to do")
 
 // checkAPIServer: there is one manifest, and it can be read.
-func checkAPIServer(f *Facts) error {
+func checkAPIServer(f *factsOfAPIServer) error {
 	a := f.APIServer
 	if a.File.Path == "" {
 		for _, m := range f.Manifests {
@@ -30,7 +30,7 @@ func checkAPIServer(f *Facts) error {
 }
 
 // checkMembers: all of them can be listed, and can serve.
-func (o APIServerOptions) checkMembers(f *Facts) error {
+func (o APIServerOptions) checkMembers(f *factsOfAPIServer) error {
 	a := f.APIServer
 	if a.Silent != nil {
 		return refuse("start what does not answer, ask another member with --endpoints, or name the servers with --etcd-servers", "the members cannot be asked for: %v", a.Silent)
@@ -54,12 +54,12 @@ func (o APIServerOptions) checkMembers(f *Facts) error {
 }
 
 // checkChange: the edit is possible, and the node can carry it out.
-func (o APIServerOptions) checkChange(f *Facts) error {
+func (o APIServerOptions) checkChange(f *factsOfAPIServer) error {
 	a := f.APIServer
 	if unchanged(a) {
 		return errUnchanged
 	}
-	if _, err := f.rewire(a.After, nil); err != nil {
+	if _, err := rewire(f.Facts, a.After, nil); err != nil {
 		return err
 	}
 	switch {
@@ -75,7 +75,7 @@ func (o APIServerOptions) checkChange(f *Facts) error {
 	return nil
 }
 
-func checkEtcdFiles(f *Facts) error {
+func checkEtcdFiles(f *factsOfAPIServer) error {
 	if wrong := f.APIServer.Wrong; len(wrong) > 0 {
 		return refuse("paths are as the API server's container sees them, below what its manifest mounts: kubeadm's is /etc/kubernetes/pki", "the API server could not read its files: %s", strings.Join(wrong, "; "))
 	}
@@ -83,7 +83,7 @@ func checkEtcdFiles(f *Facts) error {
 }
 
 // checkAnswers: every server is dialled as the API server would, and is a voting member of the cluster whose data it has.
-func (o APIServerOptions) checkAnswers(f *Facts) error {
+func (o APIServerOptions) checkAnswers(f *factsOfAPIServer) error {
 	a := f.APIServer
 	var bad, good []string
 	for _, s := range a.Answers {
@@ -115,7 +115,7 @@ func (o APIServerOptions) checkAnswers(f *Facts) error {
 }
 
 // checkCluster: another cluster has other objects, or none.
-func (o APIServerOptions) checkCluster(f *Facts) error {
+func (o APIServerOptions) checkCluster(f *factsOfAPIServer) error {
 	a := f.APIServer
 	if o.AnotherCluster || len(a.Answers) == 0 || a.Answers[0].ClusterID == a.Cluster {
 		return nil

@@ -44,9 +44,9 @@ type EtcdFileReport struct {
 }
 
 // ShowAPIServer looks at the API server's etcd. It works when everything is down, and changes nothing.
-func (n *Node) ShowAPIServer(ctx context.Context) (APIServerReport, error) {
+func (n *View) ShowAPIServer(ctx context.Context) (APIServerReport, error) {
 	r := APIServerReport{Servers: []EndpointReport{}, Overrides: []string{}, Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
-	f := &Facts{Now: n.host.Clock.Now().UTC(), ManifestDir: n.kubelet.StaticPodPath, APIServer: &APIServerFacts{}}
+	f := &factsOfAPIServer{Facts: &Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath}, APIServer: &APIServerFacts{}}
 	var err error
 	if f.Manifests, err = n.manifests(f.ManifestDir); err != nil {
 		return r, err
@@ -84,12 +84,12 @@ func (a Answer) report() EndpointReport {
 	return e
 }
 
-func (n *Node) fileReport(m ManifestFile, container string, file namedFlag, now time.Time) EtcdFileReport {
+func (n *View) fileReport(m ManifestFile, container string, file namedFlag, now time.Time) EtcdFileReport {
 	r := EtcdFileReport{Flag: "--" + file.name, Path: *file.file, HostPath: hostFile(m, container, *file.file), Problem: n.fileSeen(m, container, *file.file)}
 	if r.Problem != "" || file.name == "etcd-keyfile" {
 		return r
 	}
-	data, err := n.host.FS.ReadFile(r.HostPath)
+	data, err := n.FS.ReadFile(r.HostPath)
 	s := certStatus(r.HostPath, data, err, now)
 	r.NotAfter, r.DaysLeft, r.Problem = s.NotAfter, s.DaysLeft, s.Problem
 	return r
@@ -125,12 +125,12 @@ func (r *APIServerReport) judge(answers []Answer) {
 
 // compareWithKubeadm holds the flags against those that kubeadm would write, by its ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside
 // an etcd that is not on this node, there are none.
-func (n *Node) compareWithKubeadm(ctx context.Context, r *APIServerReport, f *Facts, now EtcdFlags) {
+func (n *View) compareWithKubeadm(ctx context.Context, r *APIServerReport, f *factsOfAPIServer, now EtcdFlags) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	advertise := flagOf(f.APIServer.File, f.APIServer.Container, "advertise-address")
 	want, compared := kubeadmFlags(kubeadmCertificatesDir, advertise), "kubeadm's defaults"
-	config, err := n.kubeadmConfig(ctx, f)
+	config, err := n.kubeadmConfig(ctx, f.Facts)
 	if err == nil {
 		want, err = kubeadmFlagsIn(config, advertise)
 		compared = "kubeadm's ClusterConfiguration"
@@ -141,11 +141,11 @@ func (n *Node) compareWithKubeadm(ctx context.Context, r *APIServerReport, f *Fa
 	r.Compared, r.Differences = compared, append(r.Differences, now.differences(want)...)
 }
 
-func (n *Node) kubeadmConfig(ctx context.Context, f *Facts) (string, error) {
+func (n *View) kubeadmConfig(ctx context.Context, f *Facts) (string, error) {
 	if f.API.Kubeconfig == "" {
 		return "", errors.New("there is no kubeconfig")
 	}
-	config, err := apiServerOf(n.host.FS).clusterConfiguration(ctx, f.API)
+	config, err := apiServerOf(n.FS).clusterConfiguration(ctx, f.API)
 	return config.text(), err
 }
 

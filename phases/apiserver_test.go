@@ -29,12 +29,14 @@ func apiServerFile(t *testing.T, lines ...string) ManifestFile {
 }
 
 // wiringFacts are those of a node on which the change may begin.
-func wiringFacts(t *testing.T) *Facts {
+func wiringFacts(t *testing.T) *factsOfAPIServer {
 	file := apiServerFile(t, "--etcd-servers="+oldServers)
 	after := EtcdFlags{Servers: list(newServers)}
-	return &Facts{
-		Run: "r1", Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, Manifests: []ManifestFile{file}, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"},
-		Containers: []node.Container{{ID: "a", Name: "kube-apiserver", Pod: "kube-apiserver-cp1", Namespace: "kube-system", PodUID: "uid-old", State: "running"}},
+	return &factsOfAPIServer{
+		Facts: &Facts{
+			Run: "r1", Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, Manifests: []ManifestFile{file}, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"},
+			Containers: []node.Container{{ID: "a", Name: "kube-apiserver", Pod: "kube-apiserver-cp1", Namespace: "kube-system", PodUID: "uid-old", State: "running"}},
+		},
 		APIServer: &APIServerFacts{
 			File: file, Container: "kube-apiserver", Before: EtcdFlags{Servers: list(oldServers)}, After: after, Cluster: 0xc, Known: oldServers,
 			Answers: []Answer{{URL: after.Servers[0], ClusterID: 0xc, MemberID: 1, Name: "cp1", Leads: true}, {URL: after.Servers[1], ClusterID: 0xc, MemberID: 2, Name: "cp2"}},
@@ -46,32 +48,32 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		options APIServerOptions
-		spoil   func(*Facts)
+		spoil   func(*factsOfAPIServer)
 		why     string // empty: it is not refused
 		hint    string
 	}{
-		{"nothing speaks against it", APIServerOptions{}, func(*Facts) {}, "", ""},
-		{"no API server", APIServerOptions{}, func(f *Facts) { f.Manifests, f.APIServer = nil, &APIServerFacts{} }, "no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase"},
-		{"its manifest cannot be read", APIServerOptions{}, func(f *Facts) {
+		{"nothing speaks against it", APIServerOptions{}, func(*factsOfAPIServer) {}, "", ""},
+		{"no API server", APIServerOptions{}, func(f *factsOfAPIServer) { f.Manifests, f.APIServer = nil, &APIServerFacts{} }, "no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase"},
+		{"its manifest cannot be read", APIServerOptions{}, func(f *factsOfAPIServer) {
 			f.Manifests, f.APIServer = []ManifestFile{{Path: apiserverY, Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &APIServerFacts{}
 		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "mend the file"},
-		{"two of them", APIServerOptions{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" }, "two manifests run an API server", "move one of them away"},
-		{"the kubelet is stopped", APIServerOptions{}, func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
-		{"the runtime cannot be asked", APIServerOptions{}, func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"no kubeconfig", APIServerOptions{}, func(f *Facts) { f.API.Kubeconfig = "" }, "no kubeconfig to ask the API server with", "admin.conf"},
-		{"nothing to do, whatever is down", APIServerOptions{}, func(f *Facts) { f.APIServer.After, f.KubeletActive = f.APIServer.Before, false }, "", ""},
-		{"a file that is not mounted", APIServerOptions{}, func(f *Facts) { f.APIServer.Wrong = []string{"--etcd-cafile=/x: no volume"} }, "could not read its files: --etcd-cafile=/x: no volume", "as the API server's container sees them"},
-		{"one does not answer", APIServerOptions{}, func(f *Facts) { f.APIServer.Answers[0].Error = errors.New("cannot reach etcd at a") }, "cannot reach etcd at a", "--etcd-servers https://10.0.0.12:2379"},
-		{"a learner", APIServerOptions{}, func(f *Facts) { f.APIServer.Answers[1].Learner = true }, "https://10.0.0.12:2379 is a learner", "leave it out"},
-		{"two clusters", APIServerOptions{AnotherCluster: true}, func(f *Facts) { f.APIServer.Answers[1].ClusterID = 0xd }, "https://10.0.0.12:2379 is of cluster d, and https://10.0.0.11:2379 of cluster c", "one cluster"},
-		{"another cluster", APIServerOptions{}, func(f *Facts) { f.APIServer.Cluster = 0xe }, "another cluster, with other objects: c, and the API server uses e now, as https://127.0.0.1:2379 tells", "--another-cluster"},
-		{"another cluster, as asked", APIServerOptions{AnotherCluster: true}, func(f *Facts) { f.APIServer.Cluster = 0xe }, "", ""},
-		{"the cluster is not known", APIServerOptions{}, func(f *Facts) { f.APIServer.Cluster = 0 }, "cannot be asked which cluster it is", "--another-cluster"},
-		{"the members cannot be listed", APIServerOptions{AllMembers: true}, func(f *Facts) { f.APIServer.Silent = errors.New("no leader") }, "the members cannot be asked for: no leader", "--endpoints"},
-		{"a member is a learner", APIServerOptions{AllMembers: true}, func(f *Facts) { f.APIServer.Learners = []Member{{Name: "cp3", IsLearner: true}} }, "the member cp3 is a learner", "until it votes"},
-		{"a member was never started", APIServerOptions{AllMembers: true}, func(f *Facts) { f.APIServer.Learners = []Member{{PeerURLs: []string{"https://cp3:2380"}}} }, "has never been started", "start it"},
-		{"members over https and http", APIServerOptions{AllMembers: true}, func(f *Facts) { f.APIServer.After.Servers[1] = "http://10.0.0.12:2379" }, "some of the endpoints are https and some http", "--etcd-servers"},
-		{"another member answers there", APIServerOptions{AllMembers: true}, func(f *Facts) { f.APIServer.Answers[1].want = 3 }, "at https://10.0.0.12:2379 answers the member cp2", "--etcd-servers"},
+		{"two of them", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Second = "/m/b.yaml" }, "two manifests run an API server", "move one of them away"},
+		{"the kubelet is stopped", APIServerOptions{}, func(f *factsOfAPIServer) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
+		{"the runtime cannot be asked", APIServerOptions{}, func(f *factsOfAPIServer) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
+		{"no kubeconfig", APIServerOptions{}, func(f *factsOfAPIServer) { f.API.Kubeconfig = "" }, "no kubeconfig to ask the API server with", "admin.conf"},
+		{"nothing to do, whatever is down", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.After, f.KubeletActive = f.APIServer.Before, false }, "", ""},
+		{"a file that is not mounted", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Wrong = []string{"--etcd-cafile=/x: no volume"} }, "could not read its files: --etcd-cafile=/x: no volume", "as the API server's container sees them"},
+		{"one does not answer", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Answers[0].Error = errors.New("cannot reach etcd at a") }, "cannot reach etcd at a", "--etcd-servers https://10.0.0.12:2379"},
+		{"a learner", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Answers[1].Learner = true }, "https://10.0.0.12:2379 is a learner", "leave it out"},
+		{"two clusters", APIServerOptions{AnotherCluster: true}, func(f *factsOfAPIServer) { f.APIServer.Answers[1].ClusterID = 0xd }, "https://10.0.0.12:2379 is of cluster d, and https://10.0.0.11:2379 of cluster c", "one cluster"},
+		{"another cluster", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Cluster = 0xe }, "another cluster, with other objects: c, and the API server uses e now, as https://127.0.0.1:2379 tells", "--another-cluster"},
+		{"another cluster, as asked", APIServerOptions{AnotherCluster: true}, func(f *factsOfAPIServer) { f.APIServer.Cluster = 0xe }, "", ""},
+		{"the cluster is not known", APIServerOptions{}, func(f *factsOfAPIServer) { f.APIServer.Cluster = 0 }, "cannot be asked which cluster it is", "--another-cluster"},
+		{"the members cannot be listed", APIServerOptions{AllMembers: true}, func(f *factsOfAPIServer) { f.APIServer.Silent = errors.New("no leader") }, "the members cannot be asked for: no leader", "--endpoints"},
+		{"a member is a learner", APIServerOptions{AllMembers: true}, func(f *factsOfAPIServer) { f.APIServer.Learners = []Member{{Name: "cp3", IsLearner: true}} }, "the member cp3 is a learner", "until it votes"},
+		{"a member was never started", APIServerOptions{AllMembers: true}, func(f *factsOfAPIServer) { f.APIServer.Learners = []Member{{PeerURLs: []string{"https://cp3:2380"}}} }, "has never been started", "start it"},
+		{"members over https and http", APIServerOptions{AllMembers: true}, func(f *factsOfAPIServer) { f.APIServer.After.Servers[1] = "http://10.0.0.12:2379" }, "some of the endpoints are https and some http", "--etcd-servers"},
+		{"another member answers there", APIServerOptions{AllMembers: true}, func(f *factsOfAPIServer) { f.APIServer.Answers[1].want = 3 }, "at https://10.0.0.12:2379 answers the member cp2", "--etcd-servers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := wiringFacts(t)
@@ -90,7 +92,7 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 
 func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	f := wiringFacts(t)
-	plan, err := SetAPIServer(APIServerOptions{StopTimeout: time.Second, WaitTimeout: time.Minute}).plan(context.Background(), f)
+	plan, err := SetAPIServer(APIServerOptions{StopTimeout: time.Second, WaitTimeout: time.Minute}).planned(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +112,7 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 		t.Errorf("got %+v", plan.Phases)
 	}
 	f.APIServer.After = f.APIServer.Before
-	plan, err = SetAPIServer(APIServerOptions{}).plan(context.Background(), f)
+	plan, err = SetAPIServer(APIServerOptions{}).planned(context.Background(), f)
 	if err != nil || !plan.Empty() || !strings.Contains(plan.Phases[0].Found[0], "has these flags already") {
 		t.Errorf("got %+v, %v", plan, err)
 	}
@@ -118,18 +120,20 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 
 func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 	wish := kubeadmFlags(kubeadmCertificatesDir, "10.0.0.11")
-	phase := wireAPIServer(func(*Facts) EtcdFlags { return wish }, time.Minute)
+	phase := wireAPIServer(func(f *factsOfAPIServer) *Facts { return f.Facts }, func(*factsOfAPIServer) EtcdFlags { return wish }, time.Minute)
 	kubeadms := []string{"--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt", "--etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt", "--etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key", "--etcd-servers=" + oldServers}
 	for _, tt := range []struct {
 		name  string
-		spoil func(*Facts)
+		spoil func(*factsOfAPIServer)
 		kinds string
 		found string
 	}{
-		{"no manifest yet", func(f *Facts) { f.Manifests = nil }, "", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
-		{"kubeadm's own", func(f *Facts) { f.Manifests = []ManifestFile{apiServerFile(t, kubeadms...)} }, "", "names this etcd already: it stays"},
-		{"another etcd", func(f *Facts) { f.Manifests = []ManifestFile{apiServerFile(t, "--etcd-servers="+newServers)} }, "make-directory await-replaced replace-manifest await-replaced", "until now: --etcd-servers=" + newServers},
-		{"no kubelet", func(f *Facts) { f.KubeletActive = false }, "make-directory replace-manifest", "until now"},
+		{"no manifest yet", func(f *factsOfAPIServer) { f.Manifests = nil }, "", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
+		{"kubeadm's own", func(f *factsOfAPIServer) { f.Manifests = []ManifestFile{apiServerFile(t, kubeadms...)} }, "", "names this etcd already: it stays"},
+		{"another etcd", func(f *factsOfAPIServer) {
+			f.Manifests = []ManifestFile{apiServerFile(t, "--etcd-servers="+newServers)}
+		}, "make-directory await-replaced replace-manifest await-replaced", "until now: --etcd-servers=" + newServers},
+		{"no kubelet", func(f *factsOfAPIServer) { f.KubeletActive = false }, "make-directory replace-manifest", "until now"},
 	} {
 		f := wiringFacts(t)
 		tt.spoil(f)

@@ -8,12 +8,35 @@ import (
 	"path"
 	"slices"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// BackupFacts describe the place that a backup is to have.
-type BackupFacts struct {
+// Backup is the workflow that takes a proven snapshot. It changes nothing of the node, and so runs whatever else is open.
+func Backup(o BackupOptions) backupWorkflow {
+	return backupWorkflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []backupPhase{
+		o.preflight(),
+		o.snapshot(),
+		o.verifySnapshot(),
+		o.keep(),
+	}}
+}
+
+type (
+	backupPhase = Phase[*factsOfBackup]
+	// backupWorkflow takes a proven snapshot.
+	backupWorkflow = Workflow[*View, *factsOfBackup]
+)
+
+// factsOfBackup are what a backup depends on.
+type factsOfBackup struct {
+	*Facts
+	Backup *BackupPlace
+}
+
+// BackupPlace describes the place that a backup is to have.
+type BackupPlace struct {
 	Dir     string   // host path
 	File    string   // host path; empty: named by what the backup holds
 	Missing []string // directories on the way to Dir that are not there, outermost first
@@ -24,12 +47,8 @@ type BackupFacts struct {
 	Cluster string   // hex; known beforehand for a data directory only
 }
 
-// Backup takes a backup and returns what its sidecar says. confirm sees the plan, and its error ends the command.
-func (n *Node) Backup(ctx context.Context, o BackupOptions, confirm func(Plan) error) (*Sidecar, error) {
-	return n.backup(ctx, Backup(o), confirm)
-}
-
-func (n *Node) backup(ctx context.Context, w Workflow, confirm func(Plan) error) (*Sidecar, error) {
+// TakeBackup takes a backup and returns what its sidecar says. confirm sees the plan, and its error ends the command.
+func TakeBackup(ctx context.Context, n *engineNode, w Work, confirm func(Plan) error) (*Sidecar, error) {
 	var kept *op.KeepBackup
 	err := n.Do(ctx, w, func(p Plan) error {
 		for _, phase := range p.Phases {
@@ -44,7 +63,7 @@ func (n *Node) backup(ctx context.Context, w Workflow, confirm func(Plan) error)
 	if err != nil {
 		return nil, err
 	}
-	s, err := sidecarOf(n.host.FS, kept.Kept)
+	s, err := sidecarOf(n.Host.FS, kept.Kept)
 	if s == nil {
 		return nil, err
 	}
@@ -68,14 +87,15 @@ func (o BackupOptions) check() error {
 	return nil
 }
 
-func (o BackupOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o BackupOptions) observe(ctx context.Context, n *View, id string) (*factsOfBackup, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	f, err := n.observe(ctx, id)
+	seen, err := n.observe(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	f := &factsOfBackup{Facts: seen}
 	if f.Live == nil && f.Etcd != nil && o.FromDataDir == "" {
 		f.Live = n.alone(ctx, f.Etcd)
 	}
@@ -97,7 +117,7 @@ func (o BackupOptions) observe(ctx context.Context, n *Node, id string) (*Facts,
 }
 
 // alone asks the local member for what it can tell without a quorum; nil when it does not answer at all.
-func (n *Node) alone(ctx context.Context, pod *EtcdPod) *Live {
+func (n *View) alone(ctx context.Context, pod *EtcdPod) *Live {
 	c, err := n.bound().dial(ctx, pod.Access)
 	if err != nil {
 		return nil
@@ -115,8 +135,8 @@ func (n *Node) alone(ctx context.Context, pod *EtcdPod) *Live {
 }
 
 // place looks at where the backup is to go.
-func (o BackupOptions) place(n *Node) (*BackupFacts, error) {
-	b := &BackupFacts{Dir: o.Dir}
+func (o BackupOptions) place(n *View) (*BackupPlace, error) {
+	b := &BackupPlace{Dir: o.Dir}
 	if b.Dir == "" {
 		b.Dir = DefaultBackupDir
 	}
@@ -128,16 +148,16 @@ func (o BackupOptions) place(n *Node) (*BackupFacts, error) {
 		b.File, b.Dir = file, path.Dir(file)
 	}
 	b.Dir = path.Clean(b.Dir)
-	at := nearest(n.host.FS, b.Dir)
+	at := nearest(n.FS, b.Dir)
 	for dir := b.Dir; dir != at; dir = path.Dir(dir) {
 		b.Missing = append(b.Missing, dir)
 	}
 	slices.Reverse(b.Missing)
-	resolved, err := n.host.FS.Resolve(at)
+	resolved, err := n.FS.Resolve(at)
 	if err != nil {
 		return nil, fmt.Errorf("cannot find %s: %w", at, err)
 	}
-	st, err := n.host.FS.Lstat(resolved)
+	st, err := n.FS.Lstat(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at %s: %w", at, err)
 	}
@@ -145,15 +165,15 @@ func (o BackupOptions) place(n *Node) (*BackupFacts, error) {
 		b.DirOdd = at + " is no directory"
 		return b, nil
 	}
-	if b.Free, err = n.host.FS.Free(at); err != nil {
+	if b.Free, err = n.FS.Free(at); err != nil {
 		return nil, fmt.Errorf("cannot tell how much room there is in %s: %w", at, err)
 	}
-	b.Taken, err = taken(n.host.FS, b)
+	b.Taken, err = taken(n.FS, b)
 	return b, err
 }
 
 // taken returns the name that stands in the way. What a dead backup left does not: the new one removes it.
-func taken(fsys node.FS, b *BackupFacts) (string, error) {
+func taken(fsys node.Reader, b *BackupPlace) (string, error) {
 	if b.File == "" || len(b.Missing) > 0 {
 		return "", nil
 	}
@@ -174,10 +194,10 @@ func taken(fsys node.FS, b *BackupFacts) (string, error) {
 	return "", nil
 }
 
-func (o BackupOptions) preflight() Phase {
-	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o BackupOptions) preflight() backupPhase {
+	checks := []func(*factsOfBackup) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
+	return backupPhase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
+		Plan: func(_ context.Context, f *factsOfBackup) ([]op.Op, error) {
 			if err := passes(f, checks...); err != nil {
 				return nil, err
 			}
@@ -190,9 +210,9 @@ func (o BackupOptions) preflight() Phase {
 		}}
 }
 
-func workspace(f *Facts) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, Run: f.Run} }
+func workspace(f *factsOfBackup) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, Run: f.Run} }
 
-func (o BackupOptions) checkEtcd(f *Facts) error {
+func (o BackupOptions) checkEtcd(f *factsOfBackup) error {
 	if o.FromDataDir != "" {
 		return nil // the data was looked at, and is nobody's
 	}
@@ -203,22 +223,13 @@ func (o BackupOptions) checkEtcd(f *Facts) error {
 		return refuse("name the data of a member that is stopped with --from-data-dir", "no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.Live == nil {
-		return &UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`", fromDirs(f.Etcd.DataDir, f.Etcd.WALDir))}
+		return &UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`", journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))}
 	}
 	return nil
 }
 
-// fromDirs are the flags that name the data of a member, and its WAL where that is elsewhere.
-func fromDirs(data, wal string) string {
-	flags := "--from-data-dir " + data
-	if wal != "" {
-		flags += " --from-wal-dir " + wal
-	}
-	return flags
-}
-
 // checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies with etcd's data goes when it goes.
-func (o BackupOptions) checkPlace(f *Facts) error {
+func (o BackupOptions) checkPlace(f *factsOfBackup) error {
 	const hint = "name another place"
 	b := f.Backup
 	switch {
@@ -239,14 +250,14 @@ func within(dir, outer string) bool {
 	return outer != "" && overlap(dir, outer) && len(path.Clean(dir)) >= len(path.Clean(outer))
 }
 
-func (o BackupOptions) checkTaken(f *Facts) error {
+func (o BackupOptions) checkTaken(f *factsOfBackup) error {
 	if f.Backup.Taken == "" {
 		return nil
 	}
 	return refuse("name another FILE, or move this one away", "%s is there already: a backup never replaces a file", f.Backup.Taken)
 }
 
-func (o BackupOptions) checkRoom(f *Facts) error {
+func (o BackupOptions) checkRoom(f *factsOfBackup) error {
 	const more = 16 << 20 // what etcd writes until the snapshot is taken, and the log of a stopped one
 	need := uint64(f.Backup.Need) + more
 	if f.Backup.Free >= need {
@@ -255,9 +266,9 @@ func (o BackupOptions) checkRoom(f *Facts) error {
 	return refuse("name another place, or keep fewer backups with --keep", "not enough room for the backup in %s: %d MiB free, %d MiB needed", f.Backup.Dir, f.Backup.Free>>20, need>>20)
 }
 
-func (o BackupOptions) snapshot() Phase {
-	return Phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o BackupOptions) snapshot() backupPhase {
+	return backupPhase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
+		Plan: func(_ context.Context, f *factsOfBackup) ([]op.Op, error) {
 			w := workspace(f)
 			if o.FromDataDir != "" {
 				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: w.Snapshot()}}, nil
@@ -266,16 +277,16 @@ func (o BackupOptions) snapshot() Phase {
 		}}
 }
 
-func (o BackupOptions) verifySnapshot() Phase {
-	return Phase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o BackupOptions) verifySnapshot() backupPhase {
+	return backupPhase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
+		Plan: func(_ context.Context, f *factsOfBackup) ([]op.Op, error) {
 			return []op.Op{&op.ProveBackup{Workspace: workspace(f)}}, nil
 		}}
 }
 
-func (o BackupOptions) keep() Phase {
-	return Phase{Name: "keep", Short: "give the backup its name",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o BackupOptions) keep() backupPhase {
+	return backupPhase{Name: "keep", Short: "give the backup its name",
+		Plan: func(_ context.Context, f *factsOfBackup) ([]op.Op, error) {
 			return []op.Op{&op.KeepBackup{Workspace: workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
 		}}
 }

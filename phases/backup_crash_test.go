@@ -85,13 +85,14 @@ func putBackup(t *testing.T, d *sim.Disk, file string, s Sidecar) {
 	}
 }
 
-func (w *backupWorld) workflow(o BackupOptions) Workflow {
+func (w *backupWorld) workflow(o BackupOptions) backupWorkflow {
 	backup := Backup(o)
-	backup.observe = func(ctx context.Context, n *Node, id string) (*Facts, error) {
-		f, err := w.facts(ctx, n, id)
+	backup.Observe = func(ctx context.Context, n *View, id string) (*factsOfBackup, error) {
+		seen, err := w.look(id)
 		if err != nil {
 			return nil, err
 		}
+		f := &factsOfBackup{Facts: seen}
 		f.Live = &Live{}
 		if f.Backup, err = o.place(n); err != nil {
 			return nil, err
@@ -103,7 +104,7 @@ func (w *backupWorld) workflow(o BackupOptions) Workflow {
 }
 
 func (w *backupWorld) backup(o BackupOptions) error {
-	_, err := w.node.backup(context.Background(), w.workflow(o), func(Plan) error { return nil })
+	_, err := TakeBackup(context.Background(), w.node.engineNode, w.workflow(o).On(w.node.Look), func(Plan) error { return nil })
 	return err
 }
 

@@ -11,10 +11,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-func backupFacts(t *testing.T) *Facts {
-	f := plannedFacts(t)
+func backupFacts(t *testing.T) *factsOfBackup {
+	f := &factsOfBackup{Facts: plannedFacts(t).Facts}
 	f.Run, f.Node = "20260101T000000Z-backup-0000", "cp1"
-	f.Backup = &BackupFacts{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}
+	f.Backup = &BackupPlace{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}
 	return f
 }
 
@@ -24,25 +24,25 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	cases := []struct {
 		name    string
 		options BackupOptions
-		change  func(*Facts)
+		change  func(*factsOfBackup)
 		kind    any
 		says    string
 		hint    string
 	}{
-		{"no manifest runs etcd", BackupOptions{}, func(f *Facts) { f.Etcd = nil }, &refused, "no manifest in", "--from-data-dir"},
-		{"etcd does not answer", BackupOptions{}, func(f *Facts) { f.Live, f.LiveError = nil, errors.New("connection refused") }, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
-		{"the file is there", BackupOptions{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" }, &refused, "/backups/x is there already", "another FILE"},
-		{"the file's directory is not there", BackupOptions{File: "x"}, func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
-		{"the place is no directory", BackupOptions{}, func(f *Facts) { f.Backup.DirOdd = "/backups is no directory" }, &refused, "no directory", ""},
-		{"the kubelet would run it", BackupOptions{}, func(f *Facts) { f.Backup.Dir = testManifestDir }, &refused, "kubelet runs every file", ""},
-		{"it would lie with the data", BackupOptions{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" }, &refused, "lost with the data", ""},
-		{"the disk is too full", BackupOptions{}, func(f *Facts) { f.Backup.Free = 100 << 20 }, &refused, "100 MiB free, 116 MiB needed", "--keep"},
+		{"no manifest runs etcd", BackupOptions{}, func(f *factsOfBackup) { f.Etcd = nil }, &refused, "no manifest in", "--from-data-dir"},
+		{"etcd does not answer", BackupOptions{}, func(f *factsOfBackup) { f.Live, f.LiveError = nil, errors.New("connection refused") }, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
+		{"the file is there", BackupOptions{File: "x"}, func(f *factsOfBackup) { f.Backup.Taken = "/backups/x" }, &refused, "/backups/x is there already", "another FILE"},
+		{"the file's directory is not there", BackupOptions{File: "x"}, func(f *factsOfBackup) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
+		{"the place is no directory", BackupOptions{}, func(f *factsOfBackup) { f.Backup.DirOdd = "/backups is no directory" }, &refused, "no directory", ""},
+		{"the kubelet would run it", BackupOptions{}, func(f *factsOfBackup) { f.Backup.Dir = testManifestDir }, &refused, "kubelet runs every file", ""},
+		{"it would lie with the data", BackupOptions{}, func(f *factsOfBackup) { f.Backup.Dir = "/var/lib/etcd/backups" }, &refused, "lost with the data", ""},
+		{"the disk is too full", BackupOptions{}, func(f *factsOfBackup) { f.Backup.Free = 100 << 20 }, &refused, "100 MiB free, 116 MiB needed", "--keep"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := backupFacts(t)
 			c.change(f)
-			_, err := Backup(c.options).plan(t.Context(), f)
+			_, err := Backup(c.options).planned(t.Context(), f)
 			if !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.Contains(Hint(err), c.hint) {
 				t.Errorf("%T %v; hint %q", err, err, Hint(err))
 			}
@@ -62,19 +62,19 @@ func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
 	cases := []struct {
 		name    string
 		options BackupOptions
-		change  func(*Facts)
+		change  func(*factsOfBackup)
 		want    []string
 	}{
-		{"a running etcd", BackupOptions{}, func(*Facts) {}, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
-		{"a member without a quorum", BackupOptions{}, func(f *Facts) { f.LiveError = errors.New("no leader") }, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
-		{"a data directory, and no etcd at all", BackupOptions{FromDataDir: "/old"}, func(f *Facts) { f.Etcd, f.Live = nil, nil }, []string{"open-backup", "snapshot-data-directory", "prove-backup", "keep-backup"}},
-		{"a directory that is not there", BackupOptions{}, func(f *Facts) { f.Backup.Missing = []string{"/a", "/a/b"} }, []string{"make-directory", "make-directory", "open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a running etcd", BackupOptions{}, func(*factsOfBackup) {}, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a member without a quorum", BackupOptions{}, func(f *factsOfBackup) { f.LiveError = errors.New("no leader") }, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a data directory, and no etcd at all", BackupOptions{FromDataDir: "/old"}, func(f *factsOfBackup) { f.Etcd, f.Live = nil, nil }, []string{"open-backup", "snapshot-data-directory", "prove-backup", "keep-backup"}},
+		{"a directory that is not there", BackupOptions{}, func(f *factsOfBackup) { f.Backup.Missing = []string{"/a", "/a/b"} }, []string{"make-directory", "make-directory", "open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := backupFacts(t)
 			c.change(f)
-			plan, err := Backup(c.options).plan(t.Context(), f)
+			plan, err := Backup(c.options).planned(t.Context(), f)
 			if err != nil || !slices.Equal(kinds(plan), c.want) {
 				t.Errorf("%v %v", kinds(plan), err)
 			}
@@ -127,12 +127,12 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 			file := "/other/" + name
 			putBackup(t, w.machine.Disk, file, s)
 			backup := w.workflow(w.options)
-			f, err := backup.observe(t.Context(), w.node, "20260101T000000Z-backup-0000")
+			f, err := backup.Observe(t.Context(), w.node.Look, "20260101T000000Z-backup-0000")
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.Fingerprints, f.Backup.Cluster = base.Fingerprints, "1"
-			plan, err := backup.plan(t.Context(), f)
+			plan, err := backup.planned(t.Context(), f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	create("/backups/torn.db.json", "{")
 	create("/backups/.etcdpod-x.db", "data")
 	create("/backups/readme.txt", "data")
-	entries, err := w.node.Backups(t.Context(), "/backups")
+	entries, err := w.node.Look.Backups(t.Context(), "/backups")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,10 +187,10 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	if len(entries) != 8 { // with the three old ones, whose sidecars say no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
-	if entries, err := w.node.Backups(t.Context(), ""); err != nil || len(entries) != 0 {
+	if entries, err := w.node.Look.Backups(t.Context(), ""); err != nil || len(entries) != 0 {
 		t.Errorf("the usual directory is not there: %v, %v", entries, err)
 	}
-	if _, err := w.node.Backups(t.Context(), "/typo"); err == nil {
+	if _, err := w.node.Look.Backups(t.Context(), "/typo"); err == nil {
 		t.Error("a directory that was named and is not there is no error")
 	}
 }

@@ -15,12 +15,12 @@ import (
 
 // Backups lists the backups in a directory (host path; empty: [DefaultBackupDir]), newest first. A file is one when it ends in .db or has a sidecar. What is odd is
 // listed with a note; nothing is read but names, lengths and sidecars.
-func (n *Node) Backups(_ context.Context, dir string) ([]BackupEntry, error) {
+func (n *View) Backups(_ context.Context, dir string) ([]BackupEntry, error) {
 	asked := dir != ""
 	if !asked {
 		dir = DefaultBackupDir
 	}
-	names, err := n.host.FS.ReadDir(dir)
+	names, err := n.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && !asked {
 		return []BackupEntry{}, nil
 	}
@@ -52,10 +52,10 @@ func backupNames(names []string) []string {
 	return slices.Compact(snapshots)
 }
 
-func (n *Node) backupEntry(file string) BackupEntry {
+func (n *View) backupEntry(file string) BackupEntry {
 	e := BackupEntry{Sidecar: Sidecar{Members: []Member{}, Fingerprints: map[string]string{}}}
-	st, missing := n.host.FS.Lstat(file)
-	s, err := sidecarOf(n.host.FS, file)
+	st, missing := n.FS.Lstat(file)
+	s, err := sidecarOf(n.FS, file)
 	if s != nil {
 		e.Sidecar = s.Sidecar
 	}

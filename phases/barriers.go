@@ -12,26 +12,32 @@ import (
 // What the coordinator does between two phases of a restore on several nodes: it sends what a node lacks, and looks at what came out on all of them.
 
 // sendSnapshot sends the snapshot to the nodes that still need it.
-func (t *transaction) sendSnapshot(ctx context.Context) error {
-	states, err := t.states(ctx)
-	if err != nil {
-		return err
+func sendSnapshot(ctx context.Context, t *transaction) error {
+	needs := map[string]bool{}
+	for _, p := range t.peers {
+		lacks, err := query[bool](ctx, p, askNeeds, nil)
+		if err != nil {
+			return err
+		}
+		if lacks {
+			needs[p.name] = true
+		}
 	}
-	if !slices.ContainsFunc(t.peers, func(p *peer) bool { return states[p.name].Needs }) {
+	if len(needs) == 0 {
 		return nil
 	}
-	path, file, err := t.snapshot()
+	path, file, err := ownSnapshot(t)
 	if err != nil {
 		return err
 	}
 	return t.each(ctx, func(ctx context.Context, p *peer) error {
-		if !states[p.name].Needs {
+		if !needs[p.name] {
 			return nil
 		}
 		if p.here {
 			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s", p.name, t.cluster.Coordinator)
 		}
-		from, err := t.node.host.FS.Open(path)
+		from, err := t.node.Host.FS.Open(path)
 		if err != nil {
 			return fmt.Errorf("cannot send the snapshot: %w", err)
 		}
@@ -41,13 +47,13 @@ func (t *transaction) sendSnapshot(ctx context.Context) error {
 }
 
 // snapshot is what this node has of it.
-func (t *transaction) snapshot() (path string, s sent, err error) {
-	state, err := journal.Read(t.node.host.FS, journal.RunDir(t.run))
+func ownSnapshot(t *transaction) (path string, s sent, err error) {
+	state, err := journal.Read(t.node.Host.FS, journal.RunDir(t.run))
 	if err != nil {
 		return "", s, err
 	}
-	path = state.Run.Notes[noteSnapshot]
-	if st, err := t.node.host.FS.Lstat(path); err == nil {
+	path = state.Run.Notes[journal.NoteSnapshot]
+	if st, err := t.node.Host.FS.Lstat(path); err == nil {
 		s.Proof.SizeBytes = st.Size
 	}
 	for _, step := range state.Steps {
@@ -58,7 +64,7 @@ func (t *transaction) snapshot() (path string, s sent, err error) {
 		if stage, ok := o.(*op.StageData); ok {
 			if s.Proof = stage.Staging.Proof; stage.Staging.ProofFile != "" {
 				s.Made = true
-				return path, s, readJSONFile(t.node.host.FS, stage.Staging.ProofFile, &s.Proof)
+				return path, s, readJSONFile(t.node.Host.FS, stage.Staging.ProofFile, &s.Proof)
 			}
 		}
 	}
@@ -66,7 +72,7 @@ func (t *transaction) snapshot() (path string, s sent, err error) {
 }
 
 // compareStaged: all staged the same, from the same.
-func (t *transaction) compareStaged(ctx context.Context) error {
+func compareStaged(ctx context.Context, t *transaction) error {
 	var first *op.Staged
 	var at string
 	for _, p := range t.peers {
@@ -86,12 +92,12 @@ func (t *transaction) compareStaged(ctx context.Context) error {
 }
 
 // nobodyAnswers: no member of the old cluster is left, on whatever node.
-func (t *transaction) nobodyAnswers(ctx context.Context) error {
-	if t.released() { // resumed behind the exchange: the new members may answer by now
+func nobodyAnswers(ctx context.Context, t *transaction) error {
+	if released(t) { // resumed behind the exchange: the new members may answer by now
 		return nil
 	}
 	for _, url := range t.cluster.OldURLs {
-		if t.node.etcd.Listening(ctx, url) {
+		if t.node.Etcd.Listening(ctx, url) {
 			return fmt.Errorf("a member of the old cluster still answers at %s, although all nodes are fenced; stop it first", url)
 		}
 	}
@@ -99,8 +105,8 @@ func (t *transaction) nobodyAnswers(ctx context.Context) error {
 }
 
 // released says whether this node's own part has begun to let etcd run on the new data.
-func (t *transaction) released() bool {
-	state, err := journal.Read(t.node.host.FS, journal.RunDir(t.run))
+func released(t *transaction) bool {
+	state, err := journal.Read(t.node.Host.FS, journal.RunDir(t.run))
 	if err != nil {
 		return false
 	}
@@ -110,7 +116,7 @@ func (t *transaction) released() bool {
 }
 
 // compareMembers: all members serve the same keys as of one revision, while no API server writes.
-func (t *transaction) compareMembers(ctx context.Context) error {
+func compareMembers(ctx context.Context, t *transaction) error {
 	at := int64(0)
 	for _, p := range t.peers {
 		h, err := query[hashAnswer](ctx, p, askHash, int64(0))

@@ -17,7 +17,7 @@ import (
 
 // boundCerts makes certificates from files of the node, at the node's time.
 type boundCerts struct {
-	fs    node.FS
+	fs    node.Reader
 	clock node.Clock
 }
 

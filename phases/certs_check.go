@@ -54,10 +54,10 @@ type ServedReport struct {
 
 // CheckCerts looks at the certificates of etcd and of the API server: at the files, and at what the running processes really serve. It changes nothing, and works when
 // everything is down: a process that does not answer is told of, and is no warning.
-func (n *Node) CheckCerts(ctx context.Context) (CertsReport, error) {
+func (n *View) CheckCerts(ctx context.Context) (CertsReport, error) {
 	r := CertsReport{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{}, Served: []ServedReport{}, Warnings: []string{}}
-	now := n.host.Clock.Now().UTC()
-	files, err := n.manifests(n.kubelet.StaticPodPath)
+	now := n.Clock.Now().UTC()
+	files, err := n.manifests(n.Config.StaticPodPath)
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
@@ -67,7 +67,7 @@ func (n *Node) CheckCerts(ctx context.Context) (CertsReport, error) {
 	}
 	uses := n.certUses(files, pod)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of kubeadm's in %s", n.kubelet.StaticPodPath, kubeadmCertificatesDir))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of kubeadm's in %s", n.Config.StaticPodPath, kubeadmCertificatesDir))
 	}
 	for _, ca := range uses.cas {
 		r.CertificateAuthorities = append(r.CertificateAuthorities, n.checkCA(ca, now))
@@ -123,11 +123,11 @@ func (r *CertsReport) next() string {
 }
 
 // readOptional returns nil for a file that is not there, or has no name.
-func (n *Node) readOptional(file string) ([]byte, error) {
+func (n *View) readOptional(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	data, err := n.host.FS.ReadFile(file)
+	data, err := n.FS.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && n.thereIs(file):
 		return nil, fmt.Errorf("cannot read %s: it is a link to something that is not there", file)
@@ -168,7 +168,7 @@ func (c *CertReport) note(found []*pki.Problem) {
 	}
 }
 
-func (n *Node) checkCA(ca certAuthority, now time.Time) CertReport {
+func (n *View) checkCA(ca certAuthority, now time.Time) CertReport {
 	data, err := n.readOptional(ca.certFile)
 	c := about(ca.name, ca.certFile, data, now)
 	key, keyErr := n.readOptional(ca.keyFile)
@@ -183,7 +183,7 @@ func (n *Node) checkCA(ca certAuthority, now time.Time) CertReport {
 }
 
 // checkLeaf reads the files into the use, too.
-func (n *Node) checkLeaf(use *certUse, cas []certAuthority, now time.Time) CertReport {
+func (n *View) checkLeaf(use *certUse, cas []certAuthority, now time.Time) CertReport {
 	l := &use.leaf
 	var errs [3]error
 	l.Cert, errs[0] = n.readOptional(l.CertFile)
@@ -209,7 +209,7 @@ func (n *Node) checkLeaf(use *certUse, cas []certAuthority, now time.Time) CertR
 }
 
 // shown dials all at once.
-func (n *Node) shown(ctx context.Context, uses []certUse, now time.Time) []ServedReport {
+func (n *View) shown(ctx context.Context, uses []certUse, now time.Time) []ServedReport {
 	all := []ServedReport{}
 	var wg sync.WaitGroup
 	for _, use := range uses {
@@ -230,7 +230,7 @@ func (n *Node) shown(ctx context.Context, uses []certUse, now time.Time) []Serve
 }
 
 // look dials one address.
-func (n *Node) look(ctx context.Context, s *ServedReport, use certUse, now time.Time) {
+func (n *View) look(ctx context.Context, s *ServedReport, use certUse, now time.Time) {
 	read := func(file string) []byte {
 		data, err := n.bound().readFile(use.show, file)
 		if err != nil {

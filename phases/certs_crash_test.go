@@ -83,11 +83,11 @@ func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 
 func (w *certsWorld) restart() {
 	w.world.restart()
-	w.node.certs = sim.Certificates{M: w.machine}
+	w.node.Certificates = sim.Certificates{M: w.machine}
 }
 
-func (w *certsWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, notes: map[string]string{}}
+func (w *certsWorld) observe(_ context.Context, _ *View, id string) (*factsOfCerts, error) {
+	f := &factsOfCerts{Facts: &Facts{Run: id, Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, Notes: map[string]string{}}}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		data, err := w.machine.ReadFile(testManifestDir + "/" + name + ".yaml")
 		if err != nil {
@@ -122,7 +122,7 @@ func (w *certsWorld) observe(_ context.Context, _ *Node, id string) (*Facts, err
 
 func (w *certsWorld) renew() error {
 	o := RenewOptions{}
-	flow := Workflow{Name: "renew", observe: w.observe, Phases: []Phase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
+	flow := certsWorkflow{Name: "renew", Observe: w.observe, Phases: []certsPhase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
 	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
 }
 
@@ -249,7 +249,7 @@ func (w *certsWorld) settleTwice(c stop) error {
 
 func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
 	w := newCertsWorld(t, renewals()[0])
-	w.node.certs = stubborn{w.node.certs}
+	w.node.Certificates = stubborn{w.node.Certificates}
 	var back *RolledBackError
 	if err := w.renew(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not show the new certificate at 127.0.0.1:2379") {
 		t.Fatalf("got %v", err)

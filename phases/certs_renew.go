@@ -26,6 +26,30 @@ type RenewOptions struct {
 	WaitTimeout time.Duration // for it to serve again; 0: 2 minutes
 }
 
+// RenewCerts is the workflow that gives certificates of etcd, and of its clients on this node, a new life. What uses them is started anew, one pod after the other.
+func RenewCerts(o RenewOptions) certsWorkflow {
+	return certsWorkflow{Name: "renew", Observe: o.observe, Phases: []certsPhase{
+		o.preflight(),
+		o.issue(),
+		o.replace(),
+		o.restartEtcd(),
+		o.restartAPIServer(), // the commit point is at its end
+	}}
+}
+
+type (
+	certsPhase = Phase[*factsOfCerts]
+	// certsWorkflow renews, or asks for, certificates.
+	certsWorkflow = Workflow[*View, *factsOfCerts]
+)
+
+// factsOfCerts are what renewing certificates, or asking for them, depends on.
+type factsOfCerts struct {
+	*Facts
+	Renewal *RenewalFacts // of those that are in use; nil where kubeadm's configuration says which are to be
+	Request *RequestFacts
+}
+
 // RenewalFacts are what renewing depends on besides.
 type RenewalFacts struct {
 	Uses     []certUse                 // what is renewed
@@ -75,7 +99,7 @@ func knownNames(names []string) error {
 func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
 
 // chosen are the uses with the names that a person typed; none, or all: those whose files are there.
-func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
+func (n *View) chosen(names []string, uses certUses) ([]certUse, error) {
 	if err := knownNames(names); err != nil {
 		return nil, err
 	}
@@ -96,16 +120,17 @@ func (n *Node) chosen(names []string, uses certUses) ([]certUse, error) {
 	return chosen, nil
 }
 
-func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o RenewOptions) observe(ctx context.Context, n *View, id string) (*factsOfCerts, error) {
 	if o.From != "" && !path.IsAbs(o.From) {
 		return nil, &UsageError{Reason: "--from needs an absolute path"}
 	}
-	f, err := n.observe(ctx, id)
+	seen, err := n.observe(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	f := &factsOfCerts{Facts: seen}
 	uses := n.certUses(f.Manifests, f.Etcd)
-	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Config: n.certsConfig(ctx, f), Serving: f.Live != nil}
+	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Config: n.certsConfig(ctx, f.Facts), Serving: f.Live != nil}
 	if r.Uses, err = n.chosen(o.Names, uses); err != nil {
 		return nil, err
 	}
@@ -123,7 +148,7 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 			return nil, err
 		}
 	}
-	r.Ready = hasAPIServer(f) && n.api.Ready(ctx, f.API) == nil
+	r.Ready = hasAPIServer(f.Facts) && n.API.Ready(ctx, f.API) == nil
 	if f.Live != nil {
 		r.Silent = n.unanswering(ctx, f.Live)
 	}
@@ -132,18 +157,18 @@ func (o RenewOptions) observe(ctx context.Context, n *Node, id string) (*Facts, 
 }
 
 // readableByAll is false of a file that cannot be looked at: reading it says why.
-func (n *Node) readableByAll(file string) bool {
+func (n *View) readableByAll(file string) bool {
 	resolved, err := n.resolve(file)
 	if err != nil {
 		return false
 	}
-	st, err := n.host.FS.Lstat(resolved)
+	st, err := n.FS.Lstat(resolved)
 	return err == nil && st.Mode&0o004 != 0
 }
 
 func caKeyOf(caFile string) string { return strings.TrimSuffix(caFile, path.Ext(caFile)) + ".key" }
 
-func (n *Node) observeCA(r *RenewalFacts, use certUse, now time.Time) error {
+func (n *View) observeCA(r *RenewalFacts, use certUse, now time.Time) error {
 	file := use.leaf.CAFile
 	key, err := n.readOptional(caKeyOf(file))
 	if err != nil {
@@ -157,20 +182,20 @@ func (n *Node) observeCA(r *RenewalFacts, use certUse, now time.Time) error {
 }
 
 // unanswering are the voting members elsewhere at whose peer ports nobody answers.
-func (n *Node) unanswering(ctx context.Context, live *Live) []Member {
+func (n *View) unanswering(ctx context.Context, live *Live) []Member {
 	return slices.DeleteFunc(slices.Clone(live.Members), func(m Member) bool {
-		return uint64(m.ID) == live.MemberID || m.IsLearner || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.etcd.Listening(ctx, url) })
+		return uint64(m.ID) == live.MemberID || m.IsLearner || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
 	})
 }
 
 // certsConfig reads kubeadm's ClusterConfiguration from the API server. Where that cannot be asked, certificates keep what they have.
-func (n *Node) certsConfig(ctx context.Context, f *Facts) certsConfig {
+func (n *View) certsConfig(ctx context.Context, f *Facts) certsConfig {
 	if !hasAPIServer(f) {
 		return certsConfig{Error: errors.New("no API server runs here")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	config, err := apiServerOf(n.host.FS).clusterConfiguration(ctx, f.API)
+	config, err := apiServerOf(n.FS).clusterConfiguration(ctx, f.API)
 	if err != nil {
 		return certsConfig{Error: err}
 	}
@@ -203,14 +228,14 @@ func parseCertsConfig(text string) certsConfig {
 	return config
 }
 
-func (o RenewOptions) preflight() Phase {
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o RenewOptions) preflight() certsPhase {
+	return certsPhase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
 			return nil, passes(f, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
 		}}
 }
 
-func (o RenewOptions) found(f *Facts) []string {
+func (o RenewOptions) found(f *factsOfCerts) []string {
 	var still []string
 	if f.Live != nil && f.Live.voters() == 2 && o.restarts(f, "etcd") {
 		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
@@ -230,7 +255,7 @@ func (o RenewOptions) found(f *Facts) []string {
 	return append(found, still...)
 }
 
-func (o RenewOptions) checkNode(f *Facts) error {
+func (o RenewOptions) checkNode(f *factsOfCerts) error {
 	if len(f.Renewal.Uses) == 0 && o.From != "" {
 		return refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside etcd/server.key", "there is no certificate of etcd in %s", o.From)
 	}
@@ -250,7 +275,7 @@ func (o RenewOptions) checkNode(f *Facts) error {
 }
 
 // checkFiles: a certificate that is not there has no names to go on with, and one that cannot be read may be anything.
-func (o RenewOptions) checkFiles(f *Facts) error {
+func (o RenewOptions) checkFiles(f *factsOfCerts) error {
 	for _, use := range f.Renewal.Uses {
 		l := use.leaf
 		if l.Cert == nil || l.Key == nil {
@@ -271,7 +296,7 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 	return nil
 }
 
-func (o RenewOptions) checkCA(f *Facts) error {
+func (o RenewOptions) checkCA(f *factsOfCerts) error {
 	for _, use := range f.Renewal.Uses {
 		file := use.leaf.CAFile
 		if o.From == "" && slices.Contains(f.Renewal.External, file) {
@@ -285,7 +310,7 @@ func (o RenewOptions) checkCA(f *Facts) error {
 }
 
 // checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one member or of two cannot, whatever the order; it stands still for that moment.
-func (o RenewOptions) checkQuorum(f *Facts) error {
+func (o RenewOptions) checkQuorum(f *factsOfCerts) error {
 	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
 		return nil
 	}
@@ -313,26 +338,23 @@ func memberNames(members []Member) []string {
 	return names
 }
 
-func stagedCerts(f *Facts) string { return path.Join(journal.RunDir(f.Run), "new") }
-func keptCerts(f *Facts) string   { return path.Join(journal.RunDir(f.Run), "old") }
-
-func (o RenewOptions) issue() Phase {
-	return Phase{Name: "issue-certificates", Short: "make new keys and certificates in the run's folder",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+func (o RenewOptions) issue() certsPhase {
+	return certsPhase{Name: "issue-certificates", Short: "make new keys and certificates in the run's folder",
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
+			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, use := range f.Renewal.Uses {
 				if signed, ok := f.Renewal.Signed[use.name]; ok {
-					ops = append(ops, &op.AdoptCertificate{Name: use.name, From: signed.base, To: path.Join(stagedCerts(f), use.name), Sums: signed.sums})
+					ops = append(ops, &op.AdoptCertificate{Name: use.name, From: signed.base, To: path.Join(journal.NewCerts(f.Run), use.name), Sums: signed.sums})
 					continue
 				}
-				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use), To: path.Join(stagedCerts(f), use.name)})
+				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use), To: path.Join(journal.NewCerts(f.Run), use.name)})
 			}
 			return ops, nil
 		}}
 }
 
 // issuance is what a renewed certificate is made from.
-func (f *Facts) issuance(use certUse) op.Issuance {
+func (f *factsOfCerts) issuance(use certUse) op.Issuance {
 	c := f.Renewal.Config
 	i := op.Issuance{
 		Name: use.name, Old: use.leaf.CertFile, CACert: use.leaf.CAFile, CAKey: caKeyOf(use.leaf.CAFile),
@@ -355,28 +377,28 @@ func (f *Facts) issuance(use certUse) op.Issuance {
 	return i
 }
 
-func (o RenewOptions) replace() Phase {
-	return Phase{Name: "replace-certificates", Short: "put the new ones in the place of the old, which are kept",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			ops := []op.Op{&op.MakeDirectory{Path: keptCerts(f), Attr: node.Mine(0o700)}}
+func (o RenewOptions) replace() certsPhase {
+	return certsPhase{Name: "replace-certificates", Short: "put the new ones in the place of the old, which are kept",
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
+			ops := []op.Op{&op.MakeDirectory{Path: journal.OldCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, pod := range o.pods(f) {
 				ops = append(ops, o.restart(f, pod, true))
 			}
 			for _, use := range f.Renewal.Uses {
-				ops = append(ops, &op.ReplaceCertificate{Name: use.name, Cert: use.leaf.CertFile, Key: use.leaf.KeyFile, From: path.Join(stagedCerts(f), use.name), Kept: path.Join(keptCerts(f), use.name)})
+				ops = append(ops, &op.ReplaceCertificate{Name: use.name, Cert: use.leaf.CertFile, Key: use.leaf.KeyFile, From: path.Join(journal.NewCerts(f.Run), use.name), Kept: path.Join(journal.OldCerts(f.Run), use.name)})
 			}
 			return ops, nil
 		}}
 }
 
-func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) op.Op {
+func (o RenewOptions) restart(f *factsOfCerts, pod op.Pod, back bool) op.Op {
 	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
 }
 
 // grace is how long a program may take to end. An etcd takes 7 s, in which it serves nobody, to let go of who watches (server/embed/etcd.go: stopServers), and then
 // gives the leadership away: of use to other members only, and no write that it has acknowledged is lost without. An API server takes itself out of the list of
 // API servers at once, and then waits for its watchers, too.
-func (o RenewOptions) grace(f *Facts, pod op.Pod) time.Duration {
+func (o RenewOptions) grace(f *factsOfCerts, pod op.Pod) time.Duration {
 	etcd := f.Etcd != nil && pod.Name == f.Etcd.File.Manifest.Name()
 	switch {
 	case o.StopTimeout > 0:
@@ -393,12 +415,12 @@ func (o RenewOptions) grace(f *Facts, pod op.Pod) time.Duration {
 const renewLimit = 2 * time.Minute
 
 // restarts says whether a program uses one of the certificates.
-func (o RenewOptions) restarts(f *Facts, program string) bool {
+func (o RenewOptions) restarts(f *factsOfCerts, program string) bool {
 	return slices.ContainsFunc(f.Renewal.Uses, func(u certUse) bool { return u.program == program })
 }
 
 // pods are those that are started anew, etcd's first.
-func (o RenewOptions) pods(f *Facts) []op.Pod {
+func (o RenewOptions) pods(f *factsOfCerts) []op.Pod {
 	var pods []op.Pod
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		if m, c, ok := program(f.Manifests, name); ok && o.restarts(f, name) {
@@ -408,7 +430,7 @@ func (o RenewOptions) pods(f *Facts) []op.Pod {
 	return pods
 }
 
-func (o RenewOptions) restartPod(f *Facts, name string) []op.Op {
+func (o RenewOptions) restartPod(f *factsOfCerts, name string) []op.Op {
 	var ops []op.Op
 	m, _, ok := program(f.Manifests, name)
 	for _, pod := range o.pods(f) {
@@ -427,9 +449,9 @@ func (o RenewOptions) limit() time.Duration {
 }
 
 // restartEtcd waits only for what was there before: certificates that have expired everywhere are renewed on one node after the other, and until then there is no quorum.
-func (o RenewOptions) restartEtcd() Phase {
-	return Phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o RenewOptions) restartEtcd() certsPhase {
+	return certsPhase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates", InTurn: true,
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
 				ops = append(ops, &op.AwaitMember{Access: f.Etcd.Access, Limit: o.limit()})
@@ -446,9 +468,9 @@ func (o RenewOptions) restartEtcd() Phase {
 		}}
 }
 
-func (o RenewOptions) restartAPIServer() Phase {
-	return Phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready", InTurn: true, Commit: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o RenewOptions) restartAPIServer() certsPhase {
+	return certsPhase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready", InTurn: true, Commit: true,
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")
 			if len(ops) > 0 && f.Renewal.Ready {
 				ops = append(ops, &op.AwaitAPIServer{API: f.API, Limit: o.limit()})

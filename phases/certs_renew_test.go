@@ -13,7 +13,7 @@ import (
 )
 
 // renewalFacts are those of a node where everything can be renewed, with real certificates.
-func renewalFacts(t *testing.T) *Facts {
+func renewalFacts(t *testing.T) *factsOfCerts {
 	t.Helper()
 	w := newCertsWorld(t, renewals()[0])
 	f, err := w.observe(context.Background(), nil, "r1")
@@ -37,8 +37,8 @@ func renewalFacts(t *testing.T) *Facts {
 	return f
 }
 
-func three(silent ...string) func(*Facts) {
-	return func(f *Facts) {
+func three(silent ...string) func(*factsOfCerts) {
+	return func(f *factsOfCerts) {
 		f.Live.Members = []Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}, {ID: 3, Name: "cp3"}, {ID: 4, Name: "learner", IsLearner: true}}
 		for _, name := range silent {
 			f.Renewal.Silent = append(f.Renewal.Silent, Member{Name: name})
@@ -49,28 +49,28 @@ func three(silent ...string) func(*Facts) {
 func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
-		spoil     func(*Facts)
+		spoil     func(*factsOfCerts)
 		why, hint string // empty: it is not refused
 	}{
-		{"all is well", func(*Facts) {}, "", ""},
+		{"all is well", func(*factsOfCerts) {}, "", ""},
 		{"all three members serve", three(), "", ""},
-		{"etcd is down: there is no quorum to lose", func(f *Facts) { f.Live = nil }, "", ""},
-		{"both of two members serve, and no order would spare them a moment", func(f *Facts) {
+		{"etcd is down: there is no quorum to lose", func(f *factsOfCerts) { f.Live = nil }, "", ""},
+		{"both of two members serve, and no order would spare them a moment", func(f *factsOfCerts) {
 			f.Live.Members = []Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}}
 		}, "", ""},
 		{"one of three is silent", three("cp3"), "the cluster would stand still: 1 of 3 members do not answer: cp3", "one node after the other"},
-		{"one is silent, but etcd is not started anew", func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
-		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil }, "names a certificate of etcd that could be renewed", "certs check"},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
-		{"the kubelet is stopped, and nothing is started anew", func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
-		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"a key that everybody may read", func(f *Facts) { f.Renewal.Exposed = []string{testPKI + "etcd/server.key"} }, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
-		{"an external CA", func(f *Facts) { f.Renewal.External = []string{testPKI + "etcd/ca.crt"} }, "the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
-		{"a CA that has expired", func(f *Facts) {
+		{"one is silent, but etcd is not started anew", func(f *factsOfCerts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
+		{"nothing to renew", func(f *factsOfCerts) { f.Renewal.Uses = nil }, "names a certificate of etcd that could be renewed", "certs check"},
+		{"the kubelet is stopped", func(f *factsOfCerts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
+		{"the kubelet is stopped, and nothing is started anew", func(f *factsOfCerts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
+		{"the runtime cannot be asked", func(f *factsOfCerts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
+		{"a key that everybody may read", func(f *factsOfCerts) { f.Renewal.Exposed = []string{testPKI + "etcd/server.key"} }, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
+		{"an external CA", func(f *factsOfCerts) { f.Renewal.External = []string{testPKI + "etcd/ca.crt"} }, "the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
+		{"a CA that has expired", func(f *factsOfCerts) {
 			f.Renewal.Problems[testPKI+"etcd/ca.crt"] = []*pki.Problem{{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"}}
 		}, "etcd-server cannot be renewed: it expired", "rotate-ca"},
-		{"a key is missing", func(f *Facts) { f.Renewal.Uses[1].leaf.Key = nil }, "etcd-peer cannot be renewed", "init phase certs"},
-		{"what is there is no certificate", func(f *Facts) { f.Renewal.Uses[1].leaf.Cert = []byte("x") }, "etcd-peer cannot be renewed: cannot read certificate", "move it and its key away"},
+		{"a key is missing", func(f *factsOfCerts) { f.Renewal.Uses[1].leaf.Key = nil }, "etcd-peer cannot be renewed", "init phase certs"},
+		{"what is there is no certificate", func(f *factsOfCerts) { f.Renewal.Uses[1].leaf.Cert = []byte("x") }, "etcd-peer cannot be renewed: cannot read certificate", "move it and its key away"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := renewalFacts(t)
@@ -121,7 +121,7 @@ func TestWhatARenewalDoes(t *testing.T) {
 	f := renewalFacts(t)
 	f.Renewal.Uses[0].leaf.Names = pki.Names{DNS: []string{"cp1.example"}}
 	f.Renewal.Config = certsConfig{Algorithm: "ECDSA-P384", Validity: time.Hour, ServerSANs: []string{"lb"}}
-	plan, err := RenewCerts(RenewOptions{}).plan(context.Background(), f)
+	plan, err := RenewCerts(RenewOptions{}).planned(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestKubeadmsConfigurationIsRead(t *testing.T) {
 
 func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 	uses := usesOf(t, "data-dir=/var/lib/etcd cert-file=/pki/etcd/server.crt trusted-ca-file=/pki/etcd/ca.crt", "etcd-certfile=/pki/client.crt tls-cert-file=/pki/apiserver.crt")
-	n := newCertsWorld(t, renewals()[0]).node
+	n := newCertsWorld(t, renewals()[0]).node.Look
 	for _, tt := range []struct{ typed, want, why string }{
 		{"etcd-server", "etcd-server", ""},
 		{"apiserver-etcd-client etcd-server", "etcd-server apiserver-etcd-client", ""},

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
@@ -14,9 +15,17 @@ import (
 
 // RequestOptions are what a person may ask of `certs generate-csr`.
 type RequestOptions struct {
-	Names []string     // as for `certs renew`; with Init, none: those that are not there, and all: all of them
-	Dir   string       // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
-	Init  *InitOptions // for whom certificates are, kubeadm's configuration says, as for init; nil: those that are there say it
+	Names   []string        // as for `certs renew`; with Kubeadm, none: those that are not there, and all: all of them
+	Dir     string          // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
+	Kubeadm *KubeadmOptions // for whom certificates are, kubeadm's configuration says, as for init; nil: those that are there say it
+}
+
+// RequestCerts is the workflow that makes keys, and requests for an external CA. It changes nothing of what is in use; cut off, it leaves no key about.
+func RequestCerts(o RequestOptions) certsWorkflow {
+	return certsWorkflow{Name: "request", Observe: o.observe, Phases: []certsPhase{
+		o.preflight(),
+		o.request(),
+	}}
 }
 
 // CertRequests are the files that `certs generate-csr` wrote; the names in JSON are stable.
@@ -24,10 +33,10 @@ type CertRequests struct {
 	Requests []string `json:"requests"` // host paths, each ending in .csr; the key is beside it
 }
 
-// RequestCerts makes keys and requests, and returns where they are.
-func (n *Node) RequestCerts(ctx context.Context, o RequestOptions) (CertRequests, error) {
+// MakeRequests makes keys and requests, and returns where they are.
+func MakeRequests(ctx context.Context, n *engineNode, w Work) (CertRequests, error) {
 	made := CertRequests{Requests: []string{}}
-	err := n.Do(ctx, RequestCerts(o), func(p Plan) error {
+	err := n.Do(ctx, w, func(p Plan) error {
 		for _, phase := range p.Phases {
 			for _, o := range phase.ops {
 				if r, ok := o.(*op.PutCertificate); ok {
@@ -47,14 +56,24 @@ type RequestFacts struct {
 	Missing []string // directories on the way that are not there, outermost first
 	Taken   []string // files that are there already
 	Dirs    fs.FileMode
+
+	Configured *configured // nil: those that are in use are asked for
 }
 
-func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
+// configured is what kubeadm's configuration says of the certificates that are asked for.
+type configured struct {
+	Warnings []string
+	External bool   // etcd runs elsewhere
+	Dir      string // of certificates
+	Error    error  // why they cannot be made
+}
+
+func (o RequestOptions) observe(ctx context.Context, n *View, id string) (*factsOfCerts, error) {
 	if !path.IsAbs(o.Dir) {
 		return nil, &UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there", Hint: "it must not be a directory whose keys are in use"}
 	}
 	look := o.observeInUse
-	if o.Init != nil {
+	if o.Kubeadm != nil {
 		look = o.observeConfigured
 	}
 	f, err := look(ctx, n, id)
@@ -66,7 +85,7 @@ func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 		if err != nil {
 			return nil, err
 		}
-		if near := nearest(n.host.FS, path.Dir(to)); !node.IsDir(n.host.FS, near) {
+		if near := nearest(n.FS, path.Dir(to)); !node.IsDir(n.FS, near) {
 			return nil, refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
 		}
 		f.Request.Missing = n.missing(f.Request.Missing, path.Dir(to))
@@ -80,7 +99,7 @@ func (o RequestOptions) observe(ctx context.Context, n *Node, id string) (*Facts
 }
 
 // observeInUse: a certificate that is there says for whom it is.
-func (o RequestOptions) observeInUse(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o RequestOptions) observeInUse(ctx context.Context, n *View, id string) (*factsOfCerts, error) {
 	f, err := RenewOptions{Names: o.Names}.observe(ctx, n, id)
 	if err != nil {
 		return nil, err
@@ -93,25 +112,28 @@ func (o RequestOptions) observeInUse(ctx context.Context, n *Node, id string) (*
 }
 
 // observeConfigured needs nothing but the configuration: it works on a root where nothing is, and nothing runs.
-func (o RequestOptions) observeConfigured(_ context.Context, n *Node, id string) (*Facts, error) {
+func (o RequestOptions) observeConfigured(_ context.Context, n *View, id string) (*factsOfCerts, error) {
 	if err := knownNames(o.Names); err != nil {
 		return nil, err
 	}
-	c, err := o.Init.read(n, false, nil)
+	c, err := o.Kubeadm.read(n, false, nil)
 	if err != nil {
 		return nil, err
 	}
-	f, err := n.observeFiles(id)
+	seen, err := n.observeFiles(id)
 	if err != nil {
 		return nil, err
 	}
-	f.Node, f.Init, f.Request = c.NodeName, initFactsOf(c, false), &RequestFacts{Dirs: 0o700}
-	if dir := f.Init.CertificatesDir; overlap(o.Dir, dir) { // it is where kubeadm asks for requests; others look for certificates there
+	made := &configured{Warnings: c.Warnings, External: c.External != nil, Dir: c.CertificatesDir}
+	f := &factsOfCerts{Facts: seen, Request: &RequestFacts{Dirs: 0o700, Configured: made}}
+	f.Node = c.NodeName
+	if overlap(o.Dir, made.Dir) { // it is where kubeadm asks for requests; others look for certificates there
 		f.Request.Dirs = pki.DirMode
 	}
+	config := pkiOf(c)
 	var wrong []error
 	for _, spec := range pki.EtcdSpecs() {
-		file := f.Init.certFile(spec.CertFile())
+		file := path.Join(made.Dir, spec.CertFile())
 		switch {
 		case spec.IsCA() || len(o.Names) > 0 && !isAll(o.Names) && !slices.Contains(o.Names, spec.Name):
 			continue
@@ -119,10 +141,10 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *Node, id string)
 			f.Request.There = append(f.Request.There, file)
 			continue
 		}
-		wrong = append(wrong, f.Init.PKI.CanMake(spec))
-		f.Request.Wanted = append(f.Request.Wanted, f.newIssuance(spec))
+		wrong = append(wrong, config.CanMake(spec))
+		f.Request.Wanted = append(f.Request.Wanted, newIssuance(id, config, made.Dir, nil, spec))
 	}
-	f.Init.CertsError = errors.Join(wrong...)
+	made.Error = errors.Join(wrong...)
 	return f, nil
 }
 
@@ -132,46 +154,48 @@ func (o RequestOptions) place(i op.Issuance) (string, error) {
 	return path.Join(o.Dir, s.Base), err
 }
 
-func (o RequestOptions) preflight() Phase {
+func (o RequestOptions) preflight() certsPhase {
 	found, check := RenewOptions{}.found, checkInUse
-	if o.Init != nil {
+	if o.Kubeadm != nil {
 		found, check = foundConfigured, checkConfigured
 	}
-	return Phase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: found,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) { return nil, passes(f, check, checkPlace, checkOld) }}
+	return certsPhase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: found,
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
+			return nil, passes(f, check, checkPlace, checkOld)
+		}}
 }
 
 // fromConfig is how to ask for what is not there.
 const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: `etcdpod certs generate-csr --config FILE`"
 
-func checkInUse(f *Facts) error {
+func checkInUse(f *factsOfCerts) error {
 	if len(f.Renewal.Uses) > 0 {
 		return nil
 	}
 	return refuse(fromConfig, "no manifest in %s names a certificate of etcd", f.ManifestDir)
 }
 
-func foundConfigured(f *Facts) []string {
-	found := slices.Clone(f.Init.Warnings)
+func foundConfigured(f *factsOfCerts) []string {
+	found := slices.Clone(f.Request.Configured.Warnings)
 	for _, file := range f.Request.There {
 		found = append(found, file+" is there: it stays, and no other is asked for")
 	}
 	return found
 }
 
-func checkConfigured(f *Facts) error {
+func checkConfigured(f *factsOfCerts) error {
 	switch {
-	case f.Init.External:
+	case f.Request.Configured.External:
 		return refuse("", "the configuration names an etcd that runs elsewhere: its certificates are made there")
-	case f.Init.CertsError != nil:
-		return refusedCerts(f.Init.CertsError)
+	case f.Request.Configured.Error != nil:
+		return refusedCerts(f.Request.Configured.Error)
 	case len(f.Request.Wanted) == 0:
-		return refuse("name those that you want, or all; without --config, a request is for the names of the certificate that is there", "all certificates of etcd are there, in %s", f.Init.CertificatesDir)
+		return refuse("name those that you want, or all; without --config, a request is for the names of the certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)
 	}
 	return nil
 }
 
-func checkPlace(f *Facts) error {
+func checkPlace(f *factsOfCerts) error {
 	if len(f.Request.Taken) == 0 {
 		return nil
 	}
@@ -179,7 +203,7 @@ func checkPlace(f *Facts) error {
 }
 
 // checkOld: a certificate that is not there cannot say for whom it is.
-func checkOld(f *Facts) error {
+func checkOld(f *factsOfCerts) error {
 	if f.Renewal == nil {
 		return nil
 	}
@@ -195,11 +219,11 @@ func checkOld(f *Facts) error {
 }
 
 // request makes keys and requests in the run's folder, and puts them in place when all have been made.
-func (o RequestOptions) request() Phase {
-	return Phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			staged := func(i op.Issuance) string { return path.Join(stagedCerts(f), i.Name) }
-			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+func (o RequestOptions) request() certsPhase {
+	return certsPhase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
+		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
+			staged := func(i op.Issuance) string { return path.Join(journal.NewCerts(f.Run), i.Name) }
+			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, i := range f.Request.Wanted {
 				ops = append(ops, &op.RequestCertificate{Issuance: i, To: staged(i)})
 			}

@@ -76,26 +76,27 @@ func (w *requestWorld) bases() (all []string) {
 
 func (w *requestWorld) restart() {
 	w.world.restart()
-	w.node.certs = sim.Certificates{M: w.machine}
+	w.node.Certificates = sim.Certificates{M: w.machine}
 }
 
 // observe is the real one, but for the configuration.
-func (w *requestWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Node: "cp1", Init: &InitFacts{CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}}, Request: &RequestFacts{Dirs: 0o700}, notes: map[string]string{}}
+func (w *requestWorld) observe(_ context.Context, _ *View, id string) (*factsOfCerts, error) {
+	config := pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}
+	f := &factsOfCerts{Facts: &Facts{Run: id, Node: "cp1", Notes: map[string]string{}}, Request: &RequestFacts{Dirs: 0o700, Configured: &configured{}}}
 	for i, name := range w.asking.names {
 		spec, err := pki.EtcdSpec(name)
 		if err != nil {
 			return nil, err
 		}
-		f.Request.Wanted = append(f.Request.Wanted, f.newIssuance(spec))
-		f.Request.Missing = w.node.missing(f.Request.Missing, path.Dir(w.bases()[i]))
+		f.Request.Wanted = append(f.Request.Wanted, newIssuance(id, config, path.Clean(testPKI), nil, spec))
+		f.Request.Missing = w.node.Look.missing(f.Request.Missing, path.Dir(w.bases()[i]))
 	}
 	return f, nil
 }
 
 func (w *requestWorld) request() error {
-	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Init: &InitOptions{}})
-	flow.observe = w.observe
+	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Kubeadm: &KubeadmOptions{}})
+	flow.Observe = w.observe
 	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
 }
 
@@ -230,21 +231,21 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 	wanted := []op.Issuance{{Name: "etcd-peer"}}
 	for _, tt := range []struct {
 		name      string
-		facts     Facts
+		facts     factsOfCerts
 		why, hint string
 	}{
-		{"etcd runs elsewhere", Facts{Init: &InitFacts{External: true}, Request: &RequestFacts{Wanted: wanted}}, "names an etcd that runs elsewhere", ""},
-		{"a name that is none", Facts{Init: &InitFacts{CertsError: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", PeerCertSANs: []string{"Capital"}}.CanMake(mustSpec(t, "etcd-peer"))}, Request: &RequestFacts{Wanted: wanted}}, `peerCertSANs: "Capital"`, ""},
-		{"all are there", Facts{Init: &InitFacts{CertificatesDir: "/pki"}, Request: &RequestFacts{}}, "all certificates of etcd are there, in /pki", "or all"},
-		{"a key is there", Facts{Init: &InitFacts{}, Request: &RequestFacts{Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}}}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
-		{"nothing is in use", Facts{Renewal: &RenewalFacts{}, ManifestDir: "/manifests", Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
-		{"the one in use is gone", Facts{Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}}}, Request: &RequestFacts{Wanted: wanted}}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
-		{"the one in use is spoilt", Facts{Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}}}}, Request: &RequestFacts{Wanted: wanted}}, "etcd-peer cannot be asked for", "--config FILE"},
+		{"etcd runs elsewhere", factsOfCerts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{External: true}}}, "names an etcd that runs elsewhere", ""},
+		{"a name that is none", factsOfCerts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{Error: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", PeerCertSANs: []string{"Capital"}}.CanMake(mustSpec(t, "etcd-peer"))}}}, `peerCertSANs: "Capital"`, ""},
+		{"all are there", factsOfCerts{Request: &RequestFacts{Configured: &configured{Dir: "/pki"}}}, "all certificates of etcd are there, in /pki", "or all"},
+		{"a key is there", factsOfCerts{Request: &RequestFacts{Configured: &configured{}, Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}}}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
+		{"nothing is in use", factsOfCerts{Facts: &Facts{ManifestDir: "/manifests"}, Renewal: &RenewalFacts{}, Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
+		{"the one in use is gone", factsOfCerts{Facts: &Facts{}, Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}}}, Request: &RequestFacts{Wanted: wanted}}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
+		{"the one in use is spoilt", factsOfCerts{Facts: &Facts{}, Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}}}}, Request: &RequestFacts{Wanted: wanted}}, "etcd-peer cannot be asked for", "--config FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := RequestOptions{}
-			if tt.facts.Init != nil {
-				o.Init = &InitOptions{}
+			if tt.facts.Request.Configured != nil {
+				o.Kubeadm = &KubeadmOptions{}
 			}
 			_, err := o.preflight().Plan(t.Context(), &tt.facts)
 			var refused *RefusedError
@@ -269,13 +270,13 @@ func TestAnInterruptTakesRequestsBack(t *testing.T) {
 	w := newRequestWorld(t, askings()[0])
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.node.emit = func(e Event) {
+	w.node.Emit = func(e Event) {
 		if e.State == Finished {
 			cancel()
 		}
 	}
-	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Init: &InitOptions{}})
-	flow.observe = w.observe
+	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Kubeadm: &KubeadmOptions{}})
+	flow.Observe = w.observe
 	var back *RolledBackError
 	if err := w.node.Do(ctx, flow, func(Plan) error { return nil }); !errors.As(err, &back) {
 		t.Errorf("it says %v", err)

@@ -19,7 +19,7 @@ type signedPair struct {
 
 // observeSigned reads what was signed elsewhere, and holds it against its key, the CA that is trusted here, and what it is used for. Where no names were typed,
 // those count that are there.
-func (n *Node) observeSigned(r *RenewalFacts, o RenewOptions, now time.Time) error {
+func (n *View) observeSigned(r *RenewalFacts, o RenewOptions, now time.Time) error {
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {
 		r.Uses = slices.DeleteFunc(r.Uses, func(use certUse) bool { return !n.thereIs(o.signedAt(use) + ".crt") })
@@ -53,7 +53,7 @@ func (o RenewOptions) signedAt(use certUse) string {
 	return path.Join(o.From, s.Base)
 }
 
-func (o RenewOptions) checkSigned(f *Facts) error {
+func (o RenewOptions) checkSigned(f *factsOfCerts) error {
 	for _, use := range f.Renewal.Uses {
 		for _, p := range f.Renewal.Signed[use.name].problems {
 			return refuse("have it signed anew by the CA that is trusted here: `etcdpod certs generate-csr` makes the request", "%s cannot be taken: %s", use.name, p.What)

@@ -70,7 +70,7 @@ var (
 )
 
 // certUses reads the manifests. Where etcd's cannot be relied on, or is not there, the files that kubeadm would have written are looked at all the same.
-func (n *Node) certUses(files []ManifestFile, pod *EtcdPod) certUses {
+func (n *View) certUses(files []ManifestFile, pod *EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
 		n.etcdCerts(&u, pod)
@@ -82,7 +82,7 @@ func (n *Node) certUses(files []ManifestFile, pod *EtcdPod) certUses {
 	return u
 }
 
-func (n *Node) etcdCerts(u *certUses, pod *EtcdPod) {
+func (n *View) etcdCerts(u *certUses, pod *EtcdPod) {
 	s, err := n.settings(pod.File, pod.Container)
 	if err != nil {
 		return // etcdPod has told so
@@ -146,7 +146,7 @@ func servedBy(m ManifestFile, container string) string {
 const kubeadmCertificatesDir = "/etc/kubernetes/pki"
 
 // kubeadmCerts are etcd's that are there, although no manifest names them now.
-func (n *Node) kubeadmCerts(u *certUses) {
+func (n *View) kubeadmCerts(u *certUses) {
 	host := func(file string) string { return path.Join(kubeadmCertificatesDir, file) }
 	for _, s := range pki.EtcdSpecs() {
 		if s.IsCA() || u.has(host(s.CertFile())) || !n.thereIs(host(s.CertFile())) && !n.thereIs(host(s.KeyFile())) {

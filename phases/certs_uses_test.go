@@ -23,7 +23,7 @@ func usesOf(t *testing.T, etcd, apiServer string, there ...string) certUses {
 			t.Fatal(err)
 		}
 	}
-	n := &Node{host: &node.Host{FS: d}}
+	n := &View{View: (&node.Host{FS: d}).View()}
 	var files []ManifestFile
 	for name, flags := range map[string]string{"etcd": etcd, "kube-apiserver": apiServer} {
 		if flags == "" {

@@ -52,3 +52,9 @@ func hasAPIServer(f *Facts) bool {
 	}
 	return false
 }
+
+// involvedText says the same of a file's text; one that cannot be read as a pod is not involved.
+func involvedText(manifest []byte, dataDirs []string) bool {
+	m, err := manifests.Parse(manifest)
+	return err == nil && involved(m, dataDirs...)
+}

@@ -121,12 +121,17 @@ func newWorld(t *testing.T, s scenario) *world {
 
 // restart is a new process of etcdpod on the node.
 func (w *world) restart() {
-	w.node = &Node{host: w.machine.Host(), etcd: sim.Etcd{M: w.machine}, api: sim.APIServer{M: w.machine}, kubelet: node.KubeletConfig{StaticPodPath: testManifestDir}, name: w.name, command: []string{"etcdpod", "restore"}, emit: func(Event) {}, faults: w.faults()}
+	made := w.mistakes()
+	w.node = newNode(Parts{
+		Host: w.machine.Host(), Etcd: sim.Etcd{M: w.machine}, API: sim.APIServer{M: w.machine}, Certificates: sim.Certificates{M: w.machine},
+		Involved: involvedText, Command: []string{"etcdpod", "restore"}, Emit: func(Event) {}, Afterwards: map[string]func(map[string]string) string{"restore": wayBack},
+	}, node.KubeletConfig{StaticPodPath: testManifestDir}, w.name, AccessFlags{})
+	w.node.faults = made
 }
 
-func (w *world) faults() faults {
+func (w *world) mistakes() mistakes {
 	if w.node == nil {
-		return faults{}
+		return mistakes{}
 	}
 	return w.node.faults
 }
@@ -142,9 +147,26 @@ func (w *world) committed() bool {
 	return found && bytes.Contains(after, []byte("\n"))
 }
 
-// facts observes the simulated node as gather would the real one.
-func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Node: w.name, ManifestDir: testManifestDir, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, KnownRevision: 5, notes: map[string]string{}, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}}}
+// facts observes the simulated node as a restore would the real one.
+func (w *world) facts(_ context.Context, _ *View, id string) (*factsOfRestore, error) {
+	seen, err := w.look(id)
+	if err != nil {
+		return nil, err
+	}
+	f := &factsOfRestore{Facts: seen, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}}}
+	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
+	if len(w.machine.Mounts) > 0 && w.machine.Mounts[0] == "/var/lib/etcd" {
+		f.Data.StageIn = "/var/lib/etcd/.etcdpod-" + id
+	}
+	if w.scenario.walDir != "" {
+		f.Data.WALStageIn = journal.RunDir(id)
+	}
+	return f, nil
+}
+
+// look is what every command observes.
+func (w *world) look(id string) (*Facts, error) {
+	f := &Facts{Run: id, Node: w.name, ManifestDir: testManifestDir, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, Notes: map[string]string{}}
 	names, err := w.machine.ReadDir(testManifestDir)
 	if err != nil {
 		return nil, err
@@ -167,13 +189,6 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 			f.Etcd = &EtcdPod{File: file, Container: "etcd", Name: w.name, Image: m.Image("etcd"), DataVolume: "etcd-data", DataPath: "/var/lib/etcd", DataDir: "/var/lib/etcd", WALDir: w.scenario.walDir, PeerURLs: []string{"https://" + w.name + ":2380"}, Peer: op.Access{Endpoints: []string{"https://" + w.name + ":2380"}}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
 		}
 	}
-	f.Data = DataFacts{DirExists: !w.scenario.noData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
-	if len(w.machine.Mounts) > 0 && w.machine.Mounts[0] == "/var/lib/etcd" {
-		f.Data.StageIn = "/var/lib/etcd/.etcdpod-" + id
-	}
-	if w.scenario.walDir != "" {
-		f.Data.WALStageIn = journal.RunDir(id)
-	}
 	return f, nil
 }
 
@@ -181,7 +196,7 @@ func (w *world) restore() error {
 	o := w.scenario.options
 	o.StopTimeout = time.Minute
 	restore := Restore(o)
-	restore.observe = w.facts
+	restore.Observe = w.facts
 	return w.node.Do(context.Background(), restore, func(Plan) error { return nil })
 }
 

@@ -20,30 +20,24 @@ import (
 
 // run is a run in the hands of this process, which holds the node's lock.
 type run struct {
+	node    *engineNode
 	journal *journal.Journal
 	state   *journal.State
 	ops     []op.Op
 	target  *op.Target
 	emit    func(Event)
-	faults  faults
+	faults  mistakes
 	skip    []string // phases whose skippable operations are left out
 	held    []int    // operations that were carried out in this process
 }
 
-// faults are deliberate mistakes, for the tests that show that the crash tests would catch them. They are never set outside tests.
-type faults struct {
-	journalAfterAct bool
-	undoForward     bool
-	recordLate      bool
-
-	// In the protocol of several nodes.
-	commitEarly     bool // the commit record is written before the members were compared
-	settleEarly     bool // a node is told that all hold the commit record when it holds it itself
-	backUnwitnessed bool // a node that holds the commit record goes back because it is asked to
-	releaseEarly    bool // API servers are let run before all hold the commit record
-	abortLate       bool // that a node goes back is recorded when it has gone
-	closeEarly      bool // a run is closed when all hold the commit record
-	oneRound        bool // the fence falls on a node as soon as the old data is back there
+// mistakes are deliberate ones, for the tests that show that the crash tests would catch them. They are never made outside tests.
+type mistakes struct {
+	JournalAfterAct bool
+	UndoForward     bool
+	RecordLate      bool
+	AbortLate       bool // that the run goes back is recorded when it has gone
+	ReleaseEarly    bool // what is behind the commit point is done before it
 }
 
 func (r *run) event(i int, state EventState) Event {
@@ -85,7 +79,7 @@ func (r *run) advance(ctx context.Context, phase string) error {
 		switch {
 		case i > 0 && r.state.Steps[i-1].Progress != journal.Done:
 			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.state.Steps[i-1].Phase)
-		case i >= r.state.Run.CommitAt && !r.state.Forward() && !r.faults.releaseEarly:
+		case i >= r.state.Run.CommitAt && !r.state.Forward() && !r.faults.ReleaseEarly:
 			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point", phase)
 		case r.state.Aborted != "":
 			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
@@ -155,7 +149,7 @@ func (r *run) do(ctx context.Context, i int) error {
 	if err := o.Do(ctx, r.target); err != nil {
 		return err
 	}
-	if r.faults.journalAfterAct {
+	if r.faults.JournalAfterAct {
 		if err := r.write(i, journal.Start); err != nil {
 			return err
 		}
@@ -165,7 +159,7 @@ func (r *run) do(ctx context.Context, i int) error {
 
 // start lets the operation record how the world looks before it, and journals it.
 func (r *run) start(ctx context.Context, i int) error {
-	if r.faults.recordLate {
+	if r.faults.RecordLate {
 		if err := r.write(i, journal.Start); err != nil {
 			return err
 		}
@@ -175,7 +169,7 @@ func (r *run) start(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	if r.faults.journalAfterAct || r.faults.recordLate {
+	if r.faults.JournalAfterAct || r.faults.RecordLate {
 		return nil
 	}
 	return r.write(i, journal.Start)
@@ -261,7 +255,7 @@ func (r *run) stopped(ctx context.Context, cause error) error {
 // back undoes all that was started, and closes the run. It stays open when that fails, and can be tried again.
 func (r *run) back(ctx context.Context, cause error) error {
 	r.emit(r.event(-1, GoingBack))
-	if err := r.revert(ctx, cause, false); err != nil {
+	if err := r.revert(ctx, cause, nil); err != nil {
 		return err
 	}
 	if err := r.end(); err != nil {
@@ -282,9 +276,9 @@ func (r *run) abort(cause error) error {
 	return nil
 }
 
-// revert undoes all that was started; with fenced, only what came after the fence, which stays up.
-func (r *run) revert(ctx context.Context, cause error, fenced bool) error {
-	if !r.faults.abortLate {
+// revert undoes all that was started, but for the phases that are named: those are to stay done for now.
+func (r *run) revert(ctx context.Context, cause error, stay []string) error {
+	if !r.faults.AbortLate {
 		if err := r.abort(cause); err != nil {
 			return err
 		}
@@ -293,11 +287,11 @@ func (r *run) revert(ctx context.Context, cause error, fenced bool) error {
 	for i := range order {
 		order[i] = i
 	}
-	if !r.faults.undoForward {
+	if !r.faults.UndoForward {
 		slices.Reverse(order)
 	}
 	for _, i := range order {
-		if fenced && slices.Contains(untilFenced(), r.state.Steps[i].Phase) {
+		if slices.Contains(stay, r.state.Steps[i].Phase) {
 			continue
 		}
 		if err := r.undo(ctx, i); err != nil {
@@ -307,9 +301,6 @@ func (r *run) revert(ctx context.Context, cause error, fenced bool) error {
 	}
 	return r.abort(cause)
 }
-
-// untilFenced are the phases of a restore whose undoing lets the node run again.
-func untilFenced() []string { return []string{"verify-snapshot", "stage-data", "fence"} }
 
 func (r *run) undo(ctx context.Context, i int) error {
 	switch r.state.Steps[i].Progress {

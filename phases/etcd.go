@@ -14,9 +14,9 @@ import (
 )
 
 // boundEtcd gives operations the real etcd: host paths become real ones, and certificates are read when they are needed.
-type boundEtcd struct{ fs node.FS }
+type boundEtcd struct{ fs node.Reader }
 
-func etcdOf(fs node.FS) boundEtcd { return boundEtcd{fs} }
+func etcdOf(fs node.Reader) boundEtcd { return boundEtcd{fs} }
 
 // IsBadSnapshot says whether an error judges a snapshot (exit code 4).
 func IsBadSnapshot(err error) bool {

@@ -13,7 +13,7 @@ const etcdServersFlag = "etcd-servers"
 
 // rewireAPIServer returns an API server's manifest for the restored cluster. Entries of --etcd-servers that name members of the old cluster which the new one lacks are
 // replaced by its members; any other, a load balancer's or localhost, stays.
-func (o RestoreOptions) rewireAPIServer(f *Facts, m ManifestFile, put *op.PutManifest) error {
+func (o restorer) rewireAPIServer(f *factsOfRestore, m ManifestFile, put *op.PutManifest) error {
 	servers, container := o.rewired(m)
 	if servers == nil {
 		return nil
@@ -27,8 +27,8 @@ func (o RestoreOptions) rewireAPIServer(f *Facts, m ManifestFile, put *op.PutMan
 }
 
 // rewired returns what --etcd-servers is to be; nil when it stays as it is.
-func (o RestoreOptions) rewired(m ManifestFile) (servers []string, container string) {
-	if o.Joint == nil || m.Manifest == nil {
+func (o restorer) rewired(m ManifestFile) (servers []string, container string) {
+	if o.Shared == nil || m.Manifest == nil {
 		return nil, ""
 	}
 	container, ok := m.Manifest.Runs("kube-apiserver")
@@ -37,7 +37,7 @@ func (o RestoreOptions) rewired(m ManifestFile) (servers []string, container str
 	}
 	current := list(flagOf(m, container, etcdServersFlag))
 	gone := func(entry string) bool {
-		return slices.Contains(o.Joint.OldHosts, hostOf(entry)) && !slices.Contains(hostsOf(o.Joint.ClientURLs), hostOf(entry))
+		return slices.Contains(o.Shared.OldHosts, hostOf(entry)) && !slices.Contains(hostsOf(o.Shared.ClientURLs), hostOf(entry))
 	}
 	if !slices.ContainsFunc(current, gone) {
 		return nil, ""
@@ -47,7 +47,7 @@ func (o RestoreOptions) rewired(m ManifestFile) (servers []string, container str
 			servers = append(servers, entry)
 		}
 	}
-	for _, member := range o.Joint.ClientURLs {
+	for _, member := range o.Shared.ClientURLs {
 		if !slices.Contains(hostsOf(servers), hostOf(member)) {
 			servers = append(servers, member)
 		}
@@ -56,10 +56,10 @@ func (o RestoreOptions) rewired(m ManifestFile) (servers []string, container str
 }
 
 // foundServers says what the API server will use, where that is worth a word.
-func (o RestoreOptions) foundServers(f *Facts) []string {
+func (o restorer) foundServers(f *factsOfRestore) []string {
 	var found []string
 	for _, m := range f.Manifests {
-		if !isAPIServer(m) || o.Joint == nil {
+		if !isAPIServer(m) || o.Shared == nil {
 			continue
 		}
 		if servers, _ := o.rewired(m); servers != nil {
@@ -67,7 +67,7 @@ func (o RestoreOptions) foundServers(f *Facts) []string {
 		}
 		container, _ := m.Manifest.Runs("kube-apiserver")
 		for _, entry := range list(flagOf(m, container, etcdServersFlag)) {
-			if host := hostOf(entry); !loopback(host) && !slices.Contains(hostsOf(o.Joint.ClientURLs), host) && !slices.Contains(o.Joint.OldHosts, host) {
+			if host := hostOf(entry); !loopback(host) && !slices.Contains(hostsOf(o.Shared.ClientURLs), host) && !slices.Contains(o.Shared.OldHosts, host) {
 				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead to the members of the restored cluster", entry))
 			}
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
-	joint := &Joint{OldHosts: []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, ClientURLs: []string{"https://10.0.0.1:2379", "https://10.0.1.2:2379", "https://10.0.1.3:2379"}}
+	joint := &Shared{OldHosts: []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, ClientURLs: []string{"https://10.0.0.1:2379", "https://10.0.1.2:2379", "https://10.0.1.3:2379"}}
 	for _, tt := range []struct{ name, now, want string }{
 		{"localhost stays", "https://127.0.0.1:2379", ""},
 		{"members that stay", "https://10.0.0.1:2379", ""},
@@ -27,8 +27,8 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 			}
 			file := ManifestFile{Path: "/etc/kubernetes/manifests/kube-apiserver.yaml", Data: data, Manifest: m}
 			put := &op.PutManifest{Data: data}
-			o := RestoreOptions{Joint: joint}
-			if err := o.rewireAPIServer(&Facts{Node: "cp1"}, file, put); err != nil {
+			o := restorer{Shared: joint}
+			if err := o.rewireAPIServer(&factsOfRestore{Facts: &Facts{Node: "cp1"}}, file, put); err != nil {
 				t.Fatal(err)
 			}
 			want := data
@@ -38,7 +38,7 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 			if !bytes.Equal(put.Data, want) {
 				t.Errorf("got\n%s\nwant\n%s", put.Data, want)
 			}
-			found := strings.Join(o.foundServers(&Facts{Manifests: []ManifestFile{file}}), "\n")
+			found := strings.Join(o.foundServers(&factsOfRestore{Facts: &Facts{Manifests: []ManifestFile{file}}}), "\n")
 			if warns := strings.Contains(found, "names https://lb.example:2379, which is none of the members"); warns != strings.Contains(tt.now, "lb.example") {
 				t.Errorf("found %q", found)
 			}

@@ -306,19 +306,19 @@ func distinct(states []state) []state {
 
 // An exploration that cannot fail proves nothing: each of these mistakes, made on purpose in the protocol, must be found by it.
 func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {
-	mistakes := map[string]faults{
-		"the commit record is written before the members were compared":            {commitEarly: true},
-		"a node is settled before all hold the commit record":                      {settleEarly: true},
-		"a node that holds the commit record goes back without knowing of another": {backUnwitnessed: true},
-		"API servers are released before all hold the commit record":               {releaseEarly: true},
-		"a node goes back before that is recorded":                                 {abortLate: true},
-		"a run is closed before everything is released":                            {closeEarly: true},
-		"the fence falls on one node before the old data is back on all":           {oneRound: true},
+	mistakes := map[string]func(*cluster){
+		"the commit record is written before the members were compared":            func(c *cluster) { c.mistakes.CommitEarly = true },
+		"a node is settled before all hold the commit record":                      func(c *cluster) { c.mistakes.SettleEarly = true },
+		"a node that holds the commit record goes back without knowing of another": func(c *cluster) { c.mistakes.BackUnwitnessed = true },
+		"API servers are released before all hold the commit record":               func(c *cluster) { c.mistakes.ReleaseEarly = true },
+		"a node goes back before that is recorded":                                 func(c *cluster) { c.late = true },
+		"a run is closed before everything is released":                            func(c *cluster) { c.mistakes.CloseEarly = true },
+		"the fence falls on one node before the old data is back on all":           func(c *cluster) { c.mistakes.OneRound = true },
 	}
 	for name, mistake := range mistakes {
 		t.Run(name, func(t *testing.T) {
 			first := newCluster(t, "cp1", "cp2", "cp3")
-			first.faults = mistake
+			mistake(first)
 			e := newExplorer()
 			explore(e, first.fork) // the coordinator lost at any record is enough to find each
 			if e.err == nil {

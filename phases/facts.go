@@ -19,32 +19,25 @@ type Facts struct {
 	KubeletActive bool
 	KubeletError  error
 	Addresses     []string       // of this node
-	Clients       []string       // addresses that are connected to etcd's client port, for a restore on several nodes
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
 	OpenRun       string         // the id of the run that must be resumed or rolled back; it may have taken manifests out
 	API           op.APIAccess   // Kubeconfig is empty when there is none
 
-	Containers    []node.Container
-	RuntimeError  error // why the container runtime could not be asked
-	Live          *Live // nil when etcd does not answer; LiveError says why
-	LiveError     error
-	Stopped       *Stopped // the data directory's own account; nil when it could not be read; StoppedError says why
-	StoppedError  error
-	Data          DataFacts
-	Snapshot      *SnapshotFacts
-	Backup        *BackupFacts
-	KnownRevision int64             // the highest revision that anything readable tells of; 0 when nothing does
-	Fingerprints  map[string]string // SHA-256 by host path
-	Encryption    Encryption
-	Renewal       *RenewalFacts // of certs renew and certs generate-csr
-	Request       *RequestFacts
-	Init          *InitFacts
-	APIServer     *APIServerFacts // of apiserver set
-	Join          *JoinFacts
+	Containers   []node.Container
+	RuntimeError error // why the container runtime could not be asked
+	Live         *Live // nil when etcd does not answer; LiveError says why
+	LiveError    error
+	Fingerprints map[string]string // SHA-256 by host path
 
-	notes map[string]string // for the run's journal
+	Notes map[string]string // for the run's journal
 }
+
+// NodeName is the node's, as the journal of a run is to have it.
+func (f *Facts) NodeName() string { return f.Node }
+
+// RunNotes are for the journal of a run.
+func (f *Facts) RunNotes() map[string]string { return f.Notes }
 
 // ManifestFile is one file of the static-pod directory that the kubelet would run.
 type ManifestFile struct {
@@ -89,14 +82,6 @@ type Live struct {
 	Nodes                 []string // names below /registry/minions/
 }
 
-// nodesBefore are the names of the nodes that were registered; nothing is known of them when etcd does not serve.
-func (f *Facts) nodesBefore() []string {
-	if f.Live == nil {
-		return nil
-	}
-	return f.Live.Nodes
-}
-
 // Stopped is what the data of an etcd that is not serving says, its WAL included.
 type Stopped struct {
 	ClusterID      uint64
@@ -109,36 +94,3 @@ type Stopped struct {
 
 // Member is one member of an etcd cluster.
 type Member = op.ClusterMember
-
-// DataFacts describe the directories that are exchanged.
-type DataFacts struct {
-	DirExists    bool
-	MemberExists bool
-	MemberOdd    string    // why member cannot be exchanged: a mount point, a symbolic link
-	Attr         node.Attr // for what is staged
-	StageIn      string    // an existing or planned directory on the same mount as the data
-	WALStageIn   string
-	WALOdd       string
-	SizeBytes    int64  // of the present database
-	Free         uint64 // bytes, where new data is staged
-	RunFree      uint64 // bytes, where the run's folder is
-}
-
-// SnapshotFacts describe what is to be restored.
-type SnapshotFacts struct {
-	op.Proof
-	Path           string
-	StorageVersion string
-	Members        []Member
-	Prefixes       []string // of encrypted values
-	APIServers     []string
-	Resources      []op.Count
-	Sidecar        *Sidecar
-}
-
-// Encryption is what the API server's encryption configuration can decrypt.
-type Encryption struct {
-	File    string // empty: the API server has none
-	Missing []string
-	Error   error
-}

@@ -12,10 +12,10 @@ func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 		name string
 		make func(*world)
 	}{
-		{"the journal is written after the act", func(w *world) { w.node.faults.journalAfterAct = true }},
+		{"the journal is written after the act", func(w *world) { w.node.faults.JournalAfterAct = true }},
 		{"directories are not synced", func(w *world) { w.machine.ForgetDirSync = true }},
-		{"operations are undone first to last", func(w *world) { w.node.faults.undoForward = true }},
-		{"inodes are recorded after the journal entry", func(w *world) { w.node.faults.recordLate = true }},
+		{"operations are undone first to last", func(w *world) { w.node.faults.UndoForward = true }},
+		{"inodes are recorded after the journal entry", func(w *world) { w.node.faults.RecordLate = true }},
 	}
 	for _, m := range mistakes {
 		t.Run(m.name, func(t *testing.T) {

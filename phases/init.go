@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
@@ -14,19 +15,37 @@ import (
 
 // InitOptions are what a person may ask of `init`. Empty ones are kubeadm's defaults.
 type InitOptions struct {
-	Config               string // kubeadm's configuration file, a path of this process; empty: the flags alone
-	AllowExperimentalAPI bool   // kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the same name
-
-	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string // as kubeadm's flags
+	KubeadmOptions
 
 	WaitTimeout time.Duration // for etcd to serve; 0: as kubeadm's configuration says, 4 minutes
 }
 
-// InitPhases are init's phases, in their order.
-func InitPhases() []Phase { return InitOptions{}.phases() }
+// Init is the workflow that makes the first member of a cluster on this node, from its certificates to an etcd that serves. What is there already, and good, stays.
+func Init(o InitOptions) memberWorkflow {
+	return memberWorkflow{Name: "init", Phases: o.phases(), Observe: o.observer("")}
+}
 
-func (o InitOptions) phases() []Phase {
-	return []Phase{
+// InitPhase is the workflow of one phase of Init, for use beside kubeadm.
+func InitPhase(o InitOptions, phase string) (memberWorkflow, error) { return o.only(phase) }
+
+type (
+	memberPhase = Phase[*factsOfMember]
+	// memberWorkflow makes a member of this node.
+	memberWorkflow = Workflow[*View, *factsOfMember]
+)
+
+// factsOfMember are what making a member depends on.
+type factsOfMember struct {
+	*Facts
+	Init *InitFacts
+	Join *JoinFacts // nil for the first member of a cluster
+}
+
+// InitPhases are init's phases, in their order.
+func InitPhases() []memberPhase { return InitOptions{}.phases() }
+
+func (o InitOptions) phases() []memberPhase {
+	return []memberPhase{
 		o.preflight(),
 		o.certs(),
 		o.renderEtcd(),
@@ -36,22 +55,22 @@ func (o InitOptions) phases() []Phase {
 }
 
 // only is the workflow of one phase.
-func (o InitOptions) only(name string) (Workflow, error) {
-	i := slices.IndexFunc(o.phases(), func(p Phase) bool { return p.Name == name })
+func (o InitOptions) only(name string) (memberWorkflow, error) {
+	i := slices.IndexFunc(o.phases(), func(p memberPhase) bool { return p.Name == name })
 	if i < 0 {
-		return Workflow{}, &UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
+		return memberWorkflow{}, &UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
 	}
 	p := o.phases()[i]
 	if p.Commit = false; name == "wire-apiserver" { // a run of one phase is done when it has ended; or, where it waits for the API server, when that is ready
 		p.Commit = true
 	}
-	return Workflow{Name: "init", Phases: []Phase{p}, observe: o.observer(name)}, nil
+	return memberWorkflow{Name: "init", Phases: []memberPhase{p}, Observe: o.observer(name)}, nil
 }
 
 // certs makes the certificates that are not there. Keys and certificates are made in the run's folder, and put in place when all have been made.
-func (o InitOptions) certs() Phase {
-	return Phase{Name: "certs", Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o InitOptions) certs() memberPhase {
+	return memberPhase{Name: "certs", Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
 			}
@@ -62,19 +81,19 @@ func (o InitOptions) certs() Phase {
 			if len(issue) == 0 {
 				return nil, nil
 			}
-			if err := checkClock(f); err != nil { // alone, nothing else has looked
+			if err := checkClock(f.Facts); err != nil { // alone, nothing else has looked
 				return nil, err
 			}
-			ops := []op.Op{&op.MakeDirectory{Path: stagedCerts(f), Attr: node.Mine(0o700)}}
+			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, spec := range issue {
-				ops = append(ops, &op.IssueCertificate{Issuance: f.newIssuance(spec), To: path.Join(stagedCerts(f), spec.Name)})
+				ops = append(ops, &op.IssueCertificate{Issuance: newIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, issue, spec), To: path.Join(journal.NewCerts(f.Run), spec.Name)})
 			}
 			for _, dir := range f.Init.MissingCertDirs {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(pki.DirMode)})
 			}
 			for _, spec := range issue {
 				ops = append(ops, &op.PutCertificate{
-					Name: spec.Name, From: path.Join(stagedCerts(f), spec.Name), To: f.Init.certFile(spec.Base),
+					Name: spec.Name, From: path.Join(journal.NewCerts(f.Run), spec.Name), To: f.Init.certFile(spec.Base),
 					Attr: [2]node.Attr{node.Mine(pki.CertMode), node.Mine(pki.KeyMode)},
 				})
 			}
@@ -82,7 +101,7 @@ func (o InitOptions) certs() Phase {
 		}}
 }
 
-func foundCerts(f *Facts) []string {
+func foundCerts(f *factsOfMember) []string {
 	if f.Init.External {
 		return []string{"etcd runs elsewhere, and its certificates are made there"}
 	}
@@ -93,32 +112,10 @@ func foundCerts(f *Facts) []string {
 	return found
 }
 
-// newIssuance is what a certificate that was not there is made from.
-func (f *Facts) newIssuance(spec pki.Spec) op.Issuance {
-	c := f.Init.PKI
-	i := op.Issuance{Name: spec.Name, NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, Algorithm: string(c.Algorithm), Validity: c.Validity}
-	if spec.IsCA() {
-		i.Validity = c.CAValidity
-		return i
-	}
-	base := f.Init.certFile("etcd/ca")
-	if slices.ContainsFunc(f.Init.Certs.Issue, pki.Spec.IsCA) { // it is made in the same run, and not in place yet
-		base = path.Join(stagedCerts(f), spec.CA)
-	}
-	i.CACert, i.CAKey = base+".crt", base+".key"
-	switch spec.Names {
-	case pki.ServerNames:
-		i.SANs = c.ServerCertSANs
-	case pki.PeerNames:
-		i.SANs = c.PeerCertSANs
-	}
-	return i
-}
-
 // renderEtcd writes etcd's manifest. Alone it needs neither kubelet nor certificates; in the whole workflow the kubelet runs, and starts etcd at once.
-func (o InitOptions) renderEtcd() Phase {
-	return Phase{Name: "render-etcd", Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o InitOptions) renderEtcd() memberPhase {
+	return memberPhase{Name: "render-etcd", Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
 			}
@@ -149,7 +146,7 @@ func (o InitOptions) renderEtcd() Phase {
 		}}
 }
 
-func foundManifest(f *Facts) []string {
+func foundManifest(f *factsOfMember) []string {
 	switch {
 	case f.Init.External:
 		return []string{"etcd runs elsewhere: no member is made here"}
@@ -160,7 +157,7 @@ func foundManifest(f *Facts) []string {
 }
 
 // claimData makes the data directory as kubeadm does: 0700, and only if it is not there (kubeadm, util/etcd: CreateDataDirectory).
-func (f *Facts) claimData() *op.ClaimData {
+func (f *factsOfMember) claimData() *op.ClaimData {
 	return &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700), Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
 }
 
@@ -168,7 +165,7 @@ func (f *Facts) claimData() *op.ClaimData {
 const endTimeout = time.Minute
 
 // etcdsPod is what the kubelet makes of the rendered manifest; nothing where a single phase knows of no kubelet.
-func (f *Facts) etcdsPod() op.Pod {
+func (f *factsOfMember) etcdsPod() op.Pod {
 	if !f.Init.Whole {
 		return op.Pod{}
 	}
@@ -177,9 +174,9 @@ func (f *Facts) etcdsPod() op.Pod {
 }
 
 // awaitEtcd ends with the commit point: from then on clients may have been promised writes.
-func (o InitOptions) awaitEtcd() Phase {
-	return Phase{Name: "await-etcd", Short: "wait until etcd serves", Commit: true, Found: foundServing,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o InitOptions) awaitEtcd() memberPhase {
+	return memberPhase{Name: "await-etcd", Short: "wait until etcd serves", Commit: true, Found: foundServing,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if f.Init.External || f.Live != nil && f.Init.There != nil {
 				return nil, nil
 			}
@@ -197,14 +194,14 @@ func (o InitOptions) awaitEtcd() Phase {
 }
 
 // checkAlone: what has been made by other phases, or by kubeadm, is there.
-func checkAlone(f *Facts) error {
+func checkAlone(f *factsOfMember) error {
 	if f.Init.There == nil {
 		return refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd", f.Init.ManifestPath)
 	}
 	return checkKubelet(f)
 }
 
-func foundServing(f *Facts) []string {
+func foundServing(f *factsOfMember) []string {
 	if f.Live == nil || f.Init.There == nil {
 		return nil
 	}

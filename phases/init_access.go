@@ -9,7 +9,7 @@ import (
 )
 
 // checkAccess refuses to make an etcd that answers strangers. One that is there is operated, and `status` warns of it.
-func checkAccess(f *Facts) error {
+func checkAccess(f *factsOfMember) error {
 	if f.Init.There != nil {
 		return nil
 	}

@@ -90,11 +90,11 @@ func (w *initWorld) noCertificateWithoutKey(call string) {
 
 func (w *initWorld) restart() {
 	w.world.restart()
-	w.node.certs = sim.Certificates{M: w.machine}
+	w.node.Certificates = sim.Certificates{M: w.machine}
 }
 
-func (w *initWorld) observe(ctx context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, notes: map[string]string{}}
+func (w *initWorld) observe(ctx context.Context, _ *View, id string) (*factsOfMember, error) {
+	f := &factsOfMember{Facts: &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, Notes: map[string]string{}}}
 	f.Init = &InitFacts{
 		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
 		Rendered: []byte(scenario{}.etcdManifest()), DataDir: "/var/lib/etcd", Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
@@ -105,13 +105,13 @@ func (w *initWorld) observe(ctx context.Context, _ *Node, id string) (*Facts, er
 		} else {
 			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
 		}
-		f.Init.MissingCertDirs = w.node.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+		f.Init.MissingCertDirs = w.node.Look.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
 	}
 	f.Init.Wish = w.begin.wish
 	var running, listed error
 	f.Containers, running = w.machine.Host().Runtime.Containers(ctx)
-	f.Manifests, listed = w.node.manifests(testManifestDir)
-	return f, errors.Join(running, listed, w.node.observeManifest(f))
+	f.Manifests, listed = w.node.Look.manifests(testManifestDir)
+	return f, errors.Join(running, listed, w.node.Look.observeManifest(f))
 }
 
 func (w *initWorld) init() error {
@@ -122,9 +122,9 @@ func (w *initWorld) init() error {
 			return err
 		}
 	} else {
-		flow.Phases = slices.DeleteFunc(flow.Phases, func(p Phase) bool { return p.Name == "preflight" })
+		flow.Phases = slices.DeleteFunc(flow.Phases, func(p memberPhase) bool { return p.Name == "preflight" })
 	}
-	flow.observe = w.observe
+	flow.Observe = w.observe
 	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
 }
 

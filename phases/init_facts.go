@@ -7,20 +7,16 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
-
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
-	"github.com/etcdpod/etcdpod/templates"
 )
 
 // InitFacts are what `init` depends on besides.
@@ -67,23 +63,23 @@ type InitFacts struct {
 func (i *InitFacts) certFile(below string) string { return path.Join(i.CertificatesDir, below) }
 
 // observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
-func (o InitOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
-	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o InitOptions) observer(phase string) func(context.Context, *View, string) (*factsOfMember, error) {
+	return func(ctx context.Context, n *View, id string) (*factsOfMember, error) {
 		c, err := o.read(n, false, nil)
 		if err != nil {
 			return nil, err
 		}
 		whole := phase == "" || phase == "preflight"
-		var f *Facts
-		if whole || phase == "await-etcd" || phase == "wire-apiserver" {
-			f, err = n.observe(ctx, id)
-		} else {
-			f, err = n.observeFiles(id)
+		look := n.observe
+		if !whole && phase != "await-etcd" && phase != "wire-apiserver" {
+			look = func(_ context.Context, id string) (*Facts, error) { return n.observeFiles(id) }
 		}
+		seen, err := look(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
+		f := &factsOfMember{Facts: seen, Init: initFactsOf(c, phase == "")}
+		f.Node = c.NodeName
 		if f.Init.External {
 			n.observeWiring(ctx, f, c)
 			return f, nil
@@ -118,49 +114,16 @@ func (o InitOptions) observer(phase string) func(context.Context, *Node, string)
 	}
 }
 
-// read reads kubeadm's configuration, a file of this process; for a member that joins, with what the cluster keeps of it, if that is known.
-func (o InitOptions) read(n *Node, join bool, kept []byte) (*templates.Config, error) {
-	given := templates.Options{
-		Join: join, Cluster: kept, AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
-		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
-	}
-	if ip, err := utilnet.ChooseHostInterface(); err == nil {
-		given.DefaultAddress = ip.String()
-	}
-	var text []byte
-	if o.Config != "" {
-		var err error
-		if text, err = readConfig(o.Config); err != nil {
-			return nil, &UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
-		}
-	}
-	c, err := templates.Read(text, given)
-	if err != nil {
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: Hint(err)}
-	}
-	return c, nil
-}
-
-// readConfig reads a file of this process, or a pipe.
-func readConfig(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return node.ReadWhole(f)
-}
-
 // observeFiles is observe without anything that runs.
-func (n *Node) observeFiles(id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.host.Clock.Now().UTC(), Node: n.name, ManifestDir: n.kubelet.StaticPodPath, StaticPodURL: n.kubelet.StaticPodURL}
+func (n *View) observeFiles(id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	f.Manifests, err = n.manifests(f.ManifestDir)
 	return f, err
 }
 
 // planCerts looks at what is there below the certificates directory. Keys are read to be held against their certificates, and forgotten.
-func (n *Node) planCerts(f *Facts) (pki.Plan, error) {
+func (n *View) planCerts(f *factsOfMember) (pki.Plan, error) {
 	have := pki.Files{}
 	for _, spec := range pki.EtcdSpecs() {
 		for _, file := range []string{spec.CertFile(), spec.KeyFile()} {
@@ -178,7 +141,7 @@ func (n *Node) planCerts(f *Facts) (pki.Plan, error) {
 }
 
 // missing adds a directory, and those above it, that are not there to those that are known not to be; the outermost come first.
-func (n *Node) missing(known []string, dir string) []string {
+func (n *View) missing(known []string, dir string) []string {
 	for ; dir != "/" && !n.thereIs(dir); dir = path.Dir(dir) {
 		if !slices.Contains(known, dir) {
 			known = append(known, dir)
@@ -189,7 +152,7 @@ func (n *Node) missing(known []string, dir string) []string {
 }
 
 // observeManifest looks at where the manifest and the data will be.
-func (n *Node) observeManifest(f *Facts) (err error) {
+func (n *View) observeManifest(f *factsOfMember) (err error) {
 	i := f.Init
 	i.ManifestPath = path.Join(f.ManifestDir, "etcd.yaml")
 	if i.There, err = n.readOptional(i.ManifestPath); err != nil {
@@ -223,13 +186,13 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 	i.MissingManifestDirs = n.missing(nil, path.Dir(i.ManifestPath))
 	i.DataDir = i.Pod.DataDir // patches may have moved it
 	i.MissingDataDirs = n.missing(nil, path.Dir(i.DataDir))
-	i.DataNames, err = n.host.FS.ReadDir(i.DataDir)
+	i.DataNames, err = n.FS.ReadDir(i.DataDir)
 	i.DataDirExists = err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot look into the data directory: %w", err)
 	}
 	if i.WALNames = nil; i.Pod.WALDir != "" {
-		if i.WALNames, err = n.host.FS.ReadDir(i.Pod.WALDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if i.WALNames, err = n.FS.ReadDir(i.Pod.WALDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot look into the WAL directory: %w", err)
 		}
 	}
@@ -240,7 +203,7 @@ func (n *Node) observeManifest(f *Facts) (err error) {
 }
 
 // observeNames holds the URLs that etcd would advertise against the certificates that it would show there, where these are kubeadm's.
-func (n *Node) observeNames(f *Facts) error {
+func (n *View) observeNames(f *factsOfMember) error {
 	i := f.Init
 	i.Uncovered = nil
 	for _, at := range []struct{ cert, file, flag, sans string }{
@@ -268,27 +231,27 @@ func (n *Node) observeNames(f *Facts) error {
 }
 
 // observeKept finds a place on the same mount as the data.
-func (n *Node) observeKept(f *Facts) error {
-	near := nearest(n.host.FS, f.Init.DataDir)
-	same, err := node.SameMount(n.host.FS, near, nearest(n.host.FS, journal.RunDir(f.Run)))
+func (n *View) observeKept(f *factsOfMember) error {
+	near := nearest(n.FS, f.Init.DataDir)
+	same, err := node.SameMount(n.FS, near, nearest(n.FS, journal.RunDir(f.Run)))
 	if err != nil {
 		return err
 	}
 	f.Init.KeepData = journal.RunDir(f.Run)
 	if !same {
-		f.Init.KeepData = path.Join(f.Init.DataDir, hiddenStage(f.Run))
+		f.Init.KeepData = path.Join(f.Init.DataDir, journal.HiddenDir(f.Run))
 	}
-	f.Init.Free, err = n.host.FS.Free(near)
+	f.Init.Free, err = n.FS.Free(near)
 	return err
 }
 
-func (n *Node) observeData(ctx context.Context, f *Facts) {
+func (n *View) observeData(ctx context.Context, f *factsOfMember) {
 	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.stopped(ctx, i.Pod)
 	}
 }
 
-func (n *Node) observeListeners(ctx context.Context, f *Facts) {
+func (n *View) observeListeners(ctx context.Context, f *factsOfMember) {
 	for _, l := range f.Init.listeners() {
 		if err := node.CanListen(ctx, l.address); err != nil {
 			f.Init.Listeners = append(f.Init.Listeners, err)

@@ -49,7 +49,7 @@ etcd:
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	flow, err := InitPhase(InitOptions{Config: config}, name)
+	flow, err := InitPhase(InitOptions{KubeadmOptions: KubeadmOptions{Config: config}}, name)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flow, err := InitPhase(InitOptions{Config: "/dev/zero"}, "certs")
+	flow, err := InitPhase(InitOptions{KubeadmOptions: KubeadmOptions{Config: "/dev/zero"}}, "certs")
 	if err != nil {
 		t.Fatal(err)
 	}

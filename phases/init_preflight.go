@@ -8,17 +8,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
-	"github.com/etcdpod/etcdpod/pki"
 )
 
 // preflight refuses what cannot end well, before anything is touched. What certs and render-etcd refuse is refused before anything is touched, too: all is planned first.
-func (o InitOptions) preflight() Phase {
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{checkClock, checkKubelet, checkRendered, checkListeners}
+func (o InitOptions) preflight() memberPhase {
+	return memberPhase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
+			checks := []func(*factsOfMember) error{clockIsRight, checkKubelet, checkRendered, checkListeners}
 			if f.Init.External {
 				checks = checks[:2]
 			}
@@ -26,7 +25,7 @@ func (o InitOptions) preflight() Phase {
 		}}
 }
 
-func foundInit(f *Facts) []string {
+func foundInit(f *factsOfMember) []string {
 	found := slices.Clone(f.Init.Warnings)
 	if f.Init.External {
 		return append(found, "the configuration names an etcd that runs elsewhere")
@@ -38,19 +37,10 @@ func foundInit(f *Facts) []string {
 	return found
 }
 
-// firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
-func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
-
-// checkClock: certificates made by a clock that is behind have ended, or are not valid yet, when it is put right.
-func checkClock(f *Facts) error {
-	if f.Now.After(firstRelease()) {
-		return nil
-	}
-	return refuse("set the clock of this node", "it cannot be %s: this node's clock is wrong", f.Now.Format(time.RFC3339))
-}
+func clockIsRight(f *factsOfMember) error { return checkClock(f.Facts) }
 
 // checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written the manifests; beside it the single phases are what is needed.
-func checkKubelet(f *Facts) error {
+func checkKubelet(f *factsOfMember) error {
 	switch {
 	case f.KubeletError != nil:
 		return refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
@@ -63,8 +53,8 @@ func checkKubelet(f *Facts) error {
 }
 
 // checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
-func checkRendered(f *Facts) error {
-	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
+func checkRendered(f *factsOfMember) error {
+	checks := []func(*factsOfMember) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}
@@ -72,7 +62,7 @@ func checkRendered(f *Facts) error {
 }
 
 // checkManifest: what is there is what would be written, or it is somebody's work.
-func checkManifest(f *Facts) error {
+func checkManifest(f *factsOfMember) error {
 	i := f.Init
 	switch {
 	case i.Other != "":
@@ -116,7 +106,7 @@ func difference(there, wanted []byte) string {
 }
 
 // checkNewData: the data directory must be empty, or the member's own.
-func checkNewData(f *Facts) error {
+func checkNewData(f *factsOfMember) error {
 	i := f.Init
 	if i.There != nil {
 		return nil
@@ -144,12 +134,12 @@ func checkNewData(f *Facts) error {
 // strangersIn are the names in a data directory that are neither etcd's nor a run's.
 func strangersIn(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return name == "member" || name == "lost+found" || strings.HasPrefix(name, hiddenStage(""))
+		return name == "member" || name == "lost+found" || strings.HasPrefix(name, journal.HiddenDir(""))
 	})
 }
 
 // checkNames: whoever dials etcd there would not believe that it is it.
-func checkNames(f *Facts) error {
+func checkNames(f *factsOfMember) error {
 	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
 		return nil
 	}
@@ -157,7 +147,7 @@ func checkNames(f *Facts) error {
 }
 
 // checkWAL: etcd would take up a log of which it has no data, and be a member that nobody meant.
-func checkWAL(f *Facts) error {
+func checkWAL(f *factsOfMember) error {
 	i := f.Init
 	isLog := func(name string) bool { return strings.HasSuffix(name, ".wal") }
 	if i.There != nil || slices.Contains(i.DataNames, "member") || !slices.ContainsFunc(i.WALNames, isLog) {
@@ -167,7 +157,7 @@ func checkWAL(f *Facts) error {
 }
 
 // checkPorts: etcd cannot listen twice at one address.
-func checkPorts(f *Facts) error {
+func checkPorts(f *factsOfMember) error {
 	if f.Init.There != nil {
 		return nil
 	}
@@ -183,7 +173,7 @@ func checkPorts(f *Facts) error {
 }
 
 // checkListeners: etcd would end at once, again and again.
-func checkListeners(f *Facts) error {
+func checkListeners(f *factsOfMember) error {
 	if len(f.Init.Listeners) == 0 {
 		return nil
 	}
@@ -194,7 +184,7 @@ func checkListeners(f *Facts) error {
 const mostQuota = 8 << 30
 
 // checkQuota: etcd does not start with one that is no number, and grows until the disk is full with one that is larger than that.
-func checkQuota(f *Facts) error {
+func checkQuota(f *factsOfMember) error {
 	value := flagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
 	if value == "" || f.Init.There != nil {
 		return nil
@@ -211,17 +201,4 @@ func checkQuota(f *Facts) error {
 		return refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s", quota>>20, f.Init.Free>>20, f.Init.DataDir)
 	}
 	return nil
-}
-
-// refusedCerts is what speaks against the certificates that are there, or that are asked for, as one refusal.
-func refusedCerts(err error) error {
-	if err == nil {
-		return nil
-	}
-	hint := "what is there is never overwritten: put right what is wrong, or move it away"
-	var first *pki.Problem
-	if errors.As(err, &first) {
-		hint = first.Fix
-	}
-	return refuse(hint, "the certificates of etcd: %v", err)
 }

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
 // initFacts are those of a node where a first member can begin.
-func initFacts(t *testing.T) *Facts {
+func initFacts(t *testing.T) *factsOfMember {
 	t.Helper()
 	w := newInitWorld(t, beginnings()[0])
 	f, err := w.observe(context.Background(), nil, "r1")
@@ -40,42 +41,45 @@ func flagged(t *testing.T, flag string) *EtcdPod {
 }
 
 func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
-	there := func(text string) func(*Facts) { return func(f *Facts) { f.Init.There = []byte(text) } }
+	there := func(text string) func(*factsOfMember) { return func(f *factsOfMember) { f.Init.There = []byte(text) } }
 	for _, tt := range []struct {
 		name      string
-		spoil     func(*Facts)
+		spoil     func(*factsOfMember)
 		why, hint string // empty: it is not refused
 	}{
-		{"all is well", func(*Facts) {}, "", ""},
-		{"the clock is off", func(f *Facts) { f.Now = time.Unix(1_000_000_000, 0).UTC() }, "it cannot be 2001-09-09T01:46:40Z", "set the clock"},
-		{"no kubelet can be asked", func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, "no systemctl", "--kubelet-start-command"},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "etcdpod init phase certs"},
-		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"another manifest runs etcd", func(f *Facts) { f.Init.Other = testManifestDir + "/etcd-server.yml" }, "etcd-server.yml runs etcd already", "move one of them away"},
+		{"all is well", func(*factsOfMember) {}, "", ""},
+		{"the clock is off", func(f *factsOfMember) { f.Now = time.Unix(1_000_000_000, 0).UTC() }, "it cannot be 2001-09-09T01:46:40Z", "set the clock"},
+		{"no kubelet can be asked", func(f *factsOfMember) { f.KubeletError = errors.New("no systemctl") }, "no systemctl", "--kubelet-start-command"},
+		{"the kubelet is stopped", func(f *factsOfMember) { f.KubeletActive = false }, "the kubelet is not running", "etcdpod init phase certs"},
+		{"the runtime cannot be asked", func(f *factsOfMember) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
+		{"another manifest runs etcd", func(f *factsOfMember) { f.Init.Other = testManifestDir + "/etcd-server.yml" }, "etcd-server.yml runs etcd already", "move one of them away"},
 		{"the very manifest is there", there(scenario{}.etcdManifest()), "", ""},
 		{"another flag is there", there(strings.Replace(scenario{}.etcdManifest(), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)), `it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`, "bring the configuration in line"},
 		{"the lines are in another order", there("b\n" + "a\n"), "it has \"b\"", ""},
-		{"data of somebody", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
-		{"an empty mount point", func(f *Facts) { f.Init.DataNames = []string{"lost+found", ".etcdpod-r0"} }, "", ""},
-		{"data that cannot be read", func(f *Facts) { f.Init.DataNames, f.Init.DataError = []string{"member"}, errors.New("cut off") }, "cannot be read: cut off", "move away"},
-		{"data of another cluster", func(f *Facts) {
+		{"data of somebody", func(f *factsOfMember) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
+		{"an empty mount point", func(f *factsOfMember) { f.Init.DataNames = []string{"lost+found", ".etcdpod-r0"} }, "", ""},
+		{"data that cannot be read", func(f *factsOfMember) { f.Init.DataNames, f.Init.DataError = []string{"member"}, errors.New("cut off") }, "cannot be read: cut off", "move away"},
+		{"data of another cluster", func(f *factsOfMember) {
 			f.Init.DataOwner = &Stopped{Members: []Member{{Name: "cp9", PeerURLs: []string{"https://10.0.0.19:2380"}}}}
 		}, "its members are cp9 at https://10.0.0.19:2380", "another dataDir"},
-		{"the member's own data", func(f *Facts) {
+		{"the member's own data", func(f *factsOfMember) {
 			f.Init.DataOwner = &Stopped{Members: []Member{{Name: f.Init.Pod.Name, PeerURLs: f.Init.Pod.PeerURLs}}}
 		}, "", ""},
-		{"a port is taken", func(f *Facts) {
+		{"a port is taken", func(f *factsOfMember) {
 			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379: another program does already")}
 		}, "etcd cannot listen at 127.0.0.1:2379: another program does already", "end the other program"},
-		{"a quota that is no number", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8Gi") }, `quota-backend-bytes is "8Gi"`, "a number of bytes"},
-		{"no quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=-1") }, "until the disk is full", "leave it out"},
-		{"too large a quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934593") }, "above 8 GiB", "8589934592"},
-		{"a quota larger than the disk", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592"); f.Init.Free = 1 << 30 }, "only 1024 MiB are free", "make room"},
-		{"a good quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592") }, "", ""},
-		{"strangers are let in", func(f *Facts) {
+		{"a quota that is no number", func(f *factsOfMember) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8Gi") }, `quota-backend-bytes is "8Gi"`, "a number of bytes"},
+		{"no quota", func(f *factsOfMember) { f.Init.Pod = flagged(t, "--quota-backend-bytes=-1") }, "until the disk is full", "leave it out"},
+		{"too large a quota", func(f *factsOfMember) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934593") }, "above 8 GiB", "8589934592"},
+		{"a quota larger than the disk", func(f *factsOfMember) {
+			f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592")
+			f.Init.Free = 1 << 30
+		}, "only 1024 MiB are free", "make room"},
+		{"a good quota", func(f *factsOfMember) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592") }, "", ""},
+		{"strangers are let in", func(f *factsOfMember) {
 			f.Init.Pod = flagged(t, "--listen-client-urls=https://127.0.0.1:2379,http://10.0.0.11:2379")
 		}, "cannot make an etcd that answers strangers: --listen-client-urls has http://10.0.0.11:2379", "extraArgs"},
-		{"etcd elsewhere", func(f *Facts) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
+		{"etcd elsewhere", func(f *factsOfMember) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := initFacts(t)
@@ -93,7 +97,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 }
 
 // plannedInit is the plan of all phases but preflight: kinds of operations with what they are for.
-func plannedInit(t *testing.T, f *Facts) []string {
+func plannedInit(t *testing.T, f *factsOfMember) []string {
 	t.Helper()
 	var kinds []string
 	for _, p := range (InitOptions{}).phases()[1:] {
@@ -115,26 +119,26 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 		"put-certificate", "put-certificate", "put-certificate", "put-certificate", "put-certificate",
 		"keep-kubelet", "claim-data-directory", "place-manifest", "await-started",
 	}
-	done := func(f *Facts) {
+	done := func(f *factsOfMember) {
 		f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 		f.Init.There, f.Init.DataDirExists = f.Init.Rendered, true
 		f.Live = &Live{Version: "3.6.5", Members: []Member{{Name: "cp1"}}}
 	}
 	for _, tt := range []struct {
 		name   string
-		change func(*Facts)
+		change func(*factsOfMember)
 		want   []string
 	}{
-		{"an empty node", func(*Facts) {}, all},
+		{"an empty node", func(*factsOfMember) {}, all},
 		{"all is there", done, nil},
-		{"all is there, and etcd does not serve", func(f *Facts) { done(f); f.Live = nil }, []string{"await-started"}},
-		{"the data directory is gone", func(f *Facts) { done(f); f.Init.DataDirExists = false }, []string{"claim-data-directory"}},
-		{"a certificate is gone", func(f *Facts) {
+		{"all is there, and etcd does not serve", func(f *factsOfMember) { done(f); f.Live = nil }, []string{"await-started"}},
+		{"the data directory is gone", func(f *factsOfMember) { done(f); f.Init.DataDirExists = false }, []string{"claim-data-directory"}},
+		{"a certificate is gone", func(f *factsOfMember) {
 			done(f)
 			f.Init.Certs = pki.Plan{Issue: pki.EtcdSpecs()[4:]}
 			f.Init.MissingCertDirs = nil
 		}, []string{"make-directory", "issue-certificate", "put-certificate"}},
-		{"etcd runs elsewhere", func(f *Facts) { f.Init.External = true }, nil},
+		{"etcd runs elsewhere", func(f *factsOfMember) { f.Init.External = true }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := initFacts(t)
@@ -157,14 +161,14 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 	f.Init.PKI.ServerCertSANs, f.Init.PKI.PeerCertSANs = []string{"lb.example.org"}, []string{"peers.example.org"}
 	f.Init.PKI.Validity, f.Init.PKI.CAValidity = time.Hour, 2*time.Hour
 	for _, spec := range pki.EtcdSpecs() {
-		i := f.newIssuance(spec)
+		i := newIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, f.Init.Certs.Issue, spec)
 		if spec.IsCA() {
 			if i.CACert != "" || i.Validity != 2*time.Hour {
 				t.Errorf("the CA is %+v", i)
 			}
 			continue
 		}
-		if i.CACert != stagedCerts(f)+"/etcd-ca.crt" || i.CAKey != stagedCerts(f)+"/etcd-ca.key" || i.Validity != time.Hour {
+		if i.CACert != journal.NewCerts(f.Run)+"/etcd-ca.crt" || i.CAKey != journal.NewCerts(f.Run)+"/etcd-ca.key" || i.Validity != time.Hour {
 			t.Errorf("%s is signed by %s with %s", spec.Name, i.CACert, i.CAKey)
 		}
 		want := map[string][]string{"etcd-server": {"lb.example.org"}, "etcd-peer": {"peers.example.org"}}[spec.Name]
@@ -173,7 +177,7 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 		}
 	}
 	f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()[:1], Issue: pki.EtcdSpecs()[1:]}
-	if i := f.newIssuance(pki.EtcdSpecs()[1]); i.CACert != testPKI+"etcd/ca.crt" || i.CAKey != testPKI+"etcd/ca.key" {
+	if i := newIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, f.Init.Certs.Issue, pki.EtcdSpecs()[1]); i.CACert != testPKI+"etcd/ca.crt" || i.CAKey != testPKI+"etcd/ca.key" {
 		t.Errorf("signed by %s with %s", i.CACert, i.CAKey)
 	}
 }
@@ -300,12 +304,12 @@ func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
 
 func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 	for _, tt := range []struct {
-		change func(*Facts)
+		change func(*factsOfMember)
 		why    string
 	}{
-		{func(*Facts) {}, "there is no /etc/kubernetes/manifests/etcd.yaml"},
-		{func(f *Facts) { f.Init.There, f.KubeletActive = f.Init.Rendered, false }, "the kubelet is not running"},
-		{func(f *Facts) { f.Init.There = f.Init.Rendered }, ""},
+		{func(*factsOfMember) {}, "there is no /etc/kubernetes/manifests/etcd.yaml"},
+		{func(f *factsOfMember) { f.Init.There, f.KubeletActive = f.Init.Rendered, false }, "the kubelet is not running"},
+		{func(f *factsOfMember) { f.Init.There = f.Init.Rendered }, ""},
 	} {
 		f := initFacts(t)
 		f.Init.Whole = false

@@ -10,11 +10,11 @@ import (
 )
 
 // wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its manifest afterwards, and nothing is to be done.
-func (o InitOptions) wire() Phase {
-	p := wireAPIServer(func(f *Facts) EtcdFlags { return f.Init.Wish }, 0)
+func (o InitOptions) wire() memberPhase {
+	p := wireAPIServer(func(f *factsOfMember) *Facts { return f.Facts }, func(f *factsOfMember) EtcdFlags { return f.Init.Wish }, 0)
 	plan, found := p.Plan, p.Found
-	p.Found = func(f *Facts) []string { return append(found(f), foundOtherwise(f)...) }
-	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+	p.Found = func(f *factsOfMember) []string { return append(found(f), foundOtherwise(f)...) }
+	p.Plan = func(ctx context.Context, f *factsOfMember) ([]op.Op, error) {
 		if err := checkWiring(f); err != nil {
 			return nil, err
 		}
@@ -24,7 +24,7 @@ func (o InitOptions) wire() Phase {
 }
 
 // checkWiring: an API server that uses another cluster would lose all its objects from sight.
-func checkWiring(f *Facts) error {
+func checkWiring(f *factsOfMember) error {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil
@@ -39,7 +39,7 @@ func checkWiring(f *Facts) error {
 }
 
 // checkWiredFiles: behind the commit point an API server that does not find its files would only stay down.
-func checkWiredFiles(f *Facts, m ManifestFile, container string) error {
+func checkWiredFiles(f *factsOfMember, m ManifestFile, container string) error {
 	now := etcdFlagsOf(m, container)
 	after := now.with(f.Init.Wish)
 	for i, flag := range after.named() {
@@ -51,7 +51,7 @@ func checkWiredFiles(f *Facts, m ManifestFile, container string) error {
 }
 
 // observeWiring looks at how the API server of this node reaches etcd now, and decides what is to be otherwise.
-func (n *Node) observeWiring(ctx context.Context, f *Facts, c *templates.Config) {
+func (n *View) observeWiring(ctx context.Context, f *factsOfMember, c *templates.Config) {
 	f.Init.Wired = n.wired(ctx, f)
 	f.Init.Kubeadms = EtcdFlags{}
 	for _, flag := range c.APIServerEtcdFlags() {
@@ -61,7 +61,7 @@ func (n *Node) observeWiring(ctx context.Context, f *Facts, c *templates.Config)
 }
 
 // wired says whether the API server, with the flags that it has, reaches the cluster of the etcd on this node, and no other.
-func (n *Node) wired(ctx context.Context, f *Facts) bool {
+func (n *View) wired(ctx context.Context, f *factsOfMember) bool {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok || f.Live == nil {
 		return false
@@ -81,7 +81,7 @@ func (n *Node) wired(ctx context.Context, f *Facts) bool {
 
 // wish is what kubeadm would write; but what works already is somebody's, perhaps by `apiserver set`, and stays, unless the configuration asks for something else by name. Where
 // etcd cannot be asked, a list of several that names this etcd was made by somebody who wants all of them, and one that names what it advertises by one who set it.
-func wish(f *Facts, asked func(flag string) bool) EtcdFlags {
+func wish(f *factsOfMember, asked func(flag string) bool) EtcdFlags {
 	e := f.Init.Kubeadms
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -101,7 +101,7 @@ func wish(f *Facts, asked func(flag string) bool) EtcdFlags {
 }
 
 // foundOtherwise says of what stays how kubeadm has it.
-func foundOtherwise(f *Facts) []string {
+func foundOtherwise(f *factsOfMember) []string {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil

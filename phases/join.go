@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -13,11 +14,19 @@ import (
 // JoinOptions are what a person may ask of `join`. Kubernetes' version, the image's repository and the certificates' directory are the cluster's to say.
 type JoinOptions struct{ InitOptions }
 
-// JoinPhases are join's phases, in their order.
-func JoinPhases() []Phase { return JoinOptions{}.phases() }
+// Join is the workflow that makes this node one more member of a cluster, from its certificates to an etcd that votes and serves. A member that an earlier try left half-way is gone on with.
+func Join(o JoinOptions) memberWorkflow {
+	return memberWorkflow{Name: "join", Phases: o.phases(), Observe: o.observer("")}
+}
 
-func (o JoinOptions) phases() []Phase {
-	return []Phase{
+// JoinPhase is the workflow of one phase of Join, for use beside kubeadm.
+func JoinPhase(o JoinOptions, phase string) (memberWorkflow, error) { return o.only(phase) }
+
+// JoinPhases are join's phases, in their order.
+func JoinPhases() []memberPhase { return JoinOptions{}.phases() }
+
+func (o JoinOptions) phases() []memberPhase {
+	return []memberPhase{
 		o.preflight(),
 		o.certs(),
 		o.addLearner(),
@@ -30,18 +39,18 @@ func (o JoinOptions) phases() []Phase {
 }
 
 // only is the workflow of one phase.
-func (o JoinOptions) only(name string) (Workflow, error) {
-	i := slices.IndexFunc(o.phases(), func(p Phase) bool { return p.Name == name })
+func (o JoinOptions) only(name string) (memberWorkflow, error) {
+	i := slices.IndexFunc(o.phases(), func(p memberPhase) bool { return p.Name == name })
 	if i < 0 {
-		return Workflow{}, &UsageError{Reason: fmt.Sprintf("join has no phase %q", name)}
+		return memberWorkflow{}, &UsageError{Reason: fmt.Sprintf("join has no phase %q", name)}
 	}
 	p := o.phases()[i]
 	p.Commit = p.Name == "wire-apiserver" // a run of one phase is done when it has ended; this one waits for the API server
-	return Workflow{Name: "join", Phases: []Phase{p}, observe: o.observer(name)}, nil
+	return memberWorkflow{Name: "join", Phases: []memberPhase{p}, Observe: o.observer(name)}, nil
 }
 
 // limit is how long etcd, and the members elsewhere, may take.
-func (o JoinOptions) limit(f *Facts) time.Duration {
+func (o JoinOptions) limit(f *factsOfMember) time.Duration {
 	if o.WaitTimeout > 0 {
 		return o.WaitTimeout
 	}
@@ -49,9 +58,9 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 }
 
 // addLearner makes the node known to the members. It has no vote, and so takes nothing from their quorum.
-func (o JoinOptions) addLearner() Phase {
-	return Phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote", Found: foundLearner,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o JoinOptions) addLearner() memberPhase {
+	return memberPhase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote", Found: foundLearner,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
 			}
@@ -71,15 +80,15 @@ func (o JoinOptions) addLearner() Phase {
 }
 
 // enrolment is how the run knows this node's member.
-func (o JoinOptions) enrolment(f *Facts) op.Enrolment {
-	e := op.Enrolment{Access: f.Join.Through, PeerURLs: f.Init.Pod.PeerURLs, Receipt: enrolled(f), Limit: o.limit(f)}
+func (o JoinOptions) enrolment(f *factsOfMember) op.Enrolment {
+	e := op.Enrolment{Access: f.Join.Through, PeerURLs: f.Init.Pod.PeerURLs, Receipt: journal.Enrolled(f.Run), Limit: o.limit(f)}
 	if at, err := f.standing(); err == nil && at == halfway {
 		e.Was = f.Join.Own.ID
 	}
 	return e
 }
 
-func foundLearner(f *Facts) []string {
+func foundLearner(f *factsOfMember) []string {
 	at, err := f.standing()
 	own := f.Join.Own
 	switch {
@@ -94,10 +103,10 @@ func foundLearner(f *Facts) []string {
 }
 
 // renderEtcd is init's, with all members in --initial-cluster. What joins leaves the cluster before its etcd is stopped.
-func (o JoinOptions) renderEtcd() Phase {
+func (o JoinOptions) renderEtcd() memberPhase {
 	p := o.InitOptions.renderEtcd()
 	first := p.Plan
-	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+	p.Plan = func(ctx context.Context, f *factsOfMember) ([]op.Op, error) {
 		if !f.Init.Whole { // the members are named in it; and of a cluster that cannot be asked nobody knows who belongs to it
 			if err := passes(f, checkReached, checkName); err != nil {
 				return nil, err
@@ -122,9 +131,9 @@ func (o JoinOptions) renderEtcd() Phase {
 	return p
 }
 
-func (o JoinOptions) awaitStarted() Phase {
-	return Phase{Name: "await-started", Short: "wait until etcd has started, as a member of that cluster",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o JoinOptions) awaitStarted() memberPhase {
+	return memberPhase{Name: "await-started", Short: "wait until etcd has started, as a member of that cluster",
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if f.Live != nil {
 				return nil, nil
 			}
@@ -145,9 +154,9 @@ func (o JoinOptions) awaitStarted() Phase {
 // decision of its own, with a command of its own. One instant is left: the process may die when the members have agreed on the vote, and the commit record is not written. `resume`
 // then finds the vote and goes on; `rollback` takes the member out before its etcd is stopped. That is safe: it is the very member that this run has added, by its id; what it
 // holds, a quorum without it holds, too; and etcd refuses where the others would be none.
-func (o JoinOptions) promoteLearner() Phase {
-	return Phase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has", Commit: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o JoinOptions) promoteLearner() memberPhase {
+	return memberPhase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has", Commit: true,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
 			}
@@ -163,9 +172,9 @@ func (o JoinOptions) promoteLearner() Phase {
 }
 
 // awaitEtcd is behind the commit point: only who votes answers reads that need a quorum.
-func (o JoinOptions) awaitEtcd() Phase {
-	return Phase{Name: "await-etcd", Short: "wait until etcd serves on this node", Found: foundServing,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o JoinOptions) awaitEtcd() memberPhase {
+	return memberPhase{Name: "await-etcd", Short: "wait until etcd serves on this node", Found: foundServing,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
 			if f.Live != nil {
 				return nil, nil
 			}
@@ -179,16 +188,16 @@ func (o JoinOptions) awaitEtcd() Phase {
 }
 
 // wire is init's. An API server that names members of the cluster was made by somebody who wants those, and stays as it is.
-func (o JoinOptions) wire() Phase {
+func (o JoinOptions) wire() memberPhase {
 	p := o.InitOptions.wire()
 	plan, found := p.Plan, p.Found
-	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+	p.Plan = func(ctx context.Context, f *factsOfMember) ([]op.Op, error) {
 		if f.usesMembers() {
 			return nil, nil
 		}
 		return plan(ctx, f)
 	}
-	p.Found = func(f *Facts) []string {
+	p.Found = func(f *factsOfMember) []string {
 		if f.usesMembers() {
 			return []string{"the API server of this node uses other members of the cluster: that stays; `etcdpod apiserver set` changes it"}
 		}
@@ -198,7 +207,7 @@ func (o JoinOptions) wire() Phase {
 }
 
 // usesMembers says whether this node's API server names members elsewhere, and not this one.
-func (f *Facts) usesMembers() bool {
+func (f *factsOfMember) usesMembers() bool {
 	m, container, ok := program(f.Manifests, "kube-apiserver")
 	if !ok || f.Join.Cluster == nil || f.Init.Pod.serves(etcdFlagsOf(m, container).Servers) {
 		return false
@@ -219,7 +228,7 @@ const (
 )
 
 // standing refuses what nobody but a person can judge.
-func (f *Facts) standing() (standing, error) {
+func (f *factsOfMember) standing() (standing, error) {
 	own, i := f.Join.Own, f.Init
 	data := slices.Contains(i.DataNames, "member")
 	const moved = "move away the data directory %s, which is of no use any more, and what is in it"
@@ -250,7 +259,7 @@ func (f *Facts) standing() (standing, error) {
 }
 
 // checkStep is for a phase that has to do with the members, alone or not.
-func (o JoinOptions) checkStep(f *Facts) error {
+func (o JoinOptions) checkStep(f *factsOfMember) error {
 	if f.Init.Whole {
 		return nil // preflight has looked
 	}

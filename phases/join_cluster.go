@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -13,51 +12,21 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
-	"github.com/etcdpod/etcdpod/templates"
 )
 
 // How a node that joins finds the members, and what it asks them. All of it works before anything of etcd is on the node, but for its CA.
 
 const (
-	askAPI     = 5 * time.Second  // an API server that does not answer is not waited for: the cluster may be in a bad way
 	askMembers = 20 * time.Second // all of them together
 	dialMember = 3 * time.Second
 )
 
-// anyAPI is an API server of the cluster. The one on this node serves when this node's etcd does, which is yet to come: the kubeconfig's is asked.
-func (n *Node) anyAPI(f *Facts) (op.APIAccess, error) {
-	a := n.apiAccess(f.Manifests)
-	if a.Kubeconfig == "" {
-		return a, errNoKubeconfig
-	}
-	a.Server = ""
-	return a, nil
-}
-
-// keptConfiguration is the ClusterConfiguration that the cluster keeps.
-func (n *Node) keptConfiguration(ctx context.Context, f *Facts) ([]byte, error) {
-	a, err := n.anyAPI(f)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askAPI)
-	defer cancel()
-	kept, err := apiServerOf(n.host.FS).clusterConfiguration(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	if kept.text() == "" {
-		return nil, errors.New("the cluster keeps none")
-	}
-	return []byte(kept.text()), nil
-}
-
 // memberEndpoints are client URLs of members elsewhere, and what names them: what a person typed, kubeadm's annotation of etcd's pods, the API server's manifest, etcd's manifest.
-func (n *Node) memberEndpoints(ctx context.Context, f *Facts) (endpoints []string, source string) {
-	if len(n.access.endpoints) > 0 {
-		return n.access.endpoints, "--endpoints"
+func (n *View) memberEndpoints(ctx context.Context, f *factsOfMember) (endpoints []string, source string) {
+	if len(n.Access.Endpoints) > 0 {
+		return n.Access.Endpoints, "--endpoints"
 	}
-	annotated, err := n.annotated(ctx, f)
+	annotated, err := n.annotated(ctx, f.Facts)
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not asked for the members: %v", err))
 	}
@@ -81,46 +50,13 @@ func (n *Node) memberEndpoints(ctx context.Context, f *Facts) (endpoints []strin
 }
 
 // elsewhere leaves this node's own URLs out.
-func (f *Facts) elsewhere(urls []string) []string {
+func (f *factsOfMember) elsewhere(urls []string) []string {
 	own := append(hostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
 	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, hostOf(u)) })
 }
 
-// annotated are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
-func (n *Node) annotated(ctx context.Context, f *Facts) ([]string, error) {
-	a, err := n.anyAPI(f)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askAPI)
-	defer cancel()
-	return apiServerOf(n.host.FS).etcdEndpoints(ctx, a)
-}
-
-func (b boundAPI) etcdEndpoints(ctx context.Context, a op.APIAccess) ([]string, error) {
-	var pods struct {
-		Items []struct {
-			Metadata struct {
-				Labels      map[string]string `json:"labels"`
-				Annotations map[string]string `json:"annotations"`
-			} `json:"metadata"`
-		} `json:"items"`
-	}
-	const path = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd%2Ctier%3Dcontrol-plane"
-	if err := b.call(ctx, a, http.MethodGet, path, nil, &pods); err != nil {
-		return nil, err
-	}
-	var urls []string
-	for _, p := range pods.Items {
-		if p.Metadata.Labels["component"] == "etcd" {
-			urls = append(urls, list(p.Metadata.Annotations[templates.AnnotationClientURLs])...)
-		}
-	}
-	return urls, nil
-}
-
 // initialMembers are where clients reach the members that etcd's manifest on this node names, by kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
-func (n *Node) initialMembers(f *Facts) (urls []string) {
+func (n *View) initialMembers(f *factsOfMember) (urls []string) {
 	m, container, ok := program(f.Manifests, "etcd")
 	if !ok || len(f.Init.Pod.ClientURLs) == 0 {
 		return nil
@@ -148,7 +84,7 @@ func cutName(pair string) (name, peer string, ok bool) {
 }
 
 // observeCluster asks the members. Nothing is written for it: where the client's certificate is yet to be made, one is made in memory and forgotten.
-func (n *Node) observeCluster(ctx context.Context, f *Facts) {
+func (n *View) observeCluster(ctx context.Context, f *factsOfMember) {
 	ctx, cancel := context.WithTimeout(ctx, askMembers)
 	defer cancel()
 	j := f.Join
@@ -173,9 +109,9 @@ func (n *Node) observeCluster(ctx context.Context, f *Facts) {
 }
 
 // strangersAccess is how the members are asked by a node of which they know nothing.
-func (n *Node) strangersAccess(f *Facts) (etcd.Access, error) {
-	if n.access.cert != "" {
-		return n.bound().access(op.Access{CACert: n.access.caCert, Cert: n.access.cert, Key: n.access.key, Typed: true})
+func (n *View) strangersAccess(f *factsOfMember) (etcd.Access, error) {
+	if n.Access.Cert != "" {
+		return n.bound().access(op.Access{CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
 	}
 	if f.Init.CertsError != nil {
 		return etcd.Access{}, f.Init.CertsError
@@ -204,7 +140,7 @@ func (n *Node) strangersAccess(f *Facts) (etcd.Access, error) {
 }
 
 // through is how operations reach the members: all that vote and answer, so that one of them may fail. By then the certificate is there.
-func (n *Node) through(f *Facts) op.Access {
+func (n *View) through(f *factsOfMember) op.Access {
 	var urls []string
 	for _, m := range f.Join.Cluster.Members {
 		if !m.IsLearner && m.Error == nil && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
@@ -214,8 +150,8 @@ func (n *Node) through(f *Facts) op.Access {
 	if len(urls) == 0 {
 		urls = f.Join.Endpoints
 	}
-	if n.access.cert != "" {
-		return op.Access{Endpoints: urls, CACert: n.access.caCert, Cert: n.access.cert, Key: n.access.key, Typed: true}
+	if n.Access.Cert != "" {
+		return op.Access{Endpoints: urls, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
 	client := f.Init.certFile("etcd/healthcheck-client")
 	return op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"), Cert: client + ".crt", Key: client + ".key"}

@@ -82,8 +82,8 @@ func newJoinWorld(t *testing.T, h halfJoined) *joinWorld {
 	return w
 }
 
-func (w *joinWorld) observe(_ context.Context, _ *Node, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, notes: map[string]string{}}
+func (w *joinWorld) observe(_ context.Context, _ *View, id string) (*factsOfMember, error) {
+	f := &factsOfMember{Facts: &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, Notes: map[string]string{}}}
 	f.Init = &InitFacts{
 		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
 		Rendered: renderedJoining(), DataDir: "/var/lib/etcd", Whole: true,
@@ -94,7 +94,7 @@ func (w *joinWorld) observe(_ context.Context, _ *Node, id string) (*Facts, erro
 		} else {
 			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
 		}
-		f.Init.MissingCertDirs = w.node.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+		f.Init.MissingCertDirs = w.node.Look.missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
 	}
 	f.Join = &JoinFacts{Endpoints: []string{"https://10.0.0.10:2379"}, Source: "--endpoints", Through: op.Access{Endpoints: []string{"https://10.0.0.10:2379"}}, Cluster: &ClusterFacts{ID: sim.ClusterID}}
 	for _, m := range w.machine.Members.All {
@@ -103,12 +103,12 @@ func (w *joinWorld) observe(_ context.Context, _ *Node, id string) (*Facts, erro
 			f.Join.Own = &f.Join.Cluster.Members[len(f.Join.Cluster.Members)-1]
 		}
 	}
-	return f, w.node.observeManifest(f)
+	return f, w.node.Look.observeManifest(f)
 }
 
 func (w *joinWorld) join() error {
 	flow := Join(JoinOptions{})
-	flow.observe = w.observe
+	flow.Observe = w.observe
 	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
 }
 

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -64,20 +61,20 @@ func (j *JoinFacts) others() []Member {
 }
 
 // observer gathers what the phases need: of a single one, nothing that it does not. certs needs files alone; add-learner and render-etcd need the members, and no kubelet.
-func (o JoinOptions) observer(phase string) func(context.Context, *Node, string) (*Facts, error) {
-	return func(ctx context.Context, n *Node, id string) (*Facts, error) {
+func (o JoinOptions) observer(phase string) func(context.Context, *View, string) (*factsOfMember, error) {
+	return func(ctx context.Context, n *View, id string) (*factsOfMember, error) {
 		own := *n
-		own.access = accessFlags{} // --endpoints names the members elsewhere, not this node's
+		own.Access = AccessFlags{} // --endpoints names the members elsewhere, not this node's
 		whole := phase == "" || phase == "preflight"
 		observe := own.observe
 		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
 			observe = func(_ context.Context, id string) (*Facts, error) { return own.observeFiles(id) }
 		}
-		f, err := observe(ctx, id)
+		seen, err := observe(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		f.Join = &JoinFacts{}
+		f := &factsOfMember{Facts: seen, Join: &JoinFacts{}}
 		c, err := o.read(ctx, &own, f)
 		if err != nil {
 			return nil, err
@@ -115,20 +112,17 @@ func errNoCA() error {
 func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	return &InitFacts{
 		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
-		PKI: pki.Config{
-			NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
-			Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
-		},
+		PKI: pkiOf(c),
 	}
 }
 
 // read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where its API server answers.
-func (o JoinOptions) read(ctx context.Context, n *Node, f *Facts) (*templates.Config, error) {
-	kept, err := n.keptConfiguration(ctx, f)
+func (o JoinOptions) read(ctx context.Context, n *View, f *factsOfMember) (*templates.Config, error) {
+	kept, err := n.keptConfiguration(ctx, f.Facts)
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
 	}
-	c, wrong := o.InitOptions.read(n, true, kept)
+	c, wrong := o.KubeadmOptions.read(n, true, kept)
 	var usage *UsageError
 	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
 		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)
@@ -137,7 +131,7 @@ func (o JoinOptions) read(ctx context.Context, n *Node, f *Facts) (*templates.Co
 }
 
 // observeMember looks at the cluster, and at what is on this node of its member.
-func (o JoinOptions) observeMember(ctx context.Context, n *Node, f *Facts, c *templates.Config) error {
+func (o JoinOptions) observeMember(ctx context.Context, n *View, f *factsOfMember, c *templates.Config) error {
 	patches, err := readPatches(c.PatchesDir)
 	if err != nil {
 		return err
@@ -146,7 +140,7 @@ func (o JoinOptions) observeMember(ctx context.Context, n *Node, f *Facts, c *te
 		f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
 	}
 	own := *n
-	own.access = accessFlags{}
+	own.Access = AccessFlags{}
 	render := func(members []templates.Member) error {
 		if f.Init.Rendered, err = c.EtcdManifest(patches, members); err != nil {
 			return &UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
@@ -209,31 +203,3 @@ func sameMembers(a, b string) bool {
 	sorted := func(s string) []string { return slices.Sorted(slices.Values(strings.Split(s, ","))) }
 	return slices.Equal(sorted(a), sorted(b))
 }
-
-// readPatches reads kubeadm's patches, those of directories below, too (kubeadm, util/patches: getPatchSetsFromPath). The directory is a path of this process.
-func readPatches(dir string) (*templates.Patches, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	files := map[string][]byte{}
-	below := os.DirFS(dir)
-	err := fs.WalkDir(below, ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		if files[name] = nil; slices.Contains([]string{".yaml", ".json"}, path.Ext(name)) { // of the others only the name is told
-			files[name], err = fs.ReadFile(below, name)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot read the patches in %s: %v", dir, err)}
-	}
-	patches, err := templates.ReadPatches(files)
-	if err != nil {
-		return nil, &UsageError{Reason: err.Error(), Hint: Hint(err)}
-	}
-	return patches, nil
-}
-
-var errNoKubeconfig = errors.New("no kubeconfig of an administrator is on this node")

@@ -13,10 +13,10 @@ import (
 const clientName = "etcd-healthcheck-client"
 
 // preflight refuses what cannot end well, before anything is touched.
-func (o JoinOptions) preflight() Phase {
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundCluster,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{checkClock, checkKubelet, checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
+func (o JoinOptions) preflight() memberPhase {
+	return memberPhase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundCluster,
+		Plan: func(_ context.Context, f *factsOfMember) ([]op.Op, error) {
+			checks := []func(*factsOfMember) error{clockIsRight, checkKubelet, checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkAdds)
 			}
@@ -25,12 +25,12 @@ func (o JoinOptions) preflight() Phase {
 }
 
 // checkAdds is what speaks against one more member just now.
-func checkAdds(f *Facts) error {
+func checkAdds(f *factsOfMember) error {
 	return passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
 }
 
 // joins says whether the members have something to agree on.
-func (f *Facts) joins() (bool, error) {
+func (f *factsOfMember) joins() (bool, error) {
 	if f.Init.External || f.Join.Cluster == nil {
 		return false, nil
 	}
@@ -38,7 +38,7 @@ func (f *Facts) joins() (bool, error) {
 	return at != votes, err
 }
 
-func foundCluster(f *Facts) []string {
+func foundCluster(f *factsOfMember) []string {
 	found := append(slices.Clone(f.Init.Warnings), f.Join.Notes...)
 	c := f.Join.Cluster
 	var members []string
@@ -50,7 +50,7 @@ func foundCluster(f *Facts) []string {
 		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %d MiB are free, and the cluster's takes %d", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20, c.size()>>20))
 }
 
-func checkStacked(f *Facts) error {
+func checkStacked(f *factsOfMember) error {
 	if !f.Init.External {
 		return nil
 	}
@@ -58,9 +58,9 @@ func checkStacked(f *Facts) error {
 }
 
 // checkCerts: the CA is the cluster's, and nobody makes another one here.
-func (o JoinOptions) checkCerts(f *Facts) error { return refusedCerts(f.Init.CertsError) }
+func (o JoinOptions) checkCerts(f *factsOfMember) error { return refusedCerts(f.Init.CertsError) }
 
-func checkReached(f *Facts) error {
+func checkReached(f *factsOfMember) error {
 	if f.Join.Cluster != nil {
 		return nil
 	}
@@ -76,7 +76,7 @@ func checkReached(f *Facts) error {
 	return refuse(hint, "no member of the cluster can be asked: %v", f.Join.Error)
 }
 
-func checkHasQuorum(f *Facts) error {
+func checkHasQuorum(f *factsOfMember) error {
 	if err := f.Join.Cluster.QuorumError; err != nil {
 		return refuse("start the members that do not answer first, or restore the cluster: `etcdpod status` on them says more", "the cluster has no quorum, and takes no member: %v", err)
 	}
@@ -84,7 +84,7 @@ func checkHasQuorum(f *Facts) error {
 }
 
 // checkName: etcd itself takes two members of one name, and nobody can tell them apart afterwards.
-func checkName(f *Facts) error {
+func checkName(f *factsOfMember) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
 			return refuse(fmt.Sprintf("give this node another name with --node-name; or, if it is what is left of this node, remove it: `etcdctl member remove %s`", m.ID), "the name %s is taken by the member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
@@ -93,13 +93,13 @@ func checkName(f *Facts) error {
 	return nil
 }
 
-func checkStanding(f *Facts) error {
+func checkStanding(f *factsOfMember) error {
 	_, err := f.standing()
 	return err
 }
 
 // checkNobodyElse: etcd takes one learner at a time.
-func checkNobodyElse(f *Facts) error {
+func checkNobodyElse(f *factsOfMember) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
 			return refuse(fmt.Sprintf("wait until it votes; if nobody goes on with it, remove it: `etcdctl member remove %s`", m.ID), "another node is just joining: the learner %s at %s", m.ID, strings.Join(m.PeerURLs, ","))
@@ -109,7 +109,7 @@ func checkNobodyElse(f *Facts) error {
 }
 
 // checkHealthy: etcd takes a new member only while all that vote see each other (--strict-reconfig-check); and with one of them dead, a new vote would move the quorum further away.
-func checkHealthy(f *Facts) error {
+func checkHealthy(f *factsOfMember) error {
 	var silent []string
 	for _, m := range f.Join.Cluster.Members {
 		if !m.IsLearner && m.Error != nil && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
@@ -122,7 +122,7 @@ func checkHealthy(f *Facts) error {
 	return refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), and then join", "etcd takes no new member while some of those that vote do not answer: %s", strings.Join(silent, ", "))
 }
 
-func checkAlarms(f *Facts) error {
+func checkAlarms(f *factsOfMember) error {
 	if len(f.Join.Cluster.Alarms) == 0 {
 		return nil
 	}
@@ -130,7 +130,7 @@ func checkAlarms(f *Facts) error {
 }
 
 // checkSkew: etcd does not join a cluster of a newer minor; and upgrades go by one.
-func checkSkew(f *Facts) error {
+func checkSkew(f *factsOfMember) error {
 	here, lowest := minor(imageVersion(f.Init.Pod.Image)), 0
 	for _, m := range f.Join.Cluster.Members {
 		if v := minor(m.Version); v > 0 && (lowest == 0 || v < lowest) {
@@ -144,7 +144,7 @@ func checkSkew(f *Facts) error {
 }
 
 // checkEmpty: nothing but etcd's own is in the data directory.
-func checkEmpty(f *Facts) error {
+func checkEmpty(f *factsOfMember) error {
 	if others := strangersIn(f.Init.DataNames); len(others) > 0 && f.Init.There == nil {
 		return refuse("name another dataDir, or move away what is there", "the data directory %s is not empty: it holds %s", f.Init.DataDir, strings.Join(others, ", "))
 	}
@@ -152,7 +152,7 @@ func checkEmpty(f *Facts) error {
 }
 
 // checkGrowth: the leader sends its whole database.
-func checkGrowth(f *Facts) error {
+func checkGrowth(f *factsOfMember) error {
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
 		return refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d", f.Init.Free>>20, f.Init.DataDir, size>>20)
 	}

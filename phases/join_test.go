@@ -13,7 +13,7 @@ import (
 )
 
 // joinFacts are those of a node that can join a cluster of one.
-func joinFacts(t *testing.T) *Facts {
+func joinFacts(t *testing.T) *factsOfMember {
 	t.Helper()
 	w := newJoinWorld(t, halfJoins()[0])
 	f, err := w.observe(context.Background(), nil, "r1")
@@ -25,73 +25,75 @@ func joinFacts(t *testing.T) *Facts {
 }
 
 // listed puts a member at the node's peer URL.
-func listed(f *Facts, m Member) {
+func listed(f *factsOfMember, m Member) {
 	m.PeerURLs = []string{ownPeer}
 	f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: m, Version: "3.6.5"})
 	f.Join.Own = &f.Join.Cluster.Members[len(f.Join.Cluster.Members)-1]
 }
 
 func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
-	first := func(f *Facts) *MemberFacts { return &f.Join.Cluster.Members[0] }
-	unreachable := func(why string) func(*Facts) {
-		return func(f *Facts) {
+	first := func(f *factsOfMember) *MemberFacts { return &f.Join.Cluster.Members[0] }
+	unreachable := func(why string) func(*factsOfMember) {
+		return func(f *factsOfMember) {
 			f.Join.Cluster, f.Join.Error = nil, errors.New("cannot reach etcd at https://10.0.0.10:2379: "+why)
 		}
 	}
-	data := func(owner *Stopped) func(*Facts) {
-		return func(f *Facts) { f.Init.DataNames, f.Init.DataOwner = []string{"member"}, owner }
+	data := func(owner *Stopped) func(*factsOfMember) {
+		return func(f *factsOfMember) { f.Init.DataNames, f.Init.DataOwner = []string{"member"}, owner }
 	}
 	for _, tt := range []struct {
 		name      string
-		spoil     func(*Facts)
+		spoil     func(*factsOfMember)
 		why, hint string // empty: it is not refused
 	}{
-		{"all is well", func(*Facts) {}, "", ""},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
-		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "no member is made on this node", ""},
-		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() }, "etcd/ca.crt, is not there", "from another control plane"},
-		{"nobody is known", func(f *Facts) { f.Join.Cluster, f.Join.Error = nil, errors.New("nothing on this node names one") }, "nothing on this node names one", "--endpoints"},
+		{"all is well", func(*factsOfMember) {}, "", ""},
+		{"the kubelet is stopped", func(f *factsOfMember) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
+		{"etcd elsewhere", func(f *factsOfMember) { f.Init.External = true }, "no member is made on this node", ""},
+		{"no CA", func(f *factsOfMember) { f.Init.CertsError = errNoCA() }, "etcd/ca.crt, is not there", "from another control plane"},
+		{"nobody is known", func(f *factsOfMember) {
+			f.Join.Cluster, f.Join.Error = nil, errors.New("nothing on this node names one")
+		}, "nothing on this node names one", "--endpoints"},
 		{"another CA", unreachable("the server's certificate is not signed by the given CA"), "not signed by the given CA", "etcd/ca.crt and its key must be those of the cluster"},
 		{"the members trust another CA", unreachable("the server refuses the client's certificate: bad certificate"), "refuses the client's certificate", "trust another CA"},
 		{"the clock is behind", unreachable("the server's certificate is not valid before 2030-01-01T00:00:00Z"), "not valid before", "clock"},
-		{"no quorum", func(f *Facts) { f.Join.Cluster.QuorumError = errors.New("etcd did not answer within 10s") }, "has no quorum", "start the members"},
-		{"the name is taken", func(f *Facts) { first(f).Name = "cp1" }, "the name cp1 is taken by the member 1 at https://10.0.0.10:2380", "--node-name"},
-		{"a member does not answer", func(f *Facts) { first(f).Error = errors.New("connection refused") }, "do not answer: cp0 (connection refused)", "start them"},
-		{"another node is joining", func(f *Facts) {
+		{"no quorum", func(f *factsOfMember) { f.Join.Cluster.QuorumError = errors.New("etcd did not answer within 10s") }, "has no quorum", "start the members"},
+		{"the name is taken", func(f *factsOfMember) { first(f).Name = "cp1" }, "the name cp1 is taken by the member 1 at https://10.0.0.10:2380", "--node-name"},
+		{"a member does not answer", func(f *factsOfMember) { first(f).Error = errors.New("connection refused") }, "do not answer: cp0 (connection refused)", "start them"},
+		{"another node is joining", func(f *factsOfMember) {
 			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: Member{ID: 9, PeerURLs: []string{"https://10.0.0.12:2380"}, IsLearner: true}})
 		}, "the learner 9 at https://10.0.0.12:2380", "etcdctl member remove 9"},
-		{"an alarm", func(f *Facts) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} }, "NOSPACE of member 1", "disarm"},
-		{"the node's etcd is older", func(f *Facts) { first(f).Version = "3.7.3" }, "is of etcd 3.6, and the cluster is of 3.7", "imageTag"},
-		{"the node's etcd is one minor newer", func(f *Facts) { first(f).Version = "3.5.35" }, "", ""},
-		{"the node's etcd is two minors newer", func(f *Facts) { first(f).Version = "3.4.1" }, "the cluster is of 3.4", ""},
-		{"an upgrade is under way", func(f *Facts) {
+		{"an alarm", func(f *factsOfMember) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} }, "NOSPACE of member 1", "disarm"},
+		{"the node's etcd is older", func(f *factsOfMember) { first(f).Version = "3.7.3" }, "is of etcd 3.6, and the cluster is of 3.7", "imageTag"},
+		{"the node's etcd is one minor newer", func(f *factsOfMember) { first(f).Version = "3.5.35" }, "", ""},
+		{"the node's etcd is two minors newer", func(f *factsOfMember) { first(f).Version = "3.4.1" }, "the cluster is of 3.4", ""},
+		{"an upgrade is under way", func(f *factsOfMember) {
 			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: Member{ID: 3, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}}, Version: "3.7.3"})
 		}, "", ""},
-		{"pictures in the data directory", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "it holds pictures", "move away"},
+		{"pictures in the data directory", func(f *factsOfMember) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "it holds pictures", "move away"},
 		{"data, and nobody knows the node", data(&Stopped{ClusterID: 5, MemberID: 6}), "holds data of an etcd, and the cluster knows no member at https://10.0.0.11:2380", "move away"},
-		{"data of another member", func(f *Facts) {
+		{"data of another member", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 6})(f)
 		}, "holds data of the member 6", "move away"},
-		{"data of another cluster", func(f *Facts) {
+		{"data of another cluster", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&Stopped{ClusterID: 5, MemberID: 7})(f)
 		}, "of the cluster 5", "move away"},
-		{"data that cannot be read", func(f *Facts) {
+		{"data that cannot be read", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(nil)(f)
 			f.Init.DataError = errors.New("cut off")
 		}, "cannot be read: cut off", "move away"},
-		{"its own data", func(f *Facts) {
+		{"its own data", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
 		}, "", ""},
-		{"a voting member whose data is gone", func(f *Facts) { listed(f, Member{ID: 7, Name: "cp1"}) }, "votes, and its data is not on this node", "etcdctl member remove 7"},
-		{"the node has another name there", func(f *Facts) { listed(f, Member{ID: 7, Name: "old", IsLearner: true}) }, "is named old, and not cp1", "--node-name"},
-		{"a manifest, and nobody knows the node", func(f *Facts) { f.Init.There = f.Init.Rendered }, "the cluster knows no member at", "move it out"},
-		{"a port is taken", func(f *Facts) { f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")} }, "cannot listen", "end the other program"},
-		{"no room", func(f *Facts) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "make room"},
-		{"it votes already, and others are joining or dead", func(f *Facts) {
+		{"a voting member whose data is gone", func(f *factsOfMember) { listed(f, Member{ID: 7, Name: "cp1"}) }, "votes, and its data is not on this node", "etcdctl member remove 7"},
+		{"the node has another name there", func(f *factsOfMember) { listed(f, Member{ID: 7, Name: "old", IsLearner: true}) }, "is named old, and not cp1", "--node-name"},
+		{"a manifest, and nobody knows the node", func(f *factsOfMember) { f.Init.There = f.Init.Rendered }, "the cluster knows no member at", "move it out"},
+		{"a port is taken", func(f *factsOfMember) { f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")} }, "cannot listen", "end the other program"},
+		{"no room", func(f *factsOfMember) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "make room"},
+		{"it votes already, and others are joining or dead", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
 			first(f).Error = errors.New("connection refused")
@@ -113,7 +115,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 }
 
 // plannedJoin is the plan of all phases but preflight and certs: kinds of operations.
-func plannedJoin(t *testing.T, f *Facts) (kinds []string, ops []op.Op) {
+func plannedJoin(t *testing.T, f *factsOfMember) (kinds []string, ops []op.Op) {
 	t.Helper()
 	for _, p := range (JoinOptions{}).phases()[2:] {
 		planned, err := p.Plan(context.Background(), f)
@@ -134,20 +136,20 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 	place := []string{"keep-kubelet", "claim-data-directory", "place-manifest"}
 	for _, tt := range []struct {
 		name   string
-		change func(*Facts)
+		change func(*factsOfMember)
 		want   []string
 		stale  op.ID
 		was    op.ID
 	}{
-		{"a new node", func(*Facts) {}, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 0, 0},
-		{"added, not started", func(f *Facts) { listed(f, Member{ID: 7, IsLearner: true}) }, slices.Concat(place, []string{"await-learner", "promote-learner", "await-started"}), 0, 7},
-		{"added with a vote, not started", func(f *Facts) { listed(f, Member{ID: 7}) }, slices.Concat(place, []string{"await-learner", "await-started"}), 0, 0},
-		{"started, and its data is gone", func(f *Facts) { listed(f, Member{ID: 7, Name: "cp1", IsLearner: true}) }, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 7, 0},
-		{"started, and the manifest is there", func(f *Facts) {
+		{"a new node", func(*factsOfMember) {}, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 0, 0},
+		{"added, not started", func(f *factsOfMember) { listed(f, Member{ID: 7, IsLearner: true}) }, slices.Concat(place, []string{"await-learner", "promote-learner", "await-started"}), 0, 7},
+		{"added with a vote, not started", func(f *factsOfMember) { listed(f, Member{ID: 7}) }, slices.Concat(place, []string{"await-learner", "await-started"}), 0, 0},
+		{"started, and its data is gone", func(f *factsOfMember) { listed(f, Member{ID: 7, Name: "cp1", IsLearner: true}) }, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 7, 0},
+		{"started, and the manifest is there", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			f.Init.There, f.Init.DataDirExists, f.Init.DataNames = f.Init.Rendered, true, []string{"member"}
 		}, []string{"await-learner", "promote-learner", "await-started"}, 0, 7},
-		{"all is done", func(f *Facts) {
+		{"all is done", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataDirExists, f.Init.DataNames, f.Live = f.Init.Rendered, true, []string{"member"}, &Live{}
 		}, nil, 0, 0},
@@ -180,7 +182,7 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 }
 
 func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *testing.T) {
-	other := func(f *Facts, cluster string) {
+	other := func(f *factsOfMember, cluster string) {
 		was := "--initial-cluster=cp0=" + otherPeer + ",cp1=" + ownPeer
 		text := strings.Replace(string(f.Init.Rendered), was, "--initial-cluster="+cluster, 1)
 		f.Init.There = []byte(text)
@@ -218,43 +220,43 @@ func TestAMemberIsRenderedWithAllItsPeerURLs(t *testing.T) {
 func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 	for _, tt := range []struct {
 		phase  string
-		change func(*Facts)
+		change func(*factsOfMember)
 		why    string
 	}{
-		{"add-learner", func(*Facts) {}, "etcd/healthcheck-client.crt to show to the members"},
-		{"add-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, ""},
-		{"add-learner", func(f *Facts) {
+		{"add-learner", func(*factsOfMember) {}, "etcd/healthcheck-client.crt to show to the members"},
+		{"add-learner", func(f *factsOfMember) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, ""},
+		{"add-learner", func(f *factsOfMember) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			f.Join.Cluster.Members[0].Name = "cp1"
 		}, "the name cp1 is taken"},
-		{"add-learner", func(f *Facts) {
+		{"add-learner", func(f *factsOfMember) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			f.Join.Cluster.Members[0].Version = "3.7.3"
 		}, "the cluster is of 3.7"},
-		{"add-learner", func(f *Facts) {
+		{"add-learner", func(f *factsOfMember) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"}
 		}, "NOSPACE of member 1"},
-		{"render-etcd", func(f *Facts) {
+		{"render-etcd", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, IsLearner: true})
 			f.Join.Cluster.Members[0].Name = "cp1"
 		}, "the name cp1 is taken"},
-		{"render-etcd", func(f *Facts) {
+		{"render-etcd", func(f *factsOfMember) {
 			f.Join.Cluster, f.Join.Error = nil, errors.New("connection refused")
 			f.Init.There = f.Init.Rendered
 		}, "no member of the cluster can be asked: connection refused"},
-		{"promote-learner", func(f *Facts) {
+		{"promote-learner", func(f *factsOfMember) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			f.Init.DataNames = []string{"member"}
 			f.Init.There = f.Init.Rendered
 			f.Join.Cluster.Members[0].Name = "cp1"
 		}, "the name cp1 is taken"},
-		{"render-etcd", func(*Facts) {}, "the cluster does not know this node yet"},
-		{"render-etcd", func(f *Facts) { listed(f, Member{ID: 7, IsLearner: true}) }, ""},
-		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "there is no /etc/kubernetes/manifests/etcd.yaml"},
-		{"promote-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "the cluster does not know this node yet"},
-		{"promote-learner", func(f *Facts) {
+		{"render-etcd", func(*factsOfMember) {}, "the cluster does not know this node yet"},
+		{"render-etcd", func(f *factsOfMember) { listed(f, Member{ID: 7, IsLearner: true}) }, ""},
+		{"await-started", func(f *factsOfMember) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "there is no /etc/kubernetes/manifests/etcd.yaml"},
+		{"promote-learner", func(f *factsOfMember) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "the cluster does not know this node yet"},
+		{"promote-learner", func(f *factsOfMember) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			listed(f, Member{ID: 7, IsLearner: true})
 		}, ""},

@@ -1,64 +1,65 @@
 package phases
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"slices"
-	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Joint is what makes the restores on several nodes one: the same on each, settled by the coordinator after it has seen them all.
-// The methods answer for a restore on one node, too, where it is nil.
+// Joint is a workflow that several nodes carry out as one run. All that the transaction knows of it is here.
 type Joint struct {
-	Cluster       journal.Cluster
-	Members       []JointMember // of the restored cluster, in the order in which they are started
-	Rejoin        []JointMember // that join it afterwards, one after the other, with nothing of their own
-	Through       []string      // client URLs of the member that they join through
-	Left          []string      // peer URLs of old members that are left out, where those could be a quorum of the old cluster
-	Snapshot      SnapshotFacts // Path is where the coordinator has it
-	KnownRevision int64         // the highest that any node knows of
-	Leader        string        // the one node that does what must be done once only: it has an API server
-	Made          bool          // the snapshot is made from a data directory, in the run
-	OldHosts      []string      // of the members of the cluster that is replaced, and of the snapshot's
-	ClientURLs    []string      // of the restored cluster's members
-	Sent          bool          // this node gets the snapshot from the coordinator, into the run's folder
+	Name   string // of the workflow; the journal has it
+	Phases []JointPhase
+
+	// Before and After are what the coordinator does before a phase begins on any node, and when it has ended on all, by the phase's name. An error is a failure of that phase.
+	Before, After map[string]func(context.Context, *transaction) error
+
+	// Last are the phases that are undone last: they stay done on every node until all that came after them is undone on all.
+	Last []string
+
+	// Advice says what a person should do first about what keeps a run open; empty where there is nothing special.
+	Advice func(cause error) string
+
+	// Answers are what the coordinator may ask a node besides what the transaction itself asks, by question. It is called once for each connection.
+	Answers func(*participant) map[string]Reply
 }
 
-// JointMember is a member of the cluster that several nodes restore.
-type JointMember struct {
-	Name     string
-	PeerURLs []string
+// JointPhase is a phase as the transaction sees it.
+type JointPhase struct {
+	Name   string
+	Commit bool // the commit point follows it
+	InTurn bool // one node after the other, not all at once
 }
 
-func (j *Joint) sends() bool { return j != nil && j.Sent }
-func (j *Joint) made() bool  { return j != nil && j.Made }
-
-func (j *Joint) leads(node string) bool { return j == nil || j.Leader == node }
-
-func (j *Joint) members() int {
-	if j == nil {
-		return 1
+// jointPhases are the phases of a workflow as the transaction sees them.
+func jointPhases[F Observed](phases []Phase[F]) []JointPhase {
+	var all []JointPhase
+	for _, p := range phases {
+		all = append(all, JointPhase{p.Name, p.Commit, p.InTurn})
 	}
-	return len(j.Members)
+	return all
 }
 
-// restores says whether etcd on the node gets the restored data.
-func (o RestoreOptions) restores(f *Facts) bool { return f.Etcd != nil && !o.rejoins(f) }
-
-// rejoins says whether etcd on the node joins the restored cluster afterwards.
-func (o RestoreOptions) rejoins(f *Facts) bool {
-	return f.Etcd != nil && o.Joint != nil && slices.ContainsFunc(o.Joint.Rejoin, func(m JointMember) bool { return m.Name == f.Etcd.Name })
+// behind are the phases behind the commit point.
+func (j Joint) behind() []JointPhase {
+	return j.Phases[slices.IndexFunc(j.Phases, func(p JointPhase) bool { return p.Commit })+1:]
 }
 
-// initialCluster is etcd's --initial-cluster: a name stands once for each of its URLs.
-func initialCluster(members []JointMember) string {
-	var pairs []string
-	for _, m := range members {
-		for _, url := range m.PeerURLs {
-			pairs = append(pairs, m.Name+"="+url)
+// Reply answers one question: with is what goes with it, as JSON; file is what follows it on the wire, nil as a rule.
+type Reply func(ctx context.Context, with json.RawMessage, file io.Reader) (any, error)
+
+// given makes an answer of a function that is told what goes with the question.
+func given[T any](f func(context.Context, T) (any, error)) Reply {
+	return func(ctx context.Context, with json.RawMessage, _ io.Reader) (any, error) {
+		q, err := read[T](with)
+		if err != nil {
+			return nil, err
 		}
+		return f(ctx, q)
 	}
-	return strings.Join(pairs, ",")
 }
 
 // peerNamed returns the named node.

@@ -19,6 +19,7 @@ import (
 type message struct {
 	Ask    string          `json:"ask,omitempty"`    // coordinator: a question's name
 	With   json.RawMessage `json:"with,omitempty"`   // what goes with it
+	Body   bool            `json:"body,omitempty"`   // coordinator: a file follows the line, as many bytes as both know of
 	Cancel bool            `json:"cancel,omitempty"` // coordinator: give up what is being done; the answer comes all the same
 	Event  *Event          `json:"event,omitempty"`
 	Answer json.RawMessage `json:"answer,omitempty"`
@@ -215,7 +216,7 @@ func (l *remoteLink) ask(ctx context.Context, question string, with, answer any,
 	if err != nil {
 		return err
 	}
-	if err := l.sendWith(message{Ask: question, With: in}, b); err != nil {
+	if err := l.sendWith(message{Ask: question, With: in, Body: b != nil}, b); err != nil {
 		return l.lost(l.why(err))
 	}
 	done := ctx.Done()
@@ -300,17 +301,15 @@ func (w *watch) stop() {
 
 // Agent is the far end of a run on several nodes: it does on this node what the coordinator says, until the connection ends. It decides nothing by itself:
 // an agent that loses its coordinator leaves everything as it is.
-func (n *Node) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
+func (n *togetherNode) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
 	return n.agent(ctx, in, out, heartbeat)
 }
 
-func (n *Node) agent(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
+func (n *togetherNode) agent(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat}
-	far := *n
-	far.emit = func(e Event) { _ = a.send(message{Event: &e}) } // a coordinator that has gone is noticed by whoever listens
-	part := &participant{node: &far}
+	part := &participant{node: n.telling(func(e Event) { _ = a.send(message{Event: &e}) })} // a coordinator that has gone is noticed by whoever listens
 	defer func() { err = errors.Join(err, part.leave()) }()
 	go a.keepAlive(ctx)
 	return a.serve(ctx, part)
@@ -377,7 +376,7 @@ func (a *agent) serve(ctx context.Context, part *participant) error {
 		case <-cancel:
 		default:
 		}
-		if m.Ask == askReceive { // what follows on the wire is the file
+		if m.Body { // what follows on the wire is the file
 			a.answer(ctx, part, m, watched{a.in, watch})
 			lines = a.lines(ctx, watch)
 			continue
@@ -432,7 +431,7 @@ func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
 			case <-ctx.Done():
 				return
 			}
-			if l.wrong != nil || l.Ask == askReceive {
+			if l.wrong != nil || l.Body {
 				return
 			}
 		}

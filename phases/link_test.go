@@ -221,7 +221,7 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 	if err := c.restore("cp1"); err != nil {
 		t.Fatal(err)
 	}
-	p := &participant{node: c.begin("cp2")}
+	p := &part{participant: &participant{node: c.begin("cp2").togetherNode}}
 	if _, err := p.load(c.read("cp2").id); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestANodeDoesNotWriteARecordThatWouldBeFalse(t *testing.T) {
 			askClose:  a.done(),
 		} {
 			c := s.fork()
-			p := &participant{node: c.begin("cp2")}
+			p := &participant{node: c.begin("cp2").togetherNode}
 			if _, err := p.load(a.id); err != nil {
 				t.Fatal(err)
 			}

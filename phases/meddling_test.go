@@ -69,7 +69,7 @@ func TestAManifestEditedSinceThePlanIsNotOverwritten(t *testing.T) {
 	const name = testManifestDir + "/kube-scheduler.yaml"
 	edited := podManifest("kube-scheduler", "    - --v=4\n", "")
 	restore := Restore(RestoreOptions{StopTimeout: time.Minute})
-	restore.observe = w.facts
+	restore.Observe = w.facts
 	err := w.node.Do(context.Background(), restore, func(Plan) error {
 		return node.WriteAtomic(w.machine.Disk, name, []byte(edited), node.Attr{Mode: 0o600})
 	})
@@ -87,12 +87,12 @@ func TestADirectoryAmongTheManifestsIsNoMatter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}})
-	observed, err := w.node.manifests(testManifestDir)
+	observed, err := w.node.Look.manifests(testManifestDir)
 	if err != nil || len(observed) != 4 {
 		t.Errorf("%d manifests were observed, %v", len(observed), err)
 	}
 	restore := Restore(RestoreOptions{StopTimeout: time.Minute})
-	restore.observe = func(ctx context.Context, n *Node, id string) (*Facts, error) {
+	restore.Observe = func(ctx context.Context, n *View, id string) (*factsOfRestore, error) {
 		f, err := w.facts(ctx, n, id)
 		if f != nil {
 			f.Manifests = observed
@@ -113,14 +113,14 @@ func (deaf) Running(context.Context) (bool, error) {
 
 func TestAResumeThatCannotAskTheKubeletTurnsNothingBack(t *testing.T) {
 	w := cutOff(t, "exchange ")
-	host := *w.node.host
-	w.node.host.Kubelet = deaf{host.Kubelet}
+	host := *w.node.Host
+	w.node.Host.Kubelet = deaf{host.Kubelet}
 	err := w.settle("resume")
 	var refused *RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "--kubelet-") {
 		t.Errorf("it says %v, hint %q", err, Hint(err))
 	}
-	w.node.host = &host
+	w.node.Host = &host
 	if err := w.settle("resume"); err != nil {
 		t.Fatalf("with the right commands: %v", err)
 	}
@@ -139,7 +139,7 @@ func (dumb) Counts(context.Context, op.APIAccess, int64) ([]op.Count, error) {
 
 func TestARunBehindItsCommitPointCanBeClosedWithoutTheAPIServer(t *testing.T) {
 	w := newWorld(t, scenario{})
-	w.node.api = dumb{w.node.api}
+	w.node.API = dumb{w.node.API}
 	err := w.restore()
 	if !isOpen(err) || !strings.Contains(Hint(err), "--skip-phases await-apiserver") {
 		t.Fatalf("it ended with %v, hint %q", err, Hint(err))
@@ -207,7 +207,7 @@ func TestAnOriginalThatWasLeftHiddenStopsNoLaterRestore(t *testing.T) {
 }
 
 func (w *world) openID() string {
-	open, err := w.node.openRun()
+	open, err := openRun(w.machine.Disk)
 	if err != nil {
 		w.t.Fatal(err)
 	}

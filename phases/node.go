@@ -4,56 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 
-	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Node is the control-plane node that etcdpod runs on.
-type Node struct {
-	host    *node.Host
-	etcd    op.Etcd
-	api     op.APIServer
-	certs   op.Certificates
-	name    string   // host name
-	version string   // of etcdpod
-	command []string // as typed
-	emit    func(Event)
-	faults  faults
-	kubelet node.KubeletConfig
-	access  accessFlags
-
-	connect  func(*journal.Cluster, journal.Peer) (io.ReadWriteCloser, error) // to an agent on another node
-	gather   func(context.Context, string) (*Facts, error)                    // nil: observe; tests have a simulated node
-	oneByOne bool                                                             // tests: nodes act one after another, so that a run can be repeated
-	lost     []string                                                         // nodes that are declared destroyed
+// engineNode is the control-plane node that etcdpod runs on, as a run changes it. Nobody but the engine
+// and the operations below it writes there: observers and phases are given a View.
+type engineNode struct {
+	Parts
+	faults mistakes
 }
 
-// accessFlags are what the command line says of how to reach etcd. Certificates are paths of this process.
-type accessFlags struct {
-	endpoints         []string
-	caCert, cert, key string
+// Parts are what a node is made of.
+type Parts struct {
+	Host         *node.Host
+	Etcd         op.Etcd
+	API          op.APIServer
+	Certificates op.Certificates
+	// Involved says whether a manifest must not run while one of the data directories is replaced.
+	Involved func(manifest []byte, dataDirs []string) bool
+	Version  string   // of etcdpod
+	Command  []string // as typed
+	Emit     func(Event)
+	// Afterwards says, by workflow, how a person goes back from a run that cannot be rolled back any more.
+	Afterwards map[string]func(notes map[string]string) string
 }
-
-// bound is the real etcd on this node.
-func (n *Node) bound() boundEtcd { return etcdOf(n.host.FS) }
 
 // target is what the operations of a run work on.
-func (n *Node) target() *op.Target {
-	return &op.Target{Host: n.host, Etcd: n.etcd, APIServer: n.api, Certificates: n.certs, Involved: func(data []byte, dataDirs []string) bool {
-		m, err := manifests.Parse(data)
-		return err == nil && involved(m, dataDirs...)
-	}}
+func (n *engineNode) target() *op.Target {
+	return &op.Target{Host: n.Host, Etcd: n.Etcd, APIServer: n.API, Certificates: n.Certificates, Involved: n.Involved}
 }
 
 // Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
-func (n *Node) Do(ctx context.Context, w Workflow, confirm func(Plan) error) (err error) {
-	if !w.Passing {
+func (n *engineNode) Do(ctx context.Context, w Work, confirm func(Plan) error) (err error) {
+	if !w.unjournaled() {
 		unlock, err := n.lock(ctx)
 		if err != nil {
 			return err
@@ -67,7 +55,7 @@ func (n *Node) Do(ctx context.Context, w Workflow, confirm func(Plan) error) (er
 	if err := confirm(plan); err != nil {
 		return err
 	}
-	if w.Passing {
+	if w.unjournaled() {
 		return n.pass(ctx, plan)
 	}
 	r, err := n.begin(id, plan)
@@ -78,30 +66,27 @@ func (n *Node) Do(ctx context.Context, w Workflow, confirm func(Plan) error) (er
 }
 
 // Preview plans a workflow and changes nothing.
-func (n *Node) Preview(ctx context.Context, w Workflow) (Plan, error) {
+func (n *engineNode) Preview(ctx context.Context, w Work) (Plan, error) {
 	_, plan, err := n.plan(ctx, w)
 	return plan, err
 }
 
-func (n *Node) plan(ctx context.Context, w Workflow) (id string, plan Plan, err error) {
-	if !w.Passing {
-		if err := n.refuseOpen(); err != nil {
+func (n *engineNode) plan(ctx context.Context, w Work) (id string, plan Plan, err error) {
+	if !w.unjournaled() {
+		if err := refuseOpen(n.Host.FS); err != nil {
 			return "", plan, err
 		}
 	}
-	if id, err = n.newID(w.Name); err != nil {
+	if id, err = n.newID(w.title()); err != nil {
 		return "", plan, err
 	}
-	facts, err := w.observe(ctx, n, id)
-	if err == nil {
-		plan, err = w.plan(ctx, facts)
-	}
+	plan, err = w.plan(ctx, id)
 	return id, plan, refuseKind(err)
 }
 
 // pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled: what it was cut off from is begun anew. On an error, what was started is undone.
-func (n *Node) pass(ctx context.Context, plan Plan) error {
-	r := &run{state: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}}, target: n.target(), emit: n.emit}
+func (n *engineNode) pass(ctx context.Context, plan Plan) error {
+	r := &run{state: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}}, target: n.target(), emit: n.Emit}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			r.ops = append(r.ops, o)
@@ -130,12 +115,12 @@ func (r *run) unpass(ctx context.Context, last int) error {
 }
 
 // hostPath returns a path that a person typed as a host path. With --root it must lie below the root.
-func (n *Node) hostPath(typed string) (string, error) {
+func (n *View) hostPath(typed string) (string, error) {
 	abs, err := filepath.Abs(typed)
 	if err != nil {
 		return "", fmt.Errorf("cannot find %s: %w", typed, err)
 	}
-	root := n.host.FS.Real("/")
+	root := n.FS.Real("/")
 	if root == "/" {
 		return abs, nil
 	}

@@ -18,8 +18,8 @@ import (
 )
 
 // observe gathers what every command wants to know of the node. It changes nothing.
-func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.host.Clock.Now().UTC(), Node: n.name, ManifestDir: n.kubelet.StaticPodPath, StaticPodURL: n.kubelet.StaticPodURL}
+func (n *View) observe(ctx context.Context, id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	if f.Manifests, err = n.manifests(f.ManifestDir); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Etcd != nil {
 		f.Node = f.Etcd.Name
 	}
-	if open, err := n.openRun(); err == nil {
+	if open, err := openRun(n.FS); err == nil {
 		f.OpenRun = open.ID
 		if f.Etcd == nil && open.Node != "" {
 			f.Node = open.Node
@@ -38,8 +38,8 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 	}
 	f.API = n.apiAccess(f.Manifests)
 	f.Addresses = addresses(f.Manifests)
-	f.KubeletActive, f.KubeletError = n.host.Kubelet.Running(ctx)
-	f.Containers, f.RuntimeError = n.host.Runtime.Containers(ctx)
+	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
+	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Fingerprints, err = n.fingerprints(f); err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func (n *Node) observe(ctx context.Context, id string) (*Facts, error) {
 }
 
 // manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever its extension (kubelet, pkg/kubelet/config/file.go).
-func (n *Node) manifests(dir string) ([]ManifestFile, error) {
-	names, err := n.host.FS.ReadDir(dir)
+func (n *View) manifests(dir string) ([]ManifestFile, error) {
+	names, err := n.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -64,13 +64,13 @@ func (n *Node) manifests(dir string) ([]ManifestFile, error) {
 		if strings.HasPrefix(name, ".") {
 			continue
 		}
-		if regular, err := node.IsRegular(n.host.FS, file); err == nil && !regular {
+		if regular, err := node.IsRegular(n.FS, file); err == nil && !regular {
 			continue // the kubelet runs no directories
 		}
-		st, err := n.host.FS.Lstat(file)
+		st, err := n.FS.Lstat(file)
 		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err}
 		if err == nil {
-			m.Data, m.Error = n.host.FS.ReadFile(file)
+			m.Data, m.Error = n.FS.ReadFile(file)
 		}
 		if m.Error == nil {
 			m.Manifest, m.Error = manifests.Parse(m.Data)
@@ -117,10 +117,10 @@ func kubeconfigs() []string {
 	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
 }
 
-func (n *Node) apiAccess(files []ManifestFile) op.APIAccess {
+func (n *View) apiAccess(files []ManifestFile) op.APIAccess {
 	var a op.APIAccess
 	for _, file := range kubeconfigs() {
-		if _, err := n.host.FS.Lstat(file); err == nil {
+		if _, err := n.FS.Lstat(file); err == nil {
 			a.Kubeconfig = file
 			break
 		}
@@ -161,7 +161,7 @@ const masterLeases = "/registry/masterleases/"
 // registeredNodes is where nodes are kept, under the name that they once had: k8s.io/kubernetes, pkg/registry/core/node.
 const registeredNodes = "/registry/minions/"
 
-func (n *Node) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
+func (n *View) live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	c, err := n.bound().dial(ctx, pod.Access)
@@ -212,7 +212,7 @@ func membersOf(list []etcd.Member) []Member {
 }
 
 // knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.
-func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
+func (n *View) fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := program(f.Manifests, "kube-apiserver"); ok {
 		for _, flag := range []string{"client-ca-file", "etcd-cafile", "service-account-key-file", "requestheader-client-ca-file", "encryption-provider-config"} {
@@ -228,7 +228,7 @@ func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 		if file == "" {
 			continue
 		}
-		data, err := n.host.FS.ReadFile(file)
+		data, err := n.FS.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -241,7 +241,7 @@ func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 }
 
 // sidecarOf reads the sidecar beside a snapshot; nil when there is none.
-func sidecarOf(fsys node.FS, snapshot string) (*op.SidecarFile, error) {
+func sidecarOf(fsys node.Reader, snapshot string) (*op.SidecarFile, error) {
 	s, err := sidecarBeside(fsys, snapshot)
 	if s != nil || err != nil {
 		return s, err
@@ -253,7 +253,7 @@ func sidecarOf(fsys node.FS, snapshot string) (*op.SidecarFile, error) {
 	return sidecarBeside(fsys, target)
 }
 
-func sidecarBeside(fsys node.FS, snapshot string) (*op.SidecarFile, error) {
+func sidecarBeside(fsys node.Reader, snapshot string) (*op.SidecarFile, error) {
 	data, err := fsys.ReadFile(snapshot + ".json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

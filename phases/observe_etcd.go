@@ -20,7 +20,7 @@ type settings struct {
 	config    map[string]any
 }
 
-func (n *Node) settings(m ManifestFile, container string) (settings, error) {
+func (n *View) settings(m ManifestFile, container string) (settings, error) {
 	s := settings{file: m, container: container}
 	name := flagOf(m, container, "config-file")
 	if name == "" {
@@ -33,7 +33,7 @@ func (n *Node) settings(m ManifestFile, container string) (settings, error) {
 	if host == "" {
 		return s, refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path", m.Path, name)
 	}
-	data, err := n.host.FS.ReadFile(host)
+	data, err := n.FS.ReadFile(host)
 	if err != nil {
 		return s, fmt.Errorf("cannot read etcd's configuration: %w", err)
 	}
@@ -66,7 +66,7 @@ func (s settings) get(section, name string) string {
 const clientSecurity = "client-transport-security"
 
 // etcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it cannot be relied on.
-func (n *Node) etcdPod(files []ManifestFile) (*EtcdPod, error) {
+func (n *View) etcdPod(files []ManifestFile) (*EtcdPod, error) {
 	m, container, ok := program(files, "etcd")
 	if !ok {
 		return nil, nil
@@ -118,7 +118,7 @@ func list(s string) []string {
 }
 
 // directories finds the data on the host.
-func (n *Node) directories(pod *EtcdPod, s settings) error {
+func (n *View) directories(pod *EtcdPod, s settings) error {
 	dataDir := s.get("", "data-dir")
 	if dataDir == "" {
 		dataDir = "/" + pod.Name + ".etcd" // etcd's own default, relative to the container's root
@@ -150,8 +150,8 @@ func (n *Node) directories(pod *EtcdPod, s settings) error {
 }
 
 // resolve follows links; a path of which even the parent is missing stays as it is.
-func (n *Node) resolve(host string) (string, error) {
-	resolved, err := n.host.FS.Resolve(host)
+func (n *View) resolve(host string) (string, error) {
+	resolved, err := n.FS.Resolve(host)
 	if errors.Is(err, fs.ErrNotExist) {
 		return path.Clean(host), nil
 	}
@@ -162,9 +162,9 @@ func (n *Node) resolve(host string) (string, error) {
 }
 
 // accessOf finds how to reach the local etcd: its own listener, and the first client certificate that is there: kubeadm's for health checks, the API server's, etcd's own.
-func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Access {
-	if len(n.access.endpoints) > 0 {
-		return op.Access{Endpoints: n.access.endpoints, CACert: n.access.caCert, Cert: n.access.cert, Key: n.access.key, Typed: true}
+func (n *View) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Access {
+	if len(n.Access.Endpoints) > 0 {
+		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
 	a := op.Access{Endpoints: []string{endpoint(list(s.get("", "listen-client-urls")))}}
 	if !strings.HasPrefix(a.Endpoints[0], "https://") {
@@ -189,11 +189,11 @@ func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Acces
 	return a
 }
 
-func (n *Node) thereIs(file string) bool {
+func (n *View) thereIs(file string) bool {
 	if file == "" {
 		return false
 	}
-	_, err := n.host.FS.Lstat(file)
+	_, err := n.FS.Lstat(file)
 	return err == nil
 }
 

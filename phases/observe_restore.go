@@ -20,29 +20,31 @@ import (
 )
 
 // observe gathers the facts of a restore. The snapshot is proven here, while everything still runs.
-func (o RestoreOptions) observe(ctx context.Context, n *Node, id string) (*Facts, error) {
-	f, err := n.observe(ctx, id)
-	if err != nil || f.Etcd == nil {
-		return f, err
+func (o restorer) observe(ctx context.Context, n *View, id string) (*factsOfRestore, error) {
+	seen, err := n.observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f := &factsOfRestore{Facts: seen}
+	if f.Etcd == nil {
+		return f, nil
 	}
 	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
 		return nil, &UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
 	}
-	if f.Snapshot, err = o.source(ctx, n, f); err != nil {
+	if f.Snapshot, err = o.source(ctx, n, f.Facts); err != nil {
 		return nil, err
 	}
 	return f, o.complete(ctx, n, f)
 }
 
-// survey gathers the facts of this node for a restore on several.
-func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
-	if n.gather != nil {
-		return n.gather(ctx, q.Run)
-	}
-	f, err := n.observe(ctx, q.Run)
+// survey gathers the facts of a node for a restore on several.
+func survey(ctx context.Context, n *View, q surveyQuestion) (*factsOfRestore, error) {
+	seen, err := n.observe(ctx, q.Run)
 	if err != nil {
 		return nil, err
 	}
+	f := &factsOfRestore{Facts: seen}
 	if f.Etcd != nil && f.Live == nil {
 		f.Live = n.ownAccount(ctx, f.Etcd)
 	}
@@ -50,7 +52,7 @@ func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
 		f.Clients = clientsOf(f.Etcd.Access.Endpoints[0])
 	}
 	f.Snapshot = &q.Snapshot
-	if err := q.Options.complete(ctx, n, f); err != nil {
+	if err := (restorer{RestoreOptions: q.Options}).complete(ctx, n, f); err != nil {
 		return nil, err
 	}
 	var inUse *RefusedError
@@ -61,18 +63,18 @@ func (n *Node) survey(ctx context.Context, q surveyQuestion) (*Facts, error) {
 }
 
 // mute reads the data of an etcd that runs and answers nobody. One that was started without a quorum does not even open its port; it is fenced all the same.
-func (n *Node) mute(ctx context.Context, f *Facts) {
+func (n *View) mute(ctx context.Context, f *factsOfRestore) {
 	walDir := f.Etcd.WALDir
 	if walDir != "" {
-		walDir = n.host.FS.Real(walDir)
+		walDir = n.FS.Real(walDir)
 	}
-	d, err := etcd.InspectMute(ctx, n.host.FS.Real(f.Etcd.DataDir), walDir)
+	d, err := etcd.InspectMute(ctx, n.FS.Real(f.Etcd.DataDir), walDir)
 	if err != nil {
 		return // what keeps it from being asked is said by the check of the data
 	}
 	f.Stopped, f.StoppedError = stoppedOf(d), nil
 	f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
-	f.notes[noteRevision] = strconv.FormatInt(f.KnownRevision, 10)
+	f.Notes[journal.NoteRevision] = strconv.FormatInt(f.KnownRevision, 10)
 }
 
 func stoppedOf(d *etcd.DataDir) *Stopped {
@@ -80,7 +82,7 @@ func stoppedOf(d *etcd.DataDir) *Stopped {
 }
 
 // ownAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
-func (n *Node) ownAccount(ctx context.Context, pod *EtcdPod) *Live {
+func (n *View) ownAccount(ctx context.Context, pod *EtcdPod) *Live {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := n.bound().dial(ctx, pod.Access)
@@ -101,7 +103,7 @@ func (n *Node) ownAccount(ctx context.Context, pod *EtcdPod) *Live {
 }
 
 // complete gathers what depends on the snapshot.
-func (o RestoreOptions) complete(ctx context.Context, n *Node, f *Facts) (err error) {
+func (o restorer) complete(ctx context.Context, n *View, f *factsOfRestore) (err error) {
 	if f.Etcd != nil && f.Live == nil {
 		f.Stopped, f.StoppedError = n.stopped(ctx, f.Etcd)
 	}
@@ -114,31 +116,22 @@ func (o RestoreOptions) complete(ctx context.Context, n *Node, f *Facts) (err er
 		return err
 	}
 	f.Encryption = n.encryption(f)
-	f.notes = map[string]string{noteRevision: strconv.FormatInt(f.KnownRevision, 10)}
+	f.Notes = map[string]string{journal.NoteRevision: strconv.FormatInt(f.KnownRevision, 10)}
 	switch {
 	case f.Etcd == nil:
 	case o.DataDir == "":
-		f.notes[noteKeptData] = stagedDir(f)
+		f.Notes[journal.NoteKeptData] = stagedDir(f)
 	default:
-		f.notes[noteKeptData] = f.Etcd.DataDir
+		f.Notes[journal.NoteKeptData] = f.Etcd.DataDir
 	}
 	if f.Etcd != nil && f.Etcd.WALDir != "" {
-		f.notes[noteKeptWAL] = stagedWALDir(f)
+		f.Notes[journal.NoteKeptWAL] = stagedWALDir(f)
 	}
 	return nil
 }
 
-// Notes in a run's journal.
-const (
-	noteRevision = "revision" // the highest known before the run
-	noteKeptData = "keptData" // where the old data is afterwards
-	noteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
-	noteLeft     = "leftOut"  // several nodes: peer URLs of old members that could still serve as the old cluster, with spaces between
-	noteSnapshot = "snapshot" // several nodes: where this one has it, or will have
-)
-
 // source looks at what is to be restored.
-func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*SnapshotFacts, error) {
+func (o restorer) source(ctx context.Context, n *View, f *Facts) (*SnapshotFacts, error) {
 	if o.FromDataDir != "" {
 		return o.sourceDataDir(ctx, n)
 	}
@@ -147,10 +140,10 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 		return nil, err
 	}
 	progress := func(done, total int64) {
-		n.emit(Event{Time: n.host.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: Progressed, Done: done, Total: total})
+		n.Emit(Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: Progressed, Done: done, Total: total})
 	}
-	sidecar, unread := sidecarOf(n.host.FS, file)
-	r, err := snapfile.Check(ctx, n.host.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Steps: stepsIn(sidecar), Progress: progress})
+	sidecar, unread := sidecarOf(n.FS, file)
+	r, err := snapfile.Check(ctx, n.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Steps: stepsIn(sidecar), Progress: progress})
 	if err != nil {
 		return nil, o.hintRaw(n, file, err)
 	}
@@ -163,13 +156,13 @@ func (o RestoreOptions) source(ctx context.Context, n *Node, f *Facts) (*Snapsho
 }
 
 // hintRaw tells who tries to restore a plain copy of a database how that is done.
-func (o RestoreOptions) hintRaw(n *Node, file string, err error) error {
+func (o restorer) hintRaw(n *View, file string, err error) error {
 	var bad *snapfile.Bad
 	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || o.SkipHashCheck {
 		return err
 	}
 	const page = 4096
-	if st, statErr := n.host.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
+	if st, statErr := n.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
 		return err
 	}
 	return &hintedError{err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same"}
@@ -186,7 +179,7 @@ func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	return s
 }
 
-func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFacts, error) {
+func (o restorer) sourceDataDir(ctx context.Context, n *View) (*SnapshotFacts, error) {
 	d, err := n.inspectNamed(ctx, o.FromDataDir, o.FromWALDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
@@ -200,7 +193,7 @@ func (o RestoreOptions) sourceDataDir(ctx context.Context, n *Node) (*SnapshotFa
 }
 
 // inspectNamed is inspect of what a person has named.
-func (n *Node) inspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+func (n *View) inspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if errors.Is(err, etcd.ErrNoWAL) {
 		return nil, refuse("name the directory in which its .wal files are with --from-wal-dir", "the data of %s is not whole without its WAL: %v", dir, err)
@@ -211,11 +204,11 @@ func (n *Node) inspectNamed(ctx context.Context, dir, walDir string) (*etcd.Data
 	return d, err
 }
 
-func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+func (n *View) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	if walDir != "" {
-		walDir = n.host.FS.Real(walDir)
+		walDir = n.FS.Real(walDir)
 	}
-	d, err := etcd.Inspect(ctx, n.host.FS.Real(dir), walDir)
+	d, err := etcd.Inspect(ctx, n.FS.Real(dir), walDir)
 	if errors.Is(err, etcd.ErrInUse) {
 		return nil, refuse("stop that etcd first", "%s is in use: %v", dir, err)
 	}
@@ -229,10 +222,10 @@ const (
 )
 
 // stopped reads the data of an etcd that does not serve. A *RefusedError says that it runs all the same.
-func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
+func (n *View) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
 	var inUse *RefusedError
-	for try := 1; try < inUseTries && errors.As(err, &inUse) && n.host.Clock.Sleep(ctx, inUsePause) == nil; try++ {
+	for try := 1; try < inUseTries && errors.As(err, &inUse) && n.Clock.Sleep(ctx, inUsePause) == nil; try++ {
 		d, err = n.inspect(ctx, pod.DataDir, pod.WALDir)
 	}
 	if err != nil {
@@ -242,11 +235,11 @@ func (n *Node) stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 }
 
 // data looks at the directories that are exchanged, and finds places on the same mounts to stage in.
-func (o RestoreOptions) data(n *Node, f *Facts) (DataFacts, error) {
+func (o restorer) data(n *View, f *factsOfRestore) (DataFacts, error) {
 	dir := o.liveDir(f)
 	d := DataFacts{Attr: node.Mine(0o700)}
 	for _, present := range []string{f.Etcd.DataDir, dir} { // a new directory gets the owner of the present one
-		st, err := n.host.FS.Lstat(present)
+		st, err := n.FS.Lstat(present)
 		d.DirExists = err == nil
 		if err == nil {
 			d.Attr = st.Attr()
@@ -271,21 +264,21 @@ func (o RestoreOptions) data(n *Node, f *Facts) (DataFacts, error) {
 			return d, err
 		}
 	}
-	if d.Free, err = n.host.FS.Free(nearest(n.host.FS, d.StageIn)); err != nil {
+	if d.Free, err = n.FS.Free(nearest(n.FS, d.StageIn)); err != nil {
 		return d, err
 	}
-	d.RunFree, err = n.host.FS.Free(nearest(n.host.FS, journal.RunsDir))
+	d.RunFree, err = n.FS.Free(nearest(n.FS, journal.RunsDir))
 	return d, err
 }
 
 // odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a link or a mount point, which the exchange would carry along.
-func (n *Node) odd(dir string, below ...string) (string, error) {
+func (n *View) odd(dir string, below ...string) (string, error) {
 	names := []string{dir}
 	for _, b := range below {
 		names = append(names, path.Join(path.Dir(dir), b))
 	}
 	for _, name := range names {
-		st, err := n.host.FS.Lstat(name)
+		st, err := n.FS.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -295,7 +288,7 @@ func (n *Node) odd(dir string, below ...string) (string, error) {
 		if st.Mode&fs.ModeSymlink != 0 {
 			return name + " is a symbolic link", nil
 		}
-		mounted, err := node.IsMountPoint(n.host.FS, name)
+		mounted, err := node.IsMountPoint(n.FS, name)
 		if err != nil {
 			return "", fmt.Errorf("cannot look at %s: %w", name, err)
 		}
@@ -308,23 +301,23 @@ func (n *Node) odd(dir string, below ...string) (string, error) {
 
 // stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged out is kept outside the data directory: `kubeadm upgrade` copies
 // all of that, and `kubeadm reset` empties it. Else a hidden directory in dir; etcd tolerates those.
-func (n *Node) stageIn(f *Facts, dir string, there bool) (string, error) {
+func (n *View) stageIn(f *factsOfRestore, dir string, there bool) (string, error) {
 	at := dir
 	if !there {
 		at = path.Dir(dir)
 	}
-	same, err := node.SameMount(n.host.FS, nearest(n.host.FS, at), nearest(n.host.FS, journal.RunsDir))
+	same, err := node.SameMount(n.FS, nearest(n.FS, at), nearest(n.FS, journal.RunsDir))
 	if err != nil {
 		return "", fmt.Errorf("cannot find a place to stage the new data: %w", err)
 	}
 	if same {
 		return journal.RunDir(f.Run), nil
 	}
-	return path.Join(dir, ".etcdpod-"+f.Run), nil
+	return path.Join(dir, journal.HiddenDir(f.Run)), nil
 }
 
 // nearest returns the closest parent that is there.
-func nearest(fsys node.FS, name string) string {
+func nearest(fsys node.Reader, name string) string {
 	for name != "/" {
 		if _, err := fsys.Lstat(name); err == nil {
 			return name
@@ -335,7 +328,7 @@ func nearest(fsys node.FS, name string) string {
 }
 
 // knownRevision is the highest revision that anything tells of: the live etcd, its stopped data, earlier runs, and the backups beside the snapshot and in the usual place.
-func (o RestoreOptions) knownRevision(n *Node, f *Facts) (int64, error) {
+func (o restorer) knownRevision(n *View, f *factsOfRestore) (int64, error) {
 	known := int64(0)
 	if f.Live != nil {
 		known = f.Live.Revision
@@ -346,7 +339,7 @@ func (o RestoreOptions) knownRevision(n *Node, f *Facts) (int64, error) {
 	if o.FromDataDir != "" {
 		known = max(known, f.Snapshot.Revision)
 	}
-	runs, err := journal.List(n.host.FS)
+	runs, err := journal.List(n.FS)
 	if err != nil {
 		return 0, err
 	}
@@ -354,12 +347,12 @@ func (o RestoreOptions) knownRevision(n *Node, f *Facts) (int64, error) {
 		if r.State == nil {
 			continue
 		}
-		if rev, err := strconv.ParseInt(r.State.Run.Notes[noteRevision], 10, 64); err == nil {
+		if rev, err := strconv.ParseInt(r.State.Run.Notes[journal.NoteRevision], 10, 64); err == nil {
 			known = max(known, rev)
 		}
 		// A restore gave out revisions above what it had bumped to.
 		var staged op.Staged
-		if readJSONFile(n.host.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
+		if readJSONFile(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
 			known = max(known, staged.Revision)
 		}
 	}
@@ -375,7 +368,7 @@ func (o RestoreOptions) knownRevision(n *Node, f *Facts) (int64, error) {
 	return known, nil
 }
 
-func (n *Node) encryption(f *Facts) Encryption {
+func (n *View) encryption(f *factsOfRestore) Encryption {
 	var e Encryption
 	m, c, ok := program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -384,7 +377,7 @@ func (n *Node) encryption(f *Facts) Encryption {
 	var config pki.Encryption
 	if flag := flagOf(m, c, "encryption-provider-config"); flag != "" {
 		e.File = hostFile(m, c, flag)
-		data, err := n.host.FS.ReadFile(e.File)
+		data, err := n.FS.ReadFile(e.File)
 		if err == nil {
 			config, err = pki.ParseEncryption(data)
 		}

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -64,10 +65,46 @@ func Open(c Config) (*Node, error) {
 	}
 	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
-	return &Node{
-		host: host, etcd: etcdOf(disk), api: apiServerOf(disk), certs: boundCerts{disk, host.Clock}, name: name, version: c.Version, command: c.Command, emit: c.Emit,
-		kubelet: kubelet, access: accessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}, connect: connectBySSH,
-	}, nil
+	parts := Parts{
+		Host: host, Etcd: etcdOf(disk), API: apiServerOf(disk), Certificates: boundCerts{disk, host.Clock}, Involved: involvedText,
+		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": wayBack},
+	}
+	return newNode(parts, kubelet, name, AccessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}), nil
+}
+
+// Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at, and as one of several.
+type Node struct {
+	*togetherNode
+}
+
+func newNode(p Parts, kubelet node.KubeletConfig, name string, access AccessFlags) *Node {
+	n := &engineNode{Parts: p}
+	look := &View{View: p.Host.View(), Etcd: p.Etcd, API: p.API, Config: kubelet, Name: name, Access: access, Emit: p.Emit}
+	return &Node{&togetherNode{
+		engineNode: n, Look: look, OwnName: look.kubeName, Joints: []Joint{RestoreJoint()}, Looks: statusReplies(look), Connect: connectBySSH,
+	}}
+}
+
+// Engine is the node as runs change it.
+func (n *Node) Engine() *engineNode { return n.engineNode }
+
+// Several is the node as one of several.
+func (n *Node) Several() *togetherNode { return n.togetherNode }
+
+// Flow is one of etcdpod's workflows, whatever its facts are.
+type Flow interface {
+	String() string // its name
+	On(*View) Work
+}
+
+// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
+func (n *Node) Do(ctx context.Context, w Flow, confirm func(Plan) error) error {
+	return n.engineNode.Do(ctx, w.On(n.Look), confirm)
+}
+
+// Preview plans a workflow and changes nothing.
+func (n *Node) Preview(ctx context.Context, w Flow) (Plan, error) {
+	return n.engineNode.Preview(ctx, w.On(n.Look))
 }
 
 // connectBySSH starts an agent on another node by the operator's own ssh, or what stands for it: the command's words, the host, the remote command's words.

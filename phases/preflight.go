@@ -14,31 +14,21 @@ import (
 )
 
 // preflight refuses what cannot end well, before anything is touched. Each check is one function that answers nil or says why not.
-func (o RestoreOptions) preflight() Phase {
-	checks := []func(*Facts) error{
+func (o restorer) preflight() restorePhase {
+	checks := []func(*factsOfRestore) error{
 		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
-	if o.Joint != nil { // what concerns all nodes has been judged for all of them together (see together.go)
-		checks = []func(*Facts) error{o.checkPods, o.checkRuntime, o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
+	if o.Shared != nil { // what concerns all nodes has been judged for all of them together (see together.go)
+		checks = []func(*factsOfRestore) error{o.checkPods, o.checkRuntime, o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
 	}
-	return Phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+	return restorePhase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			return nil, passes(f, checks...)
 		}}
 }
 
-// passes returns the first refusal of several checks.
-func passes(f *Facts, checks ...func(*Facts) error) error {
-	for _, check := range checks {
-		if err := check(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o RestoreOptions) foundNode(f *Facts) []string {
+func (o restorer) foundNode(f *factsOfRestore) []string {
 	if f.Etcd == nil {
 		return []string{f.Node + " runs an API server, and no etcd"}
 	}
@@ -50,8 +40,8 @@ func (o RestoreOptions) foundNode(f *Facts) []string {
 	if o.rejoins(f) {
 		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s", f.Etcd.Name, state)}
 	}
-	if o.Joint != nil {
-		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Joint.Members))
+	if o.Shared != nil {
+		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
 	return []string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
@@ -59,13 +49,13 @@ func (o RestoreOptions) foundNode(f *Facts) []string {
 	}
 }
 
-func (o RestoreOptions) checkPods(f *Facts) error {
+func (o restorer) checkPods(f *factsOfRestore) error {
 	for _, m := range f.Manifests {
 		if m.Manifest == nil && strings.Contains(string(m.Data), "etcd") {
 			return refuse("mend the file, or move it out of the static-pod directory", "cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
-	if f.Etcd == nil && (o.Joint == nil || !hasAPIServer(f)) {
+	if f.Etcd == nil && (o.Shared == nil || !hasAPIServer(f.Facts)) {
 		return refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
@@ -80,13 +70,13 @@ func (o RestoreOptions) checkPods(f *Facts) error {
 	if f.Etcd != nil && f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
 		return refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
 	}
-	if hasAPIServer(f) && f.API.Kubeconfig == "" {
+	if hasAPIServer(f.Facts) && f.API.Kubeconfig == "" {
 		return refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf", "an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
 	}
 	return nil
 }
 
-func (o RestoreOptions) checkRuntime(f *Facts) error {
+func (o restorer) checkRuntime(f *factsOfRestore) error {
 	if f.KubeletError != nil {
 		return refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
 	}
@@ -96,7 +86,7 @@ func (o RestoreOptions) checkRuntime(f *Facts) error {
 	return nil
 }
 
-func (o RestoreOptions) checkData(f *Facts) error {
+func (o restorer) checkData(f *factsOfRestore) error {
 	var inUse *RefusedError
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
 		return refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's container first, so that its data can be read",
@@ -125,7 +115,7 @@ func (o RestoreOptions) checkData(f *Facts) error {
 
 // checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot. What the manifest's --initial-cluster says proves nothing: in
 // kubeadm's clusters it often names one member of three.
-func (o RestoreOptions) checkMembership(f *Facts) error {
+func (o restorer) checkMembership(f *factsOfRestore) error {
 	members, source := f.Snapshot.Members, "the snapshot"
 	switch {
 	case f.Live != nil:
@@ -153,7 +143,7 @@ func memberName(m Member) string {
 }
 
 // checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts on it silently (3.5).
-func (o RestoreOptions) checkStorageVersion(f *Facts) error {
+func (o restorer) checkStorageVersion(f *factsOfRestore) error {
 	if f.Etcd == nil {
 		return nil
 	}
@@ -192,7 +182,7 @@ func imageVersion(image string) string {
 	return version
 }
 
-func (o RestoreOptions) checkFingerprints(f *Facts) error {
+func (o restorer) checkFingerprints(f *factsOfRestore) error {
 	if f.Snapshot.Sidecar == nil {
 		return nil
 	}
@@ -209,7 +199,7 @@ func (o RestoreOptions) checkFingerprints(f *Facts) error {
 	return refuse("put the files that belong to the backup in place first (or, if you know that they were renewed since, restore a copy of the snapshot without its .json)", "the backup was taken with other files than this node has, and its objects are of no use with these: %s", strings.Join(differ, ", "))
 }
 
-func (o RestoreOptions) checkEncryption(f *Facts) error {
+func (o restorer) checkEncryption(f *factsOfRestore) error {
 	if f.Encryption.Error != nil {
 		return refuse("", "cannot tell whether the API server can decrypt the snapshot: %v", f.Encryption.Error)
 	}
@@ -224,7 +214,7 @@ func (o RestoreOptions) checkEncryption(f *Facts) error {
 }
 
 // checkAPIServers: an API server elsewhere would go on with the old revisions in its watch cache, and write through them.
-func (o RestoreOptions) checkAPIServers(f *Facts) error {
+func (o restorer) checkAPIServers(f *factsOfRestore) error {
 	if o.APIServersStopped {
 		return nil
 	}
@@ -247,19 +237,19 @@ func (o RestoreOptions) checkAPIServers(f *Facts) error {
 	return refuse("stop those API servers, then add --api-servers-stopped", "API servers that are not on this node are known to use this etcd: %s", strings.Join(elsewhere, ", "))
 }
 
-func (o RestoreOptions) checkRevision(f *Facts) error {
+func (o restorer) checkRevision(f *factsOfRestore) error {
 	return o.checkKnown(f.KnownRevision, "etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
 }
 
 // checkKnown refuses when neither the node nor the person knows above which revision the restored cluster must begin.
-func (o RestoreOptions) checkKnown(revision int64, why string) error {
+func (o restorer) checkKnown(revision int64, why string) error {
 	if o.Bump > 0 || revision > 0 {
 		return nil
 	}
 	return refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: %s", why)
 }
 
-func (o RestoreOptions) checkRoom(f *Facts) error {
+func (o restorer) checkRoom(f *factsOfRestore) error {
 	if !o.restores(f) {
 		return nil
 	}
@@ -267,7 +257,7 @@ func (o RestoreOptions) checkRoom(f *Facts) error {
 	const wal = 64 << 20
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
-	if o.Joint.sends() && f.Data.RunFree < 2*need {
+	if o.Shared.sends() && f.Data.RunFree < 2*need {
 		return refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed", journal.Home, f.Data.RunFree>>20, 2*need>>20)
 	}
 	if o.FromDataDir != "" { // a snapshot is made first, in the run's folder; what is staged may be on the same disk

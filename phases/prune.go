@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"time"
 
@@ -21,10 +20,16 @@ type leaving struct {
 	remove func() error
 }
 
+// pruner finds what can be deleted, and can delete it.
+type pruner struct {
+	*View
+	disk node.FS
+}
+
 // PlanPrune says what may be deleted of what ended runs kept and dead backups left, and what is kept and why. Nothing younger than olderThan (by the run's last
 // record) is deleted, nothing that an open run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are apparent sizes: the sum of the files' lengths.
-func (n *Node) PlanPrune(_ context.Context, olderThan time.Duration) (PrunePlan, error) {
-	leavings, kept, err := n.leavings(olderThan)
+func PlanPrune(_ context.Context, n *engineNode, look *View, olderThan time.Duration) (PrunePlan, error) {
+	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
 	if err != nil {
 		return PrunePlan{}, err
 	}
@@ -38,20 +43,20 @@ func (n *Node) PlanPrune(_ context.Context, olderThan time.Duration) (PrunePlan,
 
 // Prune deletes what a plan says, and refuses while a run is open, or when something of the plan may not be deleted any more. It may be cut off anywhere: of each run
 // the journal goes last, so that the next prune knows what is left.
-func (n *Node) Prune(ctx context.Context, plan PrunePlan) (err error) {
+func Prune(ctx context.Context, n *engineNode, look *View, plan PrunePlan) (err error) {
 	unlock, err := n.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := n.refuseOpen(); err != nil {
+	if err := refuseOpen(n.Host.FS); err != nil {
 		return err
 	}
-	now, _, err := n.leavings(0)
+	now, _, err := pruner{look, n.Host.FS}.leavings(0)
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(now, plan, func(name string) bool { _, err := n.host.FS.Lstat(name); return err == nil })
+	chosen, err := choose(now, plan, func(name string) bool { _, err := n.Host.FS.Lstat(name); return err == nil })
 	if err != nil {
 		return err
 	}
@@ -81,8 +86,8 @@ func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, 
 }
 
 // leavings finds what can be deleted, in the order in which it must be, and what is kept.
-func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []PruneItem, err error) {
-	runs, err := journal.List(n.host.FS)
+func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []PruneItem, err error) {
+	runs, err := journal.List(n.FS)
 	if err != nil {
 		return nil, nil, refuseKind(err)
 	}
@@ -91,7 +96,7 @@ func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []Pru
 		return nil, nil, err
 	}
 	kept = []PruneItem{}
-	oldest := n.host.Clock.Now().Add(-olderThan)
+	oldest := n.Clock.Now().Add(-olderThan)
 	newest := newestCompleted(runs)
 	for _, r := range runs {
 		items := n.traces(r)
@@ -102,7 +107,7 @@ func (n *Node) leavings(olderThan time.Duration) (leavings []leaving, kept []Pru
 			}
 		}
 		moved := n.movedFrom(r)
-		if reason == "" && moved != nil && r.State.Run.Notes[noteKeptWAL] != "" {
+		if reason == "" && moved != nil && r.State.Run.Notes[journal.NoteKeptWAL] != "" {
 			reason = "holds the WAL of " + moved.Path
 		}
 		for _, l := range items {
@@ -151,8 +156,8 @@ func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) strin
 }
 
 // usedPaths lists what the static pods mount: nothing that holds one of these may go.
-func (n *Node) usedPaths() ([]string, error) {
-	files, err := n.manifests(n.kubelet.StaticPodPath)
+func (n pruner) usedPaths() ([]string, error) {
+	files, err := n.manifests(n.Config.StaticPodPath)
 	if err != nil {
 		return nil, err
 	}
@@ -182,18 +187,18 @@ func usedBy(name string, used []string) string {
 }
 
 // traces are the directories of one run: hidden ones beside the data, as its own journal names them, then its folder.
-func (n *Node) traces(r journal.Listed) []leaving {
+func (n pruner) traces(r journal.Listed) []leaving {
 	folder := journal.RunDir(r.ID)
 	var found []leaving
 	for _, dir := range stageDirs(r) {
-		if _, err := n.host.FS.Lstat(dir); err == nil {
-			found = append(found, leaving{n.item(dir, r), func() error { return node.RemoveTree(n.host.FS, dir) }})
+		if _, err := n.FS.Lstat(dir); err == nil {
+			found = append(found, leaving{n.item(dir, r), func() error { return node.RemoveTree(n.disk, dir) }})
 		}
 	}
 	return append(found, leaving{n.item(folder, r), func() error { return n.removeRun(folder) }})
 }
 
-func (n *Node) item(dir string, r journal.Listed) PruneItem {
+func (n pruner) item(dir string, r journal.Listed) PruneItem {
 	i := PruneItem{Path: dir, Run: r.ID, Bytes: n.apparentSize(dir)}
 	if r.State != nil {
 		i.Time = r.State.Last
@@ -219,25 +224,23 @@ func stageDirs(r journal.Listed) []string {
 		case *op.ClaimData:
 			dir = path.Dir(o.Keep)
 		}
-		if path.Base(dir) == hiddenStage(r.ID) && !slices.Contains(dirs, dir) {
+		if path.Base(dir) == journal.HiddenDir(r.ID) && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
 	}
 	return dirs
 }
 
-func hiddenStage(run string) string { return ".etcdpod-" + run }
-
 // movedFrom is the data directory that a completed run with --data-dir left behind: it was a person's before, and deleting it is a person's decision.
-func (n *Node) movedFrom(r journal.Listed) *PruneItem {
+func (n pruner) movedFrom(r journal.Listed) *PruneItem {
 	if r.State == nil || r.State.Outcome() != journal.Completed {
 		return nil
 	}
-	dir := r.State.Run.Notes[noteKeptData]
+	dir := r.State.Run.Notes[journal.NoteKeptData]
 	if dir == "" || within(dir, journal.RunDir(r.ID)) || slices.ContainsFunc(stageDirs(r), func(s string) bool { return within(dir, s) }) {
 		return nil
 	}
-	if _, err := n.host.FS.Lstat(dir); err != nil {
+	if _, err := n.FS.Lstat(dir); err != nil {
 		return nil
 	}
 	i := n.item(dir, r)
@@ -245,49 +248,43 @@ func (n *Node) movedFrom(r journal.Listed) *PruneItem {
 	return &i
 }
 
-// journalFile is what a run's folder is known by; see journal.Create.
-const journalFile = "journal"
-
 // removeRun deletes a run's folder, the journal after everything else.
-func (n *Node) removeRun(folder string) error {
-	names, err := n.host.FS.ReadDir(folder)
+func (n pruner) removeRun(folder string) error {
+	names, err := n.FS.ReadDir(folder)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if name == journalFile {
+		if name == journal.Name {
 			continue
 		}
-		if err := node.RemoveTree(n.host.FS, path.Join(folder, name)); err != nil {
+		if err := node.RemoveTree(n.disk, path.Join(folder, name)); err != nil {
 			return err
 		}
 	}
-	return node.RemoveTree(n.host.FS, folder)
+	return node.RemoveTree(n.disk, folder)
 }
 
-// runID is what newID makes.
-var runID = regexp.MustCompile(`^\d{8}T\d{6}Z-[a-z]+-[0-9a-f]{4}$`)
-
 // rest finds folders of runs that never began or whose deletion was cut off at the very end, and what dead backups left in the usual place.
-func (n *Node) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
-	names, err := n.host.FS.ReadDir(journal.RunsDir)
+func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
+	names, err := n.FS.ReadDir(journal.RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the runs: %w", err)
 	}
 	var found []leaving
 	add := func(name string, bytes int64, remove func() error) {
-		if st, err := n.host.FS.Lstat(name); err == nil && !st.ModTime.After(oldest) {
+		if st, err := n.FS.Lstat(name); err == nil && !st.ModTime.After(oldest) {
 			found = append(found, leaving{PruneItem{Path: name, Bytes: bytes, Time: st.ModTime.UTC()}, remove})
 		}
 	}
 	for _, id := range names {
 		folder := journal.RunDir(id)
-		if slices.ContainsFunc(runs, func(r journal.Listed) bool { return r.ID == id }) || !runID.MatchString(id) || !n.onlyJournal(folder) {
+		if slices.ContainsFunc(runs, func(r journal.Listed) bool { return r.ID == id }) || !journal.IsRunID(id) || !n.onlyJournal(folder) {
 			continue
 		}
 		add(folder, 0, func() error { return n.removeRun(folder) })
 	}
-	dead, err := op.DeadBackups(n.host.FS, DefaultBackupDir)
+	dead, err := op.DeadBackups(n.disk, DefaultBackupDir)
 	if err != nil {
 		return nil, err
 	}
@@ -296,24 +293,24 @@ func (n *Node) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) 
 		for _, file := range d.Files {
 			bytes += n.apparentSize(file)
 		}
-		add(d.Lock(), bytes, func() error { return d.Remove(n.host.FS) })
+		add(d.Lock(), bytes, func() error { return d.Remove(n.disk) })
 	}
 	return found, nil
 }
 
 // onlyJournal says whether a folder holds nothing but, perhaps, a journal.
-func (n *Node) onlyJournal(folder string) bool {
-	names, err := n.host.FS.ReadDir(folder)
-	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == journalFile)
+func (n pruner) onlyJournal(folder string) bool {
+	names, err := n.FS.ReadDir(folder)
+	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == journal.Name)
 }
 
 // apparentSize adds up the lengths of the files below a name. What cannot be read counts nothing.
-func (n *Node) apparentSize(name string) int64 {
-	st, err := n.host.FS.Lstat(name)
+func (n pruner) apparentSize(name string) int64 {
+	st, err := n.FS.Lstat(name)
 	if err != nil || !st.Mode.IsDir() {
 		return st.Size
 	}
-	names, _ := n.host.FS.ReadDir(name)
+	names, _ := n.FS.ReadDir(name)
 	total := int64(0)
 	for _, child := range names {
 		total += n.apparentSize(path.Join(name, child))

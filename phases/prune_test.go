@@ -58,15 +58,15 @@ func completeRun(t *testing.T, w *world, notes map[string]string) {
 // reboot is a new process that has read the kubelet's configuration.
 func (w *world) reboot() {
 	w.restart()
-	w.node.kubelet.StaticPodPath = testManifestDir
+	w.node.Look.Config.StaticPodPath = testManifestDir
 }
 
 func (w *world) prune() (PrunePlan, error) {
-	plan, err := w.node.PlanPrune(context.Background(), 0)
+	plan, err := PlanPrune(context.Background(), w.node.engineNode, w.node.Look, 0)
 	if err != nil {
 		return plan, err
 	}
-	return plan, w.node.Prune(context.Background(), plan)
+	return plan, Prune(context.Background(), w.node.engineNode, w.node.Look, plan)
 }
 
 func (w *world) there(name string) bool {
@@ -114,7 +114,7 @@ func TestAPruneStoppedAnywhereIsFinishedByTheNext(t *testing.T) {
 
 // playPrune stops a prune, and looks at what the next one does.
 func (w *world) playPrune(first string, at int, how crash) (stopped bool, err error) {
-	hidden := "/var/lib/etcd/" + hiddenStage(first)
+	hidden := "/var/lib/etcd/" + journal.HiddenDir(first)
 	before := w.machine.Look(journal.Home, hidden)
 	w.machine.CrashAt = at
 	_, err = w.prune()
@@ -199,7 +199,7 @@ func TestADirectoryThatAStaticPodUsesIsKept(t *testing.T) {
 
 func TestPruneRefusesWhileARunIsOpen(t *testing.T) {
 	w, _ := newPruneWorld(t, scenario{})
-	plan, err := w.node.PlanPrune(t.Context(), 0)
+	plan, err := PlanPrune(t.Context(), w.node.engineNode, w.node.Look, 0)
 	if err != nil || len(plan.Items) != 1 || plan.Bytes == 0 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -209,20 +209,20 @@ func TestPruneRefusesWhileARunIsOpen(t *testing.T) {
 	w.machine.Revive()
 	w.reboot()
 	var open *OpenRunError
-	if err := w.node.Prune(t.Context(), plan); !errors.As(err, &open) {
+	if err := Prune(t.Context(), w.node.engineNode, w.node.Look, plan); !errors.As(err, &open) {
 		t.Fatalf("%v", err)
 	}
 	if !w.there(plan.Items[0].Path) {
 		t.Error("it was deleted all the same")
 	}
-	if now, err := w.node.PlanPrune(t.Context(), 0); err != nil || !slices.ContainsFunc(now.Kept, func(i PruneItem) bool { return i.Reason == "the run is open" }) {
+	if now, err := PlanPrune(t.Context(), w.node.engineNode, w.node.Look, 0); err != nil || !slices.ContainsFunc(now.Kept, func(i PruneItem) bool { return i.Reason == "the run is open" }) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
 
 func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 	w, first := newPruneWorld(t, scenario{})
-	plan, err := w.node.PlanPrune(t.Context(), 0)
+	plan, err := PlanPrune(t.Context(), w.node.engineNode, w.node.Look, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var refused *RefusedError
-			err := w.node.Prune(t.Context(), PrunePlan{Items: []PruneItem{{Path: c.path}}})
+			err := Prune(t.Context(), w.node.engineNode, w.node.Look, PrunePlan{Items: []PruneItem{{Path: c.path}}})
 			if errors.As(err, &refused) != c.refused || !c.refused && err != nil {
 				t.Errorf("%v", err)
 			}
@@ -249,7 +249,7 @@ func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 
 func TestTheDataDirectoryBeforeAMoveIsAPersonsToDelete(t *testing.T) {
 	w, _ := newPruneWorld(t, scenario{})
-	completeRun(t, w, map[string]string{noteKeptData: "/var/lib/etcd"})
+	completeRun(t, w, map[string]string{journal.NoteKeptData: "/var/lib/etcd"})
 	w.wait(t, time.Hour)
 	completeRun(t, w, nil)
 	plan, err := w.prune()

@@ -15,7 +15,7 @@ import (
 // they are added one after the other.
 
 // moveAside takes the old data out of the way, and keeps it where the exchange would have.
-func (o RestoreOptions) moveAside(f *Facts) []op.Op {
+func (o restorer) moveAside(f *factsOfRestore) []op.Op {
 	attr := f.Data.Attr
 	attr.Mode = 0o700
 	ops := o.makeDirectories(f)
@@ -32,33 +32,30 @@ func (o RestoreOptions) moveAside(f *Facts) []op.Op {
 }
 
 // rejoin adds the node to the cluster that the restored member serves, lets it vote when it has all data, and then lets its API server run.
-func (o RestoreOptions) rejoin() Phase {
-	return Phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) rejoin() restorePhase {
+	return restorePhase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other", InTurn: true,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if !o.rejoins(f) {
 				return nil, nil
 			}
 			limit := o.waitLimit(f.Snapshot.Proof.SizeBytes)
 			through := f.Etcd.Access
-			through.Endpoints = o.Joint.Through
+			through.Endpoints = o.Shared.Through
 			put, err := o.putJoining(f)
 			if err != nil {
 				return nil, err
 			}
-			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs, Receipt: enrolled(f), Limit: limit}
+			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs, Receipt: journal.Enrolled(f.Run), Limit: limit}
 			ops := []op.Op{&op.AddLearner{Enrolment: as}, put, &op.StartKubelet{}, &op.PromoteLearner{Enrolment: as}}
 			rest, err := o.putRest(f, limit)
 			return append(ops, rest...), err
 		}}
 }
 
-// enrolled is where the id of the member that a run adds is written down.
-func enrolled(f *Facts) string { return path.Join(journal.RunDir(f.Run), "member.json") }
-
 // putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members that are there by then, and itself.
-func (o RestoreOptions) putJoining(f *Facts) (*op.PutManifest, error) {
-	members := slices.Clone(o.Joint.Members)
-	for _, m := range o.Joint.Rejoin {
+func (o restorer) putJoining(f *factsOfRestore) (*op.PutManifest, error) {
+	members := slices.Clone(o.Shared.Members)
+	for _, m := range o.Shared.Rejoin {
 		members = append(members, m)
 		if m.Name == f.Etcd.Name {
 			break
@@ -77,7 +74,7 @@ func (o RestoreOptions) putJoining(f *Facts) (*op.PutManifest, error) {
 }
 
 // putRest puts the API server's manifest back, and when it is ready the others.
-func (o RestoreOptions) putRest(f *Facts, limit time.Duration) ([]op.Op, error) {
+func (o restorer) putRest(f *factsOfRestore, limit time.Duration) ([]op.Op, error) {
 	var first, last []op.Op
 	for _, m := range o.fenced(f) {
 		switch {

@@ -15,10 +15,10 @@ import (
 // One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go: its old data goes aside, and then it joins; or all is as before.
 
 func (w *world) rejoin() error {
-	o := RestoreOptions{StopTimeout: time.Minute, Joint: &Joint{
-		Members: []JointMember{{"cp0", []string{"https://cp0:2380"}}}, Rejoin: []JointMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
+	o := restorer{RestoreOptions: RestoreOptions{StopTimeout: time.Minute}, Shared: &Shared{
+		Members: []SharedMember{{"cp0", []string{"https://cp0:2380"}}}, Rejoin: []SharedMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
 	}}
-	flow := Workflow{Name: "restore", observe: w.facts, Phases: []Phase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
+	flow := restoreWorkflow{Name: "restore", Observe: w.facts, Phases: []restorePhase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
 	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
 }
 

@@ -25,15 +25,57 @@ type RestoreOptions struct {
 	StopTimeout       time.Duration // for the kubelet, containers and processes to end
 	WaitTimeout       time.Duration // for etcd, then for the API server, to serve; 0: grows with the size
 	APIServersStopped bool          // API servers elsewhere that the data knows of are known to be stopped
+}
 
-	Joint *Joint `json:",omitempty"` // nil: this node alone
+// restorer plans a restore: with what a person asked for and, on several nodes, what was settled for all of them.
+type restorer struct {
+	RestoreOptions
+	Shared *Shared `json:",omitempty"` // nil: this node alone
+}
+
+// Restore is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
+func Restore(o RestoreOptions) restoreWorkflow { return restorer{RestoreOptions: o}.workflow() }
+
+// workflow is the list of phases. On several nodes each of them carries it out, and the transaction has each phase end on all of them before the next one begins on any.
+func (o restorer) workflow() restoreWorkflow {
+	if o.DataDir != "" {
+		o.DataDir = path.Clean(o.DataDir)
+	}
+	w := restoreWorkflow{Name: "restore", Observe: o.observe, Phases: []restorePhase{
+		o.preflight(),
+		o.verifySnapshot(),
+		o.stageData(),
+		o.fence(),
+		o.exchangeData(),
+		o.releaseEtcd(),
+		o.awaitEtcd(),
+		o.compareMembers(), // the commit point
+		o.releaseAPIServer(),
+		o.awaitAPIServer(),
+		o.restartComponents(),
+		o.rejoin(), // on several nodes only
+		o.verifyRestored(),
+	}}
+	if o.Shared == nil {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p restorePhase) bool { return p.Name == "rejoin" })
+	}
+	return w
+}
+
+// wayBack says how to go back to the data that a restore has replaced, as a run of its own.
+func wayBack(notes map[string]string) string {
+	kept := notes[journal.NoteKeptData]
+	if kept == "" {
+		return ""
+	}
+	return fmt.Sprintf("to go back to the data that it replaced, type `etcdpod restore %s`", journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
 }
 
 // minBump keeps revisions that a watch cache or an informer may still hold from being given out twice, whatever happened behind the last one that is known of.
 const minBump = 1_000_000_000
 
 // waitLimit is how long a healthy etcd may take: 0.9 GB was seen to take 20 s on two cores, and disks differ.
-func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
+func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 	if o.WaitTimeout > 0 {
 		return o.WaitTimeout
 	}
@@ -42,32 +84,32 @@ func (o RestoreOptions) waitLimit(sizeBytes int64) time.Duration {
 }
 
 // Names below the run's folder.
-func receiptPath(f *Facts) string    { return path.Join(journal.RunDir(f.Run), "staged.json") }
-func parkingDir(f *Facts) string     { return path.Join(journal.RunDir(f.Run), "manifests") }
-func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "snapshot.db") }
-func proofPath(run string) string    { return path.Join(journal.RunDir(run), "proof.json") }
+func receiptPath(f *factsOfRestore) string { return path.Join(journal.RunDir(f.Run), "staged.json") }
+func parkingDir(f *factsOfRestore) string  { return path.Join(journal.RunDir(f.Run), "manifests") }
+func madeSnapshot(run string) string       { return path.Join(journal.RunDir(run), "snapshot.db") }
+func proofPath(run string) string          { return path.Join(journal.RunDir(run), "proof.json") }
 
-func (o RestoreOptions) snapshotPath(f *Facts) string {
-	if o.FromDataDir != "" || o.Joint.sends() {
+func (o restorer) snapshotPath(f *factsOfRestore) string {
+	if o.FromDataDir != "" || o.Shared.sends() {
 		return madeSnapshot(f.Run)
 	}
 	return f.Snapshot.Path
 }
 
 // liveDir is the data directory that etcd will use.
-func (o RestoreOptions) liveDir(f *Facts) string {
+func (o restorer) liveDir(f *factsOfRestore) string {
 	if o.DataDir != "" {
 		return o.DataDir
 	}
 	return f.Etcd.DataDir
 }
 
-func stagedDir(f *Facts) string    { return path.Join(f.Data.StageIn, "data") }
-func stagedWALDir(f *Facts) string { return path.Join(f.Data.WALStageIn, "wal") }
+func stagedDir(f *factsOfRestore) string    { return path.Join(f.Data.StageIn, "data") }
+func stagedWALDir(f *factsOfRestore) string { return path.Join(f.Data.WALStageIn, "wal") }
 
-func (o RestoreOptions) verifySnapshot() Phase {
-	return Phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) verifySnapshot() restorePhase {
+	return restorePhase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if o.FromDataDir == "" {
 				return nil, nil // proven while the facts were gathered; staging checks its SHA-256 again
 			}
@@ -79,7 +121,7 @@ func (o RestoreOptions) verifySnapshot() Phase {
 		}}
 }
 
-func (o RestoreOptions) foundSnapshot(f *Facts) []string {
+func (o restorer) foundSnapshot(f *factsOfRestore) []string {
 	if o.FromDataDir != "" {
 		return nil
 	}
@@ -94,9 +136,9 @@ func (o RestoreOptions) foundSnapshot(f *Facts) []string {
 	return []string{proven}
 }
 
-func (o RestoreOptions) stageData() Phase {
-	return Phase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) stageData() restorePhase {
+	return restorePhase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
 			}
@@ -110,7 +152,7 @@ func (o RestoreOptions) stageData() Phase {
 }
 
 // makeDirectories plans the directories that are not there: the data directory, where it is new or gone, and places to stage in.
-func (o RestoreOptions) makeDirectories(f *Facts) []op.Op {
+func (o restorer) makeDirectories(f *factsOfRestore) []op.Op {
 	var ops []op.Op
 	mkdir := func(dir string) {
 		attr := f.Data.Attr
@@ -130,18 +172,18 @@ func (o RestoreOptions) makeDirectories(f *Facts) []op.Op {
 	return ops
 }
 
-func (o RestoreOptions) staging(f *Facts) op.Staging {
+func (o restorer) staging(f *factsOfRestore) op.Staging {
 	s := op.Staging{
 		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
-		InitialCluster: initialCluster([]JointMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
+		InitialCluster: initialCluster([]SharedMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
 		// A fresh token gives the cluster a new id: a member of the old one that comes back cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}
-	if o.Joint != nil {
-		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Joint.Members), o.Joint.KnownRevision+minBump, true
+	if o.Shared != nil {
+		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Shared.Members), o.Shared.KnownRevision+minBump, true
 	}
-	if o.FromDataDir != "" || o.Joint.made() {
+	if o.FromDataDir != "" || o.Shared.made() {
 		s.ProofFile = proofPath(f.Run)
 	}
 	if o.Bump > 0 {
@@ -150,7 +192,7 @@ func (o RestoreOptions) staging(f *Facts) op.Staging {
 	return s
 }
 
-func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
+func (o restorer) fenceOf(f *factsOfRestore) op.Fence {
 	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
 	for _, m := range o.fenced(f) {
 		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
@@ -174,7 +216,7 @@ func (o RestoreOptions) fenceOf(f *Facts) op.Fence {
 }
 
 // mounts are the directories that no static pod may mount while they are exchanged.
-func (o RestoreOptions) mounts(f *Facts) []string {
+func (o restorer) mounts(f *factsOfRestore) []string {
 	if f.Etcd == nil {
 		return nil
 	}
@@ -186,7 +228,7 @@ func (o RestoreOptions) mounts(f *Facts) []string {
 }
 
 // fenced lists the manifests that must not run while the data is exchanged.
-func (o RestoreOptions) fenced(f *Facts) []ManifestFile {
+func (o restorer) fenced(f *factsOfRestore) []ManifestFile {
 	var files []ManifestFile
 	for _, m := range f.Manifests {
 		if m.Manifest != nil && involved(m.Manifest, o.mounts(f)...) {
@@ -196,9 +238,9 @@ func (o RestoreOptions) fenced(f *Facts) []ManifestFile {
 	return files
 }
 
-func (o RestoreOptions) fence() Phase {
-	return Phase{Name: "fence", Short: "make sure that nothing runs on the old data",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) fence() restorePhase {
+	return restorePhase{Name: "fence", Short: "make sure that nothing runs on the old data",
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			ops := []op.Op{
 				&op.MakeDirectory{Path: parkingDir(f), Attr: node.Mine(0o700)},
 				&op.StopKubelet{},
@@ -210,9 +252,9 @@ func (o RestoreOptions) fence() Phase {
 		}}
 }
 
-func (o RestoreOptions) exchangeData() Phase {
-	return Phase{Name: "exchange-data", Short: "swap the old data and the new in one step",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) exchangeData() restorePhase {
+	return restorePhase{Name: "exchange-data", Short: "swap the old data and the new in one step",
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if f.Etcd == nil {
 				return nil, nil
 			}
@@ -229,9 +271,9 @@ func (o RestoreOptions) exchangeData() Phase {
 }
 
 // releaseEtcd starts one node's etcd after the other: docs/failure-model.md weighs that.
-func (o RestoreOptions) releaseEtcd() Phase {
-	return Phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) releaseEtcd() restorePhase {
+	return restorePhase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
 			}
@@ -245,24 +287,24 @@ func (o RestoreOptions) releaseEtcd() Phase {
 				put.Data = m.Bytes()
 			}
 			ops := []op.Op{put, &op.StartKubelet{}}
-			if o.Joint != nil {
+			if o.Shared != nil {
 				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
 			}
 			return ops, nil
 		}}
 }
 
-func (o RestoreOptions) put(f *Facts, m ManifestFile) *op.PutManifest {
+func (o restorer) put(f *factsOfRestore, m ManifestFile) *op.PutManifest {
 	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
 }
 
-func (o RestoreOptions) alone(f *Facts) op.Alone {
+func (o restorer) alone(f *factsOfRestore) op.Alone {
 	return op.Alone{Fence: o.fenceOf(f), Manifest: f.Etcd.File.Path, Pod: f.Etcd.File.Manifest.Name()}
 }
 
-func (o RestoreOptions) awaitEtcd() Phase {
-	return Phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) awaitEtcd() restorePhase {
+	return restorePhase{Name: "await-etcd", Short: "wait until the restored etcd serves",
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
 			}
@@ -273,19 +315,19 @@ func (o RestoreOptions) awaitEtcd() Phase {
 		}}
 }
 
-func (o RestoreOptions) compareMembers() Phase {
-	return Phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) compareMembers() restorePhase {
+	return restorePhase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Joint.members()}}, nil
+			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Shared.members()}}, nil
 		}}
 }
 
-func (o RestoreOptions) releaseAPIServer() Phase {
-	return Phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) releaseAPIServer() restorePhase {
+	return restorePhase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			var ops []op.Op
 			for _, m := range o.fenced(f) {
 				if !isAPIServer(m) || o.rejoins(f) {
@@ -301,10 +343,10 @@ func (o RestoreOptions) releaseAPIServer() Phase {
 		}}
 }
 
-func (o RestoreOptions) awaitAPIServer() Phase {
-	return Phase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !hasAPIServer(f) || o.rejoins(f) {
+func (o restorer) awaitAPIServer() restorePhase {
+	return restorePhase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
+			if !hasAPIServer(f.Facts) || o.rejoins(f) {
 				return nil, nil
 			}
 			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
@@ -313,9 +355,9 @@ func (o RestoreOptions) awaitAPIServer() Phase {
 
 // restartComponents lets the rest of what the fence took out run: controller-manager and scheduler start anew, against an API server that is ready, and
 // so with none of the crash-loop back-off that they would have had by now, nor with anything that they knew of the future that is gone.
-func (o RestoreOptions) restartComponents() Phase {
-	return Phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+func (o restorer) restartComponents() restorePhase {
+	return restorePhase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
 			if o.rejoins(f) {
 				return nil, nil
 			}
@@ -328,7 +370,7 @@ func (o RestoreOptions) restartComponents() Phase {
 					ops = append(ops, o.put(f, m))
 				}
 			}
-			if o.DataDir != "" && hasAPIServer(f) && o.Joint.leads(f.Node) {
+			if o.DataDir != "" && hasAPIServer(f.Facts) && o.Shared.leads(f.Node) {
 				ops = append(ops, &op.SetDataDir{API: f.API, DataDir: o.DataDir})
 			}
 			return ops, nil
@@ -336,8 +378,8 @@ func (o RestoreOptions) restartComponents() Phase {
 }
 
 // leases are the leader leases of the components that the fence ended. With control planes elsewhere, somebody there may hold them rightly.
-func (o RestoreOptions) leases(f *Facts) []string {
-	if !hasAPIServer(f) || o.APIServersStopped || !o.Joint.leads(f.Node) {
+func (o restorer) leases(f *factsOfRestore) []string {
+	if !hasAPIServer(f.Facts) || o.APIServersStopped || !o.Shared.leads(f.Node) {
 		return nil
 	}
 	var leases []string
@@ -352,12 +394,12 @@ func (o RestoreOptions) leases(f *Facts) []string {
 	return leases
 }
 
-func (o RestoreOptions) verifyRestored() Phase {
-	return Phase{Name: "verify-restored", Short: "read the objects back through the API server",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !hasAPIServer(f) {
+func (o restorer) verifyRestored() restorePhase {
+	return restorePhase{Name: "verify-restored", Short: "read the objects back through the API server",
+		Plan: func(_ context.Context, f *factsOfRestore) ([]op.Op, error) {
+			if !hasAPIServer(f.Facts) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore(), Second: !o.Joint.leads(f.Node)}}, nil
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
 		}}
 }

@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // plannedFacts are the facts of a healthy node, for a table's rows to change.
-func plannedFacts(t *testing.T) *Facts {
+func plannedFacts(t *testing.T) *factsOfRestore {
 	t.Helper()
 	w := newWorld(t, scenario{})
 	f, err := w.facts(t.Context(), nil, "20260101T000000Z-restore-0000")
@@ -31,7 +31,7 @@ func plannedFacts(t *testing.T) *Facts {
 }
 
 func TestThePlanOfARestoreReadsLikeARunbook(t *testing.T) {
-	plan, err := Restore(RestoreOptions{File: "/backup/snapshot.db", StopTimeout: 30 * time.Second}).plan(context.Background(), plannedFacts(t))
+	plan, err := Restore(RestoreOptions{File: "/backup/snapshot.db", StopTimeout: 30 * time.Second}).planned(context.Background(), plannedFacts(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestTheBumpEndsAboveEveryKnownRevision(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
 			f.KnownRevision = c.known
-			s := RestoreOptions{Bump: c.bump}.staging(f)
+			s := restorer{RestoreOptions: RestoreOptions{Bump: c.bump}}.staging(f)
 			if s.MinRevision != c.minRevision || s.MinBump != c.minBump {
 				t.Errorf("staged above %d, by %d at least", s.MinRevision, s.MinBump)
 			}
@@ -84,42 +84,42 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 	three := []Member{{Name: "cp1"}, {Name: "cp2"}, {Name: "cp3"}}
 	for name, c := range map[string]struct {
 		options RestoreOptions
-		change  func(*Facts)
+		change  func(*factsOfRestore)
 		says    string
 		hint    string
 	}{
-		"no etcd on this node": {change: func(f *Facts) { f.Etcd = nil }, says: "no manifest"},
-		"a file that may run etcd": {change: func(f *Facts) {
+		"no etcd on this node": {change: func(f *factsOfRestore) { f.Etcd = nil }, says: "no manifest"},
+		"a file that may run etcd": {change: func(f *factsOfRestore) {
 			f.Manifests = append(f.Manifests, ManifestFile{Path: "/x.yaml", Data: []byte("image: etcd"), Error: errors.New("line 1: no pod")})
 		}, says: "/x.yaml"},
-		"static pods from elsewhere":              {change: func(f *Facts) { f.StaticPodURL = "http://x" }, says: "http://x"},
-		"no kubeconfig beside an API server":      {change: func(f *Facts) { f.API = op.APIAccess{} }, says: "kubeconfig"},
-		"no container runtime":                    {change: func(f *Facts) { f.RuntimeError = errors.New("cannot reach it") }, says: "cannot reach it", hint: "--cri-socket"},
-		"a kubelet that cannot be asked":          {change: func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, says: "no systemctl", hint: "--kubelet-stop-command"},
-		"member is a mount point":                 {change: func(f *Facts) { f.Data.MemberOdd = "member is a mount point" }, says: "mount point", hint: "--data-dir"},
-		"the WAL directory is a mount point":      {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" }, says: "/wal"},
-		"a new data directory with data":          {options: RestoreOptions{DataDir: "/new"}, change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
-		"a new data directory in the old":         {options: RestoreOptions{DataDir: "/var/lib/etcd/new"}, change: func(*Facts) {}, says: "inside each other"},
-		"the live members are three":              {change: func(f *Facts) { f.Live.Members = three }, says: "cp2, cp3"},
-		"the stopped data names three":            {change: func(f *Facts) { f.Live, f.Stopped = nil, &Stopped{Members: three} }, says: "the data in"},
-		"only the snapshot is left and has three": {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three }, says: "the snapshot names"},
-		"an etcd that runs and does not answer": {change: func(f *Facts) {
+		"static pods from elsewhere":              {change: func(f *factsOfRestore) { f.StaticPodURL = "http://x" }, says: "http://x"},
+		"no kubeconfig beside an API server":      {change: func(f *factsOfRestore) { f.API = op.APIAccess{} }, says: "kubeconfig"},
+		"no container runtime":                    {change: func(f *factsOfRestore) { f.RuntimeError = errors.New("cannot reach it") }, says: "cannot reach it", hint: "--cri-socket"},
+		"a kubelet that cannot be asked":          {change: func(f *factsOfRestore) { f.KubeletError = errors.New("no systemctl") }, says: "no systemctl", hint: "--kubelet-stop-command"},
+		"member is a mount point":                 {change: func(f *factsOfRestore) { f.Data.MemberOdd = "member is a mount point" }, says: "mount point", hint: "--data-dir"},
+		"the WAL directory is a mount point":      {change: func(f *factsOfRestore) { f.Data.WALOdd = "/wal is a mount point" }, says: "/wal"},
+		"a new data directory with data":          {options: RestoreOptions{DataDir: "/new"}, change: func(f *factsOfRestore) { f.Data.MemberExists = true }, says: "/new holds data"},
+		"a new data directory in the old":         {options: RestoreOptions{DataDir: "/var/lib/etcd/new"}, change: func(*factsOfRestore) {}, says: "inside each other"},
+		"the live members are three":              {change: func(f *factsOfRestore) { f.Live.Members = three }, says: "cp2, cp3"},
+		"the stopped data names three":            {change: func(f *factsOfRestore) { f.Live, f.Stopped = nil, &Stopped{Members: three} }, says: "the data in"},
+		"only the snapshot is left and has three": {change: func(f *factsOfRestore) { f.Live, f.Snapshot.Members = nil, three }, says: "the snapshot names"},
+		"an etcd that runs and does not answer": {change: func(f *factsOfRestore) {
 			f.Live, f.LiveError, f.StoppedError = nil, errors.New("certificate has expired"), &RefusedError{Reason: "in use"}
 		}, says: "certificate has expired", hint: "stop the kubelet"},
-		"data of a newer etcd":                     {change: func(f *Facts) { f.Snapshot.StorageVersion = "3.7.0" }, says: "3.7"},
-		"data of a newer etcd, while etcd is down": {change: func(f *Facts) { f.Live, f.Snapshot.StorageVersion = nil, "3.7.0" }, says: "3.7"},
-		"other files than the backup's": {change: func(f *Facts) {
+		"data of a newer etcd":                     {change: func(f *factsOfRestore) { f.Snapshot.StorageVersion = "3.7.0" }, says: "3.7"},
+		"data of a newer etcd, while etcd is down": {change: func(f *factsOfRestore) { f.Live, f.Snapshot.StorageVersion = nil, "3.7.0" }, says: "3.7"},
+		"other files than the backup's": {change: func(f *factsOfRestore) {
 			f.Snapshot.Sidecar, f.Fingerprints = &Sidecar{Fingerprints: map[string]string{"/pki/sa.pub": "1"}}, map[string]string{"/pki/sa.pub": "2"}
 		}, says: "/pki/sa.pub"},
-		"a value that nobody can decrypt": {change: func(f *Facts) { f.Encryption.Missing = []string{"k8s:enc:aescbc:v1:key1:"} }, says: "key1"},
-		"an API server elsewhere":         {change: func(f *Facts) { f.Live.APIServers = []string{"10.0.0.1", "10.0.0.2"} }, says: "10.0.0.2", hint: "--api-servers-stopped"},
-		"no revision is known":            {change: func(f *Facts) { f.KnownRevision = 0 }, says: "revisions", hint: "--bump-revision"},
-		"not enough room":                 {change: func(f *Facts) { f.Data.Free = 1 << 20 }, says: "room", hint: "prune"},
+		"a value that nobody can decrypt": {change: func(f *factsOfRestore) { f.Encryption.Missing = []string{"k8s:enc:aescbc:v1:key1:"} }, says: "key1"},
+		"an API server elsewhere":         {change: func(f *factsOfRestore) { f.Live.APIServers = []string{"10.0.0.1", "10.0.0.2"} }, says: "10.0.0.2", hint: "--api-servers-stopped"},
+		"no revision is known":            {change: func(f *factsOfRestore) { f.KnownRevision = 0 }, says: "revisions", hint: "--bump-revision"},
+		"not enough room":                 {change: func(f *factsOfRestore) { f.Data.Free = 1 << 20 }, says: "room", hint: "prune"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
 			c.change(f)
-			_, err := Restore(c.options).plan(context.Background(), f)
+			_, err := Restore(c.options).planned(context.Background(), f)
 			var refused *RefusedError
 			if !errors.As(err, &refused) {
 				t.Fatalf("it was not refused: %v", err)
@@ -134,16 +134,16 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 func TestWhatOverridesARefusalIsHeeded(t *testing.T) {
 	for name, c := range map[string]struct {
 		options RestoreOptions
-		change  func(*Facts)
+		change  func(*factsOfRestore)
 	}{
-		"API servers elsewhere are stopped": {RestoreOptions{APIServersStopped: true}, func(f *Facts) { f.Live.APIServers = []string{"10.0.0.2"} }},
-		"a bump is given":                   {RestoreOptions{Bump: 10}, func(f *Facts) { f.KnownRevision = 0 }},
-		"live members outrank the snapshot": {RestoreOptions{}, func(f *Facts) { f.Snapshot.Members = []Member{{Name: "cp1"}, {Name: "cp2"}} }},
+		"API servers elsewhere are stopped": {RestoreOptions{APIServersStopped: true}, func(f *factsOfRestore) { f.Live.APIServers = []string{"10.0.0.2"} }},
+		"a bump is given":                   {RestoreOptions{Bump: 10}, func(f *factsOfRestore) { f.KnownRevision = 0 }},
+		"live members outrank the snapshot": {RestoreOptions{}, func(f *factsOfRestore) { f.Snapshot.Members = []Member{{Name: "cp1"}, {Name: "cp2"}} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
 			c.change(f)
-			if _, err := Restore(c.options).plan(context.Background(), f); err != nil {
+			if _, err := Restore(c.options).planned(context.Background(), f); err != nil {
 				t.Errorf("it was refused: %v", err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -69,17 +70,17 @@ func summarize(s *journal.State) RunSummary {
 }
 
 // Runs lists this node's runs, oldest first. An open one that an etcdpod is busy with is running.
-func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
-	runs, err := n.runs()
+func (n *engineNode) Runs(ctx context.Context) ([]RunSummary, error) {
+	runs, err := runsOf(n.Host.FS)
 	for i := range runs {
-		runs[i] = n.observed(ctx, runs[i])
+		runs[i] = runs[i].observed(ctx, n.Host.FS, n.Host.Clock)
 	}
 	return runs, err
 }
 
 // observed tells an open run that a live process works on from one that was cut off.
-func (n *Node) observed(ctx context.Context, r RunSummary) RunSummary {
-	if r.State == string(journal.StillOpen) && journal.Held(ctx, n.host.FS, n.host.Clock) {
+func (r RunSummary) observed(ctx context.Context, fsys node.Reader, clock node.Clock) RunSummary {
+	if r.State == string(journal.StillOpen) && journal.Held(ctx, fsys, clock) {
 		r.State = running
 	}
 	return r
@@ -88,8 +89,8 @@ func (n *Node) observed(ctx context.Context, r RunSummary) RunSummary {
 // running is the state of a run that an etcdpod is busy with.
 const running = "running"
 
-func (n *Node) runs() ([]RunSummary, error) {
-	listed, err := journal.List(n.host.FS)
+func runsOf(fsys node.Reader) ([]RunSummary, error) {
+	listed, err := journal.List(fsys)
 	if err != nil {
 		return nil, refuseKind(err)
 	}
@@ -104,9 +105,9 @@ func (n *Node) runs() ([]RunSummary, error) {
 	return runs, nil
 }
 
-// openRun returns the run that must be resumed or rolled back first; "" when there is none. A journal that cannot be read counts: what it did is not known.
-func (n *Node) openRun() (RunSummary, error) {
-	runs, err := n.runs()
+// openRun returns the run that must be resumed or rolled back first; the zero value when there is none. A journal that cannot be read counts: what it did is not known.
+func openRun(fsys node.Reader) (RunSummary, error) {
+	runs, err := runsOf(fsys)
 	if err != nil {
 		return RunSummary{}, err
 	}
@@ -119,8 +120,8 @@ func (n *Node) openRun() (RunSummary, error) {
 }
 
 // refuseOpen refuses while a run is open.
-func (n *Node) refuseOpen() error {
-	open, err := n.openRun()
+func refuseOpen(fsys node.Reader) error {
+	open, err := openRun(fsys)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func refuseDamaged(r RunSummary) error {
 
 // reachable refuses, before anything is written, to go on with a run where the kubelet or the runtime cannot be asked: that would fail, and turn the run back for good.
 // A run of files alone needs neither.
-func (n *Node) reachable(ctx context.Context, open RunSummary) error {
+func (n *engineNode) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
 	}
@@ -152,10 +153,10 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 		return nil
 	}
 	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))
-	if _, err := n.host.Kubelet.Running(ctx); err != nil {
+	if _, err := n.Host.Kubelet.Running(ctx); err != nil {
 		return refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
 	}
-	if _, err := n.host.Runtime.Containers(ctx); err != nil {
+	if _, err := n.Host.Runtime.Containers(ctx); err != nil {
 		return refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
 	}
 	return nil
@@ -167,8 +168,8 @@ func needsNode(o op.Op) bool {
 }
 
 // begin journals a new run. The caller holds the lock.
-func (n *Node) begin(id string, plan Plan) (*run, error) {
-	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.command, Node: plan.node, Version: n.version, CommitAt: -1, Notes: plan.notes, Cluster: plan.cluster}
+func (n *engineNode) begin(id string, plan Plan) (*run, error) {
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command, Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.cluster}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
@@ -181,18 +182,18 @@ func (n *Node) begin(id string, plan Plan) (*run, error) {
 			begun.CommitAt = len(begun.Plan)
 		}
 	}
-	if err := journal.Prepare(n.host.FS, id); err != nil {
+	if err := journal.Prepare(n.Host.FS, id); err != nil {
 		return nil, err
 	}
-	if _, err := journal.Create(n.host.FS, n.host.Clock, journal.RunDir(id), begun); err != nil {
+	if _, err := journal.Create(n.Host.FS, n.Host.Clock, journal.RunDir(id), begun); err != nil {
 		return nil, err
 	}
 	return n.load(id)
 }
 
 // load opens the journal of a run to go on with it.
-func (n *Node) load(id string) (*run, error) {
-	j, state, err := journal.Open(n.host.FS, n.host.Clock, journal.RunDir(id))
+func (n *engineNode) load(id string) (*run, error) {
+	j, state, err := journal.Open(n.Host.FS, n.Host.Clock, journal.RunDir(id))
 	if err != nil {
 		return nil, err
 	}
@@ -200,39 +201,42 @@ func (n *Node) load(id string) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &run{journal: j, state: state, ops: ops, target: n.target(), emit: n.emit, faults: n.faults}, nil
+	return &run{node: n, journal: j, state: state, ops: ops, target: n.target(), emit: n.Emit, faults: n.faults}, nil
 }
 
-func (n *Node) newID(workflow string) (string, error) {
+func (n *engineNode) newID(workflow string) (string, error) {
 	var b [2]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("cannot name the run: %w", err)
 	}
-	return fmt.Sprintf("%s-%s-%s", n.host.Clock.Now().UTC().Format("20060102T150405Z"), workflow, hex.EncodeToString(b[:])), nil
+	return fmt.Sprintf("%s-%s-%s", n.Host.Clock.Now().UTC().Format("20060102T150405Z"), workflow, hex.EncodeToString(b[:])), nil
 }
 
 // lock takes the node's lock for this process.
-func (n *Node) lock(ctx context.Context) (func() error, error) {
-	unlock, err := journal.Lock(ctx, n.host.FS, n.host.Clock, journal.Holder{PID: os.Getpid(), Command: n.command, Since: n.host.Clock.Now().UTC()})
+func (n *engineNode) lock(ctx context.Context) (func() error, error) {
+	unlock, err := journal.Lock(ctx, n.Host.FS, n.Host.Clock, journal.Holder{PID: os.Getpid(), Command: n.Command, Since: n.Host.Clock.Now().UTC()})
 	return unlock, refuseKind(err)
 }
 
-// Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
-//
-// Behind the commit point skip names phases that are not waited for: their operations that only wait or look are left out.
-func (n *Node) Resume(ctx context.Context, skip ...string) error {
-	return n.withOpen(ctx, func(r *run) error {
-		if err := r.skipPhases(skip); err != nil {
-			return err
-		}
-		if r.state.Run.Cluster != nil {
-			return n.settle(ctx, r, false, skip)
-		}
-		if r.state.Aborted != "" {
-			return r.back(context.WithoutCancel(ctx), errors.New(r.state.Aborted))
-		}
-		return r.forward(ctx)
-	})
+// finish carries out what is left of a run of this node alone: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
+func (r *run) finish(ctx context.Context) error {
+	if r.state.Aborted != "" {
+		return r.back(context.WithoutCancel(ctx), errors.New(r.state.Aborted))
+	}
+	return r.forward(ctx)
+}
+
+// takeBack takes a run of this node alone back. Past its commit point it refuses.
+func (r *run) takeBack(ctx context.Context) error {
+	if r.state.Forward() {
+		return r.node.refusePastCommit(r.state)
+	}
+	err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
+	var done *RolledBackError
+	if errors.As(err, &done) {
+		return nil
+	}
+	return err
 }
 
 func (r *run) skipPhases(names []string) error {
@@ -248,31 +252,14 @@ func (r *run) skipPhases(names []string) error {
 	return nil
 }
 
-// Rollback takes the open run back. Past its commit point it refuses.
-func (n *Node) Rollback(ctx context.Context) error {
-	return n.withOpen(ctx, func(r *run) error {
-		if r.state.Run.Cluster != nil {
-			return n.settle(ctx, r, true, nil)
-		}
-		if r.state.Forward() {
-			return refusePastCommit(r.state)
-		}
-		err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
-		var done *RolledBackError
-		if errors.As(err, &done) {
-			return nil
-		}
-		return err
-	})
-}
-
-func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
+// withOpen takes the open run into this process's hands, under the node's lock.
+func (n *engineNode) withOpen(ctx context.Context, f func(*run) error) (err error) {
 	unlock, err := n.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	open, err := n.openRun()
+	open, err := openRun(n.Host.FS)
 	if err != nil {
 		return err
 	}
@@ -289,40 +276,15 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 	return f(r)
 }
 
-// refusePastCommit says how to go back to the data that was exchanged out, as a run of its own.
-func refusePastCommit(s *journal.State) error {
+// refusePastCommit says how to go back all the same, where the workflow knows a run of its own that does.
+func (n *engineNode) refusePastCommit(s *journal.State) error {
 	hint := "type `etcdpod resume` to finish it"
-	if kept := s.Run.Notes[noteKeptData]; kept != "" {
-		hint += fmt.Sprintf("; afterwards, to go back to the data that it replaced, type `etcdpod restore %s`", fromDirs(kept, s.Run.Notes[noteKeptWAL]))
+	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
+		if advice := afterwards(s.Run.Notes); advice != "" {
+			hint += "; afterwards, " + advice
+		}
 	}
 	return refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
-}
-
-// PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the run, and changes nothing. The plan of a run of this node alone has no node's name.
-func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan TogetherPlan, err error) {
-	open, err := n.openRun()
-	if err != nil {
-		return plan, err
-	}
-	if open.ID == "" {
-		return plan, errNoOpenRun()
-	}
-	state, err := journal.Read(n.host.FS, journal.RunDir(open.ID))
-	if err != nil {
-		return plan, err
-	}
-	if state.Run.Cluster != nil {
-		return n.previewSettling(ctx, state, back)
-	}
-	if back && state.Forward() {
-		return plan, refusePastCommit(state)
-	}
-	ops, err := decode(state)
-	if err != nil {
-		return plan, err
-	}
-	plan.Nodes = []NodePlan{{"", remaining(state, ops, back || state.Aborted != "")}}
-	return plan, nil
 }
 
 // remaining lists the operations that are left to do, or to undo.

@@ -78,7 +78,7 @@ func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t, s)
 			restore := Restore(s.options)
-			restore.observe = w.facts
+			restore.Observe = w.facts
 			steps := w.machine.Steps
 			shown, err := w.node.Preview(context.Background(), restore)
 			if err != nil {
@@ -88,7 +88,7 @@ func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 				t.Errorf("the dry run made these calls: %v", w.machine.Calls[steps:])
 			}
 			var done []string
-			w.node.emit = func(e Event) {
+			w.node.Emit = func(e Event) {
 				if e.State == Finished {
 					done = append(done, e.Operation)
 				}

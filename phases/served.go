@@ -2,6 +2,7 @@ package phases
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,8 +27,8 @@ type served struct {
 const servedLimit = time.Minute
 
 // served asks this node's API server how far etcd is, or, with a revision, it and this node's etcd for what they hold as of it.
-func (p *participant) served(ctx context.Context, revision int64) (served, error) {
-	clock := p.node.host.Clock
+func (p *part) served(ctx context.Context, revision int64) (served, error) {
+	clock := p.node.Host.Clock
 	for deadline := clock.Now().Add(servedLimit); ; {
 		s, err := p.servedNow(ctx, revision)
 		if err == nil || clock.Now().After(deadline) {
@@ -39,7 +40,7 @@ func (p *participant) served(ctx context.Context, revision int64) (served, error
 	}
 }
 
-func (p *participant) servedNow(ctx context.Context, revision int64) (s served, err error) {
+func (p *part) servedNow(ctx context.Context, revision int64) (s served, err error) {
 	s.Revision = revision
 	for _, o := range p.run.ops {
 		verify, ok := o.(*op.VerifyRestored)
@@ -47,15 +48,15 @@ func (p *participant) servedNow(ctx context.Context, revision int64) (s served, 
 			continue
 		}
 		if s.Server = true; revision == 0 {
-			s.Revision, err = p.node.api.Revision(ctx, verify.API)
+			s.Revision, err = p.node.API.Revision(ctx, verify.API)
 		} else {
-			s.Counts, err = p.node.api.Counts(ctx, verify.API, revision)
+			s.Counts, err = p.node.API.Counts(ctx, verify.API, revision)
 		}
 	}
 	if err != nil || revision == 0 {
 		return s, err
 	}
-	h, err := p.ownHash(ctx, revision)
+	h, err := p.node.Look.ownHash(ctx, revision)
 	s.Member, s.Hash, s.Compacted = h.Member, h.Hash, h.Compacted
 	return s, err
 }
@@ -67,8 +68,16 @@ func (e *differError) Error() string { return e.what }
 
 const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type `etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
 
+// adviceOn says what to do about nodes that show different things.
+func adviceOn(cause error) string {
+	if differ := (*differError)(nil); errors.As(cause, &differ) {
+		return differAdvice
+	}
+	return ""
+}
+
 // compareServers holds all API servers, and all members of etcd, against each other as of one revision.
-func (t *transaction) compareServers(ctx context.Context) error {
+func compareServers(ctx context.Context, t *transaction) error {
 	at := int64(0)
 	for _, p := range t.peers {
 		s, err := query[served](ctx, p, askServed, int64(0))
@@ -97,7 +106,7 @@ func (t *transaction) compareServers(ctx context.Context) error {
 	}
 	said, err := sameServed(names, all)
 	if said != "" {
-		t.node.emit(Event{Time: t.node.host.Clock.Now().UTC(), Run: t.run, Node: t.cluster.Coordinator, Phase: "verify-restored", State: Noted, Message: said, Together: true})
+		t.node.Emit(Event{Time: t.node.Host.Clock.Now().UTC(), Run: t.run, Node: t.cluster.Coordinator, Phase: "verify-restored", State: Noted, Message: said, Together: true})
 	}
 	return err
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // Lost declares nodes destroyed, so that an open run on several nodes can be settled without them.
-func (n *Node) Lost(names []string) { n.lost = names }
+func (n *togetherNode) Lost(names []string) { n.lost = names }
 
 // settle ends an open run on several nodes, from any of them: forward, or back when that was asked for or a node has gone back. Where neither may be decided
 // without a node that cannot be asked, all stays as it is.
-func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) error {
+func (n *togetherNode) settle(ctx context.Context, r *run, back bool, skip []string) error {
 	t, err := n.takeUp(r.state)
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func (n *Node) settle(ctx context.Context, r *run, back bool, skip []string) err
 }
 
 // previewSettling tells what settle would do on each node, and changes nothing. No lock is taken: what another etcdpod does meanwhile is not seen.
-func (n *Node) previewSettling(ctx context.Context, own *journal.State, back bool) (plan TogetherPlan, err error) {
+func (n *togetherNode) previewSettling(ctx context.Context, own *journal.State, back bool) (plan TogetherPlan, err error) {
 	t, err := n.takeUp(own)
 	if err != nil {
 		return plan, err
@@ -71,19 +71,23 @@ func (n *Node) previewSettling(ctx context.Context, own *journal.State, back boo
 }
 
 // takeUp makes the transaction of a run again, from one node's journal.
-func (n *Node) takeUp(s *journal.State) (*transaction, error) {
+func (n *togetherNode) takeUp(s *journal.State) (*transaction, error) {
 	for _, name := range n.lost {
 		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
 			return nil, &UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node", name, s.Run.ID)}
 		}
 	}
-	return &transaction{node: n, run: s.Run.ID, cluster: *s.Run.Cluster, lost: n.lost}, nil
+	joint, err := n.joint(s.Run.Workflow)
+	if err != nil {
+		return nil, err
+	}
+	return &transaction{node: n, joint: joint, run: s.Run.ID, cluster: *s.Run.Cluster, lost: n.lost}, nil
 }
 
 // verdict says what becomes of the run: forward or back. Otherwise the error says why that is not to be decided here.
 func (t *transaction) verdict(states map[string]partState, own *journal.State, back bool, reasons []error) (v verdict, why string, err error) {
 	v, why = known{asked: states, mute: t.mute}.decide(back)
-	if v == stay && back && t.node.faults.backUnwitnessed {
+	if v == stay && back && t.node.mistakes.BackUnwitnessed {
 		v = goBack
 	}
 	name := leftBehind(states)
@@ -96,7 +100,7 @@ func (t *transaction) verdict(states map[string]partState, own *journal.State, b
 		return v, why, refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
 			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the restored data, and promised writes, before that was lost", t.run, gone)
 	case v == tooLate:
-		return v, why, refusePastCommit(own)
+		return v, why, t.node.refusePastCommit(own)
 	case v == stay:
 		return v, why, t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
 	}
@@ -151,7 +155,7 @@ func (t *transaction) gather(ctx context.Context, here string, own *participant,
 		if at.Name == here {
 			part = own
 		}
-		p, err := t.node.meet(ctx, &t.cluster, at, part, reading)
+		p, err := t.node.meet(ctx, t.joint.Name, &t.cluster, at, part, reading)
 		if err != nil {
 			t.mute = append(t.mute, at.Name)
 			reasons = append(reasons, err)

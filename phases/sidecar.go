@@ -35,8 +35,8 @@ func stepsIn(s *op.SidecarFile) snapfile.Steps {
 }
 
 // sidecars returns those in a directory that can be read.
-func (n *Node) sidecars(dir string) []Sidecar {
-	names, err := n.host.FS.ReadDir(dir)
+func (n *View) sidecars(dir string) []Sidecar {
+	names, err := n.FS.ReadDir(dir)
 	if err != nil {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (n *Node) sidecars(dir string) []Sidecar {
 		if !ok || !strings.HasSuffix(snapshot, ".db") {
 			continue
 		}
-		if s, err := sidecarOf(n.host.FS, path.Join(dir, snapshot)); err == nil && s != nil {
+		if s, err := sidecarOf(n.FS, path.Join(dir, snapshot)); err == nil && s != nil {
 			all = append(all, s.Sidecar)
 		}
 	}
@@ -55,7 +55,7 @@ func (n *Node) sidecars(dir string) []Sidecar {
 
 func fingerprint(data []byte) string { return pki.Fingerprint(data) }
 
-func readJSONFile(fsys node.FS, name string, value any) error {
+func readJSONFile(fsys node.Reader, name string, value any) error {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
 		return err

@@ -34,12 +34,12 @@ type seen struct {
 }
 
 // Status looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
-func (n *Node) Status(ctx context.Context) (Status, error) {
-	s := seen{facts: Facts{Now: n.host.Clock.Now().UTC(), Node: n.name, ManifestDir: n.kubelet.StaticPodPath}}
+func (n *View) Status(ctx context.Context) (Status, error) {
+	s := seen{facts: Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
 	f.Manifests, s.files = n.manifests(f.ManifestDir)
-	f.KubeletActive, f.KubeletError = n.host.Kubelet.Running(ctx)
-	f.Containers, f.RuntimeError = n.host.Runtime.Containers(ctx)
+	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
+	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.etcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 		s.quota = n.quota(f.Etcd)
@@ -52,15 +52,15 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	s.left = n.leftOut(f.Live)
 	s.silent = n.silent(ctx, f.Live)
 	s.backups, s.backupErr = n.Backups(ctx, "")
-	if s.open, s.openErr = n.openRun(); f.Etcd == nil && s.open.Node != "" {
+	if s.open, s.openErr = openRun(n.FS); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // it has taken etcd's manifest out
 	}
-	s.open = n.observed(ctx, s.open)
+	s.open = s.open.observed(ctx, n.FS, n.Clock)
 	return s.status(), ctx.Err()
 }
 
 // silent returns the other members of the cluster that do not answer at their peer ports, where this one reaches them or nothing does. All are asked at once.
-func (n *Node) silent(ctx context.Context, live *Live) []Member {
+func (n *View) silent(ctx context.Context, live *Live) []Member {
 	if live == nil {
 		return nil
 	}
@@ -68,7 +68,7 @@ func (n *Node) silent(ctx context.Context, live *Live) []Member {
 	var wg sync.WaitGroup
 	for i, m := range live.Members {
 		wg.Go(func() {
-			answers[i] = uint64(m.ID) == live.MemberID || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.etcd.Listening(ctx, url) })
+			answers[i] = uint64(m.ID) == live.MemberID || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
 		})
 	}
 	wg.Wait()
@@ -82,7 +82,7 @@ func (n *Node) silent(ctx context.Context, live *Live) []Member {
 }
 
 // quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
-func (n *Node) quota(pod *EtcdPod) int64 {
+func (n *View) quota(pod *EtcdPod) int64 {
 	const preset = 2 << 30 // etcd, server/storage/quota.go
 	s, err := n.settings(pod.File, pod.Container)
 	if err != nil {
@@ -97,7 +97,7 @@ func (n *Node) quota(pod *EtcdPod) int64 {
 // certificateFlag matches the flags of etcd and the API server that name certificates: trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
-func (n *Node) certificates(f *Facts) []CertStatus {
+func (n *View) certificates(f *Facts) []CertStatus {
 	var files []string
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := program(f.Manifests, name)
@@ -120,7 +120,7 @@ func (n *Node) certificates(f *Facts) []CertStatus {
 	certs := []CertStatus{}
 	for _, file := range slices.Compact(files) {
 		if file != "" {
-			data, err := n.host.FS.ReadFile(file)
+			data, err := n.FS.ReadFile(file)
 			certs = append(certs, certStatus(file, data, err, f.Now))
 		}
 	}

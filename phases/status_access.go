@@ -19,7 +19,7 @@ type listener struct {
 }
 
 // listeners dials all of etcd's client listeners, without a certificate.
-func (n *Node) listeners(ctx context.Context, pod *EtcdPod) []listener {
+func (n *View) listeners(ctx context.Context, pod *EtcdPod) []listener {
 	s, err := n.settings(pod.File, pod.Container)
 	if err != nil {
 		return nil // etcdPod has told so

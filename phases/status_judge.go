@@ -167,8 +167,8 @@ func (s seen) judgeBackups() []string {
 
 // leftOut returns the peer URLs of the members that the newest completed restore left out, and that could serve as the old cluster, should their power return.
 // One that is a member of the present cluster by now was wiped and joined.
-func (n *Node) leftOut(live *Live) (left []string) {
-	runs, err := journal.List(n.host.FS)
+func (n *View) leftOut(live *Live) (left []string) {
+	runs, err := journal.List(n.FS)
 	if err != nil {
 		return nil // judged where runs are looked at
 	}
@@ -176,7 +176,7 @@ func (n *Node) leftOut(live *Live) (left []string) {
 		if r.State == nil || r.State.Outcome() != journal.Completed || r.State.Run.Workflow != "restore" {
 			continue
 		}
-		left = strings.Fields(r.State.Run.Notes[noteLeft])
+		left = strings.Fields(r.State.Run.Notes[journal.NoteLeft])
 	}
 	return slices.DeleteFunc(left, func(url string) bool {
 		return live != nil && slices.ContainsFunc(live.Members, func(m Member) bool { return slices.Contains(m.PeerURLs, url) })

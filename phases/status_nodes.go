@@ -29,9 +29,25 @@ type NodeStatus struct {
 	flags        programFlags
 }
 
+// What a node is asked for its status.
+const (
+	askStatus  = "status"
+	askOwnHash = "own-hash"
+	askFlags   = "flags"
+)
+
+// statusReplies are the answers of a node.
+func statusReplies(n *View) map[string]Reply {
+	return map[string]Reply{
+		askStatus:  given(func(ctx context.Context, _ any) (any, error) { return n.Status(ctx) }),
+		askFlags:   given(func(context.Context, any) (any, error) { return n.flags() }),
+		askOwnHash: given(func(ctx context.Context, revision int64) (any, error) { return n.ownHash(ctx, revision) }),
+	}
+}
+
 // StatusOf looks at several nodes, through agents as a restore does, and changes nothing. A node that cannot be asked is one of the findings.
-func (n *Node) StatusOf(ctx context.Context, nodes []journal.Peer, sshCommand, remoteCommand string) (s NodesStatus, err error) {
-	own, err := n.kubeName()
+func StatusOf(ctx context.Context, n *togetherNode, nodes []journal.Peer, sshCommand, remoteCommand string) (s NodesStatus, err error) {
+	own, err := n.OwnName()
 	if err != nil {
 		return s, err
 	}
@@ -48,7 +64,7 @@ func (n *Node) StatusOf(ctx context.Context, nodes []journal.Peer, sshCommand, r
 		if stand.name == own {
 			part = &participant{node: n}
 		}
-		p, err := n.meet(ctx, &t.cluster, nodes[i], part, true)
+		p, err := n.meet(ctx, "", &t.cluster, nodes[i], part, true)
 		if err == nil {
 			stand.link, stand.here = p.link, p.here
 			err = p.ask(ctx, askStatus, nil, &s.Nodes[i].Status, nil)
@@ -65,13 +81,13 @@ func (n *Node) StatusOf(ctx context.Context, nodes []journal.Peer, sshCommand, r
 		return s, err
 	}
 	t.peers = slices.DeleteFunc(slices.Clone(stands), func(p *peer) bool { return p.link == nil })
-	t.hashes(ctx, s.Nodes)
+	hashes(ctx, t.peers, s.Nodes)
 	s.judge()
 	return s, ctx.Err()
 }
 
 // hashes asks all members of each cluster for their HashKV as of one revision, which all of them have.
-func (t *transaction) hashes(ctx context.Context, nodes []NodeStatus) {
+func hashes(ctx context.Context, peers []*peer, nodes []NodeStatus) {
 	at := map[string]int64{} // by cluster
 	for _, n := range nodes {
 		if m := memberOf(n); m != nil && !m.Learner && (at[m.ClusterID] == 0 || m.Revision < at[m.ClusterID]) {
@@ -80,11 +96,11 @@ func (t *transaction) hashes(ctx context.Context, nodes []NodeStatus) {
 	}
 	for i, n := range nodes {
 		m := memberOf(n)
-		j := slices.IndexFunc(t.peers, func(p *peer) bool { return p.name == n.Node })
+		j := slices.IndexFunc(peers, func(p *peer) bool { return p.name == n.Node })
 		if m == nil || m.Learner || j < 0 {
 			continue
 		}
-		h, err := query[hashAnswer](ctx, t.peers[j], askOwnHash, at[m.ClusterID])
+		h, err := query[hashAnswer](ctx, peers[j], askOwnHash, at[m.ClusterID])
 		if err != nil {
 			continue // what is wrong with that member, its own status tells
 		}
@@ -100,17 +116,17 @@ func memberOf(n NodeStatus) *MemberStatus {
 }
 
 // ownHash is the HashKV of the member on this node.
-func (p *participant) ownHash(ctx context.Context, revision int64) (h hashAnswer, err error) {
-	files, err := p.node.manifests(p.node.kubelet.StaticPodPath)
+func (n *View) ownHash(ctx context.Context, revision int64) (h hashAnswer, err error) {
+	files, err := n.manifests(n.Config.StaticPodPath)
 	if err != nil {
 		return h, err
 	}
-	pod, err := p.node.etcdPod(files)
+	pod, err := n.etcdPod(files)
 	if err != nil || pod == nil {
 		return h, err
 	}
 	h.Member = true
-	h.Hash, h.Compacted, err = p.node.etcd.HashKV(ctx, pod.Access, revision)
+	h.Hash, h.Compacted, err = n.Etcd.HashKV(ctx, pod.Access, revision)
 	return h, err
 }
 
@@ -232,12 +248,12 @@ type flagValue struct{ Value, Neutral string }
 
 // flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the cluster was when it joined are left out: etcd reads them at its
 // first start only.
-func (n *Node) flags() (programFlags, error) {
-	files, err := n.manifests(n.kubelet.StaticPodPath)
+func (n *View) flags() (programFlags, error) {
+	files, err := n.manifests(n.Config.StaticPodPath)
 	if err != nil {
 		return nil, err
 	}
-	own := ownNames(n.name, files)
+	own := ownNames(n.Name, files)
 	all := programFlags{}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := program(files, name)

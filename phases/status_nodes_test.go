@@ -13,7 +13,7 @@ import (
 func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 	t.Helper()
 	w := newWorld(t, scenario{})
-	w.node.name = name
+	w.node.Look.Name = name
 	lines := func(text string) string {
 		var b strings.Builder
 		for _, flag := range strings.Fields(text) {
@@ -33,7 +33,7 @@ func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 			t.Fatal(err)
 		}
 	}
-	flags, err := w.node.flags()
+	flags, err := w.node.Look.flags()
 	if err != nil {
 		t.Fatal(err)
 	}

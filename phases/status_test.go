@@ -30,7 +30,7 @@ func healthy(t *testing.T) seen {
 		f.Containers = append(f.Containers, node.Container{Name: m.Manifest.Name(), Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
 	}
 	return seen{
-		facts: *f, quota: 2 << 30, certs: []CertStatus{{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180}},
+		facts: *f.Facts, quota: 2 << 30, certs: []CertStatus{{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180}},
 		backups: []BackupEntry{{Sidecar: Sidecar{Path: "/b/new.db", TakenAt: f.Now.Add(-time.Hour)}, Whole: true}, {Sidecar: Sidecar{Path: "/b/old.db", TakenAt: f.Now.Add(-50 * time.Hour)}, Whole: true}},
 	}
 }
@@ -110,7 +110,7 @@ func TestAMemberIsAskedAtAllItsPeerPorts(t *testing.T) {
 	}
 	defer here.Close()
 	open, closed := "https://"+here.Addr().String(), "https://127.0.0.1:1"
-	n := Node{etcd: boundEtcd{}}
+	n := View{Etcd: boundEtcd{}}
 	got := n.silent(t.Context(), &Live{MemberID: 1, Members: []Member{
 		{ID: 1, Name: "own", PeerURLs: []string{closed}}, {ID: 2, Name: "dead", PeerURLs: []string{closed}}, {ID: 3, Name: "one of two", PeerURLs: []string{closed, open}},
 	}})
@@ -203,12 +203,13 @@ func (deadRuntime) Containers(context.Context) ([]node.Container, error) {
 func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 	w := newWorld(t, scenario{})
 	w.reboot()
-	w.node.access = accessFlags{endpoints: []string{"https://127.0.0.1:1"}}
-	w.node.host.Runtime = deadRuntime{}
-	if err := w.node.host.Kubelet.Stop(t.Context()); err != nil {
+	w.node.Look.Access = AccessFlags{Endpoints: []string{"https://127.0.0.1:1"}}
+	w.node.Host.Runtime = deadRuntime{}
+	w.node.Look.View = w.node.Host.View()
+	if err := w.node.Host.Kubelet.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	st, err := w.node.Status(t.Context())
+	st, err := w.node.Look.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

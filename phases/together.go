@@ -19,22 +19,46 @@ type TogetherOptions struct {
 	RemoteCommand string   // etcdpod on the other nodes
 }
 
-// NodePlan is what one of several nodes does.
-type NodePlan struct {
-	Node string `json:"node"`
-	Plan
+// looker is how a restore on several nodes looks at them.
+type looker struct {
+	survey func(context.Context, *View, surveyQuestion) (*factsOfRestore, error)              // gathers the facts of a node
+	source func(ctx context.Context, n *View, o restorer, run string) (*SnapshotFacts, error) // proves what is to be restored
 }
 
-// TogetherPlan is a restore planned on several nodes.
-type TogetherPlan struct {
-	Nodes []NodePlan `json:"nodes"`
-	Notes []string   `json:"notes,omitempty"` // what a person should know before going on
-	Risk  string     `json:"risk,omitempty"`  // what a person must agree to apart from the plan
+// atNodes looks at real nodes.
+func atNodes() looker {
+	return looker{
+		survey: survey,
+		source: func(ctx context.Context, n *View, o restorer, run string) (*SnapshotFacts, error) {
+			return o.source(ctx, n, &Facts{Run: run, Node: n.Name})
+		},
+	}
+}
+
+// RestoreJoint is what the transaction needs to know of a restore on several nodes.
+func RestoreJoint() Joint { return atNodes().joint() }
+
+func (l looker) joint() Joint {
+	return Joint{
+		Name:   "restore",
+		Phases: jointPhases(restorer{Shared: &Shared{}}.workflow().Phases),
+		Before: map[string]func(context.Context, *transaction) error{"stage-data": sendSnapshot, "exchange-data": nobodyAnswers},
+		After: map[string]func(context.Context, *transaction) error{
+			"stage-data": compareStaged, "compare-members": compareMembers, "verify-restored": compareServers,
+		},
+		Last:    []string{"verify-snapshot", "stage-data", "fence"}, // to undo them lets the node run again
+		Advice:  adviceOn,
+		Answers: l.answers,
+	}
 }
 
 // RestoreTogether restores several nodes as one transaction: on all of them, or on none. confirm sees the plans, and its error ends the command before anything is touched.
-func (n *Node) RestoreTogether(ctx context.Context, o TogetherOptions, confirm func(TogetherPlan) error) error {
-	t, plan, err := n.planTogether(ctx, o)
+func RestoreTogether(ctx context.Context, n *togetherNode, o TogetherOptions, confirm func(TogetherPlan) error) error {
+	return atNodes().restore(ctx, n, o, confirm)
+}
+
+func (l looker) restore(ctx context.Context, n *togetherNode, o TogetherOptions, confirm func(TogetherPlan) error) error {
+	t, plan, err := l.plan(ctx, n, o)
 	if t != nil {
 		defer t.leave()
 	}
@@ -48,46 +72,25 @@ func (n *Node) RestoreTogether(ctx context.Context, o TogetherOptions, confirm f
 }
 
 // PreviewTogether plans a restore on several nodes and changes nothing.
-func (n *Node) PreviewTogether(ctx context.Context, o TogetherOptions) (TogetherPlan, error) {
-	t, plan, err := n.planTogether(ctx, o)
+func PreviewTogether(ctx context.Context, n *togetherNode, o TogetherOptions) (TogetherPlan, error) {
+	t, plan, err := atNodes().plan(ctx, n, o)
 	if t != nil {
 		t.leave()
 	}
 	return plan, err
 }
 
-// begin journals the run on every node, on the coordinator first, and drives it. A node where that fails has done nothing yet: then all go back.
-func (t *transaction) begin(ctx context.Context) error {
-	i := slices.IndexFunc(t.peers, func(p *peer) bool { return p.here })
-	if err := t.peers[i].ask(ctx, askBegin, nil, nil, nil); err != nil {
-		return err
-	}
-	others := slices.Delete(slices.Clone(t.peers), i, i+1)
-	err := t.eachOf(ctx, others, func(ctx context.Context, p *peer) error { return p.ask(ctx, askBegin, nil, nil, nil) })
-	if err != nil {
-		return t.failed(ctx, err)
-	}
-	return t.forward(ctx)
-}
-
-func (n *Node) planTogether(ctx context.Context, o TogetherOptions) (*transaction, TogetherPlan, error) {
+func (l looker) plan(ctx context.Context, n *togetherNode, o TogetherOptions) (*transaction, TogetherPlan, error) {
 	var plan TogetherPlan
-	if err := n.refuseOpen(); err != nil {
-		return nil, plan, err
-	}
-	id, err := n.newID("restore")
-	if err != nil {
-		return nil, plan, err
-	}
-	t := &transaction{node: n, run: id, cluster: journal.Cluster{Nodes: o.Nodes, SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand}}
-	if err := t.meetAll(ctx); err != nil {
-		return t, plan, err
-	}
-	source, err := n.sourceTogether(ctx, o.Restore, id)
+	t, err := n.convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes, SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
 	if err != nil {
 		return t, plan, err
 	}
-	surveys, err := t.survey(ctx, o, source)
+	source, err := l.source(ctx, n.Look, restorer{RestoreOptions: o.Restore}, t.run)
+	if err != nil {
+		return t, plan, err
+	}
+	surveys, err := surveyAll(ctx, t, o, source)
 	if err != nil {
 		return t, plan, err
 	}
@@ -97,65 +100,17 @@ func (n *Node) planTogether(ctx context.Context, o TogetherOptions) (*transactio
 		return t, plan, err
 	}
 	for _, url := range view.strangers() {
-		if n.etcd.Listening(ctx, url) {
+		if n.Etcd.Listening(ctx, url) {
 			return t, plan, refuse("stop that etcd first: it would go on with the old data", "a member of the old cluster that is not among the nodes still answers at %s", url)
 		}
 	}
 	t.cluster = joint.Cluster
 	plan.Notes, plan.Risk = view.notes(), view.risk()
-	plan.Nodes, err = t.plan(ctx, o.Restore, joint, surveys)
+	plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys)
 	return t, plan, err
 }
 
-// meetAll greets all nodes: this one is the one of that name, and coordinates.
-func (t *transaction) meetAll(ctx context.Context) error {
-	own, err := t.node.kubeName()
-	if err != nil {
-		return err
-	}
-	if _, ok := peerNamed(&t.cluster, own); !ok {
-		return &UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own), Hint: "type the command on one of the nodes that are restored"}
-	}
-	t.cluster.Coordinator = own
-	t.peers = make([]*peer, len(t.cluster.Nodes))
-	seen := map[string]bool{}
-	indexed := map[string]int{}
-	for i, at := range t.cluster.Nodes {
-		if seen[at.Name] {
-			return &UsageError{Reason: fmt.Sprintf("--nodes names %s twice", at.Name)}
-		}
-		seen[at.Name], indexed[at.Name] = true, i
-		t.peers[i] = &peer{name: at.Name}
-	}
-	err = t.each(ctx, func(ctx context.Context, stand *peer) error {
-		i := indexed[stand.name]
-		var part *participant
-		if stand.name == own {
-			part = &participant{node: t.node}
-		}
-		p, err := t.node.meet(ctx, &t.cluster, t.cluster.Nodes[i], part, false)
-		if err == nil {
-			t.peers[i] = p
-		}
-		return err
-	})
-	t.peers = slices.DeleteFunc(t.peers, func(p *peer) bool { return p.link == nil })
-	return err
-}
-
-// sourceTogether proves what is to be restored, on the coordinator.
-func (n *Node) sourceTogether(ctx context.Context, o RestoreOptions, id string) (*SnapshotFacts, error) {
-	if n.gather != nil {
-		f, err := n.gather(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		return f.Snapshot, nil
-	}
-	return o.source(ctx, n, &Facts{Run: id, Node: n.name})
-}
-
-func (t *transaction) survey(ctx context.Context, o TogetherOptions, source *SnapshotFacts) (map[string]Survey, error) {
+func surveyAll(ctx context.Context, t *transaction, o TogetherOptions, source *SnapshotFacts) (map[string]Survey, error) {
 	question := surveyQuestion{Run: t.run, Options: o.Restore, Snapshot: *source, File: source.Path}
 	if o.Restore.FromDataDir != "" {
 		question.File = ""
@@ -173,17 +128,17 @@ func (t *transaction) survey(ctx context.Context, o TogetherOptions, source *Sna
 }
 
 // plan lets each node plan its part, and refuse what cannot end well there.
-func (t *transaction) plan(ctx context.Context, o RestoreOptions, joint Joint, surveys map[string]Survey) ([]NodePlan, error) {
+func planAll(ctx context.Context, t *transaction, o RestoreOptions, shared Shared, surveys map[string]Survey) ([]NodePlan, error) {
 	plans := make([]NodePlan, len(t.peers))
 	err := t.each(ctx, func(ctx context.Context, p *peer) error {
-		own, part := o, joint
+		own, part := restorer{RestoreOptions: o}, shared
 		m := surveys[p.name].Member
-		stages := m != nil && slices.ContainsFunc(joint.Members, func(have JointMember) bool { return have.Name == m.Name })
+		stages := m != nil && slices.ContainsFunc(shared.Members, func(have SharedMember) bool { return have.Name == m.Name })
 		part.Sent = !p.here && stages && !surveys[p.name].Has
 		if !p.here { // the data directory that the snapshot is made from is the coordinator's
 			own.FromDataDir, own.FromWALDir = "", ""
 		}
-		own.Joint = &part
+		own.Shared = &part
 		plan, err := query[Plan](ctx, p, askPlan, own)
 		plans[slices.Index(t.peers, p)] = NodePlan{Node: p.name, Plan: plan}
 		return err
@@ -199,8 +154,8 @@ type view struct {
 }
 
 // joint settles what is the same for all nodes, and refuses what no node alone could see.
-func (v view) joint(cluster journal.Cluster) (Joint, error) {
-	j := Joint{Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
+func (v view) joint(cluster journal.Cluster) (Shared, error) {
+	j := Shared{Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
 	for _, at := range cluster.Nodes {
 		s := v.surveys[at.Name]
 		if s.Member != nil {
@@ -217,7 +172,7 @@ func (v view) joint(cluster journal.Cluster) (Joint, error) {
 			return j, err
 		}
 	}
-	for _, check := range []func(Joint) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
+	for _, check := range []func(Shared) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
 		if err := check(j); err != nil {
 			return j, err
 		}
@@ -235,7 +190,7 @@ func (v view) joint(cluster journal.Cluster) (Joint, error) {
 }
 
 // split leaves the coordinator's member alone in the restored cluster, for the others to join.
-func (v view) split(j *Joint) error {
+func (v view) split(j *Shared) error {
 	own := v.surveys[j.Cluster.Coordinator]
 	if own.Member == nil {
 		return refuse("type the command on a node that runs etcd", "%s runs no etcd that the others could join", j.Cluster.Coordinator)
@@ -245,14 +200,14 @@ func (v view) split(j *Joint) error {
 			j.Rejoin = append(j.Rejoin, m)
 		}
 	}
-	j.Members, j.Through, j.Leader = []JointMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
+	j.Members, j.Through, j.Leader = []SharedMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
 	if len(own.ClientURLs) == 0 {
 		return refuse("give it --advertise-client-urls", "etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
 	}
 	return nil
 }
 
-func (v view) checkMembers(j Joint) error {
+func (v view) checkMembers(j Shared) error {
 	if len(j.Members) == 0 {
 		return refuse("", "none of the nodes runs etcd")
 	}
@@ -306,7 +261,7 @@ func (v view) listed(m Member) bool {
 	return false
 }
 
-func (v view) checkMembership(Joint) error {
+func (v view) checkMembership(Shared) error {
 	var unlisted []string
 	for _, m := range v.old() {
 		if !v.listed(m) && !slices.Contains(v.options.Lost, m.Name) {
@@ -331,7 +286,7 @@ func (v view) strangers() (urls []string) {
 }
 
 // checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache, and write through them.
-func (v view) checkAPIServers(Joint) error {
+func (v view) checkAPIServers(Shared) error {
 	if v.options.Restore.APIServersStopped {
 		return nil
 	}
@@ -364,8 +319,8 @@ func (v view) checkAPIServers(Joint) error {
 	return refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped", "API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
 }
 
-func (v view) checkRevision(j Joint) error {
-	return v.options.Restore.checkKnown(j.KnownRevision, "no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+func (v view) checkRevision(j Shared) error {
+	return (restorer{RestoreOptions: v.options.Restore}).checkKnown(j.KnownRevision, "no etcd answers, no data can be read, and there is no earlier run or backup beside it")
 }
 
 // notes are what a person should weigh before going on.
@@ -403,23 +358,4 @@ func (v view) risk() string {
 		return ""
 	}
 	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster serves beside the restored one. Wipe their data before that", strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
-}
-
-// ParseNodes reads NAME[=HOST],….
-func ParseNodes(list []string) ([]journal.Peer, error) {
-	var peers []journal.Peer
-	for _, item := range list {
-		name, host, given := strings.Cut(strings.TrimSpace(item), "=")
-		if !given {
-			host = name
-		}
-		if name == "" || host == "" || strings.HasPrefix(host, "-") {
-			return nil, &UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item)}
-		}
-		peers = append(peers, journal.Peer{Name: name, Host: host})
-	}
-	if len(peers) == 0 {
-		return nil, &UsageError{Reason: "--nodes names no node", Hint: "give it as --nodes cp1,cp2,cp3"}
-	}
-	return peers, nil
 }

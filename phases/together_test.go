@@ -24,11 +24,12 @@ import (
 // cluster is several simulated nodes, with an etcdpod on each, that reach each other. The real coordinator speaks with real agents. Nodes act one after
 // another, so that what happens can be counted, and repeated.
 type cluster struct {
-	names  []string
-	worlds map[string]*world
-	faults faults
-	gone   []string // destroyed
-	apart  bool     // a node could not be reached, once: then others may have gone back without it
+	names    []string
+	worlds   map[string]*world
+	mistakes protocolMistakes
+	late     bool     // a node goes back before that is recorded
+	gone     []string // destroyed
+	apart    bool     // a node could not be reached, once: then others may have gone back without it
 
 	cut    map[string]bool    // nodes that nobody reaches, and that reach nobody
 	at     string             // where the command runs
@@ -78,7 +79,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 
 // fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
 func (c *cluster) fork() *cluster {
-	f := &cluster{names: c.names, faults: c.faults, gone: c.gone, apart: c.apart, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
+	f := &cluster{names: c.names, mistakes: c.mistakes, late: c.late, gone: c.gone, apart: c.apart, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
 	for _, name := range c.names {
 		w := *c.worlds[name]
 		w.machine = w.machine.Clone()
@@ -103,16 +104,34 @@ func (c *cluster) restart(name string) {
 	w := c.worlds[name]
 	w.restart()
 	n := w.node
-	n.name, n.oneByOne, n.connect, n.faults = name, true, c.connect, c.faults
+	n.OneByOne, n.Connect, n.mistakes = true, c.connect, c.mistakes
+	n.faults = mistakes{AbortLate: c.late, ReleaseEarly: c.mistakes.ReleaseEarly}
+	n.OwnName = func() (string, error) { return name, nil }
 	etcd := sim.Etcd{M: w.machine}
 	for _, other := range c.names {
 		etcd.Cluster = append(etcd.Cluster, c.worlds[other].machine)
 	}
-	n.etcd = etcd
+	n.Etcd, n.Look.Etcd = etcd, etcd
 	if c.heard != nil {
-		n.emit = c.heard
+		n.Emit, n.Look.Emit = c.heard, c.heard
 	}
-	n.gather = func(ctx context.Context, id string) (*Facts, error) { return w.facts(ctx, n, id) }
+	n.Joints = []Joint{w.looker().joint()}
+}
+
+// looker looks at simulated nodes.
+func (w *world) looker() looker {
+	return looker{
+		survey: func(ctx context.Context, n *View, q surveyQuestion) (*factsOfRestore, error) {
+			return w.facts(ctx, n, q.Run)
+		},
+		source: func(ctx context.Context, n *View, _ restorer, run string) (*SnapshotFacts, error) {
+			f, err := w.facts(ctx, n, run)
+			if err != nil {
+				return nil, err
+			}
+			return f.Snapshot, nil
+		},
+	}
 }
 
 func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteCloser, error) {
@@ -169,7 +188,7 @@ func (c *cluster) restore(at string) error {
 		peers = append(peers, journal.Peer{Name: name, Host: name})
 	}
 	o := TogetherOptions{Nodes: peers, Restore: RestoreOptions{StopTimeout: time.Minute}}
-	return n.RestoreTogether(context.Background(), o, func(TogetherPlan) error { return nil })
+	return c.worlds[at].looker().restore(context.Background(), n.togetherNode, o, func(TogetherPlan) error { return nil })
 }
 
 // order is a command that a person types to settle a run.

@@ -14,7 +14,8 @@ import (
 // transaction drives one run on several nodes, from whatever each of them has got to, to one end. Each phase is a barrier: no node begins the next one
 // before all have ended this one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the nodes, goes on with it.
 type transaction struct {
-	node    *Node
+	node    *togetherNode
+	joint   Joint
 	run     string
 	cluster journal.Cluster
 	peers   []*peer  // those that can be asked, in the cluster's order
@@ -45,22 +46,22 @@ func query[T any](ctx context.Context, p *peer, question string, with any) (answ
 }
 
 // meet opens a link to one node and greets it.
-func (n *Node) meet(ctx context.Context, c *journal.Cluster, at journal.Peer, part *participant, reading bool) (*peer, error) {
+func (n *togetherNode) meet(ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *participant, reading bool) (*peer, error) {
 	p := &peer{name: at.Name, here: part != nil}
 	if part != nil {
 		p.link = localLink{part}
 	} else {
-		conn, err := n.connect(c, at)
+		conn, err := n.Connect(c, at)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at.Name, err)
 		}
 		beat := heartbeat
-		if n.oneByOne {
+		if n.OneByOne {
 			beat = 0
 		}
-		p.link = newRemoteLink(at.Name, conn, n.emit, beat)
+		p.link = newRemoteLink(at.Name, conn, n.Emit, beat)
 	}
-	hello, err := query[helloAnswer](ctx, p, askHello, helloQuestion{Protocol: protocol, Version: n.version, Reading: reading})
+	hello, err := query[helloAnswer](ctx, p, askHello, helloQuestion{Protocol: protocol, Version: n.Version, Workflow: workflow, Reading: reading})
 	if err != nil {
 		return nil, errors.Join(err, p.link.close())
 	}
@@ -82,7 +83,7 @@ func (t *transaction) each(ctx context.Context, do func(context.Context, *peer) 
 }
 
 func (t *transaction) eachOf(ctx context.Context, peers []*peer, do func(context.Context, *peer) error) error {
-	if t.node.oneByOne {
+	if t.node.OneByOne {
 		return t.inTurn(ctx, peers, do)
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -114,7 +115,7 @@ func (t *transaction) inTurn(ctx context.Context, peers []*peer, do func(context
 // all does something on every node whatever goes wrong on others, and returns all that did.
 func (t *transaction) all(peers []*peer, do func(*peer) error) error {
 	errs := make([]error, len(peers))
-	if t.node.oneByOne {
+	if t.node.OneByOne {
 		for i, p := range peers {
 			errs[i] = do(p)
 		}
@@ -135,7 +136,7 @@ func (t *transaction) forward(ctx context.Context) error {
 		return t.open(err)
 	}
 	behind := false
-	for _, phase := range Restore(RestoreOptions{Joint: &Joint{}}).Phases {
+	for _, phase := range t.joint.Phases {
 		if !behind && settled { // the first part is done on all
 			behind = phase.Commit
 			continue
@@ -162,13 +163,13 @@ func (t *transaction) forward(ctx context.Context) error {
 	return t.close()
 }
 
-// mistake makes what the tests plant; see [faults].
-func (t *transaction) mistake(ctx context.Context, phase Phase) error {
-	f := t.node.faults
+// mistake makes what the tests plant; see [protocolMistakes].
+func (t *transaction) mistake(ctx context.Context, phase JointPhase) error {
+	f := t.node.mistakes
 	switch {
-	case f.commitEarly && phase.Commit:
+	case f.CommitEarly && phase.Commit:
 		return t.commit(ctx)
-	case f.closeEarly && phase.Name == "await-apiserver":
+	case f.CloseEarly && phase == t.joint.behind()[1]:
 		return t.close()
 	}
 	return nil
@@ -208,12 +209,10 @@ func (t *transaction) states(ctx context.Context) (map[string]partState, error) 
 }
 
 // barrier lets all nodes carry out one phase, and looks at what came out before any of them goes on.
-func (t *transaction) barrier(ctx context.Context, phase Phase) error {
-	before := map[string]func(context.Context) error{"stage-data": t.sendSnapshot, "exchange-data": t.nobodyAnswers}
-	after := map[string]func(context.Context) error{"stage-data": t.compareStaged, "compare-members": t.compareMembers, "verify-restored": t.compareServers}
+func (t *transaction) barrier(ctx context.Context, phase JointPhase) error {
 	skipped := slices.Contains(t.skip, phase.Name)
-	if check := before[phase.Name]; check != nil {
-		if err := check(ctx); err != nil {
+	if check := t.joint.Before[phase.Name]; check != nil {
+		if err := check(ctx, t); err != nil {
 			return err
 		}
 	}
@@ -226,17 +225,17 @@ func (t *transaction) barrier(ctx context.Context, phase Phase) error {
 	} else {
 		err = t.each(ctx, advance)
 	}
-	if check := after[phase.Name]; err == nil && check != nil && !skipped {
-		err = check(ctx)
+	if check := t.joint.After[phase.Name]; err == nil && check != nil && !skipped {
+		err = check(ctx, t)
 	}
 	return err
 }
 
 // commit is the commit point: a record on every node, the coordinator's first; then each is told that all have it.
 func (t *transaction) commit(ctx context.Context) error {
-	if t.node.faults.releaseEarly {
+	if t.node.mistakes.ReleaseEarly {
 		if err := t.inTurn(ctx, t.peers, func(ctx context.Context, p *peer) error {
-			return p.ask(ctx, askAdvance, advanceQuestion{Phase: "release-apiserver"}, nil, nil)
+			return p.ask(ctx, askAdvance, advanceQuestion{Phase: t.joint.behind()[0].Name}, nil, nil)
 		}); err != nil {
 			return err
 		}
@@ -245,7 +244,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		if err := p.ask(ctx, askCommit, nil, nil, nil); err != nil {
 			return err
 		}
-		if t.node.faults.settleEarly {
+		if t.node.mistakes.SettleEarly {
 			if err := p.ask(ctx, askSettle, nil, nil, nil); err != nil {
 				return err
 			}
@@ -301,7 +300,7 @@ func (t *transaction) reconnect(ctx context.Context) {
 		}
 		_ = p.link.close() // it is replaced
 		at, _ := peerNamed(&t.cluster, p.name)
-		again, err := t.node.meet(ctx, &t.cluster, at, nil, false)
+		again, err := t.node.meet(ctx, t.joint.Name, &t.cluster, at, nil, false)
 		if p.here || err != nil {
 			t.mute = append(t.mute, p.name)
 			continue
@@ -325,21 +324,25 @@ func (t *transaction) back(ctx context.Context, states map[string]partState, cau
 			free = append(free, p)
 		}
 	}
-	revert := func(fenced bool) func(*peer) error {
+	revert := func(stay []string) func(*peer) error {
 		return func(p *peer) error {
-			return p.ask(ctx, askBack, backQuestion{Cause: cause.Error(), Witness: witness, Fenced: fenced && !t.node.faults.oneRound}, nil, nil)
+			return p.ask(ctx, askBack, backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay}, nil, nil)
 		}
 	}
-	if err := t.all(free, revert(true)); err != nil {
+	last := t.joint.Last
+	if t.node.mistakes.OneRound {
+		last = nil
+	}
+	if err := t.all(free, revert(last)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	if len(free) > 0 {
 		witness = free[0].name
 	}
-	if err := t.all(bound, revert(true)); err != nil {
+	if err := t.all(bound, revert(last)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
-	if err := t.all(slices.Concat(free, bound), revert(false)); err != nil {
+	if err := t.all(slices.Concat(free, bound), revert(nil)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	if err := t.close(); err != nil {
@@ -374,8 +377,8 @@ func (t *transaction) close() error {
 
 func (t *transaction) open(cause error) error {
 	open := &OpenRunError{Run: t.summary(), Cause: cause}
-	if differ := (*differError)(nil); errors.As(cause, &differ) {
-		open.Advice = differAdvice
+	if t.joint.Advice != nil {
+		open.Advice = t.joint.Advice(cause)
 	}
 	return open
 }
@@ -387,7 +390,7 @@ func (t *transaction) unasked(cause error) error {
 
 // summary is this node's own account of the run.
 func (t *transaction) summary() RunSummary {
-	runs, err := t.node.runs()
+	runs, err := runsOf(t.node.Host.FS)
 	if err != nil {
 		return RunSummary{ID: t.run}
 	}

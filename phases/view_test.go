@@ -16,7 +16,7 @@ func memberCalled(name string, id uint64) Member {
 
 func surveyOf(name string, id uint64, live ...Member) Survey {
 	m := memberCalled(name, id)
-	s := Survey{Node: name, Member: &JointMember{name, m.PeerURLs}, ClientURLs: []string{"https://" + name + ":2379"}, APIServer: true, Addresses: []string{"addr-" + name}, KnownRevision: int64(id)}
+	s := Survey{Node: name, Member: &SharedMember{name, m.PeerURLs}, ClientURLs: []string{"https://" + name + ":2379"}, APIServer: true, Addresses: []string{"addr-" + name}, KnownRevision: int64(id)}
 	if len(live) > 0 {
 		s.Live = &Live{Members: live, APIServers: []string{"addr-" + name}}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -25,7 +24,7 @@ etcdpod apiserver show -o json`,
 func (s *session) showAPIServer(c *cli.Context) error {
 	var report phases.APIServerReport
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		report, err = n.ShowAPIServer(c.Context)
+		report, err = n.Look.ShowAPIServer(c.Context)
 		return err
 	})
 	if err != nil {
@@ -109,38 +108,9 @@ func (s *session) setAPIServer(c *cli.Context) error {
 		AllMembers: c.Bool("all-members"), AnotherCluster: c.Bool("another-cluster"),
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
 	})
-	if err := s.asRoot(c); err != nil {
-		return err
-	}
-	if c.Bool("dry-run") {
-		return s.preview(c, workflow)
-	}
-	if err := s.mayAsk(c); err != nil {
-		return err
-	}
-	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return n.Do(c.Context, workflow, func(plan phases.Plan) error {
-			if plan.Empty() {
-				return errNothingToDo
-			}
-			if c.Bool("yes") {
-				return nil
-			}
-			show.close()
-			return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
-		})
+	return s.carryOut(c, change{
+		workflow:  workflow,
+		said:      "The API server is ready with it, by the run %s. The old manifest is kept until `etcdpod prune`.",
+		unchanged: "Nothing to do: the API server's manifest says so already.",
 	})
-	if errors.Is(err, errNothingToDo) {
-		s.doneWith(c, phases.RunSummary{Workflow: "apiserver", State: "unchanged"}, func(w io.Writer) {
-			fmt.Fprintln(w, "Nothing to do: the API server's manifest says so already.")
-		})
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "The API server is ready with it, by the run %s. The old manifest is kept until `etcdpod prune`.\n", run.ID)
-	})
-	return nil
 }

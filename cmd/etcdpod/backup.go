@@ -47,7 +47,7 @@ func (s *session) backup(c *cli.Context) error {
 	spareMemory()
 	var made *phases.Sidecar
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		made, err = n.Backup(c.Context, options, func(phases.Plan) error { return nil })
+		made, err = phases.TakeBackup(c.Context, n.Engine(), phases.Backup(options).On(n.Look), func(phases.Plan) error { return nil })
 		return err
 	})
 	if err != nil {

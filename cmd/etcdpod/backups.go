@@ -27,7 +27,7 @@ func (s *session) backups(c *cli.Context) error {
 		asked = c.String("dir")
 	}
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		entries, err = n.Backups(c.Context, asked)
+		entries, err = n.Look.Backups(c.Context, asked)
 		return err
 	})
 	if err != nil {

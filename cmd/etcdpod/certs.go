@@ -25,7 +25,7 @@ etcdpod certs check -o json`,
 func (s *session) certsCheck(c *cli.Context) error {
 	var report phases.CertsReport
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		report, err = n.CheckCerts(c.Context)
+		report, err = n.Look.CheckCerts(c.Context)
 		return err
 	})
 	if err != nil {

@@ -35,31 +35,10 @@ etcdpod certs renew apiserver-etcd-client`,
 
 func (s *session) certsRenew(c *cli.Context) error {
 	workflow := phases.RenewCerts(phases.RenewOptions{Names: c.Args().Slice(), From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
-	if err := s.asRoot(c); err != nil {
-		return err
-	}
-	if c.Bool("dry-run") {
-		return s.preview(c, workflow)
-	}
-	if err := s.mayAsk(c); err != nil {
-		return err
-	}
-	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return n.Do(c.Context, workflow, func(plan phases.Plan) error {
-			if c.Bool("yes") {
-				return nil
-			}
-			show.close()
-			return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
-		})
+	return s.carryOut(c, change{
+		workflow: workflow,
+		said:     "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.",
 	})
-	if err != nil {
-		return err
-	}
-	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.\n", run.ID)
-	})
-	return nil
 }
 
 func (s *session) certsRequestCommand() *cli.Command {
@@ -91,8 +70,8 @@ func requestFlags() []cli.Flag {
 func (s *session) certsRequest(c *cli.Context) error {
 	options := phases.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
 	if slices.ContainsFunc(requestFlags(), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) }) {
-		configured := initOptions(c)
-		options.Init = &configured
+		configured := kubeadmOptions(c)
+		options.Kubeadm = &configured
 	}
 	if err := s.asRoot(c); err != nil {
 		return err
@@ -102,7 +81,7 @@ func (s *session) certsRequest(c *cli.Context) error {
 	}
 	var made phases.CertRequests
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		made, err = n.RequestCerts(c.Context, options)
+		made, err = phases.MakeRequests(c.Context, n.Engine(), phases.RequestCerts(options).On(n.Look))
 		return err
 	})
 	if err != nil {

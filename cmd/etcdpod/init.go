@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,7 +24,7 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
 		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag()),
-		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
+		Action: s.make(func(c *cli.Context) (phases.Flow, error) { return initWorkflow(c, "") }),
 	}
 }
 
@@ -43,7 +41,7 @@ func (s *session) initPhaseCommands() []*cli.Command {
 			Description: initPhaseText(p.Name),
 			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }),
+			Action:      s.make(func(c *cli.Context) (phases.Flow, error) { return initWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -86,54 +84,21 @@ func skipPhasesFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
 }
 
-// errNothingToDo ends a command whose plan is empty: all is as it should be.
-var errNothingToDo = errors.New("nothing to do")
-
 // make carries out a workflow that makes what is missing, or one phase of it.
-func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.ActionFunc {
+func (s *session) make(of func(*cli.Context) (phases.Flow, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		workflow, err := of(c)
 		if err != nil {
 			return err
 		}
-		if err := s.asRoot(c); err != nil {
-			return err
-		}
-		if c.Bool("dry-run") {
-			return s.preview(c, workflow)
-		}
-		if err := s.mayAsk(c); err != nil {
-			return err
-		}
-		run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-			return n.Do(c.Context, workflow, func(plan phases.Plan) error {
-				if plan.Empty() {
-					return errNothingToDo
-				}
-				if c.Bool("yes") {
-					return nil
-				}
-				show.close()
-				return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
-			})
+		return s.carryOut(c, change{
+			workflow: workflow, said: "Done, by the run %s.",
+			unchanged: fmt.Sprintf("Nothing to do: all that %s makes is there, and good.", c.Command.Name),
 		})
-		if errors.Is(err, errNothingToDo) {
-			s.doneWith(c, phases.RunSummary{Workflow: workflow.Name, State: "unchanged"}, func(w io.Writer) {
-				fmt.Fprintf(w, "Nothing to do: all that %s makes is there, and good.\n", c.Command.Name)
-			})
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s.doneWith(c, run, func(w io.Writer) {
-			fmt.Fprintf(w, "Done, by the run %s.\n", run.ID)
-		})
-		return nil
 	}
 }
 
-func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
+func initWorkflow(c *cli.Context, phase string) (phases.Flow, error) {
 	o := initOptions(c)
 	if phase == "" {
 		return phases.Init(o).Without(c.StringSlice("skip-phases"))
@@ -142,10 +107,13 @@ func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
 }
 
 func initOptions(c *cli.Context) phases.InitOptions {
-	return phases.InitOptions{
+	return phases.InitOptions{KubeadmOptions: kubeadmOptions(c), WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0))}
+}
+
+func kubeadmOptions(c *cli.Context) phases.KubeadmOptions {
+	return phases.KubeadmOptions{
 		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
 		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
 		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),
-		WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0)),
 	}
 }

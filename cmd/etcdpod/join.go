@@ -24,7 +24,7 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 etcdpod join --config kubeadm.yaml --yes
 etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,
 		Flags:  append(joinFlags(), waitFlag(), skipPhasesFlag()),
-		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, "") }),
+		Action: s.make(func(c *cli.Context) (phases.Flow, error) { return joinWorkflow(c, "") }),
 	}
 }
 
@@ -41,7 +41,7 @@ func (s *session) joinPhaseCommands() []*cli.Command {
 			Description: joinPhaseText(p.Name),
 			UsageText:   "etcdpod join phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, p.Name) }),
+			Action:      s.make(func(c *cli.Context) (phases.Flow, error) { return joinWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -74,7 +74,7 @@ func joinFlags() []cli.Flag {
 	})
 }
 
-func joinWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
+func joinWorkflow(c *cli.Context, phase string) (phases.Flow, error) {
 	o := phases.JoinOptions{InitOptions: initOptions(c)}
 	if phase == "" {
 		return phases.Join(o).Without(c.StringSlice("skip-phases"))

@@ -30,7 +30,7 @@ func writePlan(w io.Writer, plan phases.Plan) {
 }
 
 // preview is --dry-run for a workflow.
-func (s *session) preview(c *cli.Context, w phases.Workflow) error {
+func (s *session) preview(c *cli.Context, w phases.Flow) error {
 	return s.show(c, func(n *phases.Node) (phases.Plan, error) { return n.Preview(c.Context, w) })
 }
 

@@ -35,17 +35,16 @@ func (s *session) prune(c *cli.Context) error {
 	}
 	var plan phases.PrunePlan
 	err := s.onNode(c, func(n *phases.Node, show display) (err error) {
-		plan, err = n.PlanPrune(c.Context, time.Duration(*c.Generic("older-than").(*age)))
+		plan, err = phases.PlanPrune(c.Context, n.Engine(), n.Look, time.Duration(*c.Generic("older-than").(*age)))
 		if err != nil || dryRun {
 			return err
 		}
-		if len(plan.Items) > 0 && !c.Bool("yes") {
-			show.close()
-			if err := s.ask(c.Context, func(w io.Writer) { writePrune(w, plan, time.Now()) }); err != nil {
+		if len(plan.Items) > 0 {
+			if err := s.confirm(c, show, func(w io.Writer) { writePrune(w, plan, time.Now()) }); err != nil {
 				return err
 			}
 		}
-		return n.Prune(c.Context, plan)
+		return phases.Prune(c.Context, n.Engine(), n.Look, plan)
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
 	"time"
 
@@ -60,31 +59,10 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.asRoot(c); err != nil {
-		return err
-	}
-	if c.Bool("dry-run") {
-		return s.preview(c, workflow)
-	}
-	if err := s.mayAsk(c); err != nil {
-		return err
-	}
-	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return n.Do(c.Context, workflow, func(plan phases.Plan) error {
-			if c.Bool("yes") {
-				return nil
-			}
-			show.close()
-			return s.ask(c.Context, func(w io.Writer) { writePlan(w, plan) })
-		})
+	return s.carryOut(c, change{
+		workflow: workflow,
+		said:     "Restored, by the run %s. What it replaced is kept until `etcdpod prune`.",
 	})
-	if err != nil {
-		return err
-	}
-	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Restored, by the run %s. What it replaced is kept until `etcdpod prune`.\n", run.ID)
-	})
-	return nil
 }
 
 func restoreOptions(c *cli.Context) (phases.RestoreOptions, error) {

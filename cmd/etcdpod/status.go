@@ -33,7 +33,7 @@ etcdpod status --nodes cp1,cp2,cp3`,
 func (s *session) status(c *cli.Context) error {
 	var status phases.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		status, err = n.Status(c.Context)
+		status, err = n.Look.Status(c.Context)
 		return err
 	})
 	if err != nil {

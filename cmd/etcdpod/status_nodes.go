@@ -19,7 +19,7 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	}
 	var status phases.NodesStatus
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		status, err = n.StatusOf(c.Context, nodes, c.String("ssh-command"), c.String("remote-command"))
+		status, err = phases.StatusOf(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
 		return err
 	})
 	if err != nil {

@@ -34,15 +34,11 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return n.RestoreTogether(c.Context, options, func(plan phases.TogetherPlan) error {
-			if c.Bool("yes") {
-				return nil
-			}
-			show.close()
-			if err := s.ask(c.Context, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
+		return phases.RestoreTogether(c.Context, n.Several(), options, func(plan phases.TogetherPlan) error {
+			if err := s.confirm(c, show, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
 				return err
 			}
-			return s.ask(c.Context, func(w io.Writer) { fmt.Fprintf(w, "\n%s.\n", plan.Risk) })
+			return s.confirm(c, show, func(w io.Writer) { fmt.Fprintf(w, "\n%s.\n", plan.Risk) })
 		})
 	})
 	if err != nil {
@@ -72,7 +68,7 @@ func (s *session) togetherOptions(c *cli.Context) (o phases.TogetherOptions, err
 func (s *session) previewTogether(c *cli.Context, o phases.TogetherOptions) error {
 	var plan phases.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = n.PreviewTogether(c.Context, o)
+		plan, err = phases.PreviewTogether(c.Context, n.Several(), o)
 		return err
 	})
 	if err != nil {

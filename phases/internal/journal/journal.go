@@ -85,8 +85,6 @@ type Step struct {
 // ErrDamaged says that a journal is damaged elsewhere than in its torn last line.
 var ErrDamaged = errors.New("the journal is damaged")
 
-const fileName = "journal"
-
 // allocation is reserved on disk when the journal is made, so that a full disk cannot keep a run from being recorded or undone.
 // A plan is a few KiB, a record without one about 100 bytes.
 const allocation = 1 << 20
@@ -101,7 +99,7 @@ type Journal struct {
 
 // Create makes the journal of a new run in dir, which exists, and writes its begin record. dir and the journal are durable when it returns.
 func Create(fsys node.FS, clock node.Clock, dir string, run Run) (*Journal, error) {
-	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, fileName)}
+	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	if err := fsys.Allocate(j.path, allocation); err != nil {
 		return nil, fmt.Errorf("cannot reserve room for the journal %s: %w", j.path, err)
 	}
@@ -137,7 +135,7 @@ func (j *Journal) Append(r Record) error {
 // Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned is durable: the last record may have been written by a process that
 // was killed before it could sync it, and an effect that follows must never outlive it. It returns fs.ErrNotExist when the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
-	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, fileName)}
+	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	state, valid, torn, err := read(fsys, j.path)
 	if err != nil {
 		return nil, nil, err
@@ -156,13 +154,13 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 }
 
 // Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist when the run never began.
-func Read(fsys node.FS, dir string) (*State, error) {
-	state, _, _, err := read(fsys, path.Join(dir, fileName))
+func Read(fsys node.Reader, dir string) (*State, error) {
+	state, _, _, err := read(fsys, path.Join(dir, Name))
 	return state, err
 }
 
 // read also returns how many bytes the whole records take, and whether something torn follows them.
-func read(fsys node.FS, name string) (state *State, valid int64, torn bool, err error) {
+func read(fsys node.Reader, name string) (state *State, valid int64, torn bool, err error) {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)

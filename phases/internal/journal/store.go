@@ -35,7 +35,7 @@ type Listed struct {
 }
 
 // List returns this node's runs, oldest first. A directory without a begun journal (a crash before the first record: nothing had been done) is left out.
-func List(fsys node.FS) ([]Listed, error) {
+func List(fsys node.Reader) ([]Listed, error) {
 	names, err := fsys.ReadDir(RunsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -78,7 +78,7 @@ func (e *BusyError) Error() string {
 }
 
 // Held says whether an etcdpod is changing this node right now.
-func Held(ctx context.Context, fsys node.FS, clock node.Clock) bool {
+func Held(ctx context.Context, fsys node.Reader, clock node.Clock) bool {
 	unlock, err := tryLock(ctx, fsys, clock)
 	if err == nil {
 		_ = unlock() // ours ends with the process at the latest
@@ -92,7 +92,7 @@ const (
 	lockPause = 25 * time.Millisecond
 )
 
-func tryLock(ctx context.Context, fsys node.FS, clock node.Clock) (unlock func() error, err error) {
+func tryLock(ctx context.Context, fsys node.Reader, clock node.Clock) (unlock func() error, err error) {
 	for range lockTries {
 		unlock, err = fsys.Lock(lockFile)
 		if !errors.Is(err, node.ErrLocked) || clock.Sleep(ctx, lockPause) != nil {

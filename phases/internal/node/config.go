@@ -36,7 +36,7 @@ func knownEndpoints() []string {
 
 // ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in directory, this node's instance file, and flags, which win. A file that is not
 // there is passed over, one that cannot be read is an error. Where nothing is set, the values are kubeadm's defaults.
-func ReadKubeletConfig(f FS) (KubeletConfig, error) {
+func ReadKubeletConfig(f Reader) (KubeletConfig, error) {
 	flags, err := readFlags(f)
 	if err != nil {
 		return KubeletConfig{}, err
@@ -70,7 +70,7 @@ func set(to *string, value string) {
 }
 
 // foundEndpoint returns the first known socket that is there, else the default, whose absence is then reported by who dials it.
-func foundEndpoint(f FS) string {
+func foundEndpoint(f Reader) string {
 	for _, endpoint := range knownEndpoints() {
 		if st, err := stat(f, strings.TrimPrefix(endpoint, "unix://")); err == nil && st.Mode&fs.ModeSocket != 0 {
 			return endpoint
@@ -79,7 +79,7 @@ func foundEndpoint(f FS) string {
 	return defaultEndpoint
 }
 
-func readFiles(f FS, flags map[string]string) (KubeletConfig, error) {
+func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
 	file := kubeletConfig
 	set(&file, flags["config"])
 	paths := []string{file}
@@ -113,7 +113,7 @@ type configuration struct {
 
 // mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know are passed over, as a newer kubelet may have them. A relative
 // staticPodPath is taken from the directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
-func mergeFile(f FS, path, base string, config *KubeletConfig) error {
+func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 	data, err := f.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -138,7 +138,7 @@ func mergeFile(f FS, path, base string, config *KubeletConfig) error {
 }
 
 // readFlags reads the kubelet's flags from the environment files of kubeadm's unit; a later one wins.
-func readFlags(f FS) (map[string]string, error) {
+func readFlags(f Reader) (map[string]string, error) {
 	flags := map[string]string{}
 	sources := []struct{ path, variable string }{{kubeadmFlags, "KUBELET_KUBEADM_ARGS"}}
 	for _, path := range extraFlags() {

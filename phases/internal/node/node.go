@@ -22,6 +22,36 @@ type Host struct {
 	Clock     Clock
 }
 
+// View is a host that can only be looked at: what observers and phases are given.
+type View struct {
+	FS      Reader
+	Kubelet interface {
+		Running(ctx context.Context) (bool, error)
+	}
+	Runtime interface {
+		Containers(ctx context.Context) ([]Container, error)
+	}
+	Clock Clock
+}
+
+// View returns the host without what changes it.
+func (h *Host) View() View {
+	return View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyContainers{h.Runtime}, Clock: h.Clock}
+}
+
+// These hide the rest of an interface from a type assertion, too.
+type (
+	reader         struct{ Reader }
+	onlyRunning    struct{ k Kubelet }
+	onlyContainers struct{ r Runtime }
+)
+
+func (o onlyRunning) Running(ctx context.Context) (bool, error) { return o.k.Running(ctx) }
+
+func (o onlyContainers) Containers(ctx context.Context) ([]Container, error) {
+	return o.r.Containers(ctx)
+}
+
 var (
 	// ErrExchangeUnsupported says that the file system has no atomic exchange of two names.
 	ErrExchangeUnsupported = errors.New("the file system cannot exchange two names in one step")
@@ -50,12 +80,13 @@ type Attr struct {
 // Attr returns the attributes that a replacement of this file must have.
 func (s Stat) Attr() Attr { return Attr{Mode: s.Mode.Perm(), UID: s.UID, GID: s.GID, Label: s.Label} }
 
-// FS is the node's file system. Every changing method is one system call (or a few on one file) whose effect is durable only after Sync of
-// that file and of the directory that names it. Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist, fs.ErrExist and syscall.Errno.
-type FS interface {
+// Reader is the part of a node's file system that only looks. Errors wrap *fs.PathError and answer
+// errors.Is for fs.ErrNotExist and syscall.Errno.
+type Reader interface {
 	// Real returns the path that the operating system sees for a host path.
 	Real(path string) string
-	// Resolve returns the host path with all symbolic links followed, those of the root's tree below the root. The last element may be absent.
+	// Resolve returns the host path with all symbolic links followed, those of the root's tree below
+	// the root. The last element may be absent.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
 	// Open reads a file that may be too large for the memory.
@@ -64,10 +95,22 @@ type FS interface {
 	Lstat(path string) (Stat, error)
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(path string) ([]string, error)
-	// Free returns the bytes that may still be written to the file system that holds path, without those that it keeps back for root.
+	// Free returns the bytes that may still be written to the file system that holds path, without
+	// those that it keeps back for root.
 	Free(path string) (uint64, error)
-	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of statfs.
+	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of
+	// statfs.
 	FilesystemID(path string) (string, error)
+	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it: so it can be
+	// seen whether a database or a run is in use. It never creates the file. The lock ends with Unlock or
+	// with the process.
+	Lock(path string) (unlock func() error, err error)
+}
+
+// FS is the node's file system. Every changing method is one system call (or a few on one file) whose effect is durable only after Sync of
+// that file and of the directory that names it. Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist, fs.ErrExist and syscall.Errno.
+type FS interface {
+	Reader
 
 	// Create writes a new file, owned and labelled as attr says, and fails with fs.ErrExist if the name is taken.
 	Create(path string, data []byte, attr Attr) error
@@ -91,8 +134,6 @@ type FS interface {
 	Remove(path string) error
 	// Sync makes a file's contents, or a directory's names, durable.
 	Sync(path string) error
-	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it. It never creates the file. The lock ends with Unlock or with the process.
-	Lock(path string) (unlock func() error, err error)
 }
 
 // Kubelet is the node's kubelet service.

@@ -16,9 +16,9 @@ import (
 )
 
 // Proc returns the processes of this machine, which must be in the PID namespace that etcdpod runs in, or below it.
-func Proc(f FS) Processes { return processes{fs: f} }
+func Proc(f Reader) Processes { return processes{fs: f} }
 
-type processes struct{ fs FS }
+type processes struct{ fs Reader }
 
 // fileID tells a file in whatever mount namespace it is seen: a container has other names for it.
 type fileID struct{ dev, ino uint64 }

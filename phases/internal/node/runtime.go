@@ -30,11 +30,11 @@ const (
 
 // CRI returns the container runtime at an endpoint such as unix:///run/containerd/containerd.sock, a host path of f. Nothing is dialled before the first call,
 // and each call has a connection and a time limit of its own: a runtime that was restarted in between is no matter.
-func CRI(endpoint string, f FS) Runtime { return runtime{endpoint: endpoint, fs: f} }
+func CRI(endpoint string, f Reader) Runtime { return runtime{endpoint: endpoint, fs: f} }
 
 type runtime struct {
 	endpoint string
-	fs       FS
+	fs       Reader
 }
 
 func (r runtime) Containers(ctx context.Context) ([]Container, error) {

@@ -99,7 +99,7 @@ func walk(f FS, path string, visit func(string, Stat) error) error {
 }
 
 // IsMountPoint says whether something is mounted at dir, a bind mount of the same file system included.
-func IsMountPoint(f FS, dir string) (bool, error) {
+func IsMountPoint(f Reader, dir string) (bool, error) {
 	dir, err := f.Resolve(dir)
 	if err != nil {
 		return false, err
@@ -112,7 +112,7 @@ func IsMountPoint(f FS, dir string) (bool, error) {
 }
 
 // SameMount says whether two names are on one mount, so that a rename or an exchange between their directories can work.
-func SameMount(f FS, a, b string) (bool, error) {
+func SameMount(f Reader, a, b string) (bool, error) {
 	first, err := stat(f, a)
 	if err != nil {
 		return false, err
@@ -122,7 +122,7 @@ func SameMount(f FS, a, b string) (bool, error) {
 }
 
 // IsRegular says whether a name is, or leads to, a regular file. A link to nothing is none.
-func IsRegular(f FS, name string) (bool, error) {
+func IsRegular(f Reader, name string) (bool, error) {
 	st, err := stat(f, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -131,7 +131,7 @@ func IsRegular(f FS, name string) (bool, error) {
 }
 
 // IsDir says whether a name stands for a directory, links followed.
-func IsDir(f FS, name string) bool {
+func IsDir(f Reader, name string) bool {
 	st, err := stat(f, name)
 	return err == nil && st.Mode.IsDir()
 }
@@ -142,7 +142,7 @@ func IsWrongKind(err error) bool {
 }
 
 // stat follows links.
-func stat(f FS, path string) (Stat, error) {
+func stat(f Reader, path string) (Stat, error) {
 	resolved, err := f.Resolve(path)
 	if err != nil {
 		return Stat{}, err

@@ -147,7 +147,7 @@ type DeadBackup struct {
 }
 
 // DeadBackups lists what backups into a directory left that were cut off. One that is being made now is not among them.
-func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
+func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
 	names, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -179,7 +179,7 @@ func DeadBackups(fsys node.FS, dir string) ([]DeadBackup, error) {
 
 // seize takes the lock of a dead backup; unlock is nil when it is not dead, or when nothing of it is there any more. What was locked must still bear the name: somebody else
 // may have removed it in between, and a live backup have made its own lock.
-func (w Workspace) seize(fsys node.FS) (unlock func() error, err error) {
+func (w Workspace) seize(fsys node.Reader) (unlock func() error, err error) {
 	before, err := fsys.Lstat(w.Lock())
 	if err == nil {
 		unlock, err = fsys.Lock(w.Lock())
@@ -204,7 +204,7 @@ func runOf(name string) (run string, ok bool) {
 	return strings.CutSuffix(name, lockSuffix)
 }
 
-func (w Workspace) left(fsys node.FS) DeadBackup {
+func (w Workspace) left(fsys node.Reader) DeadBackup {
 	d := DeadBackup{Workspace: w}
 	names := append(w.files(), w.Lock())
 	if orphan := w.orphan(fsys); orphan != "" {
@@ -219,7 +219,7 @@ func (w Workspace) left(fsys node.FS) DeadBackup {
 }
 
 // orphan is the sidecar that a dead backup had put in place when it died before the snapshot got its name; empty when there is none.
-func (w Workspace) orphan(fsys node.FS) string {
+func (w Workspace) orphan(fsys node.Reader) string {
 	draft, err := readSidecar(fsys, w.draft())
 	if err != nil || draft.Path == "" {
 		return ""
@@ -234,7 +234,7 @@ func (w Workspace) orphan(fsys node.FS) string {
 	return SidecarOf(draft.Path)
 }
 
-func readSidecar(fsys node.FS, name string) (s Sidecar, err error) {
+func readSidecar(fsys node.Reader, name string) (s Sidecar, err error) {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
 		return s, err

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases"
+)
+
+// change is a command that changes a running node by one workflow.
+type change struct {
+	workflow phases.Flow
+	// said is what is told when it is done, of the run by its id: one sentence or more.
+	said string
+	// unchanged is what is told instead where there was nothing to do; empty where there always is.
+	unchanged string
+}
+
+// errNothingToDo ends a command whose plan is empty: all is as it should be.
+var errNothingToDo = errors.New("nothing to do")
+
+// carryOut shows what a command would do, or does it after a yes, and tells what became of it.
+func (s *session) carryOut(c *cli.Context, change change) error {
+	if err := s.asRoot(c); err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return s.preview(c, change.workflow)
+	}
+	if err := s.mayAsk(c); err != nil {
+		return err
+	}
+	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
+		return n.Do(c.Context, change.workflow, func(plan phases.Plan) error {
+			if change.unchanged != "" && plan.Empty() {
+				return errNothingToDo
+			}
+			return s.confirm(c, show, func(w io.Writer) { writePlan(w, plan) })
+		})
+	})
+	if errors.Is(err, errNothingToDo) {
+		unchanged := phases.RunSummary{Workflow: change.workflow.String(), State: "unchanged"}
+		s.doneWith(c, unchanged, func(w io.Writer) { fmt.Fprintln(w, change.unchanged) })
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.doneWith(c, run, func(w io.Writer) { fmt.Fprintf(w, change.said+"\n", run.ID) })
+	return nil
+}
+
+// confirm asks for a yes, unless it was given beforehand. The display is closed before anybody is asked.
+func (s *session) confirm(c *cli.Context, show display, what func(io.Writer)) error {
+	if c.Bool("yes") {
+		return nil
+	}
+	show.close()
+	return s.ask(c.Context, what)
+}
