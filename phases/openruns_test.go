@@ -263,7 +263,8 @@ func TestARunThatAnEarlierVersionLeftOpenEndsWhollyOldOrWhollyNew(t *testing.T) 
 	workflows := storedWorkflows()
 	for _, file := range storedFiles(t) {
 		r := readStoredRuns(t, file)
-		t.Run(file, func(t *testing.T) {
+		version := filepath.Base(filepath.Dir(filepath.Dir(file)))
+		t.Run(version+": "+r.Workflow+", "+r.Scenario, func(t *testing.T) {
 			t.Parallel()
 			count := map[string]int{}
 			if i := slices.IndexFunc(workflows, func(w workflowOf) bool { return w.name == r.Workflow }); i >= 0 {
