@@ -14,6 +14,18 @@ import (
 
 // One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go: its old data goes aside, and then it joins; or all is as before.
 
+func rejoins() []scenario {
+	return []scenario{{name: "one file system"}, {name: "no data", noData: true}}
+}
+
+func newRejoinWorld(t *testing.T, s scenario) *world {
+	t.Helper()
+	w := newWorld(t, s)
+	other := op.ClusterMember{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}
+	w.machine.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.ClusterMember{other}}
+	return w
+}
+
 func (w *world) rejoin() error {
 	o := restorer{RestoreOptions: RestoreOptions{StopTimeout: time.Minute}, Shared: &Shared{
 		Members: []SharedMember{{"cp0", []string{"https://cp0:2380"}}}, Rejoin: []SharedMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
@@ -52,7 +64,7 @@ func (w *world) joined() (string, error) {
 }
 
 func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, s := range []scenario{{name: "one file system"}, {name: "no data", noData: true}} {
+	for _, s := range rejoins() {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			count := map[string]int{}
@@ -71,8 +83,7 @@ func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 
 func rejoinMatrix(t *testing.T, s scenario, c stop, count map[string]int) {
 	for c.at = 1; ; c.at++ {
-		w := newWorld(t, s)
-		w.machine.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.ClusterMember{{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}}}
+		w := newRejoinWorld(t, s)
 		w.machine.CrashAt = c.at
 		err := w.rejoin()
 		if !w.machine.Crashed() {

@@ -13,7 +13,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -113,6 +115,9 @@ func Kind(o Op) string {
 	}
 	panic(fmt.Sprintf("op: %T is not in the catalogue", o))
 }
+
+// Kinds are the names of all kinds, sorted.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // Encode returns an operation as JSON.
 func Encode(o Op) (json.RawMessage, error) {

@@ -26,7 +26,7 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	// The name is there before the data is: two steps.
 	if err := d.Step("write " + name); err != nil {
 		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) { // the real one leaves no half file
-			d.change(func(t tree) { delete(t[dir], path.Base(name)) }, dir)
+			d.change(unnamed(dir, path.Base(name)))
 		}
 		return err
 	}
@@ -124,10 +124,7 @@ func (d *Disk) move(from, to string) error {
 	if err != nil {
 		return err
 	}
-	d.change(func(t tree) {
-		delete(t[a], path.Base(from))
-		t[b][path.Base(to)] = ino
-	}, a, b)
+	d.change(unnamed(a, path.Base(from)), d.named(b, path.Base(to), ino))
 	return nil
 }
 
@@ -167,7 +164,7 @@ func (d *Disk) Exchange(x, y string) error {
 	if err != nil {
 		return err
 	}
-	d.change(func(t tree) { t[a][path.Base(x)], t[b][path.Base(y)] = second, first }, a, b)
+	d.change(d.named(a, path.Base(x), second), d.named(b, path.Base(y), first))
 	return nil
 }
 
@@ -186,7 +183,7 @@ func (d *Disk) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	d.change(func(t tree) { delete(t[dir], path.Base(name)) }, dir)
+	d.change(unnamed(dir, path.Base(name)))
 	return nil
 }
 
@@ -208,7 +205,7 @@ func (d *Disk) Sync(name string) error {
 	}
 	last := -1
 	for n, c := range d.pending {
-		if slices.Contains(c.dirs, ino) {
+		if c.touches(ino) {
 			last = n
 		}
 	}

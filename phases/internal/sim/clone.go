@@ -16,6 +16,7 @@ func (m *Machine) Clone() *Machine {
 	c := &Machine{
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
 		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
+		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 	}
 	for _, one := range m.containers {
 		same := *one
@@ -103,7 +104,7 @@ func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)
 	fmt.Fprintln(h, m.Runs())
 	m.digest(h, "/", rootInode, content)
 	for _, p := range m.pending {
-		fmt.Fprintln(h, len(p.dirs))
+		fmt.Fprintln(h, len(p))
 	}
 	return h.Sum64()
 }

@@ -43,9 +43,38 @@ func (t tree) clone() tree {
 
 // change is one metadata operation that is not durable yet. Changes become durable in order, as in the journal of ext4 or XFS: a sync of a
 // directory makes everything up to its last change durable, and a crash keeps some prefix of the rest.
-type change struct {
-	dirs  []uint64
-	apply func(tree)
+type change []edit
+
+// edit gives a name in a directory to an inode, or to none. They are kept as data, so that a disk
+// can be saved with what it would still forget.
+type edit struct {
+	Dir  uint64 `json:"dir"`
+	Name string `json:"name"`
+	Ino  uint64 `json:"ino,omitempty"`  // 0: the name is taken away
+	Tree bool   `json:"tree,omitempty"` // the inode is a directory
+}
+
+func unnamed(dir uint64, name string) edit { return edit{Dir: dir, Name: name} }
+
+func (d *Disk) named(dir uint64, name string, ino uint64) edit {
+	return edit{dir, name, ino, d.inodes[ino].dir}
+}
+
+func (c change) apply(t tree) {
+	for _, e := range c {
+		if e.Ino == 0 {
+			delete(t[e.Dir], e.Name)
+			continue
+		}
+		t[e.Dir][e.Name] = e.Ino
+		if e.Tree && t[e.Ino] == nil {
+			t[e.Ino] = map[string]uint64{}
+		}
+	}
+}
+
+func (c change) touches(dir uint64) bool {
+	return slices.ContainsFunc(c, func(e edit) bool { return e.Dir == dir })
 }
 
 const rootInode = 1
@@ -156,9 +185,10 @@ func (d *Disk) must(op, name string) (uint64, *inode, error) {
 	return ino, d.inodes[ino], nil
 }
 
-func (d *Disk) change(apply func(tree), dirs ...uint64) {
-	apply(d.now)
-	d.pending = append(d.pending, change{dirs, apply})
+func (d *Disk) change(edits ...edit) {
+	c := change(edits)
+	c.apply(d.now)
+	d.pending = append(d.pending, c)
 }
 
 func (d *Disk) add(op, name string, i *inode) error {
@@ -173,12 +203,7 @@ func (d *Disk) add(op, name string, i *inode) error {
 	ino := d.next
 	d.next++
 	d.inodes[ino] = i
-	d.change(func(t tree) {
-		t[dir][base] = ino
-		if i.dir && t[ino] == nil {
-			t[ino] = map[string]uint64{}
-		}
-	}, dir)
+	d.change(d.named(dir, base, ino))
 	return nil
 }
 

@@ -264,10 +264,10 @@ func (m *Machine) join(dir, content string) {
 	}
 	member, snap, wal := made(&inode{dir: true}), made(&inode{dir: true}), made(&inode{dir: true})
 	db, log := made(&inode{data: []byte(content)}), made(&inode{data: []byte(content)})
-	m.change(func(t tree) {
-		t[at]["member"] = member
-		t[member], t[snap], t[wal] = map[string]uint64{"snap": snap, "wal": wal}, map[string]uint64{"db": db}, map[string]uint64{"0.wal": log}
-	}, at)
+	m.change(
+		m.named(at, "member", member), m.named(member, "snap", snap), m.named(member, "wal", wal),
+		m.named(snap, "db", db), m.named(wal, "0.wal", log),
+	)
 }
 
 func (m *Machine) running(name string) *container {

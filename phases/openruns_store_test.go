@@ -1,0 +1,273 @@
+package phases
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+)
+
+// TestStoreOpenRuns writes the runs that this version leaves open into a folder of their own:
+//
+//	ETCDPOD_STORE_RUNS=v0.2 go test ./phases -run TestStoreOpenRuns
+//
+// A folder that is there is never written to: what an older version left open, only that one can say.
+func TestStoreOpenRuns(t *testing.T) {
+	version := os.Getenv("ETCDPOD_STORE_RUNS")
+	if version == "" {
+		t.Skip("ETCDPOD_STORE_RUNS names no version")
+	}
+	folder := filepath.Join("testdata", "openruns", version)
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range storedWorkflows() {
+		known := map[string]bool{}
+		for _, scenario := range w.scenarios {
+			stops := some(alone(t, w, scenario), known)
+			store(t, folder, storedRuns{Workflow: w.name, Scenario: scenario, Nodes: []string{"cp1"}}, stops)
+		}
+	}
+	names := []string{"cp1", "cp2", "cp3"}
+	store(t, folder, storedRuns{Workflow: together, Scenario: "one file system", Nodes: names}, threeNodes(t, names))
+}
+
+// stopPoint is an instant at which all processes of etcdpod are killed. The first of several is the
+// one before the run: it holds none.
+type stopPoint struct {
+	call     string
+	progress []string // how far the run got, and each of its operations, by kind
+	machines [][]byte // one a node
+}
+
+func saved(t *testing.T, machines ...*sim.Machine) (all [][]byte) {
+	for _, m := range machines {
+		data, err := m.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, data)
+	}
+	return all
+}
+
+// progressOf is how far the open run got, and each of its operations; nil when none is open.
+func progressOf(t *testing.T, m *sim.Machine) []string {
+	state := openState(t, m)
+	if state == nil || state.Ended {
+		return nil
+	}
+	all := []string{fmt.Sprint(state.Committed, state.Settled, state.Aborted != "")}
+	for _, step := range state.Steps {
+		all = append(all, fmt.Sprint(step.Kind, " ", step.Progress))
+	}
+	return all
+}
+
+// instantsOf does something on a machine, and returns all instants on the way at which a run is open.
+func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []stopPoint, err error) {
+	before := m.Before
+	m.Before = func(call string) {
+		if before != nil {
+			before(call)
+		}
+		if progress := progressOf(t, m); progress != nil {
+			stops = append(stops, stopPoint{call, progress, saved(t, m)})
+		}
+	}
+	err = do()
+	m.Before = before
+	return stops, err
+}
+
+// alone carries out a run on one node, and takes it back from where it could last be taken back.
+func alone(t *testing.T, w workflowOf, scenario string) []stopPoint {
+	m, begin := w.fresh(t, scenario)
+	first := stopPoint{machines: saved(t, m)}
+	forward, err := instantsOf(t, m, begin)
+	if err != nil {
+		t.Fatalf("%s, %s: %v", w.name, scenario, err)
+	}
+	load := func(s stopPoint) *sim.Machine {
+		m, err := sim.LoadMachine(s.machines[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	last := forward[0]
+	for _, s := range forward {
+		if !openState(t, load(s)).Forward() {
+			last = s
+		}
+	}
+	s := w.loaded(t, scenario, load(first), load(last))
+	back, err := instantsOf(t, s.machine, func() error { return s.settle("rollback") })
+	if err != nil {
+		t.Fatalf("%s, %s, rollback: %v", w.name, scenario, err)
+	}
+	return slices.Concat([]stopPoint{first}, telling(forward), telling(back))
+}
+
+// telling are of all instants at which the records are the same the last one, at which all of an
+// operation's effect is there, and the next record in half: that is as if it were not. Where there are
+// more they are the first, too, and one between: nothing is there of the effect, or some.
+func telling(stops []stopPoint) (few []stopPoint) {
+	for from, to := 0, 0; from < len(stops); from = to {
+		for to < len(stops) && slices.Equal(stops[to].progress, stops[from].progress) {
+			to++
+		}
+		if to-from > 3 {
+			few = append(few, stops[from])
+		}
+		if to-from > 5 {
+			few = append(few, stops[(from+to)/2])
+		}
+		few = append(few, stops[to-1])
+	}
+	return few
+}
+
+// some are all instants of a workflow's first scenario. Of others, which resemble it, they are a few,
+// and those at which a kind of operation has got as far as none had before.
+func some(stops []stopPoint, known map[string]bool) (few []stopPoint) {
+	every := max(1, len(stops)/15)
+	if len(known) == 0 {
+		every = 1
+	}
+	for i, s := range stops {
+		fresh := slices.ContainsFunc(s.progress, func(p string) bool { return !known[p] })
+		if fresh || i%every == 0 {
+			few = append(few, s)
+		}
+		for _, p := range s.progress {
+			known[p] = true
+		}
+	}
+	return few
+}
+
+// threeNodes carries out a restore of three nodes, and takes it back when one of them holds the commit
+// record. Of the instants at which something is recorded those are taken that differ in how far the
+// phases got, or at which a node's operation is in doubt that was not before.
+func threeNodes(t *testing.T, names []string) []stopPoint {
+	c := newCluster(t, names...)
+	machines := func(c *cluster) (all []*sim.Machine) {
+		for _, name := range names {
+			all = append(all, c.worlds[name].machine)
+		}
+		return all
+	}
+	stops := []stopPoint{{machines: saved(t, machines(c)...)}}
+	var last *cluster
+	known := map[string]bool{}
+	watch := func(c *cluster, do func() error) {
+		c.seen = func(now *cluster) {
+			fresh := []string{fmt.Sprint(now.far())}
+			commits, open := 0, false
+			for _, name := range names {
+				a := now.read(name)
+				open = open || a.begun() && !a.end
+				if a.commit {
+					commits++
+				}
+				for i, progress := range a.steps {
+					if strings.ContainsRune("su", progress) {
+						fresh = append(fresh, fmt.Sprint(name, i, string(progress)))
+					}
+				}
+			}
+			if commits == 1 && last == nil {
+				last = now.fork()
+			}
+			if !open || !slices.ContainsFunc(fresh, func(s string) bool { return !known[s] }) {
+				return
+			}
+			for _, s := range fresh {
+				known[s] = true
+			}
+			call := fmt.Sprintf("%s: instant %d", now.command, now.instants)
+			stops = append(stops, stopPoint{call: call, machines: saved(t, machines(now)...)})
+		}
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watch(c, func() error { return c.restore(names[0]) })
+	watch(last, func() error { return last.obey(order{back: true, at: names[0]}) })
+	return stops
+}
+
+// store writes one file. Of machines that are alike one is kept.
+func store(t *testing.T, folder string, r storedRuns, stops []stopPoint) {
+	t.Helper()
+	known, pieces := map[string]int{}, map[string]int{}
+	keep := func(machines [][]byte) (nodes []int) {
+		for _, m := range machines {
+			i, there := known[string(m)]
+			if !there {
+				i = len(r.Machines)
+				known[string(m)] = i
+				r.Machines = append(r.Machines, r.cut(m, pieces))
+			}
+			nodes = append(nodes, i)
+		}
+		return nodes
+	}
+	r.Before = keep(stops[0].machines)
+	for _, s := range stops[1:] {
+		r.Runs = append(r.Runs, storedRun{Stopped: s.call, Nodes: keep(s.machines)})
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	out, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err == nil {
+		_, err = out.Write(data)
+		err = errors.Join(err, out.Close())
+	}
+	file := filepath.Join(folder, slug(r.Workflow), slug(r.Scenario)+".json.gz")
+	if err == nil {
+		err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, packed.Bytes(), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: %d runs, %d machines, %d of %d bytes", file, len(r.Runs), len(r.Machines), packed.Len(), len(data))
+}
+
+// cut adds a machine's pieces to those that are there, and returns which they are. A piece is a line of
+// a file, such as a record of a journal, or an object of JSON.
+func (r *storedRuns) cut(machine []byte, known map[string]int) (pairs []int) {
+	marked := strings.NewReplacer(`\n`, "\\n\x00", `},`, "},\x00").Replace(string(machine))
+	for piece := range strings.SplitSeq(marked, "\x00") {
+		i, there := known[piece]
+		if !there {
+			i = len(r.Pieces)
+			known[piece] = i
+			r.Pieces = append(r.Pieces, piece)
+		}
+		if last := len(pairs) - 2; last >= 0 && pairs[last]+pairs[last+1] == i {
+			pairs[last+1]++
+		} else {
+			pairs = append(pairs, i, 1)
+		}
+	}
+	return pairs
+}
+
+// slug makes a file's name of a scenario's.
+func slug(name string) string {
+	letter := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' }
+	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !letter(r) }), "-")
+}
