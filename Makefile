@@ -1,14 +1,26 @@
 # make demo    the main job on an embedded default: no root, under a minute after the first build
+# make check   what is told within two minutes: format, widths, vet, units and lint
 # make test    units, properties and whole workflows on real etcd processes: no root
 # make e2e     real kubeadm control planes on this machine: root, Debian
 # make goldens what four versions of kubeadm make of the oracle's configurations, made anew: root
+#
+# make test PKGS=./phases TESTFLAGS='-v -run Bump' runs what you changed as all of it is run, and so
+# does make e2e PKGS=./e2e/cluster.
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 NODES ?= 1
 TESTFLAGS ?=
+PKGS ?=
+E2E := ./e2e/oracle/... ./e2e/rig/... ./e2e/cluster/... ./e2e/threenodes/... ./e2e/bootstrap/...
+GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 
-.PHONY: build demo test e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
+# What make check leaves to make test: packages whose tests run a real etcd, and tests that stop,
+# fail or lose something at every instant.
+REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
+LONG := Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
+
+.PHONY: build demo check test e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/etcdpod ./cmd/etcdpod
@@ -16,15 +28,23 @@ build:
 demo: build
 	$(GO) run ./e2e/demo
 
+# The quickest to fail comes first.
+check:
+	@bad=$$($$($(GO) env GOROOT)/bin/gofmt -l */) && if [ -n "$$bad" ]; then echo "not as gofmt has it:" $$bad; exit 1; fi
+	$(GO) run ./e2e/width
+	$(GO) vet -tags e2e ./...
+	$(GO) test -short -skip '$(LONG)' $(TESTFLAGS) $(or $(PKGS),$$($(GO) list ./... | grep -vE '$(REAL)'))
+	$(GOLANGCI) run --allow-serial-runners ./...
+
 test: build
 	$(GO) vet ./...
 	$(GO) run ./e2e/binaries/build etcd
-	$(GO) test -timeout 30m $(TESTFLAGS) ./...
+	$(GO) test -timeout 30m $(TESTFLAGS) $(or $(PKGS),./...)
 
 e2e: build
 	$(GO) vet -tags e2e ./...
 	$(GO) run ./e2e/binaries/build all
-	$(GO) test -tags e2e -p 1 -timeout 60m -count 1 $(TESTFLAGS) ./e2e/oracle/... ./e2e/rig/... ./e2e/cluster/... ./e2e/threenodes/... ./e2e/bootstrap/...
+	$(GO) test -tags e2e -p 1 -timeout 60m -count 1 $(TESTFLAGS) $(or $(PKGS),$(E2E))
 
 e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all
@@ -45,7 +65,8 @@ cluster-down:
 	$(GO) run ./e2e/rig/cluster down
 
 lint:
-	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run ./...
+	$(GO) run ./e2e/width
+	$(GOLANGCI) run --allow-serial-runners ./...
 
 vuln:
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
