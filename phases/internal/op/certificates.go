@@ -206,7 +206,7 @@ func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
 		return fmt.Errorf("cannot read %s: %w", file, err)
 	}
 	if have, err := sumOf(t, kept); err == nil && have == sum || sumOfData(data) != sum {
-		return nil
+		return syncDirs(t, kept) // the try that made it may not have got to that
 	}
 	return node.WriteAtomic(t.Host.FS, kept, data, node.Mine(0o600))
 }
@@ -286,7 +286,10 @@ func settleWritten(t *Target, file string) error {
 
 func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	now, err := sums(t, r.inUse())
-	return err == nil && now == r.New && !exists(t, r.From+".crt") && !exists(t, r.From+".key"), err
+	if err != nil || now != r.New || exists(t, r.From+".crt") || exists(t, r.From+".key") {
+		return false, err
+	}
+	return true, syncDirs(t, r.From)
 }
 
 // RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
