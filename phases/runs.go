@@ -277,6 +277,9 @@ func (n *Node) withOpen(ctx context.Context, f func(*run) error) (err error) {
 		return err
 	}
 	if open.ID == "" {
+		if err := journal.KeepEnded(n.host.FS); err != nil {
+			return err
+		}
 		return errNoOpenRun()
 	}
 	if err := n.reachable(ctx, open); err != nil {
