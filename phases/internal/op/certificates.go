@@ -392,7 +392,8 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 	})
 }
 
-// AwaitServed waits until a program shows the certificate that its file holds.
+// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
+// started since has read the file anew.
 type AwaitServed struct {
 	Program string        `json:"program"`
 	Address string        `json:"address"` // host:port
@@ -430,6 +431,9 @@ func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
 		return err
 	})
 }
+
+// Condition: the next program that is started anew needs etcd.
+func (a *AwaitMember) Condition() {}
 
 func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }

@@ -41,6 +41,14 @@ type Skippable interface {
 	Skippable()
 }
 
+// Condition is an operation that waits for what the operations after it rely on, and what a reboot ends: that a program
+// runs and answers. Before the commit point, a process that goes on with a run carries it out again, though the journal
+// says that it is done. Behind it every operation waits for itself. What looks once at what is on the disk (compare-members),
+// or has an effect that stays (promote-learner, disarm-alarms), is none.
+type Condition interface {
+	Condition()
+}
+
 // FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.
 type FilesOnly interface {
 	FilesOnly() bool

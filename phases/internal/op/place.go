@@ -365,5 +365,8 @@ func members(n int) string {
 // Skippable: behind the commit point of a join it only looks.
 func (a *AwaitStarted) Skippable() {}
 
+// Condition: an etcd that has been started once may not start again.
+func (a *AwaitStarted) Condition() {}
+
 func (a *AwaitStarted) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitStarted) Done(context.Context, *Target) (bool, error) { return false, nil }
