@@ -244,8 +244,9 @@ func crashes() []crash {
 	}
 }
 
-// early are the steps of a recovery around its first record, which says that the operation in doubt is done.
-const earlyFrom, earlyUntil = 7, 10
+// These are the steps of a recovery behind its first record, which as a rule says that the operation in doubt is done.
+// By then what it read in the journal is durable: a power loss takes back nothing that was decided.
+const earlyFrom, earlyUntil = 11, 14
 
 // next is the step at which the recovery is stopped, too: two of three are, at steps that shift with the first, so that over the whole matrix each is met; 0: it is not.
 func (c crash) next(at, of int) int {
