@@ -188,9 +188,7 @@ func wiringMatrix(t *testing.T, shape wiring, c stop, count map[string]int) {
 			}
 			return
 		}
-		if c.again = 0; c.at%3 > 0 {
-			c.again = 1 + (c.at*7)%37
-		}
+		c.again = c.how.next(c.at, 37)
 		call := w.machine.Calls[len(w.machine.Calls)-1]
 		c.how.after(&w.world, c.at)
 		committed, began := w.committed(), w.began()
@@ -201,6 +199,9 @@ func wiringMatrix(t *testing.T, shape wiring, c stop, count map[string]int) {
 		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
 		if err != nil || got != want {
 			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		if err := w.lasts(got, w.settled); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
 		}
 		count[got]++
 	}
@@ -216,7 +217,7 @@ func (w *wiringWorld) settleTwice(c stop) error {
 		}
 		err := w.settle(command)
 		if w.machine.Crashed() {
-			c.how.after(&w.world, c.again)
+			c.how.afterRecovery(&w.world, c.again)
 			continue
 		}
 		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {

@@ -163,9 +163,7 @@ func requestMatrix(t *testing.T, a asking, c stop, count map[string]int) {
 			}
 			return
 		}
-		if c.again = 0; c.at%3 > 0 {
-			c.again = 1 + (c.at*7)%37
-		}
+		c.again = c.how.next(c.at, 37)
 		call := w.machine.Calls[len(w.machine.Calls)-1]
 		c.how.after(&w.world, c.at)
 		committed, began := w.committed(), w.began()
@@ -176,6 +174,9 @@ func requestMatrix(t *testing.T, a asking, c stop, count map[string]int) {
 		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
 		if err != nil || got != want {
 			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		if err := w.lasts(got, w.settled); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
 		}
 		count[got]++
 	}

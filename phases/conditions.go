@@ -15,11 +15,11 @@ func (r *run) stillHolds(ctx context.Context, i int) error {
 		return nil
 	}
 	for j, o := range r.ops[:i] {
-		wait, ok := o.(*op.AwaitEtcd)
-		if !ok || slices.Contains(r.held, j) || r.state.Steps[j].Progress != journal.Done {
+		_, must := o.(op.Condition)
+		if !must || slices.Contains(r.held, j) || r.state.Steps[j].Progress != journal.Done {
 			continue
 		}
-		if err := wait.Do(ctx, r.target); err != nil {
+		if err := o.Do(ctx, r.target); err != nil {
 			return err
 		}
 		r.held = append(r.held, j)

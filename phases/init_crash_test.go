@@ -224,9 +224,7 @@ func initMatrix(t *testing.T, b beginning, c stop, count map[string]int) {
 			}
 			return
 		}
-		if c.again = 0; c.at%3 > 0 {
-			c.again = 1 + (c.at*7)%97
-		}
+		c.again = c.how.next(c.at, 97)
 		call := w.machine.Calls[len(w.machine.Calls)-1]
 		c.how.after(&w.world, c.at)
 		committed, began := w.committed(), w.began()
@@ -237,6 +235,9 @@ func initMatrix(t *testing.T, b beginning, c stop, count map[string]int) {
 		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
 		if err != nil || got != want {
 			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		if err := w.lasts(got, w.settled); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
 		}
 		count[got]++
 	}

@@ -186,9 +186,7 @@ func joinMatrix(t *testing.T, h halfJoined, c stop, count map[string]int) {
 			}
 			return
 		}
-		if c.again = 0; c.at%3 > 0 {
-			c.again = 1 + (c.at*7)%97
-		}
+		c.again = c.how.next(c.at, 97)
 		call := w.machine.Calls[len(w.machine.Calls)-1]
 		c.how.after(&w.world, c.at)
 		committed, began := w.committed(), w.began()
@@ -202,6 +200,9 @@ func joinMatrix(t *testing.T, h halfJoined, c stop, count map[string]int) {
 		}
 		if err != nil || got != want {
 			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
+		}
+		if err := w.lasts(got, w.settled); err != nil {
+			t.Fatalf("%s (%s): %v", c, call, err)
 		}
 		count[got]++
 	}

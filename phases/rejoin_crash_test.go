@@ -82,31 +82,38 @@ func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 }
 
 func rejoinMatrix(t *testing.T, s scenario, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newRejoinWorld(t, s)
-		w.machine.CrashAt = c.at
-		err := w.rejoin()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the rejoin that nothing stops: %v", err)
-			}
-			return
-		}
-		if c.again = 0; c.at%3 > 0 {
-			c.again = 1 + (c.at*7)%97
-		}
-		c.how.after(w, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s: %v", c, err)
-		}
-		got, err := w.joined()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if err != nil || got != want {
-			t.Fatalf("%s: it ended %s, and not %s: %v", c, got, want, err)
-		}
-		count[got]++
+	whole := newRejoinWorld(t, s)
+	if err := whole.rejoin(); err != nil {
+		t.Fatalf("the rejoin that nothing stops: %v", err)
 	}
+	for i, call := range whole.machine.Calls {
+		c.at = i + 1
+		for _, c.again = range c.how.times(c.at, call, 97) {
+			got, err := newRejoinWorld(t, s).playRejoin(c)
+			if err != nil {
+				t.Fatalf("%s (%s): %v", c, call, err)
+			}
+			count[got]++
+		}
+	}
+}
+
+func (w *world) playRejoin(c stop) (string, error) {
+	w.machine.CrashAt = c.at
+	if err := w.rejoin(); !w.machine.Crashed() {
+		return "", fmt.Errorf("it was not stopped: %w", err)
+	}
+	c.how.after(w, c.at)
+	committed, began := w.committed(), w.began()
+	if err := w.settleTwice(c); err != nil {
+		return "", err
+	}
+	got, err := w.joined()
+	want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
+	if err != nil || got != want {
+		return "", fmt.Errorf("it ended %s, and not %s: %w", got, want, err)
+	}
+	return got, w.lasts(got, w.joined)
 }
 
 // settleTwice is settleAgain, and then `resume`: past the commit point only `resume` is of use.

@@ -264,6 +264,9 @@ func (n *engineNode) withOpen(ctx context.Context, f func(*run) error) (err erro
 		return err
 	}
 	if open.ID == "" {
+		if err := journal.KeepEnded(n.Host.FS); err != nil {
+			return err
+		}
 		return errNoOpenRun()
 	}
 	if err := n.reachable(ctx, open); err != nil {

@@ -24,8 +24,29 @@ const lockFile = Home + "/lock"
 // RunDir is the directory of one run.
 func RunDir(id string) string { return path.Join(RunsDir, id) }
 
-// Prepare makes the directories of a new run, durably.
-func Prepare(fsys node.FS, id string) error { return node.MkdirAll(fsys, RunDir(id), node.Mine(0o700)) }
+// Prepare makes the directories of a new run, durably; the runs before it have ended, and stay so.
+func Prepare(fsys node.FS, id string) error {
+	if err := KeepEnded(fsys); err != nil {
+		return err
+	}
+	return node.MkdirAll(fsys, RunDir(id), node.Mine(0o700))
+}
+
+// KeepEnded makes durable what the journals say, where none is open: the process that ended the last run may have
+// been killed before it could sync that, and a power loss would open it again.
+func KeepEnded(fsys node.FS) error {
+	ids, err := fsys.ReadDir(RunsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot list the runs: %w", err)
+	}
+	for _, id := range ids {
+		name := path.Join(RunDir(id), Name)
+		if err := fsys.Sync(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot make the journal %s durable: %w", name, err)
+		}
+	}
+	return nil
+}
 
 // Listed is one run of this node.
 type Listed struct {

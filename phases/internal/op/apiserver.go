@@ -28,6 +28,9 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	})
 }
 
+// Condition: it may have been started since with what does not let it get ready.
+func (a *AwaitAPIServer) Condition() {}
+
 func (a *AwaitAPIServer) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitAPIServer) Done(context.Context, *Target) (bool, error) { return false, nil }
 

@@ -53,6 +53,9 @@ func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
 	})
 }
 
+// Condition: what is compared next is what this etcd serves, with nothing else beside it.
+func (a *AwaitEtcd) Condition() {}
+
 func (a *AwaitEtcd) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitEtcd) Done(context.Context, *Target) (bool, error) { return false, nil }
 
@@ -75,6 +78,9 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 		return t.Etcd.PeerServes(ctx, a.Peer)
 	})
 }
+
+// Condition: the members that are started next ask this one.
+func (a *AwaitPeer) Condition() {}
 
 func (a *AwaitPeer) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitPeer) Done(context.Context, *Target) (bool, error) { return false, nil }

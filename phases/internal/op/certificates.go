@@ -206,7 +206,7 @@ func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
 		return fmt.Errorf("cannot read %s: %w", file, err)
 	}
 	if have, err := sumOf(t, kept); err == nil && have == sum || sumOfData(data) != sum {
-		return nil
+		return syncDirs(t, kept) // the try that made it may not have got to that
 	}
 	return node.WriteAtomic(t.Host.FS, kept, data, node.Mine(0o600))
 }
@@ -286,7 +286,10 @@ func settleWritten(t *Target, file string) error {
 
 func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	now, err := sums(t, r.inUse())
-	return err == nil && now == r.New && !exists(t, r.From+".crt") && !exists(t, r.From+".key"), err
+	if err != nil || now != r.New || exists(t, r.From+".crt") || exists(t, r.From+".key") {
+		return false, err
+	}
+	return true, syncDirs(t, r.From)
 }
 
 // RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
@@ -389,7 +392,8 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 	})
 }
 
-// AwaitServed waits until a program shows the certificate that its file holds.
+// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
+// started since has read the file anew.
 type AwaitServed struct {
 	Program string        `json:"program"`
 	Address string        `json:"address"` // host:port
@@ -427,6 +431,9 @@ func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
 		return err
 	})
 }
+
+// Condition: the next program that is started anew needs etcd.
+func (a *AwaitMember) Condition() {}
 
 func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }

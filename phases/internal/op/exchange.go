@@ -74,7 +74,10 @@ func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return at.live == x.New && at.park.Absent, nil
+	if at.live != x.New || !at.park.Absent {
+		return false, nil
+	}
+	return true, x.sync(t)
 }
 
 type places struct{ live, staged, park Identity }

@@ -135,6 +135,9 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 		case err != nil:
 			return fmt.Errorf("cannot read %s: %w", to, err)
 		case bytes.Equal(kept, data):
+			if err := syncDirs(t, to); err != nil { // a copy that a try has made which was cut off
+				return err
+			}
 			return remove(t, from)
 		}
 	}

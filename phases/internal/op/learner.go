@@ -226,6 +226,9 @@ func (a *AwaitLearner) Do(ctx context.Context, t *Target) error {
 	})
 }
 
+// Condition: a learner that does not run must not get a vote.
+func (a *AwaitLearner) Condition() {}
+
 func (a *AwaitLearner) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
 

@@ -114,8 +114,8 @@ func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 
 // dropCopy removes the copy in the run's folder, as long as it is one of what is in place again.
 func (m *TakeOutManifest) dropCopy(t *Target, there []byte) error {
-	if !exists(t, m.To) {
-		return nil
+	if !exists(t, m.To) { // dropped by an earlier try, as far as it got
+		return syncDirs(t, m.To)
 	}
 	kept, _, err := read(t, m.To)
 	if err != nil || !bytes.Equal(there, kept) {
@@ -125,7 +125,10 @@ func (m *TakeOutManifest) dropCopy(t *Target, there []byte) error {
 }
 
 func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
-	return !exists(t, m.From) && exists(t, m.To), nil
+	if exists(t, m.From) || !exists(t, m.To) {
+		return false, nil
+	}
+	return true, syncDirs(t, m.To, m.From)
 }
 
 // PutManifest writes a manifest into the static-pod directory, from where the kubelet runs it.
@@ -209,7 +212,10 @@ func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && bytes.Equal(there, m.Data) && !exists(t, hiddenName(m.Path)), err
+	if err != nil || !bytes.Equal(there, m.Data) || exists(t, hiddenName(m.Path)) {
+		return false, err
+	}
+	return true, syncDirs(t, m.Path)
 }
 
 func read(t *Target, name string) ([]byte, node.Stat, error) {

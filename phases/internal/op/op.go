@@ -3,7 +3,8 @@
 //
 // Rules that every kind keeps, and that the crash tests hold it to:
 //   - Do and Undo may be cut off at any instant and run again. They look at the world first, never at the journal.
-//   - When Do or Undo returns nil, the effect is durable: files and the directories that name them are synced.
+//   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the directories that name them are synced. What a try that was cut off has left is there
+//     for everybody to see, and need not be on the disk yet: so whoever finds the work done by an earlier try syncs it all the same.
 //   - What is needed to tell old from new (inodes, whether something was there) is recorded in the operation by Record before Do, and so in the journal.
 //   - Neither old nor new there: an error, and nothing is touched.
 package op
@@ -40,6 +41,14 @@ type Recorder interface {
 // Skippable is an operation that only waits or looks, behind the commit point: a person may close a run without it.
 type Skippable interface {
 	Skippable()
+}
+
+// Condition is an operation that waits for what the operations after it rely on, and what a reboot ends: that a program
+// runs and answers. Before the commit point, a process that goes on with a run carries it out again, though the journal
+// says that it is done. Behind it every operation waits for itself. What looks once at what is on the disk (compare-members),
+// or has an effect that stays (promote-learner, disarm-alarms), is none.
+type Condition interface {
+	Condition()
 }
 
 // FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.

@@ -132,7 +132,7 @@ func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	if err != nil || now != p.New {
 		return false, err
 	}
-	return true, errors.Join(settleWritten(t, p.to()[1]), settleWritten(t, p.to()[0]))
+	return true, errors.Join(settleWritten(t, p.to()[1]), settleWritten(t, p.to()[0]), syncDirs(t, p.From))
 }
 
 func (p *PutCertificate) FilesOnly() bool { return true }
@@ -264,8 +264,13 @@ func (c *ClaimData) Do(_ context.Context, t *Target) error {
 }
 
 func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
-	if c.Pod.Name != "" && c.NoMember && exists(t, c.member()) {
+	switch mine := c.Pod.Name != "" && c.NoMember; {
+	case mine && exists(t, c.member()):
 		if err := c.moveAside(ctx, t); err != nil {
+			return err
+		}
+	case mine && exists(t, c.Keep) && exists(t, c.Dir): // moved by an earlier try, which may not have got to the sync
+		if err := syncDirs(t, c.Keep, c.member()); err != nil {
 			return err
 		}
 	}
@@ -359,6 +364,9 @@ func members(n int) string {
 
 // Skippable: behind the commit point of a join it only looks.
 func (a *AwaitStarted) Skippable() {}
+
+// Condition: an etcd that has been started once may not start again.
+func (a *AwaitStarted) Condition() {}
 
 func (a *AwaitStarted) Undo(context.Context, *Target) error         { return nil }
 func (a *AwaitStarted) Done(context.Context, *Target) (bool, error) { return false, nil }

@@ -70,5 +70,8 @@ func (m *MoveAside) Done(_ context.Context, t *Target) (bool, error) {
 		return true, nil
 	}
 	at, err := m.look(t)
-	return at == m.To, err
+	if err != nil || at != m.To {
+		return false, err
+	}
+	return true, syncDirs(t, m.From, m.To)
 }

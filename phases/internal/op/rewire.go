@@ -131,6 +131,9 @@ func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 	return nil
 }
 
+// Condition as AwaitAPIServer is.
+func (a *AwaitReplaced) Condition() {}
+
 func (a *AwaitReplaced) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // Skippable as AwaitAPIServer is.

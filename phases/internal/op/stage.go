@@ -102,7 +102,10 @@ func (p *ProveSnapshot) Do(ctx context.Context, t *Target) error {
 func (p *ProveSnapshot) Undo(_ context.Context, t *Target) error { return remove(t, p.Proof) }
 
 func (p *ProveSnapshot) Done(_ context.Context, t *Target) (bool, error) {
-	return exists(t, p.Proof), nil
+	if !exists(t, p.Proof) {
+		return false, nil
+	}
+	return true, syncDirs(t, p.Proof)
 }
 
 // StageData makes the new data beside the old: Dir/member, and WALDir where the WAL lives elsewhere.
@@ -200,9 +203,9 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 		if member := path.Join(s.Dir, "member"); exists(t, member) && marker(t, member) != s.Receipt {
 			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
 		}
-		if err := remove(t, s.Receipt); err != nil {
-			return err
-		}
+	}
+	if err := remove(t, s.Receipt); err != nil { // also where an earlier try has, and did not get to the sync
+		return err
 	}
 	for _, dir := range s.trees() {
 		if err := node.RemoveTree(t.Host.FS, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -225,7 +228,10 @@ func marker(t *Target, member string) string {
 }
 
 func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
-	return exists(t, s.Receipt), nil
+	if !exists(t, s.Receipt) {
+		return false, nil
+	}
+	return true, syncDirs(t, s.Receipt)
 }
 
 // receipt reads what staging made.

@@ -203,17 +203,29 @@ func (d *Disk) Sync(name string) error {
 	if d.ForgetDirSync {
 		return nil
 	}
-	last := -1
+	d.pending = d.flush(ino)
+	return nil
+}
+
+// flush makes durable what goes with a directory, and returns what is still pending.
+func (d *Disk) flush(dir uint64) (rest []change) {
+	touched, due, found := map[uint64]bool{dir: true}, make([]bool, len(d.pending)), false
+	for n, c := range slices.Backward(d.pending) {
+		touches := slices.ContainsFunc(c.dirs(), func(in uint64) bool { return touched[in] })
+		due[n] = touches || found && !d.Disorderly
+		for _, in := range c.dirs() {
+			touched[in] = touched[in] || touches
+		}
+		found = found || touches
+	}
 	for n, c := range d.pending {
-		if c.touches(ino) {
-			last = n
+		if due[n] {
+			c.apply(d.saved)
+		} else {
+			rest = append(rest, c)
 		}
 	}
-	for _, c := range d.pending[:last+1] {
-		c.apply(d.saved)
-	}
-	d.pending = d.pending[last+1:]
-	return nil
+	return rest
 }
 
 // Lock takes a lock for etcdpod itself; the machine's etcds take theirs with lock.

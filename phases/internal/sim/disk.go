@@ -73,8 +73,15 @@ func (c change) apply(t tree) {
 	}
 }
 
-func (c change) touches(dir uint64) bool {
-	return slices.ContainsFunc(c, func(e edit) bool { return e.Dir == dir })
+// dirs are the directories that the change has to do with: those whose names it changes, and one that it makes.
+func (c change) dirs() (all []uint64) {
+	for _, e := range c {
+		all = append(all, e.Dir)
+	}
+	if len(c) == 1 && c[0].Ino != 0 {
+		all = append(all, c[0].Ino)
+	}
+	return all
 }
 
 const rootInode = 1
@@ -87,6 +94,9 @@ type Disk struct {
 	NoExchange bool
 	// ForgetDirSync makes syncs of directories do nothing: a deliberate fault.
 	ForgetDirSync bool
+	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory makes durable what was done in it, with all that came before in the directories
+	// that this touches, and nothing else, as Btrfs does.
+	Disorderly bool
 	// Mounts are mount points: a rename from below one to the outside fails.
 	Mounts []string
 

@@ -1,0 +1,68 @@
+package phases
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// asked counts what is asked of etcd.
+type asked struct {
+	op.Etcd
+	peer, started, serving int
+}
+
+func (a *asked) PeerServes(context.Context, op.Access) error {
+	a.peer++
+	return nil
+}
+
+func (a *asked) Started(context.Context, op.Access) (op.Member, error) {
+	a.started++
+	return op.Member{ClusterID: 1}, nil
+}
+
+func (a *asked) Serving(context.Context, op.Access, int64) (op.Member, error) {
+	a.serving++
+	return op.Member{}, nil
+}
+
+// A process that goes on with a run does not know whether the node was booted since: what a program must do for the next operation is waited for again, once.
+func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
+	at := op.Access{Endpoints: []string{"https://10.0.0.11:2379"}}
+	for _, tt := range []struct {
+		name     string
+		wait     op.Op
+		commitAt int
+		progress journal.Progress
+		want     asked
+	}{
+		{"that it serves peers", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Done, asked{peer: 1}},
+		{"that the learner has started", &op.AwaitLearner{Access: at, ClusterID: 1, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
+		{"that it serves", &op.AwaitMember{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
+		{"not where it is still to be waited for", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Pending, asked{}},
+		{"not behind the commit point", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 1, journal.Done, asked{}},
+		{"not what has an effect that stays", &op.DisarmAlarms{Access: at}, 2, journal.Done, asked{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := &asked{}
+			w := newWorld(t, scenario{})
+			w.node.etcd = got
+			r := &run{
+				ops: []op.Op{tt.wait, &op.KeepKubelet{}}, target: w.node.target(),
+				state: &journal.State{Run: journal.Run{CommitAt: tt.commitAt}, Steps: []journal.StepState{{Progress: tt.progress}, {}}},
+			}
+			for range 2 {
+				if err := r.stillHolds(t.Context(), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if *got != tt.want {
+				t.Errorf("etcd was asked %+v", *got)
+			}
+		})
+	}
+}
