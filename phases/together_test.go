@@ -204,6 +204,9 @@ func (c *cluster) obey(o order) error {
 
 // alive are the nodes that are not destroyed.
 func (c *cluster) alive() []string {
+	if len(c.gone) == 0 {
+		return slices.Clip(c.names)
+	}
 	return slices.DeleteFunc(slices.Clone(c.names), func(n string) bool { return slices.Contains(c.gone, n) })
 }
 
@@ -239,26 +242,30 @@ func (c *cluster) err() error {
 
 // check holds the nodes together to what must be true after every step.
 func (c *cluster) check() {
-	serving := map[string]string{}
-	for _, name := range c.alive() {
-		if data := c.worlds[name].machine.Serves(); data != "" {
-			serving[data] = name
+	alive := c.alive()
+	var oldAt, newAt string
+	for _, name := range alive {
+		switch c.worlds[name].machine.Serves() {
+		case "old":
+			oldAt = name
+		case "new":
+			newAt = name
 		}
 	}
-	for _, name := range c.alive() {
-		if !c.apart && len(c.gone) == 0 && serving["old"] != "" && c.worlds[name].machine.EtcdServes() == "new" {
-			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data", serving["old"], name)
+	for _, name := range alive {
+		if !c.apart && len(c.gone) == 0 && oldAt != "" && c.worlds[name].machine.EtcdServes() == "new" {
+			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data", oldAt, name)
 		}
 	}
-	if serving["new"] == "" {
+	if newAt == "" {
 		return
 	}
-	if old := serving["old"]; old != "" {
-		c.violate("an API server serves the old data on %s, and one the new on %s", old, serving["new"])
+	if oldAt != "" {
+		c.violate("an API server serves the old data on %s, and one the new on %s", oldAt, newAt)
 	}
-	for _, name := range c.alive() {
+	for _, name := range alive {
 		if !bytes.Contains(c.journal(name), []byte(` {"kind":"commit"`)) {
-			c.violate("an API server serves the new data on %s, and %s does not hold the commit record", serving["new"], name)
+			c.violate("an API server serves the new data on %s, and %s does not hold the commit record", newAt, name)
 		}
 	}
 }

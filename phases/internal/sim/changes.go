@@ -26,11 +26,12 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	// The name is there before the data is: two steps.
 	if err := d.Step("write " + name); err != nil {
 		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) { // the real one leaves no half file
-			d.change(func(t tree) { delete(t[dir], path.Base(name)) }, dir)
+			d.change(func(t tree) { t.drop(dir, path.Base(name)) }, dir)
 		}
 		return err
 	}
 	i.data = bytes.Clone(data)
+	d.wrote(name)
 	return nil
 }
 
@@ -49,10 +50,12 @@ func (d *Disk) Append(name string, data []byte) error {
 	}
 	half := len(data) / 2
 	i.data = append(i.data, data[:half]...)
+	d.wrote(name)
 	if err := d.Step("append the rest to " + name); err != nil {
 		return err
 	}
 	i.data = append(i.data, data[half:]...)
+	d.wrote(name)
 	return nil
 }
 
@@ -76,6 +79,7 @@ func (d *Disk) Truncate(name string, size int64) error {
 	}
 	if int64(len(i.data)) > size {
 		i.data = slices.Clip(i.data[:size])
+		d.wrote(name)
 	}
 	return nil
 }
@@ -125,8 +129,8 @@ func (d *Disk) move(from, to string) error {
 		return err
 	}
 	d.change(func(t tree) {
-		delete(t[a], path.Base(from))
-		t[b][path.Base(to)] = ino
+		t.drop(a, path.Base(from))
+		t.put(b, path.Base(to), ino)
 	}, a, b)
 	return nil
 }
@@ -167,7 +171,10 @@ func (d *Disk) Exchange(x, y string) error {
 	if err != nil {
 		return err
 	}
-	d.change(func(t tree) { t[a][path.Base(x)], t[b][path.Base(y)] = second, first }, a, b)
+	d.change(func(t tree) {
+		t.put(a, path.Base(x), second)
+		t.put(b, path.Base(y), first)
+	}, a, b)
 	return nil
 }
 
@@ -186,7 +193,7 @@ func (d *Disk) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	d.change(func(t tree) { delete(t[dir], path.Base(name)) }, dir)
+	d.change(func(t tree) { t.drop(dir, path.Base(name)) }, dir)
 	return nil
 }
 
@@ -214,6 +221,9 @@ func (d *Disk) Sync(name string) error {
 	}
 	for _, c := range d.pending[:last+1] {
 		c.apply(d.saved)
+	}
+	if last >= 0 {
+		d.moves++
 	}
 	d.pending = d.pending[last+1:]
 	return nil

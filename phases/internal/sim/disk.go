@@ -30,17 +30,6 @@ type inode struct {
 	attr          node.Attr
 }
 
-// tree is the names: for each directory's inode the names in it.
-type tree map[uint64]map[string]uint64
-
-func (t tree) clone() tree {
-	c := tree{}
-	for ino, names := range t {
-		c[ino] = maps.Clone(names)
-	}
-	return c
-}
-
 // change is one metadata operation that is not durable yet. Changes become durable in order, as in the journal of ext4 or XFS: a sync of a
 // directory makes everything up to its last change durable, and a crash keeps some prefix of the rest.
 type change struct {
@@ -63,6 +52,9 @@ type Disk struct {
 
 	now     tree
 	saved   tree
+	moves   uint64 // counts the changes of now and saved: while it stays the same, so do they
+	writes  uint64 // counts those of the contents of files in the directory that is watched
+	watched string
 	pending []change
 	inodes  map[uint64]*inode
 	locks   map[uint64]string // inode → holder
@@ -72,7 +64,7 @@ type Disk struct {
 // NewDisk makes an empty file system.
 func NewDisk() *Disk {
 	return &Disk{
-		Step: func(string) error { return nil }, now: tree{rootInode: {}}, saved: tree{rootInode: {}},
+		Step: func(string) error { return nil }, now: tree{rootInode: nil}, saved: tree{rootInode: nil},
 		inodes: map[uint64]*inode{rootInode: {dir: true, attr: node.Attr{Mode: 0o755}}}, locks: map[uint64]string{}, next: rootInode + 1,
 	}
 }
@@ -80,6 +72,7 @@ func NewDisk() *Disk {
 // Settle makes everything durable.
 func (d *Disk) Settle() {
 	d.saved, d.pending = d.now.clone(), nil
+	d.moves++
 	for _, i := range d.inodes {
 		i.durable = slices.Clip(i.data)
 	}
@@ -108,6 +101,8 @@ func (d *Disk) PowerLoss(mode CrashMode, random *rand.Rand) {
 		c.apply(d.saved)
 	}
 	d.now, d.pending = d.saved.clone(), nil
+	d.moves++
+	d.writes++
 	for _, ino := range slices.Sorted(maps.Keys(d.inodes)) {
 		i := d.inodes[ino]
 		if mode == MixUnsynced && random.IntN(2) == 0 {
@@ -130,7 +125,7 @@ func (d *Disk) find(t tree, name string) (uint64, bool) {
 		if part, name, _ = strings.Cut(name, "/"); part == "" {
 			continue
 		}
-		next, ok := t[ino][part]
+		next, ok := t.look(ino, part)
 		if !ok {
 			return 0, false
 		}
@@ -158,6 +153,7 @@ func (d *Disk) must(op, name string) (uint64, *inode, error) {
 
 func (d *Disk) change(apply func(tree), dirs ...uint64) {
 	apply(d.now)
+	d.moves++
 	d.pending = append(d.pending, change{dirs, apply})
 }
 
@@ -167,16 +163,16 @@ func (d *Disk) add(op, name string, i *inode) error {
 		return err
 	}
 	base := path.Base(name)
-	if _, taken := d.now[dir][base]; taken {
+	if _, taken := d.now.look(dir, base); taken {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrExist}
 	}
 	ino := d.next
 	d.next++
 	d.inodes[ino] = i
 	d.change(func(t tree) {
-		t[dir][base] = ino
-		if i.dir && t[ino] == nil {
-			t[ino] = map[string]uint64{}
+		t.put(dir, base, ino)
+		if _, known := t[ino]; i.dir && !known {
+			t[ino] = nil
 		}
 	}, dir)
 	return nil
@@ -233,5 +229,16 @@ func (d *Disk) ReadDir(name string) ([]string, error) {
 	if !i.dir {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: syscall.ENOTDIR}
 	}
-	return slices.Sorted(maps.Keys(d.now[ino])), nil
+	var names []string
+	for _, e := range d.now[ino] {
+		names = append(names, e.name)
+	}
+	return names, nil
+}
+
+// wrote is told of each change of a file's contents.
+func (d *Disk) wrote(name string) {
+	if path.Dir(name) == d.watched {
+		d.writes++
+	}
 }
