@@ -47,6 +47,7 @@ type cluster struct {
 	heard    func(Event)       // is told of what all nodes do; nil: nobody is
 	digests  map[string]uint64
 	plans    map[string]account // how the run on each node began
+	accounts map[string]reading // of what was read last
 	wrong    []string           // broken invariants of several nodes
 }
 
@@ -91,6 +92,7 @@ func (c *cluster) fork() *cluster {
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
 	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
+	c.accounts = map[string]reading{}
 	for _, name := range c.names {
 		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
 		c.worlds[name].machine.CommittedBy(func() bool { return bytes.Contains(c.journal(name), []byte(` {"kind":"settle"`)) })
@@ -297,9 +299,25 @@ type account struct {
 	abort, end, torn bool
 }
 
-// read is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+// reading is a journal, and what it adds up to.
+type reading struct {
+	journal []byte
+	account account
+}
+
+// read remembers the last journal: what is written does not change in its place.
 func (c *cluster) read(name string) account {
-	first, rest, whole := bytes.Cut(c.journal(name), []byte("\n"))
+	now, last := c.journal(name), c.accounts[name]
+	if len(now) == 0 || len(now) != len(last.journal) || &now[0] != &last.journal[0] {
+		last = reading{now, c.readAll(name, now)}
+		c.accounts[name] = last
+	}
+	return last.account
+}
+
+// readAll is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+func (c *cluster) readAll(name string, written []byte) account {
+	first, rest, whole := bytes.Cut(written, []byte("\n"))
 	if !whole {
 		return account{}
 	}
@@ -339,12 +357,14 @@ func (c *cluster) read(name string) account {
 				number = number[:bytes.IndexAny(number, ",}")]
 				i, _ = strconv.Atoi(string(number))
 			}
-			steps[i] = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}[journal.Kind(kind)]
+			steps[i] = letters[journal.Kind(kind)]
 		}
 	}
 	a.steps = string(steps)
 	return a
 }
+
+var letters = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}
 
 // coarse is how far each phase got: all of its operations alike, or not.
 func (a account) coarse() string {
