@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -157,7 +156,7 @@ func (w *world) facts(_ context.Context, _ *Node, id string) (*Facts, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := manifests.Parse(data)
+		m, err := sim.Parse(string(data))
 		if err != nil {
 			return nil, err
 		}

@@ -154,7 +154,7 @@ func (m *Machine) end(c *container) {
 
 func (m *Machine) start(file string) {
 	text := m.views[file].data
-	pod, err := parse(text)
+	pod, err := Parse(text)
 	if err != nil {
 		m.violate("the kubelet found %s, which is no manifest: %v", file, err)
 		return
