@@ -48,7 +48,8 @@ type cluster struct {
 	plans    map[string]account // how the run on each node began
 	accounts map[string]reading // of what was read last
 	records  map[string]sought
-	wrong    []string           // broken invariants of several nodes
+	paths    map[string]string // where the journals were
+	wrong    []string          // broken invariants of several nodes
 }
 
 // farEnd is a process of an agent, and the connection to it.
@@ -92,7 +93,7 @@ func (c *cluster) fork() *cluster {
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
 	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
-	c.accounts, c.records = map[string]reading{}, map[string]sought{}
+	c.accounts, c.records, c.paths = map[string]reading{}, map[string]sought{}, map[string]string{}
 	for _, name := range c.names {
 		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
 		c.worlds[name].machine.CommittedBy(func() bool { return c.holds(name, ` {"kind":"settle"`) })
@@ -283,11 +284,15 @@ func (c *cluster) violate(format string, args ...any) {
 // journal is that of the run on a node; nil when it has none.
 func (c *cluster) journal(name string) []byte {
 	m := c.worlds[name].machine
+	if there := m.Peek(c.paths[name]); there != nil {
+		return there
+	}
 	ids, _ := m.ReadDir(journal.RunsDir)
 	if len(ids) == 0 {
 		return nil
 	}
-	return m.Peek(journal.RunsDir + "/" + ids[0] + "/journal")
+	c.paths[name] = journal.RunsDir + "/" + ids[0] + "/journal"
+	return m.Peek(c.paths[name])
 }
 
 // sought is a journal in which a record was looked for.
