@@ -47,7 +47,7 @@ type cluster struct {
 	digests  map[string]uint64
 	plans    map[string]account // how the run on each node began
 	accounts map[string]reading // of what was read last
-	records  map[string]sought
+	records  map[string]*sought
 	paths    map[string]string // where the journals were
 	wrong    []string          // broken invariants of several nodes
 }
@@ -93,7 +93,7 @@ func (c *cluster) fork() *cluster {
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
 	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
-	c.accounts, c.records, c.paths = map[string]reading{}, map[string]sought{}, map[string]string{}
+	c.accounts, c.records, c.paths = map[string]reading{}, map[string]*sought{}, map[string]string{}
 	for _, name := range c.names {
 		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
 		c.worlds[name].machine.CommittedBy(func() bool { return c.holds(name, ` {"kind":"settle"`) })
@@ -257,7 +257,8 @@ func (c *cluster) check() {
 	}
 	for _, name := range alive {
 		if !c.apart && len(c.gone) == 0 && oldAt != "" && c.worlds[name].machine.EtcdServes() == "new" {
-			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data", oldAt, name)
+			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data",
+				oldAt, name)
 		}
 	}
 	if newAt == "" {
@@ -298,22 +299,33 @@ func (c *cluster) journal(name string) []byte {
 // sought is a journal in which a record was looked for.
 type sought struct {
 	journal []byte
-	found   bool
+	at      int // where it is; -1: nowhere
 }
 
-// holds says whether a journal holds such a record. It is asked after every step: what was looked through already, and is still there, is not looked through again.
-func (c *cluster) holds(name, record string) bool {
-	now, key := c.journal(name), name+record
-	last, from := c.records[key], 0
-	if len(last.journal) > 0 && len(now) >= len(last.journal) && &now[0] == &last.journal[0] {
-		if last.found {
-			return true
+// in finds where in a journal such a record begins. It is asked after every step: what was looked
+// through already, and is still there, is not looked through again.
+func (s *sought) in(now []byte, record string) int {
+	from := 0
+	if len(s.journal) > 0 && len(now) >= len(s.journal) && &now[0] == &s.journal[0] {
+		if s.at >= 0 {
+			return s.at
 		}
-		from = max(0, len(last.journal)-len(record))
+		from = max(0, len(s.journal)-len(record))
 	}
-	found := bytes.Contains(now[from:], []byte(record))
-	c.records[key] = sought{now, found}
-	return found
+	s.journal, s.at = now, bytes.Index(now[from:], []byte(record))
+	if s.at >= 0 {
+		s.at += from
+	}
+	return s.at
+}
+
+// holds says whether a node's journal holds such a record.
+func (c *cluster) holds(name, record string) bool {
+	key := name + record
+	if c.records[key] == nil {
+		c.records[key] = &sought{}
+	}
+	return c.records[key].in(c.journal(name), record) >= 0
 }
 
 // account is what a journal adds up to, without times and names.

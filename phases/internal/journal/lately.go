@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// One command reads the journal of its run several times: to see that it is open, to go on with it, between phases, to tell what became of it. Lines that were understood lately are not
-// read as JSON again when they come again, byte for byte.
+// One command reads the journal of its run several times: to see that it is open, to go on with it,
+// between phases, to tell what became of it. Lines that were understood lately are not read as JSON
+// again when they come again, byte for byte.
 
 // understood is a line and what it says.
 type understood struct {
@@ -15,7 +16,8 @@ type understood struct {
 	record Record
 }
 
-// lately has room for the lines of some runs, by their checksum. A line takes the place of another one.
+// lately has room for the lines of some runs, by their checksum. A line takes the place of another
+// one.
 var lately [1 << 10]atomic.Pointer[understood]
 
 // recall returns what a line said when it was read lately.

@@ -60,8 +60,10 @@ type Machine struct {
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by the name of the file
 
-	idle    *seen // when the kubelet last looked and had nothing to do; nil: it had, or something else was changed since
-	checked *seen // when the names on the disk were last found to be right
+	// When the kubelet last looked and had nothing to do; nil: it had, or something else was changed.
+	idle *seen
+	// When the names on the disk were last found to be right.
+	checked *seen
 }
 
 // view is what the kubelet knows of one manifest.

@@ -9,8 +9,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Each process of etcdpod reads the operations of its run from the journal, and the exploration starts some hundred thousand processes, most of them on the same journals. Here an
-// operation that was read from the same JSON before is copied instead.
+// Each process of etcdpod reads the operations of its run from the journal, and the exploration
+// starts some hundred thousand processes, most of them on the same journals. Here an operation that
+// was read from the same JSON before is copied instead.
 
 func init() {
 	read := op.Read
@@ -24,7 +25,8 @@ type operation struct {
 }
 
 var (
-	operations [1 << 12]atomic.Pointer[operation] // by a hash of the JSON; one takes the place of another
+	// By a hash of the JSON; one takes the place of another.
+	operations [1 << 12]atomic.Pointer[operation]
 	seed       = maphash.MakeSeed()
 )
 
@@ -89,7 +91,8 @@ func copyOf(v reflect.Value) reflect.Value {
 // shares says whether two values of that kind can share what is written to.
 func shares(k reflect.Kind) bool {
 	switch k {
-	case reflect.Pointer, reflect.Struct, reflect.Slice, reflect.Map, reflect.Array, reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+	case reflect.Pointer, reflect.Struct, reflect.Slice, reflect.Map, reflect.Array,
+		reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer:
 		return true
 	}
 	return false

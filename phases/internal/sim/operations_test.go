@@ -9,7 +9,9 @@ import (
 )
 
 func TestAnOperationThatWasReadBeforeIsACopy(t *testing.T) {
-	body, err := op.Encode(&op.PutManifest{Fence: op.Fence{Pods: []op.Pod{{Name: "etcd", Containers: []string{"etcd"}}}, Timeout: time.Minute}, Path: "/etcd.yaml", Data: []byte("text")})
+	pods := []op.Pod{{Name: "etcd", Containers: []string{"etcd"}}}
+	fence := op.Fence{Pods: pods, Timeout: time.Minute}
+	body, err := op.Encode(&op.PutManifest{Fence: fence, Path: "/etcd.yaml", Data: []byte("text")})
 	if err != nil {
 		t.Fatal(err)
 	}

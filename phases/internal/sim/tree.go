@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// tree is the names: for each directory's inode the names in it, in order. A list is never changed in its place: a change makes another one. So trees share the lists in which
-// they do not differ, which makes a clone cheap; the exploration makes hundreds of thousands of them.
+// tree is the names: for each directory's inode the names in it, in order. A list is never changed
+// in its place: a change makes another one. So trees share the lists in which they do not differ,
+// which makes a clone cheap; the exploration makes hundreds of thousands of them.
 type tree map[uint64][]entry
 
 // entry is one name in a directory.

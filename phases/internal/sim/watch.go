@@ -10,7 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 )
 
-// What the kubelet does, and what must be true, between any two steps. Most steps change nothing of what that depends on: then it is not gone through again.
+// What the kubelet does, and what must be true, between any two steps. Most steps change nothing of
+// what that depends on: then it is not gone through again.
 
 // seen tells which changes of the disk were seen.
 type seen struct{ moves, writes uint64 }
@@ -21,7 +22,8 @@ func (d *Disk) look() *seen { return &seen{d.moves, d.writes} }
 // still says whether nothing was changed since.
 func (s *seen) still(d *Disk) bool { return s != nil && s.moves == d.moves && s.writes == d.writes }
 
-// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has one.
+// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has
+// one.
 func (m *Machine) tick() {
 	if !m.kubelet || m.CrashText == "" && m.idle.still(m.Disk) {
 		return
@@ -35,7 +37,11 @@ func (m *Machine) tick() {
 		}
 	}
 	for _, c := range m.containers {
-		if c.State == "running" && (!slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)) {
+		if c.State != "running" {
+			continue
+		}
+		crashes := m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)
+		if !slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || crashes {
 			m.end(c)
 			idle = nil
 		}
@@ -49,7 +55,8 @@ func (m *Machine) tick() {
 	m.idle = idle
 }
 
-// read has the kubelet notice what is in a file, which it may do late. It says whether the kubelet knew it, and knew it to be so for good.
+// read has the kubelet notice what is in a file, which it may do late. It says whether the kubelet
+// knew it, and knew it to be so for good.
 func (m *Machine) read(name string) bool {
 	data := m.Peek(path.Join(m.ManifestDir, name))
 	v := m.views[name]
@@ -67,7 +74,8 @@ func (m *Machine) read(name string) bool {
 	return false
 }
 
-// parsed are manifests by their text: the same few are started again and again. What Parse returned never changes.
+// parsed are manifests by their text: the same few are started again and again. What Parse returned
+// never changes.
 var parsed sync.Map
 
 // Parse is [manifests.Parse], but quick for a text that was parsed before.
@@ -85,7 +93,8 @@ func Parse(text string) (*manifests.Manifest, error) {
 // check holds the node to what must be true after every step.
 func (m *Machine) check(call string) {
 	etcd, api := m.running("etcd"), m.running("kube-apiserver")
-	if etcd != nil && (strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")) && strings.Contains(call, "/member") {
+	moves := strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")
+	if etcd != nil && moves && strings.Contains(call, "/member") {
 		m.violate("%s, while an etcd runs", call)
 	}
 	if etcd != nil && api != nil {
