@@ -50,7 +50,7 @@ func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got := &asked{}
 			w := newWorld(t, scenario{})
-			w.node.etcd = got
+			w.node.Etcd = got
 			r := &run{
 				ops: []op.Op{tt.wait, &op.KeepKubelet{}}, target: w.node.target(),
 				state: &journal.State{Run: journal.Run{CommitAt: tt.commitAt}, Steps: []journal.StepState{{Progress: tt.progress}, {}}},

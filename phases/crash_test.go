@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -80,6 +79,7 @@ type world struct {
 	machine  *sim.Machine
 	node     *Node
 	first    string // how it looked at first
+	commit   sought
 }
 
 func newWorld(t *testing.T, s scenario) *world {
@@ -142,9 +142,9 @@ func (w *world) committed() bool {
 	if len(ids) == 0 {
 		return false
 	}
-	data, _ := w.machine.ReadFile(path.Join(journal.RunDir(ids[len(ids)-1]), "journal"))
-	_, after, found := bytes.Cut(data, []byte(`{"kind":"commit"`))
-	return found && bytes.Contains(after, []byte("\n"))
+	data := w.machine.Peek(path.Join(journal.RunDir(ids[len(ids)-1]), "journal"))
+	at := w.commit.in(data, `{"kind":"commit"`)
+	return at >= 0 && bytes.IndexByte(data[at:], '\n') >= 0
 }
 
 // facts observes the simulated node as a restore would the real one.
@@ -179,7 +179,7 @@ func (w *world) look(id string) (*Facts, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := manifests.Parse(data)
+		m, err := sim.Parse(string(data))
 		if err != nil {
 			return nil, err
 		}

@@ -145,11 +145,17 @@ func (n *engineNode) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
 	}
-	ops, err := decode(open.state)
-	if err != nil {
-		return err
+	needs := false
+	for _, step := range open.state.Steps { // the first that does will do
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			return err
+		}
+		if needs = needsNode(o); needs {
+			break
+		}
 	}
-	if !slices.ContainsFunc(ops, needsNode) {
+	if !needs {
 		return nil
 	}
 	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))

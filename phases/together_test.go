@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +47,10 @@ type cluster struct {
 	heard    func(Event)       // is told of what all nodes do; nil: nobody is
 	digests  map[string]uint64
 	plans    map[string]account // how the run on each node began
-	wrong    []string           // broken invariants of several nodes
+	accounts map[string]reading // of what was read last
+	records  map[string]*sought
+	paths    map[string]string // where the journals were
+	wrong    []string          // broken invariants of several nodes
 }
 
 // farEnd is a process of an agent, and the connection to it.
@@ -92,9 +94,10 @@ func (c *cluster) fork() *cluster {
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
 	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
+	c.accounts, c.records, c.paths = map[string]reading{}, map[string]*sought{}, map[string]string{}
 	for _, name := range c.names {
 		c.worlds[name].machine.Before = func(call string) { c.before(name, call) }
-		c.worlds[name].machine.CommittedBy(func() bool { return bytes.Contains(c.journal(name), []byte(` {"kind":"settle"`)) })
+		c.worlds[name].machine.CommittedBy(func() bool { return c.holds(name, ` {"kind":"settle"`) })
 		c.restart(name)
 	}
 }
@@ -223,6 +226,9 @@ func (c *cluster) obey(o order) error {
 
 // alive are the nodes that are not destroyed.
 func (c *cluster) alive() []string {
+	if len(c.gone) == 0 {
+		return slices.Clip(c.names)
+	}
 	return slices.DeleteFunc(slices.Clone(c.names), func(n string) bool { return slices.Contains(c.gone, n) })
 }
 
@@ -258,26 +264,31 @@ func (c *cluster) err() error {
 
 // check holds the nodes together to what must be true after every step.
 func (c *cluster) check() {
-	serving := map[string]string{}
-	for _, name := range c.alive() {
-		if data := c.worlds[name].machine.Serves(); data != "" {
-			serving[data] = name
+	alive := c.alive()
+	var oldAt, newAt string
+	for _, name := range alive {
+		switch c.worlds[name].machine.Serves() {
+		case "old":
+			oldAt = name
+		case "new":
+			newAt = name
 		}
 	}
-	for _, name := range c.alive() {
-		if !c.apart && len(c.gone) == 0 && serving["old"] != "" && c.worlds[name].machine.EtcdServes() == "new" {
-			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data", serving["old"], name)
+	for _, name := range alive {
+		if !c.apart && len(c.gone) == 0 && oldAt != "" && c.worlds[name].machine.EtcdServes() == "new" {
+			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data",
+				oldAt, name)
 		}
 	}
-	if serving["new"] == "" {
+	if newAt == "" {
 		return
 	}
-	if old := serving["old"]; old != "" {
-		c.violate("an API server serves the old data on %s, and one the new on %s", old, serving["new"])
+	if oldAt != "" {
+		c.violate("an API server serves the old data on %s, and one the new on %s", oldAt, newAt)
 	}
-	for _, name := range c.alive() {
-		if !bytes.Contains(c.journal(name), []byte(` {"kind":"commit"`)) {
-			c.violate("an API server serves the new data on %s, and %s does not hold the commit record", serving["new"], name)
+	for _, name := range alive {
+		if !c.holds(name, ` {"kind":"commit"`) {
+			c.violate("an API server serves the new data on %s, and %s does not hold the commit record", newAt, name)
 		}
 	}
 }
@@ -293,11 +304,47 @@ func (c *cluster) violate(format string, args ...any) {
 // journal is that of the run on a node; nil when it has none.
 func (c *cluster) journal(name string) []byte {
 	m := c.worlds[name].machine
+	if there := m.Peek(c.paths[name]); there != nil {
+		return there
+	}
 	ids, _ := m.ReadDir(journal.RunsDir)
 	if len(ids) == 0 {
 		return nil
 	}
-	return m.Peek(path.Join(journal.RunDir(ids[0]), "journal"))
+	c.paths[name] = journal.RunsDir + "/" + ids[0] + "/journal"
+	return m.Peek(c.paths[name])
+}
+
+// sought is a journal in which a record was looked for.
+type sought struct {
+	journal []byte
+	at      int // where it is; -1: nowhere
+}
+
+// in finds where in a journal such a record begins. It is asked after every step: what was looked
+// through already, and is still there, is not looked through again.
+func (s *sought) in(now []byte, record string) int {
+	from := 0
+	if len(s.journal) > 0 && len(now) >= len(s.journal) && &now[0] == &s.journal[0] {
+		if s.at >= 0 {
+			return s.at
+		}
+		from = max(0, len(s.journal)-len(record))
+	}
+	s.journal, s.at = now, bytes.Index(now[from:], []byte(record))
+	if s.at >= 0 {
+		s.at += from
+	}
+	return s.at
+}
+
+// holds says whether a node's journal holds such a record.
+func (c *cluster) holds(name, record string) bool {
+	key := name + record
+	if c.records[key] == nil {
+		c.records[key] = &sought{}
+	}
+	return c.records[key].in(c.journal(name), record) >= 0
 }
 
 // account is what a journal adds up to, without times and names.
@@ -309,9 +356,25 @@ type account struct {
 	abort, end, torn bool
 }
 
-// read is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+// reading is a journal, and what it adds up to.
+type reading struct {
+	journal []byte
+	account account
+}
+
+// read remembers the last journal: what is written does not change in its place.
 func (c *cluster) read(name string) account {
-	first, rest, whole := bytes.Cut(c.journal(name), []byte("\n"))
+	now, last := c.journal(name), c.accounts[name]
+	if len(now) == 0 || len(now) != len(last.journal) || &now[0] != &last.journal[0] {
+		last = reading{now, c.readAll(name, now)}
+		c.accounts[name] = last
+	}
+	return last.account
+}
+
+// readAll is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+func (c *cluster) readAll(name string, written []byte) account {
+	first, rest, whole := bytes.Cut(written, []byte("\n"))
 	if !whole {
 		return account{}
 	}
@@ -351,12 +414,14 @@ func (c *cluster) read(name string) account {
 				number = number[:bytes.IndexAny(number, ",}")]
 				i, _ = strconv.Atoi(string(number))
 			}
-			steps[i] = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}[journal.Kind(kind)]
+			steps[i] = letters[journal.Kind(kind)]
 		}
 	}
 	a.steps = string(steps)
 	return a
 }
+
+var letters = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}
 
 // coarse is how far each phase got: all of its operations alike, or not.
 func (a account) coarse() string {

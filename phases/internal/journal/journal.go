@@ -200,9 +200,17 @@ func parse(data []byte) ([]Record, int, error) {
 
 func parseLine(line []byte) (Record, error) {
 	var r Record
-	sum, body, ok := bytes.Cut(line, []byte(" "))
-	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) {
+	said, body, ok := bytes.Cut(line, []byte(" "))
+	sum := crc32.ChecksumIEEE(body)
+	if !ok || string(said) != fmt.Sprintf("%08x", sum) {
 		return r, ErrDamaged
 	}
-	return r, json.Unmarshal(body, &r)
+	if r, known := recall(sum, body); known {
+		return r, nil
+	}
+	if err := json.Unmarshal(body, &r); err != nil {
+		return r, err
+	}
+	remember(sum, body, r)
+	return r, nil
 }

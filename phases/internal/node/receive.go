@@ -30,7 +30,7 @@ const syncEvery = 64 << 20
 
 func receive(ctx context.Context, fsys FS, temp string, from io.Reader, size int64, sum string, progress func(done, total int64)) error {
 	hash := sha256.New()
-	buffer := make([]byte, 1<<20)
+	buffer := make([]byte, max(0, min(size, 1<<20)))
 	for done := int64(0); done < size; {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -69,6 +69,6 @@ func (m *Machine) PowerOn(pairs map[string][]string) {
 	for _, c := range m.containers {
 		m.end(c)
 	}
-	m.containers = nil
+	m.containers, m.idle = nil, nil
 	m.tick()
 }

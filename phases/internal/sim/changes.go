@@ -31,6 +31,7 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 		return err
 	}
 	i.data = bytes.Clone(data)
+	d.wrote(name)
 	return nil
 }
 
@@ -49,10 +50,12 @@ func (d *Disk) Append(name string, data []byte) error {
 	}
 	half := len(data) / 2
 	i.data = append(i.data, data[:half]...)
+	d.wrote(name)
 	if err := d.Step("append the rest to " + name); err != nil {
 		return err
 	}
 	i.data = append(i.data, data[half:]...)
+	d.wrote(name)
 	return nil
 }
 
@@ -76,6 +79,7 @@ func (d *Disk) Truncate(name string, size int64) error {
 	}
 	if int64(len(i.data)) > size {
 		i.data = slices.Clip(i.data[:size])
+		d.wrote(name)
 	}
 	return nil
 }
@@ -203,7 +207,10 @@ func (d *Disk) Sync(name string) error {
 	if d.ForgetDirSync {
 		return nil
 	}
-	d.pending = d.flush(ino)
+	before := len(d.pending)
+	if d.pending = d.flush(ino); len(d.pending) < before {
+		d.moves++
+	}
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Clone is another machine that is as this one is now, and on which no process of etcdpod runs: they are as good as killed. Its watchers are not taken over.
@@ -18,6 +20,7 @@ func (m *Machine) Clone() *Machine {
 		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 	}
+	c.idle, c.checked = m.idle, m.checked
 	for _, one := range m.containers {
 		same := *one
 		c.containers = append(c.containers, &same)
@@ -40,10 +43,12 @@ func (d *Disk) clone() *Disk {
 	c := *d
 	c.now, c.saved, c.pending, c.locks = d.now.clone(), d.saved.clone(), slices.Clone(d.pending), maps.Clone(d.locks)
 	c.inodes = make(map[uint64]*inode, len(d.inodes))
+	same := make([]inode, 0, len(d.inodes)) // together: one allocation
 	for ino, i := range d.inodes {
-		same := *i
-		same.data = slices.Clip(i.data)
-		c.inodes[ino] = &same
+		same = append(same, *i)
+		one := &same[len(same)-1]
+		one.data = slices.Clip(i.data)
+		c.inodes[ino] = one
 	}
 	return &c
 }
@@ -65,7 +70,7 @@ func (m *Machine) Kill() { m.crashed = true }
 // Reboot is a power loss, after which no process of etcdpod runs yet: see [Machine.Revive].
 func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views, m.kubelet, m.crashed = nil, map[string]*view{}, true, true
+	m.containers, m.views, m.idle, m.kubelet, m.crashed = nil, map[string]*view{}, nil, true, true
 	m.tick()
 	m.check("boot")
 }
@@ -88,14 +93,14 @@ func (m *Machine) EtcdServes() string {
 
 // Runs names what runs.
 func (m *Machine) Runs() string {
-	var names []string
+	names := make([]string, 0, 4)
 	for _, c := range m.containers {
 		if c.State == "running" {
 			names = append(names, c.Name+" "+c.generation)
 		}
 	}
 	slices.Sort(names)
-	return fmt.Sprint(m.kubelet, names)
+	return strconv.FormatBool(m.kubelet) + " [" + strings.Join(names, " ") + "]"
 }
 
 // Digest is a number for all that the future of a node depends on: what is on its disk, now and after a power loss, and what runs. content says what counts of a file.
@@ -110,9 +115,9 @@ func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)
 }
 
 func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(string, []byte) (string, []byte)) {
-	for _, base := range slices.Sorted(maps.Keys(m.Disk.now[ino])) {
-		child := m.Disk.now[ino][base]
-		full, i := path.Join(dir, base), m.inodes[child]
+	for _, e := range m.Disk.now[ino] {
+		child := e.ino
+		full, i := path.Join(dir, e.name), m.inodes[child]
 		name, data := content(full, i.data)
 		fmt.Fprintln(h, name, i.attr.Mode, child == m.oldDB)
 		_, _ = h.Write(data)
@@ -126,7 +131,7 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 }
 
 // Off takes the machine out of the world: nothing runs on it any more.
-func (m *Machine) Off() { m.containers, m.kubelet, m.crashed = nil, false, true }
+func (m *Machine) Off() { m.containers, m.idle, m.kubelet, m.crashed = nil, nil, false, true }
 
 // RunsFrom is the manifest that the running container of that name was started from; empty when none runs.
 func (m *Machine) RunsFrom(name string) string {

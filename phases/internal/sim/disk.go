@@ -30,17 +30,6 @@ type inode struct {
 	attr          node.Attr
 }
 
-// tree is the names: for each directory's inode the names in it.
-type tree map[uint64]map[string]uint64
-
-func (t tree) clone() tree {
-	c := tree{}
-	for ino, names := range t {
-		c[ino] = maps.Clone(names)
-	}
-	return c
-}
-
 // change is one metadata operation that is not durable yet. Changes become durable in order, as in the journal of ext4 or XFS: a sync of a
 // directory makes everything up to its last change durable, and a crash keeps some prefix of the rest.
 type change []edit
@@ -63,12 +52,12 @@ func (d *Disk) named(dir uint64, name string, ino uint64) edit {
 func (c change) apply(t tree) {
 	for _, e := range c {
 		if e.Ino == 0 {
-			delete(t[e.Dir], e.Name)
+			t.drop(e.Dir, e.Name)
 			continue
 		}
-		t[e.Dir][e.Name] = e.Ino
-		if e.Tree && t[e.Ino] == nil {
-			t[e.Ino] = map[string]uint64{}
+		t.put(e.Dir, e.Name, e.Ino)
+		if _, known := t[e.Ino]; e.Tree && !known {
+			t[e.Ino] = nil
 		}
 	}
 }
@@ -102,6 +91,9 @@ type Disk struct {
 
 	now     tree
 	saved   tree
+	moves   uint64 // counts the changes of now and saved: while it stays the same, so do they
+	writes  uint64 // counts those of the contents of files in the directory that is watched
+	watched string
 	pending []change
 	inodes  map[uint64]*inode
 	locks   map[uint64]string // inode → holder
@@ -111,7 +103,7 @@ type Disk struct {
 // NewDisk makes an empty file system.
 func NewDisk() *Disk {
 	return &Disk{
-		Step: func(string) error { return nil }, now: tree{rootInode: {}}, saved: tree{rootInode: {}},
+		Step: func(string) error { return nil }, now: tree{rootInode: nil}, saved: tree{rootInode: nil},
 		inodes: map[uint64]*inode{rootInode: {dir: true, attr: node.Attr{Mode: 0o755}}}, locks: map[uint64]string{}, next: rootInode + 1,
 	}
 }
@@ -119,6 +111,7 @@ func NewDisk() *Disk {
 // Settle makes everything durable.
 func (d *Disk) Settle() {
 	d.saved, d.pending = d.now.clone(), nil
+	d.moves++
 	for _, i := range d.inodes {
 		i.durable = slices.Clip(i.data)
 	}
@@ -147,6 +140,8 @@ func (d *Disk) PowerLoss(mode CrashMode, random *rand.Rand) {
 		c.apply(d.saved)
 	}
 	d.now, d.pending = d.saved.clone(), nil
+	d.moves++
+	d.writes++
 	for _, ino := range slices.Sorted(maps.Keys(d.inodes)) {
 		i := d.inodes[ino]
 		if mode == MixUnsynced && random.IntN(2) == 0 {
@@ -169,7 +164,7 @@ func (d *Disk) find(t tree, name string) (uint64, bool) {
 		if part, name, _ = strings.Cut(name, "/"); part == "" {
 			continue
 		}
-		next, ok := t[ino][part]
+		next, ok := t.look(ino, part)
 		if !ok {
 			return 0, false
 		}
@@ -198,6 +193,7 @@ func (d *Disk) must(op, name string) (uint64, *inode, error) {
 func (d *Disk) change(edits ...edit) {
 	c := change(edits)
 	c.apply(d.now)
+	d.moves++
 	d.pending = append(d.pending, c)
 }
 
@@ -207,7 +203,7 @@ func (d *Disk) add(op, name string, i *inode) error {
 		return err
 	}
 	base := path.Base(name)
-	if _, taken := d.now[dir][base]; taken {
+	if _, taken := d.now.look(dir, base); taken {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrExist}
 	}
 	ino := d.next
@@ -268,5 +264,16 @@ func (d *Disk) ReadDir(name string) ([]string, error) {
 	if !i.dir {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: syscall.ENOTDIR}
 	}
-	return slices.Sorted(maps.Keys(d.now[ino])), nil
+	var names []string
+	for _, e := range d.now[ino] {
+		names = append(names, e.name)
+	}
+	return names, nil
+}
+
+// wrote is told of each change of a file's contents.
+func (d *Disk) wrote(name string) {
+	if path.Dir(name) == d.watched {
+		d.writes++
+	}
 }

@@ -90,8 +90,9 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
 	if own := e.own(); own != nil && own.IsLearner {
 		return op.Member{}, errors.New("etcdserver: rpc not supported for learner")
 	}
-	db, ok := e.M.Disk.now[e.M.Disk.now[c.member]["snap"]]["db"]
-	if !ok {
+	snap, there := e.M.Disk.now.look(c.member, "snap")
+	db, ok := e.M.Disk.now.look(snap, "db")
+	if !there || !ok {
 		return op.Member{}, errors.New("the database was moved away under the etcd")
 	}
 	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil

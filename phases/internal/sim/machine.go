@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -60,6 +59,11 @@ type Machine struct {
 	noKubelet  bool
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by the name of the file
+
+	// When the kubelet last looked and had nothing to do; nil: it had, or something else was changed.
+	idle *seen
+	// When the names on the disk were last found to be right.
+	checked *seen
 }
 
 // view is what the kubelet knows of one manifest.
@@ -85,7 +89,7 @@ func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Ma
 		m.oldDB, m.oldData = ino, string(i.data)
 	}
 	d.Settle()
-	d.Step = m.step
+	d.Step, d.watched = m.step, path.Clean(manifestDir)
 	m.tick()
 	return m
 }
@@ -134,7 +138,7 @@ func (m *Machine) Revive() {
 // PowerLoss stops everything, forgets what was not synced, and boots the node.
 func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views = nil, map[string]*view{}
+	m.containers, m.views, m.idle = nil, map[string]*view{}, nil
 	m.kubelet = !m.noKubelet
 	m.Revive()
 	m.check("boot")
@@ -144,52 +148,15 @@ func (m *Machine) violate(format string, args ...any) {
 	m.Violations = append(m.Violations, fmt.Sprintf("step %d: ", m.Steps)+fmt.Sprintf(format, args...))
 }
 
-// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has one.
-func (m *Machine) tick() {
-	if !m.kubelet {
-		return
-	}
-	names, _ := m.ReadDir(m.ManifestDir)
-	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, ".") })
-	for _, name := range names {
-		m.read(name)
-	}
-	for _, c := range m.containers {
-		if c.State == "running" && (!slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)) {
-			m.end(c)
-		}
-	}
-	for _, name := range names {
-		if !slices.ContainsFunc(m.containers, func(c *container) bool { return c.file == name && c.State == "running" }) {
-			m.start(name)
-		}
-	}
-}
-
-// read has the kubelet notice what is in a file, which it may do late.
-func (m *Machine) read(name string) {
-	data := m.Peek(path.Join(m.ManifestDir, name))
-	v := m.views[name]
-	switch {
-	case v == nil:
-		m.views[name] = &view{data: string(data)}
-	case v.data == string(data):
-		v.changed = time.Time{}
-	case v.changed.IsZero() && m.Late > 0:
-		v.changed = m.now
-	case m.now.Sub(v.changed) >= m.Late:
-		m.views[name] = &view{data: string(data)}
-	}
-}
-
 func (m *Machine) end(c *container) {
+	m.idle = nil
 	c.State = "exited"
 	m.Unlock(c.ID)
 }
 
 func (m *Machine) start(file string) {
 	text := m.views[file].data
-	pod, err := manifests.Parse([]byte(text))
+	pod, err := Parse(text)
 	if err != nil {
 		m.violate("the kubelet found %s, which is no manifest: %v", file, err)
 		return
@@ -252,7 +219,7 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 // join is the first start of an etcd: it begins with nothing. One that joins a cluster gets all from the leader.
 func (m *Machine) join(dir, content string) {
 	at, ok := m.find(m.Disk.now, dir)
-	if _, there := m.Disk.now[at]["member"]; there || !ok {
+	if _, there := m.Disk.now.look(at, "member"); there || !ok {
 		return
 	}
 	made := func(i *inode) uint64 {
@@ -279,62 +246,6 @@ func (m *Machine) running(name string) *container {
 	return nil
 }
 
-// check holds the node to what must be true after every step.
-func (m *Machine) check(call string) {
-	etcd, api := m.running("etcd"), m.running("kube-apiserver")
-	if etcd != nil && (strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")) && strings.Contains(call, "/member") {
-		m.violate("%s, while an etcd runs", call)
-	}
-	if etcd != nil && api != nil {
-		switch committed := m.committed(); {
-		case etcd.generation == "new" && !committed:
-			m.violate("an API server writes to the new data before the commit point")
-		case etcd.generation == "old" && committed:
-			m.violate("an API server writes to the old data behind the commit point")
-		}
-	}
-	m.checkMembers()
-	names, _ := m.ReadDir(m.ManifestDir)
-	for _, name := range names {
-		if !strings.HasPrefix(name, ".") && !slices.Contains(m.known, name) {
-			m.violate("the kubelet would run %s", name)
-		}
-	}
-	if m.oldDB != 0 {
-		m.checkOldData(m.Disk.now, m.inodes[m.oldDB].data, "")
-		m.checkOldData(m.saved, m.inodes[m.oldDB].durable, "after a power loss ")
-	}
-}
-
-func (m *Machine) checkOldData(t tree, data []byte, when string) {
-	if string(data) != m.oldData || !m.hasOldDB(t) {
-		m.violate("%sthe old data is gone", when)
-	}
-}
-
-// hasOldDB looks first where it was the last time: few steps move it.
-func (m *Machine) hasOldDB(t tree) bool {
-	if ino, ok := m.find(t, m.oldAt); ok && ino == m.oldDB {
-		return true
-	}
-	at, ok := t.search(rootInode, m.oldDB)
-	m.oldAt = at
-	return ok
-}
-
-// search finds the path of an inode below another.
-func (t tree) search(from, to uint64) (string, bool) {
-	for name, ino := range t[from] {
-		if ino == to {
-			return name, true
-		}
-		if below, ok := t.search(ino, to); ok {
-			return name + "/" + below, true
-		}
-	}
-	return "", false
-}
-
 // Look describes the node for comparison: what runs, and every file outside the directories left out.
 func (m *Machine) Look(except ...string) string {
 	m.tick()
@@ -354,8 +265,8 @@ func (m *Machine) Look(except ...string) string {
 }
 
 func (m *Machine) list(b *strings.Builder, dir string, ino uint64, except []string) {
-	for _, name := range slices.Sorted(maps.Keys(m.Disk.now[ino])) {
-		full, child := path.Join(dir, name), m.Disk.now[ino][name]
+	for _, e := range m.Disk.now[ino] {
+		full, child := path.Join(dir, e.name), e.ino
 		if slices.Contains(except, full) {
 			continue
 		}
@@ -384,7 +295,7 @@ func (k kubelet) Start(context.Context) error {
 		return err
 	}
 	if !k.m.kubelet { // it reads everything anew
-		k.m.views = map[string]*view{}
+		k.m.views, k.m.idle = map[string]*view{}, nil
 	}
 	k.m.kubelet = true
 	k.m.tick()

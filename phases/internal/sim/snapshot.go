@@ -38,6 +38,7 @@ type savedMachine struct {
 	Begins      bool                  `json:"begins,omitempty"`
 	NoExchange  bool                  `json:"noExchange,omitempty"`
 	NoDirSync   bool                  `json:"forgetDirSync,omitempty"`
+	Disorderly  bool                  `json:"disorderly,omitempty"`
 	Mounts      []string              `json:"mounts,omitempty"`
 	Tree        tree                  `json:"tree"`
 	Durable     tree                  `json:"durable,omitempty"` // none: it is the tree
@@ -76,11 +77,11 @@ func (m *Machine) Save() ([]byte, error) {
 		Late: m.Late, SickText: m.SickText, CrashText: m.CrashText, Violations: m.Violations,
 		Kubelet: m.kubelet, NoKubelet: m.noKubelet, Views: map[string]savedView{}, Now: m.now.UTC(), Known: m.known,
 		OldDB: m.oldDB, OldAt: m.oldAt, OldData: m.oldData, Issued: m.issued, Started: m.started, Begins: m.begins,
-		NoExchange: m.NoExchange, NoDirSync: m.ForgetDirSync, Mounts: m.Mounts,
+		NoExchange: m.NoExchange, NoDirSync: m.ForgetDirSync, Disorderly: m.Disorderly, Mounts: m.Mounts,
 		Tree: m.Disk.now, Pending: m.pending, Inodes: map[uint64]savedInode{}, Locks: maps.Clone(m.locks), Next: m.next,
 	}
 	maps.DeleteFunc(s.Locks, func(_ uint64, holder string) bool { return holder == self })
-	if !maps.EqualFunc(m.Disk.now, m.saved, maps.Equal) {
+	if !maps.EqualFunc(m.Disk.now, m.saved, slices.Equal[[]entry]) {
 		s.Durable = m.saved
 	}
 	for _, c := range m.containers {
@@ -133,7 +134,7 @@ func LoadMachine(saved []byte) (*Machine, error) {
 
 func (s *savedMachine) disk() *Disk {
 	d := &Disk{
-		NoExchange: s.NoExchange, ForgetDirSync: s.NoDirSync, Mounts: s.Mounts, now: s.Tree, saved: s.Durable,
+		NoExchange: s.NoExchange, ForgetDirSync: s.NoDirSync, Disorderly: s.Disorderly, Mounts: s.Mounts, now: s.Tree, saved: s.Durable,
 		pending: s.Pending, inodes: map[uint64]*inode{}, locks: s.Locks, next: s.Next,
 	}
 	if d.saved == nil {

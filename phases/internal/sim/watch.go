@@ -1,0 +1,155 @@
+package sim
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+)
+
+// What the kubelet does, and what must be true, between any two steps. Most steps change nothing of
+// what that depends on: then it is not gone through again.
+
+// seen tells which changes of the disk were seen.
+type seen struct{ moves, writes uint64 }
+
+// look is what is to be seen at present.
+func (d *Disk) look() *seen { return &seen{d.moves, d.writes} }
+
+// still says whether nothing was changed since.
+func (s *seen) still(d *Disk) bool { return s != nil && s.moves == d.moves && s.writes == d.writes }
+
+// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has
+// one.
+func (m *Machine) tick() {
+	if !m.kubelet || m.CrashText == "" && m.idle.still(m.Disk) {
+		return
+	}
+	idle := m.look()
+	names, _ := m.ReadDir(m.ManifestDir)
+	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, ".") })
+	for _, name := range names {
+		if !m.read(name) {
+			idle = nil
+		}
+	}
+	for _, c := range m.containers {
+		if c.State != "running" {
+			continue
+		}
+		crashes := m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)
+		if !slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || crashes {
+			m.end(c)
+			idle = nil
+		}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(m.containers, func(c *container) bool { return c.file == name && c.State == "running" }) {
+			m.start(name)
+			idle = nil
+		}
+	}
+	m.idle = idle
+}
+
+// read has the kubelet notice what is in a file, which it may do late. It says whether the kubelet
+// knew it, and knew it to be so for good.
+func (m *Machine) read(name string) bool {
+	data := m.Peek(path.Join(m.ManifestDir, name))
+	v := m.views[name]
+	switch {
+	case v == nil:
+		m.views[name] = &view{data: string(data)}
+	case v.data == string(data):
+		v.changed = time.Time{}
+		return true
+	case v.changed.IsZero() && m.Late > 0:
+		v.changed = m.now
+	case m.now.Sub(v.changed) >= m.Late:
+		m.views[name] = &view{data: string(data)}
+	}
+	return false
+}
+
+// parsed are manifests by their text: the same few are started again and again. What Parse returned
+// never changes.
+var parsed sync.Map
+
+// Parse is [manifests.Parse], but quick for a text that was parsed before.
+func Parse(text string) (*manifests.Manifest, error) {
+	if pod, known := parsed.Load(text); known {
+		return pod.(*manifests.Manifest), nil
+	}
+	pod, err := manifests.Parse([]byte(text))
+	if err == nil {
+		parsed.Store(text, pod)
+	}
+	return pod, err
+}
+
+// check holds the node to what must be true after every step.
+func (m *Machine) check(call string) {
+	etcd, api := m.running("etcd"), m.running("kube-apiserver")
+	moves := strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")
+	if etcd != nil && moves && strings.Contains(call, "/member") {
+		m.violate("%s, while an etcd runs", call)
+	}
+	if etcd != nil && api != nil {
+		switch committed := m.committed(); {
+		case etcd.generation == "new" && !committed:
+			m.violate("an API server writes to the new data before the commit point")
+		case etcd.generation == "old" && committed:
+			m.violate("an API server writes to the old data behind the commit point")
+		}
+	}
+	m.checkMembers()
+	before := len(m.Violations)
+	if !m.checked.still(m.Disk) {
+		m.checkNames()
+	}
+	if m.oldDB != 0 {
+		old := m.inodes[m.oldDB]
+		if string(old.data) != m.oldData {
+			m.violate("the old data is gone")
+		}
+		if string(old.durable) != m.oldData {
+			m.violate("after a power loss the old data is gone")
+		}
+	}
+	if len(m.Violations) > before {
+		m.checked = nil // it is told after each step
+	}
+}
+
+// checkNames is the part that hangs on names alone.
+func (m *Machine) checkNames() {
+	m.checked = m.look()
+	names, _ := m.ReadDir(m.ManifestDir)
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".") && !slices.Contains(m.known, name) {
+			m.violate("the kubelet would run %s", name)
+		}
+	}
+	if m.oldDB == 0 {
+		return
+	}
+	if !m.hasOldDB(m.Disk.now) {
+		m.violate("the old data has no name any more")
+	}
+	if !m.hasOldDB(m.saved) {
+		m.violate("after a power loss the old data has no name any more")
+	}
+}
+
+// hasOldDB looks first where it was the last time: few steps move it.
+func (m *Machine) hasOldDB(t tree) bool {
+	if ino, ok := m.find(t, m.oldAt); ok && ino == m.oldDB {
+		return true
+	}
+	at, ok := t.search(rootInode, m.oldDB)
+	m.oldAt = at
+	return ok
+}
