@@ -138,13 +138,7 @@ func Encode(o Op) (json.RawMessage, error) {
 }
 
 // Decode makes an operation from what Kind and Encode gave.
-func Decode(kind string, body json.RawMessage) (Op, error) { return Read(kind, body) }
-
-// Read reads an operation for Decode. Only tests put something in its place, which gives the same
-// and is quicker.
-var Read = fromJSON
-
-func fromJSON(kind string, body json.RawMessage) (Op, error) {
+func Decode(kind string, body json.RawMessage) (Op, error) {
 	k, ok := kinds[kind]
 	if !ok {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; use the etcdpod that began the run", kind)
