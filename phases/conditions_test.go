@@ -41,8 +41,8 @@ func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 		want     asked
 	}{
 		{"that it serves peers", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Done, asked{peer: 1}},
-		{"that the learner has started", &op.AwaitLearner{Access: at, ClusterID: 1, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
-		{"that it serves", &op.AwaitMember{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
+		{"that the learner has started", &op.AwaitAnswer{Access: at, ClusterID: 1, Learner: true, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
+		{"that it serves", &op.AwaitAnswer{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
 		{"not where it is still to be waited for", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Pending, asked{}},
 		{"not behind the commit point", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 1, journal.Done, asked{}},
 		{"not what has an effect that stays", &op.DisarmAlarms{Access: at}, 2, journal.Done, asked{}},

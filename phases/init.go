@@ -192,7 +192,7 @@ func (o InitOptions) awaitEtcd() Phase {
 			if limit == 0 {
 				limit = f.Init.HealthCheck
 			}
-			return []op.Op{&op.AwaitStarted{Access: f.Init.Access, Limit: limit}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: limit}}, nil
 		}}
 }
 

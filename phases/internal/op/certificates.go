@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -395,6 +394,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 // AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
 // started since has read the file anew.
 type AwaitServed struct {
+	repeated
 	Program string        `json:"program"`
 	Address string        `json:"address"` // host:port
 	Access  Access        `json:"access"`  // the client certificate to show
@@ -411,32 +411,6 @@ func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
 		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
 	})
 }
-
-func (a *AwaitServed) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitServed) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// AwaitMember waits until the member of etcd on this node answers a linearizable read.
-type AwaitMember struct {
-	Access Access        `json:"access"`
-	Limit  time.Duration `json:"limit"`
-}
-
-func (a *AwaitMember) String() string {
-	return fmt.Sprintf("wait until etcd serves at %s, %s at most", strings.Join(a.Access.Endpoints, ", "), a.Limit)
-}
-
-func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
-	return poll(ctx, t, "etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		_, err := t.Etcd.Serving(ctx, a.Access, 0)
-		return err
-	})
-}
-
-// Condition: the next program that is started anew needs etcd.
-func (a *AwaitMember) Condition() {}
-
-func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // RequestCertificate makes a key, and the request that an external CA signs, in the run's folder.
 type RequestCertificate struct {

@@ -193,45 +193,6 @@ func byID(members []ClusterMember) []ClusterMember {
 func (a *AddLearner) Undo(ctx context.Context, t *Target) error   { return a.leave(ctx, t) }
 func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// AwaitLearner waits until the kubelet has started etcd, and it says that it is of the cluster that it was to join. What it serves is not asked for: learners serve little.
-type AwaitLearner struct {
-	Access    Access        `json:"access"` // of this node's etcd
-	ClusterID ID            `json:"clusterID"`
-	Limit     time.Duration `json:"limit"` // pulling its image may take most of it
-}
-
-func (a *AwaitLearner) String() string {
-	return fmt.Sprintf("wait until etcd is started and answers at %s, %s at most", a.Access.Endpoints[0], a.Limit)
-}
-
-func (a *AwaitLearner) Do(ctx context.Context, t *Target) error {
-	if err := startKubelet(ctx, t); err != nil {
-		return err
-	}
-	crashes, err := watchCrashes(ctx, t, "etcd")
-	if err != nil {
-		return err
-	}
-	return poll(ctx, t, "etcd does not start", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		got, err := t.Etcd.Started(ctx, a.Access)
-		switch loop := crashes.loop(ctx, t); {
-		case err == nil && got.ClusterID == uint64(a.ClusterID):
-			return nil
-		case err == nil:
-			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %s", a.Access.Endpoints[0], got.ClusterID, a.ClusterID)}
-		case loop != nil:
-			return &finalError{fmt.Errorf("etcd does not start: %w", loop)}
-		}
-		return err
-	})
-}
-
-// Condition: a learner that does not run must not get a vote.
-func (a *AwaitLearner) Condition() {}
-
-func (a *AwaitLearner) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
-
 // PromoteLearner waits until this node's member has what the leader has, and lets it vote.
 type PromoteLearner struct {
 	Enrolment
