@@ -4,33 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
 	"strings"
 	"time"
 )
-
-// AwaitAPIServer waits until the API server is ready.
-type AwaitAPIServer struct {
-	repeated
-	API   APIAccess     `json:"api"`
-	Limit time.Duration `json:"limit"`
-}
-
-func (a *AwaitAPIServer) String() string {
-	return fmt.Sprintf("wait until the API server is ready, %s at most", a.Limit)
-}
-
-func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
-	if err := startKubelet(ctx, t); err != nil {
-		return err
-	}
-	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.APIServer.Ready(ctx, a.API)
-	})
-}
-
-// Condition: it may have been started since with what does not let it get ready.
-func (a *AwaitAPIServer) Condition() {}
 
 // SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the next `kubeadm upgrade` would boot the old data otherwise.
 type SetDataDir struct {
@@ -143,9 +119,6 @@ func sameResource(served, stored string) bool {
 
 // shortLived resources expire on their own.
 func shortLived(resource string) bool { return resource == "events" || resource == "leases" }
-
-// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not keep the run open for ever.
-func (a *AwaitAPIServer) Skippable() {}
 
 // Skippable as AwaitAPIServer is.
 func (v *VerifyRestored) Skippable() {}

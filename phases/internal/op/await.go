@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -138,17 +139,6 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 // Condition: the members that are started next ask this one.
 func (a *AwaitPeer) Condition() {}
 
-// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
-type Alone struct {
-	Fence    Fence  `json:"fence"`
-	Manifest string `json:"manifest"` // etcd's
-	Pod      string `json:"pod"`      // etcd's, as the manifest names it
-}
-
-func (a Alone) ensure(ctx context.Context, t *Target) error {
-	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
-}
-
 // crashWatch notices a container that ends again and again: more waiting would not help.
 type crashWatch struct {
 	container string
@@ -197,55 +187,60 @@ func newest(ctx context.Context, t *Target, container string) (last node.Contain
 	return last, nil
 }
 
-// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer exist, and NOSPACE keeps etcd read-only.
-type DisarmAlarms struct {
+// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
+type Alone struct {
+	Fence    Fence  `json:"fence"`
+	Manifest string `json:"manifest"` // etcd's
+	Pod      string `json:"pod"`      // etcd's, as the manifest names it
+}
+
+func (a Alone) ensure(ctx context.Context, t *Target) error {
+	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
+}
+
+// AwaitAPIServer waits until the API server is ready.
+type AwaitAPIServer struct {
 	repeated
-	Access Access `json:"access"`
+	API   APIAccess     `json:"api"`
+	Limit time.Duration `json:"limit"`
 }
 
-func (d *DisarmAlarms) String() string { return "disarm the alarms that came with the snapshot" }
+func (a *AwaitAPIServer) String() string {
+	return fmt.Sprintf("wait until the API server is ready, %s at most", a.Limit)
+}
 
-func (d *DisarmAlarms) Do(ctx context.Context, t *Target) error {
-	n, err := t.Etcd.DisarmAlarms(ctx, d.Access)
-	if n > 0 {
-		t.report("%d alarms that came with the snapshot were disarmed", n)
+func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
 	}
-	return err
+	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.APIServer.Ready(ctx, a.API)
+	})
 }
 
-// CompareMembers is the last look before the commit point, while no API server writes: the cluster is the restored one, and holds what was staged.
-type CompareMembers struct {
+// Condition: it may have been started since with what does not let it get ready.
+func (a *AwaitAPIServer) Condition() {}
+
+// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not keep the run open for ever.
+func (a *AwaitAPIServer) Skippable() {}
+
+// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
+// started since has read the file anew.
+type AwaitServed struct {
 	repeated
-	Alone   Alone  `json:"alone"`
-	Access  Access `json:"access"`
-	Receipt string `json:"receipt"`
-	Members int    `json:"members,omitempty"` // of the restored cluster; 0: one
+	Program string        `json:"program"`
+	Address string        `json:"address"` // host:port
+	Access  Access        `json:"access"`  // the client certificate to show
+	File    string        `json:"file"`
+	Limit   time.Duration `json:"limit"`
 }
 
-func (c *CompareMembers) String() string { return "compare what etcd serves with what was staged" }
+func (a *AwaitServed) String() string {
+	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s", a.Program, path.Base(a.File), a.Address, a.Limit)
+}
 
-func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
-	if err := c.Alone.ensure(ctx, t); err != nil {
-		return err
-	}
-	want, err := receipt(t, c.Receipt)
-	if err != nil {
-		return err
-	}
-	// As of the staged revision: leases that came with the snapshot expire, and take their keys with them.
-	got, err := t.Etcd.Serving(ctx, c.Access, want.Revision)
-	switch {
-	case err != nil:
-		return err
-	case got.ClusterID != want.ClusterID:
-		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x", got.ClusterID, want.ClusterID)
-	case got.Members != max(c.Members, 1) || got.MemberID != want.MemberID:
-		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x", got.Members, got.MemberID, want.MemberID)
-	case got.Keys != want.Keys:
-		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d", got.Keys, want.Keys)
-	case got.Revision < want.Revision:
-		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d", got.Revision, want.Revision)
-	}
-	t.report("etcd serves %d keys at revision %d", got.Keys, got.Revision)
-	return nil
+func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
+	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+	})
 }
