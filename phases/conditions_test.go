@@ -20,14 +20,14 @@ func (a *asked) PeerServes(context.Context, op.Access) error {
 	return nil
 }
 
-func (a *asked) Started(context.Context, op.Access) (op.Member, error) {
+func (a *asked) Started(context.Context, op.Access) (op.Answer, error) {
 	a.started++
-	return op.Member{ClusterID: 1}, nil
+	return op.Answer{ClusterID: 1}, nil
 }
 
-func (a *asked) Serving(context.Context, op.Access, int64) (op.Member, error) {
+func (a *asked) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	a.serving++
-	return op.Member{}, nil
+	return op.Answer{}, nil
 }
 
 // A process that goes on with a run does not know whether the node was booted since: what a program must do for the next operation is waited for again, once.

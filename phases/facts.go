@@ -108,7 +108,7 @@ type Stopped struct {
 }
 
 // Member is one member of an etcd cluster.
-type Member = op.ClusterMember
+type Member = op.Member
 
 // DataFacts describe the directories that are exchanged.
 type DataFacts struct {

@@ -73,7 +73,7 @@ func newRejoinWorld(t *testing.T, s scenario) *world {
 	w := newWorld(t, s)
 	w.machine.Members = &sim.Members{
 		URL: "https://cp1:2380", Name: "cp1", Next: 2,
-		All: []op.ClusterMember{{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}},
+		All: []op.Member{{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}},
 	}
 	return w
 }

@@ -94,7 +94,7 @@ func (a *AwaitAnswer) cluster(t *Target) (uint64, error) {
 	return staged.ClusterID, err
 }
 
-func (a *AwaitAnswer) ask(ctx context.Context, t *Target) (Member, error) {
+func (a *AwaitAnswer) ask(ctx context.Context, t *Target) (Answer, error) {
 	if a.Learner {
 		return t.Etcd.Started(ctx, a.Access)
 	}

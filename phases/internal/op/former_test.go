@@ -20,14 +20,14 @@ type answering struct {
 	asked   string
 }
 
-func (a *answering) Started(context.Context, op.Access) (op.Member, error) {
+func (a *answering) Started(context.Context, op.Access) (op.Answer, error) {
 	a.asked += "what it is; "
-	return op.Member{ClusterID: a.cluster}, nil
+	return op.Answer{ClusterID: a.cluster}, nil
 }
 
-func (a *answering) Serving(context.Context, op.Access, int64) (op.Member, error) {
+func (a *answering) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	a.asked += "a linearizable read; "
-	return op.Member{ClusterID: a.cluster, Members: 1}, nil
+	return op.Answer{ClusterID: a.cluster, Members: 1}, nil
 }
 
 // Four kinds became one. Under each of the old names a journal means what it meant: what is asked, of which cluster the
