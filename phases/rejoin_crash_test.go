@@ -108,7 +108,7 @@ func (w *world) playRejoin(c stop) (string, error) {
 	got, err := w.joined()
 	want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
 	if err != nil || got != want {
-		return "", fmt.Errorf("it ended %s, and not %s: %w", got, want, err)
+		return "", fmt.Errorf("it ended %s, and not %s: %v", got, want, err)
 	}
 	return got, w.lasts(got, w.joined)
 }
