@@ -454,7 +454,7 @@ func (o RenewOptions) restartEtcd() certsPhase {
 		Plan: func(_ context.Context, f *factsOfCerts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
-				ops = append(ops, &op.AwaitMember{Access: f.Etcd.Access, Limit: o.limit()})
+				ops = append(ops, &op.AwaitAnswer{Access: f.Etcd.Access, Limit: o.limit()})
 			}
 			for _, use := range f.Renewal.Uses {
 				if use.program != "etcd" || use.port == "client" && !f.Renewal.Serving {

@@ -20,14 +20,14 @@ func (a *asked) PeerServes(context.Context, op.Access) error {
 	return nil
 }
 
-func (a *asked) Started(context.Context, op.Access) (op.Member, error) {
+func (a *asked) Started(context.Context, op.Access) (op.Answer, error) {
 	a.started++
-	return op.Member{ClusterID: 1}, nil
+	return op.Answer{ClusterID: 1}, nil
 }
 
-func (a *asked) Serving(context.Context, op.Access, int64) (op.Member, error) {
+func (a *asked) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	a.serving++
-	return op.Member{}, nil
+	return op.Answer{}, nil
 }
 
 // A process that goes on with a run does not know whether the node was booted since: what a program must do for the next operation is waited for again, once.
@@ -41,8 +41,8 @@ func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 		want     asked
 	}{
 		{"that it serves peers", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Done, asked{peer: 1}},
-		{"that the learner has started", &op.AwaitLearner{Access: at, ClusterID: 1, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
-		{"that it serves", &op.AwaitMember{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
+		{"that the learner has started", &op.AwaitAnswer{Access: at, ClusterID: 1, Learner: true, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
+		{"that it serves", &op.AwaitAnswer{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
 		{"not where it is still to be waited for", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Pending, asked{}},
 		{"not behind the commit point", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 1, journal.Done, asked{}},
 		{"not what has an effect that stays", &op.DisarmAlarms{Access: at}, 2, journal.Done, asked{}},

@@ -261,7 +261,7 @@ func crashes() []crash {
 
 // These are the steps of a recovery behind its first record, which as a rule says that the operation in doubt is done.
 // By then what it read in the journal is durable: a power loss takes back nothing that was decided.
-const earlyFrom, earlyUntil = 11, 14
+const earlyFrom, earlyUntil = 12, 15
 
 // next is the step at which the recovery is stopped, too: two of three are, at steps that shift with the first, so that over the whole matrix each is met; 0: it is not.
 func (c crash) next(at, of int) int {
@@ -306,7 +306,7 @@ func (w *world) lasts(outcome string, verdict func() (string, error)) error {
 		}
 	}
 	if again, err := verdict(); err != nil || again != outcome {
-		return fmt.Errorf("it ended %s, and is %s after a power loss: %w", outcome, again, err)
+		return fmt.Errorf("it ended %s, and is %s after a power loss: %v", outcome, again, err)
 	}
 	return nil
 }

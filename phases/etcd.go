@@ -113,28 +113,28 @@ func (b boundEtcd) readFile(a op.Access, path string) ([]byte, error) {
 	return b.fs.ReadFile(path)
 }
 
-func (b boundEtcd) Serving(ctx context.Context, a op.Access, at int64) (op.Member, error) {
+func (b boundEtcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error) {
 	c, err := b.dial(ctx, a)
 	if err != nil {
-		return op.Member{}, err
+		return op.Answer{}, err
 	}
 	defer c.Close()
 	if err := c.Ready(ctx); err != nil {
-		return op.Member{}, err
+		return op.Answer{}, err
 	}
 	status := c.Status(ctx)[0]
 	if status.Err != nil {
-		return op.Member{}, status.Err
+		return op.Answer{}, status.Err
 	}
 	members, err := c.Members(ctx)
 	if err != nil {
-		return op.Member{}, err
+		return op.Answer{}, err
 	}
 	keys, err := c.CountAt(ctx, "", at)
 	if err != nil {
-		return op.Member{}, err
+		return op.Answer{}, err
 	}
-	return op.Member{ClusterID: status.ClusterID, MemberID: status.MemberID, Revision: status.Revision, Members: len(members), Keys: keys}, nil
+	return op.Answer{ClusterID: status.ClusterID, MemberID: status.MemberID, Revision: status.Revision, Members: len(members), Keys: keys}, nil
 }
 
 func (b boundEtcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {

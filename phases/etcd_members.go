@@ -38,16 +38,16 @@ func (b boundEtcd) PeerServes(ctx context.Context, a op.Access) error {
 
 func (b boundEtcd) Listening(ctx context.Context, url string) bool { return etcd.Listening(ctx, url) }
 
-func (b boundEtcd) Started(ctx context.Context, a op.Access) (m op.Member, err error) {
+func (b boundEtcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
 	err = b.with(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
-		m = op.Member{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision}
+		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision}
 		return s.Err
 	})
 	return m, err
 }
 
-func (b boundEtcd) Members(ctx context.Context, a op.Access) (members []op.ClusterMember, err error) {
+func (b boundEtcd) Members(ctx context.Context, a op.Access) (members []op.Member, err error) {
 	err = b.with(ctx, a, func(c *etcd.Client) error {
 		all, err := c.Members(ctx)
 		members = membersOf(all)

@@ -93,4 +93,4 @@ type Stopped struct {
 }
 
 // Member is one member of an etcd cluster.
-type Member = op.ClusterMember
+type Member = op.Member

@@ -189,7 +189,7 @@ func (o InitOptions) awaitEtcd() memberPhase {
 			if limit == 0 {
 				limit = f.Init.HealthCheck
 			}
-			return []op.Op{&op.AwaitStarted{Access: f.Init.Access, Limit: limit}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: limit}}, nil
 		}}
 }
 

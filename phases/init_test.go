@@ -117,7 +117,7 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 		"make-directory", "issue-certificate", "issue-certificate", "issue-certificate", "issue-certificate", "issue-certificate",
 		"make-directory", "make-directory", "make-directory", "make-directory",
 		"put-certificate", "put-certificate", "put-certificate", "put-certificate", "put-certificate",
-		"keep-kubelet", "claim-data-directory", "place-manifest", "await-started",
+		"keep-kubelet", "claim-data-directory", "place-manifest", "await-answer",
 	}
 	done := func(f *factsOfMember) {
 		f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
@@ -131,7 +131,7 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 	}{
 		{"an empty node", func(*factsOfMember) {}, all},
 		{"all is there", done, nil},
-		{"all is there, and etcd does not serve", func(f *factsOfMember) { done(f); f.Live = nil }, []string{"await-started"}},
+		{"all is there, and etcd does not serve", func(f *factsOfMember) { done(f); f.Live = nil }, []string{"await-answer"}},
 		{"the data directory is gone", func(f *factsOfMember) { done(f); f.Init.DataDirExists = false }, []string{"claim-data-directory"}},
 		{"a certificate is gone", func(f *factsOfMember) {
 			done(f)

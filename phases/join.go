@@ -145,7 +145,7 @@ func (o JoinOptions) awaitStarted() memberPhase {
 					return nil, err
 				}
 			}
-			return []op.Op{&op.AwaitLearner{Access: f.Init.Access, ClusterID: op.ID(f.Join.Cluster.ID), Limit: o.limit(f)}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, ClusterID: op.ID(f.Join.Cluster.ID), Learner: true, Limit: o.limit(f)}}, nil
 		}}
 }
 
@@ -183,7 +183,7 @@ func (o JoinOptions) awaitEtcd() memberPhase {
 					return nil, err
 				}
 			}
-			return []op.Op{&op.AwaitStarted{Access: f.Init.Access, Limit: o.limit(f)}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: o.limit(f)}}, nil
 		}}
 }
 

@@ -24,9 +24,9 @@ import (
 // halfJoined is one shape of a node that is to join.
 type halfJoined struct {
 	name     string
-	member   *op.ClusterMember // at the node's peer URL
-	keep     []string          // certificates that are there
-	manifest bool              // etcd's is there, and the kubelet has started it
+	member   *op.Member // at the node's peer URL
+	keep     []string   // certificates that are there
+	manifest bool       // etcd's is there, and the kubelet has started it
 }
 
 const (
@@ -38,16 +38,16 @@ func halfJoins() []halfJoined {
 	all := []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
 	return []halfJoined{
 		{name: "a new node", keep: all[:1]},
-		{name: "an earlier try has added the learner", keep: all[:3], member: &op.ClusterMember{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
-		{name: "a learner had started, and its data is gone", keep: all[:1], member: &op.ClusterMember{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
-		{name: "kubeadm was killed when the learner had started", keep: all, member: &op.ClusterMember{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}, manifest: true},
+		{name: "an earlier try has added the learner", keep: all[:3], member: &op.Member{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "a learner had started, and its data is gone", keep: all[:1], member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "kubeadm was killed when the learner had started", keep: all, member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}, manifest: true},
 	}
 }
 
 type joinWorld struct {
 	initWorld
 	from    halfJoined
-	members []op.ClusterMember // at first
+	members []op.Member // at first
 }
 
 const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" + ownPeer + "\n    - --initial-cluster=cp0=" + otherPeer + ",cp1=" + ownPeer + "\n    - --initial-cluster-state=existing\n    - --name=cp1\n"
@@ -60,7 +60,7 @@ func newJoinWorld(t *testing.T, h halfJoined) *joinWorld {
 	t.Helper()
 	w := &joinWorld{from: h, initWorld: *newInitWorld(t, beginning{keep: h.keep})}
 	m := w.machine
-	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7, All: []op.ClusterMember{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
+	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7, All: []op.Member{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
 	if h.member != nil {
 		m.Members.All = append(m.Members.All, *h.member)
 	}
@@ -144,7 +144,7 @@ func (w *joinWorld) settled() (string, error) {
 }
 
 // membersAreOld: what was there of this node, is there; only a learner of which nothing was left, or one that has had a vote on the way, may be gone.
-func (w *joinWorld) membersAreOld(all []op.ClusterMember) error {
+func (w *joinWorld) membersAreOld(all []op.Member) error {
 	if reflect.DeepEqual(all, w.members) || w.from.member != nil && !w.from.manifest && len(all) == 1 {
 		return nil
 	}
@@ -255,7 +255,7 @@ func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
 
 // While the run is open somebody removes its learner and adds the node in another way: that member is not the run's to remove.
 func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
-	for _, theirs := range []op.ClusterMember{
+	for _, theirs := range []op.Member{
 		{ID: 99, PeerURLs: []string{ownPeer}, IsLearner: true},
 		{ID: 99, Name: "cp1", PeerURLs: []string{ownPeer}},
 	} {
@@ -273,7 +273,7 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 		w.machine.Revive()
 		w.machine.Members.All[1] = theirs
 		if !theirs.IsLearner { // it runs, from a manifest of theirs
-			w.machine.Members.All = append(w.machine.Members.All, op.ClusterMember{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+			w.machine.Members.All = append(w.machine.Members.All, op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 		}
 		w.restart()
 		if err := w.settle("rollback"); err != nil {
@@ -312,7 +312,7 @@ func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testi
 // Between the plan and its first operation somebody has found the learner's data and given it its vote: what votes is not what never got going.
 func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
 	w := newJoinWorld(t, halfJoins()[2])
-	w.machine.Members.All = append(w.machine.Members.All, op.ClusterMember{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+	w.machine.Members.All = append(w.machine.Members.All, op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 	w.machine.Before = func(call string) {
 		if strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/new") { // for the new certificates
 			w.machine.Members.All[1].IsLearner = false

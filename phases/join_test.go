@@ -141,14 +141,14 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 		stale  op.ID
 		was    op.ID
 	}{
-		{"a new node", func(*factsOfMember) {}, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 0, 0},
-		{"added, not started", func(f *factsOfMember) { listed(f, Member{ID: 7, IsLearner: true}) }, slices.Concat(place, []string{"await-learner", "promote-learner", "await-started"}), 0, 7},
-		{"added with a vote, not started", func(f *factsOfMember) { listed(f, Member{ID: 7}) }, slices.Concat(place, []string{"await-learner", "await-started"}), 0, 0},
-		{"started, and its data is gone", func(f *factsOfMember) { listed(f, Member{ID: 7, Name: "cp1", IsLearner: true}) }, slices.Concat([]string{"add-learner"}, place, []string{"await-learner", "promote-learner", "await-started"}), 7, 0},
+		{"a new node", func(*factsOfMember) {}, slices.Concat([]string{"add-learner"}, place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 0},
+		{"added, not started", func(f *factsOfMember) { listed(f, Member{ID: 7, IsLearner: true}) }, slices.Concat(place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 7},
+		{"added with a vote, not started", func(f *factsOfMember) { listed(f, Member{ID: 7}) }, slices.Concat(place, []string{"await-answer", "await-answer"}), 0, 0},
+		{"started, and its data is gone", func(f *factsOfMember) { listed(f, Member{ID: 7, Name: "cp1", IsLearner: true}) }, slices.Concat([]string{"add-learner"}, place, []string{"await-answer", "promote-learner", "await-answer"}), 7, 0},
 		{"started, and the manifest is there", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1", IsLearner: true})
 			f.Init.There, f.Init.DataDirExists, f.Init.DataNames = f.Init.Rendered, true, []string{"member"}
-		}, []string{"await-learner", "promote-learner", "await-started"}, 0, 7},
+		}, []string{"await-answer", "promote-learner", "await-answer"}, 0, 7},
 		{"all is done", func(f *factsOfMember) {
 			listed(f, Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataDirExists, f.Init.DataNames, f.Live = f.Init.Rendered, true, []string{"member"}, &Live{}

@@ -21,8 +21,8 @@ func rejoins() []scenario {
 func newRejoinWorld(t *testing.T, s scenario) *world {
 	t.Helper()
 	w := newWorld(t, s)
-	other := op.ClusterMember{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}
-	w.machine.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.ClusterMember{other}}
+	other := op.Member{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}
+	w.machine.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.Member{other}}
 	return w
 }
 
@@ -111,7 +111,7 @@ func (w *world) playRejoin(c stop) (string, error) {
 	got, err := w.joined()
 	want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
 	if err != nil || got != want {
-		return "", fmt.Errorf("it ended %s, and not %s: %w", got, want, err)
+		return "", fmt.Errorf("it ended %s, and not %s: %v", got, want, err)
 	}
 	return got, w.lasts(got, w.joined)
 }

@@ -308,8 +308,9 @@ func (o restorer) awaitEtcd() restorePhase {
 			if !o.restores(f) {
 				return nil, nil
 			}
+			alone := o.alone(f)
 			return []op.Op{
-				&op.AwaitEtcd{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
+				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}

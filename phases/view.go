@@ -27,7 +27,7 @@ type Asked interface {
 	Listening(ctx context.Context, url string) bool
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
 	// counted as of a revision, 0 for now.
-	Serving(ctx context.Context, a op.Access, at int64) (op.Member, error)
+	Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error)
 	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the
 	// revision that the member is compacted to.
 	HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error)

@@ -133,7 +133,7 @@ func (j *Journal) Append(r Record) error {
 }
 
 // Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned is durable: the last record may have been written by a process that
-// was killed before it could sync it, and an effect that follows must never outlive it. It returns fs.ErrNotExist when the run never began.
+// was killed before it could sync it, and an effect that follows must never outlive it. So may its name. It returns fs.ErrNotExist when the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	state, valid, torn, err := read(fsys, j.path)
@@ -147,8 +147,10 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 		}
 		_ = fsys.Allocate(j.path, allocation) // cutting gave the reserved room back; a disk that is full by now may still have room for the rest
 	}
-	if err := fsys.Sync(j.path); err != nil {
-		return nil, nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+	for _, name := range []string{j.path, dir} {
+		if err := fsys.Sync(name); err != nil {
+			return nil, nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+		}
 	}
 	return j, state, nil
 }

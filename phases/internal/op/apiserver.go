@@ -4,35 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
 	"strings"
 	"time"
 )
-
-// AwaitAPIServer waits until the API server is ready.
-type AwaitAPIServer struct {
-	API   APIAccess     `json:"api"`
-	Limit time.Duration `json:"limit"`
-}
-
-func (a *AwaitAPIServer) String() string {
-	return fmt.Sprintf("wait until the API server is ready, %s at most", a.Limit)
-}
-
-func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
-	if err := startKubelet(ctx, t); err != nil {
-		return err
-	}
-	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.APIServer.Ready(ctx, a.API)
-	})
-}
-
-// Condition: it may have been started since with what does not let it get ready.
-func (a *AwaitAPIServer) Condition() {}
-
-func (a *AwaitAPIServer) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitAPIServer) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the next `kubeadm upgrade` would boot the old data otherwise.
 type SetDataDir struct {
@@ -69,6 +43,7 @@ func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
 
 // VerifyRestored reads every resource back through the API server, and compares with what the snapshot held.
 type VerifyRestored struct {
+	repeated
 	API      APIAccess `json:"api"`
 	Expected []Count   `json:"expected"`
 	// Nodes are those that were registered before. A kubelet registers once, when it starts: those that the snapshot does not know must be started again.
@@ -144,12 +119,6 @@ func sameResource(served, stored string) bool {
 
 // shortLived resources expire on their own.
 func shortLived(resource string) bool { return resource == "events" || resource == "leases" }
-
-func (v *VerifyRestored) Undo(context.Context, *Target) error         { return nil }
-func (v *VerifyRestored) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not keep the run open for ever.
-func (a *AwaitAPIServer) Skippable() {}
 
 // Skippable as AwaitAPIServer is.
 func (v *VerifyRestored) Skippable() {}

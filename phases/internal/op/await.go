@@ -3,31 +3,45 @@ package op
 import (
 	"context"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// AwaitEtcd waits until the restored etcd, and no other, serves.
-type AwaitEtcd struct {
-	Alone   Alone         `json:"alone"`
-	Access  Access        `json:"access"`
-	Receipt string        `json:"receipt"`
-	Limit   time.Duration `json:"limit"`
+// AwaitAnswer waits until the etcd on this node answers, and is the one that is waited for. An etcd that ends again and
+// again is not waited for.
+type AwaitAnswer struct {
+	repeated
+	Access Access        `json:"access"`
+	Limit  time.Duration `json:"limit"` // pulling its image may take most of it
+	// Alone has nothing else run beside it meanwhile; nil: whatever likes may.
+	Alone *Alone `json:"alone,omitempty"`
+	// The cluster that it must be of, by its id or by the receipt of what was staged; neither: any.
+	ClusterID ID     `json:"clusterID,omitempty"`
+	Receipt   string `json:"receipt,omitempty"`
+	// Learner is one that has no vote: it serves little, so that what it says of itself is enough. Any other answers a
+	// linearizable read.
+	Learner bool `json:"learner,omitempty"`
 }
 
-func (a *AwaitEtcd) String() string {
-	return fmt.Sprintf("wait until etcd serves at %s, %s at most", a.Access.Endpoints[0], a.Limit)
+func (a *AwaitAnswer) String() string {
+	verb := "serves"
+	if a.Learner {
+		verb = "is started and answers"
+	}
+	return fmt.Sprintf("wait until etcd %s at %s, %s at most", verb, strings.Join(a.Access.Endpoints, ", "), a.Limit)
 }
 
-func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
-	if err := a.Alone.ensure(ctx, t); err != nil {
+func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
+	if err := a.alone(ctx, t); err != nil {
 		return err
 	}
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	want, err := receipt(t, a.Receipt)
+	want, err := a.cluster(t)
 	if err != nil {
 		return err
 	}
@@ -35,33 +49,76 @@ func (a *AwaitEtcd) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, t, "the restored etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		if err := a.Alone.ensure(ctx, t); err != nil {
+	return poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		if err := a.alone(ctx, t); err != nil {
 			return err
 		}
-		got, err := t.Etcd.Serving(ctx, a.Access, 0)
-		if err != nil {
+		got, err := a.ask(ctx, t)
+		switch {
+		case err == nil && want != 0 && got.ClusterID != want:
+			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x", a.Access.Endpoints[0], got.ClusterID, want)}
+		case err == nil && want == 0:
+			t.report("etcd serves: cluster %x with %s, this one is %x", got.ClusterID, members(got.Members), got.MemberID)
+		case err != nil:
 			if loop := crashes.loop(ctx, t); loop != nil {
-				return &finalError{loop}
+				return &finalError{fmt.Errorf("%s: %w", a.silent(), loop)}
 			}
-			return err
 		}
-		if got.ClusterID != want.ClusterID {
-			return &finalError{fmt.Errorf("another etcd answers at %s: cluster %x, and not the restored %x", a.Access.Endpoints[0], got.ClusterID, want.ClusterID)}
-		}
-		return nil
+		return err
 	})
 }
 
-// Condition: what is compared next is what this etcd serves, with nothing else beside it.
-func (a *AwaitEtcd) Condition() {}
+// silent is what is wrong while it is waited for, in the words of an error.
+func (a *AwaitAnswer) silent() string {
+	switch {
+	case a.Learner:
+		return "etcd does not start"
+	case a.Receipt != "":
+		return "the restored etcd does not serve"
+	}
+	return "etcd does not serve"
+}
 
-func (a *AwaitEtcd) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitEtcd) Done(context.Context, *Target) (bool, error) { return false, nil }
+func (a *AwaitAnswer) alone(ctx context.Context, t *Target) error {
+	if a.Alone == nil {
+		return nil
+	}
+	return a.Alone.ensure(ctx, t)
+}
+
+func (a *AwaitAnswer) cluster(t *Target) (uint64, error) {
+	if a.Receipt == "" {
+		return uint64(a.ClusterID), nil
+	}
+	staged, err := receipt(t, a.Receipt)
+	return staged.ClusterID, err
+}
+
+func (a *AwaitAnswer) ask(ctx context.Context, t *Target) (Answer, error) {
+	if a.Learner {
+		return t.Etcd.Started(ctx, a.Access)
+	}
+	return t.Etcd.Serving(ctx, a.Access, 0)
+}
+
+func members(n int) string {
+	if n == 1 {
+		return "one member"
+	}
+	return fmt.Sprintf("%d members", n)
+}
+
+// Condition: whatever comes next before the commit point works on this etcd, or needs it. It may have been started once,
+// and not start again.
+func (a *AwaitAnswer) Condition() {}
+
+// Skippable: behind the commit point of a join it only looks.
+func (a *AwaitAnswer) Skippable() {}
 
 // AwaitPeer waits until the member on this node serves its peers. On several nodes the next member is started after it: a member asks each peer for a hash before
 // it serves (--feature-gates=InitialCorruptCheck=true, as kubeadm sets it), and waits 7 s for one that has its port open and does not serve yet.
 type AwaitPeer struct {
+	repeated
 	Peer  Access        `json:"peer"` // its peer URL on this node, and a certificate that peers accept
 	Limit time.Duration `json:"limit"`
 }
@@ -81,20 +138,6 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 
 // Condition: the members that are started next ask this one.
 func (a *AwaitPeer) Condition() {}
-
-func (a *AwaitPeer) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitPeer) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
-type Alone struct {
-	Fence    Fence  `json:"fence"`
-	Manifest string `json:"manifest"` // etcd's
-	Pod      string `json:"pod"`      // etcd's, as the manifest names it
-}
-
-func (a Alone) ensure(ctx context.Context, t *Target) error {
-	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
-}
 
 // crashWatch notices a container that ends again and again: more waiting would not help.
 type crashWatch struct {
@@ -144,59 +187,60 @@ func newest(ctx context.Context, t *Target, container string) (last node.Contain
 	return last, nil
 }
 
-// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer exist, and NOSPACE keeps etcd read-only.
-type DisarmAlarms struct {
-	Access Access `json:"access"`
+// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
+type Alone struct {
+	Fence    Fence  `json:"fence"`
+	Manifest string `json:"manifest"` // etcd's
+	Pod      string `json:"pod"`      // etcd's, as the manifest names it
 }
 
-func (d *DisarmAlarms) String() string { return "disarm the alarms that came with the snapshot" }
-
-func (d *DisarmAlarms) Do(ctx context.Context, t *Target) error {
-	n, err := t.Etcd.DisarmAlarms(ctx, d.Access)
-	if n > 0 {
-		t.report("%d alarms that came with the snapshot were disarmed", n)
-	}
-	return err
+func (a Alone) ensure(ctx context.Context, t *Target) error {
+	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
 }
 
-func (d *DisarmAlarms) Undo(context.Context, *Target) error         { return nil }
-func (d *DisarmAlarms) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// CompareMembers is the last look before the commit point, while no API server writes: the cluster is the restored one, and holds what was staged.
-type CompareMembers struct {
-	Alone   Alone  `json:"alone"`
-	Access  Access `json:"access"`
-	Receipt string `json:"receipt"`
-	Members int    `json:"members,omitempty"` // of the restored cluster; 0: one
+// AwaitAPIServer waits until the API server is ready.
+type AwaitAPIServer struct {
+	repeated
+	API   APIAccess     `json:"api"`
+	Limit time.Duration `json:"limit"`
 }
 
-func (c *CompareMembers) String() string { return "compare what etcd serves with what was staged" }
+func (a *AwaitAPIServer) String() string {
+	return fmt.Sprintf("wait until the API server is ready, %s at most", a.Limit)
+}
 
-func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
-	if err := c.Alone.ensure(ctx, t); err != nil {
+func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	want, err := receipt(t, c.Receipt)
-	if err != nil {
-		return err
-	}
-	// As of the staged revision: leases that came with the snapshot expire, and take their keys with them.
-	got, err := t.Etcd.Serving(ctx, c.Access, want.Revision)
-	switch {
-	case err != nil:
-		return err
-	case got.ClusterID != want.ClusterID:
-		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x", got.ClusterID, want.ClusterID)
-	case got.Members != max(c.Members, 1) || got.MemberID != want.MemberID:
-		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x", got.Members, got.MemberID, want.MemberID)
-	case got.Keys != want.Keys:
-		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d", got.Keys, want.Keys)
-	case got.Revision < want.Revision:
-		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d", got.Revision, want.Revision)
-	}
-	t.report("etcd serves %d keys at revision %d", got.Keys, got.Revision)
-	return nil
+	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.APIServer.Ready(ctx, a.API)
+	})
 }
 
-func (c *CompareMembers) Undo(context.Context, *Target) error         { return nil }
-func (c *CompareMembers) Done(context.Context, *Target) (bool, error) { return false, nil }
+// Condition: it may have been started since with what does not let it get ready.
+func (a *AwaitAPIServer) Condition() {}
+
+// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not keep the run open for ever.
+func (a *AwaitAPIServer) Skippable() {}
+
+// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
+// started since has read the file anew.
+type AwaitServed struct {
+	repeated
+	Program string        `json:"program"`
+	Address string        `json:"address"` // host:port
+	Access  Access        `json:"access"`  // the client certificate to show
+	File    string        `json:"file"`
+	Limit   time.Duration `json:"limit"`
+}
+
+func (a *AwaitServed) String() string {
+	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s", a.Program, path.Base(a.File), a.Address, a.Limit)
+}
+
+func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
+	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+	})
+}

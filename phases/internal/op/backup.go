@@ -173,6 +173,7 @@ func (w Workspace) complete(t *Target, change func(*SidecarFile) error) error {
 
 // ProveBackup checks all of what was saved, as it is on disk, and writes down what it holds.
 type ProveBackup struct {
+	repeated
 	Workspace
 }
 
@@ -197,9 +198,6 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 		return nil
 	})
 }
-
-func (p *ProveBackup) Undo(context.Context, *Target) error         { return nil }
-func (p *ProveBackup) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // KeepBackup gives the proven snapshot its name, which is the moment from which on there is a backup: its sidecar is there before it.
 type KeepBackup struct {

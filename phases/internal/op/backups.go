@@ -29,7 +29,7 @@ type Sidecar struct {
 	EtcdVersion     string            `json:"etcdVersion"`     // of the server that sent it; empty when it was made from a data directory
 	StorageVersion  string            `json:"storageVersion"`  // empty before etcd 3.6
 	ClusterID       string            `json:"clusterID"`       // hex
-	Members         []ClusterMember   `json:"members"`
+	Members         []Member          `json:"members"`
 	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
 	TakenAt         time.Time         `json:"takenAt"`
 	Seconds         float64           `json:"seconds"` // from the beginning to the proof
@@ -57,8 +57,8 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return err
 }
 
-// ClusterMember is one member of an etcd cluster.
-type ClusterMember struct {
+// Member is one member of an etcd cluster.
+type Member struct {
 	ID        ID       `json:"id"`
 	Name      string   `json:"name"`
 	PeerURLs  []string `json:"peerURLs"`

@@ -2,11 +2,9 @@ package op
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -174,16 +172,6 @@ func sums(t *Target, files [2]string) (all [2]string, err error) {
 	return all, nil
 }
 
-func sumOf(t *Target, file string) (string, error) {
-	data, err := t.Host.FS.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", file, err)
-	}
-	return sumOfData(data), nil
-}
-
-func sumOfData(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
-
 func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
 	if err := r.check(t); err != nil {
 		return err
@@ -275,15 +263,6 @@ func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 	return nil
 }
 
-// settleWritten makes a file that is in place durable, and drops what an interrupted try of writing it left.
-func settleWritten(t *Target, file string) error {
-	real, err := t.Host.FS.Resolve(file)
-	if err != nil {
-		return fmt.Errorf("cannot find %s: %w", file, err)
-	}
-	return errors.Join(node.DropTemp(t.Host.FS, real), syncDirs(t, real))
-}
-
 func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	now, err := sums(t, r.inUse())
 	if err != nil || now != r.New || exists(t, r.From+".crt") || exists(t, r.From+".key") {
@@ -291,152 +270,6 @@ func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	}
 	return true, syncDirs(t, r.From)
 }
-
-// RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
-type RestartPod struct {
-	Pod   Pod           `json:"pod"`
-	Grace time.Duration `json:"grace"` // for the program to end by itself
-	Limit time.Duration `json:"limit"` // for the new container to run
-	// Back has it restarted when the run goes back, after what it read is as before; and not on the way forward.
-	Back bool `json:"back,omitempty"`
-
-	Before string `json:"before"` // the id of the container that ran; empty: none did
-}
-
-func (r *RestartPod) String() string {
-	if r.Back {
-		return fmt.Sprintf("(on the way back: restart %s, if it was restarted)", r.Pod.Name)
-	}
-	return "restart " + r.Pod.Name
-}
-
-// Record notes what runs.
-func (r *RestartPod) Record(ctx context.Context, t *Target) error {
-	now, err := r.running(ctx, t)
-	r.Before = now.ID
-	return err
-}
-
-func (r *RestartPod) Do(ctx context.Context, t *Target) error {
-	if r.Back {
-		return nil
-	}
-	return r.restart(ctx, t)
-}
-
-// Undo restarts what does not hold the files of before. One that was never restarted does.
-func (r *RestartPod) Undo(ctx context.Context, t *Target) error {
-	if !r.Back {
-		return nil
-	}
-	now, err := r.running(ctx, t)
-	if err != nil || now.ID == r.Before && now.ID != "" {
-		return err
-	}
-	again := *r
-	again.Before = now.ID
-	return again.restart(ctx, t)
-}
-
-func (r *RestartPod) Done(ctx context.Context, t *Target) (bool, error) {
-	now, err := r.running(ctx, t)
-	return !r.Back && now.ID != "" && now.ID != r.Before, err
-}
-
-// running is the pod's container that runs; the zero value when none does.
-func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, error) {
-	all, err := t.Host.Runtime.Containers(ctx)
-	if err != nil {
-		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
-	}
-	for _, c := range all {
-		if c.State == stateRunning && r.Pod.Owns(c) {
-			return c, nil
-		}
-	}
-	return node.Container{}, nil
-}
-
-// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer, the pod has failed before: a kubelet that is restarted has forgotten that.
-const backOffAfter = 2 * time.Second
-
-func (r *RestartPod) restart(ctx context.Context, t *Target) error {
-	if err := startKubelet(ctx, t); err != nil {
-		return err
-	}
-	now, err := r.running(ctx, t)
-	if err != nil {
-		return err
-	}
-	if now.ID != "" && now.ID == r.Before {
-		if err := t.Host.Runtime.StopContainer(ctx, now.ID, r.Grace); err != nil {
-			return fmt.Errorf("cannot stop %s: %w", r.Pod.Name, err)
-		}
-	}
-	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
-	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name), r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
-		now, err := r.running(ctx, t)
-		switch {
-		case err != nil:
-			return err
-		case now.ID != "" && now.ID != r.Before:
-			return nil
-		}
-		if !kicked && t.Host.Clock.Now().After(late) {
-			kicked = true
-			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
-				return &finalError{err}
-			}
-		}
-		return errors.New("no container of it runs")
-	})
-}
-
-// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
-// started since has read the file anew.
-type AwaitServed struct {
-	Program string        `json:"program"`
-	Address string        `json:"address"` // host:port
-	Access  Access        `json:"access"`  // the client certificate to show
-	File    string        `json:"file"`
-	Limit   time.Duration `json:"limit"`
-}
-
-func (a *AwaitServed) String() string {
-	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s", a.Program, path.Base(a.File), a.Address, a.Limit)
-}
-
-func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
-	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
-	})
-}
-
-func (a *AwaitServed) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitServed) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// AwaitMember waits until the member of etcd on this node answers a linearizable read.
-type AwaitMember struct {
-	Access Access        `json:"access"`
-	Limit  time.Duration `json:"limit"`
-}
-
-func (a *AwaitMember) String() string {
-	return fmt.Sprintf("wait until etcd serves at %s, %s at most", strings.Join(a.Access.Endpoints, ", "), a.Limit)
-}
-
-func (a *AwaitMember) Do(ctx context.Context, t *Target) error {
-	return poll(ctx, t, "etcd does not serve", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		_, err := t.Etcd.Serving(ctx, a.Access, 0)
-		return err
-	})
-}
-
-// Condition: the next program that is started anew needs etcd.
-func (a *AwaitMember) Condition() {}
-
-func (a *AwaitMember) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitMember) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // RequestCertificate makes a key, and the request that an external CA signs, in the run's folder.
 type RequestCertificate struct {
@@ -472,3 +305,114 @@ func (r *RequestCertificate) Done(_ context.Context, t *Target) (bool, error) {
 }
 
 func (r *RequestCertificate) FilesOnly() bool { return true }
+
+// PutCertificate puts a certificate, or the request for one, and its key, which the run has made in its folder, where nothing is yet.
+type PutCertificate struct {
+	Name    string       `json:"name"`
+	From    string       `json:"from"` // the new pair, without .crt (or .csr) and .key; it is gone from there afterwards
+	To      string       `json:"to"`   // likewise
+	Attr    [2]node.Attr `json:"attr"` // of the certificate or request, and of the key
+	Request bool         `json:"request,omitempty"`
+
+	New [2]string `json:"new"` // SHA-256 of both, hex: what is at To is ours if it is these
+}
+
+func (p *PutCertificate) String() string {
+	if p.Request {
+		return fmt.Sprintf("put the request for %s in place: %s.key, then %s.csr", p.Name, p.To, p.To)
+	}
+	return fmt.Sprintf("put the new %s in place: %s.key, then %s.crt", p.Name, p.To, p.To)
+}
+
+func (p *PutCertificate) from() [2]string { return p.pair(p.From) }
+func (p *PutCertificate) to() [2]string   { return p.pair(p.To) }
+
+func (p *PutCertificate) pair(base string) [2]string {
+	if p.Request {
+		return requestAt(base)
+	}
+	return pairAt(base)
+}
+
+// Record notes which pair it is, and that neither file is there.
+func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
+	for _, file := range p.to() {
+		if exists(t, file) {
+			return fmt.Errorf("cannot write %s: it has turned up since the run was planned", file)
+		}
+	}
+	p.New, err = sums(t, p.from())
+	return err
+}
+
+// Do writes the key first: whoever finds the certificate finds its key.
+func (p *PutCertificate) Do(_ context.Context, t *Target) error {
+	for _, i := range []int{1, 0} {
+		if err := p.put(t, i); err != nil {
+			return err
+		}
+	}
+	return removePair(t, p.from())
+}
+
+func (p *PutCertificate) put(t *Target, i int) error {
+	file := p.to()[i]
+	if exists(t, file) { // by an earlier try
+		if sum, err := sumOf(t, file); err != nil || sum != p.New[i] {
+			return errors.Join(fmt.Errorf("cannot write %s: somebody else has put another file there", file), err)
+		}
+		return settleWritten(t, file)
+	}
+	from := p.from()[i]
+	data, err := t.Host.FS.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", from, err)
+	}
+	if sumOfData(data) != p.New[i] {
+		return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from)
+	}
+	return node.WriteNew(t.Host.FS, file, data, p.Attr[i])
+}
+
+// Undo removes what is in place and is the run's own. A pair of which somebody else has replaced one file stays as it is: the other may be needed with it.
+func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
+	for _, file := range p.to() {
+		if !exists(t, path.Dir(file)) {
+			return nil
+		}
+		if err := node.DropTemp(t.Host.FS, file); err != nil {
+			return err
+		}
+	}
+	for i, file := range p.to() {
+		theirs, err := foreign(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] })
+		if err != nil {
+			return err
+		}
+		if theirs {
+			t.report("%s.* are left there: somebody else has put %s there", p.To, path.Base(file))
+			return syncDirs(t, file)
+		}
+	}
+	for _, file := range p.to() { // the certificate first: whoever finds it finds its key
+		if err := remove(t, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *PutCertificate) Done(_ context.Context, t *Target) (bool, error) {
+	for i := range p.New {
+		if exists(t, p.from()[i]) || !exists(t, p.to()[i]) {
+			return false, nil
+		}
+	}
+	now, err := sums(t, p.to())
+	if err != nil || now != p.New {
+		return false, err
+	}
+	return true, errors.Join(settleWritten(t, p.to()[1]), settleWritten(t, p.to()[0]), syncDirs(t, p.From))
+}
+
+func (p *PutCertificate) FilesOnly() bool { return true }

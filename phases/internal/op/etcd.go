@@ -50,8 +50,8 @@ type Staged struct {
 	HashKV    uint32 `json:"hashKV,omitempty"` // of the staged data, where it was asked for
 }
 
-// Member is a serving etcd, as it describes itself.
-type Member struct {
+// Answer is what an etcd that answers says of itself.
+type Answer struct {
 	ClusterID uint64
 	MemberID  uint64
 	Revision  int64
@@ -74,7 +74,7 @@ type Contents struct {
 	CompactRevision int64
 	HashKV          uint32
 	StorageVersion  string
-	Members         []ClusterMember
+	Members         []Member
 	HashSteps       [][]byte
 }
 
@@ -91,7 +91,7 @@ type Etcd interface {
 	// Examine is Prove that tells all that a sidecar says of a snapshot.
 	Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (Contents, error)
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are counted as of a revision, 0 for now.
-	Serving(ctx context.Context, a Access, at int64) (Member, error)
+	Serving(ctx context.Context, a Access, at int64) (Answer, error)
 	// HashStaged proves a database that was just staged, and returns the hash of its keys.
 	HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error)
 	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the revision that the member is compacted to.
@@ -99,9 +99,9 @@ type Etcd interface {
 	// PeerServes returns nil when the member behind the peer URL answers other members: it has loaded its data by then.
 	PeerServes(ctx context.Context, peer Access) error
 	// Started returns what the member behind the first endpoint says of itself. A learner answers that, and hardly anything else.
-	Started(ctx context.Context, a Access) (Member, error)
+	Started(ctx context.Context, a Access) (Answer, error)
 	// Members returns the members as a quorum knows them.
-	Members(ctx context.Context, a Access) ([]ClusterMember, error)
+	Members(ctx context.Context, a Access) ([]Member, error)
 	// AddLearner adds a member that does not vote, and returns the id that etcd gives it. etcd refuses a second one at a peer URL.
 	AddLearner(ctx context.Context, a Access, peerURLs []string) (ID, error)
 	// PromoteLearner lets it vote. etcd refuses until it has 90 % of what the leader has.

@@ -64,3 +64,12 @@ func (s *StopContainers) Do(ctx context.Context, t *Target) error {
 func (s *StopContainers) Undo(context.Context, *Target) error { return nil }
 
 func (s *StopContainers) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the way back it must be stopped for a while.
+type KeepKubelet struct{}
+
+func (k *KeepKubelet) String() string { return "(on the way back: start the kubelet again)" }
+
+func (k *KeepKubelet) Do(context.Context, *Target) error           { return nil }
+func (k *KeepKubelet) Undo(ctx context.Context, t *Target) error   { return startKubelet(ctx, t) }
+func (k *KeepKubelet) Done(context.Context, *Target) (bool, error) { return true, nil }

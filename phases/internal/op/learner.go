@@ -26,7 +26,7 @@ type Enrolment struct {
 }
 
 // own returns the member that the run has added; nil when there is none (any more).
-func (e Enrolment) own(ctx context.Context, t *Target) (*ClusterMember, error) {
+func (e Enrolment) own(ctx context.Context, t *Target) (*Member, error) {
 	members, err := t.Etcd.Members(ctx, e.Access)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (e Enrolment) own(ctx context.Context, t *Target) (*ClusterMember, error) {
 	return nil, &finalError{fmt.Errorf("the member %s at %s is not the one that this run has added: somebody else has put it there", at.ID, e.PeerURLs[0])}
 }
 
-func (e Enrolment) mine(t *Target, at ClusterMember) (bool, error) {
+func (e Enrolment) mine(t *Target, at Member) (bool, error) {
 	id, err := e.known(t)
 	if id != 0 || err != nil {
 		return at.ID == id, err
@@ -60,7 +60,7 @@ func (e Enrolment) known(t *Target) (id ID, err error) {
 }
 
 // memberAt returns the member at one of the peer URLs; nil when there is none.
-func memberAt(members []ClusterMember, urls []string) *ClusterMember {
+func memberAt(members []Member, urls []string) *Member {
 	for _, m := range members {
 		if slices.ContainsFunc(urls, func(url string) bool { return slices.Contains(m.PeerURLs, url) }) {
 			return &m
@@ -101,8 +101,8 @@ func (e Enrolment) leave(ctx context.Context, t *Target) error {
 // AddLearner adds this node to the cluster as a member that does not vote yet. It is never added twice.
 type AddLearner struct {
 	Enrolment
-	Stale  ID              `json:"stale,omitempty"`  // what an earlier try left at these URLs, and of which this node has no data: it goes first
-	Others []ClusterMember `json:"others,omitempty"` // the members that etcd's manifest was planned with; nil: they are not looked at
+	Stale  ID       `json:"stale,omitempty"`  // what an earlier try left at these URLs, and of which this node has no data: it goes first
+	Others []Member `json:"others,omitempty"` // the members that etcd's manifest was planned with; nil: they are not looked at
 }
 
 func (a *AddLearner) String() string {
@@ -176,8 +176,8 @@ func (a *AddLearner) check(ctx context.Context, t *Target) error {
 		return err
 	}
 	own := memberAt(members, a.PeerURLs)
-	members = slices.DeleteFunc(members, func(m ClusterMember) bool { return own != nil && m.ID == own.ID })
-	if !slices.EqualFunc(byID(members), byID(a.Others), func(m, o ClusterMember) bool {
+	members = slices.DeleteFunc(members, func(m Member) bool { return own != nil && m.ID == own.ID })
+	if !slices.EqualFunc(byID(members), byID(a.Others), func(m, o Member) bool {
 		return m.ID == o.ID && slices.Equal(m.PeerURLs, o.PeerURLs)
 	}) {
 		return errors.New("the members of the cluster have changed since the run was planned: begin anew")
@@ -185,52 +185,13 @@ func (a *AddLearner) check(ctx context.Context, t *Target) error {
 	return nil
 }
 
-func byID(members []ClusterMember) []ClusterMember {
-	return slices.SortedFunc(slices.Values(members), func(a, b ClusterMember) int { return cmp.Compare(a.ID, b.ID) })
+func byID(members []Member) []Member {
+	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 // Undo leaves what was removed as stale where it is: nothing of it was left.
 func (a *AddLearner) Undo(ctx context.Context, t *Target) error   { return a.leave(ctx, t) }
 func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// AwaitLearner waits until the kubelet has started etcd, and it says that it is of the cluster that it was to join. What it serves is not asked for: learners serve little.
-type AwaitLearner struct {
-	Access    Access        `json:"access"` // of this node's etcd
-	ClusterID ID            `json:"clusterID"`
-	Limit     time.Duration `json:"limit"` // pulling its image may take most of it
-}
-
-func (a *AwaitLearner) String() string {
-	return fmt.Sprintf("wait until etcd is started and answers at %s, %s at most", a.Access.Endpoints[0], a.Limit)
-}
-
-func (a *AwaitLearner) Do(ctx context.Context, t *Target) error {
-	if err := startKubelet(ctx, t); err != nil {
-		return err
-	}
-	crashes, err := watchCrashes(ctx, t, "etcd")
-	if err != nil {
-		return err
-	}
-	return poll(ctx, t, "etcd does not start", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		got, err := t.Etcd.Started(ctx, a.Access)
-		switch loop := crashes.loop(ctx, t); {
-		case err == nil && got.ClusterID == uint64(a.ClusterID):
-			return nil
-		case err == nil:
-			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %s", a.Access.Endpoints[0], got.ClusterID, a.ClusterID)}
-		case loop != nil:
-			return &finalError{fmt.Errorf("etcd does not start: %w", loop)}
-		}
-		return err
-	})
-}
-
-// Condition: a learner that does not run must not get a vote.
-func (a *AwaitLearner) Condition() {}
-
-func (a *AwaitLearner) Undo(context.Context, *Target) error         { return nil }
-func (a *AwaitLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // PromoteLearner waits until this node's member has what the leader has, and lets it vote.
 type PromoteLearner struct {

@@ -9,6 +9,7 @@ import (
 // ReleaseLeases ends leader leases that came with the data, as their holders do when they end in order (client-go, tools/leaderelection): the processes that held them
 // were ended by the fence, and their successors would wait for most of a lease, 15 s as a rule, before they work.
 type ReleaseLeases struct {
+	repeated
 	API    APIAccess `json:"api"`
 	Leases []string  `json:"leases"` // namespace/name
 }
@@ -30,6 +31,3 @@ func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
 	}
 	return nil
 }
-
-func (r *ReleaseLeases) Undo(context.Context, *Target) error         { return nil }
-func (r *ReleaseLeases) Done(context.Context, *Target) (bool, error) { return false, nil }

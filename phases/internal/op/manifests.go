@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -218,36 +219,163 @@ func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.Path)
 }
 
-func read(t *Target, name string) ([]byte, node.Stat, error) {
-	st, err := t.Host.FS.Lstat(name)
-	if err != nil {
-		return nil, st, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	data, err := t.Host.FS.ReadFile(name)
-	if err != nil {
-		return nil, st, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	return data, st, nil
+// PlaceManifest writes a manifest into the static-pod directory, where there is none of its name. The kubelet runs it from
+// there, if it runs. Nothing is ever overwritten, and going back takes away only what is known to be the run's own.
+type PlaceManifest struct {
+	Path string    `json:"path"`
+	Data []byte    `json:"data"`
+	Attr node.Attr `json:"attr"`
+	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again. Without a name nothing is known to run here.
+	Pod     Pod           `json:"pod"`
+	Timeout time.Duration `json:"timeout"` // for it to end
+	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it leaves the cluster before its etcd is stopped. One that had got its vote
+	// meanwhile would otherwise be missed: of two members, both are the quorum.
+	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
-func exists(t *Target, name string) bool {
-	_, err := t.Host.FS.Lstat(name)
-	return err == nil
-}
+func (m *PlaceManifest) String() string { return "write " + m.Path }
 
-func remove(t *Target, name string) error {
-	if err := t.Host.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove %s: %w", name, err)
-	}
-	return syncDirs(t, name)
-}
-
-// syncDirs makes the directories of the names durable.
-func syncDirs(t *Target, names ...string) error {
-	for _, name := range names {
-		if err := t.Host.FS.Sync(path.Dir(name)); err != nil {
-			return fmt.Errorf("cannot make %s durable: %w", path.Dir(name), err)
-		}
+// Record makes sure that it is not there: what is there later is the run's own.
+func (m *PlaceManifest) Record(_ context.Context, t *Target) error {
+	if exists(t, m.Path) {
+		return fmt.Errorf("cannot write %s: it has turned up since the run was planned", m.Path)
 	}
 	return nil
+}
+
+func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
+	there, err := t.Host.FS.ReadFile(m.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return node.WriteNew(t.Host.FS, m.Path, m.Data, m.Attr)
+	case err != nil:
+		return fmt.Errorf("cannot read %s: %w", m.Path, err)
+	case !bytes.Equal(there, m.Data):
+		return fmt.Errorf("cannot write %s: somebody else has put another file there", m.Path)
+	}
+	return settleWritten(t, m.Path)
+}
+
+// Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run, with the data and the certificates that would be taken away next.
+func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
+	there := exists(t, path.Dir(m.Path))
+	if there {
+		if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
+			return err
+		}
+	}
+	if m.Enrolment != nil {
+		if err := m.Enrolment.leave(ctx, t); err != nil {
+			return err
+		}
+	}
+	if !there {
+		return nil
+	}
+	if m.Pod.Name != "" && exists(t, m.Path) {
+		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil {
+			return err
+		}
+		if err := m.own(t); err != nil { // that has taken its time
+			return err
+		}
+	}
+	return remove(t, m.Path)
+}
+
+func (m *PlaceManifest) own(t *Target) error {
+	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
+	if theirs {
+		return fmt.Errorf("cannot take %s away: somebody else has changed it, or put it there, since the run began; move it out of the directory first", m.Path)
+	}
+	return err
+}
+
+func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
+	there, err := t.Host.FS.ReadFile(m.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !bytes.Equal(there, m.Data) {
+		return false, err
+	}
+	return true, settleWritten(t, m.Path)
+}
+
+func (m *PlaceManifest) FilesOnly() bool { return m.Pod.Name == "" }
+
+// ReplaceManifest puts another manifest in the place of one that is there. The kubelet ends the pod of the old one and starts that of the new one. The old one is kept
+// in the run's folder.
+type ReplaceManifest struct {
+	Path   string `json:"path"`
+	Data   []byte `json:"data"`
+	Change string `json:"change"` // in words
+	Old    string `json:"old"`    // SHA-256 of the one that was planned with, hex
+	Kept   string `json:"kept"`   // where it is kept
+}
+
+func (m *ReplaceManifest) String() string {
+	return fmt.Sprintf("set %s in %s, and keep the old file as %s", m.Change, m.Path, m.Kept)
+}
+
+// Do keeps a copy before anything else; from then on the old one is found in place or there.
+func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
+	there, err := t.Host.FS.ReadFile(m.Path)
+	if err != nil {
+		return fmt.Errorf("cannot replace %s: %w", m.Path, err)
+	}
+	switch sumOfData(there) {
+	case sumOfData(m.Data): // by an earlier try
+		return settleWritten(t, m.Path)
+	case m.Old:
+	default:
+		return fmt.Errorf("cannot replace %s: somebody has changed it since the run was planned; type the command again", m.Path)
+	}
+	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
+		return err
+	}
+	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{}) // with the owner, mode and label of the old one
+}
+
+// Undo finds the old one in place still, or kept. What somebody else has put there is left alone, and the run stays open: only a person can say which one is right.
+func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
+	now, err := sumOf(t, m.Path)
+	if err != nil {
+		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
+	}
+	switch {
+	case now == m.Old:
+		if err := settleWritten(t, m.Path); err != nil {
+			return err
+		}
+	case !exists(t, m.Kept): // nothing was replaced
+		t.report("%s is left as it is: somebody else has written it", m.Path)
+		return nil
+	case now == sumOfData(m.Data):
+		if err := m.putBack(t); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("cannot put back %s: somebody else has changed it since the run began; what was there before is kept as %s: copy it there", m.Path, m.Kept)
+	}
+	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
+}
+
+func (m *ReplaceManifest) putBack(t *Target) error {
+	kept, err := t.Host.FS.ReadFile(m.Kept)
+	if err != nil {
+		return fmt.Errorf("cannot put back %s: %w", m.Path, err)
+	}
+	if sumOfData(kept) != m.Old {
+		return fmt.Errorf("cannot put back %s: %s is not what was there when the run began", m.Path, m.Kept)
+	}
+	return node.WriteAtomic(t.Host.FS, m.Path, kept, node.Attr{})
+}
+
+func (m *ReplaceManifest) Done(_ context.Context, t *Target) (bool, error) {
+	now, err := sumOf(t, m.Path)
+	if err != nil || now != sumOfData(m.Data) || !exists(t, m.Kept) {
+		return false, err
+	}
+	return true, settleWritten(t, m.Path)
 }

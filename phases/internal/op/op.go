@@ -51,6 +51,15 @@ type Condition interface {
 	Condition()
 }
 
+// repeated is part of every operation that is carried out again rather than found done, and that leaves nothing to take back.
+type repeated struct{}
+
+// Undo has nothing to take back.
+func (repeated) Undo(context.Context, *Target) error { return nil }
+
+// Done never says yes.
+func (repeated) Done(context.Context, *Target) (bool, error) { return false, nil }
+
 // FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.
 type FilesOnly interface {
 	FilesOnly() bool
@@ -87,12 +96,11 @@ var kinds = map[string]Op{
 	"exchange":                &Exchange{},
 	"move-aside":              &MoveAside{},
 	"add-learner":             &AddLearner{},
-	"await-learner":           &AwaitLearner{},
 	"promote-learner":         &PromoteLearner{},
 	"put-manifest":            &PutManifest{},
 	"start-kubelet":           &StartKubelet{},
 	"await-peer":              &AwaitPeer{},
-	"await-etcd":              &AwaitEtcd{},
+	"await-answer":            &AwaitAnswer{},
 	"disarm-alarms":           &DisarmAlarms{},
 	"compare-members":         &CompareMembers{},
 	"await-apiserver":         &AwaitAPIServer{},
@@ -105,14 +113,21 @@ var kinds = map[string]Op{
 	"request-certificate":     &RequestCertificate{},
 	"restart-pod":             &RestartPod{},
 	"await-served":            &AwaitServed{},
-	"await-member":            &AwaitMember{},
 	"put-certificate":         &PutCertificate{},
 	"place-manifest":          &PlaceManifest{},
 	"claim-data-directory":    &ClaimData{},
 	"keep-kubelet":            &KeepKubelet{},
-	"await-started":           &AwaitStarted{},
 	"replace-manifest":        &ReplaceManifest{},
 	"await-replaced":          &AwaitReplaced{},
+}
+
+// former are the names that other kinds have had, with what the name alone said: journals that hold them are read, and
+// none is written.
+var former = map[string]Op{
+	"await-etcd":    &AwaitAnswer{},
+	"await-started": &AwaitAnswer{},
+	"await-member":  &AwaitAnswer{},
+	"await-learner": &AwaitAnswer{Learner: true},
 }
 
 // Kind returns the name of an operation's kind.
@@ -141,9 +156,14 @@ func Encode(o Op) (json.RawMessage, error) {
 func Decode(kind string, body json.RawMessage) (Op, error) {
 	k, ok := kinds[kind]
 	if !ok {
+		k, ok = former[kind]
+	}
+	if !ok {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; use the etcdpod that began the run", kind)
 	}
-	o := reflect.New(reflect.TypeOf(k).Elem()).Interface().(Op)
+	made := reflect.New(reflect.TypeOf(k).Elem())
+	made.Elem().Set(reflect.ValueOf(k).Elem())
+	o := made.Interface().(Op)
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields() // what a newer etcdpod noted must not be passed over
 	if err := dec.Decode(o); err != nil {

@@ -2,7 +2,6 @@ package op
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -238,23 +237,4 @@ func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
 func receipt(t *Target, name string) (staged Staged, err error) {
 	err = readJSON(t, name, &staged)
 	return staged, err
-}
-
-func writeJSON(t *Target, name string, value any) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	return node.WriteAtomic(t.Host.FS, name, data, node.Mine(0o600))
-}
-
-func readJSON(t *Target, name string, value any) error {
-	data, _, err := read(t, name)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, value); err != nil {
-		return fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	return nil
 }

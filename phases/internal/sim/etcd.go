@@ -79,27 +79,27 @@ func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) 
 // Sum is the SHA-256 of a file's contents, in hex.
 func Sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
-func (e Etcd) Serving(context.Context, op.Access, int64) (op.Member, error) {
+func (e Etcd) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	c := e.M.running("etcd")
 	if c == nil {
-		return op.Member{}, errors.New("connection refused")
+		return op.Answer{}, errors.New("connection refused")
 	}
 	if c.generation == "new" && (e.M.SickEtcd || !e.quorum(c.generation)) {
-		return op.Member{}, errors.New("etcdserver: no leader")
+		return op.Answer{}, errors.New("etcdserver: no leader")
 	}
 	if own := e.own(); own != nil && own.IsLearner {
-		return op.Member{}, errors.New("etcdserver: rpc not supported for learner")
+		return op.Answer{}, errors.New("etcdserver: rpc not supported for learner")
 	}
 	snap, there := e.M.Disk.now.look(c.member, "snap")
 	db, ok := e.M.Disk.now.look(snap, "db")
 	if !there || !ok {
-		return op.Member{}, errors.New("the database was moved away under the etcd")
+		return op.Answer{}, errors.New("the database was moved away under the etcd")
 	}
-	return op.Member{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
+	return op.Answer{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
 }
 
 // own is the node's member of a cluster that it joins; nil when it joins none.
-func (e Etcd) own() *op.ClusterMember {
+func (e Etcd) own() *op.Member {
 	if e.M.Members == nil {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 
 // Members is what the members elsewhere know of the membership. They run, whatever happens to the node, and forget nothing.
 type Members struct {
-	All  []op.ClusterMember
+	All  []op.Member
 	URL  string // the peer URL of the node
 	Name string // of the node
 	Next op.ID  // that the next member gets
@@ -22,7 +22,7 @@ type Members struct {
 const ClusterID = 0xc1
 
 // own is the node's member; nil when it has none.
-func (s *Members) own() *op.ClusterMember {
+func (s *Members) own() *op.Member {
 	for i, m := range s.All {
 		if slices.Contains(m.PeerURLs, s.URL) {
 			return &s.All[i]
@@ -105,7 +105,7 @@ func (e Etcd) change(words string, do func(*Members) error) error {
 	return e.M.step("hear the answer: " + words)
 }
 
-func (e Etcd) Members(context.Context, op.Access) ([]op.ClusterMember, error) {
+func (e Etcd) Members(context.Context, op.Access) ([]op.Member, error) {
 	switch {
 	case e.M.crashed:
 		return nil, ErrCrashed
@@ -118,14 +118,14 @@ func (e Etcd) Members(context.Context, op.Access) ([]op.ClusterMember, error) {
 func (e Etcd) AddLearner(_ context.Context, _ op.Access, peerURLs []string) (id op.ID, err error) {
 	err = e.change("add a learner", func(s *Members) error {
 		switch {
-		case slices.ContainsFunc(s.All, func(m op.ClusterMember) bool { return m.IsLearner }):
+		case slices.ContainsFunc(s.All, func(m op.Member) bool { return m.IsLearner }):
 			return errTooMany
-		case slices.ContainsFunc(s.All, func(m op.ClusterMember) bool { return slices.Contains(m.PeerURLs, peerURLs[0]) }):
+		case slices.ContainsFunc(s.All, func(m op.Member) bool { return slices.Contains(m.PeerURLs, peerURLs[0]) }):
 			return errExists
 		}
 		s.Next++
 		id = s.Next
-		s.All = append(s.All, op.ClusterMember{ID: id, PeerURLs: peerURLs, IsLearner: true})
+		s.All = append(s.All, op.Member{ID: id, PeerURLs: peerURLs, IsLearner: true})
 		return nil
 	})
 	return id, err
@@ -153,14 +153,14 @@ func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
 				e.M.end(c)
 			}
 		}
-		s.All = slices.DeleteFunc(s.All, func(m op.ClusterMember) bool { return m.ID == member })
+		s.All = slices.DeleteFunc(s.All, func(m op.Member) bool { return m.ID == member })
 		return nil
 	})
 }
 
-func (e Etcd) Started(context.Context, op.Access) (op.Member, error) {
+func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {
 	if e.M.running("etcd") == nil || e.M.SickEtcd {
-		return op.Member{}, errors.New("connection refused")
+		return op.Answer{}, errors.New("connection refused")
 	}
-	return op.Member{ClusterID: ClusterID}, nil
+	return op.Answer{ClusterID: ClusterID}, nil
 }

@@ -9,80 +9,116 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// ReplaceManifest puts another manifest in the place of one that is there. The kubelet ends the pod of the old one and starts that of the new one. The old one is kept
-// in the run's folder.
-type ReplaceManifest struct {
-	Path   string `json:"path"`
-	Data   []byte `json:"data"`
-	Change string `json:"change"` // in words
-	Old    string `json:"old"`    // SHA-256 of the one that was planned with, hex
-	Kept   string `json:"kept"`   // where it is kept
+// How a static pod is ended, started anew, or seen to take the place of another one.
+
+// RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
+type RestartPod struct {
+	Pod   Pod           `json:"pod"`
+	Grace time.Duration `json:"grace"` // for the program to end by itself
+	Limit time.Duration `json:"limit"` // for the new container to run
+	// Back has it restarted when the run goes back, after what it read is as before; and not on the way forward.
+	Back bool `json:"back,omitempty"`
+
+	Before string `json:"before"` // the id of the container that ran; empty: none did
 }
 
-func (m *ReplaceManifest) String() string {
-	return fmt.Sprintf("set %s in %s, and keep the old file as %s", m.Change, m.Path, m.Kept)
+func (r *RestartPod) String() string {
+	if r.Back {
+		return fmt.Sprintf("(on the way back: restart %s, if it was restarted)", r.Pod.Name)
+	}
+	return "restart " + r.Pod.Name
 }
 
-// Do keeps a copy before anything else; from then on the old one is found in place or there.
-func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
-	there, err := t.Host.FS.ReadFile(m.Path)
-	if err != nil {
-		return fmt.Errorf("cannot replace %s: %w", m.Path, err)
+// Record notes what runs.
+func (r *RestartPod) Record(ctx context.Context, t *Target) error {
+	now, err := r.running(ctx, t)
+	r.Before = now.ID
+	return err
+}
+
+func (r *RestartPod) Do(ctx context.Context, t *Target) error {
+	if r.Back {
+		return nil
 	}
-	switch sumOfData(there) {
-	case sumOfData(m.Data): // by an earlier try
-		return settleWritten(t, m.Path)
-	case m.Old:
-	default:
-		return fmt.Errorf("cannot replace %s: somebody has changed it since the run was planned; type the command again", m.Path)
+	return r.restart(ctx, t)
+}
+
+// Undo restarts what does not hold the files of before. One that was never restarted does.
+func (r *RestartPod) Undo(ctx context.Context, t *Target) error {
+	if !r.Back {
+		return nil
 	}
-	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
+	now, err := r.running(ctx, t)
+	if err != nil || now.ID == r.Before && now.ID != "" {
 		return err
 	}
-	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{}) // with the owner, mode and label of the old one
+	again := *r
+	again.Before = now.ID
+	return again.restart(ctx, t)
 }
 
-// Undo finds the old one in place still, or kept. What somebody else has put there is left alone, and the run stays open: only a person can say which one is right.
-func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
-	now, err := sumOf(t, m.Path)
+func (r *RestartPod) Done(ctx context.Context, t *Target) (bool, error) {
+	now, err := r.running(ctx, t)
+	return !r.Back && now.ID != "" && now.ID != r.Before, err
+}
+
+// running is the pod's container that runs; the zero value when none does.
+func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, error) {
+	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
+		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
 	}
-	switch {
-	case now == m.Old:
-		if err := settleWritten(t, m.Path); err != nil {
-			return err
+	for _, c := range all {
+		if c.State == stateRunning && r.Pod.Owns(c) {
+			return c, nil
 		}
-	case !exists(t, m.Kept): // nothing was replaced
-		t.report("%s is left as it is: somebody else has written it", m.Path)
-		return nil
-	case now == sumOfData(m.Data):
-		if err := m.putBack(t); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("cannot put back %s: somebody else has changed it since the run began; what was there before is kept as %s: copy it there", m.Path, m.Kept)
 	}
-	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
+	return node.Container{}, nil
 }
 
-func (m *ReplaceManifest) putBack(t *Target) error {
-	kept, err := t.Host.FS.ReadFile(m.Kept)
+// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer, the pod has failed before: a kubelet that is restarted has forgotten that.
+const backOffAfter = 2 * time.Second
+
+func (r *RestartPod) restart(ctx context.Context, t *Target) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	now, err := r.running(ctx, t)
 	if err != nil {
-		return fmt.Errorf("cannot put back %s: %w", m.Path, err)
+		return err
 	}
-	if sumOfData(kept) != m.Old {
-		return fmt.Errorf("cannot put back %s: %s is not what was there when the run began", m.Path, m.Kept)
+	if now.ID != "" && now.ID == r.Before {
+		if err := t.Host.Runtime.StopContainer(ctx, now.ID, r.Grace); err != nil {
+			return fmt.Errorf("cannot stop %s: %w", r.Pod.Name, err)
+		}
 	}
-	return node.WriteAtomic(t.Host.FS, m.Path, kept, node.Attr{})
+	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
+	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name), r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
+		now, err := r.running(ctx, t)
+		switch {
+		case err != nil:
+			return err
+		case now.ID != "" && now.ID != r.Before:
+			return nil
+		}
+		if !kicked && t.Host.Clock.Now().After(late) {
+			kicked = true
+			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
+				return &finalError{err}
+			}
+		}
+		return errors.New("no container of it runs")
+	})
 }
 
-func (m *ReplaceManifest) Done(_ context.Context, t *Target) (bool, error) {
-	now, err := sumOf(t, m.Path)
-	if err != nil || now != sumOfData(m.Data) || !exists(t, m.Kept) {
-		return false, err
+// endPod stops the kubelet, so that nothing is started again, and ends the pod's containers.
+func endPod(ctx context.Context, t *Target, pod Pod, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := stopKubelet(ctx, t); err != nil {
+		return err
 	}
-	return true, settleWritten(t, m.Path)
+	return Fence{Timeout: limit}.stopContainers(ctx, t, []Pod{pod})
 }
 
 // AwaitReplaced waits until the kubelet runs the API server from a manifest that was replaced, and it is ready. Another manifest makes another pod, and the kubelet

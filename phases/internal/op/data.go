@@ -1,0 +1,169 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// How the data directory is made, and put out of the way.
+
+// MoveAside moves the directory that etcd uses out of its way: the member joins another cluster, and begins with nothing. It is kept.
+type MoveAside struct {
+	Fence Fence  `json:"fence"`
+	From  string `json:"from"` // where etcd looks: /var/lib/etcd/member
+	To    string `json:"to"`   // on the same mount; does not exist yet
+
+	Old Identity `json:"old"` // of what was at From
+}
+
+func (m *MoveAside) String() string { return fmt.Sprintf("move %s to %s", m.From, m.To) }
+
+// Record notes what is moved; nothing, where the data is gone already.
+func (m *MoveAside) Record(_ context.Context, t *Target) (err error) {
+	m.Old, err = identify(t, m.From)
+	return err
+}
+
+func (m *MoveAside) Do(ctx context.Context, t *Target) error {
+	return m.Fence.behind(ctx, t, func() error { return m.move(t, m.From, m.To) })
+}
+
+func (m *MoveAside) Undo(ctx context.Context, t *Target) error {
+	return m.Fence.behind(ctx, t, func() error { return m.move(t, m.To, m.From) })
+}
+
+func (m *MoveAside) move(t *Target, from, to string) error {
+	if m.Old.Absent {
+		return nil
+	}
+	at, err := m.look(t)
+	if err != nil {
+		return err
+	}
+	if at == from {
+		if err := t.Host.FS.Rename(from, to); err != nil {
+			return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
+		}
+	}
+	return syncDirs(t, m.From, m.To)
+}
+
+// look returns where the old data is. Something else in either place is an error.
+func (m *MoveAside) look(t *Target) (at string, err error) {
+	for _, name := range []string{m.From, m.To} {
+		id, err := identify(t, name)
+		switch {
+		case err != nil:
+			return "", err
+		case id == m.Old:
+			at = name
+		case !id.Absent:
+			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, or did somebody replace it?", m.From, m.To, name)
+		}
+	}
+	if at == "" {
+		return "", fmt.Errorf("cannot move %s to %s: the data that was there is gone; is a disk not mounted?", m.From, m.To)
+	}
+	return at, nil
+}
+
+func (m *MoveAside) Done(_ context.Context, t *Target) (bool, error) {
+	if m.Old.Absent {
+		return true, nil
+	}
+	at, err := m.look(t)
+	if err != nil || at != m.To {
+		return false, err
+	}
+	return true, syncDirs(t, m.From, m.To)
+}
+
+// ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the run has written there by then is not deleted, but kept.
+type ClaimData struct {
+	Dir  string    `json:"dir"`
+	Attr node.Attr `json:"attr"`
+	Keep string    `json:"keep"` // where Dir/member goes then, on the same mount
+	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and what is in the directory is left there.
+	Pod     Pod           `json:"pod"`
+	Timeout time.Duration `json:"timeout"` // for it to end
+
+	NoDir    bool `json:"noDir"`    // there was no directory
+	NoMember bool `json:"noMember"` // there was no data in it
+}
+
+func (c *ClaimData) String() string {
+	return "make the data directory " + c.Dir + ", if it is not there"
+}
+
+func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
+
+// Record notes what there was.
+func (c *ClaimData) Record(_ context.Context, t *Target) error {
+	c.NoDir, c.NoMember = !exists(t, c.Dir), !exists(t, c.member())
+	return nil
+}
+
+func (c *ClaimData) Do(_ context.Context, t *Target) error {
+	if err := t.Host.FS.Mkdir(c.Dir, c.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot make the data directory %s: %w", c.Dir, err)
+	}
+	return syncDirs(t, c.Dir)
+}
+
+func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
+	switch mine := c.Pod.Name != "" && c.NoMember; {
+	case mine && exists(t, c.member()):
+		if err := c.moveAside(ctx, t); err != nil {
+			return err
+		}
+	case mine && exists(t, c.Keep) && exists(t, c.Dir): // moved by an earlier try, which may not have got to the sync
+		if err := syncDirs(t, c.Keep, c.member()); err != nil {
+			return err
+		}
+	}
+	if !c.NoDir {
+		return nil
+	}
+	made := MakeDirectory{Path: c.Dir, Attr: c.Attr}
+	return made.Undo(ctx, t)
+}
+
+// moveAside needs a stopped kubelet, so that nothing is started again, and an etcd that has ended. The kubelet is started when the run has gone back.
+func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	f := Fence{DataDirs: []string{c.Dir}, Databases: []string{path.Join(c.member(), "snap/db")}, Timeout: c.Timeout}
+	if err := endPod(ctx, t, c.Pod, c.Timeout); err != nil {
+		return err
+	}
+	if err := f.proveUnused(ctx, t); err != nil {
+		return err
+	}
+	unlock, err := f.lock(t)
+	if err != nil {
+		return err
+	}
+	err = node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700))
+	if err == nil {
+		err = node.Move(t.Host.FS, c.member(), c.Keep)
+	}
+	if err == nil {
+		t.report("what etcd has written is kept as %s", c.Keep)
+	}
+	return errors.Join(err, unlock())
+}
+
+func (c *ClaimData) Done(_ context.Context, t *Target) (bool, error) {
+	if !exists(t, c.Dir) {
+		return false, nil
+	}
+	return true, syncDirs(t, c.Dir)
+}
+
+func (c *ClaimData) FilesOnly() bool { return c.Pod.Name == "" }
