@@ -369,6 +369,10 @@ func neverOpen() []string {
 	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
 }
 
+// newSince are the kinds that no stored version had yet: they stand for several old ones, and are stored
+// with the next version.
+func newSince() []string { return []string{"await-answer"} }
+
 // neverUndone are those of which all are behind the commit point.
 func neverUndone() []string {
 	return []string{"release-leases", "set-data-directory", "verify-restored"}
@@ -394,6 +398,9 @@ func TestTheStoredRunsHoldEveryKindOfOperation(t *testing.T) {
 		}
 	}
 	for _, kind := range op.Kinds() {
+		if slices.Contains(newSince(), kind) {
+			continue
+		}
 		want := []journal.Progress{journal.Pending, journal.Doing, journal.Done}
 		if !slices.Contains(neverUndone(), kind) {
 			want = append(want, journal.Undoing, journal.Reverted)

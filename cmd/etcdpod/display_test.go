@@ -139,8 +139,7 @@ func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 		for _, e := range aRun(false)[:7] {
 			show.event(e)
 		}
-		tty.waitFor(t, "stage-data")
-		time.Sleep(400 * time.Millisecond) // a few drawings
+		tty.waitForTimes(t, 4, "stage-data") // as often it is drawn
 		show.close()
 		for _, line := range strings.Split(escapes.ReplaceAllString(tty.all(t), ""), "\n") {
 			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
@@ -161,7 +160,7 @@ func TestARunGoesOnWhenItsTerminalIsGone(t *testing.T) {
 			if i == 5 {
 				tty.waitFor(t, "stage-data")
 				_ = tty.person.Close()
-				time.Sleep(400 * time.Millisecond) // a few drawings
+				time.Sleep(400 * time.Millisecond) // for a few drawings, which nobody sees
 			}
 		}
 		show.close()
@@ -171,7 +170,7 @@ func TestARunGoesOnWhenItsTerminalIsGone(t *testing.T) {
 		if _, err := tty.program.WriteString("x"); err == nil {
 			t.Error("the terminal is still there")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the display waits for a terminal that is gone")
 	}
 }

@@ -66,15 +66,24 @@ func (tty *terminal) text() string {
 	return tty.shown.String()
 }
 
+// patience is for a machine that does much else, and only ends what hangs.
+const patience = 5 * time.Minute
+
 // waitFor returns when the terminal has shown text.
 func (tty *terminal) waitFor(t *testing.T, text string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if strings.Contains(tty.text(), text) {
+	tty.waitForTimes(t, 1, text)
+}
+
+// waitForTimes returns when the terminal has shown text that many times.
+func (tty *terminal) waitForTimes(t *testing.T, times int, text string) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if strings.Count(tty.text(), text) >= times {
 			return
 		}
 	}
-	t.Fatalf("%q was not shown in\n%s", text, tty.text())
+	t.Fatalf("%q was not shown %d times in\n%s", text, times, tty.text())
 }
 
 // all returns everything that was written to the terminal before.

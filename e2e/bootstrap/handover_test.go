@@ -3,6 +3,7 @@
 package bootstrap
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -122,7 +123,16 @@ func (k *cluster) sameDates(p *page, nodes ...*rig.Node) {
 func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 	k.Helper()
 	w := k.writing(nodes...)
-	time.Sleep(time.Second)
+	written := func() {
+		before := w.Count()
+		k.eventually("something is written", 5*time.Minute, func() error {
+			if w.Count() <= before+5 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	written()
 	for _, n := range nodes {
 		before := k.files(n, pkiDir+"etcd/peer.crt", pkiDir+"etcd/server.crt")
 		k.types(p, n, "etcdpod certs renew --yes", 0)
@@ -130,7 +140,7 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 			k.Errorf("the certificates of %s are the old ones", n.Name)
 		}
 	}
-	time.Sleep(time.Second)
+	written()
 	k.wantWritten(w, nodes...)
 	k.wantMembers(nodes...)
 	k.sameDates(p, nodes...)

@@ -3,13 +3,14 @@
 package cluster
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/leash"
 )
 
 // event is a line that etcdpod writes with --output json while it runs.
@@ -122,19 +123,17 @@ func phaseTimes(all []event) string {
 	return strings.TrimSuffix(b.String(), ", ")
 }
 
-// cutOff begins a restore and calls cut as soon as it announces the point; cut ends the process. It returns the run that is then open.
+// cutOff begins a restore on a leash, and calls cut when it announces the point, before it can tell
+// of anything else; cut ends the process. It returns the run that is then open.
 func (k *control) cutOff(file string, at point, cut func(kill func())) run {
 	k.Helper()
 	cmd := k.node.Command(k.Within(5*time.Minute), "etcdpod", "restore", "--yes", "--output", "json", file)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	k.Must(err)
-	k.Must(cmd.Start())
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	n, reached := 0, false
-	for lines := bufio.NewScanner(out); lines.Scan(); { // until nobody has the other end: etcdpod is gone then
-		for _, e := range events(lines.Text()) {
+	err := leash.Run(cmd, &cmd.Stdout, func(line string) {
+		for _, e := range events(line) {
 			if e.State != "started" || e.Phase != at.phase {
 				continue
 			}
@@ -144,14 +143,14 @@ func (k *control) cutOff(file string, at point, cut func(kill func())) run {
 			}
 			n++
 		}
-	}
-	err = cmd.Wait()
+	})
 	if !reached || err == nil {
 		k.Fatalf("the restore was not cut off at %s: %v\n%s", at, err, stderr.String())
 	}
 	if !k.node.Running() {
 		return run{}
 	}
+	k.shell("while pgrep -x systemctl >/dev/null; do sleep 0.05; done") // what was killed may have left it behind
 	r := k.openRun()
 	if r.ID == "" {
 		k.Fatalf("no run is open after a restore was killed at %s: %+v", at, k.lastRun())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/leash"
 )
 
 // etcdpod prepares a run of the real binary. Where it finds the sandbox stands in the environment, so that its command line is the one that is shown.
@@ -57,40 +58,31 @@ func (s *story) run(code int, args []string, show func(string), says ...string) 
 	return nil
 }
 
-// runAndKill shows what etcdpod says until it begins an operation of that name, and then ends it by SIGKILL.
-func (s *story) runAndKill(operation string, args []string, keep func(string) bool) error {
+// runAndKill shows what etcdpod says until it reaches a phase, and then ends it by SIGKILL: on a
+// leash, it waits there, before the first operation of the phase.
+func (s *story) runAndKill(phase string, args []string, keep func(string) bool) error {
 	cmd, err := s.etcdpod(args...)
 	if err != nil {
 		return err
 	}
-	said, err := cmd.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
 	killed := false
-	for scanner := bufio.NewScanner(said); scanner.Scan(); {
-		line := s.short(scanner.Text())
+	err = leash.Run(cmd, &cmd.Stderr, func(line string) {
 		if killed {
-			continue
+			return
 		}
+		line = s.short(line)
 		if keep(line) {
 			s.line(line)
 		}
-		if strings.Contains(line, "begin: "+operation) {
-			killed = true
-			if err := cmd.Process.Kill(); err != nil {
-				return err
-			}
+		if strings.HasSuffix(line, " "+phase) {
+			killed = cmd.Process.Kill() == nil
 		}
-	}
-	if err := cmd.Wait(); !killed || err == nil || !strings.Contains(err.Error(), "killed") {
-		return fmt.Errorf("the restore was not killed at the %s: %v", operation, err)
+	})
+	if !killed || err == nil || !strings.Contains(err.Error(), "killed") {
+		return fmt.Errorf("the restore was not killed at %s: %v", phase, err)
 	}
 	s.bad("kill -9 %d", cmd.Process.Pid)
-	return nil
+	return s.AwaitCommands(s.ctx)
 }
 
 // sum is the SHA-256 of all keys and values.
@@ -121,9 +113,12 @@ func (s *story) containers() (string, error) {
 	return strings.Join(words, ", "), nil
 }
 
-// eventually waits, up to half a minute.
+// patience is for a machine that does much else, and only ends what hangs.
+const patience = 5 * time.Minute
+
+// eventually waits until something holds.
 func (s *story) eventually(what string, holds func() (bool, error)) error {
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(patience); ; {
 		if ok, err := holds(); ok || err != nil {
 			return err
 		}
@@ -133,7 +128,7 @@ func (s *story) eventually(what string, holds func() (bool, error)) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("not within 30 s: %s", what)
+			return fmt.Errorf("not within %v: %s", patience, what)
 		}
 	}
 }

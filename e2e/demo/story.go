@@ -162,13 +162,16 @@ func (s *story) looksFirst() error {
 
 func (s *story) isKilled() error {
 	s.heading("The restore, and another mishap")
-	s.say("New data is made and proven beside the old. Then kubelet and containers are stopped, and the two are exchanged in one step. Just as that begins, the restore is killed. (--verbose shows when an operation begins.)")
-	return s.runAndKill("exchange ", []string{"restore", "--yes", "--verbose", s.backup}, lines("done: stage", "done: stop", "done: move", "begin: exchange"))
+	s.say(`New data is made and proven beside the old. Then kubelet and containers are stopped, and the two
+		are exchanged in one step. Just as that begins, the restore is killed.`)
+	return s.runAndKill("exchange-data", []string{"restore", "--yes", s.backup},
+		lines("done: stage", "done: stop", "done: move", "exchange-data"))
 }
 
 func (s *story) resumes() error {
 	s.heading("Nothing is half done for long")
-	s.say("No control plane runs now, and the manifests are out of the kubelet's sight: even a reboot would start nothing. Every step stands in a journal on disk, so it is known what was begun.")
+	s.say(`No control plane runs now, and the manifests are out of the kubelet's sight: even a reboot would
+		start nothing. Every step stands in a journal on disk, so it is known how far it came.`)
 	fmt.Fprintln(s.to)
 	running, err := s.containers()
 	if err != nil {

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -209,12 +210,14 @@ func TestAllEndsWithTheProcessThatMadeIt(t *testing.T) {
 	if os.Getenv("SANDBOX_MAKER") != "" {
 		s, ctx := start(t, sandbox.Options{})
 		fmt.Printf("made %s %d\n", s.Root, container(t, ctx, s, "etcd").PID)
-		time.Sleep(limit)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed
 	}
 	t.Parallel()
 	maker := exec.Command(os.Args[0], "-test.run=^TestAllEndsWithTheProcessThatMadeIt$")
 	maker.Env = append(os.Environ(), "SANDBOX_MAKER=1")
 	out, err := maker.StdoutPipe()
+	must(t, err)
+	_, err = maker.StdinPipe()
 	must(t, err)
 	must(t, maker.Start())
 	var root string
@@ -228,13 +231,13 @@ func TestAllEndsWithTheProcessThatMadeIt(t *testing.T) {
 	if err := maker.Wait(); err == nil || root == "" {
 		t.Fatalf("the maker was not killed, or made nothing: %v, %q", err, root)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
 		_, err := os.Stat(root)
 		if os.IsNotExist(err) && ended(pid) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s: %s: %v; etcd has ended: %v", root, err, ended(pid))
+			t.Fatalf("after %v: %s: %v; etcd has ended: %v", limit, root, err, ended(pid))
 		}
 	}
 }

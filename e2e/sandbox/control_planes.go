@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/e2e/leash"
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
@@ -142,31 +143,25 @@ func (c *ControlPlanes) Destroy() error {
 // Progress is one of the events that `-o json` writes of a run on several nodes.
 type Progress struct{ Node, Phase, Operation, State string }
 
-// KillWhen types a command line on a node, which must be one command with `-o json`, and ends it by SIGKILL at the first event for which the condition
-// holds. The agents that it had started on other nodes are left alone. It is an error when the command ends before.
+// KillWhen types a command line on a node, which must be one command with `-o json`, and ends it by
+// SIGKILL at the first event for which the condition holds, before it can write or hear of another
+// one: it is on a leash. The agents that it had started on other nodes are left alone. It is an
+// error when the command ends before.
 func (c *ControlPlanes) KillWhen(ctx context.Context, node, line string, now func(Progress) bool) error {
 	cmd := c.Command(ctx, node, "exec "+line)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	killed := false
-	for events := json.NewDecoder(out); !killed; {
+	killed, wrong := false, error(nil)
+	err := leash.Run(cmd, &cmd.Stdout, func(line string) {
 		var p Progress
-		if err := events.Decode(&p); err != nil {
-			break
-		}
-		if now(p) {
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			wrong = errors.Join(wrong, fmt.Errorf("%q is no event: %w", line, err))
+		} else if !killed && now(p) {
 			killed = cmd.Process.Kill() == nil
 		}
+	})
+	if wrong != nil || !killed || cmd.ProcessState.ExitCode() != -1 {
+		return fmt.Errorf("%q ended before it was to be killed: %w: %s", line, errors.Join(wrong, err), stderr.String())
 	}
-	if err := cmd.Wait(); !killed {
-		return fmt.Errorf("%q ended before it was to be killed: %w: %s", line, err, stderr.String())
-	}
-	return nil
+	return c.Node(node).AwaitCommands(ctx)
 }

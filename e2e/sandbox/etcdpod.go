@@ -40,6 +40,27 @@ func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd
 	return cmd, nil
 }
 
+// AwaitCommands returns when neither etcdpod nor one of the kubelet's commands runs on the node any
+// more. An etcdpod that is killed leaves the command behind that it had just begun, which would
+// cross what is done next.
+func (s *Sandbox) AwaitCommands(ctx context.Context) error {
+	return until(ctx, "what was killed has left a command behind", func(context.Context) error {
+		all, err := proc.Marked(s.Root)
+		if err != nil {
+			return err
+		}
+		for _, id := range all {
+			for _, word := range id.Command() {
+				switch word {
+				case "kubelet-start", "kubelet-stop", "kubelet-status", "--kubelet-stop-command":
+					return fmt.Errorf("process %d: %q", id.PID, id.Command())
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary that cannot be started is one.
 func (s *Sandbox) Etcdpod(ctx context.Context, args ...string) (Result, error) {
 	cmd, err := s.EtcdpodCommand(ctx, args...)

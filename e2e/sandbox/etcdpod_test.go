@@ -45,7 +45,7 @@ func TestEtcdpodGetsTheRootAndTheKubeletsCommands(t *testing.T) {
 
 func TestACrashEndsEtcdpodToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etcdpod")
-	must(t, os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 60\n"), 0o755))
+	must(t, os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 100000\n"), 0o755))
 	s, ctx := start(t, sandbox.Options{Etcdpod: path, NoAPIServer: true})
 	cmd, err := s.EtcdpodCommand(ctx, "restore")
 	must(t, err)

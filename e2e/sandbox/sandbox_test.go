@@ -13,8 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// limit is enough for one test on a busy machine.
-const limit = time.Minute
+// limit only ends what hangs: a test that is given little of its machine is let take its time.
+const limit = 20 * time.Minute
 
 // TestMain lets more tests run at once than there are processors: most of their time is spent waiting.
 func TestMain(m *testing.M) {
@@ -117,7 +117,8 @@ func must(t *testing.T, err error) {
 }
 
 func TestAKilledEtcdComesBackWithTheNextAttemptInTheSameSandbox(t *testing.T) {
-	s, ctx := start(t, sandbox.Options{Backoff: 3 * time.Second})
+	const never = 24 * time.Hour // longer than the test may take
+	s, ctx := start(t, sandbox.Options{Backoff: never, MaxBackoff: never})
 	first := container(t, ctx, s, "etcd")
 	must(t, s.Kill(ctx, "etcd"))
 	eventually(t, ctx, "etcd runs again", func() bool {
@@ -137,11 +138,7 @@ func TestAKilledEtcdComesBackWithTheNextAttemptInTheSameSandbox(t *testing.T) {
 	// A new kubelet does not remember the back-off.
 	must(t, s.StopKubelet(ctx))
 	must(t, s.StartKubelet(ctx))
-	begun := time.Now()
 	eventually(t, ctx, "etcd runs again", running(t, ctx, s, "etcd"))
-	if waited := time.Since(begun); waited > time.Second {
-		t.Errorf("the new kubelet waited for %v", waited)
-	}
 	must(t, s.WaitReady(ctx))
 }
 

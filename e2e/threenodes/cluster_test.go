@@ -141,7 +141,7 @@ func (k *cluster) settle(ctx context.Context) error {
 }
 
 // readyLimit is generous: this machine may be busy with other tests.
-const readyLimit = 2 * time.Minute
+const readyLimit = 10 * time.Minute
 
 func (k *cluster) awaitReady() {
 	k.Helper()

@@ -3,7 +3,6 @@
 package threenodes
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/e2e/leash"
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
@@ -166,28 +166,27 @@ func (k *cluster) points(s scene) (all []point) {
 	return all
 }
 
-// cutOff restores on all nodes up to the trial's point, where it is cut off, and returns the coordinator's exit code: -1 when it was killed.
+// cutOff restores on all nodes up to the trial's point, where it is cut off, and returns the
+// coordinator's exit code: -1 when it was killed. The coordinator is on a leash: it waits at the
+// point until something is cut off.
 func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	k.Helper()
 	cmd := k.nodes[0].Command(k.Within(5*time.Minute), append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	k.Must(err)
-	k.Must(cmd.Start())
-	n, reached := 0, false
-	for lines := bufio.NewScanner(out); lines.Scan(); { // until nobody has the other end: the coordinator is gone then
-		e := parse(lines.Text())
+	n, reached, after := 0, false, func() {}
+	_ = leash.Run(cmd, &cmd.Stdout, func(line string) {
+		e := parse(line)
 		if e.State != "started" || e.Node != t.node || e.Phase != t.phase {
-			continue
+			return
 		}
 		if n == t.operation {
 			reached = true
-			k.strike(t, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			after = k.strike(t, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 		}
 		n++
-	}
-	_ = cmd.Wait()
+	})
+	after()
 	if !reached {
 		k.Fatalf("the restore never came to %s:\n%s", t.point, stderr.String())
 	}
@@ -195,12 +194,18 @@ func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-func (k *cluster) strike(t trial, kill func()) {
+// strike cuts off, and returns what waits for the rest of it: for a node to be switched on again,
+// say. That takes longer than a coordinator may be silent, which is let go on meanwhile.
+func (k *cluster) strike(t trial, kill func()) (after func()) {
 	k.Helper()
+	after = func() {}
 	node := k.nodes[slices.IndexFunc(k.nodes, func(n *rig.Node) bool { return n.Name == t.node })]
 	switch t.cut {
 	case killCoordinator:
 		kill()
+		after = func() { // it may have left a command behind, which would cross what is done next
+			k.shell(k.nodes[0], "while pgrep -x systemctl >/dev/null; do sleep 0.05; done")
+		}
 	case killAgent:
 		if node == k.nodes[0] {
 			node = k.nodes[1]
@@ -209,8 +214,12 @@ func (k *cluster) strike(t trial, kill func()) {
 			k.Fatalf("%d agents were killed: %v", n, err)
 		}
 	case reboot:
-		k.Must(node.Reboot(k.Within(time.Minute)))
+		k.Must(node.KillEverything(k.Within(time.Minute)))
+		on, ctx := make(chan error, 1), k.Within(readyLimit)
+		go func() { on <- node.Boot(ctx) }()
+		after = func() { k.Must(<-on) }
 	}
+	return after
 }
 
 // end ends the run as the trial has it, from the node where it was cut off where that may be, and returns what did end it, and in which world the cluster

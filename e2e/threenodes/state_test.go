@@ -45,7 +45,7 @@ func (k *cluster) members() []member {
 }
 
 // agreeLimit is how long members may differ: etcd compacts one after the other, and a member that was just started catches up.
-const agreeLimit = 15 * time.Second
+const agreeLimit = 2 * time.Minute
 
 func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
 	clients, err := dialEtcds(nodes)

@@ -268,39 +268,41 @@ func TestAnotherClusterIsTakenOnlyWhenAskedFor(t *testing.T) {
 	n.uses(n.ClientURL())
 }
 
-// vanish removes a file as soon as the API server's manifest names it: too late to be refused.
-func (n *node) vanish(file string, while func()) {
+// apiServerEndsWith has the API server end at once where one of its flags names the file, from its
+// next start on: too late to be refused.
+func (n *node) apiServerEndsWith(file string) {
 	n.t.Helper()
-	gone := make(chan error, 1)
-	go func() {
-		for n.ctx.Err() == nil {
-			if data, err := os.ReadFile(n.Path(apiServerManifest)); err == nil && strings.Contains(string(data), file) {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
-		gone <- os.Remove(n.Path(file))
-	}()
-	while()
-	must(n.t, <-gone)
+	n.replaceImage("/kube-apiserver:", func(real string) string {
+		script := filepath.Join(n.t.TempDir(), "kube-apiserver")
+		text := fmt.Sprintf(`#!/bin/sh
+case "$*" in *%s*) exit 1;; esac
+exec %s kube-apiserver "$@"
+`, file, real)
+		must(n.t, os.WriteFile(script, []byte(text), 0o755))
+		return script
+	})
 }
 
 func TestAnAPIServerThatDoesNotGetReadyIsPutBackByItself(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options sandbox.Options
+		wait    string
 		says    string
 	}{
-		"it ends again and again":             {sandbox.Options{Backoff: 100 * time.Millisecond}, "its container ended 3 times; its log is in /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver"},
-		"the kubelet does not start it again": {sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour}, "not within 5s"},
+		"it ends again and again": {sandbox.Options{Backoff: 100 * time.Millisecond}, "3m",
+			"its container ended 3 times; its log is in /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver"},
+		"the kubelet does not start it again": {sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour}, "5s",
+			"not within 5s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, tt.options)
 			n.annotate()
 			before := n.state()
 			n.copyFile("etcd/ca.crt", "etcd/copy.crt")
-			n.vanish(pkiDir+"etcd/copy.crt", func() {
-				n.want(1, []string{"apiserver", "set", "--yes", "--wait-timeout", "5s", "--etcd-cafile", pkiDir + "etcd/copy.crt"}, "the API server is not ready with the new manifest", tt.says, "everything is as before")
-			})
+			n.apiServerEndsWith("etcd/copy.crt")
+			set := []string{"apiserver", "set", "--yes", "--etcd-cafile", pkiDir + "etcd/copy.crt"}
+			n.want(1, append(set, "--wait-timeout", tt.wait),
+				"the API server is not ready with the new manifest", tt.says, "everything is as before")
 			must(t, n.WaitAPIServer(n.ctx)) // it was waited for
 			n.wantOld(before)
 			n.uses(n.ClientURL())
@@ -318,20 +320,17 @@ func TestAChangeOfTheAPIServerKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.
 			n.annotate()
 			servers := []string{n.ClientURL(), n.atAddress()} // the same etcd at two addresses
 			total := len(n.operations("apiserver", "set", "--etcd-servers", servers[1]))
-			ended, opened := map[string]int{}, 0
 			for at := 1; at <= total; at++ {
 				for _, after := range []time.Duration{0, 3 * time.Millisecond, 300 * time.Millisecond} {
 					before := n.manifests()
-					n.interrupt(moment{operation: at, state: "started", after: after}, (*os.Process).Kill, "apiserver", "set", "--yes", "--etcd-servers", servers[1])
-					run := n.lastRun()
-					if run.State == "open" {
-						opened++
-						n.want(3, []string{"apiserver", "set", "--yes", "--etcd-servers", servers[1]}, run.ID, "etcdpod resume")
-						n.want(0, []string{"apiserver", "show"}, servers[0][:12])
-						n.done(command)
-					}
-					ended[n.lastRun().State]++
-					if n.lastRun().State == "completed" {
+					set := []string{"apiserver", "set", "--yes", "--etcd-servers", servers[1]}
+					n.killAt(moment{at, "started", after}, set...)
+					run := n.open()
+					n.want(3, set, run.ID, "etcdpod resume")
+					n.want(0, []string{"apiserver", "show"}, servers[0][:12])
+					n.done(command)
+					n.wantEnding(command)
+					if command == "resume" {
 						before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], servers[0], servers[1], 1)
 						slices.Reverse(servers)
 					}
@@ -343,9 +342,6 @@ func TestAChangeOfTheAPIServerKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.
 					}
 				}
 			}
-			if ended[map[string]string{"resume": "completed", "rollback": "rolled back"}[command]] < total || opened < total {
-				t.Errorf("%d were killed in the middle, and they ended %v", opened, ended)
-			}
 		})
 	}
 }
@@ -355,26 +351,23 @@ func TestAnAPIServersManifestThatIsEditedMeanwhileStaysAsItIs(t *testing.T) {
 	theirs := func(text string) string { return "# theirs\n" + text }
 	set := []string{"apiserver", "set", "--yes", "--etcd-servers", n.atAddress()}
 
-	// Before it is replaced: the run goes back, and nothing of theirs is touched.
-	if !n.interruptWhen(func(e event) bool { return e.State == "started" }, (*os.Process).Kill, set...) {
-		t.Fatal("it was not killed")
+	// Before it is replaced, where the run waits when its first phase is reached: it goes back, and
+	// nothing of theirs is touched.
+	n.killWhen(func(e event) bool { return e.State == "phase" }, set...)
+	if at := n.open().Operation; !strings.HasPrefix(at, "make the directory") {
+		t.Fatalf("it has stopped at %q", at)
 	}
-	if strings.HasPrefix(n.lastRun().Operation, "make the directory") {
-		n.edit(apiServerManifest, theirs)
-		edited := n.manifests()
-		n.want(1, []string{"resume"}, "cannot replace "+apiServerManifest+": somebody has changed it since the run was planned", "everything is as before")
-		n.wantManifests(edited)
-	} else {
-		n.done("rollback")
-	}
-
-	// After it was replaced: only a person can say which one is right.
-	if !n.interruptWhen(func(e event) bool { return e.State == "started" && e.Phase == "await-apiserver" }, (*os.Process).Kill, set...) {
-		t.Fatal("it was not killed")
-	}
-	run := n.lastRun()
 	n.edit(apiServerManifest, theirs)
 	edited := n.manifests()
+	n.want(1, []string{"resume"}, "cannot replace "+apiServerManifest+
+		": somebody has changed it since the run was planned", "everything is as before")
+	n.wantManifests(edited)
+
+	// After it was replaced: only a person can say which one is right.
+	n.killWhen(func(e event) bool { return e.State == "started" && e.Phase == "await-apiserver" }, set...)
+	run := n.open()
+	n.edit(apiServerManifest, theirs)
+	edited = n.manifests()
 	kept := run.Path + "/manifests/kube-apiserver.yaml"
 	n.want(3, []string{"rollback"}, "cannot put back "+apiServerManifest+": somebody else has changed it since the run began", kept)
 	n.wantManifests(edited)

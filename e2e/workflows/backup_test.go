@@ -31,7 +31,7 @@ func TestABackupKilledAnywhereIsWholeOrNotThere(t *testing.T) {
 	total := len(n.operations("backup", file))
 	for operation := 1; operation <= total; operation++ {
 		for _, state := range []string{"started", "finished"} {
-			n.interrupt(moment{operation: operation, state: state}, (*os.Process).Kill, "backup", file)
+			n.killAt(moment{operation: operation, state: state}, "backup", file)
 			if _, err := os.Stat(file); err == nil {
 				n.verify(0, file)
 				must(t, os.Remove(file))

@@ -14,10 +14,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/e2e/leash"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
@@ -41,14 +41,14 @@ func TestAKubeletThatDoesNotStopTakesTheRestoreBack(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	b := n.backup()
 	n.change()
-	n.undone(b, []string{"--kubelet-stop-command", "true", "--stop-timeout", "1s"}, "kubelet")
+	n.undone(b, []string{"--kubelet-stop-command", "true", "--stop-timeout", "10s"}, "kubelet")
 	n.undone(b, []string{"--kubelet-stop-command", "sh -c 'echo no such unit >&2; exit 5'"}, "kubelet", "no such unit")
 }
 
 // impostor replaces etcd by a script that runs it on the old data, and something else on data that was just restored.
 func (n *node) impostor(instead string) {
 	n.t.Helper()
-	n.replaceEtcd(func(real string) string {
+	n.replaceImage("/etcd:", func(real string) string {
 		script := filepath.Join(n.t.TempDir(), "etcd")
 		text := fmt.Sprintf(`#!/bin/sh
 for arg in "$@"; do
@@ -62,12 +62,12 @@ exec %s "$@"
 	})
 }
 
-// replaceEtcd lets etcd's image be another program from its next start on.
-func (n *node) replaceEtcd(by func(real string) string) {
+// replaceImage lets an image be another program from its next start on.
+func (n *node) replaceImage(name string, by func(real string) string) {
 	n.t.Helper()
 	images := n.Images()
 	for image, program := range images {
-		if strings.Contains(image, "/etcd:") {
+		if strings.Contains(image, name) {
 			images[image] = by(program)
 		}
 	}
@@ -198,26 +198,23 @@ func TestTwoRestoresAtOnceAreOne(t *testing.T) {
 	before := n.state()
 	cmd, err := n.EtcdpodCommand(n.ctx, "restore", b.file, "--yes", "-o", "json")
 	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	buffer := make([]byte, 1)
-	_, err = out.Read(buffer) // its first event
-	must(t, err)
-	must(t, cmd.Process.Signal(syscall.SIGSTOP))
-	pid := fmt.Sprintf("process %d", cmd.Process.Pid)
-	for _, args := range [][]string{{"restore", b.file, "--yes"}, {"resume"}, {"rollback"}, {"prune", "--yes"}} {
-		n.want(5, args, "another etcdpod is changing this node", pid, "restore")
-	}
-	n.done("runs")
-	n.done("verify", b.file)
-	n.done("backup")
-	must(t, cmd.Process.Signal(syscall.SIGCONT))
-	var rest bytes.Buffer
-	_, err = rest.ReadFrom(out)
-	must(t, err)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("the first restore ended with %v: %s", err, rest.String())
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	tried := false
+	if err := leash.Run(cmd, &cmd.Stdout, func(string) {
+		if tried {
+			return
+		}
+		tried = true // at its first event, where it waits meanwhile
+		pid := fmt.Sprintf("process %d", cmd.Process.Pid)
+		for _, args := range [][]string{{"restore", b.file, "--yes"}, {"resume"}, {"rollback"}, {"prune", "--yes"}} {
+			n.want(5, args, "another etcdpod is changing this node", pid, "restore")
+		}
+		n.done("runs")
+		n.done("verify", b.file)
+		n.done("backup")
+	}); err != nil || !tried {
+		t.Fatalf("the first restore ended with %v: %s", err, stderr.String())
 	}
 	n.wantNew(b, before)
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -176,8 +175,14 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 		must(t, os.WriteFile(file, []byte(strings.Replace(encryption, "KEY", key, 1)), 0o600))
 	}
 	configure("key2")
+	old, _, err := n.Container(n.ctx, "kube-apiserver")
+	must(t, err)
 	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address", "    - --encryption-provider-config=/etc/kubernetes/pki/encryption.yaml\n    - --advertise-address", 1)), 0o600))
-	time.Sleep(time.Second) // for the kubelet to see it
+	n.eventually("the kubelet runs the API server of the new manifest", func() bool {
+		now, found, err := n.Container(n.ctx, "kube-apiserver")
+		must(t, err)
+		return found && now.State == "running" && now.PodUID != old.PodUID
+	})
 	n.wantAllRunning()
 	n.ready()
 	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")

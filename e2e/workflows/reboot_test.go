@@ -82,9 +82,7 @@ func TestAKubeletThatSomebodyStartsInTheFenceStartsNothingOfTheControlPlane(t *t
 	b := n.backup()
 	n.change()
 	before := n.state()
-	if !n.interruptWhen(atOperation("exchange "), (*os.Process).Kill, "restore", b.file, "--yes") {
-		t.Fatal("the restore ended before the exchange")
-	}
+	n.killWhen(atOperation("exchange "), "restore", b.file, "--yes")
 	must(t, n.StartKubelet(n.ctx))
 	n.wantFenced()
 	resume(n, b, before)
@@ -97,9 +95,7 @@ func TestAManifestThatSomebodyPutsBackIntoTheFenceIsTakenOutAgain(t *testing.T) 
 			b := n.backup()
 			n.change()
 			before := n.state()
-			if !n.interruptWhen(atOperation("stop the containers"), (*os.Process).Kill, "restore", b.file, "--yes") {
-				t.Fatal("the restore ended before the containers were stopped")
-			}
+			n.killWhen(atOperation("stop the containers"), "restore", b.file, "--yes")
 			run := n.lastRun()
 			manifest, err := os.ReadFile(n.Path(run.Path + "/manifests/etcd.yaml"))
 			must(t, err)

@@ -23,14 +23,10 @@ func TestARecoveryThatIsKilledItselfIsOnlyBegunAnew(t *testing.T) {
 			b := n.backup()
 			n.change()
 			before := n.state()
-			if !n.interruptWhen(atOperation("compare "), (*os.Process).Kill, "restore", b.file, "--yes") {
-				t.Fatal("the restore ended before the members were compared")
-			}
+			n.killWhen(atOperation("compare "), "restore", b.file, "--yes")
 			if r.command == "resume" { // from the beginning, nearly
 				n.done("rollback")
-				if !n.interruptWhen(atOperation("stop the kubelet"), (*os.Process).Kill, "restore", b.file, "--yes") {
-					t.Fatal("the restore ended before the kubelet was stopped")
-				}
+				n.killWhen(atOperation("stop the kubelet"), "restore", b.file, "--yes")
 			}
 			kills := 0
 			for n.lastRun().State == "open" && kills < 30 {
@@ -69,9 +65,8 @@ func TestARestoreThatIsKilledWhileItGoesBackGoesAllTheWayBack(t *testing.T) {
 			n.change()
 			before := n.state()
 			n.impostor("exec sleep 1000")
-			if !n.interruptWhen(func(e event) bool { return e.State == "undoing" && e.Phase == "exchange-data" }, (*os.Process).Kill, "restore", b.file, "--yes", "--wait-timeout", "1s") {
-				t.Fatal("the restore did not go back")
-			}
+			goesBack := func(e event) bool { return e.State == "undoing" && e.Phase == "exchange-data" }
+			n.killWhen(goesBack, "restore", b.file, "--yes", "--wait-timeout", "1s")
 			run := n.lastRun()
 			if run.State != "open" || !run.Aborted {
 				t.Fatalf("the run is %+v", run)
@@ -84,13 +79,16 @@ func TestARestoreThatIsKilledWhileItGoesBackGoesAllTheWayBack(t *testing.T) {
 	}
 }
 
-// TestAnInterruptTakesARestoreBack sends what Ctrl-C sends.
+// TestAnInterruptTakesARestoreBack sends what Ctrl-C sends, and lets the restore go on when it
+// knows.
 func TestAnInterruptTakesARestoreBack(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	b := n.backup()
 	n.change()
 	before := n.state()
-	n.interruptWhen(atOperation("exchange "), func(p *os.Process) error { return p.Signal(os.Interrupt) }, "restore", b.file, "--yes")
+	if n.interruptWhen(atOperation("exchange "), n.signal(os.Interrupt), "restore", b.file, "--yes") {
+		t.Error("the interrupt killed it")
+	}
 	if run := n.lastRun(); run.State != "rolled back" {
 		t.Errorf("the run is %+v", run)
 	}

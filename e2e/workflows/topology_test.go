@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
@@ -105,12 +108,13 @@ func TestAKilledRestoreWithAWALOfItsOwnEndsWhollyNewOrWhollyOld(t *testing.T) {
 			n := start(t, sandbox.Options{WALDir: "/var/lib/etcd-wal", NoAPIServer: true})
 			b := n.backup()
 			n.change()
-			for i, words := range n.operations("restore", b.file) {
+			plan := n.operations("restore", b.file)
+			for i, words := range plan {
 				if !strings.HasPrefix(words, "exchange ") {
 					continue
 				}
 				for _, at := range []moment{{operation: i + 1, state: "started"}, {operation: i + 1, state: "finished"}} {
-					n.killAndSettle(at, b, settle)
+					n.killAndSettle(at, plan, b, settle)
 				}
 			}
 		})
@@ -167,7 +171,13 @@ func (b backup) clusterConfiguration(t *testing.T) string {
 func TestARawCopyOfTheDatabaseIsRestoredOnlyWhenAskedFor(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	keys := n.keys()
-	time.Sleep(500 * time.Millisecond) // etcd writes its database every 100 ms
+	n.etcd(func(c *clientv3.Client) error { // before it sends a snapshot, etcd writes all that it has to its database
+		snapshot, err := c.Snapshot(n.ctx)
+		if err == nil {
+			_, err = io.Copy(io.Discard, snapshot)
+		}
+		return err
+	})
 	stopEtcd(n)
 	db, err := os.ReadFile(n.DataPath() + "/member/snap/db")
 	must(t, err)

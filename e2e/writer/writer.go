@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,11 +19,13 @@ const (
 	limit = 2 * time.Second        // for one
 )
 
-// Writer puts one key after another, and remembers what was acknowledged. What it tells is of use when it has ended.
+// Writer puts one key after another, and remembers what was acknowledged. What it tells is of use
+// when it has ended, but for Count.
 type Writer struct {
 	Acknowledged int
 	Gap          time.Duration // the longest between two that were acknowledged
 
+	count  atomic.Int64
 	latest time.Time
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
@@ -53,7 +56,11 @@ func (w *Writer) write(ctx context.Context, c *clientv3.Client) {
 		w.Gap = max(w.Gap, now.Sub(w.latest))
 	}
 	w.Acknowledged, w.latest = w.Acknowledged+1, now
+	w.count.Add(1)
 }
+
+// Count is how many writes were acknowledged until now.
+func (w *Writer) Count() int { return int(w.count.Load()) }
 
 // End returns when nothing is written any more. It may be called again.
 func (w *Writer) End() {

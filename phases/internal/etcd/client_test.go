@@ -5,7 +5,6 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
@@ -116,14 +115,14 @@ func TestAlarmsAreDisarmed(t *testing.T) {
 
 func TestAnUnreachableEtcdIsNamedWithTheReason(t *testing.T) {
 	t.Parallel()
-	dead := freeURL(t)
-	_, err := Dial(t.Context(), Access{Endpoints: []string{dead}, DialTimeout: time.Second})
+	dead, _ := claimURLs(t)
+	_, err := Dial(t.Context(), Access{Endpoints: []string{dead}, DialTimeout: patience})
 	var down *Unreachable
 	if !errors.As(err, &down) || err.Error() != "cannot reach etcd at "+dead+": connection refused: nothing listens there" {
 		t.Errorf("dial: %v", err)
 	}
 	s := newServer(t, "a").start("3.7.3").await()
-	c, err := Dial(t.Context(), Access{Endpoints: []string{dead, s.Endpoint}, CallTimeout: 2 * time.Second})
+	c, err := Dial(t.Context(), Access{Endpoints: []string{dead, s.Endpoint}})
 	if err != nil {
 		t.Fatalf("one of two endpoints is dead: %v", err)
 	}

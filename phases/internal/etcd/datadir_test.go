@@ -286,7 +286,7 @@ func TestADataDirectoryOfAnEtcdThatLostItsQuorumIsRead(t *testing.T) {
 		_, err := Inspect(t.Context(), servers[0].Dir, "")
 		return errors.Is(err, ErrInUse)
 	}
-	for end := time.Now().Add(20 * time.Second); !inUse(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !inUse(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the etcd does not take its lock")
 		}

@@ -52,19 +52,43 @@ func (s *server) Write(p []byte) (int, error) {
 	return s.log.Write(p)
 }
 
-// freeURL returns an http URL with a port that was free just now.
-func freeURL(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// patience is for a machine that does much else, and only ends what hangs.
+const patience = 5 * time.Minute
+
+// claimURLs returns two http URLs at which nobody else listens until the test ends. Their ports lie
+// outside the range that the kernel gives to outgoing connections: one of those would take a port
+// that is free now before etcd does, or while etcd is down. They are two of a block of ten, whose
+// first belongs to nobody: who listens there has the block, as in package sandbox.
+func claimURLs(t testing.TB) (client, peer string) {
+	t.Helper()
+	const first, last, block = 10000, 30000, 10
+	for i := range (last - first) / block {
+		base := first + (os.Getpid()+i)*block%(last-first)
+		claim, err := net.Listen("tcp", address(base))
+		if err != nil {
+			continue
+		}
+		if isFree(base+1) && isFree(base+2) {
+			t.Cleanup(func() { _ = claim.Close() })
+			return "http://" + address(base+1), "http://" + address(base+2)
+		}
+		_ = claim.Close()
 	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	t.Fatal("no ports are free")
+	return "", ""
+}
+
+func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", address(port))
+	return err == nil && l.Close() == nil
 }
 
 // newServer describes a member that is not running yet. Its data directory is below a temporary one.
 func newServer(t testing.TB, name string) *server {
-	return &server{t: t, Name: name, Dir: filepath.Join(t.TempDir(), name), Endpoint: freeURL(t), PeerURL: freeURL(t)}
+	client, peer := claimURLs(t)
+	return &server{t: t, Name: name, Dir: filepath.Join(t.TempDir(), name), Endpoint: client, PeerURL: peer}
 }
 
 // start runs the member of the given version with extra flags; without any of --initial-cluster's it is alone.
@@ -91,7 +115,7 @@ func (s *server) start(version string, extra ...string) *server {
 // await returns when the member serves.
 func (s *server) await() *server {
 	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-s.exited:
 			s.t.Fatalf("etcd ended:\n%s", s.output())
@@ -132,7 +156,7 @@ func (s *server) stop() {
 
 func (s *server) client() *Client {
 	s.t.Helper()
-	c, err := Dial(s.t.Context(), Access{Endpoints: []string{s.Endpoint}})
+	c, err := Dial(s.t.Context(), Access{Endpoints: []string{s.Endpoint}, DialTimeout: patience, CallTimeout: patience})
 	if err != nil {
 		s.t.Fatal(err)
 	}

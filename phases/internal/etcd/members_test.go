@@ -53,7 +53,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 			eventually(t, func() error { _, err := c.MemberRemove(ctx, goneID); return err })
 			select {
 			case <-gone.exited:
-			case <-time.After(15 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the removed member goes on")
 			}
 			eventually(t, func() error { _, err := c.MemberAddAsLearner(ctx, []string{"http://127.0.0.1:1"}); return err })
@@ -105,7 +105,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for err := f(); err != nil; err = f() {
 		if time.Now().After(deadline) {
 			t.Fatal(err)

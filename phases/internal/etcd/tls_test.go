@@ -90,7 +90,7 @@ func (s *server) startTLS(a *authority, address string, until time.Time) *server
 func (s *server) awaitPort() {
 	s.t.Helper()
 	_, address, _ := strings.Cut(s.Endpoint, "//")
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", address); err == nil {
 			_ = c.Close()
 			return
@@ -161,11 +161,10 @@ func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		begin := time.Now()
 		_, err = Dial(t.Context(), Access{Endpoints: []string{"https://" + l.Addr().String()}, CA: ours.PEM, DialTimeout: 300 * time.Millisecond})
 		var down *Unreachable
-		if !errors.As(err, &down) || down.Reason != "no answer within 300ms" || time.Since(begin) > 3*time.Second {
-			t.Errorf("%v after %v", err, time.Since(begin))
+		if !errors.As(err, &down) || down.Reason != "no answer within 300ms" {
+			t.Error(err)
 		}
 	})
 }

@@ -49,7 +49,7 @@ func (s *fakeCRI) ContainerStatus(_ context.Context, r *cri.ContainerStatusReque
 }
 
 func (s *fakeCRI) StopContainer(ctx context.Context, r *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
-	if r.ContainerId == "hangs" {
+	if r.ContainerId == "hangs" { // until its caller has gone
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -169,10 +169,9 @@ func TestTheCallersDeadlineEndsACall(t *testing.T) {
 	serve(t, filepath.Join(root, "s"), &fakeCRI{})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
-	err := node.CRI("unix:///s", node.OS(root)).StopContainer(ctx, "hangs", time.Minute)
-	if status.Code(err) != codes.DeadlineExceeded || time.Since(begun) > 2*time.Second {
-		t.Errorf("error is %v after %s", err, time.Since(begun))
+	err := node.CRI("unix:///s", node.OS(root)).StopContainer(ctx, "hangs", 24*time.Hour)
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("error is %v", err)
 	}
 }
 

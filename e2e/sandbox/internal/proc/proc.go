@@ -77,6 +77,15 @@ func (id Identity) Alive() bool {
 	return ok && id.PID > 0 && now == id
 }
 
+// Command returns the words of the process's command line; none when it has ended.
+func (id Identity) Command() []string {
+	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(id.PID), "cmdline"))
+	if err != nil || len(line) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+}
+
 // Marked lists the processes of the sandbox at root, without the caller.
 func Marked(root string) ([]Identity, error) {
 	entries, err := os.ReadDir("/proc")
@@ -101,9 +110,12 @@ func Marked(root string) ([]Identity, error) {
 	return found, nil
 }
 
+// killLimit is how long a process that was killed may take to be gone: long, on a busy machine.
+const killLimit = 5 * time.Minute
+
 // KillAll ends every process of the sandbox at root by SIGKILL, as a power cut would, and returns when none is left.
 func KillAll(root string) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(killLimit)
 	for {
 		left, err := Marked(root)
 		if err != nil {
@@ -140,7 +152,7 @@ func End(id Identity, grace time.Duration) error {
 	if err := syscall.Kill(-id.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
-	if !waitEnd(id, 10*time.Second) {
+	if !waitEnd(id, killLimit) {
 		return fmt.Errorf("process %d does not end", id.PID)
 	}
 	return nil
