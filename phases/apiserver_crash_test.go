@@ -44,18 +44,37 @@ func wirings() []wiring {
 }
 
 type wiringWorld struct {
-	world
+	*world
 	wiring   wiring
 	old, new string // the manifests
 }
 
 func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
 	t.Helper()
-	w := &wiringWorld{world: world{t: t, name: "cp1"}, wiring: shape}
-	w.old = "# ours\r\n" + strings.ReplaceAll(podManifest("kube-apiserver", "    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
-	w.new = strings.Replace(w.old, oldServers, newServers, 1)
+	machine := shape.machine(t)
+	return shape.on(over(t, "cp1", machine, machine), machine)
+}
+
+func (shape wiring) on(w *world, before *sim.Machine) *wiringWorld {
+	old := string(before.Peek(apiserverY))
+	return &wiringWorld{world: w, wiring: shape, old: old, new: strings.Replace(old, oldServers, newServers, 1)}
+}
+
+func wiringCases() (all []crashCase) {
+	for _, shape := range wirings() {
+		all = append(all, crashCase{name: shape.name, machine: shape.machine, on: func(w *world, before *sim.Machine) subject {
+			c := shape.on(w, before)
+			return subject{run: c.set, outcome: c.settled}
+		}})
+	}
+	return all
+}
+
+func (shape wiring) machine(t *testing.T) *sim.Machine {
+	t.Helper()
+	old := "# ours\r\n" + strings.ReplaceAll(podManifest("kube-apiserver", "    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
 	d := sim.NewDisk()
-	for name, data := range map[string]string{"/etcd.yaml": scenario{}.etcdManifest(), "/kube-apiserver.yaml": w.old} {
+	for name, data := range map[string]string{"/etcd.yaml": etcdManifest(""), "/kube-apiserver.yaml": old} {
 		if err := errors.Join(node.MkdirAll(d, testManifestDir, node.Attr{Mode: 0o755}), d.Create(testManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
 			t.Fatal(err)
 		}
@@ -66,15 +85,13 @@ func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
 			t.Fatal(err)
 		}
 	}
-	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
-	w.machine.Late = shape.late
+	m := sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	m.Late = shape.late
 	if shape.off {
-		w.machine.WithoutKubelet()
-		w.machine.PowerLoss(sim.DropUnsynced, nil)
+		m.WithoutKubelet()
+		m.PowerLoss(sim.DropUnsynced, nil)
 	}
-	w.first = w.machine.Look(journal.Home)
-	w.restart()
-	return w
+	return m
 }
 
 func (w *wiringWorld) observe(ctx context.Context, n *View, id string) (*factsOfAPIServer, error) {
@@ -102,7 +119,7 @@ func (w *wiringWorld) flow() apiserverWorkflow {
 }
 
 func (w *wiringWorld) set() error {
-	return w.node.Do(context.Background(), w.flow(), func(Plan) error { return nil })
+	return w.do(w.flow().On(w.node.Look))
 }
 
 // settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is late has time to notice.
@@ -157,74 +174,7 @@ func (w *wiringWorld) kept() (string, error) {
 }
 
 func TestAChangeOfTheAPIServerStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, shape := range wirings() {
-		t.Run(shape.name, func(t *testing.T) {
-			t.Parallel()
-			count := map[string]int{}
-			for _, how := range crashes() {
-				for _, recovery := range []string{"resume", "rollback"} {
-					wiringMatrix(t, shape, stop{how: how, recovery: recovery}, count)
-				}
-			}
-			t.Logf("%d ended old and %d new", count["old"], count["new"])
-			if count["old"] == 0 || count["new"] == 0 {
-				t.Error("the matrix proves nothing: all cases ended alike")
-			}
-		})
-	}
-}
-
-func wiringMatrix(t *testing.T, shape wiring, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newWiringWorld(t, shape)
-		w.machine.CrashAt = c.at
-		err := w.set()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the change that nothing stops: %v", err)
-			}
-			if got, err := w.settled(); got != "new" {
-				t.Fatalf("the change that nothing stops ended %s: %v", got, err)
-			}
-			return
-		}
-		c.again = c.how.next(c.at, 37)
-		call := w.machine.Calls[len(w.machine.Calls)-1]
-		c.how.after(&w.world, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		got, err := w.settled()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if err != nil || got != want {
-			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
-		}
-		if err := w.lasts(got, w.settled); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		count[got]++
-	}
-}
-
-// settleTwice types the recovery, which is stopped as well, and then once more.
-func (w *wiringWorld) settleTwice(c stop) error {
-	var refused *RefusedError
-	for i, command := range []string{c.recovery, c.recovery, "resume"} {
-		w.restart()
-		if i == 0 {
-			w.machine.CrashAt = c.again
-		}
-		err := w.settle(command)
-		if w.machine.Crashed() {
-			c.how.afterRecovery(&w.world, c.again)
-			continue
-		}
-		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
-			return err
-		}
-	}
-	return nil
+	stoppedAnywhere(t, wiringCases())
 }
 
 func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
@@ -355,4 +305,17 @@ func TestAChangeOfTheAPIServerSurvivesAFailureAtEveryStep(t *testing.T) {
 			t.Fatalf("a failure at step %d (%s): it ended %s, with %v: %v", at, w.machine.Calls[at-1], got, err, wrong)
 		}
 	}
+}
+
+func TestAChangeOfTheAPIServerThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	settlesStored(t, "apiserver", wiringCases())
+}
+
+func TestAChangeOfTheAPIServerOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := wiringCases()
+	savedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfAChangeOfTheAPIServer(t *testing.T) {
+	storesOpenRuns(t, "apiserver", wiringCases())
 }

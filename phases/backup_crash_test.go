@@ -47,12 +47,12 @@ type backupWorld struct {
 
 func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
 	t.Helper()
-	s := scenario{name: c.name, prepare: func(d *sim.Disk) {
+	machine := shape{prepare: func(d *sim.Disk) {
 		for i := range 3 {
 			putOldBackup(t, d, i)
 		}
-	}}
-	w := &backupWorld{world: newWorld(t, s), backupCase: c, dir: c.options.Dir}
+	}}.machine(t)
+	w := &backupWorld{world: over(t, "cp1", machine, machine), backupCase: c, dir: c.options.Dir}
 	if w.dir == "" {
 		w.dir = path.Dir(c.options.File)
 	}

@@ -44,11 +44,27 @@ func renewals() []renewal {
 }
 
 type certsWorld struct {
-	world
+	*world
 	renewal renewal
 }
 
 func newCertsWorld(t *testing.T, r renewal) *certsWorld {
+	t.Helper()
+	machine := r.machine(t)
+	return &certsWorld{over(t, "cp1", machine, machine), r}
+}
+
+func renewalCases() (all []crashCase) {
+	for _, r := range renewals() {
+		all = append(all, crashCase{name: r.name, machine: r.machine, on: func(w *world, _ *sim.Machine) subject {
+			c := &certsWorld{w, r}
+			return subject{run: c.renew, outcome: c.settled}
+		}})
+	}
+	return all
+}
+
+func (r renewal) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string, mode node.Attr) {
@@ -56,7 +72,7 @@ func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 			t.Fatal(err)
 		}
 	}
-	write(testManifestDir+"/etcd.yaml", scenario{}.etcdManifest(), node.Attr{Mode: 0o600})
+	write(testManifestDir+"/etcd.yaml", etcdManifest(""), node.Attr{Mode: 0o600})
 	write(testManifestDir+"/kube-apiserver.yaml", podManifest("kube-apiserver", "", ""), node.Attr{Mode: 0o600})
 	write("/var/lib/etcd/member/snap/db", "old", node.Attr{Mode: 0o600})
 	write("/var/lib/etcd/member/wal/0.wal", "old", node.Attr{Mode: 0o600})
@@ -73,17 +89,9 @@ func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 	if r.prepare != nil {
 		r.prepare(d)
 	}
-	w := &certsWorld{world: world{t: t, name: "cp1"}, renewal: r}
-	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
-	w.machine.PowerOn(map[string][]string{"etcd": {testPKI + "etcd/server", testPKI + "etcd/peer"}, "kube-apiserver": {testPKI + "apiserver-etcd-client"}})
-	w.first = w.machine.Look(journal.Home)
-	w.restart()
-	return w
-}
-
-func (w *certsWorld) restart() {
-	w.world.restart()
-	w.node.Certificates = sim.Certificates{M: w.machine}
+	m := sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	m.PowerOn(map[string][]string{"etcd": {testPKI + "etcd/server", testPKI + "etcd/peer"}, "kube-apiserver": {testPKI + "apiserver-etcd-client"}})
+	return m
 }
 
 func (w *certsWorld) observe(_ context.Context, _ *View, id string) (*factsOfCerts, error) {
@@ -123,7 +131,7 @@ func (w *certsWorld) observe(_ context.Context, _ *View, id string) (*factsOfCer
 func (w *certsWorld) renew() error {
 	o := RenewOptions{}
 	flow := certsWorkflow{Name: "renew", Observe: w.observe, Phases: []certsPhase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
-	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+	return w.do(flow.On(w.node.Look))
 }
 
 // settled says whether all is old or all is new, and what is wrong otherwise.
@@ -178,74 +186,7 @@ func (w *certsWorld) kept(base string) error {
 }
 
 func TestARenewalStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, r := range renewals() {
-		t.Run(r.name, func(t *testing.T) {
-			t.Parallel()
-			count := map[string]int{}
-			for _, how := range crashes() {
-				for _, recovery := range []string{"resume", "rollback"} {
-					renewalMatrix(t, r, stop{how: how, recovery: recovery}, count)
-				}
-			}
-			t.Logf("%d ended old and %d new", count["old"], count["new"])
-			if count["old"] == 0 || count["new"] == 0 {
-				t.Error("the matrix proves nothing: all cases ended alike")
-			}
-		})
-	}
-}
-
-func renewalMatrix(t *testing.T, r renewal, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newCertsWorld(t, r)
-		w.machine.CrashAt = c.at
-		err := w.renew()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the renewal that nothing stops: %v", err)
-			}
-			if got, err := w.settled(); got != "new" {
-				t.Fatalf("the renewal that nothing stops ended %s: %v", got, err)
-			}
-			return
-		}
-		c.again = c.how.next(c.at, 97)
-		call := w.machine.Calls[len(w.machine.Calls)-1]
-		c.how.after(&w.world, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		got, err := w.settled()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if err != nil || got != want {
-			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
-		}
-		if err := w.lasts(got, w.settled); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		count[got]++
-	}
-}
-
-// settleTwice is world's, with certificates.
-func (w *certsWorld) settleTwice(c stop) error {
-	var refused *RefusedError
-	for i, command := range []string{c.recovery, c.recovery, "resume"} {
-		w.restart()
-		if i == 0 {
-			w.machine.CrashAt = c.again
-		}
-		err := w.settle(command)
-		if w.machine.Crashed() {
-			c.how.afterRecovery(&w.world, c.again)
-			continue
-		}
-		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
-			return err
-		}
-	}
-	return nil
+	stoppedAnywhere(t, renewalCases())
 }
 
 func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
@@ -292,3 +233,14 @@ func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
 		t.Errorf("theirs is %q", got)
 	}
 }
+
+func TestARenewalThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	settlesStored(t, "renew", renewalCases())
+}
+
+func TestARenewalOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := renewalCases()
+	savedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfARenewal(t *testing.T) { storesOpenRuns(t, "renew", renewalCases()) }

@@ -139,7 +139,7 @@ func TestWhatARenewalDoes(t *testing.T) {
 	}
 	want := "make-directory issue-certificate issue-certificate issue-certificate issue-certificate " +
 		"make-directory restart-pod restart-pod replace-certificate replace-certificate replace-certificate replace-certificate " +
-		"restart-pod await-member await-served await-served restart-pod await-apiserver"
+		"restart-pod await-answer await-served await-served restart-pod await-apiserver"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

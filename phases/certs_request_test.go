@@ -35,23 +35,41 @@ func askings() []asking {
 }
 
 type requestWorld struct {
-	world
+	*world
 	asking asking
 }
 
 func newRequestWorld(t *testing.T, a asking) *requestWorld {
 	t.Helper()
+	machine := a.machine(t)
+	return a.on(over(t, "cp1", machine, machine))
+}
+
+func (a asking) on(w *world) *requestWorld {
+	r := &requestWorld{w, a}
+	w.machine.Before = r.noRequestWithoutKey
+	return r
+}
+
+func requestCases() (all []crashCase) {
+	for _, a := range askings() {
+		all = append(all, crashCase{name: a.name, machine: a.machine, on: func(w *world, _ *sim.Machine) subject {
+			r := a.on(w)
+			return subject{run: r.request, outcome: r.settled}
+		}})
+	}
+	return all
+}
+
+func (a asking) machine(t *testing.T) *sim.Machine {
+	t.Helper()
 	d := sim.NewDisk()
 	if err := errors.Join(node.MkdirAll(d, "/var/lib", node.Attr{Mode: 0o755}), node.MkdirAll(d, a.there, node.Attr{Mode: 0o755}), node.MkdirAll(d, testPKI+"etcd", node.Attr{Mode: 0o755}), d.Create(testPKI+"etcd/ca.crt", []byte("cert theirs"), node.Attr{Mode: 0o644})); err != nil {
 		t.Fatal(err)
 	}
-	w := &requestWorld{world: world{t: t, name: "cp1"}, asking: a}
-	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
-	w.machine.WithoutKubelet()
-	w.machine.Before = w.noRequestWithoutKey
-	w.first = w.machine.Look(journal.Home)
-	w.restart()
-	return w
+	m := sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return false })
+	m.WithoutKubelet()
+	return m
 }
 
 // noRequestWithoutKey holds at every step: what is signed is signed for a key that is there.
@@ -74,11 +92,6 @@ func (w *requestWorld) bases() (all []string) {
 	return all
 }
 
-func (w *requestWorld) restart() {
-	w.world.restart()
-	w.node.Certificates = sim.Certificates{M: w.machine}
-}
-
 // observe is the real one, but for the configuration.
 func (w *requestWorld) observe(_ context.Context, _ *View, id string) (*factsOfCerts, error) {
 	config := pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}
@@ -97,7 +110,7 @@ func (w *requestWorld) observe(_ context.Context, _ *View, id string) (*factsOfC
 func (w *requestWorld) request() error {
 	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Kubeadm: &KubeadmOptions{}})
 	flow.Observe = w.observe
-	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+	return w.do(flow.On(w.node.Look))
 }
 
 // settled says whether all is old or all is new, and what is wrong otherwise.
@@ -131,76 +144,7 @@ func (w *requestWorld) settled() (string, error) {
 	return "new", nil
 }
 
-func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
-	for _, a := range askings() {
-		t.Run(a.name, func(t *testing.T) {
-			t.Parallel()
-			count := map[string]int{}
-			for _, how := range crashes() {
-				for _, recovery := range []string{"resume", "rollback"} {
-					requestMatrix(t, a, stop{how: how, recovery: recovery}, count)
-				}
-			}
-			t.Logf("%d ended old and %d new", count["old"], count["new"])
-			if count["old"] == 0 || count["new"] == 0 {
-				t.Error("the matrix proves nothing: all cases ended alike")
-			}
-		})
-	}
-}
-
-func requestMatrix(t *testing.T, a asking, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newRequestWorld(t, a)
-		w.machine.CrashAt = c.at
-		err := w.request()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the request that nothing stops: %v", err)
-			}
-			if got, err := w.settled(); got != "new" {
-				t.Fatalf("the request that nothing stops ended %s: %v", got, err)
-			}
-			return
-		}
-		c.again = c.how.next(c.at, 37)
-		call := w.machine.Calls[len(w.machine.Calls)-1]
-		c.how.after(&w.world, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		got, err := w.settled()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if err != nil || got != want {
-			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
-		}
-		if err := w.lasts(got, w.settled); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		count[got]++
-	}
-}
-
-// settleTwice is world's, with certificates.
-func (w *requestWorld) settleTwice(c stop) error {
-	var refused *RefusedError
-	for i, command := range []string{c.recovery, c.recovery, "resume"} {
-		w.restart()
-		if i == 0 {
-			w.machine.CrashAt = c.again
-		}
-		err := w.settle(command)
-		if w.machine.Crashed() {
-			crashes()[(c.again+c.at)%len(crashes())].after(&w.world, c.again)
-			continue
-		}
-		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
-			return err
-		}
-	}
-	return nil
-}
+func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) { stoppedAnywhere(t, requestCases()) }
 
 // A request whose key somebody else has replaced meanwhile stays as it is: the other may be needed with it.
 func TestAKeyThatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
@@ -279,10 +223,21 @@ func TestAnInterruptTakesRequestsBack(t *testing.T) {
 	flow := RequestCerts(RequestOptions{Dir: w.asking.dir, Kubeadm: &KubeadmOptions{}})
 	flow.Observe = w.observe
 	var back *RolledBackError
-	if err := w.node.Do(ctx, flow, func(Plan) error { return nil }); !errors.As(err, &back) {
+	if err := w.node.Do(ctx, flow.On(w.node.Look), func(Plan) error { return nil }); !errors.As(err, &back) {
 		t.Errorf("it says %v", err)
 	}
 	if outcome, err := w.settled(); outcome != "old" || err != nil {
 		t.Errorf("it is %s, %v", outcome, err)
 	}
 }
+
+func TestARequestThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	settlesStored(t, "request", requestCases())
+}
+
+func TestARequestOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := requestCases()
+	savedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfARequest(t *testing.T) { storesOpenRuns(t, "request", requestCases()) }

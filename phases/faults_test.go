@@ -2,7 +2,6 @@ package phases
 
 import (
 	"errors"
-	"syscall"
 	"testing"
 )
 
@@ -31,17 +30,15 @@ func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 
 // catch plays the matrix with a mistake until something is wrong.
 func catch(t *testing.T, mistake func(*world)) string {
+	one := restores()[0]
 	for _, how := range crashes() {
 		for _, recovery := range []string{"resume", "rollback"} {
-			for at := 1; ; at++ {
-				w := newWorld(t, scenario{name: "one file system"})
+			for at := range one.calls(t) {
+				w, sub := one.fresh(t)
 				mistake(w)
-				_, stopped, err := w.play(stop{at: at, how: how, recovery: recovery})
-				if err != nil {
-					return stop{at: at, how: how, recovery: recovery}.String() + ": " + err.Error()
-				}
-				if !stopped {
-					break
+				s := stop{at: at + 1, how: how, recovery: recovery}
+				if _, err := w.play(sub, s); err != nil && !errors.Is(err, errNotStopped) {
+					return s.String() + ": " + err.Error()
 				}
 			}
 		}
@@ -51,46 +48,7 @@ func catch(t *testing.T, mistake func(*world)) string {
 
 // What fails, rather than crashes, takes everything back by itself before the commit point.
 func TestAFailureAtAnyStepBeforeTheCommitPointTakesEverythingBack(t *testing.T) {
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			for at := 1; ; at++ {
-				w := newWorld(t, s)
-				w.machine.FailAt, w.machine.FailWith = at, errNoSpace
-				err := w.restore()
-				if w.machine.Steps < at {
-					return // it has no more steps
-				}
-				checkFailed(t, w, at, err)
-				if t.Failed() {
-					return
-				}
-			}
-		})
-	}
-}
-
-// checkFailed: wholly old when the restore says so, or open and settled by the next command.
-func checkFailed(t *testing.T, w *world, at int, err error) {
-	t.Helper()
-	call := w.machine.Calls[at-1]
-	if isOpen(err) {
-		w.restart()
-		err = w.settle("resume")
-		if isOpen(err) {
-			t.Errorf("step %d (%s) failed once, and the run stays open: %v", at, call, err)
-			return
-		}
-	}
-	outcome, verdict := w.verdict()
-	switch {
-	case verdict != nil:
-		t.Errorf("step %d (%s) failed: %v", at, call, verdict)
-	case err != nil && outcome != "old":
-		t.Errorf("step %d (%s) failed: the command failed (%v), and everything is new", at, call, err)
-	case err == nil && outcome != "new":
-		t.Errorf("step %d (%s) failed: the command succeeded, and everything is old", at, call)
-	}
+	failedAnywhere(t, restores())
 }
 
 // An etcd that never becomes healthy is rolled back by itself.
@@ -130,16 +88,4 @@ func TestAKubeletStartedByAnybodyAtAnyStepDoesNoHarm(t *testing.T) {
 			}
 		})
 	}
-}
-
-var errNoSpace = syscall.ENOSPC
-
-func isOpen(err error) bool {
-	var open *OpenRunError
-	return errors.As(err, &open)
-}
-
-func isRolledBack(err error) bool {
-	var back *RolledBackError
-	return errors.As(err, &back)
 }

@@ -46,11 +46,34 @@ func beginnings() []beginning {
 }
 
 type initWorld struct {
-	world
+	*world
 	begin beginning
 }
 
 func newInitWorld(t *testing.T, b beginning) *initWorld {
+	t.Helper()
+	machine := b.machine(t)
+	return b.on(over(t, "cp1", machine, machine))
+}
+
+func (b beginning) on(w *world) *initWorld {
+	i := &initWorld{w, b}
+	w.machine.CommittedBy(func() bool { return true }) // there is no old etcd that new data could be shown beside
+	w.machine.Before = i.noCertificateWithoutKey
+	return i
+}
+
+func initCases() (all []crashCase) {
+	for _, b := range beginnings() {
+		all = append(all, crashCase{name: b.name, machine: b.machine, on: func(w *world, _ *sim.Machine) subject {
+			i := b.on(w)
+			return subject{run: i.init, outcome: i.settled}
+		}})
+	}
+	return all
+}
+
+func (b beginning) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string) {
@@ -67,16 +90,12 @@ func newInitWorld(t *testing.T, b beginning) *initWorld {
 		write(testPKI+spec.CertFile(), "cert theirs")
 		write(testPKI+spec.KeyFile(), "key theirs")
 	}
-	w := &initWorld{world: world{t: t, name: "cp1"}, begin: b}
-	w.machine = sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return true })
-	w.machine.Begins("etcd.yaml")
+	m := sim.NewMachine(d, testManifestDir, "/var/lib/etcd", func() bool { return true })
+	m.Begins("etcd.yaml")
 	if b.phase == "render-etcd" {
-		w.machine.WithoutKubelet()
+		m.WithoutKubelet()
 	}
-	w.machine.Before = w.noCertificateWithoutKey
-	w.first = w.machine.Look(journal.Home)
-	w.restart()
-	return w
+	return m
 }
 
 // noCertificateWithoutKey holds at every step: a program that finds the one finds the other.
@@ -88,16 +107,11 @@ func (w *initWorld) noCertificateWithoutKey(call string) {
 	}
 }
 
-func (w *initWorld) restart() {
-	w.world.restart()
-	w.node.Certificates = sim.Certificates{M: w.machine}
-}
-
 func (w *initWorld) observe(ctx context.Context, _ *View, id string) (*factsOfMember, error) {
 	f := &factsOfMember{Facts: &Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: testManifestDir, KubeletActive: true, Notes: map[string]string{}}}
 	f.Init = &InitFacts{
 		CertificatesDir: path.Clean(testPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
-		Rendered: []byte(scenario{}.etcdManifest()), DataDir: "/var/lib/etcd", Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
+		Rendered: []byte(etcdManifest("")), DataDir: "/var/lib/etcd", Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
 	}
 	for _, spec := range pki.EtcdSpecs() {
 		if slices.Contains(w.begin.keep, spec.Name) {
@@ -125,7 +139,7 @@ func (w *initWorld) init() error {
 		flow.Phases = slices.DeleteFunc(flow.Phases, func(p memberPhase) bool { return p.Name == "preflight" })
 	}
 	flow.Observe = w.observe
-	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+	return w.do(flow.On(w.node.Look))
 }
 
 // settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
@@ -192,76 +206,7 @@ func (w *initWorld) keysAreKept() error {
 	return nil
 }
 
-func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, b := range beginnings() {
-		t.Run(b.name, func(t *testing.T) {
-			t.Parallel()
-			count := map[string]int{}
-			for _, how := range crashes() {
-				for _, recovery := range []string{"resume", "rollback"} {
-					initMatrix(t, b, stop{how: how, recovery: recovery}, count)
-				}
-			}
-			t.Logf("%d ended old and %d new", count["old"], count["new"])
-			if count["old"] == 0 || count["new"] == 0 {
-				t.Error("the matrix proves nothing: all cases ended alike")
-			}
-		})
-	}
-}
-
-func initMatrix(t *testing.T, b beginning, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newInitWorld(t, b)
-		w.machine.CrashAt = c.at
-		err := w.init()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the init that nothing stops: %v", err)
-			}
-			if got, err := w.settled(); got != "new" {
-				t.Fatalf("the init that nothing stops ended %s: %v", got, err)
-			}
-			return
-		}
-		c.again = c.how.next(c.at, 97)
-		call := w.machine.Calls[len(w.machine.Calls)-1]
-		c.how.after(&w.world, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		got, err := w.settled()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if err != nil || got != want {
-			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
-		}
-		if err := w.lasts(got, w.settled); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		count[got]++
-	}
-}
-
-// settleTwice is world's, with certificates.
-func (w *initWorld) settleTwice(c stop) error {
-	var refused *RefusedError
-	for i, command := range []string{c.recovery, c.recovery, "resume"} {
-		w.restart()
-		if i == 0 {
-			w.machine.CrashAt = c.again
-		}
-		err := w.settle(command)
-		if w.machine.Crashed() { // in another way than the first time, so that what a kill left unsynced meets a power loss
-			crashes()[(c.again+c.at)%len(crashes())].after(&w.world, c.again)
-			continue
-		}
-		if w.machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
-			return err
-		}
-	}
-	return nil
-}
+func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) { stoppedAnywhere(t, initCases()) }
 
 func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
 	w := newInitWorld(t, beginnings()[0])
@@ -324,7 +269,7 @@ func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 
 // Whoever puts a manifest there, or edits the run's, wants it to run with what would be taken away next.
 func TestAnInitDoesNotGoBackUnderAManifestOfSomebodyElse(t *testing.T) {
-	theirs := strings.Replace(scenario{}.etcdManifest(), "- etcd\n", "- etcd\n    - --snapshot-count=5000\n", 1)
+	theirs := strings.Replace(etcdManifest(""), "- etcd\n", "- etcd\n    - --snapshot-count=5000\n", 1)
 	file := testManifestDir + "/etcd.yaml"
 	for name, edit := range map[string]func(*initWorld){
 		"before it is written": func(w *initWorld) { w.puts(file) },
@@ -394,3 +339,14 @@ func TestWhatEtcdHasWrittenOnAMountIsKeptThere(t *testing.T) {
 		t.Errorf("prune would look for %q", dirs)
 	}
 }
+
+func TestAnInitThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	settlesStored(t, "init", initCases())
+}
+
+func TestAnInitOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := initCases()
+	savedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfAnInit(t *testing.T) { storesOpenRuns(t, "init", initCases()) }

@@ -29,7 +29,7 @@ func initFacts(t *testing.T) *factsOfMember {
 // flagged is etcd's manifest with one more flag.
 func flagged(t *testing.T, flag string) *EtcdPod {
 	t.Helper()
-	text := scenario{}.etcdManifest()
+	text := etcdManifest("")
 	if flag != "" {
 		text = strings.Replace(text, "    - --data-dir", "    - "+flag+"\n    - --data-dir", 1)
 	}
@@ -53,8 +53,8 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"the kubelet is stopped", func(f *factsOfMember) { f.KubeletActive = false }, "the kubelet is not running", "etcdpod init phase certs"},
 		{"the runtime cannot be asked", func(f *factsOfMember) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
 		{"another manifest runs etcd", func(f *factsOfMember) { f.Init.Other = testManifestDir + "/etcd-server.yml" }, "etcd-server.yml runs etcd already", "move one of them away"},
-		{"the very manifest is there", there(scenario{}.etcdManifest()), "", ""},
-		{"another flag is there", there(strings.Replace(scenario{}.etcdManifest(), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)), `it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`, "bring the configuration in line"},
+		{"the very manifest is there", there(etcdManifest("")), "", ""},
+		{"another flag is there", there(strings.Replace(etcdManifest(""), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)), `it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`, "bring the configuration in line"},
 		{"the lines are in another order", there("b\n" + "a\n"), "it has \"b\"", ""},
 		{"data of somebody", func(f *factsOfMember) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
 		{"an empty mount point", func(f *factsOfMember) { f.Init.DataNames = []string{"lost+found", ".etcdpod-r0"} }, "", ""},
@@ -210,7 +210,7 @@ func TestAnEtcdThatAnswersStrangersIsNotMade(t *testing.T) {
 		"listen-client-urls=https://a:2379,https://[::1]:23": "",
 	} {
 		i := &InitFacts{Pod: flagged(t, "")}
-		text := strings.Replace(scenario{}.etcdManifest(), "    image:", "    - --"+flag+"\n    image:", 1)
+		text := strings.Replace(etcdManifest(""), "    image:", "    - --"+flag+"\n    image:", 1)
 		m, err := manifests.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
@@ -222,7 +222,7 @@ func TestAnEtcdThatAnswersStrangersIsNotMade(t *testing.T) {
 	}
 	for variable, value := range map[string]string{"ETCD_LISTEN_CLIENT_HTTP_URLS": "http://0.0.0.0:2382", "ETCD_CONFIG_FILE": "/etc/etcd.yaml", "ETCD_AUTO_TLS": "true"} {
 		i := &InitFacts{Pod: flagged(t, "")}
-		text := strings.Replace(scenario{}.etcdManifest(), "    image:", "    env:\n    - name: "+variable+"\n      value: \""+value+"\"\n    image:", 1)
+		text := strings.Replace(etcdManifest(""), "    image:", "    env:\n    - name: "+variable+"\n      value: \""+value+"\"\n    image:", 1)
 		m, err := manifests.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)

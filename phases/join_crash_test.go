@@ -45,7 +45,7 @@ func halfJoins() []halfJoined {
 }
 
 type joinWorld struct {
-	initWorld
+	*initWorld
 	from    halfJoined
 	members []op.Member // at first
 }
@@ -53,13 +53,32 @@ type joinWorld struct {
 const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" + ownPeer + "\n    - --initial-cluster=cp0=" + otherPeer + ",cp1=" + ownPeer + "\n    - --initial-cluster-state=existing\n    - --name=cp1\n"
 
 func renderedJoining() []byte {
-	return []byte(strings.Replace(scenario{}.etcdManifest(), "    - --data-dir=/var/lib/etcd\n", joiningManifest, 1))
+	return []byte(strings.Replace(etcdManifest(""), "    - --data-dir=/var/lib/etcd\n", joiningManifest, 1))
 }
 
 func newJoinWorld(t *testing.T, h halfJoined) *joinWorld {
 	t.Helper()
-	w := &joinWorld{from: h, initWorld: *newInitWorld(t, beginning{keep: h.keep})}
-	m := w.machine
+	machine := h.machine(t)
+	return h.on(over(t, "cp1", machine, machine), machine)
+}
+
+func (h halfJoined) on(w *world, before *sim.Machine) *joinWorld {
+	return &joinWorld{beginning{keep: h.keep}.on(w), h, slices.Clone(before.Members.All)}
+}
+
+func joinCases() (all []crashCase) {
+	for _, h := range halfJoins() {
+		all = append(all, crashCase{name: h.name, machine: h.machine, on: func(w *world, before *sim.Machine) subject {
+			j := h.on(w, before)
+			return subject{run: j.join, outcome: j.settled, votes: h.manifest} // its etcd was there before the run
+		}})
+	}
+	return all
+}
+
+func (h halfJoined) machine(t *testing.T) *sim.Machine {
+	t.Helper()
+	m := beginning{keep: h.keep}.machine(t)
 	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7, All: []op.Member{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
 	if h.member != nil {
 		m.Members.All = append(m.Members.All, *h.member)
@@ -76,10 +95,7 @@ func newJoinWorld(t *testing.T, h halfJoined) *joinWorld {
 	}
 	m.Revive()
 	m.Settle()
-	m.Before = w.noCertificateWithoutKey
-	w.first, w.members = m.Look(journal.Home), slices.Clone(m.Members.All)
-	w.restart()
-	return w
+	return m
 }
 
 func (w *joinWorld) observe(_ context.Context, _ *View, id string) (*factsOfMember, error) {
@@ -109,7 +125,7 @@ func (w *joinWorld) observe(_ context.Context, _ *View, id string) (*factsOfMemb
 func (w *joinWorld) join() error {
 	flow := Join(JoinOptions{})
 	flow.Observe = w.observe
-	return w.node.Do(context.Background(), flow, func(Plan) error { return nil })
+	return w.do(flow.On(w.node.Look))
 }
 
 // settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
@@ -154,87 +170,9 @@ func (w *joinWorld) membersAreOld(all []op.Member) error {
 	return fmt.Errorf("the members were %+v and are %+v", w.members, all)
 }
 
-func TestAJoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, h := range halfJoins() {
-		t.Run(h.name, func(t *testing.T) {
-			t.Parallel()
-			count := map[string]int{}
-			for _, how := range crashes() {
-				for _, recovery := range []string{"resume", "rollback"} {
-					joinMatrix(t, h, stop{how: how, recovery: recovery}, count)
-				}
-			}
-			t.Logf("%d ended old and %d new", count["old"], count["new"])
-			if count["old"] == 0 || count["new"] == 0 {
-				t.Error("the matrix proves nothing: all cases ended alike")
-			}
-		})
-	}
-}
+func TestAJoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) { stoppedAnywhere(t, joinCases()) }
 
-func joinMatrix(t *testing.T, h halfJoined, c stop, count map[string]int) {
-	for c.at = 1; ; c.at++ {
-		w := newJoinWorld(t, h)
-		w.machine.CrashAt = c.at
-		err := w.join()
-		if !w.machine.Crashed() {
-			if err != nil {
-				t.Fatalf("the join that nothing stops: %v", err)
-			}
-			if got, err := w.settled(); got != "new" || err != nil {
-				t.Fatalf("the join that nothing stops ended %s: %v", got, err)
-			}
-			return
-		}
-		c.again = c.how.next(c.at, 97)
-		call := w.machine.Calls[len(w.machine.Calls)-1]
-		c.how.after(&w.world, c.at)
-		committed, began := w.committed(), w.began()
-		if err := w.settleTwice(c); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		got, err := w.settled()
-		want := map[bool]string{true: "new", false: "old"}[committed || c.recovery == "resume" && began]
-		if h.manifest && got == "new" { // its etcd was there before the run, and etcd takes no vote away
-			want = got
-		}
-		if err != nil || got != want {
-			t.Fatalf("%s (%s): it ended %s, and not %s: %v", c, call, got, want, err)
-		}
-		if err := w.lasts(got, w.settled); err != nil {
-			t.Fatalf("%s (%s): %v", c, call, err)
-		}
-		count[got]++
-	}
-}
-
-func TestAFailureAtAnyStepOfAJoinTakesEverythingBack(t *testing.T) {
-	for _, h := range halfJoins() {
-		t.Run(h.name, func(t *testing.T) {
-			t.Parallel()
-			for at := 1; ; at++ {
-				w := newJoinWorld(t, h)
-				w.machine.FailAt, w.machine.FailWith = at, errNoSpace
-				err := w.join()
-				if w.machine.Steps < at {
-					return
-				}
-				call := w.machine.Calls[at-1]
-				if isOpen(err) {
-					w.restart()
-					if err = w.settle("resume"); isOpen(err) {
-						t.Fatalf("step %d (%s) failed once, and the run stays open: %v", at, call, err)
-					}
-				}
-				got, wrong := w.settled()
-				voted := h.manifest && got == "new" // its etcd was there before the run, and etcd takes no vote away
-				if wrong != nil || (err == nil) != (got == "new") && !voted {
-					t.Fatalf("step %d (%s) failed: it ended %s with %v: %v", at, call, got, err, wrong)
-				}
-			}
-		})
-	}
-}
+func TestAFailureAtAnyStepOfAJoinTakesEverythingBack(t *testing.T) { failedAnywhere(t, joinCases()) }
 
 func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
 	for _, h := range halfJoins()[:3] {
@@ -326,3 +264,14 @@ func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
 		t.Errorf("the members are %+v", all)
 	}
 }
+
+func TestAJoinThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	settlesStored(t, "join", joinCases())
+}
+
+func TestAJoinOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := joinCases()
+	savedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfAJoin(t *testing.T) { storesOpenRuns(t, "join", joinCases()) }

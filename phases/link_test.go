@@ -170,7 +170,7 @@ func agentOf(t *testing.T) (*world, *remoteLink) {
 	}
 	l := newRemoteLink("cp2", conn, func(Event) {}, 0)
 	t.Cleanup(c.rest)
-	return c.worlds["cp2"], l
+	return c.worlds["cp2"].world, l
 }
 
 func TestAnAgentRefusesAnotherVersion(t *testing.T) {
@@ -221,7 +221,7 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 	if err := c.restore("cp1"); err != nil {
 		t.Fatal(err)
 	}
-	p := &part{participant: &participant{node: c.begin("cp2").togetherNode}}
+	p := &part{participant: &participant{node: c.begin("cp2")}}
 	if _, err := p.load(c.read("cp2").id); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestANodeDoesNotWriteARecordThatWouldBeFalse(t *testing.T) {
 			askClose:  a.done(),
 		} {
 			c := s.fork()
-			p := &participant{node: c.begin("cp2").togetherNode}
+			p := &participant{node: c.begin("cp2")}
 			if _, err := p.load(a.id); err != nil {
 				t.Fatal(err)
 			}

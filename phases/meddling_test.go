@@ -28,11 +28,11 @@ func TestAPodThatMountsPartOfTheNodeIsThereAgainAfterwards(t *testing.T) {
 	for name, mounted := range map[string]string{"the runs' folder": "/var/lib/etcdpod", "the WAL": path.Dir(wal), "the data": "/var/lib/etcd", "the parent of the data": "/var/lib"} {
 		for _, sick := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
-				w := newWorld(t, scenario{walDir: wal, prepare: func(d *sim.Disk) {
+				w := newWorld(t, scenario{shape: shape{walDir: wal, prepare: func(d *sim.Disk) {
 					if err := d.Create(shipper, []byte(podMounting(mounted)), node.Attr{Mode: 0o600}); err != nil {
 						t.Fatal(err)
 					}
-				}})
+				}}})
 				w.machine.SickEtcd = sick
 				if err := w.restore(); (err != nil) != sick {
 					t.Fatal(err)
@@ -70,7 +70,7 @@ func TestAManifestEditedSinceThePlanIsNotOverwritten(t *testing.T) {
 	edited := podManifest("kube-scheduler", "    - --v=4\n", "")
 	restore := Restore(RestoreOptions{StopTimeout: time.Minute})
 	restore.Observe = w.facts
-	err := w.node.Do(context.Background(), restore, func(Plan) error {
+	err := w.node.Do(context.Background(), restore.On(w.node.Look), func(Plan) error {
 		return node.WriteAtomic(w.machine.Disk, name, []byte(edited), node.Attr{Mode: 0o600})
 	})
 	if !isRolledBack(err) || !strings.Contains(err.Error(), "changed since") {
@@ -82,11 +82,11 @@ func TestAManifestEditedSinceThePlanIsNotOverwritten(t *testing.T) {
 }
 
 func TestADirectoryAmongTheManifestsIsNoMatter(t *testing.T) {
-	w := newWorld(t, scenario{prepare: func(d *sim.Disk) {
+	w := newWorld(t, scenario{shape: shape{prepare: func(d *sim.Disk) {
 		if err := d.Mkdir(testManifestDir+"/old", node.Attr{Mode: 0o700}); err != nil {
 			t.Fatal(err)
 		}
-	}})
+	}}})
 	observed, err := w.node.Look.manifests(testManifestDir)
 	if err != nil || len(observed) != 4 {
 		t.Errorf("%d manifests were observed, %v", len(observed), err)
@@ -99,7 +99,7 @@ func TestADirectoryAmongTheManifestsIsNoMatter(t *testing.T) {
 		}
 		return f, err
 	}
-	if err := w.node.Do(context.Background(), restore, func(Plan) error { return nil }); err != nil {
+	if err := w.do(restore.On(w.node.Look)); err != nil {
 		t.Error(err)
 	}
 }
@@ -188,7 +188,7 @@ func TestADiskThatIsFullBehindTheCommitPointIsNoObstacle(t *testing.T) {
 }
 
 func TestAnOriginalThatWasLeftHiddenStopsNoLaterRestore(t *testing.T) {
-	w := cutOffIn(t, scenario{prepare: func(d *sim.Disk) { d.Mounts = []string{"/etc"} }}, "stop the container")
+	w := cutOffIn(t, scenario{shape: shape{prepare: func(d *sim.Disk) { d.Mounts = []string{"/etc"} }}}, "stop the container")
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		from := journal.RunDir(w.openID()) + "/manifests/" + name + ".yaml"
 		if err := node.CopyFile(w.machine.Disk, from, testManifestDir+"/"+name+".yaml"); err != nil {
@@ -206,7 +206,7 @@ func TestAnOriginalThatWasLeftHiddenStopsNoLaterRestore(t *testing.T) {
 	}
 }
 
-func (w *world) openID() string {
+func (w *restoreWorld) openID() string {
 	open, err := openRun(w.machine.Disk)
 	if err != nil {
 		w.t.Fatal(err)

@@ -69,20 +69,14 @@ func Open(c Config) (*Node, error) {
 		Host: host, Etcd: etcdOf(disk), API: apiServerOf(disk), Certificates: boundCerts{disk, host.Clock}, Involved: involvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": wayBack},
 	}
-	return newNode(parts, kubelet, name, AccessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}), nil
+	n := newNode(parts, View{Config: kubelet, Name: name, Access: AccessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}})
+	n.Joints, n.Looks, n.Connect = []Joint{RestoreJoint()}, statusReplies(n.Look), connectBySSH
+	return &Node{n}, nil
 }
 
 // Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at, and as one of several.
 type Node struct {
 	*togetherNode
-}
-
-func newNode(p Parts, kubelet node.KubeletConfig, name string, access AccessFlags) *Node {
-	n := &engineNode{Parts: p}
-	look := &View{View: p.Host.View(), Etcd: p.Etcd, API: p.API, Config: kubelet, Name: name, Access: access, Emit: p.Emit}
-	return &Node{&togetherNode{
-		engineNode: n, Look: look, OwnName: look.kubeName, Joints: []Joint{RestoreJoint()}, Looks: statusReplies(look), Connect: connectBySSH,
-	}}
 }
 
 // Engine is the node as runs change it.

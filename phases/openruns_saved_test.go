@@ -11,44 +11,39 @@ import (
 
 // Stored runs prove something only if a node that was saved and loaded is the one that it was: it is so
 // after every step of a run, and what settles the original, or a power loss, does the same to it.
-func TestANodeThatWasSavedEndsAsTheOriginal(t *testing.T) {
-	for _, w := range storedWorkflows() {
-		scenario := w.scenarios[len(w.scenarios)/2]
-		t.Run(w.name+", "+scenario, func(t *testing.T) {
-			t.Parallel()
-			for at := 1; ; at++ {
-				original, begin := w.fresh(t, scenario)
-				before := original.Clone()
-				original.CrashAt = at
-				err := begin()
-				if !original.Crashed() {
-					if err != nil {
-						t.Fatal(err)
-					}
-					return
-				}
-				original.Revive()
-				copied, err := sim.LoadMachine(saved(t, original)[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				settlers := []settler{w.loaded(t, scenario, before, original), w.loaded(t, scenario, before, copied)}
-				same(t, at, original, copied)
-				if at%10 > 0 {
-					continue // to settle it takes longer than all else
-				}
-				for _, s := range settlers {
-					if at%20 == 0 {
-						s.machine.PowerLoss(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(at))))
-					}
-					var refused *RefusedError
-					if err := s.settle([]string{"resume", "rollback"}[at%3%2]); err != nil && !errors.As(err, &refused) {
-						t.Fatalf("step %d: %v", at, err)
-					}
-				}
-				same(t, at, original, copied)
+func savedEndsAsTheOriginal(t *testing.T, c crashCase) {
+	for at := 1; ; at++ {
+		w, sub := c.fresh(t)
+		original := w.machine
+		before := original.Clone()
+		original.CrashAt = at
+		err := sub.run()
+		if !original.Crashed() {
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
+			return
+		}
+		original.Revive()
+		copied, err := sim.LoadMachine(saved(t, original)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		settlers := []settler{c.loaded(t, before, original), c.loaded(t, before, copied)}
+		same(t, at, original, copied)
+		if at%10 > 0 {
+			continue // to settle it takes longer than all else
+		}
+		for _, s := range settlers {
+			if at%20 == 0 {
+				s.machine.PowerLoss(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(at))))
+			}
+			var refused *RefusedError
+			if err := s.settle([]string{"resume", "rollback"}[at%3%2]); err != nil && !errors.As(err, &refused) {
+				t.Fatalf("step %d: %v", at, err)
+			}
+		}
+		same(t, at, original, copied)
 	}
 }
 

@@ -15,29 +15,28 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// TestStoreOpenRuns writes the runs that this version leaves open into a folder of their own:
+// storeOpenRuns writes the runs that this version leaves open into a folder of their own:
 //
-//	ETCDPOD_STORE_RUNS=v0.2 go test ./phases -run TestStoreOpenRuns
+//	ETCDPOD_STORE_RUNS=v0.2 go test ./phases/... -run TestStoreOpenRuns
 //
-// A folder that is there is never written to: what an older version left open, only that one can say.
-func TestStoreOpenRuns(t *testing.T) {
+// A file that is there is never written to: what an older version left open, only that one can say.
+func storeOpenRuns(t *testing.T, write func(folder string)) {
 	version := os.Getenv("ETCDPOD_STORE_RUNS")
 	if version == "" {
 		t.Skip("ETCDPOD_STORE_RUNS names no version")
 	}
-	folder := filepath.Join("testdata", "openruns", version)
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range storedWorkflows() {
+	write(filepath.Join("testdata", "openruns", version))
+}
+
+// storesOpenRuns writes those of one workflow.
+func storesOpenRuns(t *testing.T, workflow string, cases []crashCase) {
+	storeOpenRuns(t, func(folder string) {
 		known := map[string]bool{}
-		for _, scenario := range w.scenarios {
-			stops := some(alone(t, w, scenario), known)
-			store(t, folder, storedRuns{Workflow: w.name, Scenario: scenario, Nodes: []string{"cp1"}}, stops)
+		for _, c := range cases {
+			stops := some(c.alone(t), known)
+			store(t, folder, storedRuns{Workflow: workflow, Scenario: c.name, Nodes: []string{"cp1"}}, stops)
 		}
-	}
-	names := []string{"cp1", "cp2", "cp3"}
-	store(t, folder, storedRuns{Workflow: together, Scenario: "one file system", Nodes: names}, threeNodes(t, names))
+	})
 }
 
 // stopPoint is an instant at which all processes of etcdpod are killed. The first of several is the
@@ -89,12 +88,13 @@ func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []stopPoin
 }
 
 // alone carries out a run on one node, and takes it back from where it could last be taken back.
-func alone(t *testing.T, w workflowOf, scenario string) []stopPoint {
-	m, begin := w.fresh(t, scenario)
+func (c crashCase) alone(t *testing.T) []stopPoint {
+	w, sub := c.fresh(t)
+	m, begin := w.machine, sub.run
 	first := stopPoint{machines: saved(t, m)}
 	forward, err := instantsOf(t, m, begin)
 	if err != nil {
-		t.Fatalf("%s, %s: %v", w.name, scenario, err)
+		t.Fatalf("%s: %v", c.name, err)
 	}
 	load := func(s stopPoint) *sim.Machine {
 		m, err := sim.LoadMachine(s.machines[0])
@@ -109,10 +109,10 @@ func alone(t *testing.T, w workflowOf, scenario string) []stopPoint {
 			last = s
 		}
 	}
-	s := w.loaded(t, scenario, load(first), load(last))
+	s := c.loaded(t, load(first), load(last))
 	back, err := instantsOf(t, s.machine, func() error { return s.settle("rollback") })
 	if err != nil {
-		t.Fatalf("%s, %s, rollback: %v", w.name, scenario, err)
+		t.Fatalf("%s, rollback: %v", c.name, err)
 	}
 	return slices.Concat([]stopPoint{first}, telling(forward), telling(back))
 }
@@ -155,57 +155,6 @@ func some(stops []stopPoint, known map[string]bool) (few []stopPoint) {
 	return few
 }
 
-// threeNodes carries out a restore of three nodes, and takes it back when one of them holds the commit
-// record. Of the instants at which something is recorded those are taken that differ in how far the
-// phases got, or at which a node's operation is in doubt that was not before.
-func threeNodes(t *testing.T, names []string) []stopPoint {
-	c := newCluster(t, names...)
-	machines := func(c *cluster) (all []*sim.Machine) {
-		for _, name := range names {
-			all = append(all, c.worlds[name].machine)
-		}
-		return all
-	}
-	stops := []stopPoint{{machines: saved(t, machines(c)...)}}
-	var last *cluster
-	known := map[string]bool{}
-	watch := func(c *cluster, do func() error) {
-		c.seen = func(now *cluster) {
-			fresh := []string{fmt.Sprint(now.far())}
-			commits, open := 0, false
-			for _, name := range names {
-				a := now.read(name)
-				open = open || a.begun() && !a.end
-				if a.commit {
-					commits++
-				}
-				for i, progress := range a.steps {
-					if strings.ContainsRune("su", progress) {
-						fresh = append(fresh, fmt.Sprint(name, i, string(progress)))
-					}
-				}
-			}
-			if commits == 1 && last == nil {
-				last = now.fork()
-			}
-			if !open || !slices.ContainsFunc(fresh, func(s string) bool { return !known[s] }) {
-				return
-			}
-			for _, s := range fresh {
-				known[s] = true
-			}
-			call := fmt.Sprintf("%s: instant %d", now.command, now.instants)
-			stops = append(stops, stopPoint{call: call, machines: saved(t, machines(now)...)})
-		}
-		if err := do(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	watch(c, func() error { return c.restore(names[0]) })
-	watch(last, func() error { return last.obey(order{back: true, at: names[0]}) })
-	return stops
-}
-
 // store writes one file. Of machines that are alike one is kept.
 func store(t *testing.T, folder string, r storedRuns, stops []stopPoint) {
 	t.Helper()
@@ -238,7 +187,7 @@ func store(t *testing.T, folder string, r storedRuns, stops []stopPoint) {
 	}
 	file := filepath.Join(folder, slug(r.Workflow), slug(r.Scenario)+".json.gz")
 	if err == nil {
-		err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, packed.Bytes(), 0o644))
+		err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), writeNew(file, packed.Bytes()))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -270,4 +219,13 @@ func (r *storedRuns) cut(machine []byte, known map[string]int) (pairs []int) {
 func slug(name string) string {
 	letter := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' }
 	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !letter(r) }), "-")
+}
+
+func writeNew(file string, data []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }

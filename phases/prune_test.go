@@ -16,7 +16,7 @@ import (
 )
 
 // newPruneWorld is a node on which a restore was completed, and a later run, too. It returns the first one's id.
-func newPruneWorld(t *testing.T, s scenario) (*world, string) {
+func newPruneWorld(t *testing.T, s scenario) (*restoreWorld, string) {
 	t.Helper()
 	w := newWorld(t, s)
 	if err := w.restore(); err != nil {
@@ -33,14 +33,14 @@ func newPruneWorld(t *testing.T, s scenario) (*world, string) {
 	return w, runs[0].ID
 }
 
-func (w *world) wait(t *testing.T, d time.Duration) {
+func (w *restoreWorld) wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	if err := w.machine.Host().Clock.Sleep(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func completeRun(t *testing.T, w *world, notes map[string]string) {
+func completeRun(t *testing.T, w *restoreWorld, notes map[string]string) {
 	t.Helper()
 	id, err := w.node.newID("restore")
 	if err != nil {
@@ -56,12 +56,12 @@ func completeRun(t *testing.T, w *world, notes map[string]string) {
 }
 
 // reboot is a new process that has read the kubelet's configuration.
-func (w *world) reboot() {
+func (w *restoreWorld) reboot() {
 	w.restart()
 	w.node.Look.Config.StaticPodPath = testManifestDir
 }
 
-func (w *world) prune() (PrunePlan, error) {
+func (w *restoreWorld) prune() (PrunePlan, error) {
 	plan, err := PlanPrune(context.Background(), w.node.engineNode, w.node.Look, 0)
 	if err != nil {
 		return plan, err
@@ -69,7 +69,7 @@ func (w *world) prune() (PrunePlan, error) {
 	return plan, Prune(context.Background(), w.node.engineNode, w.node.Look, plan)
 }
 
-func (w *world) there(name string) bool {
+func (w *restoreWorld) there(name string) bool {
 	_, err := w.machine.Lstat(name)
 	return err == nil
 }
@@ -113,13 +113,13 @@ func TestAPruneStoppedAnywhereIsFinishedByTheNext(t *testing.T) {
 }
 
 // playPrune stops a prune, and looks at what the next one does.
-func (w *world) playPrune(first string, at int, how crash) (stopped bool, err error) {
+func (w *restoreWorld) playPrune(first string, at int, how crash) (stopped bool, err error) {
 	hidden := "/var/lib/etcd/" + journal.HiddenDir(first)
 	before := w.machine.Look(journal.Home, hidden)
 	w.machine.CrashAt = at
 	_, err = w.prune()
 	if stopped = w.machine.Crashed(); stopped {
-		how.after(w, at)
+		how.after(w.world, at)
 	} else if err != nil {
 		return false, err
 	}

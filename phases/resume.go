@@ -9,7 +9,7 @@ import (
 // Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
 //
 // Behind the commit point skip names phases that are not waited for: their operations that only wait or look are left out.
-func (n *Node) Resume(ctx context.Context, skip ...string) error {
+func (n *togetherNode) Resume(ctx context.Context, skip ...string) error {
 	return n.withOpen(ctx, func(r *run) error {
 		if err := r.skipPhases(skip); err != nil {
 			return err
@@ -22,7 +22,7 @@ func (n *Node) Resume(ctx context.Context, skip ...string) error {
 }
 
 // Rollback takes the open run back. Past its commit point it refuses.
-func (n *Node) Rollback(ctx context.Context) error {
+func (n *togetherNode) Rollback(ctx context.Context) error {
 	return n.withOpen(ctx, func(r *run) error {
 		if r.state.Run.Cluster != nil {
 			return n.settle(ctx, r, true, nil)
@@ -32,7 +32,7 @@ func (n *Node) Rollback(ctx context.Context) error {
 }
 
 // PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the run, and changes nothing. The plan of a run of this node alone has no node's name.
-func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan TogetherPlan, err error) {
+func (n *togetherNode) PreviewOpen(ctx context.Context, back bool) (plan TogetherPlan, err error) {
 	open, err := openRun(n.Host.FS)
 	if err != nil {
 		return plan, err

@@ -9,12 +9,12 @@ import (
 )
 
 // cutOff returns a node whose restore was killed when it was about to make the named call.
-func cutOff(t *testing.T, call string) *world {
+func cutOff(t *testing.T, call string) *restoreWorld {
 	t.Helper()
 	return cutOffIn(t, scenario{}, call)
 }
 
-func cutOffIn(t *testing.T, s scenario, call string) *world {
+func cutOffIn(t *testing.T, s scenario, call string) *restoreWorld {
 	t.Helper()
 	for at := 1; ; at++ {
 		w := newWorld(t, s)
@@ -80,7 +80,7 @@ func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 			restore := Restore(s.options)
 			restore.Observe = w.facts
 			steps := w.machine.Steps
-			shown, err := w.node.Preview(context.Background(), restore)
+			shown, err := w.node.Preview(context.Background(), restore.On(w.node.Look))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,12 @@ type togetherNode struct {
 	mistakes protocolMistakes
 }
 
+// newNode makes this node one of several, as it is seen by those who look at it.
+func newNode(p Parts, look View) *togetherNode {
+	look.View, look.Etcd, look.API, look.Emit = p.Host.View(), p.Etcd, p.API, p.Emit
+	return &togetherNode{engineNode: &engineNode{Parts: p}, Look: &look, OwnName: look.kubeName}
+}
+
 // protocolMistakes are deliberate ones, for the tests that show that the exploration would find them. They are never made outside tests.
 type protocolMistakes struct {
 	CommitEarly     bool // the commit record is written before the phases before it have ended

@@ -24,7 +24,7 @@ import (
 // another, so that what happens can be counted, and repeated.
 type cluster struct {
 	names    []string
-	worlds   map[string]*world
+	worlds   map[string]*restoreWorld
 	mistakes protocolMistakes
 	late     bool     // a node goes back before that is recorded
 	gone     []string // destroyed
@@ -64,7 +64,7 @@ func (a *farEnd) drop() { _, _ = a.here.Close(), a.there.Close() }
 
 func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
-	c := &cluster{names: names, worlds: map[string]*world{}, plans: map[string]account{}}
+	c := &cluster{names: names, worlds: map[string]*restoreWorld{}, plans: map[string]account{}}
 	for _, name := range names {
 		w := newWorld(t, scenario{name: name})
 		w.name = name
@@ -81,11 +81,11 @@ func newCluster(t *testing.T, names ...string) *cluster {
 
 // fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
 func (c *cluster) fork() *cluster {
-	f := &cluster{names: c.names, mistakes: c.mistakes, late: c.late, gone: c.gone, apart: c.apart, worlds: map[string]*world{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
+	f := &cluster{names: c.names, mistakes: c.mistakes, late: c.late, gone: c.gone, apart: c.apart, worlds: map[string]*restoreWorld{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
 	for _, name := range c.names {
-		w := *c.worlds[name]
+		w := *c.worlds[name].world
 		w.machine = w.machine.Clone()
-		f.worlds[name] = &w
+		f.worlds[name] = onNode(&w, c.worlds[name].scenario)
 	}
 	f.wire()
 	return f
@@ -122,7 +122,7 @@ func (c *cluster) restart(name string) {
 }
 
 // looker looks at simulated nodes.
-func (w *world) looker() looker {
+func (w *restoreWorld) looker() looker {
 	return looker{
 		survey: func(ctx context.Context, n *View, q surveyQuestion) (*factsOfRestore, error) {
 			return w.facts(ctx, n, q.Run)
@@ -176,7 +176,7 @@ func (c *cluster) rest() {
 }
 
 // begin is the beginning of a command on a node.
-func (c *cluster) begin(at string) *Node {
+func (c *cluster) begin(at string) *togetherNode {
 	c.at, c.instants, c.whose, c.words, c.hit = at, 0, nil, nil, misfortune{}
 	c.restart(at)
 	return c.worlds[at].node
@@ -191,7 +191,7 @@ func (c *cluster) restore(at string) error {
 		peers = append(peers, journal.Peer{Name: name, Host: name})
 	}
 	o := TogetherOptions{Nodes: peers, Restore: RestoreOptions{StopTimeout: time.Minute}}
-	return c.worlds[at].looker().restore(context.Background(), n.togetherNode, o, func(TogetherPlan) error { return nil })
+	return c.worlds[at].looker().restore(context.Background(), n, o, func(TogetherPlan) error { return nil })
 }
 
 // order is a command that a person types to settle a run.
@@ -304,8 +304,10 @@ func (c *cluster) violate(format string, args ...any) {
 // journal is that of the run on a node; nil when it has none.
 func (c *cluster) journal(name string) []byte {
 	m := c.worlds[name].machine
-	if there := m.Peek(c.paths[name]); there != nil {
-		return there
+	if c.paths[name] != "" {
+		if there := m.Peek(c.paths[name]); there != nil {
+			return there
+		}
 	}
 	ids, _ := m.ReadDir(journal.RunsDir)
 	if len(ids) == 0 {
@@ -313,29 +315,6 @@ func (c *cluster) journal(name string) []byte {
 	}
 	c.paths[name] = journal.RunsDir + "/" + ids[0] + "/journal"
 	return m.Peek(c.paths[name])
-}
-
-// sought is a journal in which a record was looked for.
-type sought struct {
-	journal []byte
-	at      int // where it is; -1: nowhere
-}
-
-// in finds where in a journal such a record begins. It is asked after every step: what was looked
-// through already, and is still there, is not looked through again.
-func (s *sought) in(now []byte, record string) int {
-	from := 0
-	if len(s.journal) > 0 && len(now) >= len(s.journal) && &now[0] == &s.journal[0] {
-		if s.at >= 0 {
-			return s.at
-		}
-		from = max(0, len(s.journal)-len(record))
-	}
-	s.journal, s.at = now, bytes.Index(now[from:], []byte(record))
-	if s.at >= 0 {
-		s.at += from
-	}
-	return s.at
 }
 
 // holds says whether a node's journal holds such a record.
