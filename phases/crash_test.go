@@ -248,7 +248,8 @@ func crashes() []crash {
 // By then what it read in the journal is durable: a power loss takes back nothing that was decided.
 const earlyFrom, earlyUntil = 12, 15
 
-// next is the step at which the recovery is stopped, too: two of three are, at steps that shift with the first, so that over the whole matrix each is met; 0: it is not.
+// next is the step at which the recovery is stopped, too: two of three are, at steps that shift with the first, so that
+// over the whole matrix each is met; 0: it is not.
 func (c crash) next(at, of int) int {
 	switch {
 	case c.again != nil:
@@ -259,7 +260,8 @@ func (c crash) next(at, of int) int {
 	return 0
 }
 
-// times is next, for who stops the recovery more than once. Where something was about to be synced, and was not, the power is lost at every step around the first record.
+// times is next, for who stops the recovery more than once. Where something was about to be synced, and was not, the power
+// is lost at every one of these steps.
 func (c crash) times(at int, call string, of int) (steps []int) {
 	if c.again == nil || !strings.HasPrefix(call, "sync ") {
 		return []int{c.next(at, of)}
@@ -278,7 +280,8 @@ func (c crash) afterRecovery(w *world, step int) {
 	c.after(w, step)
 }
 
-// lasts takes the power away when everything is settled, and with it all that was never synced: it stays as it is, and nothing is open again.
+// lasts takes the power away when everything is settled, and with it all that was never synced: it stays as it is, and
+// nothing is open again.
 func (w *world) lasts(outcome string, verdict func() (string, error)) error {
 	w.machine.PowerLoss(sim.DropUnsynced, nil)
 	runs, err := journal.List(w.machine.Disk)
