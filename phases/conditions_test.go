@@ -30,9 +30,12 @@ func (a *asked) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	return op.Answer{}, nil
 }
 
-// A process that goes on with a run does not know whether the node was booted since: what a program must do for the next operation is waited for again, once.
+// A process that goes on with a run does not know whether the node was booted since: what a program must do for the next
+// operation is waited for again, once.
 func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 	at := op.Access{Endpoints: []string{"https://10.0.0.11:2379"}}
+	peer := &op.AwaitPeer{Peer: at, Limit: time.Minute}
+	learner := &op.AwaitAnswer{Access: at, ClusterID: 1, Learner: true, Limit: time.Minute}
 	for _, tt := range []struct {
 		name     string
 		wait     op.Op
@@ -40,11 +43,11 @@ func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 		progress journal.Progress
 		want     asked
 	}{
-		{"that it serves peers", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Done, asked{peer: 1}},
-		{"that the learner has started", &op.AwaitAnswer{Access: at, ClusterID: 1, Learner: true, Limit: time.Minute}, 2, journal.Done, asked{started: 1}},
+		{"that it serves peers", peer, 2, journal.Done, asked{peer: 1}},
+		{"that the learner has started", learner, 2, journal.Done, asked{started: 1}},
 		{"that it serves", &op.AwaitAnswer{Access: at, Limit: time.Minute}, 2, journal.Done, asked{serving: 1}},
-		{"not where it is still to be waited for", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 2, journal.Pending, asked{}},
-		{"not behind the commit point", &op.AwaitPeer{Peer: at, Limit: time.Minute}, 1, journal.Done, asked{}},
+		{"not where it is still to be waited for", peer, 2, journal.Pending, asked{}},
+		{"not behind the commit point", peer, 1, journal.Done, asked{}},
 		{"not what has an effect that stays", &op.DisarmAlarms{Access: at}, 2, journal.Done, asked{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +56,9 @@ func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 			w.node.Etcd = got
 			r := &run{
 				ops: []op.Op{tt.wait, &op.KeepKubelet{}}, target: w.node.target(),
-				state: &journal.State{Run: journal.Run{CommitAt: tt.commitAt}, Steps: []journal.StepState{{Progress: tt.progress}, {}}},
+				state: &journal.State{
+					Run: journal.Run{CommitAt: tt.commitAt}, Steps: []journal.StepState{{Progress: tt.progress}, {}},
+				},
 			}
 			for range 2 {
 				if err := r.stillHolds(t.Context(), 1); err != nil {

@@ -133,7 +133,8 @@ func (j *Journal) Append(r Record) error {
 }
 
 // Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned is durable: the last record may have been written by a process that
-// was killed before it could sync it, and an effect that follows must never outlive it. So may its name. It returns fs.ErrNotExist when the run never began.
+// was killed before it could sync it, and an effect that follows must never outlive it. So may the journal's name. It
+// returns fs.ErrNotExist when the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	state, valid, torn, err := read(fsys, j.path)

@@ -56,7 +56,8 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		got, err := a.ask(ctx, t)
 		switch {
 		case err == nil && want != 0 && got.ClusterID != want:
-			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x", a.Access.Endpoints[0], got.ClusterID, want)}
+			at := a.Access.Endpoints[0]
+			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x", at, got.ClusterID, want)}
 		case err == nil && want == 0:
 			t.report("etcd serves: cluster %x with %s, this one is %x", got.ClusterID, members(got.Members), got.MemberID)
 		case err != nil:

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// A kill leaves unsynced what was under way, and everybody sees it as if it were durable. Whoever finds it there, and says that it is done, must have it synced: the step after it
-// in the journal is never undone by a power loss.
+// A kill leaves unsynced what was under way, and everybody sees it as if it were durable. Whoever finds it there, and says
+// that it is done, must have it synced: what the journal says is done is never undone by a power loss.
 
 // cutting is an operation that can be cut off anywhere, and the world that it finds.
 type cutting struct {
@@ -44,6 +44,7 @@ func cuttings() []cutting {
 		return &op.TakeOutManifest{From: manifest, To: runDir + "/etcd.yaml", SHA256: sim.Sum([]byte("etcd's"))}
 	}
 	there := map[string]string{manifest: "etcd's"}
+	beside := map[string]string{manifestDir + "/.etcd.yaml.etcdpod-kept": "etcd's"}
 	pair := func(base, who string) map[string]string {
 		return map[string]string{base + ".crt": "cert " + who, base + ".key": "key " + who}
 	}
@@ -56,12 +57,16 @@ func cuttings() []cutting {
 		{name: "put-manifest", make: func() op.Op {
 			return &op.PutManifest{Fence: fence, Path: manifest, Data: []byte("etcd's"), Attr: own}
 		}},
-		{name: "put-manifest, the original waiting beside it", files: map[string]string{manifestDir + "/.etcd.yaml.etcdpod-kept": "etcd's"}, make: func() op.Op {
+		{name: "put-manifest, the original waiting beside it", files: beside, make: func() op.Op {
 			return &op.PutManifest{Fence: fence, Path: manifest, Data: []byte("etcd's"), Attr: own}
 		}},
-		{name: "place-manifest", make: func() op.Op { return &op.PlaceManifest{Path: manifest, Data: []byte("etcd's"), Attr: own} }},
+		{name: "place-manifest", make: func() op.Op {
+			return &op.PlaceManifest{Path: manifest, Data: []byte("etcd's"), Attr: own}
+		}},
 		{name: "replace-manifest", files: there, make: func() op.Op {
-			return &op.ReplaceManifest{Path: manifest, Data: []byte("new"), Old: sim.Sum([]byte("etcd's")), Kept: runDir + "/etcd.yaml"}
+			return &op.ReplaceManifest{
+				Path: manifest, Data: []byte("new"), Old: sim.Sum([]byte("etcd's")), Kept: runDir + "/etcd.yaml",
+			}
 		}},
 		{name: "take-out-manifest", files: there, make: takeOut},
 		{name: "take-out-manifest, across two mounts", files: there, prepare: twoMounts, make: takeOut},
@@ -74,7 +79,9 @@ func cuttings() []cutting {
 			return &op.StageData{Dir: runDir + "/data", Receipt: runDir + "/staged.json", Attr: node.Attr{Mode: 0o700}}
 		}},
 		{name: "prove-snapshot", make: func() op.Op { return &op.ProveSnapshot{Proof: runDir + "/proof.json"} }},
-		{name: "claim-data-directory", make: func() op.Op { return &op.ClaimData{Dir: "/var/lib/etcd-new", Attr: own} }},
+		{name: "claim-data-directory", make: func() op.Op {
+			return &op.ClaimData{Dir: "/var/lib/etcd-new", Attr: own}
+		}},
 		{name: "issue-certificate", make: func() op.Op { return &op.IssueCertificate{To: runDir + "/server"} }},
 		{name: "request-certificate", make: func() op.Op { return &op.RequestCertificate{To: runDir + "/server"} }},
 		{name: "adopt-certificate", files: pair("/root/server", "signed"), make: func() op.Op {
@@ -117,7 +124,8 @@ func (c cutting) begin(t *testing.T, orderly bool) (*sim.Machine, *op.Target, op
 	m.WithoutKubelet()
 	m.Disorderly = !orderly
 	target := &op.Target{
-		Host: m.Host(), Etcd: sim.Etcd{M: m}, Certificates: sim.Certificates{M: m}, Involved: func([]byte, []string) bool { return false },
+		Host: m.Host(), Etcd: sim.Etcd{M: m}, Certificates: sim.Certificates{M: m},
+		Involved: func([]byte, []string) bool { return false },
 	}
 	o := c.make()
 	if r, ok := o.(op.Recorder); ok {
@@ -152,7 +160,9 @@ func lasts(m *sim.Machine, but ...string) error {
 }
 
 // everywhere cuts the first try off at each step, and hands over what it left.
-func (c cutting) everywhere(t *testing.T, try func(context.Context, op.Op, *op.Target) error, then func(*sim.Machine, *op.Target, op.Op) error) {
+func (c cutting) everywhere(
+	t *testing.T, try func(context.Context, op.Op, *op.Target) error, then func(*sim.Machine, *op.Target, op.Op) error,
+) {
 	for _, orderly := range []bool{true, false} {
 		for at := 1; ; at++ {
 			m, target, o := c.begin(t, orderly)

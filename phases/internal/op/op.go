@@ -3,8 +3,9 @@
 //
 // Rules that every kind keeps, and that the crash tests hold it to:
 //   - Do and Undo may be cut off at any instant and run again. They look at the world first, never at the journal.
-//   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the directories that name them are synced. What a try that was cut off has left is there
-//     for everybody to see, and need not be on the disk yet: so whoever finds the work done by an earlier try syncs it all the same.
+//   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the directories that name them are
+//     synced. What a try that was cut off has left is there for everybody to see, and need not be on the disk yet: so
+//     whoever finds the work done by an earlier try syncs it all the same.
 //   - What is needed to tell old from new (inodes, whether something was there) is recorded in the operation by Record before Do, and so in the journal.
 //   - Neither old nor new there: an error, and nothing is touched.
 package op
@@ -51,7 +52,8 @@ type Condition interface {
 	Condition()
 }
 
-// repeated is part of every operation that is carried out again rather than found done, and that leaves nothing to take back.
+// repeated is part of every operation that is carried out again rather than found done, and that leaves nothing to take
+// back.
 type repeated struct{}
 
 // Undo has nothing to take back.

@@ -83,8 +83,8 @@ type Disk struct {
 	NoExchange bool
 	// ForgetDirSync makes syncs of directories do nothing: a deliberate fault.
 	ForgetDirSync bool
-	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory makes durable what was done in it, with all that came before in the directories
-	// that this touches, and nothing else, as Btrfs does.
+	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory makes durable what was
+	// done in it, with all that came before in the directories that this touches, and nothing else, as Btrfs does.
 	Disorderly bool
 	// Mounts are mount points: a rename from below one to the outside fails.
 	Mounts []string
