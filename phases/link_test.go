@@ -190,6 +190,9 @@ func TestAnAgentRefusesAnotherVersion(t *testing.T) {
 
 func TestAnAgentKeepsTheRulesWhateverItIsTold(t *testing.T) {
 	_, l := agentOf(t)
+	if err := l.ask(t.Context(), askHello, helloQuestion{Protocol: protocol, Workflow: "restore"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	for _, question := range []string{askAdvance, askCommit, askSettle, askBack, askClose, askStaged, "nonsense"} {
 		if err := l.ask(t.Context(), question, struct{}{}, nil, nil); err == nil || !strings.Contains(err.Error(), "no run was begun") {
 			t.Errorf("%s: %v", question, err)
