@@ -138,7 +138,7 @@ func (n *View) alone(ctx context.Context, pod *EtcdPod) *Live {
 func (o BackupOptions) place(n *View) (*BackupPlace, error) {
 	b := &BackupPlace{Dir: o.Dir}
 	if b.Dir == "" {
-		b.Dir = DefaultBackupDir
+		b.Dir = DefaultDir
 	}
 	if o.File != "" {
 		file, err := n.hostPath(o.File)

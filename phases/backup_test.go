@@ -12,8 +12,7 @@ import (
 )
 
 func backupFacts(t *testing.T) *factsOfBackup {
-	f := &factsOfBackup{Facts: plannedFacts(t).Facts}
-	f.Run, f.Node = "20260101T000000Z-backup-0000", "cp1"
+	f := &factsOfBackup{Facts: seenFacts(t, "20260101T000000Z-backup-0000")}
 	f.Backup = &BackupPlace{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}
 	return f
 }

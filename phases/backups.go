@@ -13,12 +13,12 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Backups lists the backups in a directory (host path; empty: [DefaultBackupDir]), newest first. A file is one when it ends in .db or has a sidecar. What is odd is
+// Backups lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is one when it ends in .db or has a sidecar. What is odd is
 // listed with a note; nothing is read but names, lengths and sidecars.
 func (n *View) Backups(_ context.Context, dir string) ([]BackupEntry, error) {
 	asked := dir != ""
 	if !asked {
-		dir = DefaultBackupDir
+		dir = DefaultDir
 	}
 	names, err := n.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && !asked {

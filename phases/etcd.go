@@ -178,7 +178,7 @@ func (b boundEtcd) Examine(ctx context.Context, snapshot string, progress func(d
 	}
 	c := op.Contents{Proof: proofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
 	for _, m := range r.Members {
-		c.Members = append(c.Members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	return c, nil
 }

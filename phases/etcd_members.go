@@ -81,3 +81,12 @@ func (b boundEtcd) with(ctx context.Context, a op.Access, do func(*etcd.Client) 
 	defer c.Close()
 	return do(c)
 }
+
+// membersOf are members as operations know them.
+func membersOf(list []etcd.Member) []op.Member {
+	var members []op.Member
+	for _, m := range list {
+		members = append(members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	return members
+}

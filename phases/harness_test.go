@@ -114,6 +114,20 @@ func (w *world) look(id string) (*Facts, error) {
 	return f, nil
 }
 
+// seenFacts are what every command observes of a healthy node, for a table's rows to change.
+func seenFacts(t *testing.T, run string) *Facts {
+	t.Helper()
+	machine := shape{}.machine(t)
+	f, err := over(t, "cp1", machine, machine).look(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Etcd.Image = "registry.k8s.io/etcd:3.6.5-0"
+	f.Live = &Live{Version: "3.6.5", Revision: 100, Members: []Member{{Name: "cp1"}}}
+	f.Addresses = []string{"10.0.0.1"}
+	return f
+}
+
 func (w *world) etcdPod(file ManifestFile) *EtcdPod {
 	peer := []string{"https://" + w.name + ":2380"}
 	pod := &EtcdPod{

@@ -203,14 +203,6 @@ func liveOf(s etcd.Status, members []etcd.Member) *Live {
 	}
 }
 
-func membersOf(list []etcd.Member) []Member {
-	var members []Member
-	for _, m := range list {
-		members = append(members, Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
-	}
-	return members
-}
-
 // knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.
 func (n *View) fingerprints(f *Facts) (map[string]string, error) {
 	var files []string

@@ -356,7 +356,7 @@ func (o restorer) knownRevision(n *View, f *factsOfRestore) (int64, error) {
 			known = max(known, staged.Revision)
 		}
 	}
-	dirs := []string{DefaultBackupDir}
+	dirs := []string{journal.BackupsDir}
 	if o.File != "" {
 		dirs = append(dirs, path.Dir(f.Snapshot.Path))
 	}

@@ -284,7 +284,7 @@ func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error)
 		}
 		add(folder, 0, func() error { return n.removeRun(folder) })
 	}
-	dead, err := op.DeadBackups(n.disk, DefaultBackupDir)
+	dead, err := op.DeadBackups(n.disk, journal.BackupsDir)
 	if err != nil {
 		return nil, err
 	}

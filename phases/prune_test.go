@@ -40,17 +40,13 @@ func (w *restoreWorld) wait(t *testing.T, d time.Duration) {
 	}
 }
 
+// completeRun is a restore that had nothing to do, and has left these notes.
 func completeRun(t *testing.T, w *restoreWorld, notes map[string]string) {
 	t.Helper()
-	id, err := w.node.newID("restore")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := w.node.begin(id, Plan{Workflow: "restore", notes: notes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.forward(t.Context()); err != nil {
+	flow := restoreWorkflow{Name: "restore", Observe: func(context.Context, *View, string) (*factsOfRestore, error) {
+		return &factsOfRestore{Facts: &Facts{Notes: notes}}, nil
+	}}
+	if err := w.do(flow.On(w.node.Look)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -58,7 +54,6 @@ func completeRun(t *testing.T, w *restoreWorld, notes map[string]string) {
 // reboot is a new process that has read the kubelet's configuration.
 func (w *restoreWorld) reboot() {
 	w.restart()
-	w.node.Look.Config.StaticPodPath = testManifestDir
 }
 
 func (w *restoreWorld) prune() (PrunePlan, error) {
@@ -268,12 +263,12 @@ func TestTheDataDirectoryBeforeAMoveIsAPersonsToDelete(t *testing.T) {
 func TestPruneRemovesWhatNeverBeganAndWhatDeadBackupsLeft(t *testing.T) {
 	w, _ := newPruneWorld(t, scenario{})
 	never, foreign := journal.RunDir("20260101T000000Z-restore-0000"), journal.RunDir("notes")
-	for _, dir := range []string{never, foreign, DefaultBackupDir} {
+	for _, dir := range []string{never, foreign, journal.BackupsDir} {
 		if err := node.MkdirAll(w.machine.Disk, dir, node.Attr{Mode: 0o700}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	dead := op.Workspace{Dir: DefaultBackupDir, Run: "dead"}
+	dead := op.Workspace{Dir: journal.BackupsDir, Run: "dead"}
 	for _, name := range []string{dead.Lock(), dead.Snapshot()} {
 		if err := w.machine.Disk.Create(name, []byte("data"), node.Attr{Mode: 0o600}); err != nil {
 			t.Fatal(err)

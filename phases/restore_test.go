@@ -22,9 +22,7 @@ func plannedFacts(t *testing.T) *factsOfRestore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Etcd.Image = "registry.k8s.io/etcd:3.6.5-0"
-	f.Live = &Live{Version: "3.6.5", Revision: 100, Members: []Member{{Name: "cp1"}}}
-	f.Addresses = []string{"10.0.0.1"}
+	f.Facts = seenFacts(t, f.Run)
 	f.Snapshot = &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: "abc", SizeBytes: 1 << 20, Revision: 50, Keys: 7}, StorageVersion: "3.6.0", Members: []Member{{Name: "cp1"}}}
 	f.KnownRevision = 100
 	return f

@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// DefaultBackupDir is where backups go when nothing else is said; host path, mode 0700.
-const DefaultBackupDir = "/var/lib/etcdpod/backups"
+// DefaultDir is where backups go when nothing else is said; host path, mode 0700.
+const DefaultDir = journal.BackupsDir
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar = op.Sidecar

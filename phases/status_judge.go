@@ -156,11 +156,11 @@ func (s seen) judgeBackups() []string {
 	case s.backupErr != nil:
 		return []string{s.backupErr.Error()}
 	case newest == nil:
-		return []string{fmt.Sprintf("there is no backup in %s", DefaultBackupDir)}
+		return []string{fmt.Sprintf("there is no backup in %s", journal.BackupsDir)}
 	case s.fellBack():
 		return []string{fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)}
 	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
-		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", DefaultBackupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", journal.BackupsDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
 	}
 	return nil
 }

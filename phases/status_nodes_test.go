@@ -12,7 +12,8 @@ import (
 // flagsOn are the flags of a node whose manifests have these, beside what kubeadm gives each node.
 func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 	t.Helper()
-	w := newWorld(t, scenario{})
+	machine := shape{}.machine(t)
+	w := over(t, "cp1", machine, machine)
 	w.node.Look.Name = name
 	lines := func(text string) string {
 		var b strings.Builder

@@ -23,14 +23,14 @@ import (
 // healthy is what is seen of a node on which all is well, for a table's rows to change.
 func healthy(t *testing.T) seen {
 	t.Helper()
-	f := plannedFacts(t)
+	f := seenFacts(t, "r1")
 	f.Now, f.KubeletActive = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC), true
 	f.Live = &Live{MemberID: 7, Leader: 7, Version: "3.6.5", SizeBytes: 100 << 20, InUseBytes: 50 << 20, QuotaBytes: 2 << 30, Members: []Member{{ID: 7, Name: "cp1"}}}
 	for _, m := range f.Manifests {
 		f.Containers = append(f.Containers, node.Container{Name: m.Manifest.Name(), Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
 	}
 	return seen{
-		facts: *f.Facts, quota: 2 << 30, certs: []CertStatus{{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180}},
+		facts: *f, quota: 2 << 30, certs: []CertStatus{{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180}},
 		backups: []BackupEntry{{Sidecar: Sidecar{Path: "/b/new.db", TakenAt: f.Now.Add(-time.Hour)}, Whole: true}, {Sidecar: Sidecar{Path: "/b/old.db", TakenAt: f.Now.Add(-50 * time.Hour)}, Whole: true}},
 	}
 }
@@ -201,8 +201,8 @@ func (deadRuntime) Containers(context.Context) ([]node.Container, error) {
 }
 
 func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
-	w := newWorld(t, scenario{})
-	w.reboot()
+	machine := shape{}.machine(t)
+	w := over(t, "cp1", machine, machine)
 	w.node.Look.Access = AccessFlags{Endpoints: []string{"https://127.0.0.1:1"}}
 	w.node.Host.Runtime = deadRuntime{}
 	w.node.Look.View = w.node.Host.View()

@@ -11,7 +11,7 @@ import (
 )
 
 func backupDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Value: phases.DefaultBackupDir, Usage: "the backups' directory on the node, `DIR`"}
+	return &cli.StringFlag{Name: "dir", Value: phases.DefaultDir, Usage: "the backups' directory on the node, `DIR`"}
 }
 
 func (s *session) backupCommand() *cli.Command {

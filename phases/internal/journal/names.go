@@ -7,6 +7,9 @@ import (
 
 // Names in a run's folder, and of what a run keeps elsewhere.
 
+// BackupsDir is where backups go when nothing else is said; host path, mode 0700.
+const BackupsDir = Home + "/backups"
+
 // HiddenDir is the name of the directory in which a run keeps what must be on another mount than its
 // folder: etcd tolerates it in its data directory, and the kubelet passes over hidden files.
 func HiddenDir(run string) string { return ".etcdpod-" + run }
