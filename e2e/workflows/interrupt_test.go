@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -81,6 +82,29 @@ func (n *node) interruptWhen(now func(event) bool, end func(*os.Process) error, 
 	}
 	must(n.t, n.AwaitCommands(n.ctx))
 	return ended && cmd.ProcessState.ExitCode() == -1
+}
+
+// signal sends a signal to a process, and returns when that has dealt with it: when none of its
+// threads has anything left to do. On a leash it comes to that.
+func (n *node) signal(s os.Signal) func(*os.Process) error {
+	return func(p *os.Process) error {
+		err := p.Signal(s)
+		n.eventually("the process waits", func() bool { return sleeps(p.Pid) })
+		return err
+	}
+}
+
+// sleeps tells whether all threads of a process do; proc_pid_stat(5) has the state after the name.
+func sleeps(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range stats {
+		stat, failed := os.ReadFile(file)
+		_, state, found := strings.Cut(string(stat), ") ")
+		if failed != nil || !found || !strings.HasPrefix(state, "S") {
+			return false
+		}
+	}
+	return err == nil && len(stats) > 0
 }
 
 // open returns the run that a kill has left open.

@@ -79,13 +79,16 @@ func TestARestoreThatIsKilledWhileItGoesBackGoesAllTheWayBack(t *testing.T) {
 	}
 }
 
-// TestAnInterruptTakesARestoreBack sends what Ctrl-C sends.
+// TestAnInterruptTakesARestoreBack sends what Ctrl-C sends, and lets the restore go on when it
+// knows.
 func TestAnInterruptTakesARestoreBack(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	b := n.backup()
 	n.change()
 	before := n.state()
-	n.interruptWhen(atOperation("exchange "), func(p *os.Process) error { return p.Signal(os.Interrupt) }, "restore", b.file, "--yes")
+	if n.interruptWhen(atOperation("exchange "), n.signal(os.Interrupt), "restore", b.file, "--yes") {
+		t.Error("the interrupt killed it")
+	}
 	if run := n.lastRun(); run.State != "rolled back" {
 		t.Errorf("the run is %+v", run)
 	}
