@@ -201,7 +201,7 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 }
 
 func TestNoCertificateIsMadeByAClockThatIsOff(t *testing.T) {
-	f := plannedInit(t)
+	f := freshInit(t)
 	f.Init.Whole, f.Now = false, time.Unix(1_000_000_000, 0).UTC()
 	f.Init.Certs = pki.Plan{Issue: pki.EtcdSpecs()}
 	var refused *RefusedError

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// plannedInit are those of a node where a first member can begin.
-func plannedInit(t *testing.T) *factsOfMember {
+// freshInit are those of a node where a first member can begin.
+func freshInit(t *testing.T) *factsOfMember {
 	t.Helper()
 	w := newInitWorld(t, beginnings()[0])
 	f, err := w.observe(context.Background(), nil, "r1")
@@ -82,7 +82,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"etcd elsewhere", func(f *factsOfMember) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := plannedInit(t)
+			f := freshInit(t)
 			tt.spoil(f)
 			_, err := InitOptions{}.preflight().Plan(context.Background(), f)
 			var refused *RefusedError
@@ -141,7 +141,7 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 		{"etcd runs elsewhere", func(f *factsOfMember) { f.Init.External = true }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := plannedInit(t)
+			f := freshInit(t)
 			f.Init.MissingManifestDirs, f.Init.MissingDataDirs = nil, nil
 			tt.change(f)
 			got := plannedInit(t, f)
@@ -157,7 +157,7 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 }
 
 func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
-	f := plannedInit(t)
+	f := freshInit(t)
 	f.Init.PKI.ServerCertSANs, f.Init.PKI.PeerCertSANs = []string{"lb.example.org"}, []string{"peers.example.org"}
 	f.Init.PKI.Validity, f.Init.PKI.CAValidity = time.Hour, 2*time.Hour
 	for _, spec := range pki.EtcdSpecs() {
@@ -252,7 +252,7 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "", false, true, ""},         // so do the other members
 		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "refused", false, false, ""}, // which may be another cluster's, as far as is known
 	} {
-		f := plannedInit(t)
+		f := freshInit(t)
 		f.Init.Pod.ClientURLs = []string{"https://10.0.0.11:2379"}
 		if tt.servers != "" {
 			text := podManifest("kube-apiserver", "    - --etcd-servers="+tt.servers+"\n", "")
@@ -286,7 +286,7 @@ func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
 		{"    - --etcd-certfile=/srv/client.crt\n", mounted, false},
 		{"    - --etcd-certfile=" + cert + "\n", "", false}, // that is how it is, and not of this one's making
 	} {
-		f := plannedInit(t)
+		f := freshInit(t)
 		text := podManifest("kube-apiserver", "    - --etcd-servers=https://127.0.0.1:2379\n"+tt.flags, tt.volumes)
 		m, err := manifests.Parse([]byte(text))
 		if err != nil {
@@ -311,7 +311,7 @@ func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 		{func(f *factsOfMember) { f.Init.There, f.KubeletActive = f.Init.Rendered, false }, "the kubelet is not running"},
 		{func(f *factsOfMember) { f.Init.There = f.Init.Rendered }, ""},
 	} {
-		f := plannedInit(t)
+		f := freshInit(t)
 		f.Init.Whole = false
 		tt.change(f)
 		if _, err := (InitOptions{}).awaitEtcd().Plan(context.Background(), f); (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -71,9 +72,9 @@ func TestALineThatNeverEndsIsNotKept(t *testing.T) {
 		t.Errorf("the coordinator says %v", err)
 	}
 
-	w := newWorld(t, scenario{})
+	n := newNode(Parts{Host: &node.Host{}}, View{})
 	far, said := &endless{}, &strings.Builder{}
-	if err := w.node.agent(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
+	if err := n.agent(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
 		t.Errorf("the agent says %v", err)
 	}
 	if !strings.Contains(said.String(), `"error"`) || !strings.Contains(said.String(), "more than 16 MiB") {
