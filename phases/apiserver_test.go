@@ -98,7 +98,7 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	}
 	var kinds []string
 	for _, p := range plan.Phases {
-		for _, o := range p.ops {
+		for _, o := range p.Ops() {
 			kinds = append(kinds, op.Kind(o))
 			if wait, ok := o.(*op.AwaitReplaced); ok && (wait.Before != "uid-old" || wait.Grace != time.Second || wait.Limit != time.Minute) {
 				t.Errorf("got %+v", wait)

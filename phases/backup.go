@@ -52,7 +52,7 @@ func TakeBackup(ctx context.Context, n *engineNode, w Work, confirm func(Plan) e
 	var kept *op.KeepBackup
 	err := n.Do(ctx, w, func(p Plan) error {
 		for _, phase := range p.Phases {
-			for _, o := range phase.ops {
+			for _, o := range phase.Ops() {
 				if k, ok := o.(*op.KeepBackup); ok {
 					kept = k
 				}

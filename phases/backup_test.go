@@ -52,7 +52,7 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
 	kinds := func(plan Plan) (all []string) {
 		for _, p := range plan.Phases {
-			for _, o := range p.ops {
+			for _, o := range p.Ops() {
 				all = append(all, op.Kind(o))
 			}
 		}

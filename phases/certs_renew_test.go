@@ -127,7 +127,7 @@ func TestWhatARenewalDoes(t *testing.T) {
 	}
 	var words []string
 	for _, p := range plan.Phases {
-		for i, o := range p.ops {
+		for i, o := range p.Ops() {
 			words = append(words, op.Kind(o))
 			if issue, ok := o.(*op.IssueCertificate); ok && i == 1 {
 				got := issue.Issuance

@@ -38,7 +38,7 @@ func MakeRequests(ctx context.Context, n *engineNode, w Work) (CertRequests, err
 	made := CertRequests{Requests: []string{}}
 	err := n.Do(ctx, w, func(p Plan) error {
 		for _, phase := range p.Phases {
-			for _, o := range phase.ops {
+			for _, o := range phase.Ops() {
 				if r, ok := o.(*op.PutCertificate); ok {
 					made.Requests = append(made.Requests, r.To+".csr")
 				}

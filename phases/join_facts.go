@@ -66,11 +66,11 @@ func (o JoinOptions) observer(phase string) func(context.Context, *View, string)
 		own := *n
 		own.Access = AccessFlags{} // --endpoints names the members elsewhere, not this node's
 		whole := phase == "" || phase == "preflight"
-		observe := own.observe
+		look := own.observe
 		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
-			observe = func(_ context.Context, id string) (*Facts, error) { return own.observeFiles(id) }
+			look = func(_ context.Context, id string) (*Facts, error) { return own.observeFiles(id) }
 		}
-		seen, err := observe(ctx, id)
+		seen, err := look(ctx, id)
 		if err != nil {
 			return nil, err
 		}

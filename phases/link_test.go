@@ -128,7 +128,7 @@ func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 			if got := errors.As(err, &usage); got != (name == "usage") {
 				t.Errorf("usage: %v: %v", got, err)
 			}
-			if got := isOpen(err); got != (name == "open") {
+			if got := errors.As(err, new(*OpenRunError)); got != (name == "open") {
 				t.Errorf("open: %v: %v", got, err)
 			}
 		})

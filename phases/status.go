@@ -117,14 +117,14 @@ func (n *View) certificates(f *Facts) []CertStatus {
 		}
 	}
 	slices.Sort(files)
-	certs := []CertStatus{}
+	all := []CertStatus{}
 	for _, file := range slices.Compact(files) {
 		if file != "" {
 			data, err := n.FS.ReadFile(file)
-			certs = append(certs, certStatus(file, data, err, f.Now))
+			all = append(all, certStatus(file, data, err, f.Now))
 		}
 	}
-	return certs
+	return all
 }
 
 // certSoon is how many days before its end a certificate is worth a warning.

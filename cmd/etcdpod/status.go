@@ -31,18 +31,18 @@ etcdpod status --nodes cp1,cp2,cp3`,
 }
 
 func (s *session) status(c *cli.Context) error {
-	var status phases.Status
+	var seen phases.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		status, err = n.Look.Status(c.Context)
+		seen, err = n.Look.Status(c.Context)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, status, func(w io.Writer) { writeStatus(w, status, time.Now()) }); err != nil {
+	if err := s.result(c, seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) }); err != nil {
 		return err
 	}
-	if len(status.Warnings) > 0 {
+	if len(seen.Warnings) > 0 {
 		return foundError(exitFoundWrong)
 	}
 	return nil

@@ -17,18 +17,18 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var status phases.NodesStatus
+	var seen phases.NodesStatus
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		status, err = phases.StatusOf(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
+		seen, err = phases.StatusOf(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, status, func(w io.Writer) { writeNodes(w, status) }); err != nil {
+	if err := s.result(c, seen, func(w io.Writer) { writeNodes(w, seen) }); err != nil {
 		return err
 	}
-	if len(status.Warnings) > 0 {
+	if len(seen.Warnings) > 0 {
 		return foundError(exitFoundWrong)
 	}
 	return nil
