@@ -124,6 +124,9 @@ type hintedError struct {
 	hint string
 }
 
+// withHint adds to an error what to do about it.
+func withHint(err error, hint string) error { return &hintedError{err, hint} }
+
 func (e *hintedError) Unwrap() error { return e.error }
 
 // Hint says what to do.

@@ -100,7 +100,7 @@ func (w *wireError) at(node string) error {
 	case "usage":
 		return &UsageError{Reason: text, Hint: w.Hint}
 	}
-	return &hintedError{errors.New(text), w.Hint}
+	return withHint(errors.New(text), w.Hint)
 }
 
 // link asks one node. Questions are asked one at a time.
@@ -302,10 +302,10 @@ func (w *watch) stop() {
 // Agent is the far end of a run on several nodes: it does on this node what the coordinator says, until the connection ends. It decides nothing by itself:
 // an agent that loses its coordinator leaves everything as it is.
 func (n *togetherNode) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
-	return n.agent(ctx, in, out, heartbeat)
+	return n.agentBeating(ctx, in, out, heartbeat)
 }
 
-func (n *togetherNode) agent(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
+func (n *togetherNode) agentBeating(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat}

@@ -74,7 +74,7 @@ func TestALineThatNeverEndsIsNotKept(t *testing.T) {
 
 	n := newNode(Parts{Host: &node.Host{}}, View{})
 	far, said := &endless{}, &strings.Builder{}
-	if err := n.agent(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
+	if err := n.agentBeating(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
 		t.Errorf("the agent says %v", err)
 	}
 	if !strings.Contains(said.String(), `"error"`) || !strings.Contains(said.String(), "more than 16 MiB") {

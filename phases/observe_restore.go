@@ -165,7 +165,7 @@ func (o restorer) hintRaw(n *View, file string, err error) error {
 	if st, statErr := n.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
 		return err
 	}
-	return &hintedError{err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same"}
+	return withHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same")
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {

@@ -148,7 +148,7 @@ func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteClos
 	c.agents[at.Name] = a
 	go func() {
 		defer close(a.done)
-		_ = c.worlds[at.Name].node.agent(context.Background(), &ear{Conn: there, c: c, node: at.Name}, wire{there, c, at.Name, nil}, 0)
+		_ = c.worlds[at.Name].node.agentBeating(context.Background(), &ear{Conn: there, c: c, node: at.Name}, wire{there, c, at.Name, nil}, 0)
 		_ = there.Close()
 	}()
 	return wire{here, c, at.Name, a.done}, nil
