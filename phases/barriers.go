@@ -42,7 +42,7 @@ func sendSnapshot(ctx context.Context, t *transaction) error {
 			return fmt.Errorf("cannot send the snapshot: %w", err)
 		}
 		defer from.Close()
-		return p.ask(ctx, askReceive, file, nil, &body{from, file.Proof.SizeBytes})
+		return p.ask(ctx, askReceive, file, nil, &body{from: from, size: file.Proof.SizeBytes})
 	})
 }
 

@@ -211,7 +211,7 @@ func TestAnAgentKeepsTheRulesWhateverItIsTold(t *testing.T) {
 func TestAFileThatIsNotWantedIsReadAndDropped(t *testing.T) {
 	_, l := agentOf(t)
 	file := sent{Proof: op.Proof{SHA256: "00", SizeBytes: 5}}
-	if err := l.ask(t.Context(), askReceive, file, nil, &body{strings.NewReader("12345"), 5}); err == nil || !strings.Contains(err.Error(), "no run was begun") {
+	if err := l.ask(t.Context(), askReceive, file, nil, &body{from: strings.NewReader("12345"), size: 5}); err == nil || !strings.Contains(err.Error(), "no run was begun") {
 		t.Errorf("it says %v", err)
 	}
 	var hello helloAnswer
