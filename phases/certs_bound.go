@@ -21,6 +21,9 @@ type boundCerts struct {
 	clock node.Clock
 }
 
+// certificatesOf makes them from the node's files, at its time.
+func certificatesOf(fs node.Reader, clock node.Clock) boundCerts { return boundCerts{fs, clock} }
+
 func (b boundCerts) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM []byte, err error) {
 	spec, issuer, old, err := b.prepare(i)
 	if err != nil {

@@ -66,7 +66,7 @@ func Open(c Config) (*Node, error) {
 	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	parts := Parts{
-		Host: host, Etcd: etcdOf(disk), API: apiServerOf(disk), Certificates: boundCerts{disk, host.Clock}, Involved: involvedText,
+		Host: host, Etcd: etcdOf(disk), API: apiServerOf(disk), Certificates: certificatesOf(disk, host.Clock), Involved: involvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": wayBack},
 	}
 	n := newNode(parts, View{Config: kubelet, Name: name, Access: AccessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}})
@@ -80,7 +80,7 @@ type Node struct {
 }
 
 // Engine is the node as runs change it.
-func (n *Node) Engine() *engineNode { return n.engineNode }
+func (n *Node) Engine() *engineNode { return n.togetherNode.engineNode }
 
 // Several is the node as one of several.
 func (n *Node) Several() *togetherNode { return n.togetherNode }
@@ -93,12 +93,12 @@ type Flow interface {
 
 // Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
 func (n *Node) Do(ctx context.Context, w Flow, confirm func(Plan) error) error {
-	return n.engineNode.Do(ctx, w.On(n.Look), confirm)
+	return n.togetherNode.engineNode.Do(ctx, w.On(n.Look), confirm)
 }
 
 // Preview plans a workflow and changes nothing.
 func (n *Node) Preview(ctx context.Context, w Flow) (Plan, error) {
-	return n.engineNode.Preview(ctx, w.On(n.Look))
+	return n.togetherNode.engineNode.Preview(ctx, w.On(n.Look))
 }
 
 // connectBySSH starts an agent on another node by the operator's own ssh, or what stands for it: the command's words, the host, the remote command's words.

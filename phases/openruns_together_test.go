@@ -19,8 +19,8 @@ func loadedTogether(t *testing.T, names []string, before, now []*sim.Machine) *c
 	return c
 }
 
-// together is the name of the workflow that is on several nodes.
-const together = "restore on three nodes"
+// onThreeNodes is the name of the workflow that is on several nodes.
+const onThreeNodes = "restore on three nodes"
 
 // settleStoredTogether types the commands on one node after another, where the run has begun.
 func settleStoredTogether(t *testing.T, r storedRuns, count map[string]int) {
@@ -102,12 +102,12 @@ func threeNodes(t *testing.T, names []string) []stopPoint {
 }
 
 func TestARunOnThreeNodesThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
-	eachStored(t, together, settleStoredTogether)
+	eachStored(t, onThreeNodes, settleStoredTogether)
 }
 
 func TestStoreOpenRunsOfThreeNodes(t *testing.T) {
 	names := []string{"cp1", "cp2", "cp3"}
 	storeOpenRuns(t, func(folder string) {
-		store(t, folder, storedRuns{Workflow: together, Scenario: "one file system", Nodes: names}, threeNodes(t, names))
+		store(t, folder, storedRuns{Workflow: onThreeNodes, Scenario: "one file system", Nodes: names}, threeNodes(t, names))
 	})
 }

@@ -54,6 +54,6 @@ func (n *togetherNode) PreviewOpen(ctx context.Context, back bool) (plan Togethe
 	if err != nil {
 		return plan, err
 	}
-	plan.Nodes = []NodePlan{{"", remaining(state, ops, back || state.Aborted != "")}}
+	plan.Nodes = []NodePlan{{Plan: remaining(state, ops, back || state.Aborted != "")}}
 	return plan, nil
 }

@@ -58,7 +58,7 @@ func (n *togetherNode) previewSettling(ctx context.Context, own *journal.State, 
 		return plan, err
 	}
 	for _, p := range t.peers {
-		node := NodePlan{p.name, left[p.name].Forward}
+		node := NodePlan{Node: p.name, Plan: left[p.name].Forward}
 		if verdict == goBack {
 			node.Plan = left[p.name].Back
 		}
