@@ -7,9 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/members"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // What a single phase of init makes of configurations, on a real disk below a root of its own.
@@ -49,11 +50,11 @@ etcd:
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	flow, err := InitPhase(InitOptions{KubeadmOptions: KubeadmOptions{Config: config}}, name)
+	flow, err := members.InitPhase(members.InitOptions{KubeadmOptions: observe.KubeadmOptions{Config: config}}, name)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return n.Do(context.Background(), flow, func(Plan) error { return nil })
+	return n.Do(context.Background(), flow, func(engine.Plan) error { return nil })
 }
 
 func (r initRoot) write(file, text string) {
@@ -93,7 +94,7 @@ func TestTheDataDirectoryIsTheOneThatEtcdWrites(t *testing.T) {
 			r.wantPrivate(tt.dir)
 			r = newInitRoot(t)
 			r.write(r.at(tt.dir)+"/pictures/cat", "")
-			var refused *RefusedError
+			var refused *engine.RefusedError
 			if err := r.phase("render-etcd", tt.local, tt.patches); !errors.As(err, &refused) || !strings.Contains(err.Error(), tt.dir+" is not empty: it holds pictures") {
 				t.Errorf("with pictures there: %v", err)
 			}
@@ -114,7 +115,7 @@ func TestALogWithoutItsDataIsNotTakenUp(t *testing.T) {
 	}
 	r = newInitRoot(t)
 	r.write(r.at("/mnt/wal/etcd/0000000000000000-0000000000000000.wal"), "")
-	var refused *RefusedError
+	var refused *engine.RefusedError
 	if err := r.phase("render-etcd", local, mounted); !errors.As(err, &refused) || !strings.Contains(err.Error(), "the WAL directory /mnt/wal/etcd holds the log of an etcd whose data is not in /var/lib/etcd") {
 		t.Errorf("got %v", err)
 	}
@@ -141,7 +142,7 @@ func TestWhatEtcdCouldNotServeIsNotRendered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newInitRoot(t)
 			err := r.phase("render-etcd", tt.local, nil)
-			var refused *RefusedError
+			var refused *engine.RefusedError
 			switch {
 			case tt.why == "" && err != nil:
 				t.Error(err)
@@ -169,7 +170,7 @@ func TestALinkThatLeadsNowhereIsNoMissingCertificate(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(r.at(file)), 0o755), os.Symlink("/mnt/secrets/server.crt", r.at(file))); err != nil {
 		t.Fatal(err)
 	}
-	var refused *RefusedError
+	var refused *engine.RefusedError
 	if err := r.phase("certs", "", nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "cannot read "+file+": it is a link to something that is not there") {
 		t.Errorf("got %v", err)
 	}
@@ -182,7 +183,7 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	if err := os.Truncate(file, 8<<30); err != nil {
 		t.Fatal(err)
 	}
-	var refused *RefusedError
+	var refused *engine.RefusedError
 	if err := r.phase("certs", "", nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
 		t.Errorf("got %v", err)
 	}
@@ -190,26 +191,12 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flow, err := InitPhase(InitOptions{KubeadmOptions: KubeadmOptions{Config: "/dev/zero"}}, "certs")
+	flow, err := members.InitPhase(members.InitOptions{KubeadmOptions: observe.KubeadmOptions{Config: "/dev/zero"}}, "certs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var usage *UsageError
+	var usage *engine.UsageError
 	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestNoCertificateIsMadeByAClockThatIsOff(t *testing.T) {
-	f := freshInit(t)
-	f.Init.Whole, f.Now = false, time.Unix(1_000_000_000, 0).UTC()
-	f.Init.Certs = pki.Plan{Issue: pki.EtcdSpecs()}
-	var refused *RefusedError
-	if _, err := (InitOptions{}).certs().Plan(context.Background(), f); !errors.As(err, &refused) || !strings.Contains(err.Error(), "this node's clock is wrong") {
-		t.Errorf("got %v", err)
-	}
-	f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
-	if _, err := (InitOptions{}).certs().Plan(context.Background(), f); err != nil {
-		t.Errorf("nothing is to be made: %v", err)
 	}
 }

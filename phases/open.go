@@ -3,14 +3,18 @@ package phases
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/restore"
+	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 // Config is what the command line says of the node. Everything else is found on the node itself.
@@ -24,7 +28,7 @@ type Config struct {
 	CACert, Cert, Key  string
 	Version            string   // of etcdpod
 	Command            []string // as typed
-	Emit               func(Event)
+	Emit               func(engine.Event)
 	KubeletStopTimeout time.Duration // 0: 30 s
 }
 
@@ -35,12 +39,12 @@ func Open(c Config) (*Node, error) {
 		err = fmt.Errorf("%s: %w", c.Root, syscall.ENOTDIR)
 	}
 	if err != nil { // below it, a node on which nothing is would be found, and told of
-		return nil, refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
+		return nil, engine.Refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
 	}
 	disk := node.OS(c.Root)
 	kubelet, err := node.ReadKubeletConfig(disk)
 	if err != nil {
-		return nil, refuseKind(err)
+		return nil, engine.RefuseKind(err)
 	}
 	if c.CRISocket != "" {
 		kubelet.RuntimeEndpoint = c.CRISocket
@@ -58,58 +62,45 @@ func Open(c Config) (*Node, error) {
 		}
 	}
 	if c.Emit == nil {
-		c.Emit = func(Event) {}
+		c.Emit = func(engine.Event) {}
 	}
 	if c.KubeletStopTimeout == 0 {
 		c.KubeletStopTimeout = 30 * time.Second
 	}
 	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
-	parts := Parts{
-		Host: host, Etcd: etcdOf(disk), API: apiServerOf(disk), Certificates: certificatesOf(disk, host.Clock), Involved: involvedText,
-		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": wayBack},
+	parts := engine.Parts{
+		Host: host, Etcd: bind.EtcdOf(disk), API: bind.APIServerOf(disk), Certificates: bind.CertificatesOf(disk, host.Clock), Involved: observe.InvolvedText,
+		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
 	}
-	n := newNode(parts, View{Config: kubelet, Name: name, Access: AccessFlags{c.Endpoints, c.CACert, c.Cert, c.Key}})
-	n.Joints, n.Looks, n.Connect = []Joint{RestoreJoint()}, statusReplies(n.Look), connectBySSH
+	n := together.NewNode(parts, observe.Node{Config: kubelet, Name: name, Access: observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}})
+	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()}, status.StatusReplies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }
 
 // Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at, and as one of several.
 type Node struct {
-	*togetherNode
+	*together.Node
 }
 
 // Engine is the node as runs change it.
-func (n *Node) Engine() *engineNode { return n.togetherNode.engineNode }
+func (n *Node) Engine() *engine.Node { return n.Node.Node }
 
 // Several is the node as one of several.
-func (n *Node) Several() *togetherNode { return n.togetherNode }
+func (n *Node) Several() *together.Node { return n.Node }
 
-// Flow is one of etcdpod's workflows, whatever its facts are.
-type Flow interface {
+// Workflow is one of etcdpod's workflows, whatever its facts are.
+type Workflow interface {
 	String() string // its name
-	On(*View) Work
+	On(*observe.Node) engine.Work
 }
 
 // Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
-func (n *Node) Do(ctx context.Context, w Flow, confirm func(Plan) error) error {
-	return n.togetherNode.engineNode.Do(ctx, w.On(n.Look), confirm)
+func (n *Node) Do(ctx context.Context, w Workflow, confirm func(engine.Plan) error) error {
+	return n.Node.Node.Do(ctx, w.On(n.Look), confirm)
 }
 
 // Preview plans a workflow and changes nothing.
-func (n *Node) Preview(ctx context.Context, w Flow) (Plan, error) {
-	return n.togetherNode.engineNode.Preview(ctx, w.On(n.Look))
-}
-
-// connectBySSH starts an agent on another node by the operator's own ssh, or what stands for it: the command's words, the host, the remote command's words.
-func connectBySSH(c *journal.Cluster, p journal.Peer) (io.ReadWriteCloser, error) {
-	argv, err := node.SplitWords(c.SSHCommand)
-	if err != nil || len(argv) == 0 {
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot split %q into words", c.SSHCommand)}
-	}
-	remote, err := node.SplitWords(c.RemoteCommand)
-	if err != nil || len(remote) == 0 {
-		return nil, &UsageError{Reason: fmt.Sprintf("cannot split %q into words", c.RemoteCommand)}
-	}
-	return node.Connect(append(append(append(argv, p.Host), remote...), "agent"))
+func (n *Node) Preview(ctx context.Context, w Workflow) (engine.Plan, error) {
+	return n.Node.Node.Preview(ctx, w.On(n.Look))
 }

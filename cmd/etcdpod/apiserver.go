@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/apiserver"
 )
 
 func (s *session) apiServerShowCommand() *cli.Command {
@@ -22,9 +23,9 @@ etcdpod apiserver show -o json`,
 }
 
 func (s *session) showAPIServer(c *cli.Context) error {
-	var report phases.APIServerReport
+	var report apiserver.Report
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		report, err = n.Look.ShowAPIServer(c.Context)
+		report, err = apiserver.Show(c.Context, n.Look)
 		return err
 	})
 	if err != nil {
@@ -33,7 +34,7 @@ func (s *session) showAPIServer(c *cli.Context) error {
 	return s.result(c, report, func(w io.Writer) { writeAPIServer(w, report) })
 }
 
-func writeAPIServer(w io.Writer, r phases.APIServerReport) {
+func writeAPIServer(w io.Writer, r apiserver.Report) {
 	rows := [][]string{{"ETCD", "ANSWERS", "MEMBER", "ROLE", "VERSION", "CLUSTER"}}
 	for _, e := range r.Servers {
 		rows = append(rows, []string{e.URL, yesNo(e.Serves), e.Name, e.Role, e.Version, e.ClusterID})
@@ -101,8 +102,8 @@ etcdpod apiserver set --etcd-servers https://etcd.example.org:2379 --etcd-cafile
 }
 
 func (s *session) setAPIServer(c *cli.Context) error {
-	workflow := phases.SetAPIServer(phases.APIServerOptions{
-		Wish: phases.EtcdFlags{
+	workflow := apiserver.Set(apiserver.Options{
+		Wish: apiserver.EtcdFlags{
 			Servers: c.StringSlice("etcd-servers"), CAFile: c.String("etcd-cafile"), CertFile: c.String("etcd-certfile"), KeyFile: c.String("etcd-keyfile"),
 		},
 		AllMembers: c.Bool("all-members"), AnotherCluster: c.Bool("another-cluster"),

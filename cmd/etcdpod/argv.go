@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // line is a command line put in order. cli/v2 takes the first argument that is no flag for the end of the flags; people put flags where they think of them.
@@ -101,7 +101,7 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 		value = "true"
 		if f.TakesValue() {
 			if len(rest) == 0 {
-				return rest, &phases.UsageError{Reason: fmt.Sprintf("--%s needs a value", name), Hint: l.helpHint()}
+				return rest, &engine.UsageError{Reason: fmt.Sprintf("--%s needs a value", name), Hint: l.helpHint()}
 			}
 			value, rest = rest[0], rest[1:]
 		}
@@ -135,7 +135,7 @@ func flagNamed(flags []cli.Flag, name string) cli.DocGenerationFlag {
 func (l *line) add(f cli.DocGenerationFlag, global bool, value, source string) error {
 	name := f.Names()[0]
 	if err := checkValue(f, value); err != nil {
-		return &phases.UsageError{Reason: fmt.Sprintf("cannot use %q for %s: %v", value, source, err), Hint: l.helpHint()}
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot use %q for %s: %v", value, source, err), Hint: l.helpHint()}
 	}
 	if name == "output" {
 		l.output = value
@@ -197,7 +197,7 @@ func (l *line) takeVariables(app *cli.App, env func(string) string) error {
 func (l *line) checkArguments() error {
 	if l.command == nil {
 		if len(l.arguments) > 0 {
-			return &phases.UsageError{Reason: "no command was named", Hint: l.helpHint()}
+			return &engine.UsageError{Reason: "no command was named", Hint: l.helpHint()}
 		}
 		return nil
 	}
@@ -207,11 +207,11 @@ func (l *line) checkArguments() error {
 	}
 	switch n := len(l.arguments); {
 	case n == 0 && usage != "" && usage[0] != '[':
-		return &phases.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
+		return &engine.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
 	case n > 0 && usage == "":
-		return &phases.UsageError{Reason: fmt.Sprintf("%s takes no arguments, and here is %q", l.command.Name, l.arguments[0]), Hint: l.helpHint()}
+		return &engine.UsageError{Reason: fmt.Sprintf("%s takes no arguments, and here is %q", l.command.Name, l.arguments[0]), Hint: l.helpHint()}
 	case n > 1:
-		return &phases.UsageError{Reason: fmt.Sprintf("%s takes one %s, and here is %q, too", l.command.Name, strings.Trim(usage, "[]"), l.arguments[1]), Hint: l.helpHint()}
+		return &engine.UsageError{Reason: fmt.Sprintf("%s takes one %s, and here is %q, too", l.command.Name, strings.Trim(usage, "[]"), l.arguments[1]), Hint: l.helpHint()}
 	}
 	return nil
 }
@@ -257,13 +257,13 @@ func commandNames(app *cli.App) []string {
 
 func noCommand(app *cli.App, name string) error {
 	if next := nextWords(app, name); len(next) > 0 {
-		return &phases.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")), Hint: "`etcdpod help` lists the commands"}
+		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")), Hint: "`etcdpod help` lists the commands"}
 	}
 	hint := "`etcdpod help` lists the commands"
 	if near := nearest(name, commandNames(app)); near != "" {
 		hint = fmt.Sprintf("is it `etcdpod %s`? %s", near, hint)
 	}
-	return &phases.UsageError{Reason: fmt.Sprintf("there is no command %q", name), Hint: hint}
+	return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", name), Hint: hint}
 }
 
 func (l *line) unknownFlag(app *cli.App, name string) error {
@@ -281,7 +281,7 @@ func (l *line) unknownFlag(app *cli.App, name string) error {
 	if near := nearest(name, names); near != "" {
 		hint = fmt.Sprintf("is it --%s? %s", near, hint)
 	}
-	return &phases.UsageError{Reason: fmt.Sprintf("there is no flag --%s %s", name, where), Hint: hint}
+	return &engine.UsageError{Reason: fmt.Sprintf("there is no flag --%s %s", name, where), Hint: hint}
 }
 
 func (l *line) helpHint() string {

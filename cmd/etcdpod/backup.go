@@ -8,10 +8,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func backupDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Value: phases.DefaultDir, Usage: "the backups' directory on the node, `DIR`"}
+	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "the backups' directory on the node, `DIR`"}
 }
 
 func (s *session) backupCommand() *cli.Command {
@@ -42,12 +44,12 @@ func (s *session) backup(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.preview(c, phases.Backup(options))
+		return s.preview(c, backup.Workflow(options))
 	}
 	spareMemory()
-	var made *phases.Sidecar
+	var made *backup.Sidecar
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		made, err = phases.TakeBackup(c.Context, n.Engine(), phases.Backup(options).On(n.Look), func(phases.Plan) error { return nil })
+		made, err = backup.Take(c.Context, n.Engine(), backup.Workflow(options).On(n.Look), func(engine.Plan) error { return nil })
 		return err
 	})
 	if err != nil {
@@ -63,12 +65,12 @@ func (s *session) backup(c *cli.Context) error {
 	return nil
 }
 
-func (s *session) backupOptions(c *cli.Context) (phases.BackupOptions, error) {
-	o := phases.BackupOptions{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir")}
+func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
+	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir")}
 	file := c.Args().First()
 	switch {
 	case file != "" && s.line.typed["dir"]:
-		return o, &phases.UsageError{Reason: "backup takes a FILE or --dir, not both"}
+		return o, &engine.UsageError{Reason: "backup takes a FILE or --dir, not both"}
 	case file == "":
 		o.Dir = c.String("dir")
 		return o, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/backup"
 )
 
 func (s *session) backupsCommand() *cli.Command {
@@ -21,13 +22,13 @@ func (s *session) backupsCommand() *cli.Command {
 }
 
 func (s *session) backups(c *cli.Context) error {
-	var entries []phases.BackupEntry
+	var entries []backup.Entry
 	asked := "" // the usual directory, which need not be there
 	if c.IsSet("dir") {
 		asked = c.String("dir")
 	}
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		entries, err = n.Look.Backups(c.Context, asked)
+		entries, err = backup.List(c.Context, n.Look, asked)
 		return err
 	})
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *session) backups(c *cli.Context) error {
 	return s.result(c, entries, func(w io.Writer) { writeBackups(w, c.String("dir"), entries, time.Now()) })
 }
 
-func writeBackups(w io.Writer, dir string, entries []phases.BackupEntry, now time.Time) {
+func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time) {
 	if len(entries) == 0 {
 		fmt.Fprintf(w, "There are no backups in %s.\n", dir)
 		return

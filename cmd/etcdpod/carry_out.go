@@ -8,11 +8,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // change is a command that changes a running node by one workflow.
 type change struct {
-	workflow phases.Flow
+	workflow phases.Workflow
 	// said is what is told when it is done, of the run by its id: one sentence or more.
 	said string
 	// unchanged is what is told instead where there was nothing to do; empty where there always is.
@@ -34,7 +35,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		return err
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return n.Do(c.Context, change.workflow, func(plan phases.Plan) error {
+		return n.Do(c.Context, change.workflow, func(plan engine.Plan) error {
 			if change.unchanged != "" && plan.Empty() {
 				return errNothingToDo
 			}
@@ -42,7 +43,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		})
 	})
 	if errors.Is(err, errNothingToDo) {
-		unchanged := phases.RunSummary{Workflow: change.workflow.String(), State: "unchanged"}
+		unchanged := engine.RunSummary{Workflow: change.workflow.String(), State: "unchanged"}
 		s.doneWith(c, unchanged, func(w io.Writer) { fmt.Fprintln(w, change.unchanged) })
 		return nil
 	}

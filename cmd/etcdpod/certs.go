@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/certs"
 )
 
 func (s *session) certsCheckCommand() *cli.Command {
@@ -23,9 +24,9 @@ etcdpod certs check -o json`,
 }
 
 func (s *session) certsCheck(c *cli.Context) error {
-	var report phases.CertsReport
+	var report certs.Report
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		report, err = n.Look.CheckCerts(c.Context)
+		report, err = certs.Check(c.Context, n.Look)
 		return err
 	})
 	if err != nil {
@@ -40,7 +41,7 @@ func (s *session) certsCheck(c *cli.Context) error {
 	return nil
 }
 
-func writeCerts(w io.Writer, r phases.CertsReport) {
+func writeCerts(w io.Writer, r certs.Report) {
 	rows := [][]string{{"CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "EXTERNALLY MANAGED"}}
 	for _, c := range r.Certificates {
 		rows = append(rows, append(certColumns(c), c.CAName, yesNo(c.ExternallyManaged)))
@@ -66,7 +67,7 @@ func writeCerts(w io.Writer, r phases.CertsReport) {
 }
 
 // certColumns are the first of kubeadm's (kubeadm, cmd/certs.go).
-func certColumns(c phases.CertReport) []string {
+func certColumns(c certs.CertReport) []string {
 	if c.Missing {
 		return []string{"!MISSING! " + c.Name, "", ""}
 	}
@@ -80,7 +81,7 @@ func ends(at time.Time, seconds int64) []string {
 	return []string{at.UTC().Format("Jan 02, 2006 15:04 MST"), duration.HumanDuration(time.Duration(seconds) * time.Second)}
 }
 
-func servedRows(served []phases.ServedReport) [][]string {
+func servedRows(served []certs.ServedReport) [][]string {
 	rows := [][]string{{"SERVED BY", "AT", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE", "AS THE FILE"}}
 	for _, s := range served {
 		same := yesNo(s.AsFile)

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/certs"
 )
 
 func (s *session) certsRenewCommand() *cli.Command {
@@ -34,7 +35,7 @@ etcdpod certs renew apiserver-etcd-client`,
 }
 
 func (s *session) certsRenew(c *cli.Context) error {
-	workflow := phases.RenewCerts(phases.RenewOptions{Names: c.Args().Slice(), From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
+	workflow := certs.Renew(certs.RenewOptions{Names: c.Args().Slice(), From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
 	return s.carryOut(c, change{
 		workflow: workflow,
 		said:     "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.",
@@ -68,7 +69,7 @@ func requestFlags() []cli.Flag {
 }
 
 func (s *session) certsRequest(c *cli.Context) error {
-	options := phases.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
+	options := certs.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
 	if slices.ContainsFunc(requestFlags(), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) }) {
 		configured := kubeadmOptions(c)
 		options.Kubeadm = &configured
@@ -77,11 +78,11 @@ func (s *session) certsRequest(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.preview(c, phases.RequestCerts(options))
+		return s.preview(c, certs.Request(options))
 	}
-	var made phases.CertRequests
+	var made certs.CertRequests
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		made, err = phases.MakeRequests(c.Context, n.Engine(), phases.RequestCerts(options).On(n.Look))
+		made, err = certs.MakeRequests(c.Context, n.Engine(), certs.Request(options).On(n.Look))
 		return err
 	})
 	if err != nil {

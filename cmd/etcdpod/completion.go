@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // completeName is the hidden command that the shells' scripts ask for candidates.
@@ -24,7 +24,7 @@ etcdpod completion fish > ~/.config/fish/completions/etcdpod.fish`,
 		Action: func(c *cli.Context) error {
 			shell := &choice{of: shells()}
 			if err := shell.Set(c.Args().First()); err != nil {
-				return &phases.UsageError{Reason: fmt.Sprintf("cannot complete for %q: %v", c.Args().First(), err)}
+				return &engine.UsageError{Reason: fmt.Sprintf("cannot complete for %q: %v", c.Args().First(), err)}
 			}
 			_, err := io.WriteString(s.stdout, completionScript(shell.is))
 			return err

@@ -10,12 +10,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // display shows a person, or a program, what happens. After close it may be used again: a question stands between two displays.
 type display interface {
-	event(phases.Event)
+	event(engine.Event)
 	close()
 }
 
@@ -59,7 +59,7 @@ func newOnTerminal(to io.Writer, verbose, color bool) *onTerminal {
 	return &onTerminal{display: newLive(to, verbose, color), several: func() display { return newMany(to, verbose, color) }}
 }
 
-func (d *onTerminal) event(e phases.Event) {
+func (d *onTerminal) event(e engine.Event) {
 	d.once.Do(func() {
 		if e.Together {
 			d.display = d.several()
@@ -71,7 +71,7 @@ func (d *onTerminal) event(e phases.Event) {
 // silent shows nothing.
 type silent struct{}
 
-func (silent) event(phases.Event) {}
+func (silent) event(engine.Event) {}
 func (silent) close()             {}
 
 // jsonDisplay writes each event as a line of JSON.
@@ -80,7 +80,7 @@ type jsonDisplay struct {
 	to *json.Encoder
 }
 
-func (d *jsonDisplay) event(e phases.Event) {
+func (d *jsonDisplay) event(e engine.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_ = d.to.Encode(e) // whoever read it has gone; the run goes on
@@ -111,7 +111,7 @@ func newPlain(to io.Writer, verbose bool) *plainDisplay {
 	return &plainDisplay{to: to, verbose: verbose, under: map[string]underWay{}}
 }
 
-func (d *plainDisplay) event(e phases.Event) {
+func (d *plainDisplay) event(e engine.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	text := d.text(e)
@@ -123,35 +123,35 @@ func (d *plainDisplay) event(e phases.Event) {
 	}
 }
 
-func (d *plainDisplay) text(e phases.Event) string {
+func (d *plainDisplay) text(e engine.Event) string {
 	switch e.State {
-	case phases.PhaseStarted:
+	case engine.PhaseStarted:
 		return e.Phase
-	case phases.Started:
+	case engine.Started:
 		d.under[e.Node] = underWay{e.Operation, e.Time}
 		if d.verbose {
 			return "  begin: " + e.Operation
 		}
-	case phases.Progressed:
+	case engine.Progressed:
 		return d.progressed(e)
-	case phases.Finished:
+	case engine.Finished:
 		return "  done: " + e.Operation
-	case phases.Noted:
+	case engine.Noted:
 		return "  note: " + oneLine(e.Message)
-	case phases.Failed:
+	case engine.Failed:
 		return fmt.Sprintf("  FAILED: %s: %s", e.Operation, oneLine(e.Error))
-	case phases.Committed:
+	case engine.Committed:
 		return commitText
-	case phases.GoingBack:
+	case engine.GoingBack:
 		d.back = true
 		return goingBackText
-	case phases.Undoing:
+	case engine.Undoing:
 		if d.verbose {
 			return "  undo: " + e.Operation
 		}
-	case phases.Undone:
+	case engine.Undone:
 		return "  undone: " + e.Operation
-	case phases.Ended:
+	case engine.Ended:
 		if d.back {
 			return wentBackText
 		}
@@ -160,7 +160,7 @@ func (d *plainDisplay) text(e phases.Event) string {
 	return ""
 }
 
-func (d *plainDisplay) progressed(e phases.Event) string {
+func (d *plainDisplay) progressed(e engine.Event) string {
 	now := d.under[e.Node]
 	if e.Operation != now.operation {
 		now = underWay{e.Operation, e.Time}

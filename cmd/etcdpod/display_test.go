@@ -12,50 +12,50 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 var update = flag.Bool("update", false, "write the files that this package's tests compare with")
 
 // aRun is a run with everything that can happen: after the commit point, or back.
-func aRun(back bool) []phases.Event {
+func aRun(back bool) []engine.Event {
 	at := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
-	var events []phases.Event
-	add := func(e phases.Event, after time.Duration) {
+	var events []engine.Event
+	add := func(e engine.Event, after time.Duration) {
 		at = at.Add(after)
 		e.Time, e.Run, e.Node = at, "20260801T020000Z-restore-ab12", "cp1"
 		events = append(events, e)
 	}
-	op := func(state phases.EventState, phase, operation string, after time.Duration) {
-		add(phases.Event{State: state, Phase: phase, Operation: operation}, after)
+	op := func(state engine.EventState, phase, operation string, after time.Duration) {
+		add(engine.Event{State: state, Phase: phase, Operation: operation}, after)
 	}
 	stage := "stage the data in /var/lib/etcdpod/runs/20260801T020000Z-restore-ab12/data"
-	op(phases.PhaseStarted, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
-	op(phases.Started, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
-	op(phases.Finished, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 20*time.Millisecond)
-	op(phases.Started, "stage-data", stage, 0)
+	op(engine.PhaseStarted, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
+	op(engine.Started, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 0)
+	op(engine.Finished, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 20*time.Millisecond)
+	op(engine.Started, "stage-data", stage, 0)
 	for i := range int64(5) {
-		add(phases.Event{State: phases.Progressed, Phase: "stage-data", Operation: stage, Done: i << 28, Total: 1 << 30}, 3*time.Second)
+		add(engine.Event{State: engine.Progressed, Phase: "stage-data", Operation: stage, Done: i << 28, Total: 1 << 30}, 3*time.Second)
 	}
-	add(phases.Event{State: phases.Noted, Phase: "stage-data", Operation: stage, Message: "revisions go on at 1000081235"}, time.Second)
-	op(phases.Finished, "stage-data", stage, 0)
-	op(phases.PhaseStarted, "fence", "stop the kubelet", 0)
-	op(phases.Started, "fence", "stop the kubelet", 0)
+	add(engine.Event{State: engine.Noted, Phase: "stage-data", Operation: stage, Message: "revisions go on at 1000081235"}, time.Second)
+	op(engine.Finished, "stage-data", stage, 0)
+	op(engine.PhaseStarted, "fence", "stop the kubelet", 0)
+	op(engine.Started, "fence", "stop the kubelet", 0)
 	if back {
-		add(phases.Event{State: phases.Failed, Phase: "fence", Operation: "stop the kubelet", Error: "cannot stop the kubelet: not within 30s"}, 30*time.Second)
-		op(phases.GoingBack, "", "", 0)
-		op(phases.Undoing, "fence", "stop the kubelet", 0)
-		op(phases.Undone, "fence", "stop the kubelet", 200*time.Millisecond)
-		op(phases.Undoing, "stage-data", stage, 0)
-		op(phases.Undone, "stage-data", stage, time.Second)
+		add(engine.Event{State: engine.Failed, Phase: "fence", Operation: "stop the kubelet", Error: "cannot stop the kubelet: not within 30s"}, 30*time.Second)
+		op(engine.GoingBack, "", "", 0)
+		op(engine.Undoing, "fence", "stop the kubelet", 0)
+		op(engine.Undone, "fence", "stop the kubelet", 200*time.Millisecond)
+		op(engine.Undoing, "stage-data", stage, 0)
+		op(engine.Undone, "stage-data", stage, time.Second)
 	} else {
-		op(phases.Finished, "fence", "stop the kubelet", 2*time.Second)
-		op(phases.Committed, "", "", 0)
-		op(phases.PhaseStarted, "release-apiserver", "put back kube-apiserver.yaml", 0)
-		op(phases.Started, "release-apiserver", "put back kube-apiserver.yaml", 0)
-		op(phases.Finished, "release-apiserver", "put back kube-apiserver.yaml", time.Second)
+		op(engine.Finished, "fence", "stop the kubelet", 2*time.Second)
+		op(engine.Committed, "", "", 0)
+		op(engine.PhaseStarted, "release-apiserver", "put back kube-apiserver.yaml", 0)
+		op(engine.Started, "release-apiserver", "put back kube-apiserver.yaml", 0)
+		op(engine.Finished, "release-apiserver", "put back kube-apiserver.yaml", time.Second)
 	}
-	op(phases.Ended, "", "", 0)
+	op(engine.Ended, "", "", 0)
 	return events
 }
 
@@ -84,7 +84,7 @@ func TestJSONTellsEveryEventOnALine(t *testing.T) {
 		t.Fatalf("%d lines for %d events", len(lines), len(events))
 	}
 	for i, line := range lines {
-		var e phases.Event
+		var e engine.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil || e != events[i] {
 			t.Errorf("%s is not %v: %v", line, events[i], err)
 		}

@@ -8,7 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/apiserver"
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/prune"
+	"github.com/etcdpod/etcdpod/phases/status"
 )
 
 // TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in the JSON. With -update it writes the file; whoever renames
@@ -43,20 +48,20 @@ type result struct {
 
 func results() []result {
 	return []result{
-		{"status", phases.Status{}},
-		{"status --nodes", phases.NodesStatus{}},
-		{"backup: the result, and the file beside the snapshot", phases.Sidecar{}},
-		{"backups: a list of", phases.BackupEntry{}},
-		{"verify", phases.Verdict{}},
-		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", phases.RunSummary{}},
-		{"certs check", phases.CertsReport{}},
-		{"certs generate-csr: the result", phases.CertRequests{}},
-		{"apiserver show", phases.APIServerReport{}},
-		{"prune", phases.PrunePlan{}},
-		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", phases.Plan{}},
-		{"--dry-run of a run on several nodes", phases.TogetherPlan{}},
+		{"status", status.Status{}},
+		{"status --nodes", status.NodesStatus{}},
+		{"backup: the result, and the file beside the snapshot", backup.Sidecar{}},
+		{"backups: a list of", backup.Entry{}},
+		{"verify", backup.Verdict{}},
+		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
+		{"certs check", certs.Report{}},
+		{"certs generate-csr: the result", certs.CertRequests{}},
+		{"apiserver show", apiserver.Report{}},
+		{"prune", prune.PrunePlan{}},
+		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
+		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},
 		{"version", build{}},
-		{"an event", phases.Event{}},
+		{"an event", engine.Event{}},
 		{"an error", failure{}},
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // The exit codes.
@@ -43,10 +43,10 @@ func (e foundError) Error() string { return exitCodes()[e] }
 func exitCode(err error) int {
 	var (
 		found  foundError
-		open   *phases.OpenRunError
-		back   *phases.RolledBackError
-		usage  *phases.UsageError
-		refuse *phases.RefusedError
+		open   *engine.OpenRunError
+		back   *engine.RolledBackError
+		usage  *engine.UsageError
+		refuse *engine.RefusedError
 	)
 	switch {
 	case err == nil:
@@ -55,13 +55,13 @@ func exitCode(err error) int {
 		return int(found)
 	case errors.As(err, &open):
 		return exitOpenRun
-	case phases.IsBadSnapshot(err):
+	case engine.IsBadSnapshot(err):
 		return exitBadSnapshot
 	case errors.As(err, &back):
 		return exitFailed
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &refuse), phases.IsBusy(err):
+	case errors.As(err, &refuse), engine.IsBusy(err):
 		return exitRefused
 	}
 	return exitFailed
@@ -81,7 +81,7 @@ func (s *session) report(ctx context.Context, err error) int {
 	if err == nil || errors.As(err, &found) {
 		return code
 	}
-	message, advice := oneLine(err.Error()), oneLine(phases.Hint(err))
+	message, advice := oneLine(err.Error()), oneLine(engine.Hint(err))
 	if ctx.Err() != nil {
 		message = "interrupted: " + message
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // globalFlags are understood by every command, before it and after it.
@@ -47,9 +48,9 @@ func variableOf(flag string) string {
 	return "ETCDPOD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-func (s *session) config(c *cli.Context, emit func(phases.Event)) (phases.Config, error) {
+func (s *session) config(c *cli.Context, emit func(engine.Event)) (phases.Config, error) {
 	if c.String("root") == "" {
-		return phases.Config{}, &phases.UsageError{Reason: "--root needs a directory"}
+		return phases.Config{}, &engine.UsageError{Reason: "--root needs a directory"}
 	}
 	root, err := filepath.Abs(c.String("root"))
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/members"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 func (s *session) initCommand() *cli.Command {
@@ -24,14 +26,14 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
 		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag()),
-		Action: s.make(func(c *cli.Context) (phases.Flow, error) { return initWorkflow(c, "") }),
+		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
 
 // initPhaseCommands are one command for each phase.
 func (s *session) initPhaseCommands() []*cli.Command {
 	var commands []*cli.Command
-	for _, p := range phases.InitPhases() {
+	for _, p := range members.InitPhases() {
 		flags := initFlags()
 		if p.Name == "await-etcd" {
 			flags = append(flags, waitFlag())
@@ -41,7 +43,7 @@ func (s *session) initPhaseCommands() []*cli.Command {
 			Description: initPhaseText(p.Name),
 			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Flow, error) { return initWorkflow(c, p.Name) }),
+			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -85,7 +87,7 @@ func skipPhasesFlag() cli.Flag {
 }
 
 // make carries out a workflow that makes what is missing, or one phase of it.
-func (s *session) make(of func(*cli.Context) (phases.Flow, error)) cli.ActionFunc {
+func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		workflow, err := of(c)
 		if err != nil {
@@ -98,20 +100,20 @@ func (s *session) make(of func(*cli.Context) (phases.Flow, error)) cli.ActionFun
 	}
 }
 
-func initWorkflow(c *cli.Context, phase string) (phases.Flow, error) {
+func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
 	o := initOptions(c)
 	if phase == "" {
-		return phases.Init(o).Without(c.StringSlice("skip-phases"))
+		return members.Init(o).Without(c.StringSlice("skip-phases"))
 	}
-	return phases.InitPhase(o, phase)
+	return members.InitPhase(o, phase)
 }
 
-func initOptions(c *cli.Context) phases.InitOptions {
-	return phases.InitOptions{KubeadmOptions: kubeadmOptions(c), WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0))}
+func initOptions(c *cli.Context) members.InitOptions {
+	return members.InitOptions{KubeadmOptions: kubeadmOptions(c), WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0))}
 }
 
-func kubeadmOptions(c *cli.Context) phases.KubeadmOptions {
-	return phases.KubeadmOptions{
+func kubeadmOptions(c *cli.Context) observe.KubeadmOptions {
+	return observe.KubeadmOptions{
 		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
 		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
 		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),

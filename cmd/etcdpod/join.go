@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/members"
 )
 
 func (s *session) joinCommand() *cli.Command {
@@ -24,14 +25,14 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 etcdpod join --config kubeadm.yaml --yes
 etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,
 		Flags:  append(joinFlags(), waitFlag(), skipPhasesFlag()),
-		Action: s.make(func(c *cli.Context) (phases.Flow, error) { return joinWorkflow(c, "") }),
+		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, "") }),
 	}
 }
 
 // joinPhaseCommands are one command for each phase.
 func (s *session) joinPhaseCommands() []*cli.Command {
 	var commands []*cli.Command
-	for _, p := range phases.JoinPhases() {
+	for _, p := range members.JoinPhases() {
 		flags := joinFlags()
 		if !slices.Contains([]string{"preflight", "certs", "render-etcd"}, p.Name) {
 			flags = append(flags, waitFlag())
@@ -41,7 +42,7 @@ func (s *session) joinPhaseCommands() []*cli.Command {
 			Description: joinPhaseText(p.Name),
 			UsageText:   "etcdpod join phase " + p.Name + " --config kubeadm.yaml --yes",
 			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Flow, error) { return joinWorkflow(c, p.Name) }),
+			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, p.Name) }),
 		})
 	}
 	return commands
@@ -74,10 +75,10 @@ func joinFlags() []cli.Flag {
 	})
 }
 
-func joinWorkflow(c *cli.Context, phase string) (phases.Flow, error) {
-	o := phases.JoinOptions{InitOptions: initOptions(c)}
+func joinWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
+	o := members.JoinOptions{InitOptions: initOptions(c)}
 	if phase == "" {
-		return phases.Join(o).Without(c.StringSlice("skip-phases"))
+		return members.Join(o).Without(c.StringSlice("skip-phases"))
 	}
-	return phases.JoinPhase(o, phase)
+	return members.JoinPhase(o, phase)
 }

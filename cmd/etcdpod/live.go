@@ -12,7 +12,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // live shows a run on a terminal: what is over as lines that stay, and below them one line that moves with the operation in hand.
@@ -44,11 +44,11 @@ func newLive(to io.Writer, verbose, color bool) *live {
 	return &live{to: to, verbose: verbose, paint: painter(color)}
 }
 
-func (l *live) event(e phases.Event) {
+func (l *live) event(e engine.Event) {
 	l.events.Lock()
 	defer l.events.Unlock()
 	lines := l.take(e)
-	if e.State == phases.Ended {
+	if e.State == engine.Ended {
 		l.hide()
 		l.write(l.to, lines)
 		return
@@ -64,15 +64,15 @@ func (l *live) write(to io.Writer, lines []string) {
 }
 
 // take brings the moving line up to date, and returns the lines that stay.
-func (l *live) take(e phases.Event) []string {
+func (l *live) take(e engine.Event) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch e.State {
-	case phases.PhaseStarted:
+	case engine.PhaseStarted:
 		return l.enter(e)
-	case phases.Started, phases.Undoing:
+	case engine.Started, engine.Undoing:
 		l.begin(e)
-	case phases.Progressed:
+	case engine.Progressed:
 		var lines []string
 		if l.now.phase != e.Phase {
 			lines = l.enter(e)
@@ -82,23 +82,23 @@ func (l *live) take(e phases.Event) []string {
 		}
 		l.now.done, l.now.total = e.Done, e.Total
 		return lines
-	case phases.Finished:
+	case engine.Finished:
 		if l.verbose {
 			l.now.below = append(l.now.below, l.finished("  ", e))
 		}
-	case phases.Undone:
+	case engine.Undone:
 		return []string{l.finished(l.paint.yellow("↶ undone: "), e)}
-	case phases.Noted:
+	case engine.Noted:
 		l.now.below = append(l.now.below, "  "+oneLine(e.Message))
-	case phases.Failed:
+	case engine.Failed:
 		failed := []string{l.paint.red("✗ "+e.Phase) + "  " + e.Operation, "  " + l.paint.red(oneLine(e.Error))}
 		return append(failed, l.drop()...)
-	case phases.Committed:
+	case engine.Committed:
 		return append(l.leave(e), l.paint.bold("● "+commitText))
-	case phases.GoingBack:
+	case engine.GoingBack:
 		l.now.back = true
 		return append(l.drop(), l.paint.yellow("↶ "+goingBackText))
-	case phases.Ended:
+	case engine.Ended:
 		if l.now.back {
 			return append(l.drop(), l.paint.yellow("↶ "+wentBackText))
 		}
@@ -107,14 +107,14 @@ func (l *live) take(e phases.Event) []string {
 	return nil
 }
 
-func (l *live) enter(e phases.Event) []string {
+func (l *live) enter(e engine.Event) []string {
 	lines := l.leave(e)
 	l.now = moment{phase: e.Phase, since: e.Time, from: e.Time, operation: e.Operation, back: l.now.back}
 	return lines
 }
 
 // leave closes the phase that was under way.
-func (l *live) leave(e phases.Event) []string {
+func (l *live) leave(e engine.Event) []string {
 	if l.now.phase == "" {
 		return l.drop()
 	}
@@ -129,14 +129,14 @@ func (l *live) drop() []string {
 	return below
 }
 
-func (l *live) begin(e phases.Event) {
+func (l *live) begin(e engine.Event) {
 	l.now.operation, l.now.from, l.now.done, l.now.total = e.Operation, e.Time, 0, 0
 	if l.now.phase != e.Phase {
 		l.now.phase, l.now.since = e.Phase, e.Time
 	}
 }
 
-func (l *live) finished(mark string, e phases.Event) string {
+func (l *live) finished(mark string, e engine.Event) string {
 	return mark + fit(e.Operation, l.width()-20) + " " + l.paint.faint(short(e.Time.Sub(l.now.from)))
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // many shows a run on several nodes on a terminal: one moving line a node, and above them what is over as lines that stay.
@@ -24,7 +24,7 @@ type many struct {
 	nodes   []*nodeLine   // in the order in which they were heard of
 	phase   string        // the last one that a line stays of
 	since   time.Time
-	told    map[phases.EventState]bool // what is said once for all nodes
+	told    map[engine.EventState]bool // what is said once for all nodes
 }
 
 // nodeLine is the moving line of one node. live draws it; its screen is the one of all.
@@ -34,10 +34,10 @@ type nodeLine struct {
 }
 
 func newMany(to io.Writer, verbose, color bool) *many {
-	return &many{to: to, verbose: verbose, paint: painter(color), told: map[phases.EventState]bool{}}
+	return &many{to: to, verbose: verbose, paint: painter(color), told: map[engine.EventState]bool{}}
 }
 
-func (d *many) event(e phases.Event) {
+func (d *many) event(e engine.Event) {
 	d.events.Lock()
 	defer d.events.Unlock()
 	line := d.line(e.Node)
@@ -64,7 +64,7 @@ func (d *many) line(node string) *nodeLine {
 }
 
 // stay returns the lines that an event leaves behind. What all nodes do alike is said once.
-func (d *many) stay(e phases.Event) []string {
+func (d *many) stay(e engine.Event) []string {
 	once := func(line string) []string {
 		if d.told[e.State] {
 			return nil
@@ -73,28 +73,28 @@ func (d *many) stay(e phases.Event) []string {
 		return []string{line}
 	}
 	switch e.State {
-	case phases.PhaseStarted:
+	case engine.PhaseStarted:
 		return d.enter(e)
-	case phases.Finished:
+	case engine.Finished:
 		if d.verbose {
 			return []string{fmt.Sprintf("  %s: %s", e.Node, e.Operation)}
 		}
-	case phases.Undone:
+	case engine.Undone:
 		return []string{d.paint.yellow("↶ undone: ") + e.Node + ": " + e.Operation}
-	case phases.Noted:
+	case engine.Noted:
 		return []string{fmt.Sprintf("  %s: %s", e.Node, oneLine(e.Message))}
-	case phases.Failed:
+	case engine.Failed:
 		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation, "  " + d.paint.red(oneLine(e.Error))}
-	case phases.Committed:
+	case engine.Committed:
 		return once(d.paint.bold("● " + commitText))
-	case phases.GoingBack:
+	case engine.GoingBack:
 		return once(d.paint.yellow("↶ " + goingBackText))
 	}
 	return nil
 }
 
 // enter closes the phase before: no node begins the next one before all have ended it, but where they take turns.
-func (d *many) enter(e phases.Event) []string {
+func (d *many) enter(e engine.Event) []string {
 	if d.phase == e.Phase {
 		return nil
 	}

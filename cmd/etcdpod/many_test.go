@@ -6,28 +6,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-func togetherEvents() []phases.Event {
+func togetherEvents() []engine.Event {
 	at := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
-	var events []phases.Event
-	add := func(e phases.Event) {
+	var events []engine.Event
+	add := func(e engine.Event) {
 		at = at.Add(time.Second)
 		e.Time, e.Run, e.Together = at, "r", true
 		events = append(events, e)
 	}
 	for _, phase := range []string{"fence", "exchange-data"} {
 		for _, node := range []string{"cp1", "cp2"} {
-			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.PhaseStarted})
-			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.Started})
-			add(phases.Event{Node: node, Phase: phase, Operation: "do " + phase, State: phases.Finished})
+			add(engine.Event{Node: node, Phase: phase, Operation: "do " + phase, State: engine.PhaseStarted})
+			add(engine.Event{Node: node, Phase: phase, Operation: "do " + phase, State: engine.Started})
+			add(engine.Event{Node: node, Phase: phase, Operation: "do " + phase, State: engine.Finished})
 		}
 	}
 	for _, node := range []string{"cp1", "cp2"} {
-		add(phases.Event{Node: node, State: phases.Committed})
+		add(engine.Event{Node: node, State: engine.Committed})
 	}
-	add(phases.Event{Node: "cp2", Phase: "verify-restored", State: phases.Noted, Message: "40 pods"})
+	add(engine.Event{Node: "cp2", Phase: "verify-restored", State: engine.Noted, Message: "40 pods"})
 	return events
 }
 

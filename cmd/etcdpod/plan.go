@@ -11,10 +11,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // writePlan shows the phases with their operations, and where the commit point is.
-func writePlan(w io.Writer, plan phases.Plan) {
+func writePlan(w io.Writer, plan engine.Plan) {
 	for _, p := range plan.Phases {
 		fmt.Fprintf(w, "%-20s %s\n", p.Name, p.Short)
 		for _, found := range p.Found {
@@ -30,13 +31,13 @@ func writePlan(w io.Writer, plan phases.Plan) {
 }
 
 // preview is --dry-run for a workflow.
-func (s *session) preview(c *cli.Context, w phases.Flow) error {
-	return s.show(c, func(n *phases.Node) (phases.Plan, error) { return n.Preview(c.Context, w) })
+func (s *session) preview(c *cli.Context, w phases.Workflow) error {
+	return s.show(c, func(n *phases.Node) (engine.Plan, error) { return n.Preview(c.Context, w) })
 }
 
 // show prints a plan instead of carrying it out.
-func (s *session) show(c *cli.Context, planned func(*phases.Node) (phases.Plan, error)) error {
-	var plan phases.Plan
+func (s *session) show(c *cli.Context, planned func(*phases.Node) (engine.Plan, error)) error {
+	var plan engine.Plan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		plan, err = planned(n)
 		return err
@@ -47,7 +48,7 @@ func (s *session) show(c *cli.Context, planned func(*phases.Node) (phases.Plan, 
 	return s.shown(c, plan)
 }
 
-func (s *session) shown(c *cli.Context, plan phases.Plan) error {
+func (s *session) shown(c *cli.Context, plan engine.Plan) error {
 	return s.result(c, plan, func(out io.Writer) {
 		writePlan(out, plan)
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
@@ -59,7 +60,7 @@ func (s *session) mayAsk(c *cli.Context) error {
 	if c.Bool("yes") || isTerminal(s.stdin) && isTerminal(s.stdout) {
 		return nil
 	}
-	return &phases.UsageError{
+	return &engine.UsageError{
 		Reason: fmt.Sprintf("cannot ask whether to %s: this is no terminal", c.Command.Name),
 		Hint:   "add --yes to go on without being asked, or --dry-run to see what would be done",
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/prune"
 )
 
 func (s *session) pruneCommand() *cli.Command {
@@ -33,9 +34,9 @@ func (s *session) prune(c *cli.Context) error {
 			return err
 		}
 	}
-	var plan phases.PrunePlan
+	var plan prune.PrunePlan
 	err := s.onNode(c, func(n *phases.Node, show display) (err error) {
-		plan, err = phases.PlanPrune(c.Context, n.Engine(), n.Look, time.Duration(*c.Generic("older-than").(*age)))
+		plan, err = prune.Plan(c.Context, n.Engine(), n.Look, time.Duration(*c.Generic("older-than").(*age)))
 		if err != nil || dryRun {
 			return err
 		}
@@ -44,7 +45,7 @@ func (s *session) prune(c *cli.Context) error {
 				return err
 			}
 		}
-		return phases.Prune(c.Context, n.Engine(), n.Look, plan)
+		return prune.Prune(c.Context, n.Engine(), n.Look, plan)
 	})
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (s *session) prune(c *cli.Context) error {
 	return nil
 }
 
-func writePrune(w io.Writer, plan phases.PrunePlan, now time.Time) {
+func writePrune(w io.Writer, plan prune.PrunePlan, now time.Time) {
 	if len(plan.Items) > 0 {
 		fmt.Fprintf(w, "To delete, which frees %s:\n", size(plan.Bytes))
 		writeItems(w, plan.Items, now)
@@ -75,7 +76,7 @@ func writePrune(w io.Writer, plan phases.PrunePlan, now time.Time) {
 	}
 }
 
-func writeItems(w io.Writer, items []phases.PruneItem, now time.Time) {
+func writeItems(w io.Writer, items []prune.PruneItem, now time.Time) {
 	var rows [][]string
 	for _, i := range items {
 		rows = append(rows, []string{"  " + i.Path, size(i.Bytes), when(i.Time, now), i.Reason})

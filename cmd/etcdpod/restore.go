@@ -7,7 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
 func (s *session) restoreCommand() *cli.Command {
@@ -43,7 +44,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				return s.restoreTogether(c)
 			}
 			if c.Bool("rejoin") || c.IsSet("lost") {
-				return &phases.UsageError{Reason: "--rejoin and --lost go with --nodes"}
+				return &engine.UsageError{Reason: "--rejoin and --lost go with --nodes"}
 			}
 			return s.restore(c)
 		},
@@ -55,7 +56,7 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	workflow, err := phases.Restore(options).Without(c.StringSlice("skip-phases"))
+	workflow, err := restore.Workflow(options).Without(c.StringSlice("skip-phases"))
 	if err != nil {
 		return err
 	}
@@ -65,8 +66,8 @@ func (s *session) restore(c *cli.Context) error {
 	})
 }
 
-func restoreOptions(c *cli.Context) (phases.RestoreOptions, error) {
-	o := phases.RestoreOptions{
+func restoreOptions(c *cli.Context) (restore.Options, error) {
+	o := restore.Options{
 		FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir"), SkipHashCheck: c.Bool("skip-hash-check"),
 		Bump: int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
 		APIServersStopped: c.Bool("api-servers-stopped"),
@@ -74,11 +75,11 @@ func restoreOptions(c *cli.Context) (phases.RestoreOptions, error) {
 	file := c.Args().First()
 	switch {
 	case file == "" && o.FromDataDir == "":
-		return o, &phases.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir", Hint: "`etcdpod backups` lists the snapshots of this node"}
+		return o, &engine.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir", Hint: "`etcdpod backups` lists the snapshots of this node"}
 	case file != "" && o.FromDataDir != "":
-		return o, &phases.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
+		return o, &engine.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
 	case o.FromWALDir != "" && o.FromDataDir == "":
-		return o, &phases.UsageError{Reason: "--from-wal-dir goes with --from-data-dir"}
+		return o, &engine.UsageError{Reason: "--from-wal-dir goes with --from-data-dir"}
 	case file != "":
 		var err error
 		if o.File, err = filepath.Abs(file); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func (s *session) resumeCommand() *cli.Command {
@@ -65,7 +66,7 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 
 // previewOpen is --dry-run: one plan, or, of a run on several nodes, one for each.
 func (s *session) previewOpen(c *cli.Context, back bool) error {
-	var plan phases.TogetherPlan
+	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		n.Lost(c.StringSlice("lost"))
 		plan, err = n.PreviewOpen(c.Context, back)

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func (s *session) runsCommand() *cli.Command {
@@ -21,7 +22,7 @@ func (s *session) runsCommand() *cli.Command {
 }
 
 func (s *session) runs(c *cli.Context) error {
-	var runs []phases.RunSummary
+	var runs []engine.RunSummary
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		runs, err = n.Runs(c.Context)
 		return err
@@ -32,7 +33,7 @@ func (s *session) runs(c *cli.Context) error {
 	return s.result(c, runs, func(w io.Writer) { writeRuns(w, runs, time.Now()) })
 }
 
-func writeRuns(w io.Writer, runs []phases.RunSummary, now time.Time) {
+func writeRuns(w io.Writer, runs []engine.RunSummary, now time.Time) {
 	if len(runs) == 0 {
 		fmt.Fprintln(w, "Nothing was run on this node yet.")
 		return
@@ -48,10 +49,10 @@ func writeRuns(w io.Writer, runs []phases.RunSummary, now time.Time) {
 }
 
 // writeOpenRun says what must be done about a run that is not over, and nothing of the others.
-func writeOpenRun(w io.Writer, r phases.RunSummary) {
+func writeOpenRun(w io.Writer, r engine.RunSummary) {
 	switch r.State {
 	case "open":
-		open := &phases.OpenRunError{Run: r}
+		open := &engine.OpenRunError{Run: r}
 		fmt.Fprintf(w, "\n%s stopped in %s, at: %s\nNext: %s.\n", r.ID, r.Phase, r.Operation, open.Hint())
 	case "running":
 		fmt.Fprintf(w, "\n%s is under way, in %s, at: %s\n", r.ID, r.Phase, r.Operation)
@@ -61,8 +62,8 @@ func writeOpenRun(w io.Writer, r phases.RunSummary) {
 }
 
 // watchRun does work that is one run, and returns what became of it.
-func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (phases.RunSummary, error) {
-	var run phases.RunSummary
+func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (engine.RunSummary, error) {
+	var run engine.RunSummary
 	err := s.onNode(c, func(n *phases.Node, show display) error {
 		if err := work(n, show); err != nil {
 			return err

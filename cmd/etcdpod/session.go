@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // session is one call of the program: what it was given, and where it writes to.
@@ -104,7 +105,7 @@ func (s *session) asRoot(c *cli.Context) error {
 	if s.uid == 0 || filepath.Clean(c.String("root")) != "/" {
 		return nil
 	}
-	return &phases.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name), Hint: "put sudo before it"}
+	return &engine.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name), Hint: "put sudo before it"}
 }
 
 // result writes what a command found: JSON on one line, or text.

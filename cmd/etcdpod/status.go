@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/status"
 )
 
 func (s *session) statusCommand() *cli.Command {
@@ -31,9 +32,9 @@ etcdpod status --nodes cp1,cp2,cp3`,
 }
 
 func (s *session) status(c *cli.Context) error {
-	var seen phases.Status
+	var seen status.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = n.Look.Status(c.Context)
+		seen, err = status.Of(c.Context, n.Look)
 		return err
 	})
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *session) status(c *cli.Context) error {
 	return nil
 }
 
-func writeStatus(w io.Writer, st phases.Status, now time.Time) {
+func writeStatus(w io.Writer, st status.Status, now time.Time) {
 	fmt.Fprintf(w, "%s: %s\n", st.Node, headline(st))
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(w, "  ! %s\n", warning)
@@ -68,7 +69,7 @@ func writeStatus(w io.Writer, st phases.Status, now time.Time) {
 	}
 }
 
-func headline(st phases.Status) string {
+func headline(st status.Status) string {
 	var state string
 	switch {
 	case st.OpenRun != nil && st.OpenRun.State == "running":
@@ -89,7 +90,7 @@ func headline(st phases.Status) string {
 }
 
 // memberRows are the facts about etcd, each with its name.
-func memberRows(st phases.Status, now time.Time) [][]string {
+func memberRows(st status.Status, now time.Time) [][]string {
 	rows := [][]string{{"kubelet", st.Kubelet}, {"runtime", st.Runtime}}
 	add := func(name, format string, args ...any) {
 		rows = append(rows, []string{name, fmt.Sprintf(format, args...)})
@@ -127,7 +128,7 @@ func memberRows(st phases.Status, now time.Time) [][]string {
 	return rows
 }
 
-func roleOf(m *phases.MemberStatus) string {
+func roleOf(m *status.MemberStatus) string {
 	switch {
 	case m.Leader:
 		return "leader"
@@ -137,7 +138,7 @@ func roleOf(m *phases.MemberStatus) string {
 	return "follower"
 }
 
-func databaseText(m *phases.MemberStatus) string {
+func databaseText(m *status.MemberStatus) string {
 	text := fmt.Sprintf("%s, %s of it in use", size(m.SizeBytes), size(m.InUseBytes))
 	if m.QuotaBytes > 0 {
 		text += fmt.Sprintf(", quota %s", size(m.QuotaBytes))
@@ -148,7 +149,7 @@ func databaseText(m *phases.MemberStatus) string {
 	return text
 }
 
-func manifestRows(st phases.Status, now time.Time) [][]string {
+func manifestRows(st status.Status, now time.Time) [][]string {
 	rows := [][]string{{"MANIFEST", "IMAGE", "CONTAINERS"}}
 	for _, m := range st.Manifests {
 		var containers []string
@@ -167,7 +168,7 @@ func manifestRows(st phases.Status, now time.Time) [][]string {
 	return rows
 }
 
-func certificateRows(st phases.Status) [][]string {
+func certificateRows(st status.Status) [][]string {
 	rows := [][]string{{"CERTIFICATE", "CN", "ENDS", "DAYS LEFT"}}
 	for _, c := range st.Certificates {
 		row := []string{c.Path, c.CN, c.NotAfter.UTC().Format(time.RFC3339), fmt.Sprint(c.DaysLeft)}

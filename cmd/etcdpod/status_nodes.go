@@ -9,17 +9,19 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 // statusOfNodes is status of several nodes.
 func (s *session) statusOfNodes(c *cli.Context) error {
-	nodes, err := phases.ParseNodes(c.StringSlice("nodes"))
+	nodes, err := together.ParseNodes(c.StringSlice("nodes"))
 	if err != nil {
 		return err
 	}
-	var seen phases.NodesStatus
+	var seen status.NodesStatus
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = phases.StatusOf(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
+		seen, err = status.OfNodes(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
 		return err
 	})
 	if err != nil {
@@ -34,7 +36,7 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	return nil
 }
 
-func writeNodes(w io.Writer, st phases.NodesStatus) {
+func writeNodes(w io.Writer, st status.NodesStatus) {
 	rows := [][]string{{"NODE", "MEMBER", "ROLE", "VERSION", "REVISION", "HASHKV", "SIZE", "IN USE", "CERTIFICATES", "STATE"}}
 	for _, n := range st.Nodes {
 		rows = append(rows, nodeRow(n))
@@ -48,7 +50,7 @@ func writeNodes(w io.Writer, st phases.NodesStatus) {
 	}
 }
 
-func nodeRow(n phases.NodeStatus) []string {
+func nodeRow(n status.NodeStatus) []string {
 	if n.Status == nil {
 		return []string{n.Node, "-", "-", "-", "-", "-", "-", "-", "-", "cannot be asked"}
 	}
@@ -60,7 +62,7 @@ func nodeRow(n phases.NodeStatus) []string {
 }
 
 // certificatesText is how long the certificate that ends first is still good.
-func certificatesText(st *phases.Status) string {
+func certificatesText(st *status.Status) string {
 	least := -1
 	for _, c := range st.Certificates {
 		switch {
@@ -76,7 +78,7 @@ func certificatesText(st *phases.Status) string {
 	return count(least, "day", "days")
 }
 
-func stateText(st *phases.Status) string {
+func stateText(st *status.Status) string {
 	var words []string
 	if r := st.OpenRun; r != nil {
 		words = append(words, fmt.Sprintf("%s %s, in %s", r.ID, r.State, r.Phase))

@@ -8,6 +8,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/restore"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 func sshCommandFlag() cli.Flag {
@@ -34,7 +37,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return phases.RestoreTogether(c.Context, n.Several(), options, func(plan phases.TogetherPlan) error {
+		return restore.Together(c.Context, n.Several(), options, func(plan engine.TogetherPlan) error {
 			if err := s.confirm(c, show, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
 				return err
 			}
@@ -50,25 +53,25 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	return nil
 }
 
-func (s *session) togetherOptions(c *cli.Context) (o phases.TogetherOptions, err error) {
+func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, err error) {
 	if o.Restore, err = restoreOptions(c); err != nil {
 		return o, err
 	}
 	if len(c.StringSlice("skip-phases")) > 0 {
-		return o, &phases.UsageError{Reason: "--skip-phases does not go with --nodes", Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
+		return o, &engine.UsageError{Reason: "--skip-phases does not go with --nodes", Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
 	}
 	if o.Rejoin = c.Bool("rejoin"); o.Rejoin && o.Restore.DataDir != "" {
-		return o, &phases.UsageError{Reason: "--data-dir does not go with --rejoin"}
+		return o, &engine.UsageError{Reason: "--data-dir does not go with --rejoin"}
 	}
 	o.Lost, o.SSHCommand, o.RemoteCommand = c.StringSlice("lost"), c.String("ssh-command"), c.String("remote-command")
-	o.Nodes, err = phases.ParseNodes(c.StringSlice("nodes"))
+	o.Nodes, err = together.ParseNodes(c.StringSlice("nodes"))
 	return o, err
 }
 
-func (s *session) previewTogether(c *cli.Context, o phases.TogetherOptions) error {
-	var plan phases.TogetherPlan
+func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) error {
+	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = phases.PreviewTogether(c.Context, n.Several(), o)
+		plan, err = restore.PreviewTogether(c.Context, n.Several(), o)
 		return err
 	})
 	if err != nil {
@@ -81,7 +84,7 @@ func (s *session) previewTogether(c *cli.Context, o phases.TogetherOptions) erro
 }
 
 // writeTogether shows what each node does.
-func writeTogether(w io.Writer, plan phases.TogetherPlan) {
+func writeTogether(w io.Writer, plan engine.TogetherPlan) {
 	for i, n := range plan.Nodes {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -107,7 +110,7 @@ func (s *session) agentCommand() *cli.Command {
 			if err := s.asRoot(c); err != nil {
 				return err
 			}
-			config, err := s.config(c, func(phases.Event) {})
+			config, err := s.config(c, func(engine.Event) {})
 			if err != nil {
 				return err
 			}

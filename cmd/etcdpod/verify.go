@@ -10,7 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func (s *session) verifyCommand() *cli.Command {
@@ -44,16 +45,16 @@ func (s *session) verify(c *cli.Context) error {
 }
 
 // prove shows how far the reading is.
-func (s *session) prove(c *cli.Context, file string) (phases.Verdict, error) {
+func (s *session) prove(c *cli.Context, file string) (backup.Verdict, error) {
 	spareMemory()
 	show := s.display(c)
 	defer show.close()
-	return phases.Verify(c.Context, file, c.Bool("quick"), func(done, total int64) {
-		show.event(phases.Event{Time: time.Now(), Phase: "verify", Operation: file, State: phases.Progressed, Done: done, Total: total})
+	return backup.Verify(c.Context, file, c.Bool("quick"), func(done, total int64) {
+		show.event(engine.Event{Time: time.Now(), Phase: "verify", Operation: file, State: engine.Progressed, Done: done, Total: total})
 	})
 }
 
-func writeVerdict(w io.Writer, v phases.Verdict) {
+func writeVerdict(w io.Writer, v backup.Verdict) {
 	if !v.OK {
 		fmt.Fprintf(w, "BAD   %s\n%s check, at byte %d: %s\n", v.Path, v.Check, v.Offset, v.Reason)
 		return

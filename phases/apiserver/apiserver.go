@@ -1,0 +1,201 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Options are what a person may ask of `apiserver set`.
+type Options struct {
+	Wish           EtcdFlags
+	AllMembers     bool          // the servers are the members that the cluster has now
+	AnotherCluster bool          // than the one that the API server uses now may be meant
+	StopTimeout    time.Duration // for the old container to end by itself; 0: 3 s
+	WaitTimeout    time.Duration // for the new one to be ready; 0: 2 minutes
+}
+
+// Set is the workflow that changes which etcds the API server of this node uses, and with which files. An API server that does not get ready with it goes back by itself.
+func Set(o Options) workflow {
+	return workflow{Name: "apiserver", Observe: o.observe, Phases: []phase{
+		o.preflight(),
+		o.set(),
+		o.awaitAPIServer(), // the commit point is at its end
+	}}
+}
+
+type (
+	phase = engine.Phase[*Facts]
+	// workflow changes which etcds the API server of this node uses.
+	workflow = engine.Workflow[*observe.Node, *Facts]
+)
+
+// Facts are what it depends on.
+type Facts struct {
+	*observe.Facts
+	APIServer *APIServerFacts
+}
+
+// APIServerFacts are what that depends on besides.
+type APIServerFacts struct {
+	File      observe.ManifestFile // without a path when no manifest runs an API server
+	Container string
+	Second    string // another manifest that runs one, too
+	Before    EtcdFlags
+	After     EtcdFlags
+	Wrong     []string         // what speaks against the files
+	Answers   []Answer         // of the servers that there are to be, in their order
+	Cluster   uint64           // that is in use now; 0: it is not known
+	Known     string           // from where
+	Members   []observe.Member // that the servers were taken from; with AllMembers only
+	Learners  []observe.Member // likewise
+	Silent    error            // why the members could not be listed
+}
+
+func (o Options) preflight() phase {
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			err := engine.Passes(f, checkAPIServer, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
+			if errors.Is(err, errUnchanged) {
+				err = nil
+			}
+			return nil, err
+		}}
+}
+
+func (o Options) found(f *Facts) []string {
+	a := f.APIServer
+	if unchanged(a) {
+		return []string{fmt.Sprintf("%s has these flags already", a.File.Path)}
+	}
+	var found []string
+	for _, s := range a.Answers {
+		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, of cluster %x", s.URL, s.Name, s.role(), s.Version, s.ClusterID))
+	}
+	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
+		found = append(found, "over plain HTTP who reaches etcd, or the way to it, can read and change everything")
+	}
+	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
+		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it used %x, as %s tells", a.Cluster, a.Known))
+	}
+	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
+}
+
+// set replaces the manifest. What is to be done when the run goes back is planned before it.
+func (o Options) set() phase {
+	return phase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return rewire(f.Facts, f.APIServer.After, o.waiting(f.Facts, true))
+		}}
+}
+
+// awaitAPIServer ends with the commit point: the API server serves from the new endpoints.
+func (o Options) awaitAPIServer() phase {
+	return phase{Name: "await-apiserver", Short: "wait until the API server is ready with it; if it does not get so, the old manifest comes back", Commit: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			wait := o.waiting(f.Facts, false)
+			if ops, err := rewire(f.Facts, f.APIServer.After, wait); err != nil || len(ops) == 0 {
+				return nil, err
+			}
+			return []op.Op{wait}, nil
+		}}
+}
+
+func (o Options) waiting(f *observe.Facts, back bool) *op.AwaitReplaced {
+	w := awaitReplaced(f, o.WaitTimeout, back)
+	if w != nil && o.StopTimeout > 0 {
+		w.Grace = o.StopTimeout
+	}
+	return w
+}
+
+// WireAPIServer has the API server of this node use etcd as is wished for (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes or joins a member. Where there is no manifest of an API
+// server, or it says so already, it does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs, nothing is waited for.
+func WireAPIServer[F engine.Observed](node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration) engine.Phase[F] {
+	return engine.Phase[F]{Name: "wire-apiserver", Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
+		Found: func(all F) []string { return foundWiring(node(all), wished(all)) },
+		Plan: func(_ context.Context, all F) ([]op.Op, error) {
+			f, wish := node(all), wished(all)
+			if !f.KubeletActive {
+				return rewire(f, wish, nil)
+			}
+			ops, err := rewire(f, wish, awaitReplaced(f, limit, true))
+			if len(ops) > 0 {
+				ops = append(ops, awaitReplaced(f, limit, false))
+			}
+			return ops, err
+		}}
+}
+
+func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return []string{fmt.Sprintf("no manifest in %s runs an API server yet", f.ManifestDir)}
+	}
+	now := EtcdFlagsOf(m, container)
+	if _, change, err := now.With(wish).write(m, container); err != nil || change != "" {
+		return []string{"until now: --etcd-servers=" + strings.Join(now.Servers, ",")}
+	}
+	return []string{m.Path + " names this etcd already: it stays"}
+}
+
+// rewire plans the replacement of the API server's manifest; nothing when there is nothing to replace. back is what is waited for when the run goes back, nil for nothing.
+func rewire(f *observe.Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil, nil
+	}
+	edited, change, err := EtcdFlagsOf(m, container).With(wish).write(m, container)
+	switch {
+	case err != nil:
+		return nil, engine.Refuse("edit the file by hand", "cannot change the API server's manifest: %v", err)
+	case change == "":
+		return nil, nil
+	}
+	kept := path.Join(journal.RunDir(f.Run), "manifests")
+	ops := []op.Op{&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)}}
+	if back != nil {
+		ops = append(ops, back)
+	}
+	return append(ops, &op.ReplaceManifest{
+		Path: m.Path, Data: edited.Bytes(), Change: change, Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path)),
+	}), nil
+}
+
+// awaitReplaced waits for the API server's new pod; nil where no manifest runs one.
+func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitReplaced {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{container}}
+	if limit == 0 {
+		limit = 2 * time.Minute
+	}
+	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod), API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back} // for the grace see RenewOptions.grace
+}
+
+// podUID is that of a pod's container that runs, else of the newest; empty when there is none.
+func podUID(f *observe.Facts, pod op.Pod) string {
+	var last node.Container
+	for _, c := range f.Containers {
+		if !pod.Owns(c) {
+			continue
+		}
+		runs, ran := c.State == "running", last.State == "running"
+		if last.ID == "" || runs && !ran || runs == ran && c.CreatedAt.After(last.CreatedAt) {
+			last = c
+		}
+	}
+	return last.PodUID
+}

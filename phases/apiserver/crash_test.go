@@ -1,0 +1,324 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the manifest is the old one or the new one byte for byte, the API server runs
+// from it, and the old one is there or kept.
+
+const (
+	oldServers = "https://127.0.0.1:2379"
+	newServers = "https://10.0.0.11:2379,https://10.0.0.12:2379"
+	apiserverY = crashtest.TestManifestDir + "/kube-apiserver.yaml"
+)
+
+// wiring is one shape of the change.
+type wiring struct {
+	name string
+	late time.Duration // the kubelet notices a change of a file so late
+	wire bool          // as the phase wire-apiserver
+	off  bool          // no kubelet runs
+}
+
+func wirings() []wiring {
+	return []wiring{
+		{name: "apiserver set"},
+		{name: "apiserver set, and a late kubelet", late: 5 * time.Second},
+		{name: "wire-apiserver", wire: true},
+		{name: "wire-apiserver, and no kubelet", wire: true, off: true},
+	}
+}
+
+type wiringWorld struct {
+	*crashtest.Node
+	wiring   wiring
+	old, new string // the manifests
+}
+
+func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
+	t.Helper()
+	machine := shape.machine(t)
+	return shape.on(crashtest.Over(t, "cp1", machine, machine), machine)
+}
+
+func (shape wiring) on(w *crashtest.Node, before *sim.Machine) *wiringWorld {
+	old := string(before.Peek(apiserverY))
+	return &wiringWorld{Node: w, wiring: shape, old: old, new: strings.Replace(old, oldServers, newServers, 1)}
+}
+
+func wiringCases() (all []crashtest.Case) {
+	for _, shape := range wirings() {
+		all = append(all, crashtest.Case{Name: shape.name, Machine: shape.machine, On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
+			c := shape.on(w, before)
+			return crashtest.Subject{Run: c.set, Outcome: c.settled}
+		}})
+	}
+	return all
+}
+
+func (shape wiring) machine(t *testing.T) *sim.Machine {
+	t.Helper()
+	old := "# ours\r\n" + strings.ReplaceAll(crashtest.PodManifest("kube-apiserver", "    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
+	d := sim.NewDisk()
+	for name, data := range map[string]string{"/etcd.yaml": crashtest.EtcdManifest(""), "/kube-apiserver.yaml": old} {
+		if err := errors.Join(node.MkdirAll(d, crashtest.TestManifestDir, node.Attr{Mode: 0o755}), d.Create(crashtest.TestManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"snap/db", "wal/0.wal"} {
+		file := "/var/lib/etcd/member/" + name
+		if err := errors.Join(node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o755}), d.Create(file, []byte("old"), node.Attr{Mode: 0o600})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := sim.NewMachine(d, crashtest.TestManifestDir, "/var/lib/etcd", func() bool { return false })
+	m.Late = shape.late
+	if shape.off {
+		m.WithoutKubelet()
+		m.PowerLoss(sim.DropUnsynced, nil)
+	}
+	return m
+}
+
+func (w *wiringWorld) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	seen, err := w.Observe(id)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen}
+	f.KubeletActive = !w.wiring.off
+	if f.Containers, err = w.Process.Host.Runtime.Containers(ctx); err != nil {
+		return nil, err
+	}
+	m, container, _ := observe.Program(f.Manifests, "kube-apiserver")
+	f.APIServer = &APIServerFacts{File: m, Container: container, After: EtcdFlags{Servers: observe.List(newServers)}}
+	return f, nil
+}
+
+func (w *wiringWorld) flow() workflow {
+	o := Options{}
+	if w.wiring.wire {
+		wire := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts }, func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
+		return workflow{Name: "init", Observe: w.observe, Phases: []phase{wire}}
+	}
+	return workflow{Name: "apiserver", Observe: w.observe, Phases: []phase{o.set(), o.awaitAPIServer()}}
+}
+
+func (w *wiringWorld) set() error {
+	return w.Do(w.flow().On(w.Process.Look))
+}
+
+// settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is late has time to notice.
+func (w *wiringWorld) settled() (string, error) {
+	if err := w.Process.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+		return "", err
+	}
+	w.Machine.Look()
+	if err := w.Process.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
+		return "", err
+	}
+	look := w.Machine.Look(journal.Home)
+	if v := w.Machine.Violations; len(v) > 0 {
+		return "", errors.New(strings.Join(v, "\n"))
+	}
+	now := string(w.Machine.Peek(apiserverY))
+	if runs := w.Machine.RunsFrom("kube-apiserver"); runs != now && !w.wiring.off {
+		return "", fmt.Errorf("the API server runs from\n%s\nand in place is\n%s", runs, now)
+	}
+	kept, err := w.kept()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case look == w.First && kept == "":
+		return "old", nil
+	case look == w.First:
+		return "", errors.New("a copy is kept of what is in place")
+	case look != strings.Replace(w.First, fmt.Sprintf("%q", w.old), fmt.Sprintf("%q", w.new), 1):
+		return "", fmt.Errorf("neither old nor new:\n%s", look)
+	case kept != w.old:
+		return "", fmt.Errorf("the old manifest is not kept: %q", kept)
+	}
+	return "new", nil
+}
+
+// kept is the old manifest in the run's folder; empty when there is none.
+func (w *wiringWorld) kept() (string, error) {
+	runs, err := journal.List(w.Machine.Disk)
+	if err != nil || len(runs) == 0 {
+		return "", err
+	}
+	dir := path.Join(journal.RunDir(runs[len(runs)-1].ID), "manifests")
+	names, err := w.Machine.ReadDir(dir)
+	switch {
+	case err != nil: // it is gone with the rest
+		return "", nil
+	case slices.Equal(names, []string{"kube-apiserver.yaml"}):
+		return string(w.Machine.Peek(path.Join(dir, names[0]))), nil
+	}
+	return "", fmt.Errorf("in %s are %q", dir, names)
+}
+
+func TestAChangeOfTheAPIServerStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	crashtest.StoppedAnywhere(t, wiringCases())
+}
+
+func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*sim.Machine)
+		why   string
+		least time.Duration
+		most  time.Duration
+	}{
+		{"it is never ready", func(m *sim.Machine) { m.SickText = "10.0.0.12" }, "the API server is not ready with the new manifest: not within 2m0s", 2 * time.Minute, 3 * time.Minute},
+		{"it ends again and again", func(m *sim.Machine) { m.CrashText = "10.0.0.12" }, "the API server is not ready with the new manifest: its container ended 3 times", 0, 10 * time.Second},
+		{"the kubelet never notices", func(m *sim.Machine) { m.Late = time.Hour }, "the one that is replaced has not ended yet", 2 * time.Minute, 3 * time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWiringWorld(t, wirings()[0])
+			tt.spoil(w.Machine)
+			began := w.Process.Host.Clock.Now()
+			var back *engine.RolledBackError
+			if err := w.set(); !errors.As(err, &back) || !strings.Contains(err.Error(), tt.why) {
+				t.Fatalf("got %v", err)
+			}
+			if err := w.Process.API.Ready(context.Background(), op.APIAccess{}); err != nil {
+				t.Errorf("the old API server is not waited for: %v", err)
+			}
+			if took := w.Process.Host.Clock.Now().Sub(began); took < tt.least || took > tt.most {
+				t.Errorf("it took %v", took)
+			}
+			if got, err := w.settled(); got != "old" {
+				t.Errorf("it ended %s: %v", got, err)
+			}
+		})
+	}
+}
+
+// What keeps the old API server from getting ready again is no reason to keep the run open: every other command would be refused.
+func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
+	w := newWiringWorld(t, wirings()[0])
+	w.Machine.Before = func(call string) {
+		if strings.HasPrefix(call, "rename ") && strings.HasSuffix(call, apiserverY) {
+			w.Machine.SickText = "kube-apiserver" // whatever the manifest
+		}
+	}
+	var notes []string
+	w.Process.Emit = func(e engine.Event) { notes = append(notes, e.Message) }
+	var back *engine.RolledBackError
+	if err := w.set(); !errors.As(err, &back) {
+		t.Fatalf("got %v", err)
+	}
+	if all := strings.Join(notes, "\n"); !strings.Contains(all, "the old manifest is back, but the API server is not ready with the old manifest: not within 2m0s") {
+		t.Errorf("nothing is said of it: %s", all)
+	}
+	if got, err := w.settled(); got != "old" {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+}
+
+func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
+	const theirs = "# theirs\n"
+	for _, tt := range []struct {
+		name string
+		when func(call string) bool
+		why  string
+		open bool
+	}{
+		{"before it is replaced", func(call string) bool {
+			return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests")
+		}, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
+		{"after it was replaced", func(call string) bool { return call == "sync "+crashtest.TestManifestDir }, "cannot put back " + apiserverY + ": somebody else has changed it since the run began; what was there before is kept as ", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWiringWorld(t, wirings()[0])
+			w.Machine.SickText = "kube-apiserver"
+			w.Machine.Before = func(call string) {
+				if tt.when(call) {
+					w.Machine.Before = nil
+					data := append([]byte(theirs), w.Machine.Peek(apiserverY)...)
+					if err := node.WriteAtomic(w.Machine.Disk, apiserverY, data, node.Attr{}); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			err := w.set()
+			var open *engine.OpenRunError
+			if errors.As(err, &open) != tt.open || !strings.Contains(err.Error(), tt.why) {
+				t.Fatalf("got %v", err)
+			}
+			if got := string(w.Machine.Peek(apiserverY)); !strings.HasPrefix(got, theirs) {
+				t.Errorf("theirs is %q", got)
+			}
+			if !tt.open {
+				return
+			}
+			// As it says: what is kept is copied there, and the run can be closed.
+			kept, err := w.kept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(node.WriteAtomic(w.Machine.Disk, apiserverY, []byte(kept), node.Attr{}), w.Settle("rollback")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := w.settled(); got != "old" {
+				t.Errorf("it ended %s: %v", got, err)
+			}
+		})
+	}
+}
+
+// A disk that is full, or fails, at any step.
+func TestAChangeOfTheAPIServerSurvivesAFailureAtEveryStep(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWiringWorld(t, wirings()[0])
+		w.Machine.FailAt, w.Machine.FailWith = at, syscall.ENOSPC
+		err := w.set()
+		if w.Machine.Steps < at {
+			return
+		}
+		began := w.Began()
+		var open *engine.OpenRunError
+		if errors.As(err, &open) {
+			w.Machine.FailAt = 0
+			w.Restart()
+			err = w.Settle("resume")
+		}
+		got, wrong := w.settled()
+		want := map[bool]string{true: "new", false: "old"}[err == nil && began]
+		if wrong != nil || got != want {
+			t.Fatalf("a failure at step %d (%s): it ended %s, with %v: %v", at, w.Machine.Calls[at-1], got, err, wrong)
+		}
+	}
+}
+
+func TestAChangeOfTheAPIServerThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	crashtest.SettlesStored(t, "apiserver", wiringCases())
+}
+
+func TestAChangeOfTheAPIServerOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := wiringCases()
+	crashtest.SavedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfAChangeOfTheAPIServer(t *testing.T) {
+	crashtest.StoresOpenRuns(t, "apiserver", wiringCases())
+}

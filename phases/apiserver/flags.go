@@ -1,0 +1,180 @@
+package apiserver
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// EtcdFlags are an API server's flags for etcd. Files are paths in its container. What is empty in a wish stays as it is.
+type EtcdFlags struct {
+	Servers                   []string
+	CAFile, CertFile, KeyFile string
+}
+
+// Named are the flags in the order in which kubeadm has them.
+func (e *EtcdFlags) Named() []namedFlag {
+	return []namedFlag{{"etcd-cafile", &e.CAFile}, {"etcd-certfile", &e.CertFile}, {"etcd-keyfile", &e.KeyFile}}
+}
+
+type namedFlag struct {
+	Name string
+	File *string
+}
+
+// Set gives one flag, named without dashes, a value. Others than these are not this one's concern.
+func (e *EtcdFlags) Set(name, value string) {
+	if name == observe.EtcdServersFlag {
+		e.Servers = observe.List(value)
+	}
+	for _, f := range e.Named() {
+		if f.Name == name {
+			*f.File = value
+		}
+	}
+}
+
+// EtcdFlagsOf reads an API server's manifest. --etcd-servers collects: given twice, all count (pflag's StringSlice).
+func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
+	var e EtcdFlags
+	for _, f := range m.Manifest.Flags(container) {
+		if f.Name == observe.EtcdServersFlag {
+			value, _ := m.Manifest.Expand(container, f.Value)
+			e.Servers = append(e.Servers, observe.List(value)...)
+		}
+	}
+	for _, f := range e.Named() {
+		*f.File = observe.FlagOf(m, container, f.Name)
+	}
+	return e
+}
+
+// With is these flags with what is wished for in their place.
+func (e EtcdFlags) With(wish EtcdFlags) EtcdFlags {
+	if len(wish.Servers) > 0 && !sameServers(e.Servers, wish.Servers) {
+		e.Servers = wish.Servers
+	}
+	for i, f := range wish.Named() {
+		if *f.File != "" {
+			*e.Named()[i].File = *f.File
+		}
+	}
+	return e
+}
+
+// sameServers says whether two lists name the same. Their order says nothing: etcd's client takes turns over all of them (client/v3/internal/resolver: round_robin).
+func sameServers(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// write puts the flags into the manifest, and returns it with the words for what has changed; the very same manifest when nothing does.
+func (e EtcdFlags) write(m observe.ManifestFile, container string) (edited *manifests.Manifest, change string, err error) {
+	if err := writable(m, container); err != nil {
+		return nil, "", err
+	}
+	now := EtcdFlagsOf(m, container)
+	var changes []string
+	edited = m.Manifest
+	set := func(name, value string) {
+		if err != nil {
+			return
+		}
+		if edited, err = setOnce(edited, container, name, value); err == nil {
+			changes = append(changes, "--"+name+"="+value)
+		}
+	}
+	if !slices.Equal(now.Servers, e.Servers) {
+		set(observe.EtcdServersFlag, strings.Join(e.Servers, ","))
+	}
+	for i, f := range e.Named() {
+		if *f.File != *now.Named()[i].File {
+			set(f.Name, *f.File)
+		}
+	}
+	return edited, strings.Join(changes, " "), err
+}
+
+// setOnce gives a flag one value, however often it is there.
+func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.Manifest, error) {
+	times := 0
+	for _, f := range m.Flags(container) {
+		if f.Name == name {
+			times++
+		}
+	}
+	if times > 1 {
+		var err error
+		if m, err = m.RemoveFlag(container, name); err != nil {
+			return nil, err
+		}
+	}
+	return m.SetFlag(container, name, value)
+}
+
+// writable: what the kubelet and the API server would read otherwise than what is edited.
+func writable(m observe.ManifestFile, container string) error {
+	for _, f := range m.Manifest.Flags(container) {
+		// Kubernetes's programs take _ for - (k8s.io/component-base/cli/flag: WordSepNormalizeFunc).
+		if dashed := strings.ReplaceAll(f.Name, "_", "-"); dashed != f.Name && strings.HasPrefix(dashed, "etcd-") {
+			return fmt.Errorf("line %d of %s: write --%s with dashes", f.Line, m.Path, f.Name)
+		}
+	}
+	var pod struct{ Metadata struct{ UID string } }
+	if err := yaml.Unmarshal(m.Data, &pod); err != nil {
+		return fmt.Errorf("cannot read %s: %w", m.Path, err)
+	}
+	if pod.Metadata.UID != "" {
+		return fmt.Errorf("%s gives the pod a uid, by which the kubelet takes the changed pod for the one that runs: take metadata.uid out", m.Path)
+	}
+	return nil
+}
+
+// checkServers refuses what cannot be a list of etcds.
+func checkServers(servers []string) error {
+	const hint = "it is a list of URLs with commas between: https://10.0.0.11:2379,https://10.0.0.12:2379"
+	schemes := map[string]bool{}
+	for i, raw := range servers {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path+u.RawQuery+u.Fragment != "" {
+			return &engine.UsageError{Reason: fmt.Sprintf("%q is no client URL of an etcd", raw), Hint: hint}
+		}
+		if slices.Contains(servers[:i], raw) {
+			return &engine.UsageError{Reason: fmt.Sprintf("%s is named twice", raw), Hint: hint}
+		}
+		schemes[u.Scheme] = true
+	}
+	if len(schemes) > 1 { // client/v3/client.go: credentialsForEndpoint is asked for the first endpoint only
+		return &engine.UsageError{Reason: "some of the endpoints are https and some http: the API server's client speaks to all of them as to the first", Hint: "name those of one kind"}
+	}
+	return nil
+}
+
+// access is how such an API server reaches one etcd.
+func (e EtcdFlags) access(m observe.ManifestFile, container, server string) op.Access {
+	a := op.Access{Endpoints: []string{server}}
+	if strings.HasPrefix(server, "https://") {
+		a.CACert, a.Cert, a.Key = observe.HostFile(m, container, e.CAFile), observe.HostFile(m, container, e.CertFile), observe.HostFile(m, container, e.KeyFile)
+	}
+	return a
+}
+
+// kubeadmFlags are those that kubeadm gives an API server beside an etcd of its own node (kubeadm, phases/controlplane: getAPIServerCommand).
+func kubeadmFlags(certificatesDir, advertiseAddress string) EtcdFlags {
+	host := "127.0.0.1"
+	if ip := net.ParseIP(advertiseAddress); ip != nil && ip.To4() == nil {
+		host = "::1"
+	}
+	return EtcdFlags{
+		Servers: []string{"https://" + net.JoinHostPort(host, "2379")},
+		CAFile:  certificatesDir + "/etcd/ca.crt", CertFile: certificatesDir + "/apiserver-etcd-client.crt", KeyFile: certificatesDir + "/apiserver-etcd-client.key",
+	}
+}

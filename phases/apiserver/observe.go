@@ -1,0 +1,256 @@
+package apiserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Answer is what one etcd says of itself to who dials it as the API server does.
+type Answer struct {
+	URL                 string
+	Error               error // why it does not serve; everything below may be there all the same
+	ClusterID, MemberID uint64
+	Name                string
+	Version             string
+	Leads, Learner      bool
+	want                uint64 // the member that should answer there; 0: any
+}
+
+func (a Answer) role() string {
+	switch {
+	case a.Learner:
+		return "learner"
+	case a.Leads:
+		return "leader"
+	}
+	return "follower"
+}
+
+// observe gathers what changing the API server's etcd depends on. Every endpoint is really dialled, with the files that are to be used there.
+func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if err := o.checkWish(); err != nil {
+		return nil, err
+	}
+	seen, err := n.Observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	a := &APIServerFacts{}
+	f := &Facts{Facts: seen, APIServer: a}
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return f, nil
+	}
+	for _, other := range f.Manifests {
+		if other.Path != m.Path && observe.IsAPIServer(other) {
+			a.Second = other.Path
+		}
+	}
+	a.File, a.Container, a.Before = m, container, EtcdFlagsOf(m, container)
+	wish := o.Wish
+	var members []etcd.Member
+	if o.AllMembers {
+		if members, a.Silent = membersNow(ctx, n, f); a.Silent != nil {
+			return f, nil
+		}
+		a.Members = bind.MembersOf(members)
+		wish.Servers = a.takeMembers(members)
+	}
+	a.After = a.Before.With(wish)
+	if unchanged(a) {
+		return f, nil
+	}
+	if a.Wrong = WrongFiles(n, m, container, a.After); len(a.Wrong) > 0 {
+		return f, nil // dialling with them would tell less plainly
+	}
+	a.Answers = Ask(ctx, n, m, container, a.After)
+	for i := range a.Answers {
+		for _, member := range members {
+			if observe.ClientURL(member) == a.Answers[i].URL {
+				a.Answers[i].want = member.ID
+			}
+		}
+	}
+	a.Cluster, a.Known = clusterInUse(ctx, n, f)
+	return f, nil
+}
+
+// checkWish: what was typed makes sense by itself.
+func (o Options) checkWish() error {
+	w := o.Wish
+	switch {
+	case o.AllMembers && len(w.Servers) > 0:
+		return &engine.UsageError{Reason: "--all-members takes the servers from the cluster, and --etcd-servers names them", Hint: "give one of them"}
+	case !o.AllMembers && len(w.Servers) == 0 && w.CAFile+w.CertFile+w.KeyFile == "":
+		return &engine.UsageError{Reason: "nothing is to be set", Hint: "give --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
+	}
+	for _, f := range w.Named() {
+		if *f.File != "" && !path.IsAbs(*f.File) {
+			return &engine.UsageError{Reason: fmt.Sprintf("--%s needs an absolute path, as the API server's container sees it", f.Name)}
+		}
+	}
+	return checkServers(w.Servers)
+}
+
+// unchanged says that the manifest has the flags that are wished for.
+func unchanged(a *APIServerFacts) bool {
+	return a.Silent == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) && a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile && a.Before.KeyFile == a.After.KeyFile
+}
+
+// takeMembers makes a list of servers of the members: by their names, so that it is the same on every node. etcd's client takes turns over all of them, and has none that it likes
+// better: to name the local one first would change nothing but the text, in which the nodes would then differ, and of which kubeadm's ClusterConfiguration can hold only one.
+func (a *APIServerFacts) takeMembers(members []etcd.Member) []string {
+	var servers []string
+	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int { return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) }) {
+		if m.Learner || observe.ClientURL(m) == "" {
+			a.Learners = append(a.Learners, bind.MembersOf([]etcd.Member{m})...)
+			continue
+		}
+		servers = append(servers, observe.ClientURL(m))
+	}
+	return servers
+}
+
+// membersNow asks the cluster that is in use: the local etcd, or at the --endpoints that were typed, else those that the API server uses.
+func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	a := f.APIServer
+	var ways []op.Access
+	switch {
+	case len(n.Access.Endpoints) > 0:
+		ways = append(ways, op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
+	case f.Etcd != nil:
+		ways = append(ways, f.Etcd.Access)
+	}
+	if len(n.Access.Endpoints) == 0 && len(a.Before.Servers) > 0 {
+		way := a.Before.access(a.File, a.Container, a.Before.Servers[0])
+		way.Endpoints = a.Before.Servers
+		ways = append(ways, way)
+	}
+	first := errors.New("no etcd is known to ask")
+	for i, way := range ways {
+		var members []etcd.Member
+		err := n.Bound().With(ctx, way, func(c *etcd.Client) (err error) {
+			members, err = c.Members(ctx)
+			return err
+		})
+		if err == nil {
+			return members, nil
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// Ask dials all servers at once, as the API server would.
+func Ask(ctx context.Context, n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []Answer {
+	answers := make([]Answer, len(e.Servers))
+	var wg sync.WaitGroup
+	for i, server := range e.Servers {
+		wg.Go(func() {
+			answers[i] = askOne(ctx, n, e.access(m, container, server))
+			answers[i].URL = server
+		})
+	}
+	wg.Wait()
+	return answers
+}
+
+func askOne(ctx context.Context, n *observe.Node, way op.Access) (a Answer) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	a.Error = n.Bound().With(ctx, way, func(c *etcd.Client) error {
+		s := c.Status(ctx)[0]
+		if s.Err != nil {
+			return s.Err
+		}
+		a.ClusterID, a.MemberID, a.Version, a.Learner, a.Leads = s.ClusterID, s.MemberID, s.Version, s.Learner, s.Leader == s.MemberID
+		members, err := c.OwnMembers(ctx)
+		for _, m := range members {
+			if m.ID == a.MemberID {
+				a.Name = m.Name
+			}
+		}
+		if a.Learner || err != nil {
+			return err
+		}
+		return c.Ready(ctx)
+	})
+	return a
+}
+
+// clusterInUse is the cluster that the API server's data is in now: as those say that it uses, else the local etcd, else its data directory.
+func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, known string) {
+	a := f.APIServer
+	for _, s := range Ask(ctx, n, a.File, a.Container, a.Before) {
+		if s.ClusterID != 0 {
+			return s.ClusterID, s.URL
+		}
+	}
+	if f.Etcd == nil || !f.Etcd.Serves(a.Before.Servers) {
+		return 0, ""
+	}
+	if stopped, err := n.Stopped(ctx, f.Etcd); err == nil && stopped != nil {
+		return stopped.ClusterID, "the data in " + f.Etcd.DataDir
+	}
+	return 0, ""
+}
+
+// wrongFiles: the API server sees its own mounts of the node, and nothing else.
+func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []string {
+	var wrong []string
+	for _, f := range e.Named() {
+		if *f.File == "" {
+			continue
+		}
+		if problem := fileSeen(n, m, container, *f.File); problem != "" {
+			wrong = append(wrong, fmt.Sprintf("--%s=%s: %s", f.Name, *f.File, problem))
+		}
+	}
+	if (e.CertFile == "") != (e.KeyFile == "") {
+		wrong = append(wrong, "--etcd-certfile and --etcd-keyfile need each other")
+	}
+	return wrong
+}
+
+// fileSeen says why an API server's container would not find a file; empty when it does.
+func fileSeen(n *observe.Node, m observe.ManifestFile, container, file string) string {
+	host := observe.HostFile(m, container, file)
+	if host == "" {
+		return fmt.Sprintf("no volume of %s mounts it from the node", m.Path)
+	}
+	if !n.ThereIs(host) {
+		return host + " is not there"
+	}
+	resolved, err := n.FS.Resolve(host)
+	if err != nil {
+		return err.Error()
+	}
+	if _, err := n.FS.ReadFile(resolved); err != nil {
+		return err.Error()
+	}
+	for _, h := range m.Manifest.HostPaths() {
+		mounted := slices.ContainsFunc(h.Mounts, func(t manifests.Mount) bool { return t.Container == container })
+		if dir, err := n.Resolve(h.Path); err == nil && mounted && observe.Within(resolved, dir) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s leads to %s, which no volume of %s mounts", host, resolved, m.Path)
+}

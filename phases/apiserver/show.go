@@ -1,0 +1,207 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Report is what `apiserver show` tells: which etcds the API server of this node uses, with which files, and whether that works now. The JSON names are stable.
+type Report struct {
+	Manifest    string           `json:"manifest"`
+	Servers     []EndpointReport `json:"etcdServers"`
+	Overrides   []string         `json:"etcdServersOverrides"` // resources that are in other etcds
+	Files       []EtcdFileReport `json:"files"`
+	Compared    string           `json:"compared,omitempty"` // with what of kubeadm's; empty when that is not known
+	Differences []string         `json:"differences"`        // from what kubeadm would write
+	Warnings    []string         `json:"warnings"`
+}
+
+// EndpointReport is one etcd, dialled as the API server does.
+type EndpointReport struct {
+	URL       string `json:"url"`
+	Serves    bool   `json:"serves"`
+	Error     string `json:"error,omitempty"`     // why it does not
+	Name      string `json:"name,omitempty"`      // of the member
+	MemberID  string `json:"memberID,omitempty"`  // hex
+	Role      string `json:"role,omitempty"`      // leader, follower, learner
+	Version   string `json:"version,omitempty"`   // of etcd
+	ClusterID string `json:"clusterID,omitempty"` // hex
+}
+
+// EtcdFileReport is one of the files that the API server shows etcd, or trusts it by.
+type EtcdFileReport struct {
+	Flag     string    `json:"flag"`
+	Path     string    `json:"path"`              // in the container
+	HostPath string    `json:"hostPath"`          // empty when it is not mounted from the node
+	NotAfter time.Time `json:"notAfter,omitzero"` // of a certificate
+	DaysLeft int       `json:"daysLeft"`
+	Problem  string    `json:"problem,omitempty"`
+}
+
+// Show looks at the API server's etcd. It works when everything is down, and changes nothing.
+func Show(ctx context.Context, n *observe.Node) (Report, error) {
+	r := Report{Servers: []EndpointReport{}, Overrides: []string{}, Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
+	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath}, APIServer: &APIServerFacts{}}
+	var err error
+	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
+		return r, err
+	}
+	f.APIServer.File, f.APIServer.Container, _ = observe.Program(f.Manifests, "kube-apiserver")
+	if err := checkAPIServer(f); err != nil {
+		return r, err
+	}
+	m, container := f.APIServer.File, f.APIServer.Container
+	now := EtcdFlagsOf(m, container)
+	r.Manifest, r.Overrides = m.Path, append(r.Overrides, observe.List(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
+	for _, file := range now.Named() {
+		if *file.File != "" {
+			r.Files = append(r.Files, fileReport(n, m, container, file, f.Now))
+		}
+	}
+	answers := Ask(ctx, n, m, container, now)
+	for _, a := range answers {
+		r.Servers = append(r.Servers, a.report())
+	}
+	f.API = n.ApiAccess(f.Manifests)
+	compareWithKubeadm(ctx, n, &r, f, now)
+	r.judge(answers)
+	return r, ctx.Err()
+}
+
+func (a Answer) report() EndpointReport {
+	e := EndpointReport{URL: a.URL, Serves: a.Error == nil, Name: a.Name, Version: a.Version}
+	if a.Error != nil {
+		e.Error = a.Error.Error()
+	}
+	if a.MemberID != 0 {
+		e.MemberID, e.ClusterID, e.Role = fmt.Sprintf("%x", a.MemberID), fmt.Sprintf("%x", a.ClusterID), a.role()
+	}
+	return e
+}
+
+func fileReport(n *observe.Node, m observe.ManifestFile, container string, file namedFlag, now time.Time) EtcdFileReport {
+	r := EtcdFileReport{Flag: "--" + file.Name, Path: *file.File, HostPath: observe.HostFile(m, container, *file.File), Problem: fileSeen(n, m, container, *file.File)}
+	if r.Problem != "" || file.Name == "etcd-keyfile" {
+		return r
+	}
+	data, err := n.FS.ReadFile(r.HostPath)
+	s := certs.StatusOf(r.HostPath, data, err, now)
+	r.NotAfter, r.DaysLeft, r.Problem = s.NotAfter, s.DaysLeft, s.Problem
+	return r
+}
+
+// judge says what is wrong, and what is risky.
+func (r *Report) judge(answers []Answer) {
+	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
+	var first *Answer
+	for i, a := range answers {
+		switch {
+		case a.Error != nil:
+			warn("%v", a.Error)
+		case a.Learner:
+			warn("%s is a learner: it refuses what the API server asks for", a.URL)
+		}
+		if a.ClusterID != 0 && first == nil {
+			first = &answers[i]
+		}
+		if a.ClusterID != 0 && a.ClusterID != first.ClusterID {
+			warn("%s is of cluster %x, and %s of cluster %x: they hold other objects", a.URL, a.ClusterID, first.URL, first.ClusterID)
+		}
+		if strings.HasPrefix(a.URL, "http://") {
+			warn("%s is plain HTTP: who reaches etcd, or the way to it, can read and change everything", a.URL)
+		}
+	}
+	for _, f := range r.Files {
+		if f.Problem != "" {
+			warn("%s=%s: %s", f.Flag, f.Path, f.Problem)
+		}
+	}
+}
+
+// compareWithKubeadm holds the flags against those that kubeadm would write, by its ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside
+// an etcd that is not on this node, there are none.
+func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Facts, now EtcdFlags) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	advertise := observe.FlagOf(f.APIServer.File, f.APIServer.Container, "advertise-address")
+	want, compared := kubeadmFlags(observe.KubeadmCertificatesDir, advertise), "kubeadm's defaults"
+	config, err := n.KubeadmConfig(ctx, f.Facts)
+	if err == nil {
+		want, err = kubeadmFlagsIn(config, advertise)
+		compared = "kubeadm's ClusterConfiguration"
+	}
+	if _, _, local := observe.Program(f.Manifests, "etcd"); err != nil && !local {
+		return
+	}
+	r.Compared, r.Differences = compared, append(r.Differences, now.Differences(want)...)
+}
+
+// kubeadmFlagsIn are those that a ClusterConfiguration asks for, of v1beta4 and v1, or of the older v1beta3, whose extraArgs are a map.
+func kubeadmFlagsIn(config, advertise string) (EtcdFlags, error) {
+	var c struct {
+		CertificatesDir string `json:"certificatesDir"`
+		Etcd            struct {
+			External *struct {
+				Endpoints                 []string
+				CAFile, CertFile, KeyFile string
+			} `json:"external"`
+		} `json:"etcd"`
+		APIServer struct {
+			ExtraArgs any `json:"extraArgs"`
+		} `json:"apiServer"`
+	}
+	if err := yaml.Unmarshal([]byte(config), &c); err != nil {
+		return EtcdFlags{}, fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
+	}
+	if c.CertificatesDir == "" {
+		c.CertificatesDir = observe.KubeadmCertificatesDir
+	}
+	e := kubeadmFlags(c.CertificatesDir, advertise)
+	if x := c.Etcd.External; x != nil {
+		e = EtcdFlags{Servers: x.Endpoints, CAFile: x.CAFile, CertFile: x.CertFile, KeyFile: x.KeyFile}
+	}
+	switch args := c.APIServer.ExtraArgs.(type) {
+	case map[string]any:
+		for name, value := range args {
+			e.Set(name, fmt.Sprint(value))
+		}
+	case []any:
+		for _, arg := range args {
+			if a, ok := arg.(map[string]any); ok {
+				e.Set(fmt.Sprint(a["name"]), fmt.Sprint(a["value"]))
+			}
+		}
+	}
+	return e, nil
+}
+
+// Differences says what kubeadm would write otherwise.
+func (e EtcdFlags) Differences(kubeadms EtcdFlags) []string {
+	var all []string
+	say := func(name, now, want string) {
+		if want == "" {
+			want = "nothing"
+		}
+		all = append(all, fmt.Sprintf("--%s is %s, and kubeadm would write %s", name, now, want))
+	}
+	if !sameServers(e.Servers, kubeadms.Servers) {
+		say(observe.EtcdServersFlag, strings.Join(e.Servers, ","), strings.Join(kubeadms.Servers, ","))
+	}
+	for i, f := range e.Named() {
+		if want := *kubeadms.Named()[i].File; *f.File != want {
+			if *f.File == "" {
+				all = append(all, fmt.Sprintf("there is no --%s, and kubeadm would write %s", f.Name, want))
+				continue
+			}
+			say(f.Name, *f.File, want)
+		}
+	}
+	return all
+}

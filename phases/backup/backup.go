@@ -1,0 +1,280 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Options are what a person may ask of `backup`. Exactly one of File and Dir is set. Paths are host paths below the root where they are given as flags' values; File is a path of this process.
+type Options struct {
+	File        string // of the snapshot; FILE.json is written beside it
+	Dir         string // a directory; the name is etcd-<node>-<UTC>-r<revision>.db
+	Keep        int    // with Dir: how many of this node's backups are kept; 0: all
+	FromDataDir string // the data of a member that is stopped, instead of a running etcd
+	FromWALDir  string
+}
+
+// Workflow is the workflow that takes a proven snapshot. It changes nothing of the node, and so runs whatever else is open.
+func Workflow(o Options) workflow {
+	return workflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []phase{
+		o.preflight(),
+		o.snapshot(),
+		o.verifySnapshot(),
+		o.keep(),
+	}}
+}
+
+type (
+	phase = engine.Phase[*Facts]
+	// workflow takes a proven snapshot.
+	workflow = engine.Workflow[*observe.Node, *Facts]
+)
+
+// Facts are what a backup depends on.
+type Facts struct {
+	*observe.Facts
+	Backup *Place
+}
+
+// Place describes the place that a backup is to have.
+type Place struct {
+	Dir     string   // host path
+	File    string   // host path; empty: named by what the backup holds
+	Missing []string // directories on the way to Dir that are not there, outermost first
+	DirOdd  string   // why Dir cannot be used
+	Taken   string   // File, or its sidecar's name, where there is one already that no dead backup left
+	Free    uint64   // bytes
+	Need    int64    // bytes, at most
+	Cluster string   // hex; known beforehand for a data directory only
+}
+
+// Take takes a backup and returns what its sidecar says. confirm sees the plan, and its error ends the command.
+func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (*Sidecar, error) {
+	var kept *op.KeepBackup
+	err := n.Do(ctx, w, func(p engine.Plan) error {
+		for _, phase := range p.Phases {
+			for _, o := range phase.Ops() {
+				if k, ok := o.(*op.KeepBackup); ok {
+					kept = k
+				}
+			}
+		}
+		return confirm(p)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s, err := SidecarOf(n.Host.FS, kept.Kept)
+	if s == nil {
+		return nil, err
+	}
+	return &s.Sidecar, err
+}
+
+// check says what makes no sense.
+func (o Options) check() error {
+	switch {
+	case o.File != "" && o.Dir != "":
+		return &engine.UsageError{Reason: "a backup goes to a FILE or into a --dir, not both"}
+	case o.Keep < 0:
+		return &engine.UsageError{Reason: "--keep takes a number of backups, 1 or more"}
+	case o.Keep > 0 && o.File != "":
+		return &engine.UsageError{Reason: "--keep is for backups in a --dir, and not for a FILE"}
+	case o.FromWALDir != "" && o.FromDataDir == "":
+		return &engine.UsageError{Reason: "--from-wal-dir is of use with --from-data-dir only"}
+	case o.Dir != "" && !path.IsAbs(o.Dir):
+		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, and %s is not", o.Dir)}
+	}
+	return nil
+}
+
+func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	seen, err := n.Observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen}
+	if f.Live == nil && f.Etcd != nil && o.FromDataDir == "" {
+		f.Live = n.Alone(ctx, f.Etcd)
+	}
+	if f.Backup, err = o.place(n); err != nil {
+		return nil, err
+	}
+	switch {
+	case o.FromDataDir != "":
+		d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir)
+		if err != nil {
+			return nil, fmt.Errorf("cannot take a backup of the data directory %s: %w", o.FromDataDir, err)
+		}
+		f.Backup.Cluster = fmt.Sprintf("%x", d.ClusterID)
+		f.Backup.Need = d.Contents.SizeBytes
+	case f.Live != nil:
+		f.Backup.Need = f.Live.SizeBytes
+	}
+	return f, nil
+}
+
+// place looks at where the backup is to go.
+func (o Options) place(n *observe.Node) (*Place, error) {
+	b := &Place{Dir: o.Dir}
+	if b.Dir == "" {
+		b.Dir = DefaultDir
+	}
+	if o.File != "" {
+		file, err := n.HostPath(o.File)
+		if err != nil {
+			return nil, err
+		}
+		b.File, b.Dir = file, path.Dir(file)
+	}
+	b.Dir = path.Clean(b.Dir)
+	at := observe.Nearest(n.FS, b.Dir)
+	for dir := b.Dir; dir != at; dir = path.Dir(dir) {
+		b.Missing = append(b.Missing, dir)
+	}
+	slices.Reverse(b.Missing)
+	resolved, err := n.FS.Resolve(at)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find %s: %w", at, err)
+	}
+	st, err := n.FS.Lstat(resolved)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at %s: %w", at, err)
+	}
+	if !st.Mode.IsDir() {
+		b.DirOdd = at + " is no directory"
+		return b, nil
+	}
+	if b.Free, err = n.FS.Free(at); err != nil {
+		return nil, fmt.Errorf("cannot tell how much room there is in %s: %w", at, err)
+	}
+	b.Taken, err = taken(n.FS, b)
+	return b, err
+}
+
+// taken returns the name that stands in the way. What a dead backup left does not: the new one removes it.
+func taken(fsys node.Reader, b *Place) (string, error) {
+	if b.File == "" || len(b.Missing) > 0 {
+		return "", nil
+	}
+	dead, err := op.DeadBackups(fsys, b.Dir)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{b.File, op.SidecarOf(b.File)} {
+		_, err := fsys.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) || slices.ContainsFunc(dead, func(d op.DeadBackup) bool { return slices.Contains(d.Files, name) }) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", name, err)
+		}
+		return name, nil
+	}
+	return "", nil
+}
+
+func (o Options) preflight() phase {
+	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
+	return phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if err := engine.Passes(f, checks...); err != nil {
+				return nil, err
+			}
+			var ops []op.Op
+			for _, dir := range f.Backup.Missing {
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
+			}
+			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints}
+			return append(ops, &op.OpenBackup{Workspace: workspace(f), Sidecar: known}), nil
+		}}
+}
+
+func workspace(f *Facts) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, Run: f.Run} }
+
+func (o Options) checkEtcd(f *Facts) error {
+	if o.FromDataDir != "" {
+		return nil // the data was looked at, and is nobody's
+	}
+	if f.Etcd == nil {
+		if f.OpenRun != "" {
+			return engine.Refuse("type `etcdpod resume` or `etcdpod rollback` first", "no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
+		}
+		return engine.Refuse("name the data of a member that is stopped with --from-data-dir", "no manifest in %s runs etcd", f.ManifestDir)
+	}
+	if f.Live == nil {
+		return &engine.UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`", journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))}
+	}
+	return nil
+}
+
+// checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies with etcd's data goes when it goes.
+func (o Options) checkPlace(f *Facts) error {
+	const hint = "name another place"
+	b := f.Backup
+	switch {
+	case b.DirOdd != "":
+		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.DirOdd)
+	case o.File != "" && len(b.Missing) > 0:
+		return engine.Refuse("make the directory first", "cannot put a backup into %s: it is not there", b.Dir)
+	case observe.Within(b.Dir, f.ManifestDir):
+		return engine.Refuse(hint, "cannot put a backup into %s: the kubelet runs every file there", b.Dir)
+	case f.Etcd != nil && observe.Within(b.Dir, f.Etcd.DataDir):
+		return engine.Refuse(hint, "cannot put a backup into %s: it would be lost with the data that it is a backup of", b.Dir)
+	}
+	return nil
+}
+
+func (o Options) checkTaken(f *Facts) error {
+	if f.Backup.Taken == "" {
+		return nil
+	}
+	return engine.Refuse("name another FILE, or move this one away", "%s is there already: a backup never replaces a file", f.Backup.Taken)
+}
+
+func (o Options) checkRoom(f *Facts) error {
+	const more = 16 << 20 // what etcd writes until the snapshot is taken, and the log of a stopped one
+	need := uint64(f.Backup.Need) + more
+	if f.Backup.Free >= need {
+		return nil
+	}
+	return engine.Refuse("name another place, or keep fewer backups with --keep", "not enough room for the backup in %s: %d MiB free, %d MiB needed", f.Backup.Dir, f.Backup.Free>>20, need>>20)
+}
+
+func (o Options) snapshot() phase {
+	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			w := workspace(f)
+			if o.FromDataDir != "" {
+				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: w.Snapshot()}}, nil
+			}
+			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
+		}}
+}
+
+func (o Options) verifySnapshot() phase {
+	return phase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return []op.Op{&op.ProveBackup{Workspace: workspace(f)}}, nil
+		}}
+}
+
+func (o Options) keep() phase {
+	return phase{Name: "keep", Short: "give the backup its name",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return []op.Op{&op.KeepBackup{Workspace: workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
+		}}
+}

@@ -1,0 +1,197 @@
+package backup
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+func backupFacts(t *testing.T) *Facts {
+	f := &Facts{Facts: crashtest.SeenFacts(t, "20260101T000000Z-backup-0000")}
+	f.Backup = &Place{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}
+	return f
+}
+
+func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
+	var refused *engine.RefusedError
+	var unreachable *engine.UnreachableError
+	cases := []struct {
+		name    string
+		options Options
+		change  func(*Facts)
+		kind    any
+		says    string
+		hint    string
+	}{
+		{"no manifest runs etcd", Options{}, func(f *Facts) { f.Etcd = nil }, &refused, "no manifest in", "--from-data-dir"},
+		{"etcd does not answer", Options{}, func(f *Facts) { f.Live, f.LiveError = nil, errors.New("connection refused") }, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
+		{"the file is there", Options{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" }, &refused, "/backups/x is there already", "another FILE"},
+		{"the file's directory is not there", Options{File: "x"}, func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
+		{"the place is no directory", Options{}, func(f *Facts) { f.Backup.DirOdd = "/backups is no directory" }, &refused, "no directory", ""},
+		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Dir = crashtest.TestManifestDir }, &refused, "kubelet runs every file", ""},
+		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" }, &refused, "lost with the data", ""},
+		{"the disk is too full", Options{}, func(f *Facts) { f.Backup.Free = 100 << 20 }, &refused, "100 MiB free, 116 MiB needed", "--keep"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := backupFacts(t)
+			c.change(f)
+			_, err := Workflow(c.options).Planned(t.Context(), f)
+			if !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.Contains(engine.Hint(err), c.hint) {
+				t.Errorf("%T %v; hint %q", err, err, engine.Hint(err))
+			}
+		})
+	}
+}
+
+func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
+	kinds := func(plan engine.Plan) (all []string) {
+		for _, p := range plan.Phases {
+			for _, o := range p.Ops() {
+				all = append(all, op.Kind(o))
+			}
+		}
+		return all
+	}
+	cases := []struct {
+		name    string
+		options Options
+		change  func(*Facts)
+		want    []string
+	}{
+		{"a running etcd", Options{}, func(*Facts) {}, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a member without a quorum", Options{}, func(f *Facts) { f.LiveError = errors.New("no leader") }, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a data directory, and no etcd at all", Options{FromDataDir: "/old"}, func(f *Facts) { f.Etcd, f.Live = nil, nil }, []string{"open-backup", "snapshot-data-directory", "prove-backup", "keep-backup"}},
+		{"a directory that is not there", Options{}, func(f *Facts) { f.Backup.Missing = []string{"/a", "/a/b"} }, []string{"make-directory", "make-directory", "open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := backupFacts(t)
+			c.change(f)
+			plan, err := Workflow(c.options).Planned(t.Context(), f)
+			if err != nil || !slices.Equal(kinds(plan), c.want) {
+				t.Errorf("%v %v", kinds(plan), err)
+			}
+		})
+	}
+}
+
+func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
+	for name, o := range map[string]Options{
+		"a file and a directory": {File: "x", Dir: "/x"},
+		"keep with a file":       {File: "x", Keep: 1},
+		"keep less than none":    {Dir: "/x", Keep: -1},
+		"a relative directory":   {Dir: "x"},
+		"a WAL without its data": {FromWALDir: "/wal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var usage *engine.UsageError
+			if err := o.check(); !errors.As(err, &usage) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
+	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"}, TakenAt: time.Unix(1_600_000_000, 0)}
+	cases := []struct {
+		name   string
+		file   string // empty: the name that it was given
+		change func(*Sidecar)
+		stays  bool
+	}{
+		{"of this node", "", func(*Sidecar) {}, false},
+		{"of this node before a restore gave the cluster a new id", "", func(s *Sidecar) { s.ClusterID = "2" }, false},
+		{"of this node before its CAs were rotated", "", func(s *Sidecar) { s.Fingerprints = map[string]string{"/ca": "B"} }, false},
+		{"of a node of the same name in another cluster", "", func(s *Sidecar) { s.ClusterID, s.Fingerprints = "2", map[string]string{"/ca": "B"} }, true},
+		{"of a node whose name begins alike", "etcd-cp1-b-20200913T122640Z-r0.db", func(s *Sidecar) { s.Node = "cp1-b" }, true},
+		{"under this node's name, by another's sidecar", "", func(s *Sidecar) { s.Node = "cp2" }, true},
+		{"under a name that a person gave", "etcd-cp1-before-upgrade.db", func(*Sidecar) {}, true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w := newBackupWorld(t, backupCase{options: Options{Dir: "/other", Keep: 1}})
+			s := base
+			c.change(&s)
+			name := c.file
+			if name == "" {
+				name = op.BackupName(base)
+			}
+			file := "/other/" + name
+			putBackup(t, w.Machine.Disk, file, s)
+			backup := w.workflow(w.options)
+			f, err := backup.Observe(t.Context(), w.Process.Look, "20260101T000000Z-backup-0000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Fingerprints, f.Backup.Cluster = base.Fingerprints, "1"
+			plan, err := backup.Planned(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Process.Pass(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{file, op.SidecarOf(file)} {
+				if _, err := w.Machine.Lstat(name); (err == nil) != c.stays {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	d := w.Machine.Disk
+	create := func(name, data string) {
+		t.Helper()
+		if err := d.Create(name, []byte(data), node.Attr{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	putBackup(t, d, "/backups/whole.db", Sidecar{SizeBytes: int64(len("data")), TakenAt: time.Unix(1_700_000_000, 0)})
+	putBackup(t, d, "/backups/by-hand", Sidecar{SizeBytes: int64(len("data")), TakenAt: time.Unix(1_700_000_001, 0)})
+	create("/backups/gone.db.json", "{}")
+	create("/backups/alone.db", "data")
+	create("/backups/torn.db", "data")
+	create("/backups/torn.db.json", "{")
+	create("/backups/.etcdpod-x.db", "data")
+	create("/backups/readme.txt", "data")
+	entries, err := List(t.Context(), w.Process.Look, "/backups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := map[string]string{}
+	for i, e := range entries {
+		notes[strings.TrimPrefix(e.Path, "/backups/")] = e.Note
+		if e.Whole != (e.Note == "") {
+			t.Errorf("%s: whole %v, note %q", e.Path, e.Whole, e.Note)
+		}
+		if i > 0 && e.TakenAt.After(entries[i-1].TakenAt) {
+			t.Errorf("%s comes too late", e.Path)
+		}
+	}
+	for name, want := range map[string]string{"whole.db": "", "by-hand": "", "gone.db": "only its sidecar", "alone.db": "no sidecar", "torn.db": "cannot read the sidecar", "etcd-cp1-20200913T122640Z-r0.db": "and its sidecar says"} {
+		if note, listed := notes[name]; !listed || !strings.Contains(note, want) || (want == "") != (note == "") {
+			t.Errorf("%s: listed %v, %q", name, listed, note)
+		}
+	}
+	if len(entries) != 8 { // with the three old ones, whose sidecars say no length
+		t.Errorf("%d entries: %v", len(entries), notes)
+	}
+	if entries, err := List(t.Context(), w.Process.Look, ""); err != nil || len(entries) != 0 {
+		t.Errorf("the usual directory is not there: %v, %v", entries, err)
+	}
+	if _, err := List(t.Context(), w.Process.Look, "/typo"); err == nil {
+		t.Error("a directory that was named and is not there is no error")
+	}
+}

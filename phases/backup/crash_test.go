@@ -1,0 +1,310 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// The crash matrix of backups: one is stopped at every step, in every way. There is no file of its name then, or the file and its sidecar are whole; no older backup
+// is gone that should have stayed; and the next backup succeeds, and leaves nothing of the dead one.
+
+// backupCase is one way to ask for a backup. Three older ones are there in /backups.
+type backupCase struct {
+	name    string
+	options Options
+	left    int // backups in the directory when one more was taken
+	already int
+}
+
+func backupCases() []backupCase {
+	return []backupCase{
+		{"into a directory", Options{Dir: "/backups"}, 4, 3},
+		{"into a directory, keeping three", Options{Dir: "/backups", Keep: 3}, 3, 3},
+		{"into a directory, keeping one", Options{Dir: "/backups", Keep: 1}, 1, 3},
+		{"into a directory that is not there", Options{Dir: "/var/new/backups", Keep: 2}, 1, 0},
+		{"to a file", Options{File: "/backups/mine.db"}, 4, 3},
+		{"of a data directory", Options{Dir: "/backups", FromDataDir: "/backup/etcd", Keep: 3}, 3, 3},
+	}
+}
+
+// backupWorld is a simulated node with three backups.
+type backupWorld struct {
+	*crashtest.Node
+	backupCase
+	dir string
+}
+
+func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
+	t.Helper()
+	machine := crashtest.Shape{Prepare: func(d *sim.Disk) {
+		for i := range 3 {
+			putOldBackup(t, d, i)
+		}
+	}}.Machine(t)
+	w := &backupWorld{Node: crashtest.Over(t, "cp1", machine, machine), backupCase: c, dir: c.options.Dir}
+	if w.dir == "" {
+		w.dir = path.Dir(c.options.File)
+	}
+	return w
+}
+
+func putOldBackup(t *testing.T, d *sim.Disk, i int) {
+	t.Helper()
+	s := Sidecar{Node: "cp1", Revision: int64(i), ClusterID: "1", TakenAt: time.Unix(1_600_000_000+int64(i), 0).UTC()}
+	putBackup(t, d, path.Join("/backups", op.BackupName(s)), s)
+}
+
+// putBackup makes a backup with a sidecar that says so.
+func putBackup(t *testing.T, d *sim.Disk, file string, s Sidecar) {
+	t.Helper()
+	data := []byte("data")
+	s.Path, s.SHA256 = file, sim.Sum(data)
+	body, err := json.Marshal(s)
+	if err == nil {
+		err = node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o700})
+	}
+	if err == nil {
+		err = d.Create(file, data, node.Attr{Mode: 0o600})
+	}
+	if err == nil {
+		err = d.Create(op.SidecarOf(file), body, node.Attr{Mode: 0o600})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *backupWorld) workflow(o Options) workflow {
+	backup := Workflow(o)
+	backup.Observe = func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+		seen, err := w.Observe(id)
+		if err != nil {
+			return nil, err
+		}
+		f := &Facts{Facts: seen}
+		f.Live = &observe.Live{}
+		if f.Backup, err = o.place(n); err != nil {
+			return nil, err
+		}
+		f.Backup.Cluster = "1"
+		return f, nil
+	}
+	return backup
+}
+
+func (w *backupWorld) backup(o Options) error {
+	_, err := Take(context.Background(), w.Process.Node, w.workflow(o).On(w.Process.Look), func(engine.Plan) error { return nil })
+	return err
+}
+
+var backupFile = regexp.MustCompile(`\.db$`)
+
+// simRevision is that of each backup that the simulated etcd gives; the old ones have others.
+const simRevision = 5
+
+// backups counts the backups in the directory, and finds what is wrong with them.
+func (w *backupWorld) backups() (whole int, err error) {
+	if v := w.Machine.Violations; len(v) > 0 {
+		return 0, fmt.Errorf("%s", strings.Join(v, "\n"))
+	}
+	names, _ := w.Machine.ReadDir(w.dir)
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || !backupFile.MatchString(name) {
+			continue
+		}
+		data, err := w.Machine.ReadFile(path.Join(w.dir, name))
+		if err != nil {
+			return 0, err
+		}
+		s, err := SidecarOf(w.Machine.Disk, path.Join(w.dir, name))
+		if err != nil || s == nil || s.SHA256 != sim.Sum(data) {
+			return 0, fmt.Errorf("%s holds %q, and its sidecar says %+v, %v", name, data, s, err)
+		}
+		if taken := s.Revision == simRevision; taken && len(s.HashSteps) == 0 {
+			return 0, fmt.Errorf("the sidecar of %s has lost the steps of the hash: %+v", name, s)
+		}
+		whole++
+	}
+	return whole, nil
+}
+
+// play stops one backup, looks, and takes another one.
+func (w *backupWorld) play(at int, how crashtest.Crash) (stopped bool, err error) {
+	w.Machine.CrashAt = at
+	err = w.backup(w.options)
+	if stopped = w.Machine.Crashed(); stopped {
+		call := w.Machine.Calls[len(w.Machine.Calls)-1]
+		how.After(w.Node, at)
+		w.Restart()
+		if err := w.afterCrash(); err != nil {
+			return true, fmt.Errorf("stopped at %q: %w", call, err)
+		}
+	} else if err != nil {
+		return false, fmt.Errorf("the backup that nothing stops: %w", err)
+	}
+	return stopped, nil
+}
+
+func (w *backupWorld) afterCrash() error {
+	whole, err := w.backups()
+	if err != nil {
+		return err
+	}
+	if least := min(w.already, w.left); whole < least {
+		return fmt.Errorf("%d backups are left of %d", whole, least)
+	}
+	again := w.options
+	if again.File != "" {
+		again.File = "/backups/another.db"
+	}
+	if err := w.backup(again); err != nil {
+		return fmt.Errorf("the next backup: %w", err)
+	}
+	return w.settled(whole)
+}
+
+// settled looks at the directory after a backup that ended well, as a power loss would leave it.
+func (w *backupWorld) settled(before int) error {
+	w.Machine.PowerLoss(sim.DropUnsynced, rand.New(rand.NewPCG(1, 1)))
+	want := before + 1
+	if w.options.Keep > 0 {
+		want = min(want, w.options.Keep)
+	}
+	if whole, err := w.backups(); err != nil || whole != want {
+		return fmt.Errorf("%d backups are there, and not %d: %v", whole, want, err)
+	}
+	names, _ := w.Machine.ReadDir(w.dir)
+	for _, name := range names {
+		snapshot, ok := strings.CutSuffix(name, ".json")
+		_, err := w.Machine.Lstat(path.Join(w.dir, snapshot))
+		if strings.HasPrefix(name, ".") || ok && err != nil && !w.oldOrphan(snapshot) {
+			return fmt.Errorf("%s was left", name)
+		}
+	}
+	return nil
+}
+
+// oldOrphan is the sidecar of an old backup that was being removed when the first backup died.
+func (w *backupWorld) oldOrphan(snapshot string) bool {
+	return w.options.Keep > 0 && strings.Contains(snapshot, "-2020")
+}
+
+func TestABackupStoppedAnywhereIsWholeOrNotThere(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, how := range crashtest.Crashes() {
+				steps := 0
+				for at := 1; ; at++ {
+					stopped, err := newBackupWorld(t, c).play(at, how)
+					if err != nil {
+						t.Fatalf("%s at step %d: %v", how.Name, at, err)
+					}
+					if !stopped {
+						break
+					}
+					steps++
+				}
+				if steps < 10 {
+					t.Errorf("%s: only %d steps", how.Name, steps)
+				}
+			}
+		})
+	}
+}
+
+func TestABackupThatEndedWellSurvivesAPowerLoss(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			w := newBackupWorld(t, c)
+			if err := w.backup(c.options); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.settled(c.already); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What fails, rather than crashes, leaves everything as it was, or a good backup that is reported as one.
+func TestAFailureAtAnyStepOfABackupLeavesNothingOfIt(t *testing.T) {
+	for _, c := range backupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				w := newBackupWorld(t, c)
+				w.Machine.FailAt, w.Machine.FailWith = at, crashtest.ErrNoSpace
+				err := w.backup(c.options)
+				if w.Machine.Steps < at {
+					return
+				}
+				call := w.Machine.Calls[at-1]
+				whole, odd := w.backups()
+				switch now := w.Machine.Look("/var/lib/etcdpod"); {
+				case odd != nil:
+					t.Fatalf("%s failed: %v", call, odd)
+				case err != nil && now != w.First:
+					t.Fatalf("%s failed with %v, and left\n%s", call, err, now)
+				case err == nil && whole < c.left:
+					t.Fatalf("%s failed, and %d backups of %d are left", call, whole, c.left)
+				}
+			}
+		})
+	}
+}
+
+// The matrix must notice a file system whose directories nobody synced.
+func TestTheMatrixOfBackupsCatchesMissingSyncs(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	w.Machine.ForgetDirSync = true
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.settled(3); err == nil {
+		t.Error("the matrix did not notice")
+	}
+}
+
+func TestTheTemporaryFilesOfALiveBackupStay(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	live := op.Workspace{Dir: "/backups", Run: "alive"}
+	for _, suffix := range []string{".lock", ".db"} {
+		if err := w.Machine.Disk.Create("/backups/.etcdpod-alive"+suffix, nil, node.Attr{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock, err := w.Machine.Disk.Lock("/backups/.etcdpod-alive.lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Machine.Lstat(live.Snapshot()); err != nil {
+		t.Fatalf("a live backup lost its file: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.backup(w.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Machine.Lstat(live.Snapshot()); err == nil {
+		t.Error("what a dead backup left is there still")
+	}
+}

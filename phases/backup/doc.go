@@ -1,0 +1,2 @@
+// Package backup takes proven snapshots, lists them, and proves them again.
+package backup

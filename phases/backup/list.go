@@ -1,0 +1,90 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Entry is one backup as `backups` lists it.
+type Entry struct {
+	Sidecar
+	Whole bool   `json:"whole"`          // the file has the length that the sidecar says
+	Note  string `json:"note,omitempty"` // what is odd: no sidecar, another length
+}
+
+// List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is one when it ends in .db or has a sidecar. What is odd is
+// listed with a note; nothing is read but names, lengths and sidecars.
+func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
+	asked := dir != ""
+	if !asked {
+		dir = DefaultDir
+	}
+	names, err := n.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) && !asked {
+		return []Entry{}, nil
+	}
+	if err != nil {
+		return nil, engine.RefuseKind(fmt.Errorf("cannot list the backups: %w", err))
+	}
+	entries := []Entry{}
+	for _, name := range backupNames(names) {
+		entries = append(entries, backupEntry(n, path.Join(dir, name)))
+	}
+	slices.SortStableFunc(entries, func(a, b Entry) int {
+		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
+	})
+	return entries, nil
+}
+
+// backupNames picks the snapshots among the names of a directory, those of which only the sidecar is there included.
+func backupNames(names []string) []string {
+	var snapshots []string
+	for _, name := range names {
+		snapshot, sidecar := strings.CutSuffix(name, ".json")
+		switch {
+		case strings.HasPrefix(name, "."):
+		case strings.HasSuffix(name, ".db"), sidecar && (strings.HasSuffix(snapshot, ".db") || slices.Contains(names, snapshot)):
+			snapshots = append(snapshots, snapshot)
+		}
+	}
+	slices.Sort(snapshots)
+	return slices.Compact(snapshots)
+}
+
+func backupEntry(n *observe.Node, file string) Entry {
+	e := Entry{Sidecar: Sidecar{Members: []observe.Member{}, Fingerprints: map[string]string{}}}
+	st, missing := n.FS.Lstat(file)
+	s, err := SidecarOf(n.FS, file)
+	if s != nil {
+		e.Sidecar = s.Sidecar
+	}
+	e.Path = file // the directory may have been moved since
+	switch {
+	case missing != nil:
+		e.Note = fmt.Sprintf("only its sidecar %s is there", op.SidecarOf(file))
+	case !st.Mode.IsRegular():
+		e.Note = "not a regular file"
+	case err != nil:
+		e.Note = err.Error()
+	case s == nil:
+		e.Note = "no sidecar says what it holds; `etcdpod verify` does"
+	case st.Size != s.SizeBytes:
+		e.Note = fmt.Sprintf("it has %d bytes, and its sidecar says %d", st.Size, s.SizeBytes)
+	default:
+		e.Whole = true
+	}
+	if s == nil && missing == nil {
+		e.TakenAt, e.SizeBytes = st.ModTime.UTC(), st.Size
+	}
+	return e
+}

@@ -1,0 +1,104 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Verdict is what `verify` says of a file.
+type Verdict struct {
+	Path   string `json:"path"`
+	OK     bool   `json:"ok"`
+	Check  string `json:"check,omitempty"`  // the check that failed: file, length, trailer, meta, structure, keys, sidecar
+	Offset int64  `json:"offset,omitempty"` // where, in bytes
+	Reason string `json:"reason,omitempty"`
+
+	SHA256          string           `json:"sha256,omitempty"`
+	SizeBytes       int64            `json:"sizeBytes,omitempty"`
+	Revision        int64            `json:"revision,omitempty"`
+	CompactRevision int64            `json:"compactRevision,omitempty"`
+	HashKV          uint32           `json:"hashKV,omitempty"`
+	Keys            int64            `json:"keys,omitempty"`
+	StorageVersion  string           `json:"storageVersion,omitempty"`
+	Members         []observe.Member `json:"members,omitempty"`
+	Resources       map[string]int64 `json:"resources,omitempty"`
+	Quick           bool             `json:"quick,omitempty"`
+	Seconds         float64          `json:"seconds"`
+}
+
+// checkSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
+const checkSidecar = "sidecar"
+
+// Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no node is needed. quick stops after length, SHA-256 and meta pages.
+// Where FILE.json is there, the file must be what that says. A verdict, good or bad, is no error: an error says that the file could not be judged.
+func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
+	began := time.Now()
+	v := Verdict{Path: path, Quick: quick}
+	sidecar, unread := besides(path)
+	r, err := snapfile.Check(ctx, path, snapfile.Options{Quick: quick, Steps: StepsIn(sidecar), Progress: progress})
+	var bad *snapfile.Bad
+	switch {
+	case errors.As(err, &bad):
+		v.Check, v.Offset, v.Reason = bad.Check, bad.Offset, bad.Reason
+	case err != nil:
+		return v, fmt.Errorf("cannot verify %s: %w", path, err)
+	default:
+		v.fill(r)
+		if v.Reason = against(r, sidecar, quick); unread != nil {
+			v.Reason = unread.Error()
+		}
+		if v.Reason != "" {
+			v.Check = checkSidecar
+		}
+		v.OK = v.Check == ""
+	}
+	v.Seconds = time.Since(began).Seconds()
+	return v, nil
+}
+
+func (v *Verdict) fill(r *snapfile.Report) {
+	v.SHA256, v.SizeBytes = r.SHA256, r.SizeBytes
+	v.Revision, v.CompactRevision, v.HashKV, v.Keys = r.Revision, r.CompactRevision, r.HashKV, r.Keys
+	v.StorageVersion, v.Resources = r.StorageVersion, r.Resources
+	for _, m := range r.Members {
+		v.Members = append(v.Members, observe.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+	}
+}
+
+// sidecarLimit is far above any sidecar, in bytes.
+const sidecarLimit = 1 << 20
+
+// besides reads the sidecar of a snapshot; nil where there is none.
+func besides(path string) (*op.SidecarFile, error) {
+	if st, err := os.Stat(op.SidecarOf(path)); err == nil && st.Size() > sidecarLimit {
+		return nil, fmt.Errorf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return SidecarOf(node.OS("/"), abs)
+}
+
+// against says how a good snapshot differs from what its sidecar says; empty when it does not, or has none.
+func against(r *snapfile.Report, s *op.SidecarFile, quick bool) string {
+	switch {
+	case s == nil:
+	case s.SHA256 != r.SHA256:
+		return fmt.Sprintf("its SHA-256 is %s, and its sidecar says %s: it is another snapshot", r.SHA256, s.SHA256)
+	case !quick && s.Revision != r.Revision:
+		return fmt.Sprintf("it is at revision %d, and its sidecar says %d", r.Revision, s.Revision)
+	case !quick && s.HashKV != r.HashKV:
+		return fmt.Sprintf("its HashKV is %d, and its sidecar says %d", r.HashKV, s.HashKV)
+	}
+	return ""
+}

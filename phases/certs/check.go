@@ -1,0 +1,238 @@
+package certs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// Report is what `certs check` found out. The JSON names are stable; those of certificates are kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
+type Report struct {
+	Certificates           []CertReport   `json:"certificates"`
+	CertificateAuthorities []CertReport   `json:"certificateAuthorities"`
+	Served                 []ServedReport `json:"served"`
+	Warnings               []string       `json:"warnings"` // what is wrong: exit code 6
+	Next                   string         `json:"next"`     // the next thing to do
+}
+
+// CertReport is one certificate file.
+type CertReport struct {
+	Name              string    `json:"name"` // kubeadm's, where it has one
+	Path              string    `json:"path"`
+	ExpirationDate    time.Time `json:"expirationDate,omitzero"`
+	ResidualTime      int64     `json:"residualTime"` // seconds
+	CAName            string    `json:"caName,omitempty"`
+	ExternallyManaged bool      `json:"externallyManaged"` // the CA's key is not here: nothing can be renewed here
+	Missing           bool      `json:"missing,omitempty"`
+	Problems          []string  `json:"problems,omitempty"`
+
+	fix string // what to do about the first of them
+}
+
+// ServedReport is what a running program shows at one address.
+type ServedReport struct {
+	Program        string    `json:"program"`
+	Port           string    `json:"port"`    // client, peer, secure
+	Address        string    `json:"address"` // host:port
+	Name           string    `json:"name"`    // of the certificate that it should show
+	ExpirationDate time.Time `json:"expirationDate,omitzero"`
+	ResidualTime   int64     `json:"residualTime"`
+	AsFile         bool      `json:"asFile"`          // it is the one that the file holds
+	Error          string    `json:"error,omitempty"` // why it could not be looked at
+
+	problem string // what is wrong with it
+}
+
+// Check looks at the certificates of etcd and of the API server: at the files, and at what the running processes really serve. It changes nothing, and works when
+// everything is down: a process that does not answer is told of, and is no warning.
+func Check(ctx context.Context, n *observe.Node) (Report, error) {
+	r := Report{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{}, Served: []ServedReport{}, Warnings: []string{}}
+	now := n.Clock.Now().UTC()
+	files, err := n.Manifests(n.Config.StaticPodPath)
+	if err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	pod, err := n.EtcdPod(files)
+	if err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	uses := findUses(n, files, pod)
+	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
+	}
+	for _, ca := range uses.cas {
+		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
+	}
+	for i := range uses.leaves {
+		r.Certificates = append(r.Certificates, checkLeaf(n, &uses.leaves[i], uses.cas, now))
+	}
+	r.Served = shown(ctx, n, uses.leaves, now)
+	r.finish()
+	return r, ctx.Err()
+}
+
+// finish sorts as kubeadm does, and gathers what is wrong.
+func (r *Report) finish() {
+	byName := func(a, b CertReport) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortStableFunc(r.Certificates, byName)
+	slices.SortStableFunc(r.CertificateAuthorities, byName)
+	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
+		r.Warnings = append(r.Warnings, c.Problems...)
+	}
+	for _, s := range r.Served {
+		if s.problem != "" {
+			r.Warnings = append(r.Warnings, s.problem)
+		}
+	}
+	r.Next = r.next()
+}
+
+// next is what to do about the first thing that is wrong: the CAs come before what they sign, and files before what is made of them.
+func (r *Report) next() string {
+	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
+		switch {
+		case len(c.Problems) == 0:
+		case slices.Contains(renewable(), c.Name) && c.ExternallyManaged:
+			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs renew --from DIR` takes what was signed"
+		case slices.Contains(renewable(), c.Name):
+			return cmp.Or(c.fix, "type `etcdpod certs renew`")
+		case c.CAName != "": // kubeadm's, and none of etcd's
+			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
+		default:
+			return cmp.Or(c.fix, "look into the first warning")
+		}
+	}
+	for _, s := range r.Served {
+		if s.problem != "" {
+			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)", s.Program)
+		}
+	}
+	if len(r.Warnings) > 0 {
+		return "look into the warnings"
+	}
+	return "nothing: all is well"
+}
+
+// about begins a report: when the certificate ends, and what its times say against it, as `status` judges them.
+func about(name, file string, data []byte, now time.Time) CertReport {
+	c := CertReport{Name: name, Path: file}
+	if data == nil {
+		c.Missing = true
+		return c
+	}
+	s := StatusOf(file, data, nil, now)
+	if s.NotAfter.IsZero() {
+		return c // what it holds is no certificate; its check says so
+	}
+	c.ExpirationDate, c.ResidualTime = s.NotAfter, int64(s.NotAfter.Sub(now)/time.Second)
+	if s.Problem != "" {
+		c.Problems = append(c.Problems, fmt.Sprintf("the certificate %s: %s", file, s.Problem))
+	}
+	return c
+}
+
+// note adds what a check found, but for the times, which about has judged.
+func (c *CertReport) note(found []*pki.Problem) {
+	for _, p := range found {
+		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
+			c.Problems = append(c.Problems, p.What)
+		}
+		c.fix = cmp.Or(c.fix, p.Fix)
+	}
+}
+
+func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertReport {
+	data, err := n.ReadOptional(ca.certFile)
+	c := about(ca.name, ca.certFile, data, now)
+	key, keyErr := n.ReadOptional(ca.keyFile)
+	if err := errors.Join(err, keyErr); err != nil {
+		c.Missing = false
+		c.Problems = append(c.Problems, err.Error())
+		return c
+	}
+	c.ExternallyManaged = key == nil
+	c.note(pki.CheckCA(ca.certFile, data, ca.keyFile, key, now))
+	return c
+}
+
+// checkLeaf reads the files into the use, too.
+func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time) CertReport {
+	l := &use.leaf
+	var errs [3]error
+	l.Cert, errs[0] = n.ReadOptional(l.CertFile)
+	l.Key, errs[1] = n.ReadOptional(l.KeyFile)
+	l.CA, errs[2] = n.ReadOptional(l.CAFile)
+	c := about(use.name, l.CertFile, l.Cert, now)
+	c.CAName = use.ca
+	for _, ca := range cas {
+		if ca.name == use.ca {
+			c.ExternallyManaged = !n.ThereIs(ca.keyFile)
+		}
+	}
+	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report tells of the third
+		c.Missing = false
+		c.Problems = append(c.Problems, err.Error())
+		return c
+	}
+	if c.Missing && l.Key == nil && use.program == "" {
+		return c // nobody here depends on it
+	}
+	c.note(l.Check(now))
+	return c
+}
+
+// shown dials all at once.
+func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) []ServedReport {
+	all := []ServedReport{}
+	var wg sync.WaitGroup
+	for _, use := range uses {
+		for _, at := range use.addresses {
+			all = append(all, ServedReport{Program: use.program, Port: use.port, Address: at, Name: use.name})
+		}
+	}
+	i := 0
+	for _, use := range uses {
+		for range use.addresses {
+			s := &all[i]
+			wg.Go(func() { look(ctx, n, s, use, now) })
+			i++
+		}
+	}
+	wg.Wait()
+	return all
+}
+
+// look dials one address.
+func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, now time.Time) {
+	read := func(file string) []byte {
+		data, err := n.Bound().ReadFile(use.show, file)
+		if err != nil {
+			return nil // it is shown for the sake of the server's log only
+		}
+		return data
+	}
+	shown, err := node.Served(ctx, s.Address, read(use.show.Cert), read(use.show.Key))
+	var c pki.Certificate
+	if err == nil {
+		c, err = pki.Inspect(s.Address, shown, now)
+	}
+	if err != nil {
+		if s.Error = err.Error(); errors.Is(err, node.ErrNoTLS) {
+			s.problem = fmt.Sprintf("%s, although the manifest of %s says https", s.Error, s.Program)
+		}
+		return
+	}
+	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
+	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
+		s.problem = fmt.Sprintf("%s shows another certificate at %s than %s holds: that one ends on %s; restart needed", s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
+	}
+}

@@ -1,0 +1,244 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// RequestOptions are what a person may ask of `certs generate-csr`.
+type RequestOptions struct {
+	Names   []string                // as for `certs renew`; with Kubeadm, none: those that are not there, and all: all of them
+	Dir     string                  // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
+	Kubeadm *observe.KubeadmOptions // for whom certificates are, kubeadm's configuration says, as for init; nil: those that are there say it
+}
+
+// Request is the workflow that makes keys, and requests for an external CA. It changes nothing of what is in use; cut off, it leaves no key about.
+func Request(o RequestOptions) workflow {
+	return workflow{Name: "request", Observe: o.observe, Phases: []phase{
+		o.preflight(),
+		o.request(),
+	}}
+}
+
+// CertRequests are the files that `certs generate-csr` wrote; the names in JSON are stable.
+type CertRequests struct {
+	Requests []string `json:"requests"` // host paths, each ending in .csr; the key is beside it
+}
+
+// MakeRequests makes keys and requests, and returns where they are.
+func MakeRequests(ctx context.Context, n *engine.Node, w engine.Work) (CertRequests, error) {
+	made := CertRequests{Requests: []string{}}
+	err := n.Do(ctx, w, func(p engine.Plan) error {
+		for _, phase := range p.Phases {
+			for _, o := range phase.Ops() {
+				if r, ok := o.(*op.PutCertificate); ok {
+					made.Requests = append(made.Requests, r.To+".csr")
+				}
+			}
+		}
+		return nil
+	})
+	return made, err
+}
+
+// RequestFacts describe what is asked for, and where it is to be written.
+type RequestFacts struct {
+	Wanted  []op.Issuance
+	There   []string // certificates that are there, and are not asked for
+	Missing []string // directories on the way that are not there, outermost first
+	Taken   []string // files that are there already
+	Dirs    fs.FileMode
+
+	Configured *configured // nil: those that are in use are asked for
+}
+
+// configured is what kubeadm's configuration says of the certificates that are asked for.
+type configured struct {
+	Warnings []string
+	External bool   // etcd runs elsewhere
+	Dir      string // of certificates
+	Error    error  // why they cannot be made
+}
+
+func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if !path.IsAbs(o.Dir) {
+		return nil, &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there", Hint: "it must not be a directory whose keys are in use"}
+	}
+	look := o.observeInUse
+	if o.Kubeadm != nil {
+		look = o.observeConfigured
+	}
+	f, err := look(ctx, n, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range f.Request.Wanted {
+		to, err := o.place(i)
+		if err != nil {
+			return nil, err
+		}
+		if near := observe.Nearest(n.FS, path.Dir(to)); !node.IsDir(n.FS, near) {
+			return nil, engine.Refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
+		}
+		f.Request.Missing = n.Missing(f.Request.Missing, path.Dir(to))
+		for _, file := range []string{to + ".key", to + ".csr", to + ".crt"} {
+			if n.ThereIs(file) {
+				f.Request.Taken = append(f.Request.Taken, file)
+			}
+		}
+	}
+	return f, nil
+}
+
+// observeInUse: a certificate that is there says for whom it is.
+func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	f, err := RenewOptions{Names: o.Names}.observe(ctx, n, id)
+	if err != nil {
+		return nil, err
+	}
+	f.Request = &RequestFacts{Dirs: 0o700}
+	for _, use := range f.Renewal.Uses {
+		f.Request.Wanted = append(f.Request.Wanted, f.issuance(use))
+	}
+	return f, nil
+}
+
+// observeConfigured needs nothing but the configuration: it works on a root where nothing is, and nothing runs.
+func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id string) (*Facts, error) {
+	if err := knownNames(o.Names); err != nil {
+		return nil, err
+	}
+	c, err := o.Kubeadm.Read(n, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := n.ObserveFiles(id)
+	if err != nil {
+		return nil, err
+	}
+	made := &configured{Warnings: c.Warnings, External: c.External != nil, Dir: c.CertificatesDir}
+	f := &Facts{Facts: seen, Request: &RequestFacts{Dirs: 0o700, Configured: made}}
+	f.Node = c.NodeName
+	if observe.Overlap(o.Dir, made.Dir) { // it is where kubeadm asks for requests; others look for certificates there
+		f.Request.Dirs = pki.DirMode
+	}
+	config := PkiOf(c)
+	var wrong []error
+	for _, spec := range pki.EtcdSpecs() {
+		file := path.Join(made.Dir, spec.CertFile())
+		switch {
+		case spec.IsCA() || len(o.Names) > 0 && !isAll(o.Names) && !slices.Contains(o.Names, spec.Name):
+			continue
+		case len(o.Names) == 0 && n.ThereIs(file):
+			f.Request.There = append(f.Request.There, file)
+			continue
+		}
+		wrong = append(wrong, config.CanMake(spec))
+		f.Request.Wanted = append(f.Request.Wanted, NewIssuance(id, config, made.Dir, nil, spec))
+	}
+	made.Error = errors.Join(wrong...)
+	return f, nil
+}
+
+// place is where a request goes, without .csr: as kubeadm has it below the certificates directory.
+func (o RequestOptions) place(i op.Issuance) (string, error) {
+	s, err := pki.EtcdSpec(i.Name)
+	return path.Join(o.Dir, s.Base), err
+}
+
+func (o RequestOptions) preflight() phase {
+	found, check := RenewOptions{}.found, checkInUse
+	if o.Kubeadm != nil {
+		found, check = foundConfigured, checkConfigured
+	}
+	return phase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return nil, engine.Passes(f, check, checkPlace, checkOld)
+		}}
+}
+
+// fromConfig is how to ask for what is not there.
+const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: `etcdpod certs generate-csr --config FILE`"
+
+func checkInUse(f *Facts) error {
+	if len(f.Renewal.Uses) > 0 {
+		return nil
+	}
+	return engine.Refuse(fromConfig, "no manifest in %s names a certificate of etcd", f.ManifestDir)
+}
+
+func foundConfigured(f *Facts) []string {
+	found := slices.Clone(f.Request.Configured.Warnings)
+	for _, file := range f.Request.There {
+		found = append(found, file+" is there: it stays, and no other is asked for")
+	}
+	return found
+}
+
+func checkConfigured(f *Facts) error {
+	switch {
+	case f.Request.Configured.External:
+		return engine.Refuse("", "the configuration names an etcd that runs elsewhere: its certificates are made there")
+	case f.Request.Configured.Error != nil:
+		return RefusedCerts(f.Request.Configured.Error)
+	case len(f.Request.Wanted) == 0:
+		return engine.Refuse("name those that you want, or all; without --config, a request is for the names of the certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)
+	}
+	return nil
+}
+
+func checkPlace(f *Facts) error {
+	if len(f.Request.Taken) == 0 {
+		return nil
+	}
+	return engine.Refuse("name another --csr-dir, or move away what is there", "%s is there already: a key is never overwritten", f.Request.Taken[0])
+}
+
+// checkOld: a certificate that is not there cannot say for whom it is.
+func checkOld(f *Facts) error {
+	if f.Renewal == nil {
+		return nil
+	}
+	for _, use := range f.Renewal.Uses {
+		if use.leaf.Cert == nil {
+			return engine.Refuse(fromConfig, "%s cannot be asked for: %s, which says for whom it is, is not there", use.name, use.leaf.CertFile)
+		}
+		if _, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err != nil {
+			return engine.Refuse("move it and its key away; "+fromConfig, "%s cannot be asked for: %v", use.name, err)
+		}
+	}
+	return nil
+}
+
+// request makes keys and requests in the run's folder, and puts them in place when all have been made.
+func (o RequestOptions) request() phase {
+	return phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			staged := func(i op.Issuance) string { return path.Join(journal.NewCerts(f.Run), i.Name) }
+			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
+			for _, i := range f.Request.Wanted {
+				ops = append(ops, &op.RequestCertificate{Issuance: i, To: staged(i)})
+			}
+			for _, dir := range f.Request.Missing {
+				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(f.Request.Dirs)})
+			}
+			for _, i := range f.Request.Wanted {
+				to, err := o.place(i)
+				if err != nil {
+					return nil, err
+				}
+				ops = append(ops, &op.PutCertificate{Name: i.Name, From: staged(i), To: to, Request: true, Attr: [2]node.Attr{node.Mine(pki.CSRMode), node.Mine(pki.KeyMode)}})
+			}
+			return ops, nil
+		}}
+}

@@ -1,0 +1,45 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// CertStatus is one certificate file.
+type CertStatus struct {
+	Path     string    `json:"path"`
+	CN       string    `json:"cn"`
+	NotAfter time.Time `json:"notAfter"`
+	DaysLeft int       `json:"daysLeft"`
+	Problem  string    `json:"problem,omitempty"`
+}
+
+// certSoon is how many days before its end a certificate is worth a warning.
+const certSoon = 30
+
+func StatusOf(file string, data []byte, err error, now time.Time) CertStatus {
+	if errors.Is(err, fs.ErrNotExist) {
+		return CertStatus{Path: file, Problem: "it is not there"}
+	}
+	var c pki.Certificate
+	if err == nil {
+		c, err = pki.Inspect(file, data, now)
+	}
+	if err != nil {
+		return CertStatus{Path: file, Problem: err.Error()}
+	}
+	s := CertStatus{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
+	switch {
+	case c.Expired:
+		s.Problem = "it expired on " + c.NotAfter.UTC().Format(time.DateOnly)
+	case c.NotYetValid:
+		s.Problem = "it is not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
+	case c.DaysLeft < certSoon:
+		s.Problem = fmt.Sprintf("it expires in %d days", c.DaysLeft)
+	}
+	return s
+}

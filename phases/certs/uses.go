@@ -1,0 +1,200 @@
+package certs
+
+import (
+	"crypto/x509"
+	"net"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// certUse is a certificate that a program of this node uses.
+type certUse struct {
+	name      string // kubeadm's, where it has one
+	ca        string // the name of the CA that signed it; empty where that is not known
+	program   string // that uses it: etcd, kube-apiserver; empty: a person's, or nobody's
+	port      string // what it is served at: client, peer, secure; empty for clients
+	leaf      pki.Leaf
+	addresses []string  // host:port at which the program serves it on this node
+	show      op.Access // the client certificate to show there
+}
+
+// certAuthority is a CA that programs of this node trust.
+type certAuthority struct {
+	name              string // kubeadm's, where it has one
+	certFile, keyFile string // host paths; kubeadm keeps the key beside the certificate
+}
+
+// certUses are all certificates that matter to etcd and to the API server here.
+type certUses struct {
+	leaves []certUse
+	cas    []certAuthority
+}
+
+// authority notes a CA, once for each file, and returns its name.
+func (u *certUses) authority(name, file string) string {
+	if file == "" {
+		return ""
+	}
+	for _, ca := range u.cas {
+		if ca.certFile == file {
+			return ca.name
+		}
+	}
+	if slices.ContainsFunc(u.cas, func(ca certAuthority) bool { return ca.name == name }) {
+		name = file
+	}
+	u.cas = append(u.cas, certAuthority{name, file, strings.TrimSuffix(file, path.Ext(file)) + ".key"})
+	return name
+}
+
+func (u *certUses) add(use certUse, caName, caFile string) {
+	if use.leaf.CertFile == "" {
+		return
+	}
+	use.leaf.CAFile, use.ca = caFile, u.authority(caName, caFile)
+	u.leaves = append(u.leaves, use)
+}
+
+func (u *certUses) has(certFile string) bool {
+	return slices.ContainsFunc(u.leaves, func(use certUse) bool { return use.leaf.CertFile == certFile })
+}
+
+var (
+	forClients = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	forServers = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+)
+
+// findUses reads the manifests. Where etcd's cannot be relied on, or is not there, the files that kubeadm would have written are looked at all the same.
+func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
+	var u certUses
+	if pod != nil {
+		etcdCerts(n, &u, pod)
+	}
+	apiServerCerts(&u, files)
+	if pod == nil && !observe.UsesOtherEtcd(files) {
+		kubeadmCerts(n, &u)
+	}
+	return u
+}
+
+func etcdCerts(n *observe.Node, u *certUses, pod *observe.EtcdPod) {
+	s, err := n.Settings(pod.File, pod.Container)
+	if err != nil {
+		return // etcdPod has told so
+	}
+	file := func(section, flag string) string {
+		return observe.HostFile(pod.File, pod.Container, s.Get(section, flag))
+	}
+	// etcd's own gateway dials the client port with the server's certificate, and peers dial each other with theirs: both are clients', too.
+	both := append(slices.Clone(forServers), forClients...)
+	server := certUse{
+		name: "etcd-server", program: "etcd", port: "client", show: pod.Access, addresses: addressesOf(observe.List(s.Get("", "listen-client-urls"))),
+		leaf: pki.Leaf{CertFile: file(observe.ClientSecurity, "cert-file"), KeyFile: file(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
+	}
+	u.add(server, "etcd-ca", pod.TrustedCA)
+	peer := certUse{
+		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer, addresses: addressesOf(observe.List(s.Get("", "listen-peer-urls"))),
+		leaf: pki.Leaf{CertFile: file(observe.PeerSecurity, "peer-cert-file"), KeyFile: file(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
+	}
+	u.add(peer, "etcd-peer-ca", file(observe.PeerSecurity, "peer-trusted-ca-file"))
+	if health, ok := strings.CutSuffix(server.leaf.CertFile, "/server.crt"); ok { // kubeadm's layout
+		u.add(certUse{name: "etcd-healthcheck-client", leaf: pki.Leaf{CertFile: health + "/healthcheck-client.crt", KeyFile: health + "/healthcheck-client.key", Usages: forClients}}, "etcd-ca", pod.TrustedCA)
+	}
+}
+
+func apiServerCerts(u *certUses, files []observe.ManifestFile) {
+	m, c, ok := observe.Program(files, "kube-apiserver")
+	if !ok {
+		return
+	}
+	file := func(flag string) string { return observe.HostFile(m, c, observe.FlagOf(m, c, flag)) }
+	use := func(name, certFlag, keyFlag string, usages []x509.ExtKeyUsage) certUse {
+		return certUse{name: name, program: "kube-apiserver", leaf: pki.Leaf{CertFile: file(certFlag), KeyFile: file(keyFlag), Usages: usages}}
+	}
+	clusterCA := file("client-ca-file")
+	u.add(use("apiserver-etcd-client", "etcd-certfile", "etcd-keyfile", forClients), "etcd-ca", file("etcd-cafile"))
+	u.add(use("apiserver-kubelet-client", "kubelet-client-certificate", "kubelet-client-key", forClients), "ca", clusterCA)
+	u.add(use("front-proxy-client", "proxy-client-cert-file", "proxy-client-key-file", forClients), "front-proxy-ca", file("requestheader-client-ca-file"))
+	serving := use("apiserver", "tls-cert-file", "tls-private-key-file", forServers)
+	serving.port = "secure"
+	if at := servedBy(m, c); at != "" {
+		serving.addresses = []string{at}
+		serving.leaf.Names = namesIn([]string{"https://" + at})
+	}
+	if serving.leaf.CertFile != path.Join(path.Dir(clusterCA), "apiserver.crt") { // not kubeadm's: any CA may have signed what clients see
+		clusterCA = ""
+	}
+	u.add(serving, "ca", clusterCA)
+}
+
+// servedBy is where this node reaches its API server.
+func servedBy(m observe.ManifestFile, container string) string {
+	host, port := observe.FlagOf(m, container, "advertise-address"), observe.FlagOf(m, container, "secure-port")
+	if host == "" {
+		return ""
+	}
+	if port == "" {
+		port = "6443"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// kubeadmCerts are etcd's that are there, although no manifest names them now.
+func kubeadmCerts(n *observe.Node, u *certUses) {
+	host := func(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
+	for _, s := range pki.EtcdSpecs() {
+		if s.IsCA() || u.has(host(s.CertFile())) || !n.ThereIs(host(s.CertFile())) && !n.ThereIs(host(s.KeyFile())) {
+			continue
+		}
+		ca, err := pki.EtcdSpec(s.CA)
+		if err != nil {
+			continue
+		}
+		u.add(certUse{name: s.Name, leaf: pki.Leaf{CertFile: host(s.CertFile()), KeyFile: host(s.KeyFile()), Usages: s.Usages}}, ca.Name, host(ca.CertFile()))
+	}
+}
+
+// addressesOf are host:port of https URLs, as this host reaches them, each once.
+func addressesOf(urls []string) []string {
+	var all []string
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "https" {
+			continue
+		}
+		host := u.Hostname()
+		switch host {
+		case "0.0.0.0":
+			host = "127.0.0.1"
+		case "::":
+			host = "::1"
+		}
+		if at := net.JoinHostPort(host, u.Port()); !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// namesIn are the hosts that others dial, for which a certificate must be.
+func namesIn(urls []string) pki.Names {
+	var names pki.Names
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+			continue
+		}
+		if ip := net.ParseIP(u.Hostname()); ip != nil {
+			names.IPs = append(names.IPs, ip)
+		} else {
+			names.DNS = append(names.DNS, u.Hostname())
+		}
+	}
+	return names
+}

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// UsageError says that what was asked for makes no sense (exit code 2).
+type UsageError struct{ Reason, Hint string }
+
+func (e *UsageError) Error() string { return e.Reason }
+
+// RefusedError says that a check forbids what was asked for; nothing was touched (exit code 5).
+type RefusedError struct {
+	Reason string
+	Hint   string // names the flag that overrides the check, where one does
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+func Refuse(hint, format string, args ...any) error {
+	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// RefuseKind makes a refusal of an error that says that a file is where a directory should be, or a directory where a file should be; only where nothing was touched yet.
+func RefuseKind(err error) error {
+	if !node.IsWrongKind(err) || IsBadSnapshot(err) {
+		return err
+	}
+	return Refuse("look at what is there, and move it away", "%v", err)
+}
+
+// OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).
+type OpenRunError struct {
+	Run    RunSummary
+	Cause  error  // what stopped it just now; nil when it was found open
+	Advice string // what is to be done before anything else; empty as a rule
+}
+
+func (e *OpenRunError) Error() string {
+	var b strings.Builder
+	if e.Cause != nil {
+		fmt.Fprintf(&b, "%v; ", e.Cause)
+	}
+	r := e.Run
+	fmt.Fprintf(&b, "the run %s (%s) is open: it stopped", r.ID, strings.Join(r.Command, " "))
+	if r.Phase != "" {
+		fmt.Fprintf(&b, " in %s, at: %s", r.Phase, r.Operation)
+	}
+	return b.String()
+}
+
+func (e *OpenRunError) Unwrap() error { return e.Cause }
+
+// Hint says what to type.
+func (e *OpenRunError) Hint() string {
+	switch {
+	case e.Advice != "":
+		return e.Advice
+	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
+		return "type `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
+	case len(e.Run.Nodes) > 0 && !e.Run.Committed:
+		return fmt.Sprintf("type `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
+	case e.Run.Aborted:
+		return "type `etcdpod rollback` to finish going back"
+	case e.Run.Skippable:
+		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume --skip-phases %s` closes it without", e.Run.Phase)
+	case e.Run.Committed:
+		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
+	default:
+		return "type `etcdpod resume` to finish it, or `etcdpod rollback` to have everything as before"
+	}
+}
+
+// RolledBackError says that a run failed and that everything is as before (exit code 1, or that of what made it fail).
+type RolledBackError struct {
+	Run   RunSummary
+	Cause error
+}
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("%v; everything is as before", e.Cause)
+}
+
+func (e *RolledBackError) Unwrap() error { return e.Cause }
+
+// UnreachableError says that etcd cannot be reached (exit code 1).
+type UnreachableError struct {
+	What       string // that cannot be done
+	Cause      error
+	Suggestion string
+}
+
+// Hint says what else may do.
+func (e *UnreachableError) Hint() string { return e.Suggestion }
+
+func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Cause) }
+
+func (e *UnreachableError) Unwrap() error { return e.Cause }
+
+// Hint returns what to do next, where an error knows.
+func Hint(err error) string {
+	var refused *RefusedError
+	var usage *UsageError
+	var knows interface{ Hint() string }
+	switch {
+	case errors.As(err, &knows): // an open run outranks what opened it
+		return knows.Hint()
+	case errors.As(err, &refused):
+		return refused.Hint
+	case errors.As(err, &usage):
+		return usage.Hint
+	}
+	return ""
+}
+
+// hintedError is an error with something to do about it.
+type hintedError struct {
+	error
+	hint string
+}
+
+// WithHint adds to an error what to do about it.
+func WithHint(err error, hint string) error { return &hintedError{err, hint} }
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// Hint says what to do.
+func (e *hintedError) Hint() string { return e.hint }
+
+// IsBusy says that another etcdpod is changing this node (exit code 5).
+func IsBusy(err error) bool {
+	var busy *journal.BusyError
+	return errors.As(err, &busy)
+}
+
+// IsBadSnapshot says whether an error judges a snapshot (exit code 4).
+func IsBadSnapshot(err error) bool {
+	var bad *snapfile.Bad
+	return errors.As(err, &bad)
+}

@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Node is the control-plane node that etcdpod runs on, as a run changes it. Nobody but the engine
+// and the operations below it writes there: observers and phases are given a View.
+type Node struct {
+	Parts
+	Faults Mistakes
+}
+
+// Parts are what a node is made of.
+type Parts struct {
+	Host         *node.Host
+	Etcd         op.Etcd
+	API          op.APIServer
+	Certificates op.Certificates
+	// Involved says whether a manifest must not run while one of the data directories is replaced.
+	Involved func(manifest []byte, dataDirs []string) bool
+	Version  string   // of etcdpod
+	Command  []string // as typed
+	Emit     func(Event)
+	// Afterwards says, by workflow, how a person goes back from a run that cannot be rolled back any more.
+	Afterwards map[string]func(notes map[string]string) string
+}
+
+// Target is what the operations of a run work on.
+func (n *Node) Target() *op.Target {
+	return &op.Target{Host: n.Host, Etcd: n.Etcd, APIServer: n.API, Certificates: n.Certificates, Involved: n.Involved}
+}
+
+// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
+func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err error) {
+	if !w.unjournaled() {
+		unlock, err := n.Lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
+	}
+	id, plan, err := n.plan(ctx, w)
+	if err != nil {
+		return err
+	}
+	if err := confirm(plan); err != nil {
+		return err
+	}
+	if w.unjournaled() {
+		return n.Pass(ctx, plan)
+	}
+	r, err := n.Begin(id, plan)
+	if err != nil {
+		return err
+	}
+	return r.forward(ctx)
+}
+
+// Preview plans a workflow and changes nothing.
+func (n *Node) Preview(ctx context.Context, w Work) (Plan, error) {
+	_, plan, err := n.plan(ctx, w)
+	return plan, err
+}
+
+func (n *Node) plan(ctx context.Context, w Work) (id string, plan Plan, err error) {
+	if !w.unjournaled() {
+		if err := RefuseOpen(n.Host.FS); err != nil {
+			return "", plan, err
+		}
+	}
+	if id, err = n.NewID(w.title()); err != nil {
+		return "", plan, err
+	}
+	plan, err = w.plan(ctx, id)
+	return id, plan, RefuseKind(err)
+}
+
+// Pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled: what it was cut off from is begun anew. On an error, what was started is undone.
+func (n *Node) Pass(ctx context.Context, plan Plan) error {
+	r := &Run{State: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}}, Target: n.Target(), Emit: n.Emit}
+	for _, p := range plan.Phases {
+		for _, o := range p.ops {
+			r.Ops = append(r.Ops, o)
+			r.State.Steps = append(r.State.Steps, journal.StepState{Step: journal.Step{Phase: p.Name}})
+		}
+	}
+	for i, o := range r.Ops {
+		r.focus(i)
+		r.announce(i)
+		if err := o.Do(ctx, r.Target); err != nil {
+			return errors.Join(err, r.unpass(ctx, i))
+		}
+		r.Emit(r.Event(i, Finished))
+	}
+	r.Emit(r.Event(-1, Ended))
+	return nil
+}
+
+func (r *Run) unpass(ctx context.Context, last int) error {
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	for i := last; i >= 0; i-- {
+		errs = append(errs, r.Ops[i].Undo(ctx, r.Target))
+	}
+	return errors.Join(errs...)
+}

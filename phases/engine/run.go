@@ -1,0 +1,340 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// The engine's invariants. The crash tests (crash_test.go) hold it to them:
+//   - An operation is journaled as started, with the identities that it recorded, before anything of its effect happens.
+//   - It is journaled as finished only when its effect is durable. So after a crash one operation at the most is in doubt.
+//   - The commit record is durable before the first operation behind the commit point starts. Nothing is undone after it.
+//   - The abort record is durable before the first operation is undone. Nothing is done after it.
+//   - Operations are undone in reverse, and only those that were started.
+//   - A run is closed only when it is wholly done or wholly undone.
+
+// Run is a run in the hands of this process, which holds the node's lock.
+type Run struct {
+	node    *Node
+	journal *journal.Journal
+	State   *journal.State
+	Ops     []op.Op
+	Target  *op.Target
+	Emit    func(Event)
+	faults  Mistakes
+	Skip    []string // phases whose skippable operations are left out
+	held    []int    // operations that were carried out in this process
+}
+
+// Mistakes are deliberate ones, for the tests that show that the crash tests would catch them. They are never made outside tests.
+type Mistakes struct {
+	JournalAfterAct bool
+	UndoForward     bool
+	RecordLate      bool
+	AbortLate       bool // that the run goes back is recorded when it has gone
+	ReleaseEarly    bool // what is behind the commit point is done before it
+}
+
+func (r *Run) Event(i int, state EventState) Event {
+	e := Event{Time: r.Target.Host.Clock.Now().UTC(), Run: r.State.Run.ID, Node: r.State.Run.Node, State: state, Together: r.State.Run.Cluster != nil}
+	if i >= 0 && i < len(r.Ops) {
+		e.Phase, e.Operation = r.State.Steps[i].Phase, r.Ops[i].String()
+	}
+	return e
+}
+
+// forward carries out what is left of the plan. An error before the commit point takes everything back; one behind it leaves the run open.
+func (r *Run) forward(ctx context.Context) error {
+	for i := range r.Ops {
+		if i == r.State.Run.CommitAt {
+			if err := r.Commit(); err != nil {
+				return r.stopped(ctx, err)
+			}
+		}
+		err := ctx.Err() // an operation that is quick may not look
+		if err == nil || r.State.Forward() {
+			err = r.step(ctx, i)
+		}
+		if err != nil {
+			return r.stopped(ctx, err)
+		}
+	}
+	if err := r.Commit(); err != nil {
+		return r.stopped(ctx, err)
+	}
+	return r.End()
+}
+
+// Advance carries out what is left of one phase of a run on several nodes. An error leaves everything as it is: what becomes of it is decided for all nodes together.
+func (r *Run) Advance(ctx context.Context, phase string) error {
+	for i, s := range r.State.Steps {
+		if s.Phase != phase {
+			continue
+		}
+		switch {
+		case i > 0 && r.State.Steps[i-1].Progress != journal.Done:
+			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.State.Steps[i-1].Phase)
+		case i >= r.State.Run.CommitAt && !r.State.Forward() && !r.faults.ReleaseEarly:
+			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point", phase)
+		case r.State.Aborted != "":
+			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
+		}
+		if err := r.step(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step carries out one operation of the plan, unless it is done already or left out.
+func (r *Run) step(ctx context.Context, i int) error {
+	if r.State.Steps[i].Progress == journal.Done {
+		return nil
+	}
+	if _, can := r.Ops[i].(op.Skippable); can && slices.Contains(r.Skip, r.State.Steps[i].Phase) {
+		if err := r.write(i, journal.Finish); err != nil {
+			return err
+		}
+		skipped := r.Event(i, Noted)
+		skipped.Message = "left out as asked: " + r.Ops[i].String()
+		r.Emit(skipped)
+		return nil
+	}
+	if err := r.StillHolds(ctx, i); err != nil {
+		return err
+	}
+	r.announce(i)
+	if err := r.do(ctx, i); err != nil {
+		r.failed(i, err)
+		return err
+	}
+	r.held = append(r.held, i)
+	r.Emit(r.Event(i, Finished))
+	return nil
+}
+
+func (r *Run) failed(i int, err error) {
+	e := r.Event(i, Failed)
+	e.Error = err.Error()
+	r.Emit(e)
+}
+
+// announce tells of a phase when its first operation is reached.
+func (r *Run) announce(i int) {
+	if i == 0 || r.State.Steps[i-1].Phase != r.State.Steps[i].Phase {
+		r.Emit(r.Event(i, PhaseStarted))
+	}
+	r.Emit(r.Event(i, Started))
+}
+
+func (r *Run) do(ctx context.Context, i int) error {
+	o, step := r.Ops[i], &r.State.Steps[i]
+	r.focus(i)
+	if step.Progress == journal.Doing {
+		done, err := o.Done(ctx, r.Target)
+		if err != nil {
+			return err
+		}
+		if done {
+			return r.write(i, journal.Finish)
+		}
+	} else if err := r.start(ctx, i); err != nil {
+		return err
+	}
+	if err := o.Do(ctx, r.Target); err != nil {
+		return err
+	}
+	if r.faults.JournalAfterAct {
+		if err := r.write(i, journal.Start); err != nil {
+			return err
+		}
+	}
+	return r.write(i, journal.Finish)
+}
+
+// start lets the operation record how the world looks before it, and journals it.
+func (r *Run) start(ctx context.Context, i int) error {
+	if r.faults.RecordLate {
+		if err := r.write(i, journal.Start); err != nil {
+			return err
+		}
+	}
+	if rec, ok := r.Ops[i].(op.Recorder); ok {
+		if err := rec.Record(ctx, r.Target); err != nil {
+			return err
+		}
+	}
+	if r.faults.JournalAfterAct || r.faults.RecordLate {
+		return nil
+	}
+	return r.write(i, journal.Start)
+}
+
+// focus directs the target's progress and reports to one operation's events.
+func (r *Run) focus(i int) {
+	r.Target.Progress = func(done, total int64) {
+		e := r.Event(i, Progressed)
+		e.Done, e.Total = done, total
+		r.Emit(e)
+	}
+	r.Target.Report = func(message string) {
+		e := r.Event(i, Noted)
+		e.Message = message
+		r.Emit(e)
+	}
+}
+
+// write journals what became of one step, and remembers it.
+func (r *Run) write(i int, kind journal.Kind) error {
+	record := journal.Record{Kind: kind, Step: i}
+	if kind == journal.Start {
+		body, err := op.Encode(r.Ops[i])
+		if err != nil {
+			return err
+		}
+		record.Op = body
+	}
+	if err := r.journal.Append(record); err != nil {
+		return err
+	}
+	r.State.Steps[i].Progress = map[journal.Kind]journal.Progress{
+		journal.Start: journal.Doing, journal.Finish: journal.Done, journal.Undo: journal.Undoing, journal.Undone: journal.Reverted,
+	}[kind]
+	return nil
+}
+
+func (r *Run) Commit() error {
+	if r.State.Committed {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.Commit}); err != nil {
+		return err
+	}
+	r.State.Committed = true
+	r.Emit(r.Event(-1, Committed))
+	return nil
+}
+
+// Settle records that all nodes hold the commit record.
+func (r *Run) Settle() error {
+	if r.State.Settled {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.Settle}); err != nil {
+		return err
+	}
+	r.State.Settled = true
+	return nil
+}
+
+func (r *Run) End() error {
+	if r.State.Ended {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.End}); err != nil {
+		return r.open(err)
+	}
+	r.State.Ended = true
+	r.Emit(r.Event(-1, Ended))
+	return nil
+}
+
+// stopped deals with an error on the way forward.
+func (r *Run) stopped(ctx context.Context, cause error) error {
+	if r.State.Forward() {
+		return r.open(cause)
+	}
+	return r.back(context.WithoutCancel(ctx), cause)
+}
+
+// back undoes all that was started, and closes the run. It stays open when that fails, and can be tried again.
+func (r *Run) back(ctx context.Context, cause error) error {
+	r.Emit(r.Event(-1, GoingBack))
+	if err := r.Revert(ctx, cause, nil); err != nil {
+		return err
+	}
+	if err := r.End(); err != nil {
+		return err
+	}
+	return &RolledBackError{Run: summarize(r.State), Cause: cause}
+}
+
+// abort records that the run goes back.
+func (r *Run) abort(cause error) error {
+	if r.State.Aborted != "" {
+		return nil
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.Abort, Error: cause.Error()}); err != nil {
+		return r.open(errors.Join(cause, err))
+	}
+	r.State.Aborted = cause.Error()
+	return nil
+}
+
+// Revert undoes all that was started, but for the phases that are named: those are to stay done for now.
+func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
+	if !r.faults.AbortLate {
+		if err := r.abort(cause); err != nil {
+			return err
+		}
+	}
+	order := make([]int, len(r.Ops))
+	for i := range order {
+		order[i] = i
+	}
+	if !r.faults.UndoForward {
+		slices.Reverse(order)
+	}
+	for _, i := range order {
+		if slices.Contains(stay, r.State.Steps[i].Phase) {
+			continue
+		}
+		if err := r.undo(ctx, i); err != nil {
+			r.failed(i, err)
+			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
+		}
+	}
+	return r.abort(cause)
+}
+
+func (r *Run) undo(ctx context.Context, i int) error {
+	switch r.State.Steps[i].Progress {
+	case journal.Pending, journal.Reverted:
+		return nil
+	}
+	r.focus(i)
+	r.Emit(r.Event(i, Undoing))
+	if err := r.write(i, journal.Undo); err != nil {
+		return err
+	}
+	if err := r.Ops[i].Undo(ctx, r.Target); err != nil {
+		return err
+	}
+	if err := r.write(i, journal.Undone); err != nil {
+		return err
+	}
+	r.Emit(r.Event(i, Undone))
+	return nil
+}
+
+func (r *Run) open(cause error) error {
+	return &OpenRunError{Run: summarize(r.State), Cause: cause}
+}
+
+// Decode makes the operations of a run from its journal.
+func Decode(state *journal.State) ([]op.Op, error) {
+	ops := make([]op.Op, len(state.Steps))
+	for i, step := range state.Steps {
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			return nil, err
+		}
+		ops[i] = o
+	}
+	return ops, nil
+}

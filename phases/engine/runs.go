@@ -1,0 +1,327 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// RunSummary is one run as `runs` lists it. The JSON names are stable.
+type RunSummary struct {
+	ID        string    `json:"id"`
+	Workflow  string    `json:"workflow"`
+	Command   []string  `json:"command"`
+	Node      string    `json:"node"`
+	State     string    `json:"state"` // running, open, completed, rolled back, damaged
+	Began     time.Time `json:"began"`
+	Last      time.Time `json:"last"` // of the last record
+	Committed bool      `json:"committed"`
+	Aborted   bool      `json:"aborted"`
+	Reason    string    `json:"reason,omitempty"`    // why it turned back
+	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
+	Operation string    `json:"operation,omitempty"` // at what
+	Skippable bool      `json:"skippable,omitempty"` // that operation may be left out: `resume --skip-phases`
+	Path      string    `json:"path"`                // its folder
+	Nodes     []string  `json:"nodes,omitempty"`     // of a run on several; the first to be asked is the coordinator
+	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
+
+	state *journal.State // as it was read; nil: its journal cannot be
+}
+
+func summarize(s *journal.State) RunSummary {
+	sum := RunSummary{
+		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
+		Began: s.Began, Last: s.Last, Committed: s.Forward(), Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
+	}
+	if c := s.Run.Cluster; c != nil {
+		sum.Nodes = append(sum.Nodes, c.Coordinator)
+		for _, p := range c.Nodes {
+			if p.Name != c.Coordinator {
+				sum.Nodes = append(sum.Nodes, p.Name)
+			}
+		}
+	}
+	if s.Ended {
+		return sum
+	}
+	// Cut off between the last operation and the end record: nothing is left but to say so.
+	if len(s.Steps) > 0 {
+		sum.Phase, sum.Operation = s.Steps[len(s.Steps)-1].Phase, "close the run"
+	}
+	if i := s.Current(); i >= 0 {
+		sum.Phase, sum.Operation = s.Steps[i].Phase, s.Steps[i].Kind
+		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
+			sum.Operation = o.String()
+			_, can := o.(op.Skippable)
+			sum.Skippable = can && s.Forward()
+		}
+	}
+	return sum
+}
+
+// Runs lists this node's runs, oldest first. An open one that an etcdpod is busy with is running.
+func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
+	runs, err := RunsOf(n.Host.FS)
+	for i := range runs {
+		runs[i] = runs[i].Observed(ctx, n.Host.FS, n.Host.Clock)
+	}
+	return runs, err
+}
+
+// Observed tells an open run that a live process works on from one that was cut off.
+func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.Clock) RunSummary {
+	if r.State == string(journal.StillOpen) && journal.Held(ctx, fsys, clock) {
+		r.State = Running
+	}
+	return r
+}
+
+// Running is the state of a run that an etcdpod is busy with.
+const Running = "running"
+
+func RunsOf(fsys node.Reader) ([]RunSummary, error) {
+	listed, err := journal.List(fsys)
+	if err != nil {
+		return nil, RefuseKind(err)
+	}
+	runs := make([]RunSummary, 0, len(listed))
+	for _, l := range listed {
+		if l.Err != nil {
+			runs = append(runs, RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID)})
+			continue
+		}
+		runs = append(runs, summarize(l.State))
+	}
+	return runs, nil
+}
+
+// OpenRun returns the run that must be resumed or rolled back first; the zero value when there is none. A journal that cannot be read counts: what it did is not known.
+func OpenRun(fsys node.Reader) (RunSummary, error) {
+	runs, err := RunsOf(fsys)
+	if err != nil {
+		return RunSummary{}, err
+	}
+	for _, r := range runs {
+		if r.State == string(journal.StillOpen) || r.State == "damaged" {
+			return r, nil
+		}
+	}
+	return RunSummary{}, nil
+}
+
+// RefuseOpen refuses while a run is open.
+func RefuseOpen(fsys node.Reader) error {
+	open, err := OpenRun(fsys)
+	if err != nil {
+		return err
+	}
+	if open.State == "damaged" {
+		return refuseDamaged(open)
+	}
+	if open.ID != "" {
+		return &OpenRunError{Run: open}
+	}
+	return nil
+}
+
+// refuseDamaged: what a run did whose journal cannot be read is not known to anybody but the person who typed it.
+func refuseDamaged(r RunSummary) error {
+	return Refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path), "the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
+}
+
+// reachable refuses, before anything is written, to go on with a run where the kubelet or the runtime cannot be asked: that would fail, and turn the run back for good.
+// A run of files alone needs neither.
+func (n *Node) reachable(ctx context.Context, open RunSummary) error {
+	if open.State == "damaged" {
+		return refuseDamaged(open)
+	}
+	needs := false
+	for _, step := range open.state.Steps { // the first that does will do
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			return err
+		}
+		if needs = needsNode(o); needs {
+			break
+		}
+	}
+	if !needs {
+		return nil
+	}
+	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))
+	if _, err := n.Host.Kubelet.Running(ctx); err != nil {
+		return Refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
+	}
+	if _, err := n.Host.Runtime.Containers(ctx); err != nil {
+		return Refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
+	}
+	return nil
+}
+
+func needsNode(o op.Op) bool {
+	files, can := o.(op.FilesOnly)
+	return !can || !files.FilesOnly()
+}
+
+// Begin journals a new run. The caller holds the lock.
+func (n *Node) Begin(id string, plan Plan) (*Run, error) {
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command, Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.Cluster}
+	for _, p := range plan.Phases {
+		for _, o := range p.ops {
+			body, err := op.Encode(o)
+			if err != nil {
+				return nil, err
+			}
+			begun.Plan = append(begun.Plan, journal.Step{Phase: p.Name, Kind: op.Kind(o), Op: body})
+		}
+		if p.Commit {
+			begun.CommitAt = len(begun.Plan)
+		}
+	}
+	if err := journal.Prepare(n.Host.FS, id); err != nil {
+		return nil, err
+	}
+	if _, err := journal.Create(n.Host.FS, n.Host.Clock, journal.RunDir(id), begun); err != nil {
+		return nil, err
+	}
+	return n.Load(id)
+}
+
+// Load opens the journal of a run to go on with it.
+func (n *Node) Load(id string) (*Run, error) {
+	j, state, err := journal.Open(n.Host.FS, n.Host.Clock, journal.RunDir(id))
+	if err != nil {
+		return nil, err
+	}
+	ops, err := Decode(state)
+	if err != nil {
+		return nil, err
+	}
+	return &Run{node: n, journal: j, State: state, Ops: ops, Target: n.Target(), Emit: n.Emit, faults: n.Faults}, nil
+}
+
+func (n *Node) NewID(workflow string) (string, error) {
+	var b [2]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("cannot name the run: %w", err)
+	}
+	return fmt.Sprintf("%s-%s-%s", n.Host.Clock.Now().UTC().Format("20060102T150405Z"), workflow, hex.EncodeToString(b[:])), nil
+}
+
+// Lock takes the node's lock for this process.
+func (n *Node) Lock(ctx context.Context) (func() error, error) {
+	unlock, err := journal.Lock(ctx, n.Host.FS, n.Host.Clock, journal.Holder{PID: os.Getpid(), Command: n.Command, Since: n.Host.Clock.Now().UTC()})
+	return unlock, RefuseKind(err)
+}
+
+// Finish carries out what is left of a run of this node alone: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
+func (r *Run) Finish(ctx context.Context) error {
+	if r.State.Aborted != "" {
+		return r.back(context.WithoutCancel(ctx), errors.New(r.State.Aborted))
+	}
+	return r.forward(ctx)
+}
+
+// TakeBack takes a run of this node alone back. Past its commit point it refuses.
+func (r *Run) TakeBack(ctx context.Context) error {
+	if r.State.Forward() {
+		return r.node.RefusePastCommit(r.State)
+	}
+	err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
+	var done *RolledBackError
+	if errors.As(err, &done) {
+		return nil
+	}
+	return err
+}
+
+func (r *Run) SkipPhases(names []string) error {
+	if len(names) > 0 && !r.State.Forward() {
+		return &UsageError{Reason: "before the commit point no phase can be skipped", Hint: "type `etcdpod rollback` to have everything as before"}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(r.State.Steps, func(s journal.StepState) bool { return s.Phase == name }) {
+			return &UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.State.Run.ID, name)}
+		}
+	}
+	r.Skip = names
+	return nil
+}
+
+// WithOpen takes the open run into this process's hands, under the node's lock.
+func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
+	unlock, err := n.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	open, err := OpenRun(n.Host.FS)
+	if err != nil {
+		return err
+	}
+	if open.ID == "" {
+		if err := journal.KeepEnded(n.Host.FS); err != nil {
+			return err
+		}
+		return ErrNoOpenRun()
+	}
+	if err := n.reachable(ctx, open); err != nil {
+		return err
+	}
+	r, err := n.Load(open.ID)
+	if err != nil {
+		return err
+	}
+	return f(r)
+}
+
+// RefusePastCommit says how to go back all the same, where the workflow knows a run of its own that does.
+func (n *Node) RefusePastCommit(s *journal.State) error {
+	hint := "type `etcdpod resume` to finish it"
+	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
+		if advice := afterwards(s.Run.Notes); advice != "" {
+			hint += "; afterwards, " + advice
+		}
+	}
+	return Refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
+}
+
+// Remaining lists the operations that are left to do, or to undo.
+func Remaining(state *journal.State, ops []op.Op, back bool) Plan {
+	plan := Plan{Workflow: state.Run.Workflow}
+	for k := range ops {
+		i, verb := k, ""
+		if back {
+			i, verb = len(ops)-1-k, "undo: "
+		}
+		step := state.Steps[i]
+		left := step.Progress == journal.Pending || step.Progress == journal.Doing
+		if back {
+			left = step.Progress != journal.Pending && step.Progress != journal.Reverted
+		}
+		if !left {
+			continue
+		}
+		if last := len(plan.Phases) - 1; last < 0 || plan.Phases[last].Name != step.Phase {
+			plan.Phases = append(plan.Phases, PlannedPhase{Name: step.Phase})
+		}
+		phase := &plan.Phases[len(plan.Phases)-1]
+		phase.Operations = append(phase.Operations, verb+ops[i].String())
+		phase.Commit = !back && i+1 == state.Run.CommitAt
+	}
+	return plan
+}
+
+func ErrNoOpenRun() error {
+	return Refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
+}

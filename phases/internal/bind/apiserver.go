@@ -1,0 +1,354 @@
+package bind
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/templates"
+)
+
+// APIServer is the node's real API server. A handful of calls need no client library beyond reading the kubeconfig.
+type APIServer struct{ fs node.Reader }
+
+func APIServerOf(fs node.Reader) APIServer { return APIServer{fs} }
+
+// call is one request; the body and the answer are JSON. A 404 is errNotFound.
+func (b APIServer) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
+	config, err := b.config(a)
+	if err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fmt.Errorf("cannot use the kubeconfig %s: %w", a.Kubeconfig, err)
+	}
+	defer client.CloseIdleConnections()
+	var sent io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(config.Host, "/")+path, sent)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach the API server: %w", err)
+	}
+	defer res.Body.Close()
+	return decodeAnswer(res, method, path, answer)
+}
+
+var errNotFound = errors.New("not found")
+
+func decodeAnswer(res *http.Response, method, path string, answer any) error {
+	if res.StatusCode == http.StatusNotFound {
+		return errNotFound
+	}
+	if res.StatusCode >= 300 {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
+		return fmt.Errorf("the API server answered %s to %s %s: %s", res.Status, method, path, strings.TrimSpace(string(text)))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
+		return fmt.Errorf("cannot read the API server's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (b APIServer) config(a op.APIAccess) (*rest.Config, error) {
+	data, err := b.fs.ReadFile(a.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kubeconfig: %w", err)
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kubeconfig %s: %w", a.Kubeconfig, err)
+	}
+	if a.Server != "" {
+		config.Host = a.Server
+	}
+	config.Timeout = 30 * time.Second
+	return config, nil
+}
+
+func (b APIServer) Ready(ctx context.Context, a op.APIAccess) error {
+	return b.call(ctx, a, http.MethodGet, "/readyz", nil, nil)
+}
+
+type resourceList struct {
+	GroupVersion string `json:"groupVersion"`
+	Resources    []struct {
+		Name  string   `json:"name"`
+		Verbs []string `json:"verbs"`
+	} `json:"resources"`
+}
+
+// coreVersion is what an API server always serves by itself.
+const coreVersion = "/api/v1"
+
+// Counts asks for one object of each resource; the answer's metadata tells how many remain. A list of exactly one revision is read from etcd, or from a
+// copy as of that revision (k8s.io/apiserver, pkg/storage/cacher): whatever is written meanwhile, two API servers with the same data count the same.
+func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) ([]op.Count, error) {
+	paths, err := b.groupVersions(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	var counts []op.Count
+	for _, path := range paths {
+		var list resourceList
+		if err := b.call(ctx, a, http.MethodGet, path, nil, &list); err != nil {
+			if path == coreVersion {
+				return nil, err
+			}
+			continue // an aggregated API whose server is down is not etcd's
+		}
+		group, _, grouped := strings.Cut(list.GroupVersion, "/")
+		for _, r := range list.Resources {
+			if strings.Contains(r.Name, "/") || !strings.Contains(strings.Join(r.Verbs, " ")+" ", "list ") {
+				continue
+			}
+			if revision > 0 && (r.Name == "events" || r.Name == "componentstatuses") {
+				continue
+			}
+			n, err := b.count(ctx, a, path+"/"+r.Name, revision)
+			if err != nil && path == coreVersion && !errors.Is(err, errNotFound) {
+				return nil, err
+			}
+			if err != nil {
+				continue // a conversion webhook that is down, say: it is no matter of the data
+			}
+			name := r.Name
+			if grouped {
+				name += "." + group
+			}
+			counts = append(counts, op.Count{Resource: name, Objects: n})
+		}
+	}
+	return counts, nil
+}
+
+// groupVersions returns the paths of the preferred version of each group that etcd stores; aggregated ones are somebody else's.
+func (b APIServer) groupVersions(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var groups struct {
+		Groups []struct {
+			PreferredVersion struct {
+				GroupVersion string `json:"groupVersion"`
+			} `json:"preferredVersion"`
+		} `json:"groups"`
+	}
+	if err := b.call(ctx, a, http.MethodGet, "/apis", nil, &groups); err != nil {
+		return nil, err
+	}
+	elsewhere, err := b.aggregated(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{coreVersion}
+	for _, g := range groups.Groups {
+		if v := g.PreferredVersion.GroupVersion; !elsewhere[v] {
+			paths = append(paths, "/apis/"+v)
+		}
+	}
+	return paths, nil
+}
+
+// aggregated are the group versions that other servers serve, through this one.
+func (b APIServer) aggregated(ctx context.Context, a op.APIAccess) (map[string]bool, error) {
+	var services struct {
+		Items []struct {
+			Spec struct {
+				Group   string          `json:"group"`
+				Version string          `json:"version"`
+				Service json.RawMessage `json:"service"` // none, or null: this very API server
+			} `json:"spec"`
+		} `json:"items"`
+	}
+	err := b.call(ctx, a, http.MethodGet, "/apis/apiregistration.k8s.io/v1/apiservices", nil, &services)
+	if err != nil && !errors.Is(err, errNotFound) { // without aggregation there are none
+		return nil, err
+	}
+	elsewhere := map[string]bool{}
+	for _, s := range services.Items {
+		if len(s.Spec.Service) > 0 && string(s.Spec.Service) != "null" {
+			elsewhere[s.Spec.Group+"/"+s.Spec.Version] = true
+		}
+	}
+	return elsewhere, nil
+}
+
+// firstOf is the first object of a list, and what is said of the rest.
+type firstOf struct {
+	Metadata struct {
+		ResourceVersion    string `json:"resourceVersion"`
+		RemainingItemCount int64  `json:"remainingItemCount"`
+	} `json:"metadata"`
+	Items []json.RawMessage `json:"items"`
+}
+
+func (b APIServer) count(ctx context.Context, a op.APIAccess, path string, revision int64) (int64, error) {
+	path += "?limit=1"
+	if revision > 0 {
+		path += fmt.Sprintf("&resourceVersion=%d&resourceVersionMatch=Exact", revision)
+	}
+	var list firstOf
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &list); err != nil {
+		return 0, err
+	}
+	return int64(len(list.Items)) + list.Metadata.RemainingItemCount, nil
+}
+
+// Revision is that of a list without one, which is read with a quorum. All resources have etcd's.
+func (b APIServer) Revision(ctx context.Context, a op.APIAccess) (int64, error) {
+	var list firstOf
+	if err := b.call(ctx, a, http.MethodGet, "/api/v1/namespaces?limit=1", nil, &list); err != nil {
+		return 0, err
+	}
+	revision, err := strconv.ParseInt(list.Metadata.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the API server's revision: %w", err)
+	}
+	return revision, nil
+}
+
+func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name string `json:"name"`
+			} `json:"metadata"`
+		} `json:"items"`
+	}
+	if err := b.call(ctx, a, http.MethodGet, "/api/v1/nodes", nil, &list); err != nil {
+		return nil, err
+	}
+	names := make([]string, len(list.Items))
+	for i, item := range list.Items {
+		names[i] = item.Metadata.Name
+	}
+	return names, nil
+}
+
+func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, name string) error {
+	path := "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + name
+	var lease map[string]any
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &lease); err != nil {
+		if errors.Is(err, errNotFound) {
+			return nil
+		}
+		return err
+	}
+	spec, ok := lease["spec"].(map[string]any)
+	if !ok {
+		return nil // nobody ever held it
+	}
+	spec["holderIdentity"], spec["leaseDurationSeconds"] = "", 1
+	return b.call(ctx, a, http.MethodPut, path, lease, nil)
+}
+
+// kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
+const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+
+func (b APIServer) DataDir(ctx context.Context, a op.APIAccess) (string, error) {
+	config, err := b.ClusterConfiguration(ctx, a)
+	if errors.Is(err, errNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var c struct {
+		Etcd struct {
+			Local struct {
+				DataDir string `json:"dataDir"`
+			} `json:"local"`
+		} `json:"etcd"`
+	}
+	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
+		return "", fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
+	}
+	return c.Etcd.Local.DataDir, nil
+}
+
+// configMap keeps every field that it does not know.
+type configMap map[string]any
+
+func (c configMap) Text() string {
+	data, _ := c["data"].(map[string]any)
+	text, _ := data["ClusterConfiguration"].(string)
+	return text
+}
+
+func (b APIServer) ClusterConfiguration(ctx context.Context, a op.APIAccess) (configMap, error) {
+	var c configMap
+	err := b.call(ctx, a, http.MethodGet, kubeadmConfig, nil, &c)
+	return c, err
+}
+
+func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string) error {
+	config, err := b.ClusterConfiguration(ctx, a)
+	if err != nil {
+		return err
+	}
+	var c map[string]any
+	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
+		return fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
+	}
+	etcd, _ := c["etcd"].(map[string]any)
+	local, ok := etcd["local"].(map[string]any)
+	if !ok {
+		return errors.New("cannot set the data directory in kubeadm's ClusterConfiguration: it has no etcd.local")
+	}
+	local["dataDir"] = dataDir
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	config["data"].(map[string]any)["ClusterConfiguration"] = string(text)
+	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
+}
+
+// EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
+func (b APIServer) EtcdEndpoints(ctx context.Context, a op.APIAccess) ([]string, error) {
+	var pods struct {
+		Items []struct {
+			Metadata struct {
+				Labels      map[string]string `json:"labels"`
+				Annotations map[string]string `json:"annotations"`
+			} `json:"metadata"`
+		} `json:"items"`
+	}
+	const path = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd%2Ctier%3Dcontrol-plane"
+	if err := b.call(ctx, a, http.MethodGet, path, nil, &pods); err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, p := range pods.Items {
+		if said := p.Metadata.Annotations[templates.AnnotationClientURLs]; p.Metadata.Labels["component"] == "etcd" && said != "" {
+			urls = append(urls, strings.Split(said, ",")...)
+		}
+	}
+	return urls, nil
+}

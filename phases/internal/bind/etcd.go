@@ -1,0 +1,177 @@
+package bind
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Etcd gives operations the real etcd: host paths become real ones, and certificates are read when they are needed.
+type Etcd struct{ fs node.Reader }
+
+func EtcdOf(fs node.Reader) Etcd { return Etcd{fs} }
+
+func (b Etcd) Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) (op.Proof, error) {
+	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Raw: raw, Progress: progress})
+	if err != nil {
+		return op.Proof{}, err
+	}
+	return ProofOf(r), nil
+}
+
+func ProofOf(r *snapfile.Report) op.Proof {
+	return op.Proof{SHA256: r.SHA256, SizeBytes: r.SizeBytes, Revision: r.Revision, Keys: r.Keys}
+}
+
+func (b Etcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64)) (op.Staged, error) {
+	real, err := b.real(dir)
+	if err != nil {
+		return op.Staged{}, err
+	}
+	spec := etcd.StageSpec{
+		Snapshot: b.fs.Real(s.Snapshot), SHA256: s.Proof.SHA256, SkipHashCheck: s.Proof.SHA256 == "", Dir: real,
+		Name: s.Name, PeerURLs: s.PeerURLs, InitialCluster: s.InitialCluster, Token: s.Token,
+		BumpRevision: max(s.MinBump, s.MinRevision-s.Proof.Revision), Progress: progress,
+	}
+	if walDir != "" {
+		if spec.WALDir, err = b.real(walDir); err != nil {
+			return op.Staged{}, err
+		}
+	}
+	staged, err := etcd.Stage(ctx, spec)
+	if err != nil {
+		return op.Staged{}, err
+	}
+	return op.Staged{ClusterID: staged.ClusterID, MemberID: staged.MemberID, Revision: staged.Revision, SHA256: staged.SHA256, SizeBytes: s.Proof.SizeBytes, Keys: s.Proof.Keys}, nil
+}
+
+// real follows the links on the way to a path that need not be there yet.
+func (b Etcd) real(path string) (string, error) {
+	resolved, err := b.fs.Resolve(filepath.Dir(path))
+	if err != nil {
+		return "", fmt.Errorf("cannot find %s: %w", filepath.Dir(path), err)
+	}
+	return b.fs.Real(filepath.Join(resolved, filepath.Base(path))), nil
+}
+
+func (b Etcd) SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) ([]string, error) {
+	if walDir != "" {
+		walDir = b.fs.Real(walDir)
+	}
+	made, err := etcd.SnapshotFromDataDir(ctx, b.fs.Real(dir), walDir, b.fs.Real(snapshot), progress)
+	if err != nil {
+		return nil, err
+	}
+	return made.Caveats, nil
+}
+
+// Dial connects with the certificates that are on the node now.
+func (b Etcd) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
+	access, err := b.Access(a)
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Dial(ctx, access)
+}
+
+// Access reads the certificates.
+func (b Etcd) Access(a op.Access) (etcd.Access, error) {
+	access := etcd.Access{Endpoints: a.Endpoints}
+	for _, file := range []struct {
+		path string
+		to   *[]byte
+	}{{a.CACert, &access.CA}, {a.Cert, &access.Cert}, {a.Key, &access.Key}} {
+		if file.path == "" {
+			continue
+		}
+		data, err := b.ReadFile(a, file.path)
+		if err != nil {
+			return access, fmt.Errorf("cannot read %s: %w", file.path, err)
+		}
+		*file.to = data
+	}
+	return access, nil
+}
+
+func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
+	if a.Typed {
+		return os.ReadFile(path)
+	}
+	return b.fs.ReadFile(path)
+}
+
+func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error) {
+	c, err := b.Dial(ctx, a)
+	if err != nil {
+		return op.Answer{}, err
+	}
+	defer c.Close()
+	if err := c.Ready(ctx); err != nil {
+		return op.Answer{}, err
+	}
+	status := c.Status(ctx)[0]
+	if status.Err != nil {
+		return op.Answer{}, status.Err
+	}
+	members, err := c.Members(ctx)
+	if err != nil {
+		return op.Answer{}, err
+	}
+	keys, err := c.CountAt(ctx, "", at)
+	if err != nil {
+		return op.Answer{}, err
+	}
+	return op.Answer{ClusterID: status.ClusterID, MemberID: status.MemberID, Revision: status.Revision, Members: len(members), Keys: keys}, nil
+}
+
+func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
+	c, err := b.Dial(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	alarms, err := c.Disarm(ctx)
+	return len(alarms), err
+}
+
+// Save does not ask for a quorum: a member that has lost its peers can still be backed up.
+func (b Etcd) Save(ctx context.Context, a op.Access, snapshot string, progress func(done, total int64)) (op.Saved, error) {
+	real, err := b.real(snapshot)
+	if err != nil {
+		return op.Saved{}, err
+	}
+	c, err := b.Dial(ctx, a)
+	if err != nil {
+		return op.Saved{}, err
+	}
+	defer c.Close()
+	saved, err := etcd.Save(ctx, c, real, progress)
+	if err != nil {
+		return op.Saved{}, err
+	}
+	s := op.Saved{Trailer: saved.Trailer, SizeBytes: saved.SizeBytes}
+	for _, status := range c.Status(ctx) {
+		if status.Endpoint == saved.Endpoint {
+			s.EtcdVersion, s.ClusterID, err = status.Version, status.ClusterID, status.Err
+		}
+	}
+	return s, err
+}
+
+func (b Etcd) Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (op.Contents, error) {
+	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Drop: true, Progress: progress})
+	if err != nil {
+		return op.Contents{}, err
+	}
+	c := op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
+	for _, m := range r.Members {
+		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+	}
+	return c, nil
+}

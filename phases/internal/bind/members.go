@@ -1,0 +1,92 @@
+package bind
+
+import (
+	"context"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// What a restore on several nodes asks of etcd besides.
+
+func (b Etcd) HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error) {
+	r, err := snapfile.Check(ctx, b.fs.Real(db), snapfile.Options{Raw: true, Progress: progress})
+	if err != nil {
+		return 0, err
+	}
+	return r.HashKV, nil
+}
+
+func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error) {
+	c, err := b.Dial(ctx, a)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.Close()
+	h, err := c.HashKV(ctx, a.Endpoints[0], revision)
+	return h.Hash, h.CompactRevision, err
+}
+
+func (b Etcd) PeerServes(ctx context.Context, a op.Access) error {
+	access, err := b.Access(a)
+	if err != nil {
+		return err
+	}
+	return etcd.PeerServes(ctx, access)
+}
+
+func (b Etcd) Listening(ctx context.Context, url string) bool { return etcd.Listening(ctx, url) }
+
+func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
+	err = b.With(ctx, a, func(c *etcd.Client) error {
+		s := c.Status(ctx)[0]
+		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision}
+		return s.Err
+	})
+	return m, err
+}
+
+func (b Etcd) Members(ctx context.Context, a op.Access) (members []op.Member, err error) {
+	err = b.With(ctx, a, func(c *etcd.Client) error {
+		all, err := c.Members(ctx)
+		members = MembersOf(all)
+		return err
+	})
+	return members, err
+}
+
+func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (id op.ID, err error) {
+	err = b.With(ctx, a, func(c *etcd.Client) error {
+		added, err := c.AddLearner(ctx, peerURLs)
+		id = op.ID(added)
+		return err
+	})
+	return id, err
+}
+
+func (b Etcd) PromoteLearner(ctx context.Context, a op.Access, member op.ID) error {
+	return b.With(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, uint64(member)) })
+}
+
+func (b Etcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error {
+	return b.With(ctx, a, func(c *etcd.Client) error { return c.RemoveMember(ctx, uint64(member)) })
+}
+
+func (b Etcd) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
+	c, err := b.Dial(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
+}
+
+// MembersOf are members as operations know them.
+func MembersOf(list []etcd.Member) []op.Member {
+	var members []op.Member
+	for _, m := range list {
+		members = append(members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+	}
+	return members
+}

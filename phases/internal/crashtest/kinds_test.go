@@ -1,0 +1,61 @@
+package crashtest
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// neverOpen are the kinds that no journal holds: a backup changes nothing of the node and writes none.
+func neverOpen() []string {
+	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
+}
+
+// newSince are the kinds that no stored version had yet: they stand for several old ones, and are stored
+// with the next version.
+func newSince() []string { return []string{"await-answer"} }
+
+// neverUndone are those of which all are behind the commit point.
+func neverUndone() []string {
+	return []string{"release-leases", "set-data-directory", "verify-restored"}
+}
+
+// A kind that is in no stored run could change its meaning, and nobody would notice. One that this
+// version has given a new name is in none: then this version is to store its own, too.
+func TestTheStoredRunsHoldEveryKindOfOperation(t *testing.T) {
+	seen := map[string]map[journal.Progress]bool{}
+	for _, file := range storedFiles(t) {
+		r := readStoredRuns(t, file)
+		for i := range r.Machines {
+			state := openState(t, r.machine(t, i))
+			if state == nil {
+				continue
+			}
+			for _, step := range state.Steps {
+				if seen[step.Kind] == nil {
+					seen[step.Kind] = map[journal.Progress]bool{}
+				}
+				seen[step.Kind][step.Progress] = true
+			}
+		}
+	}
+	for _, kind := range op.Kinds() {
+		if slices.Contains(newSince(), kind) {
+			continue
+		}
+		want := []journal.Progress{journal.Pending, journal.Doing, journal.Done}
+		if !slices.Contains(neverUndone(), kind) {
+			want = append(want, journal.Undoing, journal.Reverted)
+		}
+		for _, progress := range want {
+			if there := seen[kind][progress]; there == slices.Contains(neverOpen(), kind) {
+				t.Errorf("that %s is stored with the progress %d is %v", kind, progress, there)
+			}
+		}
+		if slices.Contains(neverUndone(), kind) && (seen[kind][journal.Undoing] || seen[kind][journal.Reverted]) {
+			t.Errorf("%s is undone, and is listed as one that never is", kind)
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package crashtest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+)
+
+// Case is one workflow on one shape of a node: all that the crash matrix needs to know of it.
+type Case struct {
+	Name string
+	// machine makes the node on which nothing has happened yet.
+	Machine func(*testing.T) *sim.Machine
+	// on says how the run goes and how it ends, on that machine; before is how the machine was before the run.
+	On func(w *Node, before *sim.Machine) Subject
+}
+
+// Subject is what is stopped, and how what comes out is judged.
+type Subject struct {
+	Run     func() error
+	Outcome func() (string, error) // "old" or "new", or what is wrong
+	// votes is a run that may end new although it has gone back: etcd takes no vote away.
+	Votes bool
+}
+
+// Fresh makes the node anew.
+func (c Case) Fresh(t *testing.T) (*Node, Subject) {
+	t.Helper()
+	machine := c.Machine(t)
+	w := Over(t, "cp1", machine, machine)
+	return w, c.On(w, machine)
+}
+
+// StoppedAnywhere stops a run at every step, in every way, and settles it by `resume` and in another pass by `rollback`, themselves
+// stopped on the way: wholly old or wholly new each time, the invariants of sim hold after every step, and a power loss takes nothing
+// back of what is settled.
+func StoppedAnywhere(t *testing.T, cases []Case) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			for _, how := range Crashes() {
+				for _, recovery := range []string{"resume", "rollback"} {
+					c.matrix(t, how, recovery, count)
+				}
+			}
+			t.Logf("%d cases, %d of them ended old and %d new", count["old"]+count["new"], count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the matrix proves nothing: all cases ended alike")
+			}
+		})
+	}
+}
+
+// matrix stops one run at every step in one way, and recoveries from it, too.
+func (c Case) matrix(t *testing.T, how Crash, recovery string, count map[string]int) {
+	for at, call := range c.Calls(t) {
+		for _, again := range how.times(at+1, call) {
+			s := Stop{At: at + 1, again: again, How: how, Recovery: recovery}
+			w, sub := c.Fresh(t)
+			outcome, err := w.Play(sub, s)
+			if err != nil {
+				t.Fatalf("%s (%s): %v", s, call, err)
+			}
+			count[outcome]++
+		}
+	}
+}
+
+// Calls are the steps of the run that nothing stops.
+func (c Case) Calls(t *testing.T) []string {
+	t.Helper()
+	w, sub := c.Fresh(t)
+	if err := sub.Run(); err != nil {
+		t.Fatalf("the run that nothing stops: %v", err)
+	}
+	calls := w.Machine.Calls
+	if outcome, err := sub.Outcome(); outcome != "new" || err != nil {
+		t.Fatalf("the run that nothing stops ended %s: %v", outcome, err)
+	}
+	return calls
+}
+
+// Crash is one way to end a process.
+type Crash struct {
+	Name  string
+	After func(*Node, int)
+	// again ends the recovery, soon after its beginning; nil: it is ended anywhere, in any of the ways.
+	again func(*Node, int)
+}
+
+func Crashes() []Crash {
+	power := func(mode sim.CrashMode) func(*Node, int) {
+		return func(w *Node, step int) { w.Machine.PowerLoss(mode, rand.New(rand.NewPCG(1, uint64(step)))) }
+	}
+	kill := func(w *Node, _ int) { w.Machine.Revive() }
+	return []Crash{
+		{Name: "SIGKILL", After: kill},
+		{Name: "power loss, unsynced dropped", After: power(sim.DropUnsynced)},
+		{Name: "power loss, unsynced mixed", After: power(sim.MixUnsynced)},
+		// A kill leaves unsynced what was under way. The recovery finds it there, as if it were durable.
+		{Name: "SIGKILL, and a power loss in the recovery", After: kill, again: power(sim.DropUnsynced)},
+	}
+}
+
+// These are the steps of a recovery behind its first record, which as a rule says that the operation in doubt is done.
+// By then what it read in the journal is durable: a power loss takes back nothing that was decided.
+const earlyFrom, earlyUntil = 11, 14
+
+// times are the steps at which the recovery is stopped, too. Two of three are, at steps that shift with the first, so that over the
+// whole matrix each is met; 0: it is not. Where something was about to be synced, and was not, the power is lost at every step around
+// the first record.
+func (c Crash) times(at int, call string) (steps []int) {
+	const most = 149 // no recovery has more steps
+	switch {
+	case c.again != nil && strings.HasPrefix(call, "sync "):
+		for step := earlyFrom; step <= earlyUntil; step++ {
+			steps = append(steps, step)
+		}
+		return steps
+	case c.again != nil:
+		return []int{earlyFrom + at%(earlyUntil-earlyFrom+1)}
+	case at%3 > 0:
+		return []int{1 + (at*7)%most}
+	}
+	return []int{0}
+}
+
+func (c Crash) afterRecovery(w *Node, step int) {
+	if c.again != nil {
+		c.again(w, step)
+		return
+	}
+	c.After(w, step)
+}
+
+// Stop is a run that is stopped at one step, and a recovery that may be stopped, too.
+type Stop struct {
+	At, again int // steps; again 0: the recovery is left alone
+	How       Crash
+	Recovery  string
+}
+
+func (s Stop) String() string {
+	return fmt.Sprintf("%s at step %d, %s stopped at %d", s.How.Name, s.At, s.Recovery, s.again)
+}
+
+// Play stops a run, settles it, and returns what came out.
+func (w *Node) Play(sub Subject, s Stop) (outcome string, err error) {
+	w.Machine.CrashAt = s.At
+	if err := sub.Run(); !w.Machine.Crashed() {
+		return "", errors.Join(ErrNotStopped, err)
+	}
+	s.How.After(w, s.At)
+	committed, began := w.Committed(), w.Began()
+	if err := w.settleStopped(s); err != nil {
+		return "", err
+	}
+	if outcome, err = sub.Outcome(); err != nil {
+		return "", err
+	}
+	want := "old"
+	if committed || s.Recovery == "resume" && began || sub.Votes && outcome == "new" {
+		want = "new"
+	}
+	if outcome != want {
+		return "", fmt.Errorf("it ended %s, and not %s", outcome, want)
+	}
+	return outcome, w.lasts(outcome, sub.Outcome)
+}
+
+// settleStopped types the recovery, which is stopped as well, and then once more; and then `resume`: past the commit point nothing else
+// is of use.
+func (w *Node) settleStopped(s Stop) error {
+	var refused *engine.RefusedError
+	for i, command := range []string{s.Recovery, s.Recovery, "resume"} {
+		w.Restart()
+		if i == 0 {
+			w.Machine.CrashAt = s.again
+		}
+		err := w.Settle(command)
+		if w.Machine.Crashed() {
+			s.How.afterRecovery(w, s.again)
+			continue
+		}
+		if w.Machine.CrashAt = 0; err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
+}
+
+// lasts takes the power away when everything is settled, and with it all that was never synced: it stays as it is, and nothing is
+// open again.
+func (w *Node) lasts(outcome string, verdict func() (string, error)) error {
+	w.Machine.PowerLoss(sim.DropUnsynced, nil)
+	runs, err := journal.List(w.Machine.Disk)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.State != nil && !r.State.Ended {
+			return fmt.Errorf("it was settled, and the run %s is open again after a power loss", r.ID)
+		}
+	}
+	if again, err := verdict(); err != nil || again != outcome {
+		return fmt.Errorf("it ended %s, and is %s after a power loss: %w", outcome, again, err)
+	}
+	return nil
+}
+
+// FailedAnywhere has every step of a run fail once, as on a full disk: before the commit point everything is taken back by itself; what
+// stays open the next command settles.
+func FailedAnywhere(t *testing.T, cases []Case) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			for at, call := range c.Calls(t) {
+				w, sub := c.Fresh(t)
+				w.Machine.FailAt, w.Machine.FailWith = at+1, ErrNoSpace
+				err := sub.Run()
+				if IsOpen(err) {
+					w.Restart()
+					if err = w.Settle("resume"); IsOpen(err) {
+						t.Fatalf("step %d (%s) failed once, and the run stays open: %v", at+1, call, err)
+					}
+				}
+				outcome, wrong := sub.Outcome()
+				voted := sub.Votes && outcome == "new"
+				if wrong != nil || (err == nil) != (outcome == "new") && !voted {
+					t.Fatalf("step %d (%s) failed: it ended %s with %v: %v", at+1, call, outcome, err, wrong)
+				}
+			}
+		})
+	}
+}
+
+var (
+	ErrNoSpace    = syscall.ENOSPC
+	ErrNotStopped = errors.New("it was not stopped")
+)
+
+func IsOpen(err error) bool {
+	var open *engine.OpenRunError
+	return errors.As(err, &open)
+}
+
+func IsRolledBack(err error) bool {
+	var back *engine.RolledBackError
+	return errors.As(err, &back)
+}

@@ -1,0 +1,212 @@
+package crashtest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+)
+
+// What an earlier version left open is settled by this one: each run in testdata/openruns was cut off
+// in the version that its folder is named after, and is resumed and rolled back here. README.md there
+// says how a version adds its own.
+
+// StoredRuns is one file: the runs that one workflow left open in one scenario.
+type StoredRuns struct {
+	Workflow string      `json:"workflow"`
+	Scenario string      `json:"scenario"`
+	Nodes    []string    `json:"nodes"`
+	Pieces   []string    `json:"pieces"`   // of what was saved of the machines: most are in many of them
+	Machines [][]int     `json:"machines"` // of each the pieces, as pairs: the first, and how many
+	Before   []int       `json:"before"`   // each node's machine before the run
+	Runs     []storedRun `json:"runs"`
+}
+
+type storedRun struct {
+	Stopped string `json:"stopped"` // the call that was not made any more
+	Nodes   []int  `json:"nodes"`   // each node's machine then
+}
+
+func (r StoredRuns) machine(t *testing.T, i int) *sim.Machine {
+	t.Helper()
+	var saved strings.Builder
+	for pair := range slices.Chunk(r.Machines[i], 2) {
+		for _, piece := range r.Pieces[pair[0] : pair[0]+pair[1]] {
+			saved.WriteString(piece)
+		}
+	}
+	m, err := sim.LoadMachine([]byte(saved.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (r StoredRuns) All(t *testing.T, nodes []int) (machines []*sim.Machine) {
+	t.Helper()
+	for _, i := range nodes {
+		machines = append(machines, r.machine(t, i))
+	}
+	return machines
+}
+
+// openRuns are the runs that earlier versions left open.
+//
+//go:embed testdata/openruns
+var openRuns embed.FS
+
+func readStoredRuns(t *testing.T, file string) (r StoredRuns) {
+	t.Helper()
+	packed, err := openRuns.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(in)
+	if err = errors.Join(err, json.Unmarshal(data, &r)); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// openState is what the journal of the one run on a machine adds up to; nil when it has none.
+func openState(t *testing.T, m *sim.Machine) *journal.State {
+	t.Helper()
+	runs, err := journal.List(m.Disk)
+	switch {
+	case err != nil || len(runs) > 1:
+		t.Fatalf("%d runs: %v", len(runs), err)
+	case len(runs) == 0:
+		return nil
+	case runs[0].Err != nil:
+		t.Fatal(runs[0].Err)
+	}
+	return runs[0].State
+}
+
+func storedFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := fs.Glob(openRuns, "testdata/openruns/*/*/*.json.gz")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no runs are stored: %v", err)
+	}
+	return files
+}
+
+// SettlesStored resumes and rolls back the runs of a workflow that earlier versions left open.
+func SettlesStored(t *testing.T, workflow string, cases []Case) {
+	EachStored(t, workflow, func(t *testing.T, r StoredRuns, count map[string]int) {
+		i := slices.IndexFunc(cases, func(c Case) bool { return c.Name == r.Scenario })
+		if i < 0 {
+			t.Fatalf("%s has no scenario %q any more", workflow, r.Scenario)
+		}
+		cases[i].settleStored(t, r, count)
+	})
+}
+
+// EachStored does something with each file of a workflow, and wants runs that end both ways.
+func EachStored(t *testing.T, workflow string, do func(*testing.T, StoredRuns, map[string]int)) {
+	found := false
+	for _, file := range storedFiles(t) {
+		r := readStoredRuns(t, file)
+		if r.Workflow != workflow {
+			continue
+		}
+		found = true
+		t.Run(versionOf(file)+", "+r.Scenario, func(t *testing.T) {
+			t.Parallel()
+			count := map[string]int{}
+			do(t, r, count)
+			t.Logf("%d runs: %d ended old and %d new", len(r.Runs), count["old"], count["new"])
+			if count["old"] == 0 || count["new"] == 0 {
+				t.Error("the stored runs prove nothing: all ended alike")
+			}
+		})
+	}
+	if !found {
+		t.Fatalf("no runs of %q are stored", workflow)
+	}
+}
+
+// versionOf is the version that stored a file.
+func versionOf(file string) string { return path.Base(path.Dir(path.Dir(file))) }
+
+func (c Case) settleStored(t *testing.T, r StoredRuns, count map[string]int) {
+	before := r.machine(t, r.Before[0])
+	for n, run := range r.Runs {
+		now := r.machine(t, run.Nodes[0])
+		state := openState(t, now)
+		if state == nil || state.Ended {
+			t.Fatalf("run %d, stopped at %q, is not open", n, run.Stopped)
+		}
+		for _, command := range []string{"resume", "rollback"} {
+			got, err := c.loaded(t, before, now.Clone()).end(command, state)
+			if err != nil {
+				t.Errorf("run %d, stopped at %q, %s: %v", n, run.Stopped, command, err)
+			}
+			count[got]++
+		}
+	}
+}
+
+// settler is a node with an open run.
+type settler struct {
+	*Node
+	Subject
+}
+
+// loaded makes the node of a machine on which something has happened; before is how it was first.
+func (c Case) loaded(t *testing.T, before, now *sim.Machine) settler {
+	w := Over(t, "cp1", now, before)
+	return settler{w, c.On(w, before)}
+}
+
+// end settles a run and looks whether it has ended as its records say that it must.
+func (s settler) end(command string, state *journal.State) (string, error) {
+	err := s.Settle(command)
+	var (
+		refused *engine.RefusedError
+		back    *engine.RolledBackError
+	)
+	want := "new"
+	switch {
+	case state.Aborted != "" && command == "resume":
+		if want = "old"; !errors.As(err, &back) {
+			return "", fmt.Errorf("it had turned back, and ends with %w", err)
+		}
+	case command == "rollback" && state.Forward():
+		if !errors.As(err, &refused) {
+			return "", fmt.Errorf("it is past its commit point, and ends with %w", err)
+		}
+		if err := s.Settle("resume"); err != nil {
+			return "", fmt.Errorf("resume past the commit point: %w", err)
+		}
+	case err != nil:
+		return "", err
+	case command == "rollback":
+		want = "old"
+	}
+	got, err := s.Outcome()
+	if runs, listed := journal.List(s.Machine.Disk); listed != nil || len(runs) != 1 || !runs[0].State.Ended {
+		return got, errors.Join(err, listed, errors.New("the run is not closed"))
+	}
+	if err != nil || got != want && !(s.Votes && got == "new") {
+		return got, fmt.Errorf("it ended %q, and not %q: %w", got, want, err)
+	}
+	return got, nil
+}

@@ -1,0 +1,242 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// How a node that joins finds the members, and what it asks them. All of it works before anything of etcd is on the node, but for its CA.
+
+const (
+	askMembers = 20 * time.Second // all of them together
+	dialMember = 3 * time.Second
+)
+
+// memberEndpoints are client URLs of members elsewhere, and what names them: what a person typed, kubeadm's annotation of etcd's pods, the API server's manifest, etcd's manifest.
+func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints []string, source string) {
+	if len(n.Access.Endpoints) > 0 {
+		return n.Access.Endpoints, "--endpoints"
+	}
+	annotated, err := n.Annotated(ctx, f.Facts)
+	if err != nil {
+		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not asked for the members: %v", err))
+	}
+	var servers []string
+	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
+		servers = observe.List(observe.FlagOf(m, c, observe.EtcdServersFlag))
+	}
+	for _, found := range []struct {
+		urls   []string
+		source string
+	}{
+		{annotated, "the annotations of etcd's pods"},
+		{servers, "the API server's manifest"},
+		{initialMembers(n, f), "etcd's manifest"},
+	} {
+		if urls := f.elsewhere(found.urls); len(urls) > 0 {
+			return urls, found.source
+		}
+	}
+	return nil, ""
+}
+
+// elsewhere leaves this node's own URLs out.
+func (f *Facts) elsewhere(urls []string) []string {
+	own := append(observe.HostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
+	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
+}
+
+// initialMembers are where clients reach the members that etcd's manifest on this node names, by kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
+func initialMembers(n *observe.Node, f *Facts) (urls []string) {
+	m, container, ok := observe.Program(f.Manifests, "etcd")
+	if !ok || len(f.Init.Pod.ClientURLs) == 0 {
+		return nil
+	}
+	client, err := url.Parse(f.Init.Pod.ClientURLs[0])
+	if err != nil {
+		return nil
+	}
+	for _, pair := range observe.List(observe.FlagOf(m, container, "initial-cluster")) {
+		if _, peer, ok := cutName(pair); ok {
+			urls = append(urls, client.Scheme+"://"+net.JoinHostPort(observe.HostOf(peer), client.Port()))
+		}
+	}
+	return urls
+}
+
+// cutName takes NAME=URL apart. Names may hold =, and URLs begin with their scheme.
+func cutName(pair string) (name, peer string, ok bool) {
+	for i := len(pair) - 1; i > 0; i-- {
+		if pair[i] == '=' {
+			return pair[:i], pair[i+1:], true
+		}
+	}
+	return "", "", false
+}
+
+// observeCluster asks the members. Nothing is written for it: where the client's certificate is yet to be made, one is made in memory and forgotten.
+func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
+	ctx, cancel := context.WithTimeout(ctx, askMembers)
+	defer cancel()
+	j := f.Join
+	if j.Endpoints, j.Source = memberEndpoints(ctx, n, f); len(j.Endpoints) == 0 {
+		j.Error = errors.New("nothing on this node names one")
+		return
+	}
+	access, err := strangersAccess(n, f)
+	if err != nil {
+		j.Error = err
+		return
+	}
+	if j.Cluster, j.Error = askCluster(ctx, access, j.Endpoints, f.Init.Pod.PeerURLs); j.Error != nil {
+		return
+	}
+	for _, m := range j.Cluster.Members {
+		if slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(f.Init.Pod.PeerURLs, u) }) {
+			j.Own = &m
+		}
+	}
+	j.Through = through(n, f)
+}
+
+// strangersAccess is how the members are asked by a node of which they know nothing.
+func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
+	if n.Access.Cert != "" {
+		return n.Bound().Access(op.Access{CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
+	}
+	if f.Init.CertsError != nil {
+		return etcd.Access{}, f.Init.CertsError
+	}
+	spec, err := pki.EtcdSpec(clientName)
+	if err != nil {
+		return etcd.Access{}, err
+	}
+	file := f.Init.certFile
+	if !slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == spec.Name }) {
+		return n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"), Cert: file(spec.CertFile()), Key: file(spec.KeyFile())})
+	}
+	a, err := n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"), Key: file("etcd/ca.key")})
+	if err != nil {
+		return a, err
+	}
+	ca, err := pki.ParseAuthority(file("etcd/ca.crt"), a.CA, file("etcd/ca.key"), a.Key)
+	if err != nil {
+		return a, err
+	}
+	config := f.Init.PKI
+	config.Algorithm = pki.ECDSAP256
+	made, err := pki.Issuer{Config: config, Now: f.Now}.Issue(spec, ca)
+	a.Cert, a.Key = made.Cert, made.Key
+	return a, err
+}
+
+// through is how operations reach the members: all that vote and answer, so that one of them may fail. By then the certificate is there.
+func through(n *observe.Node, f *Facts) op.Access {
+	var urls []string
+	for _, m := range f.Join.Cluster.Members {
+		if !m.IsLearner && m.Error == nil && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
+			urls = append(urls, m.ClientURLs...)
+		}
+	}
+	if len(urls) == 0 {
+		urls = f.Join.Endpoints
+	}
+	if n.Access.Cert != "" {
+		return op.Access{Endpoints: urls, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
+	}
+	client := f.Init.certFile("etcd/healthcheck-client")
+	return op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"), Cert: client + ".crt", Key: client + ".key"}
+}
+
+// askCluster finds the members by the first endpoint that tells, and asks each of them. own are the peer URLs of the node that asks: what is there is not asked.
+func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string) (*ClusterFacts, error) {
+	access.DialTimeout = dialMember
+	members, err := firstMembers(ctx, access, endpoints)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, m := range members {
+		if !m.Learner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
+			urls = append(urls, m.ClientURLs...)
+		}
+	}
+	if len(urls) == 0 {
+		urls = endpoints
+	}
+	access.Endpoints = urls
+	c, err := etcd.Dial(ctx, access)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	all := &ClusterFacts{}
+	if all.QuorumError = c.Ready(ctx); all.QuorumError == nil {
+		if members, err = c.Members(ctx); err != nil {
+			return nil, err
+		}
+		alarms, err := c.Alarms(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range alarms {
+			all.Alarms = append(all.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
+		}
+	}
+	return all, all.take(members, c.Status(ctx))
+}
+
+func firstMembers(ctx context.Context, access etcd.Access, endpoints []string) ([]etcd.Member, error) {
+	var errs []error
+	for _, e := range endpoints {
+		access.Endpoints = []string{e}
+		c, err := etcd.Dial(ctx, access)
+		if err == nil {
+			var members []etcd.Member
+			members, err = c.OwnMembers(ctx)
+			_ = c.Close()
+			if err == nil {
+				return members, nil
+			}
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// take puts together what the members say of themselves.
+func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
+	for _, m := range members {
+		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0], ClientURLs: m.ClientURLs, Error: errors.New("it has not started yet")}
+		for _, s := range said {
+			switch {
+			case !slices.Contains(m.ClientURLs, s.Endpoint):
+			case s.Err != nil:
+				one.Error = s.Err
+			case c.ID != 0 && s.ClusterID != c.ID:
+				return fmt.Errorf("%s is of the cluster %x, and others are of %x", s.Endpoint, s.ClusterID, c.ID)
+			default:
+				c.ID, one.Version, one.SizeBytes, one.Error = s.ClusterID, s.Version, s.SizeBytes, nil
+			}
+			if one.Error == nil {
+				break
+			}
+		}
+		c.Members = append(c.Members, one)
+	}
+	if c.ID == 0 {
+		return errors.New("no member says which cluster it is of")
+	}
+	return nil
+}

@@ -1,0 +1,276 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/apiserver"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// InitFacts are what `init` depends on besides.
+type InitFacts struct {
+	Warnings    []string // of the configuration
+	External    bool     // etcd runs elsewhere
+	HealthCheck time.Duration
+
+	// Of certs.
+	CertificatesDir string
+	PKI             pki.Config
+	Certs           pki.Plan
+	CertsError      error    // why what is there cannot be used
+	MissingCertDirs []string // outermost first
+
+	// Of etcd's manifest.
+	Rendered            []byte
+	ManifestPath        string
+	There               []byte // what is there already; nil: nothing
+	Other               string // another file that runs etcd
+	MissingManifestDirs []string
+	Pod                 *observe.EtcdPod // as rendered
+	Access              op.Access
+	Wish                apiserver.EtcdFlags // of the API server
+	Kubeadms            apiserver.EtcdFlags // that kubeadm would write for it
+	Wired               bool                // it reaches the cluster of the etcd here with those that it has
+	Uncovered           []string            // what is wrong with the names of the certificates, for the URLs that etcd would advertise
+
+	DataDir         string
+	DataDirExists   bool
+	MissingDataDirs []string         // above it
+	DataNames       []string         // what is in it
+	WALNames        []string         // what is in a WAL directory of its own
+	KeepData        string           // a directory on the same mount, for what must not get lost
+	Free            uint64           // bytes, where the data will be
+	DataOwner       *observe.Stopped // whose data is in it; nil when there is none, or DataError says why it cannot be told
+	DataError       error
+
+	Whole     bool    // all phases: the kubelet starts what is rendered, and is stopped where the run goes back
+	Listeners []error // of the addresses where etcd could not listen, why
+}
+
+// certFile is a host path.
+func (i *InitFacts) certFile(below string) string { return path.Join(i.CertificatesDir, below) }
+
+// observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
+func (o InitOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
+	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+		c, err := o.Read(n, false, nil)
+		if err != nil {
+			return nil, err
+		}
+		whole := phase == "" || phase == "preflight"
+		look := n.Observe
+		if !whole && phase != "await-etcd" && phase != "wire-apiserver" {
+			look = func(_ context.Context, id string) (*observe.Facts, error) { return n.ObserveFiles(id) }
+		}
+		seen, err := look(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		f := &Facts{Facts: seen, Init: initFactsOf(c, phase == "")}
+		f.Node = c.NodeName
+		if f.Init.External {
+			observeWiring(ctx, n, f, c)
+			return f, nil
+		}
+		if whole || phase == "certs" {
+			f.Init.Certs, f.Init.CertsError = planCerts(n, f)
+		}
+		if phase == "certs" {
+			return f, nil
+		}
+		patches, err := observe.ReadPatches(c.PatchesDir)
+		if err != nil {
+			return nil, err
+		}
+		if patches != nil {
+			f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
+		}
+		if f.Init.Rendered, err = c.EtcdManifest(patches, nil); err != nil {
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
+		}
+		if err := observeManifest(n, f); err != nil {
+			return nil, err
+		}
+		observeWiring(ctx, n, f, c)
+		if f.Init.There == nil {
+			observeData(ctx, n, f)
+		}
+		if whole && f.Init.There == nil {
+			observeListeners(ctx, n, f)
+		}
+		return f, nil
+	}
+}
+
+// planCerts looks at what is there below the certificates directory. Keys are read to be held against their certificates, and forgotten.
+func planCerts(n *observe.Node, f *Facts) (pki.Plan, error) {
+	have := pki.Files{}
+	for _, spec := range pki.EtcdSpecs() {
+		for _, file := range []string{spec.CertFile(), spec.KeyFile()} {
+			data, err := n.ReadOptional(f.Init.certFile(file))
+			if err != nil {
+				return pki.Plan{}, err
+			}
+			if data != nil {
+				have[file] = data
+			}
+		}
+		f.Init.MissingCertDirs = n.Missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+	}
+	return f.Init.PKI.Plan(pki.EtcdSpecs(), have, f.Now)
+}
+
+// observeManifest looks at where the manifest and the data will be.
+func observeManifest(n *observe.Node, f *Facts) (err error) {
+	i := f.Init
+	i.ManifestPath = path.Join(f.ManifestDir, "etcd.yaml")
+	if i.There, err = n.ReadOptional(i.ManifestPath); err != nil {
+		return err
+	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil || m.Path == i.ManifestPath {
+			continue
+		}
+		_, runs := m.Manifest.Runs("etcd")
+		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" { // of two static pods of one name the kubelet runs one
+			i.Other = m.Path
+		}
+	}
+	m, err := manifests.Parse(i.Rendered)
+	if err != nil {
+		return fmt.Errorf("cannot use the manifest of etcd that was rendered: %w", err)
+	}
+	file := observe.ManifestFile{Path: i.ManifestPath, Data: i.Rendered, Manifest: m}
+	if i.Pod, err = n.EtcdPod([]observe.ManifestFile{file}); err != nil {
+		return err
+	}
+	if i.Pod == nil {
+		return engine.Refuse("look at the patches", "what was rendered runs no etcd")
+	}
+	i.Access = i.Pod.Access
+	if !i.Access.Typed && strings.HasPrefix(i.Access.Endpoints[0], "https://") {
+		client := i.certFile("etcd/healthcheck-client")
+		i.Access.CACert, i.Access.Cert, i.Access.Key = i.certFile("etcd/ca.crt"), client+".crt", client+".key"
+	}
+	i.MissingManifestDirs = n.Missing(nil, path.Dir(i.ManifestPath))
+	i.DataDir = i.Pod.DataDir // patches may have moved it
+	i.MissingDataDirs = n.Missing(nil, path.Dir(i.DataDir))
+	i.DataNames, err = n.FS.ReadDir(i.DataDir)
+	i.DataDirExists = err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look into the data directory: %w", err)
+	}
+	if i.WALNames = nil; i.Pod.WALDir != "" {
+		if i.WALNames, err = n.FS.ReadDir(i.Pod.WALDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot look into the WAL directory: %w", err)
+		}
+	}
+	if err := observeNames(n, f); err != nil {
+		return err
+	}
+	return observeKept(n, f)
+}
+
+// observeNames holds the URLs that etcd would advertise against the certificates that it would show there, where these are kubeadm's.
+func observeNames(n *observe.Node, f *Facts) error {
+	i := f.Init
+	i.Uncovered = nil
+	for _, at := range []struct{ cert, file, flag, sans string }{
+		{"etcd-server", "cert-file", "advertise-client-urls", "serverCertSANs"},
+		{"etcd-peer", "peer-cert-file", "initial-advertise-peer-urls", "peerCertSANs"},
+	} {
+		spec, err := pki.EtcdSpec(at.cert)
+		if err != nil {
+			return err
+		}
+		file := i.certFile(spec.CertFile())
+		if path.Clean(i.setting(at.file)) != file {
+			continue
+		}
+		there, err := n.ReadOptional(file)
+		if err != nil {
+			continue // of what cannot be used, certs tells
+		}
+		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.List(i.setting(at.flag))))
+		if err == nil && len(missing) > 0 {
+			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)", at.flag, strings.Join(missing, ", "), file, at.sans))
+		}
+	}
+	return nil
+}
+
+// observeKept finds a place on the same mount as the data.
+func observeKept(n *observe.Node, f *Facts) error {
+	near := observe.Nearest(n.FS, f.Init.DataDir)
+	same, err := node.SameMount(n.FS, near, observe.Nearest(n.FS, journal.RunDir(f.Run)))
+	if err != nil {
+		return err
+	}
+	f.Init.KeepData = journal.RunDir(f.Run)
+	if !same {
+		f.Init.KeepData = path.Join(f.Init.DataDir, journal.HiddenDir(f.Run))
+	}
+	f.Init.Free, err = n.FS.Free(near)
+	return err
+}
+
+func observeData(ctx context.Context, n *observe.Node, f *Facts) {
+	if i := f.Init; slices.Contains(i.DataNames, "member") {
+		i.DataOwner, i.DataError = n.Stopped(ctx, i.Pod)
+	}
+}
+
+func observeListeners(ctx context.Context, n *observe.Node, f *Facts) {
+	for _, l := range f.Init.listeners() {
+		if err := node.CanListen(ctx, l.address); err != nil {
+			f.Init.Listeners = append(f.Init.Listeners, err)
+		}
+	}
+}
+
+// listening is an address where the rendered etcd will listen.
+type listening struct {
+	flag    string
+	address string // host:port
+}
+
+// clashes: within one flag etcd itself listens once at what is named twice.
+func (l listening) clashes(o listening) bool {
+	host, port, err := net.SplitHostPort(l.address)
+	other, same, otherErr := net.SplitHostPort(o.address)
+	if err != nil || otherErr != nil || port != same {
+		return false
+	}
+	if host == other {
+		return l.flag != o.flag
+	}
+	everywhere := func(host string) bool { ip := net.ParseIP(host); return host == "" || ip != nil && ip.IsUnspecified() }
+	return everywhere(host) || everywhere(other)
+}
+
+func (i *InitFacts) listeners() []listening {
+	var all []listening
+	for _, flag := range []string{"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls"} {
+		for _, raw := range observe.List(observe.FlagOf(i.Pod.File, i.Pod.Container, flag)) {
+			if u, err := url.Parse(raw); err == nil && u.Host != "" {
+				all = append(all, listening{flag, u.Host})
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,207 @@
+package members
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// preflight refuses what cannot end well, before anything is touched. What certs and render-etcd refuse is refused before anything is touched, too: all is planned first.
+func (o InitOptions) preflight() phase {
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkRendered, checkListeners}
+			if f.Init.External {
+				checks = checks[:2]
+			}
+			return nil, engine.Passes(f, checks...)
+		}}
+}
+
+func foundInit(f *Facts) []string {
+	found := slices.Clone(f.Init.Warnings)
+	if f.Init.External {
+		return append(found, "the configuration names an etcd that runs elsewhere")
+	}
+	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %d MiB are free", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20))
+	if f.Init.There == nil && f.Init.DataOwner != nil {
+		found = append(found, "the data directory holds the member's own data: it goes on with that")
+	}
+	return found
+}
+
+func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
+
+// checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written the manifests; beside it the single phases are what is needed.
+func checkKubelet(f *Facts) error {
+	switch {
+	case f.KubeletError != nil:
+		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+	case !f.KubeletActive:
+		return engine.Refuse("start the kubelet first; or, where kubeadm starts it later, type `etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none", "the kubelet is not running: it must start etcd")
+	case f.RuntimeError != nil:
+		return engine.Refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+	}
+	return nil
+}
+
+// checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
+func checkRendered(f *Facts) error {
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
+	if f.Join == nil {
+		checks = append(checks, checkNewData)
+	}
+	return engine.Passes(f, checks...)
+}
+
+// checkManifest: what is there is what would be written, or it is somebody's work.
+func checkManifest(f *Facts) error {
+	i := f.Init
+	switch {
+	case i.Other != "":
+		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "%s runs etcd already, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
+	case i.There == nil || bytes.Equal(i.There, i.Rendered):
+		return nil
+	}
+	return engine.Refuse("bring the configuration in line with what is there, or move the file out of the directory; the flags of an etcd that serves are changed in its manifest", "%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+}
+
+// differing is how many lines are shown.
+const differing = 6
+
+// difference names the lines that only one of two manifests has.
+func difference(there, wanted []byte) string {
+	count := map[string]int{}
+	for line := range strings.Lines(string(wanted)) {
+		count[strings.TrimSpace(line)]++
+	}
+	var lines []string
+	for line := range strings.Lines(string(there)) {
+		if line = strings.TrimSpace(line); count[line] > 0 {
+			count[line]--
+		} else if line != "" {
+			lines = append(lines, fmt.Sprintf("it has %q", line))
+		}
+	}
+	for line := range strings.Lines(string(wanted)) {
+		if line = strings.TrimSpace(line); count[line] > 0 && line != "" {
+			count[line]--
+			lines = append(lines, fmt.Sprintf("it lacks %q", line))
+		}
+	}
+	if len(lines) == 0 {
+		return "its lines are in another order or are indented otherwise"
+	}
+	if more := len(lines) - differing; more > 0 {
+		lines = append(lines[:differing], fmt.Sprintf("and %d lines more", more))
+	}
+	return strings.Join(lines, ", ")
+}
+
+// checkNewData: the data directory must be empty, or the member's own.
+func checkNewData(f *Facts) error {
+	i := f.Init
+	if i.There != nil {
+		return nil
+	}
+	const move = "name another dataDir, or move away what is there"
+	others := strangersIn(i.DataNames)
+	switch {
+	case len(others) > 0:
+		return engine.Refuse(move, "the data directory %s is not empty: it holds %s", i.DataDir, strings.Join(others, ", "))
+	case i.DataError != nil:
+		return engine.Refuse(move, "the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
+	case i.DataOwner == nil:
+		return nil
+	}
+	var names []string
+	for _, m := range i.DataOwner.Members {
+		if m.Name == i.Pod.Name && slices.Equal(m.PeerURLs, i.Pod.PeerURLs) {
+			return nil
+		}
+		names = append(names, fmt.Sprintf("%s at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
+	}
+	return engine.Refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
+}
+
+// strangersIn are the names in a data directory that are neither etcd's nor a run's.
+func strangersIn(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return name == "member" || name == "lost+found" || strings.HasPrefix(name, journal.HiddenDir(""))
+	})
+}
+
+// checkNames: whoever dials etcd there would not believe that it is it.
+func checkNames(f *Facts) error {
+	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
+		return nil
+	}
+	return engine.Refuse("add it to the names in the configuration; a certificate that is there keeps its own: move it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
+}
+
+// checkWAL: etcd would take up a log of which it has no data, and be a member that nobody meant.
+func checkWAL(f *Facts) error {
+	i := f.Init
+	isLog := func(name string) bool { return strings.HasSuffix(name, ".wal") }
+	if i.There != nil || slices.Contains(i.DataNames, "member") || !slices.ContainsFunc(i.WALNames, isLog) {
+		return nil
+	}
+	return engine.Refuse("move away what is there", "the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
+}
+
+// checkPorts: etcd cannot listen twice at one address.
+func checkPorts(f *Facts) error {
+	if f.Init.There != nil {
+		return nil
+	}
+	all := f.Init.listeners()
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.clashes(b) {
+				return engine.Refuse("give them ports of their own", "etcd cannot listen twice at one address: --%s has %s, and --%s has %s", b.flag, b.address, a.flag, a.address)
+			}
+		}
+	}
+	return nil
+}
+
+// checkListeners: etcd would end at once, again and again.
+func checkListeners(f *Facts) error {
+	if len(f.Init.Listeners) == 0 {
+		return nil
+	}
+	return engine.Refuse("end the other program, or correct the address: advertiseAddress, or the listen-… arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
+}
+
+// mostQuota is what etcd warns above (server/storage/quota.go: maxQuotaBytes).
+const mostQuota = 8 << 30
+
+// checkQuota: etcd does not start with one that is no number, and grows until the disk is full with one that is larger than that.
+func checkQuota(f *Facts) error {
+	value := observe.FlagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
+	if value == "" || f.Init.There != nil {
+		return nil
+	}
+	quota, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case err != nil:
+		return engine.Refuse("it is a number of bytes: 8589934592 are 8 GiB", "quota-backend-bytes is %q", value)
+	case quota < 0:
+		return engine.Refuse("leave it out for 2 GiB, or give a number of bytes", "quota-backend-bytes is %d: without a quota the database grows until the disk is full", quota)
+	case quota > mostQuota:
+		return engine.Refuse("8589934592 bytes are the most that etcd is made for", "quota-backend-bytes is %d, above 8 GiB", quota)
+	case quota > 0 && uint64(quota) > f.Init.Free:
+		return engine.Refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s", quota>>20, f.Init.Free>>20, f.Init.DataDir)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+	"github.com/etcdpod/etcdpod/templates"
+)
+
+// JoinFacts are what `join` depends on besides InitFacts.
+type JoinFacts struct {
+	Notes     []string      // for a person
+	Endpoints []string      // where the members were looked for
+	Source    string        // what names them
+	Cluster   *ClusterFacts // nil when nobody could be asked; Error says why
+	Error     error
+	Own       *MemberFacts // the member at this node's peer URL; nil when there is none
+	Through   op.Access    // how operations reach the members that vote
+}
+
+// ClusterFacts are what the members say of their cluster.
+type ClusterFacts struct {
+	ID          uint64
+	Members     []MemberFacts
+	QuorumError error // why a read that needs a quorum fails
+	Alarms      []string
+}
+
+// MemberFacts are what is known of a member.
+type MemberFacts struct {
+	observe.Member
+	ClientURLs []string
+	Version    string
+	SizeBytes  int64
+	Error      error // why it does not answer
+}
+
+// size is that of the largest database.
+func (c *ClusterFacts) size() (most int64) {
+	for _, m := range c.Members {
+		most = max(most, m.SizeBytes)
+	}
+	return most
+}
+
+// others are the members besides this node's.
+func (j *JoinFacts) others() []observe.Member {
+	var others []observe.Member
+	for _, m := range j.Cluster.Members {
+		if j.Own == nil || m.ID != j.Own.ID {
+			others = append(others, m.Member)
+		}
+	}
+	return others
+}
+
+// observer gathers what the phases need: of a single one, nothing that it does not. certs needs files alone; add-learner and render-etcd need the members, and no kubelet.
+func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
+	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+		own := *n
+		own.Access = observe.AccessFlags{} // --endpoints names the members elsewhere, not this node's
+		whole := phase == "" || phase == "preflight"
+		look := own.Observe
+		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
+			look = func(_ context.Context, id string) (*observe.Facts, error) { return own.ObserveFiles(id) }
+		}
+		seen, err := look(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		f := &Facts{Facts: seen, Join: &JoinFacts{}}
+		c, err := o.read(ctx, &own, f)
+		if err != nil {
+			return nil, err
+		}
+		f.Node, f.Init = c.NodeName, initFactsOf(c, phase == "")
+		if f.Init.External {
+			return f, nil
+		}
+		if f.Init.Certs, f.Init.CertsError = planCerts(&own, f); slices.ContainsFunc(f.Init.Certs.Issue, pki.Spec.IsCA) {
+			f.Init.CertsError = errNoCA()
+		}
+		if phase == "certs" {
+			return f, nil
+		}
+		if err := o.observeMember(ctx, n, f, c); err != nil {
+			return nil, err
+		}
+		observeWiring(ctx, &own, f, c)
+		if f.Init.There == nil {
+			observeData(ctx, &own, f)
+		}
+		if whole && f.Init.There == nil {
+			observeListeners(ctx, &own, f)
+		}
+		return f, nil
+	}
+}
+
+// errNoCA: a CA that is made here would be another than the cluster's.
+func errNoCA() error {
+	return &pki.Problem{Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there", Fix: "bring etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane --certificate-key …` does, where `kubeadm init --upload-certs` has put them"}
+}
+
+// initFactsOf is what the configuration says.
+func initFactsOf(c *templates.Config, whole bool) *InitFacts {
+	return &InitFacts{
+		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
+		PKI: certs.PkiOf(c),
+	}
+}
+
+// read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where its API server answers.
+func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*templates.Config, error) {
+	kept, err := n.KeptConfiguration(ctx, f.Facts)
+	if err != nil {
+		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
+	}
+	c, wrong := o.KubeadmOptions.Read(n, true, kept)
+	var usage *engine.UsageError
+	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
+		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)
+	}
+	return c, wrong
+}
+
+// observeMember looks at the cluster, and at what is on this node of its member.
+func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Facts, c *templates.Config) error {
+	patches, err := observe.ReadPatches(c.PatchesDir)
+	if err != nil {
+		return err
+	}
+	if patches != nil {
+		f.Init.Warnings = append(f.Init.Warnings, patches.Ignored...)
+	}
+	own := *n
+	own.Access = observe.AccessFlags{}
+	render := func(members []templates.Member) error {
+		if f.Init.Rendered, err = c.EtcdManifest(patches, members); err != nil {
+			return &engine.UsageError{Reason: fmt.Sprintf("cannot render etcd's manifest: %v", err)}
+		}
+		return observeManifest(&own, f)
+	}
+	self := templates.Member{Name: c.NodeName, PeerURL: c.PeerURL()}
+	if err := render([]templates.Member{self}); err != nil { // so that it is known where etcd will be reached
+		return err
+	}
+	observeCluster(ctx, n, f)
+	if f.Join.Cluster == nil {
+		return nil
+	}
+	selves := membersRendered([]observe.Member{{Name: c.NodeName, PeerURLs: f.Init.Pod.PeerURLs}})
+	if err := render(append(membersRendered(f.Join.others()), selves...)); err != nil {
+		return err
+	}
+	return f.Init.keepManifest()
+}
+
+// membersRendered are those of --initial-cluster, as kubeadm names them.
+func membersRendered(members []observe.Member) []templates.Member {
+	var all []templates.Member
+	for _, m := range members {
+		name := m.Name
+		if name == "" {
+			name = m.ID.String()
+		}
+		for _, url := range m.PeerURLs { // etcd starts only if it is told all of them
+			all = append(all, templates.Member{Name: name, PeerURL: url})
+		}
+	}
+	return all
+}
+
+// keepManifest takes the manifest that is there for the one to be rendered where they differ only in --initial-cluster. Which of the members comes first there says nothing; and an etcd that
+// has data does not look at it.
+func (i *InitFacts) keepManifest() error {
+	if i.There == nil {
+		return nil
+	}
+	there, err := manifests.Parse(i.There)
+	if err != nil {
+		return nil // checkManifest says how it differs
+	}
+	was, _ := there.Flag(i.Pod.Container, "initial-cluster")
+	wanted, _ := i.Pod.File.Manifest.Flag(i.Pod.Container, "initial-cluster")
+	if !slices.Contains(i.DataNames, "member") && !sameMembers(was, wanted) {
+		return nil
+	}
+	same, err := there.SetFlag(i.Pod.Container, "initial-cluster", wanted)
+	if err == nil && string(same.Bytes()) == string(i.Rendered) {
+		i.Rendered = i.There
+	}
+	return nil
+}
+
+func sameMembers(a, b string) bool {
+	sorted := func(s string) []string { return slices.Sorted(slices.Values(strings.Split(s, ","))) }
+	return slices.Equal(sorted(a), sorted(b))
+}

@@ -1,0 +1,163 @@
+package members
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// clientName is the certificate that the members are asked with.
+const clientName = "etcd-healthcheck-client"
+
+// preflight refuses what cannot end well, before anything is touched.
+func (o JoinOptions) preflight() phase {
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundCluster,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
+			if at, err := f.joins(); err == nil && at {
+				checks = append(checks, checkAdds)
+			}
+			return nil, engine.Passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)...)
+		}}
+}
+
+// checkAdds is what speaks against one more member just now.
+func checkAdds(f *Facts) error {
+	return engine.Passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+}
+
+// joins says whether the members have something to agree on.
+func (f *Facts) joins() (bool, error) {
+	if f.Init.External || f.Join.Cluster == nil {
+		return false, nil
+	}
+	at, err := f.standing()
+	return at != votes, err
+}
+
+func foundCluster(f *Facts) []string {
+	found := append(slices.Clone(f.Init.Warnings), f.Join.Notes...)
+	c := f.Join.Cluster
+	var members []string
+	for _, m := range c.Members {
+		members = append(members, fmt.Sprintf("%s at %s, etcd %s", observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
+	}
+	return append(found,
+		fmt.Sprintf("the cluster %x was found at %s, by %s; its members: %s", c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
+		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %d MiB are free, and the cluster's takes %d", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20, c.size()>>20))
+}
+
+func checkStacked(f *Facts) error {
+	if !f.Init.External {
+		return nil
+	}
+	return engine.Refuse("", "the configuration names an etcd that runs elsewhere: no member is made on this node")
+}
+
+// checkCerts: the CA is the cluster's, and nobody makes another one here.
+func (o JoinOptions) checkCerts(f *Facts) error { return certs.RefusedCerts(f.Init.CertsError) }
+
+func checkReached(f *Facts) error {
+	if f.Join.Cluster != nil {
+		return nil
+	}
+	hint := "name the members' client URLs with --endpoints"
+	switch text := fmt.Sprint(f.Join.Error); {
+	case strings.Contains(text, "not signed by the given CA"):
+		hint = fmt.Sprintf("%s and its key must be those of the cluster: bring them from another control plane", f.Init.certFile("etcd/ca.crt"))
+	case strings.Contains(text, "refuses the client's certificate"):
+		hint = fmt.Sprintf("the members trust another CA than %s, or this node's clock is not theirs: bring etcd/ca.crt and etcd/ca.key from another control plane, or set the clock", f.Init.certFile("etcd/ca.crt"))
+	case strings.Contains(text, "is not valid before"), strings.Contains(text, "has expired"):
+		hint = "look at the clock of this node, and at that of the other"
+	}
+	return engine.Refuse(hint, "no member of the cluster can be asked: %v", f.Join.Error)
+}
+
+func checkHasQuorum(f *Facts) error {
+	if err := f.Join.Cluster.QuorumError; err != nil {
+		return engine.Refuse("start the members that do not answer first, or restore the cluster: `etcdpod status` on them says more", "the cluster has no quorum, and takes no member: %v", err)
+	}
+	return nil
+}
+
+// checkName: etcd itself takes two members of one name, and nobody can tell them apart afterwards.
+func checkName(f *Facts) error {
+	for _, m := range f.Join.Cluster.Members {
+		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
+			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if it is what is left of this node, remove it: `etcdctl member remove %s`", m.ID), "the name %s is taken by the member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
+		}
+	}
+	return nil
+}
+
+func checkStanding(f *Facts) error {
+	_, err := f.standing()
+	return err
+}
+
+// checkNobodyElse: etcd takes one learner at a time.
+func checkNobodyElse(f *Facts) error {
+	for _, m := range f.Join.Cluster.Members {
+		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
+			return engine.Refuse(fmt.Sprintf("wait until it votes; if nobody goes on with it, remove it: `etcdctl member remove %s`", m.ID), "another node is just joining: the learner %s at %s", m.ID, strings.Join(m.PeerURLs, ","))
+		}
+	}
+	return nil
+}
+
+// checkHealthy: etcd takes a new member only while all that vote see each other (--strict-reconfig-check); and with one of them dead, a new vote would move the quorum further away.
+func checkHealthy(f *Facts) error {
+	var silent []string
+	for _, m := range f.Join.Cluster.Members {
+		if !m.IsLearner && m.Error != nil && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
+			silent = append(silent, fmt.Sprintf("%s (%v)", observe.MemberName(m.Member), m.Error))
+		}
+	}
+	if len(silent) == 0 {
+		return nil
+	}
+	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), and then join", "etcd takes no new member while some of those that vote do not answer: %s", strings.Join(silent, ", "))
+}
+
+func checkAlarms(f *Facts) error {
+	if len(f.Join.Cluster.Alarms) == 0 {
+		return nil
+	}
+	return engine.Refuse("NOSPACE: compact, defragment, and disarm the alarm; CORRUPT: find the member that differs, and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
+}
+
+// checkSkew: etcd does not join a cluster of a newer minor; and upgrades go by one.
+func checkSkew(f *Facts) error {
+	here, lowest := observe.Minor(observe.ImageVersion(f.Init.Pod.Image)), 0
+	for _, m := range f.Join.Cluster.Members {
+		if v := observe.Minor(m.Version); v > 0 && (lowest == 0 || v < lowest) {
+			lowest = v
+		}
+	}
+	if here == 0 || lowest == 0 || here == lowest || here == lowest+1 {
+		return nil
+	}
+	return engine.Refuse("let the node run the cluster's etcd: its image follows kubernetesVersion and etcd.local.imageTag", "%s is of etcd 3.%d, and the cluster is of 3.%d", f.Init.Pod.Image, here, lowest)
+}
+
+// checkEmpty: nothing but etcd's own is in the data directory.
+func checkEmpty(f *Facts) error {
+	if others := strangersIn(f.Init.DataNames); len(others) > 0 && f.Init.There == nil {
+		return engine.Refuse("name another dataDir, or move away what is there", "the data directory %s is not empty: it holds %s", f.Init.DataDir, strings.Join(others, ", "))
+	}
+	return nil
+}
+
+// checkGrowth: the leader sends its whole database.
+func checkGrowth(f *Facts) error {
+	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
+		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d", f.Init.Free>>20, f.Init.DataDir, size>>20)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package members
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/apiserver"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/templates"
+)
+
+// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its manifest afterwards, and nothing is to be done.
+func (o InitOptions) wire() phase {
+	p := apiserver.WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts }, func(f *Facts) apiserver.EtcdFlags { return f.Init.Wish }, 0)
+	plan, found := p.Plan, p.Found
+	p.Found = func(f *Facts) []string { return append(found(f), foundOtherwise(f)...) }
+	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
+		if err := checkWiring(f); err != nil {
+			return nil, err
+		}
+		return plan(ctx, f)
+	}
+	return p
+}
+
+// checkWiring: an API server that uses another cluster would lose all its objects from sight.
+func checkWiring(f *Facts) error {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	now := apiserver.EtcdFlagsOf(m, container).Servers
+	wanted := slices.ContainsFunc(now, func(s string) bool { return slices.Contains(f.Init.Wish.Servers, s) })
+	if len(now) == 0 || wanted || f.Init.Wired || f.Init.Pod != nil && f.Init.Pod.Serves(now) {
+		return checkWiredFiles(f, m, container)
+	}
+	return engine.Refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, and looks at both clusters before it does",
+		"the API server of this node uses other etcds than the configuration says, and would see none of their objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
+}
+
+// checkWiredFiles: behind the commit point an API server that does not find its files would only stay down.
+func checkWiredFiles(f *Facts, m observe.ManifestFile, container string) error {
+	now := apiserver.EtcdFlagsOf(m, container)
+	after := now.With(f.Init.Wish)
+	for i, flag := range after.Named() {
+		if file := *flag.File; file != *now.Named()[i].File && observe.HostFile(m, container, file) == "" {
+			return engine.Refuse("mount it, as kubeadm does; or leave the API server as it is with --skip-phases wire-apiserver", "the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node", flag.Name, file, m.Path)
+		}
+	}
+	return nil
+}
+
+// observeWiring looks at how the API server of this node reaches etcd now, and decides what is to be otherwise.
+func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.Config) {
+	f.Init.Wired = wired(ctx, n, f)
+	f.Init.Kubeadms = apiserver.EtcdFlags{}
+	for _, flag := range c.APIServerEtcdFlags() {
+		f.Init.Kubeadms.Set(flag.Name, flag.Value)
+	}
+	f.Init.Wish = wish(f, c.AsksAPIServerFor)
+}
+
+// wired says whether the API server, with the flags that it has, reaches the cluster of the etcd on this node, and no other.
+func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok || f.Live == nil {
+		return false
+	}
+	flags, reaches := apiserver.EtcdFlagsOf(m, container), false
+	if len(apiserver.WrongFiles(n, m, container, flags)) > 0 {
+		return false // we might find what it does not
+	}
+	for _, a := range apiserver.Ask(ctx, n, m, container, flags) {
+		if a.ClusterID != 0 && a.ClusterID != f.Live.ClusterID {
+			return false
+		}
+		reaches = reaches || a.Error == nil && !a.Learner // which serves nobody
+	}
+	return reaches
+}
+
+// wish is what kubeadm would write; but what works already is somebody's, perhaps by `apiserver set`, and stays, unless the configuration asks for something else by name. Where
+// etcd cannot be asked, a list of several that names this etcd was made by somebody who wants all of them, and one that names what it advertises by one who set it.
+func wish(f *Facts, asked func(flag string) bool) apiserver.EtcdFlags {
+	e := f.Init.Kubeadms
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return e
+	}
+	for _, flag := range e.Named() {
+		if f.Init.Wired && !asked(flag.Name) {
+			*flag.File = ""
+		}
+	}
+	now := apiserver.EtcdFlagsOf(m, container).Servers
+	own := f.Init.Pod != nil && (len(now) > 1 && f.Init.Pod.Serves(now) || len(now) == 1 && slices.Contains(f.Init.Pod.ClientURLs, now[0]))
+	if (own || f.Init.Wired) && !asked(observe.EtcdServersFlag) {
+		e.Servers = nil
+	}
+	return e
+}
+
+// foundOtherwise says of what stays how kubeadm has it.
+func foundOtherwise(f *Facts) []string {
+	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	var found []string
+	for _, d := range apiserver.EtcdFlagsOf(m, container).With(f.Init.Wish).Differences(f.Init.Kubeadms) {
+		found = append(found, "it stays so: "+d)
+	}
+	return found
+}

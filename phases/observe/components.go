@@ -1,0 +1,65 @@
+package observe
+
+import (
+	"path"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/manifests"
+)
+
+// Within says whether a directory is another one, or below it.
+func Within(dir, outer string) bool {
+	return outer != "" && Overlap(dir, outer) && len(path.Clean(dir)) >= len(path.Clean(outer))
+}
+
+// Components are the programs of a kubeadm control plane that must not run while etcd's data is replaced: etcd and the API server because they would use it,
+// controller-manager and scheduler because their leader leases outlast a short outage, and they would go on acting on a future that is discarded.
+func Components() []string {
+	return []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+}
+
+// Involved says whether a manifest must not run while one of the data directories is replaced: it runs a component, or mounts one of the directories.
+func Involved(m *manifests.Manifest, dataDirs ...string) bool {
+	for _, program := range Components() {
+		if _, ok := m.Runs(program); ok {
+			return true
+		}
+	}
+	for _, h := range m.HostPaths() {
+		for _, dir := range dataDirs {
+			if len(h.Mounts) > 0 && Overlap(h.Path, dir) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Overlap says whether one directory is the other, or holds it. The root is left out: whatever mounts all of the host (a node's agent) is not etcd's.
+func Overlap(a, b string) bool {
+	a, b = path.Clean(a), path.Clean(b)
+	return a != "/" && (a == b || strings.HasPrefix(a+"/", b+"/") || strings.HasPrefix(b+"/", a+"/"))
+}
+
+func IsAPIServer(m ManifestFile) bool {
+	if m.Manifest == nil {
+		return false
+	}
+	_, ok := m.Manifest.Runs("kube-apiserver")
+	return ok
+}
+
+func HasAPIServer(f *Facts) bool {
+	for _, m := range f.Manifests {
+		if IsAPIServer(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// InvolvedText says the same of a file's text; one that cannot be read as a pod is not involved.
+func InvolvedText(manifest []byte, dataDirs []string) bool {
+	m, err := manifests.Parse(manifest)
+	return err == nil && Involved(m, dataDirs...)
+}

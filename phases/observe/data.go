@@ -1,0 +1,79 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+)
+
+func StoppedOf(d *etcd.DataDir) *Stopped {
+	return &Stopped{ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: bind.MembersOf(d.Members), APIServers: d.Contents.MasterLeases}
+}
+
+// OwnAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
+func (n *Node) OwnAccount(ctx context.Context, pod *EtcdPod) *Live {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := n.Bound().Dial(ctx, pod.Access)
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	s := c.Status(ctx)[0]
+	members, err := c.OwnMembers(ctx)
+	if s.Err != nil || err != nil {
+		return nil
+	}
+	live := liveOf(s, members)
+	if live.APIServers, err = c.OwnKeys(ctx, masterLeases); err != nil {
+		return nil
+	}
+	return live
+}
+
+// InspectNamed is inspect of what a person has named.
+func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+	d, err := n.inspect(ctx, dir, walDir)
+	if errors.Is(err, etcd.ErrNoWAL) {
+		return nil, engine.Refuse("name the directory in which its .wal files are with --from-wal-dir", "the data of %s is not whole without its WAL: %v", dir, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, engine.Refuse("name the directory in which member/snap/db is", "no etcd has its data there: %v", err)
+	}
+	return d, err
+}
+
+func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
+	if walDir != "" {
+		walDir = n.FS.Real(walDir)
+	}
+	d, err := etcd.Inspect(ctx, n.FS.Real(dir), walDir)
+	if errors.Is(err, etcd.ErrInUse) {
+		return nil, engine.Refuse("stop that etcd first", "%s is in use: %v", dir, err)
+	}
+	return d, err
+}
+
+// An etcd that ends as soon as it is started holds its lock for a moment only, and is started again later each time.
+const (
+	inUseTries = 10
+	inUsePause = 500 * time.Millisecond
+)
+
+// Stopped reads the data of an etcd that does not serve. A *RefusedError says that it runs all the same.
+func (n *Node) Stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
+	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
+	var inUse *engine.RefusedError
+	for try := 1; try < inUseTries && errors.As(err, &inUse) && n.Clock.Sleep(ctx, inUsePause) == nil; try++ {
+		d, err = n.inspect(ctx, pod.DataDir, pod.WALDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return StoppedOf(d), nil
+}

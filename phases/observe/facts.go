@@ -1,0 +1,96 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Facts are what was observed on the node and in the cluster just now. Phases read them; nothing changes them.
+type Facts struct {
+	Run  string // the id that the run has, or would have
+	Now  time.Time
+	Node string // as etcd's --name tells it
+
+	ManifestDir   string // the kubelet's static-pod directory
+	StaticPodURL  string // where the kubelet gets static pods besides; empty as a rule
+	KubeletActive bool
+	KubeletError  error
+	Addresses     []string       // of this node
+	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
+	Etcd          *EtcdPod       // nil when no manifest runs etcd
+	OpenRun       string         // the id of the run that must be resumed or rolled back; it may have taken manifests out
+	API           op.APIAccess   // Kubeconfig is empty when there is none
+
+	Containers   []node.Container
+	RuntimeError error // why the container runtime could not be asked
+	Live         *Live // nil when etcd does not answer; LiveError says why
+	LiveError    error
+	Fingerprints map[string]string // SHA-256 by host path
+
+	Notes map[string]string // for the run's journal
+}
+
+// NodeName is the node's, as the journal of a run is to have it.
+func (f *Facts) NodeName() string { return f.Node }
+
+// RunNotes are for the journal of a run.
+func (f *Facts) RunNotes() map[string]string { return f.Notes }
+
+// ManifestFile is one file of the static-pod directory that the kubelet would run.
+type ManifestFile struct {
+	Path     string
+	Data     []byte
+	Attr     node.Attr
+	Link     bool                // the name is a symbolic link
+	Manifest *manifests.Manifest // nil when it is no pod that can be read; Error says why
+	Error    error
+}
+
+// EtcdPod is what etcd's manifest says.
+type EtcdPod struct {
+	File       ManifestFile
+	Container  string
+	Name       string // --name
+	Image      string
+	DataVolume string // the name of the volume that holds the data directory
+	DataPath   string // as the manifest names it on the host; other pods may mount it by that name, too
+	DataDir    string // on the host, links resolved
+	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
+	PeerURLs   []string
+	ClientURLs []string // that it advertises
+	TrustedCA  string   // host path
+	Access     op.Access
+	Peer       op.Access // its own peer port, with a certificate that peers accept
+}
+
+// Live is what a serving etcd says.
+type Live struct {
+	ClusterID, MemberID   uint64
+	Revision              int64
+	Version               string
+	StorageVersion        string
+	SizeBytes, InUseBytes int64
+	QuotaBytes            int64  // 0 where etcd does not tell
+	Leader                uint64 // member id
+	Learner               bool
+	Alarms                []string
+	Members               []Member
+	APIServers            []string // addresses below /registry/masterleases/
+	Nodes                 []string // names below /registry/minions/
+}
+
+// Stopped is what the data of an etcd that is not serving says, its WAL included.
+type Stopped struct {
+	ClusterID      uint64
+	MemberID       uint64 // its own
+	Revision       int64
+	StorageVersion string
+	Members        []Member
+	APIServers     []string // addresses below /registry/masterleases/
+}
+
+// Member is one member of an etcd cluster.
+type Member = op.Member

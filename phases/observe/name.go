@@ -1,0 +1,45 @@
+package observe
+
+import (
+	"net/url"
+	"strconv"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// KubeName is the node's name as kubeadm gives it: to etcd as --name, else the host's.
+func (n *Node) KubeName() (string, error) {
+	files, err := n.Manifests(n.Config.StaticPodPath)
+	if err != nil {
+		return "", err
+	}
+	if pod, err := n.EtcdPod(files); err == nil && pod != nil {
+		return pod.Name, nil
+	}
+	if open, err := engine.OpenRun(n.FS); err == nil && open.Node != "" { // it may have taken the manifests out
+		return open.Node, nil
+	}
+	return n.Name, nil
+}
+
+// ClientsOf lists who is connected to etcd on this node; nobody, where that cannot be told.
+func ClientsOf(endpoint string) []string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return nil
+	}
+	connected, err := node.Connected(uint16(port))
+	if err != nil {
+		return nil
+	}
+	var clients []string
+	for _, a := range connected {
+		clients = append(clients, a.String())
+	}
+	return clients
+}

@@ -1,0 +1,65 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// HostPath returns a path that a person typed as a host path. With --root it must lie below the root.
+func (n *Node) HostPath(typed string) (string, error) {
+	abs, err := filepath.Abs(typed)
+	if err != nil {
+		return "", fmt.Errorf("cannot find %s: %w", typed, err)
+	}
+	root := n.FS.Real("/")
+	if root == "/" {
+		return abs, nil
+	}
+	below, err := filepath.Rel(root, abs)
+	if err != nil || below == ".." || strings.HasPrefix(below, "../") {
+		return "", &engine.UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root)}
+	}
+	return "/" + below, nil
+}
+
+// Node is the control-plane node that etcdpod runs on, and the cluster around it, as they can be looked
+// at. Nothing can be changed through it.
+type Node struct {
+	node.View
+	Etcd Asked
+	API  interface {
+		Ready(ctx context.Context, a op.APIAccess) error
+	}
+	Config node.KubeletConfig // of the kubelet
+	Name   string             // of the host
+	Access AccessFlags
+	Emit   func(engine.Event) // told how far a long look is
+}
+
+// Asked are the questions to etcd whose answers change nothing.
+type Asked interface {
+	// Listening says whether anything accepts connections at a URL.
+	Listening(ctx context.Context, url string) bool
+	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
+	// counted as of a revision, 0 for now.
+	Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error)
+	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the
+	// revision that the member is compacted to.
+	HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error)
+}
+
+// AccessFlags are what the command line says of how to reach etcd. Certificates are paths of this process.
+type AccessFlags struct {
+	Endpoints         []string
+	CACert, Cert, Key string
+}
+
+// Bound is the real etcd on this node.
+func (n *Node) Bound() bind.Etcd { return bind.EtcdOf(n.FS) }

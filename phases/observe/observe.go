@@ -1,0 +1,235 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Observe gathers what every command wants to know of the node. It changes nothing.
+func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
+	var err error
+	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
+		return nil, err
+	}
+	if f.Etcd, err = n.EtcdPod(f.Manifests); err != nil {
+		return nil, err
+	}
+	if f.Etcd != nil {
+		f.Node = f.Etcd.Name
+	}
+	if open, err := engine.OpenRun(n.FS); err == nil {
+		f.OpenRun = open.ID
+		if f.Etcd == nil && open.Node != "" {
+			f.Node = open.Node
+		}
+	}
+	f.API = n.ApiAccess(f.Manifests)
+	f.Addresses = Addresses(f.Manifests)
+	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
+	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
+	if f.Fingerprints, err = n.fingerprints(f); err != nil {
+		return nil, err
+	}
+	if f.Etcd != nil {
+		f.Live, f.LiveError = n.Live(ctx, f.Etcd)
+	}
+	return f, nil
+}
+
+// Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever its extension (kubelet, pkg/kubelet/config/file.go).
+func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
+	names, err := n.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, engine.RefuseKind(fmt.Errorf("cannot read the static-pod directory: %w", err))
+	}
+	var files []ManifestFile
+	for _, name := range names {
+		file := path.Join(dir, name)
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		if regular, err := node.IsRegular(n.FS, file); err == nil && !regular {
+			continue // the kubelet runs no directories
+		}
+		st, err := n.FS.Lstat(file)
+		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err}
+		if err == nil {
+			m.Data, m.Error = n.FS.ReadFile(file)
+		}
+		if m.Error == nil {
+			m.Manifest, m.Error = manifests.Parse(m.Data)
+		}
+		files = append(files, m)
+	}
+	return files, nil
+}
+
+// Program returns the first manifest that runs a program.
+func Program(files []ManifestFile, name string) (ManifestFile, string, bool) {
+	for _, m := range files {
+		if m.Manifest == nil {
+			continue
+		}
+		if c, ok := m.Manifest.Runs(name); ok {
+			return m, c, true
+		}
+	}
+	return ManifestFile{}, "", false
+}
+
+// FlagOf returns a flag's value with the container's variables in it.
+func FlagOf(m ManifestFile, container, name string) string {
+	value, _ := m.Manifest.Flag(container, name)
+	value, _ = m.Manifest.Expand(container, value)
+	return value
+}
+
+// HostFile translates a path in a container into one on the host; empty stays empty.
+func HostFile(m ManifestFile, container, file string) string {
+	if file == "" {
+		return ""
+	}
+	host, ok := m.Manifest.HostPathOf(container, file)
+	if !ok {
+		return ""
+	}
+	return host
+}
+
+// administrators' kubeconfigs that kubeadm writes. The second needs no RBAC rule, which a restored cluster may lack.
+func kubeconfigs() []string {
+	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
+}
+
+func (n *Node) ApiAccess(files []ManifestFile) op.APIAccess {
+	var a op.APIAccess
+	for _, file := range kubeconfigs() {
+		if _, err := n.FS.Lstat(file); err == nil {
+			a.Kubeconfig = file
+			break
+		}
+	}
+	if m, c, ok := Program(files, "kube-apiserver"); ok {
+		port := FlagOf(m, c, "secure-port")
+		if port == "" {
+			port = "6443"
+		}
+		if address := FlagOf(m, c, "advertise-address"); address != "" {
+			a.Server = "https://" + net.JoinHostPort(address, port)
+		}
+	}
+	return a
+}
+
+// Addresses are those under which this node's API server may have registered itself.
+func Addresses(files []ManifestFile) []string {
+	var all []string
+	if m, c, ok := Program(files, "kube-apiserver"); ok {
+		all = append(all, FlagOf(m, c, "advertise-address"))
+	}
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return all
+	}
+	for _, a := range found {
+		if ip, ok := a.(*net.IPNet); ok {
+			all = append(all, ip.IP.String())
+		}
+	}
+	return all
+}
+
+// masterLeases is where API servers register themselves: k8s.io/kubernetes, pkg/controlplane/reconcilers.
+const masterLeases = "/registry/masterleases/"
+
+// registeredNodes is where nodes are kept, under the name that they once had: k8s.io/kubernetes, pkg/registry/core/node.
+const registeredNodes = "/registry/minions/"
+
+func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	c, err := n.Bound().Dial(ctx, pod.Access)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Ready(ctx); err != nil {
+		return nil, err
+	}
+	s := c.Status(ctx)[0]
+	if s.Err != nil {
+		return nil, s.Err
+	}
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := liveOf(s, members)
+	alarms, err := c.Alarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range alarms {
+		live.Alarms = append(live.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
+	}
+	if live.APIServers, err = c.Keys(ctx, masterLeases); err != nil {
+		return nil, err
+	}
+	live.Nodes, err = c.Keys(ctx, registeredNodes)
+	return live, err
+}
+
+// liveOf puts together what an etcd says of itself and of the members.
+func liveOf(s etcd.Status, members []etcd.Member) *Live {
+	return &Live{
+		ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion,
+		SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner, Members: bind.MembersOf(members),
+	}
+}
+
+// knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.
+func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
+	var files []string
+	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {
+		for _, flag := range []string{"client-ca-file", "etcd-cafile", "service-account-key-file", "requestheader-client-ca-file", "encryption-provider-config"} {
+			files = append(files, HostFile(m, c, FlagOf(m, c, flag)))
+		}
+	}
+	if f.Etcd != nil {
+		files = append(files, f.Etcd.TrustedCA)
+	}
+	slices.Sort(files)
+	prints := map[string]string{}
+	for _, file := range slices.Compact(files) {
+		if file == "" {
+			continue
+		}
+		data, err := n.FS.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", file, err)
+		}
+		prints[file] = fingerprint(data)
+	}
+	return prints, nil
+}

@@ -1,0 +1,52 @@
+package observe
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+)
+
+// ClientURL is where others reach a member: the first URL that it advertises which is not its own host's loopback. One that has never started advertises none.
+func ClientURL(m etcd.Member) string {
+	for _, u := range m.ClientURLs {
+		if !Loopback(HostOf(u)) {
+			return u
+		}
+	}
+	if len(m.ClientURLs) > 0 {
+		return m.ClientURLs[0]
+	}
+	return ""
+}
+
+// Serves says whether one of the servers is this etcd.
+func (p *EtcdPod) Serves(servers []string) bool {
+	return slices.ContainsFunc(servers, func(s string) bool {
+		return Loopback(HostOf(s)) || slices.Contains(p.ClientURLs, s)
+	})
+}
+
+const EtcdServersFlag = "etcd-servers"
+
+func Loopback(host string) bool {
+	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+}
+
+// HostOf is the host that a URL names, without its port.
+func HostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func HostsOf(urls []string) []string {
+	var hosts []string
+	for _, u := range urls {
+		hosts = append(hosts, HostOf(u))
+	}
+	return hosts
+}

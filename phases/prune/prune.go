@@ -1,0 +1,321 @@
+package prune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// leaving is one thing that can be deleted, with how.
+type leaving struct {
+	PruneItem
+	remove func() error
+}
+
+// pruner finds what can be deleted, and can delete it.
+type pruner struct {
+	*observe.Node
+	disk node.FS
+}
+
+// Plan says what may be deleted of what ended runs kept and dead backups left, and what is kept and why. Nothing younger than olderThan (by the run's last
+// record) is deleted, nothing that an open run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are apparent sizes: the sum of the files' lengths.
+func Plan(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (PrunePlan, error) {
+	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
+	if err != nil {
+		return PrunePlan{}, err
+	}
+	plan := PrunePlan{Items: []PruneItem{}, Kept: kept}
+	for _, l := range leavings {
+		plan.Items = append(plan.Items, l.PruneItem)
+		plan.Bytes += l.Bytes
+	}
+	return plan, nil
+}
+
+// Prune deletes what a plan says, and refuses while a run is open, or when something of the plan may not be deleted any more. It may be cut off anywhere: of each run
+// the journal goes last, so that the next prune knows what is left.
+func Prune(ctx context.Context, n *engine.Node, look *observe.Node, plan PrunePlan) (err error) {
+	unlock, err := n.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := engine.RefuseOpen(n.Host.FS); err != nil {
+		return err
+	}
+	now, _, err := pruner{look, n.Host.FS}.leavings(0)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(now, plan, func(name string) bool { _, err := n.Host.FS.Lstat(name); return err == nil })
+	if err != nil {
+		return err
+	}
+	for _, l := range chosen {
+		if err := l.remove(); err != nil {
+			return fmt.Errorf("cannot prune %s: %w", l.Path, err)
+		}
+	}
+	return nil
+}
+
+// choose picks what the plan names of what may be deleted now. What is gone already is no matter.
+func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, error) {
+	for _, item := range plan.Items {
+		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
+		if !may && there(item.Path) {
+			return nil, engine.Refuse("look again: type `etcdpod prune --dry-run`", "cannot prune %s: it may not be deleted any more", item.Path)
+		}
+	}
+	var chosen []leaving
+	for _, l := range now { // in this order: what lies elsewhere before the journal that tells of it
+		if slices.ContainsFunc(plan.Items, func(i PruneItem) bool { return i.Path == l.Path && i.Run == l.Run }) {
+			chosen = append(chosen, l)
+		}
+	}
+	return chosen, nil
+}
+
+// leavings finds what can be deleted, in the order in which it must be, and what is kept.
+func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []PruneItem, err error) {
+	runs, err := journal.List(n.FS)
+	if err != nil {
+		return nil, nil, engine.RefuseKind(err)
+	}
+	used, err := n.usedPaths()
+	if err != nil {
+		return nil, nil, err
+	}
+	kept = []PruneItem{}
+	oldest := n.Clock.Now().Add(-olderThan)
+	newest := newestCompleted(runs)
+	for _, r := range runs {
+		items := n.traces(r)
+		reason := keepRun(r, newest, oldest)
+		for _, l := range items {
+			if reason == "" {
+				reason = usedBy(l.Path, used)
+			}
+		}
+		moved := n.movedFrom(r)
+		if reason == "" && moved != nil && r.State.Run.Notes[journal.NoteKeptWAL] != "" {
+			reason = "holds the WAL of " + moved.Path
+		}
+		for _, l := range items {
+			if reason != "" {
+				l.Reason = reason
+				kept = append(kept, l.PruneItem)
+				continue
+			}
+			leavings = append(leavings, l)
+		}
+		if moved != nil {
+			kept = append(kept, *moved)
+		}
+	}
+	more, err := n.rest(runs, oldest)
+	return append(leavings, more...), kept, err
+}
+
+// newestCompleted are the ids of the newest runs that were completed, by workflow: what a renewal kept is no reason to let go of what a restore kept.
+func newestCompleted(runs []journal.Listed) map[string]string {
+	ids, ended := map[string]string{}, map[string]time.Time{}
+	for _, r := range runs {
+		if r.State == nil || r.State.Outcome() != journal.Completed {
+			continue
+		}
+		if workflow := r.State.Run.Workflow; !r.State.Last.Before(ended[workflow]) {
+			ids[workflow], ended[workflow] = r.ID, r.State.Last
+		}
+	}
+	return ids
+}
+
+// keepRun says why nothing of a run may go; empty when it may.
+func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) string {
+	switch {
+	case r.State == nil:
+		return fmt.Sprintf("its journal cannot be read: %v", r.Err)
+	case !r.State.Ended:
+		return "the run is open"
+	case r.ID == newest[r.State.Run.Workflow]:
+		return "of the newest run of its kind that was completed"
+	case r.State.Last.After(oldest):
+		return "not old enough"
+	}
+	return ""
+}
+
+// usedPaths lists what the static pods mount: nothing that holds one of these may go.
+func (n pruner) usedPaths() ([]string, error) {
+	files, err := n.Manifests(n.Config.StaticPodPath)
+	if err != nil {
+		return nil, err
+	}
+	var used []string
+	for _, m := range files {
+		if m.Manifest == nil {
+			continue
+		}
+		for _, h := range m.Manifest.HostPaths() {
+			resolved, err := n.Resolve(h.Path)
+			if err != nil {
+				return nil, err
+			}
+			used = append(used, path.Clean(h.Path), resolved)
+		}
+	}
+	return used, nil
+}
+
+func usedBy(name string, used []string) string {
+	for _, u := range used {
+		if observe.Within(u, name) {
+			return fmt.Sprintf("a static pod uses %s", u)
+		}
+	}
+	return ""
+}
+
+// traces are the directories of one run: hidden ones beside the data, as its own journal names them, then its folder.
+func (n pruner) traces(r journal.Listed) []leaving {
+	folder := journal.RunDir(r.ID)
+	var found []leaving
+	for _, dir := range StageDirs(r) {
+		if _, err := n.FS.Lstat(dir); err == nil {
+			found = append(found, leaving{n.item(dir, r), func() error { return node.RemoveTree(n.disk, dir) }})
+		}
+	}
+	return append(found, leaving{n.item(folder, r), func() error { return n.removeRun(folder) }})
+}
+
+func (n pruner) item(dir string, r journal.Listed) PruneItem {
+	i := PruneItem{Path: dir, Run: r.ID, Bytes: n.apparentSize(dir)}
+	if r.State != nil {
+		i.Time = r.State.Last
+	}
+	return i
+}
+
+// StageDirs lists the hidden directories that a run staged in, outside its folder.
+func StageDirs(r journal.Listed) []string {
+	if r.State == nil {
+		return nil
+	}
+	var dirs []string
+	for _, step := range r.State.Steps {
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			continue
+		}
+		dir := ""
+		switch o := o.(type) {
+		case *op.MakeDirectory:
+			dir = o.Path
+		case *op.ClaimData:
+			dir = path.Dir(o.Keep)
+		}
+		if path.Base(dir) == journal.HiddenDir(r.ID) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// movedFrom is the data directory that a completed run with --data-dir left behind: it was a person's before, and deleting it is a person's decision.
+func (n pruner) movedFrom(r journal.Listed) *PruneItem {
+	if r.State == nil || r.State.Outcome() != journal.Completed {
+		return nil
+	}
+	dir := r.State.Run.Notes[journal.NoteKeptData]
+	if dir == "" || observe.Within(dir, journal.RunDir(r.ID)) || slices.ContainsFunc(StageDirs(r), func(s string) bool { return observe.Within(dir, s) }) {
+		return nil
+	}
+	if _, err := n.FS.Lstat(dir); err != nil {
+		return nil
+	}
+	i := n.item(dir, r)
+	i.Reason = "the data directory before --data-dir: no run made it, so delete it yourself when it is of no use any more"
+	return &i
+}
+
+// removeRun deletes a run's folder, the journal after everything else.
+func (n pruner) removeRun(folder string) error {
+	names, err := n.FS.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == journal.Name {
+			continue
+		}
+		if err := node.RemoveTree(n.disk, path.Join(folder, name)); err != nil {
+			return err
+		}
+	}
+	return node.RemoveTree(n.disk, folder)
+}
+
+// rest finds folders of runs that never began or whose deletion was cut off at the very end, and what dead backups left in the usual place.
+func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
+	names, err := n.FS.ReadDir(journal.RunsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the runs: %w", err)
+	}
+	var found []leaving
+	add := func(name string, bytes int64, remove func() error) {
+		if st, err := n.FS.Lstat(name); err == nil && !st.ModTime.After(oldest) {
+			found = append(found, leaving{PruneItem{Path: name, Bytes: bytes, Time: st.ModTime.UTC()}, remove})
+		}
+	}
+	for _, id := range names {
+		folder := journal.RunDir(id)
+		if slices.ContainsFunc(runs, func(r journal.Listed) bool { return r.ID == id }) || !journal.IsRunID(id) || !n.onlyJournal(folder) {
+			continue
+		}
+		add(folder, 0, func() error { return n.removeRun(folder) })
+	}
+	dead, err := op.DeadBackups(n.disk, journal.BackupsDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dead {
+		bytes := int64(0)
+		for _, file := range d.Files {
+			bytes += n.apparentSize(file)
+		}
+		add(d.Lock(), bytes, func() error { return d.Remove(n.disk) })
+	}
+	return found, nil
+}
+
+// onlyJournal says whether a folder holds nothing but, perhaps, a journal.
+func (n pruner) onlyJournal(folder string) bool {
+	names, err := n.FS.ReadDir(folder)
+	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == journal.Name)
+}
+
+// apparentSize adds up the lengths of the files below a name. What cannot be read counts nothing.
+func (n pruner) apparentSize(name string) int64 {
+	st, err := n.FS.Lstat(name)
+	if err != nil || !st.Mode.IsDir() {
+		return st.Size
+	}
+	names, _ := n.FS.ReadDir(name)
+	total := int64(0)
+	for _, child := range names {
+		total += n.apparentSize(path.Join(name, child))
+	}
+	return total
+}

@@ -1,0 +1,148 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// What the coordinator does between two phases of a restore on several nodes: it sends what a node lacks, and looks at what came out on all of them.
+
+// sendSnapshot sends the snapshot to the nodes that still need it.
+func sendSnapshot(ctx context.Context, t *together.Transaction) error {
+	needs := map[string]bool{}
+	for _, p := range t.Peers {
+		lacks, err := together.Query[bool](ctx, p, askNeeds, nil)
+		if err != nil {
+			return err
+		}
+		if lacks {
+			needs[p.Name] = true
+		}
+	}
+	if len(needs) == 0 {
+		return nil
+	}
+	path, file, err := ownSnapshot(t)
+	if err != nil {
+		return err
+	}
+	return t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
+		if !needs[p.Name] {
+			return nil
+		}
+		if p.Here {
+			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s", p.Name, t.Cluster.Coordinator)
+		}
+		from, err := t.Node.Host.FS.Open(path)
+		if err != nil {
+			return fmt.Errorf("cannot send the snapshot: %w", err)
+		}
+		defer from.Close()
+		return p.Ask(ctx, askReceive, file, nil, &together.Body{From: from, Size: file.Proof.SizeBytes})
+	})
+}
+
+// snapshot is what this node has of it.
+func ownSnapshot(t *together.Transaction) (path string, s sent, err error) {
+	state, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
+	if err != nil {
+		return "", s, err
+	}
+	path = state.Run.Notes[journal.NoteSnapshot]
+	if st, err := t.Node.Host.FS.Lstat(path); err == nil {
+		s.Proof.SizeBytes = st.Size
+	}
+	for _, step := range state.Steps {
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			return "", s, err
+		}
+		if stage, ok := o.(*op.StageData); ok {
+			if s.Proof = stage.Staging.Proof; stage.Staging.ProofFile != "" {
+				s.Made = true
+				return path, s, observe.ReadJSONFile(t.Node.Host.FS, stage.Staging.ProofFile, &s.Proof)
+			}
+		}
+	}
+	return path, s, nil
+}
+
+// compareStaged: all staged the same, from the same.
+func compareStaged(ctx context.Context, t *together.Transaction) error {
+	var first *op.Staged
+	var at string
+	for _, p := range t.Peers {
+		s, err := together.Query[*op.Staged](ctx, p, askStaged, nil)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s == nil:
+		case first == nil:
+			first, at = s, p.Name
+		case s.SHA256 != first.SHA256 || s.ClusterID != first.ClusterID || s.Revision != first.Revision || s.HashKV != first.HashKV || s.Keys != first.Keys:
+			return fmt.Errorf("%s and %s did not stage the same: %+v, and %+v", at, p.Name, *first, *s)
+		}
+	}
+	return nil
+}
+
+// nobodyAnswers: no member of the old cluster is left, on whatever node.
+func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
+	if released(t) { // resumed behind the exchange: the new members may answer by now
+		return nil
+	}
+	for _, url := range t.Cluster.OldURLs {
+		if t.Node.Etcd.Listening(ctx, url) {
+			return fmt.Errorf("a member of the old cluster still answers at %s, although all nodes are fenced; stop it first", url)
+		}
+	}
+	return nil
+}
+
+// released says whether this node's own part has begun to let etcd run on the new data.
+func released(t *together.Transaction) bool {
+	state, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(state.Steps, func(s journal.StepState) bool {
+		return s.Phase == "release-etcd" && s.Progress != journal.Pending
+	})
+}
+
+// compareMembers: all members serve the same keys as of one revision, while no API server writes.
+func compareMembers(ctx context.Context, t *together.Transaction) error {
+	at := int64(0)
+	for _, p := range t.Peers {
+		h, err := together.Query[observe.HashAnswer](ctx, p, askHash, int64(0))
+		if err != nil {
+			return err
+		}
+		if h.Member && (at == 0 || h.Revision < at) {
+			at = h.Revision
+		}
+	}
+	var first *observe.HashAnswer
+	for _, p := range t.Peers {
+		h, err := together.Query[observe.HashAnswer](ctx, p, askHash, at)
+		switch {
+		case err != nil:
+			return err
+		case !h.Member:
+		case first == nil:
+			first = &h
+		case h.ClusterID != first.ClusterID || h.Compacted == first.Compacted && h.Hash != first.Hash:
+			return fmt.Errorf("the members do not serve the same at revision %d: HashKV %08x of cluster %x, and on %s %08x of cluster %x", at, first.Hash, first.ClusterID, p.Name, h.Hash, h.ClusterID)
+		case h.Compacted != first.Compacted:
+			return fmt.Errorf("the members are compacted to different revisions: %d, and %d on %s", first.Compacted, h.Compacted, p.Name)
+		}
+	}
+	return nil
+}

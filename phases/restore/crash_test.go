@@ -1,0 +1,141 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// The crash matrix: a restore on a simulated node is stopped at every step, in every way, and settled by `resume` and in another pass by `rollback`,
+// themselves stopped on the way. Wholly old or wholly new each time, and the invariants of sim hold after every step.
+
+// scenario is one shape of a node, and what is asked for there.
+type scenario struct {
+	name    string
+	options Options
+	crashtest.Shape
+}
+
+func scenarios() []scenario {
+	mounts := func(names ...string) func(*sim.Disk) {
+		return func(d *sim.Disk) { d.Mounts = names }
+	}
+	return []scenario{
+		{name: "one file system"},
+		{name: "manifests on another mount", Shape: crashtest.Shape{Prepare: mounts("/etc")}},
+		{name: "no atomic exchange", Shape: crashtest.Shape{Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
+		{name: "the data directory is a mount point", Shape: crashtest.Shape{Prepare: mounts("/var/lib/etcd")}},
+		{name: "the WAL elsewhere", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal"}},
+		{name: "the WAL elsewhere, no atomic exchange", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal", Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
+		{name: "the data directory is gone", Shape: crashtest.Shape{NoData: true}},
+		{name: "a new data directory", options: Options{DataDir: "/var/lib/etcd-new"}},
+		{name: "from a data directory", options: Options{FromDataDir: "/backup/etcd"}},
+	}
+}
+
+// restoreWorld is a simulated node that is restored.
+type restoreWorld struct {
+	*crashtest.Node
+	scenario scenario
+}
+
+func newWorld(t *testing.T, s scenario) *restoreWorld {
+	t.Helper()
+	machine := s.Machine(t)
+	return onNode(crashtest.Over(t, "cp1", machine, machine), s)
+}
+
+func onNode(w *crashtest.Node, s scenario) *restoreWorld {
+	w.Machine.CommittedBy(w.Committed)
+	return &restoreWorld{w, s}
+}
+
+// restores are the cases of the crash matrix.
+func restores() (all []crashtest.Case) {
+	for _, s := range scenarios() {
+		all = append(all, crashtest.Case{Name: s.name, Machine: s.Machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+			r := onNode(w, s)
+			return crashtest.Subject{Run: r.restore, Outcome: r.verdict}
+		}})
+	}
+	return all
+}
+
+// facts observes the simulated node as a restore would the real one.
+func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
+	seen, err := w.Observe(id)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}}}
+	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
+	if len(w.Machine.Mounts) > 0 && w.Machine.Mounts[0] == "/var/lib/etcd" {
+		f.Data.StageIn = "/var/lib/etcd/.etcdpod-" + id
+	}
+	if w.scenario.WalDir != "" {
+		f.Data.WALStageIn = journal.RunDir(id)
+	}
+	return f, nil
+}
+
+func (w *restoreWorld) restore() error {
+	o := w.scenario.options
+	o.StopTimeout = time.Minute
+	restore := Workflow(o)
+	restore.Observe = w.facts
+	return w.Do(restore.On(w.Process.Look))
+}
+
+// verdict says whether the node is wholly old or wholly new, and what is wrong otherwise.
+func (w *restoreWorld) verdict() (string, error) {
+	look := w.Machine.Look(journal.Home)
+	if v := w.Machine.Violations; len(v) > 0 {
+		return "", fmt.Errorf("%s", strings.Join(v, "\n"))
+	}
+	if look == w.First {
+		return "old", nil
+	}
+	for _, want := range []string{"kubelet true", "runs etcd new", "runs kube-apiserver ", "runs kube-controller-manager ", "runs kube-scheduler "} {
+		if !strings.Contains(look, want+"\n") {
+			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
+		}
+	}
+	for _, m := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		name := crashtest.TestManifestDir + "/" + m + ".yaml"
+		now, err := w.Machine.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		if !strings.Contains(w.First, fmt.Sprintf("%q", now)) && !(m == "etcd" && w.scenario.options.DataDir != "" && strings.Contains(string(now), w.scenario.options.DataDir)) {
+			return "", fmt.Errorf("neither old nor new: %s was changed", name)
+		}
+	}
+	if strings.Contains(look, "etcdpod-kept") || strings.Contains(look, "manifests/.") {
+		return "", fmt.Errorf("something was left in the static-pod directory:\n%s", look)
+	}
+	return "new", nil
+}
+
+func TestARestoreStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
+	crashtest.StoppedAnywhere(t, restores())
+}
+
+func TestARestoreThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
+	crashtest.SettlesStored(t, "restore", restores())
+}
+
+func TestARestoreOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
+	all := restores()
+	crashtest.SavedEndsAsTheOriginal(t, all[len(all)/2])
+}
+
+func TestStoreOpenRunsOfARestore(t *testing.T) { crashtest.StoresOpenRuns(t, "restore", restores()) }

@@ -1,0 +1,164 @@
+package restore
+
+import (
+	"bytes"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// A command on several nodes is a row of instants: a record that is about to be written or was made durable just now, a question, an answer. Misfortunes befall nodes at instants.
+
+// misfortune befalls one node at one instant of a command.
+type misfortune struct {
+	at   int    // the instant; 0: never
+	node string // whom
+	how  how
+}
+
+type how string
+
+const (
+	killed     how = "SIGKILL"
+	rebooted   how = "reboot"
+	mixed      how = "reboot, unsynced mixed"
+	cutOnce    how = "a lost connection"
+	cutForLong how = "a network that is cut"
+)
+
+func (m misfortune) String() string {
+	return fmt.Sprintf("%s of %s at instant %d", m.how, m.node, m.at)
+}
+
+// wire counts the questions and answers of one connection.
+type wire struct {
+	net.Conn
+	c    *cluster
+	node string
+	done <-chan struct{} // the coordinator's side: closed when the agent has ended
+}
+
+// Read notices that the connection is lost when the agent has come to an end: so nodes still act one after another.
+func (w wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if err != nil && w.done != nil {
+		<-w.done
+	}
+	return n, err
+}
+
+func (w wire) Write(b []byte) (n int, err error) {
+	defer func() {
+		if err != nil && w.done != nil {
+			<-w.done
+		}
+	}()
+	switch {
+	case bytes.HasPrefix(b, []byte(`{"ask"`)):
+		asked := question(b)
+		if a := w.c.agents[w.node]; a != nil {
+			a.greeted = asked != together.AskHello
+		}
+		w.c.instant(w.node, true, asked) // the question is lost
+	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
+		w.c.instant(w.node, true, "answer") // what was asked for was done, and nobody hears of it
+	}
+	return w.Conn.Write(b)
+}
+
+// before is told of each step of each node.
+func (c *cluster) before(name, call string) {
+	c.check()
+	if isRecord(call) {
+		what, _, _ := strings.Cut(call, " ")
+		c.instant(name, false, what)
+		if c.seen != nil {
+			c.seen(c)
+		}
+	}
+	delete(c.digests, name)
+	delete(c.coarse, name)
+}
+
+// isRecord: a record is about to be written, or was made durable just now.
+func isRecord(call string) bool {
+	return strings.HasSuffix(call, "/journal") && (strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
+}
+
+// question is the name of the one that begins a line.
+func question(line []byte) string { return string(bytes.SplitN(line, []byte(`"`), 5)[3]) }
+
+// ear is what an agent hears.
+type ear struct {
+	net.Conn
+	c       *cluster
+	node    string
+	hearing string // a question that is not at its end yet
+}
+
+func (e *ear) Read(b []byte) (int, error) {
+	n, err := e.Conn.Read(b)
+	if bytes.HasPrefix(b[:n], []byte(`{"ask"`)) {
+		e.hearing = question(b[:n])
+	}
+	if e.hearing != "" && bytes.HasSuffix(b[:n], []byte("\n")) {
+		e.c.instant(e.node, true, "heard: "+e.hearing) // it has got through, and its answer is lost
+		e.hearing = ""
+	}
+	return n, err
+}
+
+// mark is an instant of a command, and what it looked like from afar.
+type mark struct {
+	misfortune        // that could befall the node then
+	word       bool   // it was a message
+	look       uint64 // the same for all instants that look alike
+}
+
+// instant counts, and lets happen what is to happen now. what is said or done is told in a word.
+func (c *cluster) instant(node string, word bool, what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instants++
+	c.whose = append(c.whose, node)
+	c.words = append(c.words, word)
+	if c.marks != nil {
+		h := fnv.New64a()
+		fmt.Fprintln(h, c.far(), c.command, node, what, c.hit.node, c.hit.how)
+		c.marks(mark{misfortune{at: c.instants, node: node}, word, h.Sum64()})
+	}
+	for _, m := range c.strikes {
+		if m.at == c.instants {
+			c.strike(m)
+		}
+	}
+}
+
+func (c *cluster) strike(f misfortune) {
+	a := c.agents[f.node]
+	if a != nil && !a.greeted { // it could not be reached
+		c.apart = true
+	}
+	c.hit = f
+	delete(c.digests, f.node)
+	delete(c.coarse, f.node)
+	m := c.worlds[f.node].Machine
+	switch f.how {
+	case killed:
+		m.Kill()
+	case rebooted:
+		m.Reboot(sim.DropUnsynced, nil)
+	case mixed:
+		m.Reboot(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(f.at))))
+	case cutForLong:
+		c.cut[f.node], c.apart = true, true
+	}
+	if a != nil {
+		a.drop()
+	}
+}

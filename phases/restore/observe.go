@@ -1,0 +1,320 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// observe gathers the facts of a restore. The snapshot is proven here, while everything still runs.
+func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	seen, err := n.Observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen}
+	if f.Etcd == nil {
+		return f, nil
+	}
+	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
+		return nil, &engine.UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
+	}
+	if f.Snapshot, err = o.source(ctx, n, f.Facts); err != nil {
+		return nil, err
+	}
+	return f, o.complete(ctx, n, f)
+}
+
+// survey gathers the facts of a node for a restore on several.
+func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, error) {
+	seen, err := n.Observe(ctx, q.Run)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen}
+	if f.Etcd != nil && f.Live == nil {
+		f.Live = n.OwnAccount(ctx, f.Etcd)
+	}
+	if f.Etcd != nil {
+		f.Clients = observe.ClientsOf(f.Etcd.Access.Endpoints[0])
+	}
+	f.Snapshot = &q.Snapshot
+	if err := (restorer{Options: q.Options}).complete(ctx, n, f); err != nil {
+		return nil, err
+	}
+	var inUse *engine.RefusedError
+	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
+		mute(ctx, n, f)
+	}
+	return f, nil
+}
+
+// mute reads the data of an etcd that runs and answers nobody. One that was started without a quorum does not even open its port; it is fenced all the same.
+func mute(ctx context.Context, n *observe.Node, f *Facts) {
+	walDir := f.Etcd.WALDir
+	if walDir != "" {
+		walDir = n.FS.Real(walDir)
+	}
+	d, err := etcd.InspectMute(ctx, n.FS.Real(f.Etcd.DataDir), walDir)
+	if err != nil {
+		return // what keeps it from being asked is said by the check of the data
+	}
+	f.Stopped, f.StoppedError = observe.StoppedOf(d), nil
+	f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
+	f.Notes[journal.NoteRevision] = strconv.FormatInt(f.KnownRevision, 10)
+}
+
+// complete gathers what depends on the snapshot.
+func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err error) {
+	if f.Etcd != nil && f.Live == nil {
+		f.Stopped, f.StoppedError = n.Stopped(ctx, f.Etcd)
+	}
+	if f.Etcd != nil {
+		if f.Data, err = o.data(n, f); err != nil {
+			return err
+		}
+	}
+	if f.KnownRevision, err = o.knownRevision(n, f); err != nil {
+		return err
+	}
+	f.Encryption = encryption(n, f)
+	f.Notes = map[string]string{journal.NoteRevision: strconv.FormatInt(f.KnownRevision, 10)}
+	switch {
+	case f.Etcd == nil:
+	case o.DataDir == "":
+		f.Notes[journal.NoteKeptData] = stagedDir(f)
+	default:
+		f.Notes[journal.NoteKeptData] = f.Etcd.DataDir
+	}
+	if f.Etcd != nil && f.Etcd.WALDir != "" {
+		f.Notes[journal.NoteKeptWAL] = stagedWALDir(f)
+	}
+	return nil
+}
+
+// source looks at what is to be restored.
+func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts) (*SnapshotFacts, error) {
+	if o.FromDataDir != "" {
+		return o.sourceDataDir(ctx, n)
+	}
+	file, err := n.HostPath(o.File)
+	if err != nil {
+		return nil, err
+	}
+	progress := func(done, total int64) {
+		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
+	}
+	sidecar, unread := backup.SidecarOf(n.FS, file)
+	r, err := snapfile.Check(ctx, n.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Steps: backup.StepsIn(sidecar), Progress: progress})
+	if err != nil {
+		return nil, o.hintRaw(n, file, err)
+	}
+	s := snapshotFacts(r)
+	s.Path = file
+	if sidecar != nil {
+		s.Sidecar = &sidecar.Sidecar
+	}
+	return s, unread
+}
+
+// hintRaw tells who tries to restore a plain copy of a database how that is done.
+func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
+	var bad *snapfile.Bad
+	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || o.SkipHashCheck {
+		return err
+	}
+	const page = 4096
+	if st, statErr := n.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
+		return err
+	}
+	return engine.WithHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same")
+}
+
+func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
+	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion, Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
+	for _, m := range r.Members {
+		s.Members = append(s.Members, observe.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
+		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
+	}
+	return s
+}
+
+func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*SnapshotFacts, error) {
+	d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
+	}
+	s := snapshotFacts(d.Contents)
+	s.Path = o.FromDataDir
+	s.Resources = nil // without the WAL they are not the truth
+	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
+	s.Members = bind.MembersOf(d.Members)
+	return s, nil
+}
+
+// data looks at the directories that are exchanged, and finds places on the same mounts to stage in.
+func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
+	dir := o.liveDir(f)
+	d := DataFacts{Attr: node.Mine(0o700)}
+	for _, present := range []string{f.Etcd.DataDir, dir} { // a new directory gets the owner of the present one
+		st, err := n.FS.Lstat(present)
+		d.DirExists = err == nil
+		if err == nil {
+			d.Attr = st.Attr()
+			d.Attr.Mode = 0o700
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return d, fmt.Errorf("cannot look at the data directory: %w", err)
+		}
+	}
+	d.MemberExists = n.ThereIs(path.Join(dir, "member"))
+	var err error
+	if d.MemberOdd, err = odd(n, path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
+		return d, err
+	}
+	if d.StageIn, err = stageIn(n, f, dir, d.DirExists); err != nil {
+		return d, err
+	}
+	if f.Etcd.WALDir != "" {
+		if d.WALOdd, err = odd(n, f.Etcd.WALDir); err != nil {
+			return d, err
+		}
+		if d.WALStageIn, err = stageIn(n, f, path.Dir(f.Etcd.WALDir), true); err != nil {
+			return d, err
+		}
+	}
+	if d.Free, err = n.FS.Free(observe.Nearest(n.FS, d.StageIn)); err != nil {
+		return d, err
+	}
+	d.RunFree, err = n.FS.Free(observe.Nearest(n.FS, journal.RunsDir))
+	return d, err
+}
+
+// odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a link or a mount point, which the exchange would carry along.
+func odd(n *observe.Node, dir string, below ...string) (string, error) {
+	names := []string{dir}
+	for _, b := range below {
+		names = append(names, path.Join(path.Dir(dir), b))
+	}
+	for _, name := range names {
+		st, err := n.FS.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", name, err)
+		}
+		if st.Mode&fs.ModeSymlink != 0 {
+			return name + " is a symbolic link", nil
+		}
+		mounted, err := node.IsMountPoint(n.FS, name)
+		if err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", name, err)
+		}
+		if mounted {
+			return name + " is a mount point", nil
+		}
+	}
+	return "", nil
+}
+
+// stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged out is kept outside the data directory: `kubeadm upgrade` copies
+// all of that, and `kubeadm reset` empties it. Else a hidden directory in dir; etcd tolerates those.
+func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) {
+	at := dir
+	if !there {
+		at = path.Dir(dir)
+	}
+	same, err := node.SameMount(n.FS, observe.Nearest(n.FS, at), observe.Nearest(n.FS, journal.RunsDir))
+	if err != nil {
+		return "", fmt.Errorf("cannot find a place to stage the new data: %w", err)
+	}
+	if same {
+		return journal.RunDir(f.Run), nil
+	}
+	return path.Join(dir, journal.HiddenDir(f.Run)), nil
+}
+
+// knownRevision is the highest revision that anything tells of: the live etcd, its stopped data, earlier runs, and the backups beside the snapshot and in the usual place.
+func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
+	known := int64(0)
+	if f.Live != nil {
+		known = f.Live.Revision
+	}
+	if f.Stopped != nil {
+		known = max(known, f.Stopped.Revision)
+	}
+	if o.FromDataDir != "" {
+		known = max(known, f.Snapshot.Revision)
+	}
+	runs, err := journal.List(n.FS)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range runs {
+		if r.State == nil {
+			continue
+		}
+		if rev, err := strconv.ParseInt(r.State.Run.Notes[journal.NoteRevision], 10, 64); err == nil {
+			known = max(known, rev)
+		}
+		// A restore gave out revisions above what it had bumped to.
+		var staged op.Staged
+		if observe.ReadJSONFile(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
+			known = max(known, staged.Revision)
+		}
+	}
+	dirs := []string{journal.BackupsDir}
+	if o.File != "" {
+		dirs = append(dirs, path.Dir(f.Snapshot.Path))
+	}
+	for _, dir := range dirs {
+		for _, s := range backup.Sidecars(n, dir) {
+			known = max(known, s.Revision)
+		}
+	}
+	return known, nil
+}
+
+func encryption(n *observe.Node, f *Facts) Encryption {
+	var e Encryption
+	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return e // nothing on this node reads the values
+	}
+	var config pki.Encryption
+	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {
+		e.File = observe.HostFile(m, c, flag)
+		data, err := n.FS.ReadFile(e.File)
+		if err == nil {
+			config, err = pki.ParseEncryption(data)
+		}
+		if err != nil {
+			e.Error = err
+			return e
+		}
+	}
+	for _, prefix := range f.Snapshot.Prefixes {
+		if !config.Covers(prefix) {
+			e.Missing = append(e.Missing, prefix)
+		}
+	}
+	return e
+}

@@ -1,0 +1,225 @@
+package restore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// The questions of a restore.
+const (
+	askSurvey  = "survey"
+	askPlan    = "plan"
+	askNeeds   = "needs"
+	askReceive = "receive"
+	askStaged  = "staged"
+	askHash    = "hash"
+	askServed  = "served"
+)
+
+// part is a node's part in a restore on several.
+type part struct {
+	*together.Participant
+	look  looker
+	facts *Facts // of the survey
+}
+
+func (l looker) answers(p *together.Participant) map[string]together.Reply {
+	r := &part{Participant: p, look: l}
+	begun := func(a together.Reply) together.Reply {
+		return func(ctx context.Context, with json.RawMessage, file io.Reader) (any, error) {
+			if r.Run == nil {
+				return nil, errors.New("cannot answer: no run was begun or loaded")
+			}
+			return a(ctx, with, file)
+		}
+	}
+	return map[string]together.Reply{
+		askSurvey: together.Given(func(ctx context.Context, q surveyQuestion) (any, error) { return r.survey(ctx, q) }),
+		askPlan:   together.Given(func(ctx context.Context, o restorer) (any, error) { return r.planWith(ctx, o) }),
+		askReceive: begun(func(ctx context.Context, with json.RawMessage, file io.Reader) (any, error) {
+			q, err := together.Read[sent](with)
+			if err != nil {
+				return nil, err
+			}
+			return together.Done(r.receive(ctx, q, file))
+		}),
+		askNeeds:  begun(together.Given(func(context.Context, any) (any, error) { return r.needs(), nil })),
+		askStaged: begun(together.Given(func(context.Context, any) (any, error) { return r.staged() })),
+		askHash:   begun(together.Given(func(ctx context.Context, revision int64) (any, error) { return r.hash(ctx, revision) })),
+		askServed: begun(together.Given(func(ctx context.Context, revision int64) (any, error) { return r.served(ctx, revision) })),
+	}
+}
+
+type surveyQuestion struct {
+	Run      string
+	Options  Options
+	Snapshot SnapshotFacts
+	File     string // where the coordinator has the snapshot
+}
+
+// Survey is what the coordinator wants to know of a node before it decides anything.
+type Survey struct {
+	Node          string
+	Member        *SharedMember // nil: no etcd here
+	ClientURLs    []string
+	APIServer     bool
+	Addresses     []string
+	Live          *observe.Live
+	Stopped       *observe.Stopped
+	KnownRevision int64
+	Clients       []string // addresses that are connected to etcd's client port
+	Has           bool     // the snapshot is here, too, under the same name, and the same by its SHA-256
+}
+
+func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err error) {
+	if err := engine.RefuseOpen(p.Node.Host.FS); err != nil {
+		return s, err
+	}
+	f, err := p.look.survey(ctx, p.Node.Look, q)
+	if err != nil {
+		return s, err
+	}
+	p.Id, p.facts = q.Run, f
+	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts), Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision}
+	if f.Etcd != nil {
+		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
+		s.ClientURLs = f.Etcd.ClientURLs
+		s.Clients = f.Clients
+	}
+	if q.File != "" {
+		s.Has = has(p.Node.Look, q.File, q.Snapshot.SHA256, q.Snapshot.SizeBytes)
+	}
+	return s, nil
+}
+
+// planWith plans the restore on this node, with what the coordinator has settled for all of them. Its checks refuse here what cannot end well here.
+func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
+	if p.facts == nil || o.Shared == nil {
+		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+	}
+	p.facts.Snapshot = &o.Shared.Snapshot
+	p.facts.Notes[journal.NoteSnapshot] = o.snapshotPath(p.facts)
+	if len(o.Shared.Left) > 0 {
+		p.facts.Notes[journal.NoteLeft] = strings.Join(o.Shared.Left, " ")
+	}
+	plan, err := o.workflow().Planned(ctx, p.facts)
+	plan = plan.Together(&o.Shared.Cluster)
+	p.Propose(p.Id, plan)
+	return plan, err
+}
+
+// needs says whether the snapshot is to be sent, and is not here yet.
+func (p *part) needs() bool { return p.Run.State.Aborted == "" && p.awaitsSnapshot() }
+
+// awaitsSnapshot says whether staging is still to be done, from a file that the coordinator sends.
+func (p *part) awaitsSnapshot() bool {
+	for i, o := range p.Run.Ops {
+		stage, ok := o.(*op.StageData)
+		if ok && p.Run.State.Steps[i].Progress != journal.Done {
+			return stage.Staging.Snapshot == madeSnapshot(p.Run.State.Run.ID) && !p.Node.Look.ThereIs(stage.Staging.Snapshot)
+		}
+	}
+	return false
+}
+
+// sent goes with a file: the snapshot, whole.
+type sent struct {
+	Proof op.Proof
+	Made  bool // nobody knew its proof when the run was planned
+}
+
+// receive writes the snapshot into the run's folder. It gets its name when it is whole and durable, and its SHA-256 is right.
+func (p *part) receive(ctx context.Context, q sent, file io.Reader) error {
+	file = io.LimitReader(file, q.Proof.SizeBytes) // what follows on the wire is the next question
+	err := p.keep(ctx, q, file)
+	if err != nil { // the rest of the file is on its way all the same
+		_, drained := io.Copy(io.Discard, file)
+		err = errors.Join(err, drained)
+	}
+	return err
+}
+
+func (p *part) keep(ctx context.Context, q sent, file io.Reader) error {
+	if p.Run == nil {
+		return errors.New("cannot receive a snapshot: no run was begun")
+	}
+	id := p.Run.State.Run.ID
+	progress := func(done, total int64) {
+		e := p.Run.Event(-1, engine.Progressed)
+		e.Phase, e.Operation, e.Done, e.Total = "stage-data", "receive the snapshot", done, total
+		p.Node.Emit(e)
+	}
+	if err := node.Receive(ctx, p.Node.Host.FS, madeSnapshot(id), file, q.Proof.SizeBytes, q.Proof.SHA256, progress); err != nil {
+		return fmt.Errorf("cannot receive the snapshot: %w", err)
+	}
+	if !q.Made {
+		return nil
+	}
+	proof, err := json.Marshal(q.Proof)
+	if err != nil {
+		return err
+	}
+	return node.WriteAtomic(p.Node.Host.FS, proofPath(id), proof, node.Mine(0o600))
+}
+
+// has says whether a file of that name is here, with that content.
+func has(n *observe.Node, name, sum string, size int64) bool {
+	st, err := n.FS.Lstat(name)
+	if err != nil || !st.Mode.IsRegular() || st.Size != size || sum == "" {
+		return false
+	}
+	f, err := n.FS.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return err == nil && hex.EncodeToString(h.Sum(nil)) == sum
+}
+
+// staged tells what was staged here; nil on a node without etcd.
+func (p *part) staged() (*op.Staged, error) {
+	for _, o := range p.Run.Ops {
+		if stage, ok := o.(*op.StageData); ok {
+			var s op.Staged
+			return &s, observe.ReadJSONFile(p.Node.Host.FS, stage.Receipt, &s)
+		}
+	}
+	return nil, nil
+}
+
+func (p *part) hash(ctx context.Context, revision int64) (h observe.HashAnswer, err error) {
+	for _, o := range p.Run.Ops {
+		compare, ok := o.(*op.CompareMembers)
+		if !ok {
+			continue
+		}
+		if err := p.Run.StillHolds(ctx, p.Run.State.Run.CommitAt-1); err != nil {
+			return h, err
+		}
+		serving, err := p.Node.Etcd.Serving(ctx, compare.Access, 0)
+		if err != nil {
+			return h, err
+		}
+		h = observe.HashAnswer{Member: true, ClusterID: serving.ClusterID, Revision: serving.Revision}
+		if revision > 0 {
+			h.Hash, h.Compacted, err = p.Node.Etcd.HashKV(ctx, compare.Access, revision)
+		}
+		return h, err
+	}
+	return h, nil
+}

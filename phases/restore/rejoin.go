@@ -1,0 +1,94 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their old data goes aside while they are fenced, and when the restored member serves,
+// they are added one after the other.
+
+// moveAside takes the old data out of the way, and keeps it where the exchange would have.
+func (o restorer) moveAside(f *Facts) []op.Op {
+	attr := f.Data.Attr
+	attr.Mode = 0o700
+	ops := o.makeDirectories(f)
+	aside := func(from, dir string) {
+		ops = append(ops, &op.MakeDirectory{Path: dir, Attr: attr}, &op.MoveAside{Fence: o.fenceOf(f), From: from, To: path.Join(dir, path.Base(from))})
+	}
+	if f.Data.DirExists {
+		aside(path.Join(f.Etcd.DataDir, "member"), stagedDir(f))
+	}
+	if f.Etcd.WALDir != "" {
+		aside(f.Etcd.WALDir, stagedWALDir(f))
+	}
+	return ops
+}
+
+// rejoin adds the node to the cluster that the restored member serves, lets it vote when it has all data, and then lets its API server run.
+func (o restorer) rejoin() phase {
+	return phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other", InTurn: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !o.rejoins(f) {
+				return nil, nil
+			}
+			limit := o.waitLimit(f.Snapshot.Proof.SizeBytes)
+			through := f.Etcd.Access
+			through.Endpoints = o.Shared.Through
+			put, err := o.putJoining(f)
+			if err != nil {
+				return nil, err
+			}
+			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs, Receipt: journal.Enrolled(f.Run), Limit: limit}
+			ops := []op.Op{&op.AddLearner{Enrolment: as}, put, &op.StartKubelet{}, &op.PromoteLearner{Enrolment: as}}
+			rest, err := o.putRest(f, limit)
+			return append(ops, rest...), err
+		}}
+}
+
+// putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members that are there by then, and itself.
+func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
+	members := slices.Clone(o.Shared.Members)
+	for _, m := range o.Shared.Rejoin {
+		members = append(members, m)
+		if m.Name == f.Etcd.Name {
+			break
+		}
+	}
+	m, err := f.Etcd.File.Manifest.SetFlag(f.Etcd.Container, "initial-cluster", initialCluster(members))
+	if err == nil {
+		m, err = m.SetFlag(f.Etcd.Container, "initial-cluster-state", "existing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot let %s join: %w", f.Etcd.File.Path, err)
+	}
+	put := o.put(f, f.Etcd.File)
+	put.Data = m.Bytes()
+	return put, nil
+}
+
+// putRest puts the API server's manifest back, and when it is ready the others.
+func (o restorer) putRest(f *Facts, limit time.Duration) ([]op.Op, error) {
+	var first, last []op.Op
+	for _, m := range o.fenced(f) {
+		switch {
+		case m.Path == f.Etcd.File.Path:
+		case observe.IsAPIServer(m):
+			put := o.put(f, m)
+			if err := o.rewireAPIServer(f, m, put); err != nil {
+				return nil, err
+			}
+			first = append(first, put, &op.AwaitAPIServer{API: f.API, Limit: limit})
+		default:
+			last = append(last, o.put(f, m))
+		}
+	}
+	return append(first, last...), nil
+}

@@ -1,0 +1,157 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// What proves, at the end of a restore on several nodes, that all API servers read the same. Controllers, leases and events are written by then, so everybody is asked
+// for one revision: what etcd holds as of it does not change any more.
+
+// served is what a node's API server and its etcd show.
+type served struct {
+	Server    bool // false: no API server here
+	Revision  int64
+	Counts    []op.Count
+	Member    bool // false: no etcd here
+	Hash      uint32
+	Compacted int64
+}
+
+// servedLimit is how long an API server that has been ready may take to answer.
+const servedLimit = time.Minute
+
+// served asks this node's API server how far etcd is, or, with a revision, it and this node's etcd for what they hold as of it.
+func (p *part) served(ctx context.Context, revision int64) (served, error) {
+	clock := p.Node.Host.Clock
+	for deadline := clock.Now().Add(servedLimit); ; {
+		s, err := p.servedNow(ctx, revision)
+		if err == nil || clock.Now().After(deadline) {
+			return s, err
+		}
+		if err := clock.Sleep(ctx, time.Second); err != nil {
+			return s, err
+		}
+	}
+}
+
+func (p *part) servedNow(ctx context.Context, revision int64) (s served, err error) {
+	s.Revision = revision
+	for _, o := range p.Run.Ops {
+		verify, ok := o.(*op.VerifyRestored)
+		if !ok {
+			continue
+		}
+		if s.Server = true; revision == 0 {
+			s.Revision, err = p.Node.API.Revision(ctx, verify.API)
+		} else {
+			s.Counts, err = p.Node.API.Counts(ctx, verify.API, revision)
+		}
+	}
+	if err != nil || revision == 0 {
+		return s, err
+	}
+	h, err := p.Node.Look.OwnHash(ctx, revision)
+	s.Member, s.Hash, s.Compacted = h.Member, h.Hash, h.Compacted
+	return s, err
+}
+
+// differError says that API servers, or the etcds behind them, show different things. It is behind the commit point: a person must look.
+type differError struct{ what string }
+
+func (e *differError) Error() string { return e.what }
+
+const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type `etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
+
+// adviceOn says what to do about nodes that show different things.
+func adviceOn(cause error) string {
+	if differ := (*differError)(nil); errors.As(cause, &differ) {
+		return differAdvice
+	}
+	return ""
+}
+
+// compareServers holds all API servers, and all members of etcd, against each other as of one revision.
+func compareServers(ctx context.Context, t *together.Transaction) error {
+	at := int64(0)
+	for _, p := range t.Peers {
+		s, err := together.Query[served](ctx, p, askServed, int64(0))
+		if err != nil {
+			return err
+		}
+		if s.Server { // it has asked a quorum
+			at = s.Revision
+			break
+		}
+	}
+	if at == 0 {
+		return nil
+	}
+	all := make([]served, len(t.Peers))
+	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
+		all[slices.Index(t.Peers, p)], err = together.Query[served](ctx, p, askServed, at)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range t.Peers {
+		names = append(names, p.Name)
+	}
+	said, err := sameServed(names, all)
+	if said != "" {
+		t.Node.Emit(engine.Event{Time: t.Node.Host.Clock.Now().UTC(), Run: t.Run, Node: t.Cluster.Coordinator, Phase: "verify-restored", State: engine.Noted, Message: said, Together: true})
+	}
+	return err
+}
+
+// sameServed says what all have in common, or what differs. Members that are compacted to different revisions have different hashes, and a resource that only one
+// API server knows (a definition that the other has not read yet) tells nothing.
+func sameServed(names []string, all []served) (said string, err error) {
+	member, server := -1, -1
+	members, servers, objects := 0, 0, int64(0)
+	for i, s := range all {
+		if s.Member {
+			if members++; member < 0 {
+				member = i
+			}
+			if first := all[member]; first.Compacted == s.Compacted && first.Hash != s.Hash {
+				return "", &differError{fmt.Sprintf("the members of etcd do not hold the same at revision %d: HashKV %08x on %s, and %08x on %s", s.Revision, first.Hash, names[member], s.Hash, names[i])}
+			}
+		}
+		if s.Server {
+			if servers++; server < 0 {
+				server = i
+			}
+			for _, c := range s.Counts {
+				if n, known := countOf(all[server].Counts, c.Resource); known && n != c.Objects {
+					return "", &differError{fmt.Sprintf("the API servers do not read the same at revision %d: %d %s on %s, and %d on %s", s.Revision, n, c.Resource, names[server], c.Objects, names[i])}
+				}
+			}
+		}
+	}
+	if servers < 2 {
+		return "", nil
+	}
+	for _, c := range all[server].Counts {
+		objects += c.Objects
+	}
+	return fmt.Sprintf("all %d API servers read the same at revision %d: %d objects; members of etcd that hold the same: %d", servers, all[server].Revision, objects, members), nil
+}
+
+func countOf(counts []op.Count, resource string) (objects int64, known bool) {
+	for _, c := range counts {
+		if c.Resource == resource {
+			return c.Objects, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,74 @@
+package restore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// rewireAPIServer returns an API server's manifest for the restored cluster. Entries of --etcd-servers that name members of the old cluster which the new one lacks are
+// replaced by its members; any other, a load balancer's or localhost, stays.
+func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutManifest) error {
+	servers, container := o.rewired(m)
+	if servers == nil {
+		return nil
+	}
+	edited, err := m.Manifest.SetFlag(container, observe.EtcdServersFlag, strings.Join(servers, ","))
+	if err != nil {
+		return fmt.Errorf("cannot let the API server of %s use the restored members: %w", f.Node, err)
+	}
+	put.Data = edited.Bytes()
+	return nil
+}
+
+// rewired returns what --etcd-servers is to be; nil when it stays as it is.
+func (o restorer) rewired(m observe.ManifestFile) (servers []string, container string) {
+	if o.Shared == nil || m.Manifest == nil {
+		return nil, ""
+	}
+	container, ok := m.Manifest.Runs("kube-apiserver")
+	if !ok {
+		return nil, ""
+	}
+	current := observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag))
+	gone := func(entry string) bool {
+		return slices.Contains(o.Shared.OldHosts, observe.HostOf(entry)) && !slices.Contains(observe.HostsOf(o.Shared.ClientURLs), observe.HostOf(entry))
+	}
+	if !slices.ContainsFunc(current, gone) {
+		return nil, ""
+	}
+	for _, entry := range current {
+		if !gone(entry) {
+			servers = append(servers, entry)
+		}
+	}
+	for _, member := range o.Shared.ClientURLs {
+		if !slices.Contains(observe.HostsOf(servers), observe.HostOf(member)) {
+			servers = append(servers, member)
+		}
+	}
+	return servers, container
+}
+
+// foundServers says what the API server will use, where that is worth a word.
+func (o restorer) foundServers(f *Facts) []string {
+	var found []string
+	for _, m := range f.Manifests {
+		if !observe.IsAPIServer(m) || o.Shared == nil {
+			continue
+		}
+		if servers, _ := o.rewired(m); servers != nil {
+			found = append(found, "--etcd-servers becomes "+strings.Join(servers, ","))
+		}
+		container, _ := m.Manifest.Runs("kube-apiserver")
+		for _, entry := range observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
+			if host := observe.HostOf(entry); !observe.Loopback(host) && !slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) && !slices.Contains(o.Shared.OldHosts, host) {
+				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead to the members of the restored cluster", entry))
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,364 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// TogetherOptions are what a person may ask of a restore on several nodes.
+type TogetherOptions struct {
+	Restore       Options
+	Nodes         []journal.Peer
+	Rejoin        bool     // restore this node's member alone; the others join it
+	Lost          []string // members of the old cluster that are destroyed
+	SSHCommand    string   // starts a command on a host: its words, the host, the command's words
+	RemoteCommand string   // etcdpod on the other nodes
+}
+
+// looker is how a restore on several nodes looks at them.
+type looker struct {
+	survey func(context.Context, *observe.Node, surveyQuestion) (*Facts, error)                       // gathers the facts of a node
+	source func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error) // proves what is to be restored
+}
+
+// atNodes looks at real nodes.
+func atNodes() looker {
+	return looker{
+		survey: survey,
+		source: func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error) {
+			return o.source(ctx, n, &observe.Facts{Run: run, Node: n.Name})
+		},
+	}
+}
+
+// Joint is what the transaction needs to know of a restore on several nodes.
+func Joint() together.Joint { return atNodes().joint() }
+
+func (l looker) joint() together.Joint {
+	return together.Joint{
+		Name:   "restore",
+		Phases: together.JointPhases(restorer{Shared: &Shared{}}.workflow().Phases),
+		Before: map[string]func(context.Context, *together.Transaction) error{"stage-data": sendSnapshot, "exchange-data": nobodyAnswers},
+		After: map[string]func(context.Context, *together.Transaction) error{
+			"stage-data": compareStaged, "compare-members": compareMembers, "verify-restored": compareServers,
+		},
+		Last:    []string{"verify-snapshot", "stage-data", "fence"}, // to undo them lets the node run again
+		Advice:  adviceOn,
+		Answers: l.answers,
+	}
+}
+
+// Together restores several nodes as one transaction: on all of them, or on none. confirm sees the plans, and its error ends the command before anything is touched.
+func Together(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
+	return atNodes().restore(ctx, n, o, confirm)
+}
+
+func (l looker) restore(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
+	t, plan, err := l.plan(ctx, n, o)
+	if t != nil {
+		defer t.Leave()
+	}
+	if err != nil {
+		return err
+	}
+	if err := confirm(plan); err != nil {
+		return err
+	}
+	return t.Begin(ctx)
+}
+
+// PreviewTogether plans a restore on several nodes and changes nothing.
+func PreviewTogether(ctx context.Context, n *together.Node, o TogetherOptions) (engine.TogetherPlan, error) {
+	t, plan, err := atNodes().plan(ctx, n, o)
+	if t != nil {
+		t.Leave()
+	}
+	return plan, err
+}
+
+func (l looker) plan(ctx context.Context, n *together.Node, o TogetherOptions) (*together.Transaction, engine.TogetherPlan, error) {
+	var plan engine.TogetherPlan
+	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes, SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	if err != nil {
+		return t, plan, err
+	}
+	source, err := l.source(ctx, n.Look, restorer{Options: o.Restore}, t.Run)
+	if err != nil {
+		return t, plan, err
+	}
+	surveys, err := surveyAll(ctx, t, o, source)
+	if err != nil {
+		return t, plan, err
+	}
+	view := view{surveys, o, *source}
+	joint, err := view.joint(t.Cluster)
+	if err != nil {
+		return t, plan, err
+	}
+	for _, url := range view.strangers() {
+		if n.Etcd.Listening(ctx, url) {
+			return t, plan, engine.Refuse("stop that etcd first: it would go on with the old data", "a member of the old cluster that is not among the nodes still answers at %s", url)
+		}
+	}
+	t.Cluster = joint.Cluster
+	plan.Notes, plan.Risk = view.notes(), view.risk()
+	plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys)
+	return t, plan, err
+}
+
+func surveyAll(ctx context.Context, t *together.Transaction, o TogetherOptions, source *SnapshotFacts) (map[string]Survey, error) {
+	question := surveyQuestion{Run: t.Run, Options: o.Restore, Snapshot: *source, File: source.Path}
+	if o.Restore.FromDataDir != "" {
+		question.File = ""
+	}
+	answers := make([]Survey, len(t.Peers))
+	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
+		answers[slices.Index(t.Peers, p)], err = together.Query[Survey](ctx, p, askSurvey, question)
+		return err
+	})
+	surveys := map[string]Survey{}
+	for i, p := range t.Peers {
+		surveys[p.Name] = answers[i]
+	}
+	return surveys, err
+}
+
+// plan lets each node plan its part, and refuse what cannot end well there.
+func planAll(ctx context.Context, t *together.Transaction, o Options, shared Shared, surveys map[string]Survey) ([]engine.NodePlan, error) {
+	plans := make([]engine.NodePlan, len(t.Peers))
+	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
+		own, part := restorer{Options: o}, shared
+		m := surveys[p.Name].Member
+		stages := m != nil && slices.ContainsFunc(shared.Members, func(have SharedMember) bool { return have.Name == m.Name })
+		part.Sent = !p.Here && stages && !surveys[p.Name].Has
+		if !p.Here { // the data directory that the snapshot is made from is the coordinator's
+			own.FromDataDir, own.FromWALDir = "", ""
+		}
+		own.Shared = &part
+		plan, err := together.Query[engine.Plan](ctx, p, askPlan, own)
+		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
+		return err
+	})
+	return plans, err
+}
+
+// view is all nodes seen together.
+type view struct {
+	surveys map[string]Survey
+	options TogetherOptions
+	source  SnapshotFacts
+}
+
+// joint settles what is the same for all nodes, and refuses what no node alone could see.
+func (v view) joint(cluster journal.Cluster) (Shared, error) {
+	j := Shared{Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
+	for _, at := range cluster.Nodes {
+		s := v.surveys[at.Name]
+		if s.Member != nil {
+			j.Members = append(j.Members, *s.Member)
+			j.ClientURLs = append(j.ClientURLs, s.ClientURLs...)
+		}
+		if s.APIServer && j.Leader == "" {
+			j.Leader = at.Name
+		}
+		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
+	}
+	if v.options.Rejoin {
+		if err := v.split(&j); err != nil {
+			return j, err
+		}
+	}
+	for _, check := range []func(Shared) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
+		if err := check(j); err != nil {
+			return j, err
+		}
+	}
+	for _, m := range v.old() {
+		j.Cluster.OldURLs = append(j.Cluster.OldURLs, m.PeerURLs...)
+	}
+	if v.risk() != "" {
+		j.Left = v.strangers()
+	}
+	for _, m := range append(v.old(), v.source.Members...) {
+		j.OldHosts = append(j.OldHosts, observe.HostsOf(m.PeerURLs)...)
+	}
+	return j, nil
+}
+
+// split leaves the coordinator's member alone in the restored cluster, for the others to join.
+func (v view) split(j *Shared) error {
+	own := v.surveys[j.Cluster.Coordinator]
+	if own.Member == nil {
+		return engine.Refuse("type the command on a node that runs etcd", "%s runs no etcd that the others could join", j.Cluster.Coordinator)
+	}
+	for _, m := range j.Members {
+		if m.Name != own.Member.Name {
+			j.Rejoin = append(j.Rejoin, m)
+		}
+	}
+	j.Members, j.Through, j.Leader = []SharedMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
+	if len(own.ClientURLs) == 0 {
+		return engine.Refuse("give it --advertise-client-urls", "etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
+	}
+	return nil
+}
+
+func (v view) checkMembers(j Shared) error {
+	if len(j.Members) == 0 {
+		return engine.Refuse("", "none of the nodes runs etcd")
+	}
+	seen := map[string]bool{}
+	for _, m := range append(slices.Clone(j.Members), j.Rejoin...) {
+		for _, url := range append([]string{"the name " + m.Name}, m.PeerURLs...) {
+			if seen[url] {
+				return engine.Refuse("", "two of the nodes have %s: they cannot be members of one cluster", url)
+			}
+			seen[url] = true
+		}
+	}
+	return nil
+}
+
+// old are the members of the cluster that is replaced: what the live ones say, else the stopped data, else the snapshot.
+func (v view) old() []observe.Member {
+	var live, stopped []observe.Member
+	add := func(to []observe.Member, more []observe.Member) []observe.Member {
+		for _, m := range more {
+			if !slices.ContainsFunc(to, func(have observe.Member) bool { return have.ID == m.ID }) {
+				to = append(to, m)
+			}
+		}
+		return to
+	}
+	for _, s := range v.surveys {
+		if s.Live != nil {
+			live = add(live, s.Live.Members)
+		}
+		if s.Stopped != nil {
+			stopped = add(stopped, s.Stopped.Members)
+		}
+	}
+	switch {
+	case len(live) > 0:
+		return live
+	case len(stopped) > 0:
+		return stopped
+	}
+	return v.source.Members
+}
+
+// listed says whether a member of the old cluster runs on one of the nodes.
+func (v view) listed(m observe.Member) bool {
+	for _, s := range v.surveys {
+		if s.Member != nil && (s.Member.Name == m.Name || slices.ContainsFunc(s.Member.PeerURLs, func(url string) bool { return slices.Contains(m.PeerURLs, url) })) {
+			return true
+		}
+	}
+	return false
+}
+
+func (v view) checkMembership(Shared) error {
+	var unlisted []string
+	for _, m := range v.old() {
+		if !v.listed(m) && !slices.Contains(v.options.Lost, m.Name) {
+			unlisted = append(unlisted, observe.MemberName(m))
+		}
+	}
+	if len(unlisted) == 0 {
+		return nil
+	}
+	return engine.Refuse("add them to --nodes; one that is destroyed is named with --lost NODE", "the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
+}
+
+// strangers are the peer URLs of old members, of the present cluster and of the snapshot's, that are on none of the nodes.
+func (v view) strangers() (urls []string) {
+	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
+		if !v.listed(m) {
+			urls = append(urls, m.PeerURLs...)
+		}
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
+}
+
+// checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache, and write through them.
+func (v view) checkAPIServers(Shared) error {
+	if v.options.Restore.APIServersStopped {
+		return nil
+	}
+	var known, here, elsewhere []string
+	for _, s := range v.surveys {
+		here = append(here, s.Addresses...)
+		if s.Live != nil {
+			known = append(known, s.Live.APIServers...)
+		} else if s.Stopped != nil {
+			known = append(known, s.Stopped.APIServers...)
+		}
+	}
+	if len(known) == 0 {
+		known = v.source.APIServers
+	}
+	for _, m := range v.old() {
+		if slices.Contains(v.options.Lost, m.Name) { // what is destroyed had its API server at the same address
+			here = append(here, observe.HostsOf(m.PeerURLs)...)
+		}
+	}
+	slices.Sort(known)
+	for _, address := range slices.Compact(known) {
+		if !slices.Contains(here, address) {
+			elsewhere = append(elsewhere, address)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	return engine.Refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped", "API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+}
+
+func (v view) checkRevision(j Shared) error {
+	return (restorer{Options: v.options.Restore}).checkKnown(j.KnownRevision, "no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+}
+
+// notes are what a person should weigh before going on.
+func (v view) notes() (notes []string) {
+	if clients := v.clients(); len(clients) > 0 {
+		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
+	}
+	if len(v.options.Lost) > 0 {
+		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: add members in their place when you can", strings.Join(v.options.Lost, ", ")))
+	}
+	return notes
+}
+
+// clients are the addresses, of none of the nodes, that are connected to etcd.
+func (v view) clients() (clients []string) {
+	var here []string
+	for _, s := range v.surveys {
+		here = append(here, s.Addresses...)
+	}
+	for _, s := range v.surveys {
+		for _, c := range s.Clients {
+			if !observe.Loopback(c) && !slices.Contains(here, c) {
+				clients = append(clients, c)
+			}
+		}
+	}
+	slices.Sort(clients)
+	return slices.Compact(clients)
+}
+
+// risk: nodes that are left out go on with the old data when their power returns, and where they are a quorum of the old cluster it serves.
+func (v view) risk() string {
+	members := v.old()
+	if 2*len(v.options.Lost) <= len(members) {
+		return ""
+	}
+	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster serves beside the restored one. Wipe their data before that", strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
+}

@@ -1,0 +1,72 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// listener is one client URL at which the local etcd listens.
+type listener struct {
+	url  string // as this host reaches it
+	open bool   // it answers who shows no certificate
+}
+
+// listeners dials all of etcd's client listeners, without a certificate.
+func listeners(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) []listener {
+	s, err := n.Settings(pod.File, pod.Container)
+	if err != nil {
+		return nil // etcdPod has told so
+	}
+	var all []listener
+	for _, raw := range observe.List(s.Get("", "listen-client-urls")) {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+			continue
+		}
+		switch u.Hostname() {
+		case "0.0.0.0":
+			u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+		case "::":
+			u.Host = net.JoinHostPort("::1", u.Port())
+		}
+		if !slices.ContainsFunc(all, func(l listener) bool { return l.url == u.String() }) {
+			all = append(all, listener{url: u.String()})
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range all {
+		wg.Go(func() { all[i].open = etcd.AnswersStrangers(ctx, all[i].url) })
+	}
+	wg.Wait()
+	return all
+}
+
+// judgeAccess: only who needs etcd may reach it.
+func (s seen) judgeAccess() []string {
+	var w []string
+	plain := map[string]bool{}
+	for _, l := range s.listeners {
+		switch {
+		case strings.HasPrefix(l.url, "http://"):
+			plain[l.url] = true
+			w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", l.url))
+		case l.open:
+			w = append(w, fmt.Sprintf("etcd answers at %s to who shows no certificate: who reaches it can read and change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
+		}
+	}
+	// Where other endpoints were typed than those that the manifest tells.
+	if pod := s.facts.Etcd; pod != nil {
+		if at := pod.Access.Endpoints[0]; strings.HasPrefix(at, "http://") && !plain[at] {
+			w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", at))
+		}
+	}
+	return w
+}

@@ -1,0 +1,185 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Each function here answers what is wrong with one part of a node, in sentences; nothing when it is well.
+
+func (s seen) judgeRun() []string {
+	switch {
+	case s.openErr != nil:
+		return []string{s.openErr.Error()}
+	case s.open.State == "damaged":
+		return []string{fmt.Sprintf("the run %s cannot be read: %s", s.open.ID, s.open.Error)}
+	case s.open.State == engine.Running:
+		return []string{fmt.Sprintf("the run %s is under way: %s, at: %s", s.open.ID, s.open.Phase, s.open.Operation)}
+	case s.open.ID != "":
+		return []string{(&engine.OpenRunError{Run: s.open}).Error()}
+	}
+	return nil
+}
+
+func (s seen) judgeNode() []string {
+	var w []string
+	f := s.facts
+	if s.files != nil {
+		w = append(w, s.files.Error())
+	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil {
+			w = append(w, fmt.Sprintf("%s is no manifest that can be read: %v", m.Path, m.Error))
+		}
+	}
+	switch {
+	case f.KubeletError != nil:
+		w = append(w, f.KubeletError.Error())
+	case !f.KubeletActive:
+		w = append(w, "the kubelet is not running")
+	}
+	if f.RuntimeError != nil {
+		w = append(w, f.RuntimeError.Error())
+	}
+	return w
+}
+
+func (s seen) judgeContainers() []string {
+	if s.facts.RuntimeError != nil {
+		return nil // nothing is known
+	}
+	var w []string
+	for _, m := range s.facts.Manifests {
+		if m.Manifest == nil {
+			continue
+		}
+		for _, name := range m.Manifest.Containers() {
+			switch c := s.container(m, name); {
+			case c == nil:
+				w = append(w, fmt.Sprintf("%s of %s is not running: it has no container", name, m.Path))
+			case c.State != "running":
+				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts", name, m.Path, c.State, c.Attempt))
+			}
+		}
+	}
+	return w
+}
+
+func (s seen) judgeEtcd() []string {
+	f := s.facts
+	switch {
+	case s.etcd != nil:
+		return []string{s.etcd.Error()}
+	case f.Etcd == nil && observe.UsesOtherEtcd(f.Manifests):
+		return nil
+	case f.Etcd == nil:
+		return []string{fmt.Sprintf("no manifest in %s runs etcd", f.ManifestDir)}
+	}
+	var w []string
+	if f.LiveError != nil {
+		w = append(w, f.LiveError.Error())
+	}
+	if f.Live == nil {
+		return w
+	}
+	if f.Live.Leader == 0 {
+		w = append(w, "etcd has no leader")
+	}
+	for _, a := range f.Live.Alarms {
+		w = append(w, "etcd raised the alarm "+a)
+	}
+	return w
+}
+
+// judgeMembers: a cluster goes on without a member, and says nothing of it, until the next one is lost.
+func (s seen) judgeMembers() []string {
+	var w []string
+	for _, m := range s.silent {
+		w = append(w, fmt.Sprintf("the member %s does not answer at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
+	}
+	return w
+}
+
+// quotaWarn is the part of the quota, in per cent, from which on it is worth a warning.
+const quotaWarn = 80
+
+// judgeQuota looks at the file, since that is what etcd holds against the quota (server/storage/quota.go): with little of it in use, defragmenting helps.
+func (s seen) judgeQuota() []string {
+	l := s.facts.Live
+	if l == nil || s.quotaBytes() <= 0 {
+		return nil
+	}
+	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
+	switch {
+	case inUse > quotaWarn:
+		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %d MiB: at 100%% it takes no more writes", inUse, s.quotaBytes()>>20)}
+	case size > quotaWarn:
+		return []string{fmt.Sprintf("etcd's file takes %d%% of its quota of %d MiB, and only %d%% is in use: defragment it", size, s.quotaBytes()>>20, inUse)}
+	}
+	return nil
+}
+
+func (s seen) judgeCertificates() []string {
+	var w []string
+	for _, c := range s.certs {
+		if c.Problem != "" {
+			w = append(w, fmt.Sprintf("the certificate %s: %s", c.Path, c.Problem))
+		}
+	}
+	return w
+}
+
+// backupAge is how old the newest backup may be without a warning.
+const backupAge = 24 * time.Hour
+
+// fellBack: revisions only grow, so an etcd below the newest backup has lost its data and begun anew (the kubelet starts one on an empty directory), or was put back by hand.
+func (s seen) fellBack() bool {
+	newest := s.newest()
+	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
+}
+
+func (s seen) judgeBackups() []string {
+	newest := s.newest()
+	switch {
+	case s.backupErr != nil:
+		return []string{s.backupErr.Error()}
+	case newest == nil:
+		return []string{fmt.Sprintf("there is no backup in %s", journal.BackupsDir)}
+	case s.fellBack():
+		return []string{fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)}
+	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
+		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", journal.BackupsDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+	}
+	return nil
+}
+
+// leftOut returns the peer URLs of the members that the newest completed restore left out, and that could serve as the old cluster, should their power return.
+// One that is a member of the present cluster by now was wiped and joined.
+func leftOut(n *observe.Node, live *observe.Live) (left []string) {
+	runs, err := journal.List(n.FS)
+	if err != nil {
+		return nil // judged where runs are looked at
+	}
+	for _, r := range runs {
+		if r.State == nil || r.State.Outcome() != journal.Completed || r.State.Run.Workflow != "restore" {
+			continue
+		}
+		left = strings.Fields(r.State.Run.Notes[journal.NoteLeft])
+	}
+	return slices.DeleteFunc(left, func(url string) bool {
+		return live != nil && slices.ContainsFunc(live.Members, func(m observe.Member) bool { return slices.Contains(m.PeerURLs, url) })
+	})
+}
+
+func (s seen) judgeLeftOut() []string {
+	if len(s.left) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the members at %s were left out of the last restore: should their power return, the old cluster serves beside this one; wipe their data before they are started again (this is said until they are members of this cluster)", strings.Join(s.left, ", "))}
+}

@@ -1,0 +1,311 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// NodesStatus is what `status --nodes` found out. The JSON names are stable.
+type NodesStatus struct {
+	Nodes    []NodeStatus `json:"nodes"`
+	Warnings []string     `json:"warnings"` // what is wrong between the nodes, and on each: exit code 6
+}
+
+// NodeStatus is one node of several.
+type NodeStatus struct {
+	Node         string  `json:"node"`
+	Error        string  `json:"error,omitempty"` // why it could not be asked
+	Status       *Status `json:"status,omitempty"`
+	HashKV       string  `json:"hashKV,omitempty"`       // hex, as of hashRevision
+	HashRevision int64   `json:"hashRevision,omitempty"` // the same on all nodes of a cluster
+	compacted    int64
+	flags        programFlags
+}
+
+// What a node is asked for its status.
+const (
+	askStatus  = "status"
+	askOwnHash = "own-hash"
+	askFlags   = "flags"
+)
+
+// StatusReplies are the answers of a node.
+func StatusReplies(n *observe.Node) map[string]together.Reply {
+	return map[string]together.Reply{
+		askStatus:  together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
+		askFlags:   together.Given(func(context.Context, any) (any, error) { return flags(n) }),
+		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) { return n.OwnHash(ctx, revision) }),
+	}
+}
+
+// OfNodes looks at several nodes, through agents as a restore does, and changes nothing. A node that cannot be asked is one of the findings.
+func OfNodes(ctx context.Context, n *together.Node, nodes []journal.Peer, sshCommand, remoteCommand string) (s NodesStatus, err error) {
+	own, err := n.OwnName()
+	if err != nil {
+		return s, err
+	}
+	t := &together.Transaction{Node: n, Cluster: journal.Cluster{Nodes: nodes, SSHCommand: sshCommand, RemoteCommand: remoteCommand}}
+	defer t.Leave()
+	s.Nodes = make([]NodeStatus, len(nodes))
+	stands := make([]*together.Peer, len(nodes))
+	for i, at := range nodes {
+		s.Nodes[i].Node, stands[i] = at.Name, &together.Peer{Name: at.Name}
+	}
+	ask := func(stand *together.Peer) error {
+		i := slices.Index(stands, stand)
+		var part *together.Participant
+		if stand.Name == own {
+			part = &together.Participant{Node: n}
+		}
+		p, err := n.Meet(ctx, "", &t.Cluster, nodes[i], part, true)
+		if err == nil {
+			stand.Link, stand.Here = p.Link, p.Here
+			err = p.Ask(ctx, askStatus, nil, &s.Nodes[i].Status, nil)
+		}
+		if err == nil {
+			err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
+		}
+		if err != nil {
+			s.Nodes[i].Error, s.Nodes[i].Status = err.Error(), nil
+		}
+		return nil
+	}
+	if err := t.All(stands, ask); err != nil {
+		return s, err
+	}
+	t.Peers = slices.DeleteFunc(slices.Clone(stands), func(p *together.Peer) bool { return p.Link == nil })
+	hashes(ctx, t.Peers, s.Nodes)
+	s.judge()
+	return s, ctx.Err()
+}
+
+// hashes asks all members of each cluster for their HashKV as of one revision, which all of them have.
+func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
+	at := map[string]int64{} // by cluster
+	for _, n := range nodes {
+		if m := memberOf(n); m != nil && !m.Learner && (at[m.ClusterID] == 0 || m.Revision < at[m.ClusterID]) {
+			at[m.ClusterID] = m.Revision
+		}
+	}
+	for i, n := range nodes {
+		m := memberOf(n)
+		j := slices.IndexFunc(peers, func(p *together.Peer) bool { return p.Name == n.Node })
+		if m == nil || m.Learner || j < 0 {
+			continue
+		}
+		h, err := together.Query[observe.HashAnswer](ctx, peers[j], askOwnHash, at[m.ClusterID])
+		if err != nil {
+			continue // what is wrong with that member, its own status tells
+		}
+		nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = fmt.Sprintf("%08x", h.Hash), at[m.ClusterID], h.Compacted
+	}
+}
+
+func memberOf(n NodeStatus) *MemberStatus {
+	if n.Status == nil {
+		return nil
+	}
+	return n.Status.Member
+}
+
+// judge says what is wrong.
+func (s *NodesStatus) judge() {
+	s.Warnings = []string{}
+	warn := func(format string, args ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...)) }
+	for _, n := range s.Nodes {
+		if n.Error != "" {
+			warn("%s cannot be asked: %s", n.Node, strings.TrimPrefix(n.Error, n.Node+": "))
+		}
+		if n.Status != nil {
+			for _, w := range n.Status.Warnings {
+				warn("%s: %s", n.Node, w)
+			}
+		}
+	}
+	s.judgeClusters(warn)
+	s.judgeDrift(warn)
+}
+
+func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
+	first := map[string]NodeStatus{} // by cluster
+	var ids []string
+	for _, n := range s.Nodes {
+		m := memberOf(n)
+		if m == nil || n.HashKV == "" {
+			continue
+		}
+		other, known := first[m.ClusterID]
+		switch {
+		case !known:
+			first[m.ClusterID] = n
+			ids = append(ids, m.ClusterID)
+		case other.compacted == n.compacted && other.HashKV != n.HashKV:
+			warn("%s and %s are members of one cluster and do not hold the same at revision %d: HashKV %s and %s", other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV)
+		}
+	}
+	if len(ids) > 1 {
+		warn("the nodes are members of %d different clusters: %s", len(ids), strings.Join(ids, ", "))
+	}
+}
+
+// judgeDrift: the same program runs from different images, or with different flags. In the middle of an upgrade that is as it should be, and at no other time.
+func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
+	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
+		images := drift{}
+		for _, n := range s.Nodes {
+			if n.Status == nil {
+				continue
+			}
+			for _, m := range n.Status.Manifests {
+				if path.Base(m.Path) == name && m.Image != "" {
+					images.add(m.Image, n.Node)
+				}
+			}
+		}
+		if len(images) > 1 {
+			warn("%s differs between the nodes: %s", name, images)
+		}
+	}
+	for _, program := range []string{"etcd", "kube-apiserver"} {
+		for _, flag := range s.flagsOf(program) {
+			if values := s.driftOf(program, flag); len(values) > 1 {
+				warn("%s has different flags on the nodes: --%s is %s", program, flag, values)
+			}
+		}
+	}
+}
+
+// driftOf is which nodes have which value of a flag. All nodes may have the same, each may have its own name or address in it, or be told apart.
+func (s *NodesStatus) driftOf(program, flag string) drift {
+	values, neutral := drift{}, drift{}
+	for _, n := range s.Nodes {
+		flags, runs := n.flags[program]
+		if !runs {
+			continue
+		}
+		f, given := flags[flag]
+		if !given {
+			f.Value, f.Neutral = "not set", "not set"
+		}
+		values.add(f.Value, n.Node)
+		neutral.add(f.Neutral, n.Node)
+	}
+	if len(neutral) == 1 {
+		return neutral
+	}
+	return values
+}
+
+// flagsOf are the flags that a program has on any of the nodes.
+func (s *NodesStatus) flagsOf(program string) (names []string) {
+	for _, n := range s.Nodes {
+		names = slices.AppendSeq(names, maps.Keys(n.flags[program]))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// drift is which nodes have which value.
+type drift map[string][]string
+
+func (d drift) add(value, node string) { d[value] = append(d[value], node) }
+
+func (d drift) String() string {
+	var words []string
+	for _, value := range slices.Sorted(maps.Keys(d)) {
+		words = append(words, value+" on "+strings.Join(d[value], ", "))
+	}
+	return strings.Join(words, "; ")
+}
+
+// programFlags are the flags of etcd and of the API server, by program and flag.
+type programFlags map[string]map[string]flagValue
+
+// flagValue is what a flag is set to. In Neutral what names the node is in words that are the same on all.
+type flagValue struct{ Value, Neutral string }
+
+// flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the cluster was when it joined are left out: etcd reads them at its
+// first start only.
+func flags(n *observe.Node) (programFlags, error) {
+	files, err := n.Manifests(n.Config.StaticPodPath)
+	if err != nil {
+		return nil, err
+	}
+	own := ownNames(n.Name, files)
+	all := programFlags{}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		m, c, ok := observe.Program(files, name)
+		if !ok {
+			continue
+		}
+		all[name] = map[string]flagValue{}
+		for _, f := range m.Manifest.Flags(c) {
+			if f.Name == "initial-cluster" || f.Name == "initial-cluster-state" {
+				continue
+			}
+			value, _ := m.Manifest.Expand(c, f.Value)
+			now := own.read(value)
+			if before, twice := all[name][f.Name]; twice {
+				now = flagValue{before.Value + " " + now.Value, before.Neutral + " " + now.Neutral}
+			}
+			all[name][f.Name] = now
+		}
+	}
+	return all, nil
+}
+
+// ownWords are what names a node in its flags: each word with what stands in its place.
+type ownWords map[string]string
+
+func ownNames(host string, files []observe.ManifestFile) ownWords {
+	own := ownWords{host: "(its name)"}
+	var hosts []string
+	if m, c, ok := observe.Program(files, "etcd"); ok {
+		own[observe.FlagOf(m, c, "name")] = "(its name)"
+		hosts = observe.HostsOf(append(observe.List(observe.FlagOf(m, c, "initial-advertise-peer-urls")), observe.List(observe.FlagOf(m, c, "advertise-client-urls"))...))
+	}
+	for _, a := range observe.Addresses(files) {
+		if !observe.Loopback(a) {
+			hosts = append(hosts, a)
+		}
+	}
+	for _, h := range hosts {
+		own[h] = "(its address)"
+	}
+	delete(own, "")
+	return own
+}
+
+// read puts a node's own name and addresses, alone, in lists and in URLs, in words. The order of URLs tells nothing.
+func (o ownWords) read(value string) flagValue {
+	items, urls := strings.Split(value, ","), false
+	neutral := slices.Clone(items)
+	for i, item := range items {
+		if word, ok := o[item]; ok {
+			neutral[i] = word
+			continue
+		}
+		u, err := url.Parse(item)
+		if err != nil || u.Host == "" {
+			continue
+		}
+		urls = true
+		if word, ok := o[u.Hostname()]; ok {
+			neutral[i] = strings.Replace(item, strings.TrimSuffix(u.Host, ":"+u.Port()), word, 1)
+		}
+	}
+	if urls {
+		slices.Sort(items)
+		slices.Sort(neutral)
+	}
+	return flagValue{strings.Join(items, ","), strings.Join(neutral, ",")}
+}

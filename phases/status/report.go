@@ -1,0 +1,61 @@
+package status
+
+import (
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Status is what `status` shows. The JSON names are stable.
+type Status struct {
+	Node         string             `json:"node"`
+	ManifestDir  string             `json:"manifestDir"`
+	Manifests    []ManifestStatus   `json:"manifests"`
+	Kubelet      string             `json:"kubelet"` // running, stopped, or why it is not known
+	Runtime      string             `json:"runtime"` // ok, or why it cannot be asked
+	Member       *MemberStatus      `json:"member,omitempty"`
+	Problem      string             `json:"problem,omitempty"` // why etcd cannot be asked
+	Members      []observe.Member   `json:"members"`
+	Alarms       []string           `json:"alarms"`
+	Certificates []certs.CertStatus `json:"certificates"`
+	NewestBackup *backup.Entry      `json:"newestBackup,omitempty"`
+	OpenRun      *engine.RunSummary `json:"openRun,omitempty"`
+	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6
+	Next         string             `json:"next"`     // the next thing to do
+}
+
+// ManifestStatus is one file of the static-pod directory with the containers that run from it.
+type ManifestStatus struct {
+	Path       string            `json:"path"`
+	Pod        string            `json:"pod,omitempty"`
+	Image      string            `json:"image,omitempty"`
+	Containers []ContainerStatus `json:"containers"`
+	Problem    string            `json:"problem,omitempty"`
+}
+
+// ContainerStatus is the newest container of a name.
+type ContainerStatus struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"`
+	Attempt uint32    `json:"attempt"`
+	Since   time.Time `json:"since"`
+}
+
+// MemberStatus is the local etcd.
+type MemberStatus struct {
+	Endpoint       string `json:"endpoint"`
+	ID             string `json:"id"`        // hex
+	ClusterID      string `json:"clusterID"` // hex
+	Name           string `json:"name"`
+	Version        string `json:"version"`
+	StorageVersion string `json:"storageVersion,omitempty"`
+	Leader         bool   `json:"leader"`
+	Learner        bool   `json:"learner"`
+	Revision       int64  `json:"revision"`
+	SizeBytes      int64  `json:"sizeBytes"`
+	InUseBytes     int64  `json:"inUseBytes"`
+	QuotaBytes     int64  `json:"quotaBytes,omitempty"`
+}

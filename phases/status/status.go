@@ -1,0 +1,246 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// seen is what `status` could find out. Each part that could not be read has an error in its place.
+type seen struct {
+	facts     observe.Facts // Manifests, Etcd, kubelet, containers, Live
+	files     error         // why the static-pod directory cannot be read
+	etcd      error         // why etcd's manifest cannot be relied on
+	quota     int64         // bytes, as the flag has it or etcd's default
+	certs     []certs.CertStatus
+	backups   []backup.Entry
+	backupErr error
+	open      engine.RunSummary
+	openErr   error
+	left      []string         // peer URLs of members that a restore left out
+	silent    []observe.Member // of the same cluster, elsewhere, that do not answer
+	listeners []listener
+}
+
+// Of looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
+func Of(ctx context.Context, n *observe.Node) (Status, error) {
+	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
+	f := &s.facts
+	f.Manifests, s.files = n.Manifests(f.ManifestDir)
+	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
+	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
+	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
+		f.Node = f.Etcd.Name
+		s.quota = quota(n, f.Etcd)
+		s.listeners = listeners(ctx, n, f.Etcd)
+		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
+			f.Live = n.Alone(ctx, f.Etcd)
+		}
+	}
+	s.certs = certificates(n, f)
+	s.left = leftOut(n, f.Live)
+	s.silent = n.Silent(ctx, f.Live)
+	s.backups, s.backupErr = backup.List(ctx, n, "")
+	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
+		f.Node = s.open.Node // it has taken etcd's manifest out
+	}
+	s.open = s.open.Observed(ctx, n.FS, n.Clock)
+	return s.status(), ctx.Err()
+}
+
+// quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
+func quota(n *observe.Node, pod *observe.EtcdPod) int64 {
+	const preset = 2 << 30 // etcd, server/storage/quota.go
+	s, err := n.Settings(pod.File, pod.Container)
+	if err != nil {
+		return preset
+	}
+	if q, err := strconv.ParseInt(s.Get("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
+		return q
+	}
+	return preset
+}
+
+// certificateFlag matches the flags of etcd and the API server that name certificates: trusted-ca-file, etcd-certfile, kubelet-client-certificate.
+var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
+
+func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
+	var files []string
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		m, c, ok := observe.Program(f.Manifests, name)
+		if !ok {
+			continue
+		}
+		for _, flag := range m.Manifest.Flags(c) {
+			if certificateFlag.MatchString(flag.Name) {
+				files = append(files, observe.HostFile(m, c, observe.FlagOf(m, c, flag.Name)))
+			}
+		}
+	}
+	if f.Etcd != nil {
+		files = append(files, f.Etcd.TrustedCA)
+		if !f.Etcd.Access.Typed {
+			files = append(files, f.Etcd.Access.Cert)
+		}
+	}
+	slices.Sort(files)
+	all := []certs.CertStatus{}
+	for _, file := range slices.Compact(files) {
+		if file != "" {
+			data, err := n.FS.ReadFile(file)
+			all = append(all, certs.StatusOf(file, data, err, f.Now))
+		}
+	}
+	return all
+}
+
+// status judges what was seen.
+func (s seen) status() Status {
+	f := s.facts
+	st := Status{
+		Node: f.Node, ManifestDir: f.ManifestDir, Manifests: s.manifests(), Kubelet: "running", Runtime: "ok", Members: []observe.Member{}, Alarms: []string{},
+		Certificates: s.certs, Warnings: []string{},
+	}
+	if !f.KubeletActive {
+		st.Kubelet = "stopped"
+	}
+	if f.KubeletError != nil {
+		st.Kubelet = f.KubeletError.Error()
+	}
+	if f.RuntimeError != nil {
+		st.Runtime = f.RuntimeError.Error()
+	}
+	if f.Live != nil {
+		st.Member, st.Members, st.Alarms = s.member(), append(st.Members, f.Live.Members...), append(st.Alarms, f.Live.Alarms...)
+	}
+	if f.LiveError != nil {
+		st.Problem = f.LiveError.Error()
+	}
+	if b := s.newest(); b != nil {
+		st.NewestBackup = b
+	}
+	if s.open.ID != "" {
+		st.OpenRun = &s.open
+	}
+	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
+		st.Warnings = append(st.Warnings, judge()...)
+	}
+	st.Next = s.next(st)
+	return st
+}
+
+func (s seen) member() *MemberStatus {
+	l, pod := s.facts.Live, s.facts.Etcd
+	return &MemberStatus{
+		Endpoint: pod.Access.Endpoints[0], ID: fmt.Sprintf("%x", l.MemberID), ClusterID: fmt.Sprintf("%x", l.ClusterID), Name: pod.Name,
+		Version: l.Version, StorageVersion: l.StorageVersion, Leader: l.Leader == l.MemberID, Learner: l.Learner, Revision: l.Revision,
+		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(),
+	}
+}
+
+func (s seen) quotaBytes() int64 {
+	if q := s.facts.Live.QuotaBytes; q > 0 {
+		return q
+	}
+	return s.quota
+}
+
+// newest is the newest backup with nothing odd about it.
+func (s seen) newest() *backup.Entry {
+	for i := range s.backups {
+		if s.backups[i].Whole {
+			return &s.backups[i]
+		}
+	}
+	return nil
+}
+
+func (s seen) manifests() []ManifestStatus {
+	all := []ManifestStatus{}
+	for _, m := range s.facts.Manifests {
+		ms := ManifestStatus{Path: m.Path, Containers: []ContainerStatus{}}
+		if m.Manifest == nil {
+			ms.Problem = m.Error.Error()
+			all = append(all, ms)
+			continue
+		}
+		ms.Pod = m.Manifest.Name()
+		for _, name := range m.Manifest.Containers() {
+			if ms.Image == "" {
+				ms.Image = m.Manifest.Image(name)
+			}
+			if c := s.container(m, name); c != nil {
+				ms.Containers = append(ms.Containers, ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt, Since: c.CreatedAt})
+			}
+		}
+		all = append(all, ms)
+	}
+	return all
+}
+
+// container is the newest one of a static pod, whose name is the manifest's with the node's behind it (kubelet, pkg/kubelet/config/common.go); nil when there is none.
+func (s seen) container(m observe.ManifestFile, name string) *node.Container {
+	var newest *node.Container
+	for i, c := range s.facts.Containers {
+		if c.Namespace != m.Manifest.Namespace() || c.Name != name || !strings.HasPrefix(c.Pod, m.Manifest.Name()+"-") {
+			continue
+		}
+		if newest == nil || newest.State != "running" && (c.State == "running" || c.CreatedAt.After(newest.CreatedAt)) {
+			newest = &s.facts.Containers[i]
+		}
+	}
+	return newest
+}
+
+func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == nil }
+
+// next is the one most useful thing to do.
+func (s seen) next(st Status) string {
+	f := s.facts
+	expired := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && c.DaysLeft < 0 })
+	soon := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && !c.NotAfter.IsZero() })
+	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm certs renew` takes the others, and their pods must then be restarted"
+	switch newest := s.newest(); {
+	case s.open.State == "damaged":
+		return fmt.Sprintf("look at %s: what that run did is not known", s.open.Path)
+	case s.open.State == engine.Running:
+		return "wait until that run has ended"
+	case s.open.ID != "":
+		return (&engine.OpenRunError{Run: s.open}).Hint()
+	case s.etcd != nil:
+		return cmp.Or(engine.Hint(s.etcd), "mend etcd's manifest")
+	case f.Etcd == nil:
+		return "put etcd's manifest into " + f.ManifestDir
+	case f.KubeletError == nil && !f.KubeletActive:
+		return "start the kubelet"
+	case s.etcdDown() && expired:
+		return renew
+	case s.etcdDown() && newest != nil:
+		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, type `etcdpod restore %s --dry-run`", newest.Path)
+	case s.etcdDown():
+		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`", f.Etcd.DataDir)
+	case expired:
+		return renew
+	case len(s.silent) > 0:
+		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for good, replace it", observe.NamesOf(s.silent))
+	case s.fellBack():
+		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type `etcdpod restore %s --dry-run`", newest.Path)
+	case newest == nil || f.Now.Sub(newest.TakenAt) > backupAge:
+		return "type `etcdpod backup`"
+	case soon:
+		return renew
+	case len(st.Warnings) > 0:
+		return "look into the warnings"
+	}
+	return "nothing: all is well"
+}

@@ -1,0 +1,162 @@
+package together
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// answering is a link to a far end that is played by the test.
+func answering(t *testing.T, far func(conn net.Conn, in *bufio.Reader)) *RemoteLink {
+	t.Helper()
+	here, there := net.Pipe()
+	go func() {
+		far(there, bufio.NewReader(there))
+		_ = there.Close()
+	}()
+	l := NewRemoteLink("cp2", here, func(engine.Event) {}, 0)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func TestWhatIsNoAgentIsACutConnection(t *testing.T) {
+	for name, says := range map[string]string{
+		"garbage":         "Permission denied (publickey).\n",
+		"half a message":  `{"answer":{}`,
+		"nothing":         "",
+		"another program": "<html>\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+				_, _ = in.ReadString('\n')
+				_, _ = io.WriteString(conn, says)
+			})
+			err := l.Ask(t.Context(), AskHello, nil, nil, nil)
+			var cut *CutError
+			if !errors.As(err, &cut) || !strings.Contains(err.Error(), "cp2") {
+				t.Errorf("it says %v", err)
+			}
+		})
+	}
+}
+
+// endless is a far end that begins a line, and never ends it.
+type endless struct{ sent int64 }
+
+func (e *endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	e.sent += int64(len(b))
+	return len(b), nil
+}
+
+func TestALineThatNeverEndsIsNotKept(t *testing.T) {
+	l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+		_, _ = in.ReadString('\n')
+		_, _ = io.Copy(conn, io.MultiReader(strings.NewReader(`{"answer":"`), &endless{}))
+	})
+	err := l.Ask(t.Context(), AskHello, nil, nil, nil)
+	var cut *CutError
+	if !errors.As(err, &cut) || !strings.Contains(err.Error(), "cp2") || !strings.Contains(err.Error(), "more than 16 MiB") {
+		t.Errorf("the coordinator says %v", err)
+	}
+
+	n := NewNode(engine.Parts{Host: &node.Host{}}, observe.Node{})
+	far, said := &endless{}, &strings.Builder{}
+	if err := n.AgentBeating(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
+		t.Errorf("the agent says %v", err)
+	}
+	if !strings.Contains(said.String(), `"error"`) || !strings.Contains(said.String(), "more than 16 MiB") {
+		t.Errorf("the agent answers %q", said)
+	}
+	if far.sent > 2*maxLine {
+		t.Errorf("%d bytes were read of a line", far.sent)
+	}
+}
+
+func TestALongMessageThatIsOneIsUnderstood(t *testing.T) {
+	name := strings.Repeat("x", maxLine/2)
+	l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+		_, _ = in.ReadString('\n')
+		_ = json.NewEncoder(conn).Encode(message{Answer: json.RawMessage(`{"Node":"` + name + `"}`)})
+	})
+	var hello HelloAnswer
+	if err := l.Ask(t.Context(), AskHello, nil, &hello, nil); err != nil || hello.Node != name {
+		t.Errorf("%d bytes of %d came: %v", len(hello.Node), len(name), err)
+	}
+}
+
+// What is only half an error of a run that is open is an error all the same.
+func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
+	err := (&wireError{Kind: "open", Text: "no"}).at("cp2")
+	if err == nil || !strings.Contains(err.Error(), "cp2: no") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
+	for name, cause := range map[string]error{
+		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"}, "busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"}, Cause: errors.New("no")}, "other": errors.New("no"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+				_, _ = in.ReadString('\n')
+				_ = json.NewEncoder(conn).Encode(message{Error: toWire(cause)})
+			})
+			err := l.Ask(t.Context(), AskHello, nil, nil, nil)
+			var (
+				refused *engine.RefusedError
+				usage   *engine.UsageError
+			)
+			if err == nil || !strings.Contains(err.Error(), "cp2") {
+				t.Fatalf("it says %v", err)
+			}
+			if got := errors.As(err, &refused); got != (name == "refused" || name == "busy") {
+				t.Errorf("refused: %v: %v", got, err)
+			}
+			if got := errors.As(err, &usage); got != (name == "usage") {
+				t.Errorf("usage: %v: %v", got, err)
+			}
+			if got := errors.As(err, new(*engine.OpenRunError)); got != (name == "open") {
+				t.Errorf("open: %v: %v", got, err)
+			}
+		})
+	}
+}
+
+// A question that is given up is answered all the same, and only then may the next one be asked.
+func TestAQuestionThatIsGivenUpIsAnsweredBeforeTheNext(t *testing.T) {
+	cancelled := make(chan struct{})
+	l := answering(t, func(conn net.Conn, in *bufio.Reader) {
+		out := json.NewEncoder(conn)
+		_, _ = in.ReadString('\n')
+		if line, _ := in.ReadString('\n'); strings.Contains(line, `"cancel":true`) {
+			close(cancelled)
+		}
+		_ = out.Encode(message{Error: &wireError{Text: "given up"}})
+		_, _ = in.ReadString('\n')
+		_ = out.Encode(message{Answer: json.RawMessage(`{"Node":"cp2"}`)})
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	if err := l.Ask(ctx, AskHello, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "given up") {
+		t.Errorf("it says %v", err)
+	}
+	<-cancelled
+	var hello HelloAnswer
+	if err := l.Ask(t.Context(), AskHello, nil, &hello, nil); err != nil || hello.Node != "cp2" {
+		t.Errorf("the next question: %v %v", hello, err)
+	}
+}

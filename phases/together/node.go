@@ -1,0 +1,147 @@
+package together
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Node is this node as one of several that carry out one run.
+type Node struct {
+	*engine.Node
+	Look *observe.Node
+	// OwnName is the node's name as kubeadm gives it, by which other nodes know it.
+	OwnName func() (string, error)
+	Joints  []Joint          // the workflows that are known here
+	Looks   map[string]Reply // what may be asked without any of them
+	Connect func(*journal.Cluster, journal.Peer) (io.ReadWriteCloser, error)
+
+	OneByOne bool // tests: nodes act one after another, so that a run can be repeated
+	lost     []string
+	Mistakes Mistakes
+}
+
+// NewNode makes this node one of several, as it is seen by those who look at it.
+func NewNode(p engine.Parts, look observe.Node) *Node {
+	look.View, look.Etcd, look.API, look.Emit = p.Host.View(), p.Etcd, p.API, p.Emit
+	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName}
+}
+
+// Mistakes are deliberate ones, for the tests that show that the exploration would find them. They are never made outside tests.
+type Mistakes struct {
+	CommitEarly     bool // the commit record is written before the phases before it have ended
+	SettleEarly     bool // a node is told that all hold the commit record when it holds it itself
+	BackUnwitnessed bool // a node that holds the commit record goes back because it is asked to
+	ReleaseEarly    bool // what is behind the commit point is done before all hold the commit record
+	CloseEarly      bool // a run is closed when all hold the commit record
+	OneRound        bool // what is to be undone last is undone with the rest
+}
+
+// joint returns the workflow of that name.
+func (n *Node) joint(name string) (Joint, error) {
+	i := slices.IndexFunc(n.Joints, func(j Joint) bool { return j.Name == name })
+	if i < 0 {
+		return Joint{}, fmt.Errorf("this etcdpod knows no workflow %q over several nodes", name)
+	}
+	return n.Joints[i], nil
+}
+
+// telling is the same node with its events going elsewhere.
+func (n *Node) telling(emit func(engine.Event)) *Node {
+	far, engine, look := *n, *n.Node, *n.Look
+	engine.Emit, look.Emit = emit, emit
+	far.Node, far.Look = &engine, &look
+	return &far
+}
+
+// Convene begins a run of a workflow on several nodes: it has an id, and all nodes are greeted. Nothing is written yet.
+func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) (*Transaction, error) {
+	if err := engine.RefuseOpen(n.Host.FS); err != nil {
+		return nil, err
+	}
+	joint, err := n.joint(workflow)
+	if err != nil {
+		return nil, err
+	}
+	id, err := n.NewID(workflow)
+	if err != nil {
+		return nil, err
+	}
+	t := &Transaction{Node: n, joint: joint, Run: id, Cluster: c}
+	return t, t.meetAll(ctx)
+}
+
+// Begin journals the run on every node, on the coordinator first, and drives it. A node where that fails has done nothing yet: then all go back.
+func (t *Transaction) Begin(ctx context.Context) error {
+	i := slices.IndexFunc(t.Peers, func(p *Peer) bool { return p.Here })
+	if err := t.Peers[i].Ask(ctx, AskBegin, nil, nil, nil); err != nil {
+		return err
+	}
+	others := slices.Delete(slices.Clone(t.Peers), i, i+1)
+	err := t.eachOf(ctx, others, func(ctx context.Context, p *Peer) error { return p.Ask(ctx, AskBegin, nil, nil, nil) })
+	if err != nil {
+		return t.failed(ctx, err)
+	}
+	return t.forward(ctx)
+}
+
+// meetAll greets all nodes: this one is the one of that name, and coordinates.
+func (t *Transaction) meetAll(ctx context.Context) error {
+	own, err := t.Node.OwnName()
+	if err != nil {
+		return err
+	}
+	if _, ok := peerNamed(&t.Cluster, own); !ok {
+		return &engine.UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own), Hint: "type the command on one of the nodes that are restored"}
+	}
+	t.Cluster.Coordinator = own
+	t.Peers = make([]*Peer, len(t.Cluster.Nodes))
+	seen := map[string]bool{}
+	indexed := map[string]int{}
+	for i, at := range t.Cluster.Nodes {
+		if seen[at.Name] {
+			return &engine.UsageError{Reason: fmt.Sprintf("--nodes names %s twice", at.Name)}
+		}
+		seen[at.Name], indexed[at.Name] = true, i
+		t.Peers[i] = &Peer{Name: at.Name}
+	}
+	err = t.Each(ctx, func(ctx context.Context, stand *Peer) error {
+		i := indexed[stand.Name]
+		var part *Participant
+		if stand.Name == own {
+			part = &Participant{Node: t.Node}
+		}
+		p, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, t.Cluster.Nodes[i], part, false)
+		if err == nil {
+			t.Peers[i] = p
+		}
+		return err
+	})
+	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool { return p.Link == nil })
+	return err
+}
+
+// ParseNodes reads NAME[=HOST],….
+func ParseNodes(list []string) ([]journal.Peer, error) {
+	var peers []journal.Peer
+	for _, item := range list {
+		name, host, given := strings.Cut(strings.TrimSpace(item), "=")
+		if !given {
+			host = name
+		}
+		if name == "" || host == "" || strings.HasPrefix(host, "-") {
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item)}
+		}
+		peers = append(peers, journal.Peer{Name: name, Host: host})
+	}
+	if len(peers) == 0 {
+		return nil, &engine.UsageError{Reason: "--nodes names no node", Hint: "give it as --nodes cp1,cp2,cp3"}
+	}
+	return peers, nil
+}

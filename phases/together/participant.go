@@ -1,0 +1,287 @@
+package together
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// Participant is this node's part in a run on several nodes: it does what the coordinator asks, one question at a time, under this node's lock.
+// Whatever a coordinator says, it keeps the rules on which the transaction stands:
+//   - It holds the node's lock from the first question to its end; so what it says of its journal stays true until then.
+//   - It does nothing behind the commit point before it was told that all nodes hold the commit record, and has recorded that.
+//   - It goes back when it does not hold the commit record, or when it was told which node is known to go back; never once it has recorded that all hold it.
+//   - It does not close its part: that is said to it when all are done.
+type Participant struct {
+	Node    *Node
+	unlock  func() error
+	answers map[string]Reply // what it can be asked besides
+	plan    engine.Plan
+	Id      string
+	Run     *engine.Run // nil until begun
+}
+
+// The questions of the protocol.
+const (
+	AskHello   = "hello"
+	AskBegin   = "begin"
+	askLoad    = "load"
+	AskAdvance = "advance"
+	AskCommit  = "commit"
+	AskSettle  = "settle"
+	AskBack    = "back"
+	AskClose   = "close"
+	askLeft    = "left"
+)
+
+// answerTo finds who answers a question.
+func (p *Participant) answerTo(question string) (Reply, error) {
+	if a, ok := p.answers[question]; ok {
+		return a, nil
+	}
+	nothing := func(f func() error) Reply {
+		return func(context.Context, json.RawMessage, io.Reader) (any, error) { return Done(f()) }
+	}
+	switch question {
+	case AskHello:
+		return Given(func(ctx context.Context, q HelloQuestion) (any, error) { return p.hello(ctx, q) }), nil
+	case askLoad:
+		return Given(func(_ context.Context, id string) (any, error) { return p.Load(id) }), nil
+	case askLeft:
+		return Given(func(_ context.Context, id string) (any, error) { return p.left(id) }), nil
+	case AskBegin:
+		return nothing(p.begin), nil
+	}
+	if p.Run == nil {
+		return nil, fmt.Errorf("cannot %s: no run was begun or loaded", question)
+	}
+	switch question {
+	case AskAdvance:
+		return Given(func(ctx context.Context, q advanceQuestion) (any, error) { return Done(p.advance(ctx, q)) }), nil
+	case AskCommit:
+		return nothing(p.commit), nil
+	case AskSettle:
+		return nothing(p.settle), nil
+	case AskBack:
+		return Given(func(ctx context.Context, q backQuestion) (any, error) { return Done(p.back(ctx, q)) }), nil
+	case AskClose:
+		return nothing(p.close), nil
+	}
+	return nil, fmt.Errorf("cannot %s: this etcdpod does not know how", question)
+}
+
+func (p *Participant) Answer(ctx context.Context, question string, with json.RawMessage, file io.Reader) (any, error) {
+	a, err := p.answerTo(question)
+	if err != nil {
+		return nil, err
+	}
+	return a(ctx, with, file)
+}
+
+// Read reads what goes with a question.
+func Read[T any](with json.RawMessage) (q T, err error) {
+	if err := json.Unmarshal(with, &q); err != nil {
+		return q, fmt.Errorf("cannot understand the coordinator: %w", err)
+	}
+	return q, nil
+}
+
+func Done(err error) (any, error) { return struct{}{}, err }
+
+func (p *Participant) leave() error {
+	if p.unlock == nil {
+		return nil
+	}
+	unlock := p.unlock
+	p.unlock = nil
+	return unlock()
+}
+
+// Protocol is the version of what coordinators and agents say to each other. It changes with the meaning of any of it; programs of different versions are refused anyway.
+const Protocol = 2
+
+type HelloQuestion struct {
+	Protocol int
+	Version  string
+	Workflow string // what is going to be done; empty: nothing but looking
+	Reading  bool   // nothing will be changed: no lock is needed
+}
+
+type HelloAnswer struct{ Node string }
+
+func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, error) {
+	if q.Protocol != Protocol || q.Version != p.Node.Version {
+		return HelloAnswer{}, engine.Refuse("install the same etcdpod on all nodes", "etcdpod is %s here, and %s on the node that coordinates", p.Node.Version, q.Version)
+	}
+	if err := p.serve(q.Workflow); err != nil {
+		return HelloAnswer{}, err
+	}
+	if !q.Reading && p.unlock == nil {
+		unlock, err := p.Node.Lock(ctx)
+		if err != nil {
+			return HelloAnswer{}, err
+		}
+		p.unlock = unlock
+	}
+	name, err := p.Node.OwnName()
+	return HelloAnswer{Node: name}, err
+}
+
+// serve makes the participant answer what a workflow asks.
+func (p *Participant) serve(workflow string) error {
+	if workflow == "" {
+		p.answers = p.Node.Looks
+		return nil
+	}
+	joint, err := p.Node.joint(workflow)
+	if err == nil && joint.Answers != nil {
+		p.answers = joint.Answers(p)
+	}
+	return err
+}
+
+// Propose is this node's part as its workflow has planned it: begin makes it a run.
+func (p *Participant) Propose(id string, plan engine.Plan) { p.Id, p.plan = id, plan }
+
+func (p *Participant) begin() error {
+	if p.plan.Cluster == nil {
+		return errors.New("cannot begin: nothing was planned")
+	}
+	if p.Run != nil {
+		return errors.New("cannot begin: the run has begun")
+	}
+	run, err := p.Node.Begin(p.Id, p.plan)
+	p.Run = run
+	return err
+}
+
+// partState is what a node's journal says of a run.
+type partState struct {
+	Begun     bool
+	Committed bool
+	Settled   bool
+	Aborted   bool
+	Closed    bool
+}
+
+// Load takes up a run that was begun earlier.
+func (p *Participant) Load(id string) (s partState, err error) {
+	if p.Run == nil || p.Run.State.Run.ID != id {
+		run, err := p.Node.Load(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return s, nil
+		}
+		if err != nil {
+			return s, err
+		}
+		if run.State.Run.Cluster == nil {
+			return s, fmt.Errorf("the run %s is of this node alone", id)
+		}
+		p.Run = run
+	}
+	return partOf(p.Run.State), nil
+}
+
+func partOf(s *journal.State) partState {
+	return partState{Begun: true, Committed: s.Committed, Settled: s.Settled, Aborted: s.Aborted != "", Closed: s.Ended}
+}
+
+// leftOver is what there would still be to do on a node, either way.
+type leftOver struct {
+	State         partState
+	Forward, Back engine.Plan
+}
+
+// left reads the journal, and takes up nothing.
+func (p *Participant) left(id string) (l leftOver, err error) {
+	state, err := journal.Read(p.Node.Host.FS, journal.RunDir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return l, err
+	}
+	ops, err := engine.Decode(state)
+	if err != nil {
+		return l, err
+	}
+	l = leftOver{State: partOf(state), Forward: engine.Remaining(state, ops, false), Back: engine.Remaining(state, ops, true)}
+	return l, nil
+}
+
+type advanceQuestion struct {
+	Phase string
+	Skip  bool // leave out what only waits or looks
+}
+
+func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
+	p.Run.Skip = nil
+	if q.Skip {
+		p.Run.Skip = []string{q.Phase}
+	}
+	return p.Run.Advance(ctx, q.Phase)
+}
+
+// commit: this node has done all that comes before the commit point, and will not go back by itself any more.
+func (p *Participant) commit() error {
+	s := p.Run.State
+	if s.Aborted != "" {
+		return errors.New("cannot commit: this node goes back")
+	}
+	for _, step := range s.Steps[:s.Run.CommitAt] {
+		if step.Progress != journal.Done && !p.Node.Mistakes.CommitEarly {
+			return fmt.Errorf("cannot commit: %s is not done yet", step.Phase)
+		}
+	}
+	return p.Run.Commit()
+}
+
+// settle: all nodes hold the commit record. One that does not hold it itself was told something false.
+func (p *Participant) settle() error {
+	switch s := p.Run.State; {
+	case s.Aborted != "":
+		return errors.New("cannot settle: this node goes back")
+	case !s.Committed:
+		return errors.New("cannot settle: this node does not hold the commit record")
+	}
+	return p.Run.Settle()
+}
+
+// close: all nodes are done, or have gone back; this one is, at least.
+func (p *Participant) close() error {
+	for _, step := range p.Run.State.Steps {
+		forward := step.Progress == journal.Done && p.Run.State.Aborted == ""
+		back := p.Run.State.Aborted != "" && (step.Progress == journal.Pending || step.Progress == journal.Reverted)
+		if !forward && !back && !p.Node.Mistakes.CloseEarly {
+			return fmt.Errorf("cannot close the run: %s is neither done nor undone", step.Phase)
+		}
+	}
+	return p.Run.End()
+}
+
+type backQuestion struct {
+	Cause   string
+	Witness string   // a node that is known to go back: without it a node that holds the commit record does not
+	Stay    []string // the phases that stay done for now; nil: all is undone
+}
+
+func (p *Participant) back(ctx context.Context, q backQuestion) error {
+	switch s := p.Run.State; {
+	case s.Ended && s.Aborted != "":
+		return nil
+	case s.Forward() || s.Ended:
+		return p.Node.RefusePastCommit(s)
+	case s.Committed && s.Aborted == "" && q.Witness == "" && !p.Node.Mistakes.BackUnwitnessed:
+		return errors.New("cannot go back: this node holds the commit record, and no node is known to go back")
+	}
+	if len(q.Stay) > 0 {
+		p.Run.Emit(p.Run.Event(-1, engine.GoingBack))
+	}
+	return p.Run.Revert(context.WithoutCancel(ctx), errors.New(q.Cause), q.Stay)
+}

@@ -1,0 +1,168 @@
+package together
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// Lost declares nodes destroyed, so that an open run on several nodes can be settled without them.
+func (n *Node) Lost(names []string) { n.lost = names }
+
+// settle ends an open run on several nodes, from any of them: forward, or back when that was asked for or a node has gone back. Where neither may be decided
+// without a node that cannot be asked, all stays as it is.
+func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []string) error {
+	t, err := n.takeUp(r.State)
+	if err != nil {
+		return err
+	}
+	t.skip = skip
+	defer t.Leave()
+	reasons := t.gather(ctx, r.State.Run.Node, &Participant{Node: n, unlock: func() error { return nil }, Run: r}, false)
+	states, err := t.states(ctx)
+	if err != nil {
+		return t.open(err)
+	}
+	verdict, why, err := t.verdict(states, r.State, back, reasons)
+	switch {
+	case err != nil:
+		return err
+	case verdict == goBack:
+		return t.goBack(ctx, states, back, why)
+	}
+	return t.forward(ctx)
+}
+
+// previewSettling tells what settle would do on each node, and changes nothing. No lock is taken: what another etcdpod does meanwhile is not seen.
+func (n *Node) previewSettling(ctx context.Context, own *journal.State, back bool) (plan engine.TogetherPlan, err error) {
+	t, err := n.takeUp(own)
+	if err != nil {
+		return plan, err
+	}
+	defer t.Leave()
+	reasons := t.gather(ctx, own.Run.Node, &Participant{Node: n}, true)
+	states, left := map[string]partState{}, map[string]leftOver{}
+	for _, p := range t.Peers {
+		l, err := Query[leftOver](ctx, p, askLeft, t.Run)
+		if err != nil {
+			return plan, err
+		}
+		states[p.Name], left[p.Name] = l.State, l
+	}
+	verdict, _, err := t.verdict(states, own, back, reasons)
+	if err != nil {
+		return plan, err
+	}
+	for _, p := range t.Peers {
+		node := engine.NodePlan{Node: p.Name, Plan: left[p.Name].Forward}
+		if verdict == goBack {
+			node.Plan = left[p.Name].Back
+		}
+		plan.Nodes = append(plan.Nodes, node)
+	}
+	for _, reason := range reasons {
+		plan.Notes = append(plan.Notes, fmt.Sprintf("a node cannot be asked, and until it can the run stays open: %v", reason))
+	}
+	return plan, nil
+}
+
+// takeUp makes the transaction of a run again, from one node's journal.
+func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
+	for _, name := range n.lost {
+		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node", name, s.Run.ID)}
+		}
+	}
+	joint, err := n.joint(s.Run.Workflow)
+	if err != nil {
+		return nil, err
+	}
+	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
+}
+
+// verdict says what becomes of the run: forward or back. Otherwise the error says why that is not to be decided here.
+func (t *Transaction) verdict(states map[string]partState, own *journal.State, back bool, reasons []error) (v verdict, why string, err error) {
+	v, why = known{asked: states, mute: t.mute}.decide(back)
+	if v == stay && back && t.Node.Mistakes.BackUnwitnessed {
+		v = goBack
+	}
+	name := leftBehind(states)
+	switch {
+	case name != "" && (v == goForward || v == tooLate):
+		return v, why, &engine.OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the restored data: neither forward nor back is there a place for it", name),
+			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it join the cluster anew", name, journal.RunDir(t.Run))}
+	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
+		gone := strings.Join(t.lost, ",")
+		return v, why, engine.Refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
+			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the restored data, and promised writes, before that was lost", t.Run, gone)
+	case v == tooLate:
+		return v, why, t.Node.RefusePastCommit(own)
+	case v == stay:
+		return v, why, t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
+	}
+	return v, why, nil
+}
+
+func anySettled(states map[string]partState) bool {
+	for _, s := range states {
+		if s.Settled {
+			return true
+		}
+	}
+	return false
+}
+
+// leftBehind returns a node that holds no commit record although another one has settled: it had been given up.
+func leftBehind(states map[string]partState) string {
+	for name, s := range states {
+		if s.Begun && !s.Committed && anySettled(states) {
+			return name
+		}
+	}
+	return ""
+}
+
+func (t *Transaction) goBack(ctx context.Context, states map[string]partState, asked bool, witness string) error {
+	cause := errors.New("rolled back as asked")
+	if !asked {
+		cause = fmt.Errorf("%s has gone back, or never began", witness)
+	}
+	witness = "" // it is told first, and then stands for the others
+	for name, s := range states {
+		if s.Aborted || !s.Begun {
+			witness = name
+		}
+	}
+	err := t.back(context.WithoutCancel(ctx), states, cause, witness)
+	var done *engine.RolledBackError
+	if asked && errors.As(err, &done) {
+		return nil
+	}
+	return err
+}
+
+// gather meets all nodes that can be met, and says why others cannot. own is the part of the node here, on which this process runs.
+func (t *Transaction) gather(ctx context.Context, here string, own *Participant, reading bool) (reasons []error) {
+	for _, at := range t.Cluster.Nodes {
+		if slices.Contains(t.lost, at.Name) {
+			continue
+		}
+		var part *Participant
+		if at.Name == here {
+			part = own
+		}
+		p, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, part, reading)
+		if err != nil {
+			t.mute = append(t.mute, at.Name)
+			reasons = append(reasons, err)
+			continue
+		}
+		t.Peers = append(t.Peers, p)
+	}
+	return reasons
+}

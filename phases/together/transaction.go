@@ -1,0 +1,404 @@
+package together
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// Transaction drives one run on several nodes, from whatever each of them has got to, to one end. Each phase is a barrier: no node begins the next one
+// before all have ended this one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the nodes, goes on with it.
+type Transaction struct {
+	Node    *Node
+	joint   Joint
+	Run     string
+	Cluster journal.Cluster
+	Peers   []*Peer  // those that can be asked, in the cluster's order
+	mute    []string // those that cannot
+	lost    []string // those that are declared destroyed
+	skip    []string // phases whose waiting is left out
+}
+
+// Peer is one node of a transaction, as it is seen from here.
+type Peer struct {
+	Name string
+	Link link
+	Here bool // this very node
+}
+
+// Ask puts a question to the node. An error says on which node it arose; what an agent says, says so already.
+func (p *Peer) Ask(ctx context.Context, question string, with, answer any, b *Body) error {
+	err := p.Link.Ask(ctx, question, with, answer, b)
+	if err != nil && p.Here {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return err
+}
+
+func Query[T any](ctx context.Context, p *Peer, question string, with any) (answer T, err error) {
+	err = p.Ask(ctx, question, with, &answer, nil)
+	return answer, err
+}
+
+// Meet opens a link to one node and greets it.
+func (n *Node) Meet(ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool) (*Peer, error) {
+	p := &Peer{Name: at.Name, Here: part != nil}
+	if part != nil {
+		p.Link = localLink{part}
+	} else {
+		conn, err := n.Connect(c, at)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", at.Name, err)
+		}
+		beat := heartbeat
+		if n.OneByOne {
+			beat = 0
+		}
+		p.Link = NewRemoteLink(at.Name, conn, n.Emit, beat)
+	}
+	hello, err := Query[HelloAnswer](ctx, p, AskHello, HelloQuestion{Protocol: Protocol, Version: n.Version, Workflow: workflow, Reading: reading})
+	if err != nil {
+		return nil, errors.Join(err, p.Link.Close())
+	}
+	if hello.Node != at.Name {
+		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with the name that kubeadm gave it", "the host %s is the node %s, and not %s", at.Host, hello.Node, at.Name), p.Link.Close())
+	}
+	return p, nil
+}
+
+func (t *Transaction) Leave() {
+	for _, p := range t.Peers {
+		_ = p.Link.Close() // an agent that does not end by itself holds its node's lock, and is named when somebody wants it
+	}
+}
+
+// Each lets all nodes do something at once, and returns what went wrong on any of them. The first failure tells the others to stop.
+func (t *Transaction) Each(ctx context.Context, do func(context.Context, *Peer) error) error {
+	return t.eachOf(ctx, t.Peers, do)
+}
+
+func (t *Transaction) eachOf(ctx context.Context, peers []*Peer, do func(context.Context, *Peer) error) error {
+	if t.Node.OneByOne {
+		return t.inTurn(ctx, peers, do)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var first sync.Once
+	var cause error
+	var wg sync.WaitGroup
+	for _, p := range peers {
+		wg.Go(func() {
+			if err := do(ctx, p); err != nil {
+				first.Do(func() { cause = err }) // what the others say then is that they were told to stop
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	return cause
+}
+
+func (t *Transaction) inTurn(ctx context.Context, peers []*Peer, do func(context.Context, *Peer) error) error {
+	for _, p := range peers {
+		if err := do(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// All does something on every node whatever goes wrong on others, and returns all that did.
+func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
+	errs := make([]error, len(peers))
+	if t.Node.OneByOne {
+		for i, p := range peers {
+			errs[i] = do(p)
+		}
+		return errors.Join(errs...)
+	}
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() { errs[i] = do(p) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// forward carries out what is left. Before the commit point a failure takes all nodes back.
+func (t *Transaction) forward(ctx context.Context) error {
+	settled, err := t.settled(ctx)
+	if err != nil {
+		return t.open(err)
+	}
+	behind := false
+	for _, phase := range t.joint.Phases {
+		if !behind && settled { // the first part is done on all
+			behind = phase.Commit
+			continue
+		}
+		if err := t.mistake(ctx, phase); err != nil {
+			return t.open(err)
+		}
+		if err := t.barrier(ctx, phase); err != nil {
+			if behind {
+				return t.open(err)
+			}
+			return t.failed(ctx, err)
+		}
+		if phase.Commit {
+			if err := t.commit(ctx); err != nil {
+				if t.nobodyCommitted(ctx) {
+					return t.failed(ctx, err)
+				}
+				return t.open(err)
+			}
+			behind = true
+		}
+	}
+	return t.close()
+}
+
+// mistake makes what the tests plant; see [protocolMistakes].
+func (t *Transaction) mistake(ctx context.Context, phase JointPhase) error {
+	f := t.Node.Mistakes
+	switch {
+	case f.CommitEarly && phase.Commit:
+		return t.commit(ctx)
+	case f.CloseEarly && phase == t.joint.behind()[1]:
+		return t.close()
+	}
+	return nil
+}
+
+// settled says whether a node knows already that all hold the commit record; then all are told.
+func (t *Transaction) settled(ctx context.Context) (bool, error) {
+	states, err := t.states(ctx)
+	if err != nil {
+		return false, err
+	}
+	k := known{asked: states, mute: t.mute}
+	if v, _ := k.decide(true); v != tooLate {
+		return false, nil
+	}
+	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool { // one that has pruned its run had closed it
+		return !states[p.Name].Begun && p.Link.Close() == nil
+	})
+	return true, t.Each(ctx, func(ctx context.Context, p *Peer) error {
+		if states[p.Name].Closed {
+			return nil
+		}
+		return p.Ask(ctx, AskSettle, nil, nil, nil)
+	})
+}
+
+func (t *Transaction) states(ctx context.Context) (map[string]partState, error) {
+	states := map[string]partState{}
+	for _, p := range t.Peers {
+		s, err := Query[partState](ctx, p, askLoad, t.Run)
+		if err != nil {
+			return nil, err
+		}
+		states[p.Name] = s
+	}
+	return states, nil
+}
+
+// barrier lets all nodes carry out one phase, and looks at what came out before any of them goes on.
+func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
+	skipped := slices.Contains(t.skip, phase.Name)
+	if check := t.joint.Before[phase.Name]; check != nil {
+		if err := check(ctx, t); err != nil {
+			return err
+		}
+	}
+	advance := func(ctx context.Context, p *Peer) error {
+		return p.Ask(ctx, AskAdvance, advanceQuestion{Phase: phase.Name, Skip: skipped}, nil, nil)
+	}
+	var err error
+	if phase.InTurn {
+		err = t.inTurn(ctx, t.Peers, advance)
+	} else {
+		err = t.Each(ctx, advance)
+	}
+	if check := t.joint.After[phase.Name]; err == nil && check != nil && !skipped {
+		err = check(ctx, t)
+	}
+	return err
+}
+
+// commit is the commit point: a record on every node, the coordinator's first; then each is told that all have it.
+func (t *Transaction) commit(ctx context.Context) error {
+	if t.Node.Mistakes.ReleaseEarly {
+		if err := t.inTurn(ctx, t.Peers, func(ctx context.Context, p *Peer) error {
+			return p.Ask(ctx, AskAdvance, advanceQuestion{Phase: t.joint.behind()[0].Name}, nil, nil)
+		}); err != nil {
+			return err
+		}
+	}
+	for _, p := range slices.Concat(t.parted()) {
+		if err := p.Ask(ctx, AskCommit, nil, nil, nil); err != nil {
+			return err
+		}
+		if t.Node.Mistakes.SettleEarly {
+			if err := p.Ask(ctx, AskSettle, nil, nil, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return t.Each(ctx, func(ctx context.Context, p *Peer) error { return p.Ask(ctx, AskSettle, nil, nil, nil) })
+}
+
+// nobodyCommitted says whether all nodes were asked just now and none holds the commit record: then nothing is decided.
+func (t *Transaction) nobodyCommitted(ctx context.Context) bool {
+	states, err := t.states(context.WithoutCancel(ctx))
+	if err != nil || len(t.mute) > 0 {
+		return false
+	}
+	for _, s := range states {
+		if s.Committed || s.Settled {
+			return false
+		}
+	}
+	return true
+}
+
+// parted returns the coordinator, where it can be asked, and the other nodes.
+func (t *Transaction) parted() (coordinator, others []*Peer) {
+	for _, p := range t.Peers {
+		if p.Name == t.Cluster.Coordinator {
+			coordinator = append(coordinator, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return coordinator, others
+}
+
+// failed takes all nodes back. No node holds the commit record.
+func (t *Transaction) failed(ctx context.Context, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	t.reconnect(ctx)
+	states, err := t.states(ctx)
+	if err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	return t.back(ctx, states, cause, "")
+}
+
+// reconnect tries once to reach the nodes whose connection was lost.
+func (t *Transaction) reconnect(ctx context.Context) {
+	var still []*Peer
+	for _, p := range t.Peers {
+		if _, err := Query[partState](ctx, p, askLoad, t.Run); err == nil {
+			still = append(still, p)
+			continue
+		}
+		_ = p.Link.Close() // it is replaced
+		at, _ := peerNamed(&t.Cluster, p.Name)
+		again, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, nil, false)
+		if p.Here || err != nil {
+			t.mute = append(t.mute, p.Name)
+			continue
+		}
+		still = append(still, again)
+	}
+	t.Peers = still
+}
+
+// back takes all nodes back that can be asked: first those that do not hold the commit record, and whose record of going back is the witness for the others. The old data is in
+// its place on all of them before the fence falls on any: an API server may use the etcds of other nodes.
+func (t *Transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
+	var free, bound []*Peer
+	for _, p := range t.Peers {
+		switch s := states[p.Name]; {
+		case !s.Begun:
+			witness = p.Name
+		case s.Committed && !s.Aborted:
+			bound = append(bound, p)
+		default:
+			free = append(free, p)
+		}
+	}
+	revert := func(stay []string) func(*Peer) error {
+		return func(p *Peer) error {
+			return p.Ask(ctx, AskBack, backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay}, nil, nil)
+		}
+	}
+	last := t.joint.Last
+	if t.Node.Mistakes.OneRound {
+		last = nil
+	}
+	if err := t.All(free, revert(last)); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if len(free) > 0 {
+		witness = free[0].Name
+	}
+	if err := t.All(bound, revert(last)); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if err := t.All(slices.Concat(free, bound), revert(nil)); err != nil {
+		return t.open(errors.Join(cause, err))
+	}
+	if err := t.close(); err != nil {
+		return err
+	}
+	return &engine.RolledBackError{Run: t.summary(), Cause: cause}
+}
+
+// close closes the run on all nodes, on the coordinator last: so whoever types `resume` there settles all. While a node cannot be asked, it stays open on all.
+func (t *Transaction) close() error {
+	if len(t.mute) > 0 {
+		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
+	}
+	states, err := t.states(context.Background())
+	if err != nil {
+		return t.open(err)
+	}
+	end := func(p *Peer) error {
+		if s := states[p.Name]; !s.Begun || s.Closed {
+			return nil
+		}
+		return p.Ask(context.Background(), AskClose, nil, nil, nil)
+	}
+	coordinator, others := t.parted()
+	for _, peers := range [][]*Peer{others, coordinator} {
+		if err := t.All(peers, end); err != nil {
+			return t.open(err)
+		}
+	}
+	return nil
+}
+
+func (t *Transaction) open(cause error) error {
+	open := &engine.OpenRunError{Run: t.summary(), Cause: cause}
+	if t.joint.Advice != nil {
+		open.Advice = t.joint.Advice(cause)
+	}
+	return open
+}
+
+// unasked leaves the run open because of nodes that cannot be asked.
+func (t *Transaction) unasked(cause error) error {
+	return &engine.OpenRunError{Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; a node that is destroyed is named with --lost"}
+}
+
+// summary is this node's own account of the run.
+func (t *Transaction) summary() engine.RunSummary {
+	runs, err := engine.RunsOf(t.Node.Host.FS)
+	if err != nil {
+		return engine.RunSummary{ID: t.Run}
+	}
+	for _, r := range runs {
+		if r.ID == t.Run {
+			return r
+		}
+	}
+	return engine.RunSummary{ID: t.Run}
+}
