@@ -1,5 +1,5 @@
-// Package docs_test holds the pages to what is there: commands, flags, files, tests and make targets. The runbooks of several control planes are followed,
-// each on a cluster of its own.
+// Package docs_test holds the pages to what is there: commands, flags, files, tests and make
+// targets. The runbooks of several control planes are followed, each on a cluster of its own.
 package docs_test
 
 import (
@@ -39,13 +39,15 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	binary = filepath.Join(dir, "etcdpod")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/etcdpod/etcdpod/cmd/etcdpod").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary,
+		"github.com/etcdpod/etcdpod/cmd/etcdpod").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("cannot build etcdpod: %w\n%s", err, out)
 	}
 	return m.Run(), nil
 }
 
-// pages returns the Markdown pages by name, relative to the root of the module. docs/commands.md is made from the program.
+// pages returns the Markdown pages by name, relative to the root of the module. docs/commands.md is
+// made from the program.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -189,9 +191,12 @@ func TestEveryCommandOnThePagesCanBeTyped(t *testing.T) {
 }
 
 func TestWhatCannotBeTypedIsFound(t *testing.T) {
-	page := "etcdpod is prose\n\n    etcdpod rehearse x.db\n\n    0 2 * * * root /usr/local/bin/etcdpod backup --keep all && true\n\n```console\n# etcdpod verify\n$ etcdpod restore --from-data x | tail\ngood\n```\n"
+	page := "etcdpod is prose\n\n    etcdpod rehearse x.db\n\n" +
+		"    0 2 * * * root /usr/local/bin/etcdpod backup --keep " +
+		"all && true\n\n```console\n# etcdpod verify\n$ etcdpod restore --from-data x | tail\ngood\n```\n"
 	all := commands(page)
-	if want := []string{"rehearse x.db", "backup --keep all", "verify", "restore --from-data x"}; !slices.Equal(all, want) {
+	if want := []string{"rehearse x.db", "backup --keep all",
+		"verify", "restore --from-data x"}; !slices.Equal(all, want) {
 		t.Fatalf("the page names %q", all)
 	}
 	for _, command := range all {
@@ -241,7 +246,8 @@ func TestEveryFileAndTestOnThePagesIsThere(t *testing.T) {
 			path := filepath.Join("..", found[1])
 			if _, err := os.Stat(path); err != nil {
 				t.Errorf("%s names what is not there: %v", name, err)
-			} else if data, _ := os.ReadFile(path); found[2] != "" && !strings.Contains(string(data), "func "+found[2]+"(") {
+			} else if data, _ := os.ReadFile(path); found[2] != "" &&
+				!strings.Contains(string(data), "func "+found[2]+"(") {
 				t.Errorf("%s says that %s has %s, and it has not", name, found[1], found[2])
 			}
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// kubeadm is what is noted of one version: the names of its phases, those in no help text with a star.
+// kubeadm is what is noted of one version: the names of its phases, those in no
+// help text with a star.
 type kubeadm struct {
 	version    string
 	init, join []string
@@ -58,7 +59,8 @@ func kubeadmPage(t *testing.T) string {
 
 // skipped are what each command of the page that begins so leaves out, in the order of the page.
 func skipped(page, command string) (all [][]string) {
-	for _, found := range regexp.MustCompile(`(?m)^    `+command+` .*--skip-phases=(\S+)`).FindAllStringSubmatch(page, -1) {
+	for _, found := range regexp.MustCompile(`(?m)^    `+command+` .*--skip-phases=(\S+)`).
+		FindAllStringSubmatch(page, -1) {
 		all = append(all, strings.Split(found[1], ","))
 	}
 	return all
@@ -83,7 +85,8 @@ func row(t *testing.T, page, version string) (columns [][]string) {
 
 const deprecated = "control-plane-join/etcd" // the phase that newer kubeadms have no more
 
-// Every name is spelled out for every version: what the commands leave out is what the tables say, and no phase is forgotten or made up.
+// Every name is spelled out for every version: what the commands leave out is what the tables say,
+// and no phase is forgotten or made up.
 func TestThePhasesOnThePageAreKubeadms(t *testing.T) {
 	page := kubeadmPage(t)
 	inits, joins := skipped(page, "kubeadm init"), skipped(page, "kubeadm join")
@@ -95,7 +98,9 @@ func TestThePhasesOnThePageAreKubeadms(t *testing.T) {
 		t.Fatalf("%d versions are noted", len(versions))
 	}
 	for _, k := range versions {
-		ofEtcd := slices.DeleteFunc(whole(k.init), func(name string) bool { return !strings.Contains(name, "etcd") || name == "etcd" })
+		ofEtcd := slices.DeleteFunc(whole(k.init), func(name string) bool {
+			return !strings.Contains(name, "etcd") || name == "etcd"
+		})
 		if !slices.Equal(inits[0], ofEtcd) {
 			t.Errorf("%s: kubeadm init has %q, and the page leaves out %q", k.version, ofEtcd, inits[0])
 		}
@@ -118,7 +123,8 @@ func TestThePhasesOnThePageAreKubeadms(t *testing.T) {
 	}
 }
 
-// What is noted is held against the kubeadms that are built: what their help shows, and which names they take.
+// What is noted is held against the kubeadms that are built: what their help shows, and
+// which names they take.
 func TestTheNotedPhasesAreThoseOfRealKubeadms(t *testing.T) {
 	cache, err := binaries.Cache()
 	must(t, err)
@@ -129,7 +135,9 @@ func TestTheNotedPhasesAreThoseOfRealKubeadms(t *testing.T) {
 				t.Skipf("it is not built: %v", err)
 			}
 			for command, names := range map[string][]string{"init": k.init, "join": k.join} {
-				shown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasSuffix(name, "*") })
+				shown := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+					return strings.HasSuffix(name, "*")
+				})
 				if help := helped(t, program, command); !slices.Equal(help, shown) {
 					t.Errorf("kubeadm %s --help shows\n%q, and noted are\n%q", command, help, shown)
 				}
@@ -137,7 +145,8 @@ func TestTheNotedPhasesAreThoseOfRealKubeadms(t *testing.T) {
 					t.Errorf("kubeadm %s has no phase %s", command, refused)
 				}
 			}
-			if refused, there := refuses(t, program, k.version, "join", []string{deprecated}), slices.Contains(whole(k.join), deprecated); there == (refused != "") {
+			if refused, there := refuses(t, program, k.version, "join", []string{deprecated}),
+				slices.Contains(whole(k.join), deprecated); there == (refused != "") {
 				t.Errorf("kubeadm join takes %s: %v", deprecated, refused == "")
 			}
 		})
@@ -166,14 +175,16 @@ func helped(t *testing.T, program, command string) (names []string) {
 	return names
 }
 
-// refuses returns the first of the names that kubeadm does not take for a phase. It is told to skip one that is surely none, too, and so does nothing.
+// refuses returns the first of the names that kubeadm does not take for a phase. It is told to skip
+// one that is surely none, too, and so does nothing.
 func refuses(t *testing.T, program, version, command string, names []string) string {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "kubeadm.yaml")
 	text := map[string]string{"init": initConfiguration, "join": joinConfiguration}[command]
 	must(t, os.WriteFile(config, []byte(fmt.Sprintf(text, version)), 0o600))
 	const none = "none-of-kubeadms"
-	out, err := exec.Command(program, command, "--config", config, "--skip-phases", strings.Join(append(slices.Clone(names), none), ",")).CombinedOutput()
+	out, err := exec.Command(program, command, "--config", config,
+		"--skip-phases", strings.Join(append(slices.Clone(names), none), ",")).CombinedOutput()
 	found := regexp.MustCompile(`invalid phase name: (\S+)`).FindStringSubmatch(string(out))
 	if err == nil || found == nil {
 		t.Fatalf("kubeadm %s takes %s for a phase, or says something else: %v\n%s", command, none, err, out)

@@ -15,8 +15,9 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// story follows one page on three control planes, of which each has a real etcd and the built etcdpod. Every command of the page is typed, and whatever
-// the page tells people to expect is held against what they would see.
+// story follows one page on three control planes, of which each has a real etcd and the built
+// etcdpod. Every command of the page is typed, and whatever the page tells people to expect is held
+// against what they would see.
 type story struct {
 	*sandbox.ControlPlanes
 	t        *testing.T
@@ -42,7 +43,8 @@ func follow(t *testing.T, page string) *story {
 	t.Parallel()
 	text, err := os.ReadFile("runbooks/" + page)
 	must(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute) // only to end what hangs
+	// Only to end what hangs.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	t.Cleanup(cancel)
 	etcd, err := binaries.Etcd(ctx, binaries.Etcd36)
 	must(t, err)
@@ -67,7 +69,8 @@ func plain(text string) string {
 	return strings.Join(strings.Fields(strings.NewReplacer("`", "", "*", "").Replace(text)), " ")
 }
 
-// types types a command of the page on a node, and holds it to the exit code, and to texts that the page tells of.
+// types types a command of the page on a node, and holds it to the exit code, and to texts
+// that the page tells of.
 func (s *story) types(on, command string, code int, sees ...string) {
 	s.t.Helper()
 	if !slices.Contains(s.commands, command) {
@@ -94,7 +97,8 @@ func (s *story) also(on, command string, code int, sees ...string) {
 	}
 }
 
-// try types a command. A yes that it would ask for on a terminal is given by --yes; /root and /etc/kubernetes are the node's.
+// try types a command. A yes that it would ask for on a terminal is given by --yes; /root and
+// /etc/kubernetes are the node's.
 func (s *story) try(on, command string) (code int, out string) {
 	s.t.Helper()
 	root := s.Node(on).Root
@@ -142,7 +146,9 @@ func (s *story) newest() string {
 func (s *story) ends() {
 	s.t.Helper()
 	for _, command := range s.commands {
-		if !s.typed[command] && !slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(command, p) }) {
+		if !s.typed[command] && !slices.ContainsFunc(foreign, func(p string) bool {
+			return strings.HasPrefix(command, p)
+		}) {
 			s.t.Errorf("nobody has typed %q", command)
 		}
 	}
@@ -174,12 +180,14 @@ func (s *story) wants(spoilt bool, nodes ...string) {
 	}
 }
 
-// kills ends a restore of all three on cp1 when an operation of the phase begins there, and waits until the agents have noticed.
+// kills ends a restore of all three on cp1 when an operation of the phase begins there, and waits
+// until the agents have noticed.
 func (s *story) kills(phase string) {
 	s.t.Helper()
-	err := s.KillWhen(s.ctx, "cp1", "etcdpod restore --yes -o json --nodes cp1,cp2,cp3 "+s.file, func(p sandbox.Progress) bool {
-		return p.Node == "cp1" && p.Phase == phase && p.State == "started"
-	})
+	err := s.KillWhen(s.ctx, "cp1", "etcdpod restore --yes -o json --nodes cp1,cp2,cp3 "+s.file,
+		func(p sandbox.Progress) bool {
+			return p.Node == "cp1" && p.Phase == phase && p.State == "started"
+		})
 	must(s.t, err)
 	for _, n := range s.Nodes {
 		s.eventually("the agent on "+n.Node+" has ended", func() bool {
@@ -217,12 +225,14 @@ func TestGoingBackInTime(t *testing.T) {
 	s.chooses("FILE="+anyFile, good)
 	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")
 	s.types("cp1", "etcdpod backup", 0)
-	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 "$FILE"`, 5, "the cluster has members that are not among the nodes")
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 "$FILE"`,
+		5, "the cluster has members that are not among the nodes")
 	s.also("cp1", `etcdpod restore --dry-run --nodes cp2,cp3 "$FILE"`, 2, "--nodes does not name this node")
 	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3=cp9 "$FILE"`, 1, "the connection was lost")
 	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3 "$FILE"`, 0, "Nothing was changed")
 	s.wants(true, "cp1", "cp2", "cp3")
-	s.types("cp1", `etcdpod restore --nodes cp1,cp2,cp3 "$FILE"`, 0, "stage-data", "fence", "exchange-data", "release-etcd", "await-etcd", "compare-members", "commit point",
+	s.types("cp1", `etcdpod restore --nodes cp1,cp2,cp3 "$FILE"`,
+		0, "stage-data", "fence", "exchange-data", "release-etcd", "await-etcd", "compare-members", "commit point",
 		"await-apiserver", "verify-restored", "Restored on 3 nodes")
 	s.wants(false, "cp1", "cp2", "cp3")
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "REVISION")
@@ -230,7 +240,8 @@ func TestGoingBackInTime(t *testing.T) {
 	runs, err := os.ReadDir(s.Node("cp1").Path("/var/lib/etcdpod/runs"))
 	must(t, err)
 	s.run = runs[len(runs)-1].Name()
-	s.types("cp1", "etcdpod restore --nodes cp1,cp2,cp3 --from-data-dir /var/lib/etcdpod/runs/"+anyRun+"/data", 0, "Restored on 3 nodes")
+	s.types("cp1", "etcdpod restore --nodes cp1,cp2,cp3 --from-data-dir /var/lib/etcdpod/runs/"+anyRun+"/data",
+		0, "Restored on 3 nodes")
 	s.wants(true, "cp1", "cp2", "cp3")
 	s.ends()
 }
@@ -250,7 +261,8 @@ func TestOneNodeLost(t *testing.T) {
 	must(t, s.PowerOn(s.ctx, "cp3")) // with its old data, which serves nothing
 	s.also("cp3", "etcdpod status", 6)
 	s.wants(false, "cp1", "cp2")
-	s.also("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 5, "API servers that are not on the nodes are known to use this etcd")
+	s.also("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`,
+		5, "API servers that are not on the nodes are known to use this etcd")
 	s.ends()
 }
 
@@ -265,7 +277,8 @@ func TestQuorumLost(t *testing.T) {
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "etcd has no leader")
 	s.types("cp1", "etcdpod backup", 0, "proven good")
 
-	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db", `etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 "$FILE"`
+	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db",
+		`etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 "$FILE"`
 	s.file = s.newest()
 	s.types("cp1", dryRun, 0, "Nothing was changed") // while its etcd answers
 	s.types("cp1", "systemctl stop kubelet", 0)

@@ -7,7 +7,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// SetAnnotation gives an annotation a value: in place where it is there, else after the other ones, else in a new metadata.annotations.
+// SetAnnotation gives an annotation a value: in place where it is there, else after the other ones,
+// else in a new metadata.annotations.
 func (m *Manifest) SetAnnotation(key, value string) (*Manifest, error) {
 	if got, ok := m.Annotation(key); ok && got == value {
 		return m, nil
@@ -46,7 +47,8 @@ func mappingNode(content ...*yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: content}
 }
 
-// addEntry adds key: value to a mapping that has entries, below a new key of its own if under is not empty. It goes after the last entry whose end is known.
+// addEntry adds key: value to a mapping that has entries, below a new key of its own if under is
+// not empty. It goes after the last entry whose end is known.
 func (e *edit) addEntry(to *yaml.Node, under, key, value string) error {
 	last := len(to.Content) - 1
 	for ; last > 0; last -= 2 {
@@ -145,7 +147,8 @@ func (e *edit) fillEmpty(parent, node *yaml.Node, key, value string) error {
 	return refusal(parent.Line, "the empty mapping is written in a way that is not edited")
 }
 
-// RemoveAnnotation takes an annotation out, and with the last one its metadata.annotations where that is a line of its own. One that is not there is no error.
+// RemoveAnnotation takes an annotation out, and with the last one its metadata.annotations where
+// that is a line of its own. One that is not there is no error.
 func (m *Manifest) RemoveAnnotation(key string) (*Manifest, error) {
 	f, ok := m.pod.annotations.entries[key]
 	if !ok {

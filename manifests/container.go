@@ -30,8 +30,9 @@ func (m *Manifest) SetImage(container, image string) (*Manifest, error) {
 	return edited, nil
 }
 
-// Env returns the literal value of a container's environment variable, as written: Expand puts in others. ok is false where
-// there is none, or where it comes from elsewhere: EnvFromElsewhere tells these apart.
+// Env returns the literal value of a container's environment variable, as written: Expand puts
+// in others. ok is false where there is none, or where it comes from elsewhere:
+// EnvFromElsewhere tells these apart.
 func (m *Manifest) Env(container, name string) (value string, ok bool) {
 	v := m.variable(container, name)
 	if v == nil || v.from {
@@ -40,7 +41,8 @@ func (m *Manifest) Env(container, name string) (value string, ok bool) {
 	return v.value, true
 }
 
-// EnvFromElsewhere says that a variable is there, but has its value from the pod's own fields or another object (valueFrom).
+// EnvFromElsewhere says that a variable is there, but has its value from the pod's own fields or
+// another object (valueFrom).
 func (m *Manifest) EnvFromElsewhere(container, name string) bool {
 	v := m.variable(container, name)
 	return v != nil && v.from

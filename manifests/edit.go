@@ -10,8 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// edit is a change in two forms: cuts in the text, and what the nodes become. After the text is cut it is parsed again, and must give
-// just those nodes: what the first form did beyond, or short of, the second one is an error.
+// edit is a change in two forms: cuts in the text, and what the nodes become. After the text is cut
+// it is parsed again, and must give just those nodes: what the first form did beyond, or short of,
+// the second one is an error.
 type edit struct {
 	m       *Manifest
 	cuts    []cut
@@ -43,7 +44,8 @@ func (e *edit) apply() (*Manifest, error) {
 		at = max(at, c.to)
 	}
 	text = append(text, e.m.text[at:]...)
-	if at == len(e.m.text) && !bytes.HasSuffix(e.m.text, []byte("\n")) { // the last line went, and it had no end: so shall the new last one
+	// The last line went, and it had no end: so shall the new last one.
+	if at == len(e.m.text) && !bytes.HasSuffix(e.m.text, []byte("\n")) {
 		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	}
 	edited, err := Parse(text)
@@ -133,8 +135,8 @@ var (
 	comma    = regexp.MustCompile(`^[ \t\r\n]*,[ \t\r\n]*$`)
 )
 
-// ownLines returns the lines, their ends included, that hold the bytes from from up to to and, but for a comment after them, nothing else;
-// before is what stands before them on their first line.
+// ownLines returns the lines, their ends included, that hold the bytes from from up to to and, but
+// for a comment after them, nothing else; before is what stands before them on their first line.
 func (m *Manifest) ownLines(from, to int, before *regexp.Regexp) (start, end int, err error) {
 	i, exact := slices.BinarySearch(m.lines, from)
 	if !exact {

@@ -24,7 +24,8 @@ func parse(t testing.TB, text string) *Manifest {
 	return m
 }
 
-// pair is one line of a manifest before and after an edit; an empty one is a line that is added or goes.
+// pair is one line of a manifest before and after an edit; an empty one is a line
+// that is added or goes.
 type pair struct{ before, after string }
 
 // want replaces the line before, or adds after the line in front.
@@ -82,7 +83,8 @@ func TestAnEditOfKubeadmsManifestsChangesOneLine(t *testing.T) {
 			func(m *Manifest) (*Manifest, error) {
 				return m.RemoveAnnotation("kubeadm.kubernetes.io/etcd.advertise-client-urls")
 			},
-			pair{"  annotations:\n    kubeadm.kubernetes.io/etcd.advertise-client-urls: https://10.0.0.11:2379\n", ""}, ""},
+			pair{"  annotations:\n    kubeadm.kubernetes.io/etcd.advertise-client-urls: https://10.0.0.11:2379\n", ""},
+			""},
 		{"the API server gets another list of servers", "kube-apiserver.yaml",
 			func(m *Manifest) (*Manifest, error) {
 				return m.SetFlag("kube-apiserver", "etcd-servers", "https://10.0.0.11:2379,https://10.0.0.12:2379")

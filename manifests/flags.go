@@ -25,9 +25,10 @@ type flag struct {
 	value *yaml.Node // the item after it, where the value is an item of its own
 }
 
-// wrappers start the program that is named further on in their own command line, so that the flags cannot be told apart from the wrapper's.
-// A shell script takes any form at all.
-var wrappers = []string{"sh", "bash", "dash", "ash", "busybox", "env", "nice", "ionice", "tini", "dumb-init", "catatonit", "kube-log-runner", "go-runner"}
+// wrappers start the program that is named further on in their own command line, so that the flags
+// cannot be told apart from the wrapper's. A shell script takes any form at all.
+var wrappers = []string{"sh", "bash", "dash", "ash", "busybox",
+	"env", "nice", "ionice", "tini", "dumb-init", "catatonit", "kube-log-runner", "go-runner"}
 
 // Containers returns the names of the containers, the init containers not among them.
 func (m *Manifest) Containers() []string {
@@ -40,8 +41,9 @@ func (m *Manifest) Containers() []string {
 	return names
 }
 
-// Runs tells which container runs a program, given by its base name ("etcd"): the one whose command (args where there is no command)
-// begins with it or, behind a shell or another wrapper, mentions it; else the one that bears the program's name, or the only one, of a pod with the label
+// Runs tells which container runs a program, given by its base name ("etcd"): the one whose command
+// (args where there is no command) begins with it or, behind a shell or another wrapper, mentions
+// it; else the one that bears the program's name, or the only one, of a pod with the label
 // component=<program>, which kubeadm puts on each of its pods (cmd/kubeadm/app/util/staticpod).
 func (m *Manifest) Runs(program string) (container string, ok bool) {
 	for _, c := range m.pod.containers {
@@ -70,7 +72,9 @@ func (c *container) runs(program string) bool {
 		return path.Base(argv[0].Value) == program
 	}
 	for _, item := range argv[1:] {
-		for _, word := range strings.FieldsFunc(item.Value, func(r rune) bool { return strings.ContainsRune(" \t\r\n;&|()'\"`", r) }) {
+		for _, word := range strings.FieldsFunc(item.Value, func(r rune) bool {
+			return strings.ContainsRune(" \t\r\n;&|()'\"`", r)
+		}) {
 			if word == program || strings.HasSuffix(word, "bin/"+program) { // not /var/lib/etcd
 				return true
 			}
@@ -84,15 +88,16 @@ func (c *container) wrapped() bool {
 	return len(argv) > 0 && slices.Contains(wrappers, path.Base(argv[0].Value))
 }
 
-// Wrapped says that a container's program is started by a shell or another wrapper: it has no flags then as far as this package can tell,
-// and none can be set.
+// Wrapped says that a container's program is started by a shell or another wrapper: it has no flags
+// then as far as this package can tell, and none can be set.
 func (m *Manifest) Wrapped(container string) bool {
 	c := m.find(container)
 	return c != nil && c.wrapped()
 }
 
-// Flags returns all flags of a container, from command and then args, in order, those given more than once included. A flag without "=" takes
-// the item after it for its value, unless that begins with a dash or there is none: then it is bare.
+// Flags returns all flags of a container, from command and then args, in order, those given more
+// than once included. A flag without "=" takes the item after it for its value, unless that begins
+// with a dash or there is none: then it is bare.
 func (m *Manifest) Flags(container string) []FlagValue {
 	var values []FlagValue
 	if c := m.find(container); c != nil {
@@ -103,8 +108,8 @@ func (m *Manifest) Flags(container string) []FlagValue {
 	return values
 }
 
-// Flag returns the value of a flag, named without dashes. Of several the last one counts, as it does for single values in package flag and in pflag;
-// for flags that collect, ask Flags.
+// Flag returns the value of a flag, named without dashes. Of several the last one counts, as it
+// does for single values in package flag and in pflag; for flags that collect, ask Flags.
 func (m *Manifest) Flag(container, name string) (value string, ok bool) {
 	if c := m.find(container); c != nil {
 		if f, ok := c.lastFlag(name); ok {
@@ -166,8 +171,9 @@ func (c *container) lastFlag(name string) (flag, bool) {
 
 var flagName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// SetFlag gives a flag a value. Where the flag is there, the occurrence that counts is changed in place, and keeps its form and quoting; else a flag is added
-// after the last one, in its style. It refuses wrapped containers, and items that are block scalars or spread over lines.
+// SetFlag gives a flag a value. Where the flag is there, the occurrence that counts is changed in
+// place, and keeps its form and quoting; else a flag is added after the last one, in its style. It
+// refuses wrapped containers, and items that are block scalars or spread over lines.
 func (m *Manifest) SetFlag(container, name, value string) (*Manifest, error) {
 	edited, err := m.setFlag(container, name, value)
 	if err != nil {
@@ -232,7 +238,8 @@ func (c *container) listOf(item *yaml.Node) *yaml.Node {
 	return c.lists[0]
 }
 
-// RemoveFlag takes out every occurrence of a flag, with the whole line where it has one. A flag that is not there is no error.
+// RemoveFlag takes out every occurrence of a flag, with the whole line where it has one. A flag
+// that is not there is no error.
 func (m *Manifest) RemoveFlag(container, name string) (*Manifest, error) {
 	edited, err := m.removeFlag(container, name)
 	if err != nil {
@@ -278,7 +285,8 @@ func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
 	return edited, sameOthers(m, edited, container, name)
 }
 
-// sameOthers checks that the neighbours of an edited flag read as before: an item without its neighbour can become another flag's value.
+// sameOthers checks that the neighbours of an edited flag read as before: an item without its
+// neighbour can become another flag's value.
 func sameOthers(before, after *Manifest, container, name string) error {
 	others := func(m *Manifest) []FlagValue {
 		flags := slices.DeleteFunc(m.Flags(container), func(f FlagValue) bool { return f.Name == name })
@@ -301,7 +309,8 @@ func (m *Manifest) editable(in, name string) (*container, error) {
 	case !flagName.MatchString(name):
 		return nil, fmt.Errorf("no flag has such a name")
 	case c.wrapped():
-		return nil, refusal(c.argv()[0].Line, "%s starts the program, and its flags cannot be told apart from the wrapper's", c.argv()[0].Value)
+		return nil, refusal(c.argv()[0].Line,
+			"%s starts the program, and its flags cannot be told apart from the wrapper's", c.argv()[0].Value)
 	}
 	return c, nil
 }

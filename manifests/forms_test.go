@@ -103,7 +103,8 @@ func TestEveryFormReadsAsTheSamePod(t *testing.T) {
 			dir, _ := m.Flag("etcd", "data-dir")
 			member, _ := m.Flag("etcd", "name")
 			volumes := m.HostPaths()
-			if dir != "/d" || member != "a" || m.Image("etcd") != "e:1" || len(volumes) != 1 || volumes[0].Path != "/h" {
+			if dir != "/d" || member != "a" || m.Image("etcd") != "e:1" ||
+				len(volumes) != 1 || volumes[0].Path != "/h" {
 				t.Errorf("data-dir %q, name %q, image %q, volumes %+v", dir, member, m.Image("etcd"), volumes)
 			}
 			if string(m.Bytes()) != text {
@@ -140,29 +141,39 @@ func TestAnEditKeepsTheFormThatItFinds(t *testing.T) {
 		{"a flag in JSON", "json", set("data-dir", "/n"), pair{`"--data-dir=/d"`, `"--data-dir=/n"`}},
 		{"a new flag in JSON on one line", "json", set("x", "1"), pair{`"--name=a"]`, `"--name=a","--x=1"]`}},
 		{"a flag removed from JSON on one line", "json", remove("data-dir"), pair{`"--data-dir=/d",`, ``}},
-		{"the first annotation in JSON", "json", annotate("k", "v"), pair{`{"name":"etcd"}`, `{"name":"etcd", "annotations":{"k":"v"}}`}},
+		{"the first annotation in JSON", "json", annotate("k", "v"),
+			pair{`{"name":"etcd"}`, `{"name":"etcd", "annotations":{"k":"v"}}`}},
 		{"a value of its own in JSON", "json over lines", set("data-dir", "/n"), pair{`"/d"`, `"/n"`}},
-		{"a new flag in JSON over lines", "json over lines", set("x", "1"), pair{"\"--name=a\"\n", "\"--name=a\",\n          \"--x=1\"\n"}},
+		{"a new flag in JSON over lines", "json over lines",
+			set("x", "1"), pair{"\"--name=a\"\n", "\"--name=a\",\n          \"--x=1\"\n"}},
 		{"a flag and its value removed from JSON over lines", "json over lines", remove("data-dir"),
 			pair{"          \"--data-dir\",\n          \"/d\",\n", ""}},
 		{"a new annotation in JSON", "json over lines", annotate("c", "d"), pair{`"a": "b"`, `"a": "b", "c": "d"`}},
 		{"a flag in a flow list", "flow list", set("data-dir", "/n"), pair{"--data-dir=/d,", "--data-dir=/n,"}},
-		{"a comma in a flow list is quoted", "flow list", set("data-dir", "/n,/m"), pair{"--data-dir=/d,", `"--data-dir=/n,/m",`}},
-		{"single quotes stay, and are doubled inside", "flow list", set("name", "it's"), pair{"'--name=a'", "'--name=it''s'"}},
+		{"a comma in a flow list is quoted", "flow list", set("data-dir", "/n,/m"),
+			pair{"--data-dir=/d,", `"--data-dir=/n,/m",`}},
+		{"single quotes stay, and are doubled inside", "flow list",
+			set("name", "it's"), pair{"'--name=a'", "'--name=it''s'"}},
 		{"a new flag in a flow list", "flow list", set("x", "1"), pair{"'--name=a']", "'--name=a', '--x=1']"}},
 		{"the last flag removed from a flow list", "flow list", remove("name"), pair{", '--name=a'", ""}},
-		{"the image in single quotes, its comment kept", "flow list", image("e:2"), pair{"'e:1' # pinned", "'e:2' # pinned"}},
+		{"the image in single quotes, its comment kept", "flow list",
+			image("e:2"), pair{"'e:1' # pinned", "'e:2' # pinned"}},
 		{"the first annotation in an empty flow mapping", "flow list", annotate("k", "v"), pair{"{}", "{k: v}"}},
-		{"a flag with a comment behind it", "commented", set("data-dir", "/n"), pair{`"--data-dir=/d"   #`, `"--data-dir=/n"   #`}},
-		{"a new flag before the comment at the end", "commented", set("x", "1"), pair{"'--name=a'\n", "'--name=a'\n      - '--x=1'\n"}},
+		{"a flag with a comment behind it", "commented", set("data-dir", "/n"),
+			pair{`"--data-dir=/d"   #`, `"--data-dir=/n"   #`}},
+		{"a new flag before the comment at the end", "commented",
+			set("x", "1"), pair{"'--name=a'\n", "'--name=a'\n      - '--x=1'\n"}},
 		{"a removed flag takes the comment on its line, not the one above", "commented", remove("data-dir"),
 			pair{"      - \"--data-dir=/d\"   # on the fast disk\n", ""}},
-		{"the first annotation under a key with nothing", "commented", annotate("k", "v"), pair{"annotations:\n", "annotations: {k: v}\n"}},
+		{"the first annotation under a key with nothing", "commented",
+			annotate("k", "v"), pair{"annotations:\n", "annotations: {k: v}\n"}},
 		{"a value of its own", "separate values", set("data-dir", "/n"), pair{"- /d\n", "- /n\n"}},
 		{"a bare flag gets a value", "separate values", set("bare", "false"), pair{"- --bare\n", "- --bare=false\n"}},
-		{"a new flag like its neighbour, in two items", "separate values", set("x", "1"), pair{"- \"a\"\n", "- \"a\"\n    - -x\n    - \"1\"\n"}},
+		{"a new flag like its neighbour, in two items", "separate values",
+			set("x", "1"), pair{"- \"a\"\n", "- \"a\"\n    - -x\n    - \"1\"\n"}},
 		{"both items are removed", "separate values", remove("data-dir"), pair{"    - -data-dir\n    - /d\n", ""}},
-		{"the first annotation makes its mapping", "separate values", annotate("k", "v"), pair{"  name: etcd\n", "  name: etcd\n  annotations:\n    k: v\n"}},
+		{"the first annotation makes its mapping", "separate values",
+			annotate("k", "v"), pair{"  name: etcd\n", "  name: etcd\n  annotations:\n    k: v\n"}},
 		{"the last line without an end", "separate values",
 			func(m *Manifest) (*Manifest, error) { return m.SetHostPath("v", "/n") }, pair{"path: /h", "path: /n"}},
 		{"a flag that is so already", "commented", set("data-dir", "/d"), pair{"", ""}},
@@ -180,7 +191,8 @@ func TestAnEditKeepsTheFormThatItFinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := string(edited.Bytes()), strings.Replace(forms[tt.form], tt.before, tt.after, 1); got != want {
+			if got, want := string(edited.Bytes()),
+				strings.Replace(forms[tt.form], tt.before, tt.after, 1); got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
 			agreesWithKubelet(t, edited)

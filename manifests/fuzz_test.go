@@ -153,7 +153,8 @@ func changedLines(a, b []byte) int {
 	return len(y)
 }
 
-// agreesWithKubelet reads the manifest again with the parsers that the kubelet uses, and compares what both found. What only the kubelet refuses is no matter.
+// agreesWithKubelet reads the manifest again with the parsers that the kubelet uses, and compares
+// what both found. What only the kubelet refuses is no matter.
 func agreesWithKubelet(t *testing.T, m *Manifest) {
 	t.Helper()
 	var p corev1.Pod

@@ -42,7 +42,8 @@ func (e *edit) addItems(list, after *yaml.Node, style yaml.Style, values ...stri
 	return nil
 }
 
-// separator returns what stands between n and what comes before it in flow style, step nodes back; ", " where that is not to be repeated.
+// separator returns what stands between n and what comes before it in flow style, step nodes back;
+// ", " where that is not to be repeated.
 func (e *edit) separator(siblings []*yaml.Node, n *yaml.Node, step int) string {
 	if i := slices.Index(siblings, n); i >= step {
 		_, end, err := e.m.extent(siblings[i-1])
@@ -84,7 +85,8 @@ func (e *edit) removeItems(list *yaml.Node, items []*yaml.Node) error {
 	return nil
 }
 
-// removeFlow takes out first to last (the same, or a key and its value), with the comma before it, or after it where nothing before it stays.
+// removeFlow takes out first to last (the same, or a key and its value), with the comma before it,
+// or after it where nothing before it stays.
 func (e *edit) removeFlow(siblings []*yaml.Node, first, last *yaml.Node, stays func(*yaml.Node) bool) error {
 	from, _, err := e.m.extent(first)
 	if err != nil {

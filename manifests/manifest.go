@@ -1,7 +1,9 @@
-// Package manifests reads and edits static-pod manifests as text. Bytes in, bytes out: it does no I/O and knows nothing of the node.
+// Package manifests reads and edits static-pod manifests as text. Bytes in, bytes out: it does no
+// I/O and knows nothing of the node.
 //
-// The YAML parser only locates things; an edit then replaces bytes of the original text, so comments, order, quoting, blank lines and
-// line ends stay as someone left them. What cannot be edited that way is refused, with its line, never rewritten.
+// The YAML parser only locates things; an edit then replaces bytes of the original text, so
+// comments, order, quoting, blank lines and line ends stay as someone left them. What cannot be
+// edited that way is refused, with its line, never rewritten.
 package manifests
 
 import (
@@ -26,10 +28,12 @@ type Manifest struct {
 	pod   pod
 }
 
-// Parse reads a manifest in YAML or JSON. Its errors begin with "line N: ". It refuses what is not exactly one v1 Pod with a name,
-// what the kubelet would refuse (keys given twice, values of the wrong type in what etcdpod reads), and what cannot be edited safely as text:
-// anchors, aliases and merges in metadata, containers and volumes, and line breaks that not every YAML parser takes for one.
-// The kubelet reads only the first document of a file (pkg/kubelet/config/common.go), so a second one is refused as a likely mistake.
+// Parse reads a manifest in YAML or JSON. Its errors begin with "line N: ". It refuses what is not
+// exactly one v1 Pod with a name, what the kubelet would refuse (keys given twice, values of the
+// wrong type in what etcdpod reads), and what cannot be edited safely as text: anchors, aliases and
+// merges in metadata, containers and volumes, and line breaks that not every YAML parser takes for
+// one. The kubelet reads only the first document of a file (pkg/kubelet/config/common.go), so a
+// second one is refused as a likely mistake.
 func Parse(b []byte) (*Manifest, error) {
 	m := &Manifest{text: bytes.Clone(b)}
 	var err error
@@ -111,7 +115,8 @@ func splitLines(text []byte) ([]int, error) {
 	return lines, nil
 }
 
-// onlyDocument returns the top node of a text that holds one document. Decoding to nodes expands no aliases, so a small text stays small.
+// onlyDocument returns the top node of a text that holds one document. Decoding to nodes expands no
+// aliases, so a small text stays small.
 func onlyDocument(text []byte) (*yaml.Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var first yaml.Node
@@ -148,7 +153,8 @@ func yamlRefusal(err error) error {
 	return refusal(1, "%s", s)
 }
 
-// checkKeys refuses keys given twice, of which parsers take the first, the last, or neither, and keys that are not simple.
+// checkKeys refuses keys given twice, of which parsers take the first, the last, or neither, and
+// keys that are not simple.
 func checkKeys(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode {
 		lines := make(map[string]int, len(n.Content)/2)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// pod puts a container's fields, a volume list and more metadata into a manifest. Its first container begins on line 7.
+// pod puts a container's fields, a volume list and more metadata into a manifest. Its first
+// container begins on line 7.
 func podOf(container string) string {
 	return "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - name: etcd\n" + container
 }
@@ -26,21 +27,34 @@ func TestWhatIsNotOnePodIsRefusedWithItsLine(t *testing.T) {
 		{"another version", "# old\napiVersion: v1beta3\nkind: Pod\n", `line 2: apiVersion is "v1beta3"`},
 		{"no kind", "apiVersion: v1\n", "line 1: no kind"},
 		{"a list at the top", "- a\n", "line 1: the document is not a mapping"},
-		{"a Pod without a name", "apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: [{name: a}]}\n", "line 3: a Pod without a name"},
-		{"a Pod without containers", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n", "line 1: a Pod without containers"},
-		{"a container without a name", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - image: b\n", "line 6: a container without a name"},
+		{"a Pod without a name", "apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: [{name: a}]}\n",
+			"line 3: a Pod without a name"},
+		{"a Pod without containers", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n",
+			"line 1: a Pod without containers"},
+		{"a container without a name",
+			"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - image: b\n",
+			"line 6: a container without a name"},
 		{"two containers of one name", good + "  - name: etcd\n", `line 9: container "etcd" again, after line 7`},
 		{"a key given twice", good + "    image: a\n    image: b\n", `line 10: key "image" again, after line 9`},
-		{"a key given twice where nobody looks", good + "    resources: {limits: {cpu: 1, cpu: 2}}\n", `line 9: key "cpu" again, after line 9`},
-		{"a number for a flag", podOf("    command:\n    - etcd\n    - 2379\n"), "line 10: an item of command is not a string"},
-		{"nothing for a flag", podOf("    command:\n    - etcd\n    -\n"), "line 10: an item of command is not a string"},
-		{"a mapping for a flag", podOf("    command:\n    - etcd\n    - --name: a\n"), "line 10: an item of command is not a string"},
+		{"a key given twice where nobody looks", good + "    resources: {limits: {cpu: 1, cpu: 2}}\n",
+			`line 9: key "cpu" again, after line 9`},
+		{"a number for a flag", podOf("    command:\n    - etcd\n    - 2379\n"),
+			"line 10: an item of command is not a string"},
+		{"nothing for a flag", podOf("    command:\n    - etcd\n    -\n"),
+			"line 10: an item of command is not a string"},
+		{"a mapping for a flag", podOf("    command:\n    - etcd\n    - --name: a\n"),
+			"line 10: an item of command is not a string"},
 		{"a string for a list", podOf("    command: etcd\n"), "line 8: command is not a list"},
-		{"an alias for the command", podOf("    resources: &r [etcd]\n    command: *r\n"), "line 9: command uses a YAML anchor or alias"},
-		{"an anchor on a flag", podOf("    command:\n    - etcd\n    - &a --name=a\n"), "line 10: an item of command uses a YAML anchor"},
-		{"a merge in a container", podOf("    resources: &r {}\n    <<: *r\n"), "line 9: a container uses a YAML merge"},
-		{"an alias for a volume", good + "  x: &v {name: v}\n  volumes:\n  - *v\n", "line 11: a volume uses a YAML anchor or alias"},
-		{"an alias to itself", "apiVersion: v1\nkind: Pod\nmetadata: &m\n  name: *m\n", "line 3: metadata uses a YAML anchor"},
+		{"an alias for the command", podOf("    resources: &r [etcd]\n    command: *r\n"),
+			"line 9: command uses a YAML anchor or alias"},
+		{"an anchor on a flag", podOf("    command:\n    - etcd\n    - &a --name=a\n"),
+			"line 10: an item of command uses a YAML anchor"},
+		{"a merge in a container", podOf("    resources: &r {}\n    <<: *r\n"),
+			"line 9: a container uses a YAML merge"},
+		{"an alias for a volume", good + "  x: &v {name: v}\n  volumes:\n  - *v\n",
+			"line 11: a volume uses a YAML anchor or alias"},
+		{"an alias to itself", "apiVersion: v1\nkind: Pod\nmetadata: &m\n  name: *m\n",
+			"line 3: metadata uses a YAML anchor"},
 		{"an unknown alias", good + "    image: *x\n", "unknown anchor"},
 		{"a tab for indentation", "apiVersion: v1\nkind: Pod\nmetadata:\n\tname: a\n", "line "},
 		{"broken YAML", "apiVersion: v1\nkind: [\n", "line "},
@@ -64,8 +78,10 @@ func TestWhatIsNotOnePodIsRefusedWithItsLine(t *testing.T) {
 func TestOnePodIsReadHoweverItsDocumentBeginsAndEnds(t *testing.T) {
 	good := podOf("    command: [etcd]\n    livenessProbe: &p {httpGet: {port: 1}}\n    startupProbe: *p\n")
 	for name, text := range map[string]string{
-		"bare": good, "a start": "---\n" + good, "a comment and a start": "# a\n\n---\n" + good, "an end": good + "...\n", "an end that starts another": good + "---\n",
-		"an end and a comment": good + "---\n# end\n", "a byte order mark": byteOrderMark + good, "a directive": "%YAML 1.1\n---\n" + good,
+		"bare": good, "a start": "---\n" + good, "a comment and a start": "# a\n\n---\n" + good,
+		"an end": good + "...\n", "an end that starts another": good + "---\n",
+		"an end and a comment": good + "---\n# end\n", "a byte order mark": byteOrderMark + good,
+		"a directive": "%YAML 1.1\n---\n" + good,
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := parse(t, text)
@@ -90,7 +106,8 @@ func TestOnePodIsReadHoweverItsDocumentBeginsAndEnds(t *testing.T) {
 func TestHostileTextCostsLittleTime(t *testing.T) {
 	bomb := podOf("    a0: &a0 [x,x,x,x,x,x,x,x,x]\n")
 	for i := 1; i < 12; i++ {
-		bomb += fmt.Sprintf("    a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i-1), 9), ","))
+		bomb += fmt.Sprintf("    a%d: &a%d [%s]\n",
+			i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i-1), 9), ","))
 	}
 	for name, text := range map[string]string{
 		"an alias bomb":     bomb,
@@ -110,7 +127,8 @@ func TestHostileTextCostsLittleTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			if m, err := Parse([]byte(text)); err == nil {
-				if _, err := m.SetFlag("etcd", "b", "c"); err != nil && !strings.Contains(err.Error(), "neither command nor args") {
+				if _, err := m.SetFlag("etcd", "b", "c"); err != nil &&
+					!strings.Contains(err.Error(), "neither command nor args") {
 					t.Error(err)
 				}
 			}
@@ -151,9 +169,11 @@ func TestTheProgramIsFoundByItsCommandElseByItsLabel(t *testing.T) {
 		{"args behind another command", podOf("    command: [sleep]\n    args: [etcd]\n"), "", false, false},
 		{"another program of a like name", podOf("    command: [etcdctl]\n"), "", false, false},
 		{"a shell", podOf("    command: [/bin/sh, -c, 'exec etcd --name=a']\n"), "etcd", true, true},
-		{"a shell with a script of several lines", podOf("    command: [sh, -c]\n    args:\n    - |\n      set -e\n      exec /bin/etcd \\\n        --name=a\n"), "etcd", true, true},
+		{"a shell with a script of several lines", podOf("    command: [sh, -c]\n    args:\n    - |\n      set -e\n" +
+			"      exec /bin/etcd \\\n        --name=a\n"), "etcd", true, true},
 		{"an init", podOf("    command: [tini, --, etcd, --name=a]\n"), "etcd", true, true},
-		{"a shell that mentions etcd's data", podOf("    command: [sh, -c, 'ls /var/lib/etcd; x --data-dir=/var/lib/etcd']\n"), "", false, true},
+		{"a shell that mentions etcd's data",
+			podOf("    command: [sh, -c, 'ls /var/lib/etcd; x --data-dir=/var/lib/etcd']\n"), "", false, true},
 		{"the label, with a container of the name", labelled + "  - name: side\n  - name: etcd\n", "etcd", true, false},
 		{"the label, with one container", labelled + "  - name: main\n    command: [run-it]\n", "main", true, false},
 		{"the label, and it is anyone's guess which", labelled + "  - name: a\n  - name: b\n", "", false, false},
@@ -209,7 +229,8 @@ func TestFlagsAreReadInEveryForm(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d %s=%s %v", f.Line, f.Name, f.Value, f.Bare))
 	}
 	want := []string{
-		"10 name=a false", "11 data-dir=/d false", "13 pre-vote=true true", "14 equals=a=b false", "15 empty= false", "18 name=b false",
+		"10 name=a false", "11 data-dir=/d false", "13 pre-vote=true true",
+		"14 equals=a=b false", "15 empty= false", "18 name=b false",
 		"19 quoted=é \"x\" false", "20 folded=a b false", "23 last=true true",
 	}
 	if !slices.Equal(got, want) {
@@ -232,17 +253,27 @@ func TestWhatCannotBeEditedAsTextIsRefused(t *testing.T) {
 		edit       step
 		want       string
 	}{
-		{"a flag in a block scalar", podOf("    command:\n    - etcd\n    - >-\n      --name=a\n"), set("name", "b"), "line 10: a value that is tagged, or written as a block"},
-		{"a flag over two lines", podOf("    command:\n    - etcd\n    - --name=a\n      b\n"), set("name", "b"), "line 10: a value that is"},
-		{"a tagged flag", podOf("    command:\n    - etcd\n    - !!str --name=a\n"), set("name", "b"), "line 10: a value that is tagged"},
-		{"the only flag of a list", podOf("    command: [etcd]\n    args: [--name=a]\n"), remove("name"), "line 9: the list would be left empty"},
-		{"a flag that keeps another from taking what follows", podOf("    command: [etcd, --bare, --name=a, positional]\n"), remove("name"), "another flag would be read otherwise"},
-		{"a comment between items of a flow list", podOf("    command: [etcd,  # here\n      --name=a]\n"), remove("name"), "more than a comma beside it"},
-		{"no command line at all", podOf("    image: a\n"), set("name", "b"), "line 7: it has neither command nor args"},
-		{"no such container", strings.Replace(podOf("    image: a\n"), "- name: etcd", "- name: other", 1), set("name", "b"), "no such container"},
+		{"a flag in a block scalar", podOf("    command:\n    - etcd\n    - >-\n      --name=a\n"),
+			set("name", "b"), "line 10: a value that is tagged, or written as a block"},
+		{"a flag over two lines", podOf("    command:\n    - etcd\n    - --name=a\n      b\n"),
+			set("name", "b"), "line 10: a value that is"},
+		{"a tagged flag", podOf("    command:\n    - etcd\n    - !!str --name=a\n"),
+			set("name", "b"), "line 10: a value that is tagged"},
+		{"the only flag of a list", podOf("    command: [etcd]\n    args: [--name=a]\n"),
+			remove("name"), "line 9: the list would be left empty"},
+		{"a flag that keeps another from taking what follows",
+			podOf("    command: [etcd, --bare, --name=a, positional]\n"),
+			remove("name"), "another flag would be read otherwise"},
+		{"a comment between items of a flow list", podOf("    command: [etcd,  # here\n      --name=a]\n"),
+			remove("name"), "more than a comma beside it"},
+		{"no command line at all", podOf("    image: a\n"), set("name", "b"),
+			"line 7: it has neither command nor args"},
+		{"no such container", strings.Replace(podOf("    image: a\n"), "- name: etcd", "- name: other", 1),
+			set("name", "b"), "no such container"},
 		{"a name with an equals sign", podOf("    command: [etcd]\n"), set("a=b", "c"), "no flag has such a name"},
 		{"a name with dashes before it", podOf("    command: [etcd]\n"), set("--a", "c"), "no flag has such a name"},
-		{"a value of its own that would read as a flag", podOf("    args: [--name, a]\n"), set("name", "-b"), "would be read as"},
+		{"a value of its own that would read as a flag", podOf("    args: [--name, a]\n"),
+			set("name", "-b"), "would be read as"},
 		{"a value that is not UTF-8", podOf("    args: [--name=a]\n"), set("name", "\xff"), "not UTF-8"},
 		{"an annotation without a name", podOf("    args: [--name=a]\n"), annotate("", "a"), "its name is empty"},
 		{"an empty image", podOf("    image: a\n"), image(""), "empty"},

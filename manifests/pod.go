@@ -7,7 +7,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// pod is what etcdpod reads of a Pod. Nodes are kept where an edit needs to know where a value stands.
+// pod is what etcdpod reads of a Pod. Nodes are kept where an edit needs to know
+// where a value stands.
 type pod struct {
 	name, namespace string
 	labels          map[string]string
@@ -248,7 +249,10 @@ func (c *container) readMounts(n *yaml.Node) error {
 		for _, f := range []struct {
 			key string
 			to  *string
-		}{{"mountPath", &t.Path}, {"subPath", &t.SubPath}, {"subPathExpr", &expression}, {"mountPropagation", &t.Propagation}} {
+		}{
+			{"mountPath", &t.Path}, {"subPath", &t.SubPath},
+			{"subPathExpr", &expression}, {"mountPropagation", &t.Propagation},
+		} {
 			if *f.to, err = readString(fields.get(f.key), f.key); err != nil {
 				return err
 			}

@@ -52,7 +52,8 @@ func (w writer) list(indent string, items []string) string {
 			}
 			b.WriteString(w.item(item))
 		}
-		return " [" + w.pick("", " ") + b.String() + w.pick("", " ", ",", "\n"+indent+"  ") + "]" + w.pick("", " # c") + "\n"
+		return " [" + w.pick("", " ") + b.String() + w.pick("", " ", ",", "\n"+indent+"  ") +
+			"]" + w.pick("", " # c") + "\n"
 	}
 	var b strings.Builder
 	b.WriteString(w.pick("", " # c") + "\n")
@@ -62,16 +63,21 @@ func (w writer) list(indent string, items []string) string {
 			fmt.Fprintf(&b, "%s- %s\n%s  %s\n", indent, w.pick(">-", "|-"), indent, item)
 			continue
 		}
-		b.WriteString(indent + w.pick("- ", "- ", "-   ", "-\t", "-\n"+indent+"  ") + w.item(item) + w.pick("", "", " ", " # c", "\t# 'c") + "\n")
+		b.WriteString(indent + w.pick("- ", "- ", "-   ", "-\t", "-\n"+indent+"  ") +
+			w.item(item) + w.pick("", "", " ", " # c", "\t# 'c") + "\n")
 	}
 	return b.String()
 }
 
 func (w writer) manifest() string {
-	s := w.pick("", "# c\n", "---\n") + "apiVersion: v1\nkind: Pod\nmetadata:\n" + w.pick("", "  # c\n") + "  name: etcd" + w.pick("", " # c") + "\n"
-	s += w.pick("", "  annotations: {}\n", "  annotations:\n", "  annotations: {a: b}\n", "  annotations:\n    # c\n    a: 'b' # c\n", "  annotations:\n    a: |\n      b\n      c\n",
-		"  annotations:\n    a: b\n\n    \"c\": d\n    e: >\n      f\n", "  annotations: {a: b, \"c\": \"d\", # c\n    e: f}\n", "  annotations: ~ # c\n")
-	s += "spec:\n  containers:\n  - name: etcd\n    command:" + w.list(w.pick("    ", "      "), append([]string{"etcd"}, w.items()...))
+	s := w.pick("", "# c\n", "---\n") + "apiVersion: v1\nkind: Pod\nmetadata:\n" +
+		w.pick("", "  # c\n") + "  name: etcd" + w.pick("", " # c") + "\n"
+	s += w.pick("", "  annotations: {}\n", "  annotations:\n", "  annotations: {a: b}\n",
+		"  annotations:\n    # c\n    a: 'b' # c\n", "  annotations:\n    a: |\n      b\n      c\n",
+		"  annotations:\n    a: b\n\n    \"c\": d\n    e: >\n      f\n",
+		"  annotations: {a: b, \"c\": \"d\", # c\n    e: f}\n", "  annotations: ~ # c\n")
+	s += "spec:\n  containers:\n  - name: etcd\n    command:" + w.list(w.pick("    ", "      "),
+		append([]string{"etcd"}, w.items()...))
 	if args := w.items(); len(args) > 0 {
 		s += "    args:" + w.list("    ", args)
 	}
@@ -93,7 +99,8 @@ func TestRandomEditsOfRandomManifestsDoJustWhatTheySay(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		name, value := w.pick("a", "b", "data-dir", "new"), w.pick("", "1", "true", "a b", "x,y", "it's", `"`, "- #", "é\n\t", "\u200b", "$(A)")
+		name, value := w.pick("a", "b", "data-dir", "new"),
+			w.pick("", "1", "true", "a b", "x,y", "it's", `"`, "- #", "é\n\t", "\u200b", "$(A)")
 		_, hadFlag := m.Flag("etcd", name)
 		_, hadAnnotation := m.Annotation(name)
 		for kind, edit := range map[string]struct {
@@ -101,15 +108,20 @@ func TestRandomEditsOfRandomManifestsDoJustWhatTheySay(t *testing.T) {
 			holds    func(*Manifest) bool
 			had      bool
 		}{
-			"set":    {set(name, value), remove(name), func(m *Manifest) bool { v, ok := m.Flag("etcd", name); return ok && v == value }, hadFlag},
+			"set": {set(name, value), remove(name),
+				func(m *Manifest) bool { v, ok := m.Flag("etcd", name); return ok && v == value }, hadFlag},
 			"remove": {remove(name), nil, func(m *Manifest) bool { _, ok := m.Flag("etcd", name); return !ok }, true},
-			"annotate": {annotate(name, value), func(m *Manifest) (*Manifest, error) { return m.RemoveAnnotation(name) },
-				func(m *Manifest) bool { v, ok := m.Annotation(name); return ok && v == value }, hadAnnotation || len(m.pod.annotations.entries) == 0},
+			"annotate": {annotate(name, value), func(m *Manifest) (*Manifest, error) {
+				return m.RemoveAnnotation(name)
+			},
+				func(m *Manifest) bool { v, ok := m.Annotation(name); return ok && v == value },
+				hadAnnotation || len(m.pod.annotations.entries) == 0},
 		} {
 			edited, err := edit.do(m)
 			if err != nil {
 				refused[kind]++
-				if strings.Contains(err.Error(), "would be refused") || strings.Contains(err.Error(), "more than it should") {
+				if strings.Contains(err.Error(), "would be refused") ||
+					strings.Contains(err.Error(), "more than it should") {
 					t.Errorf("%v in\n%s", err, m.Bytes())
 				}
 				continue
@@ -119,7 +131,8 @@ func TestRandomEditsOfRandomManifestsDoJustWhatTheySay(t *testing.T) {
 			if !edit.holds(edited) {
 				t.Errorf("%s %s=%q did not take:\n%s", kind, name, value, edited.Bytes())
 			}
-			if n := changedLines(m.Bytes(), edited.Bytes()); kind == "set" && n > 3 || kind == "set" && hadFlag && n > 1 {
+			if n := changedLines(m.Bytes(), edited.Bytes()); kind == "set" && n > 3 ||
+				kind == "set" && hadFlag && n > 1 {
 				t.Errorf("%d lines changed:\n%s\n%s", n, m.Bytes(), edited.Bytes())
 			}
 			if edit.had {

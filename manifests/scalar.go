@@ -21,8 +21,9 @@ func (m *Manifest) offset(n *yaml.Node) int {
 	return at
 }
 
-// extent returns where a scalar is written, quotes included. The parser tells where it begins only, so its end is found here; block scalars, plain ones
-// over several lines, and those with a tag are refused.
+// extent returns where a scalar is written, quotes included. The parser tells where it begins
+// only, so its end is found here; block scalars, plain ones over several lines, and those
+// with a tag are refused.
 func (m *Manifest) extent(n *yaml.Node) (from, to int, err error) {
 	if n.Line < 1 || n.Line > len(m.lines) {
 		return 0, 0, refusal(n.Line, "the value stands nowhere")
@@ -40,7 +41,8 @@ func (m *Manifest) extent(n *yaml.Node) (from, to int, err error) {
 		to = len(n.Value)
 	}
 	if to < 0 {
-		return 0, 0, refusal(n.Line, "a value that is tagged, or written as a block or over several lines, is not edited; write it on one line, in quotes if need be")
+		return 0, 0, refusal(n.Line, "a value that is tagged, or written as a block or over several lines, is not "+
+			"edited; write it on one line, in quotes if need be")
 	}
 	return from, from + to, nil
 }
@@ -71,21 +73,24 @@ func singleQuoted(text []byte) int {
 	return -1
 }
 
-// Plain are the strings that every YAML parser reads as this string without quotes, YAML 1.1 ones (the kubelet's) included. It is meant narrow: what begins with
-// a digit or a dot may be a number or a date; the comma ends a value in flow style.
+// Plain are the strings that every YAML parser reads as this string without quotes, YAML 1.1 ones
+// (the kubelet's) included. It is meant narrow: what begins with a digit or a dot may be a number
+// or a date; the comma ends a value in flow style.
 var (
 	plain     = regexp.MustCompile(`^(--?[A-Za-z]|[A-Za-z/])([A-Za-z0-9/._=@%+~$(),-]|:[A-Za-z0-9/.])*$`)
 	plainWord = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
 
-// scalar writes a string in the style of a neighbour, or in double quotes where that style cannot hold it.
+// scalar writes a string in the style of a neighbour, or in double quotes where that
+// style cannot hold it.
 func scalar(value string, style yaml.Style, flow bool) (string, error) {
 	if !utf8.ValidString(value) {
 		return "", fmt.Errorf("the new value is not UTF-8")
 	}
 	printable := strings.IndexFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 	switch {
-	case style == 0 && plain.MatchString(value) && !plainWord.MatchString(value) && !(flow && strings.Contains(value, ",")):
+	case style == 0 && plain.MatchString(value) && !plainWord.MatchString(value) &&
+		!(flow && strings.Contains(value, ",")):
 		return value, nil
 	case style == yaml.SingleQuotedStyle && printable:
 		return "'" + strings.ReplaceAll(value, "'", "''") + "'", nil

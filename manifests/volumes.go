@@ -46,8 +46,9 @@ func (m *Manifest) HostPaths() []HostPath {
 	return paths
 }
 
-// HostPathOf returns where on the node a container's file is: the path below the innermost mount that holds it. ok is false where that is not a
-// hostPath volume (the file is then in the container's own layer, or on a volume of another kind), or its sub path is an expression.
+// HostPathOf returns where on the node a container's file is: the path below the innermost mount
+// that holds it. ok is false where that is not a hostPath volume (the file is then in the
+// container's own layer, or on a volume of another kind), or its sub path is an expression.
 func (m *Manifest) HostPathOf(container, file string) (host string, ok bool) {
 	c := m.find(container)
 	if c == nil || !path.IsAbs(file) {
@@ -56,7 +57,8 @@ func (m *Manifest) HostPathOf(container, file string) (host string, ok bool) {
 	file = path.Clean(file)
 	var inner *Mount
 	for i, t := range c.mounts {
-		if _, in := below(t.Path, file); in && (inner == nil || len(path.Clean(t.Path)) >= len(path.Clean(inner.Path))) {
+		if _, in := below(t.Path, file); in &&
+			(inner == nil || len(path.Clean(t.Path)) >= len(path.Clean(inner.Path))) {
 			inner = &c.mounts[i]
 		}
 	}

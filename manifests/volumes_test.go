@@ -65,13 +65,15 @@ func TestAPathInAContainerLeadsToThePathOnTheNode(t *testing.T) {
 
 func TestHostPathsComeWithTheirMountsInAllContainers(t *testing.T) {
 	got := parse(t, mounted).HostPaths()
-	if len(got) != 3 || got[0].Volume != "data" || got[0].Path != "/srv/etcd" || got[0].Type != "DirectoryOrCreate" || got[2].Path != "/opt/rootfs" {
+	if len(got) != 3 || got[0].Volume != "data" || got[0].Path != "/srv/etcd" ||
+		got[0].Type != "DirectoryOrCreate" || got[2].Path != "/opt/rootfs" {
 		t.Fatalf("got %+v", got)
 	}
 	want := []Mount{
 		{Container: "prepare", Path: "/prepare", volume: "data"},
 		{Container: "etcd", Path: "/var/lib/etcd/", volume: "data"},
-		{Container: "etcd", Path: "/var/lib/etcd/wal", SubPath: "wals/a", Propagation: "HostToContainer", volume: "data"},
+		{Container: "etcd", Path: "/var/lib/etcd/wal", SubPath: "wals/a",
+			Propagation: "HostToContainer", volume: "data"},
 		{Container: "etcd", Path: "/expr", volume: "data", expression: true},
 	}
 	if !reflect.DeepEqual(got[0].Mounts, want) {
@@ -94,7 +96,8 @@ func TestTheEnvironmentIsReadWhereItIsLiteral(t *testing.T) {
 		{"MISSING", "", false, false},
 	} {
 		value, ok := m.Env("etcd", tt.name)
-		if elsewhere := m.EnvFromElsewhere("etcd", tt.name); value != tt.value || ok != tt.ok || elsewhere != tt.elsewhere {
+		if elsewhere := m.EnvFromElsewhere("etcd", tt.name); value != tt.value ||
+			ok != tt.ok || elsewhere != tt.elsewhere {
 			t.Errorf("%s is %q, %v, from elsewhere %v", tt.name, value, ok, elsewhere)
 		}
 	}

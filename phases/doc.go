@@ -1,5 +1,5 @@
-// Package phases opens a node for etcdpod's commands. The workflows are in packages of their own, one
-// for each family; each is a list of phases at the head of its package:
+// Package phases opens a node for etcdpod's commands. The workflows are in packages of their own,
+// one for each family; each is a list of phases at the head of its package:
 //
 //	backup            backup.Workflow
 //	restore           restore.Workflow, on several nodes restore.Together
@@ -9,6 +9,6 @@
 //	request           certs.Request
 //	apiserver         apiserver.Set
 //
-// What only looks has no phases: status.Of and status.OfNodes, certs.Check, apiserver.Show, backup.List
-// and backup.Verify. prune.Prune deletes what runs kept.
+// What only looks has no phases: status.Of and status.OfNodes, certs.Check, apiserver.Show,
+// backup.List and backup.Verify. prune.Prune deletes what runs kept.
 package phases

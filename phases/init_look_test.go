@@ -25,7 +25,8 @@ func newInitRoot(t *testing.T) initRoot {
 	return initRoot{t, t.TempDir()}
 }
 
-// phase carries out a phase with this in the ClusterConfiguration's etcd.local, and these patches by name.
+// phase carries out a phase with this in the ClusterConfiguration's etcd.local, and
+// these patches by name.
 func (r initRoot) phase(name, local string, patches map[string]string) error {
 	r.t.Helper()
 	dir := r.t.TempDir()
@@ -95,7 +96,8 @@ func TestTheDataDirectoryIsTheOneThatEtcdWrites(t *testing.T) {
 			r = newInitRoot(t)
 			r.write(r.at(tt.dir)+"/pictures/cat", "")
 			var refused *engine.RefusedError
-			if err := r.phase("render-etcd", tt.local, tt.patches); !errors.As(err, &refused) || !strings.Contains(err.Error(), tt.dir+" is not empty: it holds pictures") {
+			if err := r.phase("render-etcd", tt.local, tt.patches); !errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), tt.dir+" is not empty: it holds pictures") {
 				t.Errorf("with pictures there: %v", err)
 			}
 		})
@@ -116,7 +118,8 @@ func TestALogWithoutItsDataIsNotTakenUp(t *testing.T) {
 	r = newInitRoot(t)
 	r.write(r.at("/mnt/wal/etcd/0000000000000000-0000000000000000.wal"), "")
 	var refused *engine.RefusedError
-	if err := r.phase("render-etcd", local, mounted); !errors.As(err, &refused) || !strings.Contains(err.Error(), "the WAL directory /mnt/wal/etcd holds the log of an etcd whose data is not in /var/lib/etcd") {
+	if err := r.phase("render-etcd", local, mounted); !errors.As(err, &refused) || !strings.Contains(err.Error(),
+		"the WAL directory /mnt/wal/etcd holds the log of an etcd whose data is not in /var/lib/etcd") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -131,13 +134,18 @@ func TestWhatEtcdCouldNotServeIsNotRendered(t *testing.T) {
 	}
 	peer := args("initial-advertise-peer-urls", "https://10.9.9.9:2380", "listen-peer-urls", "https://10.9.9.9:2380")
 	for _, tt := range []struct{ name, local, why string }{
-		{"peers would not believe its certificate", peer, "--initial-advertise-peer-urls names 10.9.9.9, which /etc/kubernetes/pki/etcd/peer.crt is not for (etcd.local.peerCertSANs)"},
+		{"peers would not believe its certificate", peer, "--initial-advertise-peer-urls names 10.9.9.9, which " +
+			"/etc/kubernetes/pki/etcd/peer.crt is not for (etcd.local.peerCertSANs)"},
 		{"they would", peer + ", peerCertSANs: [10.9.9.9]", ""},
-		{"clients would not", args("advertise-client-urls", "https://etcd.example.com:2379"), "--advertise-client-urls names etcd.example.com, which"},
-		{"they would, by a wildcard", args("advertise-client-urls", "https://etcd.example.com:2379") + `, serverCertSANs: ["*.example.com"]`, ""},
-		{"peers and clients at one port", args("listen-peer-urls", "https://10.0.0.11:2379"), "--listen-client-urls has 10.0.0.11:2379, and --listen-peer-urls has 10.0.0.11:2379"},
+		{"clients would not", args("advertise-client-urls", "https://etcd.example.com:2379"),
+			"--advertise-client-urls names etcd.example.com, which"},
+		{"they would, by a wildcard", args("advertise-client-urls", "https://etcd.example.com:2379") +
+			`, serverCertSANs: ["*.example.com"]`, ""},
+		{"peers and clients at one port", args("listen-peer-urls", "https://10.0.0.11:2379"),
+			"--listen-client-urls has 10.0.0.11:2379, and --listen-peer-urls has 10.0.0.11:2379"},
 		{"one of them everywhere", args("listen-metrics-urls", "http://0.0.0.0:2380"), "cannot listen twice"},
-		{"one port each, everywhere", args("listen-client-urls", "https://0.0.0.0:2379", "listen-metrics-urls", "http://0.0.0.0:2381"), ""},
+		{"one port each, everywhere",
+			args("listen-client-urls", "https://0.0.0.0:2379", "listen-metrics-urls", "http://0.0.0.0:2381"), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newInitRoot(t)
@@ -167,11 +175,13 @@ func TestACertificateThatIsThereMayBeForMoreThanTheConfigurationSays(t *testing.
 func TestALinkThatLeadsNowhereIsNoMissingCertificate(t *testing.T) {
 	r := newInitRoot(t)
 	file := "/etc/kubernetes/pki/etcd/server.crt"
-	if err := errors.Join(os.MkdirAll(filepath.Dir(r.at(file)), 0o755), os.Symlink("/mnt/secrets/server.crt", r.at(file))); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(r.at(file)), 0o755),
+		os.Symlink("/mnt/secrets/server.crt", r.at(file))); err != nil {
 		t.Fatal(err)
 	}
 	var refused *engine.RefusedError
-	if err := r.phase("certs", "", nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "cannot read "+file+": it is a link to something that is not there") {
+	if err := r.phase("certs", "", nil); !errors.As(err, &refused) ||
+		!strings.Contains(err.Error(), "cannot read "+file+": it is a link to something that is not there") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -184,19 +194,22 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *engine.RefusedError
-	if err := r.phase("certs", "", nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
+	if err := r.phase("certs", "", nil); !errors.As(err, &refused) ||
+		!strings.Contains(err.Error(), "it has more than 64 MiB") {
 		t.Errorf("got %v", err)
 	}
 	n, err := Open(Config{Root: r.root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	flow, err := members.InitPhase(members.InitOptions{KubeadmOptions: observe.KubeadmOptions{Config: "/dev/zero"}}, "certs")
+	flow, err := members.InitPhase(members.InitOptions{KubeadmOptions: observe.KubeadmOptions{Config: "/dev/zero"}},
+		"certs")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var usage *engine.UsageError
-	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) || !strings.Contains(err.Error(), "it has more than 64 MiB") {
+	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) ||
+		!strings.Contains(err.Error(), "it has more than 64 MiB") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -57,7 +57,8 @@ func Open(c Config) (*Node, error) {
 		if *file == "" {
 			continue
 		}
-		if *file, err = filepath.Abs(*file); err != nil { // the journal keeps them for whoever resumes, from wherever
+		// The journal keeps them for whoever resumes, from wherever.
+		if *file, err = filepath.Abs(*file); err != nil {
 			return nil, fmt.Errorf("cannot find %s: %w", *file, err)
 		}
 	}
@@ -67,18 +68,25 @@ func Open(c Config) (*Node, error) {
 	if c.KubeletStopTimeout == 0 {
 		c.KubeletStopTimeout = 30 * time.Second
 	}
-	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart, Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
-	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands), Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
+	commands := node.Commands{Stop: c.KubeletStop, Start: c.KubeletStart,
+		Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
+	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands),
+		Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	parts := engine.Parts{
-		Host: host, Etcd: bind.EtcdOf(disk), API: bind.APIServerOf(disk), Certificates: bind.CertificatesOf(disk, host.Clock), Involved: observe.InvolvedText,
-		Version: c.Version, Command: c.Command, Emit: c.Emit, Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
+		Host: host, Etcd: bind.EtcdOf(disk), API: bind.APIServerOf(disk),
+		Certificates: bind.CertificatesOf(disk, host.Clock), Involved: observe.InvolvedText,
+		Version: c.Version, Command: c.Command, Emit: c.Emit,
+		Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
 	}
-	n := together.NewNode(parts, observe.Node{Config: kubelet, Name: name, Access: observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}})
-	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()}, status.StatusReplies(n.Look), together.ConnectBySSH
+	n := together.NewNode(parts, observe.Node{Config: kubelet,
+		Name: name, Access: observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}})
+	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()},
+		status.StatusReplies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }
 
-// Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at, and as one of several.
+// Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at,
+// and as one of several.
 type Node struct {
 	*together.Node
 }
@@ -95,7 +103,8 @@ type Workflow interface {
 	On(*observe.Node) engine.Work
 }
 
-// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the command before anything is touched.
+// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the
+// command before anything is touched.
 func (n *Node) Do(ctx context.Context, w Workflow, confirm func(engine.Plan) error) error {
 	return n.Node.Node.Do(ctx, w.On(n.Look), confirm)
 }

@@ -1,4 +1,5 @@
-// Package pki looks at certificates and keys in memory: bytes in, values out. It reads no files, and the time is the caller's.
+// Package pki looks at certificates and keys in memory: bytes in, values out. It reads no files,
+// and the time is the caller's.
 package pki
 
 import (
@@ -12,16 +13,17 @@ import (
 
 // Certificate is what there is to say about one certificate.
 type Certificate struct {
-	Name        string    `json:"name"` // as the caller names the file
-	Subject     string    `json:"subject"`
-	Issuer      string    `json:"issuer"`
-	SANs        []string  `json:"sans,omitempty"` // DNS names, then addresses
-	NotBefore   time.Time `json:"notBefore"`
-	NotAfter    time.Time `json:"notAfter"`
-	DaysLeft    int       `json:"daysLeft"` // whole days, rounded down: 0 on the last day, negative once expired
-	NotYetValid bool      `json:"notYetValid,omitempty"`
-	Expired     bool      `json:"expired"`
-	IsCA        bool      `json:"isCA"`
+	Name      string    `json:"name"` // as the caller names the file
+	Subject   string    `json:"subject"`
+	Issuer    string    `json:"issuer"`
+	SANs      []string  `json:"sans,omitempty"` // DNS names, then addresses
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	// Whole days, rounded down: 0 on the last day, negative once expired.
+	DaysLeft    int  `json:"daysLeft"`
+	NotYetValid bool `json:"notYetValid,omitempty"`
+	Expired     bool `json:"expired"`
+	IsCA        bool `json:"isCA"`
 }
 
 // Inspect describes the first certificate in a PEM file: the leaf, where a chain follows.
@@ -33,7 +35,8 @@ func Inspect(name string, pem []byte, now time.Time) (Certificate, error) {
 	return all[0], nil
 }
 
-// InspectAll describes every certificate in a PEM file, in order: a CA bundle has several, each with a life of its own.
+// InspectAll describes every certificate in a PEM file, in order: a CA bundle has several, each
+// with a life of its own.
 func InspectAll(name string, pem []byte, now time.Time) ([]Certificate, error) {
 	parsed, err := cert.ParseCertsPEM(pem)
 	if err != nil {
@@ -65,7 +68,8 @@ func describe(name string, c *x509.Certificate, now time.Time) Certificate {
 	return d
 }
 
-// SameLeaf says whether two PEM files begin with the same certificate. What is none is like nothing.
+// SameLeaf says whether two PEM files begin with the same certificate. What is
+// none is like nothing.
 func SameLeaf(a, b []byte) bool {
 	x, err := cert.ParseCertsPEM(a)
 	if err != nil {

@@ -90,11 +90,15 @@ func TestEveryAlgorithmGivesChainsThatHold(t *testing.T) {
 	for _, a := range []Algorithm{"", RSA2048, RSA3072, RSA4096, ECDSAP256, ECDSAP384} {
 		t.Run(string(a), func(t *testing.T) {
 			t.Parallel()
-			w := world{issuer: Issuer{Config: Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: a}, Now: noon}, files: Files{}}
+			w := world{
+				issuer: Issuer{Config: Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: a}, Now: noon},
+				files:  Files{},
+			}
 			w.make(t, spec(t, "etcd-ca"))
 			s := spec(t, "etcd-server")
 			w.make(t, s)
-			if _, err := w.cert(t, s.Base).Verify(x509.VerifyOptions{Roots: w.pool(t), CurrentTime: noon, KeyUsages: s.Usages}); err != nil {
+			if _, err := w.cert(t, s.Base).Verify(x509.VerifyOptions{Roots: w.pool(t),
+				CurrentTime: noon, KeyUsages: s.Usages}); err != nil {
 				t.Error(err)
 			}
 			if _, err := tls.X509KeyPair(w.files[s.CertFile()], w.files[s.KeyFile()]); err != nil {
@@ -106,7 +110,8 @@ func TestEveryAlgorithmGivesChainsThatHold(t *testing.T) {
 
 func TestAnAlgorithmThatKubeadmDoesNotKnowIsAnError(t *testing.T) {
 	for _, a := range []Algorithm{"RSA", "rsa-2048", "Ed25519", "ECDSA-P521"} {
-		if _, err := NewKey(a); err == nil || !strings.Contains(err.Error(), "is none of RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384") {
+		if _, err := NewKey(a); err == nil ||
+			!strings.Contains(err.Error(), "is none of RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384") {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
@@ -120,7 +125,8 @@ func (w world) serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: w.pool(t), Time: func() time.Time { return noon },
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert,
+		ClientCAs: w.pool(t), Time: func() time.Time { return noon },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +150,8 @@ func (w world) serve(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// visit dials as somebody with that certificate, or with none, and returns why the server would not talk.
+// visit dials as somebody with that certificate, or with none, and returns why the
+// server would not talk.
 func (w world) visit(t *testing.T, at, server string, pair *Pair, when time.Time) error {
 	t.Helper()
 	c := &tls.Config{RootCAs: w.pool(t), ServerName: server, Time: func() time.Time { return when }}
@@ -153,7 +160,8 @@ func (w world) visit(t *testing.T, at, server string, pair *Pair, when time.Time
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &p, nil } // whatever the server asks for
+		// Whatever the server asks for.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &p, nil }
 	}
 	conn, err := tls.Dial("tcp", at, c)
 	if err != nil {
@@ -175,7 +183,9 @@ func TestAServerThatAsksForCertificatesTakesThoseOfItsCAOnly(t *testing.T) {
 	w, stranger := newWorld(t, cp1), newWorld(t, cp1)
 	at := w.serve(t)
 	for _, name := range []string{"localhost", "cp1", "127.0.0.1", "10.0.0.11", "::1"} {
-		for _, client := range []string{"apiserver-etcd-client", "etcd/healthcheck-client", "etcd/peer", "etcd/server"} {
+		for _, client := range []string{
+			"apiserver-etcd-client", "etcd/healthcheck-client", "etcd/peer", "etcd/server",
+		} {
 			if err := w.visit(t, at, name, w.pair(client), noon); err != nil {
 				t.Errorf("%s to %s: %v", client, name, err)
 			}
@@ -187,7 +197,11 @@ func TestAServerThatAsksForCertificatesTakesThoseOfItsCAOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, pair := range map[string]*Pair{"nobody": nil, "one of another CA": stranger.pair("apiserver-etcd-client"), "one that has expired": &expired} {
+	for name, pair := range map[string]*Pair{
+		"nobody":               nil,
+		"one of another CA":    stranger.pair("apiserver-etcd-client"),
+		"one that has expired": &expired,
+	} {
 		if err := w.visit(t, at, "cp1", pair, noon); err == nil {
 			t.Errorf("%s was let in", name)
 		}
@@ -201,7 +215,10 @@ func TestAServerThatAsksForCertificatesTakesThoseOfItsCAOnly(t *testing.T) {
 }
 
 func TestARequestAsksForWhatAnExternalCAMustSign(t *testing.T) {
-	i := Issuer{Config: Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", PeerCertSANs: []string{"peer.example"}, Algorithm: ECDSAP256}, Now: noon}
+	i := Issuer{
+		Config: Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
+			PeerCertSANs: []string{"peer.example"}, Algorithm: ECDSAP256}, Now: noon,
+	}
 	ca, err := i.NewCA(spec(t, "etcd-ca"))
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +255,8 @@ func TestARequestAsksForWhatAnExternalCAMustSign(t *testing.T) {
 		if csr.Subject.String() != c.Subject.String() {
 			t.Errorf("%s: asks for %s", s.Name, csr.Subject)
 		}
-		for _, id := range []string{"2.5.29.17", "2.5.29.37"} { // the names, and the extended key usage: the very bytes that the certificate has
+		// The names, and the extended key usage: the very bytes that the certificate has.
+		for _, id := range []string{"2.5.29.17", "2.5.29.37"} {
 			if got, want := extension(csr.Extensions, id), extension(c.Extensions, id); got != want {
 				t.Errorf("%s: extension %s is %x, want %x", s.Name, id, got, want)
 			}
@@ -258,7 +276,8 @@ func TestWhatIsPrintedShowsNoKey(t *testing.T) {
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		for _, v := range []any{pair.Key, pair, &pair, r, []Pair{pair}, map[string]Pair{"a": pair}} {
-			if s := fmt.Sprintf(verb, v); !strings.Contains(s, "(private key)") || strings.Contains(s, string(pair.Key[40:60])) {
+			if s := fmt.Sprintf(verb, v); !strings.Contains(s, "(private key)") ||
+				strings.Contains(s, string(pair.Key[40:60])) {
 				t.Errorf("%s of %T shows %s", verb, v, s)
 			}
 		}

@@ -37,15 +37,18 @@ func (p *Problem) Error() string { return p.What }
 // Hint says what to do.
 func (p *Problem) Hint() string { return p.Fix }
 
-// Files are what was found, by path below the certificates directory. A file that is not there has no entry.
+// Files are what was found, by path below the certificates directory. A file that is
+// not there has no entry.
 type Files map[string][]byte
 
-// Leaf is a certificate that somebody uses, with what it is held against. The names of the files are for what is said about them.
+// Leaf is a certificate that somebody uses, with what it is held against. The names of the files
+// are for what is said about them.
 type Leaf struct {
 	CertFile, KeyFile, CAFile string
-	Cert, Key, CA             []byte             // PEM; nil is: not there. A nil CA or Key with an empty name is not looked at.
-	Usages                    []x509.ExtKeyUsage // what it must be good for
-	Names                     Names              // that it must be for
+	// PEM; nil is: not there. A nil CA or Key with an empty name is not looked at.
+	Cert, Key, CA []byte
+	Usages        []x509.ExtKeyUsage // what it must be good for
+	Names         Names              // that it must be for
 }
 
 const (
@@ -68,11 +71,18 @@ func (l Leaf) Check(now time.Time) []*Problem {
 	}
 	for _, u := range l.Usages {
 		if !slices.Contains(leaf.ExtKeyUsage, u) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
-			problems = append(problems, &Problem{WrongUsage, fmt.Sprintf("%s is no certificate for %s: its extended key usage lacks it", l.CertFile, usageName(u)), fixRenew})
+			problems = append(problems, &Problem{
+				WrongUsage, fmt.Sprintf("%s is no certificate for %s: its extended key usage lacks it",
+					l.CertFile, usageName(u)), fixRenew,
+			})
 		}
 	}
 	if missing := uncovered(leaf, l.Names); len(missing) > 0 {
-		problems = append(problems, &Problem{WrongNames, fmt.Sprintf("%s is not for %s: it is for %s", l.CertFile, strings.Join(missing, ", "), namesOf(leaf)), "correct the configuration, or renew the certificate, which takes its names from there: `etcdpod certs renew`"})
+		problems = append(problems, &Problem{
+			WrongNames, fmt.Sprintf("%s is not for %s: it is for %s",
+				l.CertFile, strings.Join(missing, ", "), namesOf(leaf)), "correct the configuration, or renew the " +
+				"certificate, which takes its names from there: `etcdpod certs renew`",
+		})
 	}
 	return problems
 }
@@ -96,7 +106,8 @@ func absent(file, other string, half bool) *Problem {
 	if half {
 		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
 	}
-	return &Problem{Missing, fmt.Sprintf("%s is not there", file), "have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
+	return &Problem{Missing, fmt.Sprintf("%s is not there", file),
+		"have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
 }
 
 func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) []*Problem {
@@ -116,30 +127,42 @@ func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) 
 func period(file string, c *x509.Certificate, now time.Time) []*Problem {
 	switch {
 	case now.Before(c.NotBefore):
-		return []*Problem{{NotYetValid, fmt.Sprintf("%s is not valid before %s, and here it is %s", file, stamp(c.NotBefore), stamp(now)), fixClock}}
+		return []*Problem{
+			{NotYetValid, fmt.Sprintf("%s is not valid before %s, and here it is %s",
+				file, stamp(c.NotBefore), stamp(now)), fixClock},
+		}
 	case now.After(c.NotAfter):
-		return []*Problem{{Expired, fmt.Sprintf("%s expired on %s, and here it is %s", file, stamp(c.NotAfter), stamp(now)), fixRenew}}
+		return []*Problem{
+			{Expired, fmt.Sprintf("%s expired on %s, and here it is %s", file, stamp(c.NotAfter), stamp(now)),
+				fixRenew},
+		}
 	}
 	return nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// checkCA follows the chain to one of the CAs. Times are told of elsewhere: a certificate that has expired was signed all the same.
+// checkCA follows the chain to one of the CAs. Times are told of elsewhere: a certificate that has
+// expired was signed all the same.
 func (l Leaf) checkCA(chain []*x509.Certificate) []*Problem {
 	roots, err := parseCerts(l.CAFile, l.CA)
 	if err != nil {
 		return []*Problem{{Unreadable, err.Error(), fixCA}}
 	}
 	if err := signed(chain, roots); err != nil {
-		return []*Problem{{WrongCA, fmt.Sprintf("%s is not signed by the CA in %s: %v", l.CertFile, l.CAFile, err), "put back the CA that signed it, or move the certificate and its key out of the way and have new ones made"}}
+		return []*Problem{
+			{WrongCA, fmt.Sprintf("%s is not signed by the CA in %s: %v", l.CertFile, l.CAFile, err), "put back the " +
+				"CA that signed it, or move the certificate and its key out of the way and have new ones made"},
+		}
 	}
 	return nil
 }
 
-// signed looks for an instant at which the whole chain holds: where there is one, the beginning or the end of one of its certificates is such.
+// signed looks for an instant at which the whole chain holds: where there is one, the beginning or
+// the end of one of its certificates is such.
 func signed(chain, roots []*x509.Certificate) error {
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	for _, c := range roots {
 		o.Roots.AddCert(c)
 	}
@@ -166,12 +189,14 @@ func signed(chain, roots []*x509.Certificate) error {
 	return first
 }
 
-// uncovered follows kubeadm's check of certificates that it finds (phases/certs/certs.go: validateCertificateWithConfig).
+// uncovered follows kubeadm's check of certificates that it finds
+// (phases/certs/certs.go: validateCertificateWithConfig).
 func uncovered(c *x509.Certificate, want Names) []string {
 	return slices.DeleteFunc(want.Strings(), func(name string) bool { return c.VerifyHostname(name) == nil })
 }
 
-// Uncovered are the hosts, names or addresses, that a certificate is not for: the one that is there, or where that is nil, the one that would be made.
+// Uncovered are the hosts, names or addresses, that a certificate is not for: the one that is
+// there, or where that is nil, the one that would be made.
 func (c Config) Uncovered(s Spec, there []byte, hosts []string) ([]string, error) {
 	var leaf *x509.Certificate
 	if there != nil {
@@ -187,7 +212,8 @@ func (c Config) Uncovered(s Spec, there []byte, hosts []string) ([]string, error
 		}
 		leaf = &x509.Certificate{DNSNames: names.DNS, IPAddresses: names.IPs}
 	}
-	return slices.DeleteFunc(slices.Clone(hosts), func(host string) bool { return leaf.VerifyHostname(host) == nil }), nil
+	return slices.DeleteFunc(slices.Clone(hosts),
+		func(host string) bool { return leaf.VerifyHostname(host) == nil }), nil
 }
 
 func namesOf(c *x509.Certificate) string {

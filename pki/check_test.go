@@ -39,7 +39,8 @@ func said(err error) (kinds []Kind, text string) {
 func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 	w, other := newWorld(t, cp1), newWorld(t, cp1)
 	elsewhere := newWorld(t, Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.12", Algorithm: ECDSAP256})
-	client := func(w world, s Spec) []byte { // the server's key and names, but good for clients only
+	// The server's key and names, but good for clients only.
+	client := func(w world, s Spec) []byte {
 		s.Usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		p, err := w.issuer.Issue(s, w.authority(t))
 		if err != nil {
@@ -58,34 +59,65 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		{name: "all is well", spoil: func(Files) {}},
 		{name: "nothing is there", spoil: func(f Files) { clear(f) }},
 		{name: "the CA's key is elsewhere", spoil: func(f Files) { delete(f, "etcd/ca.key") }},
-		{"a certificate without its key", func(f Files) { delete(f, "etcd/server.key") }, 0, []Kind{Missing}, []string{"etcd/server.key is not there, but etcd/server.crt is"}},
-		{"a key without its certificate", func(f Files) { delete(f, "etcd/server.crt") }, 0, []Kind{Missing}, []string{"etcd/server.crt is not there, but etcd/server.key is"}},
-		{"another's key", func(f Files) { f["etcd/server.key"] = f["etcd/peer.key"] }, 0, []Kind{WrongKey}, []string{"etcd/server.key is not the key of etcd/server.crt"}},
-		{"a certificate that cannot be read", func(f Files) { f["etcd/peer.crt"] = []byte("hello") }, 0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/peer.crt"}},
-		{"an empty certificate", func(f Files) { f["etcd/peer.crt"] = []byte{} }, 0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/peer.crt"}},
-		{"a key that cannot be read", func(f Files) { f["etcd/peer.key"] = f["etcd/peer.crt"] }, 0, []Kind{Unreadable}, []string{"cannot read the key etcd/peer.key"}},
+		{"a certificate without its key", func(f Files) { delete(f, "etcd/server.key") },
+			0, []Kind{Missing}, []string{"etcd/server.key is not there, but etcd/server.crt is"}},
+		{"a key without its certificate", func(f Files) { delete(f, "etcd/server.crt") },
+			0, []Kind{Missing}, []string{"etcd/server.crt is not there, but etcd/server.key is"}},
+		{"another's key", func(f Files) { f["etcd/server.key"] = f["etcd/peer.key"] },
+			0, []Kind{WrongKey}, []string{"etcd/server.key is not the key of etcd/server.crt"}},
+		{"a certificate that cannot be read", func(f Files) { f["etcd/peer.crt"] = []byte("hello") },
+			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/peer.crt"}},
+		{"an empty certificate", func(f Files) { f["etcd/peer.crt"] = []byte{} },
+			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/peer.crt"}},
+		{"a key that cannot be read", func(f Files) { f["etcd/peer.key"] = f["etcd/peer.crt"] },
+			0, []Kind{Unreadable}, []string{"cannot read the key etcd/peer.key"}},
 		{"another CA signed it", func(f Files) {
 			f["etcd/peer.crt"], f["etcd/peer.key"] = other.files["etcd/peer.crt"], other.files["etcd/peer.key"]
 		}, 0, []Kind{WrongCA}, []string{"etcd/peer.crt is not signed by the CA in etcd/ca.crt"}},
-		{"another CA's certificate", func(f Files) { f["etcd/ca.crt"] = other.files["etcd/ca.crt"] }, 0, []Kind{WrongKey, WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.key is not the key of etcd/ca.crt"}},
-		{"a CA that is none", func(f Files) { f["etcd/ca.crt"], f["etcd/ca.key"] = f["etcd/peer.crt"], f["etcd/peer.key"] }, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is no CA"}},
-		{"a CA that cannot be read is told of once", func(f Files) { f["etcd/ca.crt"] = []byte{} }, 0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/ca.crt"}},
-		{"a CA's key alone", func(f Files) { delete(f, "etcd/ca.crt") }, 0, []Kind{Missing, WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is not there, but etcd/ca.key is", "other control planes have the same"}},
-		{"no CA, but what it signed", func(f Files) { delete(f, "etcd/ca.crt"); delete(f, "etcd/ca.key") }, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/server.crt is there, but its CA etcd/ca.crt is not"}},
+		{"another CA's certificate", func(f Files) {
+			f["etcd/ca.crt"] = other.files["etcd/ca.crt"]
+		}, 0, []Kind{WrongKey, WrongCA, WrongCA, WrongCA, WrongCA},
+			[]string{"etcd/ca.key is not the key of etcd/ca.crt"}},
+		{"a CA that is none", func(f Files) {
+			f["etcd/ca.crt"], f["etcd/ca.key"] = f["etcd/peer.crt"], f["etcd/peer.key"]
+		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is no CA"}},
+		{"a CA that cannot be read is told of once", func(f Files) { f["etcd/ca.crt"] = []byte{} },
+			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/ca.crt"}},
+		{"a CA's key alone", func(f Files) { delete(f, "etcd/ca.crt") }, 0, []Kind{Missing, WrongCA, WrongCA, WrongCA,
+			WrongCA}, []string{"etcd/ca.crt is not there, but etcd/ca.key is", "other control planes have the same"}},
+		{"no CA, but what it signed", func(f Files) {
+			delete(f, "etcd/ca.crt")
+			delete(f, "etcd/ca.key")
+		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA},
+			[]string{"etcd/server.crt is there, but its CA etcd/ca.crt is not"}},
 		{"an address that it is not for", func(f Files) {
-			f["etcd/server.crt"], f["etcd/server.key"], f["etcd/ca.crt"], f["etcd/ca.key"] = elsewhere.files["etcd/server.crt"], elsewhere.files["etcd/server.key"], elsewhere.files["etcd/ca.crt"], elsewhere.files["etcd/ca.key"]
+			f["etcd/server.crt"], f["etcd/server.key"], f["etcd/ca.crt"], f["etcd/ca.key"] =
+				elsewhere.files["etcd/server.crt"], elsewhere.files["etcd/server.key"],
+				elsewhere.files["etcd/ca.crt"], elsewhere.files["etcd/ca.key"]
 		},
-			0, []Kind{WrongNames, WrongCA, WrongCA, WrongCA}, []string{"etcd/server.crt is not for 10.0.0.11: it is for cp1, localhost, 10.0.0.12, 127.0.0.1, ::1"}},
+			0, []Kind{WrongNames, WrongCA, WrongCA, WrongCA},
+			[]string{"etcd/server.crt is not for 10.0.0.11: it is for cp1, localhost, 10.0.0.12, 127.0.0.1, ::1"}},
 		{"one for clients only", func(f Files) {
 			c := world{w.issuer, f}
 			f["etcd/server.crt"] = client(c, spec(t, "etcd-server"))
 		}, 0, []Kind{WrongUsage}, []string{"etcd/server.crt is no certificate for servers"}},
-		{"a clock that is behind", func(Files) {}, -time.Hour, []Kind{NotYetValid, NotYetValid, NotYetValid, NotYetValid, NotYetValid}, []string{"etcd/ca.crt is not valid before 2026-03-01T11:55:00Z, and here it is 2026-03-01T11:00:00Z", "look at the clock"}},
-		{"a year later", func(Files) {}, DefaultValidity + time.Second, []Kind{Expired, Expired, Expired, Expired}, []string{"etcd/server.crt expired on 2027-03-01T12:00:00Z", "certs renew"}},
+		{"a clock that is behind", func(Files) {}, -time.Hour, []Kind{
+			NotYetValid, NotYetValid, NotYetValid, NotYetValid, NotYetValid,
+		}, []string{"etcd/ca.crt is not valid before 2026-03-01T11:55:00Z, and here it is 2026-03-01T11:00:00Z",
+			"look at the clock"}},
+		{"a year later", func(Files) {}, DefaultValidity + time.Second, []Kind{Expired, Expired, Expired, Expired},
+			[]string{"etcd/server.crt expired on 2027-03-01T12:00:00Z", "certs renew"}},
 		{"ten years later", func(f Files) {
 			maps.DeleteFunc(f, func(name string, _ []byte) bool { return !strings.HasPrefix(name, "etcd/ca.") })
 		}, DefaultCAValidity + time.Second, []Kind{Expired}, []string{"etcd/ca.crt expired on", "rotate-ca"}},
-		{"an external CA, and one is missing", func(f Files) { delete(f, "etcd/ca.key"); delete(f, "etcd/peer.crt"); delete(f, "etcd/peer.key") }, 0, []Kind{Missing}, []string{"etcd/peer.crt is not there, and cannot be made: the CA's key etcd/ca.key is not there either", "generate-csr"}},
+		{"an external CA, and one is missing", func(f Files) {
+			delete(f, "etcd/ca.key")
+			delete(f, "etcd/peer.crt")
+			delete(f, "etcd/peer.key")
+		}, 0, []Kind{Missing}, []string{
+			"etcd/peer.crt is not there, and cannot be made: the CA's key etcd/ca.key is not there either",
+			"generate-csr",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			have := w.copyOf()
@@ -114,15 +146,18 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 func TestACAIsMadeOnlyWhereItIsAskedFor(t *testing.T) {
 	_, err := cp1.Plan(EtcdSpecs()[1:], Files{}, noon)
 	kinds, text := said(err)
-	if !slices.Equal(kinds, []Kind{Missing, Missing, Missing, Missing}) || !strings.Contains(text, "bring etcd/ca.crt and etcd/ca.key from another control plane") {
+	if !slices.Equal(kinds, []Kind{Missing, Missing, Missing, Missing}) ||
+		!strings.Contains(text, "bring etcd/ca.crt and etcd/ca.key from another control plane") {
 		t.Errorf("got %v", err)
 	}
 	w := newWorld(t, cp1)
-	p, err := cp1.Plan(EtcdSpecs()[1:], Files{"etcd/ca.crt": w.files["etcd/ca.crt"], "etcd/ca.key": w.files["etcd/ca.key"]}, noon)
+	p, err := cp1.Plan(EtcdSpecs()[1:],
+		Files{"etcd/ca.crt": w.files["etcd/ca.crt"], "etcd/ca.key": w.files["etcd/ca.key"]}, noon)
 	if err != nil || len(p.Issue) != 4 || len(p.Keep) != 0 {
 		t.Errorf("got %+v, %v", p, err)
 	}
-	_, err = cp1.Plan(EtcdSpecs()[1:], Files{"etcd/ca.crt": w.files["etcd/ca.crt"], "etcd/ca.key": w.files["etcd/peer.key"]}, noon)
+	_, err = cp1.Plan(EtcdSpecs()[1:],
+		Files{"etcd/ca.crt": w.files["etcd/ca.crt"], "etcd/ca.key": w.files["etcd/peer.key"]}, noon)
 	if kinds, _ := said(err); !slices.Equal(kinds, []Kind{WrongKey}) {
 		t.Errorf("with another's key: %v", err)
 	}
@@ -135,7 +170,8 @@ func TestACAIsMadeOnlyWhereItIsAskedFor(t *testing.T) {
 func TestIntermediatesAndBundlesAreFollowed(t *testing.T) {
 	w, newer := newWorld(t, cp1), newWorld(t, cp1)
 	have := w.copyOf()
-	have["etcd/ca.crt"] = slices.Concat(newer.files["etcd/ca.crt"], w.files["etcd/ca.crt"]) // while a CA is exchanged, both are trusted
+	// While a CA is exchanged, both are trusted.
+	have["etcd/ca.crt"] = slices.Concat(newer.files["etcd/ca.crt"], w.files["etcd/ca.crt"])
 	have["etcd/ca.key"] = newer.files["etcd/ca.key"]
 	if p, err := cp1.Plan(EtcdSpecs(), have, noon); err != nil || len(p.Keep) != 5 {
 		t.Errorf("a bundle: %v", err)
@@ -175,7 +211,8 @@ func TestIntermediatesAndBundlesAreFollowed(t *testing.T) {
 }
 
 func TestACertificateOfAnExpiredCAIsStillTold(t *testing.T) {
-	w := newWorld(t, Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: ECDSAP256, Validity: 96 * time.Hour, CAValidity: 48 * time.Hour})
+	w := newWorld(t, Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
+		Algorithm: ECDSAP256, Validity: 96 * time.Hour, CAValidity: 48 * time.Hour})
 	kinds, _ := said(second(cp1.Plan(EtcdSpecs(), w.files, noon.Add(72*time.Hour))))
 	if !slices.Equal(kinds, []Kind{Expired}) {
 		t.Errorf("got %v", kinds)
@@ -183,7 +220,8 @@ func TestACertificateOfAnExpiredCAIsStillTold(t *testing.T) {
 }
 
 func TestRenewingKeepsWhomItSpeaksOfAndAddsNames(t *testing.T) {
-	w := newWorld(t, Config{NodeName: "old-name", AdvertiseAddress: "10.0.0.9", Algorithm: ECDSAP256, ServerCertSANs: []string{"lb.example.org", "10.0.0.100"}})
+	w := newWorld(t, Config{NodeName: "old-name", AdvertiseAddress: "10.0.0.9",
+		Algorithm: ECDSAP256, ServerCertSANs: []string{"lb.example.org", "10.0.0.100"}})
 	s := spec(t, "etcd-server")
 	old := w.cert(t, "etcd/server")
 	i := Issuer{Config: cp1, Now: noon.Add(300 * 24 * time.Hour)}
@@ -193,10 +231,12 @@ func TestRenewingKeepsWhomItSpeaksOfAndAddsNames(t *testing.T) {
 	}
 	c := parsed(t, p.Cert)
 	want := "cp1 lb.example.org localhost old-name 10.0.0.9 127.0.0.1 ::1 10.0.0.100 10.0.0.11"
-	if got := strings.Join(Names{DNS: c.DNSNames, IPs: c.IPAddresses}.Strings(), " "); got != want || c.Subject.CommonName != "old-name" {
+	if got := strings.Join(Names{DNS: c.DNSNames, IPs: c.IPAddresses}.Strings(), " "); got != want ||
+		c.Subject.CommonName != "old-name" {
 		t.Errorf("%s is for %s, want %s", c.Subject, got, want)
 	}
-	if !c.NotAfter.Equal(i.Now.Add(DefaultValidity)) || old.SerialNumber.Cmp(c.SerialNumber) == 0 || slices.Equal(old.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
+	if !c.NotAfter.Equal(i.Now.Add(DefaultValidity)) || old.SerialNumber.Cmp(c.SerialNumber) == 0 ||
+		slices.Equal(old.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
 		t.Errorf("it is not new: %v, %v", c.NotAfter, c.SerialNumber)
 	}
 	same, err := Issuer{Config: w.issuer.Config, Now: noon}.Renew(s, old, w.authority(t))
@@ -211,7 +251,8 @@ func TestRenewingKeepsWhomItSpeaksOfAndAddsNames(t *testing.T) {
 	}
 }
 
-// Whatever the configuration, what is made is what Plan keeps, is for each name asked for, and has none twice.
+// Whatever the configuration, what is made is what Plan keeps, is for each name asked
+// for, and has none twice.
 func TestWhatIsMadeIsWhatIsAskedFor(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 4))
@@ -231,15 +272,18 @@ func TestWhatIsMadeIsWhatIsAskedFor(t *testing.T) {
 			return names
 		}
 		c := Config{
-			NodeName: fmt.Sprintf("n%d", r.IntN(3)), AdvertiseAddress: []string{"10.0.0.1", "fd00::1", "127.0.0.1"}[r.IntN(3)], ServerCertSANs: pick(8), PeerCertSANs: pick(8),
-			Algorithm: []Algorithm{ECDSAP256, ECDSAP384}[r.IntN(2)], Validity: time.Duration(1+r.IntN(1000)) * time.Hour,
+			NodeName: fmt.Sprintf("n%d", r.IntN(3)), AdvertiseAddress: []string{"10.0.0.1",
+				"fd00::1", "127.0.0.1"}[r.IntN(3)], ServerCertSANs: pick(8), PeerCertSANs: pick(8),
+			Algorithm: []Algorithm{ECDSAP256, ECDSAP384}[r.IntN(2)],
+			Validity:  time.Duration(1+r.IntN(1000)) * time.Hour,
 		}
 		w := newWorld(t, c)
 		at := noon.Add(time.Duration(r.Int64N(int64(c.Validity))))
 		if p, err := c.Plan(EtcdSpecs(), w.files, at); err != nil || len(p.Keep) != 5 {
 			t.Fatalf("seed %d: %+v: %v", seed, c, err)
 		}
-		if kinds, _ := said(second(c.Plan(EtcdSpecs(), w.files, noon.Add(c.Validity+time.Second)))); !slices.Equal(kinds, []Kind{Expired, Expired, Expired, Expired}) {
+		if kinds, _ := said(second(c.Plan(EtcdSpecs(), w.files, noon.Add(c.Validity+time.Second)))); !slices.Equal(
+			kinds, []Kind{Expired, Expired, Expired, Expired}) {
 			t.Errorf("seed %d: after its end: %v", seed, kinds)
 		}
 		for base, want := range map[string][]string{"etcd/server": c.ServerCertSANs, "etcd/peer": c.PeerCertSANs} {

@@ -12,7 +12,8 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// What kubeadm takes where its configuration says nothing, and by how much it dates certificates back, for clocks that differ a little (kubeadm, constants/constants.go).
+// What kubeadm takes where its configuration says nothing, and by how much it dates certificates
+// back, for clocks that differ a little (kubeadm, constants/constants.go).
 const (
 	DefaultValidity   = 365 * 24 * time.Hour
 	DefaultCAValidity = 10 * DefaultValidity
@@ -45,7 +46,8 @@ func (n Names) Strings() []string {
 	return all
 }
 
-// unique sorts the DNS names and keeps the order of the addresses, both without repetitions (kubeadm, util/pkiutil: RemoveDuplicateAltNames).
+// unique sorts the DNS names and keeps the order of the addresses, both without repetitions
+// (kubeadm, util/pkiutil: RemoveDuplicateAltNames).
 func (n Names) unique() Names {
 	dns := slices.Clone(n.DNS)
 	slices.Sort(dns)
@@ -58,8 +60,9 @@ func (n Names) unique() Names {
 	return Names{DNS: slices.Compact(dns), IPs: ips}
 }
 
-// Names are those that kubeadm would put into a certificate (kubeadm, util/pkiutil: getAltNames). A name in serverCertSANs or peerCertSANs that is neither an
-// address nor a DNS name is an error, as kubeadm's validation has it.
+// Names are those that kubeadm would put into a certificate (kubeadm, util/pkiutil: getAltNames). A
+// name in serverCertSANs or peerCertSANs that is neither an address nor a DNS name is an error, as
+// kubeadm's validation has it.
 func (c Config) Names(s Spec) (Names, error) {
 	var more []string
 	var field string
@@ -88,7 +91,8 @@ func (c Config) Names(s Spec) (Names, error) {
 		case len(validation.IsDNS1123Subdomain(name)) == 0, len(validation.IsWildcardDNS1123Subdomain(name)) == 0:
 			n.DNS = append(n.DNS, name)
 		default:
-			wrong = append(wrong, fmt.Errorf("%s: %q is no IP address, and no DNS name in lower case (with *. before it, if need be)", field, name))
+			wrong = append(wrong, fmt.Errorf(
+				"%s: %q is no IP address, and no DNS name in lower case (with *. before it, if need be)", field, name))
 		}
 	}
 	return n.unique(), errors.Join(wrong...)

@@ -11,7 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The types follow EncryptionConfiguration in k8s.io/apiserver/pkg/apis/apiserver/v1/types_encryption.go.
+// The types follow EncryptionConfiguration in
+// k8s.io/apiserver/pkg/apis/apiserver/v1/types_encryption.go.
 type (
 	encryptionConfiguration struct {
 		APIVersion string                  `json:"apiVersion"`
@@ -44,20 +45,24 @@ type (
 	}
 )
 
-// encryptedPrefix begins every encrypted value; the API server refuses to read one as plain (storage/value/encrypt/identity).
+// encryptedPrefix begins every encrypted value; the API server refuses to read one as
+// plain (storage/value/encrypt/identity).
 const encryptedPrefix = "k8s:enc:"
 
 // maxConfiguration bounds what is parsed, in bytes.
 const maxConfiguration = 1 << 20
 
-// Encryption is what an API server with some encryption configuration can read from etcd. It holds the names of keys, never the keys. The zero value is
-// an API server without a configuration: it reads plain values only.
+// Encryption is what an API server with some encryption configuration can read from etcd. It holds
+// the names of keys, never the keys. The zero value is an API server without a configuration: it
+// reads plain values only.
 type Encryption struct {
-	prefixes map[string][]string // by resource, as the configuration names it; "" stands for plain values
+	// By resource, as the configuration names it; "" stands for plain values.
+	prefixes map[string][]string
 }
 
-// ParseEncryption reads an EncryptionConfiguration (apiserver.config.k8s.io/v1) as strictly as the API server does: unknown fields, keys given twice and
-// providers that it would not start with are errors. Errors never quote a secret.
+// ParseEncryption reads an EncryptionConfiguration (apiserver.config.k8s.io/v1) as strictly as the
+// API server does: unknown fields, keys given twice and providers that it would not start with are
+// errors. Errors never quote a secret.
 func ParseEncryption(b []byte) (Encryption, error) {
 	e, err := parseEncryption(b)
 	if err != nil {
@@ -80,7 +85,8 @@ func parseEncryption(b []byte) (Encryption, error) {
 		return Encryption{}, err
 	}
 	if c.APIVersion != "apiserver.config.k8s.io/v1" || c.Kind != "EncryptionConfiguration" {
-		return Encryption{}, fmt.Errorf("it is %q of %q, not EncryptionConfiguration of apiserver.config.k8s.io/v1", c.Kind, c.APIVersion)
+		return Encryption{}, fmt.Errorf("it is %q of %q, not EncryptionConfiguration of apiserver.config.k8s.io/v1",
+			c.Kind, c.APIVersion)
 	}
 	if len(c.Resources) == 0 {
 		return Encryption{}, errors.New("it names no resources")
@@ -120,7 +126,9 @@ func (e Encryption) add(r resourceConfiguration) error {
 	return nil
 }
 
-// prefixes follows prefixTransformersAndProbes in k8s.io/apiserver/pkg/server/options/encryptionconfig/config.go, and the checks in apis/apiserver/validation.
+// prefixes follows prefixTransformersAndProbes in
+// k8s.io/apiserver/pkg/server/options/encryptionconfig/config.go, and the checks
+// in apis/apiserver/validation.
 func (p providerConfiguration) prefixes() ([]string, error) {
 	var all []string
 	kinds := 0
@@ -128,7 +136,10 @@ func (p providerConfiguration) prefixes() ([]string, error) {
 		name  string
 		keys  *keysConfiguration
 		sizes []int
-	}{{"aesgcm", p.AESGCM, []int{16, 24, 32}}, {"aescbc", p.AESCBC, []int{16, 24, 32}}, {"secretbox", p.Secretbox, []int{32}}} {
+	}{
+		{"aesgcm", p.AESGCM, []int{16, 24, 32}}, {"aescbc", p.AESCBC, []int{16, 24, 32}},
+		{"secretbox", p.Secretbox, []int{32}},
+	} {
 		if k.keys == nil {
 			continue
 		}
@@ -160,7 +171,8 @@ func (p providerConfiguration) prefixes() ([]string, error) {
 		all = append(all, encryptedPrefix+"kms:"+version+":"+p.KMS.Name+":")
 	}
 	if kinds != 1 {
-		return nil, fmt.Errorf("%d providers in one entry, which takes one of aesgcm, aescbc, secretbox, kms and identity", kinds)
+		return nil, fmt.Errorf("%d providers in one entry, which takes one of aesgcm, "+
+			"aescbc, secretbox, kms and identity", kinds)
 	}
 	return all, nil
 }
@@ -185,7 +197,8 @@ func (c keysConfiguration) names(sizes []int) ([]string, error) {
 	return names, nil
 }
 
-// Prefixes returns the prefixes of the encrypted values that can be read for any resource, sorted: k8s:enc:<provider>:<version>:<key or KMS name>:
+// Prefixes returns the prefixes of the encrypted values that can be read for any resource, sorted:
+// k8s:enc:<provider>:<version>:<key or KMS name>:
 func (e Encryption) Prefixes() []string {
 	var all []string
 	for _, prefixes := range e.prefixes {
@@ -195,14 +208,17 @@ func (e Encryption) Prefixes() []string {
 	return slices.DeleteFunc(slices.Compact(all), func(p string) bool { return p == "" })
 }
 
-// Covers says whether some resource's providers can read a stored value, given whole or as its prefix with the colon at its end. A value that is not encrypted is always
-// covered: what no entry names is stored plain. The name of a key is all that can be compared: another key of the same name is covered, too.
+// Covers says whether some resource's providers can read a stored value, given whole or as its
+// prefix with the colon at its end. A value that is not encrypted is always covered: what no entry
+// names is stored plain. The name of a key is all that can be compared: another key of the same
+// name is covered, too.
 func (e Encryption) Covers(stored string) bool {
 	return !strings.HasPrefix(stored, encryptedPrefix) || reads(e.Prefixes(), stored)
 }
 
-// CoversResource says whether the providers of one resource, written as "secrets" or "deployments.apps", can read a stored value. An entry for the resource
-// itself counts before one for *.<group>, and that before *.*; where there is none, the value must be plain.
+// CoversResource says whether the providers of one resource, written as "secrets" or
+// "deployments.apps", can read a stored value. An entry for the resource itself counts before one
+// for *.<group>, and that before *.*; where there is none, the value must be plain.
 func (e Encryption) CoversResource(resource, stored string) bool {
 	_, group, _ := strings.Cut(resource, ".")
 	for _, name := range []string{resource, "*." + group, "*.*"} {

@@ -85,7 +85,8 @@ func TestWithoutAConfigurationOnlyPlainValuesAreCovered(t *testing.T) {
 	if !e.Covers("{}") || !e.CoversResource("secrets", "{}") {
 		t.Error("a plain value is not covered")
 	}
-	if e.Covers("k8s:enc:aescbc:v1:k:x") || e.CoversResource("secrets", "k8s:enc:aescbc:v1:k:x") || len(e.Prefixes()) != 0 {
+	if e.Covers("k8s:enc:aescbc:v1:k:x") || e.CoversResource("secrets", "k8s:enc:aescbc:v1:k:x") ||
+		len(e.Prefixes()) != 0 {
 		t.Error("an encrypted value is covered")
 	}
 }
@@ -97,7 +98,8 @@ func TestAConfigurationThatTheAPIServerWouldRefuseIsAnError(t *testing.T) {
 		{"empty", "", "not EncryptionConfiguration"},
 		{"broken YAML", "a: [", "yaml"},
 		{"another kind", "apiVersion: v1\nkind: Pod\n", "unknown field|not EncryptionConfiguration"},
-		{"another version", strings.Replace(provider("{identity: {}}"), "/v1", "/v2", 1), "not EncryptionConfiguration"},
+		{"another version", strings.Replace(provider("{identity: {}}"), "/v1", "/v2", 1),
+			"not EncryptionConfiguration"},
 		{"no resources", head, "names no resources"},
 		{"no providers", head + "resources: [{resources: [secrets]}]\n", "one entry each"},
 		{"an unknown field", provider("{identity: {}}") + "extra: 1\n", "unknown field"},
@@ -109,12 +111,14 @@ func TestAConfigurationThatTheAPIServerWouldRefuseIsAnError(t *testing.T) {
 		{"identity with nothing", provider("{identity: }"), "0 providers"},
 		{"no keys", provider("{aescbc: {keys: []}}"), "no keys"},
 		{"a key without a name", provider("{aescbc: {keys: [{secret: " + secret32 + "}]}}"), "no name"},
-		{"a secret of the wrong length", provider("{secretbox: {keys: [{name: a, secret: " + secret16 + "}]}}"), "16 bytes"},
+		{"a secret of the wrong length", provider("{secretbox: {keys: [{name: a, secret: " + secret16 + "}]}}"),
+			"16 bytes"},
 		{"a secret that is not base64", provider("{secretbox: {keys: [{name: a, secret: hunter2!}]}}"), "not base64"},
 		{"a KMS name with a colon", provider("{kms: {name: 'a:b', endpoint: c}}"), "no name for a provider"},
 		{"an unknown KMS version", provider("{kms: {name: a, apiVersion: v3, endpoint: c}}"), "neither v1 nor v2"},
 		{"an entry that an earlier one masks",
-			head + "resources: [{resources: ['*.'], providers: [{identity: {}}]}, {resources: [secrets], providers: [{identity: {}}]}]", "masked by the earlier"},
+			head + "resources: [{resources: ['*.'], providers: [{identity: {}}]}, {resources: [secrets], providers: " +
+				"[{identity: {}}]}]", "masked by the earlier"},
 		{"too long", head + strings.Repeat("#", 1<<20), "more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,7 +126,9 @@ func TestAConfigurationThatTheAPIServerWouldRefuseIsAnError(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "cannot read the encryption configuration: ") {
 				t.Fatalf("got %v", err)
 			}
-			if !slices.ContainsFunc(strings.Split(tt.why, "|"), func(s string) bool { return strings.Contains(err.Error(), s) }) {
+			if !slices.ContainsFunc(strings.Split(tt.why, "|"), func(s string) bool {
+				return strings.Contains(err.Error(), s)
+			}) {
 				t.Errorf("got %v, want %q", err, tt.why)
 			}
 			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), secret16) {

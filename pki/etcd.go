@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// What kubeadm makes files of (client-go/util/cert/io.go, util/keyutil/key.go; kubeadm, util/pkiutil: WriteCSR). Directories that are missing get DirMode.
+// What kubeadm makes files of (client-go/util/cert/io.go, util/keyutil/key.go; kubeadm,
+// util/pkiutil: WriteCSR). Directories that are missing get DirMode.
 const (
 	CertMode fs.FileMode = 0o644
 	KeyMode  fs.FileMode = 0o600
@@ -15,12 +16,15 @@ const (
 	DirMode  fs.FileMode = 0o755
 )
 
-// Spec is one certificate of kubeadm's etcd PKI (kubeadm, phases/certs/certlist.go). It is the same from Kubernetes 1.34 to 1.37.
+// Spec is one certificate of kubeadm's etcd PKI (kubeadm, phases/certs/certlist.go). It is the same
+// from Kubernetes 1.34 to 1.37.
 type Spec struct {
-	Name       string             // as kubeadm's commands have it: etcd-server
-	Title      string             // what it is, for people
-	Base       string             // path below the certificates directory, without its ending: etcd/server
-	CA         string             // the name of the one that signs it; empty: it is a CA, and signs itself
+	Name  string // as kubeadm's commands have it: etcd-server
+	Title string // what it is, for people
+	// Path below the certificates directory, without its ending: etcd/server.
+	Base string
+	// The name of the one that signs it; empty: it is a CA, and signs itself.
+	CA         string
 	CommonName string             // empty: the node's name
 	Usages     []x509.ExtKeyUsage // extended ones; none for a CA
 	Names      NameSet
@@ -29,7 +33,8 @@ type Spec struct {
 // NameSet says which names and addresses a certificate is for.
 type NameSet int
 
-// What a certificate is for: none (a client, a CA), or this node, with what kubeadm's serverCertSANs or peerCertSANs add.
+// What a certificate is for: none (a client, a CA), or this node, with what kubeadm's
+// serverCertSANs or peerCertSANs add.
 const (
 	NoNames NameSet = iota
 	ServerNames
@@ -48,23 +53,31 @@ func (s Spec) CSRFile() string { return s.Base + ".csr" }
 // IsCA says whether it signs others.
 func (s Spec) IsCA() bool { return s.CA == "" }
 
-// EtcdSpecs are the certificates of etcd and of those who talk to it, the CA first, in kubeadm's order. The caller may change what it gets.
+// EtcdSpecs are the certificates of etcd and of those who talk to it, the CA first, in kubeadm's
+// order. The caller may change what it gets.
 func EtcdSpecs() []Spec {
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	// Members dial each other with their peer certificates; and etcd's own gateway dials its client port with the server certificate (etcd issue 9785).
+	// Members dial each other with their peer certificates; and etcd's own gateway dials its client
+	// port with the server certificate (etcd issue 9785).
 	both := func() []x509.ExtKeyUsage {
 		return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
 	return []Spec{
 		{Name: "etcd-ca", Title: "the CA of etcd", Base: "etcd/ca", CommonName: "etcd-ca"},
-		{Name: "etcd-server", Title: "what etcd shows to its clients", Base: "etcd/server", CA: "etcd-ca", Usages: both(), Names: ServerNames},
-		{Name: "etcd-peer", Title: "what members of etcd show to each other", Base: "etcd/peer", CA: "etcd-ca", Usages: both(), Names: PeerNames},
-		{Name: "etcd-healthcheck-client", Title: "for clients that look after etcd", Base: "etcd/healthcheck-client", CA: "etcd-ca", CommonName: "kube-etcd-healthcheck-client", Usages: client},
-		{Name: "apiserver-etcd-client", Title: "what the API server shows to etcd", Base: "apiserver-etcd-client", CA: "etcd-ca", CommonName: "kube-apiserver-etcd-client", Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		{Name: "etcd-server", Title: "what etcd shows to its clients",
+			Base: "etcd/server", CA: "etcd-ca", Usages: both(), Names: ServerNames},
+		{Name: "etcd-peer", Title: "what members of etcd show to each other",
+			Base: "etcd/peer", CA: "etcd-ca", Usages: both(), Names: PeerNames},
+		{Name: "etcd-healthcheck-client", Title: "for clients that look after etcd",
+			Base: "etcd/healthcheck-client", CA: "etcd-ca", CommonName: "kube-etcd-healthcheck-client", Usages: client},
+		{Name: "apiserver-etcd-client", Title: "what the API server shows to etcd",
+			Base: "apiserver-etcd-client", CA: "etcd-ca", CommonName: "kube-apiserver-etcd-client",
+			Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
 	}
 }
 
-// EtcdSpec finds one of EtcdSpecs by its name, or by its path without the ending (etcd/server), which kubeadm's messages use.
+// EtcdSpec finds one of EtcdSpecs by its name, or by its path without the ending (etcd/server),
+// which kubeadm's messages use.
 func EtcdSpec(name string) (Spec, error) {
 	var names []string
 	for _, s := range EtcdSpecs() {

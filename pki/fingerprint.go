@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// Fingerprint identifies what a file holds, not how it is written. Of PEM certificates and public keys it is the SHA-256, in hex, of the DER (of a
-// public key in PKIX form, whichever it was written in): re-wrapped, commented or converted to DER, a file keeps it. Several in one file, as in a CA
-// bundle, give the sorted set, joined by commas. Of any other file, private keys included, it is the SHA-256 of the bytes.
+// Fingerprint identifies what a file holds, not how it is written. Of PEM certificates and public
+// keys it is the SHA-256, in hex, of the DER (of a public key in PKIX form, whichever it was
+// written in): re-wrapped, commented or converted to DER, a file keeps it. Several in one file, as
+// in a CA bundle, give the sorted set, joined by commas. Of any other file, private keys included,
+// it is the SHA-256 of the bytes.
 func Fingerprint(b []byte) string {
 	var prints []string
 	for rest := b; ; {

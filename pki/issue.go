@@ -18,7 +18,8 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// Issuer makes certificates as kubeadm does: from the same configuration they are the same in every field but serial number, keys and times.
+// Issuer makes certificates as kubeadm does: from the same configuration they are the same in every
+// field but serial number, keys and times.
 type Issuer struct {
 	Config Config
 	Now    time.Time
@@ -32,7 +33,8 @@ type Pair struct {
 	Key  KeyPEM
 }
 
-// Request asks an external CA for a certificate: what to send there, and the private key that stays.
+// Request asks an external CA for a certificate: what to send there, and the
+// private key that stays.
 type Request struct {
 	CSR []byte
 	Key KeyPEM
@@ -44,7 +46,8 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// ParseAuthority reads a CA's certificate, the first where several follow as kubeadm has it, and its key. The names of the files are for errors.
+// ParseAuthority reads a CA's certificate, the first where several follow as kubeadm has it, and
+// its key. The names of the files are for errors.
 func ParseAuthority(certFile string, certPEM []byte, keyFile string, keyPEM []byte) (Authority, error) {
 	certs, err := parseCerts(certFile, certPEM)
 	if err != nil {
@@ -80,7 +83,8 @@ func (i Issuer) NewCA(s Spec) (Pair, error) {
 	}
 	template.KeyUsage |= x509.KeyUsageCertSign
 	template.IsCA = true
-	template.DNSNames = []string{template.Subject.CommonName} // for clients that look for a name there, as kubeadm's does
+	// For clients that look for a name there, as kubeadm's does.
+	template.DNSNames = []string{template.Subject.CommonName}
 	key, err := i.newKey()
 	if err != nil {
 		return Pair{}, err
@@ -101,8 +105,9 @@ func (i Issuer) Issue(s Spec, ca Authority) (Pair, error) {
 	return i.sign(template, ca.Cert, key, ca.key)
 }
 
-// Renew makes a new key, and a certificate for whom the old one speaks of, as `kubeadm certs renew` does. It is for all names of the old one, which somebody may
-// use, and for those that the configuration asks for.
+// Renew makes a new key, and a certificate for whom the old one speaks of, as `kubeadm certs renew`
+// does. It is for all names of the old one, which somebody may use, and for those that the
+// configuration asks for.
 func (i Issuer) Renew(s Spec, old *x509.Certificate, ca Authority) (Pair, error) {
 	template, err := i.renewal(s, old)
 	if err != nil {
@@ -115,8 +120,9 @@ func (i Issuer) Renew(s Spec, old *x509.Certificate, ca Authority) (Pair, error)
 	return i.sign(template, ca.Cert, key, ca.key)
 }
 
-// Request makes a new key, and asks for the certificate that Issue would make, or for Renew's where there is an old one. kubeadm does not ask for the extended
-// key usage; etcd and the API server refuse certificates without.
+// Request makes a new key, and asks for the certificate that Issue would make, or for Renew's where
+// there is an old one. kubeadm does not ask for the extended key usage; etcd and the API server
+// refuse certificates without.
 func (i Issuer) Request(s Spec, old *x509.Certificate) (Request, error) {
 	template, err := i.template(s)
 	if old != nil {
@@ -134,16 +140,19 @@ func (i Issuer) Request(s Spec, old *x509.Certificate) (Request, error) {
 		return Request{}, err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: template.Subject, DNSNames: template.DNSNames, IPAddresses: template.IPAddresses, ExtraExtensions: []pkix.Extension{usage},
+		Subject: template.Subject, DNSNames: template.DNSNames,
+		IPAddresses: template.IPAddresses, ExtraExtensions: []pkix.Extension{usage},
 	}, key)
 	if err != nil {
 		return Request{}, fmt.Errorf("cannot make the request for %s: %w", s.Name, err)
 	}
 	text, err := encodeKey(key)
-	return Request{CSR: pem.EncodeToMemory(&pem.Block{Type: cert.CertificateRequestBlockType, Bytes: der}), Key: text}, err
+	return Request{CSR: pem.EncodeToMemory(&pem.Block{Type: cert.CertificateRequestBlockType, Bytes: der}),
+		Key: text}, err
 }
 
-// extKeyUsage is the extension of RFC 5280, 4.2.1.12, for requests: crypto/x509 writes it into certificates only.
+// extKeyUsage is the extension of RFC 5280, 4.2.1.12, for requests: crypto/x509 writes it
+// into certificates only.
 func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 	var ids []asn1.ObjectIdentifier
 	for _, u := range usages {
@@ -153,7 +162,8 @@ func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 		case x509.ExtKeyUsageClientAuth:
 			ids = append(ids, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2})
 		default:
-			return pkix.Extension{}, fmt.Errorf("cannot ask for a certificate with the extended key usage %d: neither serverAuth nor clientAuth", u)
+			return pkix.Extension{}, fmt.Errorf(
+				"cannot ask for a certificate with the extended key usage %d: neither serverAuth nor clientAuth", u)
 		}
 	}
 	if len(ids) == 0 {
@@ -163,7 +173,8 @@ func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: value}, err
 }
 
-// template follows GetConfig in kubeadm's phases/certs/certlist.go, and NewSignedCert and NewSelfSignedCACert in util/pkiutil.
+// template follows GetConfig in kubeadm's phases/certs/certlist.go, and NewSignedCert and
+// NewSelfSignedCACert in util/pkiutil.
 func (i Issuer) template(s Spec) (*x509.Certificate, error) {
 	name, err := i.Config.commonName(s)
 	if err != nil {
@@ -201,7 +212,8 @@ func (i Issuer) renewal(s Spec, old *x509.Certificate) (*x509.Certificate, error
 		return nil, err
 	}
 	template.Subject = pkix.Name{CommonName: old.Subject.CommonName, Organization: old.Subject.Organization}
-	names := Names{DNS: slices.Concat(old.DNSNames, template.DNSNames), IPs: slices.Concat(old.IPAddresses, template.IPAddresses)}.unique()
+	names := Names{DNS: slices.Concat(old.DNSNames, template.DNSNames),
+		IPs: slices.Concat(old.IPAddresses, template.IPAddresses)}.unique()
 	template.DNSNames, template.IPAddresses = names.DNS, names.IPs
 	return template, nil
 }

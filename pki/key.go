@@ -14,7 +14,8 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// Algorithm is the kind and size of a key, as encryptionAlgorithm has it in kubeadm's ClusterConfiguration. Empty is RSA2048.
+// Algorithm is the kind and size of a key, as encryptionAlgorithm has it in kubeadm's
+// ClusterConfiguration. Empty is RSA2048.
 type Algorithm string
 
 // The algorithms that kubeadm knows.
@@ -44,7 +45,8 @@ func NewKey(a Algorithm) (crypto.Signer, error) {
 	return nil, fmt.Errorf("encryptionAlgorithm: %q is none of %s", a, strings.Join(known, ", "))
 }
 
-// KeyPEM is a private key as its file holds it. It does not show itself: printing gives a placeholder, and JSON refuses it.
+// KeyPEM is a private key as its file holds it. It does not show itself: printing gives a
+// placeholder, and JSON refuses it.
 type KeyPEM []byte
 
 // Format writes the placeholder, whatever the verb.
@@ -60,7 +62,8 @@ func encodeKey(key crypto.Signer) (KeyPEM, error) {
 	return keyutil.MarshalPrivateKeyToPEM(key)
 }
 
-// parseKey reads the first key of a PEM file, RSA or ECDSA as kubeadm demands. Its errors quote nothing of the file.
+// parseKey reads the first key of a PEM file, RSA or ECDSA as kubeadm demands. Its errors quote
+// nothing of the file.
 func parseKey(file string, data []byte) (crypto.Signer, error) {
 	key, err := keyutil.ParsePrivateKeyPEM(data)
 	if err != nil {

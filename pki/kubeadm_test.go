@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// fields are all of a certificate but its serial number, keys and times; of times, how long it is valid.
+// fields are all of a certificate but its serial number, keys and times; of times,
+// how long it is valid.
 func fields(c *x509.Certificate) []string {
 	all := []string{
 		fmt.Sprintf("version %d, %v, %v", c.Version, c.SignatureAlgorithm, c.PublicKeyAlgorithm),
@@ -59,7 +60,11 @@ func firstLine(b []byte) []byte {
 }
 
 func TestKeysAreWrittenAsKubeadmWritesThem(t *testing.T) {
-	for a, begin := range map[Algorithm]string{RSA2048: "-----BEGIN RSA PRIVATE KEY-----", ECDSAP256: "-----BEGIN EC PRIVATE KEY-----", ECDSAP384: "-----BEGIN EC PRIVATE KEY-----"} {
+	for a, begin := range map[Algorithm]string{
+		RSA2048:   "-----BEGIN RSA PRIVATE KEY-----",
+		ECDSAP256: "-----BEGIN EC PRIVATE KEY-----",
+		ECDSAP384: "-----BEGIN EC PRIVATE KEY-----",
+	} {
 		key, err := NewKey(a)
 		if err != nil {
 			t.Fatal(err)
@@ -77,12 +82,14 @@ func TestKeysAreWrittenAsKubeadmWritesThem(t *testing.T) {
 func TestCertificatesAreDatedBackAndKeyIdentifiersLinkThem(t *testing.T) {
 	w := newWorld(t, cp1)
 	ca := w.cert(t, "etcd/ca")
-	if !ca.NotBefore.Equal(noon.Add(-5*time.Minute)) || !ca.NotAfter.Equal(noon.Add(DefaultCAValidity)) || len(ca.SubjectKeyId) == 0 {
+	if !ca.NotBefore.Equal(noon.Add(-5*time.Minute)) || !ca.NotAfter.Equal(noon.Add(DefaultCAValidity)) ||
+		len(ca.SubjectKeyId) == 0 {
 		t.Errorf("the CA is valid from %v to %v, and its key is %x", ca.NotBefore, ca.NotAfter, ca.SubjectKeyId)
 	}
 	for _, s := range EtcdSpecs()[1:] {
 		c := w.cert(t, s.Base)
-		if !c.NotBefore.Equal(noon.Add(-5*time.Minute)) || !c.NotAfter.Equal(noon.Add(DefaultValidity)) || !bytes.Equal(c.AuthorityKeyId, ca.SubjectKeyId) {
+		if !c.NotBefore.Equal(noon.Add(-5*time.Minute)) || !c.NotAfter.Equal(noon.Add(DefaultValidity)) ||
+			!bytes.Equal(c.AuthorityKeyId, ca.SubjectKeyId) {
 			t.Errorf("%s is valid from %v to %v, of the CA %x", s.Name, c.NotBefore, c.NotAfter, c.AuthorityKeyId)
 		}
 	}
@@ -95,7 +102,8 @@ func TestTheTableHasKubeadmsFiles(t *testing.T) {
 	}
 	want := []string{
 		"etcd/ca.crt", "etcd/ca.key", "etcd/server.crt", "etcd/server.key", "etcd/peer.crt", "etcd/peer.key",
-		"etcd/healthcheck-client.crt", "etcd/healthcheck-client.key", "apiserver-etcd-client.crt", "apiserver-etcd-client.key",
+		"etcd/healthcheck-client.crt", "etcd/healthcheck-client.key",
+		"apiserver-etcd-client.crt", "apiserver-etcd-client.key",
 	}
 	if !slices.Equal(files, want) {
 		t.Errorf("got %q", files)
@@ -111,7 +119,8 @@ func TestTheTableHasKubeadmsFiles(t *testing.T) {
 }
 
 func TestNamesThatKubeadmWouldRefuseAreErrors(t *testing.T) {
-	c := Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", ServerCertSANs: []string{"ok", "Capital", "under_score", "", "10.0.0.0/8", "a:2379", "*"}}
+	c := Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
+		ServerCertSANs: []string{"ok", "Capital", "under_score", "", "10.0.0.0/8", "a:2379", "*"}}
 	_, err := c.Names(spec(t, "etcd-server"))
 	for _, name := range c.ServerCertSANs[1:] {
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("serverCertSANs: %q", name)) {
@@ -121,7 +130,8 @@ func TestNamesThatKubeadmWouldRefuseAreErrors(t *testing.T) {
 	if err != nil && strings.Contains(err.Error(), `"ok"`) {
 		t.Error(err)
 	}
-	if n, err := c.Names(spec(t, "etcd-peer")); err != nil || strings.Join(n.Strings(), " ") != "cp1 localhost 10.0.0.11 127.0.0.1 ::1" {
+	if n, err := c.Names(spec(t, "etcd-peer")); err != nil ||
+		strings.Join(n.Strings(), " ") != "cp1 localhost 10.0.0.11 127.0.0.1 ::1" {
 		t.Errorf("got %v, %v", n.Strings(), err)
 	}
 	for _, address := range []string{"", "cp1", "10.0.0", "10.0.0.11:2379"} {
@@ -129,7 +139,8 @@ func TestNamesThatKubeadmWouldRefuseAreErrors(t *testing.T) {
 			t.Errorf("the address %q was taken", address)
 		}
 	}
-	if n, err := (Config{NodeName: "cp1", AdvertiseAddress: "010.000.000.011"}).Names(spec(t, "etcd-peer")); err != nil || !n.IPs[0].Equal(net.IPv4(10, 0, 0, 11)) {
+	if n, err := (Config{NodeName: "cp1", AdvertiseAddress: "010.000.000.011"}).Names(
+		spec(t, "etcd-peer")); err != nil || !n.IPs[0].Equal(net.IPv4(10, 0, 0, 11)) {
 		t.Errorf("leading zeros, which kubeadm takes: %v, %v", n, err)
 	}
 }
@@ -142,8 +153,10 @@ func TestWhatCannotBeMadeIsAnError(t *testing.T) {
 	}{
 		{"no node name", Config{AdvertiseAddress: "10.0.0.11", Algorithm: ECDSAP256}, "the node's name is empty"},
 		{"no address", Config{NodeName: "cp1", Algorithm: ECDSAP256}, "is no IP address"},
-		{"a life that has ended", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: ECDSAP256, Validity: -time.Hour}, "valid for -1h"},
-		{"an unknown algorithm", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: "DSA"}, "is none of RSA-2048"},
+		{"a life that has ended", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
+			Algorithm: ECDSAP256, Validity: -time.Hour}, "valid for -1h"},
+		{"an unknown algorithm", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: "DSA"},
+			"is none of RSA-2048"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ca := newWorld(t, cp1).authority(t)

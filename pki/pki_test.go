@@ -29,8 +29,10 @@ func issue(t *testing.T, name string, ca bool, life time.Duration) []byte {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: noon.Add(-5 * time.Minute), NotAfter: noon.Add(life),
-		IsCA: ca, BasicConstraintsValid: true, DNSNames: []string{"cp1", "localhost"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.11"), net.IPv6loopback},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: noon.Add(-5 * time.Minute), NotAfter: noon.Add(life),
+		IsCA: ca, BasicConstraintsValid: true, DNSNames: []string{"cp1", "localhost"},
+		IPAddresses: []net.IP{net.ParseIP("10.0.0.11"), net.IPv6loopback},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -73,7 +75,8 @@ func TestACertificateIsDescribedAtTheGivenTime(t *testing.T) {
 			if c.DaysLeft != tt.days || c.Expired != tt.expired || c.NotYetValid != tt.notYetValid {
 				t.Errorf("got %+v", c)
 			}
-			if c.Name != "etcd/ca" || c.Subject != "etcd-ca" || c.Issuer != "etcd-ca" || !c.IsCA || !c.NotAfter.Equal(noon.Add(48*time.Hour)) {
+			if c.Name != "etcd/ca" || c.Subject != "etcd-ca" ||
+				c.Issuer != "etcd-ca" || !c.IsCA || !c.NotAfter.Equal(noon.Add(48*time.Hour)) {
 				t.Errorf("got %+v", c)
 			}
 			if want := []string{"cp1", "localhost", "10.0.0.11", "::1"}; !slices.Equal(c.SANs, want) {
@@ -84,18 +87,22 @@ func TestACertificateIsDescribedAtTheGivenTime(t *testing.T) {
 }
 
 func TestABundleIsDescribedInOrder(t *testing.T) {
-	file := slices.Concat(encode("CERTIFICATE", issue(t, "new", true, 48*time.Hour)), encode("CERTIFICATE", issue(t, "old", true, time.Hour)))
+	file := slices.Concat(encode("CERTIFICATE", issue(t, "new", true, 48*time.Hour)),
+		encode("CERTIFICATE", issue(t, "old", true, time.Hour)))
 	all, err := InspectAll("ca", file, noon.Add(2*time.Hour))
-	if err != nil || len(all) != 2 || all[0].Subject != "new" || all[0].Expired || all[1].Subject != "old" || !all[1].Expired {
+	if err != nil || len(all) != 2 || all[0].Subject != "new" ||
+		all[0].Expired || all[1].Subject != "old" || !all[1].Expired {
 		t.Errorf("got %+v, %v", all, err)
 	}
 }
 
 func TestWhatIsNoCertificateIsAnErrorThatNamesTheFile(t *testing.T) {
 	for name, file := range map[string][]byte{
-		"empty": nil, "text": []byte("hello"), "a key": encode("PRIVATE KEY", []byte{1}), "broken DER": encode("CERTIFICATE", []byte{0x30, 1}),
+		"empty": nil, "text": []byte("hello"), "a key": encode("PRIVATE KEY", []byte{1}),
+		"broken DER": encode("CERTIFICATE", []byte{0x30, 1}),
 	} {
-		if _, err := Inspect("etcd/server", file, noon); err == nil || !strings.Contains(err.Error(), "cannot read certificate etcd/server: ") {
+		if _, err := Inspect("etcd/server", file, noon); err == nil ||
+			!strings.Contains(err.Error(), "cannot read certificate etcd/server: ") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -116,7 +123,8 @@ func TestAFingerprintIsOfTheContentNotTheWriting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	oneLine := "-----BEGIN CERTIFICATE-----\n" + strings.ReplaceAll(strings.Split(string(pemA), "-----")[2], "\n", "") + "\n-----END CERTIFICATE-----\n"
+	oneLine := "-----BEGIN CERTIFICATE-----\n" + strings.ReplaceAll(strings.Split(string(pemA), "-----")[2], "\n", "") +
+		"\n-----END CERTIFICATE-----\n"
 	private := encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
 	cut := slices.Concat(pemA, []byte("-----BEGIN CERTIFICATE-----\nMII"))
 
@@ -136,7 +144,8 @@ func TestAFingerprintIsOfTheContentNotTheWriting(t *testing.T) {
 		{"a public key", encode("PUBLIC KEY", pkix), digest(pkix)},
 		{"the same key in PKCS#1", encode("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&key.PublicKey)), digest(pkix)},
 		{"a private key counts as bytes", private, digest(private)},
-		{"a certificate with its key counts as bytes", slices.Concat(pemA, private), digest(slices.Concat(pemA, private))},
+		{"a certificate with its key counts as bytes", slices.Concat(pemA, private),
+			digest(slices.Concat(pemA, private))},
 		{"a bundle that was cut off counts as bytes", cut, digest(cut)},
 		{"any other file", []byte("kind: X\n"), digest([]byte("kind: X\n"))},
 		{"an empty file", nil, digest(nil)},

@@ -7,15 +7,18 @@ import (
 	"time"
 )
 
-// Plan says what is to be made, CA first. What is there already is kept, whatever its names are besides: nothing is overwritten.
+// Plan says what is to be made, CA first. What is there already is kept, whatever its names are
+// besides: nothing is overwritten.
 type Plan struct {
 	Keep  []Spec
 	Issue []Spec
 }
 
-// Plan looks at what is there, and decides as kubeadm does: what is there and good is kept, what is missing is made, and what is wrong, a certificate without its
-// key too, is an error (kubeadm, phases/certs: CreateTree, writeCertificateFilesIfNotExist). Unlike kubeadm it looks at all before anything is made: the error
-// joins a *Problem for each thing that is wrong. Without the CA's key nothing can be made: what is missing is an error that says how to ask the external CA.
+// Plan looks at what is there, and decides as kubeadm does: what is there and good is kept, what is
+// missing is made, and what is wrong, a certificate without its key too, is an error (kubeadm,
+// phases/certs: CreateTree, writeCertificateFilesIfNotExist). Unlike kubeadm it looks at all before
+// anything is made: the error joins a *Problem for each thing that is wrong. Without the CA's key
+// nothing can be made: what is missing is an error that says how to ask the external CA.
 //
 // The CA is made only if it is among the specs.
 func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
@@ -23,7 +26,8 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 	var problems []error
 	add := func(found []*Problem) {
 		for _, problem := range found {
-			if !slices.ContainsFunc(problems, func(err error) bool { return err.Error() == problem.What }) { // a CA that is bad is so for all that it signs
+			// A CA that is bad is so for all that it signs.
+			if !slices.ContainsFunc(problems, func(err error) bool { return err.Error() == problem.What }) {
 				problems = append(problems, problem)
 			}
 		}
@@ -46,7 +50,8 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 		add(found)
 		p.Keep = append(p.Keep, s)
 	}
-	for _, ca := range authorities(specs) { // where nothing of it is there, those that it should sign have told so
+	// Where nothing of it is there, those that it should sign have told so.
+	for _, ca := range authorities(specs) {
 		cert, key := have[ca.CertFile()], have[ca.KeyFile()]
 		if !among(ca, specs) && (cert != nil || key != nil) {
 			add(CheckCA(ca.CertFile(), cert, ca.KeyFile(), key, now))
@@ -58,7 +63,8 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 	return p, nil
 }
 
-// Check says what is wrong with one certificate and its key, which are there, held against the configuration and the CA that is there.
+// Check says what is wrong with one certificate and its key, which are there, held against the
+// configuration and the CA that is there.
 func (c Config) Check(s Spec, have Files, now time.Time) ([]*Problem, error) {
 	if s.IsCA() {
 		return CheckCA(s.CertFile(), have[s.CertFile()], s.KeyFile(), have[s.KeyFile()], now), nil
@@ -67,11 +73,13 @@ func (c Config) Check(s Spec, have Files, now time.Time) ([]*Problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := Leaf{CertFile: s.CertFile(), KeyFile: s.KeyFile(), Cert: have[s.CertFile()], Key: have[s.KeyFile()], Usages: s.Usages, Names: names}
+	l := Leaf{CertFile: s.CertFile(), KeyFile: s.KeyFile(), Cert: have[s.CertFile()],
+		Key: have[s.KeyFile()], Usages: s.Usages, Names: names}
 	for _, ca := range authorities([]Spec{s}) {
 		l.CAFile, l.CA = ca.CertFile(), have[ca.CertFile()]
 		if l.CA == nil {
-			return append(l.Check(now), &Problem{WrongCA, fmt.Sprintf("%s is there, but its CA %s is not", l.CertFile, l.CAFile), "put the CA back, or move the certificate and its key out of the way"}), nil
+			return append(l.Check(now), &Problem{WrongCA, fmt.Sprintf("%s is there, but its CA %s is not",
+				l.CertFile, l.CAFile), "put the CA back, or move the certificate and its key out of the way"}), nil
 		}
 	}
 	return l.Check(now), nil
@@ -86,9 +94,18 @@ func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
 		noCert, noKey := have[ca.CertFile()] == nil, have[ca.KeyFile()] == nil
 		switch {
 		case noCert && noKey && !among(ca, specs):
-			return &Problem{Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()), fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first", ca.CertFile(), ca.KeyFile())}
+			return &Problem{
+				Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()),
+				fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first",
+					ca.CertFile(), ca.KeyFile()),
+			}
 		case noKey && !noCert:
-			return &Problem{Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either", s.CertFile(), ca.KeyFile()), "bring the key, or ask the CA that has it: `etcdpod certs generate-csr --config FILE` makes keys and requests; put what it signs, and the keys, beside the CA's certificate"}
+			return &Problem{
+				Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either",
+					s.CertFile(), ca.KeyFile()),
+				"bring the key, or ask the CA that has it: `etcdpod certs generate-csr --config FILE` makes keys " +
+					"and requests; put what it signs, and the keys, beside the CA's certificate",
+			}
 		}
 	}
 	return nil

@@ -8,7 +8,8 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// APIServerEtcdFlags are the API server's flags for etcd, --etcd-…, in the order in which kubeadm writes them (kubeadm, phases/controlplane: getAPIServerCommand).
+// APIServerEtcdFlags are the API server's flags for etcd, --etcd-…, in the order in which kubeadm
+// writes them (kubeadm, phases/controlplane: getAPIServerCommand).
 func (c *Config) APIServerEtcdFlags() []Flag {
 	var base []Flag
 	if x := c.External; x != nil {
@@ -31,11 +32,14 @@ func (c *Config) APIServerEtcdFlags() []Flag {
 			{"etcd-keyfile", path.Join(c.CertificatesDir, "apiserver-etcd-client.key")},
 		}
 	}
-	ofEtcd := slices.DeleteFunc(slices.Clone(c.apiServerArgs), func(a kubeadm.Arg) bool { return !strings.HasPrefix(a.Name, "etcd-") })
+	ofEtcd := slices.DeleteFunc(slices.Clone(c.apiServerArgs), func(a kubeadm.Arg) bool {
+		return !strings.HasPrefix(a.Name, "etcd-")
+	})
 	return merged(base, ofEtcd)
 }
 
-// AsksAPIServerFor says whether the configuration names a flag of the API server itself, without dashes, or where etcd runs elsewhere: what kubeadm would write for it is more than a default.
+// AsksAPIServerFor says whether the configuration names a flag of the API server itself, without
+// dashes, or where etcd runs elsewhere: what kubeadm would write for it is more than a default.
 func (c *Config) AsksAPIServerFor(flag string) bool {
 	return c.External != nil || slices.ContainsFunc(c.apiServerArgs, func(a kubeadm.Arg) bool { return a.Name == flag })
 }

@@ -7,10 +7,14 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// merged puts a person's arguments over the base ones as kubeadm does (kubeadm, util/arguments.go: ArgumentsToCommand): the base ones sorted, without those that
-// are replaced, then the person's as they were written. One with a merge method changes the base one of its name instead; the last of a name decides.
+// merged puts a person's arguments over the base ones as kubeadm does (kubeadm,
+// util/arguments.go: ArgumentsToCommand): the base ones sorted, without those that are replaced,
+// then the person's as they were written. One with a merge method changes the base one of its
+// name instead; the last of a name decides.
 func merged(base []Flag, extra []kubeadm.Arg) []Flag {
-	base = slices.SortedFunc(slices.Values(base), func(a, b Flag) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value)) })
+	base = slices.SortedFunc(slices.Values(base), func(a, b Flag) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
+	})
 	last := map[string]kubeadm.Arg{}
 	var all, tail []Flag
 	for _, arg := range extra {

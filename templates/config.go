@@ -1,5 +1,6 @@
-// Package templates reads kubeadm's configuration and renders kubeadm's files: etcd's manifest, byte for byte as kubeadm 1.34 to 1.37 do, and the API server's flags
-// for etcd. It is pure: bytes and values in, values and bytes out.
+// Package templates reads kubeadm's configuration and renders kubeadm's files: etcd's manifest,
+// byte for byte as kubeadm 1.34 to 1.37 do, and the API server's flags for etcd. It is pure: bytes
+// and values in, values and bytes out.
 package templates
 
 import (
@@ -10,15 +11,20 @@ import (
 
 // Options are what kubeadm takes from elsewhere than its file.
 type Options struct {
-	Join                 bool   // for a member that joins: JoinConfiguration speaks of the node, not InitConfiguration
-	AllowExperimentalAPI bool   // kubeadm.k8s.io/v1, as kubeadm's flag of that name
-	Cluster              []byte // the ClusterConfiguration that the cluster keeps (ConfigMap kubeadm-config); wins over the file's, as in `kubeadm join`
+	// For a member that joins: JoinConfiguration speaks of the node, not InitConfiguration.
+	Join bool
+	// kubeadm.k8s.io/v1, as kubeadm's flag of that name.
+	AllowExperimentalAPI bool
+	// The ClusterConfiguration that the cluster keeps (ConfigMap kubeadm-config); wins over the
+	// file's, as in `kubeadm join`.
+	Cluster []byte
 
 	// Of the host. Needed where neither the file nor a flag has them.
 	Hostname       string // as the kernel has it; the node's name is made from it as kubeadm does
 	DefaultAddress string // that of the interface of the default route; kubeadm's advertise address
 
-	// Flags: kubeadm's of the same names. Empty: not given. Besides NodeName, which wins over the file, all are refused together with a file, as kubeadm refuses them.
+	// Flags: kubeadm's of the same names. Empty: not given. Besides NodeName, which wins over the
+	// file, all are refused together with a file, as kubeadm refuses them.
 	NodeName          string // --node-name
 	AdvertiseAddress  string // --apiserver-advertise-address
 	KubernetesVersion string // --kubernetes-version
@@ -29,7 +35,8 @@ type Options struct {
 
 // Config is kubeadm's configuration, as far as it matters to etcd: defaulted and valid.
 type Config struct {
-	Warnings []string // what kubeadm would warn of, and what etcdpod has to say besides; for a person
+	// What kubeadm would warn of, and what etcdpod has to say besides; for a person.
+	Warnings []string
 
 	NodeName          string
 	AdvertiseAddress  string

@@ -26,7 +26,8 @@ type document struct {
 	root *yamlv3.Node // where it says it; nil: cannot be told
 }
 
-// split cuts a file as kubeadm does, at lines that begin with --- (apimachinery, util/yaml: YAMLReader), and reads what each document is.
+// split cuts a file as kubeadm does, at lines that begin with --- (apimachinery, util/yaml:
+// YAMLReader), and reads what each document is.
 func split(data []byte) ([]*document, error) {
 	var docs []*document
 	var errs []error
@@ -46,11 +47,14 @@ func split(data []byte) ([]*document, error) {
 		bad := isSeparator && len(rest) > 0 && rest[0] != '#'
 		switch {
 		case bad:
-			errs = append(errs, &InvalidError{Line: line, Reason: "kubeadm takes nothing but a comment after the --- between two documents"})
+			errs = append(errs, &InvalidError{Line: line,
+				Reason: "kubeadm takes nothing but a comment after the --- between two documents"})
 			end()
 		case isSeparator && len(text) > 0:
 			end()
-		default: // a separator, too: where nothing follows it, kubeadm refuses the document that it begins
+		default:
+			// A separator, too: where nothing follows it, kubeadm refuses the
+			// document that it begins.
 			text = append(text, l...)
 		}
 	}
@@ -83,7 +87,12 @@ func parse(text []byte, line int) (*document, []error) {
 		}
 	}
 	if d.root != nil && !errors.Is(locate.Decode(&second), io.EOF) {
-		return d, []error{&InvalidError{Kind: d.Kind, Line: line, Reason: "another document begins in it, which kubeadm would leave out", Suggestion: "begin each with a line of --- alone"}}
+		return d, []error{
+			&InvalidError{
+				Kind: d.Kind, Line: line, Reason: "another document begins in it, which kubeadm would leave out",
+				Suggestion: "begin each with a line of --- alone",
+			},
+		}
 	}
 	if d.Group == "" || d.Version == "" || d.Kind == "" {
 		return d, []error{&InvalidError{Line: d.first(), Reason: "apiVersion and kind do not say what the document is"}}
@@ -108,7 +117,8 @@ func (d *document) repeated(n *yamlv3.Node) []error {
 		}
 		line := d.line + c.Line - 1
 		if first := firsts[c.Value]; first > 0 {
-			errs = append(errs, &InvalidError{Kind: d.Kind, Line: line, Reason: fmt.Sprintf("the key %s is there a second time; the first is on line %d", c.Value, first)})
+			errs = append(errs, &InvalidError{Kind: d.Kind, Line: line,
+				Reason: fmt.Sprintf("the key %s is there a second time; the first is on line %d", c.Value, first)})
 		}
 		firsts[c.Value] = line
 	}
@@ -117,7 +127,8 @@ func (d *document) repeated(n *yamlv3.Node) []error {
 
 // first is the line where the document says something.
 func (d *document) first() int {
-	if d.root == nil || d.root.Kind == yamlv3.ScalarNode && d.root.Value == "" { // nothing, which is found behind all lines
+	// Nothing, which is found behind all lines.
+	if d.root == nil || d.root.Kind == yamlv3.ScalarNode && d.root.Value == "" {
 		return d.line
 	}
 	return d.line + d.root.Line - 1
@@ -148,7 +159,8 @@ func (d *document) typeError(err error) error {
 	var wrong *encoding.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		kind, _, _ := strings.Cut(wrong.Value, " ")
-		e.Field, e.Reason = wrong.Field, fmt.Sprintf("is of type %s, and must be %s", kind, typeName(wrong.Type.String()))
+		e.Field, e.Reason = wrong.Field, fmt.Sprintf("is of type %s, and must be %s",
+			kind, typeName(wrong.Type.String()))
 		if wrong.Type.Kind().String() == "string" && (kind == "number" || kind == "bool") {
 			e.Suggestion = "put the value in quotes"
 		}

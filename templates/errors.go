@@ -5,10 +5,13 @@ import (
 	"strings"
 )
 
-// InvalidError is one thing that is wrong with kubeadm's configuration, or with what was given beside it.
+// InvalidError is one thing that is wrong with kubeadm's configuration, or with what
+// was given beside it.
 type InvalidError struct {
-	Kind       string // of the document; "" where it is about none
-	Line       int    // of the file, from 1; 0 where it is about no line of it: a default, a flag, what the cluster keeps
+	Kind string // of the document; "" where it is about none
+	// Of the file, from 1; 0 where it is about no line of it: a default, a flag,
+	// what the cluster keeps.
+	Line       int
 	Field      string // "etcd.local.dataDir"; "" where it is about none
 	Reason     string
 	Suggestion string // may be ""

@@ -28,7 +28,8 @@ const (
 	probePort   = "probe-port"
 )
 
-// EtcdManifest renders etcd.yaml. members are nil for the first member of a cluster; for one that joins they are all, itself included.
+// EtcdManifest renders etcd.yaml. members are nil for the first member of a cluster; for one that
+// joins they are all, itself included.
 func (c *Config) EtcdManifest(p *Patches, members []Member) ([]byte, error) {
 	if c.External != nil {
 		return nil, errors.New("cannot render etcd's manifest: the configuration has an external etcd")
@@ -40,7 +41,8 @@ func (c *Config) EtcdManifest(p *Patches, members []Member) ([]byte, error) {
 	return p.Apply("etcd", text)
 }
 
-// etcdPod follows GetEtcdPodSpec in kubeadm's phases/etcd/local.go, and ComponentPod in util/staticpod.
+// etcdPod follows GetEtcdPodSpec in kubeadm's phases/etcd/local.go, and
+// ComponentPod in util/staticpod.
 func (c *Config) etcdPod(members []Member) *corev1.Pod {
 	command := []string{"etcd"}
 	for _, f := range merged(c.etcdFlags(members), c.etcdArgs) {
@@ -68,7 +70,8 @@ func (c *Config) etcdPod(members []Member) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
 				Name: "etcd", Command: command, Image: c.EtcdImage, ImagePullPolicy: corev1.PullIfNotPresent,
-				VolumeMounts: []corev1.VolumeMount{{Name: "etcd-data", MountPath: c.DataDir}, {Name: "etcd-certs", MountPath: certs}},
+				VolumeMounts: []corev1.VolumeMount{{Name: "etcd-data", MountPath: c.DataDir},
+					{Name: "etcd-certs", MountPath: certs}},
 				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 					corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("100Mi"),
 				}},
@@ -76,19 +79,25 @@ func (c *Config) etcdPod(members []Member) *corev1.Pod {
 				ReadinessProbe: probe("/readyz", 0, 3, 1),
 				StartupProbe:   probe("/readyz", 10, startup, 10),
 				Env:            c.env(),
-				Ports:          []corev1.ContainerPort{{Name: probePort, ContainerPort: port, Protocol: corev1.ProtocolTCP}},
+				Ports: []corev1.ContainerPort{
+					{Name: probePort, ContainerPort: port, Protocol: corev1.ProtocolTCP},
+				},
 			}},
 			Priority: &priority, PriorityClassName: "system-node-critical",
-			HostNetwork:     true,
-			Volumes:         []corev1.Volume{hostPath("etcd-certs", certs), hostPath("etcd-data", c.DataDir)},
-			SecurityContext: &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			HostNetwork: true,
+			Volumes:     []corev1.Volume{hostPath("etcd-certs", certs), hostPath("etcd-data", c.DataDir)},
+			SecurityContext: &corev1.PodSecurityContext{
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
 		},
 	}
 }
 
 func hostPath(name, path string) corev1.Volume {
 	make := corev1.HostPathDirectoryOrCreate
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &make}}}
+	return corev1.Volume{
+		Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &make}},
+	}
 }
 
 // etcdFlags are the base ones (kubeadm, phases/etcd: getEtcdCommand).
@@ -110,12 +119,15 @@ func (c *Config) etcdFlags(members []Member) []Flag {
 		{"peer-trusted-ca-file", cert("ca.crt")},
 		{"peer-client-cert-auth", "true"},
 		{"snapshot-count", "10000"},
-		{"listen-metrics-urls", "http://" + strings.TrimPrefix(url(c.localhost(), strconv.Itoa(metricsPort)), "https://")},
+		{"listen-metrics-urls", "http://" + strings.TrimPrefix(url(c.localhost(), strconv.Itoa(metricsPort)),
+			"https://")},
 	}
 	if c.release.newNames {
-		flags = append(flags, Flag{"feature-gates", "InitialCorruptCheck=true"}, Flag{"watch-progress-notify-interval", "5s"})
+		flags = append(flags, Flag{"feature-gates", "InitialCorruptCheck=true"},
+			Flag{"watch-progress-notify-interval", "5s"})
 	} else {
-		flags = append(flags, Flag{"experimental-initial-corrupt-check", "true"}, Flag{"experimental-watch-progress-notify-interval", "5s"})
+		flags = append(flags, Flag{"experimental-initial-corrupt-check", "true"},
+			Flag{"experimental-watch-progress-notify-interval", "5s"})
 	}
 	if len(members) == 0 {
 		return append(flags, Flag{"initial-cluster", c.NodeName + "=" + c.PeerURL()})
@@ -127,7 +139,8 @@ func (c *Config) etcdFlags(members []Member) []Flag {
 	return append(flags, Flag{"initial-cluster", strings.Join(all, ",")}, Flag{"initial-cluster-state", "existing"})
 }
 
-// probed is where etcd answers probes: at the first URL of a person's --listen-metrics-urls (kubeadm, util/staticpod: GetEtcdProbeEndpoint).
+// probed is where etcd answers probes: at the first URL of a person's --listen-metrics-urls
+// (kubeadm, util/staticpod: GetEtcdProbeEndpoint).
 func (c *Config) probed() (scheme corev1.URIScheme, host string, port int32) {
 	scheme, host, port = corev1.URISchemeHTTP, c.localhost(), metricsPort
 	arg, is := lastOf(c.etcdArgs, "listen-metrics-urls")

@@ -27,7 +27,8 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add([]byte(ofCluster+"---\n"+ofJoin), true)
 	f.Fuzz(func(t *testing.T, text []byte, join bool) {
-		c, err := Read(text, Options{Join: join, AllowExperimentalAPI: true, Hostname: "cp1", DefaultAddress: "10.0.0.11"})
+		c, err := Read(text, Options{Join: join, AllowExperimentalAPI: true,
+			Hostname: "cp1", DefaultAddress: "10.0.0.11"})
 		if err != nil {
 			if c != nil {
 				t.Error("a configuration, and an error")
@@ -69,7 +70,8 @@ func each(err error, see func(*InvalidError), t *testing.T) {
 
 func FuzzPatches(f *testing.F) {
 	f.Add("etcd.yaml", []byte("spec: {containers: [{name: etcd, image: b, $patch: delete}]}\n---\nx: y\n"))
-	f.Add("etcd0+json.json", []byte(`[{"op": "add", "path": "/spec/containers/0/command/-", "value": "x"}, {"op": "test", "path": "", "value": null}, {"op": "move", "from": "/a", "path": "/b"}]`))
+	f.Add("etcd0+json.json", []byte(`[{"op": "add", "path": "/spec/containers/0/command/-", "value": "x"}, {"op": `+
+		`"test", "path": "", "value": null}, {"op": "move", "from": "/a", "path": "/b"}]`))
 	f.Add("etcd+merge.yaml", []byte("metadata: null\n"))
 	f.Fuzz(func(t *testing.T, file string, text []byte) {
 		p, err := ReadPatches(map[string][]byte{file: text})

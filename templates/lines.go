@@ -8,7 +8,8 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 )
 
-// lineOf is the file's line of a field, such as etcd.local.extraArgs[0].name; of what it would be in, where it is not there.
+// lineOf is the file's line of a field, such as etcd.local.extraArgs[0].name; of what it would be
+// in, where it is not there.
 func (d *document) lineOf(field string) int {
 	if d == nil {
 		return 0
@@ -41,7 +42,8 @@ func steps(field string) iter.Seq[string] {
 	}
 }
 
-// child is what a step leads to, and the node by which a person finds it: the key, or an item itself.
+// child is what a step leads to, and the node by which a person finds it: the
+// key, or an item itself.
 func child(n *yamlv3.Node, step string) (value, place *yamlv3.Node) {
 	n = resolved(n)
 	if n == nil {

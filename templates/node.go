@@ -29,11 +29,13 @@ func (s *sources) node(join bool) nodeSource {
 		}
 		kubeadm.SetObjectDefaults_JoinConfiguration(&s.join)
 		j := &s.join
-		return nodeSource{joinKind, &j.NodeRegistration, &j.ControlPlane.LocalAPIEndpoint, field.NewPath("controlPlane", "localAPIEndpoint"), j.Patches, j.Timeouts}
+		return nodeSource{joinKind, &j.NodeRegistration, &j.ControlPlane.LocalAPIEndpoint,
+			field.NewPath("controlPlane", "localAPIEndpoint"), j.Patches, j.Timeouts}
 	}
 	kubeadm.SetObjectDefaults_InitConfiguration(&s.init)
 	i := &s.init
-	return nodeSource{initKind, &i.NodeRegistration, &i.LocalAPIEndpoint, field.NewPath("localAPIEndpoint"), i.Patches, i.Timeouts}
+	return nodeSource{initKind, &i.NodeRegistration, &i.LocalAPIEndpoint,
+		field.NewPath("localAPIEndpoint"), i.Patches, i.Timeouts}
 }
 
 // config puts together what the documents, the flags and the host say.
@@ -42,8 +44,10 @@ func (s *sources) config(o Options) (*Config, error) {
 	kubeadm.SetObjectDefaults_ClusterConfiguration(&s.cluster)
 	o.over(&s.cluster, &node)
 	c := &Config{
-		Warnings:              s.warnings,
-		NodeName:              strings.ToLower(strings.TrimSpace(cmp.Or(o.NodeName, node.registration.Name, o.Hostname))), // component-helpers, node/util: GetHostname
+		Warnings: s.warnings,
+		// component-helpers, node/util: GetHostname.
+		NodeName: strings.ToLower(strings.TrimSpace(cmp.Or(o.NodeName,
+			node.registration.Name, o.Hostname))),
 		CertificatesDir:       s.cluster.CertificatesDir,
 		CertificateValidity:   s.cluster.CertificateValidityPeriod.Duration,
 		CACertificateValidity: s.cluster.CACertificateValidityPeriod.Duration,
@@ -85,7 +89,8 @@ func (o Options) over(cluster *kubeadm.ClusterConfiguration, node *nodeSource) {
 	}
 }
 
-// setAddress finds the address that others reach this node by (kubeadm, util/config: SetAPIEndpointDynamicDefaults, VerifyAPIServerBindAddress).
+// setAddress finds the address that others reach this node by (kubeadm, util/config:
+// SetAPIEndpointDynamicDefaults, VerifyAPIServerBindAddress).
 func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 	path := node.endpointPath.Child("advertiseAddress")
 	given := node.endpoint.AdvertiseAddress
@@ -98,8 +103,12 @@ func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 	}
 	switch {
 	case ip == nil:
-		return field.ErrorList{field.Required(path, "is not given, and cannot be found: this host has no default route")}
-	case !ip.IsGlobalUnicast(): // kubeadm looks for another address of the loopback interface where it is given one of its; here it must be said
+		return field.ErrorList{
+			field.Required(path, "is not given, and cannot be found: this host has no default route"),
+		}
+	case !ip.IsGlobalUnicast():
+		// kubeadm looks for another address of the loopback interface where it is given one of its;
+		// here it must be said.
 		return field.ErrorList{field.Invalid(path, given, "cannot be reached from other nodes")}
 	}
 	c.AdvertiseAddress = ip.String()
@@ -119,7 +128,8 @@ func (c *Config) localhost() string {
 
 func url(host, port string) string { return "https://" + net.JoinHostPort(host, port) }
 
-// ClientURL is where clients reach this member: the annotation's value, which kubeadm makes of the advertised address whatever etcd's flags say.
+// ClientURL is where clients reach this member: the annotation's value, which kubeadm makes of the
+// advertised address whatever etcd's flags say.
 func (c *Config) ClientURL() string { return url(c.AdvertiseAddress, clientPort) }
 
 // PeerURL is where the other members reach this one.
@@ -132,9 +142,13 @@ func (c *Config) warnOfValidity() {
 		is   bool
 		text string
 	}{
-		{c.CertificateValidity > year, "certificateValidityPeriod: " + c.CertificateValidity.String() + " is more than the recommended " + year.String()},
-		{c.CACertificateValidity > 10*year, "caCertificateValidityPeriod: " + c.CACertificateValidity.String() + " is more than the recommended " + (10 * year).String()},
-		{c.CertificateValidity > c.CACertificateValidity, "certificateValidityPeriod: " + c.CertificateValidity.String() + " is more than caCertificateValidityPeriod, " + c.CACertificateValidity.String()},
+		{c.CertificateValidity > year, "certificateValidityPeriod: " +
+			c.CertificateValidity.String() + " is more than the recommended " + year.String()},
+		{c.CACertificateValidity > 10*year, "caCertificateValidityPeriod: " +
+			c.CACertificateValidity.String() + " is more than the recommended " + (10 * year).String()},
+		{c.CertificateValidity > c.CACertificateValidity,
+			"certificateValidityPeriod: " + c.CertificateValidity.String() +
+				" is more than caCertificateValidityPeriod, " + c.CACertificateValidity.String()},
 	} {
 		if w.is {
 			c.Warnings = append(c.Warnings, w.text)

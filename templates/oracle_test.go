@@ -7,8 +7,9 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/oracle"
 )
 
-// From each of the oracle's configurations etcd.yaml is kubeadm's byte for byte, the API server's flags for etcd are kubeadm's, and what kubeadm refuses is refused:
-// but for what oracle.Departures declares, and that does differ.
+// From each of the oracle's configurations etcd.yaml is kubeadm's byte for byte, the API server's
+// flags for etcd are kubeadm's, and what kubeadm refuses is refused: but for what oracle.Departures
+// declares, and that does differ.
 func TestEtcdpodRendersWhatKubeadmRenders(t *testing.T) {
 	cases, err := oracle.Cases(binaries.KubeadmVersions())
 	if err != nil {
@@ -23,7 +24,8 @@ func TestEtcdpodRendersWhatKubeadmRenders(t *testing.T) {
 			}
 			got, err := c.Render(version)
 			if differs, declared := got.Differs(want), c.Departure(version)&^oracle.Certs; differs != declared {
-				t.Errorf("%s, kubeadm %s: what differs is %v, what is declared %v: %v\n%s", c.File(), version, differs, declared, err, oracle.Diff(want.Manifest+want.APIServer, got.Manifest+got.APIServer))
+				t.Errorf("%s, kubeadm %s: what differs is %v, what is declared %v: %v\n%s", c.File(), version,
+					differs, declared, err, oracle.Diff(want.Manifest+want.APIServer, got.Manifest+got.APIServer))
 			}
 		}
 	}

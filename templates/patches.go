@@ -40,9 +40,11 @@ const (
 )
 
 // fileName is target[suffix][+type].extension; what follows the type is not looked at.
-var fileName = regexp.MustCompile(`^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubeletconfiguration|corednsdeployment|kubeproxydaemonset)([^.+\n]*)?(\+)?(json|merge|strategic)?`)
+var fileName = regexp.MustCompile(`^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubeletconfiguration|` +
+	`corednsdeployment|kubeproxydaemonset)([^.+\n]*)?(\+)?(json|merge|strategic)?`)
 
-// ReadPatches reads the files of a patches directory, by their paths below it: target[suffix][+type].{json,yaml}.
+// ReadPatches reads the files of a patches directory, by their paths below it:
+// target[suffix][+type].{json,yaml}.
 func ReadPatches(files map[string][]byte) (*Patches, error) {
 	p := &Patches{}
 	ignore := func(file, reason string) { p.Ignored = append(p.Ignored, file+": "+reason) }
@@ -98,7 +100,8 @@ func documentsAsJSON(text []byte) ([][]byte, error) {
 	}
 }
 
-// Apply patches the manifest of "etcd" or "kube-apiserver", and serialises it as kubeadm does. Without a patch for it the manifest is as it was.
+// Apply patches the manifest of "etcd" or "kube-apiserver", and serialises it as kubeadm does.
+// Without a patch for it the manifest is as it was.
 func (p *Patches) Apply(target string, manifest []byte) ([]byte, error) {
 	if p == nil || !slices.ContainsFunc(p.all, func(of patch) bool { return of.target == target }) {
 		return manifest, nil
@@ -120,7 +123,8 @@ func (p *Patches) Apply(target string, manifest []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot use the patches of %s: %w", target, err)
 	}
 	if pod.APIVersion != "v1" || pod.Kind != "Pod" {
-		return nil, fmt.Errorf("cannot use the patches of %s: they make of its Pod a %s of %s", target, pod.Kind, pod.APIVersion)
+		return nil, fmt.Errorf("cannot use the patches of %s: they make of its Pod a %s of %s",
+			target, pod.Kind, pod.APIVersion)
 	}
 	return yaml.Marshal(&pod)
 }

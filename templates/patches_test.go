@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-const aPod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - image: a\n    name: etcd\n    resources: {}\nstatus: {}\n"
+const aPod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - image: a\n" +
+	"    name: etcd\n    resources: {}\nstatus: {}\n"
 
 func TestPatchesApplyInTheOrderOfTheirFiles(t *testing.T) {
 	image := func(s string) []byte {
@@ -18,9 +19,14 @@ func TestPatchesApplyInTheOrderOfTheirFiles(t *testing.T) {
 		want  string
 	}{
 		{"by name", map[string][]byte{"etcd1+json.json": image("one"), "etcd0+json.json": image("zero")}, "one"},
-		{"a directory at the place of its name", map[string][]byte{"a-b/etcd+json.json": image("outer"), "a/etcd+json.json": image("inner")}, "outer"},
-		{"documents one after the other", map[string][]byte{"etcd.yaml": []byte("spec: {containers: [{name: etcd, image: one}]}\n---\nspec: {containers: [{name: etcd, image: two}]}\n")}, "two"},
-		{"a merge", map[string][]byte{"etcd+merge.yaml": []byte("spec: {containers: [{name: etcd, image: b}]}\n")}, "b"},
+		{"a directory at the place of its name",
+			map[string][]byte{"a-b/etcd+json.json": image("outer"), "a/etcd+json.json": image("inner")}, "outer"},
+		{"documents one after the other", map[string][]byte{
+			"etcd.yaml": []byte("spec: {containers: [{name: etcd, image: one}]}\n---\n" +
+				"spec: {containers: [{name: etcd, image: two}]}\n"),
+		}, "two"},
+		{"a merge",
+			map[string][]byte{"etcd+merge.yaml": []byte("spec: {containers: [{name: etcd, image: b}]}\n")}, "b"},
 		{"not those of others", map[string][]byte{"kube-apiserver+json.yaml": image("b")}, "a"},
 	} {
 		p, err := ReadPatches(tt.files)
@@ -31,7 +37,8 @@ func TestPatchesApplyInTheOrderOfTheirFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := strings.Replace(aPod, "image: a", "image: "+tt.want, 1); !strings.HasPrefix(tt.name, "a merge") && string(got) != want {
+		if want := strings.Replace(aPod, "image: a", "image: "+tt.want, 1); !strings.HasPrefix(tt.name, "a merge") &&
+			string(got) != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", tt.name, got, want)
 		}
 		if !strings.Contains(string(got), "image: "+tt.want+"\n") {
@@ -41,7 +48,8 @@ func TestPatchesApplyInTheOrderOfTheirFiles(t *testing.T) {
 }
 
 func TestFilesThatAreNoPatchesAreTold(t *testing.T) {
-	p, err := ReadPatches(map[string][]byte{"etcd.yml": []byte("a"), "README": nil, "etcd.yaml": {}, "coredns.yaml": []byte("a"), ".yaml": []byte("a"), "etcdsuffix.yaml": []byte("{}")})
+	p, err := ReadPatches(map[string][]byte{"etcd.yml": []byte("a"), "README": nil,
+		"etcd.yaml": {}, "coredns.yaml": []byte("a"), ".yaml": []byte("a"), "etcdsuffix.yaml": []byte("{}")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +88,8 @@ func TestAPatchThatCannotBeUsedIsNamed(t *testing.T) {
 
 func TestWithoutPatchesAManifestStaysAsItIs(t *testing.T) {
 	for _, p := range []*Patches{nil, {}} {
-		if got, err := p.Apply("kube-apiserver", []byte("# as a person wrote it\n")); err != nil || string(got) != "# as a person wrote it\n" {
+		if got, err := p.Apply("kube-apiserver", []byte("# as a person wrote it\n")); err != nil ||
+			string(got) != "# as a person wrote it\n" {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}

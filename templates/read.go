@@ -17,8 +17,9 @@ const (
 	joinKind    = "JoinConfiguration"
 )
 
-// Read reads kubeadm's configuration file: InitConfiguration, ClusterConfiguration and JoinConfiguration, strictly, where kubeadm only warns of what it does not
-// know. nil is no file: the flags and kubeadm's defaults. An error joins an *InvalidError for each thing that is wrong.
+// Read reads kubeadm's configuration file: InitConfiguration, ClusterConfiguration and
+// JoinConfiguration, strictly, where kubeadm only warns of what it does not know. nil is no file:
+// the flags and kubeadm's defaults. An error joins an *InvalidError for each thing that is wrong.
 func Read(data []byte, o Options) (*Config, error) {
 	if err := o.mixed(data != nil); err != nil {
 		return nil, err
@@ -39,11 +40,13 @@ func Read(data []byte, o Options) (*Config, error) {
 	return s.config(o)
 }
 
-// mixed refuses flags beside what would have to give way to them, as kubeadm does (kubeadm, validation: ValidateMixedArguments).
+// mixed refuses flags beside what would have to give way to them, as kubeadm does (kubeadm,
+// validation: ValidateMixedArguments).
 func (o Options) mixed(file bool) error {
 	flags := []Flag{
 		{"apiserver-advertise-address", o.AdvertiseAddress}, {"patches", o.PatchesDir},
-		{"kubernetes-version", o.KubernetesVersion}, {"image-repository", o.ImageRepository}, {"cert-dir", o.CertificatesDir},
+		{"kubernetes-version", o.KubernetesVersion}, {"image-repository", o.ImageRepository},
+		{"cert-dir", o.CertificatesDir},
 	}
 	reason, suggestion := "cannot be given together with a configuration file", "write it into the file"
 	if !file {
@@ -64,7 +67,8 @@ func (o Options) mixed(file bool) error {
 	return &InvalidError{Reason: strings.Join(given, ", ") + " " + reason, Suggestion: suggestion}
 }
 
-// sources are the documents, as they are before defaults. Those of v1beta4 are read as v1, which has all of its fields.
+// sources are the documents, as they are before defaults. Those of v1beta4 are read as v1, which
+// has all of its fields.
 type sources struct {
 	init    kubeadm.InitConfiguration
 	cluster kubeadm.ClusterConfiguration
@@ -84,7 +88,8 @@ func read(data []byte, o Options) (*sources, error) {
 	var errs []error
 	for _, d := range docs {
 		if first := s.docs[d.Kind]; first != nil {
-			errs = append(errs, &InvalidError{Kind: d.Kind, Line: d.first(), Reason: fmt.Sprintf("is there a second time; the first is on line %d", first.first())})
+			errs = append(errs, &InvalidError{Kind: d.Kind, Line: d.first(),
+				Reason: fmt.Sprintf("is there a second time; the first is on line %d", first.first())})
 			continue
 		}
 		s.docs[d.Kind] = d
@@ -97,7 +102,8 @@ func read(data []byte, o Options) (*sources, error) {
 func (s *sources) take(d *document, o Options) []error {
 	if d.Group != kubeadm.GroupName {
 		if !slices.Contains([]string{"kubelet.config.k8s.io", "kubeproxy.config.k8s.io"}, d.Group) {
-			s.warnings = append(s.warnings, fmt.Sprintf("line %d: a document of %s, kind %s, is passed over", d.first(), d.GroupVersion(), d.Kind))
+			s.warnings = append(s.warnings, fmt.Sprintf("line %d: a document of %s, kind %s, is passed over",
+				d.first(), d.GroupVersion(), d.Kind))
 		}
 		return nil
 	}
@@ -114,7 +120,8 @@ func (s *sources) take(d *document, o Options) []error {
 	return d.decode(value)
 }
 
-// supported says which versions of the API are read (kubeadm, util/config: validateSupportedVersion).
+// supported says which versions of the API are read (kubeadm, util/config:
+// validateSupportedVersion).
 func (d *document) supported(experimental bool) error {
 	e := &InvalidError{Kind: d.Kind, Line: d.lineOf("apiVersion")}
 	switch d.Version {
@@ -122,18 +129,21 @@ func (d *document) supported(experimental bool) error {
 		if experimental {
 			return nil
 		}
-		e.Reason, e.Suggestion = d.GroupVersion().String()+" is experimental", "write it as "+v1beta4.SchemeGroupVersion.String()+", or give --allow-experimental-api"
+		e.Reason, e.Suggestion = d.GroupVersion().String()+" is experimental",
+			"write it as "+v1beta4.SchemeGroupVersion.String()+", or give --allow-experimental-api"
 	case v1beta4.SchemeGroupVersion.Version:
 		return nil
 	case "v1alpha1", "v1alpha2", "v1alpha3", "v1beta1", "v1beta2", "v1beta3":
-		e.Reason, e.Suggestion = d.GroupVersion().String()+" is an old API", "type `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that still reads it"
+		e.Reason, e.Suggestion = d.GroupVersion().String()+" is an old API",
+			"type `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that still reads it"
 	default:
 		e.Reason = "kubeadm has no API " + d.GroupVersion().String()
 	}
 	return e
 }
 
-// types are what a document is read into: strictly, and then for use; the latter is nil for kinds that do not matter here.
+// types are what a document is read into: strictly, and then for use; the latter is nil for kinds
+// that do not matter here.
 func (s *sources) types(d *document) (strict, value any) {
 	beta := d.Version == v1beta4.SchemeGroupVersion.Version
 	pick := func(old, now any) any {
@@ -168,7 +178,8 @@ func (s *sources) takeCluster(o Options) error {
 		return fmt.Errorf("cannot use what the cluster keeps as its configuration: %w", err)
 	}
 	if d := s.docs[clusterKind]; d != nil {
-		s.warnings = append(s.warnings, fmt.Sprintf("line %d: the file's %s is passed over for the one that the cluster keeps", d.first(), clusterKind))
+		s.warnings = append(s.warnings, fmt.Sprintf(
+			"line %d: the file's %s is passed over for the one that the cluster keeps", d.first(), clusterKind))
 	}
 	s.cluster, s.docs[clusterKind], s.kept = of.cluster, of.docs[clusterKind], true
 	return nil
@@ -180,7 +191,8 @@ func (s *sources) complete(file bool, o Options) error {
 	case !o.Join && file && s.docs[initKind] == nil && s.docs[clusterKind] == nil:
 		err := &InvalidError{Reason: fmt.Sprintf("the file has neither %s nor %s", initKind, clusterKind)}
 		if s.docs[joinKind] != nil {
-			err.Suggestion = "a " + joinKind + " is for `etcdpod join`; for requests, write the node's name and advertiseAddress into an " + initKind
+			err.Suggestion = "a " + joinKind +
+				" is for `etcdpod join`; for requests, write the node's name and advertiseAddress into an " + initKind
 		}
 		return err
 	case !o.Join:
@@ -188,11 +200,20 @@ func (s *sources) complete(file bool, o Options) error {
 	case file && s.docs[joinKind] == nil:
 		return &InvalidError{Reason: "the file has no " + joinKind}
 	case file && s.join.ControlPlane == nil:
-		return &InvalidError{Kind: joinKind, Line: s.docs[joinKind].first(), Field: "controlPlane", Reason: "is not there: this is the configuration of a worker", Suggestion: "add `controlPlane: {}`, or what its advertiseAddress is"}
+		return &InvalidError{
+			Kind: joinKind, Line: s.docs[joinKind].first(), Field: "controlPlane",
+			Reason:     "is not there: this is the configuration of a worker",
+			Suggestion: "add `controlPlane: {}`, or what its advertiseAddress is",
+		}
 	case s.docs[clusterKind] == nil:
-		return &InvalidError{Reason: "nothing says how etcd is configured in this cluster", Suggestion: "add the " + clusterKind + " to the file: `kubectl -n kube-system get configmap kubeadm-config -o jsonpath={.data.ClusterConfiguration}` shows it"}
+		return &InvalidError{
+			Reason: "nothing says how etcd is configured in this cluster",
+			Suggestion: "add the " + clusterKind + " to the file: `kubectl -n kube-system get configmap " +
+				"kubeadm-config -o jsonpath={.data.ClusterConfiguration}` shows it",
+		}
 	case s.docs[initKind] != nil:
-		s.warnings = append(s.warnings, fmt.Sprintf("line %d: the %s is passed over, for this is about a member that joins", s.docs[initKind].first(), initKind))
+		s.warnings = append(s.warnings, fmt.Sprintf("line %d: the %s is passed over, for this is about a "+
+			"member that joins", s.docs[initKind].first(), initKind))
 	}
 	return nil
 }

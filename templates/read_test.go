@@ -51,44 +51,79 @@ func refused(t *testing.T, text string, o Options, words ...string) {
 func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 	const two = beta + "kind: InitConfiguration\n---\n" + ofCluster // the second begins on line 4
 	for _, tt := range []struct{ name, text, want string }{
-		{"an unknown field", two + "etcd:\n  local:\n    imageTagg: x\n", "line 9: ClusterConfiguration: etcd.local.imageTagg: kubeadm.k8s.io/v1beta4 has no such field"},
-		{"an unknown field of an item", two + "etcd:\n  local:\n    extraArgs:\n    - {name: a, value: b}\n    - name: c\n      valeu: d\n", "line 12: ClusterConfiguration: etcd.local.extraArgs[1].valeu: "},
+		{"an unknown field", two + "etcd:\n  local:\n    imageTagg: x\n",
+			"line 9: ClusterConfiguration: etcd.local.imageTagg: kubeadm.k8s.io/v1beta4 has no such field"},
+		{"an unknown field of an item",
+			two + "etcd:\n  local:\n    extraArgs:\n    - {name: a, value: b}\n    - name: c\n      valeu: d\n",
+			"line 12: ClusterConfiguration: etcd.local.extraArgs[1].valeu: "},
 		{"a field in other letters", two + "Etcd: {}\n", "line 7: ClusterConfiguration: Etcd: "},
-		{"a field of v1", two + "etcd: {local: {extraArgs: [{name: a, value: b, mergeMethod: append}]}}\n", "line 7: ClusterConfiguration: etcd.local.extraArgs[0].mergeMethod: "},
-		{"an unknown field of what is not used", two + "---\n" + beta + "kind: ResetConfiguration\nforse: true\n", "line 10: ResetConfiguration: forse: "},
-		{"a key twice", two + "etcd:\n  local:\n    dataDir: /a\n    dataDir: /b\n", "line 10: ClusterConfiguration: the key dataDir is there a second time; the first is on line 9"},
-		{"a number for a string", two + "etcd:\n  local:\n    extraArgs:\n    - name: a\n      value: 'x'\n    - name: b\n      value: 10\n", "line 13: ClusterConfiguration: etcd.local.extraArgs.value: is of type number, and must be string"},
-		{"a yes for a string", two + "etcd:\n  local:\n    extraArgs:\n    - {name: a, value: 'yes'}\n    - {name: a, value: yes}\n", "line 11: ClusterConfiguration: etcd.local.extraArgs.value: is of type bool, and must be string"},
-		{"a string for a list", two + "etcd:\n  local:\n    serverCertSANs: a\n", "line 9: ClusterConfiguration: etcd.local.serverCertSANs: is of type string, and must be a list"},
-		{"no duration", two + "# c\ncertificateValidityPeriod: 1y\n", `line 8: ClusterConfiguration: time: unknown unit "y" in duration "1y"`},
+		{"a field of v1", two + "etcd: {local: {extraArgs: [{name: a, value: b, mergeMethod: append}]}}\n",
+			"line 7: ClusterConfiguration: etcd.local.extraArgs[0].mergeMethod: "},
+		{"an unknown field of what is not used", two + "---\n" + beta + "kind: ResetConfiguration\nforse: true\n",
+			"line 10: ResetConfiguration: forse: "},
+		{"a key twice", two + "etcd:\n  local:\n    dataDir: /a\n    dataDir: /b\n",
+			"line 10: ClusterConfiguration: the key dataDir is there a second time; the first is on line 9"},
+		{"a number for a string",
+			two + "etcd:\n  local:\n    extraArgs:\n    - name: a\n      value: 'x'\n    - name: b\n      value: 10\n",
+			"line 13: ClusterConfiguration: etcd.local.extraArgs.value: is of type number, and must be string"},
+		{"a yes for a string",
+			two + "etcd:\n  local:\n    extraArgs:\n    - {name: a, value: 'yes'}\n    - {name: a, value: yes}\n",
+			"line 11: ClusterConfiguration: etcd.local.extraArgs.value: is of type bool, and must be string"},
+		{"a string for a list", two + "etcd:\n  local:\n    serverCertSANs: a\n",
+			"line 9: ClusterConfiguration: etcd.local.serverCertSANs: is of type string, and must be a list"},
+		{"no duration", two + "# c\ncertificateValidityPeriod: 1y\n",
+			`line 8: ClusterConfiguration: time: unknown unit "y" in duration "1y"`},
 		{"no YAML", two + "etcd: [\n", "line 7: "},
 		{"a tab", two + "etcd:\n\tlocal: {}\n", "line 8: "},
-		{"an unknown kind", two + "---\n" + beta + "kind: ClusterStatus\n", "line 9: ClusterStatus: kubeadm has no such kind"},
-		{"an old version", two + "---\napiVersion: kubeadm.k8s.io/v1beta3\nkind: JoinConfiguration\n", "line 8: JoinConfiguration: kubeadm.k8s.io/v1beta3 is an old API"},
-		{"a version that never was", two + "---\napiVersion: kubeadm.k8s.io/v7\nkind: JoinConfiguration\n", "line 8: JoinConfiguration: kubeadm has no API kubeadm.k8s.io/v7"},
+		{"an unknown kind", two + "---\n" + beta + "kind: ClusterStatus\n",
+			"line 9: ClusterStatus: kubeadm has no such kind"},
+		{"an old version", two + "---\napiVersion: kubeadm.k8s.io/v1beta3\nkind: JoinConfiguration\n",
+			"line 8: JoinConfiguration: kubeadm.k8s.io/v1beta3 is an old API"},
+		{"a version that never was", two + "---\napiVersion: kubeadm.k8s.io/v7\nkind: JoinConfiguration\n",
+			"line 8: JoinConfiguration: kubeadm has no API kubeadm.k8s.io/v7"},
 		{"no kind", two + "---\n\n" + beta, "line 9: apiVersion and kind do not say"},
-		{"a kind twice", two + "---\n" + ofCluster, "line 8: ClusterConfiguration: is there a second time; the first is on line 4"},
+		{"a kind twice", two + "---\n" + ofCluster,
+			"line 8: ClusterConfiguration: is there a second time; the first is on line 4"},
 		{"a document in the line that separates", two + "--- {}\n", "line 7: kubeadm takes nothing but a comment"},
 		{"nothing after the last separator", two + "---\n---\n", "line 8: apiVersion and kind do not say"},
 		{"a document after dots", two + "...\n" + beta, "line 4: ClusterConfiguration: another document begins in it"},
-		{"a relative path", two + "etcd: {local: {dataDir: etcd}}\n", `line 7: ClusterConfiguration: etcd.local.dataDir: "etcd" is no absolute path`},
-		{"a relative path of what is not there", two + "certificatesDir: pki\n", `line 7: ClusterConfiguration: certificatesDir: "pki" is no absolute path`},
-		{"no name", two + "etcd:\n  local:\n    peerCertSANs:\n    - a\n    - under_score\n", "line 11: ClusterConfiguration: etcd.local.peerCertSANs[1]: "},
-		{"an argument without a name", two + "etcd:\n  local:\n    extraArgs:\n    - value: a\n", "line 10: ClusterConfiguration: etcd.local.extraArgs[0].name: "},
-		{"local and external", two + "etcd:\n  local: {}\n  external: {endpoints: ['https://e:2379'], caFile: '', certFile: '', keyFile: ''}\n", "line 7: ClusterConfiguration: etcd: local and external exclude each other"},
-		{"no algorithm", two + "encryptionAlgorithm: RSA-1024\n", `line 7: ClusterConfiguration: encryptionAlgorithm: "RSA-1024" is not among the supported values: `},
-		{"no time at all", two + "certificateValidityPeriod: 0s\n", `line 7: ClusterConfiguration: certificateValidityPeriod: "0s" would have certificates expire`},
-		{"a gate that is gone", two + "featureGates:\n  PublicKeysECDSA: true\n", "line 8: ClusterConfiguration: featureGates.PublicKeysECDSA: kubeadm 1.37 has no such feature gate"},
-		{"no repository", two + "imageRepository: https://r.example.org\n", `line 7: ClusterConfiguration: imageRepository: "https://r.example.org" is no image repository`},
-		{"no tag", two + "etcd:\n  local:\n    imageTag: 3.7.0+1\n", `line 9: ClusterConfiguration: etcd.local.imageTag: "3.7.0+1" is no tag of an image`},
-		{"no port", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  bindPort: 65536\n", "line 4: InitConfiguration: localAPIEndpoint.bindPort: 65536 is no port"},
-		{"no address", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  advertiseAddress: cp1.example.org\n", `line 4: InitConfiguration: localAPIEndpoint.advertiseAddress: "cp1.example.org" is no IP address`},
-		{"no name of a node", beta + "kind: InitConfiguration\nnodeRegistration:\n  name: cp_1\n", `line 4: InitConfiguration: nodeRegistration.name: "cp_1" is no name of a node`},
-		{"a version not known", beta + "kind: ClusterConfiguration\nkubernetesVersion: 1.38.0\n", `line 3: ClusterConfiguration: kubernetesVersion: "1.38.0" is none of Kubernetes 1.33 to 1.37`},
-		{"no version", beta + "kind: ClusterConfiguration\nkubernetesVersion: ci/latest\n", `line 3: ClusterConfiguration: kubernetesVersion: "ci/latest" is no version of a release`},
-		{"an endpoint without TLS", two + "etcd:\n  external:\n    endpoints:\n    - https://e1:2379\n    - http://e2:2379\n    caFile: /ca\n    certFile: ''\n    keyFile: ''\n", `line 11: ClusterConfiguration: etcd.external.endpoints[1]: "http://e2:2379" does not begin with https://`},
+		{"a relative path", two + "etcd: {local: {dataDir: etcd}}\n",
+			`line 7: ClusterConfiguration: etcd.local.dataDir: "etcd" is no absolute path`},
+		{"a relative path of what is not there", two + "certificatesDir: pki\n",
+			`line 7: ClusterConfiguration: certificatesDir: "pki" is no absolute path`},
+		{"no name", two + "etcd:\n  local:\n    peerCertSANs:\n    - a\n    - under_score\n",
+			"line 11: ClusterConfiguration: etcd.local.peerCertSANs[1]: "},
+		{"an argument without a name", two + "etcd:\n  local:\n    extraArgs:\n    - value: a\n",
+			"line 10: ClusterConfiguration: etcd.local.extraArgs[0].name: "},
+		{"local and external", two +
+			"etcd:\n  local: {}\n  external: {endpoints: ['https://e:2379'], caFile: '', certFile: '', keyFile: ''}\n",
+			"line 7: ClusterConfiguration: etcd: local and external exclude each other"},
+		{"no algorithm", two + "encryptionAlgorithm: RSA-1024\n",
+			`line 7: ClusterConfiguration: encryptionAlgorithm: "RSA-1024" is not among the supported values: `},
+		{"no time at all", two + "certificateValidityPeriod: 0s\n",
+			`line 7: ClusterConfiguration: certificateValidityPeriod: "0s" would have certificates expire`},
+		{"a gate that is gone", two + "featureGates:\n  PublicKeysECDSA: true\n",
+			"line 8: ClusterConfiguration: featureGates.PublicKeysECDSA: kubeadm 1.37 has no such feature gate"},
+		{"no repository", two + "imageRepository: https://r.example.org\n",
+			`line 7: ClusterConfiguration: imageRepository: "https://r.example.org" is no image repository`},
+		{"no tag", two + "etcd:\n  local:\n    imageTag: 3.7.0+1\n",
+			`line 9: ClusterConfiguration: etcd.local.imageTag: "3.7.0+1" is no tag of an image`},
+		{"no port", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  bindPort: 65536\n",
+			"line 4: InitConfiguration: localAPIEndpoint.bindPort: 65536 is no port"},
+		{"no address", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  advertiseAddress: cp1.example.org\n",
+			`line 4: InitConfiguration: localAPIEndpoint.advertiseAddress: "cp1.example.org" is no IP address`},
+		{"no name of a node", beta + "kind: InitConfiguration\nnodeRegistration:\n  name: cp_1\n",
+			`line 4: InitConfiguration: nodeRegistration.name: "cp_1" is no name of a node`},
+		{"a version not known", beta + "kind: ClusterConfiguration\nkubernetesVersion: 1.38.0\n",
+			`line 3: ClusterConfiguration: kubernetesVersion: "1.38.0" is none of Kubernetes 1.33 to 1.37`},
+		{"no version", beta + "kind: ClusterConfiguration\nkubernetesVersion: ci/latest\n",
+			`line 3: ClusterConfiguration: kubernetesVersion: "ci/latest" is no version of a release`},
+		{"an endpoint without TLS", two + "etcd:\n  external:\n    endpoints:\n    - https://e1:2379\n" +
+			"    - http://e2:2379\n    caFile: /ca\n    certFile: ''\n    keyFile: ''\n",
+			`line 11: ClusterConfiguration: etcd.external.endpoints[1]: "http://e2:2379" does not begin with https://`},
 		{"another file than kubeadm's", "apiVersion: v1\nkind: Pod\n", "line 1: apiVersion and kind do not say"},
-		{"only another group's", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n", "the file has neither InitConfiguration nor ClusterConfiguration"},
+		{"only another group's", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n",
+			"the file has neither InitConfiguration nor ClusterConfiguration"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			refused(t, tt.text, host, tt.want)
@@ -98,7 +133,8 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 }
 
 func TestAllThatIsWrongIsTold(t *testing.T) {
-	_, err := Read([]byte(ofCluster+"etcd: {local: {dataDir: x, imageTag: '+'}}\n---\n"+beta+"kind: InitConfiguration\nnodeRegistration: {name: _}\n"), host)
+	_, err := Read([]byte(ofCluster+"etcd: {local: {dataDir: x, imageTag: '+'}}\n---\n"+
+		beta+"kind: InitConfiguration\nnodeRegistration: {name: _}\n"), host)
 	many, is := err.(interface{ Unwrap() []error })
 	if !is || len(many.Unwrap()) != 3 {
 		t.Fatalf("got %v, want three errors", err)
@@ -113,9 +149,12 @@ func TestAllThatIsWrongIsTold(t *testing.T) {
 
 func TestWithoutAFileKubeadmsDefaultsAreTaken(t *testing.T) {
 	c := mustRead(t, "", host)
-	if c.NodeName != "cp1" || c.AdvertiseAddress != "10.0.0.11" || c.CertificatesDir != "/etc/kubernetes/pki" || c.DataDir != "/var/lib/etcd" || c.External != nil ||
-		c.EtcdImage != "registry.k8s.io/etcd:3.7.0-0" || c.EncryptionAlgorithm != "RSA-2048" || c.HealthCheck != 4*time.Minute || c.EtcdAPICall != 2*time.Minute ||
-		c.CertificateValidity != 365*24*time.Hour || c.CACertificateValidity != 3650*24*time.Hour || c.PatchesDir != "" {
+	if c.NodeName != "cp1" || c.AdvertiseAddress != "10.0.0.11" ||
+		c.CertificatesDir != "/etc/kubernetes/pki" || c.DataDir != "/var/lib/etcd" || c.External != nil ||
+		c.EtcdImage != "registry.k8s.io/etcd:3.7.0-0" || c.EncryptionAlgorithm != "RSA-2048" ||
+		c.HealthCheck != 4*time.Minute || c.EtcdAPICall != 2*time.Minute ||
+		c.CertificateValidity != 365*24*time.Hour || c.CACertificateValidity != 3650*24*time.Hour ||
+		c.PatchesDir != "" {
 		t.Errorf("got %+v", c)
 	}
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "stable-1 is not looked up") {
@@ -124,13 +163,21 @@ func TestWithoutAFileKubeadmsDefaultsAreTaken(t *testing.T) {
 }
 
 func TestFlagsTakeTheFilesPlace(t *testing.T) {
-	o := Options{Hostname: "other", DefaultAddress: "10.9.9.9", NodeName: "CP7", AdvertiseAddress: "fd00::7", KubernetesVersion: "1.35.4", ImageRepository: "r.example.org/k8s", CertificatesDir: "/srv/pki", PatchesDir: "/srv/patches"}
+	o := Options{
+		Hostname: "other", DefaultAddress: "10.9.9.9", NodeName: "CP7",
+		AdvertiseAddress: "fd00::7", KubernetesVersion: "1.35.4",
+		ImageRepository: "r.example.org/k8s", CertificatesDir: "/srv/pki", PatchesDir: "/srv/patches",
+	}
 	c := mustRead(t, "", o)
-	if c.NodeName != "cp7" || c.AdvertiseAddress != "fd00::7" || c.KubernetesVersion != "v1.35.4" || c.EtcdImage != "r.example.org/k8s/etcd:3.6.6-0" || c.CertificatesDir != "/srv/pki" || c.PatchesDir != "/srv/patches" {
+	if c.NodeName != "cp7" || c.AdvertiseAddress != "fd00::7" ||
+		c.KubernetesVersion != "v1.35.4" || c.EtcdImage != "r.example.org/k8s/etcd:3.6.6-0" ||
+		c.CertificatesDir != "/srv/pki" || c.PatchesDir != "/srv/patches" {
 		t.Errorf("got %+v", c)
 	}
-	refused(t, ofCluster, o, "--apiserver-advertise-address, --patches, --kubernetes-version, --image-repository, --cert-dir cannot be given together with a configuration file")
-	if c := mustRead(t, ofCluster+"---\n"+beta+"kind: InitConfiguration\nnodeRegistration: {name: cp1}\n", Options{NodeName: "cp7", DefaultAddress: "10.0.0.11"}); c.NodeName != "cp7" {
+	refused(t, ofCluster, o, "--apiserver-advertise-address, --patches, --kubernetes-version, --image-repository, "+
+		"--cert-dir cannot be given together with a configuration file")
+	if c := mustRead(t, ofCluster+"---\n"+beta+"kind: InitConfiguration\nnodeRegistration: {name: cp1}\n",
+		Options{NodeName: "cp7", DefaultAddress: "10.0.0.11"}); c.NodeName != "cp7" {
 		t.Errorf("the name is %s: --node-name wins over the file", c.NodeName)
 	}
 }
@@ -157,36 +204,46 @@ func TestTheAddressIsTheHostsWhereNoneIsGiven(t *testing.T) {
 }
 
 func TestTheExperimentalAPIIsTakenOnlyWhereItIsAllowed(t *testing.T) {
-	text := strings.ReplaceAll(ofCluster, "v1beta4", "v1") + "etcd: {local: {extraArgs: [{name: feature-gates, value: ',A=true', mergeMethod: append}]}}\n"
+	text := strings.ReplaceAll(ofCluster, "v1beta4", "v1") +
+		"etcd: {local: {extraArgs: [{name: feature-gates, value: ',A=true', mergeMethod: append}]}}\n"
 	refused(t, text, host, "line 1: ClusterConfiguration: kubeadm.k8s.io/v1 is experimental")
 	allowed := host
 	allowed.AllowExperimentalAPI = true
 	mustRead(t, text, allowed)
 	older := mustRead(t, strings.ReplaceAll(text, "1.37.2", "1.36.3"), allowed)
 	if older.EtcdImage != "registry.k8s.io/etcd:3.7.0-0" {
-		t.Errorf("for 1.36 the image is %s: only kubeadm 1.37 reads v1, and it gives 1.36 its own etcd", older.EtcdImage)
+		t.Errorf("for 1.36 the image is %s: only kubeadm 1.37 reads v1, and it gives 1.36 its own etcd",
+			older.EtcdImage)
 	}
 	refused(t, strings.ReplaceAll(text, "1.37.2", "1.35.4"), allowed, `"v1.35.4" is none of Kubernetes 1.36 to 1.37`)
-	refused(t, strings.ReplaceAll(text, "append", "merge"), allowed, "line 4: ClusterConfiguration: etcd.local.extraArgs[0].mergeMethod: ")
+	refused(t, strings.ReplaceAll(text, "append", "merge"), allowed,
+		"line 4: ClusterConfiguration: etcd.local.extraArgs[0].mergeMethod: ")
 }
 
 func TestAMemberThatJoinsIsSetUpAsTheClusterIs(t *testing.T) {
 	o := Options{Join: true, Hostname: "cp2", DefaultAddress: "10.0.0.12"}
 	refused(t, ofJoin, o, "nothing says how etcd is configured in this cluster")
 	refused(t, ofCluster, o, "the file has no JoinConfiguration")
-	refused(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\n", o, "line 5: JoinConfiguration: controlPlane: is not there")
+	refused(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\n",
+		o, "line 5: JoinConfiguration: controlPlane: is not there")
 
-	c := mustRead(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\ncontrolPlane: {localAPIEndpoint: {advertiseAddress: 10.0.0.22}}\nnodeRegistration: {name: second}\ntimeouts: {controlPlaneComponentHealthCheck: 1m}\npatches: {directory: /p}\n", o)
-	if c.NodeName != "second" || c.AdvertiseAddress != "10.0.0.22" || c.HealthCheck != time.Minute || c.PatchesDir != "/p" {
+	c := mustRead(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\n"+
+		"controlPlane: {localAPIEndpoint: {advertiseAddress: 10.0.0.22}}\nnodeRegistration: {name: second}\n"+
+		"timeouts: {controlPlaneComponentHealthCheck: 1m}\npatches: {directory: /p}\n", o)
+	if c.NodeName != "second" || c.AdvertiseAddress != "10.0.0.22" ||
+		c.HealthCheck != time.Minute || c.PatchesDir != "/p" {
 		t.Errorf("got %+v", c)
 	}
 
 	o.Cluster = []byte(ofCluster + "etcd: {local: {dataDir: /srv/kept}}\n")
-	c = mustRead(t, ofJoin+"---\n"+ofCluster+"---\n"+beta+"kind: InitConfiguration\nnodeRegistration: {name: first}\n", o)
+	c = mustRead(t, ofJoin+"---\n"+ofCluster+"---\n"+beta+
+		"kind: InitConfiguration\nnodeRegistration: {name: first}\n", o)
 	if c.DataDir != "/srv/kept" || c.NodeName != "cp2" {
 		t.Errorf("got %+v", c)
 	}
-	if len(c.Warnings) != 2 || !strings.HasPrefix(c.Warnings[0], "line 5: the file's ClusterConfiguration is passed over") || !strings.HasPrefix(c.Warnings[1], "line 9: the InitConfiguration is passed over") {
+	if len(c.Warnings) != 2 ||
+		!strings.HasPrefix(c.Warnings[0], "line 5: the file's ClusterConfiguration is passed over") ||
+		!strings.HasPrefix(c.Warnings[1], "line 9: the InitConfiguration is passed over") {
 		t.Errorf("warned %q", c.Warnings)
 	}
 	o.AdvertiseAddress = "10.0.0.32"
@@ -202,14 +259,17 @@ func TestAMemberThatJoinsIsSetUpAsTheClusterIs(t *testing.T) {
 }
 
 func TestDocumentsOfOtherGroupsArePassedOver(t *testing.T) {
-	c := mustRead(t, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOff: maybe\n---\n"+ofCluster+"--- # c\n\napiVersion: example.org/v1\nkind: Thing\na: 1\na: 2\n---\napiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n", host)
+	c := mustRead(t, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOff: maybe\n---\n"+
+		ofCluster+"--- # c\n\napiVersion: example.org/v1\nkind: Thing\na: 1\na: 2\n---\n"+
+		"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n", host)
 	if !slices.Equal(c.Warnings, []string{"line 10: a document of example.org/v1, kind Thing, is passed over"}) {
 		t.Errorf("warned %q", c.Warnings)
 	}
 }
 
 func TestAMergeKeyIsNoKeyThatIsThereTwice(t *testing.T) {
-	c := mustRead(t, ofCluster+"etcd:\n  local:\n    extraArgs:\n    - &a {name: a, value: x}\n    - <<: *a\n      name: b\n", host)
+	c := mustRead(t,
+		ofCluster+"etcd:\n  local:\n    extraArgs:\n    - &a {name: a, value: x}\n    - <<: *a\n      name: b\n", host)
 	if got := merged(nil, c.etcdArgs); !slices.Equal(got, []Flag{{"a", "x"}, {"b", "x"}}) {
 		t.Errorf("got %v", got)
 	}
@@ -222,7 +282,8 @@ func TestEtcdIsThatOfTheKubernetesVersion(t *testing.T) {
 		{"v1.35.0-rc.1", "3.6.6-0", ""},
 		{"1.36.3", "3.6.8-0", ""},
 		{"v1.37.2+build", "3.7.0-0", ""},
-		{"stable-1.36", "3.6.8-0", "kubernetesVersion stable-1.36 is not looked up: etcd is set up as for Kubernetes 1.36"},
+		{"stable-1.36", "3.6.8-0",
+			"kubernetesVersion stable-1.36 is not looked up: etcd is set up as for Kubernetes 1.36"},
 		{"release/stable-1", "3.7.0-0", "as for Kubernetes 1.37"},
 		{"latest", "3.7.0-0", "as for Kubernetes 1.37"},
 	} {
@@ -238,17 +299,23 @@ func TestEtcdIsThatOfTheKubernetesVersion(t *testing.T) {
 
 func TestWhatEtcdOrKubeadmWouldComplainOfIsWarnedOf(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
-		{"etcd: {local: {imageTag: 3.5.24-0}}\n", "etcd.local.imageTag 3.5.24-0: etcd 3.5 will not start: it does not have the flags that kubeadm 1.37 gives it"},
-		{"certificateValidityPeriod: 10000h\n", "certificateValidityPeriod: 10000h0m0s is more than the recommended 8760h0m0s"},
-		{"caCertificateValidityPeriod: 100h\n", "certificateValidityPeriod: 8760h0m0s is more than caCertificateValidityPeriod, 100h0m0s"},
-		{"caCertificateValidityPeriod: 100000h\n", "caCertificateValidityPeriod: 100000h0m0s is more than the recommended 87600h0m0s"},
+		{"etcd: {local: {imageTag: 3.5.24-0}}\n",
+			"etcd.local.imageTag 3.5.24-0: etcd 3.5 will not start: it does not " +
+				"have the flags that kubeadm 1.37 gives it"},
+		{"certificateValidityPeriod: 10000h\n",
+			"certificateValidityPeriod: 10000h0m0s is more than the recommended 8760h0m0s"},
+		{"caCertificateValidityPeriod: 100h\n",
+			"certificateValidityPeriod: 8760h0m0s is more than caCertificateValidityPeriod, 100h0m0s"},
+		{"caCertificateValidityPeriod: 100000h\n",
+			"caCertificateValidityPeriod: 100000h0m0s is more than the recommended 87600h0m0s"},
 	} {
 		if c := mustRead(t, ofCluster+tt.text, host); !slices.Equal(c.Warnings, []string{tt.want}) {
 			t.Errorf("%s: warned %q", tt.text, c.Warnings)
 		}
 	}
 	c := mustRead(t, strings.Replace(ofCluster, "1.37.2", "1.35.4", 1)+"etcd: {local: {imageTag: mine}}\n", host)
-	if want := "etcd.local.imageTag mine: is no version, so kubeadm 1.35 gives etcd flags that etcd 3.7 no longer has"; !slices.Equal(c.Warnings, []string{want}) {
+	if want := "etcd.local.imageTag mine: is no version, so kubeadm 1.35 gives etcd flags that etcd 3.7 " +
+		"no longer has"; !slices.Equal(c.Warnings, []string{want}) {
 		t.Errorf("warned %q", c.Warnings)
 	}
 }
@@ -256,7 +323,8 @@ func TestWhatEtcdOrKubeadmWouldComplainOfIsWarnedOf(t *testing.T) {
 func TestAJoinConfigurationAloneIsToldWhereItBelongs(t *testing.T) {
 	_, err := Read([]byte(beta+"kind: JoinConfiguration\ncontrolPlane: {}\n"), host)
 	var invalid *InvalidError
-	if !errors.As(err, &invalid) || !strings.Contains(invalid.Hint(), "`etcdpod join`") || !strings.Contains(invalid.Hint(), "InitConfiguration") {
+	if !errors.As(err, &invalid) || !strings.Contains(invalid.Hint(), "`etcdpod join`") ||
+		!strings.Contains(invalid.Hint(), "InitConfiguration") {
 		t.Errorf("%v, hint %q", err, invalid.Hint())
 	}
 }

@@ -48,9 +48,13 @@ func validateCluster(c *kubeadm.ClusterConfiguration) field.ErrorList {
 	for _, p := range []struct {
 		name string
 		is   *metav1.Duration
-	}{{"certificateValidityPeriod", c.CertificateValidityPeriod}, {"caCertificateValidityPeriod", c.CACertificateValidityPeriod}} {
+	}{
+		{"certificateValidityPeriod", c.CertificateValidityPeriod},
+		{"caCertificateValidityPeriod", c.CACertificateValidityPeriod},
+	} {
 		if p.is.Duration <= 0 { // kubeadm makes such certificates; etcd refuses them
-			errs = append(errs, field.Invalid(field.NewPath(p.name), p.is.Duration.String(), "would have certificates expire before they are used"))
+			errs = append(errs, field.Invalid(field.NewPath(p.name),
+				p.is.Duration.String(), "would have certificates expire before they are used"))
 		}
 	}
 	errs = append(errs, validateArgs(c.APIServer.ExtraArgs, field.NewPath("apiServer", "extraArgs"))...)
@@ -64,8 +68,10 @@ func validateGates(gates map[string]bool, of release) field.ErrorList {
 	for _, name := range slices.Sorted(maps.Keys(gates)) {
 		switch {
 		case !slices.Contains(of.gates, name):
-			errs = append(errs, field.Forbidden(path.Child(name), fmt.Sprintf("kubeadm 1.%d has no such feature gate", of.minor)))
-		case name == rootlessControlPlane && gates[name]: // kubeadm makes users, and puts the ids that this host has free into the manifest
+			errs = append(errs, field.Forbidden(path.Child(name),
+				fmt.Sprintf("kubeadm 1.%d has no such feature gate", of.minor)))
+		case name == rootlessControlPlane && gates[name]:
+			// kubeadm makes users, and puts the ids that this host has free into the manifest.
 			errs = append(errs, field.Forbidden(path.Child(name), "etcdpod does not run etcd as another user"))
 		}
 	}
@@ -90,13 +96,15 @@ func validateEtcd(e *kubeadm.Etcd, repository string, etcd *field.Path) field.Er
 	if r := e.Local.ImageRepository; r != "" && !reference().MatchString(etcdImage(r, "tag")) {
 		errs = append(errs, field.Invalid(local.Child("imageRepository"), r, "is no image repository"))
 	}
-	if t := e.Local.ImageTag; t != "" && !reference().MatchString(etcdImage("r", t)) { // kubeadm does not look; no container runtime takes it
+	// kubeadm does not look; no container runtime takes it.
+	if t := e.Local.ImageTag; t != "" && !reference().MatchString(etcdImage("r", t)) {
 		errs = append(errs, field.Invalid(local.Child("imageTag"), t, "is no tag of an image"))
 	}
 	return errs
 }
 
-// reference is the grammar of github.com/distribution/reference, which kubeadm holds images against. To compile it takes as long as a tenth of the start of the program.
+// reference is the grammar of github.com/distribution/reference, which kubeadm holds images
+// against. To compile it takes as long as a tenth of the start of the program.
 var reference = sync.OnceValue(func() *regexp.Regexp {
 	const (
 		label     = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
@@ -105,7 +113,8 @@ var reference = sync.OnceValue(func() *regexp.Regexp {
 		tag       = `[\w][\w.-]{0,127}`
 		digest    = `[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[[:xdigit:]]{32,}`
 	)
-	return regexp.MustCompile(`^(?:` + domain + `/)?` + component + `(?:/` + component + `)*(?::` + tag + `)?(?:@` + digest + `)?$`)
+	return regexp.MustCompile(`^(?:` + domain + `/)?` + component +
+		`(?:/` + component + `)*(?::` + tag + `)?(?:@` + digest + `)?$`)
 })
 
 func validateExternal(e *kubeadm.ExternalEtcd, path *field.Path) field.ErrorList {
@@ -150,8 +159,10 @@ func validateURL(raw string, https bool, path *field.Path) field.ErrorList {
 func validateSANs(names []string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, name := range names {
-		if len(validation.IsDNS1123Subdomain(name)) > 0 && len(validation.IsWildcardDNS1123Subdomain(name)) > 0 && netutils.ParseIPSloppy(name) == nil {
-			errs = append(errs, field.Invalid(path.Index(i), name, "is neither an IP address nor a DNS name, in lower case, which may begin with *."))
+		if len(validation.IsDNS1123Subdomain(name)) > 0 && len(validation.IsWildcardDNS1123Subdomain(name)) > 0 &&
+			netutils.ParseIPSloppy(name) == nil {
+			errs = append(errs, field.Invalid(path.Index(i),
+				name, "is neither an IP address nor a DNS name, in lower case, which may begin with *."))
 		}
 	}
 	return errs

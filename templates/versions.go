@@ -14,9 +14,12 @@ import (
 
 // release is how kubeadm sets etcd up for a minor of Kubernetes.
 type release struct {
-	minor    uint
-	etcd     string // the image's tag (kubeadm, constants: SupportedEtcdVersion)
-	newNames bool   // flags by the names that etcd has since 3.6, whatever the image's tag says (kubeadm, phases/etcd: getEtcdCommand)
+	minor uint
+	// The image's tag (kubeadm, constants: SupportedEtcdVersion).
+	etcd string
+	// Flags by the names that etcd has since 3.6, whatever the image's tag says (kubeadm,
+	// phases/etcd: getEtcdCommand).
+	newNames bool
 	gates    []string
 }
 
@@ -26,16 +29,20 @@ const (
 	rootlessControlPlane = "RootlessControlPlane"
 )
 
-// releases are of kubeadm of the same minor, in its newest patch level; 1.33 is as kubeadm 1.34 sets it up. Nothing else that matters differs between these minors.
+// releases are of kubeadm of the same minor, in its newest patch level; 1.33 is as kubeadm 1.34
+// sets it up. Nothing else that matters differs between these minors.
 var releases = []release{
 	{minor: 33, etcd: "3.5.24-0", gates: gates134},
 	{minor: 34, etcd: "3.6.5-0", gates: gates134},
-	{minor: 35, etcd: "3.6.6-0", gates: []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
-	{minor: 36, etcd: "3.6.8-0", newNames: true, gates: []string{"NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
+	{minor: 35, etcd: "3.6.6-0", gates: []string{"ControlPlaneKubeletLocalMode",
+		"NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
+	{minor: 36, etcd: "3.6.8-0", newNames: true,
+		gates: []string{"NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane}},
 	{minor: 37, etcd: "3.7.0-0", newNames: true, gates: []string{rootlessControlPlane}},
 }
 
-var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket", publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
+var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket",
+	publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
 
 // What kubeadm takes for a version (kubeadm, util/version.go).
 var (
@@ -43,14 +50,16 @@ var (
 	labelForm   = regexp.MustCompile(`^(release/)?(latest|stable)(-1(\.([1-9]\d))?)?$`)
 )
 
-// setRelease finds out for which Kubernetes this is. A label, kubeadm's default too, is what kubeadm makes of it where it cannot ask the internet: its own version.
+// setRelease finds out for which Kubernetes this is. A label, kubeadm's default too, is what
+// kubeadm makes of it where it cannot ask the internet: its own version.
 func (c *Config) setRelease(s *sources) field.ErrorList {
 	path, given := field.NewPath("kubernetesVersion"), s.cluster.KubernetesVersion
 	newest := releases[len(releases)-1].minor
 	if label := labelForm.FindStringSubmatch(given); label != nil {
 		minor := cmp.Or(label[5], strconv.FormatUint(uint64(newest), 10))
 		c.KubernetesVersion = "v1." + minor + ".0"
-		c.Warnings = append(c.Warnings, fmt.Sprintf("kubernetesVersion %s is not looked up: etcd is set up as for Kubernetes 1.%s", given, minor))
+		c.Warnings = append(c.Warnings,
+			fmt.Sprintf("kubernetesVersion %s is not looked up: etcd is set up as for Kubernetes 1.%s", given, minor))
 	} else if versionForm.MatchString(given) {
 		c.KubernetesVersion = "v" + strings.TrimPrefix(given, "v")
 	}
@@ -60,7 +69,8 @@ func (c *Config) setRelease(s *sources) field.ErrorList {
 	}
 	oldest := releases[0].minor
 	if d := s.docs[clusterKind]; d != nil && d.Version == kubeadm.SchemeGroupVersion.Version {
-		oldest = newest - 1 // kubeadm reads v1 since 1.37, and sets up its own minor and the one before
+		// kubeadm reads v1 since 1.37, and sets up its own minor and the one before.
+		oldest = newest - 1
 	}
 	for _, r := range releases {
 		if v.Major() == 1 && r.minor == v.Minor() && r.minor >= oldest {
@@ -72,10 +82,14 @@ func (c *Config) setRelease(s *sources) field.ErrorList {
 			return validateGates(s.cluster.FeatureGates, c.release)
 		}
 	}
-	return field.ErrorList{field.Invalid(path, given, fmt.Sprintf("is none of Kubernetes 1.%d to 1.%d, for which kubeadm's set-up of etcd is known", oldest, newest))}
+	return field.ErrorList{
+		field.Invalid(path, given, fmt.Sprintf(
+			"is none of Kubernetes 1.%d to 1.%d, for which kubeadm's set-up of etcd is known", oldest, newest)),
+	}
 }
 
-// setAlgorithm lets the feature gate have its way, which is older than encryptionAlgorithm (kubeadm 1.36, apis/kubeadm: EncryptionAlgorithmType).
+// setAlgorithm lets the feature gate have its way, which is older than encryptionAlgorithm (kubeadm
+// 1.36, apis/kubeadm: EncryptionAlgorithmType).
 func (c *Config) setAlgorithm(cluster *kubeadm.ClusterConfiguration) {
 	c.EncryptionAlgorithm = string(cluster.EncryptionAlgorithm)
 	if on, is := cluster.FeatureGates[publicKeysECDSA]; is {
@@ -108,7 +122,8 @@ func (c *Config) setEtcd(e *kubeadm.Etcd, repository string) {
 	case err != nil && !c.release.newNames:
 		warn("is no version, so kubeadm 1.%d gives etcd flags that etcd 3.7 no longer has", c.release.minor)
 	case err == nil && c.release.newNames && v.LessThan(version.MustParseSemantic("3.6.0-0")):
-		warn("etcd %d.%d will not start: it does not have the flags that kubeadm 1.%d gives it", v.Major(), v.Minor(), c.release.minor)
+		warn("etcd %d.%d will not start: it does not have the flags that kubeadm 1.%d gives it",
+			v.Major(), v.Minor(), c.release.minor)
 	}
 }
 

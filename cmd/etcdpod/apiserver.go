@@ -15,7 +15,10 @@ import (
 func (s *session) apiServerShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "apiserver show", Usage: "say which etcds the API server of this node uses, and whether they answer it",
-		Description: `Reads the API server's manifest, and dials each of its etcds as the API server does, with its files: which member answers, its role, version and cluster. It says whether the files are where the API server sees them, until when the certificates are good, and what differs from kubeadm's own setting. It works when everything is down, and changes nothing.`,
+		Description: `Reads the API server's manifest, and dials each of its etcds as the API server does, with its ` +
+			`files: which member answers, its role, version and cluster. It says whether the files are where the API ` +
+			`server sees them, until when the certificates are good, and what differs from kubeadm's own setting. It ` +
+			`works when everything is down, and changes nothing.`,
 		UsageText: `etcdpod apiserver show
 etcdpod apiserver show -o json`,
 		Action: s.showAPIServer,
@@ -90,12 +93,19 @@ etcdpod apiserver set --etcd-servers https://etcd.example.org:2379 --etcd-cafile
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "etcd-servers", Usage: "use the etcds at `URLS`, with commas between"},
 			&cli.BoolFlag{Name: "all-members", Usage: "use all members that the cluster has now"},
-			&cli.StringFlag{Name: "etcd-cafile", Usage: "trust etcd by the CA in `FILE`, a path as the API server's container sees it"},
+			&cli.StringFlag{
+				Name:  "etcd-cafile",
+				Usage: "trust etcd by the CA in `FILE`, a path as the API server's container sees it",
+			},
 			&cli.StringFlag{Name: "etcd-certfile", Usage: "show etcd the certificate in `FILE`, likewise"},
 			&cli.StringFlag{Name: "etcd-keyfile", Usage: "the private key of --etcd-certfile, in `FILE`, likewise"},
-			&cli.BoolFlag{Name: "another-cluster", Usage: "go over to another cluster than the one in use, with other objects"},
-			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "3s", Usage: "give the old API server `TIME` to end by itself"},
-			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute, Usage: "give the new API server `TIME` to be ready"},
+			&cli.BoolFlag{
+				Name: "another-cluster", Usage: "go over to another cluster than the one in use, with other objects",
+			},
+			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "3s",
+				Usage: "give the old API server `TIME` to end by itself"},
+			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute,
+				Usage: "give the new API server `TIME` to be ready"},
 		},
 		Action: s.setAPIServer,
 	}
@@ -104,7 +114,8 @@ etcdpod apiserver set --etcd-servers https://etcd.example.org:2379 --etcd-cafile
 func (s *session) setAPIServer(c *cli.Context) error {
 	workflow := apiserver.Set(apiserver.Options{
 		Wish: apiserver.EtcdFlags{
-			Servers: c.StringSlice("etcd-servers"), CAFile: c.String("etcd-cafile"), CertFile: c.String("etcd-certfile"), KeyFile: c.String("etcd-keyfile"),
+			Servers: c.StringSlice("etcd-servers"), CAFile: c.String("etcd-cafile"),
+			CertFile: c.String("etcd-certfile"), KeyFile: c.String("etcd-keyfile"),
 		},
 		AllMembers: c.Bool("all-members"), AnotherCluster: c.Bool("another-cluster"),
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),

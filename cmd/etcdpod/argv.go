@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// line is a command line put in order. cli/v2 takes the first argument that is no flag for the end of the flags; people put flags where they think of them.
+// line is a command line put in order. cli/v2 takes the first argument that is no flag for the end
+// of the flags; people put flags where they think of them.
 type line struct {
 	command   *cli.Command // nil: none was named
 	words     []string     // of its name, as far as they were read: `certs check` has two
@@ -21,8 +22,10 @@ type line struct {
 	global    []string     // --name=value
 	local     []string     // the command's own, likewise
 	arguments []string
-	typed     map[string]bool // flags that stood on the command line; others may come from the environment
-	output    string          // --output, as far as it was seen when reading failed
+	// Flags that stood on the command line; others may come from the environment.
+	typed map[string]bool
+	// --output, as far as it was seen when reading failed.
+	output string
 }
 
 // argv is the line in the one order that cli/v2 understands.
@@ -32,8 +35,9 @@ func (l line) argv() []string {
 	return append(append(argv, "--"), l.arguments...)
 }
 
-// arrange reads the command line: flags stand before or after arguments, global ones also after the command, and `--` ends them. What the line leaves out is
-// taken from the environment. All values are checked here, so that every mistake is told in the same way.
+// arrange reads the command line: flags stand before or after arguments, global ones also after the
+// command, and `--` ends them. What the line leaves out is taken from the environment. All values
+// are checked here, so that every mistake is told in the same way.
 func arrange(app *cli.App, args []string, env func(string) string) (line, error) {
 	l := line{typed: map[string]bool{}, output: env(variableOf("output"))}
 	var first error // reading goes on after it: -o json may follow
@@ -131,11 +135,13 @@ func flagNamed(flags []cli.Flag, name string) cli.DocGenerationFlag {
 	return nil
 }
 
-// add checks a flag's value and puts it in its place. source is where the value comes from, in the words of an error.
+// add checks a flag's value and puts it in its place. source is where the value comes from, in
+// the words of an error.
 func (l *line) add(f cli.DocGenerationFlag, global bool, value, source string) error {
 	name := f.Names()[0]
 	if err := checkValue(f, value); err != nil {
-		return &engine.UsageError{Reason: fmt.Sprintf("cannot use %q for %s: %v", value, source, err), Hint: l.helpHint()}
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot use %q for %s: %v", value, source, err),
+			Hint: l.helpHint()}
 	}
 	if name == "output" {
 		l.output = value
@@ -209,9 +215,15 @@ func (l *line) checkArguments() error {
 	case n == 0 && usage != "" && usage[0] != '[':
 		return &engine.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
 	case n > 0 && usage == "":
-		return &engine.UsageError{Reason: fmt.Sprintf("%s takes no arguments, and here is %q", l.command.Name, l.arguments[0]), Hint: l.helpHint()}
+		return &engine.UsageError{
+			Reason: fmt.Sprintf("%s takes no arguments, and here is %q", l.command.Name, l.arguments[0]),
+			Hint:   l.helpHint(),
+		}
 	case n > 1:
-		return &engine.UsageError{Reason: fmt.Sprintf("%s takes one %s, and here is %q, too", l.command.Name, strings.Trim(usage, "[]"), l.arguments[1]), Hint: l.helpHint()}
+		return &engine.UsageError{
+			Reason: fmt.Sprintf("%s takes one %s, and here is %q, too",
+				l.command.Name, strings.Trim(usage, "[]"), l.arguments[1]), Hint: l.helpHint(),
+		}
 	}
 	return nil
 }
@@ -257,7 +269,8 @@ func commandNames(app *cli.App) []string {
 
 func noCommand(app *cli.App, name string) error {
 	if next := nextWords(app, name); len(next) > 0 {
-		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")), Hint: "`etcdpod help` lists the commands"}
+		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")),
+			Hint: "`etcdpod help` lists the commands"}
 	}
 	hint := "`etcdpod help` lists the commands"
 	if near := nearest(name, commandNames(app)); near != "" {

@@ -21,7 +21,8 @@ func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
 		{"one dash is an argument", "verify -", "verify -- -"},
 		{"the last of two wins, as they stay in order", "--root /a runs --root /b", "--root=/a --root=/b runs --"},
 		{"--version is the command", "--version -o json", "--output=json version --"},
-		{"a command of two words, with flags before, between and behind", "--root /r certs -o json check --verbose", "--root=/r --output=json --verbose=true certs check --"},
+		{"a command of two words, with flags before, between and behind",
+			"--root /r certs -o json check --verbose", "--root=/r --output=json --verbose=true certs check --"},
 		{"by its other name", "certs check-expiration", "certs check --"},
 		{"help takes both words", "help certs check", "help -- certs check"},
 	} {
@@ -40,16 +41,25 @@ func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
 
 func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 	for typed, why := range map[string]string{
-		"certs": "certs needs one of: check, check-expiration", "certs chek": `there is no command "certs chek"`, "certs check now": `certs check takes no arguments, and here is "now"`,
-		"certs -o json": "certs needs one of", "check": `there is no command "check"`, "runs check": "runs takes no arguments",
+		"certs": "certs needs one of: check, check-expiration", "certs chek": `there is no command "certs chek"`,
+		"certs check now": `certs check takes no arguments, and here is "now"`,
+		"certs -o json":   "certs needs one of", "check": `there is no command "check"`,
+		"runs check": "runs takes no arguments",
 	} {
 		s := &session{}
-		if _, err := arrange(s.app(), strings.Split(typed, " "), func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), why) {
+		if _, err := arrange(s.app(), strings.Split(typed, " "), func(string) string { return "" }); err == nil ||
+			!strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", typed, err)
 		}
 	}
 	app := (&session{}).app()
-	for typed, want := range map[string]string{"certs ": "check", "certs c": "check", "help certs ": "check", "cer": "certs", "certs check --ou": "--output"} {
+	for typed, want := range map[string]string{
+		"certs ":           "check",
+		"certs c":          "check",
+		"help certs ":      "check",
+		"cer":              "certs",
+		"certs check --ou": "--output",
+	} {
 		if got := complete(app, strings.Split(typed, " ")); len(got) == 0 || !strings.HasPrefix(got[0], want+"\t") {
 			t.Errorf("%q is completed by %q", typed, got)
 		}
@@ -81,7 +91,14 @@ func TestVariablesStandForFlagsThatAreNotTyped(t *testing.T) {
 
 func TestASlipOfTheFingerIsRecognized(t *testing.T) {
 	names := []string{"restore", "resume", "runs", "rollback"}
-	for typed, want := range map[string]string{"restor": "restore", "resotre": "restore", "rusn": "runs", "run": "runs", "delete": "", "x": ""} {
+	for typed, want := range map[string]string{
+		"restor":  "restore",
+		"resotre": "restore",
+		"rusn":    "runs",
+		"run":     "runs",
+		"delete":  "",
+		"x":       "",
+	} {
 		if got := nearest(typed, names); got != want {
 			t.Errorf("%q: got %q, want %q", typed, got, want)
 		}

@@ -27,9 +27,15 @@ etcdpod backup /mnt/safe/cp1.db
 etcdpod backup --keep 14`,
 		Flags: []cli.Flag{
 			backupDirFlag(),
-			&cli.IntFlag{Name: "keep", DefaultText: "all", Usage: "then delete all but the newest `N` backups of this node in --dir"},
-			&cli.StringFlag{Name: "from-data-dir", Usage: "make the snapshot from the data directory `DIR` of a member that does not run"},
-			&cli.StringFlag{Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal"},
+			&cli.IntFlag{Name: "keep", DefaultText: "all",
+				Usage: "then delete all but the newest `N` backups of this node in --dir"},
+			&cli.StringFlag{
+				Name:  "from-data-dir",
+				Usage: "make the snapshot from the data directory `DIR` of a member that does not run",
+			},
+			&cli.StringFlag{
+				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
+			},
 		},
 		Action: s.backup,
 	}
@@ -49,7 +55,9 @@ func (s *session) backup(c *cli.Context) error {
 	spareMemory()
 	var made *backup.Sidecar
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		made, err = backup.Take(c.Context, n.Engine(), backup.Workflow(options).On(n.Look), func(engine.Plan) error { return nil })
+		made, err = backup.Take(c.Context, n.Engine(), backup.Workflow(options).On(n.Look), func(engine.Plan) error {
+			return nil
+		})
 		return err
 	})
 	if err != nil {
@@ -60,13 +68,15 @@ func (s *session) backup(c *cli.Context) error {
 		from = "; etcd " + made.EtcdVersion
 	}
 	s.doneWith(c, made, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good%s; %.1f s\n", made.Path, size(made.SizeBytes), made.Revision, made.Keys, from, made.Seconds)
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good%s; %.1f s\n",
+			made.Path, size(made.SizeBytes), made.Revision, made.Keys, from, made.Seconds)
 	})
 	return nil
 }
 
 func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
-	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir")}
+	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"),
+		FromWALDir: c.String("from-wal-dir")}
 	file := c.Args().First()
 	switch {
 	case file != "" && s.line.typed["dir"]:

@@ -14,10 +14,11 @@ import (
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backups", Usage: "list the backups of this node",
-		Description: `What is in --dir, by the descriptions beside the snapshots. It looks whether they have their length; etcdpod verify proves one.`,
-		UsageText:   `etcdpod backups`,
-		Flags:       []cli.Flag{backupDirFlag()},
-		Action:      s.backups,
+		Description: `What is in --dir, by the descriptions beside the snapshots. It looks whether they have ` +
+			`their length; etcdpod verify proves one.`,
+		UsageText: `etcdpod backups`,
+		Flags:     []cli.Flag{backupDirFlag()},
+		Action:    s.backups,
 	}
 }
 
@@ -44,7 +45,8 @@ func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time
 	}
 	rows := [][]string{{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD", "NOTE"}}
 	for _, e := range entries {
-		row := []string{e.Path, when(e.TakenAt, now), size(e.SizeBytes), fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
+		row := []string{e.Path, when(e.TakenAt, now), size(e.SizeBytes),
+			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
 		if e.SHA256 == "" { // nothing describes it
 			row[3], row[4] = "", ""
 		}

@@ -54,7 +54,8 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 	return nil
 }
 
-// confirm asks for a yes, unless it was given beforehand. The display is closed before anybody is asked.
+// confirm asks for a yes, unless it was given beforehand. The display is closed
+// before anybody is asked.
 func (s *session) confirm(c *cli.Context, show display, what func(io.Writer)) error {
 	if c.Bool("yes") {
 		return nil

@@ -14,9 +14,14 @@ import (
 
 func (s *session) certsCheckCommand() *cli.Command {
 	return &cli.Command{
-		Name: "certs check", Aliases: []string{"certs check-expiration"}, Usage: "say until when certificates are good, in the files and as they are really served",
-		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs check-expiration, and then what etcd's client and peer ports and the API server's port really show to who dials them: a process may still hold what its file held once. ` +
-			`Each certificate is held against its key, its CA, and the addresses at which it is used. Exit code 6 when something is wrong, or has less than 30 days left. It works when everything is down, and changes nothing. Its other name is certs check-expiration.`,
+		Name: "certs check", Aliases: []string{"certs check-expiration"},
+		Usage: "say until when certificates are good, in the files and as they are really served",
+		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs ` +
+			`check-expiration, and then what etcd's client and peer ports and the API server's port really show to ` +
+			`who dials them: a process may still hold what its file held once. ` +
+			`Each certificate is held against its key, its CA, and the addresses at which it is used. Exit code ` +
+			`6 when something is wrong, or has less than 30 days left. It works when everything is down, and ` +
+			`changes nothing. Its other name is certs check-expiration.`,
 		UsageText: `etcdpod certs check
 etcdpod certs check -o json`,
 		Action: s.certsCheck,
@@ -78,7 +83,8 @@ func ends(at time.Time, seconds int64) []string {
 	if at.IsZero() {
 		return []string{"", ""}
 	}
-	return []string{at.UTC().Format("Jan 02, 2006 15:04 MST"), duration.HumanDuration(time.Duration(seconds) * time.Second)}
+	return []string{at.UTC().Format("Jan 02, 2006 15:04 MST"),
+		duration.HumanDuration(time.Duration(seconds) * time.Second)}
 }
 
 func servedRows(served []certs.ServedReport) [][]string {
@@ -88,7 +94,8 @@ func servedRows(served []certs.ServedReport) [][]string {
 		if s.Error != "" {
 			same = s.Error
 		}
-		rows = append(rows, append([]string{s.Program + ", " + s.Port, s.Address}, append(ends(s.ExpirationDate, s.ResidualTime), s.Name, same)...))
+		rows = append(rows, append([]string{s.Program + ", " + s.Port, s.Address},
+			append(ends(s.ExpirationDate, s.ResidualTime), s.Name, same)...))
 	}
 	return rows
 }

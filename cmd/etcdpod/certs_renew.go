@@ -14,7 +14,8 @@ import (
 
 func (s *session) certsRenewCommand() *cli.Command {
 	return &cli.Command{
-		Name: "certs renew", ArgsUsage: "[NAME…]", Usage: "give etcd's certificates a new life, and start anew what uses them",
+		Name: "certs renew", ArgsUsage: "[NAME…]",
+		Usage: "give etcd's certificates a new life, and start anew what uses them",
 		Description: `NAME is etcd-server, etcd-peer, etcd-healthcheck-client or apiserver-etcd-client; without one, or with all, it is every one of them that is there. Each gets a new key and a new certificate, signed by the CA whose key is beside it, for all the names and addresses of the old one and for those that kubeadm's configuration asks for. What uses them is started anew, etcd first, then the API server, and what etcd shows to who dials it is held against the files.
 
 A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
@@ -26,16 +27,25 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 etcdpod certs renew
 etcdpod certs renew apiserver-etcd-client`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "take what an external CA has signed, with its keys, from the directory `DIR` that certs generate-csr wrote to"},
-			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "30s for one etcd of several, none for one alone, 3s for the API server", Usage: "give the containers `TIME` to end by themselves"},
-			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute, Usage: "give etcd, and then the API server, `TIME` to serve"},
+			&cli.StringFlag{
+				Name: "from", Usage: "take what an external CA has signed, with its keys, from the directory " +
+					"`DIR` that certs generate-csr wrote to",
+			},
+			&cli.DurationFlag{
+				Name:        "stop-timeout",
+				DefaultText: "30s for one etcd of several, none for one alone, 3s for the API server",
+				Usage:       "give the containers `TIME` to end by themselves",
+			},
+			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute,
+				Usage: "give etcd, and then the API server, `TIME` to serve"},
 		},
 		Action: s.certsRenew,
 	}
 }
 
 func (s *session) certsRenew(c *cli.Context) error {
-	workflow := certs.Renew(certs.RenewOptions{Names: c.Args().Slice(), From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
+	workflow := certs.Renew(certs.RenewOptions{Names: c.Args().Slice(),
+		From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
 	return s.carryOut(c, change{
 		workflow: workflow,
 		said:     "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.",
@@ -64,7 +74,8 @@ etcdpod certs generate-csr --config kubeadm.yaml --csr-dir /root/csr`,
 // requestFlags are those of init that say for whom a certificate is.
 func requestFlags() []cli.Flag {
 	return slices.DeleteFunc(initFlags(), func(f cli.Flag) bool {
-		return !slices.Contains([]string{"config", "allow-experimental-api", "node-name", "apiserver-advertise-address", "cert-dir"}, f.Names()[0])
+		return !slices.Contains([]string{"config", "allow-experimental-api",
+			"node-name", "apiserver-advertise-address", "cert-dir"}, f.Names()[0])
 	})
 }
 

@@ -16,8 +16,10 @@ const completeName = "__complete"
 
 func (s *session) completionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "completion", ArgsUsage: "SHELL", Usage: "write a script that completes commands and flags in bash, zsh or fish",
-		Description: `SHELL is bash, zsh or fish. The script asks etcdpod itself what can follow, so that it fits the version that is installed.`,
+		Name: "completion", ArgsUsage: "SHELL",
+		Usage: "write a script that completes commands and flags in bash, zsh or fish",
+		Description: `SHELL is bash, zsh or fish. The script asks etcdpod itself what can follow, so that ` +
+			`it fits the version that is installed.`,
 		UsageText: `etcdpod completion bash > /etc/bash_completion.d/etcdpod
 etcdpod completion zsh > "${fpath[1]}/_etcdpod"
 etcdpod completion fish > ~/.config/fish/completions/etcdpod.fish`,
@@ -98,7 +100,8 @@ func (s *session) completeCommand() *cli.Command {
 	}
 }
 
-// complete returns what can stand for the last word, each with a tab and what it means. Nothing: a file name can.
+// complete returns what can stand for the last word, each with a tab and what it means.
+// Nothing: a file name can.
 func complete(app *cli.App, words []string) []string {
 	if len(words) == 0 {
 		return nil
@@ -179,7 +182,8 @@ func (l *line) flagCandidates(app *cli.App) []string {
 	return candidates
 }
 
-// commandCandidates are the words that can follow, each with what the command does that it completes.
+// commandCandidates are the words that can follow, each with what the command
+// does that it completes.
 func commandCandidates(app *cli.App, words []string) []string {
 	var candidates []string
 	for _, next := range nextWords(app, strings.Join(words, " ")) {

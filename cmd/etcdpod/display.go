@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// display shows a person, or a program, what happens. After close it may be used again: a question stands between two displays.
+// display shows a person, or a program, what happens. After close it may be used again: a question
+// stands between two displays.
 type display interface {
 	event(engine.Event)
 	close()
@@ -42,7 +43,8 @@ func (s *session) display(c *cli.Context) display {
 func tellsEvents(c *cli.Context) bool {
 	name, _, _ := strings.Cut(c.Command.Name, " phase ") // one phase, or all of them
 	switch name {
-	case "init", "join", "backup", "restore", "certs renew", "certs generate-csr", "apiserver set", "resume", "rollback":
+	case "init", "join", "backup", "restore", "certs renew",
+		"certs generate-csr", "apiserver set", "resume", "rollback":
 		return !c.Bool("dry-run")
 	}
 	return false
@@ -56,7 +58,9 @@ type onTerminal struct {
 }
 
 func newOnTerminal(to io.Writer, verbose, color bool) *onTerminal {
-	return &onTerminal{display: newLive(to, verbose, color), several: func() display { return newMany(to, verbose, color) }}
+	return &onTerminal{display: newLive(to, verbose, color), several: func() display {
+		return newMany(to, verbose, color)
+	}}
 }
 
 func (d *onTerminal) event(e engine.Event) {

@@ -35,14 +35,17 @@ func aRun(back bool) []engine.Event {
 	op(engine.Finished, "stage-data", "make the directory /var/lib/etcdpod/runs/x/data", 20*time.Millisecond)
 	op(engine.Started, "stage-data", stage, 0)
 	for i := range int64(5) {
-		add(engine.Event{State: engine.Progressed, Phase: "stage-data", Operation: stage, Done: i << 28, Total: 1 << 30}, 3*time.Second)
+		add(engine.Event{State: engine.Progressed, Phase: "stage-data",
+			Operation: stage, Done: i << 28, Total: 1 << 30}, 3*time.Second)
 	}
-	add(engine.Event{State: engine.Noted, Phase: "stage-data", Operation: stage, Message: "revisions go on at 1000081235"}, time.Second)
+	add(engine.Event{State: engine.Noted, Phase: "stage-data",
+		Operation: stage, Message: "revisions go on at 1000081235"}, time.Second)
 	op(engine.Finished, "stage-data", stage, 0)
 	op(engine.PhaseStarted, "fence", "stop the kubelet", 0)
 	op(engine.Started, "fence", "stop the kubelet", 0)
 	if back {
-		add(engine.Event{State: engine.Failed, Phase: "fence", Operation: "stop the kubelet", Error: "cannot stop the kubelet: not within 30s"}, 30*time.Second)
+		add(engine.Event{State: engine.Failed, Phase: "fence",
+			Operation: "stop the kubelet", Error: "cannot stop the kubelet: not within 30s"}, 30*time.Second)
 		op(engine.GoingBack, "", "", 0)
 		op(engine.Undoing, "fence", "stop the kubelet", 0)
 		op(engine.Undone, "fence", "stop the kubelet", 200*time.Millisecond)
@@ -60,7 +63,11 @@ func aRun(back bool) []engine.Event {
 }
 
 func TestLogsSayWhatHappened(t *testing.T) {
-	for name, d := range map[string]struct{ back, verbose bool }{"forward": {false, false}, "back": {true, false}, "verbose": {true, true}} {
+	for name, d := range map[string]struct{ back, verbose bool }{
+		"forward": {false, false},
+		"back":    {true, false},
+		"verbose": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			show := newPlain(&out, d.verbose)
@@ -118,7 +125,11 @@ func screen(written string) []string {
 }
 
 func TestATerminalKeepsWhatIsOver(t *testing.T) {
-	for name, d := range map[string]struct{ back, verbose bool }{"forward": {false, false}, "back": {true, false}, "verbose": {false, true}} {
+	for name, d := range map[string]struct{ back, verbose bool }{
+		"forward": {false, false},
+		"back":    {true, false},
+		"verbose": {false, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			tty := newTerminal(t, 80)
 			show := newLive(tty.program, d.verbose, true)
@@ -198,7 +209,8 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) || string(want) != got {
-		t.Errorf("%s is not what there is now (go test -update writes it): %s", name, firstDifference(string(want), got))
+		t.Errorf("%s is not what there is now (go test -update writes it): %s",
+			name, firstDifference(string(want), got))
 	} else if err != nil {
 		t.Fatal(err)
 	}

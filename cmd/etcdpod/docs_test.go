@@ -16,8 +16,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
-// TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in the JSON. With -update it writes the file; whoever renames
-// something that programs read sees it in the difference.
+// TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in
+// the JSON. With -update it writes the file; whoever renames something that programs read sees
+// it in the difference.
 func TestDocsSayWhatTheProgramSays(t *testing.T) {
 	golden(t, filepath.Join("..", "..", "docs", "commands.md"), reference())
 }
@@ -25,14 +26,16 @@ func TestDocsSayWhatTheProgramSays(t *testing.T) {
 func reference() string {
 	var b strings.Builder
 	app := (&session{}).app()
-	b.WriteString("# Commands\n\nMade from the program by `make docs`: every section is what `etcdpod help COMMAND` writes.\n")
+	b.WriteString("# Commands\n\nMade from the program by `make docs`: every section " +
+		"is what `etcdpod help COMMAND` writes.\n")
 	fmt.Fprintf(&b, "\n```\n%s```\n", helpText(app, nil))
 	for _, c := range app.Commands {
 		if !c.Hidden {
 			fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.Name, helpText(app, c))
 		}
 	}
-	b.WriteString("\n## JSON\n\nThe names are stable. Times are RFC 3339 in UTC, sizes and offsets bytes. What is marked with ? is left out when it is empty.\n")
+	b.WriteString("\n## JSON\n\nThe names are stable. Times are RFC 3339 in UTC, sizes and offsets bytes. What is " +
+		"marked with ? is left out when it is empty.\n")
 	for _, r := range results() {
 		fmt.Fprintf(&b, "\n**%s**\n\n```\n", r.what)
 		shape(&b, reflect.TypeOf(r.value), "")
@@ -120,7 +123,8 @@ func TestEveryResultNamesItsFieldsInJSON(t *testing.T) {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if f.IsExported() && !f.Anonymous && (name == "" || name[0] < 'a' || name[0] > 'z' || strings.ContainsAny(name, "_-")) {
+			if f.IsExported() && !f.Anonymous &&
+				(name == "" || name[0] < 'a' || name[0] > 'z' || strings.ContainsAny(name, "_-")) {
 				t.Errorf("%s.%s is %q in JSON, not camelCase", typ, f.Name, name)
 			}
 			if _, object := kindOf(f.Type); object != nil && f.IsExported() {

@@ -18,28 +18,40 @@ import (
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all paths of the node below `DIR`"},
-		&cli.GenericFlag{Name: "output", Aliases: []string{"o"}, Value: &choice{is: "text", of: []string{"text", "json"}}, Usage: "write results and progress as `text|json`"},
+		&cli.GenericFlag{
+			Name: "output", Aliases: []string{"o"}, Value: &choice{is: "text", of: []string{"text", "json"}},
+			Usage: "write results and progress as `text|json`",
+		},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only read, and print what would be done"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask before a running node is changed or something is deleted"},
 		&cli.BoolFlag{Name: "verbose", Usage: "show every operation"},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
-		&cli.StringSliceFlag{Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says"},
+		&cli.StringSliceFlag{
+			Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says",
+		},
 		&cli.StringFlag{Name: "cacert", Usage: "trust etcd's certificates by the CA in `FILE`"},
 		&cli.StringFlag{Name: "cert", Usage: "show etcd the certificate in `FILE`"},
 		&cli.StringFlag{Name: "key", Usage: "the private key of --cert, in `FILE`"},
-		&cli.StringFlag{Name: "cri-socket", Usage: "reach the container runtime at `SOCKET` (unix:///…) instead of what the kubelet's configuration says"},
+		&cli.StringFlag{
+			Name: "cri-socket", Usage: "reach the container runtime at `SOCKET` (unix:///…) instead " +
+				"of what the kubelet's configuration says",
+		},
 		&cli.StringFlag{Name: "kubelet-stop-command", Usage: "stop the kubelet by `COMMAND` instead of systemctl"},
 		&cli.StringFlag{Name: "kubelet-start-command", Usage: "start the kubelet by `COMMAND` instead of systemctl"},
-		&cli.StringFlag{Name: "kubelet-status-command", Usage: "ask whether the kubelet runs by `COMMAND`, which exits 0 if it does, instead of systemctl"},
+		&cli.StringFlag{Name: "kubelet-status-command",
+			Usage: "ask whether the kubelet runs by `COMMAND`, which exits 0 if it does, instead of systemctl"},
 	}
 }
 
-// variableOf names the environment variable that stands for a flag which is not on the command line. Flags that say yes, or that change what is
-// written or deleted, have none: whoever reads the command line must see them.
+// variableOf names the environment variable that stands for a flag which is not on the command
+// line. Flags that say yes, or that change what is written or deleted, have none: whoever reads the
+// command line must see them.
 func variableOf(flag string) string {
 	switch flag {
-	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from",
-		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address", "kubernetes-version", "image-repository", "cert-dir", "patches",
+	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check",
+		"bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from",
+		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
+		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster":
 		return ""
 	case "dir":
@@ -58,8 +70,10 @@ func (s *session) config(c *cli.Context, emit func(engine.Event)) (phases.Config
 	}
 	return phases.Config{
 		Root: root, CRISocket: c.String("cri-socket"),
-		KubeletStop: c.String("kubelet-stop-command"), KubeletStart: c.String("kubelet-start-command"), KubeletStatus: c.String("kubelet-status-command"),
-		Endpoints: c.StringSlice("endpoints"), CACert: c.String("cacert"), Cert: c.String("cert"), Key: c.String("key"),
+		KubeletStop: c.String("kubelet-stop-command"), KubeletStart: c.String("kubelet-start-command"),
+		KubeletStatus: c.String("kubelet-status-command"),
+		Endpoints:     c.StringSlice("endpoints"), CACert: c.String("cacert"),
+		Cert: c.String("cert"), Key: c.String("key"),
 		Version: thisBuild().Version, Command: append([]string{"etcdpod"}, s.args...), Emit: emit,
 		KubeletStopTimeout: c.Duration("stop-timeout"),
 	}, nil

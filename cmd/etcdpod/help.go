@@ -39,11 +39,15 @@ func helpText(app *cli.App, command *cli.Command) string {
 	return b.String()
 }
 
-const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", "hint", "exitCode"} on standard error. ` +
-	`backup, restore, init and join with their phases, certs renew, certs generate-csr, apiserver set, resume and rollback write their events, one a line, and last {"result": …}; all other commands, and --dry-run, write their result alone.`
+const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", ` +
+	`"hint", "exitCode"} on standard error. ` +
+	`backup, restore, init and join with their phases, certs renew, certs generate-csr, apiserver set, resume and ` +
+	`rollback write their events, one a line, and last {"result": …}; all other commands, ` +
+	`and --dry-run, write their result alone.`
 
 func writeProgramHelp(b *strings.Builder, app *cli.App) {
-	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and restores, and gets every change either wholly done or wholly undone.`, ""))
+	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and `+
+		`restores, and gets every change either wholly done or wholly undone.`, ""))
 	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n")
 	var rows [][]string
 	for _, c := range app.Commands {
@@ -67,7 +71,8 @@ Example:
 }
 
 func writeCommandHelp(b *strings.Builder, c *cli.Command) {
-	fmt.Fprintf(b, "%s\nUsage: %s\n\n%s", wrap("etcdpod "+c.Name+": "+c.Usage+".", ""), usageLine(c), wrap(c.Description, ""))
+	fmt.Fprintf(b, "%s\nUsage: %s\n\n%s", wrap("etcdpod "+c.Name+": "+c.Usage+".", ""),
+		usageLine(c), wrap(c.Description, ""))
 	if len(c.Flags) > 0 {
 		b.WriteString("\nFlags:\n")
 		writeFlags(b, c.Flags)
@@ -94,7 +99,8 @@ func writeFlags(b *strings.Builder, flags []cli.Flag) {
 	}
 }
 
-// wrap breaks each paragraph of a text into lines that fit a terminal of 80 columns, each behind the indent.
+// wrap breaks each paragraph of a text into lines that fit a terminal of 80 columns,
+// each behind the indent.
 func wrap(text, indent string) string {
 	const columns = 79
 	var b strings.Builder

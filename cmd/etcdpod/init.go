@@ -54,11 +54,21 @@ func initPhaseText(phase string) string {
 	const run = `It is one phase of etcdpod init, as a run of its own: it can be previewed, resumed and rolled back.`
 	switch phase {
 	case "certs":
-		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on an empty directory, without being root. The CA is made if neither its certificate nor its key is there; with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. What is there, and good, stays; nothing is overwritten.`
+		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on ` +
+			`an empty directory, without being root. The CA is made if neither its certificate nor its key is there; ` +
+			`with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. ` +
+			`What is there, and good, stays; nothing is overwritten.`
 	case "render-etcd":
-		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, and with --root works on an empty directory, without being root. A manifest that is there stays if it is what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it starts etcd at once: make the certificates first.`
+		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, ` +
+			`and with --root works on an empty directory, without being root. A ` +
+			`manifest that is there stays if it is ` +
+			`what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it ` +
+			`starts etcd at once: make the certificates first.`
 	case "wire-apiserver":
-		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server that reaches the cluster keeps the flags that it has, but for what apiServer.extraArgs asks for by name; where etcd does not answer, a list of several etcds that names this one stays.`
+		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server ` +
+			`that reaches the cluster keeps the flags that it has, but for what ` +
+			`apiServer.extraArgs asks for by name; ` +
+			`where etcd does not answer, a list of several etcds that names this one stays.`
 	case "preflight":
 		return run + ` It only looks.`
 	}
@@ -68,22 +78,28 @@ func initPhaseText(phase string) string {
 func initFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "read kubeadm's configuration from `FILE`"},
-		&cli.BoolFlag{Name: "allow-experimental-api", Usage: "take kubeadm.k8s.io/v1, too, as kubeadm does behind the same flag"},
+		&cli.BoolFlag{Name: "allow-experimental-api",
+			Usage: "take kubeadm.k8s.io/v1, too, as kubeadm does behind the same flag"},
 		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "the member is `NAME`"},
-		&cli.StringFlag{Name: "apiserver-advertise-address", DefaultText: "that of the default route", Usage: "the member is reached at `ADDRESS`, as the API server is"},
+		&cli.StringFlag{Name: "apiserver-advertise-address", DefaultText: "that of the default route",
+			Usage: "the member is reached at `ADDRESS`, as the API server is"},
 		&cli.StringFlag{Name: "kubernetes-version", Usage: "render for Kubernetes `VERSION`, such as v1.37.2"},
-		&cli.StringFlag{Name: "image-repository", DefaultText: "registry.k8s.io", Usage: "pull etcd's image from `REPOSITORY`"},
-		&cli.StringFlag{Name: "cert-dir", DefaultText: "/etc/kubernetes/pki", Usage: "keep certificates below the directory `DIR`"},
+		&cli.StringFlag{Name: "image-repository", DefaultText: "registry.k8s.io",
+			Usage: "pull etcd's image from `REPOSITORY`"},
+		&cli.StringFlag{Name: "cert-dir", DefaultText: "/etc/kubernetes/pki",
+			Usage: "keep certificates below the directory `DIR`"},
 		&cli.StringFlag{Name: "patches", Usage: "take kubeadm's patches from the directory `DIR`"},
 	}
 }
 
 func waitFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s", Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
+	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s",
+		Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
 }
 
 func skipPhasesFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
+	return &cli.StringSliceFlag{Name: "skip-phases",
+		Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
 }
 
 // make carries out a workflow that makes what is missing, or one phase of it.
@@ -109,13 +125,16 @@ func initWorkflow(c *cli.Context, phase string) (phases.Workflow, error) {
 }
 
 func initOptions(c *cli.Context) members.InitOptions {
-	return members.InitOptions{KubeadmOptions: kubeadmOptions(c), WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0))}
+	return members.InitOptions{KubeadmOptions: kubeadmOptions(c),
+		WaitTimeout: max(c.Duration("wait-timeout"), time.Duration(0))}
 }
 
 func kubeadmOptions(c *cli.Context) observe.KubeadmOptions {
 	return observe.KubeadmOptions{
 		Config: c.String("config"), AllowExperimentalAPI: c.Bool("allow-experimental-api"),
-		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"), KubernetesVersion: c.String("kubernetes-version"),
-		ImageRepository: c.String("image-repository"), CertificatesDir: c.String("cert-dir"), PatchesDir: c.String("patches"),
+		NodeName: c.String("node-name"), AdvertiseAddress: c.String("apiserver-advertise-address"),
+		KubernetesVersion: c.String("kubernetes-version"),
+		ImageRepository:   c.String("image-repository"), CertificatesDir: c.String("cert-dir"),
+		PatchesDir: c.String("patches"),
 	}
 }

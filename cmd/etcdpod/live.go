@@ -15,7 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// live shows a run on a terminal: what is over as lines that stay, and below them one line that moves with the operation in hand.
+// live shows a run on a terminal: what is over as lines that stay, and below them one line that
+// moves with the operation in hand.
 type live struct {
 	events  sync.Mutex // one event at a time
 	to      io.Writer
@@ -24,7 +25,9 @@ type live struct {
 	screen  *mpb.Progress // nil while nothing is shown
 	bar     *mpb.Bar
 
-	mu  sync.Mutex // guards now, which mpb reads while it draws. Never held while writing to screen: that waits for drawing
+	// Guards now, which mpb reads while it draws. Never held while writing to screen:
+	// that waits for drawing.
+	mu  sync.Mutex
 	now moment
 }
 

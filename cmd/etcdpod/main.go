@@ -1,4 +1,5 @@
-// Command etcdpod looks after the etcd under a kubeadm control plane. This package is its command line: flags, questions, and how progress, results and errors are shown.
+// Command etcdpod looks after the etcd under a kubeadm control plane. This package is its command
+// line: flags, questions, and how progress, results and errors are shown.
 package main
 
 import (
@@ -10,7 +11,8 @@ import (
 )
 
 func main() {
-	// A lost terminal or a closed pipe is no change of mind: a run goes on to its end, and `etcdpod runs` tells of it.
+	// A lost terminal or a closed pipe is no change of mind: a run goes on to its end, and
+	// `etcdpod runs` tells of it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills

@@ -12,7 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the command line as people and scripts do, in this process. `etcdpod …` must end with 0, `exits N …` with N.
+// TestScripts runs the command line as people and scripts do, in this process. `etcdpod …` must end
+// with 0, `exits N …` with N.
 func TestScripts(t *testing.T) {
 	good := goodSnapshot(t)
 	testscript.Run(t, testscript.Params{
@@ -21,7 +22,12 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			damaged := bytes.Clone(good)
 			damaged[len(damaged)/2] ^= 1
-			for name, data := range map[string][]byte{"good.db": good, "bitflip.db": damaged, "short.db": good[:len(good)-1], "raw.db": good[:len(good)-32]} {
+			for name, data := range map[string][]byte{
+				"good.db":    good,
+				"bitflip.db": damaged,
+				"short.db":   good[:len(good)-1],
+				"raw.db":     good[:len(good)-32],
+			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), data, 0o600); err != nil {
 					return err
 				}
@@ -45,12 +51,14 @@ func TestScripts(t *testing.T) {
 }
 
 func exits(ts *testscript.TestScript, want int, args []string) {
-	for i, arg := range args { // files are named as the script names them: this process has another working directory
+	// Files are named as the script names them: this process has another working directory.
+	for i, arg := range args {
 		if strings.HasSuffix(arg, ".db") {
 			args[i] = ts.MkAbs(arg)
 		}
 	}
-	got := run(context.Background(), append([]string{"etcdpod"}, args...), strings.NewReader(""), ts.Stdout(), ts.Stderr(), ts.Getenv)
+	got := run(context.Background(), append([]string{"etcdpod"}, args...),
+		strings.NewReader(""), ts.Stdout(), ts.Stderr(), ts.Getenv)
 	if got != want {
 		ts.Fatalf("etcdpod %s ended with %d, not %d", strings.Join(args, " "), got, want)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// many shows a run on several nodes on a terminal: one moving line a node, and above them what is over as lines that stay.
+// many shows a run on several nodes on a terminal: one moving line a node, and above them what is
+// over as lines that stay.
 type many struct {
 	events  sync.Mutex // one event at a time
 	to      io.Writer
@@ -84,7 +85,8 @@ func (d *many) stay(e engine.Event) []string {
 	case engine.Noted:
 		return []string{fmt.Sprintf("  %s: %s", e.Node, oneLine(e.Message))}
 	case engine.Failed:
-		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation, "  " + d.paint.red(oneLine(e.Error))}
+		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation,
+			"  " + d.paint.red(oneLine(e.Error))}
 	case engine.Committed:
 		return once(d.paint.bold("● " + commitText))
 	case engine.GoingBack:
@@ -93,14 +95,16 @@ func (d *many) stay(e engine.Event) []string {
 	return nil
 }
 
-// enter closes the phase before: no node begins the next one before all have ended it, but where they take turns.
+// enter closes the phase before: no node begins the next one before all have ended it, but
+// where they take turns.
 func (d *many) enter(e engine.Event) []string {
 	if d.phase == e.Phase {
 		return nil
 	}
 	var lines []string
 	if d.phase != "" {
-		lines = append(lines, fmt.Sprintf("%s %-20s %s", d.paint.green("✓"), d.phase, d.paint.faint(short(e.Time.Sub(d.since)))))
+		lines = append(lines, fmt.Sprintf("%s %-20s %s",
+			d.paint.green("✓"), d.phase, d.paint.faint(short(e.Time.Sub(d.since)))))
 	}
 	d.phase, d.since = e.Phase, e.Time
 	return lines

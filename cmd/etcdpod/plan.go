@@ -25,7 +25,8 @@ func writePlan(w io.Writer, plan engine.Plan) {
 			fmt.Fprintf(w, "  - %s\n", o)
 		}
 		if p.Commit {
-			fmt.Fprintln(w, "--- commit point: until here a failure takes everything back; from here on the run can only go forward ---")
+			fmt.Fprintln(w, "--- commit point: until here a failure takes everything back; from "+
+				"here on the run can only go forward ---")
 		}
 	}
 }

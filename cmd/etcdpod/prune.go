@@ -14,11 +14,14 @@ import (
 func (s *session) pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "delete what earlier runs kept",
-		Description: `Replaced data, manifests and journals are kept until this command deletes them. It says first what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What an open run or the newest completed one needs is never deleted, and backups are not its business.`,
+		Description: `Replaced data, manifests and journals are kept until this command deletes them. It says first ` +
+			`what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What an ` +
+			`open run or the newest completed one needs is never deleted, and backups are not its business.`,
 		UsageText: `etcdpod prune --dry-run
 etcdpod prune --older-than 30d --yes`,
 		Flags: []cli.Flag{
-			&cli.GenericFlag{Name: "older-than", Value: new(age), DefaultText: "any age", Usage: "only what is older than `AGE`, as 720h or 30d"},
+			&cli.GenericFlag{Name: "older-than", Value: new(age),
+				DefaultText: "any age", Usage: "only what is older than `AGE`, as 720h or 30d"},
 		},
 		Action: s.prune,
 	}

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudo-terminal: what is written to person comes as if typed, and what program writes is gathered.
+// terminal is a pseudo-terminal: what is written to person comes as if typed, and what
+// program writes is gathered.
 type terminal struct {
 	person, program *os.File
 	mu              sync.Mutex
@@ -38,7 +39,8 @@ func newTerminal(t *testing.T, columns uint16) *terminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetWinsize(int(program.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+	if err := unix.IoctlSetWinsize(int(program.Fd()), unix.TIOCSWINSZ,
+		&unix.Winsize{Row: 24, Col: columns}); err != nil {
 		t.Fatal(err)
 	}
 	tty := &terminal{person: person, program: program}
@@ -97,7 +99,9 @@ func (tty *terminal) all(t *testing.T) string {
 }
 
 func (tty *terminal) session() *session {
-	return &session{stdin: tty.program, stdout: tty.program, stderr: tty.program, env: func(string) string { return "" }}
+	return &session{stdin: tty.program, stdout: tty.program, stderr: tty.program, env: func(string) string {
+		return ""
+	}}
 }
 
 func TestOnATerminalNothingIsDoneWithoutAYes(t *testing.T) {

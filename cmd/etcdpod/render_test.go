@@ -21,15 +21,25 @@ var now = time.Date(2026, 8, 2, 3, 0, 0, 0, time.UTC)
 
 func day(days int) time.Time { return now.AddDate(0, 0, days) }
 
-// TestResultsReadWell compares what people read with files: whoever changes a table sees it whole in the difference.
+// TestResultsReadWell compares what people read with files: whoever changes a table sees it
+// whole in the difference.
 func TestResultsReadWell(t *testing.T) {
-	sidecar := backup.Sidecar{Path: "/var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db", SHA256: "ab", Revision: 81234, Keys: 5120, SizeBytes: 40 << 20, EtcdVersion: "3.6.5", TakenAt: day(-1)}
-	open := engine.RunSummary{ID: "20260801T020000Z-restore-ab12", State: "open", Began: day(-1), Command: []string{"etcdpod", "restore", "cp1.db"}, Phase: "fence", Operation: "stop the kubelet"}
+	sidecar := backup.Sidecar{Path: "/var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db",
+		SHA256: "ab", Revision: 81234, Keys: 5120, SizeBytes: 40 << 20, EtcdVersion: "3.6.5", TakenAt: day(-1)}
+	open := engine.RunSummary{ID: "20260801T020000Z-restore-ab12", State: "open", Began: day(-1),
+		Command: []string{"etcdpod", "restore", "cp1.db"}, Phase: "fence", Operation: "stop the kubelet"}
 	healthy := status.Status{
 		Node: "cp1", Kubelet: "running", Runtime: "ok",
-		Manifests: []status.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Pod: "etcd", Image: "registry.k8s.io/etcd:3.6.5-0", Containers: []status.ContainerStatus{{Name: "etcd", State: "running", Attempt: 1, Since: day(-3)}}}},
-		Member:    &status.MemberStatus{Endpoint: "https://127.0.0.1:2379", ID: "8e9e05c52164694d", Name: "cp1", Version: "3.6.5", StorageVersion: "3.6.0", Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30},
-		Members:   []observe.Member{{Name: "cp1"}, {PeerURLs: []string{"https://10.0.0.2:2380"}, IsLearner: true}},
+		Manifests: []status.ManifestStatus{
+			{Path: "/etc/kubernetes/manifests/etcd.yaml", Pod: "etcd", Image: "registry.k8s.io/etcd:3.6.5-0",
+				Containers: []status.ContainerStatus{{Name: "etcd", State: "running", Attempt: 1, Since: day(-3)}}},
+		},
+		Member: &status.MemberStatus{
+			Endpoint: "https://127.0.0.1:2379", ID: "8e9e05c52164694d",
+			Name: "cp1", Version: "3.6.5", StorageVersion: "3.6.0",
+			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30,
+		},
+		Members: []observe.Member{{Name: "cp1"}, {PeerURLs: []string{"https://10.0.0.2:2380"}, IsLearner: true}},
 		Certificates: []certs.CertStatus{
 			{Path: "/etc/kubernetes/pki/etcd/server.crt", CN: "cp1", NotAfter: day(12), DaysLeft: 12},
 			{Path: "/etc/kubernetes/pki/etcd/peer.crt", Problem: "it is no certificate"},
@@ -37,40 +47,58 @@ func TestResultsReadWell(t *testing.T) {
 		NewestBackup: &backup.Entry{Sidecar: sidecar, Whole: true}, Next: "nothing: all is well",
 	}
 	down := status.Status{
-		Node: "cp1", Kubelet: "stopped", Runtime: "cannot reach unix:///run/containerd/containerd.sock", Problem: "no answer from https://127.0.0.1:2379", OpenRun: &open,
-		Manifests: []status.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Problem: "line 3: not a pod"}, {Path: "/etc/kubernetes/manifests/kube-apiserver.yaml"}},
-		Alarms:    []string{"NOSPACE"}, Warnings: []string{"the run is open", "etcd does not answer"}, Next: "type `etcdpod resume`",
+		Node: "cp1", Kubelet: "stopped", Runtime: "cannot reach unix:///run/containerd/containerd.sock",
+		Problem: "no answer from https://127.0.0.1:2379", OpenRun: &open,
+		Manifests: []status.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Problem: "line 3: not a pod"},
+			{Path: "/etc/kubernetes/manifests/kube-apiserver.yaml"}},
+		Alarms: []string{"NOSPACE"}, Warnings: []string{"the run is open", "etcd does not answer"},
+		Next: "type `etcdpod resume`",
 	}
 	plan := engine.Plan{Workflow: "restore", Phases: []engine.PlannedPhase{
 		{Name: "preflight", Short: "refuse what cannot end well", Found: []string{"cp1 is the only member"}},
 		{Name: "compare-members", Short: "compare what etcd serves", Operations: []string{"compare"}, Commit: true},
-		{Name: "release-apiserver", Short: "let the API server run", Operations: []string{"put kube-apiserver.yaml back"}},
+		{Name: "release-apiserver", Short: "let the API server run",
+			Operations: []string{"put kube-apiserver.yaml back"}},
 	}}
-	item := prune.PruneItem{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34", Run: "20260701T020000Z-restore-cd34", Bytes: 3 << 30, Time: day(-32)}
+	item := prune.PruneItem{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34",
+		Run: "20260701T020000Z-restore-cd34", Bytes: 3 << 30, Time: day(-32)}
 	kept := item
 	kept.Reason = "of the newest run of its kind that was completed"
 	for name, write := range map[string]func(io.Writer){
 		"status":      func(w io.Writer) { writeStatus(w, healthy, now) },
 		"status-down": func(w io.Writer) { writeStatus(w, down, now) },
 		"backups": func(w io.Writer) {
-			writeBackups(w, "/b", []backup.Entry{{Sidecar: sidecar, Whole: true}, {Sidecar: backup.Sidecar{Path: "/b/found.db", SizeBytes: 900, TakenAt: day(-400)}, Note: "no sidecar"}}, now)
+			writeBackups(w, "/b", []backup.Entry{
+				{Sidecar: sidecar, Whole: true}, {Sidecar: backup.Sidecar{Path: "/b/found.db",
+					SizeBytes: 900, TakenAt: day(-400)}, Note: "no sidecar"},
+			}, now)
 		},
 		"backups-none": func(w io.Writer) { writeBackups(w, "/b", nil, now) },
 		"runs": func(w io.Writer) {
-			writeRuns(w, []engine.RunSummary{{ID: "20260701T020000Z-restore-cd34", State: "completed", Began: day(-32), Command: []string{"etcdpod", "restore"}}, open, {ID: "x", State: "damaged", Error: "no such file"}}, now)
+			writeRuns(w, []engine.RunSummary{
+				{ID: "20260701T020000Z-restore-cd34", State: "completed", Began: day(-32),
+					Command: []string{"etcdpod", "restore"}}, open, {ID: "x", State: "damaged", Error: "no such file"},
+			}, now)
 		},
 		"plan": func(w io.Writer) { writePlan(w, plan) },
 		"prune": func(w io.Writer) {
-			writePrune(w, prune.PrunePlan{Items: []prune.PruneItem{item}, Kept: []prune.PruneItem{kept}, Bytes: item.Bytes}, now)
+			writePrune(w,
+				prune.PrunePlan{Items: []prune.PruneItem{item}, Kept: []prune.PruneItem{kept}, Bytes: item.Bytes}, now)
 		},
 		"verdict": func(w io.Writer) {
-			writeVerdict(w, backup.Verdict{Path: "/b/cp1.db", OK: true, SHA256: "ab", SizeBytes: 40 << 20, Revision: 81234, Keys: 5120, StorageVersion: "3.6.0", Members: []observe.Member{{Name: "cp1"}}, Resources: map[string]int64{"secrets": 7, "pods": 120}, Seconds: 1.25})
+			writeVerdict(w, backup.Verdict{
+				Path: "/b/cp1.db", OK: true, SHA256: "ab", SizeBytes: 40 << 20,
+				Revision: 81234, Keys: 5120, StorageVersion: "3.6.0", Members: []observe.Member{{Name: "cp1"}},
+				Resources: map[string]int64{"secrets": 7, "pods": 120}, Seconds: 1.25,
+			})
 		},
 		"verdict-quick": func(w io.Writer) {
-			writeVerdict(w, backup.Verdict{Path: "/b/cp1.db", OK: true, Quick: true, SHA256: "ab", SizeBytes: 40 << 20, Seconds: 0.25})
+			writeVerdict(w, backup.Verdict{Path: "/b/cp1.db",
+				OK: true, Quick: true, SHA256: "ab", SizeBytes: 40 << 20, Seconds: 0.25})
 		},
 		"verdict-bad": func(w io.Writer) {
-			writeVerdict(w, backup.Verdict{Path: "/b/cp1.db", Check: "structure", Offset: 8192, Reason: "page 2 is of no known kind"})
+			writeVerdict(w, backup.Verdict{Path: "/b/cp1.db",
+				Check: "structure", Offset: 8192, Reason: "page 2 is of no known kind"})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,17 +147,20 @@ func TestWhatIsDoneIsNotCalledFailedBecauseNobodyCanBeTold(t *testing.T) {
 	var stderr strings.Builder
 	args := []string{"etcdpod", "prune", "--yes", "--root", t.TempDir()}
 	code := run(t.Context(), args, strings.NewReader(""), full{}, &stderr, func(string) string { return "" })
-	if code != exitDone || !strings.Contains(stderr.String(), "prune is done, but cannot write the result: no space left on device") {
+	if code != exitDone || !strings.Contains(stderr.String(),
+		"prune is done, but cannot write the result: no space left on device") {
 		t.Errorf("ended with %d: %s", code, stderr.String())
 	}
-	if code := run(t.Context(), []string{"etcdpod", "version"}, nil, full{}, io.Discard, func(string) string { return "" }); code != exitFailed {
+	if code := run(t.Context(), []string{"etcdpod", "version"},
+		nil, full{}, io.Discard, func(string) string { return "" }); code != exitFailed {
 		t.Errorf("what found something out that nobody can read ended with %d", code)
 	}
 }
 
 func TestOnlyRootMayChangeARealNode(t *testing.T) {
 	for _, command := range []string{"backup", "restore f", "resume", "rollback", "prune --yes"} {
-		s := &session{stdout: io.Discard, stderr: io.Discard, env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
+		s := &session{stdout: io.Discard, stderr: io.Discard,
+			env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
 		err := s.run(t.Context())
 		var usage *engine.UsageError
 		if !errors.As(err, &usage) || !strings.HasSuffix(usage.Reason, "it must be run as root") {

@@ -25,18 +25,42 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
 etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from-data-dir", Usage: "restore what the data directory `DIR` of a member that does not run holds, instead of a snapshot"},
-			&cli.StringFlag{Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal"},
-			&cli.BoolFlag{Name: "skip-hash-check", Usage: "take a copy of member/snap/db, which has no SHA-256; its structure is checked all the same"},
-			&cli.GenericFlag{Name: "bump-revision", Value: new(bump), Usage: "let revisions go on above the snapshot's by `auto|N`; auto ends above all that is known"},
-			&cli.StringFlag{Name: "data-dir", Usage: "let etcd use the new data directory `DIR`, and leave the old one as it is"},
-			&cli.DurationFlag{Name: "stop-timeout", Value: 30 * time.Second, Usage: "give the kubelet and the containers `TIME` to stop"},
-			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size", Usage: "give etcd, and then the API server, `TIME` to serve"},
-			&cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
-			&cli.BoolFlag{Name: "api-servers-stopped", Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
-			&cli.StringSliceFlag{Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node with an API server; this node coordinates"},
-			&cli.StringSliceFlag{Name: "lost", Usage: "with --nodes: the members `NODES` (with commas between) are destroyed, and left out"},
-			&cli.BoolFlag{Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others join it as learners, one after the other"},
+			&cli.StringFlag{
+				Name: "from-data-dir", Usage: "restore what the data directory `DIR` of a member that " +
+					"does not run holds, instead of a snapshot",
+			},
+			&cli.StringFlag{
+				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
+			},
+			&cli.BoolFlag{
+				Name:  "skip-hash-check",
+				Usage: "take a copy of member/snap/db, which has no SHA-256; its structure is checked all the same",
+			},
+			&cli.GenericFlag{Name: "bump-revision", Value: new(bump),
+				Usage: "let revisions go on above the snapshot's by `auto|N`; auto ends above all that is known"},
+			&cli.StringFlag{
+				Name: "data-dir", Usage: "let etcd use the new data directory `DIR`, and leave the old one as it is",
+			},
+			&cli.DurationFlag{Name: "stop-timeout", Value: 30 * time.Second,
+				Usage: "give the kubelet and the containers `TIME` to stop"},
+			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size",
+				Usage: "give etcd, and then the API server, `TIME` to serve"},
+			&cli.StringSliceFlag{Name: "skip-phases",
+				Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
+			&cli.BoolFlag{Name: "api-servers-stopped",
+				Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
+			&cli.StringSliceFlag{
+				Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node " +
+					"with an API server; this node coordinates",
+			},
+			&cli.StringSliceFlag{
+				Name:  "lost",
+				Usage: "with --nodes: the members `NODES` (with commas between) are destroyed, and left out",
+			},
+			&cli.BoolFlag{
+				Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others " +
+					"join it as learners, one after the other",
+			},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -68,14 +92,17 @@ func (s *session) restore(c *cli.Context) error {
 
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
-		FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir"), SkipHashCheck: c.Bool("skip-hash-check"),
-		Bump: int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
+		FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir"),
+		SkipHashCheck: c.Bool("skip-hash-check"),
+		Bump:          int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"),
+		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
 		APIServersStopped: c.Bool("api-servers-stopped"),
 	}
 	file := c.Args().First()
 	switch {
 	case file == "" && o.FromDataDir == "":
-		return o, &engine.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir", Hint: "`etcdpod backups` lists the snapshots of this node"}
+		return o, &engine.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir",
+			Hint: "`etcdpod backups` lists the snapshots of this node"}
 	case file != "" && o.FromDataDir != "":
 		return o, &engine.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
 	case o.FromWALDir != "" && o.FromDataDir == "":

@@ -14,10 +14,13 @@ import (
 func (s *session) resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resume", Usage: "finish the run that was interrupted",
-		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had begun to go back, back. A run on several nodes is settled on all of them, from any of them. It does not ask: the run was confirmed when it began.`,
-		UsageText:   `etcdpod resume`,
+		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had ` +
+			`begun to go back, back. A run on several nodes is settled on all of them, from any of them. It does not ` +
+			`ask: the run was confirmed when it began.`,
+		UsageText: `etcdpod resume`,
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "skip-phases", Usage: "past the commit point, do not wait for what the phases `NAMES` (with commas between) wait for"},
+			&cli.StringSliceFlag{Name: "skip-phases",
+				Usage: "past the commit point, do not wait for what the phases `NAMES` (with commas between) wait for"},
 			lostFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -32,20 +35,26 @@ func (s *session) resumeCommand() *cli.Command {
 func (s *session) rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rollback", Usage: "undo the run that was interrupted",
-		Description: `Undoes all that the open run did, in reverse, until everything is as before it, on all nodes where it is a run on several. Past the commit point it refuses, since the new data may hold writes of its own, and says how to go back to the data that was kept.`,
-		UsageText:   `etcdpod rollback`,
-		Flags:       []cli.Flag{lostFlag()},
+		Description: `Undoes all that the open run did, in reverse, until everything is as before it, on all nodes ` +
+			`where it is a run on several. Past the commit point it refuses, since the new data may hold writes of ` +
+			`its own, and says how to go back to the data that was kept.`,
+		UsageText: `etcdpod rollback`,
+		Flags:     []cli.Flag{lostFlag()},
 		Action: func(c *cli.Context) error {
-			return s.settle(c, "Rolled back; everything is as before", true, func(n *phases.Node, ctx context.Context) error {
-				n.Lost(c.StringSlice("lost"))
-				return n.Rollback(ctx)
-			})
+			return s.settle(c, "Rolled back; everything is as before",
+				true, func(n *phases.Node, ctx context.Context) error {
+					n.Lost(c.StringSlice("lost"))
+					return n.Rollback(ctx)
+				})
 		},
 	}
 }
 
 func lostFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "lost", Usage: "of a run on several nodes, `NODES` (with commas between) are destroyed: settle it without them"}
+	return &cli.StringSliceFlag{
+		Name:  "lost",
+		Usage: "of a run on several nodes, `NODES` (with commas between) are destroyed: settle it without them",
+	}
 }
 
 // settle ends the open run one way or the other.

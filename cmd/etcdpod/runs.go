@@ -15,9 +15,10 @@ import (
 func (s *session) runsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs", Usage: "list what etcdpod ran on this node",
-		Description: `Every run that changed, or meant to change, this node, the oldest first: when, what was typed, and what became of it. One that is open must be resumed or rolled back before anything else is changed.`,
-		UsageText:   `etcdpod runs`,
-		Action:      s.runs,
+		Description: `Every run that changed, or meant to change, this node, the oldest first: when, what was typed, ` +
+			`and what became of it. One that is open must be resumed or rolled back before anything else is changed.`,
+		UsageText: `etcdpod runs`,
+		Action:    s.runs,
 	}
 }
 

@@ -30,7 +30,8 @@ type session struct {
 
 func (s *session) app() *cli.App {
 	app := &cli.App{
-		Name: "etcdpod", Flags: globalFlags(), Commands: s.commands(), Writer: s.stdout, ErrWriter: s.stderr, HideHelp: true,
+		Name: "etcdpod", Flags: globalFlags(), Commands: s.commands(),
+		Writer: s.stdout, ErrWriter: s.stderr, HideHelp: true,
 		ExitErrHandler: func(*cli.Context, error) {}, // errors are shown in one place: report
 	}
 	for _, c := range app.Commands {
@@ -82,7 +83,8 @@ func (s *session) run(ctx context.Context) error {
 	return app.RunContext(ctx, s.line.argv())
 }
 
-// onNode opens the node and shows what happens while work is done on it. Results are written after it: the display is closed by then.
+// onNode opens the node and shows what happens while work is done on it. Results are written after
+// it: the display is closed by then.
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
 	show := s.display(c)
 	defer show.close()
@@ -97,7 +99,8 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	return work(node, show)
 }
 
-// spareMemory has garbage collected sooner: proving a snapshot of a million keys takes 44 MiB with it and 57 without, and no longer.
+// spareMemory has garbage collected sooner: proving a snapshot of a million keys takes 44 MiB with
+// it and 57 without, and no longer.
 func spareMemory() { debug.SetGCPercent(50) }
 
 // asRoot refuses early what only root can do on a real node.
@@ -105,7 +108,8 @@ func (s *session) asRoot(c *cli.Context) error {
 	if s.uid == 0 || filepath.Clean(c.String("root")) != "/" {
 		return nil
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name), Hint: "put sudo before it"}
+	return &engine.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name),
+		Hint: "put sudo before it"}
 }
 
 // result writes what a command found: JSON on one line, or text.
@@ -124,14 +128,16 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 	return nil
 }
 
-// done writes what a command made or changed. It is done, whether or not anybody can be told: the exit code must not say otherwise.
+// done writes what a command made or changed. It is done, whether or not anybody can be told: the
+// exit code must not say otherwise.
 func (s *session) done(c *cli.Context, value any, text func(io.Writer)) {
 	if err := s.result(c, value, text); err != nil {
 		fmt.Fprintf(s.stderr, "etcdpod: %s is done, but %v\n", c.Command.Name, err)
 	}
 }
 
-// doneWith is done for a command that shows events: in JSON its result is the last line, told from them by its one name.
+// doneWith is done for a command that shows events: in JSON its result is the last line, told from
+// them by its one name.
 func (s *session) doneWith(c *cli.Context, result any, text func(io.Writer)) {
 	s.done(c, map[string]any{"result": result}, text)
 }

@@ -12,7 +12,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// goodSnapshot makes what etcd would send of three pods: the buckets of a member's database (etcd, server/storage/schema), with its SHA-256 behind it.
+// goodSnapshot makes what etcd would send of three pods: the buckets of a member's database (etcd,
+// server/storage/schema), with its SHA-256 behind it.
 func goodSnapshot(t *testing.T) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "db")
@@ -51,8 +52,10 @@ func goodSnapshot(t *testing.T) []byte {
 func buckets() map[string]map[string][]byte {
 	number := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 	records := map[string]map[string][]byte{
-		"meta":            {"consistent_index": number(9), "term": number(2), "storageVersion": []byte("3.6.0")},
-		"members":         {"8e9e05c52164694d": []byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`)},
+		"meta": {"consistent_index": number(9), "term": number(2), "storageVersion": []byte("3.6.0")},
+		"members": {
+			"8e9e05c52164694d": []byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`),
+		},
 		"cluster":         {"clusterVersion": []byte("3.6.0")},
 		"key":             {},
 		"lease":           {},
@@ -70,7 +73,8 @@ func buckets() map[string]map[string][]byte {
 	return records
 }
 
-// keyValue is etcd's mvccpb.KeyValue in protobuf's wire format: key, create and mod revision, version, value. All lengths are below 128.
+// keyValue is etcd's mvccpb.KeyValue in protobuf's wire format: key, create and mod revision,
+// version, value. All lengths are below 128.
 func keyValue(key string, revision byte, value string) []byte {
 	b := append([]byte{1<<3 | 2, byte(len(key))}, key...)
 	b = append(b, 2<<3, revision, 3<<3, revision, 4<<3, 1)

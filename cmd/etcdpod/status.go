@@ -15,7 +15,11 @@ import (
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "say what state etcd and this node are in, and what to do next",
-		Description: `Member, manifests, containers, alarms, certificates, the newest backup and runs that are open. The first line says how things are, the last what to do next. Exit code 6 when something is wrong. It works when everything is down, and changes nothing. With --nodes it asks the other nodes over ssh, and compares them.`,
+		Description: `Member, manifests, containers, alarms, certificates, the newest backup ` +
+			`and runs that are open. The first line says how things are, the last what to do next. Exit code 6 ` +
+			`when something is wrong. It works when everything is down, and ` +
+			`changes nothing. With --nodes it asks the ` +
+			`other nodes over ssh, and compares them.`,
 		UsageText: `etcdpod status
 etcdpod status --nodes cp1,cp2,cp3`,
 		Flags: []cli.Flag{
@@ -154,7 +158,8 @@ func manifestRows(st status.Status, now time.Time) [][]string {
 	for _, m := range st.Manifests {
 		var containers []string
 		for _, c := range m.Containers {
-			containers = append(containers, fmt.Sprintf("%s %s, attempt %d, %s", c.Name, c.State, c.Attempt, ago(now.Sub(c.Since))))
+			containers = append(containers, fmt.Sprintf("%s %s, attempt %d, %s",
+				c.Name, c.State, c.Attempt, ago(now.Sub(c.Since))))
 		}
 		text := strings.Join(containers, "; ")
 		if text == "" {

@@ -37,7 +37,9 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 }
 
 func writeNodes(w io.Writer, st status.NodesStatus) {
-	rows := [][]string{{"NODE", "MEMBER", "ROLE", "VERSION", "REVISION", "HASHKV", "SIZE", "IN USE", "CERTIFICATES", "STATE"}}
+	rows := [][]string{
+		{"NODE", "MEMBER", "ROLE", "VERSION", "REVISION", "HASHKV", "SIZE", "IN USE", "CERTIFICATES", "STATE"},
+	}
 	for _, n := range st.Nodes {
 		rows = append(rows, nodeRow(n))
 	}
@@ -56,7 +58,8 @@ func nodeRow(n status.NodeStatus) []string {
 	}
 	row := []string{n.Node, "-", "-", "-", "-", "-", "-", "-"}
 	if m := n.Status.Member; m != nil {
-		row = []string{n.Node, m.ID, roleOf(m), m.Version, fmt.Sprint(m.Revision), cmp.Or(n.HashKV, "-"), size(m.SizeBytes), size(m.InUseBytes)}
+		row = []string{n.Node, m.ID, roleOf(m), m.Version, fmt.Sprint(m.Revision),
+			cmp.Or(n.HashKV, "-"), size(m.SizeBytes), size(m.InUseBytes)}
 	}
 	return append(row, certificatesText(n.Status), stateText(n.Status))
 }

@@ -14,11 +14,13 @@ import (
 )
 
 func sshCommandFlag() cli.Flag {
-	return &cli.StringFlag{Name: "ssh-command", Value: "ssh", Usage: "reach the other nodes by `COMMAND`; the host and the remote command follow it"}
+	return &cli.StringFlag{Name: "ssh-command", Value: "ssh",
+		Usage: "reach the other nodes by `COMMAND`; the host and the remote command follow it"}
 }
 
 func remoteCommandFlag() cli.Flag {
-	return &cli.StringFlag{Name: "remote-command", Value: "etcdpod", Usage: "run etcdpod on the other nodes as `COMMAND`, such as \"sudo -n etcdpod\""}
+	return &cli.StringFlag{Name: "remote-command", Value: "etcdpod",
+		Usage: "run etcdpod on the other nodes as `COMMAND`, such as \"sudo -n etcdpod\""}
 }
 
 // restoreTogether is restore on several nodes.
@@ -48,7 +50,8 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Restored on %s, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n", count(len(options.Nodes), "node", "nodes"), run.ID)
+		fmt.Fprintf(w, "Restored on %s, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n",
+			count(len(options.Nodes), "node", "nodes"), run.ID)
 	})
 	return nil
 }
@@ -58,7 +61,8 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 		return o, err
 	}
 	if len(c.StringSlice("skip-phases")) > 0 {
-		return o, &engine.UsageError{Reason: "--skip-phases does not go with --nodes", Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
+		return o, &engine.UsageError{Reason: "--skip-phases does not go with --nodes",
+			Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
 	}
 	if o.Rejoin = c.Bool("rejoin"); o.Rejoin && o.Restore.DataDir != "" {
 		return o, &engine.UsageError{Reason: "--data-dir does not go with --rejoin"}
@@ -79,7 +83,8 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 	}
 	return s.result(c, plan, func(out io.Writer) {
 		writeTogether(out, plan)
-		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: each phase on all nodes before the next.")
+		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: "+
+			"each phase on all nodes before the next.")
 	})
 }
 
@@ -105,7 +110,8 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan) {
 // agentCommand is the far end of a run on several nodes.
 func (s *session) agentCommand() *cli.Command {
 	return &cli.Command{
-		Name: "agent", Hidden: true, Usage: "do on this node what the etcdpod at the other end of standard input and output says",
+		Name: "agent", Hidden: true,
+		Usage: "do on this node what the etcdpod at the other end of standard input and output says",
 		Action: func(c *cli.Context) error {
 			if err := s.asRoot(c); err != nil {
 				return err

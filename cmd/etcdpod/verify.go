@@ -17,8 +17,10 @@ import (
 func (s *session) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", ArgsUsage: "FILE", Usage: "prove a snapshot good, or say what is wrong with it",
-		Description: `Checks the length, the SHA-256, the meta pages, the page structure and etcd's own keys, and names the check that failed and where. The file is only read. A bad file, or none, is exit code 4. It judges the file alone: whether this node's etcd is new enough for it, restore says.`,
-		UsageText:   `etcdpod verify /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
+		Description: `Checks the length, the SHA-256, the meta pages, the page structure and etcd's own keys, and ` +
+			`names the check that failed and where. The file is only read. A bad file, or none, is exit code 4. It ` +
+			`judges the file alone: whether this node's etcd is new enough for it, restore says.`,
+		UsageText: `etcdpod verify /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "quick", Usage: "stop after the SHA-256"},
 		},
@@ -50,7 +52,8 @@ func (s *session) prove(c *cli.Context, file string) (backup.Verdict, error) {
 	show := s.display(c)
 	defer show.close()
 	return backup.Verify(c.Context, file, c.Bool("quick"), func(done, total int64) {
-		show.event(engine.Event{Time: time.Now(), Phase: "verify", Operation: file, State: engine.Progressed, Done: done, Total: total})
+		show.event(engine.Event{Time: time.Now(), Phase: "verify",
+			Operation: file, State: engine.Progressed, Done: done, Total: total})
 	})
 }
 
@@ -64,9 +67,11 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 		proven = "length and SHA-256 only"
 	}
 	fmt.Fprintf(w, "good  %s\n", v.Path)
-	rows := [][]string{{"proven", fmt.Sprintf("%s, in %.1f s", proven, v.Seconds)}, {"size", size(v.SizeBytes)}, {"sha256", v.SHA256}}
+	rows := [][]string{{"proven", fmt.Sprintf("%s, in %.1f s", proven, v.Seconds)},
+		{"size", size(v.SizeBytes)}, {"sha256", v.SHA256}}
 	if !v.Quick {
-		rows = append(rows, []string{"revision", fmt.Sprint(v.Revision)}, []string{"keys", fmt.Sprint(v.Keys)}, []string{"storage", v.StorageVersion})
+		rows = append(rows, []string{"revision", fmt.Sprint(v.Revision)},
+			[]string{"keys", fmt.Sprint(v.Keys)}, []string{"storage", v.StorageVersion})
 		for _, m := range v.Members {
 			rows = append(rows, []string{"member", m.Name})
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-// beginnings measures how long a node takes from nothing of etcd to one that answers a linearizable read. The kubelet runs, and has etcd's image, whichever way is taken.
+// beginnings measures how long a node takes from nothing of etcd to one that answers a linearizable
+// read. The kubelet runs, and has etcd's image, whichever way is taken.
 type beginnings struct{ node *rig.Node }
 
 // kubeadmConfiguration is where the rig has kubeadm's file on a node.
@@ -44,7 +45,9 @@ func (b *bench) initRow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := newRow("`init` of one member, nothing to ready", "`kubeadm init phase certs etcd-*` and `apiserver-etcd-client`, `kubeadm init phase etcd local`, same kubelet", seconds(ours), seconds(theirs))
+	r := newRow("`init` of one member, nothing to ready",
+		"`kubeadm init phase certs etcd-*` and `apiserver-etcd-client`, `kubeadm init phase etcd local`, same kubelet",
+		seconds(ours), seconds(theirs))
 	r.atMost("ratio", r.Ratio, 1.0, "%.2f")
 	b.add(r)
 	return nil
@@ -64,10 +67,14 @@ func (m *beginnings) etcdpod(ctx context.Context) (time.Duration, error) {
 
 func (m *beginnings) kubeadm(ctx context.Context) (time.Duration, error) {
 	var commands [][]string
-	for _, name := range []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"} {
-		commands = append(commands, []string{"kubeadm", "init", "phase", "certs", name, "--config", kubeadmConfiguration})
+	for _, name := range []string{
+		"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client",
+	} {
+		commands = append(commands, []string{"kubeadm", "init",
+			"phase", "certs", name, "--config", kubeadmConfiguration})
 	}
-	return m.timed(ctx, append(commands, []string{"kubeadm", "init", "phase", "etcd", "local", "--config", kubeadmConfiguration}))
+	return m.timed(ctx, append(commands, []string{"kubeadm",
+		"init", "phase", "etcd", "local", "--config", kubeadmConfiguration}))
 }
 
 // timed clears the node, and runs the commands until etcd answers.
@@ -87,8 +94,9 @@ func (m *beginnings) timed(ctx context.Context, commands [][]string) (time.Durat
 	return time.Since(began), nil
 }
 
-// clear takes away the control plane and all that is made anew. The kubelet is started anew as well: a new one remembers no pod, and ends none while no API
-// server answers, so that what runs is killed here.
+// clear takes away the control plane and all that is made anew. The kubelet is started anew as
+// well: a new one remembers no pod, and ends none while no API server answers, so that what
+// runs is killed here.
 func (m *beginnings) clear(ctx context.Context) error {
 	if err := m.node.StopKubelet(ctx); err != nil {
 		return err
@@ -97,7 +105,9 @@ func (m *beginnings) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone := append(files, m.node.Path("/etc/kubernetes/pki/etcd"), m.node.Path("/etc/kubernetes/pki/apiserver-etcd-client.crt"), m.node.Path("/etc/kubernetes/pki/apiserver-etcd-client.key"))
+	gone := append(files, m.node.Path("/etc/kubernetes/pki/etcd"),
+		m.node.Path("/etc/kubernetes/pki/apiserver-etcd-client.crt"),
+		m.node.Path("/etc/kubernetes/pki/apiserver-etcd-client.key"))
 	for _, file := range gone {
 		if err := os.RemoveAll(file); err != nil {
 			return err

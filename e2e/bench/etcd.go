@@ -23,14 +23,16 @@ type bareEtcd struct {
 	cmd *exec.Cmd
 }
 
-// startEtcd starts an etcd and returns when it answered a linearizable read, and the time from exec until then. It ends with this process.
+// startEtcd starts an etcd and returns when it answered a linearizable read, and the time from exec
+// until then. It ends with this process.
 func startEtcd(ctx context.Context, binary, dataDir string, flags ...string) (*bareEtcd, time.Duration, error) {
 	client, peer, err := freeURLs()
 	if err != nil {
 		return nil, 0, err
 	}
 	start := time.Now()
-	e, err := launch(ctx, binary, dataDir, client, append([]string{"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer}, flags...)...)
+	e, err := launch(ctx, binary, dataDir, client, append([]string{"--listen-peer-urls=" + peer,
+		"--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer}, flags...)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -48,11 +50,13 @@ func launch(ctx context.Context, binary, dataDir, client string, flags ...string
 	}
 	defer log.Close()
 	e := new(bareEtcd)
-	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{client}, Logger: zap.NewNop(), DialTimeout: time.Second})
+	e.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{client},
+		Logger: zap.NewNop(), DialTimeout: time.Second})
 	if err != nil {
 		return nil, err
 	}
-	e.cmd = exec.CommandContext(ctx, binary, append([]string{"--data-dir=" + dataDir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client}, flags...)...)
+	e.cmd = exec.CommandContext(ctx, binary, append([]string{"--data-dir=" + dataDir,
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client}, flags...)...)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := e.cmd.Start(); err != nil {
@@ -61,7 +65,8 @@ func launch(ctx context.Context, binary, dataDir, client string, flags ...string
 	return e, nil
 }
 
-// await returns when a linearizable read was answered. It asks once the port is open: a client that was refused waits before it tries again.
+// await returns when a linearizable read was answered. It asks once the port is open: a client that
+// was refused waits before it tries again.
 func (e *bareEtcd) await(ctx context.Context) error {
 	for {
 		conn, err := net.Dial("tcp", e.Endpoints()[0][len("http://"):])
@@ -98,7 +103,8 @@ func freeURLs() (client, peer string, err error) {
 	return urls[0], urls[1], nil
 }
 
-// makeSnapshot returns a snapshot of an etcd with so many bytes of objects. It is made once and kept: the next run uses it again.
+// makeSnapshot returns a snapshot of an etcd with so many bytes of objects. It is made once and
+// kept: the next run uses it again.
 func makeSnapshot(ctx context.Context, dir, version string, size int64) (string, error) {
 	file := filepath.Join(dir, fmt.Sprintf("objects-%d-%s.db", size, version))
 	if _, err := os.Stat(file); err == nil {
@@ -123,7 +129,8 @@ func makeSnapshot(ctx context.Context, dir, version string, size int64) (string,
 	if _, err := load(ctx, e.Client, newGenerator("bench", 1), size); err != nil {
 		return "", err
 	}
-	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdctl, "--endpoints="+e.Endpoints()[0], "snapshot", "save", file+".new")); err != nil {
+	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdctl,
+		"--endpoints="+e.Endpoints()[0], "snapshot", "save", file+".new")); err != nil {
 		return "", err
 	}
 	return file, os.Rename(file+".new", file)

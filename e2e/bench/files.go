@@ -56,7 +56,8 @@ func newFiles(ctx context.Context, dir, version string, size int64) (*files, err
 	return f, nil
 }
 
-// fill gives the snapshot to the node, which takes files of its own only, and has its etcd serve it.
+// fill gives the snapshot to the node, which takes files of its own only, and
+// has its etcd serve it.
 func (f *files) fill(ctx context.Context, snapshot string) error {
 	f.snapshot = f.path("snapshot.db")
 	if err := os.Link(snapshot, f.snapshot); err != nil {
@@ -90,7 +91,8 @@ func (f *files) backup(ctx context.Context) (cost, error) {
 func (f *files) saveAndStatus(ctx context.Context) (cost, error) {
 	file, pki := f.path("theirs.db"), f.node.Path("/etc/kubernetes/pki/etcd/")
 	defer removeAll(file)
-	saved, _, err := measure(ctx, exec.CommandContext(ctx, f.etcdctl, "--endpoints="+f.node.ClientURL(), "--cacert="+pki+"/ca.crt",
+	saved, _, err := measure(ctx, exec.CommandContext(ctx, f.etcdctl,
+		"--endpoints="+f.node.ClientURL(), "--cacert="+pki+"/ca.crt",
 		"--cert="+pki+"/healthcheck-client.crt", "--key="+pki+"/healthcheck-client.key", "snapshot", "save", file))
 	if err != nil {
 		return saved, err
@@ -99,7 +101,8 @@ func (f *files) saveAndStatus(ctx context.Context) (cost, error) {
 	return saved.then(checked), err
 }
 
-// warm reads a file first, so that whoever is measured finds it in the page cache, whatever the one before has left there.
+// warm reads a file first, so that whoever is measured finds it in the page cache, whatever the one
+// before has left there.
 func warm(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -168,11 +171,13 @@ func (f *files) stage(ctx context.Context) (cost, error) {
 func (f *files) restore(ctx context.Context) (cost, error) {
 	dir := f.path("theirs")
 	defer removeAll(dir)
-	c, _, err := measure(ctx, exec.CommandContext(ctx, f.etcdutl, "snapshot", "restore", f.snapshot, "--data-dir="+dir, "--bump-revision=1000000000", "--mark-compacted"))
+	c, _, err := measure(ctx, exec.CommandContext(ctx, f.etcdutl,
+		"snapshot", "restore", f.snapshot, "--data-dir="+dir, "--bump-revision=1000000000", "--mark-compacted"))
 	return c, err
 }
 
-// phaseTimes reads the events of a run: a phase lasts until the next one begins, the last one until the run has ended.
+// phaseTimes reads the events of a run: a phase lasts until the next one begins, the last one
+// until the run has ended.
 func phaseTimes(events []byte) (map[string]time.Duration, error) {
 	times := map[string]time.Duration{}
 	phase, since := "", time.Time{}
@@ -223,10 +228,14 @@ func (b *bench) fileRows(ctx context.Context) error {
 		wall                float64
 		memory              bool
 	}{
-		{"backup", "`backup`, all checks", "`etcdctl snapshot save`, then `etcdutl snapshot status`", f.backup, f.saveAndStatus, 0.75, true},
-		{"verify", "`verify`, all checks, of a backup with its sidecar", "`etcdutl snapshot status`", f.ofBackup(f.verify), f.ofBackup(f.status), 1, true},
-		{"verify-alone", "`verify`, all checks, of a snapshot with no sidecar", "`etcdutl snapshot status`", f.ofSnapshot(f.verify), f.ofSnapshot(f.status), 1, true},
-		{"stage", "staging in `restore`, hash checked", "`etcdutl snapshot restore`", f.warmed(f.stage), f.warmed(f.restore), 0.7, false},
+		{"backup", "`backup`, all checks", "`etcdctl snapshot save`, then `etcdutl snapshot status`",
+			f.backup, f.saveAndStatus, 0.75, true},
+		{"verify", "`verify`, all checks, of a backup with its sidecar",
+			"`etcdutl snapshot status`", f.ofBackup(f.verify), f.ofBackup(f.status), 1, true},
+		{"verify-alone", "`verify`, all checks, of a snapshot with no sidecar",
+			"`etcdutl snapshot status`", f.ofSnapshot(f.verify), f.ofSnapshot(f.status), 1, true},
+		{"stage", "staging in `restore`, hash checked", "`etcdutl snapshot restore`",
+			f.warmed(f.stage), f.warmed(f.restore), 0.7, false},
 	} {
 		if !b.wanted(p.name) {
 			continue

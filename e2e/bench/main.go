@@ -1,7 +1,9 @@
-// Command bench measures etcdpod against what it stands beside: etcdctl, etcdutl, and a restore by hand. It prints the table that the README shows, and
-// writes every figure to bench.json in the cache.
+// Command bench measures etcdpod against what it stands beside: etcdctl, etcdutl, and a
+// restore by hand. It prints the table that the README shows, and writes every figure to
+// bench.json in the cache.
 //
-// Whatever is compared runs in turn on the same etcd, the same disk and the same data. The part on a real control plane needs root.
+// Whatever is compared runs in turn on the same etcd, the same disk and the same data. The part on
+// a real control plane needs root.
 package main
 
 import (
@@ -78,9 +80,11 @@ func parse(args []string) (*bench, error) {
 	flags.IntVar(&b.pairs, "pairs", 5, "pairs of the work on files")
 	flags.IntVar(&b.outages, "outages", 3, "pairs of outages at 10 MB")
 	flags.IntVar(&b.bigOutages, "big-outages", 1, "pairs of outages of the large control plane")
-	only := flags.String("only", "backup,verify,verify-alone,stage,init,outage,big,three,three-big", "what to measure, with commas between; order, too: in which order three members start")
+	only := flags.String("only", "backup,verify,verify-alone,stage,init,outage,big,three,three-big",
+		"what to measure, with commas between; order, too: in which order three members start")
 	noCluster := flags.Bool("no-cluster", false, "leave out what needs a real control plane")
-	flags.BoolVar(&b.mixed, "mixed", false, "let the large control plane hold objects of all kinds, which its API server loads before it is ready, and not events")
+	flags.BoolVar(&b.mixed, "mixed", false, "let the large control plane hold objects of all kinds, which its API "+
+		"server loads before it is ready, and not events")
 	flags.StringVar(&b.etcd, "etcd", binaries.Etcd36, "`version` of etcd, etcdctl and etcdutl, for the work on files")
 	if err := flags.Parse(args); err != nil {
 		return nil, flag.ErrHelp
@@ -99,9 +103,11 @@ func (b *bench) machine() string {
 	if err != nil {
 		commit = []byte("dev")
 	}
-	text := fmt.Sprintf("etcdpod %s, %d cores, %s", strings.TrimSpace(string(commit)), runtime.NumCPU(), runtime.Version())
+	text := fmt.Sprintf("etcdpod %s, %d cores, %s", strings.TrimSpace(string(commit)),
+		runtime.NumCPU(), runtime.Version())
 	if b.report.SnapshotBytes > 0 {
-		text += fmt.Sprintf("; files: a snapshot of %.2f GB of etcd %s, medians of %d pairs", float64(b.report.SnapshotBytes)/1e9, b.etcd, b.pairs)
+		text += fmt.Sprintf("; files: a snapshot of %.2f GB of etcd %s, medians of %d pairs",
+			float64(b.report.SnapshotBytes)/1e9, b.etcd, b.pairs)
 	}
 	return text
 }

@@ -13,15 +13,17 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// order is a way to start the three members of a restored cluster. The check is etcd's initial corruption check, in which a member asks each peer
-// for a hash before it serves its peers itself: members that are started together wait for each other.
+// order is a way to start the three members of a restored cluster. The check is etcd's initial
+// corruption check, in which a member asks each peer for a hash before it serves its peers itself:
+// members that are started together wait for each other.
 type order struct {
 	name   string
 	inTurn bool // the next one when the last one serves its peers
 	check  bool
 }
 
-var orders = [...]order{{"one after the other", true, true}, {"all at once", false, true}, {"all at once, no check", false, false}}
+var orders = [...]order{{"one after the other", true, true},
+	{"all at once", false, true}, {"all at once, no check", false, false}}
 
 func orderNames() (names []string) {
 	for _, o := range orders {
@@ -30,7 +32,8 @@ func orderNames() (names []string) {
 	return names
 }
 
-// orderRow has, for each order, the seconds from the first exec until all three members answer a linearizable read.
+// orderRow has, for each order, the seconds from the first exec until all three members answer
+// a linearizable read.
 type orderRow struct {
 	What    string
 	Seconds [len(orders)][]float64
@@ -78,7 +81,8 @@ func (b *bench) orderRows(ctx context.Context) error {
 // member is one of three etcds on loopback, without TLS.
 type member struct{ name, dir, client, peer string }
 
-// startThree restores the snapshot for three members, starts them, and returns the time until all of them answer.
+// startThree restores the snapshot for three members, starts them, and returns the time
+// until all of them answer.
 func (b *bench) startThree(ctx context.Context, snapshot string, o order) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderLimit)
 	defer cancel()
@@ -125,7 +129,8 @@ func (b *bench) startThree(ctx context.Context, snapshot string, o order) (took 
 	return time.Since(start), nil
 }
 
-// stageThree restores the snapshot once for each member, and returns the flags that all have in common.
+// stageThree restores the snapshot once for each member, and returns the flags
+// that all have in common.
 func (b *bench) stageThree(ctx context.Context, snapshot string) (members []member, flags []string, err error) {
 	etcdutl, err := binaries.Etcdutl(ctx, binaries.Etcd37)
 	if err != nil {
@@ -143,7 +148,8 @@ func (b *bench) stageThree(ctx context.Context, snapshot string) (members []memb
 	flags = []string{"--initial-cluster=" + strings.Join(all, ",")}
 	for _, m := range members {
 		removeAll(m.dir) // of a run that was killed
-		args := []string{"snapshot", "restore", snapshot, "--data-dir=" + m.dir, "--name=" + m.name, "--initial-advertise-peer-urls=" + m.peer, "--bump-revision=1000000000", "--mark-compacted"}
+		args := []string{"snapshot", "restore", snapshot, "--data-dir=" + m.dir, "--name=" + m.name,
+			"--initial-advertise-peer-urls=" + m.peer, "--bump-revision=1000000000", "--mark-compacted"}
 		if out, err := exec.CommandContext(ctx, etcdutl, append(args, flags...)...).CombinedOutput(); err != nil {
 			return members, nil, fmt.Errorf("cannot restore for %s: %w\n%s", m.name, err, out)
 		}

@@ -21,7 +21,8 @@ import (
 const (
 	smallSize = 10 * megabyte
 	quota     = "quota-backend-bytes=8589934592"
-	// corruptionCheck is what kubeadm gives to every etcd, and what takes most of the time until a large one is ready.
+	// corruptionCheck is what kubeadm gives to every etcd, and what takes most of the time until
+	// a large one is ready.
 	corruptionCheck = "feature-gates=InitialCorruptCheck=true"
 	settle          = 15 * time.Second // for controllers that have only just begun to work
 )
@@ -47,7 +48,8 @@ func (o outage) String() string {
 	return fmt.Sprintf("ready %.1f s, working %.1f s", o.Ready.Seconds(), o.Working.Seconds())
 }
 
-// outageRows measures what was asked for, on one control plane and on three: at 10 MB and then with the large data.
+// outageRows measures what was asked for, on one control plane and on three: at 10 MB and then
+// with the large data.
 func (b *bench) outageRows(ctx context.Context) error {
 	for _, of := range []struct {
 		nodes      int
@@ -73,7 +75,8 @@ func (b *bench) outageRows(ctx context.Context) error {
 // outagesOf measures on one cluster of so many nodes.
 func (b *bench) outagesOf(ctx context.Context, nodes int, small, big bool) error {
 	say("starting real control planes: %d", nodes)
-	cluster, err := rig.Up(ctx, rig.Options{Name: fmt.Sprintf("bench%d", nodes), Nodes: nodes, EtcdArgs: []string{quota}})
+	cluster, err := rig.Up(ctx, rig.Options{Name: fmt.Sprintf("bench%d", nodes),
+		Nodes: nodes, EtcdArgs: []string{quota}})
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,8 @@ func (b *bench) outagesOf(ctx context.Context, nodes int, small, big bool) error
 	if err != nil || !small {
 		return err
 	}
-	row := row{What: o.of("outage less a bare etcd's start, at " + amount(b.big)), Against: "the same at " + amount(smallSize), Ours: restBig, Theirs: restSmall, Ratio: restBig / restSmall}
+	row := row{What: o.of("outage less a bare etcd's start, at " + amount(b.big)),
+		Against: "the same at " + amount(smallSize), Ours: restBig, Theirs: restSmall, Ratio: restBig / restSmall}
 	if nodes == 1 {
 		row.atMost("ratio", row.Ratio, 1.2, "%.2f")
 	}
@@ -134,13 +138,16 @@ func (b *bench) outagesAt(ctx context.Context, o *outages, size int64, n int) (f
 	if err != nil {
 		return 0, err
 	}
-	ready, working := func(o outage) float64 { return o.Ready.Seconds() }, func(o outage) float64 { return o.Working.Seconds() }
+	ready, working := func(o outage) float64 { return o.Ready.Seconds() }, func(o outage) float64 {
+		return o.Working.Seconds()
+	}
 	what, hand := "outage, API server down to ready, at ", "the documented procedure by hand, no think time"
 	if len(o.nodes) > 1 {
 		what, hand = "outage, first API server down to last one ready, at ", hand+", on all nodes at once"
 	}
 	down := newRow(o.of(what+amount(size)), hand, each(ours, ready), each(theirs, ready))
-	controllers := newRow(o.of("until a new Deployment has its ReplicaSet, at "+amount(size)), "the same", each(ours, working), each(theirs, working))
+	controllers := newRow(o.of("until a new Deployment has its ReplicaSet, at "+amount(size)),
+		"the same", each(ours, working), each(theirs, working))
 	if size == smallSize {
 		down.atMost("ratio", down.Ratio, 0.25, "%.2f")
 		if len(o.nodes) == 1 {
@@ -158,7 +165,8 @@ func (b *bench) outagesAt(ctx context.Context, o *outages, size int64, n int) (f
 		starts = append(starts, start.Seconds())
 	}
 	rest := median(each(ours, ready)) - median(starts)
-	b.report.Phases = append(b.report.Phases, phaseRow{What: o.of(amount(size)), Outage: median(each(ours, ready)), BareEtcd: median(starts), Phases: medianPhases(ours)})
+	b.report.Phases = append(b.report.Phases, phaseRow{What: o.of(amount(size)),
+		Outage: median(each(ours, ready)), BareEtcd: median(starts), Phases: medianPhases(ours)})
 	return rest, nil
 }
 
@@ -185,8 +193,10 @@ func amount(n int64) string {
 	return fmt.Sprintf("%d MB", n/megabyte)
 }
 
-// grow loads objects into the running control plane until it has so many bytes of them: the first ones of all kinds, the others events, unless told otherwise. The API
-// server keeps everything but events in memory, and is not ready before it has read and decoded it: its own loading would be taken for the restore's.
+// grow loads objects into the running control plane until it has so many bytes of them: the first
+// ones of all kinds, the others events, unless told otherwise. The API server keeps everything but
+// events in memory, and is not ready before it has read and decoded it: its own loading would be
+// taken for the restore's.
 func (o *outages) grow(ctx context.Context, size int64) error {
 	etcd, err := o.client()
 	if err != nil {
@@ -205,14 +215,17 @@ func (o *outages) grow(ctx context.Context, size int64) error {
 
 func (o *outages) client() (*clientv3.Client, error) {
 	pki := o.first().Path("/etc/kubernetes/pki/etcd")
-	tls, err := transport.TLSInfo{TrustedCAFile: pki + "/ca.crt", CertFile: pki + "/healthcheck-client.crt", KeyFile: pki + "/healthcheck-client.key"}.ClientConfig()
+	tls, err := transport.TLSInfo{TrustedCAFile: pki + "/ca.crt",
+		CertFile: pki + "/healthcheck-client.crt", KeyFile: pki + "/healthcheck-client.key"}.ClientConfig()
 	if err != nil {
 		return nil, err
 	}
-	return clientv3.New(clientv3.Config{Endpoints: []string{"https://" + o.first().Address + ":2379"}, TLS: tls, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	return clientv3.New(clientv3.Config{Endpoints: []string{"https://" + o.first().Address + ":2379"},
+		TLS: tls, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
 }
 
-// ready returns when the cluster works, has settled, and every container may be started again at once: a kubelet that is new remembers no back-off.
+// ready returns when the cluster works, has settled, and every container may be started again at
+// once: a kubelet that is new remembers no back-off.
 func (o *outages) ready(ctx context.Context) error {
 	for _, n := range o.nodes {
 		if err := n.StopKubelet(ctx); err != nil {
@@ -242,8 +255,11 @@ func (o *outages) ready(ctx context.Context) error {
 	}
 }
 
-// measured takes a snapshot, restores it in one way or the other, and returns the outage. Each restore begins with what the last one left, so that revisions never go back.
-func (o *outages) measured(ctx context.Context, restore func(ctx context.Context, snapshot string) (map[string]time.Duration, error)) (outage, error) {
+// measured takes a snapshot, restores it in one way or the other, and returns the outage. Each
+// restore begins with what the last one left, so that revisions never go back.
+func (o *outages) measured(
+	ctx context.Context, restore func(ctx context.Context, snapshot string) (map[string]time.Duration, error),
+) (outage, error) {
 	o.took++
 	snapshot := fmt.Sprintf("/var/lib/bench-%d.db", o.took)
 	if err := o.first().SnapshotByHand(ctx, snapshot); err != nil {
@@ -311,7 +327,8 @@ func (o *outages) byHand(ctx context.Context) (outage, error) {
 	})
 }
 
-// bareStart is the time of an etcd by itself from exec to ready, on a copy of the first node's data and with the flags that cost time.
+// bareStart is the time of an etcd by itself from exec to ready, on a copy of the first node's data
+// and with the flags that cost time.
 func (o *outages) bareStart(ctx context.Context) (start time.Duration, err error) {
 	defer removeAll(o.bare)
 	snapshot := o.first().Path("/var/lib/bench-bare.db")
@@ -323,7 +340,8 @@ func (o *outages) bareStart(ctx context.Context) (start time.Duration, err error
 	if err != nil {
 		return 0, err
 	}
-	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdutl, "snapshot", "restore", snapshot, "--data-dir="+o.bare, "--bump-revision=1000000000", "--mark-compacted")); err != nil {
+	if _, _, err := measure(ctx, exec.CommandContext(ctx, etcdutl, "snapshot",
+		"restore", snapshot, "--data-dir="+o.bare, "--bump-revision=1000000000", "--mark-compacted")); err != nil {
 		return 0, err
 	}
 	syscall.Sync()

@@ -26,7 +26,8 @@ func (c cost) then(next cost) cost {
 // sampleEvery is short: memory that is held for less goes unseen.
 const sampleEvery = 10 * time.Millisecond
 
-// measure runs a command to its end. What was written before is on disk first, so that nobody pays for anybody else's writes.
+// measure runs a command to its end. What was written before is on disk first, so that nobody pays
+// for anybody else's writes.
 func measure(ctx context.Context, cmd *exec.Cmd) (cost, []byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -46,12 +47,14 @@ func measure(ctx context.Context, cmd *exec.Cmd) (cost, []byte, error) {
 	close(done)
 	c.Memory = <-peak
 	if err != nil {
-		return c, stdout.Bytes(), fmt.Errorf("cannot measure %s: %w\n%s%s", strings.Join(cmd.Args, " "), err, stdout.Bytes(), stderr.Bytes())
+		return c, stdout.Bytes(), fmt.Errorf("cannot measure %s: %w\n%s%s",
+			strings.Join(cmd.Args, " "), err, stdout.Bytes(), stderr.Bytes())
 	}
 	return c, stdout.Bytes(), ctx.Err()
 }
 
-// watchMemory returns the highest RssAnon that it saw (proc_pid_status(5)): heap and stacks, and what else a process does not share with the page cache.
+// watchMemory returns the highest RssAnon that it saw (proc_pid_status(5)): heap and stacks, and
+// what else a process does not share with the page cache.
 func watchMemory(pid int, done <-chan struct{}) (peak int64) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()

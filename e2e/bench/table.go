@@ -56,7 +56,8 @@ func newRow(what, against string, ours, theirs []float64) row {
 	for i := range ours {
 		ratios[i] = ours[i] / theirs[i]
 	}
-	return row{What: what, Against: against, Ours: median(ours), Theirs: median(theirs), Ratio: median(ratios), OursEach: ours, TheirsEach: theirs}
+	return row{What: what, Against: against, Ours: median(ours),
+		Theirs: median(theirs), Ratio: median(ratios), OursEach: ours, TheirsEach: theirs}
 }
 
 func (r *row) atMost(name string, is, most float64, format string) {
@@ -64,7 +65,9 @@ func (r *row) atMost(name string, is, most float64, format string) {
 }
 
 // pairs measures two ways in turn, each first in every other pair.
-func pairs[T any](ctx context.Context, n int, ours, theirs func(context.Context) (T, error)) (our, their []T, err error) {
+func pairs[T any](
+	ctx context.Context, n int, ours, theirs func(context.Context) (T, error),
+) (our, their []T, err error) {
 	for i := range n {
 		first, second := ours, theirs
 		if i%2 == 1 {
@@ -113,7 +116,8 @@ func median(values []float64) float64 {
 }
 
 func (c cost) String() string {
-	return fmt.Sprintf("%.2f s (%.2f s of processors) %.0f MiB", c.Wall.Seconds(), c.CPU.Seconds(), float64(c.Memory)/mebibyte)
+	return fmt.Sprintf("%.2f s (%.2f s of processors) %.0f MiB",
+		c.Wall.Seconds(), c.CPU.Seconds(), float64(c.Memory)/mebibyte)
 }
 
 // markdown is the table as the README shows it.
@@ -127,7 +131,8 @@ func (r *report) markdown() string {
 		fmt.Fprintf(&w, "\n%s\n", p.text())
 	}
 	if len(r.Orders) > 0 {
-		fmt.Fprintf(&w, "\n| three members, from the first exec until all answer | %s |\n|---|%s\n", strings.Join(orderNames(), " | "), strings.Repeat("---|", len(orders)))
+		fmt.Fprintf(&w, "\n| three members, from the first exec until all answer | %s |\n|---|%s\n",
+			strings.Join(orderNames(), " | "), strings.Repeat("---|", len(orders)))
 	}
 	for _, o := range r.Orders {
 		fmt.Fprintf(&w, "| %s | %s |\n", o.What, strings.Join(o.figures(), " | "))
@@ -149,7 +154,8 @@ func (r *report) writeRows(w *strings.Builder) {
 		if len(row.Targets) == 0 {
 			is, verdict = []string{fmt.Sprintf("%.2f", row.Ratio)}, ""
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.What, row.Against, figure(row.Ours, row.OursMemory), figure(row.Theirs, row.TheirsMemory),
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n",
+			row.What, row.Against, figure(row.Ours, row.OursMemory), figure(row.Theirs, row.TheirsMemory),
 			strings.Join(is, ", "), strings.Join(most, ", "), verdict)
 	}
 }
@@ -157,10 +163,14 @@ func (r *report) writeRows(w *strings.Builder) {
 // text tells of the phases between the API server's stop and its readiness.
 func (p phaseRow) text() string {
 	var parts []string
-	for _, phase := range []string{"fence", "exchange-data", "release-etcd", "await-etcd", "compare-members", "release-apiserver", "await-apiserver"} {
+	for _, phase := range []string{
+		"fence", "exchange-data", "release-etcd", "await-etcd",
+		"compare-members", "release-apiserver", "await-apiserver",
+	} {
 		parts = append(parts, fmt.Sprintf("%s %.2f s", phase, p.Phases[phase]))
 	}
-	return fmt.Sprintf("Of etcdpod's outage of %.1f s at %s, a bare etcd needs %.1f s from exec to ready on that data. The phases: %s.", p.Outage, p.What, p.BareEtcd, strings.Join(parts, ", "))
+	return fmt.Sprintf("Of etcdpod's outage of %.1f s at %s, a bare etcd needs %.1f s from exec to ready on that "+
+		"data. The phases: %s.", p.Outage, p.What, p.BareEtcd, strings.Join(parts, ", "))
 }
 
 func figure(seconds, memory float64) string {

@@ -1,12 +1,15 @@
-// Package binaries builds the real programs that the tests run etcdpod against: etcd and its tools, and the parts of a
-// Kubernetes control plane. They come from the Go module proxy, at the versions pinned here, and nothing else is downloaded.
+// Package binaries builds the real programs that the tests run etcdpod against: etcd and its tools,
+// and the parts of a Kubernetes control plane. They come from the Go module proxy, at the versions
+// pinned here, and nothing else is downloaded.
 //
-// Each version is built in a module of its own below the cache, so that its dependencies never meet those of etcdpod:
+// Each version is built in a module of its own below the cache, so that its dependencies never
+// meet those of etcdpod:
 //
 //	.cache/build/etcd-3.7.3/go.mod
 //	.cache/build/etcd-3.7.3/bin/etcd
 //
-// What is there is used again. The cache is <module root>/.cache; ETCDPOD_CACHE names another directory.
+// What is there is used again. The cache is <module root>/.cache; ETCDPOD_CACHE
+// names another directory.
 package binaries
 
 import (
@@ -19,7 +22,8 @@ import (
 	"strings"
 )
 
-// The versions that the tests build. Every one of them is complete on the module proxy; not every patch level is.
+// The versions that the tests build. Every one of them is complete on the module proxy; not
+// every patch level is.
 const (
 	Etcd35 = "3.5.35"
 	Etcd36 = "3.6.16"
@@ -28,18 +32,21 @@ const (
 	KubernetesVersion = "1.37.2"
 )
 
-// KubeadmVersions returns the pinned versions of kubeadm that etcdpod's renderings are held against, oldest first; the last is [KubernetesVersion].
+// KubeadmVersions returns the pinned versions of kubeadm that etcdpod's renderings are held
+// against, oldest first; the last is [KubernetesVersion].
 func KubeadmVersions() []string { return []string{"1.34.4", "1.35.4", "1.36.3", KubernetesVersion} }
 
 // EtcdVersions returns the pinned etcd versions, oldest first.
 func EtcdVersions() []string { return []string{Etcd35, Etcd36, Etcd37} }
 
-// KubernetesPrograms returns the programs of Kubernetes that [Kubernetes] builds. A kubeadm control plane needs them all.
+// KubernetesPrograms returns the programs of Kubernetes that [Kubernetes] builds. A kubeadm control
+// plane needs them all.
 func KubernetesPrograms() []string {
 	return []string{"kubelet", "kubeadm", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 }
 
-// Etcd returns the path of the etcd server of a version such as "3.7.3", after building it if need be.
+// Etcd returns the path of the etcd server of a version such as "3.7.3", after
+// building it if need be.
 func Etcd(ctx context.Context, version string) (string, error) {
 	return etcdProgram(ctx, version, "etcd", "server")
 }
@@ -69,8 +76,8 @@ func etcdProgram(ctx context.Context, version, program, module string) (string, 
 	})
 }
 
-// Kubernetes returns the path of one of the [KubernetesPrograms] at [KubernetesVersion], after building it if need be.
-// Cold, all of them together take about 12 minutes of two cores.
+// Kubernetes returns the path of one of the [KubernetesPrograms] at [KubernetesVersion], after
+// building it if need be. Cold, all of them together take about 12 minutes of two cores.
 func Kubernetes(ctx context.Context, program string) (string, error) {
 	if !slices.Contains(KubernetesPrograms(), program) {
 		return "", fmt.Errorf("cannot build %s: it is not one of %s", program, strings.Join(KubernetesPrograms(), ", "))
@@ -78,20 +85,25 @@ func Kubernetes(ctx context.Context, program string) (string, error) {
 	return kubernetesProgram(ctx, KubernetesVersion, program)
 }
 
-// Kubeadm returns the path of kubeadm at one of the [KubeadmVersions], as [Kubernetes] does. Each takes about two minutes, cold.
+// Kubeadm returns the path of kubeadm at one of the [KubeadmVersions], as [Kubernetes] does. Each
+// takes about two minutes, cold.
 func Kubeadm(ctx context.Context, version string) (string, error) {
 	if !slices.Contains(KubeadmVersions(), version) {
-		return "", fmt.Errorf("cannot build kubeadm %s: it is not one of %s", version, strings.Join(KubeadmVersions(), ", "))
+		return "", fmt.Errorf("cannot build kubeadm %s: it is not one of %s",
+			version, strings.Join(KubeadmVersions(), ", "))
 	}
 	return kubernetesProgram(ctx, version, "kubeadm")
 }
 
-// OnKubeadm returns the path of a program of one file that is built on the packages of kubeadm at one of the [KubeadmVersions].
+// OnKubeadm returns the path of a program of one file that is built on the packages of kubeadm at
+// one of the [KubeadmVersions].
 func OnKubeadm(ctx context.Context, version, program string, source []byte) (string, error) {
 	if !slices.Contains(KubeadmVersions(), version) {
-		return "", fmt.Errorf("cannot build %s: kubeadm %s is not one of %s", program, version, strings.Join(KubeadmVersions(), ", "))
+		return "", fmt.Errorf("cannot build %s: kubeadm %s is not one of %s",
+			program, version, strings.Join(KubeadmVersions(), ", "))
 	}
-	program = fmt.Sprintf("%s-%.4x", program, sha256.Sum256(source)) // another source is another program
+	// Another source is another program.
+	program = fmt.Sprintf("%s-%.4x", program, sha256.Sum256(source))
 	return build(ctx, recipe{
 		Name:    "kubernetes-" + version,
 		Program: program,
@@ -112,7 +124,8 @@ func kubernetesProgram(ctx context.Context, version, program string) (string, er
 	})
 }
 
-// Cache returns the directory for what is built or kept between runs of the tests: ETCDPOD_CACHE, else .cache at the module root.
+// Cache returns the directory for what is built or kept between runs of the tests: ETCDPOD_CACHE,
+// else .cache at the module root.
 func Cache() (string, error) {
 	if dir := os.Getenv("ETCDPOD_CACHE"); dir != "" {
 		return filepath.Abs(dir)
@@ -124,7 +137,8 @@ func Cache() (string, error) {
 	return filepath.Join(root, ".cache"), nil
 }
 
-// ModuleRoot returns the directory of etcdpod's go.mod, looked for from the working directory upwards.
+// ModuleRoot returns the directory of etcdpod's go.mod, looked for from the
+// working directory upwards.
 func ModuleRoot() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {

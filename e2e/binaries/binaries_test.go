@@ -51,7 +51,8 @@ func TestAProgramThatIsThereIsNotBuiltAgain(t *testing.T) {
 func TestABuildThatFailsLeavesNoProgramAndSaysWhy(t *testing.T) {
 	r := recipeOf(t, "package main\n\nfunc main() { undefined() }\n")
 	_, err := build(t.Context(), r)
-	if err == nil || !strings.Contains(err.Error(), "cannot build hello of hello-1.0.0") || !strings.Contains(err.Error(), "undefined: undefined") {
+	if err == nil || !strings.Contains(err.Error(), "cannot build hello of hello-1.0.0") ||
+		!strings.Contains(err.Error(), "undefined: undefined") {
 		t.Errorf("error is %v", err)
 	}
 	cache, _ := Cache()

@@ -26,7 +26,8 @@ type recipe struct {
 	Require func(ctx context.Context, dir string) error // writes the requirements into dir's go.mod
 }
 
-// build returns the path of the recipe's program. One process builds at a time in each module; the others wait, and find its result.
+// build returns the path of the recipe's program. One process builds at a time in each module; the
+// others wait, and find its result.
 func build(ctx context.Context, r recipe) (string, error) {
 	cache, err := Cache()
 	if err != nil {
@@ -70,8 +71,10 @@ func (r recipe) make(ctx context.Context, dir, path string) error {
 		}
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+r.Program)
-	// Nobody debugs them, and a fifth of the time would go into what a debugger reads. Traces of panics need none of it.
-	if err := run(ctx, dir, "go", "build", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", "-s -w "+r.LDFlags, "-o", temp, r.Package); err != nil {
+	// Nobody debugs them, and a fifth of the time would go into what a debugger reads. Traces of
+	// panics need none of it.
+	if err := run(ctx, dir, "go", "build", "-trimpath", "-gcflags=all=-dwarf=false",
+		"-ldflags", "-s -w "+r.LDFlags, "-o", temp, r.Package); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -81,7 +84,8 @@ func (r recipe) make(ctx context.Context, dir, path string) error {
 	return nil
 }
 
-// module makes dir a module with the recipe's requirements. The mark is written last, so that a module left half made is made again.
+// module makes dir a module with the recipe's requirements. The mark is written last, so that a
+// module left half made is made again.
 func (r recipe) module(ctx context.Context, dir string) error {
 	mark := filepath.Join(dir, "ready")
 	if there(mark) {
@@ -110,8 +114,9 @@ func kubernetesLDFlags(version string) string {
 	return strings.TrimSpace(flags)
 }
 
-// requireKubernetes requires k8s.io/kubernetes. Its own go.mod replaces the staging modules with directories of its repository, which
-// a module that depends on it does not see: here they are replaced by their releases, v0.X.Y for Kubernetes 1.X.Y.
+// requireKubernetes requires k8s.io/kubernetes. Its own go.mod replaces the staging modules with
+// directories of its repository, which a module that depends on it does not see: here they are
+// replaced by their releases, v0.X.Y for Kubernetes 1.X.Y.
 func requireKubernetes(ctx context.Context, dir, version string) error {
 	staging, err := stagingModules(ctx, dir, version)
 	if err != nil {
@@ -156,7 +161,8 @@ func run(ctx context.Context, dir, name string, args ...string) error {
 	return err
 }
 
-// output runs a program and returns its standard output. Its standard error is shown only in the error.
+// output runs a program and returns its standard output. Its standard error is
+// shown only in the error.
 func output(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -170,7 +176,8 @@ func output(ctx context.Context, dir, name string, args ...string) ([]byte, erro
 	return out, nil
 }
 
-// lock waits for an exclusive lock on a file, which the kernel drops with the process that holds it.
+// lock waits for an exclusive lock on a file, which the kernel drops with the
+// process that holds it.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -1,7 +1,8 @@
 //go:build e2e
 
-// Package bootstrap makes real clusters as docs/kubeadm.md and docs/topologies.md tell people to, on machines that the rig runs: root, Linux. Whatever is typed and written there is
-// read from the pages.
+// Package bootstrap makes real clusters as docs/kubeadm.md and docs/topologies.md tell
+// people to, on machines that the rig runs: root, Linux. Whatever is typed and written
+// there is read from the pages.
 package bootstrap
 
 import (
@@ -26,7 +27,8 @@ type cluster struct {
 	balance *rig.Balancer
 }
 
-// machines makes new machines of these names. Where the cluster is balanced, the API servers of all that are named cp… are behind its address.
+// machines makes new machines of these names. Where the cluster is balanced, the API servers of all
+// that are named cp… are behind its address.
 func machines(t *testing.T, o rig.Options) *cluster {
 	t.Helper()
 	o.Name = "bootstrap-" + o.Name
@@ -82,7 +84,9 @@ func (k *cluster) timed(what string, do func()) {
 
 // named are the nodes whose names begin so.
 func (k *cluster) named(prefix string) []*rig.Node {
-	return slices.DeleteFunc(slices.Clone(k.rig.Nodes), func(n *rig.Node) bool { return !strings.HasPrefix(n.Name, prefix) })
+	return slices.DeleteFunc(slices.Clone(k.rig.Nodes), func(n *rig.Node) bool {
+		return !strings.HasPrefix(n.Name, prefix)
+	})
 }
 
 func (k *cluster) node(name string) *rig.Node {
@@ -162,7 +166,8 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// working returns when the API servers of these nodes are ready, and controllers work, as each of them shows.
+// working returns when the API servers of these nodes are ready, and controllers work,
+// as each of them shows.
 func (k *cluster) working(nodes ...*rig.Node) {
 	k.Helper()
 	ctx := k.Within(2 * time.Minute)

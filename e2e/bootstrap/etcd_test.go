@@ -53,15 +53,18 @@ func (k *cluster) etcd(nodes ...*rig.Node) *clientv3.Client {
 		endpoints = append(endpoints, clientURL(n))
 	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, DialTimeout: 5 * time.Second, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		TLS: &tls.Config{Certificates: []tls.Certificate{k.pair(nodes[0], "etcd/healthcheck-client")}, RootCAs: k.roots(nodes[0]), MinVersion: tls.VersionTLS12},
+		Endpoints: endpoints, DialTimeout: 5 * time.Second, DialKeepAliveTime: 2 * time.Second,
+		DialKeepAliveTimeout: 2 * time.Second,
+		TLS: &tls.Config{Certificates: []tls.Certificate{k.pair(nodes[0], "etcd/healthcheck-client")},
+			RootCAs: k.roots(nodes[0]), MinVersion: tls.VersionTLS12},
 	})
 	k.Must(err)
 	k.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
-// wantMembers holds the cluster to members of these nodes, all of which vote, and whose data is the same.
+// wantMembers holds the cluster to members of these nodes, all of which vote, and
+// whose data is the same.
 func (k *cluster) wantMembers(nodes ...*rig.Node) {
 	k.Helper()
 	var want []string
@@ -95,7 +98,8 @@ func (k *cluster) wantMembers(nodes ...*rig.Node) {
 			if first != nil {
 				at = first.HashRevision
 			}
-			if _, err := c.Get(ctx, "now"); err != nil { // linearizable: this member has what the others have
+			// Linearizable: this member has what the others have.
+			if _, err := c.Get(ctx, "now"); err != nil {
 				return fmt.Errorf("%s: %w", n.Name, err)
 			}
 			hash, err := c.HashKV(ctx, c.Endpoints()[0], at)
@@ -118,7 +122,8 @@ func (k *cluster) strangers(nodes ...*rig.Node) {
 	k.Helper()
 	n := nodes[0]
 	cluster := k.pair(n, "etcd/ca")
-	valid := k.pair(n, "etcd/healthcheck-client") // one with addresses in it is good from those only
+	// One with addresses in it is good from those only.
+	valid := k.pair(n, "etcd/healthcheck-client")
 	for _, n := range nodes {
 		for _, port := range []string{"2379", "2380"} {
 			for _, who := range []struct {
@@ -129,7 +134,8 @@ func (k *cluster) strangers(nodes ...*rig.Node) {
 				{"one with a certificate", []tls.Certificate{valid}, ""},
 				{"one without a certificate", nil, "certificate required"},
 				{"one with a certificate of another CA", []tls.Certificate{k.issued(nil, time.Hour)}, "certificate"},
-				{"one with a certificate of Kubernetes' CA", []tls.Certificate{k.issued(k.authority("ca"), time.Hour)}, "certificate"},
+				{"one with a certificate of Kubernetes' CA",
+					[]tls.Certificate{k.issued(k.authority("ca"), time.Hour)}, "certificate"},
 				{"one with an expired certificate", []tls.Certificate{k.issued(&cluster, -time.Minute)}, "certificate"},
 				{"one with a certificate of etcd's CA", []tls.Certificate{k.issued(&cluster, time.Hour)}, ""},
 			} {
@@ -156,13 +162,15 @@ func (k *cluster) authority(base string) *tls.Certificate {
 // ask asks etcd for its version.
 func (k *cluster) ask(n *rig.Node, port string, shows []tls.Certificate) error {
 	k.Helper()
-	config := &tls.Config{RootCAs: k.roots(n), MinVersion: tls.VersionTLS12, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if len(shows) == 0 {
-			return &tls.Certificate{}, nil
-		}
-		return &shows[0], nil // whatever CAs the server says that it takes
-	}}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+	config := &tls.Config{RootCAs: k.roots(n), MinVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if len(shows) == 0 {
+				return &tls.Certificate{}, nil
+			}
+			return &shows[0], nil // whatever CAs the server says that it takes
+		}}
+	client := &http.Client{Timeout: 10 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	r, err := client.Get("https://" + n.Address + ":" + port + "/version")
 	if err != nil {
 		return err
@@ -223,5 +231,6 @@ func (k *cluster) wantWritten(w *writer.Writer, nodes ...*rig.Node) {
 			k.Fatalf("of %d acknowledged writes these are lost on %s: %v", w.Acknowledged, n.Name, lost)
 		}
 	}
-	k.Logf("%d writes were acknowledged, and none is lost; the longest gap between two was %.2f s", w.Acknowledged, w.Gap.Seconds())
+	k.Logf("%d writes were acknowledged, and none is lost; the longest gap between two was %.2f s",
+		w.Acknowledged, w.Gap.Seconds())
 }

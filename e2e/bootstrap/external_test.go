@@ -60,7 +60,8 @@ func (k *cluster) departmentsCA() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	k.Must(err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the department's CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour * 3650),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the department's CA"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour * 3650),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -79,7 +80,8 @@ func (k *cluster) sign(n *rig.Node, at string, ca tls.Certificate) {
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	k.Must(err)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: csr.Subject, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(200 * 24 * time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: csr.Subject,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(200 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtraExtensions: csr.Extensions,
 	}, ca.Leaf, csr.PublicKey, ca.PrivateKey)
 	k.Must(err)

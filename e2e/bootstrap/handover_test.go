@@ -21,8 +21,10 @@ const config = "/etc/kubernetes/kubeadm.yaml"
 // The parts build on each other: each finds the cluster as the one before has left it.
 func TestKubeadmHandsItsEtcdOver(t *testing.T) {
 	t.Parallel() // most of the time goes to waiting
-	k := machines(t, rig.Options{Name: "kubeadm", Machines: []string{"cp1", "cp2", "cp3", "cp4", "cp5"}, Balanced: true})
-	p, stacked := follow(t, "kubeadm.md", "", externalCA), follow(t, "topologies.md", "One, three and five stacked members")
+	k := machines(t, rig.Options{Name: "kubeadm", Machines: []string{"cp1", "cp2", "cp3", "cp4", "cp5"},
+		Balanced: true})
+	p, stacked := follow(t, "kubeadm.md", "", externalCA),
+		follow(t, "topologies.md", "One, three and five stacked members")
 	cp1, cp2, cp3 := k.node("cp1"), k.node("cp2"), k.node("cp3")
 
 	k.part("kubeadm makes a control plane with etcd from etcdpod", func(k *cluster) {
@@ -46,7 +48,8 @@ func TestKubeadmHandsItsEtcdOver(t *testing.T) {
 	k.part("it grows to five", func(k *cluster) {
 		for _, n := range k.rig.Nodes[3:] {
 			k.joined(p, n)
-			if out := k.types(stacked, cp1, "etcdpod status", 6); !regexp.MustCompile(`(?m)^members .*\b` + n.Name + `\b`).MatchString(out) {
+			if out := k.types(stacked, cp1, "etcdpod status",
+				6); !regexp.MustCompile(`(?m)^members .*\b` + n.Name + `\b`).MatchString(out) {
 				k.Errorf("etcdpod status does not name %s:\n%s", n.Name, out)
 			}
 		}
@@ -77,7 +80,8 @@ func (k *cluster) initialised(p *page, n *rig.Node) {
 	if now := k.files(n, pkiDir+"etcd", "/etc/kubernetes/manifests/etcd.yaml"); now != made {
 		k.Errorf("kubeadm has changed what etcdpod has made:\n%s\nit was\n%s", now, made)
 	}
-	if out := k.types(p, n, "etcdpod status", 6); !strings.Contains(out, "serves") || !strings.Contains(out, "there is no backup") {
+	if out := k.types(p, n, "etcdpod status", 6); !strings.Contains(out, "serves") ||
+		!strings.Contains(out, "there is no backup") {
 		k.Errorf("etcdpod status says:\n%s", out)
 	}
 }
@@ -105,15 +109,20 @@ func (k *cluster) sameDates(p *page, nodes ...*rig.Node) {
 	k.Helper()
 	for _, n := range nodes {
 		kubeadms, etcdpods := map[string]string{}, map[string]string{}
-		for _, found := range certificate.FindAllStringSubmatch(k.types(p, n, "kubeadm certs check-expiration", 0), -1) {
+		for _, found := range certificate.FindAllStringSubmatch(
+			k.types(p, n, "kubeadm certs check-expiration", 0), -1) {
 			kubeadms[found[1]] = found[2]
 		}
 		for _, found := range certificate.FindAllStringSubmatch(k.types(p, n, "etcdpod certs check", 0), -1) {
 			etcdpods[found[1]] = found[2]
 		}
-		for _, name := range []string{"etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-ca", "apiserver", "ca"} {
+		for _, name := range []string{
+			"etcd-server", "etcd-peer", "etcd-healthcheck-client",
+			"apiserver-etcd-client", "etcd-ca", "apiserver", "ca",
+		} {
 			if kubeadms[name] == "" || kubeadms[name] != etcdpods[name] {
-				k.Errorf("%s: %s ends at %q as kubeadm has it, and at %q as etcdpod has it", n.Name, name, kubeadms[name], etcdpods[name])
+				k.Errorf("%s: %s ends at %q as kubeadm has it, and at %q as etcdpod has it",
+					n.Name, name, kubeadms[name], etcdpods[name])
 			}
 		}
 	}
@@ -146,15 +155,17 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 	k.sameDates(p, nodes...)
 }
 
-// upgraded upgrades the first node and the third, which etcdpod has joined, to the version of Kubernetes that there is, and to another image of etcd, so that kubeadm renders every
-// manifest anew. That the second could be upgraded, too, says nothing of etcdpod.
+// upgraded upgrades the first node and the third, which etcdpod has joined, to the version of
+// Kubernetes that there is, and to another image of etcd, so that kubeadm renders every manifest
+// anew. That the second could be upgraded, too, says nothing of etcdpod.
 func (k *cluster) upgraded(p *page, first, second, third *rig.Node) {
 	k.Helper()
 	k.Must(k.rig.SetEtcdTag(k.Within(time.Minute), rig.UpgradedEtcd))
 	k.types(p, first, "kubeadm upgrade apply v1.37.2 --yes", 0)
 	k.types(p, third, "kubeadm upgrade node", 0)
 	for _, n := range []*rig.Node{first, third} {
-		if image := k.shell(n, "grep image: /etc/kubernetes/manifests/etcd.yaml"); !strings.HasSuffix(image, ":"+rig.UpgradedEtcd) {
+		if image := k.shell(n, "grep image: /etc/kubernetes/manifests/etcd.yaml"); !strings.HasSuffix(image,
+			":"+rig.UpgradedEtcd) {
 			k.Errorf("%s was not upgraded: %s", n.Name, image)
 		}
 	}
@@ -205,5 +216,7 @@ func (k *cluster) balanced(lost *rig.Node) {
 	k.Must(err)
 	k.Must(rig.AwaitControllers(k.Within(time.Minute), client))
 	k.Must(lost.KillEverything(k.Within(time.Minute)))
-	k.timed("controllers at the cluster's address, without "+lost.Name, func() { k.Must(rig.AwaitControllers(k.Within(2*time.Minute), client)) })
+	k.timed("controllers at the cluster's address, without "+lost.Name, func() {
+		k.Must(rig.AwaitControllers(k.Within(2*time.Minute), client))
+	})
 }

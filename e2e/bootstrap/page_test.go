@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-// page is a page that a test follows: its commands are typed, and its files written. What nobody has typed or written at the end is an error.
+// page is a page that a test follows: its commands are typed, and its files written. What nobody
+// has typed or written at the end is an error.
 type page struct {
 	name  string
 	lines []string // the commands
@@ -70,7 +71,8 @@ func follow(t *testing.T, name, section string, but ...string) *page {
 	return p
 }
 
-// writes writes a file of the page on a node. The configurations of kubeadm and of the kubelet get what the rig's machines need besides.
+// writes writes a file of the page on a node. The configurations of kubeadm and of the kubelet get
+// what the rig's machines need besides.
 func (k *cluster) writes(p *page, n *rig.Node, path, above string) {
 	k.Helper()
 	for _, f := range p.files {
@@ -130,13 +132,15 @@ func (k *cluster) ends(p *page) {
 	}
 }
 
-// foreign is what kubeadm's preflight has against the rig's machines, which share the host's kernel.
+// foreign is what kubeadm's preflight has against the rig's machines, which
+// share the host's kernel.
 const foreign = "SystemVerification,NumCPU,Mem,Swap"
 
 func (k *cluster) ignoring(command string) string {
 	const flag = "--ignore-preflight-errors="
 	switch {
-	case strings.HasPrefix(command, "kubeadm upgrade apply"): // whose preflight waits for a Job, which no machine without a pod network runs
+	case strings.HasPrefix(command, "kubeadm upgrade apply"):
+		// Whose preflight waits for a Job, which no machine without a pod network runs.
 		return command + " --force " + flag + "all --skip-phases=preflight,addon"
 	case strings.HasPrefix(command, "kubeadm upgrade node"):
 		return command + " --skip-phases=preflight,addon"
@@ -148,7 +152,8 @@ func (k *cluster) ignoring(command string) string {
 	return command
 }
 
-// real replaces the page's addresses by those of the machines, and the hash of the CA that kubeadm init prints.
+// real replaces the page's addresses by those of the machines, and the hash of the CA that
+// kubeadm init prints.
 func (k *cluster) real(text string) string {
 	k.Helper()
 	words := []string{"10.0.0.10:6443", k.rig.Endpoint()}
@@ -163,7 +168,8 @@ func (k *cluster) real(text string) string {
 	return strings.NewReplacer(words...).Replace(text)
 }
 
-// merge lays YAML documents over those of the same kind. Whoever inits a cluster configures its kubelets, too.
+// merge lays YAML documents over those of the same kind. Whoever inits a cluster
+// configures its kubelets, too.
 func merge(under, over string) (string, error) {
 	documents, err := split(under)
 	if err != nil {

@@ -24,7 +24,8 @@ type control struct {
 	client  kubernetes.Interface
 }
 
-// take gives the control plane to a test, working. When the test has failed it tells what is on the node.
+// take gives the control plane to a test, working. When the test has failed it tells
+// what is on the node.
 func take(t *testing.T) *control {
 	t.Helper()
 	c, err := attach()

@@ -14,10 +14,12 @@ func TestARestoreNeedsNothingThatRuns(t *testing.T) {
 	for _, c := range []struct{ name, script string }{
 		{"etcd crashes on its damaged data, again and again", `systemctl stop kubelet; pkill -KILL -x etcd; while pgrep -x etcd; do sleep 0.1; done >/dev/null
 			dd if=/dev/urandom of=/var/lib/etcd/member/snap/db bs=4096 count=4 conv=notrunc status=none; systemctl start kubelet`},
-		{"etcd serves, and the API server is dead", `systemctl stop kubelet; pkill -KILL -x kube-apiserver; while pgrep -x kube-apiserver; do sleep 0.1; done >/dev/null`},
+		{"etcd serves, and the API server is dead", `systemctl stop kubelet; pkill -KILL -x kube-apiserver; while ` +
+			`pgrep -x kube-apiserver; do sleep 0.1; done >/dev/null`},
 		{"the kubelet and all of the control plane are dead", `systemctl stop kubelet
 			pkill -KILL -x 'etcd|kube-apiserver|kube-controller|kube-scheduler'; while pgrep -x etcd; do sleep 0.1; done >/dev/null`},
-		{"the data directory is gone", `systemctl stop kubelet; pkill -KILL -x etcd; while pgrep -x etcd; do sleep 0.1; done >/dev/null; rm -rf /var/lib/etcd`},
+		{"the data directory is gone", `systemctl stop kubelet; pkill -KILL -x etcd; while pgrep -x etcd; do sleep ` +
+			`0.1; done >/dev/null; rm -rf /var/lib/etcd`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := k.with(t)

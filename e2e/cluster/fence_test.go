@@ -33,7 +33,8 @@ func TestAKubeletThatSomebodyStartsInsideTheFenceRunsNothingOfTheControlPlane(t 
 	k.Must(k.node.StartKubelet(k.Ctx))
 	const list = `ctr --namespace k8s.io containers list --quiet 'labels."io.kubernetes.container.name"==canary'`
 	runs := func() bool { return k.shell(list) != "" }
-	begun := time.Now() // it is watched for 20 s, and until the other pod shows that the kubelet works
+	// It is watched for 20 s, and until the other pod shows that the kubelet works.
+	begun := time.Now()
 	for time.Since(begun) < 20*time.Second || !runs() {
 		if time.Since(begun) > readyLimit {
 			k.Fatal("the kubelet does not run the other static pod either: this proves nothing")

@@ -33,10 +33,13 @@ func TestADataDirectoryThatIsAMountPointIsRestoredInto(t *testing.T) {
 	const stop = `systemctl stop kubelet
 		pkill -KILL -x 'etcd|kube-apiserver|kube-controller|kube-scheduler'; while pgrep -x etcd; do sleep 0.1; done >/dev/null
 		`
-	k.shell(stop + `mv /var/lib/etcd /var/lib/etcd-disk; mkdir -m 0700 /var/lib/etcd; mount --bind /var/lib/etcd-disk /var/lib/etcd; systemctl start kubelet`)
+	k.shell(stop +
+		`mv /var/lib/etcd /var/lib/etcd-disk; mkdir -m 0700 /var/lib/etcd; mount --bind /var/lib/etcd-disk ` +
+		`/var/lib/etcd; systemctl start kubelet`)
 	t.Cleanup(func() {
 		k := k.with(t)
-		k.shell(stop + `umount /var/lib/etcd; rmdir /var/lib/etcd; mv /var/lib/etcd-disk /var/lib/etcd; systemctl start kubelet`)
+		k.shell(stop +
+			`umount /var/lib/etcd; rmdir /var/lib/etcd; mv /var/lib/etcd-disk /var/lib/etcd; systemctl start kubelet`)
 		k.awaitReady()
 	})
 	k.awaitReady()

@@ -1,9 +1,11 @@
 //go:build e2e
 
-// Package cluster holds the built etcdpod to its promises on a real kubeadm control plane, which the rig runs on this machine: root, Linux.
+// Package cluster holds the built etcdpod to its promises on a real kubeadm control plane, which
+// the rig runs on this machine: root, Linux.
 //
-// All tests use one cluster, one after the other; each leaves it working. With ETCDPOD_KEEP=yes it is there after the tests, and used again
-// by the next ones, but for the upgrade, which a cluster can have once.
+// All tests use one cluster, one after the other; each leaves it working. With ETCDPOD_KEEP=yes
+// it is there after the tests, and used again by the next ones, but for the upgrade, which a
+// cluster can have once.
 package cluster
 
 import (

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// killSample is where a restore is killed unless ETCDPOD_MATRIX=full asks for every operation of its plan.
+// killSample is where a restore is killed unless ETCDPOD_MATRIX=full asks for every
+// operation of its plan.
 func killSample() []point {
 	return []point{
 		{phase: "stage-data"},

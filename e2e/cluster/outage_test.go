@@ -72,8 +72,10 @@ func (k *control) load(bytes int) {
 	for range workers {
 		group.Go(func() {
 			for name := range names {
-				object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"load": strings.Repeat("x", size)}}
-				if _, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(k.Ctx, object, metav1.CreateOptions{}); err != nil {
+				object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name},
+					Data: map[string]string{"load": strings.Repeat("x", size)}}
+				if _, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(k.Ctx,
+					object, metav1.CreateOptions{}); err != nil {
 					k.Error(err)
 				}
 			}

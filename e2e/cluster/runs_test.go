@@ -150,7 +150,8 @@ func (k *control) cutOff(file string, at point, cut func(kill func())) run {
 	if !k.node.Running() {
 		return run{}
 	}
-	k.shell("while pgrep -x systemctl >/dev/null; do sleep 0.05; done") // what was killed may have left it behind
+	// What was killed may have left it behind.
+	k.shell("while pgrep -x systemctl >/dev/null; do sleep 0.05; done")
 	r := k.openRun()
 	if r.ID == "" {
 		k.Fatalf("no run is open after a restore was killed at %s: %+v", at, k.lastRun())

@@ -74,7 +74,8 @@ type watchers struct {
 func (k *control) watchAll() *watchers {
 	k.Helper()
 	only := func(o *metav1.ListOptions) { o.LabelSelector = label }
-	factory := informers.NewSharedInformerFactoryWithOptions(k.client, 0, informers.WithNamespace(namespace), informers.WithTweakListOptions(only))
+	factory := informers.NewSharedInformerFactoryWithOptions(k.client,
+		0, informers.WithNamespace(namespace), informers.WithTweakListOptions(only))
 	w := &watchers{informer: factory.Core().V1().ConfigMaps().Informer()}
 	stop := make(chan struct{})
 	k.Cleanup(func() { close(stop) })
@@ -82,9 +83,11 @@ func (k *control) watchAll() *watchers {
 	if !cache.WaitForCacheSync(k.Within(30*time.Second).Done(), w.informer.HasSynced) {
 		k.Fatal("the informer does not sync")
 	}
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second), metav1.ListOptions{LabelSelector: label})
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second),
+		metav1.ListOptions{LabelSelector: label})
 	k.Must(err)
-	w.plain, err = k.client.CoreV1().ConfigMaps(namespace).Watch(k.Ctx, metav1.ListOptions{LabelSelector: label, ResourceVersion: list.ResourceVersion})
+	w.plain, err = k.client.CoreV1().ConfigMaps(namespace).Watch(k.Ctx,
+		metav1.ListOptions{LabelSelector: label, ResourceVersion: list.ResourceVersion})
 	k.Must(err)
 	k.Cleanup(w.plain.Stop)
 	from, err := strconv.ParseUint(list.ResourceVersion, 10, 64)
@@ -103,7 +106,8 @@ func (w *watchers) follow(last uint64) {
 		}
 		revision, err := strconv.ParseUint(object.ResourceVersion, 10, 64)
 		if err != nil || revision <= last {
-			w.fail(fmt.Errorf("the watch told of %s at revision %s after %d", object.Name, object.ResourceVersion, last))
+			w.fail(fmt.Errorf("the watch told of %s at revision %s after %d",
+				object.Name, object.ResourceVersion, last))
 		}
 		last = revision
 	}
@@ -123,7 +127,8 @@ func (w *watchers) poll(stop chan struct{}) {
 		}
 		w.mu.Lock()
 		if revision < w.last {
-			w.wrong = errors.Join(w.wrong, fmt.Errorf("the informer went back from revision %d to %d", w.last, revision))
+			w.wrong = errors.Join(w.wrong, fmt.Errorf("the informer went back from revision %d to %d",
+				w.last, revision))
 		}
 		w.last = revision
 		w.mu.Unlock()

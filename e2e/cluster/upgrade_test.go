@@ -26,12 +26,14 @@ func TestKubeadmUpgradeWorksAfterARestore(t *testing.T) {
 		k.moveOn()
 		k.want(0, "restore", "--yes", "--data-dir", dir, s.backup)
 		k.be(s.then, "the world of the backup")
-		config, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(k.Ctx, "kubeadm-config", metav1.GetOptions{})
+		config, err := k.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(k.Ctx,
+			"kubeadm-config", metav1.GetOptions{})
 		k.Must(err)
 		if text := config.Data["ClusterConfiguration"]; !strings.Contains(text, "dataDir: "+dir+"\n") {
 			t.Errorf("kubeadm still has the old data directory:\n%s", text)
 		}
-		k.upgrade() // kubeadm writes the new directory into --data-dir, too: a changed manifest again
+		// kubeadm writes the new directory into --data-dir, too: a changed manifest again.
+		k.upgrade()
 		k.be(s.then, "the world of the backup")
 		manifest, err := k.node.ReadFile(manifestDir + "/etcd.yaml")
 		k.Must(err)
@@ -50,7 +52,8 @@ func (k *control) upgrade() {
 	k.Helper()
 	before := k.manifests()["etcd.yaml"]
 	start := time.Now()
-	out, err := k.cluster.Upgrade(k.Within(5*time.Minute), rig.UpgradedEtcd, "--certificate-renewal=false", skipPreflight)
+	out, err := k.cluster.Upgrade(k.Within(5*time.Minute), rig.UpgradedEtcd,
+		"--certificate-renewal=false", skipPreflight)
 	if err != nil {
 		k.Fatalf("%v\n%s", err, out)
 	}

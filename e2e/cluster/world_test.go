@@ -28,7 +28,8 @@ type world map[string]string
 
 func (k *control) world() world {
 	k.Helper()
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second), metav1.ListOptions{LabelSelector: label})
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second),
+		metav1.ListOptions{LabelSelector: label})
 	k.Must(err)
 	w := world{}
 	for _, m := range list.Items {
@@ -49,7 +50,8 @@ func (k *control) put(name, value string) {
 	k.Helper()
 	maps := k.client.CoreV1().ConfigMaps(namespace)
 	object := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}}, Data: map[string]string{"value": value},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}},
+		Data:       map[string]string{"value": value},
 	}
 	_, err := maps.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -76,7 +78,8 @@ type scene struct {
 func (k *control) scene() scene {
 	k.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := k.client.CoreV1().Namespaces().Create(k.Within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+	if _, err := k.client.CoreV1().Namespaces().Create(k.Within(30*time.Second),
+		ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
 		k.Must(err)
 	}
 	for name := range k.world() {

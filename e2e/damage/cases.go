@@ -12,7 +12,8 @@ import (
 type Case struct {
 	Name  string
 	Check string // that fails: length, trailer, meta, structure, keys
-	// Make returns a damaged copy. good is a snapshot as etcd sends it, of 400 keys or more and with members.
+	// Make returns a damaged copy. good is a snapshot as etcd sends it, of 400 keys or
+	// more and with members.
 	Make func(good []byte) []byte
 }
 
@@ -42,14 +43,20 @@ func whole() []Case {
 		{"cut after the first page", "length", cut(func(b []byte) int { return load(b).pageSize + 32 })},
 		{"one byte short", "length", cut(func(b []byte) int { return len(b) - 1 })},
 		{"without trailer", "length", cut(func(b []byte) int { return len(b) - 32 })},
-		{"one page short", "length", func(b []byte) []byte { i := load(b); i.b = i.b[:len(i.b)-i.pageSize]; return i.seal() }},
+		{"one page short", "length", func(b []byte) []byte {
+			i := load(b)
+			i.b = i.b[:len(i.b)-i.pageSize]
+			return i.seal()
+		}},
 		{"one byte long", "length", func(b []byte) []byte { return append(bytes.Clone(b), 0) }},
 		{"gzip", "length", compressed},
 		{"a bit flipped in the data", "trailer", flip(func(b []byte) int { return len(b) * 2 / 3 })},
 		{"a bit flipped in the first meta page", "trailer", flip(func([]byte) int { return 50 })},
 		{"a bit flipped in the second meta page", "trailer", flip(func(b []byte) int { return load(b).pageSize + 50 })},
 		{"a bit flipped in the trailer", "trailer", flip(func(b []byte) int { return len(b) - 7 })},
-		{"another snapshot's trailer", "trailer", func(b []byte) []byte { return append(load(b).b, make([]byte, 32)...) }},
+		{"another snapshot's trailer", "trailer", func(b []byte) []byte {
+			return append(load(b).b, make([]byte, 32)...)
+		}},
 		{"zeros", "trailer", func(b []byte) []byte { return make([]byte, len(b)) }},
 		{"random bytes", "trailer", random},
 		{"two pages exchanged", "trailer", func(b []byte) []byte {
@@ -107,7 +114,9 @@ func metas() []Case {
 		metas("page size of zero", "meta", func(m []byte) { le.PutUint32(m[8:], 0) }),
 		metas("page size of no power of two", "meta", func(m []byte) { le.PutUint32(m[8:], 5000) }),
 		metas("page size of 4 GiB", "meta", func(m []byte) { le.PutUint32(m[8:], 1<<31) }),
-		sealed("meta pages of different page sizes", "meta", func(i *image) { i.meta(1, func(m []byte) { le.PutUint32(m[8:], 2048*uint32(i.pageSize)/1024) }) }),
+		sealed("meta pages of different page sizes", "meta", func(i *image) {
+			i.meta(1, func(m []byte) { le.PutUint32(m[8:], 2048*uint32(i.pageSize)/1024) })
+		}),
 		metas("root bucket beyond the end", "meta", func(m []byte) { le.PutUint64(m[16:], 1<<40) }),
 		metas("root bucket on a meta page", "meta", func(m []byte) { le.PutUint64(m[16:], 1) }),
 		metas("freelist beyond the end", "meta", func(m []byte) { le.PutUint64(m[32:], 1<<62) }),
@@ -130,7 +139,9 @@ func pages() []Case {
 		leaf("leaf that calls itself a freelist", func(p page) { le.PutUint16(p.b[8:], 0x10) }),
 		leaf("leaf with another's id", func(p page) { le.PutUint64(p.b, p.id+1) }),
 		leaf("leaf with overflow beyond the end", func(p page) { le.PutUint32(p.b[12:], 0xffffffff) }),
-		leaf("leaf whose overflow takes its neighbours", func(p page) { le.PutUint32(p.b[12:], le.Uint32(p.b[12:])+3) }),
+		leaf("leaf whose overflow takes its neighbours", func(p page) {
+			le.PutUint32(p.b[12:], le.Uint32(p.b[12:])+3)
+		}),
 		leaf("leaf with 65,535 elements", func(p page) { le.PutUint16(p.b[10:], 0xffff) }),
 		leaf("leaf wiped", func(p page) { clear(p.b) }),
 		branch("branch without children", func(p page) { le.PutUint16(p.b[10:], 0) }),
@@ -168,7 +179,10 @@ func elements() []Case {
 		leaf("element without a key", func(p page) { le.PutUint32(p.element(0)[8:], 0) }),
 		leaf("element with a key of 4 GiB", func(p page) { le.PutUint32(p.element(0)[8:], 0xffffffff) }),
 		leaf("element with a value of 4 GiB", func(p page) { le.PutUint32(p.element(0)[12:], 0xffffffff) }),
-		leaf("element with its value cut", func(p page) { e := p.element(0); le.PutUint32(e[12:], le.Uint32(e[12:])-1) }),
+		leaf("element with its value cut", func(p page) {
+			e := p.element(0)
+			le.PutUint32(e[12:], le.Uint32(e[12:])-1)
+		}),
 		leaf("keys out of order", func(p page) {
 			first, _ := p.entry(0)
 			second, _ := p.entry(1)
@@ -206,9 +220,15 @@ func freelists() []Case {
 			slices.Sort(ids)
 			return ids
 		}),
-		listed("page beyond the end that is listed as free", func(_ *image, ids []uint64) []uint64 { return append(ids, 1<<45) }),
-		listed("meta page that is listed as free", func(_ *image, ids []uint64) []uint64 { return slices.Insert(ids, 0, 1) }),
-		listed("page that is listed twice as free", func(_ *image, ids []uint64) []uint64 { return slices.Insert(ids, 0, ids[0]) }),
+		listed("page beyond the end that is listed as free", func(_ *image, ids []uint64) []uint64 {
+			return append(ids, 1<<45)
+		}),
+		listed("meta page that is listed as free", func(_ *image, ids []uint64) []uint64 {
+			return slices.Insert(ids, 0, 1)
+		}),
+		listed("page that is listed twice as free", func(_ *image, ids []uint64) []uint64 {
+			return slices.Insert(ids, 0, ids[0])
+		}),
 		listed("freelist out of order", func(_ *image, ids []uint64) []uint64 { slices.Reverse(ids); return ids }),
 		listed("page neither in use nor free", func(_ *image, ids []uint64) []uint64 { return ids[1:] }),
 		sealed("freelist of more pages than it holds", "structure", func(i *image) {
@@ -237,7 +257,11 @@ func records() []Case {
 		}),
 		put("value of ones", func(value []byte) { copy(value, bytes.Repeat([]byte{0xff}, len(value))) }),
 		put("value of zeros", func(value []byte) { clear(value) }),
-		put("value whose key is longer than itself", func(value []byte) { value[1] = 0x7f; value[2] = 0xff; value[3] = 0xff }),
+		put("value whose key is longer than itself", func(value []byte) {
+			value[1] = 0x7f
+			value[2] = 0xff
+			value[3] = 0xff
+		}),
 		sealed("member that is no JSON", "keys", func(i *image) {
 			for n := range i.b { // every copy, since old ones lie in free pages
 				if bytes.HasPrefix(i.b[n:], []byte(`{"id":`)) {

@@ -10,7 +10,8 @@ import (
 
 var le = binary.LittleEndian
 
-// image is a good snapshot taken apart, trusting it. Offsets are in bytes from the start of the file.
+// image is a good snapshot taken apart, trusting it. Offsets are in bytes from
+// the start of the file.
 type image struct {
 	b        []byte // the database, without trailer
 	pageSize int
@@ -107,7 +108,8 @@ func (i *image) leaves(p page) []page {
 	return all
 }
 
-// lastEntry is the newest of the key bucket: no key follows it, so that changing its revision breaks no order.
+// lastEntry is the newest of the key bucket: no key follows it, so that changing its
+// revision breaks no order.
 func (i *image) lastEntry() (key, value []byte) {
 	all := i.leaves(i.keys())
 	last := all[len(all)-1]
@@ -144,8 +146,9 @@ func (i *image) inUse(id uint64) []uint64 {
 	return ids
 }
 
-// freelist adds what etcd leaves out of its databases but bbolt by itself writes: a page, and as many more as it needs, that lists the free pages.
-// At least two are free. change may spoil the list.
+// freelist adds what etcd leaves out of its databases but bbolt by itself writes: a
+// page, and as many more as it needs, that lists the free pages. At least two are free.
+// change may spoil the list.
 func (i *image) freelist(long bool, change func(i *image, ids []uint64) []uint64) page {
 	free := make([]uint64, 0)
 	used := i.inUse(le.Uint64(i.b[32:]))
@@ -180,7 +183,8 @@ func (i *image) freelist(long bool, change func(i *image, ids []uint64) []uint64
 	return i.page(pages)
 }
 
-// WithFreelist returns a good snapshot with a freelist, its count in the header or, as bbolt does from 65,535 on, before the list.
+// WithFreelist returns a good snapshot with a freelist, its count in the header or, as bbolt does
+// from 65,535 on, before the list.
 func WithFreelist(good []byte, long bool) []byte {
 	i := load(good)
 	i.freelist(long, nil)

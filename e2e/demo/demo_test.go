@@ -21,7 +21,8 @@ func TestTheDemoIsToldToItsEnd(t *testing.T) {
 		}
 		t.Setenv("ETCDPOD", binary)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute) // only to end what hangs
+	// Only to end what hangs.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	var told strings.Builder
 	if err := demo(ctx, &teller{to: &told, width: 80}); err != nil {

@@ -1,5 +1,7 @@
-// Command demo shows what etcdpod is for, on a control plane of its own below a temporary directory: it is backed up, destroyed, restored by a restore
-// that is killed in the middle and resumed, and compared key by key. All that it shows happens; it ends with 1 if anything is not as told.
+// Command demo shows what etcdpod is for, on a control plane of its own below a temporary
+// directory: it is backed up, destroyed, restored by a restore that is killed in the middle
+// and resumed, and compared key by key. All that it shows happens; it ends with 1 if
+// anything is not as told.
 package main
 
 import (
@@ -24,7 +26,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	terminal := term.IsTerminal(int(os.Stdout.Fd()))
-	t := &teller{to: os.Stdout, width: 100, color: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", pause: *pause && terminal}
+	t := &teller{
+		to: os.Stdout, width: 100, color: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		pause: *pause && terminal,
+	}
 	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 40 {
 		t.width = min(width, 120)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/leash"
 )
 
-// etcdpod prepares a run of the real binary. Where it finds the sandbox stands in the environment, so that its command line is the one that is shown.
+// etcdpod prepares a run of the real binary. Where it finds the sandbox stands in the environment,
+// so that its command line is the one that is shown.
 func (s *story) etcdpod(args ...string) (*exec.Cmd, error) {
 	cmd, err := s.EtcdpodCommand(s.ctx)
 	if err != nil {
@@ -22,7 +23,8 @@ func (s *story) etcdpod(args ...string) (*exec.Cmd, error) {
 	}
 	cmd.Args = append([]string{"etcdpod"}, args...)
 	cmd.Env = append(cmd.Env, "ETCDPOD_ROOT="+s.Root, "ETCDPOD_KUBELET_STOP_COMMAND="+s.KubeletStopCommand(),
-		"ETCDPOD_KUBELET_START_COMMAND="+s.KubeletStartCommand(), "ETCDPOD_KUBELET_STATUS_COMMAND="+s.KubeletStatusCommand())
+		"ETCDPOD_KUBELET_START_COMMAND="+s.KubeletStartCommand(),
+		"ETCDPOD_KUBELET_STATUS_COMMAND="+s.KubeletStatusCommand())
 	s.command(s.short(strings.Join(cmd.Args, " ")))
 	return cmd, nil
 }
@@ -30,7 +32,8 @@ func (s *story) etcdpod(args ...string) (*exec.Cmd, error) {
 // short leaves the sandbox's root out of paths.
 func (s *story) short(text string) string { return strings.ReplaceAll(text, s.Root, "") }
 
-// run runs etcdpod to its end, shows what it says in the given way, and holds it to an exit code and to what it must say.
+// run runs etcdpod to its end, shows what it says in the given way, and holds it to an exit code
+// and to what it must say.
 func (s *story) run(code int, args []string, show func(string), says ...string) error {
 	cmd, err := s.etcdpod(args...)
 	if err != nil {

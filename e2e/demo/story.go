@@ -27,12 +27,15 @@ type story struct {
 
 func (s *story) tell() error {
 	begun := time.Now()
-	for _, chapter := range []func() error{s.comesUp, s.isBackedUp, s.isDestroyed, s.asksForHelp, s.looksFirst, s.isKilled, s.resumes, s.isCompared} {
+	for _, chapter := range []func() error{
+		s.comesUp, s.isBackedUp, s.isDestroyed, s.asksForHelp, s.looksFirst, s.isKilled, s.resumes, s.isCompared,
+	} {
 		if err := chapter(); err != nil {
 			return err
 		}
 	}
-	s.heading(fmt.Sprintf("That is etcdpod: %.0f seconds, one restore killed in the middle, nothing lost.", time.Since(begun).Seconds()))
+	s.heading(fmt.Sprintf("That is etcdpod: %.0f seconds, one restore killed in the middle, nothing lost.",
+		time.Since(begun).Seconds()))
 	s.say("`make e2e` does the same, and more, to a real kubeadm control plane. docs/ has the runbook.")
 	return nil
 }
@@ -62,12 +65,14 @@ func (s *story) comesUp() error {
 
 func (s *story) isBackedUp() error {
 	s.heading("It is backed up")
-	s.say("A backup is good when it is proven: length, SHA-256, page structure and every key are checked before the file gets its name. There is nothing to configure: endpoint and certificates are in etcd's manifest.")
+	s.say("A backup is good when it is proven: length, SHA-256, page structure and every key are checked before the " +
+		"file gets its name. There is nothing to configure: endpoint and certificates are in etcd's manifest.")
 	var err error
 	if s.keys, err = s.AllKeys(s.ctx); err != nil {
 		return err
 	}
-	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: prove", "done: keep", "proven good"), "proven good"); err != nil {
+	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: prove", "done: keep", "proven good"),
+		"proven good"); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(s.Path("/var/lib/etcdpod/backups/*.db"))
@@ -76,13 +81,15 @@ func (s *story) isBackedUp() error {
 	}
 	s.backup = files[0]
 	fmt.Fprintln(s.to)
-	s.good("to compare with later: %d keys (without the leases, which are renewed all the time), SHA-256 %.16s…", len(s.keys), sum(s.keys))
+	s.good("to compare with later: %d keys (without the leases, which are renewed all the time), SHA-256 %.16s…",
+		len(s.keys), sum(s.keys))
 	return nil
 }
 
 func (s *story) isDestroyed() error {
 	s.heading("Disaster")
-	s.say("First somebody deletes all pods and secrets, and something half-works on. Then the disk loses etcd's database.")
+	s.say("First somebody deletes all pods and secrets, and something half-works " +
+		"on. Then the disk loses etcd's database.")
 	fmt.Fprintln(s.to)
 	if err := s.deleteObjects(); err != nil {
 		return err
@@ -109,13 +116,16 @@ func (s *story) deleteObjects() error {
 		return err
 	}
 	defer etcd.Close()
-	gone, err := etcd.Txn(s.ctx).Then(clientv3.OpDelete("/registry/pods/", clientv3.WithPrefix()), clientv3.OpDelete("/registry/secrets/", clientv3.WithPrefix()),
-		clientv3.OpPut("/registry/configmaps/default/written-after-the-backup", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"written-after-the-backup","namespace":"default"}}`)).Commit()
+	gone, err := etcd.Txn(s.ctx).Then(clientv3.OpDelete("/registry/pods/", clientv3.WithPrefix()),
+		clientv3.OpDelete("/registry/secrets/", clientv3.WithPrefix()),
+		clientv3.OpPut("/registry/configmaps/default/written-after-the-backup", `{"apiVersion":"v1",`+
+			`"kind":"ConfigMap","metadata":{"name":"written-after-the-backup","namespace":"default"}}`)).Commit()
 	if err != nil {
 		return err
 	}
 	s.revision = gone.Header.Revision
-	s.bad("%d objects deleted, one written since the backup", gone.Responses[0].GetResponseDeleteRange().Deleted+gone.Responses[1].GetResponseDeleteRange().Deleted)
+	s.bad("%d objects deleted, one written since the backup",
+		gone.Responses[0].GetResponseDeleteRange().Deleted+gone.Responses[1].GetResponseDeleteRange().Deleted)
 	return nil
 }
 
@@ -157,7 +167,8 @@ func (s *story) asksForHelp() error {
 func (s *story) looksFirst() error {
 	s.heading("Look first")
 	s.say("The dry run only reads. It prints the very operations of the real run; here, its phases.")
-	return s.run(0, []string{"restore", "--dry-run", s.backup}, s.outline, "- exchange", "commit point", "Nothing was changed")
+	return s.run(0, []string{"restore", "--dry-run", s.backup},
+		s.outline, "- exchange", "commit point", "Nothing was changed")
 }
 
 func (s *story) isKilled() error {
@@ -181,13 +192,16 @@ func (s *story) resumes() error {
 		return fmt.Errorf("in the fence these run: %s", running)
 	}
 	s.bad("%s", running)
-	if err := s.run(6, []string{"status"}, s.output("a run is open", "open run", "Next"), "a run is open", "exchange", "etcdpod resume"); err != nil {
+	if err := s.run(6, []string{"status"}, s.output("a run is open", "open run", "Next"),
+		"a run is open", "exchange", "etcdpod resume"); err != nil {
 		return err
 	}
-	if err := s.run(3, []string{"restore", "--yes", s.backup}, s.output("is open", "hint"), "etcdpod resume", "etcdpod rollback"); err != nil {
+	if err := s.run(3, []string{"restore", "--yes", s.backup},
+		s.output("is open", "hint"), "etcdpod resume", "etcdpod rollback"); err != nil {
 		return err
 	}
-	return s.run(0, []string{"resume"}, s.output("done: exchange", "done: start", "done: wait", "serves", "commit point", "read back", "Finished"), "commit point", "Finished")
+	return s.run(0, []string{"resume"}, s.output("done: exchange",
+		"done: start", "done: wait", "serves", "commit point", "read back", "Finished"), "commit point", "Finished")
 }
 
 func (s *story) isCompared() error {
@@ -216,7 +230,8 @@ func (s *story) isCompared() error {
 	if got.Header.Revision <= s.revision {
 		return fmt.Errorf("revisions went back from %d to %d", s.revision, got.Header.Revision)
 	}
-	s.good("what was written after the backup is gone, and revisions went on from %d to %d: no watcher sees them go back", s.revision, got.Header.Revision)
+	s.good("what was written after the backup is gone, and revisions went on from %d to %d: no watcher sees "+
+		"them go back", s.revision, got.Header.Revision)
 	api, err := s.API()
 	if err != nil {
 		return err

@@ -64,7 +64,8 @@ func (t *teller) command(line string) {
 	fmt.Fprintf(t.to, "\n  %s\n", t.paint(cyan, "$ "+line))
 }
 
-// line shows one line that a command wrote: advice is wrapped at the terminal's width, anything else is cut.
+// line shows one line that a command wrote: advice is wrapped at the terminal's width,
+// anything else is cut.
 func (t *teller) line(text string) {
 	room := t.width - 4
 	advice := lines("Next:", "hint:", "etcdpod:", "  ! ")(text)

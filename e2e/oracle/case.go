@@ -1,7 +1,10 @@
-// Package oracle holds what etcdpod renders against what kubeadm itself renders from the same configuration: etcd's manifest, the API server's flags for etcd, and the
-// certificates. What kubeadm makes of each configuration is kept in testdata, for tests that need neither kubeadm nor root; `make goldens` has it made anew.
+// Package oracle holds what etcdpod renders against what kubeadm itself renders from the same
+// configuration: etcd's manifest, the API server's flags for etcd, and the certificates. What
+// kubeadm makes of each configuration is kept in testdata, for tests that need neither kubeadm nor
+// root; `make goldens` has it made anew.
 //
-// A file of testdata is one case, as a txtar archive: a sentence that says what it shows, the configuration, and what each version of kubeadm made of it.
+// A file of testdata is one case, as a txtar archive: a sentence that says what it shows, the
+// configuration, and what each version of kubeadm made of it.
 package oracle
 
 import (
@@ -24,16 +27,21 @@ const (
 // Case is a configuration, and what versions of kubeadm make of it.
 type Case struct {
 	Name     string
-	About    string            // what it shows; and on lines of their own, what follows
-	Versions []string          // "only:", else all
-	Flags    []string          // "flags:", of kubeadm
-	Members  string            // "members:", NAME=URL,…: for a node that joins them, itself included, in the cluster whose configuration is in cluster.yaml
-	V1       bool              // "kubeadm.k8s.io/v1": it is allowed, as no command of kubeadm that renders does yet
-	Config   []byte            // kubeadm.yaml; nil: none is given. VERSION in it, as in the flags, stands for kubeadm's own version, PREVIOUS for one of the minor before
-	Cluster  []byte            // cluster.yaml
-	Patches  map[string][]byte // by their paths below the directory of patches
-	Host     map[string][]byte // what else is on the host, by paths below its root
-	Golden   map[string]Outcome
+	About    string   // what it shows; and on lines of their own, what follows
+	Versions []string // "only:", else all
+	Flags    []string // "flags:", of kubeadm
+	// "members:", NAME=URL,…: for a node that joins them, itself included, in the cluster whose
+	// configuration is in cluster.yaml.
+	Members string
+	// "kubeadm.k8s.io/v1": it is allowed, as no command of kubeadm that renders does yet.
+	V1 bool
+	// kubeadm.yaml; nil: none is given. VERSION in it, as in the flags, stands for kubeadm's own
+	// version, PREVIOUS for one of the minor before.
+	Config  []byte
+	Cluster []byte            // cluster.yaml
+	Patches map[string][]byte // by their paths below the directory of patches
+	Host    map[string][]byte // what else is on the host, by paths below its root
+	Golden  map[string]Outcome
 }
 
 // Outcome is what one version makes of a case.
@@ -50,7 +58,8 @@ const PatchesDir = "/patches"
 //go:embed testdata/*.txtar
 var testdata embed.FS
 
-// Cases are all that there are, by name. versions are those that each is for, unless it says otherwise.
+// Cases are all that there are, by name. versions are those that each is for,
+// unless it says otherwise.
 func Cases(versions []string) ([]Case, error) {
 	files, err := testdata.ReadDir("testdata")
 	if err != nil {
@@ -83,7 +92,8 @@ const (
 
 // Parse reads a case.
 func Parse(name string, text []byte, versions []string) (Case, error) {
-	c := Case{Name: name, Versions: versions, Patches: map[string][]byte{}, Host: map[string][]byte{}, Golden: map[string]Outcome{}}
+	c := Case{Name: name, Versions: versions, Patches: map[string][]byte{},
+		Host: map[string][]byte{}, Golden: map[string]Outcome{}}
 	archive := txtar.Parse(text)
 	c.About = string(archive.Comment)
 	for line := range strings.Lines(c.About) {
@@ -137,7 +147,8 @@ func Parse(name string, text []byte, versions []string) (Case, error) {
 	return c, nil
 }
 
-// files are the texts of an outcome that was not refused, by the names that they have among the goldens.
+// files are the texts of an outcome that was not refused, by the names that they
+// have among the goldens.
 func (o *Outcome) files() map[string]*string {
 	return map[string]*string{"etcd.yaml": &o.Manifest, "apiserver": &o.APIServer, "certificates": &o.Certificates}
 }

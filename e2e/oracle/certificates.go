@@ -26,8 +26,9 @@ type File struct {
 	Mode fs.FileMode
 }
 
-// Certificates describes certificates and their keys, by their paths below a directory: all there is to them but serial numbers, keys and times; of times, how long
-// they are valid. What is equal here is equal in every such field: names and extensions are read from the encoded bytes.
+// Certificates describes certificates and their keys, by their paths below a directory: all there
+// is to them but serial numbers, keys and times; of times, how long they are valid. What is equal
+// here is equal in every such field: names and extensions are read from the encoded bytes.
 func Certificates(dir string, files map[string]File) (string, error) {
 	ca, err := parseCertificate(files["etcd/ca.crt"].Data)
 	if err != nil {
@@ -92,12 +93,14 @@ func describe(b *strings.Builder, base string, files map[string]File, ca *x509.C
 	}
 	validity := c.NotAfter.Sub(c.NotBefore).Round(time.Minute) // kubeadm asks the clock twice
 	fmt.Fprintf(b, "%s.crt %#o, %s.key %#o: %s\n", base, files[base+".crt"].Mode, base, key.Mode, kind)
-	fmt.Fprintf(b, "\tversion %d, of %s, by %s, %s, %v, valid for %v\n", c.Version, subject, issuer, keyOf(c.PublicKey), c.SignatureAlgorithm, validity)
+	fmt.Fprintf(b, "\tversion %d, of %s, by %s, %s, %v, valid for %v\n",
+		c.Version, subject, issuer, keyOf(c.PublicKey), c.SignatureAlgorithm, validity)
 	fmt.Fprintf(b, "\t%s\n", strings.Join(extensions, "; "))
 	return nil
 }
 
-// keyFor reads a key, which must be that of a certificate or request, and says of what kind its file is.
+// keyFor reads a key, which must be that of a certificate or request, and says of
+// what kind its file is.
 func keyFor(file File, of crypto.PublicKey) (kind string, err error) {
 	block, rest := pem.Decode(file.Data)
 	private, err := keyutil.ParsePrivateKeyPEM(file.Data)

@@ -20,7 +20,9 @@ const (
 
 func (w What) String() string {
 	var all []string
-	for i, name := range []string{"it refuses", "it takes what kubeadm refuses", "the manifest", "the API server's flags", "the certificates"} {
+	for i, name := range []string{
+		"it refuses", "it takes what kubeadm refuses", "the manifest", "the API server's flags", "the certificates",
+	} {
 		if w&(1<<i) != 0 {
 			all = append(all, name)
 		}
@@ -36,13 +38,15 @@ type Departure struct {
 	Why      string
 }
 
-// Departures are all of them: what is not among them is as kubeadm has it, and what is among them is not.
+// Departures are all of them: what is not among them is as kubeadm has it, and what
+// is among them is not.
 func Departures() []Departure {
 	const (
 		strict   = "kubeadm warns of what it does not know, and goes on without; nobody reads the warning"
 		expired  = "kubeadm makes certificates that have expired; etcd does not start with them"
-		ownMinor = "etcdpod is no kubeadm of one version: kubernetesVersion says how etcd is set up, as by the kubeadm of its minor"
-		offline  = "etcdpod looks up no label; " + ownMinor
+		ownMinor = "etcdpod is no kubeadm of one version: kubernetesVersion says how etcd " +
+			"is set up, as by the kubeadm of its minor"
+		offline = "etcdpod looks up no label; " + ownMinor
 	)
 	return []Departure{
 		{Case: "unknown-field", What: Refuses, Why: strict},
@@ -54,28 +58,36 @@ func Departures() []Departure {
 		{Case: "validity-zero", What: Refuses, Why: expired},
 		{Case: "validity-negative", What: Refuses, Why: expired},
 		{Case: "validity-ca-negative", What: Refuses, Why: expired},
-		{Case: "image-tag-refused", What: Refuses, Why: "no container runtime takes such an image; kubeadm finds out when it pulls it"},
+		{Case: "image-tag-refused", What: Refuses,
+			Why: "no container runtime takes such an image; kubeadm finds out when it pulls it"},
 		{Case: "patches-no-pod", What: Refuses, Why: "kubeadm passes over what the patch says, and writes a Pod"},
-		{Case: "external-nowhere", Versions: []string{"1.34.4"}, What: Refuses, Why: "an API server without --etcd-servers does not start; later kubeadms refuse it"},
-		{Case: "api-v1beta3", Versions: []string{"1.34.4", "1.35.4", "1.36.3"}, What: Refuses, Why: "deprecated since 1.31, and read by no kubeadm from 1.37 on; `kubeadm config migrate` writes it anew"},
-		{Case: "gate-rootlesscontrolplane", What: Refuses, Why: "kubeadm makes users, and puts the ids that are free on this host into the manifest; etcdpod makes none"},
+		{Case: "external-nowhere", Versions: []string{"1.34.4"},
+			What: Refuses, Why: "an API server without --etcd-servers does not start; later kubeadms refuse it"},
+		{Case: "api-v1beta3", Versions: []string{"1.34.4", "1.35.4", "1.36.3"}, What: Refuses,
+			Why: "deprecated since 1.31, and read by no kubeadm from 1.37 on; `kubeadm config migrate` writes it anew"},
+		{Case: "gate-rootlesscontrolplane", What: Refuses, Why: "kubeadm makes users, and puts the ids that are free " +
+			"on this host into the manifest; etcdpod makes none"},
 		{Case: "version-before", Versions: []string{"1.35.4", "1.36.3", "1.37.2"}, What: Manifest, Why: ownMinor},
 		{Case: "version-two-before", What: Takes, Why: ownMinor},
 		{Case: "version-after", What: Refuses, Why: ownMinor},
 		{Case: "version-label", Versions: []string{"1.34.4", "1.35.4", "1.36.3"}, What: Manifest, Why: offline},
 		{Case: "version-label-older", What: Manifest, Why: offline},
 		{Case: "version-ci", What: Refuses, Why: "what a build of no release brings is not known"},
-		{Case: "flags-capitals", What: Manifest | Certs, Why: "kubeadm takes the flag over as it is; the kubelet registers a node with small letters, and the two do not find each other"},
+		{Case: "flags-capitals", What: Manifest | Certs, Why: "kubeadm takes the flag over as it is; the kubelet " +
+			"registers a node with small letters, and the two do not find each other"},
 		{Case: "flow-whole", What: Takes, Why: "it is good YAML; kubeadm takes what begins with a brace for JSON"},
 		{Case: "networking-refused", What: Takes, Why: "etcdpod judges what matters to etcd"},
 		{Case: "join-discovery-refused", What: Takes, Why: "etcdpod judges what matters to etcd"},
-		{Case: "patches-of-apiserver", What: APIServer, Why: "the API server's manifest is kubeadm's to write and to patch; etcdpod sets the flags that the configuration has"},
+		{Case: "patches-of-apiserver", What: APIServer, Why: "the API server's manifest is kubeadm's to write and to " +
+			"patch; etcdpod sets the flags that the configuration has"},
 	}
 }
 
-// RequestsDepart takes out of etcdpod's requests what kubeadm's do not have, in no case: it asks for the extended key usage. A CA that signs what is asked for signs
-// kubeadm's for no usage, and etcd and the API server refuse what it has signed. took is how often that was. And where etcd runs elsewhere, kubeadm asks for its
-// certificates all the same, and etcdpod for none: who runs it makes them.
+// RequestsDepart takes out of etcdpod's requests what kubeadm's do not have, in no case: it
+// asks for the extended key usage. A CA that signs what is asked for signs kubeadm's for no
+// usage, and etcd and the API server refuse what it has signed. took is how often that was. And
+// where etcd runs elsewhere, kubeadm asks for its certificates all the same, and etcdpod for
+// none: who runs it makes them.
 func RequestsDepart(described string) (rest string, took int) {
 	var b strings.Builder
 	for line := range strings.Lines(described) {

@@ -12,7 +12,8 @@ import (
 
 // read has etcdpod read the case as it would for kubeadm of a version.
 func (c Case) read(version string) (*templates.Config, error) {
-	o := templates.Options{Hostname: Hostname, DefaultAddress: DefaultAddress, AllowExperimentalAPI: c.V1, Join: c.Members != "", Cluster: c.ClusterFor(version)}
+	o := templates.Options{Hostname: Hostname, DefaultAddress: DefaultAddress,
+		AllowExperimentalAPI: c.V1, Join: c.Members != "", Cluster: c.ClusterFor(version)}
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.NodeName, "node-name", "", "")
@@ -73,15 +74,18 @@ func (c Case) patches(dir string) (*templates.Patches, error) {
 	return nil, fmt.Errorf("there is no directory %s", dir)
 }
 
-// PKI is what etcdpod takes from the case for certificates, and where it puts them; "" where it makes none.
+// PKI is what etcdpod takes from the case for certificates, and where it puts them; ""
+// where it makes none.
 func (c Case) PKI(version string) (dir string, config pki.Config, err error) {
 	from, err := c.read(version)
 	if err != nil || from.External != nil {
 		return "", pki.Config{}, err
 	}
 	return from.CertificatesDir, pki.Config{
-		NodeName: from.NodeName, AdvertiseAddress: from.AdvertiseAddress, ServerCertSANs: from.ServerCertSANs, PeerCertSANs: from.PeerCertSANs,
-		Algorithm: pki.Algorithm(from.EncryptionAlgorithm), Validity: from.CertificateValidity, CAValidity: from.CACertificateValidity,
+		NodeName: from.NodeName, AdvertiseAddress: from.AdvertiseAddress,
+		ServerCertSANs: from.ServerCertSANs, PeerCertSANs: from.PeerCertSANs,
+		Algorithm: pki.Algorithm(from.EncryptionAlgorithm), Validity: from.CertificateValidity,
+		CAValidity: from.CACertificateValidity,
 	}, nil
 }
 

@@ -21,12 +21,16 @@ import (
 
 // skipped are the phases of `kubeadm init` that make nothing of etcd's.
 var skipped = []string{
-	"preflight", "certs/ca", "certs/apiserver", "certs/apiserver-kubelet-client", "certs/front-proxy-ca", "certs/front-proxy-client", "certs/sa", "kubeconfig",
-	"control-plane/controller-manager", "control-plane/scheduler", "kubelet-start", "wait-control-plane", "upload-config", "upload-certs", "mark-control-plane",
+	"preflight", "certs/ca", "certs/apiserver", "certs/apiserver-kubelet-client",
+	"certs/front-proxy-ca", "certs/front-proxy-client", "certs/sa", "kubeconfig",
+	"control-plane/controller-manager", "control-plane/scheduler",
+	"kubelet-start", "wait-control-plane", "upload-config", "upload-certs", "mark-control-plane",
 	"bootstrap-token", "kubelet-finalize", "addon", "show-join-command",
 }
 
-// script runs a program on a host of its own: with that name, one interface with a default route, no way out, and a root where there is nothing but the case. It ends with 99 where it does not come as far.
+// script runs a program on a host of its own: with that name, one interface with a default
+// route, no way out, and a root where there is nothing but the case. It ends with 99 where it
+// does not come as far.
 const script = `
 (
 	set -e
@@ -94,7 +98,8 @@ func (k Kubeadm) Run(ctx context.Context, c Case) (o Outcome, said string, err e
 	return o, said, err
 }
 
-// Requests describes the requests that `kubeadm certs generate-csr` makes of the case, for etcd's certificates. Needs root.
+// Requests describes the requests that `kubeadm certs generate-csr` makes of the case, for etcd's
+// certificates. Needs root.
 func (k Kubeadm) Requests(ctx context.Context, c Case) (made string, err error) {
 	command := func(_ Case, root string) []string {
 		command := []string{k.kubeadm, "certs", "generate-csr", "--rootfs", root}
@@ -118,8 +123,11 @@ func (k Kubeadm) Requests(ctx context.Context, c Case) (made string, err error) 
 
 var errRefused = errors.New("kubeadm refuses")
 
-// run runs a command of kubeadm below a root where there is nothing but the case, and looks at what it has made there.
-func (k Kubeadm) run(ctx context.Context, c Case, command func(Case, string) []string, look func(root string) error) (said string, err error) {
+// run runs a command of kubeadm below a root where there is nothing but the case, and looks at
+// what it has made there.
+func (k Kubeadm) run(
+	ctx context.Context, c Case, command func(Case, string) []string, look func(root string) error,
+) (said string, err error) {
 	root, err := os.MkdirTemp("", "oracle-")
 	if err != nil {
 		return "", err
@@ -128,7 +136,8 @@ func (k Kubeadm) run(ctx context.Context, c Case, command func(Case, string) []s
 	if err := c.write(root, k.Version); err != nil {
 		return "", err
 	}
-	args := []string{"--mount", "--uts", "--net", "--pid", "--fork", "--propagation", "private", "sh", "-c", script, "sh", Hostname, DefaultAddress, root}
+	args := []string{"--mount", "--uts", "--net", "--pid", "--fork",
+		"--propagation", "private", "sh", "-c", script, "sh", Hostname, DefaultAddress, root}
 	cmd := exec.CommandContext(ctx, "unshare", append(args, command(c, root)...)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -206,7 +215,8 @@ func certificates(root string) (string, error) {
 	return Certificates(dir, files)
 }
 
-// ofEtcd finds the files with these endings that are of etcd's certificates, wherever the configuration has them.
+// ofEtcd finds the files with these endings that are of etcd's certificates, wherever the
+// configuration has them.
 func ofEtcd(root string, endings ...string) (dir string, files map[string]File, err error) {
 	files = map[string]File{}
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -11,7 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// The goldens are not taken on trust: of the newest version they are what kubeadm makes, here and now.
+// The goldens are not taken on trust: of the newest version they are what kubeadm
+// makes, here and now.
 func TestTheGoldensAreWhatKubeadmMakes(t *testing.T) {
 	const version = binaries.KubernetesVersion
 	kubeadm, err := Build(t.Context(), version)
@@ -31,21 +32,26 @@ func TestTheGoldensAreWhatKubeadmMakes(t *testing.T) {
 			}
 			if got != want {
 				t.Errorf("refused: %v, in the golden: %v\n%s\nkubeadm said:\n%s", got.Refused, want.Refused,
-					Diff(want.Manifest+want.APIServer+want.Certificates, got.Manifest+got.APIServer+got.Certificates), said)
+					Diff(want.Manifest+want.APIServer+want.Certificates,
+						got.Manifest+got.APIServer+got.Certificates), said)
 			}
 		})
 	}
 }
 
-// Of a configuration kubeadm's requests for an external CA are what etcdpod's are, but for the one thing that departures.go declares.
+// Of a configuration kubeadm's requests for an external CA are what etcdpod's are, but for the one
+// thing that departures.go declares.
 func TestRequestsAreThoseThatKubeadmMakes(t *testing.T) {
 	const version = binaries.KubernetesVersion
 	kubeadm, err := Build(t.Context(), version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{ // of those that matter to certificates, and that are told by the configuration alone, without flags
-		"address-mapped", "address-zeros", "algorithm-ecdsa-p256", "algorithm-ecdsa-p384", "algorithm-rsa-3072", "certificates-dir", "certificates-dir-odd", "dual-stack",
+	// Of those that matter to certificates, and that are told by the configuration
+	// alone, without flags.
+	names := []string{
+		"address-mapped", "address-zeros", "algorithm-ecdsa-p256",
+		"algorithm-ecdsa-p384", "algorithm-rsa-3072", "certificates-dir", "certificates-dir-odd", "dual-stack",
 		"external", "flow", "ipv6", "node-name", "node-name-long", "plain", "sans", "validity", "whole", "yaml-1.1",
 	}
 	compared := 0
@@ -76,7 +82,8 @@ func TestRequestsAreThoseThatKubeadmMakes(t *testing.T) {
 			}
 			rest, took := RequestsDepart(got)
 			if rest != want || took != len(pki.EtcdSpecs())-1 {
-				t.Errorf("%d of etcdpod's ask for the extended key usage; besides, they differ from kubeadm's in\n%s", took, Diff(want, rest))
+				t.Errorf("%d of etcdpod's ask for the extended key usage; besides, they differ from kubeadm's in\n%s",
+					took, Diff(want, rest))
 			}
 		})
 	}

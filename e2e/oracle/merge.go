@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The texts that versions make of one configuration differ by a line or two. They are kept as one: each line after the minors of the versions that have it, and after
-// none where all have it.
+// The texts that versions make of one configuration differ by a line or two. They are kept as one:
+// each line after the minors of the versions that have it, and after none where all have it.
 //
 //	    |    - --data-dir=/var/lib/etcd
 //	45  |    - --experimental-initial-corrupt-check=true
@@ -39,7 +39,8 @@ func ofAll(texts, versions []string) string {
 	return b.String()
 }
 
-// mergeOne puts the lines of one more version, the i-th of n, into the text of those before it: along the longest common subsequence.
+// mergeOne puts the lines of one more version, the i-th of n, into the text of those before it:
+// along the longest common subsequence.
 func mergeOne(merged []mergedLine, lines []string, i, n int) []mergedLine {
 	longest := make([][]int, len(merged)+1) // of merged[a:] and lines[b:]
 	longest[len(merged)] = make([]int, len(lines)+1)

@@ -24,7 +24,8 @@ func TestEveryCaseHasAGoldenOfEachVersionAndNoOther(t *testing.T) {
 	taken := map[string]int{}
 	for _, c := range allCases(t) {
 		if len(c.Golden) != len(c.Versions) {
-			t.Errorf("%s: there are goldens of %v, want of %v: type `make goldens`", c.File(), sortedKeys(c.Golden), c.Versions)
+			t.Errorf("%s: there are goldens of %v, want of %v: type `make goldens`",
+				c.File(), sortedKeys(c.Golden), c.Versions)
 		}
 		for v, o := range c.Golden {
 			if !slices.Contains(binaries.KubeadmVersions(), v) {
@@ -74,14 +75,18 @@ func TestTextsOfVersionsAreKeptAsOne(t *testing.T) {
 			}
 		}
 	}
-	if got, want := ofAll([]string{"a\nold\nc\n", "a\nold\nc\n", "a\nnew\nc\n"}, versions), "   |a\n45 |old\n6  |new\n   |c\n"; got != want {
+	if got, want := ofAll([]string{"a\nold\nc\n", "a\nold\nc\n", "a\nnew\nc\n"}, versions),
+		"   |a\n45 |old\n6  |new\n   |c\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
 func TestACertificateIsOfItsKeyAndOfItsCA(t *testing.T) {
 	made := func() map[string]File {
-		issuer := pki.Issuer{Now: time.Now(), Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256}}
+		issuer := pki.Issuer{
+			Now: time.Now(), Config: pki.Config{NodeName: "cp1",
+				AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256},
+		}
 		files, err := issue(issuer)
 		if err != nil {
 			t.Fatal(err)
@@ -89,8 +94,10 @@ func TestACertificateIsOfItsKeyAndOfItsCA(t *testing.T) {
 		return files
 	}
 	for want, spoil := range map[string]func(files, others map[string]File){
-		"":                     func(_, _ map[string]File) {},
-		"it is not of its key": func(files, others map[string]File) { files["etcd/peer.key"] = others["etcd/peer.key"] },
+		"": func(_, _ map[string]File) {},
+		"it is not of its key": func(files, others map[string]File) {
+			files["etcd/peer.key"] = others["etcd/peer.key"]
+		},
 		"x509: ": func(files, others map[string]File) {
 			files["etcd/ca.crt"], files["etcd/ca.key"] = others["etcd/ca.crt"], others["etcd/ca.key"]
 		},
@@ -113,7 +120,9 @@ func TestADepartureIsOfACaseAndHasAReason(t *testing.T) {
 	seen := map[string]bool{}
 	for _, d := range Departures() {
 		known := slices.ContainsFunc(allCases(t), func(c Case) bool {
-			return c.Name == d.Case && !slices.ContainsFunc(d.Versions, func(v string) bool { return !slices.Contains(c.Versions, v) })
+			return c.Name == d.Case && !slices.ContainsFunc(d.Versions, func(v string) bool {
+				return !slices.Contains(c.Versions, v)
+			})
 		})
 		if !known || d.What == 0 || d.Why == "" || seen[d.Case] {
 			t.Errorf("%+v: there is no such case, or it is there twice, or nothing is said of it", d)

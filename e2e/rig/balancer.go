@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// Balancer is a load balancer of TCP in front of API servers, as the documentation of Kubernetes has it: it lets through to those that say that they are ready, in turn.
+// Balancer is a load balancer of TCP in front of API servers, as the documentation of Kubernetes
+// has it: it lets through to those that say that they are ready, in turn.
 type Balancer struct {
 	listener net.Listener
 	backends []*backend
@@ -32,7 +33,8 @@ const (
 	checkLimit = time.Second
 )
 
-// Balance puts a balancer at the cluster's address, in front of the API servers of these nodes, which need not run yet. It is there until Close.
+// Balance puts a balancer at the cluster's address, in front of the API servers of these nodes,
+// which need not run yet. It is there until Close.
 func (c *Cluster) Balance(nodes ...*Node) (*Balancer, error) {
 	l, err := net.Listen("tcp", c.Endpoint())
 	if err != nil {
@@ -60,7 +62,8 @@ func (b *Balancer) Close() error {
 // watch asks the API server again and again whether it is ready.
 func (b *backend) watch(ctx context.Context) {
 	client := &http.Client{Timeout: checkLimit, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // a balancer knows no CA
+		// A balancer knows no CA.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
 	}}
 	for ctx.Err() == nil {
 		r, err := client.Get("https://" + b.address + "/readyz")

@@ -19,15 +19,18 @@ type Step struct {
 const etcdctlOnNode = `etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
 	--cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
 
-// SnapshotByHand saves a snapshot to a path on the node with etcdctl. What is below /var/lib is the node's own.
+// SnapshotByHand saves a snapshot to a path on the node with etcdctl. What is below
+// /var/lib is the node's own.
 func (n *Node) SnapshotByHand(ctx context.Context, path string) error {
 	_, err := n.Exec(ctx, "sh", "-ec", etcdctlOnNode+"snapshot save "+path)
 	return err
 }
 
-// RestoreByHand restores a snapshot, which each node has at that path, on all nodes of a cluster as the documentation of Kubernetes and etcd
-// has it, without a moment's thought between two steps: it is what etcdpod is measured against. Each step is done on all nodes at once, as no
-// hand could. It returns when the manifests are back; the control planes come up after that. The old data is left beside the new.
+// RestoreByHand restores a snapshot, which each node has at that path, on all nodes of a cluster
+// as the documentation of Kubernetes and etcd has it, without a moment's thought between two
+// steps: it is what etcdpod is measured against. Each step is done on all nodes at once, as no
+// hand could. It returns when the manifests are back; the control planes come up after that. The
+// old data is left beside the new.
 func RestoreByHand(ctx context.Context, snapshot string, nodes ...*Node) ([]Step, error) {
 	var members []string
 	for _, n := range nodes {
@@ -50,7 +53,8 @@ func RestoreByHand(ctx context.Context, snapshot string, nodes ...*Node) ([]Step
 		}},
 		{"data exchanged", always(`mv /var/lib/etcd /var/lib/etcd-old-$(date +%s%N)
 			mv /var/lib/etcd-new /var/lib/etcd`)},
-		{"manifests back", always(`mv /etc/kubernetes/stopped/etcd.yaml /etc/kubernetes/stopped/kube-apiserver.yaml /etc/kubernetes/manifests/`)},
+		{"manifests back", always(`mv /etc/kubernetes/stopped/etcd.yaml ` +
+			`/etc/kubernetes/stopped/kube-apiserver.yaml /etc/kubernetes/manifests/`)},
 	} {
 		start := time.Now()
 		if err := onAll(ctx, nodes, step.script); err != nil {

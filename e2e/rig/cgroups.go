@@ -13,8 +13,8 @@ import (
 // cgroup is the name of the node's own cgroup, at the top of every hierarchy.
 func (n *Node) cgroup() string { return n.cluster.Bridge + "-" + n.Name }
 
-// removeCgroups removes the cgroups that the node leaves, as a reboot does. Nothing of the node runs, but the kernel may still be
-// taking leave of its processes.
+// removeCgroups removes the cgroups that the node leaves, as a reboot does. Nothing of the node
+// runs, but the kernel may still be taking leave of its processes.
 func (n *Node) removeCgroups(ctx context.Context) error {
 	tops, err := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", n.cgroup()))
 	if err != nil {

@@ -41,7 +41,8 @@ func (n *Node) Client() (kubernetes.Interface, error) {
 // Client returns a client of the first node's API server.
 func (c *Cluster) Client() (kubernetes.Interface, error) { return c.Nodes[0].Client() }
 
-// AwaitWorking returns when, on every node, the API server is ready, and controllers work: a new Deployment gets its ReplicaSet.
+// AwaitWorking returns when, on every node, the API server is ready, and controllers work: a new
+// Deployment gets its ReplicaSet.
 func (c *Cluster) AwaitWorking(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		if err := n.AwaitReady(ctx); err != nil {
@@ -63,7 +64,8 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 	}
 	var last error
 	for {
-		if _, last = client.Discovery().RESTClient().Get().AbsPath("/readyz").Timeout(2 * time.Second).DoRaw(ctx); last == nil {
+		if _, last = client.Discovery().RESTClient().Get().AbsPath("/readyz").
+			Timeout(2 * time.Second).DoRaw(ctx); last == nil {
 			return nil
 		}
 		select {
@@ -74,7 +76,8 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 	}
 }
 
-// AwaitControllers makes a Deployment of no replicas, returns when it has its ReplicaSet, and removes it again.
+// AwaitControllers makes a Deployment of no replicas, returns when it has its ReplicaSet,
+// and removes it again.
 func AwaitControllers(ctx context.Context, client kubernetes.Interface) error {
 	name := "probe-" + strings.ToLower(rand.Text()[:10])
 	labels := map[string]string{"probe": name}
@@ -98,7 +101,8 @@ func AwaitControllers(ctx context.Context, client kubernetes.Interface) error {
 			created = last == nil
 		}
 		if created {
-			sets, err := client.AppsV1().ReplicaSets(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: "probe=" + name})
+			sets, err := client.AppsV1().ReplicaSets(metav1.NamespaceDefault).List(ctx,
+				metav1.ListOptions{LabelSelector: "probe=" + name})
 			if last = err; err == nil && len(sets.Items) > 0 {
 				return deployments.Delete(ctx, name, metav1.DeleteOptions{})
 			}

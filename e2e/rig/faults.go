@@ -21,7 +21,8 @@ type Process struct {
 
 // Processes returns those of the node whose program has that name, containers included.
 func (n *Node) Processes(ctx context.Context, program string) ([]Process, error) {
-	// One line each: the kernel's numbers, and what the process was started with. A process that ends meanwhile has none.
+	// One line each: the kernel's numbers, and what the process was started with. A process that
+	// ends meanwhile has none.
 	out, err := n.Exec(ctx, "sh", "-c", `for p in $(pgrep -x "$1"); do
 		stat=$(cat /proc/$p/stat 2>/dev/null) && args=$(tr '\0' '\t' 2>/dev/null </proc/$p/cmdline) && echo "$p ${stat##*) }	$args"
 	done; true`, "sh", program)
@@ -43,11 +44,13 @@ func (n *Node) Processes(ctx context.Context, program string) ([]Process, error)
 		if err != nil {
 			return nil, err
 		}
-		ticks, err := strconv.ParseInt(numbers[20], 10, 64) // field 22 of proc_pid_stat(5), in hundredths of a second
+		// Field 22 of proc_pid_stat(5), in hundredths of a second.
+		ticks, err := strconv.ParseInt(numbers[20], 10, 64)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Process{PID: pid, Started: booted.Add(time.Duration(ticks) * 10 * time.Millisecond), Args: words[1:]})
+		all = append(all, Process{PID: pid, Started: booted.Add(time.Duration(ticks) * 10 * time.Millisecond),
+			Args: words[1:]})
 	}
 	return all, nil
 }
@@ -64,8 +67,9 @@ func bootTime() (time.Time, error) {
 	return now.Add(-time.Duration(seconds * float64(time.Second))), err
 }
 
-// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pkill -f has it), and returns how many there were. A process that is
-// about to start another one counts twice: until exec, the child has its command line.
+// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pkill
+// -f has it), and returns how many there were. A process that is about to start another one counts
+// twice: until exec, the child has its command line.
 func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
 	out, err := n.Exec(ctx, "pkill", "-KILL", "--count", "-f", pattern)
 	var exit *exec.ExitError
@@ -86,13 +90,15 @@ func (n *Node) Reboot(ctx context.Context) error {
 	return n.Boot(ctx)
 }
 
-// CutOff takes the node's cable out: neither the other nodes nor the host reach it, and connections hang as they do then.
+// CutOff takes the node's cable out: neither the other nodes nor the host reach it, and connections
+// hang as they do then.
 func (n *Node) CutOff(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "down") }
 
 // Connect puts the cable back. It may be called on a node that is not cut off.
 func (n *Node) Connect(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "up") }
 
-// Separate makes every packet between the two nodes vanish, which others still reach, until Unite, or until one of them is booted.
+// Separate makes every packet between the two nodes vanish, which others still reach, until Unite,
+// or until one of them is booted.
 func (n *Node) Separate(ctx context.Context, other *Node) error {
 	return errors.Join(n.forget(ctx, other), other.forget(ctx, n))
 }
@@ -112,10 +118,12 @@ func (n *Node) Unite(ctx context.Context, other *Node) error {
 	return errors.Join(errs...)
 }
 
-// SmallDisk gives the node a file system of its own, of that size, on a directory below /var/lib, which then shows what is on it: nothing, at
-// first. It lasts until Unmount, or until the node is switched off.
+// SmallDisk gives the node a file system of its own, of that size, on a directory below
+// /var/lib, which then shows what is on it: nothing, at first. It lasts until Unmount, or until
+// the node is switched off.
 func (n *Node) SmallDisk(ctx context.Context, dir string, bytes int64) error {
-	_, err := n.Exec(ctx, "sh", "-ec", fmt.Sprintf("mkdir -p %[1]s; mount -t tmpfs -o size=%[2]d,mode=0700 etcdpod-small %[1]s", dir, bytes))
+	_, err := n.Exec(ctx, "sh", "-ec",
+		fmt.Sprintf("mkdir -p %[1]s; mount -t tmpfs -o size=%[2]d,mode=0700 etcdpod-small %[1]s", dir, bytes))
 	return err
 }
 
@@ -125,7 +133,8 @@ func (n *Node) Unmount(ctx context.Context, dir string) error {
 	return err
 }
 
-// Remove takes a machine away for good, with its disk and its address. What the others know of it, they still know.
+// Remove takes a machine away for good, with its disk and its address. What the others know of
+// it, they still know.
 func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	if err := n.KillEverything(ctx); err != nil {
 		return err
@@ -137,7 +146,8 @@ func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	return errors.Join(c.save(), os.RemoveAll(n.Dir))
 }
 
-// Add makes a new machine: switched on, known to all others, with an address that none had before, and no control plane. Join makes it one.
+// Add makes a new machine: switched on, known to all others, with an address that none had before,
+// and no control plane. Join makes it one.
 func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	for _, n := range c.Nodes {
 		if n.Name == name {
@@ -161,10 +171,12 @@ func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	return n, n.install(ctx, images)
 }
 
-// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API server is ready. The first node hands its certificates out
-// anew: kubeadm takes them back two hours after it has uploaded them.
+// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API
+// server is ready. The first node hands its certificates out anew: kubeadm takes them back two
+// hours after it has uploaded them.
 func (n *Node) Join(ctx context.Context) error {
-	if _, err := n.cluster.Nodes[0].Exec(ctx, "kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config=/var/lib/kubeadm.yaml"); err != nil {
+	if _, err := n.cluster.Nodes[0].Exec(ctx, "kubeadm", "init",
+		"phase", "upload-certs", "--upload-certs", "--config=/var/lib/kubeadm.yaml"); err != nil {
 		return fmt.Errorf("cannot let %s join: %w", n.Name, err)
 	}
 	if err := n.joinCluster(ctx); err != nil {

@@ -20,11 +20,13 @@ import (
 
 const registry = "registry.k8s.io/"
 
-// The image names that kubeadm 1.37.2 asks for (constants.PauseVersion, DefaultEtcdVersion), and the one an upgrade may ask for.
+// The image names that kubeadm 1.37.2 asks for (constants.PauseVersion, DefaultEtcdVersion), and
+// the one an upgrade may ask for.
 const (
-	pauseImage    = registry + "pause:3.10.2"
-	kubeadmEtcd   = "3.7.0-0"
-	UpgradedEtcd  = binaries.Etcd37 + "-0" // an image tag of etcd that every node has, other than kubeadm's own
+	pauseImage  = registry + "pause:3.10.2"
+	kubeadmEtcd = "3.7.0-0"
+	// An image tag of etcd that every node has, other than kubeadm's own.
+	UpgradedEtcd  = binaries.Etcd37 + "-0"
 	etcdTagSuffix = "-0"
 )
 
@@ -35,7 +37,8 @@ type image struct {
 	Names   []string
 }
 
-// archives returns the docker archives of all images that the cluster's nodes need. They are kept in the cluster's directory.
+// archives returns the docker archives of all images that the cluster's nodes need. They are kept
+// in the cluster's directory.
 func (c *Cluster) archives(ctx context.Context) ([]string, error) {
 	images := []image{{Program: "pause", Binary: filepath.Join(c.bin(), "nodeinit"), Names: []string{pauseImage}}}
 	for _, program := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
@@ -43,13 +46,16 @@ func (c *Cluster) archives(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, image{program, binary, []string{registry + program + ":v" + binaries.KubernetesVersion}})
+		images = append(images, image{program, binary,
+			[]string{registry + program + ":v" + binaries.KubernetesVersion}})
 	}
 	newest, err := binaries.Etcd(ctx, binaries.Etcd37)
 	if err != nil {
 		return nil, err
 	}
-	images = append(images, image{"etcd", newest, []string{registry + "etcd:" + kubeadmEtcd, registry + "etcd:" + UpgradedEtcd}})
+	images = append(images, image{
+		"etcd", newest, []string{registry + "etcd:" + kubeadmEtcd, registry + "etcd:" + UpgradedEtcd},
+	})
 	if v := c.EtcdVersion; v != "" && v != binaries.Etcd37 {
 		older, err := binaries.Etcd(ctx, v)
 		if err != nil {
@@ -81,7 +87,8 @@ func (m image) archive(path string) error {
 	diff := sha256.Sum256(layer)
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/usr/local/bin"}, "Entrypoint": []string{"/usr/local/bin/" + m.Program}},
+		"config": map[string]any{"Env": []string{"PATH=/usr/local/bin"},
+			"Entrypoint": []string{"/usr/local/bin/" + m.Program}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(diff[:])}},
 	})
 	if err != nil {
@@ -89,7 +96,9 @@ func (m image) archive(path string) error {
 	}
 	id := sha256.Sum256(config)
 	name := hex.EncodeToString(id[:]) + ".json"
-	manifest, err := json.Marshal([]map[string]any{{"Config": name, "RepoTags": m.Names, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]map[string]any{
+		{"Config": name, "RepoTags": m.Names, "Layers": []string{"layer.tar"}},
+	})
 	if err != nil {
 		return err
 	}
@@ -116,7 +125,10 @@ func (m image) archive(path string) error {
 func (m image) layer(binary []byte) ([]byte, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	for _, dir := range []tar.Header{{Name: "tmp/", Mode: 0o1777}, {Name: "usr/", Mode: 0o755}, {Name: "usr/local/", Mode: 0o755}, {Name: "usr/local/bin/", Mode: 0o755}} {
+	for _, dir := range []tar.Header{
+		{Name: "tmp/", Mode: 0o1777}, {Name: "usr/", Mode: 0o755},
+		{Name: "usr/local/", Mode: 0o755}, {Name: "usr/local/bin/", Mode: 0o755},
+	} {
 		dir.Typeflag, dir.ModTime = tar.TypeDir, time.Unix(0, 0)
 		if err := w.WriteHeader(&dir); err != nil {
 			return nil, err
@@ -130,7 +142,8 @@ func (m image) layer(binary []byte) ([]byte, error) {
 }
 
 func writeFile(w *tar.Writer, name string, mode int64, data []byte) error {
-	if err := w.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(data)), ModTime: time.Unix(0, 0)}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: mode,
+		Size: int64(len(data)), ModTime: time.Unix(0, 0)}); err != nil {
 		return err
 	}
 	_, err := io.Copy(w, bytes.NewReader(data))
@@ -160,7 +173,8 @@ func removeAll(files []string) {
 	}
 }
 
-// containerdConfig is that of every node. restrict_oom_score_adj: this process may not be allowed to lower a score.
+// containerdConfig is that of every node. restrict_oom_score_adj: this process may not be
+// allowed to lower a score.
 func containerdConfig() string {
 	return strings.ReplaceAll(`version = 2
 

@@ -13,11 +13,13 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// keepVariable, when it is not empty, leaves the cluster of a package's tests running after them, for the next time.
+// keepVariable, when it is not empty, leaves the cluster of a package's tests running after
+// them, for the next time.
 const keepVariable = "ETCDPOD_KEEP"
 
-// Borrow returns the cluster of that name that was kept, or a new one, for the tests of a package. Nodes that were left switched off are booted. The etcdpod of
-// this source is first on its nodes' PATH.
+// Borrow returns the cluster of that name that was kept, or a new one, for the tests of a
+// package. Nodes that were left switched off are booted. The etcdpod of this source is
+// first on its nodes' PATH.
 func Borrow(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := kept(ctx, o.Name)
 	if err != nil {
@@ -55,7 +57,8 @@ func kept(ctx context.Context, name string) (*Cluster, error) {
 	return c, nil
 }
 
-// GiveBack takes down the cluster that Borrow returned, as the tests left it, unless ETCDPOD_KEEP is set.
+// GiveBack takes down the cluster that Borrow returned, as the tests left it, unless
+// ETCDPOD_KEEP is set.
 func GiveBack(ctx context.Context, name string) error {
 	if os.Getenv(keepVariable) != "" {
 		return nil
@@ -67,14 +70,15 @@ func GiveBack(ctx context.Context, name string) error {
 	return Clear(ctx, dir)
 }
 
-// InstallEtcdpod builds etcdpod into the directory that is first on the nodes' PATH, under a name there, and with the version that it says
-// it is: its module's, when that is empty.
+// InstallEtcdpod builds etcdpod into the directory that is first on the nodes' PATH, under a name
+// there, and with the version that it says it is: its module's, when that is empty.
 func (c *Cluster) InstallEtcdpod(ctx context.Context, name, version string) error {
 	root, err := binaries.ModuleRoot()
 	if err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.version="+version, "-o", filepath.Join(c.bin(), name), "./cmd/etcdpod")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath",
+		"-ldflags", "-X main.version="+version, "-o", filepath.Join(c.bin(), name), "./cmd/etcdpod")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -15,7 +15,8 @@ const (
 	certificateKey = "e6a2eb8581237ab72a4f494f30285ec12a9694d750b9785706a83bfcbbbd2204"
 )
 
-// joinCluster makes the node a control plane: the first one by kubeadm init, the others by kubeadm join.
+// joinCluster makes the node a control plane: the first one by kubeadm init, the
+// others by kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
 	verb, config, args := "join", n.joinConfiguration(), []string{}
 	if n.Index == 0 {
@@ -33,12 +34,14 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
 }
 
-// KubeadmConfiguration is all that kubeadm must be told on this node, to init a cluster or to join one.
+// KubeadmConfiguration is all that kubeadm must be told on this node, to init a
+// cluster or to join one.
 func (n *Node) KubeadmConfiguration() string {
 	return n.initConfiguration() + "---\n" + n.joinConfiguration()
 }
 
-// Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a balancer on the bridge.
+// Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a
+// balancer on the bridge.
 func (c *Cluster) Endpoint() string {
 	if c.Balanced {
 		return c.Subnet + ".1:6443"

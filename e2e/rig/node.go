@@ -24,19 +24,26 @@ type Node struct {
 	Name    string
 	Address string // on the cluster's bridge; the host reaches it, too
 	Dir     string // the node's directory on the host
-	Index   int    // of all that the cluster ever had, from 0: its address and its cable are named by it
+	// Of all that the cluster ever had, from 0: its address and its cable are named by it.
+	Index int
 
-	// The node's first process, as the host numbers it, and when it started (clock ticks since the host's boot): a number may be given again.
+	// The node's first process, as the host numbers it, and when it started (clock ticks since the
+	// host's boot): a number may be given again.
 	PID   int
 	Start string
 
 	cluster *Cluster
 }
 
-// Path returns where the host has a file or directory of the node, for what survives a reboot: /etc/kubernetes, /var/lib and /var/log
-// are the node's own. Any other path is the host's, and returned as it is.
+// Path returns where the host has a file or directory of the node, for what survives a
+// reboot: /etc/kubernetes, /var/lib and /var/log are the node's own. Any other path is the
+// host's, and returned as it is.
 func (n *Node) Path(path string) string {
-	for own, dir := range map[string]string{"/etc/kubernetes": boot.EtcKubernetes, "/var/lib": boot.VarLib, "/var/log": boot.VarLog} {
+	for own, dir := range map[string]string{
+		"/etc/kubernetes": boot.EtcKubernetes,
+		"/var/lib":        boot.VarLib,
+		"/var/log":        boot.VarLog,
+	} {
 		if path == own || strings.HasPrefix(path, own+"/") {
 			return filepath.Join(n.Dir, dir, strings.TrimPrefix(path, own))
 		}
@@ -46,7 +53,8 @@ func (n *Node) Path(path string) string {
 
 // create makes what the node has of its own on disk.
 func (n *Node) create(ctx context.Context) error {
-	for _, dir := range []string{boot.EtcKubernetes, boot.VarLog, boot.Etc + "/cni/net.d", boot.Etc + "/kubernetes", boot.EtcWork,
+	for _, dir := range []string{boot.EtcKubernetes, boot.VarLog,
+		boot.Etc + "/cni/net.d", boot.Etc + "/kubernetes", boot.EtcWork,
 		boot.VarLib + "/kubelet", boot.VarLib + "/containerd"} {
 		if err := os.MkdirAll(filepath.Join(n.Dir, dir), 0o755); err != nil {
 			return err
@@ -58,7 +66,8 @@ func (n *Node) create(ctx context.Context) error {
 	return n.sshFiles(ctx)
 }
 
-// Boot switches the node on: containerd, sshd and the kubelet start, and whatever manifests the kubelet finds. It returns when all three run.
+// Boot switches the node on: containerd, sshd and the kubelet start, and whatever manifests the
+// kubelet finds. It returns when all three run.
 func (n *Node) Boot(ctx context.Context) error {
 	return n.boot(ctx, "containerd", "ssh", "kubelet")
 }
@@ -79,11 +88,13 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(n.cluster.bin(), "nodeinit")) // not with ctx: the node outlives the call
+	// Not with ctx: the node outlives the call.
+	cmd := exec.Command(filepath.Join(n.cluster.bin(), "nodeinit"))
 	cmd.Dir, cmd.Stderr = "/", log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS |
+			syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Setsid: true,
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -107,7 +118,8 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 		return errors.Join(err, cmd.Process.Kill())
 	}
 	err = tell(in, boot.Config{
-		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(), Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1",
+		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(),
+		Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1",
 		Cgroup: n.cgroup(), Services: services,
 	})
 	if err != nil {
@@ -125,8 +137,9 @@ func tell(in io.WriteCloser, c boot.Config) error {
 	return errors.Join(json.NewEncoder(in).Encode(c), in.Close())
 }
 
-// KillEverything pulls the plug: every process of the node ends by SIGKILL at once, containers included, and its tmpfs are gone. What
-// was written to disk stays. It returns when nothing of the node runs.
+// KillEverything pulls the plug: every process of the node ends by SIGKILL at once,
+// containers included, and its tmpfs are gone. What was written to disk stays. It returns
+// when nothing of the node runs.
 func (n *Node) KillEverything(ctx context.Context) error {
 	if n.Running() {
 		if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -149,7 +162,8 @@ func (n *Node) Running() bool {
 	return n.PID != 0 && start != "" && start == n.Start && state != "Z" && state != "X"
 }
 
-// startTime returns when a process started, in the kernel's words, and its state; empty when there is none (proc_pid_stat(5), fields 22 and 3).
+// startTime returns when a process started, in the kernel's words, and its state; empty when there
+// is none (proc_pid_stat(5), fields 22 and 3).
 func startTime(pid int) (start, state string) {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -159,8 +173,9 @@ func startTime(pid int) (start, state string) {
 	return fields[19], fields[0]
 }
 
-// Command returns a command that runs on the node, in all its namespaces, with the rig's systemctl, kubeadm, etcdctl and etcdutl on its PATH.
-// When the context ends, the command is killed there, too; so it is by syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL).
+// Command returns a command that runs on the node, in all its namespaces, with the rig's systemctl,
+// kubeadm, etcdctl and etcdutl on its PATH. When the context ends, the command is killed there,
+// too; so it is by syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL).
 func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := n.Enter(args...)
 	cmd := exec.CommandContext(ctx, enter[0], enter[1:]...)
@@ -175,7 +190,8 @@ func (n *Node) Enter(args ...string) []string {
 		"env", "PATH=" + n.cluster.path(), "HOME=" + boot.Home}, args...)
 }
 
-// Exec runs a command on the node and returns its standard output. The error has its standard error, and wraps *exec.ExitError.
+// Exec runs a command on the node and returns its standard output. The error has its standard
+// error, and wraps *exec.ExitError.
 func (n *Node) Exec(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := n.Command(ctx, args...)
 	var stderr bytes.Buffer

@@ -13,9 +13,13 @@ import (
 
 // Outage is what a client of the API servers saw from outside the nodes.
 type Outage struct {
-	Down    time.Time     // the first of the failed polls, of any API server
-	Ready   time.Duration // from Down until the last API server's /readyz says ok, and goes on saying so
-	Working time.Duration // from Down until a Deployment made after that has its ReplicaSet, seen through each API server
+	// The first of the failed polls, of any API server.
+	Down time.Time
+	// From Down until the last API server's /readyz says ok, and goes on saying so.
+	Ready time.Duration
+	// From Down until a Deployment made after that has its ReplicaSet, seen
+	// through each API server.
+	Working time.Duration
 }
 
 const pollEvery = 50 * time.Millisecond
@@ -40,8 +44,8 @@ func NewMeter(ctx context.Context, nodes ...*Node) (*Meter, error) {
 // Meter begins to watch the API server of this node alone; see [NewMeter].
 func (n *Node) Meter(ctx context.Context) (*Meter, error) { return NewMeter(ctx, n) }
 
-// End returns the outage when every API server is ready and controllers work again. It is called when what causes the outage is over; each
-// API server must have had its part in that.
+// End returns the outage when every API server is ready and controllers work again. It is called
+// when what causes the outage is over; each API server must have had its part in that.
 func (m *Meter) End(ctx context.Context) (Outage, error) {
 	defer m.close()
 	for _, w := range m.watches { // one that is over may begin again until the others are
@@ -107,7 +111,9 @@ func (n *Node) watch(ctx context.Context) (*watch, error) {
 	ctx, stop := context.WithCancel(ctx)
 	w := &watch{
 		node: n, stop: stop, ended: make(chan struct{}), change: make(chan struct{}, 1), stopped: func() {},
-		http: &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: tls, DisableKeepAlives: true}},
+		http: &http.Client{
+			Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: tls, DisableKeepAlives: true},
+		},
 	}
 	if !w.poll(ctx) {
 		stop()

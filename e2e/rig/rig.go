@@ -1,9 +1,11 @@
-// Package rig runs real kubeadm control planes on one machine: real kubelet, containerd, etcd, API server, controller-manager and
-// scheduler, and an sshd, each node in namespaces of its own on a bridge of the cluster's own. It needs root and Linux.
+// Package rig runs real kubeadm control planes on one machine: real kubelet, containerd, etcd, API
+// server, controller-manager and scheduler, and an sshd, each node in namespaces of its own on a
+// bridge of the cluster's own. It needs root and Linux.
 //
-// A node is one process ([Node.Boot] starts nodeinit) with its own PID, mount, network, UTS and IPC namespace, and all that runs below
-// it. Killing that process is pulling the plug: the kernel kills the rest and drops the node's mounts. The host keeps a bridge,
-// the cluster's directory, and empty cgroups, which [Cluster.Down] removes, also for a cluster whose starter crashed.
+// A node is one process ([Node.Boot] starts nodeinit) with its own PID, mount, network, UTS and IPC
+// namespace, and all that runs below it. Killing that process is pulling the plug: the kernel kills
+// the rest and drops the node's mounts. The host keeps a bridge, the cluster's directory, and empty
+// cgroups, which [Cluster.Down] removes, also for a cluster whose starter crashed.
 package rig
 
 import (
@@ -23,16 +25,20 @@ import (
 
 // Options says what cluster is wanted.
 type Options struct {
-	Name        string   // of the cluster: letters, digits and hyphens; "rig" when empty
-	Nodes       int      // control-plane nodes; 1 when zero
-	EtcdVersion string   // binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it
+	Name  string // of the cluster: letters, digits and hyphens; "rig" when empty
+	Nodes int    // control-plane nodes; 1 when zero
+	// Binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it.
+	EtcdVersion string
 	EtcdArgs    []string // more flags of etcd, NAME=VALUE without dashes, for kubeadm's extraArgs
-	Machines    []string // machines of these names, switched on, on which no kubeadm has run, in the place of Nodes
-	Balanced    bool     // the cluster's address is one at which whoever starts it puts a Balancer
-	Dir         string   // the cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir
+	// Machines of these names, switched on, on which no kubeadm has run, in the place of Nodes.
+	Machines []string
+	Balanced bool // the cluster's address is one at which whoever starts it puts a Balancer
+	// The cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir.
+	Dir string
 }
 
-// Cluster is a running cluster. But for its nodes' first processes it is the same for as long as it lives, or until Add or Remove.
+// Cluster is a running cluster. But for its nodes' first processes it is the same for as long as it
+// lives, or until Add or Remove.
 type Cluster struct {
 	Name        string
 	Dir         string
@@ -47,7 +53,8 @@ type Cluster struct {
 	Machines    int // that there have ever been
 }
 
-// Dir returns where a cluster of that name has its directory unless told otherwise: cluster/NAME below the cache.
+// Dir returns where a cluster of that name has its directory unless told otherwise:
+// cluster/NAME below the cache.
 func Dir(name string) (string, error) {
 	cache, err := binaries.Cache()
 	if err != nil {
@@ -56,8 +63,8 @@ func Dir(name string) (string, error) {
 	return filepath.Join(cache, "cluster", name), nil
 }
 
-// Up starts a new cluster and returns when all its control planes work. One that cannot be started is taken down, but for its
-// directory, where the logs are: the next Up of that name replaces it.
+// Up starts a new cluster and returns when all its control planes work. One that cannot be started
+// is taken down, but for its directory, where the logs are: the next Up of that name replaces it.
 func Up(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := plan(o)
 	if err != nil {
@@ -85,7 +92,8 @@ func plan(o Options) (*Cluster, error) {
 		return nil, fmt.Errorf("cannot start cluster %s: a name has up to 40 small letters, digits and hyphens", o.Name)
 	}
 	if o.EtcdVersion != "" && o.EtcdVersion != binaries.Etcd36 && o.EtcdVersion != binaries.Etcd37 {
-		return nil, fmt.Errorf("cannot start cluster %s: etcd %s is not pinned, or refuses the flags that kubeadm %s gives it: take %s or %s",
+		return nil, fmt.Errorf("cannot start cluster %s: etcd %s is not pinned, or refuses the flags "+
+			"that kubeadm %s gives it: take %s or %s",
 			o.Name, o.EtcdVersion, binaries.KubernetesVersion, binaries.Etcd36, binaries.Etcd37)
 	}
 	if o.Nodes == 0 {
@@ -104,14 +112,16 @@ func plan(o Options) (*Cluster, error) {
 	}
 	for _, hidden := range []string{"/var/lib/", "/var/log/", "/etc/", "/run/", "/proc/"} {
 		if strings.HasPrefix(dir+"/", hidden) {
-			return nil, fmt.Errorf("cannot start a cluster in %s: its nodes have a %s of their own; set ETCDPOD_CACHE to another place", dir, hidden)
+			return nil, fmt.Errorf("cannot start a cluster in %s: its nodes have a %s of their own; set "+
+				"ETCDPOD_CACHE to another place", dir, hidden)
 		}
 	}
 	root, err := binaries.ModuleRoot()
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion, EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced}
+	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion,
+		EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
 	names := o.Machines
 	for i := 0; !c.Bare && i < o.Nodes; i++ {
@@ -129,7 +139,8 @@ func (c *Cluster) node(name string) *Node {
 	return n
 }
 
-// clear takes down what is left of an earlier cluster in the same directory; a running one is an error.
+// clear takes down what is left of an earlier cluster in the same directory; a
+// running one is an error.
 func (c *Cluster) clear(ctx context.Context) error {
 	old, err := Attach(c.Dir)
 	switch {
@@ -208,7 +219,8 @@ func (c *Cluster) installAll(ctx context.Context, images []string) error {
 	return errors.Join(errs...)
 }
 
-// Attach returns the cluster whose directory is dir, running or not. It wraps fs.ErrNotExist when there is none.
+// Attach returns the cluster whose directory is dir, running or not. It wraps
+// fs.ErrNotExist when there is none.
 func Attach(dir string) (*Cluster, error) {
 	data, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
@@ -239,7 +251,8 @@ func (c *Cluster) save() error {
 	return os.Rename(temp, filepath.Join(c.Dir, stateFile))
 }
 
-// Down ends every process of the cluster and removes all that it has on the host, its directory included. It may be called again.
+// Down ends every process of the cluster and removes all that it has on the host, its directory
+// included. It may be called again.
 func (c *Cluster) Down(ctx context.Context) error {
 	if err := c.stop(ctx); err != nil {
 		return fmt.Errorf("cannot take cluster %s down: %w", c.Name, err)
@@ -259,7 +272,8 @@ func (c *Cluster) stop(ctx context.Context) error {
 	return errors.Join(append(errs, c.removeBridge(ctx))...)
 }
 
-// Clear takes down the cluster whose directory is dir, if there is one: what a test does first, for its predecessor may have been killed.
+// Clear takes down the cluster whose directory is dir, if there is one: what a test does first, for
+// its predecessor may have been killed.
 func Clear(ctx context.Context, dir string) error {
 	c, err := Attach(dir)
 	if errors.Is(err, fs.ErrNotExist) {

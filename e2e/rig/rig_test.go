@@ -103,7 +103,8 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Fatal("sleep ended by itself")
 		}
-		script("while pgrep -fx 'sleep 76543'; do sleep 0.05; done") // for ever, if it is not killed
+		// For ever, if it is not killed.
+		script("while pgrep -fx 'sleep 76543'; do sleep 0.05; done")
 	})
 
 	t.Run("after a reboot everything is back", func(t *testing.T) {
@@ -194,7 +195,8 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 	})
 }
 
-// leftovers returns what the host still has of the cluster: processes in its node's network namespace, mounts, interfaces, cgroups.
+// leftovers returns what the host still has of the cluster: processes in its node's network
+// namespace, mounts, interfaces, cgroups.
 func leftovers(t *testing.T, c *rig.Cluster, namespace string) []string {
 	var left []string
 	processes, err := filepath.Glob("/proc/[0-9]*/ns/net")

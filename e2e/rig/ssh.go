@@ -13,11 +13,13 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// sshDir is where a node has all that its sshd and its ssh need. The host's /etc/ssh and /root/.ssh are neither read nor written: a node's
-// /etc is its own, and so is its root, whose home is [boot.Home].
+// sshDir is where a node has all that its sshd and its ssh need. The host's /etc/ssh and
+// /root/.ssh are neither read nor written: a node's /etc is its own, and so is its root, whose
+// home is [boot.Home].
 const sshDir = "/etc/ssh"
 
-// sshFiles makes a node's side of ssh: root of any node enters any other by name, with the cluster's key and no question.
+// sshFiles makes a node's side of ssh: root of any node enters any other by name, with the
+// cluster's key and no question.
 func (n *Node) sshFiles(ctx context.Context) error {
 	for path, file := range map[string]struct {
 		text string
@@ -26,7 +28,8 @@ func (n *Node) sshFiles(ctx context.Context) error {
 		sshDir + "/sshd_config": {n.sshdConfig(), 0o644},
 		sshDir + "/ssh_config":  {sshConfig, 0o644},
 		// The host's accounts may have root locked, which sshd heeds.
-		"/etc/passwd": {"root:*:0:0:root:" + boot.Home + ":/bin/bash\nsshd:*:65533:65534:sshd:/run/sshd:/usr/sbin/nologin\n", 0o644},
+		"/etc/passwd": {"root:*:0:0:root:" + boot.Home +
+			":/bin/bash\nsshd:*:65533:65534:sshd:/run/sshd:/usr/sbin/nologin\n", 0o644},
 		"/etc/shadow": {"root:*:::::::\nsshd:*:::::::\n", 0o600},
 	} {
 		if err := n.writeEtc(path, file.text, file.mode); err != nil {
@@ -49,11 +52,12 @@ func (n *Node) sshFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.writeEtc(sshDir+"/cluster_key", string(secret), 0o600), n.writeEtc(sshDir+"/authorized_keys", string(public), 0o644))
+	return errors.Join(n.writeEtc(sshDir+"/cluster_key", string(secret), 0o600),
+		n.writeEtc(sshDir+"/authorized_keys", string(public), 0o644))
 }
 
-// acquaint tells every node of the names, addresses and host keys of all. A node that runs is told through its own eyes: what is below an
-// overlay may not be changed behind its back.
+// acquaint tells every node of the names, addresses and host keys of all. A node that runs is told
+// through its own eyes: what is below an overlay may not be changed behind its back.
 func (c *Cluster) acquaint() error {
 	hosts, known := "127.0.0.1 localhost\n", ""
 	for _, n := range c.Nodes {
@@ -65,7 +69,8 @@ func (c *Cluster) acquaint() error {
 		known += n.Name + "," + n.Address + " " + strings.TrimSpace(string(key)) + "\n"
 	}
 	for _, n := range c.Nodes {
-		if err := errors.Join(n.writeEtc("/etc/hosts", hosts, 0o644), n.writeEtc(sshDir+"/ssh_known_hosts", known, 0o644)); err != nil {
+		if err := errors.Join(n.writeEtc("/etc/hosts", hosts, 0o644),
+			n.writeEtc(sshDir+"/ssh_known_hosts", known, 0o644)); err != nil {
 			return err
 		}
 	}
@@ -96,13 +101,15 @@ func makeKey(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q",
+		"-t", "ed25519", "-N", "", "-C", "", "-f", path).CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot make the key %s: %w: %s", path, err, out)
 	}
 	return nil
 }
 
-// sshdConfig gives a session the PATH that everything else on the node has: etcdpod is on it, and the rig's systemctl is first.
+// sshdConfig gives a session the PATH that everything else on the node has: etcdpod is on it, and
+// the rig's systemctl is first.
 func (n *Node) sshdConfig() string {
 	return `ListenAddress ` + n.Address + `
 HostKey ` + sshDir + `/ssh_host_ed25519_key

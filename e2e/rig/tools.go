@@ -15,8 +15,9 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// installTools installs, from Debian, the programs that a node needs and this host lacks. Should that start a containerd on the host, it
-// does not matter: each node has its own, with its own socket and directories.
+// installTools installs, from Debian, the programs that a node needs and this host lacks. Should
+// that start a containerd on the host, it does not matter: each node has its own, with its own
+// socket and directories.
 func installTools(ctx context.Context) error {
 	free, err := oneByOne()
 	if err != nil {
@@ -24,7 +25,8 @@ func installTools(ctx context.Context) error {
 	}
 	defer free()
 	var missing []string
-	for _, t := range [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
+	for _, t := range [][2]string{{"containerd", "containerd"},
+		{"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
 		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"},
 		{"ssh", "openssh-client"}, {"sshd", "openssh-server"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
@@ -40,9 +42,12 @@ func installTools(ctx context.Context) error {
 			return fmt.Errorf("cannot install openssh-server: %w", err)
 		}
 	}
-	for _, args := range [][]string{{"update"}, append([]string{"install", "--yes", "--no-install-recommends"}, missing...)} {
+	for _, args := range [][]string{
+		{"update"}, append([]string{"install", "--yes", "--no-install-recommends"}, missing...),
+	} {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // in runlevel 1 invoke-rc.d(8) starts nothing
+		// In runlevel 1 invoke-rc.d(8) starts nothing.
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("cannot install %s: apt-get %s: %w\n%s", strings.Join(missing, ", "), args[0], err, out)
 		}
@@ -50,8 +55,8 @@ func installTools(ctx context.Context) error {
 	return nil
 }
 
-// maskSSHD keeps systemd from starting the sshd that is about to be installed: a host that had none does not want one that
-// listens. `systemctl unmask ssh ssh.socket` takes it back.
+// maskSSHD keeps systemd from starting the sshd that is about to be installed: a host that had none
+// does not want one that listens. `systemctl unmask ssh ssh.socket` takes it back.
 func maskSSHD() error {
 	const units = "/etc/systemd/system"
 	if err := os.MkdirAll(units, 0o755); err != nil {
@@ -69,7 +74,8 @@ func (c *Cluster) bin() string { return filepath.Join(c.Dir, "bin") }
 
 // path is the PATH of what runs on a node. The etcdpod that make build made is on it.
 func (c *Cluster) path() string {
-	return c.bin() + ":" + filepath.Join(c.Root, "bin") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	return c.bin() + ":" + filepath.Join(c.Root, "bin") +
+		":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
 // makePath fills the directory that is first on the nodes' PATH.
@@ -77,7 +83,8 @@ func (c *Cluster) makePath(ctx context.Context) error {
 	if err := os.MkdirAll(c.bin(), 0o755); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(c.bin(), "nodeinit"), "./e2e/rig/nodeinit")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath",
+		"-o", filepath.Join(c.bin(), "nodeinit"), "./e2e/rig/nodeinit")
 	build.Dir = c.Root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -115,7 +122,8 @@ func (c *Cluster) etcdBinary() string {
 // say tells whoever waits for the cluster what takes its time.
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// oneByOne holds other rigs of this host back until free is called, where something is looked for, and then taken or made.
+// oneByOne holds other rigs of this host back until free is called, where something is looked for,
+// and then taken or made.
 func oneByOne() (free func() error, err error) {
 	f, err := os.OpenFile("/run/etcdpod-rig.lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -29,7 +29,8 @@ func (s *Sandbox) API() (*kubeapi.Client, error) {
 	return kubeapi.Load(s.Path("/etc/kubernetes/admin.conf"))
 }
 
-// WaitReady waits until etcd answers a linearizable read and the API server, where there is one, is ready.
+// WaitReady waits until etcd answers a linearizable read and the API server, where
+// there is one, is ready.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	if err := s.WaitEtcd(ctx); err != nil || s.options.NoAPIServer {
 		return err
@@ -62,7 +63,8 @@ func (s *Sandbox) WaitAPIServer(ctx context.Context) error {
 	})
 }
 
-// join adds the node to the members of the cluster. etcd takes a new one only when all that it has have been connected for five seconds.
+// join adds the node to the members of the cluster. etcd takes a new one only when all that it has
+// have been connected for five seconds.
 func (s *Sandbox) join(ctx context.Context) error {
 	etcd, err := s.options.Join.EtcdClient()
 	if err != nil {
@@ -71,7 +73,8 @@ func (s *Sandbox) join(ctx context.Context) error {
 	defer etcd.Close()
 	return until(ctx, "cannot add "+s.Node+" to the members of etcd", func(ctx context.Context) error {
 		_, err := etcd.MemberAdd(ctx, []string{s.PeerURL()})
-		if errors.Is(err, rpctypes.ErrPeerURLExist) { // an attempt before this one was not told that it had succeeded
+		// An attempt before this one was not told that it had succeeded.
+		if errors.Is(err, rpctypes.ErrPeerURLExist) {
 			return nil
 		}
 		return err
@@ -95,7 +98,8 @@ func until(ctx context.Context, complaint string, try func(context.Context) erro
 	}
 }
 
-// register writes the objects that kubeadm and the kubelet write: kubeadm-config and the node. Those that are there are left.
+// register writes the objects that kubeadm and the kubelet write: kubeadm-config and the node.
+// Those that are there are left.
 func (s *Sandbox) register(ctx context.Context) error {
 	if s.options.NoAPIServer {
 		return nil
@@ -107,10 +111,14 @@ func (s *Sandbox) register(ctx context.Context) error {
 	for path, object := range map[string]map[string]any{
 		"/api/v1/namespaces/kube-system/configmaps": {"metadata": map[string]any{"name": "kubeadm-config"},
 			"data": map[string]string{"ClusterConfiguration": s.clusterConfiguration()}},
-		"/api/v1/nodes": {"metadata": map[string]any{"name": s.Node, "labels": map[string]string{"node-role.kubernetes.io/control-plane": ""}},
-			"status": map[string]any{"addresses": []any{map[string]string{"type": "InternalIP", "address": s.Address}}}},
+		"/api/v1/nodes": {"metadata": map[string]any{"name": s.Node,
+			"labels": map[string]string{"node-role.kubernetes.io/control-plane": ""}},
+			"status": map[string]any{
+				"addresses": []any{map[string]string{"type": "InternalIP", "address": s.Address}},
+			}},
 	} {
-		if err := api.Do(ctx, http.MethodPost, path, object, nil); err != nil && !kubeapi.IsStatus(err, http.StatusConflict) {
+		if err := api.Do(ctx, http.MethodPost, path, object, nil); err != nil &&
+			!kubeapi.IsStatus(err, http.StatusConflict) {
 			return fmt.Errorf("cannot create the object in %s: %w", path, err)
 		}
 	}

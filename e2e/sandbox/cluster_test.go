@@ -83,14 +83,17 @@ func TestTheAPIServerWritesLikeTheRealOne(t *testing.T) {
 	const list, one = "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/configmaps/a"
 	type object = map[string]any
 	var made object
-	must(t, api.Do(ctx, http.MethodPost, list, object{"metadata": object{"name": "a"}, "data": object{"k": "1"}}, &made))
+	must(t, api.Do(ctx, http.MethodPost, list,
+		object{"metadata": object{"name": "a"}, "data": object{"k": "1"}}, &made))
 	for what, want := range map[string]struct {
 		method, path string
 		body         any
 		code         int
 	}{
-		"creating it twice":              {http.MethodPost, list, object{"metadata": object{"name": "a"}}, http.StatusConflict},
-		"updating an old version":        {http.MethodPut, one, object{"metadata": object{"name": "a", "resourceVersion": "1"}}, http.StatusConflict},
+		"creating it twice": {http.MethodPost, list, object{"metadata": object{"name": "a"}},
+			http.StatusConflict},
+		"updating an old version": {http.MethodPut, one,
+			object{"metadata": object{"name": "a", "resourceVersion": "1"}}, http.StatusConflict},
 		"reading what is not there":      {http.MethodGet, list + "/b", nil, http.StatusNotFound},
 		"an unknown resource":            {http.MethodGet, "/api/v1/widgets", nil, http.StatusNotFound},
 		"a watch":                        {http.MethodGet, list + "?watch=true", nil, http.StatusMethodNotAllowed},
@@ -108,7 +111,8 @@ func TestTheAPIServerWritesLikeTheRealOne(t *testing.T) {
 	}
 	keys, err := s.AllKeys(ctx)
 	must(t, err)
-	if value := keys["/registry/configmaps/default/a"]; !strings.Contains(value, `"k":"2"`) || strings.Contains(value, "resourceVersion") {
+	if value := keys["/registry/configmaps/default/a"]; !strings.Contains(value, `"k":"2"`) ||
+		strings.Contains(value, "resourceVersion") {
 		t.Errorf("etcd holds %q", value)
 	}
 	must(t, api.Do(ctx, http.MethodDelete, one, nil, nil))
@@ -151,7 +155,8 @@ func TestADeploymentGetsItsReplicaSetWhenControllersWork(t *testing.T) {
 	s, ctx := start(t, sandbox.Options{})
 	api, err := s.API()
 	must(t, err)
-	must(t, api.Do(ctx, http.MethodPost, "/apis/apps/v1/namespaces/default/deployments", map[string]any{"metadata": map[string]any{"name": "web"}}, nil))
+	must(t, api.Do(ctx, http.MethodPost, "/apis/apps/v1/namespaces/default/deployments",
+		map[string]any{"metadata": map[string]any{"name": "web"}}, nil))
 	eventually(t, ctx, "a ReplicaSet is made", func() bool {
 		keys, err := s.AllKeys(ctx)
 		must(t, err)
@@ -199,7 +204,8 @@ func TestEveryTopologyHoldsData(t *testing.T) {
 }
 
 func TestDiffNamesEveryKeyThatDiffers(t *testing.T) {
-	got := sandbox.Diff(map[string]string{"a": "1", "b": "1", "c": "1"}, map[string]string{"a": "1", "b": "2", "d": "1"})
+	got := sandbox.Diff(map[string]string{"a": "1", "b": "1", "c": "1"},
+		map[string]string{"a": "1", "b": "2", "d": "1"})
 	if want := []string{"changed b", "lost c", "new d"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -36,7 +36,9 @@ func (s *Sandbox) Containers(ctx context.Context) ([]Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the containers: %w", err)
 	}
-	sort.Slice(list.Containers, func(i, j int) bool { return list.Containers[i].CreatedAt > list.Containers[j].CreatedAt })
+	sort.Slice(list.Containers, func(i, j int) bool {
+		return list.Containers[i].CreatedAt > list.Containers[j].CreatedAt
+	})
 	var all []Container
 	for _, c := range list.Containers {
 		reply, err := runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.Id, Verbose: true})
@@ -50,7 +52,8 @@ func (s *Sandbox) Containers(ctx context.Context) ([]Container, error) {
 			return nil, err
 		}
 		all = append(all, Container{
-			ID: c.Id, Name: c.Metadata.Name, Pod: c.Labels["io.kubernetes.pod.name"], PodUID: c.Labels["io.kubernetes.pod.uid"], SandboxID: c.PodSandboxId,
+			ID: c.Id, Name: c.Metadata.Name, Pod: c.Labels["io.kubernetes.pod.name"],
+			PodUID: c.Labels["io.kubernetes.pod.uid"], SandboxID: c.PodSandboxId,
 			State:   strings.ToLower(strings.TrimPrefix(reply.Status.State.String(), "CONTAINER_")),
 			Attempt: int(c.Metadata.Attempt), ExitCode: int(reply.Status.ExitCode), PID: info.PID,
 		})

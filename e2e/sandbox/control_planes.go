@@ -20,8 +20,8 @@ type ControlPlanes struct {
 	dir   string     // for each node a folder with the programs that are on its PATH
 }
 
-// NewControlPlanes makes the named nodes and starts them in turn, so that each joins the cluster of those before. The third and those after it cost five
-// seconds each: etcd waits for that long.
+// NewControlPlanes makes the named nodes and starts them in turn, so that each joins the cluster of
+// those before. The third and those after it cost five seconds each: etcd waits for that long.
 func NewControlPlanes(ctx context.Context, o Options, names ...string) (*ControlPlanes, error) {
 	dir, err := os.MkdirTemp("", "ep-bin")
 	if err != nil {
@@ -52,7 +52,8 @@ func (c *ControlPlanes) add(ctx context.Context, o Options) error {
 	return s.Start(ctx)
 }
 
-// writePrograms writes what is on a node's PATH: etcdpod of this node, systemctl for its kubelet, and ssh to the others.
+// writePrograms writes what is on a node's PATH: etcdpod of this node, systemctl for its kubelet,
+// and ssh to the others.
 func (c *ControlPlanes) writePrograms(s *Sandbox) error {
 	dir := filepath.Join(c.dir, s.Node)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -84,8 +85,8 @@ PATH=` + quote([]string{c.dir}) + `/"$node":$PATH exec sh -c "$*"`,
 	return nil
 }
 
-// Command prepares a shell command line as if it were typed on the named node. Paths in it are paths of this machine, but for those that etcdpod takes
-// as host paths.
+// Command prepares a shell command line as if it were typed on the named node. Paths in it are
+// paths of this machine, but for those that etcdpod takes as host paths.
 func (c *ControlPlanes) Command(ctx context.Context, node, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(c.dir, node)+":"+os.Getenv("PATH"))
@@ -114,7 +115,8 @@ func (c *ControlPlanes) PowerOff(name string) error {
 	return errors.Join(os.WriteFile(c.downFile(name), nil, 0o644), c.Node(name).Crash())
 }
 
-// PowerOn starts the runtime and the kubelet of a node that is off. It does not wait for the control plane.
+// PowerOn starts the runtime and the kubelet of a node that is off. It does not wait
+// for the control plane.
 func (c *ControlPlanes) PowerOn(ctx context.Context, name string) error {
 	return errors.Join(os.Remove(c.downFile(name)), c.Node(name).Reboot(ctx))
 }

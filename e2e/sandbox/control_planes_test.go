@@ -13,7 +13,8 @@ func TestThreeControlPlanesAreOneCluster(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)}, "cp1", "cp2", "cp3")
+	c, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)},
+		"cp1", "cp2", "cp3")
 	must(t, err)
 	defer func() { must(t, c.Destroy()) }()
 
@@ -36,7 +37,8 @@ func TestThreeControlPlanesAreOneCluster(t *testing.T) {
 		t.Errorf("the members are %v", members.Members)
 	}
 
-	out, err := c.Command(ctx, "cp1", "ssh cp2 ssh cp3 systemctl stop kubelet && ssh cp2 systemctl stop kubelet").CombinedOutput()
+	out, err := c.Command(ctx, "cp1", "ssh cp2 ssh cp3 systemctl stop kubelet && ssh cp2 systemctl stop kubelet").
+		CombinedOutput()
 	if err != nil {
 		t.Errorf("cp1 cannot stop the kubelets of others: %v\n%s", err, out)
 	}

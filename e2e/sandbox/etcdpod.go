@@ -19,8 +19,9 @@ type Result struct {
 	Code           int // the exit code; -1 if a signal ended it
 }
 
-// EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's commands, then args. Use it rather than
-// [Sandbox.Etcdpod] to kill the run, say. The process is one of the sandbox: [Sandbox.Crash] ends it, too.
+// EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's
+// commands, then args. Use it rather than [Sandbox.Etcdpod] to kill the run, say. The process is
+// one of the sandbox: [Sandbox.Crash] ends it, too.
 func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	binary := s.options.Etcdpod
 	if binary == "" {
@@ -33,7 +34,8 @@ func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd
 		}
 		binary = filepath.Join(module, "bin", "etcdpod")
 	}
-	global := []string{"--root", s.Root, "--kubelet-stop-command", s.KubeletStopCommand(), "--kubelet-start-command", s.KubeletStartCommand(),
+	global := []string{"--root", s.Root, "--kubelet-stop-command",
+		s.KubeletStopCommand(), "--kubelet-start-command", s.KubeletStartCommand(),
 		"--kubelet-status-command", s.KubeletStatusCommand()}
 	cmd := exec.CommandContext(ctx, binary, append(global, args...)...)
 	cmd.Env = proc.Environ(os.Environ(), s.Root)
@@ -61,7 +63,8 @@ func (s *Sandbox) AwaitCommands(ctx context.Context) error {
 	})
 }
 
-// Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary that cannot be started is one.
+// Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary that
+// cannot be started is one.
 func (s *Sandbox) Etcdpod(ctx context.Context, args ...string) (Result, error) {
 	cmd, err := s.EtcdpodCommand(ctx, args...)
 	if err != nil {

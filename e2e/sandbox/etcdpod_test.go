@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// script stands for etcdpod: it writes its arguments down and runs the kubelet's commands that it was given.
+// script stands for etcdpod: it writes its arguments down and runs the kubelet's
+// commands that it was given.
 func script(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "etcdpod")
@@ -32,10 +33,12 @@ exit 5
 }
 
 func TestEtcdpodGetsTheRootAndTheKubeletsCommands(t *testing.T) {
-	s, ctx := start(t, sandbox.Options{Etcdpod: script(t), Dir: filepath.Join(os.TempDir(), fmt.Sprintf("ep it's %d", os.Getpid())), NoAPIServer: true})
+	s, ctx := start(t, sandbox.Options{Etcdpod: script(t),
+		Dir: filepath.Join(os.TempDir(), fmt.Sprintf("ep it's %d", os.Getpid())), NoAPIServer: true})
 	got, err := s.Etcdpod(ctx, "backup", "a b")
 	must(t, err)
-	if want := "root " + s.Root + ", then backup a b\n"; got.Code != 5 || got.Stdout != want || got.Stderr != "active\ninactive\nactive\n" {
+	if want := "root " + s.Root + ", then backup a b\n"; got.Code != 5 ||
+		got.Stdout != want || got.Stderr != "active\ninactive\nactive\n" {
 		t.Errorf("got %+v, want code 5 and %q", got, want)
 	}
 	if _, err := os.Stat(s.Path("/run/kubelet.pid")); err != nil {
@@ -90,7 +93,8 @@ func TestDownTakesOnlySandboxesDown(t *testing.T) {
 	must(t, err)
 	other := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(other, "precious"), nil, 0o600))
-	if out, err := exec.CommandContext(ctx, standin, "down", other).CombinedOutput(); err == nil || !strings.Contains(string(out), "is not a sandbox") {
+	if out, err := exec.CommandContext(ctx, standin, "down", other).CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "is not a sandbox") {
 		t.Errorf("down of another directory: %v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(other, "precious")); err != nil {

@@ -23,7 +23,8 @@ func (s *Sandbox) writeNode() error {
 		return err
 	}
 	endpoint := "containerRuntimeEndpoint: unix://" + cri.Socket + "\n"
-	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  x509:\n    clientCAFile: " + pkiDir + "/ca.crt\ncgroupDriver: systemd\n" +
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  x509:\n    clientCAFile: " +
+		pkiDir + "/ca.crt\ncgroupDriver: systemd\n" +
 		endpoint + "kind: KubeletConfiguration\nrotateCertificates: true\nstaticPodPath: " + ManifestDir + "\n"
 	if err := s.write(kubelet.ConfigPath, []byte(config), 0o644); err != nil {
 		return err
@@ -36,7 +37,8 @@ func (s *Sandbox) writeNode() error {
 }
 
 func (s *Sandbox) writeDirectories() error {
-	modes := map[string]os.FileMode{ManifestDir: 0o700, "/run": 0o755, "/tmp": 0o777, "/var/log": 0o755, "/etc/ssl/certs": 0o755}
+	modes := map[string]os.FileMode{ManifestDir: 0o700, "/run": 0o755,
+		"/tmp": 0o777, "/var/log": 0o755, "/etc/ssl/certs": 0o755}
 	dataDir := DataDir
 	if s.options.DataLink != "" {
 		dataDir = s.options.DataLink
@@ -80,7 +82,8 @@ func (s *Sandbox) writeManifests() error {
 	return nil
 }
 
-// writeKubeconfigs writes the kubeconfigs of kubeadm init, 0600, each with a certificate of the cluster's CA.
+// writeKubeconfigs writes the kubeconfigs of kubeadm init, 0600, each with a certificate
+// of the cluster's CA.
 func (s *Sandbox) writeKubeconfigs(ca *pair) error {
 	for _, k := range []struct{ file, cn, organization string }{
 		{"admin.conf", "kubernetes-admin", "kubeadm:cluster-admins"},
@@ -99,10 +102,12 @@ func (s *Sandbox) writeKubeconfigs(ca *pair) error {
 		}
 		context := k.cn + "@kubernetes"
 		config := kubeapi.Config{APIVersion: "v1", Kind: "Config", CurrentContext: context,
-			Clusters: make([]kubeapi.NamedCluster, 1), Contexts: make([]kubeapi.NamedContext, 1), Users: make([]kubeapi.NamedUser, 1)}
+			Clusters: make([]kubeapi.NamedCluster, 1), Contexts: make([]kubeapi.NamedContext, 1),
+			Users: make([]kubeapi.NamedUser, 1)}
 		config.Clusters[0].Name, config.Clusters[0].Cluster.CA = "kubernetes", ca.certPEM()
 		config.Clusters[0].Cluster.Server = fmt.Sprintf("https://%s:%d", s.Address, s.Ports.APIServer)
-		config.Contexts[0].Name, config.Contexts[0].Context.Cluster, config.Contexts[0].Context.User = context, "kubernetes", k.cn
+		config.Contexts[0].Name, config.Contexts[0].Context.Cluster, config.Contexts[0].Context.User = context,
+			"kubernetes", k.cn
 		config.Users[0].Name, config.Users[0].User.Cert, config.Users[0].User.Key = k.cn, issued.certPEM(), key
 		text, err := yaml.Marshal(config)
 		if err != nil {
@@ -118,10 +123,14 @@ func (s *Sandbox) writeKubeconfigs(ca *pair) error {
 // clusterConfiguration is what kubeadm keeps in the ConfigMap kubeadm-config.
 func (s *Sandbox) clusterConfiguration() string {
 	return strings.Join([]string{
-		"apiServer: {}", "apiVersion: kubeadm.k8s.io/v1beta4", "caCertificateValidityPeriod: 87600h0m0s", "certificateValidityPeriod: 8760h0m0s",
-		"certificatesDir: " + pkiDir, "clusterName: kubernetes", "controllerManager: {}", "dns: {}", "encryptionAlgorithm: ECDSA-P256",
-		"etcd:", "  local:", "    dataDir: " + DataDir, "imageRepository: registry.k8s.io", "kind: ClusterConfiguration",
-		"kubernetesVersion: " + kubernetesVersion, "networking:", "  dnsDomain: cluster.local", "  serviceSubnet: 10.96.0.0/12",
+		"apiServer: {}", "apiVersion: kubeadm.k8s.io/v1beta4",
+		"caCertificateValidityPeriod: 87600h0m0s", "certificateValidityPeriod: 8760h0m0s",
+		"certificatesDir: " + pkiDir, "clusterName: kubernetes",
+		"controllerManager: {}", "dns: {}", "encryptionAlgorithm: ECDSA-P256",
+		"etcd:", "  local:", "    dataDir: " + DataDir, "imageRepository: registry.k8s.io",
+		"kind: ClusterConfiguration",
+		"kubernetesVersion: " + kubernetesVersion, "networking:",
+		"  dnsDomain: cluster.local", "  serviceSubnet: 10.96.0.0/12",
 		"proxy: {}", "scheduler: {}", "",
 	}, "\n")
 }

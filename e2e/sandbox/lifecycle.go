@@ -18,8 +18,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// BuildStandIn builds the standin command into the tests' cache and returns its path. It costs little where nothing has changed. The
-// variable STANDIN may name one that was built before.
+// BuildStandIn builds the standin command into the tests' cache and returns its path. It costs
+// little where nothing has changed. The variable STANDIN may name one that was built before.
 func BuildStandIn() (string, error) {
 	if path := os.Getenv("STANDIN"); path != "" {
 		return path, nil
@@ -65,7 +65,8 @@ func (s *Sandbox) Images() map[string]string {
 	return images
 }
 
-// SetImages replaces the map of image names to programs. A container whose image is not in it cannot be made.
+// SetImages replaces the map of image names to programs. A container whose image is not
+// in it cannot be made.
 func (s *Sandbox) SetImages(images map[string]string) error {
 	data, err := json.MarshalIndent(images, "", "  ")
 	if err != nil {
@@ -74,7 +75,8 @@ func (s *Sandbox) SetImages(images map[string]string) error {
 	return s.write(cri.Images, data, 0o644)
 }
 
-// KubeletStartCommand is a command line that starts the kubelet and returns when it runs. It does nothing when one runs.
+// KubeletStartCommand is a command line that starts the kubelet and returns when it runs. It does
+// nothing when one runs.
 func (s *Sandbox) KubeletStartCommand() string { return quote(s.kubeletStart()) }
 
 // KubeletStopCommand is a command line that stops the kubelet and returns when it has ended.
@@ -118,7 +120,8 @@ func command(ctx context.Context, words []string) error {
 
 func (s *Sandbox) runtimePIDFile() string { return s.Path("/run/containerd/standin.pid") }
 
-// StartRuntime starts the container runtime, if none runs, and returns when it answers. Containers that still run are found again.
+// StartRuntime starts the container runtime, if none runs, and returns when it answers. Containers
+// that still run are found again.
 func (s *Sandbox) StartRuntime(ctx context.Context) error {
 	if conn, err := net.Dial("unix", s.Path(cri.Socket)); err == nil {
 		return conn.Close()
@@ -152,8 +155,8 @@ func (s *Sandbox) StartRuntime(ctx context.Context) error {
 // StopRuntime stops the container runtime and leaves the containers running.
 func (s *Sandbox) StopRuntime() error { return proc.StopDaemon(s.runtimePIDFile()) }
 
-// Crash ends everything on the node at once, as a power cut would, etcdpod included, but for what the kernel has not yet written: that is
-// still written. /run is empty afterwards.
+// Crash ends everything on the node at once, as a power cut would, etcdpod included, but for what
+// the kernel has not yet written: that is still written. /run is empty afterwards.
 func (s *Sandbox) Crash() error {
 	if err := proc.KillAll(s.Root); err != nil {
 		return err
@@ -161,7 +164,8 @@ func (s *Sandbox) Crash() error {
 	return os.RemoveAll(s.Path("/run"))
 }
 
-// Reboot is Crash, then the start of the runtime and the kubelet. It does not wait for the control plane.
+// Reboot is Crash, then the start of the runtime and the kubelet. It does not wait
+// for the control plane.
 func (s *Sandbox) Reboot(ctx context.Context) error {
 	if err := s.Crash(); err != nil {
 		return err

@@ -14,8 +14,9 @@ import (
 // batch is how many objects go into one transaction; etcd allows 128 operations, and 1.5 MiB.
 const batch = 64
 
-// Load writes n objects of about size bytes each straight into etcd, at the keys of a Kubernetes cluster: half of them pods, and every
-// Deployment with its ReplicaSet. The same n and size make the same objects.
+// Load writes n objects of about size bytes each straight into etcd, at the keys of a
+// Kubernetes cluster: half of them pods, and every Deployment with its ReplicaSet. The same n
+// and size make the same objects.
 func (s *Sandbox) Load(ctx context.Context, n, size int) error {
 	etcd, err := s.EtcdClient()
 	if err != nil {
@@ -41,14 +42,16 @@ func (s *Sandbox) Load(ctx context.Context, n, size int) error {
 	return nil
 }
 
-// object makes the i-th object. Of twenty, ten are pods; the last two are a Deployment and its ReplicaSet, and the same namespace and
-// number name both.
+// object makes the i-th object. Of twenty, ten are pods; the last two are a Deployment and its
+// ReplicaSet, and the same namespace and number name both.
 func object(i, size int, random *rand.ChaCha8) (key, value string, err error) {
 	type kindAt struct{ at, version, kind string }
 	pod := kindAt{"pods", "v1", "Pod"}
 	kinds := []kindAt{
-		{"configmaps", "v1", "ConfigMap"}, {"configmaps", "v1", "ConfigMap"}, {"secrets", "v1", "Secret"}, {"serviceaccounts", "v1", "ServiceAccount"},
-		{"services/specs", "v1", "Service"}, {"services/endpoints", "v1", "Endpoints"}, {"events", "v1", "Event"}, {"events", "v1", "Event"},
+		{"configmaps", "v1", "ConfigMap"}, {"configmaps", "v1", "ConfigMap"},
+		{"secrets", "v1", "Secret"}, {"serviceaccounts", "v1", "ServiceAccount"},
+		{"services/specs", "v1", "Service"}, {"services/endpoints", "v1", "Endpoints"},
+		{"events", "v1", "Event"}, {"events", "v1", "Event"},
 		{"deployments", "apps/v1", "Deployment"}, {"replicasets", "apps/v1", "ReplicaSet"},
 	}
 	set, at := i/20, i%20
@@ -60,7 +63,8 @@ func object(i, size int, random *rand.ChaCha8) (key, value string, err error) {
 	meta := map[string]any{"name": name, "namespace": namespace, "uid": fmt.Sprintf("00000000-0000-4000-8000-%012d", i),
 		"creationTimestamp": "2026-01-01T00:00:00Z", "labels": map[string]string{"app": fmt.Sprintf("app-%05d", set)}}
 	if kind.kind == "ReplicaSet" {
-		meta["ownerReferences"] = []any{map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "controller": true,
+		meta["ownerReferences"] = []any{map[string]any{"apiVersion": "apps/v1",
+			"kind": "Deployment", "controller": true,
 			"name": fmt.Sprintf("app-%05d-%02d", set, at-1), "uid": fmt.Sprintf("00000000-0000-4000-8000-%012d", i-1)}}
 	}
 	filler := make([]byte, size/2)
@@ -70,8 +74,8 @@ func object(i, size int, random *rand.ChaCha8) (key, value string, err error) {
 	return "/registry/" + kind.at + "/" + namespace + "/" + name, string(data), err
 }
 
-// AllKeys reads everything in etcd at one revision, but for what the control plane itself renews all the time: the API servers' master
-// leases and the leader leases.
+// AllKeys reads everything in etcd at one revision, but for what the control plane itself renews
+// all the time: the API servers' master leases and the leader leases.
 func (s *Sandbox) AllKeys(ctx context.Context) (map[string]string, error) {
 	etcd, err := s.EtcdClient()
 	if err != nil {
@@ -86,7 +90,8 @@ func (s *Sandbox) AllKeys(ctx context.Context) (map[string]string, error) {
 		}
 		for _, kv := range got.Kvs {
 			key := string(kv.Key)
-			if !strings.HasPrefix(key, "/registry/masterleases/") && !strings.HasPrefix(key, "/registry/leases/kube-system/") {
+			if !strings.HasPrefix(key, "/registry/masterleases/") &&
+				!strings.HasPrefix(key, "/registry/leases/kube-system/") {
 				all[key] = string(kv.Value)
 			}
 			from = key + "\x00"
@@ -100,7 +105,8 @@ func (s *Sandbox) AllKeys(ctx context.Context) (map[string]string, error) {
 	}
 }
 
-// Diff says in which keys two results of AllKeys differ: "lost KEY", "new KEY" or "changed KEY", sorted.
+// Diff says in which keys two results of AllKeys differ: "lost KEY", "new KEY" or
+// "changed KEY", sorted.
 func Diff(before, after map[string]string) []string {
 	var lines []string
 	for key, value := range before {

@@ -33,7 +33,8 @@ func (s *Sandbox) url(host string, port int) string {
 	return fmt.Sprintf("%s://%s:%d", scheme, host, port)
 }
 
-// initialCluster names the members that there were when the node joined, and the node: as with kubeadm, the first one's names only itself.
+// initialCluster names the members that there were when the node joined, and the node: as with
+// kubeadm, the first one's names only itself.
 func (s *Sandbox) initialCluster() string {
 	own := s.Node + "=" + s.PeerURL()
 	if s.options.Join == nil {
@@ -42,7 +43,8 @@ func (s *Sandbox) initialCluster() string {
 	return s.options.Join.initialCluster() + "," + own
 }
 
-// etcdPod is the pod that kubeadm renders (cmd/kubeadm/app/phases/etcd/local.go), with the sandbox's ports and variants.
+// etcdPod is the pod that kubeadm renders (cmd/kubeadm/app/phases/etcd/local.go), with the
+// sandbox's ports and variants.
 func (s *Sandbox) etcdPod() *corev1.Pod {
 	client, peer := s.url(s.Address, s.Ports.EtcdClient), s.PeerURL()
 	etcdPKI := pkiDir + "/etcd"
@@ -61,18 +63,22 @@ func (s *Sandbox) etcdPod() *corev1.Pod {
 		flags = append(flags, "--initial-cluster-state=existing")
 	}
 	if strings.HasPrefix(s.EtcdVersion, "3.5.") {
-		flags = append(flags, "--experimental-initial-corrupt-check=true", "--experimental-watch-progress-notify-interval=5s")
+		flags = append(flags, "--experimental-initial-corrupt-check=true",
+			"--experimental-watch-progress-notify-interval=5s")
 	} else {
 		flags = append(flags, "--feature-gates=InitialCorruptCheck=true", "--watch-progress-notify-interval=5s")
 	}
 	if !s.options.PlainHTTP {
-		flags = append(flags, "--cert-file="+etcdPKI+"/server.crt", "--client-cert-auth=true", "--key-file="+etcdPKI+"/server.key",
-			"--peer-cert-file="+etcdPKI+"/peer.crt", "--peer-client-cert-auth=true", "--peer-key-file="+etcdPKI+"/peer.key",
+		flags = append(flags, "--cert-file="+etcdPKI+"/server.crt",
+			"--client-cert-auth=true", "--key-file="+etcdPKI+"/server.key",
+			"--peer-cert-file="+etcdPKI+"/peer.crt", "--peer-client-cert-auth=true",
+			"--peer-key-file="+etcdPKI+"/peer.key",
 			"--peer-trusted-ca-file="+etcdPKI+"/ca.crt", "--trusted-ca-file="+etcdPKI+"/ca.crt")
 	}
 	slices.Sort(flags)
 	// kubeadm has the data first among the mounts and sorts the volumes.
-	volumes := []volume{{"etcd-data", DataDir, corev1.HostPathDirectoryOrCreate, false}, {"etcd-certs", etcdPKI, corev1.HostPathDirectoryOrCreate, false}}
+	volumes := []volume{{"etcd-data", DataDir, corev1.HostPathDirectoryOrCreate, false},
+		{"etcd-certs", etcdPKI, corev1.HostPathDirectoryOrCreate, false}}
 	if s.options.WALDir != "" {
 		flags = append(flags, "--wal-dir="+s.options.WALDir)
 		volumes = append(volumes, volume{"etcd-wal", s.options.WALDir, corev1.HostPathDirectoryOrCreate, false})
@@ -88,27 +94,38 @@ func (s *Sandbox) etcdPod() *corev1.Pod {
 // apiServerPod is kubeadm's (cmd/kubeadm/app/phases/controlplane/manifests.go) for a stacked etcd.
 func (s *Sandbox) apiServerPod() *corev1.Pod {
 	flags := []string{
-		"--advertise-address=" + s.Address, "--allow-privileged=true", "--authorization-mode=Node,RBAC", "--client-ca-file=" + pkiDir + "/ca.crt",
+		"--advertise-address=" + s.Address, "--allow-privileged=true",
+		"--authorization-mode=Node,RBAC", "--client-ca-file=" + pkiDir + "/ca.crt",
 		"--enable-admission-plugins=NodeRestriction", "--enable-bootstrap-token-auth=true",
 		"--etcd-servers=" + s.ClientURL(),
-		"--kubelet-client-certificate=" + pkiDir + "/apiserver-kubelet-client.crt", "--kubelet-client-key=" + pkiDir + "/apiserver-kubelet-client.key",
+		"--kubelet-client-certificate=" + pkiDir + "/apiserver-kubelet-client.crt",
+		"--kubelet-client-key=" + pkiDir + "/apiserver-kubelet-client.key",
 		"--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
-		"--proxy-client-cert-file=" + pkiDir + "/front-proxy-client.crt", "--proxy-client-key-file=" + pkiDir + "/front-proxy-client.key",
-		"--requestheader-allowed-names=front-proxy-client", "--requestheader-client-ca-file=" + pkiDir + "/front-proxy-ca.crt",
-		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
+		"--proxy-client-cert-file=" + pkiDir + "/front-proxy-client.crt",
+		"--proxy-client-key-file=" + pkiDir + "/front-proxy-client.key",
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-client-ca-file=" + pkiDir + "/front-proxy-ca.crt",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
 		"--secure-port=" + strconv.Itoa(s.Ports.APIServer),
-		"--service-account-issuer=https://kubernetes.default.svc.cluster.local", "--service-account-key-file=" + pkiDir + "/sa.pub",
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + pkiDir + "/sa.pub",
 		"--service-account-signing-key-file=" + pkiDir + "/sa.key", "--service-cluster-ip-range=10.96.0.0/12",
 		"--tls-cert-file=" + pkiDir + "/apiserver.crt", "--tls-private-key-file=" + pkiDir + "/apiserver.key",
 	}
 	if !s.options.PlainHTTP {
-		flags = append(flags, "--etcd-cafile="+pkiDir+"/etcd/ca.crt", "--etcd-certfile="+pkiDir+"/apiserver-etcd-client.crt",
+		flags = append(flags, "--etcd-cafile="+pkiDir+"/etcd/ca.crt",
+			"--etcd-certfile="+pkiDir+"/apiserver-etcd-client.crt",
 			"--etcd-keyfile="+pkiDir+"/apiserver-etcd-client.key")
 	}
 	slices.Sort(flags)
 	pod := component("kube-apiserver", kubeImage("kube-apiserver"), flags, []volume{caCerts(), k8sCerts()}, "250m")
-	pod.Annotations = map[string]string{"kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": fmt.Sprintf("%s:%d", s.Address, s.Ports.APIServer)}
-	addProbes(&pod.Spec.Containers[0], s.Address, s.Ports.APIServer, corev1.URISchemeHTTPS, "/livez", "/readyz", "/livez")
+	pod.Annotations = map[string]string{
+		"kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": fmt.Sprintf("%s:%d",
+			s.Address, s.Ports.APIServer),
+	}
+	addProbes(&pod.Spec.Containers[0], s.Address, s.Ports.APIServer,
+		corev1.URISchemeHTTPS, "/livez", "/readyz", "/livez")
 	return pod
 }
 
@@ -116,9 +133,12 @@ func controllerManagerPod() *corev1.Pod {
 	const name, config = "kube-controller-manager", "/etc/kubernetes/controller-manager.conf"
 	pod := component(name, kubeImage(name), []string{
 		"--authentication-kubeconfig=" + config, "--authorization-kubeconfig=" + config, "--bind-address=127.0.0.1",
-		"--client-ca-file=" + pkiDir + "/ca.crt", "--cluster-name=kubernetes", "--cluster-signing-cert-file=" + pkiDir + "/ca.crt",
-		"--cluster-signing-key-file=" + pkiDir + "/ca.key", "--controllers=*,bootstrapsigner,tokencleaner", "--kubeconfig=" + config,
-		"--leader-elect=true", "--requestheader-client-ca-file=" + pkiDir + "/front-proxy-ca.crt", "--root-ca-file=" + pkiDir + "/ca.crt",
+		"--client-ca-file=" + pkiDir + "/ca.crt", "--cluster-name=kubernetes",
+		"--cluster-signing-cert-file=" + pkiDir + "/ca.crt",
+		"--cluster-signing-key-file=" + pkiDir + "/ca.key", "--controllers=*,bootstrapsigner,tokencleaner",
+		"--kubeconfig=" + config,
+		"--leader-elect=true", "--requestheader-client-ca-file=" + pkiDir + "/front-proxy-ca.crt",
+		"--root-ca-file=" + pkiDir + "/ca.crt",
 		"--service-account-private-key-file=" + pkiDir + "/sa.key", "--use-service-account-credentials=true",
 	}, []volume{caCerts(), k8sCerts(), {"kubeconfig", config, corev1.HostPathFileOrCreate, true}}, "200m")
 	addProbes(&pod.Spec.Containers[0], "127.0.0.1", 10257, corev1.URISchemeHTTPS, "/healthz", "", "/healthz")
@@ -151,19 +171,26 @@ func k8sCerts() volume { return volume{"k8s-certs", pkiDir, corev1.HostPathDirec
 func component(name, image string, flags []string, volumes []volume, cpu string) *corev1.Pod {
 	priority := int32(2000001000)
 	pod := &corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system", Labels: map[string]string{"component": name, "tier": "control-plane"}},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system",
+			Labels: map[string]string{"component": name, "tier": "control-plane"}},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
-				Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: append([]string{name}, flags...),
-				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}},
+				Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+				Command: append([]string{name}, flags...),
+				Resources: corev1.ResourceRequirements{
+					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)},
+				},
 			}},
 			HostNetwork: true, Priority: &priority, PriorityClassName: "system-node-critical",
-			SecurityContext: &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			SecurityContext: &corev1.PodSecurityContext{
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
 		},
 	}
 	for _, v := range volumes {
-		pod.Spec.Containers[0].VolumeMounts = append(pod.Spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: v.name, MountPath: v.path, ReadOnly: v.readOnly})
+		pod.Spec.Containers[0].VolumeMounts = append(pod.Spec.Containers[0].VolumeMounts,
+			corev1.VolumeMount{Name: v.name, MountPath: v.path, ReadOnly: v.readOnly})
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: v.name, VolumeSource: corev1.VolumeSource{
 			HostPath: &corev1.HostPathVolumeSource{Path: v.path, Type: &v.kind}}})
 	}
@@ -179,7 +206,9 @@ func addProbes(c *corev1.Container, host string, port int, scheme corev1.URISche
 			return nil
 		}
 		get := &corev1.HTTPGetAction{Host: host, Path: path, Port: intstr.FromString("probe-port"), Scheme: scheme}
-		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}, InitialDelaySeconds: delay, PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 15}
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get},
+			InitialDelaySeconds: delay, PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 15}
 	}
-	c.LivenessProbe, c.ReadinessProbe, c.StartupProbe = probe(live, 10, 10, 8), probe(ready, 0, 1, 3), probe(startup, 10, 10, 24)
+	c.LivenessProbe, c.ReadinessProbe, c.StartupProbe = probe(live, 10, 10, 8),
+		probe(ready, 0, 1, 3), probe(startup, 10, 10, 24)
 }

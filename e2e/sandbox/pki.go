@@ -45,7 +45,8 @@ type leaf struct {
 	sans         []string
 }
 
-// issue makes a certificate with the times that kubeadm gives, signed by ca, or by itself and a CA if there is none.
+// issue makes a certificate with the times that kubeadm gives, signed by ca, or by itself and a
+// CA if there is none.
 func issue(ca *pair, l leaf) (*pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -57,7 +58,8 @@ func issue(ca *pair, l leaf) (*pair, error) {
 	}
 	now := time.Now().UTC()
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: l.cn}, NotBefore: now.Add(-5 * time.Minute), NotAfter: now.AddDate(1, 0, 0),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: l.cn},
+		NotBefore: now.Add(-5 * time.Minute), NotAfter: now.AddDate(1, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, BasicConstraintsValid: true,
 	}
 	if l.organization != "" {
@@ -93,14 +95,17 @@ func issue(ca *pair, l leaf) (*pair, error) {
 // writePKI writes what kubeadm init writes below /etc/kubernetes/pki, and the kubeconfigs.
 func (s *Sandbox) writePKI() error {
 	etcdSANs := []string{s.Node, "localhost", s.Address, "127.0.0.1", "::1"}
-	apiSANs := []string{s.Node, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "10.96.0.1", s.Address}
+	apiSANs := []string{s.Node, "kubernetes", "kubernetes.default",
+		"kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "10.96.0.1", s.Address}
 	clusterCA, err := s.writeCA("ca", "kubernetes",
 		leaf{path: "apiserver", cn: "kube-apiserver", server: true, sans: apiSANs},
-		leaf{path: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", organization: "kubeadm:cluster-admins", client: true})
+		leaf{path: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client",
+			organization: "kubeadm:cluster-admins", client: true})
 	if err != nil {
 		return err
 	}
-	if _, err := s.writeCA("front-proxy-ca", "front-proxy-ca", leaf{path: "front-proxy-client", cn: "front-proxy-client", client: true}); err != nil {
+	if _, err := s.writeCA("front-proxy-ca", "front-proxy-ca",
+		leaf{path: "front-proxy-client", cn: "front-proxy-client", client: true}); err != nil {
 		return err
 	}
 	if _, err := s.writeCA("etcd/ca", "etcd-ca",
@@ -116,7 +121,8 @@ func (s *Sandbox) writePKI() error {
 	return s.writeKubeconfigs(clusterCA)
 }
 
-// writeCA writes a CA, its own or that of the cluster that it joins, and what it signs, the certificates 0644 and the keys 0600.
+// writeCA writes a CA, its own or that of the cluster that it joins, and what it signs, the
+// certificates 0644 and the keys 0600.
 func (s *Sandbox) writeCA(path, cn string, leaves ...leaf) (*pair, error) {
 	ca, err := s.ca(path, cn)
 	if err != nil {
@@ -141,7 +147,8 @@ func (s *Sandbox) ca(path, cn string) (*pair, error) {
 	if s.options.Join == nil {
 		return issue(nil, leaf{cn: cn})
 	}
-	theirs, err := tls.LoadX509KeyPair(s.options.Join.Path(filepath.Join(pkiDir, path+".crt")), s.options.Join.Path(filepath.Join(pkiDir, path+".key")))
+	theirs, err := tls.LoadX509KeyPair(s.options.Join.Path(filepath.Join(pkiDir, path+".crt")),
+		s.options.Join.Path(filepath.Join(pkiDir, path+".key")))
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +201,8 @@ func (s *Sandbox) copyServiceAccountKey() error {
 	return nil
 }
 
-// write writes a file at a host path, and the directories above it, where it does not hold these bytes already.
+// write writes a file at a host path, and the directories above it, where it does not hold
+// these bytes already.
 func (s *Sandbox) write(host string, data []byte, mode fs.FileMode) error {
 	path := s.Path(host)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {

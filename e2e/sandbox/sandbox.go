@@ -1,13 +1,15 @@
-// Package sandbox makes a node that looks like a kubeadm control plane below a temporary root, without being root: real etcd, run by
-// stand-ins for the container runtime and the kubelet, and read by a stand-in for kube-apiserver. Tests and the demo drive etcdpod against it.
+// Package sandbox makes a node that looks like a kubeadm control plane below a temporary root,
+// without being root: real etcd, run by stand-ins for the container runtime and the kubelet, and
+// read by a stand-in for kube-apiserver. Tests and the demo drive etcdpod against it.
 //
 //	s, err := sandbox.New(sandbox.Options{EtcdBinary: path})
 //	defer s.Destroy()
 //	err = s.Start(ctx)
 //	result, err := s.Etcdpod(ctx, "backup", "/var/backups/etcd.db")
 //
-// Paths are host paths, absolute, as the node would spell them, unless said otherwise; [Sandbox.Path] turns one into a path of this machine.
-// Everything listens on loopback only, and ends with the process that made it, even by SIGKILL.
+// Paths are host paths, absolute, as the node would spell them, unless said otherwise;
+// [Sandbox.Path] turns one into a path of this machine. Everything listens on loopback only, and
+// ends with the process that made it, even by SIGKILL.
 package sandbox
 
 import (
@@ -27,29 +29,38 @@ import (
 
 // Options describe the node. Only EtcdBinary is needed.
 type Options struct {
-	Dir        string // the root, empty or not there; a new short one below the system's temporary directory if empty. Sockets below it limit its length to about 70 bytes.
+	// The root, empty or not there; a new short one below the system's temporary directory if
+	// empty. Sockets below it limit its length to about 70 bytes.
+	Dir        string
 	Node       string // the node's name, "cp1" if empty
 	Address    string // advertised, a loopback address other than 127.0.0.1; 127.0.0.2 if empty
 	EtcdBinary string // the path of etcd; flags and image follow the version that it prints
 	StandIn    string // the path of the standin command; built if empty
-	Etcdpod    string // the path of etcdpod; if empty, what the variable ETCDPOD names, else bin/etcdpod of the module
+	// The path of etcdpod; if empty, what the variable ETCDPOD names, else
+	// bin/etcdpod of the module.
+	Etcdpod string
 
-	PlainHTTP   bool   // etcd and its client speak http, without certificates
-	WALDir      string // host path of a separate WAL directory, a volume of its own; none if empty
-	DataLink    string // host path of the directory to which /var/lib/etcd is an absolute symbolic link, which is to be read below the root; a plain directory if empty
-	NoAPIServer bool   // neither kube-apiserver nor what works with it
+	PlainHTTP bool   // etcd and its client speak http, without certificates
+	WALDir    string // host path of a separate WAL directory, a volume of its own; none if empty
+	// Host path of the directory to which /var/lib/etcd is an absolute symbolic link, which is to
+	// be read below the root; a plain directory if empty.
+	DataLink    string
+	NoAPIServer bool // neither kube-apiserver nor what works with it
 
-	// Join makes the node one more control plane of the cluster of another, which must run when this one is started: it gets the same CAs and
-	// service-account key. Node and Address must be others; Join names the node that joined last, so that all know of all before them.
+	// Join makes the node one more control plane of the cluster of another, which must run when
+	// this one is started: it gets the same CAs and service-account key. Node and Address must be
+	// others; Join names the node that joined last, so that all know of all before them.
 	Join *Sandbox
 
-	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a real kubelet's 10 s and 5 min.
+	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a
+	// real kubelet's 10 s and 5 min.
 	Backoff, MaxBackoff time.Duration
-	Keep                bool // Destroy, or the end of this process, ends the processes and leaves the files
+	// Destroy, or the end of this process, ends the processes and leaves the files.
+	Keep bool
 }
 
-// Ports are the node's TCP ports. They lie outside the range that the kernel gives to outgoing connections, so that they are still free
-// after a restart.
+// Ports are the node's TCP ports. They lie outside the range that the kernel gives to outgoing
+// connections, so that they are still free after a restart.
 type Ports struct {
 	EtcdClient, EtcdPeer, EtcdMetrics, APIServer int
 }
@@ -74,7 +85,8 @@ const DataDir = "/var/lib/etcd"
 // ManifestDir is the host path of the static-pod directory.
 const ManifestDir = "/etc/kubernetes/manifests"
 
-// New writes the node's files and starts nothing but the reaper, which takes the sandbox down when this process ends.
+// New writes the node's files and starts nothing but the reaper, which takes the sandbox down
+// when this process ends.
 func New(o Options) (*Sandbox, error) {
 	s, err := prepare(o)
 	if err != nil {
@@ -167,7 +179,8 @@ func (s *Sandbox) DataPath() string {
 	return s.Path(DataDir)
 }
 
-// claimPorts finds free ports for the node. The first of the block belongs to nobody: while it is held, no other sandbox takes the block.
+// claimPorts finds free ports for the node. The first of the block belongs to nobody: while it is
+// held, no other sandbox takes the block.
 func (s *Sandbox) claimPorts() (*os.File, error) {
 	const first, last, block = 10000, 30000, 10
 	start := first + block*(os.Getpid()%((last-first)/block))
@@ -233,8 +246,8 @@ func (s *Sandbox) Destroy() error {
 	return nil
 }
 
-// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects that kubeadm writes. A node that joins a cluster is
-// made a member of its etcd first.
+// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects
+// that kubeadm writes. A node that joins a cluster is made a member of its etcd first.
 func (s *Sandbox) Start(ctx context.Context) error {
 	if s.options.Join != nil {
 		if err := s.join(ctx); err != nil {

@@ -16,7 +16,8 @@ import (
 // limit only ends what hangs: a test that is given little of its machine is let take its time.
 const limit = 20 * time.Minute
 
-// TestMain lets more tests run at once than there are processors: most of their time is spent waiting.
+// TestMain lets more tests run at once than there are processors: most of their
+// time is spent waiting.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -103,7 +104,8 @@ func running(t *testing.T, ctx context.Context, s *sandbox.Sandbox, name string)
 
 func not(condition func() bool) func() bool { return func() bool { return !condition() } }
 
-// ended tells whether a process is gone, or a zombie that only waits for its new parent: that one has no command line any more.
+// ended tells whether a process is gone, or a zombie that only waits for its new parent: that one
+// has no command line any more.
 func ended(pid int) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err != nil || len(line) == 0
@@ -161,8 +163,11 @@ func TestAPodIsStoppedWhenItsManifestGoesAndIsTheSamePodWhenItIsBack(t *testing.
 	text, err := os.ReadFile(manifest)
 	must(t, err)
 	must(t, os.WriteFile(manifest, append([]byte("# a comment\n"), text...), 0o600))
-	always(t, "a comment changes nothing", func() bool { return container(t, ctx, s, "kube-scheduler").PodUID == first.PodUID })
-	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "--leader-elect=true", "--leader-elect=true\n    - --v=2", 1)), 0o600))
+	always(t, "a comment changes nothing", func() bool {
+		return container(t, ctx, s, "kube-scheduler").PodUID == first.PodUID
+	})
+	must(t, os.WriteFile(manifest,
+		[]byte(strings.Replace(string(text), "--leader-elect=true", "--leader-elect=true\n    - --v=2", 1)), 0o600))
 	eventually(t, ctx, "the changed scheduler runs", func() bool {
 		c, found, err := s.Container(ctx, "kube-scheduler")
 		must(t, err)
@@ -243,7 +248,8 @@ func TestAfterARebootEverythingIsNewButTheData(t *testing.T) {
 	must(t, s.Reboot(ctx))
 	must(t, s.WaitReady(ctx))
 	after := container(t, ctx, s, "etcd")
-	if after.PID == before.PID || after.SandboxID == before.SandboxID || after.Attempt != before.Attempt+1 || after.PodUID != before.PodUID {
+	if after.PID == before.PID || after.SandboxID == before.SandboxID ||
+		after.Attempt != before.Attempt+1 || after.PodUID != before.PodUID {
 		t.Errorf("before %+v\nafter %+v", before, after)
 	}
 	now, err := s.AllKeys(ctx)

@@ -15,12 +15,14 @@ import (
 
 const apiServerManifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 
-// etcdServers lets the API server of a node use these etcds, and returns when one that does is ready.
+// etcdServers lets the API server of a node use these etcds, and returns when
+// one that does is ready.
 func (k *cluster) etcdServers(n *rig.Node, urls ...string) {
 	k.Helper()
 	flag := "--etcd-servers=" + strings.Join(urls, ",")
 	// By way of a file elsewhere: the kubelet runs whatever it finds in its directory.
-	k.shell(n, fmt.Sprintf(`sed 's#--etcd-servers=.*#%s#' %s >/var/lib/kube-apiserver.yaml && cp /var/lib/kube-apiserver.yaml %[2]s`, flag, apiServerManifest))
+	k.shell(n, fmt.Sprintf(`sed 's#--etcd-servers=.*#%s#' %s >/var/lib/kube-apiserver.yaml && cp `+
+		`/var/lib/kube-apiserver.yaml %[2]s`, flag, apiServerManifest))
 	k.uses(n, flag)
 	k.Must(n.AwaitReady(k.Within(readyLimit)))
 }
@@ -44,7 +46,8 @@ func (k *cluster) uses(n *rig.Node, flag string) {
 
 func clientURL(n *rig.Node) string { return "https://" + n.Address + ":2379" }
 
-// leave takes a node's etcd out of the cluster. Its data is gone, its manifest is kept, and its API server uses the etcds of the others.
+// leave takes a node's etcd out of the cluster. Its data is gone, its manifest is kept, and its API
+// server uses the etcds of the others.
 func (k *cluster) leave(n *rig.Node) *cluster {
 	k.Helper()
 	others := slices.DeleteFunc(slices.Clone(k.nodes), func(other *rig.Node) bool { return other == n })
@@ -110,7 +113,9 @@ func TestAnAPIServerWithoutEtcdIsFencedAndGetsNoData(t *testing.T) {
 
 	w := k.before(s)
 	k.shell(alone, stopAll+"mv /var/lib/etcd.yaml /etc/kubernetes/manifests/")
-	k.shell(alone, fmt.Sprintf(`sed -i.old 's#--etcd-servers=.*#--etcd-servers=https://127.0.0.1:2379#' %s && rm %[1]s.old`, apiServerManifest)) // the kubelet is stopped
+	// The kubelet is stopped.
+	k.shell(alone, fmt.Sprintf(`sed -i.old 's#--etcd-servers=.*#--etcd-servers=https://127.0.0.1:2379#' `+
+		`%s && rm %[1]s.old`, apiServerManifest))
 	whole.want(0, whole.nodes[0], whole.restore(s)...)
 	whole.be(wholeNew, w)
 	whole.allClosed()
@@ -123,7 +128,8 @@ func TestOtherClientsOfEtcdAreNamed(t *testing.T) {
 	host := k.rig.Subnet + ".1" // the machine that the nodes are on, and that is none of them
 	notes := func() string {
 		var plan struct{ Notes []string }
-		k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
+		k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore",
+			"--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
 		return strings.Join(plan.Notes, "\n")
 	}
 	if before := notes(); strings.Contains(before, host) {

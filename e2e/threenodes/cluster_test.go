@@ -24,8 +24,8 @@ type cluster struct {
 	etcds []*rig.Node // those that run etcd
 }
 
-// take gives the three control planes to a test, working: new ones, where an earlier test left the others in a way that cannot be mended.
-// When the test has failed it tells what is on the nodes.
+// take gives the three control planes to a test, working: new ones, where an earlier test left the
+// others in a way that cannot be mended. When the test has failed it tells what is on the nodes.
 func take(t *testing.T) *cluster {
 	t.Helper()
 	k := attach(t)
@@ -100,7 +100,8 @@ func (k *cluster) withEtcdOn(nodes []*rig.Node) *cluster {
 	return &sub
 }
 
-// settle ends what an earlier test that failed left: nodes that are off or cut off, open runs. It is an error when the three do not work together then.
+// settle ends what an earlier test that failed left: nodes that are off or cut off, open runs. It
+// is an error when the three do not work together then.
 func (k *cluster) settle(ctx context.Context) error {
 	if len(k.nodes) != wanted.Nodes {
 		return fmt.Errorf("its nodes are %s", k.names())
@@ -184,7 +185,8 @@ func (k *cluster) want(code int, n *rig.Node, args ...string) result {
 	k.Helper()
 	r := k.etcdpod(n, args...)
 	if r.code != code {
-		k.Fatalf("etcdpod %s on %s ended with %d, not %d:\n%s%s", strings.Join(args, " "), n.Name, r.code, code, r.stdout, r.stderr)
+		k.Fatalf("etcdpod %s on %s ended with %d, not %d:\n%s%s",
+			strings.Join(args, " "), n.Name, r.code, code, r.stdout, r.stderr)
 	}
 	return r
 }

@@ -14,21 +14,25 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-// One machine is destroyed: the others are restored without it. Another machine takes its name, with an address of its own, and joins by kubeadm: all three are
-// restored from the backup that knows the old one.
+// One machine is destroyed: the others are restored without it. Another machine takes its
+// name, with an address of its own, and joins by kubeadm: all three are restored from the
+// backup that knows the old one.
 func TestAClusterIsRestoredOntoAMachineWithAnotherAddress(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	w := k.before(s)
 	first, lost := k.nodes[0], k.nodes[2]
 	const local = "https://127.0.0.1:2379"
-	k.etcdServers(first, local, clientURL(lost)) // as where one API server is to outlive its own etcd
+	// As where one API server is to outlive its own etcd.
+	k.etcdServers(first, local, clientURL(lost))
 	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
 	two := k.only(k.rig.Nodes)
 	two.want(0, first, two.restore(s, "--lost", lost.Name)...)
 	two.be(wholeNew, w)
 	two.allClosed()
-	two.uses(first, "--etcd-servers="+strings.Join([]string{local, clientURL(two.nodes[0]), clientURL(two.nodes[1])}, ",")) // no entry of the lost one
+	// No entry of the lost one.
+	two.uses(first,
+		"--etcd-servers="+strings.Join([]string{local, clientURL(two.nodes[0]), clientURL(two.nodes[1])}, ","))
 
 	machine := two.replace(lost)
 	k = k.only(k.rig.Nodes)
@@ -57,7 +61,8 @@ func (k *cluster) replace(gone *rig.Node) *rig.Node {
 	return machine
 }
 
-// forgotten returns when nothing in etcd says any more that the API server of a node is there: a lease that the backup brought back must end first.
+// forgotten returns when nothing in etcd says any more that the API server of a node is there: a
+// lease that the backup brought back must end first.
 func (k *cluster) forgotten(gone *rig.Node) {
 	k.Helper()
 	clients, err := dialEtcds(k.nodes[:1])
@@ -87,6 +92,7 @@ func (k *cluster) peers(gone, machine *rig.Node) {
 	}
 	peer := func(n *rig.Node) string { return fmt.Sprintf("https://%s:2380", n.Address) }
 	if len(urls) != len(k.nodes) || !slices.Contains(urls, peer(machine)) || slices.Contains(urls, peer(gone)) {
-		k.Errorf("the members are reached at %v; the new machine is %s, and the old one was %s", urls, machine.Address, gone.Address)
+		k.Errorf("the members are reached at %v; the new machine is %s, and the old one was %s",
+			urls, machine.Address, gone.Address)
 	}
 }

@@ -1,10 +1,11 @@
 //go:build e2e
 
-// Package threenodes holds the built etcdpod to its promises on three real control planes with stacked etcd, which the rig runs on this
-// machine: root, Linux. The nodes reach each other by ssh, as an operator's do.
+// Package threenodes holds the built etcdpod to its promises on three real control planes with
+// stacked etcd, which the rig runs on this machine: root, Linux. The nodes reach each other by ssh,
+// as an operator's do.
 //
-// All tests use one cluster, one after the other; each leaves it working. With ETCDPOD_KEEP=yes it is there after the tests, and used again
-// by the next ones.
+// All tests use one cluster, one after the other; each leaves it working. With ETCDPOD_KEEP=yes it
+// is there after the tests, and used again by the next ones.
 package threenodes
 
 import (

@@ -17,7 +17,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-// point is where a restore is cut off: when the n-th operation of a phase, counted from 0, begins on a node.
+// point is where a restore is cut off: when the n-th operation of a phase, counted from
+// 0, begins on a node.
 type point struct {
 	node      string
 	phase     string
@@ -31,8 +32,9 @@ type cut string
 
 const (
 	killCoordinator cut = "the coordinator is killed"
-	killAgent       cut = "an agent is killed" // the node's at which the point is; the second node's where that is the coordinator
-	reboot          cut = "the node loses power"
+	// The node's at which the point is; the second node's where that is the coordinator.
+	killAgent cut = "an agent is killed"
+	reboot    cut = "the node loses power"
 )
 
 // way is one of the two ways to end an open run.
@@ -52,7 +54,8 @@ type trial struct {
 
 func (t trial) String() string { return fmt.Sprintf("%s, %s, then %s", t.point, t.cut, t.way) }
 
-// sample is what is tried unless ETCDPOD_MATRIX=full asks for every operation: each cut with each way, on both sides of the commit point.
+// sample is what is tried unless ETCDPOD_MATRIX=full asks for every operation: each cut with each
+// way, on both sides of the commit point.
 func sample() []trial {
 	return []trial{
 		{point{"cp2", "stage-data", 0}, killCoordinator, rollback},
@@ -70,7 +73,8 @@ func sample() []trial {
 	}
 }
 
-// full tries every operation of every node, with both ways. The cut goes round with the node, so that each operation meets all three.
+// full tries every operation of every node, with both ways. The cut goes round with the node, so
+// that each operation meets all three.
 func full(points []point, nodes []*rig.Node) (all []trial) {
 	cuts := []cut{killCoordinator, killAgent, reboot}
 	for _, p := range points {
@@ -137,7 +141,8 @@ func (k *cluster) try(s scene, manifests map[string]string, o *outcome) {
 	k.allClosed()
 	k.sameManifests(manifests)
 	o.took = time.Since(w.since)
-	k.Logf("its coordinator was gone after %.1f s, it was ended after %.1f s and seen to be %s after %.1f s", cutOff.Seconds(), ended.Seconds(), o.in, o.took.Seconds())
+	k.Logf("its coordinator was gone after %.1f s, it was ended after %.1f s and seen to be %s after %.1f s",
+		cutOff.Seconds(), ended.Seconds(), o.in, o.took.Seconds())
 }
 
 // points returns every operation of a restore on all nodes, as its dry run shows them.
@@ -152,7 +157,8 @@ func (k *cluster) points(s scene) (all []point) {
 			}
 		}
 	}
-	k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore", "--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
+	k.Must(json.Unmarshal([]byte(k.want(0, k.nodes[0], "restore",
+		"--dry-run", "--output", "json", "--nodes", k.names(), s.backup).stdout), &plan))
 	for _, n := range plan.Nodes {
 		for _, phase := range n.Phases {
 			for i := range phase.Operations {
@@ -171,7 +177,8 @@ func (k *cluster) points(s scene) (all []point) {
 // point until something is cut off.
 func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	k.Helper()
-	cmd := k.nodes[0].Command(k.Within(5*time.Minute), append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
+	cmd := k.nodes[0].Command(k.Within(5*time.Minute),
+		append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	n, reached, after := 0, false, func() {}
@@ -222,8 +229,9 @@ func (k *cluster) strike(t trial, kill func()) (after func()) {
 	return after
 }
 
-// end ends the run as the trial has it, from the node where it was cut off where that may be, and returns what did end it, and in which world the cluster
-// must be by that. code is the coordinator's.
+// end ends the run as the trial has it, from the node where it was cut off where that may
+// be, and returns what did end it, and in which world the cluster must be by that. code
+// is the coordinator's.
 func (k *cluster) end(t trial, s scene, code int) (by string, in state) {
 	k.Helper()
 	nodes, runs := k.openRuns()
@@ -243,7 +251,8 @@ func (k *cluster) end(t trial, s scene, code int) (by string, in state) {
 	}
 	is := func(what func(run) bool) bool { return slices.ContainsFunc(runs, what) }
 	goesBack, committed := is(func(r run) bool { return r.Aborted }), is(func(r run) bool { return r.Committed })
-	k.Logf("it is open on %d nodes, in %s on %s; commit record on any: %t; going back on any: %t", len(nodes), runs[0].Phase, nodes[0].Name, committed, goesBack)
+	k.Logf("it is open on %d nodes, in %s on %s; commit record on any: %t; going back on any: %t",
+		len(nodes), runs[0].Phase, nodes[0].Name, committed, goesBack)
 	k.want(3, from, k.restore(s)...)
 	if t.way == rollback {
 		r := k.etcdpod(from, "rollback")

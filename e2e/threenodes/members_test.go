@@ -90,7 +90,8 @@ func (e *etcds) members(ctx context.Context) ([]member, error) {
 		slices.Sort(m.Members)
 		all = append(all, m)
 	}
-	at, err := e.clients[0].Get(ctx, "revision") // linearizable: every member that takes part has this revision, or will
+	// Linearizable: every member that takes part has this revision, or will.
+	at, err := e.clients[0].Get(ctx, "revision")
 	if err != nil {
 		return nil, fmt.Errorf("etcd has no quorum: %w", err)
 	}
@@ -107,8 +108,8 @@ func (e *etcds) members(ctx context.Context) ([]member, error) {
 	return all, nil
 }
 
-// agree says in what the members differ. Compaction does not come to all at the same instant, and errors of the moment are the caller's
-// to wait out.
+// agree says in what the members differ. Compaction does not come to all at the same instant, and
+// errors of the moment are the caller's to wait out.
 func agree(all []member) error {
 	first := all[0]
 	for _, m := range all {
@@ -120,7 +121,8 @@ func agree(all []member) error {
 		case !slices.Contains(m.Members, m.ID):
 			return fmt.Errorf("%s is %x, which is none of %x", m.Node, m.ID, m.Members)
 		case m.Hash != first.Hash || m.Compact != first.Compact:
-			return fmt.Errorf("at revision %d %s has hash %x since %d, %s has %x since %d", m.Revision, first.Node, first.Hash, first.Compact, m.Node, m.Hash, m.Compact)
+			return fmt.Errorf("at revision %d %s has hash %x since %d, %s has %x since %d",
+				m.Revision, first.Node, first.Hash, first.Compact, m.Node, m.Hash, m.Compact)
 		}
 	}
 	ids := []uint64{}

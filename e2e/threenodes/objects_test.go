@@ -85,7 +85,8 @@ func (k *cluster) put(n *rig.Node, name, value string) {
 	objects, err := configMaps(n)
 	k.Must(err)
 	object := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}}, Data: map[string]string{"value": value},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}},
+		Data:       map[string]string{"value": value},
 	}
 	_, err = objects.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -115,7 +116,8 @@ func (k *cluster) scene() scene {
 	client, err := k.nodes[0].Client()
 	k.Must(err)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := client.CoreV1().Namespaces().Create(k.Within(30*time.Second), ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+	if _, err := client.CoreV1().Namespaces().Create(k.Within(30*time.Second),
+		ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
 		k.Must(err)
 	}
 	for name := range k.world() {

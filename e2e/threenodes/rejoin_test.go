@@ -46,7 +46,8 @@ func (k *cluster) keep(w worlds) {
 	k.Helper()
 	for _, n := range k.nodes {
 		data := k.lastRun(n).Path + "/data"
-		lines := strings.Split(strings.TrimSpace(k.want(0, n, "backup", "--output", "json", "--from-data-dir", data, data+".db").stdout), "\n")
+		lines := strings.Split(strings.TrimSpace(k.want(0, n,
+			"backup", "--output", "json", "--from-data-dir", data, data+".db").stdout), "\n")
 		var made struct {
 			Result struct {
 				ClusterID string
@@ -55,7 +56,8 @@ func (k *cluster) keep(w worlds) {
 		}
 		k.Must(json.Unmarshal([]byte(lines[len(lines)-1]), &made))
 		if old := fmt.Sprintf("%x", w.cluster); made.Result.ClusterID != old || made.Result.Keys == 0 {
-			k.Errorf("%s keeps %d keys of cluster %s, and the old one was %s", n.Name, made.Result.Keys, made.Result.ClusterID, old)
+			k.Errorf("%s keeps %d keys of cluster %s, and the old one was %s",
+				n.Name, made.Result.Keys, made.Result.ClusterID, old)
 		}
 	}
 }

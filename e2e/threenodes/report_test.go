@@ -55,14 +55,18 @@ other world, no open run. %s
 		fmt.Fprintf(&text, "**Failed**: %s.\n\n", o.trial)
 	}
 	summary(&text, all)
-	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase from 0, in the order in which `restore --dry-run --nodes` shows them. Seconds are from the restore's begin until the state of all nodes was seen.\n\n")
-	text.WriteString("| phase and operation | node | cut off | ended by | world | seconds |\n|---|---|---|---|---|---|\n")
+	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase " +
+		"from 0, in the order in which `restore --dry-run --nodes` shows them. Seconds are from the restore's begin " +
+		"until the state of all nodes was seen.\n\n")
+	text.WriteString("| phase and operation | node | cut off | ended by | world | " +
+		"seconds |\n|---|---|---|---|---|---|\n")
 	for _, o := range all {
 		in := string(o.in)
 		if !o.passed {
 			in = "**failed**"
 		}
-		fmt.Fprintf(&text, "| %s %d | %s | %s | %s | %s | %.0f |\n", o.phase, o.operation, o.node, o.cut, o.by, in, o.took.Seconds())
+		fmt.Fprintf(&text, "| %s %d | %s | %s | %s | %s | %.0f |\n",
+			o.phase, o.operation, o.node, o.cut, o.by, in, o.took.Seconds())
 	}
 	return text.String()
 }
@@ -74,7 +78,8 @@ func passedOf(all, failed []outcome) string {
 	return fmt.Sprintf("%d of %d passed.", len(all)-len(failed), len(all))
 }
 
-// summary counts, for each phase and each way to cut off, in which worlds the cluster was in the end.
+// summary counts, for each phase and each way to cut off, in which worlds the
+// cluster was in the end.
 func summary(text *strings.Builder, all []outcome) {
 	cuts := []cut{killCoordinator, killAgent, reboot}
 	fmt.Fprintf(text, "## In short\n\n| phase | %s | %s | %s |\n|---|---|---|---|\n", cuts[0], cuts[1], cuts[2])
@@ -121,7 +126,8 @@ func TestTheReportTellsOfEveryTrial(t *testing.T) {
 		{trial{point{"cp2", "exchange-data", 0}, reboot, resume}, false, "", "", 0},
 	}
 	text := report(all)
-	for _, words := range []string{"2 of 3 passed", "| fence | 1 old, 1 new |  |  |", "| exchange-data |  |  | 1 **failed** |", "**Failed**: exchange-data 0 on cp2",
+	for _, words := range []string{"2 of 3 passed", "| fence | 1 old, 1 new |  |  |",
+		"| exchange-data |  |  | 1 **failed** |", "**Failed**: exchange-data 0 on cp2",
 		"| fence 2 | cp1 | the coordinator is killed | rollback | old | 9 |"} {
 		if !strings.Contains(text, words) {
 			t.Errorf("it does not say %q:\n%s", words, text)

@@ -61,8 +61,9 @@ func TestARestoreNeedsNoQuorumAndNoAPIServer(t *testing.T) {
 	k.sameManifests(manifests)
 }
 
-// A disk without inodes has room as statfs(2) tells it, and takes no file: it is found full only by what is written. One more each time, until the
-// run's journal finds its place, and the snapshot does not.
+// A disk without inodes has room as statfs(2) tells it, and takes no file: it is found full
+// only by what is written. One more each time, until the run's journal finds its place, and
+// the snapshot does not.
 func TestAFullDiskOnOneNodeTakesAllBack(t *testing.T) {
 	k := take(t)
 	s := k.scene()
@@ -75,7 +76,8 @@ func TestAFullDiskOnOneNodeTakesAllBack(t *testing.T) {
 		k.allClosed()
 		k.Must(full.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))
 		if r.code != 1 || !strings.Contains(r.stderr, full.Name) || !strings.Contains(r.stderr, "no space left") {
-			t.Fatalf("with %d inodes it ends with %d, and should with 1 and say where the disk is full:\n%s", inodes, r.code, r.stderr)
+			t.Fatalf("with %d inodes it ends with %d, and should with 1 and say where the disk is full:\n%s",
+				inodes, r.code, r.stderr)
 		}
 		k.be(wholeOld, w)
 		if strings.Contains(r.stderr, "receive the snapshot") {
@@ -101,7 +103,8 @@ func TestWhatCannotEndWellIsRefusedOnAllNodes(t *testing.T) {
 		{"a member that is not listed",
 			[]string{"--nodes", "cp1,cp2"}, []string{"cp3", "--lost"}},
 		{"another etcdpod on the other nodes",
-			[]string{"--nodes", "cp1,cp2,cp3", "--remote-command", "etcdpod-other"}, []string{"0.0.0-other", "install the same etcdpod"}},
+			[]string{"--nodes", "cp1,cp2,cp3", "--remote-command", "etcdpod-other"},
+			[]string{"0.0.0-other", "install the same etcdpod"}},
 		{"a name that is another node's",
 			[]string{"--nodes", "cp1,cp2=cp3,cp3=cp2"}, []string{"cp2", "cp3", "NAME=HOST"}},
 	} {
@@ -119,7 +122,8 @@ func TestWhatCannotEndWellIsRefusedOnAllNodes(t *testing.T) {
 	}
 }
 
-// The machine that was lost is back at the end: a restore on all three nodes takes it in again, whatever its etcd has.
+// The machine that was lost is back at the end: a restore on all three nodes takes it in again,
+// whatever its etcd has.
 func TestAClusterIsRestoredWithoutANodeThatIsLost(t *testing.T) {
 	k := take(t)
 	s := k.scene()
@@ -181,7 +185,8 @@ func (k *cluster) tellOutage(meters []*rig.Meter) {
 		ready = later(ready, o.Down.Add(o.Ready))
 		working = later(working, o.Down.Add(o.Working))
 	}
-	k.Logf("from the first API server's end to the last one's readiness: %.1f s; until controllers work, seen through each: %.1f s",
+	k.Logf("from the first API server's end to the last one's readiness: %.1f s; until "+
+		"controllers work, seen through each: %.1f s",
 		ready.Sub(first).Seconds(), working.Sub(first).Seconds())
 }
 

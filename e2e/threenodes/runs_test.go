@@ -84,7 +84,8 @@ func parse(line string) (e event) {
 	return e
 }
 
-// phaseTimes tells how long each phase took, from its first operation's begin to its last one's end, whatever the node.
+// phaseTimes tells how long each phase took, from its first operation's begin to its last one's
+// end, whatever the node.
 func phaseTimes(stdout string) string {
 	var order []string
 	begin, end := map[string]time.Time{}, map[string]time.Time{}

@@ -44,7 +44,8 @@ func (k *cluster) members() []member {
 	return all
 }
 
-// agreeLimit is how long members may differ: etcd compacts one after the other, and a member that was just started catches up.
+// agreeLimit is how long members may differ: etcd compacts one after the other, and a member that
+// was just started catches up.
 const agreeLimit = 2 * time.Minute
 
 func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
@@ -75,8 +76,8 @@ func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
 	}
 }
 
-// state says which of the worlds the cluster is in. Anything between them is an error: members or API servers that differ, an API server
-// that is not ready, processes of the other world.
+// state says which of the worlds the cluster is in. Anything between them is an error: members or
+// API servers that differ, an API server that is not ready, processes of the other world.
 func (k *cluster) state(w worlds) (state, error) {
 	k.Helper()
 	ctx := k.Within(readyLimit)
@@ -108,7 +109,8 @@ func (k *cluster) state(w worlds) (state, error) {
 	return is, errors.Join(errs...)
 }
 
-// onlyOf insists that a node runs one API server, and one etcd if it is a member, and in the new world none that is older than it.
+// onlyOf insists that a node runs one API server, and one etcd if it is a member, and in the new
+// world none that is older than it.
 func onlyOf(ctx context.Context, n *rig.Node, member bool, is state, since time.Time) error {
 	for _, program := range []string{"etcd", "kube-apiserver"} {
 		all, err := n.Processes(ctx, program)
@@ -122,7 +124,8 @@ func onlyOf(ctx context.Context, n *rig.Node, member bool, is state, since time.
 			return fmt.Errorf("%s runs %d processes of %s: %v", n.Name, len(all), program, all)
 		}
 		if is == wholeNew && all[0].Started.Before(since) {
-			return fmt.Errorf("the %s of %s runs since %s, and the new cluster since %s", program, n.Name, all[0].Started, since)
+			return fmt.Errorf("the %s of %s runs since %s, and the new cluster since %s",
+				program, n.Name, all[0].Started, since)
 		}
 	}
 	return nil

@@ -110,7 +110,8 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 		}
 		killed, err := b.Kill(k.Within(time.Minute), "^sleep 4321$")
 		k.Must(err)
-		k.shell(b, "while pgrep -fx 'sleep 4321'; do sleep 0.05; done") // it takes a moment to be gone
+		// It takes a moment to be gone.
+		k.shell(b, "while pgrep -fx 'sleep 4321'; do sleep 0.05; done")
 		if killed != 1 || k.shell(a, "pgrep -fx 'sleep 4321' | wc -l") != "1" {
 			t.Errorf("%d processes were killed", killed)
 		}
@@ -123,7 +124,8 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 	t.Run("a small disk is full soon, and gone without a trace", func(t *testing.T) {
 		k := k.with(t)
 		k.Must(b.SmallDisk(k.Within(time.Minute), "/var/lib/etcdpod", 1<<20))
-		if _, err := b.Exec(k.Within(time.Minute), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill", "bs=64K", "count=17"); err == nil || !strings.Contains(err.Error(), "No space left") {
+		if _, err := b.Exec(k.Within(time.Minute), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill",
+			"bs=64K", "count=17"); err == nil || !strings.Contains(err.Error(), "No space left") {
 			t.Errorf("17 blocks of 64 KiB are on a disk of 1 MiB: %v", err)
 		}
 		k.Must(b.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))

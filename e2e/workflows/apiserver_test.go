@@ -21,7 +21,8 @@ func (n *node) atAddress() string {
 	return fmt.Sprintf("https://%s:%d", n.Address, n.Ports.EtcdClient)
 }
 
-// edit gives a manifest other contents as people do who know how: the kubelet never sees half of it.
+// edit gives a manifest other contents as people do who know how: the kubelet
+// never sees half of it.
 func (n *node) edit(manifest string, change func(string) string) {
 	n.t.Helper()
 	data, err := os.ReadFile(n.Path(manifest))
@@ -35,7 +36,8 @@ func (n *node) edit(manifest string, change func(string) string) {
 func (n *node) annotate() {
 	n.t.Helper()
 	n.edit(apiServerManifest, func(text string) string {
-		text = strings.Replace(text, "--etcd-servers="+n.ClientURL(), "--etcd-servers="+n.ClientURL()+" # ours alone", 1)
+		text = strings.Replace(text, "--etcd-servers="+n.ClientURL(),
+			"--etcd-servers="+n.ClientURL()+" # ours alone", 1)
 		return strings.ReplaceAll("# keep out\n"+text, "\n", "\r\n")
 	})
 	n.ready()
@@ -59,7 +61,8 @@ func (n *node) writeObject(name string) error {
 	if err != nil {
 		return err
 	}
-	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name, "namespace": "default"}}
+	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": name, "namespace": "default"}}
 	return api.Do(n.ctx, http.MethodPost, "/api/v1/namespaces/default/configmaps", object, nil)
 }
 
@@ -97,7 +100,8 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	}
 	list := strings.Join(all, ",")
 	n.untouched(func() {
-		c.typed("cp1", "etcdpod apiserver set --all-members --dry-run", 0, "set --etcd-servers="+list+" in", all[2]+" is cp3, the ", "Nothing was changed")
+		c.typed("cp1", "etcdpod apiserver set --all-members --dry-run",
+			0, "set --etcd-servers="+list+" in", all[2]+" is cp3, the ", "Nothing was changed")
 	})
 	c.typed("cp1", "etcdpod apiserver set --all-members --yes", 0, "The API server is ready with it")
 	before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], n.ClientURL(), list, 1)
@@ -105,17 +109,20 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	n.uses(list)
 	n.untouched(func() {
 		c.typed("cp1", "etcdpod apiserver set --all-members --yes", 0, "Nothing to do")
-		c.typed("cp1", "etcdpod apiserver set --yes --etcd-servers "+strings.Join([]string{all[2], all[0], all[1]}, ","), 0, "Nothing to do")
+		c.typed("cp1", "etcdpod apiserver set --yes --etcd-servers "+
+			strings.Join([]string{all[2], all[0], all[1]}, ","), 0, "Nothing to do")
 	})
 	r := n.showAPIServer()
 	roles := map[string]int{}
 	for i, s := range r.EtcdServers {
 		roles[s.Role]++
-		if !s.Serves || s.Name != fmt.Sprintf("cp%d", i+1) || s.ClusterID != r.EtcdServers[0].ClusterID || s.Version != n.EtcdVersion {
+		if !s.Serves || s.Name != fmt.Sprintf("cp%d", i+1) ||
+			s.ClusterID != r.EtcdServers[0].ClusterID || s.Version != n.EtcdVersion {
 			t.Errorf("got %+v", s)
 		}
 	}
-	if roles["leader"] != 1 || roles["follower"] != 2 || len(r.Differences) != 1 || r.Compared != "kubeadm's ClusterConfiguration" || len(r.Warnings) > 0 {
+	if roles["leader"] != 1 || roles["follower"] != 2 || len(r.Differences) != 1 ||
+		r.Compared != "kubeadm's ClusterConfiguration" || len(r.Warnings) > 0 {
 		t.Errorf("got %+v", r)
 	}
 
@@ -127,7 +134,9 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	})
 	must(t, os.RemoveAll(n.DataPath()))
 	for i := range 20 {
-		n.eventually("it writes", func() bool { return n.writeObject(fmt.Sprintf("outlived-%d-%d", i, time.Now().UnixNano())) == nil })
+		n.eventually("it writes", func() bool {
+			return n.writeObject(fmt.Sprintf("outlived-%d-%d", i, time.Now().UnixNano())) == nil
+		})
 	}
 	found := 0
 	for key := range c.nodes[1].keys() {
@@ -141,7 +150,8 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	n.want(0, []string{"apiserver", "show"}, all[0], "nothing listens there", all[1])
 
 	// A member that is down is refused, with those that answer.
-	c.typed("cp2", "etcdpod apiserver set --all-members --yes", 5, all[0]+": connection refused", "--etcd-servers "+all[1]+","+all[2])
+	c.typed("cp2", "etcdpod apiserver set --all-members --yes",
+		5, all[0]+": connection refused", "--etcd-servers "+all[1]+","+all[2])
 	c.typed("cp2", "etcdpod apiserver set --yes --etcd-servers "+all[1]+","+all[2], 0)
 	c.nodes[1].uses(all[1] + "," + all[2])
 }
@@ -170,11 +180,14 @@ func TestInitLeavesAnAPIServerThatReachesItsEtcd(t *testing.T) {
 	for _, ending := range []string{".crt", ".key"} {
 		n.copyFile("apiserver-etcd-client"+ending, "etcd/mine"+ending)
 	}
-	c.typed("cp1", "etcdpod apiserver set --yes --etcd-certfile "+pkiDir+"etcd/mine.crt --etcd-keyfile "+pkiDir+"etcd/mine.key", 0)
-	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt, and kubeadm would write " + pkiDir + "apiserver-etcd-client.crt")
+	c.typed("cp1", "etcdpod apiserver set --yes --etcd-certfile "+
+		pkiDir+"etcd/mine.crt --etcd-keyfile "+pkiDir+"etcd/mine.key", 0)
+	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt, and kubeadm would write " +
+		pkiDir + "apiserver-etcd-client.crt")
 
 	all := n.atAddress() + "," + others
-	configure(n.configuration("") + "apiServer:\n  extraArgs:\n  - name: etcd-servers\n    value: " + all + "\n") // by name
+	// By name.
+	configure(n.configuration("") + "apiServer:\n  extraArgs:\n  - name: etcd-servers\n    value: " + all + "\n")
 	c.typed("cp1", wire+" --yes", 0, "Done, by the run")
 	n.uses(all)
 	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt")
@@ -213,18 +226,29 @@ func TestAChangeOfTheAPIServerRefusesWhatCannotEndWell(t *testing.T) {
 	}{
 		{"", 2, []string{"nothing is to be set"}},
 		{"--all-members --etcd-servers " + at, 2, []string{"--all-members takes the servers from the cluster"}},
-		{"--etcd-servers 10.0.0.1:2379", 2, []string{`"10.0.0.1:2379" is no client URL of an etcd`, "with commas between"}},
+		{"--etcd-servers 10.0.0.1:2379", 2, []string{`"10.0.0.1:2379" is no client URL of an etcd`,
+			"with commas between"}},
 		{"--etcd-servers https://10.0.0.1", 2, []string{"no client URL"}},
 		{"--etcd-servers " + at + "," + at, 2, []string{"is named twice"}},
-		{"--etcd-servers " + at + ",http://10.0.0.1:2379", 2, []string{"some of the endpoints are https and some http"}},
+		{"--etcd-servers " + at + ",http://10.0.0.1:2379", 2,
+			[]string{"some of the endpoints are https and some http"}},
 		{"--etcd-cafile pki/ca.crt", 2, []string{"--etcd-cafile needs an absolute path"}},
-		{"--etcd-servers https://127.0.0.1:1", 5, []string{"cannot reach etcd at https://127.0.0.1:1: connection refused: nothing listens there"}},
-		{"--etcd-servers https://127.0.0.1:1," + at, 5, []string{"nothing listens there", "name those that do: --etcd-servers " + at}},
-		{"--etcd-cafile /etc/kubernetes/pki/ca.crt", 5, []string{"the server's certificate is not signed by the given CA"}},
-		{"--etcd-certfile /etc/kubernetes/pki/front-proxy-client.crt --etcd-keyfile /etc/kubernetes/pki/front-proxy-client.key", 5, []string{"the server refuses the client's certificate"}},
-		{"--etcd-keyfile /etc/kubernetes/pki/front-proxy-client.key", 5, []string{"cannot use the client certificate for etcd"}},
-		{"--etcd-cafile /etc/kubernetes/pki/etcd/no.crt", 5, []string{"--etcd-cafile=/etc/kubernetes/pki/etcd/no.crt: /etc/kubernetes/pki/etcd/no.crt is not there"}},
-		{"--etcd-cafile /root/pki/ca.crt", 5, []string{"no volume of /etc/kubernetes/manifests/kube-apiserver.yaml mounts it", "as the API server's container sees them"}},
+		{"--etcd-servers https://127.0.0.1:1", 5,
+			[]string{"cannot reach etcd at https://127.0.0.1:1: connection refused: nothing listens there"}},
+		{"--etcd-servers https://127.0.0.1:1," + at, 5,
+			[]string{"nothing listens there", "name those that do: --etcd-servers " + at}},
+		{"--etcd-cafile /etc/kubernetes/pki/ca.crt", 5,
+			[]string{"the server's certificate is not signed by the given CA"}},
+		{"--etcd-certfile /etc/kubernetes/pki/front-proxy-client.crt --etcd-keyfile " +
+			"/etc/kubernetes/pki/front-proxy-client.key", 5, []string{"the server refuses the client's certificate"}},
+		{"--etcd-keyfile /etc/kubernetes/pki/front-proxy-client.key",
+			5, []string{"cannot use the client certificate for etcd"}},
+		{"--etcd-cafile /etc/kubernetes/pki/etcd/no.crt", 5,
+			[]string{"--etcd-cafile=/etc/kubernetes/pki/etcd/no.crt: /etc/kubernetes/pki/etcd/no.crt is not there"}},
+		{"--etcd-cafile /root/pki/ca.crt", 5, []string{
+			"no volume of /etc/kubernetes/manifests/kube-apiserver.yaml mounts it",
+			"as the API server's container sees them",
+		}},
 		{"--etcd-cafile /etc/kubernetes/pki/away.crt", 5, []string{"leads to /root/pki/ca.crt, which no volume of"}},
 	} {
 		n.untouched(func() {
@@ -237,7 +261,8 @@ func TestAChangeOfTheAPIServerRefusesWhatCannotEndWell(t *testing.T) {
 	})
 	must(t, n.StartKubelet(n.ctx))
 	must(t, os.Rename(n.Path(apiServerManifest), n.Path("/root-apiserver.yaml")))
-	n.want(5, []string{"apiserver", "set", "--yes", "--etcd-servers", at}, "no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase control-plane apiserver")
+	n.want(5, []string{"apiserver", "set", "--yes", "--etcd-servers", at},
+		"no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase control-plane apiserver")
 	n.want(5, []string{"apiserver", "show"}, "no manifest in")
 }
 
@@ -248,12 +273,19 @@ func TestAnotherClusterIsTakenOnlyWhenAskedFor(t *testing.T) {
 	must(t, other.StartKubelet(n.ctx))
 	must(t, other.WaitEtcd(n.ctx))
 	must(t, os.MkdirAll(n.Path(pkiDir+"other"), 0o700))
-	for from, to := range map[string]string{"etcd/ca.crt": "ca.crt", "apiserver-etcd-client.crt": "client.crt", "apiserver-etcd-client.key": "client.key"} {
+	for from, to := range map[string]string{
+		"etcd/ca.crt":               "ca.crt",
+		"apiserver-etcd-client.crt": "client.crt",
+		"apiserver-etcd-client.key": "client.key",
+	} {
 		data, err := os.ReadFile(other.Path(pkiDir + from))
 		must(t, err)
 		n.replace(pkiDir+"other/"+to, data)
 	}
-	there := []string{"apiserver", "set", "--yes", "--etcd-servers", other.atAddress(), "--etcd-cafile", pkiDir + "other/ca.crt", "--etcd-certfile", pkiDir + "other/client.crt", "--etcd-keyfile", pkiDir + "other/client.key"}
+	there := []string{
+		"apiserver", "set", "--yes", "--etcd-servers", other.atAddress(), "--etcd-cafile", pkiDir + "other/ca.crt",
+		"--etcd-certfile", pkiDir + "other/client.crt", "--etcd-keyfile", pkiDir + "other/client.key",
+	}
 	n.untouched(func() {
 		n.want(5, there, other.atAddress()+" is of another cluster, with other objects", "--another-cluster")
 	})
@@ -263,7 +295,11 @@ func TestAnotherClusterIsTakenOnlyWhenAskedFor(t *testing.T) {
 	if _, ok := other.keys()["/registry/configmaps/default/there"]; !ok {
 		t.Error("the API server does not use the other cluster")
 	}
-	n.want(0, []string{"apiserver", "set", "--yes", "--another-cluster", "--etcd-servers", n.ClientURL(), "--etcd-cafile", pkiDir + "etcd/ca.crt", "--etcd-certfile", pkiDir + "apiserver-etcd-client.crt", "--etcd-keyfile", pkiDir + "apiserver-etcd-client.key"})
+	n.want(0, []string{
+		"apiserver", "set", "--yes", "--another-cluster", "--etcd-servers",
+		n.ClientURL(), "--etcd-cafile", pkiDir + "etcd/ca.crt", "--etcd-certfile",
+		pkiDir + "apiserver-etcd-client.crt", "--etcd-keyfile", pkiDir + "apiserver-etcd-client.key",
+	})
 	n.wantManifests(before)
 	n.uses(n.ClientURL())
 }
@@ -331,14 +367,16 @@ func TestAChangeOfTheAPIServerKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.
 					n.done(command)
 					n.wantEnding(command)
 					if command == "resume" {
-						before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], servers[0], servers[1], 1)
+						before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"],
+							servers[0], servers[1], 1)
 						slices.Reverse(servers)
 					}
 					n.wantManifests(before)
 					n.uses(servers[0])
 					n.wantAllRunning()
 					if t.Failed() {
-						t.Fatalf("this was after a kill %v after operation %d, in %s at: %s", after, at, run.Phase, run.Operation)
+						t.Fatalf("this was after a kill %v after operation %d, in %s at: %s",
+							after, at, run.Phase, run.Operation)
 					}
 				}
 			}
@@ -369,7 +407,8 @@ func TestAnAPIServersManifestThatIsEditedMeanwhileStaysAsItIs(t *testing.T) {
 	n.edit(apiServerManifest, theirs)
 	edited = n.manifests()
 	kept := run.Path + "/manifests/kube-apiserver.yaml"
-	n.want(3, []string{"rollback"}, "cannot put back "+apiServerManifest+": somebody else has changed it since the run began", kept)
+	n.want(3, []string{"rollback"}, "cannot put back "+apiServerManifest+
+		": somebody else has changed it since the run began", kept)
 	n.wantManifests(edited)
 	old, err := os.ReadFile(n.Path(kept))
 	must(t, err)
@@ -381,11 +420,14 @@ func TestAnAPIServersManifestThatIsEditedMeanwhileStaysAsItIs(t *testing.T) {
 
 func TestStatusWarnsOfAnEtcdThatAnswersStrangers(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
-	if out := n.run("status"); strings.Contains(out.Stdout, "no certificate") || strings.Contains(out.Stdout, "plain HTTP") {
+	if out := n.run("status"); strings.Contains(out.Stdout, "no certificate") ||
+		strings.Contains(out.Stdout, "plain HTTP") {
 		t.Errorf("status warns of a well-kept etcd: %s", out.Stdout)
 	}
 	n.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
-		for _, flag := range []string{"    - --client-cert-auth=true\n", "    - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt\n"} {
+		for _, flag := range []string{
+			"    - --client-cert-auth=true\n", "    - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt\n",
+		} {
 			if !strings.Contains(text, flag) {
 				t.Fatalf("no %q in %s", flag, text)
 			}
@@ -396,13 +438,15 @@ func TestStatusWarnsOfAnEtcdThatAnswersStrangers(t *testing.T) {
 	n.eventually("the new etcd serves", func() bool {
 		return strings.Contains(n.run("status").Stdout, "etcd answers at "+n.ClientURL()+" to who shows no certificate")
 	})
-	n.want(6, []string{"status"}, "etcd answers at "+n.atAddress()+" to who shows no certificate: who reaches it can read and change everything")
+	n.want(6, []string{"status"}, "etcd answers at "+n.atAddress()+
+		" to who shows no certificate: who reaches it can read and change everything")
 }
 
 func TestPlainHTTPIsOperatedWithAWarning(t *testing.T) {
 	n := start(t, sandbox.Options{PlainHTTP: true})
 	at := strings.Replace(n.atAddress(), "https:", "http:", 1)
-	n.want(6, []string{"status"}, "etcd answers over plain HTTP at "+n.ClientURL(), "etcd answers over plain HTTP at "+at)
+	n.want(6, []string{"status"}, "etcd answers over plain HTTP at "+n.ClientURL(),
+		"etcd answers over plain HTTP at "+at)
 	n.untouched(func() {
 		n.want(0, []string{"apiserver", "set", "--dry-run", "--etcd-servers", at}, "over plain HTTP who reaches etcd")
 		n.want(0, []string{"apiserver", "show"}, n.ClientURL()+" is plain HTTP")

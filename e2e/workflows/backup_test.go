@@ -21,7 +21,8 @@ func (n *node) files(dir string) []string {
 	return names
 }
 
-// TestABackupKilledAnywhereIsWholeOrNotThere kills the real binary at each operation of a backup. The next backup cleans up.
+// TestABackupKilledAnywhereIsWholeOrNotThere kills the real binary at each operation of a backup.
+// The next backup cleans up.
 func TestABackupKilledAnywhereIsWholeOrNotThere(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	must(t, n.Load(n.ctx, 1000, 1000))
@@ -43,7 +44,8 @@ func TestABackupKilledAnywhereIsWholeOrNotThere(t *testing.T) {
 			n.done("backup", file)
 			n.verify(0, file)
 			if names := n.files(dir); strings.Join(names, " ") != "b.db b.db.json" {
-				t.Fatalf("after a kill when operation %d of a backup had %s, and another backup, there are %v", operation, state, names)
+				t.Fatalf("after a kill when operation %d of a backup had %s, and another backup, there are %v",
+					operation, state, names)
 			}
 			must(t, os.Remove(file))
 			must(t, os.Remove(file+".json"))
@@ -83,8 +85,10 @@ func TestABackupOfAKilledEtcdHoldsAllThatItHadAcknowledged(t *testing.T) {
 	file, log, away := n.Path("/srv.db"), n.Path(sandbox.DataDir+"/member/wal"), n.Path("/srv-wal")
 	must(t, os.Rename(log, away))
 	n.untouched(func() {
-		n.want(5, []string{"backup", file, "--from-data-dir", sandbox.DataDir}, "not whole without its WAL", "--from-wal-dir")
-		n.want(5, []string{"restore", "--yes", "--from-data-dir", sandbox.DataDir}, "not whole without its WAL", "--from-wal-dir")
+		n.want(5, []string{"backup", file, "--from-data-dir", sandbox.DataDir},
+			"not whole without its WAL", "--from-wal-dir")
+		n.want(5, []string{"restore", "--yes", "--from-data-dir", sandbox.DataDir},
+			"not whole without its WAL", "--from-wal-dir")
 	})
 	must(t, os.Rename(away, log))
 	n.done("backup", file, "--from-data-dir", sandbox.DataDir)

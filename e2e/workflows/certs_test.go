@@ -42,7 +42,8 @@ func (n *node) certs(code int) (r certsReport) {
 	return r
 }
 
-// swap puts another certificate in the place of one, with a key of its own: a copy that change has altered, signed by a CA.
+// swap puts another certificate in the place of one, with a key of its own: a copy that change has
+// altered, signed by a CA.
 func (n *node) swap(base, ca string, change func(*x509.Certificate)) {
 	n.t.Helper()
 	signer, err := tls.LoadX509KeyPair(n.Path(pkiDir+ca+".crt"), n.Path(pkiDir+ca+".key"))
@@ -74,8 +75,10 @@ func TestCertsCheckShowsTheFilesAndWhatIsServed(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	n.untouched(func() {
 		n.want(0, []string{"certs", "check"},
-			"CERTIFICATE               EXPIRES", "RESIDUAL TIME  CERTIFICATE AUTHORITY  EXTERNALLY MANAGED", "364d           etcd-ca                no",
-			"CERTIFICATE AUTHORITY  EXPIRES", "etcd, client", "etcd, peer", "kube-apiserver, secure", "Next: nothing: all is well")
+			"CERTIFICATE               EXPIRES", "RESIDUAL TIME  CERTIFICATE AUTHORITY  EXTERNALLY MANAGED",
+			"364d           etcd-ca                no",
+			"CERTIFICATE AUTHORITY  EXPIRES", "etcd, client",
+			"etcd, peer", "kube-apiserver, secure", "Next: nothing: all is well")
 		n.want(0, []string{"certs", "check-expiration"})
 	})
 	r := n.certs(0)
@@ -86,7 +89,8 @@ func TestCertsCheckShowsTheFilesAndWhatIsServed(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	}
-	want := []string{"apiserver", "apiserver-etcd-client", "apiserver-kubelet-client", "etcd-healthcheck-client", "etcd-peer", "etcd-server", "front-proxy-client"}
+	want := []string{"apiserver", "apiserver-etcd-client", "apiserver-kubelet-client",
+		"etcd-healthcheck-client", "etcd-peer", "etcd-server", "front-proxy-client"}
 	if !slices.Equal(names, want) || len(r.CertificateAuthorities) != 3 {
 		t.Errorf("the certificates are %q, and %d CAs", names, len(r.CertificateAuthorities))
 	}
@@ -102,11 +106,13 @@ func TestCertsCheckShowsTheFilesAndWhatIsServed(t *testing.T) {
 
 func TestCertsCheckSaysWhatAProcessStillHolds(t *testing.T) {
 	n := start(t, sandbox.Options{})
-	n.swap("etcd/peer", "etcd/ca", func(*x509.Certificate) {}) // etcd reads its files anew for each connection
+	// etcd reads its files anew for each connection.
+	n.swap("etcd/peer", "etcd/ca", func(*x509.Certificate) {})
 	n.swap("apiserver", "ca", func(*x509.Certificate) {})
 	n.want(6, []string{"certs", "check"}, "no\n", "Next: restart kube-apiserver")
 	r := n.certs(6)
-	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "kube-apiserver shows another certificate at ") || !strings.Contains(r.Warnings[0], "restart needed") {
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "kube-apiserver shows another certificate at ") ||
+		!strings.Contains(r.Warnings[0], "restart needed") {
 		t.Errorf("got %q", r.Warnings)
 	}
 	for _, s := range r.Served {
@@ -127,25 +133,39 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 		code  int
 		says  []string
 	}{
-		{"few days left", func() { n.swap("etcd/server", "etcd/ca", in(10*24*time.Hour)) }, 6, []string{"pki/etcd/server.crt: it expires in 9 days", "Next: type `etcdpod certs renew`"}},
-		{"expired", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) }, 6, []string{"pki/etcd/server.crt: it expired on"}},
-		{"a key of another", func() { n.copyFile("etcd/healthcheck-client.key", "apiserver-etcd-client.key") }, 6, []string{"pki/apiserver-etcd-client.key is not the key of /etc/kubernetes/pki/apiserver-etcd-client.crt", "Next: put back the file that belongs to the other"}},
-		{"another CA signed it", func() { n.swap("etcd/healthcheck-client", "front-proxy-ca", func(*x509.Certificate) {}) }, 6, []string{"pki/etcd/healthcheck-client.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"}},
+		{"few days left", func() { n.swap("etcd/server", "etcd/ca", in(10*24*time.Hour)) },
+			6, []string{"pki/etcd/server.crt: it expires in 9 days", "Next: type `etcdpod certs renew`"}},
+		{"expired", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) },
+			6, []string{"pki/etcd/server.crt: it expired on"}},
+		{"a key of another", func() {
+			n.copyFile("etcd/healthcheck-client.key", "apiserver-etcd-client.key")
+		}, 6, []string{"pki/apiserver-etcd-client.key is not the key of /etc/kubernetes/pki/apiserver-etcd-client.crt",
+			"Next: put back the file that belongs to the other"}},
+		{"another CA signed it", func() {
+			n.swap("etcd/healthcheck-client", "front-proxy-ca", func(*x509.Certificate) {})
+		}, 6, []string{"pki/etcd/healthcheck-client.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"not for the node's address", func() {
 			n.swap("etcd/peer", "etcd/ca", func(c *x509.Certificate) { c.IPAddresses = c.IPAddresses[1:] })
 		}, 6, []string{"pki/etcd/peer.crt is not for " + n.Address}},
 		{"not for servers", func() {
-			n.swap("etcd/peer", "etcd/ca", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+			n.swap("etcd/peer", "etcd/ca", func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+			})
 		}, 6, []string{"pki/etcd/peer.crt is no certificate for servers"}},
-		{"no certificate", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) }, 6, []string{"cannot read the certificate /etc/kubernetes/pki/etcd/peer.crt"}},
-		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") }, 6, []string{"pki/etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
-		{"one is missing", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt"))) }, 6, []string{"!MISSING! etcd-server", "pki/etcd/server.crt is not there"}},
+		{"no certificate", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) },
+			6, []string{"cannot read the certificate /etc/kubernetes/pki/etcd/peer.crt"}},
+		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
+			6, []string{"pki/etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
+		{"one is missing", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt"))) },
+			6, []string{"!MISSING! etcd-server", "pki/etcd/server.crt is not there"}},
 		{"an external CA, and few days left", func() {
 			n.swap("etcd/server", "etcd/ca", in(10*24*time.Hour))
 			must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
 		}, 6, []string{"Next: ask the CA: `etcdpod certs generate-csr`"}},
-		{"few days left of the API server's", func() { n.swap("apiserver", "ca", in(10*24*time.Hour)) }, 6, []string{"Next: type `kubeadm certs renew apiserver`"}},
-		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) }, 0, []string{"etcd-ca                yes"}},
+		{"few days left of the API server's", func() { n.swap("apiserver", "ca", in(10*24*time.Hour)) },
+			6, []string{"Next: type `kubeadm certs renew apiserver`"}},
+		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
+			0, []string{"etcd-ca                yes"}},
 		{"health checks go without", func() {
 			must(t, os.Remove(n.Path(pkiDir+"etcd/healthcheck-client.crt")))
 			must(t, os.Remove(n.Path(pkiDir+"etcd/healthcheck-client.key")))

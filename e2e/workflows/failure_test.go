@@ -45,7 +45,8 @@ func TestAKubeletThatDoesNotStopTakesTheRestoreBack(t *testing.T) {
 	n.undone(b, []string{"--kubelet-stop-command", "sh -c 'echo no such unit >&2; exit 5'"}, "kubelet", "no such unit")
 }
 
-// impostor replaces etcd by a script that runs it on the old data, and something else on data that was just restored.
+// impostor replaces etcd by a script that runs it on the old data, and something else on data
+// that was just restored.
 func (n *node) impostor(instead string) {
 	n.t.Helper()
 	n.replaceImage("/etcd:", func(real string) string {
@@ -96,7 +97,8 @@ func TestAFullDiskTakesTheRestoreBack(t *testing.T) {
 	b := n.backup()
 	n.change()
 	before := n.state()
-	// No file may grow beyond 8 MiB: less than etcd's WAL, which is staged, and more than the journal.
+	// No file may grow beyond 8 MiB: less than etcd's WAL, which is staged, and
+	// more than the journal.
 	args := []string{"restore", b.file, "--yes"}
 	wantResult(t, n.limited("ulimit -f 16384", args...), 1, args, "stage", "file too large", "everything is as before")
 	n.wantOld(before)
@@ -116,7 +118,8 @@ func TestADirectoryThatCannotBeWrittenIsSaidBeforeAnythingIsTouched(t *testing.T
 	n.untouched(func() {
 		var result sandbox.Result
 		if os.Getuid() == 0 { // whom modes do not stop
-			result = n.through(args, "unshare", "-m", "sh", "-c", `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"`, home)
+			result = n.through(args, "unshare", "-m", "sh", "-c",
+				`mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"`, home)
 		} else {
 			must(t, os.Chmod(home, 0o500))
 			result = n.run(args...)
@@ -154,15 +157,19 @@ func (n *node) expire() {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(n.t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "kube-etcd-healthcheck-client"}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, -1),
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "kube-etcd-healthcheck-client"},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotBefore:   time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, -1),
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, caKey)
 	must(n.t, err)
 	der, err := x509.MarshalECPrivateKey(key)
 	must(n.t, err)
-	must(n.t, os.WriteFile(dir+"/healthcheck-client.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644))
-	must(n.t, os.WriteFile(dir+"/healthcheck-client.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600))
+	must(n.t, os.WriteFile(dir+"/healthcheck-client.crt",
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644))
+	must(n.t, os.WriteFile(dir+"/healthcheck-client.key",
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600))
 }
 
 func certificate(t *testing.T, file string) *x509.Certificate {

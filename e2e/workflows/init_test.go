@@ -55,7 +55,8 @@ func (n *node) configuration(more string) string {
 	var args strings.Builder
 	for _, arg := range [][2]string{
 		{"advertise-client-urls", client}, {"listen-client-urls", n.ClientURL() + "," + client},
-		{"initial-advertise-peer-urls", n.PeerURL()}, {"listen-peer-urls", n.PeerURL()}, {"initial-cluster", n.Node + "=" + n.PeerURL()},
+		{"initial-advertise-peer-urls", n.PeerURL()}, {"listen-peer-urls", n.PeerURL()},
+		{"initial-cluster", n.Node + "=" + n.PeerURL()},
 		{"listen-metrics-urls", fmt.Sprintf("http://127.0.0.1:%d", n.Ports.EtcdMetrics)},
 	} {
 		fmt.Fprintf(&args, "    - name: %s\n      value: %s\n", arg[0], arg[1])
@@ -105,7 +106,10 @@ func (n *node) wantBegun() {
 // wantNothing holds the node to what it was before.
 func (n *node) wantNothing() {
 	n.t.Helper()
-	for _, gone := range []string{pkiDir + "etcd", pkiDir + "apiserver-etcd-client.crt", pkiDir + "apiserver-etcd-client.key", sandbox.ManifestDir + "/etcd.yaml", sandbox.DataDir} {
+	for _, gone := range []string{
+		pkiDir + "etcd", pkiDir + "apiserver-etcd-client.crt",
+		pkiDir + "apiserver-etcd-client.key", sandbox.ManifestDir + "/etcd.yaml", sandbox.DataDir,
+	} {
 		if _, err := os.Lstat(n.Path(gone)); !os.IsNotExist(err) {
 			n.t.Errorf("%s is there: %v", gone, err)
 		}
@@ -141,7 +145,9 @@ func TestInitMakesAMemberFromNothing(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			n := bare(t, version)
 			n.untouched(func() {
-				n.want(0, []string{"init", "--config", n.kubeadm(), "--dry-run"}, "issue a new etcd-ca with a new key, signed by itself", "write /etc/kubernetes/manifests/etcd.yaml", "commit point", "Nothing was changed")
+				n.want(0, []string{"init", "--config", n.kubeadm(), "--dry-run"},
+					"issue a new etcd-ca with a new key, signed by itself",
+					"write /etc/kubernetes/manifests/etcd.yaml", "commit point", "Nothing was changed")
 				n.want(2, []string{"init", "--config", n.kubeadm()}, "--yes")
 			})
 			out := n.want(0, []string{"init", "--config", n.kubeadm(), "--yes", "-o", "json", "--verbose"}, "completed")
@@ -239,25 +245,37 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 		code  int
 		says  []string
 	}{
-		{"no configuration", func() { must(t, os.Remove(n.kubeadm())) }, 2, []string{"cannot read kubeadm's configuration"}},
+		{"no configuration", func() { must(t, os.Remove(n.kubeadm())) },
+			2, []string{"cannot read kubeadm's configuration"}},
 		{"an unknown field", config("imageTag:", "imageTagg:"), 2, []string{"imageTagg", "line 14"}},
-		{"a field twice", config("    imageTag:", "    imageTag: 3.6.5-0\n    imageTag:"), 2, []string{"imageTag", "line 1"}},
-		{"an API that kubeadm has given up", config("v1beta4\nkind: ClusterConfiguration", "v1beta3\nkind: ClusterConfiguration"), 2, []string{"line 8", "kubeadm config migrate"}},
-		{"an API behind a flag", config("v1beta4\nkind: ClusterConfiguration", "v1\nkind: ClusterConfiguration"), 2, []string{"line 8", "--allow-experimental-api"}},
+		{"a field twice", config("    imageTag:", "    imageTag: 3.6.5-0\n    imageTag:"),
+			2, []string{"imageTag", "line 1"}},
+		{"an API that kubeadm has given up", config("v1beta4\nkind: ClusterConfiguration",
+			"v1beta3\nkind: ClusterConfiguration"), 2, []string{"line 8", "kubeadm config migrate"}},
+		{"an API behind a flag", config("v1beta4\nkind: ClusterConfiguration", "v1\nkind: ClusterConfiguration"),
+			2, []string{"line 8", "--allow-experimental-api"}},
 		{"no YAML", config("etcd:\n", "etcd: [\n"), 2, []string{"cannot use kubeadm's configuration"}},
-		{"clients without a certificate", config("    extraArgs:\n", "    extraArgs:\n    - name: client-cert-auth\n      value: \"false\"\n"), 5, []string{"answers strangers", "--client-cert-auth is not true"}},
-		{"plain HTTP", config("listen-peer-urls\n      value: https", "listen-peer-urls\n      value: http"), 5, []string{"answers strangers", "which is not https"}},
+		{"clients without a certificate",
+			config("    extraArgs:\n", "    extraArgs:\n    - name: client-cert-auth\n      value: \"false\"\n"),
+			5, []string{"answers strangers", "--client-cert-auth is not true"}},
+		{"plain HTTP", config("listen-peer-urls\n      value: https", "listen-peer-urls\n      value: http"),
+			5, []string{"answers strangers", "which is not https"}},
 		{"a port that is taken", func() {
 			var err error
 			taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n.Ports.EtcdClient))
 			must(t, err)
 		}, 5, []string{"another program does already"}},
-		{"listening at an address of another machine", config("listen-peer-urls\n      value: "+n.PeerURL(), "listen-peer-urls\n      value: https://192.0.2.1:2380"), 5, []string{"192.0.2.1:2380", "no address of this machine"}},
+		{"listening at an address of another machine", config("listen-peer-urls\n      value: "+n.PeerURL(),
+			"listen-peer-urls\n      value: https://192.0.2.1:2380"),
+			5, []string{"192.0.2.1:2380", "no address of this machine"}},
 		{"a data directory with pictures", func() {
 			must(t, os.MkdirAll(n.Path(sandbox.DataDir+"/pictures"), 0o700))
 		}, 5, []string{"is not empty: it holds pictures"}},
-		{"a quota that is no number", config("    extraArgs:\n", "    extraArgs:\n    - name: quota-backend-bytes\n      value: 8Gi\n"), 5, []string{`quota-backend-bytes is "8Gi"`}},
-		{"a stopped kubelet", func() { must(t, n.StopKubelet(n.ctx)) }, 5, []string{"the kubelet is not running", "init phase certs"}},
+		{"a quota that is no number",
+			config("    extraArgs:\n", "    extraArgs:\n    - name: quota-backend-bytes\n      value: 8Gi\n"),
+			5, []string{`quota-backend-bytes is "8Gi"`}},
+		{"a stopped kubelet", func() { must(t, n.StopKubelet(n.ctx)) },
+			5, []string{"the kubelet is not running", "init phase certs"}},
 	} {
 		tt.spoil()
 		n.untouched(func() { n.want(tt.code, []string{"init", "--config", n.kubeadm(), "--yes"}, tt.says...) })
@@ -276,7 +294,8 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 	n.refusesWhatDoesNotMatch()
 }
 
-// knowsTheDataOfAnother: a member whose manifest is lost goes on with its data; one of another name does not get them.
+// knowsTheDataOfAnother: a member whose manifest is lost goes on with its data; one of another
+// name does not get them.
 func (n *node) knowsTheDataOfAnother() {
 	n.t.Helper()
 	must(n.t, os.Remove(n.Path(sandbox.ManifestDir+"/etcd.yaml")))
@@ -285,7 +304,8 @@ func (n *node) knowsTheDataOfAnother() {
 	must(n.t, os.WriteFile(n.kubeadm(), []byte(other), 0o600))
 	for _, args := range [][]string{{"init"}, {"init", "phase", "render-etcd"}} {
 		n.untouched(func() {
-			n.want(5, append(args, "--config", n.kubeadm(), "--yes"), "holds data of another cluster, of which cp9 at", "its members are "+n.Node)
+			n.want(5, append(args, "--config", n.kubeadm(), "--yes"),
+				"holds data of another cluster, of which cp9 at", "its members are "+n.Node)
 		})
 	}
 	must(n.t, os.WriteFile(n.kubeadm(), []byte(n.configuration("")), 0o600))
@@ -309,16 +329,22 @@ func (n *node) refusesWhatDoesNotMatch() {
 		says  []string
 	}{
 		{"a manifest edited by hand", func() {
-			n.replace(sandbox.ManifestDir+"/.etcd.new", []byte(strings.Replace(text, "snapshot-count=10000", "snapshot-count=5000", 1)))
+			n.replace(sandbox.ManifestDir+"/.etcd.new",
+				[]byte(strings.Replace(text, "snapshot-count=10000", "snapshot-count=5000", 1)))
 			must(n.t, os.Rename(n.Path(sandbox.ManifestDir+"/.etcd.new"), n.Path(sandbox.ManifestDir+"/etcd.yaml")))
 		}, []string{`it has "- --snapshot-count=5000", it lacks "- --snapshot-count=10000"`}},
-		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") }, []string{"etcd/ca.key is not the key of"}},
-		{"a certificate that has ended", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) }, []string{"etcd/server.crt expired"}},
-		{"a certificate of another CA", func() { n.swap("etcd/peer", "ca", in(time.Hour)) }, []string{"etcd/peer.crt is not signed by the CA"}},
+		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
+			[]string{"etcd/ca.key is not the key of"}},
+		{"a certificate that has ended", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) },
+			[]string{"etcd/server.crt expired"}},
+		{"a certificate of another CA", func() { n.swap("etcd/peer", "ca", in(time.Hour)) },
+			[]string{"etcd/peer.crt is not signed by the CA"}},
 		{"names that the configuration asks for besides", func() {
-			must(n.t, os.WriteFile(n.kubeadm(), []byte(strings.Replace(n.configuration(""), "serverCertSANs: [", "serverCertSANs: [lb.example.org, ", 1)), 0o600))
+			must(n.t, os.WriteFile(n.kubeadm(), []byte(strings.Replace(n.configuration(""),
+				"serverCertSANs: [", "serverCertSANs: [lb.example.org, ", 1)), 0o600))
 		}, []string{"etcd/server.crt", "lb.example.org", "certs renew"}},
-		{"a key that is gone", func() { must(n.t, os.Remove(n.Path(pkiDir+"etcd/peer.key"))) }, []string{"etcd/peer.key is not there"}},
+		{"a key that is gone", func() { must(n.t, os.Remove(n.Path(pkiDir+"etcd/peer.key"))) },
+			[]string{"etcd/peer.key is not there"}},
 		{"an external CA without its certificates", func() {
 			must(n.t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
 			must(n.t, os.Remove(n.Path(pkiDir+"apiserver-etcd-client.crt")))
@@ -362,8 +388,10 @@ func TestInitPhasesWorkOnAnEmptyRoot(t *testing.T) {
 	typed(0, []string{"init", "phase", "render-etcd", "--yes"}, "Nothing to do")
 	typed(0, []string{"init", "phase", "certs", "--yes"}, "Nothing to do")
 	for file, mode := range map[string]fs.FileMode{
-		"etc/kubernetes/manifests": fs.ModeDir | 0o700, "etc/kubernetes/manifests/etcd.yaml": 0o600, "var/lib/etcd": fs.ModeDir | 0o700,
-		"etc/kubernetes/pki/etcd/ca.crt": 0o644, "etc/kubernetes/pki/etcd/ca.key": 0o600, "etc/kubernetes/pki/apiserver-etcd-client.key": 0o600,
+		"etc/kubernetes/manifests": fs.ModeDir | 0o700, "etc/kubernetes/manifests/etcd.yaml": 0o600,
+		"var/lib/etcd":                   fs.ModeDir | 0o700,
+		"etc/kubernetes/pki/etcd/ca.crt": 0o644, "etc/kubernetes/pki/etcd/ca.key": 0o600,
+		"etc/kubernetes/pki/apiserver-etcd-client.key": 0o600,
 	} {
 		if st, err := os.Stat(filepath.Join(root, file)); err != nil || st.Mode() != mode {
 			t.Errorf("%s: %v, %v", file, st, err)
@@ -376,10 +404,14 @@ func TestInitPhasesWorkOnAnEmptyRoot(t *testing.T) {
 	}
 }
 
-// phasesAreFinishedOrTakenBack: a single phase that is killed needs no kubelet to be resumed or rolled back either.
+// phasesAreFinishedOrTakenBack: a single phase that is killed needs no kubelet to be resumed
+// or rolled back either.
 func (n *node) phasesAreFinishedOrTakenBack(typed func(int, []string, ...string), root string) {
 	n.t.Helper()
-	for phase, made := range map[string]string{"certs": "etc/kubernetes/pki/apiserver-etcd-client.crt", "render-etcd": "etc/kubernetes/manifests/etcd.yaml"} {
+	for phase, made := range map[string]string{
+		"certs":       "etc/kubernetes/pki/apiserver-etcd-client.crt",
+		"render-etcd": "etc/kubernetes/manifests/etcd.yaml",
+	} {
 		for _, command := range []string{"rollback", "resume"} {
 			must(n.t, os.RemoveAll(filepath.Join(root, "etc")))
 			must(n.t, os.RemoveAll(filepath.Join(root, "var/lib/etcd")))

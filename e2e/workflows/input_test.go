@@ -78,7 +78,8 @@ func TestOtherMembersAreNotRestoredOver(t *testing.T) {
 		})
 		n.refused([]string{b.file}, "other members", "127.0.0.9", "all of its nodes")
 		stopEtcd(n)
-		n.refused([]string{b.file}, "other members", "127.0.0.9") // the data with its WAL says so, too
+		// The data with its WAL says so, too.
+		n.refused([]string{b.file}, "other members", "127.0.0.9")
 	})
 	t.Run("nothing but the snapshot tells, and it names another", func(t *testing.T) {
 		n := start(t, sandbox.Options{NoAPIServer: true})
@@ -96,7 +97,9 @@ func TestASnapshotTakenUnderNOSPACEIsRestoredWritable(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(n.ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: status.Header.MemberId, Alarm: pb.AlarmType_NOSPACE})
+		_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(n.ctx, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, MemberID: status.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
+		})
 		return err
 	})
 	n.etcd(func(c *clientv3.Client) error {
@@ -177,7 +180,9 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	configure("key2")
 	old, _, err := n.Container(n.ctx, "kube-apiserver")
 	must(t, err)
-	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address", "    - --encryption-provider-config=/etc/kubernetes/pki/encryption.yaml\n    - --advertise-address", 1)), 0o600))
+	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address",
+		"    - --encryption-provider-config=/etc/kubernetes/pki/encryption.yaml\n    - --advertise-address", 1)),
+		0o600))
 	n.eventually("the kubelet runs the API server of the new manifest", func() bool {
 		now, found, err := n.Container(n.ctx, "kube-apiserver")
 		must(t, err)
@@ -214,11 +219,14 @@ func TestManifestsThatCannotBeReliedOnAreRefused(t *testing.T) {
 		file, text string
 		says       []string
 	}{
-		"a copy under another name":       {"etcd.yaml.bak", etcd, []string{"two manifests run etcd", "etcd.yaml.bak"}},
-		"a file that is no YAML":          {"broken.yaml", "kind: Pod\n  etcd: [", []string{"broken.yaml", "runs etcd"}},
-		"two documents":                   {"two.yaml", etcd + "---\n" + etcd, []string{"two.yaml"}},
-		"a Deployment of etcd":            {"deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: etcd}\n", []string{"deployment.yaml"}},
-		"a hundred thousand open bracket": {"deep.yaml", "etcd: " + strings.Repeat("[", 100_000), []string{"deep.yaml"}},
+		"a copy under another name": {"etcd.yaml.bak", etcd, []string{"two manifests run etcd", "etcd.yaml.bak"}},
+		"a file that is no YAML": {"broken.yaml", "kind: Pod\n  etcd: [",
+			[]string{"broken.yaml", "runs etcd"}},
+		"two documents": {"two.yaml", etcd + "---\n" + etcd, []string{"two.yaml"}},
+		"a Deployment of etcd": {"deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: etcd}\n",
+			[]string{"deployment.yaml"}},
+		"a hundred thousand open bracket": {"deep.yaml", "etcd: " + strings.Repeat("[", 100_000),
+			[]string{"deep.yaml"}},
 	} {
 		must(t, os.WriteFile(dir+"/"+c.file, []byte(c.text), 0o600))
 		n.refused([]string{b.file}, c.says...)
@@ -311,15 +319,20 @@ func TestANodeThatIsNotLaidOutAsOneIsRefused(t *testing.T) {
 		commands [][]string
 		says     string
 	}{
-		{dir, "etc/kubernetes/manifests/etcd.yaml", [][]string{phase("render-etcd"), append([]string{"init", "--yes"}, flags...)}, "etcd.yaml: is a directory"},
-		{file, "etc/kubernetes/manifests", [][]string{phase("render-etcd"), phase("certs"), {"backup"}, {"certs", "renew", "--yes"}, {"apiserver", "show"}}, "manifests: not a directory"},
+		{dir, "etc/kubernetes/manifests/etcd.yaml",
+			[][]string{phase("render-etcd"), append([]string{"init", "--yes"}, flags...)}, "etcd.yaml: is a directory"},
+		{file, "etc/kubernetes/manifests", [][]string{phase("render-etcd"), phase("certs"),
+			{"backup"}, {"certs", "renew", "--yes"}, {"apiserver", "show"}}, "manifests: not a directory"},
 		{file, "var/lib/etcd", [][]string{phase("render-etcd")}, "etcd: not a directory"},
 		{file, "etc/kubernetes/pki/etcd", [][]string{phase("certs")}, "not a directory"},
 		{dir, "etc/kubernetes/pki/etcd/peer.crt", [][]string{phase("certs")}, "peer.crt: is a directory"},
-		{file, "var/lib/etcdpod", [][]string{phase("certs"), {"runs"}, {"backups"}, {"prune", "--yes"}, {"resume"}, {"rollback"}}, "not a directory"},
+		{file, "var/lib/etcdpod", [][]string{phase("certs"),
+			{"runs"}, {"backups"}, {"prune", "--yes"}, {"resume"}, {"rollback"}}, "not a directory"},
 		{dir, "var/lib/kubelet/config.yaml", [][]string{phase("certs"), {"status"}}, "config.yaml: is a directory"},
-		{file, "the root", [][]string{phase("certs"), {"status"}, {"runs"}, {"certs", "check"}}, "cannot look for a node: "},
-		{nothing, "the root", [][]string{phase("certs"), {"status"}, {"backups"}, {"apiserver", "show"}}, "the root: no such file or directory"},
+		{file, "the root", [][]string{phase("certs"), {"status"}, {"runs"}, {"certs", "check"}},
+			"cannot look for a node: "},
+		{nothing, "the root", [][]string{phase("certs"), {"status"}, {"backups"}, {"apiserver", "show"}},
+			"the root: no such file or directory"},
 	} {
 		root := t.TempDir()
 		at := filepath.Join(root, c.name)

@@ -37,7 +37,8 @@ func founder(t *testing.T, version string) *node {
 func (n *node) newcomer(i int) *joiner {
 	n.t.Helper()
 	j := &joiner{create(n.t, sandbox.Options{
-		EtcdBinary: n.Images()[n.etcdImage()], NoAPIServer: true, Join: n.Sandbox, Node: fmt.Sprintf("cp%d", i+1), Address: fmt.Sprintf("127.0.0.%d", i+2),
+		EtcdBinary: n.Images()[n.etcdImage()], NoAPIServer: true,
+		Join: n.Sandbox, Node: fmt.Sprintf("cp%d", i+1), Address: fmt.Sprintf("127.0.0.%d", i+2),
 	}), n}
 	j.reset(false)
 	must(n.t, j.StartRuntime(j.ctx))
@@ -87,13 +88,16 @@ func (j *joiner) clusterConfiguration() string {
 	client := fmt.Sprintf("https://%s:%d", j.Address, j.Ports.EtcdClient)
 	var args strings.Builder
 	for _, arg := range [][2]string{
-		{"advertise-client-urls", client}, {"listen-client-urls", j.ClientURL() + "," + client}, {"initial-advertise-peer-urls", j.PeerURL()},
-		{"listen-peer-urls", j.PeerURL()}, {"listen-metrics-urls", fmt.Sprintf("http://127.0.0.1:%d", j.Ports.EtcdMetrics)},
+		{"advertise-client-urls", client}, {"listen-client-urls", j.ClientURL() + "," + client},
+		{"initial-advertise-peer-urls", j.PeerURL()},
+		{"listen-peer-urls", j.PeerURL()}, {"listen-metrics-urls",
+			fmt.Sprintf("http://127.0.0.1:%d", j.Ports.EtcdMetrics)},
 	} {
 		fmt.Fprintf(&args, "    - name: %s\n      value: %s\n", arg[0], arg[1])
 	}
 	kubernetes := "v1.37.2"
-	if strings.HasPrefix(j.EtcdVersion, "3.5.") { // later kubeadms give etcd flags that it does not know
+	// Later kubeadms give etcd flags that it does not know.
+	if strings.HasPrefix(j.EtcdVersion, "3.5.") {
 		kubernetes = "v1.34.4"
 	}
 	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
@@ -111,7 +115,8 @@ etcd:
 
 // typed are the words of a command of join on this node.
 func (j *joiner) typed(words ...string) []string {
-	return append(append([]string{"join"}, words...), "--config", j.kubeadm(), "--endpoints", fmt.Sprintf("https://%s:%d", j.of.Address, j.of.Ports.EtcdClient))
+	return append(append([]string{"join"}, words...), "--config",
+		j.kubeadm(), "--endpoints", fmt.Sprintf("https://%s:%d", j.of.Address, j.of.Ports.EtcdClient))
 }
 
 // members are name, peer URL and kind, as the first node knows them.
@@ -188,7 +193,8 @@ func (j *joiner) wantOutside(certs bool) {
 	}
 }
 
-// remove takes a member out of the cluster, as a person would. etcd refuses for five seconds after members were last seen to be apart.
+// remove takes a member out of the cluster, as a person would. etcd refuses for five seconds after
+// members were last seen to be apart.
 func (j *joiner) remove(peer string) {
 	j.t.Helper()
 	j.of.etcd(func(c *clientv3.Client) error {
@@ -198,7 +204,10 @@ func (j *joiner) remove(peer string) {
 		}
 		for _, m := range r.Members {
 			if slices.Contains(m.PeerURLs, peer) {
-				j.eventually("etcd removes "+peer, func() bool { _, err := c.MemberRemove(j.ctx, m.ID); return err == nil })
+				j.eventually("etcd removes "+peer, func() bool {
+					_, err := c.MemberRemove(j.ctx, m.ID)
+					return err == nil
+				})
 			}
 		}
 		return nil
@@ -220,7 +229,9 @@ func TestAClusterGrowsFromOneMemberToThree(t *testing.T) {
 			first := founder(t, version)
 			second, third := first.newcomer(1), first.newcomer(2)
 			second.untouched(func() {
-				second.want(0, second.typed("--dry-run"), "add the learner "+second.PeerURL(), "write /etc/kubernetes/manifests/etcd.yaml", "let "+second.PeerURL()+" vote", "commit point", "Nothing was changed")
+				second.want(0, second.typed("--dry-run"), "add the learner "+second.PeerURL(),
+					"write /etc/kubernetes/manifests/etcd.yaml",
+					"let "+second.PeerURL()+" vote", "commit point", "Nothing was changed")
 				second.want(2, second.typed(), "--yes")
 			})
 			first.wantMembers(first)
@@ -230,7 +241,10 @@ func TestAClusterGrowsFromOneMemberToThree(t *testing.T) {
 			third.wantJoined()
 			first.wantMembers(first, second.node, third.node)
 			etcd := third.manifests()["etcd.yaml"]
-			for _, want := range []string{"--initial-cluster-state=existing\n", "--initial-cluster=", first.Node + "=" + first.PeerURL(), second.Node + "=" + second.PeerURL(), third.Node + "=" + third.PeerURL()} {
+			for _, want := range []string{
+				"--initial-cluster-state=existing\n", "--initial-cluster=", first.Node + "=" + first.PeerURL(),
+				second.Node + "=" + second.PeerURL(), third.Node + "=" + third.PeerURL(),
+			} {
 				if !strings.Contains(etcd, want) {
 					t.Errorf("the manifest has no %s:\n%s", want, etcd)
 				}
@@ -331,11 +345,16 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		spoil, mend func()
 		says        []string
 	}{
-		{"another node is joining", func() { j.enlist(other) }, func() { j.remove(other) }, []string{"another node is just joining", other}},
-		{"the name is taken", func() { j.rename(first.Node) }, func() { j.rename(j.Node) }, []string{"the name cp1 is taken"}},
-		{"no CA", func() { must(t, os.Rename(j.Path(pkiDir+"etcd/ca.crt"), j.Path("/ca.crt"))) }, func() { must(t, os.Rename(j.Path("/ca.crt"), j.Path(pkiDir+"etcd/ca.crt"))) }, []string{"ca.crt"}},
-		{"data of somebody", func() { must(t, os.MkdirAll(j.DataPath()+"/pictures", 0o700)) }, func() { must(t, os.RemoveAll(j.DataPath())) }, []string{"it holds pictures"}},
-		{"another CA", func() { j.copyFile("ca.crt", "etcd/ca.crt"); j.copyFile("ca.key", "etcd/ca.key") }, nil, []string{"must be those of the cluster"}},
+		{"another node is joining", func() { j.enlist(other) },
+			func() { j.remove(other) }, []string{"another node is just joining", other}},
+		{"the name is taken", func() { j.rename(first.Node) },
+			func() { j.rename(j.Node) }, []string{"the name cp1 is taken"}},
+		{"no CA", func() { must(t, os.Rename(j.Path(pkiDir+"etcd/ca.crt"), j.Path("/ca.crt"))) },
+			func() { must(t, os.Rename(j.Path("/ca.crt"), j.Path(pkiDir+"etcd/ca.crt"))) }, []string{"ca.crt"}},
+		{"data of somebody", func() { must(t, os.MkdirAll(j.DataPath()+"/pictures", 0o700)) },
+			func() { must(t, os.RemoveAll(j.DataPath())) }, []string{"it holds pictures"}},
+		{"another CA", func() { j.copyFile("ca.crt", "etcd/ca.crt"); j.copyFile("ca.key", "etcd/ca.key") },
+			nil, []string{"must be those of the cluster"}},
 	} {
 		saved := j.savePKI()
 		tt.spoil()
@@ -360,7 +379,8 @@ func (j *joiner) rename(name string) {
 	must(j.t, os.WriteFile(j.kubeadm(), []byte(text+"---\n"+j.clusterConfiguration()), 0o600))
 }
 
-// Where an API server answers it names the members, by kubeadm's annotation, and how etcd is configured.
+// Where an API server answers it names the members, by kubeadm's annotation, and
+// how etcd is configured.
 func TestTheAPIServerNamesTheMembersAndTheirConfiguration(t *testing.T) {
 	t.Parallel()
 	first := create(t, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)})
@@ -369,10 +389,14 @@ func TestTheAPIServerNamesTheMembersAndTheirConfiguration(t *testing.T) {
 	j := first.newcomer(1)
 	api, err := first.API()
 	must(t, err)
-	must(t, api.Do(first.ctx, http.MethodPost, "/api/v1/namespaces/kube-system/pods", map[string]any{"metadata": map[string]any{
-		"name": "etcd-cp1", "labels": map[string]string{"component": "etcd", "tier": "control-plane"},
-		"annotations": map[string]string{"kubeadm.kubernetes.io/etcd.advertise-client-urls": fmt.Sprintf("https://%s:%d", first.Address, first.Ports.EtcdClient)},
-	}}, nil))
+	must(t, api.Do(first.ctx, http.MethodPost, "/api/v1/namespaces/kube-system/pods",
+		map[string]any{"metadata": map[string]any{
+			"name": "etcd-cp1", "labels": map[string]string{"component": "etcd", "tier": "control-plane"},
+			"annotations": map[string]string{
+				"kubeadm.kubernetes.io/etcd.advertise-client-urls": fmt.Sprintf("https://%s:%d",
+					first.Address, first.Ports.EtcdClient),
+			},
+		}}, nil))
 	const config = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 	var kept map[string]any
 	must(t, api.Do(first.ctx, http.MethodGet, config, nil, &kept))

@@ -97,12 +97,14 @@ func resume(n *node, b backup, before state) {
 	}
 }
 
-// rollBack ends the open run wholly old; past the commit point it is refused, and the run is resumed.
+// rollBack ends the open run wholly old; past the commit point it is refused,
+// and the run is resumed.
 func rollBack(n *node, b backup, before state) {
 	n.t.Helper()
 	run := n.lastRun()
 	if run.Committed {
-		n.want(5, []string{"rollback"}, run.ID, "past its commit point", "etcdpod restore --from-data-dir "+run.Path+"/data", "etcdpod resume")
+		n.want(5, []string{"rollback"}, run.ID, "past its commit point",
+			"etcdpod restore --from-data-dir "+run.Path+"/data", "etcdpod resume")
 		resume(n, b, before)
 		return
 	}
@@ -134,7 +136,8 @@ func (n *node) whileOpen(run runSummary, b backup) {
 	}
 }
 
-// backupWhileOpen takes one if there is anything to take it from: an open run alone is no reason to refuse.
+// backupWhileOpen takes one if there is anything to take it from: an open run alone is
+// no reason to refuse.
 func (n *node) backupWhileOpen(run runSummary) {
 	n.t.Helper()
 	must(n.t, os.MkdirAll(n.Path("/srv"), 0o755))
@@ -146,7 +149,8 @@ func (n *node) backupWhileOpen(run runSummary) {
 		n.want(0, []string{"verify", file})
 		must(n.t, os.Remove(file))
 	case os.IsNotExist(err) && result.Code == 5 && strings.Contains(result.Stderr, run.ID):
-	case err == nil && result.Code == 1 && strings.Contains(result.Stderr, "cannot take a backup"): // etcd is down, or just starting
+	case err == nil && result.Code == 1 && strings.Contains(result.Stderr, "cannot take a backup"):
+		// etcd is down, or just starting.
 	default:
 		n.t.Errorf("a backup while a run is open ends with %d: %s", result.Code, result.Stderr)
 	}

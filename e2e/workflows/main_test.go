@@ -1,5 +1,6 @@
-// Package workflows drives the built etcdpod through whole workflows on the sandbox, with real etcd, and proves what a person is promised:
-// exit codes, messages, and that the node is wholly old or wholly new, whatever happens on the way.
+// Package workflows drives the built etcdpod through whole workflows on the sandbox, with real
+// etcd, and proves what a person is promised: exit codes, messages, and that the node is wholly old
+// or wholly new, whatever happens on the way.
 package workflows
 
 import (
@@ -15,7 +16,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// sandboxes is how many run at once: each is a handful of processes, and most of their time is spent waiting.
+// sandboxes is how many run at once: each is a handful of processes, and most of their
+// time is spent waiting.
 const sandboxes = "3"
 
 func TestMain(m *testing.M) {
@@ -28,7 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// run builds etcdpod as it is now, and what the sandboxes need. ETCDPOD names one that is built already.
+// run builds etcdpod as it is now, and what the sandboxes need. ETCDPOD names one
+// that is built already.
 func run(m *testing.M) (int, error) {
 	if err := flag.Set("test.parallel", sandboxes); err != nil {
 		return 0, err

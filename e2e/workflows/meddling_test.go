@@ -29,7 +29,8 @@ func (n *node) meddle(with func(context.Context), while func()) {
 	done.Wait()
 }
 
-// TestARestoreIsWholeWhateverSomebodyElseKeepsDoing lets others work on the node all through a restore.
+// TestARestoreIsWholeWhateverSomebodyElseKeepsDoing lets others work on the node
+// all through a restore.
 func TestARestoreIsWholeWhateverSomebodyElseKeepsDoing(t *testing.T) {
 	for name, with := range map[string]func(*node, []byte) func(context.Context){
 		"starting the kubelet": func(n *node, _ []byte) func(context.Context) {
@@ -58,7 +59,9 @@ func TestARestoreIsWholeWhateverSomebodyElseKeepsDoing(t *testing.T) {
 			manifest, err := os.ReadFile(n.Path(sandbox.ManifestDir + "/etcd.yaml"))
 			must(t, err)
 			var result sandbox.Result
-			n.meddle(with(n, manifest), func() { result = n.run("restore", b.file, "--yes", "--stop-timeout", "5s", "--wait-timeout", "10s") })
+			n.meddle(with(n, manifest), func() {
+				result = n.run("restore", b.file, "--yes", "--stop-timeout", "5s", "--wait-timeout", "10s")
+			})
 			t.Logf("the restore ended with %d: %s", result.Code, lastLineOf(result.Stderr))
 			if result.Code == 3 {
 				resume(n, b, before)
@@ -126,7 +129,8 @@ func TestAJournalThatIsDamagedStopsChangesAndNothingElse(t *testing.T) {
 	n.untouched(func() {
 		for _, args := range [][]string{{"restore", b.file, "--yes"}, {"resume"}, {"rollback"}, {"prune", "--yes"}} {
 			result := n.run(args...)
-			if result.Code == 0 || !strings.Contains(result.Stderr, run.ID) || !strings.Contains(result.Stderr, "damaged") {
+			if result.Code == 0 || !strings.Contains(result.Stderr, run.ID) ||
+				!strings.Contains(result.Stderr, "damaged") {
 				t.Errorf("%q over a damaged journal ended with %d: %s", args, result.Code, result.Stderr)
 			}
 		}

@@ -167,18 +167,22 @@ func (n *node) put(key, value string) {
 	})
 }
 
-// change makes the data differ from any backup: some objects are new, some are gone, some are others. Each call makes other data.
+// change makes the data differ from any backup: some objects are new, some are gone, some are
+// others. Each call makes other data.
 func (n *node) change() {
 	n.t.Helper()
 	stamp := time.Now().Format(time.RFC3339Nano)
 	n.etcd(func(c *clientv3.Client) error {
 		config := func(name, value string) clientv3.Op {
-			return clientv3.OpPut("/registry/configmaps/late/"+name, fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q,"namespace":"late"},"data":{"stamp":%q}}`, name, value))
+			return clientv3.OpPut("/registry/configmaps/late/"+name, fmt.Sprintf(`{"apiVersion":"v1",`+
+				`"kind":"ConfigMap","metadata":{"name":%q,"namespace":"late"},"data":{"stamp":%q}}`, name, value))
 		}
 		_, err := c.Txn(n.ctx).Then(
-			config("since-the-backup", stamp), config("at-"+strings.NewReplacer(":", "-", ".", "-").Replace(strings.ToLower(stamp)), stamp),
+			config("since-the-backup", stamp),
+			config("at-"+strings.NewReplacer(":", "-", ".", "-").Replace(strings.ToLower(stamp)), stamp),
 			clientv3.OpDelete("/registry/secrets/", clientv3.WithPrefix()),
-			clientv3.OpPut("/registry/configmaps/team-00/app-00000-10", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"app-00000-10","namespace":"team-00"},"data":{"stamp":"`+stamp+`"}}`),
+			clientv3.OpPut("/registry/configmaps/team-00/app-00000-10", `{"apiVersion":"v1","kind":"ConfigMap",`+
+				`"metadata":{"name":"app-00000-10","namespace":"team-00"},"data":{"stamp":"`+stamp+`"}}`),
 		).Commit()
 		return err
 	})

@@ -23,7 +23,8 @@ func (n *node) controlPlane() []string {
 	})
 }
 
-// wantFenced watches for a second, five times the kubelet's interval, that nothing of the control plane comes up.
+// wantFenced watches for a second, five times the kubelet's interval, that nothing of the
+// control plane comes up.
 func (n *node) wantFenced() {
 	n.t.Helper()
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -33,7 +34,8 @@ func (n *node) wantFenced() {
 	}
 }
 
-// TestARestoreCutOffByARebootEndsWhollyNewOrWhollyOld ends everything on the node at once, etcdpod, etcd and kubelet included, and starts the node again.
+// TestARestoreCutOffByARebootEndsWhollyNewOrWhollyOld ends everything on the node at once, etcdpod,
+// etcd and kubelet included, and starts the node again.
 func TestARestoreCutOffByARebootEndsWhollyNewOrWhollyOld(t *testing.T) {
 	points := []struct {
 		operation string
@@ -54,7 +56,8 @@ func TestARestoreCutOffByARebootEndsWhollyNewOrWhollyOld(t *testing.T) {
 			n.change()
 			for _, p := range points {
 				before := n.state()
-				if !n.interruptWhen(atOperation(p.operation), func(*os.Process) error { return n.Crash() }, "restore", b.file, "--yes") {
+				if !n.interruptWhen(atOperation(p.operation),
+					func(*os.Process) error { return n.Crash() }, "restore", b.file, "--yes") {
 					t.Fatalf("the restore ended before %q", p.operation)
 				}
 				must(t, n.StartRuntime(n.ctx))

@@ -8,7 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// TestARecoveryThatIsKilledItselfIsOnlyBegunAnew kills resume and rollback, too, again and again, each time at a later step.
+// TestARecoveryThatIsKilledItselfIsOnlyBegunAnew kills resume and rollback, too, again and again,
+// each time at a later step.
 func TestARecoveryThatIsKilledItselfIsOnlyBegunAnew(t *testing.T) {
 	recoveries := map[string]struct {
 		command, state string // the events at which it is killed
@@ -72,7 +73,8 @@ func TestARestoreThatIsKilledWhileItGoesBackGoesAllTheWayBack(t *testing.T) {
 				t.Fatalf("the run is %+v", run)
 			}
 			n.want(3, []string{"restore", b.file, "--yes"}, run.ID, "etcdpod rollback")
-			code := map[string]int{"rollback": 0, "resume": 1}[verb] // what was to be resumed has failed
+			// What was to be resumed has failed.
+			code := map[string]int{"rollback": 0, "resume": 1}[verb]
 			n.want(code, []string{verb}, "as before")
 			n.wantOld(before)
 		})

@@ -37,7 +37,8 @@ func (n *node) pairs() map[string]string {
 	return all
 }
 
-// wantPairs holds the node to all pairs as before, or to all others, and to programs that really show them.
+// wantPairs holds the node to all pairs as before, or to all others, and to programs
+// that really show them.
 func (n *node) wantPairs(before map[string]string, others bool) {
 	n.t.Helper()
 	n.ready()
@@ -93,7 +94,8 @@ func (n *node) configure(san string) {
 			return err
 		}
 		old := string(got.Kvs[0].Value)
-		value := strings.Replace(old, `dataDir: /var/lib/etcd\n`, `dataDir: /var/lib/etcd\n    serverCertSANs: [`+san+`]\n`, 1)
+		value := strings.Replace(old, `dataDir: /var/lib/etcd\n`,
+			`dataDir: /var/lib/etcd\n    serverCertSANs: [`+san+`]\n`, 1)
 		if value == old {
 			return fmt.Errorf("no dataDir in %s", old)
 		}
@@ -112,7 +114,8 @@ func TestRenewGivesCertificatesANewLife(t *testing.T) {
 	before, keys, peer := n.pairs(), n.keys(), n.parse("etcd/peer")
 	n.want(6, []string{"certs", "check"}, "it expires in 9 days")
 	n.untouched(func() {
-		n.want(0, []string{"certs", "renew", "--dry-run"}, "issue a new etcd-server with a new key", "restart etcd", "restart kube-apiserver", "etcd-peer ends on", "Nothing was changed")
+		n.want(0, []string{"certs", "renew", "--dry-run"}, "issue a new etcd-server with a new key",
+			"restart etcd", "restart kube-apiserver", "etcd-peer ends on", "Nothing was changed")
 		n.want(2, []string{"certs", "renew"}, "--yes")
 	})
 
@@ -132,7 +135,8 @@ func TestRenewGivesCertificatesANewLife(t *testing.T) {
 	if names := n.parse("etcd/server").DNSNames; !slices.Contains(names, "lb.example.org") {
 		t.Errorf("the server's certificate is for %q", names)
 	}
-	if now := n.parse("etcd/peer"); !slices.Equal(now.DNSNames, peer.DNSNames) || now.Subject.String() != peer.Subject.String() || len(now.IPAddresses) != len(peer.IPAddresses) {
+	if now := n.parse("etcd/peer"); !slices.Equal(now.DNSNames, peer.DNSNames) ||
+		now.Subject.String() != peer.Subject.String() || len(now.IPAddresses) != len(peer.IPAddresses) {
 		t.Errorf("the peer's certificate is %v for %q", now.Subject, now.DNSNames)
 	}
 	n.noKeyIn(out.Stdout + out.Stderr)
@@ -227,14 +231,23 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 		code  int
 		says  []string
 	}{
-		{"no certificate of etcd", nothingDone, []string{"apiserver"}, 2, []string{`"apiserver" is no certificate of etcd`, "kubeadm certs renew"}},
+		{"no certificate of etcd", nothingDone, []string{"apiserver"},
+			2, []string{`"apiserver" is no certificate of etcd`, "kubeadm certs renew"}},
 		{"all, and one", nothingDone, []string{"all", "etcd-peer"}, 2, []string{`"all" is no certificate`}},
-		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) }, nil, 5, []string{"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"}},
-		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") }, nil, 5, []string{"etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
-		{"a CA that cannot be read", func() { n.replace(pkiDir+"etcd/ca.crt", []byte("hello")) }, []string{"etcd-healthcheck-client"}, 5, []string{"cannot read the certificate /etc/kubernetes/pki/etcd/ca.crt"}},
-		{"a certificate that is not there", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/peer.crt"))) }, []string{"etcd-peer"}, 5, []string{"etcd-peer cannot be renewed", "init phase certs"}},
-		{"a key that everybody may read", func() { must(t, os.Chmod(n.Path(pkiDir+"etcd/server.key"), 0o644)) }, nil, 5, []string{"everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
-		{"a certificate that cannot be read", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) }, nil, 5, []string{"etcd-peer cannot be renewed: cannot read certificate"}},
+		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
+			nil, 5, []string{"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"}},
+		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
+			nil, 5, []string{"etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
+		{"a CA that cannot be read", func() {
+			n.replace(pkiDir+"etcd/ca.crt", []byte("hello"))
+		}, []string{"etcd-healthcheck-client"}, 5,
+			[]string{"cannot read the certificate /etc/kubernetes/pki/etcd/ca.crt"}},
+		{"a certificate that is not there", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/peer.crt"))) },
+			[]string{"etcd-peer"}, 5, []string{"etcd-peer cannot be renewed", "init phase certs"}},
+		{"a key that everybody may read", func() { must(t, os.Chmod(n.Path(pkiDir+"etcd/server.key"), 0o644)) }, nil, 5,
+			[]string{"everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
+		{"a certificate that cannot be read", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) },
+			nil, 5, []string{"etcd-peer cannot be renewed: cannot read certificate"}},
 	} {
 		saved := n.savePKI()
 		tt.spoil()
@@ -307,7 +320,8 @@ func TestThreeNodesAreRenewedWhileAClientWrites(t *testing.T) {
 	if len(lost) > 0 || w.Acknowledged == 0 {
 		t.Errorf("of %d acknowledged writes these are lost: %v", w.Acknowledged, lost)
 	}
-	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v", w.Acknowledged, w.Gap, took)
+	t.Logf("%d writes were acknowledged, none may be lost; the longest gap was %v; renewing took %v",
+		w.Acknowledged, w.Gap, took)
 }
 
 func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {
@@ -315,7 +329,8 @@ func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {
 	must(t, c.PowerOff("cp3"))
 	c.nodes[0].eventually("two members are left, with a leader", func() bool {
 		result := c.nodes[0].run("status", "-o", "json")
-		return strings.Contains(result.Stdout, `"leader":true`) || strings.Contains(c.nodes[1].run("status", "-o", "json").Stdout, `"leader":true`)
+		return strings.Contains(result.Stdout, `"leader":true`) ||
+			strings.Contains(c.nodes[1].run("status", "-o", "json").Stdout, `"leader":true`)
 	})
 	c.typed("cp1", "etcdpod certs renew --yes", 5, "the cluster would stand still: 1 of 3 members do not answer: cp3")
 	c.typed("cp1", "etcdpod certs renew --yes etcd-healthcheck-client", 0, "Renewed")

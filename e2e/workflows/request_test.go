@@ -53,13 +53,15 @@ func requestBelow(t *testing.T, dir, base string) *x509.CertificateRequest {
 	return csr
 }
 
-// externalCA makes a CA whose certificate alone gets onto the node, whose /etc/kubernetes/pki is in dir.
+// externalCA makes a CA whose certificate alone gets onto the node, whose
+// /etc/kubernetes/pki is in dir.
 func externalCA(t *testing.T, dir string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the department's CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour * 3650),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the department's CA"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour * 3650),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -67,7 +69,8 @@ func externalCA(t *testing.T, dir string) tls.Certificate {
 	leaf, err := x509.ParseCertificate(der)
 	must(t, err)
 	must(t, os.MkdirAll(filepath.Join(dir, "etcd"), 0o755))
-	must(t, os.WriteFile(filepath.Join(dir, "etcd/ca.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "etcd/ca.crt"),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
@@ -76,7 +79,8 @@ func (n *node) install(bases ...string) {
 	n.t.Helper()
 	for _, base := range bases {
 		for _, ending := range []string{".crt", ".key"} {
-			must(n.t, shell(n.ctx, fmt.Sprintf("cp -p '%s' '%s'", n.Path("/root/csr/"+base+ending), n.Path(pkiDir+base+ending))))
+			must(n.t, shell(n.ctx, fmt.Sprintf("cp -p '%s' '%s'",
+				n.Path("/root/csr/"+base+ending), n.Path(pkiDir+base+ending))))
 		}
 	}
 }
@@ -91,13 +95,18 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 		return append(config("certs", "generate-csr", "--csr-dir", "/root/csr"), args...)
 	}
 	n.untouched(func() {
-		n.want(5, config("init", "--yes"), "etcd/server.crt is not there, and cannot be made", "etcdpod certs generate-csr --config FILE")
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"}, "names a certificate of etcd", "etcdpod certs generate-csr --config FILE")
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "etcd-peer"}, "no program of this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
+		n.want(5, config("init", "--yes"), "etcd/server.crt is not there, and cannot be made",
+			"etcdpod certs generate-csr --config FILE")
+		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
+			"names a certificate of etcd", "etcdpod certs generate-csr --config FILE")
+		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "etcd-peer"},
+			"no program of this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
 		n.want(2, config("certs", "generate-csr"), "--csr-dir needs an absolute path")
-		n.want(2, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm() + ".not"}, "cannot read kubeadm's configuration")
+		n.want(2, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm() + ".not"},
+			"cannot read kubeadm's configuration")
 		n.want(2, request("apiserver"), `"apiserver" is no certificate of etcd`)
-		n.want(0, request("--dry-run"), "make a new key, and the request for etcd-server", "/root/csr/apiserver-etcd-client.csr", "Nothing was changed")
+		n.want(0, request("--dry-run"), "make a new key, and the request for etcd-server",
+			"/root/csr/apiserver-etcd-client.csr", "Nothing was changed")
 	})
 	out := n.want(0, request("-o", "json"), "/root/csr/etcd/server.csr", "/root/csr/apiserver-etcd-client.csr")
 	n.noKeyIn(out.Stdout + out.Stderr)
@@ -128,7 +137,8 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 	n.sign(ca, "etcd/peer", func(c *x509.Certificate) { c.ExtraExtensions = nil })
 	n.install("etcd/peer")
 	n.untouched(func() {
-		n.want(5, config("init", "phase", "certs", "--yes"), "etcd/peer.crt is no certificate for servers", "etcd/peer.crt is not for "+n.Node)
+		n.want(5, config("init", "phase", "certs", "--yes"),
+			"etcd/peer.crt is no certificate for servers", "etcd/peer.crt is not for "+n.Node)
 	})
 
 	for _, base := range renewed() {
@@ -169,7 +179,9 @@ func (n *node) wantRequests() {
 		if key, is := csr.PublicKey.(*ecdsa.PublicKey); !is || key.Curve != elliptic.P256() {
 			n.t.Errorf("%s is for a %T", base, csr.PublicKey)
 		}
-		usage := slices.ContainsFunc(csr.Extensions, func(e pkix.Extension) bool { return e.Id.String() == "2.5.29.37" })
+		usage := slices.ContainsFunc(csr.Extensions, func(e pkix.Extension) bool {
+			return e.Id.String() == "2.5.29.37"
+		})
 		if !usage {
 			n.t.Errorf("%s asks for no extended key usage", base)
 		}
@@ -205,7 +217,8 @@ func TestRequestsKilledAnywhereAreAllThereOrNone(t *testing.T) {
 	}
 }
 
-// As kubeadm has it: keys and requests are below /etc/kubernetes/pki at once, and each certificate is put beside.
+// As kubeadm has it: keys and requests are below /etc/kubernetes/pki at once, and each
+// certificate is put beside.
 func TestRequestsAreMadeOnAnEmptyRoot(t *testing.T) {
 	t.Parallel()
 	n := create(t, sandbox.Options{NoAPIServer: true}) // to run etcdpod with
@@ -216,12 +229,14 @@ func TestRequestsAreMadeOnAnEmptyRoot(t *testing.T) {
 		t.Helper()
 		n.want(code, append(args, flags...), says...)
 	}
-	typed(0, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki", "--dry-run"}, "make the directory /etc/kubernetes/pki/etcd")
+	typed(0, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki", "--dry-run"},
+		"make the directory /etc/kubernetes/pki/etcd")
 	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
 		t.Errorf("--dry-run leaves %v, %v", left, err)
 	}
 	typed(0, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki"}, "/etc/kubernetes/pki/etcd/peer.csr")
-	if csr := requestBelow(t, pki, "etcd/peer"); csr.Subject.String() != "CN=cp7" || !slices.Contains(csr.DNSNames, "cp7") || csr.IPAddresses[0].String() != "10.0.0.17" {
+	if csr := requestBelow(t, pki, "etcd/peer"); csr.Subject.String() != "CN=cp7" ||
+		!slices.Contains(csr.DNSNames, "cp7") || csr.IPAddresses[0].String() != "10.0.0.17" {
 		t.Errorf("it asks for %v, %v, %v", csr.Subject, csr.DNSNames, csr.IPAddresses)
 	}
 	if st, err := os.Stat(filepath.Join(pki, "etcd")); err != nil || st.Mode().Perm() != 0o755 {
@@ -243,11 +258,14 @@ func TestRequestsAreMadeForAnExternalCA(t *testing.T) {
 		n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--dry-run"}, "/root/csr/etcd/server.csr")
 	})
 	before := n.pairs()
-	n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"}, "/root/csr/etcd/server.csr", "/root/csr/apiserver-etcd-client.csr")
+	n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
+		"/root/csr/etcd/server.csr", "/root/csr/apiserver-etcd-client.csr")
 	for _, base := range renewed() {
 		csr := requestBelow(t, n.Path("/root/csr"), base)
 		c := n.parse(base)
-		if csr.Subject.String() != c.Subject.String() || !slices.Equal(csr.DNSNames, slices.Sorted(slices.Values(c.DNSNames))) || len(csr.IPAddresses) != len(c.IPAddresses) {
+		if csr.Subject.String() != c.Subject.String() ||
+			!slices.Equal(csr.DNSNames, slices.Sorted(slices.Values(c.DNSNames))) ||
+			len(csr.IPAddresses) != len(c.IPAddresses) {
 			t.Errorf("%s asks for %v, %v, %v", base, csr.Subject, csr.DNSNames, csr.IPAddresses)
 		}
 		st, err := os.Stat(n.Path("/root/csr/" + base + ".key"))
@@ -257,8 +275,10 @@ func TestRequestsAreMadeForAnExternalCA(t *testing.T) {
 	}
 	n.wantPairs(before, false)
 	n.untouched(func() {
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"}, "is there already: a key is never overwritten")
-		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki"}, "/etc/kubernetes/pki/etcd/server.key is there already")
+		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
+			"is there already: a key is never overwritten")
+		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki"},
+			"/etc/kubernetes/pki/etcd/server.key is there already")
 	})
 }
 
@@ -271,12 +291,14 @@ func (n *node) sign(ca tls.Certificate, base string, change func(*x509.Certifica
 func signBelow(t *testing.T, dir string, ca tls.Certificate, base string, change func(*x509.Certificate)) {
 	t.Helper()
 	csr := requestBelow(t, dir, base)
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: csr.Subject, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(200 * 24 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject: csr.Subject, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(200 * 24 * time.Hour)}
 	template.ExtraExtensions = csr.Extensions // a CA that takes what is asked for
 	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, csr.PublicKey, ca.PrivateKey)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, base+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, base+".crt"),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
 }
 
 func TestWhatAnExternalCAHasSignedIsTaken(t *testing.T) {
@@ -292,16 +314,19 @@ func TestWhatAnExternalCAHasSignedIsTaken(t *testing.T) {
 	}
 	n.untouched(func() {
 		n.want(5, from(), "there is no certificate of etcd in /root/csr")
-		n.want(5, from("etcd-peer"), "etcd-peer cannot be taken: /root/csr/etcd/peer.crt is not there, but /root/csr/etcd/peer.key is")
+		n.want(5, from("etcd-peer"),
+			"etcd-peer cannot be taken: /root/csr/etcd/peer.crt is not there, but /root/csr/etcd/peer.key is")
 	})
 	for name, tt := range map[string]struct {
 		ca     tls.Certificate
 		change func(*x509.Certificate)
 		says   string
 	}{
-		"another CA":                {other, asked, "/root/csr/etcd/peer.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"},
-		"a CA that grants no usage": {ca, func(c *x509.Certificate) { c.ExtraExtensions = nil }, "/root/csr/etcd/peer.crt is no certificate for servers"},
-		"one that has expired":      {ca, in(-time.Hour), "/root/csr/etcd/peer.crt expired on"},
+		"another CA": {other, asked,
+			"/root/csr/etcd/peer.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"},
+		"a CA that grants no usage": {ca, func(c *x509.Certificate) { c.ExtraExtensions = nil },
+			"/root/csr/etcd/peer.crt is no certificate for servers"},
+		"one that has expired": {ca, in(-time.Hour), "/root/csr/etcd/peer.crt expired on"},
 	} {
 		n.sign(tt.ca, "etcd/peer", tt.change)
 		n.untouched(func() { n.want(5, from(), tt.says) })

@@ -99,8 +99,9 @@ func (n *node) wantAllRunning() {
 	})
 }
 
-// tree is a checksum of everything below the root that nobody may touch. Left out are what live processes write all the time (of etcd's data the
-// names alone count), sockets and logs, and etcdpod's lock, which names its last holder.
+// tree is a checksum of everything below the root that nobody may touch. Left out are what live
+// processes write all the time (of etcd's data the names alone count), sockets and logs, and
+// etcdpod's lock, which names its last holder.
 func (n *node) tree() map[string]string {
 	n.t.Helper()
 	sums := map[string]string{}
@@ -143,7 +144,8 @@ func (n *node) tree() map[string]string {
 	return sums
 }
 
-// untouched runs something that must leave the node alone: same files, same containers, same kubelet.
+// untouched runs something that must leave the node alone: same files, same
+// containers, same kubelet.
 func (n *node) untouched(do func()) {
 	n.t.Helper()
 	files, containers, kubelet := n.tree(), n.running(), n.kubeletRuns()

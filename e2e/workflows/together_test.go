@@ -26,7 +26,8 @@ func startTogether(t *testing.T) *cluster {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
-	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)}, "cp1", "cp2", "cp3")
+	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)},
+		"cp1", "cp2", "cp3")
 	must(t, err)
 	t.Cleanup(func() { must(t, three.Destroy()) })
 	c := &cluster{ControlPlanes: three, t: t, ctx: ctx}
@@ -47,7 +48,8 @@ func (c *cluster) typed(on, line string, code int, texts ...string) string {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		c.t.Fatal(err)
 	}
-	wantResult(c.t, sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}, code, []string{on, line}, texts...)
+	wantResult(c.t, sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()},
+		code, []string{on, line}, texts...)
 	return stdout.String()
 }
 
@@ -87,15 +89,18 @@ func (c *cluster) wantRuns(state string) {
 	first := c.nodes[0].lastRun()
 	for _, n := range c.nodes {
 		if run := n.lastRun(); run.ID != first.ID || run.State != state {
-			c.t.Errorf("%s has the run %s, %s; cp1 has %s, and it should be %s", n.Node, run.ID, run.State, first.ID, state)
+			c.t.Errorf("%s has the run %s, %s; cp1 has %s, and it should be %s",
+				n.Node, run.ID, run.State, first.ID, state)
 		}
 	}
 }
 
-// killCoordinator ends `restore` on cp1 with SIGKILL when a node has begun an operation of the phase. Its agents are left alone.
+// killCoordinator ends `restore` on cp1 with SIGKILL when a node has begun an operation of the
+// phase. Its agents are left alone.
 func (c *cluster) killCoordinator(phase, on string, b backup, flags ...string) {
 	c.t.Helper()
-	must(c.t, c.KillWhen(c.ctx, "cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 -o json "+strings.Join(append(flags, b.file), " "), func(p sandbox.Progress) bool {
+	must(c.t, c.KillWhen(c.ctx, "cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 -o json "+
+		strings.Join(append(flags, b.file), " "), func(p sandbox.Progress) bool {
 		return p.Phase == phase && p.Node == on && p.State == "started"
 	}))
 }
@@ -107,14 +112,17 @@ type kill struct {
 	verb      string
 }
 
-// killAndSettle changes what etcd holds, kills the restore of a backup, and settles it. finished holds the nodes to what a restore ends in.
+// killAndSettle changes what etcd holds, kills the restore of a backup, and settles it. finished
+// holds the nodes to what a restore ends in.
 func (c *cluster) killAndSettle(m kill, b backup, finished func(backup, []state), flags ...string) {
 	c.t.Helper()
 	c.nodes[1].change()
 	before := c.states()
 	c.killCoordinator(m.phase, m.on, b, flags...)
 	for _, n := range c.nodes {
-		n.eventually("the agent has noticed", func() bool { return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3 })
+		n.eventually("the agent has noticed", func() bool {
+			return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3
+		})
 	}
 	c.typed(m.settle, "etcdpod status", 6, "a run is open")
 	c.typed(m.settle, "etcdpod "+m.verb, 0)
@@ -140,7 +148,8 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 	c.wantNew(b, before)
 }
 
-// The coordinator is killed in each part of the transaction: what is left is settled from it or from another node, forward or back.
+// The coordinator is killed in each part of the transaction: what is left is settled from it or
+// from another node, forward or back.
 func TestACoordinatorThatIsKilledLeavesATransactionThatAnyNodeSettles(t *testing.T) {
 	c := startTogether(t)
 	b := c.nodes[0].backup()

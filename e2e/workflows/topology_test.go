@@ -16,7 +16,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// topologies are nodes in all the states in which a restore must work. Each gets a backup, then changes, then what upset does to it.
+// topologies are nodes in all the states in which a restore must work. Each gets a backup, then
+// changes, then what upset does to it.
 var topologies = []struct {
 	name    string
 	options sandbox.Options
@@ -26,7 +27,9 @@ var topologies = []struct {
 	{"the WAL is in a directory of its own", sandbox.Options{WALDir: "/var/lib/etcd-wal"}, nothing},
 	{"there is no API server", sandbox.Options{NoAPIServer: true}, nothing},
 	{"etcd speaks plain http", sandbox.Options{PlainHTTP: true}, nothing},
-	{"the kubelet is stopped, and its containers run on", sandbox.Options{}, func(n *node) { must(n.t, n.StopKubelet(n.ctx)) }},
+	{"the kubelet is stopped, and its containers run on", sandbox.Options{}, func(n *node) {
+		must(n.t, n.StopKubelet(n.ctx))
+	}},
 	{"the kubelet is stopped and etcd is dead", sandbox.Options{}, stopEtcd},
 	{"the data directory is gone", sandbox.Options{}, func(n *node) {
 		stopEtcd(n)
@@ -51,22 +54,23 @@ var topologies = []struct {
 			return found && c.State == "exited" && c.Attempt > 1
 		})
 	}},
-	{"the API server is dead and waits for its back-off", sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour}, func(n *node) {
-		down, running := false, 0
-		look := func() {
-			c, found, err := n.Container(n.ctx, "kube-apiserver")
-			must(n.t, err)
-			down = !found || c.State == "exited"
-			if !down {
-				running = c.Attempt
+	{"the API server is dead and waits for its back-off", sandbox.Options{Backoff: time.Hour, MaxBackoff: time.Hour},
+		func(n *node) {
+			down, running := false, 0
+			look := func() {
+				c, found, err := n.Container(n.ctx, "kube-apiserver")
+				must(n.t, err)
+				down = !found || c.State == "exited"
+				if !down {
+					running = c.Attempt
+				}
 			}
-		}
-		for attempt := range 2 { // the first time the kubelet starts it again at once
-			n.eventually("the API server runs", func() bool { look(); return !down && running == attempt })
-			must(n.t, n.Kill(n.ctx, "kube-apiserver"))
-		}
-		n.eventually("the API server is down", func() bool { look(); return down })
-	}},
+			for attempt := range 2 { // the first time the kubelet starts it again at once
+				n.eventually("the API server runs", func() bool { look(); return !down && running == attempt })
+				must(n.t, n.Kill(n.ctx, "kube-apiserver"))
+			}
+			n.eventually("the API server is down", func() bool { look(); return down })
+		}},
 }
 
 func nothing(*node) {}
@@ -113,7 +117,9 @@ func TestAKilledRestoreWithAWALOfItsOwnEndsWhollyNewOrWhollyOld(t *testing.T) {
 				if !strings.HasPrefix(words, "exchange ") {
 					continue
 				}
-				for _, at := range []moment{{operation: i + 1, state: "started"}, {operation: i + 1, state: "finished"}} {
+				for _, at := range []moment{
+					{operation: i + 1, state: "started"}, {operation: i + 1, state: "finished"},
+				} {
 					n.killAndSettle(at, plan, b, settle)
 				}
 			}
@@ -130,7 +136,8 @@ func TestANewDataDirectoryTakesThePlaceOfTheOldOneWhichIsKept(t *testing.T) {
 	n.done("restore", b.file, "--yes", "--data-dir", fresh)
 	n.ready()
 	now := n.state()
-	if diff := sandbox.Diff(b.keys, now.keys); !slices.Equal(diff, []string{"changed /registry/configmaps/kube-system/kubeadm-config"}) {
+	if diff := sandbox.Diff(b.keys, now.keys); !slices.Equal(diff,
+		[]string{"changed /registry/configmaps/kube-system/kubeadm-config"}) {
 		t.Errorf("restored with a new data directory, the data differs in %v", diff)
 	}
 	if now.cluster == before.cluster || now.revision <= before.revision {
@@ -138,7 +145,8 @@ func TestANewDataDirectoryTakesThePlaceOfTheOldOneWhichIsKept(t *testing.T) {
 	}
 
 	// The manifest's hostPath is another, and nothing else of it.
-	before.manifests["etcd.yaml"] = strings.Replace(before.manifests["etcd.yaml"], "path: /var/lib/etcd\n", "path: "+fresh+"\n", 1)
+	before.manifests["etcd.yaml"] = strings.Replace(before.manifests["etcd.yaml"],
+		"path: /var/lib/etcd\n", "path: "+fresh+"\n", 1)
 	n.wantManifests(before.manifests)
 	n.wantAllRunning()
 
@@ -171,7 +179,8 @@ func (b backup) clusterConfiguration(t *testing.T) string {
 func TestARawCopyOfTheDatabaseIsRestoredOnlyWhenAskedFor(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	keys := n.keys()
-	n.etcd(func(c *clientv3.Client) error { // before it sends a snapshot, etcd writes all that it has to its database
+	// Before it sends a snapshot, etcd writes all that it has to its database.
+	n.etcd(func(c *clientv3.Client) error {
 		snapshot, err := c.Snapshot(n.ctx)
 		if err == nil {
 			_, err = io.Copy(io.Discard, snapshot)
@@ -199,7 +208,8 @@ func TestARawCopyOfTheDatabaseIsRestoredOnlyWhenAskedFor(t *testing.T) {
 func TestAllThatAKilledEtcdHadAcknowledgedIsRestoredFromItsDataDirectory(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	n.change()
-	n.put("/registry/configmaps/late/the-very-last", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"the-very-last","namespace":"late"}}`)
+	n.put("/registry/configmaps/late/the-very-last",
+		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"the-very-last","namespace":"late"}}`)
 	keys := n.keys()
 	stopEtcd(n)
 	must(t, exec.CommandContext(n.ctx, "cp", "-a", n.DataPath(), n.Path("/srv-dead")).Run())
@@ -208,7 +218,8 @@ func TestAllThatAKilledEtcdHadAcknowledgedIsRestoredFromItsDataDirectory(t *test
 	n.change()
 	before := n.state()
 	n.untouched(func() {
-		n.want(5, []string{"restore", "--from-data-dir", sandbox.DataDir, "--yes"}, "in use") // it is the live one
+		// It is the live one.
+		n.want(5, []string{"restore", "--from-data-dir", sandbox.DataDir, "--yes"}, "in use")
 	})
 	n.done("restore", "--from-data-dir", "/srv-dead", "--yes")
 	n.wantNew(backup{keys: keys}, before)

@@ -33,11 +33,13 @@ func (n *node) verify(code int, file string, args ...string) verdict {
 	return v
 }
 
-// TestNoDamageIsTakenForGood shows each kind of damage to `verify`, and one kind a check to `restore`, which must touch nothing.
+// TestNoDamageIsTakenForGood shows each kind of damage to `verify`, and one kind a check to
+// `restore`, which must touch nothing.
 func TestNoDamageIsTakenForGood(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	must(t, n.Load(n.ctx, 600, 200))
-	n.put("/registry/configmaps/late/alone", "{}") // a revision of one key, as some of the damage needs
+	// A revision of one key, as some of the damage needs.
+	n.put("/registry/configmaps/late/alone", "{}")
 	b := n.backup()
 	if v := n.verify(0, b.file); v.Keys != b.Keys || v.Keys < 600 {
 		t.Errorf("the good backup holds %d keys by verify and %d by its description", v.Keys, b.Keys)

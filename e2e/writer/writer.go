@@ -1,4 +1,5 @@
-// Package writer is a client of etcd that writes all the time, so that a test sees what was lost, and for how long nothing could be written.
+// Package writer is a client of etcd that writes all the time, so that a test sees what was lost,
+// and for how long nothing could be written.
 package writer
 
 import (

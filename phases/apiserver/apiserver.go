@@ -25,7 +25,8 @@ type Options struct {
 	WaitTimeout    time.Duration // for the new one to be ready; 0: 2 minutes
 }
 
-// Set is the workflow that changes which etcds the API server of this node uses, and with which files. An API server that does not get ready with it goes back by itself.
+// Set is the workflow that changes which etcds the API server of this node uses, and with which
+// files. An API server that does not get ready with it goes back by itself.
 func Set(o Options) workflow {
 	return workflow{Name: "apiserver", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -80,15 +81,18 @@ func (o Options) found(f *Facts) []string {
 	}
 	var found []string
 	for _, s := range a.Answers {
-		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, of cluster %x", s.URL, s.Name, s.role(), s.Version, s.ClusterID))
+		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, of cluster %x",
+			s.URL, s.Name, s.role(), s.Version, s.ClusterID))
 	}
 	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
 		found = append(found, "over plain HTTP who reaches etcd, or the way to it, can read and change everything")
 	}
 	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
-		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it used %x, as %s tells", a.Cluster, a.Known))
+		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it "+
+			"used %x, as %s tells", a.Cluster, a.Known))
 	}
-	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
+	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into "+
+		"apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
 }
 
 // set replaces the manifest. What is to be done when the run goes back is planned before it.
@@ -101,7 +105,9 @@ func (o Options) set() phase {
 
 // awaitAPIServer ends with the commit point: the API server serves from the new endpoints.
 func (o Options) awaitAPIServer() phase {
-	return phase{Name: "await-apiserver", Short: "wait until the API server is ready with it; if it does not get so, the old manifest comes back", Commit: true,
+	return phase{Name: "await-apiserver",
+		Short:  "wait until the API server is ready with it; if it does not get so, the old manifest comes back",
+		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			wait := o.waiting(f.Facts, false)
 			if ops, err := rewire(f.Facts, f.APIServer.After, wait); err != nil || len(ops) == 0 {
@@ -119,10 +125,16 @@ func (o Options) waiting(f *observe.Facts, back bool) *op.AwaitReplaced {
 	return w
 }
 
-// WireAPIServer has the API server of this node use etcd as is wished for (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes or joins a member. Where there is no manifest of an API
-// server, or it says so already, it does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs, nothing is waited for.
-func WireAPIServer[F engine.Observed](node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration) engine.Phase[F] {
-	return engine.Phase[F]{Name: "wire-apiserver", Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
+// WireAPIServer has the API server of this node use etcd as is wished for
+// (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes
+// or joins a member. Where there is no manifest of an API server, or it says so already, it
+// does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs,
+// nothing is waited for.
+func WireAPIServer[F engine.Observed](
+	node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration,
+) engine.Phase[F] {
+	return engine.Phase[F]{Name: "wire-apiserver",
+		Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
 		Found: func(all F) []string { return foundWiring(node(all), wished(all)) },
 		Plan: func(_ context.Context, all F) ([]op.Op, error) {
 			f, wish := node(all), wished(all)
@@ -149,7 +161,8 @@ func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
 	return []string{m.Path + " names this etcd already: it stays"}
 }
 
-// rewire plans the replacement of the API server's manifest; nothing when there is nothing to replace. back is what is waited for when the run goes back, nil for nothing.
+// rewire plans the replacement of the API server's manifest; nothing when there is nothing to
+// replace. back is what is waited for when the run goes back, nil for nothing.
 func rewire(f *observe.Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -168,7 +181,8 @@ func rewire(f *observe.Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, 
 		ops = append(ops, back)
 	}
 	return append(ops, &op.ReplaceManifest{
-		Path: m.Path, Data: edited.Bytes(), Change: change, Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path)),
+		Path: m.Path, Data: edited.Bytes(), Change: change, Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)),
+		Kept: path.Join(kept, path.Base(m.Path)),
 	}), nil
 }
 
@@ -182,7 +196,9 @@ func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitRe
 	if limit == 0 {
 		limit = 2 * time.Minute
 	}
-	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod), API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back} // for the grace see RenewOptions.grace
+	// For the grace see RenewOptions.grace.
+	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod),
+		API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back}
 }
 
 // podUID is that of a pod's container that runs, else of the newest; empty when there is none.

@@ -37,12 +37,18 @@ func wiringFacts(t *testing.T) *Facts {
 	after := EtcdFlags{Servers: observe.List(newServers)}
 	return &Facts{
 		Facts: &observe.Facts{
-			Run: "r1", Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, Manifests: []observe.ManifestFile{file}, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"},
-			Containers: []node.Container{{ID: "a", Name: "kube-apiserver", Pod: "kube-apiserver-cp1", Namespace: "kube-system", PodUID: "uid-old", State: "running"}},
+			Run: "r1", Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true,
+			Manifests: []observe.ManifestFile{file}, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"},
+			Containers: []node.Container{
+				{ID: "a", Name: "kube-apiserver", Pod: "kube-apiserver-cp1",
+					Namespace: "kube-system", PodUID: "uid-old", State: "running"},
+			},
 		},
 		APIServer: &APIServerFacts{
-			File: file, Container: "kube-apiserver", Before: EtcdFlags{Servers: observe.List(oldServers)}, After: after, Cluster: 0xc, Known: oldServers,
-			Answers: []Answer{{URL: after.Servers[0], ClusterID: 0xc, MemberID: 1, Name: "cp1", Leads: true}, {URL: after.Servers[1], ClusterID: 0xc, MemberID: 2, Name: "cp2"}},
+			File: file, Container: "kube-apiserver", Before: EtcdFlags{Servers: observe.List(oldServers)},
+			After: after, Cluster: 0xc, Known: oldServers,
+			Answers: []Answer{{URL: after.Servers[0], ClusterID: 0xc, MemberID: 1, Name: "cp1", Leads: true},
+				{URL: after.Servers[1], ClusterID: 0xc, MemberID: 2, Name: "cp2"}},
 		},
 	}
 }
@@ -56,27 +62,54 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 		hint    string
 	}{
 		{"nothing speaks against it", Options{}, func(*Facts) {}, "", ""},
-		{"no API server", Options{}, func(f *Facts) { f.Manifests, f.APIServer = nil, &APIServerFacts{} }, "no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase"},
+		{"no API server", Options{}, func(f *Facts) { f.Manifests, f.APIServer = nil, &APIServerFacts{} },
+			"no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase"},
 		{"its manifest cannot be read", Options{}, func(f *Facts) {
-			f.Manifests, f.APIServer = []observe.ManifestFile{{Path: apiserverY, Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &APIServerFacts{}
+			f.Manifests, f.APIServer = []observe.ManifestFile{{Path: apiserverY,
+				Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &APIServerFacts{}
 		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "mend the file"},
-		{"two of them", Options{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" }, "two manifests run an API server", "move one of them away"},
-		{"the kubelet is stopped", Options{}, func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
-		{"the runtime cannot be asked", Options{}, func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"no kubeconfig", Options{}, func(f *Facts) { f.API.Kubeconfig = "" }, "no kubeconfig to ask the API server with", "admin.conf"},
-		{"nothing to do, whatever is down", Options{}, func(f *Facts) { f.APIServer.After, f.KubeletActive = f.APIServer.Before, false }, "", ""},
-		{"a file that is not mounted", Options{}, func(f *Facts) { f.APIServer.Wrong = []string{"--etcd-cafile=/x: no volume"} }, "could not read its files: --etcd-cafile=/x: no volume", "as the API server's container sees them"},
-		{"one does not answer", Options{}, func(f *Facts) { f.APIServer.Answers[0].Error = errors.New("cannot reach etcd at a") }, "cannot reach etcd at a", "--etcd-servers https://10.0.0.12:2379"},
-		{"a learner", Options{}, func(f *Facts) { f.APIServer.Answers[1].Learner = true }, "https://10.0.0.12:2379 is a learner", "leave it out"},
-		{"two clusters", Options{AnotherCluster: true}, func(f *Facts) { f.APIServer.Answers[1].ClusterID = 0xd }, "https://10.0.0.12:2379 is of cluster d, and https://10.0.0.11:2379 of cluster c", "one cluster"},
-		{"another cluster", Options{}, func(f *Facts) { f.APIServer.Cluster = 0xe }, "another cluster, with other objects: c, and the API server uses e now, as https://127.0.0.1:2379 tells", "--another-cluster"},
-		{"another cluster, as asked", Options{AnotherCluster: true}, func(f *Facts) { f.APIServer.Cluster = 0xe }, "", ""},
-		{"the cluster is not known", Options{}, func(f *Facts) { f.APIServer.Cluster = 0 }, "cannot be asked which cluster it is", "--another-cluster"},
-		{"the members cannot be listed", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Silent = errors.New("no leader") }, "the members cannot be asked for: no leader", "--endpoints"},
-		{"a member is a learner", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Learners = []observe.Member{{Name: "cp3", IsLearner: true}} }, "the member cp3 is a learner", "until it votes"},
-		{"a member was never started", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Learners = []observe.Member{{PeerURLs: []string{"https://cp3:2380"}}} }, "has never been started", "start it"},
-		{"members over https and http", Options{AllMembers: true}, func(f *Facts) { f.APIServer.After.Servers[1] = "http://10.0.0.12:2379" }, "some of the endpoints are https and some http", "--etcd-servers"},
-		{"another member answers there", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Answers[1].want = 3 }, "at https://10.0.0.12:2379 answers the member cp2", "--etcd-servers"},
+		{"two of them", Options{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" },
+			"two manifests run an API server", "move one of them away"},
+		{"the kubelet is stopped", Options{}, func(f *Facts) { f.KubeletActive = false },
+			"the kubelet is not running", "start the kubelet"},
+		{"the runtime cannot be asked", Options{}, func(f *Facts) { f.RuntimeError = errors.New("no socket") },
+			"no socket", "--cri-socket"},
+		{"no kubeconfig", Options{}, func(f *Facts) { f.API.Kubeconfig = "" },
+			"no kubeconfig to ask the API server with", "admin.conf"},
+		{"nothing to do, whatever is down", Options{},
+			func(f *Facts) { f.APIServer.After, f.KubeletActive = f.APIServer.Before, false }, "", ""},
+		{"a file that is not mounted", Options{}, func(f *Facts) {
+			f.APIServer.Wrong = []string{"--etcd-cafile=/x: no volume"}
+		}, "could not read its files: --etcd-cafile=/x: no volume", "as the API server's container sees them"},
+		{"one does not answer", Options{}, func(f *Facts) {
+			f.APIServer.Answers[0].Error = errors.New("cannot reach etcd at a")
+		}, "cannot reach etcd at a", "--etcd-servers https://10.0.0.12:2379"},
+		{"a learner", Options{}, func(f *Facts) { f.APIServer.Answers[1].Learner = true },
+			"https://10.0.0.12:2379 is a learner", "leave it out"},
+		{"two clusters", Options{AnotherCluster: true}, func(f *Facts) { f.APIServer.Answers[1].ClusterID = 0xd },
+			"https://10.0.0.12:2379 is of cluster d, and https://10.0.0.11:2379 of cluster c", "one cluster"},
+		{"another cluster", Options{}, func(f *Facts) {
+			f.APIServer.Cluster = 0xe
+		}, "another cluster, with other objects: c, and the API server uses e now, as https://127.0.0.1:2379 tells",
+			"--another-cluster"},
+		{"another cluster, as asked", Options{AnotherCluster: true},
+			func(f *Facts) { f.APIServer.Cluster = 0xe }, "", ""},
+		{"the cluster is not known", Options{}, func(f *Facts) { f.APIServer.Cluster = 0 },
+			"cannot be asked which cluster it is", "--another-cluster"},
+		{"the members cannot be listed", Options{AllMembers: true}, func(f *Facts) {
+			f.APIServer.Silent = errors.New("no leader")
+		}, "the members cannot be asked for: no leader", "--endpoints"},
+		{"a member is a learner", Options{AllMembers: true}, func(f *Facts) {
+			f.APIServer.Learners = []observe.Member{{Name: "cp3", IsLearner: true}}
+		}, "the member cp3 is a learner", "until it votes"},
+		{"a member was never started", Options{AllMembers: true}, func(f *Facts) {
+			f.APIServer.Learners = []observe.Member{{PeerURLs: []string{"https://cp3:2380"}}}
+		}, "has never been started", "start it"},
+		{"members over https and http", Options{AllMembers: true}, func(f *Facts) {
+			f.APIServer.After.Servers[1] = "http://10.0.0.12:2379"
+		}, "some of the endpoints are https and some http", "--etcd-servers"},
+		{"another member answers there", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Answers[1].want = 3 },
+			"at https://10.0.0.12:2379 answers the member cp2", "--etcd-servers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := wiringFacts(t)
@@ -86,7 +119,8 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 			switch {
 			case tt.why == "" && err != nil:
 				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
+			case tt.why != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
@@ -103,7 +137,8 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	for _, p := range plan.Phases {
 		for _, o := range p.Ops() {
 			kinds = append(kinds, op.Kind(o))
-			if wait, ok := o.(*op.AwaitReplaced); ok && (wait.Before != "uid-old" || wait.Grace != time.Second || wait.Limit != time.Minute) {
+			if wait, ok := o.(*op.AwaitReplaced); ok &&
+				(wait.Before != "uid-old" || wait.Grace != time.Second || wait.Limit != time.Minute) {
 				t.Errorf("got %+v", wait)
 			}
 		}
@@ -111,7 +146,8 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != "make-directory await-replaced replace-manifest await-replaced" {
 		t.Errorf("got %s", got)
 	}
-	if !plan.Phases[2].Commit || !strings.Contains(plan.Phases[1].Operations[2], "set --etcd-servers="+newServers+" in "+apiserverY) {
+	if !plan.Phases[2].Commit ||
+		!strings.Contains(plan.Phases[1].Operations[2], "set --etcd-servers="+newServers+" in "+apiserverY) {
 		t.Errorf("got %+v", plan.Phases)
 	}
 	f.APIServer.After = f.APIServer.Before
@@ -123,16 +159,23 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 
 func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 	wish := kubeadmFlags(observe.KubeadmCertificatesDir, "10.0.0.11")
-	phase := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts }, func(*Facts) EtcdFlags { return wish }, time.Minute)
-	kubeadms := []string{"--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt", "--etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt", "--etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key", "--etcd-servers=" + oldServers}
+	phase := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+		func(*Facts) EtcdFlags { return wish }, time.Minute)
+	kubeadms := []string{
+		"--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt",
+		"--etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt",
+		"--etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key", "--etcd-servers=" + oldServers,
+	}
 	for _, tt := range []struct {
 		name  string
 		spoil func(*Facts)
 		kinds string
 		found string
 	}{
-		{"no manifest yet", func(f *Facts) { f.Manifests = nil }, "", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
-		{"kubeadm's own", func(f *Facts) { f.Manifests = []observe.ManifestFile{apiServerFile(t, kubeadms...)} }, "", "names this etcd already: it stays"},
+		{"no manifest yet", func(f *Facts) { f.Manifests = nil },
+			"", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
+		{"kubeadm's own", func(f *Facts) { f.Manifests = []observe.ManifestFile{apiServerFile(t, kubeadms...)} },
+			"", "names this etcd already: it stays"},
 		{"another etcd", func(f *Facts) {
 			f.Manifests = []observe.ManifestFile{apiServerFile(t, "--etcd-servers="+newServers)}
 		}, "make-directory await-replaced replace-manifest await-replaced", "until now: --etcd-servers=" + newServers},
@@ -145,7 +188,8 @@ func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 		for _, o := range ops {
 			kinds = append(kinds, op.Kind(o))
 		}
-		if found := phase.Found(f); err != nil || strings.Join(kinds, " ") != tt.kinds || !strings.Contains(found[0], tt.found) {
+		if found := phase.Found(f); err != nil || strings.Join(kinds, " ") != tt.kinds ||
+			!strings.Contains(found[0], tt.found) {
 			t.Errorf("%s: %q, %q, %v", tt.name, kinds, found, err)
 		}
 	}
@@ -158,10 +202,14 @@ func TestOnlyTheLinesOfEtcdAreEdited(t *testing.T) {
 		lines, want []string // of the command line
 		why         string
 	}{
-		{"in place", []string{"--a=1", "--etcd-servers=https://b:1 # old", "--etcd-cafile=/old", "--b"}, []string{"--a=1", "--etcd-servers=https://a:1 # old", "--etcd-cafile=/new", "--b"}, ""},
-		{"as an item of its own", []string{"--etcd-cafile=/new", "--etcd-servers", `"https://b:1"`}, []string{"--etcd-cafile=/new", "--etcd-servers", `"https://a:1"`}, ""},
-		{"added", []string{"--etcd-servers=https://a:1"}, []string{"--etcd-servers=https://a:1", "--etcd-cafile=/new"}, ""},
-		{"twice: all count", []string{"--etcd-servers=https://b:1", "--a", "--etcd-servers=https://c:1", "--etcd-cafile=/new"}, []string{"--a", "--etcd-cafile=/new", "--etcd-servers=https://a:1"}, ""},
+		{"in place", []string{"--a=1", "--etcd-servers=https://b:1 # old", "--etcd-cafile=/old", "--b"},
+			[]string{"--a=1", "--etcd-servers=https://a:1 # old", "--etcd-cafile=/new", "--b"}, ""},
+		{"as an item of its own", []string{"--etcd-cafile=/new", "--etcd-servers", `"https://b:1"`},
+			[]string{"--etcd-cafile=/new", "--etcd-servers", `"https://a:1"`}, ""},
+		{"added", []string{"--etcd-servers=https://a:1"},
+			[]string{"--etcd-servers=https://a:1", "--etcd-cafile=/new"}, ""},
+		{"twice: all count", []string{"--etcd-servers=https://b:1", "--a", "--etcd-servers=https://c:1",
+			"--etcd-cafile=/new"}, []string{"--a", "--etcd-cafile=/new", "--etcd-servers=https://a:1"}, ""},
 		{"written with _", []string{"--etcd_servers=https://b:1"}, nil, "write --etcd_servers with dashes"},
 	} {
 		file := apiServerFile(t, tt.lines...)
@@ -178,7 +226,8 @@ func TestOnlyTheLinesOfEtcdAreEdited(t *testing.T) {
 	}
 	file := apiServerFile(t, "--etcd-servers=https://b:1")
 	file.Data = []byte(strings.Replace(string(file.Data), "metadata:\n", "metadata:\n  uid: abc\n", 1))
-	if _, _, err := wish.write(file, "kube-apiserver"); err == nil || !strings.Contains(err.Error(), "take metadata.uid out") {
+	if _, _, err := wish.write(file, "kube-apiserver"); err == nil ||
+		!strings.Contains(err.Error(), "take metadata.uid out") {
 		t.Errorf("a pod with a uid: got %v", err)
 	}
 }
@@ -201,11 +250,16 @@ func TestAllMembersAreListedAlikeOnEveryNode(t *testing.T) {
 
 func TestKubeadmsSettingOfEtcdIsKnown(t *testing.T) {
 	for _, tt := range []struct{ config, advertise, servers, ca, key string }{
-		{"", "10.0.0.11", "https://127.0.0.1:2379", "/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
-		{"certificatesDir: /pki", "fd00::1", "https://[::1]:2379", "/pki/etcd/ca.crt", "/pki/apiserver-etcd-client.key"},
-		{"etcd: {external: {endpoints: ['https://a:1', 'https://b:1'], caFile: /ca, certFile: /c, keyFile: /k}}", "", "https://a:1,https://b:1", "/ca", "/k"},
-		{"apiServer: {extraArgs: [{name: etcd-servers, value: 'https://a:1'}, {name: v, value: '2'}]}", "", "https://a:1", "/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
-		{"apiServer: {extraArgs: {etcd-cafile: /ca}}", "", "https://127.0.0.1:2379", "/ca", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
+		{"", "10.0.0.11", "https://127.0.0.1:2379", "/etc/kubernetes/pki/etcd/ca.crt",
+			"/etc/kubernetes/pki/apiserver-etcd-client.key"},
+		{"certificatesDir: /pki", "fd00::1", "https://[::1]:2379",
+			"/pki/etcd/ca.crt", "/pki/apiserver-etcd-client.key"},
+		{"etcd: {external: {endpoints: ['https://a:1', 'https://b:1'], caFile: /ca, certFile: /c, keyFile: /k}}",
+			"", "https://a:1,https://b:1", "/ca", "/k"},
+		{"apiServer: {extraArgs: [{name: etcd-servers, value: 'https://a:1'}, {name: v, value: '2'}]}",
+			"", "https://a:1", "/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
+		{"apiServer: {extraArgs: {etcd-cafile: /ca}}", "", "https://127.0.0.1:2379",
+			"/ca", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
 	} {
 		e, err := kubeadmFlagsIn(tt.config, tt.advertise)
 		if err != nil || strings.Join(e.Servers, ",") != tt.servers || e.CAFile != tt.ca || e.KeyFile != tt.key {
@@ -217,7 +271,11 @@ func TestKubeadmsSettingOfEtcdIsKnown(t *testing.T) {
 	}
 	now := EtcdFlags{Servers: []string{"https://a:1"}, CAFile: "/ca"}
 	got := now.Differences(EtcdFlags{Servers: []string{"https://b:1"}, CertFile: "/c"})
-	want := []string{"--etcd-servers is https://a:1, and kubeadm would write https://b:1", "--etcd-cafile is /ca, and kubeadm would write nothing", "there is no --etcd-certfile, and kubeadm would write /c"}
+	want := []string{
+		"--etcd-servers is https://a:1, and kubeadm would write https://b:1",
+		"--etcd-cafile is /ca, and kubeadm would write nothing",
+		"there is no --etcd-certfile, and kubeadm would write /c",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

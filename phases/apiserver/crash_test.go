@@ -20,8 +20,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the manifest is the old one or the new one byte for byte, the API server runs
-// from it, and the old one is there or kept.
+// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the
+// manifest is the old one or the new one byte for byte, the API server runs from it, and the old
+// one is there or kept.
 
 const (
 	oldServers = "https://127.0.0.1:2379"
@@ -65,26 +66,30 @@ func (shape wiring) on(w *crashtest.Node, before *sim.Machine) *wiringWorld {
 
 func wiringCases() (all []crashtest.Case) {
 	for _, shape := range wirings() {
-		all = append(all, crashtest.Case{Name: shape.name, Machine: shape.machine, On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
-			c := shape.on(w, before)
-			return crashtest.Subject{Run: c.set, Outcome: c.settled}
-		}})
+		all = append(all, crashtest.Case{Name: shape.name, Machine: shape.machine,
+			On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
+				c := shape.on(w, before)
+				return crashtest.Subject{Run: c.set, Outcome: c.settled}
+			}})
 	}
 	return all
 }
 
 func (shape wiring) machine(t *testing.T) *sim.Machine {
 	t.Helper()
-	old := "# ours\r\n" + strings.ReplaceAll(crashtest.PodManifest("kube-apiserver", "    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
+	old := "# ours\r\n" + strings.ReplaceAll(crashtest.PodManifest("kube-apiserver",
+		"    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
 	d := sim.NewDisk()
 	for name, data := range map[string]string{"/etcd.yaml": crashtest.EtcdManifest(""), "/kube-apiserver.yaml": old} {
-		if err := errors.Join(node.MkdirAll(d, crashtest.TestManifestDir, node.Attr{Mode: 0o755}), d.Create(crashtest.TestManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
+		if err := errors.Join(node.MkdirAll(d, crashtest.TestManifestDir, node.Attr{Mode: 0o755}),
+			d.Create(crashtest.TestManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"snap/db", "wal/0.wal"} {
 		file := "/var/lib/etcd/member/" + name
-		if err := errors.Join(node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o755}), d.Create(file, []byte("old"), node.Attr{Mode: 0o600})); err != nil {
+		if err := errors.Join(node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o755}),
+			d.Create(file, []byte("old"), node.Attr{Mode: 0o600})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +120,8 @@ func (w *wiringWorld) observe(ctx context.Context, n *observe.Node, id string) (
 func (w *wiringWorld) flow() workflow {
 	o := Options{}
 	if w.wiring.wire {
-		wire := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts }, func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
+		wire := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+			func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
 		return workflow{Name: "init", Observe: w.observe, Phases: []phase{wire}}
 	}
 	return workflow{Name: "apiserver", Observe: w.observe, Phases: []phase{o.set(), o.awaitAPIServer()}}
@@ -125,7 +131,8 @@ func (w *wiringWorld) set() error {
 	return w.Do(w.flow().On(w.Process.Look))
 }
 
-// settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is late has time to notice.
+// settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is
+// late has time to notice.
 func (w *wiringWorld) settled() (string, error) {
 	if err := w.Process.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
 		return "", err
@@ -188,9 +195,12 @@ func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
 		least time.Duration
 		most  time.Duration
 	}{
-		{"it is never ready", func(m *sim.Machine) { m.SickText = "10.0.0.12" }, "the API server is not ready with the new manifest: not within 2m0s", 2 * time.Minute, 3 * time.Minute},
-		{"it ends again and again", func(m *sim.Machine) { m.CrashText = "10.0.0.12" }, "the API server is not ready with the new manifest: its container ended 3 times", 0, 10 * time.Second},
-		{"the kubelet never notices", func(m *sim.Machine) { m.Late = time.Hour }, "the one that is replaced has not ended yet", 2 * time.Minute, 3 * time.Minute},
+		{"it is never ready", func(m *sim.Machine) { m.SickText = "10.0.0.12" },
+			"the API server is not ready with the new manifest: not within 2m0s", 2 * time.Minute, 3 * time.Minute},
+		{"it ends again and again", func(m *sim.Machine) { m.CrashText = "10.0.0.12" },
+			"the API server is not ready with the new manifest: its container ended 3 times", 0, 10 * time.Second},
+		{"the kubelet never notices", func(m *sim.Machine) { m.Late = time.Hour },
+			"the one that is replaced has not ended yet", 2 * time.Minute, 3 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWiringWorld(t, wirings()[0])
@@ -213,7 +223,8 @@ func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
 	}
 }
 
-// What keeps the old API server from getting ready again is no reason to keep the run open: every other command would be refused.
+// What keeps the old API server from getting ready again is no reason to keep the run open: every
+// other command would be refused.
 func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
 	w := newWiringWorld(t, wirings()[0])
 	w.Machine.Before = func(call string) {
@@ -227,7 +238,8 @@ func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
 	if err := w.set(); !errors.As(err, &back) {
 		t.Fatalf("got %v", err)
 	}
-	if all := strings.Join(notes, "\n"); !strings.Contains(all, "the old manifest is back, but the API server is not ready with the old manifest: not within 2m0s") {
+	if all := strings.Join(notes, "\n"); !strings.Contains(all,
+		"the old manifest is back, but the API server is not ready with the old manifest: not within 2m0s") {
 		t.Errorf("nothing is said of it: %s", all)
 	}
 	if got, err := w.settled(); got != "old" {
@@ -246,7 +258,10 @@ func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
 		{"before it is replaced", func(call string) bool {
 			return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests")
 		}, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
-		{"after it was replaced", func(call string) bool { return call == "sync "+crashtest.TestManifestDir }, "cannot put back " + apiserverY + ": somebody else has changed it since the run began; what was there before is kept as ", true},
+		{"after it was replaced", func(call string) bool {
+			return call == "sync "+crashtest.TestManifestDir
+		}, "cannot put back " + apiserverY +
+			": somebody else has changed it since the run began; what was there before is kept as ", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWiringWorld(t, wirings()[0])
@@ -276,7 +291,8 @@ func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(node.WriteAtomic(w.Machine.Disk, apiserverY, []byte(kept), node.Attr{}), w.Settle("rollback")); err != nil {
+			if err := errors.Join(node.WriteAtomic(w.Machine.Disk, apiserverY, []byte(kept), node.Attr{}),
+				w.Settle("rollback")); err != nil {
 				t.Fatal(err)
 			}
 			if got, err := w.settled(); got != "old" {

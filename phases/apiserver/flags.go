@@ -15,7 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// EtcdFlags are an API server's flags for etcd. Files are paths in its container. What is empty in a wish stays as it is.
+// EtcdFlags are an API server's flags for etcd. Files are paths in its container. What is empty in
+// a wish stays as it is.
 type EtcdFlags struct {
 	Servers                   []string
 	CAFile, CertFile, KeyFile string
@@ -43,7 +44,8 @@ func (e *EtcdFlags) Set(name, value string) {
 	}
 }
 
-// EtcdFlagsOf reads an API server's manifest. --etcd-servers collects: given twice, all count (pflag's StringSlice).
+// EtcdFlagsOf reads an API server's manifest. --etcd-servers collects: given twice, all count
+// (pflag's StringSlice).
 func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
 	var e EtcdFlags
 	for _, f := range m.Manifest.Flags(container) {
@@ -71,13 +73,17 @@ func (e EtcdFlags) With(wish EtcdFlags) EtcdFlags {
 	return e
 }
 
-// sameServers says whether two lists name the same. Their order says nothing: etcd's client takes turns over all of them (client/v3/internal/resolver: round_robin).
+// sameServers says whether two lists name the same. Their order says nothing: etcd's client takes
+// turns over all of them (client/v3/internal/resolver: round_robin).
 func sameServers(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// write puts the flags into the manifest, and returns it with the words for what has changed; the very same manifest when nothing does.
-func (e EtcdFlags) write(m observe.ManifestFile, container string) (edited *manifests.Manifest, change string, err error) {
+// write puts the flags into the manifest, and returns it with the words for what has changed; the
+// very same manifest when nothing does.
+func (e EtcdFlags) write(
+	m observe.ManifestFile, container string,
+) (edited *manifests.Manifest, change string, err error) {
 	if err := writable(m, container); err != nil {
 		return nil, "", err
 	}
@@ -123,7 +129,8 @@ func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.M
 // writable: what the kubelet and the API server would read otherwise than what is edited.
 func writable(m observe.ManifestFile, container string) error {
 	for _, f := range m.Manifest.Flags(container) {
-		// Kubernetes's programs take _ for - (k8s.io/component-base/cli/flag: WordSepNormalizeFunc).
+		// Kubernetes's programs take _ for - (k8s.io/component-base/cli/flag:
+		// WordSepNormalizeFunc).
 		if dashed := strings.ReplaceAll(f.Name, "_", "-"); dashed != f.Name && strings.HasPrefix(dashed, "etcd-") {
 			return fmt.Errorf("line %d of %s: write --%s with dashes", f.Line, m.Path, f.Name)
 		}
@@ -133,7 +140,8 @@ func writable(m observe.ManifestFile, container string) error {
 		return fmt.Errorf("cannot read %s: %w", m.Path, err)
 	}
 	if pod.Metadata.UID != "" {
-		return fmt.Errorf("%s gives the pod a uid, by which the kubelet takes the changed pod for the one that runs: take metadata.uid out", m.Path)
+		return fmt.Errorf("%s gives the pod a uid, by which the kubelet takes the changed pod for the one "+
+			"that runs: take metadata.uid out", m.Path)
 	}
 	return nil
 }
@@ -144,7 +152,8 @@ func checkServers(servers []string) error {
 	schemes := map[string]bool{}
 	for i, raw := range servers {
 		u, err := url.Parse(raw)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path+u.RawQuery+u.Fragment != "" {
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" ||
+			u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path+u.RawQuery+u.Fragment != "" {
 			return &engine.UsageError{Reason: fmt.Sprintf("%q is no client URL of an etcd", raw), Hint: hint}
 		}
 		if slices.Contains(servers[:i], raw) {
@@ -152,8 +161,12 @@ func checkServers(servers []string) error {
 		}
 		schemes[u.Scheme] = true
 	}
-	if len(schemes) > 1 { // client/v3/client.go: credentialsForEndpoint is asked for the first endpoint only
-		return &engine.UsageError{Reason: "some of the endpoints are https and some http: the API server's client speaks to all of them as to the first", Hint: "name those of one kind"}
+	// client/v3/client.go: credentialsForEndpoint is asked for the first endpoint only.
+	if len(schemes) > 1 {
+		return &engine.UsageError{
+			Reason: "some of the endpoints are https and some http: the API server's client speaks to all of them as " +
+				"to the first", Hint: "name those of one kind",
+		}
 	}
 	return nil
 }
@@ -162,12 +175,14 @@ func checkServers(servers []string) error {
 func (e EtcdFlags) access(m observe.ManifestFile, container, server string) op.Access {
 	a := op.Access{Endpoints: []string{server}}
 	if strings.HasPrefix(server, "https://") {
-		a.CACert, a.Cert, a.Key = observe.HostFile(m, container, e.CAFile), observe.HostFile(m, container, e.CertFile), observe.HostFile(m, container, e.KeyFile)
+		a.CACert, a.Cert, a.Key = observe.HostFile(m, container, e.CAFile),
+			observe.HostFile(m, container, e.CertFile), observe.HostFile(m, container, e.KeyFile)
 	}
 	return a
 }
 
-// kubeadmFlags are those that kubeadm gives an API server beside an etcd of its own node (kubeadm, phases/controlplane: getAPIServerCommand).
+// kubeadmFlags are those that kubeadm gives an API server beside an etcd of its own node (kubeadm,
+// phases/controlplane: getAPIServerCommand).
 func kubeadmFlags(certificatesDir, advertiseAddress string) EtcdFlags {
 	host := "127.0.0.1"
 	if ip := net.ParseIP(advertiseAddress); ip != nil && ip.To4() == nil {
@@ -175,6 +190,7 @@ func kubeadmFlags(certificatesDir, advertiseAddress string) EtcdFlags {
 	}
 	return EtcdFlags{
 		Servers: []string{"https://" + net.JoinHostPort(host, "2379")},
-		CAFile:  certificatesDir + "/etcd/ca.crt", CertFile: certificatesDir + "/apiserver-etcd-client.crt", KeyFile: certificatesDir + "/apiserver-etcd-client.key",
+		CAFile:  certificatesDir + "/etcd/ca.crt", CertFile: certificatesDir + "/apiserver-etcd-client.crt",
+		KeyFile: certificatesDir + "/apiserver-etcd-client.key",
 	}
 }

@@ -40,7 +40,8 @@ func (a Answer) role() string {
 	return "follower"
 }
 
-// observe gathers what changing the API server's etcd depends on. Every endpoint is really dialled, with the files that are to be used there.
+// observe gathers what changing the API server's etcd depends on. Every endpoint is really dialled,
+// with the files that are to be used there.
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	if err := o.checkWish(); err != nil {
 		return nil, err
@@ -94,13 +95,19 @@ func (o Options) checkWish() error {
 	w := o.Wish
 	switch {
 	case o.AllMembers && len(w.Servers) > 0:
-		return &engine.UsageError{Reason: "--all-members takes the servers from the cluster, and --etcd-servers names them", Hint: "give one of them"}
+		return &engine.UsageError{
+			Reason: "--all-members takes the servers from the cluster, and --etcd-servers names them",
+			Hint:   "give one of them",
+		}
 	case !o.AllMembers && len(w.Servers) == 0 && w.CAFile+w.CertFile+w.KeyFile == "":
-		return &engine.UsageError{Reason: "nothing is to be set", Hint: "give --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
+		return &engine.UsageError{Reason: "nothing is to be set",
+			Hint: "give --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
 	}
 	for _, f := range w.Named() {
 		if *f.File != "" && !path.IsAbs(*f.File) {
-			return &engine.UsageError{Reason: fmt.Sprintf("--%s needs an absolute path, as the API server's container sees it", f.Name)}
+			return &engine.UsageError{
+				Reason: fmt.Sprintf("--%s needs an absolute path, as the API server's container sees it", f.Name),
+			}
 		}
 	}
 	return checkServers(w.Servers)
@@ -108,14 +115,20 @@ func (o Options) checkWish() error {
 
 // unchanged says that the manifest has the flags that are wished for.
 func unchanged(a *APIServerFacts) bool {
-	return a.Silent == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) && a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile && a.Before.KeyFile == a.After.KeyFile
+	return a.Silent == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) &&
+		a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile &&
+		a.Before.KeyFile == a.After.KeyFile
 }
 
-// takeMembers makes a list of servers of the members: by their names, so that it is the same on every node. etcd's client takes turns over all of them, and has none that it likes
-// better: to name the local one first would change nothing but the text, in which the nodes would then differ, and of which kubeadm's ClusterConfiguration can hold only one.
+// takeMembers makes a list of servers of the members: by their names, so that it is the same on
+// every node. etcd's client takes turns over all of them, and has none that it likes better: to
+// name the local one first would change nothing but the text, in which the nodes would then differ,
+// and of which kubeadm's ClusterConfiguration can hold only one.
 func (a *APIServerFacts) takeMembers(members []etcd.Member) []string {
 	var servers []string
-	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int { return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) }) {
+	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	}) {
 		if m.Learner || observe.ClientURL(m) == "" {
 			a.Learners = append(a.Learners, bind.MembersOf([]etcd.Member{m})...)
 			continue
@@ -125,7 +138,8 @@ func (a *APIServerFacts) takeMembers(members []etcd.Member) []string {
 	return servers
 }
 
-// membersNow asks the cluster that is in use: the local etcd, or at the --endpoints that were typed, else those that the API server uses.
+// membersNow asks the cluster that is in use: the local etcd, or at the --endpoints that were
+// typed, else those that the API server uses.
 func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -133,7 +147,8 @@ func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, 
 	var ways []op.Access
 	switch {
 	case len(n.Access.Endpoints) > 0:
-		ways = append(ways, op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
+		ways = append(ways, op.Access{Endpoints: n.Access.Endpoints,
+			CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
 	case f.Etcd != nil:
 		ways = append(ways, f.Etcd.Access)
 	}
@@ -181,7 +196,8 @@ func askOne(ctx context.Context, n *observe.Node, way op.Access) (a Answer) {
 		if s.Err != nil {
 			return s.Err
 		}
-		a.ClusterID, a.MemberID, a.Version, a.Learner, a.Leads = s.ClusterID, s.MemberID, s.Version, s.Learner, s.Leader == s.MemberID
+		a.ClusterID, a.MemberID, a.Version, a.Learner, a.Leads = s.ClusterID,
+			s.MemberID, s.Version, s.Learner, s.Leader == s.MemberID
 		members, err := c.OwnMembers(ctx)
 		for _, m := range members {
 			if m.ID == a.MemberID {
@@ -196,7 +212,8 @@ func askOne(ctx context.Context, n *observe.Node, way op.Access) (a Answer) {
 	return a
 }
 
-// clusterInUse is the cluster that the API server's data is in now: as those say that it uses, else the local etcd, else its data directory.
+// clusterInUse is the cluster that the API server's data is in now: as those say that it uses, else
+// the local etcd, else its data directory.
 func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, known string) {
 	a := f.APIServer
 	for _, s := range Ask(ctx, n, a.File, a.Container, a.Before) {

@@ -21,13 +21,16 @@ func checkAPIServer(f *Facts) error {
 				return engine.Refuse("mend the file", "cannot read %s: %v", m.Path, m.Error)
 			}
 		}
-		return engine.Refuse("kubeadm writes one: `kubeadm init phase control-plane apiserver`", "no manifest in %s runs an API server", f.ManifestDir)
+		return engine.Refuse("kubeadm writes one: `kubeadm init phase control-plane apiserver`",
+			"no manifest in %s runs an API server", f.ManifestDir)
 	}
 	if a.Second != "" {
-		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "two manifests run an API server: %s and %s", a.File.Path, a.Second)
+		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away",
+			"two manifests run an API server: %s and %s", a.File.Path, a.Second)
 	}
 	if a.File.Manifest.Wrapped(a.Container) {
-		return engine.Refuse("edit the file by hand", "cannot read the API server's flags: in %s a shell or another wrapper starts it", a.File.Path)
+		return engine.Refuse("edit the file by hand",
+			"cannot read the API server's flags: in %s a shell or another wrapper starts it", a.File.Path)
 	}
 	return nil
 }
@@ -36,20 +39,25 @@ func checkAPIServer(f *Facts) error {
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer
 	if a.Silent != nil {
-		return engine.Refuse("start what does not answer, ask another member with --endpoints, or name the servers with --etcd-servers", "the members cannot be asked for: %v", a.Silent)
+		return engine.Refuse("start what does not answer, ask another member with --endpoints, or name the servers "+
+			"with --etcd-servers", "the members cannot be asked for: %v", a.Silent)
 	}
 	if len(a.Learners) > 0 {
 		m := a.Learners[0]
 		if !m.IsLearner {
-			return engine.Refuse("start it, or name the servers with --etcd-servers", "the member %s has never been started, and has no client URL yet", observe.MemberName(m))
+			return engine.Refuse("start it, or name the servers with --etcd-servers",
+				"the member %s has never been started, and has no client URL yet", observe.MemberName(m))
 		}
-		return engine.Refuse("wait until it votes, then type the command again; or name the servers with --etcd-servers", "the member %s is a learner: it would refuse what the API server asks for", observe.MemberName(m))
+		return engine.Refuse("wait until it votes, then type the command again; or name the servers with "+
+			"--etcd-servers", "the member %s is a learner: it would refuse what the API server asks for",
+			observe.MemberName(m))
 	}
 	if o.AllMembers {
 		err := checkServers(a.After.Servers)
 		var usage *engine.UsageError
 		if errors.As(err, &usage) {
-			return engine.Refuse("name the servers with --etcd-servers", "the members cannot be listed as they advertise themselves: %s", usage.Reason)
+			return engine.Refuse("name the servers with --etcd-servers",
+				"the members cannot be listed as they advertise themselves: %s", usage.Reason)
 		}
 		return err
 	}
@@ -67,31 +75,38 @@ func (o Options) checkChange(f *Facts) error {
 	}
 	switch {
 	case f.KubeletError != nil:
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
+			"--kubelet-status-command", "%v", f.KubeletError)
 	case !f.KubeletActive:
 		return engine.Refuse("start the kubelet", "the kubelet is not running: it must start the API server anew")
 	case f.RuntimeError != nil:
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
+			"%v: it must be asked what runs", f.RuntimeError)
 	case f.API.Kubeconfig == "":
-		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf", "there is no kubeconfig to ask the API server with whether it is ready")
+		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
+			"there is no kubeconfig to ask the API server with whether it is ready")
 	}
 	return nil
 }
 
 func checkEtcdFiles(f *Facts) error {
 	if wrong := f.APIServer.Wrong; len(wrong) > 0 {
-		return engine.Refuse("paths are as the API server's container sees them, below what its manifest mounts: kubeadm's is /etc/kubernetes/pki", "the API server could not read its files: %s", strings.Join(wrong, "; "))
+		return engine.Refuse("paths are as the API server's container sees them, below what its manifest mounts: "+
+			"kubeadm's is /etc/kubernetes/pki", "the API server could not read its files: %s",
+			strings.Join(wrong, "; "))
 	}
 	return nil
 }
 
-// checkAnswers: every server is dialled as the API server would, and is a voting member of the cluster whose data it has.
+// checkAnswers: every server is dialled as the API server would, and is a voting member of the
+// cluster whose data it has.
 func (o Options) checkAnswers(f *Facts) error {
 	a := f.APIServer
 	var bad, good []string
 	for _, s := range a.Answers {
 		switch {
-		case s.Error != nil && !slices.Contains(bad, s.Error.Error()): // a key that is another certificate's fails alike everywhere
+		case s.Error != nil && !slices.Contains(bad, s.Error.Error()):
+			// A key that is another certificate's fails alike everywhere.
 			bad = append(bad, s.Error.Error())
 		case s.Error == nil && !s.Learner:
 			good = append(good, s.URL)
@@ -107,11 +122,14 @@ func (o Options) checkAnswers(f *Facts) error {
 	for _, s := range a.Answers {
 		switch first := a.Answers[0]; {
 		case s.Learner:
-			return engine.Refuse("leave it out, or wait until it votes", "%s is a learner: it would refuse what the API server asks for", s.URL)
+			return engine.Refuse("leave it out, or wait until it votes",
+				"%s is a learner: it would refuse what the API server asks for", s.URL)
 		case s.ClusterID != first.ClusterID:
-			return engine.Refuse("name members of one cluster", "%s is of cluster %x, and %s of cluster %x", s.URL, s.ClusterID, first.URL, first.ClusterID)
+			return engine.Refuse("name members of one cluster", "%s is of cluster %x, and %s of cluster %x",
+				s.URL, s.ClusterID, first.URL, first.ClusterID)
 		case s.want != 0 && s.MemberID != s.want:
-			return engine.Refuse("name the servers with --etcd-servers", "at %s answers the member %s, and not the one that advertises this address", s.URL, s.Name)
+			return engine.Refuse("name the servers with --etcd-servers",
+				"at %s answers the member %s, and not the one that advertises this address", s.URL, s.Name)
 		}
 	}
 	return o.checkCluster(f)
@@ -125,7 +143,9 @@ func (o Options) checkCluster(f *Facts) error {
 	}
 	const hint = "if that is what you want, add --another-cluster"
 	if a.Cluster == 0 {
-		return engine.Refuse(hint, "what the API server uses now cannot be asked which cluster it is: %s may be of another one, with other objects", a.Answers[0].URL)
+		return engine.Refuse(hint, "what the API server uses now cannot be asked which cluster it is: %s may be of "+
+			"another one, with other objects", a.Answers[0].URL)
 	}
-	return engine.Refuse(hint, "%s is of another cluster, with other objects: %x, and the API server uses %x now, as %s tells", a.Answers[0].URL, a.Answers[0].ClusterID, a.Cluster, a.Known)
+	return engine.Refuse(hint, "%s is of another cluster, with other objects: %x, and the API server uses %x now, "+
+		"as %s tells", a.Answers[0].URL, a.Answers[0].ClusterID, a.Cluster, a.Known)
 }

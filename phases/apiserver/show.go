@@ -12,15 +12,18 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Report is what `apiserver show` tells: which etcds the API server of this node uses, with which files, and whether that works now. The JSON names are stable.
+// Report is what `apiserver show` tells: which etcds the API server of this node uses, with which
+// files, and whether that works now. The JSON names are stable.
 type Report struct {
-	Manifest    string           `json:"manifest"`
-	Servers     []EndpointReport `json:"etcdServers"`
-	Overrides   []string         `json:"etcdServersOverrides"` // resources that are in other etcds
-	Files       []EtcdFileReport `json:"files"`
-	Compared    string           `json:"compared,omitempty"` // with what of kubeadm's; empty when that is not known
-	Differences []string         `json:"differences"`        // from what kubeadm would write
-	Warnings    []string         `json:"warnings"`
+	Manifest  string           `json:"manifest"`
+	Servers   []EndpointReport `json:"etcdServers"`
+	Overrides []string         `json:"etcdServersOverrides"` // resources that are in other etcds
+	Files     []EtcdFileReport `json:"files"`
+	// With what of kubeadm's; empty when that is not known.
+	Compared string `json:"compared,omitempty"`
+	// From what kubeadm would write.
+	Differences []string `json:"differences"`
+	Warnings    []string `json:"warnings"`
 }
 
 // EndpointReport is one etcd, dialled as the API server does.
@@ -47,8 +50,10 @@ type EtcdFileReport struct {
 
 // Show looks at the API server's etcd. It works when everything is down, and changes nothing.
 func Show(ctx context.Context, n *observe.Node) (Report, error) {
-	r := Report{Servers: []EndpointReport{}, Overrides: []string{}, Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
-	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath}, APIServer: &APIServerFacts{}}
+	r := Report{Servers: []EndpointReport{}, Overrides: []string{},
+		Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
+	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath},
+		APIServer: &APIServerFacts{}}
 	var err error
 	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
 		return r, err
@@ -59,7 +64,8 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	}
 	m, container := f.APIServer.File, f.APIServer.Container
 	now := EtcdFlagsOf(m, container)
-	r.Manifest, r.Overrides = m.Path, append(r.Overrides, observe.List(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
+	r.Manifest, r.Overrides = m.Path, append(r.Overrides,
+		observe.List(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
 	for _, file := range now.Named() {
 		if *file.File != "" {
 			r.Files = append(r.Files, fileReport(n, m, container, file, f.Now))
@@ -86,8 +92,11 @@ func (a Answer) report() EndpointReport {
 	return e
 }
 
-func fileReport(n *observe.Node, m observe.ManifestFile, container string, file namedFlag, now time.Time) EtcdFileReport {
-	r := EtcdFileReport{Flag: "--" + file.Name, Path: *file.File, HostPath: observe.HostFile(m, container, *file.File), Problem: fileSeen(n, m, container, *file.File)}
+func fileReport(
+	n *observe.Node, m observe.ManifestFile, container string, file namedFlag, now time.Time,
+) EtcdFileReport {
+	r := EtcdFileReport{Flag: "--" + file.Name, Path: *file.File,
+		HostPath: observe.HostFile(m, container, *file.File), Problem: fileSeen(n, m, container, *file.File)}
 	if r.Problem != "" || file.Name == "etcd-keyfile" {
 		return r
 	}
@@ -112,7 +121,8 @@ func (r *Report) judge(answers []Answer) {
 			first = &answers[i]
 		}
 		if a.ClusterID != 0 && a.ClusterID != first.ClusterID {
-			warn("%s is of cluster %x, and %s of cluster %x: they hold other objects", a.URL, a.ClusterID, first.URL, first.ClusterID)
+			warn("%s is of cluster %x, and %s of cluster %x: they hold other objects",
+				a.URL, a.ClusterID, first.URL, first.ClusterID)
 		}
 		if strings.HasPrefix(a.URL, "http://") {
 			warn("%s is plain HTTP: who reaches etcd, or the way to it, can read and change everything", a.URL)
@@ -125,8 +135,9 @@ func (r *Report) judge(answers []Answer) {
 	}
 }
 
-// compareWithKubeadm holds the flags against those that kubeadm would write, by its ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside
-// an etcd that is not on this node, there are none.
+// compareWithKubeadm holds the flags against those that kubeadm would write, by its
+// ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside an
+// etcd that is not on this node, there are none.
 func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Facts, now EtcdFlags) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -143,7 +154,8 @@ func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Fact
 	r.Compared, r.Differences = compared, append(r.Differences, now.Differences(want)...)
 }
 
-// kubeadmFlagsIn are those that a ClusterConfiguration asks for, of v1beta4 and v1, or of the older v1beta3, whose extraArgs are a map.
+// kubeadmFlagsIn are those that a ClusterConfiguration asks for, of v1beta4 and v1, or of the older
+// v1beta3, whose extraArgs are a map.
 func kubeadmFlagsIn(config, advertise string) (EtcdFlags, error) {
 	var c struct {
 		CertificatesDir string `json:"certificatesDir"`

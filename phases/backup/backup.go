@@ -15,7 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Options are what a person may ask of `backup`. Exactly one of File and Dir is set. Paths are host paths below the root where they are given as flags' values; File is a path of this process.
+// Options are what a person may ask of `backup`. Exactly one of File and Dir is set. Paths are host
+// paths below the root where they are given as flags' values; File is a path of this process.
 type Options struct {
 	File        string // of the snapshot; FILE.json is written beside it
 	Dir         string // a directory; the name is etcd-<node>-<UTC>-r<revision>.db
@@ -24,7 +25,8 @@ type Options struct {
 	FromWALDir  string
 }
 
-// Workflow is the workflow that takes a proven snapshot. It changes nothing of the node, and so runs whatever else is open.
+// Workflow is the workflow that takes a proven snapshot. It changes nothing of the node, and so
+// runs whatever else is open.
 func Workflow(o Options) workflow {
 	return workflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -52,13 +54,15 @@ type Place struct {
 	File    string   // host path; empty: named by what the backup holds
 	Missing []string // directories on the way to Dir that are not there, outermost first
 	DirOdd  string   // why Dir cannot be used
-	Taken   string   // File, or its sidecar's name, where there is one already that no dead backup left
-	Free    uint64   // bytes
-	Need    int64    // bytes, at most
-	Cluster string   // hex; known beforehand for a data directory only
+	// File, or its sidecar's name, where there is one already that no dead backup left.
+	Taken   string
+	Free    uint64 // bytes
+	Need    int64  // bytes, at most
+	Cluster string // hex; known beforehand for a data directory only
 }
 
-// Take takes a backup and returns what its sidecar says. confirm sees the plan, and its error ends the command.
+// Take takes a backup and returns what its sidecar says. confirm sees the plan, and its
+// error ends the command.
 func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (*Sidecar, error) {
 	var kept *op.KeepBackup
 	err := n.Do(ctx, w, func(p engine.Plan) error {
@@ -165,7 +169,8 @@ func (o Options) place(n *observe.Node) (*Place, error) {
 	return b, err
 }
 
-// taken returns the name that stands in the way. What a dead backup left does not: the new one removes it.
+// taken returns the name that stands in the way. What a dead backup left does not:
+// the new one removes it.
 func taken(fsys node.Reader, b *Place) (string, error) {
 	if b.File == "" || len(b.Missing) > 0 {
 		return "", nil
@@ -176,7 +181,8 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 	}
 	for _, name := range []string{b.File, op.SidecarOf(b.File)} {
 		_, err := fsys.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) || slices.ContainsFunc(dead, func(d op.DeadBackup) bool { return slices.Contains(d.Files, name) }) {
+		if errors.Is(err, fs.ErrNotExist) ||
+			slices.ContainsFunc(dead, func(d op.DeadBackup) bool { return slices.Contains(d.Files, name) }) {
 			continue
 		}
 		if err != nil {
@@ -211,17 +217,24 @@ func (o Options) checkEtcd(f *Facts) error {
 	}
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
-			return engine.Refuse("type `etcdpod resume` or `etcdpod rollback` first", "no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
+			return engine.Refuse("type `etcdpod resume` or `etcdpod rollback` first",
+				"no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
 		}
-		return engine.Refuse("name the data of a member that is stopped with --from-data-dir", "no manifest in %s runs etcd", f.ManifestDir)
+		return engine.Refuse("name the data of a member that is stopped with --from-data-dir",
+			"no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.Live == nil {
-		return &engine.UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`", journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))}
+		return &engine.UnreachableError{
+			What: "cannot take a backup", Cause: f.LiveError,
+			Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`",
+				journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir)),
+		}
 	}
 	return nil
 }
 
-// checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies with etcd's data goes when it goes.
+// checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies
+// with etcd's data goes when it goes.
 func (o Options) checkPlace(f *Facts) error {
 	const hint = "name another place"
 	b := f.Backup
@@ -233,7 +246,8 @@ func (o Options) checkPlace(f *Facts) error {
 	case observe.Within(b.Dir, f.ManifestDir):
 		return engine.Refuse(hint, "cannot put a backup into %s: the kubelet runs every file there", b.Dir)
 	case f.Etcd != nil && observe.Within(b.Dir, f.Etcd.DataDir):
-		return engine.Refuse(hint, "cannot put a backup into %s: it would be lost with the data that it is a backup of", b.Dir)
+		return engine.Refuse(hint,
+			"cannot put a backup into %s: it would be lost with the data that it is a backup of", b.Dir)
 	}
 	return nil
 }
@@ -242,16 +256,19 @@ func (o Options) checkTaken(f *Facts) error {
 	if f.Backup.Taken == "" {
 		return nil
 	}
-	return engine.Refuse("name another FILE, or move this one away", "%s is there already: a backup never replaces a file", f.Backup.Taken)
+	return engine.Refuse("name another FILE, or move this one away",
+		"%s is there already: a backup never replaces a file", f.Backup.Taken)
 }
 
 func (o Options) checkRoom(f *Facts) error {
-	const more = 16 << 20 // what etcd writes until the snapshot is taken, and the log of a stopped one
+	// What etcd writes until the snapshot is taken, and the log of a stopped one.
+	const more = 16 << 20
 	need := uint64(f.Backup.Need) + more
 	if f.Backup.Free >= need {
 		return nil
 	}
-	return engine.Refuse("name another place, or keep fewer backups with --keep", "not enough room for the backup in %s: %d MiB free, %d MiB needed", f.Backup.Dir, f.Backup.Free>>20, need>>20)
+	return engine.Refuse("name another place, or keep fewer backups with --keep",
+		"not enough room for the backup in %s: %d MiB free, %d MiB needed", f.Backup.Dir, f.Backup.Free>>20, need>>20)
 }
 
 func (o Options) snapshot() phase {
@@ -259,7 +276,8 @@ func (o Options) snapshot() phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := workspace(f)
 			if o.FromDataDir != "" {
-				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: w.Snapshot()}}, nil
+				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir,
+					WALDir: o.FromWALDir, Snapshot: w.Snapshot()}}, nil
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
 		}}

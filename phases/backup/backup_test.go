@@ -30,21 +30,31 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		says    string
 		hint    string
 	}{
-		{"no manifest runs etcd", Options{}, func(f *Facts) { f.Etcd = nil }, &refused, "no manifest in", "--from-data-dir"},
-		{"etcd does not answer", Options{}, func(f *Facts) { f.Live, f.LiveError = nil, errors.New("connection refused") }, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
-		{"the file is there", Options{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" }, &refused, "/backups/x is there already", "another FILE"},
-		{"the file's directory is not there", Options{File: "x"}, func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
-		{"the place is no directory", Options{}, func(f *Facts) { f.Backup.DirOdd = "/backups is no directory" }, &refused, "no directory", ""},
-		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Dir = crashtest.TestManifestDir }, &refused, "kubelet runs every file", ""},
-		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" }, &refused, "lost with the data", ""},
-		{"the disk is too full", Options{}, func(f *Facts) { f.Backup.Free = 100 << 20 }, &refused, "100 MiB free, 116 MiB needed", "--keep"},
+		{"no manifest runs etcd", Options{}, func(f *Facts) { f.Etcd = nil },
+			&refused, "no manifest in", "--from-data-dir"},
+		{"etcd does not answer", Options{}, func(f *Facts) {
+			f.Live, f.LiveError = nil, errors.New("connection refused")
+		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
+		{"the file is there", Options{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" },
+			&refused, "/backups/x is there already", "another FILE"},
+		{"the file's directory is not there", Options{File: "x"},
+			func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
+		{"the place is no directory", Options{}, func(f *Facts) { f.Backup.DirOdd = "/backups is no directory" },
+			&refused, "no directory", ""},
+		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Dir = crashtest.TestManifestDir },
+			&refused, "kubelet runs every file", ""},
+		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" },
+			&refused, "lost with the data", ""},
+		{"the disk is too full", Options{}, func(f *Facts) { f.Backup.Free = 100 << 20 },
+			&refused, "100 MiB free, 116 MiB needed", "--keep"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := backupFacts(t)
 			c.change(f)
 			_, err := Workflow(c.options).Planned(t.Context(), f)
-			if !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.Contains(engine.Hint(err), c.hint) {
+			if !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) ||
+				!strings.Contains(engine.Hint(err), c.hint) {
 				t.Errorf("%T %v; hint %q", err, err, engine.Hint(err))
 			}
 		})
@@ -66,10 +76,16 @@ func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
 		change  func(*Facts)
 		want    []string
 	}{
-		{"a running etcd", Options{}, func(*Facts) {}, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
-		{"a member without a quorum", Options{}, func(f *Facts) { f.LiveError = errors.New("no leader") }, []string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
-		{"a data directory, and no etcd at all", Options{FromDataDir: "/old"}, func(f *Facts) { f.Etcd, f.Live = nil, nil }, []string{"open-backup", "snapshot-data-directory", "prove-backup", "keep-backup"}},
-		{"a directory that is not there", Options{}, func(f *Facts) { f.Backup.Missing = []string{"/a", "/a/b"} }, []string{"make-directory", "make-directory", "open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a running etcd", Options{}, func(*Facts) {},
+			[]string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a member without a quorum", Options{}, func(f *Facts) { f.LiveError = errors.New("no leader") },
+			[]string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"a data directory, and no etcd at all", Options{FromDataDir: "/old"}, func(f *Facts) {
+			f.Etcd, f.Live = nil, nil
+		}, []string{"open-backup", "snapshot-data-directory", "prove-backup", "keep-backup"}},
+		{"a directory that is not there", Options{}, func(f *Facts) {
+			f.Backup.Missing = []string{"/a", "/a/b"}
+		}, []string{"make-directory", "make-directory", "open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,7 +117,8 @@ func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
 }
 
 func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
-	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"}, TakenAt: time.Unix(1_600_000_000, 0)}
+	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"},
+		TakenAt: time.Unix(1_600_000_000, 0)}
 	cases := []struct {
 		name   string
 		file   string // empty: the name that it was given
@@ -110,9 +127,12 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 	}{
 		{"of this node", "", func(*Sidecar) {}, false},
 		{"of this node before a restore gave the cluster a new id", "", func(s *Sidecar) { s.ClusterID = "2" }, false},
-		{"of this node before its CAs were rotated", "", func(s *Sidecar) { s.Fingerprints = map[string]string{"/ca": "B"} }, false},
-		{"of a node of the same name in another cluster", "", func(s *Sidecar) { s.ClusterID, s.Fingerprints = "2", map[string]string{"/ca": "B"} }, true},
-		{"of a node whose name begins alike", "etcd-cp1-b-20200913T122640Z-r0.db", func(s *Sidecar) { s.Node = "cp1-b" }, true},
+		{"of this node before its CAs were rotated", "",
+			func(s *Sidecar) { s.Fingerprints = map[string]string{"/ca": "B"} }, false},
+		{"of a node of the same name in another cluster", "",
+			func(s *Sidecar) { s.ClusterID, s.Fingerprints = "2", map[string]string{"/ca": "B"} }, true},
+		{"of a node whose name begins alike", "etcd-cp1-b-20200913T122640Z-r0.db",
+			func(s *Sidecar) { s.Node = "cp1-b" }, true},
 		{"under this node's name, by another's sidecar", "", func(s *Sidecar) { s.Node = "cp2" }, true},
 		{"under a name that a person gave", "etcd-cp1-before-upgrade.db", func(*Sidecar) {}, true},
 	}
@@ -180,7 +200,14 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 			t.Errorf("%s comes too late", e.Path)
 		}
 	}
-	for name, want := range map[string]string{"whole.db": "", "by-hand": "", "gone.db": "only its sidecar", "alone.db": "no sidecar", "torn.db": "cannot read the sidecar", "etcd-cp1-20200913T122640Z-r0.db": "and its sidecar says"} {
+	for name, want := range map[string]string{
+		"whole.db":                        "",
+		"by-hand":                         "",
+		"gone.db":                         "only its sidecar",
+		"alone.db":                        "no sidecar",
+		"torn.db":                         "cannot read the sidecar",
+		"etcd-cp1-20200913T122640Z-r0.db": "and its sidecar says",
+	} {
 		if note, listed := notes[name]; !listed || !strings.Contains(note, want) || (want == "") != (note == "") {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
 		}

@@ -19,8 +19,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// The crash matrix of backups: one is stopped at every step, in every way. There is no file of its name then, or the file and its sidecar are whole; no older backup
-// is gone that should have stayed; and the next backup succeeds, and leaves nothing of the dead one.
+// The crash matrix of backups: one is stopped at every step, in every way. There is no file of its
+// name then, or the file and its sidecar are whole; no older backup is gone that should have
+// stayed; and the next backup succeeds, and leaves nothing of the dead one.
 
 // backupCase is one way to ask for a backup. Three older ones are there in /backups.
 type backupCase struct {
@@ -107,7 +108,9 @@ func (w *backupWorld) workflow(o Options) workflow {
 }
 
 func (w *backupWorld) backup(o Options) error {
-	_, err := Take(context.Background(), w.Process.Node, w.workflow(o).On(w.Process.Look), func(engine.Plan) error { return nil })
+	_, err := Take(context.Background(), w.Process.Node, w.workflow(o).On(w.Process.Look), func(engine.Plan) error {
+		return nil
+	})
 	return err
 }
 
@@ -241,7 +244,8 @@ func TestABackupThatEndedWellSurvivesAPowerLoss(t *testing.T) {
 	}
 }
 
-// What fails, rather than crashes, leaves everything as it was, or a good backup that is reported as one.
+// What fails, rather than crashes, leaves everything as it was, or a good backup
+// that is reported as one.
 func TestAFailureAtAnyStepOfABackupLeavesNothingOfIt(t *testing.T) {
 	for _, c := range backupCases() {
 		t.Run(c.name, func(t *testing.T) {

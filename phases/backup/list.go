@@ -22,8 +22,9 @@ type Entry struct {
 	Note  string `json:"note,omitempty"` // what is odd: no sidecar, another length
 }
 
-// List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is one when it ends in .db or has a sidecar. What is odd is
-// listed with a note; nothing is read but names, lengths and sidecars.
+// List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is
+// one when it ends in .db or has a sidecar. What is odd is listed with a note; nothing is read but
+// names, lengths and sidecars.
 func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	asked := dir != ""
 	if !asked {
@@ -46,14 +47,16 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	return entries, nil
 }
 
-// backupNames picks the snapshots among the names of a directory, those of which only the sidecar is there included.
+// backupNames picks the snapshots among the names of a directory, those of which only the
+// sidecar is there included.
 func backupNames(names []string) []string {
 	var snapshots []string
 	for _, name := range names {
 		snapshot, sidecar := strings.CutSuffix(name, ".json")
 		switch {
 		case strings.HasPrefix(name, "."):
-		case strings.HasSuffix(name, ".db"), sidecar && (strings.HasSuffix(snapshot, ".db") || slices.Contains(names, snapshot)):
+		case strings.HasSuffix(name, ".db"), sidecar &&
+			(strings.HasSuffix(snapshot, ".db") || slices.Contains(names, snapshot)):
 			snapshots = append(snapshots, snapshot)
 		}
 	}

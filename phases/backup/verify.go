@@ -16,10 +16,12 @@ import (
 
 // Verdict is what `verify` says of a file.
 type Verdict struct {
-	Path   string `json:"path"`
-	OK     bool   `json:"ok"`
-	Check  string `json:"check,omitempty"`  // the check that failed: file, length, trailer, meta, structure, keys, sidecar
-	Offset int64  `json:"offset,omitempty"` // where, in bytes
+	Path string `json:"path"`
+	OK   bool   `json:"ok"`
+	// The check that failed: file, length, trailer, meta, structure, keys, sidecar.
+	Check string `json:"check,omitempty"`
+	// Where, in bytes.
+	Offset int64  `json:"offset,omitempty"`
 	Reason string `json:"reason,omitempty"`
 
 	SHA256          string           `json:"sha256,omitempty"`
@@ -38,8 +40,10 @@ type Verdict struct {
 // checkSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
 const checkSidecar = "sidecar"
 
-// Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no node is needed. quick stops after length, SHA-256 and meta pages.
-// Where FILE.json is there, the file must be what that says. A verdict, good or bad, is no error: an error says that the file could not be judged.
+// Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no
+// node is needed. quick stops after length, SHA-256 and meta pages. Where FILE.json is there, the
+// file must be what that says. A verdict, good or bad, is no error: an error says that the file
+// could not be judged.
 func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
 	began := time.Now()
 	v := Verdict{Path: path, Quick: quick}
@@ -70,7 +74,8 @@ func (v *Verdict) fill(r *snapfile.Report) {
 	v.Revision, v.CompactRevision, v.HashKV, v.Keys = r.Revision, r.CompactRevision, r.HashKV, r.Keys
 	v.StorageVersion, v.Resources = r.StorageVersion, r.Resources
 	for _, m := range r.Members {
-		v.Members = append(v.Members, observe.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		v.Members = append(v.Members, observe.Member{ID: op.ID(m.ID),
+			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 }
 
@@ -89,7 +94,8 @@ func besides(path string) (*op.SidecarFile, error) {
 	return SidecarOf(node.OS("/"), abs)
 }
 
-// against says how a good snapshot differs from what its sidecar says; empty when it does not, or has none.
+// against says how a good snapshot differs from what its sidecar says; empty when it
+// does not, or has none.
 func against(r *snapfile.Report, s *op.SidecarFile, quick bool) string {
 	switch {
 	case s == nil:

@@ -34,10 +34,14 @@ func goodSnapshot(t *testing.T) []byte {
 	defer func() { kv.Close(); be.Close() }()
 	m := schema.NewMembershipBackend(zap.NewNop(), be)
 	m.MustCreateBackendBuckets()
-	m.MustSaveMemberToBackend(&membership.Member{ID: types.ID(7), RaftAttributes: membership.RaftAttributes{PeerURLs: []string{"https://10.0.0.1:2380"}}, Attributes: membership.Attributes{Name: "cp1"}})
+	m.MustSaveMemberToBackend(&membership.Member{
+		ID: types.ID(7), RaftAttributes: membership.RaftAttributes{PeerURLs: []string{"https://10.0.0.1:2380"}},
+		Attributes: membership.Attributes{Name: "cp1"},
+	})
 	m.MustSaveClusterVersionToBackend(semver.New("3.7.0"))
 	for i := range 500 {
-		kv.Put(fmt.Appendf(nil, "/registry/pods/default/web-%d", i), bytes.Repeat([]byte{byte(i)}, 500+i), lease.NoLease)
+		kv.Put(fmt.Appendf(nil, "/registry/pods/default/web-%d", i),
+			bytes.Repeat([]byte{byte(i)}, 500+i), lease.NoLease)
 	}
 	tx := be.BatchTx()
 	tx.LockOutsideApply()
@@ -75,7 +79,8 @@ func verify(t *testing.T, file string, quick bool) Verdict {
 
 func TestAGoodSnapshotIsSaidToBeGoodWithWhatItHolds(t *testing.T) {
 	v := verify(t, writeSnapshot(t, goodSnapshot(t)), false)
-	if !v.OK || v.Check != "" || v.Keys != 500 || v.Revision != 501 || v.Resources["pods"] != 500 || v.StorageVersion != "3.7.0" || len(v.Members) != 1 || v.Members[0].Name != "cp1" {
+	if !v.OK || v.Check != "" || v.Keys != 500 || v.Revision != 501 ||
+		v.Resources["pods"] != 500 || v.StorageVersion != "3.7.0" || len(v.Members) != 1 || v.Members[0].Name != "cp1" {
 		t.Errorf("%+v", v)
 	}
 }
@@ -101,7 +106,11 @@ func TestWhatIsNoFileIsAVerdict(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, file := range map[string]string{"absent": filepath.Join(dir, "absent"), "a directory": dir, "a FIFO": fifo} {
+	for name, file := range map[string]string{
+		"absent":      filepath.Join(dir, "absent"),
+		"a directory": dir,
+		"a FIFO":      fifo,
+	} {
 		t.Run(name, func(t *testing.T) {
 			if v := verify(t, file, false); v.OK || v.Check != "file" || v.Reason == "" {
 				t.Errorf("%+v", v)

@@ -15,7 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Report is what `certs check` found out. The JSON names are stable; those of certificates are kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
+// Report is what `certs check` found out. The JSON names are stable; those of certificates are
+// kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
 type Report struct {
 	Certificates           []CertReport   `json:"certificates"`
 	CertificateAuthorities []CertReport   `json:"certificateAuthorities"`
@@ -26,14 +27,15 @@ type Report struct {
 
 // CertReport is one certificate file.
 type CertReport struct {
-	Name              string    `json:"name"` // kubeadm's, where it has one
-	Path              string    `json:"path"`
-	ExpirationDate    time.Time `json:"expirationDate,omitzero"`
-	ResidualTime      int64     `json:"residualTime"` // seconds
-	CAName            string    `json:"caName,omitempty"`
-	ExternallyManaged bool      `json:"externallyManaged"` // the CA's key is not here: nothing can be renewed here
-	Missing           bool      `json:"missing,omitempty"`
-	Problems          []string  `json:"problems,omitempty"`
+	Name           string    `json:"name"` // kubeadm's, where it has one
+	Path           string    `json:"path"`
+	ExpirationDate time.Time `json:"expirationDate,omitzero"`
+	ResidualTime   int64     `json:"residualTime"` // seconds
+	CAName         string    `json:"caName,omitempty"`
+	// The CA's key is not here: nothing can be renewed here.
+	ExternallyManaged bool     `json:"externallyManaged"`
+	Missing           bool     `json:"missing,omitempty"`
+	Problems          []string `json:"problems,omitempty"`
 
 	fix string // what to do about the first of them
 }
@@ -52,10 +54,12 @@ type ServedReport struct {
 	problem string // what is wrong with it
 }
 
-// Check looks at the certificates of etcd and of the API server: at the files, and at what the running processes really serve. It changes nothing, and works when
-// everything is down: a process that does not answer is told of, and is no warning.
+// Check looks at the certificates of etcd and of the API server: at the files, and at what the
+// running processes really serve. It changes nothing, and works when everything is down: a process
+// that does not answer is told of, and is no warning.
 func Check(ctx context.Context, n *observe.Node) (Report, error) {
-	r := Report{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{}, Served: []ServedReport{}, Warnings: []string{}}
+	r := Report{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{},
+		Served: []ServedReport{}, Warnings: []string{}}
 	now := n.Clock.Now().UTC()
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
@@ -67,7 +71,8 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	}
 	uses := findUses(n, files, pod)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of "+
+			"kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
 	}
 	for _, ca := range uses.cas {
 		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
@@ -96,13 +101,15 @@ func (r *Report) finish() {
 	r.Next = r.next()
 }
 
-// next is what to do about the first thing that is wrong: the CAs come before what they sign, and files before what is made of them.
+// next is what to do about the first thing that is wrong: the CAs come before what they sign, and
+// files before what is made of them.
 func (r *Report) next() string {
 	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
 		switch {
 		case len(c.Problems) == 0:
 		case slices.Contains(renewable(), c.Name) && c.ExternallyManaged:
-			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs renew --from DIR` takes what was signed"
+			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs " +
+				"renew --from DIR` takes what was signed"
 		case slices.Contains(renewable(), c.Name):
 			return cmp.Or(c.fix, "type `etcdpod certs renew`")
 		case c.CAName != "": // kubeadm's, and none of etcd's
@@ -113,7 +120,8 @@ func (r *Report) next() string {
 	}
 	for _, s := range r.Served {
 		if s.problem != "" {
-			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)", s.Program)
+			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)",
+				s.Program)
 		}
 	}
 	if len(r.Warnings) > 0 {
@@ -122,7 +130,8 @@ func (r *Report) next() string {
 	return "nothing: all is well"
 }
 
-// about begins a report: when the certificate ends, and what its times say against it, as `status` judges them.
+// about begins a report: when the certificate ends, and what its times say against it, as
+// `status` judges them.
 func about(name, file string, data []byte, now time.Time) CertReport {
 	c := CertReport{Name: name, Path: file}
 	if data == nil {
@@ -233,6 +242,7 @@ func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, no
 	}
 	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
 	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
-		s.problem = fmt.Sprintf("%s shows another certificate at %s than %s holds: that one ends on %s; restart needed", s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
+		s.problem = fmt.Sprintf("%s shows another certificate at %s than %s holds: that one ends on %s; restart needed",
+			s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
 	}
 }

@@ -14,15 +14,18 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// NewIssuance is what a certificate that was not there is made from, by the run: below the certificates' directory dir, with all those in issue.
+// NewIssuance is what a certificate that was not there is made from, by the run: below the
+// certificates' directory dir, with all those in issue.
 func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pki.Spec) op.Issuance {
-	i := op.Issuance{Name: spec.Name, NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, Algorithm: string(c.Algorithm), Validity: c.Validity}
+	i := op.Issuance{Name: spec.Name, NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
+		Algorithm: string(c.Algorithm), Validity: c.Validity}
 	if spec.IsCA() {
 		i.Validity = c.CAValidity
 		return i
 	}
 	base := path.Join(dir, "etcd/ca")
-	if slices.ContainsFunc(issue, pki.Spec.IsCA) { // it is made in the same run, and not in place yet
+	// It is made in the same run, and not in place yet.
+	if slices.ContainsFunc(issue, pki.Spec.IsCA) {
 		base = path.Join(journal.NewCerts(run), spec.CA)
 	}
 	i.CACert, i.CAKey = base+".crt", base+".key"
@@ -38,23 +41,28 @@ func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pk
 // PkiOf is what kubeadm's configuration says of certificates.
 func PkiOf(c *templates.Config) pki.Config {
 	return pki.Config{
-		NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress, ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
-		Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity, CAValidity: c.CACertificateValidity,
+		NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
+		ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
+		Algorithm: pki.Algorithm(c.EncryptionAlgorithm), Validity: c.CertificateValidity,
+		CAValidity: c.CACertificateValidity,
 	}
 }
 
 // firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
 func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
 
-// checkClock: certificates made by a clock that is behind have ended, or are not valid yet, when it is put right.
+// checkClock: certificates made by a clock that is behind have ended, or are not valid yet,
+// when it is put right.
 func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
 		return nil
 	}
-	return engine.Refuse("set the clock of this node", "it cannot be %s: this node's clock is wrong", f.Now.Format(time.RFC3339))
+	return engine.Refuse("set the clock of this node", "it cannot be %s: this node's clock is wrong",
+		f.Now.Format(time.RFC3339))
 }
 
-// RefusedCerts is what speaks against the certificates that are there, or that are asked for, as one refusal.
+// RefusedCerts is what speaks against the certificates that are there, or that are asked
+// for, as one refusal.
 func RefusedCerts(err error) error {
 	if err == nil {
 		return nil

@@ -19,13 +19,20 @@ import (
 
 // RenewOptions are what a person may ask of `certs renew`.
 type RenewOptions struct {
-	Names       []string      // of certificates, as kubeadm has them; none, or all: those of etcd and its clients that are there
-	From        string        // a host path: take certificates that another CA's keeper has signed from there, instead of signing; laid out as `certs generate-csr` does
-	StopTimeout time.Duration // for a program to end by itself; 0: see grace
-	WaitTimeout time.Duration // for it to serve again; 0: 2 minutes
+	// Of certificates, as kubeadm has them; none, or all: those of etcd and its
+	// clients that are there.
+	Names []string
+	// A host path: take certificates that another CA's keeper has signed from there, instead of
+	// signing; laid out as `certs generate-csr` does.
+	From string
+	// For a program to end by itself; 0: see grace.
+	StopTimeout time.Duration
+	// For it to serve again; 0: 2 minutes.
+	WaitTimeout time.Duration
 }
 
-// Renew is the workflow that gives certificates of etcd, and of its clients on this node, a new life. What uses them is started anew, one pod after the other.
+// Renew is the workflow that gives certificates of etcd, and of its clients on this node, a new
+// life. What uses them is started anew, one pod after the other.
 func Renew(o RenewOptions) workflow {
 	return workflow{Name: "renew", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -45,7 +52,8 @@ type (
 // Facts are what renewing certificates, or asking for them, depends on.
 type Facts struct {
 	*observe.Facts
-	Renewal *RenewalFacts // of those that are in use; nil where kubeadm's configuration says which are to be
+	// Of those that are in use; nil where kubeadm's configuration says which are to be.
+	Renewal *RenewalFacts
 	Request *RequestFacts
 }
 
@@ -78,8 +86,9 @@ func knownNames(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
 			return &engine.UsageError{
-				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s", name, strings.Join(renewable(), ", ")),
-				Hint:   "kubeadm renews the others: `kubeadm certs renew`",
+				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s",
+					name, strings.Join(renewable(), ", ")),
+				Hint: "kubeadm renews the others: `kubeadm certs renew`",
 			}
 		}
 	}
@@ -88,7 +97,8 @@ func knownNames(names []string) error {
 
 func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
 
-// chosen are the uses with the names that a person typed; none, or all: those whose files are there.
+// chosen are the uses with the names that a person typed; none, or all: those
+// whose files are there.
 func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 	if err := knownNames(names); err != nil {
 		return nil, err
@@ -100,7 +110,8 @@ func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 		switch {
 		case all && i >= 0 && n.ThereIs(uses.leaves[i].leaf.CertFile):
 		case !all && slices.Contains(names, name) && i < 0:
-			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)
+			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked "+
+				"for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)
 		case !all && slices.Contains(names, name):
 		default:
 			continue
@@ -120,7 +131,8 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 	}
 	f := &Facts{Facts: seen}
 	uses := findUses(n, f.Manifests, f.Etcd)
-	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Config: n.CertsConfigOf(ctx, f.Facts), Serving: f.Live != nil}
+	r := &RenewalFacts{Problems: map[string][]*pki.Problem{},
+		Config: n.CertsConfigOf(ctx, f.Facts), Serving: f.Live != nil}
 	if r.Uses, err = chosen(n, o.Names, uses); err != nil {
 		return nil, err
 	}
@@ -186,9 +198,14 @@ func (o RenewOptions) found(f *Facts) []string {
 	if o.From != "" {
 		return still
 	}
-	found := []string{"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for"}
+	found := []string{
+		"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for",
+	}
 	if err := f.Renewal.Config.Error; err != nil {
-		found = []string{fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's configuration cannot be read: %v", err)}
+		found = []string{
+			fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's "+
+				"configuration cannot be read: %v", err),
+		}
 	}
 	for _, use := range f.Renewal.Uses {
 		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
@@ -200,41 +217,50 @@ func (o RenewOptions) found(f *Facts) []string {
 
 func (o RenewOptions) checkNode(f *Facts) error {
 	if len(f.Renewal.Uses) == 0 && o.From != "" {
-		return engine.Refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside etcd/server.key", "there is no certificate of etcd in %s", o.From)
+		return engine.Refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside "+
+			"etcd/server.key", "there is no certificate of etcd in %s", o.From)
 	}
 	if len(f.Renewal.Uses) == 0 {
-		return engine.Refuse("`etcdpod certs check` shows what there is", "no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
+		return engine.Refuse("`etcdpod certs check` shows what there is",
+			"no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
 	}
 	if f.KubeletError != nil {
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
+			"--kubelet-status-command", "%v", f.KubeletError)
 	}
 	if !f.KubeletActive && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the kubelet", "the kubelet is not running: it must start anew what uses the certificates")
+		return engine.Refuse("start the kubelet",
+			"the kubelet is not running: it must start anew what uses the certificates")
 	}
 	if f.RuntimeError != nil && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
+			"%v: it must be asked what runs", f.RuntimeError)
 	}
 	return nil
 }
 
-// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be read may be anything.
+// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be
+// read may be anything.
 func (o RenewOptions) checkFiles(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		l := use.leaf
 		if l.Cert == nil || l.Key == nil {
 			hint := "have it made: `etcdpod init phase certs`"
 			if o.From != "" {
-				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have it looked at: `etcdpod init phase certs`"
+				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have " +
+					"it looked at: `etcdpod init phase certs`"
 			}
 			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
 		}
 		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
-			return engine.Refuse("move it and its key away, and have it made: `etcdpod init phase certs`", "%s cannot be renewed: %v", use.name, err)
+			return engine.Refuse("move it and its key away, and have it made: `etcdpod init phase certs`",
+				"%s cannot be renewed: %v", use.name, err)
 		}
 	}
 	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
 		key := f.Renewal.Exposed[0]
-		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key), "everybody on this machine may read the key %s", key)
+		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key),
+			"everybody on this machine may read the key %s", key)
 	}
 	return nil
 }
@@ -243,7 +269,9 @@ func (o RenewOptions) checkCA(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		file := use.leaf.CAFile
 		if o.From == "" && slices.Contains(f.Renewal.External, file) {
-			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs renew --from DIR` takes what was signed", "%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
+			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, "+
+				"and `etcdpod certs renew --from DIR` takes what was signed",
+				"%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
 		}
 		for _, p := range f.Renewal.Problems[file] {
 			return engine.Refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
@@ -252,14 +280,17 @@ func (o RenewOptions) checkCA(f *Facts) error {
 	return nil
 }
 
-// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one member or of two cannot, whatever the order; it stands still for that moment.
+// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one
+// member or of two cannot, whatever the order; it stands still for that moment.
 func (o RenewOptions) checkQuorum(f *Facts) error {
 	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
 		return nil
 	}
 	voters := f.Live.Voters()
 	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
-		return engine.Refuse("start what does not answer first; then renew one node after the other", "while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s", len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
+		return engine.Refuse("start what does not answer first; then renew one node after the other",
+			"while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s",
+			len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
 	}
 	return nil
 }
@@ -270,10 +301,12 @@ func (o RenewOptions) issue() phase {
 			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, use := range f.Renewal.Uses {
 				if signed, ok := f.Renewal.Signed[use.name]; ok {
-					ops = append(ops, &op.AdoptCertificate{Name: use.name, From: signed.base, To: path.Join(journal.NewCerts(f.Run), use.name), Sums: signed.sums})
+					ops = append(ops, &op.AdoptCertificate{Name: use.name,
+						From: signed.base, To: path.Join(journal.NewCerts(f.Run), use.name), Sums: signed.sums})
 					continue
 				}
-				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use), To: path.Join(journal.NewCerts(f.Run), use.name)})
+				ops = append(ops, &op.IssueCertificate{Issuance: f.issuance(use),
+					To: path.Join(journal.NewCerts(f.Run), use.name)})
 			}
 			return ops, nil
 		}}
@@ -311,7 +344,11 @@ func (o RenewOptions) replace() phase {
 				ops = append(ops, o.restart(f, pod, true))
 			}
 			for _, use := range f.Renewal.Uses {
-				ops = append(ops, &op.ReplaceCertificate{Name: use.name, Cert: use.leaf.CertFile, Key: use.leaf.KeyFile, From: path.Join(journal.NewCerts(f.Run), use.name), Kept: path.Join(journal.OldCerts(f.Run), use.name)})
+				ops = append(ops, &op.ReplaceCertificate{
+					Name: use.name, Cert: use.leaf.CertFile,
+					Key: use.leaf.KeyFile, From: path.Join(journal.NewCerts(f.Run), use.name),
+					Kept: path.Join(journal.OldCerts(f.Run), use.name),
+				})
 			}
 			return ops, nil
 		}}
@@ -321,9 +358,10 @@ func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) op.Op {
 	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
 }
 
-// grace is how long a program may take to end. An etcd takes 7 s, in which it serves nobody, to let go of who watches (server/embed/etcd.go: stopServers), and then
-// gives the leadership away: of use to other members only, and no write that it has acknowledged is lost without. An API server takes itself out of the list of
-// API servers at once, and then waits for its watchers, too.
+// grace is how long a program may take to end. An etcd takes 7 s, in which it serves nobody, to let
+// go of who watches (server/embed/etcd.go: stopServers), and then gives the leadership away: of use
+// to other members only, and no write that it has acknowledged is lost without. An API server takes
+// itself out of the list of API servers at once, and then waits for its watchers, too.
 func (o RenewOptions) grace(f *Facts, pod op.Pod) time.Duration {
 	etcd := f.Etcd != nil && pod.Name == f.Etcd.File.Manifest.Name()
 	switch {
@@ -350,7 +388,8 @@ func (o RenewOptions) pods(f *Facts) []op.Pod {
 	var pods []op.Pod
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		if m, c, ok := observe.Program(f.Manifests, name); ok && o.restarts(f, name) {
-			pods = append(pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{c}})
+			pods = append(pods, op.Pod{Namespace: m.Manifest.Namespace(),
+				Name: m.Manifest.Name(), Containers: []string{c}})
 		}
 	}
 	return pods
@@ -374,9 +413,11 @@ func (o RenewOptions) limit() time.Duration {
 	return renewLimit
 }
 
-// restartEtcd waits only for what was there before: certificates that have expired everywhere are renewed on one node after the other, and until then there is no quorum.
+// restartEtcd waits only for what was there before: certificates that have expired everywhere are
+// renewed on one node after the other, and until then there is no quorum.
 func (o RenewOptions) restartEtcd() phase {
-	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates", InTurn: true,
+	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates",
+		InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
@@ -387,7 +428,8 @@ func (o RenewOptions) restartEtcd() phase {
 					continue
 				}
 				for _, at := range use.addresses {
-					ops = append(ops, &op.AwaitServed{Program: "etcd", Address: at, Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
+					ops = append(ops, &op.AwaitServed{Program: "etcd",
+						Address: at, Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
 				}
 			}
 			return ops, nil
@@ -395,7 +437,8 @@ func (o RenewOptions) restartEtcd() phase {
 }
 
 func (o RenewOptions) restartAPIServer() phase {
-	return phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready", InTurn: true, Commit: true,
+	return phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready",
+		InTurn: true, Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")
 			if len(ops) > 0 && f.Renewal.Ready {

@@ -54,10 +54,11 @@ func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 
 func renewalCases() (all []crashtest.Case) {
 	for _, r := range renewals() {
-		all = append(all, crashtest.Case{Name: r.name, Machine: r.machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-			c := &certsWorld{w, r}
-			return crashtest.Subject{Run: c.renew, Outcome: c.settled}
-		}})
+		all = append(all, crashtest.Case{Name: r.name, Machine: r.machine,
+			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+				c := &certsWorld{w, r}
+				return crashtest.Subject{Run: c.renew, Outcome: c.settled}
+			}})
 	}
 	return all
 }
@@ -66,12 +67,14 @@ func (r renewal) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string, mode node.Attr) {
-		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}), d.Create(name, []byte(data), mode)); err != nil {
+		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}),
+			d.Create(name, []byte(data), mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write(crashtest.TestManifestDir+"/etcd.yaml", crashtest.EtcdManifest(""), node.Attr{Mode: 0o600})
-	write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "", ""), node.Attr{Mode: 0o600})
+	write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "", ""),
+		node.Attr{Mode: 0o600})
 	write("/var/lib/etcd/member/snap/db", "old", node.Attr{Mode: 0o600})
 	write("/var/lib/etcd/member/wal/0.wal", "old", node.Attr{Mode: 0o600})
 	for i, base := range []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"} {
@@ -88,12 +91,16 @@ func (r renewal) machine(t *testing.T) *sim.Machine {
 		r.prepare(d)
 	}
 	m := sim.NewMachine(d, crashtest.TestManifestDir, "/var/lib/etcd", func() bool { return false })
-	m.PowerOn(map[string][]string{"etcd": {crashtest.TestPKI + "etcd/server", crashtest.TestPKI + "etcd/peer"}, "kube-apiserver": {crashtest.TestPKI + "apiserver-etcd-client"}})
+	m.PowerOn(map[string][]string{"etcd": {crashtest.TestPKI + "etcd/server", crashtest.TestPKI + "etcd/peer"},
+		"kube-apiserver": {crashtest.TestPKI + "apiserver-etcd-client"}})
 	return m
 }
 
 func (w *certsWorld) observe(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
-	f := &Facts{Facts: &observe.Facts{Run: id, Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, Notes: map[string]string{}}}
+	f := &Facts{
+		Facts: &observe.Facts{Run: id, Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true,
+			API: op.APIAccess{Kubeconfig: "/etc/kubernetes/admin.conf"}, Notes: map[string]string{}},
+	}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		data, err := w.Machine.ReadFile(crashtest.TestManifestDir + "/" + name + ".yaml")
 		if err != nil {
@@ -103,12 +110,18 @@ func (w *certsWorld) observe(_ context.Context, _ *observe.Node, id string) (*Fa
 		if err != nil {
 			return nil, err
 		}
-		f.Manifests = append(f.Manifests, observe.ManifestFile{Path: crashtest.TestManifestDir + "/" + name + ".yaml", Data: data, Manifest: m})
+		f.Manifests = append(f.Manifests, observe.ManifestFile{Path: crashtest.TestManifestDir + "/" + name + ".yaml",
+			Data: data, Manifest: m})
 	}
-	f.Etcd = &observe.EtcdPod{File: f.Manifests[0], Container: "etcd", Name: "cp1", PeerURLs: []string{"https://10.0.0.11:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
-	f.Renewal = &RenewalFacts{Problems: map[string][]*pki.Problem{}, Signed: map[string]signedPair{}, Serving: !w.renewal.down, Ready: !w.renewal.down}
+	f.Etcd = &observe.EtcdPod{File: f.Manifests[0], Container: "etcd", Name: "cp1",
+		PeerURLs: []string{"https://10.0.0.11:2380"}, Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}}}
+	f.Renewal = &RenewalFacts{Problems: map[string][]*pki.Problem{},
+		Signed: map[string]signedPair{}, Serving: !w.renewal.down, Ready: !w.renewal.down}
 	for _, base := range w.renewal.bases {
-		use := certUse{name: strings.ReplaceAll(base, "/", "-"), leaf: pki.Leaf{CertFile: crashtest.TestPKI + base + ".crt", KeyFile: crashtest.TestPKI + base + ".key", CAFile: crashtest.TestPKI + "etcd/ca.crt"}}
+		use := certUse{
+			name: strings.ReplaceAll(base, "/", "-"), leaf: pki.Leaf{CertFile: crashtest.TestPKI + base + ".crt",
+				KeyFile: crashtest.TestPKI + base + ".key", CAFile: crashtest.TestPKI + "etcd/ca.crt"},
+		}
 		switch base {
 		case "etcd/server":
 			use.program, use.port, use.addresses = "etcd", "client", []string{"127.0.0.1:2379"}
@@ -120,7 +133,8 @@ func (w *certsWorld) observe(_ context.Context, _ *observe.Node, id string) (*Fa
 		f.Renewal.Uses = append(f.Renewal.Uses, use)
 		if w.renewal.signed {
 			at := "/csr/" + base
-			f.Renewal.Signed[use.name] = signedPair{base: at, sums: [2]string{sim.Sum(w.Machine.Peek(at + ".crt")), sim.Sum(w.Machine.Peek(at + ".key"))}}
+			f.Renewal.Signed[use.name] = signedPair{base: at,
+				sums: [2]string{sim.Sum(w.Machine.Peek(at + ".crt")), sim.Sum(w.Machine.Peek(at + ".key"))}}
 		}
 	}
 	return f, nil
@@ -128,7 +142,8 @@ func (w *certsWorld) observe(_ context.Context, _ *observe.Node, id string) (*Fa
 
 func (w *certsWorld) renew() error {
 	o := RenewOptions{}
-	flow := workflow{Name: "renew", Observe: w.observe, Phases: []phase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
+	flow := workflow{Name: "renew", Observe: w.observe,
+		Phases: []phase{o.issue(), o.replace(), o.restartEtcd(), o.restartAPIServer()}}
 	return w.Do(flow.On(w.Process.Look))
 }
 
@@ -150,7 +165,8 @@ func (w *certsWorld) settled() (string, error) {
 		return "", fmt.Errorf("something was left beside the certificates:\n%s", look)
 	}
 	for _, base := range w.renewal.bases {
-		cert, key := string(w.Machine.Peek(crashtest.TestPKI+base+".crt")), string(w.Machine.Peek(crashtest.TestPKI+base+".key"))
+		cert, key := string(w.Machine.Peek(crashtest.TestPKI+base+".crt")),
+			string(w.Machine.Peek(crashtest.TestPKI+base+".key"))
 		if !strings.HasPrefix(cert, "cert new") || cert[len("cert "):] != key[len("key "):] {
 			return "", fmt.Errorf("%s is %q with %q", base, cert, key)
 		}
@@ -173,7 +189,8 @@ func (w *certsWorld) kept(base string) error {
 	}
 	name := strings.ReplaceAll(base, "/", "-")
 	for ending, word := range map[string]string{".crt": "cert ", ".key": "key "} {
-		if old := string(w.Machine.Peek(path.Join(journal.RunDir(runs[0].ID), "old", name+ending))); !strings.HasPrefix(old, word) || strings.Contains(old, "new") {
+		if old := string(w.Machine.Peek(path.Join(journal.RunDir(runs[0].ID), "old", name+ending))); !strings.HasPrefix(
+			old, word) || strings.Contains(old, "new") {
 			return fmt.Errorf("the old %s%s is not kept: %q", base, ending, old)
 		}
 		if staged := w.Machine.Peek(path.Join(journal.RunDir(runs[0].ID), "new", name+ending)); staged != nil {
@@ -191,7 +208,8 @@ func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
 	w := newCertsWorld(t, renewals()[0])
 	w.Process.Certificates = stubborn{w.Process.Certificates}
 	var back *engine.RolledBackError
-	if err := w.renew(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not show the new certificate at 127.0.0.1:2379") {
+	if err := w.renew(); !errors.As(err, &back) ||
+		!strings.Contains(err.Error(), "etcd does not show the new certificate at 127.0.0.1:2379") {
 		t.Fatalf("got %v", err)
 	}
 	if got, err := w.settled(); got != "old" {
@@ -216,7 +234,8 @@ func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
 	w := newCertsWorld(t, r)
 	theirs := crashtest.TestPKI + "etcd/healthcheck-client.key"
 	w.Machine.Before = func(call string) {
-		if strings.Contains(call, "/old/.etcd-healthcheck-client.crt") { // when the old one is being kept
+		// When the old one is being kept.
+		if strings.Contains(call, "/old/.etcd-healthcheck-client.crt") {
 			w.Machine.Before = nil
 			if err := w.Machine.Replace("/theirs", theirs); err != nil {
 				t.Error(err)
@@ -224,7 +243,8 @@ func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
 		}
 	}
 	var open *engine.OpenRunError
-	if err := w.renew(); !errors.As(err, &open) || !strings.Contains(err.Error(), "cannot replace "+theirs+": somebody else has changed it") {
+	if err := w.renew(); !errors.As(err, &open) ||
+		!strings.Contains(err.Error(), "cannot replace "+theirs+": somebody else has changed it") {
 		t.Errorf("got %v", err)
 	}
 	if got := string(w.Machine.Peek(theirs)); got != "key theirs" {

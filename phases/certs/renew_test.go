@@ -23,7 +23,8 @@ func renewalFacts(t *testing.T) *Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := pki.Issuer{Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256}, Now: time.Unix(1_700_000_000, 0)}
+	i := pki.Issuer{Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256},
+		Now: time.Unix(1_700_000_000, 0)}
 	f.Now = i.Now
 	ca, err := pki.EtcdSpec("etcd-ca")
 	if err != nil {
@@ -34,7 +35,8 @@ func renewalFacts(t *testing.T) *Facts {
 		t.Fatal(err)
 	}
 	for j := range f.Renewal.Uses {
-		f.Renewal.Uses[j].leaf.Cert, f.Renewal.Uses[j].leaf.Key = pair.Cert, pair.Key // any that can be read
+		// Any that can be read.
+		f.Renewal.Uses[j].leaf.Cert, f.Renewal.Uses[j].leaf.Key = pair.Cert, pair.Key
 	}
 	f.Live = &observe.Live{MemberID: 1, Members: []observe.Member{{ID: 1, Name: "cp1"}}}
 	return f
@@ -42,7 +44,8 @@ func renewalFacts(t *testing.T) *Facts {
 
 func three(silent ...string) func(*Facts) {
 	return func(f *Facts) {
-		f.Live.Members = []observe.Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}, {ID: 3, Name: "cp3"}, {ID: 4, Name: "learner", IsLearner: true}}
+		f.Live.Members = []observe.Member{{ID: 1, Name: "cp1"},
+			{ID: 2, Name: "cp2"}, {ID: 3, Name: "cp3"}, {ID: 4, Name: "learner", IsLearner: true}}
 		for _, name := range silent {
 			f.Renewal.Silent = append(f.Renewal.Silent, observe.Member{Name: name})
 		}
@@ -61,19 +64,33 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"both of two members serve, and no order would spare them a moment", func(f *Facts) {
 			f.Live.Members = []observe.Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}}
 		}, "", ""},
-		{"one of three is silent", three("cp3"), "the cluster would stand still: 1 of 3 members do not answer: cp3", "one node after the other"},
-		{"one is silent, but etcd is not started anew", func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
-		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil }, "names a certificate of etcd that could be renewed", "certs check"},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
-		{"the kubelet is stopped, and nothing is started anew", func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
-		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"a key that everybody may read", func(f *Facts) { f.Renewal.Exposed = []string{crashtest.TestPKI + "etcd/server.key"} }, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
-		{"an external CA", func(f *Facts) { f.Renewal.External = []string{crashtest.TestPKI + "etcd/ca.crt"} }, "the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
+		{"one of three is silent", three("cp3"), "the cluster would stand still: 1 of 3 members do not answer: cp3",
+			"one node after the other"},
+		{"one is silent, but etcd is not started anew",
+			func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
+		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil },
+			"names a certificate of etcd that could be renewed", "certs check"},
+		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
+			"the kubelet is not running", "start the kubelet"},
+		{"the kubelet is stopped, and nothing is started anew",
+			func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
+		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") },
+			"no socket", "--cri-socket"},
+		{"a key that everybody may read", func(f *Facts) {
+			f.Renewal.Exposed = []string{crashtest.TestPKI + "etcd/server.key"}
+		}, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key",
+			"chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
+		{"an external CA", func(f *Facts) { f.Renewal.External = []string{crashtest.TestPKI + "etcd/ca.crt"} },
+			"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
 		{"a CA that has expired", func(f *Facts) {
-			f.Renewal.Problems[crashtest.TestPKI+"etcd/ca.crt"] = []*pki.Problem{{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"}}
+			f.Renewal.Problems[crashtest.TestPKI+"etcd/ca.crt"] = []*pki.Problem{
+				{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"},
+			}
 		}, "etcd-server cannot be renewed: it expired", "rotate-ca"},
-		{"a key is missing", func(f *Facts) { f.Renewal.Uses[1].leaf.Key = nil }, "etcd-peer cannot be renewed", "init phase certs"},
-		{"what is there is no certificate", func(f *Facts) { f.Renewal.Uses[1].leaf.Cert = []byte("x") }, "etcd-peer cannot be renewed: cannot read certificate", "move it and its key away"},
+		{"a key is missing", func(f *Facts) { f.Renewal.Uses[1].leaf.Key = nil },
+			"etcd-peer cannot be renewed", "init phase certs"},
+		{"what is there is no certificate", func(f *Facts) { f.Renewal.Uses[1].leaf.Cert = []byte("x") },
+			"etcd-peer cannot be renewed: cannot read certificate", "move it and its key away"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := renewalFacts(t)
@@ -83,7 +100,8 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			switch {
 			case tt.why == "" && err != nil:
 				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
+			case tt.why != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
@@ -111,11 +129,13 @@ func TestWhatAnExternalCASignedNeedsNoKeyOfIt(t *testing.T) {
 		t.Error(err)
 	}
 	f.Renewal.Signed["etcd-peer"] = signedPair{problems: []*pki.Problem{{What: "it is another CA's"}}}
-	if _, err := o.preflight().Plan(context.Background(), f); err == nil || !strings.Contains(err.Error(), "etcd-peer cannot be taken: it is another CA's") {
+	if _, err := o.preflight().Plan(context.Background(), f); err == nil ||
+		!strings.Contains(err.Error(), "etcd-peer cannot be taken: it is another CA's") {
 		t.Errorf("got %v", err)
 	}
 	f.Renewal.Uses = nil
-	if _, err := o.preflight().Plan(context.Background(), f); err == nil || !strings.Contains(err.Error(), "there is no certificate of etcd in /csr") {
+	if _, err := o.preflight().Plan(context.Background(), f); err == nil ||
+		!strings.Contains(err.Error(), "there is no certificate of etcd in /csr") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -134,14 +154,17 @@ func TestWhatARenewalDoes(t *testing.T) {
 			words = append(words, op.Kind(o))
 			if issue, ok := o.(*op.IssueCertificate); ok && i == 1 {
 				got := issue.Issuance
-				if !slices.Equal(got.SANs, []string{"lb", "cp1.example"}) || got.Algorithm != "ECDSA-P384" || got.Validity != time.Hour || got.AdvertiseAddress != "10.0.0.11" || got.CAKey != crashtest.TestPKI+"etcd/ca.key" {
+				if !slices.Equal(got.SANs, []string{"lb", "cp1.example"}) ||
+					got.Algorithm != "ECDSA-P384" || got.Validity != time.Hour ||
+					got.AdvertiseAddress != "10.0.0.11" || got.CAKey != crashtest.TestPKI+"etcd/ca.key" {
 					t.Errorf("got %+v", got)
 				}
 			}
 		}
 	}
 	want := "make-directory issue-certificate issue-certificate issue-certificate issue-certificate " +
-		"make-directory restart-pod restart-pod replace-certificate replace-certificate replace-certificate replace-certificate " +
+		"make-directory restart-pod restart-pod replace-certificate replace-certificate " +
+		"replace-certificate replace-certificate " +
 		"restart-pod await-answer await-served await-served restart-pod await-apiserver"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -149,11 +172,14 @@ func TestWhatARenewalDoes(t *testing.T) {
 }
 
 func TestKubeadmsConfigurationIsRead(t *testing.T) {
-	c := observe.ParseCertsConfig("encryptionAlgorithm: RSA-4096\ncertificateValidityPeriod: 48h0m0s\netcd:\n  local:\n    serverCertSANs: [a, b]\n    peerCertSANs: [c]\nnetworking: {}\n")
-	if c.Error != nil || c.Algorithm != "RSA-4096" || c.Validity != 48*time.Hour || !slices.Equal(c.ServerSANs, []string{"a", "b"}) || !slices.Equal(c.PeerSANs, []string{"c"}) {
+	c := observe.ParseCertsConfig("encryptionAlgorithm: RSA-4096\ncertificateValidityPeriod: 48h0m0s\netcd:\n" +
+		"  local:\n    serverCertSANs: [a, b]\n    peerCertSANs: [c]\nnetworking: {}\n")
+	if c.Error != nil || c.Algorithm != "RSA-4096" || c.Validity != 48*time.Hour ||
+		!slices.Equal(c.ServerSANs, []string{"a", "b"}) || !slices.Equal(c.PeerSANs, []string{"c"}) {
 		t.Errorf("got %+v", c)
 	}
-	if c := observe.ParseCertsConfig("featureGates: {PublicKeysECDSA: true}\nencryptionAlgorithm: RSA-2048"); c.Algorithm != "ECDSA-P256" || c.Error != nil {
+	if c := observe.ParseCertsConfig("featureGates: {PublicKeysECDSA: true}\n" +
+		"encryptionAlgorithm: RSA-2048"); c.Algorithm != "ECDSA-P256" || c.Error != nil {
 		t.Errorf("got %+v", c)
 	}
 	for _, text := range []string{"certificateValidityPeriod: soon", "a: ["} {
@@ -164,7 +190,8 @@ func TestKubeadmsConfigurationIsRead(t *testing.T) {
 }
 
 func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
-	uses := usesOf(t, "data-dir=/var/lib/etcd cert-file=/pki/etcd/server.crt trusted-ca-file=/pki/etcd/ca.crt", "etcd-certfile=/pki/client.crt tls-cert-file=/pki/apiserver.crt")
+	uses := usesOf(t, "data-dir=/var/lib/etcd cert-file=/pki/etcd/server.crt trusted-ca-file=/pki/etcd/ca.crt",
+		"etcd-certfile=/pki/client.crt tls-cert-file=/pki/apiserver.crt")
 	n := newCertsWorld(t, renewals()[0]).Process.Look
 	for _, tt := range []struct{ typed, want, why string }{
 		{"etcd-server", "etcd-server", ""},
@@ -180,7 +207,8 @@ func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 		for _, u := range chosen {
 			names = append(names, u.name)
 		}
-		if got := strings.Join(names, " "); got != tt.want || (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
+		if got := strings.Join(names, " "); got != tt.want ||
+			(err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%q: %q, %v", tt.typed, got, err)
 		}
 	}

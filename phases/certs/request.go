@@ -17,12 +17,17 @@ import (
 
 // RequestOptions are what a person may ask of `certs generate-csr`.
 type RequestOptions struct {
-	Names   []string                // as for `certs renew`; with Kubeadm, none: those that are not there, and all: all of them
-	Dir     string                  // --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it
-	Kubeadm *observe.KubeadmOptions // for whom certificates are, kubeadm's configuration says, as for init; nil: those that are there say it
+	// As for `certs renew`; with Kubeadm, none: those that are not there, and all: all of them.
+	Names []string
+	// --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it.
+	Dir string
+	// For whom certificates are, kubeadm's configuration says, as for init; nil: those
+	// that are there say it.
+	Kubeadm *observe.KubeadmOptions
 }
 
-// Request is the workflow that makes keys, and requests for an external CA. It changes nothing of what is in use; cut off, it leaves no key about.
+// Request is the workflow that makes keys, and requests for an external CA. It changes nothing of
+// what is in use; cut off, it leaves no key about.
 func Request(o RequestOptions) workflow {
 	return workflow{Name: "request", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -72,7 +77,8 @@ type configured struct {
 
 func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	if !path.IsAbs(o.Dir) {
-		return nil, &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there", Hint: "it must not be a directory whose keys are in use"}
+		return nil, &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
+			Hint: "it must not be a directory whose keys are in use"}
 	}
 	look := o.observeInUse
 	if o.Kubeadm != nil {
@@ -88,7 +94,8 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 			return nil, err
 		}
 		if near := observe.Nearest(n.FS, path.Dir(to)); !node.IsDir(n.FS, near) {
-			return nil, engine.Refuse("name another --csr-dir", "%s is no directory: no request can be written below it", near)
+			return nil, engine.Refuse("name another --csr-dir",
+				"%s is no directory: no request can be written below it", near)
 		}
 		f.Request.Missing = n.Missing(f.Request.Missing, path.Dir(to))
 		for _, file := range []string{to + ".key", to + ".csr", to + ".crt"} {
@@ -113,7 +120,8 @@ func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id st
 	return f, nil
 }
 
-// observeConfigured needs nothing but the configuration: it works on a root where nothing is, and nothing runs.
+// observeConfigured needs nothing but the configuration: it works on a root where nothing
+// is, and nothing runs.
 func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id string) (*Facts, error) {
 	if err := knownNames(o.Names); err != nil {
 		return nil, err
@@ -129,7 +137,8 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id
 	made := &configured{Warnings: c.Warnings, External: c.External != nil, Dir: c.CertificatesDir}
 	f := &Facts{Facts: seen, Request: &RequestFacts{Dirs: 0o700, Configured: made}}
 	f.Node = c.NodeName
-	if observe.Overlap(o.Dir, made.Dir) { // it is where kubeadm asks for requests; others look for certificates there
+	// It is where kubeadm asks for requests; others look for certificates there.
+	if observe.Overlap(o.Dir, made.Dir) {
 		f.Request.Dirs = pki.DirMode
 	}
 	config := PkiOf(c)
@@ -168,7 +177,8 @@ func (o RequestOptions) preflight() phase {
 }
 
 // fromConfig is how to ask for what is not there.
-const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: `etcdpod certs generate-csr --config FILE`"
+const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: " +
+	"`etcdpod certs generate-csr --config FILE`"
 
 func checkInUse(f *Facts) error {
 	if len(f.Renewal.Uses) > 0 {
@@ -192,7 +202,8 @@ func checkConfigured(f *Facts) error {
 	case f.Request.Configured.Error != nil:
 		return RefusedCerts(f.Request.Configured.Error)
 	case len(f.Request.Wanted) == 0:
-		return engine.Refuse("name those that you want, or all; without --config, a request is for the names of the certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)
+		return engine.Refuse("name those that you want, or all; without --config, a request is for the names of the "+
+			"certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)
 	}
 	return nil
 }
@@ -201,7 +212,8 @@ func checkPlace(f *Facts) error {
 	if len(f.Request.Taken) == 0 {
 		return nil
 	}
-	return engine.Refuse("name another --csr-dir, or move away what is there", "%s is there already: a key is never overwritten", f.Request.Taken[0])
+	return engine.Refuse("name another --csr-dir, or move away what is there",
+		"%s is there already: a key is never overwritten", f.Request.Taken[0])
 }
 
 // checkOld: a certificate that is not there cannot say for whom it is.
@@ -211,7 +223,8 @@ func checkOld(f *Facts) error {
 	}
 	for _, use := range f.Renewal.Uses {
 		if use.leaf.Cert == nil {
-			return engine.Refuse(fromConfig, "%s cannot be asked for: %s, which says for whom it is, is not there", use.name, use.leaf.CertFile)
+			return engine.Refuse(fromConfig, "%s cannot be asked for: %s, which says for whom it is, is not there",
+				use.name, use.leaf.CertFile)
 		}
 		if _, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err != nil {
 			return engine.Refuse("move it and its key away; "+fromConfig, "%s cannot be asked for: %v", use.name, err)
@@ -220,7 +233,8 @@ func checkOld(f *Facts) error {
 	return nil
 }
 
-// request makes keys and requests in the run's folder, and puts them in place when all have been made.
+// request makes keys and requests in the run's folder, and puts them in place
+// when all have been made.
 func (o RequestOptions) request() phase {
 	return phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -237,7 +251,8 @@ func (o RequestOptions) request() phase {
 				if err != nil {
 					return nil, err
 				}
-				ops = append(ops, &op.PutCertificate{Name: i.Name, From: staged(i), To: to, Request: true, Attr: [2]node.Attr{node.Mine(pki.CSRMode), node.Mine(pki.KeyMode)}})
+				ops = append(ops, &op.PutCertificate{Name: i.Name, From: staged(i),
+					To: to, Request: true, Attr: [2]node.Attr{node.Mine(pki.CSRMode), node.Mine(pki.KeyMode)}})
 			}
 			return ops, nil
 		}}

@@ -18,7 +18,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Making requests is stopped at every step, as a restore is in crash_test.go: all keys and requests are there, each with its own, or none is; and no key lies about.
+// Making requests is stopped at every step, as a restore is in crash_test.go: all keys and requests
+// are there, each with its own, or none is; and no key lies about.
 
 // asking is one shape of a request.
 type asking struct {
@@ -56,10 +57,11 @@ func (a asking) on(w *crashtest.Node) *requestWorld {
 
 func requestCases() (all []crashtest.Case) {
 	for _, a := range askings() {
-		all = append(all, crashtest.Case{Name: a.name, Machine: a.machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-			r := a.on(w)
-			return crashtest.Subject{Run: r.request, Outcome: r.settled}
-		}})
+		all = append(all, crashtest.Case{Name: a.name, Machine: a.machine,
+			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+				r := a.on(w)
+				return crashtest.Subject{Run: r.request, Outcome: r.settled}
+			}})
 	}
 	return all
 }
@@ -67,7 +69,9 @@ func requestCases() (all []crashtest.Case) {
 func (a asking) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
-	if err := errors.Join(node.MkdirAll(d, "/var/lib", node.Attr{Mode: 0o755}), node.MkdirAll(d, a.there, node.Attr{Mode: 0o755}), node.MkdirAll(d, crashtest.TestPKI+"etcd", node.Attr{Mode: 0o755}), d.Create(crashtest.TestPKI+"etcd/ca.crt", []byte("cert theirs"), node.Attr{Mode: 0o644})); err != nil {
+	if err := errors.Join(node.MkdirAll(d, "/var/lib", node.Attr{Mode: 0o755}), node.MkdirAll(d,
+		a.there, node.Attr{Mode: 0o755}), node.MkdirAll(d, crashtest.TestPKI+"etcd", node.Attr{Mode: 0o755}),
+		d.Create(crashtest.TestPKI+"etcd/ca.crt", []byte("cert theirs"), node.Attr{Mode: 0o644})); err != nil {
 		t.Fatal(err)
 	}
 	m := sim.NewMachine(d, crashtest.TestManifestDir, "/var/lib/etcd", func() bool { return false })
@@ -79,7 +83,8 @@ func (a asking) machine(t *testing.T) *sim.Machine {
 func (w *requestWorld) noRequestWithoutKey(call string) {
 	for _, at := range w.bases() {
 		if w.Machine.Peek(at+".csr") != nil && w.Machine.Peek(at+".key") == nil {
-			w.Machine.Violations = append(w.Machine.Violations, fmt.Sprintf("%s.csr is there before its key, at: %s", at, call))
+			w.Machine.Violations = append(w.Machine.Violations,
+				fmt.Sprintf("%s.csr is there before its key, at: %s", at, call))
 		}
 	}
 }
@@ -98,7 +103,8 @@ func (w *requestWorld) bases() (all []string) {
 // observe is the real one, but for the configuration.
 func (w *requestWorld) observe(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
 	config := pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}
-	f := &Facts{Facts: &observe.Facts{Run: id, Node: "cp1", Notes: map[string]string{}}, Request: &RequestFacts{Dirs: 0o700, Configured: &configured{}}}
+	f := &Facts{Facts: &observe.Facts{Run: id, Node: "cp1", Notes: map[string]string{}},
+		Request: &RequestFacts{Dirs: 0o700, Configured: &configured{}}}
 	for i, name := range w.asking.names {
 		spec, err := pki.EtcdSpec(name)
 		if err != nil {
@@ -151,7 +157,8 @@ func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
 	crashtest.StoppedAnywhere(t, requestCases())
 }
 
-// A request whose key somebody else has replaced meanwhile stays as it is: the other may be needed with it.
+// A request whose key somebody else has replaced meanwhile stays as it is: the other
+// may be needed with it.
 func TestAKeyThatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	w := newRequestWorld(t, askings()[0])
 	theirs := "/root/csr/apiserver-etcd-client.key"
@@ -184,13 +191,35 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 		facts     Facts
 		why, hint string
 	}{
-		{"etcd runs elsewhere", Facts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{External: true}}}, "names an etcd that runs elsewhere", ""},
-		{"a name that is none", Facts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{Error: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", PeerCertSANs: []string{"Capital"}}.CanMake(mustSpec(t, "etcd-peer"))}}}, `peerCertSANs: "Capital"`, ""},
-		{"all are there", Facts{Request: &RequestFacts{Configured: &configured{Dir: "/pki"}}}, "all certificates of etcd are there, in /pki", "or all"},
-		{"a key is there", Facts{Request: &RequestFacts{Configured: &configured{}, Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}}}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
-		{"nothing is in use", Facts{Facts: &observe.Facts{ManifestDir: "/manifests"}, Renewal: &RenewalFacts{}, Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
-		{"the one in use is gone", Facts{Facts: &observe.Facts{}, Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}}}, Request: &RequestFacts{Wanted: wanted}}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
-		{"the one in use is spoilt", Facts{Facts: &observe.Facts{}, Renewal: &RenewalFacts{Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}}}}, Request: &RequestFacts{Wanted: wanted}}, "etcd-peer cannot be asked for", "--config FILE"},
+		{"etcd runs elsewhere", Facts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{External: true}}},
+			"names an etcd that runs elsewhere", ""},
+		{"a name that is none", Facts{
+			Request: &RequestFacts{
+				Wanted: wanted, Configured: &configured{
+					Error: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
+						PeerCertSANs: []string{"Capital"}}.CanMake(mustSpec(t, "etcd-peer")),
+				},
+			},
+		}, `peerCertSANs: "Capital"`, ""},
+		{"all are there", Facts{Request: &RequestFacts{Configured: &configured{Dir: "/pki"}}},
+			"all certificates of etcd are there, in /pki", "or all"},
+		{"a key is there", Facts{
+			Request: &RequestFacts{Configured: &configured{}, Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}},
+		}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
+		{"nothing is in use", Facts{Facts: &observe.Facts{ManifestDir: "/manifests"}, Renewal: &RenewalFacts{},
+			Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
+		{"the one in use is gone", Facts{
+			Facts: &observe.Facts{}, Renewal: &RenewalFacts{
+				Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}},
+			}, Request: &RequestFacts{Wanted: wanted},
+		}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
+		{"the one in use is spoilt", Facts{
+			Facts: &observe.Facts{}, Renewal: &RenewalFacts{
+				Uses: []certUse{
+					{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}},
+				},
+			}, Request: &RequestFacts{Wanted: wanted},
+		}, "etcd-peer cannot be asked for", "--config FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := RequestOptions{}
@@ -199,7 +228,8 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 			}
 			_, err := o.preflight().Plan(t.Context(), &tt.facts)
 			var refused *engine.RefusedError
-			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, tt.why) || !strings.Contains(refused.Hint, tt.hint) {
+			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, tt.why) ||
+				!strings.Contains(refused.Hint, tt.hint) {
 				t.Errorf("got %v, with the hint %q", err, engine.Hint(err))
 			}
 		})
@@ -215,7 +245,8 @@ func mustSpec(t *testing.T, name string) pki.Spec {
 	return spec
 }
 
-// TestAnInterruptTakesRequestsBack: what makes keys is quick, and does not look whether it is to go on.
+// TestAnInterruptTakesRequestsBack: what makes keys is quick, and does not look
+// whether it is to go on.
 func TestAnInterruptTakesRequestsBack(t *testing.T) {
 	w := newRequestWorld(t, askings()[0])
 	ctx, cancel := context.WithCancel(t.Context())
@@ -228,7 +259,8 @@ func TestAnInterruptTakesRequestsBack(t *testing.T) {
 	flow := Request(RequestOptions{Dir: w.asking.dir, Kubeadm: &observe.KubeadmOptions{}})
 	flow.Observe = w.observe
 	var back *engine.RolledBackError
-	if err := w.Process.Do(ctx, flow.On(w.Process.Look), func(engine.Plan) error { return nil }); !errors.As(err, &back) {
+	if err := w.Process.Do(ctx, flow.On(w.Process.Look),
+		func(engine.Plan) error { return nil }); !errors.As(err, &back) {
 		t.Errorf("it says %v", err)
 	}
 	if outcome, err := w.settled(); outcome != "old" || err != nil {

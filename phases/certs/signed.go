@@ -19,8 +19,8 @@ type signedPair struct {
 	problems []*pki.Problem
 }
 
-// observeSigned reads what was signed elsewhere, and holds it against its key, the CA that is trusted here, and what it is used for. Where no names were typed,
-// those count that are there.
+// observeSigned reads what was signed elsewhere, and holds it against its key, the CA that is
+// trusted here, and what it is used for. Where no names were typed, those count that are there.
 func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Time) error {
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {
@@ -58,7 +58,8 @@ func (o RenewOptions) signedAt(use certUse) string {
 func (o RenewOptions) checkSigned(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		for _, p := range f.Renewal.Signed[use.name].problems {
-			return engine.Refuse("have it signed anew by the CA that is trusted here: `etcdpod certs generate-csr` makes the request", "%s cannot be taken: %s", use.name, p.What)
+			return engine.Refuse("have it signed anew by the CA that is trusted here: `etcdpod certs generate-csr` "+
+				"makes the request", "%s cannot be taken: %s", use.name, p.What)
 		}
 	}
 	return nil

@@ -70,7 +70,8 @@ var (
 	forServers = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 )
 
-// findUses reads the manifests. Where etcd's cannot be relied on, or is not there, the files that kubeadm would have written are looked at all the same.
+// findUses reads the manifests. Where etcd's cannot be relied on, or is not there, the files that
+// kubeadm would have written are looked at all the same.
 func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
@@ -91,20 +92,27 @@ func etcdCerts(n *observe.Node, u *certUses, pod *observe.EtcdPod) {
 	file := func(section, flag string) string {
 		return observe.HostFile(pod.File, pod.Container, s.Get(section, flag))
 	}
-	// etcd's own gateway dials the client port with the server's certificate, and peers dial each other with theirs: both are clients', too.
+	// etcd's own gateway dials the client port with the server's certificate, and peers dial each
+	// other with theirs: both are clients', too.
 	both := append(slices.Clone(forServers), forClients...)
 	server := certUse{
-		name: "etcd-server", program: "etcd", port: "client", show: pod.Access, addresses: addressesOf(observe.List(s.Get("", "listen-client-urls"))),
-		leaf: pki.Leaf{CertFile: file(observe.ClientSecurity, "cert-file"), KeyFile: file(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
+		name: "etcd-server", program: "etcd", port: "client",
+		show: pod.Access, addresses: addressesOf(observe.List(s.Get("", "listen-client-urls"))),
+		leaf: pki.Leaf{CertFile: file(observe.ClientSecurity, "cert-file"),
+			KeyFile: file(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
 	}
 	u.add(server, "etcd-ca", pod.TrustedCA)
 	peer := certUse{
-		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer, addresses: addressesOf(observe.List(s.Get("", "listen-peer-urls"))),
-		leaf: pki.Leaf{CertFile: file(observe.PeerSecurity, "peer-cert-file"), KeyFile: file(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
+		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer,
+		addresses: addressesOf(observe.List(s.Get("", "listen-peer-urls"))),
+		leaf: pki.Leaf{CertFile: file(observe.PeerSecurity, "peer-cert-file"),
+			KeyFile: file(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
 	}
 	u.add(peer, "etcd-peer-ca", file(observe.PeerSecurity, "peer-trusted-ca-file"))
-	if health, ok := strings.CutSuffix(server.leaf.CertFile, "/server.crt"); ok { // kubeadm's layout
-		u.add(certUse{name: "etcd-healthcheck-client", leaf: pki.Leaf{CertFile: health + "/healthcheck-client.crt", KeyFile: health + "/healthcheck-client.key", Usages: forClients}}, "etcd-ca", pod.TrustedCA)
+	// kubeadm's layout.
+	if health, ok := strings.CutSuffix(server.leaf.CertFile, "/server.crt"); ok {
+		u.add(certUse{name: "etcd-healthcheck-client", leaf: pki.Leaf{CertFile: health + "/healthcheck-client.crt",
+			KeyFile: health + "/healthcheck-client.key", Usages: forClients}}, "etcd-ca", pod.TrustedCA)
 	}
 }
 
@@ -115,19 +123,23 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 	}
 	file := func(flag string) string { return observe.HostFile(m, c, observe.FlagOf(m, c, flag)) }
 	use := func(name, certFlag, keyFlag string, usages []x509.ExtKeyUsage) certUse {
-		return certUse{name: name, program: "kube-apiserver", leaf: pki.Leaf{CertFile: file(certFlag), KeyFile: file(keyFlag), Usages: usages}}
+		return certUse{name: name, program: "kube-apiserver",
+			leaf: pki.Leaf{CertFile: file(certFlag), KeyFile: file(keyFlag), Usages: usages}}
 	}
 	clusterCA := file("client-ca-file")
 	u.add(use("apiserver-etcd-client", "etcd-certfile", "etcd-keyfile", forClients), "etcd-ca", file("etcd-cafile"))
-	u.add(use("apiserver-kubelet-client", "kubelet-client-certificate", "kubelet-client-key", forClients), "ca", clusterCA)
-	u.add(use("front-proxy-client", "proxy-client-cert-file", "proxy-client-key-file", forClients), "front-proxy-ca", file("requestheader-client-ca-file"))
+	u.add(use("apiserver-kubelet-client", "kubelet-client-certificate", "kubelet-client-key", forClients),
+		"ca", clusterCA)
+	u.add(use("front-proxy-client", "proxy-client-cert-file", "proxy-client-key-file", forClients),
+		"front-proxy-ca", file("requestheader-client-ca-file"))
 	serving := use("apiserver", "tls-cert-file", "tls-private-key-file", forServers)
 	serving.port = "secure"
 	if at := servedBy(m, c); at != "" {
 		serving.addresses = []string{at}
 		serving.leaf.Names = namesIn([]string{"https://" + at})
 	}
-	if serving.leaf.CertFile != path.Join(path.Dir(clusterCA), "apiserver.crt") { // not kubeadm's: any CA may have signed what clients see
+	// Not kubeadm's: any CA may have signed what clients see.
+	if serving.leaf.CertFile != path.Join(path.Dir(clusterCA), "apiserver.crt") {
 		clusterCA = ""
 	}
 	u.add(serving, "ca", clusterCA)
@@ -156,7 +168,8 @@ func kubeadmCerts(n *observe.Node, u *certUses) {
 		if err != nil {
 			continue
 		}
-		u.add(certUse{name: s.Name, leaf: pki.Leaf{CertFile: host(s.CertFile()), KeyFile: host(s.KeyFile()), Usages: s.Usages}}, ca.Name, host(ca.CertFile()))
+		u.add(certUse{name: s.Name, leaf: pki.Leaf{CertFile: host(s.CertFile()),
+			KeyFile: host(s.KeyFile()), Usages: s.Usages}}, ca.Name, host(ca.CertFile()))
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// StillHolds waits again for what operations before the i-th waited for in an earlier process: the node may have been booted since. Behind the commit point
-// every operation waits for itself.
+// StillHolds waits again for what operations before the i-th waited for in an earlier process: the
+// node may have been booted since. Behind the commit point every operation waits for itself.
 func (r *Run) StillHolds(ctx context.Context, i int) error {
 	if i >= r.State.Run.CommitAt {
 		return nil

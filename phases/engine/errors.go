@@ -27,7 +27,8 @@ func Refuse(hint, format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// RefuseKind makes a refusal of an error that says that a file is where a directory should be, or a directory where a file should be; only where nothing was touched yet.
+// RefuseKind makes a refusal of an error that says that a file is where a directory should be, or a
+// directory where a file should be; only where nothing was touched yet.
 func RefuseKind(err error) error {
 	if !node.IsWrongKind(err) || IsBadSnapshot(err) {
 		return err
@@ -65,11 +66,13 @@ func (e *OpenRunError) Hint() string {
 	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
 		return "type `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
 	case len(e.Run.Nodes) > 0 && !e.Run.Committed:
-		return fmt.Sprintf("type `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
+		return fmt.Sprintf("type `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have "+
+			"everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
 	case e.Run.Aborted:
 		return "type `etcdpod rollback` to finish going back"
 	case e.Run.Skippable:
-		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume --skip-phases %s` closes it without", e.Run.Phase)
+		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume "+
+			"--skip-phases %s` closes it without", e.Run.Phase)
 	case e.Run.Committed:
 		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
 	default:
@@ -77,7 +80,8 @@ func (e *OpenRunError) Hint() string {
 	}
 }
 
-// RolledBackError says that a run failed and that everything is as before (exit code 1, or that of what made it fail).
+// RolledBackError says that a run failed and that everything is as before (exit code 1, or that
+// of what made it fail).
 type RolledBackError struct {
 	Run   RunSummary
 	Cause error

@@ -12,17 +12,21 @@ import (
 // Observed is what the engine itself wants to know of a workflow's facts; all else is between the
 // workflow's observer and its phases.
 type Observed interface {
-	NodeName() string            // as the journal is to name this node
-	RunNotes() map[string]string // for people who read the journal, and for hints; nil when there are none
+	// As the journal is to name this node.
+	NodeName() string
+	// For people who read the journal, and for hints; nil when there are none.
+	RunNotes() map[string]string
 }
 
-// Phase is one chapter of a workflow. Plan reads the facts and returns the operations that bring about what the phase is for, or refuses.
+// Phase is one chapter of a workflow. Plan reads the facts and returns the operations that bring
+// about what the phase is for, or refuses.
 type Phase[F Observed] struct {
 	Name  string // as in `--skip-phases`
 	Short string // one line, for help and for the plan
 	Plan  func(context.Context, F) ([]op.Op, error)
 
-	// Found says in words what planning found out, for people who decide whether to go on; nil when there is nothing to say.
+	// Found says in words what planning found out, for people who decide whether to go on; nil when
+	// there is nothing to say.
 	Found func(F) []string
 
 	Commit   bool // when it is done the run is forward-only: the commit point
@@ -30,20 +34,24 @@ type Phase[F Observed] struct {
 	InTurn   bool // on several nodes: one node after the other, not all at once
 }
 
-// Workflow is an ordered list of phases. N is what its facts are observed with, F the facts, which no other workflow's phases see.
+// Workflow is an ordered list of phases. N is what its facts are observed with, F the facts, which
+// no other workflow's phases see.
 type Workflow[N any, F Observed] struct {
 	Name   string
 	Phases []Phase[F]
-	// Unjournaled is a workflow that changes nothing of the node: it takes no lock, writes no journal, and runs whatever else is open.
+	// Unjournaled is a workflow that changes nothing of the node: it takes no lock, writes no
+	// journal, and runs whatever else is open.
 	Unjournaled bool
 
-	Observe func(ctx context.Context, n N, run string) (F, error) // gathers the facts for the run with that id
+	// Gathers the facts for the run with that id.
+	Observe func(ctx context.Context, n N, run string) (F, error)
 }
 
 // String is its name.
 func (w Workflow[N, F]) String() string { return w.Name }
 
-// Without returns the workflow without the named phases. A name that is unknown, or a phase that must not be left out, is refused.
+// Without returns the workflow without the named phases. A name that is unknown, or a phase that
+// must not be left out, is refused.
 func (w Workflow[N, F]) Without(names []string) (Workflow[N, F], error) {
 	skip := map[string]bool{}
 	for _, name := range names {

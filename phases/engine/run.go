@@ -11,9 +11,12 @@ import (
 )
 
 // The engine's invariants. The crash tests (crash_test.go) hold it to them:
-//   - An operation is journaled as started, with the identities that it recorded, before anything of its effect happens.
-//   - It is journaled as finished only when its effect is durable. So after a crash one operation at the most is in doubt.
-//   - The commit record is durable before the first operation behind the commit point starts. Nothing is undone after it.
+//   - An operation is journaled as started, with the identities that it recorded, before anything
+//     of its effect happens.
+//   - It is journaled as finished only when its effect is durable. So after a crash one operation
+//     at the most is in doubt.
+//   - The commit record is durable before the first operation behind the commit point starts.
+//     Nothing is undone after it.
 //   - The abort record is durable before the first operation is undone. Nothing is done after it.
 //   - Operations are undone in reverse, and only those that were started.
 //   - A run is closed only when it is wholly done or wholly undone.
@@ -31,7 +34,8 @@ type Run struct {
 	held    []int    // operations that were carried out in this process
 }
 
-// Mistakes are deliberate ones, for the tests that show that the crash tests would catch them. They are never made outside tests.
+// Mistakes are deliberate ones, for the tests that show that the crash tests would catch them. They
+// are never made outside tests.
 type Mistakes struct {
 	JournalAfterAct bool
 	UndoForward     bool
@@ -41,14 +45,16 @@ type Mistakes struct {
 }
 
 func (r *Run) Event(i int, state EventState) Event {
-	e := Event{Time: r.Target.Host.Clock.Now().UTC(), Run: r.State.Run.ID, Node: r.State.Run.Node, State: state, Together: r.State.Run.Cluster != nil}
+	e := Event{Time: r.Target.Host.Clock.Now().UTC(), Run: r.State.Run.ID,
+		Node: r.State.Run.Node, State: state, Together: r.State.Run.Cluster != nil}
 	if i >= 0 && i < len(r.Ops) {
 		e.Phase, e.Operation = r.State.Steps[i].Phase, r.Ops[i].String()
 	}
 	return e
 }
 
-// forward carries out what is left of the plan. An error before the commit point takes everything back; one behind it leaves the run open.
+// forward carries out what is left of the plan. An error before the commit point takes everything
+// back; one behind it leaves the run open.
 func (r *Run) forward(ctx context.Context) error {
 	for i := range r.Ops {
 		if i == r.State.Run.CommitAt {
@@ -70,7 +76,8 @@ func (r *Run) forward(ctx context.Context) error {
 	return r.End()
 }
 
-// Advance carries out what is left of one phase of a run on several nodes. An error leaves everything as it is: what becomes of it is decided for all nodes together.
+// Advance carries out what is left of one phase of a run on several nodes. An error leaves
+// everything as it is: what becomes of it is decided for all nodes together.
 func (r *Run) Advance(ctx context.Context, phase string) error {
 	for i, s := range r.State.Steps {
 		if s.Phase != phase {
@@ -80,7 +87,8 @@ func (r *Run) Advance(ctx context.Context, phase string) error {
 		case i > 0 && r.State.Steps[i-1].Progress != journal.Done:
 			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.State.Steps[i-1].Phase)
 		case i >= r.State.Run.CommitAt && !r.State.Forward() && !r.faults.ReleaseEarly:
-			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point", phase)
+			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point",
+				phase)
 		case r.State.Aborted != "":
 			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
 		}
@@ -203,7 +211,8 @@ func (r *Run) write(i int, kind journal.Kind) error {
 		return err
 	}
 	r.State.Steps[i].Progress = map[journal.Kind]journal.Progress{
-		journal.Start: journal.Doing, journal.Finish: journal.Done, journal.Undo: journal.Undoing, journal.Undone: journal.Reverted,
+		journal.Start: journal.Doing, journal.Finish: journal.Done,
+		journal.Undo: journal.Undoing, journal.Undone: journal.Reverted,
 	}[kind]
 	return nil
 }
@@ -252,7 +261,8 @@ func (r *Run) stopped(ctx context.Context, cause error) error {
 	return r.back(context.WithoutCancel(ctx), cause)
 }
 
-// back undoes all that was started, and closes the run. It stays open when that fails, and can be tried again.
+// back undoes all that was started, and closes the run. It stays open when that fails,
+// and can be tried again.
 func (r *Run) back(ctx context.Context, cause error) error {
 	r.Emit(r.Event(-1, GoingBack))
 	if err := r.Revert(ctx, cause, nil); err != nil {
@@ -276,7 +286,8 @@ func (r *Run) abort(cause error) error {
 	return nil
 }
 
-// Revert undoes all that was started, but for the phases that are named: those are to stay done for now.
+// Revert undoes all that was started, but for the phases that are named: those are
+// to stay done for now.
 func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 	if !r.faults.AbortLate {
 		if err := r.abort(cause); err != nil {

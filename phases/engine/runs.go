@@ -30,10 +30,12 @@ type RunSummary struct {
 	Reason    string    `json:"reason,omitempty"`    // why it turned back
 	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
 	Operation string    `json:"operation,omitempty"` // at what
-	Skippable bool      `json:"skippable,omitempty"` // that operation may be left out: `resume --skip-phases`
-	Path      string    `json:"path"`                // its folder
-	Nodes     []string  `json:"nodes,omitempty"`     // of a run on several; the first to be asked is the coordinator
-	Error     string    `json:"error,omitempty"`     // why its journal cannot be read
+	// That operation may be left out: `resume --skip-phases`.
+	Skippable bool   `json:"skippable,omitempty"`
+	Path      string `json:"path"` // its folder
+	// Of a run on several; the first to be asked is the coordinator.
+	Nodes []string `json:"nodes,omitempty"`
+	Error string   `json:"error,omitempty"` // why its journal cannot be read
 
 	state *journal.State // as it was read; nil: its journal cannot be
 }
@@ -41,7 +43,8 @@ type RunSummary struct {
 func summarize(s *journal.State) RunSummary {
 	sum := RunSummary{
 		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
-		Began: s.Began, Last: s.Last, Committed: s.Forward(), Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
+		Began: s.Began, Last: s.Last, Committed: s.Forward(),
+		Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
 	}
 	if c := s.Run.Cluster; c != nil {
 		sum.Nodes = append(sum.Nodes, c.Coordinator)
@@ -97,7 +100,8 @@ func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 	runs := make([]RunSummary, 0, len(listed))
 	for _, l := range listed {
 		if l.Err != nil {
-			runs = append(runs, RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID)})
+			runs = append(runs, RunSummary{ID: l.ID, State: "damaged",
+				Error: l.Err.Error(), Path: journal.RunDir(l.ID)})
 			continue
 		}
 		runs = append(runs, summarize(l.State))
@@ -105,7 +109,8 @@ func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 	return runs, nil
 }
 
-// OpenRun returns the run that must be resumed or rolled back first; the zero value when there is none. A journal that cannot be read counts: what it did is not known.
+// OpenRun returns the run that must be resumed or rolled back first; the zero value when there is
+// none. A journal that cannot be read counts: what it did is not known.
 func OpenRun(fsys node.Reader) (RunSummary, error) {
 	runs, err := RunsOf(fsys)
 	if err != nil {
@@ -134,13 +139,16 @@ func RefuseOpen(fsys node.Reader) error {
 	return nil
 }
 
-// refuseDamaged: what a run did whose journal cannot be read is not known to anybody but the person who typed it.
+// refuseDamaged: what a run did whose journal cannot be read is not known to anybody but the
+// person who typed it.
 func refuseDamaged(r RunSummary) error {
-	return Refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path), "the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
+	return Refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path),
+		"the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
 }
 
-// reachable refuses, before anything is written, to go on with a run where the kubelet or the runtime cannot be asked: that would fail, and turn the run back for good.
-// A run of files alone needs neither.
+// reachable refuses, before anything is written, to go on with a run where the kubelet or the
+// runtime cannot be asked: that would fail, and turn the run back for good. A run of files
+// alone needs neither.
 func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
@@ -158,7 +166,8 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if !needs {
 		return nil
 	}
-	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, if it had any", strings.Join(open.Command, " "))
+	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, "+
+		"if it had any", strings.Join(open.Command, " "))
 	if _, err := n.Host.Kubelet.Running(ctx); err != nil {
 		return Refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
 	}
@@ -175,7 +184,8 @@ func needsNode(o op.Op) bool {
 
 // Begin journals a new run. The caller holds the lock.
 func (n *Node) Begin(id string, plan Plan) (*Run, error) {
-	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command, Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.Cluster}
+	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command,
+		Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.Cluster}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
@@ -215,16 +225,19 @@ func (n *Node) NewID(workflow string) (string, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("cannot name the run: %w", err)
 	}
-	return fmt.Sprintf("%s-%s-%s", n.Host.Clock.Now().UTC().Format("20060102T150405Z"), workflow, hex.EncodeToString(b[:])), nil
+	return fmt.Sprintf("%s-%s-%s", n.Host.Clock.Now().UTC().Format("20060102T150405Z"),
+		workflow, hex.EncodeToString(b[:])), nil
 }
 
 // Lock takes the node's lock for this process.
 func (n *Node) Lock(ctx context.Context) (func() error, error) {
-	unlock, err := journal.Lock(ctx, n.Host.FS, n.Host.Clock, journal.Holder{PID: os.Getpid(), Command: n.Command, Since: n.Host.Clock.Now().UTC()})
+	unlock, err := journal.Lock(ctx, n.Host.FS, n.Host.Clock,
+		journal.Holder{PID: os.Getpid(), Command: n.Command, Since: n.Host.Clock.Now().UTC()})
 	return unlock, RefuseKind(err)
 }
 
-// Finish carries out what is left of a run of this node alone: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
+// Finish carries out what is left of a run of this node alone: forward, or, when it had turned back
+// already, back. A run that goes back ends in a *RolledBackError.
 func (r *Run) Finish(ctx context.Context) error {
 	if r.State.Aborted != "" {
 		return r.back(context.WithoutCancel(ctx), errors.New(r.State.Aborted))
@@ -247,7 +260,8 @@ func (r *Run) TakeBack(ctx context.Context) error {
 
 func (r *Run) SkipPhases(names []string) error {
 	if len(names) > 0 && !r.State.Forward() {
-		return &UsageError{Reason: "before the commit point no phase can be skipped", Hint: "type `etcdpod rollback` to have everything as before"}
+		return &UsageError{Reason: "before the commit point no phase can be skipped",
+			Hint: "type `etcdpod rollback` to have everything as before"}
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(r.State.Steps, func(s journal.StepState) bool { return s.Phase == name }) {
@@ -285,7 +299,8 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 	return f(r)
 }
 
-// RefusePastCommit says how to go back all the same, where the workflow knows a run of its own that does.
+// RefusePastCommit says how to go back all the same, where the workflow knows a run
+// of its own that does.
 func (n *Node) RefusePastCommit(s *journal.State) error {
 	hint := "type `etcdpod resume` to finish it"
 	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
@@ -293,7 +308,8 @@ func (n *Node) RefusePastCommit(s *journal.State) error {
 			hint += "; afterwards, " + advice
 		}
 	}
-	return Refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new cluster may hold writes of its own", s.Run.ID)
+	return Refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new "+
+		"cluster may hold writes of its own", s.Run.ID)
 }
 
 // Remaining lists the operations that are left to do, or to undo.

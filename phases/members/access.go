@@ -11,12 +11,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// checkAccess refuses to make an etcd that answers strangers. One that is there is operated, and `status` warns of it.
+// checkAccess refuses to make an etcd that answers strangers. One that is there is operated, and
+// `status` warns of it.
 func checkAccess(f *Facts) error {
 	if f.Init.There != nil {
 		return nil
 	}
-	const hint = "take it out of the extraArgs, the extraEnvs or the patches of etcd: etcd is only made with TLS, and with clients and peers that show a certificate"
+	const hint = "take it out of the extraArgs, the extraEnvs or the patches of " +
+		"etcd: etcd is only made with TLS, and " +
+		"with clients and peers that show a certificate"
 	for _, wrong := range f.Init.exposed() {
 		return engine.Refuse(hint, "cannot make an etcd that answers strangers: %s", wrong)
 	}
@@ -39,12 +42,17 @@ func (i *InitFacts) exposed() []string {
 			wrong = append(wrong, fmt.Sprintf("with --%s it would take certificates that it has made itself", name))
 		}
 	}
-	for _, name := range []string{"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file"} {
+	for _, name := range []string{
+		"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file",
+	} {
 		if i.setting(name) == "" {
 			wrong = append(wrong, fmt.Sprintf("it has no --%s", name))
 		}
 	}
-	for _, name := range []string{"listen-client-urls", "listen-client-http-urls", "advertise-client-urls", "listen-peer-urls", "initial-advertise-peer-urls"} {
+	for _, name := range []string{
+		"listen-client-urls", "listen-client-http-urls", "advertise-client-urls",
+		"listen-peer-urls", "initial-advertise-peer-urls",
+	} {
 		for _, raw := range observe.List(i.setting(name)) {
 			if u, err := url.Parse(raw); err != nil || !slices.Contains([]string{"https", "unixs"}, u.Scheme) {
 				wrong = append(wrong, fmt.Sprintf("--%s has %s, which is not https", name, raw))
@@ -54,7 +62,8 @@ func (i *InitFacts) exposed() []string {
 	return wrong
 }
 
-// setting is a flag's value, or that of the variable which etcd takes for one that is not given (etcd, pkg/flags: SetFlagsFromEnv).
+// setting is a flag's value, or that of the variable which etcd takes for one that is not given
+// (etcd, pkg/flags: SetFlagsFromEnv).
 func (i *InitFacts) setting(name string) string {
 	m, container := i.Pod.File.Manifest, i.Pod.Container
 	if _, given := m.Flag(container, name); given {

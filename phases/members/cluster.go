@@ -16,14 +16,16 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// How a node that joins finds the members, and what it asks them. All of it works before anything of etcd is on the node, but for its CA.
+// How a node that joins finds the members, and what it asks them. All of it works before anything
+// of etcd is on the node, but for its CA.
 
 const (
 	askMembers = 20 * time.Second // all of them together
 	dialMember = 3 * time.Second
 )
 
-// memberEndpoints are client URLs of members elsewhere, and what names them: what a person typed, kubeadm's annotation of etcd's pods, the API server's manifest, etcd's manifest.
+// memberEndpoints are client URLs of members elsewhere, and what names them: what a person typed,
+// kubeadm's annotation of etcd's pods, the API server's manifest, etcd's manifest.
 func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints []string, source string) {
 	if len(n.Access.Endpoints) > 0 {
 		return n.Access.Endpoints, "--endpoints"
@@ -57,7 +59,8 @@ func (f *Facts) elsewhere(urls []string) []string {
 	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
 }
 
-// initialMembers are where clients reach the members that etcd's manifest on this node names, by kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
+// initialMembers are where clients reach the members that etcd's manifest on this node names, by
+// kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
 func initialMembers(n *observe.Node, f *Facts) (urls []string) {
 	m, container, ok := observe.Program(f.Manifests, "etcd")
 	if !ok || len(f.Init.Pod.ClientURLs) == 0 {
@@ -85,7 +88,8 @@ func cutName(pair string) (name, peer string, ok bool) {
 	return "", "", false
 }
 
-// observeCluster asks the members. Nothing is written for it: where the client's certificate is yet to be made, one is made in memory and forgotten.
+// observeCluster asks the members. Nothing is written for it: where the client's certificate is yet
+// to be made, one is made in memory and forgotten.
 func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 	ctx, cancel := context.WithTimeout(ctx, askMembers)
 	defer cancel()
@@ -124,7 +128,8 @@ func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	}
 	file := f.Init.certFile
 	if !slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == spec.Name }) {
-		return n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"), Cert: file(spec.CertFile()), Key: file(spec.KeyFile())})
+		return n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"),
+			Cert: file(spec.CertFile()), Key: file(spec.KeyFile())})
 	}
 	a, err := n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"), Key: file("etcd/ca.key")})
 	if err != nil {
@@ -141,7 +146,8 @@ func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	return a, err
 }
 
-// through is how operations reach the members: all that vote and answer, so that one of them may fail. By then the certificate is there.
+// through is how operations reach the members: all that vote and answer, so that one of them may
+// fail. By then the certificate is there.
 func through(n *observe.Node, f *Facts) op.Access {
 	var urls []string
 	for _, m := range f.Join.Cluster.Members {
@@ -156,10 +162,12 @@ func through(n *observe.Node, f *Facts) op.Access {
 		return op.Access{Endpoints: urls, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
 	client := f.Init.certFile("etcd/healthcheck-client")
-	return op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"), Cert: client + ".crt", Key: client + ".key"}
+	return op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"),
+		Cert: client + ".crt", Key: client + ".key"}
 }
 
-// askCluster finds the members by the first endpoint that tells, and asks each of them. own are the peer URLs of the node that asks: what is there is not asked.
+// askCluster finds the members by the first endpoint that tells, and asks each of them. own are the
+// peer URLs of the node that asks: what is there is not asked.
 func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string) (*ClusterFacts, error) {
 	access.DialTimeout = dialMember
 	members, err := firstMembers(ctx, access, endpoints)
@@ -218,7 +226,8 @@ func firstMembers(ctx context.Context, access etcd.Access, endpoints []string) (
 // take puts together what the members say of themselves.
 func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 	for _, m := range members {
-		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0], ClientURLs: m.ClientURLs, Error: errors.New("it has not started yet")}
+		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0],
+			ClientURLs: m.ClientURLs, Error: errors.New("it has not started yet")}
 		for _, s := range said {
 			switch {
 			case !slices.Contains(m.ClientURLs, s.Endpoint):

@@ -1,2 +1,3 @@
-// Package members makes members of nodes: the first one of a cluster (init), and further ones (join).
+// Package members makes members of nodes: the first one of a cluster (init), and
+// further ones (join).
 package members

@@ -23,7 +23,8 @@ type InitOptions struct {
 	WaitTimeout time.Duration // for etcd to serve; 0: as kubeadm's configuration says, 4 minutes
 }
 
-// Init is the workflow that makes the first member of a cluster on this node, from its certificates to an etcd that serves. What is there already, and good, stays.
+// Init is the workflow that makes the first member of a cluster on this node, from its certificates
+// to an etcd that serves. What is there already, and good, stays.
 func Init(o InitOptions) workflow {
 	return workflow{Name: "init", Phases: o.phases(), Observe: o.observer("")}
 }
@@ -64,15 +65,19 @@ func (o InitOptions) only(name string) (workflow, error) {
 		return workflow{}, &engine.UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	if p.Commit = false; name == "wire-apiserver" { // a run of one phase is done when it has ended; or, where it waits for the API server, when that is ready
+	// A run of one phase is done when it has ended; or, where it waits for the API
+	// server, when that is ready.
+	if p.Commit = false; name == "wire-apiserver" {
 		p.Commit = true
 	}
 	return workflow{Name: "init", Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
 
-// certs makes the certificates that are not there. Keys and certificates are made in the run's folder, and put in place when all have been made.
+// certs makes the certificates that are not there. Keys and certificates are made in the run's
+// folder, and put in place when all have been made.
 func (o InitOptions) certs() phase {
-	return phase{Name: "certs", Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
+	return phase{Name: "certs",
+		Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
@@ -89,14 +94,18 @@ func (o InitOptions) certs() phase {
 			}
 			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, spec := range issue {
-				ops = append(ops, &op.IssueCertificate{Issuance: certs.NewIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, issue, spec), To: path.Join(journal.NewCerts(f.Run), spec.Name)})
+				ops = append(ops, &op.IssueCertificate{
+					Issuance: certs.NewIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, issue, spec),
+					To:       path.Join(journal.NewCerts(f.Run), spec.Name),
+				})
 			}
 			for _, dir := range f.Init.MissingCertDirs {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(pki.DirMode)})
 			}
 			for _, spec := range issue {
 				ops = append(ops, &op.PutCertificate{
-					Name: spec.Name, From: path.Join(journal.NewCerts(f.Run), spec.Name), To: f.Init.certFile(spec.Base),
+					Name: spec.Name, From: path.Join(journal.NewCerts(f.Run), spec.Name),
+					To:   f.Init.certFile(spec.Base),
 					Attr: [2]node.Attr{node.Mine(pki.CertMode), node.Mine(pki.KeyMode)},
 				})
 			}
@@ -115,9 +124,11 @@ func foundCerts(f *Facts) []string {
 	return found
 }
 
-// renderEtcd writes etcd's manifest. Alone it needs neither kubelet nor certificates; in the whole workflow the kubelet runs, and starts etcd at once.
+// renderEtcd writes etcd's manifest. Alone it needs neither kubelet nor certificates; in the whole
+// workflow the kubelet runs, and starts etcd at once.
 func (o InitOptions) renderEtcd() phase {
-	return phase{Name: "render-etcd", Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
+	return phase{Name: "render-etcd",
+		Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
@@ -141,11 +152,13 @@ func (o InitOptions) renderEtcd() phase {
 			for _, dir := range f.Init.MissingManifestDirs {
 				mode := node.Mine(0o755)
 				if dir == path.Dir(f.Init.ManifestPath) {
-					mode = node.Mine(0o700) // as kubeadm makes it (kubeadm, util/staticpod: WriteStaticPodToDisk)
+					// As kubeadm makes it (kubeadm, util/staticpod: WriteStaticPodToDisk).
+					mode = node.Mine(0o700)
 				}
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: mode})
 			}
-			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath, Data: f.Init.Rendered, Attr: node.Mine(0o600), Pod: f.etcdsPod(), Timeout: endTimeout}), nil
+			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath,
+				Data: f.Init.Rendered, Attr: node.Mine(0o600), Pod: f.etcdsPod(), Timeout: endTimeout}), nil
 		}}
 }
 
@@ -159,15 +172,18 @@ func foundManifest(f *Facts) []string {
 	return nil
 }
 
-// claimData makes the data directory as kubeadm does: 0700, and only if it is not there (kubeadm, util/etcd: CreateDataDirectory).
+// claimData makes the data directory as kubeadm does: 0700, and only if it is not there (kubeadm,
+// util/etcd: CreateDataDirectory).
 func (f *Facts) claimData() *op.ClaimData {
-	return &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700), Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
+	return &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700),
+		Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
 }
 
 // endTimeout is for etcd to end when the run goes back.
 const endTimeout = time.Minute
 
-// etcdsPod is what the kubelet makes of the rendered manifest; nothing where a single phase knows of no kubelet.
+// etcdsPod is what the kubelet makes of the rendered manifest; nothing where a single phase
+// knows of no kubelet.
 func (f *Facts) etcdsPod() op.Pod {
 	if !f.Init.Whole {
 		return op.Pod{}
@@ -199,7 +215,8 @@ func (o InitOptions) awaitEtcd() phase {
 // checkAlone: what has been made by other phases, or by kubeadm, is there.
 func checkAlone(f *Facts) error {
 	if f.Init.There == nil {
-		return engine.Refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd", f.Init.ManifestPath)
+		return engine.Refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd",
+			f.Init.ManifestPath)
 	}
 	return checkKubelet(f)
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// init is stopped at every step, as a restore is in crash_test.go: etcd is there with all that it needs, or everything is as before; and no key is overwritten, lies
-// about, or is in a journal.
+// init is stopped at every step, as a restore is in crash_test.go: etcd is there with all that it
+// needs, or everything is as before; and no key is overwritten, lies about, or is in a journal.
 
 // beginning is one shape of a node that has no etcd yet.
 type beginning struct {
@@ -40,13 +40,19 @@ func beginnings() []beginning {
 		{name: "certs alone", phase: "certs"},
 		{name: "render-etcd alone", phase: "render-etcd"},
 		{name: "certs alone, with a CA that is there", phase: "certs", keep: []string{"etcd-ca"}},
-		{name: "kubeadm has written the API server's manifest, and the data directory is there", keep: []string{"etcd-ca", "etcd-server", "etcd-peer"}, prepare: func(d *sim.Disk, write func(name, data string)) {
-			write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "", ""))
-			_ = d.Mkdir("/var/lib/etcd", node.Attr{Mode: 0o700})
-		}},
-		{name: "the API server's manifest names this etcd in another way", keep: []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client"}, wish: apiserver.EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}}, prepare: func(_ *sim.Disk, write func(name, data string)) {
-			write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "    - --etcd-servers=https://localhost:2379\n", ""))
-		}},
+		{name: "kubeadm has written the API server's manifest, and the data directory is there",
+			keep: []string{"etcd-ca", "etcd-server", "etcd-peer"},
+			prepare: func(d *sim.Disk, write func(name, data string)) {
+				write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "", ""))
+				_ = d.Mkdir("/var/lib/etcd", node.Attr{Mode: 0o700})
+			}},
+		{name: "the API server's manifest names this etcd in another way", keep: []string{
+			"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client",
+		}, wish: apiserver.EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}},
+			prepare: func(_ *sim.Disk, write func(name, data string)) {
+				write(crashtest.TestManifestDir+"/kube-apiserver.yaml",
+					crashtest.PodManifest("kube-apiserver", "    - --etcd-servers=https://localhost:2379\n", ""))
+			}},
 	}
 }
 
@@ -63,17 +69,19 @@ func newInitWorld(t *testing.T, b beginning) *initWorld {
 
 func (b beginning) on(w *crashtest.Node) *initWorld {
 	i := &initWorld{w, b}
-	w.Machine.CommittedBy(func() bool { return true }) // there is no old etcd that new data could be shown beside
+	// There is no old etcd that new data could be shown beside.
+	w.Machine.CommittedBy(func() bool { return true })
 	w.Machine.Before = i.noCertificateWithoutKey
 	return i
 }
 
 func initCases() (all []crashtest.Case) {
 	for _, b := range beginnings() {
-		all = append(all, crashtest.Case{Name: b.name, Machine: b.machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-			i := b.on(w)
-			return crashtest.Subject{Run: i.init, Outcome: i.settled}
-		}})
+		all = append(all, crashtest.Case{Name: b.name, Machine: b.machine,
+			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+				i := b.on(w)
+				return crashtest.Subject{Run: i.init, Outcome: i.settled}
+			}})
 	}
 	return all
 }
@@ -82,7 +90,8 @@ func (b beginning) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string) {
-		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}), d.Create(name, []byte(data), node.Attr{Mode: 0o600})); err != nil {
+		if err := errors.Join(node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755}),
+			d.Create(name, []byte(data), node.Attr{Mode: 0o600})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,17 +115,24 @@ func (b beginning) machine(t *testing.T) *sim.Machine {
 // noCertificateWithoutKey holds at every step: a program that finds the one finds the other.
 func (w *initWorld) noCertificateWithoutKey(call string) {
 	for _, spec := range pki.EtcdSpecs() {
-		if w.Machine.Peek(crashtest.TestPKI+spec.CertFile()) != nil && w.Machine.Peek(crashtest.TestPKI+spec.KeyFile()) == nil {
-			w.Machine.Violations = append(w.Machine.Violations, fmt.Sprintf("%s is there before its key, at: %s", spec.CertFile(), call))
+		if w.Machine.Peek(crashtest.TestPKI+spec.CertFile()) != nil &&
+			w.Machine.Peek(crashtest.TestPKI+spec.KeyFile()) == nil {
+			w.Machine.Violations = append(w.Machine.Violations,
+				fmt.Sprintf("%s is there before its key, at: %s", spec.CertFile(), call))
 		}
 	}
 }
 
 func (w *initWorld) observe(ctx context.Context, _ *observe.Node, id string) (*Facts, error) {
-	f := &Facts{Facts: &observe.Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, Notes: map[string]string{}}}
+	f := &Facts{
+		Facts: &observe.Facts{Run: id, Now: time.Unix(1_800_000_000, 0),
+			Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, Notes: map[string]string{}},
+	}
 	f.Init = &InitFacts{
-		CertificatesDir: path.Clean(crashtest.TestPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
-		Rendered: []byte(crashtest.EtcdManifest("")), DataDir: "/var/lib/etcd", Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
+		CertificatesDir: path.Clean(crashtest.TestPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"},
+		HealthCheck: time.Minute,
+		Rendered:    []byte(crashtest.EtcdManifest("")), DataDir: "/var/lib/etcd",
+		Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
 	}
 	for _, spec := range pki.EtcdSpecs() {
 		if slices.Contains(w.begin.keep, spec.Name) {
@@ -124,7 +140,8 @@ func (w *initWorld) observe(ctx context.Context, _ *observe.Node, id string) (*F
 		} else {
 			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
 		}
-		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs,
+			path.Dir(f.Init.certFile(spec.CertFile())))
 	}
 	f.Init.Wish = w.begin.wish
 	var running, listed error
@@ -187,13 +204,15 @@ func (w *initWorld) settled() (string, error) {
 
 func (w *initWorld) certsAreThere() error {
 	for _, spec := range pki.EtcdSpecs() {
-		cert, key := string(w.Machine.Peek(crashtest.TestPKI+spec.CertFile())), string(w.Machine.Peek(crashtest.TestPKI+spec.KeyFile()))
+		cert, key := string(w.Machine.Peek(crashtest.TestPKI+spec.CertFile())),
+			string(w.Machine.Peek(crashtest.TestPKI+spec.KeyFile()))
 		want := map[bool]string{true: "theirs", false: "new"}[slices.Contains(w.begin.keep, spec.Name)]
 		if !strings.HasPrefix(cert, "cert "+want) || cert[len("cert "):] != key[len("key "):] {
 			return fmt.Errorf("%s is %q with %q", spec.Name, cert, key)
 		}
 		for file, mode := range map[string]string{spec.CertFile(): "-rw-r--r--", spec.KeyFile(): "-rw-------"} {
-			if st, err := w.Machine.Lstat(crashtest.TestPKI + file); want == "new" && (err != nil || st.Mode.String() != mode) {
+			if st, err := w.Machine.Lstat(crashtest.TestPKI + file); want == "new" &&
+				(err != nil || st.Mode.String() != mode) {
 				return fmt.Errorf("%s has the mode %v: %w", file, st.Mode, err)
 			}
 		}
@@ -219,7 +238,8 @@ func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
 	w := newInitWorld(t, beginnings()[0])
 	w.Machine.SickEtcd = true
 	var back *engine.RolledBackError
-	if err := w.init(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not serve: not within 1m0s") {
+	if err := w.init(); !errors.As(err, &back) ||
+		!strings.Contains(err.Error(), "etcd does not serve: not within 1m0s") {
 		t.Fatalf("got %v", err)
 	}
 	if got, err := w.settled(); got != "old" {
@@ -251,8 +271,9 @@ func withTheirs(text string) beginning {
 
 func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	for file, left := range map[string]string{
-		crashtest.TestPKI + "etcd/peer.key":             "",
-		crashtest.TestPKI + "etcd/peer.crt":             crashtest.TestPKI + "etcd/peer.key", // it may be the key of their certificate
+		crashtest.TestPKI + "etcd/peer.key": "",
+		// It may be the key of their certificate.
+		crashtest.TestPKI + "etcd/peer.crt":             crashtest.TestPKI + "etcd/peer.key",
 		crashtest.TestPKI + "apiserver-etcd-client.crt": crashtest.TestPKI + "apiserver-etcd-client.key",
 	} {
 		w := newInitWorld(t, withTheirs("key theirs"))
@@ -274,7 +295,8 @@ func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	}
 }
 
-// Whoever puts a manifest there, or edits the run's, wants it to run with what would be taken away next.
+// Whoever puts a manifest there, or edits the run's, wants it to run with what
+// would be taken away next.
 func TestAnInitDoesNotGoBackUnderAManifestOfSomebodyElse(t *testing.T) {
 	theirs := strings.Replace(crashtest.EtcdManifest(""), "- etcd\n", "- etcd\n    - --snapshot-count=5000\n", 1)
 	file := crashtest.TestManifestDir + "/etcd.yaml"
@@ -296,7 +318,8 @@ func TestAnInitDoesNotGoBackUnderAManifestOfSomebodyElse(t *testing.T) {
 			w := newInitWorld(t, withTheirs(theirs))
 			edit(w)
 			var open *engine.OpenRunError
-			if err := w.init(); !errors.As(err, &open) || !strings.Contains(err.Error(), "move it out of the directory first") {
+			if err := w.init(); !errors.As(err, &open) ||
+				!strings.Contains(err.Error(), "move it out of the directory first") {
 				t.Fatalf("got %v", err)
 			}
 			if got := string(w.Machine.Peek(file)); got != theirs {

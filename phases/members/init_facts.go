@@ -45,27 +45,33 @@ type InitFacts struct {
 	Access              op.Access
 	Wish                apiserver.EtcdFlags // of the API server
 	Kubeadms            apiserver.EtcdFlags // that kubeadm would write for it
-	Wired               bool                // it reaches the cluster of the etcd here with those that it has
-	Uncovered           []string            // what is wrong with the names of the certificates, for the URLs that etcd would advertise
+	// It reaches the cluster of the etcd here with those that it has.
+	Wired bool
+	// What is wrong with the names of the certificates, for the URLs that etcd would advertise.
+	Uncovered []string
 
 	DataDir         string
 	DataDirExists   bool
-	MissingDataDirs []string         // above it
-	DataNames       []string         // what is in it
-	WALNames        []string         // what is in a WAL directory of its own
-	KeepData        string           // a directory on the same mount, for what must not get lost
-	Free            uint64           // bytes, where the data will be
-	DataOwner       *observe.Stopped // whose data is in it; nil when there is none, or DataError says why it cannot be told
-	DataError       error
+	MissingDataDirs []string // above it
+	DataNames       []string // what is in it
+	WALNames        []string // what is in a WAL directory of its own
+	KeepData        string   // a directory on the same mount, for what must not get lost
+	Free            uint64   // bytes, where the data will be
+	// Whose data is in it; nil when there is none, or DataError says why it cannot be told.
+	DataOwner *observe.Stopped
+	DataError error
 
-	Whole     bool    // all phases: the kubelet starts what is rendered, and is stopped where the run goes back
-	Listeners []error // of the addresses where etcd could not listen, why
+	// All phases: the kubelet starts what is rendered, and is stopped where the run goes back.
+	Whole bool
+	// Of the addresses where etcd could not listen, why.
+	Listeners []error
 }
 
 // certFile is a host path.
 func (i *InitFacts) certFile(below string) string { return path.Join(i.CertificatesDir, below) }
 
-// observer gathers what the phases need: of a single one, nothing that it does not. certs and render-etcd work beside kubeadm, on a root where nothing runs.
+// observer gathers what the phases need: of a single one, nothing that it does not. certs and
+// render-etcd work beside kubeadm, on a root where nothing runs.
 func (o InitOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 		c, err := o.Read(n, false, nil)
@@ -117,7 +123,8 @@ func (o InitOptions) observer(phase string) func(context.Context, *observe.Node,
 	}
 }
 
-// planCerts looks at what is there below the certificates directory. Keys are read to be held against their certificates, and forgotten.
+// planCerts looks at what is there below the certificates directory. Keys are read to be held
+// against their certificates, and forgotten.
 func planCerts(n *observe.Node, f *Facts) (pki.Plan, error) {
 	have := pki.Files{}
 	for _, spec := range pki.EtcdSpecs() {
@@ -147,7 +154,8 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 			continue
 		}
 		_, runs := m.Manifest.Runs("etcd")
-		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" { // of two static pods of one name the kubelet runs one
+		// Of two static pods of one name the kubelet runs one.
+		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" {
 			i.Other = m.Path
 		}
 	}
@@ -186,7 +194,8 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 	return observeKept(n, f)
 }
 
-// observeNames holds the URLs that etcd would advertise against the certificates that it would show there, where these are kubeadm's.
+// observeNames holds the URLs that etcd would advertise against the certificates that it would show
+// there, where these are kubeadm's.
 func observeNames(n *observe.Node, f *Facts) error {
 	i := f.Init
 	i.Uncovered = nil
@@ -208,7 +217,8 @@ func observeNames(n *observe.Node, f *Facts) error {
 		}
 		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.List(i.setting(at.flag))))
 		if err == nil && len(missing) > 0 {
-			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)", at.flag, strings.Join(missing, ", "), file, at.sans))
+			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)",
+				at.flag, strings.Join(missing, ", "), file, at.sans))
 		}
 	}
 	return nil
@@ -259,13 +269,18 @@ func (l listening) clashes(o listening) bool {
 	if host == other {
 		return l.flag != o.flag
 	}
-	everywhere := func(host string) bool { ip := net.ParseIP(host); return host == "" || ip != nil && ip.IsUnspecified() }
+	everywhere := func(host string) bool {
+		ip := net.ParseIP(host)
+		return host == "" || ip != nil && ip.IsUnspecified()
+	}
 	return everywhere(host) || everywhere(other)
 }
 
 func (i *InitFacts) listeners() []listening {
 	var all []listening
-	for _, flag := range []string{"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls"} {
+	for _, flag := range []string{
+		"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls",
+	} {
 		for _, raw := range observe.List(observe.FlagOf(i.Pod.File, i.Pod.Container, flag)) {
 			if u, err := url.Parse(raw); err == nil && u.Host != "" {
 				all = append(all, listening{flag, u.Host})

@@ -16,7 +16,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// preflight refuses what cannot end well, before anything is touched. What certs and render-etcd refuse is refused before anything is touched, too: all is planned first.
+// preflight refuses what cannot end well, before anything is touched. What certs and render-etcd
+// refuse is refused before anything is touched, too: all is planned first.
 func (o InitOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -33,7 +34,8 @@ func foundInit(f *Facts) []string {
 	if f.Init.External {
 		return append(found, "the configuration names an etcd that runs elsewhere")
 	}
-	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %d MiB are free", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20))
+	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %d MiB are free",
+		f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20))
 	if f.Init.There == nil && f.Init.DataOwner != nil {
 		found = append(found, "the data directory holds the member's own data: it goes on with that")
 	}
@@ -42,20 +44,26 @@ func foundInit(f *Facts) []string {
 
 func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
 
-// checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written the manifests; beside it the single phases are what is needed.
+// checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written
+// the manifests; beside it the single phases are what is needed.
 func checkKubelet(f *Facts) error {
 	switch {
 	case f.KubeletError != nil:
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
+			"--kubelet-status-command", "%v", f.KubeletError)
 	case !f.KubeletActive:
-		return engine.Refuse("start the kubelet first; or, where kubeadm starts it later, type `etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none", "the kubelet is not running: it must start etcd")
+		return engine.Refuse("start the kubelet first; or, where kubeadm starts it later, type `etcdpod init phase "+
+			"certs` and `etcdpod init phase render-etcd`, which need none",
+			"the kubelet is not running: it must start etcd")
 	case f.RuntimeError != nil:
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
+			"%v: it must be asked what runs", f.RuntimeError)
 	}
 	return nil
 }
 
-// checkRendered is all that can be told of what would be written without a kubelet. Of a joining member, join says what it may find.
+// checkRendered is all that can be told of what would be written without a kubelet. Of a joining
+// member, join says what it may find.
 func checkRendered(f *Facts) error {
 	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
 	if f.Join == nil {
@@ -69,11 +77,14 @@ func checkManifest(f *Facts) error {
 	i := f.Init
 	switch {
 	case i.Other != "":
-		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "%s runs etcd already, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
+		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away",
+			"%s runs etcd already, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
 	case i.There == nil || bytes.Equal(i.There, i.Rendered):
 		return nil
 	}
-	return engine.Refuse("bring the configuration in line with what is there, or move the file out of the directory; the flags of an etcd that serves are changed in its manifest", "%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+	return engine.Refuse("bring the configuration in line with what is there, or move the file out of the directory; "+
+		"the flags of an etcd that serves are changed in its manifest",
+		"%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
 }
 
 // differing is how many lines are shown.
@@ -118,9 +129,11 @@ func checkNewData(f *Facts) error {
 	others := strangersIn(i.DataNames)
 	switch {
 	case len(others) > 0:
-		return engine.Refuse(move, "the data directory %s is not empty: it holds %s", i.DataDir, strings.Join(others, ", "))
+		return engine.Refuse(move, "the data directory %s is not empty: it holds %s",
+			i.DataDir, strings.Join(others, ", "))
 	case i.DataError != nil:
-		return engine.Refuse(move, "the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
+		return engine.Refuse(move, "the data directory %s holds data of an etcd that cannot be read: %v",
+			i.DataDir, i.DataError)
 	case i.DataOwner == nil:
 		return nil
 	}
@@ -131,7 +144,8 @@ func checkNewData(f *Facts) error {
 		}
 		names = append(names, fmt.Sprintf("%s at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
-	return engine.Refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
+	return engine.Refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: "+
+		"its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
 }
 
 // strangersIn are the names in a data directory that are neither etcd's nor a run's.
@@ -146,7 +160,8 @@ func checkNames(f *Facts) error {
 	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
 		return nil
 	}
-	return engine.Refuse("add it to the names in the configuration; a certificate that is there keeps its own: move it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
+	return engine.Refuse("add it to the names in the configuration; a certificate that is there keeps its own: move "+
+		"it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
 }
 
 // checkWAL: etcd would take up a log of which it has no data, and be a member that nobody meant.
@@ -156,7 +171,8 @@ func checkWAL(f *Facts) error {
 	if i.There != nil || slices.Contains(i.DataNames, "member") || !slices.ContainsFunc(i.WALNames, isLog) {
 		return nil
 	}
-	return engine.Refuse("move away what is there", "the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
+	return engine.Refuse("move away what is there",
+		"the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
 }
 
 // checkPorts: etcd cannot listen twice at one address.
@@ -168,7 +184,9 @@ func checkPorts(f *Facts) error {
 	for i, a := range all {
 		for _, b := range all[:i] {
 			if a.clashes(b) {
-				return engine.Refuse("give them ports of their own", "etcd cannot listen twice at one address: --%s has %s, and --%s has %s", b.flag, b.address, a.flag, a.address)
+				return engine.Refuse("give them ports of their own",
+					"etcd cannot listen twice at one address: --%s has %s, and --%s has %s",
+					b.flag, b.address, a.flag, a.address)
 			}
 		}
 	}
@@ -180,13 +198,15 @@ func checkListeners(f *Facts) error {
 	if len(f.Init.Listeners) == 0 {
 		return nil
 	}
-	return engine.Refuse("end the other program, or correct the address: advertiseAddress, or the listen-… arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
+	return engine.Refuse("end the other program, or correct the address: advertiseAddress, or the listen-… "+
+		"arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
 }
 
 // mostQuota is what etcd warns above (server/storage/quota.go: maxQuotaBytes).
 const mostQuota = 8 << 30
 
-// checkQuota: etcd does not start with one that is no number, and grows until the disk is full with one that is larger than that.
+// checkQuota: etcd does not start with one that is no number, and grows until the disk is full with
+// one that is larger than that.
 func checkQuota(f *Facts) error {
 	value := observe.FlagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
 	if value == "" || f.Init.There != nil {
@@ -197,11 +217,14 @@ func checkQuota(f *Facts) error {
 	case err != nil:
 		return engine.Refuse("it is a number of bytes: 8589934592 are 8 GiB", "quota-backend-bytes is %q", value)
 	case quota < 0:
-		return engine.Refuse("leave it out for 2 GiB, or give a number of bytes", "quota-backend-bytes is %d: without a quota the database grows until the disk is full", quota)
+		return engine.Refuse("leave it out for 2 GiB, or give a number of bytes",
+			"quota-backend-bytes is %d: without a quota the database grows until the disk is full", quota)
 	case quota > mostQuota:
-		return engine.Refuse("8589934592 bytes are the most that etcd is made for", "quota-backend-bytes is %d, above 8 GiB", quota)
+		return engine.Refuse("8589934592 bytes are the most that etcd is made for",
+			"quota-backend-bytes is %d, above 8 GiB", quota)
 	case quota > 0 && uint64(quota) > f.Init.Free:
-		return engine.Refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s", quota>>20, f.Init.Free>>20, f.Init.DataDir)
+		return engine.Refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s",
+			quota>>20, f.Init.Free>>20, f.Init.DataDir)
 	}
 	return nil
 }

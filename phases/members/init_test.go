@@ -24,7 +24,8 @@ func TestNoCertificateIsMadeByAClockThatIsOff(t *testing.T) {
 	f.Init.Whole, f.Now = false, time.Unix(1_000_000_000, 0).UTC()
 	f.Init.Certs = pki.Plan{Issue: pki.EtcdSpecs()}
 	var refused *engine.RefusedError
-	if _, err := (InitOptions{}).certs().Plan(context.Background(), f); !errors.As(err, &refused) || !strings.Contains(err.Error(), "this node's clock is wrong") {
+	if _, err := (InitOptions{}).certs().Plan(context.Background(), f); !errors.As(err, &refused) ||
+		!strings.Contains(err.Error(), "this node's clock is wrong") {
 		t.Errorf("got %v", err)
 	}
 	f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
@@ -56,7 +57,8 @@ func flagged(t *testing.T, flag string) *observe.EtcdPod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &observe.EtcdPod{File: observe.ManifestFile{Path: "/etc/kubernetes/manifests/etcd.yaml", Manifest: m}, Container: "etcd", Name: "cp1"}
+	return &observe.EtcdPod{File: observe.ManifestFile{Path: "/etc/kubernetes/manifests/etcd.yaml", Manifest: m},
+		Container: "etcd", Name: "cp1"}
 }
 
 func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
@@ -67,29 +69,47 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		why, hint string // empty: it is not refused
 	}{
 		{"all is well", func(*Facts) {}, "", ""},
-		{"the clock is off", func(f *Facts) { f.Now = time.Unix(1_000_000_000, 0).UTC() }, "it cannot be 2001-09-09T01:46:40Z", "set the clock"},
-		{"no kubelet can be asked", func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, "no systemctl", "--kubelet-start-command"},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "etcdpod init phase certs"},
-		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") }, "no socket", "--cri-socket"},
-		{"another manifest runs etcd", func(f *Facts) { f.Init.Other = crashtest.TestManifestDir + "/etcd-server.yml" }, "etcd-server.yml runs etcd already", "move one of them away"},
+		{"the clock is off", func(f *Facts) { f.Now = time.Unix(1_000_000_000, 0).UTC() },
+			"it cannot be 2001-09-09T01:46:40Z", "set the clock"},
+		{"no kubelet can be asked", func(f *Facts) { f.KubeletError = errors.New("no systemctl") },
+			"no systemctl", "--kubelet-start-command"},
+		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
+			"the kubelet is not running", "etcdpod init phase certs"},
+		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") },
+			"no socket", "--cri-socket"},
+		{"another manifest runs etcd", func(f *Facts) { f.Init.Other = crashtest.TestManifestDir + "/etcd-server.yml" },
+			"etcd-server.yml runs etcd already", "move one of them away"},
 		{"the very manifest is there", there(crashtest.EtcdManifest("")), "", ""},
-		{"another flag is there", there(strings.Replace(crashtest.EtcdManifest(""), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)), `it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`, "bring the configuration in line"},
+		{"another flag is there",
+			there(strings.Replace(crashtest.EtcdManifest(""), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)),
+			`it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`,
+			"bring the configuration in line"},
 		{"the lines are in another order", there("b\n" + "a\n"), "it has \"b\"", ""},
-		{"data of somebody", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
+		{"data of somebody", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} },
+			"/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
 		{"an empty mount point", func(f *Facts) { f.Init.DataNames = []string{"lost+found", ".etcdpod-r0"} }, "", ""},
-		{"data that cannot be read", func(f *Facts) { f.Init.DataNames, f.Init.DataError = []string{"member"}, errors.New("cut off") }, "cannot be read: cut off", "move away"},
+		{"data that cannot be read", func(f *Facts) {
+			f.Init.DataNames, f.Init.DataError = []string{"member"}, errors.New("cut off")
+		}, "cannot be read: cut off", "move away"},
 		{"data of another cluster", func(f *Facts) {
-			f.Init.DataOwner = &observe.Stopped{Members: []observe.Member{{Name: "cp9", PeerURLs: []string{"https://10.0.0.19:2380"}}}}
+			f.Init.DataOwner = &observe.Stopped{
+				Members: []observe.Member{{Name: "cp9", PeerURLs: []string{"https://10.0.0.19:2380"}}},
+			}
 		}, "its members are cp9 at https://10.0.0.19:2380", "another dataDir"},
 		{"the member's own data", func(f *Facts) {
-			f.Init.DataOwner = &observe.Stopped{Members: []observe.Member{{Name: f.Init.Pod.Name, PeerURLs: f.Init.Pod.PeerURLs}}}
+			f.Init.DataOwner = &observe.Stopped{
+				Members: []observe.Member{{Name: f.Init.Pod.Name, PeerURLs: f.Init.Pod.PeerURLs}},
+			}
 		}, "", ""},
 		{"a port is taken", func(f *Facts) {
 			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379: another program does already")}
 		}, "etcd cannot listen at 127.0.0.1:2379: another program does already", "end the other program"},
-		{"a quota that is no number", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8Gi") }, `quota-backend-bytes is "8Gi"`, "a number of bytes"},
-		{"no quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=-1") }, "until the disk is full", "leave it out"},
-		{"too large a quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934593") }, "above 8 GiB", "8589934592"},
+		{"a quota that is no number", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8Gi") },
+			`quota-backend-bytes is "8Gi"`, "a number of bytes"},
+		{"no quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=-1") },
+			"until the disk is full", "leave it out"},
+		{"too large a quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934593") },
+			"above 8 GiB", "8589934592"},
 		{"a quota larger than the disk", func(f *Facts) {
 			f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592")
 			f.Init.Free = 1 << 30
@@ -108,7 +128,8 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			switch {
 			case tt.why == "" && err != nil:
 				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
+			case tt.why != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
@@ -133,7 +154,8 @@ func plannedInit(t *testing.T, f *Facts) []string {
 
 func TestAnInitPlansWhatIsMissing(t *testing.T) {
 	all := []string{
-		"make-directory", "issue-certificate", "issue-certificate", "issue-certificate", "issue-certificate", "issue-certificate",
+		"make-directory", "issue-certificate", "issue-certificate",
+		"issue-certificate", "issue-certificate", "issue-certificate",
 		"make-directory", "make-directory", "make-directory", "make-directory",
 		"put-certificate", "put-certificate", "put-certificate", "put-certificate", "put-certificate",
 		"keep-kubelet", "claim-data-directory", "place-manifest", "await-answer",
@@ -151,7 +173,8 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 		{"an empty node", func(*Facts) {}, all},
 		{"all is there", done, nil},
 		{"all is there, and etcd does not serve", func(f *Facts) { done(f); f.Live = nil }, []string{"await-answer"}},
-		{"the data directory is gone", func(f *Facts) { done(f); f.Init.DataDirExists = false }, []string{"claim-data-directory"}},
+		{"the data directory is gone", func(f *Facts) { done(f); f.Init.DataDirExists = false },
+			[]string{"claim-data-directory"}},
 		{"a certificate is gone", func(f *Facts) {
 			done(f)
 			f.Init.Certs = pki.Plan{Issue: pki.EtcdSpecs()[4:]}
@@ -187,7 +210,8 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 			}
 			continue
 		}
-		if i.CACert != journal.NewCerts(f.Run)+"/etcd-ca.crt" || i.CAKey != journal.NewCerts(f.Run)+"/etcd-ca.key" || i.Validity != time.Hour {
+		if i.CACert != journal.NewCerts(f.Run)+"/etcd-ca.crt" ||
+			i.CAKey != journal.NewCerts(f.Run)+"/etcd-ca.key" || i.Validity != time.Hour {
 			t.Errorf("%s is signed by %s with %s", spec.Name, i.CACert, i.CAKey)
 		}
 		want := map[string][]string{"etcd-server": {"lb.example.org"}, "etcd-peer": {"peers.example.org"}}[spec.Name]
@@ -196,15 +220,18 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 		}
 	}
 	f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()[:1], Issue: pki.EtcdSpecs()[1:]}
-	if i := certs.NewIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, f.Init.Certs.Issue, pki.EtcdSpecs()[1]); i.CACert != crashtest.TestPKI+"etcd/ca.crt" || i.CAKey != crashtest.TestPKI+"etcd/ca.key" {
+	if i := certs.NewIssuance(f.Run, f.Init.PKI, f.Init.CertificatesDir, f.Init.Certs.Issue,
+		pki.EtcdSpecs()[1]); i.CACert != crashtest.TestPKI+"etcd/ca.crt" || i.CAKey != crashtest.TestPKI+"etcd/ca.key" {
 		t.Errorf("signed by %s with %s", i.CACert, i.CAKey)
 	}
 }
 
 func TestARefusalOfCertificatesSaysWhatToDo(t *testing.T) {
-	err := certs.RefusedCerts(errors.Join(&pki.Problem{Kind: pki.Expired, What: "etcd/server.crt expired", Fix: "renew it"}, &pki.Problem{What: "etcd/peer.key is not there"}))
+	err := certs.RefusedCerts(errors.Join(&pki.Problem{Kind: pki.Expired,
+		What: "etcd/server.crt expired", Fix: "renew it"}, &pki.Problem{What: "etcd/peer.key is not there"}))
 	var refused *engine.RefusedError
-	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "expired") || !strings.Contains(err.Error(), "peer.key") || engine.Hint(err) != "renew it" {
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "expired") ||
+		!strings.Contains(err.Error(), "peer.key") || engine.Hint(err) != "renew it" {
 		t.Errorf("got %v, hint %q", err, engine.Hint(err))
 	}
 }
@@ -239,9 +266,14 @@ func TestAnEtcdThatAnswersStrangersIsNotMade(t *testing.T) {
 			t.Errorf("%s: %q", flag, got)
 		}
 	}
-	for variable, value := range map[string]string{"ETCD_LISTEN_CLIENT_HTTP_URLS": "http://0.0.0.0:2382", "ETCD_CONFIG_FILE": "/etc/etcd.yaml", "ETCD_AUTO_TLS": "true"} {
+	for variable, value := range map[string]string{
+		"ETCD_LISTEN_CLIENT_HTTP_URLS": "http://0.0.0.0:2382",
+		"ETCD_CONFIG_FILE":             "/etc/etcd.yaml",
+		"ETCD_AUTO_TLS":                "true",
+	} {
 		i := &InitFacts{Pod: flagged(t, "")}
-		text := strings.Replace(crashtest.EtcdManifest(""), "    image:", "    env:\n    - name: "+variable+"\n      value: \""+value+"\"\n    image:", 1)
+		text := strings.Replace(crashtest.EtcdManifest(""), "    image:",
+			"    env:\n    - name: "+variable+"\n      value: \""+value+"\"\n    image:", 1)
 		m, err := manifests.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
@@ -261,15 +293,22 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 		asked         string // for by name, in the configuration
 	}{
 		{"https://10.0.0.19:2379", "refused", false, false, ""},
-		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false, false, ""}, // somebody wants all members there
+		// Somebody wants all members there.
+		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false, false, ""},
 		{"https://localhost:2379", "", true, false, ""},
 		{"https://127.0.0.1:2379", "", false, false, ""},
-		{"", "", false, false, ""},                                                     // no API server
-		{"https://10.0.0.11:2379", "", false, false, ""},                               // all members of a cluster of one
-		{"https://10.0.0.11:2379", "", true, false, observe.EtcdServersFlag},           // but somebody wants it to be otherwise
-		{"https://localhost:2379", "", false, true, ""},                                // what works stays
-		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "", false, true, ""},         // so do the other members
-		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "refused", false, false, ""}, // which may be another cluster's, as far as is known
+		// No API server.
+		{"", "", false, false, ""},
+		// All members of a cluster of one.
+		{"https://10.0.0.11:2379", "", false, false, ""},
+		// But somebody wants it to be otherwise.
+		{"https://10.0.0.11:2379", "", true, false, observe.EtcdServersFlag},
+		// What works stays.
+		{"https://localhost:2379", "", false, true, ""},
+		// So do the other members.
+		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "", false, true, ""},
+		// Which may be another cluster's, as far as is known.
+		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "refused", false, false, ""},
 	} {
 		f := freshInit(t)
 		f.Init.Pod.ClientURLs = []string{"https://10.0.0.11:2379"}
@@ -279,7 +318,9 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.Manifests = []observe.ManifestFile{{Path: crashtest.TestManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)}}
+			f.Manifests = []observe.ManifestFile{
+				{Path: crashtest.TestManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)},
+			}
 		}
 		f.Init.Kubeadms, f.Init.Wired = apiserver.EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}}, tt.reaches
 		f.Init.Wish = wish(f, func(flag string) bool { return flag == tt.asked })
@@ -295,7 +336,8 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 }
 
 func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
-	const mounted = "    volumeMounts:\n    - mountPath: /etc/kubernetes/pki\n      name: k8s-certs\n  volumes:\n  - hostPath:\n      path: /etc/kubernetes/pki\n    name: k8s-certs\n"
+	const mounted = "    volumeMounts:\n    - mountPath: /etc/kubernetes/pki\n      name: k8s-certs\n  volumes:\n" +
+		"  - hostPath:\n      path: /etc/kubernetes/pki\n    name: k8s-certs\n"
 	const cert = "/etc/kubernetes/pki/apiserver-etcd-client.crt"
 	for _, tt := range []struct {
 		flags, volumes string
@@ -303,19 +345,24 @@ func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
 	}{
 		{"    - --etcd-certfile=/srv/client.crt\n", "", true},
 		{"    - --etcd-certfile=/srv/client.crt\n", mounted, false},
-		{"    - --etcd-certfile=" + cert + "\n", "", false}, // that is how it is, and not of this one's making
+		// That is how it is, and not of this one's making.
+		{"    - --etcd-certfile=" + cert + "\n", "", false},
 	} {
 		f := freshInit(t)
-		text := crashtest.PodManifest("kube-apiserver", "    - --etcd-servers=https://127.0.0.1:2379\n"+tt.flags, tt.volumes)
+		text := crashtest.PodManifest("kube-apiserver",
+			"    - --etcd-servers=https://127.0.0.1:2379\n"+tt.flags, tt.volumes)
 		m, err := manifests.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Manifests = []observe.ManifestFile{{Path: crashtest.TestManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)}}
+		f.Manifests = []observe.ManifestFile{
+			{Path: crashtest.TestManifestDir + "/kube-apiserver.yaml", Manifest: m, Data: []byte(text)},
+		}
 		f.Init.Wish = apiserver.EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}, CertFile: cert}
 		_, err = InitOptions{}.wire().Plan(context.Background(), f)
 		var refused *engine.RefusedError
-		if errors.As(err, &refused) != tt.refused || err != nil && !strings.Contains(err.Error(), "would not find its file --etcd-certfile="+cert) {
+		if errors.As(err, &refused) != tt.refused ||
+			err != nil && !strings.Contains(err.Error(), "would not find its file --etcd-certfile="+cert) {
 			t.Errorf("%s%s: got %v", tt.flags, tt.volumes, err)
 		}
 	}
@@ -333,7 +380,8 @@ func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 		f := freshInit(t)
 		f.Init.Whole = false
 		tt.change(f)
-		if _, err := (InitOptions{}).awaitEtcd().Plan(context.Background(), f); (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
+		if _, err := (InitOptions{}).awaitEtcd().Plan(context.Background(), f); (err == nil) != (tt.why == "") ||
+			err != nil && !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("got %v, not %s", err, tt.why)
 		}
 	}

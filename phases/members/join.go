@@ -14,10 +14,12 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// JoinOptions are what a person may ask of `join`. Kubernetes' version, the image's repository and the certificates' directory are the cluster's to say.
+// JoinOptions are what a person may ask of `join`. Kubernetes' version, the image's repository and
+// the certificates' directory are the cluster's to say.
 type JoinOptions struct{ InitOptions }
 
-// Join is the workflow that makes this node one more member of a cluster, from its certificates to an etcd that votes and serves. A member that an earlier try left half-way is gone on with.
+// Join is the workflow that makes this node one more member of a cluster, from its certificates to
+// an etcd that votes and serves. A member that an earlier try left half-way is gone on with.
 func Join(o JoinOptions) workflow {
 	return workflow{Name: "join", Phases: o.phases(), Observe: o.observer("")}
 }
@@ -48,7 +50,8 @@ func (o JoinOptions) only(name string) (workflow, error) {
 		return workflow{}, &engine.UsageError{Reason: fmt.Sprintf("join has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	p.Commit = p.Name == "wire-apiserver" // a run of one phase is done when it has ended; this one waits for the API server
+	// A run of one phase is done when it has ended; this one waits for the API server.
+	p.Commit = p.Name == "wire-apiserver"
 	return workflow{Name: "join", Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
 
@@ -60,9 +63,11 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 	return f.Init.HealthCheck
 }
 
-// addLearner makes the node known to the members. It has no vote, and so takes nothing from their quorum.
+// addLearner makes the node known to the members. It has no vote, and so takes
+// nothing from their quorum.
 func (o JoinOptions) addLearner() phase {
-	return phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote", Found: foundLearner,
+	return phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote",
+		Found: foundLearner,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
@@ -84,7 +89,8 @@ func (o JoinOptions) addLearner() phase {
 
 // enrolment is how the run knows this node's member.
 func (o JoinOptions) enrolment(f *Facts) op.Enrolment {
-	e := op.Enrolment{Access: f.Join.Through, PeerURLs: f.Init.Pod.PeerURLs, Receipt: journal.Enrolled(f.Run), Limit: o.limit(f)}
+	e := op.Enrolment{Access: f.Join.Through, PeerURLs: f.Init.Pod.PeerURLs,
+		Receipt: journal.Enrolled(f.Run), Limit: o.limit(f)}
 	if at, err := f.standing(); err == nil && at == halfway {
 		e.Was = f.Join.Own.ID
 	}
@@ -98,26 +104,34 @@ func foundLearner(f *Facts) []string {
 	case err != nil || at == absent:
 		return nil
 	case at == stale:
-		return []string{fmt.Sprintf("an earlier try has left the learner %s at %s, and no data of it is on this node: it is removed, and added anew", own.ID, own.PeerURLs[0])}
+		return []string{
+			fmt.Sprintf("an earlier try has left the learner %s at %s, and no data of it is on this node: it is "+
+				"removed, and added anew", own.ID, own.PeerURLs[0]),
+		}
 	case at == halfway:
-		return []string{fmt.Sprintf("an earlier try has added the learner %s at %s: this run goes on with it", own.ID, own.PeerURLs[0])}
+		return []string{fmt.Sprintf("an earlier try has added the learner %s at %s: this run goes on with it",
+			own.ID, own.PeerURLs[0])}
 	}
 	return []string{fmt.Sprintf("this node is a member that votes already: %s", own.ID)}
 }
 
-// renderEtcd is init's, with all members in --initial-cluster. What joins leaves the cluster before its etcd is stopped.
+// renderEtcd is init's, with all members in --initial-cluster. What joins leaves the cluster before
+// its etcd is stopped.
 func (o JoinOptions) renderEtcd() phase {
 	p := o.InitOptions.renderEtcd()
 	first := p.Plan
 	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
-		if !f.Init.Whole { // the members are named in it; and of a cluster that cannot be asked nobody knows who belongs to it
+		// The members are named in it; and of a cluster that cannot be asked nobody
+		// knows who belongs to it.
+		if !f.Init.Whole {
 			if err := engine.Passes(f, checkReached, checkName); err != nil {
 				return nil, err
 			}
 		}
 		at, err := f.standing()
 		if err == nil && !f.Init.Whole && at != halfway && at != votes {
-			err = engine.Refuse("type `etcdpod join phase add-learner` first", "the cluster does not know this node yet")
+			err = engine.Refuse("type `etcdpod join phase add-learner` first",
+				"the cluster does not know this node yet")
 		}
 		if err != nil {
 			return nil, err
@@ -148,17 +162,23 @@ func (o JoinOptions) awaitStarted() phase {
 					return nil, err
 				}
 			}
-			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, ClusterID: op.ID(f.Join.Cluster.ID), Learner: true, Limit: o.limit(f)}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access,
+				ClusterID: op.ID(f.Join.Cluster.ID), Learner: true, Limit: o.limit(f)}}, nil
 		}}
 }
 
-// promoteLearner ends with the commit point: the member votes. Up to then everybody else's cluster is as it was, and a learner is taken out of it without a trace. From then on the
-// others count on the vote: of two members, both are the quorum, and one of the others may be stopped because there is this one. To go back would be to remove a voter, which is a
-// decision of its own, with a command of its own. One instant is left: the process may die when the members have agreed on the vote, and the commit record is not written. `resume`
-// then finds the vote and goes on; `rollback` takes the member out before its etcd is stopped. That is safe: it is the very member that this run has added, by its id; what it
-// holds, a quorum without it holds, too; and etcd refuses where the others would be none.
+// promoteLearner ends with the commit point: the member votes. Up to then everybody else's cluster
+// is as it was, and a learner is taken out of it without a trace. From then on the others count on
+// the vote: of two members, both are the quorum, and one of the others may be stopped because there
+// is this one. To go back would be to remove a voter, which is a decision of its own, with a
+// command of its own. One instant is left: the process may die when the members have agreed on the
+// vote, and the commit record is not written. `resume` then finds the vote and goes on; `rollback`
+// takes the member out before its etcd is stopped. That is safe: it is the very member that this
+// run has added, by its id; what it holds, a quorum without it holds, too; and etcd refuses where
+// the others would be none.
 func (o JoinOptions) promoteLearner() phase {
-	return phase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has", Commit: true,
+	return phase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has",
+		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
@@ -168,7 +188,8 @@ func (o JoinOptions) promoteLearner() phase {
 			case err != nil || at == votes:
 				return nil, err
 			case at != halfway && !f.Init.Whole:
-				return nil, engine.Refuse("type `etcdpod join phase add-learner` first", "the cluster does not know this node yet")
+				return nil, engine.Refuse("type `etcdpod join phase add-learner` first",
+					"the cluster does not know this node yet")
 			}
 			return []op.Op{&op.PromoteLearner{Enrolment: o.enrolment(f)}}, nil
 		}}
@@ -190,7 +211,8 @@ func (o JoinOptions) awaitEtcd() phase {
 		}}
 }
 
-// wire is init's. An API server that names members of the cluster was made by somebody who wants those, and stays as it is.
+// wire is init's. An API server that names members of the cluster was made by somebody who wants
+// those, and stays as it is.
 func (o JoinOptions) wire() phase {
 	p := o.InitOptions.wire()
 	plan, found := p.Plan, p.Found
@@ -202,7 +224,10 @@ func (o JoinOptions) wire() phase {
 	}
 	p.Found = func(f *Facts) []string {
 		if f.usesMembers() {
-			return []string{"the API server of this node uses other members of the cluster: that stays; `etcdpod apiserver set` changes it"}
+			return []string{
+				"the API server of this node uses other members of the cluster: that " +
+					"stays; `etcdpod apiserver set` changes it",
+			}
 		}
 		return found(f)
 	}
@@ -216,7 +241,9 @@ func (f *Facts) usesMembers() bool {
 		return false
 	}
 	return slices.ContainsFunc(f.Join.Cluster.Members, func(member MemberFacts) bool {
-		return slices.ContainsFunc(member.ClientURLs, func(url string) bool { return slices.Contains(apiserver.EtcdFlagsOf(m, container).Servers, url) })
+		return slices.ContainsFunc(member.ClientURLs, func(url string) bool {
+			return slices.Contains(apiserver.EtcdFlagsOf(m, container).Servers, url)
+		})
 	})
 }
 
@@ -224,10 +251,12 @@ func (f *Facts) usesMembers() bool {
 type standing int
 
 const (
-	absent  standing = iota // the cluster has no member at this node's peer URL
-	stale                   // it has a learner there that had started, of which no data is left: a new start under its id would lack what the leader knows it to have
-	halfway                 // it has a learner there that has yet to start, or whose data is here
-	votes                   // it has a member there that votes
+	absent standing = iota // the cluster has no member at this node's peer URL
+	// It has a learner there that had started, of which no data is left: a new start under its id
+	// would lack what the leader knows it to have.
+	stale
+	halfway // it has a learner there that has yet to start, or whose data is here
+	votes   // it has a member there that votes
 )
 
 // standing refuses what nobody but a person can judge.
@@ -237,26 +266,38 @@ func (f *Facts) standing() (standing, error) {
 	const moved = "move away the data directory %s, which is of no use any more, and what is in it"
 	switch {
 	case own == nil && i.There != nil:
-		return absent, engine.Refuse("move it out of the directory, and the data directory, too", "%s is there, and the cluster knows no member at %s: it was removed, or is of another cluster", i.ManifestPath, i.Pod.PeerURLs[0])
+		return absent, engine.Refuse("move it out of the directory, and the data directory, too",
+			"%s is there, and the cluster knows no member at %s: it was removed, or is of another cluster",
+			i.ManifestPath, i.Pod.PeerURLs[0])
 	case own == nil && data:
-		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir), "the data directory %s holds data of an etcd, and the cluster knows no member at %s", i.DataDir, i.Pod.PeerURLs[0])
+		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
+			"the data directory %s holds data of an etcd, and the cluster knows no member at %s",
+			i.DataDir, i.Pod.PeerURLs[0])
 	case own == nil:
 		return absent, nil
 	case own.Name != "" && own.Name != i.Pod.Name:
-		return absent, engine.Refuse("give the node its name with --node-name, or remove that member", "the member at %s is named %s, and not %s", own.PeerURLs[0], own.Name, i.Pod.Name)
+		return absent, engine.Refuse("give the node its name with --node-name, or remove that member",
+			"the member at %s is named %s, and not %s", own.PeerURLs[0], own.Name, i.Pod.Name)
 	case i.There == nil && data && i.DataError != nil:
-		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir), "the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
-	case i.There == nil && data && i.DataOwner != nil && (i.DataOwner.ClusterID != f.Join.Cluster.ID || i.DataOwner.MemberID != uint64(own.ID)):
-		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir), "the data directory %s holds data of the member %x of the cluster %x, and not of %s of %x", i.DataDir, i.DataOwner.MemberID, i.DataOwner.ClusterID, own.ID, f.Join.Cluster.ID)
+		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
+			"the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
+	case i.There == nil && data && i.DataOwner != nil &&
+		(i.DataOwner.ClusterID != f.Join.Cluster.ID || i.DataOwner.MemberID != uint64(own.ID)):
+		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
+			"the data directory %s holds data of the member %x of the cluster %x, and not of %s of %x",
+			i.DataDir, i.DataOwner.MemberID, i.DataOwner.ClusterID, own.ID, f.Join.Cluster.ID)
 	case own.Name == "" || data:
 		if own.IsLearner {
 			return halfway, nil
 		}
 		return votes, nil
 	case !own.IsLearner:
-		return absent, engine.Refuse(fmt.Sprintf("it must be removed first, by somebody who knows that its data is lost: `etcdctl member remove %s`", own.ID), "the member %s at %s votes, and its data is not on this node", own.ID, own.PeerURLs[0])
+		return absent, engine.Refuse(fmt.Sprintf("it must be removed first, by somebody who knows that its data is "+
+			"lost: `etcdctl member remove %s`", own.ID), "the member %s at %s votes, and its data is not on this node",
+			own.ID, own.PeerURLs[0])
 	case i.There != nil:
-		return absent, engine.Refuse("move it out of the directory, and stop that etcd", "%s runs the learner %s, whose data is not in %s", i.ManifestPath, own.ID, i.DataDir)
+		return absent, engine.Refuse("move it out of the directory, and stop that etcd",
+			"%s runs the learner %s, whose data is not in %s", i.ManifestPath, own.ID, i.DataDir)
 	}
 	return stale, nil
 }
@@ -269,8 +310,10 @@ func (o JoinOptions) checkStep(f *Facts) error {
 	if err := engine.Passes(f, o.checkCerts, checkReached, checkHasQuorum, checkName); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == clientName }) && !f.Join.Through.Typed {
-		return engine.Refuse("type `etcdpod join phase certs` first", "there is no %s to show to the members", f.Init.certFile("etcd/healthcheck-client.crt"))
+	if slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == clientName }) &&
+		!f.Join.Through.Typed {
+		return engine.Refuse("type `etcdpod join phase certs` first", "there is no %s to show to the members",
+			f.Init.certFile("etcd/healthcheck-client.crt"))
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// join is stopped at every step, as an init is in init_crash_test.go: the node votes, with all that it needs, or everything is as before, in the cluster, too. After every step
-// the cluster has its quorum, and the node is in it once at the most.
+// join is stopped at every step, as an init is in init_crash_test.go: the node votes, with all that
+// it needs, or everything is as before, in the cluster, too. After every step the cluster has its
+// quorum, and the node is in it once at the most.
 
 // halfJoined is one shape of a node that is to join.
 type halfJoined struct {
@@ -41,9 +42,12 @@ func halfJoins() []halfJoined {
 	all := []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
 	return []halfJoined{
 		{name: "a new node", keep: all[:1]},
-		{name: "an earlier try has added the learner", keep: all[:3], member: &op.Member{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
-		{name: "a learner had started, and its data is gone", keep: all[:1], member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
-		{name: "kubeadm was killed when the learner had started", keep: all, member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}, manifest: true},
+		{name: "an earlier try has added the learner", keep: all[:3],
+			member: &op.Member{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "a learner had started, and its data is gone",
+			keep: all[:1], member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
+		{name: "kubeadm was killed when the learner had started", keep: all,
+			member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}, manifest: true},
 	}
 }
 
@@ -53,7 +57,9 @@ type joinWorld struct {
 	members []op.Member // at first
 }
 
-const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" + ownPeer + "\n    - --initial-cluster=cp0=" + otherPeer + ",cp1=" + ownPeer + "\n    - --initial-cluster-state=existing\n    - --name=cp1\n"
+const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" +
+	ownPeer + "\n    - --initial-cluster=cp0=" + otherPeer +
+	",cp1=" + ownPeer + "\n    - --initial-cluster-state=existing\n    - --name=cp1\n"
 
 func renderedJoining() []byte {
 	return []byte(strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir=/var/lib/etcd\n", joiningManifest, 1))
@@ -71,10 +77,12 @@ func (h halfJoined) on(w *crashtest.Node, before *sim.Machine) *joinWorld {
 
 func joinCases() (all []crashtest.Case) {
 	for _, h := range halfJoins() {
-		all = append(all, crashtest.Case{Name: h.name, Machine: h.machine, On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
-			j := h.on(w, before)
-			return crashtest.Subject{Run: j.join, Outcome: j.settled, Votes: h.manifest} // its etcd was there before the run
-		}})
+		all = append(all, crashtest.Case{Name: h.name, Machine: h.machine,
+			On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
+				j := h.on(w, before)
+				// Its etcd was there before the run.
+				return crashtest.Subject{Run: j.join, Outcome: j.settled, Votes: h.manifest}
+			}})
 	}
 	return all
 }
@@ -82,14 +90,17 @@ func joinCases() (all []crashtest.Case) {
 func (h halfJoined) machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	m := beginning{keep: h.keep}.machine(t)
-	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7, All: []op.Member{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
+	m.Members = &sim.Members{URL: ownPeer, Name: "cp1", Next: 7,
+		All: []op.Member{{ID: 1, Name: "cp0", PeerURLs: []string{otherPeer}}}}
 	if h.member != nil {
 		m.Members.All = append(m.Members.All, *h.member)
 	}
 	if h.manifest {
 		for _, err := range []error{
-			node.MkdirAll(m.Disk, "/var/lib/etcd", node.Attr{Mode: 0o700}), node.MkdirAll(m.Disk, crashtest.TestManifestDir, node.Attr{Mode: 0o700}),
-			m.Create(crashtest.TestManifestDir+"/.etcd", renderedJoining(), node.Attr{Mode: 0o600}), m.Rename(crashtest.TestManifestDir+"/.etcd", crashtest.TestManifestDir+"/etcd.yaml"),
+			node.MkdirAll(m.Disk, "/var/lib/etcd", node.Attr{Mode: 0o700}),
+			node.MkdirAll(m.Disk, crashtest.TestManifestDir, node.Attr{Mode: 0o700}),
+			m.Create(crashtest.TestManifestDir+"/.etcd", renderedJoining(), node.Attr{Mode: 0o600}),
+			m.Rename(crashtest.TestManifestDir+"/.etcd", crashtest.TestManifestDir+"/etcd.yaml"),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -102,10 +113,14 @@ func (h halfJoined) machine(t *testing.T) *sim.Machine {
 }
 
 func (w *joinWorld) observe(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
-	f := &Facts{Facts: &observe.Facts{Run: id, Now: time.Unix(1_800_000_000, 0), Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, Notes: map[string]string{}}}
+	f := &Facts{
+		Facts: &observe.Facts{Run: id, Now: time.Unix(1_800_000_000, 0),
+			Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true, Notes: map[string]string{}},
+	}
 	f.Init = &InitFacts{
-		CertificatesDir: path.Clean(crashtest.TestPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}, HealthCheck: time.Minute,
-		Rendered: renderedJoining(), DataDir: "/var/lib/etcd", Whole: true,
+		CertificatesDir: path.Clean(crashtest.TestPKI), PKI: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"},
+		HealthCheck: time.Minute,
+		Rendered:    renderedJoining(), DataDir: "/var/lib/etcd", Whole: true,
 	}
 	for _, spec := range pki.EtcdSpecs() {
 		if slices.Contains(w.from.keep, spec.Name) {
@@ -113,11 +128,14 @@ func (w *joinWorld) observe(_ context.Context, _ *observe.Node, id string) (*Fac
 		} else {
 			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
 		}
-		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs, path.Dir(f.Init.certFile(spec.CertFile())))
+		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs,
+			path.Dir(f.Init.certFile(spec.CertFile())))
 	}
-	f.Join = &JoinFacts{Endpoints: []string{"https://10.0.0.10:2379"}, Source: "--endpoints", Through: op.Access{Endpoints: []string{"https://10.0.0.10:2379"}}, Cluster: &ClusterFacts{ID: sim.ClusterID}}
+	f.Join = &JoinFacts{Endpoints: []string{"https://10.0.0.10:2379"}, Source: "--endpoints",
+		Through: op.Access{Endpoints: []string{"https://10.0.0.10:2379"}}, Cluster: &ClusterFacts{ID: sim.ClusterID}}
 	for _, m := range w.Machine.Members.All {
-		f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: m, Version: "3.6.5", SizeBytes: 1 << 20})
+		f.Join.Cluster.Members = append(f.Join.Cluster.Members,
+			MemberFacts{Member: m, Version: "3.6.5", SizeBytes: 1 << 20})
 		if m.PeerURLs[0] == ownPeer {
 			f.Join.Own = &f.Join.Cluster.Members[len(f.Join.Cluster.Members)-1]
 		}
@@ -144,14 +162,18 @@ func (w *joinWorld) settled() (string, error) {
 	if !reflect.DeepEqual(all[0], w.members[0]) {
 		return "", fmt.Errorf("the other member is %+v", all[0])
 	}
-	joined := len(all) == 2 && all[1].Name == "cp1" && !all[1].IsLearner && slices.Equal(all[1].PeerURLs, []string{ownPeer})
+	joined := len(all) == 2 && all[1].Name == "cp1" && !all[1].IsLearner &&
+		slices.Equal(all[1].PeerURLs, []string{ownPeer})
 	if look == w.First && !joined {
 		return "old", w.membersAreOld(all)
 	}
 	if !joined {
 		return "", fmt.Errorf("neither old nor new: the members are %+v, and the node is\n%s", all, look)
 	}
-	for _, want := range []string{"/var/lib/etcd {-rwx------ 0 0 } ", crashtest.TestManifestDir + "/etcd.yaml {-rw------- 0 0 } ", "kubelet true\n", "runs etcd new\n"} {
+	for _, want := range []string{
+		"/var/lib/etcd {-rwx------ 0 0 } ", crashtest.TestManifestDir + "/etcd.yaml {-rw------- 0 0 } ",
+		"kubelet true\n", "runs etcd new\n",
+	} {
 		if !strings.Contains(look, want) {
 			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
 		}
@@ -162,12 +184,14 @@ func (w *joinWorld) settled() (string, error) {
 	return "new", w.certsAreThere()
 }
 
-// membersAreOld: what was there of this node, is there; only a learner of which nothing was left, or one that has had a vote on the way, may be gone.
+// membersAreOld: what was there of this node, is there; only a learner of which nothing was left,
+// or one that has had a vote on the way, may be gone.
 func (w *joinWorld) membersAreOld(all []op.Member) error {
 	if reflect.DeepEqual(all, w.members) || w.from.member != nil && !w.from.manifest && len(all) == 1 {
 		return nil
 	}
-	if w.from.member != nil && len(all) == 2 && all[1].ID == w.from.member.ID && all[1].IsLearner { // it has started meanwhile
+	// It has started meanwhile.
+	if w.from.member != nil && len(all) == 2 && all[1].ID == w.from.member.ID && all[1].IsLearner {
 		return nil
 	}
 	return fmt.Errorf("the members were %+v and are %+v", w.members, all)
@@ -186,7 +210,8 @@ func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
 		w := newJoinWorld(t, h)
 		w.Machine.SickEtcd = true
 		var back *engine.RolledBackError
-		if err := w.join(); !errors.As(err, &back) || !strings.Contains(err.Error(), "etcd does not start: not within 1m0s") {
+		if err := w.join(); !errors.As(err, &back) ||
+			!strings.Contains(err.Error(), "etcd does not start: not within 1m0s") {
 			t.Fatalf("%s: got %v", h.name, err)
 		}
 		if got, err := w.settled(); got != "old" || err != nil {
@@ -198,7 +223,8 @@ func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
 	}
 }
 
-// While the run is open somebody removes its learner and adds the node in another way: that member is not the run's to remove.
+// While the run is open somebody removes its learner and adds the node in another way: that member
+// is not the run's to remove.
 func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	for _, theirs := range []op.Member{
 		{ID: 99, PeerURLs: []string{ownPeer}, IsLearner: true},
@@ -206,7 +232,8 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	} {
 		w := newJoinWorld(t, halfJoins()[0])
 		w.Machine.Before = func(call string) {
-			if strings.HasPrefix(call, "create "+crashtest.TestManifestDir) { // the learner was added
+			// The learner was added.
+			if strings.HasPrefix(call, "create "+crashtest.TestManifestDir) {
 				w.Machine.Kill()
 			}
 		}
@@ -218,7 +245,8 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 		w.Machine.Revive()
 		w.Machine.Members.All[1] = theirs
 		if !theirs.IsLearner { // it runs, from a manifest of theirs
-			w.Machine.Members.All = append(w.Machine.Members.All, op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+			w.Machine.Members.All = append(w.Machine.Members.All,
+				op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 		}
 		w.Restart()
 		if err := w.Settle("rollback"); err != nil {
@@ -230,7 +258,8 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	}
 }
 
-// Somebody gives the run's learner its vote while the run is open. Its etcd must not be stopped before it has left the cluster: of two members both are the quorum.
+// Somebody gives the run's learner its vote while the run is open. Its etcd must not be stopped
+// before it has left the cluster: of two members both are the quorum.
 func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testing.T) {
 	w := newJoinWorld(t, halfJoins()[0])
 	w.Machine.Before = func(call string) {
@@ -254,17 +283,21 @@ func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testi
 	}
 }
 
-// Between the plan and its first operation somebody has found the learner's data and given it its vote: what votes is not what never got going.
+// Between the plan and its first operation somebody has found the learner's data and given it its
+// vote: what votes is not what never got going.
 func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
 	w := newJoinWorld(t, halfJoins()[2])
-	w.Machine.Members.All = append(w.Machine.Members.All, op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
+	w.Machine.Members.All = append(w.Machine.Members.All,
+		op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 	w.Machine.Before = func(call string) {
-		if strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/new") { // for the new certificates
+		// For the new certificates.
+		if strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/new") {
 			w.Machine.Members.All[1].IsLearner = false
 		}
 	}
 	var back *engine.RolledBackError
-	if err := w.join(); !errors.As(err, &back) || !strings.Contains(err.Error(), "cannot remove the learner 7: it votes by now") {
+	if err := w.join(); !errors.As(err, &back) ||
+		!strings.Contains(err.Error(), "cannot remove the learner 7: it votes by now") {
 		t.Errorf("got %v", err)
 	}
 	if all := w.Machine.Members.All; len(all) != 3 || all[1].ID != 7 {

@@ -63,11 +63,13 @@ func (j *JoinFacts) others() []observe.Member {
 	return others
 }
 
-// observer gathers what the phases need: of a single one, nothing that it does not. certs needs files alone; add-learner and render-etcd need the members, and no kubelet.
+// observer gathers what the phases need: of a single one, nothing that it does not. certs needs
+// files alone; add-learner and render-etcd need the members, and no kubelet.
 func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 		own := *n
-		own.Access = observe.AccessFlags{} // --endpoints names the members elsewhere, not this node's
+		// --endpoints names the members elsewhere, not this node's.
+		own.Access = observe.AccessFlags{}
 		whole := phase == "" || phase == "preflight"
 		look := own.Observe
 		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
@@ -86,7 +88,8 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 		if f.Init.External {
 			return f, nil
 		}
-		if f.Init.Certs, f.Init.CertsError = planCerts(&own, f); slices.ContainsFunc(f.Init.Certs.Issue, pki.Spec.IsCA) {
+		if f.Init.Certs, f.Init.CertsError = planCerts(&own, f); slices.ContainsFunc(f.Init.Certs.Issue,
+			pki.Spec.IsCA) {
 			f.Init.CertsError = errNoCA()
 		}
 		if phase == "certs" {
@@ -108,18 +111,24 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 
 // errNoCA: a CA that is made here would be another than the cluster's.
 func errNoCA() error {
-	return &pki.Problem{Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there", Fix: "bring etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane --certificate-key …` does, where `kubeadm init --upload-certs` has put them"}
+	return &pki.Problem{
+		Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there",
+		Fix: "bring etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane " +
+			"--certificate-key …` does, where `kubeadm init --upload-certs` has put them",
+	}
 }
 
 // initFactsOf is what the configuration says.
 func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	return &InitFacts{
-		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck, CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
+		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck,
+		CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
 		PKI: certs.PkiOf(c),
 	}
 }
 
-// read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where its API server answers.
+// read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where
+// its API server answers.
 func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*templates.Config, error) {
 	kept, err := n.KeptConfiguration(ctx, f.Facts)
 	if err != nil {
@@ -151,7 +160,8 @@ func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Fact
 		return observeManifest(&own, f)
 	}
 	self := templates.Member{Name: c.NodeName, PeerURL: c.PeerURL()}
-	if err := render([]templates.Member{self}); err != nil { // so that it is known where etcd will be reached
+	// So that it is known where etcd will be reached.
+	if err := render([]templates.Member{self}); err != nil {
 		return err
 	}
 	observeCluster(ctx, n, f)
@@ -180,8 +190,9 @@ func membersRendered(members []observe.Member) []templates.Member {
 	return all
 }
 
-// keepManifest takes the manifest that is there for the one to be rendered where they differ only in --initial-cluster. Which of the members comes first there says nothing; and an etcd that
-// has data does not look at it.
+// keepManifest takes the manifest that is there for the one to be rendered where they differ only
+// in --initial-cluster. Which of the members comes first there says nothing; and an etcd that has
+// data does not look at it.
 func (i *InitFacts) keepManifest() error {
 	if i.There == nil {
 		return nil

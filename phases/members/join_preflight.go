@@ -17,9 +17,11 @@ const clientName = "etcd-healthcheck-client"
 
 // preflight refuses what cannot end well, before anything is touched.
 func (o JoinOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundCluster,
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+		Found: foundCluster,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
+			checks := []func(*Facts) error{clockIsRight, checkKubelet,
+				checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkAdds)
 			}
@@ -46,11 +48,15 @@ func foundCluster(f *Facts) []string {
 	c := f.Join.Cluster
 	var members []string
 	for _, m := range c.Members {
-		members = append(members, fmt.Sprintf("%s at %s, etcd %s", observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
+		members = append(members, fmt.Sprintf("%s at %s, etcd %s",
+			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
 	}
 	return append(found,
-		fmt.Sprintf("the cluster %x was found at %s, by %s; its members: %s", c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
-		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %d MiB are free, and the cluster's takes %d", f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20, c.size()>>20))
+		fmt.Sprintf("the cluster %x was found at %s, by %s; its members: %s",
+			c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
+		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %d MiB are free, and the "+
+			"cluster's takes %d", f.Init.Pod.Image, f.Init.Pod.Name,
+			strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20, c.size()>>20))
 }
 
 func checkStacked(f *Facts) error {
@@ -70,9 +76,11 @@ func checkReached(f *Facts) error {
 	hint := "name the members' client URLs with --endpoints"
 	switch text := fmt.Sprint(f.Join.Error); {
 	case strings.Contains(text, "not signed by the given CA"):
-		hint = fmt.Sprintf("%s and its key must be those of the cluster: bring them from another control plane", f.Init.certFile("etcd/ca.crt"))
+		hint = fmt.Sprintf("%s and its key must be those of the cluster: bring them from another control plane",
+			f.Init.certFile("etcd/ca.crt"))
 	case strings.Contains(text, "refuses the client's certificate"):
-		hint = fmt.Sprintf("the members trust another CA than %s, or this node's clock is not theirs: bring etcd/ca.crt and etcd/ca.key from another control plane, or set the clock", f.Init.certFile("etcd/ca.crt"))
+		hint = fmt.Sprintf("the members trust another CA than %s, or this node's clock is not theirs: bring "+
+			"etcd/ca.crt and etcd/ca.key from another control plane, or set the clock", f.Init.certFile("etcd/ca.crt"))
 	case strings.Contains(text, "is not valid before"), strings.Contains(text, "has expired"):
 		hint = "look at the clock of this node, and at that of the other"
 	}
@@ -81,7 +89,8 @@ func checkReached(f *Facts) error {
 
 func checkHasQuorum(f *Facts) error {
 	if err := f.Join.Cluster.QuorumError; err != nil {
-		return engine.Refuse("start the members that do not answer first, or restore the cluster: `etcdpod status` on them says more", "the cluster has no quorum, and takes no member: %v", err)
+		return engine.Refuse("start the members that do not answer first, or restore the cluster: `etcdpod status` on "+
+			"them says more", "the cluster has no quorum, and takes no member: %v", err)
 	}
 	return nil
 }
@@ -90,7 +99,9 @@ func checkHasQuorum(f *Facts) error {
 func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
-			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if it is what is left of this node, remove it: `etcdctl member remove %s`", m.ID), "the name %s is taken by the member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
+			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if it is what is left "+
+				"of this node, remove it: `etcdctl member remove %s`", m.ID),
+				"the name %s is taken by the member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
 	return nil
@@ -105,13 +116,17 @@ func checkStanding(f *Facts) error {
 func checkNobodyElse(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
-			return engine.Refuse(fmt.Sprintf("wait until it votes; if nobody goes on with it, remove it: `etcdctl member remove %s`", m.ID), "another node is just joining: the learner %s at %s", m.ID, strings.Join(m.PeerURLs, ","))
+			return engine.Refuse(fmt.Sprintf("wait until it votes; if nobody goes on with it, remove it: `etcdctl "+
+				"member remove %s`", m.ID), "another node is just joining: the learner %s at %s",
+				m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
 	return nil
 }
 
-// checkHealthy: etcd takes a new member only while all that vote see each other (--strict-reconfig-check); and with one of them dead, a new vote would move the quorum further away.
+// checkHealthy: etcd takes a new member only while all that vote see each other
+// (--strict-reconfig-check); and with one of them dead, a new vote would move the
+// quorum further away.
 func checkHealthy(f *Facts) error {
 	var silent []string
 	for _, m := range f.Join.Cluster.Members {
@@ -122,14 +137,17 @@ func checkHealthy(f *Facts) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), and then join", "etcd takes no new member while some of those that vote do not answer: %s", strings.Join(silent, ", "))
+	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), "+
+		"and then join", "etcd takes no new member while some of those that vote do not answer: %s",
+		strings.Join(silent, ", "))
 }
 
 func checkAlarms(f *Facts) error {
 	if len(f.Join.Cluster.Alarms) == 0 {
 		return nil
 	}
-	return engine.Refuse("NOSPACE: compact, defragment, and disarm the alarm; CORRUPT: find the member that differs, and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
+	return engine.Refuse("NOSPACE: compact, defragment, and disarm the alarm; CORRUPT: find the member that differs, "+
+		"and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
 }
 
 // checkSkew: etcd does not join a cluster of a newer minor; and upgrades go by one.
@@ -143,13 +161,15 @@ func checkSkew(f *Facts) error {
 	if here == 0 || lowest == 0 || here == lowest || here == lowest+1 {
 		return nil
 	}
-	return engine.Refuse("let the node run the cluster's etcd: its image follows kubernetesVersion and etcd.local.imageTag", "%s is of etcd 3.%d, and the cluster is of 3.%d", f.Init.Pod.Image, here, lowest)
+	return engine.Refuse("let the node run the cluster's etcd: its image follows kubernetesVersion and "+
+		"etcd.local.imageTag", "%s is of etcd 3.%d, and the cluster is of 3.%d", f.Init.Pod.Image, here, lowest)
 }
 
 // checkEmpty: nothing but etcd's own is in the data directory.
 func checkEmpty(f *Facts) error {
 	if others := strangersIn(f.Init.DataNames); len(others) > 0 && f.Init.There == nil {
-		return engine.Refuse("name another dataDir, or move away what is there", "the data directory %s is not empty: it holds %s", f.Init.DataDir, strings.Join(others, ", "))
+		return engine.Refuse("name another dataDir, or move away what is there",
+			"the data directory %s is not empty: it holds %s", f.Init.DataDir, strings.Join(others, ", "))
 	}
 	return nil
 }
@@ -157,7 +177,8 @@ func checkEmpty(f *Facts) error {
 // checkGrowth: the leader sends its whole database.
 func checkGrowth(f *Facts) error {
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
-		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d", f.Init.Free>>20, f.Init.DataDir, size>>20)
+		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d",
+			f.Init.Free>>20, f.Init.DataDir, size>>20)
 	}
 	return nil
 }

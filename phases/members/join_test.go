@@ -49,30 +49,48 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		why, hint string // empty: it is not refused
 	}{
 		{"all is well", func(*Facts) {}, "", ""},
-		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false }, "the kubelet is not running", "start the kubelet"},
+		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
+			"the kubelet is not running", "start the kubelet"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "no member is made on this node", ""},
-		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() }, "etcd/ca.crt, is not there", "from another control plane"},
+		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() },
+			"etcd/ca.crt, is not there", "from another control plane"},
 		{"nobody is known", func(f *Facts) {
 			f.Join.Cluster, f.Join.Error = nil, errors.New("nothing on this node names one")
 		}, "nothing on this node names one", "--endpoints"},
-		{"another CA", unreachable("the server's certificate is not signed by the given CA"), "not signed by the given CA", "etcd/ca.crt and its key must be those of the cluster"},
-		{"the members trust another CA", unreachable("the server refuses the client's certificate: bad certificate"), "refuses the client's certificate", "trust another CA"},
-		{"the clock is behind", unreachable("the server's certificate is not valid before 2030-01-01T00:00:00Z"), "not valid before", "clock"},
-		{"no quorum", func(f *Facts) { f.Join.Cluster.QuorumError = errors.New("etcd did not answer within 10s") }, "has no quorum", "start the members"},
-		{"the name is taken", func(f *Facts) { first(f).Name = "cp1" }, "the name cp1 is taken by the member 1 at https://10.0.0.10:2380", "--node-name"},
-		{"a member does not answer", func(f *Facts) { first(f).Error = errors.New("connection refused") }, "do not answer: cp0 (connection refused)", "start them"},
+		{"another CA", unreachable("the server's certificate is not signed by the given CA"),
+			"not signed by the given CA", "etcd/ca.crt and its key must be those of the cluster"},
+		{"the members trust another CA", unreachable("the server refuses the client's certificate: bad certificate"),
+			"refuses the client's certificate", "trust another CA"},
+		{"the clock is behind", unreachable("the server's certificate is not valid before 2030-01-01T00:00:00Z"),
+			"not valid before", "clock"},
+		{"no quorum", func(f *Facts) { f.Join.Cluster.QuorumError = errors.New("etcd did not answer within 10s") },
+			"has no quorum", "start the members"},
+		{"the name is taken", func(f *Facts) { first(f).Name = "cp1" },
+			"the name cp1 is taken by the member 1 at https://10.0.0.10:2380", "--node-name"},
+		{"a member does not answer", func(f *Facts) { first(f).Error = errors.New("connection refused") },
+			"do not answer: cp0 (connection refused)", "start them"},
 		{"another node is joining", func(f *Facts) {
-			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: observe.Member{ID: 9, PeerURLs: []string{"https://10.0.0.12:2380"}, IsLearner: true}})
+			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{
+				Member: observe.Member{ID: 9, PeerURLs: []string{"https://10.0.0.12:2380"}, IsLearner: true},
+			})
 		}, "the learner 9 at https://10.0.0.12:2380", "etcdctl member remove 9"},
-		{"an alarm", func(f *Facts) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} }, "NOSPACE of member 1", "disarm"},
-		{"the node's etcd is older", func(f *Facts) { first(f).Version = "3.7.3" }, "is of etcd 3.6, and the cluster is of 3.7", "imageTag"},
+		{"an alarm", func(f *Facts) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} },
+			"NOSPACE of member 1", "disarm"},
+		{"the node's etcd is older", func(f *Facts) { first(f).Version = "3.7.3" },
+			"is of etcd 3.6, and the cluster is of 3.7", "imageTag"},
 		{"the node's etcd is one minor newer", func(f *Facts) { first(f).Version = "3.5.35" }, "", ""},
-		{"the node's etcd is two minors newer", func(f *Facts) { first(f).Version = "3.4.1" }, "the cluster is of 3.4", ""},
+		{"the node's etcd is two minors newer", func(f *Facts) { first(f).Version = "3.4.1" },
+			"the cluster is of 3.4", ""},
 		{"an upgrade is under way", func(f *Facts) {
-			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{Member: observe.Member{ID: 3, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}}, Version: "3.7.3"})
+			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{
+				Member:  observe.Member{ID: 3, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}},
+				Version: "3.7.3",
+			})
 		}, "", ""},
-		{"pictures in the data directory", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} }, "it holds pictures", "move away"},
-		{"data, and nobody knows the node", data(&observe.Stopped{ClusterID: 5, MemberID: 6}), "holds data of an etcd, and the cluster knows no member at https://10.0.0.11:2380", "move away"},
+		{"pictures in the data directory", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} },
+			"it holds pictures", "move away"},
+		{"data, and nobody knows the node", data(&observe.Stopped{ClusterID: 5, MemberID: 6}),
+			"holds data of an etcd, and the cluster knows no member at https://10.0.0.11:2380", "move away"},
 		{"data of another member", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 6})(f)
@@ -90,10 +108,16 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
 		}, "", ""},
-		{"a voting member whose data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1"}) }, "votes, and its data is not on this node", "etcdctl member remove 7"},
-		{"the node has another name there", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "old", IsLearner: true}) }, "is named old, and not cp1", "--node-name"},
-		{"a manifest, and nobody knows the node", func(f *Facts) { f.Init.There = f.Init.Rendered }, "the cluster knows no member at", "move it out"},
-		{"a port is taken", func(f *Facts) { f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")} }, "cannot listen", "end the other program"},
+		{"a voting member whose data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1"}) },
+			"votes, and its data is not on this node", "etcdctl member remove 7"},
+		{"the node has another name there", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "old", IsLearner: true})
+		}, "is named old, and not cp1", "--node-name"},
+		{"a manifest, and nobody knows the node", func(f *Facts) { f.Init.There = f.Init.Rendered },
+			"the cluster knows no member at", "move it out"},
+		{"a port is taken", func(f *Facts) {
+			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")}
+		}, "cannot listen", "end the other program"},
 		{"no room", func(f *Facts) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "make room"},
 		{"it votes already, and others are joining or dead", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
@@ -109,7 +133,8 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			switch {
 			case tt.why == "" && err != nil:
 				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
+			case tt.why != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
@@ -143,17 +168,24 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 		stale  op.ID
 		was    op.ID
 	}{
-		{"a new node", func(*Facts) {}, slices.Concat([]string{"add-learner"}, place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 0},
-		{"added, not started", func(f *Facts) { listed(f, observe.Member{ID: 7, IsLearner: true}) }, slices.Concat(place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 7},
-		{"added with a vote, not started", func(f *Facts) { listed(f, observe.Member{ID: 7}) }, slices.Concat(place, []string{"await-answer", "await-answer"}), 0, 0},
-		{"started, and its data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true}) }, slices.Concat([]string{"add-learner"}, place, []string{"await-answer", "promote-learner", "await-answer"}), 7, 0},
+		{"a new node", func(*Facts) {}, slices.Concat([]string{"add-learner"},
+			place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 0},
+		{"added, not started", func(f *Facts) { listed(f, observe.Member{ID: 7, IsLearner: true}) },
+			slices.Concat(place, []string{"await-answer", "promote-learner", "await-answer"}), 0, 7},
+		{"added with a vote, not started", func(f *Facts) { listed(f, observe.Member{ID: 7}) },
+			slices.Concat(place, []string{"await-answer", "await-answer"}), 0, 0},
+		{"started, and its data is gone", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
+		}, slices.Concat([]string{"add-learner"}, place,
+			[]string{"await-answer", "promote-learner", "await-answer"}), 7, 0},
 		{"started, and the manifest is there", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			f.Init.There, f.Init.DataDirExists, f.Init.DataNames = f.Init.Rendered, true, []string{"member"}
 		}, []string{"await-answer", "promote-learner", "await-answer"}, 0, 7},
 		{"all is done", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
-			f.Init.There, f.Init.DataDirExists, f.Init.DataNames, f.Live = f.Init.Rendered, true, []string{"member"}, &observe.Live{}
+			f.Init.There, f.Init.DataDirExists, f.Init.DataNames, f.Live = f.Init.Rendered,
+				true, []string{"member"}, &observe.Live{}
 		}, nil, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -210,10 +242,13 @@ func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *tes
 	}
 }
 
-// etcd holds --initial-cluster against all URLs of each member (etcd, server/etcdserver/api/membership: ValidateClusterAndAssignIDs).
+// etcd holds --initial-cluster against all URLs of each member (etcd,
+// server/etcdserver/api/membership: ValidateClusterAndAssignIDs).
 func TestAMemberIsRenderedWithAllItsPeerURLs(t *testing.T) {
-	got := membersRendered([]observe.Member{{ID: 10, PeerURLs: []string{"https://10.0.0.10:2380"}}, {ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380", "https://[fd00::12]:2380"}}})
-	want := []templates.Member{{Name: "a", PeerURL: "https://10.0.0.10:2380"}, {Name: "cp2", PeerURL: "https://10.0.0.12:2380"}, {Name: "cp2", PeerURL: "https://[fd00::12]:2380"}}
+	got := membersRendered([]observe.Member{{ID: 10, PeerURLs: []string{"https://10.0.0.10:2380"}},
+		{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380", "https://[fd00::12]:2380"}}})
+	want := []templates.Member{{Name: "a", PeerURL: "https://10.0.0.10:2380"},
+		{Name: "cp2", PeerURL: "https://10.0.0.12:2380"}, {Name: "cp2", PeerURL: "https://[fd00::12]:2380"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
@@ -256,8 +291,10 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		}, "the name cp1 is taken"},
 		{"render-etcd", func(*Facts) {}, "the cluster does not know this node yet"},
 		{"render-etcd", func(f *Facts) { listed(f, observe.Member{ID: 7, IsLearner: true}) }, ""},
-		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "there is no /etc/kubernetes/manifests/etcd.yaml"},
-		{"promote-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, "the cluster does not know this node yet"},
+		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} },
+			"there is no /etc/kubernetes/manifests/etcd.yaml"},
+		{"promote-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} },
+			"the cluster does not know this node yet"},
 		{"promote-learner", func(f *Facts) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			listed(f, observe.Member{ID: 7, IsLearner: true})
@@ -270,7 +307,8 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := flow.Phases[0].Plan(context.Background(), f); (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
+		if _, err := flow.Phases[0].Plan(context.Background(), f); (err == nil) != (tt.why == "") ||
+			err != nil && !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%s: got %v, not %q", tt.phase, err, tt.why)
 		}
 	}

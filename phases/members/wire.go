@@ -12,9 +12,11 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its manifest afterwards, and nothing is to be done.
+// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its
+// manifest afterwards, and nothing is to be done.
 func (o InitOptions) wire() phase {
-	p := apiserver.WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts }, func(f *Facts) apiserver.EtcdFlags { return f.Init.Wish }, 0)
+	p := apiserver.WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+		func(f *Facts) apiserver.EtcdFlags { return f.Init.Wish }, 0)
 	plan, found := p.Plan, p.Found
 	p.Found = func(f *Facts) []string { return append(found(f), foundOtherwise(f)...) }
 	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
@@ -37,23 +39,30 @@ func checkWiring(f *Facts) error {
 	if len(now) == 0 || wanted || f.Init.Wired || f.Init.Pod != nil && f.Init.Pod.Serves(now) {
 		return checkWiredFiles(f, m, container)
 	}
-	return engine.Refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, and looks at both clusters before it does",
-		"the API server of this node uses other etcds than the configuration says, and would see none of their objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
+	return engine.Refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, "+
+		"and looks at both clusters before it does",
+		"the API server of this node uses other etcds than the configuration says, and would see none of their "+
+			"objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
 }
 
-// checkWiredFiles: behind the commit point an API server that does not find its files would only stay down.
+// checkWiredFiles: behind the commit point an API server that does not find its files
+// would only stay down.
 func checkWiredFiles(f *Facts, m observe.ManifestFile, container string) error {
 	now := apiserver.EtcdFlagsOf(m, container)
 	after := now.With(f.Init.Wish)
 	for i, flag := range after.Named() {
 		if file := *flag.File; file != *now.Named()[i].File && observe.HostFile(m, container, file) == "" {
-			return engine.Refuse("mount it, as kubeadm does; or leave the API server as it is with --skip-phases wire-apiserver", "the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node", flag.Name, file, m.Path)
+			return engine.Refuse("mount it, as kubeadm does; or leave the API server "+
+				"as it is with --skip-phases wire-apiserver",
+				"the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node",
+				flag.Name, file, m.Path)
 		}
 	}
 	return nil
 }
 
-// observeWiring looks at how the API server of this node reaches etcd now, and decides what is to be otherwise.
+// observeWiring looks at how the API server of this node reaches etcd now, and decides
+// what is to be otherwise.
 func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.Config) {
 	f.Init.Wired = wired(ctx, n, f)
 	f.Init.Kubeadms = apiserver.EtcdFlags{}
@@ -63,7 +72,8 @@ func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.
 	f.Init.Wish = wish(f, c.AsksAPIServerFor)
 }
 
-// wired says whether the API server, with the flags that it has, reaches the cluster of the etcd on this node, and no other.
+// wired says whether the API server, with the flags that it has, reaches the cluster of the etcd on
+// this node, and no other.
 func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok || f.Live == nil {
@@ -82,8 +92,10 @@ func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
 	return reaches
 }
 
-// wish is what kubeadm would write; but what works already is somebody's, perhaps by `apiserver set`, and stays, unless the configuration asks for something else by name. Where
-// etcd cannot be asked, a list of several that names this etcd was made by somebody who wants all of them, and one that names what it advertises by one who set it.
+// wish is what kubeadm would write; but what works already is somebody's, perhaps by `apiserver
+// set`, and stays, unless the configuration asks for something else by name. Where etcd cannot be
+// asked, a list of several that names this etcd was made by somebody who wants all of them, and one
+// that names what it advertises by one who set it.
 func wish(f *Facts, asked func(flag string) bool) apiserver.EtcdFlags {
 	e := f.Init.Kubeadms
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
@@ -96,7 +108,8 @@ func wish(f *Facts, asked func(flag string) bool) apiserver.EtcdFlags {
 		}
 	}
 	now := apiserver.EtcdFlagsOf(m, container).Servers
-	own := f.Init.Pod != nil && (len(now) > 1 && f.Init.Pod.Serves(now) || len(now) == 1 && slices.Contains(f.Init.Pod.ClientURLs, now[0]))
+	own := f.Init.Pod != nil &&
+		(len(now) > 1 && f.Init.Pod.Serves(now) || len(now) == 1 && slices.Contains(f.Init.Pod.ClientURLs, now[0]))
 	if (own || f.Init.Wired) && !asked(observe.EtcdServersFlag) {
 		e.Servers = nil
 	}

@@ -12,13 +12,16 @@ func Within(dir, outer string) bool {
 	return outer != "" && Overlap(dir, outer) && len(path.Clean(dir)) >= len(path.Clean(outer))
 }
 
-// Components are the programs of a kubeadm control plane that must not run while etcd's data is replaced: etcd and the API server because they would use it,
-// controller-manager and scheduler because their leader leases outlast a short outage, and they would go on acting on a future that is discarded.
+// Components are the programs of a kubeadm control plane that must not run while etcd's data
+// is replaced: etcd and the API server because they would use it, controller-manager and
+// scheduler because their leader leases outlast a short outage, and they would go on acting
+// on a future that is discarded.
 func Components() []string {
 	return []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 }
 
-// Involved says whether a manifest must not run while one of the data directories is replaced: it runs a component, or mounts one of the directories.
+// Involved says whether a manifest must not run while one of the data directories is replaced: it
+// runs a component, or mounts one of the directories.
 func Involved(m *manifests.Manifest, dataDirs ...string) bool {
 	for _, program := range Components() {
 		if _, ok := m.Runs(program); ok {
@@ -35,7 +38,8 @@ func Involved(m *manifests.Manifest, dataDirs ...string) bool {
 	return false
 }
 
-// Overlap says whether one directory is the other, or holds it. The root is left out: whatever mounts all of the host (a node's agent) is not etcd's.
+// Overlap says whether one directory is the other, or holds it. The root is left out: whatever
+// mounts all of the host (a node's agent) is not etcd's.
 func Overlap(a, b string) bool {
 	a, b = path.Clean(a), path.Clean(b)
 	return a != "/" && (a == b || strings.HasPrefix(a+"/", b+"/") || strings.HasPrefix(b+"/", a+"/"))

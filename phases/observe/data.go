@@ -12,10 +12,15 @@ import (
 )
 
 func StoppedOf(d *etcd.DataDir) *Stopped {
-	return &Stopped{ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost, StorageVersion: d.Contents.StorageVersion, Members: bind.MembersOf(d.Members), APIServers: d.Contents.MasterLeases}
+	return &Stopped{
+		ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost,
+		StorageVersion: d.Contents.StorageVersion, Members: bind.MembersOf(d.Members),
+		APIServers: d.Contents.MasterLeases,
+	}
 }
 
-// OwnAccount asks a member that has lost its quorum for what it knows itself; nil when it does not answer even that.
+// OwnAccount asks a member that has lost its quorum for what it knows itself; nil when it does
+// not answer even that.
 func (n *Node) OwnAccount(ctx context.Context, pod *EtcdPod) *Live {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -40,10 +45,12 @@ func (n *Node) OwnAccount(ctx context.Context, pod *EtcdPod) *Live {
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if errors.Is(err, etcd.ErrNoWAL) {
-		return nil, engine.Refuse("name the directory in which its .wal files are with --from-wal-dir", "the data of %s is not whole without its WAL: %v", dir, err)
+		return nil, engine.Refuse("name the directory in which its .wal files are with --from-wal-dir",
+			"the data of %s is not whole without its WAL: %v", dir, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, engine.Refuse("name the directory in which member/snap/db is", "no etcd has its data there: %v", err)
+		return nil, engine.Refuse("name the directory in which member/snap/db is",
+			"no etcd has its data there: %v", err)
 	}
 	return d, err
 }
@@ -59,13 +66,15 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 	return d, err
 }
 
-// An etcd that ends as soon as it is started holds its lock for a moment only, and is started again later each time.
+// An etcd that ends as soon as it is started holds its lock for a moment only, and is started
+// again later each time.
 const (
 	inUseTries = 10
 	inUsePause = 500 * time.Millisecond
 )
 
-// Stopped reads the data of an etcd that does not serve. A *RefusedError says that it runs all the same.
+// Stopped reads the data of an etcd that does not serve. A *RefusedError says that
+// it runs all the same.
 func (n *Node) Stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
 	var inUse *engine.RefusedError

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// settings are etcd's, wherever they come from. As in etcd itself, a configuration file silences flags and environment.
+// settings are etcd's, wherever they come from. As in etcd itself, a configuration file silences
+// flags and environment.
 type settings struct {
 	file      ManifestFile
 	container string
@@ -32,7 +33,8 @@ func (n *Node) Settings(m ManifestFile, container string) (settings, error) {
 	}
 	host := HostFile(m, container, name)
 	if host == "" {
-		return s, engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path", m.Path, name)
+		return s, engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path",
+			m.Path, name)
 	}
 	data, err := n.FS.ReadFile(host)
 	if err != nil {
@@ -44,7 +46,8 @@ func (n *Node) Settings(m ManifestFile, container string) (settings, error) {
 	return s, nil
 }
 
-// Get returns a setting by the name of its flag; section is where the configuration file has it, empty for the top.
+// Get returns a setting by the name of its flag; section is where the configuration file has
+// it, empty for the top.
 func (s settings) Get(section, name string) string {
 	if s.config != nil {
 		at := s.config
@@ -66,7 +69,8 @@ func (s settings) Get(section, name string) string {
 
 const ClientSecurity = "client-transport-security"
 
-// EtcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it cannot be relied on.
+// EtcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it
+// cannot be relied on.
 func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	m, container, ok := Program(files, "etcd")
 	if !ok {
@@ -77,7 +81,8 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 			continue
 		}
 		if _, too := other.Manifest.Runs("etcd"); too {
-			return nil, engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away", "two manifests run etcd: %s and %s", m.Path, other.Path)
+			return nil, engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one "+
+				"of them away", "two manifests run etcd: %s and %s", m.Path, other.Path)
 		}
 	}
 	s, err := n.Settings(m, container)
@@ -104,7 +109,8 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 
 const PeerSecurity = "peer-transport-security"
 
-// peerAccess is how the member's own peer port is asked: at the first URL that it advertises, with its own certificate.
+// peerAccess is how the member's own peer port is asked: at the first URL that it advertises, with
+// its own certificate.
 func peerAccess(m ManifestFile, container string, s settings, urls []string) op.Access {
 	a := op.Access{Endpoints: urls[:1]}
 	if strings.HasPrefix(urls[0], "https://") {
@@ -126,7 +132,8 @@ func (n *Node) directories(pod *EtcdPod, s settings) error {
 	}
 	host := HostFile(pod.File, pod.Container, dataDir)
 	if host == "" {
-		return engine.Refuse("mount a host path there", "etcd's data directory %s is in no host path of %s: it ends with the pod", dataDir, pod.File.Path)
+		return engine.Refuse("mount a host path there",
+			"etcd's data directory %s is in no host path of %s: it ends with the pod", dataDir, pod.File.Path)
 	}
 	for _, h := range pod.File.Manifest.HostPaths() {
 		if path.Clean(h.Path) == path.Clean(host) {
@@ -144,7 +151,8 @@ func (n *Node) directories(pod *EtcdPod, s settings) error {
 	}
 	host = HostFile(pod.File, pod.Container, walDir)
 	if host == "" {
-		return engine.Refuse("mount a host path there", "etcd's WAL directory %s is in no host path of %s: it ends with the pod", walDir, pod.File.Path)
+		return engine.Refuse("mount a host path there",
+			"etcd's WAL directory %s is in no host path of %s: it ends with the pod", walDir, pod.File.Path)
 	}
 	pod.WALDir, err = n.Resolve(host)
 	return err
@@ -162,10 +170,12 @@ func (n *Node) Resolve(host string) (string, error) {
 	return resolved, nil
 }
 
-// accessOf finds how to reach the local etcd: its own listener, and the first client certificate that is there: kubeadm's for health checks, the API server's, etcd's own.
+// accessOf finds how to reach the local etcd: its own listener, and the first client certificate
+// that is there: kubeadm's for health checks, the API server's, etcd's own.
 func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Access {
 	if len(n.Access.Endpoints) > 0 {
-		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
+		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert,
+			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
 	a := op.Access{Endpoints: []string{endpoint(List(s.Get("", "listen-client-urls")))}}
 	if !strings.HasPrefix(a.Endpoints[0], "https://") {
@@ -173,9 +183,13 @@ func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Acces
 	}
 	a.CACert = pod.TrustedCA
 	serverCert := HostFile(pod.File, pod.Container, s.Get(ClientSecurity, "cert-file"))
-	pairs := [][2]string{{path.Join(path.Dir(serverCert), "healthcheck-client.crt"), path.Join(path.Dir(serverCert), "healthcheck-client.key")}}
+	pairs := [][2]string{
+		{path.Join(path.Dir(serverCert), "healthcheck-client.crt"),
+			path.Join(path.Dir(serverCert), "healthcheck-client.key")},
+	}
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
-		pairs = append(pairs, [2]string{HostFile(m, c, FlagOf(m, c, "etcd-certfile")), HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))})
+		pairs = append(pairs, [2]string{HostFile(m, c, FlagOf(m, c, "etcd-certfile")),
+			HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))})
 		if a.CACert == "" {
 			a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
 		}
@@ -190,7 +204,8 @@ func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Acces
 	return a
 }
 
-// endpoint picks the listener that this host reaches best: a loopback one, else the first; one on all addresses is reached over loopback.
+// endpoint picks the listener that this host reaches best: a loopback one, else the first; one on
+// all addresses is reached over loopback.
 func endpoint(urls []string) string {
 	best := "http://127.0.0.1:2379"
 	for i, raw := range urls {

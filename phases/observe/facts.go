@@ -8,7 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Facts are what was observed on the node and in the cluster just now. Phases read them; nothing changes them.
+// Facts are what was observed on the node and in the cluster just now. Phases read them;
+// nothing changes them.
 type Facts struct {
 	Run  string // the id that the run has, or would have
 	Now  time.Time
@@ -21,8 +22,9 @@ type Facts struct {
 	Addresses     []string       // of this node
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
-	OpenRun       string         // the id of the run that must be resumed or rolled back; it may have taken manifests out
-	API           op.APIAccess   // Kubeconfig is empty when there is none
+	// The id of the run that must be resumed or rolled back; it may have taken manifests out.
+	OpenRun string
+	API     op.APIAccess // Kubeconfig is empty when there is none
 
 	Containers   []node.Container
 	RuntimeError error // why the container runtime could not be asked
@@ -56,7 +58,8 @@ type EtcdPod struct {
 	Name       string // --name
 	Image      string
 	DataVolume string // the name of the volume that holds the data directory
-	DataPath   string // as the manifest names it on the host; other pods may mount it by that name, too
+	// As the manifest names it on the host; other pods may mount it by that name, too.
+	DataPath   string
 	DataDir    string // on the host, links resolved
 	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
 	PeerURLs   []string

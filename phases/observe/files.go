@@ -30,18 +30,21 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 	return data, nil
 }
 
-// KubeadmCertificatesDir is where kubeadm keeps certificates, unless its configuration says otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
+// KubeadmCertificatesDir is where kubeadm keeps certificates, unless its configuration says
+// otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
 const KubeadmCertificatesDir = "/etc/kubernetes/pki"
 
 // ObserveFiles is observe without anything that runs.
 func (n *Node) ObserveFiles(id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
+		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	f.Manifests, err = n.Manifests(f.ManifestDir)
 	return f, err
 }
 
-// Missing adds a directory, and those above it, that are not there to those that are known not to be; the outermost come first.
+// Missing adds a directory, and those above it, that are not there to those that are known not to
+// be; the outermost come first.
 func (n *Node) Missing(known []string, dir string) []string {
 	for ; dir != "/" && !n.ThereIs(dir); dir = path.Dir(dir) {
 		if !slices.Contains(known, dir) {

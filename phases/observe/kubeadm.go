@@ -38,7 +38,8 @@ type CertsConfig struct {
 	PeerSANs   []string
 }
 
-// CertsConfigOf reads kubeadm's ClusterConfiguration from the API server. Where that cannot be asked, certificates keep what they have.
+// CertsConfigOf reads kubeadm's ClusterConfiguration from the API server. Where that cannot be
+// asked, certificates keep what they have.
 func (n *Node) CertsConfigOf(ctx context.Context, f *Facts) CertsConfig {
 	if !HasAPIServer(f) {
 		return CertsConfig{Error: errors.New("no API server runs here")}
@@ -65,11 +66,13 @@ func ParseCertsConfig(text string) CertsConfig {
 		} `json:"etcd"`
 	}
 	err := yaml.Unmarshal([]byte(text), &c)
-	config := CertsConfig{Algorithm: c.EncryptionAlgorithm, ServerSANs: c.Etcd.Local.ServerCertSANs, PeerSANs: c.Etcd.Local.PeerCertSANs}
+	config := CertsConfig{Algorithm: c.EncryptionAlgorithm, ServerSANs: c.Etcd.Local.ServerCertSANs,
+		PeerSANs: c.Etcd.Local.PeerCertSANs}
 	if err == nil && c.CertificateValidityPeriod != "" {
 		config.Validity, err = time.ParseDuration(c.CertificateValidityPeriod)
 	}
-	if c.FeatureGates["PublicKeysECDSA"] { // kubeadm to 1.36, app/apis/kubeadm/types.go: EncryptionAlgorithmType
+	// kubeadm to 1.36, app/apis/kubeadm/types.go: EncryptionAlgorithmType.
+	if c.FeatureGates["PublicKeysECDSA"] {
 		config.Algorithm = string(pki.ECDSAP256)
 	}
 	if err != nil {
@@ -78,19 +81,26 @@ func ParseCertsConfig(text string) CertsConfig {
 	return config
 }
 
-// KubeadmOptions are what a person may say of kubeadm's configuration. Empty ones are kubeadm's defaults.
+// KubeadmOptions are what a person may say of kubeadm's configuration. Empty ones
+// are kubeadm's defaults.
 type KubeadmOptions struct {
-	Config               string // kubeadm's configuration file, a path of this process; empty: the flags alone
-	AllowExperimentalAPI bool   // kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the same name
+	// kubeadm's configuration file, a path of this process; empty: the flags alone.
+	Config string
+	// kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the same name.
+	AllowExperimentalAPI bool
 
-	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string // as kubeadm's flags
+	// As kubeadm's flags.
+	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string
 }
 
-// Read reads kubeadm's configuration, a file of this process; for a member that joins, with what the cluster keeps of it, if that is known.
+// Read reads kubeadm's configuration, a file of this process; for a member that joins, with what
+// the cluster keeps of it, if that is known.
 func (o KubeadmOptions) Read(n *Node, join bool, kept []byte) (*templates.Config, error) {
 	given := templates.Options{
-		Join: join, Cluster: kept, AllowExperimentalAPI: o.AllowExperimentalAPI, Hostname: n.Name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
-		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository, CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
+		Join: join, Cluster: kept, AllowExperimentalAPI: o.AllowExperimentalAPI,
+		Hostname: n.Name, NodeName: o.NodeName, AdvertiseAddress: o.AdvertiseAddress,
+		KubernetesVersion: o.KubernetesVersion, ImageRepository: o.ImageRepository,
+		CertificatesDir: o.CertificatesDir, PatchesDir: o.PatchesDir,
 	}
 	if ip, err := utilnet.ChooseHostInterface(); err == nil {
 		given.DefaultAddress = ip.String()
@@ -104,7 +114,8 @@ func (o KubeadmOptions) Read(n *Node, join bool, kept []byte) (*templates.Config
 	}
 	c, err := templates.Read(text, given)
 	if err != nil {
-		return nil, &engine.UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err), Hint: engine.Hint(err)}
+		return nil, &engine.UsageError{Reason: fmt.Sprintf("cannot use kubeadm's configuration: %v", err),
+			Hint: engine.Hint(err)}
 	}
 	return c, nil
 }
@@ -119,7 +130,8 @@ func readConfig(name string) ([]byte, error) {
 	return node.ReadWhole(f)
 }
 
-// ReadPatches reads kubeadm's patches, those of directories below, too (kubeadm, util/patches: getPatchSetsFromPath). The directory is a path of this process.
+// ReadPatches reads kubeadm's patches, those of directories below, too (kubeadm, util/patches:
+// getPatchSetsFromPath). The directory is a path of this process.
 func ReadPatches(dir string) (*templates.Patches, error) {
 	if dir == "" {
 		return nil, nil
@@ -130,7 +142,8 @@ func ReadPatches(dir string) (*templates.Patches, error) {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if files[name] = nil; slices.Contains([]string{".yaml", ".json"}, path.Ext(name)) { // of the others only the name is told
+		// Of the others only the name is told.
+		if files[name] = nil; slices.Contains([]string{".yaml", ".json"}, path.Ext(name)) {
 			files[name], err = fs.ReadFile(below, name)
 		}
 		return err
@@ -150,7 +163,8 @@ var errNoKubeconfig = errors.New("no kubeconfig of an administrator is on this n
 // askAPI: an API server that does not answer is not waited for: the cluster may be in a bad way.
 const askAPI = 5 * time.Second
 
-// anyAPI is an API server of the cluster. The one on this node serves when this node's etcd does, which is yet to come: the kubeconfig's is asked.
+// anyAPI is an API server of the cluster. The one on this node serves when this node's etcd does,
+// which is yet to come: the kubeconfig's is asked.
 func (n *Node) anyAPI(f *Facts) (op.APIAccess, error) {
 	a := n.ApiAccess(f.Manifests)
 	if a.Kubeconfig == "" {
@@ -178,7 +192,8 @@ func (n *Node) KeptConfiguration(ctx context.Context, f *Facts) ([]byte, error) 
 	return []byte(kept.Text()), nil
 }
 
-// Annotated are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
+// Annotated are the client URLs that kubeadm writes on etcd's pods (kubeadm,
+// util/etcd: getRawEtcdEndpointsFromPodAnnotation).
 func (n *Node) Annotated(ctx context.Context, f *Facts) ([]string, error) {
 	a, err := n.anyAPI(f)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 )
 
-// Alone asks the local member for what it can tell without a quorum; nil when it does not answer at all.
+// Alone asks the local member for what it can tell without a quorum; nil when it
+// does not answer at all.
 func (n *Node) Alone(ctx context.Context, pod *EtcdPod) *Live {
 	c, err := n.Bound().Dial(ctx, pod.Access)
 	if err != nil {
@@ -25,13 +26,15 @@ func (n *Node) Alone(ctx context.Context, pod *EtcdPod) *Live {
 	if err != nil {
 		members = nil // it does not know more than that
 	}
-	return &Live{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, SizeBytes: s.SizeBytes, Members: bind.MembersOf(members)}
+	return &Live{ClusterID: s.ClusterID, MemberID: s.MemberID,
+		Revision: s.Revision, Version: s.Version, SizeBytes: s.SizeBytes, Members: bind.MembersOf(members)}
 }
 
 // Unanswering are the voting members elsewhere at whose peer ports nobody answers.
 func (n *Node) Unanswering(ctx context.Context, live *Live) []Member {
 	return slices.DeleteFunc(slices.Clone(live.Members), func(m Member) bool {
-		return uint64(m.ID) == live.MemberID || m.IsLearner || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
+		return uint64(m.ID) == live.MemberID || m.IsLearner ||
+			slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
 	})
 }
 
@@ -59,7 +62,8 @@ func MemberName(m Member) string {
 	return m.Name
 }
 
-// Silent returns the other members of the cluster that do not answer at their peer ports, where this one reaches them or nothing does. All are asked at once.
+// Silent returns the other members of the cluster that do not answer at their peer ports, where
+// this one reaches them or nothing does. All are asked at once.
 func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	if live == nil {
 		return nil
@@ -68,7 +72,8 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	var wg sync.WaitGroup
 	for i, m := range live.Members {
 		wg.Go(func() {
-			answers[i] = uint64(m.ID) == live.MemberID || slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
+			answers[i] = uint64(m.ID) == live.MemberID ||
+				slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
 		})
 	}
 	wg.Wait()

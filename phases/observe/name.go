@@ -17,7 +17,8 @@ func (n *Node) KubeName() (string, error) {
 	if pod, err := n.EtcdPod(files); err == nil && pod != nil {
 		return pod.Name, nil
 	}
-	if open, err := engine.OpenRun(n.FS); err == nil && open.Node != "" { // it may have taken the manifests out
+	// It may have taken the manifests out.
+	if open, err := engine.OpenRun(n.FS); err == nil && open.Node != "" {
 		return open.Node, nil
 	}
 	return n.Name, nil

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// HostPath returns a path that a person typed as a host path. With --root it must lie below the root.
+// HostPath returns a path that a person typed as a host path. With --root it
+// must lie below the root.
 func (n *Node) HostPath(typed string) (string, error) {
 	abs, err := filepath.Abs(typed)
 	if err != nil {
@@ -29,8 +30,8 @@ func (n *Node) HostPath(typed string) (string, error) {
 	return "/" + below, nil
 }
 
-// Node is the control-plane node that etcdpod runs on, and the cluster around it, as they can be looked
-// at. Nothing can be changed through it.
+// Node is the control-plane node that etcdpod runs on, and the cluster around it, as they can be
+// looked at. Nothing can be changed through it.
 type Node struct {
 	node.View
 	Etcd Asked
@@ -50,12 +51,13 @@ type Asked interface {
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
 	// counted as of a revision, 0 for now.
 	Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error)
-	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the
-	// revision that the member is compacted to.
+	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and
+	// the revision that the member is compacted to.
 	HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error)
 }
 
-// AccessFlags are what the command line says of how to reach etcd. Certificates are paths of this process.
+// AccessFlags are what the command line says of how to reach etcd. Certificates are
+// paths of this process.
 type AccessFlags struct {
 	Endpoints         []string
 	CACert, Cert, Key string

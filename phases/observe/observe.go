@@ -21,7 +21,8 @@ import (
 
 // Observe gathers what every command wants to know of the node. It changes nothing.
 func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
+		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
 		return nil, err
@@ -51,7 +52,8 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	return f, nil
 }
 
-// Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever its extension (kubelet, pkg/kubelet/config/file.go).
+// Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever
+// its extension (kubelet, pkg/kubelet/config/file.go).
 func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
 	names, err := n.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +116,8 @@ func HostFile(m ManifestFile, container, file string) string {
 	return host
 }
 
-// administrators' kubeconfigs that kubeadm writes. The second needs no RBAC rule, which a restored cluster may lack.
+// administrators' kubeconfigs that kubeadm writes. The second needs no RBAC rule, which a
+// restored cluster may lack.
 func kubeconfigs() []string {
 	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
 }
@@ -157,10 +160,12 @@ func Addresses(files []ManifestFile) []string {
 	return all
 }
 
-// masterLeases is where API servers register themselves: k8s.io/kubernetes, pkg/controlplane/reconcilers.
+// masterLeases is where API servers register themselves: k8s.io/kubernetes,
+// pkg/controlplane/reconcilers.
 const masterLeases = "/registry/masterleases/"
 
-// registeredNodes is where nodes are kept, under the name that they once had: k8s.io/kubernetes, pkg/registry/core/node.
+// registeredNodes is where nodes are kept, under the name that they once had:
+// k8s.io/kubernetes, pkg/registry/core/node.
 const registeredNodes = "/registry/minions/"
 
 func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
@@ -200,16 +205,22 @@ func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 // liveOf puts together what an etcd says of itself and of the members.
 func liveOf(s etcd.Status, members []etcd.Member) *Live {
 	return &Live{
-		ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision, Version: s.Version, StorageVersion: s.StorageVersion,
-		SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes, Leader: s.Leader, Learner: s.Learner, Members: bind.MembersOf(members),
+		ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision,
+		Version: s.Version, StorageVersion: s.StorageVersion,
+		SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes,
+		Leader: s.Leader, Learner: s.Learner, Members: bind.MembersOf(members),
 	}
 }
 
-// knownFiles are the files without which a snapshot is of no use on another machine, by what they are for: SHA-256 by host path.
+// knownFiles are the files without which a snapshot is of no use on another machine, by what they
+// are for: SHA-256 by host path.
 func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {
-		for _, flag := range []string{"client-ca-file", "etcd-cafile", "service-account-key-file", "requestheader-client-ca-file", "encryption-provider-config"} {
+		for _, flag := range []string{
+			"client-ca-file", "etcd-cafile", "service-account-key-file",
+			"requestheader-client-ca-file", "encryption-provider-config",
+		} {
 			files = append(files, HostFile(m, c, FlagOf(m, c, flag)))
 		}
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
-// ClientURL is where others reach a member: the first URL that it advertises which is not its own host's loopback. One that has never started advertises none.
+// ClientURL is where others reach a member: the first URL that it advertises which is not its own
+// host's loopback. One that has never started advertises none.
 func ClientURL(m etcd.Member) string {
 	for _, u := range m.ClientURLs {
 		if !Loopback(HostOf(u)) {

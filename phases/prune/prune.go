@@ -28,8 +28,10 @@ type pruner struct {
 	disk node.FS
 }
 
-// Plan says what may be deleted of what ended runs kept and dead backups left, and what is kept and why. Nothing younger than olderThan (by the run's last
-// record) is deleted, nothing that an open run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are apparent sizes: the sum of the files' lengths.
+// Plan says what may be deleted of what ended runs kept and dead backups left, and what is kept and
+// why. Nothing younger than olderThan (by the run's last record) is deleted, nothing that an open
+// run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are
+// apparent sizes: the sum of the files' lengths.
 func Plan(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (PrunePlan, error) {
 	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
 	if err != nil {
@@ -43,8 +45,9 @@ func Plan(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.
 	return plan, nil
 }
 
-// Prune deletes what a plan says, and refuses while a run is open, or when something of the plan may not be deleted any more. It may be cut off anywhere: of each run
-// the journal goes last, so that the next prune knows what is left.
+// Prune deletes what a plan says, and refuses while a run is open, or when something of the plan
+// may not be deleted any more. It may be cut off anywhere: of each run the journal goes last, so
+// that the next prune knows what is left.
 func Prune(ctx context.Context, n *engine.Node, look *observe.Node, plan PrunePlan) (err error) {
 	unlock, err := n.Lock(ctx)
 	if err != nil {
@@ -75,11 +78,13 @@ func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, 
 	for _, item := range plan.Items {
 		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
 		if !may && there(item.Path) {
-			return nil, engine.Refuse("look again: type `etcdpod prune --dry-run`", "cannot prune %s: it may not be deleted any more", item.Path)
+			return nil, engine.Refuse("look again: type `etcdpod prune --dry-run`",
+				"cannot prune %s: it may not be deleted any more", item.Path)
 		}
 	}
 	var chosen []leaving
-	for _, l := range now { // in this order: what lies elsewhere before the journal that tells of it
+	// In this order: what lies elsewhere before the journal that tells of it.
+	for _, l := range now {
 		if slices.ContainsFunc(plan.Items, func(i PruneItem) bool { return i.Path == l.Path && i.Run == l.Run }) {
 			chosen = append(chosen, l)
 		}
@@ -128,7 +133,8 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []Pr
 	return append(leavings, more...), kept, err
 }
 
-// newestCompleted are the ids of the newest runs that were completed, by workflow: what a renewal kept is no reason to let go of what a restore kept.
+// newestCompleted are the ids of the newest runs that were completed, by workflow: what a renewal
+// kept is no reason to let go of what a restore kept.
 func newestCompleted(runs []journal.Listed) map[string]string {
 	ids, ended := map[string]string{}, map[string]time.Time{}
 	for _, r := range runs {
@@ -188,7 +194,8 @@ func usedBy(name string, used []string) string {
 	return ""
 }
 
-// traces are the directories of one run: hidden ones beside the data, as its own journal names them, then its folder.
+// traces are the directories of one run: hidden ones beside the data, as its own journal names
+// them, then its folder.
 func (n pruner) traces(r journal.Listed) []leaving {
 	folder := journal.RunDir(r.ID)
 	var found []leaving
@@ -233,20 +240,23 @@ func StageDirs(r journal.Listed) []string {
 	return dirs
 }
 
-// movedFrom is the data directory that a completed run with --data-dir left behind: it was a person's before, and deleting it is a person's decision.
+// movedFrom is the data directory that a completed run with --data-dir left behind: it was a
+// person's before, and deleting it is a person's decision.
 func (n pruner) movedFrom(r journal.Listed) *PruneItem {
 	if r.State == nil || r.State.Outcome() != journal.Completed {
 		return nil
 	}
 	dir := r.State.Run.Notes[journal.NoteKeptData]
-	if dir == "" || observe.Within(dir, journal.RunDir(r.ID)) || slices.ContainsFunc(StageDirs(r), func(s string) bool { return observe.Within(dir, s) }) {
+	if dir == "" || observe.Within(dir, journal.RunDir(r.ID)) ||
+		slices.ContainsFunc(StageDirs(r), func(s string) bool { return observe.Within(dir, s) }) {
 		return nil
 	}
 	if _, err := n.FS.Lstat(dir); err != nil {
 		return nil
 	}
 	i := n.item(dir, r)
-	i.Reason = "the data directory before --data-dir: no run made it, so delete it yourself when it is of no use any more"
+	i.Reason = "the data directory before --data-dir: no run made it, so delete " +
+		"it yourself when it is of no use any more"
 	return &i
 }
 
@@ -267,7 +277,8 @@ func (n pruner) removeRun(folder string) error {
 	return node.RemoveTree(n.disk, folder)
 }
 
-// rest finds folders of runs that never began or whose deletion was cut off at the very end, and what dead backups left in the usual place.
+// rest finds folders of runs that never began or whose deletion was cut off at the very end, and
+// what dead backups left in the usual place.
 func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
 	names, err := n.FS.ReadDir(journal.RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -281,7 +292,8 @@ func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error)
 	}
 	for _, id := range names {
 		folder := journal.RunDir(id)
-		if slices.ContainsFunc(runs, func(r journal.Listed) bool { return r.ID == id }) || !journal.IsRunID(id) || !n.onlyJournal(folder) {
+		if slices.ContainsFunc(runs, func(r journal.Listed) bool { return r.ID == id }) ||
+			!journal.IsRunID(id) || !n.onlyJournal(folder) {
 			continue
 		}
 		add(folder, 0, func() error { return n.removeRun(folder) })

@@ -12,13 +12,16 @@ import (
 func TestPruneKeepsWhatMayStillBeNeeded(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	ended := func(id string, ago time.Duration, aborted string) journal.Listed {
-		return journal.Listed{ID: id, State: &journal.State{Run: journal.Run{ID: id}, Ended: true, Aborted: aborted, Last: now.Add(-ago)}}
+		return journal.Listed{
+			ID: id, State: &journal.State{Run: journal.Run{ID: id}, Ended: true, Aborted: aborted, Last: now.Add(-ago)},
+		}
 	}
 	open := journal.Listed{ID: "open", State: &journal.State{Last: now.Add(-time.Hour)}}
 	damaged := journal.Listed{ID: "damaged", Err: errors.New("bad line")}
 	renewal := ended("renewal", time.Hour, "")
 	renewal.State.Run.Workflow = "renew"
-	runs := []journal.Listed{ended("old", 3*time.Hour, ""), ended("newest", 2*time.Hour, ""), ended("back", time.Hour, "failed"), open, damaged, renewal}
+	runs := []journal.Listed{ended("old", 3*time.Hour, ""), ended("newest", 2*time.Hour, ""),
+		ended("back", time.Hour, "failed"), open, damaged, renewal}
 	cases := []struct {
 		name      string
 		run       int

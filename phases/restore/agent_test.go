@@ -29,7 +29,9 @@ func agentOf(t *testing.T) (*crashtest.Node, *together.RemoteLink) {
 }
 
 func TestAnAgentRefusesAnotherVersion(t *testing.T) {
-	for _, q := range []together.HelloQuestion{{Protocol: together.Protocol, Version: "v9"}, {Protocol: together.Protocol + 1}} {
+	for _, q := range []together.HelloQuestion{
+		{Protocol: together.Protocol, Version: "v9"}, {Protocol: together.Protocol + 1},
+	} {
 		w, l := agentOf(t)
 		before := w.Machine.Look()
 		err := l.Ask(t.Context(), together.AskHello, q, nil, nil)
@@ -45,18 +47,24 @@ func TestAnAgentRefusesAnotherVersion(t *testing.T) {
 
 func TestAnAgentKeepsTheRulesWhateverItIsTold(t *testing.T) {
 	_, l := agentOf(t)
-	if err := l.Ask(t.Context(), together.AskHello, together.HelloQuestion{Protocol: together.Protocol, Workflow: "restore"}, nil, nil); err != nil {
+	if err := l.Ask(t.Context(), together.AskHello,
+		together.HelloQuestion{Protocol: together.Protocol, Workflow: "restore"}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, question := range []string{together.AskAdvance, together.AskCommit, together.AskSettle, together.AskBack, together.AskClose, askStaged, "nonsense"} {
-		if err := l.Ask(t.Context(), question, struct{}{}, nil, nil); err == nil || !strings.Contains(err.Error(), "no run was begun") {
+	for _, question := range []string{
+		together.AskAdvance, together.AskCommit, together.AskSettle,
+		together.AskBack, together.AskClose, askStaged, "nonsense",
+	} {
+		if err := l.Ask(t.Context(), question, struct{}{}, nil, nil); err == nil ||
+			!strings.Contains(err.Error(), "no run was begun") {
 			t.Errorf("%s: %v", question, err)
 		}
 	}
 	if err := l.Ask(t.Context(), together.AskBegin, nil, nil, nil); err == nil {
 		t.Error("it began what nobody had planned")
 	}
-	if err := l.Ask(t.Context(), askSurvey, "nonsense", nil, nil); err == nil || !strings.Contains(err.Error(), "cannot understand") {
+	if err := l.Ask(t.Context(), askSurvey, "nonsense", nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "cannot understand") {
 		t.Errorf("nonsense: %v", err)
 	}
 }
@@ -65,11 +73,13 @@ func TestAnAgentKeepsTheRulesWhateverItIsTold(t *testing.T) {
 func TestAFileThatIsNotWantedIsReadAndDropped(t *testing.T) {
 	_, l := agentOf(t)
 	file := sent{Proof: op.Proof{SHA256: "00", SizeBytes: 5}}
-	if err := l.Ask(t.Context(), askReceive, file, nil, &together.Body{From: strings.NewReader("12345"), Size: 5}); err == nil || !strings.Contains(err.Error(), "no run was begun") {
+	if err := l.Ask(t.Context(), askReceive, file, nil, &together.Body{From: strings.NewReader("12345"),
+		Size: 5}); err == nil || !strings.Contains(err.Error(), "no run was begun") {
 		t.Errorf("it says %v", err)
 	}
 	var hello together.HelloAnswer
-	if err := l.Ask(t.Context(), together.AskHello, together.HelloQuestion{Protocol: together.Protocol}, &hello, nil); err != nil || hello.Node != "cp2" {
+	if err := l.Ask(t.Context(), together.AskHello, together.HelloQuestion{Protocol: together.Protocol},
+		&hello, nil); err != nil || hello.Node != "cp2" {
 		t.Errorf("afterwards: %v %v", hello, err)
 	}
 }

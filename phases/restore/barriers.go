@@ -11,7 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// What the coordinator does between two phases of a restore on several nodes: it sends what a node lacks, and looks at what came out on all of them.
+// What the coordinator does between two phases of a restore on several nodes: it sends what a node
+// lacks, and looks at what came out on all of them.
 
 // sendSnapshot sends the snapshot to the nodes that still need it.
 func sendSnapshot(ctx context.Context, t *together.Transaction) error {
@@ -37,7 +38,8 @@ func sendSnapshot(ctx context.Context, t *together.Transaction) error {
 			return nil
 		}
 		if p.Here {
-			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s", p.Name, t.Cluster.Coordinator)
+			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s",
+				p.Name, t.Cluster.Coordinator)
 		}
 		from, err := t.Node.Host.FS.Open(path)
 		if err != nil {
@@ -86,7 +88,8 @@ func compareStaged(ctx context.Context, t *together.Transaction) error {
 		case s == nil:
 		case first == nil:
 			first, at = s, p.Name
-		case s.SHA256 != first.SHA256 || s.ClusterID != first.ClusterID || s.Revision != first.Revision || s.HashKV != first.HashKV || s.Keys != first.Keys:
+		case s.SHA256 != first.SHA256 || s.ClusterID != first.ClusterID ||
+			s.Revision != first.Revision || s.HashKV != first.HashKV || s.Keys != first.Keys:
 			return fmt.Errorf("%s and %s did not stage the same: %+v, and %+v", at, p.Name, *first, *s)
 		}
 	}
@@ -100,7 +103,8 @@ func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
 	}
 	for _, url := range t.Cluster.OldURLs {
 		if t.Node.Etcd.Listening(ctx, url) {
-			return fmt.Errorf("a member of the old cluster still answers at %s, although all nodes are fenced; stop it first", url)
+			return fmt.Errorf("a member of the old cluster still answers at %s, although "+
+				"all nodes are fenced; stop it first", url)
 		}
 	}
 	return nil
@@ -139,9 +143,11 @@ func compareMembers(ctx context.Context, t *together.Transaction) error {
 		case first == nil:
 			first = &h
 		case h.ClusterID != first.ClusterID || h.Compacted == first.Compacted && h.Hash != first.Hash:
-			return fmt.Errorf("the members do not serve the same at revision %d: HashKV %08x of cluster %x, and on %s %08x of cluster %x", at, first.Hash, first.ClusterID, p.Name, h.Hash, h.ClusterID)
+			return fmt.Errorf("the members do not serve the same at revision %d: HashKV %08x of cluster %x, and on %s "+
+				"%08x of cluster %x", at, first.Hash, first.ClusterID, p.Name, h.Hash, h.ClusterID)
 		case h.Compacted != first.Compacted:
-			return fmt.Errorf("the members are compacted to different revisions: %d, and %d on %s", first.Compacted, h.Compacted, p.Name)
+			return fmt.Errorf("the members are compacted to different revisions: %d, and %d on %s",
+				first.Compacted, h.Compacted, p.Name)
 		}
 	}
 	return nil

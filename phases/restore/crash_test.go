@@ -15,8 +15,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// The crash matrix: a restore on a simulated node is stopped at every step, in every way, and settled by `resume` and in another pass by `rollback`,
-// themselves stopped on the way. Wholly old or wholly new each time, and the invariants of sim hold after every step.
+// The crash matrix: a restore on a simulated node is stopped at every step, in every way, and
+// settled by `resume` and in another pass by `rollback`, themselves stopped on the way. Wholly old
+// or wholly new each time, and the invariants of sim hold after every step.
 
 // scenario is one shape of a node, and what is asked for there.
 type scenario struct {
@@ -35,7 +36,8 @@ func scenarios() []scenario {
 		{name: "no atomic exchange", Shape: crashtest.Shape{Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
 		{name: "the data directory is a mount point", Shape: crashtest.Shape{Prepare: mounts("/var/lib/etcd")}},
 		{name: "the WAL elsewhere", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal"}},
-		{name: "the WAL elsewhere, no atomic exchange", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal", Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
+		{name: "the WAL elsewhere, no atomic exchange", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal",
+			Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
 		{name: "the data directory is gone", Shape: crashtest.Shape{NoData: true}},
 		{name: "a new data directory", options: Options{DataDir: "/var/lib/etcd-new"}},
 		{name: "from a data directory", options: Options{FromDataDir: "/backup/etcd"}},
@@ -62,10 +64,11 @@ func onNode(w *crashtest.Node, s scenario) *restoreWorld {
 // restores are the cases of the crash matrix.
 func restores() (all []crashtest.Case) {
 	for _, s := range scenarios() {
-		all = append(all, crashtest.Case{Name: s.name, Machine: s.Machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-			r := onNode(w, s)
-			return crashtest.Subject{Run: r.restore, Outcome: r.verdict}
-		}})
+		all = append(all, crashtest.Case{Name: s.name, Machine: s.Machine,
+			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+				r := onNode(w, s)
+				return crashtest.Subject{Run: r.restore, Outcome: r.verdict}
+			}})
 	}
 	return all
 }
@@ -76,8 +79,12 @@ func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Fa
 	if err != nil {
 		return nil, err
 	}
-	f := &Facts{Facts: seen, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}}}
-	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "", StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
+	f := &Facts{
+		Facts: seen, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db",
+			Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}},
+	}
+	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "",
+		StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
 	if len(w.Machine.Mounts) > 0 && w.Machine.Mounts[0] == "/var/lib/etcd" {
 		f.Data.StageIn = "/var/lib/etcd/.etcdpod-" + id
 	}
@@ -104,7 +111,10 @@ func (w *restoreWorld) verdict() (string, error) {
 	if look == w.First {
 		return "old", nil
 	}
-	for _, want := range []string{"kubelet true", "runs etcd new", "runs kube-apiserver ", "runs kube-controller-manager ", "runs kube-scheduler "} {
+	for _, want := range []string{
+		"kubelet true", "runs etcd new", "runs kube-apiserver ",
+		"runs kube-controller-manager ", "runs kube-scheduler ",
+	} {
 		if !strings.Contains(look, want+"\n") {
 			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
 		}
@@ -115,7 +125,8 @@ func (w *restoreWorld) verdict() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if !strings.Contains(w.First, fmt.Sprintf("%q", now)) && !(m == "etcd" && w.scenario.options.DataDir != "" && strings.Contains(string(now), w.scenario.options.DataDir)) {
+		if !strings.Contains(w.First, fmt.Sprintf("%q", now)) && !(m == "etcd" &&
+			w.scenario.options.DataDir != "" && strings.Contains(string(now), w.scenario.options.DataDir)) {
 			return "", fmt.Errorf("neither old nor new: %s was changed", name)
 		}
 	}

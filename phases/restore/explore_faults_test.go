@@ -11,16 +11,23 @@ import (
 	"testing"
 )
 
-// The whole exploration: a restore of three nodes, up to two faults, and the commands that settle what they leave.
+// The whole exploration: a restore of three nodes, up to two faults, and the commands that
+// settle what they leave.
 //
-//   - The first fault befalls the restore: its coordinator is lost at a record, with its node's power or without; or any other node is killed, rebooted or cut off, once or for
-//     long, at any instant of its own.
-//   - The second befalls what the coordinator does after the first, or any command that somebody types then, on any node, with all others reached, or one of them
-//     not, or none, or with the node of the first fault destroyed: the coordinator of that is lost, or another node is hit, again at any instant.
-//   - After two, every command that reaches all nodes that are left settles everything, or is refused and changes nothing: so every order of them settles it.
+//   - The first fault befalls the restore: its coordinator is lost at a record, with its node's
+//     power or without; or any other node is killed, rebooted or cut off, once or for long, at
+//     any instant of its own.
+//   - The second befalls what the coordinator does after the first, or any command that somebody
+//     types then, on any node, with all others reached, or one of them not, or none, or with the
+//     node of the first fault destroyed: the coordinator of that is lost, or another node is hit,
+//     again at any instant.
+//   - After two, every command that reaches all nodes that are left settles everything, or is
+//     refused and changes nothing: so every order of them settles it.
 //
-// States, and instants for the second fault, that look alike from afar count as one: how far each phase got on each node (not at all, in part, wholly; done or undone),
-// what runs there, what is said or written, in which command. A coordinator remembers nothing else that the journals do not hold.
+// States, and instants for the second fault, that look alike from afar count as one: how far
+// each phase got on each node (not at all, in part, wholly; done or undone), what runs there,
+// what is said or written, in which command. A coordinator remembers nothing else that the
+// journals do not hold.
 
 // attempt is a restore that the first fault befalls, and the instants after it.
 type attempt struct {
@@ -54,7 +61,8 @@ func (e *explorer) restores(make func() *cluster, hows []how) (states []state, a
 	return states, attempts
 }
 
-// misfortunes are those that can befall the nodes but the coordinator's in a command like this one. Between two instants of its own nothing of a node changes.
+// misfortunes are those that can befall the nodes but the coordinator's in a command like this one.
+// Between two instants of its own nothing of a node changes.
 func (e *explorer) misfortunes(c *cluster, hows []how) (all []misfortune) {
 	for i, node := range c.whose {
 		if node == c.at {
@@ -69,11 +77,15 @@ func (e *explorer) misfortunes(c *cluster, hows []how) (all []misfortune) {
 	return all
 }
 
-// onlyOnWords: at a record, a process that is killed leaves to the coordinator what a reboot leaves that loses nothing, and one that is cut off once what is cut off for long.
+// onlyOnWords: at a record, a process that is killed leaves to the coordinator what a reboot leaves
+// that loses nothing, and one that is cut off once what is cut off for long.
 func onlyOnWords(h how) bool { return h == killed || h == cutOnce }
 
-// again carries out a command once more for each instant of another node that looks like none before it, and lets the second fault strike there.
-func (e *explorer) again(a attempt, story string, command func([]misfortune) (*cluster, func() error), hows []how) (states []state) {
+// again carries out a command once more for each instant of another node that looks like none
+// before it, and lets the second fault strike there.
+func (e *explorer) again(
+	a attempt, story string, command func([]misfortune) (*cluster, func() error), hows []how,
+) (states []state) {
 	for _, m := range a.after {
 		for _, how := range hows {
 			if onlyOnWords(how) && !m.word || !e.fresh(m.look, how) {
@@ -127,7 +139,8 @@ func (e *explorer) twice(make func() *cluster, attempts []attempt, hows []how) i
 	})
 }
 
-// recoveries settles the states that commands leave that are typed after one fault, and that the second one befalls; or none: then one more command is typed. It counts them.
+// recoveries settles the states that commands leave that are typed after one fault, and that the
+// second one befalls; or none: then one more command is typed. It counts them.
 func (e *explorer) recoveries(far []state, hows []how) int {
 	return settled(e, far, func(s state) (states []state) {
 		for _, o := range orders(s.alive()) {
@@ -153,7 +166,8 @@ func (e *explorer) recoveries(far []state, hows []how) int {
 	})
 }
 
-// settled does something with all of a list on all cores, settles at once what comes out, since together it would fill the memory, and counts it.
+// settled does something with all of a list on all cores, settles at once what comes out, since
+// together it would fill the memory, and counts it.
 func settled[T any](e *explorer, all []T, do func(T) []state) int {
 	var n atomic.Int64
 	parallel(e, all, func(x T) {
@@ -185,7 +199,8 @@ func destroyed(states []state, which func(state, string) bool) (gone []state) {
 	return gone
 }
 
-// settle holds a state to being settled by the commands that reach all nodes that are left: by each of them, or by one, and the next state by another.
+// settle holds a state to being settled by the commands that reach all nodes that are left: by each
+// of them, or by one, and the next state by another.
 func (e *explorer) settle(s state) {
 	var reaching []order
 	for _, at := range s.alive() {
@@ -212,19 +227,26 @@ func explore(e *explorer, make func() *cluster, hows ...how) string {
 	settled(e, gone, itself)
 	without := e.recoveries(gone, hows)
 	other := settled(e, destroyed(far, func(s state, name string) bool { return s.hit != name }), itself)
-	return fmt.Sprintf("one fault leaves %d states (%d from afar; with its node destroyed %d); a second one in the restore %d more, in a command typed after the first %d, in one with --lost %d, a destroyed other node %d; %d of %d different second strikes on other nodes than the coordinator's; %d transitions; settled in the end: %d new, %d old",
-		len(first), len(far), len(gone), inRestore, recovered, without, other, e.strikes, len(e.struck), e.transitions, e.ends["new"], e.ends["old"])
+	return fmt.Sprintf("one fault leaves %d states (%d from afar; with its node destroyed "+
+		"%d); a second one in the restore %d more, in a command typed after the first %d, in one with --lost "+
+		"%d, a destroyed other node %d; %d of %d different second strikes on other nodes than the coordinator's; %d "+
+		"transitions; settled in the end: %d new, %d old",
+		len(first), len(far), len(gone), inRestore, recovered,
+		without, other, e.strikes, len(e.struck), e.transitions, e.ends["new"], e.ends["old"])
 }
 
-// TestEveryStateThatTwoFaultsLeaveIsSettled settles each state by one of the commands that reach all nodes that are left, and the next one by another; with ETCDPOD_EXPLORE=all, each by
-// every one of them. With -short the second fault strikes other nodes than the coordinator's at a fixed part of the instants, one in 32.
+// TestEveryStateThatTwoFaultsLeaveIsSettled settles each state by one of the commands that reach
+// all nodes that are left, and the next one by another; with ETCDPOD_EXPLORE=all, each by every one
+// of them. With -short the second fault strikes other nodes than the coordinator's at a fixed part
+// of the instants, one in 32.
 func TestEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
 	e := newExplorer()
 	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
 	if testing.Short() {
 		e.oneIn = 32
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // what is held is small against what comes and goes
+	// What is held is small against what comes and goes.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	found := explore(e, newCluster(t, "cp1", "cp2", "cp3").fork, killed, rebooted, cutOnce, cutForLong)
 	t.Log(found)
 	if e.err != nil {

@@ -18,9 +18,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// The exploration: the real coordinator and agents over simulated nodes. A state is what a power loss of everything but the disks leaves, and what runs: journals without
-// times, data, manifests, containers. From each state that a restore with one fault leaves, every recovery command is typed, and each of the states in which that one could be
-// cut off is looked at in its turn.
+// The exploration: the real coordinator and agents over simulated nodes. A state is what a power
+// loss of everything but the disks leaves, and what runs: journals without times, data, manifests,
+// containers. From each state that a restore with one fault leaves, every recovery command is
+// typed, and each of the states in which that one could be cut off is looked at in its turn.
 
 // key tells states apart.
 func (c *cluster) key() uint64 {
@@ -63,7 +64,8 @@ func (c *cluster) judge() error {
 	for _, name := range c.alive() {
 		a := c.read(name)
 		all[name] = a
-		some.commit, some.settle, some.abort, some.end = some.commit || a.commit, some.settle || a.settle, some.abort || a.abort, some.end || a.end
+		some.commit, some.settle, some.abort, some.end = some.commit || a.commit,
+			some.settle || a.settle, some.abort || a.abort, some.end || a.end
 	}
 	for name, a := range all {
 		switch {
@@ -148,7 +150,8 @@ type state struct {
 	hit   string // the node that the first fault befell
 }
 
-// watch runs a command, and returns the states in which its coordinator could be lost, and the one in which it ends.
+// watch runs a command, and returns the states in which its coordinator could be lost, and the
+// one in which it ends.
 func (e *explorer) watch(c *cluster, story string, second bool, command func() error) (states []state, err error) {
 	if second {
 		c.seen = func(now *cluster) {
@@ -204,7 +207,8 @@ func (e *explorer) powerless(states []state, node string) (more []state) {
 	return more
 }
 
-// orders are all commands that may be typed: on each node, with all others reached, one of them not, or none of them.
+// orders are all commands that may be typed: on each node, with all others reached, one of them
+// not, or none of them.
 func orders(names []string) (all []order) {
 	for _, at := range names {
 		others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == at })
@@ -241,10 +245,12 @@ func (c *cluster) due(o order) string {
 // has says whether a node has staged, or has what it needs to.
 func (c *cluster) has(name string, a account) bool {
 	m := c.worlds[name].Machine
-	return m.Peek("/backup/snapshot.db") != nil || m.Peek(journal.RunDir(a.id)+"/snapshot.db") != nil || m.Peek(journal.RunDir(a.id)+"/staged.json") != nil
+	return m.Peek("/backup/snapshot.db") != nil || m.Peek(journal.RunDir(a.id)+"/snapshot.db") != nil ||
+		m.Peek(journal.RunDir(a.id)+"/staged.json") != nil
 }
 
-// settles: one command that reaches all nodes leaves nothing open, whatever node it is typed on, unless nothing was open there.
+// settles: one command that reaches all nodes leaves nothing open, whatever node it is typed on,
+// unless nothing was open there.
 func (e *explorer) settles(s state, o order) {
 	c := s.fork()
 	due := c.due(o)
@@ -305,16 +311,29 @@ func distinct(states []state) []state {
 	})
 }
 
-// An exploration that cannot fail proves nothing: each of these mistakes, made on purpose in the protocol, must be found by it.
+// An exploration that cannot fail proves nothing: each of these mistakes, made on purpose in the
+// protocol, must be found by it.
 func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {
 	mistakes := map[string]func(*cluster){
-		"the commit record is written before the members were compared":            func(c *cluster) { c.mistakes.CommitEarly = true },
-		"a node is settled before all hold the commit record":                      func(c *cluster) { c.mistakes.SettleEarly = true },
-		"a node that holds the commit record goes back without knowing of another": func(c *cluster) { c.mistakes.BackUnwitnessed = true },
-		"API servers are released before all hold the commit record":               func(c *cluster) { c.mistakes.ReleaseEarly = true },
-		"a node goes back before that is recorded":                                 func(c *cluster) { c.late = true },
-		"a run is closed before everything is released":                            func(c *cluster) { c.mistakes.CloseEarly = true },
-		"the fence falls on one node before the old data is back on all":           func(c *cluster) { c.mistakes.OneRound = true },
+		"the commit record is written before the members were compared": func(c *cluster) {
+			c.mistakes.CommitEarly = true
+		},
+		"a node is settled before all hold the commit record": func(c *cluster) {
+			c.mistakes.SettleEarly = true
+		},
+		"a node that holds the commit record goes back without knowing of another": func(c *cluster) {
+			c.mistakes.BackUnwitnessed = true
+		},
+		"API servers are released before all hold the commit record": func(c *cluster) {
+			c.mistakes.ReleaseEarly = true
+		},
+		"a node goes back before that is recorded": func(c *cluster) { c.late = true },
+		"a run is closed before everything is released": func(c *cluster) {
+			c.mistakes.CloseEarly = true
+		},
+		"the fence falls on one node before the old data is back on all": func(c *cluster) {
+			c.mistakes.OneRound = true
+		},
 	}
 	for name, mistake := range mistakes {
 		t.Run(name, func(t *testing.T) {

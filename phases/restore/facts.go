@@ -17,8 +17,10 @@ type (
 // Facts are what a restore depends on.
 type Facts struct {
 	*observe.Facts
-	Clients       []string         // addresses that are connected to etcd's client port, for a restore on several nodes
-	Stopped       *observe.Stopped // the data directory's own account; nil when it could not be read; StoppedError says why
+	// Addresses that are connected to etcd's client port, for a restore on several nodes.
+	Clients []string
+	// The data directory's own account; nil when it could not be read; StoppedError says why.
+	Stopped       *observe.Stopped
 	StoppedError  error
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
@@ -26,7 +28,8 @@ type Facts struct {
 	Encryption    Encryption
 }
 
-// nodesBefore are the names of the nodes that were registered; nothing is known of them when etcd does not serve.
+// nodesBefore are the names of the nodes that were registered; nothing is known of them when
+// etcd does not serve.
 func (f *Facts) nodesBefore() []string {
 	if f.Live == nil {
 		return nil

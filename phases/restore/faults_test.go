@@ -7,7 +7,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 )
 
-// A test that cannot fail proves nothing: each of these mistakes, made on purpose, must be caught by the crash matrix.
+// A test that cannot fail proves nothing: each of these mistakes, made on purpose, must be caught
+// by the crash matrix.
 func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 	mistakes := []struct {
 		name string

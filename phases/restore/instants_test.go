@@ -12,7 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// A command on several nodes is a row of instants: a record that is about to be written or was made durable just now, a question, an answer. Misfortunes befall nodes at instants.
+// A command on several nodes is a row of instants: a record that is about to be written or was made
+// durable just now, a question, an answer. Misfortunes befall nodes at instants.
 
 // misfortune befalls one node at one instant of a command.
 type misfortune struct {
@@ -43,7 +44,8 @@ type wire struct {
 	done <-chan struct{} // the coordinator's side: closed when the agent has ended
 }
 
-// Read notices that the connection is lost when the agent has come to an end: so nodes still act one after another.
+// Read notices that the connection is lost when the agent has come to an end: so nodes still
+// act one after another.
 func (w wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if err != nil && w.done != nil {
@@ -87,7 +89,8 @@ func (c *cluster) before(name, call string) {
 
 // isRecord: a record is about to be written, or was made durable just now.
 func isRecord(call string) bool {
-	return strings.HasSuffix(call, "/journal") && (strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
+	return strings.HasSuffix(call, "/journal") &&
+		(strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
 }
 
 // question is the name of the one that begins a line.

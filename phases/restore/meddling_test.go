@@ -23,12 +23,18 @@ import (
 const shipper = crashtest.TestManifestDir + "/shipper.yaml"
 
 func podMounting(dir string) string {
-	return crashtest.PodManifest("shipper", "", "    volumeMounts:\n    - mountPath: /data\n      name: data\n  volumes:\n  - hostPath:\n      path: "+dir+"\n    name: data\n")
+	return crashtest.PodManifest("shipper", "", "    volumeMounts:\n    - mountPath: /data\n      name: data\n"+
+		"  volumes:\n  - hostPath:\n      path: "+dir+"\n    name: data\n")
 }
 
 func TestAPodThatMountsPartOfTheNodeIsThereAgainAfterwards(t *testing.T) {
 	const wal = "/var/lib/etcd-wal/wal"
-	for name, mounted := range map[string]string{"the runs' folder": "/var/lib/etcdpod", "the WAL": path.Dir(wal), "the data": "/var/lib/etcd", "the parent of the data": "/var/lib"} {
+	for name, mounted := range map[string]string{
+		"the runs' folder":       "/var/lib/etcdpod",
+		"the WAL":                path.Dir(wal),
+		"the data":               "/var/lib/etcd",
+		"the parent of the data": "/var/lib",
+	} {
 		for _, sick := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t, scenario{Shape: crashtest.Shape{WalDir: wal, Prepare: func(d *sim.Disk) {
@@ -55,7 +61,8 @@ func TestAnAPIServerPutBackInsideTheFenceDoesNotRunBeforeTheCommitPoint(t *testi
 	for _, call := range []string{"exchange ", "create /etc/kubernetes/manifests/.etcd.yaml"} {
 		w := cutOff(t, call)
 		manifest := crashtest.PodManifest("kube-apiserver", "", "")
-		if err := w.Machine.Create(crashtest.TestManifestDir+"/kube-apiserver.yaml", []byte(manifest), node.Attr{Mode: 0o600}); err != nil {
+		if err := w.Machine.Create(crashtest.TestManifestDir+"/kube-apiserver.yaml",
+			[]byte(manifest), node.Attr{Mode: 0o600}); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Settle("resume"); err != nil {
@@ -192,7 +199,8 @@ func TestADiskThatIsFullBehindTheCommitPointIsNoObstacle(t *testing.T) {
 }
 
 func TestAnOriginalThatWasLeftHiddenStopsNoLaterRestore(t *testing.T) {
-	w := cutOffIn(t, scenario{Shape: crashtest.Shape{Prepare: func(d *sim.Disk) { d.Mounts = []string{"/etc"} }}}, "stop the container")
+	w := cutOffIn(t, scenario{Shape: crashtest.Shape{Prepare: func(d *sim.Disk) { d.Mounts = []string{"/etc"} }}},
+		"stop the container")
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		from := journal.RunDir(w.openID()) + "/manifests/" + name + ".yaml"
 		if err := node.CopyFile(w.Machine.Disk, from, crashtest.TestManifestDir+"/"+name+".yaml"); err != nil {

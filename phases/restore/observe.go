@@ -65,7 +65,8 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	return f, nil
 }
 
-// mute reads the data of an etcd that runs and answers nobody. One that was started without a quorum does not even open its port; it is fenced all the same.
+// mute reads the data of an etcd that runs and answers nobody. One that was started without a
+// quorum does not even open its port; it is fenced all the same.
 func mute(ctx context.Context, n *observe.Node, f *Facts) {
 	walDir := f.Etcd.WALDir
 	if walDir != "" {
@@ -118,10 +119,12 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		return nil, err
 	}
 	progress := func(done, total int64) {
-		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot", Operation: "prove the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
+		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot",
+			Operation: "prove the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
 	}
 	sidecar, unread := backup.SidecarOf(n.FS, file)
-	r, err := snapfile.Check(ctx, n.FS.Real(file), snapfile.Options{Raw: o.SkipHashCheck, Steps: backup.StepsIn(sidecar), Progress: progress})
+	r, err := snapfile.Check(ctx, n.FS.Real(file),
+		snapfile.Options{Raw: o.SkipHashCheck, Steps: backup.StepsIn(sidecar), Progress: progress})
 	if err != nil {
 		return nil, o.hintRaw(n, file, err)
 	}
@@ -143,13 +146,16 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	if st, statErr := n.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
 		return err
 	}
-	return engine.WithHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add --skip-hash-check; its structure is checked all the same")
+	return engine.WithHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add "+
+		"--skip-hash-check; its structure is checked all the same")
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
-	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion, Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
+	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
+		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
 	for _, m := range r.Members {
-		s.Members = append(s.Members, observe.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		s.Members = append(s.Members, observe.Member{ID: op.ID(m.ID),
+			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
@@ -170,11 +176,13 @@ func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*Snapshot
 	return s, nil
 }
 
-// data looks at the directories that are exchanged, and finds places on the same mounts to stage in.
+// data looks at the directories that are exchanged, and finds places on the
+// same mounts to stage in.
 func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	dir := o.liveDir(f)
 	d := DataFacts{Attr: node.Mine(0o700)}
-	for _, present := range []string{f.Etcd.DataDir, dir} { // a new directory gets the owner of the present one
+	// A new directory gets the owner of the present one.
+	for _, present := range []string{f.Etcd.DataDir, dir} {
 		st, err := n.FS.Lstat(present)
 		d.DirExists = err == nil
 		if err == nil {
@@ -207,7 +215,8 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	return d, err
 }
 
-// odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a link or a mount point, which the exchange would carry along.
+// odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a
+// link or a mount point, which the exchange would carry along.
 func odd(n *observe.Node, dir string, below ...string) (string, error) {
 	names := []string{dir}
 	for _, b := range below {
@@ -235,8 +244,9 @@ func odd(n *observe.Node, dir string, below ...string) (string, error) {
 	return "", nil
 }
 
-// stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged out is kept outside the data directory: `kubeadm upgrade` copies
-// all of that, and `kubeadm reset` empties it. Else a hidden directory in dir; etcd tolerates those.
+// stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged
+// out is kept outside the data directory: `kubeadm upgrade` copies all of that, and `kubeadm reset`
+// empties it. Else a hidden directory in dir; etcd tolerates those.
 func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) {
 	at := dir
 	if !there {
@@ -252,7 +262,8 @@ func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) 
 	return path.Join(dir, journal.HiddenDir(f.Run)), nil
 }
 
-// knownRevision is the highest revision that anything tells of: the live etcd, its stopped data, earlier runs, and the backups beside the snapshot and in the usual place.
+// knownRevision is the highest revision that anything tells of: the live etcd, its stopped data,
+// earlier runs, and the backups beside the snapshot and in the usual place.
 func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
 	known := int64(0)
 	if f.Live != nil {

@@ -51,9 +51,9 @@ func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string
 	}
 }
 
-// threeNodes carries out a restore of three nodes, and takes it back when one of them holds the commit
-// record. Of the instants at which something is recorded those are taken that differ in how far the
-// phases got, or at which a node's operation is in doubt that was not before.
+// threeNodes carries out a restore of three nodes, and takes it back when one of them holds the
+// commit record. Of the instants at which something is recorded those are taken that differ in how
+// far the phases got, or at which a node's operation is in doubt that was not before.
 func threeNodes(t *testing.T, names []string) []crashtest.StopPoint {
 	c := newCluster(t, names...)
 	machines := func(c *cluster) (all []*sim.Machine) {
@@ -109,6 +109,7 @@ func TestARunOnThreeNodesThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
 func TestStoreOpenRunsOfThreeNodes(t *testing.T) {
 	names := []string{"cp1", "cp2", "cp3"}
 	crashtest.StoreOpenRuns(t, func(folder string) {
-		crashtest.Store(t, folder, crashtest.StoredRuns{Workflow: onThreeNodes, Scenario: "one file system", Nodes: names}, threeNodes(t, names))
+		crashtest.Store(t, folder, crashtest.StoredRuns{Workflow: onThreeNodes,
+			Scenario: "one file system", Nodes: names}, threeNodes(t, names))
 	})
 }

@@ -58,8 +58,12 @@ func (l looker) answers(p *together.Participant) map[string]together.Reply {
 		}),
 		askNeeds:  begun(together.Given(func(context.Context, any) (any, error) { return r.needs(), nil })),
 		askStaged: begun(together.Given(func(context.Context, any) (any, error) { return r.staged() })),
-		askHash:   begun(together.Given(func(ctx context.Context, revision int64) (any, error) { return r.hash(ctx, revision) })),
-		askServed: begun(together.Given(func(ctx context.Context, revision int64) (any, error) { return r.served(ctx, revision) })),
+		askHash: begun(together.Given(func(ctx context.Context, revision int64) (any, error) {
+			return r.hash(ctx, revision)
+		})),
+		askServed: begun(together.Given(func(ctx context.Context, revision int64) (any, error) {
+			return r.served(ctx, revision)
+		})),
 	}
 }
 
@@ -80,8 +84,10 @@ type Survey struct {
 	Live          *observe.Live
 	Stopped       *observe.Stopped
 	KnownRevision int64
-	Clients       []string // addresses that are connected to etcd's client port
-	Has           bool     // the snapshot is here, too, under the same name, and the same by its SHA-256
+	// Addresses that are connected to etcd's client port.
+	Clients []string
+	// The snapshot is here, too, under the same name, and the same by its SHA-256.
+	Has bool
 }
 
 func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err error) {
@@ -93,7 +99,8 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 		return s, err
 	}
 	p.Id, p.facts = q.Run, f
-	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts), Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision}
+	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
+		Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision}
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
 		s.ClientURLs = f.Etcd.ClientURLs
@@ -105,7 +112,8 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	return s, nil
 }
 
-// planWith plans the restore on this node, with what the coordinator has settled for all of them. Its checks refuse here what cannot end well here.
+// planWith plans the restore on this node, with what the coordinator has settled for all of them.
+// Its checks refuse here what cannot end well here.
 func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	if p.facts == nil || o.Shared == nil {
 		return engine.Plan{}, errors.New("cannot plan: no survey was made")
@@ -129,7 +137,8 @@ func (p *part) awaitsSnapshot() bool {
 	for i, o := range p.Run.Ops {
 		stage, ok := o.(*op.StageData)
 		if ok && p.Run.State.Steps[i].Progress != journal.Done {
-			return stage.Staging.Snapshot == madeSnapshot(p.Run.State.Run.ID) && !p.Node.Look.ThereIs(stage.Staging.Snapshot)
+			return stage.Staging.Snapshot == madeSnapshot(p.Run.State.Run.ID) &&
+				!p.Node.Look.ThereIs(stage.Staging.Snapshot)
 		}
 	}
 	return false
@@ -141,7 +150,8 @@ type sent struct {
 	Made  bool // nobody knew its proof when the run was planned
 }
 
-// receive writes the snapshot into the run's folder. It gets its name when it is whole and durable, and its SHA-256 is right.
+// receive writes the snapshot into the run's folder. It gets its name when it is whole and durable,
+// and its SHA-256 is right.
 func (p *part) receive(ctx context.Context, q sent, file io.Reader) error {
 	file = io.LimitReader(file, q.Proof.SizeBytes) // what follows on the wire is the next question
 	err := p.keep(ctx, q, file)
@@ -162,7 +172,8 @@ func (p *part) keep(ctx context.Context, q sent, file io.Reader) error {
 		e.Phase, e.Operation, e.Done, e.Total = "stage-data", "receive the snapshot", done, total
 		p.Node.Emit(e)
 	}
-	if err := node.Receive(ctx, p.Node.Host.FS, madeSnapshot(id), file, q.Proof.SizeBytes, q.Proof.SHA256, progress); err != nil {
+	if err := node.Receive(ctx, p.Node.Host.FS, madeSnapshot(id),
+		file, q.Proof.SizeBytes, q.Proof.SHA256, progress); err != nil {
 		return fmt.Errorf("cannot receive the snapshot: %w", err)
 	}
 	if !q.Made {

@@ -14,16 +14,21 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// preflight refuses what cannot end well, before anything is touched. Each check is one function that answers nil or says why not.
+// preflight refuses what cannot end well, before anything is touched. Each check is one function
+// that answers nil or says why not.
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
-		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
+		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership,
+		o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
-	if o.Shared != nil { // what concerns all nodes has been judged for all of them together (see together.go)
-		checks = []func(*Facts) error{o.checkPods, o.checkRuntime, o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
+	// What concerns all nodes has been judged for all of them together (see together.go).
+	if o.Shared != nil {
+		checks = []func(*Facts) error{o.checkPods, o.checkRuntime,
+			o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
 	}
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.foundNode,
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+		Found: o.foundNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, checks...)
 		}}
@@ -39,50 +44,60 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s", f.Etcd.Name, state)}
+		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
+			f.Etcd.Name, state)}
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
 	return []string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
-		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d", f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
+		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
+			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
 	}
 }
 
 func (o restorer) checkPods(f *Facts) error {
 	for _, m := range f.Manifests {
 		if m.Manifest == nil && strings.Contains(string(m.Data), "etcd") {
-			return engine.Refuse("mend the file, or move it out of the static-pod directory", "cannot tell whether %s runs etcd: %v", m.Path, m.Error)
+			return engine.Refuse("mend the file, or move it out of the static-pod directory",
+				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
 	if f.Etcd == nil && (o.Shared == nil || !observe.HasAPIServer(f.Facts)) {
-		return engine.Refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
+		return engine.Refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init "+
+			"phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.StaticPodURL != "" {
-		return engine.Refuse("", "the kubelet gets static pods from %s, too: what it runs from there cannot be fenced", f.StaticPodURL)
+		return engine.Refuse("", "the kubelet gets static pods from %s, too: what it runs from there cannot be fenced",
+			f.StaticPodURL)
 	}
 	for _, m := range o.fenced(f) {
 		if m.Link {
-			return engine.Refuse("put the file itself there", "%s is a symbolic link: it cannot be taken out and put back as it was", m.Path)
+			return engine.Refuse("put the file itself there",
+				"%s is a symbolic link: it cannot be taken out and put back as it was", m.Path)
 		}
 	}
 	if f.Etcd != nil && f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
-		return engine.Refuse("", "etcd is started through a shell in %s: its flags cannot be relied on", f.Etcd.File.Path)
+		return engine.Refuse("", "etcd is started through a shell in %s: its flags cannot be relied on",
+			f.Etcd.File.Path)
 	}
 	if observe.HasAPIServer(f.Facts) && f.API.Kubeconfig == "" {
-		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf", "an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
+		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
+			"an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
 	}
 	return nil
 }
 
 func (o restorer) checkRuntime(f *Facts) error {
 	if f.KubeletError != nil {
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command", "%v", f.KubeletError)
+		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
+			"--kubelet-status-command", "%v", f.KubeletError)
 	}
 	if f.RuntimeError != nil {
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket", "%v: it must be asked what runs", f.RuntimeError)
+		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
+			"%v: it must be asked what runs", f.RuntimeError)
 	}
 	return nil
 }
@@ -90,32 +105,40 @@ func (o restorer) checkRuntime(f *Facts) error {
 func (o restorer) checkData(f *Facts) error {
 	var inUse *engine.RefusedError
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
-		return engine.Refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's container first, so that its data can be read",
+		return engine.Refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's "+
+			"container first, so that its data can be read",
 			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
 	}
 	if f.Data.MemberOdd != "" {
-		return engine.Refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged", f.Data.MemberOdd)
+		return engine.Refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged",
+			f.Data.MemberOdd)
 	}
 	if f.Data.WALOdd != "" {
-		return engine.Refuse("let --wal-dir name a directory below the mount point", "%s: it cannot be exchanged", f.Data.WALOdd)
+		return engine.Refuse("let --wal-dir name a directory below the mount point", "%s: it cannot be exchanged",
+			f.Data.WALOdd)
 	}
 	if o.DataDir != "" && f.Data.MemberExists {
-		return engine.Refuse("name a directory that is not there or empty", "%s holds data of an etcd already", o.DataDir)
+		return engine.Refuse("name a directory that is not there or empty",
+			"%s holds data of an etcd already", o.DataDir)
 	}
 	if o.DataDir != "" && observe.Overlap(o.DataDir, f.Etcd.DataDir) {
-		return engine.Refuse("", "the new data directory %s and the present one %s are inside each other", o.DataDir, f.Etcd.DataDir)
+		return engine.Refuse("", "the new data directory %s and the present one %s are inside each other",
+			o.DataDir, f.Etcd.DataDir)
 	}
 	if o.DataDir != "" && f.Etcd.WALDir != "" && observe.Overlap(f.Etcd.WALDir, f.Etcd.DataPath) {
-		return engine.Refuse("restore without --data-dir", "the WAL directory %s is inside the volume of the data directory: repointing that would leave the WAL behind", f.Etcd.WALDir)
+		return engine.Refuse("restore without --data-dir", "the WAL directory %s is inside the volume of the data "+
+			"directory: repointing that would leave the WAL behind", f.Etcd.WALDir)
 	}
 	if o.DataDir != "" && f.Etcd.DataVolume == "" {
-		return engine.Refuse("", "no volume of %s is the data directory itself: it cannot be repointed", f.Etcd.File.Path)
+		return engine.Refuse("", "no volume of %s is the data directory itself: it cannot be repointed",
+			f.Etcd.File.Path)
 	}
 	return nil
 }
 
-// checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot. What the manifest's --initial-cluster says proves nothing: in
-// kubeadm's clusters it often names one member of three.
+// checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot.
+// What the manifest's --initial-cluster says proves nothing: in kubeadm's clusters it often names
+// one member of three.
 func (o restorer) checkMembership(f *Facts) error {
 	members, source := f.Snapshot.Members, "the snapshot"
 	switch {
@@ -131,12 +154,14 @@ func (o restorer) checkMembership(f *Facts) error {
 		}
 	}
 	if len(others) > 0 {
-		return engine.Refuse("a cluster of several members must be restored on all of its nodes at once", "%s names other members: %s", source, strings.Join(others, ", "))
+		return engine.Refuse("a cluster of several members must be restored on all of its nodes at once",
+			"%s names other members: %s", source, strings.Join(others, ", "))
 	}
 	return nil
 }
 
-// checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts on it silently (3.5).
+// checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts
+// on it silently (3.5).
 func (o restorer) checkStorageVersion(f *Facts) error {
 	if f.Etcd == nil {
 		return nil
@@ -149,7 +174,8 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	if data == 0 || node == 0 || data <= node {
 		return nil
 	}
-	return engine.Refuse("let the node run an etcd that is as new as the data first", "the data is of etcd 3.%d, and this node's etcd is 3.%d", data, node)
+	return engine.Refuse("let the node run an etcd that is as new as the data first",
+		"the data is of etcd 3.%d, and this node's etcd is 3.%d", data, node)
 }
 
 func (o restorer) checkFingerprints(f *Facts) error {
@@ -166,7 +192,10 @@ func (o restorer) checkFingerprints(f *Facts) error {
 		return nil
 	}
 	slices.Sort(differ)
-	return engine.Refuse("put the files that belong to the backup in place first (or, if you know that they were renewed since, restore a copy of the snapshot without its .json)", "the backup was taken with other files than this node has, and its objects are of no use with these: %s", strings.Join(differ, ", "))
+	return engine.Refuse("put the files that belong to the backup in place first (or, if you know that they were "+
+		"renewed since, restore a copy of the snapshot without its .json)",
+		"the backup was taken with other files than this node has, and its objects are of no use with these: %s",
+		strings.Join(differ, ", "))
 }
 
 func (o restorer) checkEncryption(f *Facts) error {
@@ -180,10 +209,13 @@ func (o restorer) checkEncryption(f *Facts) error {
 	if f.Encryption.File != "" {
 		where = f.Encryption.File + " does not hold their keys"
 	}
-	return engine.Refuse("add the keys that were in use when the backup was taken to the API server's encryption configuration", "the snapshot holds values encrypted as %s, and %s", strings.Join(f.Encryption.Missing, ", "), where)
+	return engine.Refuse("add the keys that were in use when the backup was taken to the API server's encryption "+
+		"configuration", "the snapshot holds values encrypted as %s, and %s",
+		strings.Join(f.Encryption.Missing, ", "), where)
 }
 
-// checkAPIServers: an API server elsewhere would go on with the old revisions in its watch cache, and write through them.
+// checkAPIServers: an API server elsewhere would go on with the old revisions in its watch cache,
+// and write through them.
 func (o restorer) checkAPIServers(f *Facts) error {
 	if o.APIServersStopped {
 		return nil
@@ -204,19 +236,23 @@ func (o restorer) checkAPIServers(f *Facts) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return engine.Refuse("stop those API servers, then add --api-servers-stopped", "API servers that are not on this node are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+	return engine.Refuse("stop those API servers, then add --api-servers-stopped",
+		"API servers that are not on this node are known to use this etcd: %s", strings.Join(elsewhere, ", "))
 }
 
 func (o restorer) checkRevision(f *Facts) error {
-	return o.checkKnown(f.KnownRevision, "etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
+	return o.checkKnown(f.KnownRevision,
+		"etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
 }
 
-// checkKnown refuses when neither the node nor the person knows above which revision the restored cluster must begin.
+// checkKnown refuses when neither the node nor the person knows above which revision the
+// restored cluster must begin.
 func (o restorer) checkKnown(revision int64, why string) error {
 	if o.Bump > 0 || revision > 0 {
 		return nil
 	}
-	return engine.Refuse("give a bump that is surely above all that was written since the backup: --bump-revision 1000000000", "nothing tells how far revisions had come: %s", why)
+	return engine.Refuse("give a bump that is surely above all that was written since the backup: "+
+		"--bump-revision 1000000000", "nothing tells how far revisions had come: %s", why)
 }
 
 func (o restorer) checkRoom(f *Facts) error {
@@ -228,15 +264,19 @@ func (o restorer) checkRoom(f *Facts) error {
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
 	if o.Shared.sends() && f.Data.RunFree < 2*need {
-		return engine.Refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed", journal.Home, f.Data.RunFree>>20, 2*need>>20)
+		return engine.Refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed",
+			journal.Home, f.Data.RunFree>>20, 2*need>>20)
 	}
-	if o.FromDataDir != "" { // a snapshot is made first, in the run's folder; what is staged may be on the same disk
+	// A snapshot is made first, in the run's folder; what is staged may be on the same disk.
+	if o.FromDataDir != "" {
 		if f.Data.RunFree < 2*need {
-			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed", o.FromDataDir, journal.Home, f.Data.RunFree>>20, 2*need>>20)
+			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed",
+				o.FromDataDir, journal.Home, f.Data.RunFree>>20, 2*need>>20)
 		}
 	}
 	if f.Data.Free >= need {
 		return nil
 	}
-	return engine.Refuse(advice, "not enough room to stage the new data in %s: %d MiB free, %d MiB needed", f.Data.StageIn, f.Data.Free>>20, need>>20)
+	return engine.Refuse(advice, "not enough room to stage the new data in %s: %d MiB free, %d MiB needed",
+		f.Data.StageIn, f.Data.Free>>20, need>>20)
 }

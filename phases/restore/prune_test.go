@@ -19,7 +19,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/prune"
 )
 
-// newPruneWorld is a node on which a restore was completed, and a later run, too. It returns the first one's id.
+// newPruneWorld is a node on which a restore was completed, and a later run, too. It
+// returns the first one's id.
 func newPruneWorld(t *testing.T, s scenario) (*restoreWorld, string) {
 	t.Helper()
 	w := newWorld(t, s)
@@ -77,10 +78,12 @@ func (w *restoreWorld) there(name string) bool {
 func prunable() map[string]func(run string) string {
 	folder := func(run string) string { return path.Join(journal.RunDir(run), "data") }
 	return map[string]func(string) string{
-		"one file system":                     folder,
-		"the WAL elsewhere":                   folder,
-		"the data directory is a mount point": func(run string) string { return "/var/lib/etcd/.etcdpod-" + run + "/data" },
-		"the data directory is gone":          nil,
+		"one file system":   folder,
+		"the WAL elsewhere": folder,
+		"the data directory is a mount point": func(run string) string {
+			return "/var/lib/etcd/.etcdpod-" + run + "/data"
+		},
+		"the data directory is gone": nil,
 	}
 }
 
@@ -161,7 +164,8 @@ func TestPruneRefusesWhileARunIsOpen(t *testing.T) {
 	if !w.there(plan.Items[0].Path) {
 		t.Error("it was deleted all the same")
 	}
-	if now, err := prune.Plan(t.Context(), w.Process.Node, w.Process.Look, 0); err != nil || !slices.ContainsFunc(now.Kept, func(i prune.PruneItem) bool { return i.Reason == "the run is open" }) {
+	if now, err := prune.Plan(t.Context(), w.Process.Node, w.Process.Look, 0); err != nil ||
+		!slices.ContainsFunc(now.Kept, func(i prune.PruneItem) bool { return i.Reason == "the run is open" }) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
@@ -182,7 +186,8 @@ func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var refused *engine.RefusedError
-			err := prune.Prune(t.Context(), w.Process.Node, w.Process.Look, prune.PrunePlan{Items: []prune.PruneItem{{Path: c.path}}})
+			err := prune.Prune(t.Context(), w.Process.Node, w.Process.Look,
+				prune.PrunePlan{Items: []prune.PruneItem{{Path: c.path}}})
 			if errors.As(err, &refused) != c.refused || !c.refused && err != nil {
 				t.Errorf("%v", err)
 			}

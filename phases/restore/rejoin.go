@@ -12,8 +12,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their old data goes aside while they are fenced, and when the restored member serves,
-// they are added one after the other.
+// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their
+// old data goes aside while they are fenced, and when the restored member serves, they are
+// added one after the other.
 
 // moveAside takes the old data out of the way, and keeps it where the exchange would have.
 func (o restorer) moveAside(f *Facts) []op.Op {
@@ -21,7 +22,8 @@ func (o restorer) moveAside(f *Facts) []op.Op {
 	attr.Mode = 0o700
 	ops := o.makeDirectories(f)
 	aside := func(from, dir string) {
-		ops = append(ops, &op.MakeDirectory{Path: dir, Attr: attr}, &op.MoveAside{Fence: o.fenceOf(f), From: from, To: path.Join(dir, path.Base(from))})
+		ops = append(ops, &op.MakeDirectory{Path: dir, Attr: attr},
+			&op.MoveAside{Fence: o.fenceOf(f), From: from, To: path.Join(dir, path.Base(from))})
 	}
 	if f.Data.DirExists {
 		aside(path.Join(f.Etcd.DataDir, "member"), stagedDir(f))
@@ -32,9 +34,11 @@ func (o restorer) moveAside(f *Facts) []op.Op {
 	return ops
 }
 
-// rejoin adds the node to the cluster that the restored member serves, lets it vote when it has all data, and then lets its API server run.
+// rejoin adds the node to the cluster that the restored member serves, lets it vote when it has all
+// data, and then lets its API server run.
 func (o restorer) rejoin() phase {
-	return phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other", InTurn: true,
+	return phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other",
+		InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !o.rejoins(f) {
 				return nil, nil
@@ -46,14 +50,16 @@ func (o restorer) rejoin() phase {
 			if err != nil {
 				return nil, err
 			}
-			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs, Receipt: journal.Enrolled(f.Run), Limit: limit}
+			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs,
+				Receipt: journal.Enrolled(f.Run), Limit: limit}
 			ops := []op.Op{&op.AddLearner{Enrolment: as}, put, &op.StartKubelet{}, &op.PromoteLearner{Enrolment: as}}
 			rest, err := o.putRest(f, limit)
 			return append(ops, rest...), err
 		}}
 }
 
-// putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members that are there by then, and itself.
+// putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members
+// that are there by then, and itself.
 func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
 	members := slices.Clone(o.Shared.Members)
 	for _, m := range o.Shared.Rejoin {

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go: its old data goes aside, and then it joins; or all is as before.
+// One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go:
+// its old data goes aside, and then it joins; or all is as before.
 
 func rejoins() []scenario {
 	return []scenario{{name: "one file system"}, {name: "no data", Shape: crashtest.Shape{NoData: true}}}
@@ -28,23 +29,27 @@ func joining(m *sim.Machine) *sim.Machine {
 func rejoinCases() (all []crashtest.Case) {
 	for _, s := range rejoins() {
 		machine := func(t *testing.T) *sim.Machine { return joining(s.Machine(t)) }
-		all = append(all, crashtest.Case{Name: s.name, Machine: machine, On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-			r := onNode(w, s)
-			return crashtest.Subject{Run: r.rejoin, Outcome: r.joined}
-		}})
+		all = append(all, crashtest.Case{Name: s.name, Machine: machine,
+			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+				r := onNode(w, s)
+				return crashtest.Subject{Run: r.rejoin, Outcome: r.joined}
+			}})
 	}
 	return all
 }
 
 func (w *restoreWorld) rejoin() error {
 	o := restorer{Options: Options{StopTimeout: time.Minute}, Shared: &Shared{
-		Members: []SharedMember{{"cp0", []string{"https://cp0:2380"}}}, Rejoin: []SharedMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
+		Members: []SharedMember{{"cp0", []string{"https://cp0:2380"}}},
+		Rejoin:  []SharedMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
 	}}
-	flow := workflow{Name: "restore", Observe: w.facts, Phases: []phase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
+	flow := workflow{Name: "restore", Observe: w.facts,
+		Phases: []phase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// joined says whether the node is wholly old, or a member that has joined, and what is wrong otherwise.
+// joined says whether the node is wholly old, or a member that has joined, and
+// what is wrong otherwise.
 func (w *restoreWorld) joined() (string, error) {
 	look := w.Machine.Look("/var/lib/etcdpod")
 	if v := w.Machine.Violations; len(v) > 0 {
@@ -53,7 +58,10 @@ func (w *restoreWorld) joined() (string, error) {
 	if look == w.First {
 		return "old", nil
 	}
-	for _, want := range []string{"kubelet true\n", "runs etcd new\n", "runs kube-apiserver \n", "runs kube-controller-manager \n", "runs kube-scheduler \n"} {
+	for _, want := range []string{
+		"kubelet true\n", "runs etcd new\n", "runs kube-apiserver \n",
+		"runs kube-controller-manager \n", "runs kube-scheduler \n",
+	} {
 		if !strings.Contains(look, want) {
 			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
 		}
@@ -62,7 +70,9 @@ func (w *restoreWorld) joined() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, want := range []string{"--initial-cluster=cp0=https://cp0:2380,cp1=https://cp1:2380", "--initial-cluster-state=existing"} {
+	for _, want := range []string{
+		"--initial-cluster=cp0=https://cp0:2380,cp1=https://cp1:2380", "--initial-cluster-state=existing",
+	} {
 		if !strings.Contains(string(etcd), want) {
 			return "", fmt.Errorf("etcd's manifest has no %s:\n%s", want, etcd)
 		}

@@ -15,29 +15,35 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Options are what a person may ask of `restore`. Paths are host paths, but for File, which is a path of this process.
+// Options are what a person may ask of `restore`. Paths are host paths, but for File, which is a
+// path of this process.
 type Options struct {
-	File              string
-	FromDataDir       string
-	FromWALDir        string // where FromDataDir's WAL is, if not in member/wal
-	SkipHashCheck     bool
-	Bump              int64         // revisions to bump by; 0: found out
-	DataDir           string        // a new data directory; empty: the one that etcd has
-	StopTimeout       time.Duration // for the kubelet, containers and processes to end
-	WaitTimeout       time.Duration // for etcd, then for the API server, to serve; 0: grows with the size
-	APIServersStopped bool          // API servers elsewhere that the data knows of are known to be stopped
+	File          string
+	FromDataDir   string
+	FromWALDir    string // where FromDataDir's WAL is, if not in member/wal
+	SkipHashCheck bool
+	Bump          int64         // revisions to bump by; 0: found out
+	DataDir       string        // a new data directory; empty: the one that etcd has
+	StopTimeout   time.Duration // for the kubelet, containers and processes to end
+	// For etcd, then for the API server, to serve; 0: grows with the size.
+	WaitTimeout time.Duration
+	// API servers elsewhere that the data knows of are known to be stopped.
+	APIServersStopped bool
 }
 
-// restorer plans a restore: with what a person asked for and, on several nodes, what was settled for all of them.
+// restorer plans a restore: with what a person asked for and, on several nodes, what was
+// settled for all of them.
 type restorer struct {
 	Options
 	Shared *Shared `json:",omitempty"` // nil: this node alone
 }
 
-// Workflow is the workflow that puts a snapshot, or the data of a stopped member, in the place of what etcd has on this node.
+// Workflow is the workflow that puts a snapshot, or the data of a stopped member, in the place of
+// what etcd has on this node.
 func Workflow(o Options) workflow { return restorer{Options: o}.workflow() }
 
-// workflow is the list of phases. On several nodes each of them carries it out, and the transaction has each phase end on all of them before the next one begins on any.
+// workflow is the list of phases. On several nodes each of them carries it out, and the transaction
+// has each phase end on all of them before the next one begins on any.
 func (o restorer) workflow() workflow {
 	if o.DataDir != "" {
 		o.DataDir = path.Clean(o.DataDir)
@@ -69,13 +75,16 @@ func WayBack(notes map[string]string) string {
 	if kept == "" {
 		return ""
 	}
-	return fmt.Sprintf("to go back to the data that it replaced, type `etcdpod restore %s`", journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
+	return fmt.Sprintf("to go back to the data that it replaced, type `etcdpod restore %s`",
+		journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
 }
 
-// minBump keeps revisions that a watch cache or an informer may still hold from being given out twice, whatever happened behind the last one that is known of.
+// minBump keeps revisions that a watch cache or an informer may still hold from being given out
+// twice, whatever happened behind the last one that is known of.
 const minBump = 1_000_000_000
 
-// waitLimit is how long a healthy etcd may take: 0.9 GB was seen to take 20 s on two cores, and disks differ.
+// waitLimit is how long a healthy etcd may take: 0.9 GB was seen to take 20 s on two
+// cores, and disks differ.
 func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 	if o.WaitTimeout > 0 {
 		return o.WaitTimeout
@@ -116,7 +125,8 @@ func (o restorer) verifySnapshot() phase {
 	return phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.FromDataDir == "" {
-				return nil, nil // proven while the facts were gathered; staging checks its SHA-256 again
+				// Proven while the facts were gathered; staging checks its SHA-256 again.
+				return nil, nil
 			}
 			snapshot := o.snapshotPath(f)
 			return []op.Op{
@@ -131,9 +141,11 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 		return nil
 	}
 	s := f.Snapshot
-	proven := fmt.Sprintf("proven good: %d keys at revision %d, %d MiB, SHA-256 %s", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20, s.Proof.SHA256)
+	proven := fmt.Sprintf("proven good: %d keys at revision %d, %d MiB, SHA-256 %s",
+		s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20, s.Proof.SHA256)
 	if o.SkipHashCheck {
-		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at revision %d, %d MiB", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20)
+		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at "+
+			"revision %d, %d MiB", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20)
 	}
 	if s.Sidecar != nil {
 		proven += ", taken " + s.Sidecar.TakenAt.Format(time.RFC3339)
@@ -156,7 +168,8 @@ func (o restorer) stageData() phase {
 		}}
 }
 
-// makeDirectories plans the directories that are not there: the data directory, where it is new or gone, and places to stage in.
+// makeDirectories plans the directories that are not there: the data directory, where it is new or
+// gone, and places to stage in.
 func (o restorer) makeDirectories(f *Facts) []op.Op {
 	var ops []op.Op
 	mkdir := func(dir string) {
@@ -179,14 +192,17 @@ func (o restorer) makeDirectories(f *Facts) []op.Op {
 
 func (o restorer) staging(f *Facts) op.Staging {
 	s := op.Staging{
-		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof, SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
+		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof,
+		SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
 		InitialCluster: initialCluster([]SharedMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
-		// A fresh token gives the cluster a new id: a member of the old one that comes back cannot talk to it.
+		// A fresh token gives the cluster a new id: a member of the old one that comes
+		// back cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}
 	if o.Shared != nil {
-		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Shared.Members), o.Shared.KnownRevision+minBump, true
+		s.InitialCluster, s.MinRevision, s.Compare = initialCluster(o.Shared.Members),
+			o.Shared.KnownRevision+minBump, true
 	}
 	if o.FromDataDir != "" || o.Shared.made() {
 		s.ProofFile = proofPath(f.Run)
@@ -200,7 +216,8 @@ func (o restorer) staging(f *Facts) op.Staging {
 func (o restorer) fenceOf(f *Facts) op.Fence {
 	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
 	for _, m := range o.fenced(f) {
-		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
+		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(),
+			Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
 	}
 	if f.Etcd == nil { // an API server that uses etcd on other nodes
 		return fence
@@ -211,7 +228,8 @@ func (o restorer) fenceOf(f *Facts) op.Fence {
 			fence.Databases = append(fence.Databases, path.Join(dir, "member/snap/db"))
 		}
 	}
-	if !slices.Contains(fence.DataDirs, f.Etcd.DataPath) { // a link to the first: one database, and one lock
+	// A link to the first: one database, and one lock.
+	if !slices.Contains(fence.DataDirs, f.Etcd.DataPath) {
 		fence.DataDirs = append(fence.DataDirs, f.Etcd.DataPath)
 	}
 	if f.Etcd.WALDir != "" {
@@ -251,7 +269,8 @@ func (o restorer) fence() phase {
 				&op.StopKubelet{},
 			}
 			for _, m := range o.fenced(f) {
-				ops = append(ops, &op.TakeOutManifest{From: m.Path, To: path.Join(parkingDir(f), path.Base(m.Path)), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
+				ops = append(ops, &op.TakeOutManifest{From: m.Path,
+					To: path.Join(parkingDir(f), path.Base(m.Path)), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
 			}
 			return append(ops, &op.StopContainers{Fence: o.fenceOf(f)}), nil
 		}}
@@ -267,9 +286,13 @@ func (o restorer) exchangeData() phase {
 				return o.moveAside(f), nil
 			}
 			staged := path.Join(stagedDir(f), "member")
-			ops := []op.Op{&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"), Staged: staged, Park: staged + ".park"}}
+			ops := []op.Op{
+				&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"),
+					Staged: staged, Park: staged + ".park"},
+			}
 			if f.Etcd.WALDir != "" {
-				ops = append(ops, &op.Exchange{Fence: o.fenceOf(f), Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"})
+				ops = append(ops, &op.Exchange{Fence: o.fenceOf(f),
+					Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"})
 			}
 			return ops, nil
 		}}
@@ -315,7 +338,8 @@ func (o restorer) awaitEtcd() phase {
 			}
 			alone := o.alone(f)
 			return []op.Op{
-				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access, Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
+				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
+					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}
@@ -327,7 +351,8 @@ func (o restorer) compareMembers() phase {
 			if !o.restores(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.CompareMembers{Alone: o.alone(f), Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Shared.members()}}, nil
+			return []op.Op{&op.CompareMembers{Alone: o.alone(f),
+				Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Shared.members()}}, nil
 		}}
 }
 
@@ -359,10 +384,12 @@ func (o restorer) awaitAPIServer() phase {
 		}}
 }
 
-// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler start anew, against an API server that is ready, and
-// so with none of the crash-loop back-off that they would have had by now, nor with anything that they knew of the future that is gone.
+// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler
+// start anew, against an API server that is ready, and so with none of the crash-loop back-off that
+// they would have had by now, nor with anything that they knew of the future that is gone.
 func (o restorer) restartComponents() phase {
-	return phase{Name: "restart-components", Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
+	return phase{Name: "restart-components",
+		Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.rejoins(f) {
 				return nil, nil
@@ -383,7 +410,8 @@ func (o restorer) restartComponents() phase {
 		}}
 }
 
-// leases are the leader leases of the components that the fence ended. With control planes elsewhere, somebody there may hold them rightly.
+// leases are the leader leases of the components that the fence ended. With control planes
+// elsewhere, somebody there may hold them rightly.
 func (o restorer) leases(f *Facts) []string {
 	if !observe.HasAPIServer(f.Facts) || o.APIServersStopped || !o.Shared.leads(f.Node) {
 		return nil
@@ -406,6 +434,7 @@ func (o restorer) verifyRestored() phase {
 			if !observe.HasAPIServer(f.Facts) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources, Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
 		}}
 }

@@ -27,13 +27,17 @@ func plannedFacts(t *testing.T) *Facts {
 		t.Fatal(err)
 	}
 	f.Facts = crashtest.SeenFacts(t, f.Run)
-	f.Snapshot = &SnapshotFacts{Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: "abc", SizeBytes: 1 << 20, Revision: 50, Keys: 7}, StorageVersion: "3.6.0", Members: []observe.Member{{Name: "cp1"}}}
+	f.Snapshot = &SnapshotFacts{
+		Path: "/backup/snapshot.db", Proof: op.Proof{SHA256: "abc", SizeBytes: 1 << 20, Revision: 50, Keys: 7},
+		StorageVersion: "3.6.0", Members: []observe.Member{{Name: "cp1"}},
+	}
 	f.KnownRevision = 100
 	return f
 }
 
 func TestThePlanOfARestoreReadsLikeARunbook(t *testing.T) {
-	plan, err := Workflow(Options{File: "/backup/snapshot.db", StopTimeout: 30 * time.Second}).Planned(context.Background(), plannedFacts(t))
+	plan, err := Workflow(Options{File: "/backup/snapshot.db", StopTimeout: 30 * time.Second}).
+		Planned(context.Background(), plannedFacts(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,31 +96,54 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 	}{
 		"no etcd on this node": {change: func(f *Facts) { f.Etcd = nil }, says: "no manifest"},
 		"a file that may run etcd": {change: func(f *Facts) {
-			f.Manifests = append(f.Manifests, observe.ManifestFile{Path: "/x.yaml", Data: []byte("image: etcd"), Error: errors.New("line 1: no pod")})
+			f.Manifests = append(f.Manifests, observe.ManifestFile{Path: "/x.yaml",
+				Data: []byte("image: etcd"), Error: errors.New("line 1: no pod")})
 		}, says: "/x.yaml"},
-		"static pods from elsewhere":              {change: func(f *Facts) { f.StaticPodURL = "http://x" }, says: "http://x"},
-		"no kubeconfig beside an API server":      {change: func(f *Facts) { f.API = op.APIAccess{} }, says: "kubeconfig"},
-		"no container runtime":                    {change: func(f *Facts) { f.RuntimeError = errors.New("cannot reach it") }, says: "cannot reach it", hint: "--cri-socket"},
-		"a kubelet that cannot be asked":          {change: func(f *Facts) { f.KubeletError = errors.New("no systemctl") }, says: "no systemctl", hint: "--kubelet-stop-command"},
-		"member is a mount point":                 {change: func(f *Facts) { f.Data.MemberOdd = "member is a mount point" }, says: "mount point", hint: "--data-dir"},
-		"the WAL directory is a mount point":      {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" }, says: "/wal"},
-		"a new data directory with data":          {options: Options{DataDir: "/new"}, change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
-		"a new data directory in the old":         {options: Options{DataDir: "/var/lib/etcd/new"}, change: func(*Facts) {}, says: "inside each other"},
-		"the live members are three":              {change: func(f *Facts) { f.Live.Members = three }, says: "cp2, cp3"},
-		"the stopped data names three":            {change: func(f *Facts) { f.Live, f.Stopped = nil, &observe.Stopped{Members: three} }, says: "the data in"},
-		"only the snapshot is left and has three": {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three }, says: "the snapshot names"},
+		"static pods from elsewhere": {change: func(f *Facts) { f.StaticPodURL = "http://x" },
+			says: "http://x"},
+		"no kubeconfig beside an API server": {change: func(f *Facts) { f.API = op.APIAccess{} },
+			says: "kubeconfig"},
+		"no container runtime": {change: func(f *Facts) { f.RuntimeError = errors.New("cannot reach it") },
+			says: "cannot reach it", hint: "--cri-socket"},
+		"a kubelet that cannot be asked": {change: func(f *Facts) { f.KubeletError = errors.New("no systemctl") },
+			says: "no systemctl", hint: "--kubelet-stop-command"},
+		"member is a mount point": {change: func(f *Facts) { f.Data.MemberOdd = "member is a mount point" },
+			says: "mount point", hint: "--data-dir"},
+		"the WAL directory is a mount point": {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" },
+			says: "/wal"},
+		"a new data directory with data": {options: Options{DataDir: "/new"},
+			change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
+		"a new data directory in the old": {options: Options{DataDir: "/var/lib/etcd/new"},
+			change: func(*Facts) {}, says: "inside each other"},
+		"the live members are three": {change: func(f *Facts) { f.Live.Members = three },
+			says: "cp2, cp3"},
+		"the stopped data names three": {change: func(f *Facts) {
+			f.Live, f.Stopped = nil, &observe.Stopped{Members: three}
+		}, says: "the data in"},
+		"only the snapshot is left and has three": {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three },
+			says: "the snapshot names"},
 		"an etcd that runs and does not answer": {change: func(f *Facts) {
-			f.Live, f.LiveError, f.StoppedError = nil, errors.New("certificate has expired"), &engine.RefusedError{Reason: "in use"}
+			f.Live, f.LiveError, f.StoppedError = nil, errors.New("certificate has expired"),
+				&engine.RefusedError{Reason: "in use"}
 		}, says: "certificate has expired", hint: "stop the kubelet"},
-		"data of a newer etcd":                     {change: func(f *Facts) { f.Snapshot.StorageVersion = "3.7.0" }, says: "3.7"},
-		"data of a newer etcd, while etcd is down": {change: func(f *Facts) { f.Live, f.Snapshot.StorageVersion = nil, "3.7.0" }, says: "3.7"},
+		"data of a newer etcd": {change: func(f *Facts) { f.Snapshot.StorageVersion = "3.7.0" },
+			says: "3.7"},
+		"data of a newer etcd, while etcd is down": {change: func(f *Facts) {
+			f.Live, f.Snapshot.StorageVersion = nil, "3.7.0"
+		}, says: "3.7"},
 		"other files than the backup's": {change: func(f *Facts) {
-			f.Snapshot.Sidecar, f.Fingerprints = &backup.Sidecar{Fingerprints: map[string]string{"/pki/sa.pub": "1"}}, map[string]string{"/pki/sa.pub": "2"}
+			f.Snapshot.Sidecar, f.Fingerprints = &backup.Sidecar{Fingerprints: map[string]string{"/pki/sa.pub": "1"}},
+				map[string]string{"/pki/sa.pub": "2"}
 		}, says: "/pki/sa.pub"},
-		"a value that nobody can decrypt": {change: func(f *Facts) { f.Encryption.Missing = []string{"k8s:enc:aescbc:v1:key1:"} }, says: "key1"},
-		"an API server elsewhere":         {change: func(f *Facts) { f.Live.APIServers = []string{"10.0.0.1", "10.0.0.2"} }, says: "10.0.0.2", hint: "--api-servers-stopped"},
-		"no revision is known":            {change: func(f *Facts) { f.KnownRevision = 0 }, says: "revisions", hint: "--bump-revision"},
-		"not enough room":                 {change: func(f *Facts) { f.Data.Free = 1 << 20 }, says: "room", hint: "prune"},
+		"a value that nobody can decrypt": {change: func(f *Facts) {
+			f.Encryption.Missing = []string{"k8s:enc:aescbc:v1:key1:"}
+		}, says: "key1"},
+		"an API server elsewhere": {change: func(f *Facts) { f.Live.APIServers = []string{"10.0.0.1", "10.0.0.2"} },
+			says: "10.0.0.2", hint: "--api-servers-stopped"},
+		"no revision is known": {change: func(f *Facts) { f.KnownRevision = 0 },
+			says: "revisions", hint: "--bump-revision"},
+		"not enough room": {change: func(f *Facts) { f.Data.Free = 1 << 20 },
+			says: "room", hint: "prune"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
@@ -138,9 +165,13 @@ func TestWhatOverridesARefusalIsHeeded(t *testing.T) {
 		options Options
 		change  func(*Facts)
 	}{
-		"API servers elsewhere are stopped": {Options{APIServersStopped: true}, func(f *Facts) { f.Live.APIServers = []string{"10.0.0.2"} }},
-		"a bump is given":                   {Options{Bump: 10}, func(f *Facts) { f.KnownRevision = 0 }},
-		"live members outrank the snapshot": {Options{}, func(f *Facts) { f.Snapshot.Members = []observe.Member{{Name: "cp1"}, {Name: "cp2"}} }},
+		"API servers elsewhere are stopped": {Options{APIServersStopped: true}, func(f *Facts) {
+			f.Live.APIServers = []string{"10.0.0.2"}
+		}},
+		"a bump is given": {Options{Bump: 10}, func(f *Facts) { f.KnownRevision = 0 }},
+		"live members outrank the snapshot": {Options{}, func(f *Facts) {
+			f.Snapshot.Members = []observe.Member{{Name: "cp1"}, {Name: "cp2"}}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
@@ -153,7 +184,9 @@ func TestWhatOverridesARefusalIsHeeded(t *testing.T) {
 }
 
 func TestPhasesThatProtectCannotBeSkipped(t *testing.T) {
-	for _, name := range []string{"preflight", "verify-snapshot", "fence", "exchange-data", "compare-members", "nonsense"} {
+	for _, name := range []string{
+		"preflight", "verify-snapshot", "fence", "exchange-data", "compare-members", "nonsense",
+	} {
 		if _, err := Workflow(Options{}).Without([]string{name}); err == nil {
 			t.Errorf("%s can be skipped", name)
 		}

@@ -47,14 +47,16 @@ func TestWhatIsLeftOfAnOpenRunIsShownBothWays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := operations(forward.Nodes[0].Plan); !strings.HasPrefix(ops, "exchange ") || !strings.Contains(ops, "start the kubelet") || strings.Contains(ops, "stop the kubelet") {
+	if ops := operations(forward.Nodes[0].Plan); !strings.HasPrefix(ops, "exchange ") ||
+		!strings.Contains(ops, "start the kubelet") || strings.Contains(ops, "stop the kubelet") {
 		t.Errorf("resume would do\n%s", ops)
 	}
 	back, err := w.Process.PreviewOpen(context.Background(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := operations(back.Nodes[0].Plan); !strings.HasPrefix(ops, "undo: exchange ") || !strings.Contains(ops, "undo: stage ") || strings.Contains(ops, "start the kubelet") {
+	if ops := operations(back.Nodes[0].Plan); !strings.HasPrefix(ops, "undo: exchange ") ||
+		!strings.Contains(ops, "undo: stage ") || strings.Contains(ops, "start the kubelet") {
 		t.Errorf("rollback would do\n%s", ops)
 	}
 	if w.Machine.Look() != before {
@@ -74,7 +76,8 @@ func TestPastTheCommitPointThereIsNoWayBackToShow(t *testing.T) {
 	}
 }
 
-// See before you do: what the dry run prints is what the run does, and the dry run itself does nothing.
+// See before you do: what the dry run prints is what the run does, and the dry run
+// itself does nothing.
 func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {

@@ -12,8 +12,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// What proves, at the end of a restore on several nodes, that all API servers read the same. Controllers, leases and events are written by then, so everybody is asked
-// for one revision: what etcd holds as of it does not change any more.
+// What proves, at the end of a restore on several nodes, that all API servers read the same.
+// Controllers, leases and events are written by then, so everybody is asked for one revision: what
+// etcd holds as of it does not change any more.
 
 // served is what a node's API server and its etcd show.
 type served struct {
@@ -28,7 +29,8 @@ type served struct {
 // servedLimit is how long an API server that has been ready may take to answer.
 const servedLimit = time.Minute
 
-// served asks this node's API server how far etcd is, or, with a revision, it and this node's etcd for what they hold as of it.
+// served asks this node's API server how far etcd is, or, with a revision, it and this node's etcd
+// for what they hold as of it.
 func (p *part) served(ctx context.Context, revision int64) (served, error) {
 	clock := p.Node.Host.Clock
 	for deadline := clock.Now().Add(servedLimit); ; {
@@ -63,12 +65,14 @@ func (p *part) servedNow(ctx context.Context, revision int64) (s served, err err
 	return s, err
 }
 
-// differError says that API servers, or the etcds behind them, show different things. It is behind the commit point: a person must look.
+// differError says that API servers, or the etcds behind them, show different things. It is behind
+// the commit point: a person must look.
 type differError struct{ what string }
 
 func (e *differError) Error() string { return e.what }
 
-const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type `etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
+const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type " +
+	"`etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
 
 // adviceOn says what to do about nodes that show different things.
 func adviceOn(cause error) string {
@@ -78,7 +82,8 @@ func adviceOn(cause error) string {
 	return ""
 }
 
-// compareServers holds all API servers, and all members of etcd, against each other as of one revision.
+// compareServers holds all API servers, and all members of etcd, against each
+// other as of one revision.
 func compareServers(ctx context.Context, t *together.Transaction) error {
 	at := int64(0)
 	for _, p := range t.Peers {
@@ -108,13 +113,15 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 	}
 	said, err := sameServed(names, all)
 	if said != "" {
-		t.Node.Emit(engine.Event{Time: t.Node.Host.Clock.Now().UTC(), Run: t.Run, Node: t.Cluster.Coordinator, Phase: "verify-restored", State: engine.Noted, Message: said, Together: true})
+		t.Node.Emit(engine.Event{Time: t.Node.Host.Clock.Now().UTC(), Run: t.Run,
+			Node: t.Cluster.Coordinator, Phase: "verify-restored", State: engine.Noted, Message: said, Together: true})
 	}
 	return err
 }
 
-// sameServed says what all have in common, or what differs. Members that are compacted to different revisions have different hashes, and a resource that only one
-// API server knows (a definition that the other has not read yet) tells nothing.
+// sameServed says what all have in common, or what differs. Members that are compacted to different
+// revisions have different hashes, and a resource that only one API server knows (a definition that
+// the other has not read yet) tells nothing.
 func sameServed(names []string, all []served) (said string, err error) {
 	member, server := -1, -1
 	members, servers, objects := 0, 0, int64(0)
@@ -124,7 +131,10 @@ func sameServed(names []string, all []served) (said string, err error) {
 				member = i
 			}
 			if first := all[member]; first.Compacted == s.Compacted && first.Hash != s.Hash {
-				return "", &differError{fmt.Sprintf("the members of etcd do not hold the same at revision %d: HashKV %08x on %s, and %08x on %s", s.Revision, first.Hash, names[member], s.Hash, names[i])}
+				return "", &differError{
+					fmt.Sprintf("the members of etcd do not hold the same at revision %d: HashKV %08x on %s, "+
+						"and %08x on %s", s.Revision, first.Hash, names[member], s.Hash, names[i]),
+				}
 			}
 		}
 		if s.Server {
@@ -133,7 +143,10 @@ func sameServed(names []string, all []served) (said string, err error) {
 			}
 			for _, c := range s.Counts {
 				if n, known := countOf(all[server].Counts, c.Resource); known && n != c.Objects {
-					return "", &differError{fmt.Sprintf("the API servers do not read the same at revision %d: %d %s on %s, and %d on %s", s.Revision, n, c.Resource, names[server], c.Objects, names[i])}
+					return "", &differError{
+						fmt.Sprintf("the API servers do not read the same at revision %d: %d %s on %s, and %d on %s",
+							s.Revision, n, c.Resource, names[server], c.Objects, names[i]),
+					}
 				}
 			}
 		}
@@ -144,7 +157,8 @@ func sameServed(names []string, all []served) (said string, err error) {
 	for _, c := range all[server].Counts {
 		objects += c.Objects
 	}
-	return fmt.Sprintf("all %d API servers read the same at revision %d: %d objects; members of etcd that hold the same: %d", servers, all[server].Revision, objects, members), nil
+	return fmt.Sprintf("all %d API servers read the same at revision %d: %d objects; members of etcd that hold "+
+		"the same: %d", servers, all[server].Revision, objects, members), nil
 }
 
 func countOf(counts []op.Count, resource string) (objects int64, known bool) {

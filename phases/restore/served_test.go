@@ -9,13 +9,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// An API server that reads something else than the others is seen before the run is closed; a person who has looked may close it all the same.
+// An API server that reads something else than the others is seen before the run is closed; a
+// person who has looked may close it all the same.
 func TestAPIServersThatReadDifferentThingsKeepTheRunOpen(t *testing.T) {
 	for _, mended := range []bool{true, false} {
 		c := newCluster(t, "cp1", "cp2", "cp3")
 		c.worlds["cp2"].Machine.StrayPods = 1
 		err := c.restore("cp1")
-		if !crashtest.IsOpen(err) || !strings.Contains(err.Error(), "1 pods on cp1, and 2 on cp2") || !strings.Contains(engine.Hint(err), "--skip-phases verify-restored") {
+		if !crashtest.IsOpen(err) || !strings.Contains(err.Error(), "1 pods on cp1, and 2 on cp2") ||
+			!strings.Contains(engine.Hint(err), "--skip-phases verify-restored") {
 			t.Fatalf("it ended with %v, hint %q", err, engine.Hint(err))
 		}
 		if c.settled() {
@@ -45,13 +47,20 @@ func TestWhatAllServersShowIsHeldAgainstEachOther(t *testing.T) {
 		want string // of what is said, or of the error
 		bad  bool
 	}{
-		"all alike":                         {[]served{whole, whole, whole}, "all 3 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 3", false},
-		"one server only":                   {[]served{whole, {Member: true, Hash: 7, Compacted: 3}}, "", false},
-		"one node without etcd":             {[]served{whole, change(func(s *served) { s.Member, s.Hash = false, 0 })}, "all 2 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 1", false},
-		"another count":                     {[]served{{}, whole, change(func(s *served) { s.Counts = counts(4, 1) })}, "2 secrets on b, and 1 on c", true},
-		"another hash":                      {[]served{whole, change(func(s *served) { s.Hash = 8 })}, "HashKV 00000007 on a, and 00000008 on b", true},
-		"another hash, compacted meanwhile": {[]served{whole, change(func(s *served) { s.Hash, s.Compacted = 8, 5 })}, "all 2 API servers", false},
-		"a resource that one knows":         {[]served{whole, change(func(s *served) { s.Counts = append(counts(4, 2), op.Count{Resource: "new", Objects: 5}) })}, "all 2 API servers", false},
+		"all alike": {[]served{whole, whole, whole},
+			"all 3 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 3", false},
+		"one server only": {[]served{whole, {Member: true, Hash: 7, Compacted: 3}}, "", false},
+		"one node without etcd": {[]served{whole, change(func(s *served) { s.Member, s.Hash = false, 0 })},
+			"all 2 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 1", false},
+		"another count": {[]served{{}, whole, change(func(s *served) { s.Counts = counts(4, 1) })},
+			"2 secrets on b, and 1 on c", true},
+		"another hash": {[]served{whole, change(func(s *served) { s.Hash = 8 })},
+			"HashKV 00000007 on a, and 00000008 on b", true},
+		"another hash, compacted meanwhile": {[]served{whole, change(func(s *served) { s.Hash, s.Compacted = 8, 5 })},
+			"all 2 API servers", false},
+		"a resource that one knows": {[]served{
+			whole, change(func(s *served) { s.Counts = append(counts(4, 2), op.Count{Resource: "new", Objects: 5}) }),
+		}, "all 2 API servers", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			said, err := sameServed([]string{"a", "b", "c"}, test.all)

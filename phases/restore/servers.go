@@ -9,8 +9,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// rewireAPIServer returns an API server's manifest for the restored cluster. Entries of --etcd-servers that name members of the old cluster which the new one lacks are
-// replaced by its members; any other, a load balancer's or localhost, stays.
+// rewireAPIServer returns an API server's manifest for the restored cluster. Entries of
+// --etcd-servers that name members of the old cluster which the new one lacks are replaced by its
+// members; any other, a load balancer's or localhost, stays.
 func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutManifest) error {
 	servers, container := o.rewired(m)
 	if servers == nil {
@@ -35,7 +36,8 @@ func (o restorer) rewired(m observe.ManifestFile) (servers []string, container s
 	}
 	current := observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag))
 	gone := func(entry string) bool {
-		return slices.Contains(o.Shared.OldHosts, observe.HostOf(entry)) && !slices.Contains(observe.HostsOf(o.Shared.ClientURLs), observe.HostOf(entry))
+		return slices.Contains(o.Shared.OldHosts, observe.HostOf(entry)) &&
+			!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), observe.HostOf(entry))
 	}
 	if !slices.ContainsFunc(current, gone) {
 		return nil, ""
@@ -65,8 +67,11 @@ func (o restorer) foundServers(f *Facts) []string {
 		}
 		container, _ := m.Manifest.Runs("kube-apiserver")
 		for _, entry := range observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
-			if host := observe.HostOf(entry); !observe.Loopback(host) && !slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) && !slices.Contains(o.Shared.OldHosts, host) {
-				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead to the members of the restored cluster", entry))
+			if host := observe.HostOf(entry); !observe.Loopback(host) &&
+				!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) &&
+				!slices.Contains(o.Shared.OldHosts, host) {
+				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead "+
+					"to the members of the restored cluster", entry))
 			}
 		}
 	}

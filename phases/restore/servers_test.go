@@ -12,13 +12,17 @@ import (
 )
 
 func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
-	joint := &Shared{OldHosts: []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, ClientURLs: []string{"https://10.0.0.1:2379", "https://10.0.1.2:2379", "https://10.0.1.3:2379"}}
+	joint := &Shared{OldHosts: []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"},
+		ClientURLs: []string{"https://10.0.0.1:2379", "https://10.0.1.2:2379", "https://10.0.1.3:2379"}}
 	for _, tt := range []struct{ name, now, want string }{
 		{"localhost stays", "https://127.0.0.1:2379", ""},
 		{"members that stay", "https://10.0.0.1:2379", ""},
-		{"one that is gone", "https://10.0.0.2:2379", "https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
-		{"all of them", "https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379", "https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
-		{"a balancer stays, in its place", "https://lb.example:2379,https://10.0.0.3:2379", "https://lb.example:2379,https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
+		{"one that is gone", "https://10.0.0.2:2379",
+			"https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
+		{"all of them", "https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379",
+			"https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
+		{"a balancer stays, in its place", "https://lb.example:2379,https://10.0.0.3:2379",
+			"https://lb.example:2379,https://10.0.0.1:2379,https://10.0.1.2:2379,https://10.0.1.3:2379"},
 		{"a balancer alone", "https://lb.example:2379", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -40,8 +44,10 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 			if !bytes.Equal(put.Data, want) {
 				t.Errorf("got\n%s\nwant\n%s", put.Data, want)
 			}
-			found := strings.Join(o.foundServers(&Facts{Facts: &observe.Facts{Manifests: []observe.ManifestFile{file}}}), "\n")
-			if warns := strings.Contains(found, "names https://lb.example:2379, which is none of the members"); warns != strings.Contains(tt.now, "lb.example") {
+			found := strings.Join(
+				o.foundServers(&Facts{Facts: &observe.Facts{Manifests: []observe.ManifestFile{file}}}), "\n")
+			if warns := strings.Contains(found, "names https://lb.example:2379, which is none of the members"); warns !=
+				strings.Contains(tt.now, "lb.example") {
 				t.Errorf("found %q", found)
 			}
 		})

@@ -7,21 +7,27 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Shared is what makes the restores on several nodes one: the same on each, settled by the coordinator after it has seen them all.
-// The methods answer for a restore on one node, too, where it is nil.
+// Shared is what makes the restores on several nodes one: the same on each, settled by the
+// coordinator after it has seen them all. The methods answer for a restore on one node,
+// too, where it is nil.
 type Shared struct {
-	Cluster       journal.Cluster
-	Members       []SharedMember // of the restored cluster, in the order in which they are started
-	Rejoin        []SharedMember // that join it afterwards, one after the other, with nothing of their own
-	Through       []string       // client URLs of the member that they join through
-	Left          []string       // peer URLs of old members that are left out, where those could be a quorum of the old cluster
-	Snapshot      SnapshotFacts  // Path is where the coordinator has it
-	KnownRevision int64          // the highest that any node knows of
-	Leader        string         // the one node that does what must be done once only: it has an API server
-	Made          bool           // the snapshot is made from a data directory, in the run
-	OldHosts      []string       // of the members of the cluster that is replaced, and of the snapshot's
-	ClientURLs    []string       // of the restored cluster's members
-	Sent          bool           // this node gets the snapshot from the coordinator, into the run's folder
+	Cluster journal.Cluster
+	Members []SharedMember // of the restored cluster, in the order in which they are started
+	// That join it afterwards, one after the other, with nothing of their own.
+	Rejoin  []SharedMember
+	Through []string // client URLs of the member that they join through
+	// Peer URLs of old members that are left out, where those could be a quorum of the old cluster.
+	Left          []string
+	Snapshot      SnapshotFacts // Path is where the coordinator has it
+	KnownRevision int64         // the highest that any node knows of
+	// The one node that does what must be done once only: it has an API server.
+	Leader string
+	Made   bool // the snapshot is made from a data directory, in the run
+	// Of the members of the cluster that is replaced, and of the snapshot's.
+	OldHosts   []string
+	ClientURLs []string // of the restored cluster's members
+	// This node gets the snapshot from the coordinator, into the run's folder.
+	Sent bool
 }
 
 // SharedMember is a member of the cluster that several nodes restore.
@@ -48,7 +54,8 @@ func (o restorer) restores(f *Facts) bool { return f.Etcd != nil && !o.rejoins(f
 
 // rejoins says whether etcd on the node joins the restored cluster afterwards.
 func (o restorer) rejoins(f *Facts) bool {
-	return f.Etcd != nil && o.Shared != nil && slices.ContainsFunc(o.Shared.Rejoin, func(m SharedMember) bool { return m.Name == f.Etcd.Name })
+	return f.Etcd != nil && o.Shared != nil &&
+		slices.ContainsFunc(o.Shared.Rejoin, func(m SharedMember) bool { return m.Name == f.Etcd.Name })
 }
 
 // initialCluster is etcd's --initial-cluster: a name stands once for each of its URLs.

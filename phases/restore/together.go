@@ -24,8 +24,10 @@ type TogetherOptions struct {
 
 // looker is how a restore on several nodes looks at them.
 type looker struct {
-	survey func(context.Context, *observe.Node, surveyQuestion) (*Facts, error)                       // gathers the facts of a node
-	source func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error) // proves what is to be restored
+	// Gathers the facts of a node.
+	survey func(context.Context, *observe.Node, surveyQuestion) (*Facts, error)
+	// Proves what is to be restored.
+	source func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error)
 }
 
 // atNodes looks at real nodes.
@@ -45,22 +47,27 @@ func (l looker) joint() together.Joint {
 	return together.Joint{
 		Name:   "restore",
 		Phases: together.JointPhases(restorer{Shared: &Shared{}}.workflow().Phases),
-		Before: map[string]func(context.Context, *together.Transaction) error{"stage-data": sendSnapshot, "exchange-data": nobodyAnswers},
+		Before: map[string]func(context.Context, *together.Transaction) error{"stage-data": sendSnapshot,
+			"exchange-data": nobodyAnswers},
 		After: map[string]func(context.Context, *together.Transaction) error{
 			"stage-data": compareStaged, "compare-members": compareMembers, "verify-restored": compareServers,
 		},
-		Last:    []string{"verify-snapshot", "stage-data", "fence"}, // to undo them lets the node run again
+		// To undo them lets the node run again.
+		Last:    []string{"verify-snapshot", "stage-data", "fence"},
 		Advice:  adviceOn,
 		Answers: l.answers,
 	}
 }
 
-// Together restores several nodes as one transaction: on all of them, or on none. confirm sees the plans, and its error ends the command before anything is touched.
+// Together restores several nodes as one transaction: on all of them, or on none. confirm sees the
+// plans, and its error ends the command before anything is touched.
 func Together(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
 	return atNodes().restore(ctx, n, o, confirm)
 }
 
-func (l looker) restore(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
+func (l looker) restore(
+	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
+) error {
 	t, plan, err := l.plan(ctx, n, o)
 	if t != nil {
 		defer t.Leave()
@@ -83,9 +90,12 @@ func PreviewTogether(ctx context.Context, n *together.Node, o TogetherOptions) (
 	return plan, err
 }
 
-func (l looker) plan(ctx context.Context, n *together.Node, o TogetherOptions) (*together.Transaction, engine.TogetherPlan, error) {
+func (l looker) plan(
+	ctx context.Context, n *together.Node, o TogetherOptions,
+) (*together.Transaction, engine.TogetherPlan, error) {
 	var plan engine.TogetherPlan
-	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes, SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes,
+		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
 	if err != nil {
 		return t, plan, err
 	}
@@ -104,7 +114,8 @@ func (l looker) plan(ctx context.Context, n *together.Node, o TogetherOptions) (
 	}
 	for _, url := range view.strangers() {
 		if n.Etcd.Listening(ctx, url) {
-			return t, plan, engine.Refuse("stop that etcd first: it would go on with the old data", "a member of the old cluster that is not among the nodes still answers at %s", url)
+			return t, plan, engine.Refuse("stop that etcd first: it would go on with the old data",
+				"a member of the old cluster that is not among the nodes still answers at %s", url)
 		}
 	}
 	t.Cluster = joint.Cluster
@@ -113,7 +124,9 @@ func (l looker) plan(ctx context.Context, n *together.Node, o TogetherOptions) (
 	return t, plan, err
 }
 
-func surveyAll(ctx context.Context, t *together.Transaction, o TogetherOptions, source *SnapshotFacts) (map[string]Survey, error) {
+func surveyAll(
+	ctx context.Context, t *together.Transaction, o TogetherOptions, source *SnapshotFacts,
+) (map[string]Survey, error) {
 	question := surveyQuestion{Run: t.Run, Options: o.Restore, Snapshot: *source, File: source.Path}
 	if o.Restore.FromDataDir != "" {
 		question.File = ""
@@ -131,12 +144,16 @@ func surveyAll(ctx context.Context, t *together.Transaction, o TogetherOptions, 
 }
 
 // plan lets each node plan its part, and refuse what cannot end well there.
-func planAll(ctx context.Context, t *together.Transaction, o Options, shared Shared, surveys map[string]Survey) ([]engine.NodePlan, error) {
+func planAll(
+	ctx context.Context, t *together.Transaction, o Options, shared Shared, surveys map[string]Survey,
+) ([]engine.NodePlan, error) {
 	plans := make([]engine.NodePlan, len(t.Peers))
 	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
 		own, part := restorer{Options: o}, shared
 		m := surveys[p.Name].Member
-		stages := m != nil && slices.ContainsFunc(shared.Members, func(have SharedMember) bool { return have.Name == m.Name })
+		stages := m != nil && slices.ContainsFunc(shared.Members, func(have SharedMember) bool {
+			return have.Name == m.Name
+		})
 		part.Sent = !p.Here && stages && !surveys[p.Name].Has
 		if !p.Here { // the data directory that the snapshot is made from is the coordinator's
 			own.FromDataDir, own.FromWALDir = "", ""
@@ -196,7 +213,8 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 func (v view) split(j *Shared) error {
 	own := v.surveys[j.Cluster.Coordinator]
 	if own.Member == nil {
-		return engine.Refuse("type the command on a node that runs etcd", "%s runs no etcd that the others could join", j.Cluster.Coordinator)
+		return engine.Refuse("type the command on a node that runs etcd", "%s runs no etcd that the others could join",
+			j.Cluster.Coordinator)
 	}
 	for _, m := range j.Members {
 		if m.Name != own.Member.Name {
@@ -205,7 +223,8 @@ func (v view) split(j *Shared) error {
 	}
 	j.Members, j.Through, j.Leader = []SharedMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
 	if len(own.ClientURLs) == 0 {
-		return engine.Refuse("give it --advertise-client-urls", "etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
+		return engine.Refuse("give it --advertise-client-urls",
+			"etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
 	}
 	return nil
 }
@@ -226,7 +245,8 @@ func (v view) checkMembers(j Shared) error {
 	return nil
 }
 
-// old are the members of the cluster that is replaced: what the live ones say, else the stopped data, else the snapshot.
+// old are the members of the cluster that is replaced: what the live ones say, else the stopped
+// data, else the snapshot.
 func (v view) old() []observe.Member {
 	var live, stopped []observe.Member
 	add := func(to []observe.Member, more []observe.Member) []observe.Member {
@@ -257,7 +277,8 @@ func (v view) old() []observe.Member {
 // listed says whether a member of the old cluster runs on one of the nodes.
 func (v view) listed(m observe.Member) bool {
 	for _, s := range v.surveys {
-		if s.Member != nil && (s.Member.Name == m.Name || slices.ContainsFunc(s.Member.PeerURLs, func(url string) bool { return slices.Contains(m.PeerURLs, url) })) {
+		if s.Member != nil && (s.Member.Name == m.Name ||
+			slices.ContainsFunc(s.Member.PeerURLs, func(url string) bool { return slices.Contains(m.PeerURLs, url) })) {
 			return true
 		}
 	}
@@ -274,10 +295,12 @@ func (v view) checkMembership(Shared) error {
 	if len(unlisted) == 0 {
 		return nil
 	}
-	return engine.Refuse("add them to --nodes; one that is destroyed is named with --lost NODE", "the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
+	return engine.Refuse("add them to --nodes; one that is destroyed is named with --lost NODE",
+		"the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
 }
 
-// strangers are the peer URLs of old members, of the present cluster and of the snapshot's, that are on none of the nodes.
+// strangers are the peer URLs of old members, of the present cluster and of the snapshot's, that
+// are on none of the nodes.
 func (v view) strangers() (urls []string) {
 	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
 		if !v.listed(m) {
@@ -288,7 +311,8 @@ func (v view) strangers() (urls []string) {
 	return slices.Compact(urls)
 }
 
-// checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache, and write through them.
+// checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache,
+// and write through them.
 func (v view) checkAPIServers(Shared) error {
 	if v.options.Restore.APIServersStopped {
 		return nil
@@ -306,7 +330,8 @@ func (v view) checkAPIServers(Shared) error {
 		known = v.source.APIServers
 	}
 	for _, m := range v.old() {
-		if slices.Contains(v.options.Lost, m.Name) { // what is destroyed had its API server at the same address
+		// What is destroyed had its API server at the same address.
+		if slices.Contains(v.options.Lost, m.Name) {
 			here = append(here, observe.HostsOf(m.PeerURLs)...)
 		}
 	}
@@ -319,20 +344,24 @@ func (v view) checkAPIServers(Shared) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return engine.Refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped", "API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+	return engine.Refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped",
+		"API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
 }
 
 func (v view) checkRevision(j Shared) error {
-	return (restorer{Options: v.options.Restore}).checkKnown(j.KnownRevision, "no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+	return (restorer{Options: v.options.Restore}).checkKnown(j.KnownRevision,
+		"no etcd answers, no data can be read, and there is no earlier run or backup beside it")
 }
 
 // notes are what a person should weigh before going on.
 func (v view) notes() (notes []string) {
 	if clients := v.clients(); len(clients) > 0 {
-		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
+		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old "+
+			"data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
 	}
 	if len(v.options.Lost) > 0 {
-		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: add members in their place when you can", strings.Join(v.options.Lost, ", ")))
+		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: add members in their place when you can",
+			strings.Join(v.options.Lost, ", ")))
 	}
 	return notes
 }
@@ -354,11 +383,14 @@ func (v view) clients() (clients []string) {
 	return slices.Compact(clients)
 }
 
-// risk: nodes that are left out go on with the old data when their power returns, and where they are a quorum of the old cluster it serves.
+// risk: nodes that are left out go on with the old data when their power returns, and where they
+// are a quorum of the old cluster it serves.
 func (v view) risk() string {
 	members := v.old()
 	if 2*len(v.options.Lost) <= len(members) {
 		return ""
 	}
-	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster serves beside the restored one. Wipe their data before that", strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
+	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster "+
+		"serves beside the restored one. Wipe their data before that",
+		strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
 }

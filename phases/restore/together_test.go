@@ -24,30 +24,34 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// cluster is several simulated nodes, with an etcdpod on each, that reach each other. The real coordinator speaks with real agents. Nodes act one after
-// another, so that what happens can be counted, and repeated.
+// cluster is several simulated nodes, with an etcdpod on each, that reach each other. The real
+// coordinator speaks with real agents. Nodes act one after another, so that what happens can be
+// counted, and repeated.
 type cluster struct {
 	names    []string
 	worlds   map[string]*restoreWorld
 	mistakes together.Mistakes
 	late     bool     // a node goes back before that is recorded
 	gone     []string // destroyed
-	apart    bool     // a node could not be reached, once: then others may have gone back without it
+	// A node could not be reached, once: then others may have gone back without it.
+	apart bool
 
 	cut    map[string]bool    // nodes that nobody reaches, and that reach nobody
 	at     string             // where the command runs
 	agents map[string]*farEnd // the last one on each node
 
 	mu       sync.Mutex
-	instants int                // since the command began
-	whose    []string           // at each instant the node that acted, or that was spoken with
-	words    []bool             // whether it was a message
-	strikes  []misfortune       // what happens at some of them
-	hit      misfortune         // what happened last
-	command  string             // what was typed
-	marks    func(mark)         // is told of each instant; nil: nobody is
-	coarse   map[string]string  // how far each node's run got, as far as it was asked since the node last did something
-	seen     func(*cluster)     // is shown all states between two instants at which a record was written; nil: nobody is
+	instants int          // since the command began
+	whose    []string     // at each instant the node that acted, or that was spoken with
+	words    []bool       // whether it was a message
+	strikes  []misfortune // what happens at some of them
+	hit      misfortune   // what happened last
+	command  string       // what was typed
+	marks    func(mark)   // is told of each instant; nil: nobody is
+	// How far each node's run got, as far as it was asked since the node last did something.
+	coarse map[string]string
+	// Is shown all states between two instants at which a record was written; nil: nobody is.
+	seen     func(*cluster)
 	heard    func(engine.Event) // is told of what all nodes do; nil: nobody is
 	digests  map[string]uint64
 	plans    map[string]account // how the run on each node began
@@ -85,7 +89,8 @@ func newCluster(t *testing.T, names ...string) *cluster {
 
 // fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
 func (c *cluster) fork() *cluster {
-	f := &cluster{names: c.names, mistakes: c.mistakes, late: c.late, gone: c.gone, apart: c.apart, worlds: map[string]*restoreWorld{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
+	f := &cluster{names: c.names, mistakes: c.mistakes, late: c.late, gone: c.gone,
+		apart: c.apart, worlds: map[string]*restoreWorld{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
 	for _, name := range c.names {
 		w := *c.worlds[name].Node
 		w.Machine = w.Machine.Clone()
@@ -97,7 +102,8 @@ func (c *cluster) fork() *cluster {
 
 // wire lets the nodes know of each other.
 func (c *cluster) wire() {
-	c.cut, c.agents, c.digests, c.coarse = map[string]bool{}, map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
+	c.cut, c.agents, c.digests, c.coarse = map[string]bool{},
+		map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
 	c.accounts, c.records, c.paths = map[string]reading{}, map[string]*crashtest.Sought{}, map[string]string{}
 	for _, name := range c.names {
 		c.worlds[name].Machine.Before = func(call string) { c.before(name, call) }
@@ -152,7 +158,8 @@ func (c *cluster) connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteClos
 	c.agents[at.Name] = a
 	go func() {
 		defer close(a.done)
-		_ = c.worlds[at.Name].Process.AgentBeating(context.Background(), &ear{Conn: there, c: c, node: at.Name}, wire{there, c, at.Name, nil}, 0)
+		_ = c.worlds[at.Name].Process.AgentBeating(context.Background(),
+			&ear{Conn: there, c: c, node: at.Name}, wire{there, c, at.Name, nil}, 0)
 		_ = there.Close()
 	}()
 	return wire{here, c, at.Name, a.done}, nil
@@ -280,7 +287,8 @@ func (c *cluster) check() {
 	}
 	for _, name := range alive {
 		if !c.apart && len(c.gone) == 0 && oldAt != "" && c.worlds[name].Machine.EtcdServes() == "new" {
-			c.violate("an API server runs on %s, which goes back, and could reach the etcd on %s, which still has the new data",
+			c.violate("an API server runs on %s, which goes back, and could reach the "+
+				"etcd on %s, which still has the new data",
 				oldAt, name)
 		}
 	}
@@ -355,7 +363,8 @@ func (c *cluster) read(name string) account {
 	return last.account
 }
 
-// readAll is quick: it is asked at every record. Only the first line is read as JSON, and only once.
+// readAll is quick: it is asked at every record. Only the first line is read as
+// JSON, and only once.
 func (c *cluster) readAll(name string, written []byte) account {
 	first, rest, whole := bytes.Cut(written, []byte("\n"))
 	if !whole {

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// cutOffTogether are the states in which a restore of three nodes can lose its coordinator, as far as phases tell them apart.
+// cutOffTogether are the states in which a restore of three nodes can lose its coordinator, as far
+// as phases tell them apart.
 func cutOffTogether(t *testing.T) []state {
 	t.Helper()
 	e := newExplorer()
@@ -25,7 +26,8 @@ func cutOffTogether(t *testing.T) []state {
 	return states
 }
 
-// durable is the state with all journals safe from a power loss: to open a journal makes it so, and is no change.
+// durable is the state with all journals safe from a power loss: to open a journal makes it
+// so, and is no change.
 func durable(t *testing.T, s state) *cluster {
 	t.Helper()
 	c := s.fork()
@@ -41,7 +43,8 @@ func durable(t *testing.T, s state) *cluster {
 	return c
 }
 
-// A node that reaches no other does what its own records allow. Otherwise it stays as it is, and says whom to ask.
+// A node that reaches no other does what its own records allow. Otherwise it stays as it is,
+// and says whom to ask.
 func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 	decided, stayed := 0, 0
 	for _, s := range cutOffTogether(t) {
@@ -97,7 +100,8 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 				c := s.fork()
 				c.gone = []string{lost}
 				c.worlds[lost].Machine.Off()
-				e.settles(state{cluster: c, story: s.story}, order{back: back, at: others[(i+j+k)%2], lost: []string{lost}})
+				e.settles(state{cluster: c, story: s.story},
+					order{back: back, at: others[(i+j+k)%2], lost: []string{lost}})
 			}
 		}
 	}
@@ -109,13 +113,15 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 	}
 }
 
-// Where all that are left hold the commit record, one that is destroyed may have been settled, and have promised writes to clients: those are not given up.
+// Where all that are left hold the commit record, one that is destroyed may have been settled, and
+// have promised writes to clients: those are not given up.
 func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 	refusals := 0
 	for _, s := range cutOffTogether(t) {
 		for i, lost := range s.names {
 			others := slices.DeleteFunc(slices.Clone(s.names), func(n string) bool { return n == lost })
-			if a, b := s.read(others[0]), s.read(others[1]); !a.commit || !b.commit || a.settle || b.settle || a.abort || b.abort {
+			if a, b := s.read(others[0]), s.read(others[1]); !a.commit ||
+				!b.commit || a.settle || b.settle || a.abort || b.abort {
 				continue
 			}
 			c := durable(t, s)
@@ -124,7 +130,8 @@ func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 			before := c.key()
 			err := c.obey(order{back: true, at: others[i%2], lost: []string{lost}})
 			var refused *engine.RefusedError
-			if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "resume --lost "+lost) || c.key() != before {
+			if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "resume --lost "+lost) ||
+				c.key() != before {
 				t.Fatalf("%s; %s is lost: %v", s.story, lost, err)
 			}
 			if err := c.obey(order{at: others[i%2], lost: []string{lost}}); err != nil {
@@ -141,7 +148,8 @@ func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 	}
 }
 
-// What --dry-run of resume and rollback shows of each node is what they do there, and it touches nothing.
+// What --dry-run of resume and rollback shows of each node is what they do there,
+// and it touches nothing.
 func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 	shown := 0
 	for i, s := range cutOffTogether(t) {
@@ -177,7 +185,8 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 				slices.Sort(want)
 				slices.Sort(got)
 				if operations(n.Plan)+strings.Join(got, "\n") != "" && !slices.Equal(got, want) {
-					t.Errorf("%s; back %v on %s: on %s it showed\n%s\nand it did\n%s\n%v", s.story, back, at, n.Node, strings.Join(want, "\n"), strings.Join(got, "\n"), err)
+					t.Errorf("%s; back %v on %s: on %s it showed\n%s\nand it did\n%s\n%v",
+						s.story, back, at, n.Node, strings.Join(want, "\n"), strings.Join(got, "\n"), err)
 				}
 			}
 			shown++

@@ -19,7 +19,8 @@ func memberCalled(name string, id uint64) observe.Member {
 
 func surveyOf(name string, id uint64, live ...observe.Member) Survey {
 	m := memberCalled(name, id)
-	s := Survey{Node: name, Member: &SharedMember{name, m.PeerURLs}, ClientURLs: []string{"https://" + name + ":2379"}, APIServer: true, Addresses: []string{"addr-" + name}, KnownRevision: int64(id)}
+	s := Survey{Node: name, Member: &SharedMember{name, m.PeerURLs}, ClientURLs: []string{"https://" + name + ":2379"},
+		APIServer: true, Addresses: []string{"addr-" + name}, KnownRevision: int64(id)}
 	if len(live) > 0 {
 		s.Live = &observe.Live{Members: live, APIServers: []string{"addr-" + name}}
 	}
@@ -54,7 +55,9 @@ func TestWhatIsTheSameForAllNodes(t *testing.T) {
 	if j, err = v.joint(c); err != nil {
 		t.Fatal(err)
 	}
-	if initialCluster(j.Members) != "cp1=https://cp1:2380" || initialCluster(j.Rejoin) != "cp2=https://cp2:2380,cp3=https://cp3:2380" || !slices.Equal(j.Through, []string{"https://cp1:2379"}) {
+	if initialCluster(j.Members) != "cp1=https://cp1:2380" ||
+		initialCluster(j.Rejoin) != "cp2=https://cp2:2380,cp3=https://cp3:2380" ||
+		!slices.Equal(j.Through, []string{"https://cp1:2379"}) {
 		t.Errorf("to be joined: %+v", j)
 	}
 }
@@ -65,11 +68,15 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 		make func(*view, *journal.Cluster)
 		want string
 	}{
-		{"a member that is not listed", func(v *view, c *journal.Cluster) { delete(v.surveys, "cp3"); c.Nodes = c.Nodes[:2] }, "not among the nodes: cp3"},
+		{"a member that is not listed", func(v *view, c *journal.Cluster) {
+			delete(v.surveys, "cp3")
+			c.Nodes = c.Nodes[:2]
+		}, "not among the nodes: cp3"},
 		{"an API server that is not listed", func(v *view, _ *journal.Cluster) {
 			v.surveys["cp1"].Live.APIServers = append(v.surveys["cp1"].Live.APIServers, "10.9.9.9")
 		}, "10.9.9.9"},
-		{"two of one name", func(v *view, _ *journal.Cluster) { s := v.surveys["cp2"]; s.Member.Name = "cp1" }, "two of the nodes have the name cp1"},
+		{"two of one name", func(v *view, _ *journal.Cluster) { s := v.surveys["cp2"]; s.Member.Name = "cp1" },
+			"two of the nodes have the name cp1"},
 		{"two of one URL", func(v *view, _ *journal.Cluster) {
 			v.surveys["cp2"].Member.PeerURLs[0] = "https://cp1:2380"
 		}, "two of the nodes have https://cp1:2380"},
@@ -124,12 +131,14 @@ func TestMembersThatAreLost(t *testing.T) {
 	delete(v.surveys, "cp2")
 	v.options.Lost = []string{"cp2", "cp3"}
 	c.Nodes = c.Nodes[:1]
-	if j, err = v.joint(c); err != nil || len(j.Left) != 2 || !strings.Contains(v.risk(), "2 of the old cluster's 3 members") {
+	if j, err = v.joint(c); err != nil || len(j.Left) != 2 ||
+		!strings.Contains(v.risk(), "2 of the old cluster's 3 members") {
 		t.Errorf("%v %+v %s", err, j.Left, v.risk())
 	}
 }
 
-// On new machines the live members are those that are there; the snapshot's names and addresses are of machines that may be gone, and where nobody may answer.
+// On new machines the live members are those that are there; the snapshot's names and addresses are
+// of machines that may be gone, and where nobody may answer.
 func TestNewMachinesHaveOtherNamesThanTheSnapshot(t *testing.T) {
 	v, c := threeSeen()
 	v.source.Members = []observe.Member{memberCalled("old1", 7), memberCalled("old2", 8)}
@@ -157,7 +166,8 @@ func TestOtherClientsAreNamed(t *testing.T) {
 
 func TestNodesAreReadFromTheCommandLine(t *testing.T) {
 	got, err := together.ParseNodes([]string{"cp1", " cp2=10.0.0.2 ", "cp3=root@cp3.example"})
-	if err != nil || !slices.Equal(got, []journal.Peer{{Name: "cp1", Host: "cp1"}, {Name: "cp2", Host: "10.0.0.2"}, {Name: "cp3", Host: "root@cp3.example"}}) {
+	if err != nil || !slices.Equal(got, []journal.Peer{{Name: "cp1", Host: "cp1"},
+		{Name: "cp2", Host: "10.0.0.2"}, {Name: "cp3", Host: "root@cp3.example"}}) {
 		t.Errorf("%v %v", got, err)
 	}
 	for _, bad := range [][]string{{}, {""}, {"=host"}, {"cp1="}, {"cp1=-oProxyCommand=x"}} {

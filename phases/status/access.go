@@ -57,15 +57,18 @@ func (s seen) judgeAccess() []string {
 		switch {
 		case strings.HasPrefix(l.url, "http://"):
 			plain[l.url] = true
-			w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", l.url))
+			w = append(w,
+				fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", l.url))
 		case l.open:
-			w = append(w, fmt.Sprintf("etcd answers at %s to who shows no certificate: who reaches it can read and change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
+			w = append(w, fmt.Sprintf("etcd answers at %s to who shows no certificate: who reaches it can read and "+
+				"change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
 		}
 	}
 	// Where other endpoints were typed than those that the manifest tells.
 	if pod := s.facts.Etcd; pod != nil {
 		if at := pod.Access.Endpoints[0]; strings.HasPrefix(at, "http://") && !plain[at] {
-			w = append(w, fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", at))
+			w = append(w,
+				fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", at))
 		}
 	}
 	return w

@@ -11,7 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Each function here answers what is wrong with one part of a node, in sentences; nothing when it is well.
+// Each function here answers what is wrong with one part of a node, in sentences;
+// nothing when it is well.
 
 func (s seen) judgeRun() []string {
 	switch {
@@ -64,7 +65,8 @@ func (s seen) judgeContainers() []string {
 			case c == nil:
 				w = append(w, fmt.Sprintf("%s of %s is not running: it has no container", name, m.Path))
 			case c.State != "running":
-				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts", name, m.Path, c.State, c.Attempt))
+				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts",
+					name, m.Path, c.State, c.Attempt))
 			}
 		}
 	}
@@ -97,11 +99,13 @@ func (s seen) judgeEtcd() []string {
 	return w
 }
 
-// judgeMembers: a cluster goes on without a member, and says nothing of it, until the next one is lost.
+// judgeMembers: a cluster goes on without a member, and says nothing of it, until
+// the next one is lost.
 func (s seen) judgeMembers() []string {
 	var w []string
 	for _, m := range s.silent {
-		w = append(w, fmt.Sprintf("the member %s does not answer at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
+		w = append(w, fmt.Sprintf("the member %s does not answer at %s",
+			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
 	return w
 }
@@ -109,7 +113,8 @@ func (s seen) judgeMembers() []string {
 // quotaWarn is the part of the quota, in per cent, from which on it is worth a warning.
 const quotaWarn = 80
 
-// judgeQuota looks at the file, since that is what etcd holds against the quota (server/storage/quota.go): with little of it in use, defragmenting helps.
+// judgeQuota looks at the file, since that is what etcd holds against the quota
+// (server/storage/quota.go): with little of it in use, defragmenting helps.
 func (s seen) judgeQuota() []string {
 	l := s.facts.Live
 	if l == nil || s.quotaBytes() <= 0 {
@@ -118,9 +123,13 @@ func (s seen) judgeQuota() []string {
 	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
 	switch {
 	case inUse > quotaWarn:
-		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %d MiB: at 100%% it takes no more writes", inUse, s.quotaBytes()>>20)}
+		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %d MiB: at 100%% it takes no more writes",
+			inUse, s.quotaBytes()>>20)}
 	case size > quotaWarn:
-		return []string{fmt.Sprintf("etcd's file takes %d%% of its quota of %d MiB, and only %d%% is in use: defragment it", size, s.quotaBytes()>>20, inUse)}
+		return []string{
+			fmt.Sprintf("etcd's file takes %d%% of its quota of %d MiB, and only %d%% is in use: defragment it",
+				size, s.quotaBytes()>>20, inUse),
+		}
 	}
 	return nil
 }
@@ -138,7 +147,8 @@ func (s seen) judgeCertificates() []string {
 // backupAge is how old the newest backup may be without a warning.
 const backupAge = 24 * time.Hour
 
-// fellBack: revisions only grow, so an etcd below the newest backup has lost its data and begun anew (the kubelet starts one on an empty directory), or was put back by hand.
+// fellBack: revisions only grow, so an etcd below the newest backup has lost its data and begun
+// anew (the kubelet starts one on an empty directory), or was put back by hand.
 func (s seen) fellBack() bool {
 	newest := s.newest()
 	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
@@ -152,15 +162,20 @@ func (s seen) judgeBackups() []string {
 	case newest == nil:
 		return []string{fmt.Sprintf("there is no backup in %s", journal.BackupsDir)}
 	case s.fellBack():
-		return []string{fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)}
+		return []string{
+			fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not "+
+				"hold what was backed up", s.facts.Live.Revision, newest.Revision),
+		}
 	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
-		return []string{fmt.Sprintf("the newest backup in %s is %d hours old", journal.BackupsDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+		return []string{fmt.Sprintf("the newest backup in %s is %d hours old",
+			journal.BackupsDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
 	}
 	return nil
 }
 
-// leftOut returns the peer URLs of the members that the newest completed restore left out, and that could serve as the old cluster, should their power return.
-// One that is a member of the present cluster by now was wiped and joined.
+// leftOut returns the peer URLs of the members that the newest completed restore left out, and that
+// could serve as the old cluster, should their power return. One that is a member of the present
+// cluster by now was wiped and joined.
 func leftOut(n *observe.Node, live *observe.Live) (left []string) {
 	runs, err := journal.List(n.FS)
 	if err != nil {
@@ -173,7 +188,9 @@ func leftOut(n *observe.Node, live *observe.Live) (left []string) {
 		left = strings.Fields(r.State.Run.Notes[journal.NoteLeft])
 	}
 	return slices.DeleteFunc(left, func(url string) bool {
-		return live != nil && slices.ContainsFunc(live.Members, func(m observe.Member) bool { return slices.Contains(m.PeerURLs, url) })
+		return live != nil && slices.ContainsFunc(live.Members, func(m observe.Member) bool {
+			return slices.Contains(m.PeerURLs, url)
+		})
 	})
 }
 
@@ -181,5 +198,9 @@ func (s seen) judgeLeftOut() []string {
 	if len(s.left) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the members at %s were left out of the last restore: should their power return, the old cluster serves beside this one; wipe their data before they are started again (this is said until they are members of this cluster)", strings.Join(s.left, ", "))}
+	return []string{
+		fmt.Sprintf("the members at %s were left out of the last restore: should their power return, the old cluster "+
+			"serves beside this one; wipe their data before they are started again (this is said until they are "+
+			"members of this cluster)", strings.Join(s.left, ", ")),
+	}
 }

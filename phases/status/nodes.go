@@ -16,8 +16,9 @@ import (
 
 // NodesStatus is what `status --nodes` found out. The JSON names are stable.
 type NodesStatus struct {
-	Nodes    []NodeStatus `json:"nodes"`
-	Warnings []string     `json:"warnings"` // what is wrong between the nodes, and on each: exit code 6
+	Nodes []NodeStatus `json:"nodes"`
+	// What is wrong between the nodes, and on each: exit code 6.
+	Warnings []string `json:"warnings"`
 }
 
 // NodeStatus is one node of several.
@@ -41,19 +42,26 @@ const (
 // StatusReplies are the answers of a node.
 func StatusReplies(n *observe.Node) map[string]together.Reply {
 	return map[string]together.Reply{
-		askStatus:  together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
-		askFlags:   together.Given(func(context.Context, any) (any, error) { return flags(n) }),
-		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) { return n.OwnHash(ctx, revision) }),
+		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
+		askFlags:  together.Given(func(context.Context, any) (any, error) { return flags(n) }),
+		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
+			return n.OwnHash(ctx, revision)
+		}),
 	}
 }
 
-// OfNodes looks at several nodes, through agents as a restore does, and changes nothing. A node that cannot be asked is one of the findings.
-func OfNodes(ctx context.Context, n *together.Node, nodes []journal.Peer, sshCommand, remoteCommand string) (s NodesStatus, err error) {
+// OfNodes looks at several nodes, through agents as a restore does, and changes nothing. A node
+// that cannot be asked is one of the findings.
+func OfNodes(
+	ctx context.Context, n *together.Node, nodes []journal.Peer, sshCommand, remoteCommand string,
+) (s NodesStatus, err error) {
 	own, err := n.OwnName()
 	if err != nil {
 		return s, err
 	}
-	t := &together.Transaction{Node: n, Cluster: journal.Cluster{Nodes: nodes, SSHCommand: sshCommand, RemoteCommand: remoteCommand}}
+	t := &together.Transaction{
+		Node: n, Cluster: journal.Cluster{Nodes: nodes, SSHCommand: sshCommand, RemoteCommand: remoteCommand},
+	}
 	defer t.Leave()
 	s.Nodes = make([]NodeStatus, len(nodes))
 	stands := make([]*together.Peer, len(nodes))
@@ -88,7 +96,8 @@ func OfNodes(ctx context.Context, n *together.Node, nodes []journal.Peer, sshCom
 	return s, ctx.Err()
 }
 
-// hashes asks all members of each cluster for their HashKV as of one revision, which all of them have.
+// hashes asks all members of each cluster for their HashKV as of one revision,
+// which all of them have.
 func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 	at := map[string]int64{} // by cluster
 	for _, n := range nodes {
@@ -106,7 +115,8 @@ func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 		if err != nil {
 			continue // what is wrong with that member, its own status tells
 		}
-		nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = fmt.Sprintf("%08x", h.Hash), at[m.ClusterID], h.Compacted
+		nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = fmt.Sprintf("%08x", h.Hash),
+			at[m.ClusterID], h.Compacted
 	}
 }
 
@@ -149,7 +159,8 @@ func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
 			first[m.ClusterID] = n
 			ids = append(ids, m.ClusterID)
 		case other.compacted == n.compacted && other.HashKV != n.HashKV:
-			warn("%s and %s are members of one cluster and do not hold the same at revision %d: HashKV %s and %s", other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV)
+			warn("%s and %s are members of one cluster and do not hold the same at revision %d: HashKV %s and %s",
+				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV)
 		}
 	}
 	if len(ids) > 1 {
@@ -157,7 +168,8 @@ func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
 	}
 }
 
-// judgeDrift: the same program runs from different images, or with different flags. In the middle of an upgrade that is as it should be, and at no other time.
+// judgeDrift: the same program runs from different images, or with different flags. In the middle
+// of an upgrade that is as it should be, and at no other time.
 func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
 	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
 		images := drift{}
@@ -184,7 +196,8 @@ func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
 	}
 }
 
-// driftOf is which nodes have which value of a flag. All nodes may have the same, each may have its own name or address in it, or be told apart.
+// driftOf is which nodes have which value of a flag. All nodes may have the same, each may have its
+// own name or address in it, or be told apart.
 func (s *NodesStatus) driftOf(program, flag string) drift {
 	values, neutral := drift{}, drift{}
 	for _, n := range s.Nodes {
@@ -230,11 +243,12 @@ func (d drift) String() string {
 // programFlags are the flags of etcd and of the API server, by program and flag.
 type programFlags map[string]map[string]flagValue
 
-// flagValue is what a flag is set to. In Neutral what names the node is in words that are the same on all.
+// flagValue is what a flag is set to. In Neutral what names the node is in words that
+// are the same on all.
 type flagValue struct{ Value, Neutral string }
 
-// flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the cluster was when it joined are left out: etcd reads them at its
-// first start only.
+// flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the
+// cluster was when it joined are left out: etcd reads them at its first start only.
 func flags(n *observe.Node) (programFlags, error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
@@ -271,7 +285,8 @@ func ownNames(host string, files []observe.ManifestFile) ownWords {
 	var hosts []string
 	if m, c, ok := observe.Program(files, "etcd"); ok {
 		own[observe.FlagOf(m, c, "name")] = "(its name)"
-		hosts = observe.HostsOf(append(observe.List(observe.FlagOf(m, c, "initial-advertise-peer-urls")), observe.List(observe.FlagOf(m, c, "advertise-client-urls"))...))
+		hosts = observe.HostsOf(append(observe.List(observe.FlagOf(m, c, "initial-advertise-peer-urls")),
+			observe.List(observe.FlagOf(m, c, "advertise-client-urls"))...))
 	}
 	for _, a := range observe.Addresses(files) {
 		if !observe.Loopback(a) {
@@ -285,7 +300,8 @@ func ownNames(host string, files []observe.ManifestFile) ownWords {
 	return own
 }
 
-// read puts a node's own name and addresses, alone, in lists and in URLs, in words. The order of URLs tells nothing.
+// read puts a node's own name and addresses, alone, in lists and in URLs, in words. The order
+// of URLs tells nothing.
 func (o ownWords) read(value string) flagValue {
 	items, urls := strings.Split(value, ","), false
 	neutral := slices.Clone(items)

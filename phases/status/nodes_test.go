@@ -24,14 +24,16 @@ func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 		return b.String()
 	}
 	url := "https://" + address
-	etcd = lines(fmt.Sprintf("name=%s initial-cluster=%[1]s=%[2]s:2380 initial-advertise-peer-urls=%[2]s:2380 advertise-client-urls=%[2]s:2379 listen-client-urls=https://127.0.0.1:2379,%[2]s:2379 %[3]s", name, url, etcd))
+	etcd = lines(fmt.Sprintf("name=%s initial-cluster=%[1]s=%[2]s:2380 initial-advertise-peer-urls=%[2]s:2380 "+
+		"advertise-client-urls=%[2]s:2379 listen-client-urls=https://127.0.0.1:2379,%[2]s:2379 %[3]s", name, url, etcd))
 	server = lines(fmt.Sprintf("advertise-address=%s etcd-servers=https://127.0.0.1:2379 %s", address, server))
 	for program, command := range map[string]string{"etcd": etcd, "kube-apiserver": server} {
 		file := crashtest.TestManifestDir + "/" + program + ".yaml"
 		if err := w.Machine.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Machine.Create(file, []byte(crashtest.PodManifest(program, command, "")), node.Attr{Mode: 0o600}); err != nil {
+		if err := w.Machine.Create(file, []byte(crashtest.PodManifest(program, command, "")),
+			node.Attr{Mode: 0o600}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -52,15 +54,23 @@ func TestFlagsThatDifferBetweenTheNodesAreNamed(t *testing.T) {
 	}{
 		{"what names the node", "", "", "", "", nil},
 		{"the same", "snapshot-count=10000", "v=2", "snapshot-count=10000", "v=2", nil},
-		{"another value", "snapshot-count=10000", "", "snapshot-count=5000", "", []string{"etcd has different flags on the nodes: --snapshot-count is 10000 on cp1; 5000 on cp2"}},
-		{"on one only", "", "", "", "feature-gates=X=true", []string{"kube-apiserver has different flags on the nodes: --feature-gates is X=true on cp2; not set on cp1"}},
-		{"all members everywhere, in another order", "", all, "", "etcd-servers=https://10.0.0.2:2379,https://10.0.0.1:2379", nil},
+		{"another value", "snapshot-count=10000", "", "snapshot-count=5000",
+			"", []string{"etcd has different flags on the nodes: --snapshot-count is 10000 on cp1; 5000 on cp2"}},
+		{"on one only", "", "", "", "feature-gates=X=true", []string{
+			"kube-apiserver has different flags on the nodes: --feature-gates is X=true on cp2; not set on cp1",
+		}},
+		{"all members everywhere, in another order", "", all,
+			"", "etcd-servers=https://10.0.0.2:2379,https://10.0.0.1:2379", nil},
 		{"given twice", "", "issuer=a issuer=b", "", "issuer=a", []string{"--issuer is a on cp2; a b on cp1"}},
-		{"other ports", "listen-peer-urls=https://10.0.0.1:2380", "", "listen-peer-urls=https://10.0.0.2:12380", "", []string{"--listen-peer-urls is https://10.0.0.1:2380 on cp1; https://10.0.0.2:12380 on cp2"}},
+		{"other ports", "listen-peer-urls=https://10.0.0.1:2380", "", "listen-peer-urls=https://10.0.0.2:12380",
+			"", []string{"--listen-peer-urls is https://10.0.0.1:2380 on cp1; https://10.0.0.2:12380 on cp2"}},
 		{"the address of another node", "", "bind-address=10.0.0.1", "", "bind-address=10.0.0.1", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := NodesStatus{Nodes: []NodeStatus{flagsOn(t, "cp1", "10.0.0.1", test.etcd1, test.server1), flagsOn(t, "cp2", "10.0.0.2", test.etcd2, test.server2), {Node: "cp3", Error: "no route to host"}}}
+			s := NodesStatus{
+				Nodes: []NodeStatus{flagsOn(t, "cp1", "10.0.0.1", test.etcd1, test.server1),
+					flagsOn(t, "cp2", "10.0.0.2", test.etcd2, test.server2), {Node: "cp3", Error: "no route to host"}},
+			}
 			s.judge()
 			s.Warnings = slices.DeleteFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "cp3 ") })
 			if len(s.Warnings) != len(test.want) {

@@ -32,7 +32,8 @@ type seen struct {
 	listeners []listener
 }
 
-// Of looks at the node. It works when everything is down: what cannot be read is a warning. Warnings mean exit code 6.
+// Of looks at the node. It works when everything is down: what cannot be read is a warning.
+// Warnings mean exit code 6.
 func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
@@ -71,7 +72,8 @@ func quota(n *observe.Node, pod *observe.EtcdPod) int64 {
 	return preset
 }
 
-// certificateFlag matches the flags of etcd and the API server that name certificates: trusted-ca-file, etcd-certfile, kubelet-client-certificate.
+// certificateFlag matches the flags of etcd and the API server that name certificates:
+// trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
 func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
@@ -108,7 +110,8 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
 func (s seen) status() Status {
 	f := s.facts
 	st := Status{
-		Node: f.Node, ManifestDir: f.ManifestDir, Manifests: s.manifests(), Kubelet: "running", Runtime: "ok", Members: []observe.Member{}, Alarms: []string{},
+		Node: f.Node, ManifestDir: f.ManifestDir, Manifests: s.manifests(),
+		Kubelet: "running", Runtime: "ok", Members: []observe.Member{}, Alarms: []string{},
 		Certificates: s.certs, Warnings: []string{},
 	}
 	if !f.KubeletActive {
@@ -121,7 +124,8 @@ func (s seen) status() Status {
 		st.Runtime = f.RuntimeError.Error()
 	}
 	if f.Live != nil {
-		st.Member, st.Members, st.Alarms = s.member(), append(st.Members, f.Live.Members...), append(st.Alarms, f.Live.Alarms...)
+		st.Member, st.Members, st.Alarms = s.member(), append(st.Members, f.Live.Members...),
+			append(st.Alarms, f.Live.Alarms...)
 	}
 	if f.LiveError != nil {
 		st.Problem = f.LiveError.Error()
@@ -132,7 +136,10 @@ func (s seen) status() Status {
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
-	for _, judge := range []func() []string{s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd, s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut} {
+	for _, judge := range []func() []string{
+		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd,
+		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut,
+	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
 	st.Next = s.next(st)
@@ -142,8 +149,10 @@ func (s seen) status() Status {
 func (s seen) member() *MemberStatus {
 	l, pod := s.facts.Live, s.facts.Etcd
 	return &MemberStatus{
-		Endpoint: pod.Access.Endpoints[0], ID: fmt.Sprintf("%x", l.MemberID), ClusterID: fmt.Sprintf("%x", l.ClusterID), Name: pod.Name,
-		Version: l.Version, StorageVersion: l.StorageVersion, Leader: l.Leader == l.MemberID, Learner: l.Learner, Revision: l.Revision,
+		Endpoint: pod.Access.Endpoints[0], ID: fmt.Sprintf("%x", l.MemberID),
+		ClusterID: fmt.Sprintf("%x", l.ClusterID), Name: pod.Name,
+		Version: l.Version, StorageVersion: l.StorageVersion,
+		Leader: l.Leader == l.MemberID, Learner: l.Learner, Revision: l.Revision,
 		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(),
 	}
 }
@@ -180,7 +189,8 @@ func (s seen) manifests() []ManifestStatus {
 				ms.Image = m.Manifest.Image(name)
 			}
 			if c := s.container(m, name); c != nil {
-				ms.Containers = append(ms.Containers, ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt, Since: c.CreatedAt})
+				ms.Containers = append(ms.Containers,
+					ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt, Since: c.CreatedAt})
 			}
 		}
 		all = append(all, ms)
@@ -188,7 +198,8 @@ func (s seen) manifests() []ManifestStatus {
 	return all
 }
 
-// container is the newest one of a static pod, whose name is the manifest's with the node's behind it (kubelet, pkg/kubelet/config/common.go); nil when there is none.
+// container is the newest one of a static pod, whose name is the manifest's with the node's behind
+// it (kubelet, pkg/kubelet/config/common.go); nil when there is none.
 func (s seen) container(m observe.ManifestFile, name string) *node.Container {
 	var newest *node.Container
 	for i, c := range s.facts.Containers {
@@ -208,8 +219,11 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 func (s seen) next(st Status) string {
 	f := s.facts
 	expired := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && c.DaysLeft < 0 })
-	soon := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && !c.NotAfter.IsZero() })
-	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm certs renew` takes the others, and their pods must then be restarted"
+	soon := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool {
+		return c.Problem != "" && !c.NotAfter.IsZero()
+	})
+	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +
+		"certs renew` takes the others, and their pods must then be restarted"
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
 		return fmt.Sprintf("look at %s: what that run did is not known", s.open.Path)
@@ -226,15 +240,19 @@ func (s seen) next(st Status) string {
 	case s.etcdDown() && expired:
 		return renew
 	case s.etcdDown() && newest != nil:
-		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, type `etcdpod restore %s --dry-run`", newest.Path)
+		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
+			"type `etcdpod restore %s --dry-run`", newest.Path)
 	case s.etcdDown():
-		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`", f.Etcd.DataDir)
+		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
+			f.Etcd.DataDir)
 	case expired:
 		return renew
 	case len(s.silent) > 0:
-		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for good, replace it", observe.NamesOf(s.silent))
+		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for "+
+			"good, replace it", observe.NamesOf(s.silent))
 	case s.fellBack():
-		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type `etcdpod restore %s --dry-run`", newest.Path)
+		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
+			"`etcdpod restore %s --dry-run`", newest.Path)
 	case newest == nil || f.Now.Sub(newest.TakenAt) > backupAge:
 		return "type `etcdpod backup`"
 	case soon:

@@ -31,13 +31,20 @@ func healthy(t *testing.T) seen {
 	t.Helper()
 	f := crashtest.SeenFacts(t, "r1")
 	f.Now, f.KubeletActive = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC), true
-	f.Live = &observe.Live{MemberID: 7, Leader: 7, Version: "3.6.5", SizeBytes: 100 << 20, InUseBytes: 50 << 20, QuotaBytes: 2 << 30, Members: []observe.Member{{ID: 7, Name: "cp1"}}}
+	f.Live = &observe.Live{MemberID: 7, Leader: 7, Version: "3.6.5", SizeBytes: 100 << 20,
+		InUseBytes: 50 << 20, QuotaBytes: 2 << 30, Members: []observe.Member{{ID: 7, Name: "cp1"}}}
 	for _, m := range f.Manifests {
-		f.Containers = append(f.Containers, node.Container{Name: m.Manifest.Name(), Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
+		f.Containers = append(f.Containers, node.Container{Name: m.Manifest.Name(),
+			Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
 	}
 	return seen{
-		facts: *f, quota: 2 << 30, certs: []certs.CertStatus{{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180}},
-		backups: []backup.Entry{{Sidecar: backup.Sidecar{Path: "/b/new.db", TakenAt: f.Now.Add(-time.Hour)}, Whole: true}, {Sidecar: backup.Sidecar{Path: "/b/old.db", TakenAt: f.Now.Add(-50 * time.Hour)}, Whole: true}},
+		facts: *f, quota: 2 << 30, certs: []certs.CertStatus{
+			{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180},
+		},
+		backups: []backup.Entry{
+			{Sidecar: backup.Sidecar{Path: "/b/new.db", TakenAt: f.Now.Add(-time.Hour)}, Whole: true},
+			{Sidecar: backup.Sidecar{Path: "/b/old.db", TakenAt: f.Now.Add(-50 * time.Hour)}, Whole: true},
+		},
 	}
 }
 
@@ -49,18 +56,32 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		next     string   // a part
 	}{
 		{"all is well", func(*seen) {}, nil, "nothing"},
-		{"a run is open", func(s *seen) { s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "fence"} }, []string{"r1"}, "etcdpod resume"},
-		{"a run is past its commit point", func(s *seen) { s.open = engine.RunSummary{ID: "r1", State: "open", Committed: true} }, []string{"r1"}, "cannot be rolled back"},
-		{"a run goes back", func(s *seen) { s.open = engine.RunSummary{ID: "r1", State: "open", Aborted: true} }, []string{"r1"}, "etcdpod rollback"},
+		{"a run is open", func(s *seen) { s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "fence"} },
+			[]string{"r1"}, "etcdpod resume"},
+		{"a run is past its commit point", func(s *seen) {
+			s.open = engine.RunSummary{ID: "r1", State: "open", Committed: true}
+		}, []string{"r1"}, "cannot be rolled back"},
+		{"a run goes back", func(s *seen) { s.open = engine.RunSummary{ID: "r1", State: "open", Aborted: true} },
+			[]string{"r1"}, "etcdpod rollback"},
 		{"a run cannot be read", func(s *seen) {
 			s.open = engine.RunSummary{ID: "r1", State: "damaged", Error: "bad line", Path: "/runs/r1"}
 		}, []string{"bad line"}, "/runs/r1"},
-		{"the kubelet is stopped", func(s *seen) { s.facts.KubeletActive = false }, []string{"kubelet is not running"}, "start the kubelet"},
-		{"the kubelet cannot be asked", func(s *seen) { s.facts.KubeletActive, s.facts.KubeletError = false, errors.New("no systemd") }, []string{"no systemd"}, "look into"},
-		{"the runtime cannot be asked", func(s *seen) { s.facts.Containers, s.facts.RuntimeError = nil, errors.New("no socket") }, []string{"no socket"}, "look into"},
-		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil }, []string{"no manifest in"}, "put etcd's manifest"},
-		{"two manifests run etcd", func(s *seen) { s.etcd = engine.Refuse("move one of them away", "two manifests run etcd: a and b") }, []string{"two manifests"}, "move one of them away"},
-		{"etcd is down, with a backup", func(s *seen) { s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused") }, []string{"connection refused"}, "etcdpod restore /b/new.db --dry-run"},
+		{"the kubelet is stopped", func(s *seen) { s.facts.KubeletActive = false },
+			[]string{"kubelet is not running"}, "start the kubelet"},
+		{"the kubelet cannot be asked", func(s *seen) {
+			s.facts.KubeletActive, s.facts.KubeletError = false, errors.New("no systemd")
+		}, []string{"no systemd"}, "look into"},
+		{"the runtime cannot be asked", func(s *seen) {
+			s.facts.Containers, s.facts.RuntimeError = nil, errors.New("no socket")
+		}, []string{"no socket"}, "look into"},
+		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil },
+			[]string{"no manifest in"}, "put etcd's manifest"},
+		{"two manifests run etcd", func(s *seen) {
+			s.etcd = engine.Refuse("move one of them away", "two manifests run etcd: a and b")
+		}, []string{"two manifests"}, "move one of them away"},
+		{"etcd is down, with a backup", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+		}, []string{"connection refused"}, "etcdpod restore /b/new.db --dry-run"},
 		{"etcd is down, and the newest backup is odd", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.backups[0].Whole = nil, errors.New("connection refused"), false
 		}, []string{"connection refused", "50 hours old"}, "etcdpod restore /b/old.db --dry-run"},
@@ -71,27 +92,44 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("bad certificate")
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
 		}, []string{"bad certificate", "it expired"}, "renew the certificates"},
-		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 }, []string{"timed out", "no leader"}, "look into"},
+		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 },
+			[]string{"timed out", "no leader"}, "look into"},
 		{"a member elsewhere does not answer", func(s *seen) {
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
 		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
-		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} }, []string{"plain HTTP"}, "look into"},
+		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} },
+			[]string{"plain HTTP"}, "look into"},
 		{"plain HTTP at one of two", func(s *seen) {
 			s.listeners = []listener{{url: "https://127.0.0.1:2379"}, {url: "http://10.0.0.11:2379", open: true}}
 		}, []string{"etcd answers over plain HTTP at http://10.0.0.11:2379"}, "look into"},
-		{"a stranger is answered", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379", open: true}} }, []string{"etcd answers at https://127.0.0.1:2379 to who shows no certificate"}, "look into"},
-		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} }, nil, "nothing"},
-		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} }, []string{"NOSPACE"}, "look into"},
-		{"the quota is nearly used up", func(s *seen) { s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20 }, []string{"83% of its quota"}, "look into"},
-		{"the file is nearly at the quota, with little in use", func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
-		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 }, []string{"90% of its quota of 110 MiB"}, "look into"},
+		{"a stranger is answered", func(s *seen) {
+			s.listeners = []listener{{url: "https://127.0.0.1:2379", open: true}}
+		}, []string{"etcd answers at https://127.0.0.1:2379 to who shows no certificate"}, "look into"},
+		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} },
+			nil, "nothing"},
+		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} },
+			[]string{"NOSPACE"}, "look into"},
+		{"the quota is nearly used up", func(s *seen) {
+			s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20
+		}, []string{"83% of its quota"}, "look into"},
+		{"the file is nearly at the quota, with little in use",
+			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
+		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
+			[]string{"90% of its quota of 110 MiB"}, "look into"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
-		{"a certificate that expires soon", func(s *seen) { s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days" }, []string{"10 days"}, "renew the certificates"},
-		{"the API server has no container", func(s *seen) { s.facts.Containers = s.facts.Containers[:1] }, []string{"kube-apiserver of", "kube-controller-manager of", "kube-scheduler of"}, "look into"},
-		{"a container has exited", func(s *seen) { s.facts.Containers[1].State = "exited"; s.facts.Containers[1].Attempt = 4 }, []string{"exited after 4 restarts"}, "look into"},
+		{"a certificate that expires soon", func(s *seen) {
+			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
+		}, []string{"10 days"}, "renew the certificates"},
+		{"the API server has no container", func(s *seen) { s.facts.Containers = s.facts.Containers[:1] },
+			[]string{"kube-apiserver of", "kube-controller-manager of", "kube-scheduler of"}, "look into"},
+		{"a container has exited", func(s *seen) {
+			s.facts.Containers[1].State = "exited"
+			s.facts.Containers[1].Attempt = 4
+		}, []string{"exited after 4 restarts"}, "look into"},
 		{"a manifest cannot be read", func(s *seen) {
-			s.facts.Manifests = append(s.facts.Manifests, observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})
+			s.facts.Manifests = append(s.facts.Manifests,
+				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})
 		}, []string{"/m/x.yaml is no manifest that can be read: line 3"}, "look into"},
 	}
 	for _, c := range cases {
@@ -120,7 +158,8 @@ func TestAMemberIsAskedAtAllItsPeerPorts(t *testing.T) {
 	open, closed := "https://"+here.Addr().String(), "https://127.0.0.1:1"
 	n := observe.Node{Etcd: bind.Etcd{}}
 	got := n.Silent(t.Context(), &observe.Live{MemberID: 1, Members: []observe.Member{
-		{ID: 1, Name: "own", PeerURLs: []string{closed}}, {ID: 2, Name: "dead", PeerURLs: []string{closed}}, {ID: 3, Name: "one of two", PeerURLs: []string{closed, open}},
+		{ID: 1, Name: "own", PeerURLs: []string{closed}}, {ID: 2, Name: "dead", PeerURLs: []string{closed}},
+		{ID: 3, Name: "one of two", PeerURLs: []string{closed, open}},
 	}})
 	if len(got) != 1 || got[0].Name != "dead" {
 		t.Errorf("got %+v", got)
@@ -139,7 +178,8 @@ func TestStatusDescribesTheMemberAndTheNewestContainers(t *testing.T) {
 	if m := st.Member; m == nil || m.ID != "7" || !m.Leader || m.QuotaBytes != 2<<30 || m.Name != "cp1" {
 		t.Errorf("%+v", st.Member)
 	}
-	if len(st.Manifests) != 4 || len(st.Manifests[0].Containers) != 1 || st.Manifests[0].Containers[0].State != "running" {
+	if len(st.Manifests) != 4 || len(st.Manifests[0].Containers) != 1 ||
+		st.Manifests[0].Containers[0].State != "running" {
 		t.Errorf("%+v", st.Manifests)
 	}
 	if st.NewestBackup == nil || st.NewestBackup.Path != "/b/new.db" || len(st.Warnings) != 0 {
@@ -162,7 +202,8 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got := certs.StatusOf("/pki/x.crt", certificate(t, c.begin, c.end), nil, now)
-			if !strings.Contains(got.Problem, c.problem) || (got.Problem == "") != (c.problem == "") || got.CN != "cp1" {
+			if !strings.Contains(got.Problem, c.problem) || (got.Problem == "") != (c.problem == "") ||
+				got.CN != "cp1" {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -170,7 +211,8 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 	if got := certs.StatusOf("/x", nil, fs.ErrNotExist, now); got.Problem != "it is not there" {
 		t.Errorf("%+v", got)
 	}
-	if got := certs.StatusOf("/x", []byte("junk"), nil, now); !strings.Contains(got.Problem, "cannot read certificate /x") {
+	if got := certs.StatusOf("/x", []byte("junk"), nil, now); !strings.Contains(got.Problem,
+		"cannot read certificate /x") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -181,7 +223,8 @@ func certificate(t *testing.T, begin, end time.Time) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cp1"}, NotBefore: begin, NotAfter: end}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cp1"},
+		NotBefore: begin, NotAfter: end}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -191,9 +234,12 @@ func certificate(t *testing.T, begin, end time.Time) []byte {
 
 func TestTheFlagsThatNameCertificatesAreKnown(t *testing.T) {
 	for flag, want := range map[string]bool{
-		"cert-file": true, "peer-cert-file": true, "trusted-ca-file": true, "peer-trusted-ca-file": true, "client-ca-file": true, "etcd-cafile": true,
-		"etcd-certfile": true, "kubelet-client-certificate": true, "proxy-client-cert-file": true, "requestheader-client-ca-file": true, "tls-cert-file": true,
-		"key-file": false, "etcd-keyfile": false, "tls-private-key-file": false, "service-account-key-file": false, "client-cert-auth": false, "kubelet-client-key": false,
+		"cert-file": true, "peer-cert-file": true, "trusted-ca-file": true,
+		"peer-trusted-ca-file": true, "client-ca-file": true, "etcd-cafile": true,
+		"etcd-certfile": true, "kubelet-client-certificate": true,
+		"proxy-client-cert-file": true, "requestheader-client-ca-file": true, "tls-cert-file": true,
+		"key-file": false, "etcd-keyfile": false, "tls-private-key-file": false,
+		"service-account-key-file": false, "client-cert-auth": false, "kubelet-client-key": false,
 	} {
 		if certificateFlag.MatchString(flag) != want {
 			t.Errorf("%s: %v", flag, !want)
@@ -221,7 +267,8 @@ func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Kubelet != "stopped" || st.Runtime != "cannot reach the container runtime" || st.Problem == "" || st.Member != nil || len(st.Manifests) != 4 || st.Next != "start the kubelet" {
+	if st.Kubelet != "stopped" || st.Runtime != "cannot reach the container runtime" ||
+		st.Problem == "" || st.Member != nil || len(st.Manifests) != 4 || st.Next != "start the kubelet" {
 		t.Errorf("%+v", st)
 	}
 	if len(st.Warnings) != 4 { // the kubelet, the runtime, etcd, no backup

@@ -10,21 +10,26 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Joint is a workflow that several nodes carry out as one run. All that the transaction knows of it is here.
+// Joint is a workflow that several nodes carry out as one run. All that the transaction
+// knows of it is here.
 type Joint struct {
 	Name   string // of the workflow; the journal has it
 	Phases []JointPhase
 
-	// Before and After are what the coordinator does before a phase begins on any node, and when it has ended on all, by the phase's name. An error is a failure of that phase.
+	// Before and After are what the coordinator does before a phase begins on any node, and when it
+	// has ended on all, by the phase's name. An error is a failure of that phase.
 	Before, After map[string]func(context.Context, *Transaction) error
 
-	// Last are the phases that are undone last: they stay done on every node until all that came after them is undone on all.
+	// Last are the phases that are undone last: they stay done on every node until all that came
+	// after them is undone on all.
 	Last []string
 
-	// Advice says what a person should do first about what keeps a run open; empty where there is nothing special.
+	// Advice says what a person should do first about what keeps a run open; empty where
+	// there is nothing special.
 	Advice func(cause error) string
 
-	// Answers are what the coordinator may ask a node besides what the transaction itself asks, by question. It is called once for each connection.
+	// Answers are what the coordinator may ask a node besides what the transaction itself asks, by
+	// question. It is called once for each connection.
 	Answers func(*Participant) map[string]Reply
 }
 
@@ -49,7 +54,8 @@ func (j Joint) behind() []JointPhase {
 	return j.Phases[slices.IndexFunc(j.Phases, func(p JointPhase) bool { return p.Commit })+1:]
 }
 
-// Reply answers one question: with is what goes with it, as JSON; file is what follows it on the wire, nil as a rule.
+// Reply answers one question: with is what goes with it, as JSON; file is what follows it on the
+// wire, nil as a rule.
 type Reply func(ctx context.Context, with json.RawMessage, file io.Reader) (any, error)
 
 // Given makes an answer of a function that is told what goes with the question.

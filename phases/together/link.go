@@ -13,16 +13,21 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// The coordinator and an agent speak lines of JSON: one message each way is one line. A question is answered by any number of events and then by one
-// answer; the next question follows the answer. A file follows its question as so many raw bytes. Either side says that it is still there every few
+// The coordinator and an agent speak lines of JSON: one message each way is one line. A question is
+// answered by any number of events and then by one answer; the next question follows the answer. A
+// file follows its question as so many raw bytes. Either side says that it is still there every few
 // seconds: a network that was cut does not end a connection by itself.
 
 // message is one line. Exactly one of its parts is there.
 type message struct {
-	Ask    string          `json:"ask,omitempty"`    // coordinator: a question's name
-	With   json.RawMessage `json:"with,omitempty"`   // what goes with it
-	Body   bool            `json:"body,omitempty"`   // coordinator: a file follows the line, as many bytes as both know of
-	Cancel bool            `json:"cancel,omitempty"` // coordinator: give up what is being done; the answer comes all the same
+	// Coordinator: a question's name.
+	Ask string `json:"ask,omitempty"`
+	// What goes with it.
+	With json.RawMessage `json:"with,omitempty"`
+	// Coordinator: a file follows the line, as many bytes as both know of.
+	Body bool `json:"body,omitempty"`
+	// Coordinator: give up what is being done; the answer comes all the same.
+	Cancel bool            `json:"cancel,omitempty"`
 	Event  *engine.Event   `json:"event,omitempty"`
 	Answer json.RawMessage `json:"answer,omitempty"`
 	Error  *wireError      `json:"error,omitempty"`
@@ -34,10 +39,12 @@ const (
 	silence   = 20 * time.Second
 )
 
-// maxLine is the longest line, in bytes, that either side takes: many times what a survey of the largest cluster needs, and little enough to keep in memory.
+// maxLine is the longest line, in bytes, that either side takes: many times what a survey of the
+// largest cluster needs, and little enough to keep in memory.
 const maxLine = 16 << 20
 
-// readLine reads a line, its newline included. A far end that never ends one must not fill this node's memory.
+// readLine reads a line, its newline included. A far end that never ends one must not
+// fill this node's memory.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -155,9 +162,11 @@ type RemoteLink struct {
 	once   sync.Once
 }
 
-// NewRemoteLink speaks over a connection; beat is how often it says that it is still there, 0 for never.
+// NewRemoteLink speaks over a connection; beat is how often it says that it is
+// still there, 0 for never.
 func NewRemoteLink(name string, conn io.ReadWriteCloser, emit func(engine.Event), beat time.Duration) *RemoteLink {
-	l := &RemoteLink{name: name, conn: conn, emit: emit, heard: make(chan message), beat: beat, closed: make(chan struct{})}
+	l := &RemoteLink{name: name, conn: conn, emit: emit, heard: make(chan message),
+		beat: beat, closed: make(chan struct{})}
 	watch := newWatch(beat, func() { _ = conn.Close() })
 	go l.listen(watch)
 	go l.keepAlive()
@@ -244,7 +253,8 @@ func (l *RemoteLink) Ask(ctx context.Context, question string, with, answer any,
 	}
 }
 
-// why prefers what the far end said when it ended, such as that it cannot be reached, to that nobody reads any more what is sent.
+// why prefers what the far end said when it ended, such as that it cannot be reached, to that
+// nobody reads any more what is sent.
 func (l *RemoteLink) why(sending error) error {
 	select {
 	case _, ok := <-l.heard:
@@ -302,8 +312,9 @@ func (w *watch) stop() {
 	}
 }
 
-// Agent is the far end of a run on several nodes: it does on this node what the coordinator says, until the connection ends. It decides nothing by itself:
-// an agent that loses its coordinator leaves everything as it is.
+// Agent is the far end of a run on several nodes: it does on this node what the coordinator says,
+// until the connection ends. It decides nothing by itself: an agent that loses its coordinator
+// leaves everything as it is.
 func (n *Node) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
 	return n.AgentBeating(ctx, in, out, heartbeat)
 }
@@ -312,7 +323,8 @@ func (n *Node) AgentBeating(ctx context.Context, in io.Reader, out io.Writer, be
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat}
-	part := &Participant{Node: n.telling(func(e engine.Event) { _ = a.send(message{Event: &e}) })} // a coordinator that has gone is noticed by whoever listens
+	// A coordinator that has gone is noticed by whoever listens.
+	part := &Participant{Node: n.telling(func(e engine.Event) { _ = a.send(message{Event: &e}) })}
 	defer func() { err = errors.Join(err, part.leave()) }()
 	go a.keepAlive(ctx)
 	return a.serve(ctx, part)
@@ -342,7 +354,8 @@ func (a *agent) keepAlive(ctx context.Context) {
 	}
 }
 
-// serve reads lines and lets one question at a time be answered. The end of the input, or silence, cancels what is being done.
+// serve reads lines and lets one question at a time be answered. The end of the input, or silence,
+// cancels what is being done.
 func (a *agent) serve(ctx context.Context, part *Participant) error {
 	ctx, lost := context.WithCancelCause(ctx)
 	var busy sync.WaitGroup

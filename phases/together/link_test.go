@@ -69,13 +69,15 @@ func TestALineThatNeverEndsIsNotKept(t *testing.T) {
 	})
 	err := l.Ask(t.Context(), AskHello, nil, nil, nil)
 	var cut *CutError
-	if !errors.As(err, &cut) || !strings.Contains(err.Error(), "cp2") || !strings.Contains(err.Error(), "more than 16 MiB") {
+	if !errors.As(err, &cut) || !strings.Contains(err.Error(), "cp2") ||
+		!strings.Contains(err.Error(), "more than 16 MiB") {
 		t.Errorf("the coordinator says %v", err)
 	}
 
 	n := NewNode(engine.Parts{Host: &node.Host{}}, observe.Node{})
 	far, said := &endless{}, &strings.Builder{}
-	if err := n.AgentBeating(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err, errLongLine) {
+	if err := n.AgentBeating(t.Context(), io.MultiReader(strings.NewReader(`{"ask":"`), far), said, 0); !errors.Is(err,
+		errLongLine) {
 		t.Errorf("the agent says %v", err)
 	}
 	if !strings.Contains(said.String(), `"error"`) || !strings.Contains(said.String(), "more than 16 MiB") {
@@ -108,7 +110,9 @@ func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
 
 func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 	for name, cause := range map[string]error{
-		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"}, "busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"}, Cause: errors.New("no")}, "other": errors.New("no"),
+		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"},
+		"busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"},
+			Cause: errors.New("no")}, "other": errors.New("no"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := answering(t, func(conn net.Conn, in *bufio.Reader) {

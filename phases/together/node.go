@@ -33,14 +33,16 @@ func NewNode(p engine.Parts, look observe.Node) *Node {
 	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName}
 }
 
-// Mistakes are deliberate ones, for the tests that show that the exploration would find them. They are never made outside tests.
+// Mistakes are deliberate ones, for the tests that show that the exploration would find them. They
+// are never made outside tests.
 type Mistakes struct {
 	CommitEarly     bool // the commit record is written before the phases before it have ended
 	SettleEarly     bool // a node is told that all hold the commit record when it holds it itself
 	BackUnwitnessed bool // a node that holds the commit record goes back because it is asked to
-	ReleaseEarly    bool // what is behind the commit point is done before all hold the commit record
-	CloseEarly      bool // a run is closed when all hold the commit record
-	OneRound        bool // what is to be undone last is undone with the rest
+	// What is behind the commit point is done before all hold the commit record.
+	ReleaseEarly bool
+	CloseEarly   bool // a run is closed when all hold the commit record
+	OneRound     bool // what is to be undone last is undone with the rest
 }
 
 // joint returns the workflow of that name.
@@ -60,7 +62,8 @@ func (n *Node) telling(emit func(engine.Event)) *Node {
 	return &far
 }
 
-// Convene begins a run of a workflow on several nodes: it has an id, and all nodes are greeted. Nothing is written yet.
+// Convene begins a run of a workflow on several nodes: it has an id, and all nodes are greeted.
+// Nothing is written yet.
 func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) (*Transaction, error) {
 	if err := engine.RefuseOpen(n.Host.FS); err != nil {
 		return nil, err
@@ -77,14 +80,17 @@ func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) 
 	return t, t.meetAll(ctx)
 }
 
-// Begin journals the run on every node, on the coordinator first, and drives it. A node where that fails has done nothing yet: then all go back.
+// Begin journals the run on every node, on the coordinator first, and drives it. A node where that
+// fails has done nothing yet: then all go back.
 func (t *Transaction) Begin(ctx context.Context) error {
 	i := slices.IndexFunc(t.Peers, func(p *Peer) bool { return p.Here })
 	if err := t.Peers[i].Ask(ctx, AskBegin, nil, nil, nil); err != nil {
 		return err
 	}
 	others := slices.Delete(slices.Clone(t.Peers), i, i+1)
-	err := t.eachOf(ctx, others, func(ctx context.Context, p *Peer) error { return p.Ask(ctx, AskBegin, nil, nil, nil) })
+	err := t.eachOf(ctx, others, func(ctx context.Context, p *Peer) error {
+		return p.Ask(ctx, AskBegin, nil, nil, nil)
+	})
 	if err != nil {
 		return t.failed(ctx, err)
 	}
@@ -98,7 +104,8 @@ func (t *Transaction) meetAll(ctx context.Context) error {
 		return err
 	}
 	if _, ok := peerNamed(&t.Cluster, own); !ok {
-		return &engine.UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own), Hint: "type the command on one of the nodes that are restored"}
+		return &engine.UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own),
+			Hint: "type the command on one of the nodes that are restored"}
 	}
 	t.Cluster.Coordinator = own
 	t.Peers = make([]*Peer, len(t.Cluster.Nodes))

@@ -12,11 +12,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Participant is this node's part in a run on several nodes: it does what the coordinator asks, one question at a time, under this node's lock.
-// Whatever a coordinator says, it keeps the rules on which the transaction stands:
-//   - It holds the node's lock from the first question to its end; so what it says of its journal stays true until then.
-//   - It does nothing behind the commit point before it was told that all nodes hold the commit record, and has recorded that.
-//   - It goes back when it does not hold the commit record, or when it was told which node is known to go back; never once it has recorded that all hold it.
+// Participant is this node's part in a run on several nodes: it does what the coordinator asks, one
+// question at a time, under this node's lock. Whatever a coordinator says, it keeps the rules on
+// which the transaction stands:
+//   - It holds the node's lock from the first question to its end; so what it says of its journal
+//     stays true until then.
+//   - It does nothing behind the commit point before it was told that all nodes hold the commit
+//     record, and has recorded that.
+//   - It goes back when it does not hold the commit record, or when it was told which node is known
+//     to go back; never once it has recorded that all hold it.
 //   - It does not close its part: that is said to it when all are done.
 type Participant struct {
 	Node    *Node
@@ -103,7 +107,8 @@ func (p *Participant) leave() error {
 	return unlock()
 }
 
-// Protocol is the version of what coordinators and agents say to each other. It changes with the meaning of any of it; programs of different versions are refused anyway.
+// Protocol is the version of what coordinators and agents say to each other. It changes with the
+// meaning of any of it; programs of different versions are refused anyway.
 const Protocol = 2
 
 type HelloQuestion struct {
@@ -117,7 +122,8 @@ type HelloAnswer struct{ Node string }
 
 func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, error) {
 	if q.Protocol != Protocol || q.Version != p.Node.Version {
-		return HelloAnswer{}, engine.Refuse("install the same etcdpod on all nodes", "etcdpod is %s here, and %s on the node that coordinates", p.Node.Version, q.Version)
+		return HelloAnswer{}, engine.Refuse("install the same etcdpod on all nodes",
+			"etcdpod is %s here, and %s on the node that coordinates", p.Node.Version, q.Version)
 	}
 	if err := p.serve(q.Workflow); err != nil {
 		return HelloAnswer{}, err
@@ -211,7 +217,8 @@ func (p *Participant) left(id string) (l leftOver, err error) {
 	if err != nil {
 		return l, err
 	}
-	l = leftOver{State: partOf(state), Forward: engine.Remaining(state, ops, false), Back: engine.Remaining(state, ops, true)}
+	l = leftOver{State: partOf(state), Forward: engine.Remaining(state, ops, false),
+		Back: engine.Remaining(state, ops, true)}
 	return l, nil
 }
 
@@ -228,7 +235,8 @@ func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
 	return p.Run.Advance(ctx, q.Phase)
 }
 
-// commit: this node has done all that comes before the commit point, and will not go back by itself any more.
+// commit: this node has done all that comes before the commit point, and will not go
+// back by itself any more.
 func (p *Participant) commit() error {
 	s := p.Run.State
 	if s.Aborted != "" {
@@ -242,7 +250,8 @@ func (p *Participant) commit() error {
 	return p.Run.Commit()
 }
 
-// settle: all nodes hold the commit record. One that does not hold it itself was told something false.
+// settle: all nodes hold the commit record. One that does not hold it itself was
+// told something false.
 func (p *Participant) settle() error {
 	switch s := p.Run.State; {
 	case s.Aborted != "":
@@ -266,9 +275,11 @@ func (p *Participant) close() error {
 }
 
 type backQuestion struct {
-	Cause   string
-	Witness string   // a node that is known to go back: without it a node that holds the commit record does not
-	Stay    []string // the phases that stay done for now; nil: all is undone
+	Cause string
+	// A node that is known to go back: without it a node that holds the commit record does not.
+	Witness string
+	// The phases that stay done for now; nil: all is undone.
+	Stay []string
 }
 
 func (p *Participant) back(ctx context.Context, q backQuestion) error {

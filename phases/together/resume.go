@@ -7,9 +7,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes back ends in a *RolledBackError.
+// Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes
+// back ends in a *RolledBackError.
 //
-// Behind the commit point skip names phases that are not waited for: their operations that only wait or look are left out.
+// Behind the commit point skip names phases that are not waited for: their operations that only
+// wait or look are left out.
 func (n *Node) Resume(ctx context.Context, skip ...string) error {
 	return n.WithOpen(ctx, func(r *engine.Run) error {
 		if err := r.SkipPhases(skip); err != nil {
@@ -32,7 +34,8 @@ func (n *Node) Rollback(ctx context.Context) error {
 	})
 }
 
-// PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the run, and changes nothing. The plan of a run of this node alone has no node's name.
+// PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the
+// run, and changes nothing. The plan of a run of this node alone has no node's name.
 func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan engine.TogetherPlan, err error) {
 	open, err := engine.OpenRun(n.Host.FS)
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 // Lost declares nodes destroyed, so that an open run on several nodes can be settled without them.
 func (n *Node) Lost(names []string) { n.lost = names }
 
-// settle ends an open run on several nodes, from any of them: forward, or back when that was asked for or a node has gone back. Where neither may be decided
-// without a node that cannot be asked, all stays as it is.
+// settle ends an open run on several nodes, from any of them: forward, or back when that was
+// asked for or a node has gone back. Where neither may be decided without a node that cannot be
+// asked, all stays as it is.
 func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []string) error {
 	t, err := n.takeUp(r.State)
 	if err != nil {
@@ -23,7 +24,8 @@ func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []stri
 	}
 	t.skip = skip
 	defer t.Leave()
-	reasons := t.gather(ctx, r.State.Run.Node, &Participant{Node: n, unlock: func() error { return nil }, Run: r}, false)
+	reasons := t.gather(ctx, r.State.Run.Node,
+		&Participant{Node: n, unlock: func() error { return nil }, Run: r}, false)
 	states, err := t.states(ctx)
 	if err != nil {
 		return t.open(err)
@@ -38,8 +40,11 @@ func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []stri
 	return t.forward(ctx)
 }
 
-// previewSettling tells what settle would do on each node, and changes nothing. No lock is taken: what another etcdpod does meanwhile is not seen.
-func (n *Node) previewSettling(ctx context.Context, own *journal.State, back bool) (plan engine.TogetherPlan, err error) {
+// previewSettling tells what settle would do on each node, and changes nothing. No lock is taken:
+// what another etcdpod does meanwhile is not seen.
+func (n *Node) previewSettling(
+	ctx context.Context, own *journal.State, back bool,
+) (plan engine.TogetherPlan, err error) {
 	t, err := n.takeUp(own)
 	if err != nil {
 		return plan, err
@@ -66,7 +71,8 @@ func (n *Node) previewSettling(ctx context.Context, own *journal.State, back boo
 		plan.Nodes = append(plan.Nodes, node)
 	}
 	for _, reason := range reasons {
-		plan.Notes = append(plan.Notes, fmt.Sprintf("a node cannot be asked, and until it can the run stays open: %v", reason))
+		plan.Notes = append(plan.Notes,
+			fmt.Sprintf("a node cannot be asked, and until it can the run stays open: %v", reason))
 	}
 	return plan, nil
 }
@@ -75,7 +81,8 @@ func (n *Node) previewSettling(ctx context.Context, own *journal.State, back boo
 func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	for _, name := range n.lost {
 		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
-			return nil, &engine.UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node", name, s.Run.ID)}
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node",
+				name, s.Run.ID)}
 		}
 	}
 	joint, err := n.joint(s.Run.Workflow)
@@ -85,8 +92,11 @@ func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
 }
 
-// verdict says what becomes of the run: forward or back. Otherwise the error says why that is not to be decided here.
-func (t *Transaction) verdict(states map[string]partState, own *journal.State, back bool, reasons []error) (v verdict, why string, err error) {
+// verdict says what becomes of the run: forward or back. Otherwise the error says why that is
+// not to be decided here.
+func (t *Transaction) verdict(
+	states map[string]partState, own *journal.State, back bool, reasons []error,
+) (v verdict, why string, err error) {
 	v, why = known{asked: states, mute: t.mute}.decide(back)
 	if v == stay && back && t.Node.Mistakes.BackUnwitnessed {
 		v = goBack
@@ -94,12 +104,17 @@ func (t *Transaction) verdict(states map[string]partState, own *journal.State, b
 	name := leftBehind(states)
 	switch {
 	case name != "" && (v == goForward || v == tooLate):
-		return v, why, &engine.OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the restored data: neither forward nor back is there a place for it", name),
-			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it join the cluster anew", name, journal.RunDir(t.Run))}
+		return v, why, &engine.OpenRunError{Run: t.summary(),
+			Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the "+
+				"restored data: neither forward nor back is there a place for it", name),
+			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, "+
+				"and let it join the cluster anew", name, journal.RunDir(t.Run))}
 	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
 		gone := strings.Join(t.lost, ",")
-		return v, why, engine.Refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
-			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the restored data, and promised writes, before that was lost", t.Run, gone)
+		return v, why, engine.Refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that "+
+			"are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
+			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the "+
+				"restored data, and promised writes, before that was lost", t.Run, gone)
 	case v == tooLate:
 		return v, why, t.Node.RefusePastCommit(own)
 	case v == stay:
@@ -117,7 +132,8 @@ func anySettled(states map[string]partState) bool {
 	return false
 }
 
-// leftBehind returns a node that holds no commit record although another one has settled: it had been given up.
+// leftBehind returns a node that holds no commit record although another one has settled:
+// it had been given up.
 func leftBehind(states map[string]partState) string {
 	for name, s := range states {
 		if s.Begun && !s.Committed && anySettled(states) {
@@ -146,7 +162,8 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 	return err
 }
 
-// gather meets all nodes that can be met, and says why others cannot. own is the part of the node here, on which this process runs.
+// gather meets all nodes that can be met, and says why others cannot. own is the part of the node
+// here, on which this process runs.
 func (t *Transaction) gather(ctx context.Context, here string, own *Participant, reading bool) (reasons []error) {
 	for _, at := range t.Cluster.Nodes {
 		if slices.Contains(t.lost, at.Name) {

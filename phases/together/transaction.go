@@ -12,8 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Transaction drives one run on several nodes, from whatever each of them has got to, to one end. Each phase is a barrier: no node begins the next one
-// before all have ended this one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the nodes, goes on with it.
+// Transaction drives one run on several nodes, from whatever each of them has got to, to
+// one end. Each phase is a barrier: no node begins the next one before all have ended this
+// one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the
+// nodes, goes on with it.
 type Transaction struct {
 	Node    *Node
 	joint   Joint
@@ -32,7 +34,8 @@ type Peer struct {
 	Here bool // this very node
 }
 
-// Ask puts a question to the node. An error says on which node it arose; what an agent says, says so already.
+// Ask puts a question to the node. An error says on which node it arose; what an agent
+// says, says so already.
 func (p *Peer) Ask(ctx context.Context, question string, with, answer any, b *Body) error {
 	err := p.Link.Ask(ctx, question, with, answer, b)
 	if err != nil && p.Here {
@@ -47,7 +50,9 @@ func Query[T any](ctx context.Context, p *Peer, question string, with any) (answ
 }
 
 // Meet opens a link to one node and greets it.
-func (n *Node) Meet(ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool) (*Peer, error) {
+func (n *Node) Meet(
+	ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool,
+) (*Peer, error) {
 	p := &Peer{Name: at.Name, Here: part != nil}
 	if part != nil {
 		p.Link = localLink{part}
@@ -62,23 +67,28 @@ func (n *Node) Meet(ctx context.Context, workflow string, c *journal.Cluster, at
 		}
 		p.Link = NewRemoteLink(at.Name, conn, n.Emit, beat)
 	}
-	hello, err := Query[HelloAnswer](ctx, p, AskHello, HelloQuestion{Protocol: Protocol, Version: n.Version, Workflow: workflow, Reading: reading})
+	hello, err := Query[HelloAnswer](ctx, p, AskHello,
+		HelloQuestion{Protocol: Protocol, Version: n.Version, Workflow: workflow, Reading: reading})
 	if err != nil {
 		return nil, errors.Join(err, p.Link.Close())
 	}
 	if hello.Node != at.Name {
-		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with the name that kubeadm gave it", "the host %s is the node %s, and not %s", at.Host, hello.Node, at.Name), p.Link.Close())
+		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with the name that kubeadm gave it",
+			"the host %s is the node %s, and not %s", at.Host, hello.Node, at.Name), p.Link.Close())
 	}
 	return p, nil
 }
 
 func (t *Transaction) Leave() {
 	for _, p := range t.Peers {
-		_ = p.Link.Close() // an agent that does not end by itself holds its node's lock, and is named when somebody wants it
+		// An agent that does not end by itself holds its node's lock, and is named
+		// when somebody wants it.
+		_ = p.Link.Close()
 	}
 }
 
-// Each lets all nodes do something at once, and returns what went wrong on any of them. The first failure tells the others to stop.
+// Each lets all nodes do something at once, and returns what went wrong on any of them. The first
+// failure tells the others to stop.
 func (t *Transaction) Each(ctx context.Context, do func(context.Context, *Peer) error) error {
 	return t.eachOf(ctx, t.Peers, do)
 }
@@ -95,7 +105,8 @@ func (t *Transaction) eachOf(ctx context.Context, peers []*Peer, do func(context
 	for _, p := range peers {
 		wg.Go(func() {
 			if err := do(ctx, p); err != nil {
-				first.Do(func() { cause = err }) // what the others say then is that they were told to stop
+				// What the others say then is that they were told to stop.
+				first.Do(func() { cause = err })
 				stop()
 			}
 		})
@@ -186,7 +197,8 @@ func (t *Transaction) settled(ctx context.Context) (bool, error) {
 	if v, _ := k.decide(true); v != tooLate {
 		return false, nil
 	}
-	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool { // one that has pruned its run had closed it
+	// One that has pruned its run had closed it.
+	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool {
 		return !states[p.Name].Begun && p.Link.Close() == nil
 	})
 	return true, t.Each(ctx, func(ctx context.Context, p *Peer) error {
@@ -209,7 +221,8 @@ func (t *Transaction) states(ctx context.Context) (map[string]partState, error) 
 	return states, nil
 }
 
-// barrier lets all nodes carry out one phase, and looks at what came out before any of them goes on.
+// barrier lets all nodes carry out one phase, and looks at what came out before
+// any of them goes on.
 func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 	skipped := slices.Contains(t.skip, phase.Name)
 	if check := t.joint.Before[phase.Name]; check != nil {
@@ -232,7 +245,8 @@ func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 	return err
 }
 
-// commit is the commit point: a record on every node, the coordinator's first; then each is told that all have it.
+// commit is the commit point: a record on every node, the coordinator's first; then each is
+// told that all have it.
 func (t *Transaction) commit(ctx context.Context) error {
 	if t.Node.Mistakes.ReleaseEarly {
 		if err := t.inTurn(ctx, t.Peers, func(ctx context.Context, p *Peer) error {
@@ -254,7 +268,8 @@ func (t *Transaction) commit(ctx context.Context) error {
 	return t.Each(ctx, func(ctx context.Context, p *Peer) error { return p.Ask(ctx, AskSettle, nil, nil, nil) })
 }
 
-// nobodyCommitted says whether all nodes were asked just now and none holds the commit record: then nothing is decided.
+// nobodyCommitted says whether all nodes were asked just now and none holds the commit record:
+// then nothing is decided.
 func (t *Transaction) nobodyCommitted(ctx context.Context) bool {
 	states, err := t.states(context.WithoutCancel(ctx))
 	if err != nil || len(t.mute) > 0 {
@@ -311,8 +326,9 @@ func (t *Transaction) reconnect(ctx context.Context) {
 	t.Peers = still
 }
 
-// back takes all nodes back that can be asked: first those that do not hold the commit record, and whose record of going back is the witness for the others. The old data is in
-// its place on all of them before the fence falls on any: an API server may use the etcds of other nodes.
+// back takes all nodes back that can be asked: first those that do not hold the commit record, and
+// whose record of going back is the witness for the others. The old data is in its place on all of
+// them before the fence falls on any: an API server may use the etcds of other nodes.
 func (t *Transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
 	var free, bound []*Peer
 	for _, p := range t.Peers {
@@ -352,7 +368,8 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	return &engine.RolledBackError{Run: t.summary(), Cause: cause}
 }
 
-// close closes the run on all nodes, on the coordinator last: so whoever types `resume` there settles all. While a node cannot be asked, it stays open on all.
+// close closes the run on all nodes, on the coordinator last: so whoever types `resume` there
+// settles all. While a node cannot be asked, it stays open on all.
 func (t *Transaction) close() error {
 	if len(t.mute) > 0 {
 		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
@@ -386,7 +403,10 @@ func (t *Transaction) open(cause error) error {
 
 // unasked leaves the run open because of nodes that cannot be asked.
 func (t *Transaction) unasked(cause error) error {
-	return &engine.OpenRunError{Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; a node that is destroyed is named with --lost"}
+	return &engine.OpenRunError{
+		Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; " +
+			"a node that is destroyed is named with --lost",
+	}
 }
 
 // summary is this node's own account of the run.

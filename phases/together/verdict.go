@@ -15,15 +15,21 @@ const (
 	tooLate   verdict = "past the commit point"
 )
 
-// known is what is known of the nodes when a run on several of them is to be settled. All that were asked hold still: each is under its lock.
+// known is what is known of the nodes when a run on several of them is to be settled. All that were
+// asked hold still: each is under its lock.
 type known struct {
-	asked map[string]partState // by node
-	mute  []string             // could not be asked; those that are declared destroyed are not among them, and count for nothing
+	// By node.
+	asked map[string]partState
+	// Could not be asked; those that are declared destroyed are not among them,
+	// and count for nothing.
+	mute []string
 }
 
-// decide is the rule "who may decide". The commit record stands on a node only after every node has compared what it serves, and a node settles only after all
-// nodes were seen to hold it. A node without the record may go back, and never takes that back; a node with it goes back only when another does.
-// So as long as one node goes back no node ever settles, and once a node has settled none can go back: docs/failure-model.md has the proof.
+// decide is the rule "who may decide". The commit record stands on a node only after every node has
+// compared what it serves, and a node settles only after all nodes were seen to hold it. A node
+// without the record may go back, and never takes that back; a node with it goes back only when
+// another does. So as long as one node goes back no node ever settles, and once a node has settled
+// none can go back: docs/failure-model.md has the proof.
 func (k known) decide(back bool) (v verdict, why string) {
 	var gone, never, without, with []string
 	settled := false
@@ -48,15 +54,19 @@ func (k known) decide(back bool) (v verdict, why string) {
 		return goForward, ""
 	case len(gone) > 0:
 		return goBack, gone[0]
-	case len(never) > 0 && len(with) > 0: // it had begun, else nobody held the record: it was closed there without us, and pruned
-		return stay, fmt.Sprintf("%s knows nothing of the run any more, and may have ended it either way", strings.Join(never, ", "))
+	case len(never) > 0 && len(with) > 0:
+		// It had begun, else nobody held the record: it was closed there without us, and pruned.
+		return stay, fmt.Sprintf("%s knows nothing of the run any more, and may have ended it either way",
+			strings.Join(never, ", "))
 	case len(never) > 0:
 		return goBack, never[0]
 	case back && len(without) > 0:
 		return goBack, without[0]
 	case len(k.mute) > 0:
 		return stay, fmt.Sprintf("%s cannot be asked, and may have decided", strings.Join(k.mute, ", "))
-	case back: // all that can still exist hold the record; one that is lost may have been settled, and have promised writes to clients
+	case back:
+		// All that can still exist hold the record; one that is lost may have been settled, and
+		// have promised writes to clients.
 		return tooLate, ""
 	}
 	return goForward, ""

@@ -15,8 +15,9 @@ func TestWhoMayDecide(t *testing.T) {
 		settled   = partState{Begun: true, Committed: true, Settled: true}
 		done      = partState{Begun: true, Committed: true, Settled: true, Closed: true}
 		aborted   = partState{Begun: true, Aborted: true}
-		turned    = partState{Begun: true, Committed: true, Aborted: true} // held the record, and goes back because another does
-		back      = partState{Begun: true, Aborted: true, Closed: true}
+		// Held the record, and goes back because another does.
+		turned = partState{Begun: true, Committed: true, Aborted: true}
+		back   = partState{Begun: true, Aborted: true, Closed: true}
 	)
 	tests := []struct {
 		name             string
@@ -36,7 +37,8 @@ func TestWhoMayDecide(t *testing.T) {
 		{"one never began", []partState{begun, absent}, []string{"c"}, goBack, goBack},
 		{"alone without it", []partState{begun}, []string{"b", "c"}, stay, goBack},
 		{"alone with it", []partState{committed}, []string{"b", "c"}, stay, stay},
-		{"all but one hold it, and that one cannot be asked", []partState{committed, committed}, []string{"c"}, stay, stay},
+		{"all but one hold it, and that one cannot be asked",
+			[]partState{committed, committed}, []string{"c"}, stay, stay},
 		{"one without it, one cannot be asked", []partState{committed, begun}, []string{"c"}, stay, goBack},
 		{"one is destroyed, nobody holds it", []partState{begun, begun}, nil, goForward, goBack},
 		{"one is destroyed, all others hold it", []partState{committed, committed}, nil, goForward, tooLate},
@@ -61,11 +63,14 @@ func TestWhoMayDecide(t *testing.T) {
 	}
 }
 
-// Whatever part of the nodes two people can ask, at the same time or one after the other: never does one decide to go forward for good and the other to go back.
+// Whatever part of the nodes two people can ask, at the same time or one after the other: never
+// does one decide to go forward for good and the other to go back.
 func TestNoTwoPeopleDecideDifferently(t *testing.T) {
 	states := map[string]partState{
-		"absent": {}, "begun": {Begun: true}, "committed": {Begun: true, Committed: true}, "aborted": {Begun: true, Aborted: true},
-		"settled": {Begun: true, Committed: true, Settled: true}, "turned": {Begun: true, Committed: true, Aborted: true},
+		"absent": {}, "begun": {Begun: true}, "committed": {Begun: true, Committed: true},
+		"aborted": {Begun: true, Aborted: true},
+		"settled": {Begun: true, Committed: true, Settled: true},
+		"turned":  {Begun: true, Committed: true, Aborted: true},
 	}
 	names := []string{"a", "b", "c"}
 	kinds := slices.Sorted(maps.Keys(states))
@@ -89,7 +94,8 @@ func TestNoTwoPeopleDecideDifferently(t *testing.T) {
 			}
 			for _, asked := range []bool{false, true} {
 				switch v, _ := k.decide(asked); {
-				case v == goForward && (all && len(k.mute) == 0 || settledAmong(k)): // others may still turn what is merely continued
+				case v == goForward && (all && len(k.mute) == 0 || settledAmong(k)):
+					// Others may still turn what is merely continued.
 					final = fmt.Sprint(k)
 				case v == goBack:
 					back = fmt.Sprint(k)

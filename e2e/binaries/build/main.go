@@ -1,5 +1,5 @@
-// Command build builds the programs that the tests run etcdpod against, and prints where they are. The older kubeadms, of which only `make goldens`
-// has need, are in none but kubeadms.
+// Command build builds the programs that the tests run etcdpod against, and prints where they are.
+// The older kubeadms, of which only `make goldens` has need, are in none but kubeadms.
 package main
 
 import (
@@ -40,7 +40,9 @@ func build(ctx context.Context, what string) error {
 	}
 	if what != "kubernetes" {
 		for _, version := range binaries.EtcdVersions() {
-			for _, program := range []func(context.Context, string) (string, error){binaries.Etcd, binaries.Etcdctl, binaries.Etcdutl} {
+			for _, program := range []func(context.Context, string) (string, error){
+				binaries.Etcd, binaries.Etcdctl, binaries.Etcdutl,
+			} {
 				if err := show(program(ctx, version)); err != nil {
 					return err
 				}

@@ -1,4 +1,5 @@
-// Command goldens makes anew what the versions of kubeadm make of the oracle's cases, or of those named; -v shows what kubeadm says of those that it refuses. It needs root.
+// Command goldens makes anew what the versions of kubeadm make of the oracle's cases, or of those
+// named; -v shows what kubeadm says of those that it refuses. It needs root.
 package main
 
 import (

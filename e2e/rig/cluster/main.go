@@ -84,7 +84,8 @@ func up(ctx context.Context, o rig.Options) error {
 	}
 	fmt.Printf("Cluster %s works, after %s.\n\n", c.Name, time.Since(start).Round(time.Second))
 	for i, n := range c.Nodes {
-		fmt.Printf("%s  %s  %s\n  a shell there:   sudo go run ./e2e/rig/cluster exec --name %s --node %d\n  a power failure: sudo go run ./e2e/rig/cluster reboot --name %[4]s --node %[5]d\n",
+		fmt.Printf("%s  %s  %s\n  a shell there:   sudo go run ./e2e/rig/cluster exec --name %s --node %d\n"+
+			"  a power failure: sudo go run ./e2e/rig/cluster reboot --name %[4]s --node %[5]d\n",
 			n.Name, n.Address, n.Dir, c.Name, i+1)
 	}
 	fmt.Printf(`
@@ -108,13 +109,15 @@ func play(c *rig.Cluster) string {
 			names = append(names, n.Name)
 		}
 		all := strings.Join(names, ",")
-		lines = []string{"ssh " + names[1] + " etcdpod version      # every node reaches every node", "etcdpod backup /var/lib/first.db", "etcdpod restore --dry-run --nodes " + all + " /var/lib/first.db"}
+		lines = []string{"ssh " + names[1] + " etcdpod version      # every node reaches every node",
+			"etcdpod backup /var/lib/first.db", "etcdpod restore --dry-run --nodes " + all + " /var/lib/first.db"}
 		restore = "etcdpod restore --nodes " + all + " /var/lib/first.db"
 	}
 	return "  " + strings.Join(append(lines, restore), "\n  ") + "\n"
 }
 
-// enter replaces this process with the command, so that a shell has the terminal and signals to itself.
+// enter replaces this process with the command, so that a shell has the terminal
+// and signals to itself.
 func enter(c *rig.Cluster, n *rig.Node, args []string) error {
 	if !n.Running() {
 		return fmt.Errorf("%s of cluster %s does not run", n.Name, c.Name)

@@ -1,4 +1,5 @@
-// Package hand is what a test holds of a cluster of the rig: the test itself, and the time that it has.
+// Package hand is what a test holds of a cluster of the rig: the test itself, and
+// the time that it has.
 package hand
 
 import (

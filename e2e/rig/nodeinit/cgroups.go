@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// ownCgroups puts this process and all that it starts below cgroups of the node's own, in a cgroup namespace: the kubelet looks at every
-// container's cgroup that it sees, for seconds each, before it starts the first pod. A namespace is of one thread, so the process executes
-// itself again.
+// ownCgroups puts this process and all that it starts below cgroups of the node's own, in a cgroup
+// namespace: the kubelet looks at every container's cgroup that it sees, for seconds each, before
+// it starts the first pod. A namespace is of one thread, so the process executes itself again.
 func ownCgroups(cgroup, config string) error {
 	hierarchies, unified, err := hierarchies()
 	if err != nil {
@@ -21,7 +21,8 @@ func ownCgroups(cgroup, config string) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		for _, inherited := range []string{"cpuset.cpus", "cpuset.mems"} { // in version 1 a cpuset starts empty, and takes no process
+		// In version 1 a cpuset starts empty, and takes no process.
+		for _, inherited := range []string{"cpuset.cpus", "cpuset.mems"} {
 			value, err := os.ReadFile(filepath.Join(h, inherited))
 			if err != nil || unified {
 				continue
@@ -55,7 +56,8 @@ func mountCgroups(cgroup string) error {
 	if !unified {
 		return nil
 	}
-	first := filepath.Join(hierarchies[0], "init") // in version 2 a cgroup with processes has no children with controllers
+	// In version 2 a cgroup with processes has no children with controllers.
+	first := filepath.Join(hierarchies[0], "init")
 	if err := os.MkdirAll(first, 0o755); err != nil {
 		return err
 	}
@@ -69,7 +71,8 @@ func enter(dir string) error {
 	return nil
 }
 
-// hierarchies returns where the host's cgroups are: in one place (version 2), or one for each controller.
+// hierarchies returns where the host's cgroups are: in one place (version 2), or one
+// for each controller.
 func hierarchies() (dirs []string, unified bool, err error) {
 	const root = "/sys/fs/cgroup"
 	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err == nil {
@@ -80,7 +83,8 @@ func hierarchies() (dirs []string, unified bool, err error) {
 		return nil, false, err
 	}
 	for _, f := range files {
-		if info, err := os.Lstat(filepath.Dir(f)); err == nil && info.IsDir() { // cpu may be a link to cpu,cpuacct
+		// Cpu may be a link to cpu,cpuacct.
+		if info, err := os.Lstat(filepath.Dir(f)); err == nil && info.IsDir() {
 			dirs = append(dirs, filepath.Dir(f))
 		}
 	}

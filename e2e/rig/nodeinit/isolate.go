@@ -11,21 +11,28 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// isolate gives the node its own mounts and name. It runs in a mount namespace of its own; nothing of it is seen by the host.
+// isolate gives the node its own mounts and name. It runs in a mount namespace of its own; nothing
+// of it is seen by the host.
 func isolate(c boot.Config) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot keep the node's mounts to itself: %w", err)
 	}
-	overlay := fmt.Sprintf("lowerdir=/etc,upperdir=%s,workdir=%s", filepath.Join(c.Dir, boot.Etc), filepath.Join(c.Dir, boot.EtcWork))
+	overlay := fmt.Sprintf("lowerdir=/etc,upperdir=%s,workdir=%s",
+		filepath.Join(c.Dir, boot.Etc), filepath.Join(c.Dir, boot.EtcWork))
 	if err := syscall.Mount("overlay", "/etc", "overlay", 0, overlay); err != nil {
 		return fmt.Errorf("cannot mount %s on /etc: %w", overlay, err)
 	}
-	for from, to := range map[string]string{boot.EtcKubernetes: "/etc/kubernetes", boot.VarLib: "/var/lib", boot.VarLog: "/var/log"} {
+	for from, to := range map[string]string{
+		boot.EtcKubernetes: "/etc/kubernetes",
+		boot.VarLib:        "/var/lib",
+		boot.VarLog:        "/var/log",
+	} {
 		if err := bind(filepath.Join(c.Dir, from), to); err != nil {
 			return err
 		}
 	}
-	// Volumes that the kubelet mounts for a pod must be seen in containers that have the kubelet's directory mounted.
+	// Volumes that the kubelet mounts for a pod must be seen in containers that have the
+	// kubelet's directory mounted.
 	if err := bind("/var/lib/kubelet", "/var/lib/kubelet"); err != nil {
 		return err
 	}
@@ -53,8 +60,8 @@ func bind(from, to string) error {
 	return nil
 }
 
-// kernelTunables shows the kubelet the settings that it insists on (setupKernelTunables, pkg/kubelet/cm), so that it leaves the
-// host's own alone.
+// kernelTunables shows the kubelet the settings that it insists on (setupKernelTunables,
+// pkg/kubelet/cm), so that it leaves the host's own alone.
 func kernelTunables() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
@@ -71,7 +78,8 @@ func kernelTunables() error {
 	return nil
 }
 
-// network brings up the interface that the host moved into the node's network namespace. kubeadm and the kubelet look for a default route.
+// network brings up the interface that the host moved into the node's network namespace. kubeadm
+// and the kubelet look for a default route.
 func network(c boot.Config) error {
 	for _, line := range []string{
 		"ip link set lo up",

@@ -1,8 +1,10 @@
-// Command nodeinit is the first process of a node of the rig: in namespaces that the rig made, it mounts what the node has for itself,
-// sets up the network, keeps containerd, sshd and the kubelet running as systemd would, and reaps. When it is killed, the kernel kills
-// every process of the node and drops its mounts: that is the rig's power switch.
+// Command nodeinit is the first process of a node of the rig: in namespaces that the rig made, it
+// mounts what the node has for itself, sets up the network, keeps containerd, sshd and the kubelet
+// running as systemd would, and reaps. When it is killed, the kernel kills every process of the
+// node and drops its mounts: that is the rig's power switch.
 //
-// Called as systemctl it asks the first process; called as pause it is the container that holds a pod's namespaces.
+// Called as systemctl it asks the first process; called as pause it is the container that
+// holds a pod's namespaces.
 package main
 
 import (

@@ -20,13 +20,15 @@ const (
 
 // unit is a service, and what is known of it: wanted and its process are all the state there is.
 type unit struct {
-	command      func() ([]string, error)
-	restartAfter time.Duration // a unit that ends by itself is started again, as Restart=always has it
+	command func() ([]string, error)
+	// A unit that ends by itself is started again, as Restart=always has it.
+	restartAfter time.Duration
 
-	wanted  bool
-	pid     int           // 0 while it does not run
-	ended   chan struct{} // closed when pid has ended
-	starts  int           // counts starts and stops, so that a pending restart knows that it is too late
+	wanted bool
+	pid    int           // 0 while it does not run
+	ended  chan struct{} // closed when pid has ended
+	// Counts starts and stops, so that a pending restart knows that it is too late.
+	starts  int
 	logFile string
 }
 
@@ -39,7 +41,9 @@ type supervisor struct {
 func newSupervisor() *supervisor {
 	s := &supervisor{units: map[string]*unit{
 		"containerd": {
-			command:      func() ([]string, error) { return []string{"containerd", "--config", "/var/lib/containerd.toml"}, nil },
+			command: func() ([]string, error) {
+				return []string{"containerd", "--config", "/var/lib/containerd.toml"}, nil
+			},
 			restartAfter: 5 * time.Second,
 			logFile:      "/var/log/containerd.log",
 		},
@@ -62,10 +66,12 @@ func sshdCommand() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{path, "-D", "-e", "-f", "/etc/ssh/sshd_config"}, os.MkdirAll("/run/sshd", 0o755) // where it is without privileges
+	// Where it is without privileges.
+	return []string{path, "-D", "-e", "-f", "/etc/ssh/sshd_config"}, os.MkdirAll("/run/sshd", 0o755)
 }
 
-// dropIn is where the documentation of Kubernetes tells the kubelet of a machine for etcd that it runs static pods alone.
+// dropIn is where the documentation of Kubernetes tells the kubelet of a machine for etcd that it
+// runs static pods alone.
 const dropIn = "/etc/systemd/system/kubelet.service.d/20-etcd-service-manager.conf"
 
 // kubeletCommand is that of kubeadm's systemd drop-in for the kubelet, unless there is another one.

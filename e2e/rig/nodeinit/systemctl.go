@@ -11,7 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// request is a verb of systemctl and its unit; the answer has what systemctl prints and its exit code.
+// request is a verb of systemctl and its unit; the answer has what systemctl
+// prints and its exit code.
 type request struct{ Verb, Unit string }
 
 type answer struct {
@@ -19,7 +20,8 @@ type answer struct {
 	Code          int
 }
 
-// systemctl asks the first process. It knows the verbs that kubeadm and etcdpod use, with systemd's words and exit codes.
+// systemctl asks the first process. It knows the verbs that kubeadm and etcdpod use, with systemd's
+// words and exit codes.
 func systemctl(args []string) int {
 	args = slices.DeleteFunc(args, func(a string) bool { return strings.HasPrefix(a, "-") })
 	args = append(args, "", "")
@@ -67,7 +69,8 @@ func (s *supervisor) serve(l net.Listener) {
 			defer conn.Close()
 			var r request
 			if err := json.NewDecoder(conn).Decode(&r); err == nil {
-				_ = json.NewEncoder(conn).Encode(s.answer(r)) // a systemctl that was killed does not wait for it
+				// A systemctl that was killed does not wait for it.
+				_ = json.NewEncoder(conn).Encode(s.answer(r))
 			}
 		}()
 	}
@@ -97,7 +100,9 @@ func (s *supervisor) answer(r request) answer {
 		return answer{Output: state, Code: 3}
 	case "is-enabled":
 		if state == "unknown" {
-			return answer{Error: "Failed to get unit file state for " + r.Unit + ".service: No such file or directory", Code: 1}
+			return answer{
+				Error: "Failed to get unit file state for " + r.Unit + ".service: No such file or directory", Code: 1,
+			}
 		}
 		return answer{Output: "enabled"}
 	case "status":

@@ -1,4 +1,5 @@
-// Package kubeapi is a small client of the Kubernetes API for JSON objects, made from a kubeconfig with embedded certificates.
+// Package kubeapi is a small client of the Kubernetes API for JSON objects, made from a kubeconfig
+// with embedded certificates.
 package kubeapi
 
 import (
@@ -102,7 +103,8 @@ func Load(path string) (*Client, error) {
 	}}, nil
 }
 
-// Do sends body, where it is not nil, as JSON, and decodes the answer into out, where it is not nil. Other answers than 2xx are a *StatusError.
+// Do sends body, where it is not nil, as JSON, and decodes the answer into out, where it is not
+// nil. Other answers than 2xx are a *StatusError.
 func (c *Client) Do(ctx context.Context, method, path string, body, out any) error {
 	var send io.Reader
 	if body != nil {

@@ -1,5 +1,6 @@
-// Command standin is every program of the sandbox's node: container runtime, kubelet, kube-apiserver, kube-controller-manager and
-// kube-scheduler, and the means to start and end them. What each one stands in for, and what it does not, is said by its package in ../internal.
+// Command standin is every program of the sandbox's node: container runtime, kubelet,
+// kube-apiserver, kube-controller-manager and kube-scheduler, and the means to start and end them.
+// What each one stands in for, and what it does not, is said by its package in ../internal.
 package main
 
 import (
@@ -87,10 +88,12 @@ func run(ctx context.Context, command string, args []string) error {
 		return cri.Serve(ctx, *root, logger)
 	case "kubelet":
 		return proc.AsDaemon(pidFile, func() error {
-			return kubelet.Run(ctx, kubelet.Options{Root: *root, Node: *node, Backoff: *backoff, MaxBackoff: *maxBackoff, Log: logger})
+			return kubelet.Run(ctx, kubelet.Options{Root: *root,
+				Node: *node, Backoff: *backoff, MaxBackoff: *maxBackoff, Log: logger})
 		})
 	case "kubelet-start":
-		return proc.StartDaemon(ctx, pidFile, *root, filepath.Join(*root, "var/log/kubelet.log"), append([]string{"kubelet"}, args...))
+		return proc.StartDaemon(ctx, pidFile, *root, filepath.Join(*root, "var/log/kubelet.log"),
+			append([]string{"kubelet"}, args...))
 	case "kubelet-stop":
 		return proc.StopDaemon(pidFile)
 	case "kubelet-status":
@@ -104,7 +107,8 @@ func run(ctx context.Context, command string, args []string) error {
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 			return err
 		}
-		if _, err := os.Stat(*root); *keep || errors.Is(err, os.ErrNotExist) { // somebody else took it down
+		// Somebody else took it down.
+		if _, err := os.Stat(*root); *keep || errors.Is(err, os.ErrNotExist) {
 			return proc.KillAll(*root)
 		}
 		return down(*root)

@@ -21,7 +21,8 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// APIServer is the node's real API server. A handful of calls need no client library beyond reading the kubeconfig.
+// APIServer is the node's real API server. A handful of calls need no client library beyond
+// reading the kubeconfig.
 type APIServer struct{ fs node.Reader }
 
 func APIServerOf(fs node.Reader) APIServer { return APIServer{fs} }
@@ -67,7 +68,8 @@ func decodeAnswer(res *http.Response, method, path string, answer any) error {
 	}
 	if res.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
-		return fmt.Errorf("the API server answered %s to %s %s: %s", res.Status, method, path, strings.TrimSpace(string(text)))
+		return fmt.Errorf("the API server answered %s to %s %s: %s",
+			res.Status, method, path, strings.TrimSpace(string(text)))
 	}
 	if answer == nil {
 		return nil
@@ -109,8 +111,10 @@ type resourceList struct {
 // coreVersion is what an API server always serves by itself.
 const coreVersion = "/api/v1"
 
-// Counts asks for one object of each resource; the answer's metadata tells how many remain. A list of exactly one revision is read from etcd, or from a
-// copy as of that revision (k8s.io/apiserver, pkg/storage/cacher): whatever is written meanwhile, two API servers with the same data count the same.
+// Counts asks for one object of each resource; the answer's metadata tells how many remain. A
+// list of exactly one revision is read from etcd, or from a copy as of that revision
+// (k8s.io/apiserver, pkg/storage/cacher): whatever is written meanwhile, two API servers with the
+// same data count the same.
 func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) ([]op.Count, error) {
 	paths, err := b.groupVersions(ctx, a)
 	if err != nil {
@@ -150,7 +154,8 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 	return counts, nil
 }
 
-// groupVersions returns the paths of the preferred version of each group that etcd stores; aggregated ones are somebody else's.
+// groupVersions returns the paths of the preferred version of each group that etcd stores;
+// aggregated ones are somebody else's.
 func (b APIServer) groupVersions(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var groups struct {
 		Groups []struct {
@@ -330,7 +335,8 @@ func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir strin
 	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
 }
 
-// EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
+// EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm,
+// util/etcd: getRawEtcdEndpointsFromPodAnnotation).
 func (b APIServer) EtcdEndpoints(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var pods struct {
 		Items []struct {
@@ -346,7 +352,8 @@ func (b APIServer) EtcdEndpoints(ctx context.Context, a op.APIAccess) ([]string,
 	}
 	var urls []string
 	for _, p := range pods.Items {
-		if said := p.Metadata.Annotations[templates.AnnotationClientURLs]; p.Metadata.Labels["component"] == "etcd" && said != "" {
+		if said := p.Metadata.Annotations[templates.AnnotationClientURLs]; p.Metadata.Labels["component"] == "etcd" &&
+			said != "" {
 			urls = append(urls, strings.Split(said, ",")...)
 		}
 	}

@@ -84,8 +84,10 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 		return spec, issuer, nil, fmt.Errorf("cannot read the certificate %s: %w", i.Old, err)
 	}
 	old = parsed[0]
-	config.NodeName = cmp.Or(old.Subject.CommonName, i.NodeName)                 // kubeadm's certificates of a node bear its name
-	if net.ParseIP(config.AdvertiseAddress) == nil && len(old.IPAddresses) > 0 { // the node is known by a name only; the old one's address stays
+	// kubeadm's certificates of a node bear its name.
+	config.NodeName = cmp.Or(old.Subject.CommonName, i.NodeName)
+	// The node is known by a name only; the old one's address stays.
+	if net.ParseIP(config.AdvertiseAddress) == nil && len(old.IPAddresses) > 0 {
 		config.AdvertiseAddress = old.IPAddresses[0].String()
 	}
 	if config.Algorithm == "" { // no configuration says otherwise

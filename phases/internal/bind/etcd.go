@@ -12,12 +12,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Etcd gives operations the real etcd: host paths become real ones, and certificates are read when they are needed.
+// Etcd gives operations the real etcd: host paths become real ones, and certificates are read
+// when they are needed.
 type Etcd struct{ fs node.Reader }
 
 func EtcdOf(fs node.Reader) Etcd { return Etcd{fs} }
 
-func (b Etcd) Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) (op.Proof, error) {
+func (b Etcd) Prove(
+	ctx context.Context, snapshot string, raw bool, progress func(done, total int64),
+) (op.Proof, error) {
 	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Raw: raw, Progress: progress})
 	if err != nil {
 		return op.Proof{}, err
@@ -29,7 +32,9 @@ func ProofOf(r *snapfile.Report) op.Proof {
 	return op.Proof{SHA256: r.SHA256, SizeBytes: r.SizeBytes, Revision: r.Revision, Keys: r.Keys}
 }
 
-func (b Etcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64)) (op.Staged, error) {
+func (b Etcd) Stage(
+	ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64),
+) (op.Staged, error) {
 	real, err := b.real(dir)
 	if err != nil {
 		return op.Staged{}, err
@@ -48,7 +53,8 @@ func (b Etcd) Stage(ctx context.Context, s op.Staging, dir, walDir string, progr
 	if err != nil {
 		return op.Staged{}, err
 	}
-	return op.Staged{ClusterID: staged.ClusterID, MemberID: staged.MemberID, Revision: staged.Revision, SHA256: staged.SHA256, SizeBytes: s.Proof.SizeBytes, Keys: s.Proof.Keys}, nil
+	return op.Staged{ClusterID: staged.ClusterID, MemberID: staged.MemberID,
+		Revision: staged.Revision, SHA256: staged.SHA256, SizeBytes: s.Proof.SizeBytes, Keys: s.Proof.Keys}, nil
 }
 
 // real follows the links on the way to a path that need not be there yet.
@@ -60,7 +66,9 @@ func (b Etcd) real(path string) (string, error) {
 	return b.fs.Real(filepath.Join(resolved, filepath.Base(path))), nil
 }
 
-func (b Etcd) SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64)) ([]string, error) {
+func (b Etcd) SnapshotDataDir(
+	ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64),
+) ([]string, error) {
 	if walDir != "" {
 		walDir = b.fs.Real(walDir)
 	}
@@ -127,7 +135,8 @@ func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, er
 	if err != nil {
 		return op.Answer{}, err
 	}
-	return op.Answer{ClusterID: status.ClusterID, MemberID: status.MemberID, Revision: status.Revision, Members: len(members), Keys: keys}, nil
+	return op.Answer{ClusterID: status.ClusterID, MemberID: status.MemberID,
+		Revision: status.Revision, Members: len(members), Keys: keys}, nil
 }
 
 func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
@@ -141,7 +150,9 @@ func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
 }
 
 // Save does not ask for a quorum: a member that has lost its peers can still be backed up.
-func (b Etcd) Save(ctx context.Context, a op.Access, snapshot string, progress func(done, total int64)) (op.Saved, error) {
+func (b Etcd) Save(
+	ctx context.Context, a op.Access, snapshot string, progress func(done, total int64),
+) (op.Saved, error) {
 	real, err := b.real(snapshot)
 	if err != nil {
 		return op.Saved{}, err
@@ -169,9 +180,11 @@ func (b Etcd) Examine(ctx context.Context, snapshot string, progress func(done, 
 	if err != nil {
 		return op.Contents{}, err
 	}
-	c := op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision, HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
+	c := op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision,
+		HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
 	for _, m := range r.Members {
-		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
+		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID),
+			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	return c, nil
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// neverOpen are the kinds that no journal holds: a backup changes nothing of the node and writes none.
+// neverOpen are the kinds that no journal holds: a backup changes nothing of the
+// node and writes none.
 func neverOpen() []string {
 	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
 }
 
-// newSince are the kinds that no stored version had yet: they stand for several old ones, and are stored
-// with the next version.
+// newSince are the kinds that no stored version had yet: they stand for several old ones, and are
+// stored with the next version.
 func newSince() []string { return []string{"await-answer"} }
 
 // neverUndone are those of which all are behind the commit point.

@@ -18,7 +18,8 @@ type Case struct {
 	Name string
 	// machine makes the node on which nothing has happened yet.
 	Machine func(*testing.T) *sim.Machine
-	// on says how the run goes and how it ends, on that machine; before is how the machine was before the run.
+	// on says how the run goes and how it ends, on that machine; before is how the
+	// machine was before the run.
 	On func(w *Node, before *sim.Machine) Subject
 }
 
@@ -38,8 +39,9 @@ func (c Case) Fresh(t *testing.T) (*Node, Subject) {
 	return w, c.On(w, machine)
 }
 
-// StoppedAnywhere stops a run at every step, in every way, and settles it by `resume` and in another pass by `rollback`, themselves
-// stopped on the way: wholly old or wholly new each time, the invariants of sim hold after every step, and a power loss takes nothing
+// StoppedAnywhere stops a run at every step, in every way, and settles it by `resume` and
+// in another pass by `rollback`, themselves stopped on the way: wholly old or wholly new
+// each time, the invariants of sim hold after every step, and a power loss takes nothing
 // back of what is settled.
 func StoppedAnywhere(t *testing.T, cases []Case) {
 	for _, c := range cases {
@@ -92,7 +94,8 @@ func (c Case) Calls(t *testing.T) []string {
 type Crash struct {
 	Name  string
 	After func(*Node, int)
-	// again ends the recovery, soon after its beginning; nil: it is ended anywhere, in any of the ways.
+	// again ends the recovery, soon after its beginning; nil: it is ended
+	// anywhere, in any of the ways.
 	again func(*Node, int)
 }
 
@@ -105,18 +108,20 @@ func Crashes() []Crash {
 		{Name: "SIGKILL", After: kill},
 		{Name: "power loss, unsynced dropped", After: power(sim.DropUnsynced)},
 		{Name: "power loss, unsynced mixed", After: power(sim.MixUnsynced)},
-		// A kill leaves unsynced what was under way. The recovery finds it there, as if it were durable.
+		// A kill leaves unsynced what was under way. The recovery finds it there,
+		// as if it were durable.
 		{Name: "SIGKILL, and a power loss in the recovery", After: kill, again: power(sim.DropUnsynced)},
 	}
 }
 
-// These are the steps of a recovery behind its first record, which as a rule says that the operation in doubt is done.
-// By then what it read in the journal is durable: a power loss takes back nothing that was decided.
+// These are the steps of a recovery behind its first record, which as a rule says that the
+// operation in doubt is done. By then what it read in the journal is durable: a power loss takes
+// back nothing that was decided.
 const earlyFrom, earlyUntil = 11, 14
 
-// times are the steps at which the recovery is stopped, too. Two of three are, at steps that shift with the first, so that over the
-// whole matrix each is met; 0: it is not. Where something was about to be synced, and was not, the power is lost at every step around
-// the first record.
+// times are the steps at which the recovery is stopped, too. Two of three are, at steps that shift
+// with the first, so that over the whole matrix each is met; 0: it is not. Where something was
+// about to be synced, and was not, the power is lost at every step around the first record.
 func (c Crash) times(at int, call string) (steps []int) {
 	const most = 149 // no recovery has more steps
 	switch {
@@ -176,8 +181,8 @@ func (w *Node) Play(sub Subject, s Stop) (outcome string, err error) {
 	return outcome, w.lasts(outcome, sub.Outcome)
 }
 
-// settleStopped types the recovery, which is stopped as well, and then once more; and then `resume`: past the commit point nothing else
-// is of use.
+// settleStopped types the recovery, which is stopped as well, and then once more; and then
+// `resume`: past the commit point nothing else is of use.
 func (w *Node) settleStopped(s Stop) error {
 	var refused *engine.RefusedError
 	for i, command := range []string{s.Recovery, s.Recovery, "resume"} {
@@ -197,8 +202,8 @@ func (w *Node) settleStopped(s Stop) error {
 	return nil
 }
 
-// lasts takes the power away when everything is settled, and with it all that was never synced: it stays as it is, and nothing is
-// open again.
+// lasts takes the power away when everything is settled, and with it all that was never synced: it
+// stays as it is, and nothing is open again.
 func (w *Node) lasts(outcome string, verdict func() (string, error)) error {
 	w.Machine.PowerLoss(sim.DropUnsynced, nil)
 	runs, err := journal.List(w.Machine.Disk)
@@ -216,8 +221,8 @@ func (w *Node) lasts(outcome string, verdict func() (string, error)) error {
 	return nil
 }
 
-// FailedAnywhere has every step of a run fail once, as on a full disk: before the commit point everything is taken back by itself; what
-// stays open the next command settles.
+// FailedAnywhere has every step of a run fail once, as on a full disk: before the commit point
+// everything is taken back by itself; what stays open the next command settles.
 func FailedAnywhere(t *testing.T, cases []Case) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {

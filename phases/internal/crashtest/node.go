@@ -17,8 +17,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// Renewing is stopped at every step, as a restore is in crash_test.go: all pairs are old, or all are new, none is mixed, and nothing that runs holds what is no
-// longer in its file. Programs are taken to read their files once, when they start, and not to start with a key that is another certificate's.
+// Renewing is stopped at every step, as a restore is in crash_test.go: all pairs are old, or
+// all are new, none is mixed, and nothing that runs holds what is no longer in its file.
+// Programs are taken to read their files once, when they start, and not to start with a key
+// that is another certificate's.
 
 const TestPKI = "/etc/kubernetes/pki/"
 
@@ -35,7 +37,8 @@ type Node struct {
 // TestManifestDir is the static-pod directory of a simulated node.
 const TestManifestDir = "/etc/kubernetes/manifests"
 
-// Over puts an etcdpod on a machine; before is how that was before the run, if there is one already.
+// Over puts an etcdpod on a machine; before is how that was before the run, if
+// there is one already.
 func Over(t *testing.T, name string, machine, before *sim.Machine) *Node {
 	t.Helper()
 	w := &Node{T: t, Name: name, Machine: machine, First: before.Look(journal.Home)}
@@ -110,7 +113,8 @@ func (w *Node) Observe(id string) (*observe.Facts, error) {
 		if err != nil {
 			return nil, err
 		}
-		file := observe.ManifestFile{Path: path.Join(TestManifestDir, name), Data: data, Attr: node.Attr{Mode: 0o600}, Manifest: m}
+		file := observe.ManifestFile{Path: path.Join(TestManifestDir, name),
+			Data: data, Attr: node.Attr{Mode: 0o600}, Manifest: m}
 		f.Manifests = append(f.Manifests, file)
 		if name == "etcd.yaml" {
 			f.Etcd = w.etcdPod(file)
@@ -144,7 +148,8 @@ func (w *Node) etcdPod(file observe.ManifestFile) *observe.EtcdPod {
 	return pod
 }
 
-// Shape is one shape of a control-plane node on which etcd and the API server run; the zero value is kubeadm's own.
+// Shape is one shape of a control-plane node on which etcd and the API server run; the zero
+// value is kubeadm's own.
 type Shape struct {
 	WalDir  string // where the WAL is; empty: with the data
 	NoData  bool   // the data directory is gone
@@ -185,7 +190,8 @@ func (s Shape) Machine(t *testing.T) *sim.Machine {
 	return sim.NewMachine(d, TestManifestDir, "/var/lib/etcd", func() bool { return false })
 }
 
-// PodManifest is that of a static pod that runs one program, with lines for its command and its volumes.
+// PodManifest is that of a static pod that runs one program, with lines for its
+// command and its volumes.
 func PodManifest(name, command, volumes string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: %[1]s\n  name: %[1]s\n"+
 		"  namespace: kube-system\nspec:\n  containers:\n  - command:\n    - %[1]s\n%[2]s"+
@@ -196,7 +202,8 @@ func PodManifest(name, command, volumes string) string {
 func EtcdManifest(walDir string) string {
 	flags := accessFlagsText() + "    - --data-dir=/var/lib/etcd\n"
 	mounts := "    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: etcd-data\n"
-	volumes := "  volumes:\n  - hostPath:\n      path: /var/lib/etcd\n      type: DirectoryOrCreate\n    name: etcd-data\n"
+	volumes := "  volumes:\n  - hostPath:\n      path: /var/lib/etcd\n" +
+		"      type: DirectoryOrCreate\n    name: etcd-data\n"
 	if walDir != "" {
 		flags += "    - --wal-dir=" + walDir + "\n"
 		mounts += "    - mountPath: " + path.Dir(walDir) + "\n      name: etcd-wal\n"

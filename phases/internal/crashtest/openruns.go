@@ -19,16 +19,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// What an earlier version left open is settled by this one: each run in testdata/openruns was cut off
-// in the version that its folder is named after, and is resumed and rolled back here. README.md there
-// says how a version adds its own.
+// What an earlier version left open is settled by this one: each run in testdata/openruns was cut
+// off in the version that its folder is named after, and is resumed and rolled back here. README.md
+// there says how a version adds its own.
 
 // StoredRuns is one file: the runs that one workflow left open in one scenario.
 type StoredRuns struct {
-	Workflow string      `json:"workflow"`
-	Scenario string      `json:"scenario"`
-	Nodes    []string    `json:"nodes"`
-	Pieces   []string    `json:"pieces"`   // of what was saved of the machines: most are in many of them
+	Workflow string   `json:"workflow"`
+	Scenario string   `json:"scenario"`
+	Nodes    []string `json:"nodes"`
+	// Of what was saved of the machines: most are in many of them.
+	Pieces   []string    `json:"pieces"`
 	Machines [][]int     `json:"machines"` // of each the pieces, as pairs: the first, and how many
 	Before   []int       `json:"before"`   // each node's machine before the run
 	Runs     []storedRun `json:"runs"`

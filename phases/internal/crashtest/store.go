@@ -71,7 +71,8 @@ func progressOf(t *testing.T, m *sim.Machine) []string {
 	return all
 }
 
-// instantsOf does something on a machine, and returns all instants on the way at which a run is open.
+// instantsOf does something on a machine, and returns all instants on the way at
+// which a run is open.
 func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []StopPoint, err error) {
 	before := m.Before
 	m.Before = func(call string) {
@@ -118,8 +119,8 @@ func (c Case) alone(t *testing.T) []StopPoint {
 }
 
 // telling are of all instants at which the records are the same the last one, at which all of an
-// operation's effect is there, and the next record in half: that is as if it were not. Where there are
-// more they are the first, too, and one between: nothing is there of the effect, or some.
+// operation's effect is there, and the next record in half: that is as if it were not. Where there
+// are more they are the first, too, and one between: nothing is there of the effect, or some.
 func telling(stops []StopPoint) (few []StopPoint) {
 	for from, to := 0, 0; from < len(stops); from = to {
 		for to < len(stops) && slices.Equal(stops[to].progress, stops[from].progress) {
@@ -136,8 +137,8 @@ func telling(stops []StopPoint) (few []StopPoint) {
 	return few
 }
 
-// some are all instants of a workflow's first scenario. Of others, which resemble it, they are a few,
-// and those at which a kind of operation has got as far as none had before.
+// some are all instants of a workflow's first scenario. Of others, which resemble it, they are a
+// few, and those at which a kind of operation has got as far as none had before.
 func some(stops []StopPoint, known map[string]bool) (few []StopPoint) {
 	every := max(1, len(stops)/15)
 	if len(known) == 0 {
@@ -195,8 +196,8 @@ func Store(t *testing.T, folder string, r StoredRuns, stops []StopPoint) {
 	t.Logf("%s: %d runs, %d machines, %d of %d bytes", file, len(r.Runs), len(r.Machines), packed.Len(), len(data))
 }
 
-// cut adds a machine's pieces to those that are there, and returns which they are. A piece is a line of
-// a file, such as a record of a journal, or an object of JSON.
+// cut adds a machine's pieces to those that are there, and returns which they are. A piece is a
+// line of a file, such as a record of a journal, or an object of JSON.
 func (r *StoredRuns) cut(machine []byte, known map[string]int) (pairs []int) {
 	marked := strings.NewReplacer(`\n`, "\\n\x00", `},`, "},\x00").Replace(string(machine))
 	for piece := range strings.SplitSeq(marked, "\x00") {

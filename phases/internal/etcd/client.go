@@ -1,5 +1,6 @@
-// Package etcd speaks to etcd: to a running one over client/v3, and to the files of a stopped one through etcd's own packages.
-// It is the only package that imports etcd modules. Paths are real paths, as the operating system sees them. It prints nothing.
+// Package etcd speaks to etcd: to a running one over client/v3, and to the files of a stopped one
+// through etcd's own packages. It is the only package that imports etcd modules. Paths are real
+// paths, as the operating system sees them. It prints nothing.
 package etcd
 
 import (
@@ -34,9 +35,13 @@ type Access struct {
 	CA        []byte   // PEM; certificates that the servers' are verified with
 	Cert, Key []byte   // PEM; the client certificate and its key; both or none
 
-	DialTimeout  time.Duration // bounds one attempt to connect; 0 is DefaultDialTimeout
-	CallTimeout  time.Duration // bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0 is DefaultCallTimeout
-	StallTimeout time.Duration // bounds the time between two parts of a snapshot; 0 is DefaultStallTimeout
+	// Bounds one attempt to connect; 0 is DefaultDialTimeout.
+	DialTimeout time.Duration
+	// Bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0
+	// is DefaultCallTimeout.
+	CallTimeout time.Duration
+	// Bounds the time between two parts of a snapshot; 0 is DefaultStallTimeout.
+	StallTimeout time.Duration
 }
 
 // Client is a connection to one etcd cluster. Its methods may be called concurrently.
@@ -47,7 +52,8 @@ type Client struct {
 	v3     *clientv3.Client
 }
 
-// Dial connects, and proves that at least one endpoint accepts the connection and both sides' certificates. The error is an [*Unreachable] when none does.
+// Dial connects, and proves that at least one endpoint accepts the connection and both sides'
+// certificates. The error is an [*Unreachable] when none does.
 func Dial(ctx context.Context, access Access) (*Client, error) {
 	access.DialTimeout = cmp.Or(access.DialTimeout, DefaultDialTimeout)
 	access.CallTimeout = cmp.Or(access.CallTimeout, DefaultCallTimeout)
@@ -124,9 +130,11 @@ func (a Access) tlsConfig() (*tls.Config, error) {
 	return conf, nil
 }
 
-// call runs one request under the call timeout and turns its error into one plain sentence that begins with what could not be done.
-// A limit of 0 leaves the time to ctx.
-func call[T any](ctx context.Context, c *Client, limit time.Duration, what, endpoint string, f func(context.Context) (T, error)) (T, error) {
+// call runs one request under the call timeout and turns its error into one plain sentence that
+// begins with what could not be done. A limit of 0 leaves the time to ctx.
+func call[T any](
+	ctx context.Context, c *Client, limit time.Duration, what, endpoint string, f func(context.Context) (T, error),
+) (T, error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)

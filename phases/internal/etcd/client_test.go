@@ -22,14 +22,16 @@ func TestARunningEtcdTellsItsState(t *testing.T) {
 			s.put("/registry/pods/default/p", 20, 10)
 			s.put("/registry/services/specs/default/s", 5, 10)
 			st := c.Status(t.Context())[0]
-			if st.Err != nil || st.Version != version || st.Leader != st.MemberID || st.Leader == 0 || st.SizeBytes == 0 || st.RaftIndex < 25 || st.Revision != 26 {
+			if st.Err != nil || st.Version != version || st.Leader != st.MemberID ||
+				st.Leader == 0 || st.SizeBytes == 0 || st.RaftIndex < 25 || st.Revision != 26 {
 				t.Errorf("status %+v", st)
 			}
 			if (st.QuotaBytes == 0) != strings.HasPrefix(version, "3.5") {
 				t.Errorf("quota %d", st.QuotaBytes)
 			}
 			members, err := c.Members(t.Context())
-			if err != nil || len(members) != 1 || members[0].ID != st.MemberID || members[0].Name != "a" || members[0].PeerURLs[0] != s.PeerURL {
+			if err != nil || len(members) != 1 || members[0].ID != st.MemberID ||
+				members[0].Name != "a" || members[0].PeerURLs[0] != s.PeerURL {
 				t.Errorf("members %+v, %v", members, err)
 			}
 			if n, err := c.Count(t.Context(), "/registry/pods/"); err != nil || n != 20 {
@@ -46,10 +48,12 @@ func TestARunningEtcdTellsItsState(t *testing.T) {
 			if after, err := c.HashKV(t.Context(), s.Endpoint, 20); err != nil || after != before {
 				t.Errorf("the hash at a revision changed with a later write: %+v, %v", after, err)
 			}
-			if _, err := c.HashKV(t.Context(), s.Endpoint, 1000); err == nil || strings.Contains(err.Error(), "rpc error") {
+			if _, err := c.HashKV(t.Context(), s.Endpoint, 1000); err == nil ||
+				strings.Contains(err.Error(), "rpc error") {
 				t.Errorf("hash of the future: %v", err)
 			}
-			if v, err := c.Get(t.Context(), "/registry/pods/default/p000003"); err != nil || v == nil || !strings.HasPrefix(string(v.Data), "3x") {
+			if v, err := c.Get(t.Context(), "/registry/pods/default/p000003"); err != nil ||
+				v == nil || !strings.HasPrefix(string(v.Data), "3x") {
 				t.Errorf("get %v, %v", v, err)
 			}
 			if v, err := c.Get(t.Context(), "/absent"); err != nil || v != nil {
@@ -64,9 +68,12 @@ func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
 	s := newServer(t, "a").start("3.6.16").await()
 	c := s.client()
 	for _, key := range []string{
-		"/registry/services/specs/default/kubernetes", "/registry/services/endpoints/default/kubernetes", "/registry/minions/node1",
-		"/registry/controllers/default/rc", "/registry/ingress/default/i", "/registry/deployments/default/d", "/registry/masterleases/10.0.0.1",
-		"/registry/cert-manager.io/certificates/default/c", "/registry/apiextensions.k8s.io/customresourcedefinitions/x.example.com",
+		"/registry/services/specs/default/kubernetes", "/registry/services/endpoints/default/kubernetes",
+		"/registry/minions/node1",
+		"/registry/controllers/default/rc", "/registry/ingress/default/i",
+		"/registry/deployments/default/d", "/registry/masterleases/10.0.0.1",
+		"/registry/cert-manager.io/certificates/default/c",
+		"/registry/apiextensions.k8s.io/customresourcedefinitions/x.example.com",
 		"/registry/health", "/registry/odd.name", "/other/pods/default/p",
 	} {
 		if _, err := c.v3.Put(t.Context(), key, "{}"); err != nil {
@@ -118,7 +125,8 @@ func TestAnUnreachableEtcdIsNamedWithTheReason(t *testing.T) {
 	dead, _ := claimURLs(t)
 	_, err := Dial(t.Context(), Access{Endpoints: []string{dead}, DialTimeout: patience})
 	var down *Unreachable
-	if !errors.As(err, &down) || err.Error() != "cannot reach etcd at "+dead+": connection refused: nothing listens there" {
+	if !errors.As(err, &down) ||
+		err.Error() != "cannot reach etcd at "+dead+": connection refused: nothing listens there" {
 		t.Errorf("dial: %v", err)
 	}
 	s := newServer(t, "a").start("3.7.3").await()

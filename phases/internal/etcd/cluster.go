@@ -31,7 +31,8 @@ type Status struct {
 	Errors         []string // alarms and "no leader", as etcd words them
 }
 
-// Status asks every endpoint, all at once, and returns the answers in the endpoints' order. An endpoint that does not answer has Err set.
+// Status asks every endpoint, all at once, and returns the answers in the endpoints' order. An
+// endpoint that does not answer has Err set.
 func (c *Client) Status(ctx context.Context) []Status {
 	all := make([]Status, len(c.access.Endpoints))
 	var wg sync.WaitGroup
@@ -47,16 +48,20 @@ func (c *Client) status(ctx context.Context, endpoint string) Status {
 	if err := c.probe(ctx, endpoint); err != nil {
 		return Status{Endpoint: endpoint, Err: &Unreachable{Endpoints: []string{endpoint}, Reason: c.reason(err)}}
 	}
-	r, err := call(ctx, c, c.access.CallTimeout, "read the status of etcd", endpoint, func(ctx context.Context) (*clientv3.StatusResponse, error) {
-		return c.v3.Status(ctx, endpoint)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "read the status of etcd",
+		endpoint, func(ctx context.Context) (*clientv3.StatusResponse, error) {
+			return c.v3.Status(ctx, endpoint)
+		})
 	if err != nil {
 		return Status{Endpoint: endpoint, Err: err}
 	}
 	return Status{
-		Endpoint: endpoint, ClusterID: r.Header.ClusterId, MemberID: r.Header.MemberId, Version: r.Version, StorageVersion: r.StorageVersion,
-		SizeBytes: r.DbSize, InUseBytes: r.DbSizeInUse, QuotaBytes: r.DbSizeQuota, Leader: r.Leader, Learner: r.IsLearner,
-		Revision: r.Header.Revision, RaftTerm: r.RaftTerm, RaftIndex: r.RaftIndex, RaftApplied: r.RaftAppliedIndex, Errors: r.Errors,
+		Endpoint: endpoint, ClusterID: r.Header.ClusterId, MemberID: r.Header.MemberId,
+		Version: r.Version, StorageVersion: r.StorageVersion,
+		SizeBytes: r.DbSize, InUseBytes: r.DbSizeInUse, QuotaBytes: r.DbSizeQuota,
+		Leader: r.Leader, Learner: r.IsLearner,
+		Revision: r.Header.Revision, RaftTerm: r.RaftTerm, RaftIndex: r.RaftIndex,
+		RaftApplied: r.RaftAppliedIndex, Errors: r.Errors,
 	}
 }
 
@@ -72,30 +77,35 @@ type Member struct {
 // Members returns the members as a quorum knows them.
 func (c *Client) Members(ctx context.Context) ([]Member, error) { return c.memberList(ctx) }
 
-// OwnMembers returns the members as the first endpoint knows them: without a quorum that is all there is.
+// OwnMembers returns the members as the first endpoint knows them: without a quorum
+// that is all there is.
 func (c *Client) OwnMembers(ctx context.Context) ([]Member, error) {
 	return c.memberList(ctx, clientv3.WithSerializable())
 }
 
 func (c *Client) memberList(ctx context.Context, opts ...clientv3.OpOption) ([]Member, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "list the members of etcd", "", func(ctx context.Context) (*clientv3.MemberListResponse, error) {
-		return c.v3.MemberList(ctx, opts...)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "list the members of etcd",
+		"", func(ctx context.Context) (*clientv3.MemberListResponse, error) {
+			return c.v3.MemberList(ctx, opts...)
+		})
 	if err != nil {
 		return nil, err
 	}
 	members := make([]Member, len(r.Members))
 	for i, m := range r.Members {
-		members[i] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+		members[i] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs,
+			ClientURLs: m.ClientURLs, Learner: m.IsLearner}
 	}
 	return members, nil
 }
 
-// AddLearner adds a member that does not vote, at its peer URLs, and returns its id. etcd refuses a second one at a URL.
+// AddLearner adds a member that does not vote, at its peer URLs, and returns its id. etcd refuses a
+// second one at a URL.
 func (c *Client) AddLearner(ctx context.Context, peerURLs []string) (uint64, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "add the learner "+peerURLs[0], "", func(ctx context.Context) (*clientv3.MemberAddResponse, error) {
-		return c.v3.MemberAddAsLearner(ctx, peerURLs)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "add the learner "+peerURLs[0],
+		"", func(ctx context.Context) (*clientv3.MemberAddResponse, error) {
+			return c.v3.MemberAddAsLearner(ctx, peerURLs)
+		})
 	if err != nil {
 		return 0, err
 	}
@@ -104,17 +114,19 @@ func (c *Client) AddLearner(ctx context.Context, peerURLs []string) (uint64, err
 
 // PromoteLearner lets a member vote. etcd refuses until it has 90 % of what the leader has.
 func (c *Client) PromoteLearner(ctx context.Context, id uint64) error {
-	_, err := call(ctx, c, c.access.CallTimeout, "promote the learner "+FormatID(id), "", func(ctx context.Context) (*clientv3.MemberPromoteResponse, error) {
-		return c.v3.MemberPromote(ctx, id)
-	})
+	_, err := call(ctx, c, c.access.CallTimeout, "promote the learner "+FormatID(id),
+		"", func(ctx context.Context) (*clientv3.MemberPromoteResponse, error) {
+			return c.v3.MemberPromote(ctx, id)
+		})
 	return err
 }
 
 // RemoveMember takes a member out of the cluster, and is content when there is none with that id.
 func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
-	_, err := call(ctx, c, c.access.CallTimeout, "remove the member "+FormatID(id), "", func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
-		return c.v3.MemberRemove(ctx, id)
-	})
+	_, err := call(ctx, c, c.access.CallTimeout, "remove the member "+FormatID(id),
+		"", func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
+			return c.v3.MemberRemove(ctx, id)
+		})
 	if errors.Is(err, rpctypes.ErrMemberNotFound) {
 		return nil
 	}
@@ -129,9 +141,10 @@ type Alarm struct {
 
 // Alarms returns the alarms that are on.
 func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "list the alarms of etcd", "", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
-		return c.v3.AlarmList(ctx)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "list the alarms of etcd",
+		"", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
+			return c.v3.AlarmList(ctx)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -142,16 +155,19 @@ func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
 	return alarms, nil
 }
 
-// Disarm turns all alarms off, those of members that no longer exist included, and returns what was on. The cause of an alarm stays.
+// Disarm turns all alarms off, those of members that no longer exist included, and returns what was
+// on. The cause of an alarm stays.
 func (c *Client) Disarm(ctx context.Context) ([]Alarm, error) {
 	alarms, err := c.Alarms(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range alarms {
-		_, err := call(ctx, c, c.access.CallTimeout, "disarm "+a.Name, "", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
-			return c.v3.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: a.MemberID, Alarm: pb.AlarmType(pb.AlarmType_value[a.Name])})
-		})
+		_, err := call(ctx, c, c.access.CallTimeout, "disarm "+a.Name,
+			"", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
+				return c.v3.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: a.MemberID,
+					Alarm: pb.AlarmType(pb.AlarmType_value[a.Name])})
+			})
 		if err != nil {
 			return nil, err
 		}
@@ -159,19 +175,21 @@ func (c *Client) Disarm(ctx context.Context) ([]Alarm, error) {
 	return alarms, nil
 }
 
-// Hash is a hash of the keys and values of one member. Two members' hashes can be compared when both revisions are equal.
+// Hash is a hash of the keys and values of one member. Two members' hashes can be compared when
+// both revisions are equal.
 type Hash struct {
 	Hash            uint32
 	CompactRevision int64 // -1 when nothing was compacted yet
 	Revision        int64 // up to which the hash goes
 }
 
-// HashKV hashes the keys of the member behind an endpoint up to a revision (0: all). Writes to that member wait meanwhile, for about 0.3 s a GB;
-// the time is bounded by ctx only.
+// HashKV hashes the keys of the member behind an endpoint up to a revision (0: all). Writes to that
+// member wait meanwhile, for about 0.3 s a GB; the time is bounded by ctx only.
 func (c *Client) HashKV(ctx context.Context, endpoint string, revision int64) (Hash, error) {
-	r, err := call(ctx, c, 0, "hash the keys of etcd at "+endpoint, endpoint, func(ctx context.Context) (*clientv3.HashKVResponse, error) {
-		return c.v3.HashKV(ctx, endpoint, revision)
-	})
+	r, err := call(ctx, c, 0, "hash the keys of etcd at "+endpoint,
+		endpoint, func(ctx context.Context) (*clientv3.HashKVResponse, error) {
+			return c.v3.HashKV(ctx, endpoint, revision)
+		})
 	if err != nil {
 		return Hash{}, err
 	}
@@ -187,14 +205,15 @@ func (c *Client) HashKV(ctx context.Context, endpoint string, revision int64) (H
 
 // Ready returns nil when a quorum answers a linearizable read, as etcd's own /health does.
 func (c *Client) Ready(ctx context.Context) error {
-	_, err := call(ctx, c, c.access.CallTimeout, "read from etcd", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		r, err := c.v3.Get(ctx, "health")
-		// With etcd's authentication on, a refusal came through raft just as well.
-		if errors.Is(err, rpctypes.ErrPermissionDenied) {
-			return r, nil
-		}
-		return r, err
-	})
+	_, err := call(ctx, c, c.access.CallTimeout, "read from etcd",
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			r, err := c.v3.Get(ctx, "health")
+			// With etcd's authentication on, a refusal came through raft just as well.
+			if errors.Is(err, rpctypes.ErrPermissionDenied) {
+				return r, nil
+			}
+			return r, err
+		})
 	return err
 }
 

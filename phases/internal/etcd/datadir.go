@@ -25,13 +25,16 @@ import (
 // ErrInUse says that an etcd holds the lock on the data directory's db.
 var ErrInUse = errors.New("an etcd is running on it")
 
-// ErrNoWAL says that the write-ahead log is not where it was looked for: a member may have been told another place (--wal-dir).
+// ErrNoWAL says that the write-ahead log is not where it was looked for: a member may have been
+// told another place (--wal-dir).
 var ErrNoWAL = errors.New("no write-ahead log")
 
 // DataDir is what the files of a stopped member say.
 type DataDir struct {
-	Dir    string // data directory
-	DB     string // path of the db that the rest follows on: member/snap/db, or one that the leader had just sent
+	Dir string // data directory
+	// Path of the db that the rest follows on: member/snap/db, or one that the
+	// leader had just sent.
+	DB     string
 	WALDir string // with symbolic links followed
 
 	MemberID, ClusterID uint64
@@ -40,16 +43,20 @@ type DataDir struct {
 
 	Contents *snapfile.Report // of the db alone, without the log; its SHA256 is of no use
 
-	// RevisionAtMost is no lower than the revision after the whole log: that of the db and one for each entry of the log that may write.
-	// The exact one is known when the entries have been applied; see [SnapshotFromDataDir].
+	// RevisionAtMost is no lower than the revision after the whole log: that of the db and one for
+	// each entry of the log that may write. The exact one is known when the entries have been
+	// applied; see [SnapshotFromDataDir].
 	RevisionAtMost int64
 
 	ConsistentIndex uint64 // up to which raft entry the db goes
-	CommitIndex     uint64 // up to which the log says that entries are committed; may be behind the truth, never ahead
-	LastIndex       uint64 // of the last valid entry in the log
-	Term            uint64
-	Voters          int
-	Follower        bool // in its last term it had voted for another member; one that had voted for itself need not have been the leader
+	// Up to which the log says that entries are committed; may be behind the truth, never ahead.
+	CommitIndex uint64
+	LastIndex   uint64 // of the last valid entry in the log
+	Term        uint64
+	Voters      int
+	// In its last term it had voted for another member; one that had voted for itself need not
+	// have been the leader.
+	Follower bool
 
 	Damage *LogDamage // nil when the log is whole
 
@@ -59,8 +66,10 @@ type DataDir struct {
 // Pending returns the number of raft entries that only the log holds.
 func (d *DataDir) Pending() int { return len(d.log.entries) }
 
-// Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where it is member/wal. The error is, or wraps, [ErrInUse] while an etcd
-// runs on it; a [*snapfile.Bad] when the db is damaged; [ErrNoWAL] when the log is elsewhere; and fs.ErrNotExist when there is no db.
+// Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where
+// it is member/wal. The error is, or wraps, [ErrInUse] while an etcd runs on it; a
+// [*snapfile.Bad] when the db is damaged; [ErrNoWAL] when the log is elsewhere; and
+// fs.ErrNotExist when there is no db.
 func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	unlock, err := lockShared(dir)
 	if err != nil {
@@ -74,8 +83,9 @@ func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	return d, nil
 }
 
-// InspectMute is Inspect of a data directory on which an etcd runs that cannot serve, because it has lost its quorum: it commits nothing, so what its files say holds,
-// and they are read while it has them open. Where something changes under the reading, that is tried again.
+// InspectMute is Inspect of a data directory on which an etcd runs that cannot serve, because it
+// has lost its quorum: it commits nothing, so what its files say holds, and they are read while it
+// has them open. Where something changes under the reading, that is tried again.
 func InspectMute(ctx context.Context, dir, walDir string) (d *DataDir, err error) {
 	const tries = 5
 	for range tries {
@@ -86,7 +96,8 @@ func InspectMute(ctx context.Context, dir, walDir string) (d *DataDir, err error
 	return nil, fmt.Errorf("cannot read the data directory %s: %w", dir, err)
 }
 
-// lockShared keeps an etcd from starting on the data directory. bbolt takes an exclusive flock on the db.
+// lockShared keeps an etcd from starting on the data directory. bbolt takes an
+// exclusive flock on the db.
 func lockShared(dir string) (unlock func(), err error) {
 	f, err := os.Open(dbPath(dir))
 	if err != nil {
@@ -116,7 +127,8 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 		return nil, err
 	}
 	d := &DataDir{Dir: dir, DB: dbPath(dir), WALDir: walDir}
-	// bbolt maps the file, and a damaged one then ends the process: the file is proven first, and never mapped here.
+	// bbolt maps the file, and a damaged one then ends the process: the file is proven first,
+	// and never mapped here.
 	if d.Contents, err = snapfile.Check(ctx, d.DB, snapfile.Options{Raw: true}); err != nil {
 		return nil, err
 	}
@@ -129,23 +141,26 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 		}
 	}
 	d.MemberID, d.ClusterID, d.Damage = d.log.memberID, d.log.clusterID, d.log.damage
-	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex, max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.end
+	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex,
+		max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.end
 	d.Term = max(d.log.hard.GetTerm(), d.Contents.Term)
 	return d, d.readEntries()
 }
 
-// useSentSnapshot takes the db that the leader sent, when the crash came after its arrival and before it replaced member/snap/db
-// (etcd server/storage, RecoverSnapshotBackend).
+// useSentSnapshot takes the db that the leader sent, when the crash came after its arrival and
+// before it replaced member/snap/db (etcd server/storage, RecoverSnapshotBackend).
 func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
 	contents, err := snapfile.Check(ctx, sent, snapfile.Options{Raw: true})
 	if _, absent := os.Lstat(sent); errors.Is(absent, fs.ErrNotExist) {
-		return fmt.Errorf("the db ends at raft entry %d, the log begins behind entry %d, and %s, which would be between, is not there", d.ConsistentIndex, d.log.from, sent)
+		return fmt.Errorf("the db ends at raft entry %d, the log begins behind entry %d, and %s, which would be "+
+			"between, is not there", d.ConsistentIndex, d.log.from, sent)
 	} else if err != nil {
 		return err
 	}
 	if contents.ConsistentIndex < d.log.from {
-		return fmt.Errorf("%s ends at raft entry %d, the log begins behind entry %d", sent, contents.ConsistentIndex, d.log.from)
+		return fmt.Errorf("%s ends at raft entry %d, the log begins behind entry %d",
+			sent, contents.ConsistentIndex, d.log.from)
 	}
 	d.DB, d.Contents = sent, contents
 	return nil
@@ -155,7 +170,8 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 func (d *DataDir) readEntries() error {
 	members := map[uint64]Member{}
 	for _, m := range d.Contents.Members {
-		members[m.ID] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+		members[m.ID] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs,
+			ClientURLs: m.ClientURLs, Learner: m.IsLearner}
 	}
 	d.RevisionAtMost = d.Contents.Revision
 	known := len(members) > 0
@@ -201,7 +217,8 @@ func (d *DataDir) readEntries() error {
 	return nil
 }
 
-// changeMembers does to a list of members what etcd does on a change of raft's configuration (etcdserver/server.go, applyConfChange).
+// changeMembers does to a list of members what etcd does on a change of raft's configuration
+// (etcdserver/server.go, applyConfChange).
 func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 	var cc raftpb.ConfChange
 	if err := proto.Unmarshal(e.Data, &cc); err != nil {
@@ -225,15 +242,17 @@ func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 	case change.IsPromote:
 		m.Learner = false
 	case !there:
-		m = Member{ID: id, Name: change.Name, PeerURLs: change.PeerURLs, ClientURLs: change.ClientURLs, Learner: change.IsLearner}
+		m = Member{ID: id, Name: change.Name, PeerURLs: change.PeerURLs,
+			ClientURLs: change.ClientURLs, Learner: change.IsLearner}
 	}
 	members[id] = m
 	return nil
 }
 
-// decodeRequest returns the request in a normal raft entry; nil for one without data, with which every leader begins, and for one of etcd's v2 API: etcd up to 3.5 wrote
-// two of those, for a member's name and client URLs and for the cluster's version. No key is in them, and etcd 3.7 cannot read them. A request of a later etcd is an
-// error, since nobody here knows what it did.
+// decodeRequest returns the request in a normal raft entry; nil for one without data, with which
+// every leader begins, and for one of etcd's v2 API: etcd up to 3.5 wrote two of those, for a
+// member's name and client URLs and for the cluster's version. No key is in them, and etcd 3.7
+// cannot read them. A request of a later etcd is an error, since nobody here knows what it did.
 func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 	if len(e.Data) == 0 {
 		return nil, nil
@@ -253,11 +272,12 @@ func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 	case err != nil:
 		return nil, fmt.Errorf("the request in raft entry %d cannot be decoded: %w", e.GetIndex(), err)
 	}
-	return nil, fmt.Errorf("the request in raft entry %d is of a kind that etcd %s does not know", e.GetIndex(), version.Version)
+	return nil, fmt.Errorf("the request in raft entry %d is of a kind that etcd %s does not know",
+		e.GetIndex(), version.Version)
 }
 
-// isV2 recognises a v2 request, which has its method (PUT, say) in field 2, bare or as field 2 of another request (api 3.5, etcdserver.proto and
-// raft_internal.proto).
+// isV2 recognises a v2 request, which has its method (PUT, say) in field 2, bare or as field 2 of
+// another request (api 3.5, etcdserver.proto and raft_internal.proto).
 func isV2(data []byte) bool {
 	inner, ok := field2(data)
 	if method, wrapped := field2(inner); ok && wrapped {

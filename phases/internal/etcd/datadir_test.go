@@ -14,11 +14,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// unflushed keeps an etcd from writing to its db anything that it does not have to: the log alone holds it.
-var unflushed = []string{"--backend-batch-interval", "1h", "--backend-batch-limit", "1000000", "--snapshot-count", "1000000"}
+// unflushed keeps an etcd from writing to its db anything that it does not have to:
+// the log alone holds it.
+var unflushed = []string{"--backend-batch-interval", "1h", "--backend-batch-limit",
+	"1000000", "--snapshot-count", "1000000"}
 
-// churn does one of everything that goes through raft, n puts among it, and returns the revision. Only what is
-// early is flushed to the db: a compaction and the end of a lease make etcd do that.
+// churn does one of everything that goes through raft, n puts among it, and returns the revision.
+// Only what is early is flushed to the db: a compaction and the end of a lease make etcd do that.
 func (s *server) churn(n int) int64 {
 	s.t.Helper()
 	s.put("/registry/pods/default/early", 50, 200)
@@ -46,11 +48,13 @@ func (s *server) churn(n int) int64 {
 	must(err)
 	for i := range 5 { // the API server's way of writing: only if the revision is still the same
 		key := fmt.Sprintf("/registry/pods/default/p%06d", 100+i)
-		_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), ">", 0)).Then(clientv3.OpPut(key, "updated"), clientv3.OpPut(key+"-2", "new")).
+		_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), ">", 0)).Then(clientv3.OpPut(key, "updated"),
+			clientv3.OpPut(key+"-2", "new")).
 			Else(clientv3.OpPut(key, "wrong")).Commit()
 		must(err)
 	}
-	_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.Version("/absent"), ">", 0)).Then(clientv3.OpPut("/absent", "wrong")).Commit()
+	_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.Version("/absent"), ">", 0)).
+		Then(clientv3.OpPut("/absent", "wrong")).Commit()
 	must(err)
 	revision, err := s.client().Revision(ctx)
 	must(err)
@@ -103,8 +107,10 @@ func TestEveryAcknowledgedWriteOfAKilledMemberIsInTheSnapshot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.Pending() < 2000 || d.Contents.Revision > 110 || d.RevisionAtMost < revision || d.Follower || d.Removed || d.Voters != 1 || d.Damage != nil {
-				t.Errorf("%d entries pending, db at %d, at most %d (really %d); %+v", d.Pending(), d.Contents.Revision, d.RevisionAtMost, revision, d)
+			if d.Pending() < 2000 || d.Contents.Revision > 110 ||
+				d.RevisionAtMost < revision || d.Follower || d.Removed || d.Voters != 1 || d.Damage != nil {
+				t.Errorf("%d entries pending, db at %d, at most %d (really %d); %+v",
+					d.Pending(), d.Contents.Revision, d.RevisionAtMost, revision, d)
 			}
 			if len(d.Members) != 1 || d.Members[0].ID != d.MemberID || d.Members[0].PeerURLs[0] != s.PeerURL {
 				t.Errorf("members %+v of %x", d.Members, d.MemberID)
@@ -117,8 +123,10 @@ func TestEveryAcknowledgedWriteOfAKilledMemberIsInTheSnapshot(t *testing.T) {
 			if !maps.Equal(before, tree(t, s.Dir)) {
 				t.Error("the source was changed")
 			}
-			if made.Revision != revision || made.SHA256 != fileSHA256(t, out) || len(made.Caveats) != 0 || made.StorageVersion != d.Contents.StorageVersion {
-				t.Errorf("revision %d, want %d; storage version %q, the db's is %q; %v", made.Revision, revision, made.StorageVersion, d.Contents.StorageVersion, made.Caveats)
+			if made.Revision != revision || made.SHA256 != fileSHA256(t, out) ||
+				len(made.Caveats) != 0 || made.StorageVersion != d.Contents.StorageVersion {
+				t.Errorf("revision %d, want %d; storage version %q, the db's is %q; %v",
+					made.Revision, revision, made.StorageVersion, d.Contents.StorageVersion, made.Caveats)
 			}
 			if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 || info.Size() != made.SizeBytes {
 				t.Errorf("%v, %v", info, err)
@@ -210,10 +218,13 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 		caveat string
 	}{
 		{"whole", func(*os.File) {}, false, 0, true, ""},
-		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) }, true, 1, false, "never finished"},
+		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) },
+			true, 1, false, "never finished"},
 		{"the last record half written", func(f *os.File) { zero(f, end-50, end) }, true, 1, false, "never finished"},
-		{"a flipped byte in the middle", func(f *os.File) { flip(f, middle+200) }, false, 500, false, "what was written later is lost"},
-		{"zeros in the middle", func(f *os.File) { zero(f, middle, middle+4096) }, false, 500, false, "what was written later is lost"},
+		{"a flipped byte in the middle", func(f *os.File) { flip(f, middle+200) },
+			false, 500, false, "what was written later is lost"},
+		{"zeros in the middle", func(f *os.File) { zero(f, middle, middle+4096) },
+			false, 500, false, "what was written later is lost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "copy")
@@ -234,7 +245,8 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 			if (damage == nil) != test.all || (damage != nil && damage.Torn != test.torn) {
 				t.Errorf("damage %v", damage)
 			}
-			if joined := strings.Join(made.Caveats, " "); !strings.Contains(joined, test.caveat) || (joined == "") != test.all {
+			if joined := strings.Join(made.Caveats, " "); !strings.Contains(joined, test.caveat) ||
+				(joined == "") != test.all {
 				t.Errorf("caveats %q", made.Caveats)
 			}
 			b := bootFrom(t, made, "3.6.16")
@@ -273,7 +285,8 @@ func walEnd(t *testing.T, s *server) int64 {
 	return int64(len(strings.TrimRight(string(data), "\x00")))
 }
 
-// An etcd that was started without its peers holds the lock, and answers nobody: its files say what it is.
+// An etcd that was started without its peers holds the lock, and answers nobody: its
+// files say what it is.
 func TestADataDirectoryOfAnEtcdThatLostItsQuorumIsRead(t *testing.T) {
 	t.Parallel()
 	servers := startThree(t, "3.6.16")
@@ -298,7 +311,8 @@ func TestADataDirectoryOfAnEtcdThatLostItsQuorumIsRead(t *testing.T) {
 	if len(d.Members) != 3 || d.RevisionAtMost < 50 {
 		t.Errorf("%d members at revision %d", len(d.Members), d.RevisionAtMost)
 	}
-	if _, err := InspectMute(t.Context(), filepath.Join(servers[0].Dir, "absent"), ""); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := InspectMute(t.Context(), filepath.Join(servers[0].Dir, "absent"), ""); !errors.Is(err,
+		fs.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
 }

@@ -20,7 +20,8 @@ import (
 
 var versions = binaries.EtcdVersions()
 
-// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names, else one built from the module proxy.
+// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names,
+// else one built from the module proxy.
 func etcdBinary(t testing.TB, version string) string {
 	t.Helper()
 	if path := os.Getenv("ETCDPOD_TEST_ETCD_" + strings.ReplaceAll(version, ".", "_")); path != "" {
@@ -85,23 +86,27 @@ func isFree(port int) bool {
 	return err == nil && l.Close() == nil
 }
 
-// newServer describes a member that is not running yet. Its data directory is below a temporary one.
+// newServer describes a member that is not running yet. Its data directory is
+// below a temporary one.
 func newServer(t testing.TB, name string) *server {
 	client, peer := claimURLs(t)
 	return &server{t: t, Name: name, Dir: filepath.Join(t.TempDir(), name), Endpoint: client, PeerURL: peer}
 }
 
-// start runs the member of the given version with extra flags; without any of --initial-cluster's it is alone.
+// start runs the member of the given version with extra flags; without any of
+// --initial-cluster's it is alone.
 func (s *server) start(version string, extra ...string) *server {
 	s.t.Helper()
 	args := []string{
-		"--name", s.Name, "--data-dir", s.Dir, "--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
+		"--name", s.Name, "--data-dir", s.Dir, "--listen-client-urls",
+		s.Endpoint, "--advertise-client-urls", s.Endpoint,
 		"--listen-peer-urls", s.PeerURL, "--initial-advertise-peer-urls", s.PeerURL, "--log-level", "warn",
 	}
 	if !strings.Contains(strings.Join(extra, " "), "--initial-cluster") {
 		args = append(args, "--initial-cluster", s.Name+"="+s.PeerURL)
 	}
-	s.cmd, s.log, s.exited = exec.Command(etcdBinary(s.t, version), append(args, extra...)...), new(strings.Builder), make(chan struct{})
+	s.cmd, s.log, s.exited = exec.Command(etcdBinary(s.t, version), append(args, extra...)...),
+		new(strings.Builder), make(chan struct{})
 	s.cmd.Stdout, s.cmd.Stderr = s, s
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -173,7 +178,8 @@ func (s *server) put(prefix string, n, size int) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; i < n; i += writers {
-				if _, err := c.v3.Put(s.t.Context(), fmt.Sprintf("%s%06d", prefix, i), fmt.Sprint(i, value)); err != nil {
+				if _, err := c.v3.Put(s.t.Context(), fmt.Sprintf("%s%06d", prefix, i),
+					fmt.Sprint(i, value)); err != nil {
 					s.t.Errorf("cannot put: %v", err)
 					return
 				}

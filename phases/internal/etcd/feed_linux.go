@@ -13,19 +13,23 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not wait for each other at each.
+// A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not
+// wait for each other at each.
 const window = 4 << 20 // bytes under way
 
-// Being woken for every packet costs more than all that is done with the data, and the server pays for it as well. So the kernel is told to gather much before
-// it wakes anybody (SO_RCVLOWAT, socket(7)): with 2 MiB a snapshot comes in a tenth less time than with 256 KiB. The server may always send that much more,
-// since it is told of what was read by the quarter of a window.
+// Being woken for every packet costs more than all that is done with the data, and the server pays
+// for it as well. So the kernel is told to gather much before it wakes anybody (SO_RCVLOWAT,
+// socket(7)): with 2 MiB a snapshot comes in a tenth less time than with 256 KiB. The server may
+// always send that much more, since it is told of what was read by the quarter of a window.
 const (
 	gathered = window / 2
-	// ending is where that must end, as the last bytes would never be enough. What was received and not yet decoded is at most a window, so this leaves more to come than what is gathered.
+	// ending is where that must end, as the last bytes would never be enough. What was received and
+	// not yet decoded is at most a window, so this leaves more to come than what is gathered.
 	ending = 4 * window
 )
 
-// feed is the connection that one snapshot comes over. It does not ask whether the server is alive, as the other connections do: the answer would be too few bytes to be read.
+// feed is the connection that one snapshot comes over. It does not ask whether the server is alive,
+// as the other connections do: the answer would be too few bytes to be read.
 type feed struct {
 	*grpc.ClientConn
 	socket atomic.Pointer[net.TCPConn]
@@ -44,8 +48,10 @@ func (c *Client) feed(endpoint string) (*feed, error) {
 		creds = credentials.NewTLS(c.tls)
 	}
 	f := &feed{level: 1}
-	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0)) // TLS buffers what it reads itself
+	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host,
+		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
+		// TLS buffers what it reads itself.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0))
 	return f, err
 }
 
@@ -57,7 +63,8 @@ func (f *feed) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// expect has the kernel gather what comes, as long as there is much to come. It saves time only: where it fails, all goes on as before.
+// expect has the kernel gather what comes, as long as there is much to come. It saves time only:
+// where it fails, all goes on as before.
 func (f *feed) expect(remaining uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

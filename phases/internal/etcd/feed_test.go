@@ -33,16 +33,20 @@ func TestTheKernelGathersWhileThereIsMuchToCome(t *testing.T) {
 			t.Fatal(err)
 		}
 		level := 0
-		if err := raw.Control(func(fd uintptr) { level, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) }); err != nil {
+		if err := raw.Control(func(fd uintptr) {
+			level, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if err != nil || level != step.want {
-			t.Errorf("with %d bytes to come, it wakes us for %d (%v), and not %d", step.remaining, level, err, step.want)
+			t.Errorf("with %d bytes to come, it wakes us for %d (%v), and not %d",
+				step.remaining, level, err, step.want)
 		}
 	}
 }
 
-// TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken lets everything on the way fill up, over and over, while the kernel gathers.
+// TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken lets everything on the way fill up, over and
+// over, while the kernel gathers.
 func TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions {

@@ -8,9 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flusher starts the writing back of a growing file every 8 MiB, so that the disk works while the data still comes and the fsync at the end finds little to do. What
-// is on disk is dropped from the page cache: a backup is of no use there, and would push out what the node works with, etcd's own database among it. Pages
-// that have just been dropped are also the cheapest to get again, by a lot on a virtual machine whose free memory the host takes back.
+// flusher starts the writing back of a growing file every 8 MiB, so that the disk works while the
+// data still comes and the fsync at the end finds little to do. What is on disk is dropped from the
+// page cache: a backup is of no use there, and would push out what the node works with, etcd's own
+// database among it. Pages that have just been dropped are also the cheapest to get again, by a lot
+// on a virtual machine whose free memory the host takes back.
 func flusher(f *os.File) func(size int64) {
 	const (
 		step = 8 << 20
@@ -26,16 +28,19 @@ func flusher(f *os.File) func(size int64) {
 		_ = unix.SyncFileRange(fd, started, size-started, unix.SYNC_FILE_RANGE_WRITE)
 		started = size
 		if n := started - lag - dropped; n > 0 {
-			_ = unix.SyncFileRange(fd, dropped, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+			_ = unix.SyncFileRange(fd, dropped, n,
+				unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 			_ = unix.Fadvise(fd, dropped, n, unix.FADV_DONTNEED)
 			dropped += n
 		}
 	}
 }
 
-// handOver tends the copying of a file, over and over until done is closed: it starts the writing back of the copy, and gives the copy the memory of what it was
-// made of. Two of a kind in the page cache are one too many, and it is the copy that an etcd will be started on. All of it are hints like those of flusher.
-// hashed is how much of the source somebody else has read who needs it as well.
+// handOver tends the copying of a file, over and over until done is closed: it starts the
+// writing back of the copy, and gives the copy the memory of what it was made of. Two of a kind
+// in the page cache are one too many, and it is the copy that an etcd will be started on. All
+// of it are hints like those of flusher. hashed is how much of the source somebody else has
+// read who needs it as well.
 func handOver(src *os.File, copy string, hashed *atomic.Int64, done <-chan struct{}) {
 	const (
 		often = 10 * time.Millisecond

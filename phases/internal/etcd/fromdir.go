@@ -27,16 +27,21 @@ type FromDataDir struct {
 	Revision       int64            // after the log was applied
 	StorageVersion string           // the same as that of the db; empty before 3.6
 	Applied        int              // raft entries that were in the log only
-	// Caveats says in full sentences what the snapshot may lack, or may hold although no client was told so.
+	// Caveats says in full sentences what the snapshot may lack, or may hold although
+	// no client was told so.
 	Caveats []string
 }
 
-// SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk when it returns) from the data directory of a stopped member:
-// its db, and on top of it every valid entry of the write-ahead log. etcd itself would apply only the entries that it knows to be committed; with
-// --force-new-cluster it cuts off the others, although a member alone had acknowledged them: its note of what is committed is not synced. The source is
-// not changed. walDir is "" where it is member/wal. The errors are those of [Inspect]; on any of them no file is left. progress, which may be nil, is
-// told bytes, a rough measure.
-func SnapshotFromDataDir(ctx context.Context, dir, walDir, out string, progress func(done, total int64)) (*FromDataDir, error) {
+// SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk
+// when it returns) from the data directory of a stopped member: its db, and on top of it every
+// valid entry of the write-ahead log. etcd itself would apply only the entries that it knows to be
+// committed; with --force-new-cluster it cuts off the others, although a member alone had
+// acknowledged them: its note of what is committed is not synced. The source is not changed. walDir
+// is "" where it is member/wal. The errors are those of [Inspect]; on any of them no file is left.
+// progress, which may be nil, is told bytes, a rough measure.
+func SnapshotFromDataDir(
+	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
+) (*FromDataDir, error) {
 	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
@@ -58,13 +63,17 @@ func SnapshotFromDataDir(ctx context.Context, dir, walDir, out string, progress 
 		err = syncDir(filepath.Dir(out))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot make the snapshot %s of the data directory %s: %w", out, dir, err), os.Remove(out))
+		return nil, errors.Join(fmt.Errorf("cannot make the snapshot %s of the data directory %s: %w", out, dir, err),
+			os.Remove(out))
 	}
 	return made, nil
 }
 
-func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(done, total int64)) (*FromDataDir, error) {
-	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision, StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
+func (d *DataDir) writeSnapshot(
+	ctx context.Context, f *os.File, progress func(done, total int64),
+) (*FromDataDir, error) {
+	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision,
+		StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
 	size := d.Contents.SizeBytes
 	steps := meter{total: 2*size + int64(d.Pending()), report: progress}
 	if err := copyFile(ctx, d.DB, f, &steps); err != nil {
@@ -93,9 +102,11 @@ func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(d
 		return nil, err
 	}
 	made.Contents = proven
-	if proven.Revision != made.Revision || proven.StorageVersion != made.StorageVersion || proven.ConsistentIndex != max(d.ConsistentIndex, d.LastIndex) {
+	if proven.Revision != made.Revision || proven.StorageVersion != made.StorageVersion ||
+		proven.ConsistentIndex != max(d.ConsistentIndex, d.LastIndex) {
 		return nil, fmt.Errorf("the result is at revision %d, raft entry %d, storage version %q instead of %d, %d, %q",
-			proven.Revision, proven.ConsistentIndex, proven.StorageVersion, made.Revision, d.LastIndex, made.StorageVersion)
+			proven.Revision, proven.ConsistentIndex, proven.StorageVersion,
+			made.Revision, d.LastIndex, made.StorageVersion)
 	}
 	made.Caveats = d.caveats()
 	return made, nil
@@ -105,23 +116,29 @@ func (d *DataDir) writeSnapshot(ctx context.Context, f *os.File, progress func(d
 func (d *DataDir) caveats() []string {
 	var c []string
 	if d.Damage != nil && d.Damage.Torn {
-		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, and so never acknowledged.", d.Damage))
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, "+
+			"and so never acknowledged.", d.Damage))
 	} else if d.Damage != nil {
-		c = append(c, fmt.Sprintf("The log is damaged, in %v. Everything up to raft entry %d is in the snapshot; what was written later is lost.", d.Damage, d.LastIndex))
+		c = append(c, fmt.Sprintf("The log is damaged, in %v. Everything up to raft entry %d is in the snapshot; what "+
+			"was written later is lost.", d.Damage, d.LastIndex))
 	}
 	if d.LastIndex < d.ConsistentIndex {
-		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the log is lost, and with it what may have come after the db.", d.LastIndex, d.ConsistentIndex))
+		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the "+
+			"log is lost, and with it what may have come after the db.", d.LastIndex, d.ConsistentIndex))
 	}
 	if d.Removed {
 		c = append(c, "The member had been removed from its cluster, so that the data may be old.")
 	}
 	if d.Voters > 1 && d.Follower {
-		c = append(c, fmt.Sprintf("The member was a follower in a cluster of %d: the others may have acknowledged writes that it had not received.", d.Voters))
+		c = append(c, fmt.Sprintf("The member was a follower in a cluster of %d: the others may have acknowledged "+
+			"writes that it had not received.", d.Voters))
 	} else if d.Voters > 1 {
-		c = append(c, fmt.Sprintf("The member was one of %d: if another one became the leader later, that one acknowledged writes which are not here.", d.Voters))
+		c = append(c, fmt.Sprintf("The member was one of %d: if another one became the leader later, that one "+
+			"acknowledged writes which are not here.", d.Voters))
 	}
 	if beyond := int64(d.LastIndex) - int64(d.CommitIndex); d.Voters > 1 && beyond > 0 {
-		c = append(c, fmt.Sprintf("The last %d raft entries were not yet known to be committed: they are in the snapshot, but clients may never have been told that they were written.", beyond))
+		c = append(c, fmt.Sprintf("The last %d raft entries were not yet known to be committed: they are in the "+
+			"snapshot, but clients may never have been told that they were written.", beyond))
 	}
 	return c
 }
@@ -156,10 +173,12 @@ func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error 
 	}
 }
 
-// settle makes both meta pages of a db describe the same state, as in a snapshot that etcd sends, and returns the length of what is in use; the file may be
-// longer. Each commit of bbolt writes one of the two.
+// settle makes both meta pages of a db describe the same state, as in a snapshot that etcd
+// sends, and returns the length of what is in use; the file may be longer. Each commit of bbolt
+// writes one of the two.
 func settle(path string) (int64, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true,
+		FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
 	if err != nil {
 		return 0, fmt.Errorf("cannot open the copy of the db: %w", err)
 	}
@@ -172,7 +191,8 @@ func settle(path string) (int64, error) {
 	return size, errors.Join(err, db.Close())
 }
 
-// appendTrailer cuts the file to size, appends the SHA-256 of what is left, and returns that of the whole.
+// appendTrailer cuts the file to size, appends the SHA-256 of what is left, and
+// returns that of the whole.
 func appendTrailer(ctx context.Context, f *os.File, size int64, steps *meter) (string, error) {
 	if err := f.Truncate(size); err != nil {
 		return "", err

@@ -15,9 +15,10 @@ type Value struct {
 
 // Get reads one key, linearizably. The value is nil when the key is not there.
 func (c *Client) Get(ctx context.Context, key string) (*Value, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "read "+key, "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.v3.Get(ctx, key)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "read "+key,
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.v3.Get(ctx, key)
+		})
 	if err != nil || len(r.Kvs) == 0 {
 		return nil, err
 	}
@@ -26,16 +27,18 @@ func (c *Client) Get(ctx context.Context, key string) (*Value, error) {
 
 // Revision returns the cluster's revision, read linearizably.
 func (c *Client) Revision(ctx context.Context) (int64, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "read etcd's revision", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.v3.Get(ctx, "revision", clientv3.WithCountOnly())
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "read etcd's revision",
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.v3.Get(ctx, "revision", clientv3.WithCountOnly())
+		})
 	if err != nil {
 		return 0, err
 	}
 	return r.Header.Revision, nil
 }
 
-// Count returns the number of keys that begin with prefix; all keys for "". The time is bounded by ctx only.
+// Count returns the number of keys that begin with prefix; all keys for "". The time is
+// bounded by ctx only.
 func (c *Client) Count(ctx context.Context, prefix string) (int64, error) {
 	return c.CountAt(ctx, prefix, 0)
 }
@@ -62,9 +65,10 @@ func (c *Client) OwnKeys(ctx context.Context, prefix string) ([]string, error) {
 }
 
 func (c *Client) list(ctx context.Context, prefix string, opts ...clientv3.OpOption) ([]string, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "list keys", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.v3.Get(ctx, prefix, append(opts, clientv3.WithPrefix(), clientv3.WithKeysOnly())...)
-	})
+	r, err := call(ctx, c, c.access.CallTimeout, "list keys",
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.v3.Get(ctx, prefix, append(opts, clientv3.WithPrefix(), clientv3.WithKeysOnly())...)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -78,15 +82,18 @@ func (c *Client) list(ctx context.Context, prefix string, opts ...clientv3.OpOpt
 // page is how many keys are asked for at once.
 const page = 5000
 
-// Resources counts the keys of each Kubernetes resource below /registry/ at a revision (0: now), under the names that a snapshot's report uses. Only keys are sent, a page at
-// a time, all as of one revision. The time is bounded by ctx only.
+// Resources counts the keys of each Kubernetes resource below /registry/ at a revision (0: now),
+// under the names that a snapshot's report uses. Only keys are sent, a page at a time, all as of
+// one revision. The time is bounded by ctx only.
 func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int64, error) {
 	const registry = "/registry/"
 	counts, from, end := map[string]int64{}, registry, clientv3.GetPrefixRangeEnd(registry)
 	for {
-		r, err := call(ctx, c, 0, "count the objects in etcd", "", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return c.v3.Get(ctx, from, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(page), clientv3.WithRev(revision))
-		})
+		r, err := call(ctx, c, 0, "count the objects in etcd",
+			"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+				return c.v3.Get(ctx, from, clientv3.WithRange(end),
+					clientv3.WithKeysOnly(), clientv3.WithLimit(page), clientv3.WithRev(revision))
+			})
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +110,8 @@ func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int6
 	}
 }
 
-// resource names what is stored at a path below /registry/, as snapfile does (a test compares them).
+// resource names what is stored at a path below /registry/, as snapfile does (a
+// test compares them).
 func resource(path string) string {
 	first, rest, _ := strings.Cut(path, "/")
 	second, _, below := strings.Cut(rest, "/")

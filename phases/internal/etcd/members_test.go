@@ -56,9 +56,13 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("the removed member goes on")
 			}
-			eventually(t, func() error { _, err := c.MemberAddAsLearner(ctx, []string{"http://127.0.0.1:1"}); return err })
+			eventually(t, func() error {
+				_, err := c.MemberAddAsLearner(ctx, []string{"http://127.0.0.1:1"})
+				return err
+			})
 			leader.put("/later", 50, 100)
-			revision, err := follower.client().Revision(ctx) // linearizable: the follower has applied everything by then
+			// Linearizable: the follower has applied everything by then.
+			revision, err := follower.client().Revision(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +84,8 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 					t.Fatal(err)
 				}
 				d := made.DataDir
-				if (d.Follower != test.follower && !d.Removed) || d.Removed != test.removed || !strings.Contains(strings.Join(made.Caveats, " "), test.caveat) {
+				if (d.Follower != test.follower && !d.Removed) ||
+					d.Removed != test.removed || !strings.Contains(strings.Join(made.Caveats, " "), test.caveat) {
 					t.Errorf("%s: follower %v, removed %v, %q", test.s.Name, d.Follower, d.Removed, made.Caveats)
 				}
 				learners := 0
@@ -91,7 +96,8 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 						t.Errorf("%s: a voter without a name or URLs: %+v", test.s.Name, m)
 					}
 				}
-				// The learner is in the log only: etcd had no reason to write its db after it was added.
+				// The learner is in the log only: etcd had no reason to write its
+				// db after it was added.
 				if d.Voters != 2 || (learners == 1) == test.removed || (len(d.Contents.Members) != 2 && !d.Removed) {
 					t.Errorf("%s: members %+v, in the db %+v", test.s.Name, d.Members, d.Contents.Members)
 				}
@@ -149,7 +155,8 @@ func TestADbThatTheLeaderHadJustSentIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out.db")
-	if _, err := SnapshotFromDataDir(t.Context(), s.Dir, w.dir, out, nil); err == nil || !strings.Contains(err.Error(), "is not there") {
+	if _, err := SnapshotFromDataDir(t.Context(), s.Dir, w.dir, out, nil); err == nil ||
+		!strings.Contains(err.Error(), "is not there") {
 		t.Errorf("without it: %v", err)
 	}
 	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
@@ -199,9 +206,11 @@ func TestARequestThatNobodyHereKnowsIsNotPassedOver(t *testing.T) {
 		ok   bool
 	}{
 		{"nothing", nil, true},
-		{"a v2 request in a v3 one", append(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), []byte("\x08\x01\x12\x03PUT\x1a\x02/0")), header...), true},
+		{"a v2 request in a v3 one", append(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType),
+			[]byte("\x08\x01\x12\x03PUT\x1a\x02/0")), header...), true},
 		{"a bare v2 request", []byte("\x08\x01\x12\x03PUT\x1a\x0a/0/version"), true},
-		{"a request of a later etcd", append(protowire.AppendBytes(protowire.AppendTag(nil, 1400, protowire.BytesType), nil), header...), false},
+		{"a request of a later etcd",
+			append(protowire.AppendBytes(protowire.AppendTag(nil, 1400, protowire.BytesType), nil), header...), false},
 		{"noise", []byte("\xff\xff\xff"), false},
 	} {
 		r, err := decodeRequest(&raftpb.Entry{Data: test.data})

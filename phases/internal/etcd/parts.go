@@ -14,8 +14,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// part is what of an etcdserverpb.SnapshotResponse matters. A snapshot of 1 GB comes in 30,000 of them; this one is decoded in place, over and over, where
-// the generated code allocates and copies each twice.
+// part is what of an etcdserverpb.SnapshotResponse matters. A snapshot of 1 GB comes in
+// 30,000 of them; this one is decoded in place, over and over, where the generated code
+// allocates and copies each twice.
 type part struct {
 	data      mem.BufferSlice // as it was received; it is held until the next one comes
 	remaining uint64          // bytes, not counting this part and the trailer
@@ -26,7 +27,8 @@ type part struct {
 // parts asks a member for a snapshot.
 func parts(ctx context.Context, conn *grpc.ClientConn) (grpc.ClientStream, error) {
 	codec := grpc.ForceCodecV2(partCodec{encoding.GetCodecV2("proto")})
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, pb.Maintenance_Snapshot_FullMethodName, codec, grpc.MaxCallRecvMsgSize(64<<20))
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true},
+		pb.Maintenance_Snapshot_FullMethodName, codec, grpc.MaxCallRecvMsgSize(64<<20))
 	if err != nil {
 		return nil, err
 	}

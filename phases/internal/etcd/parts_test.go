@@ -12,10 +12,11 @@ import (
 func TestPartsAreDecodedAsEtcdMeansThem(t *testing.T) {
 	codec, p := partCodec{}, new(part)
 	for name, want := range map[string]*pb.SnapshotResponse{
-		"the first part of a 3.6": {Header: &pb.ResponseHeader{Revision: 7}, RemainingBytes: 1 << 40, Blob: bytes.Repeat([]byte{1}, 32<<10), Version: "3.6.0"},
-		"a later part":            {RemainingBytes: 5, Blob: []byte{2, 3}},
-		"the trailer of a 3.5":    {Blob: bytes.Repeat([]byte{9}, 32)},
-		"nothing":                 {},
+		"the first part of a 3.6": {Header: &pb.ResponseHeader{Revision: 7},
+			RemainingBytes: 1 << 40, Blob: bytes.Repeat([]byte{1}, 32<<10), Version: "3.6.0"},
+		"a later part":         {RemainingBytes: 5, Blob: []byte{2, 3}},
+		"the trailer of a 3.5": {Blob: bytes.Repeat([]byte{9}, 32)},
+		"nothing":              {},
 	} {
 		raw, err := proto.Marshal(want)
 		if err != nil {
@@ -25,8 +26,10 @@ func TestPartsAreDecodedAsEtcdMeansThem(t *testing.T) {
 		if err := codec.Unmarshal(data, p); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if p.remaining != want.RemainingBytes || !bytes.Equal(bytes.Join(p.blob, nil), want.Blob) || p.version != want.Version {
-			t.Errorf("%s: got %d bytes, %d to come, version %q", name, len(bytes.Join(p.blob, nil)), p.remaining, p.version)
+		if p.remaining != want.RemainingBytes || !bytes.Equal(bytes.Join(p.blob, nil), want.Blob) ||
+			p.version != want.Version {
+			t.Errorf("%s: got %d bytes, %d to come, version %q",
+				name, len(bytes.Join(p.blob, nil)), p.remaining, p.version)
 		}
 		if len(raw) > 0 {
 			if err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw[:len(raw)-1])}, p); err == nil {

@@ -9,17 +9,21 @@ import (
 	"time"
 )
 
-// peerTimeout bounds one question to a peer port: a member that does not serve its peers yet accepts the connection, and answers nothing.
+// peerTimeout bounds one question to a peer port: a member that does not serve its peers yet
+// accepts the connection, and answers nothing.
 const peerTimeout = 2 * time.Second
 
-// PeerServes asks the first endpoint, a peer URL, for /version, which etcd's peer handler answers as soon as it serves at all (etcd, server/embed/etcd.go, and
-// etcdserver/api/etcdhttp/peer.go). It returns nil when that is so.
+// PeerServes asks the first endpoint, a peer URL, for /version, which etcd's peer handler answers
+// as soon as it serves at all (etcd, server/embed/etcd.go, and etcdserver/api/etcdhttp/peer.go). It
+// returns nil when that is so.
 func PeerServes(ctx context.Context, a Access) error {
 	conf, err := a.tlsConfig()
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+	client := &http.Client{
+		Timeout: peerTimeout, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true},
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.Endpoints[0]+"/version", nil)
 	if err != nil {
 		return err

@@ -29,7 +29,8 @@ func (e *Unreachable) Error() string {
 	return fmt.Sprintf("cannot reach etcd at %s: %s", strings.Join(e.Endpoints, ", "), e.Reason)
 }
 
-// firstReachable probes all endpoints at once and returns the first, in the order given, that accepts a connection.
+// firstReachable probes all endpoints at once and returns the first, in the order given, that
+// accepts a connection.
 func (c *Client) firstReachable(ctx context.Context) (string, error) {
 	failures := make([]chan error, len(c.access.Endpoints))
 	for i, e := range c.access.Endpoints {
@@ -52,7 +53,8 @@ func (c *Client) firstReachable(ctx context.Context) (string, error) {
 	return "", &Unreachable{Endpoints: c.access.Endpoints, Reason: c.reason(reason)}
 }
 
-// probe connects to one endpoint as a client would. gRPC itself goes on trying until its time is over and then tells only that it is.
+// probe connects to one endpoint as a client would. gRPC itself goes on trying until its time is
+// over and then tells only that it is.
 func (c *Client) probe(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.access.DialTimeout)
 	defer cancel()
@@ -79,7 +81,8 @@ func (c *Client) probe(ctx context.Context, endpoint string) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	// In TLS 1.3 the server judges the client's certificate after the client's handshake is over. Its first byte (HTTP/2's settings) or its alert tells.
+	// In TLS 1.3 the server judges the client's certificate after the client's handshake is over.
+	// Its first byte (HTTP/2's settings) or its alert tells.
 	_, err = conn.Read(make([]byte, 1))
 	return err
 }
@@ -111,13 +114,15 @@ func (c *Client) reason(err error) string {
 		return "the server ends the connection at once: it may not speak TLS there"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused: nothing listens there"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &netErr) && netErr.Timeout():
 		return fmt.Sprintf("no answer within %s", c.access.DialTimeout)
 	}
 	return err.Error()
 }
 
-// explain turns what a call came back with into a plain error. An endpoint "" stands for all of them.
+// explain turns what a call came back with into a plain error. An endpoint ""
+// stands for all of them.
 func (c *Client) explain(endpoint string, limit time.Duration, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -146,7 +151,8 @@ func (c *Client) explain(endpoint string, limit time.Duration, err error) error 
 	return &CallError{Text: text, err: err}
 }
 
-// down probes again, since the connection's own errors tell little. It returns nil where the connection is not to blame.
+// down probes again, since the connection's own errors tell little. It returns nil where the
+// connection is not to blame.
 func (c *Client) down(endpoint string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.access.DialTimeout)
 	defer cancel()
@@ -162,7 +168,8 @@ func (c *Client) down(endpoint string) error {
 	return nil
 }
 
-// CallError is etcd's refusal of a call, without gRPC's wrapping. It unwraps to the library's error.
+// CallError is etcd's refusal of a call, without gRPC's wrapping. It unwraps to
+// the library's error.
 type CallError struct {
 	Text string
 	err  error

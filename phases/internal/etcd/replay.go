@@ -23,7 +23,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// quiet says nothing, and turns the library's ways of ending the process into a panic that can be caught and says why.
+// quiet says nothing, and turns the library's ways of ending the process into a panic that can be
+// caught and says why.
 func quiet() *zap.Logger {
 	return zap.NewNop().WithOptions(zap.WithFatalHook(givesUp{}), zap.WithPanicHook(givesUp{}))
 }
@@ -41,11 +42,14 @@ func (givesUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	panic(text)
 }
 
-// replayer applies raft entries to a db as a starting etcd would, with etcd's own applier and stores.
+// replayer applies raft entries to a db as a starting etcd would, with etcd's
+// own applier and stores.
 //
-// The other way would be to boot an embedded etcd on a copy, with --force-new-cluster and a commit index raised to the log's end. It was not taken: a server of 3.7 raises the
-// cluster and storage version of older data, adds members and entries of its own, listens on ports, and ends the process when it does not like what it
-// finds. The applier does none of that; the order in which the stores are made, and the hooks, are those of etcdserver.NewServer.
+// The other way would be to boot an embedded etcd on a copy, with --force-new-cluster and a commit
+// index raised to the log's end. It was not taken: a server of 3.7 raises the cluster and storage
+// version of older data, adds members and entries of its own, listens on ports, and ends the
+// process when it does not like what it finds. The applier does none of that; the order in which
+// the stores are made, and the hooks, are those of etcdserver.NewServer.
 type replayer struct {
 	lg      *zap.Logger
 	be      backend.Backend
@@ -58,7 +62,8 @@ type replayer struct {
 	apply   apply.UberApplier
 }
 
-// minLeaseTTL is what etcd derives from its default election timeout, in seconds; shorter leases are lengthened to it.
+// minLeaseTTL is what etcd derives from its default election timeout, in seconds; shorter leases
+// are lengthened to it.
 const minLeaseTTL = 2
 
 // replay applies entries to the db file and returns the revision that it is at then.
@@ -68,7 +73,8 @@ func replay(path string, d *DataDir, each func(done int)) (revision int64, err e
 			err = fmt.Errorf("etcd's own code gives up: %v", p)
 		}
 	}()
-	r := newReplayer(path, d) // not closed when it panics: that would wait for locks which the panic left behind
+	// Not closed when it panics: that would wait for locks which the panic left behind.
+	r := newReplayer(path, d)
 	for i, e := range d.log.entries {
 		if err := r.entry(e); err != nil {
 			r.close()
@@ -108,8 +114,10 @@ func newReplayer(path string, d *DataDir) *replayer {
 	}
 	r.apply = apply.NewUberApplier(apply.ApplierOptions{
 		Logger: r.lg, KV: r.kv, AlarmStore: alarms, AuthStore: r.auth, Lessor: r.lessor, Cluster: r.cluster,
-		RaftStatus: standing{}, SnapshotServer: standing{}, ConsistentIndex: r.index, TxnModeWriteWithSharedBuffer: true,
-		Backend: r.be, QuotaBackendBytesCfg: -1, // what the quota refused was refused before raft, or is an alarm in the log
+		RaftStatus: standing{}, SnapshotServer: standing{}, ConsistentIndex: r.index,
+		TxnModeWriteWithSharedBuffer: true,
+		// What the quota refused was refused before raft, or is an alarm in the log.
+		Backend: r.be, QuotaBackendBytesCfg: -1,
 	})
 	r.be.SetTxPostLockInsideApplyHook(func() {
 		if i, term := r.index.ConsistentApplyingIndex(); i > r.index.UnsafeConsistentIndex() {
@@ -129,7 +137,8 @@ func (r *replayer) entry(e *raftpb.Entry) error {
 	} else if req, err := decodeRequest(e); err != nil {
 		return err
 	} else if req != nil && changes(req) {
-		r.apply.Apply(&apply.InternalRaftRequestWrapper{InternalRaftRequest: req, SkipRangeExecution: req.Txn != nil}, membership.ApplyBoth)
+		r.apply.Apply(&apply.InternalRaftRequestWrapper{InternalRaftRequest: req, SkipRangeExecution: req.Txn != nil},
+			membership.ApplyBoth)
 	}
 	// An entry that wrote nothing has not moved the index.
 	if r.index.ConsistentIndex() < e.GetIndex() {
@@ -140,10 +149,12 @@ func (r *replayer) entry(e *raftpb.Entry) error {
 
 // changes tells requests that only read, or hand out a token, from the rest.
 func changes(r *pb.InternalRaftRequest) bool {
-	return r.Range == nil && r.AuthUserGet == nil && r.AuthRoleGet == nil && r.AuthStatus == nil && r.AuthUserList == nil && r.AuthRoleList == nil && r.Authenticate == nil
+	return r.Range == nil && r.AuthUserGet == nil && r.AuthRoleGet == nil &&
+		r.AuthStatus == nil && r.AuthUserList == nil && r.AuthRoleList == nil && r.Authenticate == nil
 }
 
-// member changes the membership (etcdserver/server.go, applyConfChange). A change that etcd found invalid was in the log, too, and had no effect.
+// member changes the membership (etcdserver/server.go, applyConfChange). A change that etcd found
+// invalid was in the log, too, and had no effect.
 func (r *replayer) member(e *raftpb.Entry) error {
 	var cc raftpb.ConfChange
 	if err := proto.Unmarshal(e.Data, &cc); err != nil {
@@ -191,7 +202,8 @@ func (r *replayer) close() int64 {
 	return revision
 }
 
-// standing is the raft of a member that takes part in none: the applier puts its answers into responses that nobody reads.
+// standing is the raft of a member that takes part in none: the applier puts its answers into
+// responses that nobody reads.
 type standing struct{}
 
 func (standing) MemberID() types.ID     { return 0 }

@@ -23,10 +23,13 @@ type Saved struct {
 // Endpoint returns the endpoint that [Save] takes the snapshot from: the first that answered.
 func (c *Client) Endpoint() string { return c.first }
 
-// Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is taken). It has begun to write it back, but does not wait until it is on disk:
-// whoever keeps the file syncs it, and can prove it in the meantime. That is not done here: the SHA-256 that etcd sends at the end lies in the file, and [snapfile.Check] holds
-// it against what the file gives back, which finds what was damaged on the way as well as what the disk damaged. On any failure the file is removed.
-// progress, which may be nil, is called with bytes. The time is bounded by ctx, and a stream that sends nothing for the stall timeout is given up.
+// Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is
+// taken). It has begun to write it back, but does not wait until it is on disk: whoever keeps the
+// file syncs it, and can prove it in the meantime. That is not done here: the SHA-256 that etcd
+// sends at the end lies in the file, and [snapfile.Check] holds it against what the file gives
+// back, which finds what was damaged on the way as well as what the disk damaged. On any failure
+// the file is removed. progress, which may be nil, is called with bytes. The time is bounded by
+// ctx, and a stream that sends nothing for the stall timeout is given up.
 func Save(ctx context.Context, c *Client, path string, progress func(done, total int64)) (Saved, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -35,7 +38,8 @@ func Save(ctx context.Context, c *Client, path string, progress func(done, total
 	saved, err := c.stream(ctx, f, progress)
 	err = errors.Join(err, f.Close())
 	if err != nil {
-		return Saved{}, errors.Join(fmt.Errorf("cannot save a snapshot of %s to %s: %w", c.first, path, err), os.Remove(path))
+		return Saved{}, errors.Join(fmt.Errorf("cannot save a snapshot of %s to %s: %w", c.first, path, err),
+			os.Remove(path))
 	}
 	saved.Path = path
 	return saved, nil
@@ -61,14 +65,17 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 		err = failed // and what was received had nowhere to go
 	}
 	if err == nil && size%512 != sha256.Size {
-		err = fmt.Errorf("etcd sent %d bytes, which is not a db and a trailer of 32: the stream was cut, or the server is older than 3.2", size)
+		err = fmt.Errorf("etcd sent %d bytes, which is not a db and a trailer of 32: the stream was "+
+			"cut, or the server is older than 3.2", size)
 	}
 	saved.SizeBytes, saved.Trailer = size, hex.EncodeToString(last)
 	return saved, err
 }
 
 // receive hands on what comes, until all has come.
-func (c *Client) receive(ctx context.Context, write func([]byte) error, progress func(done, total int64)) (Saved, error) {
+func (c *Client) receive(
+	ctx context.Context, write func([]byte) error, progress func(done, total int64),
+) (Saved, error) {
 	feed, err := c.feed(c.first)
 	if err != nil {
 		return Saved{}, err

@@ -32,8 +32,10 @@ func TestASnapshotIsWrittenAsItCame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.Mode().Perm() != 0o600 || info.Size() != saved.SizeBytes || done != saved.SizeBytes || total != done {
-				t.Errorf("mode %v, size %d; told %d, progress %d of %d", info.Mode(), info.Size(), saved.SizeBytes, done, total)
+			if info.Mode().Perm() != 0o600 || info.Size() != saved.SizeBytes ||
+				done != saved.SizeBytes || total != done {
+				t.Errorf("mode %v, size %d; told %d, progress %d of %d",
+					info.Mode(), info.Size(), saved.SizeBytes, done, total)
 			}
 			if r, err := snapfile.Check(t.Context(), path, snapfile.Options{}); err != nil || r.Keys != 500 {
 				t.Errorf("it is not good: %v", err)
@@ -66,7 +68,9 @@ func TestDamageOnTheWayIsFoundInTheFile(t *testing.T) {
 	s.put("/registry/pods/default/p", 500, 2000)
 	path := filepath.Join(t.TempDir(), "snap.db")
 	c, err := Dial(t.Context(), Access{Endpoints: []string{proxied(t, s, func(to, from net.Conn) {
-		forward(to, from, func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("/default/p"), []byte("/defaulT/p")) })
+		forward(to, from, func(b []byte) []byte {
+			return bytes.ReplaceAll(b, []byte("/default/p"), []byte("/defaulT/p"))
+		})
 	})}})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +80,8 @@ func TestDamageOnTheWayIsFoundInTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var bad *snapfile.Bad
-	if _, err := snapfile.Check(t.Context(), path, snapfile.Options{}); !errors.As(err, &bad) || bad.Check != snapfile.CheckTrailer {
+	if _, err := snapfile.Check(t.Context(), path, snapfile.Options{}); !errors.As(err, &bad) ||
+		bad.Check != snapfile.CheckTrailer {
 		t.Errorf("check: %v", err)
 	}
 }
@@ -180,7 +185,8 @@ func TestAStreamThatStallsIsGivenUp(t *testing.T) {
 	}
 	defer c.Close()
 	path := filepath.Join(t.TempDir(), "snap.db")
-	if _, err := Save(t.Context(), c, path, nil); err == nil || !strings.Contains(err.Error(), "etcd sent nothing for 500ms") {
+	if _, err := Save(t.Context(), c, path, nil); err == nil ||
+		!strings.Contains(err.Error(), "etcd sent nothing for 500ms") {
 		t.Errorf("save: %v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

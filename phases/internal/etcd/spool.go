@@ -6,7 +6,8 @@ const (
 	pieces    = 3       // being filled, waiting, and being written
 )
 
-// spool takes a stream into memory and hands it on beside whoever receives it, who thus never waits for a disk that keeps up.
+// spool takes a stream into memory and hands it on beside whoever receives it, who thus never waits
+// for a disk that keeps up.
 type spool struct {
 	piece      []byte      // being filled
 	full, free chan []byte // as large as all pieces
@@ -14,7 +15,8 @@ type spool struct {
 	err        error // once ended
 }
 
-// newSpool starts handing what is written to take, piece by piece, until it fails. finish must be called.
+// newSpool starts handing what is written to take, piece by piece, until it fails.
+// finish must be called.
 func newSpool(take func([]byte) error) *spool {
 	s := &spool{full: make(chan []byte, pieces), free: make(chan []byte, pieces), ended: make(chan struct{})}
 	for range pieces {

@@ -41,8 +41,11 @@ type StageSpec struct {
 	Name           string   // of this member
 	PeerURLs       []string // of this member
 	InitialCluster string   // name=peerURL,… of all members, this one included
-	Token          string   // initial cluster token: a fresh one each time keeps members of the old cluster apart
-	BumpRevision   int64    // is added to the snapshot's revision, and everything before is marked compacted; 0 for neither
+	// Initial cluster token: a fresh one each time keeps members of the old cluster apart.
+	Token string
+	// Is added to the snapshot's revision, and everything before is marked
+	// compacted; 0 for neither.
+	BumpRevision int64
 
 	Progress func(done, total int64) // bytes; may be nil
 }
@@ -54,11 +57,13 @@ type Staged struct {
 	SHA256              string // hex; of the whole snapshot file, as it was read
 }
 
-// Stage builds the data directory of one member of a new cluster from a snapshot file, and returns when all of it is on disk. On any failure nothing is left of
-// it. It goes through etcdutl's library, with the library's own check of the hash off: that reads the whole copy once more after writing it. The file is hashed beside
-// instead, while it is copied.
+// Stage builds the data directory of one member of a new cluster from a snapshot file, and returns
+// when all of it is on disk. On any failure nothing is left of it. It goes through etcdutl's
+// library, with the library's own check of the hash off: that reads the whole copy once more after
+// writing it. The file is hashed beside instead, while it is copied.
 //
-// The tree that the library of 3.7 writes starts on 3.5, 3.6 and 3.7 (there is a test): it still writes the .snap file with the members in the v2 format, which 3.5 and 3.6 read, and leaves the
+// The tree that the library of 3.7 writes starts on 3.5, 3.6 and 3.7 (there is a test): it still
+// writes the .snap file with the members in the v2 format, which 3.5 and 3.6 read, and leaves the
 // storage version in the db as the snapshot has it.
 func Stage(ctx context.Context, spec StageSpec) (Staged, error) {
 	staged, err := stage(ctx, spec)
@@ -142,8 +147,9 @@ func (s StageSpec) ids() (cluster, member uint64, err error) {
 	return uint64(c.ID()), uint64(m.ID), nil
 }
 
-// restore runs the library. It ignores a bump without the mark, and the mark without a bump: both are given, or neither. It adds the bump to the last entry's
-// revision, which a compaction may have passed.
+// restore runs the library. It ignores a bump without the mark, and the mark without a bump:
+// both are given, or neither. It adds the bump to the last entry's revision, which a
+// compaction may have passed.
 func (s StageSpec) restore() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -186,7 +192,8 @@ func hashFile(ctx context.Context, f *os.File, size int64, progress func(done, t
 	}
 }
 
-// unchanged compares the open file, and the one that has the name now, with what was there at first: what was hashed is what the library read.
+// unchanged compares the open file, and the one that has the name now, with what was there at
+// first: what was hashed is what the library read.
 func unchanged(f *os.File, path string, before os.FileInfo) error {
 	same, err := f.Stat()
 	if err != nil {
@@ -204,8 +211,9 @@ func unchanged(f *os.File, path string, before os.FileInfo) error {
 	return nil
 }
 
-// revisions returns the revision of a db's last entry, and the one that an etcd starts with on it: that of the last compaction, where it took the last
-// entries, deletions, away (mvcc/kvstore.go, restore).
+// revisions returns the revision of a db's last entry, and the one that an etcd starts with on
+// it: that of the last compaction, where it took the last entries, deletions, away
+// (mvcc/kvstore.go, restore).
 func revisions(path string) (last, current int64, err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
@@ -218,7 +226,8 @@ func revisions(path string) (last, current int64, err error) {
 		}
 		k, _ := keys.Cursor().Last()
 		last = mainRevision(k)
-		current = max(1, last, mainRevision(meta.Get(schema.ScheduledCompactKeyName)), mainRevision(meta.Get(schema.FinishedCompactKeyName)))
+		current = max(1, last, mainRevision(meta.Get(schema.ScheduledCompactKeyName)),
+			mainRevision(meta.Get(schema.FinishedCompactKeyName)))
 		return nil
 	})
 	return last, current, errors.Join(err, db.Close())
@@ -232,7 +241,8 @@ func mainRevision(b []byte) int64 {
 	return int64(binary.BigEndian.Uint64(b))
 }
 
-// sync makes every file and every name of the tree durable, from the leaves up, the names in the parent included.
+// sync makes every file and every name of the tree durable, from the leaves up, the names in
+// the parent included.
 func (s StageSpec) sync() error {
 	var dirs []string
 	for _, root := range []string{s.Dir, s.WALDir} {

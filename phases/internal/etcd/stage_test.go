@@ -57,7 +57,8 @@ func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
 					if db.StorageVersion != saved.StorageVersion {
 						t.Errorf("storage version %q, the snapshot's was %q", db.StorageVersion, saved.StorageVersion)
 					}
-					if staged.SHA256 != fileSHA256(t, saved.Path) || staged.Revision != 1_000_301 || db.Revision != staged.Revision {
+					if staged.SHA256 != fileSHA256(t, saved.Path) ||
+						staged.Revision != 1_000_301 || db.Revision != staged.Revision {
 						t.Errorf("staged %+v, revision %d in the db", staged, db.Revision)
 					}
 					s.start(on, "--wal-dir", spec.WALDir).await()
@@ -65,7 +66,8 @@ func TestAStagedTreeStartsOnEveryEtcdThatIsNotOlderThanItsData(t *testing.T) {
 						t.Errorf("%d keys, want %d with the same values", len(got), len(want))
 					}
 					st := s.client().Status(t.Context())[0]
-					if st.ClusterID != staged.ClusterID || st.MemberID != staged.MemberID || st.Revision != staged.Revision {
+					if st.ClusterID != staged.ClusterID || st.MemberID != staged.MemberID ||
+						st.Revision != staged.Revision {
 						t.Errorf("etcd says %+v, staged %+v", st, staged)
 					}
 					s.put("/registry/after/", 1, 10)
@@ -93,7 +95,8 @@ func TestThreeMembersStagedFromOneSnapshotAreEqual(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if staged.ClusterID != 0 && (got.ClusterID != staged.ClusterID || got.MemberID == staged.MemberID || got.Revision != staged.Revision) {
+		if staged.ClusterID != 0 &&
+			(got.ClusterID != staged.ClusterID || got.MemberID == staged.MemberID || got.Revision != staged.Revision) {
 			t.Errorf("%+v beside %+v", got, staged)
 		}
 		staged = got
@@ -154,7 +157,8 @@ func TestAStagedDbStaysAtTheStorageVersionOfItsData(t *testing.T) {
 			if _, err := Stage(t.Context(), s.spec(saved.Path, fileSHA256(t, saved.Path))); err != nil {
 				t.Fatal(err)
 			}
-			if r, err := snapfile.Check(t.Context(), dbPath(s.Dir), snapfile.Options{Raw: true}); err != nil || r.StorageVersion != saved.StorageVersion || r.Revision != 1 {
+			if r, err := snapfile.Check(t.Context(), dbPath(s.Dir), snapfile.Options{Raw: true}); err != nil ||
+				r.StorageVersion != saved.StorageVersion || r.Revision != 1 {
 				t.Errorf("%+v, %v", r, err)
 			}
 		})

@@ -13,8 +13,10 @@ import (
 // strangerTimeout bounds each step of [AnswersStrangers]: an etcd that refuses does so at once.
 const strangerTimeout = 3 * time.Second
 
-// AnswersStrangers says whether the etcd at a client URL answers a read from somebody who shows no certificate, and looks at none. A handshake alone says nothing: in TLS 1.3
-// the client's is over before the server has judged it. Where etcd's own users are asked for a password, it does not answer.
+// AnswersStrangers says whether the etcd at a client URL answers a read from somebody who
+// shows no certificate, and looks at none. A handshake alone says nothing: in TLS 1.3 the
+// client's is over before the server has judged it. Where etcd's own users are asked for a
+// password, it does not answer.
 func AnswersStrangers(ctx context.Context, endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -22,18 +24,22 @@ func AnswersStrangers(ctx context.Context, endpoint string) bool {
 	}
 	c := &Client{access: Access{Endpoints: []string{endpoint}, DialTimeout: strangerTimeout}}
 	if u.Scheme == "https" {
-		c.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // whoever it is, the question is whether it answers
+		// Whoever it is, the question is whether it answers.
+		c.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
 	if c.probe(ctx, endpoint) != nil {
 		return false
 	}
-	v3, err := clientv3.New(clientv3.Config{Endpoints: c.access.Endpoints, TLS: c.tls, Logger: zap.NewNop(), DialTimeout: strangerTimeout})
+	v3, err := clientv3.New(clientv3.Config{Endpoints: c.access.Endpoints,
+		TLS: c.tls, Logger: zap.NewNop(), DialTimeout: strangerTimeout})
 	if err != nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, strangerTimeout)
 	defer cancel()
-	_, err = v3.Get(ctx, "health", clientv3.WithSerializable(), clientv3.WithKeysOnly()) // without a quorum, too
-	_ = v3.Close()                                                                       // nothing was changed
+	// Without a quorum, too.
+	_, err = v3.Get(ctx, "health", clientv3.WithSerializable(), clientv3.WithKeysOnly())
+	// Nothing was changed.
+	_ = v3.Close()
 	return err == nil
 }

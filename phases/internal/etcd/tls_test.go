@@ -29,7 +29,8 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{t: t}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd-ca"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd-ca"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a.PEM, _, a.key = a.sign(template)
@@ -59,13 +60,15 @@ func (a *authority) sign(template *x509.Certificate) (cert, key []byte, private 
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), private
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), private
 }
 
 // leaf issues a certificate for server and client use at an address.
 func (a *authority) leaf(address string, until time.Time) (cert, key []byte) {
 	cert, key, _ = a.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
 		IPAddresses: []net.IP{net.ParseIP(address)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
@@ -122,18 +125,27 @@ func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
 		want     string // the end of the error
 	}{
 		{"all good", good.Endpoint, ours.PEM, cert, key, ""},
-		{"the server's has expired", expired.Endpoint, ours.PEM, cert, key, "the server's certificate has expired, on " + past.UTC().Format(time.RFC3339)},
-		{"the server's is for another address", elsewhere.Endpoint, ours.PEM, cert, key, "the server's certificate is not valid for 127.0.0.1"},
-		{"the server's is of another CA", good.Endpoint, theirs.PEM, cert, key, "the server's certificate is not signed by the given CA"},
-		{"the client's has expired", good.Endpoint, ours.PEM, oldCert, oldKey, "the server refuses the client's certificate: expired certificate"},
-		{"the client's is of another CA", good.Endpoint, ours.PEM, strangeCert, strangeKey, "the server refuses the client's certificate: unknown certificate authority"},
-		{"the client has none", good.Endpoint, ours.PEM, nil, nil, "the server refuses the client's certificate: certificate required"},
-		{"the key is not the certificate's", good.Endpoint, ours.PEM, cert, oldKey, "private key does not match public key"},
+		{"the server's has expired", expired.Endpoint, ours.PEM,
+			cert, key, "the server's certificate has expired, on " + past.UTC().Format(time.RFC3339)},
+		{"the server's is for another address", elsewhere.Endpoint,
+			ours.PEM, cert, key, "the server's certificate is not valid for 127.0.0.1"},
+		{"the server's is of another CA", good.Endpoint, theirs.PEM,
+			cert, key, "the server's certificate is not signed by the given CA"},
+		{"the client's has expired", good.Endpoint, ours.PEM,
+			oldCert, oldKey, "the server refuses the client's certificate: expired certificate"},
+		{"the client's is of another CA", good.Endpoint, ours.PEM,
+			strangeCert, strangeKey, "the server refuses the client's certificate: unknown certificate authority"},
+		{"the client has none", good.Endpoint, ours.PEM, nil,
+			nil, "the server refuses the client's certificate: certificate required"},
+		{"the key is not the certificate's", good.Endpoint, ours.PEM,
+			cert, oldKey, "private key does not match public key"},
 		{"the CA is no certificate", good.Endpoint, []byte("nonsense"), cert, key, "the CA holds no PEM certificate"},
-		{"the server has no TLS", "https" + strings.TrimPrefix(plain.Endpoint, "http"), ours.PEM, cert, key, "it may not speak TLS there"},
+		{"the server has no TLS", "https" + strings.TrimPrefix(plain.Endpoint, "http"),
+			ours.PEM, cert, key, "it may not speak TLS there"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := Dial(t.Context(), Access{Endpoints: []string{test.endpoint}, CA: test.ca, Cert: test.cert, Key: test.key})
+			c, err := Dial(t.Context(), Access{Endpoints: []string{test.endpoint},
+				CA: test.ca, Cert: test.cert, Key: test.key})
 			if test.want != "" {
 				if err == nil || !strings.HasSuffix(err.Error(), test.want) {
 					t.Errorf("%v, want …%s", err, test.want)
@@ -161,7 +173,8 @@ func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		_, err = Dial(t.Context(), Access{Endpoints: []string{"https://" + l.Addr().String()}, CA: ours.PEM, DialTimeout: 300 * time.Millisecond})
+		_, err = Dial(t.Context(), Access{Endpoints: []string{"https://" + l.Addr().String()},
+			CA: ours.PEM, DialTimeout: 300 * time.Millisecond})
 		var down *Unreachable
 		if !errors.As(err, &down) || down.Reason != "no answer within 300ms" {
 			t.Error(err)
@@ -171,8 +184,11 @@ func TestWhatIsWrongWithACertificateIsSaidPlainly(t *testing.T) {
 
 func TestEndpointsThatAreNoURLsAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, endpoints := range [][]string{nil, {"127.0.0.1:2379"}, {"ftp://127.0.0.1:2379"}, {"https://"}, {"https://127.0.0.1:1", "http://127.0.0.1:1"}} {
-		if _, err := Dial(t.Context(), Access{Endpoints: endpoints}); err == nil || !strings.HasPrefix(err.Error(), "cannot connect to etcd") {
+	for _, endpoints := range [][]string{
+		nil, {"127.0.0.1:2379"}, {"ftp://127.0.0.1:2379"}, {"https://"}, {"https://127.0.0.1:1", "http://127.0.0.1:1"},
+	} {
+		if _, err := Dial(t.Context(), Access{Endpoints: endpoints}); err == nil ||
+			!strings.HasPrefix(err.Error(), "cannot connect to etcd") {
 			t.Errorf("%q: %v", endpoints, err)
 		}
 	}

@@ -21,8 +21,9 @@ type LogDamage struct {
 	File   string // path
 	Offset int64  // bytes into the file
 	Reason string
-	// Torn says that it is the last record of all that is incomplete: a write that was never finished, and so never acknowledged. Otherwise entries that
-	// were acknowledged may be behind the place.
+	// Torn says that it is the last record of all that is incomplete: a write that was
+	// never finished, and so never acknowledged. Otherwise entries that were acknowledged
+	// may be behind the place.
 	Torn bool
 }
 
@@ -34,7 +35,8 @@ func (d *LogDamage) String() string {
 type raftLog struct {
 	memberID, clusterID uint64
 	hard                *raftpb.HardState
-	// from is the index that the entries follow on: the db's consistent index, or a later one of a snapshot that the leader had sent.
+	// from is the index that the entries follow on: the db's consistent index, or a later one of a
+	// snapshot that the leader had sent.
 	from      uint64
 	entries   []*raftpb.Entry
 	end       uint64 // index of the last valid entry, even if the db has more
@@ -45,8 +47,9 @@ type raftLog struct {
 // last returns the index that the db and the entries together reach.
 func (l *raftLog) last() uint64 { return l.from + uint64(len(l.entries)) }
 
-// readLog reads the entries behind an index from a directory of WAL files. Unlike wal.ReadAll it keeps the valid part of a damaged log and says where the
-// damage is; and it keeps nothing in memory of what the db holds already. It opens the files for reading only, and takes no lock.
+// readLog reads the entries behind an index from a directory of WAL files. Unlike wal.ReadAll it
+// keeps the valid part of a damaged log and says where the damage is; and it keeps nothing in
+// memory of what the db holds already. It opens the files for reading only, and takes no lock.
 func readLog(dir string, after uint64) (*raftLog, error) {
 	files, err := logFiles(dir, after)
 	if err != nil {
@@ -72,7 +75,8 @@ func readLog(dir string, after uint64) (*raftLog, error) {
 	return l, nil
 }
 
-// logFiles returns the paths of the files that may hold entries behind an index, in order. Their names are <sequence>-<first index>.wal.
+// logFiles returns the paths of the files that may hold entries behind an index, in order. Their
+// names are <sequence>-<first index>.wal.
 func logFiles(dir string, after uint64) ([]string, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
@@ -85,7 +89,8 @@ func logFiles(dir string, after uint64) ([]string, error) {
 	var files []file
 	for _, n := range names {
 		f := file{path: filepath.Join(dir, n.Name())}
-		if _, err := fmt.Sscanf(n.Name(), "%016x-%016x.wal", &f.seq, &f.index); err == nil && len(n.Name()) == len("0123456789abcdef-0123456789abcdef.wal") {
+		if _, err := fmt.Sscanf(n.Name(), "%016x-%016x.wal", &f.seq, &f.index); err == nil &&
+			len(n.Name()) == len("0123456789abcdef-0123456789abcdef.wal") {
 			files = append(files, f)
 		}
 	}
@@ -102,15 +107,17 @@ func logFiles(dir string, after uint64) ([]string, error) {
 	paths := []string{files[first].path}
 	for i := first + 1; i < len(files); i++ {
 		if files[i].seq != files[i-1].seq+1 {
-			return nil, fmt.Errorf("cannot read the write-ahead log: a file is missing between %s and %s", files[i-1].path, filepath.Base(files[i].path))
+			return nil, fmt.Errorf("cannot read the write-ahead log: a file is missing between %s and %s",
+				files[i-1].path, filepath.Base(files[i].path))
 		}
 		paths = append(paths, files[i].path)
 	}
 	return paths, nil
 }
 
-// readFile reads one file, whose checksums continue those of the file before, and returns the checksum at its end. What is wrong with its contents ends up in
-// l.damage; the error says that it cannot be read at all.
+// readFile reads one file, whose checksums continue those of the file before, and returns the
+// checksum at its end. What is wrong with its contents ends up in l.damage; the error says that it
+// cannot be read at all.
 func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -147,7 +154,8 @@ func crcAt(first bool, before uint32, d wal.Decoder) uint32 {
 	return d.LastCRC()
 }
 
-// judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files: behind the last record there are zeros.
+// judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files:
+// behind the last record there are zeros.
 func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) {
 	damage := &LogDamage{File: f.Name(), Offset: at, Reason: why.Error()}
 	if errors.Is(why, io.EOF) {
@@ -176,8 +184,9 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 	return damage, err
 }
 
-// recordSize returns the length of a record with its header of 8 bytes: the low 56 bits are the length, the high 8, if the top one is set, hold the padding
-// (etcd wal/decoder.go, decodeFrameSize).
+// recordSize returns the length of a record with its header of 8 bytes: the low 56 bits
+// are the length, the high 8, if the top one is set, hold the padding (etcd
+// wal/decoder.go, decodeFrameSize).
 func recordSize(header [8]byte) int64 {
 	var n int64
 	for i := 6; i >= 0; i-- {
@@ -219,7 +228,8 @@ func (l *raftLog) record(rec *walpb.Record) error {
 			return fmt.Errorf("its metadata cannot be decoded: %w", err)
 		}
 		if l.memberID != 0 && (l.memberID != m.GetNodeID() || l.clusterID != m.GetClusterID()) {
-			return fmt.Errorf("it is of member %x of cluster %x, the files before of member %x of cluster %x", m.GetNodeID(), m.GetClusterID(), l.memberID, l.clusterID)
+			return fmt.Errorf("it is of member %x of cluster %x, the files before of member %x of cluster %x",
+				m.GetNodeID(), m.GetClusterID(), l.memberID, l.clusterID)
 		}
 		l.memberID, l.clusterID = m.GetNodeID(), m.GetClusterID()
 	case wal.StateType:
@@ -246,8 +256,8 @@ func (l *raftLog) record(rec *walpb.Record) error {
 	return nil
 }
 
-// append adds an entry. One with an index that was there before replaces it and all behind it: a leader of a later term overruled them (section 5.3 of the
-// Raft paper).
+// append adds an entry. One with an index that was there before replaces it and all behind it: a
+// leader of a later term overruled them (section 5.3 of the Raft paper).
 func (l *raftLog) append(e *raftpb.Entry) error {
 	index := e.GetIndex()
 	if index > l.last()+1 {
@@ -266,7 +276,8 @@ func (l *raftLog) append(e *raftpb.Entry) error {
 	return nil
 }
 
-// skipToSnapshot takes account of a snapshot that the leader sent and that no entry follows yet. One beyond the commit index was not finished.
+// skipToSnapshot takes account of a snapshot that the leader sent and that no entry follows yet.
+// One beyond the commit index was not finished.
 func (l *raftLog) skipToSnapshot() {
 	for _, s := range l.snapshots {
 		i := s.GetIndex()

@@ -41,9 +41,11 @@ func (l *logWriter) save(commit, term uint64, entries ...uint64) {
 	l.t.Helper()
 	var es []*raftpb.Entry
 	for _, i := range entries {
-		es = append(es, &raftpb.Entry{Index: proto.Uint64(i), Term: proto.Uint64(term), Type: raftpb.EntryNormal.Enum(), Data: fmt.Appendf(nil, "%d of term %d", i, term)})
+		es = append(es, &raftpb.Entry{Index: proto.Uint64(i), Term: proto.Uint64(term),
+			Type: raftpb.EntryNormal.Enum(), Data: fmt.Appendf(nil, "%d of term %d", i, term)})
 	}
-	if err := l.w.Save(&raftpb.HardState{Commit: proto.Uint64(commit), Term: proto.Uint64(term), Vote: proto.Uint64(7)}, es); err != nil {
+	if err := l.w.Save(&raftpb.HardState{Commit: proto.Uint64(commit), Term: proto.Uint64(term), Vote: proto.Uint64(7)},
+		es); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -59,7 +61,8 @@ func (l *logWriter) cut(index, term uint64) {
 
 func (l *logWriter) snapshot(index, term uint64) {
 	l.t.Helper()
-	if err := l.w.SaveSnapshot(&walpb.Snapshot{Index: proto.Uint64(index), Term: proto.Uint64(term), ConfState: &raftpb.ConfState{}}); err != nil {
+	if err := l.w.SaveSnapshot(&walpb.Snapshot{Index: proto.Uint64(index),
+		Term: proto.Uint64(term), ConfState: &raftpb.ConfState{}}); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -84,8 +87,10 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 		damageFiles func(files []string)
 	}{
 		{name: "nothing", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 5, from: 5, last: 5},
-		{name: "the end", write: func(l *logWriter) { l.save(5, 1, upTo(1, 9)...) }, after: 5, from: 5, last: 9, lastTerm: 1},
-		{name: "less than the db has", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) }, after: 8, from: 8, last: 8, end: 5},
+		{name: "the end", write: func(l *logWriter) { l.save(5, 1, upTo(1, 9)...) },
+			after: 5, from: 5, last: 9, lastTerm: 1},
+		{name: "less than the db has", write: func(l *logWriter) { l.save(5, 1, upTo(1, 5)...) },
+			after: 8, from: 8, last: 8, end: 5},
 		{name: "entries that a later leader overruled", write: func(l *logWriter) {
 			l.save(5, 1, upTo(1, 20)...)
 			l.save(8, 2, upTo(8, 10)...)
@@ -165,7 +170,8 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 			if n := len(l.entries); n > 0 && l.entries[n-1].GetTerm() != test.lastTerm {
 				t.Errorf("the last entry is of term %d, want %d", l.entries[n-1].GetTerm(), test.lastTerm)
 			}
-			if (test.damaged == "") != (l.damage == nil) || (l.damage != nil && (!strings.Contains(l.damage.Reason, test.damaged) || l.damage.Torn)) {
+			if (test.damaged == "") != (l.damage == nil) ||
+				(l.damage != nil && (!strings.Contains(l.damage.Reason, test.damaged) || l.damage.Torn)) {
 				t.Errorf("damage %v, want %q", l.damage, test.damaged)
 			}
 		})

@@ -1,8 +1,10 @@
-// Package journal remembers what a run meant to do, what it began and what it finished, so that a run that was cut off at any
-// instant can be resumed or rolled back. It knows files and records; it does not know what an operation does.
+// Package journal remembers what a run meant to do, what it began and what it finished, so that a
+// run that was cut off at any instant can be resumed or rolled back. It knows files and records; it
+// does not know what an operation does.
 //
-// A journal is a file of lines, `<crc32 of the JSON, 8 hex digits> <JSON>\n`, one record a line, each made durable before the
-// next step of the run. A crash can tear the last line only; a torn last line is as if it had never been written.
+// A journal is a file of lines, `<crc32 of the JSON, 8 hex digits> <JSON>\n`, one record a line,
+// each made durable before the next step of the run. A crash can tear the last line only; a torn
+// last line is as if it had never been written.
 package journal
 
 import (
@@ -21,16 +23,21 @@ import (
 // Kind says what a record tells.
 type Kind string
 
-// The records, in the order in which a run writes them.
+// The records, in the order in which a run writes them: on the way forward, and on the way back,
+// which there is before the run is forward-only (see [State.Forward]).
 //
-//	begin ─ (start ─ finish)* ─ commit ─ [settle] ─ (start ─ finish)* ─ end     the way forward
-//	begin ─ (start ─ finish)* ─ [commit] ─ abort ─ (undo ─ undone)* ─ end       the way back, before the run is forward-only (see [State.Forward])
+//	begin ─ (start ─ finish)* ─ commit ─ [settle] ─ (start ─ finish)* ─ end
+//	begin ─ (start ─ finish)* ─ [commit] ─ abort ─ (undo ─ undone)* ─ end
 const (
-	Begin  Kind = "begin"  // the run and its whole plan
-	Start  Kind = "start"  // an operation is about to be carried out; holds the identities that it recorded
+	Begin Kind = "begin" // the run and its whole plan
+	// An operation is about to be carried out; holds the identities that it recorded.
+	Start  Kind = "start"
 	Finish Kind = "finish" // its effect is there and durable
-	Commit Kind = "commit" // forward only from here; in a run on several nodes: once all of them hold this record
-	Settle Kind = "settle" // several nodes: all were seen to hold the commit record, so this one goes forward whatever becomes of the others
+	// Forward only from here; in a run on several nodes: once all of them hold this record.
+	Commit Kind = "commit"
+	// Several nodes: all were seen to hold the commit record, so this one goes forward whatever
+	// becomes of the others.
+	Settle Kind = "settle"
 	Abort  Kind = "abort"  // backward only from here; never taken back
 	Undo   Kind = "undo"   // an operation is about to be undone
 	Undone Kind = "undone" // its effect is gone, durably
@@ -39,10 +46,11 @@ const (
 
 // Record is one line of a journal.
 type Record struct {
-	Kind  Kind            `json:"kind"`
-	Time  time.Time       `json:"time"`
-	Run   *Run            `json:"run,omitempty"`   // begin
-	Step  int             `json:"step,omitempty"`  // start, finish, undo, undone: index into the plan
+	Kind Kind      `json:"kind"`
+	Time time.Time `json:"time"`
+	Run  *Run      `json:"run,omitempty"` // begin
+	// Start, finish, undo, undone: index into the plan.
+	Step  int             `json:"step,omitempty"`
 	Op    json.RawMessage `json:"op,omitempty"`    // start
 	Error string          `json:"error,omitempty"` // abort: why; finish: not used
 }
@@ -60,13 +68,17 @@ type Run struct {
 	Cluster  *Cluster          `json:"cluster,omitempty"` // nil for a run on one node
 }
 
-// Cluster is what a run that is one and the same on several nodes must know to be settled from any of them.
+// Cluster is what a run that is one and the same on several nodes must know to be
+// settled from any of them.
 type Cluster struct {
-	Coordinator   string   `json:"coordinator"` // the name of the node where the command was typed
-	Nodes         []Peer   `json:"nodes"`       // all of them, the coordinator included, in the order in which etcd is started
-	SSHCommand    string   `json:"sshCommand"`
-	RemoteCommand string   `json:"remoteCommand"`
-	OldURLs       []string `json:"oldURLs,omitempty"` // peer URLs of the cluster that is replaced; nobody may answer there while it is
+	// The name of the node where the command was typed.
+	Coordinator string `json:"coordinator"`
+	// All of them, the coordinator included, in the order in which etcd is started.
+	Nodes         []Peer `json:"nodes"`
+	SSHCommand    string `json:"sshCommand"`
+	RemoteCommand string `json:"remoteCommand"`
+	// Peer URLs of the cluster that is replaced; nobody may answer there while it is.
+	OldURLs []string `json:"oldURLs,omitempty"`
 }
 
 // Peer is one node of several: its name, and the host that ssh is told.
@@ -85,8 +97,8 @@ type Step struct {
 // ErrDamaged says that a journal is damaged elsewhere than in its torn last line.
 var ErrDamaged = errors.New("the journal is damaged")
 
-// allocation is reserved on disk when the journal is made, so that a full disk cannot keep a run from being recorded or undone.
-// A plan is a few KiB, a record without one about 100 bytes.
+// allocation is reserved on disk when the journal is made, so that a full disk cannot keep a run
+// from being recorded or undone. A plan is a few KiB, a record without one about 100 bytes.
 const allocation = 1 << 20
 
 // Journal is the journal of one run. It is written by one process at a time (see [Lock]).
@@ -97,7 +109,8 @@ type Journal struct {
 	size  int64 // bytes of whole records
 }
 
-// Create makes the journal of a new run in dir, which exists, and writes its begin record. dir and the journal are durable when it returns.
+// Create makes the journal of a new run in dir, which exists, and writes its begin record. dir and
+// the journal are durable when it returns.
 func Create(fsys node.FS, clock node.Clock, dir string, run Run) (*Journal, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	if err := fsys.Allocate(j.path, allocation); err != nil {
@@ -132,9 +145,10 @@ func (j *Journal) Append(r Record) error {
 	return nil
 }
 
-// Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned is durable: the last record may have been written by a process that
-// was killed before it could sync it, and an effect that follows must never outlive it. So may the journal's name. It
-// returns fs.ErrNotExist when the run never began.
+// Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned
+// is durable: the last record may have been written by a process that was killed before it could
+// sync it, and an effect that follows must never outlive it. So may the journal's name. It returns
+// fs.ErrNotExist when the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	state, valid, torn, err := read(fsys, j.path)
@@ -146,7 +160,9 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 		if err := fsys.Truncate(j.path, j.size); err != nil {
 			return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
 		}
-		_ = fsys.Allocate(j.path, allocation) // cutting gave the reserved room back; a disk that is full by now may still have room for the rest
+		// Cutting gave the reserved room back; a disk that is full by now may still
+		// have room for the rest.
+		_ = fsys.Allocate(j.path, allocation)
 	}
 	for _, name := range []string{j.path, dir} {
 		if err := fsys.Sync(name); err != nil {
@@ -156,7 +172,8 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 	return j, state, nil
 }
 
-// Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist when the run never began.
+// Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist when
+// the run never began.
 func Read(fsys node.Reader, dir string) (*State, error) {
 	state, _, _, err := read(fsys, path.Join(dir, Name))
 	return state, err

@@ -46,13 +46,15 @@ func write(t *testing.T, j *journal.Journal, records ...journal.Record) {
 func TestAJournalTellsHowFarARunGot(t *testing.T) {
 	d := disk(t)
 	j := begin(t, d, "run")
-	write(t, j, journal.Record{Kind: journal.Start, Step: 0, Op: []byte(`{"seen":1}`)}, journal.Record{Kind: journal.Finish, Step: 0},
+	write(t, j, journal.Record{Kind: journal.Start, Step: 0, Op: []byte(`{"seen":1}`)},
+		journal.Record{Kind: journal.Finish, Step: 0},
 		journal.Record{Kind: journal.Commit}, journal.Record{Kind: journal.Start, Step: 1})
 	s, err := journal.Read(d, journal.RunDir("run"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Steps[0].Progress != journal.Done || s.Steps[1].Progress != journal.Doing || !s.Committed || s.Ended || s.Current() != 1 {
+	if s.Steps[0].Progress != journal.Done || s.Steps[1].Progress != journal.Doing ||
+		!s.Committed || s.Ended || s.Current() != 1 {
 		t.Errorf("it tells %+v", s)
 	}
 	if string(s.Steps[0].Op) != `{"seen":1}` {
@@ -68,8 +70,10 @@ func TestEveryCutOfTheLastLineIsAsIfItHadNeverBeenWritten(t *testing.T) {
 	write(t, j, journal.Record{Kind: journal.Start, Step: 0})
 	whole, _ := d.ReadFile(name)
 	for size := len(before); size < len(whole); size++ {
-		// Always the same line: one that is written later can be shorter, since times drop their last zeros.
-		if err := errors.Join(d.Truncate(name, int64(len(before))), d.Append(name, whole[len(before):size])); err != nil {
+		// Always the same line: one that is written later can be shorter, since times
+		// drop their last zeros.
+		if err := errors.Join(d.Truncate(name, int64(len(before))),
+			d.Append(name, whole[len(before):size])); err != nil {
 			t.Fatal(err)
 		}
 		j, s, err := journal.Open(d, node.WallClock(), journal.RunDir("run"))
@@ -141,7 +145,8 @@ func TestAnAppendThatFailsLeavesNoHalfRecordBeforeTheNext(t *testing.T) {
 
 func TestTheLockHasOneHolderAndTellsWho(t *testing.T) {
 	d := disk(t)
-	unlock, err := journal.Lock(t.Context(), d, node.WallClock(), journal.Holder{PID: 42, Command: []string{"etcdpod", "restore"}})
+	unlock, err := journal.Lock(t.Context(), d, node.WallClock(),
+		journal.Holder{PID: 42, Command: []string{"etcdpod", "restore"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 // BackupsDir is where backups go when nothing else is said; host path, mode 0700.
 const BackupsDir = Home + "/backups"
 
-// HiddenDir is the name of the directory in which a run keeps what must be on another mount than its
-// folder: etcd tolerates it in its data directory, and the kubelet passes over hidden files.
+// HiddenDir is the name of the directory in which a run keeps what must be on another mount than
+// its folder: etcd tolerates it in its data directory, and the kubelet passes over hidden files.
 func HiddenDir(run string) string { return ".etcdpod-" + run }
 
 // NewCerts is where a run makes keys and certificates, before it puts them in place.

@@ -1,7 +1,7 @@
 package journal
 
-// What a run writes down for people, and for later commands: the keys of [Run.Notes]. A key once used
-// keeps its meaning.
+// What a run writes down for people, and for later commands: the keys of [Run.Notes]. A key once
+// used keeps its meaning.
 const (
 	NoteRevision = "revision" // the highest known before the run
 	NoteKeptData = "keptData" // where the old data is afterwards

@@ -9,7 +9,8 @@ import (
 // Progress is how far one operation got.
 type Progress int
 
-// What a journal can tell of one operation. Doing and Undoing mean "in doubt": the effect may or may not be there.
+// What a journal can tell of one operation. Doing and Undoing mean "in doubt": the effect may
+// or may not be there.
 const (
 	Pending Progress = iota
 	Doing
@@ -58,10 +59,12 @@ func (s *State) Outcome() Outcome {
 	}
 }
 
-// Forward says that the run can only go forward: it is past its commit point, and, where it is on several nodes, knows that all of them are.
+// Forward says that the run can only go forward: it is past its commit point, and, where it is on
+// several nodes, knows that all of them are.
 func (s *State) Forward() bool { return s.Committed && (s.Run.Cluster == nil || s.Settled) }
 
-// Current returns the step that a run cut off here was busy with: the first one in doubt, else the next one to do; -1 when there is none.
+// Current returns the step that a run cut off here was busy with: the first one in doubt, else the
+// next one to do; -1 when there is none.
 func (s *State) Current() int {
 	next := -1
 	for i, step := range s.Steps {
@@ -114,7 +117,8 @@ func (s *State) apply(r Record) error {
 	case Undone:
 		return s.set(r.Step, Reverted, nil)
 	default:
-		return fmt.Errorf("it holds a record of the kind %q, which this etcdpod does not know: use the etcdpod that wrote it", r.Kind)
+		return fmt.Errorf("it holds a record of the kind %q, which this etcdpod does not "+
+			"know: use the etcdpod that wrote it", r.Kind)
 	}
 	return nil
 }

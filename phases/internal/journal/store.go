@@ -32,8 +32,8 @@ func Prepare(fsys node.FS, id string) error {
 	return node.MkdirAll(fsys, RunDir(id), node.Mine(0o700))
 }
 
-// KeepEnded makes durable what the journals say, where none is open: the process that ended the last run may have
-// been killed before it could sync that, and a power loss would open it again.
+// KeepEnded makes durable what the journals say, where none is open: the process that ended the
+// last run may have been killed before it could sync that, and a power loss would open it again.
 func KeepEnded(fsys node.FS) error {
 	ids, err := fsys.ReadDir(RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +55,8 @@ type Listed struct {
 	Err   error
 }
 
-// List returns this node's runs, oldest first. A directory without a begun journal (a crash before the first record: nothing had been done) is left out.
+// List returns this node's runs, oldest first. A directory without a begun journal (a crash before
+// the first record: nothing had been done) is left out.
 func List(fsys node.Reader) ([]Listed, error) {
 	names, err := fsys.ReadDir(RunsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +96,8 @@ func (e *BusyError) Error() string {
 	if e.Holder.PID == 0 {
 		return "another etcdpod is changing this node"
 	}
-	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v", e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
+	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v",
+		e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
 }
 
 // Held says whether an etcdpod is changing this node right now.
@@ -107,7 +109,8 @@ func Held(ctx context.Context, fsys node.Reader, clock node.Clock) bool {
 	return errors.Is(err, node.ErrLocked)
 }
 
-// lockTries: a program that a dead holder was just starting holds a copy of the lock until its exec, some milliseconds later.
+// lockTries: a program that a dead holder was just starting holds a copy of the lock until its
+// exec, some milliseconds later.
 const (
 	lockTries = 20
 	lockPause = 25 * time.Millisecond
@@ -123,9 +126,11 @@ func tryLock(ctx context.Context, fsys node.Reader, clock node.Clock) (unlock fu
 	return unlock, err
 }
 
-// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process. A live holder is a *BusyError, after half a second.
+// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process.
+// A live holder is a *BusyError, after half a second.
 func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
-	if err := node.MkdirAll(fsys, path.Dir(Home), node.Mine(0o755)); err != nil { // on an empty --root; others read there, too
+	// On an empty --root; others read there, too.
+	if err := node.MkdirAll(fsys, path.Dir(Home), node.Mine(0o755)); err != nil {
 		return nil, err
 	}
 	if err := node.MkdirAll(fsys, Home, node.Mine(0o700)); err != nil {
@@ -138,7 +143,8 @@ func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unloc
 	if errors.Is(err, node.ErrLocked) {
 		busy := &BusyError{}
 		if data, err := fsys.ReadFile(lockFile); err == nil {
-			_ = json.Unmarshal(data, &busy.Holder) // a holder that has not written its name yet is a holder all the same
+			// A holder that has not written its name yet is a holder all the same.
+			_ = json.Unmarshal(data, &busy.Holder)
 		}
 		return nil, busy
 	}

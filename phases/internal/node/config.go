@@ -17,10 +17,12 @@ type KubeletConfig struct {
 	RuntimeEndpoint string // unix:///run/containerd/containerd.sock
 }
 
-// Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the unit's drop-in 10-kubeadm.conf.
+// Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the
+// unit's drop-in 10-kubeadm.conf.
 const (
-	kubeletConfig   = "/var/lib/kubelet/config.yaml"
-	instanceConfig  = "/var/lib/kubelet/instance-config.yaml" // from kubeadm 1.32 on: this node's own runtime endpoint
+	kubeletConfig = "/var/lib/kubelet/config.yaml"
+	// From kubeadm 1.32 on: this node's own runtime endpoint.
+	instanceConfig  = "/var/lib/kubelet/instance-config.yaml"
 	kubeadmFlags    = "/var/lib/kubelet/kubeadm-flags.env"
 	defaultPods     = "/etc/kubernetes/manifests"
 	defaultEndpoint = "unix:///run/containerd/containerd.sock"
@@ -34,8 +36,10 @@ func knownEndpoints() []string {
 	return []string{defaultEndpoint, "unix:///var/run/crio/crio.sock", "unix:///var/run/cri-dockerd.sock"}
 }
 
-// ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in directory, this node's instance file, and flags, which win. A file that is not
-// there is passed over, one that cannot be read is an error. Where nothing is set, the values are kubeadm's defaults.
+// ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its
+// drop-in directory, this node's instance file, and flags, which win. A file that is not
+// there is passed over, one that cannot be read is an error. Where nothing is set, the values
+// are kubeadm's defaults.
 func ReadKubeletConfig(f Reader) (KubeletConfig, error) {
 	flags, err := readFlags(f)
 	if err != nil {
@@ -52,7 +56,8 @@ func ReadKubeletConfig(f Reader) (KubeletConfig, error) {
 		config.StaticPodPath = defaultPods
 	}
 	if !filepath.IsAbs(config.StaticPodPath) {
-		return KubeletConfig{}, fmt.Errorf("cannot find the static pods: --pod-manifest-path=%s is relative to a directory that is not known", config.StaticPodPath)
+		return KubeletConfig{}, fmt.Errorf("cannot find the static pods: --pod-manifest-path=%s is relative to a "+
+			"directory that is not known", config.StaticPodPath)
 	}
 	if config.RuntimeEndpoint == "" {
 		config.RuntimeEndpoint = foundEndpoint(f)
@@ -69,7 +74,8 @@ func set(to *string, value string) {
 	}
 }
 
-// foundEndpoint returns the first known socket that is there, else the default, whose absence is then reported by who dials it.
+// foundEndpoint returns the first known socket that is there, else the default, whose absence is
+// then reported by who dials it.
 func foundEndpoint(f Reader) string {
 	for _, endpoint := range knownEndpoints() {
 		if st, err := stat(f, strings.TrimPrefix(endpoint, "unix://")); err == nil && st.Mode&fs.ModeSocket != 0 {
@@ -103,7 +109,8 @@ func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
 	return config, nil
 }
 
-// configuration are the fields of a KubeletConfiguration that are of use here (k8s.io/kubelet/config/v1beta1): whatever becomes of the others, it can be read.
+// configuration are the fields of a KubeletConfiguration that are of use here
+// (k8s.io/kubelet/config/v1beta1): whatever becomes of the others, it can be read.
 type configuration struct {
 	Kind                     string `json:"kind"`
 	StaticPodPath            string `json:"staticPodPath"`
@@ -111,8 +118,9 @@ type configuration struct {
 	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
 }
 
-// mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know are passed over, as a newer kubelet may have them. A relative
-// staticPodPath is taken from the directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
+// mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know
+// are passed over, as a newer kubelet may have them. A relative staticPodPath is taken from the
+// directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
 func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 	data, err := f.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,7 +145,8 @@ func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 	return nil
 }
 
-// readFlags reads the kubelet's flags from the environment files of kubeadm's unit; a later one wins.
+// readFlags reads the kubelet's flags from the environment files of kubeadm's
+// unit; a later one wins.
 func readFlags(f Reader) (map[string]string, error) {
 	flags := map[string]string{}
 	sources := []struct{ path, variable string }{{kubeadmFlags, "KUBELET_KUBEADM_ARGS"}}
@@ -163,7 +172,8 @@ func readFlags(f Reader) (map[string]string, error) {
 	return flags, nil
 }
 
-// variable finds the last setting of a variable in a systemd environment file and splits its value into words.
+// variable finds the last setting of a variable in a systemd environment file and splits
+// its value into words.
 func variable(text, name string) ([]string, error) {
 	value := ""
 	text = strings.ReplaceAll(text, "\\\n", "")
@@ -180,7 +190,8 @@ func variable(text, name string) ([]string, error) {
 	return SplitWords(strings.Join(outer, " "))
 }
 
-// flagValues reads --name=value and --name value, one dash or two; a flag with neither has an empty value.
+// flagValues reads --name=value and --name value, one dash or two; a flag with
+// neither has an empty value.
 func flagValues(words []string) map[string]string {
 	values := map[string]string{}
 	for i, word := range words {

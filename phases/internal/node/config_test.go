@@ -26,28 +26,38 @@ func TestReadKubeletConfig(t *testing.T) {
 	}{
 		{"nothing at all gives kubeadm's defaults", nil,
 			node.KubeletConfig{StaticPodPath: "/etc/kubernetes/manifests", RuntimeEndpoint: containerd}},
-		{"the configuration file", map[string]string{config: head + "staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\nstaticPodURL: http://pods\n"},
-			node.KubeletConfig{StaticPodPath: "/pods", RuntimeEndpoint: "unix:///run/a.sock", StaticPodURL: "http://pods"}},
-		{"a field of a newer kubelet is passed over", map[string]string{config: head + "fromTheFuture: {a: 1}\nstaticPodPath: /pods\n"},
+		{"the configuration file", map[string]string{
+			config: head +
+				"staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\nstaticPodURL: http://pods\n",
+		},
+			node.KubeletConfig{StaticPodPath: "/pods", RuntimeEndpoint: "unix:///run/a.sock",
+				StaticPodURL: "http://pods"}},
+		{"a field of a newer kubelet is passed over",
+			map[string]string{config: head + "fromTheFuture: {a: 1}\nstaticPodPath: /pods\n"},
 			node.KubeletConfig{StaticPodPath: "/pods", RuntimeEndpoint: containerd}},
-		{"a relative path is taken from the file's directory", map[string]string{config: head + "staticPodPath: pods/here\n"},
+		{"a relative path is taken from the file's directory",
+			map[string]string{config: head + "staticPodPath: pods/here\n"},
 			node.KubeletConfig{StaticPodPath: "/var/lib/kubelet/pods/here", RuntimeEndpoint: containerd}},
-		{"an endpoint without a scheme is a socket", map[string]string{config: head + "containerRuntimeEndpoint: /run/a.sock\n"},
+		{"an endpoint without a scheme is a socket",
+			map[string]string{config: head + "containerRuntimeEndpoint: /run/a.sock\n"},
 			node.KubeletConfig{StaticPodPath: "/etc/kubernetes/manifests", RuntimeEndpoint: "unix:///run/a.sock"}},
 		{"the instance file wins over the configuration file", map[string]string{
 			config:   head + "staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
 			instance: head + "containerRuntimeEndpoint: unix:///run/b.sock\n"},
 			node.KubeletConfig{StaticPodPath: "/pods", RuntimeEndpoint: "unix:///run/b.sock"}},
 		{"kubeadm's flags win over files", map[string]string{
-			config:  head + "staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
-			kubeadm: `KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/c.sock --pod-manifest-path /flagged --v=2"` + "\n"},
+			config: head + "staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
+			kubeadm: `KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/c.sock ` +
+				`--pod-manifest-path /flagged --v=2"` + "\n"},
 			node.KubeletConfig{StaticPodPath: "/flagged", RuntimeEndpoint: "unix:///run/c.sock"}},
 		{"the operator's flags win over kubeadm's", map[string]string{
 			kubeadm:                  "KUBELET_KUBEADM_ARGS=\"--manifest-url=http://a\"\n",
 			"/etc/default/kubelet":   "# extra\nKUBELET_EXTRA_ARGS=--manifest-url=http://b\n",
 			"/etc/sysconfig/kubelet": "KUBELET_EXTRA_ARGS='--pod-manifest-path=/c'\n"},
 			node.KubeletConfig{StaticPodPath: "/c", StaticPodURL: "http://b", RuntimeEndpoint: containerd}},
-		{"the last setting of a variable counts", map[string]string{kubeadm: "KUBELET_KUBEADM_ARGS=--pod-manifest-path=/a\nKUBELET_KUBEADM_ARGS=--pod-manifest-path=/b\n"},
+		{"the last setting of a variable counts", map[string]string{
+			kubeadm: "KUBELET_KUBEADM_ARGS=--pod-manifest-path=/a\nKUBELET_KUBEADM_ARGS=--pod-manifest-path=/b\n",
+		},
 			node.KubeletConfig{StaticPodPath: "/b", RuntimeEndpoint: containerd}},
 		{"a configuration file elsewhere, with drop-ins", map[string]string{
 			kubeadm:                "KUBELET_KUBEADM_ARGS=\"--config=/opt/k/main.yaml --config-dir=/opt/d\"\n",
@@ -73,8 +83,10 @@ func TestABrokenKubeletConfigurationIsNamed(t *testing.T) {
 		{"no YAML", path, "staticPodPath: [", "cannot read the kubelet's configuration " + path},
 		{"a number for a path", path, "staticPodPath: {a: b}", "cannot read the kubelet's configuration " + path},
 		{"another kind", path, "kind: Pod", "it is a Pod, not a KubeletConfiguration"},
-		{"an open quote", "/var/lib/kubelet/kubeadm-flags.env", `KUBELET_KUBEADM_ARGS="--v=2`, "flags in /var/lib/kubelet/kubeadm-flags.env: a quote is not closed"},
-		{"a relative flag", "/etc/default/kubelet", `KUBELET_EXTRA_ARGS=--pod-manifest-path=pods`, "--pod-manifest-path=pods is relative"},
+		{"an open quote", "/var/lib/kubelet/kubeadm-flags.env",
+			`KUBELET_KUBEADM_ARGS="--v=2`, "flags in /var/lib/kubelet/kubeadm-flags.env: a quote is not closed"},
+		{"a relative flag", "/etc/default/kubelet", `KUBELET_EXTRA_ARGS=--pod-manifest-path=pods`,
+			"--pod-manifest-path=pods is relative"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := node.ReadKubeletConfig(tree(t, map[string]string{c.path: c.text}))

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// Connect starts a program and returns its standard streams as one connection. Closing it ends the program's input, gives it a second to end, and kills it.
-// The program is in a session of its own: an interrupt typed at the terminal does not reach it.
+// Connect starts a program and returns its standard streams as one connection. Closing it ends the
+// program's input, gives it a second to end, and kills it. The program is in a session of its own:
+// an interrupt typed at the terminal does not reach it.
 func Connect(argv []string) (io.ReadWriteCloser, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -41,7 +42,8 @@ type connection struct {
 	said *tail
 }
 
-// Read tells, when the program has ended, what it said last: of ssh that is why it could not connect.
+// Read tells, when the program has ended, what it said last: of ssh that is why
+// it could not connect.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.out.Read(b)
 	if errors.Is(err, io.EOF) {

@@ -36,7 +36,8 @@ func TestConnectedReadsTheKernelsWords(t *testing.T) {
    3: 0000000000000000FFFF00000500000A:094B 0000000000000000FFFF00000600000A:C350 01 00000000:00000000 00:00000000 0 0
    4: B80D01200000000000000000010000 :nonsense
    5: B80D0120000000000000000001000000:094B B80D0120000000000000000002000000:C350 01 0 0 0`
-	want := []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.6"), netip.MustParseAddr("2001:db8::2")}
+	want := []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.6"),
+		netip.MustParseAddr("2001:db8::2")}
 	if got := connectedIn(list, 2379); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OS returns the file system of this machine, with host paths looked up below root ("/" for the machine itself).
+// OS returns the file system of this machine, with host paths looked up below root ("/" for
+// the machine itself).
 func OS(root string) FS {
 	root = filepath.Clean(root)
 	if abs, err := filepath.Abs(root); err == nil {
@@ -136,7 +137,8 @@ func (d disk) ReadFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// mostRead is far more than any manifest, certificate, configuration or journal has. What is larger is something else, and would take the node's memory.
+// mostRead is far more than any manifest, certificate, configuration or journal has. What is larger
+// is something else, and would take the node's memory.
 const mostRead = 64 << 20
 
 // ReadWhole reads a file that passes through memory.
@@ -200,8 +202,8 @@ func (d disk) Allocate(path string, bytes int64) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return pathError("allocate", f.Name(), err)
 	}
-	// Looked at first, since a fallocate that fails has by then taken all that was left, from etcd too. It is also as much
-	// as can be done where the file system cannot reserve.
+	// Looked at first, since a fallocate that fails has by then taken all that was left, from etcd
+	// too. It is also as much as can be done where the file system cannot reserve.
 	const block = 512 // the unit of st_blocks
 	free, err := d.Free(path)
 	if err == nil && bytes > st.Blocks*block && uint64(bytes-st.Blocks*block) > free {
@@ -255,8 +257,9 @@ func (d disk) Rename(from, to string) error {
 	return d.rename(from, to, unix.RENAME_NOREPLACE, lookAndRename)
 }
 
-// lookAndRename stands in where the file system (NFS, some FUSE) has no RENAME_NOREPLACE. It is not proof against a foreigner who takes the name
-// in this instant, but one rename is all or nothing, which link and unlink would not be.
+// lookAndRename stands in where the file system (NFS, some FUSE) has no RENAME_NOREPLACE. It is not
+// proof against a foreigner who takes the name in this instant, but one rename is all or nothing,
+// which link and unlink would not be.
 func lookAndRename(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
 		return syscall.EEXIST
@@ -315,7 +318,8 @@ func (d disk) Lock(path string) (func() error, error) {
 		return nil, err
 	}
 	err = flock(f)
-	if errors.Is(err, unix.EBADF) { // NFS turns flock into a lock of the whole file, which needs a descriptor that may write
+	// NFS turns flock into a lock of the whole file, which needs a descriptor that may write.
+	if errors.Is(err, unix.EBADF) {
 		_ = f.Close()
 		if f, err = d.open(path, os.O_RDWR); err != nil {
 			return nil, err

@@ -46,7 +46,8 @@ func lstat(real string) (Stat, error) {
 	}, nil
 }
 
-// mountID asks statx (Linux 5.8), else reads the fdinfo of a descriptor (Linux 3.15); both give the id that /proc/self/mountinfo has.
+// mountID asks statx (Linux 5.8), else reads the fdinfo of a descriptor (Linux 3.15); both give the
+// id that /proc/self/mountinfo has.
 func mountID(real string) (uint64, error) {
 	var st unix.Statx_t
 	err := retry(func() error {
@@ -101,7 +102,8 @@ func (d disk) SetAttr(path string, attr Attr) error {
 	return setAttr(real, attr)
 }
 
-// setAttr changes what differs only, so that who is not root can keep what he owns. The owner comes first: changing it may clear mode bits.
+// setAttr changes what differs only, so that who is not root can keep what he owns. The owner comes
+// first: changing it may clear mode bits.
 func setAttr(real string, attr Attr) error {
 	now, err := lstat(real)
 	if err != nil {
@@ -128,7 +130,8 @@ func setAttr(real string, attr Attr) error {
 	}))
 }
 
-// Free does not count the blocks that are kept back for root, though root could write them: they are what an administrator lives on when the disk is full.
+// Free does not count the blocks that are kept back for root, though root could write them: they
+// are what an administrator lives on when the disk is full.
 func (d disk) Free(path string) (uint64, error) {
 	st, _, err := d.statfs(path)
 	if err != nil {

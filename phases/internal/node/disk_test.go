@@ -18,7 +18,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node/nodetest"
 )
 
-// holdVariable makes this test binary a process that locks a file, or holds one open, until its input ends.
+// holdVariable makes this test binary a process that locks a file, or holds one open,
+// until its input ends.
 const holdVariable = "NODE_TEST_HOLD"
 
 func TestMain(m *testing.M) {

@@ -10,21 +10,24 @@ import (
 	"syscall"
 )
 
-// What follows is made of FS's methods only. A whole file passes through memory: manifests, certificates and journals, not databases.
+// What follows is made of FS's methods only. A whole file passes through memory: manifests,
+// certificates and journals, not databases.
 
 // Mine returns the attributes of a new file that belongs to this process's user.
 func Mine(mode fs.FileMode) Attr {
 	return Attr{Mode: mode, UID: os.Geteuid(), GID: os.Getegid()}
 }
 
-// temp returns the name under which a file is written before it gets its own. The dot keeps kubelet from running it; being always the
-// same, what a dead try left behind is found by the next one.
+// temp returns the name under which a file is written before it gets its own. The dot keeps kubelet
+// from running it; being always the same, what a dead try left behind is found by the next one.
 func temp(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".etcdpod")
 }
 
-// WriteAtomic makes path hold data: at any instant, and after a power loss, there is the old file or the new one. A zero attr keeps the
-// owner, mode and label of the file that is there, and gives a new one 0600. A label that attr leaves empty is kept, too. A symbolic link stays, and what it points to is replaced.
+// WriteAtomic makes path hold data: at any instant, and after a power loss, there is the old file
+// or the new one. A zero attr keeps the owner, mode and label of the file that is there, and gives
+// a new one 0600. A label that attr leaves empty is kept, too. A symbolic link stays, and what it
+// points to is replaced.
 func WriteAtomic(f FS, path string, data []byte, attr Attr) error {
 	resolved, err := f.Resolve(path)
 	if err != nil {
@@ -78,7 +81,8 @@ func inherit(f FS, path string, attr Attr) (Attr, error) {
 	return attr, nil
 }
 
-// createSynced writes a temporary file and its contents to disk, in place of one that a dead try left.
+// createSynced writes a temporary file and its contents to disk, in place of one
+// that a dead try left.
 func createSynced(f FS, tmp string, data []byte, attr Attr) error {
 	if err := f.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -93,7 +97,8 @@ func createSynced(f FS, tmp string, data []byte, attr Attr) error {
 	return nil
 }
 
-// CopyFile copies a regular file with its owner, mode and label. The copy is there whole or not at all, and durable; fs.ErrExist if the name is taken.
+// CopyFile copies a regular file with its owner, mode and label. The copy is there whole or not at
+// all, and durable; fs.ErrExist if the name is taken.
 func CopyFile(f FS, from, to string) error {
 	st, err := f.Lstat(from)
 	if err != nil {
@@ -112,7 +117,8 @@ func CopyFile(f FS, from, to string) error {
 	return nil
 }
 
-// WriteNew is WriteAtomic for a name that is not there yet. It never replaces: fs.ErrExist if the name is taken. An empty label is the directory's own.
+// WriteNew is WriteAtomic for a name that is not there yet. It never replaces: fs.ErrExist if the
+// name is taken. An empty label is the directory's own.
 func WriteNew(f FS, path string, data []byte, attr Attr) error {
 	resolved, err := f.Resolve(path)
 	if err == nil {
@@ -136,8 +142,9 @@ func writeNew(f FS, path string, data []byte, attr Attr) error {
 	return f.Sync(filepath.Dir(path))
 }
 
-// Move moves a name durably, and never over another one (fs.ErrExist). A regular file may cross file systems; a directory that would have to is refused
-// with syscall.EXDEV. Called again after a crash in its middle it finishes: nothing at from and something at to is a move that was done.
+// Move moves a name durably, and never over another one (fs.ErrExist). A regular file may cross
+// file systems; a directory that would have to is refused with syscall.EXDEV. Called again after a
+// crash in its middle it finishes: nothing at from and something at to is a move that was done.
 func Move(f FS, from, to string) error {
 	if err := move(f, from, to); err != nil {
 		return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
@@ -208,9 +215,11 @@ func syncParents(f FS, from, to string) error {
 	return f.Sync(filepath.Dir(from))
 }
 
-// isCopy says whether to is what an interrupted move made of from, so that from may go. One name reached by two paths is not.
+// isCopy says whether to is what an interrupted move made of from, so that from may go. One name
+// reached by two paths is not.
 func isCopy(f FS, from, to string, source, target Stat) (bool, error) {
-	if !source.Mode.IsRegular() || !target.Mode.IsRegular() || source.Size != target.Size || source.Attr() != target.Attr() {
+	if !source.Mode.IsRegular() || !target.Mode.IsRegular() ||
+		source.Size != target.Size || source.Attr() != target.Attr() {
 		return false, nil
 	}
 	if filepath.Base(from) == filepath.Base(to) {

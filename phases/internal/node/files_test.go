@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// failing is a file system whose call number at fails; Rename crosses file systems where crossing says so.
+// failing is a file system whose call number at fails; Rename crosses file systems
+// where crossing says so.
 type failing struct {
 	node.FS
 	at, calls *int
@@ -67,7 +68,8 @@ func (f failing) Rename(from, to string) error {
 	return f.FS.Rename(from, to)
 }
 
-// failEach calls try with a fresh directory for each call that may fail, until it goes through, and once it has failed calls it again without failures.
+// failEach calls try with a fresh directory for each call that may fail, until it goes through, and
+// once it has failed calls it again without failures.
 func failEach(t *testing.T, crossing bool, try func(t *testing.T, f node.FS, real node.FS, failed bool) error) {
 	t.Helper()
 	const most = 50
@@ -152,16 +154,25 @@ func TestWhatIsDurableComesInOrder(t *testing.T) {
 		do   func(node.FS) error
 		want string
 	}{
-		{"a write: contents, name, directory", func(f node.FS) error { return node.WriteAtomic(f, "/d/a", nil, node.Attr{}) },
+		{"a write: contents, name, directory", func(f node.FS) error {
+			return node.WriteAtomic(f, "/d/a", nil, node.Attr{})
+		},
 			"create /d/.a.etcdpod, sync /d/.a.etcdpod, replace /d/a, sync /d"},
-		{"a move by copy: the copy's name before the original goes", func(f node.FS) error { return node.Move(f, "/d/x", "/e/x") },
-			"rename /d/x /e/x, create /e/.x.etcdpod, sync /e/.x.etcdpod, rename /e/.x.etcdpod /e/x, sync /e, remove /d/x, sync /d"},
+		{"a move by copy: the copy's name before the original goes", func(f node.FS) error {
+			return node.Move(f, "/d/x", "/e/x")
+		},
+			"rename /d/x /e/x, create /e/.x.etcdpod, sync /e/.x.etcdpod, rename /e/.x.etcdpod " +
+				"/e/x, sync /e, remove /d/x, sync /d"},
 		{"directories: from above", func(f node.FS) error { return node.MkdirAll(f, "/e/f/g", node.Mine(0o700)) },
 			"sync /, mkdir /e/f, sync /e, mkdir /e/f/g, sync /e/f"},
-		{"a directory that is there: its name once more", func(f node.FS) error { return node.MkdirAll(f, "/e", node.Mine(0o700)) }, "sync /"},
-		{"a tree: what is in it before it", func(f node.FS) error { return node.SyncTree(f, "/d") }, "sync /d/x, sync /d"},
-		{"a removal: the directory last", func(f node.FS) error { return node.RemoveTree(f, "/d") }, "remove /d/x, remove /d, sync /"},
-		{"a removal that was done: the directory once more", func(f node.FS) error { return node.RemoveTree(f, "/d/none") }, "sync /d"},
+		{"a directory that is there: its name once more",
+			func(f node.FS) error { return node.MkdirAll(f, "/e", node.Mine(0o700)) }, "sync /"},
+		{"a tree: what is in it before it", func(f node.FS) error { return node.SyncTree(f, "/d") },
+			"sync /d/x, sync /d"},
+		{"a removal: the directory last", func(f node.FS) error { return node.RemoveTree(f, "/d") },
+			"remove /d/x, remove /d, sync /"},
+		{"a removal that was done: the directory once more",
+			func(f node.FS) error { return node.RemoveTree(f, "/d/none") }, "sync /d"},
 		{"a removal where nothing is", func(f node.FS) error { return node.RemoveTree(f, "/none/none") }, "sync /none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// Commands replace systemctl on a node without systemd. Each is one line, split into words as a shell does; no shell runs it.
+// Commands replace systemctl on a node without systemd. Each is one line, split into words as a
+// shell does; no shell runs it.
 type Commands struct {
 	Stop, Start string // empty: systemctl stop kubelet, systemctl start kubelet
-	// Status ends with 0 when the kubelet runs and with 1, 2 or 3 when it does not, as LSB has it (pgrep does, too). Empty: systemctl is-active kubelet.
+	// Status ends with 0 when the kubelet runs and with 1, 2 or 3 when it does not, as LSB has it
+	// (pgrep does, too). Empty: systemctl is-active kubelet.
 	Status string
 	// Wait bounds each of Stop and Start; 30 s when zero.
 	Wait time.Duration
@@ -35,7 +37,8 @@ func Service(run Runner, cmds Commands) Kubelet {
 type service struct {
 	run  Runner
 	cmds Commands
-	// stopping: a stop was asked for, and its end was not seen. What runs then may be gone the next moment.
+	// stopping: a stop was asked for, and its end was not seen. What runs then may be
+	// gone the next moment.
 	stopping atomic.Bool
 }
 
@@ -61,7 +64,8 @@ func (s *service) running(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// active asks systemd. A kubelet that waits for its automatic restart ("activating") or is just ending ("deactivating") counts as running.
+// active asks systemd. A kubelet that waits for its automatic restart ("activating") or is just
+// ending ("deactivating") counts as running.
 func (s *service) active(ctx context.Context) (bool, error) {
 	err := s.command(ctx, "", "is-active")
 	var failed *ExitError
@@ -134,7 +138,8 @@ func (s *service) awaitStopped(ctx context.Context) error {
 	}
 }
 
-// start starts a kubelet that may run already, or may be ending. systemd takes a start for either, and queues it behind the stop.
+// start starts a kubelet that may run already, or may be ending. systemd takes a start for either,
+// and queues it behind the stop.
 func (s *service) start(ctx context.Context) error {
 	if s.cmds.Start == "" {
 		return s.command(ctx, "", "start")
@@ -169,7 +174,8 @@ func (s *service) command(ctx context.Context, line, verb string) error {
 	return s.run(ctx, argv)
 }
 
-const commandsHint = "say how this node does it with --kubelet-stop-command, --kubelet-start-command and --kubelet-status-command"
+const commandsHint = "say how this node does it with --kubelet-stop-command, " +
+	"--kubelet-start-command and --kubelet-status-command"
 
 // hinted is an error that knows what to do about it: whoever prints it asks for Hint.
 type hinted struct {

@@ -41,7 +41,10 @@ func TestTheKubeletIsStoppedAndStartedThroughSystemctl(t *testing.T) {
 	for _, c := range []struct {
 		state   string
 		running bool
-	}{{"active", true}, {"activating", true}, {"deactivating", true}, {"reloading", true}, {"inactive", false}, {"failed", false}, {"unknown", false}} {
+	}{
+		{"active", true}, {"activating", true}, {"deactivating", true},
+		{"reloading", true}, {"inactive", false}, {"failed", false}, {"unknown", false},
+	} {
 		ok(t, os.WriteFile(filepath.Join(dir, "state"), []byte(c.state+"\n"), 0o600))
 		if running, err := k.Running(t.Context()); err != nil || running != c.running {
 			t.Errorf("%s: running is %v, %v", c.state, running, err)
@@ -53,7 +56,8 @@ func TestTheKubeletIsStoppedAndStartedThroughSystemctl(t *testing.T) {
 	ok(t, k.Stop(t.Context()))
 	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 	ok(t, err)
-	if got, want := string(calls), "is-active kubelet\nstop kubelet\nis-active kubelet\nis-active kubelet\n"; got != want {
+	if got, want := string(calls),
+		"is-active kubelet\nstop kubelet\nis-active kubelet\nis-active kubelet\n"; got != want {
 		t.Errorf("calls are %q, want %q", got, want)
 	}
 }
@@ -85,27 +89,35 @@ func TestWhatTheKubeletsCommandsCanDoWrong(t *testing.T) {
 		want    string
 		hint    string
 	}{
-		{"it goes on running", map[string]string{"status": "exit 0", "stop": "exit 0"}, node.Commands{Stop: "stop", Status: "status"},
+		{"it goes on running", map[string]string{"status": "exit 0", "stop": "exit 0"},
+			node.Commands{Stop: "stop", Status: "status"},
 			node.Kubelet.Stop, "cannot stop the kubelet: still running after 300ms", ""},
 		{"the stop command hangs", map[string]string{"status": "exit 0", "stop": forever},
-			node.Commands{Stop: "stop", Status: "status"}, node.Kubelet.Stop, "cannot stop the kubelet: still running after 300ms", ""},
+			node.Commands{Stop: "stop", Status: "status"}, node.Kubelet.Stop,
+			"cannot stop the kubelet: still running after 300ms", ""},
 		{"the start command hangs", map[string]string{"start": forever}, node.Commands{Start: "start"},
 			node.Kubelet.Start, "cannot start the kubelet: its command has not ended after 300ms", ""},
-		{"the stop command fails", map[string]string{"status": "exit 0", "stop": "echo one; echo it is stuck >&2; echo; exit 7"}, node.Commands{Stop: "stop it", Status: "status"},
+		{"the stop command fails", map[string]string{"status": "exit 0",
+			"stop": "echo one; echo it is stuck >&2; echo; exit 7"}, node.Commands{Stop: "stop it", Status: "status"},
 			node.Kubelet.Stop, "cannot stop the kubelet: stop it: exit status 7: it is stuck", ""},
-		{"the status is an error of its own", map[string]string{"status": "echo confused; exit 5"}, node.Commands{Status: "status"},
+		{"the status is an error of its own", map[string]string{"status": "echo confused; exit 5"},
+			node.Commands{Status: "status"},
 			running, "cannot tell whether the kubelet runs: status: exit status 5: confused", ""},
 		{"systemd does not know it", map[string]string{"systemctl": "echo inactive; exit 4"}, node.Commands{},
 			running, "cannot tell whether the kubelet runs: systemd knows no unit kubelet", "--kubelet-status-command"},
 		{"there is no bus", map[string]string{"systemctl": "echo 'Failed to connect to bus'; exit 1"}, node.Commands{},
-			running, "cannot tell whether the kubelet runs: systemctl is-active kubelet: exit status 1: Failed to connect to bus", ""},
+			running, "cannot tell whether the kubelet runs: systemctl is-active kubelet: exit " +
+				"status 1: Failed to connect to bus", ""},
 		{"a quote is open", nil, node.Commands{Start: "start 'it"},
-			node.Kubelet.Start, `cannot start the kubelet: cannot read the command "start 'it": a quote is not closed`, ""},
-		{"a command of blanks", nil, node.Commands{Start: "  "}, node.Kubelet.Start, `cannot start the kubelet: the command "  " is empty`, ""},
+			node.Kubelet.Start,
+			`cannot start the kubelet: cannot read the command "start 'it": a quote is not closed`, ""},
+		{"a command of blanks", nil, node.Commands{Start: "  "},
+			node.Kubelet.Start, `cannot start the kubelet: the command "  " is empty`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scripts(t, c.scripts)
-			if strings.HasSuffix(c.want, "after 300ms") { // what has an answer gets all the time that it takes
+			// What has an answer gets all the time that it takes.
+			if strings.HasSuffix(c.want, "after 300ms") {
 				c.cmds.Wait = 300 * time.Millisecond
 			}
 			checkError(t, c.do(node.Service(node.Run, c.cmds), t.Context()), c.want, c.hint)
@@ -116,7 +128,8 @@ func TestWhatTheKubeletsCommandsCanDoWrong(t *testing.T) {
 func TestWithoutSystemctlTheHintNamesTheFlags(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	err := node.Service(node.Run, node.Commands{}).Stop(t.Context())
-	checkError(t, err, "cannot stop the kubelet: systemctl is not on the PATH", "--kubelet-stop-command, --kubelet-start-command")
+	checkError(t, err, "cannot stop the kubelet: systemctl is not on the PATH",
+		"--kubelet-stop-command, --kubelet-start-command")
 }
 
 func TestTheCallersDeadlineIsNotTheKubeletsFault(t *testing.T) {
@@ -129,7 +142,8 @@ func TestTheCallersDeadlineIsNotTheKubeletsFault(t *testing.T) {
 func TestADaemonThatKeepsItsOutputNeitherHoldsUpNorDies(t *testing.T) {
 	dir := scripts(t, map[string]string{"start": `(until test -e go; do sleep 0.02; done
 echo still there; echo alive > alive; exec sleep 0.1) & echo started`})
-	ok(t, node.Service(node.Run, node.Commands{Start: "start"}).Start(t.Context())) // it cannot have ended
+	// It cannot have ended.
+	ok(t, node.Service(node.Run, node.Commands{Start: "start"}).Start(t.Context()))
 	ok(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o600))
 	eventually(t, "the daemon has outlived its output", func() bool { return exists(filepath.Join(dir, "alive")) })
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// inOwnMounts runs do on a thread whose mounts nobody else sees; the thread ends with it. In do, t.Error is allowed, t.Fatal is not.
+// inOwnMounts runs do on a thread whose mounts nobody else sees; the thread ends with it. In do,
+// t.Error is allowed, t.Fatal is not.
 func inOwnMounts(t *testing.T, do func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -61,7 +62,8 @@ func TestABindMountIsSeen(t *testing.T) {
 		expect(t, "removing a tree with a mount in it", node.RemoveTree(f, "/data"), syscall.EBUSY)
 		expect(t, "removing a mount point", node.RemoveTree(f, "/data/etcd"), syscall.EBUSY)
 		expect(t, "renaming across mounts", f.Rename("/data/etcd/kept", "/disk/moved"), syscall.EXDEV)
-		expect(t, "moving a name onto itself by another mount", node.Move(f, "/data/etcd/kept", "/disk/kept"), fs.ErrExist)
+		expect(t, "moving a name onto itself by another mount",
+			node.Move(f, "/data/etcd/kept", "/disk/kept"), fs.ErrExist)
 		expect(t, "exchanging a mount point", f.Exchange("/data/etcd", "/disk"), syscall.EBUSY)
 	})
 	if _, err := f.Lstat("/disk/kept"); err != nil {

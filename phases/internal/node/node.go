@@ -1,8 +1,10 @@
-// Package node is the host that etcdpod runs on: its files, its kubelet, its container runtime, its processes and its clock.
-// It is the only package that writes files or runs programs. It knows nothing of etcd, of runs or of workflows.
+// Package node is the host that etcdpod runs on: its files, its kubelet, its container runtime, its
+// processes and its clock. It is the only package that writes files or runs programs. It knows
+// nothing of etcd, of runs or of workflows.
 //
-// All paths are host paths, absolute, as the node's own programs would spell them (/var/lib/etcd). With --root they are looked
-// up below that directory; [FS.Real] gives the path that the operating system sees.
+// All paths are host paths, absolute, as the node's own programs would spell them
+// (/var/lib/etcd). With --root they are looked up below that directory; [FS.Real] gives the path
+// that the operating system sees.
 package node
 
 import (
@@ -13,7 +15,8 @@ import (
 	"time"
 )
 
-// Host is everything that an operation may touch. Each part is an interface, so that the crash tests can put a simulated node in its place.
+// Host is everything that an operation may touch. Each part is an interface, so that the crash
+// tests can put a simulated node in its place.
 type Host struct {
 	FS        FS
 	Kubelet   Kubelet
@@ -59,15 +62,17 @@ var (
 	ErrLocked = errors.New("locked by another process")
 )
 
-// Stat describes one name. Dev and Ino together identify the file for as long as its file system stays mounted.
+// Stat describes one name. Dev and Ino together identify the file for as long as its file
+// system stays mounted.
 type Stat struct {
 	Mode     fs.FileMode // type and permission bits
 	Size     int64       // bytes
 	UID, GID int
 	Label    string // SELinux label (security.selinux), empty where there is none
 	Dev, Ino uint64
-	Mount    uint64 // the id of the mount that the name is on: a rename across two mounts fails even on one device
-	ModTime  time.Time
+	// The id of the mount that the name is on: a rename across two mounts fails even on one device.
+	Mount   uint64
+	ModTime time.Time
 }
 
 // Attr is what a replacement inherits from what it replaces.
@@ -85,8 +90,8 @@ func (s Stat) Attr() Attr { return Attr{Mode: s.Mode.Perm(), UID: s.UID, GID: s.
 type Reader interface {
 	// Real returns the path that the operating system sees for a host path.
 	Real(path string) string
-	// Resolve returns the host path with all symbolic links followed, those of the root's tree below
-	// the root. The last element may be absent.
+	// Resolve returns the host path with all symbolic links followed, those of the root's tree
+	// below the root. The last element may be absent.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
 	// Open reads a file that may be too large for the memory.
@@ -101,23 +106,27 @@ type Reader interface {
 	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of
 	// statfs.
 	FilesystemID(path string) (string, error)
-	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it: so it can be
-	// seen whether a database or a run is in use. It never creates the file. The lock ends with Unlock or
-	// with the process.
+	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it: so it
+	// can be seen whether a database or a run is in use. It never creates the file. The lock ends
+	// with Unlock or with the process.
 	Lock(path string) (unlock func() error, err error)
 }
 
-// FS is the node's file system. Every changing method is one system call (or a few on one file) whose effect is durable only after Sync of
-// that file and of the directory that names it. Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist, fs.ErrExist and syscall.Errno.
+// FS is the node's file system. Every changing method is one system call (or a few on one file)
+// whose effect is durable only after Sync of that file and of the directory that names it.
+// Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist,
+// fs.ErrExist and syscall.Errno.
 type FS interface {
 	Reader
 
-	// Create writes a new file, owned and labelled as attr says, and fails with fs.ErrExist if the name is taken.
+	// Create writes a new file, owned and labelled as attr says, and fails with fs.ErrExist
+	// if the name is taken.
 	Create(path string, data []byte, attr Attr) error
 	// Append adds data to the end of a file, creating it (0600) if it is not there.
 	Append(path string, data []byte) error
-	// Allocate reserves disk for the first bytes of a file (creating it, 0600) and leaves its length. It takes nothing (syscall.ENOSPC) if there is
-	// less. Where the file system cannot reserve, it only looks whether there is room. Truncate gives back what is reserved.
+	// Allocate reserves disk for the first bytes of a file (creating it, 0600) and leaves its
+	// length. It takes nothing (syscall.ENOSPC) if there is less. Where the file system cannot
+	// reserve, it only looks whether there is room. Truncate gives back what is reserved.
 	Allocate(path string, bytes int64) error
 	// Truncate cuts a file to size bytes.
 	Truncate(path string, size int64) error
@@ -128,7 +137,8 @@ type FS interface {
 	Rename(from, to string) error
 	// Replace moves a name over another one, atomically.
 	Replace(from, to string) error
-	// Exchange swaps two names atomically. It returns ErrExchangeUnsupported where the file system cannot.
+	// Exchange swaps two names atomically. It returns ErrExchangeUnsupported where
+	// the file system cannot.
 	Exchange(a, b string) error
 	// Remove removes one file or one empty directory.
 	Remove(path string) error
@@ -141,7 +151,8 @@ type Kubelet interface {
 	Running(ctx context.Context) (bool, error)
 	// Stop returns when the kubelet no longer runs.
 	Stop(ctx context.Context) error
-	// Start returns when the kubelet was started; one that runs already is left alone, one that is just ending is started again.
+	// Start returns when the kubelet was started; one that runs already is left alone, one that is
+	// just ending is started again.
 	Start(ctx context.Context) error
 }
 
@@ -162,7 +173,8 @@ type Container struct {
 type Runtime interface {
 	// Containers lists all containers, those that have exited included.
 	Containers(ctx context.Context) ([]Container, error)
-	// StopContainer ends a container, after grace by SIGKILL, and returns when it has ended. A container that is not there is no error.
+	// StopContainer ends a container, after grace by SIGKILL, and returns when it has ended. A
+	// container that is not there is no error.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	// RemoveContainer removes a container that is created but was never started, or has exited.
 	RemoveContainer(ctx context.Context, id string) error
@@ -176,7 +188,8 @@ type Process struct {
 
 // Processes answers what the container runtime may not know of.
 type Processes interface {
-	// Using lists the processes, in whatever container, that hold a file below dir open, or were started with dir (as they see it) as their etcd data directory.
+	// Using lists the processes, in whatever container, that hold a file below dir open, or were
+	// started with dir (as they see it) as their etcd data directory.
 	Using(ctx context.Context, dir string) ([]Process, error)
 }
 

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Proc returns the processes of this machine, which must be in the PID namespace that etcdpod runs in, or below it.
+// Proc returns the processes of this machine, which must be in the PID namespace that etcdpod
+// runs in, or below it.
 func Proc(f Reader) Processes { return processes{fs: f} }
 
 type processes struct{ fs Reader }
@@ -23,10 +24,12 @@ type processes struct{ fs Reader }
 // fileID tells a file in whatever mount namespace it is seen: a container has other names for it.
 type fileID struct{ dev, ino uint64 }
 
-// deepest is how far below dir files are looked for: dir/member/snap/db is three down, and etcd has nothing deeper.
+// deepest is how far below dir files are looked for: dir/member/snap/db is three down, and
+// etcd has nothing deeper.
 const deepest = 3
 
-// Using passes over processes that this user may not look into; for root it is an error when such a one is an etcd.
+// Using passes over processes that this user may not look into; for root it is an error when
+// such a one is an etcd.
 func (p processes) Using(ctx context.Context, dir string) ([]Process, error) {
 	using, err := p.using(ctx, dir)
 	if err != nil {
@@ -80,8 +83,9 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// passOver says whether an error means that the process has ended, or that it is one that we may not look into. Even root is kept out of some (by
-// a security module, or in a container); it matters only where the process may be an etcd.
+// passOver says whether an error means that the process has ended, or that it is one that we may
+// not look into. Even root is kept out of some (by a security module, or in a container); it
+// matters only where the process may be an etcd.
 func passOver(pid int, err error) bool {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return true
@@ -149,7 +153,8 @@ func holdsOpen(proc string, files map[fileID]bool) (bool, error) {
 		if err != nil {
 			continue
 		}
-		// Relative to the open directory: the magic link leads to the very file, whatever its name is where the process lives.
+		// Relative to the open directory: the magic link leads to the very file, whatever its name
+		// is where the process lives.
 		if unix.Fstatat(int(dir.Fd()), strconv.Itoa(fd), &st, 0) == nil && files[fileID{uint64(st.Dev), st.Ino}] {
 			return true, nil
 		}
@@ -185,7 +190,8 @@ func hasMapped(proc string, files map[fileID]bool) (bool, error) {
 	return false, lines.Err()
 }
 
-// commandLine returns the arguments that a process was started with; none for a kernel thread, or one that has ended.
+// commandLine returns the arguments that a process was started with; none for a kernel thread,
+// or one that has ended.
 func commandLine(pid int) []string { return nulSeparated(fmt.Sprintf("/proc/%d/cmdline", pid)) }
 
 func nulSeparated(path string) []string {

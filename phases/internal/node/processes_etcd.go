@@ -12,8 +12,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// isEtcdOn says whether a process is an etcd whose data or WAL directory is the one identified, though it may hold nothing open yet.
-// Which of flags, environment and configuration file etcd would heed does not matter: any of them that names the directory counts.
+// isEtcdOn says whether a process is an etcd whose data or WAL directory is the one identified,
+// though it may hold nothing open yet. Which of flags, environment and configuration file etcd
+// would heed does not matter: any of them that names the directory counts.
 func isEtcdOn(pid int, dir fileID) (bool, error) {
 	argv := commandLine(pid)
 	if len(argv) == 0 || !isEtcd(pid, argv) {
@@ -56,7 +57,8 @@ func isEtcd(pid int, argv []string) bool {
 // view is the file system as a process sees it.
 type view struct{ root, cwd *os.File }
 
-// open opens a path of the process. RESOLVE_IN_ROOT (Linux 5.6) keeps its absolute links in its root; an older kernel follows them in ours.
+// open opens a path of the process. RESOLVE_IN_ROOT (Linux 5.6) keeps its absolute links in its
+// root; an older kernel follows them in ours.
 func (v view) open(path string, flag uint64) (*os.File, error) {
 	if !filepath.IsAbs(path) {
 		return openAt(v.cwd, path, flag, 0)
@@ -75,7 +77,8 @@ func openAt(dir *os.File, path string, flag, resolve uint64) (*os.File, error) {
 			fd, err = unix.Openat(int(dir.Fd()), path, int(flag)|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 			return err
 		}
-		fd, err = unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{Flags: flag | unix.O_CLOEXEC | nonBlock(flag), Resolve: resolve})
+		fd, err = unix.Openat2(int(dir.Fd()), path,
+			&unix.OpenHow{Flags: flag | unix.O_CLOEXEC | nonBlock(flag), Resolve: resolve})
 		return err
 	})
 	if err != nil {
@@ -92,7 +95,8 @@ func nonBlock(flag uint64) uint64 {
 	return unix.O_NONBLOCK
 }
 
-// directories lists the paths that an etcd's flags, environment and configuration file name, as etcd spells them (server/embed/config.go).
+// directories lists the paths that an etcd's flags, environment and configuration file name, as
+// etcd spells them (server/embed/config.go).
 func (v view) directories(argv, environ []string) []string {
 	env := map[string]string{}
 	for _, pair := range environ {
@@ -111,7 +115,8 @@ func (v view) directories(argv, environ []string) []string {
 	return nonEmpty(paths)
 }
 
-// configured reads the two directories from an etcd configuration file; what cannot be read, etcd itself could not have read.
+// configured reads the two directories from an etcd configuration file; what cannot be read, etcd
+// itself could not have read.
 func (v view) configured(file string) []string {
 	const most = 1 << 20
 	if file == "" {

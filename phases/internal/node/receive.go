@@ -10,8 +10,11 @@ import (
 	"path"
 )
 
-// Receive writes size bytes of a stream into a file, 0600. The file gets its name when it is whole, durable, and of that SHA-256 (hex).
-func Receive(ctx context.Context, fsys FS, name string, from io.Reader, size int64, sum string, progress func(done, total int64)) error {
+// Receive writes size bytes of a stream into a file, 0600. The file gets its name when it is whole,
+// durable, and of that SHA-256 (hex).
+func Receive(
+	ctx context.Context, fsys FS, name string, from io.Reader, size int64, sum string, progress func(done, total int64),
+) error {
 	temp := path.Join(path.Dir(name), "."+path.Base(name)+".part")
 	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -25,10 +28,13 @@ func Receive(ctx context.Context, fsys FS, name string, from io.Reader, size int
 	return Move(fsys, temp, name)
 }
 
-// syncEvery bounds how long the last sync of a large file can take: whoever sends it takes a long silence for a connection that is cut. Bytes, a multiple of the buffer.
+// syncEvery bounds how long the last sync of a large file can take: whoever sends it takes a long
+// silence for a connection that is cut. Bytes, a multiple of the buffer.
 const syncEvery = 64 << 20
 
-func receive(ctx context.Context, fsys FS, temp string, from io.Reader, size int64, sum string, progress func(done, total int64)) error {
+func receive(
+	ctx context.Context, fsys FS, temp string, from io.Reader, size int64, sum string, progress func(done, total int64),
+) error {
 	hash := sha256.New()
 	buffer := make([]byte, max(0, min(size, 1<<20)))
 	for done := int64(0); done < size; {

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Runner runs one program to its end. A program that ran and failed gives an *ExitError; one that is not there an error that wraps exec.ErrNotFound or fs.ErrNotExist.
+// Runner runs one program to its end. A program that ran and failed gives an *ExitError; one that
+// is not there an error that wraps exec.ErrNotFound or fs.ErrNotExist.
 type Runner func(ctx context.Context, argv []string) error
 
 // ExitError is a program that ran and failed.
@@ -32,8 +33,9 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %s: %s", e.Command, e.Reason, e.Last)
 }
 
-// Run is the Runner of this machine. The program gets a session of its own: an interrupt typed at the terminal reaches neither it nor a kubelet
-// that it started. The end of the context kills it and its children.
+// Run is the Runner of this machine. The program gets a session of its own: an interrupt typed
+// at the terminal reaches neither it nor a kubelet that it started. The end of the context
+// kills it and its children.
 func Run(ctx context.Context, argv []string) error {
 	output, err := newOutput()
 	if err != nil {
@@ -55,13 +57,14 @@ func Run(ctx context.Context, argv []string) error {
 	}
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
-		return &ExitError{Command: strings.Join(argv, " "), Code: failed.ExitCode(), Last: lastLine(output), Reason: failed.String()}
+		return &ExitError{Command: strings.Join(argv, " "), Code: failed.ExitCode(),
+			Last: lastLine(output), Reason: failed.String()}
 	}
 	return err
 }
 
-// newOutput returns memory to write to. A pipe would not do: a daemon that the program leaves behind keeps its end, so that waiting never ended,
-// or closing ours killed it with SIGPIPE.
+// newOutput returns memory to write to. A pipe would not do: a daemon that the program leaves
+// behind keeps its end, so that waiting never ended, or closing ours killed it with SIGPIPE.
 func newOutput() (*os.File, error) {
 	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {

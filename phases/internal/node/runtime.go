@@ -28,8 +28,9 @@ const (
 	longestName = 107              // bytes of a socket's path in sun_path, without the final NUL
 )
 
-// CRI returns the container runtime at an endpoint such as unix:///run/containerd/containerd.sock, a host path of f. Nothing is dialled before the first call,
-// and each call has a connection and a time limit of its own: a runtime that was restarted in between is no matter.
+// CRI returns the container runtime at an endpoint such as unix:///run/containerd/containerd.sock,
+// a host path of f. Nothing is dialled before the first call, and each call has a connection and a
+// time limit of its own: a runtime that was restarted in between is no matter.
 func CRI(endpoint string, f Reader) Runtime { return runtime{endpoint: endpoint, fs: f} }
 
 type runtime struct {
@@ -55,7 +56,8 @@ func (r runtime) Containers(ctx context.Context) ([]Container, error) {
 	return containers, nil
 }
 
-// container reads the labels that the kubelet sets (k8s.io/kubelet/pkg/types); a container that somebody else made has the runtime's name for it only.
+// container reads the labels that the kubelet sets (k8s.io/kubelet/pkg/types); a container that
+// somebody else made has the runtime's name for it only.
 func container(c *cri.Container) Container {
 	name := c.Labels["io.kubernetes.container.name"]
 	if name == "" {
@@ -123,7 +125,9 @@ func (r runtime) RemoveContainer(ctx context.Context, id string) error {
 }
 
 // call connects, calls and disconnects within limit.
-func (r runtime) call(ctx context.Context, limit time.Duration, do func(context.Context, cri.RuntimeServiceClient) error) error {
+func (r runtime) call(
+	ctx context.Context, limit time.Duration, do func(context.Context, cri.RuntimeServiceClient) error,
+) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	first, err := r.dial(limited)

@@ -40,7 +40,9 @@ func (s *fakeCRI) find(id string) (*cri.Container, error) {
 	return nil, status.Error(codes.NotFound, "no such container")
 }
 
-func (s *fakeCRI) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
+func (s *fakeCRI) ContainerStatus(
+	_ context.Context, r *cri.ContainerStatusRequest,
+) (*cri.ContainerStatusResponse, error) {
 	c, err := s.find(r.ContainerId)
 	if err != nil {
 		return nil, err
@@ -62,7 +64,9 @@ func (s *fakeCRI) StopContainer(ctx context.Context, r *cri.StopContainerRequest
 	return &cri.StopContainerResponse{}, nil
 }
 
-func (s *fakeCRI) RemoveContainer(_ context.Context, r *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
+func (s *fakeCRI) RemoveContainer(
+	_ context.Context, r *cri.RemoveContainerRequest,
+) (*cri.RemoveContainerResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed = append(s.removed, r.ContainerId)
@@ -86,10 +90,14 @@ func TestContainersAreListedAsTheKubeletLabelledThem(t *testing.T) {
 	root := shortDir(t)
 	made := time.Unix(1700000000, 5)
 	serve(t, filepath.Join(root, "s"), &fakeCRI{containers: []*cri.Container{
-		{Id: "1", State: cri.ContainerState_CONTAINER_RUNNING, CreatedAt: made.UnixNano(), Metadata: &cri.ContainerMetadata{Name: "etcd", Attempt: 3},
-			Image: &cri.ImageSpec{Image: "sha256:abc", UserSpecifiedImage: "registry.k8s.io/etcd:3.6.16-0"}, Labels: map[string]string{
-				"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.name": "etcd-cp1", "io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.uid": "u"}},
-		{Id: "2", State: cri.ContainerState_CONTAINER_CREATED, Metadata: &cri.ContainerMetadata{Name: "by-hand"}, Image: &cri.ImageSpec{Image: "sha256:def"}},
+		{Id: "1", State: cri.ContainerState_CONTAINER_RUNNING,
+			CreatedAt: made.UnixNano(), Metadata: &cri.ContainerMetadata{Name: "etcd", Attempt: 3},
+			Image: &cri.ImageSpec{Image: "sha256:abc", UserSpecifiedImage: "registry.k8s.io/etcd:3.6.16-0"},
+			Labels: map[string]string{
+				"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.name": "etcd-cp1",
+				"io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.uid": "u"}},
+		{Id: "2", State: cri.ContainerState_CONTAINER_CREATED,
+			Metadata: &cri.ContainerMetadata{Name: "by-hand"}, Image: &cri.ImageSpec{Image: "sha256:def"}},
 		{Id: "3", State: cri.ContainerState_CONTAINER_EXITED}, {Id: "4", State: cri.ContainerState_CONTAINER_UNKNOWN},
 	}})
 	got, err := node.CRI("unix:///s", node.OS(root)).Containers(t.Context())
@@ -97,7 +105,8 @@ func TestContainersAreListedAsTheKubeletLabelledThem(t *testing.T) {
 	if len(got) != 4 {
 		t.Fatalf("got %+v", got)
 	}
-	if want := (node.Container{ID: "1", Name: "etcd", Pod: "etcd-cp1", Namespace: "kube-system", PodUID: "u", State: "running", Attempt: 3,
+	if want := (node.Container{ID: "1", Name: "etcd", Pod: "etcd-cp1",
+		Namespace: "kube-system", PodUID: "u", State: "running", Attempt: 3,
 		Image: "registry.k8s.io/etcd:3.6.16-0", CreatedAt: made}); got[0] != want {
 		t.Errorf("got %+v, want %+v", got[0], want)
 	}
@@ -112,7 +121,9 @@ func TestContainersAreListedAsTheKubeletLabelledThem(t *testing.T) {
 func TestContainersAreStoppedAndRemoved(t *testing.T) {
 	root := shortDir(t)
 	fake := &fakeCRI{stopped: map[string]int64{}, containers: []*cri.Container{
-		{Id: "runs", State: cri.ContainerState_CONTAINER_RUNNING}, {Id: "made", State: cri.ContainerState_CONTAINER_CREATED}, {Id: "ended", State: cri.ContainerState_CONTAINER_EXITED}}}
+		{Id: "runs", State: cri.ContainerState_CONTAINER_RUNNING},
+		{Id: "made", State: cri.ContainerState_CONTAINER_CREATED},
+		{Id: "ended", State: cri.ContainerState_CONTAINER_EXITED}}}
 	serve(t, filepath.Join(root, "s"), fake)
 	r := node.CRI("unix:///s", node.OS(root))
 	ok(t, r.StopContainer(t.Context(), "runs", 1500*time.Millisecond))
@@ -135,9 +146,11 @@ func TestARuntimeThatCannotBeReached(t *testing.T) {
 	ok(t, os.WriteFile(filepath.Join(root, "file"), nil, 0o600))
 	serve(t, filepath.Join(root, "old"), nil)
 	for _, c := range []struct{ name, endpoint, want string }{
-		{"no socket", "unix:///run/none.sock", "cannot list the containers: cannot reach the container runtime at unix:///run/none.sock: no such socket"},
+		{"no socket", "unix:///run/none.sock",
+			"cannot list the containers: cannot reach the container runtime at unix:///run/none.sock: no such socket"},
 		{"nobody listens", "unix:///file", "cannot reach the container runtime at unix:///file: nothing listens there"},
-		{"not a socket's address", "tcp://127.0.0.1:1", "cannot reach the container runtime at tcp://127.0.0.1:1: not a unix socket"},
+		{"not a socket's address", "tcp://127.0.0.1:1",
+			"cannot reach the container runtime at tcp://127.0.0.1:1: not a unix socket"},
 		{"no CRI v1", "unix:///old", "the container runtime at unix:///old does not speak CRI v1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -19,8 +19,10 @@ var ErrNoTLS = errors.New("the server does not speak TLS there")
 // servedTimeout bounds one look: programs on this host answer at once, or not at all.
 const servedTimeout = 3 * time.Second
 
-// Served dials a TLS server at host:port and returns the certificates that it shows, in PEM, its own first. Whether they are good is the caller's to judge: nobody is
-// trusted, and nothing is sent. A client certificate (PEM; nil for none) is shown to servers that ask for one, only to keep their logs quiet.
+// Served dials a TLS server at host:port and returns the certificates that it shows, in PEM, its
+// own first. Whether they are good is the caller's to judge: nobody is trusted, and nothing is
+// sent. A client certificate (PEM; nil for none) is shown to servers that ask for one, only to
+// keep their logs quiet.
 func Served(ctx context.Context, address string, certPEM, keyPEM []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
@@ -56,7 +58,8 @@ func plainly(err error) error {
 		return errors.New("connection refused: nothing listens there")
 	case errors.As(err, &header):
 		return ErrNoTLS
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &network) && network.Timeout():
 		return fmt.Errorf("no answer within %s", servedTimeout)
 	}
 	return err

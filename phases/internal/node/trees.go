@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// MkdirAll makes a directory and those above it that are not there, each with attr, and makes their names durable.
+// MkdirAll makes a directory and those above it that are not there, each with attr, and makes
+// their names durable.
 func MkdirAll(f FS, path string, attr Attr) error {
 	parent := filepath.Dir(path)
 	st, err := stat(f, path)
@@ -22,7 +23,8 @@ func MkdirAll(f FS, path string, attr Attr) error {
 		err = syscall.ENOTDIR
 	}
 	if err == nil {
-		err = f.Sync(parent) // of a directory that was there, too: whoever made it may have died before this
+		// Of a directory that was there, too: whoever made it may have died before this.
+		err = f.Sync(parent)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot make directory %s: %w", path, err)
@@ -30,12 +32,14 @@ func MkdirAll(f FS, path string, attr Attr) error {
 	return nil
 }
 
-// RemoveTree deletes a file or a directory with all that is in it, and makes that durable. Links are deleted, not followed. A tree that something is mounted
-// in is refused with syscall.EBUSY before anything goes. What is not there is no error.
+// RemoveTree deletes a file or a directory with all that is in it, and makes that durable. Links
+// are deleted, not followed. A tree that something is mounted in is refused with syscall.EBUSY
+// before anything goes. What is not there is no error.
 func RemoveTree(f FS, path string) error {
 	st, err := f.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ignoreAbsent(f.Sync(filepath.Dir(path))) // whoever removed it may have died before this
+		// Whoever removed it may have died before this.
+		return ignoreAbsent(f.Sync(filepath.Dir(path)))
 	}
 	var parent Stat
 	if err == nil {
@@ -64,7 +68,8 @@ func RemoveTree(f FS, path string) error {
 	return nil
 }
 
-// SyncTree makes every file and directory from path downwards durable, contents before names. The name of path itself is its parent's: sync that, too, where it is new.
+// SyncTree makes every file and directory from path downwards durable, contents before names. The
+// name of path itself is its parent's: sync that, too, where it is new.
 func SyncTree(f FS, path string) error {
 	err := walk(f, path, func(name string, st Stat) error {
 		if st.Mode.IsRegular() || st.Mode.IsDir() {
@@ -98,7 +103,8 @@ func walk(f FS, path string, visit func(string, Stat) error) error {
 	return visit(path, st)
 }
 
-// IsMountPoint says whether something is mounted at dir, a bind mount of the same file system included.
+// IsMountPoint says whether something is mounted at dir, a bind mount of the same
+// file system included.
 func IsMountPoint(f Reader, dir string) (bool, error) {
 	dir, err := f.Resolve(dir)
 	if err != nil {
@@ -111,7 +117,8 @@ func IsMountPoint(f Reader, dir string) (bool, error) {
 	return !same, err
 }
 
-// SameMount says whether two names are on one mount, so that a rename or an exchange between their directories can work.
+// SameMount says whether two names are on one mount, so that a rename or an exchange between their
+// directories can work.
 func SameMount(f Reader, a, b string) (bool, error) {
 	first, err := stat(f, a)
 	if err != nil {
@@ -136,7 +143,8 @@ func IsDir(f Reader, name string) bool {
 	return err == nil && st.Mode.IsDir()
 }
 
-// IsWrongKind says that there is a directory where a file should be, or a file where a directory should be.
+// IsWrongKind says that there is a directory where a file should be, or a file where a
+// directory should be.
 func IsWrongKind(err error) bool {
 	return errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR)
 }

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// SplitWords splits a line into words as a POSIX shell does: at blanks, with single and double quotes and backslashes, but without variables, globs, comments or operators.
+// SplitWords splits a line into words as a POSIX shell does: at blanks, with single and double
+// quotes and backslashes, but without variables, globs, comments or operators.
 func SplitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the next `kubeadm upgrade` would boot the old data otherwise.
+// SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the
+// next `kubeadm upgrade` would boot the old data otherwise.
 type SetDataDir struct {
 	API     APIAccess `json:"api"`
 	DataDir string    `json:"dataDir"`
@@ -41,12 +42,14 @@ func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
 	return now == s.DataDir, err
 }
 
-// VerifyRestored reads every resource back through the API server, and compares with what the snapshot held.
+// VerifyRestored reads every resource back through the API server, and compares with
+// what the snapshot held.
 type VerifyRestored struct {
 	repeated
 	API      APIAccess `json:"api"`
 	Expected []Count   `json:"expected"`
-	// Nodes are those that were registered before. A kubelet registers once, when it starts: those that the snapshot does not know must be started again.
+	// Nodes are those that were registered before. A kubelet registers once, when it starts: those
+	// that the snapshot does not know must be started again.
 	Nodes []string `json:"nodes,omitempty"`
 	// Second is set where another node of the run says what concerns the kubelets of all.
 	Second bool `json:"second,omitempty"`
@@ -56,10 +59,11 @@ func (v *VerifyRestored) String() string { return "read every resource back thro
 
 func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	var got []Count
-	err := poll(ctx, t, "cannot read back through the API server", time.Minute, time.Second, func(ctx context.Context) (err error) {
-		got, err = t.APIServer.Counts(ctx, v.API, 0)
-		return err
-	})
+	err := poll(ctx, t, "cannot read back through the API server",
+		time.Minute, time.Second, func(ctx context.Context) (err error) {
+			got, err = t.APIServer.Counts(ctx, v.API, 0)
+			return err
+		})
 	if err != nil {
 		return err
 	}
@@ -90,13 +94,16 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 		}
 	}
 	if len(lost) > 0 {
-		t.report("these nodes joined after the snapshot was taken, and are not registered any more; restart their kubelets: %s", strings.Join(lost, ", "))
+		t.report("these nodes joined after the snapshot was taken, and are not registered any more; restart their "+
+			"kubelets: %s", strings.Join(lost, ", "))
 	}
-	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): what they hold in memory is from before the restore")
+	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): what they " +
+		"hold in memory is from before the restore")
 	return nil
 }
 
-// compare holds the counts against each other, and says what a person should look at. It is no error: controllers already write, and objects expire.
+// compare holds the counts against each other, and says what a person should look at. It is no
+// error: controllers already write, and objects expire.
 func (v *VerifyRestored) compare(t *Target, got []Count) {
 	for _, want := range v.Expected {
 		known, objects := false, int64(0)
@@ -106,7 +113,8 @@ func (v *VerifyRestored) compare(t *Target, got []Count) {
 			}
 		}
 		if known && want.Objects > 0 && objects == 0 && !shortLived(want.Resource) {
-			t.report("look at this: the API server shows none of the %d %s that the snapshot held; they may have expired since", want.Objects, want.Resource)
+			t.report("look at this: the API server shows none of the %d %s that the snapshot held; they may have "+
+				"expired since", want.Objects, want.Resource)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// AwaitAnswer waits until the etcd on this node answers, and is the one that is waited for. An etcd that ends again and
-// again is not waited for.
+// AwaitAnswer waits until the etcd on this node answers, and is the one that is waited for. An etcd
+// that ends again and again is not waited for.
 type AwaitAnswer struct {
 	repeated
 	Access Access        `json:"access"`
@@ -21,8 +21,8 @@ type AwaitAnswer struct {
 	// The cluster that it must be of, by its id or by the receipt of what was staged; neither: any.
 	ClusterID ID     `json:"clusterID,omitempty"`
 	Receipt   string `json:"receipt,omitempty"`
-	// Learner is one that has no vote: it serves little, so that what it says of itself is enough. Any other answers a
-	// linearizable read.
+	// Learner is one that has no vote: it serves little, so that what it says of itself is enough.
+	// Any other answers a linearizable read.
 	Learner bool `json:"learner,omitempty"`
 }
 
@@ -57,9 +57,11 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		switch {
 		case err == nil && want != 0 && got.ClusterID != want:
 			at := a.Access.Endpoints[0]
-			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x", at, got.ClusterID, want)}
+			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x",
+				at, got.ClusterID, want)}
 		case err == nil && want == 0:
-			t.report("etcd serves: cluster %x with %s, this one is %x", got.ClusterID, members(got.Members), got.MemberID)
+			t.report("etcd serves: cluster %x with %s, this one is %x",
+				got.ClusterID, members(got.Members), got.MemberID)
 		case err != nil:
 			if loop := crashes.loop(ctx, t); loop != nil {
 				return &finalError{fmt.Errorf("%s: %w", a.silent(), loop)}
@@ -109,18 +111,21 @@ func members(n int) string {
 	return fmt.Sprintf("%d members", n)
 }
 
-// Condition: whatever comes next before the commit point works on this etcd, or needs it. It may have been started once,
-// and not start again.
+// Condition: whatever comes next before the commit point works on this etcd, or needs it. It may
+// have been started once, and not start again.
 func (a *AwaitAnswer) Condition() {}
 
 // Skippable: behind the commit point of a join it only looks.
 func (a *AwaitAnswer) Skippable() {}
 
-// AwaitPeer waits until the member on this node serves its peers. On several nodes the next member is started after it: a member asks each peer for a hash before
-// it serves (--feature-gates=InitialCorruptCheck=true, as kubeadm sets it), and waits 7 s for one that has its port open and does not serve yet.
+// AwaitPeer waits until the member on this node serves its peers. On several nodes the next member
+// is started after it: a member asks each peer for a hash before it serves
+// (--feature-gates=InitialCorruptCheck=true, as kubeadm sets it), and waits 7 s for one that has
+// its port open and does not serve yet.
 type AwaitPeer struct {
 	repeated
-	Peer  Access        `json:"peer"` // its peer URL on this node, and a certificate that peers accept
+	// Its peer URL on this node, and a certificate that peers accept.
+	Peer  Access        `json:"peer"`
 	Limit time.Duration `json:"limit"`
 }
 
@@ -132,9 +137,10 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the restored etcd does not serve its peers", a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
-		return t.Etcd.PeerServes(ctx, a.Peer)
-	})
+	return poll(ctx, t, "the restored etcd does not serve its peers",
+		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
+			return t.Etcd.PeerServes(ctx, a.Peer)
+		})
 }
 
 // Condition: the members that are started next ask this one.
@@ -146,7 +152,8 @@ type crashWatch struct {
 	before    node.Container // the newest one when the watch began
 }
 
-// crashesTolerated is how often a container may end and be started again while it is waited for; a peer or a disk may be late once.
+// crashesTolerated is how often a container may end and be started again while it is waited for; a
+// peer or a disk may be late once.
 const crashesTolerated = 3
 
 func watchCrashes(ctx context.Context, t *Target, container string) (crashWatch, error) {
@@ -160,7 +167,8 @@ func (w crashWatch) loop(ctx context.Context, t *Target) error {
 		return nil
 	}
 	ended := now.Attempt - w.before.Attempt
-	if now.PodUID != w.before.PodUID { // another manifest makes another pod, whose attempts count from 0
+	// Another manifest makes another pod, whose attempts count from 0.
+	if now.PodUID != w.before.PodUID {
 		ended = now.Attempt + 1
 	}
 	if ended < crashesTolerated {
@@ -170,7 +178,8 @@ func (w crashWatch) loop(ctx context.Context, t *Target) error {
 }
 
 func endsAgain(container string, times int) error {
-	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s", times, systemNamespace, container, container)
+	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s",
+		times, systemNamespace, container, container)
 }
 
 // newest returns the container of that name which was made last; the zero value when there is none.
@@ -188,7 +197,8 @@ func newest(ctx context.Context, t *Target, container string) (last node.Contain
 	return last, nil
 }
 
-// Alone is the condition of the time before the commit point: of all that the fence kept from running, etcd runs, and nothing else.
+// Alone is the condition of the time before the commit point: of all that the fence kept from
+// running, etcd runs, and nothing else.
 type Alone struct {
 	Fence    Fence  `json:"fence"`
 	Manifest string `json:"manifest"` // etcd's
@@ -222,11 +232,12 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 // Condition: it may have been started since with what does not let it get ready.
 func (a *AwaitAPIServer) Condition() {}
 
-// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not keep the run open for ever.
+// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not
+// keep the run open for ever.
 func (a *AwaitAPIServer) Skippable() {}
 
-// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition: a program that was
-// started since has read the file anew.
+// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition:
+// a program that was started since has read the file anew.
 type AwaitServed struct {
 	repeated
 	Program string        `json:"program"`
@@ -237,11 +248,13 @@ type AwaitServed struct {
 }
 
 func (a *AwaitServed) String() string {
-	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s", a.Program, path.Base(a.File), a.Address, a.Limit)
+	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s",
+		a.Program, path.Base(a.File), a.Address, a.Limit)
 }
 
 func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
-	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
-	})
+	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address),
+		a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+			return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+		})
 }

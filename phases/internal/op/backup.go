@@ -12,8 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Workspace is where one backup is made: hidden files, named by the run, in the directory that the backup is to be in, so that keeping it is one rename.
-// Its lock is made first, removed last, and held by the process that makes the backup: what lies beside a lock that nobody holds is a dead backup's.
+// Workspace is where one backup is made: hidden files, named by the run, in the directory that
+// the backup is to be in, so that keeping it is one rename. Its lock is made first, removed
+// last, and held by the process that makes the backup: what lies beside a lock that nobody
+// holds is a dead backup's.
 type Workspace struct {
 	Dir string `json:"dir"`
 	Run string `json:"run"`
@@ -72,7 +74,8 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 	return writeJSON(t, o.draft(), o.Sidecar)
 }
 
-// claim makes the lock and takes it. Between the two, another backup may have taken it for a dead one's, and removed it.
+// claim makes the lock and takes it. Between the two, another backup may have taken it for a dead
+// one's, and removed it.
 func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
 	for range 10 {
 		err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600))
@@ -92,7 +95,8 @@ func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error,
 	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 }
 
-// freeSecond returns the time, after waiting for a second in which no other backup of this node was taken: names tell seconds apart, and revisions, but an idle cluster has one.
+// freeSecond returns the time, after waiting for a second in which no other backup of this node was
+// taken: names tell seconds apart, and revisions, but an idle cluster has one.
 func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, error) {
 	for {
 		names, err := t.Host.FS.ReadDir(o.Dir)
@@ -134,7 +138,8 @@ func (w Workspace) remove(fsys node.FS) error {
 	return nil
 }
 
-// SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd sends behind it: ProveBackup holds the file against that.
+// SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd sends behind it:
+// ProveBackup holds the file against that.
 type SaveSnapshot struct {
 	Workspace
 	Access Access `json:"access"`
@@ -149,8 +154,10 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return s.complete(t, func(d *SidecarFile) error { // until it is proven, sha256 is the one that etcd sent
-		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer, saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
+	// Until it is proven, sha256 is the one that etcd sent.
+	return s.complete(t, func(d *SidecarFile) error {
+		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer,
+			saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
 		return nil
 	})
 }
@@ -186,20 +193,24 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 	}
 	return p.complete(t, func(d *SidecarFile) error {
 		if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
-			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d", p.Snapshot(), c.SizeBytes, d.SizeBytes)
+			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d",
+				p.Snapshot(), c.SizeBytes, d.SizeBytes)
 		}
 		if d.SHA256 != "" && d.SHA256 != c.Trailer {
-			return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
+			return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and "+
+				"etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
 		}
 		d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
-		d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision, c.HashKV, c.StorageVersion, c.HashSteps
+		d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision,
+			c.HashKV, c.StorageVersion, c.HashSteps
 		d.Members = c.Members
 		d.Seconds = t.Host.Clock.Now().Sub(d.TakenAt).Seconds()
 		return nil
 	})
 }
 
-// KeepBackup gives the proven snapshot its name, which is the moment from which on there is a backup: its sidecar is there before it.
+// KeepBackup gives the proven snapshot its name, which is the moment from which on there is a
+// backup: its sidecar is there before it.
 type KeepBackup struct {
 	Workspace
 	File string `json:"file,omitempty"` // its name; empty: etcd-<node>-<UTC>-r<revision>.db in Dir

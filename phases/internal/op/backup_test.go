@@ -23,7 +23,8 @@ type fileEtcd struct {
 
 func (e fileEtcd) Save(_ context.Context, a Access, snapshot string, _ func(int64, int64)) (Saved, error) {
 	data := []byte(a.Endpoints[0])
-	return Saved{Trailer: sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 0xabc}, os.WriteFile(snapshot, data, 0o600)
+	return Saved{Trailer: sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 0xabc},
+		os.WriteFile(snapshot, data, 0o600)
 }
 
 func (e fileEtcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (Contents, error) {
@@ -44,7 +45,8 @@ func diskTarget(e Etcd) *Target {
 func take(t *Target, w Workspace, file string) error {
 	keep := &KeepBackup{Workspace: w, File: file}
 	ops := []Op{
-		&OpenBackup{Workspace: w, Sidecar: Sidecar{Node: w.Run}}, &SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://" + w.Run}}},
+		&OpenBackup{Workspace: w, Sidecar: Sidecar{Node: w.Run}},
+		&SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://" + w.Run}}},
 		&ProveBackup{Workspace: w}, keep,
 	}
 	for i, o := range ops {
@@ -106,7 +108,8 @@ func TestABackupToAFileThatAppearedMeanwhileLeavesItAlone(t *testing.T) {
 			if err := os.WriteFile(theirs, []byte("theirs"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := take(diskTarget(fileEtcd{}), Workspace{Dir: dir, Run: "x"}, filepath.Join(dir, "mine.db")); err == nil {
+			if err := take(diskTarget(fileEtcd{}), Workspace{Dir: dir, Run: "x"},
+				filepath.Join(dir, "mine.db")); err == nil {
 				t.Error("it was not refused")
 			}
 			if data, err := os.ReadFile(theirs); err != nil || string(data) != "theirs" {
@@ -142,7 +145,8 @@ func TestABackupAndItsSidecarAreForTheirOwnerOnly(t *testing.T) {
 		}
 	}
 	s, err := readSidecar(node.OS("/"), SidecarOf(file))
-	if err != nil || s.Path != file || s.ClusterID != "abc" || s.EtcdVersion != "3.6.5" || s.SHA256 != sum([]byte("https://x")) || s.Revision != 5 || s.TakenAt.IsZero() {
+	if err != nil || s.Path != file || s.ClusterID != "abc" ||
+		s.EtcdVersion != "3.6.5" || s.SHA256 != sum([]byte("https://x")) || s.Revision != 5 || s.TakenAt.IsZero() {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -158,7 +162,8 @@ func TestABackupIsNamedByNodeTimeAndRevision(t *testing.T) {
 		if name != c.want {
 			t.Errorf("%s: %s", c.node, name)
 		}
-		if !isBackupOf(c.node, name) || isBackupOf(c.node+"x", name) || isBackupOf(c.node, "x"+name) || isBackupOf(c.node, name+".json") {
+		if !isBackupOf(c.node, name) || isBackupOf(c.node+"x", name) ||
+			isBackupOf(c.node, "x"+name) || isBackupOf(c.node, name+".json") {
 			t.Errorf("%s is not told apart", name)
 		}
 	}

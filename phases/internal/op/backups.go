@@ -18,30 +18,36 @@ import (
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar struct {
-	Path            string            `json:"path"`            // host path of the snapshot
-	Node            string            `json:"node"`            // etcd's --name
-	SHA256          string            `json:"sha256"`          // hex, of the whole file, as sha256sum prints it
-	Revision        int64             `json:"revision"`        // that an etcd is at which boots on it
-	CompactRevision int64             `json:"compactRevision"` // 0: never compacted
-	HashKV          uint32            `json:"hashKV"`          // what etcd's HashKV answers at revision, on this data
-	Keys            int64             `json:"keys"`            // live ones
-	SizeBytes       int64             `json:"sizeBytes"`       // of the file
-	EtcdVersion     string            `json:"etcdVersion"`     // of the server that sent it; empty when it was made from a data directory
-	StorageVersion  string            `json:"storageVersion"`  // empty before etcd 3.6
-	ClusterID       string            `json:"clusterID"`       // hex
-	Members         []Member          `json:"members"`
-	Fingerprints    map[string]string `json:"fingerprints"` // SHA-256 by host path
-	TakenAt         time.Time         `json:"takenAt"`
-	Seconds         float64           `json:"seconds"` // from the beginning to the proof
+	Path string `json:"path"` // host path of the snapshot
+	Node string `json:"node"` // etcd's --name
+	// Hex, of the whole file, as sha256sum prints it.
+	SHA256          string `json:"sha256"`
+	Revision        int64  `json:"revision"`        // that an etcd is at which boots on it
+	CompactRevision int64  `json:"compactRevision"` // 0: never compacted
+	// What etcd's HashKV answers at revision, on this data.
+	HashKV    uint32 `json:"hashKV"`
+	Keys      int64  `json:"keys"`      // live ones
+	SizeBytes int64  `json:"sizeBytes"` // of the file
+	// Of the server that sent it; empty when it was made from a data directory.
+	EtcdVersion    string            `json:"etcdVersion"`
+	StorageVersion string            `json:"storageVersion"` // empty before etcd 3.6
+	ClusterID      string            `json:"clusterID"`      // hex
+	Members        []Member          `json:"members"`
+	Fingerprints   map[string]string `json:"fingerprints"` // SHA-256 by host path
+	TakenAt        time.Time         `json:"takenAt"`
+	Seconds        float64           `json:"seconds"` // from the beginning to the proof
 }
 
-// SidecarFile is all that the file holds: the sidecar, and what is of use to whoever reads the snapshot, and to nobody else.
+// SidecarFile is all that the file holds: the sidecar, and what is of use to whoever reads the
+// snapshot, and to nobody else.
 type SidecarFile struct {
 	Sidecar
-	HashSteps [][]byte `json:"hashSteps,omitempty"` // what the SHA-256 had come to after each 64 MiB: with these it is computed on two cores
+	// What the SHA-256 had come to after each 64 MiB: with these it is computed on two cores.
+	HashSteps [][]byte `json:"hashSteps,omitempty"`
 }
 
-// ID is the id of a member or a cluster. In JSON and in text it is hex, as etcdctl writes it: as a number it would be beyond what many programs read exactly.
+// ID is the id of a member or a cluster. In JSON and in text it is hex, as etcdctl writes it: as a
+// number it would be beyond what many programs read exactly.
 type ID uint64
 
 // String is hex without leading zeros.
@@ -90,12 +96,14 @@ func fileName(node string) string {
 	return regexp.MustCompile(`[^A-Za-z0-9._-]`).ReplaceAllString(node, "_")
 }
 
-// isBackupOf says whether a name is one that BackupName gives to a node's backups, and not one of a node whose name begins alike.
+// isBackupOf says whether a name is one that BackupName gives to a node's backups, and not one of a
+// node whose name begins alike.
 func isBackupOf(node, name string) bool {
 	return regexp.MustCompile(`^etcd-` + regexp.QuoteMeta(fileName(node)) + `-\d{8}T\d{6}Z-r\d+\.db$`).MatchString(name)
 }
 
-// sameOrigin says whether two backups are of one node of one Kubernetes cluster. A restore gives etcd a new cluster id and leaves the CAs; CAs are rotated and leave the id.
+// sameOrigin says whether two backups are of one node of one Kubernetes cluster. A restore gives
+// etcd a new cluster id and leaves the CAs; CAs are rotated and leave the id.
 func sameOrigin(a, b Sidecar) bool {
 	if a.Node != b.Node {
 		return false
@@ -108,7 +116,8 @@ func sameOrigin(a, b Sidecar) bool {
 	return a.ClusterID == b.ClusterID
 }
 
-// rotate removes the oldest backups of the node that took the newest, so that keep are left with it. A backup without a sidecar that says whose it is stays.
+// rotate removes the oldest backups of the node that took the newest, so that keep are left with
+// it. A backup without a sidecar that says whose it is stays.
 func rotate(t *Target, newest Sidecar, keep int) error {
 	dir := path.Dir(newest.Path)
 	names, err := t.Host.FS.ReadDir(dir)
@@ -119,7 +128,8 @@ func rotate(t *Target, newest Sidecar, keep int) error {
 	for _, name := range names {
 		file := path.Join(dir, name)
 		var s Sidecar
-		if file == newest.Path || !isBackupOf(newest.Node, name) || readJSON(t, SidecarOf(file), &s) != nil || !sameOrigin(newest, s) {
+		if file == newest.Path || !isBackupOf(newest.Node, name) ||
+			readJSON(t, SidecarOf(file), &s) != nil || !sameOrigin(newest, s) {
 			continue
 		}
 		s.Path = file // the directory may have been moved since
@@ -143,10 +153,12 @@ func rotate(t *Target, newest Sidecar, keep int) error {
 // DeadBackup is what a backup that was cut off left behind.
 type DeadBackup struct {
 	Workspace
-	Files []string // those that are there; the sidecar of the backup that never came to be among them
+	// Those that are there; the sidecar of the backup that never came to be among them.
+	Files []string
 }
 
-// DeadBackups lists what backups into a directory left that were cut off. One that is being made now is not among them.
+// DeadBackups lists what backups into a directory left that were cut off. One that is being made
+// now is not among them.
 func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
 	names, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -177,8 +189,9 @@ func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
 	return dead, nil
 }
 
-// seize takes the lock of a dead backup; unlock is nil when it is not dead, or when nothing of it is there any more. What was locked must still bear the name: somebody else
-// may have removed it in between, and a live backup have made its own lock.
+// seize takes the lock of a dead backup; unlock is nil when it is not dead, or when nothing of it
+// is there any more. What was locked must still bear the name: somebody else may have removed it in
+// between, and a live backup have made its own lock.
 func (w Workspace) seize(fsys node.Reader) (unlock func() error, err error) {
 	before, err := fsys.Lstat(w.Lock())
 	if err == nil {
@@ -218,7 +231,8 @@ func (w Workspace) left(fsys node.Reader) DeadBackup {
 	return d
 }
 
-// orphan is the sidecar that a dead backup had put in place when it died before the snapshot got its name; empty when there is none.
+// orphan is the sidecar that a dead backup had put in place when it died before the snapshot got
+// its name; empty when there is none.
 func (w Workspace) orphan(fsys node.Reader) string {
 	draft, err := readSidecar(fsys, w.draft())
 	if err != nil || draft.Path == "" {
@@ -253,7 +267,8 @@ func (d DeadBackup) Remove(fsys node.FS) (err error) {
 		if err := fsys.Remove(orphan); err != nil {
 			return fmt.Errorf("cannot remove %s: %w", orphan, err)
 		}
-		if err := fsys.Sync(path.Dir(orphan)); err != nil { // before the draft that tells of it goes
+		// Before the draft that tells of it goes.
+		if err := fsys.Sync(path.Dir(orphan)); err != nil {
 			return fmt.Errorf("cannot make %s durable: %w", path.Dir(orphan), err)
 		}
 	}

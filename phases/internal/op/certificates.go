@@ -10,17 +10,20 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Issuance says what certificate is wanted. It goes into the journal, and so holds no secret: keys are made when it is carried out, and are nowhere but in files.
+// Issuance says what certificate is wanted. It goes into the journal, and so holds no secret: keys
+// are made when it is carried out, and are nowhere but in files.
 type Issuance struct {
-	Name             string        `json:"name"`          // as kubeadm calls it: etcd-server
-	Old              string        `json:"old,omitempty"` // host path of the certificate that it takes its subject and names from; empty: there is none
-	CACert           string        `json:"caCert"`        // host path; empty: it is a CA, and signs itself
-	CAKey            string        `json:"caKey"`         // host path; likewise
-	NodeName         string        `json:"nodeName"`
-	AdvertiseAddress string        `json:"advertiseAddress"`
-	SANs             []string      `json:"sans,omitempty"` // that kubeadm's configuration asks for besides
-	Algorithm        string        `json:"algorithm,omitempty"`
-	Validity         time.Duration `json:"validity,omitempty"`
+	Name string `json:"name"` // as kubeadm calls it: etcd-server
+	// Host path of the certificate that it takes its subject and names from; empty: there is none.
+	Old              string `json:"old,omitempty"`
+	CACert           string `json:"caCert"` // host path; empty: it is a CA, and signs itself
+	CAKey            string `json:"caKey"`  // host path; likewise
+	NodeName         string `json:"nodeName"`
+	AdvertiseAddress string `json:"advertiseAddress"`
+	// That kubeadm's configuration asks for besides.
+	SANs      []string      `json:"sans,omitempty"`
+	Algorithm string        `json:"algorithm,omitempty"`
+	Validity  time.Duration `json:"validity,omitempty"`
 }
 
 // Certificates is what operations need of certificates. Paths are host paths.
@@ -29,7 +32,8 @@ type Certificates interface {
 	Issue(ctx context.Context, i Issuance) (cert, key []byte, err error)
 	// Request makes a key, and the request for an external CA to sign, in PEM.
 	Request(ctx context.Context, i Issuance) (csr, key []byte, err error)
-	// Serves returns nil when the server at host:port shows the very certificate that the file holds. access names the client certificate to show there.
+	// Serves returns nil when the server at host:port shows the very certificate that the file
+	// holds. access names the client certificate to show there.
 	Serves(ctx context.Context, address string, access Access, file string) error
 }
 
@@ -46,7 +50,8 @@ func (i *IssueCertificate) String() string {
 	return fmt.Sprintf("issue a new %s with a new key, signed by %s", i.Issuance.Name, i.Issuance.CACert)
 }
 
-// Do makes nothing anew that an earlier try has made: the key is written first, so a certificate is one of a whole pair.
+// Do makes nothing anew that an earlier try has made: the key is written first, so a certificate is
+// one of a whole pair.
 func (i *IssueCertificate) Do(ctx context.Context, t *Target) error {
 	if exists(t, i.To+".crt") {
 		return syncDirs(t, i.To)
@@ -89,12 +94,14 @@ func (i *IssueCertificate) Done(_ context.Context, t *Target) (bool, error) {
 
 func (i *IssueCertificate) FilesOnly() bool { return true }
 
-// AdoptCertificate copies a certificate that somebody else has signed, with its key, into the run's folder.
+// AdoptCertificate copies a certificate that somebody else has signed, with its key,
+// into the run's folder.
 type AdoptCertificate struct {
-	Name string    `json:"name"`
-	From string    `json:"from"` // without .crt and .key; it stays there
-	To   string    `json:"to"`   // likewise
-	Sums [2]string `json:"sums"` // SHA-256 of the certificate and of the key that were planned with, hex
+	Name string `json:"name"`
+	From string `json:"from"` // without .crt and .key; it stays there
+	To   string `json:"to"`   // likewise
+	// SHA-256 of the certificate and of the key that were planned with, hex.
+	Sums [2]string `json:"sums"`
 }
 
 func (a *AdoptCertificate) String() string {
@@ -129,10 +136,12 @@ func (a *AdoptCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, a.To)
 }
 
-// ReplaceCertificate puts a certificate and its key in the place of others, which are kept in the run's folder.
+// ReplaceCertificate puts a certificate and its key in the place of others, which are kept
+// in the run's folder.
 //
-// etcd and the API server read both files anew for each TLS handshake (etcd, client/pkg/transport/listener.go). Between the two renames, a few milliseconds, a
-// handshake fails; connections that are there stay.
+// etcd and the API server read both files anew for each TLS handshake (etcd,
+// client/pkg/transport/listener.go). Between the two renames, a few milliseconds, a handshake
+// fails; connections that are there stay.
 type ReplaceCertificate struct {
 	Name string `json:"name"`
 	Cert string `json:"cert"` // in use
@@ -145,7 +154,8 @@ type ReplaceCertificate struct {
 }
 
 func (r *ReplaceCertificate) String() string {
-	return fmt.Sprintf("put the new %s in the place of %s and %s, which are kept as %s.*", r.Name, r.Cert, r.Key, r.Kept)
+	return fmt.Sprintf("put the new %s in the place of %s and %s, which are kept as %s.*",
+		r.Name, r.Cert, r.Key, r.Kept)
 }
 
 func (r *ReplaceCertificate) inUse() [2]string { return [2]string{r.Cert, r.Key} }
@@ -187,7 +197,8 @@ func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
 	return removePair(t, pairAt(r.From))
 }
 
-// keep copies a file that is still the old one. Where it is not, the copy was made before it was replaced.
+// keep copies a file that is still the old one. Where it is not, the copy was made
+// before it was replaced.
 func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
 	data, err := t.Host.FS.ReadFile(file)
 	if err != nil {
@@ -229,10 +240,12 @@ func (r *ReplaceCertificate) known(i int, sum string) error {
 	if sum == r.Old[i] || sum == r.New[i] {
 		return nil
 	}
-	return fmt.Errorf("cannot replace %s: somebody else has changed it since the run began; put back what was there, or what is in %s.*", r.inUse()[i], r.Kept)
+	return fmt.Errorf("cannot replace %s: somebody else has changed it since the run began; put back what was there, "+
+		"or what is in %s.*", r.inUse()[i], r.Kept)
 }
 
-// swap makes the files in use hold what they must; the key first. Each lends its owner, mode and label to what replaces it.
+// swap makes the files in use hold what they must; the key first. Each lends its owner, mode and
+// label to what replaces it.
 func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 	for _, i := range []int{1, 0} {
 		file := r.inUse()[i]
@@ -306,10 +319,12 @@ func (r *RequestCertificate) Done(_ context.Context, t *Target) (bool, error) {
 
 func (r *RequestCertificate) FilesOnly() bool { return true }
 
-// PutCertificate puts a certificate, or the request for one, and its key, which the run has made in its folder, where nothing is yet.
+// PutCertificate puts a certificate, or the request for one, and its key, which the run has made in
+// its folder, where nothing is yet.
 type PutCertificate struct {
-	Name    string       `json:"name"`
-	From    string       `json:"from"` // the new pair, without .crt (or .csr) and .key; it is gone from there afterwards
+	Name string `json:"name"`
+	// The new pair, without .crt (or .csr) and .key; it is gone from there afterwards.
+	From    string       `json:"from"`
 	To      string       `json:"to"`   // likewise
 	Attr    [2]node.Attr `json:"attr"` // of the certificate or request, and of the key
 	Request bool         `json:"request,omitempty"`
@@ -374,7 +389,8 @@ func (p *PutCertificate) put(t *Target, i int) error {
 	return node.WriteNew(t.Host.FS, file, data, p.Attr[i])
 }
 
-// Undo removes what is in place and is the run's own. A pair of which somebody else has replaced one file stays as it is: the other may be needed with it.
+// Undo removes what is in place and is the run's own. A pair of which somebody else has replaced
+// one file stays as it is: the other may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 	for _, file := range p.to() {
 		if !exists(t, path.Dir(file)) {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer exist, and NOSPACE keeps etcd read-only.
+// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer
+// exist, and NOSPACE keeps etcd read-only.
 type DisarmAlarms struct {
 	repeated
 	Access Access `json:"access"`
@@ -21,7 +22,8 @@ func (d *DisarmAlarms) Do(ctx context.Context, t *Target) error {
 	return err
 }
 
-// CompareMembers is the last look before the commit point, while no API server writes: the cluster is the restored one, and holds what was staged.
+// CompareMembers is the last look before the commit point, while no API server writes: the cluster
+// is the restored one, and holds what was staged.
 type CompareMembers struct {
 	repeated
 	Alone   Alone  `json:"alone"`
@@ -40,19 +42,24 @@ func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	// As of the staged revision: leases that came with the snapshot expire, and take their keys with them.
+	// As of the staged revision: leases that came with the snapshot expire, and take
+	// their keys with them.
 	got, err := t.Etcd.Serving(ctx, c.Access, want.Revision)
 	switch {
 	case err != nil:
 		return err
 	case got.ClusterID != want.ClusterID:
-		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x", got.ClusterID, want.ClusterID)
+		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x",
+			got.ClusterID, want.ClusterID)
 	case got.Members != max(c.Members, 1) || got.MemberID != want.MemberID:
-		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x", got.Members, got.MemberID, want.MemberID)
+		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x",
+			got.Members, got.MemberID, want.MemberID)
 	case got.Keys != want.Keys:
-		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d", got.Keys, want.Keys)
+		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d",
+			got.Keys, want.Keys)
 	case got.Revision < want.Revision:
-		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d", got.Revision, want.Revision)
+		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d",
+			got.Revision, want.Revision)
 	}
 	t.report("etcd serves %d keys at revision %d", got.Keys, got.Revision)
 	return nil

@@ -13,7 +13,8 @@ import (
 
 // How the data directory is made, and put out of the way.
 
-// MoveAside moves the directory that etcd uses out of its way: the member joins another cluster, and begins with nothing. It is kept.
+// MoveAside moves the directory that etcd uses out of its way: the member joins another cluster,
+// and begins with nothing. It is kept.
 type MoveAside struct {
 	Fence Fence  `json:"fence"`
 	From  string `json:"from"` // where etcd looks: /var/lib/etcd/member
@@ -64,11 +65,13 @@ func (m *MoveAside) look(t *Target) (at string, err error) {
 		case id == m.Old:
 			at = name
 		case !id.Absent:
-			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, or did somebody replace it?", m.From, m.To, name)
+			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, or "+
+				"did somebody replace it?", m.From, m.To, name)
 		}
 	}
 	if at == "" {
-		return "", fmt.Errorf("cannot move %s to %s: the data that was there is gone; is a disk not mounted?", m.From, m.To)
+		return "", fmt.Errorf("cannot move %s to %s: the data that was there is gone; is a disk not mounted?",
+			m.From, m.To)
 	}
 	return at, nil
 }
@@ -84,12 +87,14 @@ func (m *MoveAside) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.From, m.To)
 }
 
-// ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the run has written there by then is not deleted, but kept.
+// ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the
+// run has written there by then is not deleted, but kept.
 type ClaimData struct {
 	Dir  string    `json:"dir"`
 	Attr node.Attr `json:"attr"`
 	Keep string    `json:"keep"` // where Dir/member goes then, on the same mount
-	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and what is in the directory is left there.
+	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and what is
+	// in the directory is left there.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
 
@@ -122,7 +127,8 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 		if err := c.moveAside(ctx, t); err != nil {
 			return err
 		}
-	case mine && exists(t, c.Keep) && exists(t, c.Dir): // moved by an earlier try, which may not have got to the sync
+	case mine && exists(t, c.Keep) && exists(t, c.Dir):
+		// Moved by an earlier try, which may not have got to the sync.
 		if err := syncDirs(t, c.Keep, c.member()); err != nil {
 			return err
 		}
@@ -134,7 +140,8 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 	return made.Undo(ctx, t)
 }
 
-// moveAside needs a stopped kubelet, so that nothing is started again, and an etcd that has ended. The kubelet is started when the run has gone back.
+// moveAside needs a stopped kubelet, so that nothing is started again, and an etcd that has ended.
+// The kubelet is started when the run has gone back.
 func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()

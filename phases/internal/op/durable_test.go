@@ -14,8 +14,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// A kill leaves unsynced what was under way, and everybody sees it as if it were durable. Whoever finds it there, and says
-// that it is done, must have it synced: what the journal says is done is never undone by a power loss.
+// A kill leaves unsynced what was under way, and everybody sees it as if it were durable. Whoever
+// finds it there, and says that it is done, must have it synced: what the journal says is done is
+// never undone by a power loss.
 
 // cutting is an operation that can be cut off anywhere, and the world that it finds.
 type cutting struct {
@@ -23,7 +24,8 @@ type cutting struct {
 	files   map[string]string
 	prepare func(*sim.Disk)
 	make    func() op.Op
-	takes   string // what it takes up begins so: whoever has made that takes it away when the run goes back
+	// What it takes up begins so: whoever has made that takes it away when the run goes back.
+	takes string
 }
 
 const manifestDir, runDir = "/etc/kubernetes/manifests", "/var/lib/etcdpod/run"
@@ -31,7 +33,8 @@ const manifestDir, runDir = "/etc/kubernetes/manifests", "/var/lib/etcdpod/run"
 func cuttings() []cutting {
 	manifest := manifestDir + "/etcd.yaml"
 	own := node.Attr{Mode: 0o600}
-	fence := op.Fence{ManifestDir: manifestDir, Parking: runDir, DataDirs: []string{"/var/lib/etcd"}, Timeout: time.Minute}
+	fence := op.Fence{ManifestDir: manifestDir, Parking: runDir,
+		DataDirs: []string{"/var/lib/etcd"}, Timeout: time.Minute}
 	noExchange := func(d *sim.Disk) { d.NoExchange = true }
 	twoMounts := func(d *sim.Disk) { d.Mounts = []string{"/etc"} }
 	data := map[string]string{"/var/lib/etcd/member/db": "old", runDir + "/data/member/db": "new"}
@@ -136,7 +139,8 @@ func (c cutting) begin(t *testing.T, orderly bool) (*sim.Machine, *op.Target, op
 	return m, target, o
 }
 
-// files are all that are there, but for temporary ones that nobody looks at, and those whose names begin so.
+// files are all that are there, but for temporary ones that nobody looks at, and those
+// whose names begin so.
 func files(m *sim.Machine, but ...string) string {
 	var b strings.Builder
 	for line := range strings.Lines(m.Look()) {

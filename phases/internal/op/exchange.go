@@ -10,7 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Identity tells one directory from another across renames, crashes and reboots: device numbers may change with a reboot, these do not.
+// Identity tells one directory from another across renames, crashes and reboots: device numbers may
+// change with a reboot, these do not.
 type Identity struct {
 	Absent     bool   `json:"absent,omitempty"`
 	Filesystem string `json:"filesystem,omitempty"`
@@ -33,13 +34,15 @@ func identify(t *Target, name string) (Identity, error) {
 	return Identity{Filesystem: fsid, Inode: st.Ino, Marker: marker(t, name)}, nil
 }
 
-// Exchange swaps the directory that etcd uses with the staged one. What it did is read from the two directories' identities, so it can be
-// cut off anywhere. Where the file system cannot swap two names in one step, two renames through Park do it.
+// Exchange swaps the directory that etcd uses with the staged one. What it did is read from the two
+// directories' identities, so it can be cut off anywhere. Where the file system cannot swap two
+// names in one step, two renames through Park do it.
 type Exchange struct {
-	Fence  Fence  `json:"fence"`
-	Live   string `json:"live"`   // where etcd looks: /var/lib/etcd/member
-	Staged string `json:"staged"` // where the new data was made, and where the old data is kept afterwards
-	Park   string `json:"park"`   // a free name beside Staged
+	Fence Fence  `json:"fence"`
+	Live  string `json:"live"` // where etcd looks: /var/lib/etcd/member
+	// Where the new data was made, and where the old data is kept afterwards.
+	Staged string `json:"staged"`
+	Park   string `json:"park"` // a free name beside Staged
 
 	Old Identity `json:"old"` // of what was at Live
 	New Identity `json:"new"` // of what was at Staged
@@ -82,21 +85,24 @@ func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
 
 type places struct{ live, staged, park Identity }
 
-// look says which of the two directories is where. Anything else in one of the places (a disk that is not mounted, a directory that somebody made) is an error.
+// look says which of the two directories is where. Anything else in one of the places (a disk that
+// is not mounted, a directory that somebody made) is an error.
 func (x *Exchange) look(t *Target) (at places, err error) {
 	for name, id := range map[string]*Identity{x.Live: &at.live, x.Staged: &at.staged, x.Park: &at.park} {
 		if *id, err = identify(t, name); err != nil {
 			return at, err
 		}
 		if !id.Absent && *id != x.Old && *id != x.New {
-			return at, fmt.Errorf("cannot exchange %s and %s: %s is neither the old data nor the staged data; is a disk not mounted, or did somebody replace it?", x.Live, x.Staged, name)
+			return at, fmt.Errorf("cannot exchange %s and %s: %s is neither the old data nor the staged data; is a "+
+				"disk not mounted, or did somebody replace it?", x.Live, x.Staged, name)
 		}
 	}
 	found := func(want Identity) bool {
 		return want.Absent || at.live == want || at.staged == want || at.park == want
 	}
 	if !found(x.Old) || !found(x.New) {
-		return at, fmt.Errorf("cannot exchange %s and %s: the data that was there is gone; is a disk not mounted?", x.Live, x.Staged)
+		return at, fmt.Errorf("cannot exchange %s and %s: the data that was there is gone; is a disk not mounted?",
+			x.Live, x.Staged)
 	}
 	return at, nil
 }

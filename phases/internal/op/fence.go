@@ -15,19 +15,23 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Fence is the condition "nothing runs on the data, and nothing will start". It is no operation: it is made and proven anew by every operation
-// that needs it, forward and back, because a reboot, a person or a configuration management may have broken it since.
+// Fence is the condition "nothing runs on the data, and nothing will start". It is no operation: it
+// is made and proven anew by every operation that needs it, forward and back, because a reboot, a
+// person or a configuration management may have broken it since.
 type Fence struct {
-	ManifestDir string        `json:"manifestDir"` // the kubelet's static-pod directory
-	Parking     string        `json:"parking"`     // where manifests that turn up meanwhile are put
-	Pods        []Pod         `json:"pods"`        // that must not run
-	Mounts      []string      `json:"mounts"`      // directories that no static pod may mount
-	DataDirs    []string      `json:"dataDirs"`    // data and WAL directories that no process may use
-	Databases   []string      `json:"databases"`   // bbolt files whose lock is held while the fence is up; those that are not there are left out
-	Timeout     time.Duration `json:"timeout"`     // for the kubelet, the containers and the processes to be gone
+	ManifestDir string   `json:"manifestDir"` // the kubelet's static-pod directory
+	Parking     string   `json:"parking"`     // where manifests that turn up meanwhile are put
+	Pods        []Pod    `json:"pods"`        // that must not run
+	Mounts      []string `json:"mounts"`      // directories that no static pod may mount
+	DataDirs    []string `json:"dataDirs"`    // data and WAL directories that no process may use
+	// bbolt files whose lock is held while the fence is up; those that are not there are left out.
+	Databases []string `json:"databases"`
+	// For the kubelet, the containers and the processes to be gone.
+	Timeout time.Duration `json:"timeout"`
 }
 
-// Pod names a static pod and its containers, as its manifest does. The kubelet adds the node's name to the pod's.
+// Pod names a static pod and its containers, as its manifest does. The kubelet adds the
+// node's name to the pod's.
 type Pod struct {
 	Namespace  string   `json:"namespace"`
 	Name       string   `json:"name"`
@@ -48,7 +52,8 @@ func (f Fence) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Raise makes the fence and proves it. Until lower is called the locks of the databases are held, so that no etcd can open them.
+// Raise makes the fence and proves it. Until lower is called the locks of the databases are held,
+// so that no etcd can open them.
 func (f Fence) Raise(ctx context.Context, t *Target) (lower func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -78,7 +83,8 @@ func stopKubelet(ctx context.Context, t *Target) error {
 	return t.Host.Kubelet.Stop(ctx)
 }
 
-// Only makes sure that of all that the fence keeps from running, nothing runs but the pod of one manifest. It needs no stopped kubelet: a manifest that is gone is not started again.
+// Only makes sure that of all that the fence keeps from running, nothing runs but the pod of one
+// manifest. It needs no stopped kubelet: a manifest that is gone is not started again.
 func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -89,7 +95,8 @@ func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error 
 	return f.stopContainers(ctx, t, others)
 }
 
-// clearManifests moves whatever the kubelet would run on this data out of its sight, but for one file: what somebody put back, or what the undone release had put there.
+// clearManifests moves whatever the kubelet would run on this data out of its sight, but for one
+// file: what somebody put back, or what the undone release had put there.
 func (f Fence) clearManifests(t *Target, but string) error {
 	names, err := t.Host.FS.ReadDir(f.ManifestDir)
 	if err != nil {
@@ -120,7 +127,8 @@ func (f Fence) clearManifests(t *Target, but string) error {
 	return nil
 }
 
-// park takes one manifest out of the static-pod directory. What is parked already is removed, anything else is kept under a free name.
+// park takes one manifest out of the static-pod directory. What is parked already is removed,
+// anything else is kept under a free name.
 func (f Fence) park(t *Target, from string, data []byte) error {
 	for n := 0; ; n++ {
 		to := path.Join(f.Parking, path.Base(from))
@@ -143,8 +151,9 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 	}
 }
 
-// stopContainers ends the containers at once, without grace: their data is being replaced, and a graceful end costs up to half a minute of outage.
-// A runtime that does not answer may be restarting: it is asked until the time is over.
+// stopContainers ends the containers at once, without grace: their data is being replaced, and a
+// graceful end costs up to half a minute of outage. A runtime that does not answer may be
+// restarting: it is asked until the time is over.
 func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error {
 	for {
 		live, err := f.stopOnce(ctx, t, pods)
@@ -157,7 +166,8 @@ func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error 
 		if err != nil {
 			return fmt.Errorf("cannot stop the containers: %w", err)
 		}
-		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s", live[0].Name, live[0].Pod, live[0].State, f.Timeout)
+		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s",
+			live[0].Name, live[0].Pod, live[0].State, f.Timeout)
 	}
 }
 
@@ -210,7 +220,9 @@ func (f Fence) proveUnused(ctx context.Context, t *Target) error {
 				break
 			}
 			if err := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {
-				return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the kubelet from %s: end it, then try again", dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)
+				return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
+					"kubelet from %s: end it, then try again",
+					dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)
 			}
 		}
 	}

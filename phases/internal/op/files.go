@@ -76,7 +76,8 @@ func sumOf(t *Target, file string) (string, error) {
 
 func sumOfData(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
-// settleWritten makes a file that is in place durable, and drops what an interrupted try of writing it left.
+// settleWritten makes a file that is in place durable, and drops what an interrupted
+// try of writing it left.
 func settleWritten(t *Target, file string) error {
 	real, err := t.Host.FS.Resolve(file)
 	if err != nil {

@@ -29,7 +29,8 @@ func examples(t *testing.T) (all []example) {
 	return all
 }
 
-// A run that an earlier version has left open is finished by this one, so every kind that was ever written stays readable.
+// A run that an earlier version has left open is finished by this one, so every kind that was ever
+// written stays readable.
 func TestEveryKindThatWasEverWrittenIsRead(t *testing.T) {
 	seen := map[string]bool{}
 	for _, e := range examples(t) {

@@ -33,7 +33,8 @@ func (k *StopKubelet) Done(ctx context.Context, t *Target) (bool, error) {
 	return !running, err
 }
 
-// StartKubelet lets the node run what is in its static-pod directory. Its undoing is the beginning of a fence.
+// StartKubelet lets the node run what is in its static-pod directory. Its undoing is the
+// beginning of a fence.
 type StartKubelet struct{}
 
 func (k *StartKubelet) String() string { return "start the kubelet" }
@@ -47,13 +48,15 @@ func (k *StartKubelet) Done(ctx context.Context, t *Target) (bool, error) {
 // startKubelet does not ask whether it runs: one that is just ending says that it does.
 func startKubelet(ctx context.Context, t *Target) error { return t.Host.Kubelet.Start(ctx) }
 
-// StopContainers raises the fence for the first time, and proves it. It leaves nothing behind: whoever needs the fence raises it again.
+// StopContainers raises the fence for the first time, and proves it. It leaves nothing behind:
+// whoever needs the fence raises it again.
 type StopContainers struct {
 	Fence Fence `json:"fence"`
 }
 
 func (s *StopContainers) String() string {
-	return fmt.Sprintf("stop the containers of %s; prove that nothing uses %s", s.Fence.names(), strings.Join(s.Fence.DataDirs, ", "))
+	return fmt.Sprintf("stop the containers of %s; prove that nothing uses %s",
+		s.Fence.names(), strings.Join(s.Fence.DataDirs, ", "))
 }
 
 func (s *StopContainers) Do(ctx context.Context, t *Target) error {
@@ -65,7 +68,8 @@ func (s *StopContainers) Undo(context.Context, *Target) error { return nil }
 
 func (s *StopContainers) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the way back it must be stopped for a while.
+// KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the
+// way back it must be stopped for a while.
 type KeepKubelet struct{}
 
 func (k *KeepKubelet) String() string { return "(on the way back: start the kubelet again)" }

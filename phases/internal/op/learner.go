@@ -10,17 +10,22 @@ import (
 	"time"
 )
 
-// How this node becomes a member of a cluster that is there: as a learner, which is sent all data and has no vote, and then with a vote.
+// How this node becomes a member of a cluster that is there: as a learner, which is sent all data
+// and has no vote, and then with a vote.
 
-// Enrolment is how a run knows the member that it adds. The peer URL is this node's, and no two members have the same one. It alone does not tell whether the member there is
-// the run's own: after a crash somebody may have removed that one and added the node in another way. So the id that etcd gives is written down as soon as it is known; and until
-// then the run's own can only be a learner that has never started, and that was not there before.
+// Enrolment is how a run knows the member that it adds. The peer URL is this node's, and no two
+// members have the same one. It alone does not tell whether the member there is the run's own:
+// after a crash somebody may have removed that one and added the node in another way. So the id
+// that etcd gives is written down as soon as it is known; and until then the run's own can only be
+// a learner that has never started, and that was not there before.
 type Enrolment struct {
-	Access   Access        `json:"access"` // of members that vote
-	PeerURLs []string      `json:"peerURLs"`
-	Receipt  string        `json:"receipt"`       // a file in the run's folder that holds the id
-	Was      ID            `json:"was,omitempty"` // a learner that was there before the run, and that it goes on with
-	Limit    time.Duration `json:"limit"`
+	Access   Access   `json:"access"` // of members that vote
+	PeerURLs []string `json:"peerURLs"`
+	// A file in the run's folder that holds the id.
+	Receipt string `json:"receipt"`
+	// A learner that was there before the run, and that it goes on with.
+	Was   ID            `json:"was,omitempty"`
+	Limit time.Duration `json:"limit"`
 
 	Before []ID `json:"before,omitempty"` // the members that there were before
 }
@@ -39,7 +44,10 @@ func (e Enrolment) own(ctx context.Context, t *Target) (*Member, error) {
 	if err != nil || mine {
 		return at, err
 	}
-	return nil, &finalError{fmt.Errorf("the member %s at %s is not the one that this run has added: somebody else has put it there", at.ID, e.PeerURLs[0])}
+	return nil, &finalError{
+		fmt.Errorf("the member %s at %s is not the one that this run has added: somebody else has put it there",
+			at.ID, e.PeerURLs[0]),
+	}
 }
 
 func (e Enrolment) mine(t *Target, at Member) (bool, error) {
@@ -69,45 +77,53 @@ func memberAt(members []Member, urls []string) *Member {
 	return nil
 }
 
-// leave takes the run's own member out of the cluster again. It may vote by then: the process may have died between the promotion and the record of it, or somebody else may have
-// promoted it. That is no harm: it is known by its id, it holds nothing that the others do not hold, its etcd still runs, and etcd refuses where the others would be no quorum.
-// A member that is somebody else's, or that was there before, stays; but a learner that was there before, and has got its vote from the run, is removed, since its etcd is going to be stopped.
+// leave takes the run's own member out of the cluster again. It may vote by then: the process may
+// have died between the promotion and the record of it, or somebody else may have promoted it. That
+// is no harm: it is known by its id, it holds nothing that the others do not hold, its etcd still
+// runs, and etcd refuses where the others would be no quorum. A member that is somebody else's, or
+// that was there before, stays; but a learner that was there before, and has got its vote from the
+// run, is removed, since its etcd is going to be stopped.
 func (e Enrolment) leave(ctx context.Context, t *Target) error {
-	return poll(ctx, t, "cannot take this node's member out of the cluster", e.Limit, 200*time.Millisecond, func(ctx context.Context) error {
-		members, err := t.Etcd.Members(ctx, e.Access)
-		if err != nil {
-			return err
-		}
-		at := memberAt(members, e.PeerURLs)
-		if at == nil {
-			return nil
-		}
-		mine, err := e.mine(t, *at)
-		switch {
-		case err != nil:
-			return &finalError{err}
-		case e.Was != 0:
-			mine = at.ID == e.Was && !at.IsLearner
-		case !mine:
-			t.report("the member %s at %s is left in the cluster: this run has not added it", at.ID, e.PeerURLs[0])
-		}
-		if !mine {
-			return nil
-		}
-		return t.Etcd.RemoveMember(ctx, e.Access, at.ID)
-	})
+	return poll(ctx, t, "cannot take this node's member out of the cluster",
+		e.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+			members, err := t.Etcd.Members(ctx, e.Access)
+			if err != nil {
+				return err
+			}
+			at := memberAt(members, e.PeerURLs)
+			if at == nil {
+				return nil
+			}
+			mine, err := e.mine(t, *at)
+			switch {
+			case err != nil:
+				return &finalError{err}
+			case e.Was != 0:
+				mine = at.ID == e.Was && !at.IsLearner
+			case !mine:
+				t.report("the member %s at %s is left in the cluster: this run has not added it", at.ID, e.PeerURLs[0])
+			}
+			if !mine {
+				return nil
+			}
+			return t.Etcd.RemoveMember(ctx, e.Access, at.ID)
+		})
 }
 
-// AddLearner adds this node to the cluster as a member that does not vote yet. It is never added twice.
+// AddLearner adds this node to the cluster as a member that does not vote yet. It
+// is never added twice.
 type AddLearner struct {
 	Enrolment
-	Stale  ID       `json:"stale,omitempty"`  // what an earlier try left at these URLs, and of which this node has no data: it goes first
-	Others []Member `json:"others,omitempty"` // the members that etcd's manifest was planned with; nil: they are not looked at
+	// What an earlier try left at these URLs, and of which this node has no data: it goes first.
+	Stale ID `json:"stale,omitempty"`
+	// The members that etcd's manifest was planned with; nil: they are not looked at.
+	Others []Member `json:"others,omitempty"`
 }
 
 func (a *AddLearner) String() string {
 	if a.Stale != 0 {
-		return fmt.Sprintf("remove the member %s, which never got going, and add the learner %s to the cluster", a.Stale, a.PeerURLs[0])
+		return fmt.Sprintf("remove the member %s, which never got going, and add the learner %s to the cluster",
+			a.Stale, a.PeerURLs[0])
 	}
 	return "add the learner " + a.PeerURLs[0] + " to the cluster"
 }
@@ -123,7 +139,10 @@ func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 		switch {
 		case at == nil:
 		case at.ID != a.Stale:
-			return &finalError{fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has turned up since the run was planned", a.PeerURLs[0], at.ID)}
+			return &finalError{
+				fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has turned up since the "+
+					"run was planned", a.PeerURLs[0], at.ID),
+			}
 		case !at.IsLearner:
 			return &finalError{fmt.Errorf("cannot remove the learner %s: it votes by now", at.ID)}
 		}
@@ -135,9 +154,12 @@ func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 	})
 }
 
-// Do asks again for a while: etcd refuses a learner while the one before is not promoted, and while the members have not seen each other for five seconds.
+// Do asks again for a while: etcd refuses a learner while the one before is not promoted, and while
+// the members have not seen each other for five seconds.
 func (a *AddLearner) Do(ctx context.Context, t *Target) error {
-	if err := poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error { return a.add(ctx, t) }); err != nil {
+	if err := poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		return a.add(ctx, t)
+	}); err != nil {
 		return err
 	}
 	return a.check(ctx, t)
@@ -166,7 +188,8 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 	return writeJSON(t, a.Receipt, id)
 }
 
-// check holds the members against those that the manifest names: an etcd that is told of others does not start.
+// check holds the members against those that the manifest names: an etcd that is told of
+// others does not start.
 func (a *AddLearner) check(ctx context.Context, t *Target) error {
 	if a.Others == nil {
 		return nil
@@ -213,14 +236,18 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 		}
 		at := memberAt(members, p.PeerURLs)
 		if at == nil {
-			return &finalError{fmt.Errorf("the learner is not promoted: no member has the peer URL %s any more", p.PeerURLs[0])}
+			return &finalError{fmt.Errorf("the learner is not promoted: no member has the peer URL %s any more",
+				p.PeerURLs[0])}
 		}
 		id, err := p.known(t)
 		switch {
 		case err != nil:
 			return &finalError{err}
 		case id != 0 && at.ID != id:
-			return &finalError{fmt.Errorf("the learner is not promoted: the member %s at %s is not the one that this run has added", at.ID, p.PeerURLs[0])}
+			return &finalError{
+				fmt.Errorf("the learner is not promoted: the member %s at %s is not the one that this run has added",
+					at.ID, p.PeerURLs[0]),
+			}
 		case !at.IsLearner:
 			return nil
 		}
@@ -228,8 +255,9 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// Undo takes no vote away: etcd cannot. Where the run has started the member's etcd, the member leaves the cluster before that is stopped, with or without its vote (see PlaceManifest).
-// A learner whose etcd ran before the run stays, and the person is told of its vote.
+// Undo takes no vote away: etcd cannot. Where the run has started the member's etcd, the member
+// leaves the cluster before that is stopped, with or without its vote (see PlaceManifest). A
+// learner whose etcd ran before the run stays, and the person is told of its vote.
 func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 	if p.Was == 0 {
 		return nil
@@ -239,7 +267,8 @@ func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 		return nil // nothing depends on it
 	}
 	if at := memberAt(members, p.PeerURLs); at != nil && at.ID == p.Was && !at.IsLearner {
-		t.report("the member %s votes by now, and etcd takes no vote away: where its etcd ran before, it goes on as a member", at.ID)
+		t.report("the member %s votes by now, and etcd takes no vote away: where its etcd "+
+			"ran before, it goes on as a member", at.ID)
 	}
 	return nil
 }

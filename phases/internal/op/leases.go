@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// ReleaseLeases ends leader leases that came with the data, as their holders do when they end in order (client-go, tools/leaderelection): the processes that held them
-// were ended by the fence, and their successors would wait for most of a lease, 15 s as a rule, before they work.
+// ReleaseLeases ends leader leases that came with the data, as their holders do when they end in
+// order (client-go, tools/leaderelection): the processes that held them were ended by the fence,
+// and their successors would wait for most of a lease, 15 s as a rule, before they work.
 type ReleaseLeases struct {
 	repeated
 	API    APIAccess `json:"api"`

@@ -16,12 +16,14 @@ import (
 
 // TakeOutManifest moves a manifest out of the static-pod directory, into the run's folder.
 //
-// Across two mounts the content is copied, and the original takes a name with a dot, which the kubelet does not run (kubelet,
-// pkg/kubelet/config/file.go), until the manifest is put back: so putting it back needs no room on a full disk.
+// Across two mounts the content is copied, and the original takes a name with a dot, which the
+// kubelet does not run (kubelet, pkg/kubelet/config/file.go), until the manifest is put back: so
+// putting it back needs no room on a full disk.
 type TakeOutManifest struct {
 	From string `json:"from"`
 	To   string `json:"to"`
-	// SHA256 is that of the file that was planned with, hex: one that was changed since is not taken out.
+	// SHA256 is that of the file that was planned with, hex: one that was changed
+	// since is not taken out.
 	SHA256 string `json:"sha256"`
 }
 
@@ -51,7 +53,8 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 	case err == nil && !bytes.Equal(kept, data):
 		return fmt.Errorf("cannot take out %s: it was changed since it was copied to %s", m.From, m.To)
 	case fmt.Sprintf("%x", sha256.Sum256(data)) != m.SHA256:
-		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; type the command again", m.From)
+		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; type the command again",
+			m.From)
 	}
 	if err := m.settleHidden(t, data); err != nil {
 		return err
@@ -98,7 +101,8 @@ func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 	return node.Move(t.Host.FS, m.To, m.From)
 }
 
-// settleHidden deals with an original that still waits under a dot name although a file is in its place: the same is dropped, another one is kept in the run's folder.
+// settleHidden deals with an original that still waits under a dot name although a file is in its
+// place: the same is dropped, another one is kept in the run's folder.
 func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 	kept, _, err := read(t, m.hidden())
 	switch {
@@ -138,7 +142,8 @@ type PutManifest struct {
 	Path  string    `json:"path"`
 	Data  []byte    `json:"data"`
 	Attr  node.Attr `json:"attr"`
-	// Alone: nothing else of what is fenced may run beside it yet, so the fence is made again first.
+	// Alone: nothing else of what is fenced may run beside it yet, so the fence
+	// is made again first.
 	Alone bool `json:"alone,omitempty"`
 }
 
@@ -159,7 +164,8 @@ func (m *PutManifest) put(t *Target) error {
 	case err == nil && bytes.Equal(there, m.Data):
 		return errors.Join(syncDirs(t, m.Path), m.dropHidden(t))
 	case err == nil:
-		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`", m.Path)
+		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`",
+			m.Path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -169,22 +175,25 @@ func (m *PutManifest) put(t *Target) error {
 	return m.dropHidden(t)
 }
 
-// write needs room for the file. Behind the commit point, where nothing goes back any more, a full disk is no obstacle: the original itself is put in place.
+// write needs room for the file. Behind the commit point, where nothing goes back any more, a full
+// disk is no obstacle: the original itself is put in place.
 func (m *PutManifest) write(t *Target) error {
 	err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr)
 	if !errors.Is(err, syscall.ENOSPC) || m.Alone {
 		return err
 	}
 	for _, original := range []string{hiddenName(m.Path), path.Join(m.Fence.Parking, path.Base(m.Path))} {
-		if kept, _, readErr := read(t, original); readErr == nil && bytes.Equal(kept, m.Data) && t.Host.FS.Rename(original, m.Path) == nil {
+		if kept, _, readErr := read(t, original); readErr == nil &&
+			bytes.Equal(kept, m.Data) && t.Host.FS.Rename(original, m.Path) == nil {
 			return syncDirs(t, m.Path, original)
 		}
 	}
 	return err
 }
 
-// dropHidden removes the original that waited under a dot name; a copy of it is in the run's folder. Before the commit point it is still needed for
-// going back, but by then the copy can be moved back over the room that the manifest itself gives up.
+// dropHidden removes the original that waited under a dot name; a copy of it is in the run's
+// folder. Before the commit point it is still needed for going back, but by then the copy can be
+// moved back over the room that the manifest itself gives up.
 func (m *PutManifest) dropHidden(t *Target) error {
 	if hidden := hiddenName(m.Path); exists(t, hidden) {
 		return remove(t, hidden)
@@ -219,17 +228,20 @@ func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.Path)
 }
 
-// PlaceManifest writes a manifest into the static-pod directory, where there is none of its name. The kubelet runs it from
-// there, if it runs. Nothing is ever overwritten, and going back takes away only what is known to be the run's own.
+// PlaceManifest writes a manifest into the static-pod directory, where there is none of its name.
+// The kubelet runs it from there, if it runs. Nothing is ever overwritten, and going back takes
+// away only what is known to be the run's own.
 type PlaceManifest struct {
 	Path string    `json:"path"`
 	Data []byte    `json:"data"`
 	Attr node.Attr `json:"attr"`
-	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again. Without a name nothing is known to run here.
+	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again.
+	// Without a name nothing is known to run here.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
-	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it leaves the cluster before its etcd is stopped. One that had got its vote
-	// meanwhile would otherwise be missed: of two members, both are the quorum.
+	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it
+	// leaves the cluster before its etcd is stopped. One that had got its vote meanwhile would
+	// otherwise be missed: of two members, both are the quorum.
 	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
@@ -256,7 +268,8 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 	return settleWritten(t, m.Path)
 }
 
-// Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run, with the data and the certificates that would be taken away next.
+// Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run,
+// with the data and the certificates that would be taken away next.
 func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 	there := exists(t, path.Dir(m.Path))
 	if there {
@@ -286,7 +299,8 @@ func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 func (m *PlaceManifest) own(t *Target) error {
 	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
 	if theirs {
-		return fmt.Errorf("cannot take %s away: somebody else has changed it, or put it there, since the run began; move it out of the directory first", m.Path)
+		return fmt.Errorf("cannot take %s away: somebody else has changed it, or put it there, since the run began; "+
+			"move it out of the directory first", m.Path)
 	}
 	return err
 }
@@ -304,8 +318,8 @@ func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
 
 func (m *PlaceManifest) FilesOnly() bool { return m.Pod.Name == "" }
 
-// ReplaceManifest puts another manifest in the place of one that is there. The kubelet ends the pod of the old one and starts that of the new one. The old one is kept
-// in the run's folder.
+// ReplaceManifest puts another manifest in the place of one that is there. The kubelet ends the pod
+// of the old one and starts that of the new one. The old one is kept in the run's folder.
 type ReplaceManifest struct {
 	Path   string `json:"path"`
 	Data   []byte `json:"data"`
@@ -329,15 +343,18 @@ func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 		return settleWritten(t, m.Path)
 	case m.Old:
 	default:
-		return fmt.Errorf("cannot replace %s: somebody has changed it since the run was planned; type the command again", m.Path)
+		return fmt.Errorf("cannot replace %s: somebody has changed it since the run was "+
+			"planned; type the command again", m.Path)
 	}
 	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
 		return err
 	}
-	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{}) // with the owner, mode and label of the old one
+	// With the owner, mode and label of the old one.
+	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{})
 }
 
-// Undo finds the old one in place still, or kept. What somebody else has put there is left alone, and the run stays open: only a person can say which one is right.
+// Undo finds the old one in place still, or kept. What somebody else has put there is left alone,
+// and the run stays open: only a person can say which one is right.
 func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 	now, err := sumOf(t, m.Path)
 	if err != nil {
@@ -356,7 +373,8 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("cannot put back %s: somebody else has changed it since the run began; what was there before is kept as %s: copy it there", m.Path, m.Kept)
+		return fmt.Errorf("cannot put back %s: somebody else has changed it since the run began; what was there "+
+			"before is kept as %s: copy it there", m.Path, m.Kept)
 	}
 	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
 }

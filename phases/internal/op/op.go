@@ -1,12 +1,16 @@
-// Package op is the closed catalogue of operations: the only ways in which a run changes a node. Each kind knows how to do itself, how to
-// undo itself, and how to see in the world whether its effect is there. It decides nothing: which operations a run needs is planned in phases.
+// Package op is the closed catalogue of operations: the only ways in which a run changes a node.
+// Each kind knows how to do itself, how to undo itself, and how to see in the world whether its
+// effect is there. It decides nothing: which operations a run needs is planned in phases.
 //
 // Rules that every kind keeps, and that the crash tests hold it to:
-//   - Do and Undo may be cut off at any instant and run again. They look at the world first, never at the journal.
-//   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the directories that name them are
-//     synced. What a try that was cut off has left is there for everybody to see, and need not be on the disk yet: so
-//     whoever finds the work done by an earlier try syncs it all the same.
-//   - What is needed to tell old from new (inodes, whether something was there) is recorded in the operation by Record before Do, and so in the journal.
+//   - Do and Undo may be cut off at any instant and run again. They look at the world first,
+//     never at the journal.
+//   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the
+//     directories that name them are synced. What a try that was cut off has left is there for
+//     everybody to see, and need not be on the disk yet: so whoever finds the work done by an
+//     earlier try syncs it all the same.
+//   - What is needed to tell old from new (inodes, whether something was there) is recorded in the
+//     operation by Record before Do, and so in the journal.
 //   - Neither old nor new there: an error, and nothing is touched.
 package op
 
@@ -28,32 +32,37 @@ type Op interface {
 	// String says what it does in the words of a runbook: `exchange /var/lib/etcd/member and …`.
 	String() string
 	Do(context.Context, *Target) error
-	// Undo takes the effect back, whether Do ended or was cut off. It is called on started operations only.
+	// Undo takes the effect back, whether Do ended or was cut off. It is called on
+	// started operations only.
 	Undo(context.Context, *Target) error
-	// Done observes whether the effect is there. It is asked after a crash, of the operation in doubt.
+	// Done observes whether the effect is there. It is asked after a crash, of
+	// the operation in doubt.
 	Done(context.Context, *Target) (bool, error)
 }
 
-// Recorder is an operation that must know how the world looked before it: the engine calls Record, then journals the operation, then calls Do.
+// Recorder is an operation that must know how the world looked before it: the engine calls Record,
+// then journals the operation, then calls Do.
 type Recorder interface {
 	Record(context.Context, *Target) error
 }
 
-// Skippable is an operation that only waits or looks, behind the commit point: a person may close a run without it.
+// Skippable is an operation that only waits or looks, behind the commit point: a person may
+// close a run without it.
 type Skippable interface {
 	Skippable()
 }
 
-// Condition is an operation that waits for what the operations after it rely on, and what a reboot ends: that a program
-// runs and answers. Before the commit point, a process that goes on with a run carries it out again, though the journal
-// says that it is done. Behind it every operation waits for itself. What looks once at what is on the disk (compare-members),
-// or has an effect that stays (promote-learner, disarm-alarms), is none.
+// Condition is an operation that waits for what the operations after it rely on, and what a reboot
+// ends: that a program runs and answers. Before the commit point, a process that goes on with a run
+// carries it out again, though the journal says that it is done. Behind it every operation waits
+// for itself. What looks once at what is on the disk (compare-members), or has an effect that stays
+// (promote-learner, disarm-alarms), is none.
 type Condition interface {
 	Condition()
 }
 
-// repeated is part of every operation that is carried out again rather than found done, and that leaves nothing to take
-// back.
+// repeated is part of every operation that is carried out again rather than found done, and that
+// leaves nothing to take back.
 type repeated struct{}
 
 // Undo has nothing to take back.
@@ -62,7 +71,8 @@ func (repeated) Undo(context.Context, *Target) error { return nil }
 // Done never says yes.
 func (repeated) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on, and back, without a kubelet and a container runtime.
+// FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on,
+// and back, without a kubelet and a container runtime.
 type FilesOnly interface {
 	FilesOnly() bool
 }
@@ -76,7 +86,8 @@ type Target struct {
 	Certificates Certificates
 	// Involved says whether a file of the static-pod directory must not run while the fence is up.
 	Involved func(manifest []byte, dataDirs []string) bool
-	// Progress reports how much of the running operation is done, in bytes or in steps; total is 0 when unknown.
+	// Progress reports how much of the running operation is done, in bytes or in steps;
+	// total is 0 when unknown.
 	Progress func(done, total int64)
 	// Report tells the person something worth knowing that is no error.
 	Report func(message string)
@@ -123,8 +134,8 @@ var kinds = map[string]Op{
 	"await-replaced":          &AwaitReplaced{},
 }
 
-// former are the names that other kinds have had, with what the name alone said: journals that hold them are read, and
-// none is written.
+// former are the names that other kinds have had, with what the name alone said: journals that hold
+// them are read, and none is written.
 var former = map[string]Op{
 	"await-etcd":    &AwaitAnswer{},
 	"await-started": &AwaitAnswer{},
@@ -161,7 +172,8 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 		k, ok = former[kind]
 	}
 	if !ok {
-		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; use the etcdpod that began the run", kind)
+		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; "+
+			"use the etcdpod that began the run", kind)
 	}
 	made := reflect.New(reflect.TypeOf(k).Elem())
 	made.Elem().Set(reflect.ValueOf(k).Elem())
@@ -174,8 +186,11 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 	return o, nil
 }
 
-// poll calls try about every interval until it returns nil; when the time is over, the last error of try is returned with what was waited for.
-func poll(ctx context.Context, t *Target, what string, limit, interval time.Duration, try func(context.Context) error) error {
+// poll calls try about every interval until it returns nil; when the time is over, the last error
+// of try is returned with what was waited for.
+func poll(
+	ctx context.Context, t *Target, what string, limit, interval time.Duration, try func(context.Context) error,
+) error {
 	deadline := t.Host.Clock.Now().Add(limit)
 	for {
 		err := try(ctx)

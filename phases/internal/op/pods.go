@@ -11,12 +11,14 @@ import (
 
 // How a static pod is ended, started anew, or seen to take the place of another one.
 
-// RestartPod has the kubelet start a static pod's container anew, so that nothing of what it read once is left.
+// RestartPod has the kubelet start a static pod's container anew, so that nothing of what
+// it read once is left.
 type RestartPod struct {
 	Pod   Pod           `json:"pod"`
 	Grace time.Duration `json:"grace"` // for the program to end by itself
 	Limit time.Duration `json:"limit"` // for the new container to run
-	// Back has it restarted when the run goes back, after what it read is as before; and not on the way forward.
+	// Back has it restarted when the run goes back, after what it read is as before; and
+	// not on the way forward.
 	Back bool `json:"back,omitempty"`
 
 	Before string `json:"before"` // the id of the container that ran; empty: none did
@@ -76,7 +78,8 @@ func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, er
 	return node.Container{}, nil
 }
 
-// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer, the pod has failed before: a kubelet that is restarted has forgotten that.
+// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer,
+// the pod has failed before: a kubelet that is restarted has forgotten that.
 const backOffAfter = 2 * time.Second
 
 func (r *RestartPod) restart(ctx context.Context, t *Target) error {
@@ -93,22 +96,23 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 		}
 	}
 	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
-	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name), r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
-		now, err := r.running(ctx, t)
-		switch {
-		case err != nil:
-			return err
-		case now.ID != "" && now.ID != r.Before:
-			return nil
-		}
-		if !kicked && t.Host.Clock.Now().After(late) {
-			kicked = true
-			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
-				return &finalError{err}
+	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name),
+		r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
+			now, err := r.running(ctx, t)
+			switch {
+			case err != nil:
+				return err
+			case now.ID != "" && now.ID != r.Before:
+				return nil
 			}
-		}
-		return errors.New("no container of it runs")
-	})
+			if !kicked && t.Host.Clock.Now().After(late) {
+				kicked = true
+				if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
+					return &finalError{err}
+				}
+			}
+			return errors.New("no container of it runs")
+		})
 }
 
 // endPod stops the kubelet, so that nothing is started again, and ends the pod's containers.
@@ -121,15 +125,20 @@ func endPod(ctx context.Context, t *Target, pod Pod, limit time.Duration) error 
 	return Fence{Timeout: limit}.stopContainers(ctx, t, []Pod{pod})
 }
 
-// AwaitReplaced waits until the kubelet runs the API server from a manifest that was replaced, and it is ready. Another manifest makes another pod, and the kubelet
-// starts it when the one of the same name has ended: until then it is the old one that says that it is ready.
+// AwaitReplaced waits until the kubelet runs the API server from a manifest that was replaced, and
+// it is ready. Another manifest makes another pod, and the kubelet starts it when the one of the
+// same name has ended: until then it is the old one that says that it is ready.
 type AwaitReplaced struct {
-	Pod    Pod           `json:"pod"`
-	Before string        `json:"before"` // the UID of the pod that the old manifest makes; empty: it is not known
-	API    APIAccess     `json:"api"`    // without a kubeconfig nobody can ask whether it is ready, and it only has to run
-	Grace  time.Duration `json:"grace"`  // for the container that is replaced to end by itself
-	Limit  time.Duration `json:"limit"`
-	// Back has it waited for when the run has put the old manifest back, and not on the way forward.
+	Pod Pod `json:"pod"`
+	// The UID of the pod that the old manifest makes; empty: it is not known.
+	Before string `json:"before"`
+	// Without a kubeconfig nobody can ask whether it is ready, and it only has to run.
+	API APIAccess `json:"api"`
+	// For the container that is replaced to end by itself.
+	Grace time.Duration `json:"grace"`
+	Limit time.Duration `json:"limit"`
+	// Back has it waited for when the run has put the old manifest back, and
+	// not on the way forward.
 	Back bool `json:"back,omitempty"`
 
 	WasReady bool `json:"wasReady,omitempty"` // with Back: there is something to wait for
@@ -139,7 +148,8 @@ func (a *AwaitReplaced) String() string {
 	if a.Back {
 		return fmt.Sprintf("(on the way back: wait until the old API server is ready again, %s at most)", a.Limit)
 	}
-	return fmt.Sprintf("wait until the kubelet has started the API server from it, and it is ready, %s at most", a.Limit)
+	return fmt.Sprintf("wait until the kubelet has started the API server from it, and it is ready, %s at most",
+		a.Limit)
 }
 
 // Record notes whether the API server was ready.
@@ -152,15 +162,20 @@ func (a *AwaitReplaced) Do(ctx context.Context, t *Target) error {
 	if a.Back {
 		return nil
 	}
-	return a.await(ctx, t, "the API server is not ready with the new manifest", func(c node.Container) bool { return c.PodUID != a.Before })
+	return a.await(ctx, t, "the API server is not ready with the new manifest", func(c node.Container) bool {
+		return c.PodUID != a.Before
+	})
 }
 
-// Undo does not keep the run open: the old manifest is in place by now, and an API server that does not get ready with it has another reason.
+// Undo does not keep the run open: the old manifest is in place by now, and an API server that does
+// not get ready with it has another reason.
 func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 	if !a.WasReady {
 		return nil
 	}
-	err := a.await(ctx, t, "the API server is not ready with the old manifest", func(c node.Container) bool { return c.PodUID == a.Before || a.Before == "" })
+	err := a.await(ctx, t, "the API server is not ready with the old manifest", func(c node.Container) bool {
+		return c.PodUID == a.Before || a.Before == ""
+	})
 	if err != nil {
 		t.report("the old manifest is back, but %v", err)
 	}
@@ -201,12 +216,15 @@ type podWatch struct {
 	pod    Pod
 	wanted func(node.Container) bool
 	grace  time.Duration
-	told   map[string]bool // containers of the other pod that were told to end
-	ended  map[string]bool // containers of the wanted pod that are at an end; true: since the watch began
+	// Containers of the other pod that were told to end.
+	told map[string]bool
+	// Containers of the wanted pod that are at an end; true: since the watch began.
+	ended map[string]bool
 }
 
-// look returns the wanted pod's container that runs, when none of the other's does any more. The kubelet gives a pod half a minute to end by itself, in which nothing
-// answers on this node: whoever waits for it says how long that is worth.
+// look returns the wanted pod's container that runs, when none of the other's does any more. The
+// kubelet gives a pod half a minute to end by itself, in which nothing answers on this node:
+// whoever waits for it says how long that is worth.
 func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {

@@ -107,18 +107,20 @@ func (p *ProveSnapshot) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, p.Proof)
 }
 
-// StageData makes the new data beside the old: Dir/member, and WALDir where the WAL lives elsewhere.
+// StageData makes the new data beside the old: Dir/member, and WALDir where the
+// WAL lives elsewhere.
 type StageData struct {
 	Staging Staging `json:"staging"`
 	Dir     string  `json:"dir"`              // does not exist yet
 	WALDir  string  `json:"walDir,omitempty"` // does not exist yet
-	// Receipt is the file that says that staging is complete, and what came out; it is written last.
+	// Receipt is the file that says that staging is complete, and what came
+	// out; it is written last.
 	Receipt string    `json:"receipt"`
 	Attr    node.Attr `json:"attr"` // of the directories; files get its owner and label, and 0600
 }
 
-// Marker is the name of the file in a staged member directory that tells it from one of the user's; it holds the name of the receipt.
-// etcd looks at snap and wal only.
+// Marker is the name of the file in a staged member directory that tells it from one of the user's;
+// it holds the name of the receipt. etcd looks at snap and wal only.
 const Marker = ".etcdpod-staged"
 
 func (s *StageData) String() string {
@@ -163,7 +165,8 @@ func (s *StageData) trees() []string {
 	return []string{s.Dir, s.WALDir}
 }
 
-// finish gives a staged tree the owner, modes and label of the data that it replaces, and syncs it with its parent.
+// finish gives a staged tree the owner, modes and label of the data that it replaces, and
+// syncs it with its parent.
 func (s *StageData) finish(t *Target, dir string) error {
 	if err := s.own(t, dir); err != nil {
 		return err
@@ -196,14 +199,16 @@ func (s *StageData) own(t *Target, name string) error {
 	return t.Host.FS.SetAttr(name, attr)
 }
 
-// Undo removes what was staged, and nothing else: once the receipt is there, data without the marker is the user's.
+// Undo removes what was staged, and nothing else: once the receipt is there, data without the
+// marker is the user's.
 func (s *StageData) Undo(_ context.Context, t *Target) error {
 	if exists(t, s.Receipt) {
 		if member := path.Join(s.Dir, "member"); exists(t, member) && marker(t, member) != s.Receipt {
 			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
 		}
 	}
-	if err := remove(t, s.Receipt); err != nil { // also where an earlier try has, and did not get to the sync
+	// Also where an earlier try has, and did not get to the sync.
+	if err := remove(t, s.Receipt); err != nil {
 		return err
 	}
 	for _, dir := range s.trees() {
@@ -217,7 +222,8 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 	return nil
 }
 
-// marker returns what the marker in a member directory says: the receipt of the run that staged it; empty for data that no run staged.
+// marker returns what the marker in a member directory says: the receipt of the run that staged it;
+// empty for data that no run staged.
 func marker(t *Target, member string) string {
 	data, _, err := read(t, path.Join(member, Marker))
 	if err != nil {

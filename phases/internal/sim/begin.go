@@ -1,6 +1,7 @@
 package sim
 
-// Begins has an etcd that finds no data begin a new cluster, and the kubelet know its manifest, which is not there yet.
+// Begins has an etcd that finds no data begin a new cluster, and the kubelet know its manifest,
+// which is not there yet.
 func (m *Machine) Begins(manifest string) {
 	m.begins = true
 	m.known = append(m.known, manifest)

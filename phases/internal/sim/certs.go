@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// readPairs is a program's start, which reads its certificates once and for all: the worst that a program can do. It does not start with a key that is another
-// certificate's.
+// readPairs is a program's start, which reads its certificates once and for all: the worst that a
+// program can do. It does not start with a key that is another certificate's.
 func (m *Machine) readPairs(c *container) bool {
 	c.holds = map[string]string{}
 	for _, base := range m.Pairs[c.Name] {

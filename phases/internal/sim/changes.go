@@ -25,7 +25,8 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	}
 	// The name is there before the data is: two steps.
 	if err := d.Step("write " + name); err != nil {
-		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) { // the real one leaves no half file
+		// The real one leaves no half file.
+		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) {
 			d.change(unnamed(dir, path.Base(name)))
 		}
 		return err
@@ -132,7 +133,8 @@ func (d *Disk) move(from, to string) error {
 	return nil
 }
 
-// parents returns the directories of two names, which must be on one mount; a mount point itself cannot be renamed.
+// parents returns the directories of two names, which must be on one mount; a mount point
+// itself cannot be renamed.
 func (d *Disk) parents(from, to string) (a, b uint64, err error) {
 	if a, err = d.parent("rename", from); err != nil {
 		return 0, 0, err

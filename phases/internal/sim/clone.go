@@ -13,11 +13,15 @@ import (
 	"strings"
 )
 
-// Clone is another machine that is as this one is now, and on which no process of etcdpod runs: they are as good as killed. Its watchers are not taken over.
+// Clone is another machine that is as this one is now, and on which no process of etcdpod runs:
+// they are as good as killed. Its watchers are not taken over.
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
-		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
-		Pairs: m.Pairs, started: m.started, begins: m.begins, noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{}, Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
+		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd,
+		StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
+		Pairs: m.Pairs, started: m.started, begins: m.begins,
+		noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},
+		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 	}
 	c.idle, c.checked = m.idle, m.checked
@@ -103,7 +107,8 @@ func (m *Machine) Runs() string {
 	return strconv.FormatBool(m.kubelet) + " [" + strings.Join(names, " ") + "]"
 }
 
-// Digest is a number for all that the future of a node depends on: what is on its disk, now and after a power loss, and what runs. content says what counts of a file.
+// Digest is a number for all that the future of a node depends on: what is on its disk, now and
+// after a power loss, and what runs. content says what counts of a file.
 func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintln(h, m.Runs())
@@ -133,7 +138,8 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 // Off takes the machine out of the world: nothing runs on it any more.
 func (m *Machine) Off() { m.containers, m.idle, m.kubelet, m.crashed = nil, nil, false, true }
 
-// RunsFrom is the manifest that the running container of that name was started from; empty when none runs.
+// RunsFrom is the manifest that the running container of that name was started from;
+// empty when none runs.
 func (m *Machine) RunsFrom(name string) string {
 	if c := m.running(name); c != nil {
 		return c.manifest

@@ -1,6 +1,6 @@
-// Package sim is a simulated control-plane node for the crash tests: a file system that forgets what was not synced, a kubelet, a container runtime
-// and etcds that behave like the real ones where it matters, and a count of steps at which the world can be stopped.
-// Only tests import it.
+// Package sim is a simulated control-plane node for the crash tests: a file system that forgets
+// what was not synced, a kubelet, a container runtime and etcds that behave like the real ones
+// where it matters, and a count of steps at which the world can be stopped. Only tests import it.
 package sim
 
 import (
@@ -25,13 +25,16 @@ var ErrCrashed = errors.New("simulated crash")
 
 // inode is one file or directory. Names and the directory tree are kept in [tree].
 type inode struct {
-	dir           bool
-	data, durable []byte // nothing within them is ever overwritten, so that they may share their bytes, also with a clone's
+	dir bool
+	// Nothing within them is ever overwritten, so that they may share their bytes,
+	// also with a clone's.
+	data, durable []byte
 	attr          node.Attr
 }
 
-// change is one metadata operation that is not durable yet. Changes become durable in order, as in the journal of ext4 or XFS: a sync of a
-// directory makes everything up to its last change durable, and a crash keeps some prefix of the rest.
+// change is one metadata operation that is not durable yet. Changes become durable in order, as in
+// the journal of ext4 or XFS: a sync of a directory makes everything up to its last change durable,
+// and a crash keeps some prefix of the rest.
 type change []edit
 
 // edit gives a name in a directory to an inode, or to none. They are kept as data, so that a disk
@@ -62,7 +65,8 @@ func (c change) apply(t tree) {
 	}
 }
 
-// dirs are the directories that the change has to do with: those whose names it changes, and one that it makes.
+// dirs are the directories that the change has to do with: those whose names it changes,
+// and one that it makes.
 func (c change) dirs() (all []uint64) {
 	for _, e := range c {
 		all = append(all, e.Dir)
@@ -77,14 +81,16 @@ const rootInode = 1
 
 // Disk is a simulated file system. It implements [node.FS].
 type Disk struct {
-	// Step is asked before each changing call, with the words of the call; its error is returned in its place.
+	// Step is asked before each changing call, with the words of the call; its error is
+	// returned in its place.
 	Step func(call string) error
 	// NoExchange makes the file system one without RENAME_EXCHANGE.
 	NoExchange bool
 	// ForgetDirSync makes syncs of directories do nothing: a deliberate fault.
 	ForgetDirSync bool
-	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory makes durable what was
-	// done in it, with all that came before in the directories that this touches, and nothing else, as Btrfs does.
+	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory
+	// makes durable what was done in it, with all that came before in the directories that this
+	// touches, and nothing else, as Btrfs does.
 	Disorderly bool
 	// Mounts are mount points: a rename from below one to the outside fails.
 	Mounts []string
@@ -104,7 +110,8 @@ type Disk struct {
 func NewDisk() *Disk {
 	return &Disk{
 		Step: func(string) error { return nil }, now: tree{rootInode: nil}, saved: tree{rootInode: nil},
-		inodes: map[uint64]*inode{rootInode: {dir: true, attr: node.Attr{Mode: 0o755}}}, locks: map[uint64]string{}, next: rootInode + 1,
+		inodes: map[uint64]*inode{rootInode: {dir: true, attr: node.Attr{Mode: 0o755}}},
+		locks:  map[uint64]string{}, next: rootInode + 1,
 	}
 }
 
@@ -249,7 +256,8 @@ func (d *Disk) Lstat(name string) (node.Stat, error) {
 	if err != nil {
 		return node.Stat{}, err
 	}
-	st := node.Stat{Mode: i.attr.Mode, Size: int64(len(i.data)), UID: i.attr.UID, GID: i.attr.GID, Ino: ino, Dev: d.mount(name), Mount: d.mount(name), ModTime: time.Unix(0, 0)}
+	st := node.Stat{Mode: i.attr.Mode, Size: int64(len(i.data)),
+		UID: i.attr.UID, GID: i.attr.GID, Ino: ino, Dev: d.mount(name), Mount: d.mount(name), ModTime: time.Unix(0, 0)}
 	if i.dir {
 		st.Mode |= fs.ModeDir
 	}

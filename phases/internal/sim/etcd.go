@@ -73,7 +73,8 @@ func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int
 
 func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (op.Contents, error) {
 	data, err := e.M.ReadFile(snapshot)
-	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5}, Trailer: Sum(data), HashSteps: [][]byte{[]byte("step")}}, err
+	return op.Contents{Proof: op.Proof{SHA256: Sum(data), SizeBytes: int64(len(data)), Revision: 5},
+		Trailer: Sum(data), HashSteps: [][]byte{[]byte("step")}}, err
 }
 
 // Sum is the SHA-256 of a file's contents, in hex.
@@ -95,7 +96,8 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	if !there || !ok {
 		return op.Answer{}, errors.New("the database was moved away under the etcd")
 	}
-	return op.Answer{ClusterID: cluster(e.M.inodes[db].data), MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
+	return op.Answer{ClusterID: cluster(e.M.inodes[db].data),
+		MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
 }
 
 // own is the node's member of a cluster that it joins; nil when it joins none.

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of the etcdpod under test.
+// Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of
+// the etcdpod under test.
 type Machine struct {
 	*Disk
 	ManifestDir string
@@ -26,7 +27,8 @@ type Machine struct {
 	SickEtcd bool
 	// StrayPods is how many pods the API server shows that are on no other node's.
 	StrayPods int64
-	// Pairs are the certificates that programs read when they start, by program: paths without .crt and .key.
+	// Pairs are the certificates that programs read when they start, by program: paths
+	// without .crt and .key.
 	Pairs map[string][]string
 	// Members are those of the cluster that the node joins, or has joined; nil: there is none.
 	Members *Members
@@ -35,7 +37,8 @@ type Machine struct {
 	FailWith error
 	// Late is how long the kubelet takes to notice that a manifest has changed.
 	Late time.Duration
-	// SickText keeps an API server whose manifest holds it from ever getting ready; one whose manifest holds CrashText ends at once, again and again.
+	// SickText keeps an API server whose manifest holds it from ever getting ready; one whose
+	// manifest holds CrashText ends at once, again and again.
 	SickText, CrashText string
 	// Before is told of each step before it is made; nil: nobody is.
 	Before func(call string)
@@ -60,7 +63,8 @@ type Machine struct {
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by the name of the file
 
-	// When the kubelet last looked and had nothing to do; nil: it had, or something else was changed.
+	// When the kubelet last looked and had nothing to do; nil: it had, or
+	// something else was changed.
 	idle *seen
 	// When the names on the disk were last found to be right.
 	checked *seen
@@ -81,9 +85,11 @@ type container struct {
 	manifest   string            // that it was started from
 }
 
-// NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is that must never get lost; committed tells whether a run is past its commit point.
+// NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is
+// that must never get lost; committed tells whether a run is past its commit point.
 func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Machine {
-	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0), committed: committed, kubelet: true, views: map[string]*view{}}
+	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0),
+		committed: committed, kubelet: true, views: map[string]*view{}}
 	m.known, _ = d.ReadDir(manifestDir)
 	if ino, i, err := d.must("open", path.Join(dataDir, "member/snap/db")); err == nil {
 		m.oldDB, m.oldData = ino, string(i.data)
@@ -192,7 +198,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	member, _ := m.find(m.Disk.now, path.Join(dir, "member"))
 	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
 	if err != nil {
-		if m.oldDB != 0 { // where there was none from the start, an etcd that has no data either is no loss
+		// Where there was none from the start, an etcd that has no data either is no loss.
+		if m.oldDB != 0 {
 			m.violate("an etcd was started on %s, where there is no data: it begins a new cluster", dir)
 		}
 		return false
@@ -216,7 +223,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	return true
 }
 
-// join is the first start of an etcd: it begins with nothing. One that joins a cluster gets all from the leader.
+// join is the first start of an etcd: it begins with nothing. One that joins a cluster gets
+// all from the leader.
 func (m *Machine) join(dir, content string) {
 	at, ok := m.find(m.Disk.now, dir)
 	if _, there := m.Disk.now.look(at, "member"); there || !ok {
@@ -246,7 +254,8 @@ func (m *Machine) running(name string) *container {
 	return nil
 }
 
-// Look describes the node for comparison: what runs, and every file outside the directories left out.
+// Look describes the node for comparison: what runs, and every file outside the
+// directories left out.
 func (m *Machine) Look(except ...string) string {
 	m.tick()
 	m.check("look")

@@ -10,7 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Members is what the members elsewhere know of the membership. They run, whatever happens to the node, and forget nothing.
+// Members is what the members elsewhere know of the membership. They run, whatever happens to the
+// node, and forget nothing.
 type Members struct {
 	All  []op.Member
 	URL  string // the peer URL of the node
@@ -46,7 +47,8 @@ func (m *Machine) quorum() bool {
 	return run > voters/2
 }
 
-// enrol is the first start, or a later one, of an etcd that is told to join a cluster: it ends at once when the cluster does not know it, or knows it under another id than its data does.
+// enrol is the first start, or a later one, of an etcd that is told to join a cluster: it ends at
+// once when the cluster does not know it, or knows it under another id than its data does.
 func (m *Machine) enrol(dir string) bool {
 	if m.Members == nil {
 		m.join(dir, "new learner")
@@ -91,7 +93,8 @@ var (
 	errBehind   = errors.New("etcdserver: can only promote a learner member which is in sync with leader")
 )
 
-// change is one request to the members: the process may die before it is sent, and before its answer is heard.
+// change is one request to the members: the process may die before it is sent, and before
+// its answer is heard.
 func (e Etcd) change(words string, do func(*Members) error) error {
 	if err := e.M.step(words); err != nil {
 		return err

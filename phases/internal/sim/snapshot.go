@@ -105,9 +105,10 @@ func (m *Machine) Save() ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// LoadMachine makes a machine that is as the saved one was, and on which no process of etcdpod runs.
-// It is not known what its watchers were: see [Machine.CommittedBy] and [Machine.Before]. What this
-// version has no place for is an error: a machine that lacks it would not be the one that was saved.
+// LoadMachine makes a machine that is as the saved one was, and on which no process of
+// etcdpod runs. It is not known what its watchers were: see [Machine.CommittedBy] and
+// [Machine.Before]. What this version has no place for is an error: a machine that lacks it
+// would not be the one that was saved.
 func LoadMachine(saved []byte) (*Machine, error) {
 	var s savedMachine
 	in := json.NewDecoder(bytes.NewReader(saved))
@@ -123,7 +124,8 @@ func LoadMachine(saved []byte) (*Machine, error) {
 		committed: func() bool { return false },
 	}
 	for _, c := range s.Containers {
-		m.containers = append(m.containers, &container{c.Container, c.File, c.Member, c.Generation, c.Holds, c.Manifest})
+		m.containers = append(m.containers, &container{c.Container,
+			c.File, c.Member, c.Generation, c.Holds, c.Manifest})
 	}
 	for name, v := range s.Views {
 		m.views[name] = &view{v.Data, v.Changed}
@@ -134,7 +136,8 @@ func LoadMachine(saved []byte) (*Machine, error) {
 
 func (s *savedMachine) disk() *Disk {
 	d := &Disk{
-		NoExchange: s.NoExchange, ForgetDirSync: s.NoDirSync, Disorderly: s.Disorderly, Mounts: s.Mounts, now: s.Tree, saved: s.Durable,
+		NoExchange: s.NoExchange, ForgetDirSync: s.NoDirSync,
+		Disorderly: s.Disorderly, Mounts: s.Mounts, now: s.Tree, saved: s.Durable,
 		pending: s.Pending, inodes: map[uint64]*inode{}, locks: s.Locks, next: s.Next,
 	}
 	if d.saved == nil {

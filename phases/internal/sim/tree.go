@@ -32,7 +32,9 @@ func (t tree) look(dir uint64, name string) (uint64, bool) {
 
 // put gives a name in a directory to an inode, whatever had it.
 func (t tree) put(dir uint64, name string, ino uint64) {
-	i, taken := slices.BinarySearchFunc(t[dir], name, func(e entry, name string) int { return strings.Compare(e.name, name) })
+	i, taken := slices.BinarySearchFunc(t[dir], name, func(e entry, name string) int {
+		return strings.Compare(e.name, name)
+	})
 	list := make([]entry, 0, len(t[dir])+1)
 	list = append(append(list, t[dir][:i]...), entry{name, ino})
 	if taken {

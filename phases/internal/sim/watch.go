@@ -47,7 +47,9 @@ func (m *Machine) tick() {
 		}
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(m.containers, func(c *container) bool { return c.file == name && c.State == "running" }) {
+		if !slices.ContainsFunc(m.containers, func(c *container) bool {
+			return c.file == name && c.State == "running"
+		}) {
 			m.start(name)
 			idle = nil
 		}

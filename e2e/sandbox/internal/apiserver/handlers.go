@@ -14,7 +14,8 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /readyz", s.healthz("readyz"))
 	mux.HandleFunc("GET /healthz", s.healthz("healthz"))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, map[string]string{"major": "1", "minor": "37", "gitVersion": "v1.37.2", "platform": "standin"})
+		reply(w, http.StatusOK, map[string]string{"major": "1",
+			"minor": "37", "gitVersion": "v1.37.2", "platform": "standin"})
 	})
 	mux.Handle("GET /api", known(discoverAPI))
 	mux.Handle("GET /apis", known(discoverGroups))
@@ -27,11 +28,13 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-// known lets those pass who showed a certificate of the client CA, and refuses the others as kube-apiserver refuses anonymous requests.
+// known lets those pass who showed a certificate of the client CA, and refuses the others as
+// kube-apiserver refuses anonymous requests.
 func known(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TLS.VerifiedChains) == 0 {
-			fail(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("forbidden: User \"system:anonymous\" cannot %s path %q", strings.ToLower(r.Method), r.URL.Path))
+			fail(w, http.StatusForbidden, "Forbidden", fmt.Sprintf(
+				"forbidden: User \"system:anonymous\" cannot %s path %q", strings.ToLower(r.Method), r.URL.Path))
 			return
 		}
 		next(w, r)
@@ -58,6 +61,7 @@ func reply(w http.ResponseWriter, code int, body any) {
 
 // fail answers with a metav1.Status.
 func fail(w http.ResponseWriter, code int, reason, message string) {
-	reply(w, code, map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Failure",
+	reply(w, code, map[string]any{"kind": "Status", "apiVersion": "v1",
+		"metadata": map[string]any{}, "status": "Failure",
 		"message": message, "reason": reason, "code": code})
 }

@@ -52,7 +52,8 @@ func (s *server) serveObjects(w http.ResponseWriter, r *http.Request) {
 		code = http.StatusOK
 		body, err = s.delete(ctx, t)
 	default:
-		err = refusal{http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource"}
+		err = refusal{http.StatusMethodNotAllowed, "MethodNotAllowed",
+			"the server does not allow this method on the requested resource"}
 	}
 	var refused refusal
 	switch {
@@ -78,7 +79,10 @@ func notFound(t target) error {
 }
 
 func conflict(t target) error {
-	return refusal{http.StatusConflict, "Conflict", fmt.Sprintf("Operation cannot be fulfilled on %s %q: the object has been modified; please apply your changes to the latest version and try again", t.Name, t.name)}
+	return refusal{
+		http.StatusConflict, "Conflict", fmt.Sprintf("Operation cannot be fulfilled on %s %q: the object has been "+
+			"modified; please apply your changes to the latest version and try again", t.Name, t.name),
+	}
 }
 
 // page is what a continue token holds: the revision of the whole list and the key to go on with.
@@ -108,7 +112,8 @@ func (s *server) list(ctx context.Context, t target, query url.Values) (any, err
 	if err != nil {
 		return nil, refusal{http.StatusBadRequest, "BadRequest", "limit is not a number"}
 	}
-	got, err := s.etcd.Get(ctx, at.Start, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithLimit(count), clientv3.WithRev(at.Revision))
+	got, err := s.etcd.Get(ctx, at.Start, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)),
+		clientv3.WithLimit(count), clientv3.WithRev(at.Revision))
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return nil, refusal{http.StatusGone, "Expired", "The provided continue parameter is too old"}
 	}
@@ -135,7 +140,8 @@ func (s *server) list(ctx context.Context, t target, query url.Values) (any, err
 		meta["continue"] = base64.RawURLEncoding.EncodeToString(next)
 		meta["remainingItemCount"] = got.Count - int64(len(got.Kvs))
 	}
-	return map[string]any{"kind": t.Kind + "List", "apiVersion": t.groupVersion(), "metadata": meta, "items": items}, nil
+	return map[string]any{"kind": t.Kind + "List", "apiVersion": t.groupVersion(),
+		"metadata": meta, "items": items}, nil
 }
 
 func decode(kv *mvccpb.KeyValue) (map[string]any, error) {
@@ -174,7 +180,8 @@ func (s *server) create(ctx context.Context, t target, body io.Reader) (any, err
 	}
 	t.name, _ = metadata(object)["name"].(string)
 	if t.name == "" || t.Namespaced && t.namespace == "" {
-		return nil, refusal{http.StatusUnprocessableEntity, "Invalid", "a name, and a namespace where the resource has one, are required"}
+		return nil, refusal{http.StatusUnprocessableEntity, "Invalid",
+			"a name, and a namespace where the resource has one, are required"}
 	}
 	written, err := s.put(ctx, t, stamped(object), 0)
 	if err == nil && !written {
@@ -210,7 +217,8 @@ func (s *server) update(ctx context.Context, t target, body io.Reader) (any, err
 	return object, err
 }
 
-// put writes the object if its key still has that modification revision, 0 for none, and sets the new one in the object.
+// put writes the object if its key still has that modification revision, 0 for none, and sets the
+// new one in the object.
 func (s *server) put(ctx context.Context, t target, object map[string]any, revision int64) (bool, error) {
 	delete(metadata(object), "resourceVersion") // it is never stored
 	metadata(object)["name"] = t.name
@@ -222,7 +230,8 @@ func (s *server) put(ctx context.Context, t target, object map[string]any, revis
 		return false, err
 	}
 	key := t.key(s.etcdPrefix)
-	done, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).Then(clientv3.OpPut(key, string(value))).Commit()
+	done, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+		Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
 		return false, err
 	}

@@ -12,8 +12,8 @@ type Resource struct {
 	Prefix                     string // of its keys, below the etcd prefix
 }
 
-// Resources lists every resource that is served, with the place where kube-apiserver keeps it (pkg/registry, and
-// pkg/kubeapiserver/default_storage_factory_builder.go for the special ones).
+// Resources lists every resource that is served, with the place where kube-apiserver keeps it
+// (pkg/registry, and pkg/kubeapiserver/default_storage_factory_builder.go for the special ones).
 func Resources() []Resource {
 	return []Resource{
 		{"", "v1", "configmaps", "ConfigMap", true, "configmaps"},
@@ -96,7 +96,8 @@ func discoverGroups(w http.ResponseWriter, _ *http.Request) {
 		}
 		seen[r.Group] = true
 		version := map[string]any{"groupVersion": r.groupVersion(), "version": r.Version}
-		groups = append(groups, map[string]any{"name": r.Group, "versions": []any{version}, "preferredVersion": version})
+		groups = append(groups, map[string]any{"name": r.Group,
+			"versions": []any{version}, "preferredVersion": version})
 	}
 	reply(w, http.StatusOK, map[string]any{"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
@@ -107,7 +108,8 @@ func discoverResources(w http.ResponseWriter, group, version string) {
 	groupVersion := Resource{Group: group, Version: version}.groupVersion()
 	for _, r := range Resources() {
 		if r.groupVersion() == groupVersion {
-			resources = append(resources, map[string]any{"name": r.Name, "singularName": strings.ToLower(r.Kind), "namespaced": r.Namespaced,
+			resources = append(resources, map[string]any{"name": r.Name,
+				"singularName": strings.ToLower(r.Kind), "namespaced": r.Namespaced,
 				"kind": r.Kind, "verbs": []string{"create", "delete", "get", "list", "update"}})
 		}
 	}
@@ -115,5 +117,6 @@ func discoverResources(w http.ResponseWriter, group, version string) {
 		fail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource")
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": groupVersion, "resources": resources})
+	reply(w, http.StatusOK, map[string]any{"kind": "APIResourceList",
+		"apiVersion": "v1", "groupVersion": groupVersion, "resources": resources})
 }

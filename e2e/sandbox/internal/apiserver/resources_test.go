@@ -14,12 +14,14 @@ func TestPathsLeadToKubernetesKeys(t *testing.T) {
 		"/api/v1/namespaces/a/endpoints/b":                           "/registry/services/endpoints/a/b",
 		"/apis/apps/v1/deployments":                                  "/registry/deployments/",
 		"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases": "/registry/leases/kube-system/",
-		"/api/v1/pods/a":                                             "", // a pod without its namespace
-		"/api/v1/namespaces/a/nodes":                                 "", // a node in a namespace
-		"/api/v1/namespaces/a/pods/b/log":                            "",
-		"/api/v2/pods":                                               "",
-		"/apis/apps/v1":                                              "",
-		"/metrics":                                                   "",
+		// A pod without its namespace.
+		"/api/v1/pods/a": "",
+		// A node in a namespace.
+		"/api/v1/namespaces/a/nodes":      "",
+		"/api/v1/namespaces/a/pods/b/log": "",
+		"/api/v2/pods":                    "",
+		"/apis/apps/v1":                   "",
+		"/metrics":                        "",
 	} {
 		key := ""
 		if t, ok := find(path); ok {

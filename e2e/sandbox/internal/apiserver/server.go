@@ -1,11 +1,13 @@
-// Package apiserver is a stand-in for kube-apiserver: a small part of the Kubernetes API, kept in a real etcd that is reached with the
-// flags that kubeadm's manifest gives.
+// Package apiserver is a stand-in for kube-apiserver: a small part of the Kubernetes API, kept in a
+// real etcd that is reached with the flags that kubeadm's manifest gives.
 //
-// It stands in for: TLS with the manifest's certificates, client certificates, /livez, /readyz and /version, discovery, lists in pages,
-// reads, creates, updates and deletes of a fixed table of resources, at the keys where kube-apiserver has them; its refusal to serve before etcd
-// answers; the master lease that it keeps in etcd; the namespaces that it makes at first.
-// It does not stand in for: authorization (any certificate of the client CA may do anything), admission, defaults, validation, watches,
-// caches, compaction, protobuf (values are JSON; others cannot be decoded) or encryption at rest.
+// It stands in for: TLS with the manifest's certificates, client certificates, /livez, /readyz
+// and /version, discovery, lists in pages, reads, creates, updates and deletes of a fixed table
+// of resources, at the keys where kube-apiserver has them; its refusal to serve before etcd
+// answers; the master lease that it keeps in etcd; the namespaces that it makes at first. It does
+// not stand in for: authorization (any certificate of the client CA may do anything), admission,
+// defaults, validation, watches, caches, compaction, protobuf (values are JSON; others cannot be
+// decoded) or encryption at rest.
 package apiserver
 
 import (
@@ -97,7 +99,8 @@ func Run(ctx context.Context, args []string, logger *log.Logger) error {
 		return err
 	}
 	// net/http reports refused handshakes: a client's affair, and only noise here.
-	web := &http.Server{Handler: s.routes(), TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	web := &http.Server{Handler: s.routes(), TLSConfig: config,
+		ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { web.Close() })()
 	ended := make(chan error, 2)
 	for _, host := range s.hosts() {
@@ -131,7 +134,8 @@ func (s *server) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.VerifyClientCertIfGiven}, nil
+	return &tls.Config{Certificates: []tls.Certificate{pair},
+		ClientCAs: clients, ClientAuth: tls.VerifyClientCertIfGiven}, nil
 }
 
 func (s *server) awaitEtcd(ctx context.Context) error {
@@ -162,19 +166,22 @@ func (s *server) bootstrap(ctx context.Context) error {
 	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
 		key := s.etcdPrefix + "/namespaces/" + name
 		value, err := json.Marshal(stamped(map[string]any{
-			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}, "status": map[string]any{"phase": "Active"},
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name},
+			"status": map[string]any{"phase": "Active"},
 		}))
 		if err != nil {
 			return err
 		}
-		if _, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(clientv3.OpPut(key, string(value))).Commit(); err != nil {
+		if _, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+			Then(clientv3.OpPut(key, string(value))).Commit(); err != nil {
 			return fmt.Errorf("cannot create namespace %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// keepMasterLease keeps this server's address in etcd for 15 s at a time, as kube-apiserver's lease reconciler does.
+// keepMasterLease keeps this server's address in etcd for 15 s at a time, as kube-apiserver's
+// lease reconciler does.
 func (s *server) keepMasterLease(ctx context.Context, logger *log.Logger) {
 	for {
 		if err := s.renewMasterLease(ctx); err != nil && ctx.Err() == nil {

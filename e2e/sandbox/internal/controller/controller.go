@@ -1,8 +1,9 @@
 // Package controller is a stand-in for kube-controller-manager and kube-scheduler.
 //
-// It stands in for: leader election by a Lease, with the real one's times (a lease of 15 s, tried every 2 s, given up after 10 s without
-// renewal by exiting); and, as kube-controller-manager, for a ReplicaSet that every Deployment gets while the leader works, so that one
-// can see when controllers work again. It does not stand in for anything else that they do.
+// It stands in for: leader election by a Lease, with the real one's times (a lease of 15 s, tried
+// every 2 s, given up after 10 s without renewal by exiting); and, as kube-controller-manager, for
+// a ReplicaSet that every Deployment gets while the leader works, so that one can see when
+// controllers work again. It does not stand in for anything else that they do.
 package controller
 
 import (
@@ -51,7 +52,8 @@ type elector struct {
 	seenAt         time.Time // by this process's own clock, as client-go's leader election does it
 }
 
-// Run takes part in the election that name stands for until ctx ends. It returns an error when it loses the lease.
+// Run takes part in the election that name stands for until ctx ends. It returns an error
+// when it loses the lease.
 func Run(ctx context.Context, name string, args []string, logger *log.Logger) error {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
@@ -115,7 +117,8 @@ func (e *elector) acquire(ctx context.Context) error {
 	switch {
 	case kubeapi.IsStatus(err, http.StatusNotFound):
 		l.Metadata.Name = e.name
-		l.Spec.Holder, l.Spec.Seconds, l.Spec.Acquired, l.Spec.Renewed = e.identity, int(leaseDuration.Seconds()), now, now
+		l.Spec.Holder, l.Spec.Seconds, l.Spec.Acquired, l.Spec.Renewed = e.identity,
+			int(leaseDuration.Seconds()), now, now
 		return e.api.Do(ctx, http.MethodPost, leases, l, nil)
 	case err != nil:
 		return err
@@ -173,7 +176,10 @@ func (e *elector) work(ctx context.Context) error {
 		fmt.Fprint(hash, d.Metadata.UID)
 		set := object{Metadata: objectMeta{
 			Name: fmt.Sprintf("%s-%x", d.Metadata.Name, hash.Sum32()), Namespace: d.Metadata.Namespace,
-			Owners: []map[string]any{{"apiVersion": "apps/v1", "kind": "Deployment", "name": d.Metadata.Name, "uid": d.Metadata.UID, "controller": true}},
+			Owners: []map[string]any{
+				{"apiVersion": "apps/v1", "kind": "Deployment",
+					"name": d.Metadata.Name, "uid": d.Metadata.UID, "controller": true},
+			},
 		}, Spec: d.Spec}
 		err := e.api.Do(ctx, http.MethodPost, "/apis/apps/v1/namespaces/"+d.Metadata.Namespace+"/replicasets", set, nil)
 		if err != nil && !kubeapi.IsStatus(err, http.StatusConflict) {

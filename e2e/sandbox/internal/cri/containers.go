@@ -19,8 +19,11 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// CreateContainer keeps a container that is not yet started. An image without a binary is not found, as one that was never pulled.
-func (s *Server) CreateContainer(_ context.Context, r *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
+// CreateContainer keeps a container that is not yet started. An image without a binary is not
+// found, as one that was never pulled.
+func (s *Server) CreateContainer(
+	_ context.Context, r *runtimeapi.CreateContainerRequest,
+) (*runtimeapi.CreateContainerResponse, error) {
 	if _, err := s.binary(r.GetConfig().GetImage().GetImage()); err != nil {
 		return nil, err
 	}
@@ -73,7 +76,9 @@ func (s *Server) binary(image string) (string, error) {
 }
 
 // StartContainer starts the process of a container that was created.
-func (s *Server) StartContainer(_ context.Context, r *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
+func (s *Server) StartContainer(
+	_ context.Context, r *runtimeapi.StartContainerRequest,
+) (*runtimeapi.StartContainerResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.findContainer(r.ContainerId)
@@ -120,8 +125,11 @@ func (s *Server) wait(c *container, cmd *exec.Cmd) {
 	}
 }
 
-// StopContainer ends a container by SIGTERM and, after the time-out in seconds, by SIGKILL. One that is not there is no error.
-func (s *Server) StopContainer(ctx context.Context, r *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
+// StopContainer ends a container by SIGTERM and, after the time-out in seconds, by SIGKILL. One
+// that is not there is no error.
+func (s *Server) StopContainer(
+	ctx context.Context, r *runtimeapi.StopContainerRequest,
+) (*runtimeapi.StopContainerResponse, error) {
 	return &runtimeapi.StopContainerResponse{}, s.stop(ctx, r.ContainerId, time.Duration(r.Timeout)*time.Second)
 }
 
@@ -152,8 +160,11 @@ func (s *Server) stop(ctx context.Context, id string, grace time.Duration) error
 	}
 }
 
-// RemoveContainer forgets a container, killing it first where it runs. One that is not there is no error.
-func (s *Server) RemoveContainer(ctx context.Context, r *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
+// RemoveContainer forgets a container, killing it first where it runs. One that is
+// not there is no error.
+func (s *Server) RemoveContainer(
+	ctx context.Context, r *runtimeapi.RemoveContainerRequest,
+) (*runtimeapi.RemoveContainerResponse, error) {
 	if err := s.stop(ctx, r.ContainerId, 0); err != nil {
 		return nil, err
 	}
@@ -168,26 +179,33 @@ func (s *Server) RemoveContainer(ctx context.Context, r *runtimeapi.RemoveContai
 }
 
 // ListContainers lists the containers that the filter lets pass.
-func (s *Server) ListContainers(_ context.Context, r *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
+func (s *Server) ListContainers(
+	_ context.Context, r *runtimeapi.ListContainersRequest,
+) (*runtimeapi.ListContainersResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reply := &runtimeapi.ListContainersResponse{}
 	for _, c := range s.containers {
 		state := s.state(c)
-		if f := r.Filter; f != nil && (!strings.HasPrefix(c.ID, f.Id) || !strings.HasPrefix(c.SandboxID, f.PodSandboxId) ||
-			f.State != nil && f.State.State != state || !selects(f.LabelSelector, c.Config.Labels)) {
+		if f := r.Filter; f != nil &&
+			(!strings.HasPrefix(c.ID, f.Id) || !strings.HasPrefix(c.SandboxID, f.PodSandboxId) ||
+				f.State != nil && f.State.State != state || !selects(f.LabelSelector, c.Config.Labels)) {
 			continue
 		}
 		reply.Containers = append(reply.Containers, &runtimeapi.Container{
-			Id: c.ID, PodSandboxId: c.SandboxID, Metadata: c.Config.Metadata, Image: c.Config.Image, ImageRef: c.Config.Image.Image,
+			Id: c.ID, PodSandboxId: c.SandboxID, Metadata: c.Config.Metadata,
+			Image: c.Config.Image, ImageRef: c.Config.Image.Image,
 			State: state, CreatedAt: c.CreatedAt, Labels: c.Config.Labels, Annotations: c.Config.Annotations,
 		})
 	}
 	return reply, nil
 }
 
-// ContainerStatus tells of one container; verbosely it adds containerd's "info": a JSON object with pid, sandboxID, config and runtimeSpec.
-func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
+// ContainerStatus tells of one container; verbosely it adds containerd's "info": a JSON object with
+// pid, sandboxID, config and runtimeSpec.
+func (s *Server) ContainerStatus(
+	_ context.Context, r *runtimeapi.ContainerStatusRequest,
+) (*runtimeapi.ContainerStatusResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.findContainer(r.ContainerId)
@@ -196,8 +214,10 @@ func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatu
 	}
 	state := s.state(c)
 	st := &runtimeapi.ContainerStatus{
-		Id: c.ID, Metadata: c.Config.Metadata, State: state, CreatedAt: c.CreatedAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt,
-		ExitCode: c.ExitCode, Image: c.Config.Image, ImageRef: c.Config.Image.Image, Labels: c.Config.Labels, Annotations: c.Config.Annotations,
+		Id: c.ID, Metadata: c.Config.Metadata, State: state,
+		CreatedAt: c.CreatedAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt,
+		ExitCode: c.ExitCode, Image: c.Config.Image, ImageRef: c.Config.Image.Image,
+		Labels: c.Config.Labels, Annotations: c.Config.Annotations,
 		Mounts: c.Config.Mounts, LogPath: c.Log,
 	}
 	if state == runtimeapi.ContainerState_CONTAINER_EXITED {
@@ -227,7 +247,9 @@ func (s *Server) info(c *container, state runtimeapi.ContainerState) (string, er
 	}
 	info, err := json.Marshal(map[string]any{
 		"sandboxID": c.SandboxID, "pid": pid, "config": c.Config,
-		"runtimeSpec": map[string]any{"process": process{Args: append(append([]string{}, c.Config.Command...), c.Config.Args...)}},
+		"runtimeSpec": map[string]any{
+			"process": process{Args: append(append([]string{}, c.Config.Command...), c.Config.Args...)},
+		},
 	})
 	return string(info), err
 }

@@ -13,7 +13,9 @@ import (
 )
 
 // RunPodSandbox keeps a new sandbox, ready until it is stopped or the node reboots.
-func (s *Server) RunPodSandbox(_ context.Context, r *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
+func (s *Server) RunPodSandbox(
+	_ context.Context, r *runtimeapi.RunPodSandboxRequest,
+) (*runtimeapi.RunPodSandboxResponse, error) {
 	if r.GetConfig().GetMetadata() == nil {
 		return nil, status.Error(codes.InvalidArgument, "sandbox config must include metadata")
 	}
@@ -30,8 +32,11 @@ func (s *Server) RunPodSandbox(_ context.Context, r *runtimeapi.RunPodSandboxReq
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: p.ID}, nil
 }
 
-// StopPodSandbox kills what still runs in the sandbox and marks it not ready. One that is not there is no error.
-func (s *Server) StopPodSandbox(ctx context.Context, r *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
+// StopPodSandbox kills what still runs in the sandbox and marks it not ready. One that is
+// not there is no error.
+func (s *Server) StopPodSandbox(
+	ctx context.Context, r *runtimeapi.StopPodSandboxRequest,
+) (*runtimeapi.StopPodSandboxResponse, error) {
 	for _, id := range s.inPod(r.PodSandboxId) {
 		if err := s.stop(ctx, id, 0); err != nil {
 			return nil, err
@@ -49,7 +54,9 @@ func (s *Server) StopPodSandbox(ctx context.Context, r *runtimeapi.StopPodSandbo
 }
 
 // RemovePodSandbox stops the sandbox and forgets it with its containers.
-func (s *Server) RemovePodSandbox(ctx context.Context, r *runtimeapi.RemovePodSandboxRequest) (*runtimeapi.RemovePodSandboxResponse, error) {
+func (s *Server) RemovePodSandbox(
+	ctx context.Context, r *runtimeapi.RemovePodSandboxRequest,
+) (*runtimeapi.RemovePodSandboxResponse, error) {
 	if _, err := s.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: r.PodSandboxId}); err != nil {
 		return nil, err
 	}
@@ -68,12 +75,15 @@ func (s *Server) RemovePodSandbox(ctx context.Context, r *runtimeapi.RemovePodSa
 }
 
 // PodSandboxStatus tells of one sandbox.
-func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
+func (s *Server) PodSandboxStatus(
+	_ context.Context, r *runtimeapi.PodSandboxStatusRequest,
+) (*runtimeapi.PodSandboxStatusResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.findPod(r.PodSandboxId)
 	if p == nil {
-		return nil, status.Errorf(codes.NotFound, "an error occurred when try to find sandbox: not found: %s", r.PodSandboxId)
+		return nil, status.Errorf(codes.NotFound, "an error occurred when try to find sandbox: not found: %s",
+			r.PodSandboxId)
 	}
 	return &runtimeapi.PodSandboxStatusResponse{Status: &runtimeapi.PodSandboxStatus{
 		Id: p.ID, Metadata: p.Config.Metadata, State: s.podState(p), CreatedAt: p.CreatedAt,
@@ -82,13 +92,16 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 }
 
 // ListPodSandbox lists the sandboxes that the filter lets pass.
-func (s *Server) ListPodSandbox(_ context.Context, r *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
+func (s *Server) ListPodSandbox(
+	_ context.Context, r *runtimeapi.ListPodSandboxRequest,
+) (*runtimeapi.ListPodSandboxResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reply := &runtimeapi.ListPodSandboxResponse{}
 	for _, p := range s.pods {
 		state := s.podState(p)
-		if f := r.Filter; f != nil && (!strings.HasPrefix(p.ID, f.Id) || f.State != nil && f.State.State != state || !selects(f.LabelSelector, p.Config.Labels)) {
+		if f := r.Filter; f != nil && (!strings.HasPrefix(p.ID, f.Id) ||
+			f.State != nil && f.State.State != state || !selects(f.LabelSelector, p.Config.Labels)) {
 			continue
 		}
 		reply.Items = append(reply.Items, &runtimeapi.PodSandbox{

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// container is what is kept of a container below /var/lib/containerd, where it outlives the runtime and a reboot.
+// container is what is kept of a container below /var/lib/containerd, where it outlives the
+// runtime and a reboot.
 type container struct {
 	ID         string                      `json:"id"`
 	SandboxID  string                      `json:"sandboxID"`
@@ -45,7 +46,8 @@ func (s *Server) containerDir(id string) string {
 }
 func (s *Server) podDir(id string) string { return filepath.Join(s.root, stateDir, "pods", id) }
 
-// load reads what earlier runtimes left, and finds out in which boot of the node it is: /run is empty after a reboot.
+// load reads what earlier runtimes left, and finds out in which boot of the node it is: /run is
+// empty after a reboot.
 func (s *Server) load() error {
 	boot, err := os.ReadFile(filepath.Join(s.root, bootFile))
 	if os.IsNotExist(err) {
@@ -102,8 +104,8 @@ func save(dir string, record any) error {
 	return os.Rename(temp, filepath.Join(dir, "state.json"))
 }
 
-// state tells how the container is now. One that has ended while nobody waited for it gets the exit code 255, as with containerd.
-// The caller holds the lock.
+// state tells how the container is now. One that has ended while nobody waited for it gets the exit
+// code 255, as with containerd. The caller holds the lock.
 func (s *Server) state(c *container) runtimeapi.ContainerState {
 	switch {
 	case c.StartedAt == 0:

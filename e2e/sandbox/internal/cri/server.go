@@ -1,10 +1,13 @@
-// Package cri is a stand-in for a container runtime: a CRI v1 server whose containers are plain processes of this machine.
+// Package cri is a stand-in for a container runtime: a CRI v1 server whose containers are plain
+// processes of this machine.
 //
-// It stands in for what kubelet and etcdpod ask of containerd: pod sandboxes and containers with their labels and attempts, that outlive
-// the runtime and are known again when it is back, exits, stops with a grace, logs. It isolates nothing: there are no namespaces,
-// cgroups or images. A host path mount is honoured by rewriting the arguments and variables that lie below its container path; what is
-// written in a configuration file inside is not rewritten. The command's first word is not looked at: the image says which binary runs.
-// A log holds the output as it is, without CRI's prefixes.
+// It stands in for what kubelet and etcdpod ask of containerd: pod sandboxes and containers with
+// their labels and attempts, that outlive the runtime and are known again when it is back, exits,
+// stops with a grace, logs. It isolates nothing: there are no namespaces, cgroups or images. A
+// host path mount is honoured by rewriting the arguments and variables that lie below its
+// container path; what is written in a configuration file inside is not rewritten. The command's
+// first word is not looked at: the image says which binary runs. A log holds the output as it is,
+// without CRI's prefixes.
 package cri
 
 import (
@@ -39,12 +42,14 @@ type Server struct {
 	boot       string
 	containers map[string]*container
 	pods       map[string]*pod
-	waiting    map[string]bool // containers that are this process's children and have not been reaped
+	// Containers that are this process's children and have not been reaped.
+	waiting map[string]bool
 }
 
 // Serve runs the runtime until ctx ends. Its containers go on running.
 func Serve(ctx context.Context, root string, logger *log.Logger) error {
-	s := &Server{root: root, log: logger, containers: map[string]*container{}, pods: map[string]*pod{}, waiting: map[string]bool{}}
+	s := &Server{root: root, log: logger, containers: map[string]*container{},
+		pods: map[string]*pod{}, waiting: map[string]bool{}}
 	socket := filepath.Join(root, Socket)
 	if err := os.MkdirAll(filepath.Dir(socket), 0o711); err != nil {
 		return err
@@ -93,7 +98,8 @@ func newID() string {
 
 // Version says what the runtime is.
 func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
-	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "standin", RuntimeVersion: "1.0.0", RuntimeApiVersion: "v1"}, nil
+	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "standin",
+		RuntimeVersion: "1.0.0", RuntimeApiVersion: "v1"}, nil
 }
 
 // Status says that the runtime is ready.
@@ -105,6 +111,10 @@ func (s *Server) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi
 }
 
 // RuntimeConfig names the cgroup driver, though there are no cgroups.
-func (s *Server) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigRequest) (*runtimeapi.RuntimeConfigResponse, error) {
-	return &runtimeapi.RuntimeConfigResponse{Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS}}, nil
+func (s *Server) RuntimeConfig(
+	context.Context, *runtimeapi.RuntimeConfigRequest,
+) (*runtimeapi.RuntimeConfigResponse, error) {
+	return &runtimeapi.RuntimeConfigResponse{
+		Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS},
+	}, nil
 }

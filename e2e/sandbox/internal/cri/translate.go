@@ -11,7 +11,8 @@ import (
 
 func (s *Server) rootfs(id string) string { return filepath.Join(s.containerDir(id), "rootfs") }
 
-// command makes the process of a container: the image's binary, with the container's paths as this machine spells them.
+// command makes the process of a container: the image's binary, with the container's paths as this
+// machine spells them.
 func (s *Server) command(path string, c *container) (*exec.Cmd, error) {
 	words := append(append([]string{}, c.Config.Command...), c.Config.Args...)
 	view := view{rootfs: s.rootfs(c.ID)}
@@ -46,7 +47,8 @@ type view struct {
 // bind shows source, a path of this machine, at a path of the container.
 type bind struct{ at, source string }
 
-// args rewrites the paths in arguments of the forms --flag=path, --flag path and path, and lists of them with commas.
+// args rewrites the paths in arguments of the forms --flag=path, --flag path and path, and lists
+// of them with commas.
 func (v view) args(words []string) []string {
 	out := make([]string, len(words))
 	flag := ""
@@ -64,8 +66,9 @@ func (v view) args(words []string) []string {
 	return out
 }
 
-// value rewrites each path of a list. A path below no mount belongs to the container's own file system; whether it is one at all (and not
-// the path of a URL or of keys) only the flag's name can tell.
+// value rewrites each path of a list. A path below no mount belongs to the container's own
+// file system; whether it is one at all (and not the path of a URL or of keys) only the
+// flag's name can tell.
 func (v view) value(list string, file bool) string {
 	items := strings.Split(list, ",")
 	for i, item := range items {
@@ -86,14 +89,16 @@ func (v view) value(list string, file bool) string {
 func (v view) mountOf(path string) *bind {
 	var best *bind
 	for i, mount := range v.mounts {
-		if (path == mount.at || strings.HasPrefix(path, strings.TrimSuffix(mount.at, "/")+"/")) && (best == nil || len(mount.at) > len(best.at)) {
+		if (path == mount.at || strings.HasPrefix(path, strings.TrimSuffix(mount.at, "/")+"/")) &&
+			(best == nil || len(mount.at) > len(best.at)) {
 			best = &v.mounts[i]
 		}
 	}
 	return best
 }
 
-// namesFile tells whether a flag or variable of that name holds the path of a file, as names go in etcd and Kubernetes.
+// namesFile tells whether a flag or variable of that name holds the path of a file, as names go in
+// etcd and Kubernetes.
 func namesFile(flag string) bool {
 	flag = strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
 	for _, end := range []string{"dir", "file", "kubeconfig", "-certificate", "-key", "-outputs"} {

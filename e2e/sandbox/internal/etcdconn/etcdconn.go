@@ -14,19 +14,22 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// Options are the paths on this machine that the API server's etcd flags name. Empty ones are left out.
+// Options are the paths on this machine that the API server's etcd flags name.
+// Empty ones are left out.
 type Options struct {
 	Endpoints     []string
 	CA, Cert, Key string
 }
 
-// Open makes a client. It tries to connect again within a second, where gRPC would wait for up to two minutes: etcd comes and goes here.
+// Open makes a client. It tries to connect again within a second, where gRPC would wait for up to
+// two minutes: etcd comes and goes here.
 func Open(o Options) (*clientv3.Client, error) {
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, Logger: zap.NewNop(),
 		DialTimeout: 2 * time.Second, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 20 * time.Second,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second}, MinConnectTimeout: 2 * time.Second,
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
 		})},
 	}
 	if o.CA != "" || o.Cert != "" {

@@ -1,4 +1,5 @@
-// Package hostpath finds, below a sandbox's root, what the node's own programs would find at a path.
+// Package hostpath finds, below a sandbox's root, what the node's own programs
+// would find at a path.
 package hostpath
 
 import (
@@ -12,8 +13,8 @@ import (
 // mostLinks is the kernel's own limit (path_resolution(7)).
 const mostLinks = 40
 
-// Resolve returns the path on this machine of a host path, with every symbolic link followed as if root were /. What is not there is taken
-// for a plain name.
+// Resolve returns the path on this machine of a host path, with every symbolic link followed as if
+// root were /. What is not there is taken for a plain name.
 func Resolve(root, host string) (string, error) {
 	done, rest := "/", strings.Split(host, "/")
 	for links := 0; len(rest) > 0; {

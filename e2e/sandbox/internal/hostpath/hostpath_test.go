@@ -13,7 +13,8 @@ import (
 func TestLinksStayBelowTheRoot(t *testing.T) {
 	root := t.TempDir()
 	for name, to := range map[string]string{
-		"absolute": "/srv/disk", "relative": "srv/disk", "above": "../../../srv/disk", "twice": "/absolute/deep", "loop": "/loop",
+		"absolute": "/srv/disk", "relative": "srv/disk", "above": "../../../srv/disk",
+		"twice": "/absolute/deep", "loop": "/loop",
 	} {
 		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
 			t.Fatal(err)

@@ -1,11 +1,14 @@
 // Package kubelet is a stand-in for the kubelet, for static pods only.
 //
-// It stands in for: reading staticPodPath and containerRuntimeEndpoint from its configuration; running every file of that directory whose
-// name does not begin with a dot; a pod UID from the pod's contents, the node and the file's name; one started pod for each pod name, the
-// next one waiting until that has ended; reuse of an unchanged pod's sandbox; restarts with the next attempt and a crash-loop back-off
-// that a new kubelet does not remember; graceful stops of what it ran and no longer should; leaving containers alone when it stops.
-// It does not stand in for: the API server's side (mirror pods, node status), probes, init containers, resources, garbage collection by
-// age, image pulls. It never stops containers of pods that it has not run itself; a real kubelet does so, too, while no API server answers.
+// It stands in for: reading staticPodPath and containerRuntimeEndpoint from its configuration;
+// running every file of that directory whose name does not begin with a dot; a pod UID from the
+// pod's contents, the node and the file's name; one started pod for each pod name, the next one
+// waiting until that has ended; reuse of an unchanged pod's sandbox; restarts with the next attempt
+// and a crash-loop back-off that a new kubelet does not remember; graceful stops of what it ran and
+// no longer should; leaving containers alone when it stops. It does not stand in for: the API
+// server's side (mirror pods, node status), probes, init containers, resources, garbage collection
+// by age, image pulls. It never stops containers of pods that it has not run itself; a real kubelet
+// does so, too, while no API server answers.
 package kubelet
 
 import (
@@ -32,7 +35,8 @@ const ConfigPath = "/var/lib/kubelet/config.yaml"
 type Options struct {
 	Root string
 	Node string
-	// Backoff is the first crash-loop delay, which doubles up to MaxBackoff. A real kubelet has 10 s and 5 min.
+	// Backoff is the first crash-loop delay, which doubles up to MaxBackoff. A real
+	// kubelet has 10 s and 5 min.
 	Backoff, MaxBackoff time.Duration
 	Log                 *log.Logger
 }
@@ -86,7 +90,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 }
 
-// pass brings the pods one step nearer to what the directory asks for. Each pod is worked on beside the others.
+// pass brings the pods one step nearer to what the directory asks for. Each pod is worked
+// on beside the others.
 func (k *kubelet) pass(ctx context.Context) {
 	wanted := k.read()
 	byUID, started := map[string]bool{}, map[string]bool{}
@@ -145,7 +150,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// backoffs are the crash-loop delays of containers, doubled at each restart and forgotten after twice the longest without one.
+// backoffs are the crash-loop delays of containers, doubled at each restart and forgotten after
+// twice the longest without one.
 type backoffs struct {
 	mu         sync.Mutex
 	first, max time.Duration
@@ -157,7 +163,8 @@ type backoff struct {
 	updated time.Time
 }
 
-// mayRestart tells whether a container that ended then may be restarted now, and if so, counts the restart.
+// mayRestart tells whether a container that ended then may be restarted now, and if
+// so, counts the restart.
 func (b *backoffs) mayRestart(key string, ended, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,7 +25,8 @@ func TestTheBackOffDoublesAndIsForgotten(t *testing.T) {
 		{"after twice the longest in peace all is forgotten", 200, 200, true},
 		{"and begins anew", 201, 210, false},
 	} {
-		if may := b.mayRestart("c", start.Add(step.ended*time.Second), start.Add(step.now*time.Second)); may != step.may {
+		if may := b.mayRestart("c", start.Add(step.ended*time.Second),
+			start.Add(step.now*time.Second)); may != step.may {
 			t.Fatalf("%s: may restart: %v", step.what, may)
 		}
 	}
@@ -52,10 +53,11 @@ func TestAPodsUIDFollowsFromContentsNodeAndFile(t *testing.T) {
 		t.Error("a comment changed it")
 	}
 	for what, other := range map[string]string{
-		"the image":    uid(strings.Replace(manifest, "image: x", "image: y", 1), "CP1", "/m/etcd.yaml"),
-		"the node":     uid(manifest, "CP2", "/m/etcd.yaml"),
-		"the file":     uid(manifest, "CP1", "/m/etcd.yaml.bak"),
-		"its own word": uid(strings.Replace(manifest, "{name: etcd}", "{name: etcd, uid: abc}", 1), "CP1", "/m/etcd.yaml"),
+		"the image": uid(strings.Replace(manifest, "image: x", "image: y", 1), "CP1", "/m/etcd.yaml"),
+		"the node":  uid(manifest, "CP2", "/m/etcd.yaml"),
+		"the file":  uid(manifest, "CP1", "/m/etcd.yaml.bak"),
+		"its own word": uid(strings.Replace(manifest, "{name: etcd}", "{name: etcd, uid: abc}", 1),
+			"CP1", "/m/etcd.yaml"),
 	} {
 		if other == same {
 			t.Errorf("%s did not change it", what)

@@ -22,7 +22,8 @@ type source struct {
 	pod  *corev1.Pod
 }
 
-// read returns the pods that the directory asks for, by file name. A file that cannot be read as a pod leaves the pod that it last was.
+// read returns the pods that the directory asks for, by file name. A file that cannot be read as a
+// pod leaves the pod that it last was.
 func (k *kubelet) read() []*corev1.Pod {
 	dir := filepath.Join(k.Root, k.manifests)
 	entries, err := os.ReadDir(dir)
@@ -71,7 +72,8 @@ func (k *kubelet) read() []*corev1.Pod {
 // sourceFile is an annotation of this stand-in's own.
 const sourceFile = "standin/file"
 
-// parse reads a static pod and gives it the name, namespace and UID that the kubelet would (pkg/kubelet/config/common.go, applyDefaults).
+// parse reads a static pod and gives it the name, namespace and UID that the kubelet would
+// (pkg/kubelet/config/common.go, applyDefaults).
 func parse(text []byte, node, path string) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
 	if err := yaml.Unmarshal(text, pod); err != nil {

@@ -23,7 +23,8 @@ const (
 	labelContainer = "io.kubernetes.container.name"
 )
 
-// sync gives the pod a ready sandbox and each of its containers a running process, unless it is in back-off.
+// sync gives the pod a ready sandbox and each of its containers a running process,
+// unless it is in back-off.
 func (k *kubelet) sync(ctx context.Context, w *worker) error {
 	containers, err := k.containers(ctx, w.pod)
 	if err != nil {
@@ -49,7 +50,9 @@ func (k *kubelet) containers(ctx context.Context, pod *corev1.Pod) (map[string][
 	if err != nil {
 		return nil, err
 	}
-	sort.Slice(reply.Containers, func(i, j int) bool { return reply.Containers[i].CreatedAt > reply.Containers[j].CreatedAt })
+	sort.Slice(reply.Containers, func(i, j int) bool {
+		return reply.Containers[i].CreatedAt > reply.Containers[j].CreatedAt
+	})
 	byName := map[string][]*runtimeapi.Container{}
 	for _, c := range reply.Containers {
 		byName[c.Metadata.Name] = append(byName[c.Metadata.Name], c)
@@ -91,7 +94,8 @@ func (k *kubelet) sandbox(ctx context.Context, pod *corev1.Pod) (string, *runtim
 			return newest.Id, config, nil
 		}
 		config.Metadata.Attempt++
-		if _, err := k.runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: newest.Id}); err != nil {
+		if _, err := k.runtime.StopPodSandbox(ctx,
+			&runtimeapi.StopPodSandboxRequest{PodSandboxId: newest.Id}); err != nil {
 			return "", nil, err
 		}
 	}
@@ -102,8 +106,12 @@ func (k *kubelet) sandbox(ctx context.Context, pod *corev1.Pod) (string, *runtim
 	return reply.PodSandboxId, config, nil
 }
 
-// syncContainer starts a container with the next attempt, unless its newest one runs or the back-off forbids it. It keeps one dead container.
-func (k *kubelet) syncContainer(ctx context.Context, pod *corev1.Pod, spec *corev1.Container, known []*runtimeapi.Container, sandbox string, podConfig *runtimeapi.PodSandboxConfig) error {
+// syncContainer starts a container with the next attempt, unless its newest one runs or the
+// back-off forbids it. It keeps one dead container.
+func (k *kubelet) syncContainer(
+	ctx context.Context, pod *corev1.Pod, spec *corev1.Container,
+	known []*runtimeapi.Container, sandbox string, podConfig *runtimeapi.PodSandboxConfig,
+) error {
 	attempt := uint32(0)
 	if len(known) > 0 {
 		newest := known[0]
@@ -119,12 +127,14 @@ func (k *kubelet) syncContainer(ctx context.Context, pod *corev1.Pod, spec *core
 			if !k.restartable(pod, reply.Status) {
 				return nil
 			}
-			if !k.backoffs.mayRestart(string(pod.UID)+"/"+spec.Name, time.Unix(0, reply.Status.FinishedAt), time.Now()) {
+			if !k.backoffs.mayRestart(string(pod.UID)+"/"+spec.Name,
+				time.Unix(0, reply.Status.FinishedAt), time.Now()) {
 				return nil
 			}
 		}
 		for _, dead := range known[1:] {
-			if _, err := k.runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: dead.Id}); err != nil {
+			if _, err := k.runtime.RemoveContainer(ctx,
+				&runtimeapi.RemoveContainerRequest{ContainerId: dead.Id}); err != nil {
 				return err
 			}
 		}
@@ -152,7 +162,9 @@ func (k *kubelet) restartable(pod *corev1.Pod, last *runtimeapi.ContainerStatus)
 	return true
 }
 
-func containerConfig(pod *corev1.Pod, spec *corev1.Container, attempt uint32, mounts []*runtimeapi.Mount) *runtimeapi.ContainerConfig {
+func containerConfig(
+	pod *corev1.Pod, spec *corev1.Container, attempt uint32, mounts []*runtimeapi.Mount,
+) *runtimeapi.ContainerConfig {
 	config := &runtimeapi.ContainerConfig{
 		Metadata:   &runtimeapi.ContainerMetadata{Name: spec.Name, Attempt: attempt},
 		Image:      &runtimeapi.ImageSpec{Image: spec.Image, UserSpecifiedImage: spec.Image},
@@ -161,7 +173,8 @@ func containerConfig(pod *corev1.Pod, spec *corev1.Container, attempt uint32, mo
 		WorkingDir: spec.WorkingDir,
 		Mounts:     mounts,
 		LogPath:    filepath.Join(spec.Name, strconv.Itoa(int(attempt))+".log"),
-		Labels:     map[string]string{labelPod: pod.Name, labelNamespace: pod.Namespace, labelUID: string(pod.UID), labelContainer: spec.Name},
+		Labels: map[string]string{labelPod: pod.Name, labelNamespace: pod.Namespace,
+			labelUID: string(pod.UID), labelContainer: spec.Name},
 		Annotations: map[string]string{
 			"io.kubernetes.container.restartCount":           strconv.Itoa(int(attempt)),
 			"io.kubernetes.pod.terminationGracePeriod":       strconv.Itoa(int(grace(pod))),
@@ -189,7 +202,8 @@ func (k *kubelet) mounts(pod *corev1.Pod, spec *corev1.Container) ([]*runtimeapi
 		if err := k.prepare(host); err != nil {
 			return nil, fmt.Errorf("volume %s: hostPath type check failed: %w", mount.Name, err)
 		}
-		mounts = append(mounts, &runtimeapi.Mount{ContainerPath: mount.MountPath, HostPath: filepath.Join(host.Path, mount.SubPath), Readonly: mount.ReadOnly})
+		mounts = append(mounts, &runtimeapi.Mount{ContainerPath: mount.MountPath,
+			HostPath: filepath.Join(host.Path, mount.SubPath), Readonly: mount.ReadOnly})
 	}
 	return mounts, nil
 }
@@ -230,7 +244,8 @@ func (k *kubelet) end(ctx context.Context, w *worker) error {
 	}
 	for _, known := range containers {
 		for _, c := range known {
-			if _, err := k.runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: c.Id, Timeout: grace(w.pod)}); err != nil {
+			if _, err := k.runtime.StopContainer(ctx,
+				&runtimeapi.StopContainerRequest{ContainerId: c.Id, Timeout: grace(w.pod)}); err != nil {
 				return err
 			}
 		}
@@ -240,7 +255,8 @@ func (k *kubelet) end(ctx context.Context, w *worker) error {
 		return err
 	}
 	for _, sandbox := range sandboxes {
-		if _, err := k.runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
+		if _, err := k.runtime.RemovePodSandbox(ctx,
+			&runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,8 @@ import (
 // stopLimit is how long a daemon may take to end by SIGTERM before it is killed.
 const stopLimit = 10 * time.Second
 
-// AsDaemon writes this process's identity to pidFile while run lasts. It refuses when the one that is named there still runs.
+// AsDaemon writes this process's identity to pidFile while run lasts. It refuses when the one that
+// is named there still runs.
 func AsDaemon(pidFile string, run func() error) error {
 	if id, running := Daemon(pidFile); running {
 		return fmt.Errorf("process %d runs already", id.PID)
@@ -51,7 +52,8 @@ func Daemon(pidFile string) (Identity, bool) {
 	return id, id.Alive()
 }
 
-// StartDaemon starts this program again with args, marked for root, and returns when it has written pidFile. It does nothing if one runs.
+// StartDaemon starts this program again with args, marked for root, and returns when it has written
+// pidFile. It does nothing if one runs.
 func StartDaemon(ctx context.Context, pidFile, root, log string, args []string) error {
 	if _, running := Daemon(pidFile); running {
 		return nil
@@ -80,7 +82,8 @@ func StartDaemon(ctx context.Context, pidFile, root, log string, args []string) 
 	}
 }
 
-// StopDaemon ends the process that pidFile names, and returns when it has ended. None running is no error.
+// StopDaemon ends the process that pidFile names, and returns when it has ended. None
+// running is no error.
 func StopDaemon(pidFile string) error {
 	id, running := Daemon(pidFile)
 	if !running {

@@ -1,5 +1,6 @@
-// Package proc starts, recognises and ends the processes of a sandbox. Every one of them carries the sandbox's root in its environment,
-// so that all can be found and ended, however they were started and whoever their parent is by now.
+// Package proc starts, recognises and ends the processes of a sandbox. Every one of them carries
+// the sandbox's root in its environment, so that all can be found and ended, however they were
+// started and whoever their parent is by now.
 package proc
 
 import (
@@ -15,7 +16,8 @@ import (
 	"time"
 )
 
-// marker is the environment variable that holds the root. It must not begin with ETCD_ or ETCDPOD_, which etcd and etcdpod read.
+// marker is the environment variable that holds the root. It must not begin with ETCD_ or ETCDPOD_,
+// which etcd and etcdpod read.
 const marker = "STANDIN_ROOT"
 
 // Environ returns a copy of env with the mark of the sandbox at root.
@@ -29,8 +31,8 @@ func Environ(env []string, root string) []string {
 	return append(marked, marker+"="+root)
 }
 
-// Start starts a marked process in a session of its own, with its output appended to log, and reaps it when it ends. The process
-// survives the caller.
+// Start starts a marked process in a session of its own, with its output appended to log, and reaps
+// it when it ends. The process survives the caller.
 func Start(cmd *exec.Cmd, root, log string) error {
 	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
 		return err
@@ -113,7 +115,8 @@ func Marked(root string) ([]Identity, error) {
 // killLimit is how long a process that was killed may take to be gone: long, on a busy machine.
 const killLimit = 5 * time.Minute
 
-// KillAll ends every process of the sandbox at root by SIGKILL, as a power cut would, and returns when none is left.
+// KillAll ends every process of the sandbox at root by SIGKILL, as a power cut would, and
+// returns when none is left.
 func KillAll(root string) error {
 	deadline := time.Now().Add(killLimit)
 	for {
@@ -136,7 +139,8 @@ func KillAll(root string) error {
 	}
 }
 
-// End sends SIGTERM, then after grace SIGKILL to the process's group, and returns when the process has ended.
+// End sends SIGTERM, then after grace SIGKILL to the process's group, and returns when
+// the process has ended.
 func End(id Identity, grace time.Duration) error {
 	if !id.Alive() {
 		return nil

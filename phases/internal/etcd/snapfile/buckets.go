@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// The buckets that etcd 3.5 to 3.7 reads when it boots (server/storage/schema/bucket.go). What it would panic on is judged; buckets and keys of a
-// newer etcd are passed over.
+// The buckets that etcd 3.5 to 3.7 reads when it boots (server/storage/schema/bucket.go). What it
+// would panic on is judged; buckets and keys of a newer etcd are passed over.
 const (
 	maxRecord  = 64 << 10 // bytes of one record that is decoded
 	maxMembers = 1024     // far beyond any cluster; so are the others
@@ -68,7 +68,9 @@ func (c *contents) top(name []byte, b bucket) (*visitor, error) {
 
 // anything visits a bucket of which only the structure is judged.
 func anything() *visitor {
-	return &visitor{entry: func(*entry) error { return nil }, bucket: func([]byte, bucket) (*visitor, error) { return anything(), nil }}
+	return &visitor{entry: func(*entry) error { return nil }, bucket: func([]byte, bucket) (*visitor, error) {
+		return anything(), nil
+	}}
 }
 
 // records visits a bucket of small records. f says what is wrong with one.
@@ -85,7 +87,8 @@ func (c *contents) records(name string, f func(k, v []byte) string) *visitor {
 		if wrong == "" {
 			return nil
 		}
-		return bad(CheckKeys, e.off, "the record %q at offset %d in the bucket %q: %s", short(e.key), e.off, name, wrong)
+		return bad(CheckKeys, e.off, "the record %q at offset %d in the bucket %q: %s",
+			short(e.key), e.off, name, wrong)
 	}}
 }
 
@@ -246,8 +249,9 @@ func smallMessage(b []byte, f func(number, value uint64)) string {
 	}
 }
 
-// judge says what is missing, and works out the revisions that an etcd would boot with (mvcc kvstore.go, restore): it takes up a compaction
-// that was begun, and a revision that compaction removed is not used again.
+// judge says what is missing, and works out the revisions that an etcd would boot with (mvcc
+// kvstore.go, restore): it takes up a compaction that was begun, and a revision that compaction
+// removed is not used again.
 func (c *contents) judge(last int64) error {
 	switch {
 	case c.keys == nil:

@@ -10,9 +10,10 @@ import (
 	"sync/atomic"
 )
 
-// Check reads a whole snapshot and proves it good, or returns a [*Bad]. Other errors say that it could not be read, or that ctx was cancelled.
-// The SHA-256 is computed beside the walk through the pages, on a second core, and where its steps are known by both; if both find something, the trailer is
-// what is reported.
+// Check reads a whole snapshot and proves it good, or returns a [*Bad]. Other errors say that it
+// could not be read, or that ctx was cancelled. The SHA-256 is computed beside the walk through the
+// pages, on a second core, and where its steps are known by both; if both find something, the
+// trailer is what is reported.
 func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -67,9 +68,12 @@ func first(hashed, walked error) error {
 	return hashed
 }
 
-// walkAll goes through all pages once. Where there are more keys than their table holds, it goes through the key bucket again for each further part of
-// the table; and where there are more entries than are noted, once more at last, for what only needs live entries.
-func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int) error {
+// walkAll goes through all pages once. Where there are more keys than their table holds, it goes
+// through the key bucket again for each further part of the table; and where there are more entries
+// than are noted, once more at last, for what only needs live entries.
+func walkAll(
+	ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int,
+) error {
 	l := &ledger{live: newLiveTable(slots), notes: notebook{catalogue: newCatalogue(), most: notes, gone: p.more}}
 	c := newContents(r)
 	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
@@ -107,7 +111,9 @@ func walkAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress
 }
 
 // surveyAll needs no second walk where the first one has noted everything.
-func surveyAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, l *ledger, live bitmap, c *contents) error {
+func surveyAll(
+	ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, l *ledger, live bitmap, c *contents,
+) error {
 	noted := l.notes.catalogue
 	s := newSurvey(r, live, cmp.Or(noted, newCatalogue()))
 	if noted != nil {
@@ -119,7 +125,8 @@ func surveyAll(ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progre
 	return nil
 }
 
-// progress adds up what is read: the file once for the hash, and once each for the first walk and for the last, where that is needed.
+// progress adds up what is read: the file once for the hash, and once each for the first walk and
+// for the last, where that is needed.
 type progress struct {
 	report      func(done, total int64)
 	size        int64

@@ -7,9 +7,11 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// joiner makes the CRC of two things, one behind the other, out of their CRCs, so that what etcd's hash takes in need not be known when it is read.
+// joiner makes the CRC of two things, one behind the other, out of their CRCs, so that what etcd's
+// hash takes in need not be known when it is read.
 //
-// A CRC is linear: zeros behind something change its CRC by a linear map of 32 bits. step[k] is that map for 2^k bytes, as a table for each byte of the CRC.
+// A CRC is linear: zeros behind something change its CRC by a linear map of 32 bits. step[k] is
+// that map for 2^k bytes, as a table for each byte of the CRC.
 type joiner struct{ step [40][4][256]uint32 }
 
 func newJoiner() *joiner {

@@ -34,7 +34,8 @@ func TestDamageIsFoundByTheCheckThatShouldFindIt(t *testing.T) {
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
 				t.Errorf("the file was changed: %v", err)
 			}
-			if _, err := Check(t.Context(), path, Options{Quick: true}); (err == nil) != (b.Check == CheckStructure || b.Check == CheckKeys) {
+			if _, err := Check(t.Context(), path, Options{Quick: true}); (err == nil) != (b.Check == CheckStructure ||
+				b.Check == CheckKeys) {
 				t.Errorf("quick: %v", err)
 			}
 			_, _ = Peek(path) // proves nothing, but must survive
@@ -65,7 +66,9 @@ func TestWhatIsNoRegularFileIsBadAndNeverWaitedFor(t *testing.T) {
 	if err := os.Symlink(loop, loop); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{filepath.Join(dir, "absent"), dir, fifo, loop, "/dev/zero", filepath.Join("/dev/null", "below")} {
+	for _, path := range []string{
+		filepath.Join(dir, "absent"), dir, fifo, loop, "/dev/zero", filepath.Join("/dev/null", "below"),
+	} {
 		for _, o := range []Options{{}, {Quick: true}, {Raw: true}} {
 			_, err := Check(t.Context(), path, o)
 			var b *Bad
@@ -77,8 +80,15 @@ func TestWhatIsNoRegularFileIsBadAndNeverWaitedFor(t *testing.T) {
 }
 
 func TestAFileThatMayNotBeReadIsBadAndAFailingDiskIsNot(t *testing.T) {
-	for errno, want := range map[syscall.Errno]bool{syscall.EACCES: true, syscall.EPERM: true, syscall.ENOENT: true, syscall.EIO: false, syscall.EMFILE: false} {
-		if got := isBad(openError("snapshot.db", &os.PathError{Op: "open", Path: "snapshot.db", Err: errno})); got != want {
+	for errno, want := range map[syscall.Errno]bool{
+		syscall.EACCES: true,
+		syscall.EPERM:  true,
+		syscall.ENOENT: true,
+		syscall.EIO:    false,
+		syscall.EMFILE: false,
+	} {
+		if got := isBad(openError("snapshot.db",
+			&os.PathError{Op: "open", Path: "snapshot.db", Err: errno})); got != want {
 			t.Errorf("%v: %v", errno, got)
 		}
 	}
@@ -160,7 +170,8 @@ func TestRandomDamageUnderAValidTrailerIsSurvived(t *testing.T) {
 	}
 }
 
-// survive checks a file in all ways. What passes, bbolt itself must read and find nothing wrong with: it faults where the check has a hole.
+// survive checks a file in all ways. What passes, bbolt itself must read and find nothing wrong
+// with: it faults where the check has a hole.
 func survive(t *testing.T, b []byte) {
 	path := write(t, b)
 	for _, o := range []Options{{}, {Raw: true}, {Quick: true}} {
@@ -177,7 +188,8 @@ func survive(t *testing.T, b []byte) {
 	}
 }
 
-// bboltAgrees reads everything with bbolt. Its Check is for whole files only: of a torn meta page, which bbolt opens all the same, it wants the header.
+// bboltAgrees reads everything with bbolt. Its Check is for whole files only: of a torn meta page,
+// which bbolt opens all the same, it wants the header.
 func bboltAgrees(t *testing.T, path string, whole bool) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
@@ -190,14 +202,17 @@ func bboltAgrees(t *testing.T, path string, whole bool) {
 				t.Errorf("bbolt: %v", err)
 			}
 		}
-		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return b.ForEach(func(_, _ []byte) error { return nil }) })
+		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
+			return b.ForEach(func(_, _ []byte) error { return nil })
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// FuzzCheck spoils a small file: the input is a list of places and what to put there, so that most of the file stays as deep as it was.
+// FuzzCheck spoils a small file: the input is a list of places and what to put there, so that most
+// of the file stays as deep as it was.
 func FuzzCheck(f *testing.F) {
 	goods := [][]byte{small(f, true), small(f, false)}
 	f.Add([]byte{0, 0, 8, 2})

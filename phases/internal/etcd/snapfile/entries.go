@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// revision is a key of etcd's key bucket (server/storage/mvcc/revision.go): main and sub, 8 bytes each, big endian, parted by an underscore, and
-// a t behind them if the entry says that its key was deleted.
+// revision is a key of etcd's key bucket (server/storage/mvcc/revision.go): main and sub, 8
+// bytes each, big endian, parted by an underscore, and a t behind them if the entry says that
+// its key was deleted.
 type revision struct {
 	main, sub int64
 	tombstone bool
@@ -63,8 +64,9 @@ func (e *entry) keyValue() (kv keyValue, wrong string, err error) {
 	}
 }
 
-// judge holds a key and value against the revision that they are stored under, as etcd writes them (mvcc kvstore_txn.go, put and delete). An
-// entry that is empty altogether is the mark that `etcdutl snapshot restore --bump-revision` leaves.
+// judge holds a key and value against the revision that they are stored under, as etcd writes them
+// (mvcc kvstore_txn.go, put and delete). An entry that is empty altogether is the mark that
+// `etcdutl snapshot restore --bump-revision` leaves.
 func (kv *keyValue) judge(r revision, size int64) string {
 	switch {
 	case size == 0 && !r.tombstone:

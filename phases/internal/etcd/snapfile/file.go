@@ -10,9 +10,13 @@ import (
 )
 
 const (
-	trailerSize = 32      // SHA-256
-	sector      = 512     // etcd tells a trailer by size % 512 == 32 (etcdutl snapshot restore, etcdctl snapshot save)
-	maxSize     = 1 << 38 // 256 GiB: thirty times the largest database that etcd supports; it bounds the page bitmap to 32 MiB
+	// SHA-256.
+	trailerSize = 32
+	// etcd tells a trailer by size % 512 == 32 (etcdutl snapshot restore, etcdctl snapshot save).
+	sector = 512
+	// 256 GiB: thirty times the largest database that etcd supports; it bounds the
+	// page bitmap to 32 MiB.
+	maxSize = 1 << 38
 )
 
 // file is an open snapshot: the database, and the trailer if there is one.
@@ -50,7 +54,9 @@ func open(path string) (*file, error) {
 }
 
 func openError(path string, err error) error {
-	for _, not := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG} {
+	for _, not := range []error{
+		fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG,
+	} {
 		var why *fs.PathError
 		if errors.Is(err, not) && errors.As(err, &why) {
 			return bad(CheckFile, 0, "%s: %v", path, why.Err)
@@ -70,7 +76,8 @@ func (f *file) checkLength(raw bool) error {
 	case f.size > maxSize:
 		return bad(CheckLength, 0, "the file has %d bytes, more than any etcd database", f.size)
 	case !raw && !f.hasTrailer():
-		return bad(CheckLength, f.size, "%d bytes are not whole pages and a SHA-256 of 32 bytes: the file was cut, or it is not a snapshot", f.size)
+		return bad(CheckLength, f.size,
+			"%d bytes are not whole pages and a SHA-256 of 32 bytes: the file was cut, or it is not a snapshot", f.size)
 	case f.dbSize < 2*minPageSize:
 		return bad(CheckLength, f.size, "%d bytes hold no two meta pages", f.size)
 	}
@@ -82,7 +89,8 @@ const (
 	maxAhead = 256 << 10
 )
 
-// window is a part of the file in memory. It reads ahead as long as it is moved forwards by small steps.
+// window is a part of the file in memory. It reads ahead as long as it is moved
+// forwards by small steps.
 type window struct {
 	src   io.ReaderAt
 	limit int64 // nothing at or beyond this offset is read
@@ -105,7 +113,8 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 
 func (w *window) fill(off int64, n int) ([]byte, error) {
 	if n > w.max || off < 0 || off+int64(n) > w.limit {
-		return nil, fmt.Errorf("cannot read %d bytes at offset %d: beyond the end of the database", n, off) // callers have checked
+		// Callers have checked.
+		return nil, fmt.Errorf("cannot read %d bytes at offset %d: beyond the end of the database", n, off)
 	}
 	end := w.start + int64(len(w.buf))
 	if off >= w.start && off <= end+minAhead {

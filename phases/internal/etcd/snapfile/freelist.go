@@ -29,8 +29,9 @@ func (b bitmap) firstMissing() uint64 {
 	return uint64(len(b)) * 64
 }
 
-// freelist reads the list of free pages, when all others have been reached: none may be both, and none neither. A database without a list
-// (etcd's own) has nothing to compare: what is not reached is free.
+// freelist reads the list of free pages, when all others have been reached: none may be both,
+// and none neither. A database without a list (etcd's own) has nothing to compare: what is
+// not reached is free.
 func (w *walker) freelist() error {
 	w.reached.set(0)
 	w.reached.set(1)
@@ -60,7 +61,8 @@ func (w *walker) freelist() error {
 		return err
 	}
 	if id := w.reached.firstMissing(); id < w.meta.pages {
-		return bad(CheckStructure, int64(id)*w.meta.pageSize, "%sno bucket reaches it, and it is not free", place(id, int64(id)*w.meta.pageSize))
+		return bad(CheckStructure, int64(id)*w.meta.pageSize,
+			"%sno bucket reaches it, and it is not free", place(id, int64(id)*w.meta.pageSize))
 	}
 	return nil
 }

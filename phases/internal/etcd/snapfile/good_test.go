@@ -37,7 +37,8 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 	b := kubernetes(t).snapshot()
 	sum := sha256.Sum256(b)
 	want := Report{
-		SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize(),
+		SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]),
+		Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize(),
 		Revision: 708, CompactRevision: 550, ScheduledCompactRevision: 550, HashRevision: 708, HashCompactRevision: 550,
 		StorageVersion: "3.7.0", ClusterVersion: "3.7.0", ConsistentIndex: 1234, Term: 5,
 		Members: []Member{
@@ -55,14 +56,15 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 		Buckets: []string{"alarm", "cluster", "key", "lease", "members", "members_removed", "meta"},
 	}
 	got := check(t, b, Options{})
-	want.HashKV, want.Keys, want.Revisions = got.HashKV, 357, got.Revisions // these are held against etcd's own below
+	// These are held against etcd's own below.
+	want.HashKV, want.Keys, want.Revisions = got.HashKV, 357, got.Revisions
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
 }
 
-// TestHashKVIsWhatEtcdAnswers holds the hash, the revisions and the number of keys against etcd's own storage on the same data: as it ran,
-// and as it boots on the snapshot.
+// TestHashKVIsWhatEtcdAnswers holds the hash, the revisions and the number of keys against etcd's
+// own storage on the same data: as it ran, and as it boots on the snapshot.
 func TestHashKVIsWhatEtcdAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -179,9 +181,11 @@ func agrees(t *testing.T, r *Report, s *server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.HashKV != hash.Hash || r.HashRevision != hash.Revision || r.HashCompactRevision != hash.CompactRevision || r.Revision != rev {
+	if r.HashKV != hash.Hash || r.HashRevision != hash.Revision ||
+		r.HashCompactRevision != hash.CompactRevision || r.Revision != rev {
 		t.Errorf("got hash %x at %d compacted at %d, revision %d; etcd says %x at %d compacted at %d, revision %d",
-			r.HashKV, r.HashRevision, r.HashCompactRevision, r.Revision, hash.Hash, hash.Revision, hash.CompactRevision, rev)
+			r.HashKV, r.HashRevision, r.HashCompactRevision,
+			r.Revision, hash.Hash, hash.Revision, hash.CompactRevision, rev)
 	}
 	res, err := s.kv.Range(context.Background(), []byte{0}, []byte{}, mvcc.RangeOptions{CountOnly: true})
 	if err != nil {
@@ -230,8 +234,10 @@ func manyNames(t *testing.T) *server {
 
 func TestBeyondWhatIsToldApartNothingIsLost(t *testing.T) {
 	r := walkWith(t, write(t, manyNames(t).snapshot()), liveSlots, maxNotes)
-	if len(r.MasterLeases) != maxMasters || r.Resources["masterleases"] != maxMasters+3 || len(r.EncryptionPrefixes) != maxPrefixes+1 || r.EncryptionPrefixes[0] != "k8s:enc:" {
-		t.Errorf("%d API servers, %d others, %d prefixes, the first one %q", len(r.MasterLeases), r.Resources["other"], len(r.EncryptionPrefixes), r.EncryptionPrefixes[0])
+	if len(r.MasterLeases) != maxMasters || r.Resources["masterleases"] != maxMasters+3 ||
+		len(r.EncryptionPrefixes) != maxPrefixes+1 || r.EncryptionPrefixes[0] != "k8s:enc:" {
+		t.Errorf("%d API servers, %d others, %d prefixes, the first one %q",
+			len(r.MasterLeases), r.Resources["other"], len(r.EncryptionPrefixes), r.EncryptionPrefixes[0])
 	}
 	var sum int64
 	for _, n := range r.Resources {
@@ -271,9 +277,12 @@ func TestPeekFindsWhatCheckFinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Report{
-		SizeBytes: full.SizeBytes, PageSize: full.PageSize, Revision: full.Revision, CompactRevision: full.CompactRevision,
-		ScheduledCompactRevision: full.ScheduledCompactRevision, HashRevision: full.HashRevision, HashCompactRevision: full.HashCompactRevision,
-		StorageVersion: full.StorageVersion, ClusterVersion: full.ClusterVersion, ConsistentIndex: full.ConsistentIndex, Term: full.Term,
+		SizeBytes: full.SizeBytes, PageSize: full.PageSize, Revision: full.Revision,
+		CompactRevision:          full.CompactRevision,
+		ScheduledCompactRevision: full.ScheduledCompactRevision,
+		HashRevision:             full.HashRevision, HashCompactRevision: full.HashCompactRevision,
+		StorageVersion: full.StorageVersion, ClusterVersion: full.ClusterVersion,
+		ConsistentIndex: full.ConsistentIndex, Term: full.Term,
 		Members: full.Members, Alarms: full.Alarms,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -304,7 +313,8 @@ func TestQuickSaysNoMoreThanItProves(t *testing.T) {
 	b := kubernetes(t).snapshot()
 	got := check(t, b, Options{Quick: true})
 	sum := sha256.Sum256(b)
-	want := &Report{SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]), Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize()}
+	want := &Report{SizeBytes: int64(len(b)), SHA256: hex.EncodeToString(sum[:]),
+		Trailer: hex.EncodeToString(b[len(b)-sha256.Size:]), HashChecked: true, PageSize: os.Getpagesize()}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}

@@ -13,17 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// feeder hands the database from front to back to whoever hashes it. The walk does that between two pages: the hash, which takes longest, has one core for
-// itself, and all else the other. It is the only part that is mapped, a few blocks at a time, since a copy in one core's cache is slow to read from another:
-// nothing that stands in it is followed, and the hash is ready for a file that becomes shorter under it.
+// feeder hands the database from front to back to whoever hashes it. The walk does that between two
+// pages: the hash, which takes longest, has one core for itself, and all else the other. It is the
+// only part that is mapped, a few blocks at a time, since a copy in one core's cache is slow to
+// read from another: nothing that stands in it is followed, and the hash is ready for a file that
+// becomes shorter under it.
 type feeder struct {
 	file        *file
-	off, hashed int64       // all before them was handed over; hashed and given back
-	end         int64       // what is at or beyond this offset is not handed over
-	back        chan []byte // blocks that were hashed, and at first as many empty ones as there may be at once
-	blocks      chan []byte
-	err         error // why it ended early; once blocks is closed
-	wake        wake
+	off, hashed int64 // all before them was handed over; hashed and given back
+	end         int64 // what is at or beyond this offset is not handed over
+	// Blocks that were hashed, and at first as many empty ones as there may be at once.
+	back   chan []byte
+	blocks chan []byte
+	err    error // why it ended early; once blocks is closed
+	wake   wake
 }
 
 const (
@@ -133,7 +136,9 @@ func (f *file) compare(h hash.Hash, r *Report, raw bool) error {
 			return readError(f, f.dbSize, err)
 		}
 		if !raw && string(sum) != string(trailer[:]) {
-			return bad(CheckTrailer, f.dbSize, "the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut", sum, trailer)
+			return bad(CheckTrailer, f.dbSize,
+				"the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut",
+				sum, trailer)
 		}
 		r.Trailer = hex.EncodeToString(trailer[:])
 		h.Write(trailer[:])
@@ -142,7 +147,8 @@ func (f *file) compare(h hash.Hash, r *Report, raw bool) error {
 	return nil
 }
 
-// take hashes a block. Where the file has become shorter, or the disk does not give it back, a fault tells.
+// take hashes a block. Where the file has become shorter, or the disk does not give it
+// back, a fault tells.
 func (f *file) take(h hash.Hash, block []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

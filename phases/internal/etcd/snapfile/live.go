@@ -8,8 +8,9 @@ import (
 // liveSlots bounds the table of keys to 16 MiB.
 const liveSlots = 1 << 20
 
-// liveTable finds the last entry of every key. It holds 64-bit hashes of keys, salted anew in each run: two keys among ten million collide once in
-// 300,000 runs. When it is full it gives up half of the hashes; these take further passes over the file.
+// liveTable finds the last entry of every key. It holds 64-bit hashes of keys, salted anew in each
+// run: two keys among ten million collide once in 300,000 runs. When it is full it gives up half of
+// the hashes; these take further passes over the file.
 type liveTable struct {
 	seed        maphash.Seed
 	slots       []slot
@@ -18,7 +19,8 @@ type liveTable struct {
 	most        int
 }
 
-// slot holds a key's last entry. order is 0 in an unused slot, else twice the entry's number, plus two, plus one for a deletion.
+// slot holds a key's last entry. order is 0 in an unused slot, else twice the entry's number, plus
+// two, plus one for a deletion.
 type slot struct{ hash, order uint64 }
 
 const slotSize = 16 // bytes
@@ -27,8 +29,9 @@ func newLiveTable(most int) *liveTable {
 	return &liveTable{seed: maphash.MakeSeed(), slots: newSlots(min(most, 1<<10)), share: 1, most: most}
 }
 
-// newSlots writes to each page of a new table. One that is read before it is written is exchanged when it is, and each time the other cores of the
-// process are stopped to forget the old one: the core of the hash, two thousand times.
+// newSlots writes to each page of a new table. One that is read before it is written is exchanged
+// when it is, and each time the other cores of the process are stopped to forget the old one: the
+// core of the hash, two thousand times.
 func newSlots(n int) []slot {
 	slots := make([]slot, n)
 	for i := 0; i < n; i += os.Getpagesize() / slotSize {
@@ -86,7 +89,8 @@ func (t *liveTable) put(s slot) {
 	}
 }
 
-// relieve makes room: a larger table, or in the first pass, a smaller share. A later pass has a part whose size is known to fit, but for chance.
+// relieve makes room: a larger table, or in the first pass, a smaller share. A later pass has a
+// part whose size is known to fit, but for chance.
 func (t *liveTable) relieve() {
 	old := t.slots
 	if len(old) < t.most || t.part != 0 {

@@ -69,9 +69,11 @@ func (s *server) cluster(ids ...types.ID) {
 	m.MustCreateBackendBuckets()
 	for i, id := range ids {
 		m.MustSaveMemberToBackend(&membership.Member{
-			ID:             id,
-			RaftAttributes: membership.RaftAttributes{PeerURLs: []string{fmt.Sprintf("https://10.0.0.%d:2380", i+1)}, IsLearner: i == 2},
-			Attributes:     membership.Attributes{Name: fmt.Sprintf("cp%d", i+1), ClientURLs: []string{fmt.Sprintf("https://10.0.0.%d:2379", i+1)}},
+			ID: id,
+			RaftAttributes: membership.RaftAttributes{PeerURLs: []string{fmt.Sprintf("https://10.0.0.%d:2380", i+1)},
+				IsLearner: i == 2},
+			Attributes: membership.Attributes{Name: fmt.Sprintf("cp%d", i+1),
+				ClientURLs: []string{fmt.Sprintf("https://10.0.0.%d:2379", i+1)}},
 		})
 	}
 	m.MustSaveClusterVersionToBackend(semver.New("3.7.0"))
@@ -113,7 +115,8 @@ func write(t testing.TB, b []byte) string {
 	return path
 }
 
-// kubernetes is a small cluster's data: every kind of record, several page levels, deletions, overwritten and large values, compacted.
+// kubernetes is a small cluster's data: every kind of record, several page levels, deletions,
+// overwritten and large values, compacted.
 func kubernetes(t *testing.T) *server {
 	s := newServer(t)
 	s.cluster(0x8e9e05c52164694d, 0x91bc3c398fb3c146, 0xfd422379fda50e48)
@@ -121,7 +124,8 @@ func kubernetes(t *testing.T) *server {
 		s.put(fmt.Sprintf("/registry/pods/default/web-%d", i), string(bytes.Repeat([]byte{byte(i)}, 500+i)))
 	}
 	for i := range 100 {
-		s.put(fmt.Sprintf("/registry/secrets/default/s-%d", i), fmt.Sprintf("k8s:enc:aescbc:v1:key%d:%s", i%2, bytes.Repeat([]byte("x"), 100)))
+		s.put(fmt.Sprintf("/registry/secrets/default/s-%d", i),
+			fmt.Sprintf("k8s:enc:aescbc:v1:key%d:%s", i%2, bytes.Repeat([]byte("x"), 100)))
 		s.delete(fmt.Sprintf("/registry/pods/default/web-%d", i*3))
 	}
 	s.put("/registry/services/specs/default/kubernetes", "v")
@@ -139,7 +143,8 @@ func kubernetes(t *testing.T) *server {
 	return s
 }
 
-// small is a sealed database with pages of 1 KiB, written by bbolt itself, for tests that go through every bit. With a freelist if so wanted.
+// small is a sealed database with pages of 1 KiB, written by bbolt itself, for tests that go
+// through every bit. With a freelist if so wanted.
 func small(t testing.TB, freelist bool) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "db")
@@ -177,14 +182,17 @@ func smallRound(tx *bolt.Tx, round int) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.Bucket([]byte("key")).Put(mvcc.RevToBytes(mvcc.Revision{Main: main}, mvcc.NewRevBytes()), v); err != nil {
+		if err := tx.Bucket([]byte("key")).Put(mvcc.RevToBytes(mvcc.Revision{Main: main}, mvcc.NewRevBytes()),
+			v); err != nil {
 			return err
 		}
 	}
-	if err := tx.Bucket([]byte("meta")).Put([]byte("consistent_index"), []byte{0, 0, 0, 0, 0, 0, 1, byte(round)}); err != nil {
+	if err := tx.Bucket([]byte("meta")).Put([]byte("consistent_index"),
+		[]byte{0, 0, 0, 0, 0, 0, 1, byte(round)}); err != nil {
 		return err
 	}
-	return tx.Bucket([]byte("members")).Put([]byte("8e9e05c52164694d"), []byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`))
+	return tx.Bucket([]byte("members")).Put([]byte("8e9e05c52164694d"),
+		[]byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`))
 }
 
 // resum puts the checksum of a meta page right.

@@ -6,8 +6,8 @@ import (
 	"hash/fnv"
 )
 
-// bbolt's page types, and the sizes of its records on disk (bbolt internal/common: page.go, meta.go, bucket.go), little endian on every
-// platform that etcd supports.
+// bbolt's page types, and the sizes of its records on disk (bbolt internal/common: page.go,
+// meta.go, bucket.go), little endian on every platform that etcd supports.
 const (
 	branchPage   = 0x01
 	leafPage     = 0x02
@@ -17,7 +17,9 @@ const (
 	pageHeader   = 16 // id 8, flags 2, count 2, overflow 4
 	elementSize  = 16 // branch: pos 4, ksize 4, pgid 8; leaf: flags 4, pos 4, ksize 4, vsize 4
 	bucketHeader = 16 // root 8, sequence 8
-	metaSize     = 64 // magic 4, version 4, page size 4, flags 4, root 8, sequence 8, freelist 8, pgid 8, txid 8, checksum 8
+	// Magic 4, version 4, page size 4, flags 4, root 8, sequence 8, freelist 8, pgid
+	// 8, txid 8, checksum 8.
+	metaSize = 64
 
 	magic      = 0xED0CDAED
 	version    = 2
@@ -37,8 +39,9 @@ type meta struct {
 	txid     uint64
 }
 
-// metas reads both meta pages and returns the newer. A snapshot's are both good: bbolt's Tx.WriteTo makes them afresh, the first of the transaction
-// that it copies, the second of the one before with the same contents. A raw database may have one that a crash tore.
+// metas reads both meta pages and returns the newer. A snapshot's are both good: bbolt's Tx.WriteTo
+// makes them afresh, the first of the transaction that it copies, the second of the one before with
+// the same contents. A raw database may have one that a crash tore.
 func metas(f *file, raw bool) (meta, error) {
 	first, torn, err := readMeta(f, 0, 0)
 	if torn && raw {
@@ -73,8 +76,9 @@ func isBad(err error) bool {
 	return errors.As(err, &b)
 }
 
-// readMeta reads the meta page with an id, at the offset that a page size puts it. Torn is what bbolt passes over if the other page is good
-// (Meta.Validate); it relies on all the rest once the checksum is right.
+// readMeta reads the meta page with an id, at the offset that a page size puts it. Torn is what
+// bbolt passes over if the other page is good (Meta.Validate); it relies on all the rest once
+// the checksum is right.
 func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error) {
 	at := int64(id) * pageSize
 	wrong := func(check, format string, args ...any) error {
@@ -110,7 +114,8 @@ func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error)
 	case id == 1 && m.pageSize != pageSize:
 		err = wrong(CheckMeta, "a page size of %d bytes, where it lies at %d", m.pageSize, pageSize)
 	case m.pages > uint64(f.dbSize/m.pageSize):
-		err = wrong(CheckLength, "%d pages of %d bytes are in use, but the database has %d bytes: it was cut", m.pages, m.pageSize, f.dbSize)
+		err = wrong(CheckLength, "%d pages of %d bytes are in use, but the database has %d bytes: it was cut",
+			m.pages, m.pageSize, f.dbSize)
 	case m.root < 2 || m.root >= m.pages:
 		err = wrong(CheckMeta, "the root bucket is on page %d of %d", m.root, m.pages)
 	case m.freelist != noFreelist && (m.freelist < 2 || m.freelist >= m.pages):

@@ -113,7 +113,8 @@ func (c *catalogue) kind(path []byte) uint16 {
 	return c.number(string(name), k, false)
 }
 
-// number adds a kind to the catalogue, or finds it; shared says that what it was made for has no number of its own.
+// number adds a kind to the catalogue, or finds it; shared says that what it was made for has
+// no number of its own.
 func (c *catalogue) number(name string, k kind, shared bool) uint16 {
 	c.full = c.full || shared
 	n, known := c.numbers[name]
@@ -125,7 +126,8 @@ func (c *catalogue) number(name string, k kind, shared bool) uint16 {
 	return n
 }
 
-// prefix numbers the beginning of a value that the API server encrypted: k8s:enc:<provider>:<version>:<key>:
+// prefix numbers the beginning of a value that the API server encrypted:
+// k8s:enc:<provider>:<version>:<key>:
 func (c *catalogue) prefix(value []byte) uint16 {
 	end := len(encPrefix)
 	for range 3 {
@@ -151,8 +153,9 @@ func (c *catalogue) prefix(value []byte) uint16 {
 	return uint16(len(c.prefixes) - 1)
 }
 
-// resourceName is the name that kubectl knows for the objects below two path elements. Custom resources, and those of API extensions, are
-// stored below their group; five built-in ones under old names (kubernetes pkg/kubeapiserver, SpecialDefaultResourcePrefixes).
+// resourceName is the name that kubectl knows for the objects below two path elements. Custom
+// resources, and those of API extensions, are stored below their group; five built-in ones under
+// old names (kubernetes pkg/kubeapiserver, SpecialDefaultResourcePrefixes).
 func resourceName(name, first, second []byte, below bool) []byte {
 	switch {
 	case string(first) == "services" && (string(second) == "specs" || string(second) == "endpoints"):
@@ -171,7 +174,8 @@ func resourceName(name, first, second []byte, below bool) []byte {
 	return append(name, first...)
 }
 
-// notebook keeps a note of each entry that the first walk comes by, as long as there are not too many of them: then no second walk is needed.
+// notebook keeps a note of each entry that the first walk comes by, as long as there are not too
+// many of them: then no second walk is needed.
 type notebook struct {
 	*catalogue
 	pages [][]note

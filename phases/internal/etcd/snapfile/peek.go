@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// Peek reads the meta pages, the small buckets and the last revision, of a snapshot or of a raw database, in no time. It proves nothing: only
-// SizeBytes, PageSize, the revisions (but HashKV), versions, ConsistentIndex, Term, Members and Alarms are filled in.
+// Peek reads the meta pages, the small buckets and the last revision, of a snapshot or of a raw
+// database, in no time. It proves nothing: only SizeBytes, PageSize, the revisions (but HashKV),
+// versions, ConsistentIndex, Term, Members and Alarms are filled in.
 func Peek(path string) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -86,7 +87,8 @@ func (w *walker) lastOfLeaf(l *level, p page, rel int64, e []byte) (revision, er
 	}
 	r, err := parseRevision(key)
 	if err != nil {
-		return revision{}, bad(CheckKeys, p.off+start, "the last entry at offset %d has no revision for a key: %v", p.off+start, err)
+		return revision{}, bad(CheckKeys, p.off+start, "the last entry at offset %d has no revision for a key: %v",
+			p.off+start, err)
 	}
 	return r, nil
 }

@@ -28,10 +28,12 @@ func TestReadsAreTheSameWhereverTheyComeFrom(t *testing.T) {
 	defer f.Close()
 	fd, waited := int(f.Fd()), 0
 	for range 200 {
-		if err := errors.Join(unix.Fdatasync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED), unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)); err != nil {
+		if err := errors.Join(unix.Fdatasync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED),
+			unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.File.ReadAt(make([]byte, 4096), int64(random.IntN(len(want)-4096))); err != nil { // a cached part amid what is not
+		// A cached part amid what is not.
+		if _, err := f.File.ReadAt(make([]byte, 4096), int64(random.IntN(len(want)-4096))); err != nil {
 			t.Fatal(err)
 		}
 		off := random.Int64N(int64(len(want)))
@@ -57,7 +59,8 @@ func TestReadsAreTheSameWhereverTheyComeFrom(t *testing.T) {
 	}
 }
 
-// The part that comes from the cache must come from there: where it always took the other way, nobody would see it but in the time.
+// The part that comes from the cache must come from there: where it always took the other way,
+// nobody would see it but in the time.
 func TestWhatIsCachedIsReadWithoutWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 64<<10), 0o600); err != nil {

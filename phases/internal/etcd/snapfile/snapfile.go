@@ -1,15 +1,19 @@
-// Package snapfile proves an etcd snapshot file good, or says what is wrong with it, offline and without changing it.
+// Package snapfile proves an etcd snapshot file good, or says what is wrong with it, offline and
+// without changing it.
 //
-// It reads bbolt's file format by position into small buffers instead of mapping the file: what is looked at cannot change under it, and memory does not grow with
-// the size. So no input crashes it, keeps it busy for longer than its size warrants, or takes memory without bound. Every length, offset and page id is checked
-// before it is used. Only what computes the SHA-256 reads mapped memory, a few MiB at a time.
+// It reads bbolt's file format by position into small buffers instead of mapping the file: what is
+// looked at cannot change under it, and memory does not grow with the size. So no input crashes it,
+// keeps it busy for longer than its size warrants, or takes memory without bound. Every length,
+// offset and page id is checked before it is used. Only what computes the SHA-256 reads mapped
+// memory, a few MiB at a time.
 package snapfile
 
 import (
 	"fmt"
 )
 
-// The checks, in the order in which a failure is reported: what is wrong with the file as a whole explains what is wrong inside it.
+// The checks, in the order in which a failure is reported: what is wrong with the file as a whole
+// explains what is wrong inside it.
 const (
 	CheckFile      = "file"      // there, readable, regular
 	CheckLength    = "length"    // whole pages and a trailer, all that the meta pages promise
@@ -19,16 +23,18 @@ const (
 	CheckKeys      = "keys"      // etcd's own records: revisions, keys and values, members
 )
 
-// Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] that judges the file; all others say that the
-// file could not be read.
+// Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] that
+// judges the file; all others say that the file could not be read.
 type Bad struct {
-	Check  string // which check failed: one of the Check constants
-	Offset int64  // bytes from the start of the file to what is wrong; 0 if it is the file as a whole
+	Check string // which check failed: one of the Check constants
+	// Bytes from the start of the file to what is wrong; 0 if it is the file as a whole.
+	Offset int64
 	Reason string // says the place, too
 }
 
 func (b *Bad) Error() string {
-	names := map[string]string{CheckTrailer: "SHA-256 trailer", CheckMeta: "meta pages", CheckStructure: "page structure"}
+	names := map[string]string{CheckTrailer: "SHA-256 trailer",
+		CheckMeta: "meta pages", CheckStructure: "page structure"}
 	name := names[b.Check]
 	if name == "" {
 		name = b.Check
@@ -43,30 +49,36 @@ func bad(check string, offset int64, format string, args ...any) *Bad {
 // Options says how much [Check] proves.
 type Options struct {
 	Quick bool // length, SHA-256 and meta pages only; the report then holds no more than these say
-	// Raw takes a copy of member/snap/db, which has no trailer and may have one torn meta page, as bbolt allows after a crash. A trailer that is
-	// there all the same is not compared. Pages and keys are checked as ever.
+	// Raw takes a copy of member/snap/db, which has no trailer and may have one torn meta page, as
+	// bbolt allows after a crash. A trailer that is there all the same is not compared. Pages and
+	// keys are checked as ever.
 	Raw bool
-	// Drop lets what was read leave the page cache at once. It is for a file that nobody reads again soon, and that was written so that it is not there.
+	// Drop lets what was read leave the page cache at once. It is for a file that nobody reads
+	// again soon, and that was written so that it is not there.
 	Drop bool
-	// Steps of an earlier reading let the file be hashed on two cores. Wrong ones change nothing but the time.
+	// Steps of an earlier reading let the file be hashed on two cores. Wrong ones change
+	// nothing but the time.
 	Steps Steps
-	// Progress is told how much of the work is done, in bytes read of those to be read, about every 4 MiB; by one goroutine at a time.
+	// Progress is told how much of the work is done, in bytes read of those to be read, about every
+	// 4 MiB; by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
 // Report is what a snapshot holds.
 type Report struct {
-	SizeBytes   int64  // of the file, trailer included
-	SHA256      string // hex, of the whole file, as sha256sum prints it
-	Trailer     string // hex, of the data, as it stands at the end of the file; empty where there is none
-	HashChecked bool   // the SHA-256 in the trailer was compared
-	PageSize    int    // bytes
-	Steps       Steps  // of the hash of the data
+	SizeBytes int64  // of the file, trailer included
+	SHA256    string // hex, of the whole file, as sha256sum prints it
+	// Hex, of the data, as it stands at the end of the file; empty where there is none.
+	Trailer     string
+	HashChecked bool  // the SHA-256 in the trailer was compared
+	PageSize    int   // bytes
+	Steps       Steps // of the hash of the data
 
 	Revision                 int64 // that an etcd is at which boots on this data
 	CompactRevision          int64 // of the last finished compaction; 0: there was none
 	ScheduledCompactRevision int64 // of the last compaction that was begun; 0: there was none
-	// HashKV is what etcd's Maintenance.HashKV answers on this data at HashRevision; comparable only at the same HashCompactRevision (-1: never compacted).
+	// HashKV is what etcd's Maintenance.HashKV answers on this data at HashRevision; comparable
+	// only at the same HashCompactRevision (-1: never compacted).
 	HashKV              uint32
 	HashRevision        int64
 	HashCompactRevision int64
@@ -81,12 +93,16 @@ type Report struct {
 	Members         []Member
 	Alarms          []Alarm
 
-	// EncryptionPrefixes are the distinct beginnings `k8s:enc:<provider>:<version>:<key>:` of live values, sorted. A bare `k8s:enc:` stands for
-	// values whose prefix does not end, and for all beyond the 256th: no key opens it, so that nothing passes unseen.
+	// EncryptionPrefixes are the distinct beginnings `k8s:enc:<provider>:<version>:<key>:` of live
+	// values, sorted. A bare `k8s:enc:` stands for values whose prefix does not end, and for all
+	// beyond the 256th: no key opens it, so that nothing passes unseen.
 	EncryptionPrefixes []string
-	MasterLeases       []string // last elements of live keys below /registry/masterleases/: the addresses of API servers; at most 1024
-	// Resources counts the live objects of each Kubernetes resource below /registry/, under the names that kubectl knows (pods,
-	// certificates.cert-manager.io). What is beyond 4096 names is counted as "other".
+	// Last elements of live keys below /registry/masterleases/: the addresses of API
+	// servers; at most 1024.
+	MasterLeases []string
+	// Resources counts the live objects of each Kubernetes resource below /registry/, under the
+	// names that kubectl knows (pods, certificates.cert-manager.io). What is beyond 4096 names
+	// is counted as "other".
 	Resources map[string]int64
 	Leases    int64
 	Buckets   []string // top level, in order; at most 64

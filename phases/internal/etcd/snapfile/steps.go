@@ -10,11 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Steps are what the SHA-256 of a database had come to after each 64 MiB that more data follows: the hash's state, as Go marshals it.
+// Steps are what the SHA-256 of a database had come to after each 64 MiB that more data follows:
+// the hash's state, as Go marshals it.
 //
-// A SHA-256 is computed from front to back, on one core. Who has the steps can begin in the middle as well: if the part before a step leads to it, and the part
-// behind leads from it to the next, then both together are the hash of this file, whatever the steps were taken from. So they need not be trusted: a
-// wrong one is found, and the rest is hashed once more, from the front.
+// A SHA-256 is computed from front to back, on one core. Who has the steps can begin in the middle
+// as well: if the part before a step leads to it, and the part behind leads from it to the next,
+// then both together are the hash of this file, whatever the steps were taken from. So they need
+// not be trusted: a wrong one is found, and the rest is hashed once more, from the front.
 type Steps [][]byte
 
 const stepSize = 64 << 20 // bytes; a multiple of blockSize
@@ -47,8 +49,10 @@ func isAt(h hash.Hash, step []byte) bool {
 	return err == nil && bytes.Equal(state, step)
 }
 
-// fromTheEnd hashes parts between known steps, the last one first, until it meets the blocks that are handed over from the front, and moves the end of those.
-// It returns the hash of the last part; nil where none was hashed, or the steps are not those of this file, and the front goes on to the end alone.
+// fromTheEnd hashes parts between known steps, the last one first, until it meets the blocks
+// that are handed over from the front, and moves the end of those. It returns the hash of the
+// last part; nil where none was hashed, or the steps are not those of this file, and the front
+// goes on to the end alone.
 func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func(int64)) hash.Hash {
 	if int64(len(known)) != (f.dbSize-1)/stepSize {
 		return nil
@@ -76,7 +80,8 @@ func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func
 	return last
 }
 
-// hashPart hands blocks over to the front meanwhile. What it cannot read, the front will come by, and say why.
+// hashPart hands blocks over to the front meanwhile. What it cannot read, the front will
+// come by, and say why.
 func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)) bool {
 	for off := from; off < to; off += blockSize {
 		d.between(off)
@@ -94,7 +99,8 @@ func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)
 	return true
 }
 
-// join brings the front to the end of the database: by what was hashed from the end, if that is how it goes on, or by hashing it again.
+// join brings the front to the end of the database: by what was hashed from the end, if that is how
+// it goes on, or by hashing it again.
 func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, known Steps, p *progress) error {
 	if front.off == f.dbSize {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// tall writes a good snapshot with room behind its pages, as bbolt leaves it: four whole parts between steps, and half a one. A byte in each part tells it apart.
+// tall writes a good snapshot with room behind its pages, as bbolt leaves it: four whole parts
+// between steps, and half a one. A byte in each part tells it apart.
 func tall(t *testing.T) string {
 	db := kubernetes(t).snapshot()
 	path := write(t, db[:len(db)-trailerSize])
@@ -65,11 +66,13 @@ func TestStepsChangeNothingButTheTime(t *testing.T) {
 		t.Fatalf("%d steps", len(want.Steps))
 	}
 	right := want.Steps
-	wrong := map[string]Steps{"the right ones": right, "too few": right[:3], "too many": append(slices.Clone(right), right[0]), "none but in number": make(Steps, 4)}
+	wrong := map[string]Steps{"the right ones": right, "too few": right[:3],
+		"too many": append(slices.Clone(right), right[0]), "none but in number": make(Steps, 4)}
 	for i := range right {
 		for name, step := range map[string][]byte{
-			"a bit": flip(right[i], 10), "a bit of the length": flip(right[i], len(right[i])-1), "a bit of the kind": flip(right[i], 3),
-			"another": right[(i+1)%4], "empty": {}, "of a fresh hash": fresh(t),
+			"a bit": flip(right[i], 10), "a bit of the length": flip(right[i], len(right[i])-1),
+			"a bit of the kind": flip(right[i], 3),
+			"another":           right[(i+1)%4], "empty": {}, "of a fresh hash": fresh(t),
 		} {
 			s := slices.Clone(right)
 			s[i] = step
@@ -83,7 +86,8 @@ func TestStepsChangeNothingButTheTime(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
-			if got.SHA256 != want.SHA256 || !reflect.DeepEqual(got.Steps, right) || !quick && !reflect.DeepEqual(got, want) {
+			if got.SHA256 != want.SHA256 || !reflect.DeepEqual(got.Steps, right) ||
+				!quick && !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: got %+v, want %+v", name, got, want)
 			}
 		}
@@ -105,7 +109,8 @@ func TestNoStepsMakeABadFileGood(t *testing.T) {
 		if _, err := f.WriteAt([]byte{99}, at); err != nil {
 			t.Fatal(err)
 		}
-		own, err := Check(t.Context(), path, Options{Raw: true}) // whoever changed the file can have made the steps anew
+		// Whoever changed the file can have made the steps anew.
+		own, err := Check(t.Context(), path, Options{Raw: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +132,8 @@ func TestNoStepsMakeABadFileGood(t *testing.T) {
 func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 	f, r := opened(t)
 	feed := newFeeder(f, false)
-	last := f.fromTheEnd(t.Context(), feed, r.Steps, func(int64) {}) // nobody takes what is handed over from the front: it stays with the first part
+	// Nobody takes what is handed over from the front: it stays with the first part.
+	last := f.fromTheEnd(t.Context(), feed, r.Steps, func(int64) {})
 	if last == nil || feed.end != stepSize {
 		t.Fatalf("hashed %v, the front ends at %d", last != nil, feed.end)
 	}

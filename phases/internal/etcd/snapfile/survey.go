@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// survey goes through the key bucket's entries once it is known which are live: for etcd's hash of it, and for what Kubernetes keeps in it.
+// survey goes through the key bucket's entries once it is known which are live: for etcd's hash of
+// it, and for what Kubernetes keeps in it.
 type survey struct {
 	*catalogue
 	report  *Report
@@ -19,7 +20,8 @@ type survey struct {
 }
 
 func newSurvey(r *Report, live bitmap, c *catalogue) *survey {
-	s := &survey{catalogue: c, report: r, live: live, join: newJoiner(), hash: crc32.Checksum([]byte("key"), castagnoli)}
+	s := &survey{catalogue: c, report: r, live: live, join: newJoiner(),
+		hash: crc32.Checksum([]byte("key"), castagnoli)}
 	s.anyLive = slices.ContainsFunc(live, func(w uint64) bool { return w != 0 })
 	return s
 }
@@ -79,8 +81,10 @@ func (s *survey) take(n note, live bool) {
 	}
 }
 
-// hashed tells whether etcd's hash takes an entry in (mvcc hash.go, kvHasher.WriteKeyValue): all above the compact revision; of the others
-// those that a compaction now would keep (the last of each key, unless a deletion), or all if it would keep none; never a deletion at the compact revision itself.
+// hashed tells whether etcd's hash takes an entry in (mvcc hash.go, kvHasher.WriteKeyValue):
+// all above the compact revision; of the others those that a compaction now would keep (the
+// last of each key, unless a deletion), or all if it would keep none; never a deletion at the
+// compact revision itself.
 func (s *survey) hashed(n note, live bool) bool {
 	compact := s.report.HashCompactRevision
 	if n.main > compact {

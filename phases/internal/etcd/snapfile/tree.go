@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	maxDepth   = 32      // of pages in one bucket: a branch page has at least two children in any real tree
+	// Of pages in one bucket: a branch page has at least two children in any real tree.
+	maxDepth   = 32
 	maxNesting = 8       // of buckets in buckets: etcd nests none
 	maxBranch  = 1 << 16 // bytes of a branch page in memory
 )
 
 // visitor is told what a bucket holds, in the order of its keys.
 type visitor struct {
-	entry  func(*entry) error
-	bucket func(name []byte, b bucket) (*visitor, error) // the visitor of the bucket within; nil to pass over it
+	entry func(*entry) error
+	// The visitor of the bucket within; nil to pass over it.
+	bucket func(name []byte, b bucket) (*visitor, error)
 }
 
 // entry is one key and value. Its key is valid until the window is used.
@@ -43,7 +45,8 @@ type page struct {
 	flags, count  uint16
 }
 
-// walker goes through all pages of buckets in the order of keys and finds what bbolt would trip over.
+// walker goes through all pages of buckets in the order of keys and finds what
+// bbolt would trip over.
 type walker struct {
 	ctx     context.Context
 	db      io.ReaderAt
@@ -55,7 +58,8 @@ type walker struct {
 	visited *Bad // the first that a visitor found; pages that are wrong go before records that are
 }
 
-// level is what walking one bucket needs; the buckets that it is nested in have levels of their own.
+// level is what walking one bucket needs; the buckets that it is nested in have
+// levels of their own.
 type level struct {
 	leaf     pageWindows
 	branches [maxDepth]*branch
@@ -69,7 +73,8 @@ type branch struct {
 	lo, hi []byte
 }
 
-// pageWindows are two windows on one page: for the table of elements, and for the keys and values behind it. On a page that fits they are one.
+// pageWindows are two windows on one page: for the table of elements, and for the keys and values
+// behind it. On a page that fits they are one.
 type pageWindows struct{ first, second window }
 
 func (p *pageWindows) on(w *walker, pg page, most int) (table, data *window, err error) {
@@ -180,7 +185,8 @@ func (w *walker) header(win *window, p *page) error {
 	return nil
 }
 
-// tree goes through the pages below one page. Keys must be at least lo and below hi, where these are given.
+// tree goes through the pages below one page. Keys must be at least lo and below hi,
+// where these are given.
 func (w *walker) tree(l *level, id uint64, depth int, lo, hi []byte, v *visitor) error {
 	p, err := w.open(l, id)
 	if err != nil {
@@ -247,7 +253,8 @@ func (w *walker) branchPage(l *level, p page, depth int, lo, hi []byte, v *visit
 	return nil
 }
 
-// branchElement returns the child and the key of an element. bbolt writes keys one right behind the other, in order: next is where this one must begin.
+// branchElement returns the child and the key of an element. bbolt writes keys one right behind the
+// other, in order: next is where this one must begin.
 func (p page) branchElement(table, data *window, i int, next *int64) (child uint64, key []byte, err error) {
 	rel := pageHeader + elementSize*int64(i)
 	e, err := table.at(p.off+rel, elementSize)
@@ -267,7 +274,8 @@ func (p page) branchElement(table, data *window, i int, next *int64) (child uint
 func (p page) checkKey(i int, start, ksize, size int64, next *int64) error {
 	switch {
 	case start != *next:
-		return p.bad("element %d has its data at byte %d of the page, not at %d, where the one before ends", i, start, *next)
+		return p.bad("element %d has its data at byte %d of the page, not at %d, where the one before ends",
+			i, start, *next)
 	case ksize == 0 || ksize > maxKeySize:
 		return p.bad("element %d has a key of %d bytes", i, ksize)
 	case start+size > p.size:
@@ -322,7 +330,8 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 	return nil
 }
 
-// inOrder judges a leaf's key against the one before it in the bucket and the bounds that the parent set.
+// inOrder judges a leaf's key against the one before it in the bucket and the bounds
+// that the parent set.
 func (l *level) inOrder(p page, i int, key, lo, hi []byte) error {
 	switch {
 	case l.begun && bytes.Compare(key, l.last) <= 0:
@@ -375,7 +384,8 @@ func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 // isInline tells a page in a value: those in the file begin at 2.
 func (p page) isInline() bool { return p.id == 0 }
 
-// inlinePage reads the header of the page in a small bucket's description: always a leaf, of a size that the value has.
+// inlinePage reads the header of the page in a small bucket's description: always a leaf, of a
+// size that the value has.
 func (w *walker) inlinePage(win *window, p page, i int, off, size int64) (page, error) {
 	if p.isInline() {
 		return page{}, p.bad("an inline bucket holds another bucket")

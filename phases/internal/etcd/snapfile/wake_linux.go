@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wake drops a file from the page cache behind whoever reads it more or less from front to back. It is a hint: whoever comes back reads from the disk.
+// wake drops a file from the page cache behind whoever reads it more or less from front to back. It
+// is a hint: whoever comes back reads from the disk.
 type wake struct {
 	file    *os.File // nil: nothing is dropped
 	dropped int64    // all before this offset

@@ -2,7 +2,8 @@ package snapfile
 
 import "encoding/binary"
 
-// message goes through the fields of a protobuf message in the file, without loading it: a value may be larger than memory.
+// message goes through the fields of a protobuf message in the file, without loading it: a value
+// may be larger than memory.
 type message struct {
 	window   *window
 	off, end int64
@@ -18,7 +19,8 @@ type field struct {
 
 const malformed = "it is not a protobuf message"
 
-// next returns the next field; at the end, one with the number 0. A non-empty wrong says why there is none.
+// next returns the next field; at the end, one with the number 0. A non-empty wrong
+// says why there is none.
 func (m *message) next() (f field, wrong string, err error) {
 	if m.off == m.end {
 		return field{}, "", nil

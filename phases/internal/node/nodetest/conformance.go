@@ -1,4 +1,5 @@
-// Package nodetest says what a [node.FS] must do, so that the machine's file system and the simulated one are held to the same.
+// Package nodetest says what a [node.FS] must do, so that the machine's file system and the
+// simulated one are held to the same.
 package nodetest
 
 import (
@@ -12,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Conformance runs the suite in directories of its own below the root of f, which must be one file system.
+// Conformance runs the suite in directories of its own below the root of f, which
+// must be one file system.
 func Conformance(t *testing.T, f node.FS) {
 	t.Helper()
 	for i, c := range []struct {
@@ -51,7 +53,8 @@ func create(t *testing.T, f node.FS, dir string) {
 		name := fmt.Sprintf("%s/%o", dir, mode)
 		ok(t, f.Create(name, []byte("data"), node.Mine(mode)))
 		st := lstat(t, f, name)
-		if !st.Mode.IsRegular() || st.Attr() != (node.Attr{Mode: mode, UID: st.UID, GID: st.GID, Label: st.Label}) || st.Size != 4 {
+		if !st.Mode.IsRegular() || st.Attr() != (node.Attr{Mode: mode, UID: st.UID, GID: st.GID, Label: st.Label}) ||
+			st.Size != 4 {
 			t.Errorf("a file of mode %o became %+v", mode, st)
 		}
 		if mine := node.Mine(mode); st.UID != mine.UID || st.GID != mine.GID {
@@ -86,7 +89,8 @@ func allocate(t *testing.T, f node.FS, dir string) {
 	ok(t, f.Allocate(dir+"/old", 4096))
 	ok(t, f.Append(dir+"/old", []byte("more")))
 	has(t, f, dir+"/old", "datamore")
-	// Larger than any file may be: an implementation that does not look first fails here, too, but without filling the disk.
+	// Larger than any file may be: an implementation that does not look first fails here, too, but
+	// without filling the disk.
 	is(t, f.Allocate(dir+"/huge", 1<<60), syscall.ENOSPC)
 }
 
