@@ -417,7 +417,6 @@ func (o RenewOptions) limit() time.Duration {
 // renewed on one node after the other, and until then there is no quorum.
 func (o RenewOptions) restartEtcd() phase {
 	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates",
-		InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
@@ -438,7 +437,7 @@ func (o RenewOptions) restartEtcd() phase {
 
 func (o RenewOptions) restartAPIServer() phase {
 	return phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready",
-		InTurn: true, Commit: true,
+		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")
 			if len(ops) > 0 && f.Renewal.Ready {
