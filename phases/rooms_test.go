@@ -1,0 +1,369 @@
+package phases_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/etcdpod/etcdpod/"
+
+// rooms are packages with those that they import, each by the last element of its path.
+type rooms map[string][]string
+
+// reaches says whether one room is below another.
+func (r rooms) reaches(from, to string) bool {
+	return slices.ContainsFunc(r[from], func(next string) bool { return next == to || r.reaches(next, to) })
+}
+
+// cycle returns a room that is below itself; empty when there is none.
+func (r rooms) cycle() string {
+	state := map[string]int{}
+	var within func(string) string
+	within = func(room string) string {
+		switch state[room] {
+		case 1:
+			return room
+		case 2:
+			return ""
+		}
+		state[room] = 1
+		for _, next := range r[room] {
+			if found := within(next); found != "" {
+				return found
+			}
+		}
+		state[room] = 2
+		return ""
+	}
+	for _, room := range slices.Sorted(maps.Keys(r)) {
+		if found := within(room); found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+// direct leaves out the imports that can be reached over another one.
+func (r rooms) direct() rooms {
+	all := rooms{}
+	for room, imports := range r {
+		all[room] = slices.DeleteFunc(slices.Clone(imports), func(to string) bool {
+			return slices.ContainsFunc(imports, func(over string) bool { return over != to && r.reaches(over, to) })
+		})
+	}
+	return all
+}
+
+// sameRooms tells of each arrow that one side has and the other has not.
+func sameRooms(t *testing.T, is, says rooms, undrawn, unbacked string) {
+	t.Helper()
+	for _, room := range slices.Sorted(maps.Keys(is)) {
+		for _, to := range is[room] {
+			if !slices.Contains(says[room], to) {
+				t.Errorf(undrawn, room, to)
+			}
+		}
+	}
+	for _, room := range slices.Sorted(maps.Keys(says)) {
+		for _, to := range says[room] {
+			if !slices.Contains(is[room], to) {
+				t.Errorf(unbacked, room, to)
+			}
+		}
+	}
+}
+
+// goFiles returns the files of the product and of its tests by their names below the module's root.
+func goFiles(t *testing.T, mode parser.Mode) map[string]*ast.File {
+	t.Helper()
+	all, files := map[string]*ast.File{}, token.NewFileSet()
+	for _, top := range []string{"cmd", "phases", "manifests", "templates", "pki"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(name) != ".go" {
+				return err
+			}
+			f, err := parser.ParseFile(files, name, nil, mode)
+			all[strings.TrimPrefix(filepath.ToSlash(name), "../")] = f
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// roomOf is the room of a package of this module: `cmd` is all that is below it, and what helps a
+// package's tests is that package's.
+func roomOf(dir string) string {
+	if top, _, _ := strings.Cut(dir, "/"); top == "cmd" {
+		return "cmd"
+	}
+	return dir
+}
+
+// built are the rooms as the code has them, with whole paths.
+func built(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	for name, f := range goFiles(t, parser.ImportsOnly) {
+		room := roomOf(path.Dir(name))
+		if strings.HasSuffix(name, "_test.go") || path.Base(room) == "nodetest" {
+			continue
+		}
+		if _, there := all[room]; !there {
+			all[room] = nil
+		}
+		for _, spec := range f.Imports {
+			to, own := strings.CutPrefix(unquoted(t, spec.Path), module)
+			if to = roomOf(to); own && to != room && !slices.Contains(all[room], to) {
+				all[room] = append(all[room], to)
+			}
+		}
+	}
+	return all
+}
+
+func unquoted(t *testing.T, lit *ast.BasicLit) string {
+	t.Helper()
+	text, err := strconv.Unquote(lit.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// short are rooms by the last elements of their paths, as the page has them.
+func (r rooms) short(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	for room, imports := range r {
+		if _, twice := all[path.Base(room)]; twice {
+			t.Fatalf("two rooms are called %s", path.Base(room))
+		}
+		all[path.Base(room)] = nil
+		for _, to := range imports {
+			all[path.Base(room)] = append(all[path.Base(room)], path.Base(to))
+		}
+	}
+	return all
+}
+
+func architecture(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+var (
+	row   = regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|[^|]*\\|[^|]*\\|([^|]*)\\|$")
+	arrow = regexp.MustCompile(`(?m)^ +([a-z &]+?) (?:-->|-\.->) ([a-z &]+)$`)
+)
+
+// tabled are the rooms of the page's table, by their whole paths, and what each imports.
+func tabled(t *testing.T) (paths []string, imports rooms) {
+	t.Helper()
+	imports = rooms{}
+	for _, found := range row.FindAllStringSubmatch(architecture(t), -1) {
+		paths = append(paths, found[1])
+		imports[path.Base(found[1])] = strings.FieldsFunc(found[2], func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	return paths, imports
+}
+
+// drawn are the arrows of the page's drawing.
+func drawn(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	_, drawing, _ := strings.Cut(architecture(t), "flowchart TD\n")
+	drawing, _, _ = strings.Cut(drawing, "```")
+	for line := range strings.Lines(drawing) {
+		found := arrow.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if found == nil {
+			t.Fatalf("the drawing has a line that is no arrow: %q", line)
+		}
+		for from := range strings.SplitSeq(found[1], " & ") {
+			for to := range strings.SplitSeq(found[2], " & ") {
+				if slices.Contains(all[from], to) {
+					t.Errorf("%s --> %s is drawn twice", from, to)
+				}
+				all[from] = append(all[from], to)
+			}
+		}
+	}
+	return all
+}
+
+func TestTheRoomsAreAsTheArchitectureSays(t *testing.T) {
+	is := built(t)
+	paths, says := tabled(t)
+	for _, room := range slices.Sorted(maps.Keys(is)) {
+		if !slices.Contains(paths, room) {
+			t.Errorf("docs/architecture.md has no row for %s", room)
+		}
+	}
+	for _, room := range paths {
+		if _, there := is[room]; !there {
+			t.Errorf("docs/architecture.md has a row for %s, which is not there", room)
+		}
+	}
+	code := is.short(t)
+	sameRooms(t, code, says, "%s imports %s, and its row in docs/architecture.md does not say so",
+		"the row of %s in docs/architecture.md says that it imports %s, and it does not")
+	if room := code.cycle(); room != "" {
+		t.Fatalf("%s imports itself over others", room)
+	}
+	sameRooms(t, code.direct(), drawn(t), "%s imports %s, and docs/architecture.md draws no way there",
+		"docs/architecture.md draws %s --> %s, which no import backs, or which another way says already")
+}
+
+func workflowRooms() []string {
+	return []string{"backup", "certs", "prune", "apiserver", "members", "restore"}
+}
+
+func TestWhoCarriesRunsOutKnowsNoWorkflow(t *testing.T) {
+	code := built(t).short(t)
+	for _, room := range []string{"engine", "together", "observe", "op", "journal", "node", "bind", "etcd"} {
+		for _, workflow := range append(workflowRooms(), "status", "phases") {
+			if code.reaches(room, workflow) {
+				t.Errorf("%s knows %s", room, workflow)
+			}
+		}
+	}
+}
+
+func TestWorkflowsImportEachOtherInOneOrder(t *testing.T) {
+	may := rooms{"apiserver": {"certs"}, "members": {"apiserver", "certs"}, "restore": {"backup"}}
+	code := built(t).short(t)
+	for _, room := range workflowRooms() {
+		for _, to := range code[room] {
+			if slices.Contains(append(workflowRooms(), "status"), to) && !slices.Contains(may[room], to) {
+				t.Errorf("%s imports the workflow %s", room, to)
+			}
+		}
+	}
+}
+
+func TestWhatIsForTestsIsNotShipped(t *testing.T) {
+	for room, imports := range built(t) {
+		for _, to := range imports {
+			if to == "phases/internal/sim" && room != "phases/internal/crashtest" || to == "phases/internal/crashtest" {
+				t.Errorf("%s imports %s", room, to)
+			}
+		}
+	}
+}
+
+// What package node calls FS or Host, or makes of them, can change the host.
+func TestWhoObservesHoldsNothingThatChangesTheHost(t *testing.T) {
+	all := goFiles(t, 0)
+	changes := []string{"FS", "Host"}
+	for name, f := range all {
+		if path.Dir(name) != "phases/internal/node" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && fn.Recv == nil && fn.Name.IsExported() && mentions(fn.Type, "FS", "Host") {
+				changes = append(changes, fn.Name.Name)
+			}
+		}
+	}
+	if len(changes) < 5 {
+		t.Fatalf("only %q were found", changes)
+	}
+	changes = append(changes, "Run", "Service", "CRI", "Proc")
+	for name, f := range all {
+		if path.Dir(name) != "phases/observe" {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			in, ok := sel.X.(*ast.Ident)
+			if ok && (in.Name == "node" && slices.Contains(changes, sel.Sel.Name) ||
+				in.Name == "engine" && slices.Contains([]string{"Node", "Parts", "Run"}, sel.Sel.Name)) {
+				t.Errorf("%s mentions %s.%s", name, in.Name, sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+func mentions(in ast.Node, names ...string) (found bool) {
+	ast.Inspect(in, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		found = found || ok && slices.Contains(names, id.Name)
+		return true
+	})
+	return found
+}
+
+// The table of contents is the indented lines of phases/doc.go; the text below it names what only
+// looks.
+func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
+	var is []string
+	exported := map[string]bool{}
+	for name, f := range goFiles(t, 0) {
+		room := path.Base(path.Dir(name))
+		if path.Dir(name) != "phases/"+room || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv != nil || !fn.Name.IsExported() {
+				continue
+			}
+			exported[room+"."+fn.Name.Name] = true
+			if results := fn.Type.Results; results != nil && makesWorkflow(results.List[0].Type) {
+				is = append(is, room+"."+fn.Name.Name)
+			}
+		}
+	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var says []string
+	word := regexp.MustCompile(`\b[a-z]+\.[A-Z]\w*`)
+	for line := range strings.Lines(string(doc)) {
+		for _, name := range word.FindAllString(line, -1) {
+			if !exported[name] {
+				t.Errorf("phases/doc.go names %s, which is not there", name)
+			}
+			if strings.HasPrefix(line, "//\t") {
+				says = append(says, name)
+			}
+		}
+	}
+	slices.Sort(is)
+	slices.Sort(says)
+	if len(is) < 8 || !slices.Equal(is, says) {
+		t.Errorf("the workflows are\n%q\nand the table of contents in phases/doc.go has\n%q", is, says)
+	}
+}
+
+// makesWorkflow says whether a result is a workflow, of one node or of several.
+func makesWorkflow(result ast.Expr) bool {
+	if id, ok := result.(*ast.Ident); ok {
+		return id.Name == "workflow"
+	}
+	sel, ok := result.(*ast.SelectorExpr)
+	return ok && sel.Sel.Name == "Joint"
+}
