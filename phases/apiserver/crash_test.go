@@ -20,7 +20,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the
+// Changing the API server's etcd is stopped at every step, as crashtest does it: the
 // manifest is the old one or the new one byte for byte, the API server runs from it, and the old
 // one is there or kept.
 

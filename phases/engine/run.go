@@ -10,7 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// The engine's invariants. The crash tests (crash_test.go) hold it to them:
+// The engine's invariants. The crash tests (phases/internal/crashtest) hold it to them:
 //   - An operation is journaled as started, with the identities that it recorded, before anything
 //     of its effect happens.
 //   - It is journaled as finished only when its effect is durable. So after a crash one operation
