@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -85,24 +86,32 @@ func sameRooms(t *testing.T, is, says rooms, undrawn, unbacked string) {
 }
 
 // goFiles returns the files of the product and of its tests by their names below the module's root.
-func goFiles(t *testing.T, mode parser.Mode) map[string]*ast.File {
+func goFiles(t *testing.T) map[string]*ast.File {
 	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var parsed = sync.OnceValues(func() (map[string]*ast.File, error) {
 	all, files := map[string]*ast.File{}, token.NewFileSet()
 	for _, top := range []string{"cmd", "phases", "manifests", "templates", "pki"} {
 		err := filepath.WalkDir(filepath.Join("..", top), func(name string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(name) != ".go" {
 				return err
 			}
-			f, err := parser.ParseFile(files, name, nil, mode)
+			f, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
 			all[strings.TrimPrefix(filepath.ToSlash(name), "../")] = f
 			return err
 		})
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	return all
-}
+	return all, nil
+})
 
 // roomOf is the room of a package of this module: `cmd` is all that is below it, and what helps a
 // package's tests is that package's.
@@ -117,7 +126,7 @@ func roomOf(dir string) string {
 func built(t *testing.T) rooms {
 	t.Helper()
 	all := rooms{}
-	for name, f := range goFiles(t, parser.ImportsOnly) {
+	for name, f := range goFiles(t) {
 		room := roomOf(path.Dir(name))
 		if strings.HasSuffix(name, "_test.go") || path.Base(room) == "nodetest" {
 			continue
@@ -331,7 +340,7 @@ func changing(all map[string]*ast.File, room string, names, methods []string) (f
 }
 
 func TestOnlyOperationsChangeTheHost(t *testing.T) {
-	all := goFiles(t, 0)
+	all := goFiles(t)
 	names, methods := changes(t, all)
 	// docs/architecture.md tells of two; backup reads a file that is on no node.
 	may := map[string][]string{"prune": {"node.FS", "node.RemoveTree"}, "backup": {"node.OS"},
@@ -375,7 +384,7 @@ func mentions(in ast.Node, names ...string) (found bool) {
 func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 	var is []string
 	exported := map[string]bool{}
-	for name, f := range goFiles(t, 0) {
+	for name, f := range goFiles(t) {
 		room := path.Base(path.Dir(name))
 		if path.Dir(name) != "phases/"+room || strings.HasSuffix(name, "_test.go") {
 			continue
