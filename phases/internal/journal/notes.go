@@ -9,6 +9,9 @@ const (
 	// NoteLeft is, on several nodes, the peer URLs of old members that could still serve as the old
 	// cluster, with spaces between.
 	NoteLeft     = "leftOut"
+	// NoteOldURLs is, on several nodes, the peer URLs of the cluster that is replaced, with spaces
+	// between: nobody may answer there while it is.
+	NoteOldURLs  = "oldURLs"
 	NoteSnapshot = "snapshot" // several nodes: where this one has it, or will have
 )
 
