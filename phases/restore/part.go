@@ -120,6 +120,7 @@ func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	}
 	p.facts.Snapshot = &o.Shared.Snapshot
 	p.facts.Notes[journal.NoteSnapshot] = o.snapshotPath(p.facts)
+	p.facts.Notes[journal.NoteOldURLs] = strings.Join(o.Shared.OldURLs, " ")
 	if len(o.Shared.Left) > 0 {
 		p.facts.Notes[journal.NoteLeft] = strings.Join(o.Shared.Left, " ")
 	}
