@@ -42,8 +42,8 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
-		s.quota = quota(n, f.Etcd)
-		s.listeners = listeners(ctx, n, f.Etcd)
+		s.quota = quota(f.Etcd)
+		s.listeners = listeners(ctx, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
 			f.Live = n.Alone(ctx, f.Etcd)
 		}
@@ -60,13 +60,9 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 }
 
 // quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
-func quota(n *observe.Node, pod *observe.EtcdPod) int64 {
+func quota(pod *observe.EtcdPod) int64 {
 	const preset = 2 << 30 // etcd, server/storage/quota.go
-	s, err := n.Settings(pod.File, pod.Container)
-	if err != nil {
-		return preset
-	}
-	if q, err := strconv.ParseInt(s.Get("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
+	if q, err := strconv.ParseInt(pod.Setting("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
 		return q
 	}
 	return preset
