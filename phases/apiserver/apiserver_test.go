@@ -237,7 +237,7 @@ func TestAllMembersAreListedAlikeOnEveryNode(t *testing.T) {
 	got := a.takeMembers([]etcd.Member{
 		{ID: 1, Name: "cp2", ClientURLs: []string{"https://127.0.0.1:2379", "https://10.0.0.12:2379"}},
 		{ID: 2, Name: "cp1", ClientURLs: []string{"https://10.0.0.11:2379"}},
-		{ID: 3, Name: "cp3", Learner: true, ClientURLs: []string{"https://10.0.0.13:2379"}},
+		{ID: 3, Name: "cp3", IsLearner: true, ClientURLs: []string{"https://10.0.0.13:2379"}},
 		{ID: 4, PeerURLs: []string{"https://10.0.0.14:2380"}},
 	})
 	if !slices.Equal(got, []string{"https://10.0.0.11:2379", "https://10.0.0.12:2379"}) || len(a.Learners) != 2 {

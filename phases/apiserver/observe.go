@@ -129,7 +129,7 @@ func (a *APIServerFacts) takeMembers(members []etcd.Member) []string {
 	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	}) {
-		if m.Learner || observe.ClientURL(m) == "" {
+		if m.IsLearner || observe.ClientURL(m) == "" {
 			a.Learners = append(a.Learners, bind.MembersOf([]etcd.Member{m})...)
 			continue
 		}

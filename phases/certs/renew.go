@@ -151,9 +151,7 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 		}
 	}
 	r.Ready = observe.HasAPIServer(f.Facts) && n.API.Ready(ctx, f.API) == nil
-	if f.Live != nil {
-		r.Silent = n.Unanswering(ctx, f.Live)
-	}
+	r.Silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return m.IsLearner })
 	f.Renewal = r
 	return f, nil
 }

@@ -176,7 +176,7 @@ func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string
 	}
 	var urls []string
 	for _, m := range members {
-		if !m.Learner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
+		if !m.IsLearner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
 			urls = append(urls, m.ClientURLs...)
 		}
 	}

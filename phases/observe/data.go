@@ -19,28 +19,6 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 	}
 }
 
-// OwnAccount asks a member that has lost its quorum for what it knows itself; nil when it does
-// not answer even that.
-func (n *Node) OwnAccount(ctx context.Context, pod *EtcdPod) *Live {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	c, err := n.Bound().Dial(ctx, pod.Access)
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	s := c.Status(ctx)[0]
-	members, err := c.OwnMembers(ctx)
-	if s.Err != nil || err != nil {
-		return nil
-	}
-	live := liveOf(s, members)
-	if live.APIServers, err = c.OwnKeys(ctx, masterLeases); err != nil {
-		return nil
-	}
-	return live
-}
-
 // InspectNamed is inspect of what a person has named.
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)

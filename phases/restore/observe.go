@@ -49,7 +49,9 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	}
 	f := &Facts{Facts: seen}
 	if f.Etcd != nil && f.Live == nil {
-		f.Live = n.OwnAccount(ctx, f.Etcd)
+		if own, err := n.OwnLive(ctx, f.Etcd); err == nil {
+			f.Live = own
+		}
 	}
 	if f.Etcd != nil {
 		f.Clients = observe.ClientsOf(f.Etcd.Access.Endpoints[0])
@@ -152,11 +154,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
-		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
-	for _, m := range r.Members {
-		s.Members = append(s.Members, observe.Member{ID: op.ID(m.ID),
-			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
-	}
+		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases, Members: bind.MembersOf(r.Members)}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
 	}

@@ -45,7 +45,7 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 		s.quota = quota(f.Etcd)
 		s.listeners = listeners(ctx, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
-			f.Live = n.Alone(ctx, f.Etcd)
+			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
 	}
 	s.certs = certificates(n, f)
@@ -245,7 +245,7 @@ func (s seen) next(st Status) string {
 		return renew
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for "+
-			"good, replace it", observe.NamesOf(s.silent))
+			"good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
 	case s.fellBack():
 		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
 			"`etcdpod restore %s --dry-run`", newest.Path)

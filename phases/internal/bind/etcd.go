@@ -180,11 +180,6 @@ func (b Etcd) Examine(ctx context.Context, snapshot string, progress func(done, 
 	if err != nil {
 		return op.Contents{}, err
 	}
-	c := op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision,
-		HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
-	for _, m := range r.Members {
-		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID),
-			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
-	}
-	return c, nil
+	return op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision,
+		HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps, Members: MembersOf(r.Members)}, nil
 }

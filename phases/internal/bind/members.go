@@ -82,11 +82,11 @@ func (b Etcd) With(ctx context.Context, a op.Access, do func(*etcd.Client) error
 	return do(c)
 }
 
-// MembersOf are members as operations know them.
+// MembersOf are members as operations and sidecars know them.
 func MembersOf(list []etcd.Member) []op.Member {
 	var members []op.Member
 	for _, m := range list {
-		members = append(members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+		members = append(members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	return members
 }
