@@ -261,12 +261,13 @@ func TestKubeadmsSettingOfEtcdIsKnown(t *testing.T) {
 		{"apiServer: {extraArgs: {etcd-cafile: /ca}}", "", "https://127.0.0.1:2379",
 			"/ca", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
 	} {
-		e, err := kubeadmFlagsIn(tt.config, tt.advertise)
+		c, err := observe.ParseClusterConfiguration(tt.config)
+		e := kubeadmFlagsIn(c, tt.advertise)
 		if err != nil || strings.Join(e.Servers, ",") != tt.servers || e.CAFile != tt.ca || e.KeyFile != tt.key {
 			t.Errorf("%q: %+v, %v", tt.config, e, err)
 		}
 	}
-	if _, err := kubeadmFlagsIn("a: [", ""); err == nil {
+	if _, err := observe.ParseClusterConfiguration("a: ["); err == nil {
 		t.Error("it is taken")
 	}
 	now := EtcdFlags{Servers: []string{"https://a:1"}, CAFile: "/ca"}

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path"
@@ -64,10 +65,12 @@ type RenewalFacts struct {
 	External []string                  // CAs whose keys are not here, by file
 	Exposed  []string                  // key files that everybody may read
 	Signed   map[string]signedPair     // by name; with From only
-	Config   observe.CertsConfig
-	Serving  bool             // etcd answers, with a quorum
-	Ready    bool             // so does the API server
-	Silent   []observe.Member // voting members elsewhere that do not answer
+	// kubeadm's, as the cluster keeps it. Where it cannot be read, certificates keep what they have.
+	Config      observe.ClusterConfiguration
+	ConfigError error            // why it cannot be read
+	Serving     bool             // etcd answers, with a quorum
+	Ready       bool             // so does the API server
+	Silent      []observe.Member // voting members elsewhere that do not answer
 }
 
 // renewable are the certificates of etcd and of its clients, by kubeadm's names.
@@ -131,8 +134,11 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 	}
 	f := &Facts{Facts: seen}
 	uses := findUses(n, f.Manifests, f.Etcd)
-	r := &RenewalFacts{Problems: map[string][]*pki.Problem{},
-		Config: n.CertsConfigOf(ctx, f.Facts), Serving: f.Live != nil}
+	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Serving: f.Live != nil,
+		ConfigError: errors.New("no API server runs here")}
+	if observe.HasAPIServer(f.Facts) {
+		r.Config, r.ConfigError = n.ClusterConfiguration(ctx, f.API)
+	}
 	if r.Uses, err = chosen(n, o.Names, uses); err != nil {
 		return nil, err
 	}
@@ -199,7 +205,7 @@ func (o RenewOptions) found(f *Facts) []string {
 	found := []string{
 		"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for",
 	}
-	if err := f.Renewal.Config.Error; err != nil {
+	if err := f.Renewal.ConfigError; err != nil {
 		found = []string{
 			fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's "+
 				"configuration cannot be read: %v", err),
@@ -315,13 +321,13 @@ func (f *Facts) issuance(use certUse) op.Issuance {
 	c := f.Renewal.Config
 	i := op.Issuance{
 		Name: use.name, Old: use.leaf.CertFile, CACert: use.leaf.CAFile, CAKey: caKeyOf(use.leaf.CAFile),
-		NodeName: f.Node, Algorithm: c.Algorithm, Validity: c.Validity,
+		NodeName: f.Node, Algorithm: c.EncryptionAlgorithm, Validity: c.CertificateValidityPeriod,
 	}
 	switch use.port {
 	case "client":
-		i.SANs = slices.Concat(c.ServerSANs, use.leaf.Names.Strings())
+		i.SANs = slices.Concat(c.ServerCertSANs, use.leaf.Names.Strings())
 	case "peer":
-		i.SANs = slices.Concat(c.PeerSANs, use.leaf.Names.Strings())
+		i.SANs = slices.Concat(c.PeerCertSANs, use.leaf.Names.Strings())
 	}
 	if f.Etcd != nil { // kubeadm advertises etcd where it advertises the API server
 		for _, host := range observe.HostsOf(f.Etcd.PeerURLs) {

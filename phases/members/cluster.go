@@ -30,7 +30,7 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	if len(n.Access.Endpoints) > 0 {
 		return n.Access.Endpoints, "--endpoints"
 	}
-	annotated, err := n.Annotated(ctx, f.Facts)
+	annotated, err := n.AnnotatedURLs(ctx, n.AnyAPIServer())
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not asked for the members: %v", err))
 	}

@@ -14,7 +14,6 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/yaml"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -271,68 +270,6 @@ func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, 
 	}
 	spec["holderIdentity"], spec["leaseDurationSeconds"] = "", 1
 	return b.call(ctx, a, http.MethodPut, path, lease, nil)
-}
-
-// kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
-const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
-
-func (b APIServer) DataDir(ctx context.Context, a op.APIAccess) (string, error) {
-	config, err := b.ClusterConfiguration(ctx, a)
-	if errors.Is(err, errNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	var c struct {
-		Etcd struct {
-			Local struct {
-				DataDir string `json:"dataDir"`
-			} `json:"local"`
-		} `json:"etcd"`
-	}
-	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
-		return "", fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
-	}
-	return c.Etcd.Local.DataDir, nil
-}
-
-// configMap keeps every field that it does not know.
-type configMap map[string]any
-
-func (c configMap) Text() string {
-	data, _ := c["data"].(map[string]any)
-	text, _ := data["ClusterConfiguration"].(string)
-	return text
-}
-
-func (b APIServer) ClusterConfiguration(ctx context.Context, a op.APIAccess) (configMap, error) {
-	var c configMap
-	err := b.call(ctx, a, http.MethodGet, kubeadmConfig, nil, &c)
-	return c, err
-}
-
-func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string) error {
-	config, err := b.ClusterConfiguration(ctx, a)
-	if err != nil {
-		return err
-	}
-	var c map[string]any
-	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
-		return fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
-	}
-	etcd, _ := c["etcd"].(map[string]any)
-	local, ok := etcd["local"].(map[string]any)
-	if !ok {
-		return errors.New("cannot set the data directory in kubeadm's ClusterConfiguration: it has no etcd.local")
-	}
-	local["dataDir"] = dataDir
-	text, err := yaml.Marshal(c)
-	if err != nil {
-		return err
-	}
-	config["data"].(map[string]any)["ClusterConfiguration"] = string(text)
-	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
 }
 
 // EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm,
