@@ -228,19 +228,13 @@ func (o RenewOptions) checkNode(f *Facts) error {
 		return engine.Refuse("`etcdpod certs check` shows what there is",
 			"no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
 	}
-	if f.KubeletError != nil {
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
-			"--kubelet-status-command", "%v", f.KubeletError)
+	if len(o.pods(f)) == 0 {
+		return f.CheckKubelet()
 	}
-	if !f.KubeletActive && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the kubelet",
-			"the kubelet is not running: it must start anew what uses the certificates")
+	if err := f.CheckKubeletRuns("start anew what uses the certificates", "start the kubelet"); err != nil {
+		return err
 	}
-	if f.RuntimeError != nil && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-			"%v: it must be asked what runs", f.RuntimeError)
-	}
-	return nil
+	return f.CheckRuntime()
 }
 
 // checkFiles: a certificate that is not there has no names to go on with, and one that cannot be
