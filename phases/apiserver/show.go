@@ -51,7 +51,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Servers: []EndpointReport{}, Overrides: []string{},
 		Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
 	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath},
-		APIServer: &APIServerFacts{}}
+		APIServer: &SetFacts{}}
 	var err error
 	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
 		return r, err
@@ -63,7 +63,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	m, container := f.APIServer.File, f.APIServer.Container
 	now := EtcdFlagsOf(m, container)
 	r.Manifest, r.Overrides = m.Path, append(r.Overrides,
-		observe.List(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
+		observe.SplitList(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
 	for _, file := range now.Named() {
 		if *file.File != "" {
 			r.Files = append(r.Files, fileReport(n, m, container, file, f.Now))

@@ -38,8 +38,8 @@ func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pk
 	return i
 }
 
-// PkiOf is what kubeadm's configuration says of certificates.
-func PkiOf(c *templates.Config) pki.Config {
+// PKIConfig is what kubeadm's configuration says of certificates.
+func PKIConfig(c *templates.Config) pki.Config {
 	return pki.Config{
 		NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
 		ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
@@ -61,9 +61,9 @@ func CheckClock(f *observe.Facts) error {
 		f.Now.Format(time.RFC3339))
 }
 
-// RefusedCerts is what speaks against the certificates that are there, or that are asked
+// Refused is what speaks against the certificates that are there, or that are asked
 // for, as one refusal.
-func RefusedCerts(err error) error {
+func Refused(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -111,7 +111,7 @@ func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 	for _, name := range renewable() {
 		i := slices.IndexFunc(uses.leaves, func(u certUse) bool { return u.name == name })
 		switch {
-		case all && i >= 0 && n.ThereIs(uses.leaves[i].leaf.CertFile):
+		case all && i >= 0 && n.Exists(uses.leaves[i].leaf.CertFile):
 		case !all && slices.Contains(names, name) && i < 0:
 			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked "+
 				"for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)

@@ -90,14 +90,14 @@ func etcdCerts(u *certUses, pod *observe.EtcdPod) {
 	both := append(slices.Clone(forServers), forClients...)
 	server := certUse{
 		name: "etcd-server", program: "etcd", port: "client",
-		show: pod.Access, addresses: addressesOf(observe.List(pod.Setting("", "listen-client-urls"))),
+		show: pod.Access, addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-client-urls"))),
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.ClientSecurity, "cert-file"),
 			KeyFile: pod.SettingFile(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
 	}
 	u.add(server, "etcd-ca", pod.TrustedCA)
 	peer := certUse{
 		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer,
-		addresses: addressesOf(observe.List(pod.Setting("", "listen-peer-urls"))),
+		addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-peer-urls"))),
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.PeerSecurity, "peer-cert-file"),
 			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
 	}
@@ -154,7 +154,7 @@ func servedBy(m observe.ManifestFile, container string) string {
 func kubeadmCerts(n *observe.Node, u *certUses) {
 	host := func(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
 	for _, s := range pki.EtcdSpecs() {
-		if s.IsCA() || u.has(host(s.CertFile())) || !n.ThereIs(host(s.CertFile())) && !n.ThereIs(host(s.KeyFile())) {
+		if s.IsCA() || u.has(host(s.CertFile())) || !n.Exists(host(s.CertFile())) && !n.Exists(host(s.KeyFile())) {
 			continue
 		}
 		ca, err := pki.EtcdSpec(s.CA)

@@ -36,7 +36,7 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	}
 	var servers []string
 	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
-		servers = observe.List(observe.FlagOf(m, c, observe.EtcdServersFlag))
+		servers = observe.SplitList(observe.FlagOf(m, c, observe.EtcdServersFlag))
 	}
 	for _, found := range []struct {
 		urls   []string
@@ -70,7 +70,7 @@ func initialMembers(n *observe.Node, f *Facts) (urls []string) {
 	if err != nil {
 		return nil
 	}
-	for _, pair := range observe.List(observe.FlagOf(m, container, "initial-cluster")) {
+	for _, pair := range observe.SplitList(observe.FlagOf(m, container, "initial-cluster")) {
 		if _, peer, ok := cutName(pair); ok {
 			urls = append(urls, client.Scheme+"://"+net.JoinHostPort(observe.HostOf(peer), client.Port()))
 		}

@@ -123,7 +123,7 @@ func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	return &InitFacts{
 		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck,
 		CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
-		PKI: certs.PkiOf(c),
+		PKI: certs.PKIConfig(c),
 	}
 }
 

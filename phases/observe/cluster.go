@@ -94,7 +94,7 @@ func (n *Node) KeptConfiguration(ctx context.Context, a op.APIAccess) (string, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	text, err := bind.APIServerOf(n.FS).ClusterConfiguration(ctx, a)
+	text, err := bind.NewAPIServer(n.FS).ClusterConfiguration(ctx, a)
 	if err == nil && text == "" {
 		err = errors.New("the cluster keeps none")
 	}
@@ -125,5 +125,5 @@ func (n *Node) AnnotatedURLs(ctx context.Context, a op.APIAccess) ([]string, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return bind.APIServerOf(n.FS).EtcdEndpoints(ctx, a)
+	return bind.NewAPIServer(n.FS).EtcdEndpoints(ctx, a)
 }

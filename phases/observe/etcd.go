@@ -99,11 +99,11 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	if err := n.directories(pod); err != nil {
 		return nil, err
 	}
-	pod.PeerURLs = List(pod.Setting("", "initial-advertise-peer-urls"))
+	pod.PeerURLs = SplitList(pod.Setting("", "initial-advertise-peer-urls"))
 	if len(pod.PeerURLs) == 0 {
 		pod.PeerURLs = []string{"http://localhost:2380"} // etcd's own default
 	}
-	pod.ClientURLs = List(pod.Setting("", "advertise-client-urls"))
+	pod.ClientURLs = SplitList(pod.Setting("", "advertise-client-urls"))
 	pod.TrustedCA = pod.SettingFile(ClientSecurity, "trusted-ca-file")
 	pod.Access = n.accessOf(pod, files)
 	pod.Peer = pod.peerAccess()
@@ -121,7 +121,7 @@ func (p *EtcdPod) peerAccess() op.Access {
 	return a
 }
 
-func List(s string) []string {
+func SplitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
@@ -178,7 +178,7 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert,
 			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
-	a := op.Access{Endpoints: []string{endpoint(List(pod.Setting("", "listen-client-urls")))}}
+	a := op.Access{Endpoints: []string{endpoint(SplitList(pod.Setting("", "listen-client-urls")))}}
 	if !strings.HasPrefix(a.Endpoints[0], "https://") {
 		return a
 	}
@@ -197,7 +197,7 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 	}
 	pairs = append(pairs, [2]string{serverCert, pod.SettingFile(ClientSecurity, "key-file")})
 	for _, p := range pairs {
-		if n.ThereIs(p[0]) && n.ThereIs(p[1]) {
+		if n.Exists(p[0]) && n.Exists(p[1]) {
 			a.Cert, a.Key = p[0], p[1]
 			break
 		}

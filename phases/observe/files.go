@@ -19,7 +19,7 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 	}
 	data, err := n.FS.ReadFile(file)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && n.ThereIs(file):
+	case errors.Is(err, fs.ErrNotExist) && n.Exists(file):
 		return nil, fmt.Errorf("cannot read %s: it is a link to something that is not there", file)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -46,7 +46,7 @@ func (n *Node) ObserveFiles(id string) (*Facts, error) {
 // Missing adds a directory, and those above it, that are not there to those that are known not to
 // be; the outermost come first.
 func (n *Node) Missing(known []string, dir string) []string {
-	for ; dir != "/" && !n.ThereIs(dir); dir = path.Dir(dir) {
+	for ; dir != "/" && !n.Exists(dir); dir = path.Dir(dir) {
 		if !slices.Contains(known, dir) {
 			known = append(known, dir)
 		}
@@ -55,7 +55,7 @@ func (n *Node) Missing(known []string, dir string) []string {
 	return known
 }
 
-func (n *Node) ThereIs(file string) bool {
+func (n *Node) Exists(file string) bool {
 	if file == "" {
 		return false
 	}
@@ -76,7 +76,7 @@ func Nearest(fsys node.Reader, name string) string {
 
 func fingerprint(data []byte) string { return pki.Fingerprint(data) }
 
-func ReadJSONFile(fsys node.Reader, name string, value any) error {
+func ReadJSON(fsys node.Reader, name string, value any) error {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
 		return err

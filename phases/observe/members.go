@@ -87,6 +87,6 @@ func UsesOtherEtcd(files []ManifestFile) bool {
 	if !ok {
 		return false
 	}
-	servers := List(FlagOf(m, c, EtcdServersFlag))
+	servers := SplitList(FlagOf(m, c, EtcdServersFlag))
 	return len(servers) > 0 && !slices.ContainsFunc(HostsOf(servers), Loopback)
 }

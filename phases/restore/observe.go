@@ -190,7 +190,7 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 			return d, fmt.Errorf("cannot look at the data directory: %w", err)
 		}
 	}
-	d.MemberExists = n.ThereIs(path.Join(dir, "member"))
+	d.MemberExists = n.Exists(path.Join(dir, "member"))
 	var err error
 	if d.MemberOdd, err = odd(n, path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
 		return d, err
@@ -286,7 +286,7 @@ func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
 		}
 		// A restore gave out revisions above what it had bumped to.
 		var staged op.Staged
-		if observe.ReadJSONFile(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
+		if observe.ReadJSON(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
 			known = max(known, staged.Revision)
 		}
 	}

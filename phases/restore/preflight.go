@@ -162,11 +162,11 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	if f.Etcd == nil {
 		return nil
 	}
-	node := observe.Minor(observe.ImageVersion(f.Etcd.Image))
+	node := observe.EtcdMinor(observe.ImageVersion(f.Etcd.Image))
 	if f.Live != nil {
-		node = observe.Minor(f.Live.Version)
+		node = observe.EtcdMinor(f.Live.Version)
 	}
-	data := observe.Minor(f.Snapshot.StorageVersion)
+	data := observe.EtcdMinor(f.Snapshot.StorageVersion)
 	if data == 0 || node == 0 || data <= node {
 		return nil
 	}

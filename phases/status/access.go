@@ -20,7 +20,7 @@ type listener struct {
 // listeners dials all of etcd's client listeners, without a certificate.
 func listeners(ctx context.Context, pod *observe.EtcdPod) []listener {
 	var all []listener
-	for _, raw := range observe.List(pod.Setting("", "listen-client-urls")) {
+	for _, raw := range observe.SplitList(pod.Setting("", "listen-client-urls")) {
 		u, err := observe.FromHere(raw)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" {
 			continue

@@ -22,7 +22,7 @@ type seen struct {
 	files     error         // why the static-pod directory cannot be read
 	etcd      error         // why etcd's manifest cannot be relied on
 	quota     int64         // bytes, as the flag has it or etcd's default
-	certs     []certs.CertStatus
+	certs     []certs.Status
 	backups   []backup.Entry
 	backupErr error
 	open      engine.RunSummary
@@ -72,7 +72,7 @@ func quota(pod *observe.EtcdPod) int64 {
 // trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
-func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
+func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 	var files []string
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := observe.Program(f.Manifests, name)
@@ -92,7 +92,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
 		}
 	}
 	slices.Sort(files)
-	all := []certs.CertStatus{}
+	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
 		if file != "" {
 			data, err := n.FS.ReadFile(file)
@@ -214,8 +214,8 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 // next is the one most useful thing to do.
 func (s seen) next(st Status) string {
 	f := s.facts
-	expired := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && c.DaysLeft < 0 })
-	soon := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool {
+	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })
+	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
 	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +

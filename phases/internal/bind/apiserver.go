@@ -24,7 +24,7 @@ import (
 // reading the kubeconfig.
 type APIServer struct{ fs node.Reader }
 
-func APIServerOf(fs node.Reader) APIServer { return APIServer{fs} }
+func NewAPIServer(fs node.Reader) APIServer { return APIServer{fs} }
 
 // call is one request; the body and the answer are JSON. A 404 is errNotFound.
 func (b APIServer) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {

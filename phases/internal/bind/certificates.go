@@ -21,8 +21,8 @@ type Certificates struct {
 	clock node.Clock
 }
 
-// CertificatesOf makes them from the node's files, at its time.
-func CertificatesOf(fs node.Reader, clock node.Clock) Certificates { return Certificates{fs, clock} }
+// NewCertificates makes them from the node's files, at its time.
+func NewCertificates(fs node.Reader, clock node.Clock) Certificates { return Certificates{fs, clock} }
 
 func (b Certificates) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM []byte, err error) {
 	spec, issuer, old, err := b.prepare(i)
@@ -97,7 +97,7 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 }
 
 func (b Certificates) Serves(ctx context.Context, address string, access op.Access, file string) error {
-	e := EtcdOf(b.fs)
+	e := NewEtcd(b.fs)
 	read := func(name string) []byte {
 		data, err := e.ReadFile(access, name)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 // when they are needed.
 type Etcd struct{ fs node.Reader }
 
-func EtcdOf(fs node.Reader) Etcd { return Etcd{fs} }
+func NewEtcd(fs node.Reader) Etcd { return Etcd{fs} }
 
 func (b Etcd) Prove(
 	ctx context.Context, snapshot string, raw bool, progress func(done, total int64),
