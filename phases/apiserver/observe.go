@@ -230,7 +230,8 @@ func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, kn
 	return 0, ""
 }
 
-// wrongFiles: the API server sees its own mounts of the node, and nothing else.
+// WrongFiles says which of the files the API server could not read, and why. The API server sees
+// its own mounts of the node, and nothing else.
 func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []string {
 	var wrong []string
 	for _, f := range e.Named() {

@@ -51,7 +51,8 @@ func PKIConfig(c *templates.Config) pki.Config {
 // firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
 func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
 
-// checkClock: certificates made by a clock that is behind have ended, or are not valid yet,
+// CheckClock refuses a clock that is before the first release of any Kubernetes that etcdpod
+// renders for: certificates made by a clock that is behind have ended, or are not valid yet,
 // when it is put right.
 func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {

@@ -65,7 +65,7 @@ type RenewalFacts struct {
 	External []string                  // CAs whose keys are not here, by file
 	Exposed  []string                  // key files that everybody may read
 	Signed   map[string]signedPair     // by name; with From only
-	// kubeadm's, as the cluster keeps it. Where it cannot be read, certificates keep what they have.
+	// As the cluster keeps it. Where it cannot be read, certificates keep what they have.
 	Config      observe.ClusterConfiguration
 	ConfigError error            // why it cannot be read
 	Serving     bool             // etcd answers, with a quorum

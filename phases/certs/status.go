@@ -21,6 +21,8 @@ type Status struct {
 // certSoon is how many days before its end a certificate is worth a warning.
 const certSoon = 30
 
+// StatusOf judges a certificate file, which was read with err, at a time. Its Problem says that it
+// is not there, cannot be read, has ended, or ends within 30 days.
 func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Status{Path: file, Problem: "it is not there"}

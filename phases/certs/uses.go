@@ -99,7 +99,8 @@ func etcdCerts(u *certUses, pod *observe.EtcdPod) {
 		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer,
 		addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-peer-urls"))),
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.PeerSecurity, "peer-cert-file"),
-			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
+			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"),
+			Usages: both, Names: namesIn(pod.PeerURLs)},
 	}
 	u.add(peer, "etcd-peer-ca", pod.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
 	// kubeadm's layout.

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
+// StoppedOf is what a data directory says of its cluster.
 func StoppedOf(d *etcd.DataDir) *Stopped {
 	return &Stopped{
 		ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost,
@@ -19,7 +20,9 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 	}
 }
 
-// InspectNamed is inspect of what a person has named.
+// InspectNamed reads a data directory that a person has named, and its WAL, which is in
+// dir/member/wal when walDir is empty; both are host paths. A [*engine.RefusedError] says what to
+// name instead, or that an etcd uses it.
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if errors.Is(err, etcd.ErrNoWAL) {

@@ -121,6 +121,7 @@ func (p *EtcdPod) peerAccess() op.Access {
 	return a
 }
 
+// SplitList splits a flag's value at commas and spaces.
 func SplitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }

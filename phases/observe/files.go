@@ -34,7 +34,8 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 // otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
 const KubeadmCertificatesDir = "/etc/kubernetes/pki"
 
-// ObserveFiles is observe without anything that runs.
+// ObserveFiles is [Node.Observe] without anything that runs: the kubelet, the container runtime and
+// etcd are not asked.
 func (n *Node) ObserveFiles(id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
@@ -55,6 +56,8 @@ func (n *Node) Missing(known []string, dir string) []string {
 	return known
 }
 
+// Exists says whether a host path is there, a link that leads nowhere included.
+// An empty path is not.
 func (n *Node) Exists(file string) bool {
 	if file == "" {
 		return false
@@ -76,6 +79,7 @@ func Nearest(fsys node.Reader, name string) string {
 
 func fingerprint(data []byte) string { return pki.Fingerprint(data) }
 
+// ReadJSON reads a file of JSON into value.
 func ReadJSON(fsys node.Reader, name string, value any) error {
 	data, err := fsys.ReadFile(name)
 	if err != nil {

@@ -81,7 +81,8 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	return silent
 }
 
-// UsesOtherEtcd says whether the API server here uses etcds on other nodes only. It needs none here.
+// UsesOtherEtcd says whether the API server here uses etcds on other nodes only: none is
+// needed here.
 func UsesOtherEtcd(files []ManifestFile) bool {
 	m, c, ok := Program(files, "kube-apiserver")
 	if !ok {

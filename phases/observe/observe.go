@@ -123,8 +123,8 @@ func kubeconfigs() []string {
 }
 
 // APIAccess is how to reach the API server that one of the manifests runs, as an administrator; in
-// the absence of one, an API server that the kubeconfig names. Its Kubeconfig is empty when there is
-// none on this node.
+// the absence of one, an API server that the kubeconfig names. Its Kubeconfig is empty when there
+// is none on this node.
 func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 	var a op.APIAccess
 	for _, file := range kubeconfigs() {
@@ -171,6 +171,8 @@ const masterLeases = "/registry/masterleases/"
 // k8s.io/kubernetes, pkg/registry/core/node.
 const registeredNodes = "/registry/minions/"
 
+// Live asks the etcd of this node what it is and who its members are, with a quorum, for 15 s at
+// most. The error says why it does not serve.
 func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()

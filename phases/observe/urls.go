@@ -30,6 +30,7 @@ func (p *EtcdPod) Serves(servers []string) bool {
 	})
 }
 
+// EtcdServersFlag is the API server's flag that names the etcds it uses, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
 // FromHere parses the URL of a listener on this host, as this host dials it: one on all addresses,
@@ -62,6 +63,7 @@ func HostOf(raw string) string {
 	return u.Hostname()
 }
 
+// HostsOf is [HostOf] of each.
 func HostsOf(urls []string) []string {
 	var hosts []string
 	for _, u := range urls {

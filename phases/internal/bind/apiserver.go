@@ -24,6 +24,7 @@ import (
 // reading the kubeconfig.
 type APIServer struct{ fs node.Reader }
 
+// NewAPIServer takes the kubeconfig from the node's files.
 func NewAPIServer(fs node.Reader) APIServer { return APIServer{fs} }
 
 // call is one request; the body and the answer are JSON. A 404 is errNotFound.
@@ -95,6 +96,7 @@ func (b APIServer) config(a op.APIAccess) (*rest.Config, error) {
 	return config, nil
 }
 
+// Ready asks /readyz.
 func (b APIServer) Ready(ctx context.Context, a op.APIAccess) error {
 	return b.call(ctx, a, http.MethodGet, "/readyz", nil, nil)
 }
@@ -237,6 +239,7 @@ func (b APIServer) Revision(ctx context.Context, a op.APIAccess) (int64, error) 
 	return revision, nil
 }
 
+// Nodes returns the names of the nodes that are registered.
 func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var list struct {
 		Items []struct {
@@ -255,6 +258,8 @@ func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) 
 	return names, nil
 }
 
+// ReleaseLease gives a leader lease up for its holder, as client-go does (tools/leaderelection:
+// release). A lease that is not there is no error.
 func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, name string) error {
 	path := "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + name
 	var lease map[string]any
