@@ -174,7 +174,8 @@ func TestWhatARenewalDoes(t *testing.T) {
 
 func TestKubeadmsConfigurationIsRead(t *testing.T) {
 	c, err := observe.ParseClusterConfiguration("encryptionAlgorithm: RSA-4096\n" +
-		"certificateValidityPeriod: 48h0m0s\netcd:\n  local:\n    serverCertSANs: [a, b]\n    peerCertSANs: [c]\nnetworking: {}\n")
+		"certificateValidityPeriod: 48h0m0s\netcd:\n" +
+		"  local:\n    serverCertSANs: [a, b]\n    peerCertSANs: [c]\nnetworking: {}\n")
 	if err != nil || c.EncryptionAlgorithm != "RSA-4096" || c.CertificateValidityPeriod != 48*time.Hour ||
 		!slices.Equal(c.ServerCertSANs, []string{"a", "b"}) || !slices.Equal(c.PeerCertSANs, []string{"c"}) {
 		t.Errorf("got %+v", c)

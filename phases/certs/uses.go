@@ -100,7 +100,7 @@ func etcdCerts(u *certUses, pod *observe.EtcdPod) {
 		addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-peer-urls"))),
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.PeerSecurity, "peer-cert-file"),
 			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"),
-			Usages: both, Names: namesIn(pod.PeerURLs)},
+			Usages:  both, Names: namesIn(pod.PeerURLs)},
 	}
 	u.add(peer, "etcd-peer-ca", pod.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
 	// kubeadm's layout.
