@@ -69,7 +69,7 @@ func ownSnapshot(t *together.Transaction) (path string, s sent, err error) {
 		if stage, ok := o.(*op.StageData); ok {
 			if s.Proof = stage.Staging.Proof; stage.Staging.ProofFile != "" {
 				s.Made = true
-				return path, s, observe.ReadJSONFile(t.Node.Host.FS, stage.Staging.ProofFile, &s.Proof)
+				return path, s, observe.ReadJSON(t.Node.Host.FS, stage.Staging.ProofFile, &s.Proof)
 			}
 		}
 	}

@@ -139,7 +139,7 @@ func (p *part) awaitsSnapshot() bool {
 		stage, ok := o.(*op.StageData)
 		if ok && p.Run.State.Steps[i].Progress != journal.Done {
 			return stage.Staging.Snapshot == madeSnapshot(p.Run.State.Run.ID) &&
-				!p.Node.Look.ThereIs(stage.Staging.Snapshot)
+				!p.Node.Look.Exists(stage.Staging.Snapshot)
 		}
 	}
 	return false
@@ -208,7 +208,7 @@ func (p *part) staged() (*op.Staged, error) {
 	for _, o := range p.Run.Ops {
 		if stage, ok := o.(*op.StageData); ok {
 			var s op.Staged
-			return &s, observe.ReadJSONFile(p.Node.Host.FS, stage.Receipt, &s)
+			return &s, observe.ReadJSON(p.Node.Host.FS, stage.Receipt, &s)
 		}
 	}
 	return nil, nil
