@@ -187,7 +187,7 @@ func needsNode(o op.Op) bool {
 // Begin journals a new run. The caller holds the lock.
 func (n *Node) Begin(id string, plan Plan) (*Run, error) {
 	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command,
-		Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.Cluster}
+		Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.cluster}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
