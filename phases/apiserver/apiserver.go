@@ -41,13 +41,13 @@ type (
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
-// Facts are what it depends on.
+// Facts are what changing the API server's etcds depends on.
 type Facts struct {
 	*observe.Facts
 	APIServer *SetFacts
 }
 
-// SetFacts are what that depends on besides.
+// SetFacts are what is known of the API server here, and of the etcds that it is to use.
 type SetFacts struct {
 	File         observe.ManifestFile // without a path when no manifest runs an API server
 	Container    string

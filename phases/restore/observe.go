@@ -67,8 +67,8 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	return f, nil
 }
 
-// inspectMute reads the data of an etcd that runs and answers nobody. One that was started without a
-// quorum does not even open its port; it is fenced all the same.
+// inspectMute reads the data of an etcd that runs and answers nobody. One that was started without
+// a quorum does not even open its port; it is fenced all the same.
 func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 	walDir := f.Etcd.WALDir
 	if walDir != "" {

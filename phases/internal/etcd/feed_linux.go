@@ -18,7 +18,7 @@ import (
 const window = 4 << 20 // bytes under way
 
 // Being woken for every packet costs more than all that is done with the data, and the server pays
-// for it as well. So the kernel is told to collect much before it wakes anybody (SO_RCVLOWAT,
+// for it as well. So the kernel is told to gather much before it wakes anybody (SO_RCVLOWAT,
 // socket(7)): with 2 MiB a snapshot comes in a tenth less time than with 256 KiB. The server may
 // always send that much more, since it is told of what was read by the quarter of a window.
 const (
@@ -63,7 +63,7 @@ func (f *feed) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// expect has the kernel collect what comes, as long as there is much to come. It saves time only:
+// expect has the kernel gather what comes, as long as there is much to come. It saves time only:
 // where it fails, all goes on as before.
 func (f *feed) expect(remaining uint64) {
 	f.mu.Lock()
@@ -72,7 +72,7 @@ func (f *feed) expect(remaining uint64) {
 	if remaining > ending && !f.slow {
 		level = gathered
 	}
-	f.collect(level)
+	f.gather(level)
 }
 
 // hurry ends the gathering for good: what has come is handed over, however little it is.
@@ -80,10 +80,10 @@ func (f *feed) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.slow = true
-	f.collect(1)
+	f.gather(1)
 }
 
-func (f *feed) collect(level int) {
+func (f *feed) gather(level int) {
 	socket := f.socket.Load()
 	if level == f.level || socket == nil {
 		return
