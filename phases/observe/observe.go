@@ -142,8 +142,8 @@ func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 	return a
 }
 
-// APIServerAddress is where this node reaches its API server, host:port, as the manifest says; empty
-// when it does not advertise an address.
+// APIServerAddress is where this node reaches its API server, host:port, as the manifest says;
+// empty when it does not advertise an address.
 func APIServerAddress(m ManifestFile, container string) string {
 	address := FlagOf(m, container, "advertise-address")
 	if address == "" {
