@@ -38,15 +38,21 @@ func (s *session) initPhaseCommands() []*cli.Command {
 		if p.Name == "await-etcd" {
 			flags = append(flags, waitFlag())
 		}
-		commands = append(commands, &cli.Command{
-			Name: "init phase " + p.Name, Usage: p.Short,
-			Description: initPhaseText(p.Name),
-			UsageText:   "etcdpod init phase " + p.Name + " --config kubeadm.yaml --yes",
-			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }),
-		})
+		commands = append(commands,
+			s.phaseCommand("init phase "+p.Name, p.Short, initPhaseText(p.Name), flags,
+				func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, p.Name) }))
 	}
 	return commands
+}
+
+// phaseCommand carries out one phase of a workflow, as a run of its own.
+func (s *session) phaseCommand(
+	name, short, text string, flags []cli.Flag, workflow func(*cli.Context) (phases.Workflow, error),
+) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: short, Description: text, UsageText: "etcdpod " + name + " --config kubeadm.yaml --yes",
+		Flags: flags, Action: s.make(workflow),
+	}
 }
 
 // initPhaseText is what a person must know of a phase alone.

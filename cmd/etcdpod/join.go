@@ -37,13 +37,9 @@ func (s *session) joinPhaseCommands() []*cli.Command {
 		if !slices.Contains([]string{"preflight", "certs", "render-etcd"}, p.Name) {
 			flags = append(flags, waitFlag())
 		}
-		commands = append(commands, &cli.Command{
-			Name: "join phase " + p.Name, Usage: p.Short,
-			Description: joinPhaseText(p.Name),
-			UsageText:   "etcdpod join phase " + p.Name + " --config kubeadm.yaml --yes",
-			Flags:       flags,
-			Action:      s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, p.Name) }),
-		})
+		commands = append(commands,
+			s.phaseCommand("join phase "+p.Name, p.Short, joinPhaseText(p.Name), flags,
+				func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, p.Name) }))
 	}
 	return commands
 }

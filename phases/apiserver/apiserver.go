@@ -41,26 +41,26 @@ type (
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
-// Facts are what it depends on.
+// Facts are what changing the API server's etcds depends on.
 type Facts struct {
 	*observe.Facts
 	APIServer *SetFacts
 }
 
-// SetFacts are what that depends on besides.
+// SetFacts are what is known of the API server here, and of the etcds that it is to use.
 type SetFacts struct {
-	File      observe.ManifestFile // without a path when no manifest runs an API server
-	Container string
-	Second    string // another manifest that runs one, too
-	Before    EtcdFlags
-	After     EtcdFlags
-	Wrong     []string         // what speaks against the files
-	Answers   []Answer         // of the servers that there are to be, in their order
-	Cluster   uint64           // that is in use now; 0: it is not known
-	Known     string           // from where
-	Members   []observe.Member // that the servers were taken from; with AllMembers only
-	Learners  []observe.Member // likewise
-	Silent    error            // why the members could not be listed
+	File         observe.ManifestFile // without a path when no manifest runs an API server
+	Container    string
+	Second       string // another manifest that runs one, too
+	Before       EtcdFlags
+	After        EtcdFlags
+	Wrong        []string         // what speaks against the files
+	Answers      []Answer         // of the servers that there are to be, in their order
+	Cluster      uint64           // that is in use now; 0: it is not known
+	Known        string           // from where
+	Members      []observe.Member // that the servers were taken from; with AllMembers only
+	Learners     []observe.Member // likewise
+	MembersError error            // why the members could not be listed
 }
 
 func (o Options) preflight() phase {
@@ -162,8 +162,8 @@ func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
 }
 
 // rewire plans the replacement of the API server's manifest; nothing when there is nothing to
-// replace. back is what is waited for when the run goes back, nil for nothing.
-func rewire(f *observe.Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, error) {
+// replace. undoWait is what is waited for when the run goes back, nil for nothing.
+func rewire(f *observe.Facts, wish EtcdFlags, undoWait *op.AwaitReplaced) ([]op.Op, error) {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil, nil
@@ -177,8 +177,8 @@ func rewire(f *observe.Facts, wish EtcdFlags, back *op.AwaitReplaced) ([]op.Op, 
 	}
 	kept := path.Join(journal.RunDir(f.Run), "manifests")
 	ops := []op.Op{&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)}}
-	if back != nil {
-		ops = append(ops, back)
+	if undoWait != nil {
+		ops = append(ops, undoWait)
 	}
 	return append(ops, &op.ReplaceManifest{
 		Path: m.Path, Data: edited.Bytes(), Change: change, Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)),

@@ -97,7 +97,7 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 		{"the cluster is not known", Options{}, func(f *Facts) { f.APIServer.Cluster = 0 },
 			"cannot be asked which cluster it is", "--another-cluster"},
 		{"the members cannot be listed", Options{AllMembers: true}, func(f *Facts) {
-			f.APIServer.Silent = errors.New("no leader")
+			f.APIServer.MembersError = errors.New("no leader")
 		}, "the members cannot be asked for: no leader", "--endpoints"},
 		{"a member is a learner", Options{AllMembers: true}, func(f *Facts) {
 			f.APIServer.Learners = []observe.Member{{Name: "cp3", IsLearner: true}}

@@ -65,7 +65,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	wish := o.Wish
 	var members []etcd.Member
 	if o.AllMembers {
-		if members, a.Silent = membersNow(ctx, n, f); a.Silent != nil {
+		if members, a.MembersError = membersNow(ctx, n, f); a.MembersError != nil {
 			return f, nil
 		}
 		a.Members = bind.MembersOf(members)
@@ -115,7 +115,7 @@ func (o Options) checkWish() error {
 
 // unchanged says that the manifest has the flags that are wished for.
 func unchanged(a *SetFacts) bool {
-	return a.Silent == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) &&
+	return a.MembersError == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) &&
 		a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile &&
 		a.Before.KeyFile == a.After.KeyFile
 }

@@ -38,9 +38,9 @@ func checkAPIServer(f *Facts) error {
 // checkMembers: all of them can be listed, and can serve.
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer
-	if a.Silent != nil {
+	if a.MembersError != nil {
 		return engine.Refuse("start what does not answer, ask another member with --endpoints, or name the servers "+
-			"with --etcd-servers", "the members cannot be asked for: %v", a.Silent)
+			"with --etcd-servers", "the members cannot be asked for: %v", a.MembersError)
 	}
 	if len(a.Learners) > 0 {
 		m := a.Learners[0]

@@ -222,14 +222,7 @@ func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) 
 
 // look dials one address.
 func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, now time.Time) {
-	read := func(file string) []byte {
-		data, err := n.Bound().ReadFile(use.show, file)
-		if err != nil {
-			return nil // it is shown for the sake of the server's log only
-		}
-		return data
-	}
-	shown, err := node.Served(ctx, s.Address, read(use.show.Cert), read(use.show.Key))
+	shown, err := n.Bound().Served(ctx, s.Address, use.show)
 	var c pki.Certificate
 	if err == nil {
 		c, err = pki.Inspect(s.Address, shown, now)

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// RenewalFacts are what renewing depends on besides.
+// RenewalFacts are what is known of the certificates that are to be renewed.
 type RenewalFacts struct {
 	Uses     []certUse                 // what is renewed
 	Problems map[string][]*pki.Problem // of the CAs, by file

@@ -128,7 +128,7 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 		"front-proxy-ca", file("requestheader-client-ca-file"))
 	serving := use("apiserver", "tls-cert-file", "tls-private-key-file", forServers)
 	serving.port = "secure"
-	if at := servedBy(m, c); at != "" {
+	if at := observe.APIServerAddress(m, c); at != "" {
 		serving.addresses = []string{at}
 		serving.leaf.Names = namesIn([]string{"https://" + at})
 	}
@@ -137,18 +137,6 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 		clusterCA = ""
 	}
 	u.add(serving, "ca", clusterCA)
-}
-
-// servedBy is where this node reaches its API server.
-func servedBy(m observe.ManifestFile, container string) string {
-	host, port := observe.FlagOf(m, container, "advertise-address"), observe.FlagOf(m, container, "secure-port")
-	if host == "" {
-		return ""
-	}
-	if port == "" {
-		port = "6443"
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // kubeadmCerts are etcd's that are there, although no manifest names them now.

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,15 +135,22 @@ func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 		}
 	}
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
-		port := FlagOf(m, c, "secure-port")
-		if port == "" {
-			port = "6443"
-		}
-		if address := FlagOf(m, c, "advertise-address"); address != "" {
-			a.Server = "https://" + net.JoinHostPort(address, port)
+		if at := APIServerAddress(m, c); at != "" {
+			a.Server = "https://" + at
 		}
 	}
 	return a
+}
+
+// APIServerAddress is where this node reaches its API server, host:port, as the manifest says;
+// empty when it does not advertise an address.
+func APIServerAddress(m ManifestFile, container string) string {
+	address := FlagOf(m, container, "advertise-address")
+	if address == "" {
+		return ""
+	}
+	// k8s.io/kubernetes, pkg/kubeapiserver/options: NewSecureServingOptions.
+	return net.JoinHostPort(address, cmp.Or(FlagOf(m, container, "secure-port"), "6443"))
 }
 
 // Addresses are those under which this node's API server may have registered itself.

@@ -62,14 +62,14 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	}
 	var inUse *engine.RefusedError
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
-		mute(ctx, n, f)
+		inspectMute(ctx, n, f)
 	}
 	return f, nil
 }
 
-// mute reads the data of an etcd that runs and answers nobody. One that was started without a
-// quorum does not even open its port; it is fenced all the same.
-func mute(ctx context.Context, n *observe.Node, f *Facts) {
+// inspectMute reads the data of an etcd that runs and answers nobody. One that was started without
+// a quorum does not even open its port; it is fenced all the same.
+func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 	walDir := f.Etcd.WALDir
 	if walDir != "" {
 		walDir = n.FS.Real(walDir)

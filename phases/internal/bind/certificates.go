@@ -101,15 +101,7 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 // Serves says whether the program at an address, host:port, shows the
 // certificate that a file holds.
 func (b Certificates) Serves(ctx context.Context, address string, access op.Access, file string) error {
-	e := NewEtcd(b.fs)
-	read := func(name string) []byte {
-		data, err := e.ReadFile(access, name)
-		if err != nil {
-			return nil // it is shown for the sake of the server's log only
-		}
-		return data
-	}
-	shown, err := node.Served(ctx, address, read(access.Cert), read(access.Key))
+	shown, err := NewEtcd(b.fs).Served(ctx, address, access)
 	if err != nil {
 		return err
 	}

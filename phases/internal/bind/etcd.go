@@ -124,6 +124,18 @@ func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
 	return b.fs.ReadFile(path)
 }
 
+// Served returns the certificates that a program shows at an address, host:port, as PEM.
+func (b Etcd) Served(ctx context.Context, address string, a op.Access) ([]byte, error) {
+	read := func(name string) []byte {
+		data, err := b.ReadFile(a, name)
+		if err != nil {
+			return nil // it is shown for the sake of the server's log only
+		}
+		return data
+	}
+	return node.Served(ctx, address, read(a.Cert), read(a.Key))
+}
+
 // Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
 // counted as of a revision, 0 for now.
 func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error) {

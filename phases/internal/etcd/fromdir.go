@@ -86,7 +86,7 @@ func (d *DataDir) writeSnapshot(
 		}
 		made.Revision = revision
 	}
-	size, err := settle(f.Name())
+	size, err := levelMetaPages(f.Name())
 	if err != nil {
 		return nil, err
 	}
@@ -173,10 +173,10 @@ func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error 
 	}
 }
 
-// settle makes both meta pages of a db describe the same state, as in a snapshot that etcd
+// levelMetaPages makes both meta pages of a db describe the same state, as in a snapshot that etcd
 // sends, and returns the length of what is in use; the file may be longer. Each commit of bbolt
 // writes one of the two.
-func settle(path string) (int64, error) {
+func levelMetaPages(path string) (int64, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true,
 		FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
 	if err != nil {

@@ -23,7 +23,7 @@ type feeder struct {
 	off, hashed int64 // all before them was handed over; hashed and given back
 	end         int64 // what is at or beyond this offset is not handed over
 	// Blocks that were hashed, and at first as many empty ones as there may be at once.
-	back   chan []byte
+	used   chan []byte
 	blocks chan []byte
 	err    error // why it ended early; once blocks is closed
 	wake   wake
@@ -35,12 +35,12 @@ const (
 )
 
 func newFeeder(f *file, drop bool) *feeder {
-	d := &feeder{file: f, end: f.dbSize, back: make(chan []byte, ahead), blocks: make(chan []byte, ahead)}
+	d := &feeder{file: f, end: f.dbSize, used: make(chan []byte, ahead), blocks: make(chan []byte, ahead)}
 	if drop {
 		d.wake.file = f.File
 	}
 	for range ahead {
-		d.back <- nil
+		d.used <- nil
 	}
 	return d
 }
@@ -50,7 +50,7 @@ func (d *feeder) between(walk int64) {
 	d.wake.passed(min(walk, d.hashed))
 	for d.err == nil && d.off < d.end {
 		select {
-		case used := <-d.back:
+		case used := <-d.used:
 			d.next(used)
 		default:
 			return
@@ -63,7 +63,7 @@ func (d *feeder) rest(ctx context.Context) {
 	defer close(d.blocks)
 	for d.err == nil && d.off < d.end {
 		if d.err = ctx.Err(); d.err == nil {
-			d.next(<-d.back)
+			d.next(<-d.used)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func (d *feeder) rest(ctx context.Context) {
 // over takes all blocks back, once the hash is done.
 func (d *feeder) over() {
 	for range ahead {
-		d.unmap(<-d.back)
+		d.unmap(<-d.used)
 	}
 	d.wake.ended()
 }
@@ -82,7 +82,7 @@ func (d *feeder) next(used []byte) {
 	block, err := d.file.mapped(d.off, min(d.off+blockSize, d.end))
 	if err != nil {
 		d.err = err
-		d.back <- nil
+		d.used <- nil
 		return
 	}
 	d.off += int64(len(block))
@@ -122,7 +122,7 @@ func (f *file) hash(h *hasher, d *feeder, done func(int64)) error {
 			}
 		}
 		done(int64(len(b)))
-		d.back <- b
+		d.used <- b
 	}
 	return cmp.Or(err, d.err)
 }

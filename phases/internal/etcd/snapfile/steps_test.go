@@ -141,7 +141,7 @@ func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 		t.Errorf("the hash is %x, and should be %s", sum, r.Trailer)
 	}
 	for range ahead {
-		feed.back <- <-feed.blocks
+		feed.used <- <-feed.blocks
 	}
 	feed.over()
 }
@@ -154,7 +154,7 @@ func TestTheFrontNeverGoesWhereTheEndWasHashed(t *testing.T) {
 		var n int64
 		for b := range feed.blocks { // far faster than a hash
 			n += int64(len(b))
-			feed.back <- b
+			feed.used <- b
 		}
 		taken <- n
 	}()
