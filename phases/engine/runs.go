@@ -303,8 +303,8 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 // of its own that does.
 func (n *Node) RefusePastCommit(s *journal.State) error {
 	return Refuse("type `etcdpod resume` to finish it"+n.AfterwardsOf(s),
-		"cannot roll back the run %s: it is past its commit point, and the new "+
-			"cluster may hold writes of its own", s.Run.ID)
+		"cannot roll back the run %s: it is past its commit point, and what is "+
+			"new may be in use, and hold writes of its own", s.Run.ID)
 }
 
 // AfterwardsOf goes on with a hint, where the workflow knows a way back from a run that has ended.
