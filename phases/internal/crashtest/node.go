@@ -56,7 +56,7 @@ func (w *Node) Restart() {
 	w.Process = together.NewNode(engine.Parts{
 		Host: w.Machine.Host(), Etcd: sim.Etcd{M: w.Machine}, API: sim.APIServer{M: w.Machine},
 		Certificates: sim.Certificates{M: w.Machine}, Involved: observe.InvolvedText,
-		Command: []string{"etcdpod", "restore"}, Emit: func(engine.Event) {},
+		Command: []string{"etcdpod"}, Emit: func(engine.Event) {},
 	}, observe.Node{Config: node.KubeletConfig{StaticPodPath: TestManifestDir}, Name: w.Name})
 	w.Process.Faults = made
 }
