@@ -106,14 +106,6 @@ func (a Account) Coarse() string {
 	return b.String()
 }
 
-// behind is where the steps behind the commit point begin.
-func (a Account) behind() int {
-	if a.CommitAt < 0 {
-		return len(a.Steps)
-	}
-	return a.CommitAt
-}
-
 func (a Account) Begun() bool { return a.ID != "" }
 
 func (a Account) Done() bool { return strings.Trim(a.Steps, "f") == "" }
@@ -170,8 +162,6 @@ func (c *Cluster) Judge() error {
 			return fmt.Errorf("%s undoes, and has not recorded that it goes back", name)
 		case some.Commit && !a.Abort && (!a.Begun() || strings.Trim(a.Steps[:a.CommitAt], "f") != ""):
 			return fmt.Errorf("a node holds the commit record, and %s has not got that far", name)
-		case !a.Settle && strings.Trim(a.Steps[a.behind():], ".") != "":
-			return fmt.Errorf("%s does not know that all hold the commit record, and does what is behind it", name)
 		case some.Settle && (!a.Commit || a.Abort):
 			return fmt.Errorf("a node is settled, and %s does not hold the commit record, or goes back", name)
 		case some.End && !a.Reverted() && !(a.Settle && a.Done()):

@@ -15,7 +15,7 @@ import (
 
 // The exploration: the real coordinator and agents over simulated nodes. A state is what a power
 // loss of everything but the disks leaves, and what runs: journals without times, data, manifests,
-// containers. From each state that a restore with one fault leaves, every recovery command is
+// containers. From each state that a run with one fault leaves, every recovery command is
 // typed, and each of the states in which that one could be cut off is looked at in its turn.
 
 // Explorer finds states, and tells which are new.

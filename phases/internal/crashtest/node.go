@@ -17,11 +17,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// Renewing is stopped at every step, as a restore is in crash_test.go: all pairs are old, or
-// all are new, none is mixed, and nothing that runs holds what is no longer in its file.
-// Programs are taken to read their files once, when they start, and not to start with a key
-// that is another certificate's.
-
+// TestPKI is where a simulated node has its certificates. Programs are taken to read them once,
+// when they start, and not to start with a key that is another certificate's.
 const TestPKI = "/etc/kubernetes/pki/"
 
 // Node is a simulated node with an etcdpod on it.

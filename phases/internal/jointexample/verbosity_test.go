@@ -276,14 +276,8 @@ func TestOnOneNodeAFailureAtAnyStepTakesItBack(t *testing.T) {
 	crashtest.FailedAnywhere(t, onOneNode())
 }
 
-// With -short the second fault strikes other nodes than the coordinator's at a fixed part of the
-// instants.
 func TestOnThreeNodesEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
-	oneIn := uint64(1)
-	if testing.Short() {
-		oneIn = 32
-	}
-	crashtest.SettledAfterTwoFaults(t, onThreeNodes(), oneIn)
+	crashtest.SettledAfterTwoFaults(t, onThreeNodes(), 1)
 }
 
 func TestOnThreeNodesMistakesInTheProtocolAreCaught(t *testing.T) {
