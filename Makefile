@@ -4,8 +4,8 @@
 # make e2e     real kubeadm control planes on this machine: root, Debian
 # make goldens what four versions of kubeadm make of the oracle's configurations, made anew: root
 #
-# make test PKGS=./phases TESTFLAGS='-v -run Bump' runs what you changed as all of it is run, and so
-# does make e2e PKGS=./e2e/cluster.
+# make test PKGS=./phases/restore TESTFLAGS='-v -run Bump' runs what you changed as all of it is run,
+# and so does make e2e PKGS=./e2e/cluster.
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -235,22 +238,170 @@ func TestEveryCommandAndFlagInTheTextIsThere(t *testing.T) {
 
 func TestEveryFileAndTestOnThePagesIsThere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	file := regexp.MustCompile("`((?:cmd|phases|e2e|manifests|pki|docs)/[A-Za-z0-9_./-]+)`(?: `(Test[A-Za-z0-9]+)`)?")
 	for name, page := range pages(t) {
 		for _, found := range link.FindAllStringSubmatch(page, -1) {
 			if _, err := os.Stat(filepath.Join("..", filepath.Dir(name), found[1])); err != nil {
 				t.Errorf("%s links to what is not there: %v", name, err)
 			}
 		}
-		for _, found := range file.FindAllStringSubmatch(page, -1) {
-			path := filepath.Join("..", found[1])
-			if _, err := os.Stat(path); err != nil {
-				t.Errorf("%s names what is not there: %v", name, err)
-			} else if data, _ := os.ReadFile(path); found[2] != "" &&
-				!strings.Contains(string(data), "func "+found[2]+"(") {
-				t.Errorf("%s says that %s has %s, and it has not", name, found[1], found[2])
+		for _, wrong := range wrongNames(t, plainSpaces(page)) {
+			t.Errorf("%s %s", name, wrong)
+		}
+	}
+	for name, text := range readmes(t) {
+		for _, wrong := range wrongNames(t, plainSpaces(text)) {
+			t.Errorf("%s %s", name, wrong)
+		}
+	}
+}
+
+func TestAFileOrTestThatIsNotThereIsFound(t *testing.T) {
+	good := "`phases/doc.go`, `phases/restore` `TestThePlanOfARestoreReadsLikeARunbook`, `docs/docs_test.go` " +
+		"`TestAFileOrTestThatIsNotThereIsFound`, docs_test.go, `go test ./phases/backup`, cmd/kubeadm/app/nowhere.go"
+	if wrong := wrongNames(t, good); len(wrong) > 0 {
+		t.Errorf("what is there is not found: %q", wrong)
+	}
+	for _, bad := range []string{
+		"`phases/crash_test.go`", "in phases/workflows.go there", "`phases/nowhere`", "`transaction_tests_test.go`",
+		"`phases/doc.go` `TestNothing`", "`phases/restore` `TestThePlanOfARestoreReadsLikeARunbook`, `TestNothing`",
+		"`go test ./phases/nowhere`", "`make test PKGS=./phases/nowhere`",
+	} {
+		if wrong := wrongNames(t, bad); len(wrong) != 1 {
+			t.Errorf("of %s is found: %q", bad, wrong)
+		}
+	}
+}
+
+var (
+	ownPath = regexp.MustCompile("`((?:cmd|phases|e2e|manifests|pki|templates|docs)/[A-Za-z0-9_./-]+)`" +
+		"((?:,? `Test[A-Za-z0-9]+`)*)")
+	ownFile = regexp.MustCompile(`(?:^|[^\w/.-])` +
+		`((?:cmd/etcdpod|phases|e2e|manifests|pki|templates|docs)/[A-Za-z0-9_./-]+\.(?:go|md))\b`)
+	ownPackage = regexp.MustCompile(`(?:go (?:test|run|vet)[^` + "`" + `]*?|PKGS=)\s?\./([a-z0-9_/]+)`)
+	bareFile   = regexp.MustCompile(`(?:^|[\s(` + "`" + `])([a-z0-9_]+\.go)\b`)
+	aTest      = regexp.MustCompile(`Test[A-Za-z0-9]+`)
+)
+
+// wrongNames are the files, packages and tests that a text names, and that are not there.
+func wrongNames(t *testing.T, text string) (wrong []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	missing := func(path string) bool {
+		_, err := os.Stat(filepath.Join("..", path))
+		if err != nil && !seen[path] {
+			wrong = append(wrong, "names what is not there: "+path)
+		}
+		seen[path] = true
+		return err != nil
+	}
+	for _, found := range ownPath.FindAllStringSubmatch(text, -1) {
+		if missing(found[1]) {
+			continue
+		}
+		for _, test := range aTest.FindAllString(found[2], -1) {
+			if !hasTest(t, found[1], test) {
+				wrong = append(wrong, fmt.Sprintf("says that %s has %s, and it has not", found[1], test))
 			}
 		}
+	}
+	for _, found := range ownFile.FindAllStringSubmatch(text, -1) {
+		missing(found[1])
+	}
+	for _, found := range ownPackage.FindAllStringSubmatch(text, -1) {
+		missing(strings.TrimRight(found[1], "/"))
+	}
+	for _, found := range bareFile.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(goFileNames(t), found[1]) {
+			wrong = append(wrong, "names what is not there: "+found[1])
+		}
+	}
+	return wrong
+}
+
+// hasTest says whether a file, or one of a package, has a test.
+func hasTest(t *testing.T, path, test string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", path, "*_test.go"))
+	must(t, err)
+	for _, file := range append(files, filepath.Join("..", path)) {
+		data, _ := os.ReadFile(file) // a directory has no text
+		if strings.Contains(string(data), "func "+test+"(") {
+			return true
+		}
+	}
+	return false
+}
+
+// goFileNames are those of the module, without their directories.
+var goFileNames = func() func(*testing.T) []string {
+	var names []string
+	return func(t *testing.T) []string {
+		if names == nil {
+			walk(t, ".go", func(path string, _ []byte) { names = append(names, filepath.Base(path)) })
+		}
+		return names
+	}
+}()
+
+// readmes are the Markdown files beside code and test data.
+func readmes(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, top := range []string{"cmd", "phases", "e2e"} {
+		walkIn(t, top, ".md", func(path string, data []byte) { all[path] = string(data) })
+	}
+	return all
+}
+
+// walk does something with each file of a kind.
+func walk(t *testing.T, ext string, do func(path string, data []byte)) {
+	t.Helper()
+	for _, top := range []string{"cmd", "phases", "e2e", "manifests", "pki", "templates", "docs"} {
+		walkIn(t, top, ext, do)
+	}
+}
+
+func walkIn(t *testing.T, top, ext string, do func(path string, data []byte)) {
+	t.Helper()
+	must(t, filepath.WalkDir(filepath.Join("..", top), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ext {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		do(strings.TrimPrefix(path, "../"), data)
+		return err
+	}))
+}
+
+// plainSpaces is a text on one line, so that what is wrapped is found.
+func plainSpaces(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// In a comment a file without a directory is one of the same package.
+func TestEveryFileInACommentIsThere(t *testing.T) {
+	bareTest := regexp.MustCompile(`(?:^|[\s(])([a-z0-9_]+_test\.go)\b`)
+	found := 0
+	walk(t, ".go", func(path string, data []byte) {
+		file, err := parser.ParseFile(token.NewFileSet(), path, data, parser.ParseComments)
+		must(t, err)
+		for _, group := range file.Comments {
+			text := plainSpaces(group.Text())
+			var names []string
+			for _, own := range ownFile.FindAllStringSubmatch(text, -1) {
+				names = append(names, own[1])
+			}
+			for _, bare := range bareTest.FindAllStringSubmatch(text, -1) {
+				names = append(names, filepath.Join(filepath.Dir(path), bare[1]))
+			}
+			for _, name := range names {
+				found++
+				if _, err := os.Stat(filepath.Join("..", name)); err != nil {
+					t.Errorf("a comment in %s names what is not there: %v", path, err)
+				}
+			}
+		}
+	})
+	if found < 10 {
+		t.Errorf("only %d files were found in comments", found)
 	}
 }
 

@@ -73,15 +73,15 @@ func Open(c Config) (*Node, error) {
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands),
 		Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	parts := engine.Parts{
-		Host: host, Etcd: bind.EtcdOf(disk), API: bind.APIServerOf(disk),
-		Certificates: bind.CertificatesOf(disk, host.Clock), Involved: observe.InvolvedText,
+		Host: host, Etcd: bind.NewEtcd(disk), API: bind.NewAPIServer(disk),
+		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
 		Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}})
 	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()},
-		status.StatusReplies(n.Look), together.ConnectBySSH
+		status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }
 

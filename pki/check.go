@@ -190,7 +190,7 @@ func signed(chain, roots []*x509.Certificate) error {
 }
 
 // uncovered follows kubeadm's check of certificates that it finds
-// (phases/certs/certs.go: validateCertificateWithConfig).
+// (app/phases/certs/certs.go: validateCertificateWithConfig).
 func uncovered(c *x509.Certificate, want Names) []string {
 	return slices.DeleteFunc(want.Strings(), func(name string) bool { return c.VerifyHostname(name) == nil })
 }

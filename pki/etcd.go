@@ -16,8 +16,8 @@ const (
 	DirMode  fs.FileMode = 0o755
 )
 
-// Spec is one certificate of kubeadm's etcd PKI (kubeadm, phases/certs/certlist.go). It is the same
-// from Kubernetes 1.34 to 1.37.
+// Spec is one certificate of kubeadm's etcd PKI (kubeadm, app/phases/certs/certlist.go). It is the
+// same from Kubernetes 1.34 to 1.37.
 type Spec struct {
 	Name  string // as kubeadm's commands have it: etcd-server
 	Title string // what it is, for people

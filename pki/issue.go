@@ -173,7 +173,7 @@ func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: value}, err
 }
 
-// template follows GetConfig in kubeadm's phases/certs/certlist.go, and NewSignedCert and
+// template follows GetConfig in kubeadm's app/phases/certs/certlist.go, and NewSignedCert and
 // NewSelfSignedCACert in util/pkiutil.
 func (i Issuer) template(s Spec) (*x509.Certificate, error) {
 	name, err := i.Config.commonName(s)
@@ -205,7 +205,7 @@ func (i Issuer) template(s Spec) (*x509.Certificate, error) {
 	}, nil
 }
 
-// renewal follows certToConfig in kubeadm's phases/certs/renewal/manager.go.
+// renewal follows certToConfig in kubeadm's app/phases/certs/renewal/manager.go.
 func (i Issuer) renewal(s Spec, old *x509.Certificate) (*x509.Certificate, error) {
 	template, err := i.template(s)
 	if err != nil {

@@ -41,7 +41,7 @@ func (c *Config) EtcdManifest(p *Patches, members []Member) ([]byte, error) {
 	return p.Apply("etcd", text)
 }
 
-// etcdPod follows GetEtcdPodSpec in kubeadm's phases/etcd/local.go, and
+// etcdPod follows GetEtcdPodSpec in kubeadm's app/phases/etcd/local.go, and
 // ComponentPod in util/staticpod.
 func (c *Config) etcdPod(members []Member) *corev1.Pod {
 	command := []string{"etcd"}

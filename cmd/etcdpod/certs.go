@@ -72,7 +72,7 @@ func writeCerts(w io.Writer, r certs.Report) {
 }
 
 // certColumns are the first of kubeadm's (kubeadm, cmd/certs.go).
-func certColumns(c certs.CertReport) []string {
+func certColumns(c certs.CertificateReport) []string {
 	if c.Missing {
 		return []string{"!MISSING! " + c.Name, "", ""}
 	}

@@ -91,7 +91,7 @@ func (s *session) certsRequest(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return s.preview(c, certs.Request(options))
 	}
-	var made certs.CertRequests
+	var made certs.Requests
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		made, err = certs.MakeRequests(c.Context, n.Engine(), certs.Request(options).On(n.Look))
 		return err

@@ -58,7 +58,7 @@ func results() []result {
 		{"verify", backup.Verdict{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
 		{"certs check", certs.Report{}},
-		{"certs generate-csr: the result", certs.CertRequests{}},
+		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},
 		{"prune", prune.PrunePlan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},

@@ -40,7 +40,7 @@ func TestResultsReadWell(t *testing.T) {
 			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30,
 		},
 		Members: []observe.Member{{Name: "cp1"}, {PeerURLs: []string{"https://10.0.0.2:2380"}, IsLearner: true}},
-		Certificates: []certs.CertStatus{
+		Certificates: []certs.Status{
 			{Path: "/etc/kubernetes/pki/etcd/server.crt", CN: "cp1", NotAfter: day(12), DaysLeft: 12},
 			{Path: "/etc/kubernetes/pki/etcd/peer.crt", Problem: "it is no certificate"},
 		},

@@ -44,11 +44,11 @@ type (
 // Facts are what it depends on.
 type Facts struct {
 	*observe.Facts
-	APIServer *APIServerFacts
+	APIServer *SetFacts
 }
 
-// APIServerFacts are what that depends on besides.
-type APIServerFacts struct {
+// SetFacts are what that depends on besides.
+type SetFacts struct {
 	File      observe.ManifestFile // without a path when no manifest runs an API server
 	Container string
 	Second    string // another manifest that runs one, too
@@ -125,12 +125,12 @@ func (o Options) waiting(f *observe.Facts, back bool) *op.AwaitReplaced {
 	return w
 }
 
-// WireAPIServer has the API server of this node use etcd as is wished for
+// Wire has the API server of this node use etcd as is wished for
 // (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes
 // or joins a member. Where there is no manifest of an API server, or it says so already, it
 // does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs,
 // nothing is waited for.
-func WireAPIServer[F engine.Observed](
+func Wire[F engine.Observed](
 	node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration,
 ) engine.Phase[F] {
 	return engine.Phase[F]{Name: "wire-apiserver",

@@ -34,7 +34,7 @@ func apiServerFile(t *testing.T, lines ...string) observe.ManifestFile {
 // wiringFacts are those of a node on which the change may begin.
 func wiringFacts(t *testing.T) *Facts {
 	file := apiServerFile(t, "--etcd-servers="+oldServers)
-	after := EtcdFlags{Servers: observe.List(newServers)}
+	after := EtcdFlags{Servers: observe.SplitList(newServers)}
 	return &Facts{
 		Facts: &observe.Facts{
 			Run: "r1", Node: "cp1", ManifestDir: crashtest.TestManifestDir, KubeletActive: true,
@@ -44,8 +44,8 @@ func wiringFacts(t *testing.T) *Facts {
 					Namespace: "kube-system", PodUID: "uid-old", State: "running"},
 			},
 		},
-		APIServer: &APIServerFacts{
-			File: file, Container: "kube-apiserver", Before: EtcdFlags{Servers: observe.List(oldServers)},
+		APIServer: &SetFacts{
+			File: file, Container: "kube-apiserver", Before: EtcdFlags{Servers: observe.SplitList(oldServers)},
 			After: after, Cluster: 0xc, Known: oldServers,
 			Answers: []Answer{{URL: after.Servers[0], ClusterID: 0xc, MemberID: 1, Name: "cp1", Leads: true},
 				{URL: after.Servers[1], ClusterID: 0xc, MemberID: 2, Name: "cp2"}},
@@ -62,11 +62,11 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 		hint    string
 	}{
 		{"nothing speaks against it", Options{}, func(*Facts) {}, "", ""},
-		{"no API server", Options{}, func(f *Facts) { f.Manifests, f.APIServer = nil, &APIServerFacts{} },
+		{"no API server", Options{}, func(f *Facts) { f.Manifests, f.APIServer = nil, &SetFacts{} },
 			"no manifest in /etc/kubernetes/manifests runs an API server", "kubeadm init phase"},
 		{"its manifest cannot be read", Options{}, func(f *Facts) {
 			f.Manifests, f.APIServer = []observe.ManifestFile{{Path: apiserverY,
-				Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &APIServerFacts{}
+				Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &SetFacts{}
 		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "mend the file"},
 		{"two of them", Options{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" },
 			"two manifests run an API server", "move one of them away"},
@@ -159,7 +159,7 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 
 func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 	wish := kubeadmFlags(observe.KubeadmCertificatesDir, "10.0.0.11")
-	phase := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+	phase := Wire(func(f *Facts) *observe.Facts { return f.Facts },
 		func(*Facts) EtcdFlags { return wish }, time.Minute)
 	kubeadms := []string{
 		"--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt",
@@ -233,11 +233,11 @@ func TestOnlyTheLinesOfEtcdAreEdited(t *testing.T) {
 }
 
 func TestAllMembersAreListedAlikeOnEveryNode(t *testing.T) {
-	a := &APIServerFacts{}
+	a := &SetFacts{}
 	got := a.takeMembers([]etcd.Member{
 		{ID: 1, Name: "cp2", ClientURLs: []string{"https://127.0.0.1:2379", "https://10.0.0.12:2379"}},
 		{ID: 2, Name: "cp1", ClientURLs: []string{"https://10.0.0.11:2379"}},
-		{ID: 3, Name: "cp3", Learner: true, ClientURLs: []string{"https://10.0.0.13:2379"}},
+		{ID: 3, Name: "cp3", IsLearner: true, ClientURLs: []string{"https://10.0.0.13:2379"}},
 		{ID: 4, PeerURLs: []string{"https://10.0.0.14:2380"}},
 	})
 	if !slices.Equal(got, []string{"https://10.0.0.11:2379", "https://10.0.0.12:2379"}) || len(a.Learners) != 2 {
@@ -261,12 +261,13 @@ func TestKubeadmsSettingOfEtcdIsKnown(t *testing.T) {
 		{"apiServer: {extraArgs: {etcd-cafile: /ca}}", "", "https://127.0.0.1:2379",
 			"/ca", "/etc/kubernetes/pki/apiserver-etcd-client.key"},
 	} {
-		e, err := kubeadmFlagsIn(tt.config, tt.advertise)
+		c, err := observe.ParseClusterConfiguration(tt.config)
+		e := kubeadmFlagsIn(c, tt.advertise)
 		if err != nil || strings.Join(e.Servers, ",") != tt.servers || e.CAFile != tt.ca || e.KeyFile != tt.key {
 			t.Errorf("%q: %+v, %v", tt.config, e, err)
 		}
 	}
-	if _, err := kubeadmFlagsIn("a: [", ""); err == nil {
+	if _, err := observe.ParseClusterConfiguration("a: ["); err == nil {
 		t.Error("it is taken")
 	}
 	now := EtcdFlags{Servers: []string{"https://a:1"}, CAFile: "/ca"}

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Changing the API server's etcd is stopped at every step, as a restore is in crash_test.go: the
+// Changing the API server's etcd is stopped at every step, as crashtest does it: the
 // manifest is the old one or the new one byte for byte, the API server runs from it, and the old
 // one is there or kept.
 
@@ -113,14 +113,14 @@ func (w *wiringWorld) observe(ctx context.Context, n *observe.Node, id string) (
 		return nil, err
 	}
 	m, container, _ := observe.Program(f.Manifests, "kube-apiserver")
-	f.APIServer = &APIServerFacts{File: m, Container: container, After: EtcdFlags{Servers: observe.List(newServers)}}
+	f.APIServer = &SetFacts{File: m, Container: container, After: EtcdFlags{Servers: observe.SplitList(newServers)}}
 	return f, nil
 }
 
 func (w *wiringWorld) flow() workflow {
 	o := Options{}
 	if w.wiring.wire {
-		wire := WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+		wire := Wire(func(f *Facts) *observe.Facts { return f.Facts },
 			func(f *Facts) EtcdFlags { return f.APIServer.After }, time.Minute)
 		return workflow{Name: "init", Observe: w.observe, Phases: []phase{wire}}
 	}

@@ -35,7 +35,7 @@ type namedFlag struct {
 // Set gives one flag, named without dashes, a value. Others than these are not this one's concern.
 func (e *EtcdFlags) Set(name, value string) {
 	if name == observe.EtcdServersFlag {
-		e.Servers = observe.List(value)
+		e.Servers = observe.SplitList(value)
 	}
 	for _, f := range e.Named() {
 		if f.Name == name {
@@ -51,7 +51,7 @@ func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
 	for _, f := range m.Manifest.Flags(container) {
 		if f.Name == observe.EtcdServersFlag {
 			value, _ := m.Manifest.Expand(container, f.Value)
-			e.Servers = append(e.Servers, observe.List(value)...)
+			e.Servers = append(e.Servers, observe.SplitList(value)...)
 		}
 	}
 	for _, f := range e.Named() {

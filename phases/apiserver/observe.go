@@ -50,7 +50,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	if err != nil {
 		return nil, err
 	}
-	a := &APIServerFacts{}
+	a := &SetFacts{}
 	f := &Facts{Facts: seen, APIServer: a}
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -114,7 +114,7 @@ func (o Options) checkWish() error {
 }
 
 // unchanged says that the manifest has the flags that are wished for.
-func unchanged(a *APIServerFacts) bool {
+func unchanged(a *SetFacts) bool {
 	return a.Silent == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) &&
 		a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile &&
 		a.Before.KeyFile == a.After.KeyFile
@@ -124,12 +124,12 @@ func unchanged(a *APIServerFacts) bool {
 // every node. etcd's client takes turns over all of them, and has none that it likes better: to
 // name the local one first would change nothing but the text, in which the nodes would then differ,
 // and of which kubeadm's ClusterConfiguration can hold only one.
-func (a *APIServerFacts) takeMembers(members []etcd.Member) []string {
+func (a *SetFacts) takeMembers(members []etcd.Member) []string {
 	var servers []string
 	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	}) {
-		if m.Learner || observe.ClientURL(m) == "" {
+		if m.IsLearner || observe.ClientURL(m) == "" {
 			a.Learners = append(a.Learners, bind.MembersOf([]etcd.Member{m})...)
 			continue
 		}
@@ -230,7 +230,8 @@ func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, kn
 	return 0, ""
 }
 
-// wrongFiles: the API server sees its own mounts of the node, and nothing else.
+// WrongFiles says which of the files the API server could not read, and why. The API server sees
+// its own mounts of the node, and nothing else.
 func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []string {
 	var wrong []string
 	for _, f := range e.Named() {
@@ -253,7 +254,7 @@ func fileSeen(n *observe.Node, m observe.ManifestFile, container, file string) s
 	if host == "" {
 		return fmt.Sprintf("no volume of %s mounts it from the node", m.Path)
 	}
-	if !n.ThereIs(host) {
+	if !n.Exists(host) {
 		return host + " is not there"
 	}
 	resolved, err := n.FS.Resolve(host)

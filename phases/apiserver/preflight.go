@@ -73,16 +73,13 @@ func (o Options) checkChange(f *Facts) error {
 	if _, err := rewire(f.Facts, a.After, nil); err != nil {
 		return err
 	}
-	switch {
-	case f.KubeletError != nil:
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
-			"--kubelet-status-command", "%v", f.KubeletError)
-	case !f.KubeletActive:
-		return engine.Refuse("start the kubelet", "the kubelet is not running: it must start the API server anew")
-	case f.RuntimeError != nil:
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-			"%v: it must be asked what runs", f.RuntimeError)
-	case f.API.Kubeconfig == "":
+	if err := f.CheckKubeletRuns("start the API server anew", "start the kubelet"); err != nil {
+		return err
+	}
+	if err := f.CheckRuntime(); err != nil {
+		return err
+	}
+	if f.API.Kubeconfig == "" {
 		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
 			"there is no kubeconfig to ask the API server with whether it is ready")
 	}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -53,7 +51,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Servers: []EndpointReport{}, Overrides: []string{},
 		Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
 	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath},
-		APIServer: &APIServerFacts{}}
+		APIServer: &SetFacts{}}
 	var err error
 	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
 		return r, err
@@ -65,7 +63,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	m, container := f.APIServer.File, f.APIServer.Container
 	now := EtcdFlagsOf(m, container)
 	r.Manifest, r.Overrides = m.Path, append(r.Overrides,
-		observe.List(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
+		observe.SplitList(observe.FlagOf(m, container, "etcd-servers-overrides"))...)
 	for _, file := range now.Named() {
 		if *file.File != "" {
 			r.Files = append(r.Files, fileReport(n, m, container, file, f.Now))
@@ -75,7 +73,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	for _, a := range answers {
 		r.Servers = append(r.Servers, a.report())
 	}
-	f.API = n.ApiAccess(f.Manifests)
+	f.API = n.APIAccess(f.Manifests)
 	compareWithKubeadm(ctx, n, &r, f, now)
 	r.judge(answers)
 	return r, ctx.Err()
@@ -139,14 +137,11 @@ func (r *Report) judge(answers []Answer) {
 // ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside an
 // etcd that is not on this node, there are none.
 func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Facts, now EtcdFlags) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	advertise := observe.FlagOf(f.APIServer.File, f.APIServer.Container, "advertise-address")
 	want, compared := kubeadmFlags(observe.KubeadmCertificatesDir, advertise), "kubeadm's defaults"
-	config, err := n.KubeadmConfig(ctx, f.Facts)
+	config, err := n.ClusterConfiguration(ctx, f.API)
 	if err == nil {
-		want, err = kubeadmFlagsIn(config, advertise)
-		compared = "kubeadm's ClusterConfiguration"
+		want, compared = kubeadmFlagsIn(config, advertise), "kubeadm's ClusterConfiguration"
 	}
 	if _, _, local := observe.Program(f.Manifests, "etcd"); err != nil && !local {
 		return
@@ -154,44 +149,16 @@ func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Fact
 	r.Compared, r.Differences = compared, append(r.Differences, now.Differences(want)...)
 }
 
-// kubeadmFlagsIn are those that a ClusterConfiguration asks for, of v1beta4 and v1, or of the older
-// v1beta3, whose extraArgs are a map.
-func kubeadmFlagsIn(config, advertise string) (EtcdFlags, error) {
-	var c struct {
-		CertificatesDir string `json:"certificatesDir"`
-		Etcd            struct {
-			External *struct {
-				Endpoints                 []string
-				CAFile, CertFile, KeyFile string
-			} `json:"external"`
-		} `json:"etcd"`
-		APIServer struct {
-			ExtraArgs any `json:"extraArgs"`
-		} `json:"apiServer"`
-	}
-	if err := yaml.Unmarshal([]byte(config), &c); err != nil {
-		return EtcdFlags{}, fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
-	}
-	if c.CertificatesDir == "" {
-		c.CertificatesDir = observe.KubeadmCertificatesDir
-	}
+// kubeadmFlagsIn are those that a ClusterConfiguration asks for.
+func kubeadmFlagsIn(c observe.ClusterConfiguration, advertise string) EtcdFlags {
 	e := kubeadmFlags(c.CertificatesDir, advertise)
-	if x := c.Etcd.External; x != nil {
+	if x := c.External; x != nil {
 		e = EtcdFlags{Servers: x.Endpoints, CAFile: x.CAFile, CertFile: x.CertFile, KeyFile: x.KeyFile}
 	}
-	switch args := c.APIServer.ExtraArgs.(type) {
-	case map[string]any:
-		for name, value := range args {
-			e.Set(name, fmt.Sprint(value))
-		}
-	case []any:
-		for _, arg := range args {
-			if a, ok := arg.(map[string]any); ok {
-				e.Set(fmt.Sprint(a["name"]), fmt.Sprint(a["value"]))
-			}
-		}
+	for _, arg := range c.APIServerArgs {
+		e.Set(arg[0], arg[1])
 	}
-	return e, nil
+	return e
 }
 
 // Differences says what kubeadm would write otherwise.

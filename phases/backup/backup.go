@@ -112,7 +112,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	}
 	f := &Facts{Facts: seen}
 	if f.Live == nil && f.Etcd != nil && o.FromDataDir == "" {
-		f.Live = n.Alone(ctx, f.Etcd)
+		f.Live, _ = n.OwnLive(ctx, f.Etcd) // a snapshot needs no quorum
 	}
 	if f.Backup, err = o.place(n); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -73,10 +74,7 @@ func (v *Verdict) fill(r *snapfile.Report) {
 	v.SHA256, v.SizeBytes = r.SHA256, r.SizeBytes
 	v.Revision, v.CompactRevision, v.HashKV, v.Keys = r.Revision, r.CompactRevision, r.HashKV, r.Keys
 	v.StorageVersion, v.Resources = r.StorageVersion, r.Resources
-	for _, m := range r.Members {
-		v.Members = append(v.Members, observe.Member{ID: op.ID(m.ID),
-			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
-	}
+	v.Members = bind.MembersOf(r.Members)
 }
 
 // sidecarLimit is far above any sidecar, in bytes.

@@ -18,15 +18,15 @@ import (
 // Report is what `certs check` found out. The JSON names are stable; those of certificates are
 // kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
 type Report struct {
-	Certificates           []CertReport   `json:"certificates"`
-	CertificateAuthorities []CertReport   `json:"certificateAuthorities"`
-	Served                 []ServedReport `json:"served"`
-	Warnings               []string       `json:"warnings"` // what is wrong: exit code 6
-	Next                   string         `json:"next"`     // the next thing to do
+	Certificates           []CertificateReport `json:"certificates"`
+	CertificateAuthorities []CertificateReport `json:"certificateAuthorities"`
+	Served                 []ServedReport      `json:"served"`
+	Warnings               []string            `json:"warnings"` // what is wrong: exit code 6
+	Next                   string              `json:"next"`     // the next thing to do
 }
 
-// CertReport is one certificate file.
-type CertReport struct {
+// CertificateReport is one certificate file.
+type CertificateReport struct {
 	Name           string    `json:"name"` // kubeadm's, where it has one
 	Path           string    `json:"path"`
 	ExpirationDate time.Time `json:"expirationDate,omitzero"`
@@ -58,7 +58,7 @@ type ServedReport struct {
 // running processes really serve. It changes nothing, and works when everything is down: a process
 // that does not answer is told of, and is no warning.
 func Check(ctx context.Context, n *observe.Node) (Report, error) {
-	r := Report{Certificates: []CertReport{}, CertificateAuthorities: []CertReport{},
+	r := Report{Certificates: []CertificateReport{}, CertificateAuthorities: []CertificateReport{},
 		Served: []ServedReport{}, Warnings: []string{}}
 	now := n.Clock.Now().UTC()
 	files, err := n.Manifests(n.Config.StaticPodPath)
@@ -87,7 +87,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 
 // finish sorts as kubeadm does, and gathers what is wrong.
 func (r *Report) finish() {
-	byName := func(a, b CertReport) int { return strings.Compare(a.Name, b.Name) }
+	byName := func(a, b CertificateReport) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortStableFunc(r.Certificates, byName)
 	slices.SortStableFunc(r.CertificateAuthorities, byName)
 	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
@@ -132,8 +132,8 @@ func (r *Report) next() string {
 
 // about begins a report: when the certificate ends, and what its times say against it, as
 // `status` judges them.
-func about(name, file string, data []byte, now time.Time) CertReport {
-	c := CertReport{Name: name, Path: file}
+func about(name, file string, data []byte, now time.Time) CertificateReport {
+	c := CertificateReport{Name: name, Path: file}
 	if data == nil {
 		c.Missing = true
 		return c
@@ -150,7 +150,7 @@ func about(name, file string, data []byte, now time.Time) CertReport {
 }
 
 // note adds what a check found, but for the times, which about has judged.
-func (c *CertReport) note(found []*pki.Problem) {
+func (c *CertificateReport) note(found []*pki.Problem) {
 	for _, p := range found {
 		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
 			c.Problems = append(c.Problems, p.What)
@@ -159,7 +159,7 @@ func (c *CertReport) note(found []*pki.Problem) {
 	}
 }
 
-func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertReport {
+func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertificateReport {
 	data, err := n.ReadOptional(ca.certFile)
 	c := about(ca.name, ca.certFile, data, now)
 	key, keyErr := n.ReadOptional(ca.keyFile)
@@ -174,7 +174,7 @@ func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertReport {
 }
 
 // checkLeaf reads the files into the use, too.
-func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time) CertReport {
+func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time) CertificateReport {
 	l := &use.leaf
 	var errs [3]error
 	l.Cert, errs[0] = n.ReadOptional(l.CertFile)
@@ -184,7 +184,7 @@ func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time
 	c.CAName = use.ca
 	for _, ca := range cas {
 		if ca.name == use.ca {
-			c.ExternallyManaged = !n.ThereIs(ca.keyFile)
+			c.ExternallyManaged = !n.Exists(ca.keyFile)
 		}
 	}
 	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report tells of the third

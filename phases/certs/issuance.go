@@ -38,8 +38,8 @@ func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pk
 	return i
 }
 
-// PkiOf is what kubeadm's configuration says of certificates.
-func PkiOf(c *templates.Config) pki.Config {
+// PKIConfig is what kubeadm's configuration says of certificates.
+func PKIConfig(c *templates.Config) pki.Config {
 	return pki.Config{
 		NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
 		ServerCertSANs: c.ServerCertSANs, PeerCertSANs: c.PeerCertSANs,
@@ -51,7 +51,8 @@ func PkiOf(c *templates.Config) pki.Config {
 // firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
 func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
 
-// checkClock: certificates made by a clock that is behind have ended, or are not valid yet,
+// CheckClock refuses a clock that is before the first release of any Kubernetes that etcdpod
+// renders for: certificates made by a clock that is behind have ended, or are not valid yet,
 // when it is put right.
 func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
@@ -61,9 +62,9 @@ func CheckClock(f *observe.Facts) error {
 		f.Now.Format(time.RFC3339))
 }
 
-// RefusedCerts is what speaks against the certificates that are there, or that are asked
+// Refused is what speaks against the certificates that are there, or that are asked
 // for, as one refusal.
-func RefusedCerts(err error) error {
+func Refused(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -2,11 +2,9 @@ package certs
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -14,7 +12,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
-	"github.com/etcdpod/etcdpod/pki"
 )
 
 // RenewOptions are what a person may ask of `certs renew`.
@@ -57,244 +54,6 @@ type Facts struct {
 	Request *RequestFacts
 }
 
-// RenewalFacts are what renewing depends on besides.
-type RenewalFacts struct {
-	Uses     []certUse                 // what is renewed
-	Problems map[string][]*pki.Problem // of the CAs, by file
-	External []string                  // CAs whose keys are not here, by file
-	Exposed  []string                  // key files that everybody may read
-	Signed   map[string]signedPair     // by name; with From only
-	Config   observe.CertsConfig
-	Serving  bool             // etcd answers, with a quorum
-	Ready    bool             // so does the API server
-	Silent   []observe.Member // voting members elsewhere that do not answer
-}
-
-// renewable are the certificates of etcd and of its clients, by kubeadm's names.
-func renewable() []string {
-	var names []string
-	for _, s := range pki.EtcdSpecs() {
-		if !s.IsCA() {
-			names = append(names, s.Name)
-		}
-	}
-	return names
-}
-
-// knownNames refuses what is none of them.
-func knownNames(names []string) error {
-	for _, name := range names {
-		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
-			return &engine.UsageError{
-				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s",
-					name, strings.Join(renewable(), ", ")),
-				Hint: "kubeadm renews the others: `kubeadm certs renew`",
-			}
-		}
-	}
-	return nil
-}
-
-func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
-
-// chosen are the uses with the names that a person typed; none, or all: those
-// whose files are there.
-func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
-	if err := knownNames(names); err != nil {
-		return nil, err
-	}
-	var chosen []certUse
-	all := len(names) == 0 || isAll(names)
-	for _, name := range renewable() {
-		i := slices.IndexFunc(uses.leaves, func(u certUse) bool { return u.name == name })
-		switch {
-		case all && i >= 0 && n.ThereIs(uses.leaves[i].leaf.CertFile):
-		case !all && slices.Contains(names, name) && i < 0:
-			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked "+
-				"for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)
-		case !all && slices.Contains(names, name):
-		default:
-			continue
-		}
-		chosen = append(chosen, uses.leaves[i])
-	}
-	return chosen, nil
-}
-
-func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	if o.From != "" && !path.IsAbs(o.From) {
-		return nil, &engine.UsageError{Reason: "--from needs an absolute path"}
-	}
-	seen, err := n.Observe(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	f := &Facts{Facts: seen}
-	uses := findUses(n, f.Manifests, f.Etcd)
-	r := &RenewalFacts{Problems: map[string][]*pki.Problem{},
-		Config: n.CertsConfigOf(ctx, f.Facts), Serving: f.Live != nil}
-	if r.Uses, err = chosen(n, o.Names, uses); err != nil {
-		return nil, err
-	}
-	for i := range r.Uses {
-		checkLeaf(n, &r.Uses[i], uses.cas, f.Now) // reads the files
-		if key := r.Uses[i].leaf.KeyFile; readableByAll(n, key) {
-			r.Exposed = append(r.Exposed, key)
-		}
-		if err := observeCA(n, r, r.Uses[i], f.Now); err != nil {
-			return nil, err
-		}
-	}
-	if o.From != "" {
-		if err := observeSigned(n, r, o, f.Now); err != nil {
-			return nil, err
-		}
-	}
-	r.Ready = observe.HasAPIServer(f.Facts) && n.API.Ready(ctx, f.API) == nil
-	if f.Live != nil {
-		r.Silent = n.Unanswering(ctx, f.Live)
-	}
-	f.Renewal = r
-	return f, nil
-}
-
-// readableByAll is false of a file that cannot be looked at: reading it says why.
-func readableByAll(n *observe.Node, file string) bool {
-	resolved, err := n.Resolve(file)
-	if err != nil {
-		return false
-	}
-	st, err := n.FS.Lstat(resolved)
-	return err == nil && st.Mode&0o004 != 0
-}
-
-func caKeyOf(caFile string) string { return strings.TrimSuffix(caFile, path.Ext(caFile)) + ".key" }
-
-func observeCA(n *observe.Node, r *RenewalFacts, use certUse, now time.Time) error {
-	file := use.leaf.CAFile
-	key, err := n.ReadOptional(caKeyOf(file))
-	if err != nil {
-		return err
-	}
-	r.Problems[file] = pki.CheckCA(file, use.leaf.CA, caKeyOf(file), key, now)
-	if key == nil && !slices.Contains(r.External, file) {
-		r.External = append(r.External, file)
-	}
-	return nil
-}
-
-func (o RenewOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
-		}}
-}
-
-func (o RenewOptions) found(f *Facts) []string {
-	var still []string
-	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
-		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
-	}
-	if o.From != "" {
-		return still
-	}
-	found := []string{
-		"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for",
-	}
-	if err := f.Renewal.Config.Error; err != nil {
-		found = []string{
-			fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's "+
-				"configuration cannot be read: %v", err),
-		}
-	}
-	for _, use := range f.Renewal.Uses {
-		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
-			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
-		}
-	}
-	return append(found, still...)
-}
-
-func (o RenewOptions) checkNode(f *Facts) error {
-	if len(f.Renewal.Uses) == 0 && o.From != "" {
-		return engine.Refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside "+
-			"etcd/server.key", "there is no certificate of etcd in %s", o.From)
-	}
-	if len(f.Renewal.Uses) == 0 {
-		return engine.Refuse("`etcdpod certs check` shows what there is",
-			"no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
-	}
-	if f.KubeletError != nil {
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
-			"--kubelet-status-command", "%v", f.KubeletError)
-	}
-	if !f.KubeletActive && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the kubelet",
-			"the kubelet is not running: it must start anew what uses the certificates")
-	}
-	if f.RuntimeError != nil && len(o.pods(f)) > 0 {
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-			"%v: it must be asked what runs", f.RuntimeError)
-	}
-	return nil
-}
-
-// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be
-// read may be anything.
-func (o RenewOptions) checkFiles(f *Facts) error {
-	for _, use := range f.Renewal.Uses {
-		l := use.leaf
-		if l.Cert == nil || l.Key == nil {
-			hint := "have it made: `etcdpod init phase certs`"
-			if o.From != "" {
-				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have " +
-					"it looked at: `etcdpod init phase certs`"
-			}
-			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
-		}
-		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
-			return engine.Refuse("move it and its key away, and have it made: `etcdpod init phase certs`",
-				"%s cannot be renewed: %v", use.name, err)
-		}
-	}
-	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
-		key := f.Renewal.Exposed[0]
-		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key),
-			"everybody on this machine may read the key %s", key)
-	}
-	return nil
-}
-
-func (o RenewOptions) checkCA(f *Facts) error {
-	for _, use := range f.Renewal.Uses {
-		file := use.leaf.CAFile
-		if o.From == "" && slices.Contains(f.Renewal.External, file) {
-			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, "+
-				"and `etcdpod certs renew --from DIR` takes what was signed",
-				"%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
-		}
-		for _, p := range f.Renewal.Problems[file] {
-			return engine.Refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
-		}
-	}
-	return nil
-}
-
-// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one
-// member or of two cannot, whatever the order; it stands still for that moment.
-func (o RenewOptions) checkQuorum(f *Facts) error {
-	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
-		return nil
-	}
-	voters := f.Live.Voters()
-	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
-		return engine.Refuse("start what does not answer first; then renew one node after the other",
-			"while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s",
-			len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
-	}
-	return nil
-}
-
 func (o RenewOptions) issue() phase {
 	return phase{Name: "issue-certificates", Short: "make new keys and certificates in the run's folder",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -317,13 +76,13 @@ func (f *Facts) issuance(use certUse) op.Issuance {
 	c := f.Renewal.Config
 	i := op.Issuance{
 		Name: use.name, Old: use.leaf.CertFile, CACert: use.leaf.CAFile, CAKey: caKeyOf(use.leaf.CAFile),
-		NodeName: f.Node, Algorithm: c.Algorithm, Validity: c.Validity,
+		NodeName: f.Node, Algorithm: c.EncryptionAlgorithm, Validity: c.CertificateValidityPeriod,
 	}
 	switch use.port {
 	case "client":
-		i.SANs = slices.Concat(c.ServerSANs, use.leaf.Names.Strings())
+		i.SANs = slices.Concat(c.ServerCertSANs, use.leaf.Names.Strings())
 	case "peer":
-		i.SANs = slices.Concat(c.PeerSANs, use.leaf.Names.Strings())
+		i.SANs = slices.Concat(c.PeerCertSANs, use.leaf.Names.Strings())
 	}
 	if f.Etcd != nil { // kubeadm advertises etcd where it advertises the API server
 		for _, host := range observe.HostsOf(f.Etcd.PeerURLs) {
@@ -417,7 +176,6 @@ func (o RenewOptions) limit() time.Duration {
 // renewed on one node after the other, and until then there is no quorum.
 func (o RenewOptions) restartEtcd() phase {
 	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates",
-		InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
@@ -438,7 +196,7 @@ func (o RenewOptions) restartEtcd() phase {
 
 func (o RenewOptions) restartAPIServer() phase {
 	return phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready",
-		InTurn: true, Commit: true,
+		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")
 			if len(ops) > 0 && f.Renewal.Ready {

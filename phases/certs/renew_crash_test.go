@@ -20,7 +20,11 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// renewals are the shapes of a renewal: which certificates, and what does not serve before.
+// Renewing is stopped at every step, as crashtest does it: all pairs are old, or all are new, none
+// is mixed, and nothing that runs holds what is no longer in its file. Programs are taken to read
+// their files once, when they start, and not to start with a key that is another certificate's.
+
+// renewal is one shape of a renewal: which certificates, and what does not serve before.
 type renewal struct {
 	name    string
 	bases   []string // below testPKI

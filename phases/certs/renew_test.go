@@ -143,7 +143,8 @@ func TestWhatAnExternalCASignedNeedsNoKeyOfIt(t *testing.T) {
 func TestWhatARenewalDoes(t *testing.T) {
 	f := renewalFacts(t)
 	f.Renewal.Uses[0].leaf.Names = pki.Names{DNS: []string{"cp1.example"}}
-	f.Renewal.Config = observe.CertsConfig{Algorithm: "ECDSA-P384", Validity: time.Hour, ServerSANs: []string{"lb"}}
+	f.Renewal.Config = observe.ClusterConfiguration{EncryptionAlgorithm: "ECDSA-P384",
+		CertificateValidityPeriod: time.Hour, ServerCertSANs: []string{"lb"}}
 	plan, err := Renew(RenewOptions{}).Planned(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
@@ -172,18 +173,19 @@ func TestWhatARenewalDoes(t *testing.T) {
 }
 
 func TestKubeadmsConfigurationIsRead(t *testing.T) {
-	c := observe.ParseCertsConfig("encryptionAlgorithm: RSA-4096\ncertificateValidityPeriod: 48h0m0s\netcd:\n" +
+	c, err := observe.ParseClusterConfiguration("encryptionAlgorithm: RSA-4096\n" +
+		"certificateValidityPeriod: 48h0m0s\netcd:\n" +
 		"  local:\n    serverCertSANs: [a, b]\n    peerCertSANs: [c]\nnetworking: {}\n")
-	if c.Error != nil || c.Algorithm != "RSA-4096" || c.Validity != 48*time.Hour ||
-		!slices.Equal(c.ServerSANs, []string{"a", "b"}) || !slices.Equal(c.PeerSANs, []string{"c"}) {
+	if err != nil || c.EncryptionAlgorithm != "RSA-4096" || c.CertificateValidityPeriod != 48*time.Hour ||
+		!slices.Equal(c.ServerCertSANs, []string{"a", "b"}) || !slices.Equal(c.PeerCertSANs, []string{"c"}) {
 		t.Errorf("got %+v", c)
 	}
-	if c := observe.ParseCertsConfig("featureGates: {PublicKeysECDSA: true}\n" +
-		"encryptionAlgorithm: RSA-2048"); c.Algorithm != "ECDSA-P256" || c.Error != nil {
+	if c, err := observe.ParseClusterConfiguration("featureGates: {PublicKeysECDSA: true}\n" +
+		"encryptionAlgorithm: RSA-2048"); c.EncryptionAlgorithm != "ECDSA-P256" || err != nil {
 		t.Errorf("got %+v", c)
 	}
 	for _, text := range []string{"certificateValidityPeriod: soon", "a: ["} {
-		if c := observe.ParseCertsConfig(text); c.Error == nil {
+		if _, err := observe.ParseClusterConfiguration(text); err == nil {
 			t.Errorf("%q is taken", text)
 		}
 	}

@@ -35,14 +35,14 @@ func Request(o RequestOptions) workflow {
 	}}
 }
 
-// CertRequests are the files that `certs generate-csr` wrote; the names in JSON are stable.
-type CertRequests struct {
+// Requests are the files that `certs generate-csr` wrote; the names in JSON are stable.
+type Requests struct {
 	Requests []string `json:"requests"` // host paths, each ending in .csr; the key is beside it
 }
 
 // MakeRequests makes keys and requests, and returns where they are.
-func MakeRequests(ctx context.Context, n *engine.Node, w engine.Work) (CertRequests, error) {
-	made := CertRequests{Requests: []string{}}
+func MakeRequests(ctx context.Context, n *engine.Node, w engine.Work) (Requests, error) {
+	made := Requests{Requests: []string{}}
 	err := n.Do(ctx, w, func(p engine.Plan) error {
 		for _, phase := range p.Phases {
 			for _, o := range phase.Ops() {
@@ -99,7 +99,7 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 		}
 		f.Request.Missing = n.Missing(f.Request.Missing, path.Dir(to))
 		for _, file := range []string{to + ".key", to + ".csr", to + ".crt"} {
-			if n.ThereIs(file) {
+			if n.Exists(file) {
 				f.Request.Taken = append(f.Request.Taken, file)
 			}
 		}
@@ -141,14 +141,14 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id
 	if observe.Overlap(o.Dir, made.Dir) {
 		f.Request.Dirs = pki.DirMode
 	}
-	config := PkiOf(c)
+	config := PKIConfig(c)
 	var wrong []error
 	for _, spec := range pki.EtcdSpecs() {
 		file := path.Join(made.Dir, spec.CertFile())
 		switch {
 		case spec.IsCA() || len(o.Names) > 0 && !isAll(o.Names) && !slices.Contains(o.Names, spec.Name):
 			continue
-		case len(o.Names) == 0 && n.ThereIs(file):
+		case len(o.Names) == 0 && n.Exists(file):
 			f.Request.There = append(f.Request.There, file)
 			continue
 		}
@@ -200,7 +200,7 @@ func checkConfigured(f *Facts) error {
 	case f.Request.Configured.External:
 		return engine.Refuse("", "the configuration names an etcd that runs elsewhere: its certificates are made there")
 	case f.Request.Configured.Error != nil:
-		return RefusedCerts(f.Request.Configured.Error)
+		return Refused(f.Request.Configured.Error)
 	case len(f.Request.Wanted) == 0:
 		return engine.Refuse("name those that you want, or all; without --config, a request is for the names of the "+
 			"certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)

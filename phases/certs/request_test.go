@@ -18,7 +18,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Making requests is stopped at every step, as a restore is in crash_test.go: all keys and requests
+// Making requests is stopped at every step, as crashtest does it: all keys and requests
 // are there, each with its own, or none is; and no key lies about.
 
 // asking is one shape of a request.

@@ -24,7 +24,7 @@ type signedPair struct {
 func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Time) error {
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {
-		r.Uses = slices.DeleteFunc(r.Uses, func(use certUse) bool { return !n.ThereIs(o.signedAt(use) + ".crt") })
+		r.Uses = slices.DeleteFunc(r.Uses, func(use certUse) bool { return !n.Exists(o.signedAt(use) + ".crt") })
 	}
 	for _, use := range r.Uses {
 		s := signedPair{base: o.signedAt(use)}

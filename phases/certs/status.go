@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// CertStatus is one certificate file.
-type CertStatus struct {
+// Status is one certificate file.
+type Status struct {
 	Path     string    `json:"path"`
 	CN       string    `json:"cn"`
 	NotAfter time.Time `json:"notAfter"`
@@ -21,18 +21,20 @@ type CertStatus struct {
 // certSoon is how many days before its end a certificate is worth a warning.
 const certSoon = 30
 
-func StatusOf(file string, data []byte, err error, now time.Time) CertStatus {
+// StatusOf judges a certificate file, which was read with err, at a time. Its Problem says that it
+// is not there, cannot be read, has ended, or ends within 30 days.
+func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if errors.Is(err, fs.ErrNotExist) {
-		return CertStatus{Path: file, Problem: "it is not there"}
+		return Status{Path: file, Problem: "it is not there"}
 	}
 	var c pki.Certificate
 	if err == nil {
 		c, err = pki.Inspect(file, data, now)
 	}
 	if err != nil {
-		return CertStatus{Path: file, Problem: err.Error()}
+		return Status{Path: file, Problem: err.Error()}
 	}
-	s := CertStatus{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
+	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
 	switch {
 	case c.Expired:
 		s.Problem = "it expired on " + c.NotAfter.UTC().Format(time.DateOnly)

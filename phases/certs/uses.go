@@ -75,7 +75,7 @@ var (
 func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
-		etcdCerts(n, &u, pod)
+		etcdCerts(&u, pod)
 	}
 	apiServerCerts(&u, files)
 	if pod == nil && !observe.UsesOtherEtcd(files) {
@@ -84,31 +84,25 @@ func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPo
 	return u
 }
 
-func etcdCerts(n *observe.Node, u *certUses, pod *observe.EtcdPod) {
-	s, err := n.Settings(pod.File, pod.Container)
-	if err != nil {
-		return // etcdPod has told so
-	}
-	file := func(section, flag string) string {
-		return observe.HostFile(pod.File, pod.Container, s.Get(section, flag))
-	}
+func etcdCerts(u *certUses, pod *observe.EtcdPod) {
 	// etcd's own gateway dials the client port with the server's certificate, and peers dial each
 	// other with theirs: both are clients', too.
 	both := append(slices.Clone(forServers), forClients...)
 	server := certUse{
 		name: "etcd-server", program: "etcd", port: "client",
-		show: pod.Access, addresses: addressesOf(observe.List(s.Get("", "listen-client-urls"))),
-		leaf: pki.Leaf{CertFile: file(observe.ClientSecurity, "cert-file"),
-			KeyFile: file(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
+		show: pod.Access, addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-client-urls"))),
+		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.ClientSecurity, "cert-file"),
+			KeyFile: pod.SettingFile(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
 	}
 	u.add(server, "etcd-ca", pod.TrustedCA)
 	peer := certUse{
 		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer,
-		addresses: addressesOf(observe.List(s.Get("", "listen-peer-urls"))),
-		leaf: pki.Leaf{CertFile: file(observe.PeerSecurity, "peer-cert-file"),
-			KeyFile: file(observe.PeerSecurity, "peer-key-file"), Usages: both, Names: namesIn(pod.PeerURLs)},
+		addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-peer-urls"))),
+		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.PeerSecurity, "peer-cert-file"),
+			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"),
+			Usages:  both, Names: namesIn(pod.PeerURLs)},
 	}
-	u.add(peer, "etcd-peer-ca", file(observe.PeerSecurity, "peer-trusted-ca-file"))
+	u.add(peer, "etcd-peer-ca", pod.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
 	// kubeadm's layout.
 	if health, ok := strings.CutSuffix(server.leaf.CertFile, "/server.crt"); ok {
 		u.add(certUse{name: "etcd-healthcheck-client", leaf: pki.Leaf{CertFile: health + "/healthcheck-client.crt",
@@ -161,7 +155,7 @@ func servedBy(m observe.ManifestFile, container string) string {
 func kubeadmCerts(n *observe.Node, u *certUses) {
 	host := func(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
 	for _, s := range pki.EtcdSpecs() {
-		if s.IsCA() || u.has(host(s.CertFile())) || !n.ThereIs(host(s.CertFile())) && !n.ThereIs(host(s.KeyFile())) {
+		if s.IsCA() || u.has(host(s.CertFile())) || !n.Exists(host(s.CertFile())) && !n.Exists(host(s.KeyFile())) {
 			continue
 		}
 		ca, err := pki.EtcdSpec(s.CA)
@@ -177,18 +171,11 @@ func kubeadmCerts(n *observe.Node, u *certUses) {
 func addressesOf(urls []string) []string {
 	var all []string
 	for _, raw := range urls {
-		u, err := url.Parse(raw)
+		u, err := observe.FromHere(raw)
 		if err != nil || u.Scheme != "https" {
 			continue
 		}
-		host := u.Hostname()
-		switch host {
-		case "0.0.0.0":
-			host = "127.0.0.1"
-		case "::":
-			host = "::1"
-		}
-		if at := net.JoinHostPort(host, u.Port()); !slices.Contains(all, at) {
+		if at := net.JoinHostPort(u.Hostname(), u.Port()); !slices.Contains(all, at) {
 			all = append(all, at)
 		}
 	}

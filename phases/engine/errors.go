@@ -23,6 +23,7 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Reason }
 
+// Refuse makes a [*RefusedError]: nothing was touched. hint says what to do, and may be empty.
 func Refuse(hint, format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
@@ -43,6 +44,7 @@ type OpenRunError struct {
 	Advice string // what is to be done before anything else; empty as a rule
 }
 
+// Error says which run is open, where it stands, and what stopped it.
 func (e *OpenRunError) Error() string {
 	var b strings.Builder
 	if e.Cause != nil {
@@ -87,6 +89,7 @@ type RolledBackError struct {
 	Cause error
 }
 
+// Error says what stopped the run, and that everything is as before.
 func (e *RolledBackError) Error() string {
 	return fmt.Sprintf("%v; everything is as before", e.Cause)
 }

@@ -41,9 +41,9 @@ func (n *Node) Target() *op.Target {
 // command before anything is touched.
 func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err error) {
 	if !w.unjournaled() {
-		unlock, err := n.Lock(ctx)
-		if err != nil {
-			return err
+		unlock, busy := n.Lock(ctx)
+		if busy != nil {
+			return busy
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}

@@ -109,7 +109,7 @@ type Plan struct {
 	node  string            // as the facts name it
 	notes map[string]string // for people who read the journal, and for hints
 
-	Cluster *journal.Cluster // nil for a plan of this node alone
+	cluster *journal.Cluster // nil for a plan of this node alone
 }
 
 // Empty says that there is nothing to do.
@@ -119,9 +119,12 @@ func (p Plan) Empty() bool {
 
 // Together makes it the plan of this node's part in a run on several.
 func (p Plan) Together(c *journal.Cluster) Plan {
-	p.Cluster = c
+	p.cluster = c
 	return p
 }
+
+// OnSeveral says whether it is this node's part in a run on several.
+func (p Plan) OnSeveral() bool { return p.cluster != nil }
 
 // PlannedPhase is one phase with its operations in words.
 type PlannedPhase struct {

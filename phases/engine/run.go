@@ -10,7 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// The engine's invariants. The crash tests (crash_test.go) hold it to them:
+// The engine's invariants. The crash tests (phases/internal/crashtest) hold it to them:
 //   - An operation is journaled as started, with the identities that it recorded, before anything
 //     of its effect happens.
 //   - It is journaled as finished only when its effect is durable. So after a crash one operation
@@ -44,6 +44,7 @@ type Mistakes struct {
 	ReleaseEarly    bool // what is behind the commit point is done before it
 }
 
+// Event is what is told of the operation at index i of the run.
 func (r *Run) Event(i int, state EventState) Event {
 	e := Event{Time: r.Target.Host.Clock.Now().UTC(), Run: r.State.Run.ID,
 		Node: r.State.Run.Node, State: state, Together: r.State.Run.Cluster != nil}
@@ -217,6 +218,8 @@ func (r *Run) write(i int, kind journal.Kind) error {
 	return nil
 }
 
+// Commit records that the run is past its commit point: it can only go forward from here. A second
+// time it does nothing; so do Settle and End.
 func (r *Run) Commit() error {
 	if r.State.Committed {
 		return nil
@@ -241,6 +244,7 @@ func (r *Run) Settle() error {
 	return nil
 }
 
+// End records that the run is over, so that it is no longer open.
 func (r *Run) End() error {
 	if r.State.Ended {
 		return nil

@@ -92,6 +92,8 @@ func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.C
 // Running is the state of a run that an etcdpod is busy with.
 const Running = "running"
 
+// RunsOf lists the runs in the files of a node, oldest first. It does not look for an etcdpod that
+// is busy with one: see [Node.Runs].
 func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 	listed, err := journal.List(fsys)
 	if err != nil {
@@ -185,7 +187,7 @@ func needsNode(o op.Op) bool {
 // Begin journals a new run. The caller holds the lock.
 func (n *Node) Begin(id string, plan Plan) (*Run, error) {
 	begun := journal.Run{ID: id, Workflow: plan.Workflow, Command: n.Command,
-		Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.Cluster}
+		Node: plan.node, Version: n.Version, CommitAt: -1, Notes: plan.notes, Cluster: plan.cluster}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {
 			body, err := op.Encode(o)
@@ -220,6 +222,7 @@ func (n *Node) Load(id string) (*Run, error) {
 	return &Run{node: n, journal: j, State: state, Ops: ops, Target: n.Target(), Emit: n.Emit, faults: n.Faults}, nil
 }
 
+// NewID names a run: <UTC>-<workflow>-<4 hex digits>, so that names sort by time.
 func (n *Node) NewID(workflow string) (string, error) {
 	var b [2]byte
 	if _, err := rand.Read(b[:]); err != nil {
@@ -258,6 +261,8 @@ func (r *Run) TakeBack(ctx context.Context) error {
 	return err
 }
 
+// SkipPhases leaves phases behind the commit point out, as `resume --skip-phases` asks; before it,
+// a [*UsageError] says that nothing can be skipped.
 func (r *Run) SkipPhases(names []string) error {
 	if len(names) > 0 && !r.State.Forward() {
 		return &UsageError{Reason: "before the commit point no phase can be skipped",
@@ -343,6 +348,7 @@ func Remaining(state *journal.State, ops []op.Op, back bool) Plan {
 	return plan
 }
 
+// ErrNoOpenRun is the refusal of what needs an open run.
 func ErrNoOpenRun() error {
 	return Refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
 }

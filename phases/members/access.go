@@ -53,7 +53,7 @@ func (i *InitFacts) exposed() []string {
 		"listen-client-urls", "listen-client-http-urls", "advertise-client-urls",
 		"listen-peer-urls", "initial-advertise-peer-urls",
 	} {
-		for _, raw := range observe.List(i.setting(name)) {
+		for _, raw := range observe.SplitList(i.setting(name)) {
 			if u, err := url.Parse(raw); err != nil || !slices.Contains([]string{"https", "unixs"}, u.Scheme) {
 				wrong = append(wrong, fmt.Sprintf("--%s has %s, which is not https", name, raw))
 			}

@@ -30,13 +30,13 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	if len(n.Access.Endpoints) > 0 {
 		return n.Access.Endpoints, "--endpoints"
 	}
-	annotated, err := n.Annotated(ctx, f.Facts)
+	annotated, err := n.AnnotatedURLs(ctx, n.AnyAPIServer())
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not asked for the members: %v", err))
 	}
 	var servers []string
 	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
-		servers = observe.List(observe.FlagOf(m, c, observe.EtcdServersFlag))
+		servers = observe.SplitList(observe.FlagOf(m, c, observe.EtcdServersFlag))
 	}
 	for _, found := range []struct {
 		urls   []string
@@ -70,7 +70,7 @@ func initialMembers(n *observe.Node, f *Facts) (urls []string) {
 	if err != nil {
 		return nil
 	}
-	for _, pair := range observe.List(observe.FlagOf(m, container, "initial-cluster")) {
+	for _, pair := range observe.SplitList(observe.FlagOf(m, container, "initial-cluster")) {
 		if _, peer, ok := cutName(pair); ok {
 			urls = append(urls, client.Scheme+"://"+net.JoinHostPort(observe.HostOf(peer), client.Port()))
 		}
@@ -176,7 +176,7 @@ func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string
 	}
 	var urls []string
 	for _, m := range members {
-		if !m.Learner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
+		if !m.IsLearner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
 			urls = append(urls, m.ClientURLs...)
 		}
 	}

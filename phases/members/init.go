@@ -82,7 +82,7 @@ func (o InitOptions) certs() phase {
 			if f.Init.External {
 				return nil, nil
 			}
-			if err := certs.RefusedCerts(f.Init.CertsError); err != nil {
+			if err := certs.Refused(f.Init.CertsError); err != nil {
 				return nil, err
 			}
 			issue := f.Init.Certs.Issue

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// init is stopped at every step, as a restore is in crash_test.go: etcd is there with all that it
+// init is stopped at every step, as crashtest does it: etcd is there with all that it
 // needs, or everything is as before; and no key is overwritten, lies about, or is in a journal.
 
 // beginning is one shape of a node that has no etcd yet.

@@ -215,7 +215,7 @@ func observeNames(n *observe.Node, f *Facts) error {
 		if err != nil {
 			continue // of what cannot be used, certs tells
 		}
-		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.List(i.setting(at.flag))))
+		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.SplitList(i.setting(at.flag))))
 		if err == nil && len(missing) > 0 {
 			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)",
 				at.flag, strings.Join(missing, ", "), file, at.sans))
@@ -281,7 +281,7 @@ func (i *InitFacts) listeners() []listening {
 	for _, flag := range []string{
 		"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls",
 	} {
-		for _, raw := range observe.List(observe.FlagOf(i.Pod.File, i.Pod.Container, flag)) {
+		for _, raw := range observe.SplitList(observe.FlagOf(i.Pod.File, i.Pod.Container, flag)) {
 			if u, err := url.Parse(raw); err == nil && u.Host != "" {
 				all = append(all, listening{flag, u.Host})
 			}

@@ -47,19 +47,12 @@ func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
 // checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written
 // the manifests; beside it the single phases are what is needed.
 func checkKubelet(f *Facts) error {
-	switch {
-	case f.KubeletError != nil:
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
-			"--kubelet-status-command", "%v", f.KubeletError)
-	case !f.KubeletActive:
-		return engine.Refuse("start the kubelet first; or, where kubeadm starts it later, type `etcdpod init phase "+
-			"certs` and `etcdpod init phase render-etcd`, which need none",
-			"the kubelet is not running: it must start etcd")
-	case f.RuntimeError != nil:
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-			"%v: it must be asked what runs", f.RuntimeError)
+	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, where kubeadm starts it later, type "+
+		"`etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none")
+	if err != nil {
+		return err
 	}
-	return nil
+	return f.CheckRuntime()
 }
 
 // checkRendered is all that can be told of what would be written without a kubelet. Of a joining

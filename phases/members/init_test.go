@@ -227,7 +227,7 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 }
 
 func TestARefusalOfCertificatesSaysWhatToDo(t *testing.T) {
-	err := certs.RefusedCerts(errors.Join(&pki.Problem{Kind: pki.Expired,
+	err := certs.Refused(errors.Join(&pki.Problem{Kind: pki.Expired,
 		What: "etcd/server.crt expired", Fix: "renew it"}, &pki.Problem{What: "etcd/peer.key is not there"}))
 	var refused *engine.RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "expired") ||

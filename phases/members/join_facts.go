@@ -123,18 +123,18 @@ func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	return &InitFacts{
 		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck,
 		CertificatesDir: c.CertificatesDir, DataDir: c.DataDir, Whole: whole,
-		PKI: certs.PkiOf(c),
+		PKI: certs.PKIConfig(c),
 	}
 }
 
 // read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where
 // its API server answers.
 func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*templates.Config, error) {
-	kept, err := n.KeptConfiguration(ctx, f.Facts)
+	kept, err := n.KeptConfiguration(ctx, n.AnyAPIServer())
 	if err != nil {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
 	}
-	c, wrong := o.KubeadmOptions.Read(n, true, kept)
+	c, wrong := o.KubeadmOptions.Read(n, true, []byte(kept))
 	var usage *engine.UsageError
 	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
 		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)

@@ -67,7 +67,7 @@ func checkStacked(f *Facts) error {
 }
 
 // checkCerts: the CA is the cluster's, and nobody makes another one here.
-func (o JoinOptions) checkCerts(f *Facts) error { return certs.RefusedCerts(f.Init.CertsError) }
+func (o JoinOptions) checkCerts(f *Facts) error { return certs.Refused(f.Init.CertsError) }
 
 func checkReached(f *Facts) error {
 	if f.Join.Cluster != nil {
@@ -152,9 +152,9 @@ func checkAlarms(f *Facts) error {
 
 // checkSkew: etcd does not join a cluster of a newer minor; and upgrades go by one.
 func checkSkew(f *Facts) error {
-	here, lowest := observe.Minor(observe.ImageVersion(f.Init.Pod.Image)), 0
+	here, lowest := observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)), 0
 	for _, m := range f.Join.Cluster.Members {
-		if v := observe.Minor(m.Version); v > 0 && (lowest == 0 || v < lowest) {
+		if v := observe.EtcdMinor(m.Version); v > 0 && (lowest == 0 || v < lowest) {
 			lowest = v
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its
 // manifest afterwards, and nothing is to be done.
 func (o InitOptions) wire() phase {
-	p := apiserver.WireAPIServer(func(f *Facts) *observe.Facts { return f.Facts },
+	p := apiserver.Wire(func(f *Facts) *observe.Facts { return f.Facts },
 		func(f *Facts) apiserver.EtcdFlags { return f.Init.Wish }, 0)
 	plan, found := p.Plan, p.Found
 	p.Found = func(f *Facts) []string { return append(found(f), foundOtherwise(f)...) }

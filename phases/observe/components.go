@@ -45,6 +45,7 @@ func Overlap(a, b string) bool {
 	return a != "/" && (a == b || strings.HasPrefix(a+"/", b+"/") || strings.HasPrefix(b+"/", a+"/"))
 }
 
+// IsAPIServer says whether a manifest runs kube-apiserver; one that cannot be read does not.
 func IsAPIServer(m ManifestFile) bool {
 	if m.Manifest == nil {
 		return false
@@ -53,6 +54,7 @@ func IsAPIServer(m ManifestFile) bool {
 	return ok
 }
 
+// HasAPIServer says whether the kubelet of this node runs an API server from a manifest.
 func HasAPIServer(f *Facts) bool {
 	for _, m := range f.Manifests {
 		if IsAPIServer(m) {
@@ -62,7 +64,8 @@ func HasAPIServer(f *Facts) bool {
 	return false
 }
 
-// InvolvedText says the same of a file's text; one that cannot be read as a pod is not involved.
+// InvolvedText is [Involved] of a manifest file's text; one that cannot be read as a
+// pod is not involved.
 func InvolvedText(manifest []byte, dataDirs []string) bool {
 	m, err := manifests.Parse(manifest)
 	return err == nil && Involved(m, dataDirs...)

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
+// StoppedOf is what a data directory says of its cluster.
 func StoppedOf(d *etcd.DataDir) *Stopped {
 	return &Stopped{
 		ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost,
@@ -19,29 +20,9 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 	}
 }
 
-// OwnAccount asks a member that has lost its quorum for what it knows itself; nil when it does
-// not answer even that.
-func (n *Node) OwnAccount(ctx context.Context, pod *EtcdPod) *Live {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	c, err := n.Bound().Dial(ctx, pod.Access)
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	s := c.Status(ctx)[0]
-	members, err := c.OwnMembers(ctx)
-	if s.Err != nil || err != nil {
-		return nil
-	}
-	live := liveOf(s, members)
-	if live.APIServers, err = c.OwnKeys(ctx, masterLeases); err != nil {
-		return nil
-	}
-	return live
-}
-
-// InspectNamed is inspect of what a person has named.
+// InspectNamed reads a data directory that a person has named, and its WAL, which is in
+// dir/member/wal when walDir is empty; both are host paths. A [*engine.RefusedError] says what to
+// name instead, or that an etcd uses it.
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if errors.Is(err, etcd.ErrNoWAL) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path"
 	"strings"
 
@@ -14,43 +13,44 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// settings are etcd's, wherever they come from. As in etcd itself, a configuration file silences
-// flags and environment.
-type settings struct {
-	file      ManifestFile
-	container string
-	config    map[string]any
-}
-
-func (n *Node) Settings(m ManifestFile, container string) (settings, error) {
-	s := settings{file: m, container: container}
-	name := FlagOf(m, container, "config-file")
+// readConfig reads the configuration file that etcd is started with, if any: --config-file, or
+// ETCD_CONFIG_FILE.
+func (n *Node) readConfig(pod *EtcdPod) error {
+	m := pod.File
+	name := FlagOf(m, pod.Container, "config-file")
 	if name == "" {
-		name, _ = m.Manifest.Env(container, "ETCD_CONFIG_FILE")
+		name, _ = m.Manifest.Env(pod.Container, "ETCD_CONFIG_FILE")
 	}
 	if name == "" {
-		return s, nil
+		return nil
 	}
-	host := HostFile(m, container, name)
+	host := HostFile(m, pod.Container, name)
 	if host == "" {
-		return s, engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path",
+		return engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path",
 			m.Path, name)
 	}
 	data, err := n.FS.ReadFile(host)
 	if err != nil {
-		return s, fmt.Errorf("cannot read etcd's configuration: %w", err)
+		return fmt.Errorf("cannot read etcd's configuration: %w", err)
 	}
-	if err := yaml.Unmarshal(data, &s.config); err != nil {
-		return s, fmt.Errorf("cannot read etcd's configuration %s: %w", host, err)
+	if err := yaml.Unmarshal(data, &pod.config); err != nil {
+		return fmt.Errorf("cannot read etcd's configuration %s: %w", host, err)
 	}
-	return s, nil
+	return nil
 }
 
-// Get returns a setting by the name of its flag; section is where the configuration file has
-// it, empty for the top.
-func (s settings) Get(section, name string) string {
-	if s.config != nil {
-		at := s.config
+// Sections of etcd's configuration file that hold settings of TLS (server/embed/config.go).
+const (
+	ClientSecurity = "client-transport-security"
+	PeerSecurity   = "peer-transport-security"
+)
+
+// Setting returns a setting of etcd by the name of its flag, empty when it is not given; section is
+// where the configuration file has it, empty for the top. As in etcd itself, a configuration file
+// silences flags and environment (server/etcdmain/config.go).
+func (p *EtcdPod) Setting(section, name string) string {
+	if p.config != nil {
+		at := p.config
 		if section != "" {
 			at, _ = at[section].(map[string]any)
 			name = strings.TrimPrefix(name, "peer-")
@@ -60,14 +60,18 @@ func (s settings) Get(section, name string) string {
 		}
 		return ""
 	}
-	if v := FlagOf(s.file, s.container, name); v != "" {
+	if v := FlagOf(p.File, p.Container, name); v != "" {
 		return v
 	}
-	v, _ := s.file.Manifest.Env(s.container, "ETCD_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	v, _ := p.File.Manifest.Env(p.Container, "ETCD_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 	return v
 }
 
-const ClientSecurity = "client-transport-security"
+// SettingFile is a setting that names a file, as a host path; empty when it is not given, or not on
+// the host.
+func (p *EtcdPod) SettingFile(section, name string) string {
+	return HostFile(p.File, p.Container, p.Setting(section, name))
+}
 
 // EtcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it
 // cannot be relied on.
@@ -85,48 +89,46 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 				"of them away", "two manifests run etcd: %s and %s", m.Path, other.Path)
 		}
 	}
-	s, err := n.Settings(m, container)
-	if err != nil {
+	pod := &EtcdPod{File: m, Container: container, Image: m.Manifest.Image(container)}
+	if err := n.readConfig(pod); err != nil {
 		return nil, err
 	}
-	pod := &EtcdPod{File: m, Container: container, Name: s.Get("", "name"), Image: m.Manifest.Image(container)}
-	if pod.Name == "" {
+	if pod.Name = pod.Setting("", "name"); pod.Name == "" {
 		pod.Name = "default" // etcd's own default
 	}
-	if err := n.directories(pod, s); err != nil {
+	if err := n.directories(pod); err != nil {
 		return nil, err
 	}
-	pod.PeerURLs = List(s.Get("", "initial-advertise-peer-urls"))
+	pod.PeerURLs = SplitList(pod.Setting("", "initial-advertise-peer-urls"))
 	if len(pod.PeerURLs) == 0 {
 		pod.PeerURLs = []string{"http://localhost:2380"} // etcd's own default
 	}
-	pod.ClientURLs = List(s.Get("", "advertise-client-urls"))
-	pod.TrustedCA = HostFile(m, container, s.Get(ClientSecurity, "trusted-ca-file"))
-	pod.Access = n.accessOf(pod, s, files)
-	pod.Peer = peerAccess(m, container, s, pod.PeerURLs)
+	pod.ClientURLs = SplitList(pod.Setting("", "advertise-client-urls"))
+	pod.TrustedCA = pod.SettingFile(ClientSecurity, "trusted-ca-file")
+	pod.Access = n.accessOf(pod, files)
+	pod.Peer = pod.peerAccess()
 	return pod, nil
 }
 
-const PeerSecurity = "peer-transport-security"
-
 // peerAccess is how the member's own peer port is asked: at the first URL that it advertises, with
 // its own certificate.
-func peerAccess(m ManifestFile, container string, s settings, urls []string) op.Access {
-	a := op.Access{Endpoints: urls[:1]}
-	if strings.HasPrefix(urls[0], "https://") {
-		file := func(flag string) string { return HostFile(m, container, s.Get(PeerSecurity, flag)) }
-		a.CACert, a.Cert, a.Key = file("peer-trusted-ca-file"), file("peer-cert-file"), file("peer-key-file")
+func (p *EtcdPod) peerAccess() op.Access {
+	a := op.Access{Endpoints: p.PeerURLs[:1]}
+	if strings.HasPrefix(p.PeerURLs[0], "https://") {
+		a.CACert = p.SettingFile(PeerSecurity, "peer-trusted-ca-file")
+		a.Cert, a.Key = p.SettingFile(PeerSecurity, "peer-cert-file"), p.SettingFile(PeerSecurity, "peer-key-file")
 	}
 	return a
 }
 
-func List(s string) []string {
+// SplitList splits a flag's value at commas and spaces.
+func SplitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // directories finds the data on the host.
-func (n *Node) directories(pod *EtcdPod, s settings) error {
-	dataDir := s.Get("", "data-dir")
+func (n *Node) directories(pod *EtcdPod) error {
+	dataDir := pod.Setting("", "data-dir")
 	if dataDir == "" {
 		dataDir = "/" + pod.Name + ".etcd" // etcd's own default, relative to the container's root
 	}
@@ -145,7 +147,7 @@ func (n *Node) directories(pod *EtcdPod, s settings) error {
 	if pod.DataDir, err = n.Resolve(host); err != nil {
 		return err
 	}
-	walDir := s.Get("", "wal-dir")
+	walDir := pod.Setting("", "wal-dir")
 	if walDir == "" || path.Clean(walDir) == path.Join(dataDir, "member/wal") {
 		return nil
 	}
@@ -172,17 +174,17 @@ func (n *Node) Resolve(host string) (string, error) {
 
 // accessOf finds how to reach the local etcd: its own listener, and the first client certificate
 // that is there: kubeadm's for health checks, the API server's, etcd's own.
-func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Access {
+func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 	if len(n.Access.Endpoints) > 0 {
 		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert,
 			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
 	}
-	a := op.Access{Endpoints: []string{endpoint(List(s.Get("", "listen-client-urls")))}}
+	a := op.Access{Endpoints: []string{endpoint(SplitList(pod.Setting("", "listen-client-urls")))}}
 	if !strings.HasPrefix(a.Endpoints[0], "https://") {
 		return a
 	}
 	a.CACert = pod.TrustedCA
-	serverCert := HostFile(pod.File, pod.Container, s.Get(ClientSecurity, "cert-file"))
+	serverCert := pod.SettingFile(ClientSecurity, "cert-file")
 	pairs := [][2]string{
 		{path.Join(path.Dir(serverCert), "healthcheck-client.crt"),
 			path.Join(path.Dir(serverCert), "healthcheck-client.key")},
@@ -194,9 +196,9 @@ func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Acces
 			a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
 		}
 	}
-	pairs = append(pairs, [2]string{serverCert, HostFile(pod.File, pod.Container, s.Get(ClientSecurity, "key-file"))})
+	pairs = append(pairs, [2]string{serverCert, pod.SettingFile(ClientSecurity, "key-file")})
 	for _, p := range pairs {
-		if n.ThereIs(p[0]) && n.ThereIs(p[1]) {
+		if n.Exists(p[0]) && n.Exists(p[1]) {
 			a.Cert, a.Key = p[0], p[1]
 			break
 		}
@@ -207,23 +209,18 @@ func (n *Node) accessOf(pod *EtcdPod, s settings, files []ManifestFile) op.Acces
 // endpoint picks the listener that this host reaches best: a loopback one, else the first; one on
 // all addresses is reached over loopback.
 func endpoint(urls []string) string {
-	best := "http://127.0.0.1:2379"
+	best := "http://127.0.0.1:2379" // etcd's own default
 	for i, raw := range urls {
-		u, err := url.Parse(raw)
+		u, err := FromHere(raw)
 		if err != nil {
 			continue
 		}
-		switch u.Hostname() {
-		case "0.0.0.0", "::":
-			u.Host = "127.0.0.1:" + u.Port()
-		case "127.0.0.1", "localhost", "::1":
-		default:
-			if i == 0 {
-				best = u.String()
-			}
-			continue
+		if Loopback(u.Hostname()) {
+			return u.String()
 		}
-		return u.String()
+		if i == 0 {
+			best = u.String()
+		}
 	}
 	return best
 }

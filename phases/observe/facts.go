@@ -67,6 +67,8 @@ type EtcdPod struct {
 	TrustedCA  string   // host path
 	Access     op.Access
 	Peer       op.Access // its own peer port, with a certificate that peers accept
+
+	config map[string]any // of etcd's configuration file; nil: flags and environment count
 }
 
 // Live is what a serving etcd says.

@@ -19,7 +19,7 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 	}
 	data, err := n.FS.ReadFile(file)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && n.ThereIs(file):
+	case errors.Is(err, fs.ErrNotExist) && n.Exists(file):
 		return nil, fmt.Errorf("cannot read %s: it is a link to something that is not there", file)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -34,7 +34,8 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 // otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
 const KubeadmCertificatesDir = "/etc/kubernetes/pki"
 
-// ObserveFiles is observe without anything that runs.
+// ObserveFiles is [Node.Observe] without anything that runs: the kubelet, the container runtime and
+// etcd are not asked.
 func (n *Node) ObserveFiles(id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
@@ -46,7 +47,7 @@ func (n *Node) ObserveFiles(id string) (*Facts, error) {
 // Missing adds a directory, and those above it, that are not there to those that are known not to
 // be; the outermost come first.
 func (n *Node) Missing(known []string, dir string) []string {
-	for ; dir != "/" && !n.ThereIs(dir); dir = path.Dir(dir) {
+	for ; dir != "/" && !n.Exists(dir); dir = path.Dir(dir) {
 		if !slices.Contains(known, dir) {
 			known = append(known, dir)
 		}
@@ -55,7 +56,9 @@ func (n *Node) Missing(known []string, dir string) []string {
 	return known
 }
 
-func (n *Node) ThereIs(file string) bool {
+// Exists says whether a host path is there, a link that leads nowhere included.
+// An empty path is not.
+func (n *Node) Exists(file string) bool {
 	if file == "" {
 		return false
 	}
@@ -76,7 +79,8 @@ func Nearest(fsys node.Reader, name string) string {
 
 func fingerprint(data []byte) string { return pki.Fingerprint(data) }
 
-func ReadJSONFile(fsys node.Reader, name string, value any) error {
+// ReadJSON reads a file of JSON into value.
+func ReadJSON(fsys node.Reader, name string, value any) error {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
 		return err

@@ -2,42 +2,35 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"time"
 )
 
-// Alone asks the local member for what it can tell without a quorum; nil when it
-// does not answer at all.
-func (n *Node) Alone(ctx context.Context, pod *EtcdPod) *Live {
+// OwnLive asks the local member for what it can tell by itself, without a quorum; nil when it does
+// not answer at all. The error says what it could not tell besides: the members, or who uses it.
+func (n *Node) OwnLive(ctx context.Context, pod *EtcdPod) (*Live, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	c, err := n.Bound().Dial(ctx, pod.Access)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer c.Close()
 	s := c.Status(ctx)[0]
 	if s.Err != nil {
-		return nil
+		return nil, s.Err
 	}
-	members, err := c.OwnMembers(ctx)
-	if err != nil {
-		members = nil // it does not know more than that
-	}
-	return &Live{ClusterID: s.ClusterID, MemberID: s.MemberID,
-		Revision: s.Revision, Version: s.Version, SizeBytes: s.SizeBytes, Members: bind.MembersOf(members)}
+	members, membersErr := c.OwnMembers(ctx)
+	live := liveOf(s, members)
+	live.APIServers, err = c.OwnKeys(ctx, masterLeases)
+	return live, errors.Join(membersErr, err)
 }
 
-// Unanswering are the voting members elsewhere at whose peer ports nobody answers.
-func (n *Node) Unanswering(ctx context.Context, live *Live) []Member {
-	return slices.DeleteFunc(slices.Clone(live.Members), func(m Member) bool {
-		return uint64(m.ID) == live.MemberID || m.IsLearner ||
-			slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
-	})
-}
-
+// Voters is how many members vote: more than half of them are a quorum.
 func (l *Live) Voters() (voters int) {
 	for _, m := range l.Members {
 		if !m.IsLearner {
@@ -47,6 +40,7 @@ func (l *Live) Voters() (voters int) {
 	return voters
 }
 
+// MemberNames are what people call the members, see [MemberName].
 func MemberNames(members []Member) []string {
 	var names []string
 	for _, m := range members {
@@ -55,6 +49,7 @@ func MemberNames(members []Member) []string {
 	return names
 }
 
+// MemberName is what people call a member: its name, else where it is to be.
 func MemberName(m Member) string {
 	if m.Name == "" {
 		return fmt.Sprintf("one not started yet at %s", strings.Join(m.PeerURLs, ","))
@@ -62,8 +57,8 @@ func MemberName(m Member) string {
 	return m.Name
 }
 
-// Silent returns the other members of the cluster that do not answer at their peer ports, where
-// this one reaches them or nothing does. All are asked at once.
+// Silent returns the other members of the cluster, learners included, at whose peer ports nobody
+// accepts a connection; none when live is nil. All are asked at once.
 func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	if live == nil {
 		return nil
@@ -86,20 +81,13 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	return silent
 }
 
-func NamesOf(members []Member) string {
-	var names []string
-	for _, m := range members {
-		names = append(names, MemberName(m))
-	}
-	return strings.Join(names, ", ")
-}
-
-// usesOtherEtcd: an API server whose etcd is on other nodes needs none here.
+// UsesOtherEtcd says whether the API server here uses etcds on other nodes only: none is
+// needed here.
 func UsesOtherEtcd(files []ManifestFile) bool {
 	m, c, ok := Program(files, "kube-apiserver")
 	if !ok {
 		return false
 	}
-	servers := List(FlagOf(m, c, EtcdServersFlag))
+	servers := SplitList(FlagOf(m, c, EtcdServersFlag))
 	return len(servers) > 0 && !slices.ContainsFunc(HostsOf(servers), Loopback)
 }

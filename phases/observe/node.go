@@ -64,4 +64,4 @@ type AccessFlags struct {
 }
 
 // Bound is the real etcd on this node.
-func (n *Node) Bound() bind.Etcd { return bind.EtcdOf(n.FS) }
+func (n *Node) Bound() bind.Etcd { return bind.NewEtcd(n.FS) }

@@ -39,7 +39,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 			f.Node = open.Node
 		}
 	}
-	f.API = n.ApiAccess(f.Manifests)
+	f.API = n.APIAccess(f.Manifests)
 	f.Addresses = Addresses(f.Manifests)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
@@ -122,7 +122,10 @@ func kubeconfigs() []string {
 	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
 }
 
-func (n *Node) ApiAccess(files []ManifestFile) op.APIAccess {
+// APIAccess is how to reach the API server that one of the manifests runs, as an administrator; in
+// the absence of one, an API server that the kubeconfig names. Its Kubeconfig is empty when there
+// is none on this node.
+func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 	var a op.APIAccess
 	for _, file := range kubeconfigs() {
 		if _, err := n.FS.Lstat(file); err == nil {
@@ -168,6 +171,8 @@ const masterLeases = "/registry/masterleases/"
 // k8s.io/kubernetes, pkg/registry/core/node.
 const registeredNodes = "/registry/minions/"
 
+// Live asks the etcd of this node what it is and who its members are, with a quorum, for 15 s at
+// most. The error says why it does not serve.
 func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()

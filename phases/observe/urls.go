@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,8 +30,26 @@ func (p *EtcdPod) Serves(servers []string) bool {
 	})
 }
 
+// EtcdServersFlag is the API server's flag that names the etcds it uses, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
+// FromHere parses the URL of a listener on this host, as this host dials it: one on all addresses,
+// 0.0.0.0 or ::, over the loopback address of that family.
+func FromHere(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	switch u.Hostname() {
+	case "0.0.0.0":
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	case "::":
+		u.Host = net.JoinHostPort("::1", u.Port())
+	}
+	return u, nil
+}
+
+// Loopback says whether a host, a name or an address, is this one over its loopback interface.
 func Loopback(host string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
@@ -44,6 +63,7 @@ func HostOf(raw string) string {
 	return u.Hostname()
 }
 
+// HostsOf is [HostOf] of each.
 func HostsOf(urls []string) []string {
 	var hosts []string
 	for _, u := range urls {

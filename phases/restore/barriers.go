@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -68,7 +69,7 @@ func ownSnapshot(t *together.Transaction) (path string, s sent, err error) {
 		if stage, ok := o.(*op.StageData); ok {
 			if s.Proof = stage.Staging.Proof; stage.Staging.ProofFile != "" {
 				s.Made = true
-				return path, s, observe.ReadJSONFile(t.Node.Host.FS, stage.Staging.ProofFile, &s.Proof)
+				return path, s, observe.ReadJSON(t.Node.Host.FS, stage.Staging.ProofFile, &s.Proof)
 			}
 		}
 	}
@@ -98,10 +99,14 @@ func compareStaged(ctx context.Context, t *together.Transaction) error {
 
 // nobodyAnswers: no member of the old cluster is left, on whatever node.
 func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
-	if released(t) { // resumed behind the exchange: the new members may answer by now
+	own, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
+	if err != nil {
+		return fmt.Errorf("cannot tell who was a member of the old cluster: %w", err)
+	}
+	if released(own) { // resumed behind the exchange: the new members may answer by now
 		return nil
 	}
-	for _, url := range t.Cluster.OldURLs {
+	for _, url := range oldURLs(own) {
 		if t.Node.Etcd.Listening(ctx, url) {
 			return fmt.Errorf("a member of the old cluster still answers at %s, although "+
 				"all nodes are fenced; stop it first", url)
@@ -110,13 +115,17 @@ func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
 	return nil
 }
 
-// released says whether this node's own part has begun to let etcd run on the new data.
-func released(t *together.Transaction) bool {
-	state, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
-	if err != nil {
-		return false
+// oldURLs are the peer URLs of the cluster that is replaced.
+func oldURLs(own *journal.State) []string {
+	if noted, ok := own.Run.Notes[journal.NoteOldURLs]; ok {
+		return strings.Fields(noted)
 	}
-	return slices.ContainsFunc(state.Steps, func(s journal.StepState) bool {
+	return own.Run.Cluster.OldURLs // of a run that an earlier version began
+}
+
+// released says whether this node's own part has begun to let etcd run on the new data.
+func released(own *journal.State) bool {
+	return slices.ContainsFunc(own.Steps, func(s journal.StepState) bool {
 		return s.Phase == "release-etcd" && s.Progress != journal.Pending
 	})
 }

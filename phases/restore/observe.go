@@ -49,7 +49,9 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	}
 	f := &Facts{Facts: seen}
 	if f.Etcd != nil && f.Live == nil {
-		f.Live = n.OwnAccount(ctx, f.Etcd)
+		if own, err := n.OwnLive(ctx, f.Etcd); err == nil {
+			f.Live = own
+		}
 	}
 	if f.Etcd != nil {
 		f.Clients = observe.ClientsOf(f.Etcd.Access.Endpoints[0])
@@ -152,11 +154,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
-		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases}
-	for _, m := range r.Members {
-		s.Members = append(s.Members, observe.Member{ID: op.ID(m.ID),
-			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
-	}
+		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases, Members: bind.MembersOf(r.Members)}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
 	}
@@ -192,7 +190,7 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 			return d, fmt.Errorf("cannot look at the data directory: %w", err)
 		}
 	}
-	d.MemberExists = n.ThereIs(path.Join(dir, "member"))
+	d.MemberExists = n.Exists(path.Join(dir, "member"))
 	var err error
 	if d.MemberOdd, err = odd(n, path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
 		return d, err
@@ -288,7 +286,7 @@ func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
 		}
 		// A restore gave out revisions above what it had bumped to.
 		var staged op.Staged
-		if observe.ReadJSONFile(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
+		if observe.ReadJSON(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
 			known = max(known, staged.Revision)
 		}
 	}

@@ -120,6 +120,7 @@ func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	}
 	p.facts.Snapshot = &o.Shared.Snapshot
 	p.facts.Notes[journal.NoteSnapshot] = o.snapshotPath(p.facts)
+	p.facts.Notes[journal.NoteOldURLs] = strings.Join(o.Shared.OldURLs, " ")
 	if len(o.Shared.Left) > 0 {
 		p.facts.Notes[journal.NoteLeft] = strings.Join(o.Shared.Left, " ")
 	}
@@ -138,7 +139,7 @@ func (p *part) awaitsSnapshot() bool {
 		stage, ok := o.(*op.StageData)
 		if ok && p.Run.State.Steps[i].Progress != journal.Done {
 			return stage.Staging.Snapshot == madeSnapshot(p.Run.State.Run.ID) &&
-				!p.Node.Look.ThereIs(stage.Staging.Snapshot)
+				!p.Node.Look.Exists(stage.Staging.Snapshot)
 		}
 	}
 	return false
@@ -207,7 +208,7 @@ func (p *part) staged() (*op.Staged, error) {
 	for _, o := range p.Run.Ops {
 		if stage, ok := o.(*op.StageData); ok {
 			var s op.Staged
-			return &s, observe.ReadJSONFile(p.Node.Host.FS, stage.Receipt, &s)
+			return &s, observe.ReadJSON(p.Node.Host.FS, stage.Receipt, &s)
 		}
 	}
 	return nil, nil

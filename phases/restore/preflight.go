@@ -18,13 +18,13 @@ import (
 // that answers nil or says why not.
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
-		o.checkPods, o.checkRuntime, o.checkData, o.checkMembership,
+		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
 		o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
 	// What concerns all nodes has been judged for all of them together (see together.go).
 	if o.Shared != nil {
-		checks = []func(*Facts) error{o.checkPods, o.checkRuntime,
+		checks = []func(*Facts) error{o.checkPods, checkRuntime,
 			o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
@@ -90,16 +90,12 @@ func (o restorer) checkPods(f *Facts) error {
 	return nil
 }
 
-func (o restorer) checkRuntime(f *Facts) error {
-	if f.KubeletError != nil {
-		return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
-			"--kubelet-status-command", "%v", f.KubeletError)
+// checkRuntime does not ask that the kubelet runs: it is stopped anyway.
+func checkRuntime(f *Facts) error {
+	if err := f.CheckKubelet(); err != nil {
+		return err
 	}
-	if f.RuntimeError != nil {
-		return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-			"%v: it must be asked what runs", f.RuntimeError)
-	}
-	return nil
+	return f.CheckRuntime()
 }
 
 func (o restorer) checkData(f *Facts) error {
@@ -166,11 +162,11 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	if f.Etcd == nil {
 		return nil
 	}
-	node := observe.Minor(observe.ImageVersion(f.Etcd.Image))
+	node := observe.EtcdMinor(observe.ImageVersion(f.Etcd.Image))
 	if f.Live != nil {
-		node = observe.Minor(f.Live.Version)
+		node = observe.EtcdMinor(f.Live.Version)
 	}
-	data := observe.Minor(f.Snapshot.StorageVersion)
+	data := observe.EtcdMinor(f.Snapshot.StorageVersion)
 	if data == 0 || node == 0 || data <= node {
 		return nil
 	}

@@ -1,18 +1,14 @@
 package restore
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"path"
 	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
-	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
-	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // Options are what a person may ask of `restore`. Paths are host paths, but for File, which is a
@@ -92,34 +88,6 @@ func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 	const gigabyte = 1 << 30
 	return (2*time.Minute + time.Duration(float64(sizeBytes)/gigabyte*float64(3*time.Minute))).Round(10 * time.Second)
 }
-
-// Names below the run's folder.
-func receiptPath(f *Facts) string { return path.Join(journal.RunDir(f.Run), "staged.json") }
-
-func parkingDir(f *Facts) string { return path.Join(journal.RunDir(f.Run), "manifests") }
-
-func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "snapshot.db") }
-
-func proofPath(run string) string { return path.Join(journal.RunDir(run), "proof.json") }
-
-func (o restorer) snapshotPath(f *Facts) string {
-	if o.FromDataDir != "" || o.Shared.sends() {
-		return madeSnapshot(f.Run)
-	}
-	return f.Snapshot.Path
-}
-
-// liveDir is the data directory that etcd will use.
-func (o restorer) liveDir(f *Facts) string {
-	if o.DataDir != "" {
-		return o.DataDir
-	}
-	return f.Etcd.DataDir
-}
-
-func stagedDir(f *Facts) string { return path.Join(f.Data.StageIn, "data") }
-
-func stagedWALDir(f *Facts) string { return path.Join(f.Data.WALStageIn, "wal") }
 
 func (o restorer) verifySnapshot() phase {
 	return phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
@@ -213,69 +181,6 @@ func (o restorer) staging(f *Facts) op.Staging {
 	return s
 }
 
-func (o restorer) fenceOf(f *Facts) op.Fence {
-	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
-	for _, m := range o.fenced(f) {
-		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(),
-			Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
-	}
-	if f.Etcd == nil { // an API server that uses etcd on other nodes
-		return fence
-	}
-	for _, dir := range []string{f.Etcd.DataDir, o.liveDir(f), stagedDir(f)} {
-		if !slices.Contains(fence.DataDirs, dir) {
-			fence.DataDirs = append(fence.DataDirs, dir)
-			fence.Databases = append(fence.Databases, path.Join(dir, "member/snap/db"))
-		}
-	}
-	// A link to the first: one database, and one lock.
-	if !slices.Contains(fence.DataDirs, f.Etcd.DataPath) {
-		fence.DataDirs = append(fence.DataDirs, f.Etcd.DataPath)
-	}
-	if f.Etcd.WALDir != "" {
-		fence.DataDirs = append(fence.DataDirs, f.Etcd.WALDir)
-	}
-	return fence
-}
-
-// mounts are the directories that no static pod may mount while they are exchanged.
-func (o restorer) mounts(f *Facts) []string {
-	if f.Etcd == nil {
-		return nil
-	}
-	dirs := []string{f.Etcd.DataPath, f.Etcd.DataDir, o.liveDir(f)}
-	if f.Etcd.WALDir != "" {
-		dirs = append(dirs, f.Etcd.WALDir)
-	}
-	return slices.Compact(dirs)
-}
-
-// fenced lists the manifests that must not run while the data is exchanged.
-func (o restorer) fenced(f *Facts) []observe.ManifestFile {
-	var files []observe.ManifestFile
-	for _, m := range f.Manifests {
-		if m.Manifest != nil && observe.Involved(m.Manifest, o.mounts(f)...) {
-			files = append(files, m)
-		}
-	}
-	return files
-}
-
-func (o restorer) fence() phase {
-	return phase{Name: "fence", Short: "make sure that nothing runs on the old data",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			ops := []op.Op{
-				&op.MakeDirectory{Path: parkingDir(f), Attr: node.Mine(0o700)},
-				&op.StopKubelet{},
-			}
-			for _, m := range o.fenced(f) {
-				ops = append(ops, &op.TakeOutManifest{From: m.Path,
-					To: path.Join(parkingDir(f), path.Base(m.Path)), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
-			}
-			return append(ops, &op.StopContainers{Fence: o.fenceOf(f)}), nil
-		}}
-}
-
 func (o restorer) exchangeData() phase {
 	return phase{Name: "exchange-data", Short: "swap the old data and the new in one step",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -295,146 +200,5 @@ func (o restorer) exchangeData() phase {
 					Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"})
 			}
 			return ops, nil
-		}}
-}
-
-// releaseEtcd starts one node's etcd after the other: docs/failure-model.md weighs that.
-func (o restorer) releaseEtcd() phase {
-	return phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !o.restores(f) {
-				return nil, nil
-			}
-			put := o.put(f, f.Etcd.File)
-			put.Alone = true
-			if o.DataDir != "" {
-				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
-				if err != nil {
-					return nil, fmt.Errorf("cannot repoint %s to %s: %w", f.Etcd.File.Path, o.DataDir, err)
-				}
-				put.Data = m.Bytes()
-			}
-			ops := []op.Op{put, &op.StartKubelet{}}
-			if o.Shared != nil {
-				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
-			}
-			return ops, nil
-		}}
-}
-
-func (o restorer) put(f *Facts, m observe.ManifestFile) *op.PutManifest {
-	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
-}
-
-func (o restorer) alone(f *Facts) op.Alone {
-	return op.Alone{Fence: o.fenceOf(f), Manifest: f.Etcd.File.Path, Pod: f.Etcd.File.Manifest.Name()}
-}
-
-func (o restorer) awaitEtcd() phase {
-	return phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !o.restores(f) {
-				return nil, nil
-			}
-			alone := o.alone(f)
-			return []op.Op{
-				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
-					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
-				&op.DisarmAlarms{Access: f.Etcd.Access},
-			}, nil
-		}}
-}
-
-func (o restorer) compareMembers() phase {
-	return phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !o.restores(f) {
-				return nil, nil
-			}
-			return []op.Op{&op.CompareMembers{Alone: o.alone(f),
-				Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Shared.members()}}, nil
-		}}
-}
-
-func (o restorer) releaseAPIServer() phase {
-	return phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			var ops []op.Op
-			for _, m := range o.fenced(f) {
-				if !observe.IsAPIServer(m) || o.rejoins(f) {
-					continue
-				}
-				put := o.put(f, m)
-				if err := o.rewireAPIServer(f, m, put); err != nil {
-					return nil, err
-				}
-				ops = append(ops, put)
-			}
-			return ops, nil
-		}}
-}
-
-func (o restorer) awaitAPIServer() phase {
-	return phase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !observe.HasAPIServer(f.Facts) || o.rejoins(f) {
-				return nil, nil
-			}
-			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
-		}}
-}
-
-// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler
-// start anew, against an API server that is ready, and so with none of the crash-loop back-off that
-// they would have had by now, nor with anything that they knew of the future that is gone.
-func (o restorer) restartComponents() phase {
-	return phase{Name: "restart-components",
-		Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if o.rejoins(f) {
-				return nil, nil
-			}
-			var ops []op.Op
-			if leases := o.leases(f); len(leases) > 0 {
-				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})
-			}
-			for _, m := range o.fenced(f) {
-				if !observe.IsAPIServer(m) && (f.Etcd == nil || m.Path != f.Etcd.File.Path) {
-					ops = append(ops, o.put(f, m))
-				}
-			}
-			if o.DataDir != "" && observe.HasAPIServer(f.Facts) && o.Shared.leads(f.Node) {
-				ops = append(ops, &op.SetDataDir{API: f.API, DataDir: o.DataDir})
-			}
-			return ops, nil
-		}}
-}
-
-// leases are the leader leases of the components that the fence ended. With control planes
-// elsewhere, somebody there may hold them rightly.
-func (o restorer) leases(f *Facts) []string {
-	if !observe.HasAPIServer(f.Facts) || o.APIServersStopped || !o.Shared.leads(f.Node) {
-		return nil
-	}
-	var leases []string
-	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
-		m, c, ok := observe.Program(o.fenced(f), name)
-		if !ok {
-			continue
-		}
-		namespace := cmp.Or(observe.FlagOf(m, c, "leader-elect-resource-namespace"), "kube-system")
-		leases = append(leases, namespace+"/"+cmp.Or(observe.FlagOf(m, c, "leader-elect-resource-name"), name))
-	}
-	return leases
-}
-
-func (o restorer) verifyRestored() phase {
-	return phase{Name: "verify-restored", Short: "read the objects back through the API server",
-		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if !observe.HasAPIServer(f.Facts) {
-				return nil, nil
-			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
-				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
 		}}
 }

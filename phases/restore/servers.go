@@ -34,7 +34,7 @@ func (o restorer) rewired(m observe.ManifestFile) (servers []string, container s
 	if !ok {
 		return nil, ""
 	}
-	current := observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag))
+	current := observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag))
 	gone := func(entry string) bool {
 		return slices.Contains(o.Shared.OldHosts, observe.HostOf(entry)) &&
 			!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), observe.HostOf(entry))
@@ -66,7 +66,7 @@ func (o restorer) foundServers(f *Facts) []string {
 			found = append(found, "--etcd-servers becomes "+strings.Join(servers, ","))
 		}
 		container, _ := m.Manifest.Runs("kube-apiserver")
-		for _, entry := range observe.List(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
+		for _, entry := range observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
 			if host := observe.HostOf(entry); !observe.Loopback(host) &&
 				!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) &&
 				!slices.Contains(o.Shared.OldHosts, host) {

@@ -23,6 +23,8 @@ type Shared struct {
 	// The one node that does what must be done once only: it has an API server.
 	Leader string
 	Made   bool // the snapshot is made from a data directory, in the run
+	// Peer URLs of the cluster that is replaced; nobody may answer there while it is.
+	OldURLs []string
 	// Of the members of the cluster that is replaced, and of the snapshot's.
 	OldHosts   []string
 	ClientURLs []string // of the restored cluster's members

@@ -206,7 +206,7 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 		}
 	}
 	for _, m := range v.old() {
-		j.Cluster.OldURLs = append(j.Cluster.OldURLs, m.PeerURLs...)
+		j.OldURLs = append(j.OldURLs, m.PeerURLs...)
 	}
 	if v.risk() != "" {
 		j.Left = v.strangers()

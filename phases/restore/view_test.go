@@ -48,7 +48,7 @@ func TestWhatIsTheSameForAllNodes(t *testing.T) {
 	if got := initialCluster(j.Members); got != "cp1=https://cp1:2380,cp2=https://cp2:2380,cp3=https://cp3:2380" {
 		t.Errorf("the members are %s", got)
 	}
-	if j.KnownRevision != 3 || j.Leader != "cp1" || len(j.Cluster.OldURLs) != 3 || len(j.ClientURLs) != 3 {
+	if j.KnownRevision != 3 || j.Leader != "cp1" || len(j.OldURLs) != 3 || len(j.ClientURLs) != 3 {
 		t.Errorf("got %+v", j)
 	}
 	v.options.Rejoin = true

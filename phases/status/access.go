@@ -3,8 +3,6 @@ package status
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -20,22 +18,12 @@ type listener struct {
 }
 
 // listeners dials all of etcd's client listeners, without a certificate.
-func listeners(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) []listener {
-	s, err := n.Settings(pod.File, pod.Container)
-	if err != nil {
-		return nil // etcdPod has told so
-	}
+func listeners(ctx context.Context, pod *observe.EtcdPod) []listener {
 	var all []listener
-	for _, raw := range observe.List(s.Get("", "listen-client-urls")) {
-		u, err := url.Parse(raw)
+	for _, raw := range observe.SplitList(pod.Setting("", "listen-client-urls")) {
+		u, err := observe.FromHere(raw)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" {
 			continue
-		}
-		switch u.Hostname() {
-		case "0.0.0.0":
-			u.Host = net.JoinHostPort("127.0.0.1", u.Port())
-		case "::":
-			u.Host = net.JoinHostPort("::1", u.Port())
 		}
 		if !slices.ContainsFunc(all, func(l listener) bool { return l.url == u.String() }) {
 			all = append(all, listener{url: u.String()})

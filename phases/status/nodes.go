@@ -39,8 +39,8 @@ const (
 	askFlags   = "flags"
 )
 
-// StatusReplies are the answers of a node.
-func StatusReplies(n *observe.Node) map[string]together.Reply {
+// Replies are the answers of a node.
+func Replies(n *observe.Node) map[string]together.Reply {
 	return map[string]together.Reply{
 		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
 		askFlags:  together.Given(func(context.Context, any) (any, error) { return flags(n) }),
@@ -285,8 +285,8 @@ func ownNames(host string, files []observe.ManifestFile) ownWords {
 	var hosts []string
 	if m, c, ok := observe.Program(files, "etcd"); ok {
 		own[observe.FlagOf(m, c, "name")] = "(its name)"
-		hosts = observe.HostsOf(append(observe.List(observe.FlagOf(m, c, "initial-advertise-peer-urls")),
-			observe.List(observe.FlagOf(m, c, "advertise-client-urls"))...))
+		hosts = observe.HostsOf(append(observe.SplitList(observe.FlagOf(m, c, "initial-advertise-peer-urls")),
+			observe.SplitList(observe.FlagOf(m, c, "advertise-client-urls"))...))
 	}
 	for _, a := range observe.Addresses(files) {
 		if !observe.Loopback(a) {

@@ -20,7 +20,7 @@ type Status struct {
 	Problem      string             `json:"problem,omitempty"` // why etcd cannot be asked
 	Members      []observe.Member   `json:"members"`
 	Alarms       []string           `json:"alarms"`
-	Certificates []certs.CertStatus `json:"certificates"`
+	Certificates []certs.Status     `json:"certificates"`
 	NewestBackup *backup.Entry      `json:"newestBackup,omitempty"`
 	OpenRun      *engine.RunSummary `json:"openRun,omitempty"`
 	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6

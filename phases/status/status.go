@@ -22,7 +22,7 @@ type seen struct {
 	files     error         // why the static-pod directory cannot be read
 	etcd      error         // why etcd's manifest cannot be relied on
 	quota     int64         // bytes, as the flag has it or etcd's default
-	certs     []certs.CertStatus
+	certs     []certs.Status
 	backups   []backup.Entry
 	backupErr error
 	open      engine.RunSummary
@@ -42,10 +42,10 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
-		s.quota = quota(n, f.Etcd)
-		s.listeners = listeners(ctx, n, f.Etcd)
+		s.quota = quota(f.Etcd)
+		s.listeners = listeners(ctx, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
-			f.Live = n.Alone(ctx, f.Etcd)
+			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
 	}
 	s.certs = certificates(n, f)
@@ -60,13 +60,9 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 }
 
 // quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
-func quota(n *observe.Node, pod *observe.EtcdPod) int64 {
+func quota(pod *observe.EtcdPod) int64 {
 	const preset = 2 << 30 // etcd, server/storage/quota.go
-	s, err := n.Settings(pod.File, pod.Container)
-	if err != nil {
-		return preset
-	}
-	if q, err := strconv.ParseInt(s.Get("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
+	if q, err := strconv.ParseInt(pod.Setting("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
 		return q
 	}
 	return preset
@@ -76,7 +72,7 @@ func quota(n *observe.Node, pod *observe.EtcdPod) int64 {
 // trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
-func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
+func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 	var files []string
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := observe.Program(f.Manifests, name)
@@ -96,7 +92,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.CertStatus {
 		}
 	}
 	slices.Sort(files)
-	all := []certs.CertStatus{}
+	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
 		if file != "" {
 			data, err := n.FS.ReadFile(file)
@@ -218,8 +214,8 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 // next is the one most useful thing to do.
 func (s seen) next(st Status) string {
 	f := s.facts
-	expired := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool { return c.Problem != "" && c.DaysLeft < 0 })
-	soon := slices.ContainsFunc(s.certs, func(c certs.CertStatus) bool {
+	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })
+	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
 	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +
@@ -249,7 +245,7 @@ func (s seen) next(st Status) string {
 		return renew
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for "+
-			"good, replace it", observe.NamesOf(s.silent))
+			"good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
 	case s.fellBack():
 		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
 			"`etcdpod restore %s --dry-run`", newest.Path)

@@ -38,7 +38,7 @@ func healthy(t *testing.T) seen {
 			Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
 	}
 	return seen{
-		facts: *f, quota: 2 << 30, certs: []certs.CertStatus{
+		facts: *f, quota: 2 << 30, certs: []certs.Status{
 			{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180},
 		},
 		backups: []backup.Entry{

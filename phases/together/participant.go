@@ -156,7 +156,7 @@ func (p *Participant) serve(workflow string) error {
 func (p *Participant) Propose(id string, plan engine.Plan) { p.Id, p.plan = id, plan }
 
 func (p *Participant) begin() error {
-	if p.plan.Cluster == nil {
+	if !p.plan.OnSeveral() {
 		return errors.New("cannot begin: nothing was planned")
 	}
 	if p.Run != nil {

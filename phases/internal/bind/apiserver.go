@@ -14,7 +14,6 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/yaml"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -25,7 +24,8 @@ import (
 // reading the kubeconfig.
 type APIServer struct{ fs node.Reader }
 
-func APIServerOf(fs node.Reader) APIServer { return APIServer{fs} }
+// NewAPIServer takes the kubeconfig from the node's files.
+func NewAPIServer(fs node.Reader) APIServer { return APIServer{fs} }
 
 // call is one request; the body and the answer are JSON. A 404 is errNotFound.
 func (b APIServer) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
@@ -96,6 +96,7 @@ func (b APIServer) config(a op.APIAccess) (*rest.Config, error) {
 	return config, nil
 }
 
+// Ready asks /readyz.
 func (b APIServer) Ready(ctx context.Context, a op.APIAccess) error {
 	return b.call(ctx, a, http.MethodGet, "/readyz", nil, nil)
 }
@@ -238,6 +239,7 @@ func (b APIServer) Revision(ctx context.Context, a op.APIAccess) (int64, error) 
 	return revision, nil
 }
 
+// Nodes returns the names of the nodes that are registered.
 func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var list struct {
 		Items []struct {
@@ -256,6 +258,8 @@ func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) 
 	return names, nil
 }
 
+// ReleaseLease gives a leader lease up for its holder, as client-go does (tools/leaderelection:
+// release). A lease that is not there is no error.
 func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, name string) error {
 	path := "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + name
 	var lease map[string]any
@@ -271,68 +275,6 @@ func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, 
 	}
 	spec["holderIdentity"], spec["leaseDurationSeconds"] = "", 1
 	return b.call(ctx, a, http.MethodPut, path, lease, nil)
-}
-
-// kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
-const kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
-
-func (b APIServer) DataDir(ctx context.Context, a op.APIAccess) (string, error) {
-	config, err := b.ClusterConfiguration(ctx, a)
-	if errors.Is(err, errNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	var c struct {
-		Etcd struct {
-			Local struct {
-				DataDir string `json:"dataDir"`
-			} `json:"local"`
-		} `json:"etcd"`
-	}
-	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
-		return "", fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
-	}
-	return c.Etcd.Local.DataDir, nil
-}
-
-// configMap keeps every field that it does not know.
-type configMap map[string]any
-
-func (c configMap) Text() string {
-	data, _ := c["data"].(map[string]any)
-	text, _ := data["ClusterConfiguration"].(string)
-	return text
-}
-
-func (b APIServer) ClusterConfiguration(ctx context.Context, a op.APIAccess) (configMap, error) {
-	var c configMap
-	err := b.call(ctx, a, http.MethodGet, kubeadmConfig, nil, &c)
-	return c, err
-}
-
-func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string) error {
-	config, err := b.ClusterConfiguration(ctx, a)
-	if err != nil {
-		return err
-	}
-	var c map[string]any
-	if err := yaml.Unmarshal([]byte(config.Text()), &c); err != nil {
-		return fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
-	}
-	etcd, _ := c["etcd"].(map[string]any)
-	local, ok := etcd["local"].(map[string]any)
-	if !ok {
-		return errors.New("cannot set the data directory in kubeadm's ClusterConfiguration: it has no etcd.local")
-	}
-	local["dataDir"] = dataDir
-	text, err := yaml.Marshal(c)
-	if err != nil {
-		return err
-	}
-	config["data"].(map[string]any)["ClusterConfiguration"] = string(text)
-	return b.call(ctx, a, http.MethodPut, kubeadmConfig, config, nil)
 }
 
 // EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm,

@@ -21,9 +21,10 @@ type Certificates struct {
 	clock node.Clock
 }
 
-// CertificatesOf makes them from the node's files, at its time.
-func CertificatesOf(fs node.Reader, clock node.Clock) Certificates { return Certificates{fs, clock} }
+// NewCertificates makes them from the node's files, at its time.
+func NewCertificates(fs node.Reader, clock node.Clock) Certificates { return Certificates{fs, clock} }
 
+// Issue makes a key and a certificate, both PEM, and writes nothing.
 func (b Certificates) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM []byte, err error) {
 	spec, issuer, old, err := b.prepare(i)
 	if err != nil {
@@ -54,6 +55,7 @@ func (b Certificates) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM [
 	return made.Cert, made.Key, err
 }
 
+// Request makes a key and a request for a certificate, both PEM, and writes nothing.
 func (b Certificates) Request(_ context.Context, i op.Issuance) (csrPEM, keyPEM []byte, err error) {
 	spec, issuer, old, err := b.prepare(i)
 	if err != nil {
@@ -96,8 +98,10 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 	return spec, pki.Issuer{Config: config, Now: b.clock.Now()}, old, nil
 }
 
+// Serves says whether the program at an address, host:port, shows the
+// certificate that a file holds.
 func (b Certificates) Serves(ctx context.Context, address string, access op.Access, file string) error {
-	e := EtcdOf(b.fs)
+	e := NewEtcd(b.fs)
 	read := func(name string) []byte {
 		data, err := e.ReadFile(access, name)
 		if err != nil {

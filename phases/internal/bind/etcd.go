@@ -16,8 +16,11 @@ import (
 // when they are needed.
 type Etcd struct{ fs node.Reader }
 
-func EtcdOf(fs node.Reader) Etcd { return Etcd{fs} }
+// NewEtcd takes paths and certificates from the node's files.
+func NewEtcd(fs node.Reader) Etcd { return Etcd{fs} }
 
+// Prove reads a whole snapshot and checks it; raw is a copy of a db, without a SHA-256 at its end.
+// A [*snapfile.Bad] says what is wrong with it.
 func (b Etcd) Prove(
 	ctx context.Context, snapshot string, raw bool, progress func(done, total int64),
 ) (op.Proof, error) {
@@ -28,10 +31,13 @@ func (b Etcd) Prove(
 	return ProofOf(r), nil
 }
 
+// ProofOf is what a run keeps of a check.
 func ProofOf(r *snapfile.Report) op.Proof {
 	return op.Proof{SHA256: r.SHA256, SizeBytes: r.SizeBytes, Revision: r.Revision, Keys: r.Keys}
 }
 
+// Stage makes a data directory from a snapshot. dir and walDir must not be there yet; walDir may be
+// empty.
 func (b Etcd) Stage(
 	ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64),
 ) (op.Staged, error) {
@@ -66,6 +72,8 @@ func (b Etcd) real(path string) (string, error) {
 	return b.fs.Real(filepath.Join(resolved, filepath.Base(path))), nil
 }
 
+// SnapshotDataDir makes a snapshot of a data directory whose etcd is stopped, and returns what the
+// snapshot lacks, in sentences.
 func (b Etcd) SnapshotDataDir(
 	ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64),
 ) ([]string, error) {
@@ -107,6 +115,8 @@ func (b Etcd) Access(a op.Access) (etcd.Access, error) {
 	return access, nil
 }
 
+// ReadFile reads a file that an Access names: a path of this process when a person typed
+// it, else of the host.
 func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
 	if a.Typed {
 		return os.ReadFile(path)
@@ -114,6 +124,8 @@ func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
 	return b.fs.ReadFile(path)
 }
 
+// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
+// counted as of a revision, 0 for now.
 func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -139,6 +151,7 @@ func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, er
 		Revision: status.Revision, Members: len(members), Keys: keys}, nil
 }
 
+// DisarmAlarms returns how many alarms it has disarmed.
 func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -175,16 +188,13 @@ func (b Etcd) Save(
 	return s, err
 }
 
+// Examine checks a snapshot as [Etcd.Prove] does, and says what is in it; the file is dropped
+// from the page cache.
 func (b Etcd) Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (op.Contents, error) {
 	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Drop: true, Progress: progress})
 	if err != nil {
 		return op.Contents{}, err
 	}
-	c := op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision,
-		HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps}
-	for _, m := range r.Members {
-		c.Members = append(c.Members, op.Member{ID: op.ID(m.ID),
-			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
-	}
-	return c, nil
+	return op.Contents{Proof: ProofOf(r), Trailer: r.Trailer, CompactRevision: r.CompactRevision,
+		HashKV: r.HashKV, StorageVersion: r.StorageVersion, HashSteps: r.Steps, Members: MembersOf(r.Members)}, nil
 }

@@ -8,8 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// What a restore on several nodes asks of etcd besides.
-
+// HashStaged is the HashKV of all keys in a db file, as etcd computes it of its latest revision.
 func (b Etcd) HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error) {
 	r, err := snapfile.Check(ctx, b.fs.Real(db), snapfile.Options{Raw: true, Progress: progress})
 	if err != nil {
@@ -18,6 +17,8 @@ func (b Etcd) HashStaged(ctx context.Context, db string, progress func(done, tot
 	return r.HashKV, nil
 }
 
+// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the
+// revision that the member is compacted to.
 func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -28,6 +29,7 @@ func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uin
 	return h.Hash, h.CompactRevision, err
 }
 
+// PeerServes asks a member's peer port whether it answers.
 func (b Etcd) PeerServes(ctx context.Context, a op.Access) error {
 	access, err := b.Access(a)
 	if err != nil {
@@ -36,8 +38,10 @@ func (b Etcd) PeerServes(ctx context.Context, a op.Access) error {
 	return etcd.PeerServes(ctx, access)
 }
 
+// Listening says whether anything accepts connections at a URL.
 func (b Etcd) Listening(ctx context.Context, url string) bool { return etcd.Listening(ctx, url) }
 
+// Started returns the member at the first endpoint as it knows itself, which needs no quorum.
 func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
@@ -47,6 +51,7 @@ func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error)
 	return m, err
 }
 
+// Members returns the members as a quorum knows them.
 func (b Etcd) Members(ctx context.Context, a op.Access) (members []op.Member, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		all, err := c.Members(ctx)
@@ -56,6 +61,7 @@ func (b Etcd) Members(ctx context.Context, a op.Access) (members []op.Member, er
 	return members, err
 }
 
+// AddLearner adds a member that does not vote, and returns its id.
 func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (id op.ID, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		added, err := c.AddLearner(ctx, peerURLs)
@@ -65,14 +71,17 @@ func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (i
 	return id, err
 }
 
+// PromoteLearner lets a member vote. etcd refuses until it has 90 % of what the leader has.
 func (b Etcd) PromoteLearner(ctx context.Context, a op.Access, member op.ID) error {
 	return b.With(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, uint64(member)) })
 }
 
+// RemoveMember is content when there is no member with that id.
 func (b Etcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error {
 	return b.With(ctx, a, func(c *etcd.Client) error { return c.RemoveMember(ctx, uint64(member)) })
 }
 
+// With connects, and lets do ask.
 func (b Etcd) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -82,11 +91,12 @@ func (b Etcd) With(ctx context.Context, a op.Access, do func(*etcd.Client) error
 	return do(c)
 }
 
-// MembersOf are members as operations know them.
+// MembersOf are members as operations and sidecars know them.
 func MembersOf(list []etcd.Member) []op.Member {
 	var members []op.Member
 	for _, m := range list {
-		members = append(members, op.Member{ID: op.ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.Learner})
+		members = append(members, op.Member{ID: op.ID(m.ID),
+			Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner})
 	}
 	return members
 }

@@ -9,6 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // Status is what one endpoint tells of itself.
@@ -65,14 +67,8 @@ func (c *Client) status(ctx context.Context, endpoint string) Status {
 	}
 }
 
-// Member is one member of the cluster.
-type Member struct {
-	ID         uint64
-	Name       string // empty until it has started for the first time
-	PeerURLs   []string
-	ClientURLs []string
-	Learner    bool
-}
+// Member is one member of the cluster, as it is in a snapshot.
+type Member = snapfile.Member
 
 // Members returns the members as a quorum knows them.
 func (c *Client) Members(ctx context.Context) ([]Member, error) { return c.memberList(ctx) }
@@ -94,7 +90,7 @@ func (c *Client) memberList(ctx context.Context, opts ...clientv3.OpOption) ([]M
 	members := make([]Member, len(r.Members))
 	for i, m := range r.Members {
 		members[i] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs,
-			ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+			ClientURLs: m.ClientURLs, IsLearner: m.IsLearner}
 	}
 	return members, nil
 }

@@ -170,8 +170,7 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 func (d *DataDir) readEntries() error {
 	members := map[uint64]Member{}
 	for _, m := range d.Contents.Members {
-		members[m.ID] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs,
-			ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+		members[m.ID] = m
 	}
 	d.RevisionAtMost = d.Contents.Revision
 	known := len(members) > 0
@@ -201,7 +200,7 @@ func (d *DataDir) readEntries() error {
 	}
 	for _, m := range members {
 		d.Members = append(d.Members, m)
-		if !m.Learner {
+		if !m.IsLearner {
 			d.Voters++
 		}
 	}
@@ -240,10 +239,10 @@ func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 	case cc.GetType() == raftpb.ConfChangeUpdateNode:
 		return nil
 	case change.IsPromote:
-		m.Learner = false
+		m.IsLearner = false
 	case !there:
 		m = Member{ID: id, Name: change.Name, PeerURLs: change.PeerURLs,
-			ClientURLs: change.ClientURLs, Learner: change.IsLearner}
+			ClientURLs: change.ClientURLs, IsLearner: change.IsLearner}
 	}
 	members[id] = m
 	return nil

@@ -90,7 +90,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 				}
 				learners := 0
 				for _, m := range d.Members {
-					if m.Learner {
+					if m.IsLearner {
 						learners++
 					} else if m.Name == "" || len(m.ClientURLs) == 0 {
 						t.Errorf("%s: a voter without a name or URLs: %+v", test.s.Name, m)

@@ -77,7 +77,7 @@ type Cluster struct {
 	Nodes         []Peer `json:"nodes"`
 	SSHCommand    string `json:"sshCommand"`
 	RemoteCommand string `json:"remoteCommand"`
-	// Peer URLs of the cluster that is replaced; nobody may answer there while it is.
+	// Where versions before [NoteOldURLs] wrote down what that holds. It is read, and not written.
 	OldURLs []string `json:"oldURLs,omitempty"`
 }
 

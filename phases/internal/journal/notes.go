@@ -8,7 +8,10 @@ const (
 	NoteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
 	// NoteLeft is, on several nodes, the peer URLs of old members that could still serve as the old
 	// cluster, with spaces between.
-	NoteLeft     = "leftOut"
+	NoteLeft = "leftOut"
+	// NoteOldURLs is, on several nodes, the peer URLs of the cluster that is replaced, with spaces
+	// between: nobody may answer there while it is.
+	NoteOldURLs  = "oldURLs"
 	NoteSnapshot = "snapshot" // several nodes: where this one has it, or will have
 )
 

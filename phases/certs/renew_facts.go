@@ -1,0 +1,92 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// RenewalFacts are what renewing depends on besides.
+type RenewalFacts struct {
+	Uses     []certUse                 // what is renewed
+	Problems map[string][]*pki.Problem // of the CAs, by file
+	External []string                  // CAs whose keys are not here, by file
+	Exposed  []string                  // key files that everybody may read
+	Signed   map[string]signedPair     // by name; with From only
+	// As the cluster keeps it. Where it cannot be read, certificates keep what they have.
+	Config      observe.ClusterConfiguration
+	ConfigError error            // why it cannot be read
+	Serving     bool             // etcd answers, with a quorum
+	Ready       bool             // so does the API server
+	Silent      []observe.Member // voting members elsewhere that do not answer
+}
+
+func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if o.From != "" && !path.IsAbs(o.From) {
+		return nil, &engine.UsageError{Reason: "--from needs an absolute path"}
+	}
+	seen, err := n.Observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Facts: seen}
+	uses := findUses(n, f.Manifests, f.Etcd)
+	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Serving: f.Live != nil,
+		ConfigError: errors.New("no API server runs here")}
+	if observe.HasAPIServer(f.Facts) {
+		r.Config, r.ConfigError = n.ClusterConfiguration(ctx, f.API)
+	}
+	if r.Uses, err = chosen(n, o.Names, uses); err != nil {
+		return nil, err
+	}
+	for i := range r.Uses {
+		checkLeaf(n, &r.Uses[i], uses.cas, f.Now) // reads the files
+		if key := r.Uses[i].leaf.KeyFile; readableByAll(n, key) {
+			r.Exposed = append(r.Exposed, key)
+		}
+		if err := observeCA(n, r, r.Uses[i], f.Now); err != nil {
+			return nil, err
+		}
+	}
+	if o.From != "" {
+		if err := observeSigned(n, r, o, f.Now); err != nil {
+			return nil, err
+		}
+	}
+	r.Ready = observe.HasAPIServer(f.Facts) && n.API.Ready(ctx, f.API) == nil
+	r.Silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return m.IsLearner })
+	f.Renewal = r
+	return f, nil
+}
+
+// readableByAll is false of a file that cannot be looked at: reading it says why.
+func readableByAll(n *observe.Node, file string) bool {
+	resolved, err := n.Resolve(file)
+	if err != nil {
+		return false
+	}
+	st, err := n.FS.Lstat(resolved)
+	return err == nil && st.Mode&0o004 != 0
+}
+
+func caKeyOf(caFile string) string { return strings.TrimSuffix(caFile, path.Ext(caFile)) + ".key" }
+
+func observeCA(n *observe.Node, r *RenewalFacts, use certUse, now time.Time) error {
+	file := use.leaf.CAFile
+	key, err := n.ReadOptional(caKeyOf(file))
+	if err != nil {
+		return err
+	}
+	r.Problems[file] = pki.CheckCA(file, use.leaf.CA, caKeyOf(file), key, now)
+	if key == nil && !slices.Contains(r.External, file) {
+		r.External = append(r.External, file)
+	}
+	return nil
+}

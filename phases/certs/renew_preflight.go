@@ -1,0 +1,120 @@
+package certs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+func (o RenewOptions) preflight() phase {
+	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			return nil, engine.Passes(f, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
+		}}
+}
+
+func (o RenewOptions) found(f *Facts) []string {
+	var still []string
+	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
+		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
+	}
+	if o.From != "" {
+		return still
+	}
+	found := []string{
+		"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for",
+	}
+	if err := f.Renewal.ConfigError; err != nil {
+		found = []string{
+			fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's "+
+				"configuration cannot be read: %v", err),
+		}
+	}
+	for _, use := range f.Renewal.Uses {
+		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
+			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
+		}
+	}
+	return append(found, still...)
+}
+
+func (o RenewOptions) checkNode(f *Facts) error {
+	if len(f.Renewal.Uses) == 0 && o.From != "" {
+		return engine.Refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside "+
+			"etcd/server.key", "there is no certificate of etcd in %s", o.From)
+	}
+	if len(f.Renewal.Uses) == 0 {
+		return engine.Refuse("`etcdpod certs check` shows what there is",
+			"no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
+	}
+	if len(o.pods(f)) == 0 {
+		return f.CheckKubelet()
+	}
+	if err := f.CheckKubeletRuns("start anew what uses the certificates", "start the kubelet"); err != nil {
+		return err
+	}
+	return f.CheckRuntime()
+}
+
+// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be
+// read may be anything.
+func (o RenewOptions) checkFiles(f *Facts) error {
+	for _, use := range f.Renewal.Uses {
+		l := use.leaf
+		if l.Cert == nil || l.Key == nil {
+			hint := "have it made: `etcdpod init phase certs`"
+			if o.From != "" {
+				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have " +
+					"it looked at: `etcdpod init phase certs`"
+			}
+			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
+		}
+		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
+			return engine.Refuse("move it and its key away, and have it made: `etcdpod init phase certs`",
+				"%s cannot be renewed: %v", use.name, err)
+		}
+	}
+	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
+		key := f.Renewal.Exposed[0]
+		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key),
+			"everybody on this machine may read the key %s", key)
+	}
+	return nil
+}
+
+func (o RenewOptions) checkCA(f *Facts) error {
+	for _, use := range f.Renewal.Uses {
+		file := use.leaf.CAFile
+		if o.From == "" && slices.Contains(f.Renewal.External, file) {
+			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, "+
+				"and `etcdpod certs renew --from DIR` takes what was signed",
+				"%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
+		}
+		for _, p := range f.Renewal.Problems[file] {
+			return engine.Refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
+		}
+	}
+	return nil
+}
+
+// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one
+// member or of two cannot, whatever the order; it stands still for that moment.
+func (o RenewOptions) checkQuorum(f *Facts) error {
+	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
+		return nil
+	}
+	voters := f.Live.Voters()
+	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
+		return engine.Refuse("start what does not answer first; then renew one node after the other",
+			"while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s",
+			len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package restore
+
+import (
+	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+)
+
+// Names below the run's folder.
+func receiptPath(f *Facts) string { return path.Join(journal.RunDir(f.Run), "staged.json") }
+
+func parkingDir(f *Facts) string { return path.Join(journal.RunDir(f.Run), "manifests") }
+
+func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "snapshot.db") }
+
+func proofPath(run string) string { return path.Join(journal.RunDir(run), "proof.json") }
+
+func (o restorer) snapshotPath(f *Facts) string {
+	if o.FromDataDir != "" || o.Shared.sends() {
+		return madeSnapshot(f.Run)
+	}
+	return f.Snapshot.Path
+}
+
+// liveDir is the data directory that etcd will use.
+func (o restorer) liveDir(f *Facts) string {
+	if o.DataDir != "" {
+		return o.DataDir
+	}
+	return f.Etcd.DataDir
+}
+
+func stagedDir(f *Facts) string { return path.Join(f.Data.StageIn, "data") }
+
+func stagedWALDir(f *Facts) string { return path.Join(f.Data.WALStageIn, "wal") }

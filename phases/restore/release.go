@@ -1,0 +1,151 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// releaseEtcd starts one node's etcd after the other: docs/failure-model.md weighs that.
+func (o restorer) releaseEtcd() phase {
+	return phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !o.restores(f) {
+				return nil, nil
+			}
+			put := o.put(f, f.Etcd.File)
+			put.Alone = true
+			if o.DataDir != "" {
+				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
+				if err != nil {
+					return nil, fmt.Errorf("cannot repoint %s to %s: %w", f.Etcd.File.Path, o.DataDir, err)
+				}
+				put.Data = m.Bytes()
+			}
+			ops := []op.Op{put, &op.StartKubelet{}}
+			if o.Shared != nil {
+				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
+			}
+			return ops, nil
+		}}
+}
+
+func (o restorer) put(f *Facts, m observe.ManifestFile) *op.PutManifest {
+	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
+}
+
+func (o restorer) alone(f *Facts) op.Alone {
+	return op.Alone{Fence: o.fenceOf(f), Manifest: f.Etcd.File.Path, Pod: f.Etcd.File.Manifest.Name()}
+}
+
+func (o restorer) awaitEtcd() phase {
+	return phase{Name: "await-etcd", Short: "wait until the restored etcd serves",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !o.restores(f) {
+				return nil, nil
+			}
+			alone := o.alone(f)
+			return []op.Op{
+				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
+					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
+				&op.DisarmAlarms{Access: f.Etcd.Access},
+			}, nil
+		}}
+}
+
+func (o restorer) compareMembers() phase {
+	return phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !o.restores(f) {
+				return nil, nil
+			}
+			return []op.Op{&op.CompareMembers{Alone: o.alone(f),
+				Access: f.Etcd.Access, Receipt: receiptPath(f), Members: o.Shared.members()}}, nil
+		}}
+}
+
+func (o restorer) releaseAPIServer() phase {
+	return phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			var ops []op.Op
+			for _, m := range o.fenced(f) {
+				if !observe.IsAPIServer(m) || o.rejoins(f) {
+					continue
+				}
+				put := o.put(f, m)
+				if err := o.rewireAPIServer(f, m, put); err != nil {
+					return nil, err
+				}
+				ops = append(ops, put)
+			}
+			return ops, nil
+		}}
+}
+
+func (o restorer) awaitAPIServer() phase {
+	return phase{Name: "await-apiserver", Short: "wait until the API server is ready", Optional: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !observe.HasAPIServer(f.Facts) || o.rejoins(f) {
+				return nil, nil
+			}
+			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
+		}}
+}
+
+// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler
+// start anew, against an API server that is ready, and so with none of the crash-loop back-off that
+// they would have had by now, nor with anything that they knew of the future that is gone.
+func (o restorer) restartComponents() phase {
+	return phase{Name: "restart-components",
+		Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if o.rejoins(f) {
+				return nil, nil
+			}
+			var ops []op.Op
+			if leases := o.leases(f); len(leases) > 0 {
+				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})
+			}
+			for _, m := range o.fenced(f) {
+				if !observe.IsAPIServer(m) && (f.Etcd == nil || m.Path != f.Etcd.File.Path) {
+					ops = append(ops, o.put(f, m))
+				}
+			}
+			if o.DataDir != "" && observe.HasAPIServer(f.Facts) && o.Shared.leads(f.Node) {
+				ops = append(ops, &op.SetDataDir{API: f.API, DataDir: o.DataDir})
+			}
+			return ops, nil
+		}}
+}
+
+// leases are the leader leases of the components that the fence ended. With control planes
+// elsewhere, somebody there may hold them rightly.
+func (o restorer) leases(f *Facts) []string {
+	if !observe.HasAPIServer(f.Facts) || o.APIServersStopped || !o.Shared.leads(f.Node) {
+		return nil
+	}
+	var leases []string
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		m, c, ok := observe.Program(o.fenced(f), name)
+		if !ok {
+			continue
+		}
+		namespace := cmp.Or(observe.FlagOf(m, c, "leader-elect-resource-namespace"), "kube-system")
+		leases = append(leases, namespace+"/"+cmp.Or(observe.FlagOf(m, c, "leader-elect-resource-name"), name))
+	}
+	return leases
+}
+
+func (o restorer) verifyRestored() phase {
+	return phase{Name: "verify-restored", Short: "read the objects back through the API server",
+		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if !observe.HasAPIServer(f.Facts) {
+				return nil, nil
+			}
+			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
+		}}
+}

@@ -1,0 +1,433 @@
+package phases_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const module = "github.com/etcdpod/etcdpod/"
+
+// rooms are packages with those that they import, each by the last element of its path.
+type rooms map[string][]string
+
+// reaches says whether one room is below another.
+func (r rooms) reaches(from, to string) bool {
+	return slices.ContainsFunc(r[from], func(next string) bool { return next == to || r.reaches(next, to) })
+}
+
+// cycle returns a room that is below itself; empty when there is none.
+func (r rooms) cycle() string {
+	state := map[string]int{}
+	var within func(string) string
+	within = func(room string) string {
+		switch state[room] {
+		case 1:
+			return room
+		case 2:
+			return ""
+		}
+		state[room] = 1
+		for _, next := range r[room] {
+			if found := within(next); found != "" {
+				return found
+			}
+		}
+		state[room] = 2
+		return ""
+	}
+	for _, room := range slices.Sorted(maps.Keys(r)) {
+		if found := within(room); found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+// direct leaves out the imports that can be reached over another one.
+func (r rooms) direct() rooms {
+	all := rooms{}
+	for room, imports := range r {
+		all[room] = slices.DeleteFunc(slices.Clone(imports), func(to string) bool {
+			return slices.ContainsFunc(imports, func(over string) bool { return over != to && r.reaches(over, to) })
+		})
+	}
+	return all
+}
+
+// sameRooms tells of each arrow that one side has and the other has not.
+func sameRooms(t *testing.T, is, says rooms, undrawn, unbacked string) {
+	t.Helper()
+	for _, room := range slices.Sorted(maps.Keys(is)) {
+		for _, to := range is[room] {
+			if !slices.Contains(says[room], to) {
+				t.Errorf(undrawn, room, to)
+			}
+		}
+	}
+	for _, room := range slices.Sorted(maps.Keys(says)) {
+		for _, to := range says[room] {
+			if !slices.Contains(is[room], to) {
+				t.Errorf(unbacked, room, to)
+			}
+		}
+	}
+}
+
+// goFiles returns the files of the product and of its tests by their names below the module's root.
+func goFiles(t *testing.T) map[string]*ast.File {
+	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var parsed = sync.OnceValues(func() (map[string]*ast.File, error) {
+	all, files := map[string]*ast.File{}, token.NewFileSet()
+	for _, top := range []string{"cmd", "phases", "manifests", "templates", "pki"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(name) != ".go" {
+				return err
+			}
+			f, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
+			all[strings.TrimPrefix(filepath.ToSlash(name), "../")] = f
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+})
+
+// roomOf is the room of a package of this module: `cmd` is all that is below it, and what helps a
+// package's tests is that package's.
+func roomOf(dir string) string {
+	if top, _, _ := strings.Cut(dir, "/"); top == "cmd" {
+		return "cmd"
+	}
+	return dir
+}
+
+// built are the rooms as the code has them, with whole paths.
+func built(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	for name, f := range goFiles(t) {
+		room := roomOf(path.Dir(name))
+		if strings.HasSuffix(name, "_test.go") || path.Base(room) == "nodetest" {
+			continue
+		}
+		if _, there := all[room]; !there {
+			all[room] = nil
+		}
+		for _, spec := range f.Imports {
+			to, own := strings.CutPrefix(unquoted(t, spec.Path), module)
+			if to = roomOf(to); own && to != room && !slices.Contains(all[room], to) {
+				all[room] = append(all[room], to)
+			}
+		}
+	}
+	return all
+}
+
+func unquoted(t *testing.T, lit *ast.BasicLit) string {
+	t.Helper()
+	text, err := strconv.Unquote(lit.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// short are rooms by the last elements of their paths, as the page has them.
+func (r rooms) short(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	for room, imports := range r {
+		if _, twice := all[path.Base(room)]; twice {
+			t.Fatalf("two rooms are called %s", path.Base(room))
+		}
+		all[path.Base(room)] = nil
+		for _, to := range imports {
+			all[path.Base(room)] = append(all[path.Base(room)], path.Base(to))
+		}
+	}
+	return all
+}
+
+func architecture(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+var (
+	row   = regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|[^|]*\\|[^|]*\\|([^|]*)\\|$")
+	arrow = regexp.MustCompile(`(?m)^ +([a-z &]+?) (?:-->|-\.->) ([a-z &]+)$`)
+)
+
+// tabled are the rooms of the page's table, by their whole paths, and what each imports.
+func tabled(t *testing.T) (paths []string, imports rooms) {
+	t.Helper()
+	imports = rooms{}
+	for _, found := range row.FindAllStringSubmatch(architecture(t), -1) {
+		paths = append(paths, found[1])
+		imports[path.Base(found[1])] = strings.FieldsFunc(found[2], func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	return paths, imports
+}
+
+// drawn are the arrows of the page's drawing.
+func drawn(t *testing.T) rooms {
+	t.Helper()
+	all := rooms{}
+	_, drawing, _ := strings.Cut(architecture(t), "flowchart TD\n")
+	drawing, _, _ = strings.Cut(drawing, "```")
+	for line := range strings.Lines(drawing) {
+		found := arrow.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if found == nil {
+			t.Fatalf("the drawing has a line that is no arrow: %q", line)
+		}
+		for from := range strings.SplitSeq(found[1], " & ") {
+			for to := range strings.SplitSeq(found[2], " & ") {
+				if slices.Contains(all[from], to) {
+					t.Errorf("%s --> %s is drawn twice", from, to)
+				}
+				all[from] = append(all[from], to)
+			}
+		}
+	}
+	return all
+}
+
+func TestTheRoomsAreAsTheArchitectureSays(t *testing.T) {
+	is := built(t)
+	paths, says := tabled(t)
+	for _, room := range slices.Sorted(maps.Keys(is)) {
+		if !slices.Contains(paths, room) {
+			t.Errorf("docs/architecture.md has no row for %s", room)
+		}
+	}
+	for _, room := range paths {
+		if _, there := is[room]; !there {
+			t.Errorf("docs/architecture.md has a row for %s, which is not there", room)
+		}
+	}
+	code := is.short(t)
+	sameRooms(t, code, says, "%s imports %s, and its row in docs/architecture.md does not say so",
+		"the row of %s in docs/architecture.md says that it imports %s, and it does not")
+	if room := code.cycle(); room != "" {
+		t.Fatalf("%s imports itself over others", room)
+	}
+	sameRooms(t, code.direct(), drawn(t), "%s imports %s, and docs/architecture.md draws no way there",
+		"docs/architecture.md draws %s --> %s, which no import backs, or which another way says already")
+}
+
+func workflowRooms() []string {
+	return []string{"backup", "certs", "prune", "apiserver", "members", "restore"}
+}
+
+func TestWhoCarriesRunsOutKnowsNoWorkflow(t *testing.T) {
+	code := built(t).short(t)
+	for _, room := range []string{"engine", "together", "observe", "op", "journal", "node", "bind", "etcd"} {
+		for _, workflow := range append(workflowRooms(), "status", "phases") {
+			if code.reaches(room, workflow) {
+				t.Errorf("%s knows %s", room, workflow)
+			}
+		}
+	}
+}
+
+func TestWorkflowsImportEachOtherInOneOrder(t *testing.T) {
+	may := rooms{"apiserver": {"certs"}, "members": {"apiserver", "certs"}, "restore": {"backup"}}
+	code := built(t).short(t)
+	for _, room := range workflowRooms() {
+		for _, to := range code[room] {
+			if slices.Contains(append(workflowRooms(), "status"), to) && !slices.Contains(may[room], to) {
+				t.Errorf("%s imports the workflow %s", room, to)
+			}
+		}
+	}
+}
+
+func TestWhatIsForTestsIsNotShipped(t *testing.T) {
+	for room, imports := range built(t) {
+		for _, to := range imports {
+			if to == "phases/internal/sim" && room != "phases/internal/crashtest" || to == "phases/internal/crashtest" {
+				t.Errorf("%s imports %s", room, to)
+			}
+		}
+	}
+}
+
+// changes are what of package node can change the host: FS and Host, what takes or makes one, and
+// the methods of FS by themselves.
+func changes(t *testing.T, all map[string]*ast.File) (names, methods []string) {
+	t.Helper()
+	names = []string{"FS", "Host", "Run", "Service", "CRI", "Proc"}
+	for name, f := range all {
+		if path.Dir(name) != "phases/internal/node" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && fn.Recv == nil && fn.Name.IsExported() && mentions(fn.Type, "FS", "Host") {
+				names = append(names, fn.Name.Name)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || spec.Name.Name != "FS" {
+				return true
+			}
+			for _, m := range spec.Type.(*ast.InterfaceType).Methods.List {
+				for _, name := range m.Names {
+					methods = append(methods, name.Name)
+				}
+			}
+			return false
+		})
+	}
+	if len(names) < 10 || len(methods) < 8 {
+		t.Fatalf("only %q and %q were found", names, methods)
+	}
+	return names, methods
+}
+
+// changing are the mentions in a package of what can change the host.
+func changing(all map[string]*ast.File, room string, names, methods []string) (found []string) {
+	for name, f := range all {
+		if path.Dir(name) != room || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			switch in := sel.X.(type) {
+			case *ast.Ident:
+				if in.Name == "node" && slices.Contains(names, sel.Sel.Name) {
+					found = append(found, "node."+sel.Sel.Name)
+				}
+			case *ast.SelectorExpr:
+				if in.Sel.Name == "FS" && slices.Contains(methods, sel.Sel.Name) {
+					found = append(found, "FS."+sel.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+func TestOnlyOperationsChangeTheHost(t *testing.T) {
+	all := goFiles(t)
+	names, methods := changes(t, all)
+	// docs/architecture.md tells of two; backup reads a file that is on no node.
+	may := map[string][]string{"prune": {"node.FS", "node.RemoveTree"}, "backup": {"node.OS"},
+		"restore": {"node.Receive", "node.WriteAtomic"}}
+	for _, room := range append(workflowRooms(), "observe", "together", "status") {
+		for _, found := range changing(all, "phases/"+room, names, methods) {
+			if !slices.Contains(may[room], found) {
+				t.Errorf("phases/%s can change the host by %s", room, found)
+			}
+		}
+	}
+	for name, f := range all {
+		if path.Dir(name) != "phases/observe" {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			in, ok := sel.X.(*ast.Ident)
+			if ok && in.Name == "engine" && slices.Contains([]string{"Node", "Parts", "Run"}, sel.Sel.Name) {
+				t.Errorf("%s mentions engine.%s, which holds a host", name, sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+func mentions(in ast.Node, names ...string) (found bool) {
+	ast.Inspect(in, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		found = found || ok && slices.Contains(names, id.Name)
+		return true
+	})
+	return found
+}
+
+// The table of contents is the indented lines of phases/doc.go; the text below it names what only
+// looks.
+func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
+	var is []string
+	exported := map[string]bool{}
+	for name, f := range goFiles(t) {
+		room := path.Base(path.Dir(name))
+		if path.Dir(name) != "phases/"+room || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv != nil || !fn.Name.IsExported() {
+				continue
+			}
+			exported[room+"."+fn.Name.Name] = true
+			if results := fn.Type.Results; results != nil && makesWorkflow(results.List[0].Type) {
+				is = append(is, room+"."+fn.Name.Name)
+			}
+		}
+	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var says []string
+	word := regexp.MustCompile(`\b[a-z]+\.[A-Z]\w*`)
+	for line := range strings.Lines(string(doc)) {
+		for _, name := range word.FindAllString(line, -1) {
+			if !exported[name] {
+				t.Errorf("phases/doc.go names %s, which is not there", name)
+			}
+			if strings.HasPrefix(line, "//\t") {
+				says = append(says, name)
+			}
+		}
+	}
+	slices.Sort(is)
+	slices.Sort(says)
+	if len(is) < 8 || !slices.Equal(is, says) {
+		t.Errorf("the workflows are\n%q\nand the table of contents in phases/doc.go has\n%q", is, says)
+	}
+}
+
+// makesWorkflow says whether a result is a workflow, of one node or of several.
+func makesWorkflow(result ast.Expr) bool {
+	if id, ok := result.(*ast.Ident); ok {
+		return id.Name == "workflow"
+	}
+	sel, ok := result.(*ast.SelectorExpr)
+	return ok && sel.Sel.Name == "Joint"
+}
