@@ -38,7 +38,7 @@ func onNodes(names ...string) crashtest.Together {
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return world(w).verdict() },
 		Wire: func(c *crashtest.Cluster, node string) {
-			c.Nodes[node].Machine.CommittedBy(func() bool { return c.Holds(node, ` {"kind":"settle"`) })
+			c.Nodes[node].Machine.CommittedBy(func() bool { return c.Holds(node, journal.Settle) })
 		},
 		Check: checkServers,
 		Lacks: lacksSnapshot,
@@ -96,7 +96,7 @@ func checkServers(c *crashtest.Cluster) {
 		c.Violate("an API server serves the old data on %s, and one the new on %s", oldAt, newAt)
 	}
 	for _, name := range alive {
-		if !c.Holds(name, ` {"kind":"commit"`) {
+		if !c.Holds(name, journal.Commit) {
 			c.Violate("an API server serves the new data on %s, and %s does not hold the commit record", newAt, name)
 		}
 	}

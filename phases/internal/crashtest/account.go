@@ -28,7 +28,8 @@ type reading struct {
 	account Account
 }
 
-// Read remembers the last journal: what is written does not change in its place.
+// Read says what the journal of a node adds up to. It remembers the last one: what is written does
+// not change in its place.
 func (c *Cluster) Read(name string) Account {
 	now, last := c.journal(name), c.accounts[name]
 	if len(now) == 0 || len(now) != len(last.journal) || &now[0] != &last.journal[0] {
@@ -106,10 +107,13 @@ func (a Account) Coarse() string {
 	return b.String()
 }
 
+// Begun says whether there is a run.
 func (a Account) Begun() bool { return a.ID != "" }
 
+// Done says whether all steps of it are done.
 func (a Account) Done() bool { return strings.Trim(a.Steps, "f") == "" }
 
+// Reverted says whether nothing of it is left, or ever was.
 func (a Account) Reverted() bool {
 	return !a.Begun() || a.Abort && strings.Trim(a.Steps, ".n") == ""
 }

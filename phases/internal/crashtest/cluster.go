@@ -211,6 +211,7 @@ func (o Order) String() string {
 	return fmt.Sprintf("%s on %s, without %v, lost %v", command, o.At, o.Cut, o.Lost)
 }
 
+// Obey types such a command.
 func (c *Cluster) Obey(o Order) error {
 	defer c.Rest()
 	n := c.Begin(o.At)
@@ -295,8 +296,9 @@ func (c *Cluster) journal(name string) []byte {
 	return m.Peek(c.paths[name])
 }
 
-// Holds says whether a node's journal holds such a record.
-func (c *Cluster) Holds(name, record string) bool {
+// Holds says whether a node's journal holds a record of that kind.
+func (c *Cluster) Holds(name string, kind journal.Kind) bool {
+	record := ` {"kind":"` + string(kind) + `"`
 	key := name + record
 	if c.records[key] == nil {
 		c.records[key] = &Sought{}

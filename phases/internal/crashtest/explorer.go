@@ -35,6 +35,7 @@ type Explorer struct {
 	turn  atomic.Int64 // else by one after another
 }
 
+// NewExplorer has seen nothing yet.
 func NewExplorer() *Explorer {
 	return &Explorer{seen: map[uint64]bool{}, Ends: map[string]int{}, struck: map[uint64]bool{}, oneIn: 1}
 }

@@ -260,7 +260,7 @@ func runsAtNewLevel(w *crashtest.Node, program string) bool {
 func checkControllerManagers(c *crashtest.Cluster) {
 	for _, at := range c.Alive() {
 		for _, other := range c.Alive() {
-			if runsAtNewLevel(c.Nodes[at], controllerManager) && !c.Holds(other, ` {"kind":"commit"`) {
+			if runsAtNewLevel(c.Nodes[at], controllerManager) && !c.Holds(other, journal.Commit) {
 				c.Violate("the controller manager is a new one on %s, and %s does not hold the commit record",
 					at, other)
 			}
