@@ -123,14 +123,8 @@ func TestARestoreOfThreeNodesEndsNewOnAll(t *testing.T) {
 	}
 }
 
-// With -short the second fault strikes other nodes than the coordinator's at a fixed part of the
-// instants.
 func TestEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
-	oneIn := uint64(1)
-	if testing.Short() {
-		oneIn = 32
-	}
-	crashtest.SettledAfterTwoFaults(t, onNodes("cp1", "cp2", "cp3"), oneIn)
+	crashtest.SettledAfterTwoFaults(t, onNodes("cp1", "cp2", "cp3"))
 }
 
 func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {

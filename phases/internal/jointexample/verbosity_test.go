@@ -277,7 +277,7 @@ func TestOnOneNodeAFailureAtAnyStepTakesItBack(t *testing.T) {
 }
 
 func TestOnThreeNodesEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
-	crashtest.SettledAfterTwoFaults(t, onThreeNodes(), 1)
+	crashtest.SettledAfterTwoFaults(t, onThreeNodes())
 }
 
 func TestOnThreeNodesMistakesInTheProtocolAreCaught(t *testing.T) {
