@@ -1,14 +1,12 @@
 package engine
 
-import ()
-
 // NodePlan is what one of several nodes does.
 type NodePlan struct {
 	Node string `json:"node"`
 	Plan
 }
 
-// TogetherPlan is a restore planned on several nodes.
+// TogetherPlan is a workflow planned on several nodes.
 type TogetherPlan struct {
 	Nodes []NodePlan `json:"nodes"`
 	Notes []string   `json:"notes,omitempty"` // what a person should know before going on

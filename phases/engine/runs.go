@@ -307,14 +307,19 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 // RefusePastCommit says how to go back all the same, where the workflow knows a run
 // of its own that does.
 func (n *Node) RefusePastCommit(s *journal.State) error {
-	hint := "type `etcdpod resume` to finish it"
+	return Refuse("type `etcdpod resume` to finish it"+n.AfterwardsOf(s),
+		"cannot roll back the run %s: it is past its commit point, and what is "+
+			"new may be in use, and hold writes of its own", s.Run.ID)
+}
+
+// AfterwardsOf goes on with a hint, where the workflow knows a way back from a run that has ended.
+func (n *Node) AfterwardsOf(s *journal.State) string {
 	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
 		if advice := afterwards(s.Run.Notes); advice != "" {
-			hint += "; afterwards, " + advice
+			return "; afterwards, " + advice
 		}
 	}
-	return Refuse(hint, "cannot roll back the run %s: it is past its commit point, and the new "+
-		"cluster may hold writes of its own", s.Run.ID)
+	return ""
 }
 
 // Remaining lists the operations that are left to do, or to undo.

@@ -18,14 +18,14 @@ import (
 func agentOf(t *testing.T) (*crashtest.Node, *together.RemoteLink) {
 	t.Helper()
 	c := newCluster(t, "cp1", "cp2")
-	c.at = "cp1"
-	conn, err := c.connect(nil, journal.Peer{Name: "cp2"})
+	c.At = "cp1"
+	conn, err := c.Connect(nil, journal.Peer{Name: "cp2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := together.NewRemoteLink("cp2", conn, func(engine.Event) {}, 0)
-	t.Cleanup(c.rest)
-	return c.worlds["cp2"].Node, l
+	t.Cleanup(c.Rest)
+	return c.Nodes["cp2"], l
 }
 
 func TestAnAgentRefusesAnotherVersion(t *testing.T) {
@@ -86,14 +86,14 @@ func TestAFileThatIsNotWantedIsReadAndDropped(t *testing.T) {
 
 func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 	c := newCluster(t, "cp1", "cp2", "cp3")
-	if err := c.restore("cp1"); err != nil {
+	if err := c.Run("cp1"); err != nil {
 		t.Fatal(err)
 	}
-	p := &part{Participant: &together.Participant{Node: c.begin("cp2")}}
-	if _, err := p.Load(c.read("cp2").id); err != nil {
+	p := &part{Participant: &together.Participant{Node: c.Begin("cp2")}}
+	if _, err := p.Load(c.Read("cp2").ID); err != nil {
 		t.Fatal(err)
 	}
-	before := c.worlds["cp2"].Machine.Look()
+	before := c.Nodes["cp2"].Machine.Look()
 	for name, says := range map[string]string{"12345{}\n": "SHA-256", "123": "ended after 3 of 5 bytes"} {
 		in := strings.NewReader(name)
 		err := p.receive(t.Context(), sent{Proof: op.Proof{SHA256: "00", SizeBytes: 5}}, in)
@@ -104,7 +104,7 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 			t.Errorf("the next message is %q", rest)
 		}
 	}
-	if c.worlds["cp2"].Machine.Look() != before {
+	if c.Nodes["cp2"].Machine.Look() != before {
 		t.Error("something of it was kept")
 	}
 }
@@ -113,28 +113,28 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 func TestANodeDoesNotWriteARecordThatWouldBeFalse(t *testing.T) {
 	asked := map[string]int{}
 	for _, s := range cutOffTogether(t) {
-		a := s.read("cp2")
-		if !a.begun() || a.end {
+		a := s.Read("cp2")
+		if !a.Begun() || a.End {
 			continue
 		}
 		for question, may := range map[string]bool{
-			together.AskCommit: a.commit || a.commitAt > 0 && strings.Trim(a.steps[:a.commitAt], "f") == "",
-			together.AskSettle: a.commit,
-			together.AskBack:   !a.commit,
-			together.AskClose:  a.done(),
+			together.AskCommit: a.Commit || a.CommitAt > 0 && strings.Trim(a.Steps[:a.CommitAt], "f") == "",
+			together.AskSettle: a.Commit,
+			together.AskBack:   !a.Commit,
+			together.AskClose:  a.Done(),
 		} {
-			c := s.fork()
-			p := &together.Participant{Node: c.begin("cp2")}
-			if _, err := p.Load(a.id); err != nil {
+			c := s.Fork()
+			p := &together.Participant{Node: c.Begin("cp2")}
+			if _, err := p.Load(a.ID); err != nil {
 				t.Fatal(err)
 			}
-			before := c.read("cp2")
+			before := c.Read("cp2")
 			_, err := p.Answer(t.Context(), question, json.RawMessage(`{"Cause":"a mistake"}`), nil)
 			if (err == nil) != may {
-				t.Errorf("%s; %s: %v", s.story, question, err)
+				t.Errorf("%s; %s: %v", s.Story, question, err)
 			}
-			if after := c.read("cp2"); err != nil && after.steps+after.coarse() != before.steps+before.coarse() {
-				t.Errorf("%s; %s: it refused (%v), and wrote all the same", s.story, question, err)
+			if after := c.Read("cp2"); err != nil && after.Steps+after.Coarse() != before.Steps+before.Coarse() {
+				t.Errorf("%s; %s: it refused (%v), and wrote all the same", s.Story, question, err)
 			}
 			asked[question]++
 		}

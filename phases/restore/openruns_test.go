@@ -10,29 +10,19 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// loadedTogether are several nodes with a run of theirs that is open.
-func loadedTogether(t *testing.T, names []string, before, now []*sim.Machine) *cluster {
-	c := &cluster{names: names, worlds: map[string]*restoreWorld{}, plans: map[string]account{}}
-	for i, name := range names {
-		c.worlds[name] = onNode(crashtest.Over(t, name, now[i], before[i]), scenario{name: name})
-	}
-	c.wire()
-	return c
-}
-
 // onThreeNodes is the name of the workflow that is on several nodes.
 const onThreeNodes = "restore on three nodes"
 
 // settleStoredTogether types the commands on one node after another, where the run has begun.
 func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string]int) {
-	e := newExplorer()
+	e := crashtest.NewExplorer()
 	before := r.All(t, r.Before)
 	for n, run := range r.Runs {
 		for _, back := range []bool{false, true} {
-			c := loadedTogether(t, r.Nodes, before, r.All(t, run.Nodes))
+			c := onNodes(r.Nodes...).Loaded(t, before, r.All(t, run.Nodes))
 			var begun []string
 			for _, name := range r.Nodes {
-				if a := c.read(name); a.begun() && !a.end {
+				if a := c.Read(name); a.Begun() && !a.End {
 					begun = append(begun, name)
 				}
 			}
@@ -40,13 +30,13 @@ func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string
 				t.Fatalf("run %d, stopped at %q, is open on no node", n, run.Stopped)
 			}
 			story := fmt.Sprintf("run %d, stopped at %q", n, run.Stopped)
-			e.settles(state{cluster: c, story: story}, order{back: back, at: begun[n%len(begun)]})
+			e.Settles(crashtest.State{Cluster: c, Story: story}, crashtest.Order{Back: back, At: begun[n%len(begun)]})
 		}
 	}
-	if e.err != nil {
-		t.Error(e.err)
+	if e.Err != nil {
+		t.Error(e.Err)
 	}
-	for outcome, times := range e.ends {
+	for outcome, times := range e.Ends {
 		count[outcome] += times
 	}
 }
@@ -56,33 +46,33 @@ func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string
 // far the phases got, or at which a node's operation is in doubt that was not before.
 func threeNodes(t *testing.T, names []string) []crashtest.StopPoint {
 	c := newCluster(t, names...)
-	machines := func(c *cluster) (all []*sim.Machine) {
+	machines := func(c *crashtest.Cluster) (all []*sim.Machine) {
 		for _, name := range names {
-			all = append(all, c.worlds[name].Machine)
+			all = append(all, c.Nodes[name].Machine)
 		}
 		return all
 	}
 	stops := []crashtest.StopPoint{{Machines: crashtest.Saved(t, machines(c)...)}}
-	var last *cluster
+	var last *crashtest.Cluster
 	known := map[string]bool{}
-	watch := func(c *cluster, do func() error) {
-		c.seen = func(now *cluster) {
-			fresh := []string{fmt.Sprint(now.far())}
+	watch := func(c *crashtest.Cluster, do func() error) {
+		c.Seen = func(now *crashtest.Cluster) {
+			fresh := []string{fmt.Sprint(now.Far())}
 			commits, open := 0, false
 			for _, name := range names {
-				a := now.read(name)
-				open = open || a.begun() && !a.end
-				if a.commit {
+				a := now.Read(name)
+				open = open || a.Begun() && !a.End
+				if a.Commit {
 					commits++
 				}
-				for i, progress := range a.steps {
+				for i, progress := range a.Steps {
 					if strings.ContainsRune("su", progress) {
 						fresh = append(fresh, fmt.Sprint(name, i, string(progress)))
 					}
 				}
 			}
 			if commits == 1 && last == nil {
-				last = now.fork()
+				last = now.Fork()
 			}
 			if !open || !slices.ContainsFunc(fresh, func(s string) bool { return !known[s] }) {
 				return
@@ -90,15 +80,15 @@ func threeNodes(t *testing.T, names []string) []crashtest.StopPoint {
 			for _, s := range fresh {
 				known[s] = true
 			}
-			call := fmt.Sprintf("%s: instant %d", now.command, now.instants)
+			call := fmt.Sprintf("%s: instant %d", now.Command, now.Instants)
 			stops = append(stops, crashtest.StopPoint{Call: call, Machines: crashtest.Saved(t, machines(now)...)})
 		}
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	watch(c, func() error { return c.restore(names[0]) })
-	watch(last, func() error { return last.obey(order{back: true, at: names[0]}) })
+	watch(c, func() error { return c.Run(names[0]) })
+	watch(last, func() error { return last.Obey(crashtest.Order{Back: true, At: names[0]}) })
 	return stops
 }
 

@@ -14,23 +14,23 @@ import (
 func TestAPIServersThatReadDifferentThingsKeepTheRunOpen(t *testing.T) {
 	for _, mended := range []bool{true, false} {
 		c := newCluster(t, "cp1", "cp2", "cp3")
-		c.worlds["cp2"].Machine.StrayPods = 1
-		err := c.restore("cp1")
+		c.Nodes["cp2"].Machine.StrayPods = 1
+		err := c.Run("cp1")
 		if !crashtest.IsOpen(err) || !strings.Contains(err.Error(), "1 pods on cp1, and 2 on cp2") ||
 			!strings.Contains(engine.Hint(err), "--skip-phases verify-restored") {
 			t.Fatalf("it ended with %v, hint %q", err, engine.Hint(err))
 		}
-		if c.settled() {
+		if c.Settled() {
 			t.Error("the run was closed")
 		}
 		if mended {
-			c.worlds["cp2"].Machine.StrayPods = 0
-			err = c.obey(order{at: "cp3"})
+			c.Nodes["cp2"].Machine.StrayPods = 0
+			err = c.Obey(crashtest.Order{At: "cp3"})
 		} else {
-			err = c.begin("cp3").Resume(t.Context(), "verify-restored")
-			c.rest()
+			err = c.Begin("cp3").Resume(t.Context(), "verify-restored")
+			c.Rest()
 		}
-		if v, wrong := c.verdict(); err != nil || wrong != nil || v != "new" || !c.settled() {
+		if v, wrong := c.Verdict(); err != nil || wrong != nil || v != "new" || !c.Settled() {
 			t.Errorf("mended %v: it ended %s: %v %v", mended, v, err, wrong)
 		}
 	}

@@ -53,10 +53,18 @@ func (l looker) joint() together.Joint {
 			"stage-data": compareStaged, "compare-members": compareMembers, "verify-restored": compareServers,
 		},
 		// To undo them lets the node run again.
-		Last:    []string{"verify-snapshot", "stage-data", "fence"},
-		Advice:  adviceOn,
-		Answers: l.answers,
+		Last:       []string{"verify-snapshot", "stage-data", "fence"},
+		Advice:     adviceOn,
+		LeftBehind: leftBehind,
+		Answers:    l.answers,
 	}
+}
+
+// leftBehind: the others serve the restored data by now, and the old data must not come back
+// beside it.
+func leftBehind(node, run string) string {
+	return fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it "+
+		"join the cluster anew", node, journal.RunDir(run))
 }
 
 // Together restores several nodes as one transaction: on all of them, or on none. confirm sees the

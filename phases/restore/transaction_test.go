@@ -14,13 +14,13 @@ import (
 
 // cutOffTogether are the states in which a restore of three nodes can lose its coordinator, as far
 // as phases tell them apart.
-func cutOffTogether(t *testing.T) []state {
+func cutOffTogether(t *testing.T) []crashtest.State {
 	t.Helper()
-	e := newExplorer()
-	e.afar = true
+	e := crashtest.NewExplorer()
+	e.Afar = true
 	c := newCluster(t, "cp1", "cp2", "cp3")
-	states, err := e.watch(c, "restore", true, func() error { return c.restore("cp1") })
-	if err = errors.Join(err, e.err); err != nil || len(states) < 20 {
+	states, err := e.Watch(c, "restore", true, func() error { return c.Run("cp1") })
+	if err = errors.Join(err, e.Err); err != nil || len(states) < 20 {
 		t.Fatalf("%d states: %v", len(states), err)
 	}
 	return states
@@ -28,15 +28,17 @@ func cutOffTogether(t *testing.T) []state {
 
 // durable is the state with all journals safe from a power loss: to open a journal makes it
 // so, and is no change.
-func durable(t *testing.T, s state) *cluster {
+func durable(t *testing.T, s crashtest.State) *crashtest.Cluster {
 	t.Helper()
-	c := s.fork()
-	for _, name := range c.names {
-		m := c.worlds[name].Machine
+	c := s.Fork()
+	for _, name := range c.Names {
+		m := c.Nodes[name].Machine
 		ids, _ := m.ReadDir(journal.RunsDir)
 		for _, id := range ids {
-			if err := m.Sync(journal.RunDir(id) + "/journal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				t.Fatal(err)
+			for _, name := range []string{journal.RunDir(id) + "/journal", journal.RunDir(id)} {
+				if err := m.Sync(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -48,40 +50,40 @@ func durable(t *testing.T, s state) *cluster {
 func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 	decided, stayed := 0, 0
 	for _, s := range cutOffTogether(t) {
-		for _, o := range orders(s.names) {
-			if len(o.cut) != 2 {
+		for _, o := range crashtest.Orders(s.Names) {
+			if len(o.Cut) != 2 {
 				continue
 			}
 			c := durable(t, s)
-			a, before := c.read(o.at), c.key()
-			err := c.obey(o)
-			after := c.read(o.at)
+			a, before := c.Read(o.At), c.Key()
+			err := c.Obey(o)
+			after := c.Read(o.At)
 			switch {
-			case !a.begun() || a.end:
+			case !a.Begun() || a.End:
 				continue
-			case a.settle && !o.back:
+			case a.Settle && !o.Back:
 				decided++
-				if !after.done() {
-					t.Errorf("%s; %s: it is settled, and did not go on: %v", s.story, o, err)
+				if !after.Done() {
+					t.Errorf("%s; %s: it is settled, and did not go on: %v", s.Story, o, err)
 				}
-			case !a.commit && o.back:
+			case !a.Commit && o.Back:
 				decided++
-				if !after.reverted() || !crashtest.IsOpen(err) {
-					t.Errorf("%s; %s: it does not hold the commit record, and did not go back: %v", s.story, o, err)
+				if !after.Reverted() || !crashtest.IsOpen(err) {
+					t.Errorf("%s; %s: it does not hold the commit record, and did not go back: %v", s.Story, o, err)
 				}
-			case a.settle:
+			case a.Settle:
 				var refused *engine.RefusedError
 				if !errors.As(err, &refused) {
-					t.Errorf("%s; %s: it is settled: %v", s.story, o, err)
+					t.Errorf("%s; %s: it is settled: %v", s.Story, o, err)
 				}
 			default:
 				stayed++
-				if !crashtest.IsOpen(err) || engine.Hint(err) == "" || c.key() != before {
-					t.Errorf("%s; %s: nobody may decide: %v", s.story, o, err)
+				if !crashtest.IsOpen(err) || engine.Hint(err) == "" || c.Key() != before {
+					t.Errorf("%s; %s: nobody may decide: %v", s.Story, o, err)
 				}
 			}
-			if err := c.judge(); err != nil {
-				t.Errorf("%s; %s: %v", s.story, o, err)
+			if err := c.Judge(); err != nil {
+				t.Errorf("%s; %s: %v", s.Story, o, err)
 			}
 		}
 	}
@@ -92,24 +94,24 @@ func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 
 // Whichever node is destroyed, the coordinator among them: any of the others settles what is left.
 func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
-	e := newExplorer()
+	e := crashtest.NewExplorer()
 	for i, s := range cutOffTogether(t) {
-		for j, lost := range s.names {
-			others := slices.DeleteFunc(slices.Clone(s.names), func(n string) bool { return n == lost })
+		for j, lost := range s.Names {
+			others := slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return n == lost })
 			for k, back := range []bool{false, true} {
-				c := s.fork()
-				c.gone = []string{lost}
-				c.worlds[lost].Machine.Off()
-				e.settles(state{cluster: c, story: s.story},
-					order{back: back, at: others[(i+j+k)%2], lost: []string{lost}})
+				c := s.Fork()
+				c.Gone = []string{lost}
+				c.Nodes[lost].Machine.Off()
+				e.Settles(crashtest.State{Cluster: c, Story: s.Story},
+					crashtest.Order{Back: back, At: others[(i+j+k)%2], Lost: []string{lost}})
 			}
 		}
 	}
-	if e.err != nil {
-		t.Error(e.err)
+	if e.Err != nil {
+		t.Error(e.Err)
 	}
-	if e.ends["new"] < 20 || e.ends["old"] < 20 {
-		t.Errorf("they ended %v", e.ends)
+	if e.Ends["new"] < 20 || e.Ends["old"] < 20 {
+		t.Errorf("they ended %v", e.Ends)
 	}
 }
 
@@ -118,27 +120,27 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 	refusals := 0
 	for _, s := range cutOffTogether(t) {
-		for i, lost := range s.names {
-			others := slices.DeleteFunc(slices.Clone(s.names), func(n string) bool { return n == lost })
-			if a, b := s.read(others[0]), s.read(others[1]); !a.commit ||
-				!b.commit || a.settle || b.settle || a.abort || b.abort {
+		for i, lost := range s.Names {
+			others := slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return n == lost })
+			if a, b := s.Read(others[0]), s.Read(others[1]); !a.Commit ||
+				!b.Commit || a.Settle || b.Settle || a.Abort || b.Abort {
 				continue
 			}
 			c := durable(t, s)
-			c.gone = []string{lost}
-			c.worlds[lost].Machine.Off()
-			before := c.key()
-			err := c.obey(order{back: true, at: others[i%2], lost: []string{lost}})
+			c.Gone = []string{lost}
+			c.Nodes[lost].Machine.Off()
+			before := c.Key()
+			err := c.Obey(crashtest.Order{Back: true, At: others[i%2], Lost: []string{lost}})
 			var refused *engine.RefusedError
 			if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "resume --lost "+lost) ||
-				c.key() != before {
-				t.Fatalf("%s; %s is lost: %v", s.story, lost, err)
+				c.Key() != before {
+				t.Fatalf("%s; %s is lost: %v", s.Story, lost, err)
 			}
-			if err := c.obey(order{at: others[i%2], lost: []string{lost}}); err != nil {
-				t.Errorf("%s; resume without %s: %v", s.story, lost, err)
+			if err := c.Obey(crashtest.Order{At: others[i%2], Lost: []string{lost}}); err != nil {
+				t.Errorf("%s; resume without %s: %v", s.Story, lost, err)
 			}
-			if v, err := c.verdict(); v != "new" || err != nil || !c.settled() {
-				t.Errorf("%s; resume without %s ended %s: %v", s.story, lost, v, err)
+			if v, err := c.Verdict(); v != "new" || err != nil || !c.Settled() {
+				t.Errorf("%s; resume without %s ended %s: %v", s.Story, lost, v, err)
 			}
 			refusals++
 		}
@@ -154,18 +156,18 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 	shown := 0
 	for i, s := range cutOffTogether(t) {
 		for _, back := range []bool{false, true} {
-			at := s.names[i%len(s.names)]
-			if a := s.read(at); !a.begun() || a.end {
+			at := s.Names[i%len(s.Names)]
+			if a := s.Read(at); !a.Begun() || a.End {
 				continue
 			}
-			c, before := s.fork(), s.key()
-			plan, refused := c.begin(at).PreviewOpen(t.Context(), back)
-			c.rest()
-			if c.key() != before {
-				t.Fatalf("%s; the dry run on %s changed something", s.story, at)
+			c, before := s.Fork(), s.Key()
+			plan, refused := c.Begin(at).PreviewOpen(t.Context(), back)
+			c.Rest()
+			if c.Key() != before {
+				t.Fatalf("%s; the dry run on %s changed something", s.Story, at)
 			}
 			done := map[string][]string{}
-			c.heard = func(e engine.Event) {
+			c.Heard = func(e engine.Event) {
 				switch e.State {
 				case engine.Finished:
 					done[e.Node] = append(done[e.Node], e.Operation)
@@ -173,10 +175,10 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 					done[e.Node] = append(done[e.Node], "undo: "+e.Operation)
 				}
 			}
-			err := c.obey(order{back: back, at: at})
+			err := c.Obey(crashtest.Order{Back: back, At: at})
 			if refused != nil {
 				if err == nil || err.Error() != refused.Error() {
-					t.Errorf("%s; the dry run on %s says %v, and then %v", s.story, at, refused, err)
+					t.Errorf("%s; the dry run on %s says %v, and then %v", s.Story, at, refused, err)
 				}
 				continue
 			}
@@ -186,7 +188,7 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 				slices.Sort(got)
 				if operations(n.Plan)+strings.Join(got, "\n") != "" && !slices.Equal(got, want) {
 					t.Errorf("%s; back %v on %s: on %s it showed\n%s\nand it did\n%s\n%v",
-						s.story, back, at, n.Node, strings.Join(want, "\n"), strings.Join(got, "\n"), err)
+						s.Story, back, at, n.Node, strings.Join(want, "\n"), strings.Join(got, "\n"), err)
 				}
 			}
 			shown++
@@ -201,24 +203,24 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 func TestANodeThatHasPrunedItsRunDoesNotKeepTheOthersOpen(t *testing.T) {
 	pruned := 0
 	for _, s := range cutOffTogether(t) {
-		for _, name := range s.names {
-			if a := s.read(name); !a.end || a.abort || s.settled() {
+		for _, name := range s.Names {
+			if a := s.Read(name); !a.End || a.Abort || s.Settled() {
 				continue
 			}
-			c := s.fork()
-			m := c.worlds[name].Machine
-			if err := errors.Join(m.Remove(journal.RunDir(c.read(name).id) + "/journal")); err != nil {
+			c := s.Fork()
+			m := c.Nodes[name].Machine
+			if err := errors.Join(m.Remove(journal.RunDir(c.Read(name).ID) + "/journal")); err != nil {
 				t.Fatal(err)
 			}
 			pruned++
-			for _, at := range s.names {
-				c := c.fork()
-				a := c.read(at)
-				if !a.begun() || a.end {
+			for _, at := range s.Names {
+				c := c.Fork()
+				a := c.Read(at)
+				if !a.Begun() || a.End {
 					continue
 				}
-				if err := c.obey(order{at: at}); err != nil || !c.settled() {
-					t.Errorf("%s; %s pruned; resume on %s: %v", s.story, name, at, err)
+				if err := c.Obey(crashtest.Order{At: at}); err != nil || !c.Settled() {
+					t.Errorf("%s; %s pruned; resume on %s: %v", s.Story, name, at, err)
 				}
 			}
 		}

@@ -28,6 +28,10 @@ type Joint struct {
 	// there is nothing special.
 	Advice func(cause error) string
 
+	// LeftBehind says what a person does about a node that had been declared destroyed, and without
+	// which the others have ended the run; nil where there is nothing special.
+	LeftBehind func(node, run string) string
+
 	// Answers are what the coordinator may ask a node besides what the transaction itself asks, by
 	// question. It is called once for each connection.
 	Answers func(*Participant) map[string]Reply

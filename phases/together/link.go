@@ -24,8 +24,9 @@ type message struct {
 	Ask string `json:"ask,omitempty"`
 	// What goes with it.
 	With json.RawMessage `json:"with,omitempty"`
-	// Coordinator: a file follows the line, as many bytes as both know of.
-	Body bool `json:"body,omitempty"`
+	// Coordinator: a file follows the line, of so many bytes.
+	Body bool  `json:"body,omitempty"`
+	Size int64 `json:"size,omitempty"`
 	// Coordinator: give up what is being done; the answer comes all the same.
 	Cancel bool            `json:"cancel,omitempty"`
 	Event  *engine.Event   `json:"event,omitempty"`
@@ -228,7 +229,11 @@ func (l *RemoteLink) Ask(ctx context.Context, question string, with, answer any,
 	if err != nil {
 		return err
 	}
-	if err := l.sendWith(message{Ask: question, With: in, Body: b != nil}, b); err != nil {
+	asked := message{Ask: question, With: in}
+	if b != nil {
+		asked.Body, asked.Size = true, b.Size
+	}
+	if err := l.sendWith(asked, b); err != nil {
 		return l.lost(l.why(err))
 	}
 	done := ctx.Done()
@@ -393,7 +398,7 @@ func (a *agent) serve(ctx context.Context, part *Participant) error {
 		default:
 		}
 		if m.Body { // what follows on the wire is the file
-			a.answer(ctx, part, m, watched{a.in, watch})
+			a.answer(ctx, part, m, io.LimitReader(watched{a.in, watch}, m.Size))
 			lines = a.lines(ctx, watch)
 			continue
 		}
@@ -468,6 +473,10 @@ func (w watched) Read(b []byte) (int, error) {
 
 func (a *agent) answer(ctx context.Context, part *Participant, m message, file io.Reader) {
 	out, err := part.Answer(ctx, m.Ask, m.With, file)
+	if file != nil { // what nobody wanted of it is on its way all the same
+		_, drained := io.Copy(io.Discard, file)
+		err = errors.Join(err, drained)
+	}
 	reply := message{Error: toWire(err)}
 	if err == nil {
 		if reply.Answer, err = json.Marshal(out); err != nil {

@@ -109,7 +109,7 @@ func (p *Participant) leave() error {
 
 // Protocol is the version of what coordinators and agents say to each other. It changes with the
 // meaning of any of it; programs of different versions are refused anyway.
-const Protocol = 2
+const Protocol = 3
 
 type HelloQuestion struct {
 	Protocol int

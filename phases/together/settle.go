@@ -104,23 +104,28 @@ func (t *Transaction) verdict(
 	name := leftBehind(states)
 	switch {
 	case name != "" && (v == goForward || v == tooLate):
-		return v, why, &engine.OpenRunError{Run: t.summary(),
-			Cause: fmt.Errorf("the others have ended the run without %s, which was named with --lost, and serve the "+
-				"restored data: neither forward nor back is there a place for it", name),
-			Advice: fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, "+
-				"and let it join the cluster anew", name, journal.RunDir(t.Run))}
+		return v, why, t.leftBehind(name)
 	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
 		gone := strings.Join(t.lost, ",")
-		return v, why, engine.Refuse(fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that "+
-			"are left; once it has ended, the data that it replaced can be restored with --from-data-dir", gone),
-			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have served the "+
-				"restored data, and promised writes, before that was lost", t.Run, gone)
+		hint := fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left", gone)
+		return v, why, engine.Refuse(hint+t.Node.AfterwardsOf(own),
+			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have gone on "+
+				"behind the commit point, and promised writes, before that was lost", t.Run, gone)
 	case v == tooLate:
 		return v, why, t.Node.RefusePastCommit(own)
 	case v == stay:
 		return v, why, t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
 	}
 	return v, why, nil
+}
+
+func (t *Transaction) leftBehind(name string) error {
+	left := &engine.OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, "+
+		"which was named with --lost: neither forward nor back is there a place for it", name)}
+	if t.joint.LeftBehind != nil {
+		left.Advice = t.joint.LeftBehind(name, t.Run)
+	}
+	return left
 }
 
 func anySettled(states map[string]partState) bool {

@@ -181,7 +181,7 @@ func (t *Transaction) mistake(ctx context.Context, phase JointPhase) error {
 	switch {
 	case f.CommitEarly && phase.Commit:
 		return t.commit(ctx)
-	case f.CloseEarly && phase == t.joint.behind()[1]:
+	case f.CloseEarly && phase == t.joint.behind()[0]:
 		return t.close()
 	}
 	return nil
@@ -327,8 +327,8 @@ func (t *Transaction) reconnect(ctx context.Context) {
 }
 
 // back takes all nodes back that can be asked: first those that do not hold the commit record, and
-// whose record of going back is the witness for the others. The old data is in its place on all of
-// them before the fence falls on any: an API server may use the etcds of other nodes.
+// whose record of going back is the witness for the others. What the workflow undoes last stays
+// done until all else is undone on all of them: what runs on one may use what runs on another.
 func (t *Transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
 	var free, bound []*Peer
 	for _, p := range t.Peers {

@@ -26,10 +26,10 @@ type known struct {
 }
 
 // decide is the rule "who may decide". The commit record stands on a node only after every node has
-// compared what it serves, and a node settles only after all nodes were seen to hold it. A node
-// without the record may go back, and never takes that back; a node with it goes back only when
-// another does. So as long as one node goes back no node ever settles, and once a node has settled
-// none can go back: docs/failure-model.md has the proof.
+// done all that comes before it, and a node settles only after all nodes were seen to hold it. A
+// node without the record may go back, and never takes that back; a node with it goes back only
+// when another does. So as long as one node goes back no node ever settles, and once a node has
+// settled none can go back: docs/failure-model.md has the proof.
 func (k known) decide(back bool) (v verdict, why string) {
 	var gone, never, without, with []string
 	settled := false

@@ -17,7 +17,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// TestPKI is where a simulated node has its certificates.
+// TestPKI is where a simulated node has its certificates. Programs are taken to read them once,
+// when they start, and not to start with a key that is another certificate's.
 const TestPKI = "/etc/kubernetes/pki/"
 
 // Node is a simulated node with an etcdpod on it.
@@ -52,7 +53,7 @@ func (w *Node) Restart() {
 	w.Process = together.NewNode(engine.Parts{
 		Host: w.Machine.Host(), Etcd: sim.Etcd{M: w.Machine}, API: sim.APIServer{M: w.Machine},
 		Certificates: sim.Certificates{M: w.Machine}, Involved: observe.InvolvedText,
-		Command: []string{"etcdpod", "restore"}, Emit: func(engine.Event) {},
+		Command: []string{"etcdpod"}, Emit: func(engine.Event) {},
 	}, observe.Node{Config: node.KubeletConfig{StaticPodPath: TestManifestDir}, Name: w.Name})
 	w.Process.Faults = made
 }

@@ -1,20 +1,17 @@
-package restore
+package crashtest
 
 import (
 	"fmt"
 	"hash/fnv"
-	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"testing"
 )
 
-// The whole exploration: a restore of three nodes, up to two faults, and the commands that
+// The whole exploration: a workflow on several nodes, up to two faults, and the commands that
 // settle what they leave.
 //
-//   - The first fault befalls the restore: its coordinator is lost at a record, with its node's
+//   - The first fault befalls the run: its coordinator is lost at a record, with its node's
 //     power or without; or any other node is killed, rebooted or cut off, once or for long, at
 //     any instant of its own.
 //   - The second befalls what the coordinator does after the first, or any command that somebody
@@ -29,29 +26,29 @@ import (
 // what is said or written, in which command. A coordinator remembers nothing else that the
 // journals do not hold.
 
-// attempt is a restore that the first fault befalls, and the instants after it.
+// attempt is a run that the first fault befalls, and the instants after it.
 type attempt struct {
 	first misfortune
 	after []mark
 }
 
-// restores are the states that a restore with one fault leaves.
-func (e *explorer) restores(make func() *cluster, hows []how) (states []state, attempts []attempt) {
+// runs are the states that a run with one fault leaves.
+func (e *Explorer) runs(make func() *Cluster, hows []how) (states []State, attempts []attempt) {
 	c := make()
-	states, err := e.watch(c, "restore", true, func() error { return c.restore(c.names[0]) })
+	states, err := e.Watch(c, c.work.Name, true, func() error { return c.Run(c.Names[0]) })
 	if err != nil {
 		e.fail(err)
 	}
-	states = append(states, e.powerless(states, c.names[0])...)
+	states = append(states, e.powerless(states, c.Names[0])...)
 	var mu sync.Mutex
 	parallel(e, e.misfortunes(c, hows), func(m misfortune) {
 		c := make()
 		c.strikes = []misfortune{m}
 		a := attempt{first: m, after: nil}
 		c.marks = func(m mark) { a.after = append(a.after, m) }
-		more, err := e.watch(c, "restore with "+m.String(), false, func() error { return c.restore(c.names[0]) })
-		if err == nil && !c.settled() {
-			e.fail(fmt.Errorf("restore with %s: it ended well, and left something open", m))
+		more, err := e.Watch(c, c.work.Name+" with "+m.String(), false, func() error { return c.Run(c.Names[0]) })
+		if err == nil && !c.Settled() {
+			e.fail(fmt.Errorf("%s with %s: it ended well, and left something open", c.work.Name, m))
 		}
 		a.after = slices.DeleteFunc(a.after, func(later mark) bool { return later.at <= m.at })
 		mu.Lock()
@@ -63,9 +60,9 @@ func (e *explorer) restores(make func() *cluster, hows []how) (states []state, a
 
 // misfortunes are those that can befall the nodes but the coordinator's in a command like this one.
 // Between two instants of its own nothing of a node changes.
-func (e *explorer) misfortunes(c *cluster, hows []how) (all []misfortune) {
+func (e *Explorer) misfortunes(c *Cluster, hows []how) (all []misfortune) {
 	for i, node := range c.whose {
-		if node == c.at {
+		if node == c.At {
 			continue
 		}
 		for _, how := range hows {
@@ -83,9 +80,9 @@ func onlyOnWords(h how) bool { return h == killed || h == cutOnce }
 
 // again carries out a command once more for each instant of another node that looks like none
 // before it, and lets the second fault strike there.
-func (e *explorer) again(
-	a attempt, story string, command func([]misfortune) (*cluster, func() error), hows []how,
-) (states []state) {
+func (e *Explorer) again(
+	a attempt, story string, command func([]misfortune) (*Cluster, func() error), hows []how,
+) (states []State) {
 	for _, m := range a.after {
 		for _, how := range hows {
 			if onlyOnWords(how) && !m.word || !e.fresh(m.look, how) {
@@ -97,7 +94,7 @@ func (e *explorer) again(
 				strikes = []misfortune{a.first, second}
 			}
 			c, run := command(strikes)
-			more, _ := e.watch(c, story+", and "+second.String(), false, run)
+			more, _ := e.Watch(c, story+", and "+second.String(), false, run)
 			states = append(states, more...)
 		}
 	}
@@ -105,13 +102,13 @@ func (e *explorer) again(
 }
 
 // fresh says whether nothing was struck like this before, and this is in the part that is explored.
-func (e *explorer) fresh(look uint64, how how) bool {
+func (e *Explorer) fresh(look uint64, how how) bool {
 	h := fnv.New64a()
 	fmt.Fprint(h, look, how)
 	key := h.Sum64()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.struck[key] || e.err != nil {
+	if e.struck[key] || e.Err != nil {
 		return false
 	}
 	e.struck[key] = true
@@ -122,44 +119,44 @@ func (e *explorer) fresh(look uint64, how how) bool {
 	return true
 }
 
-// twice settles the states that a restore leaves that two faults befall, and counts them.
-func (e *explorer) twice(make func() *cluster, attempts []attempt, hows []how) int {
-	return settled(e, attempts, func(a attempt) []state {
-		story := "restore with " + a.first.String()
+// twice settles the states that a run leaves that two faults befall, and counts them.
+func (e *Explorer) twice(make func() *Cluster, attempts []attempt, hows []how) int {
+	return settled(e, attempts, func(a attempt) []State {
 		c := make()
+		story := c.work.Name + " with " + a.first.String()
 		c.strikes = []misfortune{a.first}
-		states, _ := e.watch(c, story, true, func() error { return c.restore(c.names[0]) })
-		states = append(states, e.powerless(states, c.names[0])...)
-		a.after = slices.DeleteFunc(a.after, func(m mark) bool { return m.node == c.names[0] })
-		return append(states, e.again(a, story, func(strikes []misfortune) (*cluster, func() error) {
+		states, _ := e.Watch(c, story, true, func() error { return c.Run(c.Names[0]) })
+		states = append(states, e.powerless(states, c.Names[0])...)
+		a.after = slices.DeleteFunc(a.after, func(m mark) bool { return m.node == c.Names[0] })
+		return append(states, e.again(a, story, func(strikes []misfortune) (*Cluster, func() error) {
 			c := make()
 			c.strikes = strikes
-			return c, func() error { return c.restore(c.names[0]) }
+			return c, func() error { return c.Run(c.Names[0]) }
 		}, hows)...)
 	})
 }
 
 // recoveries settles the states that commands leave that are typed after one fault, and that the
 // second one befalls; or none: then one more command is typed. It counts them.
-func (e *explorer) recoveries(far []state, hows []how) int {
-	return settled(e, far, func(s state) (states []state) {
-		for _, o := range orders(s.alive()) {
-			o.lost = s.gone
-			story := s.story + "; " + o.String()
-			c := s.fork()
+func (e *Explorer) recoveries(far []State, hows []how) int {
+	return settled(e, far, func(s State) (states []State) {
+		for _, o := range Orders(s.Alive()) {
+			o.Lost = s.Gone
+			story := s.Story + "; " + o.String()
+			c := s.Fork()
 			var a attempt
 			c.marks = func(m mark) {
-				if m.node != o.at {
+				if m.node != o.At {
 					a.after = append(a.after, m)
 				}
 			}
-			more, _ := e.watch(c, story, true, func() error { return c.obey(o) })
+			more, _ := e.Watch(c, story, true, func() error { return c.Obey(o) })
 			states = append(states, more...)
-			states = append(states, e.powerless(more, o.at)...)
-			states = append(states, e.again(a, story, func(strikes []misfortune) (*cluster, func() error) {
-				c := s.fork()
+			states = append(states, e.powerless(more, o.At)...)
+			states = append(states, e.again(a, story, func(strikes []misfortune) (*Cluster, func() error) {
+				c := s.Fork()
 				c.strikes = strikes
-				return c, func() error { return c.obey(o) }
+				return c, func() error { return c.Obey(o) }
 			}, hows)...)
 		}
 		return states
@@ -168,7 +165,7 @@ func (e *explorer) recoveries(far []state, hows []how) int {
 
 // settled does something with all of a list on all cores, settles at once what comes out, since
 // together it would fill the memory, and counts it.
-func settled[T any](e *explorer, all []T, do func(T) []state) int {
+func settled[T any](e *Explorer, all []T, do func(T) []State) int {
 	var n atomic.Int64
 	parallel(e, all, func(x T) {
 		states := do(x)
@@ -181,19 +178,19 @@ func settled[T any](e *explorer, all []T, do func(T) []state) int {
 }
 
 // itself is for what is settled as it is.
-func itself(s state) []state { return []state{s} }
+func itself(s State) []State { return []State{s} }
 
 // destroyed are states in which a node is gone for good.
-func destroyed(states []state, which func(state, string) bool) (gone []state) {
+func destroyed(states []State, which func(State, string) bool) (gone []State) {
 	for _, s := range states {
-		for _, name := range s.names {
+		for _, name := range s.Names {
 			if !which(s, name) {
 				continue
 			}
-			f := s.fork()
-			f.gone = []string{name}
-			f.worlds[name].Machine.Off()
-			gone = append(gone, state{f, s.story + "; " + name + " is destroyed", name})
+			f := s.Fork()
+			f.Gone = []string{name}
+			f.Nodes[name].Machine.Off()
+			gone = append(gone, State{f, s.Story + "; " + name + " is destroyed", name})
 		}
 	}
 	return gone
@@ -201,58 +198,36 @@ func destroyed(states []state, which func(state, string) bool) (gone []state) {
 
 // settle holds a state to being settled by the commands that reach all nodes that are left: by each
 // of them, or by one, and the next state by another.
-func (e *explorer) settle(s state) {
-	var reaching []order
-	for _, at := range s.alive() {
-		reaching = append(reaching, order{at: at, lost: s.gone}, order{back: true, at: at, lost: s.gone})
+func (e *Explorer) settle(s State) {
+	var reaching []Order
+	for _, at := range s.Alive() {
+		reaching = append(reaching, Order{At: at, Lost: s.Gone}, Order{Back: true, At: at, Lost: s.Gone})
 	}
 	if !e.every {
 		i := int(e.turn.Add(1)) % len(reaching)
 		reaching = reaching[i : i+1]
 	}
 	for _, o := range reaching {
-		e.settles(s, o)
+		e.Settles(s, o)
 	}
 }
 
 // explore goes through everything, and returns what it found.
-func explore(e *explorer, make func() *cluster, hows ...how) string {
-	first, attempts := e.restores(make, hows)
+func (e *Explorer) explore(make func() *Cluster, hows ...how) string {
+	first, attempts := e.runs(make, hows)
 	settled(e, first, itself)
 	far := distinct(first)
-	e.afar = true
-	inRestore := e.twice(make, attempts, hows)
+	e.Afar = true
+	inRun := e.twice(make, attempts, hows)
 	recovered := e.recoveries(far, hows)
-	gone := destroyed(far, func(s state, name string) bool { return s.hit == name })
+	gone := destroyed(far, func(s State, name string) bool { return s.hit == name })
 	settled(e, gone, itself)
 	without := e.recoveries(gone, hows)
-	other := settled(e, destroyed(far, func(s state, name string) bool { return s.hit != name }), itself)
+	other := settled(e, destroyed(far, func(s State, name string) bool { return s.hit != name }), itself)
 	return fmt.Sprintf("one fault leaves %d states (%d from afar; with its node destroyed "+
-		"%d); a second one in the restore %d more, in a command typed after the first %d, in one with --lost "+
+		"%d); a second one in the run %d more, in a command typed after the first %d, in one with --lost "+
 		"%d, a destroyed other node %d; %d of %d different second strikes on other nodes than the coordinator's; %d "+
 		"transitions; settled in the end: %d new, %d old",
-		len(first), len(far), len(gone), inRestore, recovered,
-		without, other, e.strikes, len(e.struck), e.transitions, e.ends["new"], e.ends["old"])
-}
-
-// TestEveryStateThatTwoFaultsLeaveIsSettled settles each state by one of the commands that reach
-// all nodes that are left, and the next one by another; with ETCDPOD_EXPLORE=all, each by every one
-// of them. With -short the second fault strikes other nodes than the coordinator's at a fixed part
-// of the instants, one in 32.
-func TestEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
-	e := newExplorer()
-	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
-	if testing.Short() {
-		e.oneIn = 32
-	}
-	// What is held is small against what comes and goes.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	found := explore(e, newCluster(t, "cp1", "cp2", "cp3").fork, killed, rebooted, cutOnce, cutForLong)
-	t.Log(found)
-	if e.err != nil {
-		t.Fatal(e.err)
-	}
-	if e.ends["new"] == 0 || e.ends["old"] == 0 {
-		t.Error("the exploration proves nothing: all ended alike")
-	}
+		len(first), len(far), len(gone), inRun, recovered,
+		without, other, e.strikes, len(e.struck), e.transitions, e.Ends["new"], e.Ends["old"])
 }

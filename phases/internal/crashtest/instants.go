@@ -1,4 +1,4 @@
-package restore
+package crashtest
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ func (m misfortune) String() string {
 // wire counts the questions and answers of one connection.
 type wire struct {
 	net.Conn
-	c    *cluster
+	c    *Cluster
 	node string
 	done <-chan struct{} // the coordinator's side: closed when the agent has ended
 }
@@ -74,13 +74,13 @@ func (w wire) Write(b []byte) (n int, err error) {
 }
 
 // before is told of each step of each node.
-func (c *cluster) before(name, call string) {
+func (c *Cluster) before(name, call string) {
 	c.check()
 	if isRecord(call) {
 		what, _, _ := strings.Cut(call, " ")
 		c.instant(name, false, what)
-		if c.seen != nil {
-			c.seen(c)
+		if c.Seen != nil {
+			c.Seen(c)
 		}
 	}
 	delete(c.digests, name)
@@ -99,7 +99,7 @@ func question(line []byte) string { return string(bytes.SplitN(line, []byte(`"`)
 // ear is what an agent hears.
 type ear struct {
 	net.Conn
-	c       *cluster
+	c       *Cluster
 	node    string
 	hearing string // a question that is not at its end yet
 }
@@ -124,33 +124,33 @@ type mark struct {
 }
 
 // instant counts, and lets happen what is to happen now. what is said or done is told in a word.
-func (c *cluster) instant(node string, word bool, what string) {
+func (c *Cluster) instant(node string, word bool, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.instants++
+	c.Instants++
 	c.whose = append(c.whose, node)
 	c.words = append(c.words, word)
 	if c.marks != nil {
 		h := fnv.New64a()
-		fmt.Fprintln(h, c.far(), c.command, node, what, c.hit.node, c.hit.how)
-		c.marks(mark{misfortune{at: c.instants, node: node}, word, h.Sum64()})
+		fmt.Fprintln(h, c.Far(), c.Command, node, what, c.hit.node, c.hit.how)
+		c.marks(mark{misfortune{at: c.Instants, node: node}, word, h.Sum64()})
 	}
 	for _, m := range c.strikes {
-		if m.at == c.instants {
+		if m.at == c.Instants {
 			c.strike(m)
 		}
 	}
 }
 
-func (c *cluster) strike(f misfortune) {
+func (c *Cluster) strike(f misfortune) {
 	a := c.agents[f.node]
 	if a != nil && !a.greeted { // it could not be reached
-		c.apart = true
+		c.Apart = true
 	}
 	c.hit = f
 	delete(c.digests, f.node)
 	delete(c.coarse, f.node)
-	m := c.worlds[f.node].Machine
+	m := c.Nodes[f.node].Machine
 	switch f.how {
 	case killed:
 		m.Kill()
@@ -159,7 +159,7 @@ func (c *cluster) strike(f misfortune) {
 	case mixed:
 		m.Reboot(sim.MixUnsynced, rand.New(rand.NewPCG(1, uint64(f.at))))
 	case cutForLong:
-		c.cut[f.node], c.apart = true, true
+		c.cut[f.node], c.Apart = true, true
 	}
 	if a != nil {
 		a.drop()
