@@ -327,14 +327,5 @@ func TestAChangeOfTheAPIServerSurvivesAFailureAtEveryStep(t *testing.T) {
 }
 
 func TestAChangeOfTheAPIServerThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
-	crashtest.SettlesStored(t, "apiserver", wiringCases())
-}
-
-func TestAChangeOfTheAPIServerOnASavedNodeEndsAsOnTheOriginal(t *testing.T) {
-	all := wiringCases()
-	crashtest.SavedEndsAsTheOriginal(t, all[len(all)/2])
-}
-
-func TestStoreOpenRunsOfAChangeOfTheAPIServer(t *testing.T) {
-	crashtest.StoresOpenRuns(t, "apiserver", wiringCases())
+	crashtest.LeftOpen(t, "apiserver", wiringCases())
 }

@@ -160,7 +160,7 @@ func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, 
 	first := errors.New("no etcd is known to ask")
 	for i, way := range ways {
 		var members []etcd.Member
-		err := n.Bound().With(ctx, way, func(c *etcd.Client) (err error) {
+		err := n.Dialer().With(ctx, way, func(c *etcd.Client) (err error) {
 			members, err = c.Members(ctx)
 			return err
 		})
@@ -191,7 +191,7 @@ func Ask(ctx context.Context, n *observe.Node, m observe.ManifestFile, container
 func askOne(ctx context.Context, n *observe.Node, way op.Access) (a Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	a.Error = n.Bound().With(ctx, way, func(c *etcd.Client) error {
+	a.Error = n.Dialer().With(ctx, way, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
 		if s.Err != nil {
 			return s.Err

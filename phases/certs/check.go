@@ -222,7 +222,7 @@ func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) 
 
 // look dials one address.
 func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, now time.Time) {
-	shown, err := n.Bound().Served(ctx, s.Address, use.show)
+	shown, err := n.Dialer().Served(ctx, s.Address, use.show)
 	var c pki.Certificate
 	if err == nil {
 		c, err = pki.Inspect(s.Address, shown, now)

@@ -117,7 +117,8 @@ func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 // strangersAccess is how the members are asked by a node of which they know nothing.
 func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	if n.Access.Cert != "" {
-		return n.Bound().Access(op.Access{CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
+		return n.Dialer().Access(op.Access{CACert: n.Access.CACert,
+			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
 	}
 	if f.Init.CertsError != nil {
 		return etcd.Access{}, f.Init.CertsError
@@ -128,10 +129,10 @@ func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	}
 	file := f.Init.certFile
 	if !slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == spec.Name }) {
-		return n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"),
+		return n.Dialer().Access(op.Access{CACert: file("etcd/ca.crt"),
 			Cert: file(spec.CertFile()), Key: file(spec.KeyFile())})
 	}
-	a, err := n.Bound().Access(op.Access{CACert: file("etcd/ca.crt"), Key: file("etcd/ca.key")})
+	a, err := n.Dialer().Access(op.Access{CACert: file("etcd/ca.crt"), Key: file("etcd/ca.key")})
 	if err != nil {
 		return a, err
 	}

@@ -130,11 +130,14 @@ func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 // read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where
 // its API server answers.
 func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*templates.Config, error) {
-	kept, err := n.KeptConfiguration(ctx, n.AnyAPIServer())
-	if err != nil {
+	var kept []byte // nil where it is not known what the cluster keeps
+	text, err := n.KeptConfiguration(ctx, n.AnyAPIServer())
+	if err == nil {
+		kept = []byte(text)
+	} else {
 		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
 	}
-	c, wrong := o.KubeadmOptions.Read(n, true, []byte(kept))
+	c, wrong := o.KubeadmOptions.Read(n, true, kept)
 	var usage *engine.UsageError
 	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
 		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)

@@ -15,7 +15,7 @@ import (
 func (n *Node) OwnLive(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := n.Bound().Dial(ctx, pod.Access)
+	c, err := n.Dialer().Dial(ctx, pod.Access)
 	if err != nil {
 		return nil, err
 	}

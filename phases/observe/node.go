@@ -63,5 +63,5 @@ type AccessFlags struct {
 	CACert, Cert, Key string
 }
 
-// Bound is the real etcd on this node.
-func (n *Node) Bound() bind.Etcd { return bind.NewEtcd(n.FS) }
+// Dialer reaches the etcd on this node, and others, with the certificates that are here.
+func (n *Node) Dialer() bind.Dialer { return bind.NewDialer(n.FS) }

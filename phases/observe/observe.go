@@ -184,7 +184,7 @@ const registeredNodes = "/registry/minions/"
 func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	c, err := n.Bound().Dial(ctx, pod.Access)
+	c, err := n.Dialer().Dial(ctx, pod.Access)
 	if err != nil {
 		return nil, err
 	}

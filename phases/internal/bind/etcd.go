@@ -14,10 +14,17 @@ import (
 
 // Etcd gives operations the real etcd: host paths become real ones, and certificates are read
 // when they are needed.
-type Etcd struct{ fs node.Reader }
+type Etcd struct{ Dialer }
 
 // NewEtcd takes paths and certificates from the node's files.
-func NewEtcd(fs node.Reader) Etcd { return Etcd{fs} }
+func NewEtcd(fs node.Reader) Etcd { return Etcd{NewDialer(fs)} }
+
+// Dialer reaches etcds with the certificates that are on the node. It is for those who look: it has
+// nothing that would change a file.
+type Dialer struct{ fs node.Reader }
+
+// NewDialer takes certificates from the node's files.
+func NewDialer(fs node.Reader) Dialer { return Dialer{fs} }
 
 // Prove reads a whole snapshot and checks it; raw is a copy of a db, without a SHA-256 at its end.
 // A [*snapfile.Bad] says what is wrong with it.
@@ -88,7 +95,7 @@ func (b Etcd) SnapshotDataDir(
 }
 
 // Dial connects with the certificates that are on the node now.
-func (b Etcd) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
+func (b Dialer) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
 	access, err := b.Access(a)
 	if err != nil {
 		return nil, err
@@ -97,7 +104,7 @@ func (b Etcd) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
 }
 
 // Access reads the certificates.
-func (b Etcd) Access(a op.Access) (etcd.Access, error) {
+func (b Dialer) Access(a op.Access) (etcd.Access, error) {
 	access := etcd.Access{Endpoints: a.Endpoints}
 	for _, file := range []struct {
 		path string
@@ -117,7 +124,7 @@ func (b Etcd) Access(a op.Access) (etcd.Access, error) {
 
 // ReadFile reads a file that an Access names: a path of this process when a person typed
 // it, else of the host.
-func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
+func (b Dialer) ReadFile(a op.Access, path string) ([]byte, error) {
 	if a.Typed {
 		return os.ReadFile(path)
 	}
@@ -125,7 +132,7 @@ func (b Etcd) ReadFile(a op.Access, path string) ([]byte, error) {
 }
 
 // Served returns the certificates that a program shows at an address, host:port, as PEM.
-func (b Etcd) Served(ctx context.Context, address string, a op.Access) ([]byte, error) {
+func (b Dialer) Served(ctx context.Context, address string, a op.Access) ([]byte, error) {
 	read := func(name string) []byte {
 		data, err := b.ReadFile(a, name)
 		if err != nil {

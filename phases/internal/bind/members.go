@@ -82,7 +82,7 @@ func (b Etcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error
 }
 
 // With connects, and lets do ask.
-func (b Etcd) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
+func (b Dialer) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
 		return err

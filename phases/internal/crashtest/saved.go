@@ -13,7 +13,7 @@ import (
 // Stored runs prove something only if a node that was saved and loaded is the one that it
 // was: it is so after every step of a run, and what settles the original, or a power loss,
 // does the same to it.
-func SavedEndsAsTheOriginal(t *testing.T, c Case) {
+func savedEndsAsTheOriginal(t *testing.T, c Case) {
 	for at := 1; ; at++ {
 		w, sub := c.Fresh(t)
 		original := w.Machine

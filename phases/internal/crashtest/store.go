@@ -15,28 +15,19 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// StoreOpenRuns writes the runs that this version leaves open into a folder of their own:
+// Storing is the version whose runs are to be stored, into a folder of its own:
 //
-//	ETCDPOD_STORE_RUNS=v0.2 go test ./phases/... -run TestStoreOpenRuns
+//	ETCDPOD_STORE_RUNS=v0.2 go test ./phases/... -run LeftOpen
 //
 // A file that is there is never written to: what an older version left open, only that one can say.
-func StoreOpenRuns(t *testing.T, write func(folder string)) {
-	version := os.Getenv("ETCDPOD_STORE_RUNS")
-	if version == "" {
-		t.Skip("ETCDPOD_STORE_RUNS names no version")
-	}
-	write(filepath.Join("..", "internal", "crashtest", "testdata", "openruns", version))
-}
+func Storing() string { return os.Getenv("ETCDPOD_STORE_RUNS") }
 
-// StoresOpenRuns writes those of one workflow.
-func StoresOpenRuns(t *testing.T, workflow string, cases []Case) {
-	StoreOpenRuns(t, func(folder string) {
-		known := map[string]bool{}
-		for _, c := range cases {
-			stops := some(c.alone(t), known)
-			Store(t, folder, StoredRuns{Workflow: workflow, Scenario: c.Name, Nodes: []string{"cp1"}}, stops)
-		}
-	})
+func storeRuns(t *testing.T, version, workflow string, cases []Case) {
+	known := map[string]bool{}
+	for _, c := range cases {
+		stops := some(c.alone(t), known)
+		Store(t, version, StoredRuns{Workflow: workflow, Scenario: c.Name, Nodes: []string{"cp1"}}, stops)
+	}
 }
 
 // StopPoint is an instant at which all processes of etcdpod are killed. The first of several is the
@@ -156,9 +147,11 @@ func some(stops []StopPoint, known map[string]bool) (few []StopPoint) {
 	return few
 }
 
-// Store writes one file. Of machines that are alike one is kept.
-func Store(t *testing.T, folder string, r StoredRuns, stops []StopPoint) {
+// Store writes one file of a version's folder, where ETCDPOD_STORE_RUNS names one. Of machines that
+// are alike one is kept.
+func Store(t *testing.T, version string, r StoredRuns, stops []StopPoint) {
 	t.Helper()
+	folder := filepath.Join("..", "internal", "crashtest", "testdata", "openruns", version)
 	known, pieces := map[string]int{}, map[string]int{}
 	keep := func(machines [][]byte) (nodes []int) {
 		for _, m := range machines {
