@@ -10,6 +10,6 @@
 //	apiserver         apiserver.Set
 //
 // restore.Together carries the joint workflow out. What only looks has no phases: status.Of and
-// status.OfNodes, certs.Check, apiserver.Show, backup.List and backup.Verify. prune.Prune deletes
+// status.OfNodes, certs.Check, apiserver.Show, backup.List and backup.Verify. prune.Delete deletes
 // what runs kept. How all of it goes together is in docs/architecture.md.
 package phases

@@ -60,7 +60,7 @@ func results() []result {
 		{"certs check", certs.Report{}},
 		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},
-		{"prune", prune.PrunePlan{}},
+		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},
 		{"version", build{}},

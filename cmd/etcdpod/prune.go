@@ -37,9 +37,9 @@ func (s *session) prune(c *cli.Context) error {
 			return err
 		}
 	}
-	var plan prune.PrunePlan
+	var plan prune.Plan
 	err := s.onNode(c, func(n *phases.Node, show display) (err error) {
-		plan, err = prune.Plan(c.Context, n.Engine(), n.Look, time.Duration(*c.Generic("older-than").(*age)))
+		plan, err = prune.Look(c.Context, n.Engine(), n.Look, time.Duration(*c.Generic("older-than").(*age)))
 		if err != nil || dryRun {
 			return err
 		}
@@ -48,7 +48,7 @@ func (s *session) prune(c *cli.Context) error {
 				return err
 			}
 		}
-		return prune.Prune(c.Context, n.Engine(), n.Look, plan)
+		return prune.Delete(c.Context, n.Engine(), n.Look, plan)
 	})
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *session) prune(c *cli.Context) error {
 	return nil
 }
 
-func writePrune(w io.Writer, plan prune.PrunePlan, now time.Time) {
+func writePrune(w io.Writer, plan prune.Plan, now time.Time) {
 	if len(plan.Items) > 0 {
 		fmt.Fprintf(w, "To delete, which frees %s:\n", size(plan.Bytes))
 		writeItems(w, plan.Items, now)
@@ -79,7 +79,7 @@ func writePrune(w io.Writer, plan prune.PrunePlan, now time.Time) {
 	}
 }
 
-func writeItems(w io.Writer, items []prune.PruneItem, now time.Time) {
+func writeItems(w io.Writer, items []prune.Item, now time.Time) {
 	var rows [][]string
 	for _, i := range items {
 		rows = append(rows, []string{"  " + i.Path, size(i.Bytes), when(i.Time, now), i.Reason})

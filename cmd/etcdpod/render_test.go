@@ -60,7 +60,7 @@ func TestResultsReadWell(t *testing.T) {
 		{Name: "release-apiserver", Short: "let the API server run",
 			Operations: []string{"put kube-apiserver.yaml back"}},
 	}}
-	item := prune.PruneItem{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34",
+	item := prune.Item{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34",
 		Run: "20260701T020000Z-restore-cd34", Bytes: 3 << 30, Time: day(-32)}
 	kept := item
 	kept.Reason = "of the newest run of its kind that was completed"
@@ -83,7 +83,7 @@ func TestResultsReadWell(t *testing.T) {
 		"plan": func(w io.Writer) { writePlan(w, plan) },
 		"prune": func(w io.Writer) {
 			writePrune(w,
-				prune.PrunePlan{Items: []prune.PruneItem{item}, Kept: []prune.PruneItem{kept}, Bytes: item.Bytes}, now)
+				prune.Plan{Items: []prune.Item{item}, Kept: []prune.Item{kept}, Bytes: item.Bytes}, now)
 		},
 		"verdict": func(w io.Writer) {
 			writeVerdict(w, backup.Verdict{

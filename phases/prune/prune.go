@@ -18,7 +18,7 @@ import (
 
 // leaving is one thing that can be deleted, with how.
 type leaving struct {
-	PruneItem
+	Item
 	remove func() error
 }
 
@@ -28,27 +28,27 @@ type pruner struct {
 	disk node.FS
 }
 
-// Plan says what may be deleted of what ended runs kept and dead backups left, and what is kept and
+// Look says what may be deleted of what ended runs kept and dead backups left, and what is kept and
 // why. Nothing younger than olderThan (by the run's last record) is deleted, nothing that an open
 // run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are
 // apparent sizes: the sum of the files' lengths.
-func Plan(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (PrunePlan, error) {
+func Look(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (Plan, error) {
 	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
 	if err != nil {
-		return PrunePlan{}, err
+		return Plan{}, err
 	}
-	plan := PrunePlan{Items: []PruneItem{}, Kept: kept}
+	plan := Plan{Items: []Item{}, Kept: kept}
 	for _, l := range leavings {
-		plan.Items = append(plan.Items, l.PruneItem)
+		plan.Items = append(plan.Items, l.Item)
 		plan.Bytes += l.Bytes
 	}
 	return plan, nil
 }
 
-// Prune deletes what a plan says, and refuses while a run is open, or when something of the plan
+// Delete deletes what a plan says, and refuses while a run is open, or when something of the plan
 // may not be deleted any more. It may be cut off anywhere: of each run the journal goes last, so
 // that the next prune knows what is left.
-func Prune(ctx context.Context, n *engine.Node, look *observe.Node, plan PrunePlan) (err error) {
+func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) (err error) {
 	unlock, err := n.Lock(ctx)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func Prune(ctx context.Context, n *engine.Node, look *observe.Node, plan PrunePl
 }
 
 // choose picks what the plan names of what may be deleted now. What is gone already is no matter.
-func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, error) {
+func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error) {
 	for _, item := range plan.Items {
 		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
 		if !may && there(item.Path) {
@@ -85,7 +85,7 @@ func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, 
 	var chosen []leaving
 	// In this order: what lies elsewhere before the journal that tells of it.
 	for _, l := range now {
-		if slices.ContainsFunc(plan.Items, func(i PruneItem) bool { return i.Path == l.Path && i.Run == l.Run }) {
+		if slices.ContainsFunc(plan.Items, func(i Item) bool { return i.Path == l.Path && i.Run == l.Run }) {
 			chosen = append(chosen, l)
 		}
 	}
@@ -93,7 +93,7 @@ func choose(now []leaving, plan PrunePlan, there func(string) bool) ([]leaving, 
 }
 
 // leavings finds what can be deleted, in the order in which it must be, and what is kept.
-func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []PruneItem, err error) {
+func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []Item, err error) {
 	runs, err := journal.List(n.FS)
 	if err != nil {
 		return nil, nil, engine.RefuseKind(err)
@@ -102,7 +102,7 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []Pr
 	if err != nil {
 		return nil, nil, err
 	}
-	kept = []PruneItem{}
+	kept = []Item{}
 	oldest := n.Clock.Now().Add(-olderThan)
 	newest := newestCompleted(runs)
 	for _, r := range runs {
@@ -120,7 +120,7 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []Pr
 		for _, l := range items {
 			if reason != "" {
 				l.Reason = reason
-				kept = append(kept, l.PruneItem)
+				kept = append(kept, l.Item)
 				continue
 			}
 			leavings = append(leavings, l)
@@ -207,8 +207,8 @@ func (n pruner) traces(r journal.Listed) []leaving {
 	return append(found, leaving{n.item(folder, r), func() error { return n.removeRun(folder) }})
 }
 
-func (n pruner) item(dir string, r journal.Listed) PruneItem {
-	i := PruneItem{Path: dir, Run: r.ID, Bytes: n.apparentSize(dir)}
+func (n pruner) item(dir string, r journal.Listed) Item {
+	i := Item{Path: dir, Run: r.ID, Bytes: n.apparentSize(dir)}
 	if r.State != nil {
 		i.Time = r.State.Last
 	}
@@ -242,7 +242,7 @@ func StageDirs(r journal.Listed) []string {
 
 // movedFrom is the data directory that a completed run with --data-dir left behind: it was a
 // person's before, and deleting it is a person's decision.
-func (n pruner) movedFrom(r journal.Listed) *PruneItem {
+func (n pruner) movedFrom(r journal.Listed) *Item {
 	if r.State == nil || r.State.Outcome() != journal.Completed {
 		return nil
 	}
@@ -287,7 +287,7 @@ func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error)
 	var found []leaving
 	add := func(name string, bytes int64, remove func() error) {
 		if st, err := n.FS.Lstat(name); err == nil && !st.ModTime.After(oldest) {
-			found = append(found, leaving{PruneItem{Path: name, Bytes: bytes, Time: st.ModTime.UTC()}, remove})
+			found = append(found, leaving{Item{Path: name, Bytes: bytes, Time: st.ModTime.UTC()}, remove})
 		}
 	}
 	for _, id := range names {

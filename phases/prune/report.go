@@ -4,15 +4,15 @@ import (
 	"time"
 )
 
-// PrunePlan is what `prune` would delete.
-type PrunePlan struct {
-	Items []PruneItem `json:"items"`
-	Kept  []PruneItem `json:"kept"` // with the reason why
+// Plan is what `prune` would delete.
+type Plan struct {
+	Items []Item `json:"items"`
+	Kept  []Item `json:"kept"` // with the reason why
 	Bytes int64       `json:"bytes"`
 }
 
-// PruneItem is one directory or file that earlier runs left.
-type PruneItem struct {
+// Item is one directory or file that earlier runs left.
+type Item struct {
 	Path   string    `json:"path"`
 	Run    string    `json:"run,omitempty"`
 	Bytes  int64     `json:"bytes"`

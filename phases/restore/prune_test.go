@@ -61,12 +61,12 @@ func (w *restoreWorld) reboot() {
 	w.Restart()
 }
 
-func (w *restoreWorld) prune() (prune.PrunePlan, error) {
-	plan, err := prune.Plan(context.Background(), w.Process.Node, w.Process.Look, 0)
+func (w *restoreWorld) prune() (prune.Plan, error) {
+	plan, err := prune.Look(context.Background(), w.Process.Node, w.Process.Look, 0)
 	if err != nil {
 		return plan, err
 	}
-	return plan, prune.Prune(context.Background(), w.Process.Node, w.Process.Look, plan)
+	return plan, prune.Delete(context.Background(), w.Process.Node, w.Process.Look, plan)
 }
 
 func (w *restoreWorld) there(name string) bool {
@@ -148,7 +148,7 @@ func (w *restoreWorld) playPrune(first string, at int, how crashtest.Crash) (sto
 
 func TestPruneRefusesWhileARunIsOpen(t *testing.T) {
 	w, _ := newPruneWorld(t, scenario{})
-	plan, err := prune.Plan(t.Context(), w.Process.Node, w.Process.Look, 0)
+	plan, err := prune.Look(t.Context(), w.Process.Node, w.Process.Look, 0)
 	if err != nil || len(plan.Items) != 1 || plan.Bytes == 0 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -158,21 +158,21 @@ func TestPruneRefusesWhileARunIsOpen(t *testing.T) {
 	w.Machine.Revive()
 	w.reboot()
 	var open *engine.OpenRunError
-	if err := prune.Prune(t.Context(), w.Process.Node, w.Process.Look, plan); !errors.As(err, &open) {
+	if err := prune.Delete(t.Context(), w.Process.Node, w.Process.Look, plan); !errors.As(err, &open) {
 		t.Fatalf("%v", err)
 	}
 	if !w.there(plan.Items[0].Path) {
 		t.Error("it was deleted all the same")
 	}
-	if now, err := prune.Plan(t.Context(), w.Process.Node, w.Process.Look, 0); err != nil ||
-		!slices.ContainsFunc(now.Kept, func(i prune.PruneItem) bool { return i.Reason == "the run is open" }) {
+	if now, err := prune.Look(t.Context(), w.Process.Node, w.Process.Look, 0); err != nil ||
+		!slices.ContainsFunc(now.Kept, func(i prune.Item) bool { return i.Reason == "the run is open" }) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
 
 func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 	w, first := newPruneWorld(t, scenario{})
-	plan, err := prune.Plan(t.Context(), w.Process.Node, w.Process.Look, 0)
+	plan, err := prune.Look(t.Context(), w.Process.Node, w.Process.Look, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +186,8 @@ func TestPruneRefusesAPlanThatIsNoLongerTrue(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var refused *engine.RefusedError
-			err := prune.Prune(t.Context(), w.Process.Node, w.Process.Look,
-				prune.PrunePlan{Items: []prune.PruneItem{{Path: c.path}}})
+			err := prune.Delete(t.Context(), w.Process.Node, w.Process.Look,
+				prune.Plan{Items: []prune.Item{{Path: c.path}}})
 			if errors.As(err, &refused) != c.refused || !c.refused && err != nil {
 				t.Errorf("%v", err)
 			}
@@ -207,7 +207,7 @@ func TestTheDataDirectoryBeforeAMoveIsAPersonsToDelete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(plan.Kept, func(i prune.PruneItem) bool { return i.Path == "/var/lib/etcd" })
+	i := slices.IndexFunc(plan.Kept, func(i prune.Item) bool { return i.Path == "/var/lib/etcd" })
 	if i < 0 || !strings.Contains(plan.Kept[i].Reason, "delete it yourself") {
 		t.Errorf("%+v", plan)
 	}
