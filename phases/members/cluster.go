@@ -44,7 +44,7 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	}{
 		{annotated, "the annotations of etcd's pods"},
 		{servers, "the API server's manifest"},
-		{initialMembers(n, f), "etcd's manifest"},
+		{initialMembers(f), "etcd's manifest"},
 	} {
 		if urls := f.elsewhere(found.urls); len(urls) > 0 {
 			return urls, found.source
@@ -61,7 +61,7 @@ func (f *Facts) elsewhere(urls []string) []string {
 
 // initialMembers are where clients reach the members that etcd's manifest on this node names, by
 // kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
-func initialMembers(n *observe.Node, f *Facts) (urls []string) {
+func initialMembers(f *Facts) (urls []string) {
 	m, container, ok := observe.Program(f.Manifests, "etcd")
 	if !ok || len(f.Init.Pod.ClientURLs) == 0 {
 		return nil

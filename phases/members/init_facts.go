@@ -117,7 +117,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *observe.Node,
 			observeData(ctx, n, f)
 		}
 		if whole && f.Init.There == nil {
-			observeListeners(ctx, n, f)
+			observeListeners(ctx, f)
 		}
 		return f, nil
 	}
@@ -245,7 +245,7 @@ func observeData(ctx context.Context, n *observe.Node, f *Facts) {
 	}
 }
 
-func observeListeners(ctx context.Context, n *observe.Node, f *Facts) {
+func observeListeners(ctx context.Context, f *Facts) {
 	for _, l := range f.Init.listeners() {
 		if err := node.CanListen(ctx, l.address); err != nil {
 			f.Init.Listeners = append(f.Init.Listeners, err)

@@ -103,7 +103,7 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 			observeData(ctx, &own, f)
 		}
 		if whole && f.Init.There == nil {
-			observeListeners(ctx, &own, f)
+			observeListeners(ctx, f)
 		}
 		return f, nil
 	}

@@ -8,7 +8,7 @@ import (
 type Plan struct {
 	Items []Item `json:"items"`
 	Kept  []Item `json:"kept"` // with the reason why
-	Bytes int64       `json:"bytes"`
+	Bytes int64  `json:"bytes"`
 }
 
 // Item is one directory or file that earlier runs left.

@@ -96,6 +96,7 @@ func Read[T any](with json.RawMessage) (q T, err error) {
 	return q, nil
 }
 
+// Done is the answer to a question that asks for nothing but to be carried out.
 func Done(err error) (any, error) { return struct{}{}, err }
 
 func (p *Participant) leave() error {
@@ -111,6 +112,7 @@ func (p *Participant) leave() error {
 // meaning of any of it; programs of different versions are refused anyway.
 const Protocol = 3
 
+// HelloQuestion is the first question: whether both ends are the same etcdpod, and what is to be done.
 type HelloQuestion struct {
 	Protocol int
 	Version  string
@@ -118,6 +120,7 @@ type HelloQuestion struct {
 	Reading  bool   // nothing will be changed: no lock is needed
 }
 
+// HelloAnswer names the node, as kubeadm gave its name.
 type HelloAnswer struct{ Node string }
 
 func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, error) {

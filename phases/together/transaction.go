@@ -44,6 +44,7 @@ func (p *Peer) Ask(ctx context.Context, question string, with, answer any, b *Bo
 	return err
 }
 
+// Query asks a node something, and reads its answer. An error names the node.
 func Query[T any](ctx context.Context, p *Peer, question string, with any) (answer T, err error) {
 	err = p.Ask(ctx, question, with, &answer, nil)
 	return answer, err

@@ -204,7 +204,7 @@ func (e *Explorer) Settles(s State, o Order) {
 	outcome, wrong := c.Verdict()
 	switch {
 	case wrong != nil:
-		told(fmt.Errorf("%w (%v)", wrong, err))
+		told(errors.Join(wrong, err))
 	case !c.Settled():
 		told(fmt.Errorf("it ended (%w), and left something open", err))
 	case outcome != due:

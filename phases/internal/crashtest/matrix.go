@@ -99,6 +99,7 @@ type Crash struct {
 	again func(*Node, int)
 }
 
+// Crashes are the ways in which the matrix ends a process.
 func Crashes() []Crash {
 	power := func(mode sim.CrashMode) func(*Node, int) {
 		return func(w *Node, step int) { w.Machine.PowerLoss(mode, rand.New(rand.NewPCG(1, uint64(step)))) }
@@ -248,15 +249,18 @@ func FailedAnywhere(t *testing.T, cases []Case) {
 }
 
 var (
+	// ErrNoSpace is what a full disk answers.
 	ErrNoSpace    = syscall.ENOSPC
 	ErrNotStopped = errors.New("it was not stopped")
 )
 
+// IsOpen says whether an error leaves a run open.
 func IsOpen(err error) bool {
 	var open *engine.OpenRunError
 	return errors.As(err, &open)
 }
 
+// IsRolledBack says whether an error tells of a run that has gone back.
 func IsRolledBack(err error) bool {
 	var back *engine.RolledBackError
 	return errors.As(err, &back)

@@ -38,6 +38,7 @@ type StopPoint struct {
 	Machines [][]byte // one a node
 }
 
+// Saved is what the machines are now, written down.
 func Saved(t *testing.T, machines ...*sim.Machine) (all [][]byte) {
 	for _, m := range machines {
 		data, err := m.Save()
