@@ -112,7 +112,8 @@ func (p *Participant) leave() error {
 // meaning of any of it; programs of different versions are refused anyway.
 const Protocol = 3
 
-// HelloQuestion is the first question: whether both ends are the same etcdpod, and what is to be done.
+// HelloQuestion is the first question: whether both ends are the same etcdpod,
+// and what is to be done.
 type HelloQuestion struct {
 	Protocol int
 	Version  string
