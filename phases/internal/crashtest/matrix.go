@@ -250,7 +250,8 @@ func FailedAnywhere(t *testing.T, cases []Case) {
 
 var (
 	// ErrNoSpace is what a full disk answers.
-	ErrNoSpace    = syscall.ENOSPC
+	ErrNoSpace = syscall.ENOSPC
+	// ErrNotStopped says that a run had ended before the step at which it was to be stopped.
 	ErrNotStopped = errors.New("it was not stopped")
 )
 
