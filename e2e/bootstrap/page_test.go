@@ -23,7 +23,7 @@ type page struct {
 	typed map[string]bool
 }
 
-// file is a block on the page. The line above it says whose it is, and what it is called.
+// file is a block on the page. The paragraph above it says whose it is, and what it is called.
 type file struct {
 	above, text string
 	written     bool
@@ -49,8 +49,9 @@ func follow(t *testing.T, name, section string, but ...string) *page {
 		_, after, _ := strings.Cut(rest, "\n## ")
 		text = before + "\n## " + after
 	}
-	var last string
+	var last string // paragraph
 	var open *file
+	begins := true // a paragraph, with the next line
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		command, indented := strings.CutPrefix(line, "    ")
@@ -59,13 +60,17 @@ func follow(t *testing.T, name, section string, but ...string) *page {
 			open = &file{above: last}
 			p.files = append(p.files, open)
 		case strings.HasPrefix(line, "```"):
-			open = nil
+			open, begins = nil, true
 		case open != nil:
 			open.text += line + "\n"
 		case indented:
 			p.lines = append(p.lines, command)
-		case line != "":
-			last = line
+		case line == "":
+			begins = true
+		case begins:
+			last, begins = line, false
+		default:
+			last += " " + line
 		}
 	}
 	return p
