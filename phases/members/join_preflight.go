@@ -126,8 +126,8 @@ func checkNobodyElse(f *Facts) error {
 }
 
 // checkHealthy refuses while a voting member does not answer: etcd takes a new member only while
-// all voters see each other (--strict-reconfig-check), and with one of them dead, another vote
-// would only raise the quorum.
+// all voters see each other (--strict-reconfig-check), and with one of them dead, another voter
+// would put the quorum further out of reach.
 func checkHealthy(f *Facts) error {
 	var silent []string
 	for _, m := range f.Join.Cluster.Members {

@@ -8,10 +8,10 @@ import (
 type Plan struct {
 	Items []Item `json:"items"`
 	Kept  []Item `json:"kept"` // with the reason why
-	Bytes int64       `json:"bytes"`
+	Bytes int64  `json:"bytes"`
 }
 
-// Item is one directory or file that earlier runs left.
+// Item is one directory or file left by earlier runs.
 type Item struct {
 	Path   string    `json:"path"`
 	Run    string    `json:"run,omitempty"`
