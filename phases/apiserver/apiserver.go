@@ -200,8 +200,8 @@ func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitRe
 		API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back}
 }
 
-// podUID is the UID that a pod's running container names, or else its newest
-// one; empty without any.
+// podUID is the pod's UID according to its running container or, without one, to its newest; empty
+// if it has none.
 func podUID(f *observe.Facts, pod op.Pod) string {
 	var last node.Container
 	for _, c := range f.Containers {

@@ -126,8 +126,8 @@ func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.M
 	return m.SetFlag(container, name, value)
 }
 
-// writable refuses a manifest that the kubelet or the API server would read
-// differently once edited.
+// writable refuses a manifest that the kubelet or the API server would read differently once
+// edited.
 func writable(m observe.ManifestFile, container string) error {
 	for _, f := range m.Manifest.Flags(container) {
 		// Kubernetes' programs accept _ for - (k8s.io/component-base/cli/flag:

@@ -169,8 +169,8 @@ func (o Options) place(n *observe.Node) (*Place, error) {
 	return b, err
 }
 
-// taken returns the name that is in the way. Leftovers of a dead backup are not: the
-// new one removes them.
+// taken returns the name that is in the way. Leftovers of a dead backup are not: the new one
+// removes them.
 func taken(fsys node.Reader, b *Place) (string, error) {
 	if b.File == "" || len(b.Missing) > 0 {
 		return "", nil

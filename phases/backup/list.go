@@ -47,8 +47,8 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	return entries, nil
 }
 
-// backupNames picks the snapshots among the names of a directory, including those of which
-// only the sidecar is left.
+// backupNames picks the snapshots among the names of a directory, including those of which only the
+// sidecar is left.
 func backupNames(names []string) []string {
 	var snapshots []string
 	for _, name := range names {

@@ -41,10 +41,10 @@ type Verdict struct {
 // checkSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
 const checkSidecar = "sidecar"
 
-// Verify proves a snapshot good or says what is wrong with it. path is a path of this
-// process; no node is needed. quick stops after length, SHA-256 and meta pages. If FILE.json
-// exists, the file must match it. A verdict, good or bad, is no error: an error says that the
-// file could not be judged.
+// Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no
+// node is needed. quick stops after length, SHA-256 and meta pages. If FILE.json exists, the file
+// must match it. A verdict, good or bad, is no error: an error says that the file could not be
+// judged.
 func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
 	began := time.Now()
 	v := Verdict{Path: path, Quick: quick}

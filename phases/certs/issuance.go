@@ -51,9 +51,9 @@ func PKIConfig(c *templates.Config) pki.Config {
 // firstRelease is the release date of the oldest Kubernetes that etcdpod renders for (1.34).
 func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
 
-// CheckClock refuses a clock set before the first release of any Kubernetes that etcdpod
-// renders for: certificates made by a clock that is behind have expired, or expire early,
-// once it is set right.
+// CheckClock refuses a clock set before the first release of any Kubernetes that etcdpod renders
+// for: certificates made by a clock that is behind have expired, or expire early, once it is set
+// right.
 func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
 		return nil
@@ -62,8 +62,7 @@ func CheckClock(f *observe.Facts) error {
 		f.Now.Format(time.RFC3339))
 }
 
-// Refused turns what is wrong with the certificates, existing or requested, into one
-// refusal.
+// Refused turns what is wrong with the certificates, existing or requested, into one refusal.
 func Refused(err error) error {
 	if err == nil {
 		return nil

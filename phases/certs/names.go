@@ -37,8 +37,7 @@ func knownNames(names []string) error {
 
 func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
 
-// chosen are the uses that a person named; for no names, or all, those whose files are
-// there.
+// chosen are the uses that a person named; for no names, or all, those whose files are there.
 func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 	if err := knownNames(names); err != nil {
 		return nil, err

@@ -159,8 +159,8 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id
 	return f, nil
 }
 
-// place is a request's path without .csr, laid out as kubeadm does below its
-// certificates directory.
+// place is a request's path without .csr, laid out as kubeadm does below its certificates
+// directory.
 func (o RequestOptions) place(i op.Issuance) (string, error) {
 	s, err := pki.EtcdSpec(i.Name)
 	return path.Join(o.Dir, s.Base), err
@@ -234,8 +234,7 @@ func checkOld(f *Facts) error {
 	return nil
 }
 
-// request makes all keys and requests in the run's folder before it puts any in
-// place.
+// request makes all keys and requests in the run's folder before it puts any in place.
 func (o RequestOptions) request() phase {
 	return phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {

@@ -65,8 +65,8 @@ func (o InitOptions) only(name string) (workflow, error) {
 		return workflow{}, &engine.UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	// A run of one phase is done when it has ended or, if it waits for the API
-	// server, when that is ready.
+	// A run of one phase is done when it has ended or, if it waits for the API server, when that is
+	// ready.
 	if p.Commit = false; name == "wire-apiserver" {
 		p.Commit = true
 	}

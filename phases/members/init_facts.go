@@ -45,7 +45,7 @@ type InitFacts struct {
 	Access              op.Access
 	Wish                apiserver.EtcdFlags // for the API server
 	Kubeadms            apiserver.EtcdFlags // what kubeadm would write for it
-	// With its current flags it reaches the cluster of the etcd here.
+	// With its current flags the API server reaches the cluster of the local etcd.
 	Wired bool
 	// Advertised URLs whose hosts the certificates do not name.
 	Uncovered []string
@@ -61,8 +61,8 @@ type InitFacts struct {
 	DataOwner *observe.Stopped
 	DataError error
 
-	// All phases run: the kubelet starts what is rendered, and etcd is stopped
-	// if the run goes back.
+	// All phases run: the kubelet starts what is rendered, and etcd is stopped if the run goes
+	// back.
 	Whole bool
 	// Why etcd could not listen at some addresses.
 	Listeners []error

@@ -65,8 +65,8 @@ func checkRendered(f *Facts) error {
 	return engine.Passes(f, checks...)
 }
 
-// checkManifest refuses to replace a manifest that differs from the rendered
-// one: somebody wrote it.
+// checkManifest refuses to replace a manifest that differs from the rendered one: somebody wrote
+// it.
 func checkManifest(f *Facts) error {
 	i := f.Init
 	switch {

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// JoinOptions are the options of `join`. The cluster determines Kubernetes' version, the image's
-// repository and the certificates' directory.
+// JoinOptions are the options of `join`. The cluster determines the Kubernetes version, the image
+// repository and the certificates directory.
 type JoinOptions struct{ InitOptions }
 
 // Join is the workflow that adds this node to a cluster as a member, from its certificates to an
@@ -63,8 +63,8 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 	return f.Init.HealthCheck
 }
 
-// addLearner adds the node to the cluster as a learner. It has no vote, so the
-// quorum does not change.
+// addLearner adds the node to the cluster as a learner. It has no vote, so the quorum does not
+// change.
 func (o JoinOptions) addLearner() phase {
 	return phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote",
 		Found: foundLearner,
@@ -301,7 +301,7 @@ func (f *Facts) standing() (standing, error) {
 	return stale, nil
 }
 
-// checkStep checks what a phase needs that deals with the members.
+// checkStep makes the checks that a phase which talks to the members needs when it runs on its own.
 func (o JoinOptions) checkStep(f *Facts) error {
 	if f.Init.Whole {
 		return nil // preflight has checked

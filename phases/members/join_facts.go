@@ -194,8 +194,8 @@ func membersRendered(members []observe.Member) []templates.Member {
 }
 
 // keepManifest keeps the existing manifest if it differs from the rendered one only in
-// --initial-cluster. The order of the members there means nothing, and an etcd that has
-// data ignores the flag.
+// --initial-cluster. The order of the members there means nothing, and an etcd that has data
+// ignores the flag.
 func (i *InitFacts) keepManifest() error {
 	if i.There == nil {
 		return nil

@@ -95,8 +95,8 @@ func checkHasQuorum(f *Facts) error {
 	return nil
 }
 
-// checkName refuses a taken name: etcd allows two members of one name, and nobody can tell
-// them apart afterwards.
+// checkName refuses a taken name: etcd allows two members of one name, and nobody can tell them
+// apart afterwards.
 func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {

@@ -28,8 +28,8 @@ func (o InitOptions) wire() phase {
 	return p
 }
 
-// checkWiring refuses to move an API server away from another cluster: it would lose
-// sight of all its objects.
+// checkWiring refuses to move an API server away from another cluster: it would lose sight of all
+// its objects.
 func checkWiring(f *Facts) error {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -72,8 +72,8 @@ func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.
 	f.Init.Wish = wish(f, c.AsksAPIServerFor)
 }
 
-// wired says whether the API server, with its current flags, reaches the cluster of this
-// node's etcd, and no other.
+// wired says whether the API server, with its current flags, reaches the cluster of this node's
+// etcd, and no other.
 func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok || f.Live == nil {

@@ -318,8 +318,8 @@ func (n pruner) onlyJournal(folder string) bool {
 	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == journal.Name)
 }
 
-// apparentSize adds up the lengths of the files below a name. What cannot be
-// read counts as nothing.
+// apparentSize adds up the lengths of the files below a name. What cannot be read counts as
+// nothing.
 func (n pruner) apparentSize(name string) int64 {
 	st, err := n.FS.Lstat(name)
 	if err != nil || !st.Mode.IsDir() {

@@ -174,8 +174,8 @@ func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*Snapshot
 	return s, nil
 }
 
-// data examines the directories that are exchanged, and finds places on the
-// same mounts to stage in.
+// data examines the directories that are exchanged, and finds places on the same mounts to stage
+// in.
 func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	dir := o.liveDir(f)
 	d := DataFacts{Attr: node.Mine(0o700)}

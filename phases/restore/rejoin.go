@@ -12,9 +12,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// What `restore --rejoin` does on the nodes that join the restored cluster afterwards:
-// their old data is moved aside while they are fenced, and once the restored member serves
-// they are added one by one.
+// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their old
+// data is moved aside while they are fenced, and once the restored member serves they are added one
+// by one.
 
 // moveAside moves the old data to where the exchange would have kept it.
 func (o restorer) moveAside(f *Facts) []op.Op {

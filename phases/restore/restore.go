@@ -135,8 +135,8 @@ func (o restorer) stageData() phase {
 		}}
 }
 
-// makeDirectories plans the missing directories: the data directory, if it is new or gone,
-// and places to stage in.
+// makeDirectories plans the missing directories: the data directory, if it is new or gone, and
+// places to stage in.
 func (o restorer) makeDirectories(f *Facts) []op.Op {
 	var ops []op.Op
 	mkdir := func(dir string) {
@@ -162,8 +162,8 @@ func (o restorer) staging(f *Facts) op.Staging {
 		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof,
 		SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
 		InitialCluster: initialCluster([]SharedMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
-		// A fresh token gives the cluster a new id: a member of the old cluster that comes
-		// back cannot talk to it.
+		// A fresh token gives the cluster a new id: a member of the old cluster that comes back
+		// cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Shared is what turns the restores on several nodes into one. It is the same on each,
-// settled by the coordinator after surveying them all. It is nil for a restore on one node;
-// the methods cover that.
+// Shared is what turns the restores on several nodes into one. It is the same on each, settled by
+// the coordinator after surveying them all. It is nil for a restore on one node; the methods cover
+// that.
 type Shared struct {
 	Cluster journal.Cluster
 	Members []SharedMember // of the restored cluster, in the order of their start

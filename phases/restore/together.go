@@ -307,8 +307,8 @@ func (v view) checkMembership(Shared) error {
 		"the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
 }
 
-// strangers are the peer URLs of members, of the current cluster and of the snapshot, that run
-// on none of the nodes.
+// strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on
+// none of the nodes.
 func (v view) strangers() (urls []string) {
 	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
 		if !v.listed(m) {

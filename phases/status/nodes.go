@@ -96,8 +96,7 @@ func OfNodes(
 	return s, ctx.Err()
 }
 
-// hashes asks all members of each cluster for their HashKV at one revision that all of them
-// have.
+// hashes asks all members of each cluster for their HashKV at one revision that all of them have.
 func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 	at := map[string]int64{} // by cluster
 	for _, n := range nodes {
