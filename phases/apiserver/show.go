@@ -13,10 +13,9 @@ import (
 // Report is the result of `apiserver show`: which etcds this node's API server uses, with which
 // files, and whether that works now. The JSON names are stable.
 type Report struct {
-	Manifest string           `json:"manifest"`
-	Servers  []EndpointReport `json:"etcdServers"`
-	// Resources that are stored in other etcds.
-	Overrides []string         `json:"etcdServersOverrides"`
+	Manifest  string           `json:"manifest"`
+	Servers   []EndpointReport `json:"etcdServers"`
+	Overrides []string         `json:"etcdServersOverrides"` // resources that are in other etcds
 	Files     []EtcdFileReport `json:"files"`
 	// Which of kubeadm's settings were compared; empty if they are unknown.
 	Compared string `json:"compared,omitempty"`
@@ -135,7 +134,7 @@ func (r *Report) judge(answers []Answer) {
 }
 
 // compareWithKubeadm compares the flags with those that kubeadm would write: by its
-// ClusterConfiguration if the API server can be asked for it, otherwise by its defaults. These do
+// ClusterConfiguration if the API server can be asked for it, otherwise by its defaults, which do
 // not apply if etcd is not on this node.
 func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Facts, now EtcdFlags) {
 	advertise := observe.FlagOf(f.APIServer.File, f.APIServer.Container, "advertise-address")

@@ -233,8 +233,8 @@ func (o Options) checkEtcd(f *Facts) error {
 	return nil
 }
 
-// checkPlace refuses two places: the kubelet would read a backup among its manifests as one of
-// them, and a backup beside etcd's data would be lost with it.
+// checkPlace refuses an unusable place: the kubelet would read a backup among its manifests as one
+// of them, and a backup with etcd's data would be lost with it.
 func (o Options) checkPlace(f *Facts) error {
 	const hint = "name another place"
 	b := f.Backup

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// usesOf reads the certificates from two manifests; an empty one does not exist.
+// usesOf reads the certificates from two manifests; an empty one stands for none.
 func usesOf(t *testing.T, etcd, apiServer string, there ...string) certUses {
 	t.Helper()
 	d := sim.NewDisk()

@@ -180,7 +180,7 @@ func (f *Facts) claimData() *op.ClaimData {
 		Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
 }
 
-// endTimeout is how long etcd may take to end when the run goes back.
+// endTimeout is how long etcd may take to stop when the run goes back.
 const endTimeout = time.Minute
 
 // etcdsPod is the pod that the kubelet makes from the rendered manifest; empty if a single phase

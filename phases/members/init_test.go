@@ -136,7 +136,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
-// plannedInit is the plan of all phases but preflight: each operation's kind and target.
+// plannedInit are the kinds of operations that all phases but preflight plan.
 func plannedInit(t *testing.T, f *Facts) []string {
 	t.Helper()
 	var kinds []string

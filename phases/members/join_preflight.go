@@ -34,7 +34,7 @@ func checkAdds(f *Facts) error {
 	return engine.Passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
 }
 
-// joins says whether the members still have to agree on something.
+// joins says whether the members still have to add this node, or give it a vote.
 func (f *Facts) joins() (bool, error) {
 	if f.Init.External || f.Join.Cluster == nil {
 		return false, nil
@@ -95,7 +95,7 @@ func checkHasQuorum(f *Facts) error {
 	return nil
 }
 
-// checkName refuses a taken name: etcd allows two members of one name, and nobody can tell them
+// checkName refuses a taken name: etcd allows two members with one name, and nobody can tell them
 // apart afterwards.
 func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
@@ -151,8 +151,8 @@ func checkAlarms(f *Facts) error {
 		"and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
 }
 
-// checkSkew refuses an image that is older than the cluster, which etcd would not join, or more
-// than one minor newer.
+// checkSkew refuses an etcd of an older minor than the cluster's, which could not join, and one
+// more than one minor newer: upgrades go by one.
 func checkSkew(f *Facts) error {
 	here, lowest := observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)), 0
 	for _, m := range f.Join.Cluster.Members {

@@ -141,7 +141,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
-// plannedJoin is the plan of all phases but preflight and certs, with the operations' kinds.
+// plannedJoin are the operations that all phases but preflight and certs plan, and their kinds.
 func plannedJoin(t *testing.T, f *Facts) (kinds []string, ops []op.Op) {
 	t.Helper()
 	for _, p := range (JoinOptions{}).phases()[2:] {

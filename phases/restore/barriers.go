@@ -120,7 +120,7 @@ func oldURLs(own *journal.State) []string {
 	if noted, ok := own.Run.Notes[journal.NoteOldURLs]; ok {
 		return strings.Fields(noted)
 	}
-	return own.Run.Cluster.OldURLs // a run begun by an earlier version
+	return own.Run.Cluster.OldURLs // for a run begun by an earlier version
 }
 
 // released says whether this node has begun to let etcd run on the new data.
