@@ -16,17 +16,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Options are what a person may ask of `apiserver set`.
+// Options are the options of `apiserver set`.
 type Options struct {
 	Wish           EtcdFlags
-	AllMembers     bool          // the servers are the members that the cluster has now
-	AnotherCluster bool          // than the one that the API server uses now may be meant
-	StopTimeout    time.Duration // for the old container to end by itself; 0: 3 s
+	AllMembers     bool          // the servers are the cluster's current members
+	AnotherCluster bool          // the servers may belong to another cluster than the current one
+	StopTimeout    time.Duration // for the old container to stop by itself; 0: 3 s
 	WaitTimeout    time.Duration // for the new one to be ready; 0: 2 minutes
 }
 
-// Set is the workflow that changes which etcds the API server of this node uses, and with which
-// files. An API server that does not get ready with it goes back by itself.
+// Set is the workflow that changes which etcds this node's API server uses, and with which files.
+// If the API server does not get ready with them, the run goes back by itself.
 func Set(o Options) workflow {
 	return workflow{Name: "apiserver", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -37,7 +37,7 @@ func Set(o Options) workflow {
 
 type (
 	phase = engine.Phase[*Facts]
-	// workflow changes which etcds the API server of this node uses.
+	// workflow changes which etcds this node's API server uses.
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
@@ -47,18 +47,18 @@ type Facts struct {
 	APIServer *SetFacts
 }
 
-// SetFacts are what is known of the API server here, and of the etcds that it is to use.
+// SetFacts are what is known about this node's API server, and about the etcds that it is to use.
 type SetFacts struct {
 	File         observe.ManifestFile // without a path when no manifest runs an API server
 	Container    string
-	Second       string // another manifest that runs one, too
+	Second       string // another manifest that runs an API server
 	Before       EtcdFlags
 	After        EtcdFlags
-	Wrong        []string         // what speaks against the files
-	Answers      []Answer         // of the servers that there are to be, in their order
-	Cluster      uint64           // that is in use now; 0: it is not known
-	Known        string           // from where
-	Members      []observe.Member // that the servers were taken from; with AllMembers only
+	Wrong        []string         // what is wrong with the files
+	Answers      []Answer         // of the wanted servers, in their order
+	Cluster      uint64           // in use now; 0: unknown
+	Known        string           // what says so
+	Members      []observe.Member // the source of the servers; with AllMembers only
 	Learners     []observe.Member // likewise
 	MembersError error            // why the members could not be listed
 }
@@ -95,7 +95,7 @@ func (o Options) found(f *Facts) []string {
 		"apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
 }
 
-// set replaces the manifest. What is to be done when the run goes back is planned before it.
+// set replaces the manifest. What must happen if the run goes back is planned before it.
 func (o Options) set() phase {
 	return phase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -125,11 +125,10 @@ func (o Options) waiting(f *observe.Facts, back bool) *op.AwaitReplaced {
 	return w
 }
 
-// Wire has the API server of this node use etcd as is wished for
-// (templates.Config.APIServerEtcdFlags, by EtcdFlags.set), as the end of a workflow that makes
-// or joins a member. Where there is no manifest of an API server, or it says so already, it
-// does nothing: beside kubeadm the manifest is kubeadm's to write. Where no kubelet runs,
-// nothing is waited for.
+// Wire is the last phase of a workflow that makes or joins a member. It makes this node's API
+// server use etcd with the wished flags (templates.Config.APIServerEtcdFlags, by EtcdFlags.Set). It
+// does nothing if no manifest runs an API server, since beside kubeadm that is kubeadm's to write,
+// or if the manifest has the flags already. Where no kubelet runs, it waits for nothing.
 func Wire[F engine.Observed](
 	node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration,
 ) engine.Phase[F] {
@@ -161,8 +160,8 @@ func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
 	return []string{m.Path + " names this etcd already: it stays"}
 }
 
-// rewire plans the replacement of the API server's manifest; nothing when there is nothing to
-// replace. undoWait is what is waited for when the run goes back, nil for nothing.
+// rewire plans the replacement of the API server's manifest; nothing if it stays the same. undoWait
+// is what the run waits for when it goes back; nil: nothing.
 func rewire(f *observe.Facts, wish EtcdFlags, undoWait *op.AwaitReplaced) ([]op.Op, error) {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -186,7 +185,7 @@ func rewire(f *observe.Facts, wish EtcdFlags, undoWait *op.AwaitReplaced) ([]op.
 	}), nil
 }
 
-// awaitReplaced waits for the API server's new pod; nil where no manifest runs one.
+// awaitReplaced waits for the API server's new pod; nil if no manifest runs one.
 func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitReplaced {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -196,12 +195,13 @@ func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitRe
 	if limit == 0 {
 		limit = 2 * time.Minute
 	}
-	// For the grace see RenewOptions.grace.
+	// For the grace, see RenewOptions.grace.
 	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod),
 		API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back}
 }
 
-// podUID is that of a pod's container that runs, else of the newest; empty when there is none.
+// podUID is the pod's UID according to its running container or, without one, to its newest; empty
+// if it has none.
 func podUID(f *observe.Facts, pod op.Pod) string {
 	var last node.Container
 	for _, c := range f.Containers {

@@ -31,7 +31,7 @@ func apiServerFile(t *testing.T, lines ...string) observe.ManifestFile {
 	return observe.ManifestFile{Path: apiserverY, Data: []byte(text), Manifest: m}
 }
 
-// wiringFacts are those of a node on which the change may begin.
+// wiringFacts are the facts of a node on which the change may begin.
 func wiringFacts(t *testing.T) *Facts {
 	file := apiServerFile(t, "--etcd-servers="+oldServers)
 	after := EtcdFlags{Servers: observe.SplitList(newServers)}

@@ -20,9 +20,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Changing the API server's etcd is stopped at every step, as crashtest does it: the
-// manifest is the old one or the new one byte for byte, the API server runs from it, and the old
-// one is there or kept.
+// Changing the API server's etcd is stopped at every step, as crashtest does it: the manifest is
+// the old one or the new one byte for byte, the API server runs from it, and the old one is in
+// place or kept.
 
 const (
 	oldServers = "https://127.0.0.1:2379"
@@ -33,7 +33,7 @@ const (
 // wiring is one shape of the change.
 type wiring struct {
 	name string
-	late time.Duration // the kubelet notices a change of a file so late
+	late time.Duration // how late the kubelet notices a changed file
 	wire bool          // as the phase wire-apiserver
 	off  bool          // no kubelet runs
 }
@@ -131,8 +131,8 @@ func (w *wiringWorld) set() error {
 	return w.Do(w.flow().On(w.Process.Look))
 }
 
-// settled says whether all is old or all is new, and what is wrong otherwise. A kubelet that is
-// late has time to notice.
+// settled says whether all is old or all is new; if neither, what is wrong. It gives a slow kubelet
+// time to notice.
 func (w *wiringWorld) settled() (string, error) {
 	if err := w.Process.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
 		return "", err
@@ -223,13 +223,13 @@ func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
 	}
 }
 
-// What keeps the old API server from getting ready again is no reason to keep the run open: every
-// other command would be refused.
+// A run must not stay open because the old API server does not get ready again: every other command
+// would be refused.
 func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
 	w := newWiringWorld(t, wirings()[0])
 	w.Machine.Before = func(call string) {
 		if strings.HasPrefix(call, "rename ") && strings.HasSuffix(call, apiserverY) {
-			w.Machine.SickText = "kube-apiserver" // whatever the manifest
+			w.Machine.SickText = "kube-apiserver" // whatever the manifest says
 		}
 	}
 	var notes []string
@@ -286,7 +286,7 @@ func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
 			if !tt.open {
 				return
 			}
-			// As it says: what is kept is copied there, and the run can be closed.
+			// Follow the hint: copy the kept manifest there, and the run can be closed.
 			kept, err := w.kept()
 			if err != nil {
 				t.Fatal(err)

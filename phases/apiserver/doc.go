@@ -1,3 +1,2 @@
-// Package apiserver shows and sets which etcds the API server of this node uses,
-// and with which files.
+// Package apiserver shows and sets which etcds this node's API server uses, and with which files.
 package apiserver

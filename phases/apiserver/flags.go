@@ -15,14 +15,14 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// EtcdFlags are an API server's flags for etcd. Files are paths in its container. What is empty in
-// a wish stays as it is.
+// EtcdFlags are an API server's flags for etcd. Files are paths in its container. In a wish, an
+// empty field keeps the current value.
 type EtcdFlags struct {
 	Servers                   []string
 	CAFile, CertFile, KeyFile string
 }
 
-// Named are the flags in the order in which kubeadm has them.
+// Named are the flags for files, in kubeadm's order.
 func (e *EtcdFlags) Named() []namedFlag {
 	return []namedFlag{{"etcd-cafile", &e.CAFile}, {"etcd-certfile", &e.CertFile}, {"etcd-keyfile", &e.KeyFile}}
 }
@@ -32,7 +32,7 @@ type namedFlag struct {
 	File *string
 }
 
-// Set gives one flag, named without dashes, a value. Others than these are not this one's concern.
+// Set sets one flag, named without dashes. It ignores all other flags.
 func (e *EtcdFlags) Set(name, value string) {
 	if name == observe.EtcdServersFlag {
 		e.Servers = observe.SplitList(value)
@@ -44,8 +44,8 @@ func (e *EtcdFlags) Set(name, value string) {
 	}
 }
 
-// EtcdFlagsOf reads an API server's manifest. --etcd-servers collects: given twice, all count
-// (pflag's StringSlice).
+// EtcdFlagsOf reads an API server's manifest. --etcd-servers accumulates: if given twice, both
+// count (pflag's StringSlice).
 func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
 	var e EtcdFlags
 	for _, f := range m.Manifest.Flags(container) {
@@ -60,7 +60,7 @@ func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
 	return e
 }
 
-// With is these flags with what is wished for in their place.
+// With returns these flags with those of a wish in their place.
 func (e EtcdFlags) With(wish EtcdFlags) EtcdFlags {
 	if len(wish.Servers) > 0 && !sameServers(e.Servers, wish.Servers) {
 		e.Servers = wish.Servers
@@ -73,14 +73,14 @@ func (e EtcdFlags) With(wish EtcdFlags) EtcdFlags {
 	return e
 }
 
-// sameServers says whether two lists name the same. Their order says nothing: etcd's client takes
-// turns over all of them (client/v3/internal/resolver: round_robin).
+// sameServers says whether two lists name the same servers. Order does not matter: etcd's client
+// rotates through all of them (client/v3/internal/resolver: round_robin).
 func sameServers(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// write puts the flags into the manifest, and returns it with the words for what has changed; the
-// very same manifest when nothing does.
+// write puts the flags into the manifest, and returns it with a description of the changes; the
+// very same manifest if nothing changes.
 func (e EtcdFlags) write(
 	m observe.ManifestFile, container string,
 ) (edited *manifests.Manifest, change string, err error) {
@@ -109,7 +109,7 @@ func (e EtcdFlags) write(
 	return edited, strings.Join(changes, " "), err
 }
 
-// setOnce gives a flag one value, however often it is there.
+// setOnce gives a flag one value, however often it is given.
 func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.Manifest, error) {
 	times := 0
 	for _, f := range m.Flags(container) {
@@ -126,10 +126,11 @@ func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.M
 	return m.SetFlag(container, name, value)
 }
 
-// writable: what the kubelet and the API server would read otherwise than what is edited.
+// writable refuses a manifest that the kubelet or the API server would read differently once
+// edited.
 func writable(m observe.ManifestFile, container string) error {
 	for _, f := range m.Manifest.Flags(container) {
-		// Kubernetes's programs take _ for - (k8s.io/component-base/cli/flag:
+		// Kubernetes' programs accept _ for - (k8s.io/component-base/cli/flag:
 		// WordSepNormalizeFunc).
 		if dashed := strings.ReplaceAll(f.Name, "_", "-"); dashed != f.Name && strings.HasPrefix(dashed, "etcd-") {
 			return fmt.Errorf("line %d of %s: write --%s with dashes", f.Line, m.Path, f.Name)
@@ -161,7 +162,7 @@ func checkServers(servers []string) error {
 		}
 		schemes[u.Scheme] = true
 	}
-	// client/v3/client.go: credentialsForEndpoint is asked for the first endpoint only.
+	// client/v3/client.go: credentialsForEndpoint is called for the first endpoint only.
 	if len(schemes) > 1 {
 		return &engine.UsageError{
 			Reason: "some of the endpoints are https and some http: the API server's client speaks to all of them as " +
@@ -171,7 +172,7 @@ func checkServers(servers []string) error {
 	return nil
 }
 
-// access is how such an API server reaches one etcd.
+// access is how an API server with these flags reaches one etcd.
 func (e EtcdFlags) access(m observe.ManifestFile, container, server string) op.Access {
 	a := op.Access{Endpoints: []string{server}}
 	if strings.HasPrefix(server, "https://") {
@@ -181,8 +182,8 @@ func (e EtcdFlags) access(m observe.ManifestFile, container, server string) op.A
 	return a
 }
 
-// kubeadmFlags are those that kubeadm gives an API server beside an etcd of its own node (kubeadm,
-// phases/controlplane: getAPIServerCommand).
+// kubeadmFlags are the flags that kubeadm gives an API server whose etcd is on the same node
+// (kubeadm, phases/controlplane: getAPIServerCommand).
 func kubeadmFlags(certificatesDir, advertiseAddress string) EtcdFlags {
 	host := "127.0.0.1"
 	if ip := net.ParseIP(advertiseAddress); ip != nil && ip.To4() == nil {

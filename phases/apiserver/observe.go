@@ -19,10 +19,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Answer is what one etcd says of itself to who dials it as the API server does.
+// Answer is what one etcd says about itself when dialled as the API server does.
 type Answer struct {
 	URL                 string
-	Error               error // why it does not serve; everything below may be there all the same
+	Error               error // why it does not serve; the fields below may be set all the same
 	ClusterID, MemberID uint64
 	Name                string
 	Version             string
@@ -40,8 +40,8 @@ func (a Answer) role() string {
 	return "follower"
 }
 
-// observe gathers what changing the API server's etcd depends on. Every endpoint is really dialled,
-// with the files that are to be used there.
+// observe gathers the facts of `apiserver set`. It really dials every endpoint, with the files that
+// are to be used there.
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	if err := o.checkWish(); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		return f, nil
 	}
 	if a.Wrong = WrongFiles(n, m, container, a.After); len(a.Wrong) > 0 {
-		return f, nil // dialling with them would tell less plainly
+		return f, nil // errors from dialling with them would be less clear
 	}
 	a.Answers = Ask(ctx, n, m, container, a.After)
 	for i := range a.Answers {
@@ -90,7 +90,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	return f, nil
 }
 
-// checkWish: what was typed makes sense by itself.
+// checkWish refuses options that make no sense by themselves.
 func (o Options) checkWish() error {
 	w := o.Wish
 	switch {
@@ -113,17 +113,17 @@ func (o Options) checkWish() error {
 	return checkServers(w.Servers)
 }
 
-// unchanged says that the manifest has the flags that are wished for.
+// unchanged says whether the manifest already has the wished flags.
 func unchanged(a *SetFacts) bool {
 	return a.MembersError == nil && len(a.Learners) == 0 && slices.Equal(a.Before.Servers, a.After.Servers) &&
 		a.Before.CAFile == a.After.CAFile && a.Before.CertFile == a.After.CertFile &&
 		a.Before.KeyFile == a.After.KeyFile
 }
 
-// takeMembers makes a list of servers of the members: by their names, so that it is the same on
-// every node. etcd's client takes turns over all of them, and has none that it likes better: to
-// name the local one first would change nothing but the text, in which the nodes would then differ,
-// and of which kubeadm's ClusterConfiguration can hold only one.
+// takeMembers turns the members into a list of servers, sorted by name so that it is the same on
+// every node. Putting the local one first would gain nothing: etcd's client rotates through all of
+// them and prefers none. The nodes' manifests would only differ, and kubeadm's ClusterConfiguration
+// can hold just one list.
 func (a *SetFacts) takeMembers(members []etcd.Member) []string {
 	var servers []string
 	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int {
@@ -138,8 +138,8 @@ func (a *SetFacts) takeMembers(members []etcd.Member) []string {
 	return servers
 }
 
-// membersNow asks the cluster that is in use: the local etcd, or at the --endpoints that were
-// typed, else those that the API server uses.
+// membersNow asks the cluster in use: at the given --endpoints; without those, at the local etcd,
+// and then at the servers that the API server uses.
 func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -212,8 +212,8 @@ func askOne(ctx context.Context, n *observe.Node, way op.Access) (a Answer) {
 	return a
 }
 
-// clusterInUse is the cluster that the API server's data is in now: as those say that it uses, else
-// the local etcd, else its data directory.
+// clusterInUse is the cluster that holds the API server's data now, according to the servers that
+// it uses or, if these include the local etcd, to its data directory.
 func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, known string) {
 	a := f.APIServer
 	for _, s := range Ask(ctx, n, a.File, a.Container, a.Before) {
@@ -231,7 +231,7 @@ func clusterInUse(ctx context.Context, n *observe.Node, f *Facts) (id uint64, kn
 }
 
 // WrongFiles says which of the files the API server could not read, and why. The API server sees
-// its own mounts of the node, and nothing else.
+// only what its manifest mounts from the node.
 func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []string {
 	var wrong []string
 	for _, f := range e.Named() {
@@ -248,7 +248,7 @@ func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e Etc
 	return wrong
 }
 
-// fileSeen says why an API server's container would not find a file; empty when it does.
+// fileSeen says why an API server's container would not find a file; empty if it would.
 func fileSeen(n *observe.Node, m observe.ManifestFile, container, file string) string {
 	host := observe.HostFile(m, container, file)
 	if host == "" {

@@ -9,10 +9,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// errUnchanged ends the checks: nothing is to be done.
+// errUnchanged ends the checks: there is nothing to do.
 var errUnchanged = errors.New("nothing to do")
 
-// checkAPIServer: there is one manifest, and it can be read.
+// checkAPIServer refuses unless exactly one manifest runs an API server, and can be read.
 func checkAPIServer(f *Facts) error {
 	a := f.APIServer
 	if a.File.Path == "" {
@@ -35,7 +35,7 @@ func checkAPIServer(f *Facts) error {
 	return nil
 }
 
-// checkMembers: all of them can be listed, and can serve.
+// checkMembers refuses unless all members can be listed, and can serve.
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer
 	if a.MembersError != nil {
@@ -64,7 +64,7 @@ func (o Options) checkMembers(f *Facts) error {
 	return nil
 }
 
-// checkChange: the edit is possible, and the node can carry it out.
+// checkChange refuses unless the edit is possible, and the node can carry it out.
 func (o Options) checkChange(f *Facts) error {
 	a := f.APIServer
 	if unchanged(a) {
@@ -95,15 +95,15 @@ func checkEtcdFiles(f *Facts) error {
 	return nil
 }
 
-// checkAnswers: every server is dialled as the API server would, and is a voting member of the
-// cluster whose data it has.
+// checkAnswers refuses a server that does not answer when dialled as the API server would, or that
+// is not a voting member of the cluster whose data the API server has.
 func (o Options) checkAnswers(f *Facts) error {
 	a := f.APIServer
 	var bad, good []string
 	for _, s := range a.Answers {
 		switch {
 		case s.Error != nil && !slices.Contains(bad, s.Error.Error()):
-			// A key that is another certificate's fails alike everywhere.
+			// A key that belongs to another certificate fails the same way everywhere.
 			bad = append(bad, s.Error.Error())
 		case s.Error == nil && !s.Learner:
 			good = append(good, s.URL)
@@ -132,7 +132,7 @@ func (o Options) checkAnswers(f *Facts) error {
 	return o.checkCluster(f)
 }
 
-// checkCluster: another cluster has other objects, or none.
+// checkCluster refuses another cluster: it has other objects, or none.
 func (o Options) checkCluster(f *Facts) error {
 	a := f.APIServer
 	if o.AnotherCluster || len(a.Answers) == 0 || a.Answers[0].ClusterID == a.Cluster {

@@ -10,16 +10,16 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Report is what `apiserver show` tells: which etcds the API server of this node uses, with which
+// Report is the result of `apiserver show`: which etcds this node's API server uses, with which
 // files, and whether that works now. The JSON names are stable.
 type Report struct {
 	Manifest  string           `json:"manifest"`
 	Servers   []EndpointReport `json:"etcdServers"`
 	Overrides []string         `json:"etcdServersOverrides"` // resources that are in other etcds
 	Files     []EtcdFileReport `json:"files"`
-	// With what of kubeadm's; empty when that is not known.
+	// Which of kubeadm's settings were compared; empty if they are unknown.
 	Compared string `json:"compared,omitempty"`
-	// From what kubeadm would write.
+	// Between the manifest and what kubeadm would write.
 	Differences []string `json:"differences"`
 	Warnings    []string `json:"warnings"`
 }
@@ -36,17 +36,17 @@ type EndpointReport struct {
 	ClusterID string `json:"clusterID,omitempty"` // hex
 }
 
-// EtcdFileReport is one of the files that the API server shows etcd, or trusts it by.
+// EtcdFileReport is one of the files that the API server shows to etcd, or trusts it by.
 type EtcdFileReport struct {
 	Flag     string    `json:"flag"`
 	Path     string    `json:"path"`              // in the container
-	HostPath string    `json:"hostPath"`          // empty when it is not mounted from the node
+	HostPath string    `json:"hostPath"`          // empty if it is not mounted from the node
 	NotAfter time.Time `json:"notAfter,omitzero"` // of a certificate
 	DaysLeft int       `json:"daysLeft"`
 	Problem  string    `json:"problem,omitempty"`
 }
 
-// Show looks at the API server's etcd. It works when everything is down, and changes nothing.
+// Show examines the API server's etcd. It works when everything is down, and changes nothing.
 func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Servers: []EndpointReport{}, Overrides: []string{},
 		Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
@@ -104,7 +104,7 @@ func fileReport(
 	return r
 }
 
-// judge says what is wrong, and what is risky.
+// judge says what is wrong or risky.
 func (r *Report) judge(answers []Answer) {
 	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
 	var first *Answer
@@ -133,9 +133,9 @@ func (r *Report) judge(answers []Answer) {
 	}
 }
 
-// compareWithKubeadm holds the flags against those that kubeadm would write, by its
-// ClusterConfiguration where the API server can be asked for it, else by its defaults. Beside an
-// etcd that is not on this node, there are none.
+// compareWithKubeadm compares the flags with those that kubeadm would write: by its
+// ClusterConfiguration if the API server can be asked for it, otherwise by its defaults, which do
+// not apply if etcd is not on this node.
 func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Facts, now EtcdFlags) {
 	advertise := observe.FlagOf(f.APIServer.File, f.APIServer.Container, "advertise-address")
 	want, compared := kubeadmFlags(observe.KubeadmCertificatesDir, advertise), "kubeadm's defaults"
@@ -149,7 +149,7 @@ func compareWithKubeadm(ctx context.Context, n *observe.Node, r *Report, f *Fact
 	r.Compared, r.Differences = compared, append(r.Differences, now.Differences(want)...)
 }
 
-// kubeadmFlagsIn are those that a ClusterConfiguration asks for.
+// kubeadmFlagsIn are the flags that a ClusterConfiguration asks for.
 func kubeadmFlagsIn(c observe.ClusterConfiguration, advertise string) EtcdFlags {
 	e := kubeadmFlags(c.CertificatesDir, advertise)
 	if x := c.External; x != nil {
@@ -161,7 +161,7 @@ func kubeadmFlagsIn(c observe.ClusterConfiguration, advertise string) EtcdFlags 
 	return e
 }
 
-// Differences says what kubeadm would write otherwise.
+// Differences says where kubeadm would write something else.
 func (e EtcdFlags) Differences(kubeadms EtcdFlags) []string {
 	var all []string
 	say := func(name, now, want string) {

@@ -15,18 +15,18 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Options are what a person may ask of `backup`. Exactly one of File and Dir is set. Paths are host
-// paths below the root where they are given as flags' values; File is a path of this process.
+// Options are the options of `backup`. Exactly one of File and Dir is set. Paths given as flag
+// values are host paths; File is a path of this process.
 type Options struct {
 	File        string // of the snapshot; FILE.json is written beside it
 	Dir         string // a directory; the name is etcd-<node>-<UTC>-r<revision>.db
-	Keep        int    // with Dir: how many of this node's backups are kept; 0: all
-	FromDataDir string // the data of a member that is stopped, instead of a running etcd
+	Keep        int    // with Dir: how many of this node's backups to keep; 0: all
+	FromDataDir string // the data of a stopped member, instead of a running etcd
 	FromWALDir  string
 }
 
-// Workflow is the workflow that takes a proven snapshot. It changes nothing of the node, and so
-// runs whatever else is open.
+// Workflow is the workflow that takes a proven snapshot. It changes nothing on the node, so it may
+// run while another run is open.
 func Workflow(o Options) workflow {
 	return workflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -48,21 +48,21 @@ type Facts struct {
 	Backup *Place
 }
 
-// Place describes the place that a backup is to have.
+// Place describes where a backup will go.
 type Place struct {
 	Dir     string   // host path
-	File    string   // host path; empty: named by what the backup holds
-	Missing []string // directories on the way to Dir that are not there, outermost first
+	File    string   // host path; empty: the name depends on what the backup holds
+	Missing []string // missing parent directories of a backup, Dir included, outermost first
 	DirOdd  string   // why Dir cannot be used
-	// File, or its sidecar's name, where there is one already that no dead backup left.
+	// File, or its sidecar's name, if it exists already and no dead backup left it.
 	Taken   string
 	Free    uint64 // bytes
 	Need    int64  // bytes, at most
-	Cluster string // hex; known beforehand for a data directory only
+	Cluster string // hex; known beforehand only for a data directory
 }
 
-// Take takes a backup and returns what its sidecar says. confirm sees the plan, and its
-// error ends the command.
+// Take takes a backup and returns its sidecar. confirm sees the plan; if it returns an error, the
+// command ends.
 func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (*Sidecar, error) {
 	var kept *op.KeepBackup
 	err := n.Do(ctx, w, func(p engine.Plan) error {
@@ -85,7 +85,7 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 	return &s.Sidecar, err
 }
 
-// check says what makes no sense.
+// check refuses options that make no sense.
 func (o Options) check() error {
 	switch {
 	case o.File != "" && o.Dir != "":
@@ -131,7 +131,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	return f, nil
 }
 
-// place looks at where the backup is to go.
+// place examines where the backup will go.
 func (o Options) place(n *observe.Node) (*Place, error) {
 	b := &Place{Dir: o.Dir}
 	if b.Dir == "" {
@@ -169,8 +169,8 @@ func (o Options) place(n *observe.Node) (*Place, error) {
 	return b, err
 }
 
-// taken returns the name that stands in the way. What a dead backup left does not:
-// the new one removes it.
+// taken returns the name that is in the way. Leftovers of a dead backup are not: the new one
+// removes them.
 func taken(fsys node.Reader, b *Place) (string, error) {
 	if b.File == "" || len(b.Missing) > 0 {
 		return "", nil
@@ -213,7 +213,7 @@ func workspace(f *Facts) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, R
 
 func (o Options) checkEtcd(f *Facts) error {
 	if o.FromDataDir != "" {
-		return nil // the data was looked at, and is nobody's
+		return nil // the data was examined, and no process uses it
 	}
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
@@ -233,8 +233,8 @@ func (o Options) checkEtcd(f *Facts) error {
 	return nil
 }
 
-// checkPlace: the kubelet would take a backup among its manifests for one of them, and what lies
-// with etcd's data goes when it goes.
+// checkPlace refuses an unusable place: the kubelet would read a backup among its manifests as one
+// of them, and a backup with etcd's data would be lost with it.
 func (o Options) checkPlace(f *Facts) error {
 	const hint = "name another place"
 	b := f.Backup

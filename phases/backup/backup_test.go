@@ -121,7 +121,7 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 		TakenAt: time.Unix(1_600_000_000, 0)}
 	cases := []struct {
 		name   string
-		file   string // empty: the name that it was given
+		file   string // empty: the generated name
 		change func(*Sidecar)
 		stays  bool
 	}{
@@ -212,7 +212,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
 		}
 	}
-	if len(entries) != 8 { // with the three old ones, whose sidecars say no length
+	if len(entries) != 8 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
 	if entries, err := List(t.Context(), w.Process.Look, ""); err != nil || len(entries) != 0 {

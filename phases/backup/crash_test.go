@@ -19,15 +19,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// The crash matrix of backups: one is stopped at every step, in every way. There is no file of its
-// name then, or the file and its sidecar are whole; no older backup is gone that should have
-// stayed; and the next backup succeeds, and leaves nothing of the dead one.
+// The crash matrix of backups: a backup is stopped at every step, in every way. Then no file has
+// its name, or the file and its sidecar are whole; no older backup is gone that should have stayed;
+// and the next backup succeeds, and leaves nothing of the dead one.
 
-// backupCase is one way to ask for a backup. Three older ones are there in /backups.
+// backupCase is one way to ask for a backup. /backups holds three older ones.
 type backupCase struct {
 	name    string
 	options Options
-	left    int // backups in the directory when one more was taken
+	left    int // backups in the directory after one more was taken
 	already int
 }
 
@@ -69,7 +69,7 @@ func putOldBackup(t *testing.T, d *sim.Disk, i int) {
 	putBackup(t, d, path.Join("/backups", op.BackupName(s)), s)
 }
 
-// putBackup makes a backup with a sidecar that says so.
+// putBackup makes a backup with this sidecar.
 func putBackup(t *testing.T, d *sim.Disk, file string, s Sidecar) {
 	t.Helper()
 	data := []byte("data")
@@ -116,10 +116,11 @@ func (w *backupWorld) backup(o Options) error {
 
 var backupFile = regexp.MustCompile(`\.db$`)
 
-// simRevision is that of each backup that the simulated etcd gives; the old ones have others.
+// simRevision is the revision of each backup that the simulated etcd gives; the old ones have
+// others.
 const simRevision = 5
 
-// backups counts the backups in the directory, and finds what is wrong with them.
+// backups counts the backups in the directory, and reports what is wrong with them.
 func (w *backupWorld) backups() (whole int, err error) {
 	if v := w.Machine.Violations; len(v) > 0 {
 		return 0, fmt.Errorf("%s", strings.Join(v, "\n"))
@@ -145,7 +146,7 @@ func (w *backupWorld) backups() (whole int, err error) {
 	return whole, nil
 }
 
-// play stops one backup, looks, and takes another one.
+// play stops one backup, checks, and takes another one.
 func (w *backupWorld) play(at int, how crashtest.Crash) (stopped bool, err error) {
 	w.Machine.CrashAt = at
 	err = w.backup(w.options)
@@ -180,7 +181,7 @@ func (w *backupWorld) afterCrash() error {
 	return w.settled(whole)
 }
 
-// settled looks at the directory after a backup that ended well, as a power loss would leave it.
+// settled checks the directory after a successful backup, as a power loss would leave it.
 func (w *backupWorld) settled(before int) error {
 	w.Machine.PowerLoss(sim.DropUnsynced, rand.New(rand.NewPCG(1, 1)))
 	want := before + 1
@@ -201,7 +202,8 @@ func (w *backupWorld) settled(before int) error {
 	return nil
 }
 
-// oldOrphan is the sidecar of an old backup that was being removed when the first backup died.
+// oldOrphan says whether a snapshot is an old one that was being removed when the first backup
+// died: its sidecar may be left.
 func (w *backupWorld) oldOrphan(snapshot string) bool {
 	return w.options.Keep > 0 && strings.Contains(snapshot, "-2020")
 }
@@ -244,8 +246,7 @@ func TestABackupThatEndedWellSurvivesAPowerLoss(t *testing.T) {
 	}
 }
 
-// What fails, rather than crashes, leaves everything as it was, or a good backup
-// that is reported as one.
+// A failure (not a crash) leaves everything as it was, or a good backup that is reported as one.
 func TestAFailureAtAnyStepOfABackupLeavesNothingOfIt(t *testing.T) {
 	for _, c := range backupCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -272,7 +273,7 @@ func TestAFailureAtAnyStepOfABackupLeavesNothingOfIt(t *testing.T) {
 	}
 }
 
-// The matrix must notice a file system whose directories nobody synced.
+// The matrix must notice if directories are not synced.
 func TestTheMatrixOfBackupsCatchesMissingSyncs(t *testing.T) {
 	w := newBackupWorld(t, backupCases()[0])
 	w.Machine.ForgetDirSync = true

@@ -23,8 +23,8 @@ type Entry struct {
 }
 
 // List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is
-// one when it ends in .db or has a sidecar. What is odd is listed with a note; nothing is read but
-// names, lengths and sidecars.
+// one if it ends in .db or has a sidecar. Odd ones are listed with a note. It reads only names,
+// lengths and sidecars.
 func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	asked := dir != ""
 	if !asked {
@@ -47,8 +47,8 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	return entries, nil
 }
 
-// backupNames picks the snapshots among the names of a directory, those of which only the
-// sidecar is there included.
+// backupNames picks the snapshots among the names of a directory, including those of which only the
+// sidecar is left.
 func backupNames(names []string) []string {
 	var snapshots []string
 	for _, name := range names {

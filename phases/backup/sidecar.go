@@ -39,7 +39,7 @@ func sidecarBeside(fsys node.Reader, snapshot string) (*op.SidecarFile, error) {
 	return parseSidecar(snapshot, data)
 }
 
-// DefaultDir is where backups go when nothing else is said; host path, mode 0700.
+// DefaultDir is where backups go by default; host path, mode 0700.
 const DefaultDir = journal.BackupsDir
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
@@ -53,7 +53,7 @@ func parseSidecar(snapshot string, data []byte) (*op.SidecarFile, error) {
 	return &s, nil
 }
 
-// StepsIn lets a snapshot be hashed on two cores, where its sidecar says how.
+// StepsIn lets a snapshot be hashed on two cores, if its sidecar says how.
 func StepsIn(s *op.SidecarFile) snapfile.Steps {
 	if s == nil {
 		return nil
@@ -61,7 +61,7 @@ func StepsIn(s *op.SidecarFile) snapfile.Steps {
 	return s.HashSteps
 }
 
-// Sidecars returns those in a directory that can be read.
+// Sidecars returns the readable sidecars in a directory.
 func Sidecars(n *observe.Node, dir string) []Sidecar {
 	names, err := n.FS.ReadDir(dir)
 	if err != nil {

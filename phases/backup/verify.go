@@ -15,13 +15,13 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Verdict is what `verify` says of a file.
+// Verdict is the result of `verify`.
 type Verdict struct {
 	Path string `json:"path"`
 	OK   bool   `json:"ok"`
 	// The check that failed: file, length, trailer, meta, structure, keys, sidecar.
 	Check string `json:"check,omitempty"`
-	// Where, in bytes.
+	// Where it failed, in bytes.
 	Offset int64  `json:"offset,omitempty"`
 	Reason string `json:"reason,omitempty"`
 
@@ -42,9 +42,9 @@ type Verdict struct {
 const checkSidecar = "sidecar"
 
 // Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no
-// node is needed. quick stops after length, SHA-256 and meta pages. Where FILE.json is there, the
-// file must be what that says. A verdict, good or bad, is no error: an error says that the file
-// could not be judged.
+// node is needed. quick stops after length, SHA-256 and meta pages. If FILE.json exists, the file
+// must match it. A verdict, good or bad, is no error: an error says that the file could not be
+// judged.
 func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
 	began := time.Now()
 	v := Verdict{Path: path, Quick: quick}
@@ -80,7 +80,7 @@ func (v *Verdict) fill(r *snapfile.Report) {
 // sidecarLimit is far above any sidecar, in bytes.
 const sidecarLimit = 1 << 20
 
-// besides reads the sidecar of a snapshot; nil where there is none.
+// besides reads the sidecar of a snapshot; nil if there is none.
 func besides(path string) (*op.SidecarFile, error) {
 	if st, err := os.Stat(op.SidecarOf(path)); err == nil && st.Size() > sidecarLimit {
 		return nil, fmt.Errorf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
@@ -92,8 +92,8 @@ func besides(path string) (*op.SidecarFile, error) {
 	return SidecarOf(node.OS("/"), abs)
 }
 
-// against says how a good snapshot differs from what its sidecar says; empty when it
-// does not, or has none.
+// against says how a good snapshot differs from its sidecar; empty if it does not, or has no
+// sidecar.
 func against(r *snapfile.Report, s *op.SidecarFile, quick bool) string {
 	switch {
 	case s == nil:

@@ -128,7 +128,7 @@ func TestASidecarThatTellsOtherwiseMakesASnapshotBad(t *testing.T) {
 		name   string
 		change func(*Sidecar)
 		ok     bool
-		quick  bool // is it still good for --quick
+		quick  bool // still good for --quick
 	}{
 		{"the same", func(*Sidecar) {}, true, true},
 		{"another SHA-256", func(s *Sidecar) { s.SHA256 = "00" }, false, false},

@@ -15,7 +15,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Report is what `certs check` found out. The JSON names are stable; those of certificates are
+// Report is the result of `certs check`. The JSON names are stable; those of certificates are
 // kubeadm's (kubeadm, apis/output/v1alpha3: CertificateExpirationInfo).
 type Report struct {
 	Certificates           []CertificateReport `json:"certificates"`
@@ -32,12 +32,12 @@ type CertificateReport struct {
 	ExpirationDate time.Time `json:"expirationDate,omitzero"`
 	ResidualTime   int64     `json:"residualTime"` // seconds
 	CAName         string    `json:"caName,omitempty"`
-	// The CA's key is not here: nothing can be renewed here.
+	// The CA's key is not here, so nothing can be renewed here.
 	ExternallyManaged bool     `json:"externallyManaged"`
 	Missing           bool     `json:"missing,omitempty"`
 	Problems          []string `json:"problems,omitempty"`
 
-	fix string // what to do about the first of them
+	fix string // how to fix the first problem
 }
 
 // ServedReport is what a running program shows at one address.
@@ -48,15 +48,15 @@ type ServedReport struct {
 	Name           string    `json:"name"`    // of the certificate that it should show
 	ExpirationDate time.Time `json:"expirationDate,omitzero"`
 	ResidualTime   int64     `json:"residualTime"`
-	AsFile         bool      `json:"asFile"`          // it is the one that the file holds
-	Error          string    `json:"error,omitempty"` // why it could not be looked at
+	AsFile         bool      `json:"asFile"`          // it shows the certificate in the file
+	Error          string    `json:"error,omitempty"` // why it could not be checked
 
 	problem string // what is wrong with it
 }
 
-// Check looks at the certificates of etcd and of the API server: at the files, and at what the
-// running processes really serve. It changes nothing, and works when everything is down: a process
-// that does not answer is told of, and is no warning.
+// Check examines the certificates of etcd and of the API server: the files, and what the running
+// processes really serve. It changes nothing, and works when everything is down: a process that
+// does not answer is reported, but is no warning.
 func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Certificates: []CertificateReport{}, CertificateAuthorities: []CertificateReport{},
 		Served: []ServedReport{}, Warnings: []string{}}
@@ -85,7 +85,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	return r, ctx.Err()
 }
 
-// finish sorts as kubeadm does, and gathers what is wrong.
+// finish sorts as kubeadm does, and collects the warnings.
 func (r *Report) finish() {
 	byName := func(a, b CertificateReport) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortStableFunc(r.Certificates, byName)
@@ -101,8 +101,8 @@ func (r *Report) finish() {
 	r.Next = r.next()
 }
 
-// next is what to do about the first thing that is wrong: the CAs come before what they sign, and
-// files before what is made of them.
+// next says how to fix the first problem: CAs come before what they sign, and files before what is
+// made from them.
 func (r *Report) next() string {
 	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
 		switch {
@@ -112,7 +112,7 @@ func (r *Report) next() string {
 				"renew --from DIR` takes what was signed"
 		case slices.Contains(renewable(), c.Name):
 			return cmp.Or(c.fix, "type `etcdpod certs renew`")
-		case c.CAName != "": // kubeadm's, and none of etcd's
+		case c.CAName != "": // kubeadm's, and not etcd's
 			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
 		default:
 			return cmp.Or(c.fix, "look into the first warning")
@@ -130,8 +130,8 @@ func (r *Report) next() string {
 	return "nothing: all is well"
 }
 
-// about begins a report: when the certificate ends, and what its times say against it, as
-// `status` judges them.
+// about begins a report: when the certificate expires, and any problem with its dates, judged as
+// `status` does.
 func about(name, file string, data []byte, now time.Time) CertificateReport {
 	c := CertificateReport{Name: name, Path: file}
 	if data == nil {
@@ -140,7 +140,7 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	}
 	s := StatusOf(file, data, nil, now)
 	if s.NotAfter.IsZero() {
-		return c // what it holds is no certificate; its check says so
+		return c // not a certificate; its check says so
 	}
 	c.ExpirationDate, c.ResidualTime = s.NotAfter, int64(s.NotAfter.Sub(now)/time.Second)
 	if s.Problem != "" {
@@ -149,7 +149,7 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	return c
 }
 
-// note adds what a check found, but for the times, which about has judged.
+// note adds what a check found, except for the dates, which about has judged.
 func (c *CertificateReport) note(found []*pki.Problem) {
 	for _, p := range found {
 		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
@@ -173,7 +173,7 @@ func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertificateReport
 	return c
 }
 
-// checkLeaf reads the files into the use, too.
+// checkLeaf also reads the files into the use.
 func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time) CertificateReport {
 	l := &use.leaf
 	var errs [3]error
@@ -187,19 +187,19 @@ func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time
 			c.ExternallyManaged = !n.Exists(ca.keyFile)
 		}
 	}
-	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report tells of the third
+	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report covers the third
 		c.Missing = false
 		c.Problems = append(c.Problems, err.Error())
 		return c
 	}
 	if c.Missing && l.Key == nil && use.program == "" {
-		return c // nobody here depends on it
+		return c // nothing here depends on it
 	}
 	c.note(l.Check(now))
 	return c
 }
 
-// shown dials all at once.
+// shown dials all addresses at once.
 func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) []ServedReport {
 	all := []ServedReport{}
 	var wg sync.WaitGroup

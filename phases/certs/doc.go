@@ -1,3 +1,3 @@
-// Package certs looks at the certificates of etcd and of its clients, renews them, and asks an
-// external CA for them.
+// Package certs checks the certificates of etcd and of its clients, renews them, and requests them
+// from an external CA.
 package certs

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// NewIssuance is what a certificate that was not there is made from, by the run: below the
-// certificates' directory dir, with all those in issue.
+// NewIssuance is what the run makes a missing certificate from. dir is the certificates' directory,
+// and issue holds all certificates that the run makes.
 func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pki.Spec) op.Issuance {
 	i := op.Issuance{Name: spec.Name, NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
 		Algorithm: string(c.Algorithm), Validity: c.Validity}
@@ -24,7 +24,7 @@ func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pk
 		return i
 	}
 	base := path.Join(dir, "etcd/ca")
-	// It is made in the same run, and not in place yet.
+	// The CA is made in the same run, and is not in place yet.
 	if slices.ContainsFunc(issue, pki.Spec.IsCA) {
 		base = path.Join(journal.NewCerts(run), spec.CA)
 	}
@@ -38,7 +38,7 @@ func NewIssuance(run string, c pki.Config, dir string, issue []pki.Spec, spec pk
 	return i
 }
 
-// PKIConfig is what kubeadm's configuration says of certificates.
+// PKIConfig is what kubeadm's configuration says about certificates.
 func PKIConfig(c *templates.Config) pki.Config {
 	return pki.Config{
 		NodeName: c.NodeName, AdvertiseAddress: c.AdvertiseAddress,
@@ -48,12 +48,12 @@ func PKIConfig(c *templates.Config) pki.Config {
 	}
 }
 
-// firstRelease is when the oldest Kubernetes that etcdpod renders for came out (1.34).
+// firstRelease is the release date of the oldest Kubernetes that etcdpod renders for (1.34).
 func firstRelease() time.Time { return time.Date(2025, time.August, 27, 0, 0, 0, 0, time.UTC) }
 
-// CheckClock refuses a clock that is before the first release of any Kubernetes that etcdpod
-// renders for: certificates made by a clock that is behind have ended, or are not valid yet,
-// when it is put right.
+// CheckClock refuses a clock set before the first release of any Kubernetes that etcdpod renders
+// for: certificates made by a clock that is behind have expired, or expire early, once it is set
+// right.
 func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
 		return nil
@@ -62,8 +62,7 @@ func CheckClock(f *observe.Facts) error {
 		f.Now.Format(time.RFC3339))
 }
 
-// Refused is what speaks against the certificates that are there, or that are asked
-// for, as one refusal.
+// Refused turns what is wrong with the certificates, existing or requested, into one refusal.
 func Refused(err error) error {
 	if err == nil {
 		return nil

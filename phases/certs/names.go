@@ -21,7 +21,7 @@ func renewable() []string {
 	return names
 }
 
-// knownNames refuses what is none of them.
+// knownNames refuses any other name.
 func knownNames(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
@@ -37,8 +37,7 @@ func knownNames(names []string) error {
 
 func isAll(names []string) bool { return slices.Equal(names, []string{"all"}) }
 
-// chosen are the uses with the names that a person typed; none, or all: those
-// whose files are there.
+// chosen are the uses that a person named; for no names, or all, those whose files are there.
 func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 	if err := knownNames(names); err != nil {
 		return nil, err

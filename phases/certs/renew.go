@@ -14,22 +14,22 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// RenewOptions are what a person may ask of `certs renew`.
+// RenewOptions are the options of `certs renew`.
 type RenewOptions struct {
-	// Of certificates, as kubeadm has them; none, or all: those of etcd and its
-	// clients that are there.
+	// The certificates, by kubeadm's names; none, or all: the existing ones of etcd and its
+	// clients.
 	Names []string
-	// A host path: take certificates that another CA's keeper has signed from there, instead of
-	// signing; laid out as `certs generate-csr` does.
+	// A host path: take certificates from there that the keeper of another CA has signed, instead
+	// of signing them here. Its layout is that of `certs generate-csr`.
 	From string
-	// For a program to end by itself; 0: see grace.
+	// For a program to stop by itself; 0: see grace.
 	StopTimeout time.Duration
 	// For it to serve again; 0: 2 minutes.
 	WaitTimeout time.Duration
 }
 
-// Renew is the workflow that gives certificates of etcd, and of its clients on this node, a new
-// life. What uses them is started anew, one pod after the other.
+// Renew is the workflow that renews certificates of etcd, and of its clients on this node. It
+// restarts the programs that use them, one pod after the other.
 func Renew(o RenewOptions) workflow {
 	return workflow{Name: "renew", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -42,14 +42,14 @@ func Renew(o RenewOptions) workflow {
 
 type (
 	phase = engine.Phase[*Facts]
-	// workflow renews, or asks for, certificates.
+	// workflow renews certificates, or requests them.
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
-// Facts are what renewing certificates, or asking for them, depends on.
+// Facts are what renewing or requesting certificates depends on.
 type Facts struct {
 	*observe.Facts
-	// Of those that are in use; nil where kubeadm's configuration says which are to be.
+	// For the certificates in use; nil when kubeadm's configuration says which to request.
 	Renewal *RenewalFacts
 	Request *RequestFacts
 }
@@ -84,7 +84,7 @@ func (f *Facts) issuance(use certUse) op.Issuance {
 	case "peer":
 		i.SANs = slices.Concat(c.PeerCertSANs, use.leaf.Names.Strings())
 	}
-	if f.Etcd != nil { // kubeadm advertises etcd where it advertises the API server
+	if f.Etcd != nil { // kubeadm advertises etcd at the API server's address
 		for _, host := range observe.HostsOf(f.Etcd.PeerURLs) {
 			if net.ParseIP(host) != nil {
 				i.AdvertiseAddress = host
@@ -117,10 +117,10 @@ func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) op.Op {
 	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
 }
 
-// grace is how long a program may take to end. An etcd takes 7 s, in which it serves nobody, to let
-// go of who watches (server/embed/etcd.go: stopServers), and then gives the leadership away: of use
-// to other members only, and no write that it has acknowledged is lost without. An API server takes
-// itself out of the list of API servers at once, and then waits for its watchers, too.
+// grace is how long a program may take to stop. etcd takes 7 s, in which it serves nobody, to drop
+// its watchers (server/embed/etcd.go: stopServers), and then hands over the leadership. Only other
+// members benefit from that, and no acknowledged write is lost without it. An API server leaves the
+// list of API servers at once, and then waits for its watchers too.
 func (o RenewOptions) grace(f *Facts, pod op.Pod) time.Duration {
 	etcd := f.Etcd != nil && pod.Name == f.Etcd.File.Manifest.Name()
 	switch {
@@ -142,7 +142,7 @@ func (o RenewOptions) restarts(f *Facts, program string) bool {
 	return slices.ContainsFunc(f.Renewal.Uses, func(u certUse) bool { return u.program == program })
 }
 
-// pods are those that are started anew, etcd's first.
+// pods are those to restart, etcd's first.
 func (o RenewOptions) pods(f *Facts) []op.Pod {
 	var pods []op.Pod
 	for _, name := range []string{"etcd", "kube-apiserver"} {
@@ -172,7 +172,7 @@ func (o RenewOptions) limit() time.Duration {
 	return renewLimit
 }
 
-// restartEtcd waits only for what was there before: certificates that have expired everywhere are
+// restartEtcd waits only for what worked before: certificates that have expired everywhere are
 // renewed on one node after the other, and until then there is no quorum.
 func (o RenewOptions) restartEtcd() phase {
 	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates",

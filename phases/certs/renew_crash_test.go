@@ -21,15 +21,16 @@ import (
 )
 
 // Renewing is stopped at every step, as crashtest does it: all pairs are old, or all are new, none
-// is mixed, and nothing that runs holds what is no longer in its file. Programs are taken to read
-// their files once, when they start, and not to start with a key that is another certificate's.
+// is mixed, and no running program holds what is no longer in its file. The simulated programs read
+// their files once, when they start, and do not start with a key that belongs to another
+// certificate.
 
-// renewal is one shape of a renewal: which certificates, and what does not serve before.
+// renewal is one shape of a renewal: which certificates, and what does not serve beforehand.
 type renewal struct {
 	name    string
 	bases   []string // below testPKI
 	down    bool     // etcd does not serve, for other reasons
-	signed  bool     // by somebody else
+	signed  bool     // by another CA's keeper
 	prepare func(*sim.Disk)
 }
 
@@ -151,7 +152,7 @@ func (w *certsWorld) renew() error {
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// settled says whether all is old or all is new, and what is wrong otherwise.
+// settled says whether all is old or all is new; if neither, what is wrong.
 func (w *certsWorld) settled() (string, error) {
 	look := w.Machine.Look(journal.Home)
 	if v := slices.Concat(w.Machine.Violations, w.Machine.Stale()); len(v) > 0 {
@@ -185,7 +186,7 @@ func (w *certsWorld) settled() (string, error) {
 	return "new", nil
 }
 
-// kept: the old pair is in the run's folder, and the new one is not there any more.
+// kept checks that the old pair is in the run's folder, and the new one no longer is.
 func (w *certsWorld) kept(base string) error {
 	runs, err := journal.List(w.Machine.Disk)
 	if err != nil || len(runs) != 1 {
@@ -238,7 +239,7 @@ func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
 	w := newCertsWorld(t, r)
 	theirs := crashtest.TestPKI + "etcd/healthcheck-client.key"
 	w.Machine.Before = func(call string) {
-		// When the old one is being kept.
+		// The old certificate is being kept.
 		if strings.Contains(call, "/old/.etcd-healthcheck-client.crt") {
 			w.Machine.Before = nil
 			if err := w.Machine.Replace("/theirs", theirs); err != nil {

@@ -13,18 +13,18 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// RenewalFacts are what is known of the certificates that are to be renewed.
+// RenewalFacts are what is known about the certificates to renew.
 type RenewalFacts struct {
 	Uses     []certUse                 // what is renewed
 	Problems map[string][]*pki.Problem // of the CAs, by file
 	External []string                  // CAs whose keys are not here, by file
 	Exposed  []string                  // key files that everybody may read
 	Signed   map[string]signedPair     // by name; with From only
-	// As the cluster keeps it. Where it cannot be read, certificates keep what they have.
+	// As the cluster stores it. If it cannot be read, certificates keep their old settings.
 	Config      observe.ClusterConfiguration
 	ConfigError error            // why it cannot be read
 	Serving     bool             // etcd answers, with a quorum
-	Ready       bool             // so does the API server
+	Ready       bool             // the API server is ready
 	Silent      []observe.Member // voting members elsewhere that do not answer
 }
 
@@ -66,7 +66,7 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 	return f, nil
 }
 
-// readableByAll is false of a file that cannot be looked at: reading it says why.
+// readableByAll is false for a file that cannot be examined: reading it says why.
 func readableByAll(n *observe.Node, file string) bool {
 	resolved, err := n.Resolve(file)
 	if err != nil {

@@ -63,8 +63,8 @@ func (o RenewOptions) checkNode(f *Facts) error {
 	return f.CheckRuntime()
 }
 
-// checkFiles: a certificate that is not there has no names to go on with, and one that cannot be
-// read may be anything.
+// checkFiles refuses a missing certificate, which has no names to carry over, and one that cannot
+// be read, which may be anything.
 func (o RenewOptions) checkFiles(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		l := use.leaf
@@ -104,8 +104,8 @@ func (o RenewOptions) checkCA(f *Facts) error {
 	return nil
 }
 
-// checkQuorum: a cluster that serves must go on serving while this member starts anew. One of one
-// member or of two cannot, whatever the order; it stands still for that moment.
+// checkQuorum refuses if the cluster would stop serving while this member restarts. A cluster of
+// one member or of two always stops for that moment, so it is not refused.
 func (o RenewOptions) checkQuorum(f *Facts) error {
 	if f.Live == nil || !o.restarts(f, "etcd") || len(f.Renewal.Silent) == 0 {
 		return nil

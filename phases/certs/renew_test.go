@@ -15,7 +15,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// renewalFacts are those of a node where everything can be renewed, with real certificates.
+// renewalFacts are the facts of a node where everything can be renewed, with real certificates.
 func renewalFacts(t *testing.T) *Facts {
 	t.Helper()
 	w := newCertsWorld(t, renewals()[0])
@@ -35,7 +35,7 @@ func renewalFacts(t *testing.T) *Facts {
 		t.Fatal(err)
 	}
 	for j := range f.Renewal.Uses {
-		// Any that can be read.
+		// Any readable pair will do.
 		f.Renewal.Uses[j].leaf.Cert, f.Renewal.Uses[j].leaf.Key = pair.Cert, pair.Key
 	}
 	f.Live = &observe.Live{MemberID: 1, Members: []observe.Member{{ID: 1, Name: "cp1"}}}
@@ -198,7 +198,7 @@ func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 	for _, tt := range []struct{ typed, want, why string }{
 		{"etcd-server", "etcd-server", ""},
 		{"apiserver-etcd-client etcd-server", "etcd-server apiserver-etcd-client", ""},
-		{"", "", ""}, // none of the files is there
+		{"", "", ""}, // none of the files exists
 		{"etcd-peer", "", "no program of this node uses etcd-peer"},
 		{"apiserver", "", `"apiserver" is no certificate of etcd`},
 		{"etcd-ca", "", `"etcd-ca" is no certificate of etcd`},

@@ -15,19 +15,19 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// RequestOptions are what a person may ask of `certs generate-csr`.
+// RequestOptions are the options of `certs generate-csr`.
 type RequestOptions struct {
-	// As for `certs renew`; with Kubeadm, none: those that are not there, and all: all of them.
+	// As for `certs renew`. With Kubeadm, none: the missing ones; all: every one of them.
 	Names []string
-	// --csr-dir, a host path: etcd/server.key and etcd/server.csr and so on are written below it.
+	// --csr-dir, a host path: etcd/server.key, etcd/server.csr and so on are written below it.
 	Dir string
-	// For whom certificates are, kubeadm's configuration says, as for init; nil: those
-	// that are there say it.
+	// kubeadm's configuration says whom the certificates are for, as in init; nil: the existing
+	// certificates say it.
 	Kubeadm *observe.KubeadmOptions
 }
 
-// Request is the workflow that makes keys, and requests for an external CA. It changes nothing of
-// what is in use; cut off, it leaves no key about.
+// Request is the workflow that makes keys, and requests for an external CA. It changes nothing that
+// is in use; cut off, it leaves no key behind.
 func Request(o RequestOptions) workflow {
 	return workflow{Name: "request", Observe: o.observe, Phases: []phase{
 		o.preflight(),
@@ -35,12 +35,12 @@ func Request(o RequestOptions) workflow {
 	}}
 }
 
-// Requests are the files that `certs generate-csr` wrote; the names in JSON are stable.
+// Requests are the files that `certs generate-csr` wrote. The JSON names are stable.
 type Requests struct {
 	Requests []string `json:"requests"` // host paths, each ending in .csr; the key is beside it
 }
 
-// MakeRequests makes keys and requests, and returns where they are.
+// MakeRequests makes keys and requests, and returns their paths.
 func MakeRequests(ctx context.Context, n *engine.Node, w engine.Work) (Requests, error) {
 	made := Requests{Requests: []string{}}
 	err := n.Do(ctx, w, func(p engine.Plan) error {
@@ -56,18 +56,18 @@ func MakeRequests(ctx context.Context, n *engine.Node, w engine.Work) (Requests,
 	return made, err
 }
 
-// RequestFacts describe what is asked for, and where it is to be written.
+// RequestFacts describe what is requested, and where it is written.
 type RequestFacts struct {
 	Wanted  []op.Issuance
-	There   []string // certificates that are there, and are not asked for
-	Missing []string // directories on the way that are not there, outermost first
-	Taken   []string // files that are there already
+	There   []string // existing certificates that are not requested
+	Missing []string // missing parent directories, outermost first
+	Taken   []string // files that are in the way
 	Dirs    fs.FileMode
 
-	Configured *configured // nil: those that are in use are asked for
+	Configured *configured // nil: those in use are requested
 }
 
-// configured is what kubeadm's configuration says of the certificates that are asked for.
+// configured is what kubeadm's configuration says about the requested certificates.
 type configured struct {
 	Warnings []string
 	External bool   // etcd runs elsewhere
@@ -107,7 +107,7 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 	return f, nil
 }
 
-// observeInUse: a certificate that is there says for whom it is.
+// observeInUse lets each existing certificate say whom it is for.
 func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	f, err := RenewOptions{Names: o.Names}.observe(ctx, n, id)
 	if err != nil {
@@ -120,8 +120,8 @@ func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id st
 	return f, nil
 }
 
-// observeConfigured needs nothing but the configuration: it works on a root where nothing
-// is, and nothing runs.
+// observeConfigured needs only the configuration: it works on a root where nothing exists, and
+// nothing runs.
 func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id string) (*Facts, error) {
 	if err := knownNames(o.Names); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id
 	made := &configured{Warnings: c.Warnings, External: c.External != nil, Dir: c.CertificatesDir}
 	f := &Facts{Facts: seen, Request: &RequestFacts{Dirs: 0o700, Configured: made}}
 	f.Node = c.NodeName
-	// It is where kubeadm asks for requests; others look for certificates there.
+	// kubeadm asks for requests in that directory, and others look for certificates there.
 	if observe.Overlap(o.Dir, made.Dir) {
 		f.Request.Dirs = pki.DirMode
 	}
@@ -159,7 +159,8 @@ func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id
 	return f, nil
 }
 
-// place is where a request goes, without .csr: as kubeadm has it below the certificates directory.
+// place is a request's path without .csr, laid out as kubeadm does below its certificates
+// directory.
 func (o RequestOptions) place(i op.Issuance) (string, error) {
 	s, err := pki.EtcdSpec(i.Name)
 	return path.Join(o.Dir, s.Base), err
@@ -176,7 +177,7 @@ func (o RequestOptions) preflight() phase {
 		}}
 }
 
-// fromConfig is how to ask for what is not there.
+// fromConfig is how to request a certificate that does not exist.
 const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: " +
 	"`etcdpod certs generate-csr --config FILE`"
 
@@ -216,7 +217,7 @@ func checkPlace(f *Facts) error {
 		"%s is there already: a key is never overwritten", f.Request.Taken[0])
 }
 
-// checkOld: a certificate that is not there cannot say for whom it is.
+// checkOld refuses a missing certificate: it cannot say whom it is for.
 func checkOld(f *Facts) error {
 	if f.Renewal == nil {
 		return nil
@@ -233,8 +234,7 @@ func checkOld(f *Facts) error {
 	return nil
 }
 
-// request makes keys and requests in the run's folder, and puts them in place
-// when all have been made.
+// request makes all keys and requests in the run's folder before it puts any in place.
 func (o RequestOptions) request() phase {
 	return phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {

@@ -18,15 +18,15 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Making requests is stopped at every step, as crashtest does it: all keys and requests
-// are there, each with its own, or none is; and no key lies about.
+// Making requests is stopped at every step, as crashtest does it: either all keys and requests
+// exist, each request with its own key, or none does; and no key is left behind.
 
 // asking is one shape of a request.
 type asking struct {
 	name  string
 	dir   string
 	names []string // of the certificates
-	there string   // a directory that is there
+	there string   // an existing directory
 }
 
 func askings() []asking {
@@ -79,7 +79,8 @@ func (a asking) machine(t *testing.T) *sim.Machine {
 	return m
 }
 
-// noRequestWithoutKey holds at every step: what is signed is signed for a key that is there.
+// noRequestWithoutKey checks at every step that the key of each request exists: otherwise the
+// signed certificate would be useless.
 func (w *requestWorld) noRequestWithoutKey(call string) {
 	for _, at := range w.bases() {
 		if w.Machine.Peek(at+".csr") != nil && w.Machine.Peek(at+".key") == nil {
@@ -100,7 +101,7 @@ func (w *requestWorld) bases() (all []string) {
 	return all
 }
 
-// observe is the real one, but for the configuration.
+// observe is the real one, except for the configuration.
 func (w *requestWorld) observe(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
 	config := pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11"}
 	f := &Facts{Facts: &observe.Facts{Run: id, Node: "cp1", Notes: map[string]string{}},
@@ -122,7 +123,7 @@ func (w *requestWorld) request() error {
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// settled says whether all is old or all is new, and what is wrong otherwise.
+// settled says whether all is old or all is new; if neither, what is wrong.
 func (w *requestWorld) settled() (string, error) {
 	look := w.Machine.Look(journal.Home)
 	if v := w.Machine.Violations; len(v) > 0 {
@@ -157,8 +158,8 @@ func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
 	crashtest.StoppedAnywhere(t, requestCases())
 }
 
-// A request whose key somebody else has replaced meanwhile stays as it is: the other
-// may be needed with it.
+// A request whose key somebody else has replaced meanwhile stays as it is: the other key may need
+// it.
 func TestAKeyThatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	w := newRequestWorld(t, askings()[0])
 	theirs := "/root/csr/apiserver-etcd-client.key"
@@ -245,8 +246,7 @@ func mustSpec(t *testing.T, name string) pki.Spec {
 	return spec
 }
 
-// TestAnInterruptTakesRequestsBack: what makes keys is quick, and does not look
-// whether it is to go on.
+// TestAnInterruptTakesRequestsBack: making keys is quick, and does not check for an interrupt.
 func TestAnInterruptTakesRequestsBack(t *testing.T) {
 	w := newRequestWorld(t, askings()[0])
 	ctx, cancel := context.WithCancel(t.Context())

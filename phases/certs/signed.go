@@ -12,15 +12,15 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// signedPair is a certificate that somebody else has signed, with its key.
+// signedPair is a certificate signed elsewhere, with its key.
 type signedPair struct {
 	base     string // host path, without .crt and .key
 	sums     [2]string
 	problems []*pki.Problem
 }
 
-// observeSigned reads what was signed elsewhere, and holds it against its key, the CA that is
-// trusted here, and what it is used for. Where no names were typed, those count that are there.
+// observeSigned reads what was signed elsewhere, and checks it against its key, the CA trusted
+// here, and its use. If no names were given, those that are there count.
 func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Time) error {
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {
@@ -46,10 +46,10 @@ func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Ti
 	return nil
 }
 
-// signedAt is where `certs generate-csr` has put the request, and its signer the certificate.
+// signedAt is where `certs generate-csr` put the request, and the signer the certificate.
 func (o RenewOptions) signedAt(use certUse) string {
 	s, err := pki.EtcdSpec(use.name)
-	if err != nil { // only those of the table are chosen
+	if err != nil { // chosen takes names from the table only
 		return ""
 	}
 	return path.Join(o.From, s.Base)

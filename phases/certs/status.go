@@ -9,7 +9,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Status is one certificate file.
+// Status is the state of one certificate file.
 type Status struct {
 	Path     string    `json:"path"`
 	CN       string    `json:"cn"`
@@ -18,11 +18,11 @@ type Status struct {
 	Problem  string    `json:"problem,omitempty"`
 }
 
-// certSoon is how many days before its end a certificate is worth a warning.
+// certSoon is how many days before its end a certificate causes a warning.
 const certSoon = 30
 
-// StatusOf judges a certificate file, which was read with err, at a time. Its Problem says that it
-// is not there, cannot be read, has ended, or ends within 30 days.
+// StatusOf judges a certificate file at a time; err is the error from reading it. Problem says that
+// it is missing, cannot be read, is not valid yet, has expired, or expires within 30 days.
 func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Status{Path: file, Problem: "it is not there"}

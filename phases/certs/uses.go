@@ -16,9 +16,9 @@ import (
 // certUse is a certificate that a program of this node uses.
 type certUse struct {
 	name      string // kubeadm's, where it has one
-	ca        string // the name of the CA that signed it; empty where that is not known
+	ca        string // the name of the CA that signed it; empty if unknown
 	program   string // that uses it: etcd, kube-apiserver; empty: a person's, or nobody's
-	port      string // what it is served at: client, peer, secure; empty for clients
+	port      string // where it is served: client, peer, secure; empty for clients
 	leaf      pki.Leaf
 	addresses []string  // host:port at which the program serves it on this node
 	show      op.Access // the client certificate to show there
@@ -70,8 +70,8 @@ var (
 	forServers = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 )
 
-// findUses reads the manifests. Where etcd's cannot be relied on, or is not there, the files that
-// kubeadm would have written are looked at all the same.
+// findUses reads the manifests. If etcd's is missing or unreliable, it takes the files that kubeadm
+// would have written.
 func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
@@ -86,7 +86,7 @@ func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPo
 
 func etcdCerts(u *certUses, pod *observe.EtcdPod) {
 	// etcd's own gateway dials the client port with the server's certificate, and peers dial each
-	// other with theirs: both are clients', too.
+	// other with theirs: both are client certificates too.
 	both := append(slices.Clone(forServers), forClients...)
 	server := certUse{
 		name: "etcd-server", program: "etcd", port: "client",
@@ -132,14 +132,14 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 		serving.addresses = []string{at}
 		serving.leaf.Names = namesIn([]string{"https://" + at})
 	}
-	// Not kubeadm's: any CA may have signed what clients see.
+	// Not kubeadm's file: any CA may have signed what clients see.
 	if serving.leaf.CertFile != path.Join(path.Dir(clusterCA), "apiserver.crt") {
 		clusterCA = ""
 	}
 	u.add(serving, "ca", clusterCA)
 }
 
-// kubeadmCerts are etcd's that are there, although no manifest names them now.
+// kubeadmCerts adds etcd's certificates that exist although no manifest names them.
 func kubeadmCerts(n *observe.Node, u *certUses) {
 	host := func(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
 	for _, s := range pki.EtcdSpecs() {
@@ -155,7 +155,7 @@ func kubeadmCerts(n *observe.Node, u *certUses) {
 	}
 }
 
-// addressesOf are host:port of https URLs, as this host reaches them, each once.
+// addressesOf are the host:port of https URLs, as this host reaches them, without duplicates.
 func addressesOf(urls []string) []string {
 	var all []string
 	for _, raw := range urls {
@@ -170,7 +170,7 @@ func addressesOf(urls []string) []string {
 	return all
 }
 
-// namesIn are the hosts that others dial, for which a certificate must be.
+// namesIn are the hosts that others dial, which a certificate must name.
 func namesIn(urls []string) pki.Names {
 	var names pki.Names
 	for _, raw := range urls {

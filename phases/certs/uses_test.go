@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// usesOf reads the certificates from two manifests; empty is: there is none.
+// usesOf reads the certificates from two manifests; an empty one stands for none.
 func usesOf(t *testing.T, etcd, apiServer string, there ...string) certUses {
 	t.Helper()
 	d := sim.NewDisk()
@@ -52,7 +52,7 @@ func usesOf(t *testing.T, etcd, apiServer string, there ...string) certUses {
 	return findUses(n, files, pod)
 }
 
-// words are the uses, each on a line.
+// words are the uses, one per line.
 func (u certUses) words() []string {
 	var all []string
 	for _, l := range u.leaves {

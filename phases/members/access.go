@@ -11,8 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// checkAccess refuses to make an etcd that answers strangers. One that is there is operated, and
-// `status` warns of it.
+// checkAccess refuses to create an etcd that answers strangers. It accepts one that is already
+// there, and `status` warns of it.
 func checkAccess(f *Facts) error {
 	if f.Init.There != nil {
 		return nil
@@ -62,8 +62,8 @@ func (i *InitFacts) exposed() []string {
 	return wrong
 }
 
-// setting is a flag's value, or that of the variable which etcd takes for one that is not given
-// (etcd, pkg/flags: SetFlagsFromEnv).
+// setting is a flag's value or, if the flag is missing, that of the variable which etcd reads
+// instead (etcd, pkg/flags: SetFlagsFromEnv).
 func (i *InitFacts) setting(name string) string {
 	m, container := i.Pod.File.Manifest, i.Pod.Container
 	if _, given := m.Flag(container, name); given {
@@ -78,7 +78,7 @@ func (i *InitFacts) setting(name string) string {
 	return value
 }
 
-// isOn says whether a switch is set; one without a value is.
+// isOn says whether a switch is set; without a value it is.
 func (i *InitFacts) isOn(name string) bool {
 	if value, given := i.Pod.File.Manifest.Flag(i.Pod.Container, name); given && value == "" {
 		return true

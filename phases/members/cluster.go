@@ -16,16 +16,16 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// How a node that joins finds the members, and what it asks them. All of it works before anything
-// of etcd is on the node, but for its CA.
+// How a joining node finds the members, and what it asks them. All of it works before the node has
+// anything of etcd except its CA.
 
 const (
-	askMembers = 20 * time.Second // all of them together
+	askMembers = 20 * time.Second // for all of them together
 	dialMember = 3 * time.Second
 )
 
-// memberEndpoints are client URLs of members elsewhere, and what names them: what a person typed,
-// kubeadm's annotation of etcd's pods, the API server's manifest, etcd's manifest.
+// memberEndpoints are client URLs of members elsewhere, with their source: the command line,
+// kubeadm's annotation of etcd's pods, the API server's manifest, or etcd's manifest.
 func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints []string, source string) {
 	if len(n.Access.Endpoints) > 0 {
 		return n.Access.Endpoints, "--endpoints"
@@ -53,13 +53,13 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	return nil, ""
 }
 
-// elsewhere leaves this node's own URLs out.
+// elsewhere drops this node's own URLs.
 func (f *Facts) elsewhere(urls []string) []string {
 	own := append(observe.HostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
 	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
 }
 
-// initialMembers are where clients reach the members that etcd's manifest on this node names, by
+// initialMembers are the client URLs of the members named in this node's etcd manifest, by
 // kubeadm's convention: the host of the peer URL, and the port of this node's client URL.
 func initialMembers(f *Facts) (urls []string) {
 	m, container, ok := observe.Program(f.Manifests, "etcd")
@@ -78,7 +78,7 @@ func initialMembers(f *Facts) (urls []string) {
 	return urls
 }
 
-// cutName takes NAME=URL apart. Names may hold =, and URLs begin with their scheme.
+// cutName splits NAME=URL. Names may contain =, but URLs begin with their scheme.
 func cutName(pair string) (name, peer string, ok bool) {
 	for i := len(pair) - 1; i > 0; i-- {
 		if pair[i] == '=' {
@@ -88,8 +88,8 @@ func cutName(pair string) (name, peer string, ok bool) {
 	return "", "", false
 }
 
-// observeCluster asks the members. Nothing is written for it: where the client's certificate is yet
-// to be made, one is made in memory and forgotten.
+// observeCluster asks the members, and writes nothing: a client certificate that is yet to be made
+// is made in memory and forgotten.
 func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 	ctx, cancel := context.WithTimeout(ctx, askMembers)
 	defer cancel()
@@ -114,7 +114,7 @@ func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 	j.Through = through(n, f)
 }
 
-// strangersAccess is how the members are asked by a node of which they know nothing.
+// strangersAccess is how a node that the members do not know yet asks them.
 func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	if n.Access.Cert != "" {
 		return n.Dialer().Access(op.Access{CACert: n.Access.CACert,
@@ -147,8 +147,8 @@ func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	return a, err
 }
 
-// through is how operations reach the members: all that vote and answer, so that one of them may
-// fail. By then the certificate is there.
+// through is how operations reach the members: through all that vote and answer, so that one of
+// them may fail. The certificate exists by then.
 func through(n *observe.Node, f *Facts) op.Access {
 	var urls []string
 	for _, m := range f.Join.Cluster.Members {
@@ -167,8 +167,8 @@ func through(n *observe.Node, f *Facts) op.Access {
 		Cert: client + ".crt", Key: client + ".key"}
 }
 
-// askCluster finds the members by the first endpoint that tells, and asks each of them. own are the
-// peer URLs of the node that asks: what is there is not asked.
+// askCluster gets the members from the first endpoint that answers, and asks each of them. own are
+// the peer URLs of the asking node, which is not asked itself.
 func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string) (*ClusterFacts, error) {
 	access.DialTimeout = dialMember
 	members, err := firstMembers(ctx, access, endpoints)
@@ -224,7 +224,7 @@ func firstMembers(ctx context.Context, access etcd.Access, endpoints []string) (
 	return nil, errors.Join(errs...)
 }
 
-// take puts together what the members say of themselves.
+// take collects what the members say about themselves.
 func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 	for _, m := range members {
 		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0],

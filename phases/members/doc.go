@@ -1,3 +1,3 @@
-// Package members makes members of nodes: the first one of a cluster (init), and
-// further ones (join).
+// Package members makes nodes members of an etcd cluster: the first one (init), and further ones
+// (join).
 package members

@@ -16,15 +16,15 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// InitOptions are what a person may ask of `init`. Empty ones are kubeadm's defaults.
+// InitOptions are the options of `init`. Empty ones take kubeadm's defaults.
 type InitOptions struct {
 	observe.KubeadmOptions
 
 	WaitTimeout time.Duration // for etcd to serve; 0: as kubeadm's configuration says, 4 minutes
 }
 
-// Init is the workflow that makes the first member of a cluster on this node, from its certificates
-// to an etcd that serves. What is there already, and good, stays.
+// Init is the workflow that makes this node the first member of a cluster, from its certificates to
+// an etcd that serves. It keeps what is already there and good.
 func Init(o InitOptions) workflow {
 	return workflow{Name: "init", Phases: o.phases(), Observe: o.observer("")}
 }
@@ -34,18 +34,18 @@ func InitPhase(o InitOptions, phase string) (workflow, error) { return o.only(ph
 
 type (
 	phase = engine.Phase[*Facts]
-	// workflow makes a member of this node.
+	// workflow makes this node a member.
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
-// Facts are what making a member depends on.
+// Facts are what init and join depend on.
 type Facts struct {
 	*observe.Facts
 	Init *InitFacts
 	Join *JoinFacts // nil for the first member of a cluster
 }
 
-// InitPhases are init's phases, in their order.
+// InitPhases are init's phases in order.
 func InitPhases() []phase { return InitOptions{}.phases() }
 
 func (o InitOptions) phases() []phase {
@@ -65,16 +65,16 @@ func (o InitOptions) only(name string) (workflow, error) {
 		return workflow{}, &engine.UsageError{Reason: fmt.Sprintf("init has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	// A run of one phase is done when it has ended; or, where it waits for the API
-	// server, when that is ready.
+	// A run of one phase is done when it has ended or, if it waits for the API server, when that is
+	// ready.
 	if p.Commit = false; name == "wire-apiserver" {
 		p.Commit = true
 	}
 	return workflow{Name: "init", Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
 
-// certs makes the certificates that are not there. Keys and certificates are made in the run's
-// folder, and put in place when all have been made.
+// certs makes the missing certificates. All keys and certificates are made in the run's folder
+// before any is put in place.
 func (o InitOptions) certs() phase {
 	return phase{Name: "certs",
 		Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
@@ -89,7 +89,8 @@ func (o InitOptions) certs() phase {
 			if len(issue) == 0 {
 				return nil, nil
 			}
-			if err := certs.CheckClock(f.Facts); err != nil { // alone, nothing else has looked
+			// On its own, this phase has no preflight before it.
+			if err := certs.CheckClock(f.Facts); err != nil {
 				return nil, err
 			}
 			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
@@ -124,8 +125,8 @@ func foundCerts(f *Facts) []string {
 	return found
 }
 
-// renderEtcd writes etcd's manifest. Alone it needs neither kubelet nor certificates; in the whole
-// workflow the kubelet runs, and starts etcd at once.
+// renderEtcd writes etcd's manifest. On its own it needs neither kubelet nor certificates; in the
+// whole workflow the kubelet runs, and starts etcd at once.
 func (o InitOptions) renderEtcd() phase {
 	return phase{Name: "render-etcd",
 		Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
@@ -179,11 +180,11 @@ func (f *Facts) claimData() *op.ClaimData {
 		Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
 }
 
-// endTimeout is for etcd to end when the run goes back.
+// endTimeout is how long etcd may take to stop when the run goes back.
 const endTimeout = time.Minute
 
-// etcdsPod is what the kubelet makes of the rendered manifest; nothing where a single phase
-// knows of no kubelet.
+// etcdsPod is the pod that the kubelet makes from the rendered manifest; empty if a single phase
+// runs, which knows of no kubelet.
 func (f *Facts) etcdsPod() op.Pod {
 	if !f.Init.Whole {
 		return op.Pod{}
@@ -212,7 +213,7 @@ func (o InitOptions) awaitEtcd() phase {
 		}}
 }
 
-// checkAlone: what has been made by other phases, or by kubeadm, is there.
+// checkAlone refuses unless other phases, or kubeadm, have made what this phase needs.
 func checkAlone(f *Facts) error {
 	if f.Init.There == nil {
 		return engine.Refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd",

@@ -22,16 +22,16 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// init is stopped at every step, as crashtest does it: etcd is there with all that it
-// needs, or everything is as before; and no key is overwritten, lies about, or is in a journal.
+// init is stopped at every step, as crashtest does it: either etcd runs with all that it needs, or
+// everything is as before; and no key is overwritten, left behind, or in a journal.
 
-// beginning is one shape of a node that has no etcd yet.
+// beginning is one shape of a node without etcd.
 type beginning struct {
 	name    string
 	phase   string // empty: all of them
 	prepare func(d *sim.Disk, write func(name, data string))
-	keep    []string            // certificates that are there
-	wish    apiserver.EtcdFlags // of the API server
+	keep    []string            // existing certificates
+	wish    apiserver.EtcdFlags // for the API server
 }
 
 func beginnings() []beginning {
@@ -69,7 +69,7 @@ func newInitWorld(t *testing.T, b beginning) *initWorld {
 
 func (b beginning) on(w *crashtest.Node) *initWorld {
 	i := &initWorld{w, b}
-	// There is no old etcd that new data could be shown beside.
+	// No old etcd exists that could serve beside new data.
 	w.Machine.CommittedBy(func() bool { return true })
 	w.Machine.Before = i.noCertificateWithoutKey
 	return i
@@ -112,7 +112,8 @@ func (b beginning) machine(t *testing.T) *sim.Machine {
 	return m
 }
 
-// noCertificateWithoutKey holds at every step: a program that finds the one finds the other.
+// noCertificateWithoutKey checks at every step that a program which finds a certificate finds its
+// key too.
 func (w *initWorld) noCertificateWithoutKey(call string) {
 	for _, spec := range pki.EtcdSpecs() {
 		if w.Machine.Peek(crashtest.TestPKI+spec.CertFile()) != nil &&
@@ -164,7 +165,7 @@ func (w *initWorld) init() error {
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
+// settled says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *initWorld) settled() (string, error) {
 	look := w.Machine.Look(journal.Home)
 	if v := w.Machine.Violations; len(v) > 0 {
@@ -220,7 +221,7 @@ func (w *initWorld) certsAreThere() error {
 	return nil
 }
 
-// keysAreKept: none is in a run's folder when the run has ended, nor in any journal.
+// keysAreKept checks that no key is in the folder of an ended run, or in any journal.
 func (w *initWorld) keysAreKept() error {
 	for line := range strings.Lines(w.Machine.Look()) {
 		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
@@ -250,7 +251,7 @@ func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
 	}
 }
 
-// puts has somebody else put a file there in the moment in which the run writes its own.
+// puts lets somebody else write a file at the moment in which the run writes its own.
 func (w *initWorld) puts(file string) {
 	w.Machine.Before = func(call string) {
 		if strings.HasPrefix(call, "create "+path.Dir(file)+"/."+path.Base(file)) {
@@ -272,7 +273,7 @@ func withTheirs(text string) beginning {
 func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	for file, left := range map[string]string{
 		crashtest.TestPKI + "etcd/peer.key": "",
-		// It may be the key of their certificate.
+		// The key may belong to their certificate.
 		crashtest.TestPKI + "etcd/peer.crt":             crashtest.TestPKI + "etcd/peer.key",
 		crashtest.TestPKI + "apiserver-etcd-client.crt": crashtest.TestPKI + "apiserver-etcd-client.key",
 	} {
@@ -295,8 +296,8 @@ func TestWhatSomebodyElsePutsThereStaysTheirs(t *testing.T) {
 	}
 }
 
-// Whoever puts a manifest there, or edits the run's, wants it to run with what
-// would be taken away next.
+// Whoever puts a manifest there, or edits the run's, wants etcd to run with what the run would take
+// away next.
 func TestAnInitDoesNotGoBackUnderAManifestOfSomebodyElse(t *testing.T) {
 	theirs := strings.Replace(crashtest.EtcdManifest(""), "- etcd\n", "- etcd\n    - --snapshot-count=5000\n", 1)
 	file := crashtest.TestManifestDir + "/etcd.yaml"

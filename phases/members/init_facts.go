@@ -22,20 +22,20 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// InitFacts are what `init` depends on besides.
+// InitFacts are what `init` depends on besides observe.Facts.
 type InitFacts struct {
 	Warnings    []string // of the configuration
 	External    bool     // etcd runs elsewhere
 	HealthCheck time.Duration
 
-	// Of certs.
+	// For certs.
 	CertificatesDir string
 	PKI             pki.Config
 	Certs           pki.Plan
-	CertsError      error    // why what is there cannot be used
+	CertsError      error    // why the existing files cannot be used
 	MissingCertDirs []string // outermost first
 
-	// Of etcd's manifest.
+	// For etcd's manifest.
 	Rendered            []byte
 	ManifestPath        string
 	There               []byte // what is there already; nil: nothing
@@ -43,11 +43,11 @@ type InitFacts struct {
 	MissingManifestDirs []string
 	Pod                 *observe.EtcdPod // as rendered
 	Access              op.Access
-	Wish                apiserver.EtcdFlags // of the API server
-	Kubeadms            apiserver.EtcdFlags // that kubeadm would write for it
-	// It reaches the cluster of the etcd here with those that it has.
+	Wish                apiserver.EtcdFlags // for the API server
+	Kubeadms            apiserver.EtcdFlags // what kubeadm would write for it
+	// With its current flags the API server reaches the cluster of the local etcd.
 	Wired bool
-	// What is wrong with the names of the certificates, for the URLs that etcd would advertise.
+	// Advertised URLs whose hosts the certificates do not name.
 	Uncovered []string
 
 	DataDir         string
@@ -57,21 +57,22 @@ type InitFacts struct {
 	WALNames        []string // what is in a WAL directory of its own
 	KeepData        string   // a directory on the same mount, for what must not get lost
 	Free            uint64   // bytes, where the data will be
-	// Whose data is in it; nil when there is none, or DataError says why it cannot be told.
+	// Whose data DataDir holds; nil when there is none, or when DataError says why that is unknown.
 	DataOwner *observe.Stopped
 	DataError error
 
-	// All phases: the kubelet starts what is rendered, and is stopped where the run goes back.
+	// All phases run: the kubelet starts what is rendered, and etcd is stopped if the run goes
+	// back.
 	Whole bool
-	// Of the addresses where etcd could not listen, why.
+	// Why etcd could not listen at some addresses.
 	Listeners []error
 }
 
 // certFile is a host path.
 func (i *InitFacts) certFile(below string) string { return path.Join(i.CertificatesDir, below) }
 
-// observer gathers what the phases need: of a single one, nothing that it does not. certs and
-// render-etcd work beside kubeadm, on a root where nothing runs.
+// observer gathers only what the given phases need. certs and render-etcd work beside kubeadm, on a
+// root where nothing runs.
 func (o InitOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 		c, err := o.Read(n, false, nil)
@@ -123,8 +124,8 @@ func (o InitOptions) observer(phase string) func(context.Context, *observe.Node,
 	}
 }
 
-// planCerts looks at what is there below the certificates directory. Keys are read to be held
-// against their certificates, and forgotten.
+// planCerts examines the files below the certificates directory. It reads keys only to compare them
+// with their certificates, and forgets them.
 func planCerts(n *observe.Node, f *Facts) (pki.Plan, error) {
 	have := pki.Files{}
 	for _, spec := range pki.EtcdSpecs() {
@@ -142,7 +143,7 @@ func planCerts(n *observe.Node, f *Facts) (pki.Plan, error) {
 	return f.Init.PKI.Plan(pki.EtcdSpecs(), have, f.Now)
 }
 
-// observeManifest looks at where the manifest and the data will be.
+// observeManifest examines where the manifest and the data will be.
 func observeManifest(n *observe.Node, f *Facts) (err error) {
 	i := f.Init
 	i.ManifestPath = path.Join(f.ManifestDir, "etcd.yaml")
@@ -154,7 +155,7 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 			continue
 		}
 		_, runs := m.Manifest.Runs("etcd")
-		// Of two static pods of one name the kubelet runs one.
+		// The kubelet runs only one of two static pods with the same name.
 		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" {
 			i.Other = m.Path
 		}
@@ -194,8 +195,8 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 	return observeKept(n, f)
 }
 
-// observeNames holds the URLs that etcd would advertise against the certificates that it would show
-// there, where these are kubeadm's.
+// observeNames compares the URLs that etcd would advertise with the certificates that it would show
+// there, if these are kubeadm's.
 func observeNames(n *observe.Node, f *Facts) error {
 	i := f.Init
 	i.Uncovered = nil
@@ -213,7 +214,7 @@ func observeNames(n *observe.Node, f *Facts) error {
 		}
 		there, err := n.ReadOptional(file)
 		if err != nil {
-			continue // of what cannot be used, certs tells
+			continue // certs reports a file that cannot be used
 		}
 		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.SplitList(i.setting(at.flag))))
 		if err == nil && len(missing) > 0 {
@@ -259,7 +260,8 @@ type listening struct {
 	address string // host:port
 }
 
-// clashes: within one flag etcd itself listens once at what is named twice.
+// clashes says whether etcd cannot listen at both addresses. Within one flag, etcd listens only
+// once at an address that is named twice.
 func (l listening) clashes(o listening) bool {
 	host, port, err := net.SplitHostPort(l.address)
 	other, same, otherErr := net.SplitHostPort(o.address)

@@ -16,8 +16,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// preflight refuses what cannot end well, before anything is touched. What certs and render-etcd
-// refuse is refused before anything is touched, too: all is planned first.
+// preflight refuses an init that would fail later, before anything is touched. The refusals of
+// certs and render-etcd come before anything is touched too, because all phases are planned first.
 func (o InitOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -44,8 +44,8 @@ func foundInit(f *Facts) []string {
 
 func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
 
-// checkKubelet: the kubelet starts etcd. kubeadm starts the kubelet itself, after it has written
-// the manifests; beside it the single phases are what is needed.
+// checkKubelet refuses without a kubelet, which starts etcd. kubeadm starts the kubelet only after
+// it has written the manifests; beside kubeadm, use the single phases.
 func checkKubelet(f *Facts) error {
 	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, where kubeadm starts it later, type "+
 		"`etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none")
@@ -55,8 +55,8 @@ func checkKubelet(f *Facts) error {
 	return f.CheckRuntime()
 }
 
-// checkRendered is all that can be told of what would be written without a kubelet. Of a joining
-// member, join says what it may find.
+// checkRendered makes all checks of the rendered manifest that need no kubelet. For a joining
+// member, join checks what the data directory may hold.
 func checkRendered(f *Facts) error {
 	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
 	if f.Join == nil {
@@ -65,7 +65,8 @@ func checkRendered(f *Facts) error {
 	return engine.Passes(f, checks...)
 }
 
-// checkManifest: what is there is what would be written, or it is somebody's work.
+// checkManifest refuses to replace a manifest that differs from the rendered one: somebody wrote
+// it.
 func checkManifest(f *Facts) error {
 	i := f.Init
 	switch {
@@ -80,10 +81,10 @@ func checkManifest(f *Facts) error {
 		"%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
 }
 
-// differing is how many lines are shown.
+// differing is how many differing lines are shown.
 const differing = 6
 
-// difference names the lines that only one of two manifests has.
+// difference lists the lines that only one of two manifests has.
 func difference(there, wanted []byte) string {
 	count := map[string]int{}
 	for line := range strings.Lines(string(wanted)) {
@@ -112,7 +113,7 @@ func difference(there, wanted []byte) string {
 	return strings.Join(lines, ", ")
 }
 
-// checkNewData: the data directory must be empty, or the member's own.
+// checkNewData refuses a data directory that is neither empty nor the member's own.
 func checkNewData(f *Facts) error {
 	i := f.Init
 	if i.There != nil {
@@ -141,14 +142,15 @@ func checkNewData(f *Facts) error {
 		"its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
 }
 
-// strangersIn are the names in a data directory that are neither etcd's nor a run's.
+// strangersIn are the names in a data directory that belong neither to etcd nor to a run.
 func strangersIn(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return name == "member" || name == "lost+found" || strings.HasPrefix(name, journal.HiddenDir(""))
 	})
 }
 
-// checkNames: whoever dials etcd there would not believe that it is it.
+// checkNames refuses certificates that do not name the hosts where etcd is dialled: clients and
+// peers would reject them.
 func checkNames(f *Facts) error {
 	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
 		return nil
@@ -157,7 +159,8 @@ func checkNames(f *Facts) error {
 		"it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
 }
 
-// checkWAL: etcd would take up a log of which it has no data, and be a member that nobody meant.
+// checkWAL refuses a WAL without its data: etcd would take it up, and become a member that nobody
+// meant.
 func checkWAL(f *Facts) error {
 	i := f.Init
 	isLog := func(name string) bool { return strings.HasSuffix(name, ".wal") }
@@ -168,7 +171,7 @@ func checkWAL(f *Facts) error {
 		"the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
 }
 
-// checkPorts: etcd cannot listen twice at one address.
+// checkPorts refuses two listeners at one address.
 func checkPorts(f *Facts) error {
 	if f.Init.There != nil {
 		return nil
@@ -186,7 +189,7 @@ func checkPorts(f *Facts) error {
 	return nil
 }
 
-// checkListeners: etcd would end at once, again and again.
+// checkListeners refuses an address that is taken: etcd would exit at once, again and again.
 func checkListeners(f *Facts) error {
 	if len(f.Init.Listeners) == 0 {
 		return nil
@@ -195,11 +198,11 @@ func checkListeners(f *Facts) error {
 		"arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
 }
 
-// mostQuota is what etcd warns above (server/storage/quota.go: maxQuotaBytes).
+// mostQuota is the quota above which etcd warns (server/storage/quota.go: maxQuotaBytes).
 const mostQuota = 8 << 30
 
-// checkQuota: etcd does not start with one that is no number, and grows until the disk is full with
-// one that is larger than that.
+// checkQuota refuses a quota that is no number, with which etcd does not start, and one with which
+// the database may fill the disk.
 func checkQuota(f *Facts) error {
 	value := observe.FlagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
 	if value == "" || f.Init.There != nil {

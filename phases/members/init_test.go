@@ -34,7 +34,7 @@ func TestNoCertificateIsMadeByAClockThatIsOff(t *testing.T) {
 	}
 }
 
-// freshInit are those of a node where a first member can begin.
+// freshInit are the facts of a node that can be made a first member.
 func freshInit(t *testing.T) *Facts {
 	t.Helper()
 	w := newInitWorld(t, beginnings()[0])
@@ -136,7 +136,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
-// plannedInit is the plan of all phases but preflight: kinds of operations with what they are for.
+// plannedInit are the kinds of operations that all phases but preflight plan.
 func plannedInit(t *testing.T, f *Facts) []string {
 	t.Helper()
 	var kinds []string
@@ -289,11 +289,11 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 	for _, tt := range []struct {
 		servers, code string
 		wired         bool
-		reaches       bool   // with these, the cluster of this etcd
-		asked         string // for by name, in the configuration
+		reaches       bool   // they reach the cluster of the local etcd
+		asked         string // the flag that the configuration asks for
 	}{
 		{"https://10.0.0.19:2379", "refused", false, false, ""},
-		// Somebody wants all members there.
+		// Somebody chose to list all members.
 		{"https://10.0.0.19:2379,https://127.0.0.1:2379", "", false, false, ""},
 		{"https://localhost:2379", "", true, false, ""},
 		{"https://127.0.0.1:2379", "", false, false, ""},
@@ -301,13 +301,13 @@ func TestAnAPIServerOfAnotherClusterIsNotGivenThisEtcd(t *testing.T) {
 		{"", "", false, false, ""},
 		// All members of a cluster of one.
 		{"https://10.0.0.11:2379", "", false, false, ""},
-		// But somebody wants it to be otherwise.
+		// But the configuration asks for another value.
 		{"https://10.0.0.11:2379", "", true, false, observe.EtcdServersFlag},
 		// What works stays.
 		{"https://localhost:2379", "", false, true, ""},
-		// So do the other members.
+		// So do other members that answer.
 		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "", false, true, ""},
-		// Which may be another cluster's, as far as is known.
+		// If they do not answer, they may belong to another cluster.
 		{"https://10.0.0.19:2379,https://10.0.0.18:2379", "refused", false, false, ""},
 	} {
 		f := freshInit(t)
@@ -345,7 +345,7 @@ func TestAnAPIServerIsGivenNoFilesThatItWouldNotFind(t *testing.T) {
 	}{
 		{"    - --etcd-certfile=/srv/client.crt\n", "", true},
 		{"    - --etcd-certfile=/srv/client.crt\n", mounted, false},
-		// That is how it is, and not of this one's making.
+		// It was so before: this run did not cause it.
 		{"    - --etcd-certfile=" + cert + "\n", "", false},
 	} {
 		f := freshInit(t)

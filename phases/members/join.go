@@ -14,12 +14,12 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// JoinOptions are what a person may ask of `join`. Kubernetes' version, the image's repository and
-// the certificates' directory are the cluster's to say.
+// JoinOptions are the options of `join`. The cluster determines the Kubernetes version, the image
+// repository and the certificates directory.
 type JoinOptions struct{ InitOptions }
 
-// Join is the workflow that makes this node one more member of a cluster, from its certificates to
-// an etcd that votes and serves. A member that an earlier try left half-way is gone on with.
+// Join is the workflow that adds this node to a cluster as a member, from its certificates to an
+// etcd that votes and serves. It continues with a member that an earlier try left half-way.
 func Join(o JoinOptions) workflow {
 	return workflow{Name: "join", Phases: o.phases(), Observe: o.observer("")}
 }
@@ -27,7 +27,7 @@ func Join(o JoinOptions) workflow {
 // JoinPhase is the workflow of one phase of Join, for use beside kubeadm.
 func JoinPhase(o JoinOptions, phase string) (workflow, error) { return o.only(phase) }
 
-// JoinPhases are join's phases, in their order.
+// JoinPhases are join's phases in order.
 func JoinPhases() []phase { return JoinOptions{}.phases() }
 
 func (o JoinOptions) phases() []phase {
@@ -50,7 +50,7 @@ func (o JoinOptions) only(name string) (workflow, error) {
 		return workflow{}, &engine.UsageError{Reason: fmt.Sprintf("join has no phase %q", name)}
 	}
 	p := o.phases()[i]
-	// A run of one phase is done when it has ended; this one waits for the API server.
+	// A run of one phase is done when it has ended; wire-apiserver waits for the API server.
 	p.Commit = p.Name == "wire-apiserver"
 	return workflow{Name: "join", Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
@@ -63,8 +63,8 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 	return f.Init.HealthCheck
 }
 
-// addLearner makes the node known to the members. It has no vote, and so takes
-// nothing from their quorum.
+// addLearner adds the node to the cluster as a learner. It has no vote, so the quorum does not
+// change.
 func (o JoinOptions) addLearner() phase {
 	return phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote",
 		Found: foundLearner,
@@ -87,7 +87,7 @@ func (o JoinOptions) addLearner() phase {
 		}}
 }
 
-// enrolment is how the run knows this node's member.
+// enrolment is how the run identifies this node's member.
 func (o JoinOptions) enrolment(f *Facts) op.Enrolment {
 	e := op.Enrolment{Access: f.Join.Through, PeerURLs: f.Init.Pod.PeerURLs,
 		Receipt: journal.Enrolled(f.Run), Limit: o.limit(f)}
@@ -115,14 +115,13 @@ func foundLearner(f *Facts) []string {
 	return []string{fmt.Sprintf("this node is a member that votes already: %s", own.ID)}
 }
 
-// renderEtcd is init's, with all members in --initial-cluster. What joins leaves the cluster before
-// its etcd is stopped.
+// renderEtcd is init's, with all members in --initial-cluster. If the run goes back, the new member
+// leaves the cluster before its etcd is stopped.
 func (o JoinOptions) renderEtcd() phase {
 	p := o.InitOptions.renderEtcd()
 	first := p.Plan
 	p.Plan = func(ctx context.Context, f *Facts) ([]op.Op, error) {
-		// The members are named in it; and of a cluster that cannot be asked nobody
-		// knows who belongs to it.
+		// The manifest names the members, and if the cluster cannot be asked, they are unknown.
 		if !f.Init.Whole {
 			if err := engine.Passes(f, checkReached, checkName); err != nil {
 				return nil, err
@@ -167,15 +166,15 @@ func (o JoinOptions) awaitStarted() phase {
 		}}
 }
 
-// promoteLearner ends with the commit point: the member votes. Up to then everybody else's cluster
-// is as it was, and a learner is taken out of it without a trace. From then on the others count on
-// the vote: of two members, both are the quorum, and one of the others may be stopped because there
-// is this one. To go back would be to remove a voter, which is a decision of its own, with a
-// command of its own. One instant is left: the process may die when the members have agreed on the
-// vote, and the commit record is not written. `resume` then finds the vote and goes on; `rollback`
-// takes the member out before its etcd is stopped. That is safe: it is the very member that this
-// run has added, by its id; what it holds, a quorum without it holds, too; and etcd refuses where
-// the others would be none.
+// promoteLearner ends with the commit point: the member votes. Until then the cluster is unchanged
+// for everybody else, and a learner can be removed without a trace. From then on the others count
+// on the vote: of two members, both are the quorum, and one of the others may be stopped because
+// this one is there. Going back would mean removing a voter, which is a separate decision with its
+// own command. One instant remains: the process may die after the members have agreed on the vote
+// but before the commit record is written. `resume` then finds the vote and goes on; `rollback`
+// removes the member before its etcd is stopped. That is safe: it is the very member that this run
+// added, by its id; what it holds, a quorum without it holds too; and etcd refuses if the others
+// would not be a quorum.
 func (o JoinOptions) promoteLearner() phase {
 	return phase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has",
 		Commit: true,
@@ -195,7 +194,7 @@ func (o JoinOptions) promoteLearner() phase {
 		}}
 }
 
-// awaitEtcd is behind the commit point: only who votes answers reads that need a quorum.
+// awaitEtcd comes after the commit point: only a voting member answers reads that need a quorum.
 func (o JoinOptions) awaitEtcd() phase {
 	return phase{Name: "await-etcd", Short: "wait until etcd serves on this node", Found: foundServing,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -211,8 +210,8 @@ func (o JoinOptions) awaitEtcd() phase {
 		}}
 }
 
-// wire is init's. An API server that names members of the cluster was made by somebody who wants
-// those, and stays as it is.
+// wire is init's. It leaves an API server alone that names members of the cluster: somebody chose
+// those.
 func (o JoinOptions) wire() phase {
 	p := o.InitOptions.wire()
 	plan, found := p.Plan, p.Found
@@ -247,19 +246,19 @@ func (f *Facts) usesMembers() bool {
 	})
 }
 
-// standing is what the cluster, and the files of this node, say of its member.
+// standing is this node's membership, according to the cluster and to the node's files.
 type standing int
 
 const (
 	absent standing = iota // the cluster has no member at this node's peer URL
-	// It has a learner there that had started, of which no data is left: a new start under its id
-	// would lack what the leader knows it to have.
+	// It has a learner there that had started, but none of its data is left: if etcd started again
+	// under that id, it would lack data that the leader believes it has.
 	stale
 	halfway // it has a learner there that has yet to start, or whose data is here
-	votes   // it has a member there that votes
+	votes   // it has a voting member there
 )
 
-// standing refuses what nobody but a person can judge.
+// standing refuses what only a person can judge.
 func (f *Facts) standing() (standing, error) {
 	own, i := f.Join.Own, f.Init
 	data := slices.Contains(i.DataNames, "member")
@@ -302,10 +301,10 @@ func (f *Facts) standing() (standing, error) {
 	return stale, nil
 }
 
-// checkStep is for a phase that has to do with the members, alone or not.
+// checkStep makes the checks that a phase which talks to the members needs when it runs on its own.
 func (o JoinOptions) checkStep(f *Facts) error {
 	if f.Init.Whole {
-		return nil // preflight has looked
+		return nil // preflight has checked
 	}
 	if err := engine.Passes(f, o.checkCerts, checkReached, checkHasQuorum, checkName); err != nil {
 		return err

@@ -21,16 +21,16 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// join is stopped at every step, as an init is in init_crash_test.go: the node votes, with all that
-// it needs, or everything is as before, in the cluster, too. After every step the cluster has its
-// quorum, and the node is in it once at the most.
+// join is stopped at every step, as an init is in init_crash_test.go: either the node votes, with
+// all that it needs, or everything is as before, in the cluster too. After every step the cluster
+// has its quorum, and the node is in it at most once.
 
-// halfJoined is one shape of a node that is to join.
+// halfJoined is one shape of a node before it joins.
 type halfJoined struct {
 	name     string
 	member   *op.Member // at the node's peer URL
-	keep     []string   // certificates that are there
-	manifest bool       // etcd's is there, and the kubelet has started it
+	keep     []string   // existing certificates
+	manifest bool       // etcd's manifest exists, and the kubelet has started it
 }
 
 const (
@@ -54,7 +54,7 @@ func halfJoins() []halfJoined {
 type joinWorld struct {
 	*initWorld
 	from    halfJoined
-	members []op.Member // at first
+	members []op.Member // before the join
 }
 
 const joiningManifest = "    - --data-dir=/var/lib/etcd\n    - --initial-advertise-peer-urls=" +
@@ -80,7 +80,7 @@ func joinCases() (all []crashtest.Case) {
 		all = append(all, crashtest.Case{Name: h.name, Machine: h.machine,
 			On: func(w *crashtest.Node, before *sim.Machine) crashtest.Subject {
 				j := h.on(w, before)
-				// Its etcd was there before the run.
+				// With a manifest, its etcd ran before the run.
 				return crashtest.Subject{Run: j.join, Outcome: j.settled, Votes: h.manifest}
 			}})
 	}
@@ -149,7 +149,7 @@ func (w *joinWorld) join() error {
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// settled says whether the node is wholly old or wholly new, and what is wrong otherwise.
+// settled says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *joinWorld) settled() (string, error) {
 	look := w.Machine.Look(journal.Home)
 	if v := w.Machine.Violations; len(v) > 0 {
@@ -184,13 +184,13 @@ func (w *joinWorld) settled() (string, error) {
 	return "new", w.certsAreThere()
 }
 
-// membersAreOld: what was there of this node, is there; only a learner of which nothing was left,
-// or one that has had a vote on the way, may be gone.
+// membersAreOld checks that this node's member is as before. It may be gone only if it was a
+// learner without data, or if it had a vote on the way.
 func (w *joinWorld) membersAreOld(all []op.Member) error {
 	if reflect.DeepEqual(all, w.members) || w.from.member != nil && !w.from.manifest && len(all) == 1 {
 		return nil
 	}
-	// It has started meanwhile.
+	// The member has started meanwhile.
 	if w.from.member != nil && len(all) == 2 && all[1].ID == w.from.member.ID && all[1].IsLearner {
 		return nil
 	}
@@ -223,8 +223,8 @@ func TestALearnerThatNeverGetsGoingIsTakenOutAgain(t *testing.T) {
 	}
 }
 
-// While the run is open somebody removes its learner and adds the node in another way: that member
-// is not the run's to remove.
+// While the run is open somebody removes its learner and adds the node in another way: the run must
+// not remove that member.
 func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	for _, theirs := range []op.Member{
 		{ID: 99, PeerURLs: []string{ownPeer}, IsLearner: true},
@@ -232,7 +232,7 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	} {
 		w := newJoinWorld(t, halfJoins()[0])
 		w.Machine.Before = func(call string) {
-			// The learner was added.
+			// The learner has been added by now.
 			if strings.HasPrefix(call, "create "+crashtest.TestManifestDir) {
 				w.Machine.Kill()
 			}
@@ -244,7 +244,7 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 		w.Machine.Before = nil
 		w.Machine.Revive()
 		w.Machine.Members.All[1] = theirs
-		if !theirs.IsLearner { // it runs, from a manifest of theirs
+		if !theirs.IsLearner { // it runs, from their own manifest
 			w.Machine.Members.All = append(w.Machine.Members.All,
 				op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 		}
@@ -258,8 +258,8 @@ func TestAMemberThatSomebodyElseHasAddedMeanwhileStays(t *testing.T) {
 	}
 }
 
-// Somebody gives the run's learner its vote while the run is open. Its etcd must not be stopped
-// before it has left the cluster: of two members both are the quorum.
+// Somebody promotes the run's learner while the run is open. It must leave the cluster before its
+// etcd is stopped: of two members, both are the quorum.
 func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testing.T) {
 	w := newJoinWorld(t, halfJoins()[0])
 	w.Machine.Before = func(call string) {
@@ -283,14 +283,14 @@ func TestALearnerThatHasGotItsVoteMeanwhileLeavesBeforeItsEtcdIsStopped(t *testi
 	}
 }
 
-// Between the plan and its first operation somebody has found the learner's data and given it its
-// vote: what votes is not what never got going.
+// Between the plan and its first operation somebody has found the learner's data and promoted it: a
+// member that votes is not stale.
 func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
 	w := newJoinWorld(t, halfJoins()[2])
 	w.Machine.Members.All = append(w.Machine.Members.All,
 		op.Member{ID: 2, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}})
 	w.Machine.Before = func(call string) {
-		// For the new certificates.
+		// The run makes the directory for new certificates.
 		if strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/new") {
 			w.Machine.Members.All[1].IsLearner = false
 		}

@@ -19,15 +19,15 @@ import (
 // JoinFacts are what `join` depends on besides InitFacts.
 type JoinFacts struct {
 	Notes     []string      // for a person
-	Endpoints []string      // where the members were looked for
-	Source    string        // what names them
-	Cluster   *ClusterFacts // nil when nobody could be asked; Error says why
+	Endpoints []string      // where it looked for the members
+	Source    string        // what named them
+	Cluster   *ClusterFacts // nil when no member could be asked; Error says why
 	Error     error
 	Own       *MemberFacts // the member at this node's peer URL; nil when there is none
-	Through   op.Access    // how operations reach the members that vote
+	Through   op.Access    // how operations reach the voting members
 }
 
-// ClusterFacts are what the members say of their cluster.
+// ClusterFacts are what the members say about their cluster.
 type ClusterFacts struct {
 	ID          uint64
 	Members     []MemberFacts
@@ -35,7 +35,7 @@ type ClusterFacts struct {
 	Alarms      []string
 }
 
-// MemberFacts are what is known of a member.
+// MemberFacts are what is known about a member.
 type MemberFacts struct {
 	observe.Member
 	ClientURLs []string
@@ -44,7 +44,7 @@ type MemberFacts struct {
 	Error      error // why it does not answer
 }
 
-// size is that of the largest database.
+// size is the size of the largest database.
 func (c *ClusterFacts) size() (most int64) {
 	for _, m := range c.Members {
 		most = max(most, m.SizeBytes)
@@ -52,7 +52,7 @@ func (c *ClusterFacts) size() (most int64) {
 	return most
 }
 
-// others are the members besides this node's.
+// others are all members except this node's.
 func (j *JoinFacts) others() []observe.Member {
 	var others []observe.Member
 	for _, m := range j.Cluster.Members {
@@ -63,8 +63,8 @@ func (j *JoinFacts) others() []observe.Member {
 	return others
 }
 
-// observer gathers what the phases need: of a single one, nothing that it does not. certs needs
-// files alone; add-learner and render-etcd need the members, and no kubelet.
+// observer gathers only what the given phases need. certs needs files alone; add-learner and
+// render-etcd need the members, and no kubelet.
 func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node, string) (*Facts, error) {
 	return func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 		own := *n
@@ -109,7 +109,7 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 	}
 }
 
-// errNoCA: a CA that is made here would be another than the cluster's.
+// errNoCA refuses a missing CA: one made here would not be the cluster's.
 func errNoCA() error {
 	return &pki.Problem{
 		Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there",
@@ -118,7 +118,7 @@ func errNoCA() error {
 	}
 }
 
-// initFactsOf is what the configuration says.
+// initFactsOf takes the facts that the configuration holds.
 func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	return &InitFacts{
 		Warnings: c.Warnings, External: c.External != nil, HealthCheck: c.HealthCheck,
@@ -127,10 +127,10 @@ func initFactsOf(c *templates.Config, whole bool) *InitFacts {
 	}
 }
 
-// read reads kubeadm's configuration: how etcd is configured, the cluster itself says best, where
+// read reads kubeadm's configuration. The cluster itself knows best how its etcd is configured, if
 // its API server answers.
 func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*templates.Config, error) {
-	var kept []byte // nil where it is not known what the cluster keeps
+	var kept []byte // nil if the cluster's configuration is unknown
 	text, err := n.KeptConfiguration(ctx, n.AnyAPIServer())
 	if err == nil {
 		kept = []byte(text)
@@ -145,7 +145,7 @@ func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*temp
 	return c, wrong
 }
 
-// observeMember looks at the cluster, and at what is on this node of its member.
+// observeMember examines the cluster, and what this node has of its member.
 func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Facts, c *templates.Config) error {
 	patches, err := observe.ReadPatches(c.PatchesDir)
 	if err != nil {
@@ -163,7 +163,7 @@ func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Fact
 		return observeManifest(&own, f)
 	}
 	self := templates.Member{Name: c.NodeName, PeerURL: c.PeerURL()}
-	// So that it is known where etcd will be reached.
+	// The first rendering tells where etcd will be reached.
 	if err := render([]templates.Member{self}); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Fact
 	return f.Init.keepManifest()
 }
 
-// membersRendered are those of --initial-cluster, as kubeadm names them.
+// membersRendered are the members for --initial-cluster, as kubeadm names them.
 func membersRendered(members []observe.Member) []templates.Member {
 	var all []templates.Member
 	for _, m := range members {
@@ -186,16 +186,16 @@ func membersRendered(members []observe.Member) []templates.Member {
 		if name == "" {
 			name = m.ID.String()
 		}
-		for _, url := range m.PeerURLs { // etcd starts only if it is told all of them
+		for _, url := range m.PeerURLs { // etcd starts only if it is given all of them
 			all = append(all, templates.Member{Name: name, PeerURL: url})
 		}
 	}
 	return all
 }
 
-// keepManifest takes the manifest that is there for the one to be rendered where they differ only
-// in --initial-cluster. Which of the members comes first there says nothing; and an etcd that has
-// data does not look at it.
+// keepManifest keeps the existing manifest if it differs from the rendered one only in
+// --initial-cluster. The order of the members there means nothing, and an etcd that has data
+// ignores the flag.
 func (i *InitFacts) keepManifest() error {
 	if i.There == nil {
 		return nil

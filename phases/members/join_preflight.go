@@ -12,10 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// clientName is the certificate that the members are asked with.
+// clientName is the certificate with which the members are asked.
 const clientName = "etcd-healthcheck-client"
 
-// preflight refuses what cannot end well, before anything is touched.
+// preflight refuses a join that would fail later, before anything is touched.
 func (o JoinOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
 		Found: foundCluster,
@@ -29,12 +29,12 @@ func (o JoinOptions) preflight() phase {
 		}}
 }
 
-// checkAdds is what speaks against one more member just now.
+// checkAdds makes the checks for adding a member now.
 func checkAdds(f *Facts) error {
 	return engine.Passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
 }
 
-// joins says whether the members have something to agree on.
+// joins says whether the members still have to add this node, or give it a vote.
 func (f *Facts) joins() (bool, error) {
 	if f.Init.External || f.Join.Cluster == nil {
 		return false, nil
@@ -66,7 +66,7 @@ func checkStacked(f *Facts) error {
 	return engine.Refuse("", "the configuration names an etcd that runs elsewhere: no member is made on this node")
 }
 
-// checkCerts: the CA is the cluster's, and nobody makes another one here.
+// checkCerts refuses without the cluster's CA: no other one is made here.
 func (o JoinOptions) checkCerts(f *Facts) error { return certs.Refused(f.Init.CertsError) }
 
 func checkReached(f *Facts) error {
@@ -95,7 +95,8 @@ func checkHasQuorum(f *Facts) error {
 	return nil
 }
 
-// checkName: etcd itself takes two members of one name, and nobody can tell them apart afterwards.
+// checkName refuses a taken name: etcd allows two members with one name, and nobody can tell them
+// apart afterwards.
 func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
@@ -112,7 +113,7 @@ func checkStanding(f *Facts) error {
 	return err
 }
 
-// checkNobodyElse: etcd takes one learner at a time.
+// checkNobodyElse refuses a second learner: etcd allows one at a time.
 func checkNobodyElse(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
@@ -124,9 +125,9 @@ func checkNobodyElse(f *Facts) error {
 	return nil
 }
 
-// checkHealthy: etcd takes a new member only while all that vote see each other
-// (--strict-reconfig-check); and with one of them dead, a new vote would move the
-// quorum further away.
+// checkHealthy refuses while a voting member does not answer: etcd takes a new member only while
+// all voters see each other (--strict-reconfig-check), and with one of them dead, another voter
+// would put the quorum further out of reach.
 func checkHealthy(f *Facts) error {
 	var silent []string
 	for _, m := range f.Join.Cluster.Members {
@@ -150,7 +151,8 @@ func checkAlarms(f *Facts) error {
 		"and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
 }
 
-// checkSkew: etcd does not join a cluster of a newer minor; and upgrades go by one.
+// checkSkew refuses an etcd of an older minor than the cluster's, which could not join, and one
+// more than one minor newer: upgrades go by one.
 func checkSkew(f *Facts) error {
 	here, lowest := observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)), 0
 	for _, m := range f.Join.Cluster.Members {
@@ -165,7 +167,7 @@ func checkSkew(f *Facts) error {
 		"etcd.local.imageTag", "%s is of etcd 3.%d, and the cluster is of 3.%d", f.Init.Pod.Image, here, lowest)
 }
 
-// checkEmpty: nothing but etcd's own is in the data directory.
+// checkEmpty refuses a data directory that holds anything other than etcd's own files.
 func checkEmpty(f *Facts) error {
 	if others := strangersIn(f.Init.DataNames); len(others) > 0 && f.Init.There == nil {
 		return engine.Refuse("name another dataDir, or move away what is there",
@@ -174,7 +176,7 @@ func checkEmpty(f *Facts) error {
 	return nil
 }
 
-// checkGrowth: the leader sends its whole database.
+// checkGrowth refuses too little room: the leader sends its whole database.
 func checkGrowth(f *Facts) error {
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
 		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d",

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// joinFacts are those of a node that can join a cluster of one.
+// joinFacts are the facts of a node that can join a cluster of one.
 func joinFacts(t *testing.T) *Facts {
 	t.Helper()
 	w := newJoinWorld(t, halfJoins()[0])
@@ -141,7 +141,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
-// plannedJoin is the plan of all phases but preflight and certs: kinds of operations.
+// plannedJoin are the operations that all phases but preflight and certs plan, and their kinds.
 func plannedJoin(t *testing.T, f *Facts) (kinds []string, ops []op.Op) {
 	t.Helper()
 	for _, p := range (JoinOptions{}).phases()[2:] {
@@ -242,7 +242,7 @@ func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *tes
 	}
 }
 
-// etcd holds --initial-cluster against all URLs of each member (etcd,
+// etcd compares --initial-cluster with all URLs of each member (etcd,
 // server/etcdserver/api/membership: ValidateClusterAndAssignIDs).
 func TestAMemberIsRenderedWithAllItsPeerURLs(t *testing.T) {
 	got := membersRendered([]observe.Member{{ID: 10, PeerURLs: []string{"https://10.0.0.10:2380"}},

@@ -12,8 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// wire has the API server of this node use the new etcd. In a first bootstrap kubeadm writes its
-// manifest afterwards, and nothing is to be done.
+// wire makes this node's API server use the new etcd. In a first bootstrap kubeadm writes its
+// manifest afterwards, and there is nothing to do.
 func (o InitOptions) wire() phase {
 	p := apiserver.Wire(func(f *Facts) *observe.Facts { return f.Facts },
 		func(f *Facts) apiserver.EtcdFlags { return f.Init.Wish }, 0)
@@ -28,7 +28,8 @@ func (o InitOptions) wire() phase {
 	return p
 }
 
-// checkWiring: an API server that uses another cluster would lose all its objects from sight.
+// checkWiring refuses to move an API server away from another cluster: it would lose sight of all
+// its objects.
 func checkWiring(f *Facts) error {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -45,8 +46,8 @@ func checkWiring(f *Facts) error {
 			"objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
 }
 
-// checkWiredFiles: behind the commit point an API server that does not find its files
-// would only stay down.
+// checkWiredFiles refuses files that the API server would not find: after the commit point it would
+// only stay down.
 func checkWiredFiles(f *Facts, m observe.ManifestFile, container string) error {
 	now := apiserver.EtcdFlagsOf(m, container)
 	after := now.With(f.Init.Wish)
@@ -61,8 +62,7 @@ func checkWiredFiles(f *Facts, m observe.ManifestFile, container string) error {
 	return nil
 }
 
-// observeWiring looks at how the API server of this node reaches etcd now, and decides
-// what is to be otherwise.
+// observeWiring examines how this node's API server reaches etcd now, and decides what must change.
 func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.Config) {
 	f.Init.Wired = wired(ctx, n, f)
 	f.Init.Kubeadms = apiserver.EtcdFlags{}
@@ -72,8 +72,8 @@ func observeWiring(ctx context.Context, n *observe.Node, f *Facts, c *templates.
 	f.Init.Wish = wish(f, c.AsksAPIServerFor)
 }
 
-// wired says whether the API server, with the flags that it has, reaches the cluster of the etcd on
-// this node, and no other.
+// wired says whether the API server, with its current flags, reaches the cluster of this node's
+// etcd, and no other.
 func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok || f.Live == nil {
@@ -81,21 +81,21 @@ func wired(ctx context.Context, n *observe.Node, f *Facts) bool {
 	}
 	flags, reaches := apiserver.EtcdFlagsOf(m, container), false
 	if len(apiserver.WrongFiles(n, m, container, flags)) > 0 {
-		return false // we might find what it does not
+		return false // we might find files that the API server does not
 	}
 	for _, a := range apiserver.Ask(ctx, n, m, container, flags) {
 		if a.ClusterID != 0 && a.ClusterID != f.Live.ClusterID {
 			return false
 		}
-		reaches = reaches || a.Error == nil && !a.Learner // which serves nobody
+		reaches = reaches || a.Error == nil && !a.Learner // a learner serves nobody
 	}
 	return reaches
 }
 
-// wish is what kubeadm would write; but what works already is somebody's, perhaps by `apiserver
-// set`, and stays, unless the configuration asks for something else by name. Where etcd cannot be
-// asked, a list of several that names this etcd was made by somebody who wants all of them, and one
-// that names what it advertises by one who set it.
+// wish is what kubeadm would write. But what already works was set on purpose, perhaps by
+// `apiserver set`, and stays unless the configuration explicitly asks for something else. If etcd
+// cannot be asked, two settings are assumed to be deliberate: a list of several servers that
+// includes this etcd, and the single URL that it advertises.
 func wish(f *Facts, asked func(flag string) bool) apiserver.EtcdFlags {
 	e := f.Init.Kubeadms
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
@@ -116,7 +116,7 @@ func wish(f *Facts, asked func(flag string) bool) apiserver.EtcdFlags {
 	return e
 }
 
-// foundOtherwise says of what stays how kubeadm has it.
+// foundOtherwise reports where the flags that stay differ from kubeadm's.
 func foundOtherwise(f *Facts) []string {
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {

@@ -1,3 +1,3 @@
-// Package prune deletes what ended runs kept, when somebody asks for that. Nothing else in etcdpod
-// deletes what a user had.
+// Package prune deletes what ended runs kept, when a person asks for it. Nothing else in etcdpod
+// deletes a user's data.
 package prune

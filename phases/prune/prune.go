@@ -16,21 +16,21 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// leaving is one thing that can be deleted, with how.
+// leaving is one thing that can be deleted, and how.
 type leaving struct {
 	Item
 	remove func() error
 }
 
-// pruner finds what can be deleted, and can delete it.
+// pruner finds what can be deleted, and deletes it.
 type pruner struct {
 	*observe.Node
 	disk node.FS
 }
 
 // Look says what may be deleted of what ended runs kept and dead backups left, and what is kept and
-// why. Nothing younger than olderThan (by the run's last record) is deleted, nothing that an open
-// run or the newest completed one needs, and nothing that is not known to be a run's. Bytes are
+// why. It spares whatever is younger than olderThan (by the run's last record), whatever an open
+// run or the newest completed one needs, and whatever is not known to belong to a run. Bytes are
 // apparent sizes: the sum of the files' lengths.
 func Look(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (Plan, error) {
 	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
@@ -45,9 +45,9 @@ func Look(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.
 	return plan, nil
 }
 
-// Delete deletes what a plan says, and refuses while a run is open, or when something of the plan
-// may not be deleted any more. It may be cut off anywhere: of each run the journal goes last, so
-// that the next prune knows what is left.
+// Delete deletes what a plan says. It refuses while a run is open, or when something in the plan
+// may no longer be deleted. It may be cut off anywhere: a run's journal goes last, so that the next
+// prune knows what is left.
 func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) (err error) {
 	unlock, err := n.Lock(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) 
 	return nil
 }
 
-// choose picks what the plan names of what may be deleted now. What is gone already is no matter.
+// choose picks from now what the plan names. It ignores what is already gone.
 func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error) {
 	for _, item := range plan.Items {
 		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
@@ -83,7 +83,7 @@ func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error
 		}
 	}
 	var chosen []leaving
-	// In this order: what lies elsewhere before the journal that tells of it.
+	// The order of now matters: what lies elsewhere goes before the journal that names it.
 	for _, l := range now {
 		if slices.ContainsFunc(plan.Items, func(i Item) bool { return i.Path == l.Path && i.Run == l.Run }) {
 			chosen = append(chosen, l)
@@ -133,8 +133,8 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []It
 	return append(leavings, more...), kept, err
 }
 
-// newestCompleted are the ids of the newest runs that were completed, by workflow: what a renewal
-// kept is no reason to let go of what a restore kept.
+// newestCompleted are the ids of the newest completed runs, by workflow: what a restore kept must
+// not go because a renewal kept something later.
 func newestCompleted(runs []journal.Listed) map[string]string {
 	ids, ended := map[string]string{}, map[string]time.Time{}
 	for _, r := range runs {
@@ -148,7 +148,7 @@ func newestCompleted(runs []journal.Listed) map[string]string {
 	return ids
 }
 
-// keepRun says why nothing of a run may go; empty when it may.
+// keepRun says why nothing of a run may be deleted; empty if it may.
 func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) string {
 	switch {
 	case r.State == nil:
@@ -163,7 +163,7 @@ func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) strin
 	return ""
 }
 
-// usedPaths lists what the static pods mount: nothing that holds one of these may go.
+// usedPaths lists what the static pods mount: nothing that contains such a path may be deleted.
 func (n pruner) usedPaths() ([]string, error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
@@ -194,7 +194,7 @@ func usedBy(name string, used []string) string {
 	return ""
 }
 
-// traces are the directories of one run: hidden ones beside the data, as its own journal names
+// traces are the directories of one run: the hidden ones beside the data, as its journal names
 // them, then its folder.
 func (n pruner) traces(r journal.Listed) []leaving {
 	folder := journal.RunDir(r.ID)
@@ -240,8 +240,8 @@ func StageDirs(r journal.Listed) []string {
 	return dirs
 }
 
-// movedFrom is the data directory that a completed run with --data-dir left behind: it was a
-// person's before, and deleting it is a person's decision.
+// movedFrom is the data directory that a completed run with --data-dir left behind. It belonged to
+// a person before, so only a person may decide to delete it.
 func (n pruner) movedFrom(r journal.Listed) *Item {
 	if r.State == nil || r.State.Outcome() != journal.Completed {
 		return nil
@@ -260,7 +260,7 @@ func (n pruner) movedFrom(r journal.Listed) *Item {
 	return &i
 }
 
-// removeRun deletes a run's folder, the journal after everything else.
+// removeRun deletes a run's folder, the journal last.
 func (n pruner) removeRun(folder string) error {
 	names, err := n.FS.ReadDir(folder)
 	if err != nil {
@@ -318,7 +318,8 @@ func (n pruner) onlyJournal(folder string) bool {
 	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == journal.Name)
 }
 
-// apparentSize adds up the lengths of the files below a name. What cannot be read counts nothing.
+// apparentSize adds up the lengths of the files below a name. What cannot be read counts as
+// nothing.
 func (n pruner) apparentSize(name string) int64 {
 	st, err := n.FS.Lstat(name)
 	if err != nil || !st.Mode.IsDir() {

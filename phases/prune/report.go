@@ -11,7 +11,7 @@ type Plan struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// Item is one directory or file that earlier runs left.
+// Item is one directory or file left by earlier runs.
 type Item struct {
 	Path   string    `json:"path"`
 	Run    string    `json:"run,omitempty"`

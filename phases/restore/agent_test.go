@@ -69,7 +69,7 @@ func TestAnAgentKeepsTheRulesWhateverItIsTold(t *testing.T) {
 	}
 }
 
-// A file without a run, of the wrong size or sum, is not taken; the connection goes on.
+// A file without a run, or of the wrong size or sum, is refused; the connection stays usable.
 func TestAFileThatIsNotWantedIsReadAndDropped(t *testing.T) {
 	_, l := agentOf(t)
 	file := sent{Proof: op.Proof{SHA256: "00", SizeBytes: 5}}
@@ -109,7 +109,7 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 	}
 }
 
-// An agent holds to the rules on which the transaction stands even when a coordinator is mistaken.
+// An agent keeps the rules that the transaction relies on even when the coordinator is wrong.
 func TestANodeDoesNotWriteARecordThatWouldBeFalse(t *testing.T) {
 	asked := map[string]int{}
 	for _, s := range cutOffTogether(t) {

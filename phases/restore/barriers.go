@@ -13,7 +13,7 @@ import (
 )
 
 // What the coordinator does between two phases of a restore on several nodes: it sends what a node
-// lacks, and looks at what came out on all of them.
+// lacks, and compares the results of all of them.
 
 // sendSnapshot sends the snapshot to the nodes that still need it.
 func sendSnapshot(ctx context.Context, t *together.Transaction) error {
@@ -51,7 +51,7 @@ func sendSnapshot(ctx context.Context, t *together.Transaction) error {
 	})
 }
 
-// snapshot is what this node has of it.
+// ownSnapshot returns where this node has the snapshot, and its proof.
 func ownSnapshot(t *together.Transaction) (path string, s sent, err error) {
 	state, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
 	if err != nil {
@@ -76,7 +76,7 @@ func ownSnapshot(t *together.Transaction) (path string, s sent, err error) {
 	return path, s, nil
 }
 
-// compareStaged: all staged the same, from the same.
+// compareStaged fails unless all nodes staged the same data from the same snapshot.
 func compareStaged(ctx context.Context, t *together.Transaction) error {
 	var first *op.Staged
 	var at string
@@ -97,13 +97,13 @@ func compareStaged(ctx context.Context, t *together.Transaction) error {
 	return nil
 }
 
-// nobodyAnswers: no member of the old cluster is left, on whatever node.
+// nobodyAnswers fails while a member of the old cluster still answers, on whatever node.
 func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
 	own, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
 	if err != nil {
 		return fmt.Errorf("cannot tell who was a member of the old cluster: %w", err)
 	}
-	if released(own) { // resumed behind the exchange: the new members may answer by now
+	if released(own) { // resumed after the exchange: the new members may already answer
 		return nil
 	}
 	for _, url := range oldURLs(own) {
@@ -115,22 +115,23 @@ func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
 	return nil
 }
 
-// oldURLs are the peer URLs of the cluster that is replaced.
+// oldURLs are the peer URLs of the cluster that is being replaced.
 func oldURLs(own *journal.State) []string {
 	if noted, ok := own.Run.Notes[journal.NoteOldURLs]; ok {
 		return strings.Fields(noted)
 	}
-	return own.Run.Cluster.OldURLs // of a run that an earlier version began
+	return own.Run.Cluster.OldURLs // for a run begun by an earlier version
 }
 
-// released says whether this node's own part has begun to let etcd run on the new data.
+// released says whether this node has begun to let etcd run on the new data.
 func released(own *journal.State) bool {
 	return slices.ContainsFunc(own.Steps, func(s journal.StepState) bool {
 		return s.Phase == "release-etcd" && s.Progress != journal.Pending
 	})
 }
 
-// compareMembers: all members serve the same keys as of one revision, while no API server writes.
+// compareMembers fails unless all members hold the same keys at one revision. No API server writes
+// yet.
 func compareMembers(ctx context.Context, t *together.Transaction) error {
 	at := int64(0)
 	for _, p := range t.Peers {

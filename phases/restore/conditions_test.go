@@ -31,8 +31,8 @@ func (a *asked) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 	return op.Answer{}, nil
 }
 
-// A process that goes on with a run does not know whether the node was booted since: what a program
-// must do for the next operation is waited for again, once.
+// A process that resumes a run does not know whether the node has booted since. So it waits again,
+// once, for what the next operation needs from the programs.
 func TestEveryConditionBeforeTheCommitPointIsWaitedForAgain(t *testing.T) {
 	at := op.Access{Endpoints: []string{"https://10.0.0.11:2379"}}
 	peer := &op.AwaitPeer{Peer: at, Limit: time.Minute}

@@ -16,10 +16,11 @@ import (
 )
 
 // The crash matrix: a restore on a simulated node is stopped at every step, in every way, and
-// settled by `resume` and in another pass by `rollback`, themselves stopped on the way. Wholly old
-// or wholly new each time, and the invariants of sim hold after every step.
+// settled by `resume` and in another pass by `rollback`, which are stopped on the way themselves.
+// Each time the node ends wholly old or wholly new, and the invariants of sim hold after every
+// step.
 
-// scenario is one shape of a node, and what is asked for there.
+// scenario is one shape of a node, and the restore to run there.
 type scenario struct {
 	name    string
 	options Options
@@ -44,7 +45,7 @@ func scenarios() []scenario {
 	}
 }
 
-// restoreWorld is a simulated node that is restored.
+// restoreWorld is a simulated node on which a restore runs.
 type restoreWorld struct {
 	*crashtest.Node
 	scenario scenario
@@ -73,7 +74,7 @@ func restores() (all []crashtest.Case) {
 	return all
 }
 
-// facts observes the simulated node as a restore would the real one.
+// facts observes the simulated node as a restore observes a real one.
 func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
 	seen, err := w.Observe(id)
 	if err != nil {
@@ -102,7 +103,7 @@ func (w *restoreWorld) restore() error {
 	return w.Do(restore.On(w.Process.Look))
 }
 
-// verdict says whether the node is wholly old or wholly new, and what is wrong otherwise.
+// verdict says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *restoreWorld) verdict() (string, error) {
 	look := w.Machine.Look(journal.Home)
 	if v := w.Machine.Violations; len(v) > 0 {

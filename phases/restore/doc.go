@@ -1,3 +1,3 @@
-// Package restore puts a snapshot, or the data of a stopped member, in the place of what etcd has,
-// on one node or on several as one run.
+// Package restore replaces etcd's data with a snapshot, or with the data of a stopped member, on
+// one node or on several as one run.
 package restore

@@ -10,26 +10,25 @@ import (
 
 type (
 	phase = engine.Phase[*Facts]
-	// workflow puts a snapshot, or the data of a stopped member, in the place of what etcd has.
+	// workflow replaces etcd's data with a snapshot, or with the data of a stopped member.
 	workflow = engine.Workflow[*observe.Node, *Facts]
 )
 
 // Facts are what a restore depends on.
 type Facts struct {
 	*observe.Facts
-	// Addresses that are connected to etcd's client port, for a restore on several nodes.
+	// Addresses connected to etcd's client port, for a restore on several nodes.
 	Clients []string
-	// The data directory's own account; nil when it could not be read; StoppedError says why.
+	// What the data directory says; nil when it could not be read, and StoppedError says why.
 	Stopped       *observe.Stopped
 	StoppedError  error
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
-	KnownRevision int64 // the highest revision that anything readable tells of; 0 when nothing does
+	KnownRevision int64 // the highest revision found anywhere; 0: none was found
 	Encryption    Encryption
 }
 
-// nodesBefore are the names of the nodes that were registered; nothing is known of them when
-// etcd does not serve.
+// nodesBefore are the names of the registered nodes. They are unknown while etcd does not serve.
 func (f *Facts) nodesBefore() []string {
 	if f.Live == nil {
 		return nil
@@ -42,16 +41,16 @@ type DataFacts struct {
 	DirExists    bool
 	MemberExists bool
 	MemberOdd    string    // why member cannot be exchanged: a mount point, a symbolic link
-	Attr         node.Attr // for what is staged
+	Attr         node.Attr // for the staged data
 	StageIn      string    // an existing or planned directory on the same mount as the data
 	WALStageIn   string
 	WALOdd       string
-	SizeBytes    int64  // of the present database
-	Free         uint64 // bytes, where new data is staged
+	SizeBytes    int64  // of the current database
+	Free         uint64 // bytes, where the new data is staged
 	RunFree      uint64 // bytes, where the run's folder is
 }
 
-// SnapshotFacts describe what is to be restored.
+// SnapshotFacts describe the data to restore.
 type SnapshotFacts struct {
 	op.Proof
 	Path           string

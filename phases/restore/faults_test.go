@@ -7,8 +7,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 )
 
-// A test that cannot fail proves nothing: each of these mistakes, made on purpose, must be caught
-// by the crash matrix.
+// A test that cannot fail proves nothing: the crash matrix must catch each of these deliberate
+// mistakes.
 func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 	mistakes := []struct {
 		name string
@@ -31,7 +31,7 @@ func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 	}
 }
 
-// catch plays the matrix with a mistake until something is wrong.
+// catch runs the matrix with a mistake until something goes wrong.
 func catch(t *testing.T, mistake func(*crashtest.Node)) string {
 	one := restores()[0]
 	for _, how := range crashtest.Crashes() {
@@ -49,12 +49,12 @@ func catch(t *testing.T, mistake func(*crashtest.Node)) string {
 	return ""
 }
 
-// What fails, rather than crashes, takes everything back by itself before the commit point.
+// Before the commit point, a failure (not a crash) takes everything back by itself.
 func TestAFailureAtAnyStepBeforeTheCommitPointTakesEverythingBack(t *testing.T) {
 	crashtest.FailedAnywhere(t, restores())
 }
 
-// An etcd that never becomes healthy is rolled back by itself.
+// If etcd never becomes healthy, the run rolls back by itself.
 func TestAnEtcdThatNeverServesIsRolledBack(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {

@@ -18,7 +18,7 @@ func (o restorer) fenceOf(f *Facts) op.Fence {
 		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(),
 			Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
 	}
-	if f.Etcd == nil { // an API server that uses etcd on other nodes
+	if f.Etcd == nil { // an API server whose etcd runs on other nodes
 		return fence
 	}
 	for _, dir := range []string{f.Etcd.DataDir, o.liveDir(f), stagedDir(f)} {
@@ -27,7 +27,7 @@ func (o restorer) fenceOf(f *Facts) op.Fence {
 			fence.Databases = append(fence.Databases, path.Join(dir, "member/snap/db"))
 		}
 	}
-	// A link to the first: one database, and one lock.
+	// It may be a link to the first: one database, one lock.
 	if !slices.Contains(fence.DataDirs, f.Etcd.DataPath) {
 		fence.DataDirs = append(fence.DataDirs, f.Etcd.DataPath)
 	}
@@ -37,7 +37,7 @@ func (o restorer) fenceOf(f *Facts) op.Fence {
 	return fence
 }
 
-// mounts are the directories that no static pod may mount while they are exchanged.
+// mounts are the directories that no static pod may mount during the exchange.
 func (o restorer) mounts(f *Facts) []string {
 	if f.Etcd == nil {
 		return nil
@@ -49,7 +49,7 @@ func (o restorer) mounts(f *Facts) []string {
 	return slices.Compact(dirs)
 }
 
-// fenced lists the manifests that must not run while the data is exchanged.
+// fenced lists the manifests whose pods must not run during the exchange.
 func (o restorer) fenced(f *Facts) []observe.ManifestFile {
 	var files []observe.ManifestFile
 	for _, m := range f.Manifests {

@@ -114,7 +114,7 @@ func TestADirectoryAmongTheManifestsIsNoMatter(t *testing.T) {
 	}
 }
 
-// deaf is a kubelet that cannot be asked: its commands were not given.
+// deaf is a kubelet that cannot be asked, because its commands were not given.
 type deaf struct{ node.Kubelet }
 
 func (deaf) Running(context.Context) (bool, error) {

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// observe gathers the facts of a restore. The snapshot is proven here, while everything still runs.
+// observe gathers the facts of a restore. It proves the snapshot while everything still runs.
 func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	seen, err := n.Observe(ctx, id)
 	if err != nil {
@@ -41,7 +41,7 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 	return f, o.complete(ctx, n, f)
 }
 
-// survey gathers the facts of a node for a restore on several.
+// survey gathers one node's facts for a restore on several.
 func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, error) {
 	seen, err := n.Observe(ctx, q.Run)
 	if err != nil {
@@ -67,8 +67,8 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	return f, nil
 }
 
-// inspectMute reads the data of an etcd that runs and answers nobody. One that was started without
-// a quorum does not even open its port; it is fenced all the same.
+// inspectMute reads the data of an etcd that runs but answers nobody. One started without a quorum
+// does not even open its port; the fence stops it all the same.
 func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 	walDir := f.Etcd.WALDir
 	if walDir != "" {
@@ -76,14 +76,14 @@ func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 	}
 	d, err := etcd.InspectMute(ctx, n.FS.Real(f.Etcd.DataDir), walDir)
 	if err != nil {
-		return // what keeps it from being asked is said by the check of the data
+		return // checkData reports why etcd does not answer
 	}
 	f.Stopped, f.StoppedError = observe.StoppedOf(d), nil
 	f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
 	f.Notes[journal.NoteRevision] = strconv.FormatInt(f.KnownRevision, 10)
 }
 
-// complete gathers what depends on the snapshot.
+// complete gathers the facts that depend on the snapshot.
 func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err error) {
 	if f.Etcd != nil && f.Live == nil {
 		f.Stopped, f.StoppedError = n.Stopped(ctx, f.Etcd)
@@ -111,7 +111,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 	return nil
 }
 
-// source looks at what is to be restored.
+// source examines the data to restore.
 func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts) (*SnapshotFacts, error) {
 	if o.FromDataDir != "" {
 		return o.sourceDataDir(ctx, n)
@@ -138,7 +138,7 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 	return s, unread
 }
 
-// hintRaw tells who tries to restore a plain copy of a database how that is done.
+// hintRaw adds a hint for somebody who restores a plain copy of a database.
 func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	var bad *snapfile.Bad
 	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || o.SkipHashCheck {
@@ -168,18 +168,18 @@ func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*Snapshot
 	}
 	s := snapshotFacts(d.Contents)
 	s.Path = o.FromDataDir
-	s.Resources = nil // without the WAL they are not the truth
+	s.Resources = nil // without the WAL the counts may be wrong
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
 	s.Members = bind.MembersOf(d.Members)
 	return s, nil
 }
 
-// data looks at the directories that are exchanged, and finds places on the
-// same mounts to stage in.
+// data examines the directories that are exchanged, and finds places on the same mounts to stage
+// in.
 func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	dir := o.liveDir(f)
 	d := DataFacts{Attr: node.Mine(0o700)}
-	// A new directory gets the owner of the present one.
+	// A new directory gets the owner of the current one.
 	for _, present := range []string{f.Etcd.DataDir, dir} {
 		st, err := n.FS.Lstat(present)
 		d.DirExists = err == nil
@@ -213,8 +213,8 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	return d, err
 }
 
-// odd says why a directory that is to be exchanged cannot be: it, or one of those below it, is a
-// link or a mount point, which the exchange would carry along.
+// odd says why a directory cannot be exchanged: it, or one below it, is a link or a mount point,
+// which the exchange would carry along.
 func odd(n *observe.Node, dir string, below ...string) (string, error) {
 	names := []string{dir}
 	for _, b := range below {
@@ -242,9 +242,9 @@ func odd(n *observe.Node, dir string, below ...string) (string, error) {
 	return "", nil
 }
 
-// stageIn returns the run's folder where it is on the same mount as dir, so that what is exchanged
-// out is kept outside the data directory: `kubeadm upgrade` copies all of that, and `kubeadm reset`
-// empties it. Else a hidden directory in dir; etcd tolerates those.
+// stageIn returns the run's folder if it is on the same mount as dir: old data belongs outside the
+// data directory, which `kubeadm upgrade` copies as a whole and `kubeadm reset` empties. Otherwise
+// it returns a hidden directory in dir, which etcd tolerates.
 func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) {
 	at := dir
 	if !there {
@@ -260,8 +260,8 @@ func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) 
 	return path.Join(dir, journal.HiddenDir(f.Run)), nil
 }
 
-// knownRevision is the highest revision that anything tells of: the live etcd, its stopped data,
-// earlier runs, and the backups beside the snapshot and in the usual place.
+// knownRevision is the highest revision on record: in the live etcd, its stopped data, earlier
+// runs, and the backups beside the snapshot and in the usual place.
 func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
 	known := int64(0)
 	if f.Live != nil {
@@ -284,7 +284,7 @@ func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
 		if rev, err := strconv.ParseInt(r.State.Run.Notes[journal.NoteRevision], 10, 64); err == nil {
 			known = max(known, rev)
 		}
-		// A restore gave out revisions above what it had bumped to.
+		// A restore hands out revisions above the one that it bumped to.
 		var staged op.Staged
 		if observe.ReadJSON(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
 			known = max(known, staged.Revision)

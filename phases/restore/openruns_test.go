@@ -10,10 +10,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// onThreeNodes is the name of the workflow that is on several nodes.
+// onThreeNodes is the name of the workflow on several nodes.
 const onThreeNodes = "restore on three nodes"
 
-// settleStoredTogether types the commands on one node after another, where the run has begun.
+// settleStoredTogether types the commands on one node after another, wherever the run has begun.
 func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string]int) {
 	e := crashtest.NewExplorer()
 	before := r.All(t, r.Before)
@@ -41,9 +41,9 @@ func settleStoredTogether(t *testing.T, r crashtest.StoredRuns, count map[string
 	}
 }
 
-// threeNodes carries out a restore of three nodes, and takes it back when one of them holds the
-// commit record. Of the instants at which something is recorded those are taken that differ in how
-// far the phases got, or at which a node's operation is in doubt that was not before.
+// threeNodes restores three nodes, and takes it back when one of them holds the commit record. Of
+// the instants at which something is recorded, it returns those that differ in how far the phases
+// got, or at which a node's operation is newly in doubt.
 func threeNodes(t *testing.T, names []string) []crashtest.StopPoint {
 	c := newCluster(t, names...)
 	machines := func(c *crashtest.Cluster) (all []*sim.Machine) {

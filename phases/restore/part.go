@@ -18,7 +18,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// The questions of a restore.
+// The questions that the coordinator asks in a restore.
 const (
 	askSurvey  = "survey"
 	askPlan    = "plan"
@@ -29,11 +29,11 @@ const (
 	askServed  = "served"
 )
 
-// part is a node's part in a restore on several.
+// part is one node's part in a restore on several.
 type part struct {
 	*together.Participant
 	look  looker
-	facts *Facts // of the survey
+	facts *Facts // from the survey
 }
 
 func (l looker) answers(p *together.Participant) map[string]together.Reply {
@@ -74,7 +74,7 @@ type surveyQuestion struct {
 	File     string // where the coordinator has the snapshot
 }
 
-// Survey is what the coordinator wants to know of a node before it decides anything.
+// Survey is what the coordinator needs to know of a node before it decides anything.
 type Survey struct {
 	Node          string
 	Member        *SharedMember // nil: no etcd here
@@ -84,9 +84,9 @@ type Survey struct {
 	Live          *observe.Live
 	Stopped       *observe.Stopped
 	KnownRevision int64
-	// Addresses that are connected to etcd's client port.
+	// Addresses connected to etcd's client port.
 	Clients []string
-	// The snapshot is here, too, under the same name, and the same by its SHA-256.
+	// The snapshot is here too: the same name, the same SHA-256.
 	Has bool
 }
 
@@ -112,8 +112,8 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	return s, nil
 }
 
-// planWith plans the restore on this node, with what the coordinator has settled for all of them.
-// Its checks refuse here what cannot end well here.
+// planWith plans the restore on this node with what the coordinator has settled for all nodes. This
+// node's checks refuse what would fail here.
 func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	if p.facts == nil || o.Shared == nil {
 		return engine.Plan{}, errors.New("cannot plan: no survey was made")
@@ -130,10 +130,10 @@ func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	return plan, err
 }
 
-// needs says whether the snapshot is to be sent, and is not here yet.
+// needs says whether the coordinator still has to send the snapshot.
 func (p *part) needs() bool { return p.Run.State.Aborted == "" && p.awaitsSnapshot() }
 
-// awaitsSnapshot says whether staging is still to be done, from a file that the coordinator sends.
+// awaitsSnapshot says whether staging still waits for a file from the coordinator.
 func (p *part) awaitsSnapshot() bool {
 	for i, o := range p.Run.Ops {
 		stage, ok := o.(*op.StageData)
@@ -145,18 +145,18 @@ func (p *part) awaitsSnapshot() bool {
 	return false
 }
 
-// sent goes with a file: the snapshot, whole.
+// sent describes a file that follows on the wire: the whole snapshot.
 type sent struct {
 	Proof op.Proof
-	Made  bool // nobody knew its proof when the run was planned
+	Made  bool // its proof was not known when the run was planned
 }
 
-// receive writes the snapshot into the run's folder. It gets its name when it is whole and durable,
-// and its SHA-256 is right.
+// receive writes the snapshot into the run's folder. The file gets its name only once it is whole
+// and durable, and its SHA-256 is right.
 func (p *part) receive(ctx context.Context, q sent, file io.Reader) error {
-	file = io.LimitReader(file, q.Proof.SizeBytes) // what follows on the wire is the next question
+	file = io.LimitReader(file, q.Proof.SizeBytes) // the next question follows on the same wire
 	err := p.keep(ctx, q, file)
-	if err != nil { // the rest of the file is on its way all the same
+	if err != nil { // the rest of the file still arrives: drain it
 		_, drained := io.Copy(io.Discard, file)
 		err = errors.Join(err, drained)
 	}
@@ -187,7 +187,7 @@ func (p *part) keep(ctx context.Context, q sent, file io.Reader) error {
 	return node.WriteAtomic(p.Node.Host.FS, proofPath(id), proof, node.Mine(0o600))
 }
 
-// has says whether a file of that name is here, with that content.
+// has says whether a file with that name and content is here.
 func has(n *observe.Node, name, sum string, size int64) bool {
 	st, err := n.FS.Lstat(name)
 	if err != nil || !st.Mode.IsRegular() || st.Size != size || sum == "" {
@@ -203,7 +203,7 @@ func has(n *observe.Node, name, sum string, size int64) bool {
 	return err == nil && hex.EncodeToString(h.Sum(nil)) == sum
 }
 
-// staged tells what was staged here; nil on a node without etcd.
+// staged returns what was staged here; nil on a node without etcd.
 func (p *part) staged() (*op.Staged, error) {
 	for _, o := range p.Run.Ops {
 		if stage, ok := o.(*op.StageData); ok {

@@ -6,7 +6,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Names below the run's folder.
+// Paths in the run's folder.
 func receiptPath(f *Facts) string { return path.Join(journal.RunDir(f.Run), "staged.json") }
 
 func parkingDir(f *Facts) string { return path.Join(journal.RunDir(f.Run), "manifests") }
@@ -22,7 +22,7 @@ func (o restorer) snapshotPath(f *Facts) string {
 	return f.Snapshot.Path
 }
 
-// liveDir is the data directory that etcd will use.
+// liveDir is the data directory that etcd will use after the restore.
 func (o restorer) liveDir(f *Facts) string {
 	if o.DataDir != "" {
 		return o.DataDir

@@ -14,15 +14,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// preflight refuses what cannot end well, before anything is touched. Each check is one function
-// that answers nil or says why not.
+// preflight refuses a restore that would fail later, before anything is touched. Each check is one
+// function that returns nil or says why not.
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
 		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
 		o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
-	// What concerns all nodes has been judged for all of them together (see together.go).
+	// The coordinator has already judged what concerns all nodes (see together.go).
 	if o.Shared != nil {
 		checks = []func(*Facts) error{o.checkPods, checkRuntime,
 			o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
@@ -90,7 +90,7 @@ func (o restorer) checkPods(f *Facts) error {
 	return nil
 }
 
-// checkRuntime does not ask that the kubelet runs: it is stopped anyway.
+// checkRuntime does not require a running kubelet: the fence stops it anyway.
 func checkRuntime(f *Facts) error {
 	if err := f.CheckKubelet(); err != nil {
 		return err
@@ -132,9 +132,9 @@ func (o restorer) checkData(f *Facts) error {
 	return nil
 }
 
-// checkMembership: the live members decide; else the stopped data with its WAL; else the snapshot.
-// What the manifest's --initial-cluster says proves nothing: in kubeadm's clusters it often names
-// one member of three.
+// checkMembership asks the live members; failing that, the stopped data with its WAL; failing that,
+// the snapshot. The manifest's --initial-cluster proves nothing: in kubeadm's clusters it often
+// names one member of three.
 func (o restorer) checkMembership(f *Facts) error {
 	members, source := f.Snapshot.Members, "the snapshot"
 	switch {
@@ -156,8 +156,8 @@ func (o restorer) checkMembership(f *Facts) error {
 	return nil
 }
 
-// checkStorageVersion: an etcd of an older minor refuses newer data at boot (3.6), or starts
-// on it silently (3.5).
+// checkStorageVersion refuses data newer than the node's etcd: an older minor refuses it at boot
+// (3.6), or starts on it silently (3.5).
 func (o restorer) checkStorageVersion(f *Facts) error {
 	if f.Etcd == nil {
 		return nil
@@ -210,8 +210,8 @@ func (o restorer) checkEncryption(f *Facts) error {
 		strings.Join(f.Encryption.Missing, ", "), where)
 }
 
-// checkAPIServers: an API server elsewhere would go on with the old revisions in its watch cache,
-// and write through them.
+// checkAPIServers refuses while an API server may run elsewhere: it would keep the old revisions in
+// its watch cache, and write based on them.
 func (o restorer) checkAPIServers(f *Facts) error {
 	if o.APIServersStopped {
 		return nil
@@ -241,8 +241,8 @@ func (o restorer) checkRevision(f *Facts) error {
 		"etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
 }
 
-// checkKnown refuses when neither the node nor the person knows above which revision the
-// restored cluster must begin.
+// checkKnown refuses when neither the node nor the person knows which revision the restored cluster
+// must start above.
 func (o restorer) checkKnown(revision int64, why string) error {
 	if o.Bump > 0 || revision > 0 {
 		return nil
@@ -255,7 +255,7 @@ func (o restorer) checkRoom(f *Facts) error {
 	if !o.restores(f) {
 		return nil
 	}
-	// The database, its copy while the revision is bumped, and a WAL.
+	// Room for the database, its copy while the revision is bumped, and a WAL.
 	const wal = 64 << 20
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
@@ -263,7 +263,7 @@ func (o restorer) checkRoom(f *Facts) error {
 		return engine.Refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed",
 			journal.Home, f.Data.RunFree>>20, 2*need>>20)
 	}
-	// A snapshot is made first, in the run's folder; what is staged may be on the same disk.
+	// The snapshot is first made in the run's folder; staging may use the same disk.
 	if o.FromDataDir != "" {
 		if f.Data.RunFree < 2*need {
 			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed",

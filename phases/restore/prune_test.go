@@ -19,8 +19,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/prune"
 )
 
-// newPruneWorld is a node on which a restore was completed, and a later run, too. It
-// returns the first one's id.
+// newPruneWorld is a node with a completed restore and a completed later run. It returns the id of
+// the first.
 func newPruneWorld(t *testing.T, s scenario) (*restoreWorld, string) {
 	t.Helper()
 	w := newWorld(t, s)
@@ -45,7 +45,7 @@ func (w *restoreWorld) wait(t *testing.T, d time.Duration) {
 	}
 }
 
-// completeRun is a restore that had nothing to do, and has left these notes.
+// completeRun completes a restore that has nothing to do, and leaves these notes.
 func completeRun(t *testing.T, w *restoreWorld, notes map[string]string) {
 	t.Helper()
 	flow := workflow{Name: "restore", Observe: func(context.Context, *observe.Node, string) (*Facts, error) {
@@ -74,7 +74,7 @@ func (w *restoreWorld) there(name string) bool {
 	return err == nil
 }
 
-// prunable are scenarios with something to prune, and where the old data is kept.
+// prunable are scenarios with something to prune, and where each keeps the old data.
 func prunable() map[string]func(run string) string {
 	folder := func(run string) string { return path.Join(journal.RunDir(run), "data") }
 	return map[string]func(string) string{
@@ -114,7 +114,7 @@ func TestAPruneStoppedAnywhereIsFinishedByTheNext(t *testing.T) {
 	}
 }
 
-// playPrune stops a prune, and looks at what the next one does.
+// playPrune stops a prune, and checks what the next one does.
 func (w *restoreWorld) playPrune(first string, at int, how crashtest.Crash) (stopped bool, err error) {
 	hidden := "/var/lib/etcd/" + journal.HiddenDir(first)
 	before := w.Machine.Look(journal.Home, hidden)

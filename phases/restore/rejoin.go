@@ -12,11 +12,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their
-// old data goes aside while they are fenced, and when the restored member serves, they are
-// added one after the other.
+// What `restore --rejoin` does on the nodes that join the restored cluster afterwards: their old
+// data is moved aside while they are fenced, and once the restored member serves they are added one
+// by one.
 
-// moveAside takes the old data out of the way, and keeps it where the exchange would have.
+// moveAside moves the old data to where the exchange would have kept it.
 func (o restorer) moveAside(f *Facts) []op.Op {
 	attr := f.Data.Attr
 	attr.Mode = 0o700
@@ -34,8 +34,8 @@ func (o restorer) moveAside(f *Facts) []op.Op {
 	return ops
 }
 
-// rejoin adds the node to the cluster that the restored member serves, lets it vote when it has all
-// data, and then lets its API server run.
+// rejoin adds the node to the cluster that the restored member serves, gives it a vote when it has
+// caught up, and then lets its API server run.
 func (o restorer) rejoin() phase {
 	return phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other",
 		InTurn: true,
@@ -58,8 +58,8 @@ func (o restorer) rejoin() phase {
 		}}
 }
 
-// putJoining is etcd's manifest as kubeadm renders it for a member that joins: with all members
-// that are there by then, and itself.
+// putJoining writes etcd's manifest as kubeadm renders it for a joining member: with all members
+// present by then, and itself.
 func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
 	members := slices.Clone(o.Shared.Members)
 	for _, m := range o.Shared.Rejoin {
@@ -80,7 +80,7 @@ func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
 	return put, nil
 }
 
-// putRest puts the API server's manifest back, and when it is ready the others.
+// putRest puts the API server's manifest back, and the others once it is ready.
 func (o restorer) putRest(f *Facts, limit time.Duration) ([]op.Op, error) {
 	var first, last []op.Op
 	for _, m := range o.fenced(f) {

@@ -13,13 +13,13 @@ import (
 )
 
 // One node's part of `restore --rejoin` is stopped at every step, as a restore is in crash_test.go:
-// its old data goes aside, and then it joins; or all is as before.
+// either its old data is moved aside and it joins, or everything is as before.
 
 func rejoins() []scenario {
 	return []scenario{{name: "one file system"}, {name: "no data", Shape: crashtest.Shape{NoData: true}}}
 }
 
-// joining makes the node one member of two: the other one is restored already.
+// joining makes the node one member of two, of which the other is already restored.
 func joining(m *sim.Machine) *sim.Machine {
 	other := op.Member{ID: 1, Name: "cp0", PeerURLs: []string{"https://cp0:2380"}}
 	m.Members = &sim.Members{URL: "https://cp1:2380", Name: "cp1", Next: 2, All: []op.Member{other}}
@@ -48,8 +48,8 @@ func (w *restoreWorld) rejoin() error {
 	return w.Do(flow.On(w.Process.Look))
 }
 
-// joined says whether the node is wholly old, or a member that has joined, and
-// what is wrong otherwise.
+// joined says whether the node is wholly old, or a member that has joined; if neither, what is
+// wrong.
 func (w *restoreWorld) joined() (string, error) {
 	look := w.Machine.Look("/var/lib/etcdpod")
 	if v := w.Machine.Violations; len(v) > 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// releaseEtcd starts one node's etcd after the other: docs/failure-model.md weighs that.
+// releaseEtcd starts etcd on one node after another; docs/failure-model.md says why.
 func (o restorer) releaseEtcd() phase {
 	return phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
@@ -95,9 +95,9 @@ func (o restorer) awaitAPIServer() phase {
 		}}
 }
 
-// restartComponents lets the rest of what the fence took out run: controller-manager and scheduler
-// start anew, against an API server that is ready, and so with none of the crash-loop back-off that
-// they would have had by now, nor with anything that they knew of the future that is gone.
+// restartComponents lets the rest of what the fence took out run. The controller-manager and the
+// scheduler start fresh against a ready API server: with no crash-loop back-off, and with no memory
+// of the state that was discarded.
 func (o restorer) restartComponents() phase {
 	return phase{Name: "restart-components",
 		Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
@@ -121,8 +121,8 @@ func (o restorer) restartComponents() phase {
 		}}
 }
 
-// leases are the leader leases of the components that the fence ended. With control planes
-// elsewhere, somebody there may hold them rightly.
+// leases are the leader leases of the components that the fence stopped. Where control planes run
+// elsewhere, their components may rightly hold the leases.
 func (o restorer) leases(f *Facts) []string {
 	if !observe.HasAPIServer(f.Facts) || o.APIServersStopped || !o.Shared.leads(f.Node) {
 		return nil

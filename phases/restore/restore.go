@@ -11,35 +11,35 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Options are what a person may ask of `restore`. Paths are host paths, but for File, which is a
-// path of this process.
+// Options are the options of `restore`. Paths are host paths, except File, which is a path of this
+// process.
 type Options struct {
 	File          string
 	FromDataDir   string
 	FromWALDir    string // where FromDataDir's WAL is, if not in member/wal
 	SkipHashCheck bool
-	Bump          int64         // revisions to bump by; 0: found out
-	DataDir       string        // a new data directory; empty: the one that etcd has
-	StopTimeout   time.Duration // for the kubelet, containers and processes to end
+	Bump          int64         // revisions to bump by; 0: computed
+	DataDir       string        // a new data directory; empty: keep the current one
+	StopTimeout   time.Duration // for the kubelet, containers and processes to stop
 	// For etcd, then for the API server, to serve; 0: grows with the size.
 	WaitTimeout time.Duration
-	// API servers elsewhere that the data knows of are known to be stopped.
+	// The API servers elsewhere that the data knows of are stopped.
 	APIServersStopped bool
 }
 
-// restorer plans a restore: with what a person asked for and, on several nodes, what was
-// settled for all of them.
+// restorer plans a restore from a person's options and, on several nodes, from what was settled for
+// all of them.
 type restorer struct {
 	Options
 	Shared *Shared `json:",omitempty"` // nil: this node alone
 }
 
-// Workflow is the workflow that puts a snapshot, or the data of a stopped member, in the place of
-// what etcd has on this node.
+// Workflow is the workflow that replaces etcd's data on this node with a snapshot, or with the data
+// of a stopped member.
 func Workflow(o Options) workflow { return restorer{Options: o}.workflow() }
 
-// workflow is the list of phases. On several nodes each of them carries it out, and the transaction
-// has each phase end on all of them before the next one begins on any.
+// workflow is the list of phases. On several nodes each node carries it out, and the transaction
+// ends each phase on all of them before the next one begins on any.
 func (o restorer) workflow() workflow {
 	if o.DataDir != "" {
 		o.DataDir = path.Clean(o.DataDir)
@@ -65,7 +65,7 @@ func (o restorer) workflow() workflow {
 	return w
 }
 
-// WayBack says how to go back to the data that a restore has replaced, as a run of its own.
+// WayBack says how to return to the data that a restore replaced, by a run of its own.
 func WayBack(notes map[string]string) string {
 	kept := notes[journal.NoteKeptData]
 	if kept == "" {
@@ -75,12 +75,11 @@ func WayBack(notes map[string]string) string {
 		journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
 }
 
-// minBump keeps revisions that a watch cache or an informer may still hold from being given out
-// twice, whatever happened behind the last one that is known of.
+// minBump is large enough that no revision which a watch cache or an informer may still hold is
+// used twice, even if much was written after the last known revision.
 const minBump = 1_000_000_000
 
-// waitLimit is how long a healthy etcd may take: 0.9 GB was seen to take 20 s on two
-// cores, and disks differ.
+// waitLimit is how long a healthy etcd may take. 0.9 GB took 20 s on two cores, and disks differ.
 func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 	if o.WaitTimeout > 0 {
 		return o.WaitTimeout
@@ -136,8 +135,8 @@ func (o restorer) stageData() phase {
 		}}
 }
 
-// makeDirectories plans the directories that are not there: the data directory, where it is new or
-// gone, and places to stage in.
+// makeDirectories plans the missing directories: the data directory, if it is new or gone, and
+// places to stage in.
 func (o restorer) makeDirectories(f *Facts) []op.Op {
 	var ops []op.Op
 	mkdir := func(dir string) {
@@ -163,8 +162,8 @@ func (o restorer) staging(f *Facts) op.Staging {
 		Snapshot: o.snapshotPath(f), Proof: f.Snapshot.Proof,
 		SkipHashCheck: o.SkipHashCheck, Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs,
 		InitialCluster: initialCluster([]SharedMember{{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}}),
-		// A fresh token gives the cluster a new id: a member of the old one that comes
-		// back cannot talk to it.
+		// A fresh token gives the cluster a new id: a member of the old cluster that comes back
+		// cannot talk to it.
 		Token:       "etcdpod-" + f.Run,
 		MinRevision: f.KnownRevision + minBump, MinBump: minBump,
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// cutOff returns a node whose restore was killed when it was about to make the named call.
+// cutOff returns a node whose restore was killed just before the named call.
 func cutOff(t *testing.T, call string) *restoreWorld {
 	t.Helper()
 	return cutOffIn(t, scenario{}, call)
@@ -76,8 +76,7 @@ func TestPastTheCommitPointThereIsNoWayBackToShow(t *testing.T) {
 	}
 }
 
-// See before you do: what the dry run prints is what the run does, and the dry run
-// itself does nothing.
+// The dry run prints exactly what the run does, and does nothing itself.
 func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
@@ -101,7 +100,7 @@ func TestADryRunShowsTheVeryOperationsAndTouchesNothing(t *testing.T) {
 			if err := w.restore(); err != nil {
 				t.Fatal(err)
 			}
-			// Names hold the run's id, which each has of its own.
+			// Names contain the run's id, which differs from run to run.
 			runs, err := w.Process.Runs(context.Background())
 			if err != nil {
 				t.Fatal(err)

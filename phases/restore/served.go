@@ -13,8 +13,8 @@ import (
 )
 
 // What proves, at the end of a restore on several nodes, that all API servers read the same.
-// Controllers, leases and events are written by then, so everybody is asked for one revision: what
-// etcd holds as of it does not change any more.
+// Controllers, leases and events have been written by then, so every node is asked about the same
+// revision: what etcd holds at that revision no longer changes.
 
 // served is what a node's API server and its etcd show.
 type served struct {
@@ -26,11 +26,11 @@ type served struct {
 	Compacted int64
 }
 
-// servedLimit is how long an API server that has been ready may take to answer.
+// servedLimit is how long an API server that was ready may take to answer.
 const servedLimit = time.Minute
 
-// served asks this node's API server how far etcd is, or, with a revision, it and this node's etcd
-// for what they hold as of it.
+// served asks this node's API server for etcd's revision. Given a revision, it asks the API server
+// and this node's etcd what they hold at that revision.
 func (p *part) served(ctx context.Context, revision int64) (served, error) {
 	clock := p.Node.Host.Clock
 	for deadline := clock.Now().Add(servedLimit); ; {
@@ -65,8 +65,8 @@ func (p *part) servedNow(ctx context.Context, revision int64) (s served, err err
 	return s, err
 }
 
-// differError says that API servers, or the etcds behind them, show different things. It is behind
-// the commit point: a person must look.
+// differError says that API servers, or the etcds behind them, show different things. The commit
+// point has passed, so a person must look.
 type differError struct{ what string }
 
 func (e *differError) Error() string { return e.what }
@@ -74,7 +74,7 @@ func (e *differError) Error() string { return e.what }
 const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type " +
 	"`etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
 
-// adviceOn says what to do about nodes that show different things.
+// adviceOn says what to do when nodes show different things.
 func adviceOn(cause error) string {
 	if differ := (*differError)(nil); errors.As(cause, &differ) {
 		return differAdvice
@@ -82,8 +82,7 @@ func adviceOn(cause error) string {
 	return ""
 }
 
-// compareServers holds all API servers, and all members of etcd, against each
-// other as of one revision.
+// compareServers compares all API servers, and all members of etcd, at one revision.
 func compareServers(ctx context.Context, t *together.Transaction) error {
 	at := int64(0)
 	for _, p := range t.Peers {
@@ -91,7 +90,7 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 		if err != nil {
 			return err
 		}
-		if s.Server { // it has asked a quorum
+		if s.Server { // it has read from a quorum
 			at = s.Revision
 			break
 		}
@@ -119,9 +118,9 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 	return err
 }
 
-// sameServed says what all have in common, or what differs. Members that are compacted to different
-// revisions have different hashes, and a resource that only one API server knows (a definition that
-// the other has not read yet) tells nothing.
+// sameServed says what all have in common, or what differs. It does not compare the hashes of
+// members compacted at different revisions, nor a resource that only one API server knows (the
+// other may not have read its definition yet).
 func sameServed(names []string, all []served) (said string, err error) {
 	member, server := -1, -1
 	members, servers, objects := 0, 0, int64(0)

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// An API server that reads something else than the others is seen before the run is closed; a
-// person who has looked may close it all the same.
+// An API server that reads something different from the others is noticed before the run is closed;
+// a person who has looked may still close it.
 func TestAPIServersThatReadDifferentThingsKeepTheRunOpen(t *testing.T) {
 	for _, mended := range []bool{true, false} {
 		c := newCluster(t, "cp1", "cp2", "cp3")
@@ -44,7 +44,7 @@ func TestWhatAllServersShowIsHeldAgainstEachOther(t *testing.T) {
 	change := func(f func(*served)) served { s := whole; f(&s); return s }
 	for name, test := range map[string]struct {
 		all  []served
-		want string // of what is said, or of the error
+		want string // what it says, or the error
 		bad  bool
 	}{
 		"all alike": {[]served{whole, whole, whole},

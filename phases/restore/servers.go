@@ -9,9 +9,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// rewireAPIServer returns an API server's manifest for the restored cluster. Entries of
-// --etcd-servers that name members of the old cluster which the new one lacks are replaced by its
-// members; any other, a load balancer's or localhost, stays.
+// rewireAPIServer edits an API server's manifest for the restored cluster. In --etcd-servers,
+// entries that name old members missing from the new cluster give way to its members; any other
+// entry, a load balancer's or localhost, stays.
 func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutManifest) error {
 	servers, container := o.rewired(m)
 	if servers == nil {
@@ -25,7 +25,7 @@ func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutM
 	return nil
 }
 
-// rewired returns what --etcd-servers is to be; nil when it stays as it is.
+// rewired returns the new --etcd-servers; nil when it stays the same.
 func (o restorer) rewired(m observe.ManifestFile) (servers []string, container string) {
 	if o.Shared == nil || m.Manifest == nil {
 		return nil, ""
@@ -55,7 +55,7 @@ func (o restorer) rewired(m observe.ManifestFile) (servers []string, container s
 	return servers, container
 }
 
-// foundServers says what the API server will use, where that is worth a word.
+// foundServers reports what the API server will use, if that changes or looks wrong.
 func (o restorer) foundServers(f *Facts) []string {
 	var found []string
 	for _, m := range f.Manifests {

@@ -7,28 +7,28 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Shared is what makes the restores on several nodes one: the same on each, settled by the
-// coordinator after it has seen them all. The methods answer for a restore on one node,
-// too, where it is nil.
+// Shared is what turns the restores on several nodes into one. It is the same on each, settled by
+// the coordinator after surveying them all. It is nil for a restore on one node; the methods cover
+// that.
 type Shared struct {
 	Cluster journal.Cluster
-	Members []SharedMember // of the restored cluster, in the order in which they are started
-	// That join it afterwards, one after the other, with nothing of their own.
+	Members []SharedMember // of the restored cluster, in the order of their start
+	// Members that join afterwards, one by one, with no data of their own.
 	Rejoin  []SharedMember
 	Through []string // client URLs of the member that they join through
-	// Peer URLs of old members that are left out, where those could be a quorum of the old cluster.
+	// Peer URLs of the old members left out, where those could be a quorum of the old cluster.
 	Left          []string
-	Snapshot      SnapshotFacts // Path is where the coordinator has it
+	Snapshot      SnapshotFacts // Path is the coordinator's
 	KnownRevision int64         // the highest that any node knows of
-	// The one node that does what must be done once only: it has an API server.
+	// The node that does what must be done only once; it has an API server.
 	Leader string
-	Made   bool // the snapshot is made from a data directory, in the run
-	// Peer URLs of the cluster that is replaced; nobody may answer there while it is.
+	Made   bool // the run makes the snapshot from a data directory
+	// Peer URLs of the cluster being replaced; nobody may answer there during the exchange.
 	OldURLs []string
-	// Of the members of the cluster that is replaced, and of the snapshot's.
+	// Hosts of the members of the cluster being replaced, and of the snapshot's members.
 	OldHosts   []string
 	ClientURLs []string // of the restored cluster's members
-	// This node gets the snapshot from the coordinator, into the run's folder.
+	// The coordinator sends this node the snapshot, into the run's folder.
 	Sent bool
 }
 
@@ -51,16 +51,16 @@ func (j *Shared) members() int {
 	return len(j.Members)
 }
 
-// restores says whether etcd on the node gets the restored data.
+// restores says whether this node's etcd gets the restored data.
 func (o restorer) restores(f *Facts) bool { return f.Etcd != nil && !o.rejoins(f) }
 
-// rejoins says whether etcd on the node joins the restored cluster afterwards.
+// rejoins says whether this node's etcd joins the restored cluster afterwards.
 func (o restorer) rejoins(f *Facts) bool {
 	return f.Etcd != nil && o.Shared != nil &&
 		slices.ContainsFunc(o.Shared.Rejoin, func(m SharedMember) bool { return m.Name == f.Etcd.Name })
 }
 
-// initialCluster is etcd's --initial-cluster: a name stands once for each of its URLs.
+// initialCluster is etcd's --initial-cluster, which repeats a name for each of its URLs.
 func initialCluster(members []SharedMember) string {
 	var pairs []string
 	for _, m := range members {

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// TogetherOptions are what a person may ask of a restore on several nodes.
+// TogetherOptions are the options of a restore on several nodes.
 type TogetherOptions struct {
 	Restore       Options
 	Nodes         []journal.Peer
@@ -22,7 +22,7 @@ type TogetherOptions struct {
 	RemoteCommand string   // etcdpod on the other nodes
 }
 
-// looker is how a restore on several nodes looks at them.
+// looker is how a restore on several nodes observes them. Tests replace it.
 type looker struct {
 	// Gathers the facts of a node.
 	survey func(context.Context, *observe.Node, surveyQuestion) (*Facts, error)
@@ -30,7 +30,7 @@ type looker struct {
 	source func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error)
 }
 
-// atNodes looks at real nodes.
+// atNodes observes real nodes.
 func atNodes() looker {
 	return looker{
 		survey: survey,
@@ -40,7 +40,7 @@ func atNodes() looker {
 	}
 }
 
-// Joint is what the transaction needs to know of a restore on several nodes.
+// Joint is what the transaction needs to know about a restore on several nodes.
 func Joint() together.Joint { return atNodes().joint() }
 
 func (l looker) joint() together.Joint {
@@ -52,7 +52,7 @@ func (l looker) joint() together.Joint {
 		After: map[string]func(context.Context, *together.Transaction) error{
 			"stage-data": compareStaged, "compare-members": compareMembers, "verify-restored": compareServers,
 		},
-		// To undo them lets the node run again.
+		// Undoing these lets the node run again.
 		Last:       []string{"verify-snapshot", "stage-data", "fence"},
 		Advice:     adviceOn,
 		LeftBehind: leftBehind,
@@ -60,15 +60,15 @@ func (l looker) joint() together.Joint {
 	}
 }
 
-// leftBehind: the others serve the restored data by now, and the old data must not come back
-// beside it.
+// leftBehind says what to do on a node that was left out. The others serve the restored data by
+// now, and the old data must not come back beside it.
 func leftBehind(node, run string) string {
 	return fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it "+
 		"join the cluster anew", node, journal.RunDir(run))
 }
 
 // Together restores several nodes as one transaction: on all of them, or on none. confirm sees the
-// plans, and its error ends the command before anything is touched.
+// plans; if it returns an error, the command ends before anything is touched.
 func Together(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
 	return atNodes().restore(ctx, n, o, confirm)
 }
@@ -151,7 +151,7 @@ func surveyAll(
 	return surveys, err
 }
 
-// plan lets each node plan its part, and refuse what cannot end well there.
+// planAll lets each node plan its part, and refuse what would fail there.
 func planAll(
 	ctx context.Context, t *together.Transaction, o Options, shared Shared, surveys map[string]Survey,
 ) ([]engine.NodePlan, error) {
@@ -163,7 +163,7 @@ func planAll(
 			return have.Name == m.Name
 		})
 		part.Sent = !p.Here && stages && !surveys[p.Name].Has
-		if !p.Here { // the data directory that the snapshot is made from is the coordinator's
+		if !p.Here { // --from-data-dir names a directory of the coordinator
 			own.FromDataDir, own.FromWALDir = "", ""
 		}
 		own.Shared = &part
@@ -181,7 +181,7 @@ type view struct {
 	source  SnapshotFacts
 }
 
-// joint settles what is the same for all nodes, and refuses what no node alone could see.
+// joint settles what is the same for all nodes, and refuses what no single node could detect.
 func (v view) joint(cluster journal.Cluster) (Shared, error) {
 	j := Shared{Cluster: cluster, Snapshot: v.source, Made: v.options.Restore.FromDataDir != ""}
 	for _, at := range cluster.Nodes {
@@ -217,7 +217,7 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 	return j, nil
 }
 
-// split leaves the coordinator's member alone in the restored cluster, for the others to join.
+// split leaves only the coordinator's member in the restored cluster, for the others to join.
 func (v view) split(j *Shared) error {
 	own := v.surveys[j.Cluster.Coordinator]
 	if own.Member == nil {
@@ -253,8 +253,8 @@ func (v view) checkMembers(j Shared) error {
 	return nil
 }
 
-// old are the members of the cluster that is replaced: what the live ones say, else the stopped
-// data, else the snapshot.
+// old are the members of the cluster being replaced, according to the live members; failing that,
+// to the stopped data; failing that, to the snapshot.
 func (v view) old() []observe.Member {
 	var live, stopped []observe.Member
 	add := func(to []observe.Member, more []observe.Member) []observe.Member {
@@ -307,8 +307,8 @@ func (v view) checkMembership(Shared) error {
 		"the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
 }
 
-// strangers are the peer URLs of old members, of the present cluster and of the snapshot's, that
-// are on none of the nodes.
+// strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on
+// none of the nodes.
 func (v view) strangers() (urls []string) {
 	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
 		if !v.listed(m) {
@@ -319,8 +319,8 @@ func (v view) strangers() (urls []string) {
 	return slices.Compact(urls)
 }
 
-// checkAPIServers: one that is not fenced would go on with the old revisions in its watch cache,
-// and write through them.
+// checkAPIServers refuses while an API server may run that is not fenced: it would keep the old
+// revisions in its watch cache, and write based on them.
 func (v view) checkAPIServers(Shared) error {
 	if v.options.Restore.APIServersStopped {
 		return nil
@@ -338,7 +338,7 @@ func (v view) checkAPIServers(Shared) error {
 		known = v.source.APIServers
 	}
 	for _, m := range v.old() {
-		// What is destroyed had its API server at the same address.
+		// A destroyed node's API server had the same address.
 		if slices.Contains(v.options.Lost, m.Name) {
 			here = append(here, observe.HostsOf(m.PeerURLs)...)
 		}
@@ -361,7 +361,7 @@ func (v view) checkRevision(j Shared) error {
 		"no etcd answers, no data can be read, and there is no earlier run or backup beside it")
 }
 
-// notes are what a person should weigh before going on.
+// notes are what a person should weigh before confirming.
 func (v view) notes() (notes []string) {
 	if clients := v.clients(); len(clients) > 0 {
 		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old "+
@@ -374,7 +374,7 @@ func (v view) notes() (notes []string) {
 	return notes
 }
 
-// clients are the addresses, of none of the nodes, that are connected to etcd.
+// clients are the addresses connected to etcd that belong to none of the nodes.
 func (v view) clients() (clients []string) {
 	var here []string
 	for _, s := range v.surveys {
@@ -391,8 +391,8 @@ func (v view) clients() (clients []string) {
 	return slices.Compact(clients)
 }
 
-// risk: nodes that are left out go on with the old data when their power returns, and where they
-// are a quorum of the old cluster it serves.
+// risk warns that lost nodes go on with the old data when their power returns: if they are a quorum
+// of the old cluster, it serves again.
 func (v view) risk() string {
 	members := v.old()
 	if 2*len(v.options.Lost) <= len(members) {

@@ -15,7 +15,7 @@ import (
 
 const snapshotFile = "/backup/snapshot.db"
 
-// onNodes is a restore on these nodes. The last one does not have the snapshot: it is sent there.
+// onNodes is a restore on these nodes. The last one lacks the snapshot, and is sent it.
 func onNodes(names ...string) crashtest.Together {
 	return crashtest.Together{
 		Name: "restore", Nodes: names,
@@ -45,7 +45,7 @@ func onNodes(names ...string) crashtest.Together {
 	}
 }
 
-// world is a node of several.
+// world is one node of several.
 func world(w *crashtest.Node) *restoreWorld { return &restoreWorld{w, scenario{}} }
 
 func newCluster(t *testing.T, names ...string) *crashtest.Cluster {
@@ -53,7 +53,7 @@ func newCluster(t *testing.T, names ...string) *crashtest.Cluster {
 	return onNodes(names...).Fresh(t)
 }
 
-// looker looks at simulated nodes.
+// looker observes simulated nodes.
 func (w *restoreWorld) looker() looker {
 	return looker{
 		survey: func(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, error) {
@@ -69,8 +69,8 @@ func (w *restoreWorld) looker() looker {
 	}
 }
 
-// checkServers: no API server serves the new data before all hold the commit record, and none
-// serves the old data while it could reach an etcd that has the new.
+// checkServers checks that no API server serves the new data before all nodes hold the commit
+// record, and that none serves the old data while it could reach an etcd with the new.
 func checkServers(c *crashtest.Cluster) {
 	alive := c.Alive()
 	var oldAt, newAt string
@@ -102,7 +102,7 @@ func checkServers(c *crashtest.Cluster) {
 	}
 }
 
-// lacksSnapshot says whether a node has neither staged, nor what it needs to.
+// lacksSnapshot says whether a node has neither staged nor has the snapshot to stage from.
 func lacksSnapshot(c *crashtest.Cluster, node string) bool {
 	m, dir := c.Nodes[node].Machine, journal.RunDir(c.Read(node).ID)
 	return m.Peek(snapshotFile) == nil && m.Peek(dir+"/snapshot.db") == nil && m.Peek(dir+"/staged.json") == nil

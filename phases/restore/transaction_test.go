@@ -13,7 +13,7 @@ import (
 )
 
 // cutOffTogether are the states in which a restore of three nodes can lose its coordinator, as far
-// as phases tell them apart.
+// as the phases distinguish them.
 func cutOffTogether(t *testing.T) []crashtest.State {
 	t.Helper()
 	e := crashtest.NewExplorer()
@@ -26,8 +26,8 @@ func cutOffTogether(t *testing.T) []crashtest.State {
 	return states
 }
 
-// durable is the state with all journals safe from a power loss: to open a journal makes it
-// so, and is no change.
+// durable is the state with all journals safe from a power loss: opening a journal syncs it, and
+// changes nothing else.
 func durable(t *testing.T, s crashtest.State) *crashtest.Cluster {
 	t.Helper()
 	c := s.Fork()
@@ -45,8 +45,8 @@ func durable(t *testing.T, s crashtest.State) *crashtest.Cluster {
 	return c
 }
 
-// A node that reaches no other does what its own records allow. Otherwise it stays as it is,
-// and says whom to ask.
+// A node that reaches no other does what its own records allow. Otherwise it changes nothing, and
+// says whom to ask.
 func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 	decided, stayed := 0, 0
 	for _, s := range cutOffTogether(t) {
@@ -92,7 +92,7 @@ func TestANodeAloneDecidesByItsOwnRecordsOnly(t *testing.T) {
 	}
 }
 
-// Whichever node is destroyed, the coordinator among them: any of the others settles what is left.
+// Whichever node is destroyed, even the coordinator, any other one settles what is left.
 func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 	e := crashtest.NewExplorer()
 	for i, s := range cutOffTogether(t) {
@@ -115,8 +115,8 @@ func TestTheOthersSettleWithoutADestroyedNode(t *testing.T) {
 	}
 }
 
-// Where all that are left hold the commit record, one that is destroyed may have been settled, and
-// have promised writes to clients: those are not given up.
+// If all remaining nodes hold the commit record, the destroyed one may have been settled, and may
+// have promised writes to clients: those must not be given up.
 func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 	refusals := 0
 	for _, s := range cutOffTogether(t) {
@@ -150,8 +150,8 @@ func TestWhatADestroyedNodeMayHavePromisedIsNotTakenBack(t *testing.T) {
 	}
 }
 
-// What --dry-run of resume and rollback shows of each node is what they do there,
-// and it touches nothing.
+// What --dry-run of resume and rollback shows of each node is what they do there, and it changes
+// nothing.
 func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 	shown := 0
 	for i, s := range cutOffTogether(t) {
@@ -199,7 +199,7 @@ func TestADryRunShowsWhatIsLeftOnEachNode(t *testing.T) {
 	}
 }
 
-// A node whose run was closed may have pruned it before the last one is closed.
+// A node whose run is closed may prune it before the other nodes close theirs.
 func TestANodeThatHasPrunedItsRunDoesNotKeepTheOthersOpen(t *testing.T) {
 	pruned := 0
 	for _, s := range cutOffTogether(t) {

@@ -27,7 +27,7 @@ func surveyOf(name string, id uint64, live ...observe.Member) Survey {
 	return s
 }
 
-// threeSeen is a healthy cluster of three, all of it among the nodes.
+// threeSeen is a healthy cluster of three members, all on the nodes.
 func threeSeen() (view, journal.Cluster) {
 	all := []observe.Member{memberCalled("cp1", 1), memberCalled("cp2", 2), memberCalled("cp3", 3)}
 	v := view{surveys: map[string]Survey{}}
@@ -137,8 +137,8 @@ func TestMembersThatAreLost(t *testing.T) {
 	}
 }
 
-// On new machines the live members are those that are there; the snapshot's names and addresses are
-// of machines that may be gone, and where nobody may answer.
+// On new machines the live members are the present ones; the snapshot's names and addresses belong
+// to machines that may be gone, and nobody may answer there.
 func TestNewMachinesHaveOtherNamesThanTheSnapshot(t *testing.T) {
 	v, c := threeSeen()
 	v.source.Members = []observe.Member{memberCalled("old1", 7), memberCalled("old2", 8)}

@@ -14,7 +14,7 @@ import (
 // listener is one client URL at which the local etcd listens.
 type listener struct {
 	url  string // as this host reaches it
-	open bool   // it answers who shows no certificate
+	open bool   // it answers without a client certificate
 }
 
 // listeners dials all of etcd's client listeners, without a certificate.
@@ -37,7 +37,7 @@ func listeners(ctx context.Context, pod *observe.EtcdPod) []listener {
 	return all
 }
 
-// judgeAccess: only who needs etcd may reach it.
+// judgeAccess warns where anybody can reach etcd: only those who need it may.
 func (s seen) judgeAccess() []string {
 	var w []string
 	plain := map[string]bool{}
@@ -52,7 +52,7 @@ func (s seen) judgeAccess() []string {
 				"change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
 		}
 	}
-	// Where other endpoints were typed than those that the manifest tells.
+	// The given endpoints may differ from those in the manifest.
 	if pod := s.facts.Etcd; pod != nil {
 		if at := pod.Access.Endpoints[0]; strings.HasPrefix(at, "http://") && !plain[at] {
 			w = append(w,

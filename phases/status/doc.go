@@ -1,2 +1,2 @@
-// Package status says how a node is, or several of them, what is wrong, and what to do next.
+// Package status reports the state of one node or several, what is wrong, and what to do next.
 package status

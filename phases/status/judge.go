@@ -11,8 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Each function here answers what is wrong with one part of a node, in sentences;
-// nothing when it is well.
+// Each function here says in sentences what is wrong with one part of a node; nothing if it is
+// well.
 
 func (s seen) judgeRun() []string {
 	switch {
@@ -99,7 +99,7 @@ func (s seen) judgeEtcd() []string {
 	return w
 }
 
-// judgeMembers: a cluster goes on without a member, and says nothing of it, until
+// judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
 // the next one is lost.
 func (s seen) judgeMembers() []string {
 	var w []string
@@ -110,11 +110,11 @@ func (s seen) judgeMembers() []string {
 	return w
 }
 
-// quotaWarn is the part of the quota, in per cent, from which on it is worth a warning.
+// quotaWarn is the share of the quota, in per cent, above which it causes a warning.
 const quotaWarn = 80
 
-// judgeQuota looks at the file, since that is what etcd holds against the quota
-// (server/storage/quota.go): with little of it in use, defragmenting helps.
+// judgeQuota judges the file's size, since etcd compares that with the quota
+// (server/storage/quota.go): if little of it is in use, defragmenting helps.
 func (s seen) judgeQuota() []string {
 	l := s.facts.Live
 	if l == nil || s.quotaBytes() <= 0 {
@@ -147,8 +147,8 @@ func (s seen) judgeCertificates() []string {
 // backupAge is how old the newest backup may be without a warning.
 const backupAge = 24 * time.Hour
 
-// fellBack: revisions only grow, so an etcd below the newest backup has lost its data and begun
-// anew (the kubelet starts one on an empty directory), or was put back by hand.
+// fellBack says whether etcd is below the newest backup. Revisions only grow, so it has lost its
+// data and started over (the kubelet starts one on an empty directory), or was put back by hand.
 func (s seen) fellBack() bool {
 	newest := s.newest()
 	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
@@ -174,12 +174,12 @@ func (s seen) judgeBackups() []string {
 }
 
 // leftOut returns the peer URLs of the members that the newest completed restore left out, and that
-// could serve as the old cluster, should their power return. One that is a member of the present
-// cluster by now was wiped and joined.
+// could serve as the old cluster if their power returned. One that is a member of the current
+// cluster by now was wiped and has joined.
 func leftOut(n *observe.Node, live *observe.Live) (left []string) {
 	runs, err := journal.List(n.FS)
 	if err != nil {
-		return nil // judged where runs are looked at
+		return nil // judgeRun reports it
 	}
 	for _, r := range runs {
 		if r.State == nil || r.State.Outcome() != journal.Completed || r.State.Run.Workflow != "restore" {

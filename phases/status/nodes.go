@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// NodesStatus is what `status --nodes` found out. The JSON names are stable.
+// NodesStatus is the result of `status --nodes`. The JSON names are stable.
 type NodesStatus struct {
 	Nodes []NodeStatus `json:"nodes"`
 	// What is wrong between the nodes, and on each: exit code 6.
@@ -50,7 +50,7 @@ func Replies(n *observe.Node) map[string]together.Reply {
 	}
 }
 
-// OfNodes looks at several nodes, through agents as a restore does, and changes nothing. A node
+// OfNodes examines several nodes, through agents as a restore does, and changes nothing. A node
 // that cannot be asked is one of the findings.
 func OfNodes(
 	ctx context.Context, n *together.Node, nodes []journal.Peer, sshCommand, remoteCommand string,
@@ -96,8 +96,7 @@ func OfNodes(
 	return s, ctx.Err()
 }
 
-// hashes asks all members of each cluster for their HashKV as of one revision,
-// which all of them have.
+// hashes asks all members of each cluster for their HashKV at one revision that all of them have.
 func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 	at := map[string]int64{} // by cluster
 	for _, n := range nodes {
@@ -113,7 +112,7 @@ func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 		}
 		h, err := together.Query[observe.HashAnswer](ctx, peers[j], askOwnHash, at[m.ClusterID])
 		if err != nil {
-			continue // what is wrong with that member, its own status tells
+			continue // that member's own status says what is wrong
 		}
 		nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = fmt.Sprintf("%08x", h.Hash),
 			at[m.ClusterID], h.Compacted
@@ -168,8 +167,8 @@ func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
 	}
 }
 
-// judgeDrift: the same program runs from different images, or with different flags. In the middle
-// of an upgrade that is as it should be, and at no other time.
+// judgeDrift warns if the same program runs from different images, or with different flags. That is
+// normal during an upgrade, and at no other time.
 func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
 	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
 		images := drift{}
@@ -196,8 +195,8 @@ func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
 	}
 }
 
-// driftOf is which nodes have which value of a flag. All nodes may have the same, each may have its
-// own name or address in it, or be told apart.
+// driftOf says which nodes have which value of a flag. Values that differ only in the node's own
+// name or address count as the same.
 func (s *NodesStatus) driftOf(program, flag string) drift {
 	values, neutral := drift{}, drift{}
 	for _, n := range s.Nodes {
@@ -227,7 +226,7 @@ func (s *NodesStatus) flagsOf(program string) (names []string) {
 	return slices.Compact(names)
 }
 
-// drift is which nodes have which value.
+// drift says which nodes have which value.
 type drift map[string][]string
 
 func (d drift) add(value, node string) { d[value] = append(d[value], node) }
@@ -243,12 +242,12 @@ func (d drift) String() string {
 // programFlags are the flags of etcd and of the API server, by program and flag.
 type programFlags map[string]map[string]flagValue
 
-// flagValue is what a flag is set to. In Neutral what names the node is in words that
-// are the same on all.
+// flagValue is a flag's value. In Neutral, placeholders that are the same on all nodes replace what
+// names the node.
 type flagValue struct{ Value, Neutral string }
 
-// flags reads the flags of this node's manifests. Those that kubeadm gives to each member as the
-// cluster was when it joined are left out: etcd reads them at its first start only.
+// flags reads the flags of this node's manifests. It leaves out those in which kubeadm records the
+// cluster as it was when a member joined: etcd reads them at its first start only.
 func flags(n *observe.Node) (programFlags, error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
@@ -277,7 +276,7 @@ func flags(n *observe.Node) (programFlags, error) {
 	return all, nil
 }
 
-// ownWords are what names a node in its flags: each word with what stands in its place.
+// ownWords are the words that name a node in its flags, with their placeholders.
 type ownWords map[string]string
 
 func ownNames(host string, files []observe.ManifestFile) ownWords {
@@ -300,8 +299,8 @@ func ownNames(host string, files []observe.ManifestFile) ownWords {
 	return own
 }
 
-// read puts a node's own name and addresses, alone, in lists and in URLs, in words. The order
-// of URLs tells nothing.
+// read replaces a node's own name and addresses, alone, in lists and in URLs, by placeholders. The
+// order of URLs does not matter.
 func (o ownWords) read(value string) flagValue {
 	items, urls := strings.Split(value, ","), false
 	neutral := slices.Clone(items)

@@ -10,7 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// flagsOn are the flags of a node whose manifests have these, beside what kubeadm gives each node.
+// flagsOn are the flags of a node whose manifests have these besides what kubeadm gives each node.
 func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 	t.Helper()
 	machine := crashtest.Shape{}.Machine(t)

@@ -14,7 +14,7 @@ type Status struct {
 	Node         string             `json:"node"`
 	ManifestDir  string             `json:"manifestDir"`
 	Manifests    []ManifestStatus   `json:"manifests"`
-	Kubelet      string             `json:"kubelet"` // running, stopped, or why it is not known
+	Kubelet      string             `json:"kubelet"` // running, stopped, or why that is unknown
 	Runtime      string             `json:"runtime"` // ok, or why it cannot be asked
 	Member       *MemberStatus      `json:"member,omitempty"`
 	Problem      string             `json:"problem,omitempty"` // why etcd cannot be asked
@@ -27,7 +27,7 @@ type Status struct {
 	Next         string             `json:"next"`     // the next thing to do
 }
 
-// ManifestStatus is one file of the static-pod directory with the containers that run from it.
+// ManifestStatus is one file in the static-pod directory, with the containers that run from it.
 type ManifestStatus struct {
 	Path       string            `json:"path"`
 	Pod        string            `json:"pod,omitempty"`

@@ -16,23 +16,23 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// seen is what `status` could find out. Each part that could not be read has an error in its place.
+// seen is what `status` could find out. A part that could not be read has an error instead.
 type seen struct {
 	facts     observe.Facts // Manifests, Etcd, kubelet, containers, Live
 	files     error         // why the static-pod directory cannot be read
 	etcd      error         // why etcd's manifest cannot be relied on
-	quota     int64         // bytes, as the flag has it or etcd's default
+	quota     int64         // bytes, from the flag or etcd's default
 	certs     []certs.Status
 	backups   []backup.Entry
 	backupErr error
 	open      engine.RunSummary
 	openErr   error
 	left      []string         // peer URLs of members that a restore left out
-	silent    []observe.Member // of the same cluster, elsewhere, that do not answer
+	silent    []observe.Member // members of the same cluster elsewhere that do not answer
 	listeners []listener
 }
 
-// Of looks at the node. It works when everything is down: what cannot be read is a warning.
+// Of examines the node. It works when everything is down: what cannot be read is a warning.
 // Warnings mean exit code 6.
 func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
@@ -53,13 +53,13 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	s.silent = n.Silent(ctx, f.Live)
 	s.backups, s.backupErr = backup.List(ctx, n, "")
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
-		f.Node = s.open.Node // it has taken etcd's manifest out
+		f.Node = s.open.Node // that run took out etcd's manifest
 	}
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
 	return s.status(), ctx.Err()
 }
 
-// quota reads --quota-backend-bytes: etcd itself tells from 3.6 on only.
+// quota reads --quota-backend-bytes: etcd itself reports the quota only from 3.6 on.
 func quota(pod *observe.EtcdPod) int64 {
 	const preset = 2 << 30 // etcd, server/storage/quota.go
 	if q, err := strconv.ParseInt(pod.Setting("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
@@ -194,8 +194,8 @@ func (s seen) manifests() []ManifestStatus {
 	return all
 }
 
-// container is the newest one of a static pod, whose name is the manifest's with the node's behind
-// it (kubelet, pkg/kubelet/config/common.go); nil when there is none.
+// container is the newest container of a static pod, whose name is the manifest's followed by the
+// node's (kubelet, pkg/kubelet/config/common.go); nil if there is none.
 func (s seen) container(m observe.ManifestFile, name string) *node.Container {
 	var newest *node.Container
 	for i, c := range s.facts.Containers {
@@ -211,7 +211,7 @@ func (s seen) container(m observe.ManifestFile, name string) *node.Container {
 
 func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == nil }
 
-// next is the one most useful thing to do.
+// next is the most useful thing to do.
 func (s seen) next(st Status) string {
 	f := s.facts
 	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })

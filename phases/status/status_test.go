@@ -26,7 +26,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// healthy is what is seen of a node on which all is well, for a table's rows to change.
+// healthy is what is seen of a healthy node, for a table's rows to change.
 func healthy(t *testing.T) seen {
 	t.Helper()
 	f := crashtest.SeenFacts(t, "r1")
