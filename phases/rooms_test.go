@@ -278,8 +278,8 @@ func TestWhatIsForTestsIsNotShipped(t *testing.T) {
 	}
 }
 
-// changes are what of package node can change the host: FS and Host, what takes or makes one, and
-// the methods of FS by themselves.
+// changes returns what in package node can change the host: FS and Host, functions that take or
+// make one, and the methods of FS.
 func changes(t *testing.T, all map[string]*ast.File) (names, methods []string) {
 	t.Helper()
 	names = []string{"FS", "Host", "Run", "Service", "CRI", "Proc"}
@@ -312,7 +312,7 @@ func changes(t *testing.T, all map[string]*ast.File) (names, methods []string) {
 	return names, methods
 }
 
-// changing are the mentions in a package of what can change the host.
+// changing returns where a package mentions anything that can change the host.
 func changing(all map[string]*ast.File, room string, names, methods []string) (found []string) {
 	for name, f := range all {
 		if path.Dir(name) != room || strings.HasSuffix(name, "_test.go") {
@@ -343,7 +343,7 @@ func changing(all map[string]*ast.File, room string, names, methods []string) (f
 func TestOnlyOperationsChangeTheHost(t *testing.T) {
 	all := goFiles(t)
 	names, methods := changes(t, all)
-	// docs/architecture.md tells of two; backup reads a file that is on no node.
+	// docs/architecture.md explains two of these; backup reads a file that belongs to no node.
 	may := map[string][]string{"prune": {"node.FS", "node.RemoveTree"}, "backup": {"node.OS"},
 		"restore": {"node.Receive", "node.WriteAtomic"}}
 	for _, room := range append(workflowRooms(), "observe", "together", "status") {
@@ -380,8 +380,8 @@ func mentions(in ast.Node, names ...string) (found bool) {
 	return found
 }
 
-// The table of contents is the indented lines of phases/doc.go; the text below it names what only
-// looks.
+// The table of contents is the indented lines of phases/doc.go; the text below it names the
+// commands that only look.
 func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 	var is []string
 	exported := map[string]bool{}
@@ -424,7 +424,7 @@ func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 	}
 }
 
-// makesWorkflow says whether a result is a workflow, of one node or of several.
+// makesWorkflow says whether a result is a workflow, on one node or on several.
 func makesWorkflow(result ast.Expr) bool {
 	if id, ok := result.(*ast.Ident); ok {
 		return id.Name == "workflow"

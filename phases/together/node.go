@@ -36,13 +36,13 @@ func NewNode(p engine.Parts, look observe.Node) *Node {
 // Mistakes are planted by the tests that show that the exploration would find them. Nothing else
 // sets them.
 type Mistakes struct {
-	CommitEarly     bool // the commit record is written before the phases that come before it have ended
-	SettleEarly     bool // a node is told that all nodes hold the commit record as soon as it holds it itself
-	BackUnwitnessed bool // a node that holds the commit record rolls back just because it is asked to
+	CommitEarly     bool // the commit record is written before all earlier phases have ended
+	SettleEarly     bool // a node is told that all hold the commit record when only it does
+	BackUnwitnessed bool // a node that holds the commit record rolls back when asked to
 	// The phase past the commit point runs before all nodes hold the commit record.
 	ReleaseEarly bool
 	CloseEarly   bool // a run is closed as soon as all nodes hold the commit record
-	OneRound     bool // the phases to be undone last are undone with the rest
+	OneRound     bool // what is to be undone last is undone with the rest
 }
 
 // joint returns the joint workflow with that name.

@@ -153,7 +153,7 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 	if !asked {
 		cause = fmt.Errorf("%s has gone back, or never began", witness)
 	}
-	witness = "" // no node has rolled back yet: the first one told to becomes the witness for the others
+	witness = "" // none has rolled back yet: the first one becomes the witness
 	for name, s := range states {
 		if s.Aborted || !s.Begun {
 			witness = name
