@@ -143,7 +143,7 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 				return nil, err
 			}
 			if err != nil {
-				continue // a conversion webhook may be down, for example: that says nothing about the data
+				continue // a conversion webhook may be down: the data is not at fault
 			}
 			name := r.Name
 			if grouped {
