@@ -160,7 +160,7 @@ func (n *Node) directories(pod *EtcdPod) error {
 	return err
 }
 
-// Resolve follows symbolic links; if part of the path does not exist, the path stays as it is.
+// Resolve follows symbolic links; a path whose parent does not exist stays as it is.
 func (n *Node) Resolve(host string) (string, error) {
 	resolved, err := n.FS.Resolve(host)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,7 +13,7 @@ import (
 type Facts struct {
 	Run  string // the run's id, or the id that it would have
 	Now  time.Time
-	Node string // etcd's --name, else the host's name
+	Node string // etcd's --name; without etcd, the open run's name for it, or the host's
 
 	ManifestDir   string // the kubelet's static-pod directory
 	StaticPodURL  string // a URL that the kubelet also gets static pods from; normally empty

@@ -32,8 +32,8 @@ type Joint struct {
 	// other nodes have ended the run; nil when there is nothing special to do.
 	LeftBehind func(node, run string) string
 
-	// Answers are the questions that the coordinator may ask a node in addition to the
-	// transaction's own. It is called once per connection.
+	// Answers returns the replies to what the coordinator may ask a node in addition to the
+	// transaction's own questions, by question. It is called once per connection.
 	Answers func(*Participant) map[string]Reply
 }
 

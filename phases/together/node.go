@@ -37,9 +37,9 @@ func NewNode(p engine.Parts, look observe.Node) *Node {
 // sets them.
 type Mistakes struct {
 	CommitEarly     bool // the commit record is written before all earlier phases have ended
-	SettleEarly     bool // a node is told that all hold the commit record when only it does
+	SettleEarly     bool // a node is told that all hold the commit record before they do
 	BackUnwitnessed bool // a node that holds the commit record rolls back when asked to
-	// The phase past the commit point runs before all nodes hold the commit record.
+	// The first phase past the commit point runs before all nodes hold the commit record.
 	ReleaseEarly bool
 	CloseEarly   bool // a run is closed as soon as all nodes hold the commit record
 	OneRound     bool // what is to be undone last is undone with the rest

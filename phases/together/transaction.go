@@ -30,7 +30,7 @@ type Transaction struct {
 type Peer struct {
 	Name string
 	Link link
-	Here bool // this very node
+	Here bool // this process runs on it
 }
 
 // Ask puts a question to the node. An error names the node on which it occurred; errors from an
@@ -80,8 +80,8 @@ func (n *Node) Meet(
 
 func (t *Transaction) Leave() {
 	for _, p := range t.Peers {
-		// An agent that does not end by itself keeps its node's lock; whoever is refused for that
-		// is told who holds it.
+		// An agent that does not end keeps its node's lock; the next command refused there names
+		// it.
 		_ = p.Link.Close()
 	}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // savedEndsAsTheOriginal shows that saving and loading a node does not change it: without that,
-// stored runs prove nothing. It compares the two after every step of a run, and again after a
-// command has settled both, some of them after a power loss.
+// stored runs prove nothing. It compares the two after every step of a run and, at every tenth,
+// again after a command has settled both, half of them after a power loss.
 func savedEndsAsTheOriginal(t *testing.T, c Case) {
 	for at := 1; ; at++ {
 		w, sub := c.Fresh(t)
