@@ -21,7 +21,7 @@ import (
 //     record, and has recorded that.
 //   - It rolls back if it does not hold the commit record, or if it is told of a node that is known
 //     to roll back; never once it has recorded that all nodes hold the commit record.
-//   - It does not close its part until the coordinator says that all nodes are done.
+//   - It does not close its part until the coordinator says that all nodes are done or rolled back.
 type Participant struct {
 	Node    *Node
 	unlock  func() error
@@ -262,8 +262,8 @@ func (p *Participant) settle() error {
 	return p.Run.Settle()
 }
 
-// close closes this node's part. All nodes are done or rolled back, says the coordinator; this one
-// makes sure of itself.
+// close closes this node's part. The coordinator says that all nodes are done or rolled back; this
+// node checks itself.
 func (p *Participant) close() error {
 	for _, step := range p.Run.State.Steps {
 		forward := step.Progress == journal.Done && p.Run.State.Aborted == ""

@@ -40,7 +40,7 @@ const (
 	Settle Kind = "settle"
 	Abort  Kind = "abort"  // the run rolls back from here; never reversed
 	Undo   Kind = "undo"   // an operation is about to be undone
-	Undone Kind = "undone" // its effect is gone for good
+	Undone Kind = "undone" // its effect is durably gone
 	End    Kind = "end"    // the run is closed
 )
 

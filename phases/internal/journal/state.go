@@ -27,7 +27,7 @@ type State struct {
 	Steps     []StepState
 	Committed bool
 	Settled   bool
-	Aborted   string // why, if the run was rolled back
+	Aborted   string // why the run rolls back, or did; else empty
 	Ended     bool
 }
 

@@ -131,7 +131,7 @@ func tryLock(ctx context.Context, fsys node.Reader, clock node.Clock) (unlock fu
 // the end of the process. If another process holds it, Lock fails with a *BusyError after half a
 // second.
 func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
-	// For an empty --root; others read there, too.
+	// An empty --root has no /var/lib; other programs read it, too.
 	if err := node.MkdirAll(fsys, path.Dir(Home), node.Mine(0o755)); err != nil {
 		return nil, err
 	}

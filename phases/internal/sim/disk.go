@@ -26,7 +26,7 @@ var ErrCrashed = errors.New("simulated crash")
 // inode is one file or directory. [tree] holds the names and the directory tree.
 type inode struct {
 	dir bool
-	// Their bytes are never overwritten, so they can share them, even with a clone's.
+	// Their bytes are never overwritten, so the two can share them, and so can a clone.
 	data, durable []byte
 	attr          node.Attr
 }
@@ -96,7 +96,7 @@ type Disk struct {
 
 	now     tree
 	saved   tree
-	moves   uint64 // counts the changes of now and saved; unchanged means that they are, too
+	moves   uint64 // counts changes to now and saved: if it is unchanged, so are they
 	writes  uint64 // counts the changes to contents of files in the watched directory
 	watched string
 	pending []change
