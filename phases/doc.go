@@ -1,5 +1,5 @@
-// Package phases opens a node for etcdpod's commands. The workflows are in packages of their own,
-// one for each family; each is a list of phases at the head of its package:
+// Package phases opens a node for etcdpod's commands. Each family of workflows has a package of its
+// own, and each workflow is a list of phases at the head of its package:
 //
 //	backup            backup.Workflow
 //	restore           restore.Workflow, as a joint workflow restore.Joint
@@ -9,7 +9,7 @@
 //	request           certs.Request
 //	apiserver         apiserver.Set
 //
-// restore.Together carries the joint workflow out. What only looks has no phases: status.Of and
-// status.OfNodes, certs.Check, apiserver.Show, backup.List and backup.Verify. prune.Delete deletes
-// what runs kept. How all of it goes together is in docs/architecture.md.
+// restore.Together carries out the joint workflow. Commands that only look have no phases:
+// status.Of and status.OfNodes, certs.Check, apiserver.Show, backup.List and backup.Verify.
+// prune.Delete deletes what runs kept. docs/architecture.md shows how it all fits together.
 package phases

@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// What a single phase of init makes of configurations, on a real disk below a root of its own.
+// These tests show what a single phase of init makes of a configuration, on a real disk below its
+// own root.
 
 type initRoot struct {
 	t    *testing.T
@@ -25,8 +26,8 @@ func newInitRoot(t *testing.T) initRoot {
 	return initRoot{t, t.TempDir()}
 }
 
-// phase carries out a phase with this in the ClusterConfiguration's etcd.local, and
-// these patches by name.
+// phase carries out one phase, with local as the ClusterConfiguration's etcd.local and patches by
+// file name.
 func (r initRoot) phase(name, local string, patches map[string]string) error {
 	r.t.Helper()
 	dir := r.t.TempDir()

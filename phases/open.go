@@ -17,13 +17,14 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// Config is what the command line says of the node. Everything else is found on the node itself.
+// Config is what the command line says about the node. Everything else is read from the node
+// itself.
 type Config struct {
-	Root      string // below which all host paths are; "/" as a rule
+	Root      string // all host paths are below it; normally "/"
 	CRISocket string // unix:///…; empty: from the kubelet's configuration
-	// Commands that stop, start and tell of the kubelet, split as a shell would; empty: systemctl.
+	// Commands that stop, start and query the kubelet, split as a shell would; empty: systemctl.
 	KubeletStop, KubeletStart, KubeletStatus string
-	// How etcd is reached; empty: from the manifests. Certificates are paths of this process.
+	// How to reach etcd; empty: from the manifests. Certificates are paths of this process.
 	Endpoints          []string
 	CACert, Cert, Key  string
 	Version            string   // of etcdpod
@@ -32,13 +33,13 @@ type Config struct {
 	KubeletStopTimeout time.Duration // 0: 30 s
 }
 
-// Open looks at the node's configuration. It fails when the kubelet's configuration cannot be read.
+// Open reads the node's configuration. It fails when the kubelet's configuration cannot be read.
 func Open(c Config) (*Node, error) {
 	root, err := os.Stat(c.Root)
 	if err == nil && !root.IsDir() {
 		err = fmt.Errorf("%s: %w", c.Root, syscall.ENOTDIR)
 	}
-	if err != nil { // below it, a node on which nothing is would be found, and told of
+	if err != nil { // without this check etcdpod would report a node with nothing on it
 		return nil, engine.Refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
 	}
 	disk := node.OS(c.Root)
@@ -57,7 +58,7 @@ func Open(c Config) (*Node, error) {
 		if *file == "" {
 			continue
 		}
-		// The journal keeps them for whoever resumes, from wherever.
+		// The journal keeps these paths, and `resume` may be typed in another directory.
 		if *file, err = filepath.Abs(*file); err != nil {
 			return nil, fmt.Errorf("cannot find %s: %w", *file, err)
 		}
@@ -85,26 +86,26 @@ func Open(c Config) (*Node, error) {
 	return &Node{n}, nil
 }
 
-// Node is the control-plane node that etcdpod runs on: as a run changes it, as it can be looked at,
-// and as one of several.
+// Node is the control-plane node that etcdpod runs on: what a run changes, what observers look at,
+// and one node of several in a transaction.
 type Node struct {
 	*together.Node
 }
 
-// Engine is the node as runs change it.
+// Engine is the node as a run changes it.
 func (n *Node) Engine() *engine.Node { return n.Node.Node }
 
-// Several is the node as one of several.
+// Several is the node as one of several in a transaction.
 func (n *Node) Several() *together.Node { return n.Node }
 
-// Workflow is one of etcdpod's workflows, whatever its facts are.
+// Workflow is any of etcdpod's workflows, whatever the type of its facts.
 type Workflow interface {
 	String() string // its name
 	On(*observe.Node) engine.Work
 }
 
-// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the
-// command before anything is touched.
+// Do plans a workflow and carries it out as one run. confirm sees the plan; if it returns an error,
+// the command ends before anything is touched.
 func (n *Node) Do(ctx context.Context, w Workflow, confirm func(engine.Plan) error) error {
 	return n.Node.Node.Do(ctx, w.On(n.Look), confirm)
 }

@@ -19,15 +19,15 @@ import (
 
 const module = "github.com/etcdpod/etcdpod/"
 
-// rooms are packages with those that they import, each by the last element of its path.
+// rooms maps each package to the packages it imports, each by the last element of its path.
 type rooms map[string][]string
 
-// reaches says whether one room is below another.
+// reaches says whether from imports to, directly or through other rooms.
 func (r rooms) reaches(from, to string) bool {
 	return slices.ContainsFunc(r[from], func(next string) bool { return next == to || r.reaches(next, to) })
 }
 
-// cycle returns a room that is below itself; empty when there is none.
+// cycle returns a room that imports itself through others; empty when there is none.
 func (r rooms) cycle() string {
 	state := map[string]int{}
 	var within func(string) string
@@ -55,7 +55,7 @@ func (r rooms) cycle() string {
 	return ""
 }
 
-// direct leaves out the imports that can be reached over another one.
+// direct leaves out the imports that can also be reached through another import.
 func (r rooms) direct() rooms {
 	all := rooms{}
 	for room, imports := range r {
@@ -66,7 +66,7 @@ func (r rooms) direct() rooms {
 	return all
 }
 
-// sameRooms tells of each arrow that one side has and the other has not.
+// sameRooms reports each arrow that only one side has.
 func sameRooms(t *testing.T, is, says rooms, undrawn, unbacked string) {
 	t.Helper()
 	for _, room := range slices.Sorted(maps.Keys(is)) {
@@ -85,7 +85,8 @@ func sameRooms(t *testing.T, is, says rooms, undrawn, unbacked string) {
 	}
 }
 
-// goFiles returns the files of the product and of its tests by their names below the module's root.
+// goFiles returns the files of the product and of its tests, by their names below the module's
+// root.
 func goFiles(t *testing.T) map[string]*ast.File {
 	t.Helper()
 	all, err := parsed()
@@ -113,8 +114,8 @@ var parsed = sync.OnceValues(func() (map[string]*ast.File, error) {
 	return all, nil
 })
 
-// roomOf is the room of a package of this module: `cmd` is all that is below it, and what helps a
-// package's tests is that package's.
+// roomOf is the room of a package of this module: everything below `cmd` is one room, and a
+// package's test helpers belong to that package.
 func roomOf(dir string) string {
 	if top, _, _ := strings.Cut(dir, "/"); top == "cmd" {
 		return "cmd"
@@ -122,7 +123,7 @@ func roomOf(dir string) string {
 	return dir
 }
 
-// built are the rooms as the code has them, with whole paths.
+// built are the rooms as the code has them, by full path.
 func built(t *testing.T) rooms {
 	t.Helper()
 	all := rooms{}
@@ -153,7 +154,7 @@ func unquoted(t *testing.T, lit *ast.BasicLit) string {
 	return text
 }
 
-// short are rooms by the last elements of their paths, as the page has them.
+// short names rooms by the last elements of their paths, as the page does.
 func (r rooms) short(t *testing.T) rooms {
 	t.Helper()
 	all := rooms{}
@@ -183,7 +184,7 @@ var (
 	arrow = regexp.MustCompile(`(?m)^ +([a-z &]+?) (?:-->|-\.->) ([a-z &]+)$`)
 )
 
-// tabled are the rooms of the page's table, by their whole paths, and what each imports.
+// tabled returns the rooms of the page's table, by full path, and what each imports.
 func tabled(t *testing.T) (paths []string, imports rooms) {
 	t.Helper()
 	imports = rooms{}
@@ -277,8 +278,8 @@ func TestWhatIsForTestsIsNotShipped(t *testing.T) {
 	}
 }
 
-// changes are what of package node can change the host: FS and Host, what takes or makes one, and
-// the methods of FS by themselves.
+// changes returns what in package node can change the host: FS and Host, functions that take or
+// make one, and the methods of FS.
 func changes(t *testing.T, all map[string]*ast.File) (names, methods []string) {
 	t.Helper()
 	names = []string{"FS", "Host", "Run", "Service", "CRI", "Proc"}
@@ -311,7 +312,7 @@ func changes(t *testing.T, all map[string]*ast.File) (names, methods []string) {
 	return names, methods
 }
 
-// changing are the mentions in a package of what can change the host.
+// changing returns where a package mentions anything that can change the host.
 func changing(all map[string]*ast.File, room string, names, methods []string) (found []string) {
 	for name, f := range all {
 		if path.Dir(name) != room || strings.HasSuffix(name, "_test.go") {
@@ -342,7 +343,7 @@ func changing(all map[string]*ast.File, room string, names, methods []string) (f
 func TestOnlyOperationsChangeTheHost(t *testing.T) {
 	all := goFiles(t)
 	names, methods := changes(t, all)
-	// docs/architecture.md tells of two; backup reads a file that is on no node.
+	// docs/architecture.md explains two of these; backup reads a file that belongs to no node.
 	may := map[string][]string{"prune": {"node.FS", "node.RemoveTree"}, "backup": {"node.OS"},
 		"restore": {"node.Receive", "node.WriteAtomic"}}
 	for _, room := range append(workflowRooms(), "observe", "together", "status") {
@@ -379,8 +380,8 @@ func mentions(in ast.Node, names ...string) (found bool) {
 	return found
 }
 
-// The table of contents is the indented lines of phases/doc.go; the text below it names what only
-// looks.
+// The table of contents is the indented lines of phases/doc.go; the text below it names the
+// commands that only look.
 func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 	var is []string
 	exported := map[string]bool{}
@@ -423,7 +424,7 @@ func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 	}
 }
 
-// makesWorkflow says whether a result is a workflow, of one node or of several.
+// makesWorkflow says whether a result is a workflow, on one node or on several.
 func makesWorkflow(result ast.Expr) bool {
 	if id, ok := result.(*ast.Ident); ok {
 		return id.Name == "workflow"

@@ -9,7 +9,7 @@ import (
 )
 
 // StillHolds waits again for what operations before the i-th waited for in an earlier process: the
-// node may have been booted since. Behind the commit point every operation waits for itself.
+// node may have rebooted since. Past the commit point every operation waits for itself.
 func (r *Run) StillHolds(ctx context.Context, i int) error {
 	if i >= r.State.Run.CommitAt {
 		return nil

@@ -10,26 +10,27 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// UsageError says that what was asked for makes no sense (exit code 2).
+// UsageError says that the command line makes no sense (exit code 2).
 type UsageError struct{ Reason, Hint string }
 
 func (e *UsageError) Error() string { return e.Reason }
 
-// RefusedError says that a check forbids what was asked for; nothing was touched (exit code 5).
+// RefusedError says that a check forbids what was asked for, and that nothing was touched (exit
+// code 5).
 type RefusedError struct {
 	Reason string
-	Hint   string // names the flag that overrides the check, where one does
+	Hint   string // names the flag that overrides the check, if there is one
 }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Refuse makes a [*RefusedError]: nothing was touched. hint says what to do, and may be empty.
+// Refuse makes a [*RefusedError]: nothing was touched. hint says what to do next, and may be empty.
 func Refuse(hint, format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// RefuseKind makes a refusal of an error that says that a file is where a directory should be, or a
-// directory where a file should be; only where nothing was touched yet.
+// RefuseKind turns an error into a refusal if it says that a file is where a directory should be,
+// or a directory where a file should be. Use it only while nothing has been touched.
 func RefuseKind(err error) error {
 	if !node.IsWrongKind(err) || IsBadSnapshot(err) {
 		return err
@@ -40,8 +41,8 @@ func RefuseKind(err error) error {
 // OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).
 type OpenRunError struct {
 	Run    RunSummary
-	Cause  error  // what stopped it just now; nil when it was found open
-	Advice string // what is to be done before anything else; empty as a rule
+	Cause  error  // what stopped the run just now; nil when it was found open
+	Advice string // what to do before anything else; normally empty
 }
 
 // Error says which run is open, where it stands, and what stopped it.
@@ -82,14 +83,14 @@ func (e *OpenRunError) Hint() string {
 	}
 }
 
-// RolledBackError says that a run failed and that everything is as before (exit code 1, or that
-// of what made it fail).
+// RolledBackError says that a run failed and that everything is as it was before (exit code 1, or
+// that of the cause).
 type RolledBackError struct {
 	Run   RunSummary
 	Cause error
 }
 
-// Error says what stopped the run, and that everything is as before.
+// Error says what stopped the run, and that everything is as it was before.
 func (e *RolledBackError) Error() string {
 	return fmt.Sprintf("%v; everything is as before", e.Cause)
 }
@@ -98,25 +99,25 @@ func (e *RolledBackError) Unwrap() error { return e.Cause }
 
 // UnreachableError says that etcd cannot be reached (exit code 1).
 type UnreachableError struct {
-	What       string // that cannot be done
+	What       string // what cannot be done
 	Cause      error
 	Suggestion string
 }
 
-// Hint says what else may do.
+// Hint suggests what may help.
 func (e *UnreachableError) Hint() string { return e.Suggestion }
 
 func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Cause) }
 
 func (e *UnreachableError) Unwrap() error { return e.Cause }
 
-// Hint returns what to do next, where an error knows.
+// Hint says what to do next, if the error knows.
 func Hint(err error) string {
 	var refused *RefusedError
 	var usage *UsageError
 	var knows interface{ Hint() string }
 	switch {
-	case errors.As(err, &knows): // an open run outranks what opened it
+	case errors.As(err, &knows): // an open run outranks the error that left it open
 		return knows.Hint()
 	case errors.As(err, &refused):
 		return refused.Hint
@@ -126,13 +127,13 @@ func Hint(err error) string {
 	return ""
 }
 
-// hintedError is an error with something to do about it.
+// hintedError is an error with a hint.
 type hintedError struct {
 	error
 	hint string
 }
 
-// WithHint adds to an error what to do about it.
+// WithHint adds a hint to an error.
 func WithHint(err error, hint string) error { return &hintedError{err, hint} }
 
 func (e *hintedError) Unwrap() error { return e.error }
@@ -140,13 +141,13 @@ func (e *hintedError) Unwrap() error { return e.error }
 // Hint says what to do.
 func (e *hintedError) Hint() string { return e.hint }
 
-// IsBusy says that another etcdpod is changing this node (exit code 5).
+// IsBusy says whether the error is that another etcdpod is changing this node (exit code 5).
 func IsBusy(err error) bool {
 	var busy *journal.BusyError
 	return errors.As(err, &busy)
 }
 
-// IsBadSnapshot says whether an error judges a snapshot (exit code 4).
+// IsBadSnapshot says whether the error is a verdict on a snapshot (exit code 4).
 func IsBadSnapshot(err error) bool {
 	var bad *snapfile.Bad
 	return errors.As(err, &bad)

@@ -35,5 +35,5 @@ type Event struct {
 	Message   string     `json:"message,omitempty"`
 	Error     string     `json:"error,omitempty"`
 
-	Together bool `json:"together,omitempty"` // the run is one on several nodes
+	Together bool `json:"together,omitempty"` // the run spans several nodes
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Node is the control-plane node that etcdpod runs on, as a run changes it. Nobody but the engine
-// and the operations below it writes there: observers and phases are given a View.
+// Node is the control-plane node that etcdpod runs on, as a run changes it. Only the engine and the
+// operations below it write there: observers and phases get a View.
 type Node struct {
 	Parts
 	Faults Mistakes
@@ -27,8 +27,8 @@ type Parts struct {
 	Version  string   // of etcdpod
 	Command  []string // as typed
 	Emit     func(Event)
-	// Afterwards says, by workflow, how a person goes back from a run that cannot be
-	// rolled back any more.
+	// Afterwards says, by workflow, how an operator reverses a run that can no longer be rolled
+	// back.
 	Afterwards map[string]func(notes map[string]string) string
 }
 
@@ -37,8 +37,8 @@ func (n *Node) Target() *op.Target {
 	return &op.Target{Host: n.Host, Etcd: n.Etcd, APIServer: n.API, Certificates: n.Certificates, Involved: n.Involved}
 }
 
-// Do plans a workflow and carries it out as one run. confirm sees the plan, and its error ends the
-// command before anything is touched.
+// Do plans a workflow and carries it out as one run. confirm sees the plan; if it returns an error,
+// the command ends before anything is touched.
 func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err error) {
 	if !w.unjournaled() {
 		unlock, busy := n.Lock(ctx)
@@ -83,8 +83,8 @@ func (n *Node) plan(ctx context.Context, w Work) (id string, plan Plan, err erro
 	return id, plan, RefuseKind(err)
 }
 
-// Pass carries out the plan of a workflow that changes nothing of the node. Nothing is journaled:
-// what it was cut off from is begun anew. On an error, what was started is undone.
+// Pass carries out the plan of a workflow that changes nothing on the node. Nothing is journaled:
+// if it is cut off, it starts over. On an error, what was started is undone.
 func (n *Node) Pass(ctx context.Context, plan Plan) error {
 	r := &Run{State: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}},
 		Target: n.Target(), Emit: n.Emit}

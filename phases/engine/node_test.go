@@ -11,7 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// stuck is a file system on which a lock cannot be given up.
+// stuck is a file system whose lock cannot be released.
 type stuck struct{ node.FS }
 
 var errStuck = errors.New("the lock is stuck")
@@ -24,7 +24,7 @@ func (s stuck) Lock(path string) (func() error, error) {
 	return func() error { return errors.Join(unlock(), errStuck) }, nil
 }
 
-// A lock that stays would have the next command refused, and nobody would know why.
+// If the lock stayed without a word, the next command would be refused and nobody would know why.
 func TestALockThatCannotBeGivenUpIsTold(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
 	n := crashtest.Over(t, "cp1", machine, machine)

@@ -9,6 +9,6 @@ type NodePlan struct {
 // TogetherPlan is a workflow planned on several nodes.
 type TogetherPlan struct {
 	Nodes []NodePlan `json:"nodes"`
-	Notes []string   `json:"notes,omitempty"` // what a person should know before going on
-	Risk  string     `json:"risk,omitempty"`  // what a person must agree to apart from the plan
+	Notes []string   `json:"notes,omitempty"` // what the operator should know before going on
+	Risk  string     `json:"risk,omitempty"`  // what the operator must agree to apart from the plan
 }

@@ -9,49 +9,49 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Observed is what the engine itself wants to know of a workflow's facts; all else is between the
-// workflow's observer and its phases.
+// Observed is all that the engine needs from a workflow's facts; the rest is between the workflow's
+// observer and its phases.
 type Observed interface {
-	// As the journal is to name this node.
+	// NodeName is what the journal calls this node.
 	NodeName() string
-	// For people who read the journal, and for hints; nil when there are none.
+	// RunNotes are for people who read the journal, and for hints; nil when there are none.
 	RunNotes() map[string]string
 }
 
-// Phase is one chapter of a workflow. Plan reads the facts and returns the operations that bring
-// about what the phase is for, or refuses.
+// Phase is one chapter of a workflow. Plan reads the facts and returns the operations that achieve
+// the phase's purpose, or refuses.
 type Phase[F Observed] struct {
 	Name  string // as in `--skip-phases`
 	Short string // one line, for help and for the plan
 	Plan  func(context.Context, F) ([]op.Op, error)
 
-	// Found says in words what planning found out, for people who decide whether to go on; nil when
-	// there is nothing to say.
+	// Found puts into words what planning found out, so that the operator can decide whether to go
+	// on; nil when there is nothing to say.
 	Found func(F) []string
 
-	Commit   bool // when it is done the run is forward-only: the commit point
+	Commit   bool // the commit point: once it is done the run is forward-only
 	Optional bool // `--skip-phases` may leave it out
 	InTurn   bool // on several nodes: one node after the other, not all at once
 }
 
-// Workflow is an ordered list of phases. N is what its facts are observed with, F the facts, which
-// no other workflow's phases see.
+// Workflow is an ordered list of phases. N is the type that its facts are observed with; F is the
+// type of its facts, which no other workflow's phases see.
 type Workflow[N any, F Observed] struct {
 	Name   string
 	Phases []Phase[F]
-	// Unjournaled is a workflow that changes nothing of the node: it takes no lock, writes no
-	// journal, and runs whatever else is open.
+	// Unjournaled marks a workflow that changes nothing on the node: it takes no lock, writes no
+	// journal, and runs even while another run is open.
 	Unjournaled bool
 
-	// Gathers the facts for the run with that id.
+	// Observe gathers the facts for the run with that id.
 	Observe func(ctx context.Context, n N, run string) (F, error)
 }
 
 // String is its name.
 func (w Workflow[N, F]) String() string { return w.Name }
 
-// Without returns the workflow without the named phases. A name that is unknown, or a phase that
-// must not be left out, is refused.
+// Without returns the workflow without the named phases. It refuses an unknown name, and a phase
+// that is not optional.
 func (w Workflow[N, F]) Without(names []string) (Workflow[N, F], error) {
 	skip := map[string]bool{}
 	for _, name := range names {
@@ -74,7 +74,7 @@ func (w Workflow[N, F]) Without(names []string) (Workflow[N, F], error) {
 	return kept, nil
 }
 
-// Work is a workflow that knows what to look at: all that the engine needs of one.
+// Work is a workflow together with what it looks at: all that the engine needs.
 type Work interface {
 	title() string
 	unjournaled() bool
@@ -109,7 +109,7 @@ type Plan struct {
 	node  string            // as the facts name it
 	notes map[string]string // for people who read the journal, and for hints
 
-	cluster *journal.Cluster // nil for a plan of this node alone
+	cluster *journal.Cluster // nil for a plan for this node alone
 }
 
 // Empty says that there is nothing to do.
@@ -117,20 +117,20 @@ func (p Plan) Empty() bool {
 	return !slices.ContainsFunc(p.Phases, func(p PlannedPhase) bool { return len(p.ops) > 0 })
 }
 
-// Together makes it the plan of this node's part in a run on several.
+// Together turns the plan into this node's part of a run on several nodes.
 func (p Plan) Together(c *journal.Cluster) Plan {
 	p.cluster = c
 	return p
 }
 
-// OnSeveral says whether it is this node's part in a run on several.
+// OnSeveral says whether the plan is this node's part of a run on several nodes.
 func (p Plan) OnSeveral() bool { return p.cluster != nil }
 
 // PlannedPhase is one phase with its operations in words.
 type PlannedPhase struct {
 	Name       string   `json:"name"`
 	Short      string   `json:"short"`
-	Found      []string `json:"found,omitempty"` // what planning it found out
+	Found      []string `json:"found,omitempty"` // what planning the phase found out
 	Operations []string `json:"operations"`
 	Commit     bool     `json:"commit,omitempty"` // the commit point follows it
 

@@ -10,18 +10,18 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// The engine's invariants. The crash tests (phases/internal/crashtest) hold it to them:
-//   - An operation is journaled as started, with the identities that it recorded, before anything
-//     of its effect happens.
-//   - It is journaled as finished only when its effect is durable. So after a crash one operation
-//     at the most is in doubt.
-//   - The commit record is durable before the first operation behind the commit point starts.
-//     Nothing is undone after it.
+// The engine's invariants, which the crash tests (phases/internal/crashtest) check:
+//   - An operation is journaled as started, with the identities that it recorded, before any of its
+//     effect happens.
+//   - It is journaled as finished only once its effect is durable. So after a crash at most one
+//     operation is in doubt.
+//   - The commit record is durable before the first operation past the commit point starts. Nothing
+//     is undone after it.
 //   - The abort record is durable before the first operation is undone. Nothing is done after it.
 //   - Operations are undone in reverse, and only those that were started.
 //   - A run is closed only when it is wholly done or wholly undone.
 
-// Run is a run in the hands of this process, which holds the node's lock.
+// Run is a run that this process carries out while it holds the node's lock.
 type Run struct {
 	node    *Node
 	journal *journal.Journal
@@ -31,20 +31,20 @@ type Run struct {
 	Emit    func(Event)
 	faults  Mistakes
 	Skip    []string // phases whose skippable operations are left out
-	held    []int    // operations that were carried out in this process
+	held    []int    // operations carried out by this process
 }
 
-// Mistakes are deliberate ones, for the tests that show that the crash tests would catch them. They
-// are never made outside tests.
+// Mistakes are planted by the tests that show that the crash tests would catch them. Nothing else
+// sets them.
 type Mistakes struct {
 	JournalAfterAct bool
 	UndoForward     bool
 	RecordLate      bool
-	AbortLate       bool // that the run goes back is recorded when it has gone
-	ReleaseEarly    bool // what is behind the commit point is done before it
+	AbortLate       bool // the abort record is written only after everything is undone
+	ReleaseEarly    bool // operations past the commit point run before it
 }
 
-// Event is what is told of the operation at index i of the run.
+// Event is an event about the operation at index i of the run; with i = -1, about the run itself.
 func (r *Run) Event(i int, state EventState) Event {
 	e := Event{Time: r.Target.Host.Clock.Now().UTC(), Run: r.State.Run.ID,
 		Node: r.State.Run.Node, State: state, Together: r.State.Run.Cluster != nil}
@@ -54,8 +54,8 @@ func (r *Run) Event(i int, state EventState) Event {
 	return e
 }
 
-// forward carries out what is left of the plan. An error before the commit point takes everything
-// back; one behind it leaves the run open.
+// forward carries out the rest of the plan. An error before the commit point rolls the run back;
+// one past it leaves the run open.
 func (r *Run) forward(ctx context.Context) error {
 	for i := range r.Ops {
 		if i == r.State.Run.CommitAt {
@@ -63,7 +63,7 @@ func (r *Run) forward(ctx context.Context) error {
 				return r.stopped(ctx, err)
 			}
 		}
-		err := ctx.Err() // an operation that is quick may not look
+		err := ctx.Err() // a quick operation may not check ctx
 		if err == nil || r.State.Forward() {
 			err = r.step(ctx, i)
 		}
@@ -77,8 +77,8 @@ func (r *Run) forward(ctx context.Context) error {
 	return r.End()
 }
 
-// Advance carries out what is left of one phase of a run on several nodes. An error leaves
-// everything as it is: what becomes of it is decided for all nodes together.
+// Advance carries out the rest of one phase of a run on several nodes. An error leaves everything
+// as it is: what happens next is decided for all nodes together.
 func (r *Run) Advance(ctx context.Context, phase string) error {
 	for i, s := range r.State.Steps {
 		if s.Phase != phase {
@@ -100,7 +100,7 @@ func (r *Run) Advance(ctx context.Context, phase string) error {
 	return nil
 }
 
-// step carries out one operation of the plan, unless it is done already or left out.
+// step carries out one operation of the plan, unless it is already done or is skipped.
 func (r *Run) step(ctx context.Context, i int) error {
 	if r.State.Steps[i].Progress == journal.Done {
 		return nil
@@ -133,7 +133,7 @@ func (r *Run) failed(i int, err error) {
 	r.Emit(e)
 }
 
-// announce tells of a phase when its first operation is reached.
+// announce reports an operation, and first its phase if it is the first of that.
 func (r *Run) announce(i int) {
 	if i == 0 || r.State.Steps[i-1].Phase != r.State.Steps[i].Phase {
 		r.Emit(r.Event(i, PhaseStarted))
@@ -166,7 +166,7 @@ func (r *Run) do(ctx context.Context, i int) error {
 	return r.write(i, journal.Finish)
 }
 
-// start lets the operation record how the world looks before it, and journals it.
+// start lets the operation record what it finds before it acts, and journals that.
 func (r *Run) start(ctx context.Context, i int) error {
 	if r.faults.RecordLate {
 		if err := r.write(i, journal.Start); err != nil {
@@ -184,7 +184,7 @@ func (r *Run) start(ctx context.Context, i int) error {
 	return r.write(i, journal.Start)
 }
 
-// focus directs the target's progress and reports to one operation's events.
+// focus attributes the target's progress and reports to one operation's events.
 func (r *Run) focus(i int) {
 	r.Target.Progress = func(done, total int64) {
 		e := r.Event(i, Progressed)
@@ -198,7 +198,7 @@ func (r *Run) focus(i int) {
 	}
 }
 
-// write journals what became of one step, and remembers it.
+// write journals a step's progress, and updates the state to match.
 func (r *Run) write(i int, kind journal.Kind) error {
 	record := journal.Record{Kind: kind, Step: i}
 	if kind == journal.Start {
@@ -218,8 +218,8 @@ func (r *Run) write(i int, kind journal.Kind) error {
 	return nil
 }
 
-// Commit records that the run is past its commit point: it can only go forward from here. A second
-// time it does nothing; so do Settle and End.
+// Commit records that the run is past its commit point: from here it can only go forward. Calling
+// it again does nothing; the same is true of Settle and End.
 func (r *Run) Commit() error {
 	if r.State.Committed {
 		return nil
@@ -257,7 +257,7 @@ func (r *Run) End() error {
 	return nil
 }
 
-// stopped deals with an error on the way forward.
+// stopped handles an error on the way forward.
 func (r *Run) stopped(ctx context.Context, cause error) error {
 	if r.State.Forward() {
 		return r.open(cause)
@@ -265,8 +265,8 @@ func (r *Run) stopped(ctx context.Context, cause error) error {
 	return r.back(context.WithoutCancel(ctx), cause)
 }
 
-// back undoes all that was started, and closes the run. It stays open when that fails,
-// and can be tried again.
+// back undoes everything that was started, and closes the run. If that fails the run stays open,
+// and can be rolled back again.
 func (r *Run) back(ctx context.Context, cause error) error {
 	r.Emit(r.Event(-1, GoingBack))
 	if err := r.Revert(ctx, cause, nil); err != nil {
@@ -278,7 +278,7 @@ func (r *Run) back(ctx context.Context, cause error) error {
 	return &RolledBackError{Run: summarize(r.State), Cause: cause}
 }
 
-// abort records that the run goes back.
+// abort records that the run is rolling back.
 func (r *Run) abort(cause error) error {
 	if r.State.Aborted != "" {
 		return nil
@@ -290,8 +290,7 @@ func (r *Run) abort(cause error) error {
 	return nil
 }
 
-// Revert undoes all that was started, but for the phases that are named: those are
-// to stay done for now.
+// Revert undoes everything that was started, except the phases in stay, which stay done for now.
 func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 	if !r.faults.AbortLate {
 		if err := r.abort(cause); err != nil {
@@ -341,7 +340,7 @@ func (r *Run) open(cause error) error {
 	return &OpenRunError{Run: summarize(r.State), Cause: cause}
 }
 
-// Decode makes the operations of a run from its journal.
+// Decode reads a run's operations from its journal.
 func Decode(state *journal.State) ([]op.Op, error) {
 	ops := make([]op.Op, len(state.Steps))
 	for i, step := range state.Steps {

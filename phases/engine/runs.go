@@ -27,17 +27,17 @@ type RunSummary struct {
 	Last      time.Time `json:"last"` // of the last record
 	Committed bool      `json:"committed"`
 	Aborted   bool      `json:"aborted"`
-	Reason    string    `json:"reason,omitempty"`    // why it turned back
+	Reason    string    `json:"reason,omitempty"`    // why it was rolled back
 	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
-	Operation string    `json:"operation,omitempty"` // at what
-	// That operation may be left out: `resume --skip-phases`.
+	Operation string    `json:"operation,omitempty"` // the operation it stopped at
+	// That operation may be skipped with `resume --skip-phases`.
 	Skippable bool   `json:"skippable,omitempty"`
 	Path      string `json:"path"` // its folder
-	// Of a run on several; the first to be asked is the coordinator.
+	// For a run on several nodes; the first one is the coordinator, which is to be asked first.
 	Nodes []string `json:"nodes,omitempty"`
 	Error string   `json:"error,omitempty"` // why its journal cannot be read
 
-	state *journal.State // as it was read; nil: its journal cannot be
+	state *journal.State // as read from the journal; nil when that cannot be read
 }
 
 func summarize(s *journal.State) RunSummary {
@@ -57,7 +57,8 @@ func summarize(s *journal.State) RunSummary {
 	if s.Ended {
 		return sum
 	}
-	// Cut off between the last operation and the end record: nothing is left but to say so.
+	// If the run was cut off between the last operation and the end record, only closing it is
+	// left.
 	if len(s.Steps) > 0 {
 		sum.Phase, sum.Operation = s.Steps[len(s.Steps)-1].Phase, "close the run"
 	}
@@ -72,7 +73,7 @@ func summarize(s *journal.State) RunSummary {
 	return sum
 }
 
-// Runs lists this node's runs, oldest first. An open one that an etcdpod is busy with is running.
+// Runs lists this node's runs, oldest first. An open run that an etcdpod is working on is running.
 func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
 	runs, err := RunsOf(n.Host.FS)
 	for i := range runs {
@@ -81,7 +82,7 @@ func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
 	return runs, err
 }
 
-// Observed tells an open run that a live process works on from one that was cut off.
+// Observed tells an open run that a live process is working on from one that was cut off.
 func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.Clock) RunSummary {
 	if r.State == string(journal.StillOpen) && journal.Held(ctx, fsys, clock) {
 		r.State = Running
@@ -89,11 +90,11 @@ func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.C
 	return r
 }
 
-// Running is the state of a run that an etcdpod is busy with.
+// Running is the state of a run that an etcdpod is working on.
 const Running = "running"
 
-// RunsOf lists the runs in the files of a node, oldest first. It does not look for an etcdpod that
-// is busy with one: see [Node.Runs].
+// RunsOf lists the runs found in a node's files, oldest first. It does not check whether an etcdpod
+// is working on one: see [Node.Runs].
 func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 	listed, err := journal.List(fsys)
 	if err != nil {
@@ -112,7 +113,7 @@ func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 }
 
 // OpenRun returns the run that must be resumed or rolled back first; the zero value when there is
-// none. A journal that cannot be read counts: what it did is not known.
+// none. A run whose journal cannot be read counts: nobody knows what it did.
 func OpenRun(fsys node.Reader) (RunSummary, error) {
 	runs, err := RunsOf(fsys)
 	if err != nil {
@@ -141,22 +142,22 @@ func RefuseOpen(fsys node.Reader) error {
 	return nil
 }
 
-// refuseDamaged: what a run did whose journal cannot be read is not known to anybody but the
-// person who typed it.
+// refuseDamaged refuses because of a run whose journal cannot be read: only the person who typed it
+// can know what it did.
 func refuseDamaged(r RunSummary) error {
 	return Refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path),
 		"the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
 }
 
-// reachable refuses, before anything is written, to go on with a run where the kubelet or the
-// runtime cannot be asked: that would fail, and turn the run back for good. A run of files
-// alone needs neither.
+// reachable refuses, before anything is written, to go on with a run when the kubelet or the
+// runtime cannot be asked: the run would fail and be rolled back for good. A run that only touches
+// files needs neither.
 func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if open.State == "damaged" {
 		return refuseDamaged(open)
 	}
 	needs := false
-	for _, step := range open.state.Steps { // the first that does will do
+	for _, step := range open.state.Steps { // one that needs them is enough
 		o, err := op.Decode(step.Kind, step.Op)
 		if err != nil {
 			return err
@@ -209,7 +210,7 @@ func (n *Node) Begin(id string, plan Plan) (*Run, error) {
 	return n.Load(id)
 }
 
-// Load opens the journal of a run to go on with it.
+// Load opens a run's journal to go on with the run.
 func (n *Node) Load(id string) (*Run, error) {
 	j, state, err := journal.Open(n.Host.FS, n.Host.Clock, journal.RunDir(id))
 	if err != nil {
@@ -239,8 +240,8 @@ func (n *Node) Lock(ctx context.Context) (func() error, error) {
 	return unlock, RefuseKind(err)
 }
 
-// Finish carries out what is left of a run of this node alone: forward, or, when it had turned back
-// already, back. A run that goes back ends in a *RolledBackError.
+// Finish carries out the rest of a run on this node alone: forward or, if it had begun to roll
+// back, back. A run that is rolled back ends in a *RolledBackError.
 func (r *Run) Finish(ctx context.Context) error {
 	if r.State.Aborted != "" {
 		return r.back(context.WithoutCancel(ctx), errors.New(r.State.Aborted))
@@ -248,7 +249,7 @@ func (r *Run) Finish(ctx context.Context) error {
 	return r.forward(ctx)
 }
 
-// TakeBack takes a run of this node alone back. Past its commit point it refuses.
+// TakeBack rolls back a run on this node alone. Past the commit point it refuses.
 func (r *Run) TakeBack(ctx context.Context) error {
 	if r.State.Forward() {
 		return r.node.RefusePastCommit(r.State)
@@ -261,8 +262,8 @@ func (r *Run) TakeBack(ctx context.Context) error {
 	return err
 }
 
-// SkipPhases leaves phases behind the commit point out, as `resume --skip-phases` asks; before it,
-// a [*UsageError] says that nothing can be skipped.
+// SkipPhases skips phases past the commit point, for `resume --skip-phases`; before it, a
+// [*UsageError] says that nothing can be skipped.
 func (r *Run) SkipPhases(names []string) error {
 	if len(names) > 0 && !r.State.Forward() {
 		return &UsageError{Reason: "before the commit point no phase can be skipped",
@@ -277,7 +278,7 @@ func (r *Run) SkipPhases(names []string) error {
 	return nil
 }
 
-// WithOpen takes the open run into this process's hands, under the node's lock.
+// WithOpen calls f with the open run, under the node's lock.
 func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 	unlock, err := n.Lock(ctx)
 	if err != nil {
@@ -304,15 +305,15 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 	return f(r)
 }
 
-// RefusePastCommit says how to go back all the same, where the workflow knows a run
-// of its own that does.
+// RefusePastCommit refuses to roll back, and says how to reverse the run all the same if the
+// workflow has another run that does it.
 func (n *Node) RefusePastCommit(s *journal.State) error {
 	return Refuse("type `etcdpod resume` to finish it"+n.AfterwardsOf(s),
 		"cannot roll back the run %s: it is past its commit point, and what is "+
 			"new may be in use, and hold writes of its own", s.Run.ID)
 }
 
-// AfterwardsOf goes on with a hint, where the workflow knows a way back from a run that has ended.
+// AfterwardsOf continues a hint, if the workflow knows how to reverse a run that has ended.
 func (n *Node) AfterwardsOf(s *journal.State) string {
 	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
 		if advice := afterwards(s.Run.Notes); advice != "" {
@@ -322,7 +323,7 @@ func (n *Node) AfterwardsOf(s *journal.State) string {
 	return ""
 }
 
-// Remaining lists the operations that are left to do, or to undo.
+// Remaining lists the operations that are still to be done or, with back, undone.
 func Remaining(state *journal.State, ops []op.Op, back bool) Plan {
 	plan := Plan{Workflow: state.Run.Workflow}
 	for k := range ops {
@@ -348,7 +349,7 @@ func Remaining(state *journal.State, ops []op.Op, back bool) Plan {
 	return plan
 }
 
-// ErrNoOpenRun is the refusal of what needs an open run.
+// ErrNoOpenRun refuses a command that needs an open run.
 func ErrNoOpenRun() error {
 	return Refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
 }

@@ -2,9 +2,9 @@ package observe
 
 import "github.com/etcdpod/etcdpod/phases/engine"
 
-// What a run needs of a node, as preflight checks: nil, or an [engine.RefusedError].
+// What a run needs from a node, as preflight checks: nil, or an [engine.RefusedError].
 
-// CheckKubelet refuses when the kubelet cannot be asked whether it runs.
+// CheckKubelet refuses when the kubelet cannot be asked whether it is running.
 func (f *Facts) CheckKubelet() error {
 	if f.KubeletError == nil {
 		return nil
@@ -13,8 +13,8 @@ func (f *Facts) CheckKubelet() error {
 		"--kubelet-status-command", "%v", f.KubeletError)
 }
 
-// CheckKubeletRuns refuses when the kubelet cannot be asked, or does not run; task is what the
-// kubelet is needed for, and hint what a person can do.
+// CheckKubeletRuns refuses when the kubelet cannot be asked, or is not running; task is what the
+// kubelet is needed for, and hint what the operator can do.
 func (f *Facts) CheckKubeletRuns(task, hint string) error {
 	if err := f.CheckKubelet(); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (f *Facts) CheckKubeletRuns(task, hint string) error {
 	return nil
 }
 
-// CheckRuntime refuses when the container runtime cannot be asked what runs.
+// CheckRuntime refuses when the container runtime cannot be asked what is running.
 func (f *Facts) CheckRuntime() error {
 	if f.RuntimeError == nil {
 		return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// ClusterConfiguration is what is needed of the one that kubeadm keeps in the cluster, of v1beta3,
-// v1beta4 or v1 (kubeadm, app/apis/kubeadm).
+// ClusterConfiguration is the part that etcdpod needs of the ClusterConfiguration that kubeadm
+// keeps in the cluster: v1beta3, v1beta4 or v1 (kubeadm, app/apis/kubeadm).
 type ClusterConfiguration struct {
 	CertificatesDir           string // never empty
 	EncryptionAlgorithm       string // as in package pki; empty is RSA-2048
@@ -26,7 +26,7 @@ type ClusterConfiguration struct {
 	APIServerArgs             [][2]string   // apiServer.extraArgs: names and values
 }
 
-// ExternalEtcd is an etcd that kubeadm has not set up; the files are host paths.
+// ExternalEtcd is an etcd that kubeadm did not set up; the files are host paths.
 type ExternalEtcd struct {
 	Endpoints                 []string
 	CAFile, CertFile, KeyFile string
@@ -62,14 +62,14 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 	if err != nil {
 		return ClusterConfiguration{}, fmt.Errorf("cannot read kubeadm's ClusterConfiguration: %w", err)
 	}
-	// kubeadm to 1.36, app/apis/kubeadm/types.go: EncryptionAlgorithmType.
+	// kubeadm up to 1.36, app/apis/kubeadm/types.go: EncryptionAlgorithmType.
 	if c.FeatureGates["PublicKeysECDSA"] {
 		config.EncryptionAlgorithm = string(pki.ECDSAP256)
 	}
 	return config, nil
 }
 
-// extraArgs are a list from v1beta4 on, and a map in v1beta3.
+// extraArgs reads a list (from v1beta4 on) or a map (v1beta3).
 func extraArgs(given any) (args [][2]string) {
 	switch given := given.(type) {
 	case map[string]any:
@@ -86,8 +86,8 @@ func extraArgs(given any) (args [][2]string) {
 	return args
 }
 
-// KeptConfiguration asks an API server for the ClusterConfiguration that the cluster keeps, as YAML
-// and not parsed. It does not wait longer than 10 s.
+// KeptConfiguration asks an API server for the ClusterConfiguration that the cluster keeps, as
+// unparsed YAML. It waits at most 10 s.
 func (n *Node) KeptConfiguration(ctx context.Context, a op.APIAccess) (string, error) {
 	if a.Kubeconfig == "" {
 		return "", errNoKubeconfig
@@ -112,13 +112,13 @@ func (n *Node) ClusterConfiguration(ctx context.Context, a op.APIAccess) (Cluste
 
 var errNoKubeconfig = errors.New("no kubeconfig of an administrator is on this node")
 
-// AnyAPIServer is how to reach an API server of the cluster when the one on this node does not
-// serve: etcd here is yet to come. The kubeconfig says where one is.
+// AnyAPIServer is how to reach an API server of the cluster before there is an etcd on this node,
+// and so before the local API server serves: at the address in the kubeconfig.
 func (n *Node) AnyAPIServer() op.APIAccess { return n.APIAccess(nil) }
 
-// AnnotatedURLs are the client URLs that kubeadm writes on etcd's pods (kubeadm, util/etcd:
-// getRawEtcdEndpointsFromPodAnnotation). It does not wait longer than 5 s: the cluster may be in a
-// bad way.
+// AnnotatedURLs are the client URLs that kubeadm writes into the annotations of etcd's pods
+// (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation). It waits at most 5 s: the cluster may
+// be unhealthy.
 func (n *Node) AnnotatedURLs(ctx context.Context, a op.APIAccess) ([]string, error) {
 	if a.Kubeconfig == "" {
 		return nil, errNoKubeconfig

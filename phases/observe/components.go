@@ -7,15 +7,15 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 )
 
-// Within says whether a directory is another one, or below it.
+// Within says whether a directory is outer, or lies below it.
 func Within(dir, outer string) bool {
 	return outer != "" && Overlap(dir, outer) && len(path.Clean(dir)) >= len(path.Clean(outer))
 }
 
-// Components are the programs of a kubeadm control plane that must not run while etcd's data
-// is replaced: etcd and the API server because they would use it, controller-manager and
-// scheduler because their leader leases outlast a short outage, and they would go on acting
-// on a future that is discarded.
+// Components are the programs of a kubeadm control plane that must not run while etcd's data is
+// replaced: etcd and the API server because they would use the data, controller-manager and
+// scheduler because their leader leases outlast a short outage and they would go on acting on state
+// that is being discarded.
 func Components() []string {
 	return []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 }
@@ -38,8 +38,8 @@ func Involved(m *manifests.Manifest, dataDirs ...string) bool {
 	return false
 }
 
-// Overlap says whether one directory is the other, or holds it. The root is left out: whatever
-// mounts all of the host (a node's agent) is not etcd's.
+// Overlap says whether one directory is the other, or contains it. The root does not count: a pod
+// that mounts the whole host, such as a node agent, does not mean to use etcd's data.
 func Overlap(a, b string) bool {
 	a, b = path.Clean(a), path.Clean(b)
 	return a != "/" && (a == b || strings.HasPrefix(a+"/", b+"/") || strings.HasPrefix(b+"/", a+"/"))
@@ -54,7 +54,7 @@ func IsAPIServer(m ManifestFile) bool {
 	return ok
 }
 
-// HasAPIServer says whether the kubelet of this node runs an API server from a manifest.
+// HasAPIServer says whether this node's kubelet runs an API server from a manifest.
 func HasAPIServer(f *Facts) bool {
 	for _, m := range f.Manifests {
 		if IsAPIServer(m) {
@@ -64,8 +64,8 @@ func HasAPIServer(f *Facts) bool {
 	return false
 }
 
-// InvolvedText is [Involved] of a manifest file's text; one that cannot be read as a
-// pod is not involved.
+// InvolvedText is [Involved] for the text of a manifest file; one that cannot be read as a pod is
+// not involved.
 func InvolvedText(manifest []byte, dataDirs []string) bool {
 	m, err := manifests.Parse(manifest)
 	return err == nil && Involved(m, dataDirs...)

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
-// StoppedOf is what a data directory says of its cluster.
+// StoppedOf is what a data directory says about its cluster.
 func StoppedOf(d *etcd.DataDir) *Stopped {
 	return &Stopped{
 		ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost,
@@ -20,9 +20,9 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 	}
 }
 
-// InspectNamed reads a data directory that a person has named, and its WAL, which is in
+// InspectNamed reads a data directory that the operator named, and its WAL, which is in
 // dir/member/wal when walDir is empty; both are host paths. A [*engine.RefusedError] says what to
-// name instead, or that an etcd uses it.
+// name instead, or that an etcd is using the directory.
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if errors.Is(err, etcd.ErrNoWAL) {
@@ -47,15 +47,15 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 	return d, err
 }
 
-// An etcd that ends as soon as it is started holds its lock for a moment only, and is started
-// again later each time.
+// An etcd in a crash loop holds its lock only for a moment, then is started again after a longer
+// pause each time.
 const (
 	inUseTries = 10
 	inUsePause = 500 * time.Millisecond
 )
 
-// Stopped reads the data of an etcd that does not serve. A *RefusedError says that
-// it runs all the same.
+// Stopped reads the data of an etcd that is not serving. A *RefusedError says that it is running
+// after all.
 func (n *Node) Stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
 	var inUse *engine.RefusedError

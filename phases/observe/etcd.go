@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// readConfig reads the configuration file that etcd is started with, if any: --config-file, or
+// readConfig reads etcd's configuration file, if it is started with one: --config-file, or
 // ETCD_CONFIG_FILE.
 func (n *Node) readConfig(pod *EtcdPod) error {
 	m := pod.File
@@ -39,15 +39,15 @@ func (n *Node) readConfig(pod *EtcdPod) error {
 	return nil
 }
 
-// Sections of etcd's configuration file that hold settings of TLS (server/embed/config.go).
+// Sections of etcd's configuration file that hold TLS settings (server/embed/config.go).
 const (
 	ClientSecurity = "client-transport-security"
 	PeerSecurity   = "peer-transport-security"
 )
 
-// Setting returns a setting of etcd by the name of its flag, empty when it is not given; section is
-// where the configuration file has it, empty for the top. As in etcd itself, a configuration file
-// silences flags and environment (server/etcdmain/config.go).
+// Setting returns one of etcd's settings by the name of its flag, empty when it is not set; section
+// is where the configuration file has it, empty for the top level. As in etcd itself, a
+// configuration file overrides all flags and the environment (server/etcdmain/config.go).
 func (p *EtcdPod) Setting(section, name string) string {
 	if p.config != nil {
 		at := p.config
@@ -67,14 +67,14 @@ func (p *EtcdPod) Setting(section, name string) string {
 	return v
 }
 
-// SettingFile is a setting that names a file, as a host path; empty when it is not given, or not on
+// SettingFile is a setting that names a file, as a host path; empty when it is not set, or not on
 // the host.
 func (p *EtcdPod) SettingFile(section, name string) string {
 	return HostFile(p.File, p.Container, p.Setting(section, name))
 }
 
-// EtcdPod reads etcd's manifest. nil when there is none; an error when there are two, or when it
-// cannot be relied on.
+// EtcdPod reads etcd's manifest. It returns nil when there is none, and an error when there are two
+// or when the manifest cannot be relied on.
 func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	m, container, ok := Program(files, "etcd")
 	if !ok {
@@ -110,7 +110,7 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	return pod, nil
 }
 
-// peerAccess is how the member's own peer port is asked: at the first URL that it advertises, with
+// peerAccess is how to reach the member's own peer port: at the first URL that it advertises, with
 // its own certificate.
 func (p *EtcdPod) peerAccess() op.Access {
 	a := op.Access{Endpoints: p.PeerURLs[:1]}
@@ -126,7 +126,7 @@ func SplitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// directories finds the data on the host.
+// directories finds etcd's data on the host.
 func (n *Node) directories(pod *EtcdPod) error {
 	dataDir := pod.Setting("", "data-dir")
 	if dataDir == "" {
@@ -160,7 +160,7 @@ func (n *Node) directories(pod *EtcdPod) error {
 	return err
 }
 
-// Resolve follows links; a path of which even the parent is missing stays as it is.
+// Resolve follows symbolic links; a path whose parent does not exist stays as it is.
 func (n *Node) Resolve(host string) (string, error) {
 	resolved, err := n.FS.Resolve(host)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,8 +172,8 @@ func (n *Node) Resolve(host string) (string, error) {
 	return resolved, nil
 }
 
-// accessOf finds how to reach the local etcd: its own listener, and the first client certificate
-// that is there: kubeadm's for health checks, the API server's, etcd's own.
+// accessOf finds how to reach the local etcd: at its own listener, with the first client
+// certificate that exists: kubeadm's for health checks, the API server's, or etcd's own.
 func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 	if len(n.Access.Endpoints) > 0 {
 		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert,
@@ -206,8 +206,8 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 	return a
 }
 
-// endpoint picks the listener that this host reaches best: a loopback one, else the first; one on
-// all addresses is reached over loopback.
+// endpoint picks the listener that this host reaches best: a loopback one, else the first; one that
+// listens on all addresses is reached over loopback.
 func endpoint(urls []string) string {
 	best := "http://127.0.0.1:2379" // etcd's own default
 	for i, raw := range urls {

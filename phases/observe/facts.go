@@ -8,21 +8,22 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Facts are what was observed on the node and in the cluster just now. Phases read them;
-// nothing changes them.
+// Facts are what was observed on the node and in the cluster just now. Phases read them; nothing
+// changes them.
 type Facts struct {
-	Run  string // the id that the run has, or would have
+	Run  string // the run's id, or the id that it would have
 	Now  time.Time
-	Node string // as etcd's --name tells it
+	Node string // etcd's --name; without etcd, the open run's name for it, or the host's
 
 	ManifestDir   string // the kubelet's static-pod directory
-	StaticPodURL  string // where the kubelet gets static pods besides; empty as a rule
+	StaticPodURL  string // a URL that the kubelet also gets static pods from; normally empty
 	KubeletActive bool
 	KubeletError  error
 	Addresses     []string       // of this node
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
 	Etcd          *EtcdPod       // nil when no manifest runs etcd
-	// The id of the run that must be resumed or rolled back; it may have taken manifests out.
+	// OpenRun is the id of the run that must be resumed or rolled back; it may have taken manifests
+	// out.
 	OpenRun string
 	API     op.APIAccess // Kubeconfig is empty when there is none
 
@@ -35,19 +36,19 @@ type Facts struct {
 	Notes map[string]string // for the run's journal
 }
 
-// NodeName is the node's, as the journal of a run is to have it.
+// NodeName is the node's name for the journal.
 func (f *Facts) NodeName() string { return f.Node }
 
-// RunNotes are for the journal of a run.
+// RunNotes are the notes for the journal.
 func (f *Facts) RunNotes() map[string]string { return f.Notes }
 
-// ManifestFile is one file of the static-pod directory that the kubelet would run.
+// ManifestFile is a file in the static-pod directory that the kubelet would run.
 type ManifestFile struct {
 	Path     string
 	Data     []byte
 	Attr     node.Attr
-	Link     bool                // the name is a symbolic link
-	Manifest *manifests.Manifest // nil when it is no pod that can be read; Error says why
+	Link     bool                // the file is a symbolic link
+	Manifest *manifests.Manifest // nil when it cannot be read as a pod; Error says why
 	Error    error
 }
 
@@ -58,17 +59,18 @@ type EtcdPod struct {
 	Name       string // --name
 	Image      string
 	DataVolume string // the name of the volume that holds the data directory
-	// As the manifest names it on the host; other pods may mount it by that name, too.
+	// The data directory as the manifest names it on the host; other pods may mount it by that
+	// name, too.
 	DataPath   string
 	DataDir    string // on the host, links resolved
 	WALDir     string // on the host, links resolved; empty when the WAL is in DataDir/member/wal
 	PeerURLs   []string
-	ClientURLs []string // that it advertises
+	ClientURLs []string // the URLs that it advertises
 	TrustedCA  string   // host path
 	Access     op.Access
 	Peer       op.Access // its own peer port, with a certificate that peers accept
 
-	config map[string]any // of etcd's configuration file; nil: flags and environment count
+	config map[string]any // etcd's configuration file; nil: flags and environment apply
 }
 
 // Live is what a serving etcd says.
@@ -78,7 +80,7 @@ type Live struct {
 	Version               string
 	StorageVersion        string
 	SizeBytes, InUseBytes int64
-	QuotaBytes            int64  // 0 where etcd does not tell
+	QuotaBytes            int64  // 0 when etcd does not say
 	Leader                uint64 // member id
 	Learner               bool
 	Alarms                []string
@@ -87,10 +89,10 @@ type Live struct {
 	Nodes                 []string // names below /registry/minions/
 }
 
-// Stopped is what the data of an etcd that is not serving says, its WAL included.
+// Stopped is what the data of an etcd that is not serving says, including its WAL.
 type Stopped struct {
 	ClusterID      uint64
-	MemberID       uint64 // its own
+	MemberID       uint64 // the member's own
 	Revision       int64
 	StorageVersion string
 	Members        []Member

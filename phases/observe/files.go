@@ -12,7 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// ReadOptional returns nil for a file that is not there, or has no name.
+// ReadOptional returns nil for a file that does not exist, or whose name is empty.
 func (n *Node) ReadOptional(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
@@ -30,12 +30,12 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 	return data, nil
 }
 
-// KubeadmCertificatesDir is where kubeadm keeps certificates, unless its configuration says
+// KubeadmCertificatesDir is where kubeadm keeps certificates unless its configuration says
 // otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
 const KubeadmCertificatesDir = "/etc/kubernetes/pki"
 
-// ObserveFiles is [Node.Observe] without anything that runs: the kubelet, the container runtime and
-// etcd are not asked.
+// ObserveFiles is [Node.Observe] for files only: it does not ask the kubelet, the container runtime
+// or etcd.
 func (n *Node) ObserveFiles(id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
@@ -44,20 +44,19 @@ func (n *Node) ObserveFiles(id string) (*Facts, error) {
 	return f, err
 }
 
-// Missing adds a directory, and those above it, that are not there to those that are known not to
-// be; the outermost come first.
+// Missing adds dir, and the directories above it, to the known ones, as far as they do not exist;
+// outermost first.
 func (n *Node) Missing(known []string, dir string) []string {
 	for ; dir != "/" && !n.Exists(dir); dir = path.Dir(dir) {
 		if !slices.Contains(known, dir) {
 			known = append(known, dir)
 		}
 	}
-	slices.Sort(known) // a directory comes before what is in it
+	slices.Sort(known) // a directory sorts before what is in it
 	return known
 }
 
-// Exists says whether a host path is there, a link that leads nowhere included.
-// An empty path is not.
+// Exists says whether a host path exists, even as a dangling link. An empty path does not.
 func (n *Node) Exists(file string) bool {
 	if file == "" {
 		return false
@@ -66,7 +65,7 @@ func (n *Node) Exists(file string) bool {
 	return err == nil
 }
 
-// Nearest returns the closest parent that is there.
+// Nearest returns the closest parent that exists, or the path itself.
 func Nearest(fsys node.Reader, name string) string {
 	for name != "/" {
 		if _, err := fsys.Lstat(name); err == nil {
@@ -79,7 +78,7 @@ func Nearest(fsys node.Reader, name string) string {
 
 func fingerprint(data []byte) string { return pki.Fingerprint(data) }
 
-// ReadJSON reads a file of JSON into value.
+// ReadJSON decodes a JSON file into value.
 func ReadJSON(fsys node.Reader, name string, value any) error {
 	data, err := fsys.ReadFile(name)
 	if err != nil {

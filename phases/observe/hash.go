@@ -4,16 +4,16 @@ import (
 	"context"
 )
 
-// HashAnswer is what the member on a node serves, as of a revision.
+// HashAnswer is what a node's member serves, as of a revision.
 type HashAnswer struct {
 	Member    bool // false: no etcd here
 	ClusterID uint64
-	Revision  int64 // the present one
+	Revision  int64 // the current one
 	Hash      uint32
 	Compacted int64
 }
 
-// OwnHash is the HashKV of the member on this node.
+// OwnHash returns the HashKV of this node's member.
 func (n *Node) OwnHash(ctx context.Context, revision int64) (h HashAnswer, err error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {

@@ -14,20 +14,21 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// KubeadmOptions are what a person may say of kubeadm's configuration. Empty ones
-// are kubeadm's defaults.
+// KubeadmOptions are what the operator may say about kubeadm's configuration. An empty one means
+// kubeadm's default.
 type KubeadmOptions struct {
-	// kubeadm's configuration file, a path of this process; empty: the flags alone.
+	// Config is kubeadm's configuration file, a path of this process; empty: the flags alone.
 	Config string
-	// kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the same name.
+	// AllowExperimentalAPI allows kubeadm.k8s.io/v1, which kubeadm 1.37 reads behind a flag of the
+	// same name.
 	AllowExperimentalAPI bool
 
-	// As kubeadm's flags.
+	// The same as kubeadm's flags.
 	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string
 }
 
-// Read reads kubeadm's configuration, a file of this process; for a member that joins, with what
-// the cluster keeps of it, if that is known.
+// Read reads kubeadm's configuration, from a path of this process; for a member that joins,
+// together with the configuration that the cluster keeps, if that is known.
 func (o KubeadmOptions) Read(n *Node, join bool, kept []byte) (*templates.Config, error) {
 	given := templates.Options{
 		Join: join, Cluster: kept, AllowExperimentalAPI: o.AllowExperimentalAPI,
@@ -53,7 +54,7 @@ func (o KubeadmOptions) Read(n *Node, join bool, kept []byte) (*templates.Config
 	return c, nil
 }
 
-// readConfig reads a file of this process, or a pipe.
+// readConfig reads a path of this process, which may be a pipe.
 func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -63,7 +64,7 @@ func readConfig(name string) ([]byte, error) {
 	return node.ReadWhole(f)
 }
 
-// ReadPatches reads kubeadm's patches, those of directories below, too (kubeadm, util/patches:
+// ReadPatches reads kubeadm's patches, including those in subdirectories (kubeadm, util/patches:
 // getPatchSetsFromPath). The directory is a path of this process.
 func ReadPatches(dir string) (*templates.Patches, error) {
 	if dir == "" {
@@ -75,7 +76,7 @@ func ReadPatches(dir string) (*templates.Patches, error) {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		// Of the others only the name is told.
+		// Other files are passed on by name only.
 		if files[name] = nil; slices.Contains([]string{".yaml", ".json"}, path.Ext(name)) {
 			files[name], err = fs.ReadFile(below, name)
 		}

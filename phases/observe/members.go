@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// OwnLive asks the local member for what it can tell by itself, without a quorum; nil when it does
-// not answer at all. The error says what it could not tell besides: the members, or who uses it.
+// OwnLive asks the local member for what it can say without a quorum; nil when it does not answer
+// at all. The error covers what it could not say: the members, or which API servers use it.
 func (n *Node) OwnLive(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -40,7 +40,7 @@ func (l *Live) Voters() (voters int) {
 	return voters
 }
 
-// MemberNames are what people call the members, see [MemberName].
+// MemberNames applies [MemberName] to each member.
 func MemberNames(members []Member) []string {
 	var names []string
 	for _, m := range members {
@@ -49,7 +49,8 @@ func MemberNames(members []Member) []string {
 	return names
 }
 
-// MemberName is what people call a member: its name, else where it is to be.
+// MemberName is what to call a member in messages: its name, or the peer URLs of one that has not
+// started yet.
 func MemberName(m Member) string {
 	if m.Name == "" {
 		return fmt.Sprintf("one not started yet at %s", strings.Join(m.PeerURLs, ","))
@@ -57,8 +58,8 @@ func MemberName(m Member) string {
 	return m.Name
 }
 
-// Silent returns the other members of the cluster, learners included, at whose peer ports nobody
-// accepts a connection; none when live is nil. All are asked at once.
+// Silent returns the other members of the cluster, learners included, whose peer ports accept no
+// connection; none when live is nil. It asks all of them at once.
 func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	if live == nil {
 		return nil
@@ -81,7 +82,7 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	return silent
 }
 
-// UsesOtherEtcd says whether the API server here uses etcds on other nodes only: none is
+// UsesOtherEtcd says whether the API server here uses only etcds on other nodes, so that none is
 // needed here.
 func UsesOtherEtcd(files []ManifestFile) bool {
 	m, c, ok := Program(files, "kube-apiserver")

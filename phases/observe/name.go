@@ -8,7 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// KubeName is the node's name as kubeadm gives it: to etcd as --name, else the host's.
+// KubeName is the node's name as kubeadm gives it: etcd's --name, else the host's name.
 func (n *Node) KubeName() (string, error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
@@ -17,14 +17,14 @@ func (n *Node) KubeName() (string, error) {
 	if pod, err := n.EtcdPod(files); err == nil && pod != nil {
 		return pod.Name, nil
 	}
-	// It may have taken the manifests out.
+	// The open run may have taken the manifests out.
 	if open, err := engine.OpenRun(n.FS); err == nil && open.Node != "" {
 		return open.Node, nil
 	}
 	return n.Name, nil
 }
 
-// ClientsOf lists who is connected to etcd on this node; nobody, where that cannot be told.
+// ClientsOf lists the clients connected to etcd on this node; none when that cannot be found out.
 func ClientsOf(endpoint string) []string {
 	u, err := url.Parse(endpoint)
 	if err != nil {

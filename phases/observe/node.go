@@ -12,8 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// HostPath returns a path that a person typed as a host path. With --root it
-// must lie below the root.
+// HostPath returns a path that the operator typed as a host path. With --root it must lie below the
+// root.
 func (n *Node) HostPath(typed string) (string, error) {
 	abs, err := filepath.Abs(typed)
 	if err != nil {
@@ -30,8 +30,8 @@ func (n *Node) HostPath(typed string) (string, error) {
 	return "/" + below, nil
 }
 
-// Node is the control-plane node that etcdpod runs on, and the cluster around it, as they can be
-// looked at. Nothing can be changed through it.
+// Node is what observers see of the control-plane node that etcdpod runs on, and of the cluster
+// around it. Nothing can be changed through it.
 type Node struct {
 	node.View
 	Etcd Asked
@@ -41,7 +41,7 @@ type Node struct {
 	Config node.KubeletConfig // of the kubelet
 	Name   string             // of the host
 	Access AccessFlags
-	Emit   func(engine.Event) // told how far a long look is
+	Emit   func(engine.Event) // reports the progress of a long observation
 }
 
 // Asked are the questions to etcd whose answers change nothing.
@@ -49,19 +49,19 @@ type Asked interface {
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
 	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
-	// counted as of a revision, 0 for now.
+	// counted as of revision at, 0 for now.
 	Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error)
-	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and
-	// the revision that the member is compacted to.
+	// HashKV returns the first endpoint's own hash of the keys up to a revision, and the revision
+	// that it is compacted to.
 	HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error)
 }
 
-// AccessFlags are what the command line says of how to reach etcd. Certificates are
-// paths of this process.
+// AccessFlags are what the command line says about how to reach etcd. Certificates are paths of
+// this process.
 type AccessFlags struct {
 	Endpoints         []string
 	CACert, Cert, Key string
 }
 
-// Dialer reaches the etcd on this node, and others, with the certificates that are here.
+// Dialer reaches the etcd on this node, and others, with this node's certificates.
 func (n *Node) Dialer() bind.Dialer { return bind.NewDialer(n.FS) }

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Observe gathers what every command wants to know of the node. It changes nothing.
+// Observe gathers what every workflow needs to know about the node. It changes nothing.
 func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
@@ -70,7 +70,7 @@ func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
 			continue
 		}
 		if regular, err := node.IsRegular(n.FS, file); err == nil && !regular {
-			continue // the kubelet runs no directories
+			continue // the kubelet skips directories
 		}
 		st, err := n.FS.Lstat(file)
 		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err}
@@ -98,14 +98,14 @@ func Program(files []ManifestFile, name string) (ManifestFile, string, bool) {
 	return ManifestFile{}, "", false
 }
 
-// FlagOf returns a flag's value with the container's variables in it.
+// FlagOf returns a flag's value, with the container's variables expanded.
 func FlagOf(m ManifestFile, container, name string) string {
 	value, _ := m.Manifest.Flag(container, name)
 	value, _ = m.Manifest.Expand(container, value)
 	return value
 }
 
-// HostFile translates a path in a container into one on the host; empty stays empty.
+// HostFile translates a path in a container into one on the host; empty when there is none.
 func HostFile(m ManifestFile, container, file string) string {
 	if file == "" {
 		return ""
@@ -117,15 +117,15 @@ func HostFile(m ManifestFile, container, file string) string {
 	return host
 }
 
-// administrators' kubeconfigs that kubeadm writes. The second needs no RBAC rule, which a
-// restored cluster may lack.
+// kubeconfigs are the administrators' kubeconfigs that kubeadm writes. The second needs no RBAC
+// rule, which a restored cluster may lack.
 func kubeconfigs() []string {
 	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
 }
 
-// APIAccess is how to reach the API server that one of the manifests runs, as an administrator; in
-// the absence of one, an API server that the kubeconfig names. Its Kubeconfig is empty when there
-// is none on this node.
+// APIAccess is how to reach, as an administrator, the API server that one of the manifests runs;
+// without one, the API server that the kubeconfig names. Kubeconfig is empty when this node has
+// none.
 func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 	var a op.APIAccess
 	for _, file := range kubeconfigs() {
@@ -142,8 +142,8 @@ func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 	return a
 }
 
-// APIServerAddress is where this node reaches its API server, host:port, as the manifest says;
-// empty when it does not advertise an address.
+// APIServerAddress is where this node reaches its API server, as host:port from the manifest; empty
+// when the manifest advertises no address.
 func APIServerAddress(m ManifestFile, container string) string {
 	address := FlagOf(m, container, "advertise-address")
 	if address == "" {
@@ -153,7 +153,7 @@ func APIServerAddress(m ManifestFile, container string) string {
 	return net.JoinHostPort(address, cmp.Or(FlagOf(m, container, "secure-port"), "6443"))
 }
 
-// Addresses are those under which this node's API server may have registered itself.
+// Addresses are the addresses under which this node's API server may have registered itself.
 func Addresses(files []ManifestFile) []string {
 	var all []string
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
@@ -175,12 +175,12 @@ func Addresses(files []ManifestFile) []string {
 // pkg/controlplane/reconcilers.
 const masterLeases = "/registry/masterleases/"
 
-// registeredNodes is where nodes are kept, under the name that they once had:
-// k8s.io/kubernetes, pkg/registry/core/node.
+// registeredNodes is where nodes are stored, under their historical name: k8s.io/kubernetes,
+// pkg/registry/core/node.
 const registeredNodes = "/registry/minions/"
 
-// Live asks the etcd of this node what it is and who its members are, with a quorum, for 15 s at
-// most. The error says why it does not serve.
+// Live asks this node's etcd, with a quorum, what it is and who its members are, for at most 15 s.
+// The error says why it is not serving.
 func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -215,7 +215,7 @@ func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	return live, err
 }
 
-// liveOf puts together what an etcd says of itself and of the members.
+// liveOf combines an etcd's own status and its members.
 func liveOf(s etcd.Status, members []etcd.Member) *Live {
 	return &Live{
 		ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision,
@@ -225,8 +225,8 @@ func liveOf(s etcd.Status, members []etcd.Member) *Live {
 	}
 }
 
-// knownFiles are the files without which a snapshot is of no use on another machine, by what they
-// are for: SHA-256 by host path.
+// fingerprints returns the SHA-256, by host path, of the files without which a snapshot is useless
+// on another machine.
 func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {

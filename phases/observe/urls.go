@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
-// ClientURL is where others reach a member: the first URL that it advertises which is not its own
-// host's loopback. One that has never started advertises none.
+// ClientURL is where others reach a member: the first URL it advertises that is not loopback, else
+// the first. It is empty for a member that has never started, which advertises none.
 func ClientURL(m etcd.Member) string {
 	for _, u := range m.ClientURLs {
 		if !Loopback(HostOf(u)) {
@@ -30,11 +30,11 @@ func (p *EtcdPod) Serves(servers []string) bool {
 	})
 }
 
-// EtcdServersFlag is the API server's flag that names the etcds it uses, without the dashes.
+// EtcdServersFlag is the API server's flag that names its etcds, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
-// FromHere parses the URL of a listener on this host, as this host dials it: one on all addresses,
-// 0.0.0.0 or ::, over the loopback address of that family.
+// FromHere parses the URL of a listener on this host as this host dials it: a listener on all
+// addresses, 0.0.0.0 or ::, over the loopback address of that family.
 func FromHere(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -49,12 +49,12 @@ func FromHere(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// Loopback says whether a host, a name or an address, is this one over its loopback interface.
+// Loopback says whether a host name or address is this host's loopback.
 func Loopback(host string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
 
-// HostOf is the host that a URL names, without its port.
+// HostOf is the host in a URL, without the port.
 func HostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -63,7 +63,7 @@ func HostOf(raw string) string {
 	return u.Hostname()
 }
 
-// HostsOf is [HostOf] of each.
+// HostsOf applies [HostOf] to each URL.
 func HostsOf(urls []string) []string {
 	var hosts []string
 	for _, u := range urls {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// EtcdMinor returns 6 for 3.6.1 and 0 for what is no version of etcd 3.
+// EtcdMinor returns 6 for 3.6.1, and 0 for anything that is not a version of etcd 3.
 func EtcdMinor(version string) int {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(parts) < 2 || parts[0] != "3" {

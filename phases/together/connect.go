@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// ConnectBySSH starts an agent on another node by the operator's own ssh, or what stands for it:
-// the command's words, the host, the remote command's words.
+// ConnectBySSH starts an agent on another node over the operator's own ssh, or what stands in for
+// it: it runs the ssh command's words, the host, then the remote command's words.
 func ConnectBySSH(c *journal.Cluster, p journal.Peer) (io.ReadWriteCloser, error) {
 	argv, err := node.SplitWords(c.SSHCommand)
 	if err != nil || len(argv) == 0 {

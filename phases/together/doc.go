@@ -1,4 +1,5 @@
-// Package together carries out one run on several nodes: the wire between the coordinator and the
-// agents, barriers between phases, the commit on all nodes, and who may decide what becomes of a
-// run that was cut off. What is carried out is a [Joint]: it knows no workflow of its own.
+// Package together carries out one run on several nodes: it has the protocol between the
+// coordinator and the agents, the barriers between phases, the commit on all nodes, and the rule on
+// who may decide the fate of a run that was cut off. It carries out a [Joint], and knows no
+// workflow itself.
 package together

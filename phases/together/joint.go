@@ -10,30 +10,30 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Joint is a workflow that several nodes carry out as one run. All that the transaction
-// knows of it is here.
+// Joint is a workflow that several nodes carry out as one run. It holds everything that the
+// transaction knows about the workflow.
 type Joint struct {
-	Name   string // of the workflow; the journal has it
+	Name   string // of the workflow, as in the journal
 	Phases []JointPhase
 
-	// Before and After are what the coordinator does before a phase begins on any node, and when it
-	// has ended on all, by the phase's name. An error is a failure of that phase.
+	// Before and After are what the coordinator does before a phase begins on any node, and after
+	// it has ended on all nodes, by the name of the phase. An error fails that phase.
 	Before, After map[string]func(context.Context, *Transaction) error
 
-	// Last are the phases that are undone last: they stay done on every node until all that came
-	// after them is undone on all.
+	// Last are the phases that are undone last: they stay done on every node until everything after
+	// them is undone on all nodes.
 	Last []string
 
-	// Advice says what a person should do first about what keeps a run open; empty where
-	// there is nothing special.
+	// Advice says what to do first about the cause that keeps a run open; empty when there is
+	// nothing special to do.
 	Advice func(cause error) string
 
-	// LeftBehind says what a person does about a node that had been declared destroyed, and without
-	// which the others have ended the run; nil where there is nothing special.
+	// LeftBehind says what to do about a node that was declared destroyed, and without which the
+	// other nodes have ended the run; nil when there is nothing special to do.
 	LeftBehind func(node, run string) string
 
-	// Answers are what the coordinator may ask a node besides what the transaction itself asks, by
-	// question. It is called once for each connection.
+	// Answers returns the replies to what the coordinator may ask a node in addition to the
+	// transaction's own questions, by question. It is called once per connection.
 	Answers func(*Participant) map[string]Reply
 }
 
@@ -53,16 +53,16 @@ func JointPhases[F engine.Observed](phases []engine.Phase[F]) []JointPhase {
 	return all
 }
 
-// behind are the phases behind the commit point.
+// behind returns the phases past the commit point.
 func (j Joint) behind() []JointPhase {
 	return j.Phases[slices.IndexFunc(j.Phases, func(p JointPhase) bool { return p.Commit })+1:]
 }
 
-// Reply answers one question: with is what goes with it, as JSON; file is what follows it on the
-// wire, nil as a rule.
+// Reply answers one question: with is the question's payload, as JSON; file is what follows it on
+// the wire, normally nil.
 type Reply func(ctx context.Context, with json.RawMessage, file io.Reader) (any, error)
 
-// Given makes an answer of a function that is told what goes with the question.
+// Given makes a Reply from a function that takes the question's payload.
 func Given[T any](f func(context.Context, T) (any, error)) Reply {
 	return func(ctx context.Context, with json.RawMessage, _ io.Reader) (any, error) {
 		q, err := Read[T](with)

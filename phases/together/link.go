@@ -13,39 +13,40 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// The coordinator and an agent speak lines of JSON: one message each way is one line. A question is
-// answered by any number of events and then by one answer; the next question follows the answer. A
-// file follows its question as so many raw bytes. Either side says that it is still there every few
-// seconds: a network that was cut does not end a connection by itself.
+// The coordinator and an agent exchange lines of JSON, one message per line. A question is answered
+// by any number of events and then by one answer; the next question comes only after the answer. A
+// file follows its question as raw bytes. Each side says every few seconds that it is still there:
+// cutting the network does not by itself end a connection.
 
-// message is one line. Exactly one of its parts is there.
+// message is one line. A line with nothing in it only says that its sender is still there; else it
+// is a question, a cancel, an event, an answer or an error.
 type message struct {
-	// Coordinator: a question's name.
+	// From the coordinator: the name of a question.
 	Ask string `json:"ask,omitempty"`
-	// What goes with it.
+	// The question's payload.
 	With json.RawMessage `json:"with,omitempty"`
-	// Coordinator: a file follows the line, of so many bytes.
+	// From the coordinator: a file of that many bytes follows the line.
 	Body bool  `json:"body,omitempty"`
 	Size int64 `json:"size,omitempty"`
-	// Coordinator: give up what is being done; the answer comes all the same.
+	// From the coordinator: give up what you are doing; the answer still comes.
 	Cancel bool            `json:"cancel,omitempty"`
 	Event  *engine.Event   `json:"event,omitempty"`
 	Answer json.RawMessage `json:"answer,omitempty"`
 	Error  *wireError      `json:"error,omitempty"`
 }
 
-// A side that has heard nothing for silence takes the connection for cut.
+// A side that has heard nothing for silence treats the connection as cut.
 const (
 	heartbeat = 3 * time.Second
 	silence   = 20 * time.Second
 )
 
-// maxLine is the longest line, in bytes, that either side takes: many times what a survey of the
-// largest cluster needs, and little enough to keep in memory.
+// maxLine is the longest line, in bytes, that either side accepts: many times what a survey of the
+// largest cluster needs, and small enough to keep in memory.
 const maxLine = 16 << 20
 
-// readLine reads a line, its newline included. A far end that never ends one must not
-// fill this node's memory.
+// readLine reads a line, including its newline. The limit keeps a peer that never ends its line
+// from filling this node's memory.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -62,14 +63,14 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 
 var errLongLine = fmt.Errorf("a line of more than %d MiB is no message", maxLine>>20)
 
-// CutError says that the connection to a node was lost: what became of the question is not known.
+// CutError says that the connection to a node was lost: nobody knows what became of the question.
 type CutError struct{ Cause error }
 
 func (e *CutError) Error() string { return fmt.Sprintf("the connection was lost: %v", e.Cause) }
 
 func (e *CutError) Unwrap() error { return e.Cause }
 
-// wireError is an error on its way, with what exit codes and hints are made from.
+// wireError is an error in transit, with what exit codes and hints are derived from.
 type wireError struct {
 	Kind string             `json:"kind,omitempty"` // refused, usage, busy, open; empty: any other
 	Text string             `json:"text"`
@@ -98,7 +99,7 @@ func toWire(err error) *wireError {
 	return w
 }
 
-// at makes an error of it again, and says on which node it arose.
+// at turns it back into an error, and says on which node it occurred.
 func (w *wireError) at(node string) error {
 	text := node + ": " + w.Text
 	switch w.Kind {
@@ -156,15 +157,15 @@ type RemoteLink struct {
 	conn   io.ReadWriteCloser
 	emit   func(engine.Event)
 	write  sync.Mutex
-	heard  chan message // all but events
+	heard  chan message // every message except events
 	cut    error        // why heard was closed
 	beat   time.Duration
 	closed chan struct{}
 	once   sync.Once
 }
 
-// NewRemoteLink speaks over a connection; beat is how often it says that it is
-// still there, 0 for never.
+// NewRemoteLink returns a link over a connection; beat is how often it says that it is still there,
+// 0 for never.
 func NewRemoteLink(name string, conn io.ReadWriteCloser, emit func(engine.Event), beat time.Duration) *RemoteLink {
 	l := &RemoteLink{name: name, conn: conn, emit: emit, heard: make(chan message),
 		beat: beat, closed: make(chan struct{})}
@@ -213,7 +214,7 @@ func (l *RemoteLink) keepAlive() {
 		case <-l.closed:
 			return
 		case <-time.After(l.beat):
-			_ = l.send(message{}) // a connection that is cut is noticed by whoever listens
+			_ = l.send(message{}) // listen notices when the connection is cut
 		}
 	}
 }
@@ -239,7 +240,7 @@ func (l *RemoteLink) Ask(ctx context.Context, question string, with, answer any,
 	done := ctx.Done()
 	for {
 		select {
-		case <-done: // the agent still answers, and only then may it be asked again
+		case <-done: // the agent still answers, and only then takes the next question
 			if err := l.send(message{Cancel: true}); err != nil {
 				return l.lost(err)
 			}
@@ -258,8 +259,8 @@ func (l *RemoteLink) Ask(ctx context.Context, question string, with, answer any,
 	}
 }
 
-// why prefers what the far end said when it ended, such as that it cannot be reached, to that
-// nobody reads any more what is sent.
+// why prefers the reason that the far end gave when it ended, such as that it cannot be reached, to
+// the error that nothing reads what is sent any more.
 func (l *RemoteLink) why(sending error) error {
 	select {
 	case _, ok := <-l.heard:
@@ -295,7 +296,7 @@ func (l *RemoteLink) Close() error {
 	return err
 }
 
-// watch calls cut when nothing was heard for a while.
+// watch calls cut when nothing has been heard for silence.
 type watch struct{ timer *time.Timer }
 
 func newWatch(beat time.Duration, cut func()) *watch {
@@ -318,8 +319,8 @@ func (w *watch) stop() {
 }
 
 // Agent is the far end of a run on several nodes: it does on this node what the coordinator says,
-// until the connection ends. It decides nothing by itself: an agent that loses its coordinator
-// leaves everything as it is.
+// until the connection ends. It decides nothing itself: when it loses its coordinator, it leaves
+// everything as it is.
 func (n *Node) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
 	return n.AgentBeating(ctx, in, out, heartbeat)
 }
@@ -328,7 +329,7 @@ func (n *Node) AgentBeating(ctx context.Context, in io.Reader, out io.Writer, be
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat}
-	// A coordinator that has gone is noticed by whoever listens.
+	// serve notices when the coordinator is gone.
 	part := &Participant{Node: n.telling(func(e engine.Event) { _ = a.send(message{Event: &e}) })}
 	defer func() { err = errors.Join(err, part.leave()) }()
 	go a.keepAlive(ctx)
@@ -359,8 +360,8 @@ func (a *agent) keepAlive(ctx context.Context) {
 	}
 }
 
-// serve reads lines and lets one question at a time be answered. The end of the input, or silence,
-// cancels what is being done.
+// serve reads lines and answers one question at a time. The end of the input, or silence, cancels
+// the question in progress.
 func (a *agent) serve(ctx context.Context, part *Participant) error {
 	ctx, lost := context.WithCancelCause(ctx)
 	var busy sync.WaitGroup
@@ -369,7 +370,7 @@ func (a *agent) serve(ctx context.Context, part *Participant) error {
 	watch := newWatch(a.beat, func() { lost(errors.New("nothing was heard of the coordinator")) })
 	defer watch.stop()
 	lines := a.lines(ctx, watch)
-	cancel := make(chan struct{}, 1) // of the question that is being answered
+	cancel := make(chan struct{}, 1) // for the question being answered
 	for {
 		var m message
 		select {
@@ -393,11 +394,11 @@ func (a *agent) serve(ctx context.Context, part *Participant) error {
 			continue
 		}
 		busy.Wait()
-		select { // one that came too late
+		select { // drop a cancel that came too late
 		case <-cancel:
 		default:
 		}
-		if m.Body { // what follows on the wire is the file
+		if m.Body { // the file follows on the wire
 			a.answer(ctx, part, m, io.LimitReader(watched{a.in, watch}, m.Size))
 			lines = a.lines(ctx, watch)
 			continue
@@ -420,13 +421,13 @@ func (a *agent) answerUnless(ctx context.Context, cancel <-chan struct{}, part *
 	a.answer(ctx, part, m, nil)
 }
 
-// line is a message, or why what came is none.
+// line is a message, or the reason why the line is not one.
 type line struct {
 	message
 	wrong error
 }
 
-// lines reads messages up to one that a file follows, or that cannot be understood.
+// lines reads messages until one that a file follows, or one that it cannot understand.
 func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
 	lines := make(chan line)
 	go func() {
@@ -460,7 +461,7 @@ func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
 	return lines
 }
 
-// watched is a file on its way: each byte of it says that the coordinator is still there.
+// watched is a file in transit: each byte of it shows that the coordinator is still there.
 type watched struct {
 	io.Reader
 	watch *watch
@@ -473,7 +474,7 @@ func (w watched) Read(b []byte) (int, error) {
 
 func (a *agent) answer(ctx context.Context, part *Participant, m message, file io.Reader) {
 	out, err := part.Answer(ctx, m.Ask, m.With, file)
-	if file != nil { // what nobody wanted of it is on its way all the same
+	if file != nil { // the part that the answer did not read still follows on the wire
 		_, drained := io.Copy(io.Discard, file)
 		err = errors.Join(err, drained)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// answering is a link to a far end that is played by the test.
+// answering is a link whose far end the test plays.
 func answering(t *testing.T, far func(conn net.Conn, in *bufio.Reader)) *RemoteLink {
 	t.Helper()
 	here, there := net.Pipe()
@@ -51,7 +51,7 @@ func TestWhatIsNoAgentIsACutConnection(t *testing.T) {
 	}
 }
 
-// endless is a far end that begins a line, and never ends it.
+// endless is a far end that begins a line and never ends it.
 type endless struct{ sent int64 }
 
 func (e *endless) Read(b []byte) (int, error) {
@@ -100,7 +100,7 @@ func TestALongMessageThatIsOneIsUnderstood(t *testing.T) {
 	}
 }
 
-// What is only half an error of a run that is open is an error all the same.
+// An error of kind "open" that lacks its run is still an error.
 func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
 	err := (&wireError{Kind: "open", Text: "no"}).at("cp2")
 	if err == nil || !strings.Contains(err.Error(), "cp2: no") {
@@ -140,7 +140,7 @@ func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 	}
 }
 
-// A question that is given up is answered all the same, and only then may the next one be asked.
+// A question that is given up is still answered, and only then may the next one be asked.
 func TestAQuestionThatIsGivenUpIsAnsweredBeforeTheNext(t *testing.T) {
 	cancelled := make(chan struct{})
 	l := answering(t, func(conn net.Conn, in *bufio.Reader) {

@@ -16,36 +16,36 @@ import (
 type Node struct {
 	*engine.Node
 	Look *observe.Node
-	// OwnName is the node's name as kubeadm gives it, by which other nodes know it.
+	// OwnName is the name that kubeadm gave the node, by which the other nodes know it.
 	OwnName func() (string, error)
-	Joints  []Joint          // the workflows that are known here
-	Looks   map[string]Reply // what may be asked without any of them
+	Joints  []Joint          // the joint workflows known here
+	Looks   map[string]Reply // what may be asked without a joint workflow
 	Connect func(*journal.Cluster, journal.Peer) (io.ReadWriteCloser, error)
 
-	OneByOne bool // tests: nodes act one after another, so that a run can be repeated
+	OneByOne bool // for tests: nodes act one after another, so that a run can be repeated
 	lost     []string
 	Mistakes Mistakes
 }
 
-// NewNode makes this node one of several, as it is seen by those who look at it.
+// NewNode makes this node one of several; look is how observers see it.
 func NewNode(p engine.Parts, look observe.Node) *Node {
 	look.View, look.Etcd, look.API, look.Emit = p.Host.View(), p.Etcd, p.API, p.Emit
 	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName}
 }
 
-// Mistakes are deliberate ones, for the tests that show that the exploration would find them. They
-// are never made outside tests.
+// Mistakes are planted by the tests that show that the exploration would find them. Nothing else
+// sets them.
 type Mistakes struct {
-	CommitEarly     bool // the commit record is written before the phases before it have ended
-	SettleEarly     bool // a node is told that all hold the commit record when it holds it itself
-	BackUnwitnessed bool // a node that holds the commit record goes back because it is asked to
-	// What is behind the commit point is done before all hold the commit record.
+	CommitEarly     bool // the commit record is written before all earlier phases have ended
+	SettleEarly     bool // a node is told that all hold the commit record before they do
+	BackUnwitnessed bool // a node that holds the commit record rolls back when asked to
+	// The first phase past the commit point runs before all nodes hold the commit record.
 	ReleaseEarly bool
-	CloseEarly   bool // a run is closed when all hold the commit record
+	CloseEarly   bool // a run is closed as soon as all nodes hold the commit record
 	OneRound     bool // what is to be undone last is undone with the rest
 }
 
-// joint returns the workflow of that name.
+// joint returns the joint workflow with that name.
 func (n *Node) joint(name string) (Joint, error) {
 	i := slices.IndexFunc(n.Joints, func(j Joint) bool { return j.Name == name })
 	if i < 0 {
@@ -54,7 +54,7 @@ func (n *Node) joint(name string) (Joint, error) {
 	return n.Joints[i], nil
 }
 
-// telling is the same node with its events going elsewhere.
+// telling returns the same node, with its events sent to emit.
 func (n *Node) telling(emit func(engine.Event)) *Node {
 	far, engine, look := *n, *n.Node, *n.Look
 	engine.Emit, look.Emit = emit, emit
@@ -62,8 +62,8 @@ func (n *Node) telling(emit func(engine.Event)) *Node {
 	return &far
 }
 
-// Convene begins a run of a workflow on several nodes: it has an id, and all nodes are greeted.
-// Nothing is written yet.
+// Convene prepares a run of a workflow on several nodes: it gives the run an id, and greets all
+// nodes. Nothing is written yet.
 func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) (*Transaction, error) {
 	if err := engine.RefuseOpen(n.Host.FS); err != nil {
 		return nil, err
@@ -80,8 +80,8 @@ func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) 
 	return t, t.meetAll(ctx)
 }
 
-// Begin journals the run on every node, on the coordinator first, and drives it. A node where that
-// fails has done nothing yet: then all go back.
+// Begin journals the run on every node, the coordinator first, and drives it. If a node fails to
+// journal it, none has done anything yet, and all roll back.
 func (t *Transaction) Begin(ctx context.Context) error {
 	i := slices.IndexFunc(t.Peers, func(p *Peer) bool { return p.Here })
 	if err := t.Peers[i].Ask(ctx, AskBegin, nil, nil, nil); err != nil {
@@ -97,7 +97,7 @@ func (t *Transaction) Begin(ctx context.Context) error {
 	return t.forward(ctx)
 }
 
-// meetAll greets all nodes: this one is the one of that name, and coordinates.
+// meetAll greets all nodes. This node must be one of them, and becomes the coordinator.
 func (t *Transaction) meetAll(ctx context.Context) error {
 	own, err := t.Node.OwnName()
 	if err != nil {

@@ -13,19 +13,19 @@ import (
 )
 
 // Participant is this node's part in a run on several nodes: it does what the coordinator asks, one
-// question at a time, under this node's lock. Whatever a coordinator says, it keeps the rules on
-// which the transaction stands:
-//   - It holds the node's lock from the first question to its end; so what it says of its journal
-//     stays true until then.
-//   - It does nothing behind the commit point before it was told that all nodes hold the commit
+// question at a time, under this node's lock. Whatever the coordinator says, it keeps the rules
+// that the transaction depends on:
+//   - It holds the node's lock from the first question until the link is closed, so what it says
+//     about its journal stays true until then.
+//   - It does nothing past the commit point until it has been told that all nodes hold the commit
 //     record, and has recorded that.
-//   - It goes back when it does not hold the commit record, or when it was told which node is known
-//     to go back; never once it has recorded that all hold it.
-//   - It does not close its part: that is said to it when all are done.
+//   - It rolls back if it does not hold the commit record, or if it is told of a node that is known
+//     to roll back; never once it has recorded that all nodes hold the commit record.
+//   - It does not close its part until the coordinator says that all nodes are done or rolled back.
 type Participant struct {
 	Node    *Node
 	unlock  func() error
-	answers map[string]Reply // what it can be asked besides
+	answers map[string]Reply // what it can be asked in addition to the protocol's questions
 	plan    engine.Plan
 	Id      string
 	Run     *engine.Run // nil until begun
@@ -44,7 +44,7 @@ const (
 	askLeft    = "left"
 )
 
-// answerTo finds who answers a question.
+// answerTo finds the reply to a question.
 func (p *Participant) answerTo(question string) (Reply, error) {
 	if a, ok := p.answers[question]; ok {
 		return a, nil
@@ -88,7 +88,7 @@ func (p *Participant) Answer(ctx context.Context, question string, with json.Raw
 	return a(ctx, with, file)
 }
 
-// Read reads what goes with a question.
+// Read decodes a question's payload.
 func Read[T any](with json.RawMessage) (q T, err error) {
 	if err := json.Unmarshal(with, &q); err != nil {
 		return q, fmt.Errorf("cannot understand the coordinator: %w", err)
@@ -108,8 +108,8 @@ func (p *Participant) leave() error {
 	return unlock()
 }
 
-// Protocol is the version of what coordinators and agents say to each other. It changes with the
-// meaning of any of it; programs of different versions are refused anyway.
+// Protocol is the version of the protocol between coordinators and agents. It changes when the
+// meaning of any message does; different versions of etcdpod are refused anyway.
 const Protocol = 3
 
 // HelloQuestion is the first question: whether both ends are the same etcdpod,
@@ -117,8 +117,8 @@ const Protocol = 3
 type HelloQuestion struct {
 	Protocol int
 	Version  string
-	Workflow string // what is going to be done; empty: nothing but looking
-	Reading  bool   // nothing will be changed: no lock is needed
+	Workflow string // the joint workflow to carry out; empty: only look
+	Reading  bool   // nothing will be changed, so no lock is needed
 }
 
 // HelloAnswer names the node, as kubeadm gave its name.
@@ -143,7 +143,7 @@ func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, 
 	return HelloAnswer{Node: name}, err
 }
 
-// serve makes the participant answer what a workflow asks.
+// serve lets the participant answer a workflow's questions.
 func (p *Participant) serve(workflow string) error {
 	if workflow == "" {
 		p.answers = p.Node.Looks
@@ -156,7 +156,7 @@ func (p *Participant) serve(workflow string) error {
 	return err
 }
 
-// Propose is this node's part as its workflow has planned it: begin makes it a run.
+// Propose stores this node's part as its workflow planned it; begin makes it a run.
 func (p *Participant) Propose(id string, plan engine.Plan) { p.Id, p.plan = id, plan }
 
 func (p *Participant) begin() error {
@@ -171,7 +171,7 @@ func (p *Participant) begin() error {
 	return err
 }
 
-// partState is what a node's journal says of a run.
+// partState is what a node's journal says about a run.
 type partState struct {
 	Begun     bool
 	Committed bool
@@ -180,7 +180,7 @@ type partState struct {
 	Closed    bool
 }
 
-// Load takes up a run that was begun earlier.
+// Load opens a run that was begun earlier.
 func (p *Participant) Load(id string) (s partState, err error) {
 	if p.Run == nil || p.Run.State.Run.ID != id {
 		run, err := p.Node.Load(id)
@@ -202,13 +202,13 @@ func partOf(s *journal.State) partState {
 	return partState{Begun: true, Committed: s.Committed, Settled: s.Settled, Aborted: s.Aborted != "", Closed: s.Ended}
 }
 
-// leftOver is what there would still be to do on a node, either way.
+// leftOver is what is still to do on a node, forward and back.
 type leftOver struct {
 	State         partState
 	Forward, Back engine.Plan
 }
 
-// left reads the journal, and takes up nothing.
+// left reads the journal, and does not load the run.
 func (p *Participant) left(id string) (l leftOver, err error) {
 	state, err := journal.Read(p.Node.Host.FS, journal.RunDir(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -228,7 +228,7 @@ func (p *Participant) left(id string) (l leftOver, err error) {
 
 type advanceQuestion struct {
 	Phase string
-	Skip  bool // leave out what only waits or looks
+	Skip  bool // skip the operations that only wait or look
 }
 
 func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
@@ -239,8 +239,8 @@ func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
 	return p.Run.Advance(ctx, q.Phase)
 }
 
-// commit: this node has done all that comes before the commit point, and will not go
-// back by itself any more.
+// commit records that this node has done everything before the commit point, and will no longer
+// roll back by itself.
 func (p *Participant) commit() error {
 	s := p.Run.State
 	if s.Aborted != "" {
@@ -254,7 +254,7 @@ func (p *Participant) commit() error {
 	return p.Run.Commit()
 }
 
-// settle: all nodes hold the commit record. One that does not hold it itself was
+// settle records that all nodes hold the commit record. A node that does not hold it itself was
 // told something false.
 func (p *Participant) settle() error {
 	switch s := p.Run.State; {
@@ -266,7 +266,8 @@ func (p *Participant) settle() error {
 	return p.Run.Settle()
 }
 
-// close: all nodes are done, or have gone back; this one is, at least.
+// close closes this node's part. The coordinator says that all nodes are done or rolled back; this
+// node checks itself.
 func (p *Participant) close() error {
 	for _, step := range p.Run.State.Steps {
 		forward := step.Progress == journal.Done && p.Run.State.Aborted == ""
@@ -280,9 +281,10 @@ func (p *Participant) close() error {
 
 type backQuestion struct {
 	Cause string
-	// A node that is known to go back: without it a node that holds the commit record does not.
+	// Witness is a node known to roll back: without one, a node that holds the commit record does
+	// not.
 	Witness string
-	// The phases that stay done for now; nil: all is undone.
+	// Stay are the phases that stay done for now; nil: undo all.
 	Stay []string
 }
 

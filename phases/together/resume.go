@@ -7,11 +7,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Resume finishes the open run: forward, or, when it had turned back already, back. A run that goes
-// back ends in a *RolledBackError.
+// Resume finishes the open run: forward or, if it had begun to roll back, back. A run that is
+// rolled back ends in a *RolledBackError.
 //
-// Behind the commit point skip names phases that are not waited for: their operations that only
-// wait or look are left out.
+// skip names phases past the commit point that are not waited for: their operations that only wait
+// or look are skipped.
 func (n *Node) Resume(ctx context.Context, skip ...string) error {
 	return n.WithOpen(ctx, func(r *engine.Run) error {
 		if err := r.SkipPhases(skip); err != nil {
@@ -24,7 +24,7 @@ func (n *Node) Resume(ctx context.Context, skip ...string) error {
 	})
 }
 
-// Rollback takes the open run back. Past its commit point it refuses.
+// Rollback rolls back the open run. Past the commit point it refuses.
 func (n *Node) Rollback(ctx context.Context) error {
 	return n.WithOpen(ctx, func(r *engine.Run) error {
 		if r.State.Run.Cluster != nil {
@@ -34,8 +34,8 @@ func (n *Node) Rollback(ctx context.Context) error {
 	})
 }
 
-// PreviewOpen tells what `resume`, or with back `rollback`, would still do, on each node of the
-// run, and changes nothing. The plan of a run of this node alone has no node's name.
+// PreviewOpen says what `resume` or, with back, `rollback` would still do on each node of the run.
+// It changes nothing. The plan of a run on this node alone carries no node's name.
 func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan engine.TogetherPlan, err error) {
 	open, err := engine.OpenRun(n.Host.FS)
 	if err != nil {

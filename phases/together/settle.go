@@ -14,9 +14,9 @@ import (
 // Lost declares nodes destroyed, so that an open run on several nodes can be settled without them.
 func (n *Node) Lost(names []string) { n.lost = names }
 
-// settle ends an open run on several nodes, from any of them: forward, or back when that was
-// asked for or a node has gone back. Where neither may be decided without a node that cannot be
-// asked, all stays as it is.
+// settle ends an open run on several nodes, from any of them: forward, or back if that was asked
+// for or if a node has rolled back. If neither can be decided without a node that cannot be asked,
+// everything stays as it is.
 func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []string) error {
 	t, err := n.takeUp(r.State)
 	if err != nil {
@@ -40,8 +40,8 @@ func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []stri
 	return t.forward(ctx)
 }
 
-// previewSettling tells what settle would do on each node, and changes nothing. No lock is taken:
-// what another etcdpod does meanwhile is not seen.
+// previewSettling says what settle would do on each node, and changes nothing. It takes no lock, so
+// it does not see what another etcdpod does meanwhile.
 func (n *Node) previewSettling(
 	ctx context.Context, own *journal.State, back bool,
 ) (plan engine.TogetherPlan, err error) {
@@ -77,7 +77,7 @@ func (n *Node) previewSettling(
 	return plan, nil
 }
 
-// takeUp makes the transaction of a run again, from one node's journal.
+// takeUp rebuilds a run's transaction from one node's journal.
 func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	for _, name := range n.lost {
 		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
@@ -92,8 +92,8 @@ func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
 }
 
-// verdict says what becomes of the run: forward or back. Otherwise the error says why that is
-// not to be decided here.
+// verdict says what becomes of the run: forward or back. Otherwise the error says why that cannot
+// be decided here.
 func (t *Transaction) verdict(
 	states map[string]partState, own *journal.State, back bool, reasons []error,
 ) (v verdict, why string, err error) {
@@ -137,8 +137,8 @@ func anySettled(states map[string]partState) bool {
 	return false
 }
 
-// leftBehind returns a node that holds no commit record although another one has settled:
-// it had been given up.
+// leftBehind returns a node that holds no commit record although another one has settled: it had
+// been declared destroyed.
 func leftBehind(states map[string]partState) string {
 	for name, s := range states {
 		if s.Begun && !s.Committed && anySettled(states) {
@@ -153,7 +153,7 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 	if !asked {
 		cause = fmt.Errorf("%s has gone back, or never began", witness)
 	}
-	witness = "" // it is told first, and then stands for the others
+	witness = "" // none has rolled back yet: the first one becomes the witness
 	for name, s := range states {
 		if s.Aborted || !s.Begun {
 			witness = name
@@ -167,8 +167,8 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 	return err
 }
 
-// gather meets all nodes that can be met, and says why others cannot. own is the part of the node
-// here, on which this process runs.
+// gather greets all nodes that can be reached, and says why the others cannot. own is this node's
+// part, and here its name.
 func (t *Transaction) gather(ctx context.Context, here string, own *Participant, reading bool) (reasons []error) {
 	for _, at := range t.Cluster.Nodes {
 		if slices.Contains(t.lost, at.Name) {

@@ -12,30 +12,29 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Transaction drives one run on several nodes, from whatever each of them has got to, to
-// one end. Each phase is a barrier: no node begins the next one before all have ended this
-// one. It holds nothing that the journals do not hold: whoever opens it anew, on any of the
-// nodes, goes on with it.
+// Transaction drives one run on several nodes to a single end, however far each of them got. Each
+// phase is a barrier: no node begins the next one until all nodes have ended this one. It knows
+// nothing that is not in the journals: any node can take the run up again and go on.
 type Transaction struct {
 	Node    *Node
 	joint   Joint
 	Run     string
 	Cluster journal.Cluster
-	Peers   []*Peer  // those that can be asked, in the cluster's order
-	mute    []string // those that cannot
-	lost    []string // those that are declared destroyed
-	skip    []string // phases whose waiting is left out
+	Peers   []*Peer  // the nodes that can be asked, in the cluster's order
+	mute    []string // the nodes that cannot be asked
+	lost    []string // the nodes that are declared destroyed
+	skip    []string // phases that are not waited for
 }
 
-// Peer is one node of a transaction, as it is seen from here.
+// Peer is one node of a transaction, as this node sees it.
 type Peer struct {
 	Name string
 	Link link
-	Here bool // this very node
+	Here bool // this process runs on it
 }
 
-// Ask puts a question to the node. An error says on which node it arose; what an agent
-// says, says so already.
+// Ask puts a question to the node. An error names the node on which it occurred; errors from an
+// agent already do.
 func (p *Peer) Ask(ctx context.Context, question string, with, answer any, b *Body) error {
 	err := p.Link.Ask(ctx, question, with, answer, b)
 	if err != nil && p.Here {
@@ -82,14 +81,14 @@ func (n *Node) Meet(
 
 func (t *Transaction) Leave() {
 	for _, p := range t.Peers {
-		// An agent that does not end by itself holds its node's lock, and is named
-		// when somebody wants it.
+		// An agent that does not end keeps its node's lock; the next command refused there names
+		// it.
 		_ = p.Link.Close()
 	}
 }
 
-// Each lets all nodes do something at once, and returns what went wrong on any of them. The first
-// failure tells the others to stop.
+// Each does something on all nodes at once, and returns the first failure, which also tells the
+// other nodes to stop.
 func (t *Transaction) Each(ctx context.Context, do func(context.Context, *Peer) error) error {
 	return t.eachOf(ctx, t.Peers, do)
 }
@@ -106,7 +105,7 @@ func (t *Transaction) eachOf(ctx context.Context, peers []*Peer, do func(context
 	for _, p := range peers {
 		wg.Go(func() {
 			if err := do(ctx, p); err != nil {
-				// What the others say then is that they were told to stop.
+				// The failures that follow only say that the nodes were told to stop.
 				first.Do(func() { cause = err })
 				stop()
 			}
@@ -125,7 +124,7 @@ func (t *Transaction) inTurn(ctx context.Context, peers []*Peer, do func(context
 	return nil
 }
 
-// All does something on every node whatever goes wrong on others, and returns all that did.
+// All does something on every node, whatever fails on others, and returns all failures.
 func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	errs := make([]error, len(peers))
 	if t.Node.OneByOne {
@@ -142,7 +141,7 @@ func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	return errors.Join(errs...)
 }
 
-// forward carries out what is left. Before the commit point a failure takes all nodes back.
+// forward carries out the rest of the run. Before the commit point a failure rolls back all nodes.
 func (t *Transaction) forward(ctx context.Context) error {
 	settled, err := t.settled(ctx)
 	if err != nil {
@@ -150,7 +149,7 @@ func (t *Transaction) forward(ctx context.Context) error {
 	}
 	behind := false
 	for _, phase := range t.joint.Phases {
-		if !behind && settled { // the first part is done on all
+		if !behind && settled { // everything before the commit point is done on all nodes
 			behind = phase.Commit
 			continue
 		}
@@ -176,7 +175,7 @@ func (t *Transaction) forward(ctx context.Context) error {
 	return t.close()
 }
 
-// mistake makes what the tests plant; see [protocolMistakes].
+// mistake commits what the tests plant; see [Mistakes].
 func (t *Transaction) mistake(ctx context.Context, phase JointPhase) error {
 	f := t.Node.Mistakes
 	switch {
@@ -188,7 +187,7 @@ func (t *Transaction) mistake(ctx context.Context, phase JointPhase) error {
 	return nil
 }
 
-// settled says whether a node knows already that all hold the commit record; then all are told.
+// settled says whether all nodes are known to hold the commit record; if so, it tells each of them.
 func (t *Transaction) settled(ctx context.Context) (bool, error) {
 	states, err := t.states(ctx)
 	if err != nil {
@@ -198,7 +197,7 @@ func (t *Transaction) settled(ctx context.Context) (bool, error) {
 	if v, _ := k.decide(true); v != tooLate {
 		return false, nil
 	}
-	// One that has pruned its run had closed it.
+	// A node that has pruned its run had closed it.
 	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool {
 		return !states[p.Name].Begun && p.Link.Close() == nil
 	})
@@ -222,8 +221,7 @@ func (t *Transaction) states(ctx context.Context) (map[string]partState, error) 
 	return states, nil
 }
 
-// barrier lets all nodes carry out one phase, and looks at what came out before
-// any of them goes on.
+// barrier lets all nodes carry out one phase, and checks the result before any of them goes on.
 func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 	skipped := slices.Contains(t.skip, phase.Name)
 	if check := t.joint.Before[phase.Name]; check != nil {
@@ -246,8 +244,8 @@ func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 	return err
 }
 
-// commit is the commit point: a record on every node, the coordinator's first; then each is
-// told that all have it.
+// commit is the commit point: it writes a record on every node, the coordinator's first, then tells
+// each node that all of them hold it.
 func (t *Transaction) commit(ctx context.Context) error {
 	if t.Node.Mistakes.ReleaseEarly {
 		if err := t.inTurn(ctx, t.Peers, func(ctx context.Context, p *Peer) error {
@@ -269,8 +267,8 @@ func (t *Transaction) commit(ctx context.Context) error {
 	return t.Each(ctx, func(ctx context.Context, p *Peer) error { return p.Ask(ctx, AskSettle, nil, nil, nil) })
 }
 
-// nobodyCommitted says whether all nodes were asked just now and none holds the commit record:
-// then nothing is decided.
+// nobodyCommitted says whether all nodes answered just now and none holds the commit record: then
+// nothing is decided.
 func (t *Transaction) nobodyCommitted(ctx context.Context) bool {
 	states, err := t.states(context.WithoutCancel(ctx))
 	if err != nil || len(t.mute) > 0 {
@@ -284,7 +282,7 @@ func (t *Transaction) nobodyCommitted(ctx context.Context) bool {
 	return true
 }
 
-// parted returns the coordinator, where it can be asked, and the other nodes.
+// parted returns the coordinator, if it can be asked, and the other nodes.
 func (t *Transaction) parted() (coordinator, others []*Peer) {
 	for _, p := range t.Peers {
 		if p.Name == t.Cluster.Coordinator {
@@ -296,7 +294,7 @@ func (t *Transaction) parted() (coordinator, others []*Peer) {
 	return coordinator, others
 }
 
-// failed takes all nodes back. No node holds the commit record.
+// failed rolls back all nodes. No node holds the commit record.
 func (t *Transaction) failed(ctx context.Context, cause error) error {
 	ctx = context.WithoutCancel(ctx)
 	t.reconnect(ctx)
@@ -307,7 +305,7 @@ func (t *Transaction) failed(ctx context.Context, cause error) error {
 	return t.back(ctx, states, cause, "")
 }
 
-// reconnect tries once to reach the nodes whose connection was lost.
+// reconnect tries once to reach each node whose connection was lost.
 func (t *Transaction) reconnect(ctx context.Context) {
 	var still []*Peer
 	for _, p := range t.Peers {
@@ -315,7 +313,7 @@ func (t *Transaction) reconnect(ctx context.Context) {
 			still = append(still, p)
 			continue
 		}
-		_ = p.Link.Close() // it is replaced
+		_ = p.Link.Close() // a new link replaces it
 		at, _ := peerNamed(&t.Cluster, p.Name)
 		again, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, nil, false)
 		if p.Here || err != nil {
@@ -327,9 +325,9 @@ func (t *Transaction) reconnect(ctx context.Context) {
 	t.Peers = still
 }
 
-// back takes all nodes back that can be asked: first those that do not hold the commit record, and
-// whose record of going back is the witness for the others. What the workflow undoes last stays
-// done until all else is undone on all of them: what runs on one may use what runs on another.
+// back rolls back all nodes that can be asked: first those without the commit record, whose abort
+// record is then the witness for the others. What the workflow undoes last stays done until
+// everything else is undone on all of them: what runs on one node may use what runs on another.
 func (t *Transaction) back(ctx context.Context, states map[string]partState, cause error, witness string) error {
 	var free, bound []*Peer
 	for _, p := range t.Peers {
@@ -369,8 +367,8 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	return &engine.RolledBackError{Run: t.summary(), Cause: cause}
 }
 
-// close closes the run on all nodes, on the coordinator last: so whoever types `resume` there
-// settles all. While a node cannot be asked, it stays open on all.
+// close closes the run on all nodes, the coordinator last, so that `resume` on the coordinator
+// settles all of them. While a node cannot be asked, the run stays open on all nodes.
 func (t *Transaction) close() error {
 	if len(t.mute) > 0 {
 		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
@@ -402,7 +400,7 @@ func (t *Transaction) open(cause error) error {
 	return open
 }
 
-// unasked leaves the run open because of nodes that cannot be asked.
+// unasked leaves the run open because some nodes cannot be asked.
 func (t *Transaction) unasked(cause error) error {
 	return &engine.OpenRunError{
 		Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; " +
@@ -410,7 +408,7 @@ func (t *Transaction) unasked(cause error) error {
 	}
 }
 
-// summary is this node's own account of the run.
+// summary is the run as this node lists it.
 func (t *Transaction) summary() engine.RunSummary {
 	runs, err := engine.RunsOf(t.Node.Host.FS)
 	if err != nil {

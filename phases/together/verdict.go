@@ -11,25 +11,25 @@ type verdict string
 const (
 	goForward verdict = "forward"
 	goBack    verdict = "back"
-	stay      verdict = "stay" // nobody here may decide: the nodes stay as they are
+	stay      verdict = "stay" // this node may not decide: all nodes stay as they are
 	tooLate   verdict = "past the commit point"
 )
 
-// known is what is known of the nodes when a run on several of them is to be settled. All that were
-// asked hold still: each is under its lock.
+// known is what is known about the nodes when a run on several of them is to be settled. None of
+// the nodes that were asked can change: each is under its lock.
 type known struct {
-	// By node.
+	// asked are the nodes that answered, by name.
 	asked map[string]partState
-	// Could not be asked; those that are declared destroyed are not among them,
-	// and count for nothing.
+	// mute are the nodes that cannot be asked. Nodes that are declared destroyed are not among
+	// them, and count for nothing.
 	mute []string
 }
 
-// decide is the rule "who may decide". The commit record stands on a node only after every node has
-// done all that comes before it, and a node settles only after all nodes were seen to hold it. A
-// node without the record may go back, and never takes that back; a node with it goes back only
-// when another does. So as long as one node goes back no node ever settles, and once a node has
-// settled none can go back: docs/failure-model.md has the proof.
+// decide is the rule on who may decide. A node holds the commit record only after every node has
+// done everything before it, and a node settles only after all nodes were seen to hold it. A node
+// without the record may roll back, and never reverses that; a node with it rolls back only when
+// another node does. So as long as one node is rolling back no node ever settles, and once a node
+// has settled none can roll back: docs/failure-model.md has the proof.
 func (k known) decide(back bool) (v verdict, why string) {
 	var gone, never, without, with []string
 	settled := false
@@ -55,7 +55,8 @@ func (k known) decide(back bool) (v verdict, why string) {
 	case len(gone) > 0:
 		return goBack, gone[0]
 	case len(never) > 0 && len(with) > 0:
-		// It had begun, else nobody held the record: it was closed there without us, and pruned.
+		// It had begun, or nobody would hold the record: it was closed there without us, and
+		// pruned.
 		return stay, fmt.Sprintf("%s knows nothing of the run any more, and may have ended it either way",
 			strings.Join(never, ", "))
 	case len(never) > 0:
@@ -65,8 +66,8 @@ func (k known) decide(back bool) (v verdict, why string) {
 	case len(k.mute) > 0:
 		return stay, fmt.Sprintf("%s cannot be asked, and may have decided", strings.Join(k.mute, ", "))
 	case back:
-		// All that can still exist hold the record; one that is lost may have been settled, and
-		// have promised writes to clients.
+		// All nodes that can still exist hold the record. A lost one may have settled, and promised
+		// writes to clients.
 		return tooLate, ""
 	}
 	return goForward, ""

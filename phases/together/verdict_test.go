@@ -15,7 +15,7 @@ func TestWhoMayDecide(t *testing.T) {
 		settled   = partState{Begun: true, Committed: true, Settled: true}
 		done      = partState{Begun: true, Committed: true, Settled: true, Closed: true}
 		aborted   = partState{Begun: true, Aborted: true}
-		// Held the record, and goes back because another does.
+		// Held the record, and rolls back because another node does.
 		turned = partState{Begun: true, Committed: true, Aborted: true}
 		back   = partState{Begun: true, Aborted: true, Closed: true}
 	)
@@ -63,8 +63,8 @@ func TestWhoMayDecide(t *testing.T) {
 	}
 }
 
-// Whatever part of the nodes two people can ask, at the same time or one after the other: never
-// does one decide to go forward for good and the other to go back.
+// Whichever nodes two operators can ask, at the same time or one after the other, one never decides
+// to go forward for good while the other decides to roll back.
 func TestNoTwoPeopleDecideDifferently(t *testing.T) {
 	states := map[string]partState{
 		"absent": {}, "begun": {Begun: true}, "committed": {Begun: true, Committed: true},
@@ -82,7 +82,7 @@ func TestNoTwoPeopleDecideDifferently(t *testing.T) {
 		}
 		worlds++
 		final, back := "", ""
-		for seen := 1; seen < 8; seen++ { // which nodes somebody can ask
+		for seen := 1; seen < 8; seen++ { // which nodes the operator can ask
 			k := known{asked: map[string]partState{}}
 			all := true
 			for j, name := range names {
@@ -95,7 +95,8 @@ func TestNoTwoPeopleDecideDifferently(t *testing.T) {
 			for _, asked := range []bool{false, true} {
 				switch v, _ := k.decide(asked); {
 				case v == goForward && (all && len(k.mute) == 0 || settledAmong(k)):
-					// Others may still turn what is merely continued.
+					// The verdict is final only then: otherwise others may still roll back a run
+					// that is going forward.
 					final = fmt.Sprint(k)
 				case v == goBack:
 					back = fmt.Sprint(k)
@@ -120,7 +121,8 @@ func settledAmong(k known) bool {
 	return false
 }
 
-// possible: a node is settled only when all hold the record, and none goes back then.
+// possible says whether the world can occur: a node settles only when all nodes hold the record,
+// and then none rolls back.
 func possible(world map[string]partState) bool {
 	settled, fit := false, true
 	for _, s := range world {

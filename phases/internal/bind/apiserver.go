@@ -20,14 +20,14 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
-// APIServer is the node's real API server. A handful of calls need no client library beyond
+// APIServer is the node's real API server. Its handful of calls needs no client library beyond
 // reading the kubeconfig.
 type APIServer struct{ fs node.Reader }
 
-// NewAPIServer takes the kubeconfig from the node's files.
+// NewAPIServer reads the kubeconfig from the node's files.
 func NewAPIServer(fs node.Reader) APIServer { return APIServer{fs} }
 
-// call is one request; the body and the answer are JSON. A 404 is errNotFound.
+// call makes one request; the body and the answer are JSON. A 404 is errNotFound.
 func (b APIServer) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
 	config, err := b.config(a)
 	if err != nil {
@@ -109,13 +109,13 @@ type resourceList struct {
 	} `json:"resources"`
 }
 
-// coreVersion is what an API server always serves by itself.
+// coreVersion is what every API server serves itself.
 const coreVersion = "/api/v1"
 
-// Counts asks for one object of each resource; the answer's metadata tells how many remain. A
-// list of exactly one revision is read from etcd, or from a copy as of that revision
-// (k8s.io/apiserver, pkg/storage/cacher): whatever is written meanwhile, two API servers with the
-// same data count the same.
+// Counts asks for one object of each resource; the answer's metadata says how many remain. A list
+// at exactly one revision is read from etcd, or from a copy as of that revision (k8s.io/apiserver,
+// pkg/storage/cacher): whatever is written meanwhile, two API servers with the same data return the
+// same counts.
 func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) ([]op.Count, error) {
 	paths, err := b.groupVersions(ctx, a)
 	if err != nil {
@@ -128,7 +128,7 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 			if path == coreVersion {
 				return nil, err
 			}
-			continue // an aggregated API whose server is down is not etcd's
+			continue // an aggregated API whose server is down is not stored in etcd
 		}
 		group, _, grouped := strings.Cut(list.GroupVersion, "/")
 		for _, r := range list.Resources {
@@ -143,7 +143,7 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 				return nil, err
 			}
 			if err != nil {
-				continue // a conversion webhook that is down, say: it is no matter of the data
+				continue // a conversion webhook may be down: the data is not at fault
 			}
 			name := r.Name
 			if grouped {
@@ -156,7 +156,7 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 }
 
 // groupVersions returns the paths of the preferred version of each group that etcd stores;
-// aggregated ones are somebody else's.
+// aggregated groups are stored elsewhere.
 func (b APIServer) groupVersions(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var groups struct {
 		Groups []struct {
@@ -181,14 +181,14 @@ func (b APIServer) groupVersions(ctx context.Context, a op.APIAccess) ([]string,
 	return paths, nil
 }
 
-// aggregated are the group versions that other servers serve, through this one.
+// aggregated are the group versions that other servers serve through this one.
 func (b APIServer) aggregated(ctx context.Context, a op.APIAccess) (map[string]bool, error) {
 	var services struct {
 		Items []struct {
 			Spec struct {
 				Group   string          `json:"group"`
 				Version string          `json:"version"`
-				Service json.RawMessage `json:"service"` // none, or null: this very API server
+				Service json.RawMessage `json:"service"` // absent or null: this API server itself
 			} `json:"spec"`
 		} `json:"items"`
 	}
@@ -205,7 +205,7 @@ func (b APIServer) aggregated(ctx context.Context, a op.APIAccess) (map[string]b
 	return elsewhere, nil
 }
 
-// firstOf is the first object of a list, and what is said of the rest.
+// firstOf is the first object of a list, and the list's metadata about the rest.
 type firstOf struct {
 	Metadata struct {
 		ResourceVersion    string `json:"resourceVersion"`
@@ -226,7 +226,8 @@ func (b APIServer) count(ctx context.Context, a op.APIAccess, path string, revis
 	return int64(len(list.Items)) + list.Metadata.RemainingItemCount, nil
 }
 
-// Revision is that of a list without one, which is read with a quorum. All resources have etcd's.
+// Revision is the revision of a list that asks for none, which is read with a quorum. All resources
+// share etcd's revision.
 func (b APIServer) Revision(ctx context.Context, a op.APIAccess) (int64, error) {
 	var list firstOf
 	if err := b.call(ctx, a, http.MethodGet, "/api/v1/namespaces?limit=1", nil, &list); err != nil {
@@ -239,7 +240,7 @@ func (b APIServer) Revision(ctx context.Context, a op.APIAccess) (int64, error) 
 	return revision, nil
 }
 
-// Nodes returns the names of the nodes that are registered.
+// Nodes returns the names of the registered nodes.
 func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var list struct {
 		Items []struct {
@@ -258,8 +259,8 @@ func (b APIServer) Nodes(ctx context.Context, a op.APIAccess) ([]string, error) 
 	return names, nil
 }
 
-// ReleaseLease gives a leader lease up for its holder, as client-go does (tools/leaderelection:
-// release). A lease that is not there is no error.
+// ReleaseLease releases a leader lease on behalf of its holder, as client-go does
+// (tools/leaderelection: release). A missing lease is no error.
 func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, name string) error {
 	path := "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + name
 	var lease map[string]any
@@ -271,14 +272,14 @@ func (b APIServer) ReleaseLease(ctx context.Context, a op.APIAccess, namespace, 
 	}
 	spec, ok := lease["spec"].(map[string]any)
 	if !ok {
-		return nil // nobody ever held it
+		return nil // it was never held
 	}
 	spec["holderIdentity"], spec["leaseDurationSeconds"] = "", 1
 	return b.call(ctx, a, http.MethodPut, path, lease, nil)
 }
 
-// EtcdEndpoints are the client URLs that kubeadm writes on etcd's pods (kubeadm,
-// util/etcd: getRawEtcdEndpointsFromPodAnnotation).
+// EtcdEndpoints are the client URLs that kubeadm writes into the annotations of etcd's pods
+// (kubeadm, util/etcd: getRawEtcdEndpointsFromPodAnnotation).
 func (b APIServer) EtcdEndpoints(ctx context.Context, a op.APIAccess) ([]string, error) {
 	var pods struct {
 		Items []struct {

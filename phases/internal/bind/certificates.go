@@ -15,13 +15,13 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// Certificates makes certificates from files of the node, at the node's time.
+// Certificates makes certificates from the node's files, by the node's clock.
 type Certificates struct {
 	fs    node.Reader
 	clock node.Clock
 }
 
-// NewCertificates makes them from the node's files, at its time.
+// NewCertificates makes them from the node's files, by its clock.
 func NewCertificates(fs node.Reader, clock node.Clock) Certificates { return Certificates{fs, clock} }
 
 // Issue makes a key and a certificate, both PEM, and writes nothing.
@@ -55,7 +55,7 @@ func (b Certificates) Issue(_ context.Context, i op.Issuance) (certPEM, keyPEM [
 	return made.Cert, made.Key, err
 }
 
-// Request makes a key and a request for a certificate, both PEM, and writes nothing.
+// Request makes a key and a certificate signing request, both PEM, and writes nothing.
 func (b Certificates) Request(_ context.Context, i op.Issuance) (csrPEM, keyPEM []byte, err error) {
 	spec, issuer, old, err := b.prepare(i)
 	if err != nil {
@@ -86,20 +86,19 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 		return spec, issuer, nil, fmt.Errorf("cannot read the certificate %s: %w", i.Old, err)
 	}
 	old = parsed[0]
-	// kubeadm's certificates of a node bear its name.
+	// kubeadm's certificates for a node carry the node's name.
 	config.NodeName = cmp.Or(old.Subject.CommonName, i.NodeName)
-	// The node is known by a name only; the old one's address stays.
+	// If the node is known only by a name, the old certificate's address stays.
 	if net.ParseIP(config.AdvertiseAddress) == nil && len(old.IPAddresses) > 0 {
 		config.AdvertiseAddress = old.IPAddresses[0].String()
 	}
-	if config.Algorithm == "" { // no configuration says otherwise
+	if config.Algorithm == "" { // no configuration sets it
 		config.Algorithm = pki.AlgorithmOf(old)
 	}
 	return spec, pki.Issuer{Config: config, Now: b.clock.Now()}, old, nil
 }
 
-// Serves says whether the program at an address, host:port, shows the
-// certificate that a file holds.
+// Serves says whether the program at an address, host:port, presents the certificate in a file.
 func (b Certificates) Serves(ctx context.Context, address string, access op.Access, file string) error {
 	shown, err := NewEtcd(b.fs).Served(ctx, address, access)
 	if err != nil {

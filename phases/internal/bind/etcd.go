@@ -12,18 +12,18 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Etcd gives operations the real etcd: host paths become real ones, and certificates are read
+// Etcd gives operations the real etcd: it turns host paths into real ones, and reads certificates
 // when they are needed.
 type Etcd struct{ Dialer }
 
-// NewEtcd takes paths and certificates from the node's files.
+// NewEtcd reads files and certificates from the node.
 func NewEtcd(fs node.Reader) Etcd { return Etcd{NewDialer(fs)} }
 
-// Dialer reaches etcds with the certificates that are on the node. It is for those who look: it has
-// nothing that would change a file.
+// Dialer reaches etcds with the certificates on the node. Observers use it: it has nothing that
+// would change a file.
 type Dialer struct{ fs node.Reader }
 
-// NewDialer takes certificates from the node's files.
+// NewDialer reads certificates from the node's files.
 func NewDialer(fs node.Reader) Dialer { return Dialer{fs} }
 
 // Prove reads a whole snapshot and checks it; raw is a copy of a db, without a SHA-256 at its end.
@@ -38,12 +38,12 @@ func (b Etcd) Prove(
 	return ProofOf(r), nil
 }
 
-// ProofOf is what a run keeps of a check.
+// ProofOf is what a run keeps from a check.
 func ProofOf(r *snapfile.Report) op.Proof {
 	return op.Proof{SHA256: r.SHA256, SizeBytes: r.SizeBytes, Revision: r.Revision, Keys: r.Keys}
 }
 
-// Stage makes a data directory from a snapshot. dir and walDir must not be there yet; walDir may be
+// Stage makes a data directory from a snapshot. dir and walDir must not exist yet; walDir may be
 // empty.
 func (b Etcd) Stage(
 	ctx context.Context, s op.Staging, dir, walDir string, progress func(done, total int64),
@@ -70,7 +70,7 @@ func (b Etcd) Stage(
 		Revision: staged.Revision, SHA256: staged.SHA256, SizeBytes: s.Proof.SizeBytes, Keys: s.Proof.Keys}, nil
 }
 
-// real follows the links on the way to a path that need not be there yet.
+// real resolves the links in a path whose last element need not exist yet.
 func (b Etcd) real(path string) (string, error) {
 	resolved, err := b.fs.Resolve(filepath.Dir(path))
 	if err != nil {
@@ -79,7 +79,7 @@ func (b Etcd) real(path string) (string, error) {
 	return b.fs.Real(filepath.Join(resolved, filepath.Base(path))), nil
 }
 
-// SnapshotDataDir makes a snapshot of a data directory whose etcd is stopped, and returns what the
+// SnapshotDataDir makes a snapshot of the data directory of a stopped etcd, and returns what the
 // snapshot lacks, in sentences.
 func (b Etcd) SnapshotDataDir(
 	ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64),
@@ -122,8 +122,8 @@ func (b Dialer) Access(a op.Access) (etcd.Access, error) {
 	return access, nil
 }
 
-// ReadFile reads a file that an Access names: a path of this process when a person typed
-// it, else of the host.
+// ReadFile reads a file that an Access names: a path of this process if the operator typed it, else
+// a host path.
 func (b Dialer) ReadFile(a op.Access, path string) ([]byte, error) {
 	if a.Typed {
 		return os.ReadFile(path)
@@ -131,12 +131,12 @@ func (b Dialer) ReadFile(a op.Access, path string) ([]byte, error) {
 	return b.fs.ReadFile(path)
 }
 
-// Served returns the certificates that a program shows at an address, host:port, as PEM.
+// Served returns the certificates that the program at an address, host:port, presents, as PEM.
 func (b Dialer) Served(ctx context.Context, address string, a op.Access) ([]byte, error) {
 	read := func(name string) []byte {
 		data, err := b.ReadFile(a, name)
 		if err != nil {
-			return nil // it is shown for the sake of the server's log only
+			return nil // the client certificate only spares the server a log line
 		}
 		return data
 	}
@@ -144,7 +144,7 @@ func (b Dialer) Served(ctx context.Context, address string, a op.Access) ([]byte
 }
 
 // Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
-// counted as of a revision, 0 for now.
+// counted as of revision at, 0 for now.
 func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -170,7 +170,7 @@ func (b Etcd) Serving(ctx context.Context, a op.Access, at int64) (op.Answer, er
 		Revision: status.Revision, Members: len(members), Keys: keys}, nil
 }
 
-// DisarmAlarms returns how many alarms it has disarmed.
+// DisarmAlarms returns how many alarms it disarmed.
 func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -181,7 +181,7 @@ func (b Etcd) DisarmAlarms(ctx context.Context, a op.Access) (int, error) {
 	return len(alarms), err
 }
 
-// Save does not ask for a quorum: a member that has lost its peers can still be backed up.
+// Save needs no quorum: a member that has lost its peers can still be backed up.
 func (b Etcd) Save(
 	ctx context.Context, a op.Access, snapshot string, progress func(done, total int64),
 ) (op.Saved, error) {
@@ -207,8 +207,8 @@ func (b Etcd) Save(
 	return s, err
 }
 
-// Examine checks a snapshot as [Etcd.Prove] does, and says what is in it; the file is dropped
-// from the page cache.
+// Examine checks a snapshot as [Etcd.Prove] does, and says what is in it; it drops the file from
+// the page cache.
 func (b Etcd) Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (op.Contents, error) {
 	r, err := snapfile.Check(ctx, b.fs.Real(snapshot), snapfile.Options{Drop: true, Progress: progress})
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// kubeadm keeps its ClusterConfiguration here (kubeadm, app/constants).
+// Where kubeadm keeps its ClusterConfiguration (kubeadm, app/constants).
 const (
 	kubeadmConfig = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 	clusterKey    = "ClusterConfiguration"
 )
 
-// configMap keeps every field that it does not know.
+// configMap keeps the fields that etcdpod does not know.
 type configMap map[string]any
 
 func (c configMap) data() map[string]any {
@@ -31,14 +31,14 @@ func (b APIServer) kubeadmConfig(ctx context.Context, a op.APIAccess) (c configM
 	return c, text, err
 }
 
-// ClusterConfiguration is kubeadm's, as YAML; an error when there is no such ConfigMap, and empty
-// when it holds none.
+// ClusterConfiguration is kubeadm's, as YAML; an error when there is no such ConfigMap, empty when
+// the ConfigMap holds none.
 func (b APIServer) ClusterConfiguration(ctx context.Context, a op.APIAccess) (string, error) {
 	_, text, err := b.kubeadmConfig(ctx, a)
 	return text, err
 }
 
-// localEtcd returns the ClusterConfiguration in a text, and etcd.local in it, which is nil when
+// localEtcd parses a ClusterConfiguration, and returns it with its etcd.local, which is nil when
 // there is none.
 func localEtcd(text string) (config, local map[string]any, err error) {
 	if err := yaml.Unmarshal([]byte(text), &config); err != nil {

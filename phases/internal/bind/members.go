@@ -8,7 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// HashStaged is the HashKV of all keys in a db file, as etcd computes it of its latest revision.
+// HashStaged is the HashKV of all keys in a db file, as etcd computes it at the latest revision.
 func (b Etcd) HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error) {
 	r, err := snapfile.Check(ctx, b.fs.Real(db), snapfile.Options{Raw: true, Progress: progress})
 	if err != nil {
@@ -17,8 +17,8 @@ func (b Etcd) HashStaged(ctx context.Context, db string, progress func(done, tot
 	return r.HashKV, nil
 }
 
-// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and the
-// revision that the member is compacted to.
+// HashKV returns the first endpoint's own hash of the keys up to a revision, and the revision that
+// it is compacted to.
 func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error) {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -29,7 +29,7 @@ func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uin
 	return h.Hash, h.CompactRevision, err
 }
 
-// PeerServes asks a member's peer port whether it answers.
+// PeerServes checks whether a member's peer port answers.
 func (b Etcd) PeerServes(ctx context.Context, a op.Access) error {
 	access, err := b.Access(a)
 	if err != nil {
@@ -41,7 +41,7 @@ func (b Etcd) PeerServes(ctx context.Context, a op.Access) error {
 // Listening says whether anything accepts connections at a URL.
 func (b Etcd) Listening(ctx context.Context, url string) bool { return etcd.Listening(ctx, url) }
 
-// Started returns the member at the first endpoint as it knows itself, which needs no quorum.
+// Started returns what the member at the first endpoint says about itself, which needs no quorum.
 func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
@@ -61,7 +61,7 @@ func (b Etcd) Members(ctx context.Context, a op.Access) (members []op.Member, er
 	return members, err
 }
 
-// AddLearner adds a member that does not vote, and returns its id.
+// AddLearner adds a learner and returns its id.
 func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (id op.ID, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		added, err := c.AddLearner(ctx, peerURLs)
@@ -71,17 +71,18 @@ func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (i
 	return id, err
 }
 
-// PromoteLearner lets a member vote. etcd refuses until it has 90 % of what the leader has.
+// PromoteLearner makes a learner a voting member. etcd refuses until the learner has 90 % of what
+// the leader has.
 func (b Etcd) PromoteLearner(ctx context.Context, a op.Access, member op.ID) error {
 	return b.With(ctx, a, func(c *etcd.Client) error { return c.PromoteLearner(ctx, uint64(member)) })
 }
 
-// RemoveMember is content when there is no member with that id.
+// RemoveMember removes a member. It is no error if there is none with that id.
 func (b Etcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error {
 	return b.With(ctx, a, func(c *etcd.Client) error { return c.RemoveMember(ctx, uint64(member)) })
 }
 
-// With connects, and lets do ask.
+// With calls do with a connected client.
 func (b Dialer) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
 	c, err := b.Dial(ctx, a)
 	if err != nil {
@@ -91,7 +92,7 @@ func (b Dialer) With(ctx context.Context, a op.Access, do func(*etcd.Client) err
 	return do(c)
 }
 
-// MembersOf are members as operations and sidecars know them.
+// MembersOf converts members to the form that operations and sidecars use.
 func MembersOf(list []etcd.Member) []op.Member {
 	var members []op.Member
 	for _, m := range list {

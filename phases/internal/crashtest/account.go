@@ -13,23 +13,22 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
-// Account is what a journal adds up to, without times and names.
+// Account sums up a journal, without times and names.
 type Account struct {
-	ID, Steps        string // of Steps one letter a step: its last record
+	ID, Steps        string // Steps has one letter per step: its last record
 	Phases           []int  // where each phase ends
 	CommitAt         int
 	Commit, Settle   bool
 	Abort, End, Torn bool
 }
 
-// reading is a journal, and what it adds up to.
+// reading is a journal and its Account.
 type reading struct {
 	journal []byte
 	account Account
 }
 
-// Read says what the journal of a node adds up to. It remembers the last one: what is written does
-// not change in its place.
+// Read sums up a node's journal. It caches the last one: what is written never changes in place.
 func (c *Cluster) Read(name string) Account {
 	now, last := c.journal(name), c.accounts[name]
 	if len(now) == 0 || len(now) != len(last.journal) || &now[0] != &last.journal[0] {
@@ -39,8 +38,8 @@ func (c *Cluster) Read(name string) Account {
 	return last.account
 }
 
-// readAll is quick: it is asked at every record. Only the first line is read as
-// JSON, and only once.
+// readAll must be fast: it runs at every record. It decodes only the first line as JSON, and only
+// once.
 func (c *Cluster) readAll(name string, written []byte) Account {
 	first, rest, whole := bytes.Cut(written, []byte("\n"))
 	if !whole {
@@ -91,7 +90,8 @@ func (c *Cluster) readAll(name string, written []byte) Account {
 
 var letters = map[journal.Kind]byte{journal.Start: 's', journal.Finish: 'f', journal.Undo: 'u', journal.Undone: 'n'}
 
-// Coarse is how far each phase got: all of its operations alike, or not.
+// Coarse is how far each phase got: one letter if all of its operations got equally far, "m" if
+// not.
 func (a Account) Coarse() string {
 	var b strings.Builder
 	fmt.Fprint(&b, a.Commit, a.Settle, a.Abort, a.End)
@@ -110,15 +110,15 @@ func (a Account) Coarse() string {
 // Begun says whether there is a run.
 func (a Account) Begun() bool { return a.ID != "" }
 
-// Done says whether all steps of it are done.
+// Done says whether all steps of the run are done.
 func (a Account) Done() bool { return strings.Trim(a.Steps, "f") == "" }
 
-// Reverted says whether nothing of it is left, or ever was.
+// Reverted says whether nothing is left of the run, or there never was one.
 func (a Account) Reverted() bool {
 	return !a.Begun() || a.Abort && strings.Trim(a.Steps, ".n") == ""
 }
 
-// Key tells states apart.
+// Key identifies the state: what is on the nodes and what runs there.
 func (c *Cluster) Key() uint64 {
 	h := fnv.New64a()
 	for _, name := range c.Alive() {
@@ -147,7 +147,7 @@ func (c *Cluster) digest(name string) uint64 {
 	})
 }
 
-// Judge holds a state to what the protocol rests on.
+// Judge checks a state against what the protocol rests on.
 func (c *Cluster) Judge() error {
 	if err := c.err(); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (c *Cluster) Judge() error {
 	return nil
 }
 
-// Settled says whether nothing is open any more on any node.
+// Settled says whether no run is open on any node.
 func (c *Cluster) Settled() bool {
 	return !slices.ContainsFunc(c.Alive(), func(name string) bool { a := c.Read(name); return a.Begun() && !a.End })
 }

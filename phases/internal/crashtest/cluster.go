@@ -18,46 +18,46 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// Cluster is several simulated nodes, with an etcdpod on each, that reach each other. The real
-// coordinator speaks with real agents. Nodes act one after another, so that what happens can be
-// counted, and repeated.
+// Cluster is several simulated nodes that can reach each other, with an etcdpod on each. The real
+// coordinator talks to real agents. Nodes act one after another, so that instants can be counted,
+// and runs repeated.
 type Cluster struct {
 	Names    []string
 	Nodes    map[string]*Node
 	Mistakes together.Mistakes
 	Gone     []string // destroyed
-	// Apart: a node could not be reached, once: then others may have gone back without it.
+	// Apart says that a node was once unreachable: the others may have rolled back without it.
 	Apart bool
 
 	Command  string // what was typed
-	At       string // where it runs
-	Instants int    // since it began
-	// Seen is shown all states between two instants at which a record was written; nil: nobody is.
+	At       string // the node where it runs
+	Instants int    // since the command began
+	// Seen, if set, is called with each state between two instants at which a record was written.
 	Seen  func(*Cluster)
-	Heard func(engine.Event) // is told of what all nodes do; nil: nobody is
+	Heard func(engine.Event) // if set, is called with the events of all nodes
 
 	work       Together
-	abortsLate bool               // a node goes back before that is recorded
-	cut        map[string]bool    // nodes that nobody reaches, and that reach nobody
-	agents     map[string]*farEnd // the last one on each node
+	abortsLate bool               // a node rolls back before it records that
+	cut        map[string]bool    // nodes that are cut off in both directions
+	agents     map[string]*farEnd // the latest one on each node
 
 	mu      sync.Mutex
-	whose   []string     // at each instant the node that acted, or that was spoken with
-	words   []bool       // whether it was a message
-	strikes []misfortune // what happens at some of them
+	whose   []string     // for each instant, the node that acted, or that was talked to
+	words   []bool       // for each instant, whether it was a message
+	strikes []misfortune // what is to happen, and at which instants
 	hit     misfortune   // what happened last
-	marks   func(mark)   // is told of each instant; nil: nobody is
-	// How far each node's run got, as far as it was asked since the node last did something.
+	marks   func(mark)   // if set, is called at each instant
+	// How far each node's run got, cached until the node does something.
 	coarse   map[string]string
 	digests  map[string]uint64
 	plans    map[string]Account // how the run on each node began
-	accounts map[string]reading // of what was read last
+	accounts map[string]reading // what was last read of each journal
 	records  map[string]*Sought
 	paths    map[string]string // where the journals were
-	wrong    []string          // broken invariants of several nodes
+	wrong    []string          // broken invariants across nodes
 }
 
-// farEnd is a process of an agent, and the connection to it.
+// farEnd is an agent's process and the connection to it.
 type farEnd struct {
 	here, there net.Conn
 	done        chan struct{}
@@ -66,7 +66,7 @@ type farEnd struct {
 
 func (a *farEnd) drop() { _, _ = a.here.Close(), a.there.Close() }
 
-// Fresh makes the cluster anew.
+// Fresh makes a new cluster.
 func (w Together) Fresh(t *testing.T) *Cluster {
 	t.Helper()
 	var machines []*sim.Machine
@@ -76,7 +76,7 @@ func (w Together) Fresh(t *testing.T) *Cluster {
 	return w.Loaded(t, machines, machines)
 }
 
-// Loaded makes the cluster of machines on which something has happened; before is how they were
+// Loaded makes a cluster of machines on which something has happened; before is how they were at
 // first.
 func (w Together) Loaded(t *testing.T, before, now []*sim.Machine) *Cluster {
 	t.Helper()
@@ -88,7 +88,7 @@ func (w Together) Loaded(t *testing.T, before, now []*sim.Machine) *Cluster {
 	return c
 }
 
-// Fork is another cluster in the very state of this one; all processes of etcdpod are dead there.
+// Fork returns a copy of the cluster in its present state, with all processes of etcdpod dead.
 func (c *Cluster) Fork() *Cluster {
 	f := &Cluster{work: c.work, Names: c.Names, Mistakes: c.Mistakes, abortsLate: c.abortsLate, Gone: c.Gone,
 		Apart: c.Apart, Nodes: map[string]*Node{}, wrong: slices.Clone(c.wrong), plans: maps.Clone(c.plans)}
@@ -101,7 +101,7 @@ func (c *Cluster) Fork() *Cluster {
 	return f
 }
 
-// wire lets the nodes know of each other.
+// wire connects the nodes.
 func (c *Cluster) wire() {
 	c.cut, c.agents, c.digests, c.coarse = map[string]bool{},
 		map[string]*farEnd{}, map[string]uint64{}, map[string]string{}
@@ -115,7 +115,7 @@ func (c *Cluster) wire() {
 	}
 }
 
-// restart is a new process of etcdpod on a node.
+// restart starts a new process of etcdpod on a node.
 func (c *Cluster) restart(name string) {
 	w := c.Nodes[name]
 	w.Restart()
@@ -155,7 +155,7 @@ func (c *Cluster) Connect(_ *journal.Cluster, at journal.Peer) (io.ReadWriteClos
 	return wire{here, c, at.Name, a.done}, nil
 }
 
-// bury waits until the last agent on a node has ended.
+// bury waits until the latest agent on a node has ended.
 func (c *Cluster) bury(name string) {
 	if a := c.agents[name]; a != nil {
 		a.drop()
@@ -176,7 +176,7 @@ func (c *Cluster) Rest() {
 	c.check()
 }
 
-// Begin is the beginning of a command on a node.
+// Begin begins a command on a node.
 func (c *Cluster) Begin(at string) *together.Node {
 	c.At, c.Instants, c.whose, c.words, c.hit = at, 0, nil, nil, misfortune{}
 	c.restart(at)
@@ -195,7 +195,7 @@ func (c *Cluster) Run(at string) error {
 	return c.work.Run(c.Nodes[at], peers)
 }
 
-// Order is a command that a person types to settle a run.
+// Order is a command that an operator types to settle a run.
 type Order struct {
 	Back bool
 	At   string
@@ -264,14 +264,14 @@ func (c *Cluster) err() error {
 	return nil
 }
 
-// check holds the nodes together to what must be true after every step.
+// check checks what must be true of all nodes together after every step.
 func (c *Cluster) check() {
 	if c.work.Check != nil {
 		c.work.Check(c)
 	}
 }
 
-// Violate tells that something was not true after a step.
+// Violate reports that something was not true after a step.
 func (c *Cluster) Violate(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -280,7 +280,7 @@ func (c *Cluster) Violate(format string, args ...any) {
 	}
 }
 
-// journal is that of the run on a node; nil when it has none.
+// journal returns the journal of the run on a node; nil when it has none.
 func (c *Cluster) journal(name string) []byte {
 	m := c.Nodes[name].Machine
 	if c.paths[name] != "" {

@@ -11,28 +11,28 @@ import (
 // The whole exploration: a workflow on several nodes, up to two faults, and the commands that
 // settle what they leave.
 //
-//   - The first fault befalls the run: its coordinator is lost at a record, with its node's
-//     power or without; or any other node is killed, rebooted or cut off, once or for long, at
-//     any instant of its own.
-//   - The second befalls what the coordinator does after the first, or any command that somebody
-//     types then, on any node, with all others reached, or one of them not, or none, or with the
-//     node of the first fault destroyed: the coordinator of that is lost, or another node is hit,
-//     again at any instant.
-//   - After two, every command that reaches all nodes that are left settles everything, or is
-//     refused and changes nothing: so every order of them settles it.
+//   - The first fault strikes the run: its coordinator is lost at a record, with or without its
+//     node's power; or any other node is killed, rebooted or cut off, once or for long, at any
+//     instant of its own.
+//   - The second fault strikes what the coordinator does after the first, or any command that
+//     somebody types then, on any node, with all other nodes reachable, or one of them not, or
+//     none, or with the node of the first fault destroyed. The coordinator of that command is lost,
+//     or another node is struck, again at any instant.
+//   - After two faults, every command that reaches all remaining nodes settles everything, or is
+//     refused and changes nothing: so every order of commands settles it.
 //
-// States, and instants for the second fault, that look alike from afar count as one: how far
-// each phase got on each node (not at all, in part, wholly; done or undone), what runs there,
-// what is said or written, in which command. A coordinator remembers nothing else that the
-// journals do not hold.
+// States, and instants for the second fault, that look alike from afar count as one: how far each
+// phase got on each node (not at all, in part, wholly; done or undone), what is running there, what
+// is being said or written, in which command. A coordinator remembers nothing else that is not in
+// the journals.
 
-// attempt is a run that the first fault befalls, and the instants after it.
+// attempt is a run that the first fault struck, and the instants after it.
 type attempt struct {
 	first misfortune
 	after []mark
 }
 
-// runs are the states that a run with one fault leaves.
+// runs returns the states that a run with one fault leaves.
 func (e *Explorer) runs(make func() *Cluster, hows []how) (states []State, attempts []attempt) {
 	c := make()
 	states, err := e.Watch(c, c.work.Name, true, func() error { return c.Run(c.Names[0]) })
@@ -58,8 +58,8 @@ func (e *Explorer) runs(make func() *Cluster, hows []how) (states []State, attem
 	return states, attempts
 }
 
-// misfortunes are those that can befall the nodes but the coordinator's in a command like this one.
-// Between two instants of its own nothing of a node changes.
+// misfortunes returns what can strike nodes other than the coordinator's in a command like this
+// one. Between two instants of a node nothing on it changes.
 func (e *Explorer) misfortunes(c *Cluster, hows []how) (all []misfortune) {
 	for i, node := range c.whose {
 		if node == c.At {
@@ -74,12 +74,13 @@ func (e *Explorer) misfortunes(c *Cluster, hows []how) (all []misfortune) {
 	return all
 }
 
-// onlyOnWords: at a record, a process that is killed leaves to the coordinator what a reboot leaves
-// that loses nothing, and one that is cut off once what is cut off for long.
+// onlyOnWords says whether a fault strikes only at messages. At a record, a kill leaves the
+// coordinator with the same as a reboot that loses nothing, and a lost connection with the same as
+// one that stays cut.
 func onlyOnWords(h how) bool { return h == killed || h == cutOnce }
 
-// again carries out a command once more for each instant of another node that looks like none
-// before it, and lets the second fault strike there.
+// again repeats a command for each instant of another node that looks unlike all before it, and
+// lets the second fault strike there.
 func (e *Explorer) again(
 	a attempt, story string, command func([]misfortune) (*Cluster, func() error), hows []how,
 ) (states []State) {
@@ -101,7 +102,8 @@ func (e *Explorer) again(
 	return states
 }
 
-// fresh says whether nothing was struck like this before, and this is in the part that is explored.
+// fresh says whether nothing was struck like this before, and this strike is in the part that is
+// explored.
 func (e *Explorer) fresh(look uint64, how how) bool {
 	h := fnv.New64a()
 	fmt.Fprint(h, look, how)
@@ -119,7 +121,7 @@ func (e *Explorer) fresh(look uint64, how how) bool {
 	return true
 }
 
-// twice settles the states that a run leaves that two faults befall, and counts them.
+// twice settles the states left by runs that two faults strike, and counts them.
 func (e *Explorer) twice(make func() *Cluster, attempts []attempt, hows []how) int {
 	return settled(e, attempts, func(a attempt) []State {
 		c := make()
@@ -136,8 +138,8 @@ func (e *Explorer) twice(make func() *Cluster, attempts []attempt, hows []how) i
 	})
 }
 
-// recoveries settles the states that commands leave that are typed after one fault, and that the
-// second one befalls; or none: then one more command is typed. It counts them.
+// recoveries settles the states left by commands typed after one fault, with or without a second
+// fault in the command, and counts them.
 func (e *Explorer) recoveries(far []State, hows []how) int {
 	return settled(e, far, func(s State) (states []State) {
 		for _, o := range Orders(s.Alive()) {
@@ -163,8 +165,8 @@ func (e *Explorer) recoveries(far []State, hows []how) int {
 	})
 }
 
-// settled does something with all of a list on all cores, settles at once what comes out, since
-// together it would fill the memory, and counts it.
+// settled calls do for each item of a list, on all cores, and counts the resulting states. It
+// settles each item's states at once: all of them together would fill the memory.
 func settled[T any](e *Explorer, all []T, do func(T) []State) int {
 	var n atomic.Int64
 	parallel(e, all, func(x T) {
@@ -177,10 +179,10 @@ func settled[T any](e *Explorer, all []T, do func(T) []State) int {
 	return int(n.Load())
 }
 
-// itself is for what is settled as it is.
+// itself is for states that are settled as they are.
 func itself(s State) []State { return []State{s} }
 
-// destroyed are states in which a node is gone for good.
+// destroyed returns the states with one node gone for good.
 func destroyed(states []State, which func(State, string) bool) (gone []State) {
 	for _, s := range states {
 		for _, name := range s.Names {
@@ -196,8 +198,8 @@ func destroyed(states []State, which func(State, string) bool) (gone []State) {
 	return gone
 }
 
-// settle holds a state to being settled by the commands that reach all nodes that are left: by each
-// of them, or by one, and the next state by another.
+// settle checks that the commands that reach all remaining nodes settle a state: each of them, or
+// only one, and another one for the next state.
 func (e *Explorer) settle(s State) {
 	var reaching []Order
 	for _, at := range s.Alive() {
@@ -212,7 +214,7 @@ func (e *Explorer) settle(s State) {
 	}
 }
 
-// explore goes through everything, and returns what it found.
+// explore runs the whole exploration, and returns a summary.
 func (e *Explorer) explore(make func() *Cluster, hows ...how) string {
 	first, attempts := e.runs(make, hows)
 	settled(e, first, itself)

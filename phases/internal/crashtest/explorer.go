@@ -13,34 +13,34 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// The exploration: the real coordinator and agents over simulated nodes. A state is what a power
-// loss of everything but the disks leaves, and what runs: journals without times, data, manifests,
-// containers. From each state that a run with one fault leaves, every recovery command is
-// typed, and each of the states in which that one could be cut off is looked at in its turn.
+// The exploration: the real coordinator and agents on simulated nodes. A state is what is on the
+// disks (journals without times, data, manifests) and which containers run. From each state that a
+// run with one fault leaves, every recovery command is typed, and each state in which that command
+// could be cut off is explored in turn.
 
-// Explorer finds states, and tells which are new.
+// Explorer finds states, and knows which are new.
 type Explorer struct {
 	mu          sync.Mutex
 	seen        map[uint64]bool
 	transitions int
-	Err         error          // what was found to be wrong first
-	Ends        map[string]int // how often what was settled ended old, and new
+	Err         error          // the first error found
+	Ends        map[string]int // how many settled states ended old, and how many new
 	Afar        bool           // states that look alike from afar count as one
 
 	struck  map[uint64]bool // instants at which a second fault struck, as they look from afar
-	strikes int             // of them, those that were carried out
-	oneIn   uint64          // which part of them is
+	strikes int             // how many of them were carried out
+	oneIn   uint64          // carry out one in so many
 
-	every bool         // each state is settled by every command
-	turn  atomic.Int64 // else by one after another
+	every bool         // settle each state with every command
+	turn  atomic.Int64 // otherwise with the commands in turn
 }
 
-// NewExplorer has seen nothing yet.
+// NewExplorer returns an explorer that has seen nothing yet.
 func NewExplorer() *Explorer {
 	return &Explorer{seen: map[uint64]bool{}, Ends: map[string]int{}, struck: map[uint64]bool{}, oneIn: 1}
 }
 
-// found returns a fork of a state that was not seen before, else nil.
+// found returns a fork of a state that has not been seen before, else nil.
 func (e *Explorer) found(c *Cluster, how string) *Cluster {
 	key := c.Key()
 	if e.Afar {
@@ -75,15 +75,15 @@ func (e *Explorer) failed() bool {
 	return e.Err != nil
 }
 
-// State is a cluster on which nothing runs, and how it came to be.
+// State is a cluster on which no etcdpod runs, and how it came about.
 type State struct {
 	*Cluster
 	Story string
-	hit   string // the node that the first fault befell
+	hit   string // the node that the first fault struck
 }
 
-// Watch runs a command, and returns the states in which its coordinator could be lost, and the
-// one in which it ends.
+// Watch runs a command, and returns the states in which its coordinator could be lost, and the one
+// in which it ends.
 func (e *Explorer) Watch(c *Cluster, story string, second bool, command func() error) (states []State, err error) {
 	if second {
 		c.Seen = func(now *Cluster) {
@@ -106,7 +106,7 @@ func (e *Explorer) Watch(c *Cluster, story string, second bool, command func() e
 	return states, err
 }
 
-// parallel does something with all of a list on all cores, until something is wrong.
+// parallel calls do for each item of a list, on all cores, until something is wrong.
 func parallel[T any](e *Explorer, all []T, do func(T)) {
 	next := make(chan T)
 	var wg sync.WaitGroup
@@ -126,7 +126,7 @@ func parallel[T any](e *Explorer, all []T, do func(T)) {
 	wg.Wait()
 }
 
-// powerless are those in which a node's power fails besides.
+// powerless returns the states with a power loss on a node in addition.
 func (e *Explorer) powerless(states []State, node string) (more []State) {
 	for _, s := range states {
 		f := s.Fork()
@@ -139,8 +139,8 @@ func (e *Explorer) powerless(states []State, node string) (more []State) {
 	return more
 }
 
-// Orders are all commands that may be typed: on each node, with all others reached, one of them
-// not, or none of them.
+// Orders returns all commands that may be typed: on each node, with all others reachable, one of
+// them not, or none of them.
 func Orders(names []string) (all []Order) {
 	for _, at := range names {
 		others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == at })
@@ -154,7 +154,7 @@ func Orders(names []string) (all []Order) {
 	return all
 }
 
-// due is how a command must end that reaches all nodes, by the records alone.
+// due is how a command that reaches all nodes must end, judging by the records alone.
 func (c *Cluster) due(o Order) string {
 	committed, able := true, true
 	for _, name := range c.Alive() {
@@ -176,8 +176,8 @@ func (c *Cluster) due(o Order) string {
 
 func (c *Cluster) lacks(name string) bool { return c.work.Lacks != nil && c.work.Lacks(c, name) }
 
-// Settles: one command that reaches all nodes leaves nothing open, whatever node it is typed on,
-// unless nothing was open there.
+// Settles checks that one command that reaches all nodes leaves nothing open, whichever node it is
+// typed on, unless nothing was open there.
 func (e *Explorer) Settles(s State, o Order) {
 	c := s.Fork()
 	due := c.due(o)
@@ -192,7 +192,7 @@ func (e *Explorer) Settles(s State, o Order) {
 		return
 	}
 	var refused *engine.RefusedError
-	if errors.As(err, &refused) { // nothing is open here, or it is too late to go back
+	if errors.As(err, &refused) { // nothing is open here, or it is too late to roll back
 		if o.Back && !c.Settled() && due == "old" && c.Read(o.At).Begun() && !c.Read(o.At).End {
 			told(err)
 		}
@@ -215,7 +215,7 @@ func (e *Explorer) Settles(s State, o Order) {
 	e.mu.Unlock()
 }
 
-// Far tells states apart by how far each phase got on each node, and by what runs there.
+// Far identifies a state by how far each phase got on each node, and by what is running there.
 func (c *Cluster) Far() uint64 {
 	h := fnv.New64a()
 	for _, name := range c.Alive() {
@@ -227,7 +227,7 @@ func (c *Cluster) Far() uint64 {
 	return h.Sum64()
 }
 
-// distinct leaves one state of those that look alike from afar.
+// distinct keeps one of the states that look alike from afar.
 func distinct(states []State) []State {
 	seen := map[uint64]bool{}
 	return slices.DeleteFunc(slices.Clone(states), func(s State) bool {

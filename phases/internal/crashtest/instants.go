@@ -12,13 +12,13 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// A command on several nodes is a row of instants: a record that is about to be written or was made
-// durable just now, a question, an answer. Misfortunes befall nodes at instants.
+// A command on several nodes is a series of instants: a record that is about to be written or was
+// just made durable, a question, an answer. Misfortunes strike nodes at instants.
 
-// misfortune befalls one node at one instant of a command.
+// misfortune strikes one node at one instant of a command.
 type misfortune struct {
 	at   int    // the instant; 0: never
-	node string // whom
+	node string // the node that it strikes
 	how  how
 }
 
@@ -36,16 +36,16 @@ func (m misfortune) String() string {
 	return fmt.Sprintf("%s of %s at instant %d", m.how, m.node, m.at)
 }
 
-// wire counts the questions and answers of one connection.
+// wire counts the questions and answers on one connection.
 type wire struct {
 	net.Conn
 	c    *Cluster
 	node string
-	done <-chan struct{} // the coordinator's side: closed when the agent has ended
+	done <-chan struct{} // on the coordinator's side: closed when the agent has ended
 }
 
-// Read notices that the connection is lost when the agent has come to an end: so nodes still
-// act one after another.
+// Read reports a lost connection only once the agent has ended, so that nodes still act one after
+// another.
 func (w wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if err != nil && w.done != nil {
@@ -66,14 +66,14 @@ func (w wire) Write(b []byte) (n int, err error) {
 		if a := w.c.agents[w.node]; a != nil {
 			a.greeted = asked != together.AskHello
 		}
-		w.c.instant(w.node, true, asked) // the question is lost
+		w.c.instant(w.node, true, asked) // struck here, the question is lost
 	case bytes.HasPrefix(b, []byte(`{"answer"`)), bytes.HasPrefix(b, []byte(`{"error"`)):
-		w.c.instant(w.node, true, "answer") // what was asked for was done, and nobody hears of it
+		w.c.instant(w.node, true, "answer") // struck here, it is done, and the answer is lost
 	}
 	return w.Conn.Write(b)
 }
 
-// before is told of each step of each node.
+// before is called before each step of each node.
 func (c *Cluster) before(name, call string) {
 	c.check()
 	if isRecord(call) {
@@ -87,21 +87,21 @@ func (c *Cluster) before(name, call string) {
 	delete(c.coarse, name)
 }
 
-// isRecord: a record is about to be written, or was made durable just now.
+// isRecord says whether a record is about to be written, or was just made durable.
 func isRecord(call string) bool {
 	return strings.HasSuffix(call, "/journal") &&
 		(strings.HasPrefix(call, "append /") || strings.HasPrefix(call, "sync "))
 }
 
-// question is the name of the one that begins a line.
+// question is the name of the question that begins a line.
 func question(line []byte) string { return string(bytes.SplitN(line, []byte(`"`), 5)[3]) }
 
-// ear is what an agent hears.
+// ear counts the questions that an agent has heard.
 type ear struct {
 	net.Conn
 	c       *Cluster
 	node    string
-	hearing string // a question that is not at its end yet
+	hearing string // a question that is not complete yet
 }
 
 func (e *ear) Read(b []byte) (int, error) {
@@ -110,20 +110,21 @@ func (e *ear) Read(b []byte) (int, error) {
 		e.hearing = question(b[:n])
 	}
 	if e.hearing != "" && bytes.HasSuffix(b[:n], []byte("\n")) {
-		e.c.instant(e.node, true, "heard: "+e.hearing) // it has got through, and its answer is lost
+		e.c.instant(e.node, true, "heard: "+e.hearing) // struck here, its answer is lost
 		e.hearing = ""
 	}
 	return n, err
 }
 
-// mark is an instant of a command, and what it looked like from afar.
+// mark is an instant of a command, and how it looks from afar.
 type mark struct {
-	misfortune        // that could befall the node then
+	misfortune        // what could strike the node then
 	word       bool   // it was a message
 	look       uint64 // the same for all instants that look alike
 }
 
-// instant counts, and lets happen what is to happen now. what is said or done is told in a word.
+// instant counts an instant, and lets happen what is planned for it. what is one word for what is
+// said or done.
 func (c *Cluster) instant(node string, word bool, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,23 +8,23 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// neverOpen are the kinds that no journal holds: a backup changes nothing of the
-// node and writes none.
+// neverOpen are the kinds that are in no journal: a backup changes nothing on the node, and writes
+// none.
 func neverOpen() []string {
 	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
 }
 
-// newSince are the kinds that no stored version had yet: they stand for several old ones, and are
-// stored with the next version.
+// newSince are the kinds that no stored version had: each replaces several old ones, and is stored
+// with the next version.
 func newSince() []string { return []string{"await-answer"} }
 
-// neverUndone are those of which all are behind the commit point.
+// neverUndone are the kinds whose operations are all past the commit point.
 func neverUndone() []string {
 	return []string{"release-leases", "set-data-directory", "verify-restored"}
 }
 
-// A kind that is in no stored run could change its meaning, and nobody would notice. One that this
-// version has given a new name is in none: then this version is to store its own, too.
+// A kind that is in no stored run could change its meaning unnoticed. A kind that this version
+// renamed is in none: then this version must store its own runs, too.
 func TestTheStoredRunsHoldEveryKindOfOperation(t *testing.T) {
 	seen := map[string]map[journal.Progress]bool{}
 	for _, file := range storedFiles(t) {

@@ -13,25 +13,25 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// Case is one workflow on one shape of a node: all that the crash matrix needs to know of it.
+// Case is one workflow on one shape of a node: all that the crash matrix needs to know.
 type Case struct {
 	Name string
-	// machine makes the node on which nothing has happened yet.
+	// Machine makes a node on which nothing has happened yet.
 	Machine func(*testing.T) *sim.Machine
-	// on says how the run goes and how it ends, on that machine; before is how the
-	// machine was before the run.
+	// On says how the run goes and how it ends on that machine; before is how the machine was
+	// before the run.
 	On func(w *Node, before *sim.Machine) Subject
 }
 
-// Subject is what is stopped, and how what comes out is judged.
+// Subject is what is stopped, and how the result is judged.
 type Subject struct {
 	Run     func() error
 	Outcome func() (string, error) // "old" or "new", or what is wrong
-	// votes is a run that may end new although it has gone back: etcd takes no vote away.
+	// Votes marks a run that may end new although it rolled back: etcd never takes a vote back.
 	Votes bool
 }
 
-// Fresh makes the node anew.
+// Fresh makes a new node.
 func (c Case) Fresh(t *testing.T) (*Node, Subject) {
 	t.Helper()
 	machine := c.Machine(t)
@@ -39,10 +39,10 @@ func (c Case) Fresh(t *testing.T) (*Node, Subject) {
 	return w, c.On(w, machine)
 }
 
-// StoppedAnywhere stops a run at every step, in every way, and settles it by `resume` and
-// in another pass by `rollback`, themselves stopped on the way: wholly old or wholly new
-// each time, the invariants of sim hold after every step, and a power loss takes nothing
-// back of what is settled.
+// StoppedAnywhere stops a run at every step, in every way, and settles it with `resume` and, in
+// another pass, with `rollback`, each also stopped on the way. Every time the node ends wholly old
+// or wholly new, sim's invariants hold after every step, and a power loss reverses nothing that was
+// settled.
 func StoppedAnywhere(t *testing.T, cases []Case) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func StoppedAnywhere(t *testing.T, cases []Case) {
 	}
 }
 
-// matrix stops one run at every step in one way, and recoveries from it, too.
+// matrix stops one run at every step in one way, and stops recoveries from it, too.
 func (c Case) matrix(t *testing.T, how Crash, recovery string, count map[string]int) {
 	for at, call := range c.Calls(t) {
 		for _, again := range how.times(at+1, call) {
@@ -76,7 +76,7 @@ func (c Case) matrix(t *testing.T, how Crash, recovery string, count map[string]
 	}
 }
 
-// Calls are the steps of the run that nothing stops.
+// Calls are the steps of the run when nothing stops it.
 func (c Case) Calls(t *testing.T) []string {
 	t.Helper()
 	w, sub := c.Fresh(t)
@@ -94,8 +94,8 @@ func (c Case) Calls(t *testing.T) []string {
 type Crash struct {
 	Name  string
 	After func(*Node, int)
-	// again ends the recovery, soon after its beginning; nil: it is ended
-	// anywhere, in any of the ways.
+	// again, if set, ends the recovery soon after its beginning; nil: it is ended anywhere, as the
+	// run was.
 	again func(*Node, int)
 }
 
@@ -109,20 +109,21 @@ func Crashes() []Crash {
 		{Name: "SIGKILL", After: kill},
 		{Name: "power loss, unsynced dropped", After: power(sim.DropUnsynced)},
 		{Name: "power loss, unsynced mixed", After: power(sim.MixUnsynced)},
-		// A kill leaves unsynced what was under way. The recovery finds it there,
-		// as if it were durable.
+		// A kill leaves unsynced what was under way. The recovery finds it there, as if it were
+		// durable.
 		{Name: "SIGKILL, and a power loss in the recovery", After: kill, again: power(sim.DropUnsynced)},
 	}
 }
 
-// These are the steps of a recovery behind its first record, which as a rule says that the
-// operation in doubt is done. By then what it read in the journal is durable: a power loss takes
-// back nothing that was decided.
+// These are the steps of a recovery after its first record, which normally says that the operation
+// in doubt is done. By then what the recovery read in the journal is durable: a power loss reverses
+// nothing that was decided.
 const earlyFrom, earlyUntil = 11, 14
 
-// times are the steps at which the recovery is stopped, too. Two of three are, at steps that shift
-// with the first, so that over the whole matrix each is met; 0: it is not. Where something was
-// about to be synced, and was not, the power is lost at every step around the first record.
+// times are the steps at which the recovery is also stopped; 0: it is not. Two recoveries in three
+// are stopped, at steps that shift with the run's, so that over the whole matrix each step occurs.
+// Where something was about to be synced, and was not, the power is cut at every step around the
+// first record.
 func (c Crash) times(at int, call string) (steps []int) {
 	const most = 149 // no recovery has more steps
 	switch {
@@ -147,9 +148,9 @@ func (c Crash) afterRecovery(w *Node, step int) {
 	c.After(w, step)
 }
 
-// Stop is a run that is stopped at one step, and a recovery that may be stopped, too.
+// Stop is a run that is stopped at one step, and a recovery that may also be stopped.
 type Stop struct {
-	At, again int // steps; again 0: the recovery is left alone
+	At, again int // steps; again 0: the recovery is not stopped
 	How       Crash
 	Recovery  string
 }
@@ -158,7 +159,7 @@ func (s Stop) String() string {
 	return fmt.Sprintf("%s at step %d, %s stopped at %d", s.How.Name, s.At, s.Recovery, s.again)
 }
 
-// Play stops a run, settles it, and returns what came out.
+// Play stops a run, settles it, and returns the outcome.
 func (w *Node) Play(sub Subject, s Stop) (outcome string, err error) {
 	w.Machine.CrashAt = s.At
 	if err := sub.Run(); !w.Machine.Crashed() {
@@ -182,8 +183,8 @@ func (w *Node) Play(sub Subject, s Stop) (outcome string, err error) {
 	return outcome, w.lasts(outcome, sub.Outcome)
 }
 
-// settleStopped types the recovery, which is stopped as well, and then once more; and then
-// `resume`: past the commit point nothing else is of use.
+// settleStopped types the recovery, which is also stopped, then types it once more, and then types
+// `resume`: past the commit point nothing else helps.
 func (w *Node) settleStopped(s Stop) error {
 	var refused *engine.RefusedError
 	for i, command := range []string{s.Recovery, s.Recovery, "resume"} {
@@ -203,8 +204,8 @@ func (w *Node) settleStopped(s Stop) error {
 	return nil
 }
 
-// lasts takes the power away when everything is settled, and with it all that was never synced: it
-// stays as it is, and nothing is open again.
+// lasts cuts the power once everything is settled, and with it everything never synced. The outcome
+// must stay the same, and no run may be open again.
 func (w *Node) lasts(outcome string, verdict func() (string, error)) error {
 	w.Machine.PowerLoss(sim.DropUnsynced, nil)
 	runs, err := journal.List(w.Machine.Disk)
@@ -222,8 +223,8 @@ func (w *Node) lasts(outcome string, verdict func() (string, error)) error {
 	return nil
 }
 
-// FailedAnywhere has every step of a run fail once, as on a full disk: before the commit point
-// everything is taken back by itself; what stays open the next command settles.
+// FailedAnywhere makes every step of a run fail once, as on a full disk: before the commit point
+// the run rolls back by itself, and the next command settles what stays open.
 func FailedAnywhere(t *testing.T, cases []Case) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// TestPKI is where a simulated node has its certificates. Programs are taken to read them once,
-// when they start, and not to start with a key that is another certificate's.
+// TestPKI is where a simulated node has its certificates. Simulated programs read them once, when
+// they start, and do not start if certificate and key do not match.
 const TestPKI = "/etc/kubernetes/pki/"
 
 // Node is a simulated node with an etcdpod on it.
@@ -26,16 +26,16 @@ type Node struct {
 	T       *testing.T
 	Name    string
 	Machine *sim.Machine
-	Process *together.Node // the process of etcdpod that runs now
-	First   string         // how the machine looked before the run, etcdpod's own directory aside
+	Process *together.Node // the running process of etcdpod
+	First   string         // how the machine looked before the run, without etcdpod's own directory
 	commit  Sought
 }
 
 // TestManifestDir is the static-pod directory of a simulated node.
 const TestManifestDir = "/etc/kubernetes/manifests"
 
-// Over puts an etcdpod on a machine; before is how that was before the run, if
-// there is one already.
+// Over puts an etcdpod on a machine; before is how the machine was before the run, if there is one
+// already.
 func Over(t *testing.T, name string, machine, before *sim.Machine) *Node {
 	t.Helper()
 	w := &Node{T: t, Name: name, Machine: machine, First: before.Look(journal.Home)}
@@ -44,7 +44,7 @@ func Over(t *testing.T, name string, machine, before *sim.Machine) *Node {
 	return w
 }
 
-// Restart is a new process of etcdpod on the node.
+// Restart starts a new process of etcdpod on the node.
 func (w *Node) Restart() {
 	made := engine.Mistakes{}
 	if w.Process != nil {
@@ -58,7 +58,7 @@ func (w *Node) Restart() {
 	w.Process.Faults = made
 }
 
-// Do carries a workflow out, without asking.
+// Do carries out a workflow without asking.
 func (w *Node) Do(work engine.Work) error {
 	return w.Process.Do(context.Background(), work, func(engine.Plan) error { return nil })
 }
@@ -71,7 +71,7 @@ func (w *Node) Settle(command string) error {
 	return w.Process.Resume(context.Background())
 }
 
-// Committed looks for the record itself: it is asked after every step.
+// Committed searches the journal's text for the record, because it is asked after every step.
 func (w *Node) Committed() bool {
 	ids, _ := w.Machine.ReadDir(journal.RunsDir)
 	if len(ids) == 0 {
@@ -88,7 +88,7 @@ func (w *Node) Began() bool {
 	return len(runs) > 0
 }
 
-// Observe is what every command observes.
+// Observe observes what every workflow does.
 func (w *Node) Observe(id string) (*observe.Facts, error) {
 	f := &observe.Facts{
 		Run: id, Node: w.Name, ManifestDir: TestManifestDir, Notes: map[string]string{},
@@ -120,7 +120,7 @@ func (w *Node) Observe(id string) (*observe.Facts, error) {
 	return f, nil
 }
 
-// SeenFacts are what every command observes of a healthy node, for a table's rows to change.
+// SeenFacts are what every workflow observes on a healthy node, for a table's rows to change.
 func SeenFacts(t *testing.T, run string) *observe.Facts {
 	t.Helper()
 	machine := Shape{}.Machine(t)
@@ -145,8 +145,8 @@ func (w *Node) etcdPod(file observe.ManifestFile) *observe.EtcdPod {
 	return pod
 }
 
-// Shape is one shape of a control-plane node on which etcd and the API server run; the zero
-// value is kubeadm's own.
+// Shape is one shape of a control-plane node that runs etcd and the API server; the zero value is
+// kubeadm's.
 type Shape struct {
 	WalDir  string // where the WAL is; empty: with the data
 	NoData  bool   // the data directory is gone
@@ -187,15 +187,15 @@ func (s Shape) Machine(t *testing.T) *sim.Machine {
 	return sim.NewMachine(d, TestManifestDir, "/var/lib/etcd", func() bool { return false })
 }
 
-// PodManifest is that of a static pod that runs one program, with lines for its
-// command and its volumes.
+// PodManifest is the manifest of a static pod that runs one program, with lines for its command and
+// its volumes.
 func PodManifest(name, command, volumes string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: %[1]s\n  name: %[1]s\n"+
 		"  namespace: kube-system\nspec:\n  containers:\n  - command:\n    - %[1]s\n%[2]s"+
 		"    image: registry.k8s.io/%[1]s:3.6.5-0\n    name: %[1]s\n%[3]s", name, command, volumes)
 }
 
-// EtcdManifest is etcd's; walDir is empty where the WAL is with the data.
+// EtcdManifest is etcd's manifest; walDir is empty when the WAL is with the data.
 func EtcdManifest(walDir string) string {
 	flags := accessFlagsText() + "    - --data-dir=/var/lib/etcd\n"
 	mounts := "    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: etcd-data\n"
@@ -209,7 +209,8 @@ func EtcdManifest(walDir string) string {
 	return PodManifest("etcd", flags, mounts+volumes)
 }
 
-// accessFlagsText are the flags by which etcd lets in those with a certificate, and nobody else.
+// accessFlagsText are the flags with which etcd lets in only clients and peers that have a
+// certificate.
 func accessFlagsText() string {
 	var b strings.Builder
 	for _, flag := range []string{
@@ -221,14 +222,14 @@ func accessFlagsText() string {
 	return b.String()
 }
 
-// Sought is a journal in which a record was looked for.
+// Sought is a journal that was searched for a record.
 type Sought struct {
 	journal []byte
-	at      int // where it is; -1: nowhere
+	at      int // where the record is; -1: nowhere
 }
 
-// In finds where in a journal such a record begins. It is asked after every step: what was looked
-// through already, and is still there, is not looked through again.
+// In finds where such a record begins in a journal. It is asked after every step, so it does not
+// search again what it has searched before.
 func (s *Sought) In(now []byte, record string) int {
 	from := 0
 	if len(s.journal) > 0 && len(now) >= len(s.journal) && &now[0] == &s.journal[0] {

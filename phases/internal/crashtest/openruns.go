@@ -19,8 +19,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// What an earlier version left open is settled by this one: each run in testdata/openruns was cut
-// off in the version that its folder is named after, and is resumed and rolled back here. README.md
+// This version settles what earlier versions left open: each run in testdata/openruns was cut off
+// in the version that its folder is named after, and is resumed and rolled back here. README.md
 // there says how a version adds its own.
 
 // StoredRuns is one file: the runs that one workflow left open in one scenario.
@@ -28,15 +28,15 @@ type StoredRuns struct {
 	Workflow string   `json:"workflow"`
 	Scenario string   `json:"scenario"`
 	Nodes    []string `json:"nodes"`
-	// Of what was saved of the machines: most are in many of them.
+	// Pieces of saved machines: most occur in many machines.
 	Pieces   []string    `json:"pieces"`
-	Machines [][]int     `json:"machines"` // of each the pieces, as pairs: the first, and how many
+	Machines [][]int     `json:"machines"` // each machine's pieces, in pairs: first, count
 	Before   []int       `json:"before"`   // each node's machine before the run
 	Runs     []storedRun `json:"runs"`
 }
 
 type storedRun struct {
-	Stopped string `json:"stopped"` // the call that was not made any more
+	Stopped string `json:"stopped"` // the call at which it was cut off, and which was not made
 	Nodes   []int  `json:"nodes"`   // each node's machine then
 }
 
@@ -85,7 +85,7 @@ func readStoredRuns(t *testing.T, file string) (r StoredRuns) {
 	return r
 }
 
-// openState is what the journal of the one run on a machine adds up to; nil when it has none.
+// openState sums up the journal of the only run on a machine; nil when there is none.
 func openState(t *testing.T, m *sim.Machine) *journal.State {
 	t.Helper()
 	runs, err := journal.List(m.Disk)
@@ -109,9 +109,9 @@ func storedFiles(t *testing.T) []string {
 	return files
 }
 
-// LeftOpen resumes and rolls back the runs of a workflow that earlier versions left open, and shows
-// that a node which was saved and loaded is the one that it was. With ETCDPOD_STORE_RUNS it stores
-// the runs that this version leaves open instead; see [Store].
+// LeftOpen resumes and rolls back a workflow's runs that earlier versions left open, and shows that
+// saving and loading a node does not change it. With ETCDPOD_STORE_RUNS it stores the runs that
+// this version leaves open instead; see [Store].
 func LeftOpen(t *testing.T, workflow string, cases []Case) {
 	if version := Storing(); version != "" {
 		storeRuns(t, version, workflow, cases)
@@ -130,7 +130,7 @@ func LeftOpen(t *testing.T, workflow string, cases []Case) {
 	})
 }
 
-// EachStored does something with each file of a workflow, and wants runs that end both ways.
+// EachStored calls do for each stored file of a workflow, and requires runs that end both ways.
 func EachStored(t *testing.T, workflow string, do func(*testing.T, StoredRuns, map[string]int)) {
 	found := false
 	for _, file := range storedFiles(t) {
@@ -181,13 +181,14 @@ type settler struct {
 	Subject
 }
 
-// loaded makes the node of a machine on which something has happened; before is how it was first.
+// loaded makes a node of a machine on which something has happened; before is how the machine was
+// at first.
 func (c Case) loaded(t *testing.T, before, now *sim.Machine) settler {
 	w := Over(t, "cp1", now, before)
 	return settler{w, c.On(w, before)}
 }
 
-// end settles a run and looks whether it has ended as its records say that it must.
+// end settles a run, and checks that it ended as its records say it must.
 func (s settler) end(command string, state *journal.State) (string, error) {
 	err := s.Settle(command)
 	var (

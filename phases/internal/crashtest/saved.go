@@ -10,9 +10,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// Stored runs prove something only if a node that was saved and loaded is the one that it
-// was: it is so after every step of a run, and what settles the original, or a power loss,
-// does the same to it.
+// savedEndsAsTheOriginal shows that saving and loading a node does not change it: without that,
+// stored runs prove nothing. It compares the two after every step of a run and, at every tenth,
+// again after a command has settled both, half of them after a power loss.
 func savedEndsAsTheOriginal(t *testing.T, c Case) {
 	for at := 1; ; at++ {
 		w, sub := c.Fresh(t)
@@ -34,7 +34,7 @@ func savedEndsAsTheOriginal(t *testing.T, c Case) {
 		settlers := []settler{c.loaded(t, before, original), c.loaded(t, before, copied)}
 		same(t, at, original, copied)
 		if at%10 > 0 {
-			continue // to settle it takes longer than all else
+			continue // settling takes longer than everything else
 		}
 		for _, s := range settlers {
 			if at%20 == 0 {

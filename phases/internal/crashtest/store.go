@@ -15,11 +15,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// Storing is the version whose runs are to be stored, into a folder of its own:
+// Storing is the version whose runs are to be stored, in a folder of its own:
 //
 //	ETCDPOD_STORE_RUNS=v0.2 go test ./phases/... -run LeftOpen
 //
-// A file that is there is never written to: what an older version left open, only that one can say.
+// An existing file is never overwritten: only the older version can say what it left open.
 func Storing() string { return os.Getenv("ETCDPOD_STORE_RUNS") }
 
 func storeRuns(t *testing.T, version, workflow string, cases []Case) {
@@ -30,12 +30,12 @@ func storeRuns(t *testing.T, version, workflow string, cases []Case) {
 	}
 }
 
-// StopPoint is an instant at which all processes of etcdpod are killed. The first of several is the
-// one before the run: it holds none.
+// StopPoint is an instant at which all processes of etcdpod are killed. The first one in a list is
+// before the run, and has none open.
 type StopPoint struct {
 	Call     string
-	progress []string // how far the run got, and each of its operations, by kind
-	Machines [][]byte // one a node
+	progress []string // how far the run got, and how far each of its operations, by kind
+	Machines [][]byte // one per node
 }
 
 // Saved is what the machines are now, written down.
@@ -50,7 +50,8 @@ func Saved(t *testing.T, machines ...*sim.Machine) (all [][]byte) {
 	return all
 }
 
-// progressOf is how far the open run got, and each of its operations; nil when none is open.
+// progressOf is how far the open run got, and how far each of its operations; nil when none is
+// open.
 func progressOf(t *testing.T, m *sim.Machine) []string {
 	state := openState(t, m)
 	if state == nil || state.Ended {
@@ -63,8 +64,8 @@ func progressOf(t *testing.T, m *sim.Machine) []string {
 	return all
 }
 
-// instantsOf does something on a machine, and returns all instants on the way at
-// which a run is open.
+// instantsOf does something on a machine, and returns all instants on the way at which a run is
+// open.
 func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []StopPoint, err error) {
 	before := m.Before
 	m.Before = func(call string) {
@@ -80,7 +81,8 @@ func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []StopPoin
 	return stops, err
 }
 
-// alone carries out a run on one node, and takes it back from where it could last be taken back.
+// alone carries out a run on one node, and also rolls it back from the last point at which it can
+// be.
 func (c Case) alone(t *testing.T) []StopPoint {
 	w, sub := c.Fresh(t)
 	m, begin := w.Machine, sub.Run
@@ -110,9 +112,9 @@ func (c Case) alone(t *testing.T) []StopPoint {
 	return slices.Concat([]StopPoint{first}, telling(forward), telling(back))
 }
 
-// telling are of all instants at which the records are the same the last one, at which all of an
-// operation's effect is there, and the next record in half: that is as if it were not. Where there
-// are more they are the first, too, and one between: nothing is there of the effect, or some.
+// telling keeps, of successive instants with the same records, the last one: all of an operation's
+// effect is there, and half of the next record, which counts as not written. Where there are more,
+// it also keeps the first one and one in between: none of the effect is there, or part of it.
 func telling(stops []StopPoint) (few []StopPoint) {
 	for from, to := 0, 0; from < len(stops); from = to {
 		for to < len(stops) && slices.Equal(stops[to].progress, stops[from].progress) {
@@ -129,8 +131,8 @@ func telling(stops []StopPoint) (few []StopPoint) {
 	return few
 }
 
-// some are all instants of a workflow's first scenario. Of others, which resemble it, they are a
-// few, and those at which a kind of operation has got as far as none had before.
+// some keeps all instants of a workflow's first scenario. Of other scenarios, which resemble it, it
+// keeps a few, and those with progress that no instant had before.
 func some(stops []StopPoint, known map[string]bool) (few []StopPoint) {
 	every := max(1, len(stops)/15)
 	if len(known) == 0 {
@@ -148,8 +150,7 @@ func some(stops []StopPoint, known map[string]bool) (few []StopPoint) {
 	return few
 }
 
-// Store writes one file of a version's folder, where ETCDPOD_STORE_RUNS names one. Of machines that
-// are alike one is kept.
+// Store writes one file into the version's folder. It keeps only one of identical machines.
 func Store(t *testing.T, version string, r StoredRuns, stops []StopPoint) {
 	t.Helper()
 	folder := filepath.Join("..", "internal", "crashtest", "testdata", "openruns", version)
@@ -190,8 +191,8 @@ func Store(t *testing.T, version string, r StoredRuns, stops []StopPoint) {
 	t.Logf("%s: %d runs, %d machines, %d of %d bytes", file, len(r.Runs), len(r.Machines), packed.Len(), len(data))
 }
 
-// cut adds a machine's pieces to those that are there, and returns which they are. A piece is a
-// line of a file, such as a record of a journal, or an object of JSON.
+// cut adds a machine's pieces to those that are there, and returns which ones it consists of. A
+// piece is a line of a file, such as a record of a journal, or a JSON object.
 func (r *StoredRuns) cut(machine []byte, known map[string]int) (pairs []int) {
 	marked := strings.NewReplacer(`\n`, "\\n\x00", `},`, "},\x00").Replace(string(machine))
 	for piece := range strings.SplitSeq(marked, "\x00") {
@@ -210,7 +211,7 @@ func (r *StoredRuns) cut(machine []byte, known map[string]int) (pairs []int) {
 	return pairs
 }
 
-// slug makes a file's name of a scenario's.
+// slug turns a scenario's name into a file name.
 func slug(name string) string {
 	letter := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' }
 	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !letter(r) }), "-")

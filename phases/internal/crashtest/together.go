@@ -10,41 +10,40 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
-// Together is one workflow on several nodes: all that the exploration needs to know of it.
+// Together is one workflow on several nodes: all that the exploration needs to know.
 type Together struct {
 	Name  string
 	Nodes []string // the command is typed on the first
 	// Machine makes a node on which nothing has happened yet.
 	Machine func(t *testing.T, node string) *sim.Machine
-	Joint   func(*Node) together.Joint // what the transaction needs to know, of that node
-	// Run carries the workflow out, as the command does, without asking.
+	Joint   func(*Node) together.Joint // what the transaction needs to know, for that node
+	// Run carries out the workflow as the command does, without asking.
 	Run     func(coordinator *Node, nodes []journal.Peer) error
 	Outcome func(*Node) (string, error) // "old" or "new", or what is wrong
 
-	// What follows is nil where a workflow has nothing to say.
+	// The following are nil where a workflow has no need of them.
 
-	// Wire is called when a node has become one of a cluster.
+	// Wire is called when a node has become part of a cluster.
 	Wire func(c *Cluster, node string)
-	// Check holds the nodes together to what must be true after every step; it
-	// calls [Cluster.Violate].
+	// Check checks what must be true of all nodes together after every step; it calls
+	// [Cluster.Violate].
 	Check func(*Cluster)
-	// Lacks says whether a node lacks what only it could give: when a run that is not committed is
-	// resumed there it goes back.
+	// Lacks says whether a node lacks what only that node could provide: an uncommitted run that is
+	// resumed there rolls back.
 	Lacks func(c *Cluster, node string) bool
 }
 
 // SettledAfterTwoFaults explores a workflow, with up to two faults, and the commands that settle
-// what they leave: each state is settled by one of the commands that reach all nodes that are
-// left, and the next one by another; with ETCDPOD_EXPLORE=all, each by every one of them. With
-// -short the second fault strikes other nodes than the coordinator's at a fixed part of the
-// instants, one in 32.
+// what the faults leave. The commands that reach all remaining nodes take turns: each settles one
+// state; with ETCDPOD_EXPLORE=all, each of them settles every state. With -short, the second fault
+// strikes nodes other than the coordinator's at a fixed part of the instants, one in 32.
 func SettledAfterTwoFaults(t *testing.T, w Together) {
 	e := NewExplorer()
 	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
 	if testing.Short() {
 		e.oneIn = 32
 	}
-	// What is held is small against what comes and goes.
+	// The live heap is small compared with the garbage.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	t.Log(e.explore(w.Fresh(t).Fork, killed, rebooted, cutOnce, cutForLong))
 	if e.Err != nil {
@@ -55,9 +54,9 @@ func SettledAfterTwoFaults(t *testing.T, w Together) {
 	}
 }
 
-// CatchesMistakes plants mistakes in the protocol, one after the other, and wants each to be found:
-// an exploration that cannot fail proves nothing. Where the workflow undoes nothing last, that it
-// is undone with the rest is no mistake.
+// CatchesMistakes plants mistakes in the protocol, one at a time, and requires that each is found:
+// an exploration that cannot fail proves nothing. If the workflow has no phases to undo last,
+// undoing everything in one round is no mistake.
 func CatchesMistakes(t *testing.T, w Together) {
 	for name, mistake := range protocolMistakes() {
 		first := w.Fresh(t)
@@ -67,7 +66,7 @@ func CatchesMistakes(t *testing.T, w Together) {
 		}
 		t.Run(name, func(t *testing.T) {
 			e := NewExplorer()
-			e.explore(first.Fork) // the coordinator lost at any record is enough to find each
+			e.explore(first.Fork) // losing the coordinator at a record is enough to find each
 			if e.Err == nil {
 				t.Fatal("the exploration did not notice")
 			}
@@ -76,7 +75,7 @@ func CatchesMistakes(t *testing.T, w Together) {
 	}
 }
 
-// protocolMistakes are what is planted, and what it is in words.
+// protocolMistakes are the mistakes to plant, by description.
 func protocolMistakes() map[string]func(*Cluster) {
 	return map[string]func(*Cluster){
 		"the commit record is written before what comes before it is done": func(c *Cluster) {

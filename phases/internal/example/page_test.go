@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What CONTRIBUTING.md shows of a workflow is compiled and tested here, so that whoever follows the
-// page gets one that works.
+// The workflow that CONTRIBUTING.md shows is compiled and tested here, so that following the page
+// gives one that works.
 func TestThePageShowsThisWorkflow(t *testing.T) {
 	read := func(name string) string {
 		data, err := os.ReadFile(name)
@@ -20,7 +20,7 @@ func TestThePageShowsThisWorkflow(t *testing.T) {
 	}
 	left := map[string]string{}
 	for _, name := range []string{"shelf_test.go", "crash_test.go"} {
-		_, left[name], _ = strings.Cut(read(name), "\n)\n") // behind the imports
+		_, left[name], _ = strings.Cut(read(name), "\n)\n") // after the imports
 	}
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("../../../CONTRIBUTING.md"), -1)
 	for _, block := range blocks {

@@ -1,15 +1,15 @@
-// Package jointexample is the example of a workflow over several nodes: it sets how much the
-// scheduler and the controller manager write into their logs, on all control-plane nodes or on
-// none. Whoever writes another one finds here all that there is to write.
+// Package jointexample is an example of a joint workflow: it sets the log verbosity of the
+// scheduler and the controller manager, on all control-plane nodes or on none. It shows everything
+// that another joint workflow needs:
 //
 //   - Its phases are those of a workflow on one node ([workflowFor]). Each ends on all nodes before
 //     the next one begins on any; the commit point follows one of them.
-//   - [Joint] is what the transaction over the nodes needs to know: the phases, what is looked at
-//     between two of them, and what the coordinator may ask a node besides.
+//   - [Joint] is what the transaction needs to know: the phases, the checks between them, and what
+//     else the coordinator may ask a node.
 //   - [Set] is the command on the coordinator: it lets each node plan its part, and begins.
 //
-// All else, such as who may decide what becomes of a run that was cut off, is the transaction's.
-// The tests at the end hand the same to the crash matrix and to the exploration.
+// The transaction does everything else, such as deciding the fate of a run that was cut off. The
+// tests at the end run the same workflow in the crash matrix and in the exploration.
 package jointexample
 
 import (
@@ -44,7 +44,7 @@ type (
 	workflow = engine.Workflow[*observe.Node, *observe.Facts]
 )
 
-// workflowFor sets --v to that level.
+// workflowFor sets --v to level.
 func workflowFor(level string) workflow {
 	first := set(scheduler, level)
 	first.Commit = true // once it is done on all nodes, all end with the new level
@@ -72,8 +72,8 @@ func preflight() phase {
 		}}
 }
 
-// set replaces the manifest of one program, on one node after the other: the others' programs run
-// meanwhile.
+// set replaces the manifest of one program, one node at a time: the program keeps running on the
+// other nodes.
 func set(program, level string) phase {
 	return phase{Name: "set-" + program, Short: "set --v of " + program, InTurn: true,
 		Plan: func(_ context.Context, f *observe.Facts) ([]op.Op, error) {
@@ -90,7 +90,8 @@ func set(program, level string) phase {
 		}}
 }
 
-// Joint is what the transaction needs to know of it. The phases' names do not depend on the level.
+// Joint is what the transaction needs to know about the workflow. The phases' names do not depend
+// on the level.
 func Joint() together.Joint {
 	return together.Joint{
 		Name:   name,
@@ -102,19 +103,19 @@ func Joint() together.Joint {
 	}
 }
 
-// What the coordinator asks a node, besides what the transaction itself asks.
+// What the coordinator asks a node, in addition to the transaction's own questions.
 const (
 	askPlan  = "plan"
 	askLevel = "level"
 )
 
-// planQuestion goes with askPlan.
+// planQuestion is the payload of askPlan.
 type planQuestion struct {
 	Run, Level string
 	Cluster    journal.Cluster
 }
 
-// answers are a node's to the coordinator.
+// answers are a node's replies to the coordinator.
 func answers(p *together.Participant) map[string]together.Reply {
 	return map[string]together.Reply{
 		askPlan: together.Given(func(ctx context.Context, q planQuestion) (any, error) { return plan(ctx, p, q) }),
@@ -124,8 +125,8 @@ func answers(p *together.Participant) map[string]together.Reply {
 	}
 }
 
-// plan is the node's own: it refuses here what cannot end well here, and what it proposes is what a
-// run of it carries out.
+// plan plans this node's part: it refuses what would fail here, and proposes the plan that the run
+// will carry out.
 func plan(ctx context.Context, p *together.Participant, q planQuestion) (engine.Plan, error) {
 	if err := engine.RefuseOpen(p.Node.Host.FS); err != nil {
 		return engine.Plan{}, err
@@ -152,8 +153,8 @@ func levelOf(n *observe.Node, program string) (string, error) {
 	return cmp.Or(observe.FlagOf(m, container, "v"), "nothing"), nil
 }
 
-// compareLevels looks at what came out on all nodes. It ends a phase before the commit point: an
-// error takes all nodes back.
+// compareLevels checks that all nodes have the same level. It ends a phase before the commit point,
+// so an error rolls back all nodes.
 func compareLevels(ctx context.Context, t *together.Transaction) error {
 	first := ""
 	for i, p := range t.Peers {
@@ -171,8 +172,8 @@ func compareLevels(ctx context.Context, t *together.Transaction) error {
 	return nil
 }
 
-// Set carries it out on all nodes. confirm sees the plans, and its error ends the command before
-// anything is touched.
+// Set carries out the workflow on all nodes. confirm sees the plans; if it returns an error, the
+// command ends before anything is touched.
 func Set(
 	ctx context.Context, n *together.Node, level string, nodes []journal.Peer, confirm func(engine.TogetherPlan) error,
 ) error {
@@ -198,7 +199,7 @@ func Set(
 	return t.Begin(ctx)
 }
 
-// Here the tests begin.
+// The tests begin here.
 
 const newLevel = "4"
 
@@ -216,7 +217,7 @@ func onThreeNodes() crashtest.Together {
 	}
 }
 
-// onOneNode is the same on a node alone, for the crash matrix.
+// onOneNode is the same workflow on one node, for the crash matrix.
 func onOneNode() []crashtest.Case {
 	return []crashtest.Case{{Name: "one node", Machine: crashtest.Shape{}.Machine,
 		On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
@@ -227,7 +228,7 @@ func onOneNode() []crashtest.Case {
 		}}}
 }
 
-// outcome says whether a node is wholly old or wholly new, and what is wrong otherwise.
+// outcome says whether a node is wholly old or wholly new, or else what is wrong.
 func outcome(w *crashtest.Node) (string, error) {
 	now := w.Machine.Look(journal.Home)
 	if v := w.Machine.Violations; len(v) > 0 {
@@ -255,8 +256,8 @@ func runsAtNewLevel(w *crashtest.Node, program string) bool {
 	return strings.Contains(w.Machine.RunsFrom(program), "--v="+newLevel)
 }
 
-// checkControllerManagers is true after every step: what is behind the commit point runs nowhere
-// before all nodes hold the commit record.
+// checkControllerManagers checks, after every step, that nothing past the commit point runs
+// anywhere before all nodes hold the commit record.
 func checkControllerManagers(c *crashtest.Cluster) {
 	for _, at := range c.Alive() {
 		for _, other := range c.Alive() {
@@ -284,7 +285,7 @@ func TestOnThreeNodesMistakesInTheProtocolAreCaught(t *testing.T) {
 	crashtest.CatchesMistakes(t, onThreeNodes())
 }
 
-// Somebody puts the old manifest back on one node before the commit point.
+// Before the commit point, somebody puts the old manifest back on one node.
 func TestOnThreeNodesALevelThatDiffersTakesAllBack(t *testing.T) {
 	var c *crashtest.Cluster
 	w := onThreeNodes()

@@ -1,10 +1,10 @@
-// Package journal remembers what a run meant to do, what it began and what it finished, so that a
-// run that was cut off at any instant can be resumed or rolled back. It knows files and records; it
-// does not know what an operation does.
+// Package journal records what a run is to do, what it has started and what it has finished, so
+// that a run cut off at any instant can be resumed or rolled back. It knows files and records, not
+// what an operation does.
 //
-// A journal is a file of lines, `<crc32 of the JSON, 8 hex digits> <JSON>\n`, one record a line,
-// each made durable before the next step of the run. A crash can tear the last line only; a torn
-// last line is as if it had never been written.
+// A journal is a file of lines, `<crc32 of the JSON, 8 hex digits> <JSON>\n`, one record per line,
+// each made durable before the next step of the run. A crash can tear only the last line; a torn
+// last line counts as never written.
 package journal
 
 import (
@@ -20,27 +20,27 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Kind says what a record tells.
+// Kind says what a record means.
 type Kind string
 
-// The records, in the order in which a run writes them: on the way forward, and on the way back,
-// which there is before the run is forward-only (see [State.Forward]).
+// The records, in the order in which a run writes them: on the way forward, and when it rolls back,
+// which it can until it is forward-only (see [State.Forward]).
 //
 //	begin ─ (start ─ finish)* ─ commit ─ [settle] ─ (start ─ finish)* ─ end
 //	begin ─ (start ─ finish)* ─ [commit] ─ abort ─ (undo ─ undone)* ─ end
 const (
 	Begin Kind = "begin" // the run and its whole plan
-	// An operation is about to be carried out; holds the identities that it recorded.
+	// An operation is about to be carried out; the record holds the identities that it recorded.
 	Start  Kind = "start"
-	Finish Kind = "finish" // its effect is there and durable
-	// Forward only from here; in a run on several nodes: once all of them hold this record.
+	Finish Kind = "finish" // its effect is durable, or it was skipped
+	// The run is forward-only from here; on several nodes, once all of them hold this record.
 	Commit Kind = "commit"
-	// Several nodes: all were seen to hold the commit record, so this one goes forward whatever
+	// On several nodes: all were seen to hold the commit record, so this node goes forward whatever
 	// becomes of the others.
 	Settle Kind = "settle"
-	Abort  Kind = "abort"  // backward only from here; never taken back
+	Abort  Kind = "abort"  // the run rolls back from here; never reversed
 	Undo   Kind = "undo"   // an operation is about to be undone
-	Undone Kind = "undone" // its effect is gone, durably
+	Undone Kind = "undone" // its effect is durably gone
 	End    Kind = "end"    // the run is closed
 )
 
@@ -49,17 +49,17 @@ type Record struct {
 	Kind Kind      `json:"kind"`
 	Time time.Time `json:"time"`
 	Run  *Run      `json:"run,omitempty"` // begin
-	// Start, finish, undo, undone: index into the plan.
+	// Start, finish, undo, undone: index in the plan.
 	Step  int             `json:"step,omitempty"`
 	Op    json.RawMessage `json:"op,omitempty"`    // start
-	Error string          `json:"error,omitempty"` // abort: why; finish: not used
+	Error string          `json:"error,omitempty"` // abort: why
 }
 
-// Run is the first record of a journal: who does what, and the plan.
+// Run is the content of a journal's first record: who does what, and the plan.
 type Run struct {
 	ID       string            `json:"id"`
 	Workflow string            `json:"workflow"`
-	Command  []string          `json:"command"` // as typed, for people to read
+	Command  []string          `json:"command"` // as typed, for people who read the journal
 	Node     string            `json:"node"`
 	Version  string            `json:"version"` // of etcdpod
 	Plan     []Step            `json:"plan"`
@@ -68,20 +68,20 @@ type Run struct {
 	Cluster  *Cluster          `json:"cluster,omitempty"` // nil for a run on one node
 }
 
-// Cluster is what a run that is one and the same on several nodes must know to be
-// settled from any of them.
+// Cluster is what a node must know about a run on several nodes to settle it from there.
 type Cluster struct {
-	// The name of the node where the command was typed.
+	// Coordinator is the node where the command was typed.
 	Coordinator string `json:"coordinator"`
-	// All of them, the coordinator included, in the order in which etcd is started.
+	// Nodes are all nodes, including the coordinator, in the order in which etcd is started.
 	Nodes         []Peer `json:"nodes"`
 	SSHCommand    string `json:"sshCommand"`
 	RemoteCommand string `json:"remoteCommand"`
-	// Where versions before [NoteOldURLs] wrote down what that holds. It is read, and not written.
+	// OldURLs is where versions before [NoteOldURLs] kept what that note holds now. It is read but
+	// not written.
 	OldURLs []string `json:"oldURLs,omitempty"`
 }
 
-// Peer is one node of several: its name, and the host that ssh is told.
+// Peer is one of several nodes: its name, and the host to give to ssh.
 type Peer struct {
 	Name string `json:"name"`
 	Host string `json:"host"`
@@ -94,23 +94,23 @@ type Step struct {
 	Op    json.RawMessage `json:"op"`
 }
 
-// ErrDamaged says that a journal is damaged elsewhere than in its torn last line.
+// ErrDamaged says that a journal is damaged elsewhere than in a torn last line.
 var ErrDamaged = errors.New("the journal is damaged")
 
-// allocation is reserved on disk when the journal is made, so that a full disk cannot keep a run
+// allocation is reserved on disk when the journal is created, so that a full disk cannot keep a run
 // from being recorded or undone. A plan is a few KiB, a record without one about 100 bytes.
 const allocation = 1 << 20
 
-// Journal is the journal of one run. It is written by one process at a time (see [Lock]).
+// Journal is the journal of one run. Only one process at a time writes it (see [Lock]).
 type Journal struct {
 	fs    node.FS
 	clock node.Clock
 	path  string
-	size  int64 // bytes of whole records
+	size  int64 // of whole records, in bytes
 }
 
-// Create makes the journal of a new run in dir, which exists, and writes its begin record. dir and
-// the journal are durable when it returns.
+// Create creates the journal of a new run in dir, which must exist, and writes its begin record.
+// dir and the journal are durable when it returns.
 func Create(fsys node.FS, clock node.Clock, dir string, run Run) (*Journal, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	if err := fsys.Allocate(j.path, allocation); err != nil {
@@ -138,17 +138,17 @@ func (j *Journal) Append(r Record) error {
 		err = j.fs.Sync(j.path)
 	}
 	if err != nil {
-		// A half-written record must not stand before the next one.
+		// The next record must not follow half a record.
 		return errors.Join(fmt.Errorf("cannot write the journal %s: %w", j.path, err), j.fs.Truncate(j.path, j.size))
 	}
 	j.size += int64(len(line))
 	return nil
 }
 
-// Open reads the journal in dir to go on writing it: a torn last line is cut off. What it returned
-// is durable: the last record may have been written by a process that was killed before it could
-// sync it, and an effect that follows must never outlive it. So may the journal's name. It returns
-// fs.ErrNotExist when the run never began.
+// Open opens the journal in dir for appending, and cuts off a torn last line. The state that it
+// returns is durable: the process that wrote the last record may have been killed before it could
+// sync it, and an effect that follows must not outlive its record. The same is true of the
+// journal's name. It returns fs.ErrNotExist if the run never began.
 func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	state, valid, torn, err := read(fsys, j.path)
@@ -160,8 +160,8 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 		if err := fsys.Truncate(j.path, j.size); err != nil {
 			return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
 		}
-		// Cutting gave the reserved room back; a disk that is full by now may still
-		// have room for the rest.
+		// Truncating released the reserved room; even on a full disk there may be enough for the
+		// rest.
 		_ = fsys.Allocate(j.path, allocation)
 	}
 	for _, name := range []string{j.path, dir} {
@@ -172,8 +172,8 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 	return j, state, nil
 }
 
-// Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist when
-// the run never began.
+// Read reads the journal in dir and changes nothing. It returns fs.ErrNotExist if the run never
+// began.
 func Read(fsys node.Reader, dir string) (*State, error) {
 	state, _, _, err := read(fsys, path.Join(dir, Name))
 	return state, err

@@ -70,8 +70,8 @@ func TestEveryCutOfTheLastLineIsAsIfItHadNeverBeenWritten(t *testing.T) {
 	write(t, j, journal.Record{Kind: journal.Start, Step: 0})
 	whole, _ := d.ReadFile(name)
 	for size := len(before); size < len(whole); size++ {
-		// Always the same line: one that is written later can be shorter, since times
-		// drop their last zeros.
+		// Always the same line: a line written later can be shorter, since times drop trailing
+		// zeros.
 		if err := errors.Join(d.Truncate(name, int64(len(before))),
 			d.Append(name, whole[len(before):size])); err != nil {
 			t.Fatal(err)

@@ -1,21 +1,21 @@
 package journal
 
-// What a run writes down for people, and for later commands: the keys of [Run.Notes]. A key once
-// used keeps its meaning.
+// What a run notes for people and for later commands: the keys of [Run.Notes]. A key once used
+// keeps its meaning.
 const (
-	NoteRevision = "revision" // the highest known before the run
-	NoteKeptData = "keptData" // where the old data is afterwards
+	NoteRevision = "revision" // the highest one known before the run
+	NoteKeptData = "keptData" // where the old data is after the run
 	NoteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
 	// NoteLeft is, on several nodes, the peer URLs of old members that could still serve as the old
-	// cluster, with spaces between.
+	// cluster, separated by spaces.
 	NoteLeft = "leftOut"
-	// NoteOldURLs is, on several nodes, the peer URLs of the cluster that is replaced, with spaces
-	// between: nobody may answer there while it is.
+	// NoteOldURLs is, on several nodes, the peer URLs of the cluster being replaced, separated by
+	// spaces: nothing may answer there meanwhile.
 	NoteOldURLs  = "oldURLs"
-	NoteSnapshot = "snapshot" // several nodes: where this one has it, or will have
+	NoteSnapshot = "snapshot" // on several nodes: where this node has it, or will have it
 )
 
-// FromDirs are the flags that name the data of a member, and its WAL where that is elsewhere.
+// FromDirs are the flags that name a member's data, and its WAL if that is elsewhere.
 func FromDirs(data, wal string) string {
 	flags := "--from-data-dir " + data
 	if wal != "" {

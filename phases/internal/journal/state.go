@@ -9,8 +9,8 @@ import (
 // Progress is how far one operation got.
 type Progress int
 
-// What a journal can tell of one operation. Doing and Undoing mean "in doubt": the effect may
-// or may not be there.
+// What a journal can say about an operation. Doing and Undoing mean "in doubt": the effect may or
+// may not be there.
 const (
 	Pending Progress = iota
 	Doing
@@ -27,11 +27,11 @@ type State struct {
 	Steps     []StepState
 	Committed bool
 	Settled   bool
-	Aborted   string // why, when the run turned back
+	Aborted   string // why the run rolls back, or did; else empty
 	Ended     bool
 }
 
-// StepState is one operation with how far it got; Op is as last recorded, with its identities.
+// StepState is an operation and how far it got; Op is as last recorded, with its identities.
 type StepState struct {
 	Step
 	Progress Progress
@@ -40,14 +40,13 @@ type StepState struct {
 // Outcome is what became of a run.
 type Outcome string
 
-// The outcomes.
 const (
 	StillOpen  Outcome = "open"
 	Completed  Outcome = "completed"
 	RolledBack Outcome = "rolled back"
 )
 
-// Outcome tells what became of the run.
+// Outcome says what became of the run.
 func (s *State) Outcome() Outcome {
 	switch {
 	case !s.Ended:
@@ -59,11 +58,11 @@ func (s *State) Outcome() Outcome {
 	}
 }
 
-// Forward says that the run can only go forward: it is past its commit point, and, where it is on
-// several nodes, knows that all of them are.
+// Forward says whether the run can only go forward: it is past its commit point and, on several
+// nodes, this node knows that all of them are.
 func (s *State) Forward() bool { return s.Committed && (s.Run.Cluster == nil || s.Settled) }
 
-// Current returns the step that a run cut off here was busy with: the first one in doubt, else the
+// Current returns the step at which a run cut off here stopped: the first one in doubt, else the
 // next one to do; -1 when there is none.
 func (s *State) Current() int {
 	next := -1

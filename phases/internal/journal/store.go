@@ -16,7 +16,7 @@ import (
 // Home is where etcdpod keeps its runs and its lock; mode 0700.
 const Home = "/var/lib/etcdpod"
 
-// RunsDir holds one directory a run, named by the run's id.
+// RunsDir holds one directory per run, named by the run's id.
 const RunsDir = Home + "/runs"
 
 const lockFile = Home + "/lock"
@@ -24,7 +24,7 @@ const lockFile = Home + "/lock"
 // RunDir is the directory of one run.
 func RunDir(id string) string { return path.Join(RunsDir, id) }
 
-// Prepare makes the directories of a new run, durably; the runs before it have ended, and stay so.
+// Prepare makes the directory of a new run, durably, and makes the ends of earlier runs durable.
 func Prepare(fsys node.FS, id string) error {
 	if err := KeepEnded(fsys); err != nil {
 		return err
@@ -32,8 +32,9 @@ func Prepare(fsys node.FS, id string) error {
 	return node.MkdirAll(fsys, RunDir(id), node.Mine(0o700))
 }
 
-// KeepEnded makes durable what the journals say, where none is open: the process that ended the
-// last run may have been killed before it could sync that, and a power loss would open it again.
+// KeepEnded makes durable what the journals say when no run is open: the process that ended the
+// last run may have been killed before it could sync the end record, and a power loss would open
+// the run again.
 func KeepEnded(fsys node.FS) error {
 	ids, err := fsys.ReadDir(RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -55,8 +56,8 @@ type Listed struct {
 	Err   error
 }
 
-// List returns this node's runs, oldest first. A directory without a begun journal (a crash before
-// the first record: nothing had been done) is left out.
+// List returns this node's runs, oldest first. It leaves out a directory without a begin record:
+// the run crashed before it had done anything.
 func List(fsys node.Reader) ([]Listed, error) {
 	names, err := fsys.ReadDir(RunsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +74,7 @@ func List(fsys node.Reader) ([]Listed, error) {
 		}
 		runs = append(runs, Listed{ID: id, State: state, Err: err})
 	}
-	slices.SortStableFunc(runs, func(a, b Listed) int { // ids tell seconds apart
+	slices.SortStableFunc(runs, func(a, b Listed) int { // ids only resolve seconds
 		if a.State == nil || b.State == nil {
 			return 0
 		}
@@ -104,13 +105,13 @@ func (e *BusyError) Error() string {
 func Held(ctx context.Context, fsys node.Reader, clock node.Clock) bool {
 	unlock, err := tryLock(ctx, fsys, clock)
 	if err == nil {
-		_ = unlock() // ours ends with the process at the latest
+		_ = unlock() // the lock ends with this process at the latest
 	}
 	return errors.Is(err, node.ErrLocked)
 }
 
-// lockTries: a program that a dead holder was just starting holds a copy of the lock until its
-// exec, some milliseconds later.
+// lockTries and lockPause allow for a child process that a dead holder was just starting: the child
+// holds a copy of the lock until its exec, some milliseconds later.
 const (
 	lockTries = 20
 	lockPause = 25 * time.Millisecond
@@ -126,10 +127,11 @@ func tryLock(ctx context.Context, fsys node.Reader, clock node.Clock) (unlock fu
 	return unlock, err
 }
 
-// Lock takes the node's lock: one changing command a node. It ends with unlock or with the process.
-// A live holder is a *BusyError, after half a second.
+// Lock takes the node's lock, which allows one changing command at a time. It lasts until unlock or
+// the end of the process. If another process holds it, Lock fails with a *BusyError after half a
+// second.
 func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unlock func() error, err error) {
-	// On an empty --root; others read there, too.
+	// An empty --root has no /var/lib; other programs read it, too.
 	if err := node.MkdirAll(fsys, path.Dir(Home), node.Mine(0o755)); err != nil {
 		return nil, err
 	}
@@ -143,7 +145,7 @@ func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unloc
 	if errors.Is(err, node.ErrLocked) {
 		busy := &BusyError{}
 		if data, err := fsys.ReadFile(lockFile); err == nil {
-			// A holder that has not written its name yet is a holder all the same.
+			// A holder that has not written its name yet is still a holder.
 			_ = json.Unmarshal(data, &busy.Holder)
 		}
 		return nil, busy
@@ -151,7 +153,7 @@ func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unloc
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", lockFile, err)
 	}
-	// The name is for people; on a full disk the lock holds without it.
+	// The name is for people to read; on a full disk the lock works without it.
 	if name, err := json.Marshal(me); err == nil && fsys.Truncate(lockFile, 0) == nil {
 		_ = fsys.Append(lockFile, name)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// readPairs is a program's start, which reads its certificates once and for all: the worst that a
-// program can do. It does not start with a key that is another certificate's.
+// readPairs is a program's start, at which it reads its certificates once and for all: the worst
+// that a program can do. A program whose certificate and key do not match does not start.
 func (m *Machine) readPairs(c *container) bool {
 	c.holds = map[string]string{}
 	for _, base := range m.Pairs[c.Name] {
@@ -23,7 +23,7 @@ func (m *Machine) readPairs(c *container) bool {
 	return true
 }
 
-// Stale are the certificates that running programs hold, and that are not what their files hold.
+// Stale lists the certificates that running programs hold and that differ from their files.
 func (m *Machine) Stale() []string {
 	m.tick()
 	var stale []string
@@ -37,7 +37,7 @@ func (m *Machine) Stale() []string {
 	return stale
 }
 
-// Certificates makes certificates that are told apart by a number: "cert 3" belongs to "key 3".
+// Certificates makes certificates with numbers to tell them apart: "cert 3" belongs to "key 3".
 type Certificates struct{ M *Machine }
 
 // Issue makes the next one.
@@ -46,12 +46,12 @@ func (c Certificates) Issue(context.Context, op.Issuance) (cert, key []byte, err
 	return fmt.Appendf(nil, "cert new%d", c.M.issued), fmt.Appendf(nil, "key new%d", c.M.issued), nil
 }
 
-// Request is Issue here.
+// Request does the same as Issue.
 func (c Certificates) Request(ctx context.Context, i op.Issuance) (csr, key []byte, err error) {
 	return c.Issue(ctx, i)
 }
 
-// Serves looks at what the running etcd holds.
+// Serves compares the file with what the running etcd holds.
 func (c Certificates) Serves(_ context.Context, _ string, _ op.Access, file string) error {
 	etcd := c.M.running("etcd")
 	if etcd == nil {
@@ -63,7 +63,7 @@ func (c Certificates) Serves(_ context.Context, _ string, _ op.Access, file stri
 	return nil
 }
 
-// PowerOn has all programs start once more, with these certificates.
+// PowerOn restarts all programs, with these certificates.
 func (m *Machine) PowerOn(pairs map[string][]string) {
 	m.Pairs = pairs
 	for _, c := range m.containers {

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// The changing calls. Each is one step, at which the world can be stopped.
+// The calls that change something. The world can be stopped at each of their steps.
 
 func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	if err := d.Step("create " + name); err != nil {
@@ -23,9 +23,9 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	if err := d.add("create", name, i); err != nil {
 		return err
 	}
-	// The name is there before the data is: two steps.
+	// The name exists before the data does: two steps.
 	if err := d.Step("write " + name); err != nil {
-		// The real one leaves no half file.
+		// The real one leaves no half-written file.
 		if dir, gone := d.parent("create", name); gone == nil && !errors.Is(err, ErrCrashed) {
 			d.change(unnamed(dir, path.Base(name)))
 		}
@@ -133,8 +133,8 @@ func (d *Disk) move(from, to string) error {
 	return nil
 }
 
-// parents returns the directories of two names, which must be on one mount; a mount point
-// itself cannot be renamed.
+// parents returns the directories of two names, which must be on one mount; a mount point itself
+// cannot be renamed.
 func (d *Disk) parents(from, to string) (a, b uint64, err error) {
 	if a, err = d.parent("rename", from); err != nil {
 		return 0, 0, err
@@ -193,7 +193,7 @@ func (d *Disk) Remove(name string) error {
 	return nil
 }
 
-// Sync of a file makes its contents durable, not its name; of a directory, the names in it.
+// Sync makes a file's contents durable, but not its name; for a directory, the names in it.
 func (d *Disk) Sync(name string) error {
 	if err := d.Step("sync " + name); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (d *Disk) Sync(name string) error {
 	return nil
 }
 
-// flush makes durable what goes with a directory, and returns what is still pending.
+// flush makes durable what a sync of a directory does, and returns what is still pending.
 func (d *Disk) flush(dir uint64) (rest []change) {
 	touched, due, found := map[uint64]bool{dir: true}, make([]bool, len(d.pending)), false
 	for n, c := range slices.Backward(d.pending) {
@@ -237,7 +237,7 @@ func (d *Disk) flush(dir uint64) (rest []change) {
 	return rest
 }
 
-// Lock takes a lock for etcdpod itself; the machine's etcds take theirs with lock.
+// Lock takes a lock for etcdpod itself; the machine's etcds take theirs in open.
 func (d *Disk) Lock(name string) (func() error, error) {
 	ino, _, err := d.must("open", name)
 	if err != nil {
@@ -255,5 +255,5 @@ func (d *Disk) Lock(name string) (func() error, error) {
 	}, nil
 }
 
-// self is the holder of the locks of the etcdpod under test.
+// self holds the locks of the etcdpod under test.
 const self = "etcdpod"

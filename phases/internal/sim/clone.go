@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Clone is another machine that is as this one is now, and on which no process of etcdpod runs:
-// they are as good as killed. Its watchers are not taken over.
+// Clone returns a copy of the machine on which no process of etcdpod runs, as if they had been
+// killed. It does not copy the watchers.
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd,
@@ -47,7 +47,7 @@ func (d *Disk) clone() *Disk {
 	c := *d
 	c.now, c.saved, c.pending, c.locks = d.now.clone(), d.saved.clone(), slices.Clone(d.pending), maps.Clone(d.locks)
 	c.inodes = make(map[uint64]*inode, len(d.inodes))
-	same := make([]inode, 0, len(d.inodes)) // together: one allocation
+	same := make([]inode, 0, len(d.inodes)) // all in one allocation
 	for ino, i := range d.inodes {
 		same = append(same, *i)
 		one := &same[len(same)-1]
@@ -57,7 +57,7 @@ func (d *Disk) clone() *Disk {
 	return &c
 }
 
-// Peek is a file's contents, not to be changed; nil when there is none.
+// Peek returns a file's contents, which must not be changed; nil when there is no such file.
 func (d *Disk) Peek(name string) []byte {
 	if ino, ok := d.find(d.now, name); ok {
 		return d.inodes[ino].data
@@ -65,13 +65,13 @@ func (d *Disk) Peek(name string) []byte {
 	return nil
 }
 
-// CommittedBy lets somebody else say whether the run is past its commit point.
+// CommittedBy sets the function that says whether the run is past its commit point.
 func (m *Machine) CommittedBy(committed func() bool) { m.committed = committed }
 
-// Kill ends the process under test, from outside. [Machine.Revive] lets another one run.
+// Kill kills the process under test from outside. [Machine.Revive] lets another one run.
 func (m *Machine) Kill() { m.crashed = true }
 
-// Reboot is a power loss, after which no process of etcdpod runs yet: see [Machine.Revive].
+// Reboot is a power loss after which no process of etcdpod runs yet: see [Machine.Revive].
 func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
 	m.containers, m.views, m.idle, m.kubelet, m.crashed = nil, map[string]*view{}, nil, true, true
@@ -79,7 +79,7 @@ func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.check("boot")
 }
 
-// Serves tells on which data the API server of this node serves: "old" or "new", or nothing.
+// Serves says which data this node's API server serves: "old", "new" or nothing.
 func (m *Machine) Serves() string {
 	if etcd := m.running("etcd"); etcd != nil && m.running("kube-apiserver") != nil {
 		return etcd.generation
@@ -87,7 +87,7 @@ func (m *Machine) Serves() string {
 	return ""
 }
 
-// EtcdServes tells on which data an etcd runs: "old" or "new", or nothing.
+// EtcdServes says which data an etcd runs on: "old", "new" or nothing.
 func (m *Machine) EtcdServes() string {
 	if etcd := m.running("etcd"); etcd != nil {
 		return etcd.generation
@@ -95,7 +95,7 @@ func (m *Machine) EtcdServes() string {
 	return ""
 }
 
-// Runs names what runs.
+// Runs names what is running.
 func (m *Machine) Runs() string {
 	names := make([]string, 0, 4)
 	for _, c := range m.containers {
@@ -107,8 +107,8 @@ func (m *Machine) Runs() string {
 	return strconv.FormatBool(m.kubelet) + " [" + strings.Join(names, " ") + "]"
 }
 
-// Digest is a number for all that the future of a node depends on: what is on its disk, now and
-// after a power loss, and what runs. content says what counts of a file.
+// Digest sums up everything that a node's future depends on: what is on its disk, now and after a
+// power loss, and what is running. content says what counts of a file.
 func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintln(h, m.Runs())
@@ -135,11 +135,11 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 	}
 }
 
-// Off takes the machine out of the world: nothing runs on it any more.
+// Off takes the machine out of service for good: nothing runs on it any more.
 func (m *Machine) Off() { m.containers, m.idle, m.kubelet, m.crashed = nil, nil, false, true }
 
-// RunsFrom is the manifest that the running container of that name was started from;
-// empty when none runs.
+// RunsFrom is the manifest that the running container with that name was started from; empty when
+// none is running.
 func (m *Machine) RunsFrom(name string) string {
 	if c := m.running(name); c != nil {
 		return c.manifest

@@ -1,6 +1,6 @@
 // Package sim is a simulated control-plane node for the crash tests: a file system that forgets
-// what was not synced, a kubelet, a container runtime and etcds that behave like the real ones
-// where it matters, and a count of steps at which the world can be stopped. Only tests import it.
+// what was not synced; a kubelet, a container runtime and etcds that behave like the real ones
+// where it matters; and a count of steps at which the world can be stopped. Only tests import it.
 package sim
 
 import (
@@ -23,11 +23,10 @@ import (
 // ErrCrashed is what everything returns once the simulated process is dead.
 var ErrCrashed = errors.New("simulated crash")
 
-// inode is one file or directory. Names and the directory tree are kept in [tree].
+// inode is one file or directory. [tree] holds the names and the directory tree.
 type inode struct {
 	dir bool
-	// Nothing within them is ever overwritten, so that they may share their bytes,
-	// also with a clone's.
+	// Their bytes are never overwritten, so the two can share them, and so can a clone.
 	data, durable []byte
 	attr          node.Attr
 }
@@ -37,12 +36,12 @@ type inode struct {
 // and a crash keeps some prefix of the rest.
 type change []edit
 
-// edit gives a name in a directory to an inode, or to none. They are kept as data, so that a disk
-// can be saved with what it would still forget.
+// edit gives a name in a directory to an inode, or removes the name. It is plain data, so that a
+// disk can be saved together with what it would still forget.
 type edit struct {
 	Dir  uint64 `json:"dir"`
 	Name string `json:"name"`
-	Ino  uint64 `json:"ino,omitempty"`  // 0: the name is taken away
+	Ino  uint64 `json:"ino,omitempty"`  // 0: the name is removed
 	Tree bool   `json:"tree,omitempty"` // the inode is a directory
 }
 
@@ -65,8 +64,8 @@ func (c change) apply(t tree) {
 	}
 }
 
-// dirs are the directories that the change has to do with: those whose names it changes,
-// and one that it makes.
+// dirs are the directories that the change concerns: those whose names it changes, and one that it
+// makes.
 func (c change) dirs() (all []uint64) {
 	for _, e := range c {
 		all = append(all, e.Dir)
@@ -81,24 +80,24 @@ const rootInode = 1
 
 // Disk is a simulated file system. It implements [node.FS].
 type Disk struct {
-	// Step is asked before each changing call, with the words of the call; its error is
-	// returned in its place.
+	// Step is called before each changing call, with a description of the call; if it returns an
+	// error, the call returns that instead.
 	Step func(call string) error
-	// NoExchange makes the file system one without RENAME_EXCHANGE.
+	// NoExchange makes this a file system without RENAME_EXCHANGE.
 	NoExchange bool
 	// ForgetDirSync makes syncs of directories do nothing: a deliberate fault.
 	ForgetDirSync bool
-	// Disorderly is a file system that keeps no order beyond what it must: a sync of a directory
-	// makes durable what was done in it, with all that came before in the directories that this
-	// touches, and nothing else, as Btrfs does.
+	// Disorderly makes this a file system that keeps no more order than it must, as Btrfs: a sync
+	// of a directory makes durable what was done in it, with everything before that in the
+	// directories involved, and nothing else.
 	Disorderly bool
 	// Mounts are mount points: a rename from below one to the outside fails.
 	Mounts []string
 
 	now     tree
 	saved   tree
-	moves   uint64 // counts the changes of now and saved: while it stays the same, so do they
-	writes  uint64 // counts those of the contents of files in the directory that is watched
+	moves   uint64 // counts changes to now and saved: if it is unchanged, so are they
+	writes  uint64 // counts the changes to contents of files in the watched directory
 	watched string
 	pending []change
 	inodes  map[uint64]*inode
@@ -127,14 +126,13 @@ func (d *Disk) Settle() {
 // CrashMode is what a power loss leaves of what was not synced.
 type CrashMode int
 
-// The modes.
 const (
 	DropUnsynced CrashMode = iota
 	KeepUnsynced
-	MixUnsynced // some prefix of the names' changes, and of each file the old data or the new
+	MixUnsynced // some prefix of the changes to names, and each file's old or new data
 )
 
-// PowerLoss forgets what was not synced, and every lock.
+// PowerLoss forgets what was not synced, and all locks.
 func (d *Disk) PowerLoss(mode CrashMode, random *rand.Rand) {
 	keep := 0
 	switch mode {
@@ -159,7 +157,7 @@ func (d *Disk) PowerLoss(mode CrashMode, random *rand.Rand) {
 	d.locks = map[uint64]string{}
 }
 
-// Unlock ends the locks of one holder, as the end of its process does.
+// Unlock releases all locks of one holder, as the end of its process does.
 func (d *Disk) Unlock(holder string) {
 	maps.DeleteFunc(d.locks, func(_ uint64, h string) bool { return h == holder })
 }
@@ -180,7 +178,7 @@ func (d *Disk) find(t tree, name string) (uint64, bool) {
 	return ino, true
 }
 
-// parent returns the inode of the directory that a name is in.
+// parent returns the inode of a name's directory.
 func (d *Disk) parent(op, name string) (uint64, error) {
 	ino, ok := d.find(d.now, path.Dir(name))
 	if !ok || !d.inodes[ino].dir {
@@ -279,7 +277,7 @@ func (d *Disk) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// wrote is told of each change of a file's contents.
+// wrote counts a change of a file's contents.
 func (d *Disk) wrote(name string) {
 	if path.Dir(name) == d.watched {
 		d.writes++

@@ -6,7 +6,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// What is durable, and what a clone holds, share bytes with the file that is written on.
+// A file's durable contents, and a clone's, share bytes with the file that is still written to.
 func TestSharedBytesAreNotOverwritten(t *testing.T) {
 	d := NewDisk()
 	do := func(errs ...error) {

@@ -14,17 +14,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Etcd is etcd's side of the simulated node.
+// Etcd is the etcd of the simulated node, as operations use it.
 type Etcd struct {
 	M       *Machine
-	Cluster []*Machine // with all members of the restored cluster; empty: it is the only one
+	Cluster []*Machine // all members of the restored cluster; empty: it is the only one
 }
 
 func (e Etcd) Prove(context.Context, string, bool, func(int64, int64)) (op.Proof, error) {
 	return op.Proof{}, nil
 }
 
-// Stage writes what a restore writes, and syncs nothing: that is its caller's task.
+// Stage writes what a restore writes, and leaves syncing to the caller.
 func (e Etcd) Stage(_ context.Context, s op.Staging, dir, walDir string, _ func(int64, int64)) (op.Staged, error) {
 	wal := path.Join(dir, "member/wal")
 	if walDir != "" {
@@ -100,7 +100,7 @@ func (e Etcd) Serving(context.Context, op.Access, int64) (op.Answer, error) {
 		MemberID: 7, Members: max(len(e.Cluster), 1), Revision: 1 << 60}, nil
 }
 
-// own is the node's member of a cluster that it joins; nil when it joins none.
+// own is the node's member of the cluster that it joins; nil when it joins none.
 func (e Etcd) own() *op.Member {
 	if e.M.Members == nil {
 		return nil

@@ -14,38 +14,39 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of
-// the etcdpod under test.
+// Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of the
+// etcdpod under test.
 type Machine struct {
 	*Disk
 	ManifestDir string
-	// CrashAt is the step that the process under test does not survive; 0 is never.
+	// CrashAt is the step at which the process under test dies; 0 is never.
 	CrashAt int
 	// KubeletStartedAt is the step before which somebody else starts the kubelet; 0 is never.
 	KubeletStartedAt int
 	// SickEtcd keeps an etcd on new data from ever serving.
 	SickEtcd bool
-	// StrayPods is how many pods the API server shows that are on no other node's.
+	// StrayPods is how many pods this node's API server shows that no other node's does.
 	StrayPods int64
-	// Pairs are the certificates that programs read when they start, by program: paths
-	// without .crt and .key.
+	// Pairs are the certificates that programs read when they start, by program: paths without .crt
+	// and .key.
 	Pairs map[string][]string
-	// Members are those of the cluster that the node joins, or has joined; nil: there is none.
+	// Members are the members of the cluster that the node joins, or has joined; nil when there is
+	// none.
 	Members *Members
-	// FailAt is a step that fails with FailWith, as a full or broken disk would make it.
+	// FailAt is a step that fails with FailWith, as on a full or broken disk.
 	FailAt   int
 	FailWith error
 	// Late is how long the kubelet takes to notice that a manifest has changed.
 	Late time.Duration
-	// SickText keeps an API server whose manifest holds it from ever getting ready; one whose
-	// manifest holds CrashText ends at once, again and again.
+	// SickText keeps an API server whose manifest contains it from ever becoming ready. One whose
+	// manifest contains CrashText exits at once, again and again.
 	SickText, CrashText string
-	// Before is told of each step before it is made; nil: nobody is.
+	// Before, if set, is called before each step.
 	Before func(call string)
 
 	Steps      int
-	Calls      []string // the words of each step
-	Violations []string // of the invariants that hold after every step
+	Calls      []string // the description of each step
+	Violations []string // of the invariants that must hold after every step
 
 	mu         sync.Mutex
 	crashed    bool
@@ -53,40 +54,40 @@ type Machine struct {
 	containers []*container
 	now        time.Time
 	known      []string // names that the kubelet may find in ManifestDir
-	oldDB      uint64   // the inode of the database that was there at first
-	oldAt      string   // where it was found last
+	oldDB      uint64   // the inode of the database that was there in the beginning
+	oldAt      string   // where it was last found
 	oldData    string
-	issued     int  // certificates
-	started    int  // containers, over all boots
+	issued     int  // number of certificates
+	started    int  // number of containers, over all boots
 	begins     bool // see Begins
 	noKubelet  bool
 	committed  func() bool
-	views      map[string]*view // what the kubelet has read, by the name of the file
+	views      map[string]*view // what the kubelet has read, by file name
 
-	// When the kubelet last looked and had nothing to do; nil: it had, or
-	// something else was changed.
+	// idle is when the kubelet last looked and had nothing to do; nil if it had, or if something
+	// other than the disk changed since.
 	idle *seen
-	// When the names on the disk were last found to be right.
+	// checked is when the names on the disk were last found correct.
 	checked *seen
 }
 
-// view is what the kubelet knows of one manifest.
+// view is what the kubelet knows about one manifest.
 type view struct {
 	data    string
-	changed time.Time // when it was written anew; zero: it was not
+	changed time.Time // when a change was first noticed; zero: it is up to date
 }
 
 type container struct {
 	node.Container
 	file       string            // in ManifestDir
 	member     uint64            // etcd: the inode of its member directory
-	generation string            // etcd: the first word of its database
-	holds      map[string]string // certificates, by path, as they were when it started
-	manifest   string            // that it was started from
+	generation string            // etcd: the first word in its database
+	holds      map[string]string // certificates as they were when it started, by path
+	manifest   string            // the text that it was started from
 }
 
-// NewMachine makes a node that runs what is in the disk's manifests. dataDir is where the data is
-// that must never get lost; committed tells whether a run is past its commit point.
+// NewMachine makes a node that runs the manifests on the disk. dataDir holds the data that must
+// never get lost; committed says whether a run is past its commit point.
 func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Machine {
 	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0),
 		committed: committed, kubelet: true, views: map[string]*view{}}
@@ -131,10 +132,10 @@ func (m *Machine) step(call string) error {
 	return nil
 }
 
-// Crashed says whether the process under test died.
+// Crashed says whether the process under test has died.
 func (m *Machine) Crashed() bool { return m.crashed }
 
-// Revive lets another process run on the node after a SIGKILL of the first.
+// Revive lets another process run on the node after the first one was killed.
 func (m *Machine) Revive() {
 	m.crashed, m.CrashAt, m.FailAt, m.KubeletStartedAt, m.Steps, m.Calls = false, 0, 0, 0, 0, nil
 	m.Unlock(self)
@@ -198,7 +199,7 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	member, _ := m.find(m.Disk.now, path.Join(dir, "member"))
 	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
 	if err != nil {
-		// Where there was none from the start, an etcd that has no data either is no loss.
+		// If there was no data from the start, an etcd without data loses nothing.
 		if m.oldDB != 0 {
 			m.violate("an etcd was started on %s, where there is no data: it begins a new cluster", dir)
 		}
@@ -223,8 +224,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	return true
 }
 
-// join is the first start of an etcd: it begins with nothing. One that joins a cluster gets
-// all from the leader.
+// join gives an etcd its data at its first start. One that joins a cluster gets everything from the
+// leader.
 func (m *Machine) join(dir, content string) {
 	at, ok := m.find(m.Disk.now, dir)
 	if _, there := m.Disk.now.look(at, "member"); there || !ok {
@@ -254,8 +255,8 @@ func (m *Machine) running(name string) *container {
 	return nil
 }
 
-// Look describes the node for comparison: what runs, and every file outside the
-// directories left out.
+// Look describes the node for comparison: what is running, and every file outside the directories
+// in except.
 func (m *Machine) Look(except ...string) string {
 	m.tick()
 	m.check("look")
@@ -303,7 +304,7 @@ func (k kubelet) Start(context.Context) error {
 	if err := k.m.step("start the kubelet"); err != nil {
 		return err
 	}
-	if !k.m.kubelet { // it reads everything anew
+	if !k.m.kubelet { // it rereads all manifests
 		k.m.views, k.m.idle = map[string]*view{}, nil
 	}
 	k.m.kubelet = true

@@ -10,19 +10,19 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Members is what the members elsewhere know of the membership. They run, whatever happens to the
-// node, and forget nothing.
+// Members is what the members on other nodes know about the membership. They keep running whatever
+// happens to this node, and forget nothing.
 type Members struct {
 	All  []op.Member
-	URL  string // the peer URL of the node
-	Name string // of the node
-	Next op.ID  // that the next member gets
+	URL  string // this node's peer URL
+	Name string // this node's
+	Next op.ID  // the last id given to a member
 }
 
-// ClusterID is that of the cluster that they are.
+// ClusterID is the id of their cluster.
 const ClusterID = 0xc1
 
-// own is the node's member; nil when it has none.
+// own is this node's member; nil when it has none.
 func (s *Members) own() *op.Member {
 	for i, m := range s.All {
 		if slices.Contains(m.PeerURLs, s.URL) {
@@ -32,7 +32,7 @@ func (s *Members) own() *op.Member {
 	return nil
 }
 
-// quorum says whether enough of those that vote run.
+// quorum says whether enough of the voting members are running.
 func (m *Machine) quorum() bool {
 	voters, run := 0, 0
 	for _, one := range m.Members.All {
@@ -47,8 +47,8 @@ func (m *Machine) quorum() bool {
 	return run > voters/2
 }
 
-// enrol is the first start, or a later one, of an etcd that is told to join a cluster: it ends at
-// once when the cluster does not know it, or knows it under another id than its data does.
+// enrol is the start, first or later, of an etcd that is told to join a cluster. It exits at once
+// if the cluster does not know it, or knows it under another id than its data has.
 func (m *Machine) enrol(dir string) bool {
 	if m.Members == nil {
 		m.join(dir, "new learner")
@@ -67,7 +67,7 @@ func (m *Machine) enrol(dir string) bool {
 	return true
 }
 
-// checkMembers holds the cluster to what must be true after every step.
+// checkMembers checks what must be true of the cluster after every step.
 func (m *Machine) checkMembers() {
 	if m.Members == nil {
 		return
@@ -93,8 +93,8 @@ var (
 	errBehind   = errors.New("etcdserver: can only promote a learner member which is in sync with leader")
 )
 
-// change is one request to the members: the process may die before it is sent, and before
-// its answer is heard.
+// change is one request to the members: the process may die before sending it, or before it hears
+// the answer.
 func (e Etcd) change(words string, do func(*Members) error) error {
 	if err := e.M.step(words); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (e Etcd) PromoteLearner(_ context.Context, _ op.Access, member op.ID) error
 	})
 }
 
-// RemoveMember ends the etcd of the member that is removed, too.
+// RemoveMember also ends the etcd of the removed member.
 func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
 	return e.change("remove a member", func(s *Members) error {
 		if own := s.own(); own != nil && own.ID == member {

@@ -12,8 +12,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// savedMachine is what is kept of a machine: all that its future depends on but the process under
-// test, which is as good as killed, and what a test plans to happen to that.
+// savedMachine is what is saved of a machine: everything that its future depends on, except the
+// process under test, which counts as killed, and what the test has planned for that process.
 type savedMachine struct {
 	ManifestDir string                `json:"manifestDir"`
 	SickEtcd    bool                  `json:"sickEtcd,omitempty"`
@@ -41,7 +41,7 @@ type savedMachine struct {
 	Disorderly  bool                  `json:"disorderly,omitempty"`
 	Mounts      []string              `json:"mounts,omitempty"`
 	Tree        tree                  `json:"tree"`
-	Durable     tree                  `json:"durable,omitempty"` // none: it is the tree
+	Durable     tree                  `json:"durable,omitempty"` // absent: the same as the tree
 	Pending     []change              `json:"pending,omitempty"`
 	Inodes      map[uint64]savedInode `json:"inodes"`
 	Locks       map[uint64]string     `json:"locks,omitempty"`
@@ -52,7 +52,7 @@ type savedInode struct {
 	Dir     bool      `json:"dir,omitempty"`
 	Attr    node.Attr `json:"attr"`
 	Data    string    `json:"data,omitempty"`
-	Durable *string   `json:"durable,omitempty"` // none: it is the data
+	Durable *string   `json:"durable,omitempty"` // absent: the same as the data
 }
 
 type savedContainer struct {
@@ -69,7 +69,7 @@ type savedView struct {
 	Changed time.Time `json:"changed,omitzero"`
 }
 
-// Save writes the machine down as it is now, as if the process under test had just been killed. See
+// Save serializes the machine as it is now, as if the process under test had just been killed. See
 // [LoadMachine].
 func (m *Machine) Save() ([]byte, error) {
 	s := savedMachine{
@@ -105,10 +105,9 @@ func (m *Machine) Save() ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// LoadMachine makes a machine that is as the saved one was, and on which no process of
-// etcdpod runs. It is not known what its watchers were: see [Machine.CommittedBy] and
-// [Machine.Before]. What this version has no place for is an error: a machine that lacks it
-// would not be the one that was saved.
+// LoadMachine restores a saved machine, on which no process of etcdpod runs. Its watchers are not
+// saved: see [Machine.CommittedBy] and [Machine.Before]. A field that this version does not know is
+// an error: a machine without it would not be the one that was saved.
 func LoadMachine(saved []byte) (*Machine, error) {
 	var s savedMachine
 	in := json.NewDecoder(bytes.NewReader(saved))

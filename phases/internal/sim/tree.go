@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// tree is the names: for each directory's inode the names in it, in order. A list is never changed
-// in its place: a change makes another one. So trees share the lists in which they do not differ,
-// which makes a clone cheap; the exploration makes hundreds of thousands of them.
+// tree holds the names: for each directory's inode the names in it, in order. A list is never
+// changed in place: a change makes a new one. So trees share the lists in which they do not differ,
+// which makes clones cheap; the exploration makes hundreds of thousands of them.
 type tree map[uint64][]entry
 
 // entry is one name in a directory.
@@ -30,7 +30,7 @@ func (t tree) look(dir uint64, name string) (uint64, bool) {
 	return 0, false
 }
 
-// put gives a name in a directory to an inode, whatever had it.
+// put gives a name in a directory to an inode, whatever had the name before.
 func (t tree) put(dir uint64, name string, ino uint64) {
 	i, taken := slices.BinarySearchFunc(t[dir], name, func(e entry, name string) int {
 		return strings.Compare(e.name, name)
@@ -43,12 +43,12 @@ func (t tree) put(dir uint64, name string, ino uint64) {
 	t[dir] = append(list, t[dir][i:]...)
 }
 
-// drop takes a name out of a directory.
+// drop removes a name from a directory.
 func (t tree) drop(dir uint64, name string) {
 	t[dir] = slices.DeleteFunc(slices.Clone(t[dir]), func(e entry) bool { return e.name == name })
 }
 
-// search finds the path of an inode below another.
+// search finds the path from one inode to another below it.
 func (t tree) search(from, to uint64) (string, bool) {
 	for _, e := range t[from] {
 		if e.ino == to {
@@ -61,7 +61,7 @@ func (t tree) search(from, to uint64) (string, bool) {
 	return "", false
 }
 
-// MarshalJSON writes the names of each directory as an object.
+// MarshalJSON writes each directory's names as an object.
 func (t tree) MarshalJSON() ([]byte, error) {
 	all := make(map[uint64]map[string]uint64, len(t))
 	for dir, list := range t {
@@ -73,7 +73,7 @@ func (t tree) MarshalJSON() ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// UnmarshalJSON reads what MarshalJSON has written.
+// UnmarshalJSON reads what MarshalJSON wrote.
 func (t *tree) UnmarshalJSON(data []byte) error {
 	var all map[uint64]map[string]uint64
 	if err := json.Unmarshal(data, &all); err != nil {

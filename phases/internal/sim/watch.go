@@ -10,19 +10,19 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 )
 
-// What the kubelet does, and what must be true, between any two steps. Most steps change nothing of
-// what that depends on: then it is not gone through again.
+// What the kubelet does, and what must be true, between any two steps. Most steps change nothing
+// that this depends on: then it is skipped.
 
-// seen tells which changes of the disk were seen.
+// seen marks which changes of the disk have been seen.
 type seen struct{ moves, writes uint64 }
 
-// look is what is to be seen at present.
+// look returns the current mark.
 func (d *Disk) look() *seen { return &seen{d.moves, d.writes} }
 
-// still says whether nothing was changed since.
+// still says whether nothing has changed since.
 func (s *seen) still(d *Disk) bool { return s != nil && s.moves == d.moves && s.writes == d.writes }
 
-// tick lets the kubelet do its work: it ends what has no manifest any more, and starts what has
+// tick lets the kubelet do its work: it stops what no longer has a manifest, and starts what has
 // one.
 func (m *Machine) tick() {
 	if !m.kubelet || m.CrashText == "" && m.idle.still(m.Disk) {
@@ -57,8 +57,8 @@ func (m *Machine) tick() {
 	m.idle = idle
 }
 
-// read has the kubelet notice what is in a file, which it may do late. It says whether the kubelet
-// knew it, and knew it to be so for good.
+// read lets the kubelet notice what is in a file, perhaps late. It says whether the kubelet already
+// knew the contents.
 func (m *Machine) read(name string) bool {
 	data := m.Peek(path.Join(m.ManifestDir, name))
 	v := m.views[name]
@@ -76,11 +76,11 @@ func (m *Machine) read(name string) bool {
 	return false
 }
 
-// parsed are manifests by their text: the same few are started again and again. What Parse returned
-// never changes.
+// parsed caches manifests by their text: the same few are started again and again. What Parse
+// returns is never changed.
 var parsed sync.Map
 
-// Parse is [manifests.Parse], but quick for a text that was parsed before.
+// Parse is [manifests.Parse] with a cache.
 func Parse(text string) (*manifests.Manifest, error) {
 	if pod, known := parsed.Load(text); known {
 		return pod.(*manifests.Manifest), nil
@@ -92,7 +92,7 @@ func Parse(text string) (*manifests.Manifest, error) {
 	return pod, err
 }
 
-// check holds the node to what must be true after every step.
+// check checks what must be true of the node after every step.
 func (m *Machine) check(call string) {
 	etcd, api := m.running("etcd"), m.running("kube-apiserver")
 	moves := strings.HasPrefix(call, "exchange ") || strings.HasPrefix(call, "rename ")
@@ -122,11 +122,11 @@ func (m *Machine) check(call string) {
 		}
 	}
 	if len(m.Violations) > before {
-		m.checked = nil // it is told after each step
+		m.checked = nil // report it again after each step
 	}
 }
 
-// checkNames is the part that hangs on names alone.
+// checkNames checks what depends on names alone.
 func (m *Machine) checkNames() {
 	m.checked = m.look()
 	names, _ := m.ReadDir(m.ManifestDir)
@@ -146,7 +146,7 @@ func (m *Machine) checkNames() {
 	}
 }
 
-// hasOldDB looks first where it was the last time: few steps move it.
+// hasOldDB first looks where it found the database last: few steps move it.
 func (m *Machine) hasOldDB(t tree) bool {
 	if ino, ok := m.find(t, m.oldAt); ok && ino == m.oldDB {
 		return true
