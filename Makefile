@@ -39,7 +39,7 @@ check:
 test: build
 	$(GO) vet ./...
 	$(GO) run ./e2e/binaries/build etcd
-	ETCDPOD=$(CURDIR)/bin/etcdpod $(GO) test -timeout 2h $(TESTFLAGS) $(or $(PKGS),./...)
+	ETCDPOD=$(CURDIR)/bin/etcdpod $(GO) test -p 4 -timeout 2h $(TESTFLAGS) $(or $(PKGS),./...)
 
 e2e: build
 	$(GO) vet -tags e2e ./...
