@@ -97,6 +97,20 @@ func (s *story) also(on, command string, code int, sees ...string) {
 	}
 }
 
+// alsoOneOf is also for a command that may say any of the texts: the page tells of all of them.
+func (s *story) alsoOneOf(on, command string, code int, texts ...string) {
+	s.t.Helper()
+	got, out := s.try(on, command)
+	if got != code || !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(out, text) }) {
+		s.t.Errorf("%s: %q ends with %d, not %d, or says none of %q:\n%s", on, command, got, code, texts, out)
+	}
+	for _, text := range texts {
+		if !strings.Contains(s.page, plain(text)) {
+			s.t.Errorf("the page does not tell of %q", text)
+		}
+	}
+}
+
 // try types a command. A yes that it would ask for on a terminal is given by --yes; /root and
 // /etc/kubernetes are the node's.
 func (s *story) try(on, command string) (code int, out string) {
@@ -261,8 +275,11 @@ func TestOneNodeLost(t *testing.T) {
 	must(t, s.PowerOn(s.ctx, "cp3")) // with its old data, which serves nothing
 	s.also("cp3", "etcdpod status", 6)
 	s.wants(false, "cp1", "cp2")
-	s.also("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`,
-		5, "API servers that are not on the nodes are known to use this etcd")
+	// The key of cp3's API server came back with the backup, and lives for 15 seconds: until then
+	// it is refused for that, and from then on for cp3's etcd, which answers for as long as it runs.
+	s.alsoOneOf("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 5,
+		"API servers that are not on the nodes are known to use this etcd",
+		"a member of the old cluster that is not among the nodes still answers")
 	s.ends()
 }
 
