@@ -381,8 +381,8 @@ func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 // isInline recognizes a page in a value: those in the file begin at 2.
 func (p page) isInline() bool { return p.id == 0 }
 
-// inlinePage reads the header of the page in a small bucket's description: always a leaf, of
-// the size in the value.
+// inlinePage reads the header of the page in a small bucket's description. The page must be
+// a leaf, and the value must have room for its header.
 func (w *walker) inlinePage(win *window, p page, i int, off, size int64) (page, error) {
 	if p.isInline() {
 		return page{}, p.bad("an inline bucket holds another bucket")
