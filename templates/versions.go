@@ -50,8 +50,8 @@ var (
 	labelForm   = regexp.MustCompile(`^(release/)?(latest|stable)(-1(\.([1-9]\d))?)?$`)
 )
 
-// setRelease finds the Kubernetes version. A label (kubeadm's default is one) gets what kubeadm makes
-// of it offline: its own version.
+// setRelease finds the Kubernetes version. A label (kubeadm's default is one) gets what kubeadm
+// makes of it offline: its own version.
 func (c *Config) setRelease(s *sources) field.ErrorList {
 	path, given := field.NewPath("kubernetesVersion"), s.cluster.KubernetesVersion
 	newest := releases[len(releases)-1].minor
