@@ -78,7 +78,7 @@ func memberAt(members []Member, urls []string) *Member {
 }
 
 // leave removes the run's own member from the cluster. It may vote by then: the process may
-// have died between the promotion and the record of it, or somebody else may have promoted it.
+// have died between the promotion and the record of it, or someone else may have promoted it.
 // That is harmless: its id is known, the others hold all of its data, its etcd still runs, and
 // etcd refuses if the others would be no quorum. A member that someone else added, or that was
 // there before, stays. But a learner from before that the run promoted is removed, since its
