@@ -95,8 +95,8 @@ func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error 
 	return f.stopContainers(ctx, t, others)
 }
 
-// clearManifests takes from the static-pod directory what would run on this data, except one file:
-// what someone put back, or what the undone release had placed.
+// clearManifests moves what would run on this data, except one file, out of the static-pod
+// directory: what someone put back, or what the undone release had placed.
 func (f Fence) clearManifests(t *Target, but string) error {
 	names, err := t.Host.FS.ReadDir(f.ManifestDir)
 	if err != nil {

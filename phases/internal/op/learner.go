@@ -212,7 +212,7 @@ func byID(members []Member) []Member {
 	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// Undo does not bring the stale member back: it held nothing.
+// Undo does not bring the stale member back: nothing was left of it.
 func (a *AddLearner) Undo(ctx context.Context, t *Target) error   { return a.leave(ctx, t) }
 func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
 
