@@ -25,9 +25,9 @@ func (c *Client) Endpoint() string { return c.first }
 
 // Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is
 // taken). It starts writeback, but does not wait for the disk: the caller syncs the file, and can
-// prove it meanwhile. It checks nothing: the file ends with the SHA-256 that etcd sent, and
-// [snapfile.Check] compares that with what it reads back, so it finds damage from the network as
-// well as from the disk. On any failure the file is removed. progress, which may be nil, gets
+// prove it meanwhile. It does not check the hash: the file ends with the SHA-256 that etcd sent,
+// and [snapfile.Check] compares that with what it reads back, so it finds damage from the network
+// as well as from the disk. On any failure the file is removed. progress, which may be nil, gets
 // bytes. ctx bounds the time, and a stream that sends nothing for the stall timeout fails.
 func Save(ctx context.Context, c *Client, path string, progress func(done, total int64)) (Saved, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

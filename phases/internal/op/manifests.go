@@ -17,8 +17,8 @@ import (
 // TakeOutManifest moves a manifest from the static-pod directory to the run's folder.
 //
 // Across mounts it copies the content, and renames the original to a dot name, which the kubelet
-// ignores (kubelet, pkg/kubelet/config/file.go), until the manifest is put back. So that needs no
-// room on a full disk.
+// ignores (kubelet, pkg/kubelet/config/file.go), until the manifest is put back. So putting it back
+// needs no room on a full disk.
 type TakeOutManifest struct {
 	From string `json:"from"`
 	To   string `json:"to"`
