@@ -112,7 +112,7 @@ type Reader interface {
 
 // FS is the node's file system. Every method that changes something is one system call (or a few
 // on one file). Its effect is durable only after Sync of that file and of the directory that
-// names it. Errors wrap *fs.PathError or *os.LinkError ; errors.Is finds fs.ErrNotExist,
+// names it. Errors wrap *fs.PathError or *os.LinkError; errors.Is finds fs.ErrNotExist,
 // fs.ErrExist and syscall.Errno.
 type FS interface {
 	Reader

@@ -11,7 +11,7 @@ import (
 )
 
 // Receive writes size bytes of a stream into a file, 0600. The file gets its name when it is
-// complete, durable, and has that SHA-256 (hex).
+// complete and durable, and has that SHA-256 (hex).
 func Receive(
 	ctx context.Context, fsys FS, name string, from io.Reader, size int64, sum string, progress func(done, total int64),
 ) error {
