@@ -7,8 +7,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// SetAnnotation gives an annotation a value: in place where it is there, else after the other ones,
-// else in a new metadata.annotations.
+// SetAnnotation sets an annotation: in place if it exists, else after the others, else in a
+// new metadata.annotations.
 func (m *Manifest) SetAnnotation(key, value string) (*Manifest, error) {
 	if got, ok := m.Annotation(key); ok && got == value {
 		return m, nil
@@ -47,8 +47,8 @@ func mappingNode(content ...*yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: content}
 }
 
-// addEntry adds key: value to a mapping that has entries, below a new key of its own if under is
-// not empty. It goes after the last entry whose end is known.
+// addEntry adds key: value to a mapping that has entries, or under a new key in it if under is not
+// empty. It goes after the last entry whose end is known.
 func (e *edit) addEntry(to *yaml.Node, under, key, value string) error {
 	last := len(to.Content) - 1
 	for ; last > 0; last -= 2 {
@@ -147,8 +147,8 @@ func (e *edit) fillEmpty(parent, node *yaml.Node, key, value string) error {
 	return refusal(parent.Line, "the empty mapping is written in a way that is not edited")
 }
 
-// RemoveAnnotation takes an annotation out, and with the last one its metadata.annotations where
-// that is a line of its own. One that is not there is no error.
+// RemoveAnnotation removes an annotation, and with the last one also metadata.annotations, if that
+// has a line of its own. A missing annotation is no error.
 func (m *Manifest) RemoveAnnotation(key string) (*Manifest, error) {
 	f, ok := m.pod.annotations.entries[key]
 	if !ok {
@@ -198,7 +198,7 @@ func (e *edit) removeAnnotation(f field) error {
 	return nil
 }
 
-// ownKeyLine returns the line that holds nothing but a key and its colon.
+// ownKeyLine returns the line that holds only a key and its colon.
 func (e *edit) ownKeyLine(key *yaml.Node) (start, end int, err error) {
 	from, to, err := e.m.extent(key)
 	if err != nil {

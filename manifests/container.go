@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Image returns a container's image, empty where it has none.
+// Image returns a container's image, empty if it has none.
 func (m *Manifest) Image(container string) string {
 	if c := m.find(container); c != nil && c.image != nil {
 		return c.image.Value
@@ -15,7 +15,7 @@ func (m *Manifest) Image(container string) string {
 	return ""
 }
 
-// SetImage gives a container another image.
+// SetImage changes a container's image.
 func (m *Manifest) SetImage(container, image string) (*Manifest, error) {
 	edited, err := (*Manifest)(nil), errors.New("the pod has no such container with an image")
 	if c := m.find(container); c != nil && c.image != nil {
@@ -30,8 +30,8 @@ func (m *Manifest) SetImage(container, image string) (*Manifest, error) {
 	return edited, nil
 }
 
-// Env returns the literal value of a container's environment variable, as written: Expand puts
-// in others. ok is false where there is none, or where it comes from elsewhere:
+// Env returns the literal value of a container's environment variable, as written: Expand fills
+// in references. ok is false if there is none, or if its value comes from elsewhere:
 // EnvFromElsewhere tells these apart.
 func (m *Manifest) Env(container, name string) (value string, ok bool) {
 	v := m.variable(container, name)
@@ -41,14 +41,14 @@ func (m *Manifest) Env(container, name string) (value string, ok bool) {
 	return v.value, true
 }
 
-// EnvFromElsewhere says that a variable is there, but has its value from the pod's own fields or
+// EnvFromElsewhere says that a variable takes its value from the pod's own fields or
 // another object (valueFrom).
 func (m *Manifest) EnvFromElsewhere(container, name string) bool {
 	v := m.variable(container, name)
 	return v != nil && v.from
 }
 
-// variable finds the last one of its name, which is the one that the kubelet lets count.
+// variable finds the last variable of that name, which is the one that the kubelet uses.
 func (m *Manifest) variable(container, name string) *variable {
 	c := m.find(container)
 	if c == nil {

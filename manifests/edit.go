@@ -10,16 +10,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// edit is a change in two forms: cuts in the text, and what the nodes become. After the text is cut
-// it is parsed again, and must give just those nodes: what the first form did beyond, or short of,
-// the second one is an error.
+// edit is a change in two forms: cuts in the text, and the nodes that should result. The
+// cut text is parsed again and must give exactly those nodes, so a cut that does too much
+// or too little is an error.
 type edit struct {
 	m       *Manifest
 	cuts    []cut
 	becomes map[*yaml.Node][]*yaml.Node
 }
 
-// cut puts text in the place of the bytes from from up to to.
+// cut replaces the bytes from from up to to with text.
 type cut struct {
 	from, to int
 	text     string
@@ -44,7 +44,7 @@ func (e *edit) apply() (*Manifest, error) {
 		at = max(at, c.to)
 	}
 	text = append(text, e.m.text[at:]...)
-	// The last line went, and it had no end: so shall the new last one.
+	// The last line went, and had no line end: neither shall the new last line.
 	if at == len(e.m.text) && !bytes.HasSuffix(e.m.text, []byte("\n")) {
 		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	}
@@ -95,7 +95,7 @@ func stringNode(s string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 }
 
-// replace gives a scalar another value, in its own style.
+// replace changes a scalar's value, in its own style.
 func (e *edit) replace(n *yaml.Node, value string) error {
 	from, to, err := e.m.extent(n)
 	if err != nil {
@@ -110,7 +110,7 @@ func (e *edit) replace(n *yaml.Node, value string) error {
 	return nil
 }
 
-// inFlow says whether a node stands inside [] or {}, at whatever distance.
+// inFlow says whether a node is inside [] or {}, at any depth.
 func (m *Manifest) inFlow(n *yaml.Node) bool {
 	var within func(at *yaml.Node, flow bool) (bool, bool)
 	within = func(at *yaml.Node, flow bool) (in, found bool) {
@@ -135,8 +135,8 @@ var (
 	comma    = regexp.MustCompile(`^[ \t\r\n]*,[ \t\r\n]*$`)
 )
 
-// ownLines returns the lines, their ends included, that hold the bytes from from up to to and, but
-// for a comment after them, nothing else; before is what stands before them on their first line.
+// ownLines returns the lines, with their ends, that hold only the bytes from from up to to, apart
+// from a comment after them; before matches what precedes them on their first line.
 func (m *Manifest) ownLines(from, to int, before *regexp.Regexp) (start, end int, err error) {
 	i, exact := slices.BinarySearch(m.lines, from)
 	if !exact {
@@ -154,7 +154,7 @@ func (m *Manifest) ownLines(from, to int, before *regexp.Regexp) (start, end int
 	return start, end, nil
 }
 
-// lineBreak returns the end of the line that ends at end, else of the first line.
+// lineBreak returns the line break at end, or else that of the first line.
 func (m *Manifest) lineBreak(end int) string {
 	if !bytes.HasSuffix(m.text[:end], []byte("\n")) {
 		end = bytes.IndexByte(m.text, '\n') + 1
@@ -165,7 +165,7 @@ func (m *Manifest) lineBreak(end int) string {
 	return "\n"
 }
 
-// insertLines puts lines, given without their ends, after the line that ends at end.
+// insertLines inserts lines, given without line breaks, after the line that ends at end.
 func (e *edit) insertLines(end int, lines []string) {
 	text, eol := "", e.m.lineBreak(end)
 	unended := !bytes.HasSuffix(e.m.text[:end], []byte("\n"))

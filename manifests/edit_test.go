@@ -24,11 +24,11 @@ func parse(t testing.TB, text string) *Manifest {
 	return m
 }
 
-// pair is one line of a manifest before and after an edit; an empty one is a line
-// that is added or goes.
+// pair is one line of a manifest before and after an edit; an empty one means that the line
+// is added or removed.
 type pair struct{ before, after string }
 
-// want replaces the line before, or adds after the line in front.
+// want replaces the line before, or adds one after the line behind.
 func (p pair) want(text, behind string) string {
 	switch {
 	case p.before == "":

@@ -2,10 +2,10 @@ package manifests
 
 import "strings"
 
-// Expand puts the container's environment into a command line's or a variable's text, as the
-// kubelet does: $(NAME) becomes the value of a variable that is there and stays where it is not, $$
-// becomes $ (k8s.io/kubernetes/third_party/forked/golang/expansion). ok is false where a value
-// comes from elsewhere and is known only when the container starts.
+// Expand fills the container's environment into a command line or a variable, as the kubelet does:
+// $(NAME) becomes the variable's value, or stays if there is no such variable, $$ becomes $
+// (k8s.io/kubernetes/third_party/forked/golang/expansion). ok is false if a value comes from
+// elsewhere and is known only when the container starts.
 func (m *Manifest) Expand(container, text string) (expanded string, ok bool) {
 	if !strings.Contains(text, "$") {
 		return text, true

@@ -13,24 +13,24 @@ import (
 // FlagValue is one flag on a container's command line.
 type FlagValue struct {
 	Name  string // without dashes
-	Value string // as written: Expand puts in the environment; "true" for a bare flag
+	Value string // as written: Expand fills in the environment; "true" for a bare flag
 	Bare  bool   // written without a value
 	Line  int
 }
 
-// flag also knows where it is written.
+// flag also knows its place in the manifest.
 type flag struct {
 	FlagValue
 	item  *yaml.Node
-	value *yaml.Node // the item after it, where the value is an item of its own
+	value *yaml.Node // the next item, if the value is an item of its own
 }
 
-// wrappers start the program that is named further on in their own command line, so that the flags
-// cannot be told apart from the wrapper's. A shell script takes any form at all.
+// wrappers start the program that their own command line names further on, so that its flags cannot
+// be told from theirs. A shell script can take any form at all.
 var wrappers = []string{"sh", "bash", "dash", "ash", "busybox",
 	"env", "nice", "ionice", "tini", "dumb-init", "catatonit", "kube-log-runner", "go-runner"}
 
-// Containers returns the names of the containers, the init containers not among them.
+// Containers returns the names of the containers, without the init containers.
 func (m *Manifest) Containers() []string {
 	var names []string
 	for _, c := range m.pod.containers {
@@ -41,10 +41,11 @@ func (m *Manifest) Containers() []string {
 	return names
 }
 
-// Runs tells which container runs a program, given by its base name ("etcd"): the one whose command
-// (args where there is no command) begins with it or, behind a shell or another wrapper, mentions
-// it; else the one that bears the program's name, or the only one, of a pod with the label
-// component=<program>, which kubeadm puts on each of its pods (cmd/kubeadm/app/util/staticpod).
+// Runs finds the container that runs a program, given by its base name ("etcd"): the
+// one whose command (args if there is no command) begins with it or, after a shell or
+// another wrapper, mentions it; else, in a pod with the label component=<program>, the
+// container with the program's name, or the only one. kubeadm puts that label on each
+// of its pods (cmd/kubeadm/app/util/staticpod).
 func (m *Manifest) Runs(program string) (container string, ok bool) {
 	for _, c := range m.pod.containers {
 		if !c.init && c.runs(program) {
@@ -88,16 +89,16 @@ func (c *container) wrapped() bool {
 	return len(argv) > 0 && slices.Contains(wrappers, path.Base(argv[0].Value))
 }
 
-// Wrapped says that a container's program is started by a shell or another wrapper: it has no flags
-// then as far as this package can tell, and none can be set.
+// Wrapped says that a shell or another wrapper starts the container's program: to this package it
+// then has no flags, and none can be set.
 func (m *Manifest) Wrapped(container string) bool {
 	c := m.find(container)
 	return c != nil && c.wrapped()
 }
 
-// Flags returns all flags of a container, from command and then args, in order, those given more
-// than once included. A flag without "=" takes the item after it for its value, unless that begins
-// with a dash or there is none: then it is bare.
+// Flags returns all flags of a container, from command and then args, in order, repeated ones
+// included. A flag without "=" takes the next item as its value, unless there is none or it begins
+// with a dash: then the flag is bare.
 func (m *Manifest) Flags(container string) []FlagValue {
 	var values []FlagValue
 	if c := m.find(container); c != nil {
@@ -108,8 +109,8 @@ func (m *Manifest) Flags(container string) []FlagValue {
 	return values
 }
 
-// Flag returns the value of a flag, named without dashes. Of several the last one counts, as it
-// does for single values in package flag and in pflag; for flags that collect, ask Flags.
+// Flag returns the value of a flag, named without dashes. If there are several, the last counts, as
+// for single values in package flag and in pflag; for flags that accumulate, use Flags.
 func (m *Manifest) Flag(container, name string) (value string, ok bool) {
 	if c := m.find(container); c != nil {
 		if f, ok := c.lastFlag(name); ok {
@@ -171,9 +172,9 @@ func (c *container) lastFlag(name string) (flag, bool) {
 
 var flagName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// SetFlag gives a flag a value. Where the flag is there, the occurrence that counts is changed in
-// place, and keeps its form and quoting; else a flag is added after the last one, in its style. It
-// refuses wrapped containers, and items that are block scalars or spread over lines.
+// SetFlag sets a flag. If it exists, the occurrence that counts changes in place, and keeps its
+// form and quoting; else the flag is added after the last one, in its style. SetFlag refuses
+// wrapped containers, and items that are block scalars or span lines.
 func (m *Manifest) SetFlag(container, name, value string) (*Manifest, error) {
 	edited, err := m.setFlag(container, name, value)
 	if err != nil {
@@ -238,8 +239,8 @@ func (c *container) listOf(item *yaml.Node) *yaml.Node {
 	return c.lists[0]
 }
 
-// RemoveFlag takes out every occurrence of a flag, with the whole line where it has one. A flag
-// that is not there is no error.
+// RemoveFlag removes every occurrence of a flag, with its line if it has one to itself. A
+// missing flag is no error.
 func (m *Manifest) RemoveFlag(container, name string) (*Manifest, error) {
 	edited, err := m.removeFlag(container, name)
 	if err != nil {
@@ -285,8 +286,8 @@ func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
 	return edited, sameOthers(m, edited, container, name)
 }
 
-// sameOthers checks that the neighbours of an edited flag read as before: an item without its
-// neighbour can become another flag's value.
+// sameOthers checks that the neighbours of an edited flag still mean the same: a lone item can
+// become another flag's value.
 func sameOthers(before, after *Manifest, container, name string) error {
 	others := func(m *Manifest) []FlagValue {
 		flags := slices.DeleteFunc(m.Flags(container), func(f FlagValue) bool { return f.Name == name })

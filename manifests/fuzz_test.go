@@ -141,7 +141,7 @@ func otherFlags(m *Manifest, container, name string) []string {
 	return s
 }
 
-// changedLines counts the lines of b that are not among a's and b's common first and last lines.
+// changedLines counts the lines of b outside the common first and last lines of a and b.
 func changedLines(a, b []byte) int {
 	x, y := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
 	for len(x) > 0 && len(y) > 0 && bytes.Equal(x[0], y[0]) {
@@ -153,8 +153,8 @@ func changedLines(a, b []byte) int {
 	return len(y)
 }
 
-// agreesWithKubelet reads the manifest again with the parsers that the kubelet uses, and compares
-// what both found. What only the kubelet refuses is no matter.
+// agreesWithKubelet reads the manifest with the kubelet's parsers, and compares the results. It
+// does not matter if only the kubelet refuses something.
 func agreesWithKubelet(t *testing.T, m *Manifest) {
 	t.Helper()
 	var p corev1.Pod

@@ -6,7 +6,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// addItems adds strings to a list, after one of its items and in the way that it is written.
+// addItems adds strings to a list, after one of its items and in the list's style.
 func (e *edit) addItems(list, after *yaml.Node, style yaml.Style, values ...string) error {
 	from, to, err := e.m.extent(after)
 	if err != nil {
@@ -42,8 +42,8 @@ func (e *edit) addItems(list, after *yaml.Node, style yaml.Style, values ...stri
 	return nil
 }
 
-// separator returns what stands between n and what comes before it in flow style, step nodes back;
-// ", " where that is not to be repeated.
+// separator returns the text between n and the item before it in flow style; ", " if there is no
+// such item, or the text cannot be repeated. An item has step nodes.
 func (e *edit) separator(siblings []*yaml.Node, n *yaml.Node, step int) string {
 	if i := slices.Index(siblings, n); i >= step {
 		_, end, err := e.m.extent(siblings[i-1])
@@ -55,7 +55,7 @@ func (e *edit) separator(siblings []*yaml.Node, n *yaml.Node, step int) string {
 	return ", "
 }
 
-// removeItems takes items out of a list of strings.
+// removeItems removes items from a list of strings.
 func (e *edit) removeItems(list *yaml.Node, items []*yaml.Node) error {
 	if len(items) == len(list.Content) {
 		return refusal(list.Line, "the list would be left empty")
@@ -85,8 +85,8 @@ func (e *edit) removeItems(list *yaml.Node, items []*yaml.Node) error {
 	return nil
 }
 
-// removeFlow takes out first to last (the same, or a key and its value), with the comma before it,
-// or after it where nothing before it stays.
+// removeFlow removes first to last (the same node, or a key and its value), with the comma before
+// them, or after them if nothing before them stays.
 func (e *edit) removeFlow(siblings []*yaml.Node, first, last *yaml.Node, stays func(*yaml.Node) bool) error {
 	from, _, err := e.m.extent(first)
 	if err != nil {

@@ -2,8 +2,8 @@
 // I/O and knows nothing of the node.
 //
 // The YAML parser only locates things; an edit then replaces bytes of the original text, so
-// comments, order, quoting, blank lines and line ends stay as someone left them. What cannot be
-// edited that way is refused, with its line, never rewritten.
+// comments, order, quoting, blank lines and line ends stay as they were. What cannot be edited that
+// way is refused, with its line, never rewritten.
 package manifests
 
 import (
@@ -17,10 +17,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxSize is the largest manifest that Parse takes, in bytes. Kubeadm's own have about 4 KiB.
+// MaxSize is the largest manifest that Parse accepts, in bytes. kubeadm's own have about 4 KiB.
 const MaxSize = 1 << 20
 
-// Manifest is one static-pod manifest. It never changes: an edit returns another one.
+// Manifest is one static-pod manifest. It is immutable: an edit returns a new one.
 type Manifest struct {
 	text  []byte
 	lines []int // offset of each line's first byte, after a byte order mark in the first
@@ -28,12 +28,12 @@ type Manifest struct {
 	pod   pod
 }
 
-// Parse reads a manifest in YAML or JSON. Its errors begin with "line N: ". It refuses what is not
-// exactly one v1 Pod with a name, what the kubelet would refuse (keys given twice, values of the
+// Parse reads a manifest in YAML or JSON. Its errors begin with "line N: ". It refuses anything but
+// exactly one v1 Pod with a name, what the kubelet would refuse (duplicate keys, values of the
 // wrong type in what etcdpod reads), and what cannot be edited safely as text: anchors, aliases and
-// merges in metadata, containers and volumes, and line breaks that not every YAML parser takes for
-// one. The kubelet reads only the first document of a file (pkg/kubelet/config/common.go), so a
-// second one is refused as a likely mistake.
+// merges in metadata, containers and volumes, and line breaks that some YAML parsers do not
+// recognize. The kubelet reads only the first document of a file (pkg/kubelet/config/common.go), so
+// a second one is refused as a likely mistake.
 func Parse(b []byte) (*Manifest, error) {
 	m := &Manifest{text: bytes.Clone(b)}
 	var err error
@@ -52,13 +52,13 @@ func Parse(b []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// Bytes returns the text, byte for byte as it was parsed or edited.
+// Bytes returns the text, byte for byte as parsed or edited.
 func (m *Manifest) Bytes() []byte { return bytes.Clone(m.text) }
 
 // Name returns metadata.name, without the node's name, which the kubelet appends.
 func (m *Manifest) Name() string { return m.pod.name }
 
-// Namespace returns metadata.namespace, or "default" as the kubelet does where there is none.
+// Namespace returns metadata.namespace, or "default" as the kubelet does if there is none.
 func (m *Manifest) Namespace() string {
 	if m.pod.namespace == "" {
 		return "default"
@@ -115,7 +115,7 @@ func splitLines(text []byte) ([]int, error) {
 	return lines, nil
 }
 
-// onlyDocument returns the top node of a text that holds one document. Decoding to nodes expands no
+// onlyDocument returns the top node of a text with one document. Decoding to nodes expands no
 // aliases, so a small text stays small.
 func onlyDocument(text []byte) (*yaml.Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
@@ -144,7 +144,7 @@ func onlyDocument(text []byte) (*yaml.Node, error) {
 	}
 }
 
-// yamlRefusal gives the parser's errors the form of our own.
+// yamlRefusal gives the parser's errors our own form.
 func yamlRefusal(err error) error {
 	s := strings.TrimPrefix(err.Error(), "yaml: ")
 	if strings.HasPrefix(s, "line ") {
@@ -153,8 +153,8 @@ func yamlRefusal(err error) error {
 	return refusal(1, "%s", s)
 }
 
-// checkKeys refuses keys given twice, of which parsers take the first, the last, or neither, and
-// keys that are not simple.
+// checkKeys refuses keys that are not simple, and duplicates: of those, parsers take the first,
+// the last, or neither.
 func checkKeys(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode {
 		lines := make(map[string]int, len(n.Content)/2)

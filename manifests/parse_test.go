@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// pod puts a container's fields, a volume list and more metadata into a manifest. Its first
-// container begins on line 7.
+// podOf puts a container's fields into a manifest. Its container begins on line 7.
 func podOf(container string) string {
 	return "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - name: etcd\n" + container
 }

@@ -7,14 +7,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// pod is what etcdpod reads of a Pod. Nodes are kept where an edit needs to know
-// where a value stands.
+// pod is what etcdpod reads of a Pod. It keeps nodes where an edit needs a value's place.
 type pod struct {
 	name, namespace string
 	labels          map[string]string
 	hostNetwork     bool
 	metadata        *yaml.Node
-	annotationsKey  *yaml.Node // nil where there is no such key
+	annotationsKey  *yaml.Node // nil if there is no such key
 	annotations     mapping
 	containers      []container
 	volumes         []volume
@@ -24,7 +23,7 @@ type container struct {
 	name          string
 	init          bool
 	line          int
-	image         *yaml.Node   // nil where there is none
+	image         *yaml.Node   // nil if there is none
 	command, args []*yaml.Node // the items
 	lists         [2]*yaml.Node
 	env           []variable
@@ -38,7 +37,7 @@ type variable struct {
 
 type volume struct {
 	name     string
-	hostPath *yaml.Node // the path; nil where the volume is of another kind
+	hostPath *yaml.Node // the path; nil if the volume is of another kind
 	kind     string
 }
 
@@ -274,7 +273,7 @@ func readName(fields mapping, what string) (string, error) {
 	return name, err
 }
 
-// checkShape refuses what is shared with another place: an edit here would change it there, too.
+// checkShape refuses nodes shared with another place: an edit here would change that, too.
 func checkShape(n *yaml.Node, kind yaml.Kind, what, want string) error {
 	switch {
 	case n.Kind == yaml.AliasNode, n.Anchor != "":
@@ -307,7 +306,7 @@ func readString(n *yaml.Node, what string) (string, error) {
 	return n.Value, nil
 }
 
-// readBool takes YAML 1.1's words, too, since the kubelet's parser does.
+// readBool also accepts YAML 1.1's words, as the kubelet's parser does.
 func readBool(n *yaml.Node, what string) (bool, error) {
 	if isNull(n) {
 		return false, nil

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// writer makes up manifests in the ways in which people, and tools, write them.
+// writer makes up manifests as people and tools write them.
 type writer struct{ *rand.Rand }
 
 func (w writer) pick(options ...string) string { return options[w.IntN(len(options))] }

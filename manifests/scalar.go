@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// offset turns a node's line and column, which count characters, into an offset in the text.
+// offset turns a node's line and column, which count characters, into a byte offset in the text.
 func (m *Manifest) offset(n *yaml.Node) int {
 	at := m.lines[n.Line-1]
 	for range n.Column - 1 {
@@ -21,9 +21,9 @@ func (m *Manifest) offset(n *yaml.Node) int {
 	return at
 }
 
-// extent returns where a scalar is written, quotes included. The parser tells where it begins
-// only, so its end is found here; block scalars, plain ones over several lines, and those
-// with a tag are refused.
+// extent returns where a scalar is written, quotes included. The parser reports only its
+// start, so extent finds its end; it refuses block scalars, plain ones over several lines,
+// and those with a tag.
 func (m *Manifest) extent(n *yaml.Node) (from, to int, err error) {
 	if n.Line < 1 || n.Line > len(m.lines) {
 		return 0, 0, refusal(n.Line, "the value stands nowhere")
@@ -73,16 +73,15 @@ func singleQuoted(text []byte) int {
 	return -1
 }
 
-// Plain are the strings that every YAML parser reads as this string without quotes, YAML 1.1 ones
-// (the kubelet's) included. It is meant narrow: what begins with a digit or a dot may be a number
-// or a date; the comma ends a value in flow style.
+// Plain strings are those that every YAML parser reads as this string without quotes, YAML 1.1 ones
+// (the kubelet's) included. It is deliberately narrow: what begins with a digit or a dot may be a
+// number or a date; the comma ends a value in flow style.
 var (
 	plain     = regexp.MustCompile(`^(--?[A-Za-z]|[A-Za-z/])([A-Za-z0-9/._=@%+~$(),-]|:[A-Za-z0-9/.])*$`)
 	plainWord = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
 
-// scalar writes a string in the style of a neighbour, or in double quotes where that
-// style cannot hold it.
+// scalar writes a string in a neighbour's style, or in double quotes if that style cannot hold it.
 func scalar(value string, style yaml.Style, flow bool) (string, error) {
 	if !utf8.ValidString(value) {
 		return "", fmt.Errorf("the new value is not UTF-8")

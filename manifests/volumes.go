@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// HostPath is a volume that is a path of the node.
+// HostPath is a volume at a path of the node.
 type HostPath struct {
 	Volume string
 	Path   string // on the node, as written
-	Type   string // Directory, DirectoryOrCreate, File, …; empty where none is given
+	Type   string // Directory, DirectoryOrCreate, File, …; empty if none is given
 	Mounts []Mount
 }
 
@@ -23,7 +23,7 @@ type Mount struct {
 	Propagation string // None, HostToContainer, Bidirectional; empty for None
 
 	volume     string
-	expression bool // the sub path is only known when the container starts
+	expression bool // the sub path is known only when the container starts
 }
 
 // HostPaths returns the hostPath volumes, in order, with their mounts in all containers.
@@ -46,9 +46,9 @@ func (m *Manifest) HostPaths() []HostPath {
 	return paths
 }
 
-// HostPathOf returns where on the node a container's file is: the path below the innermost mount
-// that holds it. ok is false where that is not a hostPath volume (the file is then in the
-// container's own layer, or on a volume of another kind), or its sub path is an expression.
+// HostPathOf returns where a container's file is on the node: its path below the innermost mount
+// that holds it. ok is false if that is not a hostPath volume (the file is then in the container's
+// own layer, or on another kind of volume), or its sub path is an expression.
 func (m *Manifest) HostPathOf(container, file string) (host string, ok bool) {
 	c := m.find(container)
 	if c == nil || !path.IsAbs(file) {
@@ -74,7 +74,7 @@ func (m *Manifest) HostPathOf(container, file string) (host string, ok bool) {
 	return "", false
 }
 
-// below returns what of a clean path comes after dir.
+// below returns the part of a clean path after dir.
 func below(dir, file string) (rest string, ok bool) {
 	if dir == "" {
 		return "", false
@@ -84,7 +84,7 @@ func below(dir, file string) (rest string, ok bool) {
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
-// SetHostPath makes a hostPath volume another path of the node, which must be absolute.
+// SetHostPath changes a hostPath volume's path on the node, which must be absolute.
 func (m *Manifest) SetHostPath(volume, to string) (*Manifest, error) {
 	if !path.IsAbs(to) {
 		return nil, fmt.Errorf("cannot set the host path of volume %s: %q is not absolute", volume, to)

@@ -1,5 +1,5 @@
-// Package pki looks at certificates and keys in memory: bytes in, values out. It reads no files,
-// and the time is the caller's.
+// Package pki inspects and makes certificates and keys in memory: bytes in, values out. It reads no
+// files, and the caller supplies the time.
 package pki
 
 import (
@@ -11,9 +11,9 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// Certificate is what there is to say about one certificate.
+// Certificate describes one certificate.
 type Certificate struct {
-	Name      string    `json:"name"` // as the caller names the file
+	Name      string    `json:"name"` // the caller's name for the file
 	Subject   string    `json:"subject"`
 	Issuer    string    `json:"issuer"`
 	SANs      []string  `json:"sans,omitempty"` // DNS names, then addresses
@@ -26,7 +26,7 @@ type Certificate struct {
 	IsCA        bool `json:"isCA"`
 }
 
-// Inspect describes the first certificate in a PEM file: the leaf, where a chain follows.
+// Inspect describes the first certificate in a PEM file: the leaf, if a chain follows.
 func Inspect(name string, pem []byte, now time.Time) (Certificate, error) {
 	all, err := InspectAll(name, pem, now)
 	if err != nil {
@@ -36,7 +36,7 @@ func Inspect(name string, pem []byte, now time.Time) (Certificate, error) {
 }
 
 // InspectAll describes every certificate in a PEM file, in order: a CA bundle has several, each
-// with a life of its own.
+// with its own expiry.
 func InspectAll(name string, pem []byte, now time.Time) ([]Certificate, error) {
 	parsed, err := cert.ParseCertsPEM(pem)
 	if err != nil {
@@ -68,8 +68,8 @@ func describe(name string, c *x509.Certificate, now time.Time) Certificate {
 	return d
 }
 
-// SameLeaf says whether two PEM files begin with the same certificate. What is
-// none is like nothing.
+// SameLeaf says whether two PEM files begin with the same certificate. A file without a
+// certificate matches nothing.
 func SameLeaf(a, b []byte) bool {
 	x, err := cert.ParseCertsPEM(a)
 	if err != nil {

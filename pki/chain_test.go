@@ -117,7 +117,7 @@ func TestAnAlgorithmThatKubeadmDoesNotKnowIsAnError(t *testing.T) {
 	}
 }
 
-// serve is a server as etcd's are: it wants a certificate that its CA has signed.
+// serve is a server like etcd: it requires a certificate signed by its CA.
 func (w world) serve(t *testing.T) string {
 	t.Helper()
 	pair, err := tls.X509KeyPair(w.files["etcd/server.crt"], w.files["etcd/server.key"])
@@ -150,8 +150,7 @@ func (w world) serve(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// visit dials as somebody with that certificate, or with none, and returns why the
-// server would not talk.
+// visit connects with a certificate, or with none, and returns why the server would not talk.
 func (w world) visit(t *testing.T, at, server string, pair *Pair, when time.Time) error {
 	t.Helper()
 	c := &tls.Config{RootCAs: w.pool(t), ServerName: server, Time: func() time.Time { return when }}
@@ -255,7 +254,7 @@ func TestARequestAsksForWhatAnExternalCAMustSign(t *testing.T) {
 		if csr.Subject.String() != c.Subject.String() {
 			t.Errorf("%s: asks for %s", s.Name, csr.Subject)
 		}
-		// The names, and the extended key usage: the very bytes that the certificate has.
+		// The names and the extended key usage: exactly the certificate's bytes.
 		for _, id := range []string{"2.5.29.17", "2.5.29.37"} {
 			if got, want := extension(csr.Extensions, id), extension(c.Extensions, id); got != want {
 				t.Errorf("%s: extension %s is %x, want %x", s.Name, id, got, want)

@@ -17,14 +17,14 @@ const (
 	Missing     Kind = iota // the certificate or its key is not there
 	Unreadable              // the certificate or its key
 	WrongKey                // certificate and key do not belong together
-	WrongCA                 // not signed by the CA, or the CA is none
-	WrongUsage              // not for what it is used for
-	WrongNames              // not for all names and addresses that are asked for
+	WrongCA                 // not signed by the CA, or that is no CA
+	WrongUsage              // wrong extended key usage
+	WrongNames              // some requested names or addresses are missing
 	NotYetValid             // or the node's clock is behind
 	Expired                 // or the node's clock is ahead
 )
 
-// Problem is one thing that is wrong with a certificate, and what to do about it.
+// Problem is one thing that is wrong with a certificate, and how to fix it.
 type Problem struct {
 	Kind Kind
 	What string // a sentence that names the file
@@ -37,18 +37,17 @@ func (p *Problem) Error() string { return p.What }
 // Hint says what to do.
 func (p *Problem) Hint() string { return p.Fix }
 
-// Files are what was found, by path below the certificates directory. A file that is
-// not there has no entry.
+// Files are the files found, by path below the certificates directory. A missing file has no entry.
 type Files map[string][]byte
 
-// Leaf is a certificate that somebody uses, with what it is held against. The names of the files
-// are for what is said about them.
+// Leaf is a certificate in use, with what it is checked against. The names of the
+// files are for messages.
 type Leaf struct {
 	CertFile, KeyFile, CAFile string
-	// PEM; nil is: not there. A nil CA or Key with an empty name is not looked at.
+	// PEM; nil: the file is missing. A nil CA or Key with an empty name is not checked.
 	Cert, Key, CA []byte
-	Usages        []x509.ExtKeyUsage // what it must be good for
-	Names         Names              // that it must be for
+	Usages        []x509.ExtKeyUsage // that it must allow
+	Names         Names              // that it must cover
 }
 
 const (
@@ -58,7 +57,7 @@ const (
 	fixClock = "look at the clock of this node; if it is right, renew the certificate: `etcdpod certs renew`"
 )
 
-// Check says what is wrong with a certificate in use at that time; nothing when all is well.
+// Check returns what is wrong with a certificate in use at that time; nothing if all is well.
 func (l Leaf) Check(now time.Time) []*Problem {
 	chain, problems := l.read()
 	if chain == nil {
@@ -87,7 +86,7 @@ func (l Leaf) Check(now time.Time) []*Problem {
 	return problems
 }
 
-// read parses the certificate, with the intermediates behind it, and holds it against its key.
+// read parses the certificate and the intermediates after it, and checks it against its key.
 func (l Leaf) read() ([]*x509.Certificate, []*Problem) {
 	if l.Cert == nil {
 		return nil, []*Problem{absent(l.CertFile, l.KeyFile, l.Key != nil)}
@@ -142,8 +141,8 @@ func period(file string, c *x509.Certificate, now time.Time) []*Problem {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// checkCA follows the chain to one of the CAs. Times are told of elsewhere: a certificate that has
-// expired was signed all the same.
+// checkCA follows the chain to one of the CAs. Other checks report on times: an expired
+// certificate was still signed.
 func (l Leaf) checkCA(chain []*x509.Certificate) []*Problem {
 	roots, err := parseCerts(l.CAFile, l.CA)
 	if err != nil {
@@ -158,8 +157,8 @@ func (l Leaf) checkCA(chain []*x509.Certificate) []*Problem {
 	return nil
 }
 
-// signed looks for an instant at which the whole chain holds: where there is one, the beginning or
-// the end of one of its certificates is such.
+// signed looks for an instant at which the whole chain is valid: if there is one, some
+// certificate's start or end is such an instant.
 func signed(chain, roots []*x509.Certificate) error {
 	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
@@ -189,14 +188,14 @@ func signed(chain, roots []*x509.Certificate) error {
 	return first
 }
 
-// uncovered follows kubeadm's check of certificates that it finds
+// uncovered follows kubeadm's check of existing certificates
 // (app/phases/certs/certs.go: validateCertificateWithConfig).
 func uncovered(c *x509.Certificate, want Names) []string {
 	return slices.DeleteFunc(want.Strings(), func(name string) bool { return c.VerifyHostname(name) == nil })
 }
 
-// Uncovered are the hosts, names or addresses, that a certificate is not for: the one that is
-// there, or where that is nil, the one that would be made.
+// Uncovered returns the hosts, names or addresses, that a certificate does not cover: the existing
+// one or, if that is nil, the one that would be made.
 func (c Config) Uncovered(s Spec, there []byte, hosts []string) ([]string, error) {
 	var leaf *x509.Certificate
 	if there != nil {
@@ -231,7 +230,8 @@ func usageName(u x509.ExtKeyUsage) string {
 	return "clients"
 }
 
-// CheckCA says what is wrong with a CA at that time. A nil key is an external CA, and well.
+// CheckCA returns what is wrong with a CA at that time. A nil key means an
+// external CA, and is fine.
 func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now time.Time) []*Problem {
 	if certPEM == nil {
 		p := absent(certFile, keyFile, keyPEM != nil)

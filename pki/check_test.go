@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// copyOf lets a test spoil the files.
+// copyOf lets a test damage the files.
 func (w world) copyOf() Files { return maps.Clone(w.files) }
 
-// said are the kinds and sentences of what a Plan refused.
+// said returns the kinds and messages of a Plan's refusal.
 func said(err error) (kinds []Kind, text string) {
 	if err == nil {
 		return nil, ""
@@ -39,7 +39,7 @@ func said(err error) (kinds []Kind, text string) {
 func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 	w, other := newWorld(t, cp1), newWorld(t, cp1)
 	elsewhere := newWorld(t, Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.12", Algorithm: ECDSAP256})
-	// The server's key and names, but good for clients only.
+	// The server's key and names, but for clients only.
 	client := func(w world, s Spec) []byte {
 		s.Usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		p, err := w.issuer.Issue(s, w.authority(t))
@@ -54,7 +54,7 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		spoil func(Files)
 		at    time.Duration
 		kinds []Kind
-		text  []string // in what is said
+		text  []string // in the messages
 	}{
 		{name: "all is well", spoil: func(Files) {}},
 		{name: "nothing is there", spoil: func(f Files) { clear(f) }},
@@ -170,7 +170,7 @@ func TestACAIsMadeOnlyWhereItIsAskedFor(t *testing.T) {
 func TestIntermediatesAndBundlesAreFollowed(t *testing.T) {
 	w, newer := newWorld(t, cp1), newWorld(t, cp1)
 	have := w.copyOf()
-	// While a CA is exchanged, both are trusted.
+	// While the CA is being replaced, both are trusted.
 	have["etcd/ca.crt"] = slices.Concat(newer.files["etcd/ca.crt"], w.files["etcd/ca.crt"])
 	have["etcd/ca.key"] = newer.files["etcd/ca.key"]
 	if p, err := cp1.Plan(EtcdSpecs(), have, noon); err != nil || len(p.Keep) != 5 {
@@ -251,8 +251,7 @@ func TestRenewingKeepsWhomItSpeaksOfAndAddsNames(t *testing.T) {
 	}
 }
 
-// Whatever the configuration, what is made is what Plan keeps, is for each name asked
-// for, and has none twice.
+// For any configuration, Plan keeps what was made, which covers each requested name once.
 func TestWhatIsMadeIsWhatIsAskedFor(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 4))

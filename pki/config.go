@@ -12,15 +12,15 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// What kubeadm takes where its configuration says nothing, and by how much it dates certificates
-// back, for clocks that differ a little (kubeadm, constants/constants.go).
+// kubeadm's defaults, and how far it backdates certificates to allow for clock skew
+// (kubeadm, constants/constants.go).
 const (
 	DefaultValidity   = 365 * 24 * time.Hour
 	DefaultCAValidity = 10 * DefaultValidity
 	Backdate          = 5 * time.Minute
 )
 
-// Config is what certificates take from kubeadm's configuration.
+// Config is the part of kubeadm's configuration that certificates need.
 type Config struct {
 	NodeName         string   // nodeRegistration.name
 	AdvertiseAddress string   // localAPIEndpoint.advertiseAddress
@@ -31,13 +31,13 @@ type Config struct {
 	CAValidity       time.Duration // caCertificateValidityPeriod; 0 is DefaultCAValidity
 }
 
-// Names are what a certificate is for (subject alternative names).
+// Names are what a certificate covers (subject alternative names).
 type Names struct {
 	DNS []string
 	IPs []net.IP
 }
 
-// Strings are the DNS names, then the addresses.
+// Strings returns the DNS names, then the addresses.
 func (n Names) Strings() []string {
 	all := slices.Clone(n.DNS)
 	for _, ip := range n.IPs {
@@ -46,8 +46,8 @@ func (n Names) Strings() []string {
 	return all
 }
 
-// unique sorts the DNS names and keeps the order of the addresses, both without repetitions
-// (kubeadm, util/pkiutil: RemoveDuplicateAltNames).
+// unique sorts the DNS names and keeps the order of the addresses, and removes duplicates (kubeadm,
+// util/pkiutil: RemoveDuplicateAltNames).
 func (n Names) unique() Names {
 	dns := slices.Clone(n.DNS)
 	slices.Sort(dns)
@@ -60,9 +60,9 @@ func (n Names) unique() Names {
 	return Names{DNS: slices.Compact(dns), IPs: ips}
 }
 
-// Names are those that kubeadm would put into a certificate (kubeadm, util/pkiutil: getAltNames). A
-// name in serverCertSANs or peerCertSANs that is neither an address nor a DNS name is an error, as
-// kubeadm's validation has it.
+// Names returns the names that kubeadm would put into a certificate (kubeadm, util/pkiutil:
+// getAltNames). A name in serverCertSANs or peerCertSANs that is neither an address nor a DNS name
+// is an error, as in kubeadm's validation.
 func (c Config) Names(s Spec) (Names, error) {
 	var more []string
 	var field string
@@ -98,7 +98,7 @@ func (c Config) Names(s Spec) (Names, error) {
 	return n.unique(), errors.Join(wrong...)
 }
 
-// commonName is whom a certificate speaks of.
+// commonName returns the certificate's subject name.
 func (c Config) commonName(s Spec) (string, error) {
 	name := cmp.Or(s.CommonName, c.NodeName)
 	if name == "" {
@@ -107,7 +107,7 @@ func (c Config) commonName(s Spec) (string, error) {
 	return name, nil
 }
 
-// validity is how long a certificate holds from now on.
+// validity returns how long a certificate is valid from now.
 func (c Config) validity(s Spec) (time.Duration, error) {
 	v := cmp.Or(c.Validity, DefaultValidity)
 	if s.IsCA() {

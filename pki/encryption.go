@@ -45,23 +45,23 @@ type (
 	}
 )
 
-// encryptedPrefix begins every encrypted value; the API server refuses to read one as
+// encryptedPrefix begins every encrypted value; the API server refuses to read such a value as
 // plain (storage/value/encrypt/identity).
 const encryptedPrefix = "k8s:enc:"
 
 // maxConfiguration bounds what is parsed, in bytes.
 const maxConfiguration = 1 << 20
 
-// Encryption is what an API server with some encryption configuration can read from etcd. It holds
+// Encryption is what an API server with an encryption configuration can read from etcd. It holds
 // the names of keys, never the keys. The zero value is an API server without a configuration: it
-// reads plain values only.
+// reads only plain values.
 type Encryption struct {
 	// By resource, as the configuration names it; "" stands for plain values.
 	prefixes map[string][]string
 }
 
 // ParseEncryption reads an EncryptionConfiguration (apiserver.config.k8s.io/v1) as strictly as the
-// API server does: unknown fields, keys given twice and providers that it would not start with are
+// API server does: unknown fields, duplicate keys and providers that it would not start with are
 // errors. Errors never quote a secret.
 func ParseEncryption(b []byte) (Encryption, error) {
 	e, err := parseEncryption(b)
@@ -197,7 +197,7 @@ func (c keysConfiguration) names(sizes []int) ([]string, error) {
 	return names, nil
 }
 
-// Prefixes returns the prefixes of the encrypted values that can be read for any resource, sorted:
+// Prefixes returns the prefixes of encrypted values that are readable for any resource, sorted:
 // k8s:enc:<provider>:<version>:<key or KMS name>:
 func (e Encryption) Prefixes() []string {
 	var all []string
@@ -209,16 +209,16 @@ func (e Encryption) Prefixes() []string {
 }
 
 // Covers says whether some resource's providers can read a stored value, given whole or as its
-// prefix with the colon at its end. A value that is not encrypted is always covered: what no entry
-// names is stored plain. The name of a key is all that can be compared: another key of the same
-// name is covered, too.
+// prefix with the final colon. A value that is not encrypted is always covered: resources
+// without an entry are stored plain. Only names of keys can be compared: another key of the
+// same name is covered, too.
 func (e Encryption) Covers(stored string) bool {
 	return !strings.HasPrefix(stored, encryptedPrefix) || reads(e.Prefixes(), stored)
 }
 
 // CoversResource says whether the providers of one resource, written as "secrets" or
-// "deployments.apps", can read a stored value. An entry for the resource itself counts before one
-// for *.<group>, and that before *.*; where there is none, the value must be plain.
+// "deployments.apps", can read a stored value. An entry for the resource itself takes precedence
+// over one for *.<group>, and that over *.*; without any, the value must be plain.
 func (e Encryption) CoversResource(resource, stored string) bool {
 	_, group, _ := strings.Cut(resource, ".")
 	for _, name := range []string{resource, "*." + group, "*.*"} {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// What kubeadm makes files of (client-go/util/cert/io.go, util/keyutil/key.go; kubeadm,
-// util/pkiutil: WriteCSR). Directories that are missing get DirMode.
+// How kubeadm writes files (client-go/util/cert/io.go, util/keyutil/key.go; kubeadm,
+// util/pkiutil: WriteCSR). Missing directories are created with DirMode.
 const (
 	CertMode fs.FileMode = 0o644
 	KeyMode  fs.FileMode = 0o600
@@ -19,32 +19,32 @@ const (
 // Spec is one certificate of kubeadm's etcd PKI (kubeadm, app/phases/certs/certlist.go). It is the
 // same from Kubernetes 1.34 to 1.37.
 type Spec struct {
-	Name  string // as kubeadm's commands have it: etcd-server
-	Title string // what it is, for people
-	// Path below the certificates directory, without its ending: etcd/server.
+	Name  string // in kubeadm's commands: etcd-server
+	Title string // for people
+	// Path below the certificates directory, without its extension: etcd/server.
 	Base string
-	// The name of the one that signs it; empty: it is a CA, and signs itself.
+	// The name of its CA; empty: it is a CA, and signs itself.
 	CA         string
 	CommonName string             // empty: the node's name
-	Usages     []x509.ExtKeyUsage // extended ones; none for a CA
+	Usages     []x509.ExtKeyUsage // extended key usages; none for a CA
 	Names      NameSet
 }
 
-// NameSet says which names and addresses a certificate is for.
+// NameSet says which names and addresses a certificate covers.
 type NameSet int
 
-// What a certificate is for: none (a client, a CA), or this node, with what kubeadm's
-// serverCertSANs or peerCertSANs add.
+// A certificate covers nothing (a client, a CA), or this node, plus kubeadm's
+// serverCertSANs or peerCertSANs.
 const (
 	NoNames NameSet = iota
 	ServerNames
 	PeerNames
 )
 
-// CertFile is where the certificate is, below the certificates directory.
+// CertFile is the certificate's path below the certificates directory.
 func (s Spec) CertFile() string { return s.Base + ".crt" }
 
-// KeyFile is where the private key is, below the certificates directory.
+// KeyFile is the private key's path below the certificates directory.
 func (s Spec) KeyFile() string { return s.Base + ".key" }
 
 // CSRFile is where kubeadm writes the request for an external CA, below the certificates directory.
@@ -53,11 +53,11 @@ func (s Spec) CSRFile() string { return s.Base + ".csr" }
 // IsCA says whether it signs others.
 func (s Spec) IsCA() bool { return s.CA == "" }
 
-// EtcdSpecs are the certificates of etcd and of those who talk to it, the CA first, in kubeadm's
-// order. The caller may change what it gets.
+// EtcdSpecs returns the certificates of etcd and its clients, the CA first, in kubeadm's order. The
+// caller may change the result.
 func EtcdSpecs() []Spec {
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	// Members dial each other with their peer certificates; and etcd's own gateway dials its client
+	// Members dial each other with their peer certificates, and etcd's own gateway dials its client
 	// port with the server certificate (etcd issue 9785).
 	both := func() []x509.ExtKeyUsage {
 		return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
@@ -76,7 +76,7 @@ func EtcdSpecs() []Spec {
 	}
 }
 
-// EtcdSpec finds one of EtcdSpecs by its name, or by its path without the ending (etcd/server),
+// EtcdSpec finds one of EtcdSpecs by its name, or by its path without the extension (etcd/server),
 // which kubeadm's messages use.
 func EtcdSpec(name string) (Spec, error) {
 	var names []string

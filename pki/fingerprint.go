@@ -11,10 +11,10 @@ import (
 )
 
 // Fingerprint identifies what a file holds, not how it is written. Of PEM certificates and public
-// keys it is the SHA-256, in hex, of the DER (of a public key in PKIX form, whichever it was
-// written in): re-wrapped, commented or converted to DER, a file keeps it. Several in one file, as
-// in a CA bundle, give the sorted set, joined by commas. Of any other file, private keys included,
-// it is the SHA-256 of the bytes.
+// keys it is the SHA-256, in hex, of the DER (of a public key always in PKIX form): it stays the
+// same when a file is re-wrapped, commented or converted to DER. Several in one file, as in a CA
+// bundle, give the sorted set, joined by commas. For any other file, including private keys, it is
+// the SHA-256 of the bytes.
 func Fingerprint(b []byte) string {
 	var prints []string
 	for rest := b; ; {

@@ -19,22 +19,21 @@ import (
 )
 
 // Issuer makes certificates as kubeadm does: from the same configuration they are the same in every
-// field but serial number, keys and times.
+// field except serial number, keys and times.
 type Issuer struct {
 	Config Config
 	Now    time.Time
-	Random io.Reader                              // for serial numbers; nil is the system's
+	Random io.Reader                              // for serial numbers; nil: the system's
 	NewKey func(Algorithm) (crypto.Signer, error) // nil is NewKey
 }
 
-// Pair is a certificate and its private key, as their files hold them.
+// Pair is a certificate and its private key, as in their files.
 type Pair struct {
 	Cert []byte
 	Key  KeyPEM
 }
 
-// Request asks an external CA for a certificate: what to send there, and the
-// private key that stays.
+// Request asks an external CA for a certificate: CSR goes there, the private key stays.
 type Request struct {
 	CSR []byte
 	Key KeyPEM
@@ -46,8 +45,8 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// ParseAuthority reads a CA's certificate, the first where several follow as kubeadm has it, and
-// its key. The names of the files are for errors.
+// ParseAuthority reads a CA's certificate (the first if several follow, as kubeadm does) and its
+// key. The names of the files are for errors.
 func ParseAuthority(certFile string, certPEM []byte, keyFile string, keyPEM []byte) (Authority, error) {
 	certs, err := parseCerts(certFile, certPEM)
 	if err != nil {
@@ -75,7 +74,7 @@ func parseCerts(file string, data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// NewCA makes a CA that signs itself.
+// NewCA makes a self-signed CA.
 func (i Issuer) NewCA(s Spec) (Pair, error) {
 	template, err := i.template(s)
 	if err != nil {
@@ -83,7 +82,7 @@ func (i Issuer) NewCA(s Spec) (Pair, error) {
 	}
 	template.KeyUsage |= x509.KeyUsageCertSign
 	template.IsCA = true
-	// For clients that look for a name there, as kubeadm's does.
+	// For clients that look for a name there, as in kubeadm's.
 	template.DNSNames = []string{template.Subject.CommonName}
 	key, err := i.newKey()
 	if err != nil {
@@ -105,9 +104,8 @@ func (i Issuer) Issue(s Spec, ca Authority) (Pair, error) {
 	return i.sign(template, ca.Cert, key, ca.key)
 }
 
-// Renew makes a new key, and a certificate for whom the old one speaks of, as `kubeadm certs renew`
-// does. It is for all names of the old one, which somebody may use, and for those that the
-// configuration asks for.
+// Renew makes a new key, and a certificate with the old one's subject, as `kubeadm certs renew`
+// does. It covers all names of the old one, which may be in use, and those in the configuration.
 func (i Issuer) Renew(s Spec, old *x509.Certificate, ca Authority) (Pair, error) {
 	template, err := i.renewal(s, old)
 	if err != nil {
@@ -120,9 +118,9 @@ func (i Issuer) Renew(s Spec, old *x509.Certificate, ca Authority) (Pair, error)
 	return i.sign(template, ca.Cert, key, ca.key)
 }
 
-// Request makes a new key, and asks for the certificate that Issue would make, or for Renew's where
-// there is an old one. kubeadm does not ask for the extended key usage; etcd and the API server
-// refuse certificates without.
+// Request makes a new key, and requests the certificate that Issue would make or, if there is an
+// old one, Renew. kubeadm leaves the extended key usage out of its requests; etcd and the API
+// server refuse certificates without it.
 func (i Issuer) Request(s Spec, old *x509.Certificate) (Request, error) {
 	template, err := i.template(s)
 	if old != nil {
@@ -152,7 +150,7 @@ func (i Issuer) Request(s Spec, old *x509.Certificate) (Request, error) {
 }
 
 // extKeyUsage is the extension of RFC 5280, 4.2.1.12, for requests: crypto/x509 writes it
-// into certificates only.
+// only into certificates.
 func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 	var ids []asn1.ObjectIdentifier
 	for _, u := range usages {
@@ -218,7 +216,7 @@ func (i Issuer) renewal(s Spec, old *x509.Certificate) (*x509.Certificate, error
 	return template, nil
 }
 
-// serial is between 1 and 2^63-2.
+// serial returns a number between 1 and 2^63-2.
 func (i Issuer) serial() (*big.Int, error) {
 	random := i.Random
 	if random == nil {

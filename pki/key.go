@@ -14,11 +14,11 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// Algorithm is the kind and size of a key, as encryptionAlgorithm has it in kubeadm's
+// Algorithm is the kind and size of a key, as encryptionAlgorithm in kubeadm's
 // ClusterConfiguration. Empty is RSA2048.
 type Algorithm string
 
-// The algorithms that kubeadm knows.
+// kubeadm's algorithms.
 const (
 	RSA2048   Algorithm = "RSA-2048"
 	RSA3072   Algorithm = "RSA-3072"
@@ -27,7 +27,7 @@ const (
 	ECDSAP384 Algorithm = "ECDSA-P384"
 )
 
-// NewKey makes a private key. Its randomness is the system's: Go takes no other for keys.
+// NewKey makes a private key. It uses the system's randomness: Go accepts no other for keys.
 func NewKey(a Algorithm) (crypto.Signer, error) {
 	switch a {
 	case RSA2048, "":
@@ -45,14 +45,14 @@ func NewKey(a Algorithm) (crypto.Signer, error) {
 	return nil, fmt.Errorf("encryptionAlgorithm: %q is none of %s", a, strings.Join(known, ", "))
 }
 
-// KeyPEM is a private key as its file holds it. It does not show itself: printing gives a
-// placeholder, and JSON refuses it.
+// KeyPEM is a private key as in its file. It hides itself: printing gives a placeholder,
+// and JSON refuses it.
 type KeyPEM []byte
 
 // Format writes the placeholder, whatever the verb.
 func (KeyPEM) Format(s fmt.State, _ rune) { fmt.Fprint(s, "(private key)") }
 
-// MarshalJSON refuses: what is written as JSON ends in journals and on terminals.
+// MarshalJSON refuses: JSON ends up in journals and on terminals.
 func (KeyPEM) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("a private key is not written as JSON")
 }
@@ -62,8 +62,8 @@ func encodeKey(key crypto.Signer) (KeyPEM, error) {
 	return keyutil.MarshalPrivateKeyToPEM(key)
 }
 
-// parseKey reads the first key of a PEM file, RSA or ECDSA as kubeadm demands. Its errors quote
-// nothing of the file.
+// parseKey reads the first key of a PEM file, RSA or ECDSA as kubeadm requires. Its errors quote
+// nothing from the file.
 func parseKey(file string, data []byte) (crypto.Signer, error) {
 	key, err := keyutil.ParsePrivateKeyPEM(data)
 	if err != nil {
@@ -84,7 +84,7 @@ func matches(public crypto.PublicKey, private crypto.Signer) bool {
 	return ok && k.Equal(public)
 }
 
-// AlgorithmOf is that of a certificate's key; empty where kubeadm has no name for it.
+// AlgorithmOf returns the algorithm of a certificate's key; empty if kubeadm has no name for it.
 func AlgorithmOf(c *x509.Certificate) Algorithm {
 	switch k := c.PublicKey.(type) {
 	case *rsa.PublicKey:

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// fields are all of a certificate but its serial number, keys and times; of times,
+// fields returns all of a certificate except its serial number, keys and times; of the times,
 // how long it is valid.
 func fields(c *x509.Certificate) []string {
 	all := []string{

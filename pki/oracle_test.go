@@ -11,9 +11,9 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// From each of the oracle's configurations the certificates are kubeadm's in every field but
-// serial numbers, keys and times, and their files have the same modes: but for what
-// oracle.Departures declares.
+// For each of the oracle's configurations the certificates are kubeadm's in every field except
+// serial numbers, keys and times, and their files have the same modes; exceptions are declared
+// in oracle.Departures.
 func TestCertificatesAreThoseOfKubeadm(t *testing.T) {
 	cases, err := oracle.Cases(binaries.KubeadmVersions())
 	if err != nil {
@@ -25,7 +25,7 @@ func TestCertificatesAreThoseOfKubeadm(t *testing.T) {
 		for _, version := range c.Versions {
 			want := c.Golden[version]
 			departs := c.Departure(version)
-			if want.Refused || departs&oracle.Refuses != 0 { // compared where manifests are
+			if want.Refused || departs&oracle.Refuses != 0 { // compared together with the manifests
 				continue
 			}
 			dir, config, err := c.PKI(version)
@@ -45,8 +45,8 @@ func TestCertificatesAreThoseOfKubeadm(t *testing.T) {
 	}
 }
 
-// issuing makes certificates, once for each configuration. Keys take long to make, and are not
-// compared: there is one of each algorithm.
+// issuing makes certificates, once for each configuration. Keys take long to make and are not
+// compared, so there is one of each algorithm.
 func issuing() func(dir string, config pki.Config) (string, error) {
 	keys := map[pki.Algorithm]crypto.Signer{}
 	newKey := func(a pki.Algorithm) (crypto.Signer, error) {

@@ -21,7 +21,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// issue returns the DER of a self-signed certificate that is good for the given time after noon.
+// issue returns the DER of a self-signed certificate that is valid for the given time after noon.
 func issue(t *testing.T, name string, ca bool, life time.Duration) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

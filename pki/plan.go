@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// Plan says what is to be made, CA first. What is there already is kept, whatever its names are
-// besides: nothing is overwritten.
+// Plan says what to make, CA first. Existing files are kept, whatever other names they cover:
+// nothing is overwritten.
 type Plan struct {
 	Keep  []Spec
 	Issue []Spec
 }
 
-// Plan looks at what is there, and decides as kubeadm does: what is there and good is kept, what is
-// missing is made, and what is wrong, a certificate without its key too, is an error (kubeadm,
-// phases/certs: CreateTree, writeCertificateFilesIfNotExist). Unlike kubeadm it looks at all before
-// anything is made: the error joins a *Problem for each thing that is wrong. Without the CA's key
-// nothing can be made: what is missing is an error that says how to ask the external CA.
+// Plan decides as kubeadm does: it keeps what is good, makes what is missing, and fails if
+// something is wrong, such as a certificate without its key (kubeadm, phases/certs: CreateTree,
+// writeCertificateFilesIfNotExist). Unlike kubeadm it checks everything before anything is made:
+// the error joins a *Problem for each thing that is wrong. Without the CA's key nothing can be
+// made: if something is missing, the error says how to ask the external CA.
 //
-// The CA is made only if it is among the specs.
+// It makes the CA only if it is among the specs.
 func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 	var p Plan
 	var problems []error
 	add := func(found []*Problem) {
 		for _, problem := range found {
-			// A CA that is bad is so for all that it signs.
+			// A bad CA is bad for everything that it signs: say so once.
 			if !slices.ContainsFunc(problems, func(err error) bool { return err.Error() == problem.What }) {
 				problems = append(problems, problem)
 			}
@@ -50,7 +50,7 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 		add(found)
 		p.Keep = append(p.Keep, s)
 	}
-	// Where nothing of it is there, those that it should sign have told so.
+	// If no file of the CA exists, the certificates that it should sign have already reported it.
 	for _, ca := range authorities(specs) {
 		cert, key := have[ca.CertFile()], have[ca.KeyFile()]
 		if !among(ca, specs) && (cert != nil || key != nil) {
@@ -63,8 +63,8 @@ func (c Config) Plan(specs []Spec, have Files, now time.Time) (Plan, error) {
 	return p, nil
 }
 
-// Check says what is wrong with one certificate and its key, which are there, held against the
-// configuration and the CA that is there.
+// Check returns what is wrong with one existing certificate and its key, for the configuration
+// and the existing CA.
 func (c Config) Check(s Spec, have Files, now time.Time) ([]*Problem, error) {
 	if s.IsCA() {
 		return CheckCA(s.CertFile(), have[s.CertFile()], s.KeyFile(), have[s.KeyFile()], now), nil
@@ -111,13 +111,13 @@ func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
 	return nil
 }
 
-// CanMake says why a certificate, or a request for it, cannot be made from the configuration.
+// CanMake says why the configuration does not allow making a certificate, or a request for it.
 func (c Config) CanMake(s Spec) error {
 	_, err := Issuer{Config: c}.template(s)
 	return err
 }
 
-// authorities are the CAs that sign these certificates.
+// authorities returns the CAs that sign these certificates.
 func authorities(specs []Spec) []Spec {
 	return slices.DeleteFunc(EtcdSpecs(), func(ca Spec) bool {
 		return !slices.ContainsFunc(specs, func(s Spec) bool { return s.CA == ca.Name })

@@ -8,8 +8,8 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// APIServerEtcdFlags are the API server's flags for etcd, --etcd-…, in the order in which kubeadm
-// writes them (kubeadm, phases/controlplane: getAPIServerCommand).
+// APIServerEtcdFlags returns the API server's flags for etcd, --etcd-…, in kubeadm's order
+// (kubeadm, phases/controlplane: getAPIServerCommand).
 func (c *Config) APIServerEtcdFlags() []Flag {
 	var base []Flag
 	if x := c.External; x != nil {
@@ -38,8 +38,8 @@ func (c *Config) APIServerEtcdFlags() []Flag {
 	return merged(base, ofEtcd)
 }
 
-// AsksAPIServerFor says whether the configuration names a flag of the API server itself, without
-// dashes, or where etcd runs elsewhere: what kubeadm would write for it is more than a default.
+// AsksAPIServerFor says whether kubeadm would write more than a default for a flag, without dashes:
+// the configuration names the flag, or etcd runs elsewhere.
 func (c *Config) AsksAPIServerFor(flag string) bool {
 	return c.External != nil || slices.ContainsFunc(c.apiServerArgs, func(a kubeadm.Arg) bool { return a.Name == flag })
 }

@@ -7,10 +7,10 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// merged puts a person's arguments over the base ones as kubeadm does (kubeadm,
-// util/arguments.go: ArgumentsToCommand): the base ones sorted, without those that are replaced,
-// then the person's as they were written. One with a merge method changes the base one of its
-// name instead; the last of a name decides.
+// merged adds a person's arguments to the base ones as kubeadm does (kubeadm,
+// util/arguments.go: ArgumentsToCommand): the base ones sorted, without those that are
+// replaced, then the person's as written. One with a merge method changes the base argument of
+// its name instead; the last of a name decides.
 func merged(base []Flag, extra []kubeadm.Arg) []Flag {
 	base = slices.SortedFunc(slices.Values(base), func(a, b Flag) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
@@ -46,7 +46,7 @@ func mergedValue(base string, arg kubeadm.Arg) string {
 	return arg.Value
 }
 
-// lastOf is the last argument of a name: the one that programs take.
+// lastOf returns the last argument of a name: the one that programs use.
 func lastOf(args []kubeadm.Arg, name string) (kubeadm.Arg, bool) {
 	for _, arg := range slices.Backward(args) {
 		if arg.Name == name {

@@ -1,6 +1,6 @@
 // Package templates reads kubeadm's configuration and renders kubeadm's files: etcd's manifest,
-// byte for byte as kubeadm 1.34 to 1.37 do, and the API server's flags for etcd. It is pure: bytes
-// and values in, values and bytes out.
+// byte for byte as kubeadm 1.34 to 1.37 do, and the API server's flags for etcd. It does no I/O:
+// bytes and values in, values and bytes out.
 package templates
 
 import (
@@ -9,22 +9,22 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// Options are what kubeadm takes from elsewhere than its file.
+// Options are kubeadm's inputs besides its file.
 type Options struct {
-	// For a member that joins: JoinConfiguration speaks of the node, not InitConfiguration.
+	// For a joining member: JoinConfiguration describes the node, not InitConfiguration.
 	Join bool
-	// kubeadm.k8s.io/v1, as kubeadm's flag of that name.
+	// Allows kubeadm.k8s.io/v1, like kubeadm's flag of that name.
 	AllowExperimentalAPI bool
-	// The ClusterConfiguration that the cluster keeps (ConfigMap kubeadm-config); wins over the
-	// file's, as in `kubeadm join`.
+	// The cluster's own ClusterConfiguration (ConfigMap kubeadm-config); it wins over the file's,
+	// as in `kubeadm join`.
 	Cluster []byte
 
-	// Of the host. Needed where neither the file nor a flag has them.
-	Hostname       string // as the kernel has it; the node's name is made from it as kubeadm does
-	DefaultAddress string // that of the interface of the default route; kubeadm's advertise address
+	// From the host. Needed if neither the file nor a flag has them.
+	Hostname       string // as the kernel has it; the node's name is derived from it as in kubeadm
+	DefaultAddress string // of the interface of the default route; kubeadm's advertise address
 
-	// Flags: kubeadm's of the same names. Empty: not given. Besides NodeName, which wins over the
-	// file, all are refused together with a file, as kubeadm refuses them.
+	// kubeadm's flags of the same names. Empty: not given. All except NodeName, which wins over the
+	// file, are refused together with a file, as in kubeadm.
 	NodeName          string // --node-name
 	AdvertiseAddress  string // --apiserver-advertise-address
 	KubernetesVersion string // --kubernetes-version
@@ -33,9 +33,9 @@ type Options struct {
 	PatchesDir        string // --patches
 }
 
-// Config is kubeadm's configuration, as far as it matters to etcd: defaulted and valid.
+// Config is kubeadm's configuration as far as it matters to etcd: with defaults, and valid.
 type Config struct {
-	// What kubeadm would warn of, and what etcdpod has to say besides; for a person.
+	// What kubeadm would warn about, and etcdpod's own warnings; for a person.
 	Warnings []string
 
 	NodeName          string
@@ -51,7 +51,7 @@ type Config struct {
 	HealthCheck time.Duration // timeouts.controlPlaneComponentHealthCheck
 	EtcdAPICall time.Duration // timeouts.etcdAPICall
 
-	External *External // nil: etcd is local, as the following say
+	External *External // nil: etcd is local, as in the fields below
 
 	DataDir        string
 	ServerCertSANs []string
@@ -70,18 +70,18 @@ type External struct {
 	CAFile, CertFile, KeyFile string // "": not given
 }
 
-// Member is one of the members that --initial-cluster names.
+// Member is one of the members in --initial-cluster.
 type Member struct {
 	Name    string
 	PeerURL string
 }
 
-// Flag is one of a program: --Name=Value.
+// Flag is one flag of a program: --Name=Value.
 type Flag struct {
 	Name, Value string
 }
 
 func (f Flag) String() string { return "--" + f.Name + "=" + f.Value }
 
-// AnnotationClientURLs is where etcd's pod tells kubeadm the URL for clients: Config.ClientURL.
+// AnnotationClientURLs is the annotation that tells kubeadm etcd's client URL: Config.ClientURL.
 const AnnotationClientURLs = "kubeadm.kubernetes.io/etcd.advertise-client-urls"

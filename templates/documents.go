@@ -18,16 +18,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// document is one of a file.
+// document is one YAML document of a file.
 type document struct {
 	schema.GroupVersionKind
-	line int          // of its beginning, from 1
+	line int          // where it begins, from 1
 	json []byte       // what it says
-	root *yamlv3.Node // where it says it; nil: cannot be told
+	root *yamlv3.Node // its nodes, with their places; nil: unknown
 }
 
 // split cuts a file as kubeadm does, at lines that begin with --- (apimachinery, util/yaml:
-// YAMLReader), and reads what each document is.
+// YAMLReader), and learns what each document is.
 func split(data []byte) ([]*document, error) {
 	var docs []*document
 	var errs []error
@@ -53,7 +53,7 @@ func split(data []byte) ([]*document, error) {
 		case isSeparator && len(text) > 0:
 			end()
 		default:
-			// A separator, too: where nothing follows it, kubeadm refuses the
+			// Keep the separator, too: if nothing follows it, kubeadm refuses the
 			// document that it begins.
 			text = append(text, l...)
 		}
@@ -72,7 +72,7 @@ func parse(text []byte, line int) (*document, []error) {
 		d.root = node.Content[0]
 	}
 	var err error
-	if d.root == nil { // cannot be looked through for keys that are there twice
+	if d.root == nil { // cannot be searched for duplicate keys
 		d.json, err = yaml.YAMLToJSONStrict(text)
 	} else {
 		d.json, err = yaml.YAMLToJSON(text)
@@ -103,7 +103,7 @@ func parse(text []byte, line int) (*document, []error) {
 	return d, d.repeated(d.root)
 }
 
-// repeated finds keys that are there twice. What a merge key (<<) brings may be overridden.
+// repeated finds duplicate keys. What a merge key (<<) brings may be overridden.
 func (d *document) repeated(n *yamlv3.Node) []error {
 	if n == nil {
 		return nil
@@ -125,16 +125,16 @@ func (d *document) repeated(n *yamlv3.Node) []error {
 	return errs
 }
 
-// first is the line where the document says something.
+// first is the line of the document's first content.
 func (d *document) first() int {
-	// Nothing, which is found behind all lines.
+	// The parser places an empty document after all lines.
 	if d.root == nil || d.root.Kind == yamlv3.ScalarNode && d.root.Value == "" {
 		return d.line
 	}
 	return d.line + d.root.Line - 1
 }
 
-// decode reads the document into a value of kubeadm's API: what that does not know is an error.
+// decode reads the document strictly into a type of kubeadm's API: unknown fields are errors.
 func (d *document) decode(into any) []error {
 	strict, err := json.UnmarshalStrict(d.json, into)
 	if err != nil {
@@ -169,7 +169,7 @@ func (d *document) typeError(err error) error {
 		}
 		return e
 	}
-	// A value that reads itself, such as a duration, quotes what it could not read.
+	// A type with its own parser, such as a duration, quotes what it could not read.
 	for n := range scalars(d.root) {
 		if n.Value != "" && strings.Contains(e.Reason, strconv.Quote(n.Value)) {
 			e.Line = d.line + n.Line - 1
@@ -179,7 +179,7 @@ func (d *document) typeError(err error) error {
 	return e
 }
 
-// typeName is a Go type in words of YAML.
+// typeName returns a Go type in YAML's words.
 func typeName(t string) string {
 	switch {
 	case strings.HasPrefix(t, "[]"):
@@ -195,10 +195,10 @@ func typeName(t string) string {
 	return t
 }
 
-// lineInError is how YAML's errors name a line of the text that was given.
+// lineInError is how YAML's errors name a line of the text.
 var lineInError = regexp.MustCompile(`line (\d+): ([^\n]*)`)
 
-// yamlErrors are what cannot be read as YAML, by their lines of the file.
+// yamlErrors returns what is not valid YAML, with lines of the file.
 func (d *document) yamlErrors(err error) []error {
 	var errs []error
 	for _, m := range lineInError.FindAllStringSubmatch(err.Error(), -1) {

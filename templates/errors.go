@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// InvalidError is one thing that is wrong with kubeadm's configuration, or with what
-// was given beside it.
+// InvalidError is one thing that is wrong with kubeadm's configuration, or with what was
+// given along with it.
 type InvalidError struct {
-	Kind string // of the document; "" where it is about none
-	// Of the file, from 1; 0 where it is about no line of it: a default, a flag,
-	// what the cluster keeps.
+	Kind string // of the document; "" if it concerns none
+	// Of the file, from 1; 0 if it concerns no line: a default, a flag, the
+	// cluster's own configuration.
 	Line       int
-	Field      string // "etcd.local.dataDir"; "" where it is about none
+	Field      string // "etcd.local.dataDir"; "" if it concerns none
 	Reason     string
 	Suggestion string // may be ""
 }

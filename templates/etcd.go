@@ -28,8 +28,8 @@ const (
 	probePort   = "probe-port"
 )
 
-// EtcdManifest renders etcd.yaml. members are nil for the first member of a cluster; for one that
-// joins they are all, itself included.
+// EtcdManifest renders etcd.yaml. members is nil for the first member of a cluster; for a joining
+// member it lists all, itself included.
 func (c *Config) EtcdManifest(p *Patches, members []Member) ([]byte, error) {
 	if c.External != nil {
 		return nil, errors.New("cannot render etcd's manifest: the configuration has an external etcd")
@@ -100,7 +100,7 @@ func hostPath(name, path string) corev1.Volume {
 	}
 }
 
-// etcdFlags are the base ones (kubeadm, phases/etcd: getEtcdCommand).
+// etcdFlags returns the base flags (kubeadm, phases/etcd: getEtcdCommand).
 func (c *Config) etcdFlags(members []Member) []Flag {
 	cert := func(name string) string { return path.Join(c.CertificatesDir, "etcd", name) }
 	flags := []Flag{
@@ -139,8 +139,8 @@ func (c *Config) etcdFlags(members []Member) []Flag {
 	return append(flags, Flag{"initial-cluster", strings.Join(all, ",")}, Flag{"initial-cluster-state", "existing"})
 }
 
-// probed is where etcd answers probes: at the first URL of a person's --listen-metrics-urls
-// (kubeadm, util/staticpod: GetEtcdProbeEndpoint).
+// probed is where etcd answers probes: the first URL of a person's --listen-metrics-urls (kubeadm,
+// util/staticpod: GetEtcdProbeEndpoint).
 func (c *Config) probed() (scheme corev1.URIScheme, host string, port int32) {
 	scheme, host, port = corev1.URISchemeHTTP, c.localhost(), metricsPort
 	arg, is := lastOf(c.etcdArgs, "listen-metrics-urls")

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// rendered is the Pod of a manifest.
+// rendered returns the Pod of a manifest.
 func rendered(t *testing.T, c *Config, members []Member) corev1.Pod {
 	t.Helper()
 	text, err := c.EtcdManifest(nil, members)

@@ -52,7 +52,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// each takes a joined error apart.
+// each splits a joined error.
 func each(err error, see func(*InvalidError), t *testing.T) {
 	if many, is := err.(interface{ Unwrap() []error }); is {
 		for _, err := range many.Unwrap() {

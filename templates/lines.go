@@ -8,8 +8,8 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 )
 
-// lineOf is the file's line of a field, such as etcd.local.extraArgs[0].name; of what it would be
-// in, where it is not there.
+// lineOf returns the file's line of a field, such as etcd.local.extraArgs[0].name; if the field is
+// missing, that of its parent.
 func (d *document) lineOf(field string) int {
 	if d == nil {
 		return 0
@@ -25,7 +25,7 @@ func (d *document) lineOf(field string) int {
 	return line
 }
 
-// steps cuts a field's path: keys, and indices in brackets.
+// steps splits a field's path into keys, and indices in brackets.
 func steps(field string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for part := range strings.SplitSeq(field, ".") {
@@ -42,7 +42,7 @@ func steps(field string) iter.Seq[string] {
 	}
 }
 
-// child is what a step leads to, and the node by which a person finds it: the
+// child returns what a step leads to, and the node that shows a person the place: the
 // key, or an item itself.
 func child(n *yamlv3.Node, step string) (value, place *yamlv3.Node) {
 	n = resolved(n)
@@ -97,7 +97,7 @@ func (d *document) misfit(field, jsonType string) *yamlv3.Node {
 		if n != nil && isOf(n, jsonType) {
 			return n
 		}
-		for _, item := range items(n) { // the path of a list's item is the list's
+		for _, item := range items(n) { // a list item has the list's path
 			if isOf(item, jsonType) {
 				return item
 			}
@@ -113,7 +113,7 @@ func items(n *yamlv3.Node) []*yamlv3.Node {
 	return n.Content
 }
 
-// isOf says whether YAML of version 1.1, which kubeadm reads, makes this JSON type of a node.
+// isOf says whether YAML 1.1, which kubeadm reads, gives a node this JSON type.
 func isOf(n *yamlv3.Node, jsonType string) bool {
 	switch jsonType {
 	case "object":
@@ -140,7 +140,7 @@ func isOf(n *yamlv3.Node, jsonType string) bool {
 	return tag == "!!str"
 }
 
-// scalars walks all single values, aliases not followed.
+// scalars walks all scalars, aliases not followed.
 func scalars(n *yamlv3.Node) iter.Seq[*yamlv3.Node] {
 	return func(yield func(*yamlv3.Node) bool) { walk(n, yield) }
 }

@@ -12,7 +12,7 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// nodeSource is what InitConfiguration and JoinConfiguration both say of a node.
+// nodeSource is what InitConfiguration and JoinConfiguration both say about a node.
 type nodeSource struct {
 	kind         string
 	registration *kubeadm.NodeRegistrationOptions
@@ -38,7 +38,7 @@ func (s *sources) node(join bool) nodeSource {
 		field.NewPath("localAPIEndpoint"), i.Patches, i.Timeouts}
 }
 
-// config puts together what the documents, the flags and the host say.
+// config combines what the documents, the flags and the host say.
 func (s *sources) config(o Options) (*Config, error) {
 	node := s.node(o.Join)
 	kubeadm.SetObjectDefaults_ClusterConfiguration(&s.cluster)
@@ -89,7 +89,7 @@ func (o Options) over(cluster *kubeadm.ClusterConfiguration, node *nodeSource) {
 	}
 }
 
-// setAddress finds the address that others reach this node by (kubeadm, util/config:
+// setAddress finds the address at which others reach this node (kubeadm, util/config:
 // SetAPIEndpointDynamicDefaults, VerifyAPIServerBindAddress).
 func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 	path := node.endpointPath.Child("advertiseAddress")
@@ -107,15 +107,14 @@ func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 			field.Required(path, "is not given, and cannot be found: this host has no default route"),
 		}
 	case !ip.IsGlobalUnicast():
-		// kubeadm looks for another address of the loopback interface where it is given one of its;
-		// here it must be said.
+		// Given a loopback address, kubeadm looks for another one; here it must be given.
 		return field.ErrorList{field.Invalid(path, given, "cannot be reached from other nodes")}
 	}
 	c.AdvertiseAddress = ip.String()
 	return nil
 }
 
-// isIPv6 says of which family the addresses on this host are: of the advertised one's.
+// isIPv6 says whether addresses on this host are IPv6, like the advertised one.
 func (c *Config) isIPv6() bool { return netutils.IsIPv6String(c.AdvertiseAddress) }
 
 // localhost is where etcd and the API server talk on this host.
@@ -128,8 +127,8 @@ func (c *Config) localhost() string {
 
 func url(host, port string) string { return "https://" + net.JoinHostPort(host, port) }
 
-// ClientURL is where clients reach this member: the annotation's value, which kubeadm makes of the
-// advertised address whatever etcd's flags say.
+// ClientURL is where clients reach this member: the annotation's value, which kubeadm derives from
+// the advertised address whatever etcd's flags say.
 func (c *Config) ClientURL() string { return url(c.AdvertiseAddress, clientPort) }
 
 // PeerURL is where the other members reach this one.

@@ -7,9 +7,9 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/oracle"
 )
 
-// From each of the oracle's configurations etcd.yaml is kubeadm's byte for byte, the API server's
-// flags for etcd are kubeadm's, and what kubeadm refuses is refused: but for what oracle.Departures
-// declares, and that does differ.
+// For each of the oracle's configurations etcd.yaml is kubeadm's byte for byte, the API server's
+// flags for etcd are kubeadm's, and what kubeadm refuses is refused. Exceptions are declared in
+// oracle.Departures, and must really differ.
 func TestEtcdpodRendersWhatKubeadmRenders(t *testing.T) {
 	cases, err := oracle.Cases(binaries.KubeadmVersions())
 	if err != nil {

@@ -39,11 +39,11 @@ const (
 	jsonPatch = "json"
 )
 
-// fileName is target[suffix][+type].extension; what follows the type is not looked at.
+// fileName is target[suffix][+type].extension; what follows the type is ignored.
 var fileName = regexp.MustCompile(`^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubeletconfiguration|` +
 	`corednsdeployment|kubeproxydaemonset)([^.+\n]*)?(\+)?(json|merge|strategic)?`)
 
-// ReadPatches reads the files of a patches directory, by their paths below it:
+// ReadPatches reads the files of a patches directory, by path below it:
 // target[suffix][+type].{json,yaml}.
 func ReadPatches(files map[string][]byte) (*Patches, error) {
 	p := &Patches{}
@@ -75,7 +75,7 @@ func ReadPatches(files map[string][]byte) (*Patches, error) {
 	return p, nil
 }
 
-// walkOrder is that of filepath.Walk: directory by directory.
+// walkOrder is the order of filepath.Walk: directory by directory.
 func walkOrder(a, b string) int { return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/")) }
 
 func documentsAsJSON(text []byte) ([][]byte, error) {
@@ -100,8 +100,8 @@ func documentsAsJSON(text []byte) ([][]byte, error) {
 	}
 }
 
-// Apply patches the manifest of "etcd" or "kube-apiserver", and serialises it as kubeadm does.
-// Without a patch for it the manifest is as it was.
+// Apply patches the manifest of "etcd" or "kube-apiserver", and serializes it as kubeadm does.
+// Without a patch for it the manifest stays as it is.
 func (p *Patches) Apply(target string, manifest []byte) ([]byte, error) {
 	if p == nil || !slices.ContainsFunc(p.all, func(of patch) bool { return of.target == target }) {
 		return manifest, nil

@@ -67,7 +67,7 @@ func TestFilesThatAreNoPatchesAreTold(t *testing.T) {
 
 func TestAPatchThatCannotBeUsedIsNamed(t *testing.T) {
 	for _, tt := range []struct{ file, text, want string }{
-		{"etcd+jsonn.yaml", "[]", ""}, // kubeadm does not look at what follows the type
+		{"etcd+jsonn.yaml", "[]", ""}, // kubeadm ignores what follows the type
 		{"etcd+.yaml", "{}", "cannot use the patch etcd+.yaml: after the + comes none of json, merge, strategic"},
 		{"etcd+other.yaml", "{}", "cannot use the patch etcd+other.yaml"},
 		{"etcd.yaml", "a: [", "cannot read the patch etcd.yaml: "},

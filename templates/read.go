@@ -18,7 +18,7 @@ const (
 )
 
 // Read reads kubeadm's configuration file: InitConfiguration, ClusterConfiguration and
-// JoinConfiguration, strictly, where kubeadm only warns of what it does not know. nil is no file:
+// JoinConfiguration. It is strict where kubeadm only warns of unknown fields. nil means no file:
 // the flags and kubeadm's defaults. An error joins an *InvalidError for each thing that is wrong.
 func Read(data []byte, o Options) (*Config, error) {
 	if err := o.mixed(data != nil); err != nil {
@@ -40,7 +40,7 @@ func Read(data []byte, o Options) (*Config, error) {
 	return s.config(o)
 }
 
-// mixed refuses flags beside what would have to give way to them, as kubeadm does (kubeadm,
+// mixed refuses flags beside a file that would override them, as kubeadm does (kubeadm,
 // validation: ValidateMixedArguments).
 func (o Options) mixed(file bool) error {
 	flags := []Flag{
@@ -67,7 +67,7 @@ func (o Options) mixed(file bool) error {
 	return &InvalidError{Reason: strings.Join(given, ", ") + " " + reason, Suggestion: suggestion}
 }
 
-// sources are the documents, as they are before defaults. Those of v1beta4 are read as v1, which
+// sources are the documents before defaults. Those of v1beta4 are read as v1, which
 // has all of its fields.
 type sources struct {
 	init    kubeadm.InitConfiguration
@@ -75,7 +75,7 @@ type sources struct {
 	join    kubeadm.JoinConfiguration
 
 	docs     map[string]*document // by kind
-	kept     bool                 // the ClusterConfiguration is the one that the cluster keeps
+	kept     bool                 // the ClusterConfiguration is the cluster's own
 	warnings []string
 }
 
@@ -120,7 +120,7 @@ func (s *sources) take(d *document, o Options) []error {
 	return d.decode(value)
 }
 
-// supported says which versions of the API are read (kubeadm, util/config:
+// supported says which versions of the API are accepted (kubeadm, util/config:
 // validateSupportedVersion).
 func (d *document) supported(experimental bool) error {
 	e := &InvalidError{Kind: d.Kind, Line: d.lineOf("apiVersion")}
@@ -142,8 +142,8 @@ func (d *document) supported(experimental bool) error {
 	return e
 }
 
-// types are what a document is read into: strictly, and then for use; the latter is nil for kinds
-// that do not matter here.
+// types returns what a document is read into: strictly, and then for use; the latter is nil for
+// kinds that do not matter here.
 func (s *sources) types(d *document) (strict, value any) {
 	beta := d.Version == v1beta4.SchemeGroupVersion.Version
 	pick := func(old, now any) any {
@@ -167,9 +167,9 @@ func (s *sources) types(d *document) (strict, value any) {
 	return nil, nil
 }
 
-// takeCluster puts the ClusterConfiguration that the cluster keeps in the place of the file's.
+// takeCluster replaces the file's ClusterConfiguration with the cluster's own.
 func (s *sources) takeCluster(o Options) error {
-	o.AllowExperimentalAPI = true // whoever wrote it there was allowed to
+	o.AllowExperimentalAPI = true // whoever stored it there was allowed to
 	of, err := read(o.Cluster, o)
 	if err == nil && of.docs[clusterKind] == nil {
 		err = &InvalidError{Reason: "there is no " + clusterKind}
@@ -185,7 +185,7 @@ func (s *sources) takeCluster(o Options) error {
 	return nil
 }
 
-// complete says whether all is there that is needed.
+// complete reports anything required that is missing.
 func (s *sources) complete(file bool, o Options) error {
 	switch {
 	case !o.Join && file && s.docs[initKind] == nil && s.docs[clusterKind] == nil:
@@ -218,7 +218,7 @@ func (s *sources) complete(file bool, o Options) error {
 	return nil
 }
 
-// problem makes an error of one of the validation's, with its line.
+// problem turns a validation error into one with a line.
 func (s *sources) problem(kind string, e *field.Error) error {
 	p := &InvalidError{Kind: kind, Field: e.Field, Reason: reason(e), Line: s.docs[kind].lineOf(e.Field)}
 	if kind == clusterKind && s.kept {
@@ -227,7 +227,7 @@ func (s *sources) problem(kind string, e *field.Error) error {
 	return p
 }
 
-// reason is what is wrong, in a sentence that the field's name begins.
+// reason says what is wrong, continuing a sentence that begins with the field's name.
 func reason(e *field.Error) string {
 	switch e.Type {
 	case field.ErrorTypeInvalid:

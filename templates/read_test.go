@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// host is what the machine says of itself.
+// host is what the machine reports about itself.
 var host = Options{Hostname: "cp1", DefaultAddress: "10.0.0.11"}
 
 const (
@@ -30,7 +30,7 @@ func mustRead(t *testing.T, text string, o Options) *Config {
 	return c
 }
 
-// refused reads what must not be taken, and wants each of the words in the error.
+// refused reads what must be refused, and expects each of the words in the error.
 func refused(t *testing.T, text string, o Options, words ...string) {
 	t.Helper()
 	var data []byte

@@ -61,7 +61,7 @@ func validateCluster(c *kubeadm.ClusterConfiguration) field.ErrorList {
 	return append(errs, validateEtcd(&c.Etcd, c.ImageRepository, field.NewPath("etcd"))...)
 }
 
-// validateGates knows the gates of kubeadm of a minor of Kubernetes.
+// validateGates checks feature gates against kubeadm's for that minor of Kubernetes.
 func validateGates(gates map[string]bool, of release) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("featureGates")
@@ -71,7 +71,7 @@ func validateGates(gates map[string]bool, of release) field.ErrorList {
 			errs = append(errs, field.Forbidden(path.Child(name),
 				fmt.Sprintf("kubeadm 1.%d has no such feature gate", of.minor)))
 		case name == rootlessControlPlane && gates[name]:
-			// kubeadm makes users, and puts the ids that this host has free into the manifest.
+			// kubeadm creates users, and puts ids that are free on this host into the manifest.
 			errs = append(errs, field.Forbidden(path.Child(name), "etcdpod does not run etcd as another user"))
 		}
 	}
@@ -96,15 +96,15 @@ func validateEtcd(e *kubeadm.Etcd, repository string, etcd *field.Path) field.Er
 	if r := e.Local.ImageRepository; r != "" && !reference().MatchString(etcdImage(r, "tag")) {
 		errs = append(errs, field.Invalid(local.Child("imageRepository"), r, "is no image repository"))
 	}
-	// kubeadm does not look; no container runtime takes it.
+	// kubeadm does not check this; no container runtime accepts it.
 	if t := e.Local.ImageTag; t != "" && !reference().MatchString(etcdImage("r", t)) {
 		errs = append(errs, field.Invalid(local.Child("imageTag"), t, "is no tag of an image"))
 	}
 	return errs
 }
 
-// reference is the grammar of github.com/distribution/reference, which kubeadm holds images
-// against. To compile it takes as long as a tenth of the start of the program.
+// reference is the grammar of github.com/distribution/reference, which kubeadm checks images
+// against. Compiling it takes a tenth of the program's start-up time.
 var reference = sync.OnceValue(func() *regexp.Regexp {
 	const (
 		label     = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`

@@ -12,24 +12,24 @@ import (
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1"
 )
 
-// release is how kubeadm sets etcd up for a minor of Kubernetes.
+// release is how kubeadm sets up etcd for a minor of Kubernetes.
 type release struct {
 	minor uint
 	// The image's tag (kubeadm, constants: SupportedEtcdVersion).
 	etcd string
-	// Flags by the names that etcd has since 3.6, whatever the image's tag says (kubeadm,
+	// Flags have their names since etcd 3.6, whatever the image's tag (kubeadm,
 	// phases/etcd: getEtcdCommand).
 	newNames bool
 	gates    []string
 }
 
-// kubeadm's feature gates. The others of them do not matter to etcd.
+// kubeadm's feature gates that matter to etcd.
 const (
 	publicKeysECDSA      = "PublicKeysECDSA"
 	rootlessControlPlane = "RootlessControlPlane"
 )
 
-// releases are of kubeadm of the same minor, in its newest patch level; 1.33 is as kubeadm 1.34
+// releases are those of kubeadm's same minor, at its newest patch level; 1.33 is as kubeadm 1.34
 // sets it up. Nothing else that matters differs between these minors.
 var releases = []release{
 	{minor: 33, etcd: "3.5.24-0", gates: gates134},
@@ -44,14 +44,14 @@ var releases = []release{
 var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket",
 	publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
 
-// What kubeadm takes for a version (kubeadm, util/version.go).
+// What kubeadm accepts as a version (kubeadm, util/version.go).
 var (
 	versionForm = regexp.MustCompile(`^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-\w.+]*)?$`)
 	labelForm   = regexp.MustCompile(`^(release/)?(latest|stable)(-1(\.([1-9]\d))?)?$`)
 )
 
-// setRelease finds out for which Kubernetes this is. A label, kubeadm's default too, is what
-// kubeadm makes of it where it cannot ask the internet: its own version.
+// setRelease finds the Kubernetes version. A label (kubeadm's default is one) gets what kubeadm
+// makes of it offline: its own version.
 func (c *Config) setRelease(s *sources) field.ErrorList {
 	path, given := field.NewPath("kubernetesVersion"), s.cluster.KubernetesVersion
 	newest := releases[len(releases)-1].minor
@@ -88,8 +88,8 @@ func (c *Config) setRelease(s *sources) field.ErrorList {
 	}
 }
 
-// setAlgorithm lets the feature gate have its way, which is older than encryptionAlgorithm (kubeadm
-// 1.36, apis/kubeadm: EncryptionAlgorithmType).
+// setAlgorithm lets the feature gate, which is older, override encryptionAlgorithm (kubeadm 1.36,
+// apis/kubeadm: EncryptionAlgorithmType).
 func (c *Config) setAlgorithm(cluster *kubeadm.ClusterConfiguration) {
 	c.EncryptionAlgorithm = string(cluster.EncryptionAlgorithm)
 	if on, is := cluster.FeatureGates[publicKeysECDSA]; is {
@@ -100,7 +100,7 @@ func (c *Config) setAlgorithm(cluster *kubeadm.ClusterConfiguration) {
 	}
 }
 
-// setEtcd takes what is said of etcd, which is valid.
+// setEtcd copies the settings of etcd, which have been validated.
 func (c *Config) setEtcd(e *kubeadm.Etcd, repository string) {
 	if x := e.External; x != nil {
 		c.External = &External{Endpoints: x.Endpoints, CAFile: x.CAFile, CertFile: x.CertFile, KeyFile: x.KeyFile}

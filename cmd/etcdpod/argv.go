@@ -13,8 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// line is a command line put in order. cli/v2 takes the first argument that is no flag for the end
-// of the flags; people put flags where they think of them.
+// line is a command line put in order. cli/v2 stops reading flags at the first argument; people put
+// flags where they think of them.
 type line struct {
 	command   *cli.Command // nil: none was named
 	words     []string     // of its name, as far as they were read: `certs check` has two
@@ -22,25 +22,25 @@ type line struct {
 	global    []string     // --name=value
 	local     []string     // the command's own, likewise
 	arguments []string
-	// Flags that stood on the command line; others may come from the environment.
+	// Flags from the command line; others may come from the environment.
 	typed map[string]bool
-	// --output, as far as it was seen when reading failed.
+	// --output, if it was seen before reading failed.
 	output string
 }
 
-// argv is the line in the one order that cli/v2 understands.
+// argv returns the line in the one order that cli/v2 understands.
 func (l line) argv() []string {
 	argv := append([]string{"etcdpod"}, l.global...)
 	argv = append(append(argv, l.command.Name), l.local...)
 	return append(append(argv, "--"), l.arguments...)
 }
 
-// arrange reads the command line: flags stand before or after arguments, global ones also after the
-// command, and `--` ends them. What the line leaves out is taken from the environment. All values
-// are checked here, so that every mistake is told in the same way.
+// arrange reads the command line: flags may stand before or after arguments, global ones also after
+// the command, and `--` ends them. The environment fills in missing flags. All values are checked
+// here, so that every mistake is reported in the same way.
 func arrange(app *cli.App, args []string, env func(string) string) (line, error) {
 	l := line{typed: map[string]bool{}, output: env(variableOf("output"))}
-	var first error // reading goes on after it: -o json may follow
+	var first error // reading goes on after an error: -o json may follow
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -84,7 +84,7 @@ func (l *line) takeWord(app *cli.App, word string) error {
 	return nil
 }
 
-// takeFlag reads one flag and, where it needs one, its value from what follows.
+// takeFlag reads one flag and, if it needs one, its value from what follows.
 func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, error) {
 	name, value, hasValue := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 	switch {
@@ -114,7 +114,7 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 	return rest, l.add(f, global, value, "--"+name)
 }
 
-// findFlag looks at the command's flags, then at the global ones.
+// findFlag looks among the command's flags, then the global ones.
 func (l *line) findFlag(app *cli.App, name string) (f cli.DocGenerationFlag, global bool) {
 	if l.command != nil {
 		if f := flagNamed(l.command.Flags, name); f != nil {
@@ -135,8 +135,7 @@ func flagNamed(flags []cli.Flag, name string) cli.DocGenerationFlag {
 	return nil
 }
 
-// add checks a flag's value and puts it in its place. source is where the value comes from, in
-// the words of an error.
+// add checks a flag's value and puts it in its place. source names the value's origin in an error.
 func (l *line) add(f cli.DocGenerationFlag, global bool, value, source string) error {
 	name := f.Names()[0]
 	if err := checkValue(f, value); err != nil {
@@ -154,7 +153,7 @@ func (l *line) add(f cli.DocGenerationFlag, global bool, value, source string) e
 	return nil
 }
 
-// checkValue has the flag read the value, and says in words what it wants instead.
+// checkValue has the flag parse the value, and says what it expects instead.
 func checkValue(f cli.Flag, value string) error {
 	set := flag.NewFlagSet("", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
@@ -199,7 +198,7 @@ func (l *line) takeVariables(app *cli.App, env func(string) string) error {
 	return take(l.command.Flags, false)
 }
 
-// checkArguments holds the line to the command's ArgsUsage: nothing, NAME, [NAME] or [NAME…].
+// checkArguments checks the line against the command's ArgsUsage: nothing, NAME, [NAME] or [NAME…].
 func (l *line) checkArguments() error {
 	if l.command == nil {
 		if len(l.arguments) > 0 {
@@ -245,7 +244,7 @@ func commandNamed(app *cli.App, name string) *cli.Command {
 	return nil
 }
 
-// nextWords are those that make a command's name of the words so far, or go on with one.
+// nextWords returns the words that complete or continue a command's name.
 func nextWords(app *cli.App, words string) []string {
 	var next []string
 	for _, name := range commandNames(app) {
@@ -304,7 +303,7 @@ func (l *line) helpHint() string {
 	return fmt.Sprintf("`etcdpod help %s` tells of its flags", l.command.Name)
 }
 
-// nearest returns the name that a slip of the finger or two would turn into what was typed.
+// nearest returns the name within a typo or two of what was typed.
 func nearest(typed string, names []string) string {
 	best, limit := "", 3
 	for _, name := range names {
@@ -315,7 +314,7 @@ func nearest(typed string, names []string) string {
 	return best
 }
 
-// distance counts the letters to put in, leave out or change (Levenshtein's).
+// distance counts the letters to insert, delete or change (Levenshtein's).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

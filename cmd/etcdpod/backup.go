@@ -63,7 +63,7 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	from := "" // a data directory does not tell which etcd wrote it last
+	from := "" // a data directory does not say which etcd wrote it last
 	if made.EtcdVersion != "" {
 		from = "; etcd " + made.EtcdVersion
 	}

@@ -24,7 +24,7 @@ func (s *session) backupsCommand() *cli.Command {
 
 func (s *session) backups(c *cli.Context) error {
 	var entries []backup.Entry
-	asked := "" // the usual directory, which need not be there
+	asked := "" // the default directory, which need not exist
 	if c.IsSet("dir") {
 		asked = c.String("dir")
 	}
@@ -47,7 +47,7 @@ func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time
 	for _, e := range entries {
 		row := []string{e.Path, when(e.TakenAt, now), size(e.SizeBytes),
 			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
-		if e.SHA256 == "" { // nothing describes it
+		if e.SHA256 == "" { // no sidecar describes it
 			row[3], row[4] = "", ""
 		}
 		rows = append(rows, row)

@@ -14,16 +14,16 @@ import (
 // change is a command that changes a running node by one workflow.
 type change struct {
 	workflow phases.Workflow
-	// said is what is told when it is done, of the run by its id: one sentence or more.
+	// said is printed when the run is done, with its id: one sentence or more.
 	said string
-	// unchanged is what is told instead where there was nothing to do; empty where there always is.
+	// unchanged is printed instead if there was nothing to do; empty if there always is something.
 	unchanged string
 }
 
 // errNothingToDo ends a command whose plan is empty: all is as it should be.
 var errNothingToDo = errors.New("nothing to do")
 
-// carryOut shows what a command would do, or does it after a yes, and tells what became of it.
+// carryOut shows what a command would do, or does it after a yes, and reports the result.
 func (s *session) carryOut(c *cli.Context, change change) error {
 	if err := s.asRoot(c); err != nil {
 		return err
@@ -54,8 +54,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 	return nil
 }
 
-// confirm asks for a yes, unless it was given beforehand. The display is closed
-// before anybody is asked.
+// confirm asks for a yes, unless it was given beforehand. It closes the display before asking.
 func (s *session) confirm(c *cli.Context, show display, what func(io.Writer)) error {
 	if c.Bool("yes") {
 		return nil

@@ -71,7 +71,7 @@ func writeCerts(w io.Writer, r certs.Report) {
 	fmt.Fprintf(w, "\nNext: %s\n", r.Next)
 }
 
-// certColumns are the first of kubeadm's (kubeadm, cmd/certs.go).
+// certColumns are kubeadm's first columns (kubeadm, cmd/certs.go).
 func certColumns(c certs.CertificateReport) []string {
 	if c.Missing {
 		return []string{"!MISSING! " + c.Name, "", ""}

@@ -71,7 +71,7 @@ etcdpod certs generate-csr --config kubeadm.yaml --csr-dir /root/csr`,
 	}
 }
 
-// requestFlags are those of init that say for whom a certificate is.
+// requestFlags are init's flags for the names in a certificate.
 func requestFlags() []cli.Flag {
 	return slices.DeleteFunc(initFlags(), func(f cli.Flag) bool {
 		return !slices.Contains([]string{"config", "allow-experimental-api",

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// completeName is the hidden command that the shells' scripts ask for candidates.
+// completeName is the hidden command that the shells' scripts call for candidates.
 const completeName = "__complete"
 
 func (s *session) completionCommand() *cli.Command {
@@ -100,18 +100,18 @@ func (s *session) completeCommand() *cli.Command {
 	}
 }
 
-// complete returns what can stand for the last word, each with a tab and what it means.
-// Nothing: a file name can.
+// complete returns the candidates for the last word, each with a tab and its meaning. None: a
+// file name may go there.
 func complete(app *cli.App, words []string) []string {
 	if len(words) == 0 {
 		return nil
 	}
 	last := words[len(words)-1]
 	l := line{}
-	var waiting cli.DocGenerationFlag // a flag whose value comes next
+	var waiting cli.DocGenerationFlag // a flag that still needs its value
 	for _, word := range words[:len(words)-1] {
 		switch {
-		case waiting != nil && word == "=": // bash makes three words of --flag=value
+		case waiting != nil && word == "=": // bash splits --flag=value into three words
 		case waiting != nil:
 			waiting = nil
 		case word == "--":
@@ -182,8 +182,7 @@ func (l *line) flagCandidates(app *cli.App) []string {
 	return candidates
 }
 
-// commandCandidates are the words that can follow, each with what the command
-// does that it completes.
+// commandCandidates returns the words that can follow, each with what the completed command does.
 func commandCandidates(app *cli.App, words []string) []string {
 	var candidates []string
 	for _, next := range nextWords(app, strings.Join(words, " ")) {

@@ -13,14 +13,14 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// display shows a person, or a program, what happens. After close it may be used again: a question
-// stands between two displays.
+// display shows a person, or a program, what happens. It may be used again after close: a question
+// comes between two displays.
 type display interface {
 	event(engine.Event)
 	close()
 }
 
-// The words for what must not be overlooked.
+// Labels for what must not be overlooked.
 const (
 	commitText    = "commit point: from here on the run can only go forward"
 	goingBackText = "GOING BACK: everything that was done is being undone"
@@ -39,7 +39,7 @@ func (s *session) display(c *cli.Context) display {
 	return newPlain(s.stderr, c.Bool("verbose"))
 }
 
-// tellsEvents says whether a command writes events before its result when a program reads it.
+// tellsEvents says whether a command's JSON output has events before the result.
 func tellsEvents(c *cli.Context) bool {
 	name, _, _ := strings.Cut(c.Command.Name, " phase ") // one phase, or all of them
 	switch name {
@@ -50,7 +50,7 @@ func tellsEvents(c *cli.Context) bool {
 	return false
 }
 
-// onTerminal shows one node or several: which it is, the first event tells.
+// onTerminal shows one node or several: the first event decides.
 type onTerminal struct {
 	display
 	several func() display
@@ -87,15 +87,15 @@ type jsonDisplay struct {
 func (d *jsonDisplay) event(e engine.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_ = d.to.Encode(e) // whoever read it has gone; the run goes on
+	_ = d.to.Encode(e) // the reader has gone; the run goes on
 }
 
 func (d *jsonDisplay) close() {}
 
-// progressInterval is how often a log is told that something long goes on.
+// progressInterval is how often a log shows that a long operation goes on.
 const progressInterval = 5 * time.Second
 
-// plainDisplay writes lines for logs, each with its time.
+// plainDisplay writes lines for logs, with timestamps.
 type plainDisplay struct {
 	mu      sync.Mutex
 	to      io.Writer
@@ -105,10 +105,10 @@ type plainDisplay struct {
 	under map[string]underWay // by node
 }
 
-// underWay is what a node is busy with.
+// underWay is what a node is doing.
 type underWay struct {
 	operation string
-	told      time.Time // of the last line about its progress, or of its start
+	told      time.Time // of the last line about its progress, or its start
 }
 
 func newPlain(to io.Writer, verbose bool) *plainDisplay {
@@ -179,7 +179,7 @@ func (d *plainDisplay) progressed(e engine.Event) string {
 
 func (d *plainDisplay) close() {}
 
-// amount says how much is done: of large numbers, which are bytes, their share of the total.
+// amount says how much is done: large numbers are bytes, shown as a share of the total.
 func amount(done, total int64) string {
 	const small = 1 << 16
 	switch {

@@ -100,7 +100,7 @@ func TestJSONTellsEveryEventOnALine(t *testing.T) {
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 
-// screen is what a terminal still shows after all that was written: lines that stay.
+// screen returns what stays on a terminal after all output.
 func screen(written string) []string {
 	var lines []string
 	up := regexp.MustCompile("^\x1b\\[([0-9]+)A\x1b\\[J")
@@ -150,7 +150,7 @@ func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 		for _, e := range aRun(false)[:7] {
 			show.event(e)
 		}
-		tty.waitForTimes(t, 4, "stage-data") // as often it is drawn
+		tty.waitForTimes(t, 4, "stage-data") // drawn this many times
 		show.close()
 		for _, line := range strings.Split(escapes.ReplaceAllString(tty.all(t), ""), "\n") {
 			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
@@ -171,7 +171,7 @@ func TestARunGoesOnWhenItsTerminalIsGone(t *testing.T) {
 			if i == 5 {
 				tty.waitFor(t, "stage-data")
 				_ = tty.person.Close()
-				time.Sleep(400 * time.Millisecond) // for a few drawings, which nobody sees
+				time.Sleep(400 * time.Millisecond) // for a few redraws that nobody sees
 			}
 		}
 		show.close()
@@ -199,7 +199,7 @@ func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
 	}
 }
 
-// golden compares with a file, or with -update writes it.
+// golden compares with a file, or writes it with -update.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	if *update {

@@ -17,8 +17,8 @@ import (
 )
 
 // TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in
-// the JSON. With -update it writes the file; whoever renames something that programs read sees
-// it in the difference.
+// the JSON. With -update it writes the file, so that renaming something that programs read
+// shows up in the diff.
 func TestDocsSayWhatTheProgramSays(t *testing.T) {
 	golden(t, filepath.Join("..", "..", "docs", "commands.md"), reference())
 }
@@ -69,7 +69,7 @@ func results() []result {
 	}
 }
 
-// shape writes the names in the JSON of a type, each with the kind of its value.
+// shape writes the names in a type's JSON, each with the kind of its value.
 func shape(b *strings.Builder, t reflect.Type, indent string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -92,7 +92,7 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 	}
 }
 
-// kindOf names a type in JSON's words, and gives the object inside it, if there is one.
+// kindOf names a type in JSON's words, and returns the object inside it, if there is one.
 func kindOf(t reflect.Type) (kind string, object reflect.Type) {
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -116,7 +116,7 @@ func kindOf(t reflect.Type) (kind string, object reflect.Type) {
 	return "number", nil
 }
 
-// A field without a name in JSON would be written under Go's.
+// A field without a JSON name would appear under its Go name.
 func TestEveryResultNamesItsFieldsInJSON(t *testing.T) {
 	var check func(reflect.Type)
 	check = func(typ reflect.Type) {

@@ -21,7 +21,7 @@ const (
 	exitFoundWrong  = 6
 )
 
-// exitCodes is what the help says of them.
+// exitCodes is the help's description of them.
 func exitCodes() []string {
 	return []string{
 		exitDone:        "done",
@@ -34,12 +34,12 @@ func exitCodes() []string {
 	}
 }
 
-// foundError ends the program with a code for what the result, which is written already, says.
+// foundError ends the program with an exit code for a result that has already been written.
 type foundError int
 
 func (e foundError) Error() string { return exitCodes()[e] }
 
-// exitCode maps errors to exit codes. The order matters: what a run ended in counts before why.
+// exitCode maps errors to exit codes. The order matters: how a run ended comes before why.
 func exitCode(err error) int {
 	var (
 		found  foundError
@@ -97,7 +97,7 @@ func (s *session) report(ctx context.Context, err error) int {
 	return code
 }
 
-// oneLine joins what errors.Join put on several lines.
+// oneLine puts the lines of errors.Join on one.
 func oneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

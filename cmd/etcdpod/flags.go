@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// globalFlags are understood by every command, before it and after it.
+// globalFlags work with every command, before it and after it.
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all paths of the node below `DIR`"},
@@ -43,9 +43,9 @@ func globalFlags() []cli.Flag {
 	}
 }
 
-// variableOf names the environment variable that stands for a flag which is not on the command
-// line. Flags that say yes, or that change what is written or deleted, have none: whoever reads the
-// command line must see them.
+// variableOf returns the environment variable for a flag that is not on the command line.
+// Flags that say yes, or change what is written or deleted, have none: they must be visible
+// on the command line.
 func variableOf(flag string) string {
 	switch flag {
 	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "skip-hash-check",
@@ -97,7 +97,7 @@ func (v *choice) Set(word string) error {
 	return nil
 }
 
-// age is the value of a flag that takes a time: as time.ParseDuration reads it, or in days, 30d.
+// age is the value of a flag that takes a duration: as for time.ParseDuration, or in days, 30d.
 type age time.Duration
 
 func (v *age) String() string { return time.Duration(*v).String() }
@@ -116,7 +116,7 @@ func (v *age) Set(word string) error {
 	return nil
 }
 
-// bump is the value of --bump-revision: revisions; 0 for auto.
+// bump is the value of --bump-revision: a number of revisions; 0 for auto.
 type bump int64
 
 func (v *bump) String() string {

@@ -28,7 +28,7 @@ func (s *session) helpCommand() *cli.Command {
 	}
 }
 
-// helpText is the help of a command, or of the program.
+// helpText returns the help of a command, or of the program.
 func helpText(app *cli.App, command *cli.Command) string {
 	var b strings.Builder
 	if command == nil {
@@ -99,8 +99,7 @@ func writeFlags(b *strings.Builder, flags []cli.Flag) {
 	}
 }
 
-// wrap breaks each paragraph of a text into lines that fit a terminal of 80 columns,
-// each behind the indent.
+// wrap breaks each paragraph into indented lines that fit a terminal of 80 columns.
 func wrap(text, indent string) string {
 	const columns = 79
 	var b strings.Builder
@@ -121,7 +120,7 @@ func wrap(text, indent string) string {
 	return b.String()
 }
 
-// describe gives a flag with its placeholder, and what it is for with its default and its variable.
+// describe returns a flag with its placeholder, and its purpose with default and variable.
 func describe(f cli.DocGenerationFlag) (left, right string) {
 	before, rest, _ := strings.Cut(f.GetUsage(), "`")
 	placeholder, after, _ := strings.Cut(rest, "`")

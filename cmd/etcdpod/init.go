@@ -30,7 +30,7 @@ etcdpod init --config kubeadm.yaml --yes`,
 	}
 }
 
-// initPhaseCommands are one command for each phase.
+// initPhaseCommands returns one command for each phase.
 func (s *session) initPhaseCommands() []*cli.Command {
 	var commands []*cli.Command
 	for _, p := range members.InitPhases() {
@@ -55,7 +55,7 @@ func (s *session) phaseCommand(
 	}
 }
 
-// initPhaseText is what a person must know of a phase alone.
+// initPhaseText is what a person must know when running one phase alone.
 func initPhaseText(phase string) string {
 	const run = `It is one phase of etcdpod init, as a run of its own: it can be previewed, resumed and rolled back.`
 	switch phase {
@@ -108,7 +108,7 @@ func skipPhasesFlag() cli.Flag {
 		Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
 }
 
-// make carries out a workflow that makes what is missing, or one phase of it.
+// make carries out a workflow that creates what is missing, or one phase of it.
 func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		workflow, err := of(c)

@@ -29,7 +29,7 @@ etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10
 	}
 }
 
-// joinPhaseCommands are one command for each phase.
+// joinPhaseCommands returns one command for each phase.
 func (s *session) joinPhaseCommands() []*cli.Command {
 	var commands []*cli.Command
 	for _, p := range members.JoinPhases() {
@@ -44,7 +44,7 @@ func (s *session) joinPhaseCommands() []*cli.Command {
 	return commands
 }
 
-// joinPhaseText is what a person must know of a phase alone.
+// joinPhaseText is what a person must know when running one phase alone.
 func joinPhaseText(phase string) string {
 	const run = `It is one phase of etcdpod join, as a run of its own: it can be previewed, resumed and rolled back.`
 	switch phase {
@@ -70,7 +70,7 @@ func joinPhaseText(phase string) string {
 	return run
 }
 
-// joinFlags are init's, but for those that are the cluster's to say.
+// joinFlags are init's, without those that the cluster decides.
 func joinFlags() []cli.Flag {
 	return slices.DeleteFunc(initFlags(), func(f cli.Flag) bool {
 		return slices.Contains([]string{"kubernetes-version", "image-repository", "cert-dir"}, f.Names()[0])

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// live shows a run on a terminal: what is over as lines that stay, and below them one line that
-// moves with the operation in hand.
+// live shows a run on a terminal: what is over as lines that stay, and below them one moving line
+// for the current operation.
 type live struct {
 	events  sync.Mutex // one event at a time
 	to      io.Writer
@@ -25,8 +25,8 @@ type live struct {
 	screen  *mpb.Progress // nil while nothing is shown
 	bar     *mpb.Bar
 
-	// Guards now, which mpb reads while it draws. Never held while writing to screen:
-	// that waits for drawing.
+	// Guards now, which mpb reads while it draws. Never held while writing to screen,
+	// which waits for drawing.
 	mu  sync.Mutex
 	now moment
 }
@@ -40,7 +40,7 @@ type moment struct {
 	back      bool
 	done      int64
 	total     int64    // 0: not known
-	below     []string // lines for when the phase is over: they belong below its name
+	below     []string // lines to print when the phase is over, below its name
 }
 
 func newLive(to io.Writer, verbose, color bool) *live {
@@ -66,7 +66,7 @@ func (l *live) write(to io.Writer, lines []string) {
 	}
 }
 
-// take brings the moving line up to date, and returns the lines that stay.
+// take updates the moving line, and returns the lines that stay.
 func (l *live) take(e engine.Event) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,7 +116,7 @@ func (l *live) enter(e engine.Event) []string {
 	return lines
 }
 
-// leave closes the phase that was under way.
+// leave closes the current phase.
 func (l *live) leave(e engine.Event) []string {
 	if l.now.phase == "" {
 		return l.drop()
@@ -125,7 +125,7 @@ func (l *live) leave(e engine.Event) []string {
 	return append([]string{over}, l.drop()...)
 }
 
-// drop forgets the phase that was under way, and returns what belongs below it.
+// drop forgets the current phase, and returns the lines that belong below it.
 func (l *live) drop() []string {
 	below := l.now.below
 	l.now = moment{back: l.now.back}
@@ -161,7 +161,7 @@ func (l *live) show() {
 		mpb.PrependDecorators(decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
 }
 
-// filler draws the bar, where it is known how much there is to do.
+// filler draws the bar, if the total is known.
 func (l *live) filler() mpb.BarFiller {
 	bar := mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding(" ").Rbound("▏").Build()
 	return mpb.BarFillerFunc(func(w io.Writer, st decor.Statistics) error {
@@ -181,7 +181,7 @@ func (l *live) moment() moment {
 	return l.now
 }
 
-// left is the moving line before the bar: what goes on.
+// left is the moving line before the bar: the current work.
 func (l *live) left(st decor.Statistics) string {
 	now := l.moment()
 	beats := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
@@ -206,7 +206,7 @@ func (l *live) tint(text string) string {
 	return text
 }
 
-// right is what stands behind the bar: how much, and for how long.
+// right is what follows the bar: how much, and for how long.
 func (l *live) right(decor.Statistics) string {
 	now := l.moment()
 	if now.from.IsZero() {

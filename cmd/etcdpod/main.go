@@ -11,8 +11,8 @@ import (
 )
 
 func main() {
-	// A lost terminal or a closed pipe is no change of mind: a run goes on to its end, and
-	// `etcdpod runs` tells of it.
+	// A lost terminal or a closed pipe does not cancel the run: it goes on to its end, and `etcdpod
+	// runs` shows the result.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills

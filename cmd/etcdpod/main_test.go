@@ -12,8 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the command line as people and scripts do, in this process. `etcdpod …` must end
-// with 0, `exits N …` with N.
+// TestScripts runs the command line as people and scripts do, in this process. `etcdpod …` must
+// exit with 0, `exits N …` with N.
 func TestScripts(t *testing.T) {
 	good := goodSnapshot(t)
 	testscript.Run(t, testscript.Params{
@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 }
 
 func exits(ts *testscript.TestScript, want int, args []string) {
-	// Files are named as the script names them: this process has another working directory.
+	// Resolve file names for the script: this process has another working directory.
 	for i, arg := range args {
 		if strings.HasSuffix(arg, ".db") {
 			args[i] = ts.MkAbs(arg)

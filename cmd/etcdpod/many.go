@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// many shows a run on several nodes on a terminal: one moving line a node, and above them what is
+// many shows a run on several nodes on a terminal: one moving line per node, and above them what is
 // over as lines that stay.
 type many struct {
 	events  sync.Mutex // one event at a time
@@ -22,13 +22,13 @@ type many struct {
 	verbose bool
 	paint   painter
 	screen  *mpb.Progress // nil while nothing is shown
-	nodes   []*nodeLine   // in the order in which they were heard of
-	phase   string        // the last one that a line stays of
+	nodes   []*nodeLine   // in the order of their first event
+	phase   string        // the last phase with a line that stays
 	since   time.Time
-	told    map[engine.EventState]bool // what is said once for all nodes
+	told    map[engine.EventState]bool // what is shown once for all nodes
 }
 
-// nodeLine is the moving line of one node. live draws it; its screen is the one of all.
+// nodeLine is the moving line of one node. live draws it, on the shared screen.
 type nodeLine struct {
 	name string
 	*live
@@ -64,7 +64,7 @@ func (d *many) line(node string) *nodeLine {
 	return l
 }
 
-// stay returns the lines that an event leaves behind. What all nodes do alike is said once.
+// stay returns the lines that an event leaves behind. What all nodes do alike is shown once.
 func (d *many) stay(e engine.Event) []string {
 	once := func(line string) []string {
 		if d.told[e.State] {
@@ -95,7 +95,7 @@ func (d *many) stay(e engine.Event) []string {
 	return nil
 }
 
-// enter closes the phase before: no node begins the next one before all have ended it, but
+// enter closes the previous phase: no node begins the next one before all have ended it, except
 // where they take turns.
 func (d *many) enter(e engine.Event) []string {
 	if d.phase == e.Phase {

@@ -56,7 +56,7 @@ func (s *session) shown(c *cli.Context, plan engine.Plan) error {
 	})
 }
 
-// mayAsk refuses, before any work, what needs an answer when nobody is there to give it.
+// mayAsk refuses, before any work, a command that needs an answer when nobody can give it.
 func (s *session) mayAsk(c *cli.Context) error {
 	if c.Bool("yes") || isTerminal(s.stdin) && isTerminal(s.stdout) {
 		return nil
@@ -69,7 +69,7 @@ func (s *session) mayAsk(c *cli.Context) error {
 
 var errSaidNo = errors.New("stopped, as you did not say yes; nothing was touched")
 
-// ask shows what would be done, and goes on at nothing but a yes.
+// ask shows what would be done, and goes on only after a yes.
 func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
 	plan(s.stderr)
 	fmt.Fprintf(s.stderr, "\nGo on? Type yes: ")
@@ -83,7 +83,7 @@ func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
 	return nil
 }
 
-// answer reads a line, but does not outlast an interrupt.
+// answer reads a line, and stops at an interrupt.
 func (s *session) answer(ctx context.Context) (string, error) {
 	answers := make(chan string, 1)
 	go func() {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudo-terminal: what is written to person comes as if typed, and what
-// program writes is gathered.
+// terminal is a pseudo-terminal: what is written to person arrives as if typed, and the output of
+// program is collected.
 type terminal struct {
 	person, program *os.File
 	mu              sync.Mutex
@@ -68,7 +68,7 @@ func (tty *terminal) text() string {
 	return tty.shown.String()
 }
 
-// patience is for a machine that does much else, and only ends what hangs.
+// patience allows for a busy machine, and only ends a hang.
 const patience = 5 * time.Minute
 
 // waitFor returns when the terminal has shown text.
@@ -88,7 +88,7 @@ func (tty *terminal) waitForTimes(t *testing.T, times int, text string) {
 	t.Fatalf("%q was not shown %d times in\n%s", text, times, tty.text())
 }
 
-// all returns everything that was written to the terminal before.
+// all returns everything written to the terminal so far.
 func (tty *terminal) all(t *testing.T) string {
 	t.Helper()
 	const end = "-- the end --"

@@ -21,8 +21,8 @@ var now = time.Date(2026, 8, 2, 3, 0, 0, 0, time.UTC)
 
 func day(days int) time.Time { return now.AddDate(0, 0, days) }
 
-// TestResultsReadWell compares what people read with files: whoever changes a table sees it
-// whole in the difference.
+// TestResultsReadWell compares the output for people with files, so that a changed table shows
+// up whole in the diff.
 func TestResultsReadWell(t *testing.T) {
 	sidecar := backup.Sidecar{Path: "/var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db",
 		SHA256: "ab", Revision: 81234, Keys: 5120, SizeBytes: 40 << 20, EtcdVersion: "3.6.5", TakenAt: day(-1)}
@@ -138,7 +138,7 @@ func TestSizesAndTimesAreWrittenForPeople(t *testing.T) {
 	}
 }
 
-// full is an output that takes nothing.
+// full is an output that accepts nothing.
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }

@@ -73,7 +73,7 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 	return nil
 }
 
-// previewOpen is --dry-run: one plan, or, of a run on several nodes, one for each.
+// previewOpen is --dry-run: one plan, or one per node for a run on several nodes.
 func (s *session) previewOpen(c *cli.Context, back bool) error {
 	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {

@@ -49,7 +49,7 @@ func writeRuns(w io.Writer, runs []engine.RunSummary, now time.Time) {
 	}
 }
 
-// writeOpenRun says what must be done about a run that is not over, and nothing of the others.
+// writeOpenRun says what must be done about an open run, and nothing for other runs.
 func writeOpenRun(w io.Writer, r engine.RunSummary) {
 	switch r.State {
 	case "open":
@@ -62,7 +62,7 @@ func writeOpenRun(w io.Writer, r engine.RunSummary) {
 	}
 }
 
-// watchRun does work that is one run, and returns what became of it.
+// watchRun does work that is one run, and returns its summary.
 func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (engine.RunSummary, error) {
 	var run engine.RunSummary
 	err := s.onNode(c, func(n *phases.Node, show display) error {

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// session is one call of the program: what it was given, and where it writes to.
+// session is one call of the program: its input, and where it writes.
 type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -83,8 +83,8 @@ func (s *session) run(ctx context.Context) error {
 	return app.RunContext(ctx, s.line.argv())
 }
 
-// onNode opens the node and shows what happens while work is done on it. Results are written after
-// it: the display is closed by then.
+// onNode opens the node and shows what happens while work runs on it. The display is closed
+// afterwards, before results are written.
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
 	show := s.display(c)
 	defer show.close()
@@ -99,8 +99,8 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	return work(node, show)
 }
 
-// spareMemory has garbage collected sooner: proving a snapshot of a million keys takes 44 MiB with
-// it and 57 without, and no longer.
+// spareMemory makes garbage collection more frequent: proving a snapshot of a million keys takes 44
+// MiB with it and 57 without, in the same time.
 func spareMemory() { debug.SetGCPercent(50) }
 
 // asRoot refuses early what only root can do on a real node.
@@ -128,16 +128,16 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 	return nil
 }
 
-// done writes what a command made or changed. It is done, whether or not anybody can be told: the
-// exit code must not say otherwise.
+// done writes what a command made or changed. The change is done even if the output fails: the exit
+// code must not say otherwise.
 func (s *session) done(c *cli.Context, value any, text func(io.Writer)) {
 	if err := s.result(c, value, text); err != nil {
 		fmt.Fprintf(s.stderr, "etcdpod: %s is done, but %v\n", c.Command.Name, err)
 	}
 }
 
-// doneWith is done for a command that shows events: in JSON its result is the last line, told from
-// them by its one name.
+// doneWith is done for a command that shows events: in JSON the result is the last line, with a
+// single name that no event has.
 func (s *session) doneWith(c *cli.Context, result any, text func(io.Writer)) {
 	s.done(c, map[string]any{"result": result}, text)
 }

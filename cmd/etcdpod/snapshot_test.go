@@ -12,8 +12,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// goodSnapshot makes what etcd would send of three pods: the buckets of a member's database (etcd,
-// server/storage/schema), with its SHA-256 behind it.
+// goodSnapshot makes what etcd would send for three pods: the buckets of a member's database (etcd,
+// server/storage/schema), followed by its SHA-256.
 func goodSnapshot(t *testing.T) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "db")

@@ -93,7 +93,7 @@ func headline(st status.Status) string {
 	return state + "; all is well"
 }
 
-// memberRows are the facts about etcd, each with its name.
+// memberRows returns the facts about etcd, each with its name.
 func memberRows(st status.Status, now time.Time) [][]string {
 	rows := [][]string{{"kubelet", st.Kubelet}, {"runtime", st.Runtime}}
 	add := func(name, format string, args ...any) {

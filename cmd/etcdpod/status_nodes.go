@@ -64,7 +64,7 @@ func nodeRow(n status.NodeStatus) []string {
 	return append(row, certificatesText(n.Status), stateText(n.Status))
 }
 
-// certificatesText is how long the certificate that ends first is still good.
+// certificatesText says how long the first certificate to expire is still valid.
 func certificatesText(st *status.Status) string {
 	least := -1
 	for _, c := range st.Certificates {

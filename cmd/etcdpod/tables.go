@@ -32,7 +32,7 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%.1f %s", value, unit)
 }
 
-// short writes a time that something took.
+// short writes a duration.
 func short(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -45,7 +45,7 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// when writes a time in UTC, and how long ago it is.
+// when writes a time in UTC, and how long ago it was.
 func when(t, now time.Time) string {
 	if t.IsZero() {
 		return "not known"
@@ -65,7 +65,7 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
 }
 
-// fit shortens text to width letters, in the middle: both ends of a path tell something.
+// fit shortens text to width letters, in the middle: both ends of a path matter.
 func fit(text string, width int) string {
 	letters := []rune(text)
 	if len(letters) <= width {

@@ -107,7 +107,7 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan) {
 	}
 }
 
-// agentCommand is the far end of a run on several nodes.
+// agentCommand runs on the other nodes of a run on several nodes.
 func (s *session) agentCommand() *cli.Command {
 	return &cli.Command{
 		Name: "agent", Hidden: true,

@@ -46,7 +46,7 @@ func (s *session) verify(c *cli.Context) error {
 	return nil
 }
 
-// prove shows how far the reading is.
+// prove shows the progress of reading.
 func (s *session) prove(c *cli.Context, file string) (backup.Verdict, error) {
 	spareMemory()
 	show := s.display(c)

@@ -9,10 +9,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is set by the linker when make builds a release; without it the module's version counts.
+// version is set by the linker when make builds a release; otherwise the module's version counts.
 var version string
 
-// build is what this binary was built from.
+// build describes what this binary was built from.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`

@@ -1,6 +1,5 @@
-// Package leash lets a program that tells what it does, line by line, go no further than its next
-// line, so that a test can interrupt it at a moment at which it waits, and need not be quicker than
-// the program.
+// Package leash holds a program that reports its steps, line by line, at its next line, so that a
+// test can interrupt it while it waits, and need not be faster than the program.
 package leash
 
 import (
@@ -15,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run starts the command with a leash on one of its streams, &cmd.Stdout or &cmd.Stderr, hands each
-// line that it writes there to at, and returns how the command ended. While at has a line the
-// program gets as far as the next one that it would write, and waits there.
+// Run starts the command with a leash on one of its streams, &cmd.Stdout or &cmd.Stderr, passes
+// each line written there to at, and returns how the command ended. While at handles a line, the
+// program runs up to its next line and waits there.
 //
-// So what lies between a line and the next one may have happened or not when at is called, and what
-// lies behind the next one cannot have. etcdpod writes an event for each thing that it begins and
-// has done, and journals in between:
-//   - that a phase is reached, or an operation finished: the program waits before the next
+// So when at is called, what comes before the next line may or may not have happened, and what
+// comes after it cannot have. etcdpod writes an event when it begins and finishes something, and
+// journals in between:
+//   - a phase begins, or an operation is finished: the program waits before the next
 //     operation, which is not in the journal yet; the commit record may be, where it is due;
-//   - that an operation is started: it is at most over and journaled as finished; it is not told
-//     yet, and nothing follows;
-//   - that the last operation is finished: the run is closed, or is about to be.
+//   - an operation is started: at most it is over and journaled as finished; no event says so yet,
+//     and nothing follows;
+//   - the last operation is finished: the run is closed, or is about to be.
 func Run(cmd *exec.Cmd, stream *io.Writer, at func(line string)) error {
 	l, write, err := hold()
 	if err != nil {
@@ -40,7 +39,7 @@ func Run(cmd *exec.Cmd, stream *io.Writer, at func(line string)) error {
 		return err
 	}
 	waited := false
-	defer func() { // at may end the goroutine, as a test that fails does
+	defer func() { // at may end the goroutine, as a failing test does
 		if !waited {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
@@ -51,7 +50,7 @@ func Run(cmd *exec.Cmd, stream *io.Writer, at func(line string)) error {
 		for line := range strings.Lines(text) {
 			at(strings.TrimSuffix(line, "\n"))
 		}
-		if errors.Is(err, io.EOF) { // nobody has the other end any more
+		if errors.Is(err, io.EOF) { // the other end is closed
 			waited = true
 			return cmd.Wait()
 		}
@@ -61,13 +60,13 @@ func Run(cmd *exec.Cmd, stream *io.Writer, at func(line string)) error {
 	}
 }
 
-// leash is a pipe that takes one write and no more: a page, and in packet mode, in which no two
-// writes share one. tee(2) shows what is in it and leaves it there.
+// leash is a pipe with room for one write: a page, and in packet mode, in which no two writes share
+// one. tee(2) copies its content and leaves it there.
 type leash struct {
 	in            int    // what the program wrote
-	shown, show   int    // the ends of the pipe into which it is copied
-	full          bool   // in holds what was returned last
-	buffer, begun []byte // begun: of a line whose end was not written with it
+	shown, show   int    // the ends of the pipe that it is copied to
+	full          bool   // in holds the last returned line
+	buffer, begun []byte // begun: a line whose end has not been written yet
 }
 
 func hold() (*leash, *os.File, error) {
@@ -97,9 +96,8 @@ func onePage(pipe int) error {
 	return err
 }
 
-// next lets go of what was returned last, and returns what is written then, up to the end of a
-// line. It stays in the pipe, where nothing else has room. io.EOF comes with the last that was
-// written, or with nothing.
+// next frees the last returned line, and returns the next write, up to the end of a line. That
+// stays in the pipe and fills it. io.EOF comes with the last write, or alone.
 func (l *leash) next() (string, error) {
 	for {
 		if l.full {

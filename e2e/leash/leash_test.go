@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/leash"
 )
 
-// counts writes numbers, and before each a file of that name.
+// counts writes numbers, and before each creates a file of that name.
 const counts = `for i in 1 2 3 4 5 6 7 8 9; do : > "$0/$i"; echo "$i"; done`
 
 func there(path string) bool {
@@ -28,7 +28,7 @@ func TestAProgramGetsNoFurtherThanItsNextLine(t *testing.T) {
 	var seen []string
 	if err := leash.Run(cmd, &cmd.Stdout, func(line string) {
 		seen = append(seen, line)
-		// It gets to the next line, whose file it makes before; it has no room for another.
+		// It reaches the next line, and has made its file; there is no room for another line.
 		for next := len(seen) + 1; next <= 9 && !there(filepath.Join(dir, fmt.Sprint(next))); {
 			time.Sleep(time.Millisecond)
 		}

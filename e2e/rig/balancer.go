@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Balancer is a load balancer of TCP in front of API servers, as the documentation of Kubernetes
-// has it: it lets through to those that say that they are ready, in turn.
+// Balancer is a TCP load balancer in front of API servers, as in the Kubernetes documentation: it
+// forwards connections to the ready ones in turn.
 type Balancer struct {
 	listener net.Listener
 	backends []*backend
@@ -33,8 +33,8 @@ const (
 	checkLimit = time.Second
 )
 
-// Balance puts a balancer at the cluster's address, in front of the API servers of these nodes,
-// which need not run yet. It is there until Close.
+// Balance puts a balancer at the cluster's address, in front of these nodes' API servers, which
+// need not run yet, until Close.
 func (c *Cluster) Balance(nodes ...*Node) (*Balancer, error) {
 	l, err := net.Listen("tcp", c.Endpoint())
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *Cluster) Balance(nodes ...*Node) (*Balancer, error) {
 	return b, nil
 }
 
-// Close takes the balancer away, with all connections through it.
+// Close removes the balancer, and closes all connections through it.
 func (b *Balancer) Close() error {
 	b.stop()
 	err := b.listener.Close()
@@ -59,7 +59,7 @@ func (b *Balancer) Close() error {
 	return err
 }
 
-// watch asks the API server again and again whether it is ready.
+// watch keeps asking the API server whether it is ready.
 func (b *backend) watch(ctx context.Context) {
 	client := &http.Client{Timeout: checkLimit, Transport: &http.Transport{
 		// A balancer knows no CA.
@@ -88,7 +88,7 @@ func (b *Balancer) accept(ctx context.Context) {
 	}
 }
 
-// serve lets one connection through. Without an API server that is ready, it is cut.
+// serve forwards one connection, or closes it if no API server is ready.
 func (b *Balancer) serve(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	server := b.dial(ctx)
@@ -100,7 +100,7 @@ func (b *Balancer) serve(ctx context.Context, client net.Conn) {
 	ended := make(chan struct{}, 2)
 	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
 		b.running.Go(func() {
-			_, _ = io.Copy(way[1], way[0]) // the other end hears of it by the connection's end
+			_, _ = io.Copy(way[1], way[0]) // closing the connection tells the other end
 			ended <- struct{}{}
 		})
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Step is a step of a procedure, and how long it took.
+// Step is a step of a procedure, with its duration.
 type Step struct {
 	Name string
 	Took time.Duration
@@ -19,18 +19,17 @@ type Step struct {
 const etcdctlOnNode = `etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
 	--cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
 
-// SnapshotByHand saves a snapshot to a path on the node with etcdctl. What is below
+// SnapshotByHand saves a snapshot with etcdctl to a path on the node. What is below
 // /var/lib is the node's own.
 func (n *Node) SnapshotByHand(ctx context.Context, path string) error {
 	_, err := n.Exec(ctx, "sh", "-ec", etcdctlOnNode+"snapshot save "+path)
 	return err
 }
 
-// RestoreByHand restores a snapshot, which each node has at that path, on all nodes of a cluster
-// as the documentation of Kubernetes and etcd has it, without a moment's thought between two
-// steps: it is what etcdpod is measured against. Each step is done on all nodes at once, as no
-// hand could. It returns when the manifests are back; the control planes come up after that. The
-// old data is left beside the new.
+// RestoreByHand restores a snapshot, at the same path on each node, on all nodes of a cluster as
+// the Kubernetes and etcd documentation says, without a pause between steps: it is the yardstick
+// for etcdpod. Each step runs on all nodes at once, which no person could do. It returns when the
+// manifests are back; the control planes come up afterwards. The old data stays beside the new.
 func RestoreByHand(ctx context.Context, snapshot string, nodes ...*Node) ([]Step, error) {
 	var members []string
 	for _, n := range nodes {

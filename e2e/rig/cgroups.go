@@ -13,8 +13,8 @@ import (
 // cgroup is the name of the node's own cgroup, at the top of every hierarchy.
 func (n *Node) cgroup() string { return n.cluster.Bridge + "-" + n.Name }
 
-// removeCgroups removes the cgroups that the node leaves, as a reboot does. Nothing of the node
-// runs, but the kernel may still be taking leave of its processes.
+// removeCgroups removes the cgroups that the node leaves, as a reboot does. The node is off, but
+// the kernel may still be cleaning up its processes.
 func (n *Node) removeCgroups(ctx context.Context) error {
 	tops, err := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", n.cgroup()))
 	if err != nil {
@@ -36,7 +36,7 @@ func (n *Node) removeCgroups(ctx context.Context) error {
 	return nil
 }
 
-// removeTree removes a directory of cgroups and those below it, whose files cannot be removed.
+// removeTree removes a cgroup directory and those below it, whose files cannot be removed.
 func removeTree(top string) error {
 	var dirs []string
 	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {

@@ -16,10 +16,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Kubeconfig returns the host's path of the administrator's kubeconfig. It works on the host, too.
+// Kubeconfig returns the administrator's kubeconfig by its path on the host, where it also works.
 func (c *Cluster) Kubeconfig() string { return c.Nodes[0].Path("/etc/kubernetes/admin.conf") }
 
-// RESTConfig returns the administrator's access to the API server of this node.
+// RESTConfig returns an administrator's access to this node's API server.
 func (n *Node) RESTConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("https://"+n.Address+":6443", n.cluster.Kubeconfig())
 	if err != nil {
@@ -29,7 +29,7 @@ func (n *Node) RESTConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// Client returns a client of this node's API server, for the administrator.
+// Client returns an administrator's client of this node's API server.
 func (n *Node) Client() (kubernetes.Interface, error) {
 	config, err := n.RESTConfig()
 	if err != nil {
@@ -41,7 +41,7 @@ func (n *Node) Client() (kubernetes.Interface, error) {
 // Client returns a client of the first node's API server.
 func (c *Cluster) Client() (kubernetes.Interface, error) { return c.Nodes[0].Client() }
 
-// AwaitWorking returns when, on every node, the API server is ready, and controllers work: a new
+// AwaitWorking returns when, on every node, the API server is ready and controllers work: a new
 // Deployment gets its ReplicaSet.
 func (c *Cluster) AwaitWorking(ctx context.Context) error {
 	for _, n := range c.Nodes {
@@ -76,8 +76,8 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 	}
 }
 
-// AwaitControllers makes a Deployment of no replicas, returns when it has its ReplicaSet,
-// and removes it again.
+// AwaitControllers creates a Deployment without replicas, waits for its ReplicaSet,
+// and deletes it again.
 func AwaitControllers(ctx context.Context, client kubernetes.Interface) error {
 	name := "probe-" + strings.ToLower(rand.Text()[:10])
 	labels := map[string]string{"probe": name}

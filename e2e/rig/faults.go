@@ -12,16 +12,17 @@ import (
 	"time"
 )
 
-// Process is one that runs on a node.
+// Process is a process on a node.
 type Process struct {
-	PID     int       // as the node numbers it
+	PID     int       // in the node's PID namespace
 	Started time.Time // to 10 ms
 	Args    []string
 }
 
-// Processes returns those of the node whose program has that name, containers included.
+// Processes returns the node's processes whose program has that name, including
+// those in containers.
 func (n *Node) Processes(ctx context.Context, program string) ([]Process, error) {
-	// One line each: the kernel's numbers, and what the process was started with. A process that
+	// One line each: the kernel's numbers, and the command line. A process that
 	// ends meanwhile has none.
 	out, err := n.Exec(ctx, "sh", "-c", `for p in $(pgrep -x "$1"); do
 		stat=$(cat /proc/$p/stat 2>/dev/null) && args=$(tr '\0' '\t' 2>/dev/null </proc/$p/cmdline) && echo "$p ${stat##*) }	$args"
@@ -55,7 +56,7 @@ func (n *Node) Processes(ctx context.Context, program string) ([]Process, error)
 	return all, nil
 }
 
-// bootTime returns when this machine was started.
+// bootTime returns when this machine booted.
 func bootTime() (time.Time, error) {
 	now := time.Now()
 	data, err := os.ReadFile("/proc/uptime")
@@ -67,8 +68,8 @@ func bootTime() (time.Time, error) {
 	return now.Add(-time.Duration(seconds * float64(time.Second))), err
 }
 
-// Kill ends by SIGKILL every process of the node whose command line matches the pattern (as pkill
-// -f has it), and returns how many there were. A process that is about to start another one counts
+// Kill kills with SIGKILL every process of the node whose command line matches the pattern (as
+// pkill -f does), and returns their number. A process that is about to start another one counts
 // twice: until exec, the child has its command line.
 func (n *Node) Kill(ctx context.Context, pattern string) (int, error) {
 	out, err := n.Exec(ctx, "pkill", "-KILL", "--count", "-f", pattern)
@@ -90,15 +91,15 @@ func (n *Node) Reboot(ctx context.Context) error {
 	return n.Boot(ctx)
 }
 
-// CutOff takes the node's cable out: neither the other nodes nor the host reach it, and connections
-// hang as they do then.
+// CutOff unplugs the node's network cable: neither the other nodes nor the host reach it, and
+// connections hang as they would.
 func (n *Node) CutOff(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "down") }
 
-// Connect puts the cable back. It may be called on a node that is not cut off.
+// Connect plugs the cable back in. It also works on a node that is not cut off.
 func (n *Node) Connect(ctx context.Context) error { return ip(ctx, "link set", n.outside(), "up") }
 
-// Separate makes every packet between the two nodes vanish, which others still reach, until Unite,
-// or until one of them is booted.
+// Separate drops every packet between the two nodes, which others still reach, until Unite, or
+// until one of them boots.
 func (n *Node) Separate(ctx context.Context, other *Node) error {
 	return errors.Join(n.forget(ctx, other), other.forget(ctx, n))
 }
@@ -108,7 +109,7 @@ func (n *Node) forget(ctx context.Context, other *Node) error {
 	return err
 }
 
-// Unite takes a Separate back.
+// Unite undoes Separate.
 func (n *Node) Unite(ctx context.Context, other *Node) error {
 	var errs []error
 	for _, pair := range [][2]*Node{{n, other}, {other, n}} {
@@ -118,23 +119,22 @@ func (n *Node) Unite(ctx context.Context, other *Node) error {
 	return errors.Join(errs...)
 }
 
-// SmallDisk gives the node a file system of its own, of that size, on a directory below
-// /var/lib, which then shows what is on it: nothing, at first. It lasts until Unmount, or until
-// the node is switched off.
+// SmallDisk mounts a separate file system of that size on a directory of the node below /var/lib,
+// which is empty at first. It lasts until Unmount, or until the node is switched off.
 func (n *Node) SmallDisk(ctx context.Context, dir string, bytes int64) error {
 	_, err := n.Exec(ctx, "sh", "-ec",
 		fmt.Sprintf("mkdir -p %[1]s; mount -t tmpfs -o size=%[2]d,mode=0700 etcdpod-small %[1]s", dir, bytes))
 	return err
 }
 
-// Unmount takes a SmallDisk away, and shows again what was there before.
+// Unmount removes a SmallDisk, and reveals what was there before.
 func (n *Node) Unmount(ctx context.Context, dir string) error {
 	_, err := n.Exec(ctx, "umount", dir)
 	return err
 }
 
-// Remove takes a machine away for good, with its disk and its address. What the others know of
-// it, they still know.
+// Remove takes a machine away for good, with its disk and its address. What the others
+// know about it stays.
 func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	if err := n.KillEverything(ctx); err != nil {
 		return err
@@ -146,8 +146,8 @@ func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	return errors.Join(c.save(), os.RemoveAll(n.Dir))
 }
 
-// Add makes a new machine: switched on, known to all others, with an address that none had before,
-// and no control plane. Join makes it one.
+// Add makes a new machine: switched on, known to all others, with a fresh address, and without a
+// control plane. Join makes it one.
 func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	for _, n := range c.Nodes {
 		if n.Name == name {
@@ -171,9 +171,9 @@ func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	return n, n.install(ctx, images)
 }
 
-// Join makes a new machine a control plane of the cluster by kubeadm join, and returns when its API
-// server is ready. The first node hands its certificates out anew: kubeadm takes them back two
-// hours after it has uploaded them.
+// Join makes a new machine a control plane of the cluster with kubeadm join, and returns when its
+// API server is ready. The first node uploads its certificates again: kubeadm deletes them two
+// hours after each upload.
 func (n *Node) Join(ctx context.Context) error {
 	if _, err := n.cluster.Nodes[0].Exec(ctx, "kubeadm", "init",
 		"phase", "upload-certs", "--upload-certs", "--config=/var/lib/kubeadm.yaml"); err != nil {

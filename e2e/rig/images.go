@@ -20,8 +20,8 @@ import (
 
 const registry = "registry.k8s.io/"
 
-// The image names that kubeadm 1.37.2 asks for (constants.PauseVersion, DefaultEtcdVersion), and
-// the one an upgrade may ask for.
+// The image names of kubeadm 1.37.2 (constants.PauseVersion, DefaultEtcdVersion), and the one
+// that an upgrade may use.
 const (
 	pauseImage  = registry + "pause:3.10.2"
 	kubeadmEtcd = "3.7.0-0"
@@ -30,15 +30,15 @@ const (
 	etcdTagSuffix = "-0"
 )
 
-// image is one static binary and the names that it is known by.
+// image is one static binary and its image names.
 type image struct {
 	Program string // its name, in /usr/local/bin of the image
 	Binary  string
 	Names   []string
 }
 
-// archives returns the docker archives of all images that the cluster's nodes need. They are kept
-// in the cluster's directory.
+// archives returns docker archives of all images that the nodes need. They are kept in the
+// cluster's directory.
 func (c *Cluster) archives(ctx context.Context) ([]string, error) {
 	images := []image{{Program: "pause", Binary: filepath.Join(c.bin(), "nodeinit"), Names: []string{pauseImage}}}
 	for _, program := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
@@ -150,7 +150,7 @@ func writeFile(w *tar.Writer, name string, mode int64, data []byte) error {
 	return err
 }
 
-// install switches on a new machine, with all that kubeadm needs there.
+// install switches on a new machine, with everything that kubeadm needs there.
 func (n *Node) install(ctx context.Context, images []string) error {
 	if err := n.boot(ctx, "containerd", "ssh"); err != nil {
 		return err
@@ -173,7 +173,7 @@ func removeAll(files []string) {
 	}
 }
 
-// containerdConfig is that of every node. restrict_oom_score_adj: this process may not be
+// containerdConfig is every node's. restrict_oom_score_adj: this process may not be
 // allowed to lower a score.
 func containerdConfig() string {
 	return strings.ReplaceAll(`version = 2

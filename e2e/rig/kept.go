@@ -13,13 +13,11 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// keepVariable, when it is not empty, leaves the cluster of a package's tests running after
-// them, for the next time.
+// keepVariable, if not empty, keeps the cluster of a package's tests running for the next time.
 const keepVariable = "ETCDPOD_KEEP"
 
-// Borrow returns the cluster of that name that was kept, or a new one, for the tests of a
-// package. Nodes that were left switched off are booted. The etcdpod of this source is
-// first on its nodes' PATH.
+// Borrow returns the kept cluster of that name, or a new one, for the tests of a package. It boots
+// nodes that were left switched off. The etcdpod of this source comes first on the nodes' PATH.
 func Borrow(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := kept(ctx, o.Name)
 	if err != nil {
@@ -57,7 +55,7 @@ func kept(ctx context.Context, name string) (*Cluster, error) {
 	return c, nil
 }
 
-// GiveBack takes down the cluster that Borrow returned, as the tests left it, unless
+// GiveBack takes down the cluster that Borrow returned, in whatever state the tests left it, unless
 // ETCDPOD_KEEP is set.
 func GiveBack(ctx context.Context, name string) error {
 	if os.Getenv(keepVariable) != "" {
@@ -70,8 +68,8 @@ func GiveBack(ctx context.Context, name string) error {
 	return Clear(ctx, dir)
 }
 
-// InstallEtcdpod builds etcdpod into the directory that is first on the nodes' PATH, under a name
-// there, and with the version that it says it is: its module's, when that is empty.
+// InstallEtcdpod builds etcdpod into the first directory on the nodes' PATH, under a name and with
+// the version that it shall report: its module's if empty.
 func (c *Cluster) InstallEtcdpod(ctx context.Context, name, version string) error {
 	root, err := binaries.ModuleRoot()
 	if err != nil {

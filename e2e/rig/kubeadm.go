@@ -9,14 +9,14 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// What joins a node: secrets of a cluster that only this machine reaches.
+// What nodes join with: secrets of a cluster that only this machine reaches.
 const (
 	joinToken      = "abcdef.0123456789abcdef"
 	certificateKey = "e6a2eb8581237ab72a4f494f30285ec12a9694d750b9785706a83bfcbbbd2204"
 )
 
-// joinCluster makes the node a control plane: the first one by kubeadm init, the
-// others by kubeadm join.
+// joinCluster makes the node a control plane: the first one with kubeadm init, the
+// others with kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
 	verb, config, args := "join", n.joinConfiguration(), []string{}
 	if n.Index == 0 {
@@ -34,7 +34,7 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	return os.WriteFile(n.Path("/var/log/kubeadm.log"), out, 0o600)
 }
 
-// KubeadmConfiguration is all that kubeadm must be told on this node, to init a
+// KubeadmConfiguration is everything that kubeadm needs to know on this node, to init a
 // cluster or to join one.
 func (n *Node) KubeadmConfiguration() string {
 	return n.initConfiguration() + "---\n" + n.joinConfiguration()
@@ -101,7 +101,8 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 `, etcd)
 }
 
-// addons keeps kubeadm from what no machine has an image of, where the phase is not left out.
+// addons keeps kubeadm from addons for which no machine has an image, where it
+// does not skip the phase.
 func (n *Node) addons() string {
 	if !n.cluster.Bare {
 		return ""

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// freeSubnet returns the first three numbers of a /24 that no interface of this host is on.
+// freeSubnet returns the first three numbers of a /24 that no interface of this host uses.
 func freeSubnet() (string, error) {
 	taken, err := net.InterfaceAddrs()
 	if err != nil {
@@ -57,8 +57,8 @@ func (c *Cluster) makeBridge(ctx context.Context) error {
 
 func (c *Cluster) address(index int) string { return fmt.Sprintf("%s.%d", c.Subnet, 11+index) }
 
-// removeBridge removes the bridge and what is left of the nodes' cables: the kernel keeps a
-// dead node's network namespace, and with it the cable, for as long as a connection of it
+// removeBridge removes the bridge and what is left of the nodes' cables: the kernel keeps
+// a dead node's network namespace, and with it the cable, while one of its connections
 // waits for an answer.
 func (c *Cluster) removeBridge(ctx context.Context) error {
 	for _, n := range c.Nodes {
@@ -75,8 +75,8 @@ func (c *Cluster) removeBridge(ctx context.Context) error {
 // outside is the host's end of the node's cable.
 func (n *Node) outside() string { return n.cluster.Bridge + "." + strconv.Itoa(n.Index) }
 
-// plugIn connects the node to the bridge and returns the name of the interface that is now in its
-// network namespace. The pair of interfaces is gone with the namespace.
+// plugIn connects the node to the bridge and returns the name of the interface in its network
+// namespace. Both ends of the cable go with the namespace.
 func (n *Node) plugIn(ctx context.Context) (string, error) {
 	outside := n.outside()
 	inside := outside + "n"
@@ -90,10 +90,10 @@ func (n *Node) plugIn(ctx context.Context) (string, error) {
 	return inside, ip(ctx, "link set", outside, "master", n.cluster.Bridge, "up")
 }
 
-// hardwareAddress is the same after a reboot, as a machine's is: others know it for a while.
+// hardwareAddress stays the same after a reboot, like a machine's: others remember it for a while.
 func (n *Node) hardwareAddress() string { return fmt.Sprintf("02:ec:d0:00:00:%02x", 11+n.Index) }
 
-// unplug removes the node's cable, if the kernel has not yet done so with the
+// unplug removes the node's cable, unless the kernel has already done so with the
 // node's network namespace.
 func (n *Node) unplug(ctx context.Context) error {
 	if _, err := os.Stat("/sys/class/net/" + n.outside()); err != nil {

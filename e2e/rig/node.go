@@ -24,20 +24,19 @@ type Node struct {
 	Name    string
 	Address string // on the cluster's bridge; the host reaches it, too
 	Dir     string // the node's directory on the host
-	// Of all that the cluster ever had, from 0: its address and its cable are named by it.
+	// Of all nodes that the cluster ever had, from 0: it determines the node's address and cable.
 	Index int
 
-	// The node's first process, as the host numbers it, and when it started (clock ticks since the
-	// host's boot): a number may be given again.
+	// The node's first process, by the host's PID, and when it started (clock ticks since the
+	// host's boot): PIDs are reused.
 	PID   int
 	Start string
 
 	cluster *Cluster
 }
 
-// Path returns where the host has a file or directory of the node, for what survives a
-// reboot: /etc/kubernetes, /var/lib and /var/log are the node's own. Any other path is the
-// host's, and returned as it is.
+// Path returns the path on the host of what survives a reboot of the node: /etc/kubernetes,
+// /var/lib and /var/log are the node's own. Any other path is the host's, and returned unchanged.
 func (n *Node) Path(path string) string {
 	for own, dir := range map[string]string{
 		"/etc/kubernetes": boot.EtcKubernetes,
@@ -51,7 +50,7 @@ func (n *Node) Path(path string) string {
 	return path
 }
 
-// create makes what the node has of its own on disk.
+// create makes the node's own files and directories.
 func (n *Node) create(ctx context.Context) error {
 	for _, dir := range []string{boot.EtcKubernetes, boot.VarLog,
 		boot.Etc + "/cni/net.d", boot.Etc + "/kubernetes", boot.EtcWork,
@@ -66,7 +65,7 @@ func (n *Node) create(ctx context.Context) error {
 	return n.sshFiles(ctx)
 }
 
-// Boot switches the node on: containerd, sshd and the kubelet start, and whatever manifests the
+// Boot switches the node on: containerd, sshd and the kubelet start, with any manifests that the
 // kubelet finds. It returns when all three run.
 func (n *Node) Boot(ctx context.Context) error {
 	return n.boot(ctx, "containerd", "ssh", "kubelet")
@@ -88,7 +87,7 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 		return err
 	}
 	defer log.Close()
-	// Not with ctx: the node outlives the call.
+	// Without ctx: the node outlives the call.
 	cmd := exec.Command(filepath.Join(n.cluster.bin(), "nodeinit"))
 	cmd.Dir, cmd.Stderr = "/", log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -137,9 +136,9 @@ func tell(in io.WriteCloser, c boot.Config) error {
 	return errors.Join(json.NewEncoder(in).Encode(c), in.Close())
 }
 
-// KillEverything pulls the plug: every process of the node ends by SIGKILL at once,
-// containers included, and its tmpfs are gone. What was written to disk stays. It returns
-// when nothing of the node runs.
+// KillEverything pulls the plug: SIGKILL ends every process of the node at once, including
+// those in containers, and its tmpfs are gone. What was written to disk stays. It returns when
+// nothing of the node runs.
 func (n *Node) KillEverything(ctx context.Context) error {
 	if n.Running() {
 		if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -162,7 +161,7 @@ func (n *Node) Running() bool {
 	return n.PID != 0 && start != "" && start == n.Start && state != "Z" && state != "X"
 }
 
-// startTime returns when a process started, in the kernel's words, and its state; empty when there
+// startTime returns when a process started, as the kernel reports it, and its state; empty if there
 // is none (proc_pid_stat(5), fields 22 and 3).
 func startTime(pid int) (start, state string) {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -175,7 +174,7 @@ func startTime(pid int) (start, state string) {
 
 // Command returns a command that runs on the node, in all its namespaces, with the rig's systemctl,
 // kubeadm, etcdctl and etcdutl on its PATH. When the context ends, the command is killed there,
-// too; so it is by syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL).
+// too; syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) does the same.
 func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := n.Enter(args...)
 	cmd := exec.CommandContext(ctx, enter[0], enter[1:]...)
@@ -190,7 +189,7 @@ func (n *Node) Enter(args ...string) []string {
 		"env", "PATH=" + n.cluster.path(), "HOME=" + boot.Home}, args...)
 }
 
-// Exec runs a command on the node and returns its standard output. The error has its standard
+// Exec runs a command on the node and returns its standard output. An error includes its standard
 // error, and wraps *exec.ExitError.
 func (n *Node) Exec(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := n.Command(ctx, args...)
@@ -203,7 +202,7 @@ func (n *Node) Exec(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// StopKubelet stops the kubelet; containers run on.
+// StopKubelet stops the kubelet; containers keep running.
 func (n *Node) StopKubelet(ctx context.Context) error {
 	_, err := n.Exec(ctx, "systemctl", "stop", "kubelet")
 	return err

@@ -11,11 +11,11 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Outage is what a client of the API servers saw from outside the nodes.
+// Outage is what a client outside the nodes saw of the API servers.
 type Outage struct {
-	// The first of the failed polls, of any API server.
+	// The first failed poll of any API server.
 	Down time.Time
-	// From Down until the last API server's /readyz says ok, and goes on saying so.
+	// From Down until the last API server's /readyz says ok, and keeps saying so.
 	Ready time.Duration
 	// From Down until a Deployment made after that has its ReplicaSet, seen
 	// through each API server.
@@ -27,7 +27,7 @@ const pollEvery = 50 * time.Millisecond
 // Meter watches the API servers of a cluster.
 type Meter struct{ watches []*watch }
 
-// NewMeter begins to watch the nodes' API servers, which must be ready. End ends it.
+// NewMeter starts watching the nodes' API servers, which must be ready. End stops it.
 func NewMeter(ctx context.Context, nodes ...*Node) (*Meter, error) {
 	m := new(Meter)
 	for _, n := range nodes {
@@ -41,14 +41,15 @@ func NewMeter(ctx context.Context, nodes ...*Node) (*Meter, error) {
 	return m, nil
 }
 
-// Meter begins to watch the API server of this node alone; see [NewMeter].
+// Meter starts watching this node's API server alone; see [NewMeter].
 func (n *Node) Meter(ctx context.Context) (*Meter, error) { return NewMeter(ctx, n) }
 
-// End returns the outage when every API server is ready and controllers work again. It is called
-// when what causes the outage is over; each API server must have had its part in that.
+// End returns the outage when every API server is ready and controllers work again. Call it when
+// the cause of the outage is over and has affected each API server.
 func (m *Meter) End(ctx context.Context) (Outage, error) {
 	defer m.close()
-	for _, w := range m.watches { // one that is over may begin again until the others are
+	// An outage that is over may start again until the others are over.
+	for _, w := range m.watches {
 		if _, err := w.end(ctx); err != nil {
 			return Outage{}, err
 		}
@@ -83,7 +84,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// watch is of one API server, on a new connection every 50 ms.
+// watch watches one API server, with a new connection every 50 ms.
 type watch struct {
 	node   *Node
 	http   *http.Client
@@ -96,7 +97,7 @@ type watch struct {
 	down    bool
 	working bool
 	err     error
-	stopped context.CancelFunc // of the probe of the last time that it was ready
+	stopped context.CancelFunc // stops the probe started when it was last ready
 }
 
 func (n *Node) watch(ctx context.Context) (*watch, error) {
@@ -136,7 +137,7 @@ func (w *watch) poll(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// run takes two failed polls in a row for an outage: one may be this machine being busy.
+// run counts only two failed polls in a row as an outage: one may mean that this machine is busy.
 func (w *watch) run(ctx context.Context) {
 	defer close(w.ended)
 	tick := time.NewTicker(pollEvery)
@@ -187,7 +188,7 @@ func (w *watch) isReady(ctx context.Context, at time.Time) {
 	go w.probe(ctx)
 }
 
-// probe finds out when controllers work again. It ends early when the API server is down again.
+// probe finds out when controllers work again. It stops early if the API server goes down again.
 func (w *watch) probe(ctx context.Context) {
 	err := w.awaitControllers(ctx)
 	w.mu.Lock()

@@ -1,11 +1,11 @@
 // Package rig runs real kubeadm control planes on one machine: real kubelet, containerd, etcd, API
-// server, controller-manager and scheduler, and an sshd, each node in namespaces of its own on a
-// bridge of the cluster's own. It needs root and Linux.
+// server, controller-manager and scheduler, and an sshd, each node in its own namespaces on the
+// cluster's own bridge. It needs root and Linux.
 //
 // A node is one process ([Node.Boot] starts nodeinit) with its own PID, mount, network, UTS and IPC
-// namespace, and all that runs below it. Killing that process is pulling the plug: the kernel kills
-// the rest and drops the node's mounts. The host keeps a bridge, the cluster's directory, and empty
-// cgroups, which [Cluster.Down] removes, also for a cluster whose starter crashed.
+// namespace, and everything that runs below it. Killing that process pulls the plug: the kernel
+// kills the rest and drops the node's mounts. The host keeps a bridge, the cluster's directory, and
+// empty cgroups, which [Cluster.Down] removes, also for a cluster whose starter crashed.
 package rig
 
 import (
@@ -23,22 +23,22 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// Options says what cluster is wanted.
+// Options describes the cluster to make.
 type Options struct {
 	Name  string // of the cluster: letters, digits and hyphens; "rig" when empty
 	Nodes int    // control-plane nodes; 1 when zero
 	// Binaries.Etcd36 or Etcd37; empty: kubeadm's own image name, with Etcd37 in it.
 	EtcdVersion string
 	EtcdArgs    []string // more flags of etcd, NAME=VALUE without dashes, for kubeadm's extraArgs
-	// Machines of these names, switched on, on which no kubeadm has run, in the place of Nodes.
+	// Names of machines to switch on without kubeadm, instead of Nodes.
 	Machines []string
-	Balanced bool // the cluster's address is one at which whoever starts it puts a Balancer
+	Balanced bool // the caller puts a Balancer at the cluster's address
 	// The cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir.
 	Dir string
 }
 
-// Cluster is a running cluster. But for its nodes' first processes it is the same for as long as it
-// lives, or until Add or Remove.
+// Cluster is a running cluster. Except for its nodes' first processes it stays the same all its
+// life, or until Add or Remove.
 type Cluster struct {
 	Name        string
 	Dir         string
@@ -50,11 +50,10 @@ type Cluster struct {
 	Bare        bool // no node was made a control plane
 	Balanced    bool
 	Nodes       []*Node
-	Machines    int // that there have ever been
+	Machines    int // how many there have ever been
 }
 
-// Dir returns where a cluster of that name has its directory unless told otherwise:
-// cluster/NAME below the cache.
+// Dir returns a cluster's default directory: cluster/NAME below the cache.
 func Dir(name string) (string, error) {
 	cache, err := binaries.Cache()
 	if err != nil {
@@ -63,8 +62,8 @@ func Dir(name string) (string, error) {
 	return filepath.Join(cache, "cluster", name), nil
 }
 
-// Up starts a new cluster and returns when all its control planes work. One that cannot be started
-// is taken down, but for its directory, where the logs are: the next Up of that name replaces it.
+// Up starts a new cluster and returns when all its control planes work. If it fails, it takes the
+// cluster down but keeps its directory, which has the logs: the next Up of that name replaces it.
 func Up(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := plan(o)
 	if err != nil {
@@ -80,7 +79,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// plan fills in what the options leave open.
+// plan fills in the options left open.
 func plan(o Options) (*Cluster, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("cannot start a cluster: only root may make namespaces and mounts")
@@ -139,7 +138,7 @@ func (c *Cluster) node(name string) *Node {
 	return n
 }
 
-// clear takes down what is left of an earlier cluster in the same directory; a
+// clear takes down the remains of an earlier cluster in the same directory; a
 // running one is an error.
 func (c *Cluster) clear(ctx context.Context) error {
 	old, err := Attach(c.Dir)
@@ -164,7 +163,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return err
 	}
-	if err := c.save(); err != nil { // from here on Down finds what there is
+	if err := c.save(); err != nil { // from here on Down finds everything
 		return err
 	}
 	if err := c.makeBridge(ctx); err != nil {
@@ -203,7 +202,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.AwaitWorking(ctx)
 }
 
-// installAll switches all machines on, and gives all of them their images at once.
+// installAll switches all machines on, and loads all images on all of them at once.
 func (c *Cluster) installAll(ctx context.Context, images []string) error {
 	for _, n := range c.Nodes {
 		if err := n.install(ctx, nil); err != nil {
@@ -219,8 +218,8 @@ func (c *Cluster) installAll(ctx context.Context, images []string) error {
 	return errors.Join(errs...)
 }
 
-// Attach returns the cluster whose directory is dir, running or not. It wraps
-// fs.ErrNotExist when there is none.
+// Attach returns the cluster in the directory dir, running or not. The error wraps
+// fs.ErrNotExist if there is none.
 func Attach(dir string) (*Cluster, error) {
 	data, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
@@ -238,7 +237,7 @@ func Attach(dir string) (*Cluster, error) {
 
 const stateFile = "cluster.json"
 
-// save writes the cluster's state, so that Attach finds it and Down knows what is its own.
+// save writes the cluster's state, so that Attach finds it and Down knows what belongs to it.
 func (c *Cluster) save() error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
@@ -251,8 +250,8 @@ func (c *Cluster) save() error {
 	return os.Rename(temp, filepath.Join(c.Dir, stateFile))
 }
 
-// Down ends every process of the cluster and removes all that it has on the host, its directory
-// included. It may be called again.
+// Down ends every process of the cluster and removes everything that it has on the host, including
+// its directory. It may be called again.
 func (c *Cluster) Down(ctx context.Context) error {
 	if err := c.stop(ctx); err != nil {
 		return fmt.Errorf("cannot take cluster %s down: %w", c.Name, err)
@@ -263,7 +262,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return nil
 }
 
-// stop ends the processes and removes what the host keeps, but for the directory.
+// stop ends the processes and removes what the host keeps, except the directory.
 func (c *Cluster) stop(ctx context.Context) error {
 	var errs []error
 	for _, n := range c.Nodes {
@@ -272,8 +271,8 @@ func (c *Cluster) stop(ctx context.Context) error {
 	return errors.Join(append(errs, c.removeBridge(ctx))...)
 }
 
-// Clear takes down the cluster whose directory is dir, if there is one: what a test does first, for
-// its predecessor may have been killed.
+// Clear takes down the cluster in the directory dir, if there is one: a test calls it first,
+// because its predecessor may have been killed.
 func Clear(ctx context.Context, dir string) error {
 	c, err := Attach(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -285,5 +284,5 @@ func Clear(ctx context.Context, dir string) error {
 	return c.Down(ctx)
 }
 
-// Node returns a node, the first one being 0.
+// Node returns a node; the first is 0.
 func (c *Cluster) Node(i int) *Node { return c.Nodes[i] }

@@ -103,7 +103,7 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Fatal("sleep ended by itself")
 		}
-		// For ever, if it is not killed.
+		// Forever, unless it is killed.
 		script("while pgrep -fx 'sleep 76543'; do sleep 0.05; done")
 	})
 
@@ -174,7 +174,7 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 	})
 
 	t.Run("down leaves nothing", func(t *testing.T) {
-		attached, err := rig.Attach(dir) // as after a crash of whoever started it
+		attached, err := rig.Attach(dir) // as after a crash of the process that started it
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func leftovers(t *testing.T, c *rig.Cluster, namespace string) []string {
 	return left
 }
 
-// kernelSettings returns those that a kubelet would change.
+// kernelSettings returns the settings that a kubelet would change.
 func kernelSettings(t *testing.T) string {
 	var all []string
 	for _, name := range []string{"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"} {

@@ -13,13 +13,12 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// sshDir is where a node has all that its sshd and its ssh need. The host's /etc/ssh and
-// /root/.ssh are neither read nor written: a node's /etc is its own, and so is its root, whose
-// home is [boot.Home].
+// sshDir has everything that a node's sshd and ssh need. They neither read nor write the host's
+// /etc/ssh and /root/.ssh: a node has its own /etc, and its own root, whose home is [boot.Home].
 const sshDir = "/etc/ssh"
 
-// sshFiles makes a node's side of ssh: root of any node enters any other by name, with the
-// cluster's key and no question.
+// sshFiles sets up ssh on a node: root of any node can log in to any other by name, with the
+// cluster's key and without a prompt.
 func (n *Node) sshFiles(ctx context.Context) error {
 	for path, file := range map[string]struct {
 		text string
@@ -27,7 +26,7 @@ func (n *Node) sshFiles(ctx context.Context) error {
 	}{
 		sshDir + "/sshd_config": {n.sshdConfig(), 0o644},
 		sshDir + "/ssh_config":  {sshConfig, 0o644},
-		// The host's accounts may have root locked, which sshd heeds.
+		// On the host root may be locked, and sshd would refuse it.
 		"/etc/passwd": {"root:*:0:0:root:" + boot.Home +
 			":/bin/bash\nsshd:*:65533:65534:sshd:/run/sshd:/usr/sbin/nologin\n", 0o644},
 		"/etc/shadow": {"root:*:::::::\nsshd:*:::::::\n", 0o600},
@@ -56,8 +55,8 @@ func (n *Node) sshFiles(ctx context.Context) error {
 		n.writeEtc(sshDir+"/authorized_keys", string(public), 0o644))
 }
 
-// acquaint tells every node of the names, addresses and host keys of all. A node that runs is told
-// through its own eyes: what is below an overlay may not be changed behind its back.
+// acquaint gives every node the names, addresses and host keys of all. For a running node it writes
+// through the node's own view: the layers below an overlay must not change while it is mounted.
 func (c *Cluster) acquaint() error {
 	hosts, known := "127.0.0.1 localhost\n", ""
 	for _, n := range c.Nodes {
@@ -77,7 +76,7 @@ func (c *Cluster) acquaint() error {
 	return nil
 }
 
-// etc returns where the host has a file that the node has written, or was given, below /etc.
+// etc returns the host's path of a file that the node has written, or was given, below /etc.
 func (n *Node) etc(path string) string {
 	return filepath.Join(n.Dir, boot.Etc, strings.TrimPrefix(path, "/etc/"))
 }
@@ -94,7 +93,7 @@ func (n *Node) writeEtc(path, text string, mode os.FileMode) error {
 	return os.WriteFile(path, []byte(text), mode)
 }
 
-// key is the private key with which root goes from node to node.
+// key is the private key that root uses between nodes.
 func (c *Cluster) key() string { return filepath.Join(c.Dir, "ssh_key") }
 
 func makeKey(ctx context.Context, path string) error {
@@ -108,8 +107,8 @@ func makeKey(ctx context.Context, path string) error {
 	return nil
 }
 
-// sshdConfig gives a session the PATH that everything else on the node has: etcdpod is on it, and
-// the rig's systemctl is first.
+// sshdConfig gives a session the PATH of everything else on the node: with etcdpod, and the
+// rig's systemctl first.
 func (n *Node) sshdConfig() string {
 	return `ListenAddress ` + n.Address + `
 HostKey ` + sshDir + `/ssh_host_ed25519_key

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// installTools installs, from Debian, the programs that a node needs and this host lacks. Should
-// that start a containerd on the host, it does not matter: each node has its own, with its own
+// installTools installs, from Debian, the programs that a node needs and this host lacks. It
+// does not matter if that starts a containerd on the host: each node has its own, with its own
 // socket and directories.
 func installTools(ctx context.Context) error {
 	free, err := oneByOne()
@@ -55,8 +55,8 @@ func installTools(ctx context.Context) error {
 	return nil
 }
 
-// maskSSHD keeps systemd from starting the sshd that is about to be installed: a host that had none
-// does not want one that listens. `systemctl unmask ssh ssh.socket` takes it back.
+// maskSSHD keeps systemd from starting the sshd that is about to be installed: a host without one
+// does not want one that listens. `systemctl unmask ssh ssh.socket` undoes it.
 func maskSSHD() error {
 	const units = "/etc/systemd/system"
 	if err := os.MkdirAll(units, 0o755); err != nil {
@@ -72,13 +72,13 @@ func maskSSHD() error {
 
 func (c *Cluster) bin() string { return filepath.Join(c.Dir, "bin") }
 
-// path is the PATH of what runs on a node. The etcdpod that make build made is on it.
+// path is the PATH on a node. It includes the etcdpod from make build.
 func (c *Cluster) path() string {
 	return c.bin() + ":" + filepath.Join(c.Root, "bin") +
 		":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
-// makePath fills the directory that is first on the nodes' PATH.
+// makePath fills the first directory on the nodes' PATH.
 func (c *Cluster) makePath(ctx context.Context) error {
 	if err := os.MkdirAll(c.bin(), 0o755); err != nil {
 		return err
@@ -119,11 +119,11 @@ func (c *Cluster) etcdBinary() string {
 	return c.EtcdVersion
 }
 
-// say tells whoever waits for the cluster what takes its time.
+// say tells whoever waits for the cluster what takes so long.
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// oneByOne holds other rigs of this host back until free is called, where something is looked for,
-// and then taken or made.
+// oneByOne blocks other rigs of this host until free is called, for steps that look for something
+// free and then take it.
 func oneByOne() (free func() error, err error) {
 	f, err := os.OpenFile("/run/etcdpod-rig.lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

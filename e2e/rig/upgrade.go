@@ -10,13 +10,13 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// Upgrade runs kubeadm upgrade apply on the first node, to the version of Kubernetes that it has,
-// and with etcd at the image tag etcdTag: [UpgradedEtcd], say, or empty for kubeadm's own. kubeadm
-// renders every manifest again and replaces those that differ; a tag other than that of the running
-// etcd makes it back up etcd's data directory and replace etcd's manifest, whatever else is the
-// same. kubeadm's preflight is left out: without a pod network its trial job never ends. More flags
-// of kubeadm may follow: with --certificate-renewal=false, what did not change is not restarted
-// either. It returns what kubeadm printed.
+// Upgrade runs kubeadm upgrade apply on the first node, to the Kubernetes version that it already
+// has, with etcd at the image tag etcdTag: [UpgradedEtcd], say, or empty for kubeadm's own.
+// kubeadm renders every manifest again and replaces those that differ. A tag other than the
+// running etcd's makes it back up etcd's data directory and replace etcd's manifest, even if
+// nothing else changed. kubeadm's preflight is skipped: without a pod network its trial job never
+// ends. More kubeadm flags may follow: with --certificate-renewal=false, unchanged pods are not
+// restarted. It returns kubeadm's output.
 func (c *Cluster) Upgrade(ctx context.Context, etcdTag string, flags ...string) (string, error) {
 	if err := c.SetEtcdTag(ctx, etcdTag); err != nil {
 		return "", fmt.Errorf("cannot upgrade %s: %w", c.Nodes[0].Name, err)
@@ -30,8 +30,8 @@ func (c *Cluster) Upgrade(ctx context.Context, etcdTag string, flags ...string) 
 	return string(out), nil
 }
 
-// SetEtcdTag changes the image tag of etcd in the cluster's configuration as kubeadm keeps it, as
-// an administrator does before an upgrade. Empty is kubeadm's own.
+// SetEtcdTag changes etcd's image tag in the configuration that kubeadm keeps in the cluster, as an
+// administrator does before an upgrade. Empty means kubeadm's own.
 func (c *Cluster) SetEtcdTag(ctx context.Context, tag string) error {
 	client, err := c.Client()
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *Sandbox) API() (*kubeapi.Client, error) {
 	return kubeapi.Load(s.Path("/etc/kubernetes/admin.conf"))
 }
 
-// WaitReady waits until etcd answers a linearizable read and the API server, where
+// WaitReady waits until etcd answers a linearizable read and the API server, if
 // there is one, is ready.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	if err := s.WaitEtcd(ctx); err != nil || s.options.NoAPIServer {
@@ -51,7 +51,7 @@ func (s *Sandbox) WaitEtcd(ctx context.Context) error {
 	})
 }
 
-// WaitAPIServer waits until the API server says that it is ready.
+// WaitAPIServer waits until the API server is ready.
 func (s *Sandbox) WaitAPIServer(ctx context.Context) error {
 	api, err := s.API()
 	if err != nil {
@@ -63,8 +63,8 @@ func (s *Sandbox) WaitAPIServer(ctx context.Context) error {
 	})
 }
 
-// join adds the node to the members of the cluster. etcd takes a new one only when all that it has
-// have been connected for five seconds.
+// join adds the node to the cluster's members. etcd accepts a new member only when all others have
+// been connected for five seconds.
 func (s *Sandbox) join(ctx context.Context) error {
 	etcd, err := s.options.Join.EtcdClient()
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Sandbox) join(ctx context.Context) error {
 	defer etcd.Close()
 	return until(ctx, "cannot add "+s.Node+" to the members of etcd", func(ctx context.Context) error {
 		_, err := etcd.MemberAdd(ctx, []string{s.PeerURL()})
-		// An attempt before this one was not told that it had succeeded.
+		// An earlier attempt succeeded without hearing of it.
 		if errors.Is(err, rpctypes.ErrPeerURLExist) {
 			return nil
 		}
@@ -81,7 +81,7 @@ func (s *Sandbox) join(ctx context.Context) error {
 	})
 }
 
-// until tries again every 50 ms, each time for up to 2 s, until it succeeds or ctx ends.
+// until retries every 50 ms, each time for up to 2 s, until it succeeds or ctx ends.
 func until(ctx context.Context, complaint string, try func(context.Context) error) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -98,8 +98,8 @@ func until(ctx context.Context, complaint string, try func(context.Context) erro
 	}
 }
 
-// register writes the objects that kubeadm and the kubelet write: kubeadm-config and the node.
-// Those that are there are left.
+// register writes the objects that kubeadm and the kubelet write: kubeadm-config and the node. It
+// keeps existing ones.
 func (s *Sandbox) register(ctx context.Context) error {
 	if s.options.NoAPIServer {
 		return nil

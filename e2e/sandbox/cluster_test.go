@@ -211,7 +211,7 @@ func TestDiffNamesEveryKeyThatDiffers(t *testing.T) {
 	}
 }
 
-// TestAllEndsWithTheProcessThatMadeIt runs this test again as a process of its own, and kills that.
+// TestAllEndsWithTheProcessThatMadeIt runs this test again as a separate process, and kills that.
 func TestAllEndsWithTheProcessThatMadeIt(t *testing.T) {
 	if os.Getenv("SANDBOX_MAKER") != "" {
 		s, ctx := start(t, sandbox.Options{})

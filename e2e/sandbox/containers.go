@@ -15,7 +15,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/cri"
 )
 
-// Container is one container as the runtime tells of it.
+// Container is one container as the runtime reports it.
 type Container struct {
 	ID, Name, Pod, PodUID, SandboxID string
 	State                            string // created, running or exited
@@ -43,7 +43,7 @@ func (s *Sandbox) Containers(ctx context.Context) ([]Container, error) {
 	for _, c := range list.Containers {
 		reply, err := runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.Id, Verbose: true})
 		if err != nil {
-			continue // removed since
+			continue // removed in the meantime
 		}
 		var info struct {
 			PID int `json:"pid"`
@@ -75,7 +75,7 @@ func (s *Sandbox) Container(ctx context.Context, name string) (Container, bool, 
 	return Container{}, false, nil
 }
 
-// Kill ends the running container of that name by SIGKILL, behind the runtime's back.
+// Kill kills the running container of that name with SIGKILL, without the runtime's knowledge.
 func (s *Sandbox) Kill(ctx context.Context, name string) error {
 	c, found, err := s.Container(ctx, name)
 	if err != nil {

@@ -14,14 +14,15 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// ControlPlanes are several nodes of one cluster, which reach each other by a stand-in for ssh.
+// ControlPlanes are several nodes of one cluster, which reach each other
+// through a stand-in for ssh.
 type ControlPlanes struct {
-	Nodes []*Sandbox // as they joined
-	dir   string     // for each node a folder with the programs that are on its PATH
+	Nodes []*Sandbox // in the order of joining
+	dir   string     // a folder for each node with the programs on its PATH
 }
 
-// NewControlPlanes makes the named nodes and starts them in turn, so that each joins the cluster of
-// those before. The third and those after it cost five seconds each: etcd waits for that long.
+// NewControlPlanes makes the named nodes and starts them in turn, each joining the cluster of those
+// before. The third and later nodes cost five seconds each: etcd waits that long.
 func NewControlPlanes(ctx context.Context, o Options, names ...string) (*ControlPlanes, error) {
 	dir, err := os.MkdirTemp("", "ep-bin")
 	if err != nil {
@@ -52,7 +53,7 @@ func (c *ControlPlanes) add(ctx context.Context, o Options) error {
 	return s.Start(ctx)
 }
 
-// writePrograms writes what is on a node's PATH: etcdpod of this node, systemctl for its kubelet,
+// writePrograms writes what is on a node's PATH: this node's etcdpod, systemctl for its kubelet,
 // and ssh to the others.
 func (c *ControlPlanes) writePrograms(s *Sandbox) error {
 	dir := filepath.Join(c.dir, s.Node)
@@ -85,8 +86,8 @@ PATH=` + quote([]string{c.dir}) + `/"$node":$PATH exec sh -c "$*"`,
 	return nil
 }
 
-// Command prepares a shell command line as if it were typed on the named node. Paths in it are
-// paths of this machine, but for those that etcdpod takes as host paths.
+// Command prepares a shell command line as if typed on the named node. Its paths are paths of this
+// machine, except those that etcdpod takes as host paths.
 func (c *ControlPlanes) Command(ctx context.Context, node, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(c.dir, node)+":"+os.Getenv("PATH"))
@@ -110,7 +111,7 @@ func (c *ControlPlanes) names() (names []string) {
 	return names
 }
 
-// PowerOff ends everything on a node at once, and lets no connection to it succeed any more.
+// PowerOff kills everything on a node at once, and lets no more connections reach it.
 func (c *ControlPlanes) PowerOff(name string) error {
 	return errors.Join(os.WriteFile(c.downFile(name), nil, 0o644), c.Node(name).Crash())
 }
@@ -142,13 +143,13 @@ func (c *ControlPlanes) Destroy() error {
 	return errors.Join(errs...)
 }
 
-// Progress is one of the events that `-o json` writes of a run on several nodes.
+// Progress is an event that `-o json` writes for a run on several nodes.
 type Progress struct{ Node, Phase, Operation, State string }
 
-// KillWhen types a command line on a node, which must be one command with `-o json`, and ends it by
-// SIGKILL at the first event for which the condition holds, before it can write or hear of another
-// one: it is on a leash. The agents that it had started on other nodes are left alone. It is an
-// error when the command ends before.
+// KillWhen runs a command line on a node, which must be one command with `-o json`, and kills it
+// with SIGKILL at the first event for which the condition holds. The command is on a leash, so it
+// cannot write or see another event first. The agents that it started on other nodes stay. It is an
+// error if the command ends before.
 func (c *ControlPlanes) KillWhen(ctx context.Context, node, line string, now func(Progress) bool) error {
 	cmd := c.Command(ctx, node, "exec "+line)
 	var stderr strings.Builder

@@ -13,15 +13,15 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// Result is what a finished command left.
+// Result is the outcome of a finished command.
 type Result struct {
 	Stdout, Stderr string
 	Code           int // the exit code; -1 if a signal ended it
 }
 
 // EtcdpodCommand prepares a run of the built etcdpod on this node: with --root, the kubelet's
-// commands, then args. Use it rather than [Sandbox.Etcdpod] to kill the run, say. The process is
-// one of the sandbox: [Sandbox.Crash] ends it, too.
+// commands, then args. Use it instead of [Sandbox.Etcdpod] to kill the run, for example. The
+// process belongs to the sandbox: [Sandbox.Crash] kills it, too.
 func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	binary := s.options.Etcdpod
 	if binary == "" {
@@ -42,9 +42,9 @@ func (s *Sandbox) EtcdpodCommand(ctx context.Context, args ...string) (*exec.Cmd
 	return cmd, nil
 }
 
-// AwaitCommands returns when neither etcdpod nor one of the kubelet's commands runs on the node any
-// more. An etcdpod that is killed leaves the command behind that it had just begun, which would
-// cross what is done next.
+// AwaitCommands returns when neither etcdpod nor one of the kubelet's commands still runs on the
+// node. A killed etcdpod leaves behind the command that it had just started, which would
+// interfere with the next step.
 func (s *Sandbox) AwaitCommands(ctx context.Context) error {
 	return until(ctx, "what was killed has left a command behind", func(context.Context) error {
 		all, err := proc.Marked(s.Root)
@@ -63,8 +63,8 @@ func (s *Sandbox) AwaitCommands(ctx context.Context) error {
 	})
 }
 
-// Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary that
-// cannot be started is one.
+// Etcdpod runs etcdpod to its end. An exit code other than 0 is no error; a binary
+// that cannot start is.
 func (s *Sandbox) Etcdpod(ctx context.Context, args ...string) (Result, error) {
 	cmd, err := s.EtcdpodCommand(ctx, args...)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// script stands for etcdpod: it writes its arguments down and runs the kubelet's
+// script stands in for etcdpod: it records its arguments and runs the kubelet's
 // commands that it was given.
 func script(t *testing.T) string {
 	t.Helper()

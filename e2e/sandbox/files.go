@@ -120,7 +120,7 @@ func (s *Sandbox) writeKubeconfigs(ca *pair) error {
 	return nil
 }
 
-// clusterConfiguration is what kubeadm keeps in the ConfigMap kubeadm-config.
+// clusterConfiguration is the content of the ConfigMap kubeadm-config.
 func (s *Sandbox) clusterConfiguration() string {
 	return strings.Join([]string{
 		"apiServer: {}", "apiVersion: kubeadm.k8s.io/v1beta4",

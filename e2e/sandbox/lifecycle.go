@@ -18,8 +18,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// BuildStandIn builds the standin command into the tests' cache and returns its path. It costs
-// little where nothing has changed. The variable STANDIN may name one that was built before.
+// BuildStandIn builds the standin command into the tests' cache and returns its path, quickly if
+// nothing has changed. The variable STANDIN may name one built before.
 func BuildStandIn() (string, error) {
 	if path := os.Getenv("STANDIN"); path != "" {
 		return path, nil
@@ -52,7 +52,7 @@ func BuildStandIn() (string, error) {
 	return path, nil
 }
 
-// Images maps the manifests' images to the programs that stand for them.
+// Images maps the manifests' images to the programs that stand in for them.
 func (s *Sandbox) Images() map[string]string {
 	etcd, err := filepath.Abs(s.options.EtcdBinary)
 	if err != nil {
@@ -65,8 +65,8 @@ func (s *Sandbox) Images() map[string]string {
 	return images
 }
 
-// SetImages replaces the map of image names to programs. A container whose image is not
-// in it cannot be made.
+// SetImages replaces the map of image names to programs. A container with any other
+// image cannot be made.
 func (s *Sandbox) SetImages(images map[string]string) error {
 	data, err := json.MarshalIndent(images, "", "  ")
 	if err != nil {
@@ -75,14 +75,14 @@ func (s *Sandbox) SetImages(images map[string]string) error {
 	return s.write(cri.Images, data, 0o644)
 }
 
-// KubeletStartCommand is a command line that starts the kubelet and returns when it runs. It does
-// nothing when one runs.
+// KubeletStartCommand is a command line that starts the kubelet, unless it runs, and
+// returns when it runs.
 func (s *Sandbox) KubeletStartCommand() string { return quote(s.kubeletStart()) }
 
 // KubeletStopCommand is a command line that stops the kubelet and returns when it has ended.
 func (s *Sandbox) KubeletStopCommand() string { return quote(s.kubeletStop()) }
 
-// KubeletStatusCommand is a command line that ends with 0 when the kubelet runs, else with 3.
+// KubeletStatusCommand is a command line that exits with 0 when the kubelet runs, else with 3.
 func (s *Sandbox) KubeletStatusCommand() string {
 	return quote([]string{s.standin, "kubelet-status", "--root", s.Root})
 }
@@ -96,7 +96,7 @@ func (s *Sandbox) kubeletStop() []string {
 	return []string{s.standin, "kubelet-stop", "--root", s.Root}
 }
 
-// quote writes words so that a shell, and etcdpod, splits them into the same again.
+// quote writes words so that a shell, and etcdpod, splits them back into the same words.
 func quote(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
@@ -120,8 +120,8 @@ func command(ctx context.Context, words []string) error {
 
 func (s *Sandbox) runtimePIDFile() string { return s.Path("/run/containerd/standin.pid") }
 
-// StartRuntime starts the container runtime, if none runs, and returns when it answers. Containers
-// that still run are found again.
+// StartRuntime starts the container runtime, if none runs, and returns when it answers. It finds
+// containers that still run.
 func (s *Sandbox) StartRuntime(ctx context.Context) error {
 	if conn, err := net.Dial("unix", s.Path(cri.Socket)); err == nil {
 		return conn.Close()
@@ -155,8 +155,8 @@ func (s *Sandbox) StartRuntime(ctx context.Context) error {
 // StopRuntime stops the container runtime and leaves the containers running.
 func (s *Sandbox) StopRuntime() error { return proc.StopDaemon(s.runtimePIDFile()) }
 
-// Crash ends everything on the node at once, as a power cut would, etcdpod included, but for what
-// the kernel has not yet written: that is still written. /run is empty afterwards.
+// Crash kills everything on the node at once, including etcdpod, like a power cut, except that the
+// kernel still writes its dirty pages. /run is empty afterwards.
 func (s *Sandbox) Crash() error {
 	if err := proc.KillAll(s.Root); err != nil {
 		return err
@@ -176,5 +176,5 @@ func (s *Sandbox) Reboot(ctx context.Context) error {
 	return s.StartKubelet(ctx)
 }
 
-// detach keeps the terminal's signals from a process.
+// detach shields a process from the terminal's signals.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

@@ -11,12 +11,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// batch is how many objects go into one transaction; etcd allows 128 operations, and 1.5 MiB.
+// batch is the number of objects per transaction; etcd allows 128 operations, and 1.5 MiB.
 const batch = 64
 
-// Load writes n objects of about size bytes each straight into etcd, at the keys of a
-// Kubernetes cluster: half of them pods, and every Deployment with its ReplicaSet. The same n
-// and size make the same objects.
+// Load writes n objects of about size bytes each straight into etcd, at a Kubernetes
+// cluster's keys: half of them pods, and every Deployment with its ReplicaSet. The same n and
+// size give the same objects.
 func (s *Sandbox) Load(ctx context.Context, n, size int) error {
 	etcd, err := s.EtcdClient()
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Sandbox) Load(ctx context.Context, n, size int) error {
 }
 
 // object makes the i-th object. Of twenty, ten are pods; the last two are a Deployment and its
-// ReplicaSet, and the same namespace and number name both.
+// ReplicaSet, with the same namespace and number.
 func object(i, size int, random *rand.ChaCha8) (key, value string, err error) {
 	type kindAt struct{ at, version, kind string }
 	pod := kindAt{"pods", "v1", "Pod"}
@@ -74,8 +74,8 @@ func object(i, size int, random *rand.ChaCha8) (key, value string, err error) {
 	return "/registry/" + kind.at + "/" + namespace + "/" + name, string(data), err
 }
 
-// AllKeys reads everything in etcd at one revision, but for what the control plane itself renews
-// all the time: the API servers' master leases and the leader leases.
+// AllKeys reads everything in etcd at one revision, except what the control plane renews all the
+// time: the API servers' master leases and the leader leases.
 func (s *Sandbox) AllKeys(ctx context.Context) (map[string]string, error) {
 	etcd, err := s.EtcdClient()
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Sandbox) AllKeys(ctx context.Context) (map[string]string, error) {
 	}
 }
 
-// Diff says in which keys two results of AllKeys differ: "lost KEY", "new KEY" or
+// Diff lists the keys in which two results of AllKeys differ: "lost KEY", "new KEY" or
 // "changed KEY", sorted.
 func Diff(before, after map[string]string) []string {
 	var lines []string

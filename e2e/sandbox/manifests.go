@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// kubernetesVersion is the version that the manifests pretend to be of.
+// kubernetesVersion is the version that the manifests claim.
 const kubernetesVersion = "v1.37.2"
 
 func kubeImage(name string) string { return "registry.k8s.io/" + name + ":" + kubernetesVersion }
 
 func (s *Sandbox) etcdImage() string { return "registry.k8s.io/etcd:" + s.EtcdVersion + "-0" }
 
-// ClientURL is etcd's client URL on 127.0.0.1, as the API server's manifest has it.
+// ClientURL is etcd's client URL on 127.0.0.1, as in the API server's manifest.
 func (s *Sandbox) ClientURL() string { return s.url("127.0.0.1", s.Ports.EtcdClient) }
 
 // PeerURL is etcd's peer URL on the node's address.
@@ -33,8 +33,8 @@ func (s *Sandbox) url(host string, port int) string {
 	return fmt.Sprintf("%s://%s:%d", scheme, host, port)
 }
 
-// initialCluster names the members that there were when the node joined, and the node: as with
-// kubeadm, the first one's names only itself.
+// initialCluster names the members at the time of joining, including this node: as with kubeadm,
+// the first node's names only itself.
 func (s *Sandbox) initialCluster() string {
 	own := s.Node + "=" + s.PeerURL()
 	if s.options.Join == nil {
@@ -43,7 +43,7 @@ func (s *Sandbox) initialCluster() string {
 	return s.options.Join.initialCluster() + "," + own
 }
 
-// etcdPod is the pod that kubeadm renders (cmd/kubeadm/app/phases/etcd/local.go), with the
+// etcdPod is kubeadm's pod (cmd/kubeadm/app/phases/etcd/local.go), with the
 // sandbox's ports and variants.
 func (s *Sandbox) etcdPod() *corev1.Pod {
 	client, peer := s.url(s.Address, s.Ports.EtcdClient), s.PeerURL()
@@ -76,7 +76,7 @@ func (s *Sandbox) etcdPod() *corev1.Pod {
 			"--peer-trusted-ca-file="+etcdPKI+"/ca.crt", "--trusted-ca-file="+etcdPKI+"/ca.crt")
 	}
 	slices.Sort(flags)
-	// kubeadm has the data first among the mounts and sorts the volumes.
+	// kubeadm puts the data first among the mounts and sorts the volumes.
 	volumes := []volume{{"etcd-data", DataDir, corev1.HostPathDirectoryOrCreate, false},
 		{"etcd-certs", etcdPKI, corev1.HostPathDirectoryOrCreate, false}}
 	if s.options.WALDir != "" {
@@ -155,7 +155,7 @@ func schedulerPod() *corev1.Pod {
 	return pod
 }
 
-// volume is a host path that is mounted at the same path.
+// volume is a host path mounted at the same path.
 type volume struct {
 	name, path string
 	kind       corev1.HostPathType
@@ -167,7 +167,7 @@ func caCerts() volume {
 }
 func k8sCerts() volume { return volume{"k8s-certs", pkiDir, corev1.HostPathDirectoryOrCreate, true} }
 
-// component is what all of kubeadm's static pods have in common (cmd/kubeadm/app/util/staticpod).
+// component is the common part of all of kubeadm's static pods (cmd/kubeadm/app/util/staticpod).
 func component(name, image string, flags []string, volumes []volume, cpu string) *corev1.Pod {
 	priority := int32(2000001000)
 	pod := &corev1.Pod{
@@ -198,7 +198,7 @@ func component(name, image string, flags []string, volumes []volume, cpu string)
 	return pod
 }
 
-// addProbes adds the named port and the probes on it; an empty path leaves a probe out.
+// addProbes adds the named port and its probes; an empty path omits a probe.
 func addProbes(c *corev1.Container, host string, port int, scheme corev1.URIScheme, live, ready, startup string) {
 	c.Ports = []corev1.ContainerPort{{Name: "probe-port", ContainerPort: int32(port), Protocol: corev1.ProtocolTCP}}
 	probe := func(path string, delay, period, failures int32) *corev1.Probe {

@@ -35,7 +35,7 @@ func (p pair) keyPEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), err
 }
 
-// leaf says what a certificate is for.
+// leaf describes a certificate to issue.
 type leaf struct {
 	path         string // below the PKI directory, without .crt; not written if empty
 	cn           string
@@ -45,8 +45,8 @@ type leaf struct {
 	sans         []string
 }
 
-// issue makes a certificate with the times that kubeadm gives, signed by ca, or by itself and a
-// CA if there is none.
+// issue makes a certificate with kubeadm's validity, signed by ca or, if that is
+// nil, a self-signed CA.
 func issue(ca *pair, l leaf) (*pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -121,8 +121,8 @@ func (s *Sandbox) writePKI() error {
 	return s.writeKubeconfigs(clusterCA)
 }
 
-// writeCA writes a CA, its own or that of the cluster that it joins, and what it signs, the
-// certificates 0644 and the keys 0600.
+// writeCA writes a CA, its own or that of the cluster it joins, and the leaves that it signs;
+// certificates 0644, keys 0600.
 func (s *Sandbox) writeCA(path, cn string, leaves ...leaf) (*pair, error) {
 	ca, err := s.ca(path, cn)
 	if err != nil {
@@ -201,8 +201,8 @@ func (s *Sandbox) copyServiceAccountKey() error {
 	return nil
 }
 
-// write writes a file at a host path, and the directories above it, where it does not hold
-// these bytes already.
+// write writes a file at a host path, and the directories above it, unless it
+// already holds these bytes.
 func (s *Sandbox) write(host string, data []byte, mode fs.FileMode) error {
 	path := s.Path(host)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {

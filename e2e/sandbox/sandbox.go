@@ -1,15 +1,15 @@
 // Package sandbox makes a node that looks like a kubeadm control plane below a temporary root,
-// without being root: real etcd, run by stand-ins for the container runtime and the kubelet, and
-// read by a stand-in for kube-apiserver. Tests and the demo drive etcdpod against it.
+// without root privileges: real etcd, run by stand-ins for the container runtime and the kubelet,
+// and read by a stand-in for kube-apiserver. Tests and the demo drive etcdpod against it.
 //
 //	s, err := sandbox.New(sandbox.Options{EtcdBinary: path})
 //	defer s.Destroy()
 //	err = s.Start(ctx)
 //	result, err := s.Etcdpod(ctx, "backup", "/var/backups/etcd.db")
 //
-// Paths are host paths, absolute, as the node would spell them, unless said otherwise;
-// [Sandbox.Path] turns one into a path of this machine. Everything listens on loopback only, and
-// ends with the process that made it, even by SIGKILL.
+// Paths are host paths, absolute, as the node spells them, unless noted; [Sandbox.Path] turns one
+// into a path of this machine. Everything listens on loopback only, and ends with the process that
+// made it, even if SIGKILL ended that.
 package sandbox
 
 import (
@@ -27,40 +27,39 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/cri"
 )
 
-// Options describe the node. Only EtcdBinary is needed.
+// Options describe the node. Only EtcdBinary is required.
 type Options struct {
-	// The root, empty or not there; a new short one below the system's temporary directory if
-	// empty. Sockets below it limit its length to about 70 bytes.
+	// The root, empty or missing; by default a new short one below the system's temporary
+	// directory. Sockets below it limit its length to about 70 bytes.
 	Dir        string
 	Node       string // the node's name, "cp1" if empty
 	Address    string // advertised, a loopback address other than 127.0.0.1; 127.0.0.2 if empty
-	EtcdBinary string // the path of etcd; flags and image follow the version that it prints
+	EtcdBinary string // the path of etcd; flags and image match its version
 	StandIn    string // the path of the standin command; built if empty
-	// The path of etcdpod; if empty, what the variable ETCDPOD names, else
-	// bin/etcdpod of the module.
+	// The path of etcdpod; by default the variable ETCDPOD's, else bin/etcdpod of the module.
 	Etcdpod string
 
-	PlainHTTP bool   // etcd and its client speak http, without certificates
+	PlainHTTP bool   // etcd and its client use http, without certificates
 	WALDir    string // host path of a separate WAL directory, a volume of its own; none if empty
-	// Host path of the directory to which /var/lib/etcd is an absolute symbolic link, which is to
-	// be read below the root; a plain directory if empty.
+	// Host path of the directory to which /var/lib/etcd is an absolute symbolic link, meant below
+	// the root; a plain directory if empty.
 	DataLink    string
-	NoAPIServer bool // neither kube-apiserver nor what works with it
+	NoAPIServer bool // neither kube-apiserver nor its clients
 
-	// Join makes the node one more control plane of the cluster of another, which must run when
-	// this one is started: it gets the same CAs and service-account key. Node and Address must be
-	// others; Join names the node that joined last, so that all know of all before them.
+	// Join makes the node one more control plane of another's cluster, with the same CAs and
+	// service-account key. The other must run when this one starts. Node and Address must differ;
+	// Join names the node that joined last, so that each knows all before it.
 	Join *Sandbox
 
-	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, for a
-	// real kubelet's 10 s and 5 min.
+	// Backoff and MaxBackoff are the kubelet's crash-loop delays: 0.5 s and 10 s if zero, instead
+	// of a real kubelet's 10 s and 5 min.
 	Backoff, MaxBackoff time.Duration
-	// Destroy, or the end of this process, ends the processes and leaves the files.
+	// Destroy, or the end of this process, ends the processes and keeps the files.
 	Keep bool
 }
 
-// Ports are the node's TCP ports. They lie outside the range that the kernel gives to outgoing
-// connections, so that they are still free after a restart.
+// Ports are the node's TCP ports. They are outside the kernel's range for outgoing connections, so
+// that they are still free after a restart.
 type Ports struct {
 	EtcdClient, EtcdPeer, EtcdMetrics, APIServer int
 }
@@ -76,7 +75,7 @@ type Sandbox struct {
 	options Options
 	standin string
 	reaper  *exec.Cmd
-	alive   *os.File // the reaper takes the sandbox down when the last copy of this is closed
+	alive   *os.File // when its last copy is closed, the reaper takes the sandbox down
 }
 
 // DataDir is the host path of etcd's data directory.
@@ -85,7 +84,7 @@ const DataDir = "/var/lib/etcd"
 // ManifestDir is the host path of the static-pod directory.
 const ManifestDir = "/etc/kubernetes/manifests"
 
-// New writes the node's files and starts nothing but the reaper, which takes the sandbox down
+// New writes the node's files and starts only the reaper, which takes the sandbox down
 // when this process ends.
 func New(o Options) (*Sandbox, error) {
 	s, err := prepare(o)
@@ -150,7 +149,7 @@ func prepare(o Options) (*Sandbox, error) {
 		err = fmt.Errorf("the path %s is longer than a Unix socket may have", s.Path(cri.Socket))
 	}
 	if err != nil {
-		_ = os.Remove(s.Root) // goes only if it is empty, as a new one is
+		_ = os.Remove(s.Root) // only if empty, as a new one is
 	}
 	return s, err
 }
@@ -179,7 +178,7 @@ func (s *Sandbox) DataPath() string {
 	return s.Path(DataDir)
 }
 
-// claimPorts finds free ports for the node. The first of the block belongs to nobody: while it is
+// claimPorts finds free ports for the node. Nothing else uses the block's first port: while it is
 // held, no other sandbox takes the block.
 func (s *Sandbox) claimPorts() (*os.File, error) {
 	const first, last, block = 10000, 30000, 10
@@ -238,7 +237,7 @@ func (s *Sandbox) startReaper(claim *os.File) error {
 // Destroy ends every process of the sandbox and removes it.
 func (s *Sandbox) Destroy() error {
 	if err := s.alive.Close(); err != nil {
-		return err // it was destroyed before
+		return err // already destroyed
 	}
 	if err := s.reaper.Wait(); err != nil {
 		return fmt.Errorf("cannot take down the sandbox %s: %w", s.Root, err)
@@ -246,8 +245,8 @@ func (s *Sandbox) Destroy() error {
 	return nil
 }
 
-// Start starts the runtime and the kubelet, waits for the control plane, and writes the objects
-// that kubeadm writes. A node that joins a cluster is made a member of its etcd first.
+// Start starts the runtime and the kubelet, waits for the control plane, and writes kubeadm's
+// objects. A joining node first becomes a member of the cluster's etcd.
 func (s *Sandbox) Start(ctx context.Context) error {
 	if s.options.Join != nil {
 		if err := s.join(ctx); err != nil {

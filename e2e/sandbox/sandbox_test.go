@@ -13,11 +13,10 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
-// limit only ends what hangs: a test that is given little of its machine is let take its time.
+// limit only ends a hang: on a slow machine a test may take its time.
 const limit = 20 * time.Minute
 
-// TestMain lets more tests run at once than there are processors: most of their
-// time is spent waiting.
+// TestMain runs more tests at once than there are processors: they mostly wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -26,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// etcdBinary may take minutes, where the version was never built on this machine.
+// etcdBinary may take minutes, if this machine never built that version.
 func etcdBinary(t *testing.T, version string) string {
 	t.Helper()
 	path, err := binaries.Etcd(context.Background(), version)
@@ -60,7 +59,7 @@ func start(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, context.Context) 
 	return s, ctx
 }
 
-// container returns the newest container of that name, which must be there.
+// container returns the newest container of that name, which must exist.
 func container(t *testing.T, ctx context.Context, s *sandbox.Sandbox, name string) sandbox.Container {
 	t.Helper()
 	c, found, err := s.Container(ctx, name)
@@ -82,7 +81,7 @@ func eventually(t *testing.T, ctx context.Context, what string, holds func() boo
 	}
 }
 
-// always watches for a second that the condition holds: five times the kubelet's interval.
+// always checks for a second that the condition holds: five times the kubelet's interval.
 func always(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -104,8 +103,8 @@ func running(t *testing.T, ctx context.Context, s *sandbox.Sandbox, name string)
 
 func not(condition func() bool) func() bool { return func() bool { return !condition() } }
 
-// ended tells whether a process is gone, or a zombie that only waits for its new parent: that one
-// has no command line any more.
+// ended says whether a process is gone, or a zombie that only waits for its new parent: a zombie
+// has no command line.
 func ended(pid int) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err != nil || len(line) == 0
@@ -159,7 +158,7 @@ func TestAPodIsStoppedWhenItsManifestGoesAndIsTheSamePodWhenItIsBack(t *testing.
 	if again := container(t, ctx, s, "kube-scheduler"); again.PodUID != first.PodUID {
 		t.Errorf("the pod's UID was %s and is %s", first.PodUID, again.PodUID)
 	}
-	// A change that is more than a comment makes another pod of it.
+	// More than a changed comment makes it another pod.
 	text, err := os.ReadFile(manifest)
 	must(t, err)
 	must(t, os.WriteFile(manifest, append([]byte("# a comment\n"), text...), 0o600))

@@ -1,4 +1,4 @@
-// Command cluster runs a kubeadm control plane on this machine, for use by hand.
+// Command cluster runs a kubeadm control plane on this machine, for manual use.
 package main
 
 import (
@@ -99,7 +99,7 @@ The end: sudo go run ./e2e/rig/cluster down --name %s
 	return nil
 }
 
-// play is a session to begin with.
+// play is a suggested first session.
 func play(c *rig.Cluster) string {
 	lines := []string{"etcdpod backup /var/lib/first.db", "etcdpod restore --dry-run /var/lib/first.db"}
 	restore := "etcdpod restore /var/lib/first.db"

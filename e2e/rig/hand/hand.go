@@ -1,5 +1,4 @@
-// Package hand is what a test holds of a cluster of the rig: the test itself, and
-// the time that it has.
+// Package hand gives tests of a cluster of the rig short helpers: the test itself, and its time.
 package hand
 
 import (
@@ -8,16 +7,16 @@ import (
 	"time"
 )
 
-// Hand is one test's. It is embedded in what the tests of a package say of their cluster.
+// Hand is one test's. It is embedded in each package's own type for its cluster.
 type Hand struct {
 	*testing.T
-	Ctx context.Context // outlives the test's own, so that what cleans up can use it
+	Ctx context.Context // outlives the test's own, so that cleanup can use it
 }
 
-// Of returns the hand of a test, or of a subtest.
+// Of returns the hand of a test or subtest.
 func Of(t *testing.T) Hand { return Hand{t, context.WithoutCancel(t.Context())} }
 
-// Within returns a context that ends with the time, in which something must have happened.
+// Within returns a context that ends after limit, by when something must have happened.
 func (h Hand) Within(limit time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(h.Ctx, limit)
 	h.Cleanup(cancel)

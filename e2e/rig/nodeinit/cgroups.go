@@ -8,9 +8,10 @@ import (
 	"syscall"
 )
 
-// ownCgroups puts this process and all that it starts below cgroups of the node's own, in a cgroup
-// namespace: the kubelet looks at every container's cgroup that it sees, for seconds each, before
-// it starts the first pod. A namespace is of one thread, so the process executes itself again.
+// ownCgroups puts this process and its children into the node's own cgroups, in a cgroup
+// namespace: otherwise the kubelet would inspect every container's cgroup on the host, for
+// seconds each, before it starts the first pod. A namespace belongs to one thread, so the process
+// executes itself again.
 func ownCgroups(cgroup, config string) error {
 	hierarchies, unified, err := hierarchies()
 	if err != nil {
@@ -21,7 +22,7 @@ func ownCgroups(cgroup, config string) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		// In version 1 a cpuset starts empty, and takes no process.
+		// In version 1 a cpuset starts empty, and accepts no process.
 		for _, inherited := range []string{"cpuset.cpus", "cpuset.mems"} {
 			value, err := os.ReadFile(filepath.Join(h, inherited))
 			if err != nil || unified {
@@ -56,7 +57,7 @@ func mountCgroups(cgroup string) error {
 	if !unified {
 		return nil
 	}
-	// In version 2 a cgroup with processes has no children with controllers.
+	// In version 2 a cgroup with processes cannot have children with controllers.
 	first := filepath.Join(hierarchies[0], "init")
 	if err := os.MkdirAll(first, 0o755); err != nil {
 		return err
@@ -83,7 +84,7 @@ func hierarchies() (dirs []string, unified bool, err error) {
 		return nil, false, err
 	}
 	for _, f := range files {
-		// Cpu may be a link to cpu,cpuacct.
+		// cpu may be a link to cpu,cpuacct.
 		if info, err := os.Lstat(filepath.Dir(f)); err == nil && info.IsDir() {
 			dirs = append(dirs, filepath.Dir(f))
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// isolate gives the node its own mounts and name. It runs in a mount namespace of its own; nothing
-// of it is seen by the host.
+// isolate gives the node its own mounts and name. It runs in its own mount namespace; the
+// host sees none of it.
 func isolate(c boot.Config) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot keep the node's mounts to itself: %w", err)
@@ -31,8 +31,8 @@ func isolate(c boot.Config) error {
 			return err
 		}
 	}
-	// Volumes that the kubelet mounts for a pod must be seen in containers that have the
-	// kubelet's directory mounted.
+	// Volumes that the kubelet mounts for a pod must be visible in containers that mount the
+	// kubelet's directory.
 	if err := bind("/var/lib/kubelet", "/var/lib/kubelet"); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func bind(from, to string) error {
 }
 
 // kernelTunables shows the kubelet the settings that it insists on (setupKernelTunables,
-// pkg/kubelet/cm), so that it leaves the host's own alone.
+// pkg/kubelet/cm), so that it leaves the host's alone.
 func kernelTunables() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",

@@ -1,7 +1,7 @@
-// Command nodeinit is the first process of a node of the rig: in namespaces that the rig made, it
-// mounts what the node has for itself, sets up the network, keeps containerd, sshd and the kubelet
-// running as systemd would, and reaps. When it is killed, the kernel kills every process of the
-// node and drops its mounts: that is the rig's power switch.
+// Command nodeinit is the first process of a node of the rig: in namespaces made by the rig, it
+// mounts the node's own directories, sets up the network, keeps containerd, sshd and the kubelet
+// running as systemd would, and reaps processes. When it is killed, the kernel kills every process
+// of the node and drops its mounts: that is the rig's power switch.
 //
 // Called as systemctl it asks the first process; called as pause it is the container that
 // holds a pod's namespaces.
@@ -43,7 +43,7 @@ func pause() {
 
 const secondStage = "second-stage"
 
-// powerOn returns only when the node cannot be started.
+// powerOn returns only if the node cannot start.
 func powerOn() error {
 	if os.Getpid() != 1 {
 		return errors.New("nodeinit is the first process of a node: start it with go run ./e2e/rig/cluster up")

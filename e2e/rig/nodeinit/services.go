@@ -18,16 +18,16 @@ const (
 	stopTimeout      = 90 * time.Second // systemd's DefaultTimeoutStopSec
 )
 
-// unit is a service, and what is known of it: wanted and its process are all the state there is.
+// unit is a service and its state: only whether it is wanted, and its process.
 type unit struct {
 	command func() ([]string, error)
-	// A unit that ends by itself is started again, as Restart=always has it.
+	// A unit that exits is restarted, as with Restart=always.
 	restartAfter time.Duration
 
 	wanted bool
 	pid    int           // 0 while it does not run
 	ended  chan struct{} // closed when pid has ended
-	// Counts starts and stops, so that a pending restart knows that it is too late.
+	// Counts starts and stops, so that a pending restart notices that it is outdated.
 	starts  int
 	logFile string
 }
@@ -60,21 +60,21 @@ func newSupervisor() *supervisor {
 	return s
 }
 
-// sshdCommand has a whole path, without which sshd cannot execute itself again.
+// sshdCommand has an absolute path, without which sshd cannot execute itself again.
 func sshdCommand() ([]string, error) {
 	path, err := exec.LookPath("sshd")
 	if err != nil {
 		return nil, err
 	}
-	// Where it is without privileges.
+	// The directory of its unprivileged process.
 	return []string{path, "-D", "-e", "-f", "/etc/ssh/sshd_config"}, os.MkdirAll("/run/sshd", 0o755)
 }
 
-// dropIn is where the documentation of Kubernetes tells the kubelet of a machine for etcd that it
-// runs static pods alone.
+// dropIn is where the Kubernetes documentation makes the kubelet of an etcd machine
+// run only static pods.
 const dropIn = "/etc/systemd/system/kubelet.service.d/20-etcd-service-manager.conf"
 
-// kubeletCommand is that of kubeadm's systemd drop-in for the kubelet, unless there is another one.
+// kubeletCommand is from kubeadm's systemd drop-in for the kubelet, unless there is another one.
 func kubeletCommand() ([]string, error) {
 	if text, err := os.ReadFile(dropIn); err == nil {
 		return execStart(string(text))
@@ -89,7 +89,7 @@ func kubeletCommand() ([]string, error) {
 	return append(args, strings.Fields(strings.Trim(flags, `"`))...), nil
 }
 
-// execStart is the last command of a unit's file. Programs are looked for on the node's PATH.
+// execStart returns the last command in a unit's file. Programs are looked up on the node's PATH.
 func execStart(unit string) (command []string, err error) {
 	for line := range strings.Lines(unit) {
 		if words, ok := strings.CutPrefix(line, "ExecStart="); ok {
@@ -145,7 +145,7 @@ func (s *supervisor) fork(u *unit) error {
 	return nil
 }
 
-// stop ends the unit's own process and, as KillMode=process does, no container.
+// stop ends the unit's own process and, as with KillMode=process, no container.
 func (s *supervisor) stop(name string) error {
 	s.mu.Lock()
 	u, ok := s.units[name]

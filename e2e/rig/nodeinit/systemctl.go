@@ -11,8 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig/internal/boot"
 )
 
-// request is a verb of systemctl and its unit; the answer has what systemctl
-// prints and its exit code.
+// request is a systemctl verb and its unit; the answer has systemctl's output and exit code.
 type request struct{ Verb, Unit string }
 
 type answer struct {
@@ -69,7 +68,7 @@ func (s *supervisor) serve(l net.Listener) {
 			defer conn.Close()
 			var r request
 			if err := json.NewDecoder(conn).Decode(&r); err == nil {
-				// A systemctl that was killed does not wait for it.
+				// A killed systemctl no longer waits for the answer.
 				_ = json.NewEncoder(conn).Encode(s.answer(r))
 			}
 		}()

@@ -55,7 +55,7 @@ type NamedUser struct {
 	} `json:"user"`
 }
 
-// Client speaks to one API server.
+// Client talks to one API server.
 type Client struct {
 	server string
 	http   *http.Client
@@ -69,7 +69,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Code, e.Body) }
 
-// IsStatus tells whether err is an answer with that status code.
+// IsStatus says whether err is an answer with that status code.
 func IsStatus(err error, code int) bool {
 	var status *StatusError
 	return errors.As(err, &status) && status.Code == code
@@ -103,8 +103,8 @@ func Load(path string) (*Client, error) {
 	}}, nil
 }
 
-// Do sends body, where it is not nil, as JSON, and decodes the answer into out, where it is not
-// nil. Other answers than 2xx are a *StatusError.
+// Do sends body as JSON, unless it is nil, and decodes the answer into out, unless that is nil.
+// Answers other than 2xx are a *StatusError.
 func (c *Client) Do(ctx context.Context, method, path string, body, out any) error {
 	var send io.Reader
 	if body != nil {

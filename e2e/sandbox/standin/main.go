@@ -1,6 +1,6 @@
 // Command standin is every program of the sandbox's node: container runtime, kubelet,
-// kube-apiserver, kube-controller-manager and kube-scheduler, and the means to start and end them.
-// What each one stands in for, and what it does not, is said by its package in ../internal.
+// kube-apiserver, kube-controller-manager and kube-scheduler, and the commands that start and end
+// them. The packages in ../internal say what each one stands in for, and what it does not.
 package main
 
 import (
@@ -32,7 +32,7 @@ const usage = `usage: standin runtime --root ROOT
        standin down ROOT: end every process of the sandbox and remove it
 As kube-apiserver, kube-controller-manager or kube-scheduler, by its own name or as first argument, it takes their flags.`
 
-// errNotRunning makes kubelet-status end as systemctl is-active does.
+// errNotRunning makes kubelet-status exit as systemctl is-active does.
 var errNotRunning = errors.New("inactive")
 
 func main() {
@@ -107,7 +107,7 @@ func run(ctx context.Context, command string, args []string) error {
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 			return err
 		}
-		// Somebody else took it down.
+		// Someone else took it down.
 		if _, err := os.Stat(*root); *keep || errors.Is(err, os.ErrNotExist) {
 			return proc.KillAll(*root)
 		}

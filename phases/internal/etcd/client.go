@@ -1,4 +1,4 @@
-// Package etcd speaks to etcd: to a running one over client/v3, and to the files of a stopped one
+// Package etcd talks to etcd: to a running one over client/v3, and to the files of a stopped one
 // through etcd's own packages. It is the only package that imports etcd modules. Paths are real
 // paths, as the operating system sees them. It prints nothing.
 package etcd
@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// gRPC would write what goes wrong on its connections to standard error.
+// gRPC would log its connection errors to standard error.
 func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
 
 // Defaults of [Access].
@@ -29,15 +29,15 @@ const (
 	DefaultStallTimeout = 30 * time.Second
 )
 
-// Access is how an etcd is reached.
+// Access is how to reach an etcd.
 type Access struct {
 	Endpoints []string // client URLs, all https:// or all http://
-	CA        []byte   // PEM; certificates that the servers' are verified with
-	Cert, Key []byte   // PEM; the client certificate and its key; both or none
+	CA        []byte   // PEM; CAs that verify the servers' certificates
+	Cert, Key []byte   // PEM; the client certificate and its key; both or neither
 
 	// Bounds one attempt to connect; 0 is DefaultDialTimeout.
 	DialTimeout time.Duration
-	// Bounds each call, but for snapshots, hashes and counts, which the caller's context bounds; 0
+	// Bounds each call except snapshots, hashes and counts, which the caller's context bounds; 0
 	// is DefaultCallTimeout.
 	CallTimeout time.Duration
 	// Bounds the time between two parts of a snapshot; 0 is DefaultStallTimeout.
@@ -52,8 +52,8 @@ type Client struct {
 	v3     *clientv3.Client
 }
 
-// Dial connects, and proves that at least one endpoint accepts the connection and both sides'
-// certificates. The error is an [*Unreachable] when none does.
+// Dial connects, and proves that at least one endpoint accepts the connection and both sides accept
+// the certificates. If none does, the error is an [*Unreachable].
 func Dial(ctx context.Context, access Access) (*Client, error) {
 	access.DialTimeout = cmp.Or(access.DialTimeout, DefaultDialTimeout)
 	access.CallTimeout = cmp.Or(access.CallTimeout, DefaultCallTimeout)
@@ -66,7 +66,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if c.first, err = c.firstReachable(ctx); err != nil {
 		return nil, err
 	}
-	// An endpoint that does not answer must not be the first that every call tries.
+	// Every call tries the first endpoint first, so it must be one that answers.
 	endpoints := []string{c.first}
 	for _, e := range access.Endpoints {
 		if e != c.first {
@@ -92,7 +92,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Endpoints returns the endpoints that the client was made with.
+// Endpoints returns the client's endpoints.
 func (c *Client) Endpoints() []string { return append([]string(nil), c.access.Endpoints...) }
 
 func (a Access) tlsConfig() (*tls.Config, error) {
@@ -131,7 +131,7 @@ func (a Access) tlsConfig() (*tls.Config, error) {
 }
 
 // call runs one request under the call timeout and turns its error into one plain sentence that
-// begins with what could not be done. A limit of 0 leaves the time to ctx.
+// begins with what could not be done. With a limit of 0, ctx bounds the time.
 func call[T any](
 	ctx context.Context, c *Client, limit time.Duration, what, endpoint string, f func(context.Context) (T, error),
 ) (T, error) {

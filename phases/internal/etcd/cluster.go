@@ -13,17 +13,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
-// Status is what one endpoint tells of itself.
+// Status is what one endpoint reports about itself.
 type Status struct {
 	Endpoint       string
-	Err            error // why it did not tell; everything below is zero then
+	Err            error // why it did not report; everything below is zero then
 	ClusterID      uint64
 	MemberID       uint64
 	Version        string // of the server, such as 3.6.16
 	StorageVersion string // of its data, such as 3.6.0; empty on 3.5
 	SizeBytes      int64  // of the db file
 	InUseBytes     int64
-	QuotaBytes     int64  // 0 on 3.5, which does not tell
+	QuotaBytes     int64  // 0 on 3.5, which does not report it
 	Leader         uint64 // member id, 0 for none
 	Learner        bool
 	Revision       int64
@@ -33,8 +33,8 @@ type Status struct {
 	Errors         []string // alarms and "no leader", as etcd words them
 }
 
-// Status asks every endpoint, all at once, and returns the answers in the endpoints' order. An
-// endpoint that does not answer has Err set.
+// Status asks every endpoint at once, and returns the answers in the endpoints' order. An endpoint
+// that does not answer has Err set.
 func (c *Client) Status(ctx context.Context) []Status {
 	all := make([]Status, len(c.access.Endpoints))
 	var wg sync.WaitGroup
@@ -46,7 +46,7 @@ func (c *Client) Status(ctx context.Context) []Status {
 }
 
 func (c *Client) status(ctx context.Context, endpoint string) Status {
-	// A server that is down is retried by the library until the time is over: ask the socket first.
+	// The library retries a server that is down until the time is up: check the socket first.
 	if err := c.probe(ctx, endpoint); err != nil {
 		return Status{Endpoint: endpoint, Err: &Unreachable{Endpoints: []string{endpoint}, Reason: c.reason(err)}}
 	}
@@ -67,14 +67,14 @@ func (c *Client) status(ctx context.Context, endpoint string) Status {
 	}
 }
 
-// Member is one member of the cluster, as it is in a snapshot.
+// Member is one member of the cluster, as in a snapshot.
 type Member = snapfile.Member
 
 // Members returns the members as a quorum knows them.
 func (c *Client) Members(ctx context.Context) ([]Member, error) { return c.memberList(ctx) }
 
 // OwnMembers returns the members as the first endpoint knows them: without a quorum
-// that is all there is.
+// there is nothing better.
 func (c *Client) OwnMembers(ctx context.Context) ([]Member, error) {
 	return c.memberList(ctx, clientv3.WithSerializable())
 }
@@ -95,8 +95,8 @@ func (c *Client) memberList(ctx context.Context, opts ...clientv3.OpOption) ([]M
 	return members, nil
 }
 
-// AddLearner adds a member that does not vote, at its peer URLs, and returns its id. etcd refuses a
-// second one at a URL.
+// AddLearner adds a member without a vote, at its peer URLs, and returns its id. etcd refuses a
+// second member at a URL.
 func (c *Client) AddLearner(ctx context.Context, peerURLs []string) (uint64, error) {
 	r, err := call(ctx, c, c.access.CallTimeout, "add the learner "+peerURLs[0],
 		"", func(ctx context.Context) (*clientv3.MemberAddResponse, error) {
@@ -108,7 +108,7 @@ func (c *Client) AddLearner(ctx context.Context, peerURLs []string) (uint64, err
 	return r.Member.ID, nil
 }
 
-// PromoteLearner lets a member vote. etcd refuses until it has 90 % of what the leader has.
+// PromoteLearner gives a learner its vote. etcd refuses until it has 90 % of the leader's data.
 func (c *Client) PromoteLearner(ctx context.Context, id uint64) error {
 	_, err := call(ctx, c, c.access.CallTimeout, "promote the learner "+FormatID(id),
 		"", func(ctx context.Context) (*clientv3.MemberPromoteResponse, error) {
@@ -117,7 +117,7 @@ func (c *Client) PromoteLearner(ctx context.Context, id uint64) error {
 	return err
 }
 
-// RemoveMember takes a member out of the cluster, and is content when there is none with that id.
+// RemoveMember removes a member from the cluster. An unknown id is no error.
 func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 	_, err := call(ctx, c, c.access.CallTimeout, "remove the member "+FormatID(id),
 		"", func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
@@ -129,13 +129,13 @@ func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 	return err
 }
 
-// Alarm is one alarm that is on.
+// Alarm is one raised alarm.
 type Alarm struct {
 	MemberID uint64 // may be of a member that no longer exists, after a restore
 	Name     string // NOSPACE or CORRUPT
 }
 
-// Alarms returns the alarms that are on.
+// Alarms returns the raised alarms.
 func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
 	r, err := call(ctx, c, c.access.CallTimeout, "list the alarms of etcd",
 		"", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
@@ -151,8 +151,8 @@ func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
 	return alarms, nil
 }
 
-// Disarm turns all alarms off, those of members that no longer exist included, and returns what was
-// on. The cause of an alarm stays.
+// Disarm turns off all alarms, including those of members that no longer exist, and returns them.
+// The cause of an alarm stays.
 func (c *Client) Disarm(ctx context.Context) ([]Alarm, error) {
 	alarms, err := c.Alarms(ctx)
 	if err != nil {
@@ -171,16 +171,16 @@ func (c *Client) Disarm(ctx context.Context) ([]Alarm, error) {
 	return alarms, nil
 }
 
-// Hash is a hash of the keys and values of one member. Two members' hashes can be compared when
-// both revisions are equal.
+// Hash is a hash of the keys and values of one member. Two members' hashes are comparable when both
+// revisions are equal.
 type Hash struct {
 	Hash            uint32
-	CompactRevision int64 // -1 when nothing was compacted yet
-	Revision        int64 // up to which the hash goes
+	CompactRevision int64 // -1 when nothing has been compacted yet
+	Revision        int64 // the last one in the hash
 }
 
-// HashKV hashes the keys of the member behind an endpoint up to a revision (0: all). Writes to that
-// member wait meanwhile, for about 0.3 s a GB; the time is bounded by ctx only.
+// HashKV hashes the keys of the member behind an endpoint up to a revision (0: all). Meanwhile
+// writes to that member wait, for about 0.3 s per GB; only ctx bounds the time.
 func (c *Client) HashKV(ctx context.Context, endpoint string, revision int64) (Hash, error) {
 	r, err := call(ctx, c, 0, "hash the keys of etcd at "+endpoint,
 		endpoint, func(ctx context.Context) (*clientv3.HashKVResponse, error) {
@@ -190,7 +190,7 @@ func (c *Client) HashKV(ctx context.Context, endpoint string, revision int64) (H
 		return Hash{}, err
 	}
 	h := Hash{Hash: r.Hash, CompactRevision: r.CompactRevision, Revision: r.HashRevision}
-	if h.Revision == 0 { // before 3.6 the server does not tell
+	if h.Revision == 0 { // servers before 3.6 do not report it
 		h.Revision = revision
 		if revision == 0 {
 			h.Revision = r.Header.Revision

@@ -25,36 +25,35 @@ import (
 // ErrInUse says that an etcd holds the lock on the data directory's db.
 var ErrInUse = errors.New("an etcd is running on it")
 
-// ErrNoWAL says that the write-ahead log is not where it was looked for: a member may have been
-// told another place (--wal-dir).
+// ErrNoWAL says that the write-ahead log is not in the expected place: the member may use
+// another (--wal-dir).
 var ErrNoWAL = errors.New("no write-ahead log")
 
-// DataDir is what the files of a stopped member say.
+// DataDir is what a stopped member's files say.
 type DataDir struct {
 	Dir string // data directory
-	// Path of the db that the rest follows on: member/snap/db, or one that the
-	// leader had just sent.
+	// Path of the db that the log continues: member/snap/db, or one that the leader had just sent.
 	DB     string
 	WALDir string // with symbolic links followed
 
 	MemberID, ClusterID uint64
-	Members             []Member // with the changes that only the log holds
-	Removed             bool     // this member itself was removed from the cluster
+	Members             []Member // including changes that only the log holds
+	Removed             bool     // this member was removed from the cluster
 
-	Contents *snapfile.Report // of the db alone, without the log; its SHA256 is of no use
+	Contents *snapfile.Report // of the db alone, without the log; its SHA256 is useless
 
-	// RevisionAtMost is no lower than the revision after the whole log: that of the db and one for
-	// each entry of the log that may write. The exact one is known when the entries have been
-	// applied; see [SnapshotFromDataDir].
+	// RevisionAtMost is an upper bound for the revision after the whole log: that of the db plus
+	// one for each entry of the log that may write. The exact revision is known once the entries
+	// are applied; see [SnapshotFromDataDir].
 	RevisionAtMost int64
 
-	ConsistentIndex uint64 // up to which raft entry the db goes
-	// Up to which the log says that entries are committed; may be behind the truth, never ahead.
+	ConsistentIndex uint64 // the last raft entry in the db
+	// The last entry that the log says is committed; may be too low, never too high.
 	CommitIndex uint64
 	LastIndex   uint64 // of the last valid entry in the log
 	Term        uint64
 	Voters      int
-	// In its last term it had voted for another member; one that had voted for itself need not
+	// In its last term it voted for another member. A member that voted for itself need not
 	// have been the leader.
 	Follower bool
 
@@ -67,7 +66,7 @@ type DataDir struct {
 func (d *DataDir) Pending() int { return len(d.log.entries) }
 
 // Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where
-// it is member/wal. The error is, or wraps, [ErrInUse] while an etcd runs on it; a
+// it is member/wal. The error is or wraps [ErrInUse] while an etcd runs on it; a
 // [*snapfile.Bad] when the db is damaged; [ErrNoWAL] when the log is elsewhere; and
 // fs.ErrNotExist when there is no db.
 func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
@@ -83,9 +82,9 @@ func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	return d, nil
 }
 
-// InspectMute is Inspect of a data directory on which an etcd runs that cannot serve, because it
-// has lost its quorum: it commits nothing, so what its files say holds, and they are read while it
-// has them open. Where something changes under the reading, that is tried again.
+// InspectMute is Inspect for a data directory whose running etcd cannot serve, because it has lost
+// its quorum: it commits nothing, so its files stay valid, and can be read while it has them open.
+// It retries if something changes while it reads.
 func InspectMute(ctx context.Context, dir, walDir string) (d *DataDir, err error) {
 	const tries = 5
 	for range tries {
@@ -127,8 +126,8 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 		return nil, err
 	}
 	d := &DataDir{Dir: dir, DB: dbPath(dir), WALDir: walDir}
-	// bbolt maps the file, and a damaged one then ends the process: the file is proven first,
-	// and never mapped here.
+	// bbolt maps the file, and a damaged one would kill the process: so prove the file first,
+	// and never map it here.
 	if d.Contents, err = snapfile.Check(ctx, d.DB, snapfile.Options{Raw: true}); err != nil {
 		return nil, err
 	}
@@ -147,7 +146,7 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	return d, d.readEntries()
 }
 
-// useSentSnapshot takes the db that the leader sent, when the crash came after its arrival and
+// useSentSnapshot switches to the db that the leader sent, if a crash came after it arrived and
 // before it replaced member/snap/db (etcd server/storage, RecoverSnapshotBackend).
 func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
@@ -166,7 +165,7 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	return nil
 }
 
-// readEntries takes from the entries that the db lacks what can be told without applying them.
+// readEntries learns what it can from the entries that the db lacks, without applying them.
 func (d *DataDir) readEntries() error {
 	members := map[uint64]Member{}
 	for _, m := range d.Contents.Members {
@@ -216,7 +215,7 @@ func (d *DataDir) readEntries() error {
 	return nil
 }
 
-// changeMembers does to a list of members what etcd does on a change of raft's configuration
+// changeMembers changes a list of members as etcd does on a change of raft's configuration
 // (etcdserver/server.go, applyConfChange).
 func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 	var cc raftpb.ConfChange
@@ -248,10 +247,10 @@ func changeMembers(members map[uint64]Member, e *raftpb.Entry) error {
 	return nil
 }
 
-// decodeRequest returns the request in a normal raft entry; nil for one without data, with which
-// every leader begins, and for one of etcd's v2 API: etcd up to 3.5 wrote two of those, for a
-// member's name and client URLs and for the cluster's version. No key is in them, and etcd 3.7
-// cannot read them. A request of a later etcd is an error, since nobody here knows what it did.
+// decodeRequest returns the request in a normal raft entry; nil for the empty entry with which
+// every leader begins, and for a request of etcd's v2 API: etcd up to 3.5 wrote two of those, for a
+// member's name and client URLs and for the cluster's version. They hold no key, and etcd 3.7
+// cannot read them. A request of a later etcd is an error, since its meaning is unknown here.
 func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 	if len(e.Data) == 0 {
 		return nil, nil
@@ -275,8 +274,8 @@ func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 		e.GetIndex(), version.Version)
 }
 
-// isV2 recognises a v2 request, which has its method (PUT, say) in field 2, bare or as field 2 of
-// another request (api 3.5, etcdserver.proto and raft_internal.proto).
+// isV2 recognizes a v2 request by its method (PUT, say) in field 2, bare or as field 2 of another
+// request (api 3.5, etcdserver.proto and raft_internal.proto).
 func isV2(data []byte) bool {
 	inner, ok := field2(data)
 	if method, wrapped := field2(inner); ok && wrapped {

@@ -14,13 +14,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// unflushed keeps an etcd from writing to its db anything that it does not have to:
-// the log alone holds it.
+// unflushed keeps etcd from writing to its db unless it must: only the log has the data.
 var unflushed = []string{"--backend-batch-interval", "1h", "--backend-batch-limit",
 	"1000000", "--snapshot-count", "1000000"}
 
-// churn does one of everything that goes through raft, n puts among it, and returns the revision.
-// Only what is early is flushed to the db: a compaction and the end of a lease make etcd do that.
+// churn does one of everything that goes through raft, n puts among it, and returns the
+// revision. Only the early writes are flushed to the db: a compaction and an expiring
+// lease make etcd do that.
 func (s *server) churn(n int) int64 {
 	s.t.Helper()
 	s.put("/registry/pods/default/early", 50, 200)
@@ -46,7 +46,7 @@ func (s *server) churn(n int) int64 {
 	must(err)
 	_, err = c.Delete(ctx, "/registry/pods/default/p0000", clientv3.WithPrefix())
 	must(err)
-	for i := range 5 { // the API server's way of writing: only if the revision is still the same
+	for i := range 5 { // as the API server writes: only if the revision is unchanged
 		key := fmt.Sprintf("/registry/pods/default/p%06d", 100+i)
 		_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), ">", 0)).Then(clientv3.OpPut(key, "updated"),
 			clientv3.OpPut(key+"-2", "new")).
@@ -61,7 +61,7 @@ func (s *server) churn(n int) int64 {
 	return revision
 }
 
-// bootFrom stages a snapshot that was made of a data directory and starts an etcd on it.
+// bootFrom stages a snapshot made from a data directory and starts an etcd on it.
 func bootFrom(t *testing.T, made *FromDataDir, version string) *server {
 	t.Helper()
 	s := newServer(t, "restored")
@@ -213,7 +213,7 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 		name   string
 		damage func(*os.File)
 		torn   bool
-		lost   int // at most so many of the later keys
+		lost   int // at most this many of the later keys
 		all    bool
 		caveat string
 	}{
@@ -275,7 +275,7 @@ func lastWAL(t *testing.T, dir string) string {
 	return names[len(names)-1]
 }
 
-// walEnd returns where the last record of the newest log file ends: everything behind it is zeros.
+// walEnd returns where the last record of the newest log file ends: only zeros follow.
 func walEnd(t *testing.T, s *server) int64 {
 	t.Helper()
 	data, err := os.ReadFile(lastWAL(t, filepath.Join(s.Dir, "member", "wal")))
@@ -285,7 +285,7 @@ func walEnd(t *testing.T, s *server) int64 {
 	return int64(len(strings.TrimRight(string(data), "\x00")))
 }
 
-// An etcd that was started without its peers holds the lock, and answers nobody: its
+// An etcd that started without its peers holds the lock and answers nobody: only its
 // files say what it is.
 func TestADataDirectoryOfAnEtcdThatLostItsQuorumIsRead(t *testing.T) {
 	t.Parallel()

@@ -20,8 +20,8 @@ import (
 
 var versions = binaries.EtcdVersions()
 
-// etcdBinary returns the path of a real etcd: the one that ETCDPOD_TEST_ETCD_3_7_3 (say) names,
-// else one built from the module proxy.
+// etcdBinary returns the path of a real etcd: the one in ETCDPOD_TEST_ETCD_3_7_3 (say), else one
+// built from the module proxy.
 func etcdBinary(t testing.TB, version string) string {
 	t.Helper()
 	if path := os.Getenv("ETCDPOD_TEST_ETCD_" + strings.ReplaceAll(version, ".", "_")); path != "" {
@@ -53,13 +53,13 @@ func (s *server) Write(p []byte) (int, error) {
 	return s.log.Write(p)
 }
 
-// patience is for a machine that does much else, and only ends what hangs.
+// patience allows for a busy machine, and only ends a hang.
 const patience = 5 * time.Minute
 
-// claimURLs returns two http URLs at which nobody else listens until the test ends. Their ports lie
-// outside the range that the kernel gives to outgoing connections: one of those would take a port
-// that is free now before etcd does, or while etcd is down. They are two of a block of ten, whose
-// first belongs to nobody: who listens there has the block, as in package sandbox.
+// claimURLs returns two http URLs that stay free for this test. Their ports lie outside the
+// kernel's range for outgoing connections, which could take a free port before etcd does, or while
+// etcd is down. They are two of a block of ten: whoever listens on its first port, which is
+// otherwise unused, has the block, as in package sandbox.
 func claimURLs(t testing.TB) (client, peer string) {
 	t.Helper()
 	const first, last, block = 10000, 30000, 10
@@ -93,8 +93,8 @@ func newServer(t testing.TB, name string) *server {
 	return &server{t: t, Name: name, Dir: filepath.Join(t.TempDir(), name), Endpoint: client, PeerURL: peer}
 }
 
-// start runs the member of the given version with extra flags; without any of
-// --initial-cluster's it is alone.
+// start runs the member with the given version and extra flags; without
+// --initial-cluster flags it is alone.
 func (s *server) start(version string, extra ...string) *server {
 	s.t.Helper()
 	args := []string{
@@ -147,13 +147,13 @@ func (s *server) output() string {
 	return log[max(0, len(log)-4000):]
 }
 
-// kill ends the member as a power loss would end the process: SIGKILL.
+// kill ends the member with SIGKILL, as abruptly as a power loss.
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill()
 	<-s.exited
 }
 
-// stop ends the member in order.
+// stop ends the member gracefully.
 func (s *server) stop() {
 	_ = s.cmd.Process.Signal(os.Interrupt)
 	<-s.exited
@@ -169,7 +169,7 @@ func (s *server) client() *Client {
 	return c
 }
 
-// put writes n keys of size bytes below prefix and returns when all are acknowledged.
+// put writes n keys of size bytes below prefix, and returns when all are acknowledged.
 func (s *server) put(prefix string, n, size int) {
 	s.t.Helper()
 	c, value := s.client(), strings.Repeat("x", size)

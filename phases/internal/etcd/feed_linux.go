@@ -13,23 +13,23 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// A snapshot flows in 32 KiB parts. With room for many of them on the way, server and client do not
-// wait for each other at each.
-const window = 4 << 20 // bytes under way
+// A snapshot comes in 32 KiB parts. With room for many in flight, server and client do not wait for
+// each other at each part.
+const window = 4 << 20 // bytes in flight
 
-// Being woken for every packet costs more than all that is done with the data, and the server pays
-// for it as well. So the kernel is told to gather much before it wakes anybody (SO_RCVLOWAT,
-// socket(7)): with 2 MiB a snapshot comes in a tenth less time than with 256 KiB. The server may
-// always send that much more, since it is told of what was read by the quarter of a window.
+// Waking up for every packet costs more than all work on the data, on the server, too. So the
+// kernel is told to gather much before it wakes us (SO_RCVLOWAT, socket(7)): with 2 MiB a snapshot
+// takes a tenth less time than with 256 KiB. The server can always send that much more, since it
+// hears of what was read at each quarter of a window.
 const (
 	gathered = window / 2
-	// ending is where that must end, as the last bytes would never be enough. What was received and
-	// not yet decoded is at most a window, so this leaves more to come than what is gathered.
+	// ending is where gathering must end, since the last bytes would never be enough. At most a
+	// window is received and not yet decoded, so more than the gathered amount is still to come.
 	ending = 4 * window
 )
 
-// feed is the connection that one snapshot comes over. It does not ask whether the server is alive,
-// as the other connections do: the answer would be too few bytes to be read.
+// feed is the connection for one snapshot. Unlike the other connections it does not ask whether the
+// server is alive: the answer would have too few bytes to wake us.
 type feed struct {
 	*grpc.ClientConn
 	socket atomic.Pointer[net.TCPConn]
@@ -50,7 +50,7 @@ func (c *Client) feed(endpoint string) (*feed, error) {
 	f := &feed{level: 1}
 	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host,
 		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
-		// TLS buffers what it reads itself.
+		// TLS does its own read buffering.
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0))
 	return f, err
 }
@@ -63,8 +63,8 @@ func (f *feed) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// expect has the kernel gather what comes, as long as there is much to come. It saves time only:
-// where it fails, all goes on as before.
+// expect has the kernel gather incoming data while much is still to come. It only saves time: if it
+// fails, everything works as before.
 func (f *feed) expect(remaining uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,7 +75,7 @@ func (f *feed) expect(remaining uint64) {
 	f.gather(level)
 }
 
-// hurry ends the gathering for good: what has come is handed over, however little it is.
+// hurry ends the gathering for good: everything that arrives is delivered, however little.
 func (f *feed) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the kernel was told is read back from it.
+// The test reads back from the kernel what it was told.
 func TestTheKernelGathersWhileThereIsMuchToCome(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,8 +45,8 @@ func TestTheKernelGathersWhileThereIsMuchToCome(t *testing.T) {
 	}
 }
 
-// TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken lets everything on the way fill up, over and
-// over, while the kernel gathers.
+// TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken fills everything on the way, over and over,
+// while the kernel gathers.
 func TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions {
@@ -59,7 +59,7 @@ func TestALargeSnapshotComesWholeHoweverSlowlyItIsTaken(t *testing.T) {
 			_, err := c.receive(t.Context(), func(p []byte) error {
 				received += int64(len(p))
 				if n++; n%64 == 0 {
-					time.Sleep(20 * time.Millisecond) // a window passes in less
+					time.Sleep(20 * time.Millisecond) // a window arrives in less
 				}
 				return nil
 			}, func(_, of int64) { total = max(total, of) })

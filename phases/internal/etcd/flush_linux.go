@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flusher starts the writing back of a growing file every 8 MiB, so that the disk works while the
-// data still comes and the fsync at the end finds little to do. What is on disk is dropped from the
-// page cache: a backup is of no use there, and would push out what the node works with, etcd's own
-// database among it. Pages that have just been dropped are also the cheapest to get again, by a lot
-// on a virtual machine whose free memory the host takes back.
+// flusher starts writeback of a growing file every 8 MiB, so that the disk works while data still
+// arrives and the final fsync finds little to do. It drops what is on disk from the page cache: a
+// backup is useless there, and would displace what the node works with, including etcd's own
+// database. Just-dropped pages are also the cheapest to get again, by far on a virtual machine
+// whose host reclaims free memory.
 func flusher(f *os.File) func(size int64) {
 	const (
 		step = 8 << 20
-		lag  = 8 * step // what the disk may be behind before it is waited for
+		lag  = 8 * step // how far the disk may lag before we wait for it
 	)
 	started, dropped := int64(0), int64(0)
 	return func(size int64) {
 		if size-started < step {
 			return
 		}
-		// Hints only: the fsync at the end is what counts.
+		// Only hints: the fsync at the end is what counts.
 		fd := int(f.Fd())
 		_ = unix.SyncFileRange(fd, started, size-started, unix.SYNC_FILE_RANGE_WRITE)
 		started = size
@@ -36,15 +36,14 @@ func flusher(f *os.File) func(size int64) {
 	}
 }
 
-// handOver tends the copying of a file, over and over until done is closed: it starts the
-// writing back of the copy, and gives the copy the memory of what it was made of. Two of a kind
-// in the page cache are one too many, and it is the copy that an etcd will be started on. All
-// of it are hints like those of flusher. hashed is how much of the source somebody else has
-// read who needs it as well.
+// handOver tends the copying of a file until done is closed: it starts writeback of the copy,
+// and frees the source's page cache for it. The cache should not hold both, and etcd will
+// start on the copy. These are only hints, as in flusher. hashed is how much of the source
+// its other reader has read.
 func handOver(src *os.File, copy string, hashed *atomic.Int64, done <-chan struct{}) {
 	const (
 		often = 10 * time.Millisecond
-		slack = 4 << 20 // what a copier may have read and not written
+		slack = 4 << 20 // what a copier may have read and not yet written
 	)
 	var f *os.File
 	dropped := int64(0)

@@ -17,16 +17,16 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
-// FromDataDir is a snapshot file that was made of a stopped member's data directory.
+// FromDataDir is a snapshot file made from a stopped member's data directory.
 type FromDataDir struct {
 	Path           string
 	SizeBytes      int64
 	SHA256         string           // hex; of the whole file, as sha256sum prints it
-	DataDir        *DataDir         // what it was made of
-	Contents       *snapfile.Report // of the file itself: it has been proven good
-	Revision       int64            // after the log was applied
+	DataDir        *DataDir         // what it was made from
+	Contents       *snapfile.Report // of the file itself, which has been proven
+	Revision       int64            // with the log applied
 	StorageVersion string           // the same as that of the db; empty before 3.6
-	Applied        int              // raft entries that were in the log only
+	Applied        int              // raft entries that only the log had
 	// Caveats says in full sentences what the snapshot may lack, or may hold although
 	// no client was told so.
 	Caveats []string
@@ -34,11 +34,11 @@ type FromDataDir struct {
 
 // SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk
 // when it returns) from the data directory of a stopped member: its db, and on top of it every
-// valid entry of the write-ahead log. etcd itself would apply only the entries that it knows to be
-// committed; with --force-new-cluster it cuts off the others, although a member alone had
-// acknowledged them: its note of what is committed is not synced. The source is not changed. walDir
-// is "" where it is member/wal. The errors are those of [Inspect]; on any of them no file is left.
-// progress, which may be nil, is told bytes, a rough measure.
+// valid entry of the write-ahead log. etcd itself would apply only the entries that it knows are
+// committed. With --force-new-cluster it cuts off the others, although a single-member etcd had
+// acknowledged them: it does not sync its note of what is committed. The source is not changed.
+// walDir is "" where it is member/wal. The errors are those of [Inspect]; after an error no file is
+// left. progress, which may be nil, gets bytes, a rough measure.
 func SnapshotFromDataDir(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
@@ -112,7 +112,7 @@ func (d *DataDir) writeSnapshot(
 	return made, nil
 }
 
-// caveats says what cannot be known from one member's files.
+// caveats says what one member's files cannot tell.
 func (d *DataDir) caveats() []string {
 	var c []string
 	if d.Damage != nil && d.Damage.Torn {
@@ -143,7 +143,7 @@ func (d *DataDir) caveats() []string {
 	return c
 }
 
-// copyFile copies path into f, sharing the blocks where the file system can.
+// copyFile copies path into f, sharing blocks where the file system can.
 func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error {
 	src, err := os.Open(path)
 	if err != nil {
@@ -173,9 +173,8 @@ func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error 
 	}
 }
 
-// levelMetaPages makes both meta pages of a db describe the same state, as in a snapshot that etcd
-// sends, and returns the length of what is in use; the file may be longer. Each commit of bbolt
-// writes one of the two.
+// levelMetaPages makes both meta pages of a db describe the same state, as in a snapshot from etcd,
+// and returns the length in use; the file may be longer. Each bbolt commit writes only one of them.
 func levelMetaPages(path string) (int64, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true,
 		FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
@@ -191,8 +190,8 @@ func levelMetaPages(path string) (int64, error) {
 	return size, errors.Join(err, db.Close())
 }
 
-// appendTrailer cuts the file to size, appends the SHA-256 of what is left, and
-// returns that of the whole.
+// appendTrailer cuts the file to size, appends the SHA-256 of the rest, and returns
+// that of the whole file.
 func appendTrailer(ctx context.Context, f *os.File, size int64, steps *meter) (string, error) {
 	if err := f.Truncate(size); err != nil {
 		return "", err

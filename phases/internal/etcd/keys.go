@@ -13,7 +13,7 @@ type Value struct {
 	ModRevision int64
 }
 
-// Get reads one key, linearizably. The value is nil when the key is not there.
+// Get reads one key, linearizably. The value is nil for a missing key.
 func (c *Client) Get(ctx context.Context, key string) (*Value, error) {
 	r, err := call(ctx, c, c.access.CallTimeout, "read "+key,
 		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
@@ -37,8 +37,8 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 	return r.Header.Revision, nil
 }
 
-// Count returns the number of keys that begin with prefix; all keys for "". The time is
-// bounded by ctx only.
+// Count returns the number of keys that begin with prefix; all keys for "". Only
+// ctx bounds the time.
 func (c *Client) Count(ctx context.Context, prefix string) (int64, error) {
 	return c.CountAt(ctx, prefix, 0)
 }
@@ -59,7 +59,7 @@ func (c *Client) Keys(ctx context.Context, prefix string) ([]string, error) {
 	return c.list(ctx, prefix)
 }
 
-// OwnKeys is Keys as the first endpoint knows them, which needs no quorum.
+// OwnKeys is Keys as the first endpoint knows them, without a quorum.
 func (c *Client) OwnKeys(ctx context.Context, prefix string) ([]string, error) {
 	return c.list(ctx, prefix, clientv3.WithSerializable())
 }
@@ -79,12 +79,12 @@ func (c *Client) list(ctx context.Context, prefix string, opts ...clientv3.OpOpt
 	return keys, nil
 }
 
-// page is how many keys are asked for at once.
+// page is how many keys one request asks for.
 const page = 5000
 
 // Resources counts the keys of each Kubernetes resource below /registry/ at a revision (0: now),
-// under the names that a snapshot's report uses. Only keys are sent, a page at a time, all as of
-// one revision. The time is bounded by ctx only.
+// under the names in a snapshot's report. It transfers only keys, a page at a time, all at one
+// revision. Only ctx bounds the time.
 func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int64, error) {
 	const registry = "/registry/"
 	counts, from, end := map[string]int64{}, registry, clientv3.GetPrefixRangeEnd(registry)

@@ -33,7 +33,7 @@ func startThree(t *testing.T, version string) []*server {
 			all[1], all[i] = all[i], all[1]
 		}
 	}
-	// In an election that nobody called, a member that lost may have voted for itself.
+	// In an election that nobody called, a losing member may have voted for itself.
 	to := all[0].client().Status(t.Context())[0].MemberID
 	eventually(t, func() error { _, err := all[1].client().v3.MoveLeader(t.Context(), to); return err })
 	return all
@@ -49,7 +49,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 			leader.put("/k", 200, 100)
 			goneID := gone.client().Status(t.Context())[0].MemberID
 			ctx, c := t.Context(), leader.client().v3
-			// etcd refuses changes of members until all have been connected for 5 s.
+			// etcd refuses membership changes until all members have been connected for 5 s.
 			eventually(t, func() error { _, err := c.MemberRemove(ctx, goneID); return err })
 			select {
 			case <-gone.exited:
@@ -61,7 +61,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 				return err
 			})
 			leader.put("/later", 50, 100)
-			// Linearizable: the follower has applied everything by then.
+			// Linearizable: by then the follower has applied everything.
 			revision, err := follower.client().Revision(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -96,7 +96,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 						t.Errorf("%s: a voter without a name or URLs: %+v", test.s.Name, m)
 					}
 				}
-				// The learner is in the log only: etcd had no reason to write its
+				// Only the log has the learner: etcd had no reason to write its
 				// db after it was added.
 				if d.Voters != 2 || (learners == 1) == test.removed || (len(d.Contents.Members) != 2 && !d.Removed) {
 					t.Errorf("%s: members %+v, in the db %+v", test.s.Name, d.Members, d.Contents.Members)
@@ -135,7 +135,8 @@ func TestADbThatTheLeaderHadJustSentIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The follower's own db and log end early; the leader's db is there, and not yet in its place.
+	// The follower's own db and log end early; the leader's db has arrived, but
+	// is not yet in place.
 	w := newLog(t)
 	w.save(3, 1, upTo(1, 3)...)
 	w.snapshot(d.ConsistentIndex, 2)
@@ -178,7 +179,8 @@ func TestALogElsewhereIsFollowed(t *testing.T) {
 	if err != nil || d.Pending() < 100 || d.WALDir != logs {
 		t.Errorf("%+v, %v", d, err)
 	}
-	// Nothing was flushed since the start: what a 3.5 wrote in etcd's v2 API is among the entries.
+	// Nothing was flushed since the start, so the entries include what etcd 3.5
+	// wrote in its v2 API.
 	made, err := SnapshotFromDataDir(t.Context(), s.Dir, link, filepath.Join(t.TempDir(), "out.db"), nil)
 	if err != nil || made.Revision != 101 || made.Contents.Keys != 100 || made.StorageVersion != "" {
 		t.Errorf("%+v, %v", made, err)

@@ -14,11 +14,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// part is what of an etcdserverpb.SnapshotResponse matters. A snapshot of 1 GB comes in
-// 30,000 of them; this one is decoded in place, over and over, where the generated code
-// allocates and copies each twice.
+// part is what matters of an etcdserverpb.SnapshotResponse. A 1 GB snapshot has 30,000
+// of them; this one is decoded in place and reused, where the generated code allocates
+// and copies each twice.
 type part struct {
-	data      mem.BufferSlice // as it was received; it is held until the next one comes
+	data      mem.BufferSlice // as received; held until the next part comes
 	remaining uint64          // bytes, not counting this part and the trailer
 	blob      [][]byte        // within data
 	version   string          // storage version; in 3.6 and later
@@ -38,7 +38,7 @@ func parts(ctx context.Context, conn *grpc.ClientConn) (grpc.ClientStream, error
 	return stream, stream.CloseSend()
 }
 
-// partCodec is the usual one, but for what is received.
+// partCodec is the usual codec, except for what is received.
 type partCodec struct{ encoding.CodecV2 }
 
 func (partCodec) Unmarshal(data mem.BufferSlice, v any) error {
@@ -52,7 +52,7 @@ func (partCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return p.decode()
 }
 
-// release gives back what the part was received in.
+// release frees the part's receive buffer.
 func (p *part) release() {
 	p.data.Free()
 	p.data, p.blob = nil, p.blob[:0]

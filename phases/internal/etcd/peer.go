@@ -10,12 +10,12 @@ import (
 )
 
 // peerTimeout bounds one question to a peer port: a member that does not serve its peers yet
-// accepts the connection, and answers nothing.
+// accepts the connection, but does not answer.
 const peerTimeout = 2 * time.Second
 
-// PeerServes asks the first endpoint, a peer URL, for /version, which etcd's peer handler answers
-// as soon as it serves at all (etcd, server/embed/etcd.go, and etcdserver/api/etcdhttp/peer.go). It
-// returns nil when that is so.
+// PeerServes returns nil when the first endpoint, a peer URL, answers /version, which
+// etcd's peer handler does as soon as it serves at all (etcd, server/embed/etcd.go,
+// and etcdserver/api/etcdhttp/peer.go).
 func PeerServes(ctx context.Context, a Access) error {
 	conf, err := a.tlsConfig()
 	if err != nil {
@@ -49,6 +49,6 @@ func Listening(ctx context.Context, raw string) bool {
 	if err != nil {
 		return false
 	}
-	_ = conn.Close() // nothing was said
+	_ = conn.Close() // nothing was sent
 	return true
 }

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Unreachable says that no etcd answers at any of the endpoints, and why.
+// Unreachable says that no etcd answers at any endpoint, and why.
 type Unreachable struct {
 	Endpoints []string
 	Reason    string // of the first endpoint
@@ -29,7 +29,7 @@ func (e *Unreachable) Error() string {
 	return fmt.Sprintf("cannot reach etcd at %s: %s", strings.Join(e.Endpoints, ", "), e.Reason)
 }
 
-// firstReachable probes all endpoints at once and returns the first, in the order given, that
+// firstReachable probes all endpoints at once and returns the first, in the given order, that
 // accepts a connection.
 func (c *Client) firstReachable(ctx context.Context) (string, error) {
 	failures := make([]chan error, len(c.access.Endpoints))
@@ -53,8 +53,8 @@ func (c *Client) firstReachable(ctx context.Context) (string, error) {
 	return "", &Unreachable{Endpoints: c.access.Endpoints, Reason: c.reason(reason)}
 }
 
-// probe connects to one endpoint as a client would. gRPC itself goes on trying until its time is
-// over and then tells only that it is.
+// probe connects to one endpoint as a client would. gRPC itself keeps trying until its time is up,
+// and then reports only that.
 func (c *Client) probe(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.access.DialTimeout)
 	defer cancel()
@@ -81,13 +81,13 @@ func (c *Client) probe(ctx context.Context, endpoint string) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	// In TLS 1.3 the server judges the client's certificate after the client's handshake is over.
-	// Its first byte (HTTP/2's settings) or its alert tells.
+	// In TLS 1.3 the server judges the client's certificate after the client's handshake is
+	// complete. Its first byte (HTTP/2's settings) or its alert shows the result.
 	_, err = conn.Read(make([]byte, 1))
 	return err
 }
 
-// reason puts a failure to connect in one plain sentence.
+// reason explains a failure to connect in one plain sentence.
 func (c *Client) reason(err error) string {
 	var (
 		invalid   x509.CertificateInvalidError
@@ -121,8 +121,7 @@ func (c *Client) reason(err error) string {
 	return err.Error()
 }
 
-// explain turns what a call came back with into a plain error. An endpoint ""
-// stands for all of them.
+// explain turns a call's error into a plain one. An endpoint "" stands for all of them.
 func (c *Client) explain(endpoint string, limit time.Duration, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -151,7 +150,7 @@ func (c *Client) explain(endpoint string, limit time.Duration, err error) error 
 	return &CallError{Text: text, err: err}
 }
 
-// down probes again, since the connection's own errors tell little. It returns nil where the
+// down probes again, since the connection's own errors say little. It returns nil if the
 // connection is not to blame.
 func (c *Client) down(endpoint string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.access.DialTimeout)

@@ -23,15 +23,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// quiet says nothing, and turns the library's ways of ending the process into a panic that can be
-// caught and says why.
+// quiet logs nothing, and turns the library's ways of ending the process into a panic that can be
+// caught and gives the reason.
 func quiet() *zap.Logger {
 	return zap.NewNop().WithOptions(zap.WithFatalHook(givesUp{}), zap.WithPanicHook(givesUp{}))
 }
 
 type givesUp struct{}
 
-// OnWrite panics with the message and the error that came with it: a full disk, say.
+// OnWrite panics with the message and its error: a full disk, say.
 func (givesUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	text := entry.Message
 	for _, f := range fields {
@@ -42,14 +42,14 @@ func (givesUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	panic(text)
 }
 
-// replayer applies raft entries to a db as a starting etcd would, with etcd's
+// replayer applies raft entries to a db as etcd does at startup, with etcd's
 // own applier and stores.
 //
-// The other way would be to boot an embedded etcd on a copy, with --force-new-cluster and a commit
-// index raised to the log's end. It was not taken: a server of 3.7 raises the cluster and storage
-// version of older data, adds members and entries of its own, listens on ports, and ends the
-// process when it does not like what it finds. The applier does none of that; the order in which
-// the stores are made, and the hooks, are those of etcdserver.NewServer.
+// The alternative is to boot an embedded etcd on a copy, with --force-new-cluster and a commit
+// index raised to the log's end. But a 3.7 server raises the cluster and storage version of older
+// data, adds its own members and entries, listens on ports, and ends the process when it dislikes
+// what it finds. The applier does none of that. The stores are made in the order, and with the
+// hooks, of etcdserver.NewServer.
 type replayer struct {
 	lg      *zap.Logger
 	be      backend.Backend
@@ -62,18 +62,18 @@ type replayer struct {
 	apply   apply.UberApplier
 }
 
-// minLeaseTTL is what etcd derives from its default election timeout, in seconds; shorter leases
-// are lengthened to it.
+// minLeaseTTL is what etcd derives from its default election timeout, in seconds; shorter
+// leases are extended to it.
 const minLeaseTTL = 2
 
-// replay applies entries to the db file and returns the revision that it is at then.
+// replay applies entries to the db file and returns its revision afterwards.
 func replay(path string, d *DataDir, each func(done int)) (revision int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("etcd's own code gives up: %v", p)
 		}
 	}()
-	// Not closed when it panics: that would wait for locks which the panic left behind.
+	// Not closed after a panic: closing would wait for locks that the panic left held.
 	r := newReplayer(path, d)
 	for i, e := range d.log.entries {
 		if err := r.entry(e); err != nil {
@@ -90,7 +90,7 @@ func newReplayer(path string, d *DataDir) *replayer {
 	r.hooks = storage.NewBackendHooks(r.lg, r.index)
 	conf := backend.DefaultBackendConfig(r.lg)
 	conf.Path, conf.Hooks = path, r.hooks
-	conf.UnsafeNoFsync = true // the whole file is synced when it is done
+	conf.UnsafeNoFsync = true // the whole file is synced at the end
 	r.be = backend.New(conf)
 	r.index.SetBackend(r.be)
 	schema.CreateMetaBucket(r.be.BatchTx())
@@ -100,7 +100,7 @@ func newReplayer(path string, d *DataDir) *replayer {
 	r.cluster.SetBackend(schema.NewMembershipBackend(r.lg, r.be))
 	r.cluster.Recover(api.UpdateCapability)
 
-	// The lessor before the store, which attaches its keys to the leases.
+	// The lessor comes before the store, which attaches its keys to the leases.
 	r.lessor = lease.NewLessor(r.lg, r.be, r.cluster, lease.LessorConfig{MinLeaseTTL: minLeaseTTL})
 	r.kv = mvcc.New(r.lg, r.be, r.lessor, mvcc.StoreConfig{})
 	tokens, err := auth.NewTokenProvider(r.lg, "", nil, 0)
@@ -147,14 +147,14 @@ func (r *replayer) entry(e *raftpb.Entry) error {
 	return nil
 }
 
-// changes tells requests that only read, or hand out a token, from the rest.
+// changes is false for requests that only read or issue a token.
 func changes(r *pb.InternalRaftRequest) bool {
 	return r.Range == nil && r.AuthUserGet == nil && r.AuthRoleGet == nil &&
 		r.AuthStatus == nil && r.AuthUserList == nil && r.AuthRoleList == nil && r.Authenticate == nil
 }
 
-// member changes the membership (etcdserver/server.go, applyConfChange). A change that etcd found
-// invalid was in the log, too, and had no effect.
+// member changes the membership (etcdserver/server.go, applyConfChange). Changes that etcd found
+// invalid are also in the log, and had no effect.
 func (r *replayer) member(e *raftpb.Entry) error {
 	var cc raftpb.ConfChange
 	if err := proto.Unmarshal(e.Data, &cc); err != nil {
@@ -197,12 +197,12 @@ func (r *replayer) close() int64 {
 	revision := r.kv.Rev()
 	_ = r.auth.Close()
 	r.lessor.Stop()
-	_ = r.kv.Close() // a compaction that is under way is taken up again by the next etcd
+	_ = r.kv.Close() // the next etcd resumes an unfinished compaction
 	_ = r.be.Close()
 	return revision
 }
 
-// standing is the raft of a member that takes part in none: the applier puts its answers into
+// standing is the raft status of a member without a raft: the applier puts it into
 // responses that nobody reads.
 type standing struct{}
 

@@ -11,25 +11,24 @@ import (
 	"time"
 )
 
-// Saved is a snapshot that was written to a file.
+// Saved is a snapshot written to a file.
 type Saved struct {
 	Path           string
-	SizeBytes      int64  // of the file, its 32 bytes of trailer included
-	Trailer        string // hex; the SHA-256 that etcd sent at the end, as it came
-	StorageVersion string // as the server tells it, such as 3.6.0; empty on 3.5
-	Endpoint       string // the member that the snapshot was taken from
+	SizeBytes      int64  // of the file, including the trailer of 32 bytes
+	Trailer        string // hex; the SHA-256 that etcd sent at the end, as received
+	StorageVersion string // as the server reports it, such as 3.6.0; empty on 3.5
+	Endpoint       string // the member that sent the snapshot
 }
 
-// Endpoint returns the endpoint that [Save] takes the snapshot from: the first that answered.
+// Endpoint returns the endpoint that [Save] uses: the first that answered.
 func (c *Client) Endpoint() string { return c.first }
 
 // Save streams a snapshot of one member into a new file (mode 0600; fs.ErrExist if the name is
-// taken). It has begun to write it back, but does not wait until it is on disk: whoever keeps the
-// file syncs it, and can prove it in the meantime. That is not done here: the SHA-256 that etcd
-// sends at the end lies in the file, and [snapfile.Check] holds it against what the file gives
-// back, which finds what was damaged on the way as well as what the disk damaged. On any failure
-// the file is removed. progress, which may be nil, is called with bytes. The time is bounded by
-// ctx, and a stream that sends nothing for the stall timeout is given up.
+// taken). It starts writeback, but does not wait for the disk: the caller syncs the file, and can
+// prove it meanwhile. It does not check the hash: the file ends with the SHA-256 that etcd sent,
+// and [snapfile.Check] compares that with what it reads back, so it finds damage from the network
+// as well as from the disk. On any failure the file is removed. progress, which may be nil, gets
+// bytes. ctx bounds the time, and a stream that sends nothing for the stall timeout fails.
 func Save(ctx context.Context, c *Client, path string, progress func(done, total int64)) (Saved, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -51,7 +50,7 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	}
 	flush := flusher(f)
 	size := int64(0)
-	var last []byte // of what came, as long as a trailer
+	var last []byte // the last bytes received, as many as a trailer has
 	s := newSpool(func(piece []byte) error {
 		last = append(last, piece[max(0, len(piece)-sha256.Size):]...)
 		last = last[max(0, len(last)-sha256.Size):]
@@ -62,7 +61,7 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	})
 	saved, err := c.receive(ctx, s.write, progress)
 	if failed := s.finish(); failed != nil {
-		err = failed // and what was received had nowhere to go
+		err = failed // the disk's error counts: what was received had nowhere to go
 	}
 	if err == nil && size%512 != sha256.Size {
 		err = fmt.Errorf("etcd sent %d bytes, which is not a db and a trailer of 32: the stream was "+
@@ -72,7 +71,7 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 	return saved, err
 }
 
-// receive hands on what comes, until all has come.
+// receive passes on what arrives, until everything has.
 func (c *Client) receive(
 	ctx context.Context, write func([]byte) error, progress func(done, total int64),
 ) (Saved, error) {

@@ -51,7 +51,7 @@ func TestASnapshotIsWrittenAsItCame(t *testing.T) {
 	}
 }
 
-// forward passes on what comes from one connection to the other, changed.
+// forward copies from one connection to the other, changing the data.
 func forward(to, from net.Conn, change func([]byte) []byte) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -109,7 +109,7 @@ func TestAStreamThatIsCutIsNoSnapshot(t *testing.T) {
 	}
 }
 
-// proxied returns the URL of a proxy before a server. answer passes on what the server says.
+// proxied returns the URL of a proxy before a server. answer passes on what the server sends.
 func proxied(t *testing.T, s *server, answer func(to, from net.Conn)) string {
 	t.Helper()
 	proxy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -140,7 +140,8 @@ func TestAStreamThatIsSlowDoesNotStall(t *testing.T) {
 	s := newServer(t, "a").start("3.7.3").await()
 	s.put("/k", 5000, 5000)
 	slow := proxied(t, s, func(to, from net.Conn) {
-		for range 40 { // longer than the timeout, and in it far less than what the kernel gathers
+		// Longer than the timeout, and with far less data in it than the kernel gathers.
+		for range 40 {
 			_, _ = io.CopyN(to, from, 32<<10)
 			time.Sleep(200 * time.Millisecond)
 		}

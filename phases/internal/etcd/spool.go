@@ -1,21 +1,21 @@
 package etcd
 
-// A spool writes in large pieces, which cost a filesystem a fraction of what many small ones do.
+// A spool writes in large pieces, which cost a file system a fraction of what many small ones do.
 const (
 	pieceSize = 1 << 20 // bytes
 	pieces    = 3       // being filled, waiting, and being written
 )
 
-// spool takes a stream into memory and hands it on beside whoever receives it, who thus never waits
+// spool takes a stream into memory and hands it on concurrently, so that the receiver never waits
 // for a disk that keeps up.
 type spool struct {
 	piece      []byte      // being filled
-	full, free chan []byte // as large as all pieces
+	full, free chan []byte // with room for all pieces
 	ended      chan struct{}
 	err        error // once ended
 }
 
-// newSpool starts handing what is written to take, piece by piece, until it fails.
+// newSpool starts passing what is written to take, piece by piece, until take fails.
 // finish must be called.
 func newSpool(take func([]byte) error) *spool {
 	s := &spool{full: make(chan []byte, pieces), free: make(chan []byte, pieces), ended: make(chan struct{})}
@@ -35,7 +35,7 @@ func newSpool(take func([]byte) error) *spool {
 	return s
 }
 
-// write returns the error of a piece that came before, if one failed.
+// write returns the error of an earlier piece, if one failed.
 func (s *spool) write(p []byte) error {
 	for len(p) > 0 {
 		n := copy(s.piece[len(s.piece):cap(s.piece)], p)
@@ -53,7 +53,7 @@ func (s *spool) write(p []byte) error {
 	return nil
 }
 
-// finish hands on what is left and waits until all was taken.
+// finish passes on the rest and waits until all was taken.
 func (s *spool) finish() error {
 	s.full <- s.piece
 	close(s.full)

@@ -22,17 +22,17 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/schema"
 )
 
-// ErrHashMismatch says that a snapshot file is not the one whose SHA-256 was given.
+// ErrHashMismatch says that a snapshot file does not have the expected SHA-256.
 var ErrHashMismatch = errors.New("its SHA-256 is not the expected one")
 
 // ErrChanged says that a file was changed or replaced while it was read.
 var ErrChanged = errors.New("it was changed or replaced while it was read")
 
-// StageSpec says what to build, and of what.
+// StageSpec says what to build, and from what.
 type StageSpec struct {
-	Snapshot string // path of a file that was proven good: a damaged one may end the process
+	Snapshot string // path of a file that has been proven: a damaged one may end the process
 	SHA256   string // hex; of the whole file; "" only with SkipHashCheck
-	// SkipHashCheck is for a file without a trailer, or whose hash nobody knows.
+	// SkipHashCheck is for a file without a trailer, or with an unknown hash.
 	SkipHashCheck bool
 
 	Dir    string // data directory to create, mode 0700; its parent exists
@@ -41,30 +41,29 @@ type StageSpec struct {
 	Name           string   // of this member
 	PeerURLs       []string // of this member
 	InitialCluster string   // name=peerURL,… of all members, this one included
-	// Initial cluster token: a fresh one each time keeps members of the old cluster apart.
+	// Initial cluster token: a fresh one each time keeps members of the old cluster away.
 	Token string
-	// Is added to the snapshot's revision, and everything before is marked
-	// compacted; 0 for neither.
+	// Added to the snapshot's revision, and everything before is marked compacted; 0 does neither.
 	BumpRevision int64
 
 	Progress func(done, total int64) // bytes; may be nil
 }
 
-// Staged is a data directory that an etcd can be started on.
+// Staged is a data directory that an etcd can start on.
 type Staged struct {
 	ClusterID, MemberID uint64
 	Revision            int64  // of the data, after the bump
-	SHA256              string // hex; of the whole snapshot file, as it was read
+	SHA256              string // hex; of the whole snapshot file, as read
 }
 
 // Stage builds the data directory of one member of a new cluster from a snapshot file, and returns
-// when all of it is on disk. On any failure nothing is left of it. It goes through etcdutl's
-// library, with the library's own check of the hash off: that reads the whole copy once more after
-// writing it. The file is hashed beside instead, while it is copied.
+// when all of it is on disk. On failure it leaves nothing. It uses etcdutl's library without the
+// library's own hash check, which rereads the whole copy after writing it. Instead the file is
+// hashed while it is copied.
 //
-// The tree that the library of 3.7 writes starts on 3.5, 3.6 and 3.7 (there is a test): it still
-// writes the .snap file with the members in the v2 format, which 3.5 and 3.6 read, and leaves the
-// storage version in the db as the snapshot has it.
+// The 3.7 library's tree starts on 3.5, 3.6 and 3.7 (there is a test): the library still writes the
+// .snap file with the members in the v2 format, which 3.5 and 3.6 read, and keeps the snapshot's
+// storage version in the db.
 func Stage(ctx context.Context, spec StageSpec) (Staged, error) {
 	staged, err := stage(ctx, spec)
 	if err != nil {
@@ -130,7 +129,7 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 	return staged, spec.sync()
 }
 
-// ids computes what the library will: ids are hashes of the peer URLs and the token.
+// ids computes the library's ids in advance: they are hashes of the peer URLs and the token.
 func (s StageSpec) ids() (cluster, member uint64, err error) {
 	urls, err := types.NewURLsMap(s.InitialCluster)
 	if err != nil {
@@ -147,8 +146,8 @@ func (s StageSpec) ids() (cluster, member uint64, err error) {
 	return uint64(c.ID()), uint64(m.ID), nil
 }
 
-// restore runs the library. It ignores a bump without the mark, and the mark without a bump:
-// both are given, or neither. It adds the bump to the last entry's revision, which a
+// restore runs the library. It ignores a bump without the mark, and the mark without a bump,
+// so it gets both or neither. It adds the bump to the last entry's revision, which a
 // compaction may have passed.
 func (s StageSpec) restore() (err error) {
 	defer func() {
@@ -192,8 +191,8 @@ func hashFile(ctx context.Context, f *os.File, size int64, progress func(done, t
 	}
 }
 
-// unchanged compares the open file, and the one that has the name now, with what was there at
-// first: what was hashed is what the library read.
+// unchanged compares the open file, and the file that now has the name, with the first look: what
+// was hashed is what the library read.
 func unchanged(f *os.File, path string, before os.FileInfo) error {
 	same, err := f.Stat()
 	if err != nil {
@@ -211,8 +210,8 @@ func unchanged(f *os.File, path string, before os.FileInfo) error {
 	return nil
 }
 
-// revisions returns the revision of a db's last entry, and the one that an etcd starts with on
-// it: that of the last compaction, where it took the last entries, deletions, away
+// revisions returns the revision of a db's last entry, and the revision that an etcd starts with on
+// it: that of the last compaction, if it removed the last entries because they were deletions
 // (mvcc/kvstore.go, restore).
 func revisions(path string) (last, current int64, err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
@@ -233,7 +232,7 @@ func revisions(path string) (last, current int64, err error) {
 	return last, current, errors.Join(err, db.Close())
 }
 
-// mainRevision decodes the first half of a revision as etcd stores it.
+// mainRevision decodes the first half of a revision as stored by etcd.
 func mainRevision(b []byte) int64 {
 	if len(b) < 8 {
 		return 0
@@ -241,8 +240,8 @@ func mainRevision(b []byte) int64 {
 	return int64(binary.BigEndian.Uint64(b))
 }
 
-// sync makes every file and every name of the tree durable, from the leaves up, the names in
-// the parent included.
+// sync makes every file and name of the tree durable, from the leaves up, including the
+// names in the parent.
 func (s StageSpec) sync() error {
 	var dirs []string
 	for _, root := range []string{s.Dir, s.WALDir} {
@@ -282,7 +281,7 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// removeAll takes away what a failed staging made.
+// removeAll removes what a failed staging made.
 func removeAll(dirs ...string) error {
 	var errs []error
 	for _, d := range dirs {

@@ -147,7 +147,7 @@ func TestASnapshotTakenWithoutSpaceCanBeWrittenToAfterDisarming(t *testing.T) {
 
 func TestAStagedDbStaysAtTheStorageVersionOfItsData(t *testing.T) {
 	t.Parallel()
-	// The newest library must not raise what an older etcd is to start on.
+	// The newest library must not raise the version of what an older etcd is to start on.
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -13,10 +13,9 @@ import (
 // strangerTimeout bounds each step of [AnswersStrangers]: an etcd that refuses does so at once.
 const strangerTimeout = 3 * time.Second
 
-// AnswersStrangers says whether the etcd at a client URL answers a read from somebody who
-// shows no certificate, and looks at none. A handshake alone says nothing: in TLS 1.3 the
-// client's is over before the server has judged it. Where etcd's own users are asked for a
-// password, it does not answer.
+// AnswersStrangers says whether the etcd at a client URL answers a read from a client that shows no
+// certificate and verifies none. A handshake alone proves nothing: in TLS 1.3 the client's ends
+// before the server has judged it. An etcd that asks its users for a password does not answer.
 func AnswersStrangers(ctx context.Context, endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -24,7 +23,7 @@ func AnswersStrangers(ctx context.Context, endpoint string) bool {
 	}
 	c := &Client{access: Access{Endpoints: []string{endpoint}, DialTimeout: strangerTimeout}}
 	if u.Scheme == "https" {
-		// Whoever it is, the question is whether it answers.
+		// Whose server it is does not matter, only whether it answers.
 		c.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
 	if c.probe(ctx, endpoint) != nil {
@@ -37,7 +36,7 @@ func AnswersStrangers(ctx context.Context, endpoint string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, strangerTimeout)
 	defer cancel()
-	// Without a quorum, too.
+	// Serializable, so that it works without a quorum.
 	_, err = v3.Get(ctx, "health", clientv3.WithSerializable(), clientv3.WithKeysOnly())
 	// Nothing was changed.
 	_ = v3.Close()

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// authority is a CA of the test's own.
+// authority is the test's own CA.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate

@@ -16,14 +16,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// LogDamage is the place in the write-ahead log behind which nothing can be read.
+// LogDamage is the place in the write-ahead log after which nothing can be read.
 type LogDamage struct {
 	File   string // path
 	Offset int64  // bytes into the file
 	Reason string
-	// Torn says that it is the last record of all that is incomplete: a write that was
-	// never finished, and so never acknowledged. Otherwise entries that were acknowledged
-	// may be behind the place.
+	// Torn means that the very last record is incomplete: a write that was never finished, and so
+	// never acknowledged. Otherwise acknowledged entries may follow the place.
 	Torn bool
 }
 
@@ -31,11 +30,11 @@ func (d *LogDamage) String() string {
 	return fmt.Sprintf("%s at byte %d: %s", d.File, d.Offset, d.Reason)
 }
 
-// raftLog is the valid part of a write-ahead log, as far as it concerns what a db lacks.
+// raftLog is the valid part of a write-ahead log, as far as the db lacks it.
 type raftLog struct {
 	memberID, clusterID uint64
 	hard                *raftpb.HardState
-	// from is the index that the entries follow on: the db's consistent index, or a later one of a
+	// from is the index that the entries follow: the db's consistent index, or a later one of a
 	// snapshot that the leader had sent.
 	from      uint64
 	entries   []*raftpb.Entry
@@ -44,12 +43,12 @@ type raftLog struct {
 	damage    *LogDamage
 }
 
-// last returns the index that the db and the entries together reach.
+// last returns the last index that the db and the entries reach together.
 func (l *raftLog) last() uint64 { return l.from + uint64(len(l.entries)) }
 
-// readLog reads the entries behind an index from a directory of WAL files. Unlike wal.ReadAll it
-// keeps the valid part of a damaged log and says where the damage is; and it keeps nothing in
-// memory of what the db holds already. It opens the files for reading only, and takes no lock.
+// readLog reads the entries after an index from a directory of WAL files. Unlike wal.ReadAll it
+// keeps the valid part of a damaged log and says where the damage is. It keeps nothing in memory
+// that the db already holds, opens the files for reading only, and takes no lock.
 func readLog(dir string, after uint64) (*raftLog, error) {
 	files, err := logFiles(dir, after)
 	if err != nil {
@@ -75,8 +74,8 @@ func readLog(dir string, after uint64) (*raftLog, error) {
 	return l, nil
 }
 
-// logFiles returns the paths of the files that may hold entries behind an index, in order. Their
-// names are <sequence>-<first index>.wal.
+// logFiles returns the files that may hold entries after an index, in order. Their names are
+// <sequence>-<first index>.wal.
 func logFiles(dir string, after uint64) ([]string, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
@@ -115,8 +114,8 @@ func logFiles(dir string, after uint64) ([]string, error) {
 	return paths, nil
 }
 
-// readFile reads one file, whose checksums continue those of the file before, and returns the
-// checksum at its end. What is wrong with its contents ends up in l.damage; the error says that it
+// readFile reads one file, whose checksums continue those of the file before, and returns
+// the checksum at its end. Bad contents end up in l.damage; an error means that the file
 // cannot be read at all.
 func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error) {
 	f, err := os.Open(path)
@@ -154,8 +153,8 @@ func crcAt(first bool, before uint32, d wal.Decoder) uint32 {
 	return d.LastCRC()
 }
 
-// judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files:
-// behind the last record there are zeros.
+// judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files: after
+// the last record there are zeros.
 func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) {
 	damage := &LogDamage{File: f.Name(), Offset: at, Reason: why.Error()}
 	if errors.Is(why, io.EOF) {
@@ -184,8 +183,8 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 	return damage, err
 }
 
-// recordSize returns the length of a record with its header of 8 bytes: the low 56 bits
-// are the length, the high 8, if the top one is set, hold the padding (etcd
+// recordSize returns the length of a record including its header of 8 bytes: the low 56
+// bits are the length, the high 8, if the top one is set, hold the padding (etcd
 // wal/decoder.go, decodeFrameSize).
 func recordSize(header [8]byte) int64 {
 	var n int64
@@ -256,8 +255,8 @@ func (l *raftLog) record(rec *walpb.Record) error {
 	return nil
 }
 
-// append adds an entry. One with an index that was there before replaces it and all behind it: a
-// leader of a later term overruled them (section 5.3 of the Raft paper).
+// append adds an entry. One whose index exists replaces that entry and all after it: a leader of a
+// later term overruled them (section 5.3 of the Raft paper).
 func (l *raftLog) append(e *raftpb.Entry) error {
 	index := e.GetIndex()
 	if index > l.last()+1 {
@@ -276,8 +275,8 @@ func (l *raftLog) append(e *raftpb.Entry) error {
 	return nil
 }
 
-// skipToSnapshot takes account of a snapshot that the leader sent and that no entry follows yet.
-// One beyond the commit index was not finished.
+// skipToSnapshot handles a snapshot from the leader that no entry follows yet. One beyond the
+// commit index was not finished.
 func (l *raftLog) skipToSnapshot() {
 	for _, s := range l.snapshots {
 		i := s.GetIndex()

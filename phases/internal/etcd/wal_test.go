@@ -81,7 +81,7 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 		after       uint64
 		from, last  uint64
 		lastTerm    uint64
-		end         uint64 // of the log itself, where it is not last
+		end         uint64 // of the log itself, if it is not last
 		damaged     string
 		torn        bool
 		damageFiles func(files []string)

@@ -10,10 +10,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// KubeletConfig is what etcdpod must know of the kubelet's configuration.
+// KubeletConfig is what etcdpod needs from the kubelet's configuration.
 type KubeletConfig struct {
 	StaticPodPath   string // host path, absolute; a directory, or one file
-	StaticPodURL    string // where static pods come from besides; empty as a rule
+	StaticPodURL    string // another source of static pods; usually empty
 	RuntimeEndpoint string // unix:///run/containerd/containerd.sock
 }
 
@@ -28,18 +28,17 @@ const (
 	defaultEndpoint = "unix:///run/containerd/containerd.sock"
 )
 
-// extraFlags are read by the unit after kubeadm's; the first is Debian's, the second Red Hat's.
+// extraFlags are the files that the unit reads after kubeadm's: Debian's, then Red Hat's.
 func extraFlags() []string { return []string{"/etc/default/kubelet", "/etc/sysconfig/kubelet"} }
 
-// knownEndpoints are looked for, in this order, where nothing is configured.
+// knownEndpoints are tried in this order if none is configured.
 func knownEndpoints() []string {
 	return []string{defaultEndpoint, "unix:///var/run/crio/crio.sock", "unix:///var/run/cri-dockerd.sock"}
 }
 
-// ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its
-// drop-in directory, this node's instance file, and flags, which win. A file that is not
-// there is passed over, one that cannot be read is an error. Where nothing is set, the values
-// are kubeadm's defaults.
+// ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in
+// directory, this node's instance file, and flags, which win. A missing file is skipped, an
+// unreadable one is an error. What is not set gets kubeadm's default.
 func ReadKubeletConfig(f Reader) (KubeletConfig, error) {
 	flags, err := readFlags(f)
 	if err != nil {
@@ -74,8 +73,8 @@ func set(to *string, value string) {
 	}
 }
 
-// foundEndpoint returns the first known socket that is there, else the default, whose absence is
-// then reported by who dials it.
+// foundEndpoint returns the first known socket that exists, else the default: dialling it then
+// reports that it is missing.
 func foundEndpoint(f Reader) string {
 	for _, endpoint := range knownEndpoints() {
 		if st, err := stat(f, strings.TrimPrefix(endpoint, "unix://")); err == nil && st.Mode&fs.ModeSocket != 0 {
@@ -109,8 +108,8 @@ func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
 	return config, nil
 }
 
-// configuration are the fields of a KubeletConfiguration that are of use here
-// (k8s.io/kubelet/config/v1beta1): whatever becomes of the others, it can be read.
+// configuration has the fields of a KubeletConfiguration that matter here
+// (k8s.io/kubelet/config/v1beta1), so that changes in other fields do not matter.
 type configuration struct {
 	Kind                     string `json:"kind"`
 	StaticPodPath            string `json:"staticPodPath"`
@@ -118,9 +117,9 @@ type configuration struct {
 	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
 }
 
-// mergeFile takes from a KubeletConfiguration what it sets. Fields that this version does not know
-// are passed over, as a newer kubelet may have them. A relative staticPodPath is taken from the
-// directory of the main file (pkg/kubelet/kubeletconfig/configfiles).
+// mergeFile takes over what a KubeletConfiguration sets. It ignores unknown fields, which a
+// newer kubelet may have. A relative staticPodPath is relative to the directory of the main
+// file (pkg/kubelet/kubeletconfig/configfiles).
 func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 	data, err := f.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +145,7 @@ func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 }
 
 // readFlags reads the kubelet's flags from the environment files of kubeadm's
-// unit; a later one wins.
+// unit; later files win.
 func readFlags(f Reader) (map[string]string, error) {
 	flags := map[string]string{}
 	sources := []struct{ path, variable string }{{kubeadmFlags, "KUBELET_KUBEADM_ARGS"}}
@@ -190,8 +189,8 @@ func variable(text, name string) ([]string, error) {
 	return SplitWords(strings.Join(outer, " "))
 }
 
-// flagValues reads --name=value and --name value, one dash or two; a flag with
-// neither has an empty value.
+// flagValues reads --name=value and --name value, with one dash or two; a flag without a
+// value gets an empty one.
 func flagValues(words []string) map[string]string {
 	values := map[string]string{}
 	for i, word := range words {

@@ -122,7 +122,7 @@ func tree(t *testing.T, files map[string]string) node.FS {
 	return f
 }
 
-// shortDir is a temporary directory whose name leaves room for a socket's.
+// shortDir is a temporary directory whose path leaves room for a socket's name.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "n")

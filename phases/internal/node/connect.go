@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Connect starts a program and returns its standard streams as one connection. Closing it ends the
-// program's input, gives it a second to end, and kills it. The program is in a session of its own:
-// an interrupt typed at the terminal does not reach it.
+// Connect starts a program and returns its standard streams as one connection. Close ends the
+// program's input, gives it a second to exit, and kills it. The program has its own session, so an
+// interrupt typed at the terminal does not reach it.
 func Connect(argv []string) (io.ReadWriteCloser, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -42,12 +42,11 @@ type connection struct {
 	said *tail
 }
 
-// Read tells, when the program has ended, what it said last: of ssh that is why
-// it could not connect.
+// Read reports the program's last words when it has ended: for ssh, why it could not connect.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.out.Read(b)
 	if errors.Is(err, io.EOF) {
-		time.Sleep(50 * time.Millisecond) // what it said comes by another pipe
+		time.Sleep(50 * time.Millisecond) // the last words come through another pipe
 		if last := c.said.last(); last != "" {
 			err = fmt.Errorf("%s: %s", c.cmd.Args[0], last)
 		}
@@ -59,7 +58,7 @@ func (c *connection) Close() error {
 	err := c.WriteCloser.Close()
 	ended := make(chan struct{})
 	go func() {
-		_ = c.cmd.Wait() // how it ended tells nothing more
+		_ = c.cmd.Wait() // its exit status adds nothing
 		close(ended)
 	}()
 	select {

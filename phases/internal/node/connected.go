@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Connected returns the addresses that have a connection open to a TCP port of this host, as the
-// kernel lists them in /proc/net/tcp and tcp6 (proc(5)): addresses in hex, each 32-bit word in the
-// host's byte order, here little-endian; state 01 is established.
+// Connected returns the addresses connected to a TCP port of this host, as the kernel lists them in
+// /proc/net/tcp and tcp6 (proc(5)): addresses in hex, each 32-bit word in the host's byte order,
+// here little-endian; state 01 is established.
 func Connected(port uint16) ([]netip.Addr, error) {
 	var all []netip.Addr
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {

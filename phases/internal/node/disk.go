@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OS returns the file system of this machine, with host paths looked up below root ("/" for
-// the machine itself).
+// OS returns this machine's file system, with host paths below root ("/" for the machine itself).
 func OS(root string) FS {
 	root = filepath.Clean(root)
 	if abs, err := filepath.Abs(root); err == nil {
@@ -51,9 +50,9 @@ func (d disk) Resolve(path string) (string, error) {
 			if filepath.IsAbs(target) {
 				done = "/"
 			}
-			// Not cleaned as a whole: "link/.." is the parent of what the link points to.
+			// Not cleaned as a whole: "link/.." is the parent of the link's target.
 			todo = target + "/" + rest
-		case errors.Is(err, syscall.EINVAL): // it is no link
+		case errors.Is(err, syscall.EINVAL): // not a link
 			done, todo = next, rest
 		case errors.Is(err, fs.ErrNotExist) && filepath.Clean("/"+rest) == "/":
 			return next, nil
@@ -77,7 +76,7 @@ func firstElement(path string) (first, rest string) {
 	return path, ""
 }
 
-// name returns the real path of a name whose last element is not followed.
+// name returns the real path of a name, without following its last element.
 func (d disk) name(path string) (string, error) {
 	path = filepath.Clean("/" + path)
 	if d.root == "/" || path == "/" {
@@ -90,7 +89,7 @@ func (d disk) name(path string) (string, error) {
 	return filepath.Join(d.root, parent, filepath.Base(path)), nil
 }
 
-// target returns the real path of what a name stands for, links followed.
+// target returns the real path that a name leads to, links followed.
 func (d disk) target(path string) (string, error) {
 	if d.root == "/" {
 		return filepath.Clean("/" + path), nil
@@ -137,11 +136,11 @@ func (d disk) ReadFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// mostRead is far more than any manifest, certificate, configuration or journal has. What is larger
-// is something else, and would take the node's memory.
+// mostRead is far more than any manifest, certificate, configuration or journal needs. Anything
+// larger is something else, and would eat the node's memory.
 const mostRead = 64 << 20
 
-// ReadWhole reads a file that passes through memory.
+// ReadWhole reads a whole file into memory.
 func ReadWhole(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, mostRead+1))
 	if err == nil && len(data) > mostRead {
@@ -178,7 +177,7 @@ func (d disk) Create(path string, data []byte, attr Attr) error {
 		_, err = f.Write(data)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(real) // ours since O_EXCL; a half file helps nobody
+		_ = os.Remove(real) // ours, because of O_EXCL; half a file is useless
 	}
 	return err
 }
@@ -202,8 +201,8 @@ func (d disk) Allocate(path string, bytes int64) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return pathError("allocate", f.Name(), err)
 	}
-	// Looked at first, since a fallocate that fails has by then taken all that was left, from etcd
-	// too. It is also as much as can be done where the file system cannot reserve.
+	// Check first: a failing fallocate has by then taken all remaining space, from etcd too. Where
+	// the file system cannot reserve, checking is all that can be done.
 	const block = 512 // the unit of st_blocks
 	free, err := d.Free(path)
 	if err == nil && bytes > st.Blocks*block && uint64(bytes-st.Blocks*block) > free {
@@ -257,9 +256,9 @@ func (d disk) Rename(from, to string) error {
 	return d.rename(from, to, unix.RENAME_NOREPLACE, lookAndRename)
 }
 
-// lookAndRename stands in where the file system (NFS, some FUSE) has no RENAME_NOREPLACE. It is not
-// proof against a foreigner who takes the name in this instant, but one rename is all or nothing,
-// which link and unlink would not be.
+// lookAndRename is the fallback where the file system (NFS, some FUSE) has no
+// RENAME_NOREPLACE. Another process can take the name in between, but one rename is all or
+// nothing, unlike link and unlink.
 func lookAndRename(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
 		return syscall.EEXIST
@@ -275,7 +274,7 @@ func (d disk) Exchange(a, b string) error {
 	return d.rename(a, b, unix.RENAME_EXCHANGE, func(a, b string) error { return ErrExchangeUnsupported })
 }
 
-// rename calls renameat2, and otherwise where the kernel or the file system does not know the flag.
+// rename calls renameat2, or otherwise if the kernel or the file system does not know the flag.
 func (d disk) rename(from, to string, flag uint, otherwise func(from, to string) error) error {
 	realFrom, err := d.name(from)
 	if err != nil {
@@ -318,7 +317,7 @@ func (d disk) Lock(path string) (func() error, error) {
 		return nil, err
 	}
 	err = flock(f)
-	// NFS turns flock into a lock of the whole file, which needs a descriptor that may write.
+	// NFS turns flock into a lock of the whole file, which needs a writable descriptor.
 	if errors.Is(err, unix.EBADF) {
 		_ = f.Close()
 		if f, err = d.open(path, os.O_RDWR); err != nil {
@@ -349,7 +348,7 @@ func retry(call func() error) error {
 	}
 }
 
-// errno returns the reason without the path that the error names, for wrapping it with another one.
+// errno strips the path from an error, for wrapping it with another one.
 func errno(err error) error {
 	var e syscall.Errno
 	if errors.As(err, &e) {

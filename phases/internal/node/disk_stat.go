@@ -46,8 +46,8 @@ func lstat(real string) (Stat, error) {
 	}, nil
 }
 
-// mountID asks statx (Linux 5.8), else reads the fdinfo of a descriptor (Linux 3.15); both give the
-// id that /proc/self/mountinfo has.
+// mountID asks statx (Linux 5.8), else reads the descriptor's fdinfo (Linux 3.15); both give the id
+// in /proc/self/mountinfo.
 func mountID(real string) (uint64, error) {
 	var st unix.Statx_t
 	err := retry(func() error {
@@ -77,7 +77,7 @@ func mountIDOfDescriptor(real string) (uint64, error) {
 	return 0, errors.New("the kernel does not tell mount ids")
 }
 
-// label returns the SELinux label, empty where there is none.
+// label returns the SELinux label, empty if there is none.
 func label(real string) (string, error) {
 	buf := make([]byte, 1024)
 	n := 0
@@ -102,8 +102,8 @@ func (d disk) SetAttr(path string, attr Attr) error {
 	return setAttr(real, attr)
 }
 
-// setAttr changes what differs only, so that who is not root can keep what he owns. The owner comes
-// first: changing it may clear mode bits.
+// setAttr changes only what differs, so that a user who is not root can keep files that he owns.
+// The owner comes first: changing it may clear mode bits.
 func setAttr(real string, attr Attr) error {
 	now, err := lstat(real)
 	if err != nil {
@@ -130,8 +130,8 @@ func setAttr(real string, attr Attr) error {
 	}))
 }
 
-// Free does not count the blocks that are kept back for root, though root could write them: they
-// are what an administrator lives on when the disk is full.
+// Free leaves out the blocks reserved for root, although root could write them: administrators
+// depend on them when the disk is full.
 func (d disk) Free(path string) (uint64, error) {
 	st, _, err := d.statfs(path)
 	if err != nil {
@@ -176,14 +176,14 @@ func uuidFromKernel(real string) (string, bool) {
 	}
 	defer f.Close()
 	_, _, failed := unix.Syscall(unix.SYS_IOCTL, f.Fd(), getFSUUID, uintptr(unsafe.Pointer(&answer)))
-	// All zeros is a file system that was made without one.
+	// All zeros: the file system was made without a UUID.
 	if u := answer.uuid; failed == 0 && answer.length == 16 && u != [16]byte{} {
 		return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), true
 	}
 	return "", false
 }
 
-// uuidFromUdev finds the block device of a file among the names that udev made.
+// uuidFromUdev finds a file's block device among udev's names.
 func uuidFromUdev(real string) (string, bool) {
 	const byUUID = "/dev/disk/by-uuid"
 	var file, device unix.Stat_t

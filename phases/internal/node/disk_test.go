@@ -18,7 +18,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node/nodetest"
 )
 
-// holdVariable makes this test binary a process that locks a file, or holds one open,
+// holdVariable makes this test binary a process that locks a file, or holds it open,
 // until its input ends.
 const holdVariable = "NODE_TEST_HOLD"
 
@@ -48,7 +48,7 @@ func hold(how, path string) int {
 	return 0
 }
 
-// holder starts such a process and returns its id and what ends it.
+// holder starts such a process, and returns its id and a function that ends it.
 func holder(t *testing.T, how, path string, argv ...string) (pid int, end func()) {
 	t.Helper()
 	self, err := os.Executable()

@@ -44,8 +44,8 @@ func TestRenameWithoutTheFlagDoesNotReplaceEither(t *testing.T) {
 }
 
 func TestAFileSystemWithoutExchangeIsToldApart(t *testing.T) {
-	// Two names of which one is below the other are answered with EINVAL, as a file system
-	// without the flag does.
+	// If one name is below the other, renameat2 returns EINVAL, as on a file
+	// system without the flag.
 	f := OS(t.TempDir())
 	for _, dir := range []string{"/a", "/a/b"} {
 		if err := f.Mkdir(dir, Mine(0o700)); err != nil {

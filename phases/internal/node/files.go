@@ -10,24 +10,24 @@ import (
 	"syscall"
 )
 
-// What follows is made of FS's methods only. A whole file passes through memory: manifests,
-// certificates and journals, not databases.
+// Everything below uses only FS's methods. Whole files go through memory: manifests, certificates
+// and journals, not databases.
 
 // Mine returns the attributes of a new file that belongs to this process's user.
 func Mine(mode fs.FileMode) Attr {
 	return Attr{Mode: mode, UID: os.Geteuid(), GID: os.Getegid()}
 }
 
-// temp returns the name under which a file is written before it gets its own. The dot keeps kubelet
-// from running it; being always the same, what a dead try left behind is found by the next one.
+// temp returns the name of a file while it is written. The dot keeps the kubelet from running it.
+// The name is always the same, so the next attempt finds what a dead one left.
 func temp(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".etcdpod")
 }
 
-// WriteAtomic makes path hold data: at any instant, and after a power loss, there is the old file
-// or the new one. A zero attr keeps the owner, mode and label of the file that is there, and gives
-// a new one 0600. A label that attr leaves empty is kept, too. A symbolic link stays, and what it
-// points to is replaced.
+// WriteAtomic writes data to path: at any instant, and after a power loss, path is the old file
+// or the new one. A zero attr keeps the owner, mode and label of an existing file, and gives a
+// new one 0600. An empty label in attr also keeps the file's label. A symbolic link stays, and
+// its target is replaced.
 func WriteAtomic(f FS, path string, data []byte, attr Attr) error {
 	resolved, err := f.Resolve(path)
 	if err != nil {
@@ -52,7 +52,7 @@ func WriteAtomic(f FS, path string, data []byte, attr Attr) error {
 	return nil
 }
 
-// DropTemp removes what a WriteAtomic of path that was cut off may have left behind.
+// DropTemp removes what an interrupted WriteAtomic of path may have left behind.
 func DropTemp(f FS, path string) error {
 	if err := f.Remove(temp(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove %s: %w", temp(path), err)
@@ -60,7 +60,7 @@ func DropTemp(f FS, path string) error {
 	return nil
 }
 
-// inherit completes attr with what the file at path has.
+// inherit fills in attr from the file at path.
 func inherit(f FS, path string, attr Attr) (Attr, error) {
 	there, err := f.Lstat(path)
 	switch {
@@ -81,8 +81,7 @@ func inherit(f FS, path string, attr Attr) (Attr, error) {
 	return attr, nil
 }
 
-// createSynced writes a temporary file and its contents to disk, in place of one
-// that a dead try left.
+// createSynced writes a temporary file to disk, and replaces one left by a dead attempt.
 func createSynced(f FS, tmp string, data []byte, attr Attr) error {
 	if err := f.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -97,8 +96,8 @@ func createSynced(f FS, tmp string, data []byte, attr Attr) error {
 	return nil
 }
 
-// CopyFile copies a regular file with its owner, mode and label. The copy is there whole or not at
-// all, and durable; fs.ErrExist if the name is taken.
+// CopyFile copies a regular file with its owner, mode and label. The copy is complete or absent,
+// and durable; fs.ErrExist if the name is taken.
 func CopyFile(f FS, from, to string) error {
 	st, err := f.Lstat(from)
 	if err != nil {
@@ -117,8 +116,8 @@ func CopyFile(f FS, from, to string) error {
 	return nil
 }
 
-// WriteNew is WriteAtomic for a name that is not there yet. It never replaces: fs.ErrExist if the
-// name is taken. An empty label is the directory's own.
+// WriteNew is WriteAtomic for a new name. It never replaces: fs.ErrExist if the name is taken. An
+// empty label is the directory's own.
 func WriteNew(f FS, path string, data []byte, attr Attr) error {
 	resolved, err := f.Resolve(path)
 	if err == nil {
@@ -143,8 +142,8 @@ func writeNew(f FS, path string, data []byte, attr Attr) error {
 }
 
 // Move moves a name durably, and never over another one (fs.ErrExist). A regular file may cross
-// file systems; a directory that would have to is refused with syscall.EXDEV. Called again after a
-// crash in its middle it finishes: nothing at from and something at to is a move that was done.
+// file systems; a directory fails with syscall.EXDEV. After a crash, another call finishes the
+// move: nothing at from and something at to means that it is done.
 func Move(f FS, from, to string) error {
 	if err := move(f, from, to); err != nil {
 		return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
@@ -200,7 +199,7 @@ func moveToFreeName(f FS, from, to string, source Stat) error {
 	return dropSource(f, from)
 }
 
-// dropSource ends a move by copy, when the copy and its name are durable.
+// dropSource ends a move by copy, once the copy and its name are durable.
 func dropSource(f FS, from string) error {
 	if err := f.Remove(from); err != nil {
 		return err
@@ -215,8 +214,8 @@ func syncParents(f FS, from, to string) error {
 	return f.Sync(filepath.Dir(from))
 }
 
-// isCopy says whether to is what an interrupted move made of from, so that from may go. One name
-// reached by two paths is not.
+// isCopy says whether an interrupted move made to from from, so that from may go. One name reached
+// by two paths is not a copy.
 func isCopy(f FS, from, to string, source, target Stat) (bool, error) {
 	if !source.Mode.IsRegular() || !target.Mode.IsRegular() ||
 		source.Size != target.Size || source.Attr() != target.Attr() {

@@ -13,8 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// failing is a file system whose call number at fails; Rename crosses file systems
-// where crossing says so.
+// failing is a file system whose call number at fails; with crossing, Rename crosses file systems.
 type failing struct {
 	node.FS
 	at, calls *int
@@ -68,8 +67,8 @@ func (f failing) Rename(from, to string) error {
 	return f.FS.Rename(from, to)
 }
 
-// failEach calls try with a fresh directory for each call that may fail, until it goes through, and
-// once it has failed calls it again without failures.
+// failEach calls try with a fresh directory for each call that may fail, until none fails. After
+// each failure it calls try again without one.
 func failEach(t *testing.T, crossing bool, try func(t *testing.T, f node.FS, real node.FS, failed bool) error) {
 	t.Helper()
 	const most = 50
@@ -112,7 +111,7 @@ func TestWriteAtomicIsOldOrNewWhereverItFails(t *testing.T) {
 	})
 }
 
-// recording is a file system that notes the calls that order what is durable.
+// recording is a file system that records the calls that make things durable, in order.
 type recording struct {
 	node.FS
 	calls *[]string

@@ -13,7 +13,7 @@ import (
 // shell does; no shell runs it.
 type Commands struct {
 	Stop, Start string // empty: systemctl stop kubelet, systemctl start kubelet
-	// Status ends with 0 when the kubelet runs and with 1, 2 or 3 when it does not, as LSB has it
+	// Status exits with 0 when the kubelet runs and with 1, 2 or 3 when it does not, as in the LSB
 	// (pgrep does, too). Empty: systemctl is-active kubelet.
 	Status string
 	// Wait bounds each of Stop and Start; 30 s when zero.
@@ -26,7 +26,7 @@ const (
 	statusWait  = 10 * time.Second
 )
 
-// Service returns the kubelet as a service that is stopped, started and asked by programs.
+// Service returns the kubelet as a service that programs stop, start and query.
 func Service(run Runner, cmds Commands) Kubelet {
 	if cmds.Wait <= 0 {
 		cmds.Wait = defaultWait
@@ -37,7 +37,7 @@ func Service(run Runner, cmds Commands) Kubelet {
 type service struct {
 	run  Runner
 	cmds Commands
-	// stopping: a stop was asked for, and its end was not seen. What runs then may be
+	// stopping: a stop was requested, and its end was not seen. A running kubelet may be
 	// gone the next moment.
 	stopping atomic.Bool
 }
@@ -65,7 +65,7 @@ func (s *service) running(ctx context.Context) (bool, error) {
 }
 
 // active asks systemd. A kubelet that waits for its automatic restart ("activating") or is just
-// ending ("deactivating") counts as running.
+// stopping ("deactivating") counts as running.
 func (s *service) active(ctx context.Context) (bool, error) {
 	err := s.command(ctx, "", "is-active")
 	var failed *ExitError
@@ -138,8 +138,8 @@ func (s *service) awaitStopped(ctx context.Context) error {
 	}
 }
 
-// start starts a kubelet that may run already, or may be ending. systemd takes a start for either,
-// and queues it behind the stop.
+// start starts a kubelet that may already run, or may be stopping. systemd accepts a start for
+// either, and queues it behind the stop.
 func (s *service) start(ctx context.Context) error {
 	if s.cmds.Start == "" {
 		return s.command(ctx, "", "start")
@@ -147,7 +147,7 @@ func (s *service) start(ctx context.Context) error {
 	if s.stopping.Load() {
 		limited, cancel := context.WithTimeout(ctx, s.cmds.Wait/2)
 		defer cancel()
-		_ = s.awaitStopped(limited) // one that does not stop in this time either goes on running
+		_ = s.awaitStopped(limited) // one that does not stop in time keeps running
 	}
 	if running, err := s.running(ctx); err == nil && running {
 		return nil
@@ -177,7 +177,7 @@ func (s *service) command(ctx context.Context, line, verb string) error {
 const commandsHint = "say how this node does it with --kubelet-stop-command, " +
 	"--kubelet-start-command and --kubelet-status-command"
 
-// hinted is an error that knows what to do about it: whoever prints it asks for Hint.
+// hinted is an error with a hint at what to do about it.
 type hinted struct {
 	error
 	hint string

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// scripts makes programs in a directory that is put first on the PATH, and returns that directory.
+// scripts makes programs in a directory that comes first in the PATH, and returns that directory.
 func scripts(t *testing.T, bodies map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -24,7 +24,7 @@ func scripts(t *testing.T, bodies map[string]string) string {
 	return dir
 }
 
-// forever is the body of a script that must be ended: whoever waits for it hangs.
+// forever is the body of a script that must be killed: waiting for it hangs.
 const forever = "exec sleep 100000"
 
 // systemd is a systemctl that keeps the unit's state in a file and its calls in another.
@@ -116,7 +116,7 @@ func TestWhatTheKubeletsCommandsCanDoWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scripts(t, c.scripts)
-			// What has an answer gets all the time that it takes.
+			// A command that answers gets all the time that it takes.
 			if strings.HasSuffix(c.want, "after 300ms") {
 				c.cmds.Wait = 300 * time.Millisecond
 			}
@@ -170,7 +170,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// eventually waits until something holds. Its limit only ends what hangs.
+// eventually waits until something holds. Its limit only ends a hang.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
@@ -230,7 +230,7 @@ func running(k node.Kubelet, ctx context.Context) error {
 	return err
 }
 
-// checkError holds an error to its text, and its hint to what it must mention.
+// checkError compares an error with its text, and checks what its hint must mention.
 func checkError(t *testing.T, err error, want, hint string) {
 	t.Helper()
 	if err == nil || err.Error() != want {

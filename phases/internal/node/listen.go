@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// CanListen says whether a program of this host could listen at host:port now: nil, or why not. It
-// listens there itself for an instant, as kubeadm's preflight check does (kubeadm,
+// CanListen returns nil if a program of this host could listen at host:port now, or why not. It
+// listens there for an instant, as kubeadm's preflight check does (kubeadm,
 // app/preflight/checks.go: PortOpenCheck).
 func CanListen(ctx context.Context, address string) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)

@@ -13,8 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// inOwnMounts runs do on a thread whose mounts nobody else sees; the thread ends with it. In do,
-// t.Error is allowed, t.Fatal is not.
+// inOwnMounts runs do on a thread with private mounts; the thread ends with it. do may call
+// t.Error, but not t.Fatal.
 func inOwnMounts(t *testing.T, do func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -133,7 +133,7 @@ func TestAMoveBetweenFileSystemsKeepsOwnerModeAndLabel(t *testing.T) {
 	})
 }
 
-// expect is for use outside the test's goroutine.
+// expect may be used outside the test's goroutine.
 func expect(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {

@@ -2,9 +2,8 @@
 // processes and its clock. It is the only package that writes files or runs programs. It knows
 // nothing of etcd, of runs or of workflows.
 //
-// All paths are host paths, absolute, as the node's own programs would spell them
-// (/var/lib/etcd). With --root they are looked up below that directory; [FS.Real] gives the path
-// that the operating system sees.
+// All paths are host paths, absolute, as the node's own programs spell them (/var/lib/etcd). With
+// --root they are below that directory; [FS.Real] gives the path that the operating system sees.
 package node
 
 import (
@@ -16,7 +15,7 @@ import (
 )
 
 // Host is everything that an operation may touch. Each part is an interface, so that the crash
-// tests can put a simulated node in its place.
+// tests can substitute a simulated node.
 type Host struct {
 	FS        FS
 	Kubelet   Kubelet
@@ -25,7 +24,7 @@ type Host struct {
 	Clock     Clock
 }
 
-// View is a host that can only be looked at: what observers and phases are given.
+// View is a read-only host: what observers and phases get.
 type View struct {
 	FS      Reader
 	Kubelet interface {
@@ -37,12 +36,12 @@ type View struct {
 	Clock Clock
 }
 
-// View returns the host without what changes it.
+// View returns the host without the methods that change it.
 func (h *Host) View() View {
 	return View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyContainers{h.Runtime}, Clock: h.Clock}
 }
 
-// These hide the rest of an interface from a type assertion, too.
+// These also hide the rest of an interface from a type assertion.
 type (
 	reader         struct{ Reader }
 	onlyRunning    struct{ k Kubelet }
@@ -56,13 +55,13 @@ func (o onlyContainers) Containers(ctx context.Context) ([]Container, error) {
 }
 
 var (
-	// ErrExchangeUnsupported says that the file system has no atomic exchange of two names.
+	// ErrExchangeUnsupported says that the file system cannot exchange two names atomically.
 	ErrExchangeUnsupported = errors.New("the file system cannot exchange two names in one step")
-	// ErrLocked says that another process holds the lock that was asked for.
+	// ErrLocked says that another process holds the lock.
 	ErrLocked = errors.New("locked by another process")
 )
 
-// Stat describes one name. Dev and Ino together identify the file for as long as its file
+// Stat describes one name. Dev and Ino together identify the file while its file
 // system stays mounted.
 type Stat struct {
 	Mode     fs.FileMode // type and permission bits
@@ -70,12 +69,12 @@ type Stat struct {
 	UID, GID int
 	Label    string // SELinux label (security.selinux), empty where there is none
 	Dev, Ino uint64
-	// The id of the mount that the name is on: a rename across two mounts fails even on one device.
+	// The id of the name's mount: a rename across two mounts fails even on one device.
 	Mount   uint64
 	ModTime time.Time
 }
 
-// Attr is what a replacement inherits from what it replaces.
+// Attr is what a replacement inherits from the file it replaces.
 type Attr struct {
 	Mode     fs.FileMode // permission bits
 	UID, GID int
@@ -85,59 +84,57 @@ type Attr struct {
 // Attr returns the attributes that a replacement of this file must have.
 func (s Stat) Attr() Attr { return Attr{Mode: s.Mode.Perm(), UID: s.UID, GID: s.GID, Label: s.Label} }
 
-// Reader is the part of a node's file system that only looks. Errors wrap *fs.PathError and answer
-// errors.Is for fs.ErrNotExist and syscall.Errno.
+// Reader is the read-only part of a node's file system. Errors wrap *fs.PathError; errors.Is finds
+// fs.ErrNotExist and syscall.Errno.
 type Reader interface {
 	// Real returns the path that the operating system sees for a host path.
 	Real(path string) string
-	// Resolve returns the host path with all symbolic links followed, those of the root's tree
-	// below the root. The last element may be absent.
+	// Resolve returns the host path with all symbolic links followed; links below the root stay
+	// below it. The last element may be missing.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
-	// Open reads a file that may be too large for the memory.
+	// Open is for files that may be too large for memory.
 	Open(path string) (io.ReadCloser, error)
 	// Lstat does not follow a symbolic link in the last element.
 	Lstat(path string) (Stat, error)
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(path string) ([]string, error)
-	// Free returns the bytes that may still be written to the file system that holds path, without
-	// those that it keeps back for root.
+	// Free returns the bytes that can still be written to path's file system, without
+	// those reserved for root.
 	Free(path string) (uint64, error)
-	// FilesystemID names the file system that holds path: its UUID where known, else the f_fsid of
-	// statfs.
+	// FilesystemID identifies path's file system: its UUID if known, else the f_fsid of statfs.
 	FilesystemID(path string) (string, error)
-	// Lock takes an exclusive flock without waiting; ErrLocked if another process holds it: so it
-	// can be seen whether a database or a run is in use. It never creates the file. The lock ends
-	// with Unlock or with the process.
+	// Lock takes an exclusive flock without waiting, or returns ErrLocked if another process holds
+	// it: this shows whether a database or a run is in use. It never creates the file. The lock
+	// ends with unlock or with the process.
 	Lock(path string) (unlock func() error, err error)
 }
 
-// FS is the node's file system. Every changing method is one system call (or a few on one file)
-// whose effect is durable only after Sync of that file and of the directory that names it.
-// Errors wrap *fs.PathError or *os.LinkError and answer errors.Is for fs.ErrNotExist,
+// FS is the node's file system. Every method that changes something is one system call (or a few
+// on one file). Its effect is durable only after Sync of that file and of the directory that
+// names it. Errors wrap *fs.PathError or *os.LinkError; errors.Is finds fs.ErrNotExist,
 // fs.ErrExist and syscall.Errno.
 type FS interface {
 	Reader
 
-	// Create writes a new file, owned and labelled as attr says, and fails with fs.ErrExist
-	// if the name is taken.
+	// Create writes a new file with the owner and label in attr; fs.ErrExist if the name is taken.
 	Create(path string, data []byte, attr Attr) error
-	// Append adds data to the end of a file, creating it (0600) if it is not there.
+	// Append adds data to the end of a file, and creates it (0600) if needed.
 	Append(path string, data []byte) error
-	// Allocate reserves disk for the first bytes of a file (creating it, 0600) and leaves its
-	// length. It takes nothing (syscall.ENOSPC) if there is less. Where the file system cannot
-	// reserve, it only looks whether there is room. Truncate gives back what is reserved.
+	// Allocate reserves disk space for the first bytes of a file (creating it, 0600) and keeps its
+	// length. If there is less space it takes none (syscall.ENOSPC). Where the file system cannot
+	// reserve, it only checks for room. Truncate returns what is reserved.
 	Allocate(path string, bytes int64) error
 	// Truncate cuts a file to size bytes.
 	Truncate(path string, size int64) error
 	Mkdir(path string, attr Attr) error
-	// SetAttr gives a file or directory the owner, mode and label.
+	// SetAttr sets the owner, mode and label of a file or directory.
 	SetAttr(path string, attr Attr) error
 	// Rename moves a name. It never replaces: fs.ErrExist if to is taken (RENAME_NOREPLACE).
 	Rename(from, to string) error
-	// Replace moves a name over another one, atomically.
+	// Replace renames atomically, over an existing name.
 	Replace(from, to string) error
-	// Exchange swaps two names atomically. It returns ErrExchangeUnsupported where
+	// Exchange swaps two names atomically, or returns ErrExchangeUnsupported where
 	// the file system cannot.
 	Exchange(a, b string) error
 	// Remove removes one file or one empty directory.
@@ -151,12 +148,12 @@ type Kubelet interface {
 	Running(ctx context.Context) (bool, error)
 	// Stop returns when the kubelet no longer runs.
 	Stop(ctx context.Context) error
-	// Start returns when the kubelet was started; one that runs already is left alone, one that is
-	// just ending is started again.
+	// Start returns when the kubelet has been started. One that already runs is left alone, one
+	// that is just stopping is started again.
 	Start(ctx context.Context) error
 }
 
-// Container is one container that the kubelet made, as the runtime tells it.
+// Container is one of the kubelet's containers, as the runtime reports it.
 type Container struct {
 	ID        string
 	Name      string // of the container in its pod
@@ -171,12 +168,12 @@ type Container struct {
 
 // Runtime is the container runtime, reached over CRI.
 type Runtime interface {
-	// Containers lists all containers, those that have exited included.
+	// Containers lists all containers, including those that have exited.
 	Containers(ctx context.Context) ([]Container, error)
-	// StopContainer ends a container, after grace by SIGKILL, and returns when it has ended. A
-	// container that is not there is no error.
+	// StopContainer stops a container, with SIGKILL after grace, and returns when it has exited. A
+	// missing container is no error.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
-	// RemoveContainer removes a container that is created but was never started, or has exited.
+	// RemoveContainer removes a container that has exited or was never started.
 	RemoveContainer(ctx context.Context, id string) error
 }
 
@@ -186,16 +183,16 @@ type Process struct {
 	Command string
 }
 
-// Processes answers what the container runtime may not know of.
+// Processes finds what the container runtime may not know about.
 type Processes interface {
-	// Using lists the processes, in whatever container, that hold a file below dir open, or were
-	// started with dir (as they see it) as their etcd data directory.
+	// Using lists the processes, in any container, that hold a file below dir open, or were started
+	// with dir (as they see it) as their etcd data directory.
 	Using(ctx context.Context, dir string) ([]Process, error)
 }
 
-// Clock is the time.
+// Clock tells the time.
 type Clock interface {
 	Now() time.Time
-	// Sleep returns early, with the context's error, when the context ends.
+	// Sleep returns early with the context's error when the context ends.
 	Sleep(ctx context.Context, d time.Duration) error
 }

@@ -15,21 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Proc returns the processes of this machine, which must be in the PID namespace that etcdpod
-// runs in, or below it.
+// Proc returns the processes of this machine, in etcdpod's PID namespace or below it.
 func Proc(f Reader) Processes { return processes{fs: f} }
 
 type processes struct{ fs Reader }
 
-// fileID tells a file in whatever mount namespace it is seen: a container has other names for it.
+// fileID identifies a file across mount namespaces: a container has other names for it.
 type fileID struct{ dev, ino uint64 }
 
-// deepest is how far below dir files are looked for: dir/member/snap/db is three down, and
+// deepest is how far below dir to look for files: dir/member/snap/db is three down, and
 // etcd has nothing deeper.
 const deepest = 3
 
-// Using passes over processes that this user may not look into; for root it is an error when
-// such a one is an etcd.
+// Using skips processes that this user may not inspect; for root it is an error if one
+// of those is an etcd.
 func (p processes) Using(ctx context.Context, dir string) ([]Process, error) {
 	using, err := p.using(ctx, dir)
 	if err != nil {
@@ -83,9 +82,9 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// passOver says whether an error means that the process has ended, or that it is one that we may
-// not look into. Even root is kept out of some (by a security module, or in a container); it
-// matters only where the process may be an etcd.
+// passOver says whether an error means that the process has ended, or that we may not inspect it.
+// Even root may not inspect some (because of a security module, or in a container); that matters
+// only if the process may be an etcd.
 func passOver(pid int, err error) bool {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return true
@@ -97,7 +96,7 @@ func passOver(pid int, err error) bool {
 	return os.Geteuid() != 0 || len(argv) == 0 || !isEtcd(pid, argv)
 }
 
-// collect gathers the identities of real and of what is below it, links not followed.
+// collect gathers the identities of real and everything below it, links not followed.
 func collect(files map[fileID]bool, real string, depth int) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(real, &st); err != nil {
@@ -153,8 +152,8 @@ func holdsOpen(proc string, files map[fileID]bool) (bool, error) {
 		if err != nil {
 			continue
 		}
-		// Relative to the open directory: the magic link leads to the very file, whatever its name
-		// is where the process lives.
+		// Relative to the open directory: the magic link leads to the file itself, whatever
+		// the process calls it.
 		if unix.Fstatat(int(dir.Fd()), strconv.Itoa(fd), &st, 0) == nil && files[fileID{uint64(st.Dev), st.Ino}] {
 			return true, nil
 		}
@@ -162,7 +161,7 @@ func holdsOpen(proc string, files map[fileID]bool) (bool, error) {
 	return false, nil
 }
 
-// hasMapped finds what is mapped into memory though its descriptor is closed.
+// hasMapped finds files that are mapped into memory after their descriptor was closed.
 func hasMapped(proc string, files map[fileID]bool) (bool, error) {
 	f, err := os.Open(proc + "/maps")
 	if err != nil {
@@ -190,8 +189,7 @@ func hasMapped(proc string, files map[fileID]bool) (bool, error) {
 	return false, lines.Err()
 }
 
-// commandLine returns the arguments that a process was started with; none for a kernel thread,
-// or one that has ended.
+// commandLine returns a process's arguments; none for a kernel thread, or a process that has ended.
 func commandLine(pid int) []string { return nulSeparated(fmt.Sprintf("/proc/%d/cmdline", pid)) }
 
 func nulSeparated(path string) []string {

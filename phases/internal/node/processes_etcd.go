@@ -12,9 +12,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// isEtcdOn says whether a process is an etcd whose data or WAL directory is the one identified,
-// though it may hold nothing open yet. Which of flags, environment and configuration file etcd
-// would heed does not matter: any of them that names the directory counts.
+// isEtcdOn says whether a process is an etcd with this data or WAL directory, even if it has
+// nothing open yet. It counts if any of flags, environment and configuration file names the
+// directory, whichever of them etcd would heed.
 func isEtcdOn(pid int, dir fileID) (bool, error) {
 	argv := commandLine(pid)
 	if len(argv) == 0 || !isEtcd(pid, argv) {
@@ -34,7 +34,7 @@ func isEtcdOn(pid int, dir fileID) (bool, error) {
 	for _, path := range see.directories(argv, nulSeparated(fmt.Sprintf("/proc/%d/environ", pid))) {
 		f, err := see.open(path, unix.O_PATH)
 		if err != nil {
-			continue // not there: so it is not dir
+			continue // missing: so it is not dir
 		}
 		var st unix.Stat_t
 		err = unix.Fstat(int(f.Fd()), &st)
@@ -87,7 +87,7 @@ func openAt(dir *os.File, path string, flag, resolve uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// nonBlock keeps a FIFO from holding us up; openat2 refuses it together with O_PATH.
+// nonBlock keeps a FIFO from blocking us; openat2 refuses it together with O_PATH.
 func nonBlock(flag uint64) uint64 {
 	if flag&unix.O_PATH != 0 {
 		return 0
@@ -95,8 +95,8 @@ func nonBlock(flag uint64) uint64 {
 	return unix.O_NONBLOCK
 }
 
-// directories lists the paths that an etcd's flags, environment and configuration file name, as
-// etcd spells them (server/embed/config.go).
+// directories lists the paths in an etcd's flags, environment and configuration file, as etcd
+// spells them (server/embed/config.go).
 func (v view) directories(argv, environ []string) []string {
 	env := map[string]string{}
 	for _, pair := range environ {
@@ -115,8 +115,8 @@ func (v view) directories(argv, environ []string) []string {
 	return nonEmpty(paths)
 }
 
-// configured reads the two directories from an etcd configuration file; what cannot be read, etcd
-// itself could not have read.
+// configured reads the two directories from an etcd configuration file; if it cannot read the
+// file, neither could etcd.
 func (v view) configured(file string) []string {
 	const most = 1 << 20
 	if file == "" {

@@ -10,8 +10,8 @@ import (
 	"path"
 )
 
-// Receive writes size bytes of a stream into a file, 0600. The file gets its name when it is whole,
-// durable, and of that SHA-256 (hex).
+// Receive writes size bytes of a stream into a file, 0600. The file gets its name when it is
+// complete and durable, and has that SHA-256 (hex).
 func Receive(
 	ctx context.Context, fsys FS, name string, from io.Reader, size int64, sum string, progress func(done, total int64),
 ) error {
@@ -28,8 +28,8 @@ func Receive(
 	return Move(fsys, temp, name)
 }
 
-// syncEvery bounds how long the last sync of a large file can take: whoever sends it takes a long
-// silence for a connection that is cut. Bytes, a multiple of the buffer.
+// syncEvery bounds the last sync of a large file: the sender takes a long silence for a broken
+// connection. Bytes, a multiple of the buffer.
 const syncEvery = 64 << 20
 
 func receive(

@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Runner runs one program to its end. A program that ran and failed gives an *ExitError; one that
-// is not there an error that wraps exec.ErrNotFound or fs.ErrNotExist.
+// Runner runs one program to its end. A program that ran and failed returns an *ExitError; a
+// missing one, an error that wraps exec.ErrNotFound or fs.ErrNotExist.
 type Runner func(ctx context.Context, argv []string) error
 
 // ExitError is a program that ran and failed.
 type ExitError struct {
 	Command string
-	Code    int    // exit code; -1 when a signal ended it
+	Code    int    // exit code; -1 if a signal ended it
 	Last    string // the last line that it wrote
 	Reason  string // "exit status 1", "signal: killed"
 }
@@ -33,9 +33,9 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %s: %s", e.Command, e.Reason, e.Last)
 }
 
-// Run is the Runner of this machine. The program gets a session of its own: an interrupt typed
-// at the terminal reaches neither it nor a kubelet that it started. The end of the context
-// kills it and its children.
+// Run is the Runner of this machine. The program gets its own session: an interrupt typed at the
+// terminal reaches neither it nor a kubelet that it started. When the context ends, the program and
+// its children are killed.
 func Run(ctx context.Context, argv []string) error {
 	output, err := newOutput()
 	if err != nil {
@@ -63,8 +63,8 @@ func Run(ctx context.Context, argv []string) error {
 	return err
 }
 
-// newOutput returns memory to write to. A pipe would not do: a daemon that the program leaves
-// behind keeps its end, so that waiting never ended, or closing ours killed it with SIGPIPE.
+// newOutput returns memory to write to. A pipe would not do: a daemon left behind by the program
+// keeps its end open, so waiting would never end, or closing our end would kill it with SIGPIPE.
 func newOutput() (*os.File, error) {
 	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -73,7 +73,7 @@ func newOutput() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "output"), nil
 }
 
-// lastLine returns the last line that is not blank, of the last 4 KiB.
+// lastLine returns the last line that is not blank, from the last 4 KiB.
 func lastLine(output *os.File) string {
 	const most = 4096
 	size, err := output.Seek(0, io.SeekEnd)

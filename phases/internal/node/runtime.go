@@ -23,14 +23,14 @@ import (
 
 const (
 	callWait    = 10 * time.Second
-	stopWait    = 20 * time.Second // beyond the grace: for the kill, and for a runtime under load
+	stopWait    = 20 * time.Second // beyond the grace: for the kill, and for a busy runtime
 	maxAnswer   = 16 << 20         // bytes; what the kubelet allows (pkg/kubelet/cri-client)
 	longestName = 107              // bytes of a socket's path in sun_path, without the final NUL
 )
 
-// CRI returns the container runtime at an endpoint such as unix:///run/containerd/containerd.sock,
-// a host path of f. Nothing is dialled before the first call, and each call has a connection and a
-// time limit of its own: a runtime that was restarted in between is no matter.
+// CRI returns the container runtime at an endpoint such as
+// unix:///run/containerd/containerd.sock, a host path of f. It dials at each call, with a time
+// limit of its own, so a runtime may restart between calls.
 func CRI(endpoint string, f Reader) Runtime { return runtime{endpoint: endpoint, fs: f} }
 
 type runtime struct {
@@ -56,8 +56,8 @@ func (r runtime) Containers(ctx context.Context) ([]Container, error) {
 	return containers, nil
 }
 
-// container reads the labels that the kubelet sets (k8s.io/kubelet/pkg/types); a container that
-// somebody else made has the runtime's name for it only.
+// container reads the kubelet's labels (k8s.io/kubelet/pkg/types); a container made by anyone else
+// has only the runtime's name.
 func container(c *cri.Container) Container {
 	name := c.Labels["io.kubernetes.container.name"]
 	if name == "" {
@@ -107,7 +107,7 @@ func (r runtime) StopContainer(ctx context.Context, id string, grace time.Durati
 
 func (r runtime) RemoveContainer(ctx context.Context, id string) error {
 	err := r.call(ctx, callWait, func(ctx context.Context, c cri.RuntimeServiceClient) error {
-		// CRI would kill a container that runs.
+		// CRI would kill a running container.
 		answer, err := c.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func (r runtime) dial(ctx context.Context) (net.Conn, error) {
 	return conn, reason(err)
 }
 
-// reason says in words why a socket cannot be dialled.
+// reason says why a socket cannot be dialled.
 func reason(err error) error {
 	switch {
 	case err == nil:

@@ -51,7 +51,7 @@ func (s *fakeCRI) ContainerStatus(
 }
 
 func (s *fakeCRI) StopContainer(ctx context.Context, r *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
-	if r.ContainerId == "hangs" { // until its caller has gone
+	if r.ContainerId == "hangs" { // until the caller has gone
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

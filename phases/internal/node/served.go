@@ -13,23 +13,22 @@ import (
 	"time"
 )
 
-// ErrNoTLS says that a server answers, and not in TLS.
+// ErrNoTLS says that a server answers, but not in TLS.
 var ErrNoTLS = errors.New("the server does not speak TLS there")
 
 // servedTimeout bounds one look: programs on this host answer at once, or not at all.
 const servedTimeout = 3 * time.Second
 
-// Served dials a TLS server at host:port and returns the certificates that it shows, in PEM, its
-// own first. Whether they are good is the caller's to judge: nobody is trusted, and nothing is
-// sent. A client certificate (PEM; nil for none) is shown to servers that ask for one, only to
-// keep their logs quiet.
+// Served dials a TLS server at host:port and returns the certificates that it presents, in PEM, its
+// own first. The caller judges them: Served verifies nothing and sends nothing. It presents a
+// client certificate (PEM; nil for none) if asked, only to keep the server's log quiet.
 func Served(ctx context.Context, address string, certPEM, keyPEM []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
 	var shown []byte
 	conf := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, // an expired or foreign certificate is just what is looked for
+		InsecureSkipVerify: true, // the point is to see expired and foreign certificates, too
 		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
 			for _, der := range chain {
 				shown = append(shown, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)

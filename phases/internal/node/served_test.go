@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// expired is a certificate whose time is over long since, with its key, in PEM.
+// expired is a certificate that expired long ago, with its key, in PEM.
 func expired(t *testing.T) (certPEM, keyPEM []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

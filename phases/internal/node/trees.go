@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// MkdirAll makes a directory and those above it that are not there, each with attr, and makes
+// MkdirAll makes a directory and its missing parents, each with attr, and makes
 // their names durable.
 func MkdirAll(f FS, path string, attr Attr) error {
 	parent := filepath.Dir(path)
@@ -23,7 +23,7 @@ func MkdirAll(f FS, path string, attr Attr) error {
 		err = syscall.ENOTDIR
 	}
 	if err == nil {
-		// Of a directory that was there, too: whoever made it may have died before this.
+		// Also for a directory that exists: whoever made it may have died before this sync.
 		err = f.Sync(parent)
 	}
 	if err != nil {
@@ -32,13 +32,13 @@ func MkdirAll(f FS, path string, attr Attr) error {
 	return nil
 }
 
-// RemoveTree deletes a file or a directory with all that is in it, and makes that durable. Links
-// are deleted, not followed. A tree that something is mounted in is refused with syscall.EBUSY
-// before anything goes. What is not there is no error.
+// RemoveTree deletes a file or a directory tree, durably. Links are deleted, not followed. If
+// something is mounted in the tree, it fails with syscall.EBUSY before deleting anything. A
+// missing tree is no error.
 func RemoveTree(f FS, path string) error {
 	st, err := f.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Whoever removed it may have died before this.
+		// Whoever removed it may have died before this sync.
 		return ignoreAbsent(f.Sync(filepath.Dir(path)))
 	}
 	var parent Stat
@@ -69,7 +69,7 @@ func RemoveTree(f FS, path string) error {
 }
 
 // SyncTree makes every file and directory from path downwards durable, contents before names. The
-// name of path itself is its parent's: sync that, too, where it is new.
+// name of path itself is in its parent: for a new path, sync that, too.
 func SyncTree(f FS, path string) error {
 	err := walk(f, path, func(name string, st Stat) error {
 		if st.Mode.IsRegular() || st.Mode.IsDir() {
@@ -83,7 +83,7 @@ func SyncTree(f FS, path string) error {
 	return nil
 }
 
-// walk visits what is below path, each directory after what is in it, and path last.
+// walk visits everything below path, each directory after its contents, and path last.
 func walk(f FS, path string, visit func(string, Stat) error) error {
 	st, err := f.Lstat(path)
 	if err != nil {
@@ -103,8 +103,8 @@ func walk(f FS, path string, visit func(string, Stat) error) error {
 	return visit(path, st)
 }
 
-// IsMountPoint says whether something is mounted at dir, a bind mount of the same
-// file system included.
+// IsMountPoint says whether something is mounted at dir, including a bind mount of
+// the same file system.
 func IsMountPoint(f Reader, dir string) (bool, error) {
 	dir, err := f.Resolve(dir)
 	if err != nil {
@@ -117,8 +117,8 @@ func IsMountPoint(f Reader, dir string) (bool, error) {
 	return !same, err
 }
 
-// SameMount says whether two names are on one mount, so that a rename or an exchange between their
-// directories can work.
+// SameMount says whether two names are on one mount, so that a rename or exchange
+// between them can work.
 func SameMount(f Reader, a, b string) (bool, error) {
 	first, err := stat(f, a)
 	if err != nil {
@@ -128,7 +128,7 @@ func SameMount(f Reader, a, b string) (bool, error) {
 	return err == nil && first.Mount == second.Mount && first.Dev == second.Dev, err
 }
 
-// IsRegular says whether a name is, or leads to, a regular file. A link to nothing is none.
+// IsRegular says whether a name is a regular file or leads to one. A dangling link is neither.
 func IsRegular(f Reader, name string) (bool, error) {
 	st, err := stat(f, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,14 +137,13 @@ func IsRegular(f Reader, name string) (bool, error) {
 	return err == nil && st.Mode.IsRegular(), err
 }
 
-// IsDir says whether a name stands for a directory, links followed.
+// IsDir says whether a name is a directory, links followed.
 func IsDir(f Reader, name string) bool {
 	st, err := stat(f, name)
 	return err == nil && st.Mode.IsDir()
 }
 
-// IsWrongKind says that there is a directory where a file should be, or a file where a
-// directory should be.
+// IsWrongKind reports a directory in place of a file, or a file in place of a directory.
 func IsWrongKind(err error) bool {
 	return errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR)
 }

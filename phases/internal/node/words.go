@@ -6,7 +6,7 @@ import (
 )
 
 // SplitWords splits a line into words as a POSIX shell does: at blanks, with single and double
-// quotes and backslashes, but without variables, globs, comments or operators.
+// quotes and backslashes, but no variables, globs, comments or operators.
 func SplitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// SetDataDir brings kubeadm's ClusterConfiguration in line with a data directory that moved: the
-// next `kubeadm upgrade` would boot the old data otherwise.
+// SetDataDir updates kubeadm's ClusterConfiguration after the data directory moved. Otherwise the
+// next `kubeadm upgrade` would boot the old data.
 type SetDataDir struct {
 	API     APIAccess `json:"api"`
 	DataDir string    `json:"dataDir"`
@@ -42,16 +42,16 @@ func (s *SetDataDir) Done(ctx context.Context, t *Target) (bool, error) {
 	return now == s.DataDir, err
 }
 
-// VerifyRestored reads every resource back through the API server, and compares with
-// what the snapshot held.
+// VerifyRestored reads every resource back through the API server and compares
+// it with the snapshot.
 type VerifyRestored struct {
 	repeated
 	API      APIAccess `json:"api"`
 	Expected []Count   `json:"expected"`
-	// Nodes are those that were registered before. A kubelet registers once, when it starts: those
-	// that the snapshot does not know must be started again.
+	// Nodes are the nodes that were registered before. A kubelet registers only when it starts: the
+	// kubelets of nodes missing from the snapshot must be restarted.
 	Nodes []string `json:"nodes,omitempty"`
-	// Second is set where another node of the run says what concerns the kubelets of all.
+	// Second is set where another node of the run reports on the kubelets of all nodes.
 	Second bool `json:"second,omitempty"`
 }
 
@@ -102,8 +102,8 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 	return nil
 }
 
-// compare holds the counts against each other, and says what a person should look at. It is no
-// error: controllers already write, and objects expire.
+// compare reports counts that a person should look at. A difference is no error: controllers are
+// already writing, and objects expire.
 func (v *VerifyRestored) compare(t *Target, got []Count) {
 	for _, want := range v.Expected {
 		known, objects := false, int64(0)
@@ -119,7 +119,7 @@ func (v *VerifyRestored) compare(t *Target, got []Count) {
 	}
 }
 
-// sameResource: built-in resources are stored without their group.
+// sameResource compares names; etcd stores built-in resources without their group.
 func sameResource(served, stored string) bool {
 	plural, _, _ := strings.Cut(served, ".")
 	return served == stored || plural == stored
@@ -128,8 +128,8 @@ func sameResource(served, stored string) bool {
 // shortLived resources expire on their own.
 func shortLived(resource string) bool { return resource == "events" || resource == "leases" }
 
-// Skippable as AwaitAPIServer is.
+// Skippable for the same reason as AwaitAPIServer.
 func (v *VerifyRestored) Skippable() {}
 
-// Skippable as AwaitAPIServer is: the line can be edited by hand later.
+// Skippable for the same reason as AwaitAPIServer: the line can be edited by hand later.
 func (s *SetDataDir) Skippable() {}

@@ -10,19 +10,20 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// AwaitAnswer waits until the etcd on this node answers, and is the one that is waited for. An etcd
-// that ends again and again is not waited for.
+// AwaitAnswer waits until the expected etcd answers on this node. It gives up on an etcd
+// that keeps crashing.
 type AwaitAnswer struct {
 	repeated
 	Access Access        `json:"access"`
-	Limit  time.Duration `json:"limit"` // pulling its image may take most of it
-	// Alone has nothing else run beside it meanwhile; nil: whatever likes may.
+	Limit  time.Duration `json:"limit"` // pulling the image may take most of it
+	// Alone requires that nothing else runs meanwhile; nil allows anything.
 	Alone *Alone `json:"alone,omitempty"`
-	// The cluster that it must be of, by its id or by the receipt of what was staged; neither: any.
+	// The cluster that etcd must belong to, by id or by the receipt of the staged data;
+	// neither: any cluster.
 	ClusterID ID     `json:"clusterID,omitempty"`
 	Receipt   string `json:"receipt,omitempty"`
-	// Learner is one that has no vote: it serves little, so that what it says of itself is enough.
-	// Any other answers a linearizable read.
+	// Learner is set for a member without a vote. A learner serves little, so its own status is
+	// enough. Any other member must answer a linearizable read.
 	Learner bool `json:"learner,omitempty"`
 }
 
@@ -71,7 +72,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// silent is what is wrong while it is waited for, in the words of an error.
+// silent is the error text while etcd does not answer.
 func (a *AwaitAnswer) silent() string {
 	switch {
 	case a.Learner:
@@ -111,20 +112,20 @@ func members(n int) string {
 	return fmt.Sprintf("%d members", n)
 }
 
-// Condition: whatever comes next before the commit point works on this etcd, or needs it. It may
-// have been started once, and not start again.
+// Condition: what follows before the commit point works on this etcd, or needs it. An etcd that
+// started once may fail to start again.
 func (a *AwaitAnswer) Condition() {}
 
-// Skippable: behind the commit point of a join it only looks.
+// Skippable: after the commit point of a join it only looks.
 func (a *AwaitAnswer) Skippable() {}
 
 // AwaitPeer waits until the member on this node serves its peers. On several nodes the next member
-// is started after it: a member asks each peer for a hash before it serves
-// (--feature-gates=InitialCorruptCheck=true, as kubeadm sets it), and waits 7 s for one that has
-// its port open and does not serve yet.
+// starts only after that: before it serves, a member asks each peer for a hash
+// (--feature-gates=InitialCorruptCheck=true, as kubeadm sets it), and waits 7 s for a peer whose
+// port is open but which does not serve yet.
 type AwaitPeer struct {
 	repeated
-	// Its peer URL on this node, and a certificate that peers accept.
+	// This node's peer URL, and a certificate that peers accept.
 	Peer  Access        `json:"peer"`
 	Limit time.Duration `json:"limit"`
 }
@@ -143,17 +144,17 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 		})
 }
 
-// Condition: the members that are started next ask this one.
+// Condition: the members that start next query this one.
 func (a *AwaitPeer) Condition() {}
 
-// crashWatch notices a container that ends again and again: more waiting would not help.
+// crashWatch notices a container that keeps crashing, so that waiting longer is pointless.
 type crashWatch struct {
 	container string
 	before    node.Container // the newest one when the watch began
 }
 
-// crashesTolerated is how often a container may end and be started again while it is waited for; a
-// peer or a disk may be late once.
+// crashesTolerated is how often a container may crash and restart during a wait: a peer or a
+// disk may be late once.
 const crashesTolerated = 3
 
 func watchCrashes(ctx context.Context, t *Target, container string) (crashWatch, error) {
@@ -182,7 +183,8 @@ func endsAgain(container string, times int) error {
 		times, systemNamespace, container, container)
 }
 
-// newest returns the container of that name which was made last; the zero value when there is none.
+// newest returns the most recently created container of that name; the zero
+// value when there is none.
 func newest(ctx context.Context, t *Target, container string) (last node.Container, err error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
@@ -197,12 +199,12 @@ func newest(ctx context.Context, t *Target, container string) (last node.Contain
 	return last, nil
 }
 
-// Alone is the condition of the time before the commit point: of all that the fence kept from
-// running, etcd runs, and nothing else.
+// Alone is the condition before the commit point: of everything that the fence
+// stopped, only etcd runs.
 type Alone struct {
 	Fence    Fence  `json:"fence"`
 	Manifest string `json:"manifest"` // etcd's
-	Pod      string `json:"pod"`      // etcd's, as the manifest names it
+	Pod      string `json:"pod"`      // etcd's, as named in the manifest
 }
 
 func (a Alone) ensure(ctx context.Context, t *Target) error {
@@ -229,20 +231,20 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// Condition: it may have been started since with what does not let it get ready.
+// Condition: since it was ready it may have restarted and failed to become ready again.
 func (a *AwaitAPIServer) Condition() {}
 
-// Skippable: an API server that never gets ready for other reasons, or cannot be asked, must not
-// keep the run open for ever.
+// Skippable: an API server that cannot be asked, or that fails for an unrelated reason, must not
+// keep the run open forever.
 func (a *AwaitAPIServer) Skippable() {}
 
-// AwaitServed waits until a program shows the certificate that its file holds. It is no Condition:
-// a program that was started since has read the file anew.
+// AwaitServed waits until a program serves the certificate in its file. It is no Condition: a
+// program that restarted has read the file again.
 type AwaitServed struct {
 	repeated
 	Program string        `json:"program"`
 	Address string        `json:"address"` // host:port
-	Access  Access        `json:"access"`  // the client certificate to show
+	Access  Access        `json:"access"`  // the client certificate to present
 	File    string        `json:"file"`
 	Limit   time.Duration `json:"limit"`
 }

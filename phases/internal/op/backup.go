@@ -12,10 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Workspace is where one backup is made: hidden files, named by the run, in the directory that
-// the backup is to be in, so that keeping it is one rename. Its lock is made first, removed
-// last, and held by the process that makes the backup: what lies beside a lock that nobody
-// holds is a dead backup's.
+// Workspace is where one backup is made: hidden files, named after the run, in the backup's
+// own directory, so that one rename keeps the backup. The process that makes the backup
+// creates the lock first, holds it, and removes it last: files beside a lock that nobody
+// holds belong to a dead backup.
 type Workspace struct {
 	Dir string `json:"dir"`
 	Run string `json:"run"`
@@ -28,27 +28,27 @@ const (
 
 func (w Workspace) name(suffix string) string { return path.Join(w.Dir, workspacePrefix+w.Run+suffix) }
 
-// Lock is the file whose flock the process holds that makes the backup.
+// Lock is the file whose flock is held by the process that makes the backup.
 func (w Workspace) Lock() string { return w.name(lockSuffix) }
 
-// Snapshot is the data before it has its name.
+// Snapshot is the data under its temporary name.
 func (w Workspace) Snapshot() string { return w.name(".db") }
 
-// draft is the sidecar as far as it is known.
+// draft is the sidecar while it is incomplete.
 func (w Workspace) draft() string { return w.name(".json") }
 
-// sidecar is the complete one before it has its name.
+// sidecar is the complete sidecar under its temporary name.
 func (w Workspace) sidecar() string { return w.name(".sidecar") }
 
-// files lists the temporary names, the lock not among them.
+// files lists the temporary names, without the lock.
 func (w Workspace) files() []string { return []string{w.Snapshot(), w.sidecar(), w.draft()} }
 
-// OpenBackup makes the workspace of a backup, and removes those of dead ones in the same directory.
+// OpenBackup makes the workspace of a backup, and removes those of dead backups from the directory.
 type OpenBackup struct {
 	Workspace
-	Sidecar Sidecar `json:"sidecar"` // what is known beforehand
+	Sidecar Sidecar `json:"sidecar"` // what is known in advance
 
-	unlock func() error // the claim lasts as long as the process, or until the backup is kept
+	unlock func() error // held until the process ends or the backup is kept
 }
 
 func (o *OpenBackup) String() string {
@@ -74,8 +74,8 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 	return writeJSON(t, o.draft(), o.Sidecar)
 }
 
-// claim makes the lock and takes it. Between the two, another backup may have taken it for a dead
-// one's, and removed it.
+// claim makes the lock and takes it. In between, another backup may take this one for dead
+// and remove the lock.
 func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
 	for range 10 {
 		err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600))
@@ -95,8 +95,8 @@ func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error,
 	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 }
 
-// freeSecond returns the time, after waiting for a second in which no other backup of this node was
-// taken: names tell seconds apart, and revisions, but an idle cluster has one.
+// freeSecond returns the time, after waiting for a second in which this node took no other backup.
+// Names differ by second and revision only, and the revision of an idle cluster stays the same.
 func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, error) {
 	for {
 		names, err := t.Host.FS.ReadDir(o.Dir)
@@ -114,7 +114,7 @@ func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, erro
 }
 
 func (o *OpenBackup) Undo(_ context.Context, t *Target) error {
-	if o.unlock == nil { // the claim failed: what bears this name is not known to be ours
+	if o.unlock == nil { // the claim failed: files with this name may not be ours
 		return nil
 	}
 	return errors.Join(o.remove(t.Host.FS), o.unlock())
@@ -138,8 +138,8 @@ func (w Workspace) remove(fsys node.FS) error {
 	return nil
 }
 
-// SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd sends behind it:
-// ProveBackup holds the file against that.
+// SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd appends. ProveBackup
+// checks the file against it.
 type SaveSnapshot struct {
 	Workspace
 	Access Access `json:"access"`
@@ -154,7 +154,7 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	// Until it is proven, sha256 is the one that etcd sent.
+	// Until the snapshot is proven, sha256 is the one that etcd sent.
 	return s.complete(t, func(d *SidecarFile) error {
 		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer,
 			saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
@@ -178,7 +178,7 @@ func (w Workspace) complete(t *Target, change func(*SidecarFile) error) error {
 	return writeJSON(t, w.draft(), d)
 }
 
-// ProveBackup checks all of what was saved, as it is on disk, and writes down what it holds.
+// ProveBackup checks everything saved, as it is on disk, and records what it holds.
 type ProveBackup struct {
 	repeated
 	Workspace
@@ -209,15 +209,15 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// KeepBackup gives the proven snapshot its name, which is the moment from which on there is a
-// backup: its sidecar is there before it.
+// KeepBackup renames the proven snapshot. From that moment the backup exists: its
+// sidecar is already there.
 type KeepBackup struct {
 	Workspace
 	File string `json:"file,omitempty"` // its name; empty: etcd-<node>-<UTC>-r<revision>.db in Dir
 	Keep int    `json:"keep,omitempty"` // how many of this node's backups stay in Dir; 0: all
 
-	Kept    string `json:"kept,omitempty"`    // the name that it got
-	Sidecar string `json:"sidecar,omitempty"` // the name that its sidecar got
+	Kept    string `json:"kept,omitempty"`    // its final name
+	Sidecar string `json:"sidecar,omitempty"` // the sidecar's final name
 }
 
 func (k *KeepBackup) String() string {
@@ -239,14 +239,14 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 	if s.Path = k.File; s.Path == "" {
 		s.Path = path.Join(k.Dir, BackupName(s.Sidecar))
 	}
-	// Whoever cleans up after a crash learns here which sidecar was this backup's.
+	// Cleanup after a crash learns here which sidecar belonged to this backup.
 	if err := writeJSON(t, k.draft(), s); err != nil {
 		return err
 	}
 	if err := k.keep(t, s); err != nil {
 		return fmt.Errorf("cannot keep the backup as %s: %w", s.Path, err)
 	}
-	// The backup is there: what fails now must not take it away again.
+	// The backup exists: a failure from here on must not remove it.
 	if k.Keep > 0 {
 		if err := rotate(t, s.Sidecar, k.Keep); err != nil {
 			t.report("the backup is good, but older ones could not be removed: %v", err)
@@ -258,7 +258,7 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 	return nil
 }
 
-// keep puts sidecar and snapshot in place, neither ever over a file that is there.
+// keep puts sidecar and snapshot in place, and never overwrites a file.
 func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -286,7 +286,7 @@ func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
 	return t.Host.FS.Sync(k.Dir)
 }
 
-// Undo removes what this operation itself put in place.
+// Undo removes what this operation put in place.
 func (k *KeepBackup) Undo(_ context.Context, t *Target) error {
 	for _, name := range []string{k.Kept, k.Sidecar, k.sidecar()} {
 		if name == "" {

@@ -18,7 +18,7 @@ import (
 // fileEtcd is an etcd whose snapshots are small files.
 type fileEtcd struct {
 	Etcd
-	spoil bool // the disk gives back something else
+	spoil bool // the disk returns other data
 }
 
 func (e fileEtcd) Save(_ context.Context, a Access, snapshot string, _ func(int64, int64)) (Saved, error) {
@@ -41,7 +41,7 @@ func diskTarget(e Etcd) *Target {
 	return &Target{Host: &node.Host{FS: node.OS("/"), Clock: node.WallClock()}, Etcd: e}
 }
 
-// take carries out a whole backup, and undoes it when it fails.
+// take makes a whole backup, and undoes it on failure.
 func take(t *Target, w Workspace, file string) error {
 	keep := &KeepBackup{Workspace: w, File: file}
 	ops := []Op{

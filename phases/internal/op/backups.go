@@ -16,38 +16,37 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
+// Sidecar is the JSON file beside a backup, FILE.json, mode 0600. Its field names are stable.
 type Sidecar struct {
 	Path string `json:"path"` // host path of the snapshot
 	Node string `json:"node"` // etcd's --name
 	// Hex, of the whole file, as sha256sum prints it.
 	SHA256          string `json:"sha256"`
-	Revision        int64  `json:"revision"`        // that an etcd is at which boots on it
+	Revision        int64  `json:"revision"`        // of an etcd that boots on it
 	CompactRevision int64  `json:"compactRevision"` // 0: never compacted
 	// What etcd's HashKV answers at revision, on this data.
 	HashKV    uint32 `json:"hashKV"`
 	Keys      int64  `json:"keys"`      // live ones
 	SizeBytes int64  `json:"sizeBytes"` // of the file
-	// Of the server that sent it; empty when it was made from a data directory.
+	// Of the server that sent it; empty when the snapshot was made from a data directory.
 	EtcdVersion    string            `json:"etcdVersion"`
 	StorageVersion string            `json:"storageVersion"` // empty before etcd 3.6
 	ClusterID      string            `json:"clusterID"`      // hex
 	Members        []Member          `json:"members"`
 	Fingerprints   map[string]string `json:"fingerprints"` // SHA-256 by host path
 	TakenAt        time.Time         `json:"takenAt"`
-	Seconds        float64           `json:"seconds"` // from the beginning to the proof
+	Seconds        float64           `json:"seconds"` // from the start to the end of the proof
 }
 
-// SidecarFile is all that the file holds: the sidecar, and what is of use to whoever reads the
-// snapshot, and to nobody else.
+// SidecarFile is the whole file: the sidecar, and what only a reader of the snapshot needs.
 type SidecarFile struct {
 	Sidecar
-	// What the SHA-256 had come to after each 64 MiB: with these it is computed on two cores.
+	// The SHA-256 state after each 64 MiB, so that two cores can compute the hash.
 	HashSteps [][]byte `json:"hashSteps,omitempty"`
 }
 
-// ID is the id of a member or a cluster. In JSON and in text it is hex, as etcdctl writes it: as a
-// number it would be beyond what many programs read exactly.
+// ID is the id of a member or a cluster. In JSON and text it is hex, as etcdctl writes it: many
+// programs could not read it exactly as a number.
 type ID uint64
 
 // String is hex without leading zeros.
@@ -85,25 +84,25 @@ func nameUntilRevision(node string, at time.Time) string {
 	return fmt.Sprintf("etcd-%s-%s-r", fileName(node), at.UTC().Format(nameTime))
 }
 
-// takenIn says whether one of the names is that of a backup which a node took in a second.
+// takenIn says whether one of the names is a backup that the node took in that second.
 func takenIn(names []string, node string, at time.Time) bool {
 	prefix := nameUntilRevision(node, at)
 	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) })
 }
 
-// fileName is the node's name in a file name: etcd takes any text for a --name.
+// fileName returns the node's name as used in file names: etcd takes any text for a --name.
 func fileName(node string) string {
 	return regexp.MustCompile(`[^A-Za-z0-9._-]`).ReplaceAllString(node, "_")
 }
 
-// isBackupOf says whether a name is one that BackupName gives to a node's backups, and not one of a
-// node whose name begins alike.
+// isBackupOf says whether BackupName could have made the name for this node, and not for a node
+// whose name starts the same.
 func isBackupOf(node, name string) bool {
 	return regexp.MustCompile(`^etcd-` + regexp.QuoteMeta(fileName(node)) + `-\d{8}T\d{6}Z-r\d+\.db$`).MatchString(name)
 }
 
-// sameOrigin says whether two backups are of one node of one Kubernetes cluster. A restore gives
-// etcd a new cluster id and leaves the CAs; CAs are rotated and leave the id.
+// sameOrigin says whether two backups are of the same node of the same Kubernetes cluster. A
+// restore changes etcd's cluster id and keeps the CAs; rotating the CAs keeps the id.
 func sameOrigin(a, b Sidecar) bool {
 	if a.Node != b.Node {
 		return false
@@ -116,8 +115,8 @@ func sameOrigin(a, b Sidecar) bool {
 	return a.ClusterID == b.ClusterID
 }
 
-// rotate removes the oldest backups of the node that took the newest, so that keep are left with
-// it. A backup without a sidecar that says whose it is stays.
+// rotate removes the oldest backups of the node that took the newest, and leaves keep of them. A
+// backup stays unless a sidecar says whose it is.
 func rotate(t *Target, newest Sidecar, keep int) error {
 	dir := path.Dir(newest.Path)
 	names, err := t.Host.FS.ReadDir(dir)
@@ -132,7 +131,7 @@ func rotate(t *Target, newest Sidecar, keep int) error {
 			readJSON(t, SidecarOf(file), &s) != nil || !sameOrigin(newest, s) {
 			continue
 		}
-		s.Path = file // the directory may have been moved since
+		s.Path = file // the directory may have moved since
 		others = append(others, s)
 	}
 	slices.SortFunc(others, func(a, b Sidecar) int {
@@ -150,15 +149,15 @@ func rotate(t *Target, newest Sidecar, keep int) error {
 	return nil
 }
 
-// DeadBackup is what a backup that was cut off left behind.
+// DeadBackup is what an interrupted backup left behind.
 type DeadBackup struct {
 	Workspace
-	// Those that are there; the sidecar of the backup that never came to be among them.
+	// The files still there, including the sidecar of a backup that was never completed.
 	Files []string
 }
 
-// DeadBackups lists what backups into a directory left that were cut off. One that is being made
-// now is not among them.
+// DeadBackups lists what interrupted backups left in a directory, without a backup
+// that is running now.
 func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
 	names, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -189,9 +188,9 @@ func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
 	return dead, nil
 }
 
-// seize takes the lock of a dead backup; unlock is nil when it is not dead, or when nothing of it
-// is there any more. What was locked must still bear the name: somebody else may have removed it in
-// between, and a live backup have made its own lock.
+// seize locks a dead backup; unlock is nil when the backup is alive, or nothing is left of it. It
+// checks that the lock still has its name: someone may have removed it in between, and a live
+// backup may have made its own.
 func (w Workspace) seize(fsys node.Reader) (unlock func() error, err error) {
 	before, err := fsys.Lstat(w.Lock())
 	if err == nil {
@@ -209,7 +208,7 @@ func (w Workspace) seize(fsys node.Reader) (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// runOf tells whose lock a name is.
+// runOf returns the run that a lock's name belongs to.
 func runOf(name string) (run string, ok bool) {
 	if name, ok = strings.CutPrefix(name, workspacePrefix); !ok {
 		return "", false
@@ -231,8 +230,8 @@ func (w Workspace) left(fsys node.Reader) DeadBackup {
 	return d
 }
 
-// orphan is the sidecar that a dead backup had put in place when it died before the snapshot got
-// its name; empty when there is none.
+// orphan is the sidecar that a dead backup put in place before the snapshot got its name;
+// empty if there is none.
 func (w Workspace) orphan(fsys node.Reader) string {
 	draft, err := readSidecar(fsys, w.draft())
 	if err != nil || draft.Path == "" {
@@ -256,7 +255,7 @@ func readSidecar(fsys node.Reader, name string) (s Sidecar, err error) {
 	return s, json.Unmarshal(data, &s)
 }
 
-// Remove removes what the dead backup left, if it still is dead.
+// Remove removes what the dead backup left, if it is still dead.
 func (d DeadBackup) Remove(fsys node.FS) (err error) {
 	unlock, err := d.seize(fsys)
 	if err != nil || unlock == nil {
@@ -267,7 +266,7 @@ func (d DeadBackup) Remove(fsys node.FS) (err error) {
 		if err := fsys.Remove(orphan); err != nil {
 			return fmt.Errorf("cannot remove %s: %w", orphan, err)
 		}
-		// Before the draft that tells of it goes.
+		// The draft names the orphan: the removal must be durable before the draft goes.
 		if err := fsys.Sync(path.Dir(orphan)); err != nil {
 			return fmt.Errorf("cannot make %s durable: %w", path.Dir(orphan), err)
 		}

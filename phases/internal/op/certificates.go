@@ -10,34 +10,34 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Issuance says what certificate is wanted. It goes into the journal, and so holds no secret: keys
-// are made when it is carried out, and are nowhere but in files.
+// Issuance describes the certificate to make. It goes into the journal, so it holds no secret: keys
+// are made when the operation runs, and exist only in files.
 type Issuance struct {
-	Name string `json:"name"` // as kubeadm calls it: etcd-server
-	// Host path of the certificate that it takes its subject and names from; empty: there is none.
+	Name string `json:"name"` // kubeadm's name: etcd-server
+	// Host path of the certificate to take subject and names from; empty: there is none.
 	Old              string `json:"old,omitempty"`
 	CACert           string `json:"caCert"` // host path; empty: it is a CA, and signs itself
-	CAKey            string `json:"caKey"`  // host path; likewise
+	CAKey            string `json:"caKey"`  // host path; empty likewise
 	NodeName         string `json:"nodeName"`
 	AdvertiseAddress string `json:"advertiseAddress"`
-	// That kubeadm's configuration asks for besides.
+	// Additional names that kubeadm's configuration asks for.
 	SANs      []string      `json:"sans,omitempty"`
 	Algorithm string        `json:"algorithm,omitempty"`
 	Validity  time.Duration `json:"validity,omitempty"`
 }
 
-// Certificates is what operations need of certificates. Paths are host paths.
+// Certificates is what operations need for certificates. Paths are host paths.
 type Certificates interface {
-	// Issue makes a key, and the certificate for it, in PEM. The CA's key is read for that moment.
+	// Issue makes a key and its certificate, in PEM. It reads the CA's key only for that moment.
 	Issue(ctx context.Context, i Issuance) (cert, key []byte, err error)
-	// Request makes a key, and the request for an external CA to sign, in PEM.
+	// Request makes a key, and a request for an external CA to sign, in PEM.
 	Request(ctx context.Context, i Issuance) (csr, key []byte, err error)
-	// Serves returns nil when the server at host:port shows the very certificate that the file
-	// holds. access names the client certificate to show there.
+	// Serves returns nil when the server at host:port serves exactly the certificate in the file.
+	// access names the client certificate to present.
 	Serves(ctx context.Context, address string, access Access, file string) error
 }
 
-// IssueCertificate makes a certificate with its key in the run's folder.
+// IssueCertificate makes a certificate and its key in the run's folder.
 type IssueCertificate struct {
 	Issuance Issuance `json:"issuance"`
 	To       string   `json:"to"` // without .crt and .key
@@ -50,8 +50,8 @@ func (i *IssueCertificate) String() string {
 	return fmt.Sprintf("issue a new %s with a new key, signed by %s", i.Issuance.Name, i.Issuance.CACert)
 }
 
-// Do makes nothing anew that an earlier try has made: the key is written first, so a certificate is
-// one of a whole pair.
+// Do keeps what an earlier attempt made: the key is written first, so where there is a certificate,
+// the pair is complete.
 func (i *IssueCertificate) Do(ctx context.Context, t *Target) error {
 	if exists(t, i.To+".crt") {
 		return syncDirs(t, i.To)
@@ -63,7 +63,7 @@ func (i *IssueCertificate) Do(ctx context.Context, t *Target) error {
 	return writePair(t, pairAt(i.To), cert, key)
 }
 
-// writePair writes a certificate, or a request, and its key for root alone.
+// writePair writes a certificate or a request with its key, readable by root only.
 func writePair(t *Target, files [2]string, cert, key []byte) error {
 	if err := node.WriteAtomic(t.Host.FS, files[1], key, node.Mine(0o600)); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (i *IssueCertificate) Undo(_ context.Context, t *Target) error {
 	return removePair(t, pairAt(i.To))
 }
 
-// removePair removes a pair that nothing uses, with what an interrupted try of it left.
+// removePair removes an unused pair, with what an interrupted attempt left of it.
 func removePair(t *Target, files [2]string) error {
 	for _, file := range files {
 		if err := errors.Join(node.DropTemp(t.Host.FS, file), remove(t, file)); err != nil {
@@ -94,13 +94,12 @@ func (i *IssueCertificate) Done(_ context.Context, t *Target) (bool, error) {
 
 func (i *IssueCertificate) FilesOnly() bool { return true }
 
-// AdoptCertificate copies a certificate that somebody else has signed, with its key,
-// into the run's folder.
+// AdoptCertificate copies a certificate signed elsewhere, with its key, into the run's folder.
 type AdoptCertificate struct {
 	Name string `json:"name"`
 	From string `json:"from"` // without .crt and .key; it stays there
 	To   string `json:"to"`   // likewise
-	// SHA-256 of the certificate and of the key that were planned with, hex.
+	// SHA-256 of the certificate and the key at planning time, hex.
 	Sums [2]string `json:"sums"`
 }
 
@@ -136,18 +135,18 @@ func (a *AdoptCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, a.To)
 }
 
-// ReplaceCertificate puts a certificate and its key in the place of others, which are kept
+// ReplaceCertificate replaces a certificate and its key, and keeps the old pair
 // in the run's folder.
 //
-// etcd and the API server read both files anew for each TLS handshake (etcd,
-// client/pkg/transport/listener.go). Between the two renames, a few milliseconds, a handshake
-// fails; connections that are there stay.
+// etcd and the API server reread both files for each TLS handshake (etcd,
+// client/pkg/transport/listener.go). Handshakes fail for the few milliseconds between the two
+// renames; open connections stay.
 type ReplaceCertificate struct {
 	Name string `json:"name"`
 	Cert string `json:"cert"` // in use
 	Key  string `json:"key"`  // in use
-	From string `json:"from"` // the new pair, without .crt and .key; it is moved from there
-	Kept string `json:"kept"` // where the old pair is kept, likewise
+	From string `json:"from"` // the new pair, without .crt and .key; moved from here
+	Kept string `json:"kept"` // where the old pair is kept, without .crt and .key
 
 	Old [2]string `json:"old"` // SHA-256 of the certificate and of the key, hex
 	New [2]string `json:"new"`
@@ -162,7 +161,7 @@ func (r *ReplaceCertificate) inUse() [2]string { return [2]string{r.Cert, r.Key}
 
 func pairAt(base string) [2]string { return [2]string{base + ".crt", base + ".key"} }
 
-// requestAt is what there is until a CA has signed.
+// requestAt names the files that exist until a CA has signed.
 func requestAt(base string) [2]string { return [2]string{base + ".csr", base + ".key"} }
 
 // Record notes both pairs.
@@ -197,20 +196,20 @@ func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
 	return removePair(t, pairAt(r.From))
 }
 
-// keep copies a file that is still the old one. Where it is not, the copy was made
-// before it was replaced.
+// keep copies a file that is still the old one. If it is not, the copy was made before
+// the file was replaced.
 func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
 	data, err := t.Host.FS.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", file, err)
 	}
 	if have, err := sumOf(t, kept); err == nil && have == sum || sumOfData(data) != sum {
-		return syncDirs(t, kept) // the try that made it may not have got to that
+		return syncDirs(t, kept) // the attempt that made it may not have synced it
 	}
 	return node.WriteAtomic(t.Host.FS, kept, data, node.Mine(0o600))
 }
 
-// Undo finds the old pair in use still, or kept.
+// Undo finds the old pair still in use, or kept.
 func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
 	if err := r.check(t); err != nil {
 		return err
@@ -221,7 +220,7 @@ func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
 	return removePair(t, pairAt(r.Kept))
 }
 
-// check refuses to go on when somebody else has replaced what is in use.
+// check fails when someone else has replaced the files in use.
 func (r *ReplaceCertificate) check(t *Target) error {
 	for i, file := range r.inUse() {
 		sum, err := sumOf(t, file)
@@ -244,8 +243,8 @@ func (r *ReplaceCertificate) known(i int, sum string) error {
 		"or what is in %s.*", r.inUse()[i], r.Kept)
 }
 
-// swap makes the files in use hold what they must; the key first. Each lends its owner, mode and
-// label to what replaces it.
+// swap replaces the files in use, the key first. Each new file gets the owner, mode and label of
+// the one it replaces.
 func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 	for _, i := range []int{1, 0} {
 		file := r.inUse()[i]
@@ -253,7 +252,7 @@ func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 		switch {
 		case err != nil:
 			return err
-		case sum == want[i]: // by an earlier try
+		case sum == want[i]: // by an earlier attempt
 			if err := settleWritten(t, file); err != nil {
 				return err
 			}
@@ -284,7 +283,7 @@ func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, r.From)
 }
 
-// RequestCertificate makes a key, and the request that an external CA signs, in the run's folder.
+// RequestCertificate makes a key and a request for an external CA in the run's folder.
 type RequestCertificate struct {
 	Issuance Issuance `json:"issuance"`
 	To       string   `json:"to"` // without .csr and .key
@@ -294,7 +293,7 @@ func (r *RequestCertificate) String() string {
 	return fmt.Sprintf("make a new key, and the request for %s", r.Issuance.Name)
 }
 
-// Do makes nothing anew that an earlier try has made, as IssueCertificate does not.
+// Do keeps what an earlier attempt made, as IssueCertificate does.
 func (r *RequestCertificate) Do(ctx context.Context, t *Target) error {
 	if exists(t, r.To+".csr") {
 		return syncDirs(t, r.To)
@@ -319,17 +318,17 @@ func (r *RequestCertificate) Done(_ context.Context, t *Target) (bool, error) {
 
 func (r *RequestCertificate) FilesOnly() bool { return true }
 
-// PutCertificate puts a certificate, or the request for one, and its key, which the run has made in
-// its folder, where nothing is yet.
+// PutCertificate moves a new certificate or request, with its key, from the run's folder to
+// where there is none yet.
 type PutCertificate struct {
 	Name string `json:"name"`
-	// The new pair, without .crt (or .csr) and .key; it is gone from there afterwards.
+	// The new pair, without .crt (or .csr) and .key; moved from here.
 	From    string       `json:"from"`
 	To      string       `json:"to"`   // likewise
 	Attr    [2]node.Attr `json:"attr"` // of the certificate or request, and of the key
 	Request bool         `json:"request,omitempty"`
 
-	New [2]string `json:"new"` // SHA-256 of both, hex: what is at To is ours if it is these
+	New [2]string `json:"new"` // SHA-256 of both, hex: files at To with these hashes are ours
 }
 
 func (p *PutCertificate) String() string {
@@ -349,7 +348,7 @@ func (p *PutCertificate) pair(base string) [2]string {
 	return pairAt(base)
 }
 
-// Record notes which pair it is, and that neither file is there.
+// Record notes which pair it is, and that neither file exists.
 func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
 	for _, file := range p.to() {
 		if exists(t, file) {
@@ -360,7 +359,7 @@ func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
 	return err
 }
 
-// Do writes the key first: whoever finds the certificate finds its key.
+// Do writes the key first: where there is a certificate, there is its key.
 func (p *PutCertificate) Do(_ context.Context, t *Target) error {
 	for _, i := range []int{1, 0} {
 		if err := p.put(t, i); err != nil {
@@ -372,7 +371,7 @@ func (p *PutCertificate) Do(_ context.Context, t *Target) error {
 
 func (p *PutCertificate) put(t *Target, i int) error {
 	file := p.to()[i]
-	if exists(t, file) { // by an earlier try
+	if exists(t, file) { // by an earlier attempt
 		if sum, err := sumOf(t, file); err != nil || sum != p.New[i] {
 			return errors.Join(fmt.Errorf("cannot write %s: somebody else has put another file there", file), err)
 		}
@@ -389,8 +388,8 @@ func (p *PutCertificate) put(t *Target, i int) error {
 	return node.WriteNew(t.Host.FS, file, data, p.Attr[i])
 }
 
-// Undo removes what is in place and is the run's own. A pair of which somebody else has replaced
-// one file stays as it is: the other may be needed with it.
+// Undo removes the run's own pair. If someone else has replaced one file, both stay: the other
+// may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 	for _, file := range p.to() {
 		if !exists(t, path.Dir(file)) {
@@ -410,7 +409,8 @@ func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 			return syncDirs(t, file)
 		}
 	}
-	for _, file := range p.to() { // the certificate first: whoever finds it finds its key
+	// The certificate first: where there is a certificate, there is its key.
+	for _, file := range p.to() {
 		if err := remove(t, file); err != nil {
 			return err
 		}

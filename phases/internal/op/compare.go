@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// DisarmAlarms disarms the alarms that came with the snapshot: they name members that no longer
-// exist, and NOSPACE keeps etcd read-only.
+// DisarmAlarms disarms the alarms in the snapshot: they name members that no longer exist, and
+// NOSPACE keeps etcd read-only.
 type DisarmAlarms struct {
 	repeated
 	Access Access `json:"access"`
@@ -22,8 +22,8 @@ func (d *DisarmAlarms) Do(ctx context.Context, t *Target) error {
 	return err
 }
 
-// CompareMembers is the last look before the commit point, while no API server writes: the cluster
-// is the restored one, and holds what was staged.
+// CompareMembers is the last check before the commit point, while no API server writes: this must
+// be the restored cluster, with the staged data.
 type CompareMembers struct {
 	repeated
 	Alone   Alone  `json:"alone"`
@@ -42,8 +42,7 @@ func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	// As of the staged revision: leases that came with the snapshot expire, and take
-	// their keys with them.
+	// As of the staged revision: leases from the snapshot expire, and take their keys with them.
 	got, err := t.Etcd.Serving(ctx, c.Access, want.Revision)
 	switch {
 	case err != nil:

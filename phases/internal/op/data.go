@@ -11,10 +11,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// How the data directory is made, and put out of the way.
+// How the data directory is made, and moved away.
 
-// MoveAside moves the directory that etcd uses out of its way: the member joins another cluster,
-// and begins with nothing. It is kept.
+// MoveAside moves the data directory away, and keeps it: the member joins another
+// cluster and starts empty.
 type MoveAside struct {
 	Fence Fence  `json:"fence"`
 	From  string `json:"from"` // where etcd looks: /var/lib/etcd/member
@@ -25,7 +25,7 @@ type MoveAside struct {
 
 func (m *MoveAside) String() string { return fmt.Sprintf("move %s to %s", m.From, m.To) }
 
-// Record notes what is moved; nothing, where the data is gone already.
+// Record notes what is moved; nothing if the data is already gone.
 func (m *MoveAside) Record(_ context.Context, t *Target) (err error) {
 	m.Old, err = identify(t, m.From)
 	return err
@@ -55,7 +55,7 @@ func (m *MoveAside) move(t *Target, from, to string) error {
 	return syncDirs(t, m.From, m.To)
 }
 
-// look returns where the old data is. Something else in either place is an error.
+// look returns where the old data is. Anything else in either place is an error.
 func (m *MoveAside) look(t *Target) (at string, err error) {
 	for _, name := range []string{m.From, m.To} {
 		id, err := identify(t, name)
@@ -87,19 +87,19 @@ func (m *MoveAside) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.From, m.To)
 }
 
-// ClaimData makes the directory of a new member's data. When the run goes back, what an etcd of the
-// run has written there by then is not deleted, but kept.
+// ClaimData makes the data directory of a new member. When the run goes back, data that the run's
+// etcd has written there is kept, not deleted.
 type ClaimData struct {
 	Dir  string    `json:"dir"`
 	Attr node.Attr `json:"attr"`
-	Keep string    `json:"keep"` // where Dir/member goes then, on the same mount
-	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and what is
-	// in the directory is left there.
+	Keep string    `json:"keep"` // where Dir/member goes on the way back, on the same mount
+	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and the
+	// data stays in the directory.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
 
 	NoDir    bool `json:"noDir"`    // there was no directory
-	NoMember bool `json:"noMember"` // there was no data in it
+	NoMember bool `json:"noMember"` // the directory held no data
 }
 
 func (c *ClaimData) String() string {
@@ -108,7 +108,7 @@ func (c *ClaimData) String() string {
 
 func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
 
-// Record notes what there was.
+// Record notes what was there.
 func (c *ClaimData) Record(_ context.Context, t *Target) error {
 	c.NoDir, c.NoMember = !exists(t, c.Dir), !exists(t, c.member())
 	return nil
@@ -128,7 +128,7 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 			return err
 		}
 	case mine && exists(t, c.Keep) && exists(t, c.Dir):
-		// Moved by an earlier try, which may not have got to the sync.
+		// An earlier attempt moved it, and may not have synced it.
 		if err := syncDirs(t, c.Keep, c.member()); err != nil {
 			return err
 		}
@@ -140,8 +140,8 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 	return made.Undo(ctx, t)
 }
 
-// moveAside needs a stopped kubelet, so that nothing is started again, and an etcd that has ended.
-// The kubelet is started when the run has gone back.
+// moveAside needs the kubelet stopped, so that nothing restarts, and etcd ended. The kubelet starts
+// again when the run has gone back.
 func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()

@@ -14,17 +14,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
-// A kill leaves unsynced what was under way, and everybody sees it as if it were durable. Whoever
-// finds it there, and says that it is done, must have it synced: what the journal says is done is
-// never undone by a power loss.
+// A killed attempt leaves changes that are visible but not yet synced. An operation that finds
+// such changes and reports them done must sync them first: a power loss must never undo what the
+// journal says is done.
 
-// cutting is an operation that can be cut off anywhere, and the world that it finds.
+// cutting is an operation that can be cut off anywhere, and the world it starts in.
 type cutting struct {
 	name    string
 	files   map[string]string
 	prepare func(*sim.Disk)
 	make    func() op.Op
-	// What it takes up begins so: whoever has made that takes it away when the run goes back.
+	// Names with this prefix are its input: whoever made them removes them when the run goes back.
 	takes string
 }
 
@@ -139,8 +139,8 @@ func (c cutting) begin(t *testing.T, orderly bool) (*sim.Machine, *op.Target, op
 	return m, target, o
 }
 
-// files are all that are there, but for temporary ones that nobody looks at, and those
-// whose names begin so.
+// files lists all files, except temporary ones that nobody reads, and names
+// with the given prefixes.
 func files(m *sim.Machine, but ...string) string {
 	var b strings.Builder
 	for line := range strings.Lines(m.Look()) {
@@ -153,7 +153,8 @@ func files(m *sim.Machine, but ...string) string {
 	return b.String()
 }
 
-// lasts takes the power away. Nothing of what was there may be lost, nor come back.
+// lasts cuts the power. Nothing that was there may be lost, and nothing that
+// was gone may come back.
 func lasts(m *sim.Machine, but ...string) error {
 	before := files(m, but...)
 	m.PowerLoss(sim.DropUnsynced, nil)
@@ -163,7 +164,7 @@ func lasts(m *sim.Machine, but ...string) error {
 	return nil
 }
 
-// everywhere cuts the first try off at each step, and hands over what it left.
+// everywhere cuts the first attempt off at each step, and hands over what it left.
 func (c cutting) everywhere(
 	t *testing.T, try func(context.Context, op.Op, *op.Target) error, then func(*sim.Machine, *op.Target, op.Op) error,
 ) {

@@ -5,18 +5,18 @@ import (
 	"errors"
 )
 
-// Access is how etcd is reached: client URLs, and host paths of the certificate authority,
-// certificate and key (empty for plain HTTP).
+// Access is how to reach etcd: client URLs, and host paths of the CA, the certificate and the key
+// (empty for plain HTTP).
 type Access struct {
 	Endpoints []string `json:"endpoints"`
 	CACert    string   `json:"caCert,omitempty"`
 	Cert      string   `json:"cert,omitempty"`
 	Key       string   `json:"key,omitempty"`
-	// The paths were typed by a person: they are paths of this process.
+	// A person typed the paths: they are paths of this process.
 	Typed bool `json:"typed,omitempty"`
 }
 
-// Proof is what proving a snapshot found out.
+// Proof is the result of proving a snapshot.
 type Proof struct {
 	SHA256    string `json:"sha256,omitempty"` // hex, of the whole file
 	SizeBytes int64  `json:"sizeBytes"`
@@ -35,15 +35,15 @@ type Staging struct {
 	PeerURLs       []string `json:"peerURLs"`
 	InitialCluster string   `json:"initialCluster"`
 	Token          string   `json:"token"`
-	// MinRevision is below every revision that the restored cluster may give out: the bump is
-	// chosen so that it starts above, and is never smaller than MinBump.
+	// MinRevision is a lower bound for the revisions of the restored cluster: the bump lifts the
+	// cluster above it, and is at least MinBump.
 	MinRevision int64 `json:"minRevision"`
 	MinBump     int64 `json:"minBump"`
-	// Compare has the HashKV of the staged data computed, to be compared with that of other nodes.
+	// Compare asks for the HashKV of the staged data, to compare it between nodes.
 	Compare bool `json:"compare,omitempty"`
 }
 
-// Staged is what staging made.
+// Staged is the result of staging.
 type Staged struct {
 	ClusterID uint64 `json:"clusterID"`
 	MemberID  uint64 `json:"memberID"`
@@ -51,10 +51,10 @@ type Staged struct {
 	SHA256    string `json:"sha256"`
 	SizeBytes int64  `json:"sizeBytes"`
 	Keys      int64  `json:"keys"`             // live keys
-	HashKV    uint32 `json:"hashKV,omitempty"` // of the staged data, where it was asked for
+	HashKV    uint32 `json:"hashKV,omitempty"` // of the staged data, if asked for
 }
 
-// Answer is what an etcd that answers says of itself.
+// Answer is what etcd reports about itself.
 type Answer struct {
 	ClusterID uint64
 	MemberID  uint64
@@ -84,44 +84,43 @@ type Contents struct {
 
 // Etcd is what operations need of etcd, online and offline. Paths are host paths.
 type Etcd interface {
-	// Prove checks all of a snapshot; raw says that it has no SHA-256 trailer. A bad one is an
-	// error that answers errors.As for *etcd's bad-snapshot error.
+	// Prove checks all of a snapshot; raw means that it has no SHA-256 trailer. For a bad one,
+	// errors.As finds *etcd's bad-snapshot error.
 	Prove(ctx context.Context, snapshot string, raw bool, progress func(done, total int64)) (Proof, error)
-	// Stage makes dir/member (and walDir, where it is not empty) new from a snapshot. dir's parent
-	// is there, dir is not.
+	// Stage makes dir/member (and walDir, unless empty) from a snapshot. dir's parent must
+	// exist, dir must not.
 	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
-	// SnapshotDataDir makes a snapshot file of a stopped member's data and changes
-	// nothing of the data.
+	// SnapshotDataDir makes a snapshot file from a stopped member's data, which
+	// it leaves unchanged.
 	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string,
 		progress func(done, total int64)) (missing []string, err error)
-	// Save streams a snapshot of the first endpoint that answers into a new file. Whoever keeps it
-	// proves it, against the trailer that etcd sent, and syncs it.
+	// Save streams a snapshot from the first endpoint that answers into a new file. The caller
+	// syncs the file, and proves it against the trailer that etcd sent.
 	Save(ctx context.Context, a Access, snapshot string, progress func(done, total int64)) (Saved, error)
-	// Examine is Prove that tells all that a sidecar says of a snapshot.
+	// Examine is Prove, but returns everything that a sidecar says about a snapshot.
 	Examine(ctx context.Context, snapshot string, progress func(done, total int64)) (Contents, error)
-	// Serving returns the etcd that answers a linearizable read at the first endpoint. Its keys are
-	// counted as of a revision, 0 for now.
+	// Serving asks the first endpoint for a linearizable read, and returns what etcd reports. Keys
+	// are counted at a revision; 0 is now.
 	Serving(ctx context.Context, a Access, at int64) (Answer, error)
-	// HashStaged proves a database that was just staged, and returns the hash of its keys.
+	// HashStaged proves a freshly staged database, and returns the hash of its keys.
 	HashStaged(ctx context.Context, db string, progress func(done, total int64)) (uint32, error)
-	// HashKV returns the hash of the keys of the first endpoint's own member up to a revision, and
-	// the revision that the member is compacted to.
+	// HashKV returns the first endpoint's own hash of its keys up to a revision, and the revision
+	// that it is compacted to.
 	HashKV(ctx context.Context, a Access, revision int64) (hash uint32, compacted int64, err error)
-	// PeerServes returns nil when the member behind the peer URL answers other members: it has
-	// loaded its data by then.
+	// PeerServes returns nil when the member at the peer URL answers other members: by then it
+	// has loaded its data.
 	PeerServes(ctx context.Context, peer Access) error
-	// Started returns what the member behind the first endpoint says of itself. A learner answers
-	// that, and hardly anything else.
+	// Started returns what the member at the first endpoint reports about itself. A learner
+	// answers little else.
 	Started(ctx context.Context, a Access) (Answer, error)
 	// Members returns the members as a quorum knows them.
 	Members(ctx context.Context, a Access) ([]Member, error)
-	// AddLearner adds a member that does not vote, and returns the id that etcd gives it. etcd
-	// refuses a second one at a peer URL.
+	// AddLearner adds a member without a vote, and returns the id that etcd gives it. etcd refuses
+	// a second member at a peer URL.
 	AddLearner(ctx context.Context, a Access, peerURLs []string) (ID, error)
-	// PromoteLearner lets it vote. etcd refuses until it has 90 % of what the leader has.
+	// PromoteLearner gives a learner its vote. etcd refuses until it has 90 % of the leader's data.
 	PromoteLearner(ctx context.Context, a Access, member ID) error
-	// RemoveMember takes a member out of the cluster, whether it votes or not, and is content when
-	// there is none with that id.
+	// RemoveMember removes a member, voting or not. An unknown id is no error.
 	RemoveMember(ctx context.Context, a Access, member ID) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
@@ -135,7 +134,7 @@ type Count struct {
 	Objects  int64  `json:"objects"`
 }
 
-// APIAccess is how the node's own API server is reached.
+// APIAccess is how to reach the node's own API server.
 type APIAccess struct {
 	// An administrator's; host path.
 	Kubeconfig string `json:"kubeconfig"`
@@ -147,15 +146,15 @@ type APIAccess struct {
 // APIServer is what operations need of the node's API server.
 type APIServer interface {
 	Ready(ctx context.Context, a APIAccess) error
-	// Counts lists every resource that can be listed, with how many objects there are: now, or
-	// with a revision as of it. What is not in etcd, and events, which may be in another one,
-	// have no revision there.
+	// Counts counts the objects of every resource that can be listed, now or at a revision.
+	// Resources that are not in etcd, and events, which may be in another etcd, cannot be
+	// counted at a revision.
 	Counts(ctx context.Context, a APIAccess, revision int64) ([]Count, error)
-	// Revision is that of etcd, as the API server reads it now.
+	// Revision is etcd's, as the API server reads it now.
 	Revision(ctx context.Context, a APIAccess) (int64, error)
 	// Nodes returns the names of the nodes that are registered.
 	Nodes(ctx context.Context, a APIAccess) ([]string, error)
-	// ReleaseLease gives a leader lease up for its holder. A lease that is not there is no error.
+	// ReleaseLease gives up a leader lease for its holder. A missing lease is no error.
 	ReleaseLease(ctx context.Context, a APIAccess, namespace, name string) error
 	// DataDir returns etcd.local.dataDir of kubeadm's ClusterConfiguration; "" when there
 	// is no such ConfigMap.

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Identity tells one directory from another across renames, crashes and reboots: device numbers may
-// change with a reboot, these do not.
+// Identity tells directories apart across renames, crashes and reboots: device numbers may change
+// with a reboot, these do not.
 type Identity struct {
 	Absent     bool   `json:"absent,omitempty"`
 	Filesystem string `json:"filesystem,omitempty"`
@@ -34,13 +34,13 @@ func identify(t *Target, name string) (Identity, error) {
 	return Identity{Filesystem: fsid, Inode: st.Ino, Marker: marker(t, name)}, nil
 }
 
-// Exchange swaps the directory that etcd uses with the staged one. What it did is read from the two
-// directories' identities, so it can be cut off anywhere. Where the file system cannot swap two
-// names in one step, two renames through Park do it.
+// Exchange swaps etcd's data directory with the staged one. It reads its progress from the
+// identities of the two directories, so it can be cut off anywhere. Where the file system cannot
+// swap two names in one step, it uses renames through Park.
 type Exchange struct {
 	Fence Fence  `json:"fence"`
 	Live  string `json:"live"` // where etcd looks: /var/lib/etcd/member
-	// Where the new data was made, and where the old data is kept afterwards.
+	// Where the new data is staged, and the old data is kept afterwards.
 	Staged string `json:"staged"`
 	Park   string `json:"park"` // a free name beside Staged
 
@@ -85,8 +85,8 @@ func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
 
 type places struct{ live, staged, park Identity }
 
-// look says which of the two directories is where. Anything else in one of the places (a disk that
-// is not mounted, a directory that somebody made) is an error.
+// look says where each directory is. Anything else in their places (an unmounted disk, a directory
+// that someone made) is an error.
 func (x *Exchange) look(t *Target) (at places, err error) {
 	for name, id := range map[string]*Identity{x.Live: &at.live, x.Staged: &at.staged, x.Park: &at.park} {
 		if *id, err = identify(t, name); err != nil {
@@ -107,7 +107,7 @@ func (x *Exchange) look(t *Target) (at places, err error) {
 	return at, nil
 }
 
-// arrange brings live to Live, and so the other one to Staged, from wherever they are.
+// arrange moves live to Live, and the other directory to Staged, wherever they are.
 func (x *Exchange) arrange(t *Target, live Identity) error {
 	for range 4 { // at most: live→park, staged→live, park→staged, and a look
 		at, err := x.look(t)
@@ -116,7 +116,7 @@ func (x *Exchange) arrange(t *Target, live Identity) error {
 		}
 		switch {
 		case at.live == live && at.park.Absent:
-			return x.sync(t) // the step before may not have been durable
+			return x.sync(t) // the last step may not be durable
 		case at.live == live:
 			err = x.rename(t, x.Park, x.Staged)
 		case at.live.Absent && at.park == live:

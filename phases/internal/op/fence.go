@@ -15,22 +15,22 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Fence is the condition "nothing runs on the data, and nothing will start". It is no operation: it
-// is made and proven anew by every operation that needs it, forward and back, because a reboot, a
-// person or a configuration management may have broken it since.
+// Fence is the condition "nothing runs on the data, and nothing will start". It is no operation:
+// every operation that needs it raises and proves it again, forward and back, because a reboot, a
+// person or configuration management may have broken it since.
 type Fence struct {
 	ManifestDir string   `json:"manifestDir"` // the kubelet's static-pod directory
-	Parking     string   `json:"parking"`     // where manifests that turn up meanwhile are put
+	Parking     string   `json:"parking"`     // where manifests that turn up meanwhile go
 	Pods        []Pod    `json:"pods"`        // that must not run
 	Mounts      []string `json:"mounts"`      // directories that no static pod may mount
 	DataDirs    []string `json:"dataDirs"`    // data and WAL directories that no process may use
-	// bbolt files whose lock is held while the fence is up; those that are not there are left out.
+	// bbolt files that stay locked while the fence is up; missing ones are skipped.
 	Databases []string `json:"databases"`
-	// For the kubelet, the containers and the processes to be gone.
+	// For the kubelet, the containers and the processes to end.
 	Timeout time.Duration `json:"timeout"`
 }
 
-// Pod names a static pod and its containers, as its manifest does. The kubelet adds the
+// Pod names a static pod and its containers as the manifest does. The kubelet appends the
 // node's name to the pod's.
 type Pod struct {
 	Namespace  string   `json:"namespace"`
@@ -52,7 +52,7 @@ func (f Fence) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Raise makes the fence and proves it. Until lower is called the locks of the databases are held,
+// Raise makes the fence and proves it. It holds the locks of the databases until lower is called,
 // so that no etcd can open them.
 func (f Fence) Raise(ctx context.Context, t *Target) (lower func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
@@ -83,8 +83,8 @@ func stopKubelet(ctx context.Context, t *Target) error {
 	return t.Host.Kubelet.Stop(ctx)
 }
 
-// Only makes sure that of all that the fence keeps from running, nothing runs but the pod of one
-// manifest. It needs no stopped kubelet: a manifest that is gone is not started again.
+// Only makes sure that of everything fenced, only the pod of one manifest runs. The kubelet may
+// run: it does not start a manifest that is gone.
 func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -95,8 +95,8 @@ func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error 
 	return f.stopContainers(ctx, t, others)
 }
 
-// clearManifests moves whatever the kubelet would run on this data out of its sight, but for one
-// file: what somebody put back, or what the undone release had put there.
+// clearManifests moves what would run on this data, except one file, out of the static-pod
+// directory: what someone put back, or what the undone release had placed.
 func (f Fence) clearManifests(t *Target, but string) error {
 	names, err := t.Host.FS.ReadDir(f.ManifestDir)
 	if err != nil {
@@ -104,14 +104,14 @@ func (f Fence) clearManifests(t *Target, but string) error {
 	}
 	for _, name := range names {
 		if strings.HasPrefix(name, ".") {
-			continue // the kubelet does not run these
+			continue // the kubelet ignores these
 		}
 		from := path.Join(f.ManifestDir, name)
 		if regular, err := node.IsRegular(t.Host.FS, from); err != nil || !regular || from == but {
 			if err != nil {
 				return fmt.Errorf("cannot look at %s: %w", from, err)
 			}
-			continue // the kubelet runs no directories
+			continue // the kubelet ignores directories
 		}
 		data, err := t.Host.FS.ReadFile(from)
 		if err != nil {
@@ -127,8 +127,8 @@ func (f Fence) clearManifests(t *Target, but string) error {
 	return nil
 }
 
-// park takes one manifest out of the static-pod directory. What is parked already is removed,
-// anything else is kept under a free name.
+// park moves one manifest out of the static-pod directory. It removes a duplicate of a parked one,
+// and keeps anything else under a free name.
 func (f Fence) park(t *Target, from string, data []byte) error {
 	for n := 0; ; n++ {
 		to := path.Join(f.Parking, path.Base(from))
@@ -143,7 +143,7 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 		case err != nil:
 			return fmt.Errorf("cannot read %s: %w", to, err)
 		case bytes.Equal(kept, data):
-			if err := syncDirs(t, to); err != nil { // a copy that a try has made which was cut off
+			if err := syncDirs(t, to); err != nil { // a copy left by an interrupted attempt
 				return err
 			}
 			return remove(t, from)
@@ -151,9 +151,9 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 	}
 }
 
-// stopContainers ends the containers at once, without grace: their data is being replaced, and a
-// graceful end costs up to half a minute of outage. A runtime that does not answer may be
-// restarting: it is asked until the time is over.
+// stopContainers kills the containers without grace: their data is about to be replaced, and a
+// graceful end costs up to half a minute of outage. It retries a runtime that does not answer,
+// which may be restarting, until the time is up.
 func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error {
 	for {
 		live, err := f.stopOnce(ctx, t, pods)
@@ -171,7 +171,7 @@ func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error 
 	}
 }
 
-// stopOnce ends the containers that are not at an end, and returns which these were.
+// stopOnce kills the containers that have not exited, and returns them.
 func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Container, error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
@@ -183,7 +183,7 @@ func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Cont
 	return live, inParallel(live, func(c node.Container) error { return end(ctx, t, c) })
 }
 
-// end stops a container; one that was created and never started has nothing to stop, and goes.
+// end stops a container; one that was created but never started is removed instead.
 func end(ctx context.Context, t *Target, c node.Container) error {
 	if c.State == stateCreated {
 		return t.Host.Runtime.RemoveContainer(ctx, c.ID)
@@ -208,7 +208,7 @@ func inParallel[T any](items []T, do func(T) error) error {
 	return errors.Join(errs...)
 }
 
-// proveUnused waits until no process, in whatever container or none, uses the data.
+// proveUnused waits until no process, in any container or none, uses the data.
 func (f Fence) proveUnused(ctx context.Context, t *Target) error {
 	for _, dir := range f.DataDirs {
 		for {
@@ -254,7 +254,7 @@ func (f Fence) lock(t *Target) (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// behind does something while the fence is up.
+// behind runs do while the fence is up.
 func (f Fence) behind(ctx context.Context, t *Target, do func() error) error {
 	lower, err := f.Raise(ctx, t)
 	if err != nil {

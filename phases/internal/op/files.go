@@ -11,7 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// What the operations do with files beyond what node offers: small ones, read and written whole.
+// File helpers beyond those of node: for small files, read and written whole.
 
 func read(t *Target, name string) ([]byte, node.Stat, error) {
 	st, err := t.Host.FS.Lstat(name)
@@ -76,8 +76,7 @@ func sumOf(t *Target, file string) (string, error) {
 
 func sumOfData(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
-// settleWritten makes a file that is in place durable, and drops what an interrupted
-// try of writing it left.
+// settleWritten makes a written file durable, and drops what an interrupted write left.
 func settleWritten(t *Target, file string) error {
 	real, err := t.Host.FS.Resolve(file)
 	if err != nil {
@@ -86,7 +85,7 @@ func settleWritten(t *Target, file string) error {
 	return errors.Join(node.DropTemp(t.Host.FS, real), syncDirs(t, real))
 }
 
-// foreign says whether a file is there and is not the run's own.
+// foreign says whether a file exists and is not the run's own.
 func foreign(t *Target, file string, own func(data []byte) bool) (bool, error) {
 	there, err := t.Host.FS.ReadFile(file)
 	switch {

@@ -30,8 +30,8 @@ func (a *answering) Serving(context.Context, op.Access, int64) (op.Answer, error
 	return op.Answer{ClusterID: a.cluster, Members: 1}, nil
 }
 
-// Four kinds became one. Under each of the old names a journal means what it meant: what is asked,
-// of which cluster the etcd must be, and whether anything else may run beside it.
+// Four kinds became one. Under each old name a journal keeps its meaning: what to ask, which
+// cluster the etcd must belong to, and whether anything else may run beside it.
 func TestAFormerKindWaitsForWhatItWaitedFor(t *testing.T) {
 	data, err := os.ReadFile("testdata/kinds.json")
 	if err != nil {
@@ -71,7 +71,7 @@ func TestAFormerKindWaitsForWhatItWaitedFor(t *testing.T) {
 				put(t, m, stray, "kind: Pod\nmetadata:\n  name: stray\nspec:\n  containers:\n  - name: c\n")
 				if receipt := receiptOf(e.Op); receipt != "" {
 					put(t, m, receipt, `{"clusterID":7}`)
-					// The run's folder is there.
+					// The run's folder exists.
 					put(t, m, path.Join(path.Dir(receipt), "manifests", "other.yaml"), "")
 				}
 				err = o.Do(t.Context(), target)

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// example is an operation as a journal holds it, and what it said of itself when that was written.
+// example is an operation as stored in a journal, with its description when it was written.
 type example struct {
 	Kind string          `json:"kind"`
 	Says string          `json:"says"`
-	Now  string          `json:"now"` // where it says something else now
+	Now  string          `json:"now"` // if the description has changed
 	Op   json.RawMessage `json:"op"`
 }
 
@@ -29,8 +29,8 @@ func examples(t *testing.T) (all []example) {
 	return all
 }
 
-// A run that an earlier version has left open is finished by this one, so every kind that was ever
-// written stays readable.
+// This version finishes runs that an earlier one left open, so every kind ever
+// written must stay readable.
 func TestEveryKindThatWasEverWrittenIsRead(t *testing.T) {
 	seen := map[string]bool{}
 	for _, e := range examples(t) {
@@ -44,7 +44,7 @@ func TestEveryKindThatWasEverWrittenIsRead(t *testing.T) {
 		if o.String() != says {
 			t.Errorf("%s says %q, and not %q", e.Kind, o, says)
 		}
-		// It is journaled once more when it is started, under the name that it has there.
+		// Starting it journals it again, under its current name.
 		body, err := Encode(o)
 		if err != nil {
 			t.Errorf("%s: %v", e.Kind, err)

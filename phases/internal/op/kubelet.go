@@ -13,7 +13,7 @@ type StopKubelet struct {
 
 func (k *StopKubelet) String() string { return "stop the kubelet" }
 
-// Record notes whether going back means starting it.
+// Record notes whether to start it again on the way back.
 func (k *StopKubelet) Record(ctx context.Context, t *Target) (err error) {
 	k.WasRunning, err = t.Host.Kubelet.Running(ctx)
 	return err
@@ -33,8 +33,7 @@ func (k *StopKubelet) Done(ctx context.Context, t *Target) (bool, error) {
 	return !running, err
 }
 
-// StartKubelet lets the node run what is in its static-pod directory. Its undoing is the
-// beginning of a fence.
+// StartKubelet lets the node run what is in its static-pod directory. Undoing it begins a fence.
 type StartKubelet struct{}
 
 func (k *StartKubelet) String() string { return "start the kubelet" }
@@ -45,11 +44,11 @@ func (k *StartKubelet) Done(ctx context.Context, t *Target) (bool, error) {
 	return t.Host.Kubelet.Running(ctx)
 }
 
-// startKubelet does not ask whether it runs: one that is just ending says that it does.
+// startKubelet does not ask whether the kubelet runs: one that is stopping says yes.
 func startKubelet(ctx context.Context, t *Target) error { return t.Host.Kubelet.Start(ctx) }
 
-// StopContainers raises the fence for the first time, and proves it. It leaves nothing behind:
-// whoever needs the fence raises it again.
+// StopContainers raises the fence for the first time, and proves it. It leaves nothing behind: each
+// operation that needs the fence raises it again.
 type StopContainers struct {
 	Fence Fence `json:"fence"`
 }
@@ -63,13 +62,12 @@ func (s *StopContainers) Do(ctx context.Context, t *Target) error {
 	return s.Fence.behind(ctx, t, func() error { return nil })
 }
 
-// Undo has nothing to do: the kubelet starts the containers of the manifests that are put back.
+// Undo does nothing: the kubelet starts the containers of the manifests that are put back.
 func (s *StopContainers) Undo(context.Context, *Target) error { return nil }
 
 func (s *StopContainers) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// KeepKubelet has the kubelet running again when the run has gone back, as it ran before: on the
-// way back it must be stopped for a while.
+// KeepKubelet starts the kubelet again once the run has gone back, which has to stop it meanwhile.
 type KeepKubelet struct{}
 
 func (k *KeepKubelet) String() string { return "(on the way back: start the kubelet again)" }

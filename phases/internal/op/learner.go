@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// How this node becomes a member of a cluster that is there: as a learner, which is sent all data
-// and has no vote, and then with a vote.
+// How this node joins an existing cluster: first as a learner, which receives all data and has no
+// vote, then with a vote.
 
-// Enrolment is how a run knows the member that it adds. The peer URL is this node's, and no two
-// members have the same one. It alone does not tell whether the member there is the run's own:
-// after a crash somebody may have removed that one and added the node in another way. So the id
-// that etcd gives is written down as soon as it is known; and until then the run's own can only be
-// a learner that has never started, and that was not there before.
+// Enrolment identifies the member that a run adds. The peer URL is this node's, and no two members
+// share one. But the URL does not prove that the member is the run's own: after a crash someone may
+// have removed it and added the node another way. So the id that etcd assigns is written down as
+// soon as it is known. Until then, the run's own can only be a learner that has never started and
+// was not there before.
 type Enrolment struct {
 	Access   Access   `json:"access"` // of members that vote
 	PeerURLs []string `json:"peerURLs"`
 	// A file in the run's folder that holds the id.
 	Receipt string `json:"receipt"`
-	// A learner that was there before the run, and that it goes on with.
+	// A learner from before the run, which the run continues with.
 	Was   ID            `json:"was,omitempty"`
 	Limit time.Duration `json:"limit"`
 
-	Before []ID `json:"before,omitempty"` // the members that there were before
+	Before []ID `json:"before,omitempty"` // the members before the run
 }
 
-// own returns the member that the run has added; nil when there is none (any more).
+// own returns the member that the run added; nil when there is none (any more).
 func (e Enrolment) own(ctx context.Context, t *Target) (*Member, error) {
 	members, err := t.Etcd.Members(ctx, e.Access)
 	if err != nil {
@@ -58,7 +58,7 @@ func (e Enrolment) mine(t *Target, at Member) (bool, error) {
 	return at.IsLearner && at.Name == "" && !slices.Contains(e.Before, at.ID), nil
 }
 
-// known is the id of the member that the run has added; 0 when it has none yet.
+// known is the id of the member that the run added; 0 when there is none yet.
 func (e Enrolment) known(t *Target) (id ID, err error) {
 	err = readJSON(t, e.Receipt, &id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +67,7 @@ func (e Enrolment) known(t *Target) (id ID, err error) {
 	return id, err
 }
 
-// memberAt returns the member at one of the peer URLs; nil when there is none.
+// memberAt returns the member at one of the peer URLs; nil if none.
 func memberAt(members []Member, urls []string) *Member {
 	for _, m := range members {
 		if slices.ContainsFunc(urls, func(url string) bool { return slices.Contains(m.PeerURLs, url) }) {
@@ -77,12 +77,12 @@ func memberAt(members []Member, urls []string) *Member {
 	return nil
 }
 
-// leave takes the run's own member out of the cluster again. It may vote by then: the process may
-// have died between the promotion and the record of it, or somebody else may have promoted it. That
-// is no harm: it is known by its id, it holds nothing that the others do not hold, its etcd still
-// runs, and etcd refuses where the others would be no quorum. A member that is somebody else's, or
-// that was there before, stays; but a learner that was there before, and has got its vote from the
-// run, is removed, since its etcd is going to be stopped.
+// leave removes the run's own member from the cluster. It may vote by then: the process may
+// have died between the promotion and the record of it, or someone else may have promoted it.
+// That is harmless: its id is known, the others hold all of its data, its etcd still runs, and
+// etcd refuses if the others would be no quorum. A member that someone else added, or that was
+// there before, stays. But a learner from before that the run promoted is removed, since its
+// etcd is about to stop.
 func (e Enrolment) leave(ctx context.Context, t *Target) error {
 	return poll(ctx, t, "cannot take this node's member out of the cluster",
 		e.Limit, 200*time.Millisecond, func(ctx context.Context) error {
@@ -110,13 +110,13 @@ func (e Enrolment) leave(ctx context.Context, t *Target) error {
 		})
 }
 
-// AddLearner adds this node to the cluster as a member that does not vote yet. It
-// is never added twice.
+// AddLearner adds this node to the cluster as a member without a vote. It never adds it twice.
 type AddLearner struct {
 	Enrolment
-	// What an earlier try left at these URLs, and of which this node has no data: it goes first.
+	// A member left at these URLs by an earlier attempt, whose data this node does not have:
+	// it is removed first.
 	Stale ID `json:"stale,omitempty"`
-	// The members that etcd's manifest was planned with; nil: they are not looked at.
+	// The members that etcd's manifest was planned with; nil: they are not checked.
 	Others []Member `json:"others,omitempty"`
 }
 
@@ -128,7 +128,7 @@ func (a *AddLearner) String() string {
 	return "add the learner " + a.PeerURLs[0] + " to the cluster"
 }
 
-// Record notes who is there, so that whoever is not is known later.
+// Record notes the existing members, so that new ones can be recognized.
 func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 	return poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 		members, err := t.Etcd.Members(ctx, a.Access)
@@ -154,8 +154,8 @@ func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 	})
 }
 
-// Do asks again for a while: etcd refuses a learner while the one before is not promoted, and while
-// the members have not seen each other for five seconds.
+// Do retries for a while: etcd refuses a learner while the previous one is not promoted, and until
+// the members have been connected for five seconds.
 func (a *AddLearner) Do(ctx context.Context, t *Target) error {
 	if err := poll(ctx, t, "cannot add the learner", a.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 		return a.add(ctx, t)
@@ -176,7 +176,7 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 		return err
 	}
 	switch {
-	case at != nil: // by an earlier try
+	case at != nil: // by an earlier attempt
 		return writeJSON(t, a.Receipt, at.ID)
 	case exists(t, a.Receipt):
 		return &finalError{fmt.Errorf("the learner %s was there, and somebody has removed it", a.PeerURLs[0])}
@@ -188,8 +188,8 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 	return writeJSON(t, a.Receipt, id)
 }
 
-// check holds the members against those that the manifest names: an etcd that is told of
-// others does not start.
+// check compares the members with those in the manifest: an etcd with the wrong
+// list does not start.
 func (a *AddLearner) check(ctx context.Context, t *Target) error {
 	if a.Others == nil {
 		return nil
@@ -212,11 +212,11 @@ func byID(members []Member) []Member {
 	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// Undo leaves what was removed as stale where it is: nothing of it was left.
+// Undo does not bring the stale member back: nothing was left of it.
 func (a *AddLearner) Undo(ctx context.Context, t *Target) error   { return a.leave(ctx, t) }
 func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// PromoteLearner waits until this node's member has what the leader has, and lets it vote.
+// PromoteLearner waits until this node's member has the leader's data, then gives it its vote.
 type PromoteLearner struct {
 	Enrolment
 }
@@ -255,9 +255,9 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// Undo takes no vote away: etcd cannot. Where the run has started the member's etcd, the member
-// leaves the cluster before that is stopped, with or without its vote (see PlaceManifest). A
-// learner whose etcd ran before the run stays, and the person is told of its vote.
+// Undo takes no vote away: etcd cannot. If the run started the member's etcd, the member leaves the
+// cluster before its etcd stops, with or without a vote (see PlaceManifest). A learner whose etcd
+// ran before the run stays, and the report mentions its vote.
 func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 	if p.Was == 0 {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ReleaseLeases ends leader leases that came with the data, as their holders do when they end in
-// order (client-go, tools/leaderelection): the processes that held them were ended by the fence,
-// and their successors would wait for most of a lease, 15 s as a rule, before they work.
+// ReleaseLeases gives up the leader leases in the data, as their holders do on a clean exit
+// (client-go, tools/leaderelection). The fence killed the holders, and their successors would wait
+// for most of a lease, usually 15 s, before they work.
 type ReleaseLeases struct {
 	repeated
 	API    APIAccess `json:"api"`
@@ -19,7 +19,7 @@ func (r *ReleaseLeases) String() string {
 	return "release the leader leases " + strings.Join(r.Leases, ", ")
 }
 
-// Do never fails for a lease that cannot be released: it expires by itself.
+// Do never fails for a lease that it cannot release: the lease expires by itself.
 func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
 	for _, lease := range r.Leases {
 		namespace, name, ok := strings.Cut(lease, "/")

@@ -14,16 +14,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// TakeOutManifest moves a manifest out of the static-pod directory, into the run's folder.
+// TakeOutManifest moves a manifest from the static-pod directory to the run's folder.
 //
-// Across two mounts the content is copied, and the original takes a name with a dot, which the
-// kubelet does not run (kubelet, pkg/kubelet/config/file.go), until the manifest is put back: so
-// putting it back needs no room on a full disk.
+// Across mounts it copies the content, and renames the original to a dot name, which the kubelet
+// ignores (kubelet, pkg/kubelet/config/file.go), until the manifest is put back. So putting it back
+// needs no room on a full disk.
 type TakeOutManifest struct {
 	From string `json:"from"`
 	To   string `json:"to"`
-	// SHA256 is that of the file that was planned with, hex: one that was changed
-	// since is not taken out.
+	// SHA256 is the planned file's, hex: one that has changed since is not taken out.
 	SHA256 string `json:"sha256"`
 }
 
@@ -31,7 +30,7 @@ func (m *TakeOutManifest) String() string { return fmt.Sprintf("move %s to %s", 
 
 func (m *TakeOutManifest) hidden() string { return hiddenName(m.From) }
 
-// hiddenName is where an original waits across two mounts.
+// hiddenName is where the original waits when the folder is on another mount.
 func hiddenName(manifest string) string {
 	return path.Join(path.Dir(manifest), "."+path.Base(manifest)+".etcdpod-kept")
 }
@@ -75,14 +74,14 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 	return syncDirs(t, m.From)
 }
 
-// Undo puts the manifest back, whatever stands there by now: that was parked by the fence.
+// Undo puts the manifest back, whatever is there now: the fence has parked that.
 func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 	if !exists(t, m.From) && exists(t, m.hidden()) {
 		if err := t.Host.FS.Rename(m.hidden(), m.From); err != nil {
 			return fmt.Errorf("cannot put back %s: %w", m.From, err)
 		}
 	}
-	if exists(t, m.From) { // not taken out, or put back already
+	if exists(t, m.From) { // not taken out, or already put back
 		if err := syncDirs(t, m.From); err != nil {
 			return err
 		}
@@ -101,8 +100,8 @@ func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 	return node.Move(t.Host.FS, m.To, m.From)
 }
 
-// settleHidden deals with an original that still waits under a dot name although a file is in its
-// place: the same is dropped, another one is kept in the run's folder.
+// settleHidden handles an original that still waits under its dot name although a file is in its
+// place: it drops a duplicate, and keeps a different file in the run's folder.
 func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 	kept, _, err := read(t, m.hidden())
 	switch {
@@ -117,9 +116,9 @@ func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 	return node.Move(t.Host.FS, m.hidden(), m.To+".original")
 }
 
-// dropCopy removes the copy in the run's folder, as long as it is one of what is in place again.
+// dropCopy removes the copy in the run's folder if it matches the file that is back in place.
 func (m *TakeOutManifest) dropCopy(t *Target, there []byte) error {
-	if !exists(t, m.To) { // dropped by an earlier try, as far as it got
+	if !exists(t, m.To) { // an earlier attempt dropped it
 		return syncDirs(t, m.To)
 	}
 	kept, _, err := read(t, m.To)
@@ -136,21 +135,20 @@ func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.To, m.From)
 }
 
-// PutManifest writes a manifest into the static-pod directory, from where the kubelet runs it.
+// PutManifest writes a manifest into the static-pod directory, for the kubelet to run.
 type PutManifest struct {
 	Fence Fence     `json:"fence"`
 	Path  string    `json:"path"`
 	Data  []byte    `json:"data"`
 	Attr  node.Attr `json:"attr"`
-	// Alone: nothing else of what is fenced may run beside it yet, so the fence
-	// is made again first.
+	// Alone: nothing else that is fenced may run beside it yet, so the fence is raised again first.
 	Alone bool `json:"alone,omitempty"`
 }
 
 func (m *PutManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
 func (m *PutManifest) Do(ctx context.Context, t *Target) error {
-	if m.Alone { // the locks are let go before the file is there: an etcd must not find them held
+	if m.Alone { // release the locks before the file appears: etcd must not find them held
 		if err := m.Fence.behind(ctx, t, func() error { return nil }); err != nil {
 			return err
 		}
@@ -175,8 +173,8 @@ func (m *PutManifest) put(t *Target) error {
 	return m.dropHidden(t)
 }
 
-// write needs room for the file. Behind the commit point, where nothing goes back any more, a full
-// disk is no obstacle: the original itself is put in place.
+// write needs room for the file. After the commit point, where nothing goes back, a full disk does
+// not stop it: it puts the original itself in place.
 func (m *PutManifest) write(t *Target) error {
 	err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr)
 	if !errors.Is(err, syscall.ENOSPC) || m.Alone {
@@ -191,9 +189,9 @@ func (m *PutManifest) write(t *Target) error {
 	return err
 }
 
-// dropHidden removes the original that waited under a dot name; a copy of it is in the run's
-// folder. Before the commit point it is still needed for going back, but by then the copy can be
-// moved back over the room that the manifest itself gives up.
+// dropHidden removes the original under its dot name; the run's folder has a copy. Before the
+// commit point the run may still go back, but then the copy can use the room that removing the
+// manifest frees.
 func (m *PutManifest) dropHidden(t *Target) error {
 	if hidden := hiddenName(m.Path); exists(t, hidden) {
 		return remove(t, hidden)
@@ -201,7 +199,7 @@ func (m *PutManifest) dropHidden(t *Target) error {
 	return nil
 }
 
-// Undo is fencing: what the kubelet runs from this manifest ends, and the manifest goes.
+// Undo is fencing: it ends what the kubelet runs from this manifest, and removes the manifest.
 func (m *PutManifest) Undo(ctx context.Context, t *Target) error {
 	if err := stopKubelet(ctx, t); err != nil {
 		return err
@@ -228,26 +226,25 @@ func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.Path)
 }
 
-// PlaceManifest writes a manifest into the static-pod directory, where there is none of its name.
-// The kubelet runs it from there, if it runs. Nothing is ever overwritten, and going back takes
-// away only what is known to be the run's own.
+// PlaceManifest writes a new manifest into the static-pod directory, for a running kubelet to run.
+// It never overwrites, and going back removes only what is known to be the run's own.
 type PlaceManifest struct {
 	Path string    `json:"path"`
 	Data []byte    `json:"data"`
 	Attr node.Attr `json:"attr"`
-	// Pod is what the kubelet makes of it, and is ended before the manifest is taken away again.
-	// Without a name nothing is known to run here.
+	// Pod is what the kubelet runs from it; it is ended before the manifest is removed. Without a
+	// name nothing is known to run here.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
-	// Enrolment is that of the member which the manifest starts, where it joins a cluster: it
-	// leaves the cluster before its etcd is stopped. One that had got its vote meanwhile would
-	// otherwise be missed: of two members, both are the quorum.
+	// Enrolment is the member that the manifest starts, if it joins a cluster: it leaves before
+	// its etcd stops. If it had its vote by then, the cluster would miss it: of two members,
+	// both are the quorum.
 	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
 func (m *PlaceManifest) String() string { return "write " + m.Path }
 
-// Record makes sure that it is not there: what is there later is the run's own.
+// Record makes sure that it does not exist: what is there later is the run's own.
 func (m *PlaceManifest) Record(_ context.Context, t *Target) error {
 	if exists(t, m.Path) {
 		return fmt.Errorf("cannot write %s: it has turned up since the run was planned", m.Path)
@@ -268,8 +265,8 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 	return settleWritten(t, m.Path)
 }
 
-// Undo takes away no manifest that is not the run's own: whoever has changed it wants it to run,
-// with the data and the certificates that would be taken away next.
+// Undo removes only the run's own manifest: someone who changed it wants it to run, with the data
+// and certificates that would be removed next.
 func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 	there := exists(t, path.Dir(m.Path))
 	if there {
@@ -289,7 +286,7 @@ func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil {
 			return err
 		}
-		if err := m.own(t); err != nil { // that has taken its time
+		if err := m.own(t); err != nil { // that took a while
 			return err
 		}
 	}
@@ -318,13 +315,13 @@ func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
 
 func (m *PlaceManifest) FilesOnly() bool { return m.Pod.Name == "" }
 
-// ReplaceManifest puts another manifest in the place of one that is there. The kubelet ends the pod
-// of the old one and starts that of the new one. The old one is kept in the run's folder.
+// ReplaceManifest replaces an existing manifest. The kubelet ends the old pod and starts the new
+// one. The old manifest is kept in the run's folder.
 type ReplaceManifest struct {
 	Path   string `json:"path"`
 	Data   []byte `json:"data"`
 	Change string `json:"change"` // in words
-	Old    string `json:"old"`    // SHA-256 of the one that was planned with, hex
+	Old    string `json:"old"`    // the planned file's SHA-256, hex
 	Kept   string `json:"kept"`   // where it is kept
 }
 
@@ -332,14 +329,14 @@ func (m *ReplaceManifest) String() string {
 	return fmt.Sprintf("set %s in %s, and keep the old file as %s", m.Change, m.Path, m.Kept)
 }
 
-// Do keeps a copy before anything else; from then on the old one is found in place or there.
+// Do keeps a copy first; from then on the old manifest is in place or there.
 func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 	there, err := t.Host.FS.ReadFile(m.Path)
 	if err != nil {
 		return fmt.Errorf("cannot replace %s: %w", m.Path, err)
 	}
 	switch sumOfData(there) {
-	case sumOfData(m.Data): // by an earlier try
+	case sumOfData(m.Data): // by an earlier attempt
 		return settleWritten(t, m.Path)
 	case m.Old:
 	default:
@@ -353,8 +350,8 @@ func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{})
 }
 
-// Undo finds the old one in place still, or kept. What somebody else has put there is left alone,
-// and the run stays open: only a person can say which one is right.
+// Undo finds the old manifest still in place, or kept. If someone else has put another there, it
+// stays, and so does the run open: only a person can say which is right.
 func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 	now, err := sumOf(t, m.Path)
 	if err != nil {

@@ -1,17 +1,16 @@
 // Package op is the closed catalogue of operations: the only ways in which a run changes a node.
 // Each kind knows how to do itself, how to undo itself, and how to see in the world whether its
-// effect is there. It decides nothing: which operations a run needs is planned in phases.
+// effect is there. It decides nothing: phases plan which operations a run needs.
 //
-// Rules that every kind keeps, and that the crash tests hold it to:
+// Rules for every kind, checked by the crash tests:
 //   - Do and Undo may be cut off at any instant and run again. They look at the world first,
 //     never at the journal.
 //   - When Do or Undo returns nil, or Done says yes, the effect is durable: files and the
-//     directories that name them are synced. What a try that was cut off has left is there for
-//     everybody to see, and need not be on the disk yet: so whoever finds the work done by an
-//     earlier try syncs it all the same.
-//   - What is needed to tell old from new (inodes, whether something was there) is recorded in the
-//     operation by Record before Do, and so in the journal.
-//   - Neither old nor new there: an error, and nothing is touched.
+//     directories that name them are synced. What an interrupted attempt left is visible but maybe
+//     not yet on disk: so an operation that finds its work already done still syncs it.
+//   - Before Do, Record puts into the operation, and so into the journal, what is needed to tell
+//     old from new (inodes, whether something was there).
+//   - If neither old nor new is there, it fails and touches nothing.
 package op
 
 import (
@@ -32,37 +31,36 @@ type Op interface {
 	// String says what it does in the words of a runbook: `exchange /var/lib/etcd/member and …`.
 	String() string
 	Do(context.Context, *Target) error
-	// Undo takes the effect back, whether Do ended or was cut off. It is called on
+	// Undo takes the effect back, whether Do finished or was cut off. It is called on
 	// started operations only.
 	Undo(context.Context, *Target) error
-	// Done observes whether the effect is there. It is asked after a crash, of
+	// Done observes whether the effect is there. After a crash, the engine asks it of
 	// the operation in doubt.
 	Done(context.Context, *Target) (bool, error)
 }
 
-// Recorder is an operation that must know how the world looked before it: the engine calls Record,
-// then journals the operation, then calls Do.
+// Recorder is an operation that must know the world before it: the engine calls Record, then
+// journals the operation, then calls Do.
 type Recorder interface {
 	Record(context.Context, *Target) error
 }
 
-// Skippable is an operation that only waits or looks, behind the commit point: a person may
+// Skippable is an operation after the commit point that only waits or looks: a person may
 // close a run without it.
 type Skippable interface {
 	Skippable()
 }
 
-// Condition is an operation that waits for what the operations after it rely on, and what a reboot
-// ends: that a program runs and answers. Before the commit point, a process that goes on with a run
-// carries it out again, though the journal says that it is done. Behind it every operation waits
-// for itself. What looks once at what is on the disk (compare-members), or has an effect that stays
+// Condition is an operation that waits for something that later operations rely on and a reboot
+// ends: a program that runs and answers. Before the commit point, a process that continues a run
+// carries it out again, though the journal says it is done. After it every operation does its own
+// waiting. An operation that looks once at the disk (compare-members), or whose effect stays
 // (promote-learner, disarm-alarms), is none.
 type Condition interface {
 	Condition()
 }
 
-// repeated is part of every operation that is carried out again rather than found done, and that
-// leaves nothing to take back.
+// repeated is embedded in operations that are always carried out again and leave nothing to undo.
 type repeated struct{}
 
 // Undo has nothing to take back.
@@ -71,8 +69,8 @@ func (repeated) Undo(context.Context, *Target) error { return nil }
 // Done never says yes.
 func (repeated) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// FilesOnly is an operation that may need nothing but files: where all of a run's do, it goes on,
-// and back, without a kubelet and a container runtime.
+// FilesOnly is an operation that may need nothing but files. If that holds for all of a run's, it
+// can go on, and back, without a kubelet and a container runtime.
 type FilesOnly interface {
 	FilesOnly() bool
 }
@@ -82,11 +80,11 @@ type Target struct {
 	Host      *node.Host
 	Etcd      Etcd
 	APIServer APIServer
-	// Certificates makes new ones, and looks at those that are served.
+	// Certificates makes new certificates, and looks at those being served.
 	Certificates Certificates
 	// Involved says whether a file of the static-pod directory must not run while the fence is up.
 	Involved func(manifest []byte, dataDirs []string) bool
-	// Progress reports how much of the running operation is done, in bytes or in steps;
+	// Progress reports how much of the running operation is done, in bytes or steps;
 	// total is 0 when unknown.
 	Progress func(done, total int64)
 	// Report tells the person something worth knowing that is no error.
@@ -134,8 +132,8 @@ var kinds = map[string]Op{
 	"await-replaced":          &AwaitReplaced{},
 }
 
-// former are the names that other kinds have had, with what the name alone said: journals that hold
-// them are read, and none is written.
+// former maps the old names of kinds to what each name meant. Journals with these names are
+// read, but never written.
 var former = map[string]Op{
 	"await-etcd":    &AwaitAnswer{},
 	"await-started": &AwaitAnswer{},
@@ -179,15 +177,15 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 	made.Elem().Set(reflect.ValueOf(k).Elem())
 	o := made.Interface().(Op)
 	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields() // what a newer etcdpod noted must not be passed over
+	dec.DisallowUnknownFields() // what a newer etcdpod recorded must not be ignored
 	if err := dec.Decode(o); err != nil {
 		return nil, fmt.Errorf("cannot read an operation of the kind %q: %w", kind, err)
 	}
 	return o, nil
 }
 
-// poll calls try about every interval until it returns nil; when the time is over, the last error
-// of try is returned with what was waited for.
+// poll calls try about every interval until it returns nil. When the time is up, it returns try's
+// last error with what it waited for.
 func poll(
 	ctx context.Context, t *Target, what string, limit, interval time.Duration, try func(context.Context) error,
 ) error {

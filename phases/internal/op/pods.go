@@ -9,19 +9,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// How a static pod is ended, started anew, or seen to take the place of another one.
+// How to end or restart a static pod, or see it replace another one.
 
-// RestartPod has the kubelet start a static pod's container anew, so that nothing of what
-// it read once is left.
+// RestartPod restarts a static pod's container, so that the program rereads its files.
 type RestartPod struct {
 	Pod   Pod           `json:"pod"`
-	Grace time.Duration `json:"grace"` // for the program to end by itself
+	Grace time.Duration `json:"grace"` // for the program to exit by itself
 	Limit time.Duration `json:"limit"` // for the new container to run
-	// Back has it restarted when the run goes back, after what it read is as before; and
-	// not on the way forward.
+	// Back restarts it on the way back instead, once the files are as before.
 	Back bool `json:"back,omitempty"`
 
-	Before string `json:"before"` // the id of the container that ran; empty: none did
+	Before string `json:"before"` // the id of the container that ran; empty if none
 }
 
 func (r *RestartPod) String() string {
@@ -45,7 +43,8 @@ func (r *RestartPod) Do(ctx context.Context, t *Target) error {
 	return r.restart(ctx, t)
 }
 
-// Undo restarts what does not hold the files of before. One that was never restarted does.
+// Undo restarts a container that does not have the old files. One that was
+// never restarted has them.
 func (r *RestartPod) Undo(ctx context.Context, t *Target) error {
 	if !r.Back {
 		return nil
@@ -64,7 +63,7 @@ func (r *RestartPod) Done(ctx context.Context, t *Target) (bool, error) {
 	return !r.Back && now.ID != "" && now.ID != r.Before, err
 }
 
-// running is the pod's container that runs; the zero value when none does.
+// running is the pod's running container; the zero value if none.
 func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
@@ -78,8 +77,8 @@ func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, er
 	return node.Container{}, nil
 }
 
-// backOffAfter is how long the kubelet may take to start a container anew. Where it waits longer,
-// the pod has failed before: a kubelet that is restarted has forgotten that.
+// backOffAfter is how long the kubelet may take to start a container. If it waits longer, the pod
+// has failed before, which a restarted kubelet forgets.
 const backOffAfter = 2 * time.Second
 
 func (r *RestartPod) restart(ctx context.Context, t *Target) error {
@@ -115,7 +114,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 		})
 }
 
-// endPod stops the kubelet, so that nothing is started again, and ends the pod's containers.
+// endPod stops the kubelet, so that nothing restarts, and ends the pod's containers.
 func endPod(ctx context.Context, t *Target, pod Pod, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -125,20 +124,19 @@ func endPod(ctx context.Context, t *Target, pod Pod, limit time.Duration) error 
 	return Fence{Timeout: limit}.stopContainers(ctx, t, []Pod{pod})
 }
 
-// AwaitReplaced waits until the kubelet runs the API server from a manifest that was replaced, and
-// it is ready. Another manifest makes another pod, and the kubelet starts it when the one of the
-// same name has ended: until then it is the old one that says that it is ready.
+// AwaitReplaced waits until the kubelet runs the API server from the replaced manifest, and it is
+// ready. The new manifest makes a new pod, which the kubelet starts only when the old one of that
+// name has ended: until then the old one reports ready.
 type AwaitReplaced struct {
 	Pod Pod `json:"pod"`
-	// The UID of the pod that the old manifest makes; empty: it is not known.
+	// The UID of the old manifest's pod; empty: unknown.
 	Before string `json:"before"`
-	// Without a kubeconfig nobody can ask whether it is ready, and it only has to run.
+	// Without a kubeconfig readiness cannot be checked, and it only has to run.
 	API APIAccess `json:"api"`
-	// For the container that is replaced to end by itself.
+	// For the old container to exit by itself.
 	Grace time.Duration `json:"grace"`
 	Limit time.Duration `json:"limit"`
-	// Back has it waited for when the run has put the old manifest back, and
-	// not on the way forward.
+	// Back waits after the run has put the old manifest back, and not on the way forward.
 	Back bool `json:"back,omitempty"`
 
 	WasReady bool `json:"wasReady,omitempty"` // with Back: there is something to wait for
@@ -167,8 +165,8 @@ func (a *AwaitReplaced) Do(ctx context.Context, t *Target) error {
 	})
 }
 
-// Undo does not keep the run open: the old manifest is in place by now, and an API server that does
-// not get ready with it has another reason.
+// Undo does not keep the run open: the old manifest is in place by now, so an API server that does
+// not get ready has another problem.
 func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 	if !a.WasReady {
 		return nil
@@ -182,12 +180,12 @@ func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 	return nil
 }
 
-// Condition as AwaitAPIServer is.
+// Condition for the same reason as AwaitAPIServer.
 func (a *AwaitReplaced) Condition() {}
 
 func (a *AwaitReplaced) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// Skippable as AwaitAPIServer is.
+// Skippable for the same reason as AwaitAPIServer.
 func (a *AwaitReplaced) Skippable() {}
 
 func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wanted func(node.Container) bool) error {
@@ -212,19 +210,19 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 
 // podWatch sees a pod take the place of another one.
 type podWatch struct {
-	what   string // is waited for, in the words of an error
+	what   string // being waited for, in the words of an error
 	pod    Pod
 	wanted func(node.Container) bool
 	grace  time.Duration
-	// Containers of the other pod that were told to end.
+	// Containers of the other pod that were told to stop.
 	told map[string]bool
-	// Containers of the wanted pod that are at an end; true: since the watch began.
+	// Containers of the wanted pod that have exited; true: since the watch began.
 	ended map[string]bool
 }
 
-// look returns the wanted pod's container that runs, when none of the other's does any more. The
-// kubelet gives a pod half a minute to end by itself, in which nothing answers on this node:
-// whoever waits for it says how long that is worth.
+// look returns the wanted pod's running container once none of the other's runs. The kubelet
+// gives a pod half a minute to exit, in which nothing answers on this node: the caller decides
+// how long that is worth.
 func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
@@ -260,7 +258,7 @@ func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) 
 	return runs, nil
 }
 
-// loop notices a container that ends again and again: more waiting would not help.
+// loop notices a container that keeps crashing: waiting longer would not help.
 func (w *podWatch) loop(all []node.Container) error {
 	first := w.ended == nil
 	if first {

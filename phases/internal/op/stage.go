@@ -10,7 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// MakeDirectory makes one directory; its parent is there.
+// MakeDirectory makes one directory; its parent must exist.
 type MakeDirectory struct {
 	Path string    `json:"path"`
 	Attr node.Attr `json:"attr"`
@@ -25,16 +25,16 @@ func (m *MakeDirectory) Do(_ context.Context, t *Target) error {
 	return syncDirs(t, m.Path)
 }
 
-// Undo leaves a directory alone into which somebody else has put something.
+// Undo leaves a directory that someone else has put something into.
 func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 	names, err := t.Host.FS.ReadDir(m.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if !exists(t, path.Dir(m.Path)) { // somebody has removed more than this
+		if !exists(t, path.Dir(m.Path)) { // someone has removed more than this
 			return nil
 		}
 		return syncDirs(t, m.Path)
 	}
-	if node.IsWrongKind(err) { // somebody else's file is there, or on the way there
+	if node.IsWrongKind(err) { // someone else's file is there, or on the way there
 		return nil
 	}
 	if err != nil {
@@ -56,7 +56,7 @@ func (m *MakeDirectory) Done(_ context.Context, t *Target) (bool, error) {
 
 func (m *MakeDirectory) FilesOnly() bool { return true }
 
-// SnapshotDataDir makes a snapshot file from the data of a stopped member, which it only reads.
+// SnapshotDataDir makes a snapshot file from a stopped member's data, which it only reads.
 type SnapshotDataDir struct {
 	Dir      string `json:"dir"`
 	WALDir   string `json:"walDir,omitempty"`
@@ -68,7 +68,7 @@ func (s *SnapshotDataDir) String() string {
 }
 
 func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
-	if err := remove(t, s.Snapshot); err != nil { // of a try that was cut off
+	if err := remove(t, s.Snapshot); err != nil { // left by an interrupted attempt
 		return err
 	}
 	missing, err := t.Etcd.SnapshotDataDir(ctx, s.Dir, s.WALDir, s.Snapshot, t.progress)
@@ -82,7 +82,7 @@ func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remo
 
 func (s *SnapshotDataDir) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// ProveSnapshot checks all of a snapshot that this run made, and writes down what it found.
+// ProveSnapshot checks all of a snapshot that this run made, and records the proof.
 type ProveSnapshot struct {
 	Snapshot string `json:"snapshot"`
 	Proof    string `json:"proof"` // a file in the run's folder
@@ -113,14 +113,13 @@ type StageData struct {
 	Staging Staging `json:"staging"`
 	Dir     string  `json:"dir"`              // does not exist yet
 	WALDir  string  `json:"walDir,omitempty"` // does not exist yet
-	// Receipt is the file that says that staging is complete, and what came
-	// out; it is written last.
+	// Receipt is written last: it says that staging is complete, and what it made.
 	Receipt string    `json:"receipt"`
 	Attr    node.Attr `json:"attr"` // of the directories; files get its owner and label, and 0600
 }
 
-// Marker is the name of the file in a staged member directory that tells it from one of the user's;
-// it holds the name of the receipt. etcd looks at snap and wal only.
+// Marker is the file in a staged member directory that tells it from the user's; it holds the name
+// of the receipt. etcd reads only snap and wal.
 const Marker = ".etcdpod-staged"
 
 func (s *StageData) String() string {
@@ -128,7 +127,7 @@ func (s *StageData) String() string {
 }
 
 func (s *StageData) Do(ctx context.Context, t *Target) error {
-	if err := s.Undo(ctx, t); err != nil { // what a try that was cut off left
+	if err := s.Undo(ctx, t); err != nil { // left by an interrupted attempt
 		return err
 	}
 	staging := s.Staging
@@ -199,7 +198,7 @@ func (s *StageData) own(t *Target, name string) error {
 	return t.Host.FS.SetAttr(name, attr)
 }
 
-// Undo removes what was staged, and nothing else: once the receipt is there, data without the
+// Undo removes only what was staged: once there is a receipt, data without the
 // marker is the user's.
 func (s *StageData) Undo(_ context.Context, t *Target) error {
 	if exists(t, s.Receipt) {
@@ -207,7 +206,7 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
 		}
 	}
-	// Also where an earlier try has, and did not get to the sync.
+	// Sync even if an earlier attempt removed it: that may not be durable.
 	if err := remove(t, s.Receipt); err != nil {
 		return err
 	}
@@ -222,8 +221,8 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 	return nil
 }
 
-// marker returns what the marker in a member directory says: the receipt of the run that staged it;
-// empty for data that no run staged.
+// marker returns the receipt of the run that staged a member directory; empty for
+// data that no run staged.
 func marker(t *Target, member string) string {
 	data, _, err := read(t, path.Join(member, Marker))
 	if err != nil {
@@ -239,7 +238,7 @@ func (s *StageData) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, s.Receipt)
 }
 
-// receipt reads what staging made.
+// receipt reads the result of staging.
 func receipt(t *Target, name string) (staged Staged, err error) {
 	err = readJSON(t, name, &staged)
 	return staged, err

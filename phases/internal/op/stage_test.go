@@ -8,8 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// A run that could not make its directory because a file is there, or on the way there, has nothing
-// to take back: it must not stay open for that.
+// A run that could not make its directory, because a file is there or on the way there, has nothing
+// to undo, and must not stay open for that.
 func TestADirectoryThatCouldNotBeMadeIsTakenBack(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("theirs"), 0o600); err != nil {

@@ -28,8 +28,8 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-// known lets those pass who showed a certificate of the client CA, and refuses the others as
-// kube-apiserver refuses anonymous requests.
+// known passes requests with a certificate of the client CA, and refuses others as kube-apiserver
+// refuses anonymous requests.
 func known(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TLS.VerifiedChains) == 0 {
@@ -56,7 +56,7 @@ func (s *server) healthz(name string) http.HandlerFunc {
 func reply(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // a client that went away needs no answer
+	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
 }
 
 // fail answers with a metav1.Status.

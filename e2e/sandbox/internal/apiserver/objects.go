@@ -66,7 +66,7 @@ func (s *server) serveObjects(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refusal is an error that is the client's affair.
+// refusal is an error caused by the client.
 type refusal struct {
 	code            int
 	reason, message string
@@ -85,7 +85,8 @@ func conflict(t target) error {
 	}
 }
 
-// page is what a continue token holds: the revision of the whole list and the key to go on with.
+// page is the content of a continue token: the revision of the whole list and the
+// key to continue from.
 type page struct {
 	Revision int64  `json:"rv"`
 	Start    string `json:"start"`
@@ -218,7 +219,7 @@ func (s *server) update(ctx context.Context, t target, body io.Reader) (any, err
 }
 
 // put writes the object if its key still has that modification revision, 0 for none, and sets the
-// new one in the object.
+// new revision in the object.
 func (s *server) put(ctx context.Context, t target, object map[string]any, revision int64) (bool, error) {
 	delete(metadata(object), "resourceVersion") // it is never stored
 	metadata(object)["name"] = t.name
@@ -259,7 +260,7 @@ func read(t target, body io.Reader) (map[string]any, error) {
 	return object, nil
 }
 
-// stamped gives a new object the uid and creation time that the API server gives.
+// stamped gives a new object its uid and creation time, as the API server does.
 func stamped(object map[string]any) map[string]any {
 	var uid [16]byte
 	rand.Read(uid[:])

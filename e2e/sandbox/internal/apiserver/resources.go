@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// Resource is one row of the table of what the API server knows.
+// Resource is one row of the API server's table of resources.
 type Resource struct {
 	Group, Version, Name, Kind string
 	Namespaced                 bool
 	Prefix                     string // of its keys, below the etcd prefix
 }
 
-// Resources lists every resource that is served, with the place where kube-apiserver keeps it
-// (pkg/registry, and pkg/kubeapiserver/default_storage_factory_builder.go for the special ones).
+// Resources lists every served resource, with its place in kube-apiserver (pkg/registry, and
+// pkg/kubeapiserver/default_storage_factory_builder.go for the special ones).
 func Resources() []Resource {
 	return []Resource{
 		{"", "v1", "configmaps", "ConfigMap", true, "configmaps"},
@@ -74,7 +74,7 @@ func find(path string) (target, bool) {
 	return t, false
 }
 
-// key returns the key of the named object, or what the keys of the list have in common.
+// key returns the key of the named object, or the common prefix of the list's keys.
 func (t target) key(prefix string) string {
 	key := prefix + "/" + t.Prefix + "/"
 	if t.namespace != "" {

@@ -1,13 +1,12 @@
-// Package apiserver is a stand-in for kube-apiserver: a small part of the Kubernetes API, kept in a
-// real etcd that is reached with the flags that kubeadm's manifest gives.
+// Package apiserver is a stand-in for kube-apiserver: a small part of the Kubernetes API, stored in
+// a real etcd, which it reaches with the flags in kubeadm's manifest.
 //
-// It stands in for: TLS with the manifest's certificates, client certificates, /livez, /readyz
-// and /version, discovery, lists in pages, reads, creates, updates and deletes of a fixed table
-// of resources, at the keys where kube-apiserver has them; its refusal to serve before etcd
-// answers; the master lease that it keeps in etcd; the namespaces that it makes at first. It does
-// not stand in for: authorization (any certificate of the client CA may do anything), admission,
-// defaults, validation, watches, caches, compaction, protobuf (values are JSON; others cannot be
-// decoded) or encryption at rest.
+// It stands in for: TLS with the manifest's certificates, client certificates, /livez, /readyz and
+// /version, discovery, lists in pages, reads, creates, updates and deletes of a fixed table of
+// resources, at the keys where kube-apiserver has them; the refusal to serve before etcd answers;
+// the master lease in etcd; the namespaces made at startup. It does not stand in for: authorization
+// (any certificate of the client CA may do anything), admission, defaults, validation, watches,
+// caches, compaction, protobuf (values are JSON; others cannot be decoded) or encryption at rest.
 package apiserver
 
 import (
@@ -30,7 +29,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/etcdconn"
 )
 
-// startLimit is how long kube-apiserver tries to reach etcd before it gives up and exits.
+// startLimit is how long kube-apiserver tries to reach etcd before it exits.
 const startLimit = 20 * time.Second
 
 type flags struct {
@@ -98,7 +97,7 @@ func Run(ctx context.Context, args []string, logger *log.Logger) error {
 	if err != nil {
 		return err
 	}
-	// net/http reports refused handshakes: a client's affair, and only noise here.
+	// net/http logs refused handshakes: they are the client's problem, and only noise here.
 	web := &http.Server{Handler: s.routes(), TLSConfig: config,
 		ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { web.Close() })()
@@ -117,7 +116,8 @@ func Run(ctx context.Context, args []string, logger *log.Logger) error {
 	return nil
 }
 
-// hosts are the addresses to listen on: all of kube-apiserver's would be seen from outside.
+// hosts are the addresses to listen on: kube-apiserver listens on all, which would be
+// reachable from outside.
 func (s *server) hosts() []string {
 	if s.advertise == "127.0.0.1" {
 		return []string{s.advertise}
@@ -153,7 +153,7 @@ func (s *server) awaitEtcd(ctx context.Context) error {
 	}
 }
 
-// ping makes the read that kube-apiserver's health check makes, through consensus.
+// ping makes the same linearizable read as kube-apiserver's health check.
 func (s *server) ping(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -161,7 +161,7 @@ func (s *server) ping(ctx context.Context, limit time.Duration) error {
 	return err
 }
 
-// bootstrap makes the system's namespaces where they are not there.
+// bootstrap creates the system's namespaces where they are missing.
 func (s *server) bootstrap(ctx context.Context) error {
 	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
 		key := s.etcdPrefix + "/namespaces/" + name
@@ -180,7 +180,7 @@ func (s *server) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// keepMasterLease keeps this server's address in etcd for 15 s at a time, as kube-apiserver's
+// keepMasterLease keeps this server's address in etcd, 15 s at a time, as kube-apiserver's
 // lease reconciler does.
 func (s *server) keepMasterLease(ctx context.Context, logger *log.Logger) {
 	for {

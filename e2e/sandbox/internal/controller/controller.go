@@ -1,9 +1,9 @@
 // Package controller is a stand-in for kube-controller-manager and kube-scheduler.
 //
-// It stands in for: leader election by a Lease, with the real one's times (a lease of 15 s, tried
-// every 2 s, given up after 10 s without renewal by exiting); and, as kube-controller-manager, for
-// a ReplicaSet that every Deployment gets while the leader works, so that one can see when
-// controllers work again. It does not stand in for anything else that they do.
+// It stands in for: leader election by a Lease, with the real timing (a lease of 15 s, tried every
+// 2 s; after 10 s without renewal it exits); and, as kube-controller-manager, for giving every
+// Deployment a ReplicaSet while the leader works, which shows when controllers work again. It does
+// not stand in for anything else that they do.
 package controller
 
 import (
@@ -49,10 +49,10 @@ type elector struct {
 	api            *kubeapi.Client
 	name, identity string
 	seen           string    // the other holder's last record
-	seenAt         time.Time // by this process's own clock, as client-go's leader election does it
+	seenAt         time.Time // by this process's own clock, as in client-go's leader election
 }
 
-// Run takes part in the election that name stands for until ctx ends. It returns an error
+// Run takes part in the election named by name until ctx ends. It returns an error
 // when it loses the lease.
 func Run(ctx context.Context, name string, args []string, logger *log.Logger) error {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)

@@ -19,8 +19,8 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// CreateContainer keeps a container that is not yet started. An image without a binary is not
-// found, as one that was never pulled.
+// CreateContainer stores a container that is not yet started. An image without a binary is not
+// found, like one that was never pulled.
 func (s *Server) CreateContainer(
 	_ context.Context, r *runtimeapi.CreateContainerRequest,
 ) (*runtimeapi.CreateContainerResponse, error) {
@@ -41,7 +41,7 @@ func (s *Server) CreateContainer(
 		return nil, err
 	}
 	for _, mount := range r.Config.Mounts {
-		// containerd creates the source of a bind mount that is not there.
+		// containerd creates the missing source of a bind mount.
 		source, err := hostpath.Resolve(s.root, mount.HostPath)
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (s *Server) CreateContainer(
 	return &runtimeapi.CreateContainerResponse{ContainerId: c.ID}, nil
 }
 
-// binary returns the program that stands for an image.
+// binary returns the program that stands in for an image.
 func (s *Server) binary(image string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(s.root, Images))
 	if err != nil {
@@ -125,8 +125,8 @@ func (s *Server) wait(c *container, cmd *exec.Cmd) {
 	}
 }
 
-// StopContainer ends a container by SIGTERM and, after the time-out in seconds, by SIGKILL. One
-// that is not there is no error.
+// StopContainer stops a container with SIGTERM and, after the timeout in seconds, with SIGKILL. A
+// missing container is no error.
 func (s *Server) StopContainer(
 	ctx context.Context, r *runtimeapi.StopContainerRequest,
 ) (*runtimeapi.StopContainerResponse, error) {
@@ -160,8 +160,8 @@ func (s *Server) stop(ctx context.Context, id string, grace time.Duration) error
 	}
 }
 
-// RemoveContainer forgets a container, killing it first where it runs. One that is
-// not there is no error.
+// RemoveContainer forgets a container, and kills it first if it runs. A missing
+// container is no error.
 func (s *Server) RemoveContainer(
 	ctx context.Context, r *runtimeapi.RemoveContainerRequest,
 ) (*runtimeapi.RemoveContainerResponse, error) {
@@ -178,7 +178,7 @@ func (s *Server) RemoveContainer(
 	return &runtimeapi.RemoveContainerResponse{}, os.RemoveAll(s.containerDir(c.ID))
 }
 
-// ListContainers lists the containers that the filter lets pass.
+// ListContainers lists the containers that match the filter.
 func (s *Server) ListContainers(
 	_ context.Context, r *runtimeapi.ListContainersRequest,
 ) (*runtimeapi.ListContainersResponse, error) {
@@ -201,7 +201,7 @@ func (s *Server) ListContainers(
 	return reply, nil
 }
 
-// ContainerStatus tells of one container; verbosely it adds containerd's "info": a JSON object with
+// ContainerStatus describes one container; verbose adds containerd's "info": a JSON object with
 // pid, sandboxID, config and runtimeSpec.
 func (s *Server) ContainerStatus(
 	_ context.Context, r *runtimeapi.ContainerStatusRequest,

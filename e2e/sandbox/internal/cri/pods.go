@@ -12,7 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// RunPodSandbox keeps a new sandbox, ready until it is stopped or the node reboots.
+// RunPodSandbox stores a new sandbox, which is ready until it is stopped or the node reboots.
 func (s *Server) RunPodSandbox(
 	_ context.Context, r *runtimeapi.RunPodSandboxRequest,
 ) (*runtimeapi.RunPodSandboxResponse, error) {
@@ -32,8 +32,8 @@ func (s *Server) RunPodSandbox(
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: p.ID}, nil
 }
 
-// StopPodSandbox kills what still runs in the sandbox and marks it not ready. One that is
-// not there is no error.
+// StopPodSandbox kills what still runs in the sandbox and marks it not ready. A missing
+// sandbox is no error.
 func (s *Server) StopPodSandbox(
 	ctx context.Context, r *runtimeapi.StopPodSandboxRequest,
 ) (*runtimeapi.StopPodSandboxResponse, error) {
@@ -74,7 +74,7 @@ func (s *Server) RemovePodSandbox(
 	return &runtimeapi.RemovePodSandboxResponse{}, nil
 }
 
-// PodSandboxStatus tells of one sandbox.
+// PodSandboxStatus describes one sandbox.
 func (s *Server) PodSandboxStatus(
 	_ context.Context, r *runtimeapi.PodSandboxStatusRequest,
 ) (*runtimeapi.PodSandboxStatusResponse, error) {
@@ -91,7 +91,7 @@ func (s *Server) PodSandboxStatus(
 	}}, nil
 }
 
-// ListPodSandbox lists the sandboxes that the filter lets pass.
+// ListPodSandbox lists the sandboxes that match the filter.
 func (s *Server) ListPodSandbox(
 	_ context.Context, r *runtimeapi.ListPodSandboxRequest,
 ) (*runtimeapi.ListPodSandboxResponse, error) {
@@ -129,7 +129,7 @@ func (s *Server) inPod(sandbox string) []string {
 	return ids
 }
 
-// findPod takes an id or the unambiguous beginning of one. The caller holds the lock.
+// findPod accepts an id or an unambiguous prefix of one. The caller holds the lock.
 func (s *Server) findPod(id string) *pod { return find(s.pods, id) }
 
 // findContainer is findPod for containers.

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/proc"
 )
 
-// container is what is kept of a container below /var/lib/containerd, where it outlives the
+// container is the record of a container below /var/lib/containerd, where it survives the
 // runtime and a reboot.
 type container struct {
 	ID         string                      `json:"id"`
@@ -24,10 +24,10 @@ type container struct {
 	FinishedAt int64                       `json:"finishedAt"`
 	ExitCode   int32                       `json:"exitCode"`
 	Process    proc.Identity               `json:"process"`
-	Boot       string                      `json:"boot"` // the boot that it was started in
+	Boot       string                      `json:"boot"` // the boot in which it started
 }
 
-// pod is what is kept of a pod sandbox.
+// pod is the record of a pod sandbox.
 type pod struct {
 	ID        string                       `json:"id"`
 	Config    *runtimeapi.PodSandboxConfig `json:"config"`
@@ -46,7 +46,7 @@ func (s *Server) containerDir(id string) string {
 }
 func (s *Server) podDir(id string) string { return filepath.Join(s.root, stateDir, "pods", id) }
 
-// load reads what earlier runtimes left, and finds out in which boot of the node it is: /run is
+// load reads what earlier runtimes left, and finds out which boot of the node this is: /run is
 // empty after a reboot.
 func (s *Server) load() error {
 	boot, err := os.ReadFile(filepath.Join(s.root, bootFile))
@@ -75,7 +75,7 @@ func loadAll[T any](dir string, into map[string]*T) error {
 	for _, entry := range entries {
 		data, err := os.ReadFile(filepath.Join(dir, entry.Name(), "state.json"))
 		if os.IsNotExist(err) {
-			continue // killed before it was first written
+			continue // killed before its first write
 		}
 		if err != nil {
 			return err
@@ -104,8 +104,8 @@ func save(dir string, record any) error {
 	return os.Rename(temp, filepath.Join(dir, "state.json"))
 }
 
-// state tells how the container is now. One that has ended while nobody waited for it gets the exit
-// code 255, as with containerd. The caller holds the lock.
+// state returns the container's current state. A container that ended while nobody waited gets the
+// exit code 255, as with containerd. The caller holds the lock.
 func (s *Server) state(c *container) runtimeapi.ContainerState {
 	switch {
 	case c.StartedAt == 0:

@@ -1,13 +1,12 @@
 // Package cri is a stand-in for a container runtime: a CRI v1 server whose containers are plain
 // processes of this machine.
 //
-// It stands in for what kubelet and etcdpod ask of containerd: pod sandboxes and containers with
-// their labels and attempts, that outlive the runtime and are known again when it is back, exits,
-// stops with a grace, logs. It isolates nothing: there are no namespaces, cgroups or images. A
-// host path mount is honoured by rewriting the arguments and variables that lie below its
-// container path; what is written in a configuration file inside is not rewritten. The command's
-// first word is not looked at: the image says which binary runs. A log holds the output as it is,
-// without CRI's prefixes.
+// It stands in for what the kubelet and etcdpod need from containerd: pod sandboxes and containers
+// with their labels and attempts, which survive the runtime and are known again when it restarts;
+// exits, graceful stops, logs. It isolates nothing: there are no namespaces, cgroups or images. For
+// a host path mount it rewrites arguments and variables below the container path, but not the
+// contents of configuration files. It ignores the command's first word: the image decides which
+// binary runs. A log holds the plain output, without CRI's prefixes.
 package cri
 
 import (
@@ -26,10 +25,11 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Socket is the host path on which the runtime listens, containerd's own.
+// Socket is the host path of the runtime's socket, the same as containerd's.
 const Socket = "/run/containerd/containerd.sock"
 
-// Images is the host path of the map of image names to the binaries that stand for them, as JSON.
+// Images is the host path of the map from image names to the binaries that stand
+// in for them, as JSON.
 const Images = "/sandbox/images.json"
 
 // Server is the runtime of the node at one root.
@@ -46,7 +46,7 @@ type Server struct {
 	waiting map[string]bool
 }
 
-// Serve runs the runtime until ctx ends. Its containers go on running.
+// Serve runs the runtime until ctx ends. Its containers keep running.
 func Serve(ctx context.Context, root string, logger *log.Logger) error {
 	s := &Server{root: root, log: logger, containers: map[string]*container{},
 		pods: map[string]*pod{}, waiting: map[string]bool{}}
@@ -76,7 +76,7 @@ func Serve(ctx context.Context, root string, logger *log.Logger) error {
 	return server.Serve(listener)
 }
 
-// lock makes sure that there is one runtime for a root.
+// lock allows only one runtime for a root.
 func lock(path string) (func(), error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -89,14 +89,14 @@ func lock(path string) (func(), error) {
 	return func() { file.Close() }, nil
 }
 
-// newID returns 64 hexadecimal digits, the form of containerd's ids.
+// newID returns 64 hexadecimal digits, like containerd's ids.
 func newID() string {
 	var id [32]byte
 	rand.Read(id[:])
 	return hex.EncodeToString(id[:])
 }
 
-// Version says what the runtime is.
+// Version names the runtime.
 func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
 	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "standin",
 		RuntimeVersion: "1.0.0", RuntimeApiVersion: "v1"}, nil

@@ -11,8 +11,8 @@ import (
 
 func (s *Server) rootfs(id string) string { return filepath.Join(s.containerDir(id), "rootfs") }
 
-// command makes the process of a container: the image's binary, with the container's paths as this
-// machine spells them.
+// command makes the process of a container: the image's binary, with container paths
+// translated to this machine's.
 func (s *Server) command(path string, c *container) (*exec.Cmd, error) {
 	words := append(append([]string{}, c.Config.Command...), c.Config.Args...)
 	view := view{rootfs: s.rootfs(c.ID)}
@@ -38,17 +38,17 @@ func (s *Server) command(path string, c *container) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// view is how a container sees paths: its binds, and below them its own file system.
+// view is how a container sees paths: its bind mounts, and below them its own file system.
 type view struct {
 	rootfs string
 	mounts []bind
 }
 
-// bind shows source, a path of this machine, at a path of the container.
+// bind shows source, a path of this machine, at a path in the container.
 type bind struct{ at, source string }
 
-// args rewrites the paths in arguments of the forms --flag=path, --flag path and path, and lists
-// of them with commas.
+// args rewrites the paths in arguments of the forms --flag=path, --flag path and path, and in
+// comma-separated lists.
 func (v view) args(words []string) []string {
 	out := make([]string, len(words))
 	flag := ""
@@ -66,9 +66,9 @@ func (v view) args(words []string) []string {
 	return out
 }
 
-// value rewrites each path of a list. A path below no mount belongs to the container's own
-// file system; whether it is one at all (and not the path of a URL or of keys) only the
-// flag's name can tell.
+// value rewrites each path of a list. A path below no mount belongs to the container's
+// own file system; only the flag's name can tell whether it is one at all (and not the
+// path of a URL or of keys).
 func (v view) value(list string, file bool) string {
 	items := strings.Split(list, ",")
 	for i, item := range items {
@@ -85,7 +85,7 @@ func (v view) value(list string, file bool) string {
 	return strings.Join(items, ",")
 }
 
-// mountOf returns the innermost mount that the path is in, nil if there is none.
+// mountOf returns the innermost mount that holds the path, nil if there is none.
 func (v view) mountOf(path string) *bind {
 	var best *bind
 	for i, mount := range v.mounts {
@@ -97,8 +97,8 @@ func (v view) mountOf(path string) *bind {
 	return best
 }
 
-// namesFile tells whether a flag or variable of that name holds the path of a file, as names go in
-// etcd and Kubernetes.
+// namesFile says whether a flag or variable of that name holds a file's path, judging by the names
+// in etcd and Kubernetes.
 func namesFile(flag string) bool {
 	flag = strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
 	for _, end := range []string{"dir", "file", "kubeconfig", "-certificate", "-key", "-outputs"} {

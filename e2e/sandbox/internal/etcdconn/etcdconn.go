@@ -1,4 +1,4 @@
-// Package etcdconn connects to etcd the way everything in the sandbox does.
+// Package etcdconn connects to etcd for everything in the sandbox.
 package etcdconn
 
 import (
@@ -14,15 +14,14 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// Options are the paths on this machine that the API server's etcd flags name.
-// Empty ones are left out.
+// Options are the paths on this machine in the API server's etcd flags; they may be empty.
 type Options struct {
 	Endpoints     []string
 	CA, Cert, Key string
 }
 
-// Open makes a client. It tries to connect again within a second, where gRPC would wait for up to
-// two minutes: etcd comes and goes here.
+// Open makes a client. It reconnects within a second, where gRPC would wait for up to two minutes:
+// etcd comes and goes here.
 func Open(o Options) (*clientv3.Client, error) {
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, Logger: zap.NewNop(),

@@ -1,5 +1,4 @@
-// Package hostpath finds, below a sandbox's root, what the node's own programs
-// would find at a path.
+// Package hostpath finds, below a sandbox's root, what the node's programs would find at a path.
 package hostpath
 
 import (
@@ -14,7 +13,7 @@ import (
 const mostLinks = 40
 
 // Resolve returns the path on this machine of a host path, with every symbolic link followed as if
-// root were /. What is not there is taken for a plain name.
+// root were /. Missing names count as plain ones.
 func Resolve(root, host string) (string, error) {
 	done, rest := "/", strings.Split(host, "/")
 	for links := 0; len(rest) > 0; {

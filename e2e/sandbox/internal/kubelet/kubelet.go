@@ -2,13 +2,13 @@
 //
 // It stands in for: reading staticPodPath and containerRuntimeEndpoint from its configuration;
 // running every file of that directory whose name does not begin with a dot; a pod UID from the
-// pod's contents, the node and the file's name; one started pod for each pod name, the next one
-// waiting until that has ended; reuse of an unchanged pod's sandbox; restarts with the next attempt
-// and a crash-loop back-off that a new kubelet does not remember; graceful stops of what it ran and
-// no longer should; leaving containers alone when it stops. It does not stand in for: the API
+// pod's contents, the node and the file's name; one started pod per pod name, where the next waits
+// until the last has ended; reuse of an unchanged pod's sandbox; restarts with the next attempt,
+// and a crash-loop back-off that a new kubelet has forgotten; graceful stops of pods that should no
+// longer run; containers that keep running when it stops. It does not stand in for: the API
 // server's side (mirror pods, node status), probes, init containers, resources, garbage collection
-// by age, image pulls. It never stops containers of pods that it has not run itself; a real kubelet
-// does so, too, while no API server answers.
+// by age, image pulls. It never stops containers of pods that it has not run itself; nor does a
+// real kubelet while no API server answers.
 package kubelet
 
 import (
@@ -28,7 +28,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ConfigPath is the host path of the kubelet's configuration, as kubeadm writes it.
+// ConfigPath is the host path of the kubelet's configuration, as in kubeadm.
 const ConfigPath = "/var/lib/kubelet/config.yaml"
 
 // Options are the kubelet's flags.
@@ -52,14 +52,14 @@ type kubelet struct {
 	backoffs  backoffs
 }
 
-// worker is one pod that this kubelet has started and not yet ended.
+// worker is one pod that this kubelet has started and that has not ended.
 type worker struct {
 	pod  *corev1.Pod
 	busy sync.Mutex // held while the pod is synced or ended
 	done chan struct{}
 }
 
-// Run runs the kubelet until ctx ends. The containers go on running.
+// Run runs the kubelet until ctx ends. The containers keep running.
 func Run(ctx context.Context, o Options) error {
 	data, err := os.ReadFile(filepath.Join(o.Root, ConfigPath))
 	if err != nil {
@@ -90,8 +90,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 }
 
-// pass brings the pods one step nearer to what the directory asks for. Each pod is worked
-// on beside the others.
+// pass brings the pods one step closer to what the directory asks for. It works on
+// all pods concurrently.
 func (k *kubelet) pass(ctx context.Context) {
 	wanted := k.read()
 	byUID, started := map[string]bool{}, map[string]bool{}
@@ -150,8 +150,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// backoffs are the crash-loop delays of containers, doubled at each restart and forgotten after
-// twice the longest without one.
+// backoffs are the crash-loop delays of containers. They double at each restart, and are forgotten
+// after twice the longest delay without one.
 type backoffs struct {
 	mu         sync.Mutex
 	first, max time.Duration
@@ -163,7 +163,7 @@ type backoff struct {
 	updated time.Time
 }
 
-// mayRestart tells whether a container that ended then may be restarted now, and if
+// mayRestart says whether a container that ended then may restart now, and if
 // so, counts the restart.
 func (b *backoffs) mayRestart(key string, ended, now time.Time) bool {
 	b.mu.Lock()

@@ -22,8 +22,8 @@ type source struct {
 	pod  *corev1.Pod
 }
 
-// read returns the pods that the directory asks for, by file name. A file that cannot be read as a
-// pod leaves the pod that it last was.
+// read returns the pods that the directory asks for, by file name. If a file is no readable pod,
+// the file's last pod stays.
 func (k *kubelet) read() []*corev1.Pod {
 	dir := filepath.Join(k.Root, k.manifests)
 	entries, err := os.ReadDir(dir)
@@ -69,10 +69,10 @@ func (k *kubelet) read() []*corev1.Pod {
 	return pods
 }
 
-// sourceFile is an annotation of this stand-in's own.
+// sourceFile is this stand-in's own annotation.
 const sourceFile = "standin/file"
 
-// parse reads a static pod and gives it the name, namespace and UID that the kubelet would
+// parse reads a static pod and gives it the kubelet's name, namespace and UID
 // (pkg/kubelet/config/common.go, applyDefaults).
 func parse(text []byte, node, path string) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}

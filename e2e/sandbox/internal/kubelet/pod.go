@@ -15,7 +15,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/hostpath"
 )
 
-// Labels by which the kubelet finds its containers again (k8s.io/kubelet/pkg/types).
+// Labels by which the kubelet recognizes its containers (k8s.io/kubelet/pkg/types).
 const (
 	labelPod       = "io.kubernetes.pod.name"
 	labelNamespace = "io.kubernetes.pod.namespace"
@@ -24,7 +24,7 @@ const (
 )
 
 // sync gives the pod a ready sandbox and each of its containers a running process,
-// unless it is in back-off.
+// except during back-off.
 func (k *kubelet) sync(ctx context.Context, w *worker) error {
 	containers, err := k.containers(ctx, w.pod)
 	if err != nil {
@@ -71,7 +71,7 @@ func (k *kubelet) sandboxes(ctx context.Context, pod *corev1.Pod) ([]*runtimeapi
 	return reply.Items, nil
 }
 
-// sandbox returns the pod's ready sandbox, making one where the newest is not ready.
+// sandbox returns the pod's ready sandbox, and makes one if the newest is not ready.
 func (k *kubelet) sandbox(ctx context.Context, pod *corev1.Pod) (string, *runtimeapi.PodSandboxConfig, error) {
 	existing, err := k.sandboxes(ctx, pod)
 	if err != nil {
@@ -106,7 +106,7 @@ func (k *kubelet) sandbox(ctx context.Context, pod *corev1.Pod) (string, *runtim
 	return reply.PodSandboxId, config, nil
 }
 
-// syncContainer starts a container with the next attempt, unless its newest one runs or the
+// syncContainer starts a container with the next attempt, unless the newest one runs or the
 // back-off forbids it. It keeps one dead container.
 func (k *kubelet) syncContainer(
 	ctx context.Context, pod *corev1.Pod, spec *corev1.Container,
@@ -187,7 +187,7 @@ func containerConfig(
 	return config
 }
 
-// mounts resolves a container's host path mounts, making or checking each path as its type says.
+// mounts resolves a container's host path mounts, making or checking each path as its type demands.
 func (k *kubelet) mounts(pod *corev1.Pod, spec *corev1.Container) ([]*runtimeapi.Mount, error) {
 	volumes := map[string]*corev1.HostPathVolumeSource{}
 	for _, volume := range pod.Spec.Volumes {
@@ -236,7 +236,7 @@ func (k *kubelet) prepare(host *corev1.HostPathVolumeSource) error {
 	return nil
 }
 
-// end stops the pod's containers with its grace, then removes them and their sandbox.
+// end stops the pod's containers within its grace period, then removes them and their sandbox.
 func (k *kubelet) end(ctx context.Context, w *worker) error {
 	containers, err := k.containers(ctx, w.pod)
 	if err != nil {

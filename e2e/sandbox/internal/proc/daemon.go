@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// stopLimit is how long a daemon may take to end by SIGTERM before it is killed.
+// stopLimit is how long a daemon may take to exit after SIGTERM before it is killed.
 const stopLimit = 10 * time.Second
 
-// AsDaemon writes this process's identity to pidFile while run lasts. It refuses when the one that
-// is named there still runs.
+// AsDaemon writes this process's identity to pidFile while run lasts. It fails if the process
+// named there still runs.
 func AsDaemon(pidFile string, run func() error) error {
 	if id, running := Daemon(pidFile); running {
 		return fmt.Errorf("process %d runs already", id.PID)
@@ -42,7 +42,7 @@ func AsDaemon(pidFile string, run func() error) error {
 	return run()
 }
 
-// Daemon returns the process that pidFile names, and whether it runs.
+// Daemon returns the process named in pidFile, and whether it runs.
 func Daemon(pidFile string) (Identity, bool) {
 	var id Identity
 	data, err := os.ReadFile(pidFile)
@@ -53,7 +53,7 @@ func Daemon(pidFile string) (Identity, bool) {
 }
 
 // StartDaemon starts this program again with args, marked for root, and returns when it has written
-// pidFile. It does nothing if one runs.
+// pidFile. It does nothing if one already runs.
 func StartDaemon(ctx context.Context, pidFile, root, log string, args []string) error {
 	if _, running := Daemon(pidFile); running {
 		return nil
@@ -82,8 +82,8 @@ func StartDaemon(ctx context.Context, pidFile, root, log string, args []string) 
 	}
 }
 
-// StopDaemon ends the process that pidFile names, and returns when it has ended. None
-// running is no error.
+// StopDaemon ends the process named in pidFile, and returns when it has ended. It is
+// no error if none runs.
 func StopDaemon(pidFile string) error {
 	id, running := Daemon(pidFile)
 	if !running {

@@ -1,6 +1,6 @@
-// Package proc starts, recognises and ends the processes of a sandbox. Every one of them carries
-// the sandbox's root in its environment, so that all can be found and ended, however they were
-// started and whoever their parent is by now.
+// Package proc starts, recognizes and ends the processes of a sandbox. Every one of them has the
+// sandbox's root in its environment, so that all can be found and ended, no matter how they were
+// started and who their parent is by now.
 package proc
 
 import (
@@ -20,7 +20,7 @@ import (
 // which etcd and etcdpod read.
 const marker = "STANDIN_ROOT"
 
-// Environ returns a copy of env with the mark of the sandbox at root.
+// Environ returns a copy of env marked for the sandbox at root.
 func Environ(env []string, root string) []string {
 	marked := make([]string, 0, len(env)+1)
 	for _, entry := range env {
@@ -31,8 +31,8 @@ func Environ(env []string, root string) []string {
 	return append(marked, marker+"="+root)
 }
 
-// Start starts a marked process in a session of its own, with its output appended to log, and reaps
-// it when it ends. The process survives the caller.
+// Start starts a marked process in its own session, appends its output to log, and reaps it when it
+// ends. The process survives the caller.
 func Start(cmd *exec.Cmd, root, log string) error {
 	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
 		return err
@@ -52,7 +52,7 @@ func Start(cmd *exec.Cmd, root, log string) error {
 	return cmd.Start()
 }
 
-// Identity names one process for as long as the machine runs: a pid alone is used again.
+// Identity identifies one process as long as the machine runs: pids alone are reused.
 type Identity struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks after boot, as /proc/PID/stat tells
@@ -64,7 +64,7 @@ func Identify(pid int) (Identity, bool) {
 	if err != nil {
 		return Identity{}, false
 	}
-	// The command's name may hold spaces and brackets: count fields from its last bracket.
+	// The command's name may hold spaces and parentheses: count fields from its last parenthesis.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
 		return Identity{}, false
@@ -73,13 +73,13 @@ func Identify(pid int) (Identity, bool) {
 	return Identity{PID: pid, Start: start}, err == nil
 }
 
-// Alive tells whether the process still runs.
+// Alive says whether the process still runs.
 func (id Identity) Alive() bool {
 	now, ok := Identify(id.PID)
 	return ok && id.PID > 0 && now == id
 }
 
-// Command returns the words of the process's command line; none when it has ended.
+// Command returns the arguments of the process; none when it has ended.
 func (id Identity) Command() []string {
 	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(id.PID), "cmdline"))
 	if err != nil || len(line) == 0 {
@@ -112,10 +112,10 @@ func Marked(root string) ([]Identity, error) {
 	return found, nil
 }
 
-// killLimit is how long a process that was killed may take to be gone: long, on a busy machine.
+// killLimit is how long a killed process may take to disappear: long, on a busy machine.
 const killLimit = 5 * time.Minute
 
-// KillAll ends every process of the sandbox at root by SIGKILL, as a power cut would, and
+// KillAll kills every process of the sandbox at root with SIGKILL, like a power cut, and
 // returns when none is left.
 func KillAll(root string) error {
 	deadline := time.Now().Add(killLimit)

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// The buckets that etcd 3.5 to 3.7 reads when it boots (server/storage/schema/bucket.go). What it
-// would panic on is judged; buckets and keys of a newer etcd are passed over.
+// The buckets that etcd 3.5 to 3.7 reads when it boots (server/storage/schema/bucket.go). What
+// would make it panic is checked; a newer etcd's buckets and keys are skipped.
 const (
 	maxRecord  = 64 << 10 // bytes of one record that is decoded
-	maxMembers = 1024     // far beyond any cluster; so are the others
+	maxMembers = 1024     // far beyond any cluster; so are the other limits
 	maxAlarms  = 4 * maxMembers
 	maxBuckets = 64
 )
 
-// contents gathers what the buckets but the key bucket hold, and where the key bucket is.
+// contents gathers the contents of all buckets except the key bucket, and that one's place.
 type contents struct {
 	report      *Report
 	keys        *bucket
 	metaSeen    bool
 	finished    int64 // compact revisions; -1 if not stored
 	scheduled   int64
-	keyVisitor  func(bucket) *visitor // nil: the key bucket is passed over
+	keyVisitor  func(bucket) *visitor // nil: the key bucket is skipped
 	onlyBuckets []string              // nil: all
 }
 
@@ -66,7 +66,7 @@ func (c *contents) top(name []byte, b bucket) (*visitor, error) {
 	return anything(), nil
 }
 
-// anything visits a bucket of which only the structure is judged.
+// anything visits a bucket and checks only its structure.
 func anything() *visitor {
 	return &visitor{entry: func(*entry) error { return nil }, bucket: func([]byte, bucket) (*visitor, error) {
 		return anything(), nil
@@ -197,7 +197,7 @@ func (c *contents) alarm(k []byte) string {
 	})
 	switch kind {
 	case 0:
-		return wrong // NONE: it raises nothing
+		return wrong // NONE: not raised
 	case 1:
 		a.Type = "NOSPACE"
 	case 2:
@@ -250,8 +250,8 @@ func smallMessage(b []byte, f func(number, value uint64)) string {
 }
 
 // judge says what is missing, and works out the revisions that an etcd would boot with (mvcc
-// kvstore.go, restore): it takes up a compaction that was begun, and a revision that compaction
-// removed is not used again.
+// kvstore.go, restore): it resumes a compaction that was begun, and never reuses a revision
+// that compaction removed.
 func (c *contents) judge(last int64) error {
 	switch {
 	case c.keys == nil:

@@ -11,9 +11,9 @@ import (
 )
 
 // Check reads a whole snapshot and proves it good, or returns a [*Bad]. Other errors say that it
-// could not be read, or that ctx was cancelled. The SHA-256 is computed beside the walk through the
-// pages, on a second core, and where its steps are known by both; if both find something, the
-// trailer is what is reported.
+// could not be read, or that ctx was cancelled. A second core computes the SHA-256 during the
+// walk through the pages; if its steps are known, both cores do. If both find something, the
+// trailer is reported.
 func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -60,7 +60,7 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	return r, nil
 }
 
-// first picks the error to report: the hash's, unless that was only stopped by the other's.
+// first picks the error to report: the hash's, unless the walk's error cancelled the hash.
 func first(hashed, walked error) error {
 	if hashed == nil || errors.Is(hashed, context.Canceled) && walked != nil && !errors.Is(walked, context.Canceled) {
 		return walked
@@ -68,9 +68,9 @@ func first(hashed, walked error) error {
 	return hashed
 }
 
-// walkAll goes through all pages once. Where there are more keys than their table holds, it goes
-// through the key bucket again for each further part of the table; and where there are more entries
-// than are noted, once more at last, for what only needs live entries.
+// walkAll goes through all pages once. If there are more keys than the table holds, it goes through
+// the key bucket again for each further part of the table. If there are more entries than it can
+// note, it makes one last pass for what only concerns live entries.
 func walkAll(
 	ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int,
 ) error {
@@ -110,7 +110,7 @@ func walkAll(
 	return surveyAll(ctx, db, m, r, p, l, live, c)
 }
 
-// surveyAll needs no second walk where the first one has noted everything.
+// surveyAll needs no second walk if the first one noted everything.
 func surveyAll(
 	ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, l *ledger, live bitmap, c *contents,
 ) error {
@@ -125,8 +125,8 @@ func surveyAll(
 	return nil
 }
 
-// progress adds up what is read: the file once for the hash, and once each for the first walk and
-// for the last, where that is needed.
+// progress counts the bytes read: the file once for the hash, and once each for the first walk and,
+// if needed, the last.
 type progress struct {
 	report      func(done, total int64)
 	size        int64
@@ -146,7 +146,7 @@ func newProgress(o Options, f *file) *progress {
 	return p
 }
 
-// more says that the file is to be read once more.
+// more says that the file is read once more.
 func (p *progress) more() { p.total.Add(p.size) }
 
 func (p *progress) add(n int64) {

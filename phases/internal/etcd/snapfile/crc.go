@@ -7,10 +7,10 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// joiner makes the CRC of two things, one behind the other, out of their CRCs, so that what etcd's
-// hash takes in need not be known when it is read.
+// joiner makes the CRC of two concatenated pieces from their CRCs, so that data can be read before
+// it is known whether etcd's hash includes it.
 //
-// A CRC is linear: zeros behind something change its CRC by a linear map of 32 bits. step[k] is
+// A CRC is linear: appended zeros change the CRC by a linear map of 32 bits. step[k] is
 // that map for 2^k bytes, as a table for each byte of the CRC.
 type joiner struct{ step [40][4][256]uint32 }
 
@@ -49,7 +49,7 @@ func twice(m [32]uint32) (square [32]uint32) {
 	return square
 }
 
-// append returns the CRC of what has the CRC a, and behind it size bytes that have the CRC b.
+// append returns the CRC of data with the CRC a, followed by size bytes with the CRC b.
 func (j *joiner) append(a, b uint32, size int64) uint32 {
 	for n := uint64(size); n != 0; n &= n - 1 {
 		t := &j.step[bits.TrailingZeros64(n)]

@@ -94,7 +94,6 @@ func TestAFileThatMayNotBeReadIsBadAndAFailingDiskIsNot(t *testing.T) {
 	}
 }
 
-// TestEveryFlippedBitIsBad flips each bit of a small snapshot in turn.
 func TestAFileThatIsCutWhileItIsHashedIsSaid(t *testing.T) {
 	path := write(t, make([]byte, ahead*blockSize+sector))
 	f, err := open(path)
@@ -116,6 +115,7 @@ func TestAFileThatIsCutWhileItIsHashedIsSaid(t *testing.T) {
 	feed.over()
 }
 
+// TestEveryFlippedBitIsBad flips each bit of a small snapshot in turn.
 func TestEveryFlippedBitIsBad(t *testing.T) {
 	good := small(t, true)
 	path := write(t, good)
@@ -156,7 +156,7 @@ func TestEveryCutIsBad(t *testing.T) {
 	}
 }
 
-// TestRandomDamageUnderAValidTrailerIsSurvived spoils bytes at random, behind the meta pages.
+// TestRandomDamageUnderAValidTrailerIsSurvived corrupts random bytes after the meta pages.
 func TestRandomDamageUnderAValidTrailerIsSurvived(t *testing.T) {
 	source := rand.New(rand.NewPCG(3, 4))
 	for _, good := range [][]byte{small(t, true), small(t, false)} {
@@ -170,8 +170,8 @@ func TestRandomDamageUnderAValidTrailerIsSurvived(t *testing.T) {
 	}
 }
 
-// survive checks a file in all ways. What passes, bbolt itself must read and find nothing wrong
-// with: it faults where the check has a hole.
+// survive checks a file in all ways. A file that passes must also be fine for bbolt, which crashes
+// where the check has a hole.
 func survive(t *testing.T, b []byte) {
 	path := write(t, b)
 	for _, o := range []Options{{}, {Raw: true}, {Quick: true}} {
@@ -188,8 +188,8 @@ func survive(t *testing.T, b []byte) {
 	}
 }
 
-// bboltAgrees reads everything with bbolt. Its Check is for whole files only: of a torn meta page,
-// which bbolt opens all the same, it wants the header.
+// bboltAgrees reads everything with bbolt. bbolt's Check works only on whole files: it needs the
+// header of a torn meta page, although bbolt opens the file.
 func bboltAgrees(t *testing.T, path string, whole bool) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
@@ -211,8 +211,8 @@ func bboltAgrees(t *testing.T, path string, whole bool) {
 	}
 }
 
-// FuzzCheck spoils a small file: the input is a list of places and what to put there, so that most
-// of the file stays as deep as it was.
+// FuzzCheck corrupts a small file: the input lists places and the bytes to put there, so that most
+// of the file keeps its structure.
 func FuzzCheck(f *testing.F) {
 	goods := [][]byte{small(f, true), small(f, false)}
 	f.Add([]byte{0, 0, 8, 2})
@@ -226,7 +226,7 @@ func FuzzCheck(f *testing.F) {
 		for edits = edits[1:]; len(edits) >= 3; edits = edits[3:] {
 			b[int(binary.BigEndian.Uint16(edits))%len(b)] = edits[2]
 		}
-		for id := range 2 { // a right checksum, or nothing deeper is ever reached
+		for id := range 2 { // a valid checksum, or nothing deeper is ever reached
 			resum(b[id*1024+16:])
 		}
 		survive(t, seal(b))

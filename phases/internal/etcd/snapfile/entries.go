@@ -6,8 +6,8 @@ import (
 )
 
 // revision is a key of etcd's key bucket (server/storage/mvcc/revision.go): main and sub, 8
-// bytes each, big endian, parted by an underscore, and a t behind them if the entry says that
-// its key was deleted.
+// bytes each, big endian, separated by an underscore, and followed by a t if the entry says
+// that its key was deleted.
 type revision struct {
 	main, sub int64
 	tombstone bool
@@ -30,7 +30,7 @@ func parseRevision(b []byte) (revision, error) {
 	return r, nil
 }
 
-// keyValue is etcd's mvccpb.KeyValue, key and value by their places.
+// keyValue is etcd's mvccpb.KeyValue; key and value are known by their places.
 type keyValue struct {
 	key, value              field
 	created, modified, vers int64
@@ -64,9 +64,9 @@ func (e *entry) keyValue() (kv keyValue, wrong string, err error) {
 	}
 }
 
-// judge holds a key and value against the revision that they are stored under, as etcd writes them
-// (mvcc kvstore_txn.go, put and delete). An entry that is empty altogether is the mark that
-// `etcdutl snapshot restore --bump-revision` leaves.
+// judge checks a key and value against their revision, as etcd writes them (mvcc kvstore_txn.go,
+// put and delete). An entirely empty entry is the mark that `etcdutl snapshot restore
+// --bump-revision` leaves.
 func (kv *keyValue) judge(r revision, size int64) string {
 	switch {
 	case size == 0 && !r.tombstone:
@@ -85,7 +85,7 @@ func (kv *keyValue) judge(r revision, size int64) string {
 	return ""
 }
 
-// ledger reads the key bucket for the first time: it judges every entry and finds which are live.
+// ledger reads the key bucket for the first time: it checks every entry and finds the live ones.
 type ledger struct {
 	last    revision
 	entries uint64
@@ -122,7 +122,7 @@ func (l *ledger) entry(e *entry) error {
 	return l.notes.add(e, r, &kv)
 }
 
-// noBucket is for buckets that hold none.
+// noBucket is for buckets without nested ones.
 func noBucket(name string) func([]byte, bucket) (*visitor, error) {
 	return func([]byte, bucket) (*visitor, error) {
 		return nil, bad(CheckKeys, 0, "the bucket %q holds another bucket", name)

@@ -14,7 +14,7 @@ const (
 	trailerSize = 32
 	// etcd tells a trailer by size % 512 == 32 (etcdutl snapshot restore, etcdctl snapshot save).
 	sector = 512
-	// 256 GiB: thirty times the largest database that etcd supports; it bounds the
+	// 256 GiB: thirty times the largest database that etcd supports. This limits the
 	// page bitmap to 32 MiB.
 	maxSize = 1 << 38
 )
@@ -26,7 +26,7 @@ type file struct {
 	dbSize int64 // without the trailer
 }
 
-// open opens a regular file, or a symbolic link to one, without ever waiting on a pipe or device.
+// open opens a regular file, or a symbolic link to one, and never blocks on a pipe or device.
 func open(path string) (*file, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, openError(path, err)
@@ -65,10 +65,10 @@ func openError(path string, err error) error {
 	return fmt.Errorf("cannot open %s: %w", path, err)
 }
 
-// hasTrailer tells by the length alone.
+// hasTrailer judges by the length alone.
 func (f *file) hasTrailer() bool { return f.size != f.dbSize }
 
-// checkLength judges what the size alone says.
+// checkLength checks what the size alone tells.
 func (f *file) checkLength(raw bool) error {
 	switch {
 	case f.size == 0:
@@ -89,12 +89,11 @@ const (
 	maxAhead = 256 << 10
 )
 
-// window is a part of the file in memory. It reads ahead as long as it is moved
-// forwards by small steps.
+// window is a part of the file in memory. It reads ahead while it moves forwards in small steps.
 type window struct {
 	src   io.ReaderAt
 	limit int64 // nothing at or beyond this offset is read
-	max   int   // bytes; at most this many may be asked for at once
+	max   int   // bytes; at most this many per request
 	ahead int
 	start int64
 	buf   []byte
@@ -135,7 +134,7 @@ func (w *window) fill(off int64, n int) ([]byte, error) {
 	return w.buf[:n], nil
 }
 
-// each hands n bytes at an offset, however many, to f in pieces.
+// each passes n bytes at an offset, however many, to f in pieces.
 func (w *window) each(off, n int64, f func([]byte)) error {
 	for n > 0 {
 		b, err := w.at(off, int(min(n, int64(w.max))))

@@ -10,7 +10,7 @@ type bitmap []uint64
 
 func newBitmap(size uint64) bitmap { return make(bitmap, (size+63)/64) }
 
-// set adds a number and tells whether it is new.
+// set adds a number and says whether it is new.
 func (b bitmap) set(i uint64) bool {
 	old := b[i/64]
 	b[i/64] |= 1 << (i % 64)
@@ -29,8 +29,8 @@ func (b bitmap) firstMissing() uint64 {
 	return uint64(len(b)) * 64
 }
 
-// freelist reads the list of free pages, when all others have been reached: none may be both,
-// and none neither. A database without a list (etcd's own) has nothing to compare: what is
+// freelist reads the list of free pages, once all others have been reached: each page must be one
+// or the other. In a database without a list (etcd's own) there is nothing to compare: what was
 // not reached is free.
 func (w *walker) freelist() error {
 	w.reached.set(0)

@@ -56,14 +56,14 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 		Buckets: []string{"alarm", "cluster", "key", "lease", "members", "members_removed", "meta"},
 	}
 	got := check(t, b, Options{})
-	// These are held against etcd's own below.
+	// The test below compares these with etcd's own.
 	want.HashKV, want.Keys, want.Revisions = got.HashKV, 357, got.Revisions
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
 }
 
-// TestHashKVIsWhatEtcdAnswers holds the hash, the revisions and the number of keys against etcd's
+// TestHashKVIsWhatEtcdAnswers compares the hash, the revisions and the number of keys with etcd's
 // own storage on the same data: as it ran, and as it boots on the snapshot.
 func TestHashKVIsWhatEtcdAnswers(t *testing.T) {
 	for _, c := range []struct {
@@ -217,7 +217,7 @@ func TestWhereNotAllEntriesAreNotedASecondWalkFindsTheSame(t *testing.T) {
 	}
 }
 
-// manyNames has more names, API servers and encryption keys than are told apart.
+// manyNames has more names, API servers and encryption keys than the report tells apart.
 func manyNames(t *testing.T) *server {
 	s := newServer(t)
 	for i := range maxNames + 3 {

@@ -13,19 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// feeder hands the database from front to back to whoever hashes it. The walk does that between two
-// pages: the hash, which takes longest, has one core for itself, and all else the other. It is the
-// only part that is mapped, a few blocks at a time, since a copy in one core's cache is slow to
-// read from another: nothing that stands in it is followed, and the hash is ready for a file that
-// becomes shorter under it.
+// feeder passes the database from front to back to the hash, between two pages of the walk: the
+// hash, which takes longest, has one core to itself, and everything else shares the other. Only
+// this part is mapped, a few blocks at a time, because a copy in one core's cache is slow to read
+// from another. Nothing in it is interpreted, and the hash copes with a file that shrinks under it.
 type feeder struct {
 	file        *file
-	off, hashed int64 // all before them was handed over; hashed and given back
-	end         int64 // what is at or beyond this offset is not handed over
-	// Blocks that were hashed, and at first as many empty ones as there may be at once.
+	off, hashed int64 // everything before them has been passed on; hashed and returned
+	end         int64 // nothing at or beyond this offset is passed on
+	// Hashed blocks; at first as many empty ones as may be in use at once.
 	used   chan []byte
 	blocks chan []byte
-	err    error // why it ended early; once blocks is closed
+	err    error // why it ended early; valid once blocks is closed
 	wake   wake
 }
 
@@ -45,7 +44,7 @@ func newFeeder(f *file, drop bool) *feeder {
 	return d
 }
 
-// between hands over as much as there is room for, and does not wait. The walk is at an offset.
+// between passes on as much as there is room for, without waiting. The walk is at an offset.
 func (d *feeder) between(walk int64) {
 	d.wake.passed(min(walk, d.hashed))
 	for d.err == nil && d.off < d.end {
@@ -58,7 +57,7 @@ func (d *feeder) between(walk int64) {
 	}
 }
 
-// rest hands over what is left, and ends the blocks.
+// rest passes on what is left, and closes blocks.
 func (d *feeder) rest(ctx context.Context) {
 	defer close(d.blocks)
 	for d.err == nil && d.off < d.end {
@@ -68,7 +67,7 @@ func (d *feeder) rest(ctx context.Context) {
 	}
 }
 
-// over takes all blocks back, once the hash is done.
+// over takes all blocks back once the hash is done.
 func (d *feeder) over() {
 	for range ahead {
 		d.unmap(<-d.used)
@@ -76,7 +75,7 @@ func (d *feeder) over() {
 	d.wake.ended()
 }
 
-// next hands over a block in place of one that was used.
+// next passes on a block in place of a used one.
 func (d *feeder) next(used []byte) {
 	d.unmap(used)
 	block, err := d.file.mapped(d.off, min(d.off+blockSize, d.end))
@@ -89,7 +88,7 @@ func (d *feeder) next(used []byte) {
 	d.blocks <- block
 }
 
-// mapped is a part of the file, from a block's beginning.
+// mapped maps a part of the file, from the start of a block.
 func (f *file) mapped(from, to int64) ([]byte, error) {
 	block, err := unix.Mmap(int(f.Fd()), from, int(to-from), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
 	if err != nil {
@@ -101,7 +100,7 @@ func (f *file) mapped(from, to int64) ([]byte, error) {
 func (d *feeder) unmap(used []byte) {
 	d.hashed += int64(len(used))
 	if used != nil {
-		_ = unix.Munmap(used) // it fails for what is not mapped only
+		_ = unix.Munmap(used) // it fails only for what is not mapped
 	}
 }
 
@@ -112,7 +111,7 @@ func readError(f *file, off int64, err error) error {
 	return fmt.Errorf("cannot read %s at offset %d: %w", f.Name(), off, err)
 }
 
-// hash hashes all that is handed over, and notes the steps.
+// hash hashes everything passed on, and notes the steps.
 func (f *file) hash(h *hasher, d *feeder, done func(int64)) error {
 	var err error
 	for b := range d.blocks {
@@ -147,8 +146,7 @@ func (f *file) compare(h hash.Hash, r *Report, raw bool) error {
 	return nil
 }
 
-// take hashes a block. Where the file has become shorter, or the disk does not give it
-// back, a fault tells.
+// take hashes a block. A fault shows that the file has shrunk, or that the disk cannot read it.
 func (f *file) take(h hash.Hash, block []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

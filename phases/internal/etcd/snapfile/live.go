@@ -9,13 +9,13 @@ import (
 const liveSlots = 1 << 20
 
 // liveTable finds the last entry of every key. It holds 64-bit hashes of keys, salted anew in each
-// run: two keys among ten million collide once in 300,000 runs. When it is full it gives up half of
-// the hashes; these take further passes over the file.
+// run: among ten million keys, two collide once in 300,000 runs. When it is full it drops half of
+// the hashes, which take further passes over the file.
 type liveTable struct {
 	seed        maphash.Seed
 	slots       []slot
 	used        int
-	share, part uint64 // hashes with hash % share == part are here; share is a power of two
+	share, part uint64 // holds hashes with hash % share == part; share is a power of two
 	most        int
 }
 
@@ -29,9 +29,9 @@ func newLiveTable(most int) *liveTable {
 	return &liveTable{seed: maphash.MakeSeed(), slots: newSlots(min(most, 1<<10)), share: 1, most: most}
 }
 
-// newSlots writes to each page of a new table. One that is read before it is written is exchanged
-// when it is, and each time the other cores of the process are stopped to forget the old one: the
-// core of the hash, two thousand times.
+// newSlots writes to each page of a new table. A page that is read before it is written gets
+// replaced on its first write, and each time the other cores of the process stop to forget the old
+// one: the hash's core, two thousand times.
 func newSlots(n int) []slot {
 	slots := make([]slot, n)
 	for i := 0; i < n; i += os.Getpagesize() / slotSize {
@@ -40,7 +40,7 @@ func newSlots(n int) []slot {
 	return slots
 }
 
-// pass empties the table and has it find the hashes of one part.
+// pass empties the table and makes it find the hashes of one part.
 func (t *liveTable) pass(part uint64) {
 	clear(t.slots)
 	t.used, t.part = 0, part
@@ -72,7 +72,7 @@ func (t *liveTable) hash(w *window, key field) (uint64, error) {
 
 func (t *liveTable) put(s slot) {
 	mask := uint64(len(t.slots) - 1)
-	// The lowest bits are the same in all of a part: the place comes from the highest.
+	// All hashes of a part share their lowest bits: the place comes from the highest.
 	for i := s.hash >> 32; ; i++ {
 		p := &t.slots[i&mask]
 		if p.order != 0 && p.hash != s.hash {
@@ -89,8 +89,8 @@ func (t *liveTable) put(s slot) {
 	}
 }
 
-// relieve makes room: a larger table, or in the first pass, a smaller share. A later pass has a
-// part whose size is known to fit, but for chance.
+// relieve makes room: with a larger table or, in the first pass, a smaller share. In a later pass
+// the part is known to fit, except by chance.
 func (t *liveTable) relieve() {
 	old := t.slots
 	if len(old) < t.most || t.part != 0 {
@@ -98,7 +98,7 @@ func (t *liveTable) relieve() {
 	} else {
 		t.share *= 2
 		old = t.staying()
-		clear(t.slots) // the same table again: a new one would cost its size twice
+		clear(t.slots) // the same table again: a new one would double the memory
 	}
 	t.used = 0
 	for _, s := range old {
@@ -125,7 +125,7 @@ func (t *liveTable) staying() []slot {
 	return stay
 }
 
-// mark adds the entries that are the last of their keys, and no deletions, to a set.
+// mark adds to a set the entries that are the last of their keys and no deletions.
 func (t *liveTable) mark(live bitmap) {
 	for _, s := range t.slots {
 		if s.order != 0 && s.order%2 == 0 {

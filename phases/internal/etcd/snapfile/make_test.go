@@ -63,7 +63,7 @@ func (s *server) compact(rev int64) {
 	<-done
 }
 
-// cluster stores what a member of a cluster stores beside the keys.
+// cluster stores what a member stores besides the keys.
 func (s *server) cluster(ids ...types.ID) {
 	m := schema.NewMembershipBackend(zap.NewNop(), s.be)
 	m.MustCreateBackendBuckets()
@@ -144,7 +144,7 @@ func kubernetes(t *testing.T) *server {
 }
 
 // small is a sealed database with pages of 1 KiB, written by bbolt itself, for tests that go
-// through every bit. With a freelist if so wanted.
+// through every bit; with a freelist if asked.
 func small(t testing.TB, freelist bool) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "db")
@@ -195,7 +195,7 @@ func smallRound(tx *bolt.Tx, round int) error {
 		[]byte(`{"id":10276657743932975437,"peerURLs":["https://10.0.0.1:2380"],"name":"cp1"}`))
 }
 
-// resum puts the checksum of a meta page right.
+// resum corrects the checksum of a meta page.
 func resum(m []byte) {
 	sum := fnv.New64a()
 	sum.Write(m[:56])

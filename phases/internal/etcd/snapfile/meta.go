@@ -30,7 +30,7 @@ const (
 	maxKeySize  = 32768 // bbolt MaxKeySize
 )
 
-// meta is one meta page: the state of the database as of one transaction.
+// meta is one meta page: the state of the database after one transaction.
 type meta struct {
 	pageSize int64
 	root     uint64 // page of the root bucket
@@ -39,9 +39,9 @@ type meta struct {
 	txid     uint64
 }
 
-// metas reads both meta pages and returns the newer. A snapshot's are both good: bbolt's Tx.WriteTo
-// makes them afresh, the first of the transaction that it copies, the second of the one before with
-// the same contents. A raw database may have one that a crash tore.
+// metas reads both meta pages and returns the newer. In a snapshot both are good: bbolt's
+// Tx.WriteTo writes them anew, the first for the transaction that it copies, the second for the one
+// before with the same contents. A raw database may have one that a crash tore.
 func metas(f *file, raw bool) (meta, error) {
 	first, torn, err := readMeta(f, 0, 0)
 	if torn && raw {
@@ -61,7 +61,7 @@ func metas(f *file, raw bool) (meta, error) {
 	return first, nil
 }
 
-// secondMeta looks for the second meta page at every page size that it can have.
+// secondMeta looks for the second meta page at every possible page size.
 func secondMeta(f *file, why error) (meta, error) {
 	for size := int64(minPageSize); size <= maxPageSize && size+pageHeader+metaSize <= f.dbSize; size *= 2 {
 		if m, torn, err := readMeta(f, 1, size); !torn {
@@ -76,9 +76,9 @@ func isBad(err error) bool {
 	return errors.As(err, &b)
 }
 
-// readMeta reads the meta page with an id, at the offset that a page size puts it. Torn is what
-// bbolt passes over if the other page is good (Meta.Validate); it relies on all the rest once
-// the checksum is right.
+// readMeta reads the meta page with an id, at the offset that a page size gives. torn is a
+// page that bbolt skips if the other is good (Meta.Validate); if the checksum is right, bbolt
+// relies on everything else.
 func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error) {
 	at := int64(id) * pageSize
 	wrong := func(check, format string, args ...any) error {

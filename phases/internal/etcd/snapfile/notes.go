@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	most        = 4096 // bytes of a key or value that are looked at
+	most        = 4096 // bytes of a key or value that are inspected
 	encPrefix   = "k8s:enc:"
 	registry    = "/registry/"
 	masterLease = "masterleases"
@@ -15,21 +15,21 @@ const (
 	maxMasters  = 1024
 )
 
-// maxNotes bounds what the first walk keeps to 12 MiB.
+// maxNotes limits what the first walk keeps to 12 MiB.
 const maxNotes = 1 << 19
 
-// note is what the survey has to know of an entry.
+// note is what the survey needs to know about an entry.
 type note struct {
 	main   int64  // revision
 	size   int64  // bytes, of the revision and of what is stored under it
 	crc    uint32 // of those, Castagnoli
-	kind   uint16 // of the object, in the catalogue
-	prefix uint16 // that the value was encrypted with, in the catalogue
+	kind   uint16 // of the object, an index in the catalogue
+	prefix uint16 // of the value's encryption, an index in the catalogue
 }
 
 // Kinds that are always in the catalogue.
 const (
-	noObject  = iota // the mark of a raised revision, or an entry that was not looked at
+	noObject  = iota // the mark of a raised revision, or an entry that was not inspected
 	deletion         // of a key
 	otherwise        // an object that is not below /registry/
 )
@@ -37,7 +37,7 @@ const (
 // kind is a resource, or one API server's lease.
 type kind struct{ resource, master string }
 
-// catalogue numbers the kinds and the encryption prefixes that there are.
+// catalogue numbers the kinds and encryption prefixes in the file.
 type catalogue struct {
 	kinds    []kind
 	prefixes []string // the first is none
@@ -45,14 +45,14 @@ type catalogue struct {
 	name     []byte
 	resources,
 	masters int
-	full bool // something has no number of its own
+	full bool // something got no number of its own
 }
 
 func newCatalogue() *catalogue {
 	return &catalogue{kinds: make([]kind, otherwise+1), prefixes: make([]string, 1), numbers: map[string]uint16{}}
 }
 
-// note looks at an entry, and at the object in it where one is given.
+// note looks at an entry, and at the object in it if given.
 func (c *catalogue) note(e *entry, r revision, kv *keyValue) (note, error) {
 	n := note{main: r.main, size: int64(len(e.key)) + e.size}
 	if r.tombstone {
@@ -113,7 +113,7 @@ func (c *catalogue) kind(path []byte) uint16 {
 	return c.number(string(name), k, false)
 }
 
-// number adds a kind to the catalogue, or finds it; shared says that what it was made for has
+// number adds a kind to the catalogue, or finds it; shared means that the name has
 // no number of its own.
 func (c *catalogue) number(name string, k kind, shared bool) uint16 {
 	c.full = c.full || shared
@@ -126,7 +126,7 @@ func (c *catalogue) number(name string, k kind, shared bool) uint16 {
 	return n
 }
 
-// prefix numbers the beginning of a value that the API server encrypted:
+// prefix numbers the start of a value that the API server encrypted:
 // k8s:enc:<provider>:<version>:<key>:
 func (c *catalogue) prefix(value []byte) uint16 {
 	end := len(encPrefix)
@@ -153,9 +153,9 @@ func (c *catalogue) prefix(value []byte) uint16 {
 	return uint16(len(c.prefixes) - 1)
 }
 
-// resourceName is the name that kubectl knows for the objects below two path elements. Custom
-// resources, and those of API extensions, are stored below their group; five built-in ones under
-// old names (kubernetes pkg/kubeapiserver, SpecialDefaultResourcePrefixes).
+// resourceName returns kubectl's name for the objects below two path elements. Custom resources,
+// and those of API extensions, are stored below their group; five built-in ones under old names
+// (kubernetes pkg/kubeapiserver, SpecialDefaultResourcePrefixes).
 func resourceName(name, first, second []byte, below bool) []byte {
 	switch {
 	case string(first) == "services" && (string(second) == "specs" || string(second) == "endpoints"):
@@ -174,20 +174,20 @@ func resourceName(name, first, second []byte, below bool) []byte {
 	return append(name, first...)
 }
 
-// notebook keeps a note of each entry that the first walk comes by, as long as there are not too
-// many of them: then no second walk is needed.
+// notebook keeps a note of each entry in the first walk, as long as there are not too many: then no
+// second walk is needed.
 type notebook struct {
 	*catalogue
 	pages [][]note
 	n     int
 	most  int
-	gone  func() // told when it gives up
+	gone  func() // called when it gives up
 }
 
-// perPage notes are added at once: growing one list would hold it twice.
+// perPage notes are added at once: a single growing list would need twice the memory.
 const perPage = 1 << 12
 
-// add does nothing once the book is full.
+// add does nothing once the notebook is full.
 func (b *notebook) add(e *entry, r revision, kv *keyValue) error {
 	if b.catalogue == nil {
 		return nil

@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// Peek reads the meta pages, the small buckets and the last revision, of a snapshot or of a raw
-// database, in no time. It proves nothing: only SizeBytes, PageSize, the revisions (but HashKV),
-// versions, ConsistentIndex, Term, Members and Alarms are filled in.
+// Peek reads the meta pages, the small buckets and the last revision of a snapshot or a raw
+// database, in no time. It proves nothing, and fills in only SizeBytes, PageSize, the revisions
+// (but not HashKV), versions, ConsistentIndex, Term, Members and Alarms.
 func Peek(path string) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -44,7 +44,7 @@ func Peek(path string) (*Report, error) {
 	return r, nil
 }
 
-// lastRevision goes down the right edge of the key bucket.
+// lastRevision follows the right edge of the key bucket.
 func (w *walker) lastRevision(b bucket) (revision, error) {
 	l, p, id := &level{}, b.inline, b.root
 	for depth := 0; ; depth++ {

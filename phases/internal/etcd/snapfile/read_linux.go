@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadAt takes what is in the page cache without telling the Go scheduler, and has it wait for the
-// rest only. For a call of thirty microseconds it would hand the goroutine's processor on and find
-// another, ten thousand times a file; and its monitor, which sees to that, would wake every twenty
-// microseconds on the core of the hash.
+// ReadAt reads the page cache without telling the Go scheduler, which then waits only for the rest.
+// Otherwise a call of thirty microseconds would give up the goroutine's processor and look for
+// another, ten thousand times a file; and the scheduler's monitor would wake every twenty
+// microseconds on the hash's core.
 func (f *file) ReadAt(b []byte, off int64) (int, error) {
 	if n := f.cached(b, off); n < len(b) {
 		m, err := f.File.ReadAt(b[n:], off+int64(n))
@@ -18,8 +18,8 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// cached reads what needs no waiting: less than was asked for, or nothing, where the file ends, the
-// disk is needed, or the file system cannot tell.
+// cached reads what is available at once: less than requested, or nothing, at the end of the file,
+// if the disk is needed, or if the file system cannot tell.
 func (f *file) cached(b []byte, off int64) int {
 	if len(b) == 0 {
 		return 0

@@ -32,7 +32,7 @@ func TestReadsAreTheSameWhereverTheyComeFrom(t *testing.T) {
 			unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)); err != nil {
 			t.Fatal(err)
 		}
-		// A cached part amid what is not.
+		// A cached part among uncached ones.
 		if _, err := f.File.ReadAt(make([]byte, 4096), int64(random.IntN(len(want)-4096))); err != nil {
 			t.Fatal(err)
 		}
@@ -59,8 +59,8 @@ func TestReadsAreTheSameWhereverTheyComeFrom(t *testing.T) {
 	}
 }
 
-// The part that comes from the cache must come from there: where it always took the other way,
-// nobody would see it but in the time.
+// Cached data must come from the cache: if it always took the slow path, only
+// the time would show it.
 func TestWhatIsCachedIsReadWithoutWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 64<<10), 0o600); err != nil {

@@ -1,10 +1,10 @@
 // Package snapfile proves an etcd snapshot file good, or says what is wrong with it, offline and
 // without changing it.
 //
-// It reads bbolt's file format by position into small buffers instead of mapping the file: what is
-// looked at cannot change under it, and memory does not grow with the size. So no input crashes it,
-// keeps it busy for longer than its size warrants, or takes memory without bound. Every length,
-// offset and page id is checked before it is used. Only what computes the SHA-256 reads mapped
+// It reads bbolt's file format by position into small buffers instead of mapping the file:
+// data cannot change while it is checked, and memory use does not grow with the file. So no
+// input crashes it, keeps it busy longer than its size warrants, or takes unbounded memory.
+// It checks every length, offset and page id before use. Only the SHA-256 reads mapped
 // memory, a few MiB at a time.
 package snapfile
 
@@ -12,24 +12,24 @@ import (
 	"fmt"
 )
 
-// The checks, in the order in which a failure is reported: what is wrong with the file as a whole
-// explains what is wrong inside it.
+// The checks, in the order in which a failure is reported: a problem with the whole file
+// explains problems inside it.
 const (
 	CheckFile      = "file"      // there, readable, regular
-	CheckLength    = "length"    // whole pages and a trailer, all that the meta pages promise
+	CheckLength    = "length"    // whole pages and a trailer, as much as the meta pages promise
 	CheckTrailer   = "trailer"   // the SHA-256 that etcd appended
 	CheckMeta      = "meta"      // both meta pages
 	CheckStructure = "structure" // every page of every bucket, and the freelist
 	CheckKeys      = "keys"      // etcd's own records: revisions, keys and values, members
 )
 
-// Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] that
-// judges the file; all others say that the file could not be read.
+// Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] about
+// the contents; all others say that the file could not be read.
 type Bad struct {
 	Check string // which check failed: one of the Check constants
-	// Bytes from the start of the file to what is wrong; 0 if it is the file as a whole.
+	// Bytes from the start of the file to the problem; 0 for the file as a whole.
 	Offset int64
-	Reason string // says the place, too
+	Reason string // names the place, too
 }
 
 func (b *Bad) Error() string {
@@ -48,19 +48,18 @@ func bad(check string, offset int64, format string, args ...any) *Bad {
 
 // Options says how much [Check] proves.
 type Options struct {
-	Quick bool // length, SHA-256 and meta pages only; the report then holds no more than these say
-	// Raw takes a copy of member/snap/db, which has no trailer and may have one torn meta page, as
-	// bbolt allows after a crash. A trailer that is there all the same is not compared. Pages and
-	// keys are checked as ever.
+	Quick bool // length, SHA-256 and meta pages only; the report then holds no more than that
+	// Raw accepts a copy of member/snap/db, which has no trailer and may have one torn
+	// meta page, as bbolt allows after a crash. A trailer is not compared. Pages and keys
+	// are checked as usual.
 	Raw bool
-	// Drop lets what was read leave the page cache at once. It is for a file that nobody reads
-	// again soon, and that was written so that it is not there.
+	// Drop removes what was read from the page cache at once. It is for a file that is not needed
+	// again soon, and was written without leaving it in the cache.
 	Drop bool
-	// Steps of an earlier reading let the file be hashed on two cores. Wrong ones change
-	// nothing but the time.
+	// Steps from an earlier reading let two cores hash the file. Wrong ones only cost time.
 	Steps Steps
-	// Progress is told how much of the work is done, in bytes read of those to be read, about every
-	// 4 MiB; by one goroutine at a time.
+	// Progress reports the work done, in bytes read of those to be read, about every 4 MiB, from
+	// one goroutine at a time.
 	Progress func(done, total int64)
 }
 
@@ -68,15 +67,15 @@ type Options struct {
 type Report struct {
 	SizeBytes int64  // of the file, trailer included
 	SHA256    string // hex, of the whole file, as sha256sum prints it
-	// Hex, of the data, as it stands at the end of the file; empty where there is none.
+	// Hex, of the data, as stored at the end of the file; empty if there is none.
 	Trailer     string
 	HashChecked bool  // the SHA-256 in the trailer was compared
 	PageSize    int   // bytes
 	Steps       Steps // of the hash of the data
 
-	Revision                 int64 // that an etcd is at which boots on this data
+	Revision                 int64 // of an etcd that boots on this data
 	CompactRevision          int64 // of the last finished compaction; 0: there was none
-	ScheduledCompactRevision int64 // of the last compaction that was begun; 0: there was none
+	ScheduledCompactRevision int64 // of the last compaction that began; 0: there was none
 	// HashKV is what etcd's Maintenance.HashKV answers on this data at HashRevision; comparable
 	// only at the same HashCompactRevision (-1: never compacted).
 	HashKV              uint32
@@ -93,16 +92,16 @@ type Report struct {
 	Members         []Member
 	Alarms          []Alarm
 
-	// EncryptionPrefixes are the distinct beginnings `k8s:enc:<provider>:<version>:<key>:` of live
-	// values, sorted. A bare `k8s:enc:` stands for values whose prefix does not end, and for all
-	// beyond the 256th: no key opens it, so that nothing passes unseen.
+	// EncryptionPrefixes are the distinct prefixes `k8s:enc:<provider>:<version>:<key>:` of live
+	// values, sorted. A bare `k8s:enc:` stands for values whose prefix has no end, and for all
+	// beyond the 256th: no key decrypts it, so nothing slips through.
 	EncryptionPrefixes []string
 	// Last elements of live keys below /registry/masterleases/: the addresses of API
 	// servers; at most 1024.
 	MasterLeases []string
-	// Resources counts the live objects of each Kubernetes resource below /registry/, under the
-	// names that kubectl knows (pods, certificates.cert-manager.io). What is beyond 4096 names
-	// is counted as "other".
+	// Resources counts the live objects of each Kubernetes resource below /registry/,
+	// under kubectl's names (pods, certificates.cert-manager.io). Beyond 4096 names,
+	// objects count as "other".
 	Resources map[string]int64
 	Leases    int64
 	Buckets   []string // top level, in order; at most 64
@@ -120,5 +119,5 @@ type Member struct {
 // Alarm is an alarm that was raised when the snapshot was taken.
 type Alarm struct {
 	MemberID uint64
-	Type     string // NOSPACE, CORRUPT, or the number of one that is not known
+	Type     string // NOSPACE, CORRUPT, or the number of an unknown one
 }

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Steps are what the SHA-256 of a database had come to after each 64 MiB that more data follows:
-// the hash's state, as Go marshals it.
+// Steps are the states of a database's SHA-256 after each 64 MiB, if more data follows,
+// as Go marshals them.
 //
-// A SHA-256 is computed from front to back, on one core. Who has the steps can begin in the middle
-// as well: if the part before a step leads to it, and the part behind leads from it to the next,
-// then both together are the hash of this file, whatever the steps were taken from. So they need
-// not be trusted: a wrong one is found, and the rest is hashed once more, from the front.
+// A SHA-256 is computed from front to back, on one core. With the steps, a second core can start in
+// the middle: if the part before a step leads to it, and the part after leads from it to the next,
+// then together they are the hash of this file, wherever the steps came from. So they need no
+// trust: a wrong one is found, and the rest is hashed again from the front.
 type Steps [][]byte
 
 const stepSize = 64 << 20 // bytes; a multiple of blockSize
@@ -24,13 +24,13 @@ const stepSize = 64 << 20 // bytes; a multiple of blockSize
 // hasher is a SHA-256 that notes its steps.
 type hasher struct {
 	hash.Hash
-	off   int64 // all before it is in
+	off   int64 // everything before it is hashed
 	steps Steps
 }
 
 func newHasher() *hasher { return &hasher{Hash: sha256.New()} }
 
-// note says that n more bytes were written, of size in all.
+// note records that n more bytes were written, of size in all.
 func (h *hasher) note(n, size int64) error {
 	h.off += n
 	if h.off%stepSize != 0 || h.off == size {
@@ -43,16 +43,15 @@ func (h *hasher) note(n, size int64) error {
 
 func stateOf(h hash.Hash) ([]byte, error) { return h.(encoding.BinaryMarshaler).MarshalBinary() }
 
-// isAt tells whether a hash has come to a step.
+// isAt says whether a hash has reached a step.
 func isAt(h hash.Hash, step []byte) bool {
 	state, err := stateOf(h)
 	return err == nil && bytes.Equal(state, step)
 }
 
-// fromTheEnd hashes parts between known steps, the last one first, until it meets the blocks
-// that are handed over from the front, and moves the end of those. It returns the hash of the
-// last part; nil where none was hashed, or the steps are not those of this file, and the front
-// goes on to the end alone.
+// fromTheEnd hashes parts between known steps, the last one first, until it meets the blocks from
+// the front, and moves their end. It returns the hash of the last part. It returns nil if it hashed
+// none, or the steps are not those of this file: then the front goes on to the end alone.
 func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func(int64)) hash.Hash {
 	if int64(len(known)) != (f.dbSize-1)/stepSize {
 		return nil
@@ -64,7 +63,7 @@ func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func
 			break
 		}
 		h, end := sha256.New(), d.end
-		d.end = begin // at once: blocks are handed over meanwhile
+		d.end = begin // at once: blocks are passed on meanwhile
 		if h.(encoding.BinaryUnmarshaler).UnmarshalBinary(known[n-1]) != nil || !f.hashPart(h, d, begin, end, done) {
 			d.end = end
 			break
@@ -80,8 +79,8 @@ func (f *file) fromTheEnd(ctx context.Context, d *feeder, known Steps, done func
 	return last
 }
 
-// hashPart hands blocks over to the front meanwhile. What it cannot read, the front will
-// come by, and say why.
+// hashPart also passes blocks to the front. If it cannot read something, the front will
+// get there and say why.
 func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)) bool {
 	for off := from; off < to; off += blockSize {
 		d.between(off)
@@ -99,8 +98,8 @@ func (f *file) hashPart(h hash.Hash, d *feeder, from, to int64, done func(int64)
 	return true
 }
 
-// join brings the front to the end of the database: by what was hashed from the end, if that is how
-// it goes on, or by hashing it again.
+// join completes the front's hash to the end of the database: with the hash from the end if it
+// continues the front, else by hashing that part again.
 func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, known Steps, p *progress) error {
 	if front.off == f.dbSize {
 		return nil

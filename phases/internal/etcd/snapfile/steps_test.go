@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// tall writes a good snapshot with room behind its pages, as bbolt leaves it: four whole parts
-// between steps, and half a one. A byte in each part tells it apart.
+// tall writes a good snapshot with room after its pages, as bbolt leaves it: four whole parts
+// between steps, and half a part. A byte in each part makes it different.
 func tall(t *testing.T) string {
 	db := kubernetes(t).snapshot()
 	path := write(t, db[:len(db)-trailerSize])
@@ -41,7 +41,7 @@ func tall(t *testing.T) string {
 	return path
 }
 
-// opened is such a file, with what was found in it.
+// opened is such a file, with its report.
 func opened(t *testing.T) (*file, *Report) {
 	path := tall(t)
 	r, err := Check(t.Context(), path, Options{})
@@ -109,7 +109,7 @@ func TestNoStepsMakeABadFileGood(t *testing.T) {
 		if _, err := f.WriteAt([]byte{99}, at); err != nil {
 			t.Fatal(err)
 		}
-		// Whoever changed the file can have made the steps anew.
+		// Whoever changed the file can have made new steps.
 		own, err := Check(t.Context(), path, Options{Raw: true})
 		if err != nil {
 			t.Fatal(err)
@@ -128,11 +128,11 @@ func TestNoStepsMakeABadFileGood(t *testing.T) {
 	}
 }
 
-// The end is hashed from the end, and not by the front after all.
+// The end is hashed from the end, not by the front after all.
 func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 	f, r := opened(t)
 	feed := newFeeder(f, false)
-	// Nobody takes what is handed over from the front: it stays with the first part.
+	// Nobody takes the blocks from the front: it stays in the first part.
 	last := f.fromTheEnd(t.Context(), feed, r.Steps, func(int64) {})
 	if last == nil || feed.end != stepSize {
 		t.Fatalf("hashed %v, the front ends at %d", last != nil, feed.end)
@@ -146,7 +146,7 @@ func TestKnownStepsSpareTheFrontTheEnd(t *testing.T) {
 	feed.over()
 }
 
-// However fast the front is, it ends where the end begins.
+// However fast the front is, it stops where the end begins.
 func TestTheFrontNeverGoesWhereTheEndWasHashed(t *testing.T) {
 	f, r := opened(t)
 	feed, taken := newFeeder(f, false), make(chan int64)

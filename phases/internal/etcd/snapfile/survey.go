@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// survey goes through the key bucket's entries once it is known which are live: for etcd's hash of
-// it, and for what Kubernetes keeps in it.
+// survey goes through the key bucket's entries once the live ones are known: for etcd's hash of the
+// bucket, and for what Kubernetes keeps in it.
 type survey struct {
 	*catalogue
 	report  *Report
@@ -26,7 +26,7 @@ func newSurvey(r *Report, live bitmap, c *catalogue) *survey {
 	return s
 }
 
-// recall goes through what the first walk has noted.
+// recall goes through the notes of the first walk.
 func (s *survey) recall(b *notebook) {
 	for _, page := range b.pages {
 		for _, n := range page {
@@ -81,7 +81,7 @@ func (s *survey) take(n note, live bool) {
 	}
 }
 
-// hashed tells whether etcd's hash takes an entry in (mvcc hash.go, kvHasher.WriteKeyValue):
+// hashed says whether etcd's hash includes an entry (mvcc hash.go, kvHasher.WriteKeyValue):
 // all above the compact revision; of the others those that a compaction now would keep (the
 // last of each key, unless a deletion), or all if it would keep none; never a deletion at the
 // compact revision itself.
@@ -96,7 +96,7 @@ func (s *survey) hashed(n note, live bool) bool {
 	return n.main != compact || n.kind != deletion
 }
 
-// finish puts what was gathered into the report.
+// finish puts the results into the report.
 func (s *survey) finish() {
 	r := s.report
 	r.HashKV = s.hash

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// Of pages in one bucket: a branch page has at least two children in any real tree.
+	// Of pages in one bucket: in a real tree every branch page has at least two children.
 	maxDepth   = 32
 	maxNesting = 8       // of buckets in buckets: etcd nests none
 	maxBranch  = 1 << 16 // bytes of a branch page in memory
 )
 
-// visitor is told what a bucket holds, in the order of its keys.
+// visitor gets the contents of a bucket, in the order of its keys.
 type visitor struct {
 	entry func(*entry) error
-	// The visitor of the bucket within; nil to pass over it.
+	// The visitor of a nested bucket; nil skips it.
 	bucket func(name []byte, b bucket) (*visitor, error)
 }
 
@@ -45,21 +45,19 @@ type page struct {
 	flags, count  uint16
 }
 
-// walker goes through all pages of buckets in the order of keys and finds what
-// bbolt would trip over.
+// walker goes through all pages of buckets in key order and finds what bbolt would trip over.
 type walker struct {
 	ctx     context.Context
 	db      io.ReaderAt
 	meta    meta
 	reached bitmap // pages
 	levels  [maxNesting]*level
-	read    func(off, bytes int64) // told of each page
+	read    func(off, bytes int64) // called for each page
 	opened  int
-	visited *Bad // the first that a visitor found; pages that are wrong go before records that are
+	visited *Bad // the first that a visitor found; bad pages take precedence over bad records
 }
 
-// level is what walking one bucket needs; the buckets that it is nested in have
-// levels of their own.
+// level is the state of walking one bucket; the buckets around it have their own.
 type level struct {
 	leaf     pageWindows
 	branches [maxDepth]*branch
@@ -74,7 +72,7 @@ type branch struct {
 }
 
 // pageWindows are two windows on one page: for the table of elements, and for the keys and values
-// behind it. On a page that fits they are one.
+// after it. For a page that fits, they are the same.
 type pageWindows struct{ first, second window }
 
 func (p *pageWindows) on(w *walker, pg page, most int) (table, data *window, err error) {
@@ -93,7 +91,7 @@ func newWalker(ctx context.Context, db io.ReaderAt, m meta, read func(off, bytes
 
 func (w *walker) limit() int64 { return int64(w.meta.pages) * w.meta.pageSize }
 
-// place is how a message names a page.
+// place names a page in a message.
 func place(id uint64, off int64) string { return fmt.Sprintf("page %d at offset %d: ", id, off) }
 
 func (p page) bad(format string, args ...any) error {
@@ -126,7 +124,7 @@ func (w *walker) again(b bucket, v *visitor) error {
 	return w.verdict()
 }
 
-// verdict says what the visitors found, when all pages were found good.
+// verdict returns what the visitors found, if all pages were good.
 func (w *walker) verdict() error {
 	if w.visited == nil {
 		return nil
@@ -134,7 +132,7 @@ func (w *walker) verdict() error {
 	return w.visited
 }
 
-// visit hands an entry to a visitor, up to the first that is bad.
+// visit passes an entry to a visitor, until one is bad.
 func (w *walker) visit(v *visitor, e *entry) error {
 	if w.visited != nil {
 		return nil
@@ -185,8 +183,8 @@ func (w *walker) header(win *window, p *page) error {
 	return nil
 }
 
-// tree goes through the pages below one page. Keys must be at least lo and below hi,
-// where these are given.
+// tree goes through the pages below one page. If given, lo and hi bound the keys: at
+// least lo and below hi.
 func (w *walker) tree(l *level, id uint64, depth int, lo, hi []byte, v *visitor) error {
 	p, err := w.open(l, id)
 	if err != nil {
@@ -253,8 +251,8 @@ func (w *walker) branchPage(l *level, p page, depth int, lo, hi []byte, v *visit
 	return nil
 }
 
-// branchElement returns the child and the key of an element. bbolt writes keys one right behind the
-// other, in order: next is where this one must begin.
+// branchElement returns the child and the key of an element. bbolt writes keys without gaps, in
+// order: next is where this one must begin.
 func (p page) branchElement(table, data *window, i int, next *int64) (child uint64, key []byte, err error) {
 	rel := pageHeader + elementSize*int64(i)
 	e, err := table.at(p.off+rel, elementSize)
@@ -270,7 +268,7 @@ func (p page) branchElement(table, data *window, i int, next *int64) (child uint
 	return child, key, err
 }
 
-// checkKey judges where an element's data begins and how long it is, and moves next behind it.
+// checkKey checks where an element's data begins and how long it is, and moves next past it.
 func (p page) checkKey(i int, start, ksize, size int64, next *int64) error {
 	switch {
 	case start != *next:
@@ -330,8 +328,7 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 	return nil
 }
 
-// inOrder judges a leaf's key against the one before it in the bucket and the bounds
-// that the parent set.
+// inOrder checks a leaf's key against the previous one in the bucket and the parent's bounds.
 func (l *level) inOrder(p page, i int, key, lo, hi []byte) error {
 	switch {
 	case l.begun && bytes.Compare(key, l.last) <= 0:
@@ -345,7 +342,7 @@ func (l *level) inOrder(p page, i int, key, lo, hi []byte) error {
 	return nil
 }
 
-// nested goes through a bucket that an element of a leaf describes.
+// nested goes through a bucket that a leaf element describes.
 func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 	off, size := e.value()
 	name := bytes.Clone(e.key)
@@ -381,11 +378,11 @@ func (w *walker) nested(l *level, p page, i int, e *entry, v *visitor) error {
 	return w.walk(b, l.nesting+1, inside)
 }
 
-// isInline tells a page in a value: those in the file begin at 2.
+// isInline recognizes a page in a value: those in the file begin at 2.
 func (p page) isInline() bool { return p.id == 0 }
 
-// inlinePage reads the header of the page in a small bucket's description: always a leaf, of a
-// size that the value has.
+// inlinePage reads the header of the page in a small bucket's description. The page must be
+// a leaf, and the value must have room for its header.
 func (w *walker) inlinePage(win *window, p page, i int, off, size int64) (page, error) {
 	if p.isInline() {
 		return page{}, p.bad("an inline bucket holds another bucket")
@@ -405,5 +402,5 @@ func (w *walker) inlinePage(win *window, p page, i int, off, size int64) (page, 
 	return in, nil
 }
 
-// short keeps a key in a message readable.
+// short keeps a key readable in a message.
 func short(key []byte) []byte { return key[:min(len(key), 40)] }

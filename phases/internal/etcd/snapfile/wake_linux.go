@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wake drops a file from the page cache behind whoever reads it more or less from front to back. It
-// is a hint: whoever comes back reads from the disk.
+// wake drops a file from the page cache behind a reader that moves roughly from front to back. It
+// is a hint: data read again comes from the disk.
 type wake struct {
 	file    *os.File // nil: nothing is dropped
 	dropped int64    // all before this offset
@@ -15,7 +15,7 @@ type wake struct {
 
 const (
 	dropStep = 8 << 20
-	near     = 4 * dropStep // a reader that is further ahead has jumped
+	near     = 4 * dropStep // a reader further ahead than this has jumped
 )
 
 // passed says that the reader is at an offset.

@@ -9,7 +9,7 @@ type message struct {
 	off, end int64
 }
 
-// field is one field. A length-delimited one (bytes, strings, messages) is known by its place only.
+// field is one field. A length-delimited one (bytes, strings, messages) is known only by its place.
 type field struct {
 	number    uint64
 	delimited bool
@@ -50,7 +50,7 @@ func (m *message) next() (f field, wrong string, err error) {
 		}
 	case 5:
 		ok = m.skip(4)
-	default: // groups: no message of etcd has any
+	default: // groups: no etcd message has any
 		ok = false
 	}
 	if !ok || err != nil {

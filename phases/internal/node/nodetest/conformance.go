@@ -1,5 +1,5 @@
-// Package nodetest says what a [node.FS] must do, so that the machine's file system and the
-// simulated one are held to the same.
+// Package nodetest says what a [node.FS] must do, so that the real and the simulated file system
+// meet the same tests.
 package nodetest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Conformance runs the suite in directories of its own below the root of f, which
+// Conformance runs the suite in its own directories below the root of f, which
 // must be one file system.
 func Conformance(t *testing.T, f node.FS) {
 	t.Helper()
@@ -89,7 +89,7 @@ func allocate(t *testing.T, f node.FS, dir string) {
 	ok(t, f.Allocate(dir+"/old", 4096))
 	ok(t, f.Append(dir+"/old", []byte("more")))
 	has(t, f, dir+"/old", "datamore")
-	// Larger than any file may be: an implementation that does not look first fails here, too, but
+	// Larger than any file may be: an implementation that does not check first also fails,
 	// without filling the disk.
 	is(t, f.Allocate(dir+"/huge", 1<<60), syscall.ENOSPC)
 }
