@@ -276,7 +276,7 @@ func TestOneNodeLost(t *testing.T) {
 	s.also("cp3", "etcdpod status", 6)
 	s.wants(false, "cp1", "cp2")
 	// The key of cp3's API server came back with the backup, and lives for 15 seconds: until then
-	// it is refused for that, and from then on for cp3's etcd, which answers for as long as it runs.
+	// it is refused for that, and then for cp3's etcd, which answers for as long as it runs.
 	s.alsoOneOf("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 5,
 		"API servers that are not on the nodes are known to use this etcd",
 		"a member of the old cluster that is not among the nodes still answers")
