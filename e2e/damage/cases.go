@@ -139,8 +139,9 @@ func pages() []Case {
 		leaf("leaf that calls itself a freelist", func(p page) { le.PutUint16(p.b[8:], 0x10) }),
 		leaf("leaf with another's id", func(p page) { le.PutUint64(p.b, p.id+1) }),
 		leaf("leaf with overflow beyond the end", func(p page) { le.PutUint32(p.b[12:], 0xffffffff) }),
-		leaf("leaf whose overflow takes its neighbours", func(p page) {
-			le.PutUint32(p.b[12:], le.Uint32(p.b[12:])+3)
+		sealed("leaf whose overflow takes its neighbours", "structure", func(i *image) {
+			p, next := i.leafBeforeAnother()
+			le.PutUint32(p.b[12:], uint32(next-p.id))
 		}),
 		leaf("leaf with 65,535 elements", func(p page) { le.PutUint16(p.b[10:], 0xffff) }),
 		leaf("leaf wiped", func(p page) { clear(p.b) }),

@@ -97,6 +97,20 @@ func (i *image) leaf() page {
 	panic("the snapshot has no leaf with two entries")
 }
 
+// leafBeforeAnother is a leaf of the key bucket, and the next page in use that follows it. Pages
+// between the two are free: which ones are depends on when etcd has committed.
+func (i *image) leafBeforeAnother() (p page, next uint64) {
+	used := i.inUse(le.Uint64(i.b[32:]))
+	slices.Sort(used)
+	for _, p := range i.leaves(i.keys()) {
+		end := p.id + uint64(len(p.b)/i.pageSize)
+		if at, _ := slices.BinarySearch(used, end); at < len(used) {
+			return p, used[at]
+		}
+	}
+	panic("the snapshot has no leaf with a page in use behind it")
+}
+
 func (i *image) leaves(p page) []page {
 	if !p.isBranch() {
 		return []page{p}
