@@ -27,27 +27,24 @@ const (
 	wentBackText  = "everything is as before"
 )
 
+// display is for commands that only look: what happens meanwhile is no part of their JSON.
 func (s *session) display(c *cli.Context) display {
-	switch {
-	case asJSON(c) && !tellsEvents(c):
+	if asJSON(c) {
 		return silent{}
+	}
+	return s.runDisplay(c)
+}
+
+// runDisplay is for commands that carry something out: in JSON, their events come before the
+// result.
+func (s *session) runDisplay(c *cli.Context) display {
+	switch {
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
 		return newOnTerminal(s.stderr, c.Bool("verbose"), !c.Bool("no-color") && s.env("NO_COLOR") == "")
 	}
 	return newPlain(s.stderr, c.Bool("verbose"))
-}
-
-// tellsEvents says whether a command's JSON output has events before the result.
-func tellsEvents(c *cli.Context) bool {
-	name, _, _ := strings.Cut(c.Command.Name, " phase ") // one phase, or all of them
-	switch name {
-	case "init", "join", "backup", "restore", "certs renew",
-		"certs generate-csr", "apiserver set", "resume", "rollback":
-		return !c.Bool("dry-run")
-	}
-	return false
 }
 
 // onTerminal shows one node or several: the first event decides.

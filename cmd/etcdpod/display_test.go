@@ -209,7 +209,7 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) || string(want) != got {
-		t.Errorf("%s is not what there is now (go test -update writes it): %s",
+		t.Errorf("%s is not what there is now (go test ./cmd/etcdpod -update writes it): %s",
 			name, firstDifference(string(want), got))
 	} else if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,7 @@ func neverOpen() []string {
 	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
 }
 
-// newSince are the kinds that no stored version had: each replaces several old ones, and is stored
-// with the next version.
+// newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string { return []string{"await-answer"} }
 
 // neverUndone are the kinds whose operations are all past the commit point.
@@ -52,7 +51,8 @@ func TestTheStoredRunsHoldEveryKindOfOperation(t *testing.T) {
 		}
 		for _, progress := range want {
 			if there := seen[kind][progress]; there == slices.Contains(neverOpen(), kind) {
-				t.Errorf("that %s is stored with the progress %d is %v", kind, progress, there)
+				t.Errorf("that a stored run has %s with the progress %d is %v: if the kind is new, add it to newSince",
+					kind, progress, there)
 			}
 		}
 		if slices.Contains(neverUndone(), kind) && (seen[kind][journal.Undoing] || seen[kind][journal.Reverted]) {

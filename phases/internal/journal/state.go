@@ -40,6 +40,7 @@ type StepState struct {
 // Outcome is what became of a run.
 type Outcome string
 
+// The outcomes of a run.
 const (
 	StillOpen  Outcome = "open"
 	Completed  Outcome = "completed"

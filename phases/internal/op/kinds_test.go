@@ -56,7 +56,7 @@ func TestEveryKindThatWasEverWrittenIsRead(t *testing.T) {
 	}
 	for _, kind := range slices.Concat(slices.Collect(maps.Keys(kinds)), slices.Collect(maps.Keys(former))) {
 		if !seen[kind] {
-			t.Errorf("there is no example of %s", kind)
+			t.Errorf("there is no example of %s in testdata/kinds.json", kind)
 		}
 	}
 }

@@ -126,6 +126,7 @@ func (d *Disk) Settle() {
 // CrashMode is what a power loss leaves of what was not synced.
 type CrashMode int
 
+// What a power loss leaves.
 const (
 	DropUnsynced CrashMode = iota
 	KeepUnsynced
