@@ -141,9 +141,9 @@ func (w *wiringWorld) settled() (string, error) {
 	if err := w.Process.Host.Clock.Sleep(context.Background(), w.wiring.late); err != nil {
 		return "", err
 	}
-	look := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
 	now := string(w.Machine.Peek(apiserverY))
 	if runs := w.Machine.RunsFrom("kube-apiserver"); runs != now && !w.wiring.off {

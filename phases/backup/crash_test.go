@@ -122,8 +122,8 @@ const simRevision = 5
 
 // backups counts the backups in the directory, and reports what is wrong with them.
 func (w *backupWorld) backups() (whole int, err error) {
-	if v := w.Machine.Violations; len(v) > 0 {
-		return 0, fmt.Errorf("%s", strings.Join(v, "\n"))
+	if err := w.Violated(); err != nil {
+		return 0, err
 	}
 	names, _ := w.Machine.ReadDir(w.dir)
 	for _, name := range names {

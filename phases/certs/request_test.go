@@ -10,7 +10,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -125,14 +124,12 @@ func (w *requestWorld) request() error {
 
 // settled says whether all is old or all is new; if neither, what is wrong.
 func (w *requestWorld) settled() (string, error) {
-	look := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
-	for line := range strings.Lines(w.Machine.Look()) {
-		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
-			return "", fmt.Errorf("a key lies about: %s", line)
-		}
+	if err := w.NoKeyLeft(); err != nil {
+		return "", err
 	}
 	if look == w.First {
 		return "old", nil

@@ -167,11 +167,11 @@ func (w *initWorld) init() error {
 
 // settled says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *initWorld) settled() (string, error) {
-	look := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
-	if err := w.keysAreKept(); err != nil {
+	if err := w.NoKeyLeft(); err != nil {
 		return "", err
 	}
 	if look == w.First {
@@ -216,16 +216,6 @@ func (w *initWorld) certsAreThere() error {
 				(err != nil || st.Mode.String() != mode) {
 				return fmt.Errorf("%s has the mode %v: %w", file, st.Mode, err)
 			}
-		}
-	}
-	return nil
-}
-
-// keysAreKept checks that no key is in the folder of an ended run, or in any journal.
-func (w *initWorld) keysAreKept() error {
-	for line := range strings.Lines(w.Machine.Look()) {
-		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
-			return fmt.Errorf("a key lies about: %s", line)
 		}
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -151,11 +150,11 @@ func (w *joinWorld) join() error {
 
 // settled says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *joinWorld) settled() (string, error) {
-	look := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
-	if err := w.keysAreKept(); err != nil {
+	if err := w.NoKeyLeft(); err != nil {
 		return "", err
 	}
 	all := w.Machine.Members.All

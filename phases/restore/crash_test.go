@@ -105,9 +105,9 @@ func (w *restoreWorld) restore() error {
 
 // verdict says whether the node is wholly old or wholly new; if neither, what is wrong.
 func (w *restoreWorld) verdict() (string, error) {
-	look := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", fmt.Errorf("%s", strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
 	if look == w.First {
 		return "old", nil

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -51,9 +50,9 @@ func (w *restoreWorld) rejoin() error {
 // joined says whether the node is wholly old, or a member that has joined; if neither, what is
 // wrong.
 func (w *restoreWorld) joined() (string, error) {
-	look := w.Machine.Look("/var/lib/etcdpod")
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	look, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
 	if look == w.First {
 		return "old", nil

@@ -3,6 +3,7 @@ package crashtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -86,6 +87,30 @@ func (w *Node) Committed() bool {
 func (w *Node) Began() bool {
 	runs, _ := journal.List(w.Machine.Disk)
 	return len(runs) > 0
+}
+
+// Violated says what went wrong at any step until now; nil if nothing did.
+func (w *Node) Violated() error {
+	if v := w.Machine.Violations; len(v) > 0 {
+		return errors.New(strings.Join(v, "\n"))
+	}
+	return nil
+}
+
+// Ended returns how the machine looks, without journals, or else what went wrong until now.
+func (w *Node) Ended() (string, error) {
+	look := w.Machine.Look(journal.Home) // the kubelet notices, and may start what must not run
+	return look, w.Violated()
+}
+
+// NoKeyLeft checks that no key is in the folder of an ended run, or in any journal.
+func (w *Node) NoKeyLeft() error {
+	for line := range strings.Lines(w.Machine.Look()) {
+		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
+			return fmt.Errorf("a key lies about: %s", line)
+		}
+	}
+	return nil
 }
 
 // Observe observes what every workflow does.

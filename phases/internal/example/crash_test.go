@@ -43,8 +43,8 @@ func (w world) run() error {
 
 // outcome is "old" without the directory and "new" with it; anything else is wrong.
 func (w world) outcome() (string, error) {
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	if err := w.Violated(); err != nil {
+		return "", err
 	}
 	if w.Machine.Look(journal.Home, w.Dir) != w.First {
 		return "", errors.New("something else has changed")

@@ -230,9 +230,9 @@ func onOneNode() []crashtest.Case {
 
 // outcome says whether a node is wholly old or wholly new, or else what is wrong.
 func outcome(w *crashtest.Node) (string, error) {
-	now := w.Machine.Look(journal.Home)
-	if v := w.Machine.Violations; len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	now, err := w.Ended()
+	if err != nil {
+		return "", err
 	}
 	if now == w.First {
 		return "old", nil
