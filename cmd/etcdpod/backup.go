@@ -54,7 +54,7 @@ func (s *session) backup(c *cli.Context) error {
 	}
 	spareMemory()
 	var made *backup.Sidecar
-	err = s.carriesOut(c, func(n *phases.Node, _ display) (err error) {
+	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		made, err = backup.Take(c.Context, n.Engine(), backup.Workflow(options).On(n.Look), func(engine.Plan) error {
 			return nil
 		})

@@ -27,17 +27,7 @@ const (
 	wentBackText  = "everything is as before"
 )
 
-// display is for commands that only look: what happens meanwhile is no part of their JSON.
 func (s *session) display(c *cli.Context) display {
-	if asJSON(c) {
-		return silent{}
-	}
-	return s.runDisplay(c)
-}
-
-// runDisplay is for commands that carry something out: in JSON, their events come before the
-// result.
-func (s *session) runDisplay(c *cli.Context) display {
 	switch {
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
@@ -69,19 +59,18 @@ func (d *onTerminal) event(e engine.Event) {
 	d.display.event(e)
 }
 
-// silent shows nothing.
-type silent struct{}
-
-func (silent) event(engine.Event) {}
-func (silent) close()             {}
-
-// jsonDisplay writes each event as a line of JSON.
+// jsonDisplay writes each event of a run as a line of JSON. That something was looked at is no
+// part of what a program reads, so a command that only looks writes its result alone, and none
+// has to say which of the two it is.
 type jsonDisplay struct {
 	mu sync.Mutex
 	to *json.Encoder
 }
 
 func (d *jsonDisplay) event(e engine.Event) {
+	if e.Run == "" {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_ = d.to.Encode(e) // the reader has gone; the run goes on

@@ -41,9 +41,8 @@ func helpText(app *cli.App, command *cli.Command) string {
 
 const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", ` +
 	`"hint", "exitCode"} on standard error. ` +
-	`backup, restore, init and join with their phases, certs renew, certs generate-csr, apiserver set, resume and ` +
-	`rollback write their events, one a line, and last {"result": …}; all other commands, ` +
-	`and --dry-run, write their result alone.`
+	`A command that carries out a run writes its events, one a line, and last {"result": …}; ` +
+	`any other, and --dry-run, writes its result alone.`
 
 func writeProgramHelp(b *strings.Builder, app *cli.App) {
 	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and `+

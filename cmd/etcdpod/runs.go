@@ -65,7 +65,7 @@ func writeOpenRun(w io.Writer, r engine.RunSummary) {
 // watchRun does work that is one run, and returns its summary.
 func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (engine.RunSummary, error) {
 	var run engine.RunSummary
-	err := s.carriesOut(c, func(n *phases.Node, show display) error {
+	err := s.onNode(c, func(n *phases.Node, show display) error {
 		if err := work(n, show); err != nil {
 			return err
 		}

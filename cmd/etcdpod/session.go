@@ -83,18 +83,10 @@ func (s *session) run(ctx context.Context) error {
 	return app.RunContext(ctx, s.line.argv())
 }
 
-// onNode opens the node and shows what happens while it is looked at.
+// onNode opens the node and shows what happens while work runs on it. The display is closed
+// afterwards, before results are written.
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
-	return s.withNode(c, s.display(c), work)
-}
-
-// carriesOut opens the node and shows what happens while work is carried out on it.
-func (s *session) carriesOut(c *cli.Context, work func(*phases.Node, display) error) error {
-	return s.withNode(c, s.runDisplay(c), work)
-}
-
-// withNode closes the display afterwards, before results are written.
-func (s *session) withNode(c *cli.Context, show display, work func(*phases.Node, display) error) error {
+	show := s.display(c)
 	defer show.close()
 	config, err := s.config(c, show.event)
 	if err != nil {
