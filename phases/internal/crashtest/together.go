@@ -35,13 +35,19 @@ type Together struct {
 
 // SettledAfterTwoFaults explores a workflow, with up to two faults, and the commands that settle
 // what the faults leave. The commands that reach all remaining nodes take turns: each settles one
-// state; with ETCDPOD_EXPLORE=all, each of them settles every state. With -short, the second fault
-// strikes nodes other than the coordinator's at a fixed part of the instants, one in 32.
+// state; with ETCDPOD_EXPLORE=all, each of them settles every state. The second fault strikes nodes
+// other than the coordinator's at a fixed part of the instants: one in 8, with -short one in 32,
+// and with ETCDPOD_MATRIX=full at each.
 func SettledAfterTwoFaults(t *testing.T, w Together) {
 	e := NewExplorer()
 	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
-	if testing.Short() {
+	switch {
+	case os.Getenv("ETCDPOD_MATRIX") == "full":
+		e.oneIn = 1
+	case testing.Short():
 		e.oneIn = 32
+	default:
+		e.oneIn = 8
 	}
 	// The live heap is small compared with the garbage.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
