@@ -157,7 +157,7 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := w.Process.Pass(t.Context(), plan); err != nil {
+			if err := w.Process.Pass(t.Context(), f.Run, plan); err != nil {
 				t.Fatal(err)
 			}
 			for _, name := range []string{file, op.SidecarOf(file)} {

@@ -55,7 +55,7 @@ func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err er
 		return err
 	}
 	if w.unjournaled() {
-		return n.Pass(ctx, plan)
+		return n.Pass(ctx, id, plan)
 	}
 	r, err := n.Begin(id, plan)
 	if err != nil {
@@ -85,8 +85,8 @@ func (n *Node) plan(ctx context.Context, w Work) (id string, plan Plan, err erro
 
 // Pass carries out the plan of a workflow that changes nothing on the node. Nothing is journaled:
 // if it is cut off, it starts over. On an error, what was started is undone.
-func (n *Node) Pass(ctx context.Context, plan Plan) error {
-	r := &Run{State: &journal.State{Run: journal.Run{Workflow: plan.Workflow, Node: plan.node}},
+func (n *Node) Pass(ctx context.Context, id string, plan Plan) error {
+	r := &Run{State: &journal.State{Run: journal.Run{ID: id, Workflow: plan.Workflow, Node: plan.node}},
 		Target: n.Target(), Emit: n.Emit}
 	for _, p := range plan.Phases {
 		for _, o := range p.ops {

@@ -21,7 +21,6 @@ type part struct {
 	data      mem.BufferSlice // as received; held until the next part comes
 	remaining uint64          // bytes, not counting this part and the trailer
 	blob      [][]byte        // within data
-	version   string          // storage version; in 3.6 and later
 }
 
 // parts asks a member for a snapshot.
@@ -59,7 +58,7 @@ func (p *part) release() {
 }
 
 func (p *part) decode() error {
-	p.remaining, p.version = 0, ""
+	p.remaining = 0
 	r := p.data.Reader()
 	defer func() { _ = r.Close() }()
 	for r.Remaining() > 0 {
@@ -97,18 +96,10 @@ func (p *part) take(r *mem.Reader, number protowire.Number, size uint64) (err er
 	if size > uint64(r.Remaining()) {
 		return io.ErrUnexpectedEOF
 	}
-	switch number {
-	case 3:
+	if number == 3 {
 		if p.blob, err = r.Peek(int(size), p.blob[:0]); err != nil {
 			return err
 		}
-	case 4:
-		text := make([]byte, size)
-		if _, err := io.ReadFull(r, text); err != nil {
-			return err
-		}
-		p.version = string(text)
-		return nil
 	}
 	_, err = r.Discard(int(size))
 	return err

@@ -13,11 +13,10 @@ import (
 
 // Saved is a snapshot written to a file.
 type Saved struct {
-	Path           string
-	SizeBytes      int64  // of the file, including the trailer of 32 bytes
-	Trailer        string // hex; the SHA-256 that etcd sent at the end, as received
-	StorageVersion string // as the server reports it, such as 3.6.0; empty on 3.5
-	Endpoint       string // the member that sent the snapshot
+	Path      string
+	SizeBytes int64  // of the file, including the trailer of 32 bytes
+	Trailer   string // hex; the SHA-256 that etcd sent at the end, as received
+	Endpoint  string // the member that sent the snapshot
 }
 
 // Endpoint returns the endpoint that [Save] uses: the first that answered.
@@ -113,9 +112,6 @@ func (c *Client) receive(
 		watchdog.Reset(stall)
 		impatience.Reset(stall / 2)
 		feed.expect(p.remaining)
-		if p.version != "" {
-			saved.StorageVersion = p.version
-		}
 		for _, b := range p.blob {
 			if err := write(b); err != nil {
 				return Saved{}, err
