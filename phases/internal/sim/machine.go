@@ -46,6 +46,8 @@ type Machine struct {
 	NoImages   []string
 	PauseImage string
 	Exit       node.Exit // how containers ended; zero: with 1
+	// KillNew ends an etcd on new data as soon as the kubelet looks at it.
+	KillNew bool
 	// Before, if set, is called before each step.
 	Before func(call string)
 
