@@ -24,6 +24,8 @@ type container struct {
 	init          bool
 	line          int
 	image         *yaml.Node   // nil if there is none
+	pull          string       // imagePullPolicy; empty if none is given
+	startup, live *yaml.Node   // probes; nil if there are none
 	command, args []*yaml.Node // the items
 	lists         [2]*yaml.Node
 	env           []variable
@@ -185,6 +187,10 @@ func readContainer(n *yaml.Node) (container, error) {
 	} else if image != "" {
 		c.image = fields.get("image")
 	}
+	if c.pull, err = readString(fields.get("imagePullPolicy"), "imagePullPolicy"); err != nil {
+		return c, err
+	}
+	c.startup, c.live = fields.get("startupProbe"), fields.get("livenessProbe")
 	for i, list := range []string{"command", "args"} {
 		items, err := readList(fields.get(list), list)
 		if err != nil {

@@ -30,7 +30,8 @@ func exitCodes() []string {
 		exitOpenRun:     "a run is open: it must be resumed or rolled back",
 		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
 		exitRefused:     "refused by a check, and nothing was touched",
-		exitFoundWrong:  "status or certs check found something wrong",
+		exitFoundWrong: "something was found wrong: by status or certs check, or after a failure, when all " +
+			"was put back and what served before does not serve",
 	}
 }
 
@@ -45,6 +46,7 @@ func exitCode(err error) int {
 		found  foundError
 		open   *engine.OpenRunError
 		back   *engine.RolledBackError
+		lacks  *engine.NotServingError
 		usage  *engine.UsageError
 		refuse *engine.RefusedError
 	)
@@ -55,6 +57,8 @@ func exitCode(err error) int {
 		return int(found)
 	case errors.As(err, &open):
 		return exitOpenRun
+	case errors.As(err, &lacks):
+		return exitFoundWrong
 	case engine.IsBadSnapshot(err):
 		return exitBadSnapshot
 	case errors.As(err, &back):

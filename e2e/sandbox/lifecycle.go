@@ -65,6 +65,9 @@ func (s *Sandbox) Images() map[string]string {
 	return images
 }
 
+// SandboxImage is the image of pod sandboxes: given to SetImages with an empty path, it is missing.
+const SandboxImage = cri.SandboxImage
+
 // SetImages replaces the map of image names to programs. A container with any other
 // image cannot be made.
 func (s *Sandbox) SetImages(images map[string]string) error {

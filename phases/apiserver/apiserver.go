@@ -91,6 +91,7 @@ func (o Options) found(f *Facts) []string {
 		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it "+
 			"used %x, as %s tells", a.Cluster, a.Known))
 	}
+	found = append(found, f.StartDoubts(a.File)...)
 	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into "+
 		"apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
 }
@@ -142,6 +143,11 @@ func Wire[F engine.Observed](
 			}
 			ops, err := rewire(f, wish, awaitReplaced(f, limit, true))
 			if len(ops) > 0 {
+				if m, _, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
+					if err := f.CheckStarts(m); err != nil {
+						return nil, err
+					}
+				}
 				ops = append(ops, awaitReplaced(f, limit, false))
 			}
 			return ops, err

@@ -234,9 +234,10 @@ func TestAnOldAPIServerThatStaysDownDoesNotKeepTheRunOpen(t *testing.T) {
 	}
 	var notes []string
 	w.Process.Emit = func(e engine.Event) { notes = append(notes, e.Message) }
-	var back *engine.RolledBackError
-	if err := w.set(); !errors.As(err, &back) {
-		t.Fatalf("got %v", err)
+	var back *engine.NotServingError
+	if err := w.set(); !errors.As(err, &back) || !strings.Contains(engine.Hint(err), "/var/log/pods") ||
+		!strings.Contains(err.Error(), "not as before: the API server is not ready with the old manifest") {
+		t.Fatalf("got %v, hint %q", err, engine.Hint(err))
 	}
 	if all := strings.Join(notes, "\n"); !strings.Contains(all,
 		"the old manifest is back, but the API server is not ready with the old manifest: not within 2m0s") {

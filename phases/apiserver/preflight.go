@@ -79,6 +79,9 @@ func (o Options) checkChange(f *Facts) error {
 	if err := f.CheckRuntime(); err != nil {
 		return err
 	}
+	if err := f.CheckStarts(a.File); err != nil {
+		return err
+	}
 	if f.API.Kubeconfig == "" {
 		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
 			"there is no kubeconfig to ask the API server with whether it is ready")

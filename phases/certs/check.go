@@ -69,6 +69,10 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
+	obstacles := append(observe.DeadAddresses(ctx, files), n.KubeletStarts(now)...)
+	for _, o := range obstacles {
+		r.Warnings = append(r.Warnings, o.What)
+	}
 	uses := findUses(n, files, pod)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of "+
@@ -81,7 +85,9 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 		r.Certificates = append(r.Certificates, checkLeaf(n, &uses.leaves[i], uses.cas, now))
 	}
 	r.Served = shown(ctx, n, uses.leaves, now)
-	r.finish()
+	if r.finish(); len(obstacles) > 0 {
+		r.Next = obstacles[0].Fix
+	}
 	return r, ctx.Err()
 }
 

@@ -99,8 +99,12 @@ func (o RenewOptions) replace() phase {
 	return phase{Name: "replace-certificates", Short: "put the new ones in the place of the old, which are kept",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{&op.MakeDirectory{Path: journal.OldCerts(f.Run), Attr: node.Mine(0o700)}}
-			for _, pod := range o.pods(f) {
-				ops = append(ops, o.restart(f, pod, true))
+			for i, pod := range o.pods(f) {
+				back := o.restart(f, pod, true)
+				if i == 0 {
+					back.Served = o.served(f)
+				}
+				ops = append(ops, back)
 			}
 			for _, use := range f.Renewal.Uses {
 				ops = append(ops, &op.ReplaceCertificate{
@@ -113,7 +117,19 @@ func (o RenewOptions) replace() phase {
 		}}
 }
 
-func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) op.Op {
+// served is what must serve again if the run goes back.
+func (o RenewOptions) served(f *Facts) *op.Before {
+	b := &op.Before{Pods: o.pods(f), Limit: max(o.limit(), renewLimit)}
+	if f.Renewal.Serving {
+		b.Etcd = &f.Etcd.Access
+	}
+	if f.Renewal.Ready {
+		b.API = &f.API
+	}
+	return b
+}
+
+func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) *op.RestartPod {
 	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
 }
 

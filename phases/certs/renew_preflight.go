@@ -16,7 +16,7 @@ import (
 func (o RenewOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
+			return nil, engine.Passes(f, o.checkNode, o.checkStarts, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
 		}}
 }
 
@@ -25,6 +25,7 @@ func (o RenewOptions) found(f *Facts) []string {
 	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
 		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
 	}
+	still = append(still, f.StartDoubts(o.stops(f)...)...)
 	if o.From != "" {
 		return still
 	}
@@ -43,6 +44,25 @@ func (o RenewOptions) found(f *Facts) []string {
 		}
 	}
 	return append(found, still...)
+}
+
+// stops are the manifests whose pods start anew.
+func (o RenewOptions) stops(f *Facts) []observe.ManifestFile {
+	var files []observe.ManifestFile
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if m, _, ok := observe.Program(f.Manifests, name); ok && o.restarts(f, name) {
+			files = append(files, m)
+		}
+	}
+	return files
+}
+
+// checkStarts matters only if something is stopped.
+func (o RenewOptions) checkStarts(f *Facts) error {
+	if files := o.stops(f); len(files) > 0 {
+		return f.CheckStarts(files...)
+	}
+	return nil
 }
 
 func (o RenewOptions) checkNode(f *Facts) error {

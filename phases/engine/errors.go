@@ -8,6 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // UsageError says that the command line makes no sense (exit code 2).
@@ -96,6 +97,43 @@ func (e *RolledBackError) Error() string {
 }
 
 func (e *RolledBackError) Unwrap() error { return e.Cause }
+
+// NotServingError says that a run failed and that everything was put back, but that what served before
+// does not serve (exit code 6).
+type NotServingError struct {
+	Run   RunSummary
+	Cause error
+	Lacks error // what does not serve
+}
+
+// Error says what stopped the run, and what does not serve.
+func (e *NotServingError) Error() string {
+	return fmt.Sprintf("%v; everything was put back, but it is not as before: %v", e.Cause, e.Lacks)
+}
+
+func (e *NotServingError) Unwrap() []error { return []error{e.Cause, e.Lacks} }
+
+// Hint says how to have it serve again.
+func (e *NotServingError) Hint() string {
+	var known *op.NotServingError
+	if errors.As(e.Lacks, &known) {
+		return known.Fix
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(e.Lacks, &hinted) {
+		return hinted.Hint()
+	}
+	return "`etcdpod status` says more"
+}
+
+// WentBack is how a run ended that failed and was taken back: lacks is nil if what served before was
+// seen to serve.
+func WentBack(run RunSummary, cause, lacks error) error {
+	if lacks != nil {
+		return &NotServingError{Run: run, Cause: cause, Lacks: lacks}
+	}
+	return &RolledBackError{Run: run, Cause: cause}
+}
 
 // UnreachableError says that etcd cannot be reached (exit code 1).
 type UnreachableError struct {

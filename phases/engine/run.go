@@ -272,10 +272,24 @@ func (r *Run) back(ctx context.Context, cause error) error {
 	if err := r.Revert(ctx, cause, nil); err != nil {
 		return err
 	}
+	lacks := r.Returned(ctx)
 	if err := r.End(); err != nil {
 		return err
 	}
-	return &RolledBackError{Run: summarize(r.State), Cause: cause}
+	return WentBack(summarize(r.State), cause, lacks)
+}
+
+// Returned sees whether what served before the run serves again, after everything is undone. The
+// error is nil, or says what does not. It keeps no run open: nothing is left to undo.
+func (r *Run) Returned(ctx context.Context) error {
+	var lacks []error
+	for i, o := range r.Ops {
+		if back, ok := o.(op.Returner); ok && r.State.Steps[i].Progress == journal.Reverted {
+			r.focus(i)
+			lacks = append(lacks, back.Returned(ctx, r.Target))
+		}
+	}
+	return errors.Join(lacks...)
 }
 
 // abort records that the run is rolling back.

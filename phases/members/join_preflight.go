@@ -176,8 +176,15 @@ func checkEmpty(f *Facts) error {
 	return nil
 }
 
-// checkGrowth refuses too little room: the leader sends its whole database.
+// checkGrowth refuses too little room, on the disk or in the quota: the leader sends its whole
+// database, and one member above its quota raises the alarm for all.
 func checkGrowth(f *Facts) error {
+	if size, quota := f.Join.Cluster.size(), f.Init.Pod.Quota(); quota > 0 && size >= quota {
+		return engine.Refuse(fmt.Sprintf("let it have what the other members have: quota-backend-bytes in "+
+			"etcd.local.extraArgs, at least %d", observe.QuotaFor(size)),
+			"the cluster's database takes %d MiB, and this member's quota would be %d MiB: the cluster would take no "+
+				"more writes", size>>20, quota>>20)
+	}
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
 		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d",
 			f.Init.Free>>20, f.Init.DataDir, size>>20)

@@ -33,6 +33,9 @@ type Facts struct {
 	LiveError    error
 	Fingerprints map[string]string // SHA-256 by host path
 
+	// What would keep a pod that is stopped now from starting again, and what could not be found out.
+	Obstacles, Doubts []Obstacle
+
 	Notes map[string]string // for the run's journal
 }
 
@@ -69,6 +72,8 @@ type EtcdPod struct {
 	TrustedCA  string   // host path
 	Access     op.Access
 	Peer       op.Access // its own peer port, with a certificate that peers accept
+
+	imageTold string // the version that the runtime tells of the image; often empty
 
 	config map[string]any // etcd's configuration file; nil: flags and environment apply
 }

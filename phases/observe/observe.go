@@ -50,6 +50,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Etcd != nil {
 		f.Live, f.LiveError = n.Live(ctx, f.Etcd)
 	}
+	n.ObserveStarts(ctx, f)
 	return f, nil
 }
 

@@ -3,6 +3,8 @@ package observe
 import (
 	"strconv"
 	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 // EtcdMinor returns 6 for 3.6.1, and 0 for anything that is not a version of etcd 3.
@@ -27,4 +29,36 @@ func ImageVersion(image string) string {
 	}
 	version, _, _ := strings.Cut(name[i+1:], "-")
 	return version
+}
+
+// versionTold is the version that an image's label or one of its tags tells; empty if none does.
+// Other things than etcd have versions, too: one of Alpine Linux, say, is in the label of what is
+// built on it.
+func versionTold(i node.Image) string {
+	const newest = 12 // no minor of etcd is there yet
+	told := []string{strings.TrimPrefix(i.Version, "v")}
+	for _, tag := range i.Tags {
+		told = append(told, strings.TrimPrefix(ImageVersion(tag), "v"))
+	}
+	for _, v := range told {
+		if minor := EtcdMinor(v); minor > 0 && minor < newest {
+			return v
+		}
+	}
+	return ""
+}
+
+// EtcdVersion is the version of the etcd on this node: what it says itself or, while it does not
+// serve, what its image's name or the container runtime tells. Empty: nothing tells.
+func (f *Facts) EtcdVersion() string {
+	switch {
+	case f.Live != nil && f.Live.Version != "":
+		return f.Live.Version
+	case f.Etcd == nil:
+		return ""
+	}
+	if v := strings.TrimPrefix(ImageVersion(f.Etcd.Image), "v"); EtcdMinor(v) > 0 {
+		return v
+	}
+	return f.Etcd.imageTold
 }

@@ -83,6 +83,7 @@ func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Fa
 	f := &Facts{
 		Facts: seen, KnownRevision: 5, Snapshot: &SnapshotFacts{Path: "/backup/snapshot.db",
 			Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}},
+		EtcdServes: !w.scenario.NoData, APIReady: !w.scenario.NoData,
 	}
 	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "",
 		StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}

@@ -26,6 +26,8 @@ type Facts struct {
 	Snapshot      *SnapshotFacts
 	KnownRevision int64 // the highest revision found anywhere; 0: none was found
 	Encryption    Encryption
+	EtcdServes    bool // with a quorum
+	APIReady      bool // of this node's API server
 }
 
 // nodesBefore are the names of the registered nodes. They are unknown while etcd does not serve.

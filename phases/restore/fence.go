@@ -60,12 +60,29 @@ func (o restorer) fenced(f *Facts) []observe.ManifestFile {
 	return files
 }
 
+// before is what is awaited if the run goes back. What a person gives etcd to serve the new data may
+// be too short for the old.
+func (o restorer) before(f *Facts) *op.Before {
+	size := f.Snapshot.Proof.SizeBytes
+	if f.Live != nil {
+		size = max(size, f.Live.SizeBytes)
+	}
+	b := &op.Before{Pods: o.fenceOf(f).Pods, Limit: max(o.waitLimit(size), restorer{}.waitLimit(size))}
+	if f.EtcdServes {
+		b.Etcd = &f.Etcd.Access
+	}
+	if f.APIReady {
+		b.API = &f.API
+	}
+	return b
+}
+
 func (o restorer) fence() phase {
 	return phase{Name: "fence", Short: "make sure that nothing runs on the old data",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{
 				&op.MakeDirectory{Path: parkingDir(f), Attr: node.Mine(0o700)},
-				&op.StopKubelet{},
+				&op.StopKubelet{Before: o.before(f)},
 			}
 			for _, m := range o.fenced(f) {
 				ops = append(ops, &op.TakeOutManifest{From: m.Path,

@@ -18,14 +18,14 @@ import (
 // function that returns nil or says why not.
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
-		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
-		o.checkStorageVersion, o.checkFingerprints, o.checkEncryption,
+		o.checkPods, checkRuntime, o.checkStarts, o.checkData, o.checkMembership,
+		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
 	// The coordinator has already judged what concerns all nodes (see together.go).
 	if o.Shared != nil {
-		checks = []func(*Facts) error{o.checkPods, checkRuntime,
-			o.checkData, o.checkStorageVersion, o.checkFingerprints, o.checkEncryption, o.checkRoom}
+		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkStarts,
+			o.checkData, o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
 		Found: o.foundNode,
@@ -44,17 +44,17 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
-			f.Etcd.Name, state)}
+		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
+			f.Etcd.Name, state)}, o.foundDoubts(f)...)
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
-	return []string{
+	return append([]string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
 			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
-	}
+	}, o.foundDoubts(f)...)
 }
 
 func (o restorer) checkPods(f *Facts) error {
@@ -162,10 +162,7 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	if f.Etcd == nil {
 		return nil
 	}
-	node := observe.EtcdMinor(observe.ImageVersion(f.Etcd.Image))
-	if f.Live != nil {
-		node = observe.EtcdMinor(f.Live.Version)
-	}
+	node := observe.EtcdMinor(f.EtcdVersion())
 	data := observe.EtcdMinor(f.Snapshot.StorageVersion)
 	if data == 0 || node == 0 || data <= node {
 		return nil

@@ -27,7 +27,8 @@ func (o restorer) releaseEtcd() phase {
 			}
 			ops := []op.Op{put, &op.StartKubelet{}}
 			if o.Shared != nil {
-				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
+				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes),
+					Start: f.Etcd.StartLimit()})
 			}
 			return ops, nil
 		}}
@@ -50,7 +51,7 @@ func (o restorer) awaitEtcd() phase {
 			alone := o.alone(f)
 			return []op.Op{
 				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
-					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)},
+					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes), Start: f.Etcd.StartLimit()},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}

@@ -73,6 +73,15 @@ func (s seen) judgeContainers() []string {
 	return w
 }
 
+// judgeStarts warns of what would keep the pods from starting again, before anybody stops them.
+func (s seen) judgeStarts() []string {
+	var w []string
+	for _, o := range s.facts.Obstacles {
+		w = append(w, o.What)
+	}
+	return w
+}
+
 func (s seen) judgeEtcd() []string {
 	f := s.facts
 	switch {

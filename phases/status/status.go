@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
@@ -42,12 +41,13 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
-		s.quota = quota(f.Etcd)
+		s.quota = f.Etcd.Quota()
 		s.listeners = listeners(ctx, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
 			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
 	}
+	n.ObserveStarts(ctx, f)
 	s.certs = certificates(n, f)
 	s.left = leftOut(n, f.Live)
 	s.silent = n.Silent(ctx, f.Live)
@@ -57,15 +57,6 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	}
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
 	return s.status(), ctx.Err()
-}
-
-// quota reads --quota-backend-bytes: etcd itself reports the quota only from 3.6 on.
-func quota(pod *observe.EtcdPod) int64 {
-	const preset = 2 << 30 // etcd, server/storage/quota.go
-	if q, err := strconv.ParseInt(pod.Setting("", "quota-backend-bytes"), 10, 64); err == nil && q > 0 {
-		return q
-	}
-	return preset
 }
 
 // certificateFlag matches the flags of etcd and the API server that name certificates:
@@ -133,7 +124,7 @@ func (s seen) status() Status {
 		st.OpenRun = &s.open
 	}
 	for _, judge := range []func() []string{
-		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd,
+		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd,
 		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
@@ -231,6 +222,8 @@ func (s seen) next(st Status) string {
 		return cmp.Or(engine.Hint(s.etcd), "mend etcd's manifest")
 	case f.Etcd == nil:
 		return "put etcd's manifest into " + f.ManifestDir
+	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":
+		return f.Obstacles[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:
 		return "start the kubelet"
 	case s.etcdDown() && expired:

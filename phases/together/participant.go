@@ -75,7 +75,7 @@ func (p *Participant) answerTo(question string) (Reply, error) {
 	case AskBack:
 		return Given(func(ctx context.Context, q backQuestion) (any, error) { return Done(p.back(ctx, q)) }), nil
 	case AskClose:
-		return nothing(p.close), nil
+		return Given(func(ctx context.Context, _ any) (any, error) { return p.close(ctx) }), nil
 	}
 	return nil, fmt.Errorf("cannot %s: this etcdpod does not know how", question)
 }
@@ -268,15 +268,29 @@ func (p *Participant) settle() error {
 
 // close closes this node's part. The coordinator says that all nodes are done or rolled back; this
 // node checks itself.
-func (p *Participant) close() error {
+func (p *Participant) close(ctx context.Context) (closed, error) {
 	for _, step := range p.Run.State.Steps {
 		forward := step.Progress == journal.Done && p.Run.State.Aborted == ""
 		back := p.Run.State.Aborted != "" && (step.Progress == journal.Pending || step.Progress == journal.Reverted)
 		if !forward && !back && !p.Node.Mistakes.CloseEarly {
-			return fmt.Errorf("cannot close the run: %s is neither done nor undone", step.Phase)
+			return closed{}, fmt.Errorf("cannot close the run: %s is neither done nor undone", step.Phase)
 		}
 	}
-	return p.Run.End()
+	var lacks error
+	if p.Run.State.Aborted != "" {
+		lacks = p.Run.Returned(context.WithoutCancel(ctx))
+	}
+	return closedWith(lacks), p.Run.End()
+}
+
+// closed is the answer to close: what does not serve on a node that went back, and what to do.
+type closed struct{ Lacks, Fix string }
+
+func closedWith(lacks error) closed {
+	if lacks == nil {
+		return closed{}
+	}
+	return closed{Lacks: lacks.Error(), Fix: (&engine.NotServingError{Lacks: lacks}).Hint()}
 }
 
 type backQuestion struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,9 @@ type Transaction struct {
 	mute    []string // the nodes that cannot be asked
 	lost    []string // the nodes that are declared destroyed
 	skip    []string // phases that are not waited for
+
+	mu     sync.Mutex
+	closed map[string]closed // how each node ended, by name
 }
 
 // Peer is one node of a transaction, as this node sees it.
@@ -364,7 +368,18 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	if err := t.close(); err != nil {
 		return err
 	}
-	return &engine.RolledBackError{Run: t.summary(), Cause: cause}
+	return engine.WentBack(t.summary(), cause, t.lacks())
+}
+
+// lacks says what does not serve on the nodes that went back.
+func (t *Transaction) lacks() error {
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(t.closed)) {
+		if c := t.closed[name]; c.Lacks != "" {
+			all = append(all, engine.WithHint(fmt.Errorf("on %s, %s", name, c.Lacks), c.Fix))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // close closes the run on all nodes, the coordinator last, so that `resume` on the coordinator
@@ -381,8 +396,13 @@ func (t *Transaction) close() error {
 		if s := states[p.Name]; !s.Begun || s.Closed {
 			return nil
 		}
-		return p.Ask(context.Background(), AskClose, nil, nil, nil)
+		answer, err := Query[closed](context.Background(), p, AskClose, nil)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.closed[p.Name] = answer
+		return err
 	}
+	t.closed = map[string]closed{}
 	coordinator, others := t.parted()
 	for _, peers := range [][]*Peer{others, coordinator} {
 		if err := t.All(peers, end); err != nil {

@@ -142,6 +142,7 @@ func (w *Node) Observe(id string) (*observe.Facts, error) {
 			f.Etcd = w.etcdPod(file)
 		}
 	}
+	w.Process.Look.ObserveStarts(context.Background(), f)
 	return f, nil
 }
 

@@ -23,3 +23,13 @@ func CanListen(ctx context.Context, address string) error {
 	}
 	return fmt.Errorf("cannot listen at %s: %w", address, err)
 }
+
+// HasAddress says whether a program of this host could listen at an IP address. It is false only if
+// the kernel says that no interface has it.
+func HasAddress(ctx context.Context, ip string) bool {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip, "0"))
+	if err == nil {
+		_ = listener.Close()
+	}
+	return !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT)
+}

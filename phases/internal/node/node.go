@@ -32,27 +32,33 @@ type View struct {
 	}
 	Runtime interface {
 		Containers(ctx context.Context) ([]Container, error)
+		Image(ctx context.Context, name string) (Image, error)
+		SandboxImage(ctx context.Context) (string, error)
 	}
 	Clock Clock
 }
 
 // View returns the host without the methods that change it.
 func (h *Host) View() View {
-	return View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyContainers{h.Runtime}, Clock: h.Clock}
+	return View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime}, Clock: h.Clock}
 }
 
 // These also hide the rest of an interface from a type assertion.
 type (
-	reader         struct{ Reader }
-	onlyRunning    struct{ k Kubelet }
-	onlyContainers struct{ r Runtime }
+	reader      struct{ Reader }
+	onlyRunning struct{ k Kubelet }
+	onlyAsked   struct{ r Runtime }
 )
 
 func (o onlyRunning) Running(ctx context.Context) (bool, error) { return o.k.Running(ctx) }
 
-func (o onlyContainers) Containers(ctx context.Context) ([]Container, error) {
-	return o.r.Containers(ctx)
+func (o onlyAsked) Containers(ctx context.Context) ([]Container, error) { return o.r.Containers(ctx) }
+
+func (o onlyAsked) Image(ctx context.Context, name string) (Image, error) {
+	return o.r.Image(ctx, name)
 }
+
+func (o onlyAsked) SandboxImage(ctx context.Context) (string, error) { return o.r.SandboxImage(ctx) }
 
 var (
 	// ErrExchangeUnsupported says that the file system cannot exchange two names atomically.
@@ -166,10 +172,31 @@ type Container struct {
 	CreatedAt time.Time
 }
 
+// Image is what the container runtime knows about an image.
+type Image struct {
+	Present bool     // it is on this node
+	Tags    []string // all names under which it is here, in full; none of an image that is not
+	Version string   // that its label names (org.opencontainers.image.version); often empty
+}
+
+// Exit is how a container ended.
+type Exit struct {
+	Code   int    // 128 and the signal, for one that a signal ended
+	Reason string // the runtime's word: Error, OOMKilled, …
+	Ran    time.Duration
+}
+
 // Runtime is the container runtime, reached over CRI.
 type Runtime interface {
 	// Containers lists all containers, including those that have exited.
 	Containers(ctx context.Context) ([]Container, error)
+	// Image looks for an image by the name in a manifest, and pulls nothing.
+	Image(ctx context.Context, name string) (Image, error)
+	// SandboxImage names the image from which every pod's sandbox is made; empty where the runtime
+	// does not tell.
+	SandboxImage(ctx context.Context) (string, error)
+	// Exit says how a container ended; ok is false for one that has not.
+	Exit(ctx context.Context, id string) (exit Exit, ok bool, err error)
 	// StopContainer stops a container, with SIGKILL after grace, and returns when it has exited. A
 	// missing container is no error.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error

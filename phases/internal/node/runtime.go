@@ -128,6 +128,14 @@ func (r runtime) RemoveContainer(ctx context.Context, id string) error {
 func (r runtime) call(
 	ctx context.Context, limit time.Duration, do func(context.Context, cri.RuntimeServiceClient) error,
 ) error {
+	return r.connect(ctx, limit, func(ctx context.Context, conn *grpc.ClientConn) error {
+		return do(ctx, cri.NewRuntimeServiceClient(conn))
+	})
+}
+
+func (r runtime) connect(
+	ctx context.Context, limit time.Duration, do func(context.Context, *grpc.ClientConn) error,
+) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	first, err := r.dial(limited)
@@ -151,7 +159,7 @@ func (r runtime) call(
 		return err
 	}
 	defer conn.Close()
-	err = do(limited, cri.NewRuntimeServiceClient(conn))
+	err = do(limited, conn)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return fmt.Errorf("the container runtime has not answered after %s", limit)
 	}

@@ -128,6 +128,15 @@ func SameMount(f Reader, a, b string) (bool, error) {
 	return err == nil && first.Mount == second.Mount && first.Dev == second.Dev, err
 }
 
+// IsThere says whether a name leads to something. A dangling link does not.
+func IsThere(f Reader, name string) (bool, error) {
+	_, err := stat(f, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // IsRegular says whether a name is a regular file or leads to one. A dangling link is neither.
 func IsRegular(f Reader, name string) (bool, error) {
 	st, err := stat(f, name)

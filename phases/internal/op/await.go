@@ -25,6 +25,8 @@ type AwaitAnswer struct {
 	// Learner is set for a member without a vote. A learner serves little, so its own status is
 	// enough. Any other member must answer a linearizable read.
 	Learner bool `json:"learner,omitempty"`
+	// Start is how long the kubelet lets it start; nil: not known, or not limited.
+	Start *StartLimit `json:"start,omitempty"`
 }
 
 func (a *AwaitAnswer) String() string {
@@ -50,7 +52,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+	err = poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		if err := a.alone(ctx, t); err != nil {
 			return err
 		}
@@ -70,6 +72,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		}
 		return err
 	})
+	return crashes.explain(ctx, t, a.Start, err)
 }
 
 // silent is the error text while etcd does not answer.
@@ -128,6 +131,8 @@ type AwaitPeer struct {
 	// This node's peer URL, and a certificate that peers accept.
 	Peer  Access        `json:"peer"`
 	Limit time.Duration `json:"limit"`
+	// Start is how long the kubelet lets it start; nil: not known, or not limited.
+	Start *StartLimit `json:"start,omitempty"`
 }
 
 func (a *AwaitPeer) String() string {
@@ -138,10 +143,12 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the restored etcd does not serve its peers",
+	crashes, _ := watchCrashes(ctx, t, "etcd") // only to say more if it fails
+	err := poll(ctx, t, "the restored etcd does not serve its peers",
 		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			return t.Etcd.PeerServes(ctx, a.Peer)
 		})
+	return crashes.explain(ctx, t, a.Start, err)
 }
 
 // Condition: the members that start next query this one.

@@ -3,29 +3,73 @@ package op
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // StopKubelet is the first step of the fence.
 type StopKubelet struct {
 	WasRunning bool `json:"wasRunning"`
+	// Before is what must serve again if the run goes back.
+	Before *Before `json:"before,omitempty"`
 }
 
 func (k *StopKubelet) String() string { return "stop the kubelet" }
 
 // Record notes whether to start it again on the way back.
 func (k *StopKubelet) Record(ctx context.Context, t *Target) (err error) {
-	k.WasRunning, err = t.Host.Kubelet.Running(ctx)
-	return err
+	if k.WasRunning, err = t.Host.Kubelet.Running(ctx); err != nil {
+		return err
+	}
+	return k.Before.record(ctx, t)
 }
 
 func (k *StopKubelet) Do(ctx context.Context, t *Target) error { return stopKubelet(ctx, t) }
 
+// Undo also starts a kubelet that did not run, if containers did: nothing else can run them again.
 func (k *StopKubelet) Undo(ctx context.Context, t *Target) error {
-	if !k.WasRunning {
+	if !k.WasRunning && !k.Before.ran() {
 		return nil
 	}
 	return startKubelet(ctx, t)
+}
+
+// Returned stops a kubelet again that did not run before: the containers go on without it. What did
+// not run before, and was started with the others, is ended.
+func (k *StopKubelet) Returned(ctx context.Context, t *Target) error {
+	lends := !k.WasRunning && k.Before.ran()
+	if lends { // an earlier attempt may have stopped it, or the node has rebooted
+		if k.Before.missing(ctx, t) == nil {
+			return k.alone(ctx, t)
+		}
+		if err := startKubelet(ctx, t); err != nil {
+			return err
+		}
+	}
+	if err := k.Before.again(ctx, t); err != nil || !lends {
+		return err
+	}
+	return k.alone(ctx, t)
+}
+
+// alone leaves exactly what ran before, without a kubelet.
+func (k *StopKubelet) alone(ctx context.Context, t *Target) error {
+	if err := stopKubelet(ctx, t); err != nil {
+		return err
+	}
+	var others []Pod
+	for _, p := range k.Before.Pods {
+		if !slices.ContainsFunc(k.Before.Ran, func(r Pod) bool { return r.Namespace == p.Namespace && r.Name == p.Name }) {
+			others = append(others, p)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.Before.Limit)
+	defer cancel()
+	if err := (Fence{Timeout: k.Before.Limit}).stopContainers(ctx, t, others); err != nil {
+		return err
+	}
+	t.report("the kubelet is stopped again, as it was before: what ran without it runs again")
+	return nil
 }
 
 func (k *StopKubelet) Done(ctx context.Context, t *Target) (bool, error) {

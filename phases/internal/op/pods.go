@@ -18,6 +18,8 @@ type RestartPod struct {
 	Limit time.Duration `json:"limit"` // for the new container to run
 	// Back restarts it on the way back instead, once the files are as before.
 	Back bool `json:"back,omitempty"`
+	// Served is what must serve again if the run goes back; with Back only.
+	Served *Before `json:"served,omitempty"`
 
 	Before string `json:"before"` // the id of the container that ran; empty if none
 }
@@ -32,9 +34,14 @@ func (r *RestartPod) String() string {
 // Record notes what runs.
 func (r *RestartPod) Record(ctx context.Context, t *Target) error {
 	now, err := r.running(ctx, t)
-	r.Before = now.ID
-	return err
+	if r.Before = now.ID; err != nil {
+		return err
+	}
+	return r.Served.record(ctx, t)
 }
+
+// Returned waits for what served before.
+func (r *RestartPod) Returned(ctx context.Context, t *Target) error { return r.Served.again(ctx, t) }
 
 func (r *RestartPod) Do(ctx context.Context, t *Target) error {
 	if r.Back {
@@ -140,6 +147,8 @@ type AwaitReplaced struct {
 	Back bool `json:"back,omitempty"`
 
 	WasReady bool `json:"wasReady,omitempty"` // with Back: there is something to wait for
+
+	late error // why the old one was not ready in time, on the way back
 }
 
 func (a *AwaitReplaced) String() string {
@@ -174,10 +183,32 @@ func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 	err := a.await(ctx, t, "the API server is not ready with the old manifest", func(c node.Container) bool {
 		return c.PodUID == a.Before || a.Before == ""
 	})
-	if err != nil {
+	if a.late = err; err != nil {
 		t.report("the old manifest is back, but %v", err)
 	}
 	return nil
+}
+
+// Returned sees whether the old API server is still ready: what was undone since may have mattered
+// to it. Once it was late it is not waited for again.
+func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) error {
+	if !a.WasReady {
+		return nil
+	}
+	limit := a.Limit
+	if a.late != nil {
+		limit = 0
+	}
+	err := poll(ctx, t, "the API server is not ready again", limit, 100*time.Millisecond,
+		func(ctx context.Context) error { return t.APIServer.Ready(ctx, a.API) })
+	if err == nil {
+		return nil
+	}
+	if a.late != nil {
+		err = a.late
+	}
+	return &NotServingError{What: err.Error(), Fix: fmt.Sprintf("look into its log below /var/log/pods/%s_%s-*; "+
+		"`etcdpod status` says more", a.Pod.Namespace, a.Pod.Name)}
 }
 
 // Condition for the same reason as AwaitAPIServer.

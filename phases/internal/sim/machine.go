@@ -41,6 +41,13 @@ type Machine struct {
 	// SickText keeps an API server whose manifest contains it from ever becoming ready. One whose
 	// manifest contains CrashText exits at once, again and again.
 	SickText, CrashText string
+	// NoImages are images that are not on the node, and cannot be pulled: the kubelet cannot start a
+	// pod of them. PauseImage is what sandboxes are made from; empty: the runtime does not tell.
+	NoImages   []string
+	PauseImage string
+	Exit       node.Exit // how containers ended; zero: with 1
+	// KillNew ends an etcd on new data as soon as the kubelet looks at it.
+	KillNew bool
 	// Before, if set, is called before each step.
 	Before func(call string)
 
@@ -168,9 +175,13 @@ func (m *Machine) start(file string) {
 		m.violate("the kubelet found %s, which is no manifest: %v", file, err)
 		return
 	}
+	if slices.Contains(m.NoImages, m.PauseImage) && m.PauseImage != "" ||
+		slices.Contains(m.NoImages, pod.Image(pod.Containers()[0])) {
+		return
+	}
 	c := &container{file: file, manifest: text}
 	c.Name, c.Pod, c.Namespace, c.State = pod.Containers()[0], pod.Name()+"-cp1", pod.Namespace(), "running"
-	c.PodUID = Sum([]byte(text))
+	c.PodUID, c.Image = Sum([]byte(text)), pod.Image(pod.Containers()[0])
 	for _, old := range m.containers {
 		if old.Name == c.Name && old.PodUID == c.PodUID {
 			c.Attempt = old.Attempt + 1
@@ -342,6 +353,20 @@ func (r runtime) StopContainer(_ context.Context, id string, _ time.Duration) er
 }
 
 func (r runtime) RemoveContainer(context.Context, string) error { return nil }
+
+func (r runtime) Image(_ context.Context, name string) (node.Image, error) {
+	return node.Image{Present: !slices.Contains(r.m.NoImages, name), Tags: []string{name}}, nil
+}
+
+func (r runtime) SandboxImage(context.Context) (string, error) { return r.m.PauseImage, nil }
+
+func (r runtime) Exit(context.Context, string) (node.Exit, bool, error) {
+	exit := r.m.Exit
+	if exit == (node.Exit{}) {
+		exit = node.Exit{Code: 1, Reason: "Error"}
+	}
+	return exit, true, nil
+}
 
 type processes struct{ m *Machine }
 

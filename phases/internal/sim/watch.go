@@ -25,7 +25,7 @@ func (s *seen) still(d *Disk) bool { return s != nil && s.moves == d.moves && s.
 // tick lets the kubelet do its work: it stops what no longer has a manifest, and starts what has
 // one.
 func (m *Machine) tick() {
-	if !m.kubelet || m.CrashText == "" && m.idle.still(m.Disk) {
+	if !m.kubelet || m.CrashText == "" && !m.KillNew && m.idle.still(m.Disk) {
 		return
 	}
 	idle := m.look()
@@ -40,7 +40,7 @@ func (m *Machine) tick() {
 		if c.State != "running" {
 			continue
 		}
-		crashes := m.CrashText != "" && strings.Contains(c.manifest, m.CrashText)
+		crashes := m.CrashText != "" && strings.Contains(c.manifest, m.CrashText) || m.KillNew && c.generation == "new"
 		if !slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || crashes {
 			m.end(c)
 			idle = nil

@@ -59,22 +59,6 @@ func (s *Server) CreateContainer(
 	return &runtimeapi.CreateContainerResponse{ContainerId: c.ID}, nil
 }
 
-// binary returns the program that stands in for an image.
-func (s *Server) binary(image string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(s.root, Images))
-	if err != nil {
-		return "", err
-	}
-	var images map[string]string
-	if err := json.Unmarshal(data, &images); err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", Images, err)
-	}
-	if path := images[image]; path != "" {
-		return path, nil
-	}
-	return "", status.Errorf(codes.NotFound, "image %q: not found", image)
-}
-
 // StartContainer starts the process of a container that was created.
 func (s *Server) StartContainer(
 	_ context.Context, r *runtimeapi.StartContainerRequest,

@@ -19,6 +19,9 @@ func (s *Server) RunPodSandbox(
 	if r.GetConfig().GetMetadata() == nil {
 		return nil, status.Error(codes.InvalidArgument, "sandbox config must include metadata")
 	}
+	if _, err := s.binary(SandboxImage); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := &pod{ID: newID(), Config: r.Config, CreatedAt: time.Now().UnixNano(), Boot: s.boot}

@@ -3,7 +3,8 @@
 //
 // It stands in for what the kubelet and etcdpod need from containerd: pod sandboxes and containers
 // with their labels and attempts, which survive the runtime and are known again when it restarts;
-// exits, graceful stops, logs. It isolates nothing: there are no namespaces, cgroups or images. For
+// exits, graceful stops, logs, and which images are there. It isolates nothing: there are no
+// namespaces, cgroups or image contents. For
 // a host path mount it rewrites arguments and variables below the container path, but not the
 // contents of configuration files. It ignores the command's first word: the image decides which
 // binary runs. A log holds the plain output, without CRI's prefixes.
@@ -14,6 +15,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log"
 	"net"
 	"os"
@@ -32,9 +34,14 @@ const Socket = "/run/containerd/containerd.sock"
 // in for them, as JSON.
 const Images = "/sandbox/images.json"
 
+// SandboxImage is the image of every sandbox. No program stands in for it, but where Images has it
+// with an empty path no sandbox can be made.
+const SandboxImage = "registry.k8s.io/pause:3.10"
+
 // Server is the runtime of the node at one root.
 type Server struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
+	runtimeapi.UnimplementedImageServiceServer
 	root string
 	log  *log.Logger
 
@@ -71,6 +78,7 @@ func Serve(ctx context.Context, root string, logger *log.Logger) error {
 	}
 	server := grpc.NewServer()
 	runtimeapi.RegisterRuntimeServiceServer(server, s)
+	runtimeapi.RegisterImageServiceServer(server, s)
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	return server.Serve(listener)
@@ -102,12 +110,17 @@ func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimea
 		RuntimeVersion: "1.0.0", RuntimeApiVersion: "v1"}, nil
 }
 
-// Status says that the runtime is ready.
-func (s *Server) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
-	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
+// Status says that the runtime is ready; verbose adds which image sandboxes are made from, as
+// containerd 1 does.
+func (s *Server) Status(_ context.Context, r *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
+	reply := &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 		{Type: runtimeapi.RuntimeReady, Status: true},
 		{Type: runtimeapi.NetworkReady, Status: true},
-	}}}, nil
+	}}}
+	if r.Verbose {
+		reply.Info = map[string]string{"config": fmt.Sprintf(`{"sandboxImage":%q}`, SandboxImage)}
+	}
+	return reply, nil
 }
 
 // RuntimeConfig names the cgroup driver, though there are no cgroups.

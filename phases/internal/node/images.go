@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Image asks as the kubelet does before it makes a container.
+func (r runtime) Image(ctx context.Context, name string) (Image, error) {
+	var found Image
+	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
+		// Verbose, for the labels. A runtime that tells nothing more tells at least whether it is here.
+		answer, err := cri.NewImageServiceClient(conn).ImageStatus(ctx,
+			&cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: tagged(name)}, Verbose: true})
+		if err != nil || answer.GetImage() == nil {
+			return err
+		}
+		found = Image{Present: true, Tags: answer.Image.RepoTags, Version: labelledVersion(answer.Info)}
+		return nil
+	})
+	if err != nil {
+		return Image{}, fmt.Errorf("cannot look for the image %s: %w", name, err)
+	}
+	return found, nil
+}
+
+// tagged adds the tag that the kubelet adds to a name without tag and digest (k8s.io/kubernetes,
+// pkg/util/parsers).
+func tagged(name string) string {
+	if strings.Contains(name, "@") || strings.Contains(name[strings.LastIndex(name, "/")+1:], ":") {
+		return name
+	}
+	return name + ":latest"
+}
+
+// labelledVersion reads the labels where containerd and CRI-O show them: below imageSpec.
+func labelledVersion(info map[string]string) string {
+	var read struct {
+		ImageSpec struct {
+			Config struct{ Labels map[string]string }
+		} `json:"imageSpec"`
+		Labels map[string]string `json:"labels"`
+	}
+	if json.Unmarshal([]byte(info["info"]), &read) != nil {
+		return ""
+	}
+	const label = "org.opencontainers.image.version"
+	if v := read.ImageSpec.Config.Labels[label]; v != "" {
+		return v
+	}
+	return read.Labels[label]
+}
+
+// SandboxImage reads the field that kubeadm's own preflight check reads, too; containerd 2 has it
+// elsewhere, and does not show it.
+func (r runtime) SandboxImage(ctx context.Context) (string, error) {
+	var read struct {
+		SandboxImage string `json:"sandboxImage"`
+	}
+	err := r.call(ctx, callWait, func(ctx context.Context, c cri.RuntimeServiceClient) error {
+		answer, err := c.Status(ctx, &cri.StatusRequest{Verbose: true})
+		if err != nil {
+			return err
+		}
+		_ = json.Unmarshal([]byte(answer.Info["config"]), &read) // another form tells nothing
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot ask which image sandboxes are made from: %w", err)
+	}
+	return read.SandboxImage, nil
+}
+
+func (r runtime) Exit(ctx context.Context, id string) (exit Exit, ok bool, err error) {
+	err = r.call(ctx, callWait, func(ctx context.Context, c cri.RuntimeServiceClient) error {
+		answer, err := c.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
+		if err != nil {
+			return err
+		}
+		if s := answer.GetStatus(); state(s.GetState()) == "exited" {
+			exit, ok = Exit{Code: int(s.ExitCode), Reason: s.Reason}, true
+			if s.StartedAt > 0 {
+				exit.Ran = time.Duration(s.FinishedAt - s.StartedAt)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Exit{}, false, fmt.Errorf("cannot ask how container %s ended: %w", id, err)
+	}
+	return exit, ok, nil
+}

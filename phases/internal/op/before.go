@@ -1,0 +1,149 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// Returner is an operation that stops something, and so must see, once its run has gone back, that
+// what served before serves again: files in their places prove no more than that.
+type Returner interface {
+	// Returned waits for it, and returns nil or a [*NotServingError]. It is called when everything is
+	// undone, and again if that was interrupted.
+	Returned(context.Context, *Target) error
+}
+
+// NotServingError says what does not serve again after a run has gone back.
+type NotServingError struct {
+	What string // etcd does not serve: …
+	Fix  string // what to do
+}
+
+func (e *NotServingError) Error() string { return e.What }
+
+// Before is what served on this node when a run was planned, and is awaited if it goes back.
+type Before struct {
+	Etcd  *Access       `json:"etcd,omitempty"` // it served; nil: it did not
+	API   *APIAccess    `json:"api,omitempty"`  // it was ready; nil: it was not
+	Pods  []Pod         `json:"pods,omitempty"` // what the run stops
+	Limit time.Duration `json:"limit,omitempty"`
+
+	Ran    []Pod    `json:"ran,omitempty"`    // those of the pods that ran, with the containers that did
+	Images []string `json:"images,omitempty"` // what they were started from
+}
+
+// record notes which containers run.
+func (b *Before) record(ctx context.Context, t *Target) error {
+	if b == nil {
+		return nil
+	}
+	all, err := t.Host.Runtime.Containers(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot ask what runs: %w", err)
+	}
+	b.Ran, b.Images = nil, nil
+	for _, p := range b.Pods {
+		run := Pod{Namespace: p.Namespace, Name: p.Name}
+		for _, c := range all {
+			if c.State != stateRunning || !p.Owns(c) || slices.Contains(run.Containers, c.Name) {
+				continue
+			}
+			run.Containers = append(run.Containers, c.Name)
+			if c.Image != "" && !slices.Contains(b.Images, c.Image) {
+				b.Images = append(b.Images, c.Image)
+			}
+		}
+		if len(run.Containers) > 0 {
+			b.Ran = append(b.Ran, run)
+		}
+	}
+	return nil
+}
+
+// ran says whether anything ran.
+func (b *Before) ran() bool { return b != nil && len(b.Ran) > 0 }
+
+// again waits until what ran runs, and what served serves.
+func (b *Before) again(ctx context.Context, t *Target) error {
+	if b == nil {
+		return nil
+	}
+	crashes, err := watchCrashes(ctx, t, "etcd")
+	if err != nil {
+		return &NotServingError{What: fmt.Sprintf("whether it serves again is not known: %v", err),
+			Fix: "start the container runtime; `etcdpod status` says more"}
+	}
+	told := false
+	err = poll(ctx, t, "not all of what served before does again", b.Limit, 100*time.Millisecond,
+		func(ctx context.Context) error {
+			err := b.missing(ctx, t)
+			if err == nil {
+				return nil
+			}
+			if !told {
+				told = true
+				t.report("everything is put back; now it is seen to that what served before serves again, within %s", b.Limit)
+			}
+			if fix := b.noImage(ctx, t); fix != nil {
+				return &finalError{fix}
+			}
+			if loop := crashes.loop(ctx, t); loop != nil {
+				return &finalError{fmt.Errorf("%w; %w", err, loop)}
+			}
+			return err
+		})
+	var known *NotServingError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &NotServingError{What: err.Error(), Fix: "look into its log below /var/log/pods, and into the kubelet's " +
+		"(`journalctl -u kubelet`); `etcdpod status` says more"}
+}
+
+// missing says what does not run, or serve.
+func (b *Before) missing(ctx context.Context, t *Target) error {
+	all, err := t.Host.Runtime.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range b.Ran {
+		for _, name := range p.Containers {
+			if !slices.ContainsFunc(all, func(c node.Container) bool {
+				return c.State == stateRunning && c.Name == name && p.Owns(c)
+			}) {
+				return fmt.Errorf("%s does not run", name)
+			}
+		}
+	}
+	if b.Etcd != nil {
+		if _, err := t.Etcd.Serving(ctx, *b.Etcd, 0); err != nil {
+			return fmt.Errorf("etcd does not serve: %w", err)
+		}
+	}
+	if b.API != nil {
+		if err := t.APIServer.Ready(ctx, *b.API); err != nil {
+			return fmt.Errorf("the API server is not ready: %w", err)
+		}
+	}
+	return nil
+}
+
+// noImage says which image is gone since: then nothing is to be waited for.
+func (b *Before) noImage(ctx context.Context, t *Target) error {
+	for _, name := range b.Images {
+		if strings.HasPrefix(name, "sha256:") {
+			continue // not as the manifest names it
+		}
+		if i, err := t.Host.Runtime.Image(ctx, name); err == nil && !i.Present {
+			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: it is not on this node any more", name),
+				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts it by itself", name)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+)
+
+// What is stopped must start again, forward and back. A program that runs proves nothing: the image
+// that it was started from may be gone, its files, its address, the disk below its data.
+
+// Obstacle is what would keep programs from starting that are stopped now.
+type Obstacle struct {
+	// The pods that it concerns, by their files; empty: the kubelet, and so every pod.
+	Manifests []string
+	What      string // a sentence without its point
+	Fix       string // what to type
+}
+
+func (o Obstacle) concerns(files []ManifestFile) bool {
+	return len(o.Manifests) == 0 || slices.ContainsFunc(files, func(m ManifestFile) bool {
+		return slices.Contains(o.Manifests, m.Path)
+	})
+}
+
+// ObserveStarts finds out what would keep the kubelet and its pods from starting again now.
+func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
+	f.Obstacles, f.Doubts = nil, nil
+	f.Obstacles = append(f.Obstacles, n.KubeletStarts(n.Clock.Now())...)
+	n.observeImages(ctx, f)
+	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
+	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
+	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)
+	f.Obstacles = append(f.Obstacles, unknownFlags(f)...)
+}
+
+// CheckStarts is the preflight of every workflow that stops pods: it refuses when one of them, or
+// the kubelet, could not start again now. Without files it is about the kubelet alone.
+func (f *Facts) CheckStarts(files ...ManifestFile) error {
+	var what, fix []string
+	for _, o := range f.Obstacles {
+		if !o.concerns(files) {
+			continue
+		}
+		what = append(what, o.What)
+		if o.Fix != "" && !slices.Contains(fix, o.Fix) {
+			fix = append(fix, o.Fix)
+		}
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	return engine.Refuse(strings.Join(fix, "; "), "what is stopped now could not start again: %s",
+		strings.Join(what, "; "))
+}
+
+// StartDoubts says what could not be found out about the pods, for the person who decides.
+func (f *Facts) StartDoubts(files ...ManifestFile) []string {
+	var all []string
+	for _, o := range f.Doubts {
+		if o.concerns(files) {
+			all = append(all, o.What)
+		}
+	}
+	return all
+}
+
+// observeImages asks the runtime for every image, and for that of the sandboxes.
+func (n *Node) observeImages(ctx context.Context, f *Facts) {
+	if f.RuntimeError != nil {
+		return // it is refused, or said, elsewhere
+	}
+	doubt := func(err error) {
+		f.Doubts = append(f.Doubts, Obstacle{What: fmt.Sprintf("whether all images are on this node is not known: %v", err)})
+	}
+	byImage, present := map[string][]string{}, map[string]bool{}
+	var images []string
+	for _, m := range f.Manifests {
+		if m.Manifest == nil {
+			continue
+		}
+		for _, i := range m.Manifest.Images() {
+			if !slices.Contains(images, i.Image) {
+				images = append(images, i.Image)
+			}
+			if !slices.Contains(byImage[i.Image], m.Path) {
+				byImage[i.Image] = append(byImage[i.Image], m.Path)
+			}
+			if i.Pull == "Always" {
+				f.Doubts = append(f.Doubts, Obstacle{Manifests: []string{m.Path},
+					What: fmt.Sprintf("the kubelet asks the registry for %s at every start (imagePullPolicy: Always in %s): "+
+						"without the registry it does not start", i.Image, m.Path)})
+			}
+		}
+	}
+	for _, name := range images {
+		i, err := n.Runtime.Image(ctx, name)
+		if err != nil {
+			doubt(err)
+			return // the next question would take as long
+		}
+		if present[name] = i.Present; !i.Present {
+			f.Obstacles = append(f.Obstacles, noImage(name, "of "+strings.Join(byImage[name], ", "), byImage[name]))
+		}
+		if f.Etcd != nil && name == f.Etcd.Image {
+			f.Etcd.imageTold = versionTold(i)
+		}
+	}
+	sandbox, err := n.Runtime.SandboxImage(ctx)
+	if err != nil {
+		doubt(err)
+		return
+	}
+	if sandbox == "" || present[sandbox] {
+		return // not told: nothing to look for
+	}
+	switch i, err := n.Runtime.Image(ctx, sandbox); {
+	case err != nil:
+		doubt(err)
+	case !i.Present:
+		f.Obstacles = append(f.Obstacles, noImage(sandbox, "from which every pod's sandbox is made", nil))
+	}
+}
+
+func noImage(name, whose string, files []string) Obstacle {
+	return Obstacle{Manifests: files, What: fmt.Sprintf("the image %s %s is not on this node", name, whose),
+		Fix: fmt.Sprintf("pull it: `crictl pull %s`; without a registry, `ctr -n k8s.io images import FILE` takes one "+
+			"that `ctr -n k8s.io images export` saved on another node", name)}
+}

@@ -1,0 +1,86 @@
+package observe
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// neededFiles are the flags of each program that name a file without which it ends at once.
+func neededFiles(program string) []string {
+	switch program {
+	case "etcd":
+		return []string{"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file",
+			"peer-trusted-ca-file", "config-file"}
+	case "kube-apiserver":
+		return []string{"client-ca-file", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
+			"tls-private-key-file", "service-account-key-file", "service-account-signing-key-file",
+			"requestheader-client-ca-file", "proxy-client-cert-file", "proxy-client-key-file",
+			"kubelet-client-certificate", "kubelet-client-key", "encryption-provider-config", "audit-policy-file",
+			"admission-control-config-file", "authentication-config", "authorization-config", "egress-selector-config-file"}
+	case "kube-controller-manager":
+		return []string{"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "root-ca-file",
+			"service-account-private-key-file", "client-ca-file", "requestheader-client-ca-file"}
+	case "kube-scheduler":
+		return []string{"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "config",
+			"client-ca-file", "requestheader-client-ca-file"}
+	}
+	return nil
+}
+
+// missingFiles finds files that a program reads when it starts, or that the kubelet must mount, and
+// that are not there.
+func (n *Node) missingFiles(f *Facts) []Obstacle {
+	var all []Obstacle
+	for _, m := range f.Manifests {
+		if m.Manifest == nil {
+			continue
+		}
+		missing := n.missingMounts(m)
+		for _, program := range Components() {
+			container, ok := m.Manifest.Runs(program)
+			if !ok {
+				continue
+			}
+			for _, flag := range m.Manifest.Flags(container) {
+				if !slices.Contains(neededFiles(program), flag.Name) {
+					continue
+				}
+				value, known := m.Manifest.Expand(container, flag.Value)
+				file := HostFile(m, container, value)
+				if known && file != "" && n.gone(file) && !slices.Contains(missing, file) {
+					missing = append(missing, file)
+				}
+			}
+		}
+		if len(missing) == 0 {
+			continue
+		}
+		all = append(all, Obstacle{Manifests: []string{m.Path},
+			What: fmt.Sprintf("%s needs what is not there: %s", m.Path, strings.Join(missing, ", ")),
+			Fix:  "put back what is missing: from another control plane, from a backup of /etc/kubernetes, or made anew"})
+	}
+	return all
+}
+
+// missingMounts are the volumes whose type demands that something is there (kubelet,
+// pkg/volume/hostpath: checkTypeInternal).
+func (n *Node) missingMounts(m ManifestFile) []string {
+	var missing []string
+	for _, h := range m.Manifest.HostPaths() {
+		at := path.Clean(h.Path)
+		if len(h.Mounts) > 0 && slices.Contains([]string{"File", "Directory", "Socket"}, h.Type) && n.gone(at) {
+			missing = append(missing, at)
+		}
+	}
+	return missing
+}
+
+// gone says whether a path leads to nothing; one that cannot be looked at is not gone.
+func (n *Node) gone(file string) bool {
+	there, err := node.IsThere(n.FS, file)
+	return err == nil && !there
+}

@@ -1,0 +1,253 @@
+package observe
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// listens are the flags of the control plane's programs that say where to listen.
+var listens = regexp.MustCompile(`^(listen-(client|client-http|peer|metrics)-urls|bind-address)$`)
+
+// DeadAddresses finds the addresses at which pods on the node's network are to listen, and that no
+// interface of the node has.
+func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
+	type use struct{ files, programs []string }
+	uses := map[string]*use{}
+	var order []string
+	for _, m := range files {
+		if m.Manifest == nil || !m.Manifest.HostNetwork() {
+			continue
+		}
+		for _, c := range m.Manifest.Containers() {
+			for _, address := range listensAt(m, c) {
+				if node.HasAddress(ctx, address) {
+					continue
+				}
+				if uses[address] == nil {
+					uses[address] = &use{}
+					order = append(order, address)
+				}
+				u := uses[address]
+				u.files, u.programs = append(u.files, m.Path), append(u.programs, m.Manifest.Name())
+			}
+		}
+	}
+	var all []Obstacle
+	for _, address := range order {
+		u := uses[address]
+		named := namedIn(files, address)
+		all = append(all, Obstacle{Manifests: u.files,
+			What: fmt.Sprintf("no interface of this node has the address %s, at which %s is to listen; %s name it: the "+
+				"node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
+				strings.Join(named, ", ")),
+			Fix: fmt.Sprintf("give the node %s back; or put its new address into %s, and make the certificates with it",
+				address, strings.Join(named, ", "))})
+	}
+	return all
+}
+
+// listensAt are the IP addresses of a container's listeners.
+func listensAt(m ManifestFile, container string) []string {
+	var all []string
+	for _, flag := range m.Manifest.Flags(container) {
+		if !listens.MatchString(flag.Name) {
+			continue
+		}
+		value, known := m.Manifest.Expand(container, flag.Value)
+		if !known {
+			continue
+		}
+		for _, at := range SplitList(value) {
+			host := at
+			if strings.Contains(at, "://") {
+				host = HostOf(at)
+			}
+			if net.ParseIP(host) != nil && !slices.Contains(all, host) {
+				all = append(all, host)
+			}
+		}
+	}
+	return all
+}
+
+// namedIn lists the manifests in which an address stands, as a whole.
+func namedIn(files []ManifestFile, address string) []string {
+	whole := regexp.MustCompile(`(^|[^0-9A-Fa-f.:])` + regexp.QuoteMeta(address) + `($|[^0-9A-Fa-f.])`)
+	var names []string
+	for _, m := range files {
+		if whole.Match(m.Data) {
+			names = append(names, m.Path)
+		}
+	}
+	return names
+}
+
+// unmounted finds the places of etcd's data that should be on a disk of their own, and are not: what
+// is below such a mount point is not where etcd's data is.
+func (n *Node) unmounted(f *Facts) []Obstacle {
+	if f.Etcd == nil {
+		return nil
+	}
+	var all []Obstacle
+	for _, p := range n.mountPoints() {
+		uses := slices.ContainsFunc([]string{f.Etcd.DataPath, f.Etcd.DataDir, f.Etcd.WALDir}, func(dir string) bool {
+			return Within(dir, p.at)
+		})
+		if !uses || p.at == "/" || p.byHand && f.Live != nil {
+			continue
+		}
+		if mounted, err := node.IsMountPoint(n.FS, p.at); err != nil || mounted {
+			continue // one that is not there at all is refused, or made, elsewhere
+		}
+		all = append(all, Obstacle{Manifests: []string{f.Etcd.File.Path},
+			What: fmt.Sprintf("%s is a mount point in %s, and nothing is mounted there: etcd's data would be read from, and "+
+				"written to, the directory below", p.at, p.file),
+			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is not used any more, take it out of %s", p.at, p.file)})
+	}
+	return all
+}
+
+// mountPoint is where the node's configuration wants something mounted.
+type mountPoint struct {
+	at, file string
+	byHand   bool // noauto: not at boot
+}
+
+// mountPoints reads fstab(5) and the mount units of systemd.mount(5).
+func (n *Node) mountPoints() []mountPoint {
+	var all []mountPoint
+	if data, err := n.FS.ReadFile("/etc/fstab"); err == nil {
+		for line := range strings.Lines(string(data)) {
+			fields := strings.Fields(line)
+			if len(fields) < 2 || strings.HasPrefix(fields[0], "#") || !path.IsAbs(fields[1]) {
+				continue
+			}
+			p := mountPoint{at: path.Clean(unescaped(fields[1])), file: "/etc/fstab"}
+			p.byHand = len(fields) > 3 && slices.Contains(strings.Split(fields[3], ","), "noauto")
+			all = append(all, p)
+		}
+	}
+	seen := map[string]bool{} // a unit in an earlier directory hides one of the same name
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		names, err := n.FS.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			if path.Ext(name) != ".mount" || seen[name] {
+				continue
+			}
+			seen[name] = true
+			data, err := n.FS.ReadFile(path.Join(dir, name))
+			if err != nil {
+				continue // masked, for example
+			}
+			for line := range strings.Lines(string(data)) {
+				key, where, _ := strings.Cut(line, "=")
+				if where = strings.TrimSpace(where); strings.TrimSpace(key) == "Where" && path.IsAbs(where) {
+					all = append(all, mountPoint{at: path.Clean(where), file: path.Join(dir, name)})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// unescaped reads fstab's octal escapes, such as \040 for a space.
+func unescaped(field string) string {
+	return octal.ReplaceAllStringFunc(field, func(s string) string {
+		v, err := strconv.ParseUint(s[1:], 8, 8)
+		if err != nil {
+			return s
+		}
+		return string(rune(v))
+	})
+}
+
+var octal = regexp.MustCompile(`\\[0-7]{3}`)
+
+// The files with which kubeadm's unit starts the kubelet.
+const (
+	kubeletKubeconfig   = "/etc/kubernetes/kubelet.conf"
+	bootstrapKubeconfig = "/etc/kubernetes/bootstrap-kubelet.conf"
+)
+
+// KubeletStarts finds out whether the kubelet would end at once: one that is started with a
+// kubeconfig for its bootstrap does so if its own certificate has expired and that file is not there
+// (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). One that runs goes on without.
+func (n *Node) KubeletStarts(now time.Time) []Obstacle {
+	if !n.bootstraps() || n.Exists(bootstrapKubeconfig) {
+		return nil
+	}
+	const fix = "on a control plane that has the CA's key, `kubeadm init phase kubeconfig kubelet` makes another one, once " +
+		"the old one is moved away"
+	data, err := n.FS.ReadFile(kubeletKubeconfig)
+	if err != nil {
+		if n.Exists(kubeletKubeconfig) {
+			return nil
+		}
+		return []Obstacle{{What: fmt.Sprintf("the kubelet would not start: neither %s nor %s is there",
+			kubeletKubeconfig, bootstrapKubeconfig), Fix: fix}}
+	}
+	file, cert := clientCertificate(n, data)
+	c, err := pki.Inspect(file, cert, now)
+	if err != nil || !c.Expired {
+		return nil
+	}
+	return []Obstacle{{What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s is not "+
+		"there", file, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig), Fix: fix}}
+}
+
+// bootstraps says whether a unit of the kubelet names a kubeconfig for its bootstrap, as kubeadm's
+// does.
+func (n *Node) bootstraps() bool {
+	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		drops := path.Join(dir, "kubelet.service.d")
+		files := []string{path.Join(dir, "kubelet.service")}
+		names, _ := n.FS.ReadDir(drops) // mostly not there
+		for _, name := range names {
+			files = append(files, path.Join(drops, name))
+		}
+		for _, file := range files {
+			data, err := n.FS.ReadFile(file)
+			if err == nil && bytes.Contains(data, []byte("--bootstrap-kubeconfig="+bootstrapKubeconfig)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// clientCertificate is the certificate that a kubeconfig holds or names, and where it is.
+func clientCertificate(n *Node, kubeconfig []byte) (file string, cert []byte) {
+	var read struct {
+		Users []struct {
+			User struct {
+				File string `json:"client-certificate"`
+				Data []byte `json:"client-certificate-data"`
+			} `json:"user"`
+		} `json:"users"`
+	}
+	if yaml.Unmarshal(kubeconfig, &read) != nil || len(read.Users) == 0 {
+		return kubeletKubeconfig, nil
+	}
+	user := read.Users[0].User
+	if len(user.Data) > 0 || user.File == "" {
+		return kubeletKubeconfig, user.Data
+	}
+	cert, _ = n.FS.ReadFile(user.File) // unreadable: nothing can be said
+	return user.File, cert
+}

@@ -1,0 +1,233 @@
+package observe_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// seen observes a simulated node that has some files besides, and others than usual.
+func seen(t *testing.T, files map[string]string, change func(*sim.Machine)) *observe.Facts {
+	t.Helper()
+	machine := crashtest.Shape{Prepare: func(d *sim.Disk) {
+		for name, text := range files {
+			_ = d.Remove(name)
+			err := node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755})
+			if err == nil {
+				err = d.Create(name, []byte(text), node.Attr{Mode: 0o600})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}}.Machine(t)
+	if change != nil {
+		change(machine)
+	}
+	f, err := crashtest.Over(t, "cp1", machine, machine).Observe("r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+const (
+	etcdYAML = crashtest.TestManifestDir + "/etcd.yaml"
+	apiYAML  = crashtest.TestManifestDir + "/kube-apiserver.yaml"
+	dropIn   = "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf"
+	units    = "Environment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf " +
+		"--kubeconfig=/etc/kubernetes/kubelet.conf\"\n"
+)
+
+// onHost is a pod on the node's network.
+func onHost(name, flags, volumes string) string {
+	return strings.Replace(crashtest.PodManifest(name, flags, volumes), "spec:\n", "spec:\n  hostNetwork: true\n", 1)
+}
+
+// of are the manifests of that name.
+func of(f *observe.Facts, name string) observe.ManifestFile {
+	for _, m := range f.Manifests {
+		if m.Path == name {
+			return m
+		}
+	}
+	return observe.ManifestFile{}
+}
+
+func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
+	const pause = "registry.k8s.io/pause:3.10"
+	oldFlags := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir", "    - --experimental-x=1\n    - --data-dir", 1)
+	pki := "    volumeMounts:\n    - mountPath: /pki\n      name: pki\n  volumes:\n  - hostPath:\n      path: /pki\n" +
+		"      type: %s\n    name: pki\n"
+	for name, c := range map[string]struct {
+		files   map[string]string
+		machine func(*sim.Machine)
+		which   string // the manifest that is stopped
+		says    string // empty: nothing is in the way
+		hint    string
+	}{
+		"a healthy node": {which: etcdYAML},
+		"etcd's image is gone": {machine: func(m *sim.Machine) { m.NoImages = []string{"registry.k8s.io/etcd:3.6.5-0"} },
+			which: etcdYAML, says: "the image registry.k8s.io/etcd:3.6.5-0 of " + etcdYAML, hint: "crictl pull registry.k8s.io/etcd"},
+		"only another pod's image is gone": {which: apiYAML,
+			machine: func(m *sim.Machine) { m.NoImages = []string{"registry.k8s.io/etcd:3.6.5-0"} }},
+		"the sandboxes' image is gone": {which: apiYAML,
+			machine: func(m *sim.Machine) { m.NoImages, m.PauseImage = []string{pause}, pause },
+			says:    "the image " + pause + " from which every pod's sandbox is made", hint: "crictl pull " + pause},
+		"the data is on a disk of fstab that is not mounted": {which: etcdYAML,
+			files: map[string]string{"/etc/fstab": "# disks\nUUID=1 / ext4 defaults 0 1\nUUID=2  /var/lib/etcd ext4 nofail 0 2\n"},
+			says:  "/var/lib/etcd is a mount point in /etc/fstab", hint: "mount /var/lib/etcd"},
+		"it is mounted": {which: etcdYAML, files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd ext4 defaults 0 2\n"},
+			machine: func(m *sim.Machine) { m.Mounts = []string{"/var/lib/etcd"} }},
+		"a disk for something else": {which: etcdYAML,
+			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd-backups ext4 defaults 0 2\nUUID=3 none swap sw 0 0\n"}},
+		"a mount unit above the data": {which: etcdYAML,
+			files: map[string]string{"/etc/systemd/system/var-lib.mount": "[Mount]\nWhat=/dev/sdb\nWhere=/var/lib\n"},
+			says:  "/var/lib is a mount point in /etc/systemd/system/var-lib.mount", hint: "mount /var/lib"},
+		"no such address": {which: etcdYAML, files: map[string]string{
+			etcdYAML: onHost("etcd", "    - --data-dir=/var/lib/etcd\n    - --listen-client-urls=https://127.0.0.1:2379,"+
+				"https://192.0.2.7:2379\n    - --listen-peer-urls=https://192.0.2.7:2380\n",
+				"    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: d\n  volumes:\n  - hostPath:\n"+
+					"      path: /var/lib/etcd\n    name: d\n"),
+			apiYAML: onHost("kube-apiserver", "    - --advertise-address=192.0.2.7\n", ""),
+		}, says: "no interface of this node has the address 192.0.2.7, at which etcd is to listen; " + etcdYAML + ", " +
+			apiYAML + " name it", hint: "192.0.2.7"},
+		"a file that a flag names": {which: apiYAML, files: map[string]string{
+			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --etcd-cafile=/pki/gone.crt\n    - --client-ca-file=/pki/ca.crt\n",
+				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/ca.crt": "x",
+		}, says: apiYAML + " needs what is not there: /pki/gone.crt", hint: "put back"},
+		"a volume that must be there": {which: apiYAML, files: map[string]string{
+			apiYAML: crashtest.PodManifest("kube-apiserver", "", fmt.Sprintf(pki, "Directory")),
+		}, says: "not there: /pki", hint: "put back"},
+		"a flag of an older etcd": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.ReplaceAll(oldFlags, "3.6.5", "3.7.1")},
+			says: "etcd 3.7.1 does not know --experimental-x", hint: "take them out"},
+		"the version that still has it": {which: etcdYAML, files: map[string]string{etcdYAML: oldFlags}},
+		"a flag of a newer etcd": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(strings.ReplaceAll(oldFlags, "3.6.5", "3.5.30"), "experimental-x", "feature-gates", 1)},
+			says: "etcd 3.5.30 does not know --feature-gates"},
+		"a flag of no etcd": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(oldFlags, "experimental-x", "data-dirs", 1)}, says: "does not know --data-dirs"},
+		"the kubelet's certificate has expired": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": kubeconfig(t, -1)},
+			says: "the kubelet would not start: its certificate in /etc/kubernetes/kubelet.conf expired", hint: "kubeadm init phase"},
+		"it has not": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": kubeconfig(t, 1000)}},
+		"the kubelet gets another": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": kubeconfig(t, -1), "/etc/kubernetes/bootstrap-kubelet.conf": "x"}},
+		"the kubelet's kubeconfig is gone": {which: apiYAML, files: map[string]string{dropIn: units},
+			says: "neither /etc/kubernetes/kubelet.conf nor"},
+		"a kubelet that needs none": {which: apiYAML},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := seen(t, c.files, c.machine)
+			err := f.CheckStarts(of(f, c.which))
+			var refused *engine.RefusedError
+			if c.says == "" && err != nil || c.says != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), c.says) || !strings.Contains(refused.Hint, c.hint)) {
+				t.Errorf("got %v, hint %q", err, engine.Hint(err))
+			}
+		})
+	}
+}
+
+// kubeconfig holds a certificate that ends so many days after the simulated node's clock.
+func kubeconfig(t *testing.T, days int) string {
+	t.Helper()
+	now := time.Unix(1_700_000_000, 0)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "system:node:cp1"},
+		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(0, 0, days)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return "apiVersion: v1\nkind: Config\nusers:\n- name: a\n  user:\n    client-certificate-data: " +
+		base64.StdEncoding.EncodeToString(text) + "\n"
+}
+
+// mute is a runtime that says nothing about images.
+type mute struct{ node.Runtime }
+
+func (mute) Image(context.Context, string) (node.Image, error) {
+	return node.Image{}, errors.New("unknown service runtime.v1.ImageService")
+}
+
+func TestARuntimeThatTellsNothingOfImagesIsNoReasonToRefuse(t *testing.T) {
+	machine := crashtest.Shape{}.Machine(t)
+	w := crashtest.Over(t, "cp1", machine, machine)
+	f, err := w.Observe("r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := *w.Process.Host
+	host.Runtime = mute{host.Runtime}
+	n := *w.Process.Look
+	n.View = host.View()
+	n.ObserveStarts(t.Context(), f)
+	if err := f.CheckStarts(f.Manifests...); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+	if said := strings.Join(f.StartDoubts(f.Manifests...), "\n"); !strings.Contains(said,
+		"whether all images are on this node is not known") || !strings.Contains(said, "ImageService") {
+		t.Errorf("it says %q", said)
+	}
+}
+
+// tagged tells the tags of an image.
+type tagged struct {
+	node.Runtime
+	tags []string
+}
+
+func (r tagged) Image(context.Context, string) (node.Image, error) {
+	return node.Image{Present: true, Tags: r.tags}, nil
+}
+
+func TestTheRuntimeTellsTheVersionOfAnImageWhoseNameDoesNot(t *testing.T) {
+	for tag, want := range map[string]string{"registry.k8s.io/etcd:3.6.5-0": "3.6.5", "private/etcd:v3.5.9": "3.5.9",
+		"private/etcd:production": "", "alpine:3.20": ""} {
+		text := strings.Replace(crashtest.EtcdManifest(""), "etcd:3.6.5-0", "etcd@sha256:abc", 1)
+		machine := crashtest.Shape{Prepare: func(d *sim.Disk) {
+			_ = d.Remove(etcdYAML)
+			if err := d.Create(etcdYAML, []byte(text), node.Attr{Mode: 0o600}); err != nil {
+				t.Fatal(err)
+			}
+		}}.Machine(t)
+		w := crashtest.Over(t, "cp1", machine, machine)
+		f, err := w.Observe("r1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := *w.Process.Host
+		host.Runtime = tagged{host.Runtime, []string{tag}}
+		n := *w.Process.Look
+		n.View = host.View()
+		n.ObserveStarts(t.Context(), f)
+		if got := f.EtcdVersion(); got != want {
+			t.Errorf("of %s it says %q", tag, got)
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package restore
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Whether what the fence stops can start again, and with the new data: the checks and doubts of
+// preflight that are about the time after the exchange.
+
+func (o restorer) checkStarts(f *Facts) error { return f.CheckStarts(o.fenced(f)...) }
+
+// checkQuota refuses data that fills the whole quota: etcd would serve it, and take no write.
+func checkQuota(f *Facts) error {
+	if f.Etcd == nil {
+		return nil
+	}
+	quota, size := f.Etcd.Quota(), f.Snapshot.Proof.SizeBytes
+	if quota == 0 || size < quota {
+		return nil
+	}
+	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and type the "+
+		"command again", observe.QuotaFor(size), f.Etcd.File.Path),
+		"the data takes %d MiB, and etcd's quota is %d MiB: it would take no write at all", size>>20, quota>>20)
+}
+
+// foundDoubts are for the person who decides: what may go wrong, and what could not be found out.
+func (o restorer) foundDoubts(f *Facts) []string {
+	found := f.StartDoubts(o.fenced(f)...)
+	size := f.Snapshot.Proof.SizeBytes
+	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
+		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %d MiB: raise --quota-backend-bytes soon",
+			100*size/quota, quota>>20))
+	}
+	m := f.Etcd.File.Manifest
+	if limit, probe := m.StartLimit(f.Etcd.Container); probe != "" && limit < loadTime(size) {
+		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and with %d MiB it "+
+			"may take %s: raise %s.failureThreshold there first", limit, probe, f.Etcd.File.Path, size>>20,
+			loadTime(size), probe))
+	}
+	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
+		found = append(found, fmt.Sprintf("nothing tells which version of etcd %s is: not its name, not the container "+
+			"runtime, and etcd does not answer. The data is of etcd %s: an older etcd must not be given it",
+			f.Etcd.Image, f.Snapshot.StorageVersion))
+	}
+	return found
+}
+
+// loadTime is how long etcd may take to load data of that size, and to compare it with its peers',
+// on a slow machine: four times what was measured (docs/failure-model.md).
+func loadTime(sizeBytes int64) time.Duration {
+	const gigabyte = 1 << 30
+	return (10*time.Second + time.Duration(float64(sizeBytes)/gigabyte*float64(80*time.Second))).Round(time.Second)
+}
