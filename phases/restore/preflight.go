@@ -136,24 +136,37 @@ func (o restorer) checkData(f *Facts) error {
 // the snapshot. The manifest's --initial-cluster proves nothing: in kubeadm's clusters it often
 // names one member of three.
 func (o restorer) checkMembership(f *Facts) error {
-	members, source := f.Snapshot.Members, "the snapshot"
+	members, own, source := f.Snapshot.Members, uint64(0), "the snapshot"
 	switch {
 	case f.Live != nil:
-		members, source = f.Live.Members, "the running etcd"
+		members, own, source = f.Live.Members, f.Live.MemberID, "the running etcd"
 	case f.Stopped != nil:
-		members, source = f.Stopped.Members, "the data in "+f.Etcd.DataDir
+		members, own, source = f.Stopped.Members, f.Stopped.MemberID, "the data in "+f.Etcd.DataDir
 	}
-	var others []string
-	for _, m := range members {
-		if m.Name != f.Etcd.Name {
-			others = append(others, observe.MemberName(m))
+	others := slices.Clone(members)
+	if i := observe.OwnAmong(members, own, f.Etcd.Name, f.Etcd.PeerURLs); i >= 0 {
+		others = slices.Delete(others, i, i+1)
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	hint := "a cluster of several members must be restored on all of its nodes at once, with --nodes; one that is " +
+		"destroyed is left out with --lost and its id"
+	if !slices.ContainsFunc(others, observe.Started) {
+		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(others), ",")
+	}
+	return engine.Refuse(hint, "%s names other members: %s", source, namesOf(others, members))
+}
+
+// namesOf names some of a cluster's members, told apart from all the others.
+func namesOf(some, all []observe.Member) string {
+	var names []string
+	for i, name := range observe.MemberNames(all) {
+		if slices.ContainsFunc(some, func(m observe.Member) bool { return m.ID == all[i].ID && m.Name == all[i].Name }) {
+			names = append(names, name)
 		}
 	}
-	if len(others) > 0 {
-		return engine.Refuse("a cluster of several members must be restored on all of its nodes at once",
-			"%s names other members: %s", source, strings.Join(others, ", "))
-	}
-	return nil
+	return strings.Join(names, ", ")
 }
 
 // checkStorageVersion refuses data newer than the node's etcd: an older minor refuses it at boot
