@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -38,28 +39,51 @@ func (o restorer) foundNode(f *Facts) []string {
 	if f.Etcd == nil {
 		return []string{f.Node + " runs an API server, and no etcd"}
 	}
+	found := foundOthers(f)
 	state := "does not serve"
 	if f.Live != nil {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return []string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
-			f.Etcd.Name, state)}
+		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its "+
+			"etcd %s", f.Etcd.Name, state)}, found...)
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
-	return []string{
+	return append([]string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
 			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
+	}, found...)
+}
+
+// foundOthers names what is in the static-pod directory and is not restored.
+func foundOthers(f *Facts) (found []string) {
+	for _, m := range observe.OtherEtcds(f.Manifests) {
+		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data stays as it is",
+			m.Path, m.PodName()))
 	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil && m.Data != nil && !manifests.MayBePod(m.Data) {
+			found = append(found, fmt.Sprintf("%s is nothing that the kubelet can run: it stays as it is", m.Path))
+		}
+	}
+	return found
 }
 
 func (o restorer) checkPods(f *Facts) error {
+	if err := f.CheckDoubled(); err != nil {
+		return err
+	}
+	if o.Shared != nil && len(o.Shared.Members)+len(o.Shared.Rejoin) > 1 {
+		if err := f.Etcd.CheckForced(); err != nil {
+			return err
+		}
+	}
 	for _, m := range f.Manifests {
-		if m.Manifest == nil && strings.Contains(string(m.Data), "etcd") {
+		if m.Manifest == nil && manifests.MayBePod(m.Data) && strings.Contains(string(m.Data), "etcd") {
 			return engine.Refuse("mend the file, or move it out of the static-pod directory",
 				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
