@@ -41,47 +41,83 @@ func (m *Manifest) Containers() []string {
 	return names
 }
 
-// Runs finds the container that runs a program, given by its base name ("etcd"): the
-// one whose command (args if there is no command) begins with it or, after a shell or
-// another wrapper, mentions it; else, in a pod with the label component=<program>, the
-// container with the program's name, or the only one. kubeadm puts that label on each
-// of its pods (cmd/kubeadm/app/util/staticpod).
-func (m *Manifest) Runs(program string) (container string, ok bool) {
-	for _, c := range m.pod.containers {
-		if !c.init && c.runs(program) {
-			return c.name, true
+// Runs finds the container that runs a program, given by its base name ("etcd"): the one whose
+// command (args if there is no command) begins with it; else, in a pod with the label
+// component=<program>, the one of that name whose image says what to run; else one in which a shell
+// or another wrapper mentions it; else, by that label, the container with the program's name, or the
+// only one. kubeadm puts the label on each of its pods (cmd/kubeadm/app/util/staticpod). A proxy in
+// front of etcd is a subcommand of the same binary, and is none.
+func (m *Manifest) Runs(program string) (name string, ok bool) {
+	labelled := m.pod.labels["component"] == program
+	for _, is := range []func(*container) bool{
+		func(c *container) bool { return !c.wrapped() && c.runs(program) },
+		func(c *container) bool { return labelled && c.name == program && len(c.command) == 0 && !c.proxy() },
+		func(c *container) bool { return c.wrapped() && c.runs(program) },
+	} {
+		for i := range m.pod.containers {
+			if c := &m.pod.containers[i]; !c.init && is(c) {
+				return c.name, true
+			}
 		}
 	}
-	if m.pod.labels["component"] != program {
+	if !labelled {
 		return "", false
 	}
 	names := m.Containers()
 	if slices.Contains(names, program) {
-		return program, true
+		return program, !m.find(program).proxy()
 	}
-	return names[0], len(names) == 1
+	return names[0], len(names) == 1 && !m.find(names[0]).proxy()
 }
 
 func (c *container) argv() []*yaml.Node { return slices.Concat(c.command, c.args) }
 
 func (c *container) runs(program string) bool {
 	argv := c.argv()
-	if len(argv) == 0 {
+	if len(argv) == 0 || c.proxy() {
 		return false
 	}
 	if !c.wrapped() {
 		return path.Base(argv[0].Value) == program
 	}
 	for _, item := range argv[1:] {
-		for _, word := range strings.FieldsFunc(item.Value, func(r rune) bool {
-			return strings.ContainsRune(" \t\r\n;&|()'\"`", r)
-		}) {
+		for _, word := range words(item.Value) {
 			if word == program || strings.HasSuffix(word, "bin/"+program) { // not /var/lib/etcd
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// proxies are the subcommands of etcd that keep no data (server/etcdmain/main.go). They come before
+// all flags.
+var proxies = []string{"grpc-proxy", "gateway"}
+
+// proxy says whether a container runs one of them: as its first argument or, in a script, as the word
+// after etcd.
+func (c *container) proxy() bool {
+	argv, before := c.argv(), ""
+	for i, item := range argv {
+		if !c.wrapped() {
+			if i < 2 && slices.Contains(proxies, item.Value) {
+				return true
+			}
+			continue
+		}
+		for _, word := range words(item.Value) {
+			if path.Base(before) == "etcd" && slices.Contains(proxies, word) {
+				return true
+			}
+			before = word
+		}
+	}
+	return false
+}
+
+// words are the words of a piece of a shell script.
+func words(script string) []string {
+	return strings.FieldsFunc(script, func(r rune) bool { return strings.ContainsRune(" \t\r\n;&|()'\"`", r) })
 }
 
 func (c *container) wrapped() bool {

@@ -54,8 +54,9 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 					"with an API server; this node coordinates",
 			},
 			&cli.StringSliceFlag{
-				Name:  "lost",
-				Usage: "with --nodes: the members `NODES` (with commas between) are destroyed, and left out",
+				Name: "lost",
+				Usage: "leave out the members `NAMES` (with commas between; ids or peer URLs tell those apart that have " +
+					"one name, or have never started), which are destroyed; without --nodes, this node is all that is left",
 			},
 			&cli.BoolFlag{
 				Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others " +
@@ -64,11 +65,11 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if c.IsSet("nodes") {
-				return s.restoreTogether(c)
+			if c.Bool("rejoin") && !c.IsSet("nodes") {
+				return &engine.UsageError{Reason: "--rejoin goes with --nodes"}
 			}
-			if c.Bool("rejoin") || c.IsSet("lost") {
-				return &engine.UsageError{Reason: "--rejoin and --lost go with --nodes"}
+			if c.IsSet("nodes") || c.IsSet("lost") {
+				return s.restoreTogether(c)
 			}
 			return s.restore(c)
 		},

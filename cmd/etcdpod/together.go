@@ -51,7 +51,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	}
 	s.doneWith(c, run, func(w io.Writer) {
 		fmt.Fprintf(w, "Restored on %s, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n",
-			count(len(options.Nodes), "node", "nodes"), run.ID)
+			count(max(1, len(options.Nodes)), "node", "nodes"), run.ID)
 	})
 	return nil
 }
@@ -68,6 +68,9 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 		return o, &engine.UsageError{Reason: "--data-dir does not go with --rejoin"}
 	}
 	o.Lost, o.SSHCommand, o.RemoteCommand = c.StringSlice("lost"), c.String("ssh-command"), c.String("remote-command")
+	if !c.IsSet("nodes") { // --lost alone: this node is all that is left
+		return o, nil
+	}
 	o.Nodes, err = together.ParseNodes(c.StringSlice("nodes"))
 	return o, err
 }

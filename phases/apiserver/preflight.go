@@ -35,6 +35,8 @@ func checkAPIServer(f *Facts) error {
 	return nil
 }
 
+func checkDoubled(f *Facts) error { return f.CheckDoubled() }
+
 // checkMembers refuses unless all members can be listed, and can serve.
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer

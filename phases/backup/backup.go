@@ -196,6 +196,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 func (o Options) preflight() phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
+		Found: o.leftOut,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := engine.Passes(f, checks...); err != nil {
 				return nil, err
@@ -205,8 +206,19 @@ func (o Options) preflight() phase {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
 			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints}
-			return append(ops, &op.OpenBackup{Workspace: workspace(f), Sidecar: known}), nil
+			return append(ops, &op.OpenBackup{Workspace: workspace(f), Sidecar: known, Said: o.leftOut(f)}), nil
 		}}
+}
+
+// leftOut names the etcds of this node that are not in the backup.
+func (o Options) leftOut(f *Facts) (said []string) {
+	if o.FromDataDir != "" {
+		return nil
+	}
+	for _, m := range observe.OtherEtcds(f.Manifests) {
+		said = append(said, fmt.Sprintf("%s runs another etcd, %s: it is not in this backup", m.Path, m.PodName()))
+	}
+	return said
 }
 
 func workspace(f *Facts) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, Run: f.Run} }

@@ -16,8 +16,19 @@ import (
 func (o RenewOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, o.checkNode, o.checkStarts, o.checkFiles, o.checkCA, o.checkSigned, o.checkQuorum)
+			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkStarts, o.checkFiles, o.checkCA,
+				o.checkSigned, o.checkQuorum)
 		}}
+}
+
+func checkDoubled(f *Facts) error { return f.CheckDoubled() }
+
+// checkForced refuses to start an etcd anew that would throw the other members out.
+func (o RenewOptions) checkForced(f *Facts) error {
+	if f.Etcd == nil || !o.restarts(f, "etcd") || f.Live != nil && len(f.Live.Members) == 1 {
+		return nil
+	}
+	return f.Etcd.CheckForced()
 }
 
 func (o RenewOptions) found(f *Facts) []string {

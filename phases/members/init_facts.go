@@ -155,6 +155,7 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 			continue
 		}
 		_, runs := m.Manifest.Runs("etcd")
+		runs = runs && !observe.KeepsElse(f.Manifests, m)
 		// The kubelet runs only one of two static pods with the same name.
 		if runs || m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == "etcd" {
 			i.Other = m.Path

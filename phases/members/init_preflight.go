@@ -21,7 +21,7 @@ import (
 func (o InitOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkRendered, checkListeners}
+			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled, checkRendered, checkListeners}
 			if f.Init.External {
 				checks = checks[:2]
 			}
@@ -64,6 +64,8 @@ func checkRendered(f *Facts) error {
 	}
 	return engine.Passes(f, checks...)
 }
+
+func checkDoubled(f *Facts) error { return f.CheckDoubled() }
 
 // checkManifest refuses to replace a manifest that differs from the rendered one: somebody wrote
 // it.

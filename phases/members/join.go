@@ -2,6 +2,7 @@ package members
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -263,6 +264,9 @@ func (f *Facts) standing() (standing, error) {
 	own, i := f.Join.Own, f.Init
 	data := slices.Contains(i.DataNames, "member")
 	const moved = "move away the data directory %s, which is of no use any more, and what is in it"
+	if why := f.emptied(); why != "" {
+		return absent, engine.Refuse(f.wayBack(), "the member %s at %s votes, and %s", own.ID, own.PeerURLs[0], why)
+	}
 	switch {
 	case own == nil && i.There != nil:
 		return absent, engine.Refuse("move it out of the directory, and the data directory, too",
@@ -291,14 +295,56 @@ func (f *Facts) standing() (standing, error) {
 		}
 		return votes, nil
 	case !own.IsLearner:
-		return absent, engine.Refuse(fmt.Sprintf("it must be removed first, by somebody who knows that its data is "+
-			"lost: `etcdctl member remove %s`", own.ID), "the member %s at %s votes, and its data is not on this node",
+		return absent, engine.Refuse(f.wayBack(), "the member %s at %s votes, and its data is not on this node",
 			own.ID, own.PeerURLs[0])
 	case i.There != nil:
 		return absent, engine.Refuse("move it out of the directory, and stop that etcd",
 			"%s runs the learner %s, whose data is not in %s", i.ManifestPath, own.ID, i.DataDir)
 	}
 	return stale, nil
+}
+
+// emptied says why this node's member cannot go on although it has started and votes: its data is
+// not what the cluster believes it to have. etcd would start on an empty directory, and end again
+// as soon as the leader speaks to it, or begin a cluster of its own. It is empty where nothing is
+// wrong, or where a running etcd keeps its data from being read.
+func (f *Facts) emptied() string {
+	own, i := f.Join.Own, f.Init
+	if own == nil || own.IsLearner || !observe.Started(own.Member) {
+		return ""
+	}
+	of := func(member, cluster uint64) bool { return member == uint64(own.ID) && cluster == f.Join.Cluster.ID }
+	var inUse *engine.RefusedError
+	switch owner := i.DataOwner; {
+	case f.Live != nil && f.Live.ClusterID != 0 && !of(f.Live.MemberID, f.Live.ClusterID):
+		return fmt.Sprintf("etcd on this node serves another cluster: it is the member %x of the cluster %x, and not "+
+			"of %x", f.Live.MemberID, f.Live.ClusterID, f.Join.Cluster.ID)
+	case f.Live != nil || errors.As(i.DataError, &inUse):
+		return ""
+	case i.DataError != nil:
+		return fmt.Sprintf("its data in %s cannot be read: %v", i.DataDir, i.DataError)
+	case owner == nil:
+		return ""
+	case !of(owner.MemberID, owner.ClusterID):
+		return fmt.Sprintf("%s holds data of the member %x of the cluster %x, and not of %x",
+			i.DataDir, owner.MemberID, owner.ClusterID, f.Join.Cluster.ID)
+	case !slices.ContainsFunc(owner.Members, func(m observe.Member) bool { return m.ID == own.ID }):
+		return fmt.Sprintf("%s holds nothing of the cluster's data: it was emptied", i.DataDir)
+	}
+	return ""
+}
+
+// wayBack is how a member that has lost its data comes back: as a new one. Under its old id it would
+// lack what the leader believes it to have.
+func (f *Facts) wayBack() string {
+	i := f.Init
+	first := fmt.Sprintf("move away what is in %s", i.DataDir)
+	if i.There != nil {
+		first = fmt.Sprintf("move %s out of its directory, wait until etcd has ended, and move away what is in %s",
+			i.ManifestPath, i.DataDir)
+	}
+	return fmt.Sprintf("if its data is lost, it comes back as a new member: %s; type `etcdctl member remove %s` on "+
+		"another member, and then `etcdpod join` here again", first, f.Join.Own.ID)
 }
 
 // checkStep makes the checks that a phase which talks to the members needs when it runs on its own.

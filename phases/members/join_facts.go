@@ -71,8 +71,9 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 		// --endpoints names the members elsewhere, not this node's.
 		own.Access = observe.AccessFlags{}
 		whole := phase == "" || phase == "preflight"
+		asks := whole || !slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase)
 		look := own.Observe
-		if !whole && slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase) {
+		if !asks {
 			look = func(_ context.Context, id string) (*observe.Facts, error) { return own.ObserveFiles(id) }
 		}
 		seen, err := look(ctx, id)
@@ -99,7 +100,9 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 			return nil, err
 		}
 		observeWiring(ctx, &own, f, c)
-		if f.Init.There == nil {
+		// A member that votes and does not serve may have been emptied.
+		mute := f.Join.Own != nil && !f.Join.Own.IsLearner && f.Live == nil && asks
+		if f.Init.There == nil || mute {
 			observeData(ctx, &own, f)
 		}
 		if whole && f.Init.There == nil {

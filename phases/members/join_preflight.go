@@ -20,8 +20,8 @@ func (o JoinOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
 		Found: foundCluster,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			checks := []func(*Facts) error{clockIsRight, checkKubelet,
-				checkStacked, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
+			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled,
+				checkStacked, checkForced, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkAdds)
 			}
@@ -31,7 +31,22 @@ func (o JoinOptions) preflight() phase {
 
 // checkAdds makes the checks for adding a member now.
 func checkAdds(f *Facts) error {
-	return engine.Passes(f, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+	return engine.Passes(f, checkReachable, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+}
+
+// checkReachable refuses a cluster with a member whose peer URL is on its own loopback: the new
+// member would look for it on itself, and never start.
+func checkReachable(f *Facts) error {
+	for _, m := range f.Join.Cluster.Members {
+		if !observe.LocalPeer(m.Member) || f.Join.Own != nil && m.ID == f.Join.Own.ID {
+			continue
+		}
+		near := append(observe.HostsOf(m.ClientURLs), observe.HostsOf(f.Join.Endpoints)...)
+		return engine.Refuse(observe.LocalPeerCure(m.Member, f.Init.Pod.PeerURLs[0], near)+", and then join",
+			"the member %s is known at %s, where no other node reaches it",
+			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","))
+	}
+	return nil
 }
 
 // joins says whether the members still have to add this node, or give it a vote.
@@ -65,6 +80,9 @@ func checkStacked(f *Facts) error {
 	}
 	return engine.Refuse("", "the configuration names an etcd that runs elsewhere: no member is made on this node")
 }
+
+// checkForced refuses an etcd that would throw out the members that it is to join.
+func checkForced(f *Facts) error { return f.Init.Pod.CheckForced() }
 
 // checkCerts refuses without the cluster's CA: no other one is made here.
 func (o JoinOptions) checkCerts(f *Facts) error { return certs.Refused(f.Init.CertsError) }

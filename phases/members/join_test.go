@@ -110,6 +110,40 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		}, "", ""},
 		{"a voting member whose data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1"}) },
 			"votes, and its data is not on this node", "etcdctl member remove 7"},
+		{"a voting member that was emptied, and started on nothing", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There = f.Init.Rendered
+			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
+		}, "holds nothing of the cluster's data", "etcdctl member remove 7"},
+		{"a voting member with its data, which does not serve", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There = f.Init.Rendered
+			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}})(f)
+		}, "", ""},
+		{"a voting member whose data cannot be read", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There = f.Init.Rendered
+			data(nil)(f)
+			f.Init.DataError = errors.New("cut off")
+		}, "votes, and its data in /var/lib/etcd cannot be read: cut off", "move /etc/kubernetes/manifests/etcd.yaml out"},
+		{"a voting member whose etcd runs, and does not answer", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There = f.Init.Rendered
+			data(nil)(f)
+			f.Init.DataError = engine.Refuse("", "it is in use")
+		}, "", ""},
+		{"a voting member that was emptied, and began a cluster of its own", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
+			f.Live = &observe.Live{ClusterID: 0xc2, MemberID: 8}
+		}, "serves another cluster: it is the member 8 of the cluster c2", "etcdctl member remove 7"},
+		{"a member that nobody reaches", func(f *Facts) {
+			first(f).PeerURLs, first(f).ClientURLs = []string{"http://localhost:2380"}, []string{"https://10.0.0.10:2379"}
+		}, "cp0 is known at http://localhost:2380, where no other node reaches it",
+			"etcdctl member update 1 --peer-urls=https://10.0.0.10:2380"},
+		{"a member that nobody reaches, with another URL", func(f *Facts) {
+			first(f).PeerURLs = []string{"http://127.0.0.1:2380", "https://10.0.0.10:2380"}
+		}, "", ""},
 		{"the node has another name there", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "old", IsLearner: true})
 		}, "is named old, and not cp1", "--node-name"},

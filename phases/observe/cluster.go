@@ -20,11 +20,15 @@ type ClusterConfiguration struct {
 	CertificatesDir           string // never empty
 	EncryptionAlgorithm       string // as in package pki; empty is RSA-2048
 	CertificateValidityPeriod time.Duration
+	DataDir                   string        // of etcd.local; empty when etcd is external
 	ServerCertSANs            []string      // of etcd.local
 	PeerCertSANs              []string      // of etcd.local
 	External                  *ExternalEtcd // etcd.external; nil when etcd is local
 	APIServerArgs             [][2]string   // apiServer.extraArgs: names and values
 }
+
+// kubeadmDataDir is kubeadm's default (app/apis/kubeadm/v1beta4/defaults.go).
+const kubeadmDataDir = "/var/lib/etcd"
 
 // ExternalEtcd is an etcd that kubeadm did not set up; the files are host paths.
 type ExternalEtcd struct {
@@ -41,6 +45,7 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 		FeatureGates              map[string]bool `json:"featureGates"`
 		Etcd                      struct {
 			Local struct {
+				DataDir        string   `json:"dataDir"`
 				ServerCertSANs []string `json:"serverCertSANs"`
 				PeerCertSANs   []string `json:"peerCertSANs"`
 			} `json:"local"`
@@ -55,6 +60,9 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 		CertificatesDir: cmp.Or(c.CertificatesDir, KubeadmCertificatesDir), EncryptionAlgorithm: c.EncryptionAlgorithm,
 		ServerCertSANs: c.Etcd.Local.ServerCertSANs, PeerCertSANs: c.Etcd.Local.PeerCertSANs,
 		External: c.Etcd.External, APIServerArgs: extraArgs(c.APIServer.ExtraArgs),
+	}
+	if config.External == nil {
+		config.DataDir = cmp.Or(c.Etcd.Local.DataDir, kubeadmDataDir)
 	}
 	if err == nil && c.CertificateValidityPeriod != "" {
 		config.CertificateValidityPeriod, err = time.ParseDuration(c.CertificateValidityPeriod)

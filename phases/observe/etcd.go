@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -67,27 +68,37 @@ func (p *EtcdPod) Setting(section, name string) string {
 	return v
 }
 
+// ForceNewCluster says whether etcd is started with --force-new-cluster, by its flags, environment or
+// configuration file: at every start it then drops all other members.
+func (p *EtcdPod) ForceNewCluster() bool {
+	forced, err := strconv.ParseBool(p.Setting("", "force-new-cluster"))
+	return err == nil && forced
+}
+
+// CheckForced refuses to start such an etcd beside other members.
+func (p *EtcdPod) CheckForced() error {
+	if p == nil || !p.ForceNewCluster() {
+		return nil
+	}
+	return engine.Refuse("take that setting out first: it is for a single start, of a member that is left alone",
+		"%s starts etcd with --force-new-cluster: it would throw all other members out", p.File.Path)
+}
+
 // SettingFile is a setting that names a file, as a host path; empty when it is not set, or not on
 // the host.
 func (p *EtcdPod) SettingFile(section, name string) string {
 	return HostFile(p.File, p.Container, p.Setting(section, name))
 }
 
-// EtcdPod reads etcd's manifest. It returns nil when there is none, and an error when there are two
-// or when the manifest cannot be relied on.
+// EtcdPod reads the manifest of the cluster's etcd. It returns nil when there is none, and an error
+// when nothing tells which of several it is, or when the manifest cannot be relied on.
 func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	m, container, ok := Program(files, "etcd")
 	if !ok {
 		return nil, nil
 	}
-	for _, other := range files {
-		if other.Path == m.Path || other.Manifest == nil {
-			continue
-		}
-		if _, too := other.Manifest.Runs("etcd"); too {
-			return nil, engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one "+
-				"of them away", "two manifests run etcd: %s and %s", m.Path, other.Path)
-		}
+	if err := checkOneEtcd(files, m); err != nil {
+		return nil, err
 	}
 	pod := &EtcdPod{File: m, Container: container, Image: m.Manifest.Image(container)}
 	if err := n.readConfig(pod); err != nil {

@@ -40,13 +40,58 @@ func (l *Live) Voters() (voters int) {
 	return voters
 }
 
-// MemberNames applies [MemberName] to each member.
+// MemberNames applies [MemberName] to each member, and tells members of one name apart.
 func MemberNames(members []Member) []string {
 	var names []string
 	for _, m := range members {
-		names = append(names, MemberName(m))
+		name := MemberName(m)
+		if slices.ContainsFunc(members, func(o Member) bool { return o.ID != m.ID && o.Name == m.Name }) && m.Name != "" {
+			name = fmt.Sprintf("%s (%s at %s)", name, m.ID, strings.Join(m.PeerURLs, ","))
+		}
+		names = append(names, name)
 	}
 	return names
+}
+
+// OwnAmong finds a node's own member in a list of a cluster's: by its id, which is 0 where nothing
+// tells it; else by its peer URLs; else, since a machine may have got another address, by its name.
+// etcd lets two members have one name, so a name alone proves nothing. It is -1 when none is.
+func OwnAmong(members []Member, id uint64, name string, peerURLs []string) int {
+	for _, same := range []func(Member) bool{
+		func(m Member) bool { return uint64(m.ID) == id },
+		func(m Member) bool { return ShareURL(m.PeerURLs, peerURLs) },
+		func(m Member) bool { return m.Name != "" && m.Name == name },
+	} {
+		if i := slices.IndexFunc(members, same); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// ShareURL says whether two lists of URLs have one in common.
+func ShareURL(a, b []string) bool {
+	return slices.ContainsFunc(a, func(url string) bool { return slices.Contains(b, url) })
+}
+
+// Started says whether a member has ever been part of its cluster: until then it has no name, and
+// no data, but it counts for the quorum.
+func Started(m Member) bool { return m.Name != "" }
+
+// Called says whether a person means a member by a word: its id, a peer URL, or its name.
+func Called(m Member, word string) bool {
+	id := strings.TrimPrefix(strings.ToLower(word), "0x")
+	return id == m.ID.String() || slices.Contains(m.PeerURLs, strings.TrimSuffix(word, "/")) ||
+		m.Name != "" && m.Name == word
+}
+
+// IDs are the ids of members.
+func IDs(members []Member) []string {
+	var ids []string
+	for _, m := range members {
+		ids = append(ids, m.ID.String())
+	}
+	return ids
 }
 
 // MemberName is what to call a member in messages: its name, or the peer URLs of one that has not

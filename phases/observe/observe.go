@@ -86,19 +86,6 @@ func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
 	return files, nil
 }
 
-// Program returns the first manifest that runs a program.
-func Program(files []ManifestFile, name string) (ManifestFile, string, bool) {
-	for _, m := range files {
-		if m.Manifest == nil {
-			continue
-		}
-		if c, ok := m.Manifest.Runs(name); ok {
-			return m, c, true
-		}
-	}
-	return ManifestFile{}, "", false
-}
-
 // FlagOf returns a flag's value, with the container's variables expanded.
 func FlagOf(m ManifestFile, container, name string) string {
 	value, _ := m.Manifest.Flag(container, name)

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -52,6 +53,32 @@ func FromHere(raw string) (*url.URL, error) {
 // Loopback says whether a host name or address is this host's loopback.
 func Loopback(host string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+}
+
+// LocalPeer says whether a member's peer URLs lead every other node to itself: etcd's default, which
+// stays in its data until somebody changes it there. Other addresses of 127.0.0.0/8 are chosen, by
+// somebody who knows why.
+func LocalPeer(m Member) bool {
+	return len(m.PeerURLs) > 0 && !slices.ContainsFunc(HostsOf(m.PeerURLs), func(host string) bool {
+		return !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host)
+	})
+}
+
+// LocalPeerCure is what to type so that others reach such a member. Its new URL has the scheme of
+// another peer's, and the first of the hosts that others reach.
+func LocalPeerCure(m Member, like string, hosts []string) string {
+	host, port, scheme := "ADDRESS", "2380", "https"
+	if i := slices.IndexFunc(hosts, func(h string) bool { return h != "" && !Loopback(h) }); i >= 0 {
+		host = hosts[i]
+	}
+	if u, err := url.Parse(m.PeerURLs[0]); err == nil && u.Port() != "" {
+		port = u.Port()
+	}
+	if u, err := url.Parse(like); err == nil && u.Scheme != "" {
+		scheme = u.Scheme
+	}
+	return fmt.Sprintf("let etcd tell the address of that node: type `etcdctl member update %s --peer-urls=%s://%s`",
+		m.ID, scheme, net.JoinHostPort(host, port))
 }
 
 // HostOf is the host in a URL, without the port.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -38,14 +39,15 @@ func (o restorer) foundNode(f *Facts) []string {
 	if f.Etcd == nil {
 		return []string{f.Node + " runs an API server, and no etcd"}
 	}
+	found := append(foundOthers(f), o.foundDoubts(f)...)
 	state := "does not serve"
 	if f.Live != nil {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
-			f.Etcd.Name, state)}, o.foundDoubts(f)...)
+		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its "+
+			"etcd %s", f.Etcd.Name, state)}, found...)
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
@@ -54,12 +56,34 @@ func (o restorer) foundNode(f *Facts) []string {
 		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
 			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
-	}, o.foundDoubts(f)...)
+	}, found...)
+}
+
+// foundOthers names what is in the static-pod directory and is not restored.
+func foundOthers(f *Facts) (found []string) {
+	for _, m := range observe.OtherEtcds(f.Manifests) {
+		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data stays as it is",
+			m.Path, m.PodName()))
+	}
+	for _, m := range f.Manifests {
+		if m.Manifest == nil && m.Data != nil && !manifests.MayBePod(m.Data) {
+			found = append(found, fmt.Sprintf("%s is nothing that the kubelet can run: it stays as it is", m.Path))
+		}
+	}
+	return found
 }
 
 func (o restorer) checkPods(f *Facts) error {
+	if err := f.CheckDoubled(); err != nil {
+		return err
+	}
+	if o.Shared != nil && len(o.Shared.Members)+len(o.Shared.Rejoin) > 1 {
+		if err := f.Etcd.CheckForced(); err != nil {
+			return err
+		}
+	}
 	for _, m := range f.Manifests {
-		if m.Manifest == nil && strings.Contains(string(m.Data), "etcd") {
+		if m.Manifest == nil && manifests.MayBePod(m.Data) && strings.Contains(string(m.Data), "etcd") {
 			return engine.Refuse("mend the file, or move it out of the static-pod directory",
 				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
@@ -136,24 +160,37 @@ func (o restorer) checkData(f *Facts) error {
 // the snapshot. The manifest's --initial-cluster proves nothing: in kubeadm's clusters it often
 // names one member of three.
 func (o restorer) checkMembership(f *Facts) error {
-	members, source := f.Snapshot.Members, "the snapshot"
+	members, own, source := f.Snapshot.Members, uint64(0), "the snapshot"
 	switch {
 	case f.Live != nil:
-		members, source = f.Live.Members, "the running etcd"
+		members, own, source = f.Live.Members, f.Live.MemberID, "the running etcd"
 	case f.Stopped != nil:
-		members, source = f.Stopped.Members, "the data in "+f.Etcd.DataDir
+		members, own, source = f.Stopped.Members, f.Stopped.MemberID, "the data in "+f.Etcd.DataDir
 	}
-	var others []string
-	for _, m := range members {
-		if m.Name != f.Etcd.Name {
-			others = append(others, observe.MemberName(m))
+	others := slices.Clone(members)
+	if i := observe.OwnAmong(members, own, f.Etcd.Name, f.Etcd.PeerURLs); i >= 0 {
+		others = slices.Delete(others, i, i+1)
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	hint := "a cluster of several members must be restored on all of its nodes at once, with --nodes; one that is " +
+		"destroyed is left out with --lost and its id"
+	if !slices.ContainsFunc(others, observe.Started) {
+		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(others), ",")
+	}
+	return engine.Refuse(hint, "%s names other members: %s", source, namesOf(others, members))
+}
+
+// namesOf names some of a cluster's members, told apart from all the others.
+func namesOf(some, all []observe.Member) string {
+	var names []string
+	for i, name := range observe.MemberNames(all) {
+		if slices.ContainsFunc(some, func(m observe.Member) bool { return m.ID == all[i].ID && m.Name == all[i].Name }) {
+			names = append(names, name)
 		}
 	}
-	if len(others) > 0 {
-		return engine.Refuse("a cluster of several members must be restored on all of its nodes at once",
-			"%s names other members: %s", source, strings.Join(others, ", "))
-	}
-	return nil
+	return strings.Join(names, ", ")
 }
 
 // checkStorageVersion refuses data newer than the node's etcd: an older minor refuses it at boot

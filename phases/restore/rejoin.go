@@ -83,9 +83,12 @@ func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
 // putRest puts the API server's manifest back, and the others once it is ready.
 func (o restorer) putRest(f *Facts, limit time.Duration) ([]op.Op, error) {
 	var first, last []op.Op
+	for _, m := range o.otherEtcds(f) {
+		first = append(first, o.put(f, m))
+	}
 	for _, m := range o.fenced(f) {
 		switch {
-		case m.Path == f.Etcd.File.Path:
+		case o.isEtcd(f, m):
 		case observe.IsAPIServer(m):
 			put := o.put(f, m)
 			if err := o.rewireAPIServer(f, m, put); err != nil {

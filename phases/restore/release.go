@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -72,8 +73,14 @@ func (o restorer) releaseAPIServer() phase {
 	return phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
+			if o.rejoins(f) {
+				return nil, nil
+			}
+			for _, m := range o.otherEtcds(f) { // the API server may need them to start
+				ops = append(ops, o.put(f, m))
+			}
 			for _, m := range o.fenced(f) {
-				if !observe.IsAPIServer(m) || o.rejoins(f) {
+				if !observe.IsAPIServer(m) {
 					continue
 				}
 				put := o.put(f, m)
@@ -111,7 +118,7 @@ func (o restorer) restartComponents() phase {
 				ops = append(ops, &op.ReleaseLeases{API: f.API, Leases: leases})
 			}
 			for _, m := range o.fenced(f) {
-				if !observe.IsAPIServer(m) && (f.Etcd == nil || m.Path != f.Etcd.File.Path) {
+				if !observe.IsAPIServer(m) && !o.isEtcd(f, m) {
 					ops = append(ops, o.put(f, m))
 				}
 			}
@@ -120,6 +127,18 @@ func (o restorer) restartComponents() phase {
 			}
 			return ops, nil
 		}}
+}
+
+// otherEtcds are the manifests that the fence takes out and that run an etcd whose data is not
+// restored: one for the API server's events, say.
+func (o restorer) otherEtcds(f *Facts) []observe.ManifestFile {
+	return observe.OtherEtcds(o.fenced(f))
+}
+
+// isEtcd says whether a manifest runs an etcd, which is then back before the API server.
+func (o restorer) isEtcd(f *Facts, m observe.ManifestFile) bool {
+	return f.Etcd != nil && m.Path == f.Etcd.File.Path ||
+		slices.ContainsFunc(o.otherEtcds(f), func(other observe.ManifestFile) bool { return other.Path == m.Path })
 }
 
 // leases are the leader leases of the components that the fence stopped. Where control planes run

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,12 +15,13 @@ import (
 
 // TogetherOptions are the options of a restore on several nodes.
 type TogetherOptions struct {
-	Restore       Options
-	Nodes         []journal.Peer
-	Rejoin        bool     // restore this node's member alone; the others join it
-	Lost          []string // members of the old cluster that are destroyed
-	SSHCommand    string   // starts a command on a host: its words, the host, the command's words
-	RemoteCommand string   // etcdpod on the other nodes
+	Restore Options
+	Nodes   []journal.Peer // none: this node alone
+	Rejoin  bool           // restore this node's member alone; the others join it
+	// Members of the old cluster that are destroyed, or have never started: ids, peer URLs or names.
+	Lost          []string
+	SSHCommand    string // starts a command on a host: its words, the host, the command's words
+	RemoteCommand string // etcdpod on the other nodes
 }
 
 // looker is how a restore on several nodes observes them. Tests replace it.
@@ -102,6 +104,13 @@ func (l looker) plan(
 	ctx context.Context, n *together.Node, o TogetherOptions,
 ) (*together.Transaction, engine.TogetherPlan, error) {
 	var plan engine.TogetherPlan
+	if len(o.Nodes) == 0 {
+		own, err := n.OwnName()
+		if err != nil {
+			return nil, plan, err
+		}
+		o.Nodes = []journal.Peer{{Name: own, Host: own}}
+	}
 	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes,
 		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
 	if err != nil {
@@ -195,12 +204,17 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 		}
 		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
 	}
+	if err := v.checkMembers(j); err != nil { // below, members are told apart by name
+		return j, err
+	}
 	if v.options.Rejoin {
 		if err := v.split(&j); err != nil {
 			return j, err
 		}
 	}
-	for _, check := range []func(Shared) error{v.checkMembers, v.checkMembership, v.checkAPIServers, v.checkRevision} {
+	for _, check := range []func(Shared) error{
+		v.checkClusters, v.checkLost, v.checkMembership, v.checkAPIServers, v.checkRevision,
+	} {
 		if err := check(j); err != nil {
 			return j, err
 		}
@@ -242,7 +256,7 @@ func (v view) checkMembers(j Shared) error {
 		return engine.Refuse("", "none of the nodes runs etcd")
 	}
 	seen := map[string]bool{}
-	for _, m := range append(slices.Clone(j.Members), j.Rejoin...) {
+	for _, m := range j.Members {
 		for _, url := range append([]string{"the name " + m.Name}, m.PeerURLs...) {
 			if seen[url] {
 				return engine.Refuse("", "two of the nodes have %s: they cannot be members of one cluster", url)
@@ -265,7 +279,8 @@ func (v view) old() []observe.Member {
 		}
 		return to
 	}
-	for _, s := range v.surveys {
+	for _, node := range slices.Sorted(maps.Keys(v.surveys)) {
+		s := v.surveys[node]
 		if s.Live != nil {
 			live = add(live, s.Live.Members)
 		}
@@ -280,43 +295,6 @@ func (v view) old() []observe.Member {
 		return stopped
 	}
 	return v.source.Members
-}
-
-// listed says whether a member of the old cluster runs on one of the nodes.
-func (v view) listed(m observe.Member) bool {
-	for _, s := range v.surveys {
-		if s.Member != nil && (s.Member.Name == m.Name ||
-			slices.ContainsFunc(s.Member.PeerURLs, func(url string) bool { return slices.Contains(m.PeerURLs, url) })) {
-			return true
-		}
-	}
-	return false
-}
-
-func (v view) checkMembership(Shared) error {
-	var unlisted []string
-	for _, m := range v.old() {
-		if !v.listed(m) && !slices.Contains(v.options.Lost, m.Name) {
-			unlisted = append(unlisted, observe.MemberName(m))
-		}
-	}
-	if len(unlisted) == 0 {
-		return nil
-	}
-	return engine.Refuse("add them to --nodes; one that is destroyed is named with --lost NODE",
-		"the cluster has members that are not among the nodes: %s", strings.Join(unlisted, ", "))
-}
-
-// strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on
-// none of the nodes.
-func (v view) strangers() (urls []string) {
-	for _, m := range append(slices.Clone(v.old()), v.source.Members...) {
-		if !v.listed(m) {
-			urls = append(urls, m.PeerURLs...)
-		}
-	}
-	slices.Sort(urls)
-	return slices.Compact(urls)
 }
 
 // checkAPIServers refuses while an API server may run that is not fenced: it would keep the old
@@ -339,7 +317,7 @@ func (v view) checkAPIServers(Shared) error {
 	}
 	for _, m := range v.old() {
 		// A destroyed node's API server had the same address.
-		if slices.Contains(v.options.Lost, m.Name) {
+		if v.lost(m) {
 			here = append(here, observe.HostsOf(m.PeerURLs)...)
 		}
 	}
@@ -389,16 +367,4 @@ func (v view) clients() (clients []string) {
 	}
 	slices.Sort(clients)
 	return slices.Compact(clients)
-}
-
-// risk warns that lost nodes go on with the old data when their power returns: if they are a quorum
-// of the old cluster, it serves again.
-func (v view) risk() string {
-	members := v.old()
-	if 2*len(v.options.Lost) <= len(members) {
-		return ""
-	}
-	return fmt.Sprintf("%s are %d of the old cluster's %d members: should their power ever return, the old cluster "+
-		"serves beside the restored one. Wipe their data before that",
-		strings.Join(v.options.Lost, ", "), len(v.options.Lost), len(members))
 }

@@ -29,6 +29,7 @@ type seen struct {
 	left      []string         // peer URLs of members that a restore left out
 	silent    []observe.Member // members of the same cluster elsewhere that do not answer
 	listeners []listener
+	kubeadms  string // the dataDir that kubeadm knows; empty when it is etcd's, or not known
 }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
@@ -50,7 +51,8 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	n.ObserveStarts(ctx, f)
 	s.certs = certificates(n, f)
 	s.left = leftOut(n, f.Live)
-	s.silent = n.Silent(ctx, f.Live)
+	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
+	s.kubeadms = otherDataDir(ctx, n, f)
 	s.backups, s.backupErr = backup.List(ctx, n, "")
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // that run took out etcd's manifest
@@ -124,7 +126,7 @@ func (s seen) status() Status {
 		st.OpenRun = &s.open
 	}
 	for _, judge := range []func() []string{
-		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd,
+		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeWho, s.judgeManifests,
 		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
@@ -170,11 +172,8 @@ func (s seen) manifests() []ManifestStatus {
 			all = append(all, ms)
 			continue
 		}
-		ms.Pod = m.Manifest.Name()
+		ms.Pod, ms.Image = m.Manifest.Name(), imageOf(m)
 		for _, name := range m.Manifest.Containers() {
-			if ms.Image == "" {
-				ms.Image = m.Manifest.Image(name)
-			}
 			if c := s.container(m, name); c != nil {
 				ms.Containers = append(ms.Containers,
 					ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt, Since: c.CreatedAt})

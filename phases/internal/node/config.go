@@ -39,8 +39,10 @@ func knownEndpoints() []string {
 // ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in
 // directory, this node's instance file, and flags, which win. A missing file is skipped, an
 // unreadable one is an error. What is not set gets kubeadm's default.
-func ReadKubeletConfig(f Reader) (KubeletConfig, error) {
-	flags, err := readFlags(f)
+func ReadKubeletConfig(f Reader) (KubeletConfig, error) { return readKubeletConfig(f, "/proc") }
+
+func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
+	flags, err := kubeletFlags(f, proc)
 	if err != nil {
 		return KubeletConfig{}, err
 	}
@@ -89,23 +91,47 @@ func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
 	set(&file, flags["config"])
 	paths := []string{file}
 	if dir := flags["config-dir"]; dir != "" {
-		names, err := f.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		below, err := dropIns(f, dir)
+		if err != nil {
 			return KubeletConfig{}, fmt.Errorf("cannot read the kubelet's configuration: %w", err)
 		}
-		for _, name := range names {
-			if filepath.Ext(name) == ".conf" {
-				paths = append(paths, filepath.Join(dir, name))
-			}
-		}
+		paths = append(paths, below...)
+	}
+	if file == kubeletConfig { // kubeadm has put this into that
+		paths = append(paths, instanceConfig)
 	}
 	var config KubeletConfig
-	for _, path := range append(paths, instanceConfig) {
+	for _, path := range paths {
 		if err := mergeFile(f, path, filepath.Dir(file), &config); err != nil {
 			return KubeletConfig{}, err
 		}
 	}
 	return config, nil
+}
+
+// dropIns are the files that the kubelet merges into its configuration, in its order: all .conf files
+// below a directory (cmd/kubelet/app/server.go: mergeKubeletConfigurations).
+func dropIns(f Reader, dir string) (files []string, err error) {
+	names, err := f.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		at := filepath.Join(dir, name)
+		if st, err := f.Lstat(at); err == nil && st.Mode.IsDir() {
+			below, err := dropIns(f, at)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, below...)
+		} else if filepath.Ext(name) == ".conf" {
+			files = append(files, at)
+		}
+	}
+	return files, nil
 }
 
 // configuration has the fields of a KubeletConfiguration that matter here

@@ -47,6 +47,8 @@ func (w Workspace) files() []string { return []string{w.Snapshot(), w.sidecar(),
 type OpenBackup struct {
 	Workspace
 	Sidecar Sidecar `json:"sidecar"` // what is known in advance
+	// What a person should know about what will not be in it.
+	Said []string `json:"said,omitempty"`
 
 	unlock func() error // held until the process ends or the backup is kept
 }
@@ -56,6 +58,9 @@ func (o *OpenBackup) String() string {
 }
 
 func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
+	for _, said := range o.Said {
+		t.report("%s", said)
+	}
 	dead, err := DeadBackups(t.Host.FS, o.Dir)
 	if err != nil {
 		return err

@@ -1,0 +1,135 @@
+package restore
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Which member runs on which node, of what cluster, and which of them are given up. Members are told
+// apart by id and peer URL: etcd lets two of them have one name, and one that has never started has
+// none.
+
+// member is the id of the node's own member; 0 when nothing tells it.
+func (s Survey) member() uint64 {
+	switch {
+	case s.Live != nil:
+		return s.Live.MemberID
+	case s.Stopped != nil:
+		return s.Stopped.MemberID
+	}
+	return 0
+}
+
+// cluster is the id of the cluster whose data the node has; 0 when nothing tells it.
+func (s Survey) cluster() uint64 {
+	switch {
+	case s.Live != nil:
+		return s.Live.ClusterID
+	case s.Stopped != nil:
+		return s.Stopped.ClusterID
+	}
+	return 0
+}
+
+// absent are those of a cluster's members that run on none of the nodes. A node runs one of them at
+// most.
+func (v view) absent(members []observe.Member) []observe.Member {
+	left := slices.Clone(members)
+	nodes := slices.DeleteFunc(slices.Sorted(maps.Keys(v.surveys)),
+		func(node string) bool { return v.surveys[node].Member == nil })
+	for _, same := range []func(Survey, observe.Member) bool{
+		func(s Survey, m observe.Member) bool { return s.member() != 0 && s.member() == uint64(m.ID) },
+		func(s Survey, m observe.Member) bool { return observe.ShareURL(s.Member.PeerURLs, m.PeerURLs) },
+		func(s Survey, m observe.Member) bool { return m.Name != "" && m.Name == s.Member.Name },
+	} {
+		nodes = slices.DeleteFunc(nodes, func(node string) bool {
+			i := slices.IndexFunc(left, func(m observe.Member) bool { return same(v.surveys[node], m) })
+			if i >= 0 {
+				left = slices.Delete(left, i, i+1)
+			}
+			return i >= 0
+		})
+	}
+	return left
+}
+
+// lost says whether the person gives a member up.
+func (v view) lost(m observe.Member) bool {
+	return slices.ContainsFunc(v.options.Lost, func(word string) bool { return observe.Called(m, word) })
+}
+
+// checkClusters refuses nodes of different clusters: the data of one of them would be replaced by
+// what is another's.
+func (v view) checkClusters(Shared) error {
+	of := map[uint64][]string{}
+	for _, node := range slices.Sorted(maps.Keys(v.surveys)) {
+		if id := v.surveys[node].cluster(); id != 0 {
+			of[id] = append(of[id], node)
+		}
+	}
+	if len(of) < 2 {
+		return nil
+	}
+	var words []string
+	for _, id := range slices.SortedFunc(maps.Keys(of), func(a, b uint64) int { return slices.Compare(of[a], of[b]) }) {
+		words = append(words, fmt.Sprintf("%s of %x", strings.Join(of[id], ", "), id))
+	}
+	return engine.Refuse("leave out of --nodes what is not of the cluster to be restored; if the data of a node is of "+
+		"no use to anybody, stop etcd there and move its data directory away first",
+		"the nodes are not members of one cluster: %s", strings.Join(words, "; "))
+}
+
+// checkLost refuses a name that two members have.
+func (v view) checkLost(Shared) error {
+	for _, word := range v.options.Lost {
+		meant := slices.DeleteFunc(v.absent(v.old()),
+			func(m observe.Member) bool { return !observe.Called(m, word) })
+		if len(meant) > 1 {
+			return engine.Refuse("name the one that is destroyed by its id, or both",
+				"--lost %s may be any of %d members: %s", word, len(meant), namesOf(meant, meant))
+		}
+	}
+	return nil
+}
+
+func (v view) checkMembership(Shared) error {
+	unlisted := slices.DeleteFunc(v.absent(v.old()), v.lost)
+	if len(unlisted) == 0 {
+		return nil
+	}
+	hint := "add them to --nodes; one that is destroyed is named with --lost and its name or id"
+	if !slices.ContainsFunc(unlisted, observe.Started) {
+		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(unlisted), ",")
+	}
+	return engine.Refuse(hint, "the cluster has members that are not among the nodes: %s",
+		namesOf(unlisted, v.old()))
+}
+
+// strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on
+// none of the nodes.
+func (v view) strangers() (urls []string) {
+	for _, m := range append(v.absent(v.old()), v.absent(v.source.Members)...) {
+		urls = append(urls, m.PeerURLs...)
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
+}
+
+// risk warns that lost nodes go on with the old data when their power returns: if they are a quorum
+// of the old cluster, it serves again. Learners do not vote, and one that never started has no data
+// to serve.
+func (v view) risk() string {
+	voters := slices.DeleteFunc(slices.Clone(v.old()), func(m observe.Member) bool { return m.IsLearner })
+	lost := slices.DeleteFunc(v.absent(voters), func(m observe.Member) bool { return !v.lost(m) || !observe.Started(m) })
+	if 2*len(lost) <= len(voters) {
+		return ""
+	}
+	return fmt.Sprintf("%s are %d of the old cluster's %d members that vote: should their power ever return, the old "+
+		"cluster serves beside the restored one. Wipe their data before that",
+		namesOf(lost, voters), len(lost), len(voters))
+}

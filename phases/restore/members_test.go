@@ -1,0 +1,197 @@
+package restore
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// unstarted is a member that `etcdctl member add` has added, and that nobody has started.
+func unstarted(id uint64, url string) observe.Member {
+	return observe.Member{ID: op.ID(id), PeerURLs: []string{url}}
+}
+
+// refusedWith holds an error to a refusal, and what it says and proposes.
+func refusedWith(t *testing.T, err error, says, hint string) {
+	t.Helper()
+	var refused *engine.RefusedError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), says) || !strings.Contains(engine.Hint(err), hint) {
+		t.Errorf("got %v (%s), want a refusal with %q and the hint %q", err, engine.Hint(err), says, hint)
+	}
+}
+
+func TestANodeAloneIsToldFromOtherMembersByIdAndURL(t *testing.T) {
+	own := observe.Member{ID: 7, Name: "cp1", PeerURLs: []string{"https://cp1:2380"}}
+	twin := observe.Member{ID: 8, Name: "cp1", PeerURLs: []string{"https://10.0.0.12:2380"}}
+	added := unstarted(9, "https://10.0.0.13:2380")
+	for name, c := range map[string]struct {
+		seen       func(*Facts, []observe.Member)
+		members    []observe.Member
+		says, hint string // empty: it is not refused
+	}{
+		"only itself": {seenLive, []observe.Member{own}, "", ""},
+		"itself under another name": {seenLive,
+			[]observe.Member{{ID: 7, Name: "old-name", PeerURLs: own.PeerURLs}}, "", ""},
+		"two of its name, live":       {seenLive, []observe.Member{own, twin}, "cp1 (8 at https://10.0.0.12:2380)", "--lost"},
+		"two of its name, stopped":    {seenStopped, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
+		"two of its name, a snapshot": {seenNothing, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
+		"one that never started": {seenStopped, []observe.Member{own, added},
+			"one not started yet at https://10.0.0.13:2380", "--lost 9"},
+		"a snapshot of a machine with another address": {seenNothing, []observe.Member{
+			{ID: 5, Name: "cp1", PeerURLs: []string{"https://10.9.9.9:2380"}},
+		}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := plannedFacts(t)
+			c.seen(f, c.members)
+			err := restorer{}.checkMembership(f)
+			if c.says == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			refusedWith(t, err, c.says, c.hint)
+		})
+	}
+}
+
+func seenLive(f *Facts, all []observe.Member) { f.Live.MemberID, f.Live.Members = 7, all }
+
+func seenStopped(f *Facts, all []observe.Member) {
+	f.Live, f.Stopped = nil, &observe.Stopped{MemberID: 7, Members: all}
+}
+
+func seenNothing(f *Facts, all []observe.Member) { f.Live, f.Snapshot.Members = nil, all }
+
+// knowing gives the nodes of a view their own ids in one cluster.
+func knowing(v *view) {
+	for name, s := range v.surveys {
+		live := *s.Live
+		live.ClusterID, live.MemberID = 0xc1, uint64(s.KnownRevision) // surveyOf has it there
+		s.Live = &live
+		v.surveys[name] = s
+	}
+}
+
+func TestAMemberOfTheSameNameElsewhereIsNotPassedOver(t *testing.T) {
+	v, c := threeSeen()
+	twin := observe.Member{ID: 4, Name: "cp1", PeerURLs: []string{"https://twin:2380"}}
+	for name, s := range v.surveys {
+		s.Live = &observe.Live{Members: append(slices.Clone(s.Live.Members), twin)}
+		v.surveys[name] = s
+	}
+	knowing(&v)
+	_, err := v.joint(c)
+	refusedWith(t, err, "not among the nodes: cp1 (4 at https://twin:2380)", "--lost")
+	for _, word := range []string{"4", "0x4", "https://twin:2380", "https://twin:2380/", "cp1"} {
+		v.options.Lost = []string{word}
+		if _, err := v.joint(c); err != nil {
+			t.Errorf("--lost %s: %v", word, err)
+		}
+	}
+	if got := v.strangers(); !slices.Equal(got, twin.PeerURLs) {
+		t.Errorf("nobody may answer at %v", got)
+	}
+	// Two that may be meant are not one.
+	other := observe.Member{ID: 5, Name: "cp1", PeerURLs: []string{"https://other:2380"}}
+	for _, s := range v.surveys {
+		s.Live.Members = append(s.Live.Members, other)
+	}
+	_, err = v.joint(c)
+	refusedWith(t, err, "--lost cp1 may be any of 2 members: cp1 (4 at https://twin:2380), cp1 (5", "its id")
+}
+
+func TestWhatNeverStartedIsLeftOutByIdOrURL(t *testing.T) {
+	own, added := memberCalled("cp1", 1), unstarted(0xabc, "https://10.0.0.12:2380")
+	for _, word := range []string{"", "abc", "https://10.0.0.12:2380"} {
+		v, c := threeSeen()
+		delete(v.surveys, "cp2")
+		delete(v.surveys, "cp3")
+		v.surveys["cp1"] = surveyOf("cp1", 1, own, added)
+		knowing(&v)
+		c.Nodes = c.Nodes[:1]
+		if word != "" {
+			v.options.Lost = []string{word}
+		}
+		_, err := v.joint(c)
+		switch {
+		case word == "":
+			refusedWith(t, err, "one not started yet at https://10.0.0.12:2380", "--lost abc")
+		case err != nil:
+			t.Errorf("--lost %s: %v", word, err)
+		case v.risk() != "":
+			t.Errorf("it has nothing to serve: %s", v.risk())
+		}
+	}
+}
+
+func TestLearnersDoNotCountInTheRiskOfALoss(t *testing.T) {
+	v, c := threeSeen()
+	delete(v.surveys, "cp2")
+	delete(v.surveys, "cp3")
+	all := slices.Clone(v.surveys["cp1"].Live.Members)
+	for i := range 3 {
+		m := memberCalled("learner", uint64(10+i))
+		m.IsLearner, m.PeerURLs = true, []string{m.ID.String()}
+		all = append(all, m)
+	}
+	v.surveys["cp1"] = surveyOf("cp1", 1, all...)
+	c.Nodes = c.Nodes[:1]
+	v.options.Lost = []string{"cp2", "cp3", "a", "b", "c"}
+	j, err := v.joint(c)
+	if err != nil || !strings.Contains(v.risk(), "cp2, cp3 are 2 of the old cluster's 3 members") || len(j.Left) == 0 {
+		t.Errorf("%v, %s", err, v.risk())
+	}
+	// Three learners are no quorum of anything.
+	v, c = threeSeen()
+	for _, s := range v.surveys {
+		s.Live.Members = all
+	}
+	v.options.Lost = []string{"a", "b", "c"}
+	if _, err := v.joint(c); err != nil || v.risk() != "" {
+		t.Errorf("%v, %s", err, v.risk())
+	}
+}
+
+func TestNodesOfTwoClustersAreRefused(t *testing.T) {
+	for name, other := range map[string]func(*Survey){
+		"running": func(s *Survey) { s.Live.ClusterID = 0xc2 },
+		"stopped": func(s *Survey) { s.Live, s.Stopped = nil, &observe.Stopped{ClusterID: 0xc2, MemberID: 3} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, c := threeSeen()
+			knowing(&v)
+			s := v.surveys["cp3"]
+			other(&s)
+			v.surveys["cp3"] = s
+			for _, v.options.Rejoin = range []bool{false, true} {
+				_, err := v.joint(c)
+				refusedWith(t, err, "not members of one cluster: cp1, cp2 of c1; cp3 of c2", "--nodes")
+			}
+		})
+	}
+	v, c := threeSeen()
+	knowing(&v)
+	s := v.surveys["cp3"]
+	s.Live = nil // its data is gone: nothing tells of another cluster
+	v.surveys["cp3"] = s
+	if _, err := v.joint(c); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTwoNodesOfOneNameDoNotHideEachOtherWhenTheOthersJoin(t *testing.T) {
+	v, c := threeSeen()
+	v.options.Rejoin = true
+	s := v.surveys["cp2"]
+	s.Member = &SharedMember{Name: "cp1", PeerURLs: s.Member.PeerURLs}
+	v.surveys["cp2"] = s
+	_, err := v.joint(c)
+	refusedWith(t, err, "two of the nodes have the name cp1", "")
+}

@@ -1,0 +1,117 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// judgeWho warns of members that cannot be told apart, have never started, or that nobody reaches.
+func (s seen) judgeWho() (w []string) {
+	l, pod := s.facts.Live, s.facts.Etcd
+	if l == nil || pod == nil {
+		return nil
+	}
+	names := observe.MemberNames(l.Members)
+	for i, m := range l.Members {
+		same := func(o observe.Member) bool { return observe.Started(o) && o.Name == m.Name }
+		if !slices.ContainsFunc(l.Members[:i], same) && slices.ContainsFunc(l.Members[i+1:], same) {
+			var twins []string
+			for j, o := range l.Members {
+				if same(o) {
+					twins = append(twins, names[j])
+				}
+			}
+			w = append(w, fmt.Sprintf("%d members have one name: %s: if one is what is left of a node that was made anew, "+
+				"remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
+		}
+	}
+	for _, m := range l.Members {
+		counts := "counts for the quorum, and holds nothing"
+		if m.IsLearner {
+			counts = "is a learner, and holds nothing"
+		}
+		if !observe.Started(m) {
+			w = append(w, fmt.Sprintf("the member %s at %s has never started: it %s; start it there, or type "+
+				"`etcdctl member remove %s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
+		}
+		if observe.LocalPeer(m) {
+			var hosts []string
+			if uint64(m.ID) == l.MemberID {
+				hosts = observe.HostsOf(slices.Concat(pod.PeerURLs, pod.ClientURLs))
+			}
+			w = append(w, fmt.Sprintf("the member %s is known at %s, where no other node reaches it: none can join; %s",
+				observe.MemberName(m), strings.Join(m.PeerURLs, ", "),
+				observe.LocalPeerCure(m, pod.PeerURLs[0], hosts)))
+		}
+	}
+	return w
+}
+
+// judgeManifests warns of what the manifests would do at the next start.
+func (s seen) judgeManifests() (w []string) {
+	f := s.facts
+	for _, said := range observe.Doubled(f.Manifests) {
+		w = append(w, said+": the kubelet runs one of them, and after its next start perhaps another; move what is "+
+			"a copy out of the directory")
+	}
+	for _, m := range observe.OtherEtcds(f.Manifests) {
+		w = append(w, fmt.Sprintf("%s runs another etcd, %s: its data is in no backup of etcdpod's", m.Path, m.PodName()))
+	}
+	pod := f.Etcd
+	if pod == nil {
+		return w
+	}
+	if pod.ForceNewCluster() {
+		w = append(w, fmt.Sprintf("%s starts etcd with --force-new-cluster: at its next start it throws all other members "+
+			"out; take that setting out", pod.File.Path))
+	}
+	if s.kubeadms != "" {
+		w = append(w, fmt.Sprintf("etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next `kubeadm "+
+			"upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the ConfigMap "+
+			"kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
+	}
+	return w
+}
+
+// askKubeadm is how long the API server may take to tell kubeadm's configuration.
+const askKubeadm = 3 * time.Second
+
+// otherDataDir is the data directory that the next `kubeadm upgrade` would render, if it is not the
+// one that etcd uses. It is empty where the API server does not tell.
+func otherDataDir(ctx context.Context, n *observe.Node, f *observe.Facts) string {
+	if f.Etcd == nil || f.Live == nil || !observe.HasAPIServer(f) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askKubeadm)
+	defer cancel()
+	config, err := n.ClusterConfiguration(ctx, n.APIAccess(f.Manifests))
+	if err != nil || config.DataDir == "" {
+		return ""
+	}
+	dir := path.Clean(config.DataDir)
+	if resolved, err := n.Resolve(dir); dir == f.Etcd.DataPath || err == nil && resolved == f.Etcd.DataDir {
+		return ""
+	}
+	return dir
+}
+
+// imageOf is the image of the program for which a pod is there, whatever stands beside it.
+func imageOf(m observe.ManifestFile) string {
+	for _, program := range observe.Components() {
+		if container, ok := m.Manifest.Runs(program); ok {
+			return m.Manifest.Image(container)
+		}
+	}
+	for _, name := range m.Manifest.Containers() {
+		if image := m.Manifest.Image(name); image != "" {
+			return image
+		}
+	}
+	return ""
+}
