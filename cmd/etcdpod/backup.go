@@ -36,6 +36,10 @@ etcdpod backup --keep 14`,
 			&cli.StringFlag{
 				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
 			},
+			&cli.BoolFlag{
+				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands before them, " +
+					"and give up what was written later",
+			},
 		},
 		Action: s.backup,
 	}
@@ -63,20 +67,23 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	from := "" // a data directory does not say which etcd wrote it last
+	proven, from := "proven good", "" // a data directory does not say which etcd wrote it last
+	if options.UpToHole {
+		proven = "proven good up to where the data is whole"
+	}
 	if made.EtcdVersion != "" {
 		from = "; etcd " + made.EtcdVersion
 	}
 	s.doneWith(c, made, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, proven good%s; %.1f s\n",
-			made.Path, size(made.SizeBytes), made.Revision, made.Keys, from, made.Seconds)
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %.1f s\n",
+			made.Path, size(made.SizeBytes), made.Revision, made.Keys, proven, from, made.Seconds)
 	})
 	return nil
 }
 
 func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
 	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"),
-		FromWALDir: c.String("from-wal-dir")}
+		FromWALDir: c.String("from-wal-dir"), UpToHole: c.Bool("up-to-hole")}
 	file := c.Args().First()
 	switch {
 	case file != "" && s.line.typed["dir"]:

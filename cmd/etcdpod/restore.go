@@ -33,6 +33,10 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
 			},
 			&cli.BoolFlag{
+				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands before them, " +
+					"and give up what was written later",
+			},
+			&cli.BoolFlag{
 				Name:  "skip-hash-check",
 				Usage: "take a copy of member/snap/db, which has no SHA-256; its structure is checked all the same",
 			},
@@ -94,6 +98,7 @@ func (s *session) restore(c *cli.Context) error {
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
 		FromDataDir: c.String("from-data-dir"), FromWALDir: c.String("from-wal-dir"),
+		UpToHole:      c.Bool("up-to-hole"),
 		SkipHashCheck: c.Bool("skip-hash-check"),
 		Bump:          int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"),
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
@@ -108,6 +113,8 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 		return o, &engine.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
 	case o.FromWALDir != "" && o.FromDataDir == "":
 		return o, &engine.UsageError{Reason: "--from-wal-dir goes with --from-data-dir"}
+	case o.UpToHole && o.FromDataDir == "":
+		return o, &engine.UsageError{Reason: "--up-to-hole goes with --from-data-dir"}
 	case file != "":
 		var err error
 		if o.File, err = filepath.Abs(file); err != nil {

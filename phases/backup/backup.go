@@ -23,6 +23,7 @@ type Options struct {
 	Keep        int    // with Dir: how many of this node's backups to keep; 0: all
 	FromDataDir string // the data of a stopped member, instead of a running etcd
 	FromWALDir  string
+	UpToHole    bool // of FromDataDir, take what stands before raft entries that are missing
 }
 
 // Workflow is the workflow that takes a proven snapshot. It changes nothing on the node, so it may
@@ -56,9 +57,10 @@ type Place struct {
 	DirOdd  string   // why Dir cannot be used
 	// File, or its sidecar's name, if it exists already and no dead backup left it.
 	Taken   string
-	Free    uint64 // bytes
-	Need    int64  // bytes, at most
-	Cluster string // hex; known beforehand only for a data directory
+	Free    uint64   // bytes
+	Need    int64    // bytes, at most
+	Cluster string   // hex; known beforehand only for a data directory
+	Caveats []string // what a data directory may lack
 }
 
 // Take takes a backup and returns its sidecar. confirm sees the plan; if it returns an error, the
@@ -96,6 +98,8 @@ func (o Options) check() error {
 		return &engine.UsageError{Reason: "--keep is for backups in a --dir, and not for a FILE"}
 	case o.FromWALDir != "" && o.FromDataDir == "":
 		return &engine.UsageError{Reason: "--from-wal-dir is of use with --from-data-dir only"}
+	case o.UpToHole && o.FromDataDir == "":
+		return &engine.UsageError{Reason: "--up-to-hole is of use with --from-data-dir only"}
 	case o.Dir != "" && !path.IsAbs(o.Dir):
 		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, and %s is not", o.Dir)}
 	}
@@ -119,12 +123,12 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	}
 	switch {
 	case o.FromDataDir != "":
-		d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir)
+		d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir, o.UpToHole)
 		if err != nil {
 			return nil, fmt.Errorf("cannot take a backup of the data directory %s: %w", o.FromDataDir, err)
 		}
 		f.Backup.Cluster = fmt.Sprintf("%x", d.ClusterID)
-		f.Backup.Need = d.Contents.SizeBytes
+		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
 	}
@@ -285,11 +289,12 @@ func (o Options) checkRoom(f *Facts) error {
 
 func (o Options) snapshot() phase {
 	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
+		Found: func(f *Facts) []string { return f.Backup.Caveats },
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := workspace(f)
 			if o.FromDataDir != "" {
 				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir,
-					WALDir: o.FromWALDir, Snapshot: w.Snapshot()}}, nil
+					WALDir: o.FromWALDir, Snapshot: w.Snapshot(), UpToHole: o.UpToHole}}, nil
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
 		}}

@@ -62,6 +62,7 @@ type SnapshotFacts struct {
 	APIServers     []string
 	Resources      []op.Count
 	Sidecar        *backup.Sidecar
+	Caveats        []string // what a data directory may lack
 }
 
 // Encryption is what the API server's encryption configuration can decrypt.

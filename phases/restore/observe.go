@@ -164,12 +164,12 @@ func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 }
 
 func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*SnapshotFacts, error) {
-	d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir)
+	d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir, o.UpToHole)
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
 	}
 	s := snapshotFacts(d.Contents)
-	s.Path = o.FromDataDir
+	s.Path, s.Caveats = o.FromDataDir, d.Caveats()
 	s.Resources = nil // without the WAL the counts may be wrong
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
 	s.Members = bind.MembersOf(d.Members)

@@ -17,6 +17,7 @@ type Options struct {
 	File          string
 	FromDataDir   string
 	FromWALDir    string // where FromDataDir's WAL is, if not in member/wal
+	UpToHole      bool   // of FromDataDir, take what stands before raft entries that are missing
 	SkipHashCheck bool
 	Bump          int64         // revisions to bump by; 0: computed
 	DataDir       string        // a new data directory; empty: keep the current one
@@ -97,7 +98,7 @@ func (o restorer) verifySnapshot() phase {
 			}
 			snapshot := o.snapshotPath(f)
 			return []op.Op{
-				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot},
+				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot, UpToHole: o.UpToHole},
 				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f.Run)},
 			}, nil
 		}}
@@ -105,7 +106,7 @@ func (o restorer) verifySnapshot() phase {
 
 func (o restorer) foundSnapshot(f *Facts) []string {
 	if o.FromDataDir != "" {
-		return nil
+		return f.Snapshot.Caveats
 	}
 	s := f.Snapshot
 	proven := fmt.Sprintf("proven good: %d keys at revision %d, %d MiB, SHA-256 %s",

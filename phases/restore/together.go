@@ -173,7 +173,7 @@ func planAll(
 		})
 		part.Sent = !p.Here && stages && !surveys[p.Name].Has
 		if !p.Here { // --from-data-dir names a directory of the coordinator
-			own.FromDataDir, own.FromWALDir = "", ""
+			own.FromDataDir, own.FromWALDir, own.UpToHole = "", "", false
 		}
 		own.Shared = &part
 		plan, err := together.Query[engine.Plan](ctx, p, askPlan, own)

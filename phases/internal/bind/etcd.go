@@ -82,12 +82,17 @@ func (b Etcd) real(path string) (string, error) {
 // SnapshotDataDir makes a snapshot of the data directory of a stopped etcd, and returns what the
 // snapshot lacks, in sentences.
 func (b Etcd) SnapshotDataDir(
-	ctx context.Context, dir, walDir, snapshot string, progress func(done, total int64),
+	ctx context.Context, from op.SnapshotDataDir, progress func(done, total int64),
 ) ([]string, error) {
+	walDir := from.WALDir
 	if walDir != "" {
 		walDir = b.fs.Real(walDir)
 	}
-	made, err := etcd.SnapshotFromDataDir(ctx, b.fs.Real(dir), walDir, b.fs.Real(snapshot), progress)
+	snapshot := etcd.SnapshotFromDataDir
+	if from.UpToHole {
+		snapshot = etcd.SnapshotUpToHole
+	}
+	made, err := snapshot(ctx, b.fs.Real(from.Dir), walDir, b.fs.Real(from.Snapshot), progress)
 	if err != nil {
 		return nil, err
 	}

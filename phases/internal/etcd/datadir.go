@@ -58,6 +58,7 @@ type DataDir struct {
 	Follower bool
 
 	Damage *LogDamage // nil when the log is whole
+	Hole   *Hole      // nil when all is there up to the last committed entry
 
 	log *raftLog
 }
@@ -67,8 +68,8 @@ func (d *DataDir) Pending() int { return len(d.log.entries) }
 
 // Inspect reads the data directory of a stopped member and changes nothing. walDir is "" where
 // it is member/wal. The error is or wraps [ErrInUse] while an etcd runs on it; a
-// [*snapfile.Bad] when the db is damaged; [ErrNoWAL] when the log is elsewhere; and
-// fs.ErrNotExist when there is no db.
+// [*snapfile.Bad] when the db is damaged, or the log does not go with it; [ErrNoWAL] when the
+// log is elsewhere; and fs.ErrNotExist when there is no db. A hole is no error here.
 func Inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	unlock, err := lockShared(dir)
 	if err != nil {
@@ -128,7 +129,7 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	d := &DataDir{Dir: dir, DB: dbPath(dir), WALDir: walDir}
 	// bbolt maps the file, and a damaged one would kill the process: so prove the file first,
 	// and never map it here.
-	if d.Contents, err = snapfile.Check(ctx, d.DB, snapfile.Options{Raw: true}); err != nil {
+	if d.Contents, err = checkDB(ctx, d.DB); err != nil {
 		return nil, err
 	}
 	if d.log, err = readLog(walDir, d.Contents.ConsistentIndex); err != nil {
@@ -143,25 +144,51 @@ func inspect(ctx context.Context, dir, walDir string) (*DataDir, error) {
 	d.ConsistentIndex, d.CommitIndex, d.LastIndex = d.Contents.ConsistentIndex,
 		max(d.log.hard.GetCommit(), d.Contents.ConsistentIndex), d.log.end
 	d.Term = max(d.log.hard.GetTerm(), d.Contents.Term)
+	if d.Hole == nil {
+		d.Hole = d.findHole()
+	}
+	if err := d.checkJoint(); err != nil {
+		return nil, err
+	}
 	return d, d.readEntries()
+}
+
+// checkDB proves a db that no etcd has closed.
+func checkDB(ctx context.Context, path string) (*snapfile.Report, error) {
+	r, err := snapfile.Check(ctx, path, snapfile.Options{Raw: true})
+	var b *snapfile.Bad
+	if errors.As(err, &b) && b.What == "" {
+		b.What = "the db"
+	}
+	return r, err
 }
 
 // useSentSnapshot switches to the db that the leader sent, if a crash came after it arrived and
 // before it replaced member/snap/db (etcd server/storage, RecoverSnapshotBackend).
 func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
-	contents, err := snapfile.Check(ctx, sent, snapfile.Options{Raw: true})
+	contents, err := checkDB(ctx, sent)
 	if _, absent := os.Lstat(sent); errors.Is(absent, fs.ErrNotExist) {
-		return fmt.Errorf("the db ends at raft entry %d, the log begins behind entry %d, and %s, which would be "+
-			"between, is not there", d.ConsistentIndex, d.log.from, sent)
+		return d.giveUpLog("the db ends at entry %d, the log goes on behind entry %d, and %s, which would be between, "+
+			"is not there", d.Contents.ConsistentIndex, d.log.from, filepath.Base(sent))
 	} else if err != nil {
 		return err
 	}
 	if contents.ConsistentIndex < d.log.from {
-		return fmt.Errorf("%s ends at raft entry %d, the log begins behind entry %d",
-			sent, contents.ConsistentIndex, d.log.from)
+		return d.giveUpLog("%s ends at entry %d, and the log goes on behind entry %d",
+			filepath.Base(sent), contents.ConsistentIndex, d.log.from)
 	}
 	d.DB, d.Contents = sent, contents
+	d.log.skip(contents.ConsistentIndex)
+	return nil
+}
+
+// giveUpLog leaves out a log that does not join the db.
+func (d *DataDir) giveUpLog(format string, args ...any) error {
+	d.Hole = &Hole{First: d.Contents.ConsistentIndex + 1, Reason: fmt.Sprintf(format, args...)}
+	l := d.log
+	l.beyond.last = max(l.beyond.last, l.end)
+	l.from, l.end, l.entries, l.shared = d.Contents.ConsistentIndex, d.Contents.ConsistentIndex, nil, shared{}
 	return nil
 }
 
@@ -173,8 +200,12 @@ func (d *DataDir) readEntries() error {
 	}
 	d.RevisionAtMost = d.Contents.Revision
 	known := len(members) > 0
+	var removed []uint64
 	for _, e := range d.log.entries {
 		if e.GetType() == raftpb.EntryConfChange {
+			for id := range members {
+				removed = append(removed, id)
+			}
 			if err := changeMembers(members, e); err != nil {
 				return err
 			}
@@ -209,9 +240,15 @@ func (d *DataDir) readEntries() error {
 		}
 		return 1
 	})
+	if d.Hole != nil { // entries that are lost may have written, too
+		d.RevisionAtMost += int64(max(d.log.beyond.last, d.CommitIndex, d.log.last()) - d.log.last())
+	}
 	_, member := members[d.MemberID]
 	d.Removed = known && !member
 	d.Follower = d.log.hard.GetVote() != d.MemberID
+	if d.Removed {
+		return d.checkMember(append(removed, d.Contents.Removed...))
+	}
 	return nil
 }
 

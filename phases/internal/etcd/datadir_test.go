@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // unflushed keeps etcd from writing to its db unless it must: only the log has the data.
@@ -192,6 +194,8 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 	s.put("/before", 500, 100)
 	middle := walEnd(t, s)
 	s.put("/later", 500, 100)
+	next := recordBehind(t, s, middle)
+	s.put("/later/last", 1, 2000) // a record of several sectors
 	end := walEnd(t, s)
 	s.kill()
 	flip := func(f *os.File, at int64) {
@@ -219,12 +223,17 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 	}{
 		{"whole", func(*os.File) {}, false, 0, true, ""},
 		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) },
+			true, 1, false, "never finished, and so never acknowledged; or the file was cut"},
+		{"the last record half written", func(f *os.File) { zero(f, end-1024&^511, end) },
 			true, 1, false, "never finished"},
-		{"the last record half written", func(f *os.File) { zero(f, end-50, end) }, true, 1, false, "never finished"},
+		{"a flipped byte in the last record", func(f *os.File) { flip(f, end-50) },
+			false, 1, false, "what was written later is lost"},
+		{"a length in the middle that is none", func(f *os.File) { flip(f, next+5) },
+			false, 501, false, "what was written later is lost"},
 		{"a flipped byte in the middle", func(f *os.File) { flip(f, middle+200) },
-			false, 500, false, "what was written later is lost"},
+			false, 501, false, "what was written later is lost"},
 		{"zeros in the middle", func(f *os.File) { zero(f, middle, middle+4096) },
-			false, 500, false, "what was written later is lost"},
+			false, 501, false, "what was written later is lost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "copy")
@@ -237,7 +246,14 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 			}
 			test.damage(f)
 			_ = f.Close()
-			made, err := SnapshotFromDataDir(t.Context(), dir, "", filepath.Join(t.TempDir(), "out.db"), nil)
+			out, hole, bad := filepath.Join(t.TempDir(), "out.db"), new(HoleError), new(snapfile.Bad)
+			made, err := SnapshotFromDataDir(t.Context(), dir, "", out, nil)
+			if lost := !test.all && !test.torn; lost != errors.As(err, &hole) || lost != errors.As(err, &bad) {
+				t.Fatalf("a hole %v, %v", lost, err)
+			}
+			if hole.First != 0 {
+				made, err = SnapshotUpToHole(t.Context(), dir, "", out, nil)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -258,7 +274,7 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if before != 500 || later < int64(500-test.lost) || (later == 500) != test.all {
+			if before != 500 || later < int64(501-test.lost) || (later == 501) != test.all {
 				t.Errorf("%d keys of before and %d of later came back", before, later)
 			}
 			b.kill()
@@ -283,6 +299,22 @@ func walEnd(t *testing.T, s *server) int64 {
 		t.Fatal(err)
 	}
 	return int64(len(strings.TrimRight(string(data), "\x00")))
+}
+
+// recordBehind returns where the record after the one at a place begins.
+func recordBehind(t *testing.T, s *server, at int64) int64 {
+	t.Helper()
+	f, err := os.Open(lastWAL(t, filepath.Join(s.Dir, "member", "wal")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var header [8]byte
+	at = (at + 7) &^ 7 // the zeros at a record's end may be its own
+	if _, err := f.ReadAt(header[:], at); err != nil {
+		t.Fatal(err)
+	}
+	return at + recordSize(header)
 }
 
 // An etcd that started without its peers holds the lock and answers nobody: only its

@@ -9,9 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 
-	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -27,9 +26,7 @@ type FromDataDir struct {
 	Revision       int64            // with the log applied
 	StorageVersion string           // the same as that of the db; empty before 3.6
 	Applied        int              // raft entries that only the log had
-	// Caveats says in full sentences what the snapshot may lack, or may hold although
-	// no client was told so.
-	Caveats []string
+	Caveats        []string         // see [DataDir.Caveats]
 }
 
 // SnapshotFromDataDir makes a snapshot file (new, mode 0600, with its SHA-256 at the end, on disk
@@ -37,10 +34,23 @@ type FromDataDir struct {
 // valid entry of the write-ahead log. etcd itself would apply only the entries that it knows are
 // committed. With --force-new-cluster it cuts off the others, although a single-member etcd had
 // acknowledged them: it does not sync its note of what is committed. The source is not changed.
-// walDir is "" where it is member/wal. The errors are those of [Inspect]; after an error no file is
-// left. progress, which may be nil, gets bytes, a rough measure.
+// walDir is "" where it is member/wal. The errors are those of [Inspect], and [*HoleError]; after an
+// error no file is left. progress, which may be nil, gets bytes, a rough measure.
 func SnapshotFromDataDir(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
+) (*FromDataDir, error) {
+	return snapshotFrom(ctx, dir, walDir, out, false, progress)
+}
+
+// SnapshotUpToHole is [SnapshotFromDataDir] for somebody who gives up what came after a hole.
+func SnapshotUpToHole(
+	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
+) (*FromDataDir, error) {
+	return snapshotFrom(ctx, dir, walDir, out, true, progress)
+}
+
+func snapshotFrom(
+	ctx context.Context, dir, walDir, out string, upToHole bool, progress func(done, total int64),
 ) (*FromDataDir, error) {
 	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
 	if err != nil {
@@ -50,6 +60,9 @@ func SnapshotFromDataDir(
 	d, err := inspect(ctx, dir, walDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
+	}
+	if d.Hole != nil && !upToHole {
+		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, &HoleError{*d.Hole})
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -108,23 +121,30 @@ func (d *DataDir) writeSnapshot(
 			proven.Revision, proven.ConsistentIndex, proven.StorageVersion,
 			made.Revision, d.LastIndex, made.StorageVersion)
 	}
-	made.Caveats = d.caveats()
+	made.Caveats = d.Caveats()
 	return made, nil
 }
 
-// caveats says what one member's files cannot tell.
-func (d *DataDir) caveats() []string {
+// Caveats says, in full sentences, what a snapshot made from this one member's files may lack, or
+// may hold although no client was told so.
+func (d *DataDir) Caveats() []string {
 	var c []string
-	if d.Damage != nil && d.Damage.Torn {
+	switch {
+	case d.Hole != nil:
+		c = append(c, fmt.Sprintf("Raft entry %d is missing: %s. Everything before that is in the snapshot; what was "+
+			"written later is lost.", d.Hole.First, d.Hole.Reason))
+	case d.Damage != nil && d.Damage.Cut:
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, "+
+			"and so never acknowledged; or the file was cut, and what was written later is lost.", d.Damage))
+	case d.Damage != nil:
 		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, "+
 			"and so never acknowledged.", d.Damage))
-	} else if d.Damage != nil {
-		c = append(c, fmt.Sprintf("The log is damaged, in %v. Everything up to raft entry %d is in the snapshot; what "+
-			"was written later is lost.", d.Damage, d.LastIndex))
 	}
+	c = append(c, d.copied()...)
 	if d.LastIndex < d.ConsistentIndex {
 		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the "+
-			"log is lost, and with it what may have come after the db.", d.LastIndex, d.ConsistentIndex))
+			"log is lost, or this is a copy that was made while etcd ran, the log before the db; what may have come after "+
+			"the db is not in the snapshot.", d.LastIndex, d.ConsistentIndex))
 	}
 	if d.Removed {
 		c = append(c, "The member had been removed from its cluster, so that the data may be old.")
@@ -141,6 +161,23 @@ func (d *DataDir) caveats() []string {
 			"snapshot, but clients may never have been told that they were written.", beyond))
 	}
 	return c
+}
+
+// kubeadmCopies is the beginning of a name that kubeadm gives to the copy that it makes of the data
+// while etcd runs, before an upgrade (cmd/kubeadm/app/phases/upgrade/staticpods.go).
+const kubeadmCopies = "kubeadm-backup-etcd"
+
+// copied says what a copy is that was made while etcd ran, if this is known to be one.
+func (d *DataDir) copied() []string {
+	switch known := strings.Contains(d.Dir, "/"+kubeadmCopies); {
+	case d.LastIndex < d.ConsistentIndex, !known:
+		return nil
+	case d.Pending() > 0:
+		return []string{fmt.Sprintf("kubeadm made this copy while etcd ran: the log goes on beyond the db, and its last "+
+			"%d entries are in the snapshot; what came after the copy is not.", d.Pending())}
+	}
+	return []string{"kubeadm made this copy while etcd ran: the log does not go on beyond the db, and nothing tells " +
+		"what was written while it was made, or after."}
 }
 
 // copyFile copies path into f, sharing blocks where the file system can.
@@ -171,23 +208,6 @@ func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error 
 			return err
 		}
 	}
-}
-
-// levelMetaPages makes both meta pages of a db describe the same state, as in a snapshot from etcd,
-// and returns the length in use; the file may be longer. Each bbolt commit writes only one of them.
-func levelMetaPages(path string) (int64, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true,
-		FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
-	if err != nil {
-		return 0, fmt.Errorf("cannot open the copy of the db: %w", err)
-	}
-	var size int64
-	for range 2 {
-		if err = db.Update(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }); err != nil {
-			break
-		}
-	}
-	return size, errors.Join(err, db.Close())
 }
 
 // appendTrailer cuts the file to size, appends the SHA-256 of the rest, and returns

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -20,7 +21,10 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // quiet logs nothing, and turns the library's ways of ending the process into a panic that can be
@@ -33,13 +37,38 @@ type givesUp struct{}
 
 // OnWrite panics with the message and its error: a full disk, say.
 func (givesUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
-	text := entry.Message
+	text, cause := entry.Message, error(nil)
 	for _, f := range fields {
 		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
 			text += ": " + err.Error()
+			cause = err
 		}
 	}
-	panic(text)
+	panic(&gaveUp{text, cause})
+}
+
+// gaveUp is a panic of etcd's own code.
+type gaveUp struct {
+	text  string
+	cause error // may be nil
+}
+
+// gone turns a panic of etcd's or bbolt's code into an error. Unless the disk is to blame, it is a
+// verdict on the data that the code was given.
+func gone(p any) error {
+	g, ok := p.(*gaveUp)
+	if !ok {
+		g = &gaveUp{text: fmt.Sprint(p)}
+		g.cause, _ = p.(error)
+	}
+	for _, disk := range []error{
+		unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENOMEM,
+	} {
+		if errors.Is(g.cause, disk) {
+			return fmt.Errorf("etcd's own code gives up: %s", g.text)
+		}
+	}
+	return &snapfile.Bad{Check: snapfile.CheckKeys, What: "the data", Reason: "etcd's own code gives up: " + g.text}
 }
 
 // replayer applies raft entries to a db as etcd does at startup, with etcd's
@@ -70,7 +99,7 @@ const minLeaseTTL = 2
 func replay(path string, d *DataDir, each func(done int)) (revision int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("etcd's own code gives up: %v", p)
+			err = gone(p)
 		}
 	}()
 	// Not closed after a panic: closing would wait for locks that the panic left held.

@@ -152,7 +152,7 @@ func (s StageSpec) ids() (cluster, member uint64, err error) {
 func (s StageSpec) restore() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("etcd's own code gives up: %v", p)
+			err = gone(p)
 		}
 	}()
 	bump := s.BumpRevision
@@ -214,6 +214,11 @@ func unchanged(f *os.File, path string, before os.FileInfo) error {
 // it: that of the last compaction, if it removed the last entries because they were deletions
 // (mvcc/kvstore.go, restore).
 func revisions(path string) (last, current int64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = gone(p)
+		}
+	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
 		return 0, 0, err

@@ -24,6 +24,9 @@ type LogDamage struct {
 	// Torn means that the very last record is incomplete: a write that was never finished, and so
 	// never acknowledged. Otherwise acknowledged entries may follow the place.
 	Torn bool
+	// Cut means that the file ends within that record, and is shorter than etcd makes its files:
+	// somebody may have cut it, or a copy of it broke off.
+	Cut bool
 }
 
 func (d *LogDamage) String() string {
@@ -39,8 +42,11 @@ type raftLog struct {
 	from      uint64
 	entries   []*raftpb.Entry
 	end       uint64 // index of the last valid entry, even if the db has more
+	first     uint64 // index of the first entry that was read, even if the db has it; 0: none
 	snapshots []*walpb.Snapshot
 	damage    *LogDamage
+	shared    shared
+	beyond    beyond // what stands behind the damage
 }
 
 // last returns the last index that the db and the entries reach together.
@@ -61,14 +67,18 @@ func readLog(dir string, after uint64) (*raftLog, error) {
 			return nil, err
 		}
 		if l.damage != nil {
+			if err := l.beyond.scan(files[i:], l.damage.Offset); err != nil {
+				return nil, err
+			}
+			l.damage.Torn = l.damage.Torn && l.beyond.records == 0
 			break
 		}
 	}
 	if l.memberID == 0 {
 		if l.damage != nil {
-			return nil, fmt.Errorf("cannot read the write-ahead log: %v", l.damage)
+			return nil, badLog("it cannot be read: %v", l.damage)
 		}
-		return nil, fmt.Errorf("cannot read the write-ahead log in %s: it does not say whose it is", dir)
+		return nil, badLog("the one in %s does not say whose it is", dir)
 	}
 	l.skipToSnapshot()
 	return l, nil
@@ -106,8 +116,7 @@ func logFiles(dir string, after uint64) ([]string, error) {
 	paths := []string{files[first].path}
 	for i := first + 1; i < len(files); i++ {
 		if files[i].seq != files[i-1].seq+1 {
-			return nil, fmt.Errorf("cannot read the write-ahead log: a file is missing between %s and %s",
-				files[i-1].path, filepath.Base(files[i].path))
+			return nil, badLog("a file is missing between %s and %s", files[i-1].path, filepath.Base(files[i].path))
 		}
 		paths = append(paths, files[i].path)
 	}
@@ -165,8 +174,12 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 		damage.Reason = "zeros, and more data behind them"
 		return damage, nil
 	}
-	if !newest {
-		return damage, nil
+	if !newest || !errors.Is(why, io.ErrUnexpectedEOF) {
+		return damage, nil // etcd's decoder recognizes a torn write: sectors of it are zeros, or not there
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
 	}
 	var header [8]byte
 	end := at
@@ -175,7 +188,13 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 	} else if n == len(header) {
 		end = at + recordSize(header)
 	}
-	var err error
+	damage.Cut = end > info.Size() || end == at
+	if damage.Cut && info.Size() >= wal.SegmentSizeBytes {
+		// etcd makes a file as long as it will be before it writes to it: a record that ends beyond
+		// the end does not tell its length.
+		damage.Cut = false
+		return damage, nil
+	}
 	damage.Torn, err = zerosFrom(f, end)
 	if damage.Torn {
 		damage.Reason = "the last record is incomplete"
@@ -259,16 +278,21 @@ func (l *raftLog) record(rec *walpb.Record) error {
 // later term overruled them (section 5.3 of the Raft paper).
 func (l *raftLog) append(e *raftpb.Entry) error {
 	index := e.GetIndex()
+	if l.first == 0 {
+		l.first = index
+	}
 	if index > l.last()+1 {
 		sent := slices.IndexFunc(l.snapshots, func(s *walpb.Snapshot) bool { return s.GetIndex()+1 == index })
 		if sent < 0 {
 			return fmt.Errorf("entry %d follows on entry %d: those between are missing", index, l.last())
 		}
 		l.from, l.entries = index-1, nil
+		l.shared = shared{}
 	}
 	l.end = index
 	if index <= l.from {
 		l.entries = nil
+		l.shared.add(e)
 		return nil
 	}
 	l.entries = append(l.entries[:index-l.from-1], e)
@@ -285,7 +309,16 @@ func (l *raftLog) skipToSnapshot() {
 		}
 		l.end = max(l.end, i)
 		if i > l.last() {
-			l.from, l.entries = i, nil
+			l.from, l.entries, l.shared = i, nil, shared{}
 		}
 	}
+}
+
+// skip leaves out entries that the db has.
+func (l *raftLog) skip(upTo uint64) {
+	if upTo <= l.from {
+		return
+	}
+	n := min(upTo-l.from, uint64(len(l.entries)))
+	l.entries, l.from, l.shared = l.entries[n:], upTo, shared{}
 }

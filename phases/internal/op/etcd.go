@@ -92,7 +92,7 @@ type Etcd interface {
 	Stage(ctx context.Context, s Staging, dir, walDir string, progress func(done, total int64)) (Staged, error)
 	// SnapshotDataDir makes a snapshot file from a stopped member's data, which
 	// it leaves unchanged.
-	SnapshotDataDir(ctx context.Context, dir, walDir, snapshot string,
+	SnapshotDataDir(ctx context.Context, from SnapshotDataDir,
 		progress func(done, total int64)) (missing []string, err error)
 	// Save streams a snapshot from the first endpoint that answers into a new file. The caller
 	// syncs the file, and proves it against the trailer that etcd sent.

@@ -61,6 +61,8 @@ type SnapshotDataDir struct {
 	Dir      string `json:"dir"`
 	WALDir   string `json:"walDir,omitempty"`
 	Snapshot string `json:"snapshot"` // in the run's folder
+	// UpToHole takes what stands before raft entries that are missing; otherwise those are an error.
+	UpToHole bool `json:"upToHole,omitempty"`
 }
 
 func (s *SnapshotDataDir) String() string {
@@ -71,7 +73,7 @@ func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	if err := remove(t, s.Snapshot); err != nil { // left by an interrupted attempt
 		return err
 	}
-	missing, err := t.Etcd.SnapshotDataDir(ctx, s.Dir, s.WALDir, s.Snapshot, t.progress)
+	missing, err := t.Etcd.SnapshotDataDir(ctx, *s, t.progress)
 	for _, m := range missing {
 		t.report("%s", m)
 	}

@@ -50,8 +50,10 @@ func cluster(data []byte) uint64 {
 	return h.Sum64()
 }
 
-func (e Etcd) SnapshotDataDir(_ context.Context, _, _, snapshot string, _ func(int64, int64)) ([]string, error) {
-	return nil, e.M.Create(snapshot, []byte("snapshot"), node.Attr{Mode: 0o600})
+func (e Etcd) SnapshotDataDir(
+	_ context.Context, from op.SnapshotDataDir, _ func(int64, int64),
+) ([]string, error) {
+	return nil, e.M.Create(from.Snapshot, []byte("snapshot"), node.Attr{Mode: 0o600})
 }
 
 // Save writes and syncs, as the real one does. No two snapshots are alike: each takes a second.

@@ -55,7 +55,7 @@ func (c *contents) top(name []byte, b bucket) (*visitor, error) {
 	case "members":
 		return records(c.member)
 	case "members_removed":
-		return records(func(k, _ []byte) string { _, wrong := memberID(k); return wrong })
+		return records(c.removed)
 	case "cluster":
 		return records(c.cluster)
 	case "alarm":
@@ -181,6 +181,14 @@ func (c *contents) member(k, v []byte) string {
 	}
 	c.report.Members = append(c.report.Members, Member{id, m.Name, m.PeerURLs, m.ClientURLs, m.IsLearner})
 	return ""
+}
+
+func (c *contents) removed(k, _ []byte) string {
+	id, wrong := memberID(k)
+	if wrong == "" && len(c.report.Removed) < maxMembers {
+		c.report.Removed = append(c.report.Removed, id)
+	}
+	return wrong
 }
 
 // alarm decodes an etcdserverpb.AlarmMember, which etcd stores as the key.

@@ -75,12 +75,16 @@ func walkAll(
 	ctx context.Context, db io.ReaderAt, m meta, r *Report, p *progress, between func(off int64), slots, notes int,
 ) error {
 	l := &ledger{live: newLiveTable(slots), notes: notebook{catalogue: newCatalogue(), most: notes, gone: p.more}}
+	if raw := !r.HashChecked; raw {
+		l.tail = &tail{}
+	}
 	c := newContents(r)
 	c.keyVisitor = func(bucket) *visitor { return l.visitor() }
 	w := newWalker(ctx, db, m, func(off, n int64) {
 		p.add(n)
 		between(off)
 	})
+	w.strict = l.tail != nil
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return err
 	}
@@ -91,6 +95,9 @@ func walkAll(
 		return err
 	}
 	if err := c.judge(l.last.main); err != nil {
+		return err
+	}
+	if err := l.atRest(db, w.limit(), c, r); err != nil {
 		return err
 	}
 	r.Revisions = int64(l.entries)
@@ -108,6 +115,18 @@ func walkAll(
 		l.live.mark(live)
 	}
 	return surveyAll(ctx, db, m, r, p, l, live, c)
+}
+
+// atRest is for a raw database: one that was copied while etcd wrote may lack revisions.
+func (l *ledger) atRest(db io.ReaderAt, limit int64, c *contents, r *Report) (err error) {
+	if l.tail == nil {
+		return nil
+	}
+	if err := l.whole(max(c.finished, c.scheduled)); err != nil {
+		return err
+	}
+	r.Tail, err = l.tail.records(&window{src: db, limit: limit, max: maxAhead})
+	return err
 }
 
 // surveyAll needs no second walk if the first one noted everything.

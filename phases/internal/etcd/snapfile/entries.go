@@ -91,6 +91,9 @@ type ledger struct {
 	entries uint64
 	live    *liveTable
 	notes   notebook
+	// The first revision behind the last gap, and the last one before it.
+	behind, before int64
+	tail           *tail // nil: not wanted
 }
 
 func (l *ledger) visitor() *visitor { return &visitor{entry: l.entry, bucket: noBucket("key")} }
@@ -104,6 +107,9 @@ func (l *ledger) entry(e *entry) error {
 	if r.main == l.last.main && r.sub == l.last.sub {
 		return bad(CheckKeys, at, "the entry at offset %d repeats revision %d.%d", at, r.main, r.sub)
 	}
+	if next := max(l.last.main, firstRevision) + 1; r.main > next {
+		l.before, l.behind = next-1, r.main
+	}
 	l.last = r
 	kv, wrong, err := e.keyValue()
 	if err != nil {
@@ -116,10 +122,25 @@ func (l *ledger) entry(e *entry) error {
 		return bad(CheckKeys, at, "the entry at offset %d, revision %d.%d: %s", at, r.main, r.sub, wrong)
 	}
 	l.entries++
+	if err := l.tail.add(e.window, r, &kv); err != nil {
+		return err
+	}
 	if err := l.live.add(e.window, kv.key, l.entries-1, r.tombstone); err != nil {
 		return err
 	}
 	return l.notes.add(e, r, &kv)
+}
+
+// firstRevision is that of an empty etcd: the first write gets the next one.
+const firstRevision = 1
+
+// whole says that no revision is missing. Each write has the revision after that of the write before,
+// and only a compaction removes any, of those up to its own.
+func (l *ledger) whole(compacted int64) error {
+	if l.behind == 0 || l.behind-1 <= compacted {
+		return nil
+	}
+	return bad(CheckKeys, 0, "revision %d is missing: %d follows on %d, as in a copy that was made while etcd wrote", max(l.before, compacted)+1, l.behind, l.before)
 }
 
 // noBucket is for buckets without nested ones.

@@ -21,6 +21,7 @@ const (
 	CheckMeta      = "meta"      // both meta pages
 	CheckStructure = "structure" // every page of every bucket, and the freelist
 	CheckKeys      = "keys"      // etcd's own records: revisions, keys and values, members
+	CheckLog       = "log"       // of a data directory: that the write-ahead log goes on where the db ends
 )
 
 // Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] about
@@ -30,6 +31,7 @@ type Bad struct {
 	// Bytes from the start of the file to the problem; 0 for the file as a whole.
 	Offset int64
 	Reason string // names the place, too
+	What   string // the thing that is bad; empty: the snapshot
 }
 
 func (b *Bad) Error() string {
@@ -39,7 +41,11 @@ func (b *Bad) Error() string {
 	if name == "" {
 		name = b.Check
 	}
-	return fmt.Sprintf("the snapshot is bad: %s: %s", name, b.Reason)
+	what := b.What
+	if what == "" {
+		what = "the snapshot"
+	}
+	return fmt.Sprintf("%s is bad: %s: %s", what, name, b.Reason)
 }
 
 func bad(check string, offset int64, format string, args ...any) *Bad {
@@ -51,7 +57,8 @@ type Options struct {
 	Quick bool // length, SHA-256 and meta pages only; the report then holds no more than that
 	// Raw accepts a copy of member/snap/db, which has no trailer and may have one torn
 	// meta page, as bbolt allows after a crash. A trailer is not compared. Pages and keys
-	// are checked as usual.
+	// are checked as usual, and for what a copy made while etcd wrote has wrong: pages of
+	// different moments, and revisions that are missing.
 	Raw bool
 	// Drop removes what was read from the page cache at once. It is for a file that is not needed
 	// again soon, and was written without leaving it in the cache.
@@ -90,6 +97,7 @@ type Report struct {
 	ConsistentIndex uint64
 	Term            uint64
 	Members         []Member
+	Removed         []uint64 // ids of members that the cluster once had
 	Alarms          []Alarm
 
 	// EncryptionPrefixes are the distinct prefixes `k8s:enc:<provider>:<version>:<key>:` of live
@@ -105,6 +113,15 @@ type Report struct {
 	Resources map[string]int64
 	Leases    int64
 	Buckets   []string // top level, in order; at most 64
+	Tail      []Record // of a raw database: its last records, in order
+}
+
+// Record is one entry of the key bucket.
+type Record struct {
+	Main, Sub int64 // revision
+	Deleted   bool  // of the key there is no value from here on
+	Key       string
+	ValueCRC  uint32 // Castagnoli
 }
 
 // Member is one member of the cluster as stored in the snapshot.

@@ -54,6 +54,10 @@ type walker struct {
 	levels  [maxNesting]*level
 	read    func(off, bytes int64) // called for each page
 	opened  int
+	// strict demands that each page begins with the key that its parent has for it, which bbolt
+	// relies on when it writes. A page of another moment, in a file that was copied while etcd
+	// wrote, mostly begins otherwise.
+	strict  bool
 	visited *Bad // the first that a visitor found; bad pages take precedence over bad records
 }
 
@@ -225,6 +229,9 @@ func (w *walker) branchPage(l *level, p page, depth int, lo, hi []byte, v *visit
 	if lo != nil && bytes.Compare(b.lo, lo) < 0 {
 		return p.bad("its first key %q is below %q, where its parent has it begin", short(b.lo), short(lo))
 	}
+	if err := w.beginsAt(p, b.lo, lo); err != nil {
+		return err
+	}
 	for i := 0; i < int(p.count); i++ {
 		following, end := uint64(0), hi
 		if i+1 < int(p.count) {
@@ -313,6 +320,11 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 		if err := l.inOrder(p, i, e.key, lo, hi); err != nil {
 			return err
 		}
+		if i == 0 {
+			if err := w.beginsAt(p, e.key, lo); err != nil {
+				return err
+			}
+		}
 		switch {
 		case flags == 1:
 			err = w.nested(l, p, i, &e, v)
@@ -326,6 +338,15 @@ func (w *walker) leafPage(l *level, p page, lo, hi []byte, v *visitor) error {
 		}
 	}
 	return nil
+}
+
+// beginsAt is for a strict walk.
+func (w *walker) beginsAt(p page, key, lo []byte) error {
+	if !w.strict || lo == nil || bytes.Equal(key, lo) {
+		return nil
+	}
+	return p.bad("its first key is %q, and its parent has it begin with %q: the pages are not of one moment",
+		short(key), short(lo))
 }
 
 // inOrder checks a leaf's key against the previous one in the bucket and the parent's bounds.

@@ -1,0 +1,95 @@
+package etcd
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+)
+
+// Hole is a place between what the db has and the last committed raft entry where entries are
+// missing: what stands before it is whole, and what came after it is lost.
+type Hole struct {
+	First  uint64 // index of the first entry that is missing
+	Reason string // what is there instead, as the end of a sentence
+}
+
+// HoleError says that a data directory has a hole. It wraps a [*snapfile.Bad].
+type HoleError struct{ Hole }
+
+func (e *HoleError) Error() string {
+	return fmt.Sprintf("raft entry %d is missing: %s", e.First, e.Reason)
+}
+
+// Unwrap makes it a verdict on the data.
+func (e *HoleError) Unwrap() error {
+	return &snapfile.Bad{Check: snapfile.CheckLog, What: "the data", Reason: e.Error()}
+}
+
+// badLog says that the log does not go with the db, or is none.
+func badLog(format string, args ...any) error {
+	return &snapfile.Bad{Check: snapfile.CheckLog, What: "the write-ahead log", Reason: fmt.Sprintf(format, args...)}
+}
+
+// findHole looks for missing entries. Whatever may stand behind damage may have been acknowledged:
+// etcd does not sync its note of what is committed.
+func (d *DataDir) findHole() *Hole {
+	l := d.log
+	last := max(l.last(), d.ConsistentIndex)
+	hole := func(format string, args ...any) *Hole {
+		return &Hole{First: last + 1, Reason: fmt.Sprintf(format, args...)}
+	}
+	committed := max(l.hard.GetCommit(), l.beyond.commit)
+	switch {
+	case l.first > d.ConsistentIndex+1 && len(l.entries) == 0 && l.damage != nil && l.end == 0:
+		return hole("the db ends at entry %d, and the log in %s begins with entry %d",
+			d.ConsistentIndex, filepath.Base(l.damage.File), l.first)
+	case l.damage != nil && !l.damage.Torn && l.beyond.last > last:
+		return hole("the log is damaged, in %v; entries up to %d stand behind that", l.damage, l.beyond.last)
+	case l.damage != nil && !l.damage.Torn:
+		return hole("the log is damaged, in %v", l.damage)
+	case committed > last:
+		return hole("the log says that entries up to %d were committed, and ends with %d", committed, l.end)
+	}
+	return nil
+}
+
+// checkJoint refuses a db and a log that are not of one history: the db's last entry must be the
+// log's entry of that index.
+func (d *DataDir) checkJoint() error {
+	l, term := d.log, d.Contents.Term
+	if last := l.shared.last(); last != nil && term != 0 && last.GetIndex() == d.ConsistentIndex &&
+		last.GetTerm() != term {
+		return badLog("its entry %d is of term %d, and the db has applied one of term %d: they are not of one history",
+			d.ConsistentIndex, last.GetTerm(), term)
+	}
+	for _, s := range l.snapshots {
+		if s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.CommitIndex && term != 0 && s.GetTerm() != 0 && s.GetTerm() != term {
+			return badLog("it says that entry %d is of term %d, and the db has applied one of term %d: they are not of "+
+				"one history", d.ConsistentIndex, s.GetTerm(), term)
+		}
+	}
+	before := term
+	for _, e := range l.entries {
+		if e.GetTerm() < before {
+			return badLog("its entry %d is of term %d, and what comes before of term %d: they are not of one history",
+				e.GetIndex(), e.GetTerm(), before)
+		}
+		before = e.GetTerm()
+	}
+	return d.checkEffects()
+}
+
+// checkMember refuses a log of a member that the db has never had.
+func (d *DataDir) checkMember(removed []uint64) error {
+	for _, id := range removed {
+		if id == d.MemberID {
+			return nil
+		}
+	}
+	if d.Hole != nil {
+		return nil // it may have become a member there
+	}
+	return badLog("it is of the member %x of the cluster %x, which is none of the members in the db: they are of "+
+		"different clusters", d.MemberID, d.ClusterID)
+}
