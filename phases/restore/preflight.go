@@ -44,7 +44,8 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its etcd %s",
+		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its "+
+			"etcd %s",
 			f.Etcd.Name, state)}, o.foundDoubts(f)...)
 	}
 	if o.Shared != nil {
