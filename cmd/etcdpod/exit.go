@@ -30,8 +30,7 @@ func exitCodes() []string {
 		exitOpenRun:     "a run is open: it must be resumed or rolled back",
 		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
 		exitRefused:     "refused by a check, and nothing was touched",
-		exitFoundWrong: "something was found wrong: by status or certs check, or after a failure, when all " +
-			"was put back and what served before does not serve",
+		exitFoundWrong:  "status or certs check found something wrong, or what a run put back does not serve",
 	}
 }
 

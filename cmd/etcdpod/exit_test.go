@@ -27,6 +27,8 @@ func TestWhatARunEndedInDecidesTheExitCode(t *testing.T) {
 		{"a run left open whose lock would not go, either, is 3",
 			errors.Join(&engine.OpenRunError{Cause: cause}, cause), 3},
 		{"a check that refuses is 5", refused, 5},
+		{"a run that was put back, and does not serve, is 6",
+			&engine.NotServingError{Cause: refused, Lacks: errors.New("etcd does not serve")}, 6},
 		{"a run that was rolled back is 1", &engine.RolledBackError{Cause: cause}, 1},
 		{"a run that was rolled back because a condition no longer held is 1",
 			&engine.RolledBackError{Cause: refused}, 1},

@@ -74,6 +74,12 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 			"the kubelet is not running", "start the kubelet"},
 		{"the runtime cannot be asked", Options{}, func(f *Facts) { f.RuntimeError = errors.New("no socket") },
 			"no socket", "--cri-socket"},
+		{"its image is gone", Options{}, func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{apiserverY}, What: "its image is gone", Fix: "pull"}}
+		}, "could not start again: its image is gone", "pull"},
+		{"another pod's image is gone", Options{}, func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{"/m/etcd.yaml"}, What: "x"}}
+		}, "", ""},
 		{"no kubeconfig", Options{}, func(f *Facts) { f.API.Kubeconfig = "" },
 			"no kubeconfig to ask the API server with", "admin.conf"},
 		{"nothing to do, whatever is down", Options{},

@@ -76,6 +76,13 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
 		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") },
 			"no socket", "--cri-socket"},
+		{"etcd's image is gone", func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{
+				{Manifests: []string{f.Etcd.File.Path}, What: "etcd's image is gone", Fix: "pull"}}
+		}, "could not start again: etcd's image is gone", "pull"},
+		{"the image of a pod that goes on is gone", func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{"/m/scheduler.yaml"}, What: "x"}}
+		}, "", ""},
 		{"a key that everybody may read", func(f *Facts) {
 			f.Renewal.Exposed = []string{crashtest.TestPKI + "etcd/server.key"}
 		}, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key",

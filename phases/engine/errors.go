@@ -98,8 +98,8 @@ func (e *RolledBackError) Error() string {
 
 func (e *RolledBackError) Unwrap() error { return e.Cause }
 
-// NotServingError says that a run failed and that everything was put back, but that what served before
-// does not serve (exit code 6).
+// NotServingError says that a run failed and that everything was put back, but that what served
+// before does not serve (exit code 6).
 type NotServingError struct {
 	Run   RunSummary
 	Cause error
@@ -126,8 +126,8 @@ func (e *NotServingError) Hint() string {
 	return "`etcdpod status` says more"
 }
 
-// WentBack is how a run ended that failed and was taken back: lacks is nil if what served before was
-// seen to serve.
+// WentBack is how a run ended that failed and was taken back: lacks is nil if what served before
+// was seen to serve.
 func WentBack(run RunSummary, cause, lacks error) error {
 	if lacks != nil {
 		return &NotServingError{Run: run, Cause: cause, Lacks: lacks}

@@ -41,7 +41,8 @@ type InitFacts struct {
 	There               []byte // what is there already; nil: nothing
 	Other               string // another file that runs etcd
 	MissingManifestDirs []string
-	Pod                 *observe.EtcdPod // as rendered
+	Pod                 *observe.EtcdPod   // as rendered
+	Unmounted           []observe.Obstacle // disks that its data should be on
 	Access              op.Access
 	Wish                apiserver.EtcdFlags // for the API server
 	Kubeadms            apiserver.EtcdFlags // what kubeadm would write for it
@@ -242,6 +243,7 @@ func observeKept(n *observe.Node, f *Facts) error {
 }
 
 func observeData(ctx context.Context, n *observe.Node, f *Facts) {
+	f.Init.Unmounted = n.Unmounted(false, f.Init.DataDir, f.Init.Pod.DataDir, f.Init.Pod.WALDir)
 	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.Stopped(ctx, i.Pod)
 	}

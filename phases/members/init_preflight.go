@@ -52,13 +52,17 @@ func checkKubelet(f *Facts) error {
 	if err != nil {
 		return err
 	}
+	if err := f.CheckKubeletStarts(); err != nil { // on the way back it is stopped for a moment
+		return err
+	}
 	return f.CheckRuntime()
 }
 
 // checkRendered makes all checks of the rendered manifest that need no kubelet. For a joining
 // member, join checks what the data directory may hold.
 func checkRendered(f *Facts) error {
-	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts, checkWAL}
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts,
+		checkWAL, checkMounts}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}
@@ -66,6 +70,15 @@ func checkRendered(f *Facts) error {
 }
 
 func checkDoubled(f *Facts) error { return f.CheckDoubled() }
+
+// checkMounts refuses to begin data below a mount point: once the disk is mounted it would be
+// hidden.
+func checkMounts(f *Facts) error {
+	for _, o := range f.Init.Unmounted {
+		return engine.Refuse(o.Fix, "%s", o.What)
+	}
+	return nil
+}
 
 // checkManifest refuses to replace a manifest that differs from the rendered one: somebody wrote
 // it.

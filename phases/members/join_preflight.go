@@ -61,6 +61,10 @@ func (f *Facts) joins() (bool, error) {
 func foundCluster(f *Facts) []string {
 	found := append(slices.Clone(f.Init.Warnings), f.Join.Notes...)
 	c := f.Join.Cluster
+	if observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)) == 0 {
+		found = append(found, fmt.Sprintf("the name of %s does not tell which version of etcd it is: it must be the "+
+			"cluster's", f.Init.Pod.Image))
+	}
 	var members []string
 	for _, m := range c.Members {
 		members = append(members, fmt.Sprintf("%s at %s, etcd %s",

@@ -51,6 +51,18 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"all is well", func(*Facts) {}, "", ""},
 		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
 			"the kubelet is not running", "start the kubelet"},
+		{"the kubelet could not start again", func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{{Kubelet: true, What: "its certificate expired", Fix: "make another"},
+				{What: "the sandboxes' image is not here yet"}}
+		}, "could not start again: its certificate expired", "make another"},
+		{"an image that is pulled when it is needed", func(f *Facts) {
+			f.Obstacles = []observe.Obstacle{{What: "the sandboxes' image is not here yet"}}
+		}, "", ""},
+		{"the disk for the data is not mounted", func(f *Facts) {
+			f.Init.Unmounted = []observe.Obstacle{{What: "nothing is mounted at /var/lib/etcd", Fix: "mount it"}}
+		}, "nothing is mounted at /var/lib/etcd", "mount it"},
+		{"more data than the quota", func(f *Facts) { first(f).SizeBytes, f.Init.Free = 2200<<20, 1<<40 },
+			"takes 2200 MiB, and this member's quota would be 2048 MiB", "quota-backend-bytes"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "no member is made on this node", ""},
 		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() },
 			"etcd/ca.crt, is not there", "from another control plane"},

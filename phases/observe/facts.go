@@ -33,7 +33,8 @@ type Facts struct {
 	LiveError    error
 	Fingerprints map[string]string // SHA-256 by host path
 
-	// What would keep a pod that is stopped now from starting again, and what could not be found out.
+	// What would keep a pod that is stopped now from starting again, and what could not be found
+	// out.
 	Obstacles, Doubts []Obstacle
 
 	Notes map[string]string // for the run's journal

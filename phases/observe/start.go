@@ -14,8 +14,10 @@ import (
 
 // Obstacle is what would keep programs from starting that are stopped now.
 type Obstacle struct {
-	// The pods that it concerns, by their files; empty: the kubelet, and so every pod.
+	// The pods that it concerns, by their files; empty: every pod.
 	Manifests []string
+	Kubelet   bool   // it is the kubelet that would not start
+	Mount     bool   // a disk is not mounted
 	What      string // a sentence without its point
 	Fix       string // what to type
 }
@@ -38,11 +40,20 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 }
 
 // CheckStarts is the preflight of every workflow that stops pods: it refuses when one of them, or
-// the kubelet, could not start again now. Without files it is about the kubelet alone.
+// the kubelet, could not start again now.
 func (f *Facts) CheckStarts(files ...ManifestFile) error {
+	return f.checkStarts(func(o Obstacle) bool { return o.concerns(files) })
+}
+
+// CheckKubeletStarts is CheckStarts for a workflow that may stop the kubelet, and no pod.
+func (f *Facts) CheckKubeletStarts() error {
+	return f.checkStarts(func(o Obstacle) bool { return o.Kubelet })
+}
+
+func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
 	var what, fix []string
 	for _, o := range f.Obstacles {
-		if !o.concerns(files) {
+		if !concerns(o) {
 			continue
 		}
 		what = append(what, o.What)
@@ -74,7 +85,8 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 		return // it is refused, or said, elsewhere
 	}
 	doubt := func(err error) {
-		f.Doubts = append(f.Doubts, Obstacle{What: fmt.Sprintf("whether all images are on this node is not known: %v", err)})
+		f.Doubts = append(f.Doubts,
+			Obstacle{What: fmt.Sprintf("whether all images are on this node is not known: %v", err)})
 	}
 	byImage, present := map[string][]string{}, map[string]bool{}
 	var images []string
@@ -91,7 +103,8 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 			}
 			if i.Pull == "Always" {
 				f.Doubts = append(f.Doubts, Obstacle{Manifests: []string{m.Path},
-					What: fmt.Sprintf("the kubelet asks the registry for %s at every start (imagePullPolicy: Always in %s): "+
+					What: fmt.Sprintf("the kubelet asks the registry for %s at every start (imagePullPolicy: Always "+
+						"in %s): "+
 						"without the registry it does not start", i.Image, m.Path)})
 			}
 		}

@@ -20,7 +20,8 @@ func neededFiles(program string) []string {
 			"tls-private-key-file", "service-account-key-file", "service-account-signing-key-file",
 			"requestheader-client-ca-file", "proxy-client-cert-file", "proxy-client-key-file",
 			"kubelet-client-certificate", "kubelet-client-key", "encryption-provider-config", "audit-policy-file",
-			"admission-control-config-file", "authentication-config", "authorization-config", "egress-selector-config-file"}
+			"admission-control-config-file", "authentication-config", "authorization-config",
+			"egress-selector-config-file"}
 	case "kube-controller-manager":
 		return []string{"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "root-ca-file",
 			"service-account-private-key-file", "client-ca-file", "requestheader-client-ca-file"}
@@ -61,7 +62,8 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 		}
 		all = append(all, Obstacle{Manifests: []string{m.Path},
 			What: fmt.Sprintf("%s needs what is not there: %s", m.Path, strings.Join(missing, ", ")),
-			Fix:  "put back what is missing: from another control plane, from a backup of /etc/kubernetes, or made anew"})
+			Fix: "put back what is missing: from another control plane, from a backup of /etc/kubernetes, or made " +
+				"anew"})
 	}
 	return all
 }

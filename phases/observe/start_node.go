@@ -50,7 +50,8 @@ func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
 		u := uses[address]
 		named := namedIn(files, address)
 		all = append(all, Obstacle{Manifests: u.files,
-			What: fmt.Sprintf("no interface of this node has the address %s, at which %s is to listen; %s name it: the "+
+			What: fmt.Sprintf("no interface of this node has the address %s, at which %s is to listen; %s name it: "+
+				"the "+
 				"node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
 				strings.Join(named, ", ")),
 			Fix: fmt.Sprintf("give the node %s back; or put its new address into %s, and make the certificates with it",
@@ -95,27 +96,45 @@ func namedIn(files []ManifestFile, address string) []string {
 	return names
 }
 
-// unmounted finds the places of etcd's data that should be on a disk of their own, and are not: what
-// is below such a mount point is not where etcd's data is.
-func (n *Node) unmounted(f *Facts) []Obstacle {
-	if f.Etcd == nil {
-		return nil
-	}
+// Unmounted finds the directories that should be on a disk of their own, and are not: what is below
+// such a mount point is not where etcd's data is. serves says that an etcd uses them as they are.
+func (n *Node) Unmounted(serves bool, dirs ...string) []Obstacle {
 	var all []Obstacle
 	for _, p := range n.mountPoints() {
-		uses := slices.ContainsFunc([]string{f.Etcd.DataPath, f.Etcd.DataDir, f.Etcd.WALDir}, func(dir string) bool {
-			return Within(dir, p.at)
-		})
-		if !uses || p.at == "/" || p.byHand && f.Live != nil {
+		uses := slices.ContainsFunc(dirs, func(dir string) bool { return dir != "" && Within(dir, p.at) })
+		if !uses || p.at == "/" || p.byHand && serves {
 			continue
 		}
 		if mounted, err := node.IsMountPoint(n.FS, p.at); err != nil || mounted {
 			continue // one that is not there at all is refused, or made, elsewhere
 		}
-		all = append(all, Obstacle{Manifests: []string{f.Etcd.File.Path},
-			What: fmt.Sprintf("%s is a mount point in %s, and nothing is mounted there: etcd's data would be read from, and "+
+		all = append(all, Obstacle{Mount: true,
+			What: fmt.Sprintf("%s is a mount point in %s, and nothing is mounted there: etcd's data would be read "+
+				"from, and "+
 				"written to, the directory below", p.at, p.file),
-			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is not used any more, take it out of %s", p.at, p.file)})
+			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is not used any more, take it out of "+
+				"%s", p.at, p.file)})
+	}
+	return all
+}
+
+// unmounted is [Node.Unmounted] for this node's etcd.
+func (n *Node) unmounted(f *Facts) []Obstacle {
+	if f.Etcd == nil {
+		return nil
+	}
+	return of(f.Etcd.File, n.Unmounted(f.Live != nil, f.Etcd.DataPath, f.Etcd.DataDir, f.Etcd.WALDir))
+}
+
+// MoveData judges the mounts anew for an etcd whose data will be in another directory.
+func (n *Node) MoveData(f *Facts, dir string) {
+	f.Obstacles = slices.DeleteFunc(f.Obstacles, func(o Obstacle) bool { return o.Mount })
+	f.Obstacles = append(f.Obstacles, of(f.Etcd.File, n.Unmounted(false, dir, f.Etcd.WALDir))...)
+}
+
+func of(file ManifestFile, all []Obstacle) []Obstacle {
+	for i := range all {
+		all[i].Manifests = []string{file.Path}
 	}
 	return all
 }
@@ -141,7 +160,9 @@ func (n *Node) mountPoints() []mountPoint {
 		}
 	}
 	seen := map[string]bool{} // a unit in an earlier directory hides one of the same name
-	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+	for _, dir := range []string{
+		"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
+	} {
 		names, err := n.FS.ReadDir(dir)
 		if err != nil {
 			continue
@@ -186,20 +207,21 @@ const (
 )
 
 // KubeletStarts finds out whether the kubelet would end at once: one that is started with a
-// kubeconfig for its bootstrap does so if its own certificate has expired and that file is not there
-// (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). One that runs goes on without.
+// kubeconfig for its bootstrap does so if its own certificate has expired and that file is not
+// there (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). One that runs goes on without.
 func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	if !n.bootstraps() || n.Exists(bootstrapKubeconfig) {
 		return nil
 	}
-	const fix = "on a control plane that has the CA's key, `kubeadm init phase kubeconfig kubelet` makes another one, once " +
+	const fix = "on a control plane that has the CA's key, `kubeadm init phase kubeconfig kubelet` makes another " +
+		"one, once " +
 		"the old one is moved away"
 	data, err := n.FS.ReadFile(kubeletKubeconfig)
 	if err != nil {
 		if n.Exists(kubeletKubeconfig) {
 			return nil
 		}
-		return []Obstacle{{What: fmt.Sprintf("the kubelet would not start: neither %s nor %s is there",
+		return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: neither %s nor %s is there",
 			kubeletKubeconfig, bootstrapKubeconfig), Fix: fix}}
 	}
 	file, cert := clientCertificate(n, data)
@@ -207,7 +229,8 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	if err != nil || !c.Expired {
 		return nil
 	}
-	return []Obstacle{{What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s is not "+
+	return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired "+
+		"on %s, and %s is not "+
 		"there", file, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig), Fix: fix}}
 }
 

@@ -74,7 +74,8 @@ func of(f *observe.Facts, name string) observe.ManifestFile {
 
 func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 	const pause = "registry.k8s.io/pause:3.10"
-	oldFlags := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir", "    - --experimental-x=1\n    - --data-dir", 1)
+	oldFlags := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir",
+		"    - --experimental-x=1\n    - --data-dir", 1)
 	pki := "    volumeMounts:\n    - mountPath: /pki\n      name: pki\n  volumes:\n  - hostPath:\n      path: /pki\n" +
 		"      type: %s\n    name: pki\n"
 	for name, c := range map[string]struct {
@@ -85,33 +86,40 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		hint    string
 	}{
 		"a healthy node": {which: etcdYAML},
-		"etcd's image is gone": {machine: func(m *sim.Machine) { m.NoImages = []string{"registry.k8s.io/etcd:3.6.5-0"} },
-			which: etcdYAML, says: "the image registry.k8s.io/etcd:3.6.5-0 of " + etcdYAML, hint: "crictl pull registry.k8s.io/etcd"},
+		"etcd's image is gone": {which: etcdYAML,
+			machine: func(m *sim.Machine) { m.NoImages = []string{"registry.k8s.io/etcd:3.6.5-0"} },
+			says:    "the image registry.k8s.io/etcd:3.6.5-0 of " + etcdYAML,
+			hint:    "crictl pull registry.k8s.io/etcd"},
 		"only another pod's image is gone": {which: apiYAML,
 			machine: func(m *sim.Machine) { m.NoImages = []string{"registry.k8s.io/etcd:3.6.5-0"} }},
 		"the sandboxes' image is gone": {which: apiYAML,
 			machine: func(m *sim.Machine) { m.NoImages, m.PauseImage = []string{pause}, pause },
 			says:    "the image " + pause + " from which every pod's sandbox is made", hint: "crictl pull " + pause},
 		"the data is on a disk of fstab that is not mounted": {which: etcdYAML,
-			files: map[string]string{"/etc/fstab": "# disks\nUUID=1 / ext4 defaults 0 1\nUUID=2  /var/lib/etcd ext4 nofail 0 2\n"},
-			says:  "/var/lib/etcd is a mount point in /etc/fstab", hint: "mount /var/lib/etcd"},
-		"it is mounted": {which: etcdYAML, files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd ext4 defaults 0 2\n"},
+			files: map[string]string{"/etc/fstab": "# disks\nUUID=1 / ext4 defaults 0 1\n" +
+				"UUID=2  /var/lib/etcd ext4 nofail 0 2\n"},
+			says: "/var/lib/etcd is a mount point in /etc/fstab", hint: "mount /var/lib/etcd"},
+		"it is mounted": {which: etcdYAML,
+			files:   map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd ext4 defaults 0 2\n"},
 			machine: func(m *sim.Machine) { m.Mounts = []string{"/var/lib/etcd"} }},
 		"a disk for something else": {which: etcdYAML,
-			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd-backups ext4 defaults 0 2\nUUID=3 none swap sw 0 0\n"}},
+			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd-backups ext4 defaults 0 2\n" +
+				"UUID=3 none swap sw 0 0\n"}},
 		"a mount unit above the data": {which: etcdYAML,
 			files: map[string]string{"/etc/systemd/system/var-lib.mount": "[Mount]\nWhat=/dev/sdb\nWhere=/var/lib\n"},
 			says:  "/var/lib is a mount point in /etc/systemd/system/var-lib.mount", hint: "mount /var/lib"},
 		"no such address": {which: etcdYAML, files: map[string]string{
-			etcdYAML: onHost("etcd", "    - --data-dir=/var/lib/etcd\n    - --listen-client-urls=https://127.0.0.1:2379,"+
-				"https://192.0.2.7:2379\n    - --listen-peer-urls=https://192.0.2.7:2380\n",
+			etcdYAML: onHost("etcd", "    - --data-dir=/var/lib/etcd\n"+
+				"    - --listen-client-urls=https://127.0.0.1:2379,https://192.0.2.7:2379\n    - "+
+				"--listen-peer-urls=https://192.0.2.7:2380\n",
 				"    volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: d\n  volumes:\n  - hostPath:\n"+
 					"      path: /var/lib/etcd\n    name: d\n"),
 			apiYAML: onHost("kube-apiserver", "    - --advertise-address=192.0.2.7\n", ""),
 		}, says: "no interface of this node has the address 192.0.2.7, at which etcd is to listen; " + etcdYAML + ", " +
 			apiYAML + " name it", hint: "192.0.2.7"},
 		"a file that a flag names": {which: apiYAML, files: map[string]string{
-			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --etcd-cafile=/pki/gone.crt\n    - --client-ca-file=/pki/ca.crt\n",
+			apiYAML: crashtest.PodManifest("kube-apiserver",
+				"    - --etcd-cafile=/pki/gone.crt\n    - --client-ca-file=/pki/ca.crt\n",
 				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/ca.crt": "x",
 		}, says: apiYAML + " needs what is not there: /pki/gone.crt", hint: "put back"},
 		"a volume that must be there": {which: apiYAML, files: map[string]string{
@@ -122,13 +130,15 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 			says: "etcd 3.7.1 does not know --experimental-x", hint: "take them out"},
 		"the version that still has it": {which: etcdYAML, files: map[string]string{etcdYAML: oldFlags}},
 		"a flag of a newer etcd": {which: etcdYAML, files: map[string]string{
-			etcdYAML: strings.Replace(strings.ReplaceAll(oldFlags, "3.6.5", "3.5.30"), "experimental-x", "feature-gates", 1)},
+			etcdYAML: strings.Replace(strings.ReplaceAll(oldFlags, "3.6.5", "3.5.30"),
+				"experimental-x", "feature-gates", 1)},
 			says: "etcd 3.5.30 does not know --feature-gates"},
 		"a flag of no etcd": {which: etcdYAML, files: map[string]string{
 			etcdYAML: strings.Replace(oldFlags, "experimental-x", "data-dirs", 1)}, says: "does not know --data-dirs"},
 		"the kubelet's certificate has expired": {which: apiYAML, files: map[string]string{dropIn: units,
 			"/etc/kubernetes/kubelet.conf": kubeconfig(t, -1)},
-			says: "the kubelet would not start: its certificate in /etc/kubernetes/kubelet.conf expired", hint: "kubeadm init phase"},
+			says: "the kubelet would not start: its certificate in /etc/kubernetes/kubelet.conf expired",
+			hint: "kubeadm init phase"},
 		"it has not": {which: apiYAML, files: map[string]string{dropIn: units,
 			"/etc/kubernetes/kubelet.conf": kubeconfig(t, 1000)}},
 		"the kubelet gets another": {which: apiYAML, files: map[string]string{dropIn: units,
@@ -146,6 +156,29 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
+	}
+}
+
+func TestADiskThatTheDataLeavesNeedNotBeMounted(t *testing.T) {
+	f := seen(t, map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd ext4 nofail 0 2\nUUID=3 /srv ext4 nofail 0 2\n",
+		"/srv/x": "x", "/other/x": "x"}, nil)
+	machine := crashtest.Shape{Prepare: func(d *sim.Disk) {
+		for name, text := range map[string]string{"/etc/fstab": "UUID=3 /srv ext4 nofail 0 2\n", "/srv/x": "x"} {
+			err := node.MkdirAll(d, path.Dir(name), node.Attr{Mode: 0o755})
+			if err == nil {
+				err = d.Create(name, []byte(text), node.Attr{Mode: 0o600})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}}.Machine(t)
+	n := crashtest.Over(t, "cp1", machine, machine).Process.Look
+	for dir, refused := range map[string]bool{"/srv/etcd": true, "/other/etcd": false} {
+		n.MoveData(f, dir)
+		if err := f.CheckStarts(of(f, etcdYAML)); (err != nil) != refused {
+			t.Errorf("to %s: %v", dir, err)
+		}
 	}
 }
 

@@ -60,8 +60,8 @@ func (o restorer) fenced(f *Facts) []observe.ManifestFile {
 	return files
 }
 
-// before is what is awaited if the run goes back. What a person gives etcd to serve the new data may
-// be too short for the old.
+// before is what is awaited if the run goes back. What a person gives etcd to serve the new data
+// may be too short for the old.
 func (o restorer) before(f *Facts) *op.Before {
 	size := f.Snapshot.Proof.SizeBytes
 	if f.Live != nil {

@@ -97,6 +97,9 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		return err
 	}
 	f.Encryption = encryption(n, f)
+	if f.Etcd != nil && o.DataDir != "" {
+		n.MoveData(f.Facts, o.DataDir)
+	}
 	f.EtcdServes = f.Live != nil && f.LiveError == nil
 	f.APIReady = observe.HasAPIServer(f.Facts) && f.API.Kubeconfig != "" && n.API.Ready(ctx, f.API) == nil
 	f.Notes = map[string]string{journal.NoteRevision: strconv.FormatInt(f.KnownRevision, 10)}

@@ -52,7 +52,8 @@ func (o restorer) awaitEtcd() phase {
 			alone := o.alone(f)
 			return []op.Op{
 				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
-					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes), Start: f.Etcd.StartLimit()},
+					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes),
+					Start: f.Etcd.StartLimit()},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}

@@ -22,7 +22,8 @@ func checkQuota(f *Facts) error {
 	if quota == 0 || size < quota {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and type the "+
+	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and "+
+		"type the "+
 		"command again", observe.QuotaFor(size), f.Etcd.File.Path),
 		"the data takes %d MiB, and etcd's quota is %d MiB: it would take no write at all", size>>20, quota>>20)
 }
@@ -32,12 +33,14 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	found := f.StartDoubts(o.fenced(f)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
-		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %d MiB: raise --quota-backend-bytes soon",
+		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %d MiB: raise "+
+			"--quota-backend-bytes soon",
 			100*size/quota, quota>>20))
 	}
 	m := f.Etcd.File.Manifest
 	if limit, probe := m.StartLimit(f.Etcd.Container); probe != "" && limit < loadTime(size) {
-		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and with %d MiB it "+
+		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and "+
+			"with %d MiB it "+
 			"may take %s: raise %s.failureThreshold there first", limit, probe, f.Etcd.File.Path, size>>20,
 			loadTime(size), probe))
 	}

@@ -38,7 +38,8 @@ func TestDataThatFillsTheQuotaIsRefused(t *testing.T) {
 		error string
 		found string
 	}{
-		"above the quota":         {"quota-backend-bytes=67108864", 118 << 20, "takes 118 MiB, and etcd's quota is 64 MiB", ""},
+		"above the quota": {"quota-backend-bytes=67108864", 118 << 20, "118 MiB, and etcd's quota is 64 " +
+			"MiB", ""},
 		"above the default quota": {"", 2200 << 20, "etcd's quota is 2048 MiB", ""},
 		"near the quota":          {"quota-backend-bytes=67108864", 55 << 20, "", "85% of etcd's quota of 64 MiB"},
 		"far below it":            {"quota-backend-bytes=67108864", 10 << 20, "", ""},
@@ -141,7 +142,8 @@ func TestARunThatWentBackToSomethingThatDoesNotServeSaysSo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, err := stoppedIn(t, c.spoil)
 			var lacks *engine.NotServingError
-			if !errors.As(err, &lacks) || !strings.Contains(err.Error(), c.says) || !strings.Contains(engine.Hint(err), c.hint) {
+			if !errors.As(err, &lacks) || !strings.Contains(err.Error(), c.says) ||
+				!strings.Contains(engine.Hint(err), c.hint) {
 				t.Fatalf("the restore ended with %v, hint %q", err, engine.Hint(err))
 			}
 			if strings.Contains(err.Error(), "everything is as before") {
@@ -247,8 +249,8 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 		"soon, by somebody":  {node.Exit{Code: 137, Reason: "Error", Ran: time.Second}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			probe := strings.Replace(crashtest.EtcdManifest(""), "    name: etcd\n", "    name: etcd\n    startupProbe: "+
-				"{periodSeconds: 10, failureThreshold: 3}\n", 1)
+			probe := strings.Replace(crashtest.EtcdManifest(""), "    name: etcd\n", "    name: etcd\n"+
+				"    startupProbe: {periodSeconds: 10, failureThreshold: 3}\n", 1)
 			w := newWorld(t, scenario{Shape: crashtest.Shape{}})
 			const name = crashtest.TestManifestDir + "/etcd.yaml"
 			if err := node.WriteAtomic(w.Machine.Disk, name, []byte(probe), node.Attr{Mode: 0o600}); err != nil {
@@ -257,8 +259,8 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 			w.Machine.SickEtcd, w.Machine.Exit = true, c.exit
 			w.Machine.KillNew = true
 			err := w.restore()
-			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "kubelet killed") !=
-				strings.Contains(c.says, "kubelet killed") {
+			if err == nil || !strings.Contains(err.Error(), c.says) ||
+				strings.Contains(err.Error(), "kubelet killed") != strings.Contains(c.says, "kubelet killed") {
 				t.Errorf("it ended with %v", err)
 			}
 		})

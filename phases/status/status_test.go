@@ -127,6 +127,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Containers[1].State = "exited"
 			s.facts.Containers[1].Attempt = 4
 		}, []string{"exited after 4 restarts"}, "look into"},
+		{"an image is gone", func(s *seen) {
+			s.facts.Obstacles = []observe.Obstacle{
+				{What: "the image x is not on this node", Fix: "pull it: `crictl pull x`"}}
+		}, []string{"the image x is not on this node"}, "crictl pull x"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})

@@ -15,7 +15,8 @@ import (
 func (r runtime) Image(ctx context.Context, name string) (Image, error) {
 	var found Image
 	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
-		// Verbose, for the labels. A runtime that tells nothing more tells at least whether it is here.
+		// Verbose, for the labels. A runtime that tells nothing more tells at least whether it is
+		// here.
 		answer, err := cri.NewImageServiceClient(conn).ImageStatus(ctx,
 			&cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: tagged(name)}, Verbose: true})
 		if err != nil || answer.GetImage() == nil {

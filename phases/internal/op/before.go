@@ -14,8 +14,8 @@ import (
 // Returner is an operation that stops something, and so must see, once its run has gone back, that
 // what served before serves again: files in their places prove no more than that.
 type Returner interface {
-	// Returned waits for it, and returns nil or a [*NotServingError]. It is called when everything is
-	// undone, and again if that was interrupted.
+	// Returned waits for it, and returns nil or a [*NotServingError]. It is called when everything
+	// is undone, and again if that was interrupted.
 	Returned(context.Context, *Target) error
 }
 
@@ -34,7 +34,7 @@ type Before struct {
 	Pods  []Pod         `json:"pods,omitempty"` // what the run stops
 	Limit time.Duration `json:"limit,omitempty"`
 
-	Ran    []Pod    `json:"ran,omitempty"`    // those of the pods that ran, with the containers that did
+	Ran    []Pod    `json:"ran,omitempty"`    // of the pods, what ran, with the containers that did
 	Images []string `json:"images,omitempty"` // what they were started from
 }
 
@@ -88,7 +88,8 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 			}
 			if !told {
 				told = true
-				t.report("everything is put back; now it is seen to that what served before serves again, within %s", b.Limit)
+				t.report("everything is put back; now it is seen to that what served before serves again, within "+
+					"%s", b.Limit)
 			}
 			if fix := b.noImage(ctx, t); fix != nil {
 				return &finalError{fix}
@@ -141,8 +142,10 @@ func (b *Before) noImage(ctx context.Context, t *Target) error {
 			continue // not as the manifest names it
 		}
 		if i, err := t.Host.Runtime.Image(ctx, name); err == nil && !i.Present {
-			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: it is not on this node any more", name),
-				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts it by itself", name)}
+			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: it is not on this node "+
+				"any more", name),
+				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts it by "+
+					"itself", name)}
 		}
 	}
 	return nil

@@ -50,7 +50,8 @@ func (w crashWatch) killed(ctx context.Context, t *Target, l *StartLimit) error 
 	case exit.Code != exitKilled && exit.Code != exitTerminated || l == nil || exit.Ran < l.Limit*9/10:
 		return nil
 	}
-	return fmt.Errorf("the kubelet killed it (%d) after %s, because it did not serve within the %s that %s in %s gives it: "+
+	return fmt.Errorf("the kubelet killed it (%d) after %s, because it did not serve within the %s that %s in %s "+
+		"gives it: "+
 		"raise %s.failureThreshold there", exit.Code, ran, l.Limit, l.Probe, l.Manifest, l.Probe)
 }
 

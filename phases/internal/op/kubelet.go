@@ -59,7 +59,9 @@ func (k *StopKubelet) alone(ctx context.Context, t *Target) error {
 	}
 	var others []Pod
 	for _, p := range k.Before.Pods {
-		if !slices.ContainsFunc(k.Before.Ran, func(r Pod) bool { return r.Namespace == p.Namespace && r.Name == p.Name }) {
+		if !slices.ContainsFunc(k.Before.Ran, func(r Pod) bool {
+			return r.Namespace == p.Namespace && r.Name == p.Name
+		}) {
 			others = append(others, p)
 		}
 	}

@@ -41,8 +41,8 @@ type Machine struct {
 	// SickText keeps an API server whose manifest contains it from ever becoming ready. One whose
 	// manifest contains CrashText exits at once, again and again.
 	SickText, CrashText string
-	// NoImages are images that are not on the node, and cannot be pulled: the kubelet cannot start a
-	// pod of them. PauseImage is what sandboxes are made from; empty: the runtime does not tell.
+	// NoImages are images that are not on the node, and cannot be pulled: the kubelet cannot start
+	// a pod of them. PauseImage is what sandboxes are made from; empty: the runtime does not tell.
 	NoImages   []string
 	PauseImage string
 	Exit       node.Exit // how containers ended; zero: with 1

@@ -13,8 +13,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// images reads the map of images to programs. The sandboxes' image is there, with no program, unless
-// the map says otherwise.
+// images reads the map of images to programs. The sandboxes' image is there, with no program,
+// unless the map says otherwise.
 func (s *Server) images() (map[string]string, error) {
 	data, err := os.ReadFile(filepath.Join(s.root, Images))
 	if err != nil {

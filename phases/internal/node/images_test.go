@@ -1,0 +1,97 @@
+package node_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// fakeImages is a container runtime with one image, and one container that has ended.
+type fakeImages struct {
+	cri.UnimplementedRuntimeServiceServer
+	cri.UnimplementedImageServiceServer
+}
+
+func (fakeImages) ImageStatus(_ context.Context, r *cri.ImageStatusRequest) (*cri.ImageStatusResponse, error) {
+	if r.Image.Image != "registry:5000/etcd:latest" {
+		return &cri.ImageStatusResponse{}, nil
+	}
+	return &cri.ImageStatusResponse{
+		Image: &cri.Image{Id: "sha256:abc",
+			RepoTags: []string{"registry:5000/etcd:latest", "registry:5000/etcd:3.6.5"}},
+		Info: map[string]string{"info": `{"imageSpec":{"config":{"Labels":` +
+			`{"org.opencontainers.image.version":"3.6.4"}}}}`},
+	}, nil
+}
+
+func (fakeImages) Status(_ context.Context, r *cri.StatusRequest) (*cri.StatusResponse, error) {
+	if !r.Verbose {
+		return &cri.StatusResponse{}, nil
+	}
+	return &cri.StatusResponse{Info: map[string]string{"config": `{"sandboxImage":"pause:3.10","x":1}`}}, nil
+}
+
+func (fakeImages) ContainerStatus(
+	_ context.Context, r *cri.ContainerStatusRequest,
+) (*cri.ContainerStatusResponse, error) {
+	s := &cri.ContainerStatus{Id: r.ContainerId, State: cri.ContainerState_CONTAINER_RUNNING}
+	if r.ContainerId == "ended" {
+		s.State, s.ExitCode, s.Reason = cri.ContainerState_CONTAINER_EXITED, 137, "OOMKilled"
+		s.StartedAt, s.FinishedAt = 1, 1+int64(40*time.Second)
+	}
+	return &cri.ContainerStatusResponse{Status: s}, nil
+}
+
+func TestTheRuntimeIsAskedForImagesAndHowContainersEnded(t *testing.T) {
+	root := shortDir(t)
+	listener, err := net.Listen("unix", filepath.Join(root, "s"))
+	ok(t, err)
+	server := grpc.NewServer()
+	cri.RegisterRuntimeServiceServer(server, fakeImages{})
+	cri.RegisterImageServiceServer(server, fakeImages{})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	r := node.CRI("unix:///s", node.OS(root))
+	here, err := r.Image(t.Context(), "registry:5000/etcd") // with the tag that the kubelet adds
+	ok(t, err)
+	if !here.Present || here.Version != "3.6.4" || !slices.Contains(here.Tags, "registry:5000/etcd:3.6.5") {
+		t.Errorf("it is %+v", here)
+	}
+	for _, name := range []string{"registry:5000/etcd:3.6.5", "etcd@sha256:abc"} {
+		if gone, err := r.Image(t.Context(), name); err != nil || gone.Present {
+			t.Errorf("%s: %+v, %v", name, gone, err)
+		}
+	}
+	if pause, err := r.SandboxImage(t.Context()); err != nil || pause != "pause:3.10" {
+		t.Errorf("sandboxes are made from %q, %v", pause, err)
+	}
+	exit, ended, err := r.Exit(t.Context(), "ended")
+	want := node.Exit{Code: 137, Reason: "OOMKilled", Ran: 40 * time.Second}
+	if err != nil || !ended || exit != want {
+		t.Errorf("it ended with %+v, %v, %v", exit, ended, err)
+	}
+	if _, ended, err := r.Exit(t.Context(), "runs"); err != nil || ended {
+		t.Errorf("one that runs has ended: %v, %v", ended, err)
+	}
+}
+
+// A runtime of which only half answers, as an old one may.
+func TestARuntimeWithoutImagesSaysSo(t *testing.T) {
+	root := shortDir(t)
+	serve(t, filepath.Join(root, "s"), &fakeCRI{})
+	r := node.CRI("unix:///s", node.OS(root))
+	if i, err := r.Image(t.Context(), "x"); err == nil {
+		t.Errorf("it answers %+v", i)
+	}
+	if i, err := r.SandboxImage(t.Context()); err == nil {
+		t.Errorf("it answers %q", i)
+	}
+}
