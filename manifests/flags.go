@@ -44,9 +44,9 @@ func (m *Manifest) Containers() []string {
 // Runs finds the container that runs a program, given by its base name ("etcd"): the one whose
 // command (args if there is no command) begins with it; else, in a pod with the label
 // component=<program>, the one of that name whose image says what to run; else one in which a shell
-// or another wrapper mentions it; else, by that label, the container with the program's name, or the
-// only one. kubeadm puts the label on each of its pods (cmd/kubeadm/app/util/staticpod). A proxy in
-// front of etcd is a subcommand of the same binary, and is none.
+// or another wrapper mentions it; else, by that label, the container with the program's name, or
+// the only one. kubeadm puts the label on each of its pods (cmd/kubeadm/app/util/staticpod). A
+// proxy in front of etcd is a subcommand of the same binary, and is none.
 func (m *Manifest) Runs(program string) (name string, ok bool) {
 	labelled := m.pod.labels["component"] == program
 	for _, is := range []func(*container) bool{
@@ -94,17 +94,27 @@ func (c *container) runs(program string) bool {
 // all flags.
 var proxies = []string{"grpc-proxy", "gateway"}
 
-// proxy says whether a container runs one of them: as its first argument or, in a script, as the word
-// after etcd.
+// Proxies says whether a pod runs a proxy in front of an etcd: it has no data, but may remember
+// what the etcd behind it once said.
+func (m *Manifest) Proxies() bool {
+	return slices.ContainsFunc(m.pod.containers, func(c container) bool { return !c.init && c.proxy() })
+}
+
+// proxy says whether a container runs one of them: as etcd's first argument or, in a script, as the
+// word after etcd.
 func (c *container) proxy() bool {
 	argv, before := c.argv(), ""
-	for i, item := range argv {
-		if !c.wrapped() {
-			if i < 2 && slices.Contains(proxies, item.Value) {
-				return true
-			}
-			continue
-		}
+	switch {
+	case len(argv) == 0:
+		return false
+	case c.wrapped():
+	case path.Base(argv[0].Value) == "etcd":
+		return len(argv) > 1 && slices.Contains(proxies, argv[1].Value)
+	default: // the image says that it is etcd's
+		return len(c.command) == 0 && slices.Contains(proxies, argv[0].Value) &&
+			c.image != nil && strings.Contains(c.image.Value, "etcd")
+	}
+	for _, item := range argv {
 		for _, word := range words(item.Value) {
 			if path.Base(before) == "etcd" && slices.Contains(proxies, word) {
 				return true

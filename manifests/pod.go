@@ -29,6 +29,7 @@ type container struct {
 	command, args []*yaml.Node // the items
 	lists         [2]*yaml.Node
 	env           []variable
+	envFrom       bool // it has more variables, from elsewhere
 	mounts        []Mount
 }
 
@@ -208,6 +209,7 @@ func readContainer(n *yaml.Node) (container, error) {
 			c.args = items
 		}
 	}
+	c.envFrom = !isNull(fields.get("envFrom"))
 	if err := c.readEnv(fields.get("env")); err != nil {
 		return c, err
 	}

@@ -7,9 +7,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// MayBePod says whether the kubelet may run a file that [Parse] refuses: it takes the first document
-// of a file, in YAML or JSON, with a parser that lets more pass (pkg/kubelet/config/common.go:
-// tryDecodeSinglePod). What is no v1 Pod even to that parser, a README or a Deployment, it cannot run.
+// MayBePod says whether the kubelet may run a file that [Parse] refuses: it takes the first
+// document of a file, in YAML or JSON, with a parser that lets more pass
+// (pkg/kubelet/config/common.go: tryDecodeSinglePod). What is no v1 Pod even to that parser, a
+// README or a Deployment, it cannot run.
 func MayBePod(file []byte) bool {
 	text := file
 	if !bytes.HasPrefix(bytes.TrimLeft(file, " \t\r\n"), []byte("{")) {

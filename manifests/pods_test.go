@@ -40,10 +40,13 @@ func TestTheContainerThatRunsEtcdIsFoundBesideOthers(t *testing.T) {
 			"    command: [sh, -c, 'while :; do echo etcd is well; done']\n" + plain, "etcd"},
 		"a sidecar that mentions it, and an image that says what to run": {"  - name: saver\n    image: saver:1\n" +
 			"    command: [sh, -c, 'echo etcd']\n  - name: etcd\n    image: etcd:1\n    args: [--name=cp1]\n", "etcd"},
-		"a proxy in front":   {"  - name: proxy\n    image: etcd:1\n    command: [etcd, grpc-proxy, start]\n" + plain, "etcd"},
-		"a proxy":            {"  - name: etcd\n    image: etcd:1\n    command: [/usr/bin/etcd, grpc-proxy, start]\n", ""},
-		"a gateway":          {"  - name: etcd\n    image: etcd:1\n    args: [gateway, start]\n", ""},
-		"a proxy in a shell": {"  - name: etcd\n    image: etcd:1\n    command: [sh, -c, 'exec etcd grpc-proxy start']\n", ""},
+		"a proxy in front": {"  - name: proxy\n    image: etcd:1\n    command: [etcd, grpc-proxy, start]\n" + plain,
+			"etcd"},
+		"a proxy": {"  - name: etcd\n    image: etcd:1\n" +
+			"    command: [/usr/bin/etcd, grpc-proxy, start]\n", ""},
+		"a gateway": {"  - name: etcd\n    image: etcd:1\n    args: [gateway, start]\n", ""},
+		"a proxy in a shell": {"  - name: etcd\n    image: etcd:1\n" +
+			"    command: [sh, -c, 'exec etcd grpc-proxy start']\n", ""},
 		"an etcd of that name": {"  - name: etcd\n    image: etcd:1\n" +
 			"    command: [etcd, --name, gateway]\n", "etcd"},
 		"a shell that says the word": {"  - name: etcd\n    image: etcd:1\n" +

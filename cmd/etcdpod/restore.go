@@ -59,8 +59,9 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			},
 			&cli.StringSliceFlag{
 				Name: "lost",
-				Usage: "leave out the members `NAMES` (with commas between; ids or peer URLs tell those apart that have " +
-					"one name, or have never started), which are destroyed; without --nodes, this node is all that is left",
+				Usage: "leave out the members `NAMES` (with commas between; ids or peer URLs tell those apart " +
+					"that have one name, or have never started), which are destroyed; without --nodes, this node " +
+					"is all that is left",
 			},
 			&cli.BoolFlag{
 				Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others " +

@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +15,128 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
+
+// second writes the manifest of a second etcd, beside the first, and returns its host path.
+func (n *node) second(ports [2]int) string {
+	n.t.Helper()
+	file := sandbox.ManifestDir + "/etcd-events.yaml"
+	must(n.t, os.WriteFile(n.Path(file), fmt.Appendf(nil, `apiVersion: v1
+kind: Pod
+metadata: {name: etcd-events, namespace: kube-system, labels: {component: etcd-events}}
+spec:
+  hostNetwork: true
+  containers:
+  - name: etcd-events
+    image: %s
+    command: [etcd, --data-dir=/var/lib/etcd-events, --name=events,
+      "--listen-client-urls=http://127.0.0.1:%[2]d", "--advertise-client-urls=http://127.0.0.1:%[2]d",
+      "--listen-peer-urls=http://127.0.0.1:%[3]d", "--initial-advertise-peer-urls=http://127.0.0.1:%[3]d",
+      "--initial-cluster=events=http://127.0.0.1:%[3]d"]
+    volumeMounts: [{name: data, mountPath: /var/lib/etcd-events}]
+  volumes: [{name: data, hostPath: {path: /var/lib/etcd-events, type: DirectoryOrCreate}}]
+`, n.etcdImage(), ports[0], ports[1]), 0o600))
+	return file
+}
+
+// freePorts are two that nobody listens at.
+func freePorts(t *testing.T) (ports [2]int) {
+	t.Helper()
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+// Its file comes before etcd.yaml in the directory.
+func TestASecondEtcdIsNamedAndLeftAlone(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	file := n.second(freePorts(t))
+	must(t, os.WriteFile(n.Path(sandbox.ManifestDir+"/README"), []byte("etcd-events.yaml is for events\n"), 0o600))
+	n.eventually("the second etcd runs", func() bool {
+		c, found, err := n.Container(n.ctx, "etcd-events")
+		must(t, err)
+		return found && c.State == "running"
+	})
+	n.want(6, []string{"status"}, "runs another etcd, kube-system/etcd-events: its data is in no backup")
+	n.want(0, []string{"backup"}, "it is not in this backup")
+	n.change()
+	b := n.backup()
+	n.change()
+	before := n.state()
+	n.want(0, []string{"restore", "--dry-run", b.file}, "another etcd, kube-system/etcd-events", "README is nothing")
+	n.done("restore", b.file, "--yes")
+	for _, there := range []string{file, sandbox.ManifestDir + "/README"} {
+		if _, err := os.Stat(n.Path(there)); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, os.Remove(n.Path(sandbox.ManifestDir+"/README"))) // no container runs from it
+	delete(before.manifests, "README")
+	n.wantNew(b, before)
+
+	// kubeadm would render another data directory.
+	api, err := n.API()
+	must(t, err)
+	var config map[string]any
+	const at = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+	must(t, api.Do(n.ctx, http.MethodGet, at, nil, &config))
+	stored := config["data"].(map[string]any)
+	stored["ClusterConfiguration"] = strings.Replace(stored["ClusterConfiguration"].(string),
+		"dataDir: "+sandbox.DataDir, "dataDir: /srv/old", 1)
+	must(t, api.Do(n.ctx, http.MethodPut, at, config, nil))
+	n.want(6, []string{"status"}, "kubeadm's ClusterConfiguration says /srv/old")
+
+	// A copy of etcd's manifest: the nightly backup goes on, changes do not.
+	text, err := os.ReadFile(n.Path(sandbox.ManifestDir + "/etcd.yaml"))
+	must(t, err)
+	must(t, os.WriteFile(n.Path(sandbox.ManifestDir+"/etcd.yaml.bak"), text, 0o600))
+	n.done("backup")
+	n.want(5, []string{"certs", "renew", "--yes"}, "2 files claim the pod kube-system/etcd", "move the others away")
+	n.want(6, []string{"status"}, "2 files claim the pod kube-system/etcd")
+}
+
+func TestValuesThatOnlyTheContainerKnowsAreTakenFromIt(t *testing.T) {
+	n := create(t, sandbox.Options{NoAPIServer: true})
+	t.Parallel()
+	file := n.Path(sandbox.ManifestDir + "/etcd.yaml")
+	data, err := os.ReadFile(file)
+	must(t, err)
+	text := strings.Replace(string(data), "- --name="+n.Node, "- --name=$(NODE)", 1)
+	text = strings.ReplaceAll(text, "https://"+n.Address+":", "https://$(POD_IP):")
+	text = strings.Replace(text, "  annotations:\n", "  annotations:\n    example/address: "+n.Address+"\n", 1)
+	text = strings.Replace(text, "    image: ", "    env:\n    - name: NODE\n      valueFrom: {fieldRef: {fieldPath: "+
+		"spec.nodeName}}\n    - name: POD_IP\n      valueFrom: {fieldRef: {fieldPath: \"metadata.annotations["+
+		"'example/address']\"}}\n    image: ", 1)
+	text = strings.Replace(text, "  containers:\n", "  containers:\n  - name: shipper\n    image: logs:1\n"+
+		"    command: [sleep, \"100000\"]\n", 1)
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	images := n.Images()
+	images["logs:1"] = "/bin/sleep"
+	must(t, n.SetImages(images))
+	// Before it has ever run, nothing tells the values; that is said before anything is stopped.
+	must(t, n.StartRuntime(n.ctx))
+	n.want(5, []string{"certs", "renew", "--yes"}, "etcd.yaml takes POD_IP, NODE", "write the value")
+	must(t, n.StartKubelet(n.ctx))
+	must(t, n.WaitEtcd(n.ctx))
+	n.put("/registry/configmaps/default/a", "b")
+	b := n.backup()
+	n.put("/registry/configmaps/default/a", "c")
+	r := n.want(0, []string{"status", "-o", "json"})
+	for _, part := range []string{`"name":"` + n.Node + `"`, `"image":"` + n.etcdImage() + `"`} {
+		if !strings.Contains(r.Stdout, part) {
+			t.Errorf("status does not say %s: %s", part, r.Stdout)
+		}
+	}
+	n.done("certs", "renew", "--yes")
+	n.done("restore", b.file, "--yes")
+	must(t, n.WaitEtcd(n.ctx))
+	if now, err := os.ReadFile(file); err != nil || string(now) != text {
+		t.Errorf("the manifest has changed: %v\n%s", err, now)
+	}
+}
 
 // Its etcd starts on the empty directory, and ends as soon as the leader speaks to it.
 func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
@@ -80,7 +205,8 @@ func TestAClusterThatWaitsForAMemberThatNeverStartedIsRestored(t *testing.T) {
 	})
 	id := ""
 	n.untouched(func() {
-		r := n.want(5, []string{"restore", b.file, "--yes"}, "one not started yet at https://127.0.0.99:2380", "--lost ")
+		r := n.want(5, []string{"restore", b.file, "--yes"},
+			"one not started yet at https://127.0.0.99:2380", "--lost ")
 		_, rest, _ := strings.Cut(r.Stdout+r.Stderr, "--lost ")
 		id = strings.TrimRight(strings.Fields(rest)[0], ".)`")
 	})

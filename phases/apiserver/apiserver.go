@@ -66,7 +66,8 @@ type SetFacts struct {
 func (o Options) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			err := engine.Passes(f, checkAPIServer, checkDoubled, o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
+			err := engine.Passes(f, checkAPIServer, checkDoubled,
+				o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
 			if errors.Is(err, errUnchanged) {
 				err = nil
 			}
@@ -197,7 +198,7 @@ func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitRe
 	if !ok {
 		return nil
 	}
-	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{container}}
+	pod := observe.PodOf(f.Manifests, m, container)
 	if limit == 0 {
 		limit = 2 * time.Minute
 	}

@@ -35,7 +35,12 @@ func checkAPIServer(f *Facts) error {
 	return nil
 }
 
-func checkDoubled(f *Facts) error { return f.CheckDoubled() }
+func checkDoubled(f *Facts) error {
+	if err := f.CheckDoubled(); err != nil {
+		return err
+	}
+	return f.CheckResolved()
+}
 
 // checkMembers refuses unless all members can be listed, and can serve.
 func (o Options) checkMembers(f *Facts) error {

@@ -65,6 +65,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
+	files = n.Resolved(ctx, files)
 	pod, err := n.EtcdPod(files)
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())

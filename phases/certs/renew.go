@@ -163,8 +163,7 @@ func (o RenewOptions) pods(f *Facts) []op.Pod {
 	var pods []op.Pod
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		if m, c, ok := observe.Program(f.Manifests, name); ok && o.restarts(f, name) {
-			pods = append(pods, op.Pod{Namespace: m.Manifest.Namespace(),
-				Name: m.Manifest.Name(), Containers: []string{c}})
+			pods = append(pods, observe.PodOf(f.Manifests, m, c))
 		}
 	}
 	return pods

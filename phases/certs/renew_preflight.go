@@ -21,7 +21,12 @@ func (o RenewOptions) preflight() phase {
 		}}
 }
 
-func checkDoubled(f *Facts) error { return f.CheckDoubled() }
+func checkDoubled(f *Facts) error {
+	if err := f.CheckDoubled(); err != nil {
+		return err
+	}
+	return f.CheckResolved()
+}
 
 // checkForced refuses to start an etcd anew that would throw the other members out.
 func (o RenewOptions) checkForced(f *Facts) error {

@@ -189,8 +189,7 @@ func (f *Facts) etcdsPod() op.Pod {
 	if !f.Init.Whole {
 		return op.Pod{}
 	}
-	m := f.Init.Pod.File.Manifest
-	return op.Pod{Namespace: m.Namespace(), Name: m.Name(), Containers: []string{f.Init.Pod.Container}}
+	return observe.PodOf(f.Manifests, f.Init.Pod.File, f.Init.Pod.Container)
 }
 
 // awaitEtcd ends with the commit point: from then on clients may have been promised writes.

@@ -61,6 +61,11 @@ func checkKubelet(f *Facts) error {
 // checkRendered makes all checks of the rendered manifest that need no kubelet. For a joining
 // member, join checks what the data directory may hold.
 func checkRendered(f *Facts) error {
+	if f.Init.Pod != nil && f.Init.There == nil {
+		if err := observe.CheckResolved([]observe.ManifestFile{f.Init.Pod.File}); err != nil {
+			return err
+		}
+	}
 	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts,
 		checkWAL, checkMounts}
 	if f.Join == nil {
@@ -145,6 +150,11 @@ func checkNewData(f *Facts) error {
 			i.DataDir, i.DataError)
 	case i.DataOwner == nil:
 		return nil
+	}
+	if len(i.DataOwner.Members) > 1 {
+		if err := i.Pod.CheckForced(); err != nil {
+			return err
+		}
 	}
 	var names []string
 	for _, m := range i.DataOwner.Members {

@@ -386,3 +386,23 @@ func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEtcdThatWouldThrowOutTheOthersIsNotBegunOnTheirData(t *testing.T) {
+	f := freshInit(t)
+	text := strings.Replace(string(f.Init.Rendered), "    - --data-dir",
+		"    - --force-new-cluster\n    - --data-dir", 1)
+	m, err := manifests.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Init.Pod.File.Manifest = m
+	own := observe.Member{ID: 1, Name: f.Init.Pod.Name, PeerURLs: f.Init.Pod.PeerURLs}
+	f.Init.DataNames, f.Init.DataOwner = []string{"member"}, &observe.Stopped{Members: []observe.Member{own, {ID: 2}}}
+	if err := checkNewData(f); err == nil || !strings.Contains(err.Error(), "--force-new-cluster") {
+		t.Errorf("got %v", err)
+	}
+	f.Init.DataOwner.Members = f.Init.DataOwner.Members[:1]
+	if err := checkNewData(f); err != nil {
+		t.Errorf("alone: %v", err)
+	}
+}

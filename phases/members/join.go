@@ -334,8 +334,8 @@ func (f *Facts) emptied() string {
 	return ""
 }
 
-// wayBack is how a member that has lost its data comes back: as a new one. Under its old id it would
-// lack what the leader believes it to have.
+// wayBack is how a member that has lost its data comes back: as a new one. Under its old id it
+// would lack what the leader believes it to have.
 func (f *Facts) wayBack() string {
 	i := f.Init
 	first := fmt.Sprintf("move away what is in %s", i.DataDir)

@@ -41,8 +41,7 @@ func checkReachable(f *Facts) error {
 		if !observe.LocalPeer(m.Member) || f.Join.Own != nil && m.ID == f.Join.Own.ID {
 			continue
 		}
-		near := append(observe.HostsOf(m.ClientURLs), observe.HostsOf(f.Join.Endpoints)...)
-		return engine.Refuse(observe.LocalPeerCure(m.Member, f.Init.Pod.PeerURLs[0], near)+", and then join",
+		return engine.Refuse(observe.LocalPeerCure(m.Member, nil, m.ClientURLs)+", and then join",
 			"the member %s is known at %s, where no other node reaches it",
 			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","))
 	}

@@ -137,7 +137,8 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Init.There = f.Init.Rendered
 			data(nil)(f)
 			f.Init.DataError = errors.New("cut off")
-		}, "votes, and its data in /var/lib/etcd cannot be read: cut off", "move /etc/kubernetes/manifests/etcd.yaml out"},
+		}, "votes, and its data in /var/lib/etcd cannot be read: cut off",
+			"move /etc/kubernetes/manifests/etcd.yaml out"},
 		{"a voting member whose etcd runs, and does not answer", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
@@ -150,7 +151,8 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Live = &observe.Live{ClusterID: 0xc2, MemberID: 8}
 		}, "serves another cluster: it is the member 8 of the cluster c2", "etcdctl member remove 7"},
 		{"a member that nobody reaches", func(f *Facts) {
-			first(f).PeerURLs, first(f).ClientURLs = []string{"http://localhost:2380"}, []string{"https://10.0.0.10:2379"}
+			first(f).PeerURLs = []string{"http://localhost:2380"}
+			first(f).ClientURLs = []string{"https://10.0.0.10:2379"}
 		}, "cp0 is known at http://localhost:2380, where no other node reaches it",
 			"etcdctl member update 1 --peer-urls=https://10.0.0.10:2380"},
 		{"a member that nobody reaches, with another URL", func(f *Facts) {

@@ -21,12 +21,15 @@ func Components() []string {
 }
 
 // Involved says whether a manifest must not run while one of the data directories is replaced: it
-// runs a component, or mounts one of the directories.
+// runs a component, or a proxy in front of etcd, or mounts one of the directories.
 func Involved(m *manifests.Manifest, dataDirs ...string) bool {
 	for _, program := range Components() {
 		if _, ok := m.Runs(program); ok {
 			return true
 		}
+	}
+	if m.Proxies() { // it would go on telling what the old data said
+		return true
 	}
 	for _, h := range m.HostPaths() {
 		for _, dir := range dataDirs {

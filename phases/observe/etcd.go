@@ -20,7 +20,7 @@ func (n *Node) readConfig(pod *EtcdPod) error {
 	m := pod.File
 	name := FlagOf(m, pod.Container, "config-file")
 	if name == "" {
-		name, _ = m.Manifest.Env(pod.Container, "ETCD_CONFIG_FILE")
+		name = variable(m, pod.Container, "ETCD_CONFIG_FILE")
 	}
 	if name == "" {
 		return nil
@@ -64,12 +64,18 @@ func (p *EtcdPod) Setting(section, name string) string {
 	if v := FlagOf(p.File, p.Container, name); v != "" {
 		return v
 	}
-	v, _ := p.File.Manifest.Env(p.Container, "ETCD_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	return variable(p.File, p.Container, etcdVariables+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+}
+
+// variable returns a variable of a container, with those in it expanded.
+func variable(m ManifestFile, container, name string) string {
+	v, _ := m.Manifest.Env(container, name)
+	v, _ = m.Manifest.Expand(container, v)
 	return v
 }
 
-// ForceNewCluster says whether etcd is started with --force-new-cluster, by its flags, environment or
-// configuration file: at every start it then drops all other members.
+// ForceNewCluster says whether etcd is started with --force-new-cluster, by its flags, environment
+// or configuration file: at every start it then drops all other members.
 func (p *EtcdPod) ForceNewCluster() bool {
 	forced, err := strconv.ParseBool(p.Setting("", "force-new-cluster"))
 	return err == nil && forced

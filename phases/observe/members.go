@@ -45,7 +45,8 @@ func MemberNames(members []Member) []string {
 	var names []string
 	for _, m := range members {
 		name := MemberName(m)
-		if slices.ContainsFunc(members, func(o Member) bool { return o.ID != m.ID && o.Name == m.Name }) && m.Name != "" {
+		twin := func(o Member) bool { return o.ID != m.ID && o.Name == m.Name }
+		if m.Name != "" && slices.ContainsFunc(members, twin) {
 			name = fmt.Sprintf("%s (%s at %s)", name, m.ID, strings.Join(m.PeerURLs, ","))
 		}
 		names = append(names, name)

@@ -1,8 +1,10 @@
 package observe
 
 import (
+	"context"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -14,7 +16,9 @@ func (n *Node) KubeName() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if pod, err := n.EtcdPod(files); err == nil && pod != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if pod, err := n.EtcdPod(n.Resolved(ctx, files)); err == nil && pod != nil {
 		return pod.Name, nil
 	}
 	// The open run may have taken the manifests out.

@@ -28,6 +28,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
 		return nil, err
 	}
+	f.Manifests = n.Resolved(ctx, f.Manifests)
 	if f.Etcd, err = n.EtcdPod(f.Manifests); err != nil {
 		return nil, err
 	}

@@ -55,30 +55,37 @@ func Loopback(host string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
 
-// LocalPeer says whether a member's peer URLs lead every other node to itself: etcd's default, which
-// stays in its data until somebody changes it there. Other addresses of 127.0.0.0/8 are chosen, by
-// somebody who knows why.
-func LocalPeer(m Member) bool {
-	return len(m.PeerURLs) > 0 && !slices.ContainsFunc(HostsOf(m.PeerURLs), func(host string) bool {
-		return !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host)
-	})
+// onlyHere says whether a URL leads every host to itself. Other addresses of 127.0.0.0/8 are
+// chosen, by somebody who knows why.
+func onlyHere(url string) bool {
+	return slices.Contains([]string{"localhost", "127.0.0.1", "::1", ""}, HostOf(url))
 }
 
-// LocalPeerCure is what to type so that others reach such a member. Its new URL has the scheme of
-// another peer's, and the first of the hosts that others reach.
-func LocalPeerCure(m Member, like string, hosts []string) string {
-	host, port, scheme := "ADDRESS", "2380", "https"
-	if i := slices.IndexFunc(hosts, func(h string) bool { return h != "" && !Loopback(h) }); i >= 0 {
-		host = hosts[i]
+// LocalPeer says whether a member's peer URLs lead every other node to itself: etcd's default,
+// which stays in its data until somebody changes it there.
+func LocalPeer(m Member) bool {
+	return len(m.PeerURLs) > 0 && !slices.ContainsFunc(m.PeerURLs, func(url string) bool { return !onlyHere(url) })
+}
+
+// LocalPeerCure is what to type so that others reach such a member: at the first of the peer URLs
+// that lead to it, else at the host of one of its client URLs, else at one that the person must
+// know.
+func LocalPeerCure(m Member, peers, clients []string) string {
+	at := ""
+	if i := slices.IndexFunc(peers, func(url string) bool { return !onlyHere(url) }); i >= 0 {
+		at = peers[i]
+	} else {
+		host, port := "ADDRESS", "2380"
+		if own, err := url.Parse(m.PeerURLs[0]); err == nil && own.Port() != "" {
+			port = own.Port()
+		}
+		if i := slices.IndexFunc(clients, func(url string) bool { return !onlyHere(url) }); i >= 0 {
+			host = HostOf(clients[i])
+		}
+		at = "https://" + net.JoinHostPort(host, port)
 	}
-	if u, err := url.Parse(m.PeerURLs[0]); err == nil && u.Port() != "" {
-		port = u.Port()
-	}
-	if u, err := url.Parse(like); err == nil && u.Scheme != "" {
-		scheme = u.Scheme
-	}
-	return fmt.Sprintf("let etcd tell the address of that node: type `etcdctl member update %s --peer-urls=%s://%s`",
-		m.ID, scheme, net.JoinHostPort(host, port))
+	return fmt.Sprintf("let etcd tell the address of that node: type `etcdctl member update %s --peer-urls=%s`",
+		m.ID, at)
 }
 
 // HostOf is the host in a URL, without the port.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
@@ -58,9 +59,9 @@ func kubeadms(m ManifestFile, name string) bool {
 	return m.Manifest.Namespace() == "kube-system" && m.Manifest.Name() == name
 }
 
-// usedEtcds are those of several etcds in which the API server of this node keeps what --etcd-servers
-// is for, and whether that is certain. One that only --etcd-servers-overrides names keeps something
-// else, also when it is the only one here. Where nothing tells, all stay.
+// usedEtcds are those of several etcds in which the API server of this node keeps what
+// --etcd-servers is for, and whether that is certain. One that only --etcd-servers-overrides names
+// keeps something else, also when it is the only one here. Where nothing tells, all stay.
 func usedEtcds(files, etcds []ManifestFile) (used []ManifestFile, certain bool) {
 	var servers, elsewhere []string
 	for _, m := range running(files, "kube-apiserver") {
@@ -87,8 +88,8 @@ func usedEtcds(files, etcds []ManifestFile) (used []ManifestFile, certain bool) 
 	return rest, len(rest) < 2
 }
 
-// KeepsElse says whether an etcd is one in which the API server keeps something else than the cluster's
-// objects, such as its events.
+// KeepsElse says whether an etcd is one in which the API server keeps something else than the
+// cluster's objects, such as its events.
 func KeepsElse(files []ManifestFile, m ManifestFile) bool {
 	used, _ := usedEtcds(files, []ManifestFile{m})
 	return len(used) == 0
@@ -102,7 +103,8 @@ func answersAt(m ManifestFile, urls []string) bool {
 		return false
 	}
 	pod := EtcdPod{File: m, Container: container}
-	own := append(SplitList(pod.Setting("", "listen-client-urls")), SplitList(pod.Setting("", "advertise-client-urls"))...)
+	own := append(SplitList(pod.Setting("", "listen-client-urls")),
+		SplitList(pod.Setting("", "advertise-client-urls"))...)
 	if len(own) == 0 {
 		own = []string{"http://localhost:2379"} // etcd's own default
 	}
@@ -164,8 +166,13 @@ func allOnePod(files []ManifestFile) bool {
 // PodName is the pod that a readable manifest asks for, with its namespace.
 func (m ManifestFile) PodName() string { return m.Manifest.Namespace() + "/" + m.Manifest.Name() }
 
-// Doubled says which files claim one pod: the kubelet runs only one of them, and which one may change
-// with its next start.
+// CannotRun says that a file is nothing that the kubelet can run: a README, say.
+func (m ManifestFile) CannotRun() bool {
+	return m.Manifest == nil && m.Data != nil && !manifests.MayBePod(m.Data)
+}
+
+// Doubled says which files claim one pod: the kubelet runs only one of them, and which one may
+// change with its next start.
 func Doubled(files []ManifestFile) (said []string) {
 	claims := map[string][]string{}
 	var pods []string
@@ -188,11 +195,11 @@ func Doubled(files []ManifestFile) (said []string) {
 }
 
 // doubledHint is what to do about it.
-const doubledHint = "the kubelet runs every file in that directory, whatever its name, and only one for each pod: move " +
-	"the others away"
+const doubledHint = "the kubelet runs every file in that directory, whatever its name, and only one for each pod: " +
+	"move the others away"
 
-// CheckDoubled refuses a change while several files claim one of the control plane's pods: it is not
-// known which of them runs, and which will.
+// CheckDoubled refuses a change while several files claim one of the control plane's pods: it is
+// not known which of them runs, and which will.
 func (f *Facts) CheckDoubled() error {
 	control := slices.DeleteFunc(slices.Clone(f.Manifests), func(m ManifestFile) bool {
 		return m.Manifest == nil || !Involved(m.Manifest)

@@ -51,7 +51,8 @@ func TestOfSeveralEtcdsTheOneOfTheAPIServerIsLookedAfter(t *testing.T) {
 		"no API server, and kubeadm's name": {files: []ManifestFile{second, first}, own: "etcd.yaml",
 			others: "etcd-events.yaml"},
 		"nothing tells": {files: []ManifestFile{second, podFile(t, "x.yaml", "x", main)},
-			refused: "2 manifests run etcd, and nothing tells which of them is the cluster's: /m/etcd-events.yaml, /m/x.yaml"},
+			refused: "2 manifests run etcd, and nothing tells which of them is the cluster's: " +
+				"/m/etcd-events.yaml, /m/x.yaml"},
 		"an API server that uses neither": {own: "etcd.yaml", others: "etcd-events.yaml", files: []ManifestFile{
 			second, first, podFile(t, "kube-apiserver.yaml", "kube-apiserver",
 				"kube-apiserver, '--etcd-servers=https://10.9.9.9:2379'")}},
@@ -64,7 +65,8 @@ func TestOfSeveralEtcdsTheOneOfTheAPIServerIsLookedAfter(t *testing.T) {
 			first, podFile(t, "etcd2.yaml", "etcd2", main), api}, doubled: "2 manifests run etcd"},
 		"two of a pod that is not the control plane's": {own: "etcd.yaml", files: []ManifestFile{first, api,
 			podFile(t, "a.yaml", "dns", "coredns"), podFile(t, "b.yaml", "dns", "coredns")}},
-		"a proxy":      {files: []ManifestFile{podFile(t, "a-proxy.yaml", "proxy", proxy), first, api}, own: "etcd.yaml"},
+		"a proxy": {own: "etcd.yaml", files: []ManifestFile{
+			podFile(t, "a-proxy.yaml", "proxy", proxy), first, api}},
 		"only a proxy": {files: []ManifestFile{podFile(t, "etcd.yaml", "etcd", proxy), api}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +89,8 @@ func TestOfSeveralEtcdsTheOneOfTheAPIServerIsLookedAfter(t *testing.T) {
 			}
 			err := (&Facts{Manifests: c.files}).CheckDoubled()
 			var refused *engine.RefusedError
-			if (c.doubled != "") != errors.As(err, &refused) || err != nil && !strings.Contains(err.Error(), c.doubled) {
+			if (c.doubled != "") != errors.As(err, &refused) ||
+				err != nil && !strings.Contains(err.Error(), c.doubled) {
 				t.Errorf("changes: %v", err)
 			}
 		})

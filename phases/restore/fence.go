@@ -15,8 +15,7 @@ import (
 func (o restorer) fenceOf(f *Facts) op.Fence {
 	fence := op.Fence{ManifestDir: f.ManifestDir, Parking: parkingDir(f), Mounts: o.mounts(f), Timeout: o.StopTimeout}
 	for _, m := range o.fenced(f) {
-		fence.Pods = append(fence.Pods, op.Pod{Namespace: m.Manifest.Namespace(),
-			Name: m.Manifest.Name(), Containers: m.Manifest.Containers()})
+		fence.Pods = append(fence.Pods, observe.PodOf(f.Manifests, m, m.Manifest.Containers()...))
 	}
 	if f.Etcd == nil { // an API server whose etcd runs on other nodes
 		return fence

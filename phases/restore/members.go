@@ -10,9 +10,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Which member runs on which node, of what cluster, and which of them are given up. Members are told
-// apart by id and peer URL: etcd lets two of them have one name, and one that has never started has
-// none.
+// Which member runs on which node, of what cluster, and which of them are given up. Members are
+// told apart by id and peer URL: etcd lets two of them have one name, and one that has never
+// started has none.
 
 // member is the id of the node's own member; 0 when nothing tells it.
 func (s Survey) member() uint64 {
@@ -125,7 +125,8 @@ func (v view) strangers() (urls []string) {
 // to serve.
 func (v view) risk() string {
 	voters := slices.DeleteFunc(slices.Clone(v.old()), func(m observe.Member) bool { return m.IsLearner })
-	lost := slices.DeleteFunc(v.absent(voters), func(m observe.Member) bool { return !v.lost(m) || !observe.Started(m) })
+	lost := slices.DeleteFunc(v.absent(voters),
+		func(m observe.Member) bool { return !v.lost(m) || !observe.Started(m) })
 	if 2*len(lost) <= len(voters) {
 		return ""
 	}

@@ -2,11 +2,14 @@ package restore
 
 import (
 	"errors"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -37,7 +40,8 @@ func TestANodeAloneIsToldFromOtherMembersByIdAndURL(t *testing.T) {
 		"only itself": {seenLive, []observe.Member{own}, "", ""},
 		"itself under another name": {seenLive,
 			[]observe.Member{{ID: 7, Name: "old-name", PeerURLs: own.PeerURLs}}, "", ""},
-		"two of its name, live":       {seenLive, []observe.Member{own, twin}, "cp1 (8 at https://10.0.0.12:2380)", "--lost"},
+		"two of its name, live": {seenLive, []observe.Member{own, twin},
+			"cp1 (8 at https://10.0.0.12:2380)", "--lost"},
 		"two of its name, stopped":    {seenStopped, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
 		"two of its name, a snapshot": {seenNothing, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
 		"one that never started": {seenStopped, []observe.Member{own, added},
@@ -194,4 +198,65 @@ func TestTwoNodesOfOneNameDoNotHideEachOtherWhenTheOthersJoin(t *testing.T) {
 	v.surveys["cp2"] = s
 	_, err := v.joint(c)
 	refusedWith(t, err, "two of the nodes have the name cp1", "")
+}
+
+func TestAnotherEtcdIsBackBeforeTheAPIServer(t *testing.T) {
+	f := plannedFacts(t)
+	text := strings.ReplaceAll(crashtest.PodManifest("etcd", "    - --data-dir=/var/lib/events\n", ""),
+		"name: etcd\n  namespace", "name: events\n  namespace")
+	m, err := manifests.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := strings.Replace(strings.ReplaceAll(text, "events", "proxy"),
+		"    - etcd\n", "    - etcd\n    - grpc-proxy\n", 1)
+	proxies, err := manifests.Parse([]byte(proxy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Manifests = append(f.Manifests, observe.ManifestFile{Path: crashtest.TestManifestDir + "/a.yaml",
+		Data: []byte(text), Manifest: m},
+		observe.ManifestFile{Path: crashtest.TestManifestDir + "/proxy.yaml", Data: []byte(proxy), Manifest: proxies},
+		observe.ManifestFile{Path: crashtest.TestManifestDir + "/README", Data: []byte("etcd: see below\nthe end")})
+	f.Manifests[len(f.Manifests)-1].Error = errors.New("no pod")
+	plan, err := Workflow(Options{File: "/backup/snapshot.db"}).Planned(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, p := range plan.Phases {
+		for _, o := range p.Ops() {
+			if put, ok := o.(*op.PutManifest); ok {
+				steps = append(steps, p.Name+" "+path.Base(put.Path))
+			}
+		}
+		if p.Name == "preflight" {
+			found := strings.Join(p.Found, "\n")
+			if !strings.Contains(found, "a.yaml runs another etcd, kube-system/events") ||
+				!strings.Contains(found, "README is nothing that the kubelet can run") {
+				t.Errorf("found %s", found)
+			}
+		}
+	}
+	if got := strings.Join(steps, ", "); !strings.HasPrefix(got, "release-etcd etcd.yaml, release-apiserver a.yaml, "+
+		"release-apiserver proxy.yaml, release-apiserver kube-apiserver.yaml, restart-components") ||
+		strings.Count(got, "a.yaml") != 1 {
+		t.Errorf("put back: %s", got)
+	}
+}
+
+func TestAnEtcdThatThrowsOutTheOthersIsNotStartedBesideThem(t *testing.T) {
+	f := plannedFacts(t)
+	text := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir",
+		"    - --force-new-cluster\n    - --data-dir", 1)
+	m, err := manifests.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Etcd.File.Manifest = m
+	two := &Shared{Members: []SharedMember{{Name: "cp1"}}, Rejoin: []SharedMember{{Name: "cp2"}}}
+	refusedWith(t, restorer{Shared: two}.checkPods(f), "would throw all other members out", "take that setting out")
+	if err := (restorer{}).checkPods(f); err != nil {
+		t.Errorf("alone: %v", err)
+	}
 }

@@ -32,6 +32,11 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 	if f.Etcd == nil {
 		return f, nil
 	}
+	if f.Live == nil { // without a quorum it still says who the members are
+		if own, err := n.OwnLive(ctx, f.Etcd); err == nil {
+			f.Live = own
+		}
+	}
 	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
 		return nil, &engine.UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
 	}

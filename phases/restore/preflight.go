@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -43,6 +42,9 @@ func (o restorer) foundNode(f *Facts) []string {
 	state := "does not serve"
 	if f.Live != nil {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
+		if f.LiveError != nil {
+			state = "has no quorum; it is of" + strings.TrimPrefix(state, "serves,")
+		}
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
@@ -62,11 +64,11 @@ func (o restorer) foundNode(f *Facts) []string {
 // foundOthers names what is in the static-pod directory and is not restored.
 func foundOthers(f *Facts) (found []string) {
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data stays as it is",
-			m.Path, m.PodName()))
+		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data "+
+			"stays as it is", m.Path, m.PodName()))
 	}
 	for _, m := range f.Manifests {
-		if m.Manifest == nil && m.Data != nil && !manifests.MayBePod(m.Data) {
+		if m.CannotRun() {
 			found = append(found, fmt.Sprintf("%s is nothing that the kubelet can run: it stays as it is", m.Path))
 		}
 	}
@@ -77,13 +79,16 @@ func (o restorer) checkPods(f *Facts) error {
 	if err := f.CheckDoubled(); err != nil {
 		return err
 	}
+	if err := f.CheckResolved(); err != nil {
+		return err
+	}
 	if o.Shared != nil && len(o.Shared.Members)+len(o.Shared.Rejoin) > 1 {
 		if err := f.Etcd.CheckForced(); err != nil {
 			return err
 		}
 	}
 	for _, m := range f.Manifests {
-		if m.Manifest == nil && manifests.MayBePod(m.Data) && strings.Contains(string(m.Data), "etcd") {
+		if m.Manifest == nil && !m.CannotRun() && strings.Contains(string(m.Data), "etcd") {
 			return engine.Refuse("mend the file, or move it out of the static-pod directory",
 				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
@@ -186,7 +191,8 @@ func (o restorer) checkMembership(f *Facts) error {
 func namesOf(some, all []observe.Member) string {
 	var names []string
 	for i, name := range observe.MemberNames(all) {
-		if slices.ContainsFunc(some, func(m observe.Member) bool { return m.ID == all[i].ID && m.Name == all[i].Name }) {
+		same := func(m observe.Member) bool { return m.ID == all[i].ID && m.Name == all[i].Name }
+		if slices.ContainsFunc(some, same) {
 			names = append(names, name)
 		}
 	}

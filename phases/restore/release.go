@@ -130,10 +130,16 @@ func (o restorer) restartComponents() phase {
 		}}
 }
 
-// otherEtcds are the manifests that the fence takes out and that run an etcd whose data is not
-// restored: one for the API server's events, say.
+// otherEtcds are the manifests that the fence takes out, and that the API server may need to start
+// although their data is not restored: an etcd for events, or a proxy.
 func (o restorer) otherEtcds(f *Facts) []observe.ManifestFile {
-	return observe.OtherEtcds(o.fenced(f))
+	all := observe.OtherEtcds(o.fenced(f))
+	for _, m := range o.fenced(f) {
+		if _, etcd := m.Manifest.Runs("etcd"); !etcd && m.Manifest.Proxies() && !observe.IsAPIServer(m) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // isEtcd says whether a manifest runs an etcd, which is then back before the API server.

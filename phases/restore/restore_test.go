@@ -97,7 +97,7 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 		"no etcd on this node": {change: func(f *Facts) { f.Etcd = nil }, says: "no manifest"},
 		"a file that may run etcd": {change: func(f *Facts) {
 			f.Manifests = append(f.Manifests, observe.ManifestFile{Path: "/x.yaml",
-				Data: []byte("image: etcd"), Error: errors.New("line 1: no pod")})
+				Data: []byte("apiVersion: v1\nkind: Pod\nimage: etcd"), Error: errors.New("line 1: no pod")})
 		}, says: "/x.yaml"},
 		"static pods from elsewhere": {change: func(f *Facts) { f.StaticPodURL = "http://x" },
 			says: "http://x"},

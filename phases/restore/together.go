@@ -18,7 +18,8 @@ type TogetherOptions struct {
 	Restore Options
 	Nodes   []journal.Peer // none: this node alone
 	Rejoin  bool           // restore this node's member alone; the others join it
-	// Members of the old cluster that are destroyed, or have never started: ids, peer URLs or names.
+	// Members of the old cluster that are destroyed, or have never started: ids, peer URLs or
+	// names.
 	Lost          []string
 	SSHCommand    string // starts a command on a host: its words, the host, the command's words
 	RemoteCommand string // etcdpod on the other nodes

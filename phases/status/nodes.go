@@ -43,7 +43,7 @@ const (
 func Replies(n *observe.Node) map[string]together.Reply {
 	return map[string]together.Reply{
 		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
-		askFlags:  together.Given(func(context.Context, any) (any, error) { return flags(n) }),
+		askFlags:  together.Given(func(ctx context.Context, _ any) (any, error) { return flags(ctx, n) }),
 		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
 			return n.OwnHash(ctx, revision)
 		}),
@@ -248,11 +248,12 @@ type flagValue struct{ Value, Neutral string }
 
 // flags reads the flags of this node's manifests. It leaves out those in which kubeadm records the
 // cluster as it was when a member joined: etcd reads them at its first start only.
-func flags(n *observe.Node) (programFlags, error) {
+func flags(ctx context.Context, n *observe.Node) (programFlags, error) {
 	files, err := n.Manifests(n.Config.StaticPodPath)
 	if err != nil {
 		return nil, err
 	}
+	files = n.Resolved(ctx, files)
 	own := ownNames(n.Name, files)
 	all := programFlags{}
 	for _, name := range []string{"etcd", "kube-apiserver"} {

@@ -37,7 +37,7 @@ func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 			t.Fatal(err)
 		}
 	}
-	flags, err := flags(w.Process.Look)
+	flags, err := flags(t.Context(), w.Process.Look)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
 	f.Manifests, s.files = n.Manifests(f.ManifestDir)
+	f.Manifests = n.Resolved(ctx, f.Manifests)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
@@ -184,19 +185,9 @@ func (s seen) manifests() []ManifestStatus {
 	return all
 }
 
-// container is the newest container of a static pod, whose name is the manifest's followed by the
-// node's (kubelet, pkg/kubelet/config/common.go); nil if there is none.
+// container is [observe.ContainerOf] this node's.
 func (s seen) container(m observe.ManifestFile, name string) *node.Container {
-	var newest *node.Container
-	for i, c := range s.facts.Containers {
-		if c.Namespace != m.Manifest.Namespace() || c.Name != name || !strings.HasPrefix(c.Pod, m.Manifest.Name()+"-") {
-			continue
-		}
-		if newest == nil || newest.State != "running" && (c.State == "running" || c.CreatedAt.After(newest.CreatedAt)) {
-			newest = &s.facts.Containers[i]
-		}
-	}
-	return newest
+	return observe.ContainerOf(s.facts.Containers, s.facts.Manifests, m, name)
 }
 
 func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == nil }

@@ -27,8 +27,8 @@ func (s seen) judgeWho() (w []string) {
 					twins = append(twins, names[j])
 				}
 			}
-			w = append(w, fmt.Sprintf("%d members have one name: %s: if one is what is left of a node that was made anew, "+
-				"remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
+			w = append(w, fmt.Sprintf("%d members have one name: %s: if one is what is left of a node that was made "+
+				"anew, remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
 		}
 	}
 	for _, m := range l.Members {
@@ -41,13 +41,13 @@ func (s seen) judgeWho() (w []string) {
 				"`etcdctl member remove %s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
 		}
 		if observe.LocalPeer(m) {
-			var hosts []string
+			var peers, clients []string
 			if uint64(m.ID) == l.MemberID {
-				hosts = observe.HostsOf(slices.Concat(pod.PeerURLs, pod.ClientURLs))
+				peers, clients = pod.PeerURLs, pod.ClientURLs
 			}
 			w = append(w, fmt.Sprintf("the member %s is known at %s, where no other node reaches it: none can join; %s",
 				observe.MemberName(m), strings.Join(m.PeerURLs, ", "),
-				observe.LocalPeerCure(m, pod.PeerURLs[0], hosts)))
+				observe.LocalPeerCure(m, peers, clients)))
 		}
 	}
 	return w
@@ -61,19 +61,21 @@ func (s seen) judgeManifests() (w []string) {
 			"a copy out of the directory")
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		w = append(w, fmt.Sprintf("%s runs another etcd, %s: its data is in no backup of etcdpod's", m.Path, m.PodName()))
+		w = append(w, fmt.Sprintf("%s runs another etcd, %s: its data is in no backup of etcdpod's",
+			m.Path, m.PodName()))
 	}
+	w = append(w, observe.Unresolved(f.Manifests)...)
 	pod := f.Etcd
 	if pod == nil {
 		return w
 	}
 	if pod.ForceNewCluster() {
-		w = append(w, fmt.Sprintf("%s starts etcd with --force-new-cluster: at its next start it throws all other members "+
-			"out; take that setting out", pod.File.Path))
+		w = append(w, fmt.Sprintf("%s starts etcd with --force-new-cluster: at its next start it throws all other "+
+			"members out; take that setting out", pod.File.Path))
 	}
 	if s.kubeadms != "" {
-		w = append(w, fmt.Sprintf("etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next `kubeadm "+
-			"upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the ConfigMap "+
+		w = append(w, fmt.Sprintf("etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next "+
+			"`kubeadm upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the ConfigMap "+
 			"kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
 	}
 	return w

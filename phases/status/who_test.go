@@ -38,7 +38,8 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 		}, []string{"cp1 is known at http://localhost:2380",
 			"`etcdctl member update 7 --peer-urls=https://cp1:2380`"}},
 		{"another etcd", func(s *seen) {
-			text := strings.ReplaceAll(crashtest.PodManifest("etcd", "", ""), "name: etcd\n  namespace", "name: events\n  namespace")
+			text := strings.ReplaceAll(crashtest.PodManifest("etcd", "", ""),
+				"name: etcd\n  namespace", "name: events\n  namespace")
 			s.facts.Manifests = append(s.facts.Manifests, file("a.yaml", text))
 			s.facts.RuntimeError = errNotAsked
 		}, []string{"/m/a.yaml runs another etcd, kube-system/events: its data is in no backup"}},
@@ -46,7 +47,8 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 			s.facts.Manifests = append(s.facts.Manifests, file("etcd.yaml.bak", crashtest.EtcdManifest("")))
 		}, []string{"2 files claim the pod kube-system/etcd: /etc/kubernetes/manifests/etcd.yaml, /m/etcd.yaml.bak"}},
 		{"etcd throws the others out", func(s *seen) {
-			text := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir", "    - --force-new-cluster\n    - --data-dir", 1)
+			text := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir",
+				"    - --force-new-cluster\n    - --data-dir", 1)
 			s.facts.Etcd.File = file("etcd.yaml", text)
 		}, []string{"/m/etcd.yaml starts etcd with --force-new-cluster"}},
 		{"kubeadm knows another data directory", func(s *seen) { s.kubeadms = "/old" },

@@ -109,8 +109,8 @@ func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
 	return config, nil
 }
 
-// dropIns are the files that the kubelet merges into its configuration, in its order: all .conf files
-// below a directory (cmd/kubelet/app/server.go: mergeKubeletConfigurations).
+// dropIns are the files that the kubelet merges into its configuration, in its order: all .conf
+// files below a directory (cmd/kubelet/app/server.go: mergeKubeletConfigurations).
 func dropIns(f Reader, dir string) (files []string, err error) {
 	names, err := f.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -30,7 +30,8 @@ func kubeletFlags(f Reader, proc string) (map[string]string, error) {
 	return readFlags(f)
 }
 
-// pathFlags are those whose values may be relative to the directory that the kubelet was started in.
+// pathFlags are those whose values may be relative to the directory that the kubelet was started
+// in.
 var pathFlags = []string{"config", "config-dir", "pod-manifest-path"}
 
 // runningFlags are the flags of the kubelet that runs on f's root; nil when none does, when several
@@ -98,8 +99,8 @@ func unitDirs() []string {
 
 const kubeletUnit = "kubelet.service"
 
-// unitCommand is the command line of the kubelet's unit, with its variables filled in; nil when there
-// is no unit that starts a kubelet.
+// unitCommand is the command line of the kubelet's unit, with its variables filled in; nil when
+// there is no unit that starts a kubelet.
 func unitCommand(f Reader) ([]string, error) {
 	files, err := unitFiles(f)
 	if err != nil {

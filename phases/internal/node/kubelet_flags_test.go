@@ -30,7 +30,8 @@ func started(t *testing.T, proc, pid, root, mounts, cwd string, argv ...string) 
 		t.Fatal(err)
 	}
 	if len(argv) > 0 {
-		if err := os.WriteFile(filepath.Join(dir, "cmdline"), []byte(strings.Join(argv, "\x00")+"\x00"), 0o600); err != nil {
+		line := strings.Join(argv, "\x00") + "\x00"
+		if err := os.WriteFile(filepath.Join(dir, "cmdline"), []byte(line), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -47,7 +48,8 @@ const (
 	kubeadmUnit = "[Service]\nEnvironment=\"KUBELET_KUBECONFIG_ARGS=--kubeconfig=/etc/kubernetes/kubelet.conf\"\n" +
 		"Environment=\"KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml\"\n" +
 		"EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env\nEnvironmentFile=-/etc/default/kubelet\nExecStart=\n" +
-		"ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS\n"
+		"ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS " +
+		"$KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS\n"
 )
 
 func TestTheKubeletsUnitSaysWhereItsConfigurationIs(t *testing.T) {
@@ -65,10 +67,12 @@ func TestTheKubeletsUnitSaysWhereItsConfigurationIs(t *testing.T) {
 			usr + ".d/10-kubeadm.conf":     kubeadmUnit,
 			"/etc/default/kubelet":         "# mine\nKUBELET_EXTRA_ARGS=\"--v=2 --pod-manifest-path=/extra\"\n",
 			"/var/lib/kubelet/config.yaml": kubeletHead + "staticPodPath: /pods\n"}, "/extra"},
-		// As the Kubernetes guide for external etcd has it: the configuration lies among the drop-ins.
+		// As the Kubernetes guide for external etcd has it: the configuration lies among the
+		// drop-ins.
 		"the guide's": {map[string]string{usr: debianUnit, usr + ".d/10-kubeadm.conf": kubeadmUnit,
 			etc + ".d/20-etcd-service-manager.conf": "[Service]\nExecStart=\n# Replace the value of the socket.\n" +
-				"ExecStart=/usr/bin/kubelet --config=/etc/systemd/system/kubelet.service.d/kubelet.conf\nRestart=always\n",
+				"ExecStart=/usr/bin/kubelet --config=/etc/systemd/system/kubelet.service.d/kubelet.conf\n" +
+				"Restart=always\n",
 			etc + ".d/kubelet.conf":        kubeletHead + "staticPodPath: /guide\n",
 			"/var/lib/kubelet/config.yaml": kubeletHead + "staticPodPath: /pods\n"}, "/guide"},
 		"in the unit itself, over lines": {map[string]string{
@@ -77,7 +81,8 @@ func TestTheKubeletsUnitSaysWhereItsConfigurationIs(t *testing.T) {
 			"/opt/k.yaml": kubeletHead + "staticPodPath: /opt/pods\n"}, "/opt/pods"},
 		"a drop-in that hides another of its name": {map[string]string{usr: debianUnit,
 			usr + ".d/10-x.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --pod-manifest-path=/old\n",
-			etc + ".d/10-x.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --pod-manifest-path=/new\n"}, "/new"},
+			etc + ".d/10-x.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --pod-manifest-path=/new\n"},
+			"/new"},
 		"an environment file of its own": {map[string]string{
 			etc: "[Service]\nEnvironment=D=/nowhere\nEnvironmentFile=/etc/k.env\n" +
 				"ExecStart=/usr/bin/kubelet --pod-manifest-path=${D}/pods $MORE\n",

@@ -36,11 +36,20 @@ type View struct {
 		SandboxImage(ctx context.Context) (string, error)
 	}
 	Clock Clock
+	// Environment returns the variables with which a container was started; nil where that cannot
+	// be asked.
+	Environment func(ctx context.Context, id string) (map[string]string, error)
 }
 
 // View returns the host without the methods that change it.
 func (h *Host) View() View {
-	return View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime}, Clock: h.Clock}
+	v := View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime}, Clock: h.Clock}
+	if r, ok := h.Runtime.(interface {
+		Environment(ctx context.Context, id string) (map[string]string, error)
+	}); ok {
+		v.Environment = r.Environment
+	}
+	return v
 }
 
 // These also hide the rest of an interface from a type assertion.

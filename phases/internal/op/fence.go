@@ -36,11 +36,15 @@ type Pod struct {
 	Namespace  string   `json:"namespace"`
 	Name       string   `json:"name"`
 	Containers []string `json:"containers"`
+	// Names of other static pods that begin like this one's: etcd-events, beside etcd.
+	Except []string `json:"except,omitempty"`
 }
 
 // Owns says whether a container is one of the pod's.
 func (p Pod) Owns(c node.Container) bool {
-	return c.Namespace == p.Namespace && strings.HasPrefix(c.Pod, p.Name+"-") && slices.Contains(p.Containers, c.Name)
+	return c.Namespace == p.Namespace && strings.HasPrefix(c.Pod, p.Name+"-") &&
+		slices.Contains(p.Containers, c.Name) &&
+		!slices.ContainsFunc(p.Except, func(other string) bool { return strings.HasPrefix(c.Pod, other+"-") })
 }
 
 // names lists the pods, for people.

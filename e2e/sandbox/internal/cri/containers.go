@@ -228,11 +228,18 @@ func (s *Server) info(c *container, state runtimeapi.ContainerState) (string, er
 	}
 	type process struct {
 		Args []string `json:"args"`
+		Env  []string `json:"env"`
+	}
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	for _, e := range c.Config.Envs {
+		env = append(env, e.Key+"="+string(e.Value))
 	}
 	info, err := json.Marshal(map[string]any{
 		"sandboxID": c.SandboxID, "pid": pid, "config": c.Config,
 		"runtimeSpec": map[string]any{
-			"process": process{Args: append(append([]string{}, c.Config.Command...), c.Config.Args...)},
+			"process": process{
+				Args: append(append([]string{}, c.Config.Command...), c.Config.Args...), Env: env,
+			},
 		},
 	})
 	return string(info), err

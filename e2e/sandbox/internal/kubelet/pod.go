@@ -144,7 +144,7 @@ func (k *kubelet) syncContainer(
 		return err
 	}
 	created, err := k.runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
-		PodSandboxId: sandbox, SandboxConfig: podConfig, Config: containerConfig(pod, spec, attempt, mounts)})
+		PodSandboxId: sandbox, SandboxConfig: podConfig, Config: k.containerConfig(pod, spec, attempt, mounts)})
 	if err != nil {
 		return err
 	}
@@ -162,14 +162,16 @@ func (k *kubelet) restartable(pod *corev1.Pod, last *runtimeapi.ContainerStatus)
 	return true
 }
 
-func containerConfig(
+func (k *kubelet) containerConfig(
 	pod *corev1.Pod, spec *corev1.Container, attempt uint32, mounts []*runtimeapi.Mount,
 ) *runtimeapi.ContainerConfig {
+	vars := k.environment(pod, spec)
 	config := &runtimeapi.ContainerConfig{
+		Envs:       vars,
 		Metadata:   &runtimeapi.ContainerMetadata{Name: spec.Name, Attempt: attempt},
 		Image:      &runtimeapi.ImageSpec{Image: spec.Image, UserSpecifiedImage: spec.Image},
-		Command:    spec.Command,
-		Args:       spec.Args,
+		Command:    expanded(spec.Command, vars),
+		Args:       expanded(spec.Args, vars),
 		WorkingDir: spec.WorkingDir,
 		Mounts:     mounts,
 		LogPath:    filepath.Join(spec.Name, strconv.Itoa(int(attempt))+".log"),
@@ -180,9 +182,6 @@ func containerConfig(
 			"io.kubernetes.pod.terminationGracePeriod":       strconv.Itoa(int(grace(pod))),
 			"io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
 		},
-	}
-	for _, env := range spec.Env {
-		config.Envs = append(config.Envs, &runtimeapi.KeyValue{Key: env.Name, Value: []byte(env.Value)})
 	}
 	return config
 }
