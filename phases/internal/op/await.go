@@ -50,7 +50,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+	err = poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		if err := a.alone(ctx, t); err != nil {
 			return err
 		}
@@ -70,6 +70,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		}
 		return err
 	})
+	return explain(ctx, t, "etcd", err)
 }
 
 // silent is the error text while etcd does not answer.
@@ -138,10 +139,10 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the restored etcd does not serve its peers",
+	return explain(ctx, t, "etcd", poll(ctx, t, "the restored etcd does not serve its peers",
 		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			return t.Etcd.PeerServes(ctx, a.Peer)
-		})
+		}))
 }
 
 // Condition: the members that start next query this one.
@@ -226,9 +227,10 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		return t.APIServer.Ready(ctx, a.API)
 	})
+	return explain(ctx, t, "kube-apiserver", err)
 }
 
 // Condition: since it was ready it may have restarted and failed to become ready again.
