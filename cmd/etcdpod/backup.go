@@ -37,7 +37,8 @@ etcdpod backup --keep 14`,
 				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
 			},
 			&cli.BoolFlag{
-				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands before them, " +
+				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
+					"before them, " +
 					"and give up what was written later",
 			},
 		},

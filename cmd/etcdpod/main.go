@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func main() {
@@ -20,7 +23,25 @@ func main() {
 }
 
 // run is one call of the program; it returns the exit code. args starts with the program's name.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
+func run(
+	ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string,
+) (code int) {
 	s := &session{stdin: stdin, stdout: stdout, stderr: stderr, env: env, args: args[1:], uid: os.Geteuid()}
+	defer func() {
+		if p := recover(); p != nil {
+			code = s.report(ctx, s.broken(engine.Bug(p)))
+		}
+	}()
 	return s.report(ctx, s.run(ctx))
+}
+
+// broken adds to a fault of the program's own what it has left behind.
+func (s *session) broken(bug error) error {
+	if s.node == nil {
+		return bug
+	}
+	if open, err := engine.OpenRun(s.node.Look.FS); err == nil && open.ID != "" {
+		return &engine.OpenRunError{Run: open, Cause: bug}
+	}
+	return engine.WithHint(fmt.Errorf("%w; no run is open", bug), engine.Hint(bug))
 }

@@ -33,7 +33,8 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
 			},
 			&cli.BoolFlag{
-				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands before them, " +
+				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
+					"before them, " +
 					"and give up what was written later",
 			},
 			&cli.BoolFlag{

@@ -23,9 +23,10 @@ type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) string
-	args           []string // as typed, without the program's name
-	uid            int      // effective
-	line           line     // what args mean
+	args           []string     // as typed, without the program's name
+	uid            int          // effective
+	line           line         // what args mean
+	node           *phases.Node // once it is opened
 }
 
 func (s *session) app() *cli.App {
@@ -92,11 +93,10 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	if err != nil {
 		return err
 	}
-	node, err := phases.Open(config)
-	if err != nil {
+	if s.node, err = phases.Open(config); err != nil {
 		return err
 	}
-	return work(node, show)
+	return work(s.node, show)
 }
 
 // spareMemory makes garbage collection more frequent: proving a snapshot of a million keys takes 44

@@ -123,11 +123,10 @@ func (s *session) agentCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			node, err := phases.Open(config)
-			if err != nil {
+			if s.node, err = phases.Open(config); err != nil {
 				return err
 			}
-			return node.Agent(c.Context, s.stdin, s.stdout)
+			return s.node.Agent(c.Context, s.stdin, s.stdout)
 		},
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
@@ -177,14 +176,10 @@ func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, 
 // Ask dials all servers at once, as the API server would.
 func Ask(ctx context.Context, n *observe.Node, m observe.ManifestFile, container string, e EtcdFlags) []Answer {
 	answers := make([]Answer, len(e.Servers))
-	var wg sync.WaitGroup
-	for i, server := range e.Servers {
-		wg.Go(func() {
-			answers[i] = askOne(ctx, n, e.access(m, container, server))
-			answers[i].URL = server
-		})
-	}
-	wg.Wait()
+	engine.Concurrently(len(answers), func(i int) {
+		answers[i] = askOne(ctx, n, e.access(m, container, e.Servers[i]))
+		answers[i].URL = e.Servers[i]
+	})
 	return answers
 }
 

@@ -294,7 +294,7 @@ func (o Options) snapshot() phase {
 			w := workspace(f)
 			if o.FromDataDir != "" {
 				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir,
-					WALDir: o.FromWALDir, Snapshot: w.Snapshot(), UpToHole: o.UpToHole}}, nil
+					WALDir: o.FromWALDir, Snapshot: w.Snapshot(), UpToHole: o.UpToHole, Backup: &w}}, nil
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
 		}}

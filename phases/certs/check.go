@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
@@ -208,22 +208,14 @@ func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time
 
 // shown dials all addresses at once.
 func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) []ServedReport {
-	all := []ServedReport{}
-	var wg sync.WaitGroup
+	all, of := []ServedReport{}, []certUse{}
 	for _, use := range uses {
 		for _, at := range use.addresses {
 			all = append(all, ServedReport{Program: use.program, Port: use.port, Address: at, Name: use.name})
+			of = append(of, use)
 		}
 	}
-	i := 0
-	for _, use := range uses {
-		for range use.addresses {
-			s := &all[i]
-			wg.Go(func() { look(ctx, n, s, use, now) })
-			i++
-		}
-	}
-	wg.Wait()
+	engine.Concurrently(len(all), func(i int) { look(ctx, n, &all[i], of[i], now) })
 	return all
 }
 

@@ -114,11 +114,11 @@ func (r *Run) step(ctx context.Context, i int) error {
 		r.Emit(skipped)
 		return nil
 	}
-	if err := r.StillHolds(ctx, i); err != nil {
+	if err := guarded(func() error { return r.StillHolds(ctx, i) }); err != nil {
 		return err
 	}
 	r.announce(i)
-	if err := r.do(ctx, i); err != nil {
+	if err := guarded(func() error { return r.do(ctx, i) }); err != nil {
 		r.failed(i, err)
 		return err
 	}
@@ -322,7 +322,7 @@ func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 		if slices.Contains(stay, r.State.Steps[i].Phase) {
 			continue
 		}
-		if err := r.undo(ctx, i); err != nil {
+		if err := guarded(func() error { return r.undo(ctx, i) }); err != nil {
 			r.failed(i, err)
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
 		}

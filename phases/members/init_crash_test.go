@@ -46,6 +46,12 @@ func beginnings() []beginning {
 				write(crashtest.TestManifestDir+"/kube-apiserver.yaml", crashtest.PodManifest("kube-apiserver", "", ""))
 				_ = d.Mkdir("/var/lib/etcd", node.Attr{Mode: 0o700})
 			}},
+		{name: "the data directory holds an empty member, and what a file server keeps there",
+			prepare: func(d *sim.Disk, _ func(name, data string)) {
+				for _, dir := range []string{"", "/.snapshot", "/member", "/member/snap", "/member/wal"} {
+					_ = d.Mkdir("/var/lib/etcd"+dir, node.Attr{Mode: 0o700})
+				}
+			}},
 		{name: "the API server's manifest names this etcd in another way", keep: []string{
 			"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client",
 		}, wish: apiserver.EtcdFlags{Servers: []string{"https://127.0.0.1:2379"}},

@@ -186,6 +186,9 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot look into the data directory: %w", err)
 	}
+	if i.DataNames, err = withoutEmpty(n.FS, i.DataDir, i.DataNames); err != nil {
+		return fmt.Errorf("cannot look into the data directory: %w", err)
+	}
 	if i.WALNames = nil; i.Pod.WALDir != "" {
 		if i.WALNames, err = n.FS.ReadDir(i.Pod.WALDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot look into the WAL directory: %w", err)
@@ -195,6 +198,20 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 		return err
 	}
 	return observeKept(n, f)
+}
+
+// withoutEmpty leaves a member that holds no file out of the names in a data directory: to etcd it
+// is no data, either.
+func withoutEmpty(files node.Reader, dir string, names []string) ([]string, error) {
+	i := slices.Index(names, "member")
+	if i < 0 {
+		return names, nil
+	}
+	_, empty, err := node.OnlyDirs(files, path.Join(dir, "member"))
+	if empty {
+		names = slices.Delete(slices.Clone(names), i, i+1)
+	}
+	return names, err
 }
 
 // observeNames compares the URLs that etcd would advertise with the certificates that it would show

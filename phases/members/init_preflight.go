@@ -12,6 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -170,7 +171,8 @@ func checkNewData(f *Facts) error {
 // strangersIn are the names in a data directory that belong neither to etcd nor to a run.
 func strangersIn(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return name == "member" || name == "lost+found" || strings.HasPrefix(name, journal.HiddenDir(""))
+		return name == "member" || slices.Contains(node.NobodysNames(), name) ||
+			strings.HasPrefix(name, journal.HiddenDir(""))
 	})
 }
 

@@ -88,6 +88,9 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"data of somebody", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} },
 			"/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
 		{"an empty mount point", func(f *Facts) { f.Init.DataNames = []string{"lost+found", ".etcdpod-r0"} }, "", ""},
+		{"what a file server keeps in every directory", func(f *Facts) {
+			f.Init.DataNames = []string{".snapshot", ".zfs"}
+		}, "", ""},
 		{"data that cannot be read", func(f *Facts) {
 			f.Init.DataNames, f.Init.DataError = []string{"member"}, errors.New("cut off")
 		}, "cannot be read: cut off", "move away"},

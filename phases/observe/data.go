@@ -22,8 +22,8 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 
 // InspectNamed reads a data directory that the operator named, and its WAL, which is in
 // dir/member/wal when walDir is empty; both are host paths. A [*engine.RefusedError] says what to
-// name instead, or that an etcd is using the directory. A hole is an error, unless the operator takes
-// what stands before it.
+// name instead, or that an etcd is using the directory. A hole is an error, unless the operator
+// takes what stands before it.
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bool) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if err == nil && d.Hole != nil && !upToHole {
@@ -31,8 +31,8 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 			"those; --up-to-hole takes what stands before it, and gives up all that was written later")
 	}
 	if engine.IsBadSnapshot(err) {
-		return nil, engine.WithHint(err, "a copy that was made while etcd ran, as kubeadm's in /etc/kubernetes/tmp, is "+
-			"often torn: use the data of a member that was stopped, or a backup")
+		return nil, engine.WithHint(err, "a copy that was made while etcd ran, as kubeadm's in /etc/kubernetes/tmp, "+
+			"is often torn: use the data of a member that was stopped, or a backup")
 	}
 	if errors.Is(err, etcd.ErrNoWAL) {
 		return nil, engine.Refuse("name the directory in which its .wal files are with --from-wal-dir",

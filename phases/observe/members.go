@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // OwnLive asks the local member for what it can say without a quorum; nil when it does not answer
@@ -111,14 +112,11 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 		return nil
 	}
 	answers := make([]bool, len(live.Members))
-	var wg sync.WaitGroup
-	for i, m := range live.Members {
-		wg.Go(func() {
-			answers[i] = uint64(m.ID) == live.MemberID ||
-				slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
-		})
-	}
-	wg.Wait()
+	engine.Concurrently(len(answers), func(i int) {
+		m := live.Members[i]
+		answers[i] = uint64(m.ID) == live.MemberID ||
+			slices.ContainsFunc(m.PeerURLs, func(url string) bool { return n.Etcd.Listening(ctx, url) })
+	})
 	var silent []Member
 	for i, m := range live.Members {
 		if !answers[i] {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -29,11 +29,7 @@ func listeners(ctx context.Context, pod *observe.EtcdPod) []listener {
 			all = append(all, listener{url: u.String()})
 		}
 	}
-	var wg sync.WaitGroup
-	for i := range all {
-		wg.Go(func() { all[i].open = etcd.AnswersStrangers(ctx, all[i].url) })
-	}
-	wg.Wait()
+	engine.Concurrently(len(all), func(i int) { all[i].open = etcd.AnswersStrangers(ctx, all[i].url) })
 	return all
 }
 

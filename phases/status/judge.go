@@ -65,8 +65,11 @@ func (s seen) judgeContainers() []string {
 			case c == nil:
 				w = append(w, fmt.Sprintf("%s of %s is not running: it has no container", name, m.Path))
 			case c.State != "running":
-				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts",
-					name, m.Path, c.State, c.Attempt))
+				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts%s",
+					name, m.Path, c.State, c.Attempt, s.because(c)))
+			case s.ended[c.ID].why != "":
+				w = append(w, fmt.Sprintf("%s of %s ends again and again: its container has been started %d times%s",
+					name, m.Path, c.Attempt+1, s.because(c)))
 			}
 		}
 	}

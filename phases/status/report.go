@@ -42,6 +42,7 @@ type ContainerStatus struct {
 	State   string    `json:"state"`
 	Attempt uint32    `json:"attempt"`
 	Since   time.Time `json:"since"`
+	Ended   string    `json:"ended,omitempty"` // why it does not run, as its log tells it
 }
 
 // MemberStatus is the local etcd.

@@ -29,8 +29,12 @@ type seen struct {
 	left      []string         // peer URLs of members that a restore left out
 	silent    []observe.Member // members of the same cluster elsewhere that do not answer
 	listeners []listener
-	kubeadms  string // the dataDir that kubeadm knows; empty when it is etcd's, or not known
+	kubeadms  string           // the dataDir that kubeadm knows; empty when it is etcd's, or not known
+	ended     map[string]ended // by the id of the container that is there now
 }
+
+// ended is how the log of a container that ended explains that.
+type ended struct{ why, do string }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
 // Warnings mean exit code 6.
@@ -50,6 +54,7 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 		}
 	}
 	n.ObserveStarts(ctx, f)
+	s.ended = s.lookAtLogs(n)
 	s.certs = certificates(n, f)
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
@@ -176,8 +181,8 @@ func (s seen) manifests() []ManifestStatus {
 		ms.Pod, ms.Image = m.Manifest.Name(), imageOf(m)
 		for _, name := range m.Manifest.Containers() {
 			if c := s.container(m, name); c != nil {
-				ms.Containers = append(ms.Containers,
-					ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt, Since: c.CreatedAt})
+				ms.Containers = append(ms.Containers, ContainerStatus{Name: name, State: c.State, Attempt: c.Attempt,
+					Since: c.CreatedAt, Ended: s.ended[c.ID].why})
 			}
 		}
 		all = append(all, ms)
@@ -218,6 +223,8 @@ func (s seen) next(st Status) string {
 		return "start the kubelet"
 	case s.etcdDown() && expired:
 		return renew
+	case s.etcdDown() && s.etcdEnded().do != "":
+		return s.etcdEnded().do
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
 			"type `etcdpod restore %s --dry-run`", newest.Path)

@@ -131,6 +131,17 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Obstacles = []observe.Obstacle{
 				{What: "the image x is not on this node", Fix: "pull it: `crictl pull x`"}}
 		}, []string{"the image x is not on this node"}, "crictl pull x"},
+		{"a container has exited, and its log tells why", func(s *seen) {
+			s.facts.Containers[1].State, s.facts.Containers[1].ID = "exited", "7f"
+			s.ended = map[string]ended{"7f": {why: "its disk is full (x): make room", do: "make room"}}
+		}, []string{"exited after 0 restarts: its disk is full (x): make room"}, "look into"},
+		{"etcd is down, and its log tells why", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.facts.Containers[0].ID, s.facts.Containers[0].Attempt = "7f", 3
+			s.ended = map[string]ended{"7f": {why: "its disk is full (x): make room", do: "make room"}}
+		}, []string{"ends again and again: its container has been started 4 times: its disk is full", "connection " +
+			"refused"},
+			"make room"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})

@@ -473,7 +473,11 @@ func (w watched) Read(b []byte) (int, error) {
 }
 
 func (a *agent) answer(ctx context.Context, part *Participant, m message, file io.Reader) {
-	out, err := part.Answer(ctx, m.Ask, m.With, file)
+	var out any
+	err := guarded(func() (err error) {
+		out, err = part.Answer(ctx, m.Ask, m.With, file)
+		return err
+	})
 	if file != nil { // the part that the answer did not read still follows on the wire
 		_, drained := io.Copy(io.Discard, file)
 		err = errors.Join(err, drained)

@@ -108,7 +108,7 @@ func (t *Transaction) eachOf(ctx context.Context, peers []*Peer, do func(context
 	var wg sync.WaitGroup
 	for _, p := range peers {
 		wg.Go(func() {
-			if err := do(ctx, p); err != nil {
+			if err := guarded(func() error { return do(ctx, p) }); err != nil {
 				// The failures that follow only say that the nodes were told to stop.
 				first.Do(func() { cause = err })
 				stop()
@@ -128,6 +128,16 @@ func (t *Transaction) inTurn(ctx context.Context, peers []*Peer, do func(context
 	return nil
 }
 
+// guarded turns a panic into an error: it would end this process, and leave the other nodes alone.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = engine.Bug(p)
+		}
+	}()
+	return do()
+}
+
 // All does something on every node, whatever fails on others, and returns all failures.
 func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	errs := make([]error, len(peers))
@@ -139,7 +149,7 @@ func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	}
 	var wg sync.WaitGroup
 	for i, p := range peers {
-		wg.Go(func() { errs[i] = do(p) })
+		wg.Go(func() { errs[i] = guarded(func() error { return do(p) }) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

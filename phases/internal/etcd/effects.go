@@ -87,11 +87,11 @@ func (d *DataDir) checkEffects() error {
 			continue
 		}
 		r, err := decodeRequest(e)
+		if err == nil && r != nil && (r.Alarm != nil || r.GetHeader().GetUsername() != "") {
+			return nil // what was written before may have been refused, or this be forbidden
+		}
 		if err != nil || r == nil || !writes(r) {
 			continue
-		}
-		if r.GetHeader().GetUsername() != "" {
-			return nil // it may have been forbidden
 		}
 		candidates++
 		next := map[int64]bool{}
@@ -110,7 +110,8 @@ func (d *DataDir) checkEffects() error {
 			return nil
 		}
 		if len(at) == 0 || candidates >= effectsDoubt && len(at) == 1 && at[top] {
-			return torn("the db says that it has applied the log up to entry %d, and its last revisions, up to %d, are "+
+			return torn("the db says that it has applied the log up to entry %d, and its last revisions, up to %d, "+
+				"are "+
 				"not what those entries wrote", d.ConsistentIndex, top)
 		}
 	}
@@ -204,8 +205,12 @@ func (x *effects) nothing(r *pb.InternalRaftRequest, rev int64) bool {
 // mayFail: without its lease, or without what it leaves unchanged, a put does nothing.
 func mayFail(p *pb.PutRequest) bool { return p.Lease != 0 || p.IgnoreValue || p.IgnoreLease }
 
-// idle says whether one side of a transaction can have written nothing.
+// idle says whether one side of a transaction can have written nothing. One that reads at a certain
+// revision fails as a whole when that has been compacted.
 func idle(ops []*pb.RequestOp) bool {
+	if slices.ContainsFunc(ops, func(o *pb.RequestOp) bool { return o.GetRequestRange().GetRevision() > 0 }) {
+		return true
+	}
 	return !slices.ContainsFunc(ops, func(o *pb.RequestOp) bool {
 		return o.GetRequestPut() != nil && !mayFail(o.GetRequestPut())
 	})

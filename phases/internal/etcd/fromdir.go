@@ -34,8 +34,8 @@ type FromDataDir struct {
 // valid entry of the write-ahead log. etcd itself would apply only the entries that it knows are
 // committed. With --force-new-cluster it cuts off the others, although a single-member etcd had
 // acknowledged them: it does not sync its note of what is committed. The source is not changed.
-// walDir is "" where it is member/wal. The errors are those of [Inspect], and [*HoleError]; after an
-// error no file is left. progress, which may be nil, gets bytes, a rough measure.
+// walDir is "" where it is member/wal. The errors are those of [Inspect], and [*HoleError]; after
+// an error no file is left. progress, which may be nil, gets bytes, a rough measure.
 func SnapshotFromDataDir(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
@@ -143,7 +143,8 @@ func (d *DataDir) Caveats() []string {
 	c = append(c, d.copied()...)
 	if d.LastIndex < d.ConsistentIndex {
 		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the "+
-			"log is lost, or this is a copy that was made while etcd ran, the log before the db; what may have come after "+
+			"log is lost, or this is a copy that was made while etcd ran, the log before the db; what may have come "+
+			"after "+
 			"the db is not in the snapshot.", d.LastIndex, d.ConsistentIndex))
 	}
 	if d.Removed {
@@ -173,7 +174,8 @@ func (d *DataDir) copied() []string {
 	case d.LastIndex < d.ConsistentIndex, !known:
 		return nil
 	case d.Pending() > 0:
-		return []string{fmt.Sprintf("kubeadm made this copy while etcd ran: the log goes on beyond the db, and its last "+
+		return []string{fmt.Sprintf("kubeadm made this copy while etcd ran: the log goes on beyond the db, and its "+
+			"last "+
 			"%d entries are in the snapshot; what came after the copy is not.", d.Pending())}
 	}
 	return []string{"kubeadm made this copy while etcd ran: the log does not go on beyond the db, and nothing tells " +

@@ -64,8 +64,10 @@ func (d *DataDir) checkJoint() error {
 			d.ConsistentIndex, last.GetTerm(), term)
 	}
 	for _, s := range l.snapshots {
-		if s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.CommitIndex && term != 0 && s.GetTerm() != 0 && s.GetTerm() != term {
-			return badLog("it says that entry %d is of term %d, and the db has applied one of term %d: they are not of "+
+		if s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.log.hard.GetCommit() &&
+			term != 0 && s.GetTerm() != 0 && s.GetTerm() != term {
+			return badLog("it says that entry %d is of term %d, and the db has applied one of term %d: they are not "+
+				"of "+
 				"one history", d.ConsistentIndex, s.GetTerm(), term)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"os"
 )
 
-// Where bbolt keeps what a commit changes, in a meta page and from its start, 16 bytes into the page
-// (bbolt internal/common: meta.go).
+// Where bbolt keeps what a commit changes, in a meta page and from its start, 16 bytes into the
+// page (bbolt internal/common: meta.go).
 const (
 	metaAt       = 16
 	metaPageSize = 8 // 4 bytes; all others have 8

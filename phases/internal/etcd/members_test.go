@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 // startThree runs a cluster of three and returns its leader first.
-func startThree(t *testing.T, version string) []*server {
+func startThree(t *testing.T, version string, extra ...string) []*server {
 	t.Helper()
 	all := []*server{newServer(t, "a"), newServer(t, "b"), newServer(t, "c")}
 	var urls []string
@@ -23,7 +24,7 @@ func startThree(t *testing.T, version string) []*server {
 		urls = append(urls, s.Name+"="+s.PeerURL)
 	}
 	for _, s := range all {
-		s.start(version, append([]string{"--initial-cluster", strings.Join(urls, ",")}, unflushed...)...)
+		s.start(version, slices.Concat([]string{"--initial-cluster", strings.Join(urls, ",")}, unflushed, extra)...)
 	}
 	for _, s := range all {
 		s.await()

@@ -175,7 +175,8 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 		return damage, nil
 	}
 	if !newest || !errors.Is(why, io.ErrUnexpectedEOF) {
-		return damage, nil // etcd's decoder recognizes a torn write: sectors of it are zeros, or not there
+		// Etcd's decoder recognizes a torn write: sectors of it are zeros, or not there.
+		return damage, nil
 	}
 	info, err := f.Stat()
 	if err != nil {

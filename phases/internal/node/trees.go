@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -164,4 +165,32 @@ func stat(f Reader, path string) (Stat, error) {
 		return Stat{}, err
 	}
 	return f.Lstat(resolved)
+}
+
+// NobodysNames are names in a directory that its file system or server puts there: they hold
+// nothing of the directory's user, and many cannot be moved away.
+func NobodysNames() []string { return []string{"lost+found", ".snapshot", ".zfs"} }
+
+// OnlyDirs returns the directories of a tree, itself first, if there is nothing else in it.
+func OnlyDirs(f Reader, dir string) (dirs []string, only bool, err error) {
+	st, err := f.Lstat(dir)
+	if err != nil || !st.Mode.IsDir() {
+		return nil, false, err
+	}
+	names, err := f.ReadDir(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	dirs = []string{dir}
+	for _, name := range names {
+		if slices.Contains(NobodysNames(), name) {
+			continue
+		}
+		below, only, err := OnlyDirs(f, filepath.Join(dir, name))
+		if err != nil || !only {
+			return nil, false, err
+		}
+		dirs = append(dirs, below...)
+	}
+	return dirs, true, nil
 }

@@ -64,7 +64,7 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 			got, err = t.APIServer.Counts(ctx, v.API, 0)
 			return err
 		})
-	if err != nil {
+	if err := explain(ctx, t, "kube-apiserver", err); err != nil {
 		return err
 	}
 	var total int64

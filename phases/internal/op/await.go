@@ -233,9 +233,10 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		return t.APIServer.Ready(ctx, a.API)
 	})
+	return explain(ctx, t, "kube-apiserver", err)
 }
 
 // Condition: since it was ready it may have restarted and failed to become ready again.

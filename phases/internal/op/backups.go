@@ -36,6 +36,8 @@ type Sidecar struct {
 	Fingerprints   map[string]string `json:"fingerprints"` // SHA-256 by host path
 	TakenAt        time.Time         `json:"takenAt"`
 	Seconds        float64           `json:"seconds"` // from the start to the end of the proof
+	// What a snapshot made from a data directory may lack, in sentences.
+	Caveats []string `json:"caveats,omitempty"`
 }
 
 // SidecarFile is the whole file: the sidecar, and what only a reader of the snapshot needs.

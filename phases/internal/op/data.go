@@ -100,6 +100,8 @@ type ClaimData struct {
 
 	NoDir    bool `json:"noDir"`    // there was no directory
 	NoMember bool `json:"noMember"` // the directory held no data
+	// Empty are the directories of a member that held nothing else: no data, either.
+	Empty []string `json:"empty,omitempty"`
 }
 
 func (c *ClaimData) String() string {
@@ -111,7 +113,26 @@ func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
 // Record notes what was there.
 func (c *ClaimData) Record(_ context.Context, t *Target) error {
 	c.NoDir, c.NoMember = !exists(t, c.Dir), !exists(t, c.member())
+	if c.NoMember {
+		return nil
+	}
+	dirs, only, err := node.OnlyDirs(t.Host.FS, c.member())
+	if err != nil {
+		return fmt.Errorf("cannot look into %s: %w", c.member(), err)
+	}
+	if only {
+		c.Empty = dirs
+	}
 	return nil
+}
+
+// written says whether there is data that was not there before the run.
+func (c *ClaimData) written(t *Target) bool {
+	if len(c.Empty) == 0 {
+		return c.NoMember && exists(t, c.member())
+	}
+	_, only, err := node.OnlyDirs(t.Host.FS, c.member())
+	return !only && !errors.Is(err, fs.ErrNotExist)
 }
 
 func (c *ClaimData) Do(_ context.Context, t *Target) error {
@@ -122,8 +143,9 @@ func (c *ClaimData) Do(_ context.Context, t *Target) error {
 }
 
 func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
-	switch mine := c.Pod.Name != "" && c.NoMember; {
-	case mine && exists(t, c.member()):
+	mine := c.Pod.Name != "" && (c.NoMember || len(c.Empty) > 0)
+	switch {
+	case mine && c.written(t):
 		if err := c.moveAside(ctx, t); err != nil {
 			return err
 		}
@@ -131,6 +153,13 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 		// An earlier attempt moved it, and may not have synced it.
 		if err := syncDirs(t, c.Keep, c.member()); err != nil {
 			return err
+		}
+	}
+	if mine {
+		for _, dir := range c.Empty {
+			if err := (&MakeDirectory{Path: dir, Attr: c.Attr}).Do(ctx, t); err != nil {
+				return err
+			}
 		}
 	}
 	if !c.NoDir {

@@ -203,12 +203,20 @@ const (
 )
 
 func inParallel[T any](items []T, do func(T) error) error {
-	errs := make([]error, len(items))
+	errs, panics := make([]error, len(items)), make([]any, len(items))
 	var wg sync.WaitGroup
 	for i, item := range items {
-		wg.Go(func() { errs[i] = do(item) })
+		wg.Go(func() {
+			defer func() { panics[i] = recover() }()
+			errs[i] = do(item)
+		})
 	}
 	wg.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p) // who called knows what to do with it
+		}
+	}
 	return errors.Join(errs...)
 }
 

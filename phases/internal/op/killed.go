@@ -55,7 +55,7 @@ func (w crashWatch) killed(ctx context.Context, t *Target, l *StartLimit) error 
 		"raise %s.failureThreshold there", exit.Code, ran, l.Limit, l.Probe, l.Manifest, l.Probe)
 }
 
-// explain adds to the error of a wait who killed the container meanwhile, if anybody did.
+// explain adds to the error of a wait who killed the container meanwhile, or else why it ended.
 func (w crashWatch) explain(ctx context.Context, t *Target, l *StartLimit, err error) error {
 	if err == nil {
 		return nil
@@ -63,5 +63,5 @@ func (w crashWatch) explain(ctx context.Context, t *Target, l *StartLimit, err e
 	if killed := w.killed(context.WithoutCancel(ctx), t, l); killed != nil {
 		return fmt.Errorf("%w; %w", err, killed)
 	}
-	return err
+	return explain(ctx, t, w.container, err)
 }

@@ -229,7 +229,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return poll(ctx, t, "the learner is not promoted", p.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, t, "the learner is not promoted", p.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 		members, err := t.Etcd.Members(ctx, p.Access)
 		if err != nil {
 			return err
@@ -253,6 +253,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 		}
 		return t.Etcd.PromoteLearner(ctx, p.Access, at.ID)
 	})
+	return explain(ctx, t, "etcd", err)
 }
 
 // Undo takes no vote away: etcd cannot. If the run started the member's etcd, the member leaves the

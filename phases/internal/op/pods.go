@@ -102,7 +102,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 		}
 	}
 	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
-	return poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name),
+	err = poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name),
 		r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			now, err := r.running(ctx, t)
 			switch {
@@ -119,6 +119,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 			}
 			return errors.New("no container of it runs")
 		})
+	return explain(ctx, t, r.Pod.Containers[0], err)
 }
 
 // endPod stops the kubelet, so that nothing restarts, and ends the pod's containers.
@@ -224,7 +225,7 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 		return err
 	}
 	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
-	return poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		runs, err := w.look(ctx, t)
 		if err != nil || a.API.Kubeconfig == "" {
 			return err
@@ -237,6 +238,7 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 		}
 		return nil
 	})
+	return explain(ctx, t, a.Pod.Containers[0], err)
 }
 
 // podWatch sees a pod take the place of another one.

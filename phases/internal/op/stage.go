@@ -61,8 +61,12 @@ type SnapshotDataDir struct {
 	Dir      string `json:"dir"`
 	WALDir   string `json:"walDir,omitempty"`
 	Snapshot string `json:"snapshot"` // in the run's folder
-	// UpToHole takes what stands before raft entries that are missing; otherwise those are an error.
+	// UpToHole takes what stands before raft entries that are missing; otherwise those are an
+	// error.
 	UpToHole bool `json:"upToHole,omitempty"`
+	// Backup is the backup that it is for, whose sidecar says what the snapshot may lack; nil:
+	// none.
+	Backup *Workspace `json:"backup,omitempty"`
 }
 
 func (s *SnapshotDataDir) String() string {
@@ -77,7 +81,13 @@ func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	for _, m := range missing {
 		t.report("%s", m)
 	}
-	return err
+	if err != nil || s.Backup == nil || len(missing) == 0 {
+		return err
+	}
+	return s.Backup.complete(t, func(d *SidecarFile) error {
+		d.Caveats = missing
+		return nil
+	})
 }
 
 func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot) }

@@ -236,10 +236,11 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 }
 
 // join gives an etcd its data at its first start. One that joins a cluster gets everything from the
-// leader.
+// leader. Empty directories are no data.
 func (m *Machine) join(dir, content string) {
 	at, ok := m.find(m.Disk.now, dir)
-	if _, there := m.Disk.now.look(at, "member"); there || !ok {
+	member, there := m.Disk.now.look(at, "member")
+	if there && m.holdsFiles(member) || !ok {
 		return
 	}
 	made := func(i *inode) uint64 {
@@ -249,12 +250,19 @@ func (m *Machine) join(dir, content string) {
 		m.next++
 		return m.next - 1
 	}
-	member, snap, wal := made(&inode{dir: true}), made(&inode{dir: true}), made(&inode{dir: true})
+	member = made(&inode{dir: true})
+	snap, wal := made(&inode{dir: true}), made(&inode{dir: true})
 	db, log := made(&inode{data: []byte(content)}), made(&inode{data: []byte(content)})
 	m.change(
 		m.named(at, "member", member), m.named(member, "snap", snap), m.named(member, "wal", wal),
 		m.named(snap, "db", db), m.named(wal, "0.wal", log),
 	)
+}
+
+func (m *Machine) holdsFiles(dir uint64) bool {
+	return slices.ContainsFunc(m.Disk.now[dir], func(e entry) bool {
+		return !m.inodes[e.ino].dir || m.holdsFiles(e.ino)
+	})
 }
 
 func (m *Machine) running(name string) *container {

@@ -134,13 +134,14 @@ func (l *ledger) entry(e *entry) error {
 // firstRevision is that of an empty etcd: the first write gets the next one.
 const firstRevision = 1
 
-// whole says that no revision is missing. Each write has the revision after that of the write before,
-// and only a compaction removes any, of those up to its own.
+// whole says that no revision is missing. Each write has the revision after that of the write
+// before, and only a compaction removes any, of those up to its own.
 func (l *ledger) whole(compacted int64) error {
 	if l.behind == 0 || l.behind-1 <= compacted {
 		return nil
 	}
-	return bad(CheckKeys, 0, "revision %d is missing: %d follows on %d, as in a copy that was made while etcd wrote", max(l.before, compacted)+1, l.behind, l.before)
+	return bad(CheckKeys, 0, "revision %d is missing: %d follows on %d, as in a copy that was made while etcd "+
+		"wrote", max(l.before, compacted)+1, l.behind, l.before)
 }
 
 // noBucket is for buckets without nested ones.

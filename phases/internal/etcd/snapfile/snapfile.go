@@ -21,7 +21,8 @@ const (
 	CheckMeta      = "meta"      // both meta pages
 	CheckStructure = "structure" // every page of every bucket, and the freelist
 	CheckKeys      = "keys"      // etcd's own records: revisions, keys and values, members
-	CheckLog       = "log"       // of a data directory: that the write-ahead log goes on where the db ends
+	// Of a data directory: that the write-ahead log goes on where the db ends.
+	CheckLog = "log"
 )
 
 // Bad says that the file is not a good snapshot. It is the only error of [Check] and [Peek] about

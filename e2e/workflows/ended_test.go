@@ -1,0 +1,114 @@
+package workflows
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// A disaster is what a person names with --from-data-dir: a hole in it is never called good, and
+// what stands before it can be had.
+func TestDataWithAHoleIsNeverCalledGood(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	n.change()
+	stopEtcd(n)
+	copyOf := func(dir string) string {
+		must(t, os.MkdirAll(n.Path(filepath.Dir(dir)), 0o755))
+		must(t, os.CopyFS(n.Path(dir), os.DirFS(n.Path(sandbox.DataDir))))
+		return n.Path(dir)
+	}
+	hole, torn := copyOf("/srv/hole"), copyOf("/srv/torn")
+	logs, err := filepath.Glob(hole + "/member/wal/*.wal")
+	must(t, err)
+	log := logs[len(logs)-1]
+	data, err := os.ReadFile(log)
+	must(t, err)
+	// In the last record that there is, or the one before.
+	data[len(bytes.TrimRight(data, "\x00"))-100] ^= 0x10
+	must(t, os.WriteFile(log, data, 0o600))
+	db := torn + "/member/snap/db"
+	data, err = os.ReadFile(db)
+	must(t, err)
+	// All that is in use behind the meta pages.
+	copy(data[4096*2:], bytes.Repeat([]byte{0xee}, 1<<20))
+	must(t, os.WriteFile(db, data, 0o600))
+
+	file := n.Path("/srv/made.db")
+	n.untouched(func() {
+		n.want(4, []string{"backup", file, "--from-data-dir", "/srv/hole"}, "is missing", "--up-to-hole")
+		n.want(4, []string{"restore", "--dry-run", "--from-data-dir", "/srv/hole"}, "is missing", "--up-to-hole")
+		n.want(4, []string{"backup", file, "--from-data-dir", "/srv/torn"}, "the db is bad")
+		n.want(4, []string{"restore", "--yes", "--from-data-dir", "/srv/torn"}, "the db is bad")
+		n.want(0, []string{"restore", "--dry-run", "--from-data-dir", "/srv/hole", "--up-to-hole"}, "later is lost")
+	})
+	n.want(0, []string{"backup", file, "--from-data-dir", "/srv/hole", "--up-to-hole"},
+		"proven good up to where the data is whole")
+	n.verify(0, file)
+	sidecar, err := os.ReadFile(file + ".json")
+	must(t, err)
+	if !strings.Contains(string(sidecar), "later is lost") {
+		t.Errorf("the sidecar does not say what is lost: %s", sidecar)
+	}
+	copyOf("/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03")
+	n.want(0, []string{"backup", n.Path("/srv/kubeadm.db"), "--from-data-dir",
+		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"}, "kubeadm made this copy while etcd ran")
+}
+
+func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(n *node)
+		says  string
+	}{
+		"a flag that it does not know": {func(n *node) {
+			n.editEtcd("    - etcd\n", "    - etcd\n    - --no-such-flag=1\n")
+		}, "it does not know one of its flags (flag provided but not defined: -no-such-flag)"},
+		"a certificate that is not there": {func(n *node) {
+			n.editEtcd("pki/etcd/server.crt", "pki/etcd/absent.crt")
+		}, "a certificate is refused, or is not there"},
+		"data that cannot be read": {func(n *node) {
+			logs, err := filepath.Glob(n.Path(sandbox.DataDir) + "/member/wal/*.wal")
+			must(t, err)
+			data, err := os.ReadFile(logs[0])
+			must(t, err)
+			// Within a record's data, so that its length is right.
+			at := bytes.Index(data, []byte("/registry/"))
+			if at < 0 {
+				t.Fatal("the log holds no key")
+			}
+			data[at] ^= 0xff
+			must(t, os.WriteFile(logs[0], data, 0o600))
+		}, "its data cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, sandbox.Options{NoAPIServer: true, Backoff: 100 * time.Millisecond})
+			stopEtcd(n)
+			tt.spoil(n)
+			must(t, n.StartKubelet(n.ctx))
+			var said string
+			n.eventually("status says why", func() bool {
+				r := n.run("status")
+				said = r.Stdout + r.Stderr
+				return strings.Contains(said, tt.says)
+			})
+			if t.Failed() {
+				t.Log(said)
+			}
+		})
+	}
+}
+
+func (n *node) editEtcd(old, text string) {
+	n.t.Helper()
+	file := n.Path(sandbox.ManifestDir + "/etcd.yaml")
+	data, err := os.ReadFile(file)
+	must(n.t, err)
+	if !strings.Contains(string(data), old) {
+		n.t.Fatalf("etcd.yaml has no %q:\n%s", old, data)
+	}
+	must(n.t, os.WriteFile(file, []byte(strings.Replace(string(data), old, text, 1)), 0o600))
+}

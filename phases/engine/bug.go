@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+)
+
+// BugError says that etcdpod itself failed: a panic of its own, or of a library outside the places
+// that know what such a panic means.
+type BugError struct {
+	Value any    // what it panicked with
+	At    string // file and line of etcdpod's own code
+}
+
+// Error is one sentence, whatever the panic said.
+func (e *BugError) Error() string {
+	text, _, _ := strings.Cut(fmt.Sprint(e.Value), "\n")
+	return fmt.Sprintf("etcdpod itself failed, in %s: %s", e.At, text)
+}
+
+// Hint asks for a report: nobody can mend it here.
+func (e *BugError) Hint() string { return "this is a fault of etcdpod: please report that sentence" }
+
+// Bug describes a panic. It must be called by the function that recovers from it.
+func Bug(value any) *BugError {
+	callers := make([]uintptr, 64)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	at, panicked := "a place that is not known", false
+	for {
+		f, more := frames.Next()
+		if strings.HasPrefix(f.Function, "runtime.") {
+			panicked = true // what comes before only handles it
+		} else if panicked && strings.Contains(f.Function, "etcdpod") {
+			at = fmt.Sprintf("%s:%d", path.Join(path.Base(path.Dir(f.File)), path.Base(f.File)), f.Line)
+			break
+		}
+		if !more {
+			break
+		}
+	}
+	return &BugError{value, at}
+}
+
+// guarded turns a panic into an error, so that a run goes back from it as from any other.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = Bug(p)
+		}
+	}()
+	return do()
+}
+
+// Concurrently does n things at once, and returns when all are done. If one panics, so does it: in
+// a goroutine of its own, a panic would end the program where nobody can say how things stand.
+func Concurrently(n int, do func(i int)) {
+	panics := make([]any, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			defer func() { panics[i] = recover() }()
+			do(i)
+		})
+	}
+	wg.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p)
+		}
+	}
+}

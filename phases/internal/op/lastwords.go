@@ -1,0 +1,237 @@
+package op
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// LastWords are the last error in the log of a container that ended.
+type LastWords struct {
+	Said string // the error itself
+	Why  string // what it means; empty: not known
+	Do   string // what to do about it; empty: not known
+}
+
+// String is one sentence, without its end; empty when the log tells nothing.
+func (w LastWords) String() string {
+	switch {
+	case w.Said == "":
+		return ""
+	case w.Why == "":
+		return "it says: " + w.Said
+	}
+	return fmt.Sprintf("%s (%s): %s", w.Why, w.Said, w.Do)
+}
+
+// LogOf is the log of a container (kubelet, pkg/kubelet/kuberuntime: BuildContainerLogsDirectory).
+func LogOf(c node.Container) string {
+	return path.Join("/var/log/pods", c.Namespace+"_"+c.Pod+"_"+c.PodUID, c.Name, strconv.Itoa(int(c.Attempt))+".log")
+}
+
+// LastWordsOf reads the log of a container that has ended. A log that is not there, or that cannot
+// be read, tells nothing: it only explains what is known already.
+func LastWordsOf(files node.Reader, c node.Container) LastWords {
+	text, err := endOf(files, LogOf(c))
+	if err != nil {
+		return LastWords{}
+	}
+	said := lastError(text)
+	for _, m := range meanings() {
+		for _, part := range m.parts {
+			if strings.Contains(strings.ToLower(said), part) {
+				return LastWords{Said: said, Why: m.why, Do: m.do}
+			}
+		}
+	}
+	return LastWords{Said: said}
+}
+
+// logEnd is how much of a log is looked at: more than a usage text or a stack trace.
+const logEnd = 64 << 10
+
+func endOf(files node.Reader, name string) (string, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if s, ok := f.(io.Seeker); ok {
+		if st, err := files.Lstat(name); err == nil && st.Size > logEnd {
+			_, _ = s.Seek(-logEnd, io.SeekEnd) // if not, all of it is read
+		}
+	}
+	var end []byte
+	for buf := make([]byte, 16<<10); ; {
+		n, err := f.Read(buf)
+		if end = append(end, buf[:n]...); len(end) > 2*logEnd {
+			end = end[len(end)-logEnd:]
+		}
+		if errors.Is(err, io.EOF) {
+			return string(end), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+var (
+	// criPrefix begins each line that the runtime writes: time, stream, and whether it is whole.
+	criPrefix = regexp.MustCompile(`^\S+ (stdout|stderr) [FP] `)
+	klogError = regexp.MustCompile(`^[EF]\d{4} \S+ +\d+ [^\]]+\] (.*)$`)
+	klogCause = regexp.MustCompile(`err="((?:[^"\\]|\\.)*)"`)
+)
+
+// How much a line tells about why a program ended.
+const (
+	saysNothing = iota
+	saysError
+	saysEnd
+)
+
+// lastError picks the line of a log that says most, the last one of several.
+func lastError(log string) string {
+	best, said := saysNothing, ""
+	for line := range strings.Lines(log) {
+		line = strings.TrimSpace(criPrefix.ReplaceAllString(strings.TrimRight(line, "\r\n"), ""))
+		if much, text := judgeLine(line); much > saysNothing && much >= best {
+			best, said = much, text
+		}
+	}
+	return printable(said)
+}
+
+// judgeLine knows the logs of etcd (zap, as JSON), of Kubernetes' programs (klog), and of the
+// packages that read their flags.
+func judgeLine(line string) (much int, text string) {
+	var zap struct{ Level, Msg, Error string }
+	if strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &zap) == nil {
+		if text = zap.Msg; zap.Error != "" {
+			text += ": " + zap.Error
+		}
+		return map[string]int{"fatal": saysEnd, "panic": saysEnd, "error": saysError}[zap.Level], text
+	}
+	if m := klogError.FindStringSubmatch(line); m != nil {
+		if cause := klogCause.FindStringSubmatch(m[1]); cause != nil && strings.Contains(m[1], "command failed") {
+			return saysEnd, cause[1]
+		}
+		return saysError, m[1]
+	}
+	for _, begin := range []string{
+		"flag provided but not defined", "invalid value", "Error: ", "error verifying flags", "fatal error: ",
+	} {
+		if strings.HasPrefix(line, begin) {
+			return saysEnd, strings.TrimPrefix(line, "Error: ")
+		}
+	}
+	if text, ok := strings.CutPrefix(line, "panic: "); ok {
+		return saysError, text // etcd logs the reason before it panics
+	}
+	return saysNothing, ""
+}
+
+// printable keeps a line short, and a terminal as it is.
+func printable(text string) string {
+	const most = 300
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '·'
+	}, text)
+	if r := []rune(text); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return text
+}
+
+// meaning is what an error means for who looks after the node.
+type meaning struct {
+	parts   []string // of the error in lower case; one is enough
+	why, do string
+}
+
+// meanings are tried in order.
+func meanings() []meaning {
+	return []meaning{
+		{[]string{"no space left on device", "disk quota exceeded"},
+			"its disk is full", "make room on the file system of its data"},
+		{[]string{"has already been bootstrapped", "tocommit("},
+			"the cluster knows this member, and its data directory was emptied, or has older data than it had",
+			"on another node, take it out of the cluster with `etcdctl member remove`; then empty its data " +
+				"directory here, " +
+				"move its manifest away, and type `etcdpod join`"},
+		{[]string{"permanently removed from the cluster"},
+			"it was removed from its cluster", "to have it back, empty its data directory, move its manifest away, " +
+				"and type " +
+				"`etcdpod join`"},
+		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},
+			"it does not know one of its flags", "take the flag out of the manifest, or spell it as this version does"},
+		{[]string{"invalid value", "parse error", "error verifying flags", "invalid argument"},
+			"one of its flags has a value that it cannot use", "correct it in the manifest"},
+		{[]string{"address already in use"},
+			"another program listens at its address", "find that with `ss -ltnp`, and end it"},
+		{[]string{"cannot assign requested address"},
+			"no interface of this node has the address where it shall listen", "correct the address in the manifest"},
+		{[]string{"x509:", "tls:", "bad certificate", "certificate has expired", "private key does not match",
+			".crt: no such file", ".key: no such file", ".pem: no such file", "failed to find any pem data"},
+			"a certificate is refused, or is not there", "`etcdpod certs check` tells which; `etcdpod certs renew` " +
+				"makes " +
+				"those of etcd and its clients anew"},
+		{[]string{"permission denied", "operation not permitted", "read-only file system"},
+			"it may not use a file of its own", "give the file back the owner and mode that it had; look whether " +
+				"its disk " +
+				"is mounted read-only"},
+		{[]string{"invalid downgrade", "storage version", "cannot downgrade", "higher than the server"},
+			"its data is of a newer etcd", "put the image back that it had"},
+		{[]string{"cluster id mismatch", "member count is unequal", "couldn't find local name", "error validating " +
+			"peerurls",
+			"unmatched member", "does not match the member"},
+			"its flags name other members than its cluster has", "compare --name, --initial-cluster and its peer " +
+				"URL with " +
+				"`etcdpod status` on a node that serves"},
+		{[]string{"crc mismatch", "failed to open database", "invalid database", "walpb", "wal: ", "open " +
+			"wal", "read wal", "does not match with snapshot",
+			"from snapshot", "freepages", "state.commit", "database file", "snapshot file", "input/output error",
+			"fault address", "failed to restore", "corrupt", "unexpected eof", "bolt"},
+			"its data cannot be read", "save what is whole of it with `etcdpod backup --from-data-dir`; then " +
+				"restore a backup, " +
+				"or, if other members serve, join it anew"},
+		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
+			"it does not reach what it needs", "see whether etcd serves: type `etcdpod status`"},
+		{[]string{"no such file or directory"},
+			"a file that its flags name is not there", "put it back, or correct the flag in the manifest"},
+	}
+}
+
+// explain adds to the failure of a wait why the container ended that was waited for, if it ended.
+func explain(ctx context.Context, t *Target, container string, failed error) error {
+	if failed == nil || ctx.Err() != nil {
+		return failed
+	}
+	c, err := newest(ctx, t, container)
+	if err != nil || c.ID == "" {
+		return failed
+	}
+	if c.State != stateExited {
+		if c.Attempt == 0 {
+			return failed
+		}
+		c.Attempt-- // it was started again, and has not ended yet
+	}
+	words := LastWordsOf(t.Host.FS, c).String()
+	if words == "" {
+		return failed
+	}
+	return fmt.Errorf("%w; its container ended last because %s", failed, strings.TrimPrefix(words, "it says: "))
+}

@@ -1,0 +1,126 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// lists is a container runtime that only lists.
+type lists struct {
+	node.Runtime
+	all []node.Container
+}
+
+func (l lists) Containers(context.Context) ([]node.Container, error) { return l.all, nil }
+
+// usage is what etcd prints after an error in its flags.
+const usage = "\nUsage:\n\n  etcd [flags]\n    Start an etcd server.\n"
+
+// The logs are those of etcd 3.5 to 3.7 and of kube-apiserver 1.37.
+func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
+	etcd := func(level, msg, err string) string {
+		return `{"level":"` + level + `","ts":"2026-11-29T08:57:29.05Z","caller":"etcdmain/etcd.go:204","msg":"` + msg +
+			`","error":"` + err + `","stacktrace":"go.etcd.io/etcd/server/v3/etcdmain.Main\n\tmain.go:40"}` + "\n"
+	}
+	for name, tt := range map[string]struct {
+		log  string
+		want []string
+	}{
+		"its data was emptied": {etcd("fatal", "discovery failed", "member 8e9e05c52164694d has already been "+
+			"bootstrapped"),
+			[]string{"was emptied", "etcdctl member remove", "etcdpod join"}},
+		"its data was emptied, and it was let in": {
+			etcd("panic", "tocommit(12) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or "+
+				"lost?", "") +
+				"panic: tocommit(12) is out of range\n\ngoroutine 90 [running]:\n", []string{"was emptied"}},
+		"its log is damaged": {etcd("fatal", "discovery failed", "walpb: crc mismatch: expected: 61 computed: 36"),
+			[]string{"its data cannot be read", "--from-data-dir"}},
+		"its db is damaged": {etcd("panic", "failed to open database", "invalid database") +
+			"panic: failed to open database\n\ngoroutine 1 [running]:\n" + strings.Repeat("x.y(...)\n", 99),
+			[]string{"its data cannot be read", "failed to open database: invalid database"}},
+		"its db is older than the log reaches back": {etcd("fatal", "discovery failed",
+			"database file (/var/lib/etcd/member/snap/db index 61) does not match with snapshot (index 12600)"),
+			[]string{"its data cannot be read"}},
+		"a flag": {"flag provided but not defined: -no-such-flag" + usage, []string{"does not know one of its flags " +
+			"(flag " +
+			"provided but not defined: -no-such-flag)"}},
+		"a " +
+			"value": {`invalid value "abc" for flag -snapshot-count: parse error` + usage, []string{"cannot use"}},
+		"a flag of the API server": {"Error: unknown flag: --no-such\n", []string{"does not know one of its flags"}},
+		"an address in use": {etcd("fatal", "discovery failed", "listen tcp 127.0.0.1:2380: bind: address already "+
+			"in use"),
+			[]string{"another program listens", "ss -ltnp"}},
+		"an address of nobody": {etcd("fatal", "discovery failed",
+			"listen tcp 10.0.0.9:2380: bind: cannot assign requested address"), []string{"no interface of this node"}},
+		"a certificate that is not there": {etcd("fatal", "listener failed",
+			"open /etc/kubernetes/pki/etcd/server.crt: no such file or directory"), []string{"a " +
+			"certificate", "certs check"}},
+		"a certificate and another's key": {etcd("fatal", "listener failed",
+			"tls: private key does not match public key"), []string{"a certificate", "certs check"}},
+		"a full disk": {etcd("fatal", "failed to create WAL", "write /var/lib/etcd/member/wal: no space left on "+
+			"device"),
+			[]string{"its disk is full", "make room"}},
+		"an API server without etcd": {`I1129 08:57:52.0 1 server.go:1] begins` + "\n" +
+			`E1129 08:57:52.063323   13408 run.go:72] "command failed" err="context deadline exceeded"` + "\n",
+			[]string{"does not reach what it needs", "etcdpod status"}},
+		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it says: " +
+			"discovery failed: " +
+			"the moon is full"}},
+		"nothing": {etcd("info", "closed", ""), nil},
+	} {
+		for _, prefix := range []string{"", "2026-11-29T08:57:29.05Z stderr F "} {
+			t.Run(name, func(t *testing.T) {
+				root := t.TempDir()
+				c := node.Container{ID: "1", Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u",
+					State: stateExited, Attempt: 2}
+				var log strings.Builder
+				for line := range strings.Lines(tt.log) {
+					log.WriteString(prefix + line)
+				}
+				file := filepath.Join(root, LogOf(c))
+				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+					os.WriteFile(file, []byte(log.String()), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				disk := node.OS(root)
+				words := LastWordsOf(disk, c).String()
+				for _, want := range tt.want {
+					if !strings.Contains(words, want) || strings.Contains(words, "\x1b") {
+						t.Errorf("%q, and not %q", words, want)
+					}
+				}
+				if tt.want == nil && words != "" {
+					t.Errorf("%q", words)
+				}
+				target := &Target{Host: &node.Host{FS: disk, Runtime: lists{all: []node.Container{c}}}}
+				failed := explain(t.Context(), target, "etcd", errors.New("etcd does not serve"))
+				if has := strings.Contains(failed.Error(), "ended last because"); has != (tt.want != nil) {
+					t.Errorf("a wait that fails says %v", failed)
+				}
+			})
+		}
+	}
+}
+
+func TestALogThatIsLongIsReadFromItsEnd(t *testing.T) {
+	root := t.TempDir()
+	c := node.Container{Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u"}
+	file := filepath.Join(root, LogOf(c))
+	text := "flag provided but not defined: -old\n" + strings.Repeat("nothing\n", 1<<16) + "Error: unknown flag: " +
+		"--new\n"
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if got := LastWordsOf(node.OS(root), c); got.Said != "unknown flag: --new" {
+		t.Errorf("%+v", got)
+	}
+	if got := LastWordsOf(node.OS(t.TempDir()), c); got.String() != "" {
+		t.Errorf("without a log: %+v", got)
+	}
+}
