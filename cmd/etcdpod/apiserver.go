@@ -34,7 +34,7 @@ func (s *session) showAPIServer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.result(c, report, func(w io.Writer) { writeAPIServer(w, report) })
+	return s.result(c, &report, func(w io.Writer) { writeAPIServer(w, report) })
 }
 
 func writeAPIServer(w io.Writer, r apiserver.Report) {

@@ -39,6 +39,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 			if change.unchanged != "" && plan.Empty() {
 				return errNothingToDo
 			}
+			visibleIn(&plan)
 			return s.confirm(c, show, func(w io.Writer) { writePlan(w, plan) })
 		})
 	})

@@ -37,7 +37,7 @@ func (s *session) certsCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, report, func(w io.Writer) { writeCerts(w, report) }); err != nil {
+	if err := s.result(c, &report, func(w io.Writer) { writeCerts(w, report) }); err != nil {
 		return err
 	}
 	if len(report.Warnings) > 0 {

@@ -30,11 +30,12 @@ const (
 func (s *session) display(c *cli.Context) display {
 	switch {
 	case asJSON(c):
-		return &jsonDisplay{to: json.NewEncoder(s.stdout)}
+		return &jsonDisplay{to: json.NewEncoder(visibleJSON{s.stdout})}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
-		return newOnTerminal(s.stderr, c.Bool("verbose"), !c.Bool("no-color") && s.env("NO_COLOR") == "")
+		color := !c.Bool("no-color") && s.env("NO_COLOR") == ""
+		return visibleDisplay{newOnTerminal(s.stderr, c.Bool("verbose"), color)}
 	}
-	return newPlain(s.stderr, c.Bool("verbose"))
+	return visibleDisplay{newPlain(s.stderr, c.Bool("verbose"))}
 }
 
 // onTerminal shows one node or several: the first event decides.

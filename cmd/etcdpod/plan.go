@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (s *session) show(c *cli.Context, planned func(*phases.Node) (engine.Plan, 
 }
 
 func (s *session) shown(c *cli.Context, plan engine.Plan) error {
-	return s.result(c, plan, func(out io.Writer) {
+	return s.result(c, &plan, func(out io.Writer) {
 		writePlan(out, plan)
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
 	})
@@ -71,7 +72,9 @@ var errSaidNo = errors.New("stopped, as you did not say yes; nothing was touched
 
 // ask shows what would be done, and goes on only after a yes.
 func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
-	plan(s.stderr)
+	var b bytes.Buffer
+	plan(&b)
+	fmt.Fprint(s.stderr, visibleLines(b.String()))
 	fmt.Fprintf(s.stderr, "\nGo on? Type yes: ")
 	answer, err := s.answer(ctx)
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *session) prune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s.done(c, plan, func(w io.Writer) {
+	s.done(c, &plan, func(w io.Writer) {
 		switch {
 		case len(plan.Items) == 0:
 			writePrune(w, plan, time.Now())

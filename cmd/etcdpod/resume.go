@@ -87,7 +87,7 @@ func (s *session) previewOpen(c *cli.Context, back bool) error {
 	if plan.Nodes[0].Node == "" {
 		return s.shown(c, plan.Nodes[0].Plan)
 	}
-	return s.result(c, plan, func(out io.Writer) {
+	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan)
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
 	})

@@ -112,15 +112,18 @@ func (s *session) asRoot(c *cli.Context) error {
 		Hint: "put sudo before it"}
 }
 
-// result writes what a command found: JSON on one line, or text.
+// result writes what a command found: JSON on one line, or text. value is a pointer, so that what
+// is in it can be made visible.
 func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error {
 	var b bytes.Buffer
 	if asJSON(c) {
-		if err := json.NewEncoder(&b).Encode(value); err != nil {
+		if err := json.NewEncoder(visibleJSON{&b}).Encode(value); err != nil {
 			return fmt.Errorf("cannot write the result: %w", err)
 		}
 	} else {
+		visibleIn(value)
 		text(&b)
+		b = *bytes.NewBufferString(visibleLines(b.String()))
 	}
 	if _, err := s.stdout.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)

@@ -44,7 +44,11 @@ func (s *session) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) }); err != nil {
+	seen.Problem = oneLine(seen.Problem)
+	for i, warning := range seen.Warnings {
+		seen.Warnings[i] = oneLine(warning)
+	}
+	if err := s.result(c, &seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) }); err != nil {
 		return err
 	}
 	if len(seen.Warnings) > 0 {

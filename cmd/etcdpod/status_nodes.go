@@ -27,7 +27,10 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, seen, func(w io.Writer) { writeNodes(w, seen) }); err != nil {
+	for i, warning := range seen.Warnings {
+		seen.Warnings[i] = oneLine(warning)
+	}
+	if err := s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen) }); err != nil {
 		return err
 	}
 	if len(seen.Warnings) > 0 {

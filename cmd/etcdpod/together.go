@@ -40,6 +40,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
 		return restore.Together(c.Context, n.Several(), options, func(plan engine.TogetherPlan) error {
+			visibleIn(&plan)
 			if err := s.confirm(c, show, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
 				return err
 			}
@@ -84,7 +85,7 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 	if err != nil {
 		return err
 	}
-	return s.result(c, plan, func(out io.Writer) {
+	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan)
 		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: "+
 			"each phase on all nodes before the next.")

@@ -37,7 +37,7 @@ func (s *session) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.result(c, verdict, func(w io.Writer) { writeVerdict(w, verdict) }); err != nil {
+	if err := s.result(c, &verdict, func(w io.Writer) { writeVerdict(w, verdict) }); err != nil {
 		return err
 	}
 	if !verdict.OK {

@@ -20,6 +20,9 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if err := f.checkFormat(); err != nil {
+		return nil, err
+	}
 	if err := f.checkLength(o.Raw); err != nil {
 		return nil, err
 	}
@@ -140,8 +143,7 @@ func surveyAll(
 	} else if err := newWalker(ctx, db, m, func(_, n int64) { p.add(n) }).again(*c.keys, s.visitor()); err != nil {
 		return err
 	}
-	s.finish()
-	return nil
+	return s.finish(db)
 }
 
 // progress counts the bytes read: the file once for the hash, and once each for the first walk and,

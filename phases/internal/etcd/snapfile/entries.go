@@ -32,8 +32,8 @@ func parseRevision(b []byte) (revision, error) {
 
 // keyValue is etcd's mvccpb.KeyValue; key and value are known by their places.
 type keyValue struct {
-	key, value              field
-	created, modified, vers int64
+	key, value                     field
+	created, modified, vers, lease int64
 }
 
 func (e *entry) keyValue() (kv keyValue, wrong string, err error) {
@@ -60,6 +60,8 @@ func (e *entry) keyValue() (kv keyValue, wrong string, err error) {
 			kv.vers = int64(f.value)
 		case 5:
 			kv.value = f
+		case 6:
+			kv.lease = int64(f.value)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/coreos/go-semver/semver"
@@ -58,6 +59,15 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 	got := check(t, b, Options{})
 	// The test below compares these with etcd's own.
 	want.HashKV, want.Keys, want.Revisions = got.HashKV, 357, got.Revisions
+	want.DeadMasters = want.MasterLeases // their entries have no lease
+	for _, prefix := range want.EncryptionPrefixes {
+		values := got.Samples[prefix]
+		if len(values) == 0 || !bytes.HasPrefix(values[0].Value, []byte(prefix)) ||
+			!strings.HasPrefix(values[0].Key, "/registry/secrets/") {
+			t.Errorf("the sample of %s is %q", prefix, values)
+		}
+	}
+	want.Samples = got.Samples
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}

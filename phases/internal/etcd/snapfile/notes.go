@@ -35,7 +35,10 @@ const (
 )
 
 // kind is a resource, or one API server's lease.
-type kind struct{ resource, master string }
+type kind struct {
+	resource, master string
+	unleased         bool // nothing ends the API server's entry
+}
 
 // catalogue numbers the kinds and encryption prefixes in the file.
 type catalogue struct {
@@ -45,11 +48,14 @@ type catalogue struct {
 	name     []byte
 	resources,
 	masters int
-	full bool // something got no number of its own
+	full    bool   // something got no number of its own
+	seen    uint64 // entries
+	samples samples
 }
 
 func newCatalogue() *catalogue {
-	return &catalogue{kinds: make([]kind, otherwise+1), prefixes: make([]string, 1), numbers: map[string]uint16{}}
+	return &catalogue{kinds: make([]kind, otherwise+1), prefixes: make([]string, 1), numbers: map[string]uint16{},
+		samples: samples{}}
 }
 
 // note looks at an entry, and at the object in it if given.
@@ -62,6 +68,7 @@ func (c *catalogue) note(e *entry, r revision, kv *keyValue) (note, error) {
 			return n, err
 		}
 	}
+	c.seen++
 	err := e.window.each(e.off, n.size, func(b []byte) { n.crc = crc32.Update(n.crc, castagnoli, b) })
 	return n, err
 }
@@ -72,8 +79,10 @@ func (c *catalogue) look(e *entry, kv *keyValue, n *note) error {
 	if err != nil {
 		return err
 	}
+	wanted := ""
 	if rest, ok := bytes.CutPrefix(key, []byte(registry)); ok {
-		n.kind = c.kind(rest)
+		n.kind = c.kind(rest, kv.lease == 0)
+		wanted = wantedObject(rest)
 	}
 	value, err := e.window.at(kv.value.off, int(min(kv.value.size, most)))
 	if err != nil {
@@ -81,18 +90,30 @@ func (c *catalogue) look(e *entry, kv *keyValue, n *note) error {
 	}
 	if bytes.HasPrefix(value, []byte(encPrefix)) {
 		n.prefix = c.prefix(value)
+		wanted = c.prefixes[n.prefix]
+	}
+	if wanted == secrets && !bytes.Contains(value, []byte(tokenType)) {
+		wanted = ""
+	}
+	if wanted != "" {
+		c.samples.add(wanted, spot{entry: c.seen, key: kv.key, value: kv.value})
 	}
 	return nil
 }
 
 // kind numbers a key below /registry/ (kube-apiserver's default --etcd-prefix).
-func (c *catalogue) kind(path []byte) uint16 {
+func (c *catalogue) kind(path []byte, unleased bool) uint16 {
 	first, rest, _ := bytes.Cut(path, []byte("/"))
 	second, _, below := bytes.Cut(rest, []byte("/"))
 	name := resourceName(c.name[:0], first, second, below)
 	resource := len(name)
 	if string(first) == masterLease {
 		name = append(append(name, 0), rest[bytes.LastIndexByte(rest, '/')+1:]...)
+		unleased = unleased && len(name) > resource+1
+	}
+	end := len(name)
+	if resource < end && unleased {
+		name = append(name, 0)
 	}
 	c.name = name
 	if n, known := c.numbers[string(name)]; known {
@@ -101,9 +122,10 @@ func (c *catalogue) kind(path []byte) uint16 {
 	k := kind{resource: string(name[:resource])}
 	switch {
 	case resource < len(name) && c.masters < maxMasters:
-		k.master = string(name[resource+1:])
+		k.master, k.unleased = string(name[resource+1:end]), unleased
 		c.masters++
 	case resource < len(name):
+		k.unleased = false
 		return c.number(k.resource, k, true)
 	case c.resources >= maxNames || resource > 512:
 		return c.number("other", kind{resource: "other"}, true)

@@ -108,6 +108,12 @@ type Report struct {
 	// Last elements of live keys below /registry/masterleases/: the addresses of API
 	// servers; at most 1024.
 	MasterLeases []string
+	// Those of MasterLeases whose entry has no lease: nothing removes it when the API server is
+	// gone.
+	DeadMasters []string
+	// Values as they are stored, of what tells whether a node's files fit: one for each of
+	// EncryptionPrefixes, under the prefix; and those named by [SampleNames].
+	Samples map[string][]Sample
 	// Resources counts the live objects of each Kubernetes resource below /registry/,
 	// under kubectl's names (pods, certificates.cert-manager.io). Beyond 4096 names,
 	// objects count as "other".

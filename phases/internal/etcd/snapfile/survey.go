@@ -2,6 +2,7 @@ package snapfile
 
 import (
 	"hash/crc32"
+	"io"
 	"slices"
 )
 
@@ -97,7 +98,7 @@ func (s *survey) hashed(n note, live bool) bool {
 }
 
 // finish puts the results into the report.
-func (s *survey) finish() {
+func (s *survey) finish(db io.ReaderAt) error {
 	r := s.report
 	r.HashKV = s.hash
 	r.Resources = map[string]int64{}
@@ -107,6 +108,9 @@ func (s *survey) finish() {
 			continue
 		}
 		r.Resources[k.resource] += n
+		if k.master != "" && k.unleased {
+			r.DeadMasters = append(r.DeadMasters, k.master)
+		}
 		if k.master != "" {
 			r.MasterLeases = append(r.MasterLeases, k.master)
 		}
@@ -118,4 +122,6 @@ func (s *survey) finish() {
 	}
 	slices.Sort(r.EncryptionPrefixes)
 	slices.Sort(r.MasterLeases)
+	slices.Sort(r.DeadMasters)
+	return s.samples.read(db, s.live, r)
 }
