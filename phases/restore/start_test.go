@@ -107,6 +107,24 @@ func TestNothingIsStoppedThatCouldNotStartAgain(t *testing.T) {
 	}
 }
 
+// A scheduler that was down before does not stand in the way of a restore.
+func TestWhatIsDownAnywayDoesNotStandInTheWayOfARestore(t *testing.T) {
+	const image = "registry.k8s.io/kube-scheduler:3.6.5-0"
+	f := plannedFacts(t)
+	for _, m := range f.Manifests {
+		if strings.HasSuffix(m.Path, "kube-scheduler.yaml") {
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{m.Path}, What: "the image " + image + " is gone"}}
+		}
+	}
+	plan, err := Workflow(Options{}).Planned(context.Background(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := strings.Join(plan.Phases[0].Found, "\n"); !strings.Contains(said, image) {
+		t.Errorf("it says %s", said)
+	}
+}
+
 // stoppedIn makes a restore fail for want of an etcd that serves, after a change of the node in the
 // middle of it.
 func stoppedIn(t *testing.T, change func(*restoreWorld)) (*restoreWorld, error) {
