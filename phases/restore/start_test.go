@@ -284,3 +284,26 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 		})
 	}
 }
+
+func TestOnSeveralNodesItIsSaidWhichDoesNotServe(t *testing.T) {
+	c := newCluster(t, "cp1", "cp2", "cp3")
+	for _, n := range c.Nodes {
+		n.Machine.SickEtcd = true
+	}
+	c.Heard = func(e engine.Event) {
+		if e.State == engine.GoingBack {
+			c.Nodes["cp2"].Machine.NoImages = []string{etcdImage}
+		}
+	}
+	err := c.Run("cp1")
+	var lacks *engine.NotServingError
+	if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "on cp2, what runs the image "+etcdImage) ||
+		strings.Contains(err.Error(), "on cp1") || !strings.Contains(engine.Hint(err), "crictl pull") {
+		t.Fatalf("the restore ended with %v, hint %q", err, engine.Hint(err))
+	}
+	for name, n := range c.Nodes {
+		if open, err := engine.OpenRun(n.Machine.Disk); err != nil || open.ID != "" {
+			t.Errorf("on %s the run is open: %+v, %v", name, open, err)
+		}
+	}
+}
