@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,15 +145,24 @@ func Wire[F engine.Observed](
 			}
 			ops, err := rewire(f, wish, awaitReplaced(f, limit, true))
 			if len(ops) > 0 {
-				if m, _, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
-					if err := f.CheckStarts(m); err != nil {
-						return nil, err
-					}
+				if err := checkRewired(f); err != nil {
+					return nil, err
 				}
 				ops = append(ops, awaitReplaced(f, limit, false))
 			}
 			return ops, err
 		}}
+}
+
+// checkRewired refuses to stop an API server that could not start again. One that does not run yet
+// may lack just what the run makes.
+func checkRewired(f *observe.Facts) error {
+	m, container, _ := observe.Program(f.Manifests, "kube-apiserver")
+	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{container}}
+	if !slices.ContainsFunc(f.Containers, func(c node.Container) bool { return pod.Owns(c) && c.State == "running" }) {
+		return nil
+	}
+	return f.CheckStarts(m)
 }
 
 func foundWiring(f *observe.Facts, wish EtcdFlags) []string {

@@ -68,6 +68,17 @@ func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
 		strings.Join(what, "; "))
 }
 
+// ObstaclesOf says what stands in the way of these pods alone.
+func (f *Facts) ObstaclesOf(files ...ManifestFile) []string {
+	var all []string
+	for _, o := range f.Obstacles {
+		if len(o.Manifests) > 0 && o.concerns(files) {
+			all = append(all, o.What)
+		}
+	}
+	return all
+}
+
 // StartDoubts says what could not be found out about the pods, for the person who decides.
 func (f *Facts) StartDoubts(files ...ManifestFile) []string {
 	var all []string

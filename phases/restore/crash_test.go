@@ -85,6 +85,7 @@ func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Fa
 			Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}},
 		EtcdServes: !w.scenario.NoData, APIReady: !w.scenario.NoData,
 	}
+	f.Containers, _ = w.Machine.Host().Runtime.Containers(context.Background())
 	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "",
 		StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
 	if len(w.Machine.Mounts) > 0 && w.Machine.Mounts[0] == "/var/lib/etcd" {

@@ -18,14 +18,14 @@ import (
 // function that returns nil or says why not.
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
-		o.checkPods, checkRuntime, o.checkStarts, o.checkData, o.checkMembership,
-		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption,
+		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
+		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption, o.checkStarts,
 		o.checkAPIServers, o.checkRevision, o.checkRoom,
 	}
 	// The coordinator has already judged what concerns all nodes (see together.go).
 	if o.Shared != nil {
-		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkStarts,
-			o.checkData, o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption, o.checkRoom}
+		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkData, o.checkStorageVersion, checkQuota,
+			o.checkFingerprints, o.checkEncryption, o.checkStarts, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
 		Found: o.foundNode,
@@ -36,7 +36,7 @@ func (o restorer) preflight() phase {
 
 func (o restorer) foundNode(f *Facts) []string {
 	if f.Etcd == nil {
-		return []string{f.Node + " runs an API server, and no etcd"}
+		return append([]string{f.Node + " runs an API server, and no etcd"}, f.StartDoubts(o.fenced(f)...)...)
 	}
 	found := append(foundOthers(f), o.foundDoubts(f)...)
 	state := "does not serve"

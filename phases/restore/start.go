@@ -2,16 +2,40 @@ package restore
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // Whether what the fence stops can start again, and with the new data: the checks and doubts of
 // preflight that are about the time after the exchange.
 
-func (o restorer) checkStarts(f *Facts) error { return f.CheckStarts(o.fenced(f)...) }
+// checkStarts is about etcd and the API server, without which there is no restore, and about what
+// runs now. What is down anyway must not stand in the way of a restore in a disaster: it is a note.
+func (o restorer) checkStarts(f *Facts) error {
+	must, _ := o.mustStart(f)
+	return f.CheckStarts(must...)
+}
+
+// mustStart parts what is fenced into what must run afterwards, and what did not run before either.
+func (o restorer) mustStart(f *Facts) (must, others []observe.ManifestFile) {
+	for _, m := range o.fenced(f) {
+		pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()}
+		runs := slices.ContainsFunc(f.Containers, func(c node.Container) bool {
+			return c.State == "running" && pod.Owns(c)
+		})
+		if runs || observe.IsAPIServer(m) || f.Etcd != nil && m.Path == f.Etcd.File.Path {
+			must = append(must, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return must, others
+}
 
 // checkQuota refuses data that fills the whole quota: etcd would serve it, and take no write.
 func checkQuota(f *Facts) error {
@@ -31,6 +55,8 @@ func checkQuota(f *Facts) error {
 // foundDoubts are for the person who decides: what may go wrong, and what could not be found out.
 func (o restorer) foundDoubts(f *Facts) []string {
 	found := f.StartDoubts(o.fenced(f)...)
+	_, others := o.mustStart(f)
+	found = append(found, f.ObstaclesOf(others...)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
 		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %d MiB: raise "+

@@ -107,6 +107,24 @@ func TestNothingIsStoppedThatCouldNotStartAgain(t *testing.T) {
 	}
 }
 
+// A scheduler that was down before does not stand in the way of a restore.
+func TestWhatIsDownAnywayDoesNotStandInTheWayOfARestore(t *testing.T) {
+	const image = "registry.k8s.io/kube-scheduler:3.6.5-0"
+	f := plannedFacts(t)
+	for _, m := range f.Manifests {
+		if strings.HasSuffix(m.Path, "kube-scheduler.yaml") {
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{m.Path}, What: "the image " + image + " is gone"}}
+		}
+	}
+	plan, err := Workflow(Options{}).Planned(context.Background(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := strings.Join(plan.Phases[0].Found, "\n"); !strings.Contains(said, image) {
+		t.Errorf("it says %s", said)
+	}
+}
+
 // stoppedIn makes a restore fail for want of an etcd that serves, after a change of the node in the
 // middle of it.
 func stoppedIn(t *testing.T, change func(*restoreWorld)) (*restoreWorld, error) {
@@ -264,5 +282,28 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
+	}
+}
+
+func TestOnSeveralNodesItIsSaidWhichDoesNotServe(t *testing.T) {
+	c := newCluster(t, "cp1", "cp2", "cp3")
+	for _, n := range c.Nodes {
+		n.Machine.SickEtcd = true
+	}
+	c.Heard = func(e engine.Event) {
+		if e.State == engine.GoingBack {
+			c.Nodes["cp2"].Machine.NoImages = []string{etcdImage}
+		}
+	}
+	err := c.Run("cp1")
+	var lacks *engine.NotServingError
+	if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "on cp2, what runs the image "+etcdImage) ||
+		strings.Contains(err.Error(), "on cp1") || !strings.Contains(engine.Hint(err), "crictl pull") {
+		t.Fatalf("the restore ended with %v, hint %q", err, engine.Hint(err))
+	}
+	for name, n := range c.Nodes {
+		if open, err := engine.OpenRun(n.Machine.Disk); err != nil || open.ID != "" {
+			t.Errorf("on %s the run is open: %+v, %v", name, open, err)
+		}
 	}
 }

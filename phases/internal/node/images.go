@@ -58,8 +58,8 @@ func labelledVersion(info map[string]string) string {
 	return read.Labels[label]
 }
 
-// SandboxImage reads the field that kubeadm's own preflight check reads, too; containerd 2 has it
-// elsewhere, and does not show it.
+// SandboxImage reads what kubeadm's own preflight check reads, too. A runtime that does not tell it
+// there is not asked what its sandboxes were made from: that may have been another image.
 func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 	var read struct {
 		SandboxImage string `json:"sandboxImage"`
