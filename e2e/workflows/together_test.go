@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -146,6 +147,25 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 	c.typed("cp1", "etcdpod restore --yes --nodes cp2,cp3 "+b.file, 2, "cp1")
 	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+b.file, 0, "Restored on 3 nodes")
 	c.wantNew(b, before)
+
+	// The third begins a cluster of its own: it is not restored with the others.
+	third := c.nodes[2]
+	stopEtcd(third)
+	must(t, os.RemoveAll(third.DataPath()+"/member"))
+	file := third.Path(sandbox.ManifestDir + "/etcd.yaml")
+	text, err := os.ReadFile(file)
+	must(t, err)
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		if flag, _, ok := strings.Cut(line, "--initial-cluster="); ok {
+			lines[i] = flag + "--initial-cluster=cp3=" + third.PeerURL()
+		}
+	}
+	alone := strings.Replace(strings.Join(lines, "\n"), "cluster-state=existing", "cluster-state=new", 1)
+	must(t, os.WriteFile(file, []byte(alone), 0o600))
+	must(t, third.StartKubelet(third.ctx))
+	must(t, third.WaitEtcd(third.ctx))
+	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+b.file, 5, "not members of one cluster: cp1, cp2 of")
 }
 
 // The coordinator is killed in each part of the transaction: what is left is settled from it or

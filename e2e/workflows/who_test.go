@@ -169,6 +169,43 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 	})
 	third.done(third.typed("--yes")...)
 	first.wantMembers(first, second.node, third.node)
+
+	// The first member begins anew under its old ids, which its manifest gives it.
+	must(t, first.StopKubelet(first.ctx))
+	must(t, first.Kill(first.ctx, "etcd"))
+	first.eventually("etcd has ended", func() bool { return len(first.running()) == 0 })
+	must(t, os.RemoveAll(first.DataPath()+"/member"))
+	must(t, first.StartKubelet(first.ctx))
+	first.eventually("etcd was started on nothing", func() bool {
+		_, err := os.Stat(first.DataPath() + "/member/snap/db")
+		return err == nil
+	})
+	again := &joiner{first, second.node}
+	must(t, os.WriteFile(again.kubeadm(),
+		[]byte(again.joinConfiguration()+"---\n"+again.clusterConfiguration()), 0o600))
+	for _, leaf := range renewed() { // they are not for the configuration's address
+		must(t, os.RemoveAll(first.Path(pkiDir+leaf+".crt")))
+		must(t, os.RemoveAll(first.Path(pkiDir+leaf+".key")))
+	}
+	first.eventually("etcd does not start without them", func() bool {
+		_ = first.Kill(first.ctx, "etcd") // it may have ended by itself
+		return len(first.running()) == 0
+	})
+	again.want(5, again.typed("--yes"), "votes, and", "etcdctl member remove")
+
+	// Nor is it restored alone, beside the others that serve.
+	must(t, first.StopKubelet(first.ctx))
+	first.eventually("etcd has ended", func() bool {
+		_ = first.Kill(first.ctx, "etcd") // it may have ended by itself
+		return len(first.running()) == 0
+	})
+	b := second.backup()
+	data, err := os.ReadFile(b.file)
+	must(t, err)
+	must(t, os.WriteFile(first.Path("/backup.db"), data, 0o600))
+	// How far etcd came before it was killed decides whether its data can be read, and what is
+	// said.
+	first.want(5, []string{"restore", first.Path("/backup.db"), "--yes"}, "other member", "with --nodes")
 }
 
 func TestAPeerURLThatLeadsEverybodyToItselfIsNamedAndCured(t *testing.T) {

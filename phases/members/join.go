@@ -314,11 +314,19 @@ func (f *Facts) emptied() string {
 		return ""
 	}
 	of := func(member, cluster uint64) bool { return member == uint64(own.ID) && cluster == f.Join.Cluster.ID }
+	// A first member that was emptied begins anew under its old ids, which come from its manifest.
+	// Without the emptying it would know the others: they could not be added without it.
+	alone := func(all []observe.Member) bool {
+		return len(all) == 1 && all[0].ID == own.ID && len(f.Join.Cluster.Members) > 1
+	}
 	var inUse *engine.RefusedError
 	switch owner := i.DataOwner; {
 	case f.Live != nil && f.Live.ClusterID != 0 && !of(f.Live.MemberID, f.Live.ClusterID):
 		return fmt.Sprintf("etcd on this node serves another cluster: it is the member %x of the cluster %x, and not "+
 			"of %x", f.Live.MemberID, f.Live.ClusterID, f.Join.Cluster.ID)
+	case f.Live != nil && alone(f.Live.Members):
+		return "etcd on this node serves a cluster of its own, with no member but itself: it was emptied, and " +
+			"began anew"
 	case f.Live != nil || errors.As(i.DataError, &inUse):
 		return ""
 	case i.DataError != nil:
@@ -330,6 +338,8 @@ func (f *Facts) emptied() string {
 			i.DataDir, owner.MemberID, owner.ClusterID, f.Join.Cluster.ID)
 	case !slices.ContainsFunc(owner.Members, func(m observe.Member) bool { return m.ID == own.ID }):
 		return fmt.Sprintf("%s holds nothing of the cluster's data: it was emptied", i.DataDir)
+	case alone(owner.Members):
+		return fmt.Sprintf("%s holds a cluster of its own: it was emptied, and etcd began anew", i.DataDir)
 	}
 	return ""
 }

@@ -130,8 +130,19 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"a voting member with its data, which does not serve", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
-			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}})(f)
+			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7,
+				Members: []observe.Member{{ID: 1}, {ID: 7}}})(f)
 		}, "", ""},
+		{"a first member that was emptied, and began anew under its ids", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There = f.Init.Rendered
+			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}})(f)
+		}, "holds a cluster of its own", "etcdctl member remove 7"},
+		{"the same, while it serves", func(f *Facts) {
+			listed(f, observe.Member{ID: 7, Name: "cp1"})
+			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
+			f.Live = &observe.Live{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}}
+		}, "serves a cluster of its own", "etcdctl member remove 7"},
 		{"a voting member whose data cannot be read", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered

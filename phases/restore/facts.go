@@ -19,6 +19,8 @@ type Facts struct {
 	*observe.Facts
 	// Addresses connected to etcd's client port, for a restore on several nodes.
 	Clients []string
+	// Peer URLs of the snapshot's other members that answer, for a restore of this node alone.
+	Answering []string
 	// What the data directory says; nil when it could not be read, and StoppedError says why.
 	Stopped       *observe.Stopped
 	StoppedError  error

@@ -200,6 +200,40 @@ func TestTwoNodesOfOneNameDoNotHideEachOtherWhenTheOthersJoin(t *testing.T) {
 	refusedWith(t, err, "two of the nodes have the name cp1", "")
 }
 
+func TestANodeThatWasEmptiedIsNotRestoredBesideTheOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*Facts)
+		refused bool
+	}{
+		"it began anew": {func(f *Facts) { f.Live.Revision = 3 }, true},
+		"stopped": {func(f *Facts) {
+			f.Live, f.Stopped = nil, &observe.Stopped{Revision: 3}
+		}, true},
+		"nobody answers":                {func(f *Facts) { f.Live.Revision, f.Answering = 3, nil }, false},
+		"the others were removed since": {func(f *Facts) { f.Live.Revision = 100 }, false},
+	} {
+		f := plannedFacts(t)
+		f.Answering = []string{"https://cp2:2380"}
+		c.change(f)
+		if f.Stopped != nil {
+			f.Stopped.Members = []observe.Member{{Name: "cp1"}}
+		}
+		err := restorer{}.checkMembership(f)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "answers at https://cp2:2380") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f := plannedFacts(t)
+	f.Snapshot.Members = []observe.Member{memberCalled("cp1", 1), memberCalled("cp2", 2)}
+	if got := f.neighbours(); !slices.Equal(got, []string{"https://cp2:2380"}) {
+		t.Errorf("the others are at %v", got)
+	}
+	f.Etcd.PeerURLs = []string{"https://lab:2380"} // a copy of a cluster elsewhere
+	if got := f.neighbours(); got != nil {
+		t.Errorf("this node is none of them: %v", got)
+	}
+}
+
 func TestAnotherEtcdIsBackBeforeTheAPIServer(t *testing.T) {
 	f := plannedFacts(t)
 	text := strings.ReplaceAll(crashtest.PodManifest("etcd", "    - --data-dir=/var/lib/events\n", ""),

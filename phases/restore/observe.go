@@ -43,7 +43,29 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 	if f.Snapshot, err = o.source(ctx, n, f.Facts); err != nil {
 		return nil, err
 	}
+	for _, url := range f.neighbours() {
+		if n.Etcd.Listening(ctx, url) {
+			f.Answering = append(f.Answering, url)
+		}
+	}
 	return f, o.complete(ctx, n, f)
+}
+
+// neighbours are the peer URLs of the snapshot's other members, where this node is one of them by
+// its own. A member that was emptied may have begun a cluster of its own, which knows nobody else.
+func (f *Facts) neighbours() (urls []string) {
+	own := slices.IndexFunc(f.Snapshot.Members, func(m observe.Member) bool {
+		return observe.ShareURL(m.PeerURLs, f.Etcd.PeerURLs)
+	})
+	if own < 0 {
+		return nil
+	}
+	for i, m := range f.Snapshot.Members {
+		if i != own {
+			urls = append(urls, m.PeerURLs...)
+		}
+	}
+	return urls
 }
 
 // survey gathers one node's facts for a restore on several.

@@ -177,7 +177,7 @@ func (o restorer) checkMembership(f *Facts) error {
 		others = slices.Delete(others, i, i+1)
 	}
 	if len(others) == 0 {
-		return nil
+		return checkBegunAnew(f)
 	}
 	hint := "a cluster of several members must be restored on all of its nodes at once, with --nodes; one that is " +
 		"destroyed is left out with --lost and its id"
@@ -185,6 +185,26 @@ func (o restorer) checkMembership(f *Facts) error {
 		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(others), ",")
 	}
 	return engine.Refuse(hint, "%s names other members: %s", source, namesOf(others, members))
+}
+
+// checkBegunAnew refuses where the data is older than the snapshot and knows this node alone, while
+// members that the snapshot knows answer: a first member that was emptied begins a cluster of its
+// own under its old ids. Restored alone, it would serve beside them.
+func checkBegunAnew(f *Facts) error {
+	revision := f.Snapshot.Proof.Revision
+	switch {
+	case f.Live != nil:
+		revision = f.Live.Revision
+	case f.Stopped != nil:
+		revision = f.Stopped.Revision
+	}
+	if len(f.Answering) == 0 || revision >= f.Snapshot.Proof.Revision {
+		return nil
+	}
+	return engine.Refuse("if this node has lost its data, let it come back as a new member (`etcdpod join` says how); "+
+		"to restore the cluster, name all of its nodes with --nodes",
+		"etcd on this node knows of no other member, and those that the snapshot knows serve without it: something "+
+			"answers at %s", strings.Join(f.Answering, ", "))
 }
 
 // namesOf names some of a cluster's members, told apart from all the others.
