@@ -61,6 +61,13 @@ type SnapshotDataDir struct {
 	Dir      string `json:"dir"`
 	WALDir   string `json:"walDir,omitempty"`
 	Snapshot string `json:"snapshot"` // in the run's folder
+
+	backup *Workspace // of the backup that it is for, where it is in no run's folder
+}
+
+// FromDataDir makes the backup's snapshot from a stopped member's data.
+func (w Workspace) FromDataDir(dir, walDir string) *SnapshotDataDir {
+	return &SnapshotDataDir{Dir: dir, WALDir: walDir, Snapshot: w.Snapshot(), backup: &w}
 }
 
 func (s *SnapshotDataDir) String() string {
@@ -68,17 +75,30 @@ func (s *SnapshotDataDir) String() string {
 }
 
 func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
-	if err := remove(t, s.Snapshot); err != nil { // left by an interrupted attempt
+	to := s.Snapshot
+	if s.backup != nil {
+		to = s.backup.at(to)
+	} else if err := remove(t, to); err != nil { // left by an interrupted attempt
 		return err
 	}
-	missing, err := t.Etcd.SnapshotDataDir(ctx, s.Dir, s.WALDir, s.Snapshot, t.progress)
+	missing, err := t.Etcd.SnapshotDataDir(ctx, s.Dir, s.WALDir, to, t.progress)
 	for _, m := range missing {
 		t.report("%s", m)
+	}
+	if s.backup != nil && err == nil {
+		return s.backup.saved(t)
+	} else if s.backup != nil {
+		return s.backup.readable(err)
 	}
 	return err
 }
 
-func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot) }
+func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error {
+	if s.backup != nil {
+		return s.backup.dropSnapshot(t)
+	}
+	return remove(t, s.Snapshot)
+}
 
 func (s *SnapshotDataDir) Done(context.Context, *Target) (bool, error) { return false, nil }
 
