@@ -79,4 +79,6 @@ type Encryption struct {
 	Error   error
 	// Ids of the keys that the API server accepts tokens by; nil: they could not be read.
 	TokenKeys []string
+	// The file of the CA that it accepts certificates of; empty: it is not on the host.
+	ClientCA string
 }

@@ -88,6 +88,7 @@ func encryption(n *observe.Node, f *Facts) Encryption {
 			e.TokenKeys = append(e.TokenKeys, pki.KeyIDs(data)...)
 		}
 	}
+	e.ClientCA = observe.HostFile(m, c, observe.FlagOf(m, c, "client-ca-file"))
 	var config pki.Encryption
 	var text []byte
 	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {
@@ -153,7 +154,7 @@ func (o restorer) checkCluster(f *Facts) error {
 	for _, ca := range f.Snapshot.CAs {
 		known = known || slices.Contains(now, ca)
 	}
-	if len(f.Snapshot.CAs) > 0 && len(now) > 0 && !known && observe.HasAPIServer(f.Facts) {
+	if len(f.Snapshot.CAs) > 0 && f.Fingerprints[f.Encryption.ClientCA] != "" && !known {
 		return engine.Refuse(otherFiles,
 			"the CA that stands in the snapshot is none of this node's: it is of another cluster, or of before the CA "+
 				"was replaced, and no certificate issued there is accepted here")

@@ -8,6 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
@@ -31,6 +32,10 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 		"another CA, and a sidecar": {func(f *Facts) {
 			f.Snapshot.CAs, f.Snapshot.Sidecar = []string{"X"}, with("/pki/ca.crt", "A")
 		}, ""},
+		"the CA could not be read": {func(f *Facts) {
+			f.Snapshot.CAs = []string{"X"}
+			delete(f.Fingerprints, "/pki/ca.crt")
+		}, ""},
 		"the keys could not be read": {func(f *Facts) {
 			f.Snapshot.TokenKeys, f.Encryption.TokenKeys = []string{"k9"}, nil
 		}, ""},
@@ -44,7 +49,7 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{}}
 			f.Fingerprints = map[string]string{"/pki/ca.crt": "A,B", "/pki/sa.pub": "S"}
-			f.Encryption.TokenKeys = []string{"k1", "k2"}
+			f.Encryption.TokenKeys, f.Encryption.ClientCA = []string{"k1", "k2"}, "/pki/ca.crt"
 			c.change(f)
 			o := restorer{}
 			var refused *engine.RefusedError
@@ -62,5 +67,17 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAnAPIServerThatNothingRemovesIsNamedAfterTheRestore(t *testing.T) {
+	f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{DeadAPIServers: []string{"10.9.8.7"}}}
+	ops, err := restorer{}.verifyRestored().Plan(t.Context(), f)
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("%v, %v", ops, err)
+	}
+	verify, ok := ops[0].(*op.VerifyRestored)
+	if !ok || !strings.Contains(strings.Join(verify.Notes, "\n"), "etcdctl del /registry/masterleases/10.9.8.7") {
+		t.Errorf("%+v", ops[0])
 	}
 }
