@@ -21,6 +21,8 @@ func (s *session) backupCommand() *cli.Command {
 		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove it good",
 		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a description beside it, in .json. It gets its name only when its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd goes on serving.
 
+Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: one that does not hold what the others do is named, the backup is made, and the exit code is 6.
+
 Keep the cluster's CAs, sa.key and encryption configuration elsewhere, too: without them a snapshot is of no use on another machine.`,
 		UsageText: `etcdpod backup
 etcdpod backup /mnt/safe/cp1.db
@@ -29,6 +31,8 @@ etcdpod backup --keep 14`,
 			backupDirFlag(),
 			&cli.IntFlag{Name: "keep", DefaultText: "all",
 				Usage: "then delete all but the newest `N` backups of this node in --dir"},
+			&cli.BoolFlag{Name: "shared-dir",
+				Usage: "allow a directory that others may write to: they could replace or delete the backup"},
 			&cli.StringFlag{
 				Name:  "from-data-dir",
 				Usage: "make the snapshot from the data directory `DIR` of a member that does not run",
@@ -78,13 +82,19 @@ func (s *session) backup(c *cli.Context) error {
 	s.doneWith(c, made, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %.1f s\n",
 			made.Path, size(made.SizeBytes), made.Revision, made.Keys, proven, from, made.Seconds)
+		if len(made.Differ) > 0 {
+			fmt.Fprintf(w, "! %s\n", backup.Differing(made.Differ))
+		}
 	})
+	if len(made.Differ) > 0 {
+		return foundError(exitFoundWrong)
+	}
 	return nil
 }
 
 func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
 	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"),
-		FromWALDir: c.String("from-wal-dir"), UpToHole: c.Bool("up-to-hole")}
+		FromWALDir: c.String("from-wal-dir"), UpToHole: c.Bool("up-to-hole"), SharedDir: c.Bool("shared-dir")}
 	file := c.Args().First()
 	switch {
 	case file != "" && s.line.typed["dir"]:

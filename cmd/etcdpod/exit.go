@@ -30,7 +30,8 @@ func exitCodes() []string {
 		exitOpenRun:     "a run is open: it must be resumed or rolled back",
 		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
 		exitRefused:     "refused by a check, and nothing was touched",
-		exitFoundWrong:  "status or certs check found something wrong, or what a run put back does not serve",
+		exitFoundWrong: "status or certs check found something wrong, a backup was made while members did not hold " +
+			"the same, or what a run put back does not serve",
 	}
 }
 
@@ -89,13 +90,12 @@ func (s *session) report(ctx context.Context, err error) int {
 		message = "interrupted: " + message
 	}
 	if s.line.output == "json" {
-		body, _ := json.Marshal(failure{message, advice, code})
-		fmt.Fprintf(s.stderr, "%s\n", body)
+		_ = json.NewEncoder(visibleJSON{s.stderr}).Encode(failure{message, advice, code})
 		return code
 	}
-	fmt.Fprintf(s.stderr, "etcdpod: %s\n", message)
+	fmt.Fprintf(s.stderr, "etcdpod: %s\n", visible(message))
 	if advice != "" {
-		fmt.Fprintf(s.stderr, "hint: %s\n", advice)
+		fmt.Fprintf(s.stderr, "hint: %s\n", visible(advice))
 	}
 	return code
 }

@@ -48,8 +48,9 @@ func globalFlags() []cli.Flag {
 // on the command line.
 func variableOf(flag string) string {
 	switch flag {
-	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "up-to-hole", "skip-hash-check",
-		"bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from",
+	case "yes", "dry-run", "keep", "shared-dir", "older-than", "from-data-dir", "from-wal-dir", "up-to-hole",
+		"skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "other-pki", "nodes", "lost",
+		"rejoin", "csr-dir", "from",
 		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster":

@@ -54,6 +54,9 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
 			&cli.BoolFlag{Name: "api-servers-stopped",
 				Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
+			&cli.BoolFlag{
+				Name:  "other-pki",
+				Usage: "the backup's cluster has other CAs or keys than this node: you know that they were renewed"},
 			&cli.StringSliceFlag{
 				Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node " +
 					"with an API server; this node coordinates",
@@ -104,7 +107,7 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 		SkipHashCheck: c.Bool("skip-hash-check"),
 		Bump:          int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"),
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
-		APIServersStopped: c.Bool("api-servers-stopped"),
+		APIServersStopped: c.Bool("api-servers-stopped"), OtherPKI: c.Bool("other-pki"),
 	}
 	file := c.Args().First()
 	switch {

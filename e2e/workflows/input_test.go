@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -165,7 +168,7 @@ resources:
 
 func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	n := start(t, sandbox.Options{})
-	n.put("/registry/example.com/widgets/one", "k8s:enc:aescbc:v1:key1:\x00\x01\x02")
+	n.put("/registry/example.com/widgets/one", "k8s:enc:aescbc:v1:key1:"+sealed(t, `{"kind":"Widget"}`))
 	b := n.backup()
 	n.change()
 	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "no encryption configuration")
@@ -177,6 +180,7 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	configure := func(key string) {
 		must(t, os.WriteFile(file, []byte(strings.Replace(encryption, "KEY", key, 1)), 0o600))
 	}
+	other := strings.Replace(strings.Replace(encryption, "KEY", "key1", 1), "c2VjcmV0", "T1RIRVIt", 1)
 	configure("key2")
 	old, _, err := n.Container(n.ctx, "kube-apiserver")
 	must(t, err)
@@ -191,15 +195,36 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	n.wantAllRunning()
 	n.ready()
 	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")
+	// A key of the right name is tried.
+	must(t, os.WriteFile(file, []byte(other), 0o600))
+	n.refused([]string{b.file}, "another one than what /registry/example.com/widgets/one was encrypted with")
 	configure("key1")
 	before := n.state()
 	n.done("restore", b.file, "--yes")
 	n.wantNew(b, before)
 }
 
+// sealed is text as the API server encrypts it with the key in encryption.
+func sealed(t *testing.T, text string) string {
+	t.Helper()
+	block, err := aes.NewCipher([]byte("secret-secret-secret-secret-1234"))
+	must(t, err)
+	padding := aes.BlockSize - len(text)%aes.BlockSize
+	plain := append([]byte(text), bytes.Repeat([]byte{byte(padding)}, padding)...)
+	all := make([]byte, aes.BlockSize+len(plain))
+	cipher.NewCBCEncrypter(block, all[:aes.BlockSize]).CryptBlocks(all[aes.BlockSize:], plain)
+	return string(all)
+}
+
 func TestAnAPIServerElsewhereMustBeStoppedFirst(t *testing.T) {
 	n := start(t, sandbox.Options{})
-	n.put("/registry/masterleases/10.9.8.7", "{}")
+	n.etcd(func(c *clientv3.Client) error { // an API server keeps its entry by a lease
+		lease, err := c.Grant(n.ctx, 3600)
+		if err == nil {
+			_, err = c.Put(n.ctx, "/registry/masterleases/10.9.8.7", "{}", clientv3.WithLease(lease.ID))
+		}
+		return err
+	})
 	b := n.backup()
 	n.change()
 	n.refused([]string{b.file}, "10.9.8.7", "--api-servers-stopped")

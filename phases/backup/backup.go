@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -24,11 +25,16 @@ type Options struct {
 	FromDataDir string // the data of a stopped member, instead of a running etcd
 	FromWALDir  string
 	UpToHole    bool // of FromDataDir, take what stands before raft entries that are missing
+	// The directory may be one that others may write to, and so replace what is in it.
+	SharedDir bool
+
+	draft *op.Draft
 }
 
 // Workflow is the workflow that takes a proven snapshot. It changes nothing on the node, so it may
 // run while another run is open.
 func Workflow(o Options) workflow {
+	o.draft = op.NewDraft()
 	return workflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.snapshot(),
@@ -46,15 +52,21 @@ type (
 // Facts are what a backup depends on.
 type Facts struct {
 	*observe.Facts
-	Backup *Place
+	Backup    *Place
+	Agreement *observe.Agreement // nil: there is nothing to compare
 }
 
 // Place describes where a backup will go.
 type Place struct {
 	Dir     string   // host path
+	At      string   // Dir with links followed, as far as it is there
 	File    string   // host path; empty: the name depends on what the backup holds
 	Missing []string // missing parent directories of a backup, Dir included, outermost first
 	DirOdd  string   // why Dir cannot be used
+	Exposed string   // why others could replace what is in Dir
+	Within  string   // why what is in Dir would be run, or lost
+	// It is on the file system of etcd's own data.
+	BesideEtcd bool
 	// File, or its sidecar's name, if it exists already and no dead backup left it.
 	Taken   string
 	Free    uint64   // bytes
@@ -80,11 +92,8 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 	if err != nil {
 		return nil, err
 	}
-	s, err := SidecarOf(n.Host.FS, kept.Kept)
-	if s == nil {
-		return nil, err
-	}
-	return &s.Sidecar, err
+	made := kept.Made()
+	return &made, nil
 }
 
 // check refuses options that make no sense.
@@ -118,7 +127,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	if f.Live == nil && f.Etcd != nil && o.FromDataDir == "" {
 		f.Live, _ = n.OwnLive(ctx, f.Etcd) // a snapshot needs no quorum
 	}
-	if f.Backup, err = o.place(n); err != nil {
+	if f.Backup, err = o.place(n, seen); err != nil {
 		return nil, err
 	}
 	switch {
@@ -131,12 +140,14 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
+		f.Agreement = n.Agree(ctx, f.Etcd, f.Live)
 	}
 	return f, nil
 }
 
-// place examines where the backup will go.
-func (o Options) place(n *observe.Node) (*Place, error) {
+// place examines where the backup will go. Links are followed first: what counts is where they
+// lead.
+func (o Options) place(n *observe.Node, seen *observe.Facts) (*Place, error) {
 	b := &Place{Dir: o.Dir}
 	if b.Dir == "" {
 		b.Dir = DefaultDir
@@ -149,16 +160,13 @@ func (o Options) place(n *observe.Node) (*Place, error) {
 		b.File, b.Dir = file, path.Dir(file)
 	}
 	b.Dir = path.Clean(b.Dir)
-	at := observe.Nearest(n.FS, b.Dir)
-	for dir := b.Dir; dir != at; dir = path.Dir(dir) {
+	b.At = node.Resolved(n.FS, b.Dir)
+	at := observe.Nearest(n.FS, b.At)
+	for dir := b.At; dir != at; dir = path.Dir(dir) {
 		b.Missing = append(b.Missing, dir)
 	}
 	slices.Reverse(b.Missing)
-	resolved, err := n.FS.Resolve(at)
-	if err != nil {
-		return nil, fmt.Errorf("cannot find %s: %w", at, err)
-	}
-	st, err := n.FS.Lstat(resolved)
+	st, err := n.FS.Lstat(at)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at %s: %w", at, err)
 	}
@@ -166,11 +174,50 @@ func (o Options) place(n *observe.Node) (*Place, error) {
 		b.DirOdd = at + " is no directory"
 		return b, nil
 	}
+	if b.Exposed, err = node.Exposed(n.FS, at); err != nil {
+		return nil, err
+	}
+	b.Within = within(n, seen, b.At)
 	if b.Free, err = n.FS.Free(at); err != nil {
 		return nil, fmt.Errorf("cannot tell how much room there is in %s: %w", at, err)
 	}
+	b.BesideEtcd = besideEtcd(n.FS, seen.Etcd, at)
 	b.Taken, err = taken(n.FS, b)
 	return b, err
+}
+
+const (
+	theKubeletRuns = "the kubelet runs every file there"
+	lostWithData   = "it would be lost with the data that it is a backup of"
+)
+
+// within says why a directory is no place for a backup.
+func within(n *observe.Node, seen *observe.Facts, dir string) string {
+	switch pod := seen.Etcd; {
+	case node.Inside(n.FS, dir, seen.ManifestDir):
+		return theKubeletRuns
+	case pod != nil && (node.Inside(n.FS, dir, pod.DataDir) || pod.WALDir != "" && node.Inside(n.FS, dir, pod.WALDir)):
+		return lostWithData
+	}
+	return ""
+}
+
+// besideEtcd says whether a directory is on the file system of etcd's data, or of its WAL. What
+// cannot be found out counts as no.
+func besideEtcd(fsys node.Reader, pod *observe.EtcdPod, dir string) bool {
+	here, err := fsys.FilesystemID(dir)
+	if pod == nil || err != nil {
+		return false
+	}
+	for _, data := range []string{pod.DataDir, pod.WALDir} {
+		if data == "" {
+			continue
+		}
+		if there, err := fsys.FilesystemID(observe.Nearest(fsys, data)); err == nil && there == here {
+			return true
+		}
+	}
+	return false
 }
 
 // taken returns the name that is in the way. Leftovers of a dead backup are not: the new one
@@ -179,11 +226,12 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 	if b.File == "" || len(b.Missing) > 0 {
 		return "", nil
 	}
-	dead, err := op.DeadBackups(fsys, b.Dir)
+	dead, err := op.DeadBackups(fsys, journal.Home)
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{b.File, op.SidecarOf(b.File)} {
+	at := path.Join(b.At, path.Base(b.File))
+	for _, name := range []string{at, op.SidecarOf(at)} {
 		_, err := fsys.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) ||
 			slices.ContainsFunc(dead, func(d op.DeadBackup) bool { return slices.Contains(d.Files, name) }) {
@@ -200,7 +248,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 func (o Options) preflight() phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
-		Found: o.leftOut,
+		Found: o.notes,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := engine.Passes(f, checks...); err != nil {
 				return nil, err
@@ -210,7 +258,11 @@ func (o Options) preflight() phase {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
 			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints}
-			return append(ops, &op.OpenBackup{Workspace: workspace(f), Sidecar: known, Said: o.leftOut(f)}), nil
+			if f.Agreement != nil {
+				known.Differ = f.Agreement.Differ
+			}
+			return append(ops, &op.OpenBackup{Workspace: o.workspace(f), Sidecar: known, At: f.Backup.At,
+				Shared: o.SharedDir, Records: journal.Home, Note: strings.Join(o.notes(f), "; ")}), nil
 		}}
 }
 
@@ -225,7 +277,43 @@ func (o Options) leftOut(f *Facts) (said []string) {
 	return said
 }
 
-func workspace(f *Facts) op.Workspace { return op.Workspace{Dir: f.Backup.Dir, Run: f.Run} }
+func (o Options) workspace(f *Facts) op.Workspace {
+	return op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
+}
+
+// notes are what a person should know beforehand.
+func (o Options) notes(f *Facts) []string {
+	notes := append(f.Backup.notes(), o.leftOut(f)...)
+	if f.Agreement == nil {
+		return notes
+	}
+	if differ := f.Agreement.Differ; len(differ) > 0 {
+		notes = append(notes, Differing(differ))
+	}
+	for _, why := range f.Agreement.Unasked {
+		notes = append(notes, "whether all members hold the same could not be told: "+why)
+	}
+	return notes
+}
+
+// Differing says that members of a cluster do not hold the same.
+func Differing(members []string) string {
+	return fmt.Sprintf("the members of the cluster do not hold the same data: %s differ from the others. Which of "+
+		"them is right, etcd cannot tell: take a backup of each (`etcdpod backup` on its node) before anything else",
+		strings.Join(members, ", "))
+}
+
+// notes are what a person should know of the place.
+func (p *Place) notes() (notes []string) {
+	if p.BesideEtcd {
+		notes = append(notes, fmt.Sprintf("%s is on the file system of etcd's own data: if that is lost, so is the "+
+			"backup. Copy it elsewhere, too", p.Dir))
+	}
+	if p.Exposed != "" {
+		notes = append(notes, fmt.Sprintf("%s: others could replace or delete the backup", p.Exposed))
+	}
+	return notes
+}
 
 func (o Options) checkEtcd(f *Facts) error {
 	if o.FromDataDir != "" {
@@ -259,11 +347,16 @@ func (o Options) checkPlace(f *Facts) error {
 		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.DirOdd)
 	case o.File != "" && len(b.Missing) > 0:
 		return engine.Refuse("make the directory first", "cannot put a backup into %s: it is not there", b.Dir)
+	case b.Within != "":
+		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.Within)
 	case observe.Within(b.Dir, f.ManifestDir):
-		return engine.Refuse(hint, "cannot put a backup into %s: the kubelet runs every file there", b.Dir)
+		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, theKubeletRuns)
 	case f.Etcd != nil && observe.Within(b.Dir, f.Etcd.DataDir):
-		return engine.Refuse(hint,
-			"cannot put a backup into %s: it would be lost with the data that it is a backup of", b.Dir)
+		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, lostWithData)
+	case b.Exposed != "" && !o.SharedDir:
+		return engine.Refuse("name a directory that only root may write to, with all above it, or let nobody else "+
+			"write there (chmod go-w, or chmod +t); --shared-dir takes the backup all the same",
+			"cannot put a backup into %s, where others could replace it: %s", b.Dir, b.Exposed)
 	}
 	return nil
 }
@@ -276,10 +369,17 @@ func (o Options) checkTaken(f *Facts) error {
 		"%s is there already: a backup never replaces a file", f.Backup.Taken)
 }
 
+// etcdRoom is left on etcd's own disk, in bytes: it makes its WAL in pieces of 64 MiB, one ahead,
+// and stops when there is no room for one.
+const etcdRoom = 256 << 20
+
 func (o Options) checkRoom(f *Facts) error {
 	// What etcd writes until the snapshot is taken, and the log of a stopped one.
 	const more = 16 << 20
 	need := uint64(f.Backup.Need) + more
+	if f.Backup.BesideEtcd {
+		need += etcdRoom
+	}
 	if f.Backup.Free >= need {
 		return nil
 	}
@@ -291,10 +391,10 @@ func (o Options) snapshot() phase {
 	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
 		Found: func(f *Facts) []string { return f.Backup.Caveats },
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			w := workspace(f)
+			w := o.workspace(f)
 			if o.FromDataDir != "" {
-				return []op.Op{&op.SnapshotDataDir{Dir: o.FromDataDir,
-					WALDir: o.FromWALDir, Snapshot: w.Snapshot(), UpToHole: o.UpToHole, Backup: &w}}, nil
+				return []op.Op{w.SnapshotDataDir(op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir,
+					UpToHole: o.UpToHole})}, nil
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
 		}}
@@ -303,13 +403,13 @@ func (o Options) snapshot() phase {
 func (o Options) verifySnapshot() phase {
 	return phase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return []op.Op{&op.ProveBackup{Workspace: workspace(f)}}, nil
+			return []op.Op{&op.ProveBackup{Workspace: o.workspace(f)}}, nil
 		}}
 }
 
 func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return []op.Op{&op.KeepBackup{Workspace: workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
+			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
 		}}
 }

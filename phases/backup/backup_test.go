@@ -2,6 +2,7 @@ package backup
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 func backupFacts(t *testing.T) *Facts {
@@ -45,6 +47,13 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			&refused, "kubelet runs every file", ""},
 		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" },
 			&refused, "lost with the data", ""},
+		{"others could replace it", Options{}, func(f *Facts) { f.Backup.Exposed = "/backups may be written to" },
+			&refused, "where others could replace it: /backups may be written to", "--shared-dir"},
+		{"a link leads to where the kubelet runs it", Options{}, func(f *Facts) { f.Backup.Within = theKubeletRuns },
+			&refused, "kubelet runs every file", ""},
+		{"etcd's own disk would be too full", Options{}, func(f *Facts) {
+			f.Backup.Free, f.Backup.BesideEtcd = 300<<20, true
+		}, &refused, "300 MiB free, 372 MiB needed", ""},
 		{"the disk is too full", Options{}, func(f *Facts) { f.Backup.Free = 100 << 20 },
 			&refused, "100 MiB free, 116 MiB needed", "--keep"},
 	}
@@ -220,5 +229,52 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	}
 	if _, err := List(t.Context(), w.Process.Look, "/typo"); err == nil {
 		t.Error("a directory that was named and is not there is no error")
+	}
+}
+
+func TestTheDirectoryOfABackupIsJudgedByWhereItsLinksLead(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"/etc/kubernetes/manifests", "/var/lib/etcd/member", "/srv/open", "/srv/sticky"} {
+		if err := errors.Join(os.MkdirAll(root+dir, 0o700), os.Chmod(root+dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"/srv/m": "/etc/kubernetes/manifests", "/srv/d": "/var/lib/etcd",
+		"/srv/o": "open", "/srv/deep": "/var/lib/etcd/member"} {
+		if err := os.Symlink(to, root+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(root+"/srv/open", 0o777),
+		os.Chmod(root+"/srv/sticky", 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	seen := crashtest.SeenFacts(t, "20260101T000000Z-backup-0000")
+	n := &observe.Node{View: (&node.Host{FS: node.OS(root)}).View()}
+	for dir, want := range map[string]string{
+		"/srv/m": "the kubelet runs every file there", "/srv/m/new": "the kubelet runs every file there",
+		"/srv/d": "lost with the data", "/srv/d/new/one": "lost with the data", "/srv/deep": "lost with the data",
+		"/srv/open": "others could replace it", "/srv/o": "others could replace it",
+		"/srv/o/new": "others could replace it",
+		"/srv":       "", "/srv/new/one": "", "/srv/sticky": "",
+	} {
+		o := Options{Dir: dir}
+		place, err := o.place(n, seen)
+		if err != nil {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		f := &Facts{Facts: seen, Backup: place}
+		place.Free = 1 << 40
+		_, err = Workflow(o).Planned(t.Context(), f)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if !place.BesideEtcd {
+			t.Errorf("%s is not said to be on etcd's own file system", dir)
+		}
+		_, err = Workflow(Options{Dir: dir, SharedDir: true}).Planned(t.Context(), f)
+		if (err == nil) != (want == "" || strings.Contains(want, "others")) {
+			t.Errorf("%s, shared: %v", dir, err)
+		}
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -79,10 +81,10 @@ func putBackup(t *testing.T, d *sim.Disk, file string, s Sidecar) {
 		err = node.MkdirAll(d, path.Dir(file), node.Attr{Mode: 0o700})
 	}
 	if err == nil {
-		err = d.Create(file, data, node.Attr{Mode: 0o600})
+		err = d.Create(file, data, node.Mine(0o600))
 	}
 	if err == nil {
-		err = d.Create(op.SidecarOf(file), body, node.Attr{Mode: 0o600})
+		err = d.Create(op.SidecarOf(file), body, node.Mine(0o600))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +100,7 @@ func (w *backupWorld) workflow(o Options) workflow {
 		}
 		f := &Facts{Facts: seen}
 		f.Live = &observe.Live{}
-		if f.Backup, err = o.place(n); err != nil {
+		if f.Backup, err = o.place(n, seen); err != nil {
 			return nil, err
 		}
 		f.Backup.Cluster = "1"
@@ -287,21 +289,26 @@ func TestTheMatrixOfBackupsCatchesMissingSyncs(t *testing.T) {
 
 func TestTheTemporaryFilesOfALiveBackupStay(t *testing.T) {
 	w := newBackupWorld(t, backupCases()[0])
-	live := op.Workspace{Dir: "/backups", Run: "alive"}
-	for _, suffix := range []string{".lock", ".db"} {
-		if err := w.Machine.Disk.Create("/backups/.etcdpod-alive"+suffix, nil, node.Attr{Mode: 0o600}); err != nil {
-			t.Fatal(err)
-		}
+	// A backup that is killed leaves its files; a lock says whether its process lives.
+	w.Machine.CrashAt = w.stepOf(t, "create /backups/.etcdpod-", ".db")
+	if err := w.backup(w.options); err == nil {
+		t.Fatal("it was not stopped")
 	}
-	unlock, err := w.Machine.Disk.Lock("/backups/.etcdpod-alive.lock")
+	w.Machine.Revive()
+	w.Restart()
+	left := w.hidden()
+	if len(left) == 0 {
+		t.Fatal("nothing is left")
+	}
+	unlock, err := w.Machine.Disk.Lock(w.lock(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.backup(w.options); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Machine.Lstat(live.Snapshot()); err != nil {
-		t.Fatalf("a live backup lost its file: %v", err)
+	if now := w.hidden(); !slices.Equal(now, left) {
+		t.Fatalf("a live backup had %v, and has %v", left, now)
 	}
 	if err := unlock(); err != nil {
 		t.Fatal(err)
@@ -309,7 +316,47 @@ func TestTheTemporaryFilesOfALiveBackupStay(t *testing.T) {
 	if err := w.backup(w.options); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Machine.Lstat(live.Snapshot()); err == nil {
-		t.Error("what a dead backup left is there still")
+	if now := w.hidden(); len(now) > 0 {
+		t.Errorf("what a dead backup left is there still: %v", now)
 	}
+}
+
+// hidden are the hidden files in the directory of the backups.
+func (w *backupWorld) hidden() (names []string) {
+	all, _ := w.Machine.ReadDir(w.dir)
+	for _, name := range all {
+		if strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// lock is the lock of the only backup that is not ended.
+func (w *backupWorld) lock(t *testing.T) string {
+	t.Helper()
+	names, _ := w.Machine.ReadDir(journal.Home)
+	for _, name := range names {
+		if strings.HasSuffix(name, ".lock") {
+			return path.Join(journal.Home, name)
+		}
+	}
+	t.Fatalf("there is no lock among %v", names)
+	return ""
+}
+
+// stepOf is the step behind the one whose description begins and ends so, on a node of its own.
+func (w *backupWorld) stepOf(t *testing.T, begins, ends string) int {
+	t.Helper()
+	other := newBackupWorld(t, w.backupCase)
+	if err := other.backup(other.options); err != nil {
+		t.Fatal(err)
+	}
+	for i, call := range other.Machine.Calls {
+		if strings.HasPrefix(call, begins) && strings.HasSuffix(call, ends) {
+			return i + 3 // the file has its name, and what was written to it
+		}
+	}
+	t.Fatalf("no step %s…%s among %v", begins, ends, other.Machine.Calls)
+	return 0
 }

@@ -67,7 +67,7 @@ func backupNames(names []string) []string {
 func backupEntry(n *observe.Node, file string) Entry {
 	e := Entry{Sidecar: Sidecar{Members: []observe.Member{}, Fingerprints: map[string]string{}}}
 	st, missing := n.FS.Lstat(file)
-	s, err := SidecarOf(n.FS, file)
+	s, err := plainSidecar(n.FS, op.SidecarOf(file))
 	if s != nil {
 		e.Sidecar = s.Sidecar
 	}

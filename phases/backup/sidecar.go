@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,15 +27,29 @@ func SidecarOf(fsys node.Reader, snapshot string) (*op.SidecarFile, error) {
 	return sidecarBeside(fsys, target)
 }
 
+// sidecarBeside follows a link: the person named the snapshot. In a directory that is only listed,
+// links are not followed.
 func sidecarBeside(fsys node.Reader, snapshot string) (*op.SidecarFile, error) {
-	data, err := fsys.ReadFile(snapshot + ".json")
+	file, err := fsys.Resolve(op.SidecarOf(snapshot))
+	if err == nil {
+		return plainSidecar(fsys, file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
+}
+
+// plainSidecar reads a sidecar, never through a link; nil when there is none.
+func plainSidecar(fsys node.Reader, file string) (*op.SidecarFile, error) {
+	s, _, err := op.ReadSidecar(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
+		return nil, fmt.Errorf("cannot read the sidecar %s: %w", file, err)
 	}
-	return parseSidecar(snapshot, data)
+	return &s, nil
 }
 
 // DefaultDir is where backups go by default; host path, mode 0700.
@@ -44,14 +57,6 @@ const DefaultDir = journal.BackupsDir
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar = op.Sidecar
-
-func parseSidecar(snapshot string, data []byte) (*op.SidecarFile, error) {
-	var s op.SidecarFile
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, fmt.Errorf("cannot read the sidecar %s.json: %w", snapshot, err)
-	}
-	return &s, nil
-}
 
 // StepsIn lets a snapshot be hashed on two cores, if its sidecar says how.
 func StepsIn(s *op.SidecarFile) snapfile.Steps {
@@ -61,21 +66,40 @@ func StepsIn(s *op.SidecarFile) snapfile.Steps {
 	return s.HashSteps
 }
 
-// Sidecars returns the readable sidecars in a directory.
-func Sidecars(n *observe.Node, dir string) []Sidecar {
+// Sidecars returns the readable sidecars in a directory that nobody but root or this user can have
+// written; of the others, the names.
+func Sidecars(n *observe.Node, dir string) (own []Sidecar, foreign []string) {
 	names, err := n.FS.ReadDir(dir)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	var all []Sidecar
 	for _, name := range names {
 		snapshot, ok := strings.CutSuffix(name, ".json")
 		if !ok || !strings.HasSuffix(snapshot, ".db") {
 			continue
 		}
-		if s, err := SidecarOf(n.FS, path.Join(dir, snapshot)); err == nil && s != nil {
-			all = append(all, s.Sidecar)
+		s, st, err := op.ReadSidecar(n.FS, path.Join(dir, name))
+		switch {
+		case err != nil:
+		case st.Foreign():
+			foreign = append(foreign, path.Join(dir, name))
+		default:
+			s.Path = path.Join(dir, snapshot)
+			own = append(own, s.Sidecar)
 		}
 	}
-	return all
+	return own, foreign
+}
+
+// Against returns a [*snapfile.Bad] if a good snapshot is not the one that its sidecar describes,
+// or the sidecar could not be read; quick compares only what a quick check knows.
+func Against(r *snapfile.Report, s *op.SidecarFile, unread error, quick bool) error {
+	reason := against(r, s, quick)
+	if unread != nil {
+		reason = unread.Error()
+	}
+	if reason == "" {
+		return nil
+	}
+	return &snapfile.Bad{Check: checkSidecar, Reason: reason}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -58,11 +57,8 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 		return v, fmt.Errorf("cannot verify %s: %w", path, err)
 	default:
 		v.fill(r)
-		if v.Reason = against(r, sidecar, quick); unread != nil {
-			v.Reason = unread.Error()
-		}
-		if v.Reason != "" {
-			v.Check = checkSidecar
+		if errors.As(Against(r, sidecar, unread, quick), &bad) {
+			v.Check, v.Reason = bad.Check, bad.Reason
 		}
 		v.OK = v.Check == ""
 	}
@@ -77,14 +73,8 @@ func (v *Verdict) fill(r *snapfile.Report) {
 	v.Members = bind.MembersOf(r.Members)
 }
 
-// sidecarLimit is far above any sidecar, in bytes.
-const sidecarLimit = 1 << 20
-
 // besides reads the sidecar of a snapshot; nil if there is none.
 func besides(path string) (*op.SidecarFile, error) {
-	if st, err := os.Stat(op.SidecarOf(path)); err == nil && st.Size() > sidecarLimit {
-		return nil, fmt.Errorf("%s is no sidecar: it has %d bytes", op.SidecarOf(path), st.Size())
-	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err

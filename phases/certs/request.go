@@ -62,6 +62,7 @@ type RequestFacts struct {
 	There   []string // existing certificates that are not requested
 	Missing []string // missing parent directories, outermost first
 	Taken   []string // files that are in the way
+	Exposed string   // why no keys can be put there
 	Dirs    fs.FileMode
 
 	Configured *configured // nil: those in use are requested
@@ -97,6 +98,9 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 			return nil, engine.Refuse("name another --csr-dir",
 				"%s is no directory: no request can be written below it", near)
 		}
+		if err := f.Request.judge(n, path.Dir(to)); err != nil {
+			return nil, err
+		}
 		f.Request.Missing = n.Missing(f.Request.Missing, path.Dir(to))
 		for _, file := range []string{to + ".key", to + ".csr", to + ".crt"} {
 			if n.Exists(file) {
@@ -105,6 +109,28 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 		}
 	}
 	return f, nil
+}
+
+// judge says whether keys can be put into a directory without somebody else having a hand in it.
+// Their names are known to all.
+func (r *RequestFacts) judge(n *observe.Node, dir string) error {
+	at := observe.Nearest(n.FS, node.Resolved(n.FS, dir))
+	why, err := node.Exposed(n.FS, at)
+	if err != nil {
+		return err
+	}
+	crowded, err := node.Crowded(n.FS, at)
+	switch {
+	case why != "":
+	case crowded:
+		why = "everybody may make files in " + at
+	case node.Inside(n.FS, dir, n.Config.StaticPodPath):
+		why = "the kubelet runs every file in " + n.Config.StaticPodPath
+	}
+	if r.Exposed == "" {
+		r.Exposed = why
+	}
+	return err
 }
 
 // observeInUse lets each existing certificate say whom it is for.
@@ -210,6 +236,10 @@ func checkConfigured(f *Facts) error {
 }
 
 func checkPlace(f *Facts) error {
+	if why := f.Request.Exposed; why != "" {
+		return engine.Refuse("name a --csr-dir that only root may write to, with all above it (`mkdir -m 700 DIR`)",
+			"keys cannot be made there: %s", why)
+	}
 	if len(f.Request.Taken) == 0 {
 		return nil
 	}

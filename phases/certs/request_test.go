@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -267,4 +268,28 @@ func TestAnInterruptTakesRequestsBack(t *testing.T) {
 
 func TestARequestThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
 	crashtest.LeftOpen(t, "request", requestCases())
+}
+
+func TestKeysAreNotMadeWhereOthersCouldReplaceThem(t *testing.T) {
+	root := t.TempDir()
+	for dir, mode := range map[string]os.FileMode{"/own": 0o700, "/open": 0o777, "/sticky": 0o777 | os.ModeSticky} {
+		if err := errors.Join(os.Mkdir(root+dir, 0o700), os.Chmod(root+dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Mkdir(root+"/sticky/own", 0o700), os.Symlink("/open", root+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	n := &observe.Node{View: (&node.Host{FS: node.OS(root)}).View()}
+	n.Config.StaticPodPath = "/own/m"
+	for dir, refused := range map[string]bool{"/own/m/x": true, "/own": false, "/own/new/etcd": false, "/open": true,
+		"/open/new": true, "/link": true, "/sticky": true, "/sticky/new": true, "/sticky/own": false} {
+		r := &RequestFacts{}
+		if err := r.judge(n, dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkPlace(&Facts{Request: r}); (err != nil) != refused {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
 }

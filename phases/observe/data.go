@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // StoppedOf is what a data directory says about its cluster.
@@ -16,8 +18,18 @@ func StoppedOf(d *etcd.DataDir) *Stopped {
 	return &Stopped{
 		ClusterID: d.ClusterID, MemberID: d.MemberID, Revision: d.RevisionAtMost,
 		StorageVersion: d.Contents.StorageVersion, Members: bind.MembersOf(d.Members),
-		APIServers: d.Contents.MasterLeases,
+		APIServers: LiveMasters(d.Contents),
 	}
+}
+
+// LiveMasters are the API servers that keep an entry alive in a snapshot.
+func LiveMasters(r *snapfile.Report) (addresses []string) {
+	for _, address := range r.MasterLeases {
+		if !slices.Contains(r.DeadMasters, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
 }
 
 // InspectNamed reads a data directory that the operator named, and its WAL, which is in

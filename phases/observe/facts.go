@@ -91,7 +91,8 @@ type Live struct {
 	Learner               bool
 	Alarms                []string
 	Members               []Member
-	APIServers            []string // addresses below /registry/masterleases/
+	APIServers            []string // addresses below /registry/masterleases/, of those with a lease
+	DeadAPIServers        []string // those without: nothing removes them
 	Nodes                 []string // names below /registry/minions/
 }
 

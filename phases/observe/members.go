@@ -27,7 +27,8 @@ func (n *Node) OwnLive(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	}
 	members, membersErr := c.OwnMembers(ctx)
 	live := liveOf(s, members)
-	live.APIServers, err = c.OwnKeys(ctx, masterLeases)
+	servers, err := c.Entries(ctx, masterLeases, true)
+	live.register(servers)
 	return live, errors.Join(membersErr, err)
 }
 

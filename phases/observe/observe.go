@@ -94,6 +94,18 @@ func FlagOf(m ManifestFile, container, name string) string {
 	return value
 }
 
+// FlagsOf returns all values of a flag that may be given more than once, as
+// --service-account-key-file.
+func FlagsOf(m ManifestFile, container, name string) (values []string) {
+	for _, f := range m.Manifest.Flags(container) {
+		if f.Name == name {
+			value, _ := m.Manifest.Expand(container, f.Value)
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
 // HostFile translates a path in a container into one on the host; empty when there is none.
 func HostFile(m ManifestFile, container, file string) string {
 	if file == "" {
@@ -197,11 +209,25 @@ func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	for _, a := range alarms {
 		live.Alarms = append(live.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
 	}
-	if live.APIServers, err = c.Keys(ctx, masterLeases); err != nil {
+	servers, err := c.Entries(ctx, masterLeases, false)
+	if err != nil {
 		return nil, err
 	}
+	live.register(servers)
 	live.Nodes, err = c.Keys(ctx, registeredNodes)
 	return live, err
+}
+
+// register tells API servers that live from entries that nothing removes. An API server keeps its
+// entry alive by a lease; one without came with a restore of leases that were lost, or by hand.
+func (l *Live) register(servers []etcd.Entry) {
+	for _, s := range servers {
+		if s.Leased {
+			l.APIServers = append(l.APIServers, s.Name)
+		} else {
+			l.DeadAPIServers = append(l.DeadAPIServers, s.Name)
+		}
+	}
 }
 
 // liveOf combines an etcd's own status and its members.
@@ -220,10 +246,12 @@ func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {
 		for _, flag := range []string{
-			"client-ca-file", "etcd-cafile", "service-account-key-file",
-			"requestheader-client-ca-file", "encryption-provider-config",
+			"client-ca-file", "etcd-cafile", "requestheader-client-ca-file", "encryption-provider-config",
 		} {
 			files = append(files, HostFile(m, c, FlagOf(m, c, flag)))
+		}
+		for _, value := range FlagsOf(m, c, "service-account-key-file") {
+			files = append(files, HostFile(m, c, value))
 		}
 	}
 	if f.Etcd != nil {

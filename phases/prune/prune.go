@@ -278,7 +278,7 @@ func (n pruner) removeRun(folder string) error {
 }
 
 // rest finds folders of runs that never began or whose deletion was cut off at the very end, and
-// what dead backups left in the usual place.
+// what dead backups left.
 func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
 	names, err := n.FS.ReadDir(journal.RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -298,16 +298,19 @@ func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error)
 		}
 		add(folder, 0, func() error { return n.removeRun(folder) })
 	}
-	dead, err := op.DeadBackups(n.disk, journal.BackupsDir)
+	dead, err := op.DeadBackups(n.disk, journal.Home)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range dead {
+		if d.Away {
+			continue
+		}
 		bytes := int64(0)
 		for _, file := range d.Files {
 			bytes += n.apparentSize(file)
 		}
-		add(d.Lock(), bytes, func() error { return d.Remove(n.disk) })
+		add(d.Record(), bytes, func() error { return d.Remove(n.disk) })
 	}
 	return found, nil
 }

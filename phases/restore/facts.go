@@ -3,6 +3,7 @@ package restore
 import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -26,7 +27,8 @@ type Facts struct {
 	StoppedError  error
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
-	KnownRevision int64 // the highest revision found anywhere; 0: none was found
+	KnownRevision int64    // the highest revision found anywhere; 0: none was found
+	Uncounted     []string // accounts of revisions that cannot be believed
 	Encryption    Encryption
 	EtcdServes    bool // with a quorum
 	APIReady      bool // of this node's API server
@@ -49,6 +51,7 @@ type DataFacts struct {
 	StageIn      string    // an existing or planned directory on the same mount as the data
 	WALStageIn   string
 	WALOdd       string
+	DirOdd       string // why --data-dir cannot be the new data directory
 	SizeBytes    int64  // of the current database
 	Free         uint64 // bytes, where the new data is staged
 	RunFree      uint64 // bytes, where the run's folder is
@@ -62,14 +65,25 @@ type SnapshotFacts struct {
 	Members        []observe.Member
 	Prefixes       []string // of encrypted values
 	APIServers     []string
+	DeadAPIServers []string // registered without a lease: nothing removes them
 	Resources      []op.Count
 	Sidecar        *backup.Sidecar
 	Caveats        []string // what a data directory may lack
+	CAs            []string // fingerprints of the cluster's CAs that stand in it
+	TokenKeys      []string // ids of keys that signed tokens in it
+	// One value, as it is stored, for each of Prefixes.
+	Encrypted map[string]snapfile.Sample
 }
 
 // Encryption is what the API server's encryption configuration can decrypt.
 type Encryption struct {
 	File    string // empty: the API server has none
 	Missing []string
+	Wrong   []string // why values cannot be decrypted though a key has the right name
+	Untried []string // prefixes of which no value could be tried
 	Error   error
+	// Ids of the keys that the API server accepts tokens by; nil: they could not be read.
+	TokenKeys []string
+	// The file of the CA that it accepts certificates of; empty: it is not on the host.
+	ClientCA string
 }

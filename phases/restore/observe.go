@@ -19,7 +19,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
-	"github.com/etcdpod/etcdpod/pki"
 )
 
 // observe gathers the facts of a restore. It proves the snapshot while everything still runs.
@@ -106,7 +105,9 @@ func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 		return // checkData reports why etcd does not answer
 	}
 	f.Stopped, f.StoppedError = observe.StoppedOf(d), nil
-	f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
+	if plausible(f.Stopped.Revision) {
+		f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
+	}
 	f.Notes[journal.NoteRevision] = strconv.FormatInt(f.KnownRevision, 10)
 }
 
@@ -120,9 +121,11 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 			return err
 		}
 	}
-	if f.KnownRevision, err = o.knownRevision(n, f); err != nil {
+	k, err := o.knownRevision(n, f)
+	if err != nil {
 		return err
 	}
+	f.KnownRevision, f.Uncounted = k.revision, k.odd
 	f.Encryption = encryption(n, f)
 	if f.Etcd != nil && o.DataDir != "" {
 		n.MoveData(f.Facts, o.DataDir)
@@ -167,13 +170,17 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 	if sidecar != nil {
 		s.Sidecar = &sidecar.Sidecar
 	}
-	return s, unread
+	if err := backup.Against(r, sidecar, unread, false); err != nil {
+		return nil, engine.WithHint(err, fmt.Sprintf("if you know that the snapshot is the right one, move %s away",
+			op.SidecarOf(o.File)))
+	}
+	return s, nil
 }
 
 // hintRaw adds a hint for somebody who restores a plain copy of a database.
 func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	var bad *snapfile.Bad
-	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || o.SkipHashCheck {
+	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || bad.Offset == 0 || o.SkipHashCheck {
 		return err
 	}
 	const page = 4096
@@ -186,7 +193,9 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
-		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases, Members: bind.MembersOf(r.Members)}
+		Prefixes: r.EncryptionPrefixes, APIServers: observe.LiveMasters(r), DeadAPIServers: r.DeadMasters,
+		Members: bind.MembersOf(r.Members)}
+	s.telling(r)
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
 	}
@@ -224,6 +233,11 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	}
 	d.MemberExists = n.Exists(path.Join(dir, "member"))
 	var err error
+	if o.DataDir != "" {
+		if d.DirOdd, err = dirOdd(n, f, dir); err != nil {
+			return d, err
+		}
+	}
 	if d.MemberOdd, err = odd(n, path.Join(dir, "member"), "member/snap", "member/wal"); err != nil {
 		return d, err
 	}
@@ -243,6 +257,26 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 	}
 	d.RunFree, err = n.FS.Free(observe.Nearest(n.FS, journal.RunsDir))
 	return d, err
+}
+
+// dirOdd says why a directory cannot be the new data directory. What counts is where its links
+// lead.
+func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
+	for outer, why := range map[string]string{
+		f.ManifestDir: "the kubelet runs every file there", f.Etcd.DataDir: "it is inside the present data directory",
+	} {
+		if node.Inside(n.FS, dir, outer) {
+			return why, nil
+		}
+	}
+	if node.Inside(n.FS, f.Etcd.DataDir, dir) {
+		return "the present data directory is inside it", nil
+	}
+	why, err := node.Exposed(n.FS, observe.Nearest(n.FS, node.Resolved(n.FS, dir)))
+	if why != "" {
+		why = "others could replace the data: " + why
+	}
+	return why, err
 }
 
 // odd says why a directory cannot be exchanged: it, or one below it, is a link or a mount point,
@@ -290,72 +324,4 @@ func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) 
 		return journal.RunDir(f.Run), nil
 	}
 	return path.Join(dir, journal.HiddenDir(f.Run)), nil
-}
-
-// knownRevision is the highest revision on record: in the live etcd, its stopped data, earlier
-// runs, and the backups beside the snapshot and in the usual place.
-func (o restorer) knownRevision(n *observe.Node, f *Facts) (int64, error) {
-	known := int64(0)
-	if f.Live != nil {
-		known = f.Live.Revision
-	}
-	if f.Stopped != nil {
-		known = max(known, f.Stopped.Revision)
-	}
-	if o.FromDataDir != "" {
-		known = max(known, f.Snapshot.Revision)
-	}
-	runs, err := journal.List(n.FS)
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range runs {
-		if r.State == nil {
-			continue
-		}
-		if rev, err := strconv.ParseInt(r.State.Run.Notes[journal.NoteRevision], 10, 64); err == nil {
-			known = max(known, rev)
-		}
-		// A restore hands out revisions above the one that it bumped to.
-		var staged op.Staged
-		if observe.ReadJSON(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged) == nil {
-			known = max(known, staged.Revision)
-		}
-	}
-	dirs := []string{journal.BackupsDir}
-	if o.File != "" {
-		dirs = append(dirs, path.Dir(f.Snapshot.Path))
-	}
-	for _, dir := range dirs {
-		for _, s := range backup.Sidecars(n, dir) {
-			known = max(known, s.Revision)
-		}
-	}
-	return known, nil
-}
-
-func encryption(n *observe.Node, f *Facts) Encryption {
-	var e Encryption
-	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
-	if !ok {
-		return e // nothing on this node reads the values
-	}
-	var config pki.Encryption
-	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {
-		e.File = observe.HostFile(m, c, flag)
-		data, err := n.FS.ReadFile(e.File)
-		if err == nil {
-			config, err = pki.ParseEncryption(data)
-		}
-		if err != nil {
-			e.Error = err
-			return e
-		}
-	}
-	for _, prefix := range f.Snapshot.Prefixes {
-		if !config.Covers(prefix) {
-			e.Missing = append(e.Missing, prefix)
-		}
-	}
-	return e
 }

@@ -19,13 +19,13 @@ import (
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
 		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
-		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkEncryption, o.checkStarts,
-		o.checkAPIServers, o.checkRevision, o.checkRoom,
+		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts,
+		o.checkAPIServers, o.checkRevision, o.checkBump, o.checkRoom,
 	}
 	// The coordinator has already judged what concerns all nodes (see together.go).
 	if o.Shared != nil {
 		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkData, o.checkStorageVersion, checkQuota,
-			o.checkFingerprints, o.checkEncryption, o.checkStarts, o.checkRoom}
+			o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts, o.checkBump, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
 		Found: o.foundNode,
@@ -58,7 +58,7 @@ func (o restorer) foundNode(f *Facts) []string {
 		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
 			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
-	}, found...)
+	}, slices.Concat(found, f.Uncounted, f.fitNotes())...)
 }
 
 // foundOthers names what is in the static-pod directory and is not restored.
@@ -150,6 +150,10 @@ func (o restorer) checkData(f *Facts) error {
 		return engine.Refuse("", "the new data directory %s and the present one %s are inside each other",
 			o.DataDir, f.Etcd.DataDir)
 	}
+	if f.Data.DirOdd != "" {
+		return engine.Refuse("name a directory of its own, which only root may write to, with all above it",
+			"%s cannot be the new data directory: %s", o.DataDir, f.Data.DirOdd)
+	}
 	if o.DataDir != "" && f.Etcd.WALDir != "" && observe.Overlap(f.Etcd.WALDir, f.Etcd.DataPath) {
 		return engine.Refuse("restore without --data-dir", "the WAL directory %s is inside the volume of the data "+
 			"directory: repointing that would leave the WAL behind", f.Etcd.WALDir)
@@ -234,29 +238,13 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 		"the data is of etcd 3.%d, and this node's etcd is 3.%d", data, node)
 }
 
-func (o restorer) checkFingerprints(f *Facts) error {
-	if f.Snapshot.Sidecar == nil {
-		return nil
-	}
-	var differ []string
-	for file, then := range f.Snapshot.Sidecar.Fingerprints {
-		if now := f.Fingerprints[file]; now != then {
-			differ = append(differ, file)
-		}
-	}
-	if len(differ) == 0 {
-		return nil
-	}
-	slices.Sort(differ)
-	return engine.Refuse("put the files that belong to the backup in place first (or, if you know that they were "+
-		"renewed since, restore a copy of the snapshot without its .json)",
-		"the backup was taken with other files than this node has, and its objects are of no use with these: %s",
-		strings.Join(differ, ", "))
-}
-
 func (o restorer) checkEncryption(f *Facts) error {
 	if f.Encryption.Error != nil {
 		return engine.Refuse("", "cannot tell whether the API server can decrypt the snapshot: %v", f.Encryption.Error)
+	}
+	if len(f.Encryption.Wrong) > 0 {
+		return engine.Refuse("put the key that was in use when the backup was taken into "+f.Encryption.File,
+			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Wrong, "; "))
 	}
 	if len(f.Encryption.Missing) == 0 {
 		return nil

@@ -14,7 +14,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
-	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/prune"
 )
@@ -224,18 +223,31 @@ func TestPruneRemovesWhatNeverBeganAndWhatDeadBackupsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dead := op.Workspace{Dir: journal.BackupsDir, Run: "dead"}
-	for _, name := range []string{dead.Lock(), dead.Snapshot()} {
-		if err := w.Machine.Disk.Create(name, []byte("data"), node.Attr{Mode: 0o600}); err != nil {
+	lock := journal.Home + "/backup-dead.lock"
+	left := journal.BackupsDir + "/.etcdpod-dead-secret.db"
+	for name, data := range map[string]string{lock: "", left: "data", journal.Home + "/backup-dead.json": fmt.Sprintf(
+		`{"dir":%q,"run":"dead","secret":"secret","fs":"0","ino":%d}`,
+		journal.BackupsDir, w.inode(t, journal.BackupsDir),
+	)} {
+		if err := w.Machine.Disk.Create(name, []byte(data), node.Mine(0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := w.prune(); err != nil {
 		t.Fatal(err)
 	}
-	for name, stays := range map[string]bool{never: false, foreign: true, dead.Lock(): false, dead.Snapshot(): false} {
+	for name, stays := range map[string]bool{never: false, foreign: true, lock: false, left: false} {
 		if w.there(name) != stays {
 			t.Errorf("%s: there %v", name, !stays)
 		}
 	}
+}
+
+func (w *restoreWorld) inode(t *testing.T, name string) uint64 {
+	t.Helper()
+	st, err := w.Machine.Lstat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
 }

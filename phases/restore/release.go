@@ -173,6 +173,6 @@ func (o restorer) verifyRestored() phase {
 				return nil, nil
 			}
 			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
-				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node)}}, nil
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Notes: f.fitNotes()}}, nil
 		}}
 }

@@ -26,6 +26,8 @@ type Options struct {
 	WaitTimeout time.Duration
 	// The API servers elsewhere that the data knows of are stopped.
 	APIServersStopped bool
+	// The files of the backup's cluster are not this node's, and a person knows why.
+	OtherPKI bool
 }
 
 // restorer plans a restore from a person's options and, on several nodes, from what was settled for

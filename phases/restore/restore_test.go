@@ -168,7 +168,7 @@ func TestWhatOverridesARefusalIsHeeded(t *testing.T) {
 		"API servers elsewhere are stopped": {Options{APIServersStopped: true}, func(f *Facts) {
 			f.Live.APIServers = []string{"10.0.0.2"}
 		}},
-		"a bump is given": {Options{Bump: 10}, func(f *Facts) { f.KnownRevision = 0 }},
+		"a bump is given": {Options{Bump: 60}, func(f *Facts) { f.KnownRevision = 0 }},
 		"live members outrank the snapshot": {Options{}, func(f *Facts) {
 			f.Snapshot.Members = []observe.Member{{Name: "cp1"}, {Name: "cp2"}}
 		}},

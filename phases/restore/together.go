@@ -176,6 +176,7 @@ func planAll(
 		if !p.Here { // --from-data-dir names a directory of the coordinator
 			own.FromDataDir, own.FromWALDir, own.UpToHole = "", "", false
 		}
+		part.Snapshot.Encrypted = nil // tried in the survey
 		own.Shared = &part
 		plan, err := together.Query[engine.Plan](ctx, p, askPlan, own)
 		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
@@ -202,6 +203,10 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 		}
 		if s.APIServer && j.Leader == "" {
 			j.Leader = at.Name
+		}
+		if s.KnownRevision > mostRevision { // its own etcdpod would not have said so
+			return j, engine.Refuse("look at that node, and leave it out",
+				"%s tells of revision %d, which no cluster gets to", at.Name, s.KnownRevision)
 		}
 		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
 	}

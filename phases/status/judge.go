@@ -113,6 +113,19 @@ func (s seen) judgeEtcd() []string {
 
 // judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
 // the next one is lost.
+// judgeDeadServers names what the Service kubernetes sends clients to for ever.
+func (s seen) judgeDeadServers() (warnings []string) {
+	if s.facts.Live == nil {
+		return nil
+	}
+	for _, address := range s.facts.Live.DeadAPIServers {
+		warnings = append(warnings, fmt.Sprintf("an API server at %s is registered in etcd without a lease: nothing "+
+			"removes it, and the Service kubernetes sends clients there. If none runs there, remove it with "+
+			"`etcdctl del /registry/masterleases/%s`", address, address))
+	}
+	return warnings
+}
+
 func (s seen) judgeMembers() []string {
 	var w []string
 	for _, m := range s.silent {

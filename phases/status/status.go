@@ -133,7 +133,8 @@ func (s seen) status() Status {
 	}
 	for _, judge := range []func() []string{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeWho, s.judgeManifests,
-		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut,
+		s.judgeAccess, s.judgeMembers, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates, s.judgeBackups,
+		s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}

@@ -116,6 +116,8 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
 		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
 			[]string{"90% of its quota of 110 MiB"}, "look into"},
+		{"an API server that nothing removes", func(s *seen) { s.facts.Live.DeadAPIServers = []string{"10.9.8.7"} },
+			[]string{"etcdctl del /registry/masterleases/10.9.8.7"}, "look into"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
 		{"a certificate that expires soon", func(s *seen) {

@@ -87,19 +87,22 @@ func (d *DataDir) writeSnapshot(
 ) (*FromDataDir, error) {
 	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision,
 		StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
+	// The open file: in a directory that others may write to, its name may lead to another one by
+	// now.
+	file := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 	size := d.Contents.SizeBytes
 	steps := meter{total: 2*size + int64(d.Pending()), report: progress}
 	if err := copyFile(ctx, d.DB, f, &steps); err != nil {
 		return nil, err
 	}
 	if d.Pending() > 0 {
-		revision, err := replay(f.Name(), d, func(int) { steps.add(1) })
+		revision, err := replay(file, d, func(int) { steps.add(1) })
 		if err != nil {
 			return nil, err
 		}
 		made.Revision = revision
 	}
-	size, err := levelMetaPages(f.Name())
+	size, err := levelMetaPages(file)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +113,7 @@ func (d *DataDir) writeSnapshot(
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	proven, err := snapfile.Check(ctx, f.Name(), snapfile.Options{})
+	proven, err := snapfile.Check(ctx, file, snapfile.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,31 @@ func (c *Client) CountAt(ctx context.Context, prefix string, revision int64) (in
 	return r.Count, nil
 }
 
+// Entry is one key, without its prefix.
+type Entry struct {
+	Name   string
+	Leased bool // the key goes when its lease ends
+}
+
+// Entries is [Client.Keys] with what becomes of them; own asks the first endpoint alone, without a
+// quorum.
+func (c *Client) Entries(ctx context.Context, prefix string, own bool) ([]Entry, error) {
+	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly()}
+	if own {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	r, err := call(ctx, c, c.access.CallTimeout, "list keys",
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) { return c.v3.Get(ctx, prefix, opts...) })
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, len(r.Kvs))
+	for i, kv := range r.Kvs {
+		entries[i] = Entry{strings.TrimPrefix(string(kv.Key), prefix), kv.Lease != 0}
+	}
+	return entries, nil
+}
+
 // Keys returns the keys that begin with prefix, without it.
 func (c *Client) Keys(ctx context.Context, prefix string) ([]string, error) {
 	return c.list(ctx, prefix)

@@ -36,6 +36,9 @@ func (d disk) Real(path string) string {
 }
 
 func (d disk) Resolve(path string) (string, error) {
+	if isHeld(path) {
+		return path, nil
+	}
 	todo := filepath.Clean("/" + path)
 	done, links := "/", 0
 	for todo != "" && todo != "/" {
@@ -79,6 +82,9 @@ func firstElement(path string) (first, rest string) {
 // name returns the real path of a name, without following its last element.
 func (d disk) name(path string) (string, error) {
 	path = filepath.Clean("/" + path)
+	if isHeld(path) {
+		return path, nil
+	}
 	if d.root == "/" || path == "/" {
 		return filepath.Join(d.root, path), nil
 	}
@@ -91,7 +97,7 @@ func (d disk) name(path string) (string, error) {
 
 // target returns the real path that a name leads to, links followed.
 func (d disk) target(path string) (string, error) {
-	if d.root == "/" {
+	if d.root == "/" || isHeld(path) {
 		return filepath.Clean("/" + path), nil
 	}
 	resolved, err := d.Resolve(path)
@@ -173,7 +179,7 @@ func (d disk) Create(path string, data []byte, attr Attr) error {
 	if err != nil {
 		return err
 	}
-	if err = setAttr(real, attr); err == nil {
+	if err = setAttrOf(f, attr); err == nil {
 		_, err = f.Write(data)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {

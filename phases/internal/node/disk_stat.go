@@ -22,6 +22,9 @@ func (d disk) Lstat(path string) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
+	if isHeld(real) && filepath.Dir(real)+"/" == heldPrefix {
+		real += "/." // the open directory, and not the link that leads to it
+	}
 	return lstat(real)
 }
 
@@ -78,11 +81,13 @@ func mountIDOfDescriptor(real string) (uint64, error) {
 }
 
 // label returns the SELinux label, empty if there is none.
-func label(real string) (string, error) {
+func label(real string) (string, error) { return labelOf(real, unix.Lgetxattr) }
+
+func labelOf(real string, get func(string, string, []byte) (int, error)) (string, error) {
 	buf := make([]byte, 1024)
 	n := 0
 	err := retry(func() (err error) {
-		n, err = unix.Lgetxattr(real, selinuxLabel, buf)
+		n, err = get(real, selinuxLabel, buf)
 		return err
 	})
 	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
@@ -102,31 +107,47 @@ func (d disk) SetAttr(path string, attr Attr) error {
 	return setAttr(real, attr)
 }
 
-// setAttr changes only what differs, so that a user who is not root can keep files that he owns.
-// The owner comes first: changing it may clear mode bits.
+// setAttr opens the name itself: by the time of the last call, the name may be a link to something
+// else.
 func setAttr(real string, attr Attr) error {
-	now, err := lstat(real)
+	f, err := os.OpenFile(real, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	if now.Mode&fs.ModeSymlink != 0 {
-		return pathError("set the attributes of", real, syscall.ELOOP)
+	return errors.Join(setAttrOf(f, attr), f.Close())
+}
+
+// setAttrOf changes only what differs, so that a user who is not root can keep files that he owns.
+// The owner comes first: changing it may clear mode bits.
+func setAttrOf(f *os.File, attr Attr) error {
+	now, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	if now.UID != attr.UID || now.GID != attr.GID {
-		if err := os.Lchown(real, attr.UID, attr.GID); err != nil {
-			return err
+	if now.Mode()&fs.ModeSymlink != 0 {
+		return pathError("set the attributes of", f.Name(), syscall.ELOOP)
+	}
+	open := fmt.Sprintf("%s%d", heldPrefix, f.Fd())
+	sys := now.Sys().(*syscall.Stat_t)
+	owned := int(sys.Uid) == attr.UID && int(sys.Gid) == attr.GID
+	if !owned {
+		if err := os.Chown(open, attr.UID, attr.GID); err != nil {
+			return pathError("chown", f.Name(), errno(err))
 		}
 	}
-	if now.Mode.Perm() != attr.Mode.Perm() || now.UID != attr.UID || now.GID != attr.GID {
-		if err := os.Chmod(real, attr.Mode.Perm()); err != nil {
-			return err
+	if now.Mode().Perm() != attr.Mode.Perm() || !owned {
+		if err := os.Chmod(open, attr.Mode.Perm()); err != nil {
+			return pathError("chmod", f.Name(), errno(err))
 		}
 	}
-	if attr.Label == "" || attr.Label == now.Label {
+	if attr.Label == "" {
 		return nil
 	}
-	return pathError("label", real, retry(func() error {
-		return unix.Lsetxattr(real, selinuxLabel, []byte(attr.Label), 0)
+	if is, err := labelOf(open, unix.Getxattr); err == nil && is == attr.Label {
+		return nil
+	}
+	return pathError("label", f.Name(), retry(func() error {
+		return unix.Setxattr(open, selinuxLabel, []byte(attr.Label), 0)
 	}))
 }
 

@@ -108,6 +108,12 @@ type Reader interface {
 	// below it. The last element may be missing.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
+	// ReadPlain reads a file of at most so many bytes that somebody else may have put there: only a
+	// regular file, never through a link, and the Stat is that of what was read, without mount and
+	// label.
+	ReadPlain(path string, most int64) ([]byte, Stat, error)
+	// Hold opens a directory and keeps it open.
+	Hold(dir string) (*Held, error)
 	// Open is for files that may be too large for memory.
 	Open(path string) (io.ReadCloser, error)
 	// Lstat does not follow a symbolic link in the last element.

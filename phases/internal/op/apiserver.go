@@ -53,6 +53,8 @@ type VerifyRestored struct {
 	Nodes []string `json:"nodes,omitempty"`
 	// Second is set where another node of the run reports on the kubelets of all nodes.
 	Second bool `json:"second,omitempty"`
+	// Notes are what the person should know afterwards of what came along in the snapshot.
+	Notes []string `json:"notes,omitempty"`
 }
 
 func (v *VerifyRestored) String() string { return "read every resource back through the API server" }
@@ -78,6 +80,9 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	v.compare(t, got)
 	if v.Second {
 		return nil
+	}
+	for _, note := range v.Notes {
+		t.report("%s", note)
 	}
 	return v.nameNodes(ctx, t)
 }

@@ -1,56 +1,90 @@
 package op
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Workspace is where one backup is made: hidden files, named after the run, in the backup's
-// own directory, so that one rename keeps the backup. The process that makes the backup
-// creates the lock first, holds it, and removes it last: files beside a lock that nobody
-// holds belong to a dead backup.
+// Workspace is where one backup is made: hidden files in the backup's own directory, so that one
+// rename keeps the backup. Others may be able to write to that directory, so nothing is read from
+// there to decide what to do: that is in memory, and in a record in etcdpod's own directory, which
+// tells the next backup what to remove if this one is cut off.
 type Workspace struct {
 	Dir string `json:"dir"`
 	Run string `json:"run"`
+
+	*Draft `json:"-"` // the same for all operations of one backup
 }
 
-const (
-	workspacePrefix = ".etcdpod-"
-	lockSuffix      = ".lock"
-)
+const workspacePrefix = ".etcdpod-"
 
-func (w Workspace) name(suffix string) string { return path.Join(w.Dir, workspacePrefix+w.Run+suffix) }
+func (w Workspace) name(suffix string) string { return path.Join(w.Dir, w.file(suffix)) }
 
-// Lock is the file whose flock is held by the process that makes the backup.
-func (w Workspace) Lock() string { return w.name(lockSuffix) }
+// file is a temporary name without its directory. Nobody can know it beforehand.
+func (w Workspace) file(suffix string) string {
+	if w.Draft == nil {
+		return workspacePrefix + w.Run + suffix
+	}
+	return workspacePrefix + w.Run + "-" + w.secret + suffix
+}
 
 // Snapshot is the data under its temporary name.
-func (w Workspace) Snapshot() string { return w.name(".db") }
+func (w Workspace) Snapshot() string { return w.name(snapshotSuffix) }
 
-// draft is the sidecar while it is incomplete.
-func (w Workspace) draft() string { return w.name(".json") }
+const (
+	snapshotSuffix = ".db"
+	sidecarSuffix  = ".sidecar"
+	markSuffix     = ".mark" // empty; shows who owns what is made there
+)
 
-// sidecar is the complete sidecar under its temporary name.
-func (w Workspace) sidecar() string { return w.name(".sidecar") }
+func suffixes() []string { return []string{snapshotSuffix, sidecarSuffix, markSuffix} }
 
-// files lists the temporary names, without the lock.
-func (w Workspace) files() []string { return []string{w.Snapshot(), w.sidecar(), w.draft()} }
+// Draft is a backup in the making: what its operations know of it together.
+type Draft struct {
+	sidecar SidecarFile
+	secret  string // in temporary names
+	held    *node.Held
+	record  *record // nil: it could not be made
+	owner   int     // of what is made in the directory
+	// Inodes of the snapshot and of its sidecar; 0 until they are known.
+	snapshot, described uint64
+}
 
-// OpenBackup makes the workspace of a backup, and removes those of dead backups from the directory.
+// NewDraft begins a backup.
+func NewDraft() *Draft { return &Draft{secret: rand.Text()} }
+
+// Made is the sidecar of the backup that was kept.
+func (d *Draft) Made() Sidecar { return d.sidecar.Sidecar }
+
+// at is where a file of the directory is reached, whatever the directory's name leads to by now.
+func (d *Draft) at(name string) string { return path.Join(d.held.Dir, path.Base(name)) }
+
+// own says whether a file is one that this program made.
+func (d *Draft) own(st node.Stat) bool { return st.Mode.IsRegular() && st.UID == d.owner }
+
+// OpenBackup makes the workspace of a backup, and removes what dead backups left.
 type OpenBackup struct {
 	Workspace
 	Sidecar Sidecar `json:"sidecar"` // what is known in advance
-	// What a person should know about what will not be in it.
-	Said []string `json:"said,omitempty"`
-
-	unlock func() error // held until the process ends or the backup is kept
+	// At is the directory with links followed, as it was judged; empty: it was not.
+	At string `json:"at,omitempty"`
+	// Shared says that others may write to the directory, and that a person knows.
+	Shared bool `json:"shared,omitempty"`
+	// Note is for the person.
+	Note string `json:"note,omitempty"`
+	// Records is the directory for what is to be removed if this backup is cut off.
+	Records string `json:"records,omitempty"`
 }
 
 func (o *OpenBackup) String() string {
@@ -58,56 +92,68 @@ func (o *OpenBackup) String() string {
 }
 
 func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
-	for _, said := range o.Said {
-		t.report("%s", said)
+	if o.Note != "" {
+		t.report("%s", o.Note)
 	}
-	dead, err := DeadBackups(t.Host.FS, o.Dir)
+	if err := removeDead(t, o.Records); err != nil {
+		t.report("what a backup that was cut off has left could not be removed: %v", err)
+	}
+	if err := o.hold(t); err != nil {
+		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+	}
+	if err := o.begin(ctx, t); err != nil {
+		t.report("%v; should this backup be cut off, what it leaves in %s is not removed", err, o.Dir)
+	}
+	if err := o.mark(t); err != nil {
+		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+	}
+	at, err := o.freeSecond(ctx, t)
+	o.Draft.sidecar.Sidecar = o.Sidecar
+	o.Draft.sidecar.TakenAt = at
+	return err
+}
+
+// hold opens the directory, and judges it once more: it may be another one by now.
+func (o *OpenBackup) hold(t *Target) (err error) {
+	at := cmp.Or(o.At, o.Dir)
+	why, err := node.Exposed(t.Host.FS, at)
+	if err == nil && why != "" && !o.Shared {
+		err = errors.New(why)
+	}
 	if err != nil {
 		return err
 	}
-	for _, d := range dead {
-		if err := d.Remove(t.Host.FS); err != nil {
-			return err
-		}
-	}
-	if o.unlock, err = o.claim(ctx, t); err != nil {
-		return err
-	}
-	if o.Sidecar.TakenAt, err = o.freeSecond(ctx, t); err != nil {
-		return err
-	}
-	return writeJSON(t, o.draft(), o.Sidecar)
+	o.held, err = t.Host.FS.Hold(at)
+	return err
 }
 
-// claim makes the lock and takes it. In between, another backup may take this one for dead
-// and remove the lock.
-func (o *OpenBackup) claim(ctx context.Context, t *Target) (unlock func() error, err error) {
-	for range 10 {
-		err = t.Host.FS.Create(o.Lock(), nil, node.Mine(0o600))
-		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
-		}
-		if unlock, err = t.Host.FS.Lock(o.Lock()); err == nil {
-			if exists(t, o.Lock()) {
-				return unlock, syncDirs(t, o.Lock())
-			}
-			_ = unlock()
-		}
-		if err := t.Host.Clock.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return nil, err
-		}
+// mark makes an empty file: it shows whether files can be made, and to whom they belong then.
+func (o *OpenBackup) mark(t *Target) error {
+	name := o.at(o.file(markSuffix))
+	if err := t.Host.FS.Create(name, nil, node.Mine(0o600)); err != nil {
+		return o.readable(err)
 	}
-	return nil, fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+	st, err := t.Host.FS.Lstat(name)
+	if err != nil {
+		return o.readable(err)
+	}
+	o.owner = st.UID
+	o.note(t, func(r *record) { r.Owner = &st.UID })
+	return nil
 }
 
 // freeSecond returns the time, after waiting for a second in which this node took no other backup.
 // Names differ by second and revision only, and the revision of an idle cluster stays the same.
 func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, error) {
 	for {
-		names, err := t.Host.FS.ReadDir(o.Dir)
+		names, err := t.Host.FS.ReadDir(o.held.Dir)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("cannot list the backups: %w", err)
+			return time.Time{}, fmt.Errorf("cannot list the backups: %w", o.readable(err))
 		}
+		names = slices.DeleteFunc(names, func(name string) bool {
+			st, err := t.Host.FS.Lstat(o.at(name))
+			return err != nil || !o.own(st) // somebody else could keep this waiting for ever
+		})
 		now := t.Host.Clock.Now().UTC()
 		if !takenIn(names, o.Sidecar.Node, now) {
 			return now, nil
@@ -119,29 +165,62 @@ func (o *OpenBackup) freeSecond(ctx context.Context, t *Target) (time.Time, erro
 }
 
 func (o *OpenBackup) Undo(_ context.Context, t *Target) error {
-	if o.unlock == nil { // the claim failed: files with this name may not be ours
+	if o.Draft == nil || o.held == nil {
 		return nil
 	}
-	return errors.Join(o.remove(t.Host.FS), o.unlock())
+	return o.close(t)
 }
 
 func (o *OpenBackup) Done(context.Context, *Target) (bool, error) { return false, nil }
 
-// remove removes the temporary files, and the lock after them.
-func (w Workspace) remove(fsys node.FS) error {
-	if err := node.DropTemp(fsys, w.draft()); err != nil {
-		return err
-	}
-	for _, name := range append(w.files(), w.Lock()) {
-		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot remove %s: %w", name, err)
+// close removes the temporary files, and what tells of them after them.
+func (w Workspace) close(t *Target) error {
+	for _, suffix := range suffixes() {
+		if err := w.drop(t, w.file(suffix), 0); err != nil {
+			return err
 		}
 	}
-	if err := fsys.Sync(w.Dir); err != nil {
-		return fmt.Errorf("cannot make %s durable: %w", w.Dir, err)
+	if err := t.Host.FS.Sync(w.held.Dir); err != nil {
+		return fmt.Errorf("cannot make %s durable: %w", w.Dir, w.readable(err))
+	}
+	return errors.Join(w.forget(t), w.held.Close())
+}
+
+// drop removes a file of the directory, if this program made it: it is the inode, or where that is
+// not known, it belongs to who makes the backup, under a name that nobody else could know.
+func (w Workspace) drop(t *Target, name string, ino uint64) error {
+	st, err := t.Host.FS.Lstat(w.at(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && (!w.own(st) || ino != 0 && ino != st.Ino) {
+		return nil
+	}
+	if err == nil {
+		err = t.Host.FS.Remove(w.at(name))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove %s: %w", path.Join(w.Dir, path.Base(name)), w.readable(err))
 	}
 	return nil
 }
+
+// readable puts the directory's name into an error about a file in it.
+func (w Workspace) readable(err error) error {
+	if err == nil || w.held == nil || w.held.Dir == w.Dir || !strings.Contains(err.Error(), w.held.Dir+"/") {
+		return err
+	}
+	return &renamedError{err, strings.ReplaceAll(err.Error(), w.held.Dir+"/", w.Dir+"/")}
+}
+
+// renamedError is an error in other words.
+type renamedError struct {
+	error
+	text string
+}
+
+func (e *renamedError) Error() string { return e.text }
+func (e *renamedError) Unwrap() error { return e.error }
 
 // SaveSnapshot takes a snapshot of a running etcd, with the SHA-256 that etcd appends. ProveBackup
 // checks the file against it.
@@ -155,33 +234,41 @@ func (s *SaveSnapshot) String() string {
 }
 
 func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
-	saved, err := t.Etcd.Save(ctx, s.Access, s.Snapshot(), t.progress)
+	saved, err := t.Etcd.Save(ctx, s.Access, s.at(s.Snapshot()), t.progress)
 	if err != nil {
-		return err
+		return s.readable(err)
 	}
 	// Until the snapshot is proven, sha256 is the one that etcd sent.
-	return s.complete(t, func(d *SidecarFile) error {
-		d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer,
-			saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
-		return nil
-	})
+	d := &s.sidecar
+	d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer,
+		saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
+	return s.saved(t)
 }
 
-func (s *SaveSnapshot) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot()) }
+// saved records which file the snapshot is.
+func (w Workspace) saved(t *Target) error {
+	st, err := t.Host.FS.Lstat(w.at(w.Snapshot()))
+	if err == nil && !w.own(st) {
+		err = errors.New("it is not the file that was written")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look at %s: %w", w.Snapshot(), w.readable(err))
+	}
+	w.snapshot = st.Ino
+	w.note(t, func(r *record) { r.Snapshot = st.Ino })
+	return nil
+}
+
+func (s *SaveSnapshot) Undo(_ context.Context, t *Target) error { return s.dropSnapshot(t) }
+
+func (w Workspace) dropSnapshot(t *Target) error {
+	if err := w.drop(t, w.Snapshot(), w.snapshot); err != nil {
+		return err
+	}
+	return w.readable(t.Host.FS.Sync(w.held.Dir))
+}
 
 func (s *SaveSnapshot) Done(context.Context, *Target) (bool, error) { return false, nil }
-
-// complete changes the draft.
-func (w Workspace) complete(t *Target, change func(*SidecarFile) error) error {
-	var d SidecarFile
-	if err := readJSON(t, w.draft(), &d); err != nil {
-		return err
-	}
-	if err := change(&d); err != nil {
-		return err
-	}
-	return writeJSON(t, w.draft(), d)
-}
 
 // ProveBackup checks everything saved, as it is on disk, and records what it holds.
 type ProveBackup struct {
@@ -192,26 +279,25 @@ type ProveBackup struct {
 func (p *ProveBackup) String() string { return "prove the snapshot " + p.Snapshot() }
 
 func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
-	c, err := t.Etcd.Examine(ctx, p.Snapshot(), t.progress)
+	c, err := t.Etcd.Examine(ctx, p.at(p.Snapshot()), t.progress)
 	if err != nil {
-		return err
+		return p.readable(err)
 	}
-	return p.complete(t, func(d *SidecarFile) error {
-		if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
-			return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d",
-				p.Snapshot(), c.SizeBytes, d.SizeBytes)
-		}
-		if d.SHA256 != "" && d.SHA256 != c.Trailer {
-			return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and "+
-				"etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
-		}
-		d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
-		d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision,
-			c.HashKV, c.StorageVersion, c.HashSteps
-		d.Members = c.Members
-		d.Seconds = t.Host.Clock.Now().Sub(d.TakenAt).Seconds()
-		return nil
-	})
+	d := &p.sidecar
+	if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
+		return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d",
+			p.Snapshot(), c.SizeBytes, d.SizeBytes)
+	}
+	if d.SHA256 != "" && d.SHA256 != c.Trailer {
+		return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and "+
+			"etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
+	}
+	d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
+	d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision,
+		c.HashKV, c.StorageVersion, c.HashSteps
+	d.Members = c.Members
+	d.Seconds = t.Host.Clock.Now().Sub(d.TakenAt).Seconds()
+	return nil
 }
 
 // KeepBackup renames the proven snapshot. From that moment the backup exists: its
@@ -237,27 +323,20 @@ func (k *KeepBackup) String() string {
 }
 
 func (k *KeepBackup) Do(_ context.Context, t *Target) error {
-	var s SidecarFile
-	if err := readJSON(t, k.draft(), &s); err != nil {
-		return err
-	}
+	s := &k.sidecar
 	if s.Path = k.File; s.Path == "" {
 		s.Path = path.Join(k.Dir, BackupName(s.Sidecar))
 	}
-	// Cleanup after a crash learns here which sidecar belonged to this backup.
-	if err := writeJSON(t, k.draft(), s); err != nil {
-		return err
-	}
-	if err := k.keep(t, s); err != nil {
-		return fmt.Errorf("cannot keep the backup as %s: %w", s.Path, err)
+	if err := k.keep(t, *s); err != nil {
+		return fmt.Errorf("cannot keep the backup as %s: %w", s.Path, k.readable(err))
 	}
 	// The backup exists: a failure from here on must not remove it.
 	if k.Keep > 0 {
-		if err := rotate(t, s.Sidecar, k.Keep); err != nil {
+		if err := k.rotate(t); err != nil {
 			t.report("the backup is good, but older ones could not be removed: %v", err)
 		}
 	}
-	if err := k.remove(t.Host.FS); err != nil {
+	if err := k.close(t); err != nil {
 		t.report("the backup is good, but %v", err)
 	}
 	return nil
@@ -269,39 +348,55 @@ func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Host.FS.Create(k.sidecar(), append(data, '\n'), node.Mine(0o600)); err != nil {
+	temp, snapshot := k.at(k.file(sidecarSuffix)), k.at(k.Snapshot())
+	if err := t.Host.FS.Create(temp, append(data, '\n'), node.Mine(0o600)); err != nil {
 		return err
 	}
-	for _, name := range []string{k.sidecar(), k.Snapshot()} {
+	for _, name := range []string{temp, snapshot} {
 		if err := t.Host.FS.Sync(name); err != nil {
 			return err
 		}
 	}
-	if err := t.Host.FS.Rename(k.sidecar(), SidecarOf(s.Path)); err != nil {
+	st, err := t.Host.FS.Lstat(temp)
+	if err != nil {
 		return err
 	}
-	k.Sidecar = SidecarOf(s.Path)
-	if err := t.Host.FS.Sync(k.Dir); err != nil {
+	// Cleanup after a crash learns here which sidecar belonged to this backup.
+	k.note(t, func(r *record) { r.Path, r.Sidecar = s.Path, st.Ino })
+	if err := t.Host.FS.Rename(temp, k.at(SidecarOf(s.Path))); err != nil {
 		return err
 	}
-	if err := t.Host.FS.Rename(k.Snapshot(), s.Path); err != nil {
+	k.Sidecar, k.described = SidecarOf(s.Path), st.Ino
+	if err := t.Host.FS.Sync(k.held.Dir); err != nil {
+		return err
+	}
+	if err := t.Host.FS.Rename(snapshot, k.at(s.Path)); err != nil {
 		return err
 	}
 	k.Kept = s.Path
-	return t.Host.FS.Sync(k.Dir)
+	if now, err := t.Host.FS.Lstat(k.at(s.Path)); err != nil || now.Ino != k.snapshot {
+		return errors.Join(err, errors.New("somebody has put another file in its place"))
+	}
+	return t.Host.FS.Sync(k.held.Dir)
 }
 
 // Undo removes what this operation put in place.
 func (k *KeepBackup) Undo(_ context.Context, t *Target) error {
-	for _, name := range []string{k.Kept, k.Sidecar, k.sidecar()} {
-		if name == "" {
+	if k.Draft == nil || k.held == nil {
+		return nil
+	}
+	for _, file := range []struct {
+		name string
+		ino  uint64
+	}{{k.Kept, k.snapshot}, {k.Sidecar, k.described}, {k.file(sidecarSuffix), 0}} {
+		if file.name == "" {
 			continue
 		}
-		if err := remove(t, name); err != nil {
+		if err := k.drop(t, file.name, file.ino); err != nil {
 			return err
 		}
 	}
-	return nil
+	return k.readable(t.Host.FS.Sync(k.held.Dir))
 }
 
 func (k *KeepBackup) Done(context.Context, *Target) (bool, error) { return k.Kept != "", nil }

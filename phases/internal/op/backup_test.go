@@ -43,9 +43,10 @@ func diskTarget(e Etcd) *Target {
 
 // take makes a whole backup, and undoes it on failure.
 func take(t *Target, w Workspace, file string) error {
+	w.Draft = NewDraft()
 	keep := &KeepBackup{Workspace: w, File: file}
 	ops := []Op{
-		&OpenBackup{Workspace: w, Sidecar: Sidecar{Node: w.Run}},
+		&OpenBackup{Workspace: w, Sidecar: Sidecar{Node: w.Run}, Records: filepath.Join(filepath.Dir(w.Dir), "home")},
 		&SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://" + w.Run}}},
 		&ProveBackup{Workspace: w}, keep,
 	}
@@ -144,7 +145,7 @@ func TestABackupAndItsSidecarAreForTheirOwnerOnly(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, st.Mode(), err)
 		}
 	}
-	s, err := readSidecar(node.OS("/"), SidecarOf(file))
+	s, _, err := ReadSidecar(node.OS("/"), SidecarOf(file))
 	if err != nil || s.Path != file || s.ClusterID != "abc" ||
 		s.EtcdVersion != "3.6.5" || s.SHA256 != sum([]byte("https://x")) || s.Revision != 5 || s.TakenAt.IsZero() {
 		t.Errorf("%+v, %v", s, err)
@@ -165,6 +166,153 @@ func TestABackupIsNamedByNodeTimeAndRevision(t *testing.T) {
 		if !isBackupOf(c.node, name) || isBackupOf(c.node+"x", name) ||
 			isBackupOf(c.node, "x"+name) || isBackupOf(c.node, name+".json") {
 			t.Errorf("%s is not told apart", name)
+		}
+	}
+}
+
+// plant puts something where an earlier version trusted it.
+func plant(t *testing.T, name, data string) string {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestNothingPlantedBesideABackupIsWrittenThroughOrBelieved(t *testing.T) {
+	dir, victims := t.TempDir(), t.TempDir()
+	written := plant(t, filepath.Join(victims, "shadow"), "precious")
+	removed := plant(t, filepath.Join(victims, "daemon.json"), `{"path":"x"}`)
+	planted := []string{
+		plant(t, filepath.Join(dir, ".etcdpod-x.lock"), ""),
+		plant(t, filepath.Join(dir, ".etcdpod-x.json"), fmt.Sprintf(`{"path":%q}`, filepath.Join(victims, "daemon"))),
+		plant(t, filepath.Join(dir, "backup-x.lock"), ""),
+		plant(t, filepath.Join(dir, "backup-x.json"), fmt.Sprintf(`{"dir":%q,"path":%q}`, victims, removed)),
+	}
+	for _, name := range []string{".etcdpod-r.json", "..etcdpod-r.json.etcdpod", ".etcdpod-r.db", ".etcdpod-r.sidecar",
+		".etcdpod-r.mark", ".etcdpod-r.lock"} {
+		planted = append(planted, filepath.Join(dir, name))
+		if err := os.Symlink(written, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := take(diskTarget(fileEtcd{}), Workspace{Dir: dir, Run: "r"}, filepath.Join(dir, "mine.db")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{written: "precious", removed: `{"path":"x"}`} {
+		if data, err := os.ReadFile(name); err != nil || string(data) != want {
+			t.Errorf("%s holds %q, %v", name, data, err)
+		}
+	}
+	for _, name := range planted {
+		if _, err := os.Lstat(name); err != nil {
+			t.Errorf("what somebody else put there is gone: %v", err)
+		}
+	}
+}
+
+func TestWhatADeadBackupLeftIsRemovedOnlyIfItMadeIt(t *testing.T) {
+	for name, swap := range map[string]func(t *testing.T, file string){
+		"as it was left": nil,
+		"another file has the name by now": func(t *testing.T, file string) {
+			plant(t, file+".new", "theirs")
+			if err := os.Rename(file+".new", file); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a link has the name by now": func(t *testing.T, file string) {
+			target := plant(t, filepath.Join(t.TempDir(), "target"), "theirs")
+			if err := errors.Join(os.Remove(file), os.Symlink(target, file)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			dir, home := filepath.Join(top, "backups"), filepath.Join(top, "home")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			w := Workspace{Dir: dir, Run: "dead", Draft: NewDraft()}
+			open := &OpenBackup{Workspace: w, Records: home}
+			save := &SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://x"}}}
+			for _, o := range []Op{open, save} {
+				if err := o.Do(t.Context(), diskTarget(fileEtcd{})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The end of its process gives up the lock.
+			if err := errors.Join(open.record.unlock(), open.held.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if swap != nil {
+				swap(t, w.Snapshot())
+			}
+			if err := take(diskTarget(fileEtcd{}), Workspace{Dir: dir, Run: "next"}, ""); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(w.Snapshot()); (err == nil) != (swap != nil) {
+				t.Errorf("what has the name: %v", err)
+			}
+			if names, err := os.ReadDir(home); err != nil || len(names) != 0 {
+				t.Errorf("there are still records: %v, %v", names, err)
+			}
+		})
+	}
+}
+
+func TestABackupNeedsNoRecord(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "backups")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	plant(t, filepath.Join(top, "home"), "a file is there, and no directory can be made")
+	var said []string
+	target := diskTarget(fileEtcd{})
+	target.Report = func(message string) { said = append(said, message) }
+	if err := take(target, Workspace{Dir: dir, Run: "x"}, filepath.Join(dir, "mine.db")); err != nil {
+		t.Fatal(err)
+	}
+	if kept, hidden := visible(t, dir); kept != 2 || hidden != 0 || len(said) == 0 {
+		t.Errorf("%d files and %d hidden ones; it was said %q", kept, hidden, said)
+	}
+}
+
+func TestRotationDoesNotCountWhatOthersPutThere(t *testing.T) {
+	dir := t.TempDir()
+	w := Workspace{Dir: dir, Run: "x"}
+	if err := take(diskTarget(fileEtcd{}), w, ""); err != nil {
+		t.Fatal(err)
+	}
+	// A link with a name as a backup of the node has it, and a description through a link.
+	elsewhere := plant(t, filepath.Join(t.TempDir(), "elsewhere"), "theirs")
+	described := plant(t, elsewhere+".json", `{"node":"x","clusterID":"abc","takenAt":"2099-01-01T00:00:00Z"}`)
+	link, pretended := filepath.Join(dir, "etcd-x-20990101T000000Z-r5.db"), filepath.Join(dir,
+		"etcd-x-20990101T000001Z-r5.db")
+	plant(t, pretended, "theirs")
+	if err := errors.Join(os.Symlink(elsewhere, link), os.Symlink(described, SidecarOf(link)),
+		os.Symlink(described, SidecarOf(pretended))); err != nil {
+		t.Fatal(err)
+	}
+	keep := &KeepBackup{Workspace: Workspace{Dir: dir, Run: "y", Draft: NewDraft()}, Keep: 2}
+	ops := []Op{
+		&OpenBackup{Workspace: keep.Workspace, Sidecar: Sidecar{Node: "x"}},
+		&SaveSnapshot{Workspace: keep.Workspace, Access: Access{Endpoints: []string{"https://y"}}},
+		&ProveBackup{Workspace: keep.Workspace}, keep,
+	}
+	for _, o := range ops {
+		if err := o.Do(t.Context(), diskTarget(fileEtcd{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backups, err := filepath.Glob(filepath.Join(dir, "etcd-x-20[^9]*.db"))
+	if err != nil || len(backups) != 2 {
+		t.Errorf("of two backups, %v are left: %v", backups, err)
+	}
+	for _, name := range []string{link, pretended, elsewhere, described} {
+		if _, err := os.Lstat(name); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -3,9 +3,7 @@ package op
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -38,6 +36,8 @@ type Sidecar struct {
 	Seconds        float64           `json:"seconds"` // from the start to the end of the proof
 	// What a snapshot made from a data directory may lack, in sentences.
 	Caveats []string `json:"caveats,omitempty"`
+	// Names of the members that held something else than the others when it was taken.
+	Differ []string `json:"differ,omitempty"`
 }
 
 // SidecarFile is the whole file: the sidecar, and what only a reader of the snapshot needs.
@@ -117,161 +117,63 @@ func sameOrigin(a, b Sidecar) bool {
 	return a.ClusterID == b.ClusterID
 }
 
-// rotate removes the oldest backups of the node that took the newest, and leaves keep of them. A
-// backup stays unless a sidecar says whose it is.
-func rotate(t *Target, newest Sidecar, keep int) error {
-	dir := path.Dir(newest.Path)
-	names, err := t.Host.FS.ReadDir(dir)
-	if err != nil {
-		return err
+// mostSidecar is far above any sidecar, in bytes.
+const mostSidecar = 1 << 20
+
+// ReadSidecar reads a sidecar that somebody else may have put there: never through a link.
+func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, err error) {
+	data, st, err := fsys.ReadPlain(name, mostSidecar)
+	if err == nil {
+		err = json.Unmarshal(data, &s)
 	}
-	var others []Sidecar
+	return s, st, err
+}
+
+// rotate removes the oldest backups of the node that took the newest, and leaves as many as asked
+// for. A backup stays unless it belongs to who makes the backups, and a sidecar that does, too,
+// says whose it is.
+func (k *KeepBackup) rotate(t *Target) error {
+	newest := k.Draft.sidecar.Sidecar
+	names, err := t.Host.FS.ReadDir(k.held.Dir)
+	if err != nil {
+		return k.readable(err)
+	}
+	type kept struct {
+		Sidecar
+		snapshot, sidecar uint64 // inodes
+	}
+	var others []kept
 	for _, name := range names {
-		file := path.Join(dir, name)
-		var s Sidecar
-		if file == newest.Path || !isBackupOf(newest.Node, name) ||
-			readJSON(t, SidecarOf(file), &s) != nil || !sameOrigin(newest, s) {
+		if name == path.Base(newest.Path) || !isBackupOf(newest.Node, name) {
 			continue
 		}
-		s.Path = file // the directory may have moved since
-		others = append(others, s)
+		st, err := t.Host.FS.Lstat(k.at(name))
+		if err != nil || !k.own(st) {
+			continue
+		}
+		s, described, err := ReadSidecar(t.Host.FS, k.at(SidecarOf(name)))
+		if err != nil || !k.own(described) || !sameOrigin(newest, s.Sidecar) {
+			continue
+		}
+		s.Path = path.Join(k.Dir, name) // the directory may have moved since
+		others = append(others, kept{s.Sidecar, st.Ino, described.Ino})
 	}
-	slices.SortFunc(others, func(a, b Sidecar) int {
+	slices.SortFunc(others, func(a, b kept) int {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
 	})
-	for _, old := range others[min(keep-1, len(others)):] {
-		if err := remove(t, old.Path); err != nil {
-			return err
-		}
-		if err := remove(t, SidecarOf(old.Path)); err != nil {
-			return err
+	for _, old := range others[min(k.Keep-1, len(others)):] {
+		for _, file := range []struct {
+			name string
+			ino  uint64
+		}{{old.Path, old.snapshot}, {SidecarOf(old.Path), old.sidecar}} {
+			if err := k.drop(t, file.name, file.ino); err != nil {
+				return err
+			}
+			if err := t.Host.FS.Sync(k.held.Dir); err != nil {
+				return k.readable(err)
+			}
 		}
 		t.report("removed the old backup %s", old.Path)
 	}
 	return nil
-}
-
-// DeadBackup is what an interrupted backup left behind.
-type DeadBackup struct {
-	Workspace
-	// The files still there, including the sidecar of a backup that was never completed.
-	Files []string
-}
-
-// DeadBackups lists what interrupted backups left in a directory, without a backup
-// that is running now.
-func DeadBackups(fsys node.Reader, dir string) ([]DeadBackup, error) {
-	names, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the backups: %w", err)
-	}
-	var dead []DeadBackup
-	for _, name := range names {
-		run, ok := runOf(name)
-		if !ok {
-			continue
-		}
-		w := Workspace{Dir: dir, Run: run}
-		unlock, err := w.seize(fsys)
-		if err != nil {
-			return nil, err
-		}
-		if unlock == nil {
-			continue
-		}
-		dead = append(dead, w.left(fsys))
-		if err := unlock(); err != nil {
-			return nil, err
-		}
-	}
-	return dead, nil
-}
-
-// seize locks a dead backup; unlock is nil when the backup is alive, or nothing is left of it. It
-// checks that the lock still has its name: someone may have removed it in between, and a live
-// backup may have made its own.
-func (w Workspace) seize(fsys node.Reader) (unlock func() error, err error) {
-	before, err := fsys.Lstat(w.Lock())
-	if err == nil {
-		unlock, err = fsys.Lock(w.Lock())
-	}
-	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell whether a backup is being made in %s: %w", w.Dir, err)
-	}
-	if after, err := fsys.Lstat(w.Lock()); err != nil || after.Ino != before.Ino || after.Dev != before.Dev {
-		return nil, unlock()
-	}
-	return unlock, nil
-}
-
-// runOf returns the run that a lock's name belongs to.
-func runOf(name string) (run string, ok bool) {
-	if name, ok = strings.CutPrefix(name, workspacePrefix); !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, lockSuffix)
-}
-
-func (w Workspace) left(fsys node.Reader) DeadBackup {
-	d := DeadBackup{Workspace: w}
-	names := append(w.files(), w.Lock())
-	if orphan := w.orphan(fsys); orphan != "" {
-		names = append(names, orphan)
-	}
-	for _, name := range names {
-		if _, err := fsys.Lstat(name); err == nil {
-			d.Files = append(d.Files, name)
-		}
-	}
-	return d
-}
-
-// orphan is the sidecar that a dead backup put in place before the snapshot got its name;
-// empty if there is none.
-func (w Workspace) orphan(fsys node.Reader) string {
-	draft, err := readSidecar(fsys, w.draft())
-	if err != nil || draft.Path == "" {
-		return ""
-	}
-	there, err := readSidecar(fsys, SidecarOf(draft.Path))
-	if err != nil || there.SHA256 != draft.SHA256 || !there.TakenAt.Equal(draft.TakenAt) {
-		return ""
-	}
-	if _, err := fsys.Lstat(draft.Path); !errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	return SidecarOf(draft.Path)
-}
-
-func readSidecar(fsys node.Reader, name string) (s Sidecar, err error) {
-	data, err := fsys.ReadFile(name)
-	if err != nil {
-		return s, err
-	}
-	return s, json.Unmarshal(data, &s)
-}
-
-// Remove removes what the dead backup left, if it is still dead.
-func (d DeadBackup) Remove(fsys node.FS) (err error) {
-	unlock, err := d.seize(fsys)
-	if err != nil || unlock == nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if orphan := d.orphan(fsys); orphan != "" {
-		if err := fsys.Remove(orphan); err != nil {
-			return fmt.Errorf("cannot remove %s: %w", orphan, err)
-		}
-		// The draft names the orphan: the removal must be durable before the draft goes.
-		if err := fsys.Sync(path.Dir(orphan)); err != nil {
-			return fmt.Errorf("cannot make %s durable: %w", path.Dir(orphan), err)
-		}
-	}
-	return d.remove(fsys)
 }

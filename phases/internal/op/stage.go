@@ -64,9 +64,15 @@ type SnapshotDataDir struct {
 	// UpToHole takes what stands before raft entries that are missing; otherwise those are an
 	// error.
 	UpToHole bool `json:"upToHole,omitempty"`
-	// Backup is the backup that it is for, whose sidecar says what the snapshot may lack; nil:
-	// none.
-	Backup *Workspace `json:"backup,omitempty"`
+
+	backup *Workspace // of the backup that it is for, where it is in no run's folder
+}
+
+// SnapshotDataDir makes the backup's snapshot from a stopped member's data; its sidecar says what
+// that may lack.
+func (w Workspace) SnapshotDataDir(from SnapshotDataDir) *SnapshotDataDir {
+	from.Snapshot, from.backup = w.Snapshot(), &w
+	return &from
 }
 
 func (s *SnapshotDataDir) String() string {
@@ -74,23 +80,34 @@ func (s *SnapshotDataDir) String() string {
 }
 
 func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
-	if err := remove(t, s.Snapshot); err != nil { // left by an interrupted attempt
+	to := s.Snapshot
+	if s.backup != nil {
+		to = s.backup.at(to)
+	} else if err := remove(t, to); err != nil { // left by an interrupted attempt
 		return err
 	}
-	missing, err := t.Etcd.SnapshotDataDir(ctx, *s, t.progress)
+	from := *s
+	from.Snapshot = to
+	missing, err := t.Etcd.SnapshotDataDir(ctx, from, t.progress)
 	for _, m := range missing {
 		t.report("%s", m)
 	}
-	if err != nil || s.Backup == nil || len(missing) == 0 {
+	switch {
+	case s.backup == nil:
 		return err
+	case err != nil:
+		return s.backup.readable(err)
 	}
-	return s.Backup.complete(t, func(d *SidecarFile) error {
-		d.Caveats = missing
-		return nil
-	})
+	s.backup.sidecar.Caveats = missing
+	return s.backup.saved(t)
 }
 
-func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error { return remove(t, s.Snapshot) }
+func (s *SnapshotDataDir) Undo(_ context.Context, t *Target) error {
+	if s.backup != nil {
+		return s.backup.dropSnapshot(t)
+	}
+	return remove(t, s.Snapshot)
+}
 
 func (s *SnapshotDataDir) Done(context.Context, *Target) (bool, error) { return false, nil }
 

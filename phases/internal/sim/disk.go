@@ -250,6 +250,24 @@ func (d *Disk) ReadFile(name string) ([]byte, error) {
 	return bytes.Clone(i.data), nil
 }
 
+// ReadPlain is ReadFile: the simulated disk has no links.
+func (d *Disk) ReadPlain(name string, _ int64) ([]byte, node.Stat, error) {
+	data, err := d.ReadFile(name)
+	if err != nil {
+		return nil, node.Stat{}, err
+	}
+	st, err := d.Lstat(name)
+	return data, st, err
+}
+
+// Hold keeps the name: nobody else moves directories here.
+func (d *Disk) Hold(dir string) (*node.Held, error) {
+	if _, err := d.ReadDir(dir); err != nil {
+		return nil, err
+	}
+	return &node.Held{Dir: dir, Close: func() error { return nil }}, nil
+}
+
 func (d *Disk) Lstat(name string) (node.Stat, error) {
 	ino, i, err := d.must("lstat", name)
 	if err != nil {

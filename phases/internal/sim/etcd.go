@@ -50,10 +50,8 @@ func cluster(data []byte) uint64 {
 	return h.Sum64()
 }
 
-func (e Etcd) SnapshotDataDir(
-	_ context.Context, from op.SnapshotDataDir, _ func(int64, int64),
-) ([]string, error) {
-	return nil, e.M.Create(from.Snapshot, []byte("snapshot"), node.Attr{Mode: 0o600})
+func (e Etcd) SnapshotDataDir(_ context.Context, from op.SnapshotDataDir, _ func(int64, int64)) ([]string, error) {
+	return nil, e.M.Create(from.Snapshot, []byte("snapshot"), node.Mine(0o600))
 }
 
 // Save writes and syncs, as the real one does. No two snapshots are alike: each takes a second.
@@ -62,7 +60,7 @@ func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int
 		return op.Saved{}, err
 	}
 	data := []byte("snapshot at " + e.M.now.String())
-	if err := e.M.Create(snapshot, data, node.Attr{Mode: 0o600}); err != nil {
+	if err := e.M.Create(snapshot, data, node.Mine(0o600)); err != nil {
 		return op.Saved{}, err
 	}
 	for _, name := range []string{snapshot, path.Dir(snapshot)} {

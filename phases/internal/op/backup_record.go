@@ -1,0 +1,307 @@
+package op
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// record is what etcdpod's own directory knows of a backup in the making. The process that makes
+// the backup creates the lock beside it first, holds it, and removes it last: a record whose lock
+// nobody holds is of a dead backup.
+type record struct {
+	Workspace
+	Secret string `json:"secret"`
+	// The directory's file system and inode: on another disk under its name there is nothing to do.
+	FS  string `json:"fs"`
+	Ino uint64 `json:"ino"`
+
+	Owner    *int   `json:"owner,omitempty"`    // of what is made there; not known at first
+	Snapshot uint64 `json:"snapshot,omitempty"` // inode; 0 while it is being written
+	// The final name of the snapshot, and the inode of the sidecar: from when it gets its name.
+	Path    string `json:"path,omitempty"`
+	Sidecar uint64 `json:"sidecar,omitempty"`
+
+	in     string // directory of the record
+	unlock func() error
+}
+
+const (
+	recordPrefix = "backup-"
+	lockSuffix   = ".lock"
+)
+
+func (r *record) file() string { return path.Join(r.in, recordPrefix+r.Run+".json") }
+
+// lock is the file whose flock is held by the process that makes the backup.
+func (r *record) lock() string { return path.Join(r.in, recordPrefix+r.Run+lockSuffix) }
+
+// begin makes the record. A backup needs none: it must be possible where the disk of the record is
+// full, or cannot be written to.
+func (o *OpenBackup) begin(ctx context.Context, t *Target) error {
+	if o.Records == "" {
+		return nil
+	}
+	r := &record{Workspace: Workspace{Dir: o.At, Run: o.Run}, Secret: o.secret, in: o.Records}
+	if r.Dir == "" {
+		r.Dir = o.Dir
+	}
+	var err error
+	if r.FS, r.Ino, err = identity(t.Host.FS, o.held.Dir); err != nil {
+		return err
+	}
+	if err := node.MkdirAll(t.Host.FS, path.Dir(o.Records), node.Mine(0o755)); err != nil {
+		return err
+	}
+	if err := node.MkdirAll(t.Host.FS, o.Records, node.Mine(0o700)); err != nil {
+		return err
+	}
+	if err := r.claim(ctx, t); err != nil {
+		return fmt.Errorf("cannot note in %s that a backup is being made: %w", o.Records, err)
+	}
+	if err := writeJSON(t, r.file(), r); err != nil {
+		return errors.Join(err, r.forget(t.Host.FS), r.unlock())
+	}
+	o.record = r
+	return nil
+}
+
+func identity(fsys node.Reader, dir string) (string, uint64, error) {
+	id, err := fsys.FilesystemID(dir)
+	if err != nil {
+		return "", 0, err
+	}
+	if dir, err = fsys.Resolve(dir); err != nil {
+		return "", 0, err
+	}
+	st, err := fsys.Lstat(dir)
+	return id, st.Ino, err
+}
+
+// claim makes the lock and takes it. In between, another backup may take this one for dead and
+// remove the lock.
+func (r *record) claim(ctx context.Context, t *Target) (err error) {
+	for range 10 {
+		err = t.Host.FS.Create(r.lock(), nil, node.Mine(0o600))
+		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if r.unlock, err = t.Host.FS.Lock(r.lock()); err == nil {
+			if exists(t, r.lock()) {
+				return syncDirs(t, r.lock())
+			}
+			_ = r.unlock()
+		}
+		if err := t.Host.Clock.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// note changes the record, if there is one.
+func (d *Draft) note(t *Target, change func(*record)) {
+	if d.record == nil {
+		return
+	}
+	change(d.record)
+	if err := writeJSON(t, d.record.file(), d.record); err != nil {
+		t.report("%v; should this backup be cut off, not all that it leaves is removed", err)
+	}
+}
+
+// forget removes the record of a backup that leaves nothing behind.
+func (d *Draft) forget(t *Target) error {
+	if d.record == nil {
+		return nil
+	}
+	return errors.Join(d.record.forget(t.Host.FS), d.record.unlock())
+}
+
+func (r *record) forget(fsys node.FS) error {
+	if err := node.DropTemp(fsys, r.file()); err != nil {
+		return err
+	}
+	for _, name := range []string{r.file(), r.lock()} {
+		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove %s: %w", name, err)
+		}
+	}
+	if err := fsys.Sync(r.in); err != nil {
+		return fmt.Errorf("cannot make %s durable: %w", r.in, err)
+	}
+	return nil
+}
+
+// DeadBackup is what an interrupted backup left behind.
+type DeadBackup struct {
+	*record
+	// The files still there, including the sidecar of a backup that was never completed.
+	Files []string
+	// Its directory is not there now, perhaps because a disk is not mounted.
+	Away bool
+}
+
+// Record is the file that tells of it.
+func (d DeadBackup) Record() string { return d.lock() }
+
+// DeadBackups lists what interrupted backups left, without a backup that is running now. records is
+// the directory of their records.
+func DeadBackups(fsys node.Reader, records string) ([]DeadBackup, error) {
+	names, err := fsys.ReadDir(records)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the backups that were cut off: %w", err)
+	}
+	var dead []DeadBackup
+	for _, name := range names {
+		run, isLock := strings.CutSuffix(name, lockSuffix)
+		run, ours := strings.CutPrefix(run, recordPrefix)
+		if !isLock || !ours {
+			continue
+		}
+		r := &record{Workspace: Workspace{Run: run}, in: records}
+		unlock, err := r.seize(fsys)
+		if err != nil {
+			return nil, err
+		}
+		if unlock == nil {
+			continue
+		}
+		dead = append(dead, r.left(fsys))
+		if err := unlock(); err != nil {
+			return nil, err
+		}
+	}
+	return dead, nil
+}
+
+// seize locks a dead backup; unlock is nil when the backup is alive, or nothing is left of it. It
+// checks that the lock still has its name: someone may have removed it in between, and a live
+// backup may have made its own.
+func (r *record) seize(fsys node.Reader) (unlock func() error, err error) {
+	before, err := fsys.Lstat(r.lock())
+	if err == nil {
+		unlock, err = fsys.Lock(r.lock())
+	}
+	if errors.Is(err, node.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell whether a backup is being made: %w", err)
+	}
+	if after, err := fsys.Lstat(r.lock()); err != nil || after.Ino != before.Ino || after.Dev != before.Dev {
+		return nil, unlock()
+	}
+	if data, err := fsys.ReadFile(r.file()); err == nil {
+		_ = json.Unmarshal(data, r) // it replaces itself whole; without it nothing was made yet
+	}
+	return unlock, nil
+}
+
+// found is a file that a dead backup left.
+type found struct {
+	name string
+	ino  uint64 // 0: it was cut off before that was known
+}
+
+// left looks at what is there of a dead backup. Nothing but etcdpod's own record says where.
+func (r *record) left(fsys node.Reader) DeadBackup {
+	d := DeadBackup{record: r, Away: r.Dir != "" && !r.there(fsys, r.Dir)}
+	if r.Dir == "" || d.Away {
+		return d
+	}
+	for _, f := range r.made(fsys, r.Dir) {
+		d.Files = append(d.Files, path.Join(r.Dir, f.name))
+	}
+	return d
+}
+
+// there says whether dir is the directory in which the backup was made.
+func (r *record) there(fsys node.Reader, dir string) bool {
+	if dir == "" {
+		return false
+	}
+	id, ino, err := identity(fsys, dir)
+	return err == nil && id == r.FS && ino == r.Ino
+}
+
+// made lists the files of the backup that are in dir, which may be the open directory.
+func (r *record) made(fsys node.Reader, dir string) (all []found) {
+	w := Workspace{Run: r.Run, Draft: &Draft{secret: r.Secret}}
+	candidates := []found{{w.file(snapshotSuffix), r.Snapshot}, {w.file(sidecarSuffix), 0}, {w.file(markSuffix), 0}}
+	if r.Path != "" {
+		// The sidecar gets its name first: without its snapshot it tells of a backup that never
+		// was.
+		if _, err := fsys.Lstat(path.Join(dir, path.Base(r.Path))); errors.Is(err, fs.ErrNotExist) {
+			candidates = append(candidates, found{path.Base(SidecarOf(r.Path)), r.Sidecar})
+		}
+	}
+	for _, f := range candidates {
+		st, err := fsys.Lstat(path.Join(dir, f.name))
+		if err != nil || !st.Mode.IsRegular() || r.Owner != nil && st.UID != *r.Owner || f.ino != 0 && st.Ino != f.ino {
+			continue
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// Remove removes what the dead backup left, if it is still dead. On a disk that is not there now,
+// or under another's name, nothing is touched, and the record stays.
+func (d DeadBackup) Remove(fsys node.FS) (err error) {
+	unlock, err := d.seize(fsys)
+	if err != nil || unlock == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if d.Dir == "" { // it was cut off before it had made anything
+		return d.forget(fsys)
+	}
+	held, err := fsys.Hold(d.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !d.there(fsys, held.Dir) {
+		if err == nil {
+			err = held.Close()
+		} else {
+			err = nil
+		}
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look into %s: %w", d.Dir, err)
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
+	for _, f := range d.made(fsys, held.Dir) {
+		if err := fsys.Remove(path.Join(held.Dir, f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove %s: %w", path.Join(d.Dir, f.name), err)
+		}
+	}
+	// The record names them: their removal must be durable before it goes.
+	if err := fsys.Sync(held.Dir); err != nil {
+		return fmt.Errorf("cannot make %s durable: %w", d.Dir, err)
+	}
+	return d.forget(fsys)
+}
+
+func removeDead(t *Target, records string) error {
+	if records == "" {
+		return nil
+	}
+	dead, err := DeadBackups(t.Host.FS, records)
+	if err != nil {
+		return err
+	}
+	for _, d := range dead {
+		err = errors.Join(err, d.Remove(t.Host.FS))
+	}
+	return err
+}

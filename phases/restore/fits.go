@@ -1,0 +1,171 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// What comes along in a snapshot must fit the node's files: an API server that trusts another CA,
+// or does not have the key of a token or of a value, cannot use it.
+
+const otherFiles = "put the files that belong to the backup in place first (or, if you know that they were renewed " +
+	"since, add --other-pki)"
+
+// checkFingerprints holds the files of the backup against the node's. A file that holds more by
+// now, as a bundle of CAs, or a key that is in another file by now, is no difference. What the API
+// server needs of its encryption configuration, checkEncryption looks at: that it was written anew
+// says nothing.
+func (o restorer) checkFingerprints(f *Facts) error {
+	if f.Snapshot.Sidecar == nil || o.OtherPKI {
+		return nil
+	}
+	var now []string
+	for _, sum := range f.Fingerprints {
+		now = append(now, strings.Split(sum, ",")...)
+	}
+	var differ []string
+	for file, then := range f.Snapshot.Sidecar.Fingerprints {
+		if file == f.Encryption.File || configures(file) {
+			continue
+		}
+		for sum := range strings.SplitSeq(then, ",") {
+			if !slices.Contains(now, sum) {
+				differ = append(differ, file)
+				break
+			}
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	slices.Sort(differ)
+	return engine.Refuse(otherFiles,
+		"the backup was taken with other files than this node has, and its objects are of no use with these: %s",
+		strings.Join(differ, ", "))
+}
+
+// configures says whether a file is a configuration, and no certificate or key: the only one whose
+// fingerprint is taken is that of encryption.
+func configures(file string) bool {
+	return slices.Contains([]string{".yaml", ".yml", ".json", ".conf", ".cfg"}, path.Ext(file))
+}
+
+// telling keeps what tells whether a node's files fit.
+func (s *SnapshotFacts) telling(r *snapfile.Report) {
+	for _, name := range snapfile.CASamples() {
+		for _, object := range r.Samples[name] {
+			s.CAs = append(s.CAs, pki.CAsIn(object.Value)...)
+		}
+	}
+	for _, object := range r.Samples[snapfile.TokenSamples] {
+		s.TokenKeys = append(s.TokenKeys, pki.TokenKeysIn(object.Value)...)
+	}
+	s.Encrypted = map[string]snapfile.Sample{}
+	for _, prefix := range s.Prefixes {
+		if values := r.Samples[prefix]; len(values) > 0 {
+			s.Encrypted[prefix] = values[0]
+		}
+	}
+}
+
+// encryption looks at what the API server can decrypt, and whose tokens it accepts.
+func encryption(n *observe.Node, f *Facts) Encryption {
+	var e Encryption
+	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return e // nothing on this node reads the values
+	}
+	for _, value := range observe.FlagsOf(m, c, "service-account-key-file") {
+		if data, err := n.FS.ReadFile(observe.HostFile(m, c, value)); err == nil {
+			e.TokenKeys = append(e.TokenKeys, pki.KeyIDs(data)...)
+		}
+	}
+	e.ClientCA = observe.HostFile(m, c, observe.FlagOf(m, c, "client-ca-file"))
+	var config pki.Encryption
+	var text []byte
+	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {
+		e.File = observe.HostFile(m, c, flag)
+		text, e.Error = n.FS.ReadFile(e.File)
+		if e.Error == nil {
+			config, e.Error = pki.ParseEncryption(text)
+		}
+		if e.Error != nil {
+			return e
+		}
+	}
+	for _, prefix := range f.Snapshot.Prefixes {
+		if !config.Covers(prefix) {
+			e.Missing = append(e.Missing, prefix)
+			continue
+		}
+		e.try(text, prefix, f.Snapshot.Encrypted)
+	}
+	return e
+}
+
+// try decrypts one value: that a key has the right name does not make it the right key.
+func (e *Encryption) try(config []byte, prefix string, values map[string]snapfile.Sample) {
+	sample, ok := values[prefix]
+	err := pki.ErrNotTried
+	if ok {
+		err = pki.Decrypts(config, sample.Key, sample.Value)
+	}
+	switch {
+	case errors.Is(err, pki.ErrNotTried):
+		e.Untried = append(e.Untried, prefix)
+	case err != nil:
+		e.Wrong = append(e.Wrong, err.Error())
+	}
+}
+
+// notes say what could not be looked at, and what the snapshot brings along.
+func (f *Facts) fitNotes() (notes []string) {
+	if len(f.Encryption.Untried) > 0 {
+		notes = append(notes, fmt.Sprintf("no value of %s could be tried: whether its key is the right one, only the "+
+			"API server will tell", strings.Join(f.Encryption.Untried, ", ")))
+	}
+	for _, address := range f.Snapshot.DeadAPIServers {
+		notes = append(notes, fmt.Sprintf("the snapshot holds an API server at %s that nothing removes: the Service "+
+			"kubernetes sends clients there. Remove it afterwards with `etcdctl del /registry/masterleases/%s`",
+			address, address))
+	}
+	return notes
+}
+
+// checkCluster holds what stands in the snapshot itself against the node's files, where no sidecar
+// tells.
+func (o restorer) checkCluster(f *Facts) error {
+	if f.Snapshot.Sidecar != nil || o.OtherPKI {
+		return nil
+	}
+	known := false
+	var now []string
+	for _, sum := range f.Fingerprints {
+		now = append(now, strings.Split(sum, ",")...)
+	}
+	for _, ca := range f.Snapshot.CAs {
+		known = known || slices.Contains(now, ca)
+	}
+	if len(f.Snapshot.CAs) > 0 && f.Fingerprints[f.Encryption.ClientCA] != "" && !known {
+		return engine.Refuse(otherFiles,
+			"the CA that stands in the snapshot is none of this node's: it is of another cluster, or of before the CA "+
+				"was replaced, and no certificate issued there is accepted here")
+	}
+	known = false
+	for _, id := range f.Snapshot.TokenKeys {
+		known = known || slices.Contains(f.Encryption.TokenKeys, id)
+	}
+	if len(f.Snapshot.TokenKeys) == 0 || len(f.Encryption.TokenKeys) == 0 || known {
+		return nil
+	}
+	return engine.Refuse(otherFiles, "the tokens of service accounts in the snapshot were signed with a key that none "+
+		"of the API server's --service-account-key-file holds: it would accept none of them")
+}

@@ -1,0 +1,83 @@
+package restore
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
+	with := func(file, sum string) *backup.Sidecar {
+		return &backup.Sidecar{Fingerprints: map[string]string{file: sum}}
+	}
+	for name, c := range map[string]struct {
+		change func(*Facts)
+		says   string
+	}{
+		"nothing tells":             {func(*Facts) {}, ""},
+		"the CA of the node":        {func(f *Facts) { f.Snapshot.CAs = []string{"X", "A"} }, ""},
+		"a CA in a bundle by now":   {func(f *Facts) { f.Snapshot.CAs = []string{"B"} }, ""},
+		"another CA":                {func(f *Facts) { f.Snapshot.CAs = []string{"X"} }, "none of this node's"},
+		"a token of the first key":  {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k1"} }, ""},
+		"one token of another key":  {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k9", "k2"} }, ""},
+		"all tokens of another key": {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k9"} }, "accept none of them"},
+		"the files of then":         {func(f *Facts) { f.Snapshot.Sidecar = with("/pki/ca.crt", "A") }, ""},
+		"a key in another file now": {func(f *Facts) { f.Snapshot.Sidecar = with("/pki/sa-old.pub", "S") }, ""},
+		"another key than then":     {func(f *Facts) { f.Snapshot.Sidecar = with("/pki/sa.pub", "Z") }, "/pki/sa.pub"},
+		"another CA, and a sidecar": {func(f *Facts) {
+			f.Snapshot.CAs, f.Snapshot.Sidecar = []string{"X"}, with("/pki/ca.crt", "A")
+		}, ""},
+		"the CA could not be read": {func(f *Facts) {
+			f.Snapshot.CAs = []string{"X"}
+			delete(f.Fingerprints, "/pki/ca.crt")
+		}, ""},
+		"the keys could not be read": {func(f *Facts) {
+			f.Snapshot.TokenKeys, f.Encryption.TokenKeys = []string{"k9"}, nil
+		}, ""},
+		"a rewritten encryption configuration": {func(f *Facts) {
+			f.Encryption.File = "/pki/enc"
+			f.Snapshot.Sidecar = with("/pki/enc", "Z")
+			f.Snapshot.Sidecar.Fingerprints["/old/encryption.yaml"] = "Y"
+		}, ""},
+		"a key of another secret": {func(f *Facts) { f.Encryption.Wrong = []string{"the key k"} }, "cannot decrypt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{}}
+			f.Fingerprints = map[string]string{"/pki/ca.crt": "A,B", "/pki/sa.pub": "S"}
+			f.Encryption.TokenKeys, f.Encryption.ClientCA = []string{"k1", "k2"}, "/pki/ca.crt"
+			c.change(f)
+			o := restorer{}
+			var refused *engine.RefusedError
+			err := engine.Passes(f, o.checkFingerprints, o.checkCluster, o.checkEncryption)
+			if errors.As(err, &refused) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v", err)
+			}
+			if err != nil && len(f.Encryption.Wrong) == 0 {
+				if !strings.Contains(engine.Hint(err), "--other-pki") {
+					t.Errorf("the hint is %q", engine.Hint(err))
+				}
+				o.OtherPKI = true
+				if err := engine.Passes(f, o.checkFingerprints, o.checkCluster); err != nil {
+					t.Errorf("--other-pki: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestAnAPIServerThatNothingRemovesIsNamedAfterTheRestore(t *testing.T) {
+	f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{DeadAPIServers: []string{"10.9.8.7"}}}
+	ops, err := restorer{}.verifyRestored().Plan(t.Context(), f)
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("%v, %v", ops, err)
+	}
+	verify, ok := ops[0].(*op.VerifyRestored)
+	if !ok || !strings.Contains(strings.Join(verify.Notes, "\n"), "etcdctl del /registry/masterleases/10.9.8.7") {
+		t.Errorf("%+v", ops[0])
+	}
+}
