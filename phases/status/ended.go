@@ -27,9 +27,15 @@ func (s seen) lookAtLogs(n *observe.Node) map[string]ended {
 			default:
 				continue
 			}
-			if words := n.LastWords(look); words.Said != "" {
-				all[c.ID] = ended{words.String(), words.Do}
+			words := n.LastWords(look)
+			if words.Said == "" {
+				continue
 			}
+			e := ended{why: words.String()}
+			if words.Last {
+				e.do = words.Do
+			}
+			all[c.ID] = e
 		}
 	}
 	return all

@@ -244,10 +244,10 @@ func (d *DataDir) readEntries() error {
 		d.RevisionAtMost += int64(max(d.log.beyond.last, d.CommitIndex, d.log.last()) - d.log.last())
 	}
 	_, member := members[d.MemberID]
-	d.Removed = known && !member
+	d.Removed = slices.Contains(append(removed, d.Contents.Removed...), d.MemberID) && !member
 	d.Follower = d.log.hard.GetVote() != d.MemberID
-	if d.Removed {
-		return d.checkMember(append(removed, d.Contents.Removed...))
+	if known && !member && !d.Removed {
+		return d.checkMember()
 	}
 	return nil
 }

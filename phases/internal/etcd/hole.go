@@ -54,6 +54,9 @@ func (d *DataDir) findHole() *Hole {
 	return nil
 }
 
+// own is false for a db that the leader sent: another member made it.
+func (d *DataDir) own() bool { return d.DB == dbPath(d.Dir) }
+
 // checkJoint refuses a db and a log that are not of one history: the db's last entry must be the
 // log's entry of that index.
 func (d *DataDir) checkJoint() error {
@@ -64,7 +67,7 @@ func (d *DataDir) checkJoint() error {
 			d.ConsistentIndex, last.GetTerm(), term)
 	}
 	for _, s := range l.snapshots {
-		if s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.log.hard.GetCommit() &&
+		if d.own() && s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.log.hard.GetCommit() &&
 			term != 0 && s.GetTerm() != 0 && s.GetTerm() != term {
 			return badLog("it says that entry %d is of term %d, and the db has applied one of term %d: they are not "+
 				"of "+
@@ -82,15 +85,11 @@ func (d *DataDir) checkJoint() error {
 	return d.checkEffects()
 }
 
-// checkMember refuses a log of a member that the db has never had.
-func (d *DataDir) checkMember(removed []uint64) error {
-	for _, id := range removed {
-		if id == d.MemberID {
-			return nil
-		}
-	}
-	if d.Hole != nil {
-		return nil // it may have become a member there
+// checkMember refuses a log of a member that the db has never had, unless it may have become one
+// where entries are missing.
+func (d *DataDir) checkMember() error {
+	if d.Hole != nil || !d.own() {
+		return nil
 	}
 	return badLog("it is of the member %x of the cluster %x, which is none of the members in the db: they are of "+
 		"different clusters", d.MemberID, d.ClusterID)

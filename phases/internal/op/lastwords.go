@@ -18,15 +18,21 @@ import (
 // LastWords are the last error in the log of a container that ended.
 type LastWords struct {
 	Said string // the error itself
+	Last bool   // it ended with that; otherwise it may have ended for another reason
 	Why  string // what it means; empty: not known
 	Do   string // what to do about it; empty: not known
 }
 
 // String is one sentence, without its end; empty when the log tells nothing.
 func (w LastWords) String() string {
+	const found = "the last error in its log is: "
 	switch {
 	case w.Said == "":
 		return ""
+	case !w.Last && w.Why == "":
+		return found + w.Said
+	case !w.Last:
+		return fmt.Sprintf("%s%s (%s: %s)", found, w.Said, w.Why, w.Do)
 	case w.Why == "":
 		return "it says: " + w.Said
 	}
@@ -45,15 +51,15 @@ func LastWordsOf(files node.Reader, c node.Container) LastWords {
 	if err != nil {
 		return LastWords{}
 	}
-	said := lastError(text)
+	said, last := lastError(text)
 	for _, m := range meanings() {
 		for _, part := range m.parts {
 			if strings.Contains(strings.ToLower(said), part) {
-				return LastWords{Said: said, Why: m.why, Do: m.do}
+				return LastWords{said, last, m.why, m.do}
 			}
 		}
 	}
-	return LastWords{Said: said}
+	return LastWords{Said: said, Last: last}
 }
 
 // logEnd is how much of a log is looked at: more than a usage text or a stack trace.
@@ -96,19 +102,25 @@ var (
 const (
 	saysNothing = iota
 	saysError
+	saysPanic // etcd logs the reason before it panics
 	saysEnd
 )
 
-// lastError picks the line of a log that says most, the last one of several.
-func lastError(log string) string {
-	best, said := saysNothing, ""
+// lastError picks the line of a log that says most, the last one of several, and says whether the
+// program ended with that. One that was told to end has no error of its own.
+func lastError(log string) (said string, last bool) {
+	best := saysNothing
 	for line := range strings.Lines(log) {
 		line = strings.TrimSpace(criPrefix.ReplaceAllString(strings.TrimRight(line, "\r\n"), ""))
+		if strings.Contains(line, "received signal; shutting down") ||
+			strings.Contains(line, "[graceful-termination]") {
+			best, said = saysNothing, ""
+		}
 		if much, text := judgeLine(line); much > saysNothing && much >= best {
 			best, said = much, text
 		}
 	}
-	return printable(said)
+	return printable(said), best > saysError
 }
 
 // judgeLine knows the logs of etcd (zap, as JSON), of Kubernetes' programs (klog), and of the
@@ -135,7 +147,7 @@ func judgeLine(line string) (much int, text string) {
 		}
 	}
 	if text, ok := strings.CutPrefix(line, "panic: "); ok {
-		return saysError, text // etcd logs the reason before it panics
+		return saysPanic, text
 	}
 	return saysNothing, ""
 }
@@ -229,9 +241,12 @@ func explain(ctx context.Context, t *Target, container string, failed error) err
 		}
 		c.Attempt-- // it was started again, and has not ended yet
 	}
-	words := LastWordsOf(t.Host.FS, c).String()
-	if words == "" {
+	words := LastWordsOf(t.Host.FS, c)
+	switch {
+	case words.Said == "":
 		return failed
+	case words.Last && words.Why != "":
+		return fmt.Errorf("%w; its container ended because %s", failed, words)
 	}
-	return fmt.Errorf("%w; its container ended last because %s", failed, strings.TrimPrefix(words, "it says: "))
+	return fmt.Errorf("%w; its container ended, and %s", failed, words)
 }

@@ -72,6 +72,10 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it says: " +
 			"discovery failed: " +
 			"the moon is full"}},
+		"an error, and then the end for another reason": {etcd("error", "it went wrong", "x509: unknown authority"),
+			[]string{"the last error in its log is: it went wrong: x509: unknown authority (a certificate"}},
+		"an error long ago, and then it was told to end": {etcd("error", "it went wrong", "x509: unknown authority") +
+			etcd("info", "received signal; shutting down", ""), nil},
 		"nothing": {etcd("info", "closed", ""), nil},
 	} {
 		for _, prefix := range []string{"", "2026-11-29T08:57:29.05Z stderr F "} {
@@ -100,7 +104,7 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 				}
 				target := &Target{Host: &node.Host{FS: disk, Runtime: lists{all: []node.Container{c}}}}
 				failed := explain(t.Context(), target, "etcd", errors.New("etcd does not serve"))
-				if has := strings.Contains(failed.Error(), "ended last because"); has != (tt.want != nil) {
+				if has := strings.Contains(failed.Error(), "its container ended"); has != (tt.want != nil) {
 					t.Errorf("a wait that fails says %v", failed)
 				}
 			})
