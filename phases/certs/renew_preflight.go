@@ -16,8 +16,8 @@ import (
 func (o RenewOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned,
-				o.checkQuorum, o.checkStarts)
+			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
+				o.checkSigned, o.checkQuorum, o.checkStarts)
 		}}
 }
 

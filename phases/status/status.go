@@ -29,7 +29,7 @@ type seen struct {
 	left      []string         // peer URLs of members that a restore left out
 	silent    []observe.Member // members of the same cluster elsewhere that do not answer
 	listeners []listener
-	kubeadms  string           // the dataDir that kubeadm knows; empty when it is etcd's, or not known
+	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended     map[string]ended // by the id of the container that is there now
 }
 

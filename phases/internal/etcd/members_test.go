@@ -140,8 +140,8 @@ func TestADbThatTheLeaderHadJustSentIsUsed(t *testing.T) {
 	// is not yet in place.
 	w := newLog(t)
 	w.save(3, 1, upTo(1, 3)...)
-	w.snapshot(d.ConsistentIndex, 2)
-	w.save(d.ConsistentIndex, 2)
+	w.snapshot(d.ConsistentIndex, d.Contents.Term)
+	w.save(d.ConsistentIndex, d.Contents.Term)
 	if err := w.w.Close(); err != nil {
 		t.Fatal(err)
 	}
