@@ -42,8 +42,7 @@ etcdpod backup --keep 14`,
 			},
 			&cli.BoolFlag{
 				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
-					"before them, " +
-					"and give up what was written later",
+					"before them, and give up what was written later",
 			},
 		},
 		Action: s.backup,

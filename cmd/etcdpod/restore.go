@@ -34,8 +34,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			},
 			&cli.BoolFlag{
 				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
-					"before them, " +
-					"and give up what was written later",
+					"before them, and give up what was written later",
 			},
 			&cli.BoolFlag{
 				Name:  "skip-hash-check",
