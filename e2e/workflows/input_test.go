@@ -79,7 +79,7 @@ func TestOtherMembersAreNotRestoredOver(t *testing.T) {
 			_, err := c.MemberAddAsLearner(n.ctx, []string{"https://127.0.0.9:2380"})
 			return err
 		})
-		n.refused([]string{b.file}, "other members", "127.0.0.9", "all of its nodes")
+		n.refused([]string{b.file}, "other members", "127.0.0.9", "leave it out with --lost")
 		stopEtcd(n)
 		// The data with its WAL says so, too.
 		n.refused([]string{b.file}, "other members", "127.0.0.9")
