@@ -99,6 +99,9 @@ type Report struct {
 	// Last elements of live keys below /registry/masterleases/: the addresses of API
 	// servers; at most 1024.
 	MasterLeases []string
+	// AdminBinding says that the ClusterRoleBinding is there that gives kubeadm's admin.conf its
+	// rights (kubeadm, app/constants: ClusterAdminsGroupAndClusterRoleBinding).
+	AdminBinding bool
 	// Resources counts the live objects of each Kubernetes resource below /registry/,
 	// under kubectl's names (pods, certificates.cert-manager.io). Beyond 4096 names,
 	// objects count as "other".

@@ -110,6 +110,7 @@ func (s *survey) finish() {
 		if k.master != "" {
 			r.MasterLeases = append(r.MasterLeases, k.master)
 		}
+		r.AdminBinding = r.AdminBinding || k.admin
 	}
 	for i, used := range s.used {
 		if used && i > 0 {
