@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -45,6 +46,23 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 		return nil, engine.Refuse("stop that etcd first", "%s is in use: %v", dir, err)
 	}
 	return d, err
+}
+
+// dataInUse says whether an etcd runs on the pod's data, by the lock on it and by what the
+// container runtime says: between two tries to start, there is no lock.
+func (n *Node) dataInUse(f *Facts) bool {
+	for _, c := range f.Containers {
+		if c.Namespace == f.Etcd.File.Manifest.Namespace() && c.Name == f.Etcd.Container && c.State == "running" &&
+			strings.HasPrefix(c.Pod, f.Etcd.File.Manifest.Name()+"-") {
+			return true
+		}
+	}
+	return etcd.InUse(n.FS.Real(f.Etcd.DataDir))
+}
+
+// ObserveUse notes whether an etcd that does not answer runs all the same.
+func (n *Node) ObserveUse(f *Facts) {
+	f.DataInUse = f.Etcd != nil && f.Live == nil && n.dataInUse(f)
 }
 
 // An etcd in a crash loop holds its lock only for a moment, then is started again after a longer

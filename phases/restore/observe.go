@@ -154,7 +154,8 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
-		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases, Members: bind.MembersOf(r.Members)}
+		Prefixes: r.EncryptionPrefixes, APIServers: r.MasterLeases, Members: bind.MembersOf(r.Members),
+		NoAdmins: r.Resources["clusterrolebindings"] > 0 && !r.AdminBinding}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})
 	}

@@ -30,6 +30,7 @@ type seen struct {
 	left      []string         // peer URLs of members that a restore left out
 	silent    []observe.Member // members of the same cluster elsewhere that do not answer
 	listeners []listener
+	denied    error // the API server refuses all kubeconfigs of administrators
 }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
@@ -43,12 +44,16 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 		s.quota = quota(f.Etcd)
-		s.listeners = listeners(ctx, f.Etcd)
+		s.listeners = listeners(ctx, n, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
 			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
+		n.ObserveUse(f)
 	}
 	s.certs = certificates(n, f)
+	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
+		s.denied = n.CheckAPIAccess(ctx, f.API)
+	}
 	s.left = leftOut(n, f.Live)
 	s.silent = n.Silent(ctx, f.Live)
 	s.backups, s.backupErr = backup.List(ctx, n, "")
@@ -91,6 +96,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 			files = append(files, f.Etcd.Access.Cert)
 		}
 	}
+	files = append(files, certs.KubeadmFiles(n)...)
 	slices.Sort(files)
 	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
@@ -99,7 +105,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 			all = append(all, certs.StatusOf(file, data, err, f.Now))
 		}
 	}
-	return all
+	return append(all, certs.KubeconfigStatuses(n, f.Now)...)
 }
 
 // status judges what was seen.
@@ -134,7 +140,8 @@ func (s seen) status() Status {
 	}
 	for _, judge := range []func() []string{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeEtcd,
-		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeBackups, s.judgeLeftOut,
+		s.judgeAccess, s.judgeMembers, s.judgeQuota, s.judgeCertificates, s.judgeKubeconfigs,
+		s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
@@ -215,6 +222,9 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 func (s seen) next(st Status) string {
 	f := s.facts
 	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })
+	ended := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
+		return c.Problem != "" && c.DaysLeft < 0 && !c.IsKubeconfig() // etcd has no use for those
+	})
 	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
@@ -233,11 +243,14 @@ func (s seen) next(st Status) string {
 		return "put etcd's manifest into " + f.ManifestDir
 	case f.KubeletError == nil && !f.KubeletActive:
 		return "start the kubelet"
-	case s.etcdDown() && expired:
+	case s.etcdDown() && ended:
 		return renew
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
 			"type `etcdpod restore %s --dry-run`", newest.Path)
+	case s.etcdDown() && f.DataInUse:
+		return fmt.Sprintf("an etcd runs on %s and does not answer: mend what the first warning about it says; its "+
+			"log is in /var/log/pods", f.Etcd.DataDir)
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
 			f.Etcd.DataDir)

@@ -152,7 +152,10 @@ func (a *AwaitReplaced) String() string {
 
 // Record notes whether the API server was ready.
 func (a *AwaitReplaced) Record(ctx context.Context, t *Target) error {
-	a.WasReady = a.Back && a.API.Kubeconfig != "" && t.APIServer.Ready(ctx, a.API) == nil
+	if a.Back && a.API.Kubeconfig != "" {
+		err := t.APIServer.Ready(ctx, a.API)
+		a.WasReady = err == nil || denied(err) != nil
+	}
 	return nil
 }
 
@@ -193,12 +196,13 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 		return err
 	}
 	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
+	var ready readiness
 	return poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		runs, err := w.look(ctx, t)
 		if err != nil || a.API.Kubeconfig == "" {
 			return err
 		}
-		if err := t.APIServer.Ready(ctx, a.API); err != nil {
+		if err := ready.look(ctx, t, a.API); err != nil {
 			return err
 		}
 		if again, err := w.look(ctx, t); err != nil || again.ID != runs.ID {
