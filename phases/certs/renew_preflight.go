@@ -16,8 +16,8 @@ import (
 func (o RenewOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkFiles, o.checkCA, o.checkSigned,
-				o.checkQuorum, o.checkStarts)
+			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
+				o.checkSigned, o.checkQuorum, o.checkStarts)
 		}}
 }
 
@@ -55,6 +55,10 @@ func (o RenewOptions) found(f *Facts) []string {
 		}
 	}
 	for _, use := range f.Renewal.Uses {
+		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil && f.foreign(use) {
+			found = append(found, fmt.Sprintf("%s is another machine's, made for %s: the new one is for this node, "+
+				"and not for those names", use.name, strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
+		}
 		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
 			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 		}

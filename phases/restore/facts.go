@@ -63,8 +63,11 @@ type SnapshotFacts struct {
 	Prefixes       []string // of encrypted values
 	APIServers     []string
 	Resources      []op.Count
-	Sidecar        *backup.Sidecar
-	Caveats        []string // what a data directory may lack
+	// NoAdmins says that it has rules of RBAC, and not the one that gives kubeadm's admin.conf its
+	// rights.
+	NoAdmins bool `json:",omitempty"`
+	Sidecar  *backup.Sidecar
+	Caveats  []string // what a data directory may lack
 }
 
 // Encryption is what the API server's encryption configuration can decrypt.
