@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/util/cert"
@@ -24,6 +25,8 @@ type Certificate struct {
 	NotYetValid bool `json:"notYetValid,omitempty"`
 	Expired     bool `json:"expired"`
 	IsCA        bool `json:"isCA"`
+	// Groups are what Kubernetes takes for its user's groups.
+	Groups []string `json:"-"`
 }
 
 // Inspect describes the first certificate in a PEM file: the leaf, if a chain follows.
@@ -61,6 +64,7 @@ func describe(name string, c *x509.Certificate, now time.Time) Certificate {
 		NotYetValid: now.Before(c.NotBefore),
 		Expired:     now.After(c.NotAfter),
 		IsCA:        c.IsCA,
+		Groups:      append([]string(nil), c.Subject.Organization...),
 	}
 	for _, ip := range c.IPAddresses {
 		d.SANs = append(d.SANs, ip.String())
@@ -77,4 +81,19 @@ func SameLeaf(a, b []byte) bool {
 	}
 	y, err := cert.ParseCertsPEM(b)
 	return err == nil && x[0].Equal(y[0])
+}
+
+// NameIn returns a name that the first certificate of a PEM file is for, else an address; empty
+// when there is none, or when it cannot be read. A wildcard is no name to dial.
+func NameIn(pem []byte) string {
+	parsed, err := cert.ParseCertsPEM(pem)
+	if err != nil {
+		return ""
+	}
+	for _, name := range (Names{DNS: parsed[0].DNSNames, IPs: parsed[0].IPAddresses}).Strings() {
+		if !strings.Contains(name, "*") {
+			return name
+		}
+	}
+	return ""
 }

@@ -1,7 +1,9 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -242,7 +244,7 @@ func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now
 	if err != nil {
 		return []*Problem{{Unreadable, err.Error(), fixCA}}
 	}
-	ca := certs[0]
+	ca := judged(certs, keyPEM, now)
 	if !ca.IsCA {
 		return []*Problem{{WrongCA, fmt.Sprintf("%s is no CA", certFile), fixCA}}
 	}
@@ -260,4 +262,43 @@ func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now
 		problems = append(problems, wrong...)
 	}
 	return problems
+}
+
+// judged is the CA that counts of several in one file: the one that signs; where the key is
+// elsewhere, one that is valid now.
+func judged(certs []*x509.Certificate, keyPEM []byte, now time.Time) *x509.Certificate {
+	if keyPEM != nil {
+		key, err := parseKey("", keyPEM)
+		if err != nil {
+			return certs[0] // the check of the key says so
+		}
+		return signing(certs, key)
+	}
+	for _, c := range certs {
+		if c.IsCA && period("", c, now) == nil {
+			return c
+		}
+	}
+	return certs[0]
+}
+
+// signing is the CA that a key belongs to, of several in one file: while a CA is exchanged, its
+// file holds the old one and the new one, in either order. Without any, it is the first.
+func signing(certs []*x509.Certificate, key crypto.Signer) *x509.Certificate {
+	for _, c := range certs {
+		if c.IsCA && matches(c.PublicKey, key) {
+			return c
+		}
+	}
+	return certs[0]
+}
+
+// Judged is the certificate, as PEM, that CheckCA judges of a CA's file; nil when it cannot be
+// read.
+func Judged(certPEM, keyPEM []byte, now time.Time) []byte {
+	certs, err := parseCerts("", certPEM)
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: judged(certs, keyPEM, now).Raw})
 }

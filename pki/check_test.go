@@ -210,6 +210,41 @@ func TestIntermediatesAndBundlesAreFollowed(t *testing.T) {
 	}
 }
 
+// While a CA is exchanged its file holds two, in either order; the key is that of one of them.
+func TestOfSeveralCAsTheOneWithTheKeySigns(t *testing.T) {
+	older, newer := newWorld(t, cp1), newWorld(t, cp1)
+	cert := func(w world) []byte { return w.files["etcd/ca.crt"] }
+	for name, bundle := range map[string][]byte{
+		"first": slices.Concat(cert(newer), cert(older)), "second": slices.Concat(cert(older), cert(newer)),
+	} {
+		key := newer.files["etcd/ca.key"]
+		if problems := CheckCA("ca.crt", bundle, "ca.key", key, noon); len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems[0])
+		}
+		ca, err := ParseAuthority("ca.crt", bundle, "ca.key", key)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !ca.Cert.Equal(parsed(t, cert(newer))) || !SameLeaf(Judged(bundle, key, noon), cert(newer)) {
+			t.Errorf("%s: it is the other one's certificate", name)
+		}
+		signed, err := Issuer{Config: cp1, Now: noon}.Issue(spec(t, "etcd-server"), ca)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := Leaf{CertFile: "server.crt", CAFile: "ca.crt", Cert: signed.Cert, CA: cert(newer)}
+		if problems := l.Check(noon); len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems[0])
+		}
+	}
+	strange := newWorld(t, cp1).files["etcd/ca.key"]
+	problems := CheckCA("ca.crt", slices.Concat(cert(older), cert(newer)), "ca.key", strange, noon)
+	if len(problems) != 1 || problems[0].Kind != WrongKey {
+		t.Errorf("the key of neither: %v", problems)
+	}
+}
+
 func TestACertificateOfAnExpiredCAIsStillTold(t *testing.T) {
 	w := newWorld(t, Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
 		Algorithm: ECDSAP256, Validity: 96 * time.Hour, CAValidity: 48 * time.Hour})

@@ -45,8 +45,8 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// ParseAuthority reads a CA's certificate (the first if several follow, as kubeadm does) and its
-// key. The names of the files are for errors.
+// ParseAuthority reads a CA's certificate (of several in the file, the one that the key belongs to)
+// and its key. The names of the files are for errors.
 func ParseAuthority(certFile string, certPEM []byte, keyFile string, keyPEM []byte) (Authority, error) {
 	certs, err := parseCerts(certFile, certPEM)
 	if err != nil {
@@ -56,7 +56,7 @@ func ParseAuthority(certFile string, certPEM []byte, keyFile string, keyPEM []by
 	if err != nil {
 		return Authority{}, err
 	}
-	ca := Authority{Cert: certs[0], key: key}
+	ca := Authority{Cert: signing(certs, key), key: key}
 	switch {
 	case !ca.Cert.IsCA:
 		return Authority{}, fmt.Errorf("cannot sign with %s: it is no CA", certFile)

@@ -19,8 +19,9 @@ func (s *session) certsCheckCommand() *cli.Command {
 		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs ` +
 			`check-expiration, and then what etcd's client and peer ports and the API server's port really show to ` +
 			`who dials them: a process may still hold what its file held once. ` +
-			`Each certificate is held against its key, its CA, and the addresses at which it is used. Exit code ` +
-			`6 when something is wrong, or has less than 30 days left. It works when everything is down, and ` +
+			`Each certificate is held against its key, its CA, and the addresses at which it is used; those in ` +
+			`kubeadm's kubeconfigs are among them. Exit code 6 when something is wrong, has less than 30 days ` +
+			`left, or could not be looked at. It works when everything is down, and ` +
 			`changes nothing. Its other name is certs check-expiration.`,
 		UsageText: `etcdpod certs check
 etcdpod certs check -o json`,

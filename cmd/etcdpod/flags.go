@@ -27,7 +27,8 @@ func globalFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Usage: "show every operation"},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
 		&cli.StringSliceFlag{
-			Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says",
+			Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says; " +
+				"the files stay the manifest's, unless they are given, too",
 		},
 		&cli.StringFlag{Name: "cacert", Usage: "trust etcd's certificates by the CA in `FILE`"},
 		&cli.StringFlag{Name: "cert", Usage: "show etcd the certificate in `FILE`"},

@@ -89,8 +89,10 @@ func TestCertsCheckShowsTheFilesAndWhatIsServed(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	}
-	want := []string{"apiserver", "apiserver-etcd-client", "apiserver-kubelet-client",
-		"etcd-healthcheck-client", "etcd-peer", "etcd-server", "front-proxy-client"}
+	want := []string{"admin.conf", "apiserver", "apiserver-etcd-client", "apiserver-kubelet-client",
+		"controller-manager.conf",
+		"etcd-healthcheck-client", "etcd-peer", "etcd-server", "front-proxy-client",
+		"kubelet.conf", "scheduler.conf", "super-admin.conf"}
 	if !slices.Equal(names, want) || len(r.CertificateAuthorities) != 3 {
 		t.Errorf("the certificates are %q, and %d CAs", names, len(r.CertificateAuthorities))
 	}
@@ -184,9 +186,9 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 
 func TestCertsCheckWorksWhenEverythingIsDown(t *testing.T) {
 	n := create(t, sandbox.Options{})
-	n.want(0, []string{"certs", "check"}, "etcd-server", "nothing listens there")
+	n.want(6, []string{"certs", "check"}, "etcd-server", "nothing listens there")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/manifests")))
-	n.want(0, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca")
+	n.want(6, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/pki")))
 	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests names a certificate")
 }

@@ -144,17 +144,18 @@ func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, 
 	defer cancel()
 	a := f.APIServer
 	var ways []op.Access
-	switch {
-	case len(n.Access.Endpoints) > 0:
-		ways = append(ways, op.Access{Endpoints: n.Access.Endpoints,
-			CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
-	case f.Etcd != nil:
-		ways = append(ways, f.Etcd.Access)
+	if f.Etcd != nil {
+		ways = append(ways, f.Etcd.Access) // at --endpoints, where they were given
 	}
-	if len(n.Access.Endpoints) == 0 && len(a.Before.Servers) > 0 {
+	if given := n.Access.Endpoints; len(a.Before.Servers) > 0 && (len(given) == 0 || f.Etcd == nil) {
 		way := a.Before.access(a.File, a.Container, a.Before.Servers[0])
-		way.Endpoints = a.Before.Servers
-		ways = append(ways, way)
+		if way.Endpoints = a.Before.Servers; len(given) > 0 {
+			way.Endpoints = given
+		}
+		ways = append(ways, n.Typed(way))
+	}
+	if given := n.Access.Endpoints; len(given) > 0 && len(ways) == 0 {
+		ways = append(ways, n.Typed(op.Access{Endpoints: given}))
 	}
 	first := errors.New("no etcd is known to ask")
 	for i, way := range ways {

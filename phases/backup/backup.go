@@ -327,6 +327,14 @@ func (o Options) checkEtcd(f *Facts) error {
 		return engine.Refuse("name the data of a member that is stopped with --from-data-dir",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
+	if f.Live == nil && f.DataInUse {
+		return &engine.UnreachableError{
+			What: "cannot take a backup", Cause: f.LiveError,
+			Suggestion: fmt.Sprintf("an etcd runs on %s, so its files cannot be read: mend what keeps it from "+
+				"answering (`etcdpod status` and `etcdpod certs check` tell more), or name a URL at which it answers "+
+				"with --endpoints", f.Etcd.DataDir),
+		}
+	}
 	if f.Live == nil {
 		return &engine.UnreachableError{
 			What: "cannot take a backup", Cause: f.LiveError,

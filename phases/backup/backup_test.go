@@ -37,6 +37,9 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		{"etcd does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError = nil, errors.New("connection refused")
 		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
+		{"etcd runs, and does not answer", Options{}, func(f *Facts) {
+			f.Live, f.LiveError, f.DataInUse = nil, errors.New("bad certificate"), true
+		}, &unreachable, "bad certificate", "an etcd runs on /var/lib/etcd, so its files cannot be read"},
 		{"the file is there", Options{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" },
 			&refused, "/backups/x is there already", "another FILE"},
 		{"the file's directory is not there", Options{File: "x"},

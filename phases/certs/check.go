@@ -54,9 +54,9 @@ type ServedReport struct {
 	problem string // what is wrong with it
 }
 
-// Check examines the certificates of etcd and of the API server: the files, and what the running
-// processes really serve. It changes nothing, and works when everything is down: a process that
-// does not answer is reported, but is no warning.
+// Check examines the certificates of etcd, of the API server and in kubeadm's kubeconfigs: the
+// files, and what the running processes really serve. It changes nothing, and works when everything
+// is down. Whatever it could not look at is a warning: of that nobody knows whether it is well.
 func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Certificates: []CertificateReport{}, CertificateAuthorities: []CertificateReport{},
 		Served: []ServedReport{}, Warnings: []string{}}
@@ -75,21 +75,54 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 		r.Warnings = append(r.Warnings, o.What)
 	}
 	uses := findUses(n, files, pod)
+	r.Warnings = append(r.Warnings, unseen(n, files, pod, err)...)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of "+
 			"kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
 	}
+	kubeconfigs := kubeconfigCerts(n, &uses, clusterCA(files))
 	for _, ca := range uses.cas {
 		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
 	}
 	for i := range uses.leaves {
 		r.Certificates = append(r.Certificates, checkLeaf(n, &uses.leaves[i], uses.cas, now))
 	}
+	r.Certificates = append(r.Certificates, kubeconfigs...)
 	r.Served = shown(ctx, n, uses.leaves, now)
 	if r.finish(); len(obstacles) > 0 {
 		r.Next = obstacles[0].Fix
 	}
 	return r, ctx.Err()
+}
+
+// unseen are the programs whose manifests are not there, or cannot be read: nothing tells where
+// they would serve, and with which files.
+func unseen(
+	n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod, podError error,
+) (w []string) {
+	for _, m := range files {
+		if m.Manifest == nil {
+			w = append(w, fmt.Sprintf("%s is no manifest that can be read, so what it runs was not looked at: %v",
+				m.Path, m.Error))
+		}
+	}
+	if pod == nil && podError == nil && !observe.UsesOtherEtcd(files) {
+		w = append(w, fmt.Sprintf("no manifest in %s runs etcd, so what it serves was not looked at: only files of "+
+			"kubeadm's were", n.Config.StaticPodPath))
+	}
+	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs && n.Exists(inPKI("apiserver.crt")) {
+		w = append(w, fmt.Sprintf("no manifest in %s runs an API server, although %s is there: what it serves was "+
+			"not looked at", n.Config.StaticPodPath, inPKI("apiserver.crt")))
+	}
+	return w
+}
+
+// clusterCA is the CA by which the API server knows its clients.
+func clusterCA(files []observe.ManifestFile) string {
+	if m, c, ok := observe.Program(files, "kube-apiserver"); ok {
+		return observe.HostFile(m, c, observe.FlagOf(m, c, "client-ca-file"))
+	}
+	return inPKI("ca.crt")
 }
 
 // finish sorts as kubeadm does, and collects the warnings.
@@ -119,6 +152,8 @@ func (r *Report) next() string {
 				"renew --from DIR` takes what was signed"
 		case slices.Contains(renewable(), c.Name):
 			return cmp.Or(c.fix, "type `etcdpod certs renew`")
+		case slices.Contains(observe.KubeconfigNames(), c.Name):
+			return c.fix
 		case c.CAName != "": // kubeadm's, and not etcd's
 			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
 		default:
@@ -126,6 +161,9 @@ func (r *Report) next() string {
 		}
 	}
 	for _, s := range r.Served {
+		if s.problem != "" && s.Error != "" {
+			return fmt.Sprintf("start %s, or mend what keeps it from answering; then look again", s.Program)
+		}
 		if s.problem != "" {
 			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)",
 				s.Program)
@@ -168,8 +206,11 @@ func (c *CertificateReport) note(found []*pki.Problem) {
 
 func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertificateReport {
 	data, err := n.ReadOptional(ca.certFile)
-	c := about(ca.name, ca.certFile, data, now)
 	key, keyErr := n.ReadOptional(ca.keyFile)
+	c := about(ca.name, ca.certFile, data, now)
+	if one := pki.Judged(data, key, now); one != nil { // of several in the file
+		c = about(ca.name, ca.certFile, one, now)
+	}
 	if err := errors.Join(err, keyErr); err != nil {
 		c.Missing = false
 		c.Problems = append(c.Problems, err.Error())
@@ -222,12 +263,21 @@ func shown(ctx context.Context, n *observe.Node, uses []certUse, now time.Time) 
 // look dials one address.
 func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, now time.Time) {
 	shown, err := n.Dialer().Served(ctx, s.Address, use.show)
+	for _, way := range use.also[s.Address] {
+		if err == nil || errors.Is(err, node.ErrNoTLS) {
+			break
+		}
+		if other, otherErr := n.Dialer().Served(ctx, way, use.show); otherErr == nil {
+			shown, err, s.Address = other, nil, way
+		}
+	}
 	var c pki.Certificate
 	if err == nil {
 		c, err = pki.Inspect(s.Address, shown, now)
 	}
 	if err != nil {
-		if s.Error = err.Error(); errors.Is(err, node.ErrNoTLS) {
+		s.Error = err.Error()
+		if s.problem = s.Error; errors.Is(err, node.ErrNoTLS) {
 			s.problem = fmt.Sprintf("%s, although the manifest of %s says https", s.Error, s.Program)
 		}
 		return

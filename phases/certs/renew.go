@@ -12,6 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
 )
 
 // RenewOptions are the options of `certs renew`.
@@ -85,14 +86,34 @@ func (f *Facts) issuance(use certUse) op.Issuance {
 		i.SANs = slices.Concat(c.PeerCertSANs, use.leaf.Names.Strings())
 	}
 	if f.Etcd != nil { // kubeadm advertises etcd at the API server's address
-		for _, host := range observe.HostsOf(f.Etcd.PeerURLs) {
+		for _, host := range observe.HostsOf(slices.Concat(f.Etcd.PeerURLs, f.Etcd.ClientURLs)) {
 			if net.ParseIP(host) != nil {
 				i.AdvertiseAddress = host
 				break
 			}
 		}
 	}
+	if i.Foreign = f.foreign(use); i.Foreign && i.AdvertiseAddress == "" {
+		i.AdvertiseAddress = "127.0.0.1" // it is in each of them
+	}
 	return i
+}
+
+// foreign says whether a certificate with names is another machine's, whose files were copied here:
+// it is neither for this node's name nor for anything that this member advertises.
+func (f *Facts) foreign(use certUse) bool {
+	if use.port == "" || f.Etcd == nil {
+		return false
+	}
+	own := []string{f.Node, f.Renewal.Host}
+	for _, host := range observe.HostsOf(slices.Concat(f.Etcd.PeerURLs, f.Etcd.ClientURLs)) {
+		if !observe.Loopback(host) {
+			own = append(own, host)
+		}
+	}
+	c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now)
+	return err == nil && !slices.ContainsFunc(append(c.SANs, c.Subject),
+		func(name string) bool { return name != "" && slices.Contains(own, name) })
 }
 
 func (o RenewOptions) replace() phase {
@@ -201,8 +222,11 @@ func (o RenewOptions) restartEtcd() phase {
 					continue
 				}
 				for _, at := range use.addresses {
-					ops = append(ops, &op.AwaitServed{Program: "etcd",
-						Address: at, Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
+					if slices.Contains(f.Renewal.Deaf, at) {
+						continue
+					}
+					ops = append(ops, &op.AwaitServed{Program: "etcd", Address: at, Others: use.also[at],
+						Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
 				}
 			}
 			return ops, nil

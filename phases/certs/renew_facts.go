@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -26,6 +27,10 @@ type RenewalFacts struct {
 	Serving     bool             // etcd answers, with a quorum
 	Ready       bool             // the API server is ready
 	Silent      []observe.Member // voting members elsewhere that do not answer
+	Host        string           // this machine's name
+	// Deaf are addresses where etcd listens and cannot be reached from here, although it is at
+	// others: nothing is waited for there.
+	Deaf []string
 }
 
 func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
@@ -60,10 +65,24 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 			return nil, err
 		}
 	}
-	r.Ready = observe.HasAPIServer(f.Facts) && n.API.Ready(ctx, f.API) == nil
+	r.Ready = observe.HasAPIServer(f.Facts) && op.Serves(n.API.Ready(ctx, f.API))
+	r.Host, r.Deaf = n.Name, deaf(shown(ctx, n, r.Uses, f.Now))
 	r.Silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return m.IsLearner })
 	f.Renewal = r
 	return f, nil
+}
+
+// deaf are the addresses where nothing answers, of certificates that are served at another one.
+func deaf(all []ServedReport) (deaf []string) {
+	for _, s := range all {
+		heard := slices.ContainsFunc(all, func(o ServedReport) bool {
+			return o.Name == s.Name && o.Error == ""
+		})
+		if s.Error != "" && heard {
+			deaf = append(deaf, s.Address)
+		}
+	}
+	return deaf
 }
 
 // readableByAll is false for a file that cannot be examined: reading it says why.

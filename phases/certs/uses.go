@@ -20,8 +20,10 @@ type certUse struct {
 	program   string // that uses it: etcd, kube-apiserver; empty: a person's, or nobody's
 	port      string // where it is served: client, peer, secure; empty for clients
 	leaf      pki.Leaf
-	addresses []string  // host:port at which the program serves it on this node
-	show      op.Access // the client certificate to show there
+	addresses []string // host:port, or a socket's path, at which the program serves it on this node
+	// Further ways to such an address.
+	also map[string][]string
+	show op.Access // the client certificate to show there
 }
 
 // certAuthority is a CA that programs of this node trust.
@@ -75,33 +77,37 @@ var (
 func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
-		etcdCerts(&u, pod)
+		etcdCerts(n, &u, pod)
 	}
 	apiServerCerts(&u, files)
 	if pod == nil && !observe.UsesOtherEtcd(files) {
 		kubeadmCerts(n, &u)
 	}
+	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs {
+		kubeadmLeafUses(n, &u)
+	}
 	return u
 }
 
-func etcdCerts(u *certUses, pod *observe.EtcdPod) {
+func etcdCerts(n *observe.Node, u *certUses, pod *observe.EtcdPod) {
 	// etcd's own gateway dials the client port with the server's certificate, and peers dial each
 	// other with theirs: both are client certificates too.
 	both := append(slices.Clone(forServers), forClients...)
 	server := certUse{
 		name: "etcd-server", program: "etcd", port: "client",
-		show: pod.Access, addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-client-urls"))),
+		show: pod.Access,
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.ClientSecurity, "cert-file"),
 			KeyFile: pod.SettingFile(observe.ClientSecurity, "key-file"), Usages: both, Names: namesIn(pod.ClientURLs)},
 	}
+	server.addresses, server.also = addressesOf(n, pod, "listen-client-urls")
 	u.add(server, "etcd-ca", pod.TrustedCA)
 	peer := certUse{
 		name: "etcd-peer", program: "etcd", port: "peer", show: pod.Peer,
-		addresses: addressesOf(observe.SplitList(pod.Setting("", "listen-peer-urls"))),
 		leaf: pki.Leaf{CertFile: pod.SettingFile(observe.PeerSecurity, "peer-cert-file"),
 			KeyFile: pod.SettingFile(observe.PeerSecurity, "peer-key-file"),
 			Usages:  both, Names: namesIn(pod.PeerURLs)},
 	}
+	peer.addresses, peer.also = addressesOf(n, pod, "listen-peer-urls")
 	u.add(peer, "etcd-peer-ca", pod.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
 	// kubeadm's layout.
 	if health, ok := strings.CutSuffix(server.leaf.CertFile, "/server.crt"); ok {
@@ -128,9 +134,11 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 		"front-proxy-ca", file("requestheader-client-ca-file"))
 	serving := use("apiserver", "tls-cert-file", "tls-private-key-file", forServers)
 	serving.port = "secure"
-	if at := observe.APIServerAddress(m, c); at != "" {
-		serving.addresses = []string{at}
-		serving.leaf.Names = namesIn([]string{"https://" + at})
+	if at := observe.APIServerAddresses(m, c); len(at) > 0 {
+		serving.addresses, serving.also = at[:1], map[string][]string{at[0]: at[1:]}
+	}
+	if advertised := observe.FlagOf(m, c, "advertise-address"); advertised != "" {
+		serving.leaf.Names = namesIn([]string{"https://" + net.JoinHostPort(advertised, "6443")})
 	}
 	// Not kubeadm's file: any CA may have signed what clients see.
 	if serving.leaf.CertFile != path.Join(path.Dir(clusterCA), "apiserver.crt") {
@@ -155,19 +163,22 @@ func kubeadmCerts(n *observe.Node, u *certUses) {
 	}
 }
 
-// addressesOf are the host:port of https URLs, as this host reaches them, without duplicates.
-func addressesOf(urls []string) []string {
-	var all []string
-	for _, raw := range urls {
-		u, err := observe.FromHere(raw)
-		if err != nil || u.Scheme != "https" {
-			continue
+// addressesOf are where etcd's listeners with TLS are reached from this host, without duplicates;
+// and the other ways to each of them.
+func addressesOf(n *observe.Node, pod *observe.EtcdPod, setting string) (all []string, also map[string][]string) {
+	also = map[string][]string{}
+	for _, raw := range observe.SplitList(pod.Setting("", setting)) {
+		var ways []string
+		for _, url := range n.FromHere(pod, raw) {
+			if observe.Secure(url) {
+				ways = append(ways, observe.DialAddress(url))
+			}
 		}
-		if at := net.JoinHostPort(u.Hostname(), u.Port()); !slices.Contains(all, at) {
-			all = append(all, at)
+		if len(ways) > 0 && !slices.Contains(all, ways[0]) {
+			all, also[ways[0]] = append(all, ways[0]), ways[1:]
 		}
 	}
-	return all
+	return all, also
 }
 
 // namesIn are the hosts that others dial, which a certificate must name.

@@ -98,12 +98,12 @@ func TestTheCertificatesAreThoseOfTheManifests(t *testing.T) {
 				"etcd-cafile=/pki/etcd/ca.crt client-ca-file=/pki/ca.crt tls-cert-file=/pki/apiserver.crt " +
 				"advertise-address=10.0.0.11", []string{"/etc/kubernetes/pki/etcd/server.crt"}, []string{
 				"CA ca /host/pki/ca.crt /host/pki/ca.key", "CA etcd-ca /host/pki/etcd/ca.crt /host/pki/etcd/ca.key",
-				"apiserver /host/pki/apiserver.crt of ca for 10.0.0.11 at 10.0.0.11:6443",
+				"apiserver /host/pki/apiserver.crt of ca for 10.0.0.11 at 127.0.0.1:6443",
 				"apiserver-etcd-client /host/pki/apiserver-etcd-client.crt of etcd-ca for  at"}},
 		{"an API server with somebody's certificate", "",
 			"etcd-servers=https://10.0.0.9:2379 client-ca-file=/pki/ca.crt tls-cert-file=/pki/bought.crt " +
 				"advertise-address=fd00::1 secure-port=443", nil, []string{
-				"apiserver /host/pki/bought.crt of  for fd00::1 at [fd00::1]:443"}},
+				"apiserver /host/pki/bought.crt of  for fd00::1 at 127.0.0.1:443"}},
 		{"manifests that are gone", "", "",
 			[]string{"/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/peer.key"}, []string{
 				"CA etcd-ca /etc/kubernetes/pki/etcd/ca.crt /etc/kubernetes/pki/etcd/ca.key",

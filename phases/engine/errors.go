@@ -62,8 +62,16 @@ func (e *OpenRunError) Error() string {
 
 func (e *OpenRunError) Unwrap() error { return e.Cause }
 
-// Hint says what to type.
+// Hint says what to type, and before that what cures the cause, where it knows.
 func (e *OpenRunError) Hint() string {
+	var denied *op.DeniedError
+	if errors.As(e.Cause, &denied) {
+		return denied.Hint() + "; then " + e.next()
+	}
+	return e.next()
+}
+
+func (e *OpenRunError) next() string {
 	switch {
 	case e.Advice != "":
 		return e.Advice
@@ -76,7 +84,7 @@ func (e *OpenRunError) Hint() string {
 		return "type `etcdpod rollback` to finish going back"
 	case e.Run.Skippable:
 		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume "+
-			"--skip-phases %s` closes it without", e.Run.Phase)
+			"--skip-phases %s` closes it without", strings.Join(e.Run.SkipPhases, ","))
 	case e.Run.Committed:
 		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
 	default:

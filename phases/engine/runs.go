@@ -31,8 +31,11 @@ type RunSummary struct {
 	Phase     string    `json:"phase,omitempty"`     // where an open run stopped
 	Operation string    `json:"operation,omitempty"` // the operation it stopped at
 	// That operation may be skipped with `resume --skip-phases`.
-	Skippable bool   `json:"skippable,omitempty"`
-	Path      string `json:"path"` // its folder
+	Skippable bool `json:"skippable,omitempty"`
+	// All phases that would have to be skipped with it to close the run: what cannot be waited for
+	// now may not be looked at later either.
+	SkipPhases []string `json:"skipPhases,omitempty"`
+	Path       string   `json:"path"` // its folder
 	// For a run on several nodes; the first one is the coordinator, which is to be asked first.
 	Nodes []string `json:"nodes,omitempty"`
 	Error string   `json:"error,omitempty"` // why its journal cannot be read
@@ -67,10 +70,26 @@ func summarize(s *journal.State) RunSummary {
 		if o, err := op.Decode(s.Steps[i].Kind, s.Steps[i].Op); err == nil {
 			sum.Operation = o.String()
 			_, can := o.(op.Skippable)
-			sum.Skippable = can && s.Forward()
+			if sum.Skippable = can && s.Forward(); sum.Skippable {
+				sum.SkipPhases = skippable(s.Steps[i:])
+			}
 		}
 	}
 	return sum
+}
+
+// skippable are the phases of steps that have operations which may be skipped, in order.
+func skippable(steps []journal.StepState) (phases []string) {
+	for _, s := range steps {
+		o, err := op.Decode(s.Kind, s.Op)
+		if err != nil || s.Progress == journal.Done || slices.Contains(phases, s.Phase) {
+			continue
+		}
+		if _, can := o.(op.Skippable); can {
+			phases = append(phases, s.Phase)
+		}
+	}
+	return phases
 }
 
 // Runs lists this node's runs, oldest first. An open run that an etcdpod is working on is running.
@@ -270,7 +289,9 @@ func (r *Run) SkipPhases(names []string) error {
 			Hint: "type `etcdpod rollback` to have everything as before"}
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(r.State.Steps, func(s journal.StepState) bool { return s.Phase == name }) {
+		// Of several nodes, another one may have the phase: the transaction knows them all.
+		has := slices.ContainsFunc(r.State.Steps, func(s journal.StepState) bool { return s.Phase == name })
+		if r.State.Run.Cluster == nil && !has {
 			return &UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.State.Run.ID, name)}
 		}
 	}

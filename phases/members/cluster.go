@@ -55,8 +55,10 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 
 // elsewhere drops this node's own URLs.
 func (f *Facts) elsewhere(urls []string) []string {
-	own := append(observe.HostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
-	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
+	own := observe.HostsOf(f.Init.Pod.ClientURLs)
+	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool {
+		return observe.Loopback(observe.HostOf(u)) || slices.Contains(own, observe.HostOf(u))
+	})
 }
 
 // initialMembers are the client URLs of the members named in this node's etcd manifest, by
@@ -117,8 +119,7 @@ func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 // strangersAccess is how a node that the members do not know yet asks them.
 func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	if n.Access.Cert != "" {
-		return n.Dialer().Access(op.Access{CACert: n.Access.CACert,
-			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true})
+		return n.Dialer().Access(n.Typed(op.Access{CACert: f.Init.certFile("etcd/ca.crt")}))
 	}
 	if f.Init.CertsError != nil {
 		return etcd.Access{}, f.Init.CertsError
@@ -129,8 +130,8 @@ func strangersAccess(n *observe.Node, f *Facts) (etcd.Access, error) {
 	}
 	file := f.Init.certFile
 	if !slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == spec.Name }) {
-		return n.Dialer().Access(op.Access{CACert: file("etcd/ca.crt"),
-			Cert: file(spec.CertFile()), Key: file(spec.KeyFile())})
+		return n.Dialer().Access(n.Typed(op.Access{CACert: file("etcd/ca.crt"),
+			Cert: file(spec.CertFile()), Key: file(spec.KeyFile())}))
 	}
 	a, err := n.Dialer().Access(op.Access{CACert: file("etcd/ca.crt"), Key: file("etcd/ca.key")})
 	if err != nil {
@@ -159,12 +160,9 @@ func through(n *observe.Node, f *Facts) op.Access {
 	if len(urls) == 0 {
 		urls = f.Join.Endpoints
 	}
-	if n.Access.Cert != "" {
-		return op.Access{Endpoints: urls, CACert: n.Access.CACert, Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
-	}
 	client := f.Init.certFile("etcd/healthcheck-client")
-	return op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"),
-		Cert: client + ".crt", Key: client + ".key"}
+	return n.Typed(op.Access{Endpoints: urls, CACert: f.Init.certFile("etcd/ca.crt"),
+		Cert: client + ".crt", Key: client + ".key"})
 }
 
 // askCluster gets the members from the first endpoint that answers, and asks each of them. own are

@@ -68,6 +68,20 @@ func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, 
 	return d, err
 }
 
+// dataInUse says whether an etcd runs on the pod's data, by the lock on it and by what the
+// container runtime says: between two tries to start, there is no lock.
+func (n *Node) dataInUse(f *Facts) bool {
+	if c := ContainerOf(f.Containers, f.Manifests, f.Etcd.File, f.Etcd.Container); c != nil && c.State == "running" {
+		return true
+	}
+	return etcd.InUse(n.FS.Real(f.Etcd.DataDir))
+}
+
+// ObserveUse notes whether an etcd that does not answer runs all the same.
+func (n *Node) ObserveUse(f *Facts) {
+	f.DataInUse = f.Etcd != nil && f.Live == nil && n.dataInUse(f)
+}
+
 // An etcd in a crash loop holds its lock only for a moment, then is started again after a longer
 // pause each time.
 const (

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -123,17 +124,26 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	pod.ClientURLs = SplitList(pod.Setting("", "advertise-client-urls"))
 	pod.TrustedCA = pod.SettingFile(ClientSecurity, "trusted-ca-file")
 	pod.Access = n.accessOf(pod, files)
-	pod.Peer = pod.peerAccess()
+	pod.Peer = n.peerAccess(pod)
 	return pod, nil
 }
 
-// peerAccess is how to reach the member's own peer port: at the first URL that it advertises, with
-// its own certificate.
-func (p *EtcdPod) peerAccess() op.Access {
+// peerAccess is how to reach the member's own peer port: at the first URL that it advertises, or
+// where it listens for that, with its own certificate.
+func (n *Node) peerAccess(p *EtcdPod) op.Access {
 	a := op.Access{Endpoints: p.PeerURLs[:1]}
-	if strings.HasPrefix(p.PeerURLs[0], "https://") {
+	for _, raw := range SplitList(p.Setting("", "listen-peer-urls")) {
+		for _, at := range n.FromHere(p, raw) {
+			if at != a.Endpoints[0] && Secure(at) == Secure(a.Endpoints[0]) {
+				a.Others = append(a.Others, at)
+			}
+		}
+	}
+	if Secure(p.PeerURLs[0]) {
 		a.CACert = p.SettingFile(PeerSecurity, "peer-trusted-ca-file")
-		a.Cert, a.Key = p.SettingFile(PeerSecurity, "peer-cert-file"), p.SettingFile(PeerSecurity, "peer-key-file")
+		cert := p.SettingFile(PeerSecurity, "peer-cert-file")
+		a.Cert, a.Key = cert, p.SettingFile(PeerSecurity, "peer-key-file")
+		a.Name = n.nameIn(cert)
 	}
 	return a
 }
@@ -189,19 +199,23 @@ func (n *Node) Resolve(host string) (string, error) {
 	return resolved, nil
 }
 
-// accessOf finds how to reach the local etcd: at its own listener, with the first client
-// certificate that exists: kubeadm's for health checks, the API server's, or etcd's own.
+// accessOf finds how to reach the local etcd: at its own listeners, and where it says that others
+// find it if that is on this node, with the first client certificate that exists: kubeadm's for
+// health checks, the API server's, or etcd's own. What a person gave goes before.
 func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
-	if len(n.Access.Endpoints) > 0 {
-		return op.Access{Endpoints: n.Access.Endpoints, CACert: n.Access.CACert,
-			Cert: n.Access.Cert, Key: n.Access.Key, Typed: true}
+	urls := n.clientURLs(pod)
+	a := op.Access{Endpoints: urls[:1], Others: urls[1:]}
+	if given := n.Access.Endpoints; len(given) > 0 {
+		a = op.Access{Endpoints: given}
 	}
-	a := op.Access{Endpoints: []string{endpoint(SplitList(pod.Setting("", "listen-client-urls")))}}
-	if !strings.HasPrefix(a.Endpoints[0], "https://") {
+	if !slices.ContainsFunc(slices.Concat(a.Endpoints, a.Others), Secure) {
 		return a
 	}
 	a.CACert = pod.TrustedCA
 	serverCert := pod.SettingFile(ClientSecurity, "cert-file")
+	if len(n.Access.Endpoints) == 0 {
+		a.Name = n.nameIn(serverCert)
+	}
 	pairs := [][2]string{
 		{path.Join(path.Dir(serverCert), "healthcheck-client.crt"),
 			path.Join(path.Dir(serverCert), "healthcheck-client.key")},
@@ -220,24 +234,59 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 			break
 		}
 	}
+	return n.Typed(a)
+}
+
+// Typed puts what a person gave in the place of what the manifests say, and keeps the rest.
+func (n *Node) Typed(a op.Access) op.Access {
+	given := n.Access
+	if given.CACert == "" && given.Cert == "" && given.Key == "" {
+		return a
+	}
+	real := func(file string) string {
+		if file == "" {
+			return ""
+		}
+		return n.FS.Real(file)
+	}
+	a.Typed, a.CACert, a.Cert, a.Key = true, real(a.CACert), real(a.Cert), real(a.Key)
+	if given.CACert != "" {
+		a.CACert = given.CACert
+	}
+	if given.Cert != "" || given.Key != "" { // neither is of use with the other one's other half
+		a.Cert, a.Key = given.Cert, given.Key
+	}
 	return a
 }
 
-// endpoint picks the listener that this host reaches best: a loopback one, else the first; one that
-// listens on all addresses is reached over loopback.
-func endpoint(urls []string) string {
-	best := "http://127.0.0.1:2379" // etcd's own default
-	for i, raw := range urls {
-		u, err := FromHere(raw)
-		if err != nil {
-			continue
-		}
-		if Loopback(u.Hostname()) {
-			return u.String()
-		}
-		if i == 0 {
-			best = u.String()
+// clientURLs are those at which this host reaches etcd, the surest first: over loopback, then at
+// its other listeners, then where it advertises itself at an address of this node. There is at
+// least one.
+func (n *Node) clientURLs(pod *EtcdPod) []string {
+	var near, far []string
+	for _, raw := range SplitList(pod.Setting("", "listen-client-urls")) {
+		for _, at := range n.FromHere(pod, raw) {
+			if Loopback(HostOf(at)) {
+				near = append(near, at)
+			} else {
+				far = append(far, at)
+			}
 		}
 	}
-	return best
+	own := ownAddresses()
+	for _, raw := range pod.ClientURLs {
+		if slices.Contains(own, HostOf(raw)) {
+			far = append(far, raw)
+		}
+	}
+	var all []string
+	for _, at := range append(near, far...) {
+		if !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	if len(all) == 0 {
+		return []string{"http://127.0.0.1:2379"} // etcd's own default
+	}
+	return all
 }

@@ -26,11 +26,14 @@ type Facts struct {
 	// out.
 	OpenRun string
 	API     op.APIAccess // Kubeconfig is empty when there is none
+	// Kubeconfigs are the administrators' that there are, the best one first.
+	Kubeconfigs []Kubeconfig
 
 	Containers   []node.Container
 	RuntimeError error // why the container runtime could not be asked
 	Live         *Live // nil when etcd does not answer; LiveError says why
 	LiveError    error
+	DataInUse    bool              // an etcd runs on the data, although it does not answer
 	Fingerprints map[string]string // SHA-256 by host path
 
 	// What would keep a pod that is stopped now from starting again, and what could not be found

@@ -17,7 +17,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
-	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // Observe gathers what every workflow needs to know about the node. It changes nothing.
@@ -41,7 +40,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 			f.Node = open.Node
 		}
 	}
-	f.API = n.APIAccess(f.Manifests)
+	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
 	f.Addresses = Addresses(f.Manifests)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
@@ -50,6 +49,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	}
 	if f.Etcd != nil {
 		f.Live, f.LiveError = n.Live(ctx, f.Etcd)
+		n.ObserveUse(f)
 	}
 	n.ObserveStarts(ctx, f)
 	return f, nil
@@ -118,40 +118,19 @@ func HostFile(m ManifestFile, container, file string) string {
 	return host
 }
 
-// kubeconfigs are the administrators' kubeconfigs that kubeadm writes. The second needs no RBAC
-// rule, which a restored cluster may lack.
-func kubeconfigs() []string {
-	return []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"}
-}
-
-// APIAccess is how to reach, as an administrator, the API server that one of the manifests runs;
-// without one, the API server that the kubeconfig names. Kubeconfig is empty when this node has
-// none.
-func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
-	var a op.APIAccess
-	for _, file := range kubeconfigs() {
-		if _, err := n.FS.Lstat(file); err == nil {
-			a.Kubeconfig = file
-			break
-		}
-	}
-	if m, c, ok := Program(files, "kube-apiserver"); ok {
-		if at := APIServerAddress(m, c); at != "" {
-			a.Server = "https://" + at
-		}
-	}
-	return a
-}
-
-// APIServerAddress is where this node reaches its API server, as host:port from the manifest; empty
-// when the manifest advertises no address.
-func APIServerAddress(m ManifestFile, container string) string {
-	address := FlagOf(m, container, "advertise-address")
-	if address == "" {
-		return ""
-	}
+// APIServerAddresses are where this node reaches the API server of a manifest, as host:port, the
+// surest first. An address that it advertises to others may not lead back from here.
+func APIServerAddresses(m ManifestFile, container string) []string {
 	// k8s.io/kubernetes, pkg/kubeapiserver/options: NewSecureServingOptions.
-	return net.JoinHostPort(address, cmp.Or(FlagOf(m, container, "secure-port"), "6443"))
+	port := cmp.Or(FlagOf(m, container, "secure-port"), "6443")
+	var all []string
+	for _, host := range append(hostsFromHere(FlagOf(m, container, "bind-address")),
+		FlagOf(m, container, "advertise-address")) {
+		if at := net.JoinHostPort(host, port); host != "" && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
 }
 
 // Addresses are the addresses under which this node's API server may have registered itself.
@@ -160,9 +139,14 @@ func Addresses(files []ManifestFile) []string {
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
 		all = append(all, FlagOf(m, c, "advertise-address"))
 	}
+	return append(all, ownAddresses()...)
+}
+
+// ownAddresses are those of this host's interfaces.
+func ownAddresses() (all []string) {
 	found, err := net.InterfaceAddrs()
 	if err != nil {
-		return all
+		return nil
 	}
 	for _, a := range found {
 		if ip, ok := a.(*net.IPNet); ok {

@@ -34,25 +34,76 @@ func (p *EtcdPod) Serves(servers []string) bool {
 // EtcdServersFlag is the API server's flag that names its etcds, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
-// FromHere parses the URL of a listener on this host as this host dials it: a listener on all
-// addresses, 0.0.0.0 or ::, over the loopback address of that family.
-func FromHere(raw string) (*url.URL, error) {
+// FromHere are the URLs at which this host reaches a listener of etcd, the surest first. A listener
+// on all addresses is reached over both loopback addresses: either family may be switched off, and
+// a socket on :: takes both. So is localhost, which may mean either. A socket's path is one in the
+// container, and is reached where a volume mounts it from. None: it cannot be reached from here.
+func (n *Node) FromHere(pod *EtcdPod, raw string) []string {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	switch u.Hostname() {
-	case "0.0.0.0":
-		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
-	case "::":
-		u.Host = net.JoinHostPort("::1", u.Port())
+	switch u.Scheme {
+	case "unix", "unixs":
+		if host := HostFile(pod.File, pod.Container, u.Path); u.Host == "" && host != "" {
+			return []string{u.Scheme + "://" + n.FS.Real(host)}
+		}
+		return nil
+	case "http", "https":
+	default:
+		return nil
 	}
-	return u, nil
+	var all []string
+	for _, host := range hostsFromHere(u.Hostname()) {
+		at := *u
+		if at.Host = host; u.Port() != "" {
+			at.Host = net.JoinHostPort(host, u.Port())
+		} else if strings.Contains(host, ":") {
+			at.Host = "[" + host + "]"
+		}
+		all = append(all, at.String())
+	}
+	return all
+}
+
+// hostsFromHere are the hosts that reach what listens at an address of this host; an empty one
+// means all addresses.
+func hostsFromHere(host string) []string {
+	ip := net.ParseIP(host)
+	switch {
+	case host == "" || host == "0.0.0.0":
+		return []string{"127.0.0.1", "::1"}
+	case ip != nil && ip.IsUnspecified():
+		return []string{"::1", "127.0.0.1"}
+	case ip == nil && Loopback(host):
+		return []string{"127.0.0.1", "::1", host}
+	}
+	return []string{host}
 }
 
 // Loopback says whether a host name or address is this host's loopback.
 func Loopback(host string) bool {
-	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+	name := strings.TrimSuffix(strings.ToLower(host), ".")
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost") ||
+		name == "ip6-localhost" || name == "ip6-loopback"
+}
+
+// DialAddress is where package net dials a URL of etcd: host:port, or the path of a socket.
+func DialAddress(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	if u.Scheme == "unix" || u.Scheme == "unixs" {
+		return u.Path
+	}
+	return net.JoinHostPort(u.Hostname(), u.Port())
+}
+
+// Secure says whether a URL of etcd is one with TLS.
+func Secure(raw string) bool {
+	return strings.HasPrefix(raw, "https://") || strings.HasPrefix(raw, "unixs://")
 }
 
 // onlyHere says whether a URL leads every host to itself. Other addresses of 127.0.0.0/8 are

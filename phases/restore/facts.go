@@ -73,6 +73,9 @@ type SnapshotFacts struct {
 	TokenKeys      []string // ids of keys that signed tokens in it
 	// One value, as it is stored, for each of Prefixes.
 	Encrypted map[string]snapfile.Sample
+	// NoAdmins says that it has rules of RBAC, and not the one that gives kubeadm's admin.conf its
+	// rights.
+	NoAdmins bool `json:",omitempty"`
 }
 
 // Encryption is what the API server's encryption configuration can decrypt.

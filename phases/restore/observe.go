@@ -131,7 +131,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		n.MoveData(f.Facts, o.DataDir)
 	}
 	f.EtcdServes = f.Live != nil && f.LiveError == nil
-	f.APIReady = observe.HasAPIServer(f.Facts) && f.API.Kubeconfig != "" && n.API.Ready(ctx, f.API) == nil
+	f.APIReady = observe.HasAPIServer(f.Facts) && f.API.Kubeconfig != "" && op.Serves(n.API.Ready(ctx, f.API))
 	f.Notes = map[string]string{journal.NoteRevision: strconv.FormatInt(f.KnownRevision, 10)}
 	switch {
 	case f.Etcd == nil:
@@ -194,7 +194,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
 		Prefixes: r.EncryptionPrefixes, APIServers: observe.LiveMasters(r), DeadAPIServers: r.DeadMasters,
-		Members: bind.MembersOf(r.Members)}
+		Members: bind.MembersOf(r.Members), NoAdmins: r.Resources["clusterrolebindings"] > 0 && !r.AdminBinding}
 	s.telling(r)
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
 		s.Resources = append(s.Resources, op.Count{Resource: name, Objects: r.Resources[name]})

@@ -116,6 +116,10 @@ func (o restorer) checkPods(f *Facts) error {
 		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
 			"an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
 	}
+	if reason, hint := f.KubeconfigsFail(); reason != "" && observe.HasAPIServer(f.Facts) {
+		return engine.Refuse(hint, "an API server runs on this node, and no kubeconfig here can read the restored "+
+			"objects back: %s", reason)
+	}
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (o restorer) rejoin() phase {
 			}
 			limit := o.waitLimit(f.Snapshot.Proof.SizeBytes)
 			through := f.Etcd.Access
-			through.Endpoints = o.Shared.Through
+			through.Endpoints, through.Others, through.Name = o.Shared.Through, nil, ""
 			put, err := o.putJoining(f)
 			if err != nil {
 				return nil, err

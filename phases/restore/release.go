@@ -167,7 +167,7 @@ func (o restorer) leases(f *Facts) []string {
 }
 
 func (o restorer) verifyRestored() phase {
-	return phase{Name: "verify-restored", Short: "read the objects back through the API server",
+	return phase{Name: "verify-restored", Short: "read the objects back through the API server", Found: foundReader,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !observe.HasAPIServer(f.Facts) {
 				return nil, nil
@@ -175,4 +175,26 @@ func (o restorer) verifyRestored() phase {
 			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
 				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Notes: f.fitNotes()}}, nil
 		}}
+}
+
+// foundReader says with which kubeconfig the objects are read back.
+func foundReader(f *Facts) []string {
+	if !observe.HasAPIServer(f.Facts) || f.API.Kubeconfig == "" {
+		return nil
+	}
+	found := []string{"read back with " + f.API.Kubeconfig}
+	for _, k := range f.Kubeconfigs {
+		if k.Problem != "" {
+			found = append(found, fmt.Sprintf("of no use is %s: %s", k.Path, k.Problem))
+		}
+	}
+	if len(f.Kubeconfigs) > 0 && f.Snapshot != nil && f.Snapshot.NoAdmins &&
+		!slices.ContainsFunc(f.Kubeconfigs, func(k observe.Kubeconfig) bool {
+			return k.Problem == "" && !k.NeedsBinding
+		}) {
+		found = append(found, fmt.Sprintf("the snapshot has no ClusterRoleBinding kubeadm:cluster-admins, so %s will "+
+			"have no rights, and nothing can be read back with it: `kubeadm init phase kubeconfig super-admin` makes "+
+			"one that needs none", f.API.Kubeconfig))
+	}
+	return found
 }

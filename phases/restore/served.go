@@ -24,6 +24,8 @@ type served struct {
 	Member    bool // false: no etcd here
 	Hash      uint32
 	Compacted int64
+	// Denied is why the API server does not tell; empty: it does.
+	Denied string `json:",omitempty"`
 }
 
 // servedLimit is how long an API server that was ready may take to answer.
@@ -56,6 +58,10 @@ func (p *part) servedNow(ctx context.Context, revision int64) (s served, err err
 		} else {
 			s.Counts, err = p.Node.API.Counts(ctx, verify.API, revision)
 		}
+	}
+	var denied *op.DeniedError
+	if errors.As(err, &denied) { // asking again would not help, and etcd can be asked all the same
+		s.Server, s.Denied, err = false, fmt.Sprintf("%v; %s", denied, denied.Hint()), nil
 	}
 	if err != nil || revision == 0 {
 		return s, err
@@ -96,7 +102,7 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 		}
 	}
 	if at == 0 {
-		return nil
+		return nil // each node has said why its API server cannot be asked
 	}
 	all := make([]served, len(t.Peers))
 	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
@@ -111,6 +117,11 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 		names = append(names, p.Name)
 	}
 	said, err := sameServed(names, all)
+	for i, s := range all {
+		if s.Denied != "" && said != "" {
+			said += fmt.Sprintf("; that of %s was not asked: %s", names[i], s.Denied)
+		}
+	}
 	if said != "" {
 		t.Node.Emit(engine.Event{Time: t.Node.Host.Clock.Now().UTC(), Run: t.Run,
 			Node: t.Cluster.Coordinator, Phase: "verify-restored", State: engine.Noted, Message: said, Together: true})

@@ -17,19 +17,25 @@ type listener struct {
 	open bool   // it answers without a client certificate
 }
 
-// listeners dials all of etcd's client listeners, without a certificate.
-func listeners(ctx context.Context, pod *observe.EtcdPod) []listener {
+// listeners dials all of etcd's client listeners, without a certificate. One that several URLs lead
+// to counts once.
+func listeners(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) []listener {
 	var all []listener
+	var ways [][]string
 	for _, raw := range observe.SplitList(pod.Setting("", "listen-client-urls")) {
-		u, err := observe.FromHere(raw)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" {
-			continue
-		}
-		if !slices.ContainsFunc(all, func(l listener) bool { return l.url == u.String() }) {
-			all = append(all, listener{url: u.String()})
+		urls := n.FromHere(pod, raw)
+		if len(urls) > 0 && !slices.ContainsFunc(all, func(l listener) bool { return l.url == urls[0] }) {
+			all, ways = append(all, listener{url: urls[0]}), append(ways, urls)
 		}
 	}
-	engine.Concurrently(len(all), func(i int) { all[i].open = etcd.AnswersStrangers(ctx, all[i].url) })
+	engine.Concurrently(len(all), func(i int) {
+		for _, url := range ways[i] {
+			if etcd.AnswersStrangers(ctx, url) {
+				all[i] = listener{url, true}
+				return
+			}
+		}
+	})
 	return all
 }
 
@@ -39,6 +45,7 @@ func (s seen) judgeAccess() []string {
 	plain := map[string]bool{}
 	for _, l := range s.listeners {
 		switch {
+		case strings.HasPrefix(l.url, "unix://"): // who may open the file may ask: its mode says
 		case strings.HasPrefix(l.url, "http://"):
 			plain[l.url] = true
 			w = append(w,

@@ -169,6 +169,15 @@ func (s seen) judgeCertificates() []string {
 	return w
 }
 
+// judgeKubeconfigs warns where the administrator of this node is one no more: a restore could not
+// read back what it restored.
+func (s seen) judgeKubeconfigs() []string {
+	if s.denied == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("%v; %s", s.denied, engine.Hint(s.denied))}
+}
+
 // backupAge is how old the newest backup may be without a warning.
 const backupAge = 24 * time.Hour
 

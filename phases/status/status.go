@@ -31,6 +31,7 @@ type seen struct {
 	listeners []listener
 	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended     map[string]ended // by the id of the container that is there now
+	denied    error            // the API server refuses all kubeconfigs of administrators
 }
 
 // ended is how the log of a container that ended explains that.
@@ -48,14 +49,18 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 		s.quota = f.Etcd.Quota()
-		s.listeners = listeners(ctx, f.Etcd)
+		s.listeners = listeners(ctx, n, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
 			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
+		n.ObserveUse(f)
 	}
 	n.ObserveStarts(ctx, f)
 	s.ended = s.lookAtLogs(n)
 	s.certs = certificates(n, f)
+	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
+		s.denied = n.CheckAPIAccess(ctx, f.API)
+	}
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
 	s.kubeadms = otherDataDir(ctx, n, f)
@@ -90,6 +95,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 			files = append(files, f.Etcd.Access.Cert)
 		}
 	}
+	files = append(files, certs.KubeadmFiles(n)...)
 	slices.Sort(files)
 	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
@@ -98,7 +104,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 			all = append(all, certs.StatusOf(file, data, err, f.Now))
 		}
 	}
-	return all
+	return append(all, certs.KubeconfigStatuses(n, f.Now)...)
 }
 
 // status judges what was seen.
@@ -133,8 +139,8 @@ func (s seen) status() Status {
 	}
 	for _, judge := range []func() []string{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeWho, s.judgeManifests,
-		s.judgeAccess, s.judgeMembers, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates, s.judgeBackups,
-		s.judgeLeftOut,
+		s.judgeAccess, s.judgeMembers, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates, s.judgeKubeconfigs,
+		s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
@@ -202,6 +208,9 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 func (s seen) next(st Status) string {
 	f := s.facts
 	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })
+	ended := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
+		return c.Problem != "" && c.DaysLeft < 0 && !c.IsKubeconfig() // etcd has no use for those
+	})
 	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
@@ -222,13 +231,16 @@ func (s seen) next(st Status) string {
 		return f.Obstacles[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:
 		return "start the kubelet"
-	case s.etcdDown() && expired:
+	case s.etcdDown() && ended:
 		return renew
 	case s.etcdDown() && s.etcdEnded().do != "":
 		return s.etcdEnded().do
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
 			"type `etcdpod restore %s --dry-run`", newest.Path)
+	case s.etcdDown() && f.DataInUse:
+		return fmt.Sprintf("an etcd runs on %s and does not answer: mend what the first warning about it says; its "+
+			"log is in /var/log/pods", f.Etcd.DataDir)
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
 			f.Etcd.DataDir)

@@ -88,6 +88,17 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"etcd is down, without a backup", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.backups = nil, errors.New("connection refused"), nil
 		}, []string{"connection refused", "no backup"}, "etcdpod backup --from-data-dir /var/lib/etcd"},
+		{"etcd does not answer, and runs, without a backup", func(s *seen) {
+			s.facts.Live, s.facts.LiveError, s.facts.DataInUse, s.backups = nil, errors.New("no answer"), true, nil
+		}, []string{"no answer", "no backup"}, "an etcd runs on /var/lib/etcd and does not answer"},
+		{"etcd is down, and a kubeconfig has expired", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.certs = append(s.certs, certs.Status{Path: "/etc/kubernetes/admin.conf", DaysLeft: -1,
+				Problem: "it expired", NotAfter: s.facts.Now})
+		}, []string{"connection refused", "admin.conf: it expired"}, "etcdpod restore /b/new.db --dry-run"},
+		{"no kubeconfig is accepted", func(s *seen) {
+			s.denied = &op.DeniedError{Status: 401, Kubeconfigs: []string{"/etc/kubernetes/admin.conf"}, Text: "no"}
+		}, []string{"does not accept /etc/kubernetes/admin.conf (401)"}, "look into"},
 		{"etcd is down, and its certificate has expired", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("bad certificate")
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"

@@ -22,6 +22,11 @@ func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []stri
 	if err != nil {
 		return err
 	}
+	for _, name := range skip {
+		if !slices.ContainsFunc(t.joint.Phases, func(p JointPhase) bool { return p.Name == name }) {
+			return &engine.UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.State.Run.ID, name)}
+		}
+	}
 	t.skip = skip
 	defer t.Leave()
 	reasons := t.gather(ctx, r.State.Run.Node,

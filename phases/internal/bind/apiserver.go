@@ -1,19 +1,13 @@
 package bind
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
-
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -26,80 +20,6 @@ type APIServer struct{ fs node.Reader }
 
 // NewAPIServer reads the kubeconfig from the node's files.
 func NewAPIServer(fs node.Reader) APIServer { return APIServer{fs} }
-
-// call makes one request; the body and the answer are JSON. A 404 is errNotFound.
-func (b APIServer) call(ctx context.Context, a op.APIAccess, method, path string, body, answer any) error {
-	config, err := b.config(a)
-	if err != nil {
-		return err
-	}
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return fmt.Errorf("cannot use the kubeconfig %s: %w", a.Kubeconfig, err)
-	}
-	defer client.CloseIdleConnections()
-	var sent io.Reader
-	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(config.Host, "/")+path, sent)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Content-Type", "application/json")
-	res, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("cannot reach the API server: %w", err)
-	}
-	defer res.Body.Close()
-	return decodeAnswer(res, method, path, answer)
-}
-
-var errNotFound = errors.New("not found")
-
-func decodeAnswer(res *http.Response, method, path string, answer any) error {
-	if res.StatusCode == http.StatusNotFound {
-		return errNotFound
-	}
-	if res.StatusCode >= 300 {
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
-		return fmt.Errorf("the API server answered %s to %s %s: %s",
-			res.Status, method, path, strings.TrimSpace(string(text)))
-	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
-		return fmt.Errorf("cannot read the API server's answer to %s %s: %w", method, path, err)
-	}
-	return nil
-}
-
-func (b APIServer) config(a op.APIAccess) (*rest.Config, error) {
-	data, err := b.fs.ReadFile(a.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the kubeconfig: %w", err)
-	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(data)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the kubeconfig %s: %w", a.Kubeconfig, err)
-	}
-	if a.Server != "" {
-		config.Host = a.Server
-	}
-	config.Timeout = 30 * time.Second
-	return config, nil
-}
-
-// Ready asks /readyz.
-func (b APIServer) Ready(ctx context.Context, a op.APIAccess) error {
-	return b.call(ctx, a, http.MethodGet, "/readyz", nil, nil)
-}
 
 type resourceList struct {
 	GroupVersion string `json:"groupVersion"`

@@ -86,14 +86,17 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 		return spec, issuer, nil, fmt.Errorf("cannot read the certificate %s: %w", i.Old, err)
 	}
 	old = parsed[0]
+	if config.Algorithm == "" { // no configuration sets it
+		config.Algorithm = pki.AlgorithmOf(old)
+	}
+	if i.Foreign {
+		return spec, pki.Issuer{Config: config, Now: b.clock.Now()}, nil, nil
+	}
 	// kubeadm's certificates for a node carry the node's name.
 	config.NodeName = cmp.Or(old.Subject.CommonName, i.NodeName)
 	// If the node is known only by a name, the old certificate's address stays.
 	if net.ParseIP(config.AdvertiseAddress) == nil && len(old.IPAddresses) > 0 {
 		config.AdvertiseAddress = old.IPAddresses[0].String()
-	}
-	if config.Algorithm == "" { // no configuration sets it
-		config.Algorithm = pki.AlgorithmOf(old)
 	}
 	return spec, pki.Issuer{Config: config, Now: b.clock.Now()}, old, nil
 }

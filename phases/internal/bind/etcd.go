@@ -110,7 +110,7 @@ func (b Dialer) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
 
 // Access reads the certificates.
 func (b Dialer) Access(a op.Access) (etcd.Access, error) {
-	access := etcd.Access{Endpoints: a.Endpoints}
+	access := etcd.Access{Endpoints: a.Endpoints, Others: a.Others, Name: a.Name}
 	for _, file := range []struct {
 		path string
 		to   *[]byte

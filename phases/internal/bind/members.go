@@ -25,7 +25,7 @@ func (b Etcd) HashKV(ctx context.Context, a op.Access, revision int64) (hash uin
 		return 0, 0, err
 	}
 	defer c.Close()
-	h, err := c.HashKV(ctx, a.Endpoints[0], revision)
+	h, err := c.HashKV(ctx, c.Endpoints()[0], revision)
 	return h.Hash, h.CompactRevision, err
 }
 

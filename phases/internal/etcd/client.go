@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -31,9 +30,14 @@ const (
 
 // Access is how to reach an etcd.
 type Access struct {
-	Endpoints []string // client URLs, all https:// or all http://
+	Endpoints []string // client URLs, all with TLS or all without: https, http, unixs, unix
 	CA        []byte   // PEM; CAs that verify the servers' certificates
 	Cert, Key []byte   // PEM; the client certificate and its key; both or neither
+	// Others are further URLs of the very member at the first endpoint, which are tried, all at
+	// once, where that does not answer. Only one of them is then used.
+	Others []string
+	// Name is one that the servers' certificates are for, for addresses that they are not for.
+	Name string
 
 	// Bounds one attempt to connect; 0 is DefaultDialTimeout.
 	DialTimeout time.Duration
@@ -58,6 +62,12 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	access.DialTimeout = cmp.Or(access.DialTimeout, DefaultDialTimeout)
 	access.CallTimeout = cmp.Or(access.CallTimeout, DefaultCallTimeout)
 	access.StallTimeout = cmp.Or(access.StallTimeout, DefaultStallTimeout)
+	if len(access.Others) > 0 || access.Name != "" {
+		var err error
+		if access, err = access.settled(ctx); err != nil {
+			return nil, err
+		}
+	}
 	conf, err := access.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -73,10 +83,14 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 			endpoints = append(endpoints, e)
 		}
 	}
+	name := access.Name
+	if conf == nil {
+		name = ""
+	}
 	c.v3, err = clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: conf, Logger: zap.NewNop(),
 		DialTimeout: access.DialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
-		MaxCallRecvMsgSize: 1 << 30,
+		MaxCallRecvMsgSize: 1 << 30, DialOptions: direct(name),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to etcd: %w", err)
@@ -99,21 +113,21 @@ func (a Access) tlsConfig() (*tls.Config, error) {
 	if len(a.Endpoints) == 0 {
 		return nil, errors.New("cannot connect to etcd: no endpoint is known")
 	}
-	schemes := map[string]bool{}
+	secure := map[bool]bool{}
 	for _, e := range a.Endpoints {
-		u, err := url.Parse(e)
-		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			return nil, fmt.Errorf("cannot connect to etcd at %q: not a URL of the form https://host:port", e)
+		at, err := parsePlace(e)
+		if err != nil {
+			return nil, fmt.Errorf("cannot connect to etcd at %q: %w", e, err)
 		}
-		schemes[u.Scheme] = true
+		secure[at.secure] = true
 	}
-	if len(schemes) > 1 {
+	if len(secure) > 1 {
 		return nil, errors.New("cannot connect to etcd: some endpoints are https and some http")
 	}
-	if schemes["http"] {
+	if secure[false] {
 		return nil, nil
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.Name}
 	if len(a.CA) > 0 {
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(a.CA) {

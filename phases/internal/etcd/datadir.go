@@ -96,6 +96,15 @@ func InspectMute(ctx context.Context, dir, walDir string) (d *DataDir, err error
 	return nil, fmt.Errorf("cannot read the data directory %s: %w", dir, err)
 }
 
+// InUse says whether an etcd holds the lock on a data directory's db right now.
+func InUse(dir string) bool {
+	unlock, err := lockShared(dir)
+	if err == nil {
+		unlock()
+	}
+	return errors.Is(err, ErrInUse)
+}
+
 // lockShared keeps an etcd from starting on the data directory. bbolt takes an
 // exclusive flock on the db.
 func lockShared(dir string) (unlock func(), err error) {

@@ -1,9 +1,9 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 
@@ -32,14 +32,15 @@ const (
 // server is alive: the answer would have too few bytes to wake us.
 type feed struct {
 	*grpc.ClientConn
-	socket atomic.Pointer[net.TCPConn]
-	mu     sync.Mutex
-	level  int  // bytes for which the kernel wakes us
-	slow   bool // too slow for gathering
+	network string // empty: tcp
+	socket  atomic.Pointer[net.TCPConn]
+	mu      sync.Mutex
+	level   int  // bytes for which the kernel wakes us
+	slow    bool // too slow for gathering
 }
 
 func (c *Client) feed(endpoint string) (*feed, error) {
-	u, err := url.Parse(endpoint)
+	at, err := parsePlace(endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -47,16 +48,21 @@ func (c *Client) feed(endpoint string) (*feed, error) {
 	if c.tls != nil {
 		creds = credentials.NewTLS(c.tls)
 	}
-	f := &feed{level: 1}
-	f.ClientConn, err = grpc.NewClient("passthrough:///"+u.Host,
-		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(f.dial),
+	f := &feed{level: 1, network: at.network}
+	var more []grpc.DialOption
+	if at.network == "unix" && !at.secure {
+		more = append(more, grpc.WithAuthority("localhost")) // a path is none
+	}
+	f.ClientConn, err = grpc.NewClient("passthrough:///"+at.at, append(more,
+		grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.dial(ctx, at.at) }),
 		// TLS does its own read buffering.
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0))
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithReadBufferSize(0))...)
 	return f, err
 }
 
 func (f *feed) dial(ctx context.Context, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := new(net.Dialer).DialContext(ctx, cmp.Or(f.network, "tcp"), address)
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		f.socket.Store(tcp)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -58,11 +57,11 @@ func (c *Client) firstReachable(ctx context.Context) (string, error) {
 func (c *Client) probe(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.access.DialTimeout)
 	defer cancel()
-	u, err := url.Parse(endpoint)
+	at, err := parsePlace(endpoint)
 	if err != nil {
 		return err
 	}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
+	raw, err := at.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,7 +74,9 @@ func (c *Client) probe(ctx context.Context, endpoint string) error {
 		return err
 	}
 	conf := c.tls.Clone()
-	conf.ServerName = u.Hostname()
+	if conf.ServerName == "" {
+		conf.ServerName = at.name
+	}
 	conf.NextProtos = []string{"h2"}
 	conn := tls.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"net/url"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,12 +16,12 @@ const strangerTimeout = 3 * time.Second
 // certificate and verifies none. A handshake alone proves nothing: in TLS 1.3 the client's ends
 // before the server has judged it. An etcd that asks its users for a password does not answer.
 func AnswersStrangers(ctx context.Context, endpoint string) bool {
-	u, err := url.Parse(endpoint)
+	at, err := parsePlace(endpoint)
 	if err != nil {
 		return false
 	}
 	c := &Client{access: Access{Endpoints: []string{endpoint}, DialTimeout: strangerTimeout}}
-	if u.Scheme == "https" {
+	if at.secure {
 		// Whose server it is does not matter, only whether it answers.
 		c.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
@@ -30,7 +29,7 @@ func AnswersStrangers(ctx context.Context, endpoint string) bool {
 		return false
 	}
 	v3, err := clientv3.New(clientv3.Config{Endpoints: c.access.Endpoints,
-		TLS: c.tls, Logger: zap.NewNop(), DialTimeout: strangerTimeout})
+		TLS: c.tls, Logger: zap.NewNop(), DialTimeout: strangerTimeout, DialOptions: direct("")})
 	if err != nil {
 		return false
 	}

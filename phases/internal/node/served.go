@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -19,9 +20,10 @@ var ErrNoTLS = errors.New("the server does not speak TLS there")
 // servedTimeout bounds one look: programs on this host answer at once, or not at all.
 const servedTimeout = 3 * time.Second
 
-// Served dials a TLS server at host:port and returns the certificates that it presents, in PEM, its
-// own first. The caller judges them: Served verifies nothing and sends nothing. It presents a
-// client certificate (PEM; nil for none) if asked, only to keep the server's log quiet.
+// Served dials a TLS server at host:port, or at a socket's path, and returns the certificates that
+// it presents, in PEM, its own first. The caller judges them: Served verifies nothing and sends
+// nothing. It presents a client certificate (PEM; nil for none) if asked, only to keep the server's
+// log quiet.
 func Served(ctx context.Context, address string, certPEM, keyPEM []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
@@ -39,7 +41,11 @@ func Served(ctx context.Context, address string, certPEM, keyPEM []byte) ([]byte
 	if pair, err := tls.X509KeyPair(certPEM, keyPEM); err == nil {
 		conf.Certificates = []tls.Certificate{pair}
 	}
-	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", address)
+	network := "tcp"
+	if strings.HasPrefix(address, "/") { // a socket's path
+		network = "unix"
+	}
+	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, network, address)
 	if err == nil {
 		err = conn.Close()
 	}

@@ -63,9 +63,14 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	var got []Count
 	err := poll(ctx, t, "cannot read back through the API server",
 		time.Minute, time.Second, func(ctx context.Context) (err error) {
-			got, err = t.APIServer.Counts(ctx, v.API, 0)
+			if got, err = t.APIServer.Counts(ctx, v.API, 0); denied(err) != nil {
+				return &finalError{err}
+			}
 			return err
 		})
+	if d := denied(err); d != nil {
+		return v.unread(t, d)
+	}
 	if err := explain(ctx, t, "kube-apiserver", err); err != nil {
 		return err
 	}
@@ -89,6 +94,9 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 
 func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 	registered, err := t.APIServer.Nodes(ctx, v.API)
+	if d := denied(err); d != nil {
+		return v.unread(t, d)
+	}
 	if err != nil {
 		return err
 	}
@@ -104,6 +112,18 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 	}
 	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): what they " +
 		"hold in memory is from before the restore")
+	return nil
+}
+
+// unread ends the look at once, and not the run: etcd's members were compared with the snapshot
+// before the commit point, everything runs, and without a kubeconfig that works no later look could
+// see more.
+func (v *VerifyRestored) unread(t *Target, d *DeniedError) error {
+	t.report("look at this: the objects were not read back through the API server: %v; %s", d, d.Hint())
+	if !v.Second {
+		t.report("restart the kubelets of all nodes (systemctl restart kubelet): what they hold in memory is from " +
+			"before the restore, and which of them are not registered any more could not be asked")
+	}
 	return nil
 }
 

@@ -233,8 +233,9 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
+	var ready readiness
 	err := poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		return t.APIServer.Ready(ctx, a.API)
+		return ready.look(ctx, t, a.API)
 	})
 	return explain(ctx, t, "kube-apiserver", err)
 }
@@ -251,8 +252,9 @@ func (a *AwaitAPIServer) Skippable() {}
 type AwaitServed struct {
 	repeated
 	Program string        `json:"program"`
-	Address string        `json:"address"` // host:port
-	Access  Access        `json:"access"`  // the client certificate to present
+	Address string        `json:"address"`          // host:port
+	Others  []string      `json:"others,omitempty"` // further ways to the same listener
+	Access  Access        `json:"access"`           // the client certificate to present
 	File    string        `json:"file"`
 	Limit   time.Duration `json:"limit"`
 }
@@ -265,6 +267,12 @@ func (a *AwaitServed) String() string {
 func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
 	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address),
 		a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-			return t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+			err := t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
+			for _, other := range a.Others {
+				if err != nil && t.Certificates.Serves(ctx, other, a.Access, a.File) == nil {
+					return nil
+				}
+			}
+			return err
 		})
 }

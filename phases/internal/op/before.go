@@ -79,10 +79,11 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 		return &NotServingError{What: fmt.Sprintf("whether it serves again is not known: %v", err),
 			Fix: "start the container runtime; `etcdpod status` says more"}
 	}
+	var ready readiness
 	told := false
 	err = poll(ctx, t, "not all of what served before does again", b.Limit, 100*time.Millisecond,
 		func(ctx context.Context) error {
-			err := b.missing(ctx, t)
+			err := b.missing(ctx, t, &ready)
 			if err == nil {
 				return nil
 			}
@@ -108,7 +109,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 }
 
 // missing says what does not run, or serve.
-func (b *Before) missing(ctx context.Context, t *Target) error {
+func (b *Before) missing(ctx context.Context, t *Target, ready *readiness) error {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func (b *Before) missing(ctx context.Context, t *Target) error {
 		}
 	}
 	if b.API != nil {
-		if err := t.APIServer.Ready(ctx, *b.API); err != nil {
+		if err := ready.look(ctx, t, *b.API); err != nil {
 			return fmt.Errorf("the API server is not ready: %w", err)
 		}
 	}

@@ -15,7 +15,10 @@ import (
 type Issuance struct {
 	Name string `json:"name"` // kubeadm's name: etcd-server
 	// Host path of the certificate to take subject and names from; empty: there is none.
-	Old              string `json:"old,omitempty"`
+	Old string `json:"old,omitempty"`
+	// Foreign says that the old certificate is another machine's: nothing but the kind of its key
+	// is taken from it.
+	Foreign          bool   `json:"foreign,omitempty"`
 	CACert           string `json:"caCert"` // host path; empty: it is a CA, and signs itself
 	CAKey            string `json:"caKey"`  // host path; empty likewise
 	NodeName         string `json:"nodeName"`

@@ -14,6 +14,11 @@ type Access struct {
 	Key       string   `json:"key,omitempty"`
 	// A person typed the paths: they are paths of this process.
 	Typed bool `json:"typed,omitempty"`
+	// Further URLs of the very same member, for when the first does not answer: its other
+	// listeners. Endpoints may be different members; these never are.
+	Others []string `json:"others,omitempty"`
+	// Name is one that the member's certificate is for, for addresses that it is not for.
+	Name string `json:"name,omitempty"`
 }
 
 // Proof is the result of proving a snapshot.
@@ -141,10 +146,19 @@ type APIAccess struct {
 	// Https://address:port of the API server on this node; the kubeconfig often
 	// names a load balancer.
 	Server string `json:"server"`
+	// Kubeconfigs are further ones, asked with in turn where the API server refuses the first. One
+	// that is not there yet counts once it is: making it may be the way out.
+	Kubeconfigs []string `json:"kubeconfigs,omitempty"`
+	// Servers are further addresses of the same API server.
+	Servers []string `json:"servers,omitempty"`
+	// Name is one that the API server's certificate is for: it is rarely for every address.
+	Name string `json:"name,omitempty"`
 }
 
 // APIServer is what operations need of the node's API server.
 type APIServer interface {
+	// Ready returns nil when the API server says so; it needs no rights. A [*DeniedError] means
+	// that it answers, and tells nobody whether it is ready.
 	Ready(ctx context.Context, a APIAccess) error
 	// Counts counts the objects of every resource that can be listed, now or at a revision.
 	// Resources that are not in etcd, and events, which may be in another etcd, cannot be

@@ -39,7 +39,7 @@ func (k *StopKubelet) Undo(ctx context.Context, t *Target) error {
 func (k *StopKubelet) Returned(ctx context.Context, t *Target) error {
 	lends := !k.WasRunning && k.Before.ran()
 	if lends { // an earlier attempt may have stopped it, or the node has rebooted
-		if k.Before.missing(ctx, t) == nil {
+		if k.Before.missing(ctx, t, new(readiness)) == nil {
 			return k.alone(ctx, t)
 		}
 		if err := startKubelet(ctx, t); err != nil {

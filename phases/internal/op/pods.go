@@ -162,7 +162,9 @@ func (a *AwaitReplaced) String() string {
 
 // Record notes whether the API server was ready.
 func (a *AwaitReplaced) Record(ctx context.Context, t *Target) error {
-	a.WasReady = a.Back && a.API.Kubeconfig != "" && t.APIServer.Ready(ctx, a.API) == nil
+	if a.Back && a.API.Kubeconfig != "" {
+		a.WasReady = Serves(t.APIServer.Ready(ctx, a.API))
+	}
 	return nil
 }
 
@@ -201,7 +203,12 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) error {
 		limit = 0
 	}
 	err := poll(ctx, t, "the API server is not ready again", limit, 100*time.Millisecond,
-		func(ctx context.Context) error { return t.APIServer.Ready(ctx, a.API) })
+		func(ctx context.Context) error {
+			if err := t.APIServer.Ready(ctx, a.API); !Serves(err) {
+				return err
+			}
+			return nil
+		})
 	if err == nil {
 		return nil
 	}
@@ -225,12 +232,13 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 		return err
 	}
 	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
+	var ready readiness
 	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		runs, err := w.look(ctx, t)
 		if err != nil || a.API.Kubeconfig == "" {
 			return err
 		}
-		if err := t.APIServer.Ready(ctx, a.API); err != nil {
+		if err := ready.look(ctx, t, a.API); err != nil {
 			return err
 		}
 		if again, err := w.look(ctx, t); err != nil || again.ID != runs.ID {

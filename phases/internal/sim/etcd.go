@@ -155,6 +155,8 @@ func (a APIServer) Ready(context.Context, op.APIAccess) error {
 		return errors.New("connection refused")
 	case a.M.SickText != "" && strings.Contains(c.manifest, a.M.SickText):
 		return errors.New("the API server answered 500 to GET /readyz: etcd failed")
+	case a.M.DeniedWith != 0:
+		return &op.DeniedError{Status: a.M.DeniedWith, Kubeconfigs: []string{"/etc/kubernetes/admin.conf"}, Text: "no"}
 	}
 	return nil
 }
@@ -168,6 +170,9 @@ func (a APIServer) Revision(ctx context.Context, access op.APIAccess) (int64, er
 }
 
 func (a APIServer) Nodes(context.Context, op.APIAccess) ([]string, error) {
+	if a.M.DeniedWith != 0 {
+		return nil, &op.DeniedError{Status: a.M.DeniedWith, Text: "no"}
+	}
 	return []string{"cp1"}, nil
 }
 

@@ -23,6 +23,9 @@ type Machine struct {
 	CrashAt int
 	// KubeletStartedAt is the step before which somebody else starts the kubelet; 0 is never.
 	KubeletStartedAt int
+	// DeniedWith, if set, is the status with which the API server refuses whoever asks, readiness
+	// included: 401 or 403.
+	DeniedWith int
 	// SickEtcd keeps an etcd on new data from ever serving.
 	SickEtcd bool
 	// StrayPods is how many pods this node's API server shows that no other node's does.

@@ -16,6 +16,7 @@ import (
 // process under test, which counts as killed, and what the test has planned for that process.
 type savedMachine struct {
 	ManifestDir string                `json:"manifestDir"`
+	DeniedWith  int                   `json:"deniedWith,omitempty"`
 	SickEtcd    bool                  `json:"sickEtcd,omitempty"`
 	StrayPods   int64                 `json:"strayPods,omitempty"`
 	Pairs       map[string][]string   `json:"pairs,omitempty"`
@@ -73,7 +74,8 @@ type savedView struct {
 // [LoadMachine].
 func (m *Machine) Save() ([]byte, error) {
 	s := savedMachine{
-		ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Pairs: m.Pairs, Members: m.Members,
+		ManifestDir: m.ManifestDir, DeniedWith: m.DeniedWith,
+		SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Pairs: m.Pairs, Members: m.Members,
 		Late: m.Late, SickText: m.SickText, CrashText: m.CrashText, Violations: m.Violations,
 		Kubelet: m.kubelet, NoKubelet: m.noKubelet, Views: map[string]savedView{}, Now: m.now.UTC(), Known: m.known,
 		OldDB: m.oldDB, OldAt: m.oldAt, OldData: m.oldData, Issued: m.issued, Started: m.started, Begins: m.begins,
@@ -116,7 +118,8 @@ func LoadMachine(saved []byte) (*Machine, error) {
 		return nil, fmt.Errorf("cannot load a machine: %w", err)
 	}
 	m := &Machine{
-		Disk: s.disk(), ManifestDir: s.ManifestDir, SickEtcd: s.SickEtcd, StrayPods: s.StrayPods, Pairs: s.Pairs,
+		Disk: s.disk(), ManifestDir: s.ManifestDir, DeniedWith: s.DeniedWith,
+		SickEtcd: s.SickEtcd, StrayPods: s.StrayPods, Pairs: s.Pairs,
 		Members: s.Members, Late: s.Late, SickText: s.SickText, CrashText: s.CrashText, Violations: s.Violations,
 		kubelet: s.Kubelet, noKubelet: s.NoKubelet, views: map[string]*view{}, now: s.Now, known: s.Known,
 		oldDB: s.OldDB, oldAt: s.OldAt, oldData: s.OldData, issued: s.Issued, started: s.Started, begins: s.Begins,

@@ -12,6 +12,7 @@ package apiserver
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -72,7 +73,8 @@ func only(set *flag.FlagSet, args []string) []string {
 
 type server struct {
 	*flags
-	etcd *clientv3.Client
+	etcd    *clientv3.Client
+	clients *x509.CertPool
 }
 
 // Run serves the API with kube-apiserver's flags until ctx ends.
@@ -98,7 +100,7 @@ func Run(ctx context.Context, args []string, logger *log.Logger) error {
 		return err
 	}
 	// net/http logs refused handshakes: they are the client's problem, and only noise here.
-	web := &http.Server{Handler: s.routes(), TLSConfig: config,
+	web := &http.Server{Handler: s.authenticated(s.routes()), TLSConfig: config,
 		ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { web.Close() })()
 	ended := make(chan error, 2)
@@ -134,8 +136,10 @@ func (s *server) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair},
-		ClientCAs: clients, ClientAuth: tls.VerifyClientCertIfGiven}, nil
+	s.clients = clients
+	// As in kube-apiserver it is not the handshake that fails with a bad certificate, but the
+	// request.
+	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}, nil
 }
 
 func (s *server) awaitEtcd(ctx context.Context) error {

@@ -227,6 +227,21 @@ func TestWhereNotAllEntriesAreNotedASecondWalkFindsTheSame(t *testing.T) {
 	}
 }
 
+// The binding counts among its resource, and is told from others.
+func TestTheAdministratorsBindingIsSeen(t *testing.T) {
+	for _, names := range [][]string{{"cluster-admin"}, {"cluster-admin", "kubeadm:cluster-admins"},
+		{"kubeadm:cluster-admins-too"}} {
+		s := newServer(t)
+		for _, name := range names {
+			s.put("/registry/clusterrolebindings/"+name, "v")
+		}
+		r := walkWith(t, write(t, s.snapshot()), liveSlots, maxNotes)
+		if r.AdminBinding != (len(names) == 2) || r.Resources["clusterrolebindings"] != int64(len(names)) {
+			t.Errorf("%q: %v, %v", names, r.AdminBinding, r.Resources)
+		}
+	}
+}
+
 // manyNames has more names, API servers and encryption keys than the report tells apart.
 func manyNames(t *testing.T) *server {
 	s := newServer(t)

@@ -10,6 +10,8 @@ const (
 	encPrefix   = "k8s:enc:"
 	registry    = "/registry/"
 	masterLease = "masterleases"
+	bindings    = "clusterrolebindings"
+	adminsName  = "kubeadm:cluster-admins"
 	maxPrefixes = 256
 	maxNames    = 4096
 	maxMasters  = 1024
@@ -34,10 +36,11 @@ const (
 	otherwise        // an object that is not below /registry/
 )
 
-// kind is a resource, or one API server's lease.
+// kind is a resource, one API server's lease, or the binding of the administrators.
 type kind struct {
 	resource, master string
 	unleased         bool // nothing ends the API server's entry
+	admin            bool
 }
 
 // catalogue numbers the kinds and encryption prefixes in the file.
@@ -115,12 +118,18 @@ func (c *catalogue) kind(path []byte, unleased bool) uint16 {
 	if resource < end && unleased {
 		name = append(name, 0)
 	}
+	admin := string(first) == bindings && string(rest) == adminsName
+	if admin {
+		name = append(append(name, 0), adminsName...)
+	}
 	c.name = name
 	if n, known := c.numbers[string(name)]; known {
 		return n
 	}
 	k := kind{resource: string(name[:resource])}
 	switch {
+	case admin:
+		k.admin = true
 	case resource < len(name) && c.masters < maxMasters:
 		k.master, k.unleased = string(name[resource+1:end]), unleased
 		c.masters++

@@ -114,6 +114,9 @@ type Report struct {
 	// Values as they are stored, of what tells whether a node's files fit: one for each of
 	// EncryptionPrefixes, under the prefix; and those named by [SampleNames].
 	Samples map[string][]Sample
+	// AdminBinding says that the ClusterRoleBinding is there that gives kubeadm's admin.conf its
+	// rights (kubeadm, app/constants: ClusterAdminsGroupAndClusterRoleBinding).
+	AdminBinding bool
 	// Resources counts the live objects of each Kubernetes resource below /registry/,
 	// under kubectl's names (pods, certificates.cert-manager.io). Beyond 4096 names,
 	// objects count as "other".

@@ -114,6 +114,7 @@ func (s *survey) finish(db io.ReaderAt) error {
 		if k.master != "" {
 			r.MasterLeases = append(r.MasterLeases, k.master)
 		}
+		r.AdminBinding = r.AdminBinding || k.admin
 	}
 	for i, used := range s.used {
 		if used && i > 0 {

@@ -1,0 +1,135 @@
+package certs
+
+import (
+	"path"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/pki"
+)
+
+// What kubeadm has written besides the certificates that the manifests of etcd and of the API
+// server name: a control plane is just as dead when these have ended.
+
+// kubeadmLeaf is a certificate of kubeadm's that is none of etcd's.
+type kubeadmLeaf struct {
+	name string // kubeadm's; also its path below the certificates directory, without its extension
+	ca   string // likewise
+}
+
+func kubeadmLeaves() []kubeadmLeaf {
+	return []kubeadmLeaf{{"apiserver", "ca"}, {"apiserver-kubelet-client", "ca"},
+		{"front-proxy-client", "front-proxy-ca"}}
+}
+
+func inPKI(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
+
+// KubeadmFiles are the certificate files of kubeadm's, CAs too, that are on this node.
+func KubeadmFiles(n *observe.Node) []string {
+	var all []string
+	add := func(base string) {
+		if file := inPKI(base + ".crt"); n.Exists(file) {
+			all = append(all, file)
+		}
+	}
+	for _, l := range kubeadmLeaves() {
+		add(l.name)
+		add(l.ca)
+	}
+	for _, s := range pki.EtcdSpecs() {
+		add(s.Base)
+	}
+	return all
+}
+
+// KubeconfigStatuses are the states of the certificates in kubeadm's kubeconfigs, as far as these
+// are there.
+func KubeconfigStatuses(n *observe.Node, now time.Time) []Status {
+	var all []Status
+	for _, name := range observe.KubeconfigNames() {
+		file := observe.KubeconfigPath(name)
+		if !n.Exists(file) {
+			continue
+		}
+		leaf, err := n.KubeconfigLeaf(file, "")
+		switch {
+		case err != nil:
+			all = append(all, Status{Path: file, Problem: err.Error()})
+		case leaf == nil:
+		case leaf.Cert == nil:
+			all = append(all, Status{Path: file, Problem: leaf.CertFile + ", which it names, is not there"})
+		default:
+			all = append(all, StatusOf(file, leaf.Cert, nil, now))
+		}
+	}
+	return all
+}
+
+// IsKubeconfig says whether it is the certificate in a kubeconfig.
+func (s Status) IsKubeconfig() bool { return strings.HasSuffix(s.Path, ".conf") }
+
+// kubeconfigCerts are the certificates in kubeadm's kubeconfigs, as `kubeadm certs
+// check-expiration` lists them, and the kubelet's.
+func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []CertificateReport {
+	var all []CertificateReport
+	for _, name := range observe.KubeconfigNames() {
+		file := observe.KubeconfigPath(name)
+		if !n.Exists(file) {
+			continue
+		}
+		c := CertificateReport{Name: name, Path: file, CAName: u.authority("ca", clientCA)}
+		c.fix = kubeconfigFix(name)
+		for _, ca := range u.cas {
+			if ca.certFile == clientCA {
+				c.ExternallyManaged = !n.Exists(ca.keyFile)
+			}
+		}
+		leaf, err := n.KubeconfigLeaf(file, clientCA)
+		switch {
+		case err != nil:
+			c.Problems = append(c.Problems, err.Error())
+		case leaf == nil: // a token, which only an API server can judge
+		default:
+			now := n.Clock.Now().UTC()
+			dated := about(name, file, leaf.Cert, now)
+			c.ExpirationDate, c.ResidualTime, c.Problems = dated.ExpirationDate, dated.ResidualTime, dated.Problems
+			fix := c.fix
+			c.note(leaf.Check(now))
+			c.fix = fix
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// kubeconfigFix is how a kubeconfig of that name gets another certificate.
+func kubeconfigFix(name string) string {
+	switch name {
+	case "kubelet.conf":
+		return "restart the kubelet, which renews its own certificate; when that has ended, type `kubeadm kubeconfig " +
+			"user --org system:nodes --user system:node:NODE` on a control plane, put what it prints into " +
+			observe.KubeconfigPath(name) + ", and restart the kubelet"
+	case "admin.conf", "super-admin.conf":
+		return "type `kubeadm certs renew " + name + "`"
+	}
+	return "type `kubeadm certs renew " + name + "`, then restart " + "kube-" + strings.TrimSuffix(name, ".conf") +
+		" (`crictl stop`)"
+}
+
+// kubeadmLeafUses adds the certificates of kubeadm's that are there although no manifest names
+// them.
+func kubeadmLeafUses(n *observe.Node, u *certUses) {
+	for _, l := range kubeadmLeaves() {
+		cert := inPKI(l.name + ".crt")
+		if u.has(cert) || !n.Exists(cert) {
+			continue
+		}
+		usages := forClients
+		if l.name == "apiserver" {
+			usages = forServers
+		}
+		u.add(certUse{name: l.name, leaf: pki.Leaf{CertFile: cert, KeyFile: inPKI(l.name + ".key"), Usages: usages}},
+			l.ca, inPKI(l.ca+".crt"))
+	}
+}
