@@ -17,7 +17,7 @@ func (o restorer) releaseEtcd() phase {
 				return nil, nil
 			}
 			put := o.put(f, f.Etcd.File)
-			put.Alone = true
+			put.Alone, put.Reserve, put.Pod = true, true, f.Etcd.File.Manifest.Name()
 			if o.DataDir != "" {
 				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
 				if err != nil {
@@ -27,7 +27,9 @@ func (o restorer) releaseEtcd() phase {
 			}
 			ops := []op.Op{put, &op.StartKubelet{}}
 			if o.Shared != nil {
-				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
+				alone := o.alone(f)
+				ops = append(ops, &op.AwaitPeer{Alone: &alone, Peer: f.Etcd.Peer,
+					Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)})
 			}
 			return ops, nil
 		}}
@@ -71,6 +73,9 @@ func (o restorer) releaseAPIServer() phase {
 	return phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
+			if o.restores(f) {
+				ops = append(ops, &op.GiveUpReserve{Manifest: f.Etcd.File.Path, Kept: parked(f, f.Etcd.File)})
+			}
 			for _, m := range o.fenced(f) {
 				if !observe.IsAPIServer(m) || o.rejoins(f) {
 					continue
