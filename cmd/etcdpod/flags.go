@@ -49,8 +49,8 @@ func globalFlags() []cli.Flag {
 func variableOf(flag string) string {
 	switch flag {
 	case "yes", "dry-run", "keep", "older-than", "from-data-dir", "from-wal-dir", "up-to-hole", "skip-hash-check",
-		"bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "rejoin", "csr-dir", "from",
-		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
+		"bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "nodes", "lost", "give-up-writes", "rejoin",
+		"csr-dir", "from", "config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster":
 		return ""

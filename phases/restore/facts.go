@@ -49,6 +49,7 @@ type DataFacts struct {
 	StageIn      string    // an existing or planned directory on the same mount as the data
 	WALStageIn   string
 	WALOdd       string
+	WALMount     bool   // the WAL's directory is itself a mount point: its contents are exchanged
 	SizeBytes    int64  // of the current database
 	Free         uint64 // bytes, where the new data is staged
 	RunFree      uint64 // bytes, where the run's folder is
