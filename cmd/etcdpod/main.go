@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
@@ -18,9 +19,33 @@ func main() {
 	// runs` shows the result.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal kills
-	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	context.AfterFunc(ctx, func() { leaveOnNextSignal(os.Stderr) })
+	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	stop()
+	os.Exit(code)
 }
+
+// leaveOnNextSignal gives Ctrl-C its second meaning: not to wait for what the first one lets end,
+// or go back. A run is left open by that, and says so.
+func leaveOnNextSignal(stderr io.Writer) {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	slow := time.NewTimer(waitsLong)
+	for {
+		select {
+		case <-slow.C:
+			fmt.Fprintln(stderr, "etcdpod: interrupted; what was begun is ended or taken back first. Ctrl-C again "+
+				"does not wait for that, and leaves it as it is")
+		case <-again:
+			fmt.Fprintln(stderr, "etcdpod: interrupted twice: what was under way is left as it is\n"+
+				"hint: `etcdpod runs` says what is open; type `etcdpod resume` or `etcdpod rollback` to end it")
+			os.Exit(exitOpenRun)
+		}
+	}
+}
+
+// waitsLong is when a person begins to wonder what an interrupted command is still doing.
+const waitsLong = 3 * time.Second
 
 // run is one call of the program; it returns the exit code. args starts with the program's name.
 func run(

@@ -37,13 +37,17 @@ func (s *session) rollbackCommand() *cli.Command {
 		Name: "rollback", Usage: "undo the run that was interrupted",
 		Description: `Undoes all that the open run did, in reverse, until everything is as before it, on all nodes ` +
 			`where it is a run on several. Past the commit point it refuses, since the new data may hold writes of ` +
-			`its own, and says how to go back to the data that was kept.`,
+			`its own, and says how to go back to the data that was kept. Before it, too, it refuses where clients ` +
+			`have written to the new data, because somebody has started an API server meanwhile: ` +
+			`--give-up-writes goes back all the same, and keeps that data.`,
 		UsageText: `etcdpod rollback`,
-		Flags:     []cli.Flag{lostFlag()},
+		Flags: []cli.Flag{lostFlag(), &cli.BoolFlag{Name: "give-up-writes",
+			Usage: "go back although clients have written to the new data, which is kept in the run's folder"}},
 		Action: func(c *cli.Context) error {
 			return s.settle(c, "Rolled back; everything is as before",
 				true, func(n *phases.Node, ctx context.Context) error {
 					n.Lost(c.StringSlice("lost"))
+					n.GiveUp(c.Bool("give-up-writes"))
 					return n.Rollback(ctx)
 				})
 		},

@@ -187,6 +187,10 @@ func TestAChangeOfTheAPIServerStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing
 	crashtest.StoppedAnywhere(t, wiringCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfAChangeOfTheAPIServerNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, wiringCases())
+}
+
 func TestAnAPIServerThatDoesNotGetReadyGoesBackByItself(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

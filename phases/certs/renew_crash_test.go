@@ -209,6 +209,10 @@ func TestARenewalStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, renewalCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfARenewalNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, renewalCases())
+}
+
 func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
 	w := newCertsWorld(t, renewals()[0])
 	w.Process.Certificates = stubborn{w.Process.Certificates}

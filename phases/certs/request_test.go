@@ -156,6 +156,10 @@ func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
 	crashtest.StoppedAnywhere(t, requestCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfARequestNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, requestCases())
+}
+
 // A request whose key somebody else has replaced meanwhile stays as it is: the other key may need
 // it.
 func TestAKeyThatSomebodyElsePutsThereStaysTheirs(t *testing.T) {

@@ -42,6 +42,8 @@ type Mistakes struct {
 	RecordLate      bool
 	AbortLate       bool // the abort record is written only after everything is undone
 	ReleaseEarly    bool // operations past the commit point run before it
+	PromisesUnasked bool // nobody asks whether going back gives up what clients have written
+	DataUnlooked    bool // nobody looks whether what was put in place is still there
 }
 
 // Event is an event about the operation at index i of the run; with i = -1, about the run itself.
@@ -59,7 +61,7 @@ func (r *Run) Event(i int, state EventState) Event {
 func (r *Run) forward(ctx context.Context) error {
 	for i := range r.Ops {
 		if i == r.State.Run.CommitAt {
-			if err := r.Commit(); err != nil {
+			if err := r.holdAndCommit(ctx); err != nil {
 				return r.stopped(ctx, err)
 			}
 		}
@@ -71,10 +73,21 @@ func (r *Run) forward(ctx context.Context) error {
 			return r.stopped(ctx, err)
 		}
 	}
-	if err := r.Commit(); err != nil {
+	if err := r.holdAndCommit(ctx); err != nil {
+		return r.stopped(ctx, err)
+	}
+	if err := guarded(r.Lasts); err != nil {
 		return r.stopped(ctx, err)
 	}
 	return r.End()
+}
+
+// holdAndCommit proves the fence once more: the last wait may have taken a while.
+func (r *Run) holdAndCommit(ctx context.Context) error {
+	if err := guarded(func() error { return r.Hold(ctx) }); err != nil {
+		return err
+	}
+	return r.Commit()
 }
 
 // Advance carries out the rest of one phase of a run on several nodes. An error leaves everything
@@ -114,7 +127,7 @@ func (r *Run) step(ctx context.Context, i int) error {
 		r.Emit(skipped)
 		return nil
 	}
-	if err := guarded(func() error { return r.StillHolds(ctx, i) }); err != nil {
+	if err := guarded(func() error { return errors.Join(r.lasts(i), r.StillHolds(ctx, i)) }); err != nil {
 		return err
 	}
 	r.announce(i)
@@ -262,6 +275,9 @@ func (r *Run) stopped(ctx context.Context, cause error) error {
 	if r.State.Forward() {
 		return r.open(cause)
 	}
+	if found := r.Promised(context.WithoutCancel(ctx)); found != nil {
+		return KeepsPromises(summarize(r.State), cause, found, false)
+	}
 	return r.back(context.WithoutCancel(ctx), cause)
 }
 
@@ -324,6 +340,9 @@ func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 		}
 		if err := guarded(func() error { return r.undo(ctx, i) }); err != nil {
 			r.failed(i, err)
+			if lost := (*op.GivenUpError)(nil); errors.As(err, &lost) {
+				return KeepsPromises(summarize(r.State), cause, err, true)
+			}
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
 		}
 	}

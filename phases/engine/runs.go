@@ -239,7 +239,9 @@ func (n *Node) Load(id string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Run{node: n, journal: j, State: state, Ops: ops, Target: n.Target(), Emit: n.Emit, faults: n.Faults}, nil
+	target := n.Target()
+	target.GiveUp = n.Faults.PromisesUnasked
+	return &Run{node: n, journal: j, State: state, Ops: ops, Target: target, Emit: n.Emit, faults: n.Faults}, nil
 }
 
 // NewID names a run: <UTC>-<workflow>-<4 hex digits>, so that names sort by time.
@@ -263,7 +265,11 @@ func (n *Node) Lock(ctx context.Context) (func() error, error) {
 // back, back. A run that is rolled back ends in a *RolledBackError.
 func (r *Run) Finish(ctx context.Context) error {
 	if r.State.Aborted != "" {
-		return r.back(context.WithoutCancel(ctx), errors.New(r.State.Aborted))
+		cause := errors.New(r.State.Aborted)
+		if found := r.Promised(ctx); found != nil {
+			return KeepsPromises(summarize(r.State), cause, found, true)
+		}
+		return r.back(context.WithoutCancel(ctx), cause)
 	}
 	return r.forward(ctx)
 }
@@ -272,6 +278,9 @@ func (r *Run) Finish(ctx context.Context) error {
 func (r *Run) TakeBack(ctx context.Context) error {
 	if r.State.Forward() {
 		return r.node.RefusePastCommit(r.State)
+	}
+	if found := r.Promised(ctx); found != nil {
+		return KeepsPromises(summarize(r.State), nil, found, r.State.Aborted != "")
 	}
 	err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
 	var done *RolledBackError

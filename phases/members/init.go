@@ -177,7 +177,8 @@ func foundManifest(f *Facts) []string {
 // util/etcd: CreateDataDirectory).
 func (f *Facts) claimData() *op.ClaimData {
 	return &op.ClaimData{Dir: f.Init.DataDir, Attr: node.Mine(0o700),
-		Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout}
+		Keep: path.Join(f.Init.KeepData, "member"), Pod: f.etcdsPod(), Timeout: endTimeout,
+		Receipt: journal.Claimed(f.Run), Begins: f.Join == nil}
 }
 
 // endTimeout is how long etcd may take to stop when the run goes back.

@@ -231,6 +231,10 @@ func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, initCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfAnInitNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, initCases())
+}
+
 func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {
 	w := newInitWorld(t, beginnings()[0])
 	w.Machine.SickEtcd = true

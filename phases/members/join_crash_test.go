@@ -200,6 +200,10 @@ func TestAJoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, joinCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfAJoinNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, joinCases())
+}
+
 func TestAFailureAtAnyStepOfAJoinTakesEverythingBack(t *testing.T) {
 	crashtest.FailedAnywhere(t, joinCases())
 }

@@ -67,9 +67,14 @@ func HasAPIServer(f *Facts) bool {
 	return false
 }
 
-// InvolvedText is [Involved] for the text of a manifest file; one that cannot be read as a pod is
-// not involved.
+// InvolvedText is [Involved] for the text of a manifest file. The kubelet runs more than etcdpod
+// can edit, so its reading counts; a pod of which nothing can be told is involved. What the kubelet
+// does not take for a pod is not.
 func InvolvedText(manifest []byte, dataDirs []string) bool {
 	m, err := manifests.Parse(manifest)
-	return err == nil && Involved(m, dataDirs...)
+	if err == nil {
+		return Involved(m, dataDirs...)
+	}
+	m, pod := manifests.Decoded(manifest)
+	return pod && (m == nil || Involved(m, dataDirs...))
 }

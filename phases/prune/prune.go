@@ -113,6 +113,11 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []It
 				reason = usedBy(l.Path, used)
 			}
 		}
+		if reason == "" {
+			if reason, err = n.stranger(r, items); err != nil {
+				return nil, nil, err
+			}
+		}
 		moved := n.movedFrom(r)
 		if reason == "" && moved != nil && r.State.Run.Notes[journal.NoteKeptWAL] != "" {
 			reason = "holds the WAL of " + moved.Path
@@ -131,6 +136,63 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []It
 	}
 	more, err := n.rest(runs, oldest)
 	return append(leavings, more...), kept, err
+}
+
+// stranger says what lies among a run's things that the run has not put there: data that somebody
+// moved there, or that was on another disk. Empty: there is nothing of the kind.
+func (n pruner) stranger(r journal.Listed, items []leaving) (string, error) {
+	if r.State == nil {
+		return "", nil
+	}
+	known := map[string]bool{}
+	for _, step := range r.State.Steps {
+		o, err := op.Decode(step.Kind, step.Op)
+		if err != nil {
+			continue
+		}
+		if stage, ok := o.(*op.StageData); ok {
+			known[path.Join(stage.Dir, "member")] = true
+		}
+		for _, kept := range op.Keeps(o) {
+			known[kept.Path] = true
+			if step.Progress == journal.Pending && !n.Exists(kept.Path) {
+				continue
+			}
+			strange, err := kept.Stranger(n.disk)
+			if err != nil {
+				return "", err
+			}
+			if strange {
+				return fmt.Sprintf("%s holds data, and it cannot be told that this run made or replaced it: move it "+
+					"away, or delete it yourself", kept.Path), nil
+			}
+		}
+	}
+	for _, l := range items {
+		if at := n.members(l.Path, known); at != "" {
+			return fmt.Sprintf("%s holds the data of an etcd, and this run has not put it there: move it away, or "+
+				"delete it yourself", at), nil
+		}
+	}
+	return "", nil
+}
+
+// members is a member directory below a name, as somebody may have moved it there; empty if there
+// is none but those that are known.
+func (n pruner) members(name string, known map[string]bool) string {
+	if known[name] || !node.IsDir(n.FS, name) {
+		return ""
+	}
+	if n.Exists(path.Join(name, "snap/db")) {
+		return name
+	}
+	names, _ := n.FS.ReadDir(name)
+	for _, below := range names {
+		if at := n.members(path.Join(name, below), known); at != "" {
+			return at
+		}
+	}
+	return ""
 }
 
 // newestCompleted are the ids of the newest completed runs, by workflow: what a restore kept must

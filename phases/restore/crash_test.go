@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ func scenarios() []scenario {
 		{name: "the WAL elsewhere", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal"}},
 		{name: "the WAL elsewhere, no atomic exchange", Shape: crashtest.Shape{WalDir: "/var/lib/etcd-wal/wal",
 			Prepare: func(d *sim.Disk) { d.NoExchange = true }}},
+		{name: "the WAL's directory is a mount point", Shape: crashtest.Shape{WalDir: "/wal/disk",
+			Prepare: mounts("/wal/disk")}},
 		{name: "the data directory is gone", Shape: crashtest.Shape{NoData: true}},
 		{name: "a new data directory", options: Options{DataDir: "/var/lib/etcd-new"}},
 		{name: "from a data directory", options: Options{FromDataDir: "/backup/etcd"}},
@@ -49,6 +52,7 @@ func scenarios() []scenario {
 type restoreWorld struct {
 	*crashtest.Node
 	scenario scenario
+	lost     []SharedMember // in a rejoin, nodes that were to join before this one
 }
 
 func newWorld(t *testing.T, s scenario) *restoreWorld {
@@ -59,7 +63,7 @@ func newWorld(t *testing.T, s scenario) *restoreWorld {
 
 func onNode(w *crashtest.Node, s scenario) *restoreWorld {
 	w.Machine.CommittedBy(w.Committed)
-	return &restoreWorld{w, s}
+	return &restoreWorld{Node: w, scenario: s}
 }
 
 // restores are the cases of the crash matrix.
@@ -93,6 +97,9 @@ func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Fa
 	}
 	if w.scenario.WalDir != "" {
 		f.Data.WALStageIn = journal.RunDir(id)
+		if f.Data.WALMount = slices.Contains(w.Machine.Mounts, w.scenario.WalDir); f.Data.WALMount {
+			f.Data.WALStageIn = w.scenario.WalDir + "/" + journal.HiddenDir(id)
+		}
 	}
 	return f, nil
 }
@@ -141,6 +148,10 @@ func (w *restoreWorld) verdict() (string, error) {
 
 func TestARestoreStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, restores())
+}
+
+func TestWhateverSomebodyElseDoesAtAnyStepOfARestoreNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, restores())
 }
 
 func TestARestoreThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {

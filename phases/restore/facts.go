@@ -52,6 +52,7 @@ type DataFacts struct {
 	WALStageIn   string
 	WALOdd       string
 	DirOdd       string // why --data-dir cannot be the new data directory
+	WALMount     bool   // the WAL's directory is itself a mount point: its contents are exchanged
 	SizeBytes    int64  // of the current database
 	Free         uint64 // bytes, where the new data is staged
 	RunFree      uint64 // bytes, where the run's folder is

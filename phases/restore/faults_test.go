@@ -31,6 +31,22 @@ func TestTheCrashMatrixCatchesMistakesInTheEngine(t *testing.T) {
 	}
 }
 
+func TestTheMatrixOfTheSecondActorCatchesMistakes(t *testing.T) {
+	for name, mistake := range map[string]func(*crashtest.Node){
+		"nobody asks what clients have written":  func(w *crashtest.Node) { w.Process.Faults.PromisesUnasked = true },
+		"nobody looks whether the data is there": func(w *crashtest.Node) { w.Process.Faults.DataUnlooked = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if caught := crashtest.MeddledCatch(t, restores()[0], mistake); caught == "" {
+				t.Error("the matrix did not notice")
+			} else {
+				t.Log("caught: " + caught)
+			}
+		})
+	}
+}
+
 // catch runs the matrix with a mistake until something goes wrong.
 func catch(t *testing.T, mistake func(*crashtest.Node)) string {
 	one := restores()[0]

@@ -85,7 +85,7 @@ func (o restorer) fence() phase {
 			}
 			for _, m := range o.fenced(f) {
 				ops = append(ops, &op.TakeOutManifest{From: m.Path,
-					To: path.Join(parkingDir(f), path.Base(m.Path)), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
+					To: parked(f, m), SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))})
 			}
 			return append(ops, &op.StopContainers{Fence: o.fenceOf(f)}), nil
 		}}

@@ -245,10 +245,7 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 		return d, err
 	}
 	if f.Etcd.WALDir != "" {
-		if d.WALOdd, err = odd(n, f.Etcd.WALDir); err != nil {
-			return d, err
-		}
-		if d.WALStageIn, err = stageIn(n, f, path.Dir(f.Etcd.WALDir), true); err != nil {
+		if err := d.lookAtWAL(n, f); err != nil {
 			return d, err
 		}
 	}
@@ -279,6 +276,32 @@ func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
 	return why, err
 }
 
+// lookAtWAL looks at a WAL that is not with the data. What is in a mount point is exchanged inside
+// it.
+func (d *DataFacts) lookAtWAL(n *observe.Node, f *Facts) (err error) {
+	dir := f.Etcd.WALDir
+	if st, err := n.FS.Lstat(dir); err == nil && st.Mode.IsDir() {
+		if d.WALMount, err = node.IsMountPoint(n.FS, dir); err != nil {
+			return fmt.Errorf("cannot look at %s: %w", dir, err)
+		}
+	}
+	if !d.WALMount {
+		if d.WALOdd, err = odd(n, dir); err != nil {
+			return err
+		}
+		d.WALStageIn, err = stageIn(n, f, path.Dir(dir), true)
+		return err
+	}
+	d.WALStageIn = path.Join(dir, journal.HiddenDir(f.Run))
+	names, err := n.FS.ReadDir(dir)
+	for i := 0; err == nil && i < len(names) && d.WALOdd == ""; i++ {
+		if !slices.Contains(node.NobodysNames(), names[i]) {
+			d.WALOdd, err = odd(n, path.Join(dir, names[i]))
+		}
+	}
+	return err
+}
+
 // odd says why a directory cannot be exchanged: it, or one below it, is a link or a mount point,
 // which the exchange would carry along.
 func odd(n *observe.Node, dir string, below ...string) (string, error) {
@@ -304,6 +327,13 @@ func odd(n *observe.Node, dir string, below ...string) (string, error) {
 		if mounted {
 			return name + " is a mount point", nil
 		}
+	}
+	mounted, err := node.MountIn(n.FS, dir)
+	if err != nil {
+		return "", fmt.Errorf("cannot look at %s: %w", dir, err)
+	}
+	if mounted != "" {
+		return "something is mounted at " + mounted, nil
 	}
 	return "", nil
 }

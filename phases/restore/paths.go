@@ -4,12 +4,18 @@ import (
 	"path"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // Paths in the run's folder.
 func receiptPath(f *Facts) string { return path.Join(journal.RunDir(f.Run), "staged.json") }
 
 func parkingDir(f *Facts) string { return path.Join(journal.RunDir(f.Run), "manifests") }
+
+// parked is where a manifest is while it must not run.
+func parked(f *Facts, m observe.ManifestFile) string {
+	return path.Join(parkingDir(f), path.Base(m.Path))
+}
 
 func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "snapshot.db") }
 

@@ -88,7 +88,8 @@ func (o restorer) checkPods(f *Facts) error {
 		}
 	}
 	for _, m := range f.Manifests {
-		if m.Manifest == nil && !m.CannotRun() && strings.Contains(string(m.Data), "etcd") {
+		unclear := !m.CannotRun() && strings.Contains(string(m.Data), "etcd")
+		if m.Manifest == nil && (unclear || observe.InvolvedText(m.Data, o.mounts(f))) {
 			return engine.Refuse("mend the file, or move it out of the static-pod directory",
 				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
@@ -143,8 +144,7 @@ func (o restorer) checkData(f *Facts) error {
 			f.Data.MemberOdd)
 	}
 	if f.Data.WALOdd != "" {
-		return engine.Refuse("let --wal-dir name a directory below the mount point", "%s: it cannot be exchanged",
-			f.Data.WALOdd)
+		return engine.Refuse("move it, or unmount it, first", "%s: etcd's log cannot be exchanged", f.Data.WALOdd)
 	}
 	if o.DataDir != "" && f.Data.MemberExists {
 		return engine.Refuse("name a directory that is not there or empty",

@@ -28,7 +28,10 @@ func (o restorer) moveAside(f *Facts) []op.Op {
 	if f.Data.DirExists {
 		aside(path.Join(f.Etcd.DataDir, "member"), stagedDir(f))
 	}
-	if f.Etcd.WALDir != "" {
+	switch {
+	case f.Data.WALMount:
+		ops = append(ops, &op.MakeDirectory{Path: stagedWALDir(f), Attr: attr}, o.exchangeWALInside(f))
+	case f.Etcd.WALDir != "":
 		aside(f.Etcd.WALDir, stagedWALDir(f))
 	}
 	return ops
@@ -46,38 +49,41 @@ func (o restorer) rejoin() phase {
 			limit := o.waitLimit(f.Snapshot.Proof.SizeBytes)
 			through := f.Etcd.Access
 			through.Endpoints, through.Others, through.Name = o.Shared.Through, nil, ""
-			put, err := o.putJoining(f)
+			put, earlier, err := o.putJoining(f)
 			if err != nil {
 				return nil, err
 			}
+			put.Joining.Access, put.Joining.Limit = through, limit
 			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs,
 				Receipt: journal.Enrolled(f.Run), Limit: limit}
-			ops := []op.Op{&op.AddLearner{Enrolment: as}, put, &op.StartKubelet{}, &op.PromoteLearner{Enrolment: as}}
+			ops := []op.Op{&op.AddLearner{Enrolment: as, Earlier: earlier}, put, &op.StartKubelet{},
+				&op.PromoteLearner{Enrolment: as}}
 			rest, err := o.putRest(f, limit)
 			return append(ops, rest...), err
 		}}
 }
 
 // putJoining writes etcd's manifest as kubeadm renders it for a joining member: with all members
-// present by then, and itself.
-func (o restorer) putJoining(f *Facts) (*op.PutManifest, error) {
+// present by then, and itself. It also returns those that are to join before.
+func (o restorer) putJoining(f *Facts) (put *op.PutManifest, earlier []op.Member, err error) {
 	members := slices.Clone(o.Shared.Members)
 	for _, m := range o.Shared.Rejoin {
 		members = append(members, m)
 		if m.Name == f.Etcd.Name {
 			break
 		}
+		earlier = append(earlier, op.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 	}
 	m, err := f.Etcd.File.Manifest.SetFlag(f.Etcd.Container, "initial-cluster", initialCluster(members))
 	if err == nil {
 		m, err = m.SetFlag(f.Etcd.Container, "initial-cluster-state", "existing")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot let %s join: %w", f.Etcd.File.Path, err)
+		return nil, nil, fmt.Errorf("cannot let %s join: %w", f.Etcd.File.Path, err)
 	}
-	put := o.put(f, f.Etcd.File)
-	put.Data = m.Bytes()
-	return put, nil
+	put = o.put(f, f.Etcd.File)
+	put.Data, put.Joining = m.Bytes(), &op.Joining{Planned: initialCluster(members)}
+	return put, earlier, nil
 }
 
 // putRest puts the API server's manifest back, and the others once it is ready.

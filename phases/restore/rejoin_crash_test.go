@@ -2,10 +2,12 @@ package restore
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -40,7 +42,8 @@ func rejoinCases() (all []crashtest.Case) {
 func (w *restoreWorld) rejoin() error {
 	o := restorer{Options: Options{StopTimeout: time.Minute}, Shared: &Shared{
 		Members: []SharedMember{{"cp0", []string{"https://cp0:2380"}}},
-		Rejoin:  []SharedMember{{"cp1", []string{"https://cp1:2380"}}}, Through: []string{"https://cp0:2379"},
+		Rejoin:  append(slices.Clone(w.lost), SharedMember{"cp1", []string{"https://cp1:2380"}}),
+		Through: []string{"https://cp0:2379"},
 	}}
 	flow := workflow{Name: "restore", Observe: w.facts,
 		Phases: []phase{o.fence(), o.exchangeData(), o.compareMembers(), o.rejoin()}}
@@ -86,6 +89,42 @@ func TestARejoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, rejoinCases())
 }
 
+func TestWhateverSomebodyElseDoesAtAnyStepOfARejoinNothingPromisedIsLost(t *testing.T) {
+	crashtest.Meddled(t, rejoinCases())
+}
+
 func TestARejoinThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {
 	crashtest.LeftOpen(t, "rejoin", rejoinCases())
+}
+
+// A node that was to join before this one was destroyed behind the commit point, before or after it
+// had become a learner: the members that there are count, and not those that were planned.
+func TestANodeThatIsLostBehindTheCommitPointDoesNotKeepTheNextFromJoining(t *testing.T) {
+	lost := op.Member{ID: 9, Name: "", PeerURLs: []string{"https://cp9:2380"}, IsLearner: true}
+	for name, learner := range map[string]bool{"before it was added": false, "as a learner": true} {
+		t.Run(name, func(t *testing.T) {
+			s := rejoins()[0]
+			machine := joining(s.Machine(t))
+			if learner {
+				machine.Members.All = append(machine.Members.All, lost)
+			}
+			w := onNode(crashtest.Over(t, "cp1", machine, machine), s)
+			w.lost = []SharedMember{{"cp9", lost.PeerURLs}}
+			if err := w.rejoin(); !crashtest.IsOpen(err) && learner {
+				t.Fatalf("without a word about cp9 it ended with %v", err)
+			}
+			if learner {
+				err := w.Process.WithOpen(t.Context(), func(r *engine.Run) error {
+					r.Target.Lost = []string{"cp9"}
+					return r.Finish(t.Context())
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if outcome, err := w.joined(); outcome != "new" {
+				t.Errorf("it ended %q: %v", outcome, err)
+			}
+		})
+	}
 }

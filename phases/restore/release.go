@@ -18,7 +18,7 @@ func (o restorer) releaseEtcd() phase {
 				return nil, nil
 			}
 			put := o.put(f, f.Etcd.File)
-			put.Alone = true
+			put.Alone, put.Reserve, put.Pod = true, true, f.Etcd.File.Manifest.Name()
 			if o.DataDir != "" {
 				m, err := f.Etcd.File.Manifest.SetHostPath(f.Etcd.DataVolume, o.DataDir)
 				if err != nil {
@@ -28,8 +28,9 @@ func (o restorer) releaseEtcd() phase {
 			}
 			ops := []op.Op{put, &op.StartKubelet{}}
 			if o.Shared != nil {
-				ops = append(ops, &op.AwaitPeer{Peer: f.Etcd.Peer, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes),
-					Start: f.Etcd.StartLimit()})
+				alone := o.alone(f)
+				ops = append(ops, &op.AwaitPeer{Alone: &alone, Peer: f.Etcd.Peer,
+					Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes), Start: f.Etcd.StartLimit()})
 			}
 			return ops, nil
 		}}
@@ -76,6 +77,9 @@ func (o restorer) releaseAPIServer() phase {
 			var ops []op.Op
 			if o.rejoins(f) {
 				return nil, nil
+			}
+			if o.restores(f) {
+				ops = append(ops, &op.GiveUpReserve{Manifest: f.Etcd.File.Path, Kept: parked(f, f.Etcd.File)})
 			}
 			for _, m := range o.otherEtcds(f) { // the API server may need them to start
 				ops = append(ops, o.put(f, m))

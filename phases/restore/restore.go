@@ -193,14 +193,21 @@ func (o restorer) exchangeData() phase {
 				return o.moveAside(f), nil
 			}
 			staged := path.Join(stagedDir(f), "member")
-			ops := []op.Op{
-				&op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"),
-					Staged: staged, Park: staged + ".park"},
+			data := op.Exchange{Fence: o.fenceOf(f), Live: path.Join(o.liveDir(f), "member"),
+				Staged: staged, Park: staged + ".park"}
+			switch {
+			case f.Data.WALMount:
+				return []op.Op{&op.ExchangeBoth{Data: data, Contents: o.exchangeWALInside(f)}}, nil
+			case f.Etcd.WALDir != "":
+				return []op.Op{&op.ExchangeBoth{Data: data, Log: &op.Exchange{
+					Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"}}}, nil
 			}
-			if f.Etcd.WALDir != "" {
-				ops = append(ops, &op.Exchange{Fence: o.fenceOf(f),
-					Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"})
-			}
-			return ops, nil
+			return []op.Op{&data}, nil
 		}}
+}
+
+// exchangeWALInside is for a WAL whose directory is a mount point, which nothing can rename.
+func (o restorer) exchangeWALInside(f *Facts) *op.ExchangeContents {
+	return &op.ExchangeContents{Fence: o.fenceOf(f),
+		Live: f.Etcd.WALDir, Staged: stagedWALDir(f), Park: stagedWALDir(f) + ".park"}
 }

@@ -46,7 +46,7 @@ func onNodes(names ...string) crashtest.Together {
 }
 
 // world is one node of several.
-func world(w *crashtest.Node) *restoreWorld { return &restoreWorld{w, scenario{}} }
+func world(w *crashtest.Node) *restoreWorld { return &restoreWorld{Node: w} }
 
 func newCluster(t *testing.T, names ...string) *crashtest.Cluster {
 	t.Helper()
@@ -125,6 +125,10 @@ func TestARestoreOfThreeNodesEndsNewOnAll(t *testing.T) {
 
 func TestEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, onNodes("cp1", "cp2", "cp3"))
+}
+
+func TestWhateverSomebodyElseDoesAtAnyStepOfARestoreOfThreeNodesNothingPromisedIsLost(t *testing.T) {
+	crashtest.MeddledTogether(t, onNodes("cp1", "cp2", "cp3"))
 }
 
 func TestTheExplorationCatchesMistakesInTheProtocol(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -328,10 +329,14 @@ func (n *Node) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
 func (n *Node) AgentBeating(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat}
+	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat, alive: make(chan struct{}, 1)}
 	// serve notices when the coordinator is gone.
 	part := &Participant{Node: n.telling(func(e engine.Event) { _ = a.send(message{Event: &e}) })}
-	defer func() { err = errors.Join(err, part.leave()) }()
+	defer func() {
+		if !a.hung.Load() { // otherwise something still works on this node: only its end unlocks it
+			err = errors.Join(err, part.leave())
+		}
+	}()
 	go a.keepAlive(ctx)
 	return a.serve(ctx, part)
 }
@@ -341,9 +346,15 @@ type agent struct {
 	out  *json.Encoder
 	in   *bufio.Reader
 	beat time.Duration
+
+	alive chan struct{} // an event was sent
+	hung  atomic.Bool   // a question was given up that is still being answered
 }
 
 func (a *agent) send(m message) error {
+	if m.Event != nil {
+		a.lives()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.out.Encode(m)
@@ -400,6 +411,9 @@ func (a *agent) serve(ctx context.Context, part *Participant) error {
 		}
 		if m.Body { // the file follows on the wire
 			a.answer(ctx, part, m, io.LimitReader(watched{a.in, watch}, m.Size))
+			if a.hung.Load() { // it may still read the file
+				return nil
+			}
 			lines = a.lines(ctx, watch)
 			continue
 		}
@@ -461,18 +475,7 @@ func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
 	return lines
 }
 
-// watched is a file in transit: each byte of it shows that the coordinator is still there.
-type watched struct {
-	io.Reader
-	watch *watch
-}
-
-func (w watched) Read(b []byte) (int, error) {
-	w.watch.reset()
-	return w.Reader.Read(b)
-}
-
-func (a *agent) answer(ctx context.Context, part *Participant, m message, file io.Reader) {
+func (a *agent) reply(ctx context.Context, part *Participant, m message, file io.Reader) message {
 	var out any
 	err := guarded(func() (err error) {
 		out, err = part.Answer(ctx, m.Ask, m.With, file)
@@ -488,5 +491,5 @@ func (a *agent) answer(ctx context.Context, part *Participant, m message, file i
 			reply = message{Error: toWire(err)}
 		}
 	}
-	_ = a.send(reply)
+	return reply
 }

@@ -164,3 +164,34 @@ func TestAQuestionThatIsGivenUpIsAnsweredBeforeTheNext(t *testing.T) {
 		t.Errorf("the next question: %v %v", hello, err)
 	}
 }
+
+// A disk that hangs holds up one system call for ever, and nothing else: the agent still beats.
+func TestAQuestionThatNothingComesOfIsGivenUp(t *testing.T) {
+	hang, began := make(chan struct{}), make(chan struct{}, 2)
+	defer close(hang)
+	n := NewNode(engine.Parts{Host: &node.Host{}}, observe.Node{})
+	n.Patience = time.Millisecond
+	n.OwnName = func() (string, error) {
+		began <- struct{}{}
+		<-hang
+		return "", nil
+	}
+	here, there := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- n.AgentBeating(t.Context(), there, there, 0) }()
+	l := NewRemoteLink("cp2", here, func(engine.Event) {}, 0)
+	hello := HelloQuestion{Protocol: Protocol, Reading: true}
+	for _, want := range []string{"nothing came of it in", "still at what it was asked before"} {
+		err := l.Ask(t.Context(), AskHello, hello, nil, nil)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(engine.Hint(err), "dmesg") {
+			t.Errorf("it says %v, hint %q", err, engine.Hint(err))
+		}
+	}
+	<-began
+	if len(began) > 0 {
+		t.Error("it was begun again while it hung")
+	}
+	if err := errors.Join(l.Close(), <-ended); err != nil {
+		t.Error(err)
+	}
+}

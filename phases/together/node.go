@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -24,6 +25,8 @@ type Node struct {
 
 	OneByOne bool // for tests: nodes act one after another, so that a run can be repeated
 	lost     []string
+	giveUp   bool
+	Patience time.Duration // how long an agent's answer may take without an event; 0: [patience]
 	Mistakes Mistakes
 }
 

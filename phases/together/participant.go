@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // Participant is this node's part in a run on several nodes: it does what the coordinator asks, one
@@ -42,6 +43,10 @@ const (
 	AskBack    = "back"
 	AskClose   = "close"
 	askLeft    = "left"
+	// Prove that nothing runs but what the run has let run.
+	askHold = "hold"
+	// Would going back give up what clients were promised?
+	askPromised = "promised"
 )
 
 // answerTo finds the reply to a question.
@@ -76,6 +81,10 @@ func (p *Participant) answerTo(question string) (Reply, error) {
 		return Given(func(ctx context.Context, q backQuestion) (any, error) { return Done(p.back(ctx, q)) }), nil
 	case AskClose:
 		return Given(func(ctx context.Context, _ any) (any, error) { return p.close(ctx) }), nil
+	case askHold:
+		return Given(func(ctx context.Context, _ any) (any, error) { return Done(p.Run.Hold(ctx)) }), nil
+	case askPromised:
+		return Given(func(ctx context.Context, _ any) (any, error) { return p.promised(ctx) }), nil
 	}
 	return nil, fmt.Errorf("cannot %s: this etcdpod does not know how", question)
 }
@@ -110,7 +119,7 @@ func (p *Participant) leave() error {
 
 // Protocol is the version of the protocol between coordinators and agents. It changes when the
 // meaning of any message does; different versions of etcdpod are refused anyway.
-const Protocol = 3
+const Protocol = 4
 
 // HelloQuestion is the first question: whether both ends are the same etcdpod,
 // and what is to be done.
@@ -229,10 +238,11 @@ func (p *Participant) left(id string) (l leftOver, err error) {
 type advanceQuestion struct {
 	Phase string
 	Skip  bool // skip the operations that only wait or look
+	Lost  []string
 }
 
 func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
-	p.Run.Skip = nil
+	p.Run.Skip, p.Run.Target.Lost = nil, q.Lost
 	if q.Skip {
 		p.Run.Skip = []string{q.Phase}
 	}
@@ -276,10 +286,13 @@ func (p *Participant) close(ctx context.Context) (closed, error) {
 			return closed{}, fmt.Errorf("cannot close the run: %s is neither done nor undone", step.Phase)
 		}
 	}
-	var lacks error
-	if p.Run.State.Aborted != "" {
-		lacks = p.Run.Returned(context.WithoutCancel(ctx))
+	if p.Run.State.Aborted == "" {
+		if err := p.Run.Lasts(); err != nil {
+			return closed{}, err
+		}
+		return closed{}, p.Run.End()
 	}
+	lacks := p.Run.Returned(context.WithoutCancel(ctx))
 	return closedWith(lacks), p.Run.End()
 }
 
@@ -300,6 +313,22 @@ type backQuestion struct {
 	Witness string
 	// Stay are the phases that stay done for now; nil: undo all.
 	Stay []string
+	// GiveUp: a person has agreed to give up what clients have written to the new data.
+	GiveUp bool
+}
+
+// promised is what a node's data holds that going back would give up; nothing: no writes.
+type promised struct {
+	Writes int
+	Kept   string
+}
+
+func (p *Participant) promised(ctx context.Context) (found promised, err error) {
+	var lost *op.GivenUpError
+	if err = p.Run.Promised(ctx); errors.As(err, &lost) {
+		return promised{lost.Writes, lost.Kept}, nil
+	}
+	return found, err
 }
 
 func (p *Participant) back(ctx context.Context, q backQuestion) error {
@@ -311,6 +340,7 @@ func (p *Participant) back(ctx context.Context, q backQuestion) error {
 	case s.Committed && s.Aborted == "" && q.Witness == "" && !p.Node.Mistakes.BackUnwitnessed:
 		return errors.New("cannot go back: this node holds the commit record, and no node is known to go back")
 	}
+	p.Run.Target.GiveUp = q.GiveUp
 	if len(q.Stay) > 0 {
 		p.Run.Emit(p.Run.Event(-1, engine.GoingBack))
 	}

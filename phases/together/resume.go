@@ -30,6 +30,7 @@ func (n *Node) Rollback(ctx context.Context) error {
 		if r.State.Run.Cluster != nil {
 			return n.settle(ctx, r, true, nil)
 		}
+		r.Target.GiveUp = r.Target.GiveUp || n.giveUp
 		return r.TakeBack(ctx)
 	})
 }

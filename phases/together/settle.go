@@ -94,7 +94,8 @@ func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
+	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost,
+		giveUp: n.giveUp}, nil
 }
 
 // verdict says what becomes of the run: forward or back. Otherwise the error says why that cannot
@@ -164,7 +165,15 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 			witness = name
 		}
 	}
-	err := t.back(context.WithoutCancel(ctx), states, cause, witness)
+	ctx = context.WithoutCancel(ctx)
+	stopped := cause
+	if asked {
+		stopped = nil
+	}
+	if err := t.keepsPromises(ctx, states, stopped); err != nil {
+		return err
+	}
+	err := t.back(ctx, states, cause, witness)
 	var done *engine.RolledBackError
 	if asked && errors.As(err, &done) {
 		return nil

@@ -25,6 +25,7 @@ type Transaction struct {
 	mute    []string // the nodes that cannot be asked
 	lost    []string // the nodes that are declared destroyed
 	skip    []string // phases that are not waited for
+	giveUp  bool     // a person has agreed to give up what clients have written to the new data
 
 	mu     sync.Mutex
 	closed map[string]closed // how each node ended, by name
@@ -35,11 +36,19 @@ type Peer struct {
 	Name string
 	Link link
 	Here bool // this process runs on it
+
+	asking sync.Mutex // one question at a time
 }
 
 // Ask puts a question to the node. An error names the node on which it occurred; errors from an
 // agent already do.
 func (p *Peer) Ask(ctx context.Context, question string, with, answer any, b *Body) error {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	return p.ask(ctx, question, with, answer, b)
+}
+
+func (p *Peer) ask(ctx context.Context, question string, with, answer any, b *Body) error {
 	err := p.Link.Ask(ctx, question, with, answer, b)
 	if err != nil && p.Here {
 		return fmt.Errorf("%s: %w", p.Name, err)
@@ -170,13 +179,20 @@ func (t *Transaction) forward(ctx context.Context) error {
 		if err := t.mistake(ctx, phase); err != nil {
 			return t.open(err)
 		}
-		if err := t.barrier(ctx, phase); err != nil {
+		carryOut := t.barrier
+		if !behind {
+			carryOut = t.holding
+		}
+		if err := carryOut(ctx, phase); err != nil {
 			if behind {
 				return t.open(err)
 			}
 			return t.failed(ctx, err)
 		}
 		if phase.Commit {
+			if err := t.holdAll(ctx, nil); err != nil {
+				return t.failed(ctx, err)
+			}
 			if err := t.commit(ctx); err != nil {
 				if t.nobodyCommitted(ctx) {
 					return t.failed(ctx, err)
@@ -244,7 +260,12 @@ func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 		}
 	}
 	advance := func(ctx context.Context, p *Peer) error {
-		return p.Ask(ctx, AskAdvance, advanceQuestion{Phase: phase.Name, Skip: skipped}, nil, nil)
+		if t.Node.OneByOne && phase.InTurn && !t.behind(phase) {
+			if err := t.holdAll(ctx, p); err != nil {
+				return err
+			}
+		}
+		return p.Ask(ctx, AskAdvance, advanceQuestion{Phase: phase.Name, Skip: skipped, Lost: t.lost}, nil, nil)
 	}
 	var err error
 	if phase.InTurn {
@@ -316,6 +337,9 @@ func (t *Transaction) failed(ctx context.Context, cause error) error {
 	if err != nil {
 		return t.open(errors.Join(cause, err))
 	}
+	if err := t.keepsPromises(ctx, states, cause); err != nil {
+		return err
+	}
 	return t.back(ctx, states, cause, "")
 }
 
@@ -356,7 +380,8 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	}
 	revert := func(stay []string) func(*Peer) error {
 		return func(p *Peer) error {
-			return p.Ask(ctx, AskBack, backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay}, nil, nil)
+			question := backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay, GiveUp: t.giveUp}
+			return p.Ask(ctx, AskBack, question, nil, nil)
 		}
 	}
 	last := t.joint.Last

@@ -99,6 +99,11 @@ func (b Etcd) SnapshotDataDir(
 	return made.Caveats, nil
 }
 
+// Written counts the writes of clients in a write-ahead log.
+func (b Etcd) Written(_ context.Context, walDir string) (int, error) {
+	return etcd.Written(b.fs.Real(walDir))
+}
+
 // Dial connects with the certificates that are on the node now.
 func (b Dialer) Dial(ctx context.Context, a op.Access) (*etcd.Client, error) {
 	access, err := b.Access(a)

@@ -55,6 +55,7 @@ type Cluster struct {
 	records  map[string]*Sought
 	paths    map[string]string // where the journals were
 	wrong    []string          // broken invariants across nodes
+	meddle   func()            // what somebody else does
 }
 
 // farEnd is an agent's process and the connection to it.
@@ -201,6 +202,8 @@ type Order struct {
 	At   string
 	Cut  []string // nodes that cannot be reached meanwhile
 	Lost []string // --lost
+
+	GiveUp bool // --give-up-writes
 }
 
 func (o Order) String() string {
@@ -220,10 +223,19 @@ func (c *Cluster) Obey(o Order) error {
 		c.cut[name], c.Apart = true, true
 	}
 	n.Lost(o.Lost)
+	n.GiveUp(o.GiveUp)
 	if o.Back {
 		return n.Rollback(context.Background())
 	}
 	return n.Resume(context.Background())
+}
+
+// machines are all nodes' machines.
+func (c *Cluster) machines() (all []*sim.Machine) {
+	for _, name := range c.Names {
+		all = append(all, c.Nodes[name].Machine)
+	}
+	return all
 }
 
 // Alive are the nodes that are not destroyed.

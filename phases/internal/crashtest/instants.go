@@ -30,6 +30,7 @@ const (
 	mixed      how = "reboot, unsynced mixed"
 	cutOnce    how = "a lost connection"
 	cutForLong how = "a network that is cut"
+	meddled    how = "somebody else"
 )
 
 func (m misfortune) String() string {
@@ -144,6 +145,12 @@ func (c *Cluster) instant(node string, word bool, what string) {
 }
 
 func (c *Cluster) strike(f misfortune) {
+	if f.how == meddled {
+		clear(c.digests)
+		clear(c.coarse)
+		c.meddle()
+		return
+	}
 	a := c.agents[f.node]
 	if a != nil && !a.greeted { // it could not be reached
 		c.Apart = true

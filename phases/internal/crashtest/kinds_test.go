@@ -15,7 +15,9 @@ func neverOpen() []string {
 }
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
-func newSince() []string { return []string{"await-answer"} }
+func newSince() []string {
+	return []string{"await-answer", "exchange-both", "exchange-contents", "give-up-reserve"}
+}
 
 // neverUndone are the kinds whose operations are all past the commit point.
 func neverUndone() []string {

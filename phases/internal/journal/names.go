@@ -23,6 +23,9 @@ func OldCerts(run string) string { return path.Join(RunDir(run), "old") }
 // Enrolled is where a run notes the id of the member that it adds.
 func Enrolled(run string) string { return path.Join(RunDir(run), "member.json") }
 
+// Claimed is where a run notes which data directory it has claimed.
+func Claimed(run string) string { return path.Join(RunDir(run), "claimed.json") }
+
 // Name is the file name of the journal in a run's folder; a folder with one is a run's.
 const Name = "journal"
 

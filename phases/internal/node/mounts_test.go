@@ -140,3 +140,29 @@ func expect(t *testing.T, what string, err, want error) {
 		t.Errorf("%s: error is %v, want %v", what, err, want)
 	}
 }
+
+func TestAMountOfASingleFileIsSeen(t *testing.T) {
+	root := t.TempDir()
+	f := node.OS(root)
+	for _, dir := range []string{"/etcd/member/snap", "/etcd/member/wal"} {
+		ok(t, node.MkdirAll(f, dir, node.Mine(0o700)))
+	}
+	ok(t, f.Create("/etcd/member/snap/db", nil, node.Mine(0o600)))
+	ok(t, f.Create("/other", nil, node.Mine(0o600)))
+	if at, err := node.MountIn(f, "/etcd/member"); at != "" || err != nil {
+		t.Errorf("nothing is mounted: %q, %v", at, err)
+	}
+	if at, err := node.MountIn(f, "/etcd/none"); at != "" || err != nil {
+		t.Errorf("what is not there: %q, %v", at, err)
+	}
+	inOwnMounts(t, func() {
+		db := filepath.Join(root, "etcd/member/snap/db")
+		if err := syscall.Mount(filepath.Join(root, "other"), db, "", syscall.MS_BIND, ""); err != nil {
+			t.Errorf("cannot mount: %v", err)
+			return
+		}
+		if at, err := node.MountIn(f, "/etcd/member"); at != "/etcd/member/snap/db" || err != nil {
+			t.Errorf("a bind mount on a file: %q, %v", at, err)
+		}
+	})
+}

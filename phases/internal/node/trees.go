@@ -104,6 +104,37 @@ func walk(f FS, path string, visit func(string, Stat) error) error {
 	return visit(path, st)
 }
 
+// MountIn returns a name, dir itself or one below it, at which something is mounted, be it a single
+// file; empty when there is none. A rename or an exchange of dir would carry it along.
+func MountIn(f Reader, dir string) (mount string, err error) {
+	parent, err := stat(f, filepath.Dir(dir))
+	if err == nil {
+		mount, err = mountIn(f, dir, parent)
+	}
+	return mount, ignoreAbsent(err)
+}
+
+// mountIn does not look into what is mounted.
+func mountIn(f Reader, name string, parent Stat) (string, error) {
+	st, err := f.Lstat(name)
+	switch {
+	case err != nil:
+		return "", ignoreAbsent(err) // etcd may delete a file meanwhile
+	case st.Mount != parent.Mount || st.Dev != parent.Dev:
+		return name, nil
+	case !st.Mode.IsDir():
+		return "", nil
+	}
+	names, err := f.ReadDir(name)
+	for i := 0; err == nil && i < len(names); i++ {
+		var at string
+		if at, err = mountIn(f, filepath.Join(name, names[i]), st); at != "" {
+			return at, nil
+		}
+	}
+	return "", ignoreAbsent(err)
+}
+
 // IsMountPoint says whether something is mounted at dir, including a bind mount of
 // the same file system.
 func IsMountPoint(f Reader, dir string) (bool, error) {

@@ -38,7 +38,7 @@ func (a *AwaitAnswer) String() string {
 }
 
 func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
-	if err := a.alone(ctx, t); err != nil {
+	if err := a.Alone.ensure(ctx, t); err != nil {
 		return err
 	}
 	if err := startKubelet(ctx, t); err != nil {
@@ -53,7 +53,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	err = poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		if err := a.alone(ctx, t); err != nil {
+		if err := a.Alone.ensure(ctx, t); err != nil {
 			return err
 		}
 		got, err := a.ask(ctx, t)
@@ -84,13 +84,6 @@ func (a *AwaitAnswer) silent() string {
 		return "the restored etcd does not serve"
 	}
 	return "etcd does not serve"
-}
-
-func (a *AwaitAnswer) alone(ctx context.Context, t *Target) error {
-	if a.Alone == nil {
-		return nil
-	}
-	return a.Alone.ensure(ctx, t)
 }
 
 func (a *AwaitAnswer) cluster(t *Target) (uint64, error) {
@@ -133,6 +126,8 @@ type AwaitPeer struct {
 	Limit time.Duration `json:"limit"`
 	// Start is how long the kubelet lets it start; nil: not known, or not limited.
 	Start *StartLimit `json:"start,omitempty"`
+	// Alone requires that nothing else runs meanwhile. Earlier versions did not say.
+	Alone *Alone `json:"alone,omitempty"`
 }
 
 func (a *AwaitPeer) String() string {
@@ -140,12 +135,18 @@ func (a *AwaitPeer) String() string {
 }
 
 func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
+	if err := a.Alone.ensure(ctx, t); err != nil {
+		return err
+	}
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
 	crashes, _ := watchCrashes(ctx, t, "etcd") // only to say more if it fails
 	err := poll(ctx, t, "the restored etcd does not serve its peers",
 		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
+			if err := a.Alone.ensure(ctx, t); err != nil {
+				return err
+			}
 			return t.Etcd.PeerServes(ctx, a.Peer)
 		})
 	return crashes.explain(ctx, t, a.Start, err)
@@ -214,7 +215,11 @@ type Alone struct {
 	Pod      string `json:"pod"`      // etcd's, as named in the manifest
 }
 
-func (a Alone) ensure(ctx context.Context, t *Target) error {
+// ensure has nothing to do where nothing was said.
+func (a *Alone) ensure(ctx context.Context, t *Target) error {
+	if a == nil {
+		return nil
+	}
 	return a.Fence.Only(ctx, t, a.Manifest, a.Pod)
 }
 

@@ -48,6 +48,9 @@ func (m *MoveAside) move(t *Target, from, to string) error {
 		return err
 	}
 	if at == from {
+		if err := noMounts(t, from); err != nil {
+			return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
+		}
 		if err := t.Host.FS.Rename(from, to); err != nil {
 			return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
 		}
@@ -97,11 +100,17 @@ type ClaimData struct {
 	// data stays in the directory.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
+	// Receipt is a file in the run's folder with the identity of the directory: another disk may be
+	// mounted there later, with data that this run has not made. Earlier versions had none.
+	Receipt string `json:"receipt,omitempty"`
+	// Begins: the member begins a cluster, so nobody else holds what it acknowledges.
+	Begins bool `json:"begins,omitempty"`
 
 	NoDir    bool `json:"noDir"`    // there was no directory
 	NoMember bool `json:"noMember"` // the directory held no data
 	// Empty are the directories of a member that held nothing else: no data, either.
 	Empty []string `json:"empty,omitempty"`
+	Was   Identity `json:"was,omitzero"` // of the directory that was there
 }
 
 func (c *ClaimData) String() string {
@@ -111,10 +120,10 @@ func (c *ClaimData) String() string {
 func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
 
 // Record notes what was there.
-func (c *ClaimData) Record(_ context.Context, t *Target) error {
+func (c *ClaimData) Record(_ context.Context, t *Target) (err error) {
 	c.NoDir, c.NoMember = !exists(t, c.Dir), !exists(t, c.member())
-	if c.NoMember {
-		return nil
+	if c.Was, err = identify(t, c.Dir); err != nil || c.NoMember {
+		return err
 	}
 	dirs, only, err := node.OnlyDirs(t.Host.FS, c.member())
 	if err != nil {
@@ -126,10 +135,17 @@ func (c *ClaimData) Record(_ context.Context, t *Target) error {
 	return nil
 }
 
+// wasEmpty says whether there was no data before the run.
+func (c *ClaimData) wasEmpty() bool { return c.NoMember || len(c.Empty) > 0 }
+
 // written says whether there is data that was not there before the run.
-func (c *ClaimData) written(t *Target) bool {
+func (c *ClaimData) written(t *Target) bool { return c.wasEmpty() && c.holdsData(t) }
+
+// holdsData says whether there is data. If the member directory was empty, empty directories are
+// none.
+func (c *ClaimData) holdsData(t *Target) bool {
 	if len(c.Empty) == 0 {
-		return c.NoMember && exists(t, c.member())
+		return exists(t, c.member())
 	}
 	_, only, err := node.OnlyDirs(t.Host.FS, c.member())
 	return !only && !errors.Is(err, fs.ErrNotExist)
@@ -139,11 +155,67 @@ func (c *ClaimData) Do(_ context.Context, t *Target) error {
 	if err := t.Host.FS.Mkdir(c.Dir, c.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot make the data directory %s: %w", c.Dir, err)
 	}
-	return syncDirs(t, c.Dir)
+	if err := syncDirs(t, c.Dir); err != nil || c.Receipt == "" {
+		return err
+	}
+	if exists(t, c.Receipt) { // by an earlier attempt
+		return errors.Join(syncDirs(t, c.Receipt), c.Lasts(t))
+	}
+	now, err := identify(t, c.Dir)
+	switch {
+	case err != nil:
+		return err
+	case !c.Was.Absent && now != c.Was, c.Was.Absent && exists(t, c.member()):
+		return c.another()
+	}
+	return writeJSON(t, c.Receipt, now)
+}
+
+// mine says whether the directory is the one that the run has claimed.
+func (c *ClaimData) mine(t *Target) (bool, error) {
+	if c.Receipt == "" {
+		return true, nil
+	}
+	var claimed Identity
+	switch err := readJSON(t, c.Receipt, &claimed); {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	now, err := identify(t, c.Dir)
+	return now == claimed, err
+}
+
+func (c *ClaimData) another() error {
+	return fmt.Errorf("%s is not the directory that this run has claimed: is another disk mounted there? Nothing "+
+		"in it is touched; unmount it, or put back what was there, and type the command again", c.Dir)
+}
+
+// Lasts fails when another directory is there.
+func (c *ClaimData) Lasts(t *Target) error {
+	if mine, err := c.mine(t); err != nil || mine {
+		return err
+	}
+	return c.another()
 }
 
 func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
-	mine := c.Pod.Name != "" && (c.NoMember || len(c.Empty) > 0)
+	mine := c.Pod.Name != "" && c.wasEmpty()
+	if exists(t, c.Dir) && c.Receipt != "" {
+		own, err := c.mine(t)
+		switch {
+		case err != nil:
+			return err
+		case !own && exists(t, c.Receipt):
+			return c.another()
+		case !own && exists(t, c.member()): // the run's etcd was never started
+			if c.holdsData(t) {
+				t.report("%s is left as it is: it holds data, and this run has not made that", c.Dir)
+			}
+			return nil
+		}
+	}
 	switch {
 	case mine && c.written(t):
 		if err := c.moveAside(ctx, t); err != nil {
@@ -185,7 +257,12 @@ func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	err = node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700))
+	if err = errors.Join(agreed(ctx, t, c), noMounts(t, c.member())); err == nil {
+		err = node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700))
+	}
+	if err == nil {
+		err = c.noteKept(t)
+	}
 	if err == nil {
 		err = node.Move(t.Host.FS, c.member(), c.Keep)
 	}
@@ -195,9 +272,29 @@ func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
 	return errors.Join(err, unlock())
 }
 
+// KeptAs is the file with the identity of what was kept: of all that lies there later, only that is
+// the run's.
+func (c *ClaimData) KeptAs() string { return c.Receipt + ".kept" }
+
+func (c *ClaimData) noteKept(t *Target) error {
+	if c.Receipt == "" {
+		return nil
+	}
+	kept, err := identify(t, c.member())
+	if err != nil {
+		return err
+	}
+	return writeJSON(t, c.KeptAs(), kept)
+}
+
 func (c *ClaimData) Done(_ context.Context, t *Target) (bool, error) {
-	if !exists(t, c.Dir) {
+	if !exists(t, c.Dir) || c.Receipt != "" && !exists(t, c.Receipt) {
 		return false, nil
+	}
+	if c.Receipt != "" {
+		if err := errors.Join(syncDirs(t, c.Receipt), c.Lasts(t)); err != nil {
+			return false, err
+		}
 	}
 	return true, syncDirs(t, c.Dir)
 }

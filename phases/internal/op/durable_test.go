@@ -75,6 +75,19 @@ func cuttings() []cutting {
 		{name: "take-out-manifest, across two mounts", files: there, prepare: twoMounts, make: takeOut},
 		{name: "exchange", files: data, make: exchange},
 		{name: "exchange, by renames", files: data, prepare: noExchange, make: exchange},
+		{name: "exchange-contents", files: map[string]string{
+			"/wal/0.wal": "old", "/wal/1.wal": "old 1", "/wal/lost+found/x": "", "/wal/.etcdpod-run/wal/0.wal": "new",
+		}, make: func() op.Op {
+			return &op.ExchangeContents{Fence: fence, Live: "/wal",
+				Staged: "/wal/.etcdpod-run/wal", Park: "/wal/.etcdpod-run/park"}
+		}},
+		{name: "exchange-both", files: map[string]string{
+			"/var/lib/etcd/member/db": "old", runDir + "/data/member/db": "new",
+			"/wal/0.wal": "old", runDir + "/wal/0.wal": "new",
+		}, make: func() op.Op {
+			return &op.ExchangeBoth{Data: *exchange().(*op.Exchange),
+				Log: &op.Exchange{Live: "/wal", Staged: runDir + "/wal", Park: runDir + "/wal.park"}}
+		}},
 		{name: "move-aside", files: data, make: func() op.Op {
 			return &op.MoveAside{Fence: fence, From: "/var/lib/etcd/member", To: runDir + "/data/aside"}
 		}},
@@ -85,6 +98,12 @@ func cuttings() []cutting {
 		{name: "claim-data-directory", make: func() op.Op {
 			return &op.ClaimData{Dir: "/var/lib/etcd-new", Attr: own}
 		}},
+		{name: "claim-data-directory, with a receipt", takes: runDir + "/claimed.json", make: func() op.Op {
+			return &op.ClaimData{Dir: "/var/lib/etcd-new", Attr: own, Receipt: runDir + "/claimed.json"}
+		}},
+		{name: "give-up-reserve", files: map[string]string{
+			manifest: "etcd's", manifestDir + "/.etcd.yaml.etcdpod-kept": "etcd's",
+		}, make: func() op.Op { return &op.GiveUpReserve{Manifest: manifest, Kept: runDir + "/etcd.yaml"} }},
 		{name: "issue-certificate", make: func() op.Op { return &op.IssueCertificate{To: runDir + "/server"} }},
 		{name: "request-certificate", make: func() op.Op { return &op.RequestCertificate{To: runDir + "/server"} }},
 		{name: "adopt-certificate", files: pair("/root/server", "signed"), make: func() op.Op {

@@ -129,6 +129,9 @@ type Etcd interface {
 	RemoveMember(ctx context.Context, a Access, member ID) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
+	// Written counts the writes of clients in the write-ahead log of a member that this run gave
+	// its data. That etcd may run meanwhile.
+	Written(ctx context.Context, walDir string) (int, error)
 	// DisarmAlarms returns how many alarms it disarmed.
 	DisarmAlarms(ctx context.Context, a Access) (int, error)
 }

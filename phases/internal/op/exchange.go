@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -32,6 +33,54 @@ func identify(t *Target, name string) (Identity, error) {
 		return Identity{}, fmt.Errorf("cannot name the file system of %s: %w", name, err)
 	}
 	return Identity{Filesystem: fsid, Inode: st.Ino, Marker: marker(t, name)}, nil
+}
+
+// Kept is a place where a run keeps data, and how that data is told from anybody else's.
+type Kept struct {
+	Path string
+	May  []Identity // what may be there; nothing: the journal does not tell
+	Note string     // a file with the identity; empty: May says it
+}
+
+// Keeps are the places where an operation keeps data.
+func Keeps(o Op) (all []Kept) {
+	switch o := o.(type) {
+	case *Exchange:
+		for _, name := range []string{o.Staged, o.Park} {
+			all = append(all, Kept{Path: name, May: []Identity{o.Old, o.New}})
+		}
+	case *ExchangeBoth:
+		all = Keeps(&o.Data)
+		if o.Log != nil {
+			all = append(all, Keeps(o.Log)...)
+		}
+	case *MoveAside:
+		all = append(all, Kept{Path: o.To, May: []Identity{o.Old}})
+	case *ClaimData:
+		kept := Kept{Path: o.Keep}
+		if o.Receipt != "" {
+			kept.Note = o.KeptAs()
+		}
+		all = append(all, kept)
+	}
+	return all
+}
+
+// Stranger says whether something is kept there that is not the run's.
+func (k Kept) Stranger(fs node.FS) (bool, error) {
+	t := &Target{Host: &node.Host{FS: fs}}
+	now, err := identify(t, k.Path)
+	if err != nil || now.Absent {
+		return false, err
+	}
+	may := k.May
+	if k.Note != "" {
+		var noted Identity
+		if err := readJSON(t, k.Note, &noted); err == nil {
+			may = append(may, noted)
+		}
+	}
+	return !slices.Contains(may, now), nil
 }
 
 // Exchange swaps etcd's data directory with the staged one. It reads its progress from the
@@ -65,11 +114,20 @@ func (x *Exchange) Record(_ context.Context, t *Target) (err error) {
 }
 
 func (x *Exchange) Do(ctx context.Context, t *Target) error {
-	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.New) })
+	return x.Fence.behind(ctx, t, func() error { return x.forth(t) })
 }
 
+func (x *Exchange) forth(t *Target) error { return x.arrange(t, x.New) }
+func (x *Exchange) back(t *Target) error  { return x.arrange(t, x.Old) }
+
+// Undo keeps what was in place where the new data was staged.
 func (x *Exchange) Undo(ctx context.Context, t *Target) error {
-	return x.Fence.behind(ctx, t, func() error { return x.arrange(t, x.Old) })
+	return x.Fence.behind(ctx, t, func() error {
+		if err := agreed(ctx, t, x); err != nil {
+			return err
+		}
+		return x.back(t)
+	})
 }
 
 func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
@@ -81,6 +139,16 @@ func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
 		return false, nil
 	}
 	return true, x.sync(t)
+}
+
+// Lasts fails when something else is where the new data was put.
+func (x *Exchange) Lasts(t *Target) error {
+	at, err := identify(t, x.Live)
+	if err != nil || at == x.New {
+		return err
+	}
+	return fmt.Errorf("%s is not the data that this run has put there: is a disk not mounted, or another one, or did "+
+		"somebody move it? Put it back, and type the command again", x.Live)
 }
 
 type places struct{ live, staged, park Identity }
@@ -114,8 +182,14 @@ func (x *Exchange) arrange(t *Target, live Identity) error {
 		if err != nil {
 			return err
 		}
+		settled := at.live == live && at.park.Absent
+		if !settled {
+			if err := noMounts(t, x.Live, x.Staged, x.Park); err != nil {
+				return fmt.Errorf("cannot exchange %s and %s: %w", x.Live, x.Staged, err)
+			}
+		}
 		switch {
-		case at.live == live && at.park.Absent:
+		case settled:
 			return x.sync(t) // the last step may not be durable
 		case at.live == live:
 			err = x.rename(t, x.Park, x.Staged)
@@ -139,6 +213,22 @@ func (x *Exchange) arrange(t *Target, live Identity) error {
 		}
 	}
 	return fmt.Errorf("cannot exchange %s and %s: something else is moving them", x.Live, x.Staged)
+}
+
+// noMounts fails if something is mounted at or below one of the directories: it would be carried
+// along.
+func noMounts(t *Target, dirs ...string) error {
+	for _, dir := range dirs {
+		mounted, err := node.MountIn(t.Host.FS, dir)
+		if err != nil {
+			return fmt.Errorf("cannot look for mounts below %s: %w", dir, err)
+		}
+		if mounted != "" {
+			return fmt.Errorf("something is mounted at %s, and would be carried along: unmount it, and type the "+
+				"command again", mounted)
+		}
+	}
+	return nil
 }
 
 func (x *Exchange) rename(t *Target, from, to string) error { return t.Host.FS.Rename(from, to) }

@@ -57,23 +57,74 @@ func (f Fence) names() string {
 }
 
 // Raise makes the fence and proves it. It holds the locks of the databases until lower is called,
-// so that no etcd can open them.
+// so that no etcd can open them. Whoever starts something meanwhile has it ended again, until the
+// time is up.
 func (f Fence) Raise(ctx context.Context, t *Target) (lower func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
-	if err := stopKubelet(ctx, t); err != nil {
-		return nil, err
+	locked := 0
+	err = f.until(ctx, t, func() error {
+		if err := stopKubelet(ctx, t); err != nil {
+			return &finalError{err}
+		}
+		if err := f.quiet(ctx, t, "", f.Pods); err != nil {
+			return err
+		}
+		if err := f.unused(ctx, t); err != nil {
+			return err
+		}
+		var err error
+		if lower, err = f.lock(t); err != nil && (locked >= lockTries || !errors.Is(err, node.ErrLocked)) {
+			return &finalError{err}
+		}
+		locked++
+		return err
+	})
+	return lower, err
+}
+
+// lockTries is how often a lock is tried that somebody holds although nothing is seen to run: an
+// etcd may have been started just now.
+const lockTries = 5
+
+// until tries again and again until the time is up.
+func (f Fence) until(ctx context.Context, t *Target, try func() error) error {
+	for {
+		err := try()
+		var final *finalError
+		switch {
+		case err == nil:
+			return nil
+		case asFinal(err, &final):
+			return final.error
+		}
+		if asleep := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); asleep != nil {
+			return err
+		}
 	}
-	if err := f.clearManifests(t, ""); err != nil {
-		return nil, err
+}
+
+// quiet ends the pods, of which nothing is left that would start them again.
+func (f Fence) quiet(ctx context.Context, t *Target, but string, pods []Pod) error {
+	if err := f.clearManifests(t, but); err != nil {
+		return &finalError{err}
 	}
-	if err := f.stopContainers(ctx, t, f.Pods); err != nil {
-		return nil, err
+	return f.stopped(ctx, t, pods)
+}
+
+// stopped ends containers, and returns an error as long as one has not ended. They are killed
+// without grace: their data is about to be replaced, and a graceful end costs up to half a minute
+// of outage. A runtime that does not answer may be restarting.
+func (f Fence) stopped(ctx context.Context, t *Target, pods []Pod) error {
+	live, err := f.stopOnce(ctx, t, pods)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot stop the containers: %w", err)
+	case len(live) > 0:
+		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s",
+			live[0].Name, live[0].Pod, live[0].State, f.Timeout)
 	}
-	if err := f.proveUnused(ctx, t); err != nil {
-		return nil, err
-	}
-	return f.lock(t)
+	return nil
 }
 
 func stopKubelet(ctx context.Context, t *Target) error {
@@ -92,11 +143,8 @@ func stopKubelet(ctx context.Context, t *Target) error {
 func (f Fence) Only(ctx context.Context, t *Target, manifest, pod string) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
-	if err := f.clearManifests(t, manifest); err != nil {
-		return err
-	}
 	others := slices.DeleteFunc(slices.Clone(f.Pods), func(p Pod) bool { return p.Name == pod })
-	return f.stopContainers(ctx, t, others)
+	return f.until(ctx, t, func() error { return f.quiet(ctx, t, manifest, others) })
 }
 
 // clearManifests moves what would run on this data, except one file, out of the static-pod
@@ -147,6 +195,7 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 		case err != nil:
 			return fmt.Errorf("cannot read %s: %w", to, err)
 		case bytes.Equal(kept, data):
+			t.report("%s turned up while etcd must not run: removed, %s is the same", from, to)
 			if err := syncDirs(t, to); err != nil { // a copy left by an interrupted attempt
 				return err
 			}
@@ -155,24 +204,9 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 	}
 }
 
-// stopContainers kills the containers without grace: their data is about to be replaced, and a
-// graceful end costs up to half a minute of outage. It retries a runtime that does not answer,
-// which may be restarting, until the time is up.
+// stopContainers ends containers that nothing starts again.
 func (f Fence) stopContainers(ctx context.Context, t *Target, pods []Pod) error {
-	for {
-		live, err := f.stopOnce(ctx, t, pods)
-		if err == nil && len(live) == 0 {
-			return nil
-		}
-		if asleep := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); asleep == nil {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("cannot stop the containers: %w", err)
-		}
-		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s",
-			live[0].Name, live[0].Pod, live[0].State, f.Timeout)
-	}
+	return f.until(ctx, t, func() error { return f.stopped(ctx, t, pods) })
 }
 
 // stopOnce kills the containers that have not exited, and returns them.
@@ -222,20 +256,19 @@ func inParallel[T any](items []T, do func(T) error) error {
 
 // proveUnused waits until no process, in any container or none, uses the data.
 func (f Fence) proveUnused(ctx context.Context, t *Target) error {
+	return f.until(ctx, t, func() error { return f.unused(ctx, t) })
+}
+
+func (f Fence) unused(ctx context.Context, t *Target) error {
 	for _, dir := range f.DataDirs {
-		for {
-			users, err := t.Host.Processes.Using(ctx, dir)
-			if err != nil {
-				return fmt.Errorf("cannot tell whether a process uses %s: %w", dir, err)
-			}
-			if len(users) == 0 {
-				break
-			}
-			if err := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {
-				return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
-					"kubelet from %s: end it, then try again",
-					dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)
-			}
+		users, err := t.Host.Processes.Using(ctx, dir)
+		if err != nil {
+			return &finalError{fmt.Errorf("cannot tell whether a process uses %s: %w", dir, err)}
+		}
+		if len(users) > 0 {
+			return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
+				"kubelet from %s: end it, then try again",
+				dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)
 		}
 	}
 	return nil
@@ -257,7 +290,7 @@ func (f Fence) lock(t *Target) (unlock func() error, err error) {
 		}
 		if err != nil {
 			if errors.Is(err, node.ErrLocked) {
-				err = fmt.Errorf("cannot fence %s: etcd still holds it", db)
+				err = &heldError{db}
 			}
 			return nil, errors.Join(err, unlock())
 		}
@@ -265,6 +298,13 @@ func (f Fence) lock(t *Target) (unlock func() error, err error) {
 	}
 	return unlock, nil
 }
+
+// heldError says that etcd holds a database.
+type heldError struct{ db string }
+
+func (e *heldError) Error() string { return fmt.Sprintf("cannot fence %s: etcd still holds it", e.db) }
+
+func (e *heldError) Unwrap() error { return node.ErrLocked }
 
 // behind runs do while the fence is up.
 func (f Fence) behind(ctx context.Context, t *Target, do func() error) error {

@@ -108,6 +108,11 @@ func (s *StopContainers) Do(ctx context.Context, t *Target) error {
 	return s.Fence.behind(ctx, t, func() error { return nil })
 }
 
+// Guard: nothing of what is fenced may run.
+func (s *StopContainers) Guard(ctx context.Context, t *Target) (bool, error) {
+	return true, s.Do(ctx, t)
+}
+
 // Undo does nothing: the kubelet starts the containers of the manifests that are put back.
 func (s *StopContainers) Undo(context.Context, *Target) error { return nil }
 

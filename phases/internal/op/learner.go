@@ -1,12 +1,14 @@
 package op
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -118,6 +120,9 @@ type AddLearner struct {
 	Stale ID `json:"stale,omitempty"`
 	// The members that etcd's manifest was planned with; nil: they are not checked.
 	Others []Member `json:"others,omitempty"`
+	// Earlier are nodes that were to join before this one, by name and peer URLs: a learner of one
+	// that is lost makes room, since etcd admits no second learner.
+	Earlier []Member `json:"earlier,omitempty"`
 }
 
 func (a *AddLearner) String() string {
@@ -172,6 +177,9 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 		}
 	}
 	at, err := a.own(ctx, t)
+	if err == nil && at == nil {
+		err = a.clear(ctx, t)
+	}
 	if err != nil {
 		return err
 	}
@@ -186,6 +194,28 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 		return err
 	}
 	return writeJSON(t, a.Receipt, id)
+}
+
+// clear removes the learners of nodes that a person has declared destroyed.
+func (a *AddLearner) clear(ctx context.Context, t *Target) error {
+	if len(t.Lost) == 0 || len(a.Earlier) == 0 {
+		return nil
+	}
+	members, err := t.Etcd.Members(ctx, a.Access)
+	if err != nil {
+		return err
+	}
+	for _, e := range a.Earlier {
+		at := memberAt(members, e.PeerURLs)
+		if !slices.Contains(t.Lost, e.Name) || at == nil || !at.IsLearner {
+			continue
+		}
+		if err := t.Etcd.RemoveMember(ctx, a.Access, at.ID); err != nil {
+			return err
+		}
+		t.report("the learner %s of %s, which is destroyed, was removed from the cluster", at.ID, e.Name)
+	}
+	return nil
 }
 
 // check compares the members with those in the manifest: an etcd with the wrong
@@ -275,3 +305,48 @@ func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 }
 
 func (p *PromoteLearner) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// Joining is how the manifest of a joining member gets to name the members that there are.
+type Joining struct {
+	Access  Access        `json:"access"`  // of members that vote
+	Planned string        `json:"planned"` // the value of --initial-cluster in the manifest
+	Limit   time.Duration `json:"limit"`
+}
+
+// settle puts the members into the manifest. Which they are is asked again by each attempt: the
+// journal has what was planned.
+func (j *Joining) settle(ctx context.Context, t *Target, put *PutManifest) error {
+	if j == nil || !bytes.Contains(put.Data, []byte(j.Planned)) {
+		return nil
+	}
+	planned := map[string]string{} // names, by URL
+	for pair := range strings.SplitSeq(j.Planned, ",") {
+		name, url, _ := strings.Cut(pair, "=")
+		planned[url] = name
+	}
+	var pairs []string
+	const unknown = "cannot tell who the members are"
+	err := poll(ctx, t, unknown, j.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		members, err := t.Etcd.Members(ctx, j.Access)
+		pairs = nil
+		for _, m := range members {
+			for _, url := range m.PeerURLs {
+				pairs = append(pairs, cmp.Or(m.Name, planned[url], m.ID.String())+"="+url)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if now := strings.Join(pairs, ","); !sameList(now, j.Planned) {
+		t.report("--initial-cluster becomes %s: those are the members by now", now)
+		put.Data = bytes.Replace(put.Data, []byte(j.Planned), []byte(now), 1)
+	}
+	return nil
+}
+
+// sameList says whether two lists with commas name the same, in whatever order.
+func sameList(a, b string) bool {
+	return slices.Equal(slices.Sorted(strings.SplitSeq(a, ",")), slices.Sorted(strings.SplitSeq(b, ",")))
+}

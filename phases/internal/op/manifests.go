@@ -143,11 +143,22 @@ type PutManifest struct {
 	Attr  node.Attr `json:"attr"`
 	// Alone: nothing else that is fenced may run beside it yet, so the fence is raised again first.
 	Alone bool `json:"alone,omitempty"`
+	// With Alone, the pod that the manifest runs. Earlier versions did not say.
+	Pod string `json:"pod,omitempty"`
+	// Reserve leaves the original under its dot name: that is the room to go back with. Past the
+	// commit point [GiveUpReserve] gives it up. Earlier versions did so at once.
+	Reserve bool `json:"reserve,omitempty"`
+	// Joining: it starts a member that joins. etcd refuses to start unless --initial-cluster names
+	// the members that there are by then, and a node that was to join before may have been lost.
+	Joining *Joining `json:"joining,omitempty"`
 }
 
 func (m *PutManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
 func (m *PutManifest) Do(ctx context.Context, t *Target) error {
+	if err := m.Joining.settle(ctx, t, m); err != nil {
+		return err
+	}
 	if m.Alone { // release the locks before the file appears: etcd must not find them held
 		if err := m.Fence.behind(ctx, t, func() error { return nil }); err != nil {
 			return err
@@ -156,11 +167,32 @@ func (m *PutManifest) Do(ctx context.Context, t *Target) error {
 	return m.put(t)
 }
 
+// Guard: of all that is fenced, only this manifest's pod may run, and it as it was put there.
+func (m *PutManifest) Guard(ctx context.Context, t *Target) (bool, error) {
+	if !m.Alone {
+		return false, nil
+	}
+	if m.Pod == "" {
+		return true, nil // of an earlier version: what waits for its etcd has to be enough
+	}
+	if err := m.Fence.Only(ctx, t, m.Path, m.Pod); err != nil {
+		return true, err
+	}
+	there, _, err := read(t, m.Path)
+	if err != nil {
+		return true, fmt.Errorf("somebody has taken it away since this run put it back: %w", err)
+	}
+	if !bytes.Equal(there, m.Data) {
+		return true, fmt.Errorf("somebody has changed %s since this run put it back", m.Path)
+	}
+	return true, nil
+}
+
 func (m *PutManifest) put(t *Target) error {
 	there, _, err := read(t, m.Path)
 	switch {
 	case err == nil && bytes.Equal(there, m.Data):
-		return errors.Join(syncDirs(t, m.Path), m.dropHidden(t))
+		return errors.Join(settleWritten(t, m.Path), m.dropHidden(t))
 	case err == nil:
 		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`",
 			m.Path)
@@ -189,14 +221,32 @@ func (m *PutManifest) write(t *Target) error {
 	return err
 }
 
-// dropHidden removes the original under its dot name; the run's folder has a copy. Before the
-// commit point the run may still go back, but then the copy can use the room that removing the
-// manifest frees.
+// dropHidden removes the original under its dot name; the run's folder has a copy.
 func (m *PutManifest) dropHidden(t *Target) error {
-	if hidden := hiddenName(m.Path); exists(t, hidden) {
-		return remove(t, hidden)
+	if m.Reserve {
+		return nil
 	}
-	return nil
+	return dropOriginal(t, m.Path, path.Join(m.Fence.Parking, path.Base(m.Path)))
+}
+
+// dropOriginal removes an original that waited under its dot name. If it is no copy of what was
+// taken out, somebody edited it at the last moment: then it is kept in the run's folder.
+func dropOriginal(t *Target, manifest, kept string) error {
+	hidden := hiddenName(manifest)
+	original, _, err := read(t, hidden)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, copied := range []string{kept, manifest} {
+		if there, _, err := read(t, copied); err == nil && bytes.Equal(there, original) {
+			return remove(t, hidden)
+		}
+	}
+	t.report("%s was changed just when it was taken out; what it was then is kept as %s.original", manifest, kept)
+	return node.Move(t.Host.FS, hidden, kept+".original")
 }
 
 // Undo is fencing: it ends what the kubelet runs from this manifest, and removes the manifest.
@@ -220,10 +270,39 @@ func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil || !bytes.Equal(there, m.Data) || exists(t, hiddenName(m.Path)) {
+	if err != nil || !bytes.Equal(there, m.Data) || !m.Reserve && exists(t, hiddenName(m.Path)) {
 		return false, err
 	}
-	return true, syncDirs(t, m.Path)
+	return true, settleWritten(t, m.Path)
+}
+
+// GiveUpReserve removes an original that waited under its dot name for the case that the run goes
+// back. It is past the commit point: on a full disk there was room for going back until then.
+type GiveUpReserve struct {
+	Manifest string `json:"manifest"` // in its place by now
+	Kept     string `json:"kept"`     // the copy in the run's folder
+}
+
+func (g *GiveUpReserve) String() string {
+	return "give up what was kept for going back beside " + g.Manifest
+}
+
+func (g *GiveUpReserve) Do(_ context.Context, t *Target) error {
+	if err := dropOriginal(t, g.Manifest, g.Kept); err != nil {
+		return err
+	}
+	return syncDirs(t, g.Manifest)
+}
+
+// Undo has nothing to take back: it is past the commit point.
+func (g *GiveUpReserve) Undo(_ context.Context, t *Target) error { return syncDirs(t, g.Manifest) }
+
+func (g *GiveUpReserve) Done(_ context.Context, t *Target) (bool, error) {
+	hidden := hiddenName(g.Manifest)
+	if exists(t, hidden) {
+		return false, nil
+	}
+	return true, syncDirs(t, hidden)
 }
 
 // PlaceManifest writes a new manifest into the static-pod directory, for a running kubelet to run.

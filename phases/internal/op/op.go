@@ -60,6 +60,19 @@ type Condition interface {
 	Condition()
 }
 
+// Guard is an operation from whose start to the commit point nothing may run on the data but what
+// it says. Guard makes that true again and proves it; false: the operation says nothing about it,
+// and the one before it counts.
+type Guard interface {
+	Guard(context.Context, *Target) (bool, error)
+}
+
+// Lasting is an operation whose effect later operations rely on, and which somebody else can take
+// away: by mounting another disk, or by moving directories. Lasts fails if that has happened.
+type Lasting interface {
+	Lasts(*Target) error
+}
+
 // repeated is embedded in operations that are always carried out again and leave nothing to undo.
 type repeated struct{}
 
@@ -89,6 +102,11 @@ type Target struct {
 	Progress func(done, total int64)
 	// Report tells the person something worth knowing that is no error.
 	Report func(message string)
+	// GiveUp is what a person has agreed to: going back takes data out of use that clients have
+	// written to.
+	GiveUp bool
+	// Lost are nodes that a person has declared destroyed.
+	Lost []string
 }
 
 // kinds is the catalogue. A name once used in a journal keeps its meaning.
@@ -130,6 +148,9 @@ var kinds = map[string]Op{
 	"keep-kubelet":            &KeepKubelet{},
 	"replace-manifest":        &ReplaceManifest{},
 	"await-replaced":          &AwaitReplaced{},
+	"give-up-reserve":         &GiveUpReserve{},
+	"exchange-contents":       &ExchangeContents{},
+	"exchange-both":           &ExchangeBoth{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

@@ -229,10 +229,13 @@ func (s *StageData) own(t *Target, name string) error {
 
 // Undo removes only what was staged: once there is a receipt, data without the
 // marker is the user's.
-func (s *StageData) Undo(_ context.Context, t *Target) error {
+func (s *StageData) Undo(ctx context.Context, t *Target) error {
 	if exists(t, s.Receipt) {
 		if member := path.Join(s.Dir, "member"); exists(t, member) && marker(t, member) != s.Receipt {
 			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
+		}
+		if kept, err := s.keep(ctx, t); kept || err != nil {
+			return err
 		}
 	}
 	// Sync even if an earlier attempt removed it: that may not be durable.
@@ -248,6 +251,23 @@ func (s *StageData) Undo(_ context.Context, t *Target) error {
 		}
 	}
 	return nil
+}
+
+// keep says whether the data stays where it is: it was in place meanwhile, and clients have written
+// to it, or nothing tells. With its receipt, so that another restore knows its revision.
+func (s *StageData) keep(ctx context.Context, t *Target) (bool, error) {
+	member := path.Join(s.Dir, "member")
+	if s.WALDir != "" {
+		member = s.WALDir
+	}
+	if !exists(t, member) {
+		return false, nil
+	}
+	writes, err := written(ctx, t, member)
+	if writes == 0 && err == nil {
+		return false, nil
+	}
+	return true, syncDirs(t, s.Dir)
 }
 
 // marker returns the receipt of the run that staged a member directory; empty for

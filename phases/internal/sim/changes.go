@@ -19,6 +19,9 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 	if err := d.Step("create " + name); err != nil {
 		return err
 	}
+	if err := d.noRoom(name); err != nil && len(data) > 0 {
+		return err
+	}
 	i := &inode{attr: attr}
 	if err := d.add("create", name, i); err != nil {
 		return err
@@ -38,6 +41,9 @@ func (d *Disk) Create(name string, data []byte, attr node.Attr) error {
 
 func (d *Disk) Append(name string, data []byte) error {
 	if err := d.Step("append " + name); err != nil {
+		return err
+	}
+	if err := d.noRoom(name); err != nil {
 		return err
 	}
 	if _, ok := d.find(d.now, name); !ok {
@@ -64,6 +70,13 @@ func (d *Disk) Allocate(name string, _ int64) error {
 	if err := d.Step("allocate " + name); err != nil {
 		return err
 	}
+	if err := d.noRoom(name); err != nil {
+		return err
+	}
+	if d.reserved == nil {
+		d.reserved = map[string]bool{}
+	}
+	d.reserved[name] = true
 	if _, ok := d.find(d.now, name); ok {
 		return nil
 	}
@@ -87,6 +100,9 @@ func (d *Disk) Truncate(name string, size int64) error {
 
 func (d *Disk) Mkdir(name string, attr node.Attr) error {
 	if err := d.Step("mkdir " + name); err != nil {
+		return err
+	}
+	if err := d.noRoom(name); err != nil {
 		return err
 	}
 	return d.add("mkdir", name, &inode{dir: true, attr: attr})
@@ -184,6 +200,9 @@ func (d *Disk) Remove(name string) error {
 	}
 	if i.dir && len(d.now[ino]) > 0 {
 		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
+	}
+	if slices.Contains(d.Mounts, name) {
+		return &fs.PathError{Op: "remove", Path: name, Err: syscall.EBUSY}
 	}
 	dir, err := d.parent("remove", name)
 	if err != nil {

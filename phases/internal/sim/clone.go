@@ -23,6 +23,9 @@ func (m *Machine) Clone() *Machine {
 		noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},
 		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
+		NoImages: m.NoImages, PauseImage: m.PauseImage, Exit: m.Exit, KillNew: m.KillNew,
+		Meddled: m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
+		byHandSince: m.byHandSince, acked: slices.Clone(m.acked), covered: slices.Clone(m.covered),
 	}
 	c.idle, c.checked = m.idle, m.checked
 	for _, one := range m.containers {
@@ -45,6 +48,7 @@ func (m *Machine) Clone() *Machine {
 
 func (d *Disk) clone() *Disk {
 	c := *d
+	c.reserved = maps.Clone(d.reserved)
 	c.now, c.saved, c.pending, c.locks = d.now.clone(), d.saved.clone(), slices.Clone(d.pending), maps.Clone(d.locks)
 	c.inodes = make(map[uint64]*inode, len(d.inodes))
 	same := make([]inode, 0, len(d.inodes)) // all in one allocation
@@ -74,7 +78,8 @@ func (m *Machine) Kill() { m.crashed = true }
 // Reboot is a power loss after which no process of etcdpod runs yet: see [Machine.Revive].
 func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views, m.idle, m.kubelet, m.crashed = nil, map[string]*view{}, nil, true, true
+	m.containers, m.views, m.idle, m.kubelet, m.crashed = nil, map[string]*view{}, nil, !m.noKubelet, true
+	m.byHand = false
 	m.tick()
 	m.check("boot")
 }

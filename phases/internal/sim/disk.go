@@ -93,16 +93,21 @@ type Disk struct {
 	Disorderly bool
 	// Mounts are mount points: a rename from below one to the outside fails.
 	Mounts []string
+	// Full is a disk on which nothing can be made or grow, except what has reserved its room;
+	// FullBelow, if set, is where.
+	Full      bool
+	FullBelow string
 
-	now     tree
-	saved   tree
-	moves   uint64 // counts changes to now and saved: if it is unchanged, so are they
-	writes  uint64 // counts the changes to contents of files in the watched directory
-	watched string
-	pending []change
-	inodes  map[uint64]*inode
-	locks   map[uint64]string // inode → holder
-	next    uint64
+	reserved map[string]bool // files with room of their own
+	now      tree
+	saved    tree
+	moves    uint64 // counts changes to now and saved: if it is unchanged, so are they
+	writes   uint64 // counts the changes to contents of files in the watched directory
+	watched  string
+	pending  []change
+	inodes   map[uint64]*inode
+	locks    map[uint64]string // inode → holder
+	next     uint64
 }
 
 // NewDisk makes an empty file system.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (e Etcd) Stage(_ context.Context, s op.Staging, dir, walDir string, _ func(
 
 func cluster(data []byte) uint64 {
 	h := fnv.New64()
-	_, _ = h.Write(data)
+	_, _ = h.Write(beginning(data))
 	return h.Sum64()
 }
 
@@ -137,6 +138,15 @@ func (e Etcd) PeerServes(context.Context, op.Access) error {
 		return errors.New("connection refused")
 	}
 	return nil
+}
+
+// Written counts what [Machine.acknowledge] has written to a log.
+func (e Etcd) Written(_ context.Context, walDir string) (int, error) {
+	data, err := e.M.ReadFile(path.Join(walDir, "0.wal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return strings.Count(string(data), "\nwrite "), err
 }
 
 func (e Etcd) Listening(context.Context, string) bool { return false }

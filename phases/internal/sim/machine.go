@@ -53,6 +53,10 @@ type Machine struct {
 	KillNew bool
 	// Before, if set, is called before each step.
 	Before func(call string)
+	// Meddled is set once somebody else may act on the node: see [Machine.Meddle].
+	Meddled bool
+	Named   string            // in what its API server writes
+	Others  func() []*Machine // all nodes of the cluster, this one too; nil: it is alone
 
 	Steps      int
 	Calls      []string // the description of each step
@@ -74,6 +78,14 @@ type Machine struct {
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by file name
 
+	meddle      func()
+	meddleAt    int
+	byHand      bool // an API server runs that nobody knows of
+	byHandAcked bool
+	byHandSince time.Time
+	acked       []string // what API servers have acknowledged
+	covered     []covered
+
 	// idle is when the kubelet last looked and had nothing to do; nil if it had, or if something
 	// other than the disk changed since.
 	idle *seen
@@ -94,6 +106,8 @@ type container struct {
 	generation string            // etcd: the first word in its database
 	holds      map[string]string // certificates as they were when it started, by path
 	manifest   string            // the text that it was started from
+	wal        uint64            // etcd: the inode of its log
+	acked      bool              // an API server: it has written
 }
 
 // NewMachine makes a node that runs the manifests on the disk. dataDir holds the data that must
@@ -137,6 +151,11 @@ func (m *Machine) step(call string) error {
 	if m.Steps == m.KubeletStartedAt {
 		m.kubelet = true
 	}
+	if m.Steps == m.meddleAt && m.meddle != nil {
+		if m.meddle(); m.crashed {
+			return ErrCrashed
+		}
+	}
 	m.tick()
 	m.check(call)
 	return nil
@@ -148,6 +167,7 @@ func (m *Machine) Crashed() bool { return m.crashed }
 // Revive lets another process run on the node after the first one was killed.
 func (m *Machine) Revive() {
 	m.crashed, m.CrashAt, m.FailAt, m.KubeletStartedAt, m.Steps, m.Calls = false, 0, 0, 0, 0, nil
+	m.meddle = nil
 	m.Unlock(self)
 	m.tick()
 }
@@ -155,7 +175,7 @@ func (m *Machine) Revive() {
 // PowerLoss stops everything, forgets what was not synced, and boots the node.
 func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views, m.idle = nil, map[string]*view{}, nil
+	m.containers, m.views, m.idle, m.byHand = nil, map[string]*view{}, nil, false
 	m.kubelet = !m.noKubelet
 	m.Revive()
 	m.check("boot")
@@ -204,7 +224,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	flag, _ := pod.Flag("etcd", "data-dir")
 	dir, _ := pod.HostPathOf("etcd", flag)
 	if state, _ := pod.Flag("etcd", "initial-cluster-state"); state == "existing" {
-		if !m.enrol(dir) {
+		members, _ := pod.Flag("etcd", "initial-cluster")
+		if !m.enrol(dir, members) {
 			return false
 		}
 	} else if m.begins {
@@ -214,12 +235,15 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	ino, db, err := m.must("open", path.Join(dir, "member/snap/db"))
 	if err != nil {
 		// If there was no data from the start, an etcd without data loses nothing.
-		if m.oldDB != 0 {
+		if m.oldDB != 0 && !m.Meddled {
 			m.violate("an etcd was started on %s, where there is no data: it begins a new cluster", dir)
 		}
 		return false
 	}
 	if holder, held := m.locks[ino]; held {
+		if m.Meddled { // it waits for the lock
+			return false
+		}
 		m.violate("an etcd was started on %s while %s holds its database", dir, holder)
 		return false
 	}
@@ -227,6 +251,7 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 	if flag, ok := pod.Flag("etcd", "wal-dir"); ok {
 		walDir, _ = pod.HostPathOf("etcd", flag)
 	}
+	c.wal, _ = m.find(m.Disk.now, path.Join(walDir, "0.wal"))
 	wal, err := m.ReadFile(path.Join(walDir, "0.wal"))
 	if err != nil || string(wal) != string(db.data) {
 		m.violate("an etcd was started on %s with the database of %q and the WAL of %q", dir, db.data, wal)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -32,6 +33,22 @@ func (s *Members) own() *op.Member {
 	return nil
 }
 
+// named says whether --initial-cluster names the members that there are: otherwise an etcd that
+// joins does not start.
+func (s *Members) named(initialCluster string) bool {
+	var given, have []string
+	for pair := range strings.SplitSeq(initialCluster, ",") {
+		_, url, _ := strings.Cut(pair, "=")
+		given = append(given, url)
+	}
+	for _, m := range s.All {
+		have = append(have, m.PeerURLs...)
+	}
+	slices.Sort(given)
+	slices.Sort(have)
+	return slices.Equal(given, have)
+}
+
 // quorum says whether enough of the voting members are running.
 func (m *Machine) quorum() bool {
 	voters, run := 0, 0
@@ -49,7 +66,7 @@ func (m *Machine) quorum() bool {
 
 // enrol is the start, first or later, of an etcd that is told to join a cluster. It exits at once
 // if the cluster does not know it, or knows it under another id than its data has.
-func (m *Machine) enrol(dir string) bool {
+func (m *Machine) enrol(dir, initialCluster string) bool {
 	if m.Members == nil {
 		m.join(dir, "new learner")
 		return true
@@ -58,9 +75,13 @@ func (m *Machine) enrol(dir string) bool {
 	if own == nil {
 		return false
 	}
+	member, there := m.find(m.Disk.now, path.Join(dir, "member"))
+	if started := there && m.holdsFiles(member); !started && !m.Members.named(initialCluster) {
+		return false
+	}
 	content := fmt.Sprintf("new learner %s", own.ID)
 	m.join(dir, content)
-	if there := m.Peek(path.Join(dir, "member/snap/db")); string(there) != content {
+	if there := m.Peek(path.Join(dir, "member/snap/db")); string(beginning(there)) != content {
 		return false
 	}
 	own.Name = m.Members.Name

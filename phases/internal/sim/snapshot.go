@@ -127,7 +127,7 @@ func LoadMachine(saved []byte) (*Machine, error) {
 	}
 	for _, c := range s.Containers {
 		m.containers = append(m.containers, &container{c.Container,
-			c.File, c.Member, c.Generation, c.Holds, c.Manifest})
+			c.File, c.Member, c.Generation, c.Holds, c.Manifest, 0, false})
 	}
 	for name, v := range s.Views {
 		m.views[name] = &view{v.Data, v.Changed}

@@ -99,7 +99,9 @@ func (m *Machine) check(call string) {
 	if etcd != nil && moves && strings.Contains(call, "/member") {
 		m.violate("%s, while an etcd runs", call)
 	}
-	if etcd != nil && api != nil {
+	if m.Meddled {
+		m.acknowledge(etcd, api)
+	} else if etcd != nil && api != nil {
 		switch committed := m.committed(); {
 		case etcd.generation == "new" && !committed:
 			m.violate("an API server writes to the new data before the commit point")
@@ -152,6 +154,11 @@ func (m *Machine) hasOldDB(t tree) bool {
 		return true
 	}
 	at, ok := t.search(rootInode, m.oldDB)
+	for _, c := range m.covered {
+		if _, below := t.search(c.ino, m.oldDB); below {
+			return true
+		}
+	}
 	m.oldAt = at
 	return ok
 }

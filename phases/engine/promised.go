@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+)
+
+// Promised returns a [*op.GivenUpError] if going back would give up what clients were promised, and
+// nobody has agreed to that; what cannot be asked is said, and is no obstacle. It can only be asked
+// before the run goes back: whoever writes after that is found behind the fence, by the operation
+// itself.
+func (r *Run) Promised(ctx context.Context) error {
+	if r.Target.GiveUp {
+		return nil
+	}
+	for i, o := range r.Ops {
+		holds, can := o.(op.Promising)
+		if progress := r.State.Steps[i].Progress; !can || progress == journal.Pending || progress == journal.Reverted {
+			continue
+		}
+		var writes int
+		var kept string
+		err := guarded(func() (err error) {
+			writes, kept, err = holds.Promised(ctx, r.Target)
+			return err
+		})
+		switch {
+		case err != nil:
+			r.focus(i)
+			r.Target.Report(fmt.Sprintf("cannot tell whether clients have written to the new data: %v", err))
+		case writes > 0:
+			return &op.GivenUpError{Writes: writes, Kept: kept}
+		}
+	}
+	return nil
+}
+
+// KeepsPromises refuses to roll back a run, or leaves it open, because of what [Run.Promised] has
+// found: touched says that going back has begun.
+func KeepsPromises(run RunSummary, cause, found error, touched bool) error {
+	var lost *op.GivenUpError
+	if !errors.As(found, &lost) {
+		return found
+	}
+	if !touched && cause == nil {
+		return Refuse("type `etcdpod resume` to finish it, which keeps what was written; or `etcdpod rollback "+
+			"--give-up-writes` to have the old data back: the new data, with what was written, is then kept as "+
+			lost.Kept,
+			"cannot roll back the run %s: %v", run.ID, lost)
+	}
+	advice := "what stopped it is to be mended, and `etcdpod resume` then finishes it, and keeps what was written; " +
+		"`etcdpod rollback --give-up-writes` goes back, and keeps the new data as " + lost.Kept
+	if touched || run.Aborted {
+		advice = "stop the API server that somebody has started; `etcdpod rollback --give-up-writes` goes back, and " +
+			"keeps the new data, with what was written, as " + lost.Kept + ": it can be restored from there"
+	}
+	return &OpenRunError{Run: run, Cause: errors.Join(cause, lost), Advice: advice}
+}

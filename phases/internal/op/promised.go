@@ -1,0 +1,103 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+)
+
+// What clients were promised must not be given up without a word: once an API server has run on new
+// data, somebody may rely on what it has acknowledged. The write-ahead log tells, whoever started
+// that API server, and whether it still runs.
+
+// Promising is an operation that puts data in place which clients can write to. Undoing it takes
+// that data out of use.
+type Promising interface {
+	// Promised counts the acknowledged writes that only this data holds, and says where it is kept
+	// once the operation is undone. It is 0 when the data is not in place, or not any more.
+	Promised(context.Context, *Target) (writes int, kept string, err error)
+}
+
+// GivenUpError says that undoing would give up acknowledged writes, and that nobody has agreed.
+type GivenUpError struct {
+	Writes int
+	Kept   string // where the data that holds them is kept, if it is given up
+}
+
+func (e *GivenUpError) Error() string {
+	return fmt.Sprintf("clients have written to the new data since it was put in place (%s), and going back "+
+		"would give that up", times(e.Writes))
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "at least once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// agreed is what an operation asks before it takes data out of use, behind the fence: from here on
+// nobody can write any more, so the answer is final.
+func agreed(ctx context.Context, t *Target, o Promising) error {
+	writes, kept, err := o.Promised(ctx, t)
+	switch {
+	case err != nil:
+		t.report("cannot tell whether clients have written to the new data: %v; it is kept all the same", err)
+	case writes > 0 && !t.GiveUp:
+		return &GivenUpError{writes, kept}
+	case writes > 0:
+		t.report("clients had written to the new data %s; it is kept as %s", times(writes), kept)
+	}
+	return nil
+}
+
+// logOf is the write-ahead log of a member directory, or the directory itself where it is one;
+// empty where the log is elsewhere, and so is another operation's.
+func logOf(t *Target, member string) string {
+	switch wal := path.Join(member, "wal"); {
+	case exists(t, wal):
+		return wal
+	case exists(t, path.Join(member, "snap")):
+		return ""
+	}
+	return member
+}
+
+// written counts the writes in the log of a member directory. A directory without a log, which an
+// etcd that was killed at its start may leave, has none.
+func written(ctx context.Context, t *Target, member string) (int, error) {
+	log := logOf(t, member)
+	if log == "" {
+		return 0, nil
+	}
+	names, err := t.Host.FS.ReadDir(log)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
+		return 0, nil
+	}
+	return t.Etcd.Written(ctx, log)
+}
+
+// Promised counts what was written to the new data while it is in place.
+func (x *Exchange) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
+	at, err := identify(t, x.Live)
+	if err != nil || at.Absent || at != x.New {
+		return 0, "", err
+	}
+	writes, err = written(ctx, t, x.Live)
+	return writes, x.Staged, err
+}
+
+// Promised counts what was written to a cluster that this run has begun. Of one that it joins, the
+// other members hold everything.
+func (c *ClaimData) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
+	if !c.Begins || c.Pod.Name == "" || !c.written(t) {
+		return 0, "", nil
+	}
+	if mine, err := c.mine(t); err != nil || !mine {
+		return 0, "", err
+	}
+	writes, err = written(ctx, t, c.member())
+	return writes, c.Keep, err
+}
