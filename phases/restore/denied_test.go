@@ -41,6 +41,19 @@ func TestWithoutRightsARestoreEndsWithEverythingRunning(t *testing.T) {
 	}
 }
 
+// Nor is an API server that refuses whoever asks taken for one that does not serve, after going
+// back.
+func TestWithoutRightsARestoreThatGoesBackIsSeenToServe(t *testing.T) {
+	w := newWorld(t, scenario{})
+	w.Machine.DeniedWith, w.Machine.SickEtcd = 403, true
+	if err := w.restore(); !crashtest.IsRolledBack(err) {
+		t.Fatalf("it ended with %v", err)
+	}
+	if outcome, err := w.verdict(); outcome != "old" {
+		t.Errorf("it ended %q: %v", outcome, err)
+	}
+}
+
 // On several nodes, too, a node without a kubeconfig that works only says so.
 func TestWithoutRightsOnOneNodeARestoreOnSeveralEnds(t *testing.T) {
 	c := newCluster(t, "cp1", "cp2", "cp3")
