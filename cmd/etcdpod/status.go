@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -21,13 +22,18 @@ func (s *session) statusCommand() *cli.Command {
 			`changes nothing. With --nodes it asks the ` +
 			`other nodes over ssh, and compares them.`,
 		UsageText: `etcdpod status
+etcdpod status --dir /mnt/backups
 etcdpod status --nodes cp1,cp2,cp3`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "nodes", Usage: "show all of `NAME[=HOST],…` in one table"},
+			&cli.StringFlag{Name: "dir", Usage: "look for backups in `DIR`, not where the last good one was kept"},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if c.IsSet("nodes") {
+			switch {
+			case c.IsSet("nodes") && s.line.typed["dir"]:
+				return &engine.UsageError{Reason: "--dir is for this node, and does not go with --nodes"}
+			case c.IsSet("nodes"):
 				return s.statusOfNodes(c)
 			}
 			return s.status(c)
@@ -38,7 +44,7 @@ etcdpod status --nodes cp1,cp2,cp3`,
 func (s *session) status(c *cli.Context) error {
 	var seen status.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = status.Of(c.Context, n.Look)
+		seen, err = status.Of(c.Context, n.Look, c.String("dir"))
 		return err
 	})
 	if err != nil {

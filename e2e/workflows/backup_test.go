@@ -125,3 +125,18 @@ func TestAsManyBackupsAreKeptAsWereAskedFor(t *testing.T) {
 	}
 	n.want(0, []string{"backups"}, filepath.Base(kept[0]), filepath.Base(kept[1]))
 }
+
+func TestABackupKeptElsewhereCounts(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	missing := "there is no backup of this node in "
+	n.want(6, []string{"status"}, missing+"/var/lib/etcdpod/backups")
+	must(t, os.MkdirAll(n.Path("/mnt/nas"), 0o700))
+	n.done("backup", "--dir", "/mnt/nas")
+	if out := n.run("status").Stdout; strings.Contains(out, "no backup") || !strings.Contains(out, "/mnt/nas/etcd-") {
+		t.Errorf("status does not find it: %s", out)
+	}
+	n.want(6, []string{"status", "--dir", "/var/lib/etcdpod/backups"}, "cannot list the backups")
+	must(t, os.RemoveAll(n.Path("/mnt/nas")))
+	n.want(6, []string{"status"}, "/mnt/nas")
+	n.want(2, []string{"status", "--dir", "/mnt/nas", "--nodes", "cp1"}, "does not go with --nodes")
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -45,6 +46,13 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
 	})
 	return entries, nil
+}
+
+// LastDir is the directory in which the last good backup of this node was kept (host path), or
+// [DefaultDir] when none is known.
+func LastDir(n *observe.Node) (string, error) {
+	dir, err := op.LastBackupDir(n.FS, journal.Home)
+	return cmp.Or(dir, DefaultDir), err
 }
 
 // backupNames picks the snapshots among the names of a directory, including those of which only the

@@ -194,7 +194,7 @@ func (s seen) judgeBackups() []string {
 	case s.backupErr != nil:
 		return []string{s.backupErr.Error()}
 	case newest == nil:
-		return []string{fmt.Sprintf("there is no backup in %s", journal.BackupsDir)}
+		return []string{fmt.Sprintf("there is no backup of this node in %s", s.backupDir)}
 	case s.fellBack():
 		return []string{
 			fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not "+
@@ -202,7 +202,7 @@ func (s seen) judgeBackups() []string {
 		}
 	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
 		return []string{fmt.Sprintf("the newest backup in %s is %d hours old",
-			journal.BackupsDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+			s.backupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
 	}
 	return nil
 }

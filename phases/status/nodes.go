@@ -42,7 +42,7 @@ const (
 // Replies are the answers of a node.
 func Replies(n *observe.Node) map[string]together.Reply {
 	return map[string]together.Reply{
-		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n) }),
+		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n, "") }),
 		askFlags:  together.Given(func(ctx context.Context, _ any) (any, error) { return flags(ctx, n) }),
 		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
 			return n.OwnHash(ctx, revision)

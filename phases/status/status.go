@@ -24,6 +24,7 @@ type seen struct {
 	certs     []certs.Status
 	backups   []backup.Entry
 	backupErr error
+	backupDir string // where they are looked for
 	open      engine.RunSummary
 	openErr   error
 	left      []string         // peer URLs of members that a restore left out
@@ -38,8 +39,9 @@ type seen struct {
 type ended struct{ why, do string }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
-// Warnings mean exit code 6.
-func Of(ctx context.Context, n *observe.Node) (Status, error) {
+// Warnings mean exit code 6. Backups are looked for in a directory (host path), or, where that is
+// empty, where the last good one was kept.
+func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
 	f.Manifests, s.files = n.Manifests(f.ManifestDir)
@@ -64,7 +66,7 @@ func Of(ctx context.Context, n *observe.Node) (Status, error) {
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
 	s.kubeadms = otherDataDir(ctx, n, f)
-	s.backups, s.backupErr = backup.List(ctx, n, "")
+	s.lookAtBackups(ctx, n, backups)
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // that run took out etcd's manifest
 	}
@@ -166,10 +168,26 @@ func (s seen) quotaBytes() int64 {
 	return s.quota
 }
 
-// newest is the newest backup with nothing odd about it.
+func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
+	if s.backupDir = dir; dir == "" {
+		if s.backupDir, s.backupErr = backup.LastDir(n); s.backupErr != nil {
+			return
+		}
+		if s.backupDir == backup.DefaultDir {
+			dir = "" // which need not be there
+		} else {
+			dir = s.backupDir
+		}
+	}
+	s.backups, s.backupErr = backup.List(ctx, n, dir)
+}
+
+// newest is the newest backup of this node with nothing odd about it. In a directory that several
+// nodes share, those of the others are not this node's.
 func (s seen) newest() *backup.Entry {
 	for i := range s.backups {
-		if s.backups[i].Whole {
+		theirs := s.facts.Etcd != nil && s.backups[i].Node != "" && s.backups[i].Node != s.facts.Node
+		if s.backups[i].Whole && !theirs {
 			return &s.backups[i]
 		}
 	}

@@ -291,7 +291,7 @@ func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 	if err := w.Process.Host.Kubelet.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	st, err := Of(t.Context(), w.Process.Look)
+	st, err := Of(t.Context(), w.Process.Look, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -336,6 +336,9 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 			t.report("the backup is good, but older ones could not be removed: %v", err)
 		}
 	}
+	if err := k.remember(t); err != nil {
+		t.report("the backup is good, but where it is could not be noted: %v", err)
+	}
 	if err := k.close(t); err != nil {
 		t.report("the backup is good, but %v", err)
 	}

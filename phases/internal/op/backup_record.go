@@ -117,6 +117,38 @@ func (d *Draft) note(t *Target, change func(*record)) {
 	}
 }
 
+// lastBackup is where the last good backup of this node was kept.
+type lastBackup struct {
+	Dir string `json:"dir"`
+}
+
+func lastBackupIn(records string) string { return path.Join(records, "last-backup.json") }
+
+// remember notes where the backup is kept, so that others of this node are looked for there.
+func (d *Draft) remember(t *Target) error {
+	if d.record == nil {
+		return nil
+	}
+	return writeJSON(t, lastBackupIn(d.record.in), lastBackup{Dir: d.record.Dir})
+}
+
+// LastBackupDir is the directory in which the last good backup of this node was kept; empty when
+// none is known. records is the directory of the records.
+func LastBackupDir(fsys node.Reader, records string) (string, error) {
+	data, err := fsys.ReadFile(lastBackupIn(records))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	var last lastBackup
+	if err == nil {
+		err = json.Unmarshal(data, &last)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot tell where the last backup was kept: %w", err)
+	}
+	return last.Dir, nil
+}
+
 // forget removes the record of a backup that leaves nothing behind.
 func (d *Draft) forget(t *Target) error {
 	if d.record == nil {

@@ -254,7 +254,8 @@ func TestWhatADeadBackupLeftIsRemovedOnlyIfItMadeIt(t *testing.T) {
 			if _, err := os.Lstat(w.Snapshot()); (err == nil) != (swap != nil) {
 				t.Errorf("what has the name: %v", err)
 			}
-			if names, err := os.ReadDir(home); err != nil || len(names) != 0 {
+			names, err := os.ReadDir(home)
+			if err != nil || len(names) != 1 || names[0].Name() != filepath.Base(lastBackupIn(home)) {
 				t.Errorf("there are still records: %v, %v", names, err)
 			}
 		})
