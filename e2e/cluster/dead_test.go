@@ -70,6 +70,7 @@ func TestAnEtcdThatDoesNotBecomeHealthyIsTakenBackByItself(t *testing.T) {
 		k.sameManifests(manifests)
 		k.ended("rolled back")
 
+		k.Must(k.node.StopKubelet(k.Ctx)) // it was left running, to show what is wrong
 		k.Must(os.WriteFile(file, good, 0o600))
 		k.Must(k.node.StartKubelet(k.Ctx))
 		k.awaitReady()

@@ -65,17 +65,17 @@ func (n *Node) Kubeconfig(file, caFile string, now time.Time) *Kubeconfig {
 	if c, err := pki.Inspect(file, leaf.Cert, now); err == nil {
 		k.NeedsBinding = slices.Equal(c.Groups, []string{adminsGroup})
 	}
-	for _, p := range leaf.Check(now) {
-		k.Problem = p.What
-		switch p.Kind {
-		case pki.Expired:
-			k.Fix = fmt.Sprintf("type `kubeadm certs renew %s`", path.Base(file))
-		case pki.NotYetValid:
-			k.Fix = "set the clock of this node"
-		default:
-			k.Fix = remade(file)
-		}
-		break
+	problems := leaf.Check(now)
+	if len(problems) == 0 {
+		return k
+	}
+	switch k.Problem = problems[0].What; problems[0].Kind {
+	case pki.Expired:
+		k.Fix = fmt.Sprintf("type `kubeadm certs renew %s`", path.Base(file))
+	case pki.NotYetValid:
+		k.Fix = "set the clock of this node"
+	default:
+		k.Fix = remade(file)
 	}
 	return k
 }

@@ -200,7 +200,7 @@ func (u *unit) words(f Reader) ([]string, error) {
 	for _, line := range u.environment {
 		pairs, err := SplitWords(line)
 		if err != nil {
-			return nil, fmt.Errorf("Environment=%s: %w", line, err)
+			return nil, fmt.Errorf("its Environment=%s: %w", line, err)
 		}
 		for _, pair := range pairs {
 			name, value, _ := strings.Cut(pair, "=")
@@ -214,7 +214,7 @@ func (u *unit) words(f Reader) ([]string, error) {
 	}
 	given, err := SplitWords(strings.TrimLeft(u.command, "-@:+!"))
 	if err != nil {
-		return nil, fmt.Errorf("ExecStart=%s: %w", u.command, err)
+		return nil, fmt.Errorf("its ExecStart=%s: %w", u.command, err)
 	}
 	var words []string
 	for _, word := range given {
