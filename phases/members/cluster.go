@@ -55,10 +55,8 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 
 // elsewhere drops this node's own URLs.
 func (f *Facts) elsewhere(urls []string) []string {
-	own := observe.HostsOf(f.Init.Pod.ClientURLs)
-	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool {
-		return observe.Loopback(observe.HostOf(u)) || slices.Contains(own, observe.HostOf(u))
-	})
+	own := append(observe.HostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
+	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
 }
 
 // initialMembers are the client URLs of the members named in this node's etcd manifest, by

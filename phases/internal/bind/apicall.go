@@ -61,7 +61,7 @@ func (b APIServer) call(ctx context.Context, a op.APIAccess, method, target stri
 				refused = &op.DeniedError{Status: denied.Status, Text: denied.Text}
 			}
 			refused.Kubeconfigs = append(refused.Kubeconfigs, file)
-		case err == nil || errors.Is(err, errNotFound) || !unusable(err):
+		case err == nil || errors.Is(err, errNotFound) || !unusable(err) && !elsewhere(a, err):
 			return err // the API server's own answer, or none at all: no kubeconfig changes that
 		case first == nil:
 			first = err
@@ -93,6 +93,12 @@ func (b APIServer) missing(file string) bool {
 type kubeconfigError struct{ error }
 
 func (e kubeconfigError) Unwrap() error { return e.error }
+
+// elsewhere says whether another kubeconfig may name another API server, that can be reached: where
+// none runs on this node, each names its own.
+func elsewhere(a op.APIAccess, err error) bool {
+	return a.Server == "" && len(a.Servers) == 0 && unconnected(err)
+}
 
 // unusable says whether the kubeconfig is at fault, and not the API server.
 func unusable(err error) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -62,9 +63,10 @@ func gone(p any) error {
 		g.cause, _ = p.(error)
 	}
 	for _, disk := range []error{
-		unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENOMEM,
+		unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENOMEM,
 	} {
-		if errors.Is(g.cause, disk) {
+		// bbolt does not wrap every error.
+		if errors.Is(g.cause, disk) || strings.Contains(g.text, disk.Error()) {
 			return fmt.Errorf("etcd's own code gives up: %s", g.text)
 		}
 	}
