@@ -111,8 +111,6 @@ func (s seen) judgeEtcd() []string {
 	return w
 }
 
-// judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
-// the next one is lost.
 // judgeDeadServers names what the Service kubernetes sends clients to for ever.
 func (s seen) judgeDeadServers() (warnings []string) {
 	if s.facts.Live == nil {
@@ -126,6 +124,8 @@ func (s seen) judgeDeadServers() (warnings []string) {
 	return warnings
 }
 
+// judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
+// the next one is lost.
 func (s seen) judgeMembers() []string {
 	var w []string
 	for _, m := range s.silent {

@@ -63,7 +63,8 @@ type Entry struct {
 // Entries is [Client.Keys] with what becomes of them; own asks the first endpoint alone, without a
 // quorum.
 func (c *Client) Entries(ctx context.Context, prefix string, own bool) ([]Entry, error) {
-	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly()}
+	// With their values: of keys alone, etcd 3.7 does not tell the lease.
+	opts := []clientv3.OpOption{clientv3.WithPrefix()}
 	if own {
 		opts = append(opts, clientv3.WithSerializable())
 	}
