@@ -63,12 +63,31 @@ func (v view) lost(m observe.Member) bool {
 	return slices.ContainsFunc(v.options.Lost, func(word string) bool { return observe.Called(m, word) })
 }
 
+// returned says whether a node is one that a restore of the others left out: it took no part, its
+// member was one of the cluster that was replaced, and is none of the present one. Its data is of
+// the cluster from before.
+func (v view) returned(s Survey) bool {
+	if s.Member == nil {
+		return false
+	}
+	replaced := false
+	for _, other := range v.surveys {
+		replaced = replaced ||
+			other.LastRestore != s.LastRestore && observe.ShareURL(other.Replaced, s.Member.PeerURLs)
+		if other.Live != nil && other.cluster() != s.cluster() && slices.ContainsFunc(other.Live.Members,
+			func(m observe.Member) bool { return observe.ShareURL(m.PeerURLs, s.Member.PeerURLs) }) {
+			return false
+		}
+	}
+	return replaced
+}
+
 // checkClusters refuses nodes of different clusters: the data of one of them would be replaced by
 // what is another's.
 func (v view) checkClusters(Shared) error {
 	of := map[uint64][]string{}
 	for _, node := range slices.Sorted(maps.Keys(v.surveys)) {
-		if id := v.surveys[node].cluster(); id != 0 {
+		if id := v.surveys[node].cluster(); id != 0 && !v.returned(v.surveys[node]) {
 			of[id] = append(of[id], node)
 		}
 	}

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -183,11 +184,41 @@ func TestNodesOfTwoClustersAreRefused(t *testing.T) {
 	v, c := threeSeen()
 	knowing(&v)
 	s := v.surveys["cp3"]
+	first := v.surveys["cp1"]
+	// It is back from a loss: its data is of the cluster from before.
+	first.LastRestore, first.Replaced = "r2", s.Member.PeerURLs
+	v.surveys["cp1"] = first
+	if err := back(&v, 2).checkClusters(Shared{}); err != nil {
+		t.Error(err)
+	}
+	took := back(&v, 2)
+	third := took.surveys["cp3"]
+	third.LastRestore = "r2" // it took part, and has begun a cluster of its own since
+	took.surveys["cp3"] = third
+	refusedWith(t, took.checkClusters(Shared{}), "not members of one cluster", "--nodes")
+	// A member of the present cluster that began one of its own is not back from a loss.
+	refusedWith(t, back(&v, 3).checkClusters(Shared{}), "not members of one cluster", "--nodes")
 	s.Live = nil // its data is gone: nothing tells of another cluster
 	v.surveys["cp3"] = s
 	if _, err := v.joint(c); err != nil {
 		t.Error(err)
 	}
+}
+
+// back is what is seen when cp3 has data of another cluster, and the others' cluster has so many of
+// the three members.
+func back(v *view, members int) view {
+	seen := *v
+	seen.surveys = maps.Clone(v.surveys)
+	for node, other := range seen.surveys {
+		live := *other.Live
+		live.Members = live.Members[:members]
+		if other.Live = &live; node == "cp3" {
+			live.ClusterID = 0xc2
+		}
+		seen.surveys[node] = other
+	}
+	return seen
 }
 
 func TestTwoNodesOfOneNameDoNotHideEachOtherWhenTheOthersJoin(t *testing.T) {

@@ -88,6 +88,9 @@ type Survey struct {
 	Clients []string
 	// The snapshot is here too: the same name, the same SHA-256.
 	Has bool
+	// The last restore here, and the peer URLs of the cluster that it replaced.
+	LastRestore string
+	Replaced    []string
 }
 
 func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err error) {
@@ -101,6 +104,7 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	p.Id, p.facts = q.Run, f
 	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
 		Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision}
+	s.LastRestore, s.Replaced = journal.LastRestore(p.Node.Host.FS, journal.NoteOldURLs)
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
 		s.ClientURLs = f.Etcd.ClientURLs

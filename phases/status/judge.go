@@ -211,16 +211,7 @@ func (s seen) judgeBackups() []string {
 // could serve as the old cluster if their power returned. One that is a member of the current
 // cluster by now was wiped and has joined.
 func leftOut(n *observe.Node, live *observe.Live) (left []string) {
-	runs, err := journal.List(n.FS)
-	if err != nil {
-		return nil // judgeRun reports it
-	}
-	for _, r := range runs {
-		if r.State == nil || r.State.Outcome() != journal.Completed || r.State.Run.Workflow != "restore" {
-			continue
-		}
-		left = strings.Fields(r.State.Run.Notes[journal.NoteLeft])
-	}
+	_, left = journal.LastRestore(n.FS, journal.NoteLeft)
 	return slices.DeleteFunc(left, func(url string) bool {
 		return live != nil && slices.ContainsFunc(live.Members, func(m observe.Member) bool {
 			return slices.Contains(m.PeerURLs, url)

@@ -1,5 +1,11 @@
 package journal
 
+import (
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
 // What a run notes for people and for later commands: the keys of [Run.Notes]. A key once used
 // keeps its meaning.
 const (
@@ -22,4 +28,19 @@ func FromDirs(data, wal string) string {
 		flags += " --from-wal-dir " + wal
 	}
 	return flags
+}
+
+// LastRestore returns the newest completed restore on this node, and the URLs of one of its notes;
+// empty if there is none, or the runs cannot be read.
+func LastRestore(fsys node.Reader, note string) (run string, urls []string) {
+	runs, err := List(fsys)
+	if err != nil {
+		return "", nil
+	}
+	for _, r := range runs {
+		if r.State != nil && r.State.Outcome() == Completed && r.State.Run.Workflow == "restore" {
+			run, urls = r.ID, strings.Fields(r.State.Run.Notes[note])
+		}
+	}
+	return run, urls
 }
