@@ -158,7 +158,7 @@ func Wire[F engine.Observed](
 // may lack just what the run makes.
 func checkRewired(f *observe.Facts) error {
 	m, container, _ := observe.Program(f.Manifests, "kube-apiserver")
-	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: []string{container}}
+	pod := observe.PodOf(f.Manifests, m, container)
 	if !slices.ContainsFunc(f.Containers, func(c node.Container) bool { return pod.Owns(c) && c.State == "running" }) {
 		return nil
 	}

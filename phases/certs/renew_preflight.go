@@ -55,13 +55,15 @@ func (o RenewOptions) found(f *Facts) []string {
 		}
 	}
 	for _, use := range f.Renewal.Uses {
-		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil && f.foreign(use) {
+		c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now)
+		if err != nil {
+			continue
+		}
+		if f.foreign(use) {
 			found = append(found, fmt.Sprintf("%s is another machine's, made for %s: the new one is for this node, "+
 				"and not for those names", use.name, strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
 		}
-		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
-			found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
-		}
+		found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 	}
 	return append(found, still...)
 }

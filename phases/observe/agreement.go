@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -76,23 +76,20 @@ func (n *Node) hashes(
 	ctx context.Context, access op.Access, members []etcd.Member, own uint64, revision int64,
 ) []memberHash {
 	all := make([]memberHash, len(members))
-	var wg sync.WaitGroup
-	for i, m := range members {
-		wg.Go(func() {
-			all[i] = memberHash{name: MemberName(Member{Name: m.Name, PeerURLs: m.PeerURLs}), own: m.ID == own}
-			a := access
-			if !all[i].own {
-				a.Endpoints = m.ClientURLs
+	engine.Concurrently(len(members), func(i int) {
+		m := members[i]
+		all[i] = memberHash{name: MemberName(Member{Name: m.Name, PeerURLs: m.PeerURLs}), own: m.ID == own}
+		a := access
+		if !all[i].own {
+			a.Endpoints = m.ClientURLs
+		}
+		for try := 0; ; try++ {
+			all[i].hash, all[i].err = n.hashAt(ctx, a, m, revision)
+			if all[i].err == nil || try == 3 || n.Clock.Sleep(ctx, time.Second) != nil {
+				return
 			}
-			for try := 0; ; try++ {
-				all[i].hash, all[i].err = n.hashAt(ctx, a, m, revision)
-				if all[i].err == nil || try == 3 || n.Clock.Sleep(ctx, time.Second) != nil {
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+		}
+	})
 	return all
 }
 

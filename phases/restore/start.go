@@ -7,7 +7,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
-	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -24,7 +23,7 @@ func (o restorer) checkStarts(f *Facts) error {
 // mustStart parts what is fenced into what must run afterwards, and what did not run before either.
 func (o restorer) mustStart(f *Facts) (must, others []observe.ManifestFile) {
 	for _, m := range o.fenced(f) {
-		pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: m.Manifest.Containers()}
+		pod := observe.PodOf(f.Manifests, m, m.Manifest.Containers()...)
 		runs := slices.ContainsFunc(f.Containers, func(c node.Container) bool {
 			return c.State == "running" && pod.Owns(c)
 		})

@@ -92,7 +92,7 @@ func otherDataDir(ctx context.Context, n *observe.Node, f *observe.Facts) string
 	}
 	ctx, cancel := context.WithTimeout(ctx, askKubeadm)
 	defer cancel()
-	config, err := n.ClusterConfiguration(ctx, n.APIAccess(f.Manifests))
+	config, err := n.ClusterConfiguration(ctx, f.API)
 	if err != nil || config.DataDir == "" {
 		return ""
 	}
