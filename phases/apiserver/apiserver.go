@@ -67,7 +67,7 @@ type SetFacts struct {
 func (o Options) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			err := engine.Passes(f, checkAPIServer, checkDoubled,
+			err := engine.Passes(f, checkAPIServer, checkManifests,
 				o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
 			if errors.Is(err, errUnchanged) {
 				err = nil

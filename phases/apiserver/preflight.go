@@ -35,12 +35,7 @@ func checkAPIServer(f *Facts) error {
 	return nil
 }
 
-func checkDoubled(f *Facts) error {
-	if err := f.CheckDoubled(); err != nil {
-		return err
-	}
-	return f.CheckResolved()
-}
+func checkManifests(f *Facts) error { return f.CheckManifests() }
 
 // checkMembers refuses unless all members can be listed, and can serve.
 func (o Options) checkMembers(f *Facts) error {

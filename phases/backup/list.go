@@ -48,11 +48,14 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	return entries, nil
 }
 
-// LastDir is the directory in which the last good backup of this node was kept (host path), or
-// [DefaultDir] when none is known.
+// LastDir is the directory in which the last good backup of this node was kept (host path), as
+// [List] takes it: empty for [DefaultDir], and when none is known.
 func LastDir(n *observe.Node) (string, error) {
 	dir, err := op.LastBackupDir(n.FS, journal.Home)
-	return cmp.Or(dir, DefaultDir), err
+	if dir == DefaultDir {
+		dir = ""
+	}
+	return dir, err
 }
 
 // backupNames picks the snapshots among the names of a directory, including those of which only the

@@ -80,7 +80,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of "+
 			"kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
 	}
-	kubeconfigs := kubeconfigCerts(n, &uses, clusterCA(files))
+	kubeconfigs := kubeconfigCerts(n, &uses, observe.ClientCA(files))
 	for _, ca := range uses.cas {
 		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
 	}
@@ -115,14 +115,6 @@ func unseen(
 			"not looked at", n.Config.StaticPodPath, inPKI("apiserver.crt")))
 	}
 	return w
-}
-
-// clusterCA is the CA by which the API server knows its clients.
-func clusterCA(files []observe.ManifestFile) string {
-	if m, c, ok := observe.Program(files, "kube-apiserver"); ok {
-		return observe.HostFile(m, c, observe.FlagOf(m, c, "client-ca-file"))
-	}
-	return inPKI("ca.crt")
 }
 
 // finish sorts as kubeadm does, and collects the warnings.

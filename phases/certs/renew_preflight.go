@@ -16,17 +16,12 @@ import (
 func (o RenewOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return nil, engine.Passes(f, checkDoubled, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
+			return nil, engine.Passes(f, checkManifests, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
 				o.checkSigned, o.checkQuorum, o.checkStarts)
 		}}
 }
 
-func checkDoubled(f *Facts) error {
-	if err := f.CheckDoubled(); err != nil {
-		return err
-	}
-	return f.CheckResolved()
-}
+func checkManifests(f *Facts) error { return f.CheckManifests() }
 
 // checkForced refuses to start an etcd anew that would throw the other members out.
 func (o RenewOptions) checkForced(f *Facts) error {

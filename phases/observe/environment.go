@@ -100,10 +100,8 @@ func Unresolved(files []ManifestFile) (said []string) {
 	return said
 }
 
-// CheckResolved refuses a change while it is not known what the manifests say.
-func (f *Facts) CheckResolved() error { return CheckResolved(f.Manifests) }
-
-// CheckResolved is [Facts.CheckResolved] for manifests that need not be there yet.
+// CheckResolved refuses a change while it is not known what manifests say, which need not be there
+// yet.
 func CheckResolved(files []ManifestFile) error {
 	if said := Unresolved(files); len(said) > 0 {
 		return engine.Refuse("write the value itself into the manifest; or let the kubelet start that container once: "+

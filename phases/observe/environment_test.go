@@ -74,7 +74,7 @@ func TestSettingsThatComeFromElsewhereAreThoseOfTheContainer(t *testing.T) {
 		"a runtime that cannot be asked": func() { n.Environment = nil },
 	} {
 		change()
-		err := (&Facts{Manifests: n.Resolved(t.Context(), files)}).CheckResolved()
+		err := CheckResolved(n.Resolved(t.Context(), files))
 		if err == nil || !strings.Contains(err.Error(), "/m/etcd.yaml takes POD_IP, ETCD_NAME from the pod's status") {
 			t.Errorf("%s: %v", name, err)
 		}

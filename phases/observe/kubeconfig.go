@@ -121,12 +121,10 @@ func (n *Node) APIAccess(files []ManifestFile) op.APIAccess {
 // Administrators is [Node.APIAccess], with what is known about each kubeconfig.
 func (n *Node) Administrators(files []ManifestFile) (op.APIAccess, []Kubeconfig) {
 	var a op.APIAccess
-	m, c, runs := Program(files, "kube-apiserver")
-	clientCA := path.Join(KubeadmCertificatesDir, "ca.crt")
-	if runs {
+	if m, c, runs := Program(files, "kube-apiserver"); runs {
 		a.Server, a.Servers, a.Name = n.apiServers(m, c)
-		clientCA = HostFile(m, c, FlagOf(m, c, "client-ca-file"))
 	}
+	clientCA := ClientCA(files)
 	var there []Kubeconfig
 	for _, file := range administrators() {
 		if k := n.Kubeconfig(file, clientCA, n.Clock.Now()); k != nil {
@@ -145,6 +143,14 @@ func (n *Node) Administrators(files []ManifestFile) (op.APIAccess, []Kubeconfig)
 		}
 	}
 	return a, there
+}
+
+// ClientCA is the CA by which the API server knows its clients; without one, kubeadm's.
+func ClientCA(files []ManifestFile) string {
+	if m, c, runs := Program(files, "kube-apiserver"); runs {
+		return HostFile(m, c, FlagOf(m, c, "client-ca-file"))
+	}
+	return path.Join(KubeadmCertificatesDir, "ca.crt")
 }
 
 // apiServers are the addresses of this node's API server, the surest first, and a name that its

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -200,11 +198,8 @@ func unescaped(field string) string {
 
 var octal = regexp.MustCompile(`\\[0-7]{3}`)
 
-// The files with which kubeadm's unit starts the kubelet.
-const (
-	kubeletKubeconfig   = "/etc/kubernetes/kubelet.conf"
-	bootstrapKubeconfig = "/etc/kubernetes/bootstrap-kubelet.conf"
-)
+// bootstrapKubeconfig is what kubeadm's unit starts the kubelet with, beside its own kubeconfig.
+const bootstrapKubeconfig = "/etc/kubernetes/bootstrap-kubelet.conf"
 
 // KubeletStarts finds out whether the kubelet would end at once: one that is started with a
 // kubeconfig for its bootstrap does so if its own certificate has expired and that file is not
@@ -213,25 +208,25 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	if !n.bootstraps() || n.Exists(bootstrapKubeconfig) {
 		return nil
 	}
+	kubelet := KubeconfigPath("kubelet.conf")
 	const fix = "on a control plane that has the CA's key, `kubeadm init phase kubeconfig kubelet` makes another " +
 		"one, once " +
 		"the old one is moved away"
-	data, err := n.FS.ReadFile(kubeletKubeconfig)
-	if err != nil {
-		if n.Exists(kubeletKubeconfig) {
-			return nil
-		}
+	if !n.Exists(kubelet) {
 		return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: neither %s nor %s is there",
-			kubeletKubeconfig, bootstrapKubeconfig), Fix: fix}}
+			kubelet, bootstrapKubeconfig), Fix: fix}}
 	}
-	file, cert := clientCertificate(n, data)
-	c, err := pki.Inspect(file, cert, now)
+	leaf, err := n.KubeconfigLeaf(kubelet, "")
+	if err != nil || leaf == nil {
+		return nil // nothing can be said
+	}
+	c, err := pki.Inspect(leaf.CertFile, leaf.Cert, now)
 	if err != nil || !c.Expired {
 		return nil
 	}
 	return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired "+
 		"on %s, and %s is not "+
-		"there", file, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig), Fix: fix}}
+		"there", leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig), Fix: fix}}
 }
 
 // bootstraps says whether a unit of the kubelet names a kubeconfig for its bootstrap, as kubeadm's
@@ -252,25 +247,4 @@ func (n *Node) bootstraps() bool {
 		}
 	}
 	return false
-}
-
-// clientCertificate is the certificate that a kubeconfig holds or names, and where it is.
-func clientCertificate(n *Node, kubeconfig []byte) (file string, cert []byte) {
-	var read struct {
-		Users []struct {
-			User struct {
-				File string `json:"client-certificate"`
-				Data []byte `json:"client-certificate-data"`
-			} `json:"user"`
-		} `json:"users"`
-	}
-	if yaml.Unmarshal(kubeconfig, &read) != nil || len(read.Users) == 0 {
-		return kubeletKubeconfig, nil
-	}
-	user := read.Users[0].User
-	if len(user.Data) > 0 || user.File == "" {
-		return kubeletKubeconfig, user.Data
-	}
-	cert, _ = n.FS.ReadFile(user.File) // unreadable: nothing can be said
-	return user.File, cert
 }

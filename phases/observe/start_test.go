@@ -197,7 +197,9 @@ func kubeconfig(t *testing.T, days int) string {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return "apiVersion: v1\nkind: Config\nusers:\n- name: a\n  user:\n    client-certificate-data: " +
+	return "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: a\n" +
+		"  cluster: {server: 'https://a'}\ncontexts:\n- name: a\n" +
+		"  context: {cluster: a, user: a}\nusers:\n- name: a\n  user:\n    client-certificate-data: " +
 		base64.StdEncoding.EncodeToString(text) + "\n"
 }
 

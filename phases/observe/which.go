@@ -198,6 +198,14 @@ func Doubled(files []ManifestFile) (said []string) {
 const doubledHint = "the kubelet runs every file in that directory, whatever its name, and only one for each pod: " +
 	"move the others away"
 
+// CheckManifests refuses a change while it is not known which manifests run, or what they say.
+func (f *Facts) CheckManifests() error {
+	if err := f.CheckDoubled(); err != nil {
+		return err
+	}
+	return CheckResolved(f.Manifests)
+}
+
 // CheckDoubled refuses a change while several files claim one of the control plane's pods: it is
 // not known which of them runs, and which will.
 func (f *Facts) CheckDoubled() error {

@@ -76,10 +76,7 @@ func foundOthers(f *Facts) (found []string) {
 }
 
 func (o restorer) checkPods(f *Facts) error {
-	if err := f.CheckDoubled(); err != nil {
-		return err
-	}
-	if err := f.CheckResolved(); err != nil {
+	if err := f.CheckManifests(); err != nil {
 		return err
 	}
 	if o.Shared != nil && len(o.Shared.Members)+len(o.Shared.Rejoin) > 1 {

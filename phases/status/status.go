@@ -169,16 +169,12 @@ func (s seen) quotaBytes() int64 {
 }
 
 func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
-	if s.backupDir = dir; dir == "" {
-		if s.backupDir, s.backupErr = backup.LastDir(n); s.backupErr != nil {
+	if dir == "" {
+		if dir, s.backupErr = backup.LastDir(n); s.backupErr != nil {
 			return
 		}
-		if s.backupDir == backup.DefaultDir {
-			dir = "" // which need not be there
-		} else {
-			dir = s.backupDir
-		}
 	}
+	s.backupDir = cmp.Or(dir, backup.DefaultDir)
 	s.backups, s.backupErr = backup.List(ctx, n, dir)
 }
 
