@@ -90,14 +90,16 @@ func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {
 			tt.spoil(n)
 			must(t, n.StartKubelet(n.ctx))
 			var said string
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log(said)
+				}
+			})
 			n.eventually("status says why", func() bool {
 				r := n.run("status")
 				said = r.Stdout + r.Stderr
 				return strings.Contains(said, tt.says)
 			})
-			if t.Failed() {
-				t.Log(said)
-			}
 		})
 	}
 }

@@ -32,15 +32,6 @@ func onDisk(t *testing.T, files map[string][]byte) node.FS {
 	return fs
 }
 
-func spec(t *testing.T, name string) pki.Spec {
-	t.Helper()
-	s, err := pki.EtcdSpec(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // The files of another control plane were copied to this node: what is renewed is for this node,
 // and for nobody else.
 func TestACertificateOfAnotherMachineIsRenewedForThisNode(t *testing.T) {
@@ -49,7 +40,7 @@ func TestACertificateOfAnotherMachineIsRenewedForThisNode(t *testing.T) {
 		ServerCertSANs: []string{"etcd.example"}, Algorithm: pki.ECDSAP256}, Now: now}
 	ours := theirs
 	ours.Config.NodeName, ours.Config.AdvertiseAddress = "cp1", "10.0.0.11"
-	ca, err := theirs.NewCA(spec(t, "etcd-ca"))
+	ca, err := theirs.NewCA(mustSpec(t, "etcd-ca"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +60,7 @@ func TestACertificateOfAnotherMachineIsRenewedForThisNode(t *testing.T) {
 		"this node's, which has another name now": {ours, "cp-one", false,
 			[]string{"cp1", "etcd.example", "localhost", "10.0.0.11", "127.0.0.1", "::1"}},
 	} {
-		old, err := tt.issuer.Issue(spec(t, "etcd-server"), authority)
+		old, err := tt.issuer.Issue(mustSpec(t, "etcd-server"), authority)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +118,7 @@ func TestKubeconfigsAreAmongTheCertificates(t *testing.T) {
 	now := time.Now()
 	i := pki.Issuer{Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256},
 		Now: now.Add(-2 * pki.DefaultValidity)}
-	ca, err := i.NewCA(spec(t, "etcd-ca"))
+	ca, err := i.NewCA(mustSpec(t, "etcd-ca"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,12 +126,12 @@ func TestKubeconfigsAreAmongTheCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended, err := i.Issue(spec(t, "etcd-healthcheck-client"), authority)
+	ended, err := i.Issue(mustSpec(t, "etcd-healthcheck-client"), authority)
 	if err != nil {
 		t.Fatal(err)
 	}
 	i.Now = now
-	good, err := i.Issue(spec(t, "etcd-healthcheck-client"), authority)
+	good, err := i.Issue(mustSpec(t, "etcd-healthcheck-client"), authority)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -41,7 +42,7 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 			text := strings.ReplaceAll(crashtest.PodManifest("etcd", "", ""),
 				"name: etcd\n  namespace", "name: events\n  namespace")
 			s.facts.Manifests = append(s.facts.Manifests, file("a.yaml", text))
-			s.facts.RuntimeError = errNotAsked
+			s.facts.RuntimeError = errors.New("not asked")
 		}, []string{"/m/a.yaml runs another etcd, kube-system/events: its data is in no backup"}},
 		{"a copy", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests, file("etcd.yaml.bak", crashtest.EtcdManifest("")))
@@ -85,9 +86,3 @@ func TestTheImageOfAPodIsThatOfItsProgram(t *testing.T) {
 		t.Errorf("the image is %s", got)
 	}
 }
-
-var errNotAsked = errRuntime("not asked")
-
-type errRuntime string
-
-func (e errRuntime) Error() string { return string(e) }

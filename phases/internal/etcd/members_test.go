@@ -19,12 +19,8 @@ import (
 func startThree(t *testing.T, version string, extra ...string) []*server {
 	t.Helper()
 	all := []*server{newServer(t, "a"), newServer(t, "b"), newServer(t, "c")}
-	var urls []string
 	for _, s := range all {
-		urls = append(urls, s.Name+"="+s.PeerURL)
-	}
-	for _, s := range all {
-		s.start(version, slices.Concat([]string{"--initial-cluster", strings.Join(urls, ",")}, unflushed, extra)...)
+		s.start(version, slices.Concat([]string{"--initial-cluster", initialCluster(all)}, unflushed, extra)...)
 	}
 	for _, s := range all {
 		s.await()

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -70,7 +71,7 @@ func (m *Machine) settleName(name string) {
 
 // StartKubelet starts it as a person does; StopKubelet stops it.
 func (m *Machine) StartKubelet() {
-	if !m.kubelet {
+	if !m.kubelet { // it rereads all manifests
 		m.views, m.idle = map[string]*view{}, nil
 	}
 	m.kubelet = true
@@ -117,7 +118,7 @@ func (m *Machine) MountOver(dir string, files map[string]string) {
 		}
 		m.moves++
 		m.Mounts = append(slices.Clone(m.Mounts), dir)
-		for _, name := range sortedKeys(files) {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
 			_ = node.MkdirAll(m.Disk, path.Dir(name), node.Attr{Mode: 0o700})
 			_ = m.Create(name, []byte(files[name]), node.Attr{Mode: 0o600})
 			m.settleName(name)
@@ -173,7 +174,7 @@ func (m *Machine) gather(all map[string]string, dir string, ino uint64) {
 func (m *Machine) Holds(text string) (names []string) {
 	all := map[string]string{}
 	m.gather(all, "/", rootInode)
-	for _, name := range sortedKeys(all) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if strings.Contains(all[name], text) {
 			names = append(names, name)
 		}
@@ -259,14 +260,6 @@ func (m *Machine) replicate(etcd *container, write string) {
 func beginning(data []byte) []byte {
 	first, _, _ := bytes.Cut(data, []byte("\n"))
 	return first
-}
-
-func sortedKeys(all map[string]string) (keys []string) {
-	for key := range all {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // EtcdData is what the running etcd holds.

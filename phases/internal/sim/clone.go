@@ -24,7 +24,8 @@ func (m *Machine) Clone() *Machine {
 		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 		NoImages: m.NoImages, PauseImage: m.PauseImage, Exit: m.Exit, KillNew: m.KillNew,
-		Meddled: m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
+		DeniedWith: m.DeniedWith,
+		Meddled:    m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
 		byHandSince: m.byHandSince, acked: slices.Clone(m.acked), covered: slices.Clone(m.covered),
 	}
 	c.idle, c.checked = m.idle, m.checked

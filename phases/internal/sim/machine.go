@@ -351,11 +351,7 @@ func (k kubelet) Start(context.Context) error {
 	if err := k.m.step("start the kubelet"); err != nil {
 		return err
 	}
-	if !k.m.kubelet { // it rereads all manifests
-		k.m.views, k.m.idle = map[string]*view{}, nil
-	}
-	k.m.kubelet = true
-	k.m.tick()
+	k.m.StartKubelet()
 	return nil
 }
 
