@@ -2,9 +2,8 @@ package workflows
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,7 +29,8 @@ func (n *node) spoil(value string) {
 	found := false
 	must(n.t, db.Update(func(tx *bbolt.Tx) error {
 		keys := tx.Bucket([]byte("key"))
-		for c, k, v := first(keys); k != nil; k, v = c.Next() {
+		c := keys.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
 			if bytes.Contains(v, []byte(value)) {
 				found = true
 				return keys.Put(bytes.Clone(k), bytes.Replace(v, []byte(value), bytes.ToUpper([]byte(value)), 1))
@@ -44,12 +44,6 @@ func (n *node) spoil(value string) {
 	}
 }
 
-func first(b *bbolt.Bucket) (c *bbolt.Cursor, k, v []byte) {
-	c = b.Cursor()
-	k, v = c.First()
-	return c, k, v
-}
-
 func TestABackupNamesAMemberThatDoesNotHoldWhatTheOthersDo(t *testing.T) {
 	c := startTogether(t)
 	c.nodes[0].put("/registry/configmaps/default/told-apart", "as it was written")
@@ -59,24 +53,31 @@ func TestABackupNamesAMemberThatDoesNotHoldWhatTheOthersDo(t *testing.T) {
 	third.spoil("as it was written")
 	must(t, third.StartKubelet(third.ctx))
 	third.ready()
-	for on, own := range map[string]bool{"cp1": false, "cp3": true} {
-		out := c.typed(on, "etcdpod backup -o json", 6)
-		lines := strings.Split(strings.TrimSpace(out), "\n")
+	told := func(n *node) (path string, differ []string) {
 		var last struct {
 			Result struct {
 				Path   string
 				Differ []string
 			}
 		}
-		must(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last))
-		if d := last.Result.Differ; len(d) != 1 || d[0] != "cp3" {
-			t.Errorf("on %s (itself %v) the members that differ are %v", on, own, d)
+		out := c.typed(n.Node, "etcdpod backup -o json", 6)
+		n.lastLine(sandbox.Result{Stdout: out}, &last)
+		return n.Path(last.Result.Path), last.Result.Differ
+	}
+	for _, n := range []*node{c.nodes[0], third} {
+		path, differ := told(n)
+		if len(differ) != 1 || differ[0] != "cp3" {
+			t.Errorf("on %s the members that differ are %v", n.Node, differ)
 		}
-		n := c.nodes[map[string]int{"cp1": 0, "cp3": 2}[on]]
-		text, err := os.ReadFile(n.Path(last.Result.Path) + ".json")
+		text, err := os.ReadFile(path + ".json")
 		if err != nil || !bytes.Contains(text, []byte(`"differ"`)) {
 			t.Errorf("%v: the description is %s", err, text)
 		}
-		n.verify(0, n.Path(last.Result.Path))
+		n.verify(0, path)
+	}
+	// One that does not answer is not compared, and does not count as equal to who asks.
+	stopEtcd(c.nodes[1])
+	if _, differ := told(third); !slices.Equal(differ, []string{"cp1", "cp3"}) {
+		t.Errorf("while cp2 is down the members that differ are %v", differ)
 	}
 }

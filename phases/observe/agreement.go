@@ -81,7 +81,7 @@ func (n *Node) hashes(
 		all[i] = memberHash{name: MemberName(Member{Name: m.Name, PeerURLs: m.PeerURLs}), own: m.ID == own}
 		a := access
 		if !all[i].own {
-			a.Endpoints = m.ClientURLs
+			a = access.At(m.ClientURLs...)
 		}
 		for try := 0; ; try++ {
 			all[i].hash, all[i].err = n.hashAt(ctx, a, m, revision)

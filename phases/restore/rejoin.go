@@ -47,8 +47,7 @@ func (o restorer) rejoin() phase {
 				return nil, nil
 			}
 			limit := o.waitLimit(f.Snapshot.Proof.SizeBytes)
-			through := f.Etcd.Access
-			through.Endpoints, through.Others, through.Name = o.Shared.Through, nil, ""
+			through := f.Etcd.Access.At(o.Shared.Through...)
 			put, earlier, err := o.putJoining(f)
 			if err != nil {
 				return nil, err

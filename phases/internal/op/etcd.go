@@ -21,6 +21,13 @@ type Access struct {
 	Name string `json:"name,omitempty"`
 }
 
+// At is the same access to other members, at their URLs: what is known about one member's further
+// URLs and certificate does not hold for them.
+func (a Access) At(urls ...string) Access {
+	a.Endpoints, a.Others, a.Name = urls, nil, ""
+	return a
+}
+
 // Proof is the result of proving a snapshot.
 type Proof struct {
 	SHA256    string `json:"sha256,omitempty"` // hex, of the whole file
