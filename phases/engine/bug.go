@@ -44,8 +44,8 @@ func Bug(value any) *BugError {
 	return &BugError{value, at}
 }
 
-// guarded turns a panic into an error, so that a run goes back from it as from any other.
-func guarded(do func() error) (err error) {
+// Guarded turns a panic into an error, so that a run goes back from it as from any other.
+func Guarded(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = Bug(p)

@@ -31,7 +31,7 @@ func (r *Run) StillHolds(ctx context.Context, i int) error {
 // run on the data but what the run has let run. It does nothing where nothing was fenced yet, and
 // past the commit point.
 func (r *Run) Hold(ctx context.Context) error {
-	if r.State.Forward() || r.State.Committed || r.State.Aborted != "" {
+	if r.State.Committed || r.State.Aborted != "" {
 		return nil
 	}
 	for i := min(r.State.Run.CommitAt, len(r.Ops)) - 1; i >= 0; i-- {

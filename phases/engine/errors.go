@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -122,17 +123,7 @@ func (e *NotServingError) Error() string {
 func (e *NotServingError) Unwrap() []error { return []error{e.Cause, e.Lacks} }
 
 // Hint says how to have it serve again.
-func (e *NotServingError) Hint() string {
-	var known *op.NotServingError
-	if errors.As(e.Lacks, &known) {
-		return known.Fix
-	}
-	var hinted interface{ Hint() string }
-	if errors.As(e.Lacks, &hinted) {
-		return hinted.Hint()
-	}
-	return "`etcdpod status` says more"
-}
+func (e *NotServingError) Hint() string { return cmp.Or(Hint(e.Lacks), "`etcdpod status` says more") }
 
 // WentBack is how a run ended that failed and was taken back: lacks is nil if what served before
 // was seen to serve.

@@ -97,7 +97,7 @@ func (n *Node) Pass(ctx context.Context, id string, plan Plan) error {
 	for i, o := range r.Ops {
 		r.focus(i)
 		r.announce(i)
-		if err := guarded(func() error { return o.Do(ctx, r.Target) }); err != nil {
+		if err := Guarded(func() error { return o.Do(ctx, r.Target) }); err != nil {
 			return errors.Join(err, r.unpass(ctx, i))
 		}
 		r.Emit(r.Event(i, Finished))
@@ -110,7 +110,7 @@ func (r *Run) unpass(ctx context.Context, last int) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for i := last; i >= 0; i-- {
-		errs = append(errs, guarded(func() error { return r.Ops[i].Undo(ctx, r.Target) }))
+		errs = append(errs, Guarded(func() error { return r.Ops[i].Undo(ctx, r.Target) }))
 	}
 	return errors.Join(errs...)
 }

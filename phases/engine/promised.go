@@ -24,7 +24,7 @@ func (r *Run) Promised(ctx context.Context) error {
 		}
 		var writes int
 		var kept string
-		err := guarded(func() (err error) {
+		err := Guarded(func() (err error) {
 			writes, kept, err = holds.Promised(ctx, r.Target)
 			return err
 		})

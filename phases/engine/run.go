@@ -76,7 +76,7 @@ func (r *Run) forward(ctx context.Context) error {
 	if err := r.holdAndCommit(ctx); err != nil {
 		return r.stopped(ctx, err)
 	}
-	if err := guarded(r.Lasts); err != nil {
+	if err := Guarded(r.Lasts); err != nil {
 		return r.stopped(ctx, err)
 	}
 	return r.End()
@@ -84,7 +84,7 @@ func (r *Run) forward(ctx context.Context) error {
 
 // holdAndCommit proves the fence once more: the last wait may have taken a while.
 func (r *Run) holdAndCommit(ctx context.Context) error {
-	if err := guarded(func() error { return r.Hold(ctx) }); err != nil {
+	if err := Guarded(func() error { return r.Hold(ctx) }); err != nil {
 		return err
 	}
 	return r.Commit()
@@ -127,11 +127,11 @@ func (r *Run) step(ctx context.Context, i int) error {
 		r.Emit(skipped)
 		return nil
 	}
-	if err := guarded(func() error { return errors.Join(r.lasts(i), r.StillHolds(ctx, i)) }); err != nil {
+	if err := Guarded(func() error { return errors.Join(r.lasts(i), r.StillHolds(ctx, i)) }); err != nil {
 		return err
 	}
 	r.announce(i)
-	if err := guarded(func() error { return r.do(ctx, i) }); err != nil {
+	if err := Guarded(func() error { return r.do(ctx, i) }); err != nil {
 		r.failed(i, err)
 		return err
 	}
@@ -338,7 +338,7 @@ func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 		if slices.Contains(stay, r.State.Steps[i].Phase) {
 			continue
 		}
-		if err := guarded(func() error { return r.undo(ctx, i) }); err != nil {
+		if err := Guarded(func() error { return r.undo(ctx, i) }); err != nil {
 			r.failed(i, err)
 			if lost := (*op.GivenUpError)(nil); errors.As(err, &lost) {
 				return KeepsPromises(summarize(r.State), cause, err, true)

@@ -107,7 +107,7 @@ func observeCluster(ctx context.Context, n *observe.Node, f *Facts) {
 		return
 	}
 	for _, m := range j.Cluster.Members {
-		if slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(f.Init.Pod.PeerURLs, u) }) {
+		if observe.ShareURL(m.PeerURLs, f.Init.Pod.PeerURLs) {
 			j.Own = &m
 		}
 	}
@@ -173,7 +173,7 @@ func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string
 	}
 	var urls []string
 	for _, m := range members {
-		if !m.IsLearner && !slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(own, u) }) {
+		if !m.IsLearner && !observe.ShareURL(m.PeerURLs, own) {
 			urls = append(urls, m.ClientURLs...)
 		}
 	}

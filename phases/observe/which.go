@@ -67,13 +67,11 @@ func usedEtcds(files, etcds []ManifestFile) (used []ManifestFile, certain bool) 
 	for _, m := range running(files, "kube-apiserver") {
 		c, _ := m.Manifest.Runs("kube-apiserver")
 		servers = append(servers, SplitList(FlagOf(m, c, EtcdServersFlag))...)
-		for _, f := range m.Manifest.Flags(c) { // /events#https://127.0.0.1:2382;https://…,…
-			if f.Name == "etcd-servers-overrides" {
-				value, _ := m.Manifest.Expand(c, f.Value)
-				for _, override := range strings.Split(value, ",") {
-					_, urls, _ := strings.Cut(override, "#")
-					elsewhere = append(elsewhere, strings.Split(urls, ";")...)
-				}
+		// /events#https://127.0.0.1:2382;https://…,…
+		for _, value := range FlagsOf(m, c, "etcd-servers-overrides") {
+			for _, override := range strings.Split(value, ",") {
+				_, urls, _ := strings.Cut(override, "#")
+				elsewhere = append(elsewhere, strings.Split(urls, ";")...)
 			}
 		}
 	}

@@ -88,7 +88,7 @@ func encryption(n *observe.Node, f *Facts) Encryption {
 			e.TokenKeys = append(e.TokenKeys, pki.KeyIDs(data)...)
 		}
 	}
-	e.ClientCA = observe.HostFile(m, c, observe.FlagOf(m, c, "client-ca-file"))
+	e.ClientCA = observe.ClientCA(f.Manifests)
 	var config pki.Encryption
 	var text []byte
 	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {

@@ -62,12 +62,10 @@ func (o restorer) foundDoubts(f *Facts) []string {
 			"--quota-backend-bytes soon",
 			100*size/quota, quota>>20))
 	}
-	m := f.Etcd.File.Manifest
-	if limit, probe := m.StartLimit(f.Etcd.Container); probe != "" && limit < loadTime(size) {
+	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
 		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and "+
-			"with %d MiB it "+
-			"may take %s: raise %s.failureThreshold there first", limit, probe, f.Etcd.File.Path, size>>20,
-			loadTime(size), probe))
+			"with %d MiB it may take %s: raise %s.failureThreshold there first", l.Limit, l.Probe, l.Manifest, size>>20,
+			loadTime(size), l.Probe))
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
 		found = append(found, fmt.Sprintf("nothing tells which version of etcd %s is: not its name, not the container "+

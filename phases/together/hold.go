@@ -85,16 +85,6 @@ func (t *Transaction) holdAll(ctx context.Context, but *Peer) error {
 	})
 }
 
-// behind says whether a phase is past the commit point.
-func (t *Transaction) behind(phase JointPhase) bool {
-	for _, p := range t.joint.behind() {
-		if p == phase {
-			return true
-		}
-	}
-	return false
-}
-
 // GiveUp is what a person has agreed to: going back may give up what clients have written.
 func (n *Node) GiveUp(agreed bool) { n.giveUp = agreed }
 

@@ -477,7 +477,7 @@ func (a *agent) lines(ctx context.Context, watch *watch) <-chan line {
 
 func (a *agent) reply(ctx context.Context, part *Participant, m message, file io.Reader) message {
 	var out any
-	err := guarded(func() (err error) {
+	err := engine.Guarded(func() (err error) {
 		out, err = part.Answer(ctx, m.Ask, m.With, file)
 		return err
 	})

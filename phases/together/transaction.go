@@ -117,7 +117,7 @@ func (t *Transaction) eachOf(ctx context.Context, peers []*Peer, do func(context
 	var wg sync.WaitGroup
 	for _, p := range peers {
 		wg.Go(func() {
-			if err := guarded(func() error { return do(ctx, p) }); err != nil {
+			if err := engine.Guarded(func() error { return do(ctx, p) }); err != nil {
 				// The failures that follow only say that the nodes were told to stop.
 				first.Do(func() { cause = err })
 				stop()
@@ -137,16 +137,6 @@ func (t *Transaction) inTurn(ctx context.Context, peers []*Peer, do func(context
 	return nil
 }
 
-// guarded turns a panic into an error: it would end this process, and leave the other nodes alone.
-func guarded(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = engine.Bug(p)
-		}
-	}()
-	return do()
-}
-
 // All does something on every node, whatever fails on others, and returns all failures.
 func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	errs := make([]error, len(peers))
@@ -158,7 +148,7 @@ func (t *Transaction) All(peers []*Peer, do func(*Peer) error) error {
 	}
 	var wg sync.WaitGroup
 	for i, p := range peers {
-		wg.Go(func() { errs[i] = guarded(func() error { return do(p) }) })
+		wg.Go(func() { errs[i] = engine.Guarded(func() error { return do(p) }) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -260,7 +250,7 @@ func (t *Transaction) barrier(ctx context.Context, phase JointPhase) error {
 		}
 	}
 	advance := func(ctx context.Context, p *Peer) error {
-		if t.Node.OneByOne && phase.InTurn && !t.behind(phase) {
+		if t.Node.OneByOne && phase.InTurn && !slices.Contains(t.joint.behind(), phase) {
 			if err := t.holdAll(ctx, p); err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,14 +75,11 @@ func (b APIServer) call(ctx context.Context, a op.APIAccess, method, target stri
 }
 
 // kubeconfigsOf are those to ask with, in turn.
-func kubeconfigsOf(a op.APIAccess) []string {
-	var all []string
-	for _, file := range append([]string{a.Kubeconfig}, a.Kubeconfigs...) {
-		if file != "" {
-			all = append(all, file)
-		}
-	}
-	return all
+func kubeconfigsOf(a op.APIAccess) []string { return given(a.Kubeconfig, a.Kubeconfigs) }
+
+// given is a list without what is empty.
+func given(first string, others []string) []string {
+	return slices.DeleteFunc(append([]string{first}, others...), func(s string) bool { return s == "" })
 }
 
 func (b APIServer) missing(file string) bool {
@@ -97,7 +95,7 @@ func (e kubeconfigError) Unwrap() error { return e.error }
 // elsewhere says whether another kubeconfig may name another API server, that can be reached: where
 // none runs on this node, each names its own.
 func elsewhere(a op.APIAccess, err error) bool {
-	return a.Server == "" && len(a.Servers) == 0 && unconnected(err)
+	return len(given(a.Server, a.Servers)) == 0 && unconnected(err)
 }
 
 // unusable says whether the kubeconfig is at fault, and not the API server.
@@ -134,24 +132,15 @@ func (b APIServer) ask(
 
 // serversOf are the addresses to try, in turn; the kubeconfig's only where nothing runs here.
 func serversOf(a op.APIAccess, kubeconfigs string) []string {
-	if a.Server == "" && len(a.Servers) == 0 {
-		return []string{kubeconfigs}
+	if all := given(a.Server, a.Servers); len(all) > 0 {
+		return all
 	}
-	var all []string
-	for _, server := range append([]string{a.Server}, a.Servers...) {
-		if server != "" {
-			all = append(all, server)
-		}
-	}
-	return all
+	return []string{kubeconfigs}
 }
 
 // namesFor are the names to look for in the certificate, in turn; an empty one is the address.
 func namesFor(a op.APIAccess, server, kubeconfigs, named string) []string {
-	switch {
-	case server == kubeconfigs:
-		return []string{named}
-	case a.Name == "":
+	if server == kubeconfigs || a.Name == "" {
 		return []string{named}
 	}
 	return []string{a.Name, ""}
@@ -159,10 +148,9 @@ func namesFor(a op.APIAccess, server, kubeconfigs, named string) []string {
 
 // unconnected says whether no connection came about, so that nothing was asked.
 func unconnected(err error) bool {
-	var dial *net.OpError
 	var verify *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
-	return errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &verify) || errors.As(err, &header)
+	return refusedThere(err) || errors.As(err, &verify) || errors.As(err, &header)
 }
 
 func refusedThere(err error) bool {

@@ -178,14 +178,16 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
 	contents, err := checkDB(ctx, sent)
 	if _, absent := os.Lstat(sent); errors.Is(absent, fs.ErrNotExist) {
-		return d.giveUpLog("the db ends at entry %d, the log goes on behind entry %d, and %s, which would be between, "+
+		d.giveUpLog("the db ends at entry %d, the log goes on behind entry %d, and %s, which would be between, "+
 			"is not there", d.Contents.ConsistentIndex, d.log.from, filepath.Base(sent))
+		return nil
 	} else if err != nil {
 		return err
 	}
 	if contents.ConsistentIndex < d.log.from {
-		return d.giveUpLog("%s ends at entry %d, and the log goes on behind entry %d",
+		d.giveUpLog("%s ends at entry %d, and the log goes on behind entry %d",
 			filepath.Base(sent), contents.ConsistentIndex, d.log.from)
+		return nil
 	}
 	d.DB, d.Contents = sent, contents
 	d.log.skip(contents.ConsistentIndex)
@@ -193,12 +195,11 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 }
 
 // giveUpLog leaves out a log that does not join the db.
-func (d *DataDir) giveUpLog(format string, args ...any) error {
+func (d *DataDir) giveUpLog(format string, args ...any) {
 	d.Hole = &Hole{First: d.Contents.ConsistentIndex + 1, Reason: fmt.Sprintf(format, args...)}
 	l := d.log
 	l.beyond.last = max(l.beyond.last, l.end)
 	l.from, l.end, l.entries, l.shared = d.Contents.ConsistentIndex, d.Contents.ConsistentIndex, nil, shared{}
-	return nil
 }
 
 // readEntries learns what it can from the entries that the db lacks, without applying them.

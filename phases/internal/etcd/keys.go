@@ -82,18 +82,9 @@ func (c *Client) Entries(ctx context.Context, prefix string, own bool) ([]Entry,
 
 // Keys returns the keys that begin with prefix, without it.
 func (c *Client) Keys(ctx context.Context, prefix string) ([]string, error) {
-	return c.list(ctx, prefix)
-}
-
-// OwnKeys is Keys as the first endpoint knows them, without a quorum.
-func (c *Client) OwnKeys(ctx context.Context, prefix string) ([]string, error) {
-	return c.list(ctx, prefix, clientv3.WithSerializable())
-}
-
-func (c *Client) list(ctx context.Context, prefix string, opts ...clientv3.OpOption) ([]string, error) {
 	r, err := call(ctx, c, c.access.CallTimeout, "list keys",
 		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return c.v3.Get(ctx, prefix, append(opts, clientv3.WithPrefix(), clientv3.WithKeysOnly())...)
+			return c.v3.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 		})
 	if err != nil {
 		return nil, err

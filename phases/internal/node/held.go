@@ -119,7 +119,7 @@ func Crowded(f Reader, dir string) (bool, error) {
 // followed, and a directory that is mounted a second time elsewhere is the same one. Either may not
 // be there yet.
 func Inside(f Reader, dir, outer string) bool {
-	dir, outer = resolvedSoFar(f, dir), resolvedSoFar(f, outer)
+	dir, outer = Resolved(f, dir), Resolved(f, outer)
 	there, err := f.Lstat(outer)
 	for at := dir; ; at = filepath.Dir(at) {
 		if at == outer {
@@ -134,8 +134,8 @@ func Inside(f Reader, dir, outer string) bool {
 	}
 }
 
-// resolvedSoFar resolves as much of a path as is there.
-func resolvedSoFar(f Reader, path string) string {
+// Resolved is the host path with all links followed, as far as it is there.
+func Resolved(f Reader, path string) string {
 	path = filepath.Clean("/" + path)
 	for at, rest := path, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
 		if resolved, err := f.Resolve(at); err == nil {
@@ -146,6 +146,3 @@ func resolvedSoFar(f Reader, path string) string {
 		}
 	}
 }
-
-// Resolved is the host path with all links followed, as far as it is there.
-func Resolved(f Reader, path string) string { return resolvedSoFar(f, path) }

@@ -27,6 +27,9 @@ type NotServingError struct {
 
 func (e *NotServingError) Error() string { return e.What }
 
+// Hint says what to do.
+func (e *NotServingError) Hint() string { return e.Fix }
+
 // Before is what served on this node when a run was planned, and is awaited if it goes back.
 type Before struct {
 	Etcd  *Access       `json:"etcd,omitempty"` // it served; nil: it did not

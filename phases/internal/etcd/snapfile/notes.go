@@ -134,7 +134,6 @@ func (c *catalogue) kind(path []byte, unleased bool) uint16 {
 		k.master, k.unleased = string(name[resource+1:end]), unleased
 		c.masters++
 	case resource < len(name):
-		k.unleased = false
 		return c.number(k.resource, k, true)
 	case c.resources >= maxNames || resource > 512:
 		return c.number("other", kind{resource: "other"}, true)

@@ -112,7 +112,7 @@ type Report struct {
 	// gone.
 	DeadMasters []string
 	// Values as they are stored, of what tells whether a node's files fit: one for each of
-	// EncryptionPrefixes, under the prefix; and those named by [SampleNames].
+	// EncryptionPrefixes, under the prefix; and those named by [CASamples] and [TokenSamples].
 	Samples map[string][]Sample
 	// AdminBinding says that the ClusterRoleBinding is there that gives kubeadm's admin.conf its
 	// rights (kubeadm, app/constants: ClusterAdminsGroupAndClusterRoleBinding).

@@ -49,9 +49,6 @@ func (t *tail) halve() {
 
 // records reads the values. The oldest revision is left out: a part of it may not have been kept.
 func (t *tail) records(w *window) ([]Record, error) {
-	if t == nil {
-		return nil, nil
-	}
 	all := make([]Record, 0, len(t.kept))
 	for _, r := range t.kept {
 		if r.Main == t.kept[0].Main {
