@@ -66,10 +66,7 @@ func (c *Cluster) removeBridge(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := os.Stat("/sys/class/net/" + c.Bridge); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return ip(ctx, "link del", c.Bridge)
+	return removeLink(ctx, c.Bridge)
 }
 
 // outside is the host's end of the node's cable.
@@ -95,11 +92,19 @@ func (n *Node) hardwareAddress() string { return fmt.Sprintf("02:ec:d0:00:00:%02
 
 // unplug removes the node's cable, unless the kernel has already done so with the
 // node's network namespace.
-func (n *Node) unplug(ctx context.Context) error {
-	if _, err := os.Stat("/sys/class/net/" + n.outside()); err != nil {
+func (n *Node) unplug(ctx context.Context) error { return removeLink(ctx, n.outside()) }
+
+// removeLink removes an interface, and is content with one that is gone: the kernel may take a
+// cable away between a look and the removal, and ip words that in more than one way.
+func removeLink(ctx context.Context, name string) error {
+	gone := func() bool {
+		_, err := os.Stat("/sys/class/net/" + name)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if gone() {
 		return nil
 	}
-	if err := ip(ctx, "link del", n.outside()); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+	if err := ip(ctx, "link del", name); err != nil && !gone() {
 		return err
 	}
 	return nil
