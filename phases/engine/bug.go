@@ -5,7 +5,8 @@ import (
 	"path"
 	"runtime"
 	"strings"
-	"sync"
+
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // BugError says that etcdpod itself failed: a panic of its own, or of a library outside the places
@@ -54,21 +55,5 @@ func Guarded(do func() error) (err error) {
 	return do()
 }
 
-// Concurrently does n things at once, and returns when all are done. If one panics, so does it: in
-// a goroutine of its own, a panic would end the program where nobody can say how things stand.
-func Concurrently(n int, do func(i int)) {
-	panics := make([]any, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			defer func() { panics[i] = recover() }()
-			do(i)
-		})
-	}
-	wg.Wait()
-	for _, p := range panics {
-		if p != nil {
-			panic(p)
-		}
-	}
-}
+// Concurrently is [op.Concurrently], for those who look at a node.
+func Concurrently(n int, do func(i int)) { op.Concurrently(n, do) }

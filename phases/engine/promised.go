@@ -9,11 +9,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Promised returns a [*op.GivenUpError] if going back would give up what clients were promised, and
-// nobody has agreed to that; what cannot be asked is said, and is no obstacle. It can only be asked
-// before the run goes back: whoever writes after that is found behind the fence, by the operation
-// itself.
-func (r *Run) Promised(ctx context.Context) error {
+// Promised says what clients were promised that going back would give up, unless somebody has
+// agreed to that; nil: nothing. What cannot be asked is said, and is no obstacle. It can only be
+// asked before the run goes back: whoever writes after that is found behind the fence, by the
+// operation itself.
+func (r *Run) Promised(ctx context.Context) *op.GivenUpError {
 	if r.Target.GiveUp {
 		return nil
 	}
@@ -39,14 +39,20 @@ func (r *Run) Promised(ctx context.Context) error {
 	return nil
 }
 
-// KeepsPromises refuses to roll back a run, or leaves it open, because of what [Run.Promised] has
-// found: touched says that going back has begun.
-func KeepsPromises(run RunSummary, cause, found error, touched bool) error {
-	var lost *op.GivenUpError
-	if !errors.As(found, &lost) {
-		return found
+// backUnless takes the run back because of cause, unless clients were promised what that would give
+// up; stopped is nil if a person asks for it.
+func (r *Run) backUnless(ctx context.Context, stopped, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	if lost := r.Promised(ctx); lost != nil {
+		return KeepsPromises(summarize(r.State), stopped, lost)
 	}
-	if !touched && cause == nil {
+	return r.back(ctx, cause)
+}
+
+// KeepsPromises refuses to roll back a run, or leaves it open, because of what [Run.Promised] has
+// found.
+func KeepsPromises(run RunSummary, cause error, lost *op.GivenUpError) error {
+	if !run.Aborted && cause == nil {
 		return Refuse("type `etcdpod resume` to finish it, which keeps what was written; or `etcdpod rollback "+
 			"--give-up-writes` to have the old data back: the new data, with what was written, is then kept as "+
 			lost.Kept,
@@ -54,7 +60,7 @@ func KeepsPromises(run RunSummary, cause, found error, touched bool) error {
 	}
 	advice := "what stopped it is to be mended, and `etcdpod resume` then finishes it, and keeps what was written; " +
 		"`etcdpod rollback --give-up-writes` goes back, and keeps the new data as " + lost.Kept
-	if touched || run.Aborted {
+	if run.Aborted {
 		advice = "stop the API server that somebody has started; `etcdpod rollback --give-up-writes` goes back, and " +
 			"keeps the new data, with what was written, as " + lost.Kept + ": it can be restored from there"
 	}

@@ -275,10 +275,7 @@ func (r *Run) stopped(ctx context.Context, cause error) error {
 	if r.State.Forward() {
 		return r.open(cause)
 	}
-	if found := r.Promised(context.WithoutCancel(ctx)); found != nil {
-		return KeepsPromises(summarize(r.State), cause, found, false)
-	}
-	return r.back(context.WithoutCancel(ctx), cause)
+	return r.backUnless(ctx, cause, cause)
 }
 
 // back undoes everything that was started, and closes the run. If that fails the run stays open,
@@ -341,7 +338,7 @@ func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 		if err := Guarded(func() error { return r.undo(ctx, i) }); err != nil {
 			r.failed(i, err)
 			if lost := (*op.GivenUpError)(nil); errors.As(err, &lost) {
-				return KeepsPromises(summarize(r.State), cause, err, true)
+				return KeepsPromises(summarize(r.State), cause, lost)
 			}
 			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
 		}

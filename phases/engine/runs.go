@@ -266,10 +266,7 @@ func (n *Node) Lock(ctx context.Context) (func() error, error) {
 func (r *Run) Finish(ctx context.Context) error {
 	if r.State.Aborted != "" {
 		cause := errors.New(r.State.Aborted)
-		if found := r.Promised(ctx); found != nil {
-			return KeepsPromises(summarize(r.State), cause, found, true)
-		}
-		return r.back(context.WithoutCancel(ctx), cause)
+		return r.backUnless(ctx, cause, cause)
 	}
 	return r.forward(ctx)
 }
@@ -279,10 +276,7 @@ func (r *Run) TakeBack(ctx context.Context) error {
 	if r.State.Forward() {
 		return r.node.RefusePastCommit(r.State)
 	}
-	if found := r.Promised(ctx); found != nil {
-		return KeepsPromises(summarize(r.State), nil, found, r.State.Aborted != "")
-	}
-	err := r.back(context.WithoutCancel(ctx), errors.New("rolled back as asked"))
+	err := r.backUnless(ctx, nil, errors.New("rolled back as asked"))
 	var done *RolledBackError
 	if errors.As(err, &done) {
 		return nil

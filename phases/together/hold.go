@@ -91,24 +91,24 @@ func (n *Node) GiveUp(agreed bool) { n.giveUp = agreed }
 // keepsPromises refuses to go back, or leaves the run open, if that would give up what clients have
 // written to the new data on any of the nodes.
 func (t *Transaction) keepsPromises(ctx context.Context, states map[string]partState, cause error) error {
-	if t.giveUp {
+	if t.Node.giveUp {
 		return nil
-	}
-	touched := false
-	for _, s := range states {
-		touched = touched || s.Aborted
 	}
 	for _, p := range t.Peers {
 		if !states[p.Name].Begun {
 			continue
 		}
-		found, err := Query[promised](ctx, p, askPromised, nil)
+		lost, err := Query[*op.GivenUpError](ctx, p, askPromised, nil)
 		if err != nil {
 			return t.open(fmt.Errorf("cannot tell whether clients have written to the new data: %w", err))
 		}
-		if found.Writes > 0 {
-			lost := &op.GivenUpError{Writes: found.Writes, Kept: found.Kept + " on " + p.Name}
-			return engine.KeepsPromises(t.summary(), cause, lost, touched)
+		if lost != nil {
+			lost.Kept += " on " + p.Name
+			run := t.summary()
+			for _, s := range states {
+				run.Aborted = run.Aborted || s.Aborted
+			}
+			return engine.KeepsPromises(run, cause, lost)
 		}
 	}
 	return nil

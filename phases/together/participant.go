@@ -10,7 +10,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
-	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // Participant is this node's part in a run on several nodes: it does what the coordinator asks, one
@@ -84,7 +83,7 @@ func (p *Participant) answerTo(question string) (Reply, error) {
 	case askHold:
 		return Given(func(ctx context.Context, _ any) (any, error) { return Done(p.Run.Hold(ctx)) }), nil
 	case askPromised:
-		return Given(func(ctx context.Context, _ any) (any, error) { return p.promised(ctx) }), nil
+		return Given(func(ctx context.Context, _ any) (any, error) { return p.Run.Promised(ctx), nil }), nil
 	}
 	return nil, fmt.Errorf("cannot %s: this etcdpod does not know how", question)
 }
@@ -306,6 +305,14 @@ func closedWith(lacks error) closed {
 	return closed{Lacks: lacks.Error(), Fix: (&engine.NotServingError{Lacks: lacks}).Hint()}
 }
 
+// on turns it back into an error.
+func (c closed) on(node string) error {
+	if c.Lacks == "" {
+		return nil
+	}
+	return engine.WithHint(fmt.Errorf("on %s, %s", node, c.Lacks), c.Fix)
+}
+
 type backQuestion struct {
 	Cause string
 	// Witness is a node known to roll back: without one, a node that holds the commit record does
@@ -315,20 +322,6 @@ type backQuestion struct {
 	Stay []string
 	// GiveUp: a person has agreed to give up what clients have written to the new data.
 	GiveUp bool
-}
-
-// promised is what a node's data holds that going back would give up; nothing: no writes.
-type promised struct {
-	Writes int
-	Kept   string
-}
-
-func (p *Participant) promised(ctx context.Context) (found promised, err error) {
-	var lost *op.GivenUpError
-	if err = p.Run.Promised(ctx); errors.As(err, &lost) {
-		return promised{lost.Writes, lost.Kept}, nil
-	}
-	return found, err
 }
 
 func (p *Participant) back(ctx context.Context, q backQuestion) error {

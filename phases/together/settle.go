@@ -94,8 +94,7 @@ func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost,
-		giveUp: n.giveUp}, nil
+	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
 }
 
 // verdict says what becomes of the run: forward or back. Otherwise the error says why that cannot

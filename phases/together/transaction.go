@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,10 +24,6 @@ type Transaction struct {
 	mute    []string // the nodes that cannot be asked
 	lost    []string // the nodes that are declared destroyed
 	skip    []string // phases that are not waited for
-	giveUp  bool     // a person has agreed to give up what clients have written to the new data
-
-	mu     sync.Mutex
-	closed map[string]closed // how each node ended, by name
 }
 
 // Peer is one node of a transaction, as this node sees it.
@@ -192,7 +187,8 @@ func (t *Transaction) forward(ctx context.Context) error {
 			behind = true
 		}
 	}
-	return t.close()
+	_, err = t.close()
+	return err
 }
 
 // mistake commits what the tests plant; see [Mistakes].
@@ -202,7 +198,8 @@ func (t *Transaction) mistake(ctx context.Context, phase JointPhase) error {
 	case f.CommitEarly && phase.Commit:
 		return t.commit(ctx)
 	case f.CloseEarly && phase == t.joint.behind()[0]:
-		return t.close()
+		_, err := t.close()
+		return err
 	}
 	return nil
 }
@@ -370,7 +367,7 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	}
 	revert := func(stay []string) func(*Peer) error {
 		return func(p *Peer) error {
-			question := backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay, GiveUp: t.giveUp}
+			question := backQuestion{Cause: cause.Error(), Witness: witness, Stay: stay, GiveUp: t.Node.giveUp}
 			return p.Ask(ctx, AskBack, question, nil, nil)
 		}
 	}
@@ -390,51 +387,46 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	if err := t.All(slices.Concat(free, bound), revert(nil)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
-	if err := t.close(); err != nil {
+	lacks, err := t.close()
+	if err != nil {
 		return err
 	}
-	return engine.WentBack(t.summary(), cause, t.lacks())
-}
-
-// lacks says what does not serve on the nodes that went back.
-func (t *Transaction) lacks() error {
-	var all []error
-	for _, name := range slices.Sorted(maps.Keys(t.closed)) {
-		if c := t.closed[name]; c.Lacks != "" {
-			all = append(all, engine.WithHint(fmt.Errorf("on %s, %s", name, c.Lacks), c.Fix))
-		}
-	}
-	return errors.Join(all...)
+	return engine.WentBack(t.summary(), cause, lacks)
 }
 
 // close closes the run on all nodes, the coordinator last, so that `resume` on the coordinator
-// settles all of them. While a node cannot be asked, the run stays open on all nodes.
-func (t *Transaction) close() error {
+// settles all of them. While a node cannot be asked, the run stays open on all nodes. lacks says
+// what does not serve on the nodes that went back.
+func (t *Transaction) close() (lacks, err error) {
 	if len(t.mute) > 0 {
-		return t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
+		return nil, t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
 	}
 	states, err := t.states(context.Background())
 	if err != nil {
-		return t.open(err)
+		return nil, t.open(err)
+	}
+	lacking := map[*Peer]*error{}
+	for _, p := range t.Peers {
+		lacking[p] = new(error)
 	}
 	end := func(p *Peer) error {
 		if s := states[p.Name]; !s.Begun || s.Closed {
 			return nil
 		}
-		answer, err := Query[closed](context.Background(), p, AskClose, nil)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.closed[p.Name] = answer
+		c, err := Query[closed](context.Background(), p, AskClose, nil)
+		*lacking[p] = c.on(p.Name)
 		return err
 	}
-	t.closed = map[string]closed{}
 	coordinator, others := t.parted()
 	for _, peers := range [][]*Peer{others, coordinator} {
 		if err := t.All(peers, end); err != nil {
-			return t.open(err)
+			return nil, t.open(err)
 		}
 	}
-	return nil
+	for _, p := range t.Peers {
+		lacks = errors.Join(lacks, *lacking[p])
+	}
+	return lacks, nil
 }
 
 func (t *Transaction) open(cause error) error {

@@ -1,7 +1,6 @@
 package op
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -77,14 +76,14 @@ func (d *Draft) own(st node.Stat) bool { return st.Mode.IsRegular() && st.UID ==
 type OpenBackup struct {
 	Workspace
 	Sidecar Sidecar `json:"sidecar"` // what is known in advance
-	// At is the directory with links followed, as it was judged; empty: it was not.
-	At string `json:"at,omitempty"`
+	// At is the directory with links followed, as it was judged.
+	At string `json:"at"`
 	// Shared says that others may write to the directory, and that a person knows.
 	Shared bool `json:"shared,omitempty"`
 	// Note is for the person.
 	Note string `json:"note,omitempty"`
 	// Records is the directory for what is to be removed if this backup is cut off.
-	Records string `json:"records,omitempty"`
+	Records string `json:"records"`
 }
 
 func (o *OpenBackup) String() string {
@@ -115,15 +114,14 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 
 // hold opens the directory, and judges it once more: it may be another one by now.
 func (o *OpenBackup) hold(t *Target) (err error) {
-	at := cmp.Or(o.At, o.Dir)
-	why, err := node.Exposed(t.Host.FS, at)
+	why, err := node.Exposed(t.Host.FS, o.At)
 	if err == nil && why != "" && !o.Shared {
 		err = errors.New(why)
 	}
 	if err != nil {
 		return err
 	}
-	o.held, err = t.Host.FS.Hold(at)
+	o.held, err = t.Host.FS.Hold(o.At)
 	return err
 }
 

@@ -46,13 +46,7 @@ func (r *record) lock() string { return path.Join(r.in, recordPrefix+r.Run+lockS
 // begin makes the record. A backup needs none: it must be possible where the disk of the record is
 // full, or cannot be written to.
 func (o *OpenBackup) begin(ctx context.Context, t *Target) error {
-	if o.Records == "" {
-		return nil
-	}
 	r := &record{Workspace: Workspace{Dir: o.At, Run: o.Run}, Secret: o.secret, in: o.Records}
-	if r.Dir == "" {
-		r.Dir = o.Dir
-	}
 	var err error
 	if r.FS, r.Ino, err = identity(t.Host.FS, o.held.Dir); err != nil {
 		return err
@@ -325,9 +319,6 @@ func (d DeadBackup) Remove(fsys node.FS) (err error) {
 }
 
 func removeDead(t *Target, records string) error {
-	if records == "" {
-		return nil
-	}
 	dead, err := DeadBackups(t.Host.FS, records)
 	if err != nil {
 		return err

@@ -41,12 +41,17 @@ func diskTarget(e Etcd) *Target {
 	return &Target{Host: &node.Host{FS: node.OS("/"), Clock: node.WallClock()}, Etcd: e}
 }
 
+// openBackup keeps its records beside the directory of the backup.
+func openBackup(w Workspace, known Sidecar) *OpenBackup {
+	return &OpenBackup{Workspace: w, Sidecar: known, At: w.Dir, Records: filepath.Join(filepath.Dir(w.Dir), "home")}
+}
+
 // take makes a whole backup, and undoes it on failure.
 func take(t *Target, w Workspace, file string) error {
 	w.Draft = NewDraft()
 	keep := &KeepBackup{Workspace: w, File: file}
 	ops := []Op{
-		&OpenBackup{Workspace: w, Sidecar: Sidecar{Node: w.Run}, Records: filepath.Join(filepath.Dir(w.Dir), "home")},
+		openBackup(w, Sidecar{Node: w.Run}),
 		&SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://" + w.Run}}},
 		&ProveBackup{Workspace: w}, keep,
 	}
@@ -234,7 +239,7 @@ func TestWhatADeadBackupLeftIsRemovedOnlyIfItMadeIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := Workspace{Dir: dir, Run: "dead", Draft: NewDraft()}
-			open := &OpenBackup{Workspace: w, Records: home}
+			open := openBackup(w, Sidecar{})
 			save := &SaveSnapshot{Workspace: w, Access: Access{Endpoints: []string{"https://x"}}}
 			for _, o := range []Op{open, save} {
 				if err := o.Do(t.Context(), diskTarget(fileEtcd{})); err != nil {
@@ -298,7 +303,7 @@ func TestRotationDoesNotCountWhatOthersPutThere(t *testing.T) {
 	}
 	keep := &KeepBackup{Workspace: Workspace{Dir: dir, Run: "y", Draft: NewDraft()}, Keep: 2}
 	ops := []Op{
-		&OpenBackup{Workspace: keep.Workspace, Sidecar: Sidecar{Node: "x"}},
+		openBackup(keep.Workspace, Sidecar{Node: "x"}),
 		&SaveSnapshot{Workspace: keep.Workspace, Access: Access{Endpoints: []string{"https://y"}}},
 		&ProveBackup{Workspace: keep.Workspace}, keep,
 	}

@@ -218,7 +218,9 @@ func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Cont
 	live := slices.DeleteFunc(all, func(c node.Container) bool {
 		return c.State == stateExited || !slices.ContainsFunc(pods, func(p Pod) bool { return p.Owns(c) })
 	})
-	return live, inParallel(live, func(c node.Container) error { return end(ctx, t, c) })
+	errs := make([]error, len(live))
+	Concurrently(len(live), func(i int) { errs[i] = end(ctx, t, live[i]) })
+	return live, errors.Join(errs...)
 }
 
 // end stops a container; one that was created but never started is removed instead.
@@ -236,22 +238,23 @@ const (
 	stateExited     = "exited"
 )
 
-func inParallel[T any](items []T, do func(T) error) error {
-	errs, panics := make([]error, len(items)), make([]any, len(items))
+// Concurrently does n things at once, and returns when all are done. If one panics, so does it: in
+// a goroutine of its own, a panic would end the program where nobody can say how things stand.
+func Concurrently(n int, do func(i int)) {
+	panics := make([]any, n)
 	var wg sync.WaitGroup
-	for i, item := range items {
+	for i := range n {
 		wg.Go(func() {
 			defer func() { panics[i] = recover() }()
-			errs[i] = do(item)
+			do(i)
 		})
 	}
 	wg.Wait()
 	for _, p := range panics {
 		if p != nil {
-			panic(p) // who called knows what to do with it
+			panic(p)
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // proveUnused waits until no process, in any container or none, uses the data.

@@ -16,12 +16,18 @@ func Within(o Op) time.Duration {
 	return limits(fields)
 }
 
+// kubeletsOwn is what a [StartLimit] is called: it is the kubelet's, and nothing waits for it.
+const kubeletsOwn = "start"
+
 func limits(fields any) (sum time.Duration) {
 	all, ok := fields.(map[string]any)
 	if !ok {
 		return 0
 	}
 	for name, value := range all {
+		if name == kubeletsOwn {
+			continue
+		}
 		if n, number := value.(float64); number && (name == "limit" || name == "timeout" || name == "grace") {
 			sum += time.Duration(n)
 		}
