@@ -7,8 +7,9 @@
 # make test PKGS=./phases/restore TESTFLAGS='-v -run Bump' runs what you changed as all of it is run,
 # and so does make e2e PKGS=./e2e/cluster.
 GO ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --always --dirty --abbrev=12 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 NODES ?= 1
 TESTFLAGS ?=
 PKGS ?=
@@ -23,7 +24,7 @@ LONG := Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 .PHONY: build demo check test e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/etcdpod ./cmd/etcdpod
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/etcdpod ./cmd/etcdpod
 
 demo: build
 	$(GO) run ./e2e/demo

@@ -44,9 +44,18 @@ const jsonHelp = `With -o json every line on standard output is JSON, and an err
 	`A command that carries out a run writes its events, one a line, and last {"result": …}; ` +
 	`any other, and --dry-run, writes its result alone.`
 
+// What the program's help and its manual page say.
+const (
+	programUsage = `looks after the etcd under a kubeadm control plane`
+	programHelp  = `etcdpod ` + programUsage + `: it backs up, verifies and ` +
+		`restores, and gets every change either wholly done or wholly undone.`
+	programExample = `etcdpod status
+etcdpod backup
+etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`
+)
+
 func writeProgramHelp(b *strings.Builder, app *cli.App) {
-	b.WriteString(wrap(`etcdpod looks after the etcd under a kubeadm control plane: it backs up, verifies and `+
-		`restores, and gets every change either wholly done or wholly undone.`, ""))
+	b.WriteString(wrap(programHelp, ""))
 	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n")
 	var rows [][]string
 	for _, c := range app.Commands {
@@ -61,12 +70,8 @@ func writeProgramHelp(b *strings.Builder, app *cli.App) {
 	for code, meaning := range exitCodes() {
 		fmt.Fprintf(b, "  %d  %s\n", code, meaning)
 	}
-	b.WriteString(`
-Example:
-  etcdpod status
-  etcdpod backup
-  etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
-`)
+	b.WriteString("\n")
+	writeExample(b, programExample)
 }
 
 func writeCommandHelp(b *strings.Builder, c *cli.Command) {
@@ -76,11 +81,16 @@ func writeCommandHelp(b *strings.Builder, c *cli.Command) {
 		b.WriteString("\nFlags:\n")
 		writeFlags(b, c.Flags)
 	}
-	b.WriteString("\nExample:\n")
-	for _, example := range strings.Split(c.UsageText, "\n") {
-		fmt.Fprintf(b, "  %s\n", example)
-	}
+	b.WriteString("\n")
+	writeExample(b, c.UsageText)
 	b.WriteString("\n`etcdpod help` tells of the flags of every command, and of the exit codes.\n")
+}
+
+func writeExample(b *strings.Builder, text string) {
+	b.WriteString("Example:\n")
+	for _, line := range strings.Split(text, "\n") {
+		fmt.Fprintf(b, "  %s\n", line)
+	}
 }
 
 func usageLine(c *cli.Command) string {

@@ -66,6 +66,7 @@ func (s *session) commands() []*cli.Command {
 		s.completionCommand(),
 		s.helpCommand(),
 		s.completeCommand(),
+		s.manCommand(),
 		s.agentCommand(),
 	})
 }

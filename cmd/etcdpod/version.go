@@ -5,12 +5,14 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-// version is set by the linker when make builds a release; otherwise the module's version counts.
-var version string
+// version and commit are set by the linker when make builds; otherwise what the build recorded
+// counts. Not that alone: it is not there in a work tree of git's, nor in a tree without git.
+var version, commit string
 
 // build describes what this binary was built from.
 type build struct {
@@ -22,13 +24,17 @@ type build struct {
 }
 
 func thisBuild() build {
-	b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{Version: version, Commit: commit, Modified: strings.HasSuffix(version, "-dirty"),
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
 	if b.Version == "" {
 		b.Version = info.Main.Version
+	}
+	if b.Commit != "" {
+		return b
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
