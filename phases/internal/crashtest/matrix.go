@@ -48,9 +48,10 @@ func StoppedAnywhere(t *testing.T, cases []Case) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			count := map[string]int{}
+			before, all := c.stopped(t)
 			for _, how := range Crashes() {
 				for _, recovery := range []string{"resume", "rollback"} {
-					c.matrix(t, how, recovery, count)
+					c.matrix(t, before, all, how, recovery, count)
 				}
 			}
 			t.Logf("%d cases, %d of them ended old and %d new", count["old"]+count["new"], count["old"], count["new"])
@@ -61,15 +62,32 @@ func StoppedAnywhere(t *testing.T, cases []Case) {
 	}
 }
 
+// stopped is a machine on which a run was killed before a step.
+type stopped struct {
+	call    string // the step
+	machine *sim.Machine
+}
+
+// stopped returns the machine before the run, and what a kill before each step of an undisturbed run
+// leaves. The run is the same up to there wherever it is killed, so it is played once.
+func (c Case) stopped(t *testing.T) (before *sim.Machine, all []stopped) {
+	t.Helper()
+	before = c.Machine(t)
+	c.undisturbed(t, before, func(m *sim.Machine, call string) { all = append(all, stopped{call, m.Clone()}) })
+	return before, all
+}
+
 // matrix stops one run at every step in one way, and stops recoveries from it, too.
-func (c Case) matrix(t *testing.T, how Crash, recovery string, count map[string]int) {
-	for at, call := range c.Calls(t) {
-		for _, again := range how.times(at+1, call) {
+func (c Case) matrix(
+	t *testing.T, before *sim.Machine, all []stopped, how Crash, recovery string, count map[string]int,
+) {
+	for at, k := range all {
+		for _, again := range how.times(at+1, k.call) {
 			s := Stop{At: at + 1, again: again, How: how, Recovery: recovery}
-			w, sub := c.Fresh(t)
-			outcome, err := w.Play(sub, s)
+			w := Over(t, "cp1", k.machine.Clone(), before)
+			outcome, err := w.settled(c.On(w, before), s)
 			if err != nil {
-				t.Fatalf("%s (%s): %v", s, call, err)
+				t.Fatalf("%s (%s): %v", s, k.call, err)
 			}
 			count[outcome]++
 		}
@@ -77,17 +95,32 @@ func (c Case) matrix(t *testing.T, how Crash, recovery string, count map[string]
 }
 
 // Calls are the steps of the run when nothing stops it.
-func (c Case) Calls(t *testing.T) []string {
+func (c Case) Calls(t *testing.T) (calls []string) {
 	t.Helper()
-	w, sub := c.Fresh(t)
+	c.undisturbed(t, c.Machine(t), func(_ *sim.Machine, call string) { calls = append(calls, call) })
+	return calls
+}
+
+// undisturbed plays a run that nothing stops, on a copy of a machine, and shows each step before it
+// is done.
+func (c Case) undisturbed(t *testing.T, before *sim.Machine, step func(m *sim.Machine, call string)) {
+	t.Helper()
+	w := Over(t, "cp1", before.Clone(), before)
+	sub := c.On(w, before)
+	looks := w.Machine.Before
+	w.Machine.Before = func(call string) {
+		if looks != nil {
+			looks(call)
+		}
+		step(w.Machine, call)
+	}
 	if err := sub.Run(); err != nil {
 		t.Fatalf("the run that nothing stops: %v", err)
 	}
-	calls := w.Machine.Calls
+	w.Machine.Before = looks
 	if outcome, err := sub.Outcome(); outcome != "new" || err != nil {
 		t.Fatalf("the run that nothing stops ended %s: %v", outcome, err)
 	}
-	return calls
 }
 
 // Crash is one way to end a process.
@@ -165,6 +198,11 @@ func (w *Node) Play(sub Subject, s Stop) (outcome string, err error) {
 	if err := sub.Run(); !w.Machine.Crashed() {
 		return "", errors.Join(ErrNotStopped, err)
 	}
+	return w.settled(sub, s)
+}
+
+// settled settles a run that was killed, and returns the outcome.
+func (w *Node) settled(sub Subject, s Stop) (outcome string, err error) {
 	s.How.After(w, s.At)
 	committed, began := w.Committed(), w.Began()
 	if err := w.settleStopped(s); err != nil {

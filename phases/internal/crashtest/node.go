@@ -22,6 +22,8 @@ import (
 // they start, and do not start if certificate and key do not match.
 const TestPKI = "/etc/kubernetes/pki/"
 
+func init() { journal.Remember() }
+
 // Node is a simulated node with an etcdpod on it.
 type Node struct {
 	T       *testing.T

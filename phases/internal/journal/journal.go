@@ -219,6 +219,13 @@ func parse(data []byte) ([]Record, int, error) {
 }
 
 func parseLine(line []byte) (Record, error) {
+	if remembered != nil {
+		return remembered.parse(line)
+	}
+	return parseRecord(line)
+}
+
+func parseRecord(line []byte) (Record, error) {
 	var r Record
 	said, body, ok := bytes.Cut(line, []byte(" "))
 	sum := crc32.ChecksumIEEE(body)
