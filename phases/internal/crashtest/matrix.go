@@ -68,8 +68,8 @@ type stopped struct {
 	machine *sim.Machine
 }
 
-// stopped returns the machine before the run, and what a kill before each step of an undisturbed run
-// leaves. The run is the same up to there wherever it is killed, so it is played once.
+// stopped returns the machine before the run, and what a kill before each step of an undisturbed
+// run leaves. The run is the same up to there wherever it is killed, so it is played once.
 func (c Case) stopped(t *testing.T) (before *sim.Machine, all []stopped) {
 	t.Helper()
 	before = c.Machine(t)

@@ -41,7 +41,7 @@ type Together struct {
 func SettledAfterTwoFaults(t *testing.T, w Together) {
 	e := NewExplorer()
 	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
-	e.oneIn = part(8)
+	e.oneIn = part(16)
 	// The live heap is small compared with the garbage.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	t.Log(e.explore(w.Fresh(t).Fork, killed, rebooted, cutOnce, cutForLong))
