@@ -350,13 +350,13 @@ func TestAnAPIServerThatDoesNotGetReadyIsPutBackByItself(t *testing.T) {
 }
 
 func TestAChangeOfTheAPIServerKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, command := range []string{"resume", "rollback"} {
+	for pass, command := range []string{"resume", "rollback"} {
 		t.Run(command, func(t *testing.T) {
 			n := start(t, sandbox.Options{})
 			n.annotate()
 			servers := []string{n.ClientURL(), n.atAddress()} // the same etcd at two addresses
 			total := len(n.operations("apiserver", "set", "--etcd-servers", servers[1]))
-			for at := 1; at <= total; at++ {
+			for at := range turns(total, pass) {
 				for _, after := range []time.Duration{0, 3 * time.Millisecond, 300 * time.Millisecond} {
 					before := n.manifests()
 					set := []string{"apiserver", "set", "--yes", "--etcd-servers", servers[1]}

@@ -201,11 +201,11 @@ func (n *node) isRefused(who string, with tls.Certificate) {
 }
 
 func TestInitKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, command := range []string{"resume", "rollback"} {
+	for pass, command := range []string{"resume", "rollback"} {
 		t.Run(command, func(t *testing.T) {
 			n := bare(t, binaries.Etcd36)
 			total := len(n.operations("init", "--config", n.kubeadm()))
-			for at := 1; at <= total; at++ {
+			for at := range turns(total, pass) {
 				after := time.Duration(at%3) * time.Millisecond
 				n.killAt(moment{at, "started", after}, "init", "--config", n.kubeadm(), "--yes")
 				run := n.open()

@@ -261,13 +261,13 @@ func TestAClusterGrowsFromOneMemberToThree(t *testing.T) {
 }
 
 func TestAJoinKilledAtEachOperationEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, command := range []string{"resume", "rollback"} {
+	for pass, command := range []string{"resume", "rollback"} {
 		t.Run(command, func(t *testing.T) {
 			first := founder(t, binaries.Etcd36)
 			j := first.newcomer(1)
 			j.done(j.typed("phase", "certs", "--yes")...) // they are killed with init
 			total := len(j.operations(j.typed()...))
-			for at := 1; at <= total; at++ {
+			for at := range turns(total, pass) {
 				j.killAt(moment{at, "started", time.Duration(at%4) * time.Millisecond}, j.typed("--yes")...)
 				run := j.open()
 				j.want(3, j.typed("--yes"), run.ID, "etcdpod resume")

@@ -261,14 +261,14 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 func nothingDone() {}
 
 func TestRenewKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	for _, command := range []string{"resume", "rollback"} {
+	for pass, command := range []string{"resume", "rollback"} {
 		t.Run(command, func(t *testing.T) {
 			n := start(t, sandbox.Options{})
 			for _, base := range renewed() { // with the modes of kubeadm's
 				must(t, os.Chmod(n.Path(pkiDir+base+".crt"), 0o644))
 			}
 			total := len(n.operations("certs", "renew"))
-			for at := 1; at <= total; at++ {
+			for at := range turns(total, pass) {
 				before := n.pairs()
 				n.killAt(moment{at, "started", time.Duration(at%3) * time.Millisecond}, "certs", "renew", "--yes")
 				run := n.open()

@@ -189,12 +189,12 @@ func (n *node) wantRequests() {
 }
 
 func TestRequestsKilledAnywhereAreAllThereOrNone(t *testing.T) {
-	for _, command := range []string{"resume", "rollback"} {
+	for pass, command := range []string{"resume", "rollback"} {
 		t.Run(command, func(t *testing.T) {
 			n := bare(t, binaries.Etcd36)
 			args := []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm()}
 			total := len(n.operations(args...))
-			for at := 1; at <= total; at++ {
+			for at := range turns(total, pass) {
 				n.killAt(moment{at, "started", time.Duration(at%3) * time.Millisecond}, args...)
 				n.want(3, args, n.open().ID, "etcdpod resume")
 				n.done(command)

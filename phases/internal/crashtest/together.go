@@ -36,7 +36,7 @@ type Together struct {
 // SettledAfterTwoFaults explores a workflow, with up to two faults, and the commands that settle
 // what the faults leave. The commands that reach all remaining nodes take turns: each settles one
 // state; with ETCDPOD_EXPLORE=all, each of them settles every state. The second fault strikes nodes
-// other than the coordinator's at a fixed part of the instants: one in 8, with -short one in 32,
+// other than the coordinator's at a fixed part of the instants: one in 16, with -short one in 64,
 // and with ETCDPOD_MATRIX=full at each.
 func SettledAfterTwoFaults(t *testing.T, w Together) {
 	e := NewExplorer()
