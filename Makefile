@@ -1,4 +1,4 @@
-# make demo    the main job on an embedded default: no root, under a minute after the first build
+# make demo    backup, disaster, a killed restore and its resume, on a stand-in node: no root
 # make check   what is told within two minutes: format, widths, vet, units and lint
 # make test    units, properties and whole workflows on real etcd processes: no root
 # make e2e     real kubeadm control planes on this machine: root, Debian
@@ -21,13 +21,30 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
 LONG := Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
-.PHONY: build demo check test e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
+.PHONY: build demo picture check test e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/etcdpod ./cmd/etcdpod
 
-demo: build
-	$(GO) run ./e2e/demo
+# One go build, with the flags of build, so that nothing is compiled twice; etcd's modules are ours.
+demo:
+	@echo 'make demo: compiling etcdpod, the demo and etcd; two to three minutes the first time'
+	@CGO_ENABLED=0 $(GO) run -trimpath ./e2e/demo/first -o bin/demo/ -ldflags '$(LDFLAGS)' \
+		./cmd/etcdpod ./e2e/demo ./e2e/sandbox/standin go.etcd.io/etcd/server/v3
+	@ETCDPOD=$(CURDIR)/bin/demo/etcdpod STANDIN=$(CURDIR)/bin/demo/standin \
+		bin/demo/demo -etcd bin/demo/server
+
+# The pictures in the README: a recording of the demo and a restore seen from outside, and what is
+# drawn of them.
+picture: export ETCDPOD = $(CURDIR)/bin/demo/etcdpod
+picture: export STANDIN = $(CURDIR)/bin/demo/standin
+picture:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/demo/ ./cmd/etcdpod ./e2e/demo \
+		./e2e/demo/picture ./e2e/demo/timeline ./e2e/sandbox/standin go.etcd.io/etcd/server/v3
+	bin/demo/picture record docs/demo.cast 'make demo' bin/demo/demo -etcd bin/demo/server -pause
+	bin/demo/picture render docs/demo.cast docs/demo.svg
+	bin/demo/timeline record docs/restore.json bin/demo/server
+	bin/demo/timeline render docs/restore.json docs/restore.svg
 
 # The quickest to fail comes first.
 check:

@@ -22,6 +22,7 @@ import (
 
 func main() {
 	pause := flag.Bool("pause", false, "pause after each paragraph, for reading; on a terminal only")
+	etcd := flag.String("etcd", "", "an etcd server; without it, one is built as for the tests")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -33,7 +34,7 @@ func main() {
 	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 40 {
 		t.width = min(width, 120)
 	}
-	err := demo(ctx, t)
+	err := demo(ctx, t, *etcd)
 	switch {
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "\ndemo: interrupted; everything is cleaned up")
@@ -45,14 +46,15 @@ func main() {
 }
 
 // demo makes the control plane, tells the story on it, and takes it down, whatever happens.
-func demo(ctx context.Context, t *teller) (err error) {
+func demo(ctx context.Context, t *teller, etcd string) (err error) {
 	binary, err := etcdpod()
 	if err != nil {
 		return err
 	}
-	etcd, err := binaries.Etcd(ctx, binaries.Etcd36)
-	if err != nil {
-		return err
+	if etcd == "" {
+		if etcd, err = binaries.Etcd(ctx, binaries.Etcd37); err != nil {
+			return err
+		}
 	}
 	s, err := sandbox.New(sandbox.Options{EtcdBinary: etcd, Etcdpod: binary})
 	if err != nil {

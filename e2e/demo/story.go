@@ -34,9 +34,9 @@ func (s *story) tell() error {
 			return err
 		}
 	}
-	s.heading(fmt.Sprintf("That is etcdpod: %.0f seconds, one restore killed in the middle, nothing lost.",
-		time.Since(begun).Seconds()))
-	s.say("`make e2e` does the same, and more, to a real kubeadm control plane. docs/ has the runbook.")
+	s.heading(fmt.Sprintf("That is etcdpod: %.0f seconds, one restore killed half way, nothing lost.",
+		(time.Since(begun) - s.paused).Seconds()))
+	s.say("`make e2e` does the same, and more, to a real kubeadm control plane. The runbooks are in docs/runbooks.")
 	return nil
 }
 
@@ -44,8 +44,10 @@ const objects = 2000
 
 func (s *story) comesUp() error {
 	s.heading("A control plane comes up")
-	s.say(`Below %s, without root: a real etcd %s, which a stand-in for kubelet and container runtime starts from the manifest that kubeadm writes, and a stand-in for the
-		API server, which keeps its objects in that etcd over TLS. Paths below that directory are shown without it. Everything else here is what it looks like: etcdpod's own output, shortened at the dots.`, s.Root, s.EtcdVersion)
+	s.say(`In %s, without root: a real etcd %s, started from kubeadm's manifest by a stand-in for the
+		kubelet and the container runtime, and a stand-in for the API server, which stores its objects in that
+		etcd over TLS. Paths are shown without that directory. Everything else is etcdpod's own output, cut at
+		the dots.`, s.Root, s.EtcdVersion)
 	begun := time.Now()
 	if err := s.Start(s.ctx); err != nil {
 		return err
@@ -65,8 +67,8 @@ func (s *story) comesUp() error {
 
 func (s *story) isBackedUp() error {
 	s.heading("It is backed up")
-	s.say("A backup is good when it is proven: length, SHA-256, page structure and every key are checked before the " +
-		"file gets its name. There is nothing to configure: endpoint and certificates are in etcd's manifest.")
+	s.say("Length, SHA-256, page structure and every key are checked before the file gets its name. " +
+		"There is nothing to configure: the endpoint and certificates are in etcd's manifest.")
 	var err error
 	if s.keys, err = s.AllKeys(s.ctx); err != nil {
 		return err
@@ -81,15 +83,15 @@ func (s *story) isBackedUp() error {
 	}
 	s.backup = files[0]
 	fmt.Fprintln(s.to)
-	s.good("to compare with later: %d keys (without the leases, which are renewed all the time), SHA-256 %.16s…",
+	s.good("to compare with later: %d keys (without leases, which change all the time), SHA-256 %.16s…",
 		len(s.keys), sum(s.keys))
 	return nil
 }
 
 func (s *story) isDestroyed() error {
 	s.heading("Disaster")
-	s.say("First somebody deletes all pods and secrets, and something half-works " +
-		"on. Then the disk loses etcd's database.")
+	s.say("Someone deletes all pods and secrets, and the cluster limps on. " +
+		"Then the disk loses etcd's database.")
 	fmt.Fprintln(s.to)
 	if err := s.deleteObjects(); err != nil {
 		return err
@@ -106,7 +108,7 @@ func (s *story) isDestroyed() error {
 	}); err != nil {
 		return err
 	}
-	s.bad("the API server: not ready; kubectl is of no use now")
+	s.bad("the API server is not ready; kubectl is of no use now")
 	return nil
 }
 
@@ -155,7 +157,7 @@ func (s *story) damageData() error {
 	if err := s.eventually("etcd fails on the damaged database", ended(1)); err != nil {
 		return err
 	}
-	s.bad("/var/lib/etcd/member/snap/db is zeros: etcd ends as often as the kubelet starts it")
+	s.bad("/var/lib/etcd/member/snap/db is all zeros: etcd crashes whenever the kubelet starts it")
 	return nil
 }
 
@@ -166,23 +168,23 @@ func (s *story) asksForHelp() error {
 
 func (s *story) looksFirst() error {
 	s.heading("Look first")
-	s.say("The dry run only reads. It prints the very operations of the real run; here, its phases.")
+	s.say("A dry run only reads. It prints the operations of the real run; here, its phases.")
 	return s.run(0, []string{"restore", "--dry-run", s.backup},
 		s.outline, "- exchange", "commit point", "Nothing was changed")
 }
 
 func (s *story) isKilled() error {
-	s.heading("The restore, and another mishap")
-	s.say(`New data is made and proven beside the old. Then kubelet and containers are stopped, and the two
-		are exchanged in one step. Just as that begins, the restore is killed.`)
+	s.heading("The restore, and another accident")
+	s.say(`The new data is built and verified beside the old. Then the kubelet and the containers are stopped
+		and the two are exchanged in one step. Just as that begins, the restore is killed.`)
 	return s.runAndKill("exchange-data", []string{"restore", "--yes", s.backup},
 		lines("done: stage", "done: stop", "done: move", "exchange-data"))
 }
 
 func (s *story) resumes() error {
-	s.heading("Nothing is half done for long")
-	s.say(`No control plane runs now, and the manifests are out of the kubelet's sight: even a reboot would
-		start nothing. Every step stands in a journal on disk, so it is known how far it came.`)
+	s.heading("Nothing stays half done")
+	s.say(`The control plane is down, and its manifests are where the kubelet does not look: even a reboot
+		would start nothing. A journal on disk records every step, so etcdpod knows how far it got.`)
 	fmt.Fprintln(s.to)
 	running, err := s.containers()
 	if err != nil {
@@ -230,8 +232,8 @@ func (s *story) isCompared() error {
 	if got.Header.Revision <= s.revision {
 		return fmt.Errorf("revisions went back from %d to %d", s.revision, got.Header.Revision)
 	}
-	s.good("what was written after the backup is gone, and revisions went on from %d to %d: no watcher sees "+
-		"them go back", s.revision, got.Header.Revision)
+	s.good("what was written after the backup is gone; revisions went from %d to %d, so that no "+
+		"watcher sees them go back", s.revision, got.Header.Revision)
 	api, err := s.API()
 	if err != nil {
 		return err

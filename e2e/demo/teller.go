@@ -14,6 +14,8 @@ type teller struct {
 	width int // columns
 	color bool
 	pause bool
+
+	paused time.Duration // so far
 }
 
 // The looks, as SGR codes.
@@ -122,19 +124,30 @@ func (t *teller) outline(text string) {
 }
 
 // good notes that something is as it should be.
-func (t *teller) good(format string, args ...any) {
-	fmt.Fprintf(t.to, "  %s %s\n", t.paint(green, "✓"), fmt.Sprintf(format, args...))
-}
+func (t *teller) good(format string, args ...any) { t.mark(t.paint(green, "✓"), format, args...) }
 
 // bad notes what was broken on purpose.
-func (t *teller) bad(format string, args ...any) {
-	fmt.Fprintf(t.to, "  %s %s\n", t.paint(red, "✗"), fmt.Sprintf(format, args...))
+func (t *teller) bad(format string, args ...any) { t.mark(t.paint(red, "✗"), format, args...) }
+
+func (t *teller) mark(mark, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	for room := t.width - 4; utf8.RuneCountInString(text) > room; mark = " " {
+		at := strings.LastIndex(string([]rune(text)[:room]), " ")
+		if at < room/2 {
+			break
+		}
+		fmt.Fprintf(t.to, "  %s %s\n", mark, text[:at])
+		text = text[at+1:]
+	}
+	fmt.Fprintf(t.to, "  %s %s\n", mark, text)
 }
 
 // read waits as long as reading a text takes, up to a few seconds.
 func (t *teller) read(text string) {
 	if t.pause {
-		time.Sleep(min(time.Duration(len(strings.Fields(text)))*200*time.Millisecond, 6*time.Second))
+		pause := min(time.Duration(len(strings.Fields(text)))*200*time.Millisecond, 6*time.Second)
+		time.Sleep(pause)
+		t.paused += pause
 	}
 }
 
