@@ -3,6 +3,7 @@ package docs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ const (
 	marker  = "/registry/configmaps/late/since-the-backup"
 )
 
-func follow(t *testing.T, page string) *story {
+func follow(t *testing.T, page string, names ...string) *story {
 	t.Helper()
 	t.Parallel()
 	text, err := os.ReadFile("runbooks/" + page)
@@ -48,19 +49,22 @@ func follow(t *testing.T, page string) *story {
 	t.Cleanup(cancel)
 	etcd, err := binaries.Etcd(ctx, binaries.Etcd36)
 	must(t, err)
-	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcd, Etcdpod: binary}, "cp1", "cp2", "cp3")
+	if names == nil {
+		names = []string{"cp1", "cp2", "cp3"}
+	}
+	all, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcd, Etcdpod: binary, Made: mount}, names...)
 	must(t, err)
-	t.Cleanup(func() { must(t, three.Destroy()) })
-	s := &story{ControlPlanes: three, t: t, ctx: ctx, page: plain(string(text)), typed: map[string]bool{}}
+	t.Cleanup(func() { must(t, errors.Join(unmount(all.Nodes), all.Destroy())) })
+	s := &story{ControlPlanes: all, t: t, ctx: ctx, page: plain(string(text)), typed: map[string]bool{}}
 	for line := range strings.Lines(string(text)) {
 		if command, indented := strings.CutPrefix(strings.TrimRight(line, "\n"), "    "); indented {
 			s.commands = append(s.commands, command)
 		}
 	}
-	for _, n := range three.Nodes {
+	for _, n := range all.Nodes {
 		must(t, os.MkdirAll(n.Path("/root"), 0o700))
 	}
-	must(t, three.Node("cp1").Load(ctx, 40, 200))
+	must(t, all.Node("cp1").Load(ctx, 40, 200))
 	return s
 }
 
@@ -251,11 +255,7 @@ func TestGoingBackInTime(t *testing.T) {
 	s.wants(false, "cp1", "cp2", "cp3")
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "REVISION")
 
-	runs, err := os.ReadDir(s.Node("cp1").Path("/var/lib/etcdpod/runs"))
-	must(t, err)
-	s.run = runs[len(runs)-1].Name()
-	s.types("cp1", "etcdpod restore --nodes cp1,cp2,cp3 --from-data-dir /var/lib/etcdpod/runs/"+anyRun+"/data",
-		0, "Restored on 3 nodes")
+	s.goesBack("etcdpod restore --nodes cp1,cp2,cp3 --from-data-dir ", "Restored on 3 nodes")
 	s.wants(true, "cp1", "cp2", "cp3")
 	s.ends()
 }

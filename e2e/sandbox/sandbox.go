@@ -45,6 +45,8 @@ type Options struct {
 	// the root; a plain directory if empty.
 	DataLink    string
 	NoAPIServer bool // neither kube-apiserver nor its clients
+	// Made is called when the node's files are there, and nothing runs yet; it may be nil.
+	Made func(*Sandbox) error
 
 	// Join makes the node one more control plane of another's cluster, with the same CAs and
 	// service-account key. The other must run when this one starts. Node and Address must differ;
@@ -102,7 +104,10 @@ func New(o Options) (*Sandbox, error) {
 	if err := s.startReaper(claim); err != nil {
 		return nil, fmt.Errorf("cannot start the reaper: %w", err)
 	}
-	if err := s.writeNode(); err != nil {
+	if err = s.writeNode(); err == nil && o.Made != nil {
+		err = o.Made(s)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot write the node's files: %w", err), s.Destroy())
 	}
 	return s, nil
