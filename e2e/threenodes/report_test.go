@@ -40,25 +40,30 @@ func report(all []outcome) string {
 	failed := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.passed })
 	fmt.Fprintf(&text, `# Where a restore on three nodes was cut off
 
-%d restores on three real kubeadm control planes (Kubernetes %s, etcd %s), each cut off at the instant at which one operation begins on one of the nodes, and then ended by `+"`etcdpod resume`"+` or `+"`etcdpod rollback`"+`. `+"`make e2e-matrix`"+`
-does this again, and writes this page.
+%d restores on three real kubeadm control planes (Kubernetes %s, etcd %s). Each was cut off
+at the moment when one operation starts on one of the nodes, and then ended with `+"`etcdpod resume`"+` or
+`+"`etcdpod rollback`"+`. `+"`make e2e-matrix`"+` repeats this and writes this page.
 
-After each of them all three nodes are wholly in the old world or wholly in the new one: one cluster id, the same hash of all keys on every member, every API server ready and showing the same objects, the manifests of before, no process of the
-other world, no open run. %s
+After each of them all three nodes are wholly old or wholly new: one cluster ID, the same hash of
+all keys on every member, every API server ready and showing the same objects, the same manifests as
+before, no process on the other data, no open run. %s
 
-- Three ways to cut off: the coordinator is killed, with its connections (SIGKILL); the agent on a node is killed (SIGKILL); a node loses its power and is switched on again.
-- *itself*: what was killed had done its part, or the others went back at once; no command was needed.
-- Until the commit point, behind `+"`compare-members`"+`, a failure takes all nodes back; `+"`resume`"+` then finishes that. Behind it `+"`rollback`"+` is refused, and `+"`resume`"+` ends the run.
+- There are three ways to cut off: the coordinator is killed, with its connections (SIGKILL); the
+  agent on a node is killed (SIGKILL); a node loses power and is switched on again.
+- *itself*: what was killed had done its part, or the others undid the run at once; no command was
+  needed.
+- Until the commit point, after `+"`compare-members`"+`, a failure undoes the run on all nodes; `+"`resume`"+`
+  then finishes undoing. After it, `+"`rollback`"+` is refused, and `+"`resume`"+` finishes the run.
 
 `, len(all), binaries.KubernetesVersion, binaries.Etcd37, passedOf(all, failed))
 	for _, o := range failed {
 		fmt.Fprintf(&text, "**Failed**: %s.\n\n", o.trial)
 	}
 	summary(&text, all)
-	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase " +
-		"from 0, in the order in which `restore --dry-run --nodes` shows them. Seconds are from the restore's begin " +
-		"until the state of all nodes was seen.\n\n")
-	text.WriteString("| phase and operation | node | cut off | ended by | world | " +
+	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase from 0, in the order " +
+		"in which\n`restore --dry-run --nodes` shows them. Seconds count from the start of the restore until " +
+		"the state\nof all nodes was seen.\n\n")
+	text.WriteString("| phase and operation | node | cut off | ended by | state | " +
 		"seconds |\n|---|---|---|---|---|---|\n")
 	for _, o := range all {
 		in := string(o.in)
