@@ -101,6 +101,7 @@ func (n *Node) Several() *together.Node { return n.Node }
 // Workflow is any of etcdpod's workflows, whatever the type of its facts.
 type Workflow interface {
 	String() string // its name
+	Checked() error // whether its options make sense by themselves
 	On(*observe.Node) engine.Work
 }
 

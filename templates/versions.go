@@ -41,6 +41,15 @@ var releases = []release{
 	{minor: 37, etcd: "3.7.0-0", newNames: true, gates: []string{rootlessControlPlane}},
 }
 
+// Minors are the releases of Kubernetes that are known, the oldest first.
+func Minors() []string {
+	var minors []string
+	for _, r := range releases {
+		minors = append(minors, fmt.Sprintf("1.%d", r.minor))
+	}
+	return minors
+}
+
 var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket",
 	publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
 

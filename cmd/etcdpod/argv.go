@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 type line struct {
 	command   *cli.Command // nil: none was named
 	words     []string     // of its name, as far as they were read: `certs check` has two
+	unknown   []string     // words that are no command's
 	help      bool         // --help was among the flags
 	global    []string     // --name=value
 	local     []string     // the command's own, likewise
@@ -34,6 +36,8 @@ func (l line) argv() []string {
 	argv = append(append(argv, l.command.Name), l.local...)
 	return append(append(argv, "--"), l.arguments...)
 }
+
+var errNoCommand = errors.New("no command has that name")
 
 // arrange reads the command line: flags may stand before or after arguments, global ones also after
 // the command, and `--` ends them. The environment fills in missing flags. All values are checked
@@ -52,14 +56,19 @@ func arrange(app *cli.App, args []string, env func(string) string) (line, error)
 		case len(arg) > 1 && arg[0] == '-':
 			args, err = l.takeFlag(app, arg, args)
 		default:
-			err = l.takeWord(app, arg)
+			if l.takeWord(app, arg); len(l.unknown) > 0 {
+				err = errNoCommand
+			}
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	if first == nil && l.command == nil && len(l.words) > 0 && !l.help {
-		first = noCommand(app, strings.Join(l.words, " "))
+	switch {
+	case errors.Is(first, errNoCommand): // with all the words that were meant by it
+		first = noCommand(app, l.words, l.unknown)
+	case first == nil && l.command == nil && len(l.words) > 0 && !l.help:
+		first = noCommand(app, l.words, nil)
 	}
 	if l.help || first != nil {
 		return l, first
@@ -67,21 +76,21 @@ func arrange(app *cli.App, args []string, env func(string) string) (line, error)
 	if err := l.takeVariables(app, env); err != nil {
 		return l, err
 	}
-	return l, l.checkArguments()
+	return l, l.checkArguments(app)
 }
 
 // takeWord reads one more word of the command's name, or an argument.
-func (l *line) takeWord(app *cli.App, word string) error {
+func (l *line) takeWord(app *cli.App, word string) {
 	name := strings.Join(append(slices.Clone(l.words), word), " ")
-	if word != "" && len(l.arguments) == 0 && (commandNamed(app, name) != nil || len(nextWords(app, name)) > 0) {
+	switch {
+	case word != "" && len(l.arguments)+len(l.unknown) == 0 &&
+		(commandNamed(app, name) != nil || len(nextWords(app, name)) > 0):
 		l.words, l.command = append(l.words, word), commandNamed(app, name)
-		return nil
+	case l.command == nil:
+		l.unknown = append(l.unknown, word)
+	default:
+		l.arguments = append(l.arguments, word)
 	}
-	if l.command == nil {
-		return noCommand(app, name)
-	}
-	l.arguments = append(l.arguments, word)
-	return nil
 }
 
 // takeFlag reads one flag and, if it needs one, its value from what follows.
@@ -92,9 +101,8 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 		l.help = true
 		return rest, nil
 	case name == "version" && l.command == nil:
-		var err error
-		l.command, err = findCommand(app, name)
-		return rest, err
+		l.command = commandNamed(app, name)
+		return rest, nil
 	}
 	f, global := l.findFlag(app, name)
 	if f == nil {
@@ -109,6 +117,10 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 			}
 			value, rest = rest[0], rest[1:]
 		}
+	}
+	if value == "" && !global {
+		return rest, &engine.UsageError{Reason: fmt.Sprintf("--%s needs a value, and here is an empty one", name),
+			Hint: "is the variable set that it comes from?"}
 	}
 	l.typed[name] = true
 	return rest, l.add(f, global, value, "--"+name)
@@ -199,7 +211,7 @@ func (l *line) takeVariables(app *cli.App, env func(string) string) error {
 }
 
 // checkArguments checks the line against the command's ArgsUsage: nothing, NAME, [NAME] or [NAME…].
-func (l *line) checkArguments() error {
+func (l *line) checkArguments(app *cli.App) error {
 	if l.command == nil {
 		if len(l.arguments) > 0 {
 			return &engine.UsageError{Reason: "no command was named", Hint: l.helpHint()}
@@ -207,32 +219,32 @@ func (l *line) checkArguments() error {
 		return nil
 	}
 	usage := l.command.ArgsUsage
-	if l.command.Name == completeName || strings.HasSuffix(usage, "…]") {
+	if l.command.Name == completeName {
 		return nil
 	}
-	switch n := len(l.arguments); {
-	case n == 0 && usage != "" && usage[0] != '[':
+	what, many := strings.CutSuffix(strings.Trim(usage, "[]"), "…")
+	if slices.Contains(l.arguments, "") {
+		return &engine.UsageError{Reason: fmt.Sprintf("%s is empty", cmp.Or(what, "the argument")),
+			Hint: "is the variable set that it comes from?"}
+	}
+	takes := 1
+	switch {
+	case many:
+		return nil
+	case usage == "":
+		takes = 0
+	case usage[0] != '[' && len(l.arguments) == 0:
 		return &engine.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
-	case n > 0 && usage == "":
-		return &engine.UsageError{
-			Reason: fmt.Sprintf("%s takes no arguments, and here is %q", l.command.Name, l.arguments[0]),
-			Hint:   l.helpHint(),
-		}
-	case n > 1:
-		return &engine.UsageError{
-			Reason: fmt.Sprintf("%s takes one %s, and here is %q, too",
-				l.command.Name, strings.Trim(usage, "[]"), l.arguments[1]), Hint: l.helpHint(),
-		}
 	}
-	return nil
-}
-
-// findCommand finds a command by its name or alias, which may have several words.
-func findCommand(app *cli.App, name string) (*cli.Command, error) {
-	if c := commandNamed(app, name); c != nil {
-		return c, nil
+	if len(l.arguments) <= takes {
+		return nil
 	}
-	return nil, noCommand(app, name)
+	unexpected := l.arguments[takes]
+	hint := l.helpHint()
+	if near := nearest(unexpected, nextWords(app, l.command.Name)); near != "" && takes == len(l.arguments)-1 {
+		hint = fmt.Sprintf("is it `etcdpod %s %s`? %s", l.command.Name, near, hint)
+	}
+	return &engine.UsageError{Reason: fmt.Sprintf("unexpected argument %q", unexpected), Hint: hint}
 }
 
 func commandNamed(app *cli.App, name string) *cli.Command {
@@ -266,16 +278,30 @@ func commandNames(app *cli.App) []string {
 	return names
 }
 
-func noCommand(app *cli.App, name string) error {
-	if next := nextWords(app, name); len(next) > 0 {
-		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", name, strings.Join(next, ", ")),
-			Hint: "`etcdpod help` lists the commands"}
+// noCommand says that no command has that name: its first words are known, and the rest are not.
+func noCommand(app *cli.App, known, rest []string) error {
+	const list = "`etcdpod help` lists the commands"
+	words := strings.Join(known, " ")
+	if next := nextWords(app, words); len(rest) == 0 {
+		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", words, strings.Join(next, ", ")),
+			Hint: list}
 	}
-	hint := "`etcdpod help` lists the commands"
-	if near := nearest(name, commandNames(app)); near != "" {
-		hint = fmt.Sprintf("is it `etcdpod %s`? %s", near, hint)
+	all := append(slices.Clone(known), rest...)
+	if typed, hint := habit(all); hint != "" {
+		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", typed), Hint: hint}
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", name), Hint: hint}
+	// A name of several words may have its slip in any of them.
+	for n := len(all); n > len(known); n-- {
+		if near := nearest(strings.Join(all[:n], " "), commandNames(app)); near != "" {
+			return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", strings.Join(all[:n], " ")),
+				Hint: fmt.Sprintf("is it `etcdpod %s`? %s", near, list)}
+		}
+	}
+	if len(known) > 0 {
+		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", words+" "+rest[0]),
+			Hint: fmt.Sprintf("%s goes with one of: %s", words, strings.Join(nextWords(app, words), ", "))}
+	}
+	return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", rest[0]), Hint: list}
 }
 
 func (l *line) unknownFlag(app *cli.App, name string) error {
@@ -292,20 +318,36 @@ func (l *line) unknownFlag(app *cli.App, name string) error {
 	hint := l.helpHint()
 	if near := nearest(name, names); near != "" {
 		hint = fmt.Sprintf("is it --%s? %s", near, hint)
+	} else if others := commandsWith(app, name); len(others) > 0 {
+		hint = fmt.Sprintf("it is a flag of %s; %s", strings.Join(others, ", "), hint)
 	}
 	return &engine.UsageError{Reason: fmt.Sprintf("there is no flag --%s %s", name, where), Hint: hint}
 }
 
+// commandsWith are the commands that have a flag.
+func commandsWith(app *cli.App, flag string) (names []string) {
+	for _, c := range app.Commands {
+		if !c.Hidden && flagNamed(c.Flags, flag) != nil {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
 func (l *line) helpHint() string {
-	if l.command == nil {
+	if l.command == nil || l.command.Hidden {
 		return "`etcdpod help` tells of all flags"
 	}
 	return fmt.Sprintf("`etcdpod help %s` tells of its flags", l.command.Name)
 }
 
-// nearest returns the name within a typo or two of what was typed.
+// nearest returns the name within a slip or two of what was typed: a short word is another one
+// after two.
 func nearest(typed string, names []string) string {
-	best, limit := "", 3
+	best, limit := "", 2
+	if len(typed) > 4 {
+		limit = 3
+	}
 	for _, name := range names {
 		if d := distance(typed, name); d < limit {
 			best, limit = name, d
@@ -314,23 +356,27 @@ func nearest(typed string, names []string) string {
 	return best
 }
 
-// distance counts the letters to insert, delete or change (Levenshtein's).
+// distance counts the letters to insert, delete or change, and the neighbours to swap (Damerau's
+// and Levenshtein's).
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	before, last, row := rows[0], rows[1], rows[2]
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
-			change := diagonal
+			change := last[j]
 			if a[i] != b[j] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			row[j+1] = min(change, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
+		before, last, row = last, row, before
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

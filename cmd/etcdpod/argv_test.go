@@ -42,9 +42,9 @@ func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
 func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 	for typed, why := range map[string]string{
 		"certs": "certs needs one of: check, check-expiration", "certs chek": `there is no command "certs chek"`,
-		"certs check now": `certs check takes no arguments, and here is "now"`,
+		"certs check now": `unexpected argument "now"`,
 		"certs -o json":   "certs needs one of", "check": `there is no command "check"`,
-		"runs check": "runs takes no arguments",
+		"runs check": `unexpected argument "check"`,
 	} {
 		s := &session{}
 		if _, err := arrange(s.app(), strings.Split(typed, " "), func(string) string { return "" }); err == nil ||
@@ -60,7 +60,8 @@ func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 		"cer":              "certs",
 		"certs check --ou": "--output",
 	} {
-		if got := complete(app, strings.Split(typed, " ")); len(got) == 0 || !strings.HasPrefix(got[0], want+"\t") {
+		got := complete(app, strings.Split(typed, " "), nil)
+		if len(got) == 0 || !strings.HasPrefix(got[0], want+"\t") {
 			t.Errorf("%q is completed by %q", typed, got)
 		}
 	}
@@ -98,9 +99,78 @@ func TestASlipOfTheFingerIsRecognized(t *testing.T) {
 		"run":     "runs",
 		"delete":  "",
 		"x":       "",
+		"rums":    "runs",
+		"rnsu":    "",
 	} {
 		if got := nearest(typed, names); got != want {
 			t.Errorf("%q: got %q, want %q", typed, got, want)
+		}
+	}
+}
+
+// A person copies the example, and changes what differs.
+func TestEveryCommandHasAnExampleThatIsRight(t *testing.T) {
+	app := (&session{}).app()
+	for _, c := range app.Commands {
+		if c.Hidden {
+			continue
+		}
+		for _, example := range strings.Split(c.UsageText, "\n") {
+			typed, own := strings.CutPrefix(example, "etcdpod ")
+			typed, _, _ = strings.Cut(typed, " > ") // of the shell
+			l, err := arrange(app, strings.Fields(typed), func(string) string { return "" })
+			if !own || err != nil || l.command != c {
+				t.Errorf("%s: the example %q: %v", c.Name, example, err)
+			}
+		}
+	}
+}
+
+func TestNoHabitHidesACommand(t *testing.T) {
+	app := (&session{}).app()
+	for words, hint := range habits() {
+		if commandNamed(app, words) != nil {
+			t.Errorf("%s is a command", words)
+		}
+		for _, quoted := range strings.Split(hint, "`") {
+			typed, own := strings.CutPrefix(quoted, "etcdpod ")
+			if !own || strings.HasPrefix(typed, "does") {
+				continue
+			}
+			if _, err := arrange(app, strings.Fields(typed), func(string) string { return "" }); err != nil {
+				t.Errorf("%s: %q: %v", words, quoted, err)
+			}
+		}
+	}
+}
+
+func TestValuesAreCompletedFromWhatTheNodeHas(t *testing.T) {
+	app := (&session{}).app()
+	has := func(command, what string) []string {
+		return map[string][]string{
+			"runs show argument": {"20260801T020000Z-restore-ab12", "20260701T020000Z-renew-cd34"},
+			"restore --nodes":    {"cp1", "cp2", "cp3"}, "status --nodes": {"cp1"},
+			"restore --skip-phases": {"await-apiserver"}, "certs renew argument": {"etcd-peer", "etcd-server"},
+			"verify argument": {"/b/one.db"},
+		}[command+" "+what]
+	}
+	for typed, want := range map[string]string{
+		"runs show 202607":             "20260701T020000Z-renew-cd34",
+		"runs sh":                      "show\tshow one run: what was typed, each operation with its time, what failed",
+		"runs show one t":              "",
+		"restore --nodes cp":           "cp1 cp2 cp3",
+		"restore --nodes cp1,cp2,":     "cp1,cp2,cp3",
+		"restore --nodes=cp3,cp":       "--nodes=cp3,cp1 --nodes=cp3,cp2",
+		"status --nodes = c":           "cp1",
+		"restore f --skip-phases ":     "await-apiserver",
+		"certs renew etcd-peer etcd-s": "etcd-server",
+		"verify /b/":                   "/b/one.db",
+		"verify ./":                    "",
+		"verify --quick x ":            "",
+		"prune --older-than ":          "",
+	} {
+		if got := strings.Join(complete(app, strings.Split(typed, " "), has), " "); got != want {
+			t.Errorf("%q is completed by %q, not %q", typed, got, want)
 		}
 	}
 }

@@ -54,6 +54,9 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := backup.Workflow(options).Checked(); err != nil {
+		return err
+	}
 	if err := s.asRoot(c); err != nil {
 		return err
 	}

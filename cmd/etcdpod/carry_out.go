@@ -25,6 +25,9 @@ var errNothingToDo = errors.New("nothing to do")
 
 // carryOut shows what a command would do, or does it after a yes, and reports the result.
 func (s *session) carryOut(c *cli.Context, change change) error {
+	if err := change.workflow.Checked(); err != nil {
+		return err
+	}
 	if err := s.asRoot(c); err != nil {
 		return err
 	}

@@ -85,6 +85,9 @@ func (s *session) certsRequest(c *cli.Context) error {
 		configured := kubeadmOptions(c)
 		options.Kubeadm = &configured
 	}
+	if err := certs.Request(options).Checked(); err != nil {
+		return err
+	}
 	if err := s.asRoot(c); err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ func results() []result {
 		{"backups: a list of", backup.Entry{}},
 		{"verify", backup.Verdict{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
+		{"runs show; with --follow, as the result", engine.RunReport{}},
 		{"certs check", certs.Report{}},
 		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},

@@ -24,7 +24,7 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only read, and print what would be done"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask before a running node is changed or something is deleted"},
-		&cli.BoolFlag{Name: "verbose", Usage: "show every operation"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show every operation"},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
 		&cli.StringSliceFlag{
 			Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says; " +

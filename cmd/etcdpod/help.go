@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -13,19 +14,28 @@ func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "help", ArgsUsage: "[COMMAND…]", Usage: "tell of a command and its flags",
 		Description: `The same as --help after the command.`,
-		UsageText:   `etcdpod help restore`,
+		UsageText: `etcdpod help restore
+etcdpod help certs`,
 		Action: func(c *cli.Context) error {
-			var command *cli.Command
-			if name := strings.Join(c.Args().Slice(), " "); name != "" {
-				var err error
-				if command, err = findCommand(c.App, name); err != nil {
-					return err
-				}
+			asked := line{}
+			for _, word := range c.Args().Slice() {
+				asked.takeWord(c.App, word)
 			}
-			_, err := io.WriteString(s.stdout, helpText(c.App, command))
+			if unknown := append(asked.unknown, asked.arguments...); len(unknown) > 0 {
+				return noCommand(c.App, asked.words, unknown)
+			}
+			_, err := io.WriteString(s.stdout, asked.helpText(c.App))
 			return err
 		},
 	}
+}
+
+// helpText is the help of what was named: a command, the first words of several, or nothing.
+func (l *line) helpText(app *cli.App) string {
+	if l.command == nil && len(l.words) > 0 {
+		return groupHelp(app, strings.Join(l.words, " "))
+	}
+	return helpText(app, l.command)
 }
 
 // helpText returns the help of a command, or of the program.
@@ -36,6 +46,27 @@ func helpText(app *cli.App, command *cli.Command) string {
 	} else {
 		writeCommandHelp(&b, command)
 	}
+	return b.String()
+}
+
+// groupHelp lists the commands whose names begin with these words.
+func groupHelp(app *cli.App, words string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: etcdpod %s COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n", words)
+	var rows [][]string
+	first := ""
+	for _, c := range app.Commands {
+		if !c.Hidden && strings.HasPrefix(c.Name, words+" ") {
+			rows = append(rows, []string{"  " + strings.TrimSpace(c.Name+" "+c.ArgsUsage), c.Usage})
+			first = cmp.Or(first, c.UsageText)
+		}
+	}
+	table(&b, rows)
+	b.WriteString("\n")
+	first, _, _ = strings.Cut(first, "\n")
+	writeExample(&b, first)
+	fmt.Fprintf(&b, "\n`etcdpod help %s` tells of one of them, and of its flags.\n",
+		strings.TrimSpace(rows[0][0]))
 	return b.String()
 }
 

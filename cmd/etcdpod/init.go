@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,7 @@ The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, tak
 A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
-		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag()),
+		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag(members.Init(members.InitOptions{}).Optional())),
 		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return initWorkflow(c, "") }),
 	}
 }
@@ -103,9 +104,10 @@ func waitFlag() cli.Flag {
 		Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
 }
 
-func skipPhasesFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "skip-phases",
-		Usage: "leave out the phases `NAMES` (with commas between) that may be left out"}
+// skipPhasesFlag takes the names of phases that may be left out.
+func skipPhasesFlag(optional []string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES`, with commas between; " +
+		"these may be left out: " + strings.Join(optional, ", ")}
 }
 
 // make carries out a workflow that creates what is missing, or one phase of it.

@@ -24,7 +24,7 @@ A running node is changed only after a yes on the terminal; without a terminal, 
 		UsageText: `etcdpod join --dry-run
 etcdpod join --config kubeadm.yaml --yes
 etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,
-		Flags:  append(joinFlags(), waitFlag(), skipPhasesFlag()),
+		Flags:  append(joinFlags(), waitFlag(), skipPhasesFlag(members.Join(members.JoinOptions{}).Optional())),
 		Action: s.make(func(c *cli.Context) (phases.Workflow, error) { return joinWorkflow(c, "") }),
 	}
 }

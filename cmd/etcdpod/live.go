@@ -143,8 +143,11 @@ func (l *live) finished(mark string, e engine.Event) string {
 	return mark + fit(e.Operation, l.width()-20) + " " + l.paint.faint(short(e.Time.Sub(l.now.from)))
 }
 
-func (l *live) width() int {
-	if f, ok := l.to.(*os.File); ok {
+func (l *live) width() int { return columnsOf(l.to) }
+
+// columnsOf is how wide a terminal is.
+func columnsOf(stream any) int {
+	if f, ok := stream.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
 			return w
 		}

@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 func exits(ts *testscript.TestScript, want int, args []string) {
 	// Resolve file names for the script: this process has another working directory.
 	for i, arg := range args {
-		if strings.HasSuffix(arg, ".db") {
+		if strings.HasSuffix(arg, ".db") || strings.HasSuffix(arg, ".json") {
 			args[i] = ts.MkAbs(arg)
 		}
 	}

@@ -14,9 +14,10 @@ import (
 func (s *session) pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "delete what earlier runs kept",
-		Description: `Replaced data, manifests and journals are kept until this command deletes them. It says first ` +
-			`what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What an ` +
-			`open run or the newest completed one needs is never deleted, and backups are not its business.`,
+		Description: `Replaced data, manifests and certificates are kept until this command deletes them. It says ` +
+			`first what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What ` +
+			`an open run or the newest completed one needs is never deleted, and backups are not its business. The ` +
+			`journals stay, some KiB each: etcdpod runs and etcdpod runs show go on telling what was done.`,
 		UsageText: `etcdpod prune --dry-run
 etcdpod prune --older-than 30d --yes`,
 		Flags: []cli.Flag{
@@ -62,7 +63,9 @@ func (s *session) prune(c *cli.Context) error {
 			writePrune(w, plan, time.Now())
 			fmt.Fprintln(w, "\nNothing was deleted. Without --dry-run, prune deletes the above.")
 		default:
-			fmt.Fprintf(w, "Deleted %s; %s are free.\n", count(len(plan.Items), "thing", "things"), size(plan.Bytes))
+			writeItems(w, plan.Items, time.Now())
+			fmt.Fprintf(w, "Deleted the above, which frees %s. `etcdpod runs` still lists the runs.\n",
+				size(plan.Bytes))
 		}
 	})
 	return nil

@@ -80,7 +80,10 @@ func TestResultsReadWell(t *testing.T) {
 					Command: []string{"etcdpod", "restore"}}, open, {ID: "x", State: "damaged", Error: "no such file"},
 			}, now)
 		},
-		"plan": func(w io.Writer) { writePlan(w, plan) },
+		"run":        func(w io.Writer) { writeRun(w, shownRun(), now, 0) },
+		"run-wide":   func(w io.Writer) { writeRun(w, shownRun(), now, 100) },
+		"run-narrow": func(w io.Writer) { writeRun(w, shownRun(), now, 40) },
+		"plan":       func(w io.Writer) { writePlan(w, plan) },
 		"prune": func(w io.Writer) {
 			writePrune(w,
 				prune.Plan{Items: []prune.Item{item}, Kept: []prune.Item{kept}, Bytes: item.Bytes}, now)
@@ -106,6 +109,29 @@ func TestResultsReadWell(t *testing.T) {
 			write(&b)
 			golden(t, filepath.Join("testdata", "text-"+name+".golden"), b.String())
 		})
+	}
+}
+
+// shownRun is a run on several nodes that stands past its commit point.
+func shownRun() engine.RunReport {
+	at := func(seconds int) time.Time { return day(-1).Add(time.Duration(seconds) * time.Second) }
+	return engine.RunReport{
+		RunSummary: engine.RunSummary{ID: "20260801T030000Z-restore-ab12", Workflow: "restore", State: "open",
+			Command: []string{"etcdpod", "restore", "--nodes", "cp1,cp2", "cp1.db"}, Node: "cp1", Began: at(0),
+			Last: at(60), Committed: true, Phase: "await-apiserver", Operation: "wait for the API server",
+			Path: "/var/lib/etcdpod/runs/20260801T030000Z-restore-ab12", Nodes: []string{"cp1", "cp2"}},
+		Version: "v1.2.3", CommittedAt: at(40), Notes: map[string]string{"keptData": "/var/lib/etcdpod/old"},
+		Operations: []engine.OperationReport{
+			{Phase: "stage-data", Operation: "make new data in /var/lib/etcdpod/staged from /b/cp1.db", State: "done",
+				Began: at(1), Ended: at(30), Notes: []string{"revisions go on at 1000081234"}},
+			{Phase: "exchange-data", Operation: "exchange /var/lib/etcd/member", State: "done",
+				Began: at(30), Ended: at(31)},
+			{Phase: "await-apiserver", Operation: "wait for the API server", State: "started", Began: at(41),
+				Errors: []string{"the API server is not ready: no answer"}},
+			{Phase: "verify-restored", Operation: "read back", State: "pending"},
+			{Phase: "verify-restored", Operation: "undo me", State: "undone", Began: at(42), Ended: at(43),
+				UndoBegan: at(44), UndoEnded: at(46)},
+		},
 	}
 }
 

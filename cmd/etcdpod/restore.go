@@ -49,8 +49,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Usage: "give the kubelet and the containers `TIME` to stop"},
 			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size",
 				Usage: "give etcd, and then the API server, `TIME` to serve"},
-			&cli.StringSliceFlag{Name: "skip-phases",
-				Usage: "leave out the phases `NAMES` (with commas between) that may be left out"},
+			skipPhasesFlag(restore.Workflow(restore.Options{}).Optional()),
 			&cli.BoolFlag{Name: "api-servers-stopped",
 				Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
 			&cli.BoolFlag{

@@ -59,6 +59,7 @@ func (s *session) commands() []*cli.Command {
 		s.apiServerShowCommand(),
 		s.apiServerSetCommand(),
 		s.runsCommand(),
+		s.runsShowCommand(),
 		s.resumeCommand(),
 		s.rollbackCommand(),
 		s.pruneCommand(),
@@ -79,7 +80,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	if s.line.help || s.line.command == nil {
-		_, err := io.WriteString(s.stdout, helpText(app, s.line.command))
+		_, err := io.WriteString(s.stdout, s.line.helpText(app))
 		return err
 	}
 	return app.RunContext(ctx, s.line.argv())

@@ -61,6 +61,9 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 	if o.Restore, err = restoreOptions(c); err != nil {
 		return o, err
 	}
+	if err := o.Restore.Check(); err != nil {
+		return o, err
+	}
 	if len(c.StringSlice("skip-phases")) > 0 {
 		return o, &engine.UsageError{Reason: "--skip-phases does not go with --nodes",
 			Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}

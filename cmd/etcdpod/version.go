@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // version and commit are set by the linker when make builds; otherwise what the build recorded
@@ -21,11 +24,16 @@ type build struct {
 	Modified bool   `json:"modified,omitempty"` // built from a tree that differs from the commit
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// The minors of etcd that it looks after, and those of Kubernetes whose etcd it sets up as
+	// kubeadm does.
+	Etcd       []string `json:"etcd"`
+	Kubernetes []string `json:"kubernetes"`
 }
 
 func thisBuild() build {
 	b := build{Version: version, Commit: commit, Modified: strings.HasSuffix(version, "-dirty"),
-		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Etcd: observe.EtcdMinors(), Kubernetes: observe.KubernetesMinors()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -50,13 +58,25 @@ func thisBuild() build {
 func (s *session) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "say which etcdpod this is",
-		Description: `Version, commit, Go release and platform of this binary.`,
-		UsageText:   `etcdpod version`,
+		Description: `Version, commit, Go release and platform of this binary; the releases of etcd that it looks ` +
+			`after; and those of Kubernetes for which init and join set up etcd as kubeadm does.`,
+		UsageText: `etcdpod version
+etcdpod version -o json`,
 		Action: func(c *cli.Context) error {
 			b := thisBuild()
 			return s.result(c, b, func(w io.Writer) {
-				fmt.Fprintf(w, "etcdpod %s, %s, %s\n", b.Version, b.Go, b.Platform)
+				writeBuild(w, b)
 			})
 		},
 	}
+}
+
+func writeBuild(w io.Writer, b build) {
+	fmt.Fprintf(w, "etcdpod %s\n\n", b.Version)
+	commit := cmp.Or(b.Commit, "not known")
+	if b.Modified {
+		commit += ", and changed since"
+	}
+	table(w, [][]string{{"commit", commit}, {"go", b.Go}, {"platform", b.Platform},
+		{"etcd", strings.Join(b.Etcd, ", ")}, {"kubernetes", strings.Join(b.Kubernetes, ", ") + " (init and join)"}})
 }

@@ -111,9 +111,11 @@ func TestPruneKeepsWhatTheNewestRestoreReplaced(t *testing.T) {
 	n.untouched(func() { n.want(0, []string{"prune", "--dry-run"}, first.ID) })
 	n.untouched(func() { n.want(0, []string{"prune", "--yes", "--older-than", "1h"}) })
 	n.done("prune", "--yes")
-	if _, err := os.Stat(n.Path(first.Path)); !os.IsNotExist(err) {
-		t.Errorf("the first run is still there: %v", err)
+	left, err := os.ReadDir(n.Path(first.Path))
+	if err != nil || len(left) != 1 || left[0].Name() != "journal" {
+		t.Errorf("of the first run there is %v, %v, and not its journal alone", left, err)
 	}
+	n.want(0, []string{"runs", "show", first.ID}, "typed", "exchange-data", "commit point")
 	restored := n.state()
 	n.done("restore", "--from-data-dir", second.Path+"/data", "--yes")
 	n.wantNew(backup{keys: before.keys}, restored)

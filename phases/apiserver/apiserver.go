@@ -29,7 +29,7 @@ type Options struct {
 // Set is the workflow that changes which etcds this node's API server uses, and with which files.
 // If the API server does not get ready with them, the run goes back by itself.
 func Set(o Options) workflow {
-	return workflow{Name: "apiserver", Observe: o.observe, Phases: []phase{
+	return workflow{Name: "apiserver", Options: o.checkWish, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.set(),
 		o.awaitAPIServer(), // the commit point is at its end

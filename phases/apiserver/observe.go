@@ -42,9 +42,6 @@ func (a Answer) role() string {
 // observe gathers the facts of `apiserver set`. It really dials every endpoint, with the files that
 // are to be used there.
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	if err := o.checkWish(); err != nil {
-		return nil, err
-	}
 	seen, err := n.Observe(ctx, id)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ type Options struct {
 // run while another run is open.
 func Workflow(o Options) workflow {
 	o.draft = op.NewDraft()
-	return workflow{Name: "backup", Unjournaled: true, Observe: o.observe, Phases: []phase{
+	return workflow{Name: "backup", Unjournaled: true, Options: o.check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.snapshot(),
 		o.verifySnapshot(),
@@ -116,9 +116,6 @@ func (o Options) check() error {
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
 	seen, err := n.Observe(ctx, id)
 	if err != nil {
 		return nil, err

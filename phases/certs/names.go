@@ -21,10 +21,13 @@ func renewable() []string {
 	return names
 }
 
+// Names are what `certs renew` takes.
+func Names() []string { return append(renewable(), "all") }
+
 // knownNames refuses any other name.
 func knownNames(names []string) error {
 	for _, name := range names {
-		if !slices.Contains(append(renewable(), "all"), name) || name == "all" && len(names) > 1 {
+		if !slices.Contains(Names(), name) || name == "all" && len(names) > 1 {
 			return &engine.UsageError{
 				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s",
 					name, strings.Join(renewable(), ", ")),

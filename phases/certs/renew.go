@@ -32,7 +32,7 @@ type RenewOptions struct {
 // Renew is the workflow that renews certificates of etcd, and of its clients on this node. It
 // restarts the programs that use them, one pod after the other.
 func Renew(o RenewOptions) workflow {
-	return workflow{Name: "renew", Observe: o.observe, Phases: []phase{
+	return workflow{Name: "renew", Options: o.check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.issue(),
 		o.replace(),

@@ -33,10 +33,14 @@ type RenewalFacts struct {
 	Deaf []string
 }
 
-func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+func (o RenewOptions) check() error {
 	if o.From != "" && !path.IsAbs(o.From) {
-		return nil, &engine.UsageError{Reason: "--from needs an absolute path"}
+		return &engine.UsageError{Reason: "--from needs an absolute path"}
 	}
+	return knownNames(o.Names)
+}
+
+func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	seen, err := n.Observe(ctx, id)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ type RequestOptions struct {
 // Request is the workflow that makes keys, and requests for an external CA. It changes nothing that
 // is in use; cut off, it leaves no key behind.
 func Request(o RequestOptions) workflow {
-	return workflow{Name: "request", Observe: o.observe, Phases: []phase{
+	return workflow{Name: "request", Options: o.check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.request(),
 	}}
@@ -76,11 +76,15 @@ type configured struct {
 	Error    error  // why they cannot be made
 }
 
-func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+func (o RequestOptions) check() error {
 	if !path.IsAbs(o.Dir) {
-		return nil, &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
+		return &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
 			Hint: "it must not be a directory whose keys are in use"}
 	}
+	return knownNames(o.Names)
+}
+
+func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	look := o.observeInUse
 	if o.Kubeadm != nil {
 		look = o.observeConfigured
@@ -149,9 +153,6 @@ func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id st
 // observeConfigured needs only the configuration: it works on a root where nothing exists, and
 // nothing runs.
 func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id string) (*Facts, error) {
-	if err := knownNames(o.Names); err != nil {
-		return nil, err
-	}
 	c, err := o.Kubeadm.Read(n, false, nil)
 	if err != nil {
 		return nil, err

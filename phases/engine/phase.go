@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -43,12 +44,34 @@ type Workflow[N any, F Observed] struct {
 	// journal, and runs even while another run is open.
 	Unjournaled bool
 
+	// Options refuses, by themselves, options that make no sense; nil when there are none.
+	Options func() error
+
 	// Observe gathers the facts for the run with that id.
 	Observe func(ctx context.Context, n N, run string) (F, error)
 }
 
 // String is its name.
 func (w Workflow[N, F]) String() string { return w.Name }
+
+// Checked refuses what was asked for if it makes no sense on any node: before it is asked whether
+// somebody may do it.
+func (w Workflow[N, F]) Checked() error {
+	if w.Options == nil {
+		return nil
+	}
+	return w.Options()
+}
+
+// Optional are the names of the phases that may be left out.
+func (w Workflow[N, F]) Optional() (names []string) {
+	for _, p := range w.Phases {
+		if p.Optional {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
 
 // Without returns the workflow without the named phases. It refuses an unknown name, and a phase
 // that is not optional.
@@ -64,14 +87,19 @@ func (w Workflow[N, F]) Without(names []string) (Workflow[N, F], error) {
 		case !skip[p.Name]:
 			kept.Phases = append(kept.Phases, p)
 		case !p.Optional:
-			return w, &UsageError{Reason: fmt.Sprintf("the phase %s of %s cannot be skipped", p.Name, w.Name)}
+			return w, &UsageError{Reason: fmt.Sprintf("the phase %s of %s cannot be skipped", p.Name, w.Name),
+				Hint: w.optionalHint()}
 		}
 		delete(skip, p.Name)
 	}
 	for name := range skip {
-		return w, &UsageError{Reason: fmt.Sprintf("%s has no phase %q", w.Name, name)}
+		return w, &UsageError{Reason: fmt.Sprintf("%s has no phase %q", w.Name, name), Hint: w.optionalHint()}
 	}
 	return kept, nil
+}
+
+func (w Workflow[N, F]) optionalHint() string {
+	return "these can be skipped: " + strings.Join(w.Optional(), ", ")
 }
 
 // Work is a workflow together with what it looks at: all that the engine needs.
@@ -94,6 +122,9 @@ func (w work[N, F]) title() string { return w.Name }
 func (w work[N, F]) unjournaled() bool { return w.Unjournaled }
 
 func (w work[N, F]) plan(ctx context.Context, run string) (Plan, error) {
+	if err := w.Checked(); err != nil {
+		return Plan{}, err
+	}
 	facts, err := w.Observe(ctx, w.on, run)
 	if err != nil {
 		return Plan{}, err

@@ -32,6 +32,7 @@ type Run struct {
 	faults  Mistakes
 	Skip    []string // phases whose skippable operations are left out
 	held    []int    // operations carried out by this process
+	notes   []string // what the operation under way reported, for the journal
 }
 
 // Mistakes are planted by the tests that show that the crash tests would catch them. Nothing else
@@ -119,11 +120,12 @@ func (r *Run) step(ctx context.Context, i int) error {
 		return nil
 	}
 	if _, can := r.Ops[i].(op.Skippable); can && slices.Contains(r.Skip, r.State.Steps[i].Phase) {
+		skipped := r.Event(i, Noted)
+		skipped.Message = "left out as asked: " + r.Ops[i].String()
+		r.notes = []string{skipped.Message}
 		if err := r.write(i, journal.Finish); err != nil {
 			return err
 		}
-		skipped := r.Event(i, Noted)
-		skipped.Message = "left out as asked: " + r.Ops[i].String()
 		r.Emit(skipped)
 		return nil
 	}
@@ -140,10 +142,17 @@ func (r *Run) step(ctx context.Context, i int) error {
 	return nil
 }
 
+// failed reports an error. Where no abort record will say why, the journal is told: the step stays
+// what it is, started or being undone. Who cannot write that has another error to report.
 func (r *Run) failed(i int, err error) {
 	e := r.Event(i, Failed)
 	e.Error = err.Error()
 	r.Emit(e)
+	again := map[journal.Progress]journal.Kind{journal.Doing: journal.Start, journal.Undoing: journal.Undo}
+	kind, begun := again[r.State.Steps[i].Progress]
+	if begun && (r.State.Forward() || r.State.Aborted != "") {
+		_ = r.journal.Append(journal.Record{Kind: kind, Step: i, Error: err.Error()})
+	}
 }
 
 // announce reports an operation, and first its phase if it is the first of that.
@@ -204,7 +213,9 @@ func (r *Run) focus(i int) {
 		e.Done, e.Total = done, total
 		r.Emit(e)
 	}
+	r.notes = nil
 	r.Target.Report = func(message string) {
+		r.notes = append(r.notes, message)
 		e := r.Event(i, Noted)
 		e.Message = message
 		r.Emit(e)
@@ -214,6 +225,9 @@ func (r *Run) focus(i int) {
 // write journals a step's progress, and updates the state to match.
 func (r *Run) write(i int, kind journal.Kind) error {
 	record := journal.Record{Kind: kind, Step: i}
+	if kind == journal.Finish || kind == journal.Undone {
+		record.Notes = r.notes
+	}
 	if kind == journal.Start {
 		body, err := op.Encode(r.Ops[i])
 		if err != nil {

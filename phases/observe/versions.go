@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/templates"
 )
 
 // EtcdMinor returns 6 for 3.6.1, and 0 for anything that is not a version of etcd 3.
@@ -19,6 +20,13 @@ func EtcdMinor(version string) int {
 	}
 	return n
 }
+
+// EtcdMinors are the releases of etcd that are known here, the oldest first.
+func EtcdMinors() []string { return []string{"3.5", "3.6", "3.7"} }
+
+// KubernetesMinors are the releases of Kubernetes for which kubeadm's set-up of etcd is known, the
+// oldest first.
+func KubernetesMinors() []string { return templates.Minors() }
 
 // ImageVersion returns 3.6.5 for registry.k8s.io/etcd:3.6.5-0.
 func ImageVersion(image string) string {

@@ -46,8 +46,8 @@ func Look(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.
 }
 
 // Delete deletes what a plan says. It refuses while a run is open, or when something in the plan
-// may no longer be deleted. It may be cut off anywhere: a run's journal goes last, so that the next
-// prune knows what is left.
+// may no longer be deleted. A run's journal stays: it says what was done here, and, where this is
+// cut off, what the next prune has left to do.
 func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) (err error) {
 	unlock, err := n.Lock(ctx)
 	if err != nil {
@@ -83,7 +83,6 @@ func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error
 		}
 	}
 	var chosen []leaving
-	// The order of now matters: what lies elsewhere goes before the journal that names it.
 	for _, l := range now {
 		if slices.ContainsFunc(plan.Items, func(i Item) bool { return i.Path == l.Path && i.Run == l.Run }) {
 			chosen = append(chosen, l)
@@ -113,7 +112,7 @@ func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []It
 				reason = usedBy(l.Path, used)
 			}
 		}
-		if reason == "" {
+		if reason == "" && len(items) > 0 { // else there is nothing but its journal, which stays
 			if reason, err = n.stranger(r, items); err != nil {
 				return nil, nil, err
 			}
@@ -266,7 +265,14 @@ func (n pruner) traces(r journal.Listed) []leaving {
 			found = append(found, leaving{n.item(dir, r), func() error { return node.RemoveTree(n.disk, dir) }})
 		}
 	}
-	return append(found, leaving{n.item(folder, r), func() error { return n.removeRun(folder) }})
+	if r.State != nil && n.onlyJournal(folder) {
+		return found
+	}
+	whole := n.item(folder, r)
+	if r.State != nil {
+		whole.Bytes -= n.apparentSize(path.Join(folder, journal.Name))
+	}
+	return append(found, leaving{whole, func() error { return n.emptyRun(folder) }})
 }
 
 func (n pruner) item(dir string, r journal.Listed) Item {
@@ -322,8 +328,8 @@ func (n pruner) movedFrom(r journal.Listed) *Item {
 	return &i
 }
 
-// removeRun deletes a run's folder, the journal last.
-func (n pruner) removeRun(folder string) error {
+// emptyRun deletes all in a run's folder but the journal.
+func (n pruner) emptyRun(folder string) error {
 	names, err := n.FS.ReadDir(folder)
 	if err != nil {
 		return err
@@ -336,11 +342,10 @@ func (n pruner) removeRun(folder string) error {
 			return err
 		}
 	}
-	return node.RemoveTree(n.disk, folder)
+	return nil
 }
 
-// rest finds folders of runs that never began or whose deletion was cut off at the very end, and
-// what dead backups left.
+// rest finds folders of runs that never began, and what dead backups left.
 func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error) {
 	names, err := n.FS.ReadDir(journal.RunsDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -358,7 +363,7 @@ func (n pruner) rest(runs []journal.Listed, oldest time.Time) ([]leaving, error)
 			!journal.IsRunID(id) || !n.onlyJournal(folder) {
 			continue
 		}
-		add(folder, 0, func() error { return n.removeRun(folder) })
+		add(folder, 0, func() error { return node.RemoveTree(n.disk, folder) })
 	}
 	dead, err := op.DeadBackups(n.disk, journal.Home)
 	if err != nil {

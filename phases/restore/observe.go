@@ -36,8 +36,8 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 			f.Live = own
 		}
 	}
-	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
-		return nil, &engine.UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
+	if err := o.Check(); err != nil { // of several nodes, another one has sent them
+		return nil, err
 	}
 	if f.Snapshot, err = o.source(ctx, n, f.Facts); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -41,13 +42,21 @@ type restorer struct {
 // of a stopped member.
 func Workflow(o Options) workflow { return restorer{Options: o}.workflow() }
 
+// Check refuses options that make no sense by themselves.
+func (o Options) Check() error {
+	if o.DataDir != "" && !path.IsAbs(o.DataDir) {
+		return &engine.UsageError{Reason: fmt.Sprintf("--data-dir %s is not an absolute path", o.DataDir)}
+	}
+	return nil
+}
+
 // workflow is the list of phases. On several nodes each node carries it out, and the transaction
 // ends each phase on all of them before the next one begins on any.
 func (o restorer) workflow() workflow {
 	if o.DataDir != "" {
 		o.DataDir = path.Clean(o.DataDir)
 	}
-	w := workflow{Name: "restore", Observe: o.observe, Phases: []phase{
+	w := workflow{Name: "restore", Options: o.Check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.verifySnapshot(),
 		o.stageData(),

@@ -52,7 +52,9 @@ type Record struct {
 	// Start, finish, undo, undone: index in the plan.
 	Step  int             `json:"step,omitempty"`
 	Op    json.RawMessage `json:"op,omitempty"`    // start
-	Error string          `json:"error,omitempty"` // abort: why
+	Notes []string        `json:"notes,omitempty"` // finish, undone: what the operation reported
+	// Abort: why. Of a second start or undo of a step: why the one before did not succeed.
+	Error string `json:"error,omitempty"`
 }
 
 // Run is the content of a journal's first record: who does what, and the plan.

@@ -29,6 +29,7 @@ type State struct {
 	Settled   bool
 	Aborted   string // why the run rolls back, or did; else empty
 	Ended     bool
+	Records   []Record // all of them, in order
 }
 
 // StepState is an operation and how far it got; Op is as last recorded, with its identities.
@@ -84,7 +85,7 @@ func replay(records []Record) (*State, error) {
 	if records[0].Kind != Begin || records[0].Run == nil {
 		return nil, fmt.Errorf("%w: it does not begin with a run", ErrDamaged)
 	}
-	s := &State{Run: *records[0].Run, Began: records[0].Time}
+	s := &State{Run: *records[0].Run, Began: records[0].Time, Records: records}
 	for _, step := range s.Run.Plan {
 		s.Steps = append(s.Steps, StepState{Step: step})
 	}

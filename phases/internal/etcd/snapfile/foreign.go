@@ -57,6 +57,14 @@ func (f *file) checkFormat() error {
 			k.name, strings.ReplaceAll(k.unpack, "FILE", f.Name()))
 	}
 	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(begin), "\ufeff"), " \t\r\n"))
+	if strings.HasPrefix(text, "{") {
+		snapshot := "without .json"
+		if beside, ok := strings.CutSuffix(f.Name(), ".json"); ok {
+			snapshot = beside
+		}
+		return bad(CheckLength, 0, "it is JSON, like the description beside a backup: name the snapshot itself, %s",
+			snapshot)
+	}
 	for start, name := range documents() {
 		if strings.HasPrefix(text, start) {
 			return bad(CheckLength, 0, "it is %s, as a server sends when it has no such file or refuses to send it: "+

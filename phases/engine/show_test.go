@@ -1,0 +1,202 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// faulty is a file system on which one directory cannot be made or removed.
+type faulty struct {
+	node.FS
+	bad *string
+}
+
+var errFaulty = errors.New("the disk is faulty")
+
+func (f faulty) Mkdir(path string, attr node.Attr) error {
+	if path == *f.bad {
+		return errFaulty
+	}
+	return f.FS.Mkdir(path, attr)
+}
+
+// twoDirs makes one directory before the commit point and one after it.
+func twoDirs(n *crashtest.Node) engine.Work {
+	makes := func(path string) func(context.Context, *observe.Facts) ([]op.Op, error) {
+		return func(context.Context, *observe.Facts) ([]op.Op, error) {
+			return []op.Op{&op.MakeDirectory{Path: path, Attr: node.Mine(0o700)}}, nil
+		}
+	}
+	return engine.Workflow[*observe.Node, *observe.Facts]{
+		Name: "dirs",
+		Observe: func(_ context.Context, _ *observe.Node, run string) (*observe.Facts, error) {
+			return n.Observe(run)
+		},
+		Phases: []engine.Phase[*observe.Facts]{{Name: "first", Short: "make one", Commit: true,
+			Plan: makes("/backup/one")}, {Name: "second", Short: "make another", Plan: makes("/backup/two")}},
+	}.On(n.Process.Look)
+}
+
+// What stopped a run that is left open is written nowhere else: the terminal may be closed.
+func TestARunShowsWhatFailedAndWhatBecameOfIt(t *testing.T) {
+	ctx := context.Background()
+	machine := crashtest.Shape{}.Machine(t)
+	n := crashtest.Over(t, "cp1", machine, machine)
+	bad := "/backup/two"
+	n.Process.Host.FS = faulty{n.Process.Host.FS, &bad}
+	var open *engine.OpenRunError
+	if err := n.Do(twoDirs(n)); !errors.As(err, &open) {
+		t.Fatalf("the run ended with %v", err)
+	}
+	r, err := n.Process.Show(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := r.Operations[0], r.Operations[1]
+	if r.State != "open" || one.State != "done" || one.Began.IsZero() || one.Ended.Before(one.Began) ||
+		r.CommittedAt.Before(one.Ended) || one.Operation != "make the directory /backup/one" || one.Phase != "first" ||
+		two.State != "started" || !two.Ended.IsZero() || len(two.Errors) != 1 ||
+		!strings.Contains(two.Errors[0], errFaulty.Error()) {
+		t.Errorf("it is shown as %+v", r)
+	}
+	bad = ""
+	if err := n.Settle("resume"); err != nil {
+		t.Fatal(err)
+	}
+	r, err = n.Process.Show(ctx, open.Run.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two := r.Operations[1]; r.State != "completed" || two.State != "done" || two.Ended.IsZero() ||
+		len(two.Errors) != 1 {
+		t.Errorf("after resume it is shown as %+v", r)
+	}
+}
+
+func TestARunThatWentBackShowsWhenAndWhy(t *testing.T) {
+	machine := crashtest.Shape{}.Machine(t)
+	n := crashtest.Over(t, "cp1", machine, machine)
+	bad := "/backup/one"
+	n.Process.Host.FS = faulty{n.Process.Host.FS, &bad}
+	if err := n.Do(twoDirs(n)); err == nil {
+		t.Fatal("the run did not fail")
+	}
+	r, err := n.Process.Show(context.Background(), "dirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := r.Operations[0], r.Operations[1]
+	if r.State != "rolled back" || !strings.Contains(r.Reason, errFaulty.Error()) || r.AbortedAt.IsZero() ||
+		one.State != "undone" || one.UndoBegan.IsZero() || one.UndoEnded.IsZero() || two.State != "pending" {
+		t.Errorf("it is shown as %+v", r)
+	}
+}
+
+func TestARunIsNamedByAsMuchAsNoOtherHas(t *testing.T) {
+	d := sim.NewDisk()
+	n := &engine.Node{Parts: engine.Parts{Host: &node.Host{FS: d, Clock: node.WallClock()}}}
+	show := func(name, want, why string) {
+		t.Helper()
+		r, err := n.Show(context.Background(), name)
+		if r.ID != want || (err != nil) != (why != "") || err != nil && !strings.Contains(err.Error(), why) {
+			t.Errorf("%q shows %q, %v", name, r.ID, err)
+		}
+	}
+	show("", "", "nothing was run on this node yet")
+	const first, second = "20260801T020000Z-renew-ab12", "20260801T030000Z-renew-ab34"
+	for _, id := range []string{first, second} {
+		if err := journal.Prepare(d, id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := journal.Create(d, n.Host.Clock, journal.RunDir(id), journal.Run{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	show("", second, "")
+	show(first, first, "")
+	show("ab12", first, "")
+	show("20260801T03", second, "")
+	show("renew", "", "renew can be any of 2 runs: "+first+", "+second)
+	show("restore", "", "there is no run restore on this node")
+}
+
+// script is a clock that carries on with what another process does while this one waits.
+type script struct {
+	node.Clock
+	next func()
+}
+
+func (s script) Sleep(ctx context.Context, d time.Duration) error {
+	if d > 100*time.Millisecond { // shorter waits are for the lock
+		s.next()
+	}
+	return ctx.Err()
+}
+
+func TestARunIsFollowedUntilItEnds(t *testing.T) {
+	const id = "20260801T020000Z-dirs-ab12"
+	body, err := op.Encode(&op.MakeDirectory{Path: "/backup/one", Attr: node.Mine(0o700)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := journal.Record{Kind: journal.Start, Op: body}
+	for _, tt := range []struct {
+		name   string
+		does   [][]journal.Record // one list after each look
+		state  string
+		events string
+	}{
+		{"to its end", [][]journal.Record{{step}, {}, {{Kind: journal.Finish, Notes: []string{"of note"}},
+			{Kind: journal.Commit}}, {{Kind: journal.End}}}, "completed",
+			"phase started note finished committed ended"},
+		{"back", [][]journal.Record{{step, {Kind: journal.Abort, Error: "why"}},
+			{{Kind: journal.Undo}, {Kind: journal.Undone}, {Kind: journal.End}}}, "rolled back",
+			"phase started note going-back undoing undone ended"},
+		{"to where it is left open", [][]journal.Record{{{Kind: journal.Commit}, step},
+			{{Kind: journal.Start, Error: "why"}}}, "open", "committed phase started failed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := sim.NewDisk()
+			if err := journal.Prepare(d, id); err != nil {
+				t.Fatal(err)
+			}
+			unlock, err := journal.Lock(context.Background(), d, node.WallClock(), journal.Holder{PID: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := journal.Create(d, node.WallClock(), journal.RunDir(id), journal.Run{ID: id,
+				Plan: []journal.Step{{Phase: "make", Kind: op.Kind(&op.MakeDirectory{}), Op: body}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var events []string
+			does := tt.does
+			n := &engine.Node{Parts: engine.Parts{Host: &node.Host{FS: d, Clock: script{node.WallClock(), func() {
+				for _, r := range does[0] {
+					if err := j.Append(r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if does = does[1:]; len(does) == 0 {
+					_ = unlock()
+				}
+			}}}, Emit: func(e engine.Event) { events = append(events, string(e.State)) }}}
+			r, err := n.Follow(context.Background(), "")
+			if err != nil || r.State != tt.state || !slices.Equal(events, strings.Fields(tt.events)) {
+				t.Errorf("%v: it is %s, by %q", err, r.State, events)
+			}
+		})
+	}
+}
