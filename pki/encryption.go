@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -158,10 +159,7 @@ func (p providerConfiguration) prefixes() ([]string, error) {
 	}
 	if p.KMS != nil {
 		kinds++
-		version := p.KMS.APIVersion
-		if version == "" {
-			version = "v1" // apis/apiserver/v1/defaults.go
-		}
+		version := p.KMS.version()
 		if version != "v1" && version != "v2" {
 			return nil, fmt.Errorf("kms: apiVersion is %q, neither v1 nor v2", version)
 		}
@@ -175,6 +173,10 @@ func (p providerConfiguration) prefixes() ([]string, error) {
 			"aescbc, secretbox, kms and identity", kinds)
 	}
 	return all, nil
+}
+
+func (k *kmsConfiguration) version() string {
+	return cmp.Or(k.APIVersion, "v1") // apis/apiserver/v1/defaults.go
 }
 
 func (c keysConfiguration) names(sizes []int) ([]string, error) {

@@ -85,6 +85,8 @@ type Encryption struct {
 	Missing []string
 	Wrong   []string // why values cannot be decrypted though a key has the right name
 	Untried []string // prefixes of which no value could be tried
+	Foreign []string // why the KMS of a value, which answers, is not the one that sealed its key
+	Unasked []string // which KMS could not be asked about its values, and why
 	Error   error
 	// Ids of the keys that the API server accepts tokens by; nil: they could not be read.
 	TokenKeys []string

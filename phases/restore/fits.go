@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -77,7 +79,7 @@ func (s *SnapshotFacts) telling(r *snapfile.Report) {
 }
 
 // encryption looks at what the API server can decrypt, and whose tokens it accepts.
-func encryption(n *observe.Node, f *Facts) Encryption {
+func encryption(ctx context.Context, n *observe.Node, f *Facts) Encryption {
 	var e Encryption
 	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
@@ -106,14 +108,48 @@ func encryption(n *observe.Node, f *Facts) Encryption {
 			e.Missing = append(e.Missing, prefix)
 			continue
 		}
-		e.try(text, prefix, f.Snapshot.Encrypted)
+		sample, ok := f.Snapshot.Encrypted[prefix]
+		if sealed, kms := pki.EnvelopeOf(text, sample.Key, sample.Value); kms {
+			e.ask(ctx, n, hostSocket(m, c, sealed.Endpoint), sealed, sample.Key)
+			continue
+		}
+		e.try(text, prefix, sample, ok)
 	}
 	return e
 }
 
+// hostSocket is where this node reaches a KMS plugin that the API server reaches at an endpoint;
+// empty: nowhere.
+func hostSocket(m observe.ManifestFile, container, endpoint string) string {
+	file, _ := strings.CutPrefix(endpoint, "unix://")
+	if abstract, ok := strings.CutPrefix(file, "/@"); ok {
+		return "@" + abstract
+	}
+	return observe.HostFile(m, container, file)
+}
+
+// ask lets the plugin of a KMS open the key of one value. A plugin that does not answer now may do
+// so when the API server starts.
+func (e *Encryption) ask(ctx context.Context, n *observe.Node, socket string, sealed pki.Envelope, key string) {
+	err := errors.New("its socket is not on the host")
+	var opened []byte
+	if socket != "" {
+		opened, err = node.OpenKey(ctx, n.FS, socket, sealed.Wait, node.SealedKey{Version: sealed.Version,
+			Sealed: sealed.Sealed, KeyID: sealed.KeyID, Annotations: sealed.Annotations})
+	}
+	name := fmt.Sprintf("the KMS %s at %s", sealed.Provider, sealed.Endpoint)
+	switch {
+	case errors.Is(err, node.ErrForeignKey):
+		e.Foreign = append(e.Foreign, fmt.Sprintf("%s answers, but for %s: %v", name, key, err))
+	case err != nil:
+		e.Unasked = append(e.Unasked, fmt.Sprintf("%s could not be asked: %v", name, err))
+	case !sealed.OpensWith(opened):
+		e.Foreign = append(e.Foreign, fmt.Sprintf("%s opens the key of %s to another one", name, key))
+	}
+}
+
 // try decrypts one value: that a key has the right name does not make it the right key.
-func (e *Encryption) try(config []byte, prefix string, values map[string]snapfile.Sample) {
-	sample, ok := values[prefix]
+func (e *Encryption) try(config []byte, prefix string, sample snapfile.Sample, ok bool) {
 	err := pki.ErrNotTried
 	if ok {
 		err = pki.Decrypts(config, sample.Key, sample.Value)
@@ -131,6 +167,9 @@ func (f *Facts) fitNotes() (notes []string) {
 	if len(f.Encryption.Untried) > 0 {
 		notes = append(notes, fmt.Sprintf("no value of %s could be tried: whether its key is the right one, only the "+
 			"API server will tell", strings.Join(f.Encryption.Untried, ", ")))
+	}
+	for _, why := range f.Encryption.Unasked {
+		notes = append(notes, why+". Whether it can decrypt what the snapshot holds, only the API server will tell")
 	}
 	for _, address := range f.Snapshot.DeadAPIServers {
 		notes = append(notes, fmt.Sprintf("the snapshot holds an API server at %s that nothing removes: the Service "+

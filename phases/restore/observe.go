@@ -126,7 +126,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		return err
 	}
 	f.KnownRevision, f.Uncounted = k.revision, k.odd
-	f.Encryption = encryption(n, f)
+	f.Encryption = encryption(ctx, n, f)
 	if f.Etcd != nil && o.DataDir != "" {
 		n.MoveData(f.Facts, o.DataDir)
 	}

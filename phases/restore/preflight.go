@@ -247,6 +247,11 @@ func (o restorer) checkEncryption(f *Facts) error {
 		return engine.Refuse("put the key that was in use when the backup was taken into "+f.Encryption.File,
 			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Wrong, "; "))
 	}
+	if len(f.Encryption.Foreign) > 0 {
+		return engine.Refuse("give the KMS the key that it had when the backup was taken (if that is lost, stop the "+
+			"KMS's plugin: the restore goes on then, and nobody can read those values)",
+			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Foreign, "; "))
+	}
 	if len(f.Encryption.Missing) == 0 {
 		return nil
 	}

@@ -174,11 +174,16 @@ func (r runtime) dial(ctx context.Context) (net.Conn, error) {
 	if !ok || !filepath.IsAbs(path) {
 		return nil, errors.New("not a unix socket")
 	}
-	path, err := r.fs.Resolve(path)
+	return dialSocket(ctx, r.fs, path)
+}
+
+// dialSocket connects to a socket at a host path of f, however long.
+func dialSocket(ctx context.Context, f Reader, path string) (net.Conn, error) {
+	path, err := f.Resolve(path)
 	if err != nil {
 		return nil, reason(err)
 	}
-	path = r.fs.Real(path)
+	path = f.Real(path)
 	if len(path) > longestName {
 		dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
