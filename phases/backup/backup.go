@@ -137,7 +137,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
-		f.Agreement = n.Agree(ctx, f.Etcd, f.Live)
+		f.Agreement = n.Agree(ctx, f.Etcd, f.Live, false)
 	}
 	return f, nil
 }
@@ -288,10 +288,16 @@ func (o Options) notes(f *Facts) []string {
 		notes = append(notes, Differing(differ))
 	}
 	for _, why := range f.Agreement.Unasked {
-		notes = append(notes, "whether all members hold the same could not be told: "+why)
+		notes = append(notes, NotTold+why)
+	}
+	if why := f.Agreement.TooLarge; why != "" {
+		notes = append(notes, NotTold+why)
 	}
 	return notes
 }
+
+// NotTold begins the sentence that says why members could not be compared.
+const NotTold = "whether all members hold the same could not be told: "
 
 // Differing says that members of a cluster do not hold the same.
 func Differing(members []string) string {

@@ -18,6 +18,8 @@ type Agreement struct {
 	Differ  []string // names of the members that differ from most, or of all where there is no most
 	Own     bool     // this node's is one of them
 	Unasked []string // why a member could not be compared
+	// TooLarge is why none was compared, and how a person does it.
+	TooLarge string
 }
 
 // memberHash is what a member answered.
@@ -36,8 +38,9 @@ const mostHashed = 1 << 30
 // (k8s.io/apiserver, storage/etcd3/compact.go).
 const kubernetesCompacts = "compact_rev_key"
 
-// Agree compares the members, for at most half a minute. It is nil for a cluster of one.
-func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live) *Agreement {
+// Agree compares the members, for at most half a minute. It is nil for a cluster of one. In
+// passing, they are compared only where that costs them nothing.
+func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live, inPassing bool) *Agreement {
 	if live == nil || len(live.Members) < 2 {
 		return nil
 	}
@@ -52,14 +55,9 @@ func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live) *Agreement {
 	if err != nil {
 		return &Agreement{Unasked: []string{err.Error()}}
 	}
-	var revisions []int64
-	if v, err := c.Get(ctx, kubernetesCompacts); err == nil && v != nil {
-		if r, err := strconv.ParseInt(string(v.Data), 10, 64); err == nil && r > 0 {
-			revisions = append(revisions, r)
-		}
-	}
-	if live.InUseBytes <= mostHashed {
-		revisions = append(revisions, live.Revision)
+	revisions := revisionsOf(live, compactedTo(ctx, c), inPassing)
+	if live.InUseBytes > mostHashed && len(revisions) == 0 {
+		return &Agreement{TooLarge: tooLarge(live)}
 	}
 	var all []memberHash
 	for _, revision := range revisions {
@@ -68,6 +66,36 @@ func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live) *Agreement {
 		}
 	}
 	return agreementOf(all)
+}
+
+// compactedTo is the revision that the API server has compacted to; 0: it has not.
+func compactedTo(ctx context.Context, c *etcd.Client) int64 {
+	v, err := c.Get(ctx, kubernetesCompacts)
+	if err != nil || v == nil {
+		return 0
+	}
+	revision, err := strconv.ParseInt(string(v.Data), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(0, revision)
+}
+
+// revisionsOf are the revisions to compare members as of, the cheapest first.
+func revisionsOf(live *Live, compacted int64, inPassing bool) (revisions []int64) {
+	if compacted > 0 {
+		revisions = append(revisions, compacted)
+	}
+	if live.InUseBytes <= mostHashed && !inPassing {
+		revisions = append(revisions, live.Revision)
+	}
+	return revisions
+}
+
+func tooLarge(live *Live) string {
+	return fmt.Sprintf("no API server has compacted this etcd, so each member would have to hash all %d MiB, and "+
+		"would take no write meanwhile; when that may be, compare what `etcdctl endpoint hashkv --cluster` tells",
+		live.InUseBytes>>20)
 }
 
 // hashes asks all members at once, each at its client URLs. One that has not got that far yet is

@@ -3,7 +3,9 @@ package observe
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
@@ -37,5 +39,40 @@ func TestAMemberThatDiffersFromMostIsNamed(t *testing.T) {
 		if !slices.Equal(a.Differ, c.differ) || a.Own != c.own || len(a.Unasked) != c.unasked {
 			t.Errorf("%s: %+v", name, a)
 		}
+	}
+}
+
+func TestMembersAreComparedWhereThatIsCheapAndElseItIsSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		size, compacted int64
+		inPassing       bool
+		want            []int64
+	}{
+		"small":                             {1 << 20, 40, false, []int64{40, 50}},
+		"small, never compacted":            {1 << 20, 0, false, []int64{50}},
+		"small, never compacted, by status": {1 << 20, 0, true, nil},
+		"small, by status":                  {1 << 20, 40, true, []int64{40}},
+		"large":                             {2 << 30, 40, false, []int64{40}},
+		"large, never compacted":            {2 << 30, 0, false, nil},
+	} {
+		live := &Live{Revision: 50, InUseBytes: c.size}
+		if got := revisionsOf(live, c.compacted, c.inPassing); !slices.Equal(got, c.want) {
+			t.Errorf("%s: as of %v", name, got)
+		}
+	}
+	if why := tooLarge(&Live{InUseBytes: 2 << 30}); !strings.Contains(why, "etcdctl endpoint hashkv --cluster") ||
+		!strings.Contains(why, "2048 MiB") {
+		t.Errorf("it says %q", why)
+	}
+}
+
+func TestAnEntryThatNoAPIServerKeepsAliveIsDead(t *testing.T) {
+	live := &Live{}
+	live.register([]etcd.Entry{{Name: "10.0.0.1", Leased: true, For: 15 * time.Second}, {Name: "10.0.0.2"},
+		{Name: "10.0.0.3", Leased: true, For: time.Hour}, {Name: "10.0.0.4", Leased: true}})
+	if !slices.Equal(live.APIServers, []string{"10.0.0.1", "10.0.0.4"}) ||
+		!slices.Equal(live.DeadAPIServers,
+			[]DeadAPIServer{{Address: "10.0.0.2"}, {Address: "10.0.0.3", For: time.Hour}}) {
+		t.Errorf("%+v", live)
 	}
 }

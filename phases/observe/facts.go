@@ -94,9 +94,17 @@ type Live struct {
 	Learner               bool
 	Alarms                []string
 	Members               []Member
-	APIServers            []string // addresses below /registry/masterleases/, of those with a lease
-	DeadAPIServers        []string // those without: nothing removes them
-	Nodes                 []string // names below /registry/minions/
+	// Addresses below /registry/masterleases/: of API servers that keep their entry alive, and
+	// those of no living one.
+	APIServers     []string
+	DeadAPIServers []DeadAPIServer
+	Nodes          []string // names below /registry/minions/
+}
+
+// DeadAPIServer is an entry below /registry/masterleases/ that no API server keeps alive.
+type DeadAPIServer struct {
+	Address string
+	For     time.Duration // until which it stays, from when it was written; 0: for ever
 }
 
 // Stopped is what the data of an etcd that is not serving says, including its WAL.

@@ -202,14 +202,18 @@ func (n *Node) Live(ctx context.Context, pod *EtcdPod) (*Live, error) {
 	return live, err
 }
 
-// register tells API servers that live from entries that nothing removes. An API server keeps its
-// entry alive by a lease; one without came with a restore of leases that were lost, or by hand.
+// longestLease is more than any API server gives its entry: 15 s, which it renews each 10 s
+// (k8s.io/kubernetes, pkg/controlplane/reconcilers). The entry of one that is dead is soon gone.
+const longestLease = time.Minute
+
+// register tells API servers that live from entries that no API server keeps alive. Those came with
+// a restore of leases that were lost, or by hand.
 func (l *Live) register(servers []etcd.Entry) {
 	for _, s := range servers {
-		if s.Leased {
+		if s.Leased && s.For <= longestLease {
 			l.APIServers = append(l.APIServers, s.Name)
 		} else {
-			l.DeadAPIServers = append(l.DeadAPIServers, s.Name)
+			l.DeadAPIServers = append(l.DeadAPIServers, DeadAPIServer{Address: s.Name, For: s.For})
 		}
 	}
 }

@@ -22,6 +22,8 @@ type Facts struct {
 	Clients []string
 	// Peer URLs of the snapshot's other members that answer, for a restore of this node alone.
 	Answering []string
+	// Addresses of API servers elsewhere, known to use this etcd, that accept connections now.
+	Reached []string
 	// What the data directory says; nil when it could not be read, and StoppedError says why.
 	Stopped       *observe.Stopped
 	StoppedError  error

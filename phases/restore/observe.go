@@ -1,11 +1,13 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"path"
 	"slices"
 	"strconv"
@@ -130,6 +132,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 	if f.Etcd != nil && o.DataDir != "" {
 		n.MoveData(f.Facts, o.DataDir)
 	}
+	f.Reached = reached(ctx, n, f)
 	f.EtcdServes = f.Live != nil && f.LiveError == nil
 	f.APIReady = observe.HasAPIServer(f.Facts) && f.API.Kubeconfig != "" && op.Serves(n.API.Ready(ctx, f.API))
 	f.Notes = map[string]string{journal.NoteRevision: strconv.FormatInt(f.KnownRevision, 10)}
@@ -144,6 +147,25 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		f.Notes[journal.NoteKeptWAL] = stagedWALDir(f)
 	}
 	return nil
+}
+
+// reached are the API servers elsewhere that accept connections, at the port of this node's.
+func reached(ctx context.Context, n *observe.Node, f *Facts) (answer []string) {
+	port := "6443"
+	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
+		port = cmp.Or(observe.FlagOf(m, c, "secure-port"), port)
+	}
+	all := f.elsewhere()
+	open := make([]bool, len(all))
+	engine.Concurrently(len(all), func(i int) {
+		open[i] = n.Etcd.Listening(ctx, "https://"+net.JoinHostPort(all[i], port))
+	})
+	for i, address := range all {
+		if open[i] {
+			answer = append(answer, address)
+		}
+	}
+	return answer
 }
 
 // source examines the data to restore.

@@ -86,6 +86,8 @@ type Survey struct {
 	KnownRevision int64
 	// Addresses connected to etcd's client port.
 	Clients []string
+	// API servers elsewhere that accept connections.
+	Reached []string
 	// The snapshot is here too: the same name, the same SHA-256.
 	Has bool
 	// The last restore here, and the peer URLs of the cluster that it replaced.
@@ -103,7 +105,7 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	}
 	p.Id, p.facts = q.Run, f
 	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
-		Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision}
+		Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision, Reached: f.Reached}
 	s.LastRestore, s.Replaced = journal.LastRestore(p.Node.Host.FS, journal.NoteOldURLs)
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}

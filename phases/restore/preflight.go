@@ -270,6 +270,16 @@ func (o restorer) checkAPIServers(f *Facts) error {
 	if o.APIServersStopped {
 		return nil
 	}
+	elsewhere := f.elsewhere()
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	return engine.Refuse("stop those API servers, then add --api-servers-stopped",
+		"API servers that are not on this node are known to use this etcd: %s", whoAnswers(elsewhere, f.Reached))
+}
+
+// elsewhere are the API servers on other nodes that are known to use this etcd.
+func (f *Facts) elsewhere() []string {
 	known := f.Snapshot.APIServers
 	if f.Stopped != nil {
 		known = f.Stopped.APIServers
@@ -277,17 +287,19 @@ func (o restorer) checkAPIServers(f *Facts) error {
 	if f.Live != nil {
 		known = f.Live.APIServers
 	}
-	var elsewhere []string
-	for _, address := range known {
-		if !slices.Contains(f.Addresses, address) {
-			elsewhere = append(elsewhere, address)
+	return slices.DeleteFunc(slices.Clone(known), func(a string) bool { return slices.Contains(f.Addresses, a) })
+}
+
+// whoAnswers tells those that surely run from those that may be dead, or behind a firewall.
+func whoAnswers(addresses, reached []string) string {
+	said := make([]string, len(addresses))
+	for i, a := range addresses {
+		said[i] = a + " (does not answer here)"
+		if slices.Contains(reached, a) {
+			said[i] = a + " (answers)"
 		}
 	}
-	if len(elsewhere) == 0 {
-		return nil
-	}
-	return engine.Refuse("stop those API servers, then add --api-servers-stopped",
-		"API servers that are not on this node are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+	return strings.Join(said, ", ")
 }
 
 func (o restorer) checkRevision(f *Facts) error {

@@ -139,7 +139,10 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 			f.Encryption.Missing = []string{"k8s:enc:aescbc:v1:key1:"}
 		}, says: "key1"},
 		"an API server elsewhere": {change: func(f *Facts) { f.Live.APIServers = []string{"10.0.0.1", "10.0.0.2"} },
-			says: "10.0.0.2", hint: "--api-servers-stopped"},
+			says: "10.0.0.2 (does not answer here)", hint: "--api-servers-stopped"},
+		"an API server elsewhere that answers": {change: func(f *Facts) {
+			f.Live.APIServers, f.Reached = []string{"10.0.0.2"}, []string{"10.0.0.2"}
+		}, says: "10.0.0.2 (answers)", hint: "--api-servers-stopped"},
 		"no revision is known": {change: func(f *Facts) { f.KnownRevision = 0 },
 			says: "revisions", hint: "--bump-revision"},
 		"not enough room": {change: func(f *Facts) { f.Data.Free = 1 << 20 },

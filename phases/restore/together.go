@@ -309,9 +309,9 @@ func (v view) checkAPIServers(Shared) error {
 	if v.options.Restore.APIServersStopped {
 		return nil
 	}
-	var known, here, elsewhere []string
+	var known, here, elsewhere, reached []string
 	for _, s := range v.surveys {
-		here = append(here, s.Addresses...)
+		here, reached = append(here, s.Addresses...), append(reached, s.Reached...)
 		if s.Live != nil {
 			known = append(known, s.Live.APIServers...)
 		} else if s.Stopped != nil {
@@ -337,7 +337,7 @@ func (v view) checkAPIServers(Shared) error {
 		return nil
 	}
 	return engine.Refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped",
-		"API servers that are not on the nodes are known to use this etcd: %s", strings.Join(elsewhere, ", "))
+		"API servers that are not on the nodes are known to use this etcd: %s", whoAnswers(elsewhere, reached))
 }
 
 func (v view) checkRevision(j Shared) error {

@@ -74,7 +74,11 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 		}, "not among the nodes: cp3"},
 		{"an API server that is not listed", func(v *view, _ *journal.Cluster) {
 			v.surveys["cp1"].Live.APIServers = append(v.surveys["cp1"].Live.APIServers, "10.9.9.9")
-		}, "10.9.9.9"},
+			v.surveys["cp1"].Live.APIServers = append(v.surveys["cp1"].Live.APIServers, "10.9.9.8")
+			s := v.surveys["cp2"]
+			s.Reached = []string{"10.9.9.8"}
+			v.surveys["cp2"] = s
+		}, "10.9.9.8 (answers), 10.9.9.9 (does not answer here)"},
 		{"two of one name", func(v *view, _ *journal.Cluster) { s := v.surveys["cp2"]; s.Member.Name = "cp1" },
 			"two of the nodes have the name cp1"},
 		{"two of one URL", func(v *view, _ *journal.Cluster) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -116,10 +117,14 @@ func (s seen) judgeDeadServers() (warnings []string) {
 	if s.facts.Live == nil {
 		return nil
 	}
-	for _, address := range s.facts.Live.DeadAPIServers {
-		warnings = append(warnings, fmt.Sprintf("an API server at %s is registered in etcd without a lease: nothing "+
-			"removes it, and the Service kubernetes sends clients there. If none runs there, remove it with "+
-			"`etcdctl del /registry/masterleases/%s`", address, address))
+	for _, dead := range s.facts.Live.DeadAPIServers {
+		how := "without a lease: nothing removes it"
+		if dead.For > 0 {
+			how = fmt.Sprintf("with a lease of %s, which no API server takes: it stays that long", dead.For)
+		}
+		warnings = append(warnings, fmt.Sprintf("an API server at %s is registered in etcd %s, and the Service "+
+			"kubernetes sends clients there. If none runs there, remove it with "+
+			"`etcdctl del /registry/masterleases/%s`", dead.Address, how, dead.Address))
 	}
 	return warnings
 }
@@ -131,6 +136,21 @@ func (s seen) judgeMembers() []string {
 	for _, m := range s.silent {
 		w = append(w, fmt.Sprintf("the member %s does not answer at %s",
 			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
+	}
+	return w
+}
+
+// judgeAgreement warns of members that hold something else than the others, and where that is never
+// looked at.
+func (s seen) judgeAgreement() (w []string) {
+	if s.agreement == nil {
+		return nil
+	}
+	if len(s.agreement.Differ) > 0 {
+		w = append(w, backup.Differing(s.agreement.Differ))
+	}
+	if s.agreement.TooLarge != "" {
+		w = append(w, backup.NotTold+s.agreement.TooLarge)
 	}
 	return w
 }

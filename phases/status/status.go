@@ -33,6 +33,7 @@ type seen struct {
 	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended     map[string]ended // by the id of the container that is there now
 	denied    error            // the API server refuses all kubeconfigs of administrators
+	agreement *observe.Agreement
 }
 
 // ended is how the log of a container that ended explains that.
@@ -65,6 +66,9 @@ func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 	}
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
+	if f.LiveError == nil && len(s.silent) == 0 { // a member that is down would be waited for
+		s.agreement = n.Agree(ctx, f.Etcd, f.Live, true)
+	}
 	s.kubeadms = otherDataDir(ctx, n, f)
 	s.lookAtBackups(ctx, n, backups)
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
@@ -141,8 +145,8 @@ func (s seen) status() Status {
 	}
 	for _, judge := range []func() []string{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeWho, s.judgeManifests,
-		s.judgeAccess, s.judgeMembers, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates, s.judgeKubeconfigs,
-		s.judgeBackups, s.judgeLeftOut,
+		s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates,
+		s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}

@@ -127,8 +127,18 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
 		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
 			[]string{"90% of its quota of 110 MiB"}, "look into"},
-		{"an API server that nothing removes", func(s *seen) { s.facts.Live.DeadAPIServers = []string{"10.9.8.7"} },
-			[]string{"etcdctl del /registry/masterleases/10.9.8.7"}, "look into"},
+		{"an API server that nothing removes", func(s *seen) {
+			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.7"}}
+		}, []string{"without a lease: nothing removes it, and the Service kubernetes sends clients there. If none " +
+			"runs there, remove it with `etcdctl del /registry/masterleases/10.9.8.7`"}, "look into"},
+		{"an API server that something removes too late", func(s *seen) {
+			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.6", For: time.Hour}}
+		}, []string{"with a lease of 1h0m0s, which no API server takes"}, "look into"},
+		{"a member that holds something else", func(s *seen) {
+			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}
+		}, []string{"cp2 differ from the others"}, "look into"},
+		{"members that were not compared", func(s *seen) { s.agreement = &observe.Agreement{TooLarge: "2000 MiB"} },
+			[]string{"whether all members hold the same could not be told: 2000 MiB"}, "look into"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
 		{"a certificate that expires soon", func(s *seen) {

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"strings"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -58,10 +59,12 @@ func (c *Client) CountAt(ctx context.Context, prefix string, revision int64) (in
 type Entry struct {
 	Name   string
 	Leased bool // the key goes when its lease ends
+	// For how long the lease was granted, if nobody renews it; 0: it was not asked.
+	For time.Duration
 }
 
 // Entries is [Client.Keys] with what becomes of them; own asks the first endpoint alone, without a
-// quorum.
+// quorum, which nothing can be known of leases without.
 func (c *Client) Entries(ctx context.Context, prefix string, own bool) ([]Entry, error) {
 	// With their values: of keys alone, etcd 3.7 does not tell the lease.
 	opts := []clientv3.OpOption{clientv3.WithPrefix()}
@@ -75,7 +78,19 @@ func (c *Client) Entries(ctx context.Context, prefix string, own bool) ([]Entry,
 	}
 	entries := make([]Entry, len(r.Kvs))
 	for i, kv := range r.Kvs {
-		entries[i] = Entry{strings.TrimPrefix(string(kv.Key), prefix), kv.Lease != 0}
+		entries[i] = Entry{Name: strings.TrimPrefix(string(kv.Key), prefix), Leased: kv.Lease != 0}
+		if !entries[i].Leased || own {
+			continue
+		}
+		l, err := call(ctx, c, c.access.CallTimeout, "look at a lease",
+			"", func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+				return c.v3.TimeToLive(ctx, clientv3.LeaseID(kv.Lease))
+			})
+		if err != nil {
+			return nil, err
+		}
+		// A lease that is gone will not end again.
+		entries[i].Leased, entries[i].For = l.TTL >= 0, time.Duration(max(0, l.GrantedTTL))*time.Second
 	}
 	return entries, nil
 }
