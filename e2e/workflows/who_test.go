@@ -155,6 +155,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 		return found && c.State == "exited" && c.Attempt > 1
 	})
 	third.want(5, third.typed("--yes"), "votes, and", "etcdctl member remove", "move away what is in "+sandbox.DataDir)
+	third.want(6, []string{"status"}, "holds none of its data: it was emptied", "it comes back as a new member")
 
 	// The way back that it names.
 	third.reset(true)

@@ -70,22 +70,10 @@ func initialMembers(f *Facts) (urls []string) {
 	if err != nil {
 		return nil
 	}
-	for _, pair := range observe.SplitList(observe.FlagOf(m, container, "initial-cluster")) {
-		if _, peer, ok := cutName(pair); ok {
-			urls = append(urls, client.Scheme+"://"+net.JoinHostPort(observe.HostOf(peer), client.Port()))
-		}
+	for _, peer := range observe.PeersIn(observe.FlagOf(m, container, "initial-cluster")) {
+		urls = append(urls, client.Scheme+"://"+net.JoinHostPort(observe.HostOf(peer), client.Port()))
 	}
 	return urls
-}
-
-// cutName splits NAME=URL. Names may contain =, but URLs begin with their scheme.
-func cutName(pair string) (name, peer string, ok bool) {
-	for i := len(pair) - 1; i > 0; i-- {
-		if pair[i] == '=' {
-			return pair[:i], pair[i+1:], true
-		}
-	}
-	return "", "", false
 }
 
 // observeCluster asks the members, and writes nothing: a client certificate that is yet to be made

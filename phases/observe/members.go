@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 )
 
 // OwnLive asks the local member for what it can say without a quorum; nil when it does not answer
@@ -125,6 +127,35 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 		}
 	}
 	return silent
+}
+
+// askOthers is how long the other members may take to say who is one.
+const askOthers = 5 * time.Second
+
+// KnownToOthers is the member that the others know at this node's peer URLs; nil where they know
+// none, or cannot be asked. They are asked as etcd itself asks them when it starts on nothing.
+func (n *Node) KnownToOthers(ctx context.Context, pod *EtcdPod) *Member {
+	ctx, cancel := context.WithTimeout(ctx, askOthers)
+	defer cancel()
+	others := slices.DeleteFunc(PeersIn(pod.Setting("", "initial-cluster")),
+		func(url string) bool { return slices.Contains(pod.PeerURLs, url) })
+	if len(others) == 0 {
+		return nil
+	}
+	access, err := n.Dialer().Access(pod.Peer.At(others...))
+	if err != nil {
+		return nil
+	}
+	members, err := etcd.PeerMembers(ctx, access)
+	if err != nil {
+		return nil
+	}
+	for _, m := range bind.MembersOf(members) {
+		if ShareURL(m.PeerURLs, pod.PeerURLs) && Started(m) {
+			return &m
+		}
+	}
+	return nil
 }
 
 // UsesOtherEtcd says whether the API server here uses only etcds on other nodes, so that none is

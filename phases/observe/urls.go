@@ -156,3 +156,14 @@ func HostsOf(urls []string) []string {
 	}
 	return hosts
 }
+
+// PeersIn are the peer URLs in --initial-cluster, a list of NAME=URL. Names may contain =, but URLs
+// begin with their scheme.
+func PeersIn(initialCluster string) (urls []string) {
+	for _, pair := range SplitList(initialCluster) {
+		if i := strings.LastIndex(pair, "="); i > 0 {
+			urls = append(urls, pair[i+1:])
+		}
+	}
+	return urls
+}

@@ -34,6 +34,7 @@ type seen struct {
 	ended     map[string]ended // by the id of the container that is there now
 	denied    error            // the API server refuses all kubeconfigs of administrators
 	agreement *observe.Agreement
+	data      data
 }
 
 // ended is how the log of a container that ended explains that.
@@ -69,6 +70,7 @@ func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 	if f.LiveError == nil && len(s.silent) == 0 { // a member that is down would be waited for
 		s.agreement = n.Agree(ctx, f.Etcd, f.Live, true)
 	}
+	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
 	s.lookAtBackups(ctx, n, backups)
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
@@ -144,9 +146,9 @@ func (s seen) status() Status {
 		st.OpenRun = &s.open
 	}
 	for _, judge := range []func() []string{
-		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeWho, s.judgeManifests,
-		s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota, s.judgeCertificates,
-		s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
+		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeData, s.judgeWho,
+		s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota,
+		s.judgeCertificates, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		st.Warnings = append(st.Warnings, judge()...)
 	}
@@ -251,6 +253,8 @@ func (s seen) next(st Status) string {
 		return "start the kubelet"
 	case s.etcdDown() && ended:
 		return renew
+	case s.etcdDown() && s.mendData() != "":
+		return s.mendData()
 	case s.etcdDown() && s.etcdEnded().do != "":
 		return s.etcdEnded().do
 	case s.etcdDown() && newest != nil:

@@ -165,6 +165,19 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"ends again and again: its container has been started 4 times: its disk is full", "connection " +
 			"refused"},
 			"make room"},
+		{"etcd's data was emptied, and no log tells", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.data.emptied = &observe.Member{ID: 0x2a, Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}
+		}, []string{"connection refused", "the cluster knows this node's member 2a at https://10.0.0.1:2380, and " +
+			"/var/lib/etcd holds none of its data"}, "etcdctl member remove 2a"},
+		{"the disk of etcd's data is full", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.data.room = map[string]uint64{"/var/lib/etcd": 3 << 20, "/wal": 1 << 30}
+		}, []string{"connection refused", "the file system of /var/lib/etcd has 3 MiB left"},
+			"make room on the file system of /var/lib/etcd"},
+		{"the disk of etcd's data is nearly full, and etcd serves", func(s *seen) {
+			s.data.room = map[string]uint64{"/wal": 3 << 20}
+		}, []string{"the file system of /wal has 3 MiB left"}, "look into"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})

@@ -34,7 +34,7 @@ func (t *Transaction) holding(ctx context.Context, phase JointPhase) error {
 				return
 			case <-time.After(holdEvery):
 			}
-			if broken = t.holdIdle(ctx); broken != nil {
+			if broken = engine.Guarded(func() error { return t.holdIdle(ctx) }); broken != nil {
 				stop() // the phase ends, and all go back
 				return
 			}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // place is where a URL of etcd leads (etcd, client/pkg/types/urls.go).
@@ -58,17 +60,19 @@ func (a Access) settled(ctx context.Context) (Access, error) {
 	trying, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tries, done := make([]attempt, len(urls)), make(chan int, len(urls))
+	waits := make([]func(), len(urls))
 	for i, raw := range urls {
-		go func() {
+		_, waits[i] = snapfile.Beside(func() {
+			defer func() { done <- i }()
 			tries[i].name, tries[i].reason, tries[i].err = a.try(trying, raw)
-			done <- i
-		}()
+		})
 	}
 	var late <-chan time.Time
 	for ended := 0; ended < len(urls); {
 		hurried := false
 		select {
 		case i := <-done:
+			waits[i]()
 			tries[i].ended = true
 			if ended++; tries[i].err == nil && late == nil {
 				late = time.After(hesitation)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -37,11 +36,13 @@ type Status struct {
 // that does not answer has Err set.
 func (c *Client) Status(ctx context.Context) []Status {
 	all := make([]Status, len(c.access.Endpoints))
-	var wg sync.WaitGroup
+	waits := make([]func(), len(all))
 	for i, e := range c.access.Endpoints {
-		wg.Go(func() { all[i] = c.status(ctx, e) })
+		_, waits[i] = snapfile.Beside(func() { all[i] = c.status(ctx, e) })
 	}
-	wg.Wait()
+	for _, wait := range waits {
+		wait()
+	}
 	return all
 }
 

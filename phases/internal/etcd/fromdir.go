@@ -96,6 +96,9 @@ func (d *DataDir) writeSnapshot(
 		return nil, err
 	}
 	if d.Pending() > 0 {
+		if err := d.reserve(f); err != nil {
+			return nil, err
+		}
 		revision, err := replay(file, d, func(int) { steps.add(1) })
 		if err != nil {
 			return nil, err
@@ -126,6 +129,24 @@ func (d *DataDir) writeSnapshot(
 	}
 	made.Caveats = d.Caveats()
 	return made, nil
+}
+
+// reserve takes the room that the replay may need, so that a full disk is found out here: etcd's
+// own code writes from goroutines of its own, where its giving up would end the program.
+func (d *DataDir) reserve(f *os.File) error {
+	const more = 64 << 20 // what the pages around what is written take
+	need := d.Contents.SizeBytes + more
+	for _, e := range d.log.entries {
+		need += 2 * int64(len(e.Data))
+	}
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, need)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // that file system cannot promise room
+	}
+	if err != nil {
+		return fmt.Errorf("no room to apply the log: %d MiB are needed: %w", need>>20, err)
+	}
+	return nil
 }
 
 // Caveats says, in full sentences, what a snapshot made from this one member's files may lack, or

@@ -3,47 +3,79 @@ package etcd
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
+
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 )
 
 // peerTimeout bounds one question to a peer port: a member that does not serve its peers yet
 // accepts the connection, but does not answer.
 const peerTimeout = 2 * time.Second
 
+// mostPeer bounds an answer, in bytes.
+const mostPeer = 1 << 20
+
 // PeerServes returns nil when the first endpoint, a peer URL, or another of that member's, answers
 // /version, which etcd's peer handler does as soon as it serves at all (etcd,
 // server/embed/etcd.go, and etcdserver/api/etcdhttp/peer.go).
 func PeerServes(ctx context.Context, a Access) error {
+	_, err := a.askPeers(ctx, append(a.Endpoints[:1:1], a.Others...), "/version")
+	return err
+}
+
+// PeerMembers asks the members at peer URLs, the endpoints, who is one: the first that answers. A
+// member asks the same when it joins.
+func PeerMembers(ctx context.Context, a Access) ([]Member, error) {
+	text, err := a.askPeers(ctx, a.Endpoints, "/members")
+	if err != nil {
+		return nil, err
+	}
+	var told []membership.Member
+	if err := json.Unmarshal(text, &told); err != nil {
+		return nil, fmt.Errorf("cannot read which members a peer knows: %w", err)
+	}
+	members := make([]Member, len(told))
+	for i, m := range told {
+		members[i] = Member{ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs,
+			IsLearner: m.IsLearner}
+	}
+	return members, nil
+}
+
+// askPeers returns what the first of some peer URLs answers.
+func (a Access) askPeers(ctx context.Context, urls []string, path string) (text []byte, err error) {
 	var first error
-	for _, raw := range append(a.Endpoints[:1:1], a.Others...) {
-		err := a.peerServes(ctx, raw, "")
+	for _, raw := range urls {
+		text, err = a.askPeer(ctx, raw, "", path)
 		var host x509.HostnameError
 		if errors.As(err, &host) && a.Name != "" {
-			err = a.peerServes(ctx, raw, a.Name)
+			text, err = a.askPeer(ctx, raw, a.Name, path)
 		}
 		if err == nil {
-			return nil
+			return text, nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return first
+	return nil, first
 }
 
-func (a Access) peerServes(ctx context.Context, raw, name string) error {
+func (a Access) askPeer(ctx context.Context, raw, name, path string) ([]byte, error) {
 	at, err := parsePlace(raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.Endpoints, a.Name = []string{raw}, name
 	conf, err := a.tlsConfig()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
 		Proxy: nil, // never through one, whatever the environment says
@@ -61,19 +93,19 @@ func (a Access) peerServes(ctx context.Context, raw, name string) error {
 	case at.secure:
 		to = "https://" + at.at
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to+"/version", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Body.Close()
 	if r.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", raw, r.Status)
+		return nil, fmt.Errorf("%s answers %s", raw, r.Status)
 	}
-	return nil
+	return io.ReadAll(io.LimitReader(r.Body, mostPeer))
 }
 
 // Listening says whether anything accepts connections at a URL.

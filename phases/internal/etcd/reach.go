@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // Unreachable says that no etcd answers at any endpoint, and why.
@@ -31,19 +33,17 @@ func (e *Unreachable) Error() string {
 // firstReachable probes all endpoints at once and returns the first, in the given order, that
 // accepts a connection.
 func (c *Client) firstReachable(ctx context.Context) (string, error) {
-	failures := make([]chan error, len(c.access.Endpoints))
+	failures, waits := make([]error, len(c.access.Endpoints)), make([]func(), len(c.access.Endpoints))
 	for i, e := range c.access.Endpoints {
-		failures[i] = make(chan error, 1)
-		go func() { failures[i] <- c.probe(ctx, e) }()
+		_, waits[i] = snapfile.Beside(func() { failures[i] = c.probe(ctx, e) })
 	}
 	var reason error
 	for i, e := range c.access.Endpoints {
-		err := <-failures[i]
-		if err == nil {
+		if waits[i](); failures[i] == nil {
 			return e, nil
 		}
 		if reason == nil {
-			reason = err
+			reason = failures[i]
 		}
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {

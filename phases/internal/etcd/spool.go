@@ -1,5 +1,7 @@
 package etcd
 
+import "github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+
 // A spool writes in large pieces, which cost a file system a fraction of what many small ones do.
 const (
 	pieceSize = 1 << 20 // bytes
@@ -11,27 +13,27 @@ const (
 type spool struct {
 	piece      []byte      // being filled
 	full, free chan []byte // with room for all pieces
-	ended      chan struct{}
-	err        error // once ended
+	ended      <-chan struct{}
+	wait       func() // until it has ended
+	err        error  // once ended
 }
 
 // newSpool starts passing what is written to take, piece by piece, until take fails.
 // finish must be called.
 func newSpool(take func([]byte) error) *spool {
-	s := &spool{full: make(chan []byte, pieces), free: make(chan []byte, pieces), ended: make(chan struct{})}
+	s := &spool{full: make(chan []byte, pieces), free: make(chan []byte, pieces)}
 	for range pieces {
 		s.free <- make([]byte, 0, pieceSize)
 	}
 	s.piece = <-s.free
-	go func() {
-		defer close(s.ended)
+	s.ended, s.wait = snapfile.Beside(func() {
 		for piece := range s.full {
 			if s.err = take(piece); s.err != nil {
 				return
 			}
 			s.free <- piece[:0]
 		}
-	}()
+	})
 	return s
 }
 
@@ -47,6 +49,7 @@ func (s *spool) write(p []byte) error {
 		select {
 		case s.piece = <-s.free:
 		case <-s.ended:
+			s.wait()
 			return s.err
 		}
 	}
@@ -57,6 +60,6 @@ func (s *spool) write(p []byte) error {
 func (s *spool) finish() error {
 	s.full <- s.piece
 	close(s.full)
-	<-s.ended
+	s.wait()
 	return s.err
 }

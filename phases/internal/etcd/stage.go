@@ -20,6 +20,8 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/storage/schema"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // ErrHashMismatch says that a snapshot file does not have the expected SHA-256.
@@ -101,20 +103,19 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 	if err != nil {
 		return staged, err
 	}
-	restored, copied := make(chan error, 1), make(chan struct{})
-	go func() {
-		restored <- spec.restore()
-		close(copied)
-	}()
+	var restored error
+	copied, waitRestored := snapfile.Beside(func() { restored = spec.restore() })
 	var hashed atomic.Int64
-	go handOver(src, dbPath(spec.Dir), &hashed, copied)
+	_, waitHanded := snapfile.Beside(func() { handOver(src, dbPath(spec.Dir), &hashed, copied) })
 	staged.SHA256, err = hashFile(ctx, src, before.Size(), func(done, total int64) {
 		hashed.Store(done)
 		if spec.Progress != nil {
 			spec.Progress(done, total)
 		}
 	})
-	if err = errors.Join(err, <-restored); err != nil {
+	waitRestored()
+	waitHanded()
+	if err = errors.Join(err, restored); err != nil {
 		return staged, err
 	}
 	if err := unchanged(src, spec.Snapshot, before); err != nil {

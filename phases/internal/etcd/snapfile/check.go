@@ -35,9 +35,9 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	p := newProgress(o, f)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	feed, front, hashed := newFeeder(f, o.Drop), newHasher(), make(chan error, 1)
+	feed, front := newFeeder(f, o.Drop), newHasher()
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize), HashChecked: !o.Raw}
-	go func() { hashed <- f.hash(front, feed, p.add) }()
+	_, hashed := Beside(func() { err = f.hash(front, feed, p.add) })
 	walked := badMeta
 	if walked == nil && !o.Quick {
 		walked = walkAll(ctx, f, m, r, p, feed.between, liveSlots, maxNotes)
@@ -47,7 +47,7 @@ func Check(ctx context.Context, path string, o Options) (*Report, error) {
 	}
 	last := f.fromTheEnd(ctx, feed, o.Steps, p.add)
 	feed.rest(ctx)
-	err = <-hashed
+	hashed()
 	feed.over()
 	if err == nil {
 		err = f.join(ctx, front, last, o.Steps, p)

@@ -109,11 +109,12 @@ func (f *file) join(ctx context.Context, front *hasher, last hash.Hash, known St
 		return nil
 	}
 	p.more()
-	feed, hashed := newFeeder(f, false), make(chan error, 1)
+	feed := newFeeder(f, false)
 	feed.off = front.off
-	go func() { hashed <- f.hash(front, feed, p.add) }()
+	var err error
+	_, hashed := Beside(func() { err = f.hash(front, feed, p.add) })
 	feed.rest(ctx)
-	err := <-hashed
+	hashed()
 	feed.over()
 	return err
 }

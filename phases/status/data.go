@@ -1,0 +1,94 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// data is what the disk and the other members say about etcd's data, where the log of its container
+// may be gone or say nothing.
+type data struct {
+	room map[string]uint64 // bytes left, by the directory that etcd writes to
+	// What the others know this node's member as, if nothing of it is here.
+	emptied *observe.Member
+}
+
+// etcdRoom is as little as etcd may have left: it makes its log in pieces of 64 MiB, one ahead, and
+// ends when there is no room for one.
+const etcdRoom = 128 << 20
+
+func lookAtData(ctx context.Context, n *observe.Node, f *observe.Facts) (d data) {
+	if f.Etcd == nil {
+		return d
+	}
+	d.room = map[string]uint64{}
+	for _, dir := range []string{f.Etcd.DataDir, f.Etcd.WALDir} {
+		if dir == "" {
+			continue
+		}
+		if free, err := n.FS.Free(observe.Nearest(n.FS, dir)); err == nil {
+			d.room[dir] = free
+		}
+	}
+	if f.Live != nil || !holdsNothing(ctx, n, f.Etcd) {
+		return d
+	}
+	d.emptied = n.KnownToOthers(ctx, f.Etcd)
+	return d
+}
+
+// youngest is more than the db of an etcd has that began on nothing and has not heard of its
+// cluster yet. bbolt makes it grow by 16 MiB.
+const youngest = 64 << 20
+
+// holdsNothing says whether etcd's directory is empty, or holds the little that etcd makes before
+// it ends because the cluster believes it to have more.
+func holdsNothing(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) bool {
+	st, err := n.FS.Lstat(path.Join(pod.DataDir, "member/snap/db"))
+	if err != nil {
+		return !n.Exists(path.Join(pod.DataDir, "member/snap/db"))
+	}
+	if st.Size > youngest {
+		return false
+	}
+	stopped, err := n.Stopped(ctx, pod)
+	return err == nil && !slices.ContainsFunc(stopped.Members, func(m observe.Member) bool {
+		return observe.ShareURL(m.PeerURLs, pod.PeerURLs)
+	})
+}
+
+func (s seen) judgeData() (w []string) {
+	if m := s.data.emptied; m != nil {
+		w = append(w, fmt.Sprintf("the cluster knows this node's member %s at %s, and %s holds none of its data: it "+
+			"was emptied", m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
+	}
+	for dir, free := range s.data.room {
+		if free < etcdRoom {
+			w = append(w, fmt.Sprintf("the file system of %s has %d MiB left: etcd ends when it has no room for the "+
+				"next 64 MiB of its log", dir, free>>20))
+		}
+	}
+	slices.Sort(w)
+	return w
+}
+
+// mendData is what to do first, if the data tells.
+func (s seen) mendData() string {
+	if m := s.data.emptied; m != nil {
+		return fmt.Sprintf("it comes back as a new member: move %s out of its directory, wait until etcd has "+
+			"ended, and move away what is in %s; type `etcdctl member remove %s` on another member, and then "+
+			"`etcdpod join` here",
+			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
+	}
+	for dir, free := range s.data.room {
+		if free < etcdRoom {
+			return "make room on the file system of " + dir
+		}
+	}
+	return ""
+}
