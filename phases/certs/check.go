@@ -89,7 +89,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	}
 	r.Certificates = append(r.Certificates, kubeconfigs...)
 	r.Served = shown(ctx, n, uses.leaves, now)
-	if r.finish(); len(obstacles) > 0 {
+	if r.finish(obstacles); len(obstacles) > 0 {
 		r.Next = obstacles[0].Fix
 	}
 	return r, ctx.Err()
@@ -118,12 +118,14 @@ func unseen(
 }
 
 // finish sorts as kubeadm does, and collects the warnings.
-func (r *Report) finish() {
+func (r *Report) finish(said []observe.Obstacle) {
 	byName := func(a, b CertificateReport) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortStableFunc(r.Certificates, byName)
 	slices.SortStableFunc(r.CertificateAuthorities, byName)
 	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
-		r.Warnings = append(r.Warnings, c.Problems...)
+		if !observe.Tells(said, c.Path) {
+			r.Warnings = append(r.Warnings, c.Problems...)
+		}
 	}
 	for _, s := range r.Served {
 		if s.problem != "" {

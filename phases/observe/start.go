@@ -20,6 +20,13 @@ type Obstacle struct {
 	Mount     bool   // a disk is not mounted
 	What      string // a sentence without its point
 	Fix       string // what to type
+	// The file whose certificate has ended, as certificates are listed: it is said here, once.
+	Certificate string
+}
+
+// Tells says whether one of the obstacles is the end of a certificate.
+func Tells(obstacles []Obstacle, certificate string) bool {
+	return slices.ContainsFunc(obstacles, func(o Obstacle) bool { return o.Certificate == certificate })
 }
 
 func (o Obstacle) concerns(files []ManifestFile) bool {

@@ -182,7 +182,7 @@ func (s seen) judgeQuota() []string {
 func (s seen) judgeCertificates() []string {
 	var w []string
 	for _, c := range s.certs {
-		if c.Problem != "" {
+		if c.Problem != "" && !observe.Tells(s.facts.Obstacles, c.Path) {
 			w = append(w, fmt.Sprintf("the certificate %s: %s", c.Path, c.Problem))
 		}
 	}

@@ -165,6 +165,12 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"ends again and again: its container has been started 4 times: its disk is full", "connection " +
 			"refused"},
 			"make room"},
+		{"the kubelet's certificate has expired, which is said once", func(s *seen) {
+			s.certs = append(s.certs, certs.Status{Path: "/etc/kubernetes/kubelet.conf", DaysLeft: -1,
+				Problem: "it expired", NotAfter: s.facts.Now})
+			s.facts.Obstacles = []observe.Obstacle{{Kubelet: true, What: "the kubelet would not start: its certificate " +
+				"in /etc/kubernetes/kubelet.conf expired", Fix: "make another", Certificate: "/etc/kubernetes/kubelet.conf"}}
+		}, []string{"the kubelet would not start"}, "make another"},
 		{"etcd's data was emptied, and no log tells", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.emptied = &observe.Member{ID: 0x2a, Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}
