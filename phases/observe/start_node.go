@@ -224,9 +224,9 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	if err != nil || !c.Expired {
 		return nil
 	}
-	return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired "+
-		"on %s, and %s is not "+
-		"there", leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig), Fix: fix, Certificate: kubelet}}
+	return []Obstacle{{Kubelet: true, Fix: fix, Certificate: kubelet,
+		What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s is not there",
+			leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig)}}
 }
 
 // bootstraps says whether a unit of the kubelet names a kubeconfig for its bootstrap, as kubeadm's

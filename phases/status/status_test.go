@@ -168,8 +168,8 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"the kubelet's certificate has expired, which is said once", func(s *seen) {
 			s.certs = append(s.certs, certs.Status{Path: "/etc/kubernetes/kubelet.conf", DaysLeft: -1,
 				Problem: "it expired", NotAfter: s.facts.Now})
-			s.facts.Obstacles = []observe.Obstacle{{Kubelet: true, What: "the kubelet would not start: its certificate " +
-				"in /etc/kubernetes/kubelet.conf expired", Fix: "make another", Certificate: "/etc/kubernetes/kubelet.conf"}}
+			s.facts.Obstacles = []observe.Obstacle{{Kubelet: true, Certificate: "/etc/kubernetes/kubelet.conf",
+				What: "the kubelet would not start: its certificate expired", Fix: "make another"}}
 		}, []string{"the kubelet would not start"}, "make another"},
 		{"etcd's data was emptied, and no log tells", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
