@@ -76,8 +76,9 @@ func pages(t *testing.T) map[string]string {
 }
 
 var (
-	typed    = regexp.MustCompile(`(?m)^(?:.*/usr/local/bin/|(?:[#$] )?)etcdpod ([a-z].*)$`)
-	theRest  = regexp.MustCompile(`\s+(?:&&|\|\||\||>|;|#)\s.*$`) // of the shell
+	typed = regexp.MustCompile(`(?m)^(?:.*/usr/local/bin/|(?:[#$] )?)etcdpod ([a-z].*)$`)
+	// Of the shell, or of a line in authorized_keys.
+	theRest  = regexp.MustCompile(`(?:\s+(?:&&|\|\||\||>|;|#)\s|",\S* ssh-).*$`)
 	named    = regexp.MustCompile("`etcdpod ([a-z][^`]*)`")
 	configOf = regexp.MustCompile(`--config \S+`)
 	aFlag    = regexp.MustCompile(`--[a-z-]+`)

@@ -96,7 +96,7 @@ type Node struct {
 func (n *Node) Engine() *engine.Node { return n.Node.Node }
 
 // Several is the node as one of several in a transaction.
-func (n *Node) Several() *together.Node { return n.Node }
+func (n *Node) Several() *together.Node { return n.Node.OneOfSeveral() }
 
 // Workflow is any of etcdpod's workflows, whatever the type of its facts.
 type Workflow interface {

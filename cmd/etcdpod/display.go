@@ -38,26 +38,31 @@ func (s *session) display(c *cli.Context) display {
 	return visibleDisplay{newPlain(s.stderr, c.Bool("verbose"))}
 }
 
-// onTerminal shows one node or several: the first event decides.
+// onTerminal shows one node, and several from the first event of one of several on.
 type onTerminal struct {
-	display
-	several func() display
-	once    sync.Once
+	mu      sync.Mutex
+	shown   display
+	several func() display // nil once they are shown
 }
 
 func newOnTerminal(to io.Writer, verbose, color bool) *onTerminal {
-	return &onTerminal{display: newLive(to, verbose, color), several: func() display {
+	return &onTerminal{shown: newLive(to, verbose, color), several: func() display {
 		return newMany(to, verbose, color)
 	}}
 }
 
-func (d *onTerminal) event(e engine.Event) {
-	d.once.Do(func() {
-		if e.Together {
-			d.display = d.several()
-		}
-	})
-	d.display.event(e)
+func (d *onTerminal) event(e engine.Event) { d.showing(e.Together).event(e) }
+
+func (d *onTerminal) close() { d.showing(false).close() }
+
+func (d *onTerminal) showing(together bool) display {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if together && d.several != nil {
+		d.shown.close()
+		d.shown, d.several = d.several(), nil
+	}
+	return d.shown
 }
 
 // jsonDisplay writes each event of a run as a line of JSON. That something was looked at is no

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -145,14 +146,17 @@ func (l *live) finished(mark string, e engine.Event) string {
 
 func (l *live) width() int { return columnsOf(l.to) }
 
-// columnsOf is how wide a terminal is.
-func columnsOf(stream any) int {
-	if f, ok := stream.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+// columnsOf is for how wide a terminal what is written is made.
+func columnsOf(stream any) int { return cmp.Or(columns(stream), 80) }
+
+// columns is how wide a terminal is; 0 for what is no terminal.
+func columns(to any) int {
+	if f, ok := to.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return w
 		}
 	}
-	return 80
+	return 0
 }
 
 func (l *live) show() {

@@ -78,10 +78,10 @@ func (d *many) stay(e engine.Event) []string {
 		return d.enter(e)
 	case engine.Finished:
 		if d.verbose {
-			return []string{fmt.Sprintf("  %s: %s", e.Node, e.Operation)}
+			return []string{d.fitted("  ", e)}
 		}
 	case engine.Undone:
-		return []string{d.paint.yellow("↶ undone: ") + e.Node + ": " + e.Operation}
+		return []string{d.paint.yellow("↶ undone: ") + d.fitted("", e)}
 	case engine.Noted:
 		return []string{fmt.Sprintf("  %s: %s", e.Node, oneLine(e.Message))}
 	case engine.Failed:
@@ -93,6 +93,12 @@ func (d *many) stay(e engine.Event) []string {
 		return once(d.paint.yellow("↶ " + goingBackText))
 	}
 	return nil
+}
+
+// fitted is an operation of a node, on one line.
+func (d *many) fitted(before string, e engine.Event) string {
+	text := before + e.Node + ": "
+	return text + fit(e.Operation, columnsOf(d.to)-len([]rune(text))-10)
 }
 
 // enter closes the previous phase: no node begins the next one before all have ended it, except
@@ -121,7 +127,7 @@ func (d *many) show() {
 }
 
 func (d *many) add(l *nodeLine) {
-	name := decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-12s ", l.name) })
+	name := decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-12s ", fit(l.name, 12)) })
 	l.screen = d.screen
 	l.bar = d.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
 		mpb.PrependDecorators(name, decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))

@@ -49,6 +49,26 @@ func TestATerminalShowsALineOfEachNodeAndSaysOnceWhatConcernsAll(t *testing.T) {
 	}
 }
 
+// What comes before a run begins, such as that its snapshot is proven, decides nothing.
+func TestEachNodeIsNamedWhateverComesFirst(t *testing.T) {
+	tty := newTerminal(t, 120)
+	show := newOnTerminal(tty.program, true, false)
+	show.event(engine.Event{State: engine.Progressed, Phase: "verify-snapshot", Operation: "prove", Done: 1, Total: 2})
+	for _, e := range togetherEvents() {
+		show.event(e)
+	}
+	show.close()
+	text := strings.Join(screen(tty.all(t)), "\n")
+	if n := strings.Count(text, "✓ fence"); n != 1 {
+		t.Errorf("the end of a phase is told %d times:\n%s", n, text)
+	}
+	for _, want := range []string{"cp1: do fence", "cp2: do fence"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 func TestALogNamesTheNodeOfEachLine(t *testing.T) {
 	var out bytes.Buffer
 	show := newPlain(&out, false)

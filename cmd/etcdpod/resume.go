@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 func (s *session) resumeCommand() *cli.Command {
@@ -21,11 +22,10 @@ func (s *session) resumeCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "skip-phases",
 				Usage: "past the commit point, do not wait for what the phases `NAMES` (with commas between) wait for"},
-			lostFlag(),
+			lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
 		},
 		Action: func(c *cli.Context) error {
 			return s.settle(c, "Finished", false, func(n *phases.Node, ctx context.Context) error {
-				n.Lost(c.StringSlice("lost"))
 				return n.Resume(ctx, c.StringSlice("skip-phases")...)
 			})
 		},
@@ -41,12 +41,12 @@ func (s *session) rollbackCommand() *cli.Command {
 			`have written to the new data, because somebody has started an API server meanwhile: ` +
 			`--give-up-writes goes back all the same, and keeps that data.`,
 		UsageText: `etcdpod rollback`,
-		Flags: []cli.Flag{lostFlag(), &cli.BoolFlag{Name: "give-up-writes",
-			Usage: "go back although clients have written to the new data, which is kept in the run's folder"}},
+		Flags: []cli.Flag{lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
+			&cli.BoolFlag{Name: "give-up-writes",
+				Usage: "go back although clients have written to the new data, which is kept in the run's folder"}},
 		Action: func(c *cli.Context) error {
 			return s.settle(c, "Rolled back; everything is as before",
 				true, func(n *phases.Node, ctx context.Context) error {
-					n.Lost(c.StringSlice("lost"))
 					n.GiveUp(c.Bool("give-up-writes"))
 					return n.Rollback(ctx)
 				})
@@ -61,6 +61,19 @@ func lostFlag() cli.Flag {
 	}
 }
 
+// reachFlag is a flag for how the other nodes of a run are reached from here: where that is another
+// node than the one on which it was begun, the way there may be another, too.
+func reachFlag(name string) cli.Flag {
+	return &cli.StringFlag{Name: name, DefaultText: "as the run was begun",
+		Usage: "of a run on several nodes, use `COMMAND` from here instead"}
+}
+
+// takeUp says how to end a run on several nodes.
+func takeUp(c *cli.Context, n *phases.Node) {
+	n.Lost(c.StringSlice("lost"))
+	n.Reaching(together.Reach{SSHCommand: c.String("ssh-command"), RemoteCommand: c.String("remote-command")})
+}
+
 // settle ends the open run one way or the other.
 func (s *session) settle(c *cli.Context, done string, back bool, end func(*phases.Node, context.Context) error) error {
 	if c.Bool("dry-run") {
@@ -69,7 +82,10 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 	if err := s.asRoot(c); err != nil {
 		return err
 	}
-	run, err := s.watchRun(c, func(n *phases.Node, _ display) error { return end(n, c.Context) })
+	run, err := s.watchRun(c, func(n *phases.Node, _ display) error {
+		takeUp(c, n)
+		return end(n, c.Context)
+	})
 	if err != nil {
 		return err
 	}
@@ -81,7 +97,7 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 func (s *session) previewOpen(c *cli.Context, back bool) error {
 	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		n.Lost(c.StringSlice("lost"))
+		takeUp(c, n)
 		plan, err = n.PreviewOpen(c.Context, back)
 		return err
 	})

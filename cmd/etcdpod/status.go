@@ -85,22 +85,35 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 
 func headline(st status.Status) string {
 	var state string
-	switch {
-	case st.OpenRun != nil && st.OpenRun.State == "running":
-		state = "a run is under way: " + st.OpenRun.ID
+	switch m := st.Member; {
 	case st.OpenRun != nil:
-		state = "a run is open: " + st.OpenRun.ID
-	case st.Member == nil:
+		state = runHeadline(st.OpenRun)
+	case m == nil:
 		state = "etcd does not answer"
-	case st.Member.Learner:
-		state = fmt.Sprintf("etcd %s is a learner", st.Member.Version)
+	case m.Learner:
+		state = fmt.Sprintf("etcd %s is a learner", m.Version)
+	case m.NoQuorum:
+		state = fmt.Sprintf("etcd %s has no quorum", m.Version)
+	case st.Problem != "":
+		state = fmt.Sprintf("etcd %s does not serve", m.Version)
 	default:
-		state = fmt.Sprintf("etcd %s serves", st.Member.Version)
+		state = fmt.Sprintf("etcd %s serves", m.Version)
 	}
-	if n := len(st.Warnings); n > 0 {
-		return state + "; " + count(n, "thing needs", "things need") + " attention"
+	return state + "; " + attention(len(st.Warnings))
+}
+
+func runHeadline(r *engine.RunSummary) string {
+	if r.State == engine.Running {
+		return "a run is under way: " + r.ID
 	}
-	return state + "; all is well"
+	return "a run is open: " + r.ID
+}
+
+func attention(warnings int) string {
+	if warnings > 0 {
+		return count(warnings, "thing needs", "things need") + " attention"
+	}
+	return "all is well"
 }
 
 // memberRows returns the facts about etcd, each with its name.

@@ -27,10 +27,11 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	seen.Next = oneLine(seen.Next)
 	for i, warning := range seen.Warnings {
 		seen.Warnings[i] = oneLine(warning)
 	}
-	if err := s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen) }); err != nil {
+	if err := s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen, columns(s.stdout)) }); err != nil {
 		return err
 	}
 	if len(seen.Warnings) > 0 {
@@ -39,20 +40,42 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	return nil
 }
 
-func writeNodes(w io.Writer, st status.NodesStatus) {
+// writeNodes writes a table where it fits into width; 0: whatever its width.
+func writeNodes(w io.Writer, st status.NodesStatus, width int) {
+	fmt.Fprintln(w, nodesHeadline(st))
+	for _, warning := range st.Warnings {
+		fmt.Fprintf(w, "  ! %s\n", oneLine(warning))
+	}
+	fmt.Fprintln(w)
 	rows := [][]string{
 		{"NODE", "MEMBER", "ROLE", "VERSION", "REVISION", "HASHKV", "SIZE", "IN USE", "CERTIFICATES", "STATE"},
 	}
 	for _, n := range st.Nodes {
 		rows = append(rows, nodeRow(n))
 	}
-	table(w, rows)
-	if len(st.Warnings) > 0 {
-		fmt.Fprintln(w)
+	tableWithin(w, rows, width, "MEMBER", "IN USE", "SIZE")
+	if st.Next != "" {
+		fmt.Fprintf(w, "\nNext: %s\n", st.Next)
 	}
-	for _, warning := range st.Warnings {
-		fmt.Fprintf(w, "! %s\n", oneLine(warning))
+}
+
+func nodesHeadline(st status.NodesStatus) string {
+	serve, state := 0, ""
+	for _, n := range st.Nodes {
+		switch {
+		case n.Status == nil:
+		case n.Status.OpenRun != nil:
+			state = runHeadline(n.Status.OpenRun)
+		case state == "" && n.Status.Member != nil && n.Status.Member.NoQuorum:
+			state = "etcd has no quorum"
+		case stateText(n.Status) == serves:
+			serve++
+		}
 	}
+	if state == "" {
+		state = fmt.Sprintf("%d of %s serve", serve, count(len(st.Nodes), "node", "nodes"))
+	}
+	return state + "; " + attention(len(st.Warnings))
 }
 
 func nodeRow(n status.NodeStatus) []string {
@@ -84,19 +107,26 @@ func certificatesText(st *status.Status) string {
 	return count(least, "day", "days")
 }
 
+const serves = "serves"
+
 func stateText(st *status.Status) string {
 	var words []string
 	if r := st.OpenRun; r != nil {
-		words = append(words, fmt.Sprintf("%s %s, in %s", r.ID, r.State, r.Phase))
+		words = append(words, fmt.Sprintf("run %s, in %s", r.State, r.Phase))
 	}
 	if st.Kubelet != "running" {
 		words = append(words, "kubelet "+st.Kubelet)
 	}
-	if st.Member == nil && st.Problem != "" {
+	switch {
+	case st.Member != nil && st.Member.NoQuorum:
+		words = append(words, "no quorum")
+	case st.Member != nil && st.Problem != "":
+		words = append(words, "does not serve")
+	case st.Problem != "":
 		words = append(words, "etcd does not answer")
 	}
 	if len(words) == 0 {
-		return "serves"
+		return serves
 	}
 	return strings.Join(words, "; ")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,6 +16,70 @@ func table(w io.Writer, rows [][]string) {
 		fmt.Fprintln(t, strings.TrimRight(strings.Join(row, "\t"), "\t"))
 	}
 	_ = t.Flush()
+}
+
+// tableWithin writes a table; if it is too wide, without the columns that say nothing, then without
+// those that matter less, and if that does not help either, each row as a paragraph. 0 is as wide
+// as it gets.
+func tableWithin(w io.Writer, rows [][]string, width int, lesser ...string) {
+	narrow := rows
+	for _, name := range append(silent(rows), lesser...) {
+		if width > 0 && widest(narrow) > width {
+			narrow = without(narrow, name)
+		}
+	}
+	if width <= 0 || widest(narrow) <= width {
+		table(w, narrow)
+		return
+	}
+	for i, row := range rows[1:] {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintln(w, row[0])
+		var facts [][]string
+		for j, cell := range row[1:] {
+			name := "  " + strings.ToLower(rows[0][j+1])
+			for _, part := range strings.FieldsFunc(cell, func(r rune) bool { return r == ',' || r == ';' }) {
+				if part != "-" {
+					facts = append(facts, []string{name, strings.TrimSpace(part)})
+				}
+				name = ""
+			}
+		}
+		table(w, facts)
+	}
+}
+
+// silent are the columns that say nothing in any row.
+func silent(rows [][]string) (names []string) {
+	for j, name := range rows[0] {
+		if !slices.ContainsFunc(rows[1:], func(row []string) bool { return row[j] != "-" }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func widest(rows [][]string) (width int) {
+	var b strings.Builder
+	table(&b, rows)
+	for _, line := range strings.Split(b.String(), "\n") {
+		width = max(width, len([]rune(line)))
+	}
+	return width
+}
+
+// without leaves out the column with that heading.
+func without(rows [][]string, heading string) (kept [][]string) {
+	i := slices.Index(rows[0], heading)
+	if i < 0 {
+		return rows
+	}
+	for _, row := range rows {
+		kept = append(kept, slices.Delete(slices.Clone(row), i, i+1))
+	}
+	return kept
 }
 
 // size writes bytes as people read them.

@@ -54,7 +54,7 @@ func TestWhatSomebodyElseWroteIsShownAsText(t *testing.T) {
 		"another node's status": func(w io.Writer) {
 			st := status.NodesStatus{Nodes: []status.NodeStatus{{Node: forged}}, Warnings: []string{forged}}
 			visibleIn(&st)
-			writeNodes(w, st)
+			writeNodes(w, st, 0)
 		},
 		"an event": func(w io.Writer) {
 			visibleDisplay{newPlain(w, true)}.event(engine.Event{Together: true, Node: forged,

@@ -116,17 +116,25 @@ func (v view) checkLost(Shared) error {
 	return nil
 }
 
+// named are the nodes as --nodes names them.
+func (v view) named() (words []string) {
+	for _, at := range v.options.Nodes {
+		word := at.Name
+		if at.Host != at.Name {
+			word += "=" + at.Host
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
 func (v view) checkMembership(Shared) error {
 	unlisted := slices.DeleteFunc(v.absent(v.old()), v.lost)
 	if len(unlisted) == 0 {
 		return nil
 	}
-	hint := "add them to --nodes; one that is destroyed is named with --lost and its name or id"
-	if !slices.ContainsFunc(unlisted, observe.Started) {
-		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(unlisted), ",")
-	}
-	return engine.Refuse(hint, "the cluster has members that are not among the nodes: %s",
-		namesOf(unlisted, v.old()))
+	return engine.Refuse(v.options.Restore.allOfThem(v.named(), v.options.Lost, unlisted),
+		"the cluster has members that are not among the nodes: %s", namesOf(unlisted, v.old()))
 }
 
 // strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on

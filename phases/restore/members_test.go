@@ -43,6 +43,10 @@ func TestANodeAloneIsToldFromOtherMembersByIdAndURL(t *testing.T) {
 			[]observe.Member{{ID: 7, Name: "old-name", PeerURLs: own.PeerURLs}}, "", ""},
 		"two of its name, live": {seenLive, []observe.Member{own, twin},
 			"cp1 (8 at https://10.0.0.12:2380)", "--lost"},
+		"two others": {seenLive, []observe.Member{own, {ID: 9, Name: "cp3"}, {ID: 8, Name: "cp2"}}, "cp3, cp2",
+			"`etcdpod restore --nodes cp1,cp2,cp3 '/a b/x.db'`"},
+		"one other, and one that never started": {seenLive, []observe.Member{own, {ID: 8, Name: "cp2"}, added}, "cp2",
+			"`etcdpod restore --nodes cp1,cp2 --lost 9 '/a b/x.db'`"},
 		"two of its name, stopped":    {seenStopped, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
 		"two of its name, a snapshot": {seenNothing, []observe.Member{twin, own}, "cp1 (8 at", "--nodes"},
 		"one that never started": {seenStopped, []observe.Member{own, added},
@@ -54,7 +58,7 @@ func TestANodeAloneIsToldFromOtherMembersByIdAndURL(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)
 			c.seen(f, c.members)
-			err := restorer{}.checkMembership(f)
+			err := restorer{Options: Options{File: "/a b/x.db"}}.checkMembership(f)
 			if c.says == "" {
 				if err != nil {
 					t.Errorf("refused: %v", err)

@@ -184,12 +184,8 @@ func (o restorer) checkMembership(f *Facts) error {
 	if len(others) == 0 {
 		return checkBegunAnew(f)
 	}
-	hint := "a cluster of several members must be restored on all of its nodes at once, with --nodes; one that is " +
-		"destroyed is left out with --lost and its id"
-	if !slices.ContainsFunc(others, observe.Started) {
-		hint = "what never started holds nothing: leave it out with --lost " + strings.Join(observe.IDs(others), ",")
-	}
-	return engine.Refuse(hint, "%s names other members: %s", source, namesOf(others, members))
+	return engine.Refuse(o.allOfThem([]string{f.Etcd.Name}, nil, others), "%s names other members: %s", source,
+		namesOf(others, members))
 }
 
 // checkBegunAnew refuses where the data is older than the snapshot and knows this node alone, while

@@ -19,15 +19,26 @@ func (s seen) judgeRun() []string {
 	switch {
 	case s.openErr != nil:
 		return []string{s.openErr.Error()}
-	case s.open.State == "damaged":
-		return []string{fmt.Sprintf("the run %s cannot be read: %s", s.open.ID, s.open.Error)}
-	case s.open.State == engine.Running:
-		return []string{fmt.Sprintf("the run %s is under way: %s, at: %s", s.open.ID, s.open.Phase, s.open.Operation)}
 	case s.open.ID != "":
-		return []string{(&engine.OpenRunError{Run: s.open}).Error()}
+		return []string{openText(s.open)}
 	}
 	return nil
 }
+
+// openText says which run is open, and where it stands.
+func openText(r engine.RunSummary) string {
+	switch r.State {
+	case "damaged":
+		return fmt.Sprintf("the run %s cannot be read: %s", r.ID, r.Error)
+	case engine.Running:
+		return fmt.Sprintf("the run %s is under way: %s, at: %s", r.ID, r.Phase, r.Operation)
+	}
+	return (&engine.OpenRunError{Run: r}).Error()
+}
+
+// stoppedByRun says whether what does not run may be what an open run has stopped: then the run is
+// the one thing to say. A run whose journal cannot be read explains nothing.
+func (s seen) stoppedByRun() bool { return s.open.ID != "" && s.open.State != "damaged" }
 
 func (s seen) judgeNode() []string {
 	var w []string
@@ -43,7 +54,7 @@ func (s seen) judgeNode() []string {
 	switch {
 	case f.KubeletError != nil:
 		w = append(w, f.KubeletError.Error())
-	case !f.KubeletActive:
+	case !f.KubeletActive && !s.stoppedByRun():
 		w = append(w, "the kubelet is not running")
 	}
 	if f.RuntimeError != nil {
@@ -53,8 +64,8 @@ func (s seen) judgeNode() []string {
 }
 
 func (s seen) judgeContainers() []string {
-	if s.facts.RuntimeError != nil {
-		return nil // nothing is known
+	if s.facts.RuntimeError != nil || s.stoppedByRun() {
+		return nil // nothing is known, or it is known why
 	}
 	var w []string
 	for _, m := range s.facts.Manifests {
@@ -89,6 +100,8 @@ func (s seen) judgeStarts() []string {
 func (s seen) judgeEtcd() []string {
 	f := s.facts
 	switch {
+	case s.stoppedByRun():
+		return nil
 	case s.etcd != nil:
 		return []string{s.etcd.Error()}
 	case f.Etcd == nil && observe.UsesOtherEtcd(f.Manifests):
@@ -97,19 +110,38 @@ func (s seen) judgeEtcd() []string {
 		return []string{fmt.Sprintf("no manifest in %s runs etcd", f.ManifestDir)}
 	}
 	var w []string
-	if f.LiveError != nil {
+	switch {
+	case s.noQuorum():
+		w = append(w, s.noQuorumText())
+	case f.LiveError != nil:
 		w = append(w, f.LiveError.Error())
 	}
 	if f.Live == nil {
 		return w
 	}
-	if f.Live.Leader == 0 {
-		w = append(w, "etcd has no leader")
-	}
 	for _, a := range f.Live.Alarms {
 		w = append(w, "etcd raised the alarm "+a)
 	}
 	return w
+}
+
+// noQuorum says that etcd answers, and serves nobody. It can still be asked what needs no quorum.
+func (s seen) noQuorum() bool {
+	l := s.facts.Live
+	return l != nil && l.Leader == 0 && !l.Learner
+}
+
+func (s seen) noQuorumText() string {
+	if len(s.silent) == 0 {
+		return "etcd has no quorum: it has no leader, though something answers at the peer URLs of every member"
+	}
+	var silent []string
+	names := observe.MemberNames(s.silent)
+	for i, m := range s.silent {
+		silent = append(silent, fmt.Sprintf("%s (%s)", names[i], strings.Join(m.PeerURLs, ", ")))
+	}
+	return fmt.Sprintf("etcd has no quorum, and serves nobody: of its %d members these do not answer: %s",
+		s.facts.Live.Voters(), strings.Join(silent, ", "))
 }
 
 // judgeDeadServers names what the Service kubernetes sends clients to for ever.
@@ -132,6 +164,9 @@ func (s seen) judgeDeadServers() (warnings []string) {
 // judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
 // the next one is lost.
 func (s seen) judgeMembers() []string {
+	if s.noQuorum() || s.stoppedByRun() {
+		return nil // said with what comes of it
+	}
 	var w []string
 	for _, m := range s.silent {
 		w = append(w, fmt.Sprintf("the member %s does not answer at %s",
@@ -215,7 +250,7 @@ func (s seen) judgeBackups() []string {
 		return []string{s.backupErr.Error()}
 	case newest == nil:
 		return []string{fmt.Sprintf("there is no backup of this node in %s", s.backupDir)}
-	case s.fellBack():
+	case s.fellBack() && !s.stoppedByRun():
 		return []string{
 			fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not "+
 				"hold what was backed up", s.facts.Live.Revision, newest.Revision),

@@ -3,12 +3,11 @@ package status
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/together"
@@ -17,14 +16,16 @@ import (
 // NodesStatus is the result of `status --nodes`. The JSON names are stable.
 type NodesStatus struct {
 	Nodes []NodeStatus `json:"nodes"`
-	// What is wrong between the nodes, and on each: exit code 6.
+	// What is wrong between the nodes, and on each: exit code 6. What is wrong on several is one.
 	Warnings []string `json:"warnings"`
+	Next     string   `json:"next"` // the next thing to do
 }
 
 // NodeStatus is one node of several.
 type NodeStatus struct {
 	Node         string  `json:"node"`
 	Error        string  `json:"error,omitempty"` // why it could not be asked
+	Hint         string  `json:"hint,omitempty"`  // what cures that
 	Status       *Status `json:"status,omitempty"`
 	HashKV       string  `json:"hashKV,omitempty"`       // hex, as of hashRevision
 	HashRevision int64   `json:"hashRevision,omitempty"` // the same on all nodes of a cluster
@@ -83,7 +84,7 @@ func OfNodes(
 			err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
 		}
 		if err != nil {
-			s.Nodes[i].Error, s.Nodes[i].Status = err.Error(), nil
+			s.Nodes[i].Error, s.Nodes[i].Hint, s.Nodes[i].Status = err.Error(), engine.Hint(err), nil
 		}
 		return nil
 	}
@@ -124,119 +125,6 @@ func memberOf(n NodeStatus) *MemberStatus {
 		return nil
 	}
 	return n.Status.Member
-}
-
-// judge says what is wrong.
-func (s *NodesStatus) judge() {
-	s.Warnings = []string{}
-	warn := func(format string, args ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...)) }
-	for _, n := range s.Nodes {
-		if n.Error != "" {
-			warn("%s cannot be asked: %s", n.Node, strings.TrimPrefix(n.Error, n.Node+": "))
-		}
-		if n.Status != nil {
-			for _, w := range n.Status.Warnings {
-				warn("%s: %s", n.Node, w)
-			}
-		}
-	}
-	s.judgeClusters(warn)
-	s.judgeDrift(warn)
-}
-
-func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
-	first := map[string]NodeStatus{} // by cluster
-	var ids []string
-	for _, n := range s.Nodes {
-		m := memberOf(n)
-		if m == nil || n.HashKV == "" {
-			continue
-		}
-		other, known := first[m.ClusterID]
-		switch {
-		case !known:
-			first[m.ClusterID] = n
-			ids = append(ids, m.ClusterID)
-		case other.compacted == n.compacted && other.HashKV != n.HashKV:
-			warn("%s and %s are members of one cluster and do not hold the same at revision %d: HashKV %s and %s",
-				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV)
-		}
-	}
-	if len(ids) > 1 {
-		warn("the nodes are members of %d different clusters: %s", len(ids), strings.Join(ids, ", "))
-	}
-}
-
-// judgeDrift warns if the same program runs from different images, or with different flags. That is
-// normal during an upgrade, and at no other time.
-func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
-	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
-		images := drift{}
-		for _, n := range s.Nodes {
-			if n.Status == nil {
-				continue
-			}
-			for _, m := range n.Status.Manifests {
-				if path.Base(m.Path) == name && m.Image != "" {
-					images.add(m.Image, n.Node)
-				}
-			}
-		}
-		if len(images) > 1 {
-			warn("%s differs between the nodes: %s", name, images)
-		}
-	}
-	for _, program := range []string{"etcd", "kube-apiserver"} {
-		for _, flag := range s.flagsOf(program) {
-			if values := s.driftOf(program, flag); len(values) > 1 {
-				warn("%s has different flags on the nodes: --%s is %s", program, flag, values)
-			}
-		}
-	}
-}
-
-// driftOf says which nodes have which value of a flag. Values that differ only in the node's own
-// name or address count as the same.
-func (s *NodesStatus) driftOf(program, flag string) drift {
-	values, neutral := drift{}, drift{}
-	for _, n := range s.Nodes {
-		flags, runs := n.flags[program]
-		if !runs {
-			continue
-		}
-		f, given := flags[flag]
-		if !given {
-			f.Value, f.Neutral = "not set", "not set"
-		}
-		values.add(f.Value, n.Node)
-		neutral.add(f.Neutral, n.Node)
-	}
-	if len(neutral) == 1 {
-		return neutral
-	}
-	return values
-}
-
-// flagsOf are the flags that a program has on any of the nodes.
-func (s *NodesStatus) flagsOf(program string) (names []string) {
-	for _, n := range s.Nodes {
-		names = slices.AppendSeq(names, maps.Keys(n.flags[program]))
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// drift says which nodes have which value.
-type drift map[string][]string
-
-func (d drift) add(value, node string) { d[value] = append(d[value], node) }
-
-func (d drift) String() string {
-	var words []string
-	for _, value := range slices.Sorted(maps.Keys(d)) {
-		words = append(words, value+" on "+strings.Join(d[value], ", "))
-	}
-	return strings.Join(words, "; ")
 }
 
 // programFlags are the flags of etcd and of the API server, by program and flag.

@@ -69,7 +69,8 @@ func TestFlagsThatDifferBetweenTheNodesAreNamed(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := NodesStatus{
 				Nodes: []NodeStatus{flagsOn(t, "cp1", "10.0.0.1", test.etcd1, test.server1),
-					flagsOn(t, "cp2", "10.0.0.2", test.etcd2, test.server2), {Node: "cp3", Error: "no route to host"}},
+					flagsOn(t, "cp2", "10.0.0.2", test.etcd2, test.server2),
+					{Node: "cp3", Error: "cp3 cannot be reached: no route to host"}},
 			}
 			s.judge()
 			s.Warnings = slices.DeleteFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "cp3 ") })

@@ -55,6 +55,7 @@ type MemberStatus struct {
 	StorageVersion string `json:"storageVersion,omitempty"`
 	Leader         bool   `json:"leader"`
 	Learner        bool   `json:"learner"`
+	NoQuorum       bool   `json:"noQuorum,omitempty"` // it answers, and serves nobody
 	Revision       int64  `json:"revision"`
 	SizeBytes      int64  `json:"sizeBytes"`
 	InUseBytes     int64  `json:"inUseBytes"`

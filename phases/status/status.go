@@ -162,7 +162,7 @@ func (s seen) member() *MemberStatus {
 		Endpoint: pod.Access.Endpoints[0], ID: fmt.Sprintf("%x", l.MemberID),
 		ClusterID: fmt.Sprintf("%x", l.ClusterID), Name: pod.Name,
 		Version: l.Version, StorageVersion: l.StorageVersion,
-		Leader: l.Leader == l.MemberID, Learner: l.Learner, Revision: l.Revision,
+		Leader: l.Leader == l.MemberID, Learner: l.Learner, NoQuorum: s.noQuorum(), Revision: l.Revision,
 		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(),
 	}
 }
@@ -268,6 +268,8 @@ func (s seen) next(st Status) string {
 			f.Etcd.DataDir)
 	case expired:
 		return renew
+	case s.noQuorum() && len(s.silent) > 0:
+		return s.towardsQuorum()
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for "+
 			"good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
@@ -279,7 +281,32 @@ func (s seen) next(st Status) string {
 	case soon:
 		return renew
 	case len(st.Warnings) > 0:
-		return "look into the warnings"
+		return lookIntoWarnings
 	}
-	return "nothing: all is well"
+	return allWell
+}
+
+// What is said where nothing more special is known.
+const (
+	lookIntoWarnings = "look into the warnings"
+	allWell          = "nothing: all is well"
+)
+
+// towardsQuorum says what to do where too few members answer. Restoring those that are left gives
+// up what only the others have, and is for when they are destroyed.
+func (s seen) towardsQuorum() string {
+	voters := s.facts.Live.Voters()
+	lost := slices.DeleteFunc(slices.Clone(s.silent), func(m observe.Member) bool { return m.IsLearner })
+	left := slices.DeleteFunc(slices.Clone(s.facts.Live.Members), func(m observe.Member) bool {
+		return m.IsLearner || slices.ContainsFunc(s.silent, func(o observe.Member) bool { return o.ID == m.ID })
+	})
+	need, of := max(1, voters/2+1-(voters-len(lost))), "one of"
+	if need > 1 {
+		of = fmt.Sprintf("%d of", need)
+	}
+	return fmt.Sprintf("start %s %s: then etcd serves again, and nothing is lost; only where their disks are "+
+		"destroyed, type `etcdpod backup`, and with the FILE that it makes `etcdpod restore --dry-run --nodes %s "+
+		"--lost %s FILE`: docs/runbooks/quorum-lost.md has each step", of,
+		strings.Join(observe.MemberNames(lost), ", "), strings.Join(observe.MemberNames(left), ","),
+		strings.Join(observe.MemberNames(lost), ","))
 }

@@ -104,7 +104,27 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
 		}, []string{"bad certificate", "it expired"}, "renew the certificates"},
 		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 },
-			[]string{"timed out", "no leader"}, "look into"},
+			[]string{"no quorum: it has no leader, though something answers"}, "look into"},
+		{"no quorum, since members do not answer", func(s *seen) {
+			s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0
+			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}},
+				{ID: 9, Name: "cp3", PeerURLs: []string{"https://cp3:2380"}}}
+			s.facts.Live.Members = append(s.facts.Live.Members, s.silent...)
+		}, []string{"no quorum, and serves nobody: of its 3 members these do not answer: cp2 (https://cp2:2380), " +
+			"cp3 (https://cp3:2380)"},
+			"start one of cp2, cp3: then etcd serves again, and nothing is lost; only where their disks are " +
+				"destroyed, type `etcdpod backup`, and with the FILE that it makes `etcdpod restore " +
+				"--dry-run --nodes cp1 --lost cp2,cp3 FILE`: docs/runbooks/quorum-lost.md"},
+		{"a run has stopped everything", func(s *seen) {
+			s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "exchange-data"}
+			s.facts.Etcd, s.facts.Live, s.facts.LiveError = nil, nil, errors.New("connection refused")
+			s.facts.KubeletActive, s.facts.Containers = false, nil
+			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
+		}, []string{"r1"}, "etcdpod resume"},
+		{"a run that cannot be read explains nothing", func(s *seen) {
+			s.open = engine.RunSummary{ID: "r1", State: "damaged", Error: "bad line", Path: "/runs/r1"}
+			s.facts.KubeletActive = false
+		}, []string{"bad line", "kubelet is not running"}, "/runs/r1"},
 		{"a member elsewhere does not answer", func(s *seen) {
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
 		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -25,6 +26,7 @@ type Node struct {
 
 	OneByOne bool // for tests: nodes act one after another, so that a run can be repeated
 	lost     []string
+	reach    Reach
 	giveUp   bool
 	Patience time.Duration // how long an agent's answer may take without an event; 0: [patience]
 	Mistakes Mistakes
@@ -63,6 +65,24 @@ func (n *Node) telling(emit func(engine.Event)) *Node {
 	engine.Emit, look.Emit = emit, emit
 	far.Node, far.Look = &engine, &look
 	return &far
+}
+
+// OneOfSeveral returns the same node, with events that say which node they are about: those of the
+// other nodes stand beside them.
+func (n *Node) OneOfSeveral() *Node {
+	own := sync.OnceValue(func() string {
+		name, err := n.OwnName()
+		if err != nil {
+			return n.Look.Name // whoever needs the name to act on it asks again, and fails
+		}
+		return name
+	})
+	return n.telling(func(e engine.Event) {
+		if !e.Together {
+			e.Node, e.Together = own(), true
+		}
+		n.Emit(e)
+	})
 }
 
 // Convene prepares a run of a workflow on several nodes: it gives the run an id, and greets all

@@ -118,15 +118,16 @@ func (p *Participant) leave() error {
 
 // Protocol is the version of the protocol between coordinators and agents. It changes when the
 // meaning of any message does; different versions of etcdpod are refused anyway.
-const Protocol = 4
+const Protocol = 5
 
 // HelloQuestion is the first question: whether both ends are the same etcdpod,
 // and what is to be done.
 type HelloQuestion struct {
 	Protocol int
 	Version  string
-	Workflow string // the joint workflow to carry out; empty: only look
-	Reading  bool   // nothing will be changed, so no lock is needed
+	Command  []string // as it was typed on the node that coordinates
+	Workflow string   // the joint workflow to carry out; empty: only look
+	Reading  bool     // nothing will be changed, so no lock is needed
 }
 
 // HelloAnswer names the node, as kubeadm gave its name.
@@ -146,6 +147,9 @@ func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, 
 			return HelloAnswer{}, err
 		}
 		p.unlock = unlock
+	}
+	if len(q.Command) > 0 { // people look for what was typed, and nobody typed `etcdpod agent`
+		p.Node.Command = q.Command
 	}
 	name, err := p.Node.OwnName()
 	return HelloAnswer{Node: name}, err

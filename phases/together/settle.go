@@ -1,6 +1,7 @@
 package together
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,7 +95,10 @@ func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: *s.Run.Cluster, lost: n.lost}, nil
+	cluster := *s.Run.Cluster
+	cluster.SSHCommand = cmp.Or(n.reach.SSHCommand, cluster.SSHCommand)
+	cluster.RemoteCommand = cmp.Or(n.reach.RemoteCommand, cluster.RemoteCommand)
+	return &Transaction{Node: n, joint: joint, Run: s.Run.ID, Cluster: cluster, lost: n.lost}, nil
 }
 
 // verdict says what becomes of the run: forward or back. Otherwise the error says why that cannot
@@ -183,21 +187,33 @@ func (t *Transaction) goBack(ctx context.Context, states map[string]partState, a
 // gather greets all nodes that can be reached, and says why the others cannot. own is this node's
 // part, and here its name.
 func (t *Transaction) gather(ctx context.Context, here string, own *Participant, reading bool) (reasons []error) {
+	stands := make([]*Peer, 0, len(t.Cluster.Nodes))
 	for _, at := range t.Cluster.Nodes {
-		if slices.Contains(t.lost, at.Name) {
-			continue
+		if !slices.Contains(t.lost, at.Name) {
+			stands = append(stands, &Peer{Name: at.Name})
 		}
+	}
+	met, failed := make([]*Peer, len(stands)), make([]error, len(stands))
+	_ = t.All(stands, func(stand *Peer) error { // a node that does not answer delays no other
+		i := slices.Index(stands, stand)
+		at, _ := peerNamed(&t.Cluster, stand.Name)
 		var part *Participant
 		if at.Name == here {
 			part = own
 		}
-		p, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, part, reading)
-		if err != nil {
-			t.mute = append(t.mute, at.Name)
+		failed[i] = engine.Guarded(func() (err error) {
+			met[i], err = t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, part, reading)
+			return err
+		})
+		return nil
+	})
+	for i, stand := range stands {
+		if err := failed[i]; err != nil {
+			t.muted(stand.Name, err)
 			reasons = append(reasons, err)
 			continue
 		}
-		t.Peers = append(t.Peers, p)
+		t.Peers = append(t.Peers, met[i])
 	}
 	return reasons
 }

@@ -24,6 +24,8 @@ type Transaction struct {
 	mute    []string // the nodes that cannot be asked
 	lost    []string // the nodes that are declared destroyed
 	skip    []string // phases that are not waited for
+
+	why map[string]error // why nodes cannot be asked, by name, as far as it is known
 }
 
 // Peer is one node of a transaction, as this node sees it.
@@ -62,23 +64,16 @@ func (n *Node) Meet(
 	ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool,
 ) (*Peer, error) {
 	p := &Peer{Name: at.Name, Here: part != nil}
-	if part != nil {
+	if p.Here {
 		p.Link = localLink{part}
-	} else {
-		conn, err := n.Connect(c, at)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", at.Name, err)
-		}
-		beat := heartbeat
-		if n.OneByOne {
-			beat = 0
-		}
-		p.Link = NewRemoteLink(at.Name, conn, n.Emit, beat)
 	}
-	hello, err := Query[HelloAnswer](ctx, p, AskHello,
-		HelloQuestion{Protocol: Protocol, Version: n.Version, Workflow: workflow, Reading: reading})
+	hello, err := n.greet(ctx, c, at, p, HelloQuestion{Protocol: Protocol, Version: n.Version, Command: n.Command,
+		Workflow: workflow, Reading: reading})
 	if err != nil {
-		return nil, errors.Join(err, p.Link.Close())
+		if p.Link != nil {
+			err = errors.Join(err, p.Link.Close())
+		}
+		return nil, err
 	}
 	if hello.Node != at.Name {
 		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with the name that kubeadm gave it",
@@ -342,12 +337,20 @@ func (t *Transaction) reconnect(ctx context.Context) {
 		at, _ := peerNamed(&t.Cluster, p.Name)
 		again, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, nil, false)
 		if p.Here || err != nil {
-			t.mute = append(t.mute, p.Name)
+			t.muted(p.Name, err)
 			continue
 		}
 		still = append(still, again)
 	}
 	t.Peers = still
+}
+
+// muted notes that a node cannot be asked, and why.
+func (t *Transaction) muted(name string, why error) {
+	if t.why == nil {
+		t.why = map[string]error{}
+	}
+	t.mute, t.why[name] = append(t.mute, name), why
 }
 
 // back rolls back all nodes that can be asked: first those without the commit record, whose abort
@@ -439,10 +442,45 @@ func (t *Transaction) open(cause error) error {
 
 // unasked leaves the run open because some nodes cannot be asked.
 func (t *Transaction) unasked(cause error) error {
-	return &engine.OpenRunError{
-		Run: t.summary(), Cause: cause, Advice: "mend the connection, or start the node, and type the command again; " +
-			"a node that is destroyed is named with --lost",
+	return &engine.OpenRunError{Run: t.summary(), Cause: cause, Advice: t.advice()}
+}
+
+// advice says what to do about the nodes that cannot be asked: what cures that comes first, once
+// for all that it cures; that they are lost last, and only of those that give no sign of life.
+func (t *Transaction) advice() string {
+	var kinds, cures, gone []string
+	also := map[string][]string{}
+	for _, name := range t.mute {
+		kind, cure, alive := "silent", "mend the connection to "+name+", or start that node", false
+		var unreached *UnreachedError
+		switch why := t.why[name]; {
+		case errors.As(why, &unreached):
+			cure, alive = unreached.cure()
+			kind = unreached.kind()
+		case why != nil: // it answered
+			cure, alive = engine.Hint(why), true
+			kind = cure
+		}
+		switch {
+		case slices.Contains(kinds, kind):
+			also[kind] = append(also[kind], name)
+		case cure != "":
+			kinds, cures = append(kinds, kind), append(cures, cure)
+		}
+		if !alive {
+			gone = append(gone, name)
+		}
 	}
+	for i, kind := range kinds {
+		if names := also[kind]; len(names) > 0 {
+			cures[i] += "; the same for " + strings.Join(names, ", ")
+		}
+	}
+	advice := strings.Join(append(cures, "then type the command again"), "; ")
+	if len(gone) > 0 {
+		advice += fmt.Sprintf("; only where the disk of a node is destroyed, add --lost %s", strings.Join(gone, ","))
+	}
+	return advice
 }
 
 // summary is the run as this node lists it.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,9 @@ import (
 )
 
 // Connect starts a program and returns its standard streams as one connection. Close ends the
-// program's input, gives it a second to exit, and kills it. The program has its own session, so an
-// interrupt typed at the terminal does not reach it.
+// program's input, gives it two seconds to exit, and kills it. The program has its own session, so
+// an interrupt typed at the terminal does not reach it. Once the program is over, Read returns an
+// [*EndedError].
 func Connect(argv []string) (io.ReadWriteCloser, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -32,7 +32,23 @@ func Connect(argv []string) (io.ReadWriteCloser, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot run %s: %w", argv[0], err)
 	}
-	return &connection{WriteCloser: in, out: out, cmd: cmd, said: said}, nil
+	return &connection{WriteCloser: in, out: out, cmd: cmd, said: said, over: make(chan struct{})}, nil
+}
+
+// EndedError is the end of a program that was connected to.
+type EndedError struct {
+	Code int    // exit code; -1 if a signal ended it, or if it only closed its output
+	Said string // the end of what it wrote to its standard error: for ssh, why it could not connect
+}
+
+func (e *EndedError) Error() string {
+	switch {
+	case e.Said != "":
+		return e.Said
+	case e.Code < 0:
+		return "it ended"
+	}
+	return fmt.Sprintf("it ended with exit code %d", e.Code)
 }
 
 type connection struct {
@@ -40,32 +56,45 @@ type connection struct {
 	out  io.Reader
 	cmd  *exec.Cmd
 	said *tail
+	wait sync.Once
+	over chan struct{} // closed when the program has exited
 }
 
-// Read reports the program's last words when it has ended: for ssh, why it could not connect.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.out.Read(b)
-	if errors.Is(err, io.EOF) {
-		time.Sleep(50 * time.Millisecond) // the last words come through another pipe
-		if last := c.said.last(); last != "" {
-			err = fmt.Errorf("%s: %s", c.cmd.Args[0], last)
-		}
+	if err == nil || n > 0 {
+		return n, nil
 	}
-	return n, err
+	ended := &EndedError{Code: -1}
+	if errors.Is(err, io.EOF) && c.exits() {
+		ended.Code = c.cmd.ProcessState.ExitCode()
+	}
+	ended.Said = c.said.last()
+	return 0, ended
+}
+
+// exits gives the program time to exit, longer than WaitDelay, and says whether it did. Then all
+// that it wrote to its standard error has arrived.
+func (c *connection) exits() bool {
+	c.wait.Do(func() {
+		go func() {
+			_ = c.cmd.Wait() // its exit status is in ProcessState
+			close(c.over)
+		}()
+	})
+	select {
+	case <-c.over:
+		return true
+	case <-time.After(2 * time.Second):
+		return false
+	}
 }
 
 func (c *connection) Close() error {
 	err := c.WriteCloser.Close()
-	ended := make(chan struct{})
-	go func() {
-		_ = c.cmd.Wait() // its exit status adds nothing
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(time.Second):
+	if !c.exits() {
 		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
+		<-c.over
 	}
 	return err
 }
@@ -85,9 +114,17 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// last returns the last lines on one: of a host key that has changed, ssh tells where it is kept
+// two lines before its last.
 func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	lines := strings.Split(string(bytes.TrimSpace(t.data)), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+	var lines []string
+	for _, line := range strings.Split(string(t.data), "\n") {
+		if line = strings.TrimRight(strings.TrimSpace(line), "."); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	const most = 3
+	return strings.Join(lines[max(0, len(lines)-most):], "; ")
 }
