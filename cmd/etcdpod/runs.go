@@ -16,7 +16,8 @@ func (s *session) runsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs", Usage: "list what etcdpod ran on this node",
 		Description: `Every run that changed, or meant to change, this node, the oldest first: when, what was typed, ` +
-			`and what became of it. One that is open must be resumed or rolled back before anything else is changed.`,
+			`and what became of it. One that is open must be resumed or rolled back before anything else is changed. ` +
+			`etcdpod runs show tells more of one.`,
 		UsageText: `etcdpod runs`,
 		Action:    s.runs,
 	}

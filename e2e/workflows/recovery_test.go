@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +115,11 @@ func TestPruneKeepsWhatTheNewestRestoreReplaced(t *testing.T) {
 	left, err := os.ReadDir(n.Path(first.Path))
 	if err != nil || len(left) != 1 || left[0].Name() != "journal" {
 		t.Errorf("of the first run there is %v, %v, and not its journal alone", left, err)
+	}
+	var st syscall.Stat_t
+	must(t, syscall.Stat(n.Path(first.Path+"/journal"), &st))
+	if room := st.Blocks * 512; room > 64<<10 {
+		t.Errorf("its journal takes %d bytes", room)
 	}
 	n.want(0, []string{"runs", "show", first.ID}, "typed", "exchange-data", "commit point")
 	restored := n.state()

@@ -70,7 +70,7 @@ func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) 
 			return fmt.Errorf("cannot prune %s: %w", l.Path, err)
 		}
 	}
-	return nil
+	return journal.GiveBack(n.Host.FS)
 }
 
 // choose picks from now what the plan names. It ignores what is already gone.

@@ -49,6 +49,28 @@ func KeepEnded(fsys node.FS) error {
 	return nil
 }
 
+// GiveBack frees the room that the journals of ended runs still reserve. What they say stays.
+func GiveBack(fsys node.FS) error {
+	runs, err := List(fsys)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.State == nil || !r.State.Ended {
+			continue
+		}
+		name := path.Join(RunDir(r.ID), Name)
+		st, err := fsys.Lstat(name)
+		if err == nil {
+			err = fsys.Truncate(name, st.Size) // what is reserved lies behind its end
+		}
+		if err != nil {
+			return fmt.Errorf("cannot give back what the journal %s reserves: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // Listed is one run of this node.
 type Listed struct {
 	ID    string
