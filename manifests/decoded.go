@@ -16,7 +16,8 @@ func Decoded(text []byte) (manifest *Manifest, pod bool) {
 		return nil, false
 	}
 	var decoded corev1.Pod
-	if yaml.Unmarshal(text, &decoded) != nil || decoded.Kind != "Pod" || len(decoded.Spec.Containers) == 0 {
+	if yaml.Unmarshal(text, &decoded) != nil || decoded.Kind != "Pod" || decoded.APIVersion != "v1" ||
+		len(decoded.Spec.Containers) == 0 {
 		return nil, false
 	}
 	plain, err := json.Marshal(decoded)

@@ -19,6 +19,7 @@ func TestWhatTheKubeletCannotRunIsNoPod(t *testing.T) {
 		"prose":                    {"Ask Eve before you change etcd here: she knows.\n", false},
 		"no YAML":                  {"kind: Pod\n  etcd: [", false},
 		"a Deployment":             {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: etcd}\n", false},
+		"a pod of another version": {"apiVersion: v2\nkind: Pod\nspec: {containers: [{name: etcd}]}\n", false},
 		"a pod in a list":          {"apiVersion: v1\nkind: List\nitems: [{kind: Pod}]\n", false},
 		"nothing":                  {"", false},
 		"bytes of a database":      {"\x00\x01etcd\xff\xfe", false},
@@ -26,6 +27,9 @@ func TestWhatTheKubeletCannotRunIsNoPod(t *testing.T) {
 	} {
 		if got := MayBePod([]byte(c.text)); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+		if _, pod := Decoded([]byte(c.text)); pod && !c.want {
+			t.Errorf("%s is decoded as a pod", name)
 		}
 	}
 }

@@ -360,10 +360,6 @@ func (o Options) checkPlace(f *Facts) error {
 		return engine.Refuse("make the directory first", "cannot put a backup into %s: it is not there", b.Dir)
 	case b.Within != "":
 		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.Within)
-	case observe.Within(b.Dir, f.ManifestDir):
-		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, theKubeletRuns)
-	case f.Etcd != nil && observe.Within(b.Dir, f.Etcd.DataDir):
-		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, lostWithData)
 	case b.Exposed != "" && !o.SharedDir:
 		return engine.Refuse("name a directory that only root may write to, with all above it, or let nobody else "+
 			"write there (chmod go-w, or chmod +t); --shared-dir takes the backup all the same",

@@ -46,13 +46,11 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
 		{"the place is no directory", Options{}, func(f *Facts) { f.Backup.DirOdd = "/backups is no directory" },
 			&refused, "no directory", ""},
-		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Dir = crashtest.TestManifestDir },
-			&refused, "kubelet runs every file", ""},
-		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Dir = "/var/lib/etcd/backups" },
+		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Within = lostWithData },
 			&refused, "lost with the data", ""},
 		{"others could replace it", Options{}, func(f *Facts) { f.Backup.Exposed = "/backups may be written to" },
 			&refused, "where others could replace it: /backups may be written to", "--shared-dir"},
-		{"a link leads to where the kubelet runs it", Options{}, func(f *Facts) { f.Backup.Within = theKubeletRuns },
+		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Within = theKubeletRuns },
 			&refused, "kubelet runs every file", ""},
 		{"etcd's own disk would be too full", Options{}, func(f *Facts) {
 			f.Backup.Free, f.Backup.BesideEtcd = 300<<20, true

@@ -2,13 +2,18 @@ package restore
 
 import (
 	"errors"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
@@ -79,5 +84,37 @@ func TestAnAPIServerThatNothingRemovesIsNamedAfterTheRestore(t *testing.T) {
 	verify, ok := ops[0].(*op.VerifyRestored)
 	if !ok || !strings.Contains(strings.Join(verify.Notes, "\n"), "etcdctl del /registry/masterleases/10.9.8.7") {
 		t.Errorf("%+v", ops[0])
+	}
+}
+
+func TestANewDataDirectoryIsJudgedByWhereItsLinksLead(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"manifests", "data/etcd", "wal", "free", "links"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &Facts{Facts: crashtest.SeenFacts(t, "run")}
+	f.ManifestDir, f.Etcd.DataDir, f.Etcd.WALDir = "/manifests", "/data/etcd", "/wal"
+	n := &observe.Node{View: node.View{FS: node.OS(root)}}
+	for to, want := range map[string]string{
+		"manifests": "the kubelet runs every file there", "data/etcd": "inside the present data directory",
+		"data": "the present data directory is inside it", "wal": "inside the directory of etcd's log", "free": "",
+	} {
+		link := filepath.Join(root, "links", path.Base(to))
+		if err := os.Symlink("../"+to, link); err != nil {
+			t.Fatal(err)
+		}
+		dirs := []string{"/" + to, "/links/" + path.Base(to)}
+		if to != "data" {
+			dirs = append(dirs, "/"+to+"/new", "/links/"+path.Base(to)+"/new")
+		}
+		for _, dir := range dirs {
+			why, err := dirOdd(n, f, dir)
+			// Above the root of this test, somebody else may be able to write.
+			if err != nil || want == "" && strings.Contains(why, "inside") || !strings.Contains(why, want) {
+				t.Errorf("%s: %q, %v", dir, why, err)
+			}
+		}
 	}
 }

@@ -281,11 +281,13 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 // dirOdd says why a directory cannot be the new data directory. What counts is where its links
 // lead.
 func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
-	for outer, why := range map[string]string{
-		f.ManifestDir: "the kubelet runs every file there", f.Etcd.DataDir: "it is inside the present data directory",
+	for _, outer := range []struct{ dir, why string }{
+		{f.ManifestDir, "the kubelet runs every file there"},
+		{f.Etcd.DataDir, "it is inside the present data directory"},
+		{f.Etcd.WALDir, "it is inside the directory of etcd's log"},
 	} {
-		if node.Inside(n.FS, dir, outer) {
-			return why, nil
+		if outer.dir != "" && node.Inside(n.FS, dir, outer.dir) {
+			return outer.why, nil
 		}
 	}
 	if node.Inside(n.FS, f.Etcd.DataDir, dir) {

@@ -147,10 +147,6 @@ func (o restorer) checkData(f *Facts) error {
 		return engine.Refuse("name a directory that is not there or empty",
 			"%s holds data of an etcd already", o.DataDir)
 	}
-	if o.DataDir != "" && observe.Overlap(o.DataDir, f.Etcd.DataDir) {
-		return engine.Refuse("", "the new data directory %s and the present one %s are inside each other",
-			o.DataDir, f.Etcd.DataDir)
-	}
 	if f.Data.DirOdd != "" {
 		return engine.Refuse("name a directory of its own, which only root may write to, with all above it",
 			"%s cannot be the new data directory: %s", o.DataDir, f.Data.DirOdd)

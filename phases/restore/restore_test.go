@@ -113,8 +113,9 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 			says: "/wal"},
 		"a new data directory with data": {options: Options{DataDir: "/new"},
 			change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
-		"a new data directory in the old": {options: Options{DataDir: "/var/lib/etcd/new"},
-			change: func(*Facts) {}, says: "inside each other"},
+		"a new data directory that cannot be one": {options: Options{DataDir: "/new"},
+			change: func(f *Facts) { f.Data.DirOdd = "it is inside the present data directory" },
+			says:   "/new cannot be the new data directory: it is inside the present", hint: "a directory of its own"},
 		"the live members are three": {change: func(f *Facts) { f.Live.Members = three },
 			says: "cp2, cp3"},
 		"the stopped data names three": {change: func(f *Facts) {

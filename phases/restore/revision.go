@@ -101,12 +101,7 @@ func sameCluster(f *Facts, s backup.Sidecar) bool {
 			}
 		}
 	}
-	for file, sum := range s.Fingerprints {
-		if sum != "" && prints[file] == sum {
-			return true
-		}
-	}
-	return len(ids)+len(prints) == 0 || slices.Contains(ids, s.ClusterID)
+	return op.ShareFile(s.Fingerprints, prints) || len(ids)+len(prints) == 0 || slices.Contains(ids, s.ClusterID)
 }
 
 func clusterIDs(f *Facts) (ids []string) {

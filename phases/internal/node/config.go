@@ -200,15 +200,8 @@ func readFlags(f Reader) (map[string]string, error) {
 // variable finds the last setting of a variable in a systemd environment file and splits
 // its value into words.
 func variable(text, name string) ([]string, error) {
-	value := ""
-	text = strings.ReplaceAll(text, "\\\n", "")
-	for line := range strings.Lines(text) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
-			value = v
-		}
-	}
 	// Once for the quotes around the value, once for the words in it.
-	outer, err := SplitWords(value)
+	outer, err := SplitWords(settings(text)[name])
 	if err != nil {
 		return nil, err
 	}

@@ -269,12 +269,7 @@ func readEnvironment(f Reader, file string, env map[string]string) error {
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(strings.ReplaceAll(string(data), "\\\n", "")) {
-		line = strings.TrimSpace(line)
-		key, value, ok := strings.Cut(line, "=")
-		if !ok || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			continue
-		}
+	for key, value := range settings(string(data)) {
 		words, err := SplitWords(value)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -282,4 +277,18 @@ func readEnvironment(f Reader, file string, env map[string]string) error {
 		env[key] = strings.Join(words, " ")
 	}
 	return nil
+}
+
+// settings are the variables of a systemd environment file, of each the last value, as it is
+// written.
+func settings(text string) map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", "")) {
+		line = strings.TrimSpace(line)
+		key, value, ok := strings.Cut(line, "=")
+		if ok && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, ";") {
+			all[key] = value
+		}
+	}
+	return all
 }

@@ -109,12 +109,18 @@ func sameOrigin(a, b Sidecar) bool {
 	if a.Node != b.Node {
 		return false
 	}
-	for file, sum := range a.Fingerprints {
-		if sum != "" && b.Fingerprints[file] == sum {
+	return ShareFile(a.Fingerprints, b.Fingerprints) || a.ClusterID == b.ClusterID
+}
+
+// ShareFile says whether two lists of fingerprints have a file in common, which holds the same in
+// both: they are of one cluster then.
+func ShareFile(a, b map[string]string) bool {
+	for file, sum := range a {
+		if sum != "" && b[file] == sum {
 			return true
 		}
 	}
-	return a.ClusterID == b.ClusterID
+	return false
 }
 
 // mostSidecar is far above any sidecar, in bytes.
