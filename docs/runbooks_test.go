@@ -246,7 +246,7 @@ func TestGoingBackInTime(t *testing.T) {
 	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 "$FILE"`,
 		5, "the cluster has members that are not among the nodes")
 	s.also("cp1", `etcdpod restore --dry-run --nodes cp2,cp3 "$FILE"`, 2, "--nodes does not name this node")
-	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3=cp9 "$FILE"`, 1, "the connection was lost")
+	s.also("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3=cp9 "$FILE"`, 1, "cp3 cannot be reached")
 	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2,cp3 "$FILE"`, 0, "Nothing was changed")
 	s.wants(true, "cp1", "cp2", "cp3")
 	s.types("cp1", `etcdpod restore --nodes cp1,cp2,cp3 "$FILE"`,
@@ -289,9 +289,9 @@ func TestQuorumLost(t *testing.T) {
 	must(t, s.PowerOff("cp3"))
 	s.eventually("there is no leader", func() bool {
 		code, out := s.try("cp1", "etcdpod status")
-		return code == 6 && strings.Contains(out, "etcd has no leader")
+		return code == 6 && strings.Contains(out, "has no quorum")
 	})
-	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "etcd has no leader")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "no quorum")
 	s.types("cp1", "etcdpod backup", 0, "proven good")
 
 	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db",
