@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +26,18 @@ func TestTheDemoIsToldToItsEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	var told strings.Builder
-	if err := demo(ctx, &teller{to: &told, width: 80}, ""); err != nil {
+	const asWideAsTheRecording = 100
+	if err := demo(ctx, &teller{to: &told, width: asWideAsTheRecording}, ""); err != nil {
 		t.Fatalf("%v, after this was told:\n%s", err, told.String())
+	}
+	recorded, err := os.ReadFile("../../docs/demo.cast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range phases(t, string(recorded)) {
+		if !strings.Contains(told.String(), phase) {
+			t.Errorf("the README's picture shows what is not told any more, %q: `make picture` records again", phase)
+		}
 	}
 	for _, words := range []string{"proven good", "kill -9", "etcdpod resume", "every key and value is the same"} {
 		if !strings.Contains(strings.Join(strings.Fields(told.String()), " "), words) {
@@ -38,6 +49,18 @@ func TestTheDemoIsToldToItsEnd(t *testing.T) {
 			t.Errorf("colours, where there should be none: %q", line)
 		}
 	}
+}
+
+// phases are the lines of a recording that name a phase and say what it is for: they are the same
+// each time.
+func phases(t *testing.T, recording string) []string {
+	t.Helper()
+	plain := regexp.MustCompile(`\\u001b\[[0-9;]*m`).ReplaceAllString(recording, "")
+	all := regexp.MustCompile(`    [a-z]+(?:-[a-z]+)* {2,}[a-z][^\\]*`).FindAllString(plain, -1)
+	if len(all) < 10 {
+		t.Fatalf("the recording shows only %d phases: %q", len(all), all)
+	}
+	return all
 }
 
 // interrupting is what is told, and an interrupt when it comes to certain words.
