@@ -72,6 +72,10 @@ func (s *story) goesBack(command string, sees ...string) {
 	if mounted {
 		here, elsewhere = elsewhere, here
 	}
+	kept := strings.TrimSuffix(strings.ReplaceAll(here, anyRun, s.run), "/data")
+	if _, out := s.try("cp1", "etcdpod prune --dry-run"); !strings.Contains(out, kept) {
+		s.t.Errorf("%s is not among what is kept: %s", kept, out)
+	}
 	if code, out := s.try("cp1", command+elsewhere); code == 0 {
 		s.t.Errorf("old data is at %s, too: %s", elsewhere, out)
 	}
