@@ -82,8 +82,8 @@ func (s *session) backup(c *cli.Context) error {
 		from = "; etcd " + made.EtcdVersion
 	}
 	s.doneWith(c, made, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %.1f s\n",
-			made.Path, size(made.SizeBytes), made.Revision, made.Keys, proven, from, made.Seconds)
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Path, size(made.SizeBytes),
+			made.Revision, made.Keys, proven, from, short(inSeconds(made.Seconds)))
 		if len(made.Differ) > 0 {
 			fmt.Fprintf(w, "! %s\n", backup.Differing(made.Differ))
 		}

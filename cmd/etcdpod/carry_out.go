@@ -43,7 +43,14 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 				return errNothingToDo
 			}
 			visibleIn(&plan)
-			return s.confirm(c, show, func(w io.Writer) { writePlan(w, plan) })
+			return s.confirm(c, show, func(w io.Writer) {
+				if c.Bool("verbose") {
+					writePlan(w, plan)
+				} else {
+					writeFound(w, plan, s.width())
+				}
+				writeStakes(w, plan.Stakes, s.width())
+			})
 		})
 	})
 	if errors.Is(err, errNothingToDo) {
@@ -54,7 +61,9 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 	if err != nil {
 		return err
 	}
-	s.doneWith(c, run, func(w io.Writer) { fmt.Fprintf(w, change.said+"\n", run.ID) })
+	s.doneWith(c, run.RunSummary, func(w io.Writer) {
+		run.write(w, fmt.Sprintf(change.said, run.ID), breakAt(s.stdout))
+	})
 	return nil
 }
 

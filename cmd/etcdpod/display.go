@@ -17,6 +17,7 @@ import (
 // comes between two displays.
 type display interface {
 	event(engine.Event)
+	say(text string) // something that is no event
 	close()
 }
 
@@ -30,7 +31,7 @@ const (
 func (s *session) display(c *cli.Context) display {
 	switch {
 	case asJSON(c):
-		return &jsonDisplay{to: json.NewEncoder(visibleJSON{s.stdout})}
+		return &jsonDisplay{to: json.NewEncoder(visibleJSON{s.stdout}), aside: s.stderr}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":
 		color := !c.Bool("no-color") && s.env("NO_COLOR") == ""
 		return visibleDisplay{newOnTerminal(s.stderr, c.Bool("verbose"), color)}
@@ -53,6 +54,8 @@ func newOnTerminal(to io.Writer, verbose, color bool) *onTerminal {
 
 func (d *onTerminal) event(e engine.Event) { d.showing(e.Together).event(e) }
 
+func (d *onTerminal) say(text string) { d.showing(false).say(text) }
+
 func (d *onTerminal) close() { d.showing(false).close() }
 
 func (d *onTerminal) showing(together bool) display {
@@ -69,8 +72,9 @@ func (d *onTerminal) showing(together bool) display {
 // part of what a program reads, so a command that only looks writes its result alone, and none
 // has to say which of the two it is.
 type jsonDisplay struct {
-	mu sync.Mutex
-	to *json.Encoder
+	mu    sync.Mutex
+	to    *json.Encoder
+	aside io.Writer // for people
 }
 
 func (d *jsonDisplay) event(e engine.Event) {
@@ -81,6 +85,8 @@ func (d *jsonDisplay) event(e engine.Event) {
 	defer d.mu.Unlock()
 	_ = d.to.Encode(e) // the reader has gone; the run goes on
 }
+
+func (d *jsonDisplay) say(text string) { fmt.Fprintln(d.aside, text) }
 
 func (d *jsonDisplay) close() {}
 
@@ -136,11 +142,13 @@ func (d *plainDisplay) text(e engine.Event) string {
 		return "  note: " + oneLine(e.Message)
 	case engine.Failed:
 		return fmt.Sprintf("  FAILED: %s: %s", e.Operation, oneLine(e.Error))
+	case engine.Stopped:
+		return "  interrupted: " + e.Operation
 	case engine.Committed:
 		return commitText
 	case engine.GoingBack:
 		d.back = true
-		return goingBackText
+		return goingBack(e)
 	case engine.Undoing:
 		if d.verbose {
 			return "  undo: " + e.Operation
@@ -169,7 +177,21 @@ func (d *plainDisplay) progressed(e engine.Event) string {
 	return fmt.Sprintf("  %s: %s", amount(e.Done, e.Total), e.Operation)
 }
 
+func (d *plainDisplay) say(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fmt.Fprintln(d.to, text)
+}
+
 func (d *plainDisplay) close() {}
+
+// goingBack says so, and for how long.
+func goingBack(e engine.Event) string {
+	if e.Message == "" {
+		return goingBackText
+	}
+	return goingBackText + "; " + oneLine(e.Message)
+}
 
 // amount says how much is done: large numbers are bytes, shown as a share of the total.
 func amount(done, total int64) string {

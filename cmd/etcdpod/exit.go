@@ -80,22 +80,26 @@ type failure struct {
 
 // report shows an error, and returns the exit code.
 func (s *session) report(ctx context.Context, err error) int {
+	if known := (*engine.InterruptedError)(nil); !errors.As(err, &known) {
+		err = engine.Interrupted(ctx, err)
+	}
 	code := exitCode(err)
 	var found foundError
 	if err == nil || errors.As(err, &found) {
 		return code
 	}
 	message, advice := oneLine(err.Error()), oneLine(engine.Hint(err))
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !strings.HasPrefix(message, "interrupted") {
 		message = "interrupted: " + message
 	}
 	if s.line.output == "json" {
 		_ = json.NewEncoder(visibleJSON{s.stderr}).Encode(failure{message, advice, code})
 		return code
 	}
-	fmt.Fprintf(s.stderr, "etcdpod: %s\n", visible(message))
+	width := breakAt(s.stderr)
+	fmt.Fprint(s.stderr, wrapped("etcdpod: ", visible(message), 2, width))
 	if advice != "" {
-		fmt.Fprintf(s.stderr, "hint: %s\n", visible(advice))
+		fmt.Fprint(s.stderr, wrapped("hint: ", visible(advice), 2, width))
 	}
 	return code
 }

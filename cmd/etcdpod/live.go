@@ -93,15 +93,17 @@ func (l *live) take(e engine.Event) []string {
 	case engine.Undone:
 		return []string{l.finished(l.paint.yellow("↶ undone: "), e)}
 	case engine.Noted:
-		l.now.below = append(l.now.below, "  "+oneLine(e.Message))
+		l.now.below = append(l.now.below, l.line("  ", oneLine(e.Message)))
 	case engine.Failed:
 		failed := []string{l.paint.red("✗ "+e.Phase) + "  " + e.Operation, "  " + l.paint.red(oneLine(e.Error))}
 		return append(failed, l.drop()...)
+	case engine.Stopped:
+		return append([]string{l.paint.yellow(l.line("■ ", e.Phase+", interrupted: "+e.Operation))}, l.drop()...)
 	case engine.Committed:
-		return append(l.leave(e), l.paint.bold("● "+commitText))
+		return append(l.leave(e), l.paint.bold(l.line("● ", commitText)))
 	case engine.GoingBack:
 		l.now.back = true
-		return append(l.drop(), l.paint.yellow("↶ "+goingBackText))
+		return append(l.drop(), l.paint.yellow(l.line("↶ ", goingBack(e))))
 	case engine.Ended:
 		if l.now.back {
 			return append(l.drop(), l.paint.yellow("↶ "+wentBackText))
@@ -142,6 +144,11 @@ func (l *live) begin(e engine.Event) {
 
 func (l *live) finished(mark string, e engine.Event) string {
 	return mark + fit(e.Operation, l.width()-20) + " " + l.paint.faint(short(e.Time.Sub(l.now.from)))
+}
+
+// line is text behind a mark, broken to fit.
+func (l *live) line(mark, text string) string {
+	return strings.TrimSuffix(wrapped(mark, text, 2, l.width()), "\n")
 }
 
 func (l *live) width() int { return columnsOf(l.to) }
@@ -233,6 +240,18 @@ func (l *live) hide() {
 	l.bar.Abort(true)
 	l.screen.Wait()
 	l.screen = nil
+}
+
+// say writes above the moving line, or instead of it.
+func (l *live) say(text string) {
+	l.events.Lock()
+	defer l.events.Unlock()
+	_, _ = io.WriteString(l.to, "\r") // Ctrl-C has moved the cursor
+	to := l.to
+	if l.screen != nil {
+		to = l.screen
+	}
+	l.write(to, []string{text})
 }
 
 func (l *live) close() {

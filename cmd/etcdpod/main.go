@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
@@ -18,40 +17,27 @@ func main() {
 	// A lost terminal or a closed pipe does not cancel the run: it goes on to its end, and `etcdpod
 	// runs` shows the result.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() { leaveOnNextSignal(os.Stderr) })
-	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
-	stop()
-	os.Exit(code)
+	ctx, cancel := context.WithCancel(context.Background())
+	interrupts := make(chan os.Signal, 3)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	s := newSession(os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	go s.heed(interrupts, cancel, os.Exit)
+	os.Exit(s.serve(ctx))
 }
-
-// leaveOnNextSignal gives Ctrl-C its second meaning: not to wait for what the first one lets end,
-// or go back. A run is left open by that, and says so.
-func leaveOnNextSignal(stderr io.Writer) {
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	slow := time.NewTimer(waitsLong)
-	for {
-		select {
-		case <-slow.C:
-			fmt.Fprintln(stderr, "etcdpod: interrupted; what was begun is ended or taken back first. Ctrl-C again "+
-				"does not wait for that, and leaves it as it is")
-		case <-again:
-			fmt.Fprintln(stderr, "etcdpod: interrupted twice: what was under way is left as it is\n"+
-				"hint: `etcdpod runs` says what is open; type `etcdpod resume` or `etcdpod rollback` to end it")
-			os.Exit(exitOpenRun)
-		}
-	}
-}
-
-// waitsLong is when a person begins to wonder what an interrupted command is still doing.
-const waitsLong = 3 * time.Second
 
 // run is one call of the program; it returns the exit code. args starts with the program's name.
 func run(
 	ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string,
-) (code int) {
-	s := &session{stdin: stdin, stdout: stdout, stderr: stderr, env: env, args: args[1:], uid: os.Geteuid()}
+) int {
+	return newSession(args, stdin, stdout, stderr, env).serve(ctx)
+}
+
+func newSession(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) *session {
+	return &session{stdin: stdin, stdout: stdout, stderr: stderr, env: env, args: args[1:], uid: os.Geteuid()}
+}
+
+// serve does what was typed, and returns the exit code.
+func (s *session) serve(ctx context.Context) (code int) {
 	defer func() {
 		if p := recover(); p != nil {
 			code = s.report(ctx, s.broken(engine.Bug(p)))

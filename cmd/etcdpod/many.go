@@ -87,10 +87,12 @@ func (d *many) stay(e engine.Event) []string {
 	case engine.Failed:
 		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation,
 			"  " + d.paint.red(oneLine(e.Error))}
+	case engine.Stopped:
+		return []string{d.paint.yellow("■ "+e.Node+": "+e.Phase) + "  interrupted: " + e.Operation}
 	case engine.Committed:
 		return once(d.paint.bold("● " + commitText))
 	case engine.GoingBack:
-		return once(d.paint.yellow("↶ " + goingBackText))
+		return once(d.paint.yellow("↶ " + goingBack(e)))
 	}
 	return nil
 }
@@ -131,6 +133,17 @@ func (d *many) add(l *nodeLine) {
 	l.screen = d.screen
 	l.bar = d.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
 		mpb.PrependDecorators(name, decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+}
+
+func (d *many) say(text string) {
+	d.events.Lock()
+	defer d.events.Unlock()
+	_, _ = io.WriteString(d.to, "\r") // Ctrl-C has moved the cursor
+	if d.screen == nil {
+		fmt.Fprintln(d.to, text)
+		return
+	}
+	_, _ = io.WriteString(d.screen, text+"\n")
 }
 
 func (d *many) close() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,9 +16,13 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// writePlan shows the phases with their operations, and where the commit point is.
+// writePlan shows the phases that have something to do or to tell, with their operations, and where
+// the commit point is.
 func writePlan(w io.Writer, plan engine.Plan) {
 	for _, p := range plan.Phases {
+		if len(p.Operations)+len(p.Found) == 0 {
+			continue
+		}
 		fmt.Fprintf(w, "%-20s %s\n", p.Name, p.Short)
 		for _, found := range p.Found {
 			fmt.Fprintf(w, "  %s\n", found)
@@ -30,6 +35,40 @@ func writePlan(w io.Writer, plan engine.Plan) {
 				"here on the run can only go forward ---")
 		}
 	}
+}
+
+// writeFound shows what planning has found out.
+func writeFound(w io.Writer, plan engine.Plan, width int) {
+	for _, p := range plan.Phases {
+		for _, found := range p.Found {
+			fmt.Fprint(w, wrapped("- ", found, 2, width))
+		}
+	}
+}
+
+// writeStakes says what a yes means: what is lost, how long the API server is away, and how to come
+// back.
+func writeStakes(w io.Writer, st engine.Stakes, width int) {
+	if len(st.Lost)+len(st.Back) == 0 && st.AwaySeconds == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	labels := func(label string, lines []string) {
+		for _, line := range lines {
+			labelled(w, label, line, width)
+			label = ""
+		}
+	}
+	labels("Lost:", st.Lost)
+	if st.AwaySeconds > 0 {
+		outage := fmt.Sprintf("the API server does not answer for about %s",
+			engine.Roughly(inSeconds(st.AwaySeconds)))
+		if st.Earlier != "" {
+			outage += ", as in the run " + st.Earlier
+		}
+		labels("Outage:", []string{outage})
+	}
+	labels("Way back:", st.Back)
 }
 
 // preview is --dry-run for a workflow.
@@ -53,6 +92,7 @@ func (s *session) show(c *cli.Context, planned func(*phases.Node) (engine.Plan, 
 func (s *session) shown(c *cli.Context, plan engine.Plan) error {
 	return s.result(c, &plan, func(out io.Writer) {
 		writePlan(out, plan)
+		writeStakes(out, plan.Stakes, s.width())
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
 	})
 }
@@ -63,19 +103,32 @@ func (s *session) mayAsk(c *cli.Context) error {
 		return nil
 	}
 	return &engine.UsageError{
-		Reason: fmt.Sprintf("cannot ask whether to %s: this is no terminal", c.Command.Name),
-		Hint:   "add --yes to go on without being asked, or --dry-run to see what would be done",
+		Reason: fmt.Sprintf("%s needs confirmation and there is no terminal: add --yes", c.Command.Name),
+		Hint:   "--dry-run shows what would be done",
 	}
 }
 
+var errNoAnswer = errors.New("interrupted; nothing was touched")
+
 var errSaidNo = errors.New("stopped, as you did not say yes; nothing was touched")
+
+// width is that of what is written for people to read, even if it is kept.
+func (s *session) width() int { return min(columnsOf(s.stderr), 100) }
+
+// breakAt is where lines are broken: at the edge of a terminal, and nowhere for a script.
+func breakAt(to io.Writer) int {
+	if !isTerminal(to) {
+		return math.MaxInt
+	}
+	return columnsOf(to)
+}
 
 // ask shows what would be done, and goes on only after a yes.
 func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
 	var b bytes.Buffer
 	plan(&b)
 	fmt.Fprint(s.stderr, visibleLines(b.String()))
-	fmt.Fprintf(s.stderr, "\nGo on? Type yes: ")
+	fmt.Fprintf(s.stderr, "\nGo on? (y or yes) ")
 	answer, err := s.answer(ctx)
 	if err != nil {
 		return err
@@ -97,6 +150,6 @@ func (s *session) answer(ctx context.Context) (string, error) {
 	case text := <-answers:
 		return text, nil
 	case <-ctx.Done():
-		return "", errSaidNo
+		return "", errNoAnswer
 	}
 }

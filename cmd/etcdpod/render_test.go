@@ -189,7 +189,7 @@ func TestOnlyRootMayChangeARealNode(t *testing.T) {
 			env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
 		err := s.run(t.Context())
 		var usage *engine.UsageError
-		if !errors.As(err, &usage) || !strings.HasSuffix(usage.Reason, "it must be run as root") {
+		if !errors.As(err, &usage) || !strings.HasSuffix(usage.Reason, " must be run as root") {
 			t.Errorf("%s: %v", command, err)
 		}
 	}

@@ -89,7 +89,9 @@ func (s *session) settle(c *cli.Context, done string, back bool, end func(*phase
 	if err != nil {
 		return err
 	}
-	s.doneWith(c, run, func(w io.Writer) { fmt.Fprintf(w, "%s: %s.\n", done, run.ID) })
+	s.doneWith(c, run.RunSummary, func(w io.Writer) {
+		run.write(w, fmt.Sprintf("%s: %s.", done, run.ID), breakAt(s.stdout))
+	})
 	return nil
 }
 
@@ -108,7 +110,7 @@ func (s *session) previewOpen(c *cli.Context, back bool) error {
 		return s.shown(c, plan.Nodes[0].Plan)
 	}
 	return s.result(c, &plan, func(out io.Writer) {
-		writeTogether(out, plan)
+		writeTogether(out, plan, true, s.width())
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/status"
 )
 
 func (s *session) runsCommand() *cli.Command {
@@ -63,18 +64,40 @@ func writeOpenRun(w io.Writer, r engine.RunSummary) {
 	}
 }
 
-// watchRun does work that is one run, and returns its summary.
-func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (engine.RunSummary, error) {
-	var run engine.RunSummary
+// watchRun does work that is one run, and returns its summary. What the run has let run again is
+// waited for: a person asks for the status next.
+func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) error) (ended, error) {
+	var run ended
 	err := s.onNode(c, func(n *phases.Node, show display) error {
 		if err := work(n, show); err != nil {
 			return err
 		}
 		runs, err := n.Runs(c.Context)
 		if len(runs) > 0 {
-			run = runs[len(runs)-1]
+			run.RunSummary = runs[len(runs)-1]
+		}
+		if run.Stopped() {
+			run.down = status.AwaitStarted(c.Context, n.Look, run.RunSummary)
 		}
 		return err
 	})
 	return run, err
+}
+
+// ended is a run that this command has carried out to its end.
+type ended struct {
+	engine.RunSummary
+	down []string // what does not run although it should by now
+}
+
+// write says what was done, and how long it took.
+func (e ended) write(w io.Writer, said string, width int) {
+	said += " It took " + short(e.Last.Sub(e.Began))
+	if e.APIAwaySeconds > 0 {
+		said += "; the API server was away for " + short(inSeconds(e.APIAwaySeconds))
+	}
+	fmt.Fprint(w, wrapped("", said+".", 0, width))
+	if len(e.down) > 0 {
+		fmt.Fprintf(w, "Not running yet: %s. `etcdpod status` tells more.\n", strings.Join(e.down, ", "))
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -23,10 +25,14 @@ type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) string
-	args           []string     // as typed, without the program's name
-	uid            int          // effective
-	line           line         // what args mean
-	node           *phases.Node // once it is opened
+	args           []string // as typed, without the program's name
+	uid            int      // effective
+	line           line     // what args mean
+
+	lock  sync.Mutex   // guards what follows: interrupts look at it
+	node  *phases.Node // once it is opened
+	runID string       // the id of the run that is carried out
+	shows display      // what happens now
 }
 
 func (s *session) app() *cli.App {
@@ -91,14 +97,28 @@ func (s *session) run(ctx context.Context) error {
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
 	show := s.display(c)
 	defer show.close()
-	config, err := s.config(c, show.event)
+	config, err := s.config(c, func(e engine.Event) {
+		s.note(e)
+		show.event(e)
+	})
 	if err != nil {
 		return err
 	}
-	if s.node, err = phases.Open(config); err != nil {
+	node, err := phases.Open(config)
+	if err != nil {
 		return err
 	}
-	return work(s.node, show)
+	s.lock.Lock()
+	s.node, s.shows = node, show
+	s.lock.Unlock()
+	return work(node, show)
+}
+
+// note remembers which run an event is of.
+func (s *session) note(e engine.Event) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.runID = cmp.Or(s.runID, e.Run)
 }
 
 // spareMemory makes garbage collection more frequent: proving a snapshot of a million keys takes 44
@@ -110,8 +130,7 @@ func (s *session) asRoot(c *cli.Context) error {
 	if s.uid == 0 || filepath.Clean(c.String("root")) != "/" {
 		return nil
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("cannot %s: it must be run as root", c.Command.Name),
-		Hint: "put sudo before it"}
+	return &engine.UsageError{Reason: c.Command.Name + " must be run as root", Hint: "put sudo before it"}
 }
 
 // result writes what a command found: JSON on one line, or text. value is a pointer, so that what

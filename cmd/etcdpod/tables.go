@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // table writes rows with their columns aligned; the first row is the heading.
@@ -83,25 +85,15 @@ func without(rows [][]string, heading string) (kept [][]string) {
 }
 
 // size writes bytes as people read them.
-func size(bytes int64) string {
-	if bytes < 1024 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	value, unit := float64(bytes)/1024, "KiB"
-	for _, next := range []string{"MiB", "GiB", "TiB"} {
-		if value < 1024 {
-			break
-		}
-		value, unit = value/1024, next
-	}
-	return fmt.Sprintf("%.1f %s", value, unit)
-}
+func size(bytes int64) string { return engine.Size(bytes) }
 
-// short writes a duration.
+// short writes a duration that was measured. What took any time is not rounded to none.
 func short(d time.Duration) string {
 	switch {
-	case d < 0:
+	case d <= 0:
 		return "0s"
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%dms", max(1, d.Milliseconds()))
 	case d < time.Minute:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	case d < time.Hour:
@@ -109,6 +101,9 @@ func short(d time.Duration) string {
 	}
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }
+
+// inSeconds is a duration that JSON has as a number.
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // when writes a time in UTC, and how long ago it was.
 func when(t, now time.Time) string {
@@ -118,16 +113,31 @@ func when(t, now time.Time) string {
 	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), ago(now.Sub(t)))
 }
 
-func ago(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return "just now"
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
+func ago(d time.Duration) string { return engine.Age(d) }
+
+// labelled writes a label and the text beside it, broken at spaces to stay within width columns.
+func labelled(w io.Writer, label, text string, width int) {
+	const column = 10
+	fmt.Fprint(w, wrapped(fmt.Sprintf("%-*s", column, label), text, column, width))
+}
+
+// wrapped breaks text, after what stands before it, at spaces to stay within width columns; further
+// lines are indented. A command in `…` stays in one piece, so that it can be copied.
+func wrapped(before, text string, indent, width int) string {
+	var b strings.Builder
+	line, begun, quoted := before, false, false
+	for _, word := range strings.Split(text, " ") {
+		if begun && !quoted && len([]rune(line))+1+len([]rune(word)) > width {
+			b.WriteString(line + "\n")
+			line, begun = strings.Repeat(" ", indent), false
+		}
+		if begun {
+			line += " "
+		}
+		line, begun = line+word, true
+		quoted = quoted != (strings.Count(word, "`")%2 == 1)
 	}
-	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	return b.String() + line + "\n"
 }
 
 // fit shortens text to width letters, in the middle: both ends of a path matter.

@@ -41,7 +41,11 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
 		return restore.Together(c.Context, n.Several(), options, func(plan engine.TogetherPlan) error {
 			visibleIn(&plan)
-			if err := s.confirm(c, show, func(w io.Writer) { writeTogether(w, plan) }); err != nil || plan.Risk == "" {
+			err := s.confirm(c, show, func(w io.Writer) {
+				writeTogether(w, plan, c.Bool("verbose"), s.width())
+				writeStakes(w, plan.Stakes, s.width())
+			})
+			if err != nil || plan.Risk == "" {
 				return err
 			}
 			return s.confirm(c, show, func(w io.Writer) { fmt.Fprintf(w, "\n%s.\n", plan.Risk) })
@@ -50,9 +54,10 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s.doneWith(c, run, func(w io.Writer) {
-		fmt.Fprintf(w, "Restored on %s, by the run %s. What it replaced is kept on each until `etcdpod prune`.\n",
-			count(max(1, len(options.Nodes)), "node", "nodes"), run.ID)
+	s.doneWith(c, run.RunSummary, func(w io.Writer) {
+		run.write(w, fmt.Sprintf("Restored on %s, by the run %s. What it replaced is kept on each until "+
+			"`etcdpod prune`.",
+			count(max(1, len(options.Nodes)), "node", "nodes"), run.ID), breakAt(s.stdout))
 	})
 	return nil
 }
@@ -89,20 +94,25 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 		return err
 	}
 	return s.result(c, &plan, func(out io.Writer) {
-		writeTogether(out, plan)
+		writeTogether(out, plan, true, s.width())
+		writeStakes(out, plan.Stakes, s.width())
 		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: "+
 			"each phase on all nodes before the next.")
 	})
 }
 
-// writeTogether shows what each node does.
-func writeTogether(w io.Writer, plan engine.TogetherPlan) {
+// writeTogether shows what was found on each node and, in full, what each does.
+func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) {
 	for i, n := range plan.Nodes {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "=== %s\n", n.Node)
-		writePlan(w, n.Plan)
+		if full {
+			writePlan(w, n.Plan)
+		} else {
+			writeFound(w, n.Plan, width)
+		}
 		if len(n.Phases) == 0 {
 			fmt.Fprintln(w, "nothing is left to do")
 		}

@@ -67,11 +67,18 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 		proven = "length and SHA-256 only"
 	}
 	fmt.Fprintf(w, "good  %s\n", v.Path)
-	rows := [][]string{{"proven", fmt.Sprintf("%s, in %.1f s", proven, v.Seconds)},
+	rows := [][]string{{"proven", fmt.Sprintf("%s, in %s", proven, short(inSeconds(v.Seconds)))},
 		{"size", size(v.SizeBytes)}, {"sha256", v.SHA256}}
 	if !v.Quick {
-		rows = append(rows, []string{"revision", fmt.Sprint(v.Revision)},
-			[]string{"keys", fmt.Sprint(v.Keys)}, []string{"storage", v.StorageVersion})
+		keys, objects := fmt.Sprint(v.Keys), int64(0)
+		for _, n := range v.Resources {
+			objects += n
+		}
+		if objects > 0 && objects != v.Keys {
+			keys = fmt.Sprintf("%d, of which %d are objects of Kubernetes, below /registry/", v.Keys, objects)
+		}
+		rows = append(rows, []string{"revision", fmt.Sprint(v.Revision)}, []string{"keys", keys},
+			[]string{"storage", v.StorageVersion})
 		for _, m := range v.Members {
 			rows = append(rows, []string{"member", m.Name})
 		}

@@ -49,7 +49,7 @@ func TestWhatSomebodyElseWroteIsShownAsText(t *testing.T) {
 				Plan: engine.Plan{Phases: []engine.PlannedPhase{{Name: forged, Found: []string{forged},
 					Operations: []string{forged}}}}}}}
 			visibleIn(&plan)
-			writeTogether(w, plan)
+			writeTogether(w, plan, true, 80)
 		},
 		"another node's status": func(w io.Writer) {
 			st := status.NodesStatus{Nodes: []status.NodeStatus{{Node: forged}}, Warnings: []string{forged}}

@@ -29,11 +29,33 @@ type Options struct {
 // Set is the workflow that changes which etcds this node's API server uses, and with which files.
 // If the API server does not get ready with them, the run goes back by itself.
 func Set(o Options) workflow {
-	return workflow{Name: "apiserver", Options: o.checkWish, Observe: o.observe, Phases: []phase{
-		o.preflight(),
-		o.set(),
-		o.awaitAPIServer(), // the commit point is at its end
-	}}
+	return workflow{Name: "apiserver", Options: o.checkWish, Observe: o.observe, Stakes: stakes,
+		Phases: []phase{
+			o.preflight(),
+			o.set(),
+			o.awaitAPIServer(), // the commit point is at its end
+		}}
+}
+
+// stakes: nothing is lost but, with another cluster's etcd, the sight of all objects.
+func stakes(f *Facts) engine.Stakes {
+	a := f.APIServer
+	if a.File.Path == "" || unchanged(a) {
+		return engine.Stakes{}
+	}
+	back, s := "etcdpod apiserver set --etcd-servers "+strings.Join(a.Before.Servers, ","), engine.Stakes{}
+	after := a.After.Named()
+	for i, file := range a.Before.Named() {
+		if *file.File != *after[i].File && *file.File != "" {
+			back += fmt.Sprintf(" --%s %s", file.Name, *file.File)
+		}
+	}
+	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
+		back += " --another-cluster"
+		s.Lost = []string{"from sight, all that the cluster in use holds: the other etcd has other objects"}
+	}
+	s.Back = []string{"`" + back + "`; the old manifest is kept, too, until `etcdpod prune`"}
+	return s
 }
 
 type (

@@ -391,7 +391,8 @@ func (o Options) checkRoom(f *Facts) error {
 		return nil
 	}
 	return engine.Refuse("name another place, or keep fewer backups with --keep",
-		"not enough room for the backup in %s: %d MiB free, %d MiB needed", f.Backup.Dir, f.Backup.Free>>20, need>>20)
+		"not enough room for the backup in %s: %s free, %s needed",
+		f.Backup.Dir, engine.Size(f.Backup.Free), engine.Size(need))
 }
 
 func (o Options) snapshot() phase {

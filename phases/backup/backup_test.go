@@ -54,9 +54,9 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			&refused, "kubelet runs every file", ""},
 		{"etcd's own disk would be too full", Options{}, func(f *Facts) {
 			f.Backup.Free, f.Backup.BesideEtcd = 300<<20, true
-		}, &refused, "300 MiB free, 372 MiB needed", ""},
+		}, &refused, "300.0 MiB free, 372.0 MiB needed", ""},
 		{"the disk is too full", Options{}, func(f *Facts) { f.Backup.Free = 100 << 20 },
-			&refused, "100 MiB free, 116 MiB needed", "--keep"},
+			&refused, "100.0 MiB free, 116.0 MiB needed", "--keep"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

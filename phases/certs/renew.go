@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path"
 	"slices"
@@ -32,13 +33,20 @@ type RenewOptions struct {
 // Renew is the workflow that renews certificates of etcd, and of its clients on this node. It
 // restarts the programs that use them, one pod after the other.
 func Renew(o RenewOptions) workflow {
-	return workflow{Name: "renew", Options: o.check, Observe: o.observe, Phases: []phase{
-		o.preflight(),
-		o.issue(),
-		o.replace(),
-		o.restartEtcd(),
-		o.restartAPIServer(), // the commit point is at its end
-	}}
+	return workflow{Name: "renew", Options: o.check, Observe: o.observe, Stakes: o.stakes,
+		Phases: []phase{
+			o.preflight(),
+			o.issue(),
+			o.replace(),
+			o.restartEtcd(),
+			o.restartAPIServer(), // the commit point is at its end
+		}}
+}
+
+// stakes: nothing is lost, and the old certificates can be put back by hand.
+func (o RenewOptions) stakes(f *Facts) engine.Stakes {
+	return engine.Stakes{Back: []string{fmt.Sprintf("the old certificates and keys are kept in %s, until `etcdpod "+
+		"prune` deletes them", journal.OldCerts(f.Run))}}
 }
 
 type (

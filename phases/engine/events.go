@@ -14,6 +14,7 @@ const (
 	Progressed   EventState = "progress"
 	Finished     EventState = "finished"
 	Failed       EventState = "failed"
+	Stopped      EventState = "stopped" // the operation was cut short by an interrupt
 	Committed    EventState = "committed"
 	GoingBack    EventState = "going-back"
 	Undoing      EventState = "undoing"

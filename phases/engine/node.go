@@ -79,7 +79,9 @@ func (n *Node) plan(ctx context.Context, w Work) (id string, plan Plan, err erro
 	if id, err = n.NewID(w.title()); err != nil {
 		return "", plan, err
 	}
-	plan, err = w.plan(ctx, id)
+	if plan, err = w.plan(ctx, id); err == nil {
+		n.Weigh(&plan)
+	}
 	return id, plan, RefuseKind(err)
 }
 

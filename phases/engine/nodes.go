@@ -11,4 +11,6 @@ type TogetherPlan struct {
 	Nodes []NodePlan `json:"nodes"`
 	Notes []string   `json:"notes,omitempty"` // what the operator should know before going on
 	Risk  string     `json:"risk,omitempty"`  // what the operator must agree to apart from the plan
+	// Stakes are what the operator agrees to with a yes, for all nodes together.
+	Stakes Stakes `json:"stakes,omitzero"`
 }

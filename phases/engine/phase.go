@@ -43,6 +43,9 @@ type Workflow[N any, F Observed] struct {
 	// Unjournaled marks a workflow that changes nothing on the node: it takes no lock, writes no
 	// journal, and runs even while another run is open.
 	Unjournaled bool
+	// Stakes says what a person agrees to with a yes; nil when nothing is given up. How long the
+	// API server will be away is filled in.
+	Stakes func(F) Stakes
 
 	// Options refuses, by themselves, options that make no sense; nil when there are none.
 	Options func() error
@@ -136,6 +139,7 @@ func (w work[N, F]) plan(ctx context.Context, run string) (Plan, error) {
 type Plan struct {
 	Workflow string         `json:"workflow"`
 	Phases   []PlannedPhase `json:"phases"`
+	Stakes   Stakes         `json:"stakes,omitzero"`
 
 	node  string            // as the facts name it
 	notes map[string]string // for people who read the journal, and for hints
@@ -171,6 +175,9 @@ type PlannedPhase struct {
 // Planned asks each phase for its operations.
 func (w Workflow[N, F]) Planned(ctx context.Context, f F) (Plan, error) {
 	plan := Plan{Workflow: w.Name, node: f.NodeName(), notes: f.RunNotes()}
+	if w.Stakes != nil {
+		plan.Stakes = w.Stakes(f)
+	}
 	for _, p := range w.Phases {
 		ops, err := p.Plan(ctx, f)
 		if err != nil {

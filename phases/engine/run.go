@@ -134,7 +134,7 @@ func (r *Run) step(ctx context.Context, i int) error {
 	}
 	r.announce(i)
 	if err := Guarded(func() error { return r.do(ctx, i) }); err != nil {
-		r.failed(i, err)
+		r.failed(i, Interrupted(ctx, err))
 		return err
 	}
 	r.held = append(r.held, i)
@@ -146,7 +146,11 @@ func (r *Run) step(ctx context.Context, i int) error {
 // what it is, started or being undone. Who cannot write that has another error to report.
 func (r *Run) failed(i int, err error) {
 	e := r.Event(i, Failed)
-	e.Error = err.Error()
+	if stopped := (*InterruptedError)(nil); errors.As(err, &stopped) {
+		e.State = Stopped
+	} else {
+		e.Error = err.Error()
+	}
 	r.Emit(e)
 	again := map[journal.Progress]journal.Kind{journal.Doing: journal.Start, journal.Undoing: journal.Undo}
 	kind, begun := again[r.State.Steps[i].Progress]
@@ -286,6 +290,7 @@ func (r *Run) End() error {
 
 // stopped handles an error on the way forward.
 func (r *Run) stopped(ctx context.Context, cause error) error {
+	cause = Interrupted(ctx, cause)
 	if r.State.Forward() {
 		return r.open(cause)
 	}
@@ -295,7 +300,9 @@ func (r *Run) stopped(ctx context.Context, cause error) error {
 // back undoes everything that was started, and closes the run. If that fails the run stays open,
 // and can be rolled back again.
 func (r *Run) back(ctx context.Context, cause error) error {
-	r.Emit(r.Event(-1, GoingBack))
+	e := r.Event(-1, GoingBack)
+	e.Message = "this takes about " + Roughly(WayBack(r.Target.Host.FS, summarize(r.State)))
+	r.Emit(e)
 	if err := r.Revert(ctx, cause, nil); err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ type RunSummary struct {
 	// For a run on several nodes; the first one is the coordinator, which is to be asked first.
 	Nodes []string `json:"nodes,omitempty"`
 	Error string   `json:"error,omitempty"` // why its journal cannot be read
+	// How long the API server of this node was away, as far as the run has seen it come back.
+	APIAwaySeconds float64 `json:"apiAwaySeconds,omitempty"`
 
 	state *journal.State // as read from the journal; nil when that cannot be read
 }
@@ -48,6 +50,7 @@ func summarize(s *journal.State) RunSummary {
 		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
 		Began: s.Began, Last: s.Last, Committed: s.Forward(),
 		Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
+		APIAwaySeconds: away(s).Seconds(),
 	}
 	if c := s.Run.Cluster; c != nil {
 		sum.Nodes = append(sum.Nodes, c.Coordinator)

@@ -35,8 +35,9 @@ func foundInit(f *Facts) []string {
 	if f.Init.External {
 		return append(found, "the configuration names an etcd that runs elsewhere")
 	}
-	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %d MiB are free",
-		f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20))
+	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %s are free",
+		f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir,
+		engine.Size(f.Init.Free)))
 	if f.Init.There == nil && f.Init.DataOwner != nil {
 		found = append(found, "the data directory holds the member's own data: it goes on with that")
 	}
@@ -246,8 +247,8 @@ func checkQuota(f *Facts) error {
 		return engine.Refuse("8589934592 bytes are the most that etcd is made for",
 			"quota-backend-bytes is %d, above 8 GiB", quota)
 	case quota > 0 && uint64(quota) > f.Init.Free:
-		return engine.Refuse("give less, or make room", "quota-backend-bytes is %d MiB, and only %d MiB are free in %s",
-			quota>>20, f.Init.Free>>20, f.Init.DataDir)
+		return engine.Refuse("give less, or make room", "quota-backend-bytes is %s, and only %s are free in %s",
+			engine.Size(quota), engine.Size(f.Init.Free), f.Init.DataDir)
 	}
 	return nil
 }

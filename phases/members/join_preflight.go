@@ -72,9 +72,9 @@ func foundCluster(f *Facts) []string {
 	return append(found,
 		fmt.Sprintf("the cluster %x was found at %s, by %s; its members: %s",
 			c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
-		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %d MiB are free, and the "+
-			"cluster's takes %d", f.Init.Pod.Image, f.Init.Pod.Name,
-			strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, f.Init.Free>>20, c.size()>>20))
+		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %s are free, and the "+
+			"cluster's takes %s", f.Init.Pod.Image, f.Init.Pod.Name,
+			strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, engine.Size(f.Init.Free), engine.Size(c.size())))
 }
 
 func checkStacked(f *Facts) error {
@@ -203,12 +203,12 @@ func checkGrowth(f *Facts) error {
 	if size, quota := f.Join.Cluster.size(), f.Init.Pod.Quota(); quota > 0 && size >= quota {
 		return engine.Refuse(fmt.Sprintf("let it have what the other members have: quota-backend-bytes in "+
 			"etcd.local.extraArgs, at least %d", observe.QuotaFor(size)),
-			"the cluster's database takes %d MiB, and this member's quota would be %d MiB: the cluster would take no "+
-				"more writes", size>>20, quota>>20)
+			"the cluster's database takes %s, and this member's quota would be %s: the cluster would take no "+
+				"more writes", engine.Size(size), engine.Size(quota))
 	}
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
-		return engine.Refuse("make room", "%d MiB are free in %s, and the cluster's database takes %d",
-			f.Init.Free>>20, f.Init.DataDir, size>>20)
+		return engine.Refuse("make room", "%s are free in %s, and the cluster's database takes %s",
+			engine.Size(f.Init.Free), f.Init.DataDir, engine.Size(size))
 	}
 	return nil
 }

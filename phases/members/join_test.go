@@ -62,7 +62,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Init.Unmounted = []observe.Obstacle{{What: "nothing is mounted at /var/lib/etcd", Fix: "mount it"}}
 		}, "nothing is mounted at /var/lib/etcd", "mount it"},
 		{"more data than the quota", func(f *Facts) { first(f).SizeBytes, f.Init.Free = 2200<<20, 1<<40 },
-			"takes 2200 MiB, and this member's quota would be 2048 MiB", "quota-backend-bytes"},
+			"takes 2.1 GiB, and this member's quota would be 2.0 GiB", "quota-backend-bytes"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "no member is made on this node", ""},
 		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() },
 			"etcd/ca.crt, is not there", "from another control plane"},

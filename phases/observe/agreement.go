@@ -93,9 +93,9 @@ func revisionsOf(live *Live, compacted int64, inPassing bool) (revisions []int64
 }
 
 func tooLarge(live *Live) string {
-	return fmt.Sprintf("no API server has compacted this etcd, so each member would have to hash all %d MiB, and "+
+	return fmt.Sprintf("no API server has compacted this etcd, so each member would have to hash all %s, and "+
 		"would take no write meanwhile; when that may be, compare what `etcdctl endpoint hashkv --cluster` tells",
-		live.InUseBytes>>20)
+		engine.Size(live.InUseBytes))
 }
 
 // hashes asks all members at once, each at its client URLs. One that has not got that far yet is

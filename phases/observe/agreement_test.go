@@ -61,7 +61,7 @@ func TestMembersAreComparedWhereThatIsCheapAndElseItIsSaid(t *testing.T) {
 		}
 	}
 	if why := tooLarge(&Live{InUseBytes: 2 << 30}); !strings.Contains(why, "etcdctl endpoint hashkv --cluster") ||
-		!strings.Contains(why, "2048 MiB") {
+		!strings.Contains(why, "2.0 GiB") {
 		t.Errorf("it says %q", why)
 	}
 }

@@ -1,6 +1,8 @@
 package restore
 
 import (
+	"time"
+
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -34,6 +36,7 @@ type Facts struct {
 	Encryption    Encryption
 	EtcdServes    bool // with a quorum
 	APIReady      bool // of this node's API server
+	Written       Written
 }
 
 // nodesBefore are the names of the registered nodes. They are unknown while etcd does not serve.
@@ -71,9 +74,10 @@ type SnapshotFacts struct {
 	DeadAPIServers []string // registered without a lease: nothing removes them
 	Resources      []op.Count
 	Sidecar        *backup.Sidecar
-	Caveats        []string // what a data directory may lack
-	CAs            []string // fingerprints of the cluster's CAs that stand in it
-	TokenKeys      []string // ids of keys that signed tokens in it
+	Caveats        []string  // what a data directory may lack
+	ModTime        time.Time `json:",omitzero"` // of the file
+	CAs            []string  // fingerprints of the cluster's CAs that stand in it
+	TokenKeys      []string  // ids of keys that signed tokens in it
 	// One value, as it is stored, for each of Prefixes.
 	Encrypted map[string]snapfile.Sample
 	// NoAdmins says that it has rules of RBAC, and not the one that gives kubeadm's admin.conf its

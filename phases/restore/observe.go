@@ -44,6 +44,9 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 	if f.Snapshot, err = o.source(ctx, n, f.Facts); err != nil {
 		return nil, err
 	}
+	if f.Written = notCounted(); f.Live != nil && f.LiveError == nil {
+		f.Written = written(ctx, n, f.Etcd, f.Snapshot)
+	}
 	for _, url := range f.neighbours() {
 		if n.Etcd.Listening(ctx, url) {
 			f.Answering = append(f.Answering, url)
@@ -189,6 +192,9 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 	}
 	s := snapshotFacts(r)
 	s.Path = file
+	if st, err := n.FS.Lstat(file); err == nil {
+		s.ModTime = st.ModTime
+	}
 	if sidecar != nil {
 		s.Sidecar = &sidecar.Sidecar
 	}

@@ -82,6 +82,7 @@ type Survey struct {
 	APIServer     bool
 	Addresses     []string
 	Live          *observe.Live
+	Serves        bool // etcd does, with a quorum
 	Stopped       *observe.Stopped
 	KnownRevision int64
 	// Addresses connected to etcd's client port.
@@ -105,7 +106,8 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	}
 	p.Id, p.facts = q.Run, f
 	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
-		Addresses: f.Addresses, Live: f.Live, Stopped: f.Stopped, KnownRevision: f.KnownRevision, Reached: f.Reached}
+		Addresses: f.Addresses, Live: f.Live, Serves: f.EtcdServes, Stopped: f.Stopped,
+		KnownRevision: f.KnownRevision, Reached: f.Reached}
 	s.LastRestore, s.Replaced = journal.LastRestore(p.Node.Host.FS, journal.NoteOldURLs)
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}
@@ -131,6 +133,7 @@ func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 		p.facts.Notes[journal.NoteLeft] = strings.Join(o.Shared.Left, " ")
 	}
 	plan, err := o.workflow().Planned(ctx, p.facts)
+	p.Node.Weigh(&plan)
 	plan = plan.Together(&o.Shared.Cluster)
 	p.Propose(p.Id, plan)
 	return plan, err

@@ -56,8 +56,8 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	return append([]string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
-		fmt.Sprintf("%d MiB are free in %s, and the new data takes %d",
-			f.Data.Free>>20, path.Dir(f.Data.StageIn), f.Snapshot.Proof.SizeBytes>>20),
+		fmt.Sprintf("%s are free in %s, and the new data takes %s",
+			engine.Size(f.Data.Free), path.Dir(f.Data.StageIn), engine.Size(f.Snapshot.Proof.SizeBytes)),
 	}, slices.Concat(found, f.Uncounted, f.fitNotes())...)
 }
 
@@ -318,19 +318,19 @@ func (o restorer) checkRoom(f *Facts) error {
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
 	if o.Shared.sends() && f.Data.RunFree < 2*need {
-		return engine.Refuse(advice, "not enough room for the snapshot in %s: %d MiB free, %d MiB needed",
-			journal.Home, f.Data.RunFree>>20, 2*need>>20)
+		return engine.Refuse(advice, "not enough room for the snapshot in %s: %s free, %s needed",
+			journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
 	}
 	// The snapshot is first made in the run's folder; staging may use the same disk.
 	if o.FromDataDir != "" {
 		if f.Data.RunFree < 2*need {
-			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %d MiB free, %d MiB needed",
-				o.FromDataDir, journal.Home, f.Data.RunFree>>20, 2*need>>20)
+			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %s free, %s needed",
+				o.FromDataDir, journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
 		}
 	}
 	if f.Data.Free >= need {
 		return nil
 	}
-	return engine.Refuse(advice, "not enough room to stage the new data in %s: %d MiB free, %d MiB needed",
-		f.Data.StageIn, f.Data.Free>>20, need>>20)
+	return engine.Refuse(advice, "not enough room to stage the new data in %s: %s free, %s needed",
+		f.Data.StageIn, engine.Size(f.Data.Free), engine.Size(need))
 }

@@ -56,21 +56,22 @@ func (o restorer) workflow() workflow {
 	if o.DataDir != "" {
 		o.DataDir = path.Clean(o.DataDir)
 	}
-	w := workflow{Name: "restore", Options: o.Check, Observe: o.observe, Phases: []phase{
-		o.preflight(),
-		o.verifySnapshot(),
-		o.stageData(),
-		o.fence(),
-		o.exchangeData(),
-		o.releaseEtcd(),
-		o.awaitEtcd(),
-		o.compareMembers(), // the commit point
-		o.releaseAPIServer(),
-		o.awaitAPIServer(),
-		o.restartComponents(),
-		o.rejoin(), // on several nodes only
-		o.verifyRestored(),
-	}}
+	w := workflow{Name: "restore", Options: o.Check, Observe: o.observe, Stakes: o.stakes,
+		Phases: []phase{
+			o.preflight(),
+			o.verifySnapshot(),
+			o.stageData(),
+			o.fence(),
+			o.exchangeData(),
+			o.releaseEtcd(),
+			o.awaitEtcd(),
+			o.compareMembers(), // the commit point
+			o.releaseAPIServer(),
+			o.awaitAPIServer(),
+			o.restartComponents(),
+			o.rejoin(), // on several nodes only
+			o.verifyRestored(),
+		}}
 	if o.Shared == nil {
 		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "rejoin" })
 	}
@@ -120,11 +121,11 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 		return f.Snapshot.Caveats
 	}
 	s := f.Snapshot
-	proven := fmt.Sprintf("proven good: %d keys at revision %d, %d MiB, SHA-256 %s",
-		s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20, s.Proof.SHA256)
+	proven := fmt.Sprintf("proven good: %d keys at revision %d, %s, SHA-256 %s",
+		s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes), s.Proof.SHA256)
 	if o.SkipHashCheck {
 		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at "+
-			"revision %d, %d MiB", s.Proof.Keys, s.Proof.Revision, s.Proof.SizeBytes>>20)
+			"revision %d, %s", s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes))
 	}
 	if s.Sidecar != nil {
 		proven += ", taken " + s.Sidecar.TakenAt.Format(time.RFC3339)

@@ -48,7 +48,8 @@ func checkQuota(f *Facts) error {
 	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and "+
 		"type the "+
 		"command again", observe.QuotaFor(size), f.Etcd.File.Path),
-		"the data takes %d MiB, and etcd's quota is %d MiB: it would take no write at all", size>>20, quota>>20)
+		"the data takes %s, and etcd's quota is %s: it would take no write at all",
+		engine.Size(size), engine.Size(quota))
 }
 
 // foundDoubts are for the person who decides: what may go wrong, and what could not be found out.
@@ -58,14 +59,14 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	found = append(found, f.ObstaclesOf(others...)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
-		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %d MiB: raise "+
+		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %s: raise "+
 			"--quota-backend-bytes soon",
-			100*size/quota, quota>>20))
+			100*size/quota, engine.Size(quota)))
 	}
 	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
 		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and "+
-			"with %d MiB it may take %s: raise %s.failureThreshold there first", l.Limit, l.Probe, l.Manifest, size>>20,
-			loadTime(size), l.Probe))
+			"with %s it may take %s: raise %s.failureThreshold there first", l.Limit, l.Probe, l.Manifest,
+			engine.Size(size), loadTime(size), l.Probe))
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
 		found = append(found, fmt.Sprintf("nothing tells which version of etcd %s is: not its name, not the container "+

@@ -38,10 +38,10 @@ func TestDataThatFillsTheQuotaIsRefused(t *testing.T) {
 		error string
 		found string
 	}{
-		"above the quota": {"quota-backend-bytes=67108864", 118 << 20, "118 MiB, and etcd's quota is 64 " +
+		"above the quota": {"quota-backend-bytes=67108864", 118 << 20, "118.0 MiB, and etcd's quota is 64.0 " +
 			"MiB", ""},
-		"above the default quota": {"", 2200 << 20, "etcd's quota is 2048 MiB", ""},
-		"near the quota":          {"quota-backend-bytes=67108864", 55 << 20, "", "85% of etcd's quota of 64 MiB"},
+		"above the default quota": {"", 2200 << 20, "etcd's quota is 2.0 GiB", ""},
+		"near the quota":          {"quota-backend-bytes=67108864", 55 << 20, "", "85% of etcd's quota of 64.0 MiB"},
 		"far below it":            {"quota-backend-bytes=67108864", 10 << 20, "", ""},
 		"no quota":                {"quota-backend-bytes=-1", 9000 << 20, "", ""},
 	} {

@@ -31,6 +31,8 @@ type looker struct {
 	survey func(context.Context, *observe.Node, surveyQuestion) (*Facts, error)
 	// Proves what is to be restored.
 	source func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error)
+	// Counts what the serving etcd of this node holds beyond that; nil: nothing does.
+	written func(context.Context, *observe.Node, *SnapshotFacts) Written
 }
 
 // atNodes observes real nodes.
@@ -39,6 +41,17 @@ func atNodes() looker {
 		survey: survey,
 		source: func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error) {
 			return o.source(ctx, n, &observe.Facts{Run: run, Node: n.Name})
+		},
+		written: func(ctx context.Context, n *observe.Node, s *SnapshotFacts) Written {
+			files, err := n.Manifests(n.Config.StaticPodPath)
+			if err != nil {
+				return Written{Unknown: err.Error()}
+			}
+			pod, err := n.EtcdPod(files)
+			if err != nil {
+				return Written{Unknown: err.Error()}
+			}
+			return written(ctx, n, pod, s)
 		},
 	}
 }
@@ -138,8 +151,30 @@ func (l looker) plan(
 	}
 	t.Cluster = joint.Cluster
 	plan.Notes, plan.Risk = view.notes(), view.risk()
-	plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys)
+	if plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys); err == nil {
+		plan.Stakes = l.stakes(ctx, n, o, source, surveys[t.Cluster.Coordinator], plan.Nodes)
+	}
 	return t, plan, err
+}
+
+// stakes are those of all nodes: the coordinator counts what is given up, and the API server that
+// is away longest counts.
+func (l looker) stakes(
+	ctx context.Context, n *together.Node, o TogetherOptions, s *SnapshotFacts, here Survey, nodes []engine.NodePlan,
+) engine.Stakes {
+	var all engine.Stakes
+	for _, p := range nodes {
+		if p.Stakes.AwaySeconds > all.AwaySeconds {
+			all = p.Stakes
+		}
+	}
+	w := notCounted()
+	if here.Serves && l.written != nil {
+		w = l.written(ctx, n.Look, s)
+	}
+	all.Lost = restorer{Options: o.Restore}.lost(s, here.Live, w, n.Look.Clock.Now())
+	all.Back = []string{"what is replaced is kept on each node, until `etcdpod prune` deletes it"}
+	return all
 }
 
 func surveyAll(

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -69,8 +70,8 @@ func (s seen) judgeData() (w []string) {
 	}
 	for dir, free := range s.data.room {
 		if free < etcdRoom {
-			w = append(w, fmt.Sprintf("the file system of %s has %d MiB left: etcd ends when it has no room for the "+
-				"next 64 MiB of its log", dir, free>>20))
+			w = append(w, fmt.Sprintf("the file system of %s has %s left: etcd ends when it has no room for the "+
+				"next 64 MiB of its log", dir, engine.Size(free)))
 		}
 	}
 	slices.Sort(w)

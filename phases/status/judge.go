@@ -203,12 +203,12 @@ func (s seen) judgeQuota() []string {
 	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
 	switch {
 	case inUse > quotaWarn:
-		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %d MiB: at 100%% it takes no more writes",
-			inUse, s.quotaBytes()>>20)}
+		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %s: at 100%% it takes no more writes",
+			inUse, engine.Size(s.quotaBytes()))}
 	case size > quotaWarn:
 		return []string{
-			fmt.Sprintf("etcd's file takes %d%% of its quota of %d MiB, and only %d%% is in use: defragment it",
-				size, s.quotaBytes()>>20, inUse),
+			fmt.Sprintf("etcd's file takes %d%% of its quota of %s, and only %d%% is in use: defragment it",
+				size, engine.Size(s.quotaBytes()), inUse),
 		}
 	}
 	return nil

@@ -146,7 +146,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"the file is nearly at the quota, with little in use",
 			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
 		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
-			[]string{"90% of its quota of 110 MiB"}, "look into"},
+			[]string{"90% of its quota of 110.0 MiB"}, "look into"},
 		{"an API server that nothing removes", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.7"}}
 		}, []string{"without a lease: nothing removes it, and the Service kubernetes sends clients there. If none " +
@@ -199,11 +199,11 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"the disk of etcd's data is full", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.room = map[string]uint64{"/var/lib/etcd": 3 << 20, "/wal": 1 << 30}
-		}, []string{"connection refused", "the file system of /var/lib/etcd has 3 MiB left"},
+		}, []string{"connection refused", "the file system of /var/lib/etcd has 3.0 MiB left"},
 			"make room on the file system of /var/lib/etcd"},
 		{"the disk of etcd's data is nearly full, and etcd serves", func(s *seen) {
 			s.data.room = map[string]uint64{"/wal": 3 << 20}
-		}, []string{"the file system of /wal has 3 MiB left"}, "look into"},
+		}, []string{"the file system of /wal has 3.0 MiB left"}, "look into"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})

@@ -163,17 +163,17 @@ func (t *Transaction) forward(ctx context.Context) error {
 		if !behind {
 			carryOut = t.holding
 		}
-		if err := carryOut(ctx, phase); err != nil {
+		if err := engine.Interrupted(ctx, carryOut(ctx, phase)); err != nil {
 			if behind {
 				return t.open(err)
 			}
 			return t.failed(ctx, err)
 		}
 		if phase.Commit {
-			if err := t.holdAll(ctx, nil); err != nil {
+			if err := engine.Interrupted(ctx, t.holdAll(ctx, nil)); err != nil {
 				return t.failed(ctx, err)
 			}
-			if err := t.commit(ctx); err != nil {
+			if err := engine.Interrupted(ctx, t.commit(ctx)); err != nil {
 				if t.nobodyCommitted(ctx) {
 					return t.failed(ctx, err)
 				}

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"errors"
-	"maps"
 	"strings"
 	"testing"
 
@@ -64,8 +63,15 @@ func TestARunningEtcdTellsItsState(t *testing.T) {
 }
 
 func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
-	t.Parallel()
-	s := newServer(t, "a").start("3.6.16").await()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			objectsAreCounted(t, newServer(t, "a").start(version).await())
+		})
+	}
+}
+
+func objectsAreCounted(t *testing.T, s *server) {
 	c := s.client()
 	for _, key := range []string{
 		"/registry/services/specs/default/kubernetes", "/registry/services/endpoints/default/kubernetes",
@@ -89,13 +95,25 @@ func TestObjectsAreCountedAsInASnapshotsReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.put("/registry/pods/default/later", 3, 1)
-	got, err := c.Resources(t.Context(), revision)
-	if err != nil || !maps.Equal(got, report.Resources) || got["pods"] != page+7 {
-		t.Errorf("%v, %v, want %v", got, err, report.Resources)
+	now := func(after int64) map[string]Changes {
+		got, err := c.Since(t.Context(), after, page+100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
 	}
-	if got, err = c.Resources(t.Context(), 0); err != nil || got["pods"] != page+10 {
-		t.Errorf("now: %v, %v", got, err)
+	for name, want := range report.Resources {
+		if got := now(revision)[name]; got != (Changes{Now: want}) {
+			t.Errorf("%s: %+v, want %d", name, got, want)
+		}
+	}
+	s.put("/registry/pods/default/later", 3, 1)
+	s.put("/registry/pods/default/p", 2, 1)
+	if got := now(revision)["pods"]; got != (Changes{Now: page + 10, Made: 3, Changed: 2}) {
+		t.Errorf("pods now: %+v", got)
+	}
+	if _, err := c.Since(t.Context(), 0, page); !errors.Is(err, ErrManyKeys) {
+		t.Errorf("of more keys than are to be read: %v", err)
 	}
 }
 

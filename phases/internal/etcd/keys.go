@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -114,13 +115,21 @@ func (c *Client) Keys(ctx context.Context, prefix string) ([]string, error) {
 // page is how many keys one request asks for.
 const page = 5000
 
-// Resources counts the keys of each Kubernetes resource below /registry/ at a revision (0: now),
-// under the names in a snapshot's report. It transfers only keys, a page at a time, all at one
-// revision. Only ctx bounds the time.
-func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int64, error) {
+// Changes is what became of the objects of a resource since a revision. Of those that were deleted
+// nothing is left to count.
+type Changes struct{ Now, Made, Changed int64 }
+
+// ErrManyKeys says that there are more keys than were to be read.
+var ErrManyKeys = errors.New("etcd holds more keys than are to be read")
+
+// Since counts what is stored now of each Kubernetes resource below /registry/, under the names in
+// a snapshot's report, and what of it was made or changed after a revision. It transfers only keys,
+// a page at a time, all at one revision, and nothing if there are more than limit. Only ctx bounds
+// the time.
+func (c *Client) Since(ctx context.Context, after, limit int64) (map[string]Changes, error) {
 	const registry = "/registry/"
-	counts, from, end := map[string]int64{}, registry, clientv3.GetPrefixRangeEnd(registry)
-	for {
+	counts, from, end := map[string]Changes{}, registry, clientv3.GetPrefixRangeEnd(registry)
+	for revision := int64(0); ; {
 		r, err := call(ctx, c, 0, "count the objects in etcd",
 			"", func(ctx context.Context) (*clientv3.GetResponse, error) {
 				return c.v3.Get(ctx, from, clientv3.WithRange(end),
@@ -130,10 +139,21 @@ func (c *Client) Resources(ctx context.Context, revision int64) (map[string]int6
 			return nil, err
 		}
 		if revision == 0 {
-			revision = r.Header.Revision
+			if revision = r.Header.Revision; r.Count > limit {
+				return nil, ErrManyKeys
+			}
 		}
 		for _, kv := range r.Kvs {
-			counts[resource(strings.TrimPrefix(string(kv.Key), registry))]++
+			name := resource(strings.TrimPrefix(string(kv.Key), registry))
+			is := counts[name]
+			is.Now++
+			switch {
+			case kv.CreateRevision > after:
+				is.Made++
+			case kv.ModRevision > after:
+				is.Changed++
+			}
+			counts[name] = is
 		}
 		if !r.More {
 			return counts, nil

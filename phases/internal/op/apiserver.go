@@ -82,6 +82,7 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 		}
 	}
 	t.report("read back through the API server: %d objects: %s", total, strings.Join(words, ", "))
+	v.reconcile(t, got)
 	v.compare(t, got)
 	if v.Second {
 		return nil
@@ -125,6 +126,30 @@ func (v *VerifyRestored) unread(t *Target, d *DeniedError) error {
 			"before the restore, and which of them are not registered any more could not be asked")
 	}
 	return nil
+}
+
+// reconcile says how many of the snapshot's keys these are, so that what was proven and what was
+// read back can be compared.
+func (v *VerifyRestored) reconcile(t *Target, got []Count) {
+	var keys, listed int64
+	var others []string
+	for _, want := range v.Expected {
+		keys += want.Objects
+		if slices.ContainsFunc(got, func(c Count) bool { return sameResource(c.Resource, want.Resource) }) {
+			listed += want.Objects
+			continue
+		}
+		others = append(others, fmt.Sprintf("%d %s", want.Objects, want.Resource))
+	}
+	if keys == 0 {
+		return
+	}
+	text := fmt.Sprintf("the snapshot held %d of them", listed)
+	if len(others) > 0 {
+		text += fmt.Sprintf(", and %d more keys below /registry/, which the API server does not list: %s", keys-listed,
+			strings.Join(others, ", "))
+	}
+	t.report("%s", text)
 }
 
 // compare reports counts that a person should look at. A difference is no error: controllers are

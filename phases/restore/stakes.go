@@ -1,0 +1,169 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Written is what etcd holds beyond the data to restore, or instead of it.
+type Written struct {
+	Changes map[string]etcd.Changes // by resource
+	Unknown string                  // why it was not counted
+}
+
+// mostCounted is how many keys are counted, at most: more would take too long, on the cluster's
+// time.
+const mostCounted = 100_000
+
+func notCounted() Written {
+	return Written{Unknown: "etcd does not answer, so what was written since could not be counted"}
+}
+
+// written asks the etcd that serves what a restore of s gives up.
+func written(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, s *SnapshotFacts) Written {
+	if pod == nil {
+		return notCounted()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	c, err := n.Dialer().Dial(ctx, pod.Access)
+	if err != nil {
+		return Written{Unknown: fmt.Sprintf("what was written since could not be counted: %v", err)}
+	}
+	defer c.Close()
+	changes, err := c.Since(ctx, s.Proof.Revision, mostCounted)
+	if err != nil {
+		return Written{Unknown: fmt.Sprintf("what was written since was not counted: %v", err)}
+	}
+	return Written{Changes: changes}
+}
+
+// stakes are those of a restore on this node alone.
+func (o restorer) stakes(f *Facts) engine.Stakes {
+	if f.Etcd == nil {
+		return engine.Stakes{}
+	}
+	return engine.Stakes{Lost: o.lost(f.Snapshot, f.Live, f.Written, f.Now), SizeBytes: f.Snapshot.Proof.SizeBytes,
+		Back: []string{fmt.Sprintf("`etcdpod restore %s` brings back what is replaced, which is kept "+
+			"until `etcdpod prune`",
+			journal.FromDirs(f.Notes[journal.NoteKeptData], f.Notes[journal.NoteKeptWAL]))}}
+}
+
+// lost says what is given up: how old the data is, and what was written since.
+func (o restorer) lost(s *SnapshotFacts, live *observe.Live, w Written, now time.Time) []string {
+	since := "what etcd has taken since that data was written"
+	switch {
+	case o.FromDataDir != "":
+	case s.Sidecar != nil:
+		since = fmt.Sprintf("what was written since the backup of %s (%s)",
+			s.Sidecar.TakenAt.UTC().Format("2006-01-02 15:04 UTC"), engine.Age(now.Sub(s.Sidecar.TakenAt)))
+	case !s.ModTime.IsZero():
+		since = fmt.Sprintf("what was written since the backup, whose file was last written %s; nothing beside it "+
+			"tells when it was taken", engine.Age(now.Sub(s.ModTime)))
+	}
+	switch {
+	case w.Unknown != "":
+		return []string{since, w.Unknown}
+	case live != nil && !ofOneHistory(s, live):
+		return []string{"all that etcd holds now: the backup is of another cluster, or of before a restore",
+			"objects: " + against(s.Resources, w.Changes)}
+	}
+	return []string{since, changed(s.Resources, w.Changes)}
+}
+
+// ofOneHistory says whether etcd's revisions go on from the snapshot's. A restored cluster has
+// another id.
+func ofOneHistory(s *SnapshotFacts, live *observe.Live) bool {
+	return s.Sidecar != nil && s.Sidecar.ClusterID == op.ID(live.ClusterID).String() &&
+		s.Proof.Revision <= live.Revision
+}
+
+// churn is what components write all the time, with nobody's doing.
+var churn = []string{"events", "leases", "masterleases"}
+
+// mostNamed is how many resources are named; the others are counted.
+const mostNamed = 5
+
+// changed says what was made, changed and deleted since, by resource.
+func changed(before []op.Count, now map[string]etcd.Changes) string {
+	type row struct{ made, changed, deleted int64 }
+	var total row
+	rows := map[string]row{}
+	for name, c := range now {
+		rows[name] = row{c.Made, c.Changed, 0}
+	}
+	for _, b := range before {
+		r := rows[b.Resource]
+		r.deleted = max(0, b.Objects+r.made-now[b.Resource].Now)
+		rows[b.Resource] = r
+	}
+	weigh := func(r row) int64 { return r.made + r.changed + r.deleted }
+	maps.DeleteFunc(rows, func(name string, r row) bool { return weigh(r) == 0 || slices.Contains(churn, name) })
+	say := func(r row) string {
+		var all []string
+		for _, part := range []struct {
+			n    int64
+			what string
+		}{{r.made, "created"}, {r.changed, "changed"}, {r.deleted, "deleted"}} {
+			if part.n > 0 {
+				all = append(all, fmt.Sprintf("%d %s", part.n, part.what))
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	var words []string
+	for _, name := range heaviest(rows, weigh) {
+		r := rows[name]
+		total.made, total.changed, total.deleted = total.made+r.made, total.changed+r.changed, total.deleted+r.deleted
+		words = append(words, name+" "+say(r))
+	}
+	if len(words) == 0 {
+		return "no objects, events and leases aside: etcd holds what the backup does"
+	}
+	return fmt.Sprintf("objects: %s since, events and leases aside (%s)", say(total), few(words))
+}
+
+// against compares what there is of each resource in the snapshot and now.
+func against(before []op.Count, now map[string]etcd.Changes) string {
+	rows := map[string][2]int64{}
+	for name, c := range now {
+		rows[name] = [2]int64{0, c.Now}
+	}
+	for _, b := range before {
+		rows[b.Resource] = [2]int64{b.Objects, rows[b.Resource][1]}
+	}
+	maps.DeleteFunc(rows, func(name string, r [2]int64) bool { return r[0] == r[1] || slices.Contains(churn, name) })
+	var words []string
+	for _, name := range heaviest(rows, func(r [2]int64) int64 { return max(r[0]-r[1], r[1]-r[0]) }) {
+		words = append(words, fmt.Sprintf("%s %d now, %d in the backup", name, rows[name][1], rows[name][0]))
+	}
+	if len(words) == 0 {
+		return "as many as in the backup of each kind, which need not be the same"
+	}
+	return few(words)
+}
+
+// heaviest are the names, those with most weight first.
+func heaviest[R any](rows map[string]R, weigh func(R) int64) []string {
+	return slices.SortedFunc(maps.Keys(rows), func(a, b string) int {
+		return cmp.Or(cmp.Compare(weigh(rows[b]), weigh(rows[a])), cmp.Compare(a, b))
+	})
+}
+
+func few(words []string) string {
+	if more := len(words) - mostNamed; more > 0 {
+		return fmt.Sprintf("%s; further kinds: %d", strings.Join(words[:mostNamed], "; "), more)
+	}
+	return strings.Join(words, "; ")
+}

@@ -1,0 +1,72 @@
+package restore
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
+	now := time.Date(2026, 8, 4, 2, 0, 0, 0, time.UTC)
+	taken := &backup.Sidecar{TakenAt: now.AddDate(0, 0, -3), ClusterID: "ab"}
+	before := []op.Count{{Resource: "secrets", Objects: 7}, {Resource: "pods", Objects: 120},
+		{Resource: "events", Objects: 5}, {Resource: "jobs.batch", Objects: 1}}
+	changes := map[string]etcd.Changes{"secrets": {Now: 8, Made: 2, Changed: 1}, "pods": {Now: 120},
+		"events": {Now: 900, Made: 900}}
+	live := &observe.Live{ClusterID: 0xab, Revision: 900}
+	for name, tt := range map[string]struct {
+		options  Options
+		snapshot SnapshotFacts
+		live     *observe.Live
+		written  Written
+		want     string
+	}{
+		"counted": {snapshot: SnapshotFacts{Sidecar: taken}, live: live, written: Written{Changes: changes},
+			want: "what was written since the backup of 2026-08-01 02:00 UTC (3 days ago); objects: 2 created, 1 " +
+				"changed, 2 deleted since, events and leases aside (secrets 2 created, 1 changed, 1 deleted; " +
+				"jobs.batch 1 deleted)"},
+		"nothing was written": {snapshot: SnapshotFacts{Sidecar: taken}, live: live,
+			written: Written{Changes: map[string]etcd.Changes{"secrets": {Now: 7}, "pods": {Now: 120},
+				"jobs.batch": {Now: 1}}},
+			want: "(3 days ago); no objects, events and leases aside: etcd holds what the backup does"},
+		"of another cluster": {snapshot: SnapshotFacts{Sidecar: taken},
+			live:    &observe.Live{ClusterID: 1, Revision: 900},
+			written: Written{Changes: changes},
+			want: "all that etcd holds now: the backup is of another cluster, or of before a restore; objects: " +
+				"jobs.batch 0 now, 1 in the backup; secrets 8 now, 7 in the backup"},
+		"of a later revision": {snapshot: SnapshotFacts{Sidecar: taken, Proof: op.Proof{Revision: 901}}, live: live,
+			written: Written{Changes: changes}, want: "of before a restore"},
+		"etcd is down": {snapshot: SnapshotFacts{Sidecar: taken}, written: notCounted(),
+			want: "(3 days ago); etcd does not answer, so what was written since could not be counted"},
+		"no sidecar": {snapshot: SnapshotFacts{ModTime: now.Add(-time.Hour)}, written: notCounted(),
+			want: "whose file was last written 1 h ago; nothing beside it tells when it was taken; etcd does " +
+				"not answer"},
+		"a data directory": {options: Options{FromDataDir: "/old"}, written: notCounted(),
+			want: "what etcd has taken since that data was written; etcd does not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.snapshot.Resources = before
+			got := restorer{Options: tt.options}.lost(&tt.snapshot, tt.live, tt.written, now)
+			if text := strings.Join(got, "; "); !strings.Contains(text, tt.want) {
+				t.Errorf("%s\nis not\n%s", text, tt.want)
+			}
+		})
+	}
+}
+
+func TestManyKindsAreNotAllNamed(t *testing.T) {
+	changes := map[string]etcd.Changes{}
+	for i, kind := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		changes[kind] = etcd.Changes{Now: int64(i), Made: int64(i)}
+	}
+	want := "objects: 21 created since, events and leases aside (g 6 created; f 5 created; e 4 created; d 3 created; " +
+		"c 2 created; further kinds: 1)"
+	if got := changed(nil, changes); got != want {
+		t.Errorf("%s, and not %s", got, want)
+	}
+}
