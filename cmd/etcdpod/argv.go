@@ -311,7 +311,10 @@ func (l *line) unknownFlag(app *cli.App, name string) error {
 		where = "for " + l.command.Name
 		flags = append(append([]cli.Flag{}, l.command.Flags...), flags...)
 	}
-	var names []string
+	names := []string{"help"}
+	if l.command == nil {
+		names = append(names, "version")
+	}
 	for _, f := range flags {
 		names = append(names, f.Names()[0])
 	}

@@ -81,7 +81,10 @@ func (o RequestOptions) check() error {
 		return &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
 			Hint: "it must not be a directory whose keys are in use"}
 	}
-	return knownNames(o.Names)
+	if err := knownNames(o.Names); err != nil || o.Kubeadm == nil {
+		return err
+	}
+	return o.Kubeadm.Check()
 }
 
 func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {

@@ -200,3 +200,28 @@ func TestARunIsFollowedUntilItEnds(t *testing.T) {
 		})
 	}
 }
+
+// Who stops looking stops nothing else, and is told what was seen.
+func TestAnInterruptEndsTheFollowingAlone(t *testing.T) {
+	const id = "20260801T020000Z-dirs-ab12"
+	d := sim.NewDisk()
+	if err := journal.Prepare(d, id); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := journal.Lock(context.Background(), d, node.WallClock(), journal.Holder{PID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.Create(d, node.WallClock(), journal.RunDir(id), journal.Run{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(context.Background())
+	n := &engine.Node{Parts: engine.Parts{Host: &node.Host{FS: d, Clock: script{node.WallClock(), interrupt}},
+		Emit: func(engine.Event) {}}}
+	if r, err := n.Follow(ctx, ""); err != nil || r.State != engine.Running {
+		t.Errorf("it is %s, %v", r.State, err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+}

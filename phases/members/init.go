@@ -26,7 +26,7 @@ type InitOptions struct {
 // Init is the workflow that makes this node the first member of a cluster, from its certificates to
 // an etcd that serves. It keeps what is already there and good.
 func Init(o InitOptions) workflow {
-	return workflow{Name: "init", Phases: o.phases(), Observe: o.observer("")}
+	return workflow{Name: "init", Options: o.Check, Phases: o.phases(), Observe: o.observer("")}
 }
 
 // InitPhase is the workflow of one phase of Init, for use beside kubeadm.
@@ -70,7 +70,7 @@ func (o InitOptions) only(name string) (workflow, error) {
 	if p.Commit = false; name == "wire-apiserver" {
 		p.Commit = true
 	}
-	return workflow{Name: "init", Phases: []phase{p}, Observe: o.observer(name)}, nil
+	return workflow{Name: "init", Options: o.Check, Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
 
 // certs makes the missing certificates. All keys and certificates are made in the run's folder

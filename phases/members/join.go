@@ -22,7 +22,7 @@ type JoinOptions struct{ InitOptions }
 // Join is the workflow that adds this node to a cluster as a member, from its certificates to an
 // etcd that votes and serves. It continues with a member that an earlier try left half-way.
 func Join(o JoinOptions) workflow {
-	return workflow{Name: "join", Phases: o.phases(), Observe: o.observer("")}
+	return workflow{Name: "join", Options: o.Check, Phases: o.phases(), Observe: o.observer("")}
 }
 
 // JoinPhase is the workflow of one phase of Join, for use beside kubeadm.
@@ -53,7 +53,7 @@ func (o JoinOptions) only(name string) (workflow, error) {
 	p := o.phases()[i]
 	// A run of one phase is done when it has ended; wire-apiserver waits for the API server.
 	p.Commit = p.Name == "wire-apiserver"
-	return workflow{Name: "join", Phases: []phase{p}, Observe: o.observer(name)}, nil
+	return workflow{Name: "join", Options: o.Check, Phases: []phase{p}, Observe: o.observer(name)}, nil
 }
 
 // limit is how long etcd, and the members elsewhere, may take.

@@ -27,6 +27,18 @@ type KubeadmOptions struct {
 	NodeName, AdvertiseAddress, KubernetesVersion, ImageRepository, CertificatesDir, PatchesDir string
 }
 
+// Check refuses names of files that are not there. What they hold is read once, since that may come
+// from a pipe.
+func (o KubeadmOptions) Check() error {
+	if _, err := os.Stat(o.Config); o.Config != "" && err != nil {
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
+	}
+	if _, err := os.Stat(o.PatchesDir); o.PatchesDir != "" && err != nil {
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot read the patches in %s: %v", o.PatchesDir, err)}
+	}
+	return nil
+}
+
 // Read reads kubeadm's configuration, from a path of this process; for a member that joins,
 // together with the configuration that the cluster keeps, if that is known.
 func (o KubeadmOptions) Read(n *Node, join bool, kept []byte) (*templates.Config, error) {
