@@ -81,6 +81,10 @@ func gone(p any) error {
 // data, adds its own members and entries, listens on ports, and ends the process when it dislikes
 // what it finds. The applier does none of that. The stores are made in the order, and with the
 // hooks, of etcdserver.NewServer.
+//
+// The stores have goroutines of their own, where a panic cannot be caught: bbolt looks for the free
+// pages in one when it opens a file, the backend commits in one, and the store compacts in one. So
+// what they get has been proven page by page, and there is room for what they write.
 type replayer struct {
 	lg      *zap.Logger
 	be      backend.Backend
