@@ -91,6 +91,10 @@ func (d *many) stay(e engine.Event) []string {
 		return []string{d.paint.yellow("■ "+e.Node+": "+e.Phase) + "  interrupted: " + e.Operation}
 	case engine.Committed:
 		return once(d.paint.bold("● " + commitText))
+	case engine.Ended:
+		if !d.told[engine.GoingBack] {
+			return d.enter(engine.Event{Time: e.Time}) // the first node that ends says it for all
+		}
 	case engine.GoingBack:
 		return once(d.paint.yellow("↶ " + goingBack(e)))
 	}

@@ -27,7 +27,13 @@ func togetherEvents() []engine.Event {
 	for _, node := range []string{"cp1", "cp2"} {
 		add(engine.Event{Node: node, State: engine.Committed})
 	}
+	for _, node := range []string{"cp1", "cp2"} {
+		add(engine.Event{Node: node, Phase: "verify-restored", Operation: "read", State: engine.PhaseStarted})
+	}
 	add(engine.Event{Node: "cp2", Phase: "verify-restored", State: engine.Noted, Message: "40 pods"})
+	for _, node := range []string{"cp2", "cp1"} {
+		add(engine.Event{Node: node, State: engine.Ended})
+	}
 	return events
 }
 
@@ -39,13 +45,15 @@ func TestATerminalShowsALineOfEachNodeAndSaysOnceWhatConcernsAll(t *testing.T) {
 	}
 	show.close()
 	text := tty.all(t)
-	for _, want := range []string{"✓ fence", "cp1", "cp2", "cp2: 40 pods"} {
+	for _, want := range []string{"✓ fence", "cp1", "cp2", "cp2: 40 pods", "✓ exchange-data", "✓ verify-restored"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %q", want, text)
 		}
 	}
-	if n := strings.Count(text, commitText); n != 1 {
-		t.Errorf("the commit point is told %d times: %q", n, text)
+	for _, once := range []string{commitText, "✓ verify-restored"} {
+		if n := strings.Count(text, once); n != 1 {
+			t.Errorf("%s is told %d times: %q", once, n, text)
+		}
 	}
 }
 
