@@ -50,16 +50,16 @@ func (r *Run) Hold(ctx context.Context) error {
 
 // Lasts fails when somebody has taken away what the run has put in place: it must not be closed as
 // done then.
-func (r *Run) Lasts() error { return r.lasts(len(r.Ops)) }
+func (r *Run) Lasts(ctx context.Context) error { return r.lasts(ctx, len(r.Ops)) }
 
 // lasts fails when somebody has taken away what the i-th operation relies on.
-func (r *Run) lasts(i int) error {
+func (r *Run) lasts(ctx context.Context, i int) error {
 	if r.faults.DataUnlooked {
 		return nil
 	}
 	for j, o := range r.Ops[:i] {
 		if lasting, can := o.(op.Lasting); can && r.State.Steps[j].Progress == journal.Done {
-			if err := lasting.Lasts(r.Target); err != nil {
+			if err := lasting.Lasts(ctx, r.Target); err != nil {
 				return err
 			}
 		}

@@ -77,7 +77,7 @@ func (r *Run) forward(ctx context.Context) error {
 	if err := r.holdAndCommit(ctx); err != nil {
 		return r.stopped(ctx, err)
 	}
-	if err := Guarded(r.Lasts); err != nil {
+	if err := Guarded(func() error { return r.Lasts(ctx) }); err != nil {
 		return r.stopped(ctx, err)
 	}
 	return r.End()
@@ -129,7 +129,7 @@ func (r *Run) step(ctx context.Context, i int) error {
 		r.Emit(skipped)
 		return nil
 	}
-	if err := Guarded(func() error { return errors.Join(r.lasts(i), r.StillHolds(ctx, i)) }); err != nil {
+	if err := Guarded(func() error { return errors.Join(r.lasts(ctx, i), r.StillHolds(ctx, i)) }); err != nil {
 		return err
 	}
 	r.announce(i)

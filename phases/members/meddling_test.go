@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -23,7 +26,7 @@ func initCutOff(t *testing.T, b beginning, call string) *initWorld {
 		if err := w.init(); !w.Machine.Crashed() {
 			t.Fatalf("no step of an init is %q: %v", call, err)
 		}
-		if strings.HasPrefix(w.Machine.Calls[at-1], call) {
+		if strings.HasPrefix(w.Machine.Calls[at-1]+" ", call) {
 			w.Machine.Revive()
 			w.Restart()
 			return w
@@ -60,6 +63,103 @@ func TestTheDataOfADiskThatIsMountedMeanwhileIsLeftAlone(t *testing.T) {
 		if got, err := w.settled(); got != "old" {
 			t.Errorf("%s: it ended %s: %v", command, got, err)
 		}
+	}
+}
+
+// An etcd may have begun on the wrong disk meanwhile, and clients have written to that.
+func TestWhoIsToUnmountADiskIsToldWhatClientsHaveWrittenToIt(t *testing.T) {
+	for _, command := range []string{"rollback", "resume"} {
+		w := initCutOff(t, beginnings()[0], "sync "+crashtest.TestManifestDir+" ")
+		w.Machine.StopKubelet()
+		w.Machine.EndPods()
+		w.Machine.MountOver("/var/lib/etcd", nil)
+		w.aWrite()
+		if err := w.Settle(command); err == nil || !strings.Contains(err.Error(), "clients have written to it") {
+			t.Errorf("%s: it says %v", command, err)
+		}
+	}
+}
+
+// aWrite lets an API server write to the etcd that the run's manifest starts.
+func (w *initWorld) aWrite() {
+	w.T.Helper()
+	w.Machine.Meddled = true
+	w.Machine.StartKubelet()
+	w.Machine.StartByHand()
+	w.Machine.Wait(5 * time.Second)
+	if len(w.Machine.Acked()) != 1 {
+		w.T.Fatalf("the API server has not written: %s", w.Machine.Runs())
+	}
+}
+
+// renderedAlone is a node on which `init phase render-etcd` was killed when the manifest was in
+// place.
+func renderedAlone(t *testing.T) *initWorld {
+	t.Helper()
+	i := slices.IndexFunc(beginnings(), func(b beginning) bool { return b.phase == "render-etcd" })
+	return initCutOff(t, beginnings()[i], "sync "+crashtest.TestManifestDir+" ")
+}
+
+// That phase knows of no kubelet; but somebody may start one.
+func TestAnEtcdThatSomebodyStartsFromAManifestWrittenAloneGoesWithIt(t *testing.T) {
+	w := renderedAlone(t)
+	w.Machine.StartKubelet()
+	if w.Machine.EtcdServes() == "" {
+		t.Fatal("no etcd has begun")
+	}
+	if err := w.Settle("rollback"); err != nil {
+		t.Fatal(err)
+	}
+	w.Machine.StopKubelet() // as before
+	if got, err := w.settled(); got != "old" {
+		t.Errorf("it ended %s: %v", got, err)
+	}
+	if kept := w.Machine.Holds("new member"); len(kept) != 2 || !strings.HasPrefix(kept[0], journal.Home) {
+		t.Errorf("what etcd has written is kept as %q", kept)
+	}
+}
+
+func TestAWriteToAnEtcdFromAManifestWrittenAloneIsNotGivenUpWithoutAWord(t *testing.T) {
+	w := renderedAlone(t)
+	w.aWrite()
+	var refused *engine.RefusedError
+	if err := w.Settle("rollback"); !errors.As(err, &refused) || w.Machine.EtcdServes() == "" {
+		t.Fatalf("it says %v", err)
+	}
+	w.Restart()
+	w.Process.GiveUp(true)
+	if err := w.Settle("rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if kept := w.Machine.Holds(w.Machine.Acked()[0]); len(kept) != 2 || !strings.HasPrefix(kept[0], journal.Home) {
+		t.Errorf("what was written is kept as %q", kept)
+	}
+}
+
+// Configuration management puts the manifest back, and starts the kubelet just when etcd is ended.
+func TestGoingBackEndsAnEtcdAgainThatSomebodyStartsMeanwhile(t *testing.T) {
+	w := newInitWorld(t, beginnings()[0])
+	w.Machine.SickEtcd, w.Machine.Meddled = true, true
+	file, placed, back, ended := crashtest.TestManifestDir+"/etcd.yaml", "", false, 0
+	w.Machine.Before = func(call string) {
+		switch there := w.Machine.Peek(file); {
+		case there != nil && !back:
+			placed = string(there)
+		case placed != "" && !back && strings.HasSuffix(call, "/journal"):
+			back = true
+			w.Machine.Write(file, placed)
+			w.Machine.StartKubelet()
+		case back && strings.HasPrefix(call, "stop the container etcd-"):
+			if ended++; ended == 1 {
+				w.Machine.StartKubelet()
+			}
+		}
+	}
+	if err := w.init(); !crashtest.IsRolledBack(err) || ended != 2 {
+		t.Errorf("etcd was ended %d times again; it says %v", ended, err)
+	}
+	if kept := w.Machine.Holds("new member"); len(kept) != 2 || !strings.HasPrefix(kept[0], journal.Home) {
+		t.Errorf("what etcd has written is kept as %q", kept)
 	}
 }
 

@@ -290,7 +290,7 @@ func (p *Participant) close(ctx context.Context) (closed, error) {
 		}
 	}
 	if p.Run.State.Aborted == "" {
-		if err := p.Run.Lasts(); err != nil {
+		if err := p.Run.Lasts(ctx); err != nil {
 			return closed{}, err
 		}
 		return closed{}, p.Run.End()

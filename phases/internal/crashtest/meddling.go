@@ -122,16 +122,18 @@ func (c Case) meddled(t *testing.T, at int, d deed, future string, mistake func(
 		w.Machine.Revive()
 		w.Machine.Wait(patience)
 	}
-	commands := []string{future, future, "resume"}
+	// Past the commit point `rollback` does not say what is in the way: `resume` does.
+	commands := []string{future, future, "resume", "resume"}
 	if future == "" {
-		commands = []string{"resume", "resume", "resume"}
+		commands[0], commands[1] = "resume", "resume"
 	}
 	for i, command := range commands {
 		e.count(err)
 		if w.open() == "" {
 			break
 		}
-		if i == 1 {
+		if i == 1 || i == 3 {
+			s.told = fmt.Sprint(err)
 			d.mend(s)
 		}
 		w.Restart()
@@ -155,7 +157,7 @@ func (c Case) meddled(t *testing.T, at int, d deed, future string, mistake func(
 	if e.outcome, err = sub.Outcome(); err != nil {
 		return e, err
 	}
-	return e, errors.Join(w.inLine(e.outcome, sub.Votes), keptWrites([]*Node{w}, e.outcome, agreed))
+	return e, errors.Join(w.inLine(e.outcome, sub.Votes), keptWrites([]*Node{w}, e.outcome, agreed, s.given))
 }
 
 // count counts an error that says that a write would be given up.
@@ -185,10 +187,13 @@ func (w *Node) inLine(outcome string, votes bool) error {
 }
 
 // keptWrites checks that no acknowledged write is given up without a word: it is served or, where a
-// person has agreed to give it up, kept.
-func keptWrites(nodes []*Node, outcome string, agreed bool) error {
+// person has agreed to give it up, kept; what the person has taken away is given.
+func keptWrites(nodes []*Node, outcome string, agreed bool, given []string) error {
 	for _, w := range nodes {
 		for _, write := range w.Machine.Acked() {
+			if slices.Contains(given, write) {
+				continue
+			}
 			served, kept := 0, 0
 			for _, n := range nodes {
 				if strings.Contains(n.Machine.EtcdData()+"\n", write+"\n") {
@@ -297,6 +302,7 @@ func (c *Cluster) meddled(p play) (e ending, err error) {
 			break
 		}
 		if i == 1 {
+			s.told = fmt.Sprint(err)
 			d.mend(s)
 		}
 		agreed = i == 3
@@ -327,7 +333,7 @@ func (c *Cluster) meddled(p play) (e ending, err error) {
 	if e.outcome, err = f.Verdict(); err != nil {
 		return e, err
 	}
-	return e, keptWrites(nodes, e.outcome, agreed)
+	return e, keptWrites(nodes, e.outcome, agreed, s.given)
 }
 
 // openAt is a node on which the run is open.

@@ -24,6 +24,8 @@ type someone struct {
 	swapped   [2]string         // directories that were exchanged
 	restart   bool              // the kubelet ran when they stopped all
 	lost      error             // something of theirs is gone
+	told      string            // the last error before they mend
+	given     []string          // writes on a disk that they took away, after they were told
 }
 
 // deed is one thing that the second actor does. do says whether there was anything to do; mend
@@ -128,14 +130,16 @@ func (s *someone) logElsewhere() string {
 	return wal
 }
 
-// takeOut takes out again what was put back and is in the way of the open run.
+// takeOut takes out again what was put back and is in the way of the open run. Past the commit
+// point it may be where the run wants it, so only what is named then.
 func (s *someone) takeOut() {
 	for file := range s.back {
-		if s.open() != "" && string(s.Machine.Peek(file)) == s.manifests[file] {
+		wanted := s.open() == "" || s.Committed() && !strings.Contains(s.told, file)
+		if !wanted && string(s.Machine.Peek(file)) == s.manifests[file] {
 			s.Machine.TakeAway(file)
+			delete(s.back, file)
 		}
 	}
-	s.back = nil
 	s.kubeletAsBefore()
 }
 
@@ -207,6 +211,7 @@ func (s *someone) unmount() {
 	}
 	s.stopAll()
 	held := s.Machine.Unmount()
+	s.takeAlong(held)
 	for name, text := range s.taken {
 		if held[name] != text {
 			s.lost = fmt.Errorf("what was on the other disk is gone: %s", name)
@@ -217,6 +222,21 @@ func (s *someone) unmount() {
 		s.Machine.TakeAway(etcdDir) // it was left there, as the report said: it was not empty
 	}
 	s.startAll()
+}
+
+// takeAlong notes which writes go with the disk: its owner must have been told.
+func (s *someone) takeAlong(held map[string]string) {
+	for _, write := range s.Machine.Acked() {
+		for _, text := range held {
+			switch {
+			case !strings.Contains(text+"\n", write+"\n"):
+			case strings.Contains(s.told, "clients have written to it"):
+				s.given = append(s.given, write)
+			default:
+				s.lost = fmt.Errorf("%q is on the disk that is taken away, and all that was said is %q", write, s.told)
+			}
+		}
+	}
 }
 
 // stopAll is what a person does before he moves data: otherwise etcd runs on it. startAll lets the
@@ -234,10 +254,10 @@ func (s *someone) startAll() {
 }
 
 // swap puts the old data back; what runs on the other is stopped first, unless a run looks after
-// it.
+// it. Once no run is open, that is nothing that etcdpod has to do with.
 func (s *someone) swap() bool {
 	live, old := etcdDir+"/member", s.Machine.OldMember()
-	if _, err := s.Machine.Lstat(live + "/wal"); err != nil || old == "" || old == live ||
+	if _, err := s.Machine.Lstat(live + "/wal"); err != nil || old == "" || old == live || s.open() == "" ||
 		s.Machine.EtcdServes() != "" && (!s.killed || s.Machine.Members != nil) {
 		return false // a member that votes is not stopped
 	}

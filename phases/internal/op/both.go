@@ -76,4 +76,6 @@ func (b *ExchangeBoth) Promised(ctx context.Context, t *Target) (writes int, kep
 }
 
 // Lasts fails when one of them is not in place any more.
-func (b *ExchangeBoth) Lasts(t *Target) error { return errors.Join(b.Data.Lasts(t), b.log().Lasts(t)) }
+func (b *ExchangeBoth) Lasts(ctx context.Context, t *Target) error {
+	return errors.Join(b.Data.Lasts(ctx, t), b.log().Lasts(ctx, t))
+}

@@ -227,7 +227,7 @@ func (x *ExchangeContents) check(t *Target) error {
 }
 
 // Lasts fails when the new contents are not there any more. etcd adds files, and removes old ones.
-func (x *ExchangeContents) Lasts(t *Target) error {
+func (x *ExchangeContents) Lasts(_ context.Context, t *Target) error {
 	at, err := identify(t, x.Live)
 	if err != nil || at == x.At {
 		return err

@@ -96,8 +96,8 @@ type ClaimData struct {
 	Dir  string    `json:"dir"`
 	Attr node.Attr `json:"attr"`
 	Keep string    `json:"keep"` // where Dir/member goes on the way back, on the same mount
-	// Pod is etcd's, which is ended first. Without a name nothing is known to run here, and the
-	// data stays in the directory.
+	// Pod is etcd's, which is ended first. Without a name nothing is known of a kubelet: if
+	// somebody has started one, it ends etcd once the manifest is gone, and the run waits for that.
 	Pod     Pod           `json:"pod"`
 	Timeout time.Duration `json:"timeout"` // for it to end
 	// Receipt is a file in the run's folder with the identity of the directory: another disk may be
@@ -151,7 +151,7 @@ func (c *ClaimData) holdsData(t *Target) bool {
 	return !only && !errors.Is(err, fs.ErrNotExist)
 }
 
-func (c *ClaimData) Do(_ context.Context, t *Target) error {
+func (c *ClaimData) Do(ctx context.Context, t *Target) error {
 	if err := t.Host.FS.Mkdir(c.Dir, c.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot make the data directory %s: %w", c.Dir, err)
 	}
@@ -159,14 +159,14 @@ func (c *ClaimData) Do(_ context.Context, t *Target) error {
 		return err
 	}
 	if exists(t, c.Receipt) { // by an earlier attempt
-		return errors.Join(syncDirs(t, c.Receipt), c.Lasts(t))
+		return errors.Join(syncDirs(t, c.Receipt), c.Lasts(ctx, t))
 	}
 	now, err := identify(t, c.Dir)
 	switch {
 	case err != nil:
 		return err
 	case !c.Was.Absent && now != c.Was, c.Was.Absent && exists(t, c.member()):
-		return c.another()
+		return c.another(ctx, t)
 	}
 	return writeJSON(t, c.Receipt, now)
 }
@@ -187,28 +187,29 @@ func (c *ClaimData) mine(t *Target) (bool, error) {
 	return now == claimed, err
 }
 
-func (c *ClaimData) another() error {
+func (c *ClaimData) another(ctx context.Context, t *Target) error {
 	return fmt.Errorf("%s is not the directory that this run has claimed: is another disk mounted there? Nothing "+
-		"in it is touched; unmount it, or put back what was there, and type the command again", c.Dir)
+		"in it is touched; unmount it, or put back what was there, and type the command again%s",
+		c.Dir, writtenThere(ctx, t, c.member()))
 }
 
 // Lasts fails when another directory is there.
-func (c *ClaimData) Lasts(t *Target) error {
+func (c *ClaimData) Lasts(ctx context.Context, t *Target) error {
 	if mine, err := c.mine(t); err != nil || mine {
 		return err
 	}
-	return c.another()
+	return c.another(ctx, t)
 }
 
 func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
-	mine := c.Pod.Name != "" && c.wasEmpty()
+	mine := c.Keep != "" && c.wasEmpty()
 	if exists(t, c.Dir) && c.Receipt != "" {
 		own, err := c.mine(t)
 		switch {
 		case err != nil:
 			return err
 		case !own && exists(t, c.Receipt):
-			return c.another()
+			return c.another(ctx, t)
 		case !own && exists(t, c.member()): // the run's etcd was never started
 			if c.holdsData(t) {
 				t.report("%s is left as it is: it holds data, and this run has not made that", c.Dir)
@@ -241,35 +242,29 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 	return made.Undo(ctx, t)
 }
 
-// moveAside needs the kubelet stopped, so that nothing restarts, and etcd ended. The kubelet starts
-// again when the run has gone back.
+// moveAside needs the kubelet stopped, so that nothing restarts, and etcd ended: its manifest is
+// gone by now. The kubelet starts again when the run has gone back.
 func (c *ClaimData) moveAside(ctx context.Context, t *Target) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
 	f := Fence{DataDirs: []string{c.Dir}, Databases: []string{path.Join(c.member(), "snap/db")}, Timeout: c.Timeout}
-	if err := endPod(ctx, t, c.Pod, c.Timeout); err != nil {
-		return err
+	if c.Pod.Name != "" {
+		f.Pods = []Pod{c.Pod}
 	}
-	if err := f.proveUnused(ctx, t); err != nil {
-		return err
-	}
-	unlock, err := f.lock(t)
-	if err != nil {
-		return err
-	}
-	if err = errors.Join(agreed(ctx, t, c), noMounts(t, c.member())); err == nil {
-		err = node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700))
-	}
-	if err == nil {
-		err = c.noteKept(t)
-	}
-	if err == nil {
-		err = node.Move(t.Host.FS, c.member(), c.Keep)
-	}
-	if err == nil {
+	return f.behind(ctx, t, func() error {
+		if err := errors.Join(agreed(ctx, t, c), noMounts(t, c.member())); err != nil {
+			return err
+		}
+		if err := node.MkdirAll(t.Host.FS, path.Dir(c.Keep), node.Mine(0o700)); err != nil {
+			return err
+		}
+		if err := c.noteKept(t); err != nil {
+			return err
+		}
+		if err := node.Move(t.Host.FS, c.member(), c.Keep); err != nil {
+			return err
+		}
 		t.report("what etcd has written is kept as %s", c.Keep)
-	}
-	return errors.Join(err, unlock())
+		return nil
+	})
 }
 
 // KeptAs is the file with the identity of what was kept: of all that lies there later, only that is
@@ -287,12 +282,12 @@ func (c *ClaimData) noteKept(t *Target) error {
 	return writeJSON(t, c.KeptAs(), kept)
 }
 
-func (c *ClaimData) Done(_ context.Context, t *Target) (bool, error) {
+func (c *ClaimData) Done(ctx context.Context, t *Target) (bool, error) {
 	if !exists(t, c.Dir) || c.Receipt != "" && !exists(t, c.Receipt) {
 		return false, nil
 	}
 	if c.Receipt != "" {
-		if err := errors.Join(syncDirs(t, c.Receipt), c.Lasts(t)); err != nil {
+		if err := errors.Join(syncDirs(t, c.Receipt), c.Lasts(ctx, t)); err != nil {
 			return false, err
 		}
 	}

@@ -142,13 +142,13 @@ func (x *Exchange) Done(_ context.Context, t *Target) (bool, error) {
 }
 
 // Lasts fails when something else is where the new data was put.
-func (x *Exchange) Lasts(t *Target) error {
+func (x *Exchange) Lasts(ctx context.Context, t *Target) error {
 	at, err := identify(t, x.Live)
 	if err != nil || at == x.New {
 		return err
 	}
 	return fmt.Errorf("%s is not the data that this run has put there: is a disk not mounted, or another one, or did "+
-		"somebody move it? Put it back, and type the command again", x.Live)
+		"somebody move it? Put it back, and type the command again%s", x.Live, writtenThere(ctx, t, x.Live))
 }
 
 type places struct{ live, staged, park Identity }

@@ -19,11 +19,12 @@ import (
 // every operation that needs it raises and proves it again, forward and back, because a reboot, a
 // person or configuration management may have broken it since.
 type Fence struct {
-	ManifestDir string   `json:"manifestDir"` // the kubelet's static-pod directory
-	Parking     string   `json:"parking"`     // where manifests that turn up meanwhile go
-	Pods        []Pod    `json:"pods"`        // that must not run
-	Mounts      []string `json:"mounts"`      // directories that no static pod may mount
-	DataDirs    []string `json:"dataDirs"`    // data and WAL directories that no process may use
+	// The kubelet's static-pod directory; empty: no manifest there is the run's any more.
+	ManifestDir string   `json:"manifestDir"`
+	Parking     string   `json:"parking"`  // where manifests that turn up meanwhile go
+	Pods        []Pod    `json:"pods"`     // that must not run; none: nothing is known of a kubelet
+	Mounts      []string `json:"mounts"`   // directories that no static pod may mount
+	DataDirs    []string `json:"dataDirs"` // data and WAL directories that no process may use
 	// bbolt files that stay locked while the fence is up; missing ones are skipped.
 	Databases []string `json:"databases"`
 	// For the kubelet, the containers and the processes to end.
@@ -64,11 +65,13 @@ func (f Fence) Raise(ctx context.Context, t *Target) (lower func() error, err er
 	defer cancel()
 	locked := 0
 	err = f.until(ctx, t, func() error {
-		if err := stopKubelet(ctx, t); err != nil {
-			return &finalError{err}
-		}
-		if err := f.quiet(ctx, t, "", f.Pods); err != nil {
-			return err
+		if len(f.Pods) > 0 {
+			if err := stopKubelet(ctx, t); err != nil {
+				return &finalError{err}
+			}
+			if err := f.quiet(ctx, t, "", f.Pods); err != nil {
+				return err
+			}
 		}
 		if err := f.unused(ctx, t); err != nil {
 			return err
@@ -98,7 +101,11 @@ func (f Fence) until(ctx context.Context, t *Target, try func() error) error {
 		case asFinal(err, &final):
 			return final.error
 		}
-		if asleep := t.Host.Clock.Sleep(ctx, 20*time.Millisecond); asleep != nil {
+		asleep := t.Host.Clock.Sleep(ctx, 20*time.Millisecond)
+		switch {
+		case errors.Is(asleep, context.Canceled): // the time is not up
+			return fmt.Errorf("cannot stop %s: %w", f.names(), asleep)
+		case asleep != nil:
 			return err
 		}
 	}
@@ -106,8 +113,10 @@ func (f Fence) until(ctx context.Context, t *Target, try func() error) error {
 
 // quiet ends the pods, of which nothing is left that would start them again.
 func (f Fence) quiet(ctx context.Context, t *Target, but string, pods []Pod) error {
-	if err := f.clearManifests(t, but); err != nil {
-		return &finalError{err}
+	if f.ManifestDir != "" {
+		if err := f.clearManifests(t, but); err != nil {
+			return &finalError{err}
+		}
 	}
 	return f.stopped(ctx, t, pods)
 }
@@ -257,18 +266,18 @@ func Concurrently(n int, do func(i int)) {
 	}
 }
 
-// proveUnused waits until no process, in any container or none, uses the data.
-func (f Fence) proveUnused(ctx context.Context, t *Target) error {
-	return f.until(ctx, t, func() error { return f.unused(ctx, t) })
-}
-
+// unused fails as long as a process, in any container or none, uses the data.
 func (f Fence) unused(ctx context.Context, t *Target) error {
 	for _, dir := range f.DataDirs {
 		users, err := t.Host.Processes.Using(ctx, dir)
 		if err != nil {
 			return &finalError{fmt.Errorf("cannot tell whether a process uses %s: %w", dir, err)}
 		}
-		if len(users) > 0 {
+		switch {
+		case len(users) > 0 && f.ManifestDir == "":
+			return fmt.Errorf("process %d (%s) still uses %s after %s: stop the kubelet if it runs, end that process, "+
+				"and type the command again", users[0].PID, users[0].Command, dir, f.Timeout)
+		case len(users) > 0:
 			return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
 				"kubelet from %s: end it, then try again",
 				dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)

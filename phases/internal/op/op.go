@@ -70,7 +70,7 @@ type Guard interface {
 // Lasting is an operation whose effect later operations rely on, and which somebody else can take
 // away: by mounting another disk, or by moving directories. Lasts fails if that has happened.
 type Lasting interface {
-	Lasts(*Target) error
+	Lasts(context.Context, *Target) error
 }
 
 // repeated is embedded in operations that are always carried out again and leave nothing to undo.

@@ -79,6 +79,19 @@ func written(ctx context.Context, t *Target, member string) (int, error) {
 	return t.Etcd.Written(ctx, log)
 }
 
+// writtenThere warns whoever takes away data that is not the run's: an etcd may have begun on it.
+func writtenThere(ctx context.Context, t *Target, member string) string {
+	writes, err := written(ctx, t, member)
+	switch {
+	case err != nil:
+		return fmt.Sprintf(". Keep what is there now: whether clients have written to it cannot be told (%v)", err)
+	case writes > 0:
+		return fmt.Sprintf(". Keep what is there now: clients have written to it %s, and nothing else holds that",
+			times(writes))
+	}
+	return ""
+}
+
 // Promised counts what was written to the new data while it is in place.
 func (x *Exchange) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
 	at, err := identify(t, x.Live)
@@ -92,7 +105,7 @@ func (x *Exchange) Promised(ctx context.Context, t *Target) (writes int, kept st
 // Promised counts what was written to a cluster that this run has begun. Of one that it joins, the
 // other members hold everything.
 func (c *ClaimData) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
-	if !c.Begins || c.Pod.Name == "" || !c.written(t) {
+	if !c.Begins || !c.written(t) {
 		return 0, "", nil
 	}
 	if mine, err := c.mine(t); err != nil || !mine {
