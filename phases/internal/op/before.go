@@ -108,7 +108,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 		return err
 	}
 	return &NotServingError{What: err.Error(), Fix: "look into its log below /var/log/pods, and into the kubelet's " +
-		"(`journalctl -u kubelet`); `etcdpod status` says more"}
+		"(`journalctl -u kubelet`); `etcdpod status` says more. If you edit a manifest, restart the kubelet afterwards"}
 }
 
 // missing says what does not run, or serve.

@@ -173,6 +173,12 @@ type meaning struct {
 	why, do string
 }
 
+// reread is for who edits a manifest. What it runs then is another pod, which the kubelet starts
+// once the one before has ended; and as long as no API server has answered since it was started, it
+// ends none (kubelet, pkg/kubelet/pod_workers.go: allowStaticPodStart, and kubelet.go: deletePod).
+// A new kubelet knows of one only.
+const reread = "; then restart the kubelet"
+
 // meanings are tried in order.
 func meanings() []meaning {
 	return []meaning{
@@ -188,13 +194,15 @@ func meanings() []meaning {
 				"and type " +
 				"`etcdpod join`"},
 		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},
-			"it does not know one of its flags", "take the flag out of the manifest, or spell it as this version does"},
+			"it does not know one of its flags",
+			"take the flag out of the manifest, or spell it as this version does" + reread},
 		{[]string{"invalid value", "parse error", "error verifying flags", "invalid argument"},
-			"one of its flags has a value that it cannot use", "correct it in the manifest"},
+			"one of its flags has a value that it cannot use", "correct it in the manifest" + reread},
 		{[]string{"address already in use"},
 			"another program listens at its address", "find that with `ss -ltnp`, and end it"},
 		{[]string{"cannot assign requested address"},
-			"no interface of this node has the address where it shall listen", "correct the address in the manifest"},
+			"no interface of this node has the address where it shall listen",
+			"correct the address in the manifest" + reread},
 		{[]string{"x509:", "tls:", "bad certificate", "certificate has expired", "private key does not match",
 			".crt: no such file", ".key: no such file", ".pem: no such file", "failed to find any pem data"},
 			"a certificate is refused, or is not there", "`etcdpod certs check` tells which; `etcdpod certs renew` " +
@@ -205,7 +213,7 @@ func meanings() []meaning {
 				"its disk " +
 				"is mounted read-only"},
 		{[]string{"invalid downgrade", "storage version", "cannot downgrade", "higher than the server"},
-			"its data is of a newer etcd", "put the image back that it had"},
+			"its data is of a newer etcd", "put the image back that it had" + reread},
 		{[]string{"cluster id mismatch", "member count is unequal", "couldn't find local name", "error validating " +
 			"peerurls",
 			"unmatched member", "does not match the member"},
@@ -222,7 +230,7 @@ func meanings() []meaning {
 		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
 			"it does not reach what it needs", "see whether etcd serves: type `etcdpod status`"},
 		{[]string{"no such file or directory"},
-			"a file that its flags name is not there", "put it back, or correct the flag in the manifest"},
+			"a file that its flags name is not there", "put it back, or correct the flag in the manifest" + reread},
 	}
 }
 
