@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -24,7 +23,7 @@ func (n *Node) Agent(ctx context.Context, in io.Reader, out io.Writer) error {
 func (n *Node) AgentBeating(ctx context.Context, in io.Reader, out io.Writer, beat time.Duration) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat, alive: make(chan struct{}, 1)}
+	a := &agent{out: json.NewEncoder(out), in: bufio.NewReader(in), beat: beat, patient: newPatient()}
 	// serve notices when the coordinator is gone.
 	part := &Participant{Node: n.telling(func(e engine.Event) { _ = a.send(message{Event: &e}) })}
 	defer func() {
@@ -41,9 +40,7 @@ type agent struct {
 	out  *json.Encoder
 	in   *bufio.Reader
 	beat time.Duration
-
-	alive chan struct{} // an event was sent
-	hung  atomic.Bool   // a question was given up that is still being answered
+	*patient
 }
 
 func (a *agent) send(m message) error {

@@ -129,30 +129,6 @@ type Body struct {
 	Size int64
 }
 
-// localLink asks the node that this process runs on.
-type localLink struct{ part *Participant }
-
-func (l localLink) Ask(ctx context.Context, question string, with, answer any, _ *Body) error {
-	in, err := json.Marshal(with)
-	if err != nil {
-		return err
-	}
-	out, err := l.part.Answer(ctx, question, in, nil)
-	if err != nil {
-		return err
-	}
-	if answer == nil {
-		return nil
-	}
-	data, err := json.Marshal(out)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(data, answer)
-}
-
-func (l localLink) Close() error { return l.part.leave() }
-
 // RemoteLink asks an agent over a connection.
 type RemoteLink struct {
 	name   string

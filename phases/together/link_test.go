@@ -195,3 +195,55 @@ func TestAQuestionThatNothingComesOfIsGivenUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The coordinator does not wait for ever for a disk of its own: the others go back, and it looks at
+// nothing there any more.
+func TestACoordinatorWhoseOwnDiskHangsDoesNotWaitForIt(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	n := NewNode(engine.Parts{Host: &node.Host{}, Emit: func(engine.Event) {}}, observe.Node{})
+	n.Patience = time.Millisecond
+	n.OwnName = func() (string, error) {
+		<-hang
+		return "", nil
+	}
+	unlocked := false
+	part := &Participant{Node: n, unlock: func() error {
+		unlocked = true
+		return nil
+	}}
+	own := &Peer{Name: "cp1", Link: local(part), Here: true}
+	hello := HelloQuestion{Protocol: Protocol, Reading: true}
+	_, err := Query[HelloAnswer](t.Context(), own, AskHello, hello)
+	if err == nil || !strings.Contains(err.Error(), "cp1: cannot hello: nothing came of it in 1ms") ||
+		!strings.Contains(engine.Hint(err), "dmesg") {
+		t.Fatalf("it says %v, hint %q", err, engine.Hint(err))
+	}
+	far := &saysYes{asked: map[string]bool{}}
+	tr := &Transaction{Node: n, Run: "r1", Peers: []*Peer{own, {Name: "cp2", Link: far}},
+		Cluster: journal.Cluster{Nodes: []journal.Peer{{Name: "cp1"}, {Name: "cp2"}}}}
+	var open *engine.OpenRunError
+	if err := tr.failed(t.Context(), err); !errors.As(err, &open) || open.Run.ID != "r1" ||
+		!strings.Contains(err.Error(), "cp1 could not be asked") {
+		t.Errorf("it says %v", err)
+	}
+	if !far.asked[AskBack] || far.asked[AskClose] {
+		t.Errorf("the other node was asked %v", far.asked)
+	}
+	if tr.Leave(); own.Link.Close() != nil || unlocked {
+		t.Error("this node is unlocked while something works there")
+	}
+}
+
+// saysYes is a node on which the run has begun, and which does all that it is asked.
+type saysYes struct{ asked map[string]bool }
+
+func (s *saysYes) Ask(_ context.Context, question string, _, answer any, _ *Body) error {
+	s.asked[question] = true
+	if state, ok := answer.(*partState); ok {
+		state.Begun = true
+	}
+	return nil
+}
+
+func (s *saysYes) Close() error { return nil }

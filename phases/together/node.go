@@ -28,14 +28,15 @@ type Node struct {
 	lost     []string
 	reach    Reach
 	giveUp   bool
-	Patience time.Duration // how long an agent's answer may take without an event; 0: [patience]
+	Patience time.Duration // how long an answer may take without an event; 0: [patience]
+	here     *patient      // with this node, while it coordinates
 	Mistakes Mistakes
 }
 
 // NewNode makes this node one of several; look is how observers see it.
 func NewNode(p engine.Parts, look observe.Node) *Node {
 	look.View, look.Etcd, look.API, look.Emit = p.Host.View(), p.Etcd, p.API, p.Emit
-	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName}
+	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName, here: newPatient()}
 }
 
 // Mistakes are planted by the tests that show that the exploration would find them. Nothing else

@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// An agent whose disk hangs still says that it is there, for ever: what hangs is one system call.
-// So each question has a limit. What is under way cannot be stopped: it keeps the node's lock until
-// it ends, and the run is settled when the node can be asked again.
+// An agent whose disk hangs still says that it is there, for ever, and the coordinator would wait
+// for a disk of its own just as long: what hangs is one system call. So each question has a limit.
+// What is under way cannot be stopped: it keeps the node's lock until it ends, and the run is
+// settled when the node can be asked again.
 
 // patience is how long a question may go without an event; what waits for a program by itself may
 // take its own limit in addition.
@@ -56,42 +58,55 @@ func (p *Participant) untilReturned() (sum time.Duration) {
 	return sum
 }
 
+// patient gives up a question of which nothing comes.
+type patient struct {
+	alive chan struct{} // something goes on
+	hung  atomic.Bool   // a question was given up that is still being answered
+}
+
+func newPatient() *patient { return &patient{alive: make(chan struct{}, 1)} }
+
 // lives notes that something goes on.
-func (a *agent) lives() {
+func (p *patient) lives() {
 	select {
-	case a.alive <- struct{}{}:
+	case p.alive <- struct{}{}:
 	default:
+	}
+}
+
+// patiently returns an answer, or that nothing comes of the question.
+func patiently[T any](p *patient, question string, limit time.Duration, answer func() T) (none T, err error) {
+	if p.hung.Load() {
+		return none, hangs(question, 0)
+	}
+	done := make(chan T, 1)
+	go func() { done <- answer() }()
+	silent := time.NewTimer(limit)
+	defer silent.Stop()
+	for {
+		select {
+		case answered := <-done:
+			return answered, nil
+		case <-p.alive:
+			silent.Reset(limit)
+		case <-silent.C:
+			p.hung.Store(true)
+			return none, hangs(question, limit)
+		}
 	}
 }
 
 // answer answers a question, or says that nothing comes of it.
 func (a *agent) answer(ctx context.Context, part *Participant, m message, file io.Reader) {
-	if a.hung.Load() {
-		_ = a.send(message{Error: toWire(hangs(m.Ask, 0))})
-		return
-	}
 	if a.beat == 0 && part.Node.Patience == 0 { // in tests nodes act one after another
 		_ = a.send(a.reply(ctx, part, m, file))
 		return
 	}
-	limit := part.patience(m)
-	done := make(chan message, 1)
-	go func() { done <- a.reply(ctx, part, m, file) }()
-	silent := time.NewTimer(limit)
-	defer silent.Stop()
-	for {
-		select {
-		case reply := <-done:
-			_ = a.send(reply)
-			return
-		case <-a.alive:
-			silent.Reset(limit)
-		case <-silent.C:
-			a.hung.Store(true)
-			_ = a.send(message{Error: toWire(hangs(m.Ask, limit))})
-			return
-		}
+	reply, err := patiently(a.patient, m.Ask, part.patience(m), func() message { return a.reply(ctx, part, m, file) })
+	if err != nil {
+		reply = message{Error: toWire(err)}
 	}
+	_ = a.send(reply)
 }
 
 func hangs(question string, limit time.Duration) error {

@@ -65,7 +65,7 @@ func (n *Node) Meet(
 ) (*Peer, error) {
 	p := &Peer{Name: at.Name, Here: part != nil}
 	if p.Here {
-		p.Link = localLink{part}
+		p.Link = local(part)
 	}
 	hello, err := n.greet(ctx, c, at, p, HelloQuestion{Protocol: Protocol, Version: n.Version, Command: n.Command,
 		Workflow: workflow, Reading: reading})
@@ -329,14 +329,19 @@ func (t *Transaction) failed(ctx context.Context, cause error) error {
 func (t *Transaction) reconnect(ctx context.Context) {
 	var still []*Peer
 	for _, p := range t.Peers {
-		if _, err := Query[partState](ctx, p, askLoad, t.Run); err == nil {
+		_, err := Query[partState](ctx, p, askLoad, t.Run)
+		if err == nil {
 			still = append(still, p)
 			continue
 		}
 		_ = p.Link.Close() // a new link replaces it
+		if p.Here {        // no other reaches its disk
+			t.muted(p.Name, err)
+			continue
+		}
 		at, _ := peerNamed(&t.Cluster, p.Name)
 		again, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, nil, false)
-		if p.Here || err != nil {
+		if err != nil {
 			t.muted(p.Name, err)
 			continue
 		}
@@ -483,8 +488,11 @@ func (t *Transaction) advice() string {
 	return advice
 }
 
-// summary is the run as this node lists it.
+// summary is the run as this node lists it, unless that would hang.
 func (t *Transaction) summary() engine.RunSummary {
+	if t.Node.here.hung.Load() {
+		return engine.RunSummary{ID: t.Run, Workflow: t.joint.Name, Command: t.Node.Command}
+	}
 	runs, err := engine.RunsOf(t.Node.Host.FS)
 	if err != nil {
 		return engine.RunSummary{ID: t.Run}
