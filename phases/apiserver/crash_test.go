@@ -187,6 +187,10 @@ func TestAChangeOfTheAPIServerStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing
 	crashtest.StoppedAnywhere(t, wiringCases())
 }
 
+func TestAChangeOfTheAPIServerInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, wiringCases())
+}
+
 func TestWhateverSomebodyElseDoesAtAnyStepOfAChangeOfTheAPIServerNothingPromisedIsLost(t *testing.T) {
 	crashtest.Meddled(t, wiringCases())
 }

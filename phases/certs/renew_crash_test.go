@@ -209,6 +209,10 @@ func TestARenewalStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, renewalCases())
 }
 
+func TestARenewalInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, renewalCases())
+}
+
 func TestWhateverSomebodyElseDoesAtAnyStepOfARenewalNothingPromisedIsLost(t *testing.T) {
 	crashtest.Meddled(t, renewalCases())
 }

@@ -231,6 +231,10 @@ func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, initCases())
 }
 
+func TestAnInitInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, initCases())
+}
+
 func TestWhateverSomebodyElseDoesAtAnyStepOfAnInitNothingPromisedIsLost(t *testing.T) {
 	crashtest.Meddled(t, initCases())
 }

@@ -200,6 +200,10 @@ func TestAJoinStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, joinCases())
 }
 
+func TestAJoinInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, joinCases())
+}
+
 func TestWhateverSomebodyElseDoesAtAnyStepOfAJoinNothingPromisedIsLost(t *testing.T) {
 	crashtest.Meddled(t, joinCases())
 }

@@ -150,6 +150,10 @@ func TestARestoreStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 	crashtest.StoppedAnywhere(t, restores())
 }
 
+func TestARestoreInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, restores())
+}
+
 func TestWhateverSomebodyElseDoesAtAnyStepOfARestoreNothingPromisedIsLost(t *testing.T) {
 	crashtest.Meddled(t, restores())
 }

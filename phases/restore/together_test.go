@@ -33,7 +33,7 @@ func onNodes(names ...string) crashtest.Together {
 		Joint: func(w *crashtest.Node) together.Joint { return world(w).looker().joint() },
 		Run: func(w *crashtest.Node, nodes []journal.Peer) error {
 			o := TogetherOptions{Nodes: nodes, Restore: Options{StopTimeout: time.Minute}}
-			return world(w).looker().restore(context.Background(), w.Process, o,
+			return world(w).looker().restore(w.Context(), w.Process, o,
 				func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return world(w).verdict() },
@@ -125,6 +125,10 @@ func TestARestoreOfThreeNodesEndsNewOnAll(t *testing.T) {
 
 func TestEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, onNodes("cp1", "cp2", "cp3"))
+}
+
+func TestARestoreOfThreeNodesInterruptedAnywhereGoesBackOnAll(t *testing.T) {
+	crashtest.InterruptedTogether(t, onNodes("cp1", "cp2", "cp3"))
 }
 
 func TestWhateverSomebodyElseDoesAtAnyStepOfARestoreOfThreeNodesNothingPromisedIsLost(t *testing.T) {

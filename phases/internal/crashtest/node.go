@@ -32,6 +32,16 @@ type Node struct {
 	Process *together.Node // the running process of etcdpod
 	First   string         // how the machine looked before the run, without etcdpod's own directory
 	commit  Sought
+
+	interrupted context.Context // of the commands that are typed; nil: nothing interrupts them
+}
+
+// Context is that of a command that is typed on the node.
+func (w *Node) Context() context.Context {
+	if w.interrupted == nil {
+		return context.Background()
+	}
+	return w.interrupted
 }
 
 // TestManifestDir is the static-pod directory of a simulated node.
@@ -63,15 +73,15 @@ func (w *Node) Restart() {
 
 // Do carries out a workflow without asking.
 func (w *Node) Do(work engine.Work) error {
-	return w.Process.Do(context.Background(), work, func(engine.Plan) error { return nil })
+	return w.Process.Do(w.Context(), work, func(engine.Plan) error { return nil })
 }
 
 // Settle types one of the commands that end an open run.
 func (w *Node) Settle(command string) error {
 	if command == "rollback" {
-		return w.Process.Rollback(context.Background())
+		return w.Process.Rollback(w.Context())
 	}
-	return w.Process.Resume(context.Background())
+	return w.Process.Resume(w.Context())
 }
 
 // Committed searches the journal's text for the record, because it is asked after every step.
