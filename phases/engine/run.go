@@ -313,15 +313,25 @@ func (r *Run) back(ctx context.Context, cause error) error {
 	return WentBack(summarize(r.State), cause, lacks)
 }
 
+// Unseen is said of a run that has gone back, and was begun by a version that did not note what
+// served before it.
+const Unseen = "files and data are as before; what served before was not noted by the etcdpod that began this run, " +
+	"so whether it serves again was not waited for: type `etcdpod status`"
+
 // Returned sees whether what served before the run serves again, after everything is undone. The
 // error is nil, or says what does not. It keeps no run open: nothing is left to undo.
 func (r *Run) Returned(ctx context.Context) error {
 	var lacks []error
+	stopped, known := false, false
 	for i, o := range r.Ops {
 		if back, ok := o.(op.Returner); ok && r.State.Steps[i].Progress == journal.Reverted {
 			r.focus(i)
-			lacks = append(lacks, back.Returned(ctx, r.Target))
+			knows, err := back.Returned(ctx, r.Target)
+			stopped, known, lacks = true, known || knows, append(lacks, err)
 		}
+	}
+	if stopped && !known {
+		r.Target.Report(Unseen)
 	}
 	return errors.Join(lacks...)
 }

@@ -175,6 +175,17 @@ func (c Case) settleStored(t *testing.T, r StoredRuns, count map[string]int) {
 	}
 }
 
+// unseen says whether a run that went back had stopped the kubelet, and whether it had not noted
+// what served before: the first versions did not.
+func unseen(s *journal.State) (stopped, unknown bool) {
+	for _, step := range s.Steps {
+		if step.Kind == "stop-kubelet" && step.Progress == journal.Reverted {
+			stopped, unknown = true, !bytes.Contains(step.Op, []byte(`"before"`))
+		}
+	}
+	return stopped, unknown
+}
+
 // settler is a node with an open run.
 type settler struct {
 	*Node
@@ -190,6 +201,8 @@ func (c Case) loaded(t *testing.T, before, now *sim.Machine) settler {
 
 // end settles a run, and checks that it ended as its records say it must.
 func (s settler) end(command string, state *journal.State) (string, error) {
+	said := false
+	s.Process.Emit = func(e engine.Event) { said = said || e.Message == engine.Unseen }
 	err := s.Settle(command)
 	var (
 		refused *engine.RefusedError
@@ -216,6 +229,8 @@ func (s settler) end(command string, state *journal.State) (string, error) {
 	got, err := s.Outcome()
 	if runs, listed := journal.List(s.Machine.Disk); listed != nil || len(runs) != 1 || !runs[0].State.Ended {
 		return got, errors.Join(err, listed, errors.New("the run is not closed"))
+	} else if stopped, unknown := unseen(runs[0].State); stopped && said != unknown {
+		return got, fmt.Errorf("that it was not seen whether all serves again was said: %v", said)
 	}
 	if err != nil || got != want && !(s.Votes && got == "new") {
 		return got, fmt.Errorf("it ended %q, and not %q: %w", got, want, err)

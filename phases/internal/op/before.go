@@ -15,8 +15,9 @@ import (
 // what served before serves again: files in their places prove no more than that.
 type Returner interface {
 	// Returned waits for it, and returns nil or a [*NotServingError]. It is called when everything
-	// is undone, and again if that was interrupted.
-	Returned(context.Context, *Target) error
+	// is undone, and again if that was interrupted. known is false if what served before was not
+	// noted: earlier versions did not.
+	Returned(context.Context, *Target) (known bool, err error)
 }
 
 // NotServingError says what does not serve again after a run has gone back.

@@ -36,7 +36,11 @@ func (k *StopKubelet) Undo(ctx context.Context, t *Target) error {
 
 // Returned stops a kubelet again that did not run before: the containers go on without it. What did
 // not run before, and was started with the others, is ended.
-func (k *StopKubelet) Returned(ctx context.Context, t *Target) error {
+func (k *StopKubelet) Returned(ctx context.Context, t *Target) (known bool, err error) {
+	return k.Before != nil, k.returned(ctx, t)
+}
+
+func (k *StopKubelet) returned(ctx context.Context, t *Target) error {
 	lends := !k.WasRunning && k.Before.ran()
 	if lends { // an earlier attempt may have stopped it, or the node has rebooted
 		if k.Before.missing(ctx, t, new(readiness)) == nil {

@@ -41,7 +41,9 @@ func (r *RestartPod) Record(ctx context.Context, t *Target) error {
 }
 
 // Returned waits for what served before.
-func (r *RestartPod) Returned(ctx context.Context, t *Target) error { return r.Served.again(ctx, t) }
+func (r *RestartPod) Returned(ctx context.Context, t *Target) (known bool, err error) {
+	return r.Served != nil, r.Served.again(ctx, t)
+}
 
 func (r *RestartPod) Do(ctx context.Context, t *Target) error {
 	if r.Back {
@@ -194,15 +196,15 @@ func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 
 // Returned sees whether the old API server is still ready: what was undone since may have mattered
 // to it. Once it was late it is not waited for again.
-func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) error {
+func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) (known bool, err error) {
 	if !a.WasReady {
-		return nil
+		return a.Back, nil
 	}
 	limit := a.Limit
 	if a.late != nil {
 		limit = 0
 	}
-	err := poll(ctx, t, "the API server is not ready again", limit, 100*time.Millisecond,
+	err = poll(ctx, t, "the API server is not ready again", limit, 100*time.Millisecond,
 		func(ctx context.Context) error {
 			if err := t.APIServer.Ready(ctx, a.API); !Serves(err) {
 				return err
@@ -210,12 +212,12 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) error {
 			return nil
 		})
 	if err == nil {
-		return nil
+		return true, nil
 	}
 	if a.late != nil {
 		err = a.late
 	}
-	return &NotServingError{What: err.Error(), Fix: fmt.Sprintf("look into its log below /var/log/pods/%s_%s-*; "+
+	return true, &NotServingError{What: err.Error(), Fix: fmt.Sprintf("look into its log below /var/log/pods/%s_%s-*; "+
 		"`etcdpod status` says more", a.Pod.Namespace, a.Pod.Name)}
 }
 
