@@ -297,6 +297,11 @@ func noCommand(app *cli.App, known, rest []string) error {
 				Hint: fmt.Sprintf("is it `etcdpod %s`? %s", near, list)}
 		}
 	}
+	// It may be but a part of a name.
+	if near := nearest(rest[0], nextWords(app, words)); near != "" {
+		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", strings.Join(all[:len(known)+1], " ")),
+			Hint: fmt.Sprintf("is it `etcdpod %s`? %s", strings.TrimSpace(words+" "+near), list)}
+	}
 	if len(known) > 0 {
 		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", words+" "+rest[0]),
 			Hint: fmt.Sprintf("%s goes with one of: %s", words, strings.Join(nextWords(app, words), ", "))}
