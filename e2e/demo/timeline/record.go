@@ -149,10 +149,11 @@ type answer struct {
 
 // watcher asks etcd and the API server, again and again.
 type watcher struct {
-	stop context.CancelFunc
-	done sync.WaitGroup
-	mu   sync.Mutex
-	all  map[string][]answer
+	stop  context.CancelFunc
+	close func() // after that
+	done  sync.WaitGroup
+	mu    sync.Mutex
+	all   map[string][]answer
 }
 
 func watch(ctx context.Context, s *sandbox.Sandbox) (*watcher, error) {
@@ -174,7 +175,12 @@ func watch(ctx context.Context, s *sandbox.Sandbox) (*watcher, error) {
 	}
 	w.ask(ctx, "etcd", func(ctx context.Context) (string, error) {
 		got, err := etcd.Get(ctx, marker, clientv3.WithCountOnly())
-		if err != nil {
+		if err != nil { // the client would wait longer and longer before it tries again
+			again, wrong := s.EtcdClient()
+			if wrong == nil {
+				etcd.Close()
+				etcd = again
+			}
 			return "", err
 		}
 		return data(got.Count == 1), nil
@@ -188,12 +194,7 @@ func watch(ctx context.Context, s *sandbox.Sandbox) (*watcher, error) {
 		list := w.all["etcd"] // which it reads
 		return list[len(list)-1].data, nil
 	})
-	w.done.Add(1)
-	go func() {
-		defer w.done.Done()
-		<-ctx.Done()
-		etcd.Close()
-	}()
+	w.close = func() { etcd.Close() }
 	return w, nil
 }
 
@@ -225,6 +226,7 @@ func (w *watcher) ask(ctx context.Context, name string, question func(context.Co
 func (w *watcher) end() map[string][]answer {
 	w.stop()
 	w.done.Wait()
+	w.close()
 	return w.all
 }
 
