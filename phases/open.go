@@ -52,7 +52,7 @@ func Open(c Config) (*Node, error) {
 	}
 	name, err := os.Hostname()
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell this host's name: %w", err)
+		return nil, fmt.Errorf("cannot determine this host's name: %w", err)
 	}
 	for _, file := range []*string{&c.CACert, &c.Cert, &c.Key} {
 		if *file == "" {

@@ -19,7 +19,7 @@ const (
 	Missing     Kind = iota // the certificate or its key is not there
 	Unreadable              // the certificate or its key
 	WrongKey                // certificate and key do not belong together
-	WrongCA                 // not signed by the CA, or that is no CA
+	WrongCA                 // not signed by the CA, or that is not a CA
 	WrongUsage              // wrong extended key usage
 	WrongNames              // some requested names or addresses are missing
 	NotYetValid             // or the node's clock is behind
@@ -56,7 +56,7 @@ const (
 	fixRenew = "renew it: `etcdpod certs renew` (an external CA needs `etcdpod certs generate-csr`)"
 	fixPair  = "put back the file that belongs to the other, or move both out of the way and have new ones made"
 	fixCA    = "put back the CA's certificate and key that belong together: other control planes have the same"
-	fixClock = "look at the clock of this node; if it is right, renew the certificate: `etcdpod certs renew`"
+	fixClock = "check this node's clock; if it is right, renew the certificate: `etcdpod certs renew`"
 )
 
 // Check returns what is wrong with a certificate in use at that time; nothing if all is well.
@@ -108,7 +108,7 @@ func absent(file, other string, half bool) *Problem {
 		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
 	}
 	return &Problem{Missing, fmt.Sprintf("%s is not there", file),
-		"have it made: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
+		"create it: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
 }
 
 func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) []*Problem {
@@ -129,12 +129,12 @@ func period(file string, c *x509.Certificate, now time.Time) []*Problem {
 	switch {
 	case now.Before(c.NotBefore):
 		return []*Problem{
-			{NotYetValid, fmt.Sprintf("%s is not valid before %s, and here it is %s",
+			{NotYetValid, fmt.Sprintf("%s is not valid before %s; this node's clock says %s",
 				file, stamp(c.NotBefore), stamp(now)), fixClock},
 		}
 	case now.After(c.NotAfter):
 		return []*Problem{
-			{Expired, fmt.Sprintf("%s expired on %s, and here it is %s", file, stamp(c.NotAfter), stamp(now)),
+			{Expired, fmt.Sprintf("%s expired on %s; this node's clock says %s", file, stamp(c.NotAfter), stamp(now)),
 				fixRenew},
 		}
 	}
@@ -246,7 +246,7 @@ func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now
 	}
 	ca := judged(certs, keyPEM, now)
 	if !ca.IsCA {
-		return []*Problem{{WrongCA, fmt.Sprintf("%s is no CA", certFile), fixCA}}
+		return []*Problem{{WrongCA, fmt.Sprintf("%s is not a CA", certFile), fixCA}}
 	}
 	problems := period(certFile, ca, now)
 	for _, p := range problems {

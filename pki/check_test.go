@@ -80,7 +80,7 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 			[]string{"etcd/ca.key is not the key of etcd/ca.crt"}},
 		{"a CA that is none", func(f Files) {
 			f["etcd/ca.crt"], f["etcd/ca.key"] = f["etcd/peer.crt"], f["etcd/peer.key"]
-		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is no CA"}},
+		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is not a CA"}},
 		{"a CA that cannot be read is told of once", func(f Files) { f["etcd/ca.crt"] = []byte{} },
 			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/ca.crt"}},
 		{"a CA's key alone", func(f Files) { delete(f, "etcd/ca.crt") }, 0, []Kind{Missing, WrongCA, WrongCA, WrongCA,
@@ -103,8 +103,8 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		}, 0, []Kind{WrongUsage}, []string{"etcd/server.crt is no certificate for servers"}},
 		{"a clock that is behind", func(Files) {}, -time.Hour, []Kind{
 			NotYetValid, NotYetValid, NotYetValid, NotYetValid, NotYetValid,
-		}, []string{"etcd/ca.crt is not valid before 2026-03-01T11:55:00Z, and here it is 2026-03-01T11:00:00Z",
-			"look at the clock"}},
+		}, []string{"etcd/ca.crt is not valid before 2026-03-01T11:55:00Z; this node's clock says 2026-03-01T11:00:00Z",
+			"check this node's clock"}},
 		{"a year later", func(Files) {}, DefaultValidity + time.Second, []Kind{Expired, Expired, Expired, Expired},
 			[]string{"etcd/server.crt expired on 2027-03-01T12:00:00Z", "certs renew"}},
 		{"ten years later", func(f Files) {

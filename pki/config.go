@@ -76,7 +76,7 @@ func (c Config) Names(s Spec) (Names, error) {
 	}
 	advertise := netutils.ParseIPSloppy(c.AdvertiseAddress)
 	if advertise == nil {
-		return Names{}, fmt.Errorf("advertiseAddress: %q is no IP address", c.AdvertiseAddress)
+		return Names{}, fmt.Errorf("advertiseAddress: %q is not an IP address", c.AdvertiseAddress)
 	}
 	n := Names{DNS: []string{"localhost"}, IPs: []net.IP{advertise, net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
 	if c.NodeName != "" {
@@ -92,7 +92,8 @@ func (c Config) Names(s Spec) (Names, error) {
 			n.DNS = append(n.DNS, name)
 		default:
 			wrong = append(wrong, fmt.Errorf(
-				"%s: %q is no IP address, and no DNS name in lower case (with *. before it, if need be)", field, name))
+				"%s: %q is neither an IP address nor a DNS name in lower case (with *. before it, if need "+
+					"be)", field, name))
 		}
 	}
 	return n.unique(), errors.Join(wrong...)

@@ -59,7 +59,7 @@ func ParseAuthority(certFile string, certPEM []byte, keyFile string, keyPEM []by
 	ca := Authority{Cert: signing(certs, key), key: key}
 	switch {
 	case !ca.Cert.IsCA:
-		return Authority{}, fmt.Errorf("cannot sign with %s: it is no CA", certFile)
+		return Authority{}, fmt.Errorf("cannot sign with %s: it is not a CA", certFile)
 	case !matches(ca.Cert.PublicKey, key):
 		return Authority{}, fmt.Errorf("cannot sign with %s: %s is not its key", certFile, keyFile)
 	}

@@ -152,7 +152,7 @@ func TestWhatCannotBeMadeIsAnError(t *testing.T) {
 		why    string
 	}{
 		{"no node name", Config{AdvertiseAddress: "10.0.0.11", Algorithm: ECDSAP256}, "the node's name is empty"},
-		{"no address", Config{NodeName: "cp1", Algorithm: ECDSAP256}, "is no IP address"},
+		{"no address", Config{NodeName: "cp1", Algorithm: ECDSAP256}, "is not an IP address"},
 		{"a life that has ended", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
 			Algorithm: ECDSAP256, Validity: -time.Hour}, "valid for -1h"},
 		{"an unknown algorithm", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: "DSA"},

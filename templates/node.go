@@ -96,7 +96,7 @@ func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 	given := node.endpoint.AdvertiseAddress
 	ip := netutils.ParseIPSloppy(given)
 	if ip == nil && given != "" {
-		return field.ErrorList{field.Invalid(path, given, "is no IP address")}
+		return field.ErrorList{field.Invalid(path, given, "is not an IP address")}
 	}
 	if ip == nil || ip.IsUnspecified() {
 		given, ip = ofHost, netutils.ParseIPSloppy(ofHost)

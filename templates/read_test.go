@@ -111,7 +111,7 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 		{"no port", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  bindPort: 65536\n",
 			"line 4: InitConfiguration: localAPIEndpoint.bindPort: 65536 is no port"},
 		{"no address", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  advertiseAddress: cp1.example.org\n",
-			`line 4: InitConfiguration: localAPIEndpoint.advertiseAddress: "cp1.example.org" is no IP address`},
+			`line 4: InitConfiguration: localAPIEndpoint.advertiseAddress: "cp1.example.org" is not an IP address`},
 		{"no name of a node", beta + "kind: InitConfiguration\nnodeRegistration:\n  name: cp_1\n",
 			`line 4: InitConfiguration: nodeRegistration.name: "cp_1" is no name of a node`},
 		{"a version not known", beta + "kind: ClusterConfiguration\nkubernetesVersion: 1.38.0\n",

@@ -14,11 +14,11 @@ import (
 
 func (s *session) apiServerShowCommand() *cli.Command {
 	return &cli.Command{
-		Name: "apiserver show", Usage: "say which etcds the API server of this node uses, and whether they answer it",
-		Description: `Reads the API server's manifest, and dials each of its etcds as the API server does, with its ` +
-			`files: which member answers, its role, version and cluster. It says whether the files are where the API ` +
-			`server sees them, until when the certificates are good, and what differs from kubeadm's own setting. It ` +
-			`works when everything is down, and changes nothing.`,
+		Name: "apiserver show", Usage: "show which etcds this node's API server uses, and whether they answer",
+		Description: `Reads the API server's manifest, and connects to each of its etcds as the API server does, ` +
+			`with the same files: which member answers, its role, version and cluster. It shows whether the API ` +
+			`server can see those files, when the certificates expire, and what differs from kubeadm's own ` +
+			`setting. It works when everything is down, and changes nothing.`,
 		UsageText: `etcdpod apiserver show
 etcdpod apiserver show -o json`,
 		Action: s.showAPIServer,
@@ -77,35 +77,35 @@ func writeAPIServer(w io.Writer, r apiserver.Report) {
 
 func (s *session) apiServerSetCommand() *cli.Command {
 	return &cli.Command{
-		Name: "apiserver set", Usage: "have the API server of this node use other etcds, or other files for them",
-		Description: `Changes just those lines of the API server's manifest that say which etcds it uses: everything else stays, byte for byte. What is not given stays as it is. The kubelet then starts the API server anew, and the command waits until it is ready on the new endpoints. If it does not get ready, or ends again and again, the old manifest comes back by itself, and is waited for.
+		Name: "apiserver set", Usage: "point this node's API server at other etcds, or at other files for them",
+		Description: `Changes only the lines of the API server's manifest that say which etcds it uses. Everything else stays, byte for byte, and so does every setting that you do not give. The kubelet then restarts the API server, and the command waits until it is ready with the new endpoints. If it does not become ready, or keeps exiting, the old manifest is put back, and the command waits for the API server again.
 
-Before anything is touched, each endpoint is dialled as the API server will dial it, with the very files. Refused are an endpoint that does not answer, a learner, a server that the CA does not vouch for or that does not accept the client certificate, a file that is not there or that the manifest does not mount, and another cluster than the one in use.
+Before anything is touched, each endpoint is tried as the API server will use it, with the same files. The command refuses an endpoint that does not answer, a learner, a server whose certificate the CA did not sign or that rejects the client certificate, a file that is missing or that the manifest does not mount, and a cluster other than the one in use.
 
-With --all-members the API server outlives the etcd of its own node: it takes turns over all members, and leaves out those that do not answer. They are asked for where etcd on this node is reached, or at --endpoints. The list is the same on every node, in the order of the members' names, since the API server's client has no first choice. Type it on each control plane, one after the other.
+With --all-members the API server survives the loss of its own node's etcd: its client spreads requests over all members, and skips those that do not answer. The list of members comes from this node's etcd, or from --endpoints. It is the same on every node, sorted by member name, since the client prefers none of them. Run the command on each control plane, one after the other.
 
-kubeadm upgrade writes kubeadm's own setting again. To keep another one, put it into apiServer.extraArgs of kubeadm's ClusterConfiguration, too.
+kubeadm upgrade restores kubeadm's own setting. To keep yours, put it into apiServer.extraArgs of kubeadm's ClusterConfiguration as well.
 
-After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old manifest is kept in the run's folder until etcdpod prune. A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old manifest is kept in the run's folder until etcdpod prune. Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod apiserver set --all-members --dry-run
 etcdpod apiserver set --etcd-servers https://10.0.0.11:2379,https://10.0.0.12:2379,https://10.0.0.13:2379
 etcdpod apiserver set --etcd-servers https://etcd.example.org:2379 --etcd-cafile /etc/kubernetes/pki/external/ca.crt --etcd-certfile /etc/kubernetes/pki/external/client.crt --etcd-keyfile /etc/kubernetes/pki/external/client.key`,
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "etcd-servers", Usage: "use the etcds at `URLS`, with commas between"},
-			&cli.BoolFlag{Name: "all-members", Usage: "use all members that the cluster has now"},
+			&cli.StringSliceFlag{Name: "etcd-servers", Usage: "use the etcds at `URLS`, comma-separated"},
+			&cli.BoolFlag{Name: "all-members", Usage: "use all current members of the cluster"},
 			&cli.StringFlag{
 				Name:  "etcd-cafile",
 				Usage: "trust etcd by the CA in `FILE`, a path as the API server's container sees it",
 			},
-			&cli.StringFlag{Name: "etcd-certfile", Usage: "show etcd the certificate in `FILE`, likewise"},
+			&cli.StringFlag{Name: "etcd-certfile", Usage: "present the certificate in `FILE` to etcd, likewise"},
 			&cli.StringFlag{Name: "etcd-keyfile", Usage: "the private key of --etcd-certfile, in `FILE`, likewise"},
 			&cli.BoolFlag{
-				Name: "another-cluster", Usage: "go over to another cluster than the one in use, with other objects",
+				Name: "another-cluster", Usage: "allow switching to a different cluster, with different objects",
 			},
 			&cli.DurationFlag{Name: "stop-timeout", DefaultText: "3s",
-				Usage: "give the old API server `TIME` to end by itself"},
+				Usage: "give the old API server `TIME` to shut down"},
 			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute,
-				Usage: "give the new API server `TIME` to be ready"},
+				Usage: "give the new API server `TIME` to become ready"},
 		},
 		Action: s.setAPIServer,
 	}
@@ -123,6 +123,6 @@ func (s *session) setAPIServer(c *cli.Context) error {
 	return s.carryOut(c, change{
 		workflow:  workflow,
 		said:      "The API server is ready with it, by the run %s. The old manifest is kept until `etcdpod prune`.",
-		unchanged: "Nothing to do: the API server's manifest says so already.",
+		unchanged: "Nothing to do: the API server's manifest already says so.",
 	})
 }

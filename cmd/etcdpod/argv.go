@@ -176,15 +176,15 @@ func checkValue(f cli.Flag, value string) error {
 	switch f.(type) {
 	case *cli.DurationFlag:
 		if err != nil || strings.HasPrefix(value, "-") {
-			return errors.New("it wants a time like 30s or 5m")
+			return errors.New("expected a duration like 30s or 5m")
 		}
 	case *cli.BoolFlag:
 		if err != nil {
-			return errors.New("it is true or false")
+			return errors.New("expected true or false")
 		}
 	case *cli.IntFlag:
 		if err != nil {
-			return errors.New("it wants a whole number")
+			return errors.New("expected a whole number")
 		}
 	}
 	return err

@@ -18,12 +18,12 @@ func backupDirFlag() cli.Flag {
 
 func (s *session) backupCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove it good",
-		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a description beside it, in .json. It gets its name only when its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd goes on serving.
+		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove that it is good",
+		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a sidecar that describes it next to it, in .json. It gets its name only once its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd keeps serving.
 
-Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: one that does not hold what the others do is named, the backup is made, and the exit code is 6.
+Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: if one does not hold what the others do, it is named, the backup is made all the same, and the exit code is 6.
 
-Keep the cluster's CAs, sa.key and encryption configuration elsewhere, too: without them a snapshot is of no use on another machine.`,
+Keep the cluster's CAs, sa.key and encryption configuration somewhere else, too: without them a snapshot is useless on another machine.`,
 		UsageText: `etcdpod backup
 etcdpod backup /mnt/safe/cp1.db
 etcdpod backup --keep 14`,

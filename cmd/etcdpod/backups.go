@@ -13,7 +13,7 @@ import (
 
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backups", Usage: "list the backups of this node",
+		Name: "backups", Usage: "list this node's backups",
 		Description: `What is in --dir, by the descriptions beside the snapshots. It looks whether they have ` +
 			`their length; etcdpod verify proves one.`,
 		UsageText: `etcdpod backups`,

@@ -15,14 +15,14 @@ import (
 func (s *session) certsCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs check", Aliases: []string{"certs check-expiration"},
-		Usage: "say until when certificates are good, in the files and as they are really served",
+		Usage: "show when certificates expire, in the files and as they are really served",
 		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs ` +
-			`check-expiration, and then what etcd's client and peer ports and the API server's port really show to ` +
-			`who dials them: a process may still hold what its file held once. ` +
-			`Each certificate is held against its key, its CA, and the addresses at which it is used; those in ` +
-			`kubeadm's kubeconfigs are among them. Exit code 6 when something is wrong, has less than 30 days ` +
-			`left, or could not be looked at. It works when everything is down, and ` +
-			`changes nothing. Its other name is certs check-expiration.`,
+			`check-expiration, followed by what etcd's client and peer ports and the API server's port actually ` +
+			`present: a process may still use what its file held earlier. Each certificate, also those in ` +
+			`kubeadm's kubeconfigs, is checked against its key, its CA, and the addresses at which it is used. ` +
+			`The exit code is 6 when something is wrong, has less than 30 days left, or could not be checked. It ` +
+			`works when everything is down, and changes nothing. The command's other name is certs ` +
+			`check-expiration.`,
 		UsageText: `etcdpod certs check
 etcdpod certs check -o json`,
 		Action: s.certsCheck,

@@ -15,14 +15,14 @@ import (
 func (s *session) certsRenewCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs renew", ArgsUsage: "[NAME…]",
-		Usage: "give etcd's certificates a new life, and start anew what uses them",
-		Description: `NAME is etcd-server, etcd-peer, etcd-healthcheck-client or apiserver-etcd-client; without one, or with all, it is every one of them that is there. Each gets a new key and a new certificate, signed by the CA whose key is beside it, for all the names and addresses of the old one and for those that kubeadm's configuration asks for. What uses them is started anew, etcd first, then the API server, and what etcd shows to who dials it is held against the files.
+		Usage: "renew etcd's certificates, and restart what uses them",
+		Description: `NAME is etcd-server, etcd-peer, etcd-healthcheck-client or apiserver-etcd-client; without a NAME, or with all, every one of them that exists is renewed. Each gets a new key and a new certificate, signed by the CA whose key is next to it, for all names and addresses of the old one plus those in kubeadm's configuration. What uses them is restarted, etcd first, then the API server, and what etcd presents to its clients is compared with the files.
 
-A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
+A failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
 
-With several members, renew on one node after the other: it is refused where the cluster would stand still meanwhile because others do not answer (of two members both are needed, and it does stand still for that moment). Without the CA's key nothing can be renewed here: certs generate-csr makes requests, and --from takes the certificates that were signed, from beside their keys. The certificates of the API server itself are kubeadm's to renew.
+With several members, renew one node after the other. The command refuses where the cluster would lose quorum meanwhile because other members do not answer. A cluster of two needs both members: it does stop for that moment. Without the CA's key nothing can be renewed here: certs generate-csr creates requests, and --from takes the signed certificates, from next to their keys. The API server's own certificates are kubeadm's to renew.
 
-A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod certs renew --dry-run
 etcdpod certs renew
 etcdpod certs renew apiserver-etcd-client`,
@@ -34,10 +34,10 @@ etcdpod certs renew apiserver-etcd-client`,
 			&cli.DurationFlag{
 				Name:        "stop-timeout",
 				DefaultText: "30s for one etcd of several, none for one alone, 3s for the API server",
-				Usage:       "give the containers `TIME` to end by themselves",
+				Usage:       "give the containers `TIME` to shut down",
 			},
 			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute,
-				Usage: "give etcd, and then the API server, `TIME` to serve"},
+				Usage: "give etcd, and then the API server, `TIME` to start serving"},
 		},
 		Action: s.certsRenew,
 	}
@@ -54,14 +54,15 @@ func (s *session) certsRenew(c *cli.Context) error {
 
 func (s *session) certsRequestCommand() *cli.Command {
 	return &cli.Command{
-		Name: "certs generate-csr", ArgsUsage: "[NAME…]", Usage: "make keys, and requests for an external CA to sign",
-		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir as kubeadm names them (etcd/server.key, etcd/server.csr), for root alone. Unlike kubeadm's, a request asks for the extended key usage, without which etcd and the API server refuse the certificate. Nothing that is in use is changed, and no file that is there is overwritten.
+		Name: "certs generate-csr", ArgsUsage: "[NAME…]", Usage: "create keys, and certificate requests for an " +
+			"external CA to sign",
+		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir with kubeadm's names (etcd/server.key, etcd/server.csr), readable by root alone. Unlike kubeadm's, a request asks for the extended key usage, without which etcd and the API server reject the certificate. Nothing in use is changed, and no existing file is overwritten.
 
-Certificates that are in use say themselves for whom they are: a request asks for what certs renew would take. When the CA has signed them, put each certificate beside its key (etcd/server.crt), and type certs renew --from.
+The certificates in use determine the names: a request asks for what certs renew would issue. Once the CA has signed them, put each certificate next to its key (etcd/server.crt), and type certs renew --from.
 
-For a node that has none yet, --config names kubeadm's configuration, and a request asks for what init would make of it. Any of the other flags of init that are taken here does the same without a file, with kubeadm's defaults. This needs neither kubelet nor container runtime nor API server nor CA, and with --root works on an empty directory, without being root. Without NAME it is for those that are not there, with all for all of them. When the CA has signed them, copy the certificates and their keys to where kubeadm keeps them, with the CA's certificate, and go on with init or join, which take them as they are.
+For a node that has no certificates yet, --config names kubeadm's configuration, and a request asks for what init would issue. The other flags of init that this command takes do the same without a file, with kubeadm's defaults. This needs no kubelet, container runtime, API server or CA, and with --root it works on an empty directory, without root. Without a NAME the missing certificates are requested, with all every one of them. Once the CA has signed them, copy the certificates and keys to where kubeadm keeps them, with the CA's certificate, and go on with init or join, which use them as they are.
 
-A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it.`,
+A failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it.`,
 		UsageText: `etcdpod certs generate-csr --csr-dir /root/csr
 etcdpod certs generate-csr --config kubeadm.yaml --csr-dir /root/csr`,
 		Flags: append([]cli.Flag{

@@ -15,7 +15,7 @@ const completeName = "__complete"
 func (s *session) completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", ArgsUsage: "SHELL",
-		Usage: "write a script that completes commands and flags in bash, zsh or fish",
+		Usage: "print a completion script for bash, zsh or fish",
 		Description: `SHELL is bash, zsh or fish. The script asks etcdpod itself what can follow, so that ` +
 			`it fits the version that is installed.`,
 		UsageText: `etcdpod completion bash > /etc/bash_completion.d/etcdpod

@@ -23,8 +23,8 @@ type display interface {
 
 // Labels for what must not be overlooked.
 const (
-	commitText    = "commit point: from here on the run can only go forward"
-	goingBackText = "GOING BACK: everything that was done is being undone"
+	commitText    = "commit point: from here the run can only go forward"
+	goingBackText = "GOING BACK: undoing everything that was done"
 	wentBackText  = "everything is as before"
 )
 

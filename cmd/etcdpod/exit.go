@@ -25,11 +25,11 @@ const (
 func exitCodes() []string {
 	return []string{
 		exitDone:        "done",
-		exitFailed:      "failed, and everything is as before",
+		exitFailed:      "failed; everything is as before",
 		exitUsage:       "wrong usage",
-		exitOpenRun:     "a run is open: it must be resumed or rolled back",
-		exitBadSnapshot: "the snapshot is bad, not there, or not a regular file",
-		exitRefused:     "refused by a check, and nothing was touched",
+		exitOpenRun:     "a run is open: resume it or roll it back",
+		exitBadSnapshot: "the snapshot is bad, missing, or not a regular file",
+		exitRefused:     "refused by a check; nothing was touched",
 		exitFoundWrong: "status or certs check found something wrong, a backup was made while members did not hold " +
 			"the same, or what a run put back does not serve",
 	}

@@ -17,21 +17,21 @@ import (
 // globalFlags work with every command, before it and after it.
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all paths of the node below `DIR`"},
+		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all of the node's paths below `DIR`"},
 		&cli.GenericFlag{
 			Name: "output", Aliases: []string{"o"}, Value: &choice{is: "text", of: []string{"text", "json"}},
 			Usage: "write results and progress as `text|json`",
 		},
-		&cli.BoolFlag{Name: "dry-run", Usage: "only read, and print what would be done"},
-		&cli.BoolFlag{Name: "yes", Usage: "do not ask before a running node is changed or something is deleted"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; print what would be done"},
+		&cli.BoolFlag{Name: "yes", Usage: "do not ask before changing a running node or deleting anything"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show every operation"},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
 		&cli.StringSliceFlag{
-			Name: "endpoints", Usage: "reach etcd at `URLS` (with commas between) instead of what its manifest says; " +
-				"the files stay the manifest's, unless they are given, too",
+			Name: "endpoints", Usage: "reach etcd at `URLS` (comma-separated) instead of those in its manifest; " +
+				"certificates still come from the manifest unless given",
 		},
-		&cli.StringFlag{Name: "cacert", Usage: "trust etcd's certificates by the CA in `FILE`"},
-		&cli.StringFlag{Name: "cert", Usage: "show etcd the certificate in `FILE`"},
+		&cli.StringFlag{Name: "cacert", Usage: "trust etcd certificates signed by the CA in `FILE`"},
+		&cli.StringFlag{Name: "cert", Usage: "present the certificate in `FILE` to etcd"},
 		&cli.StringFlag{Name: "key", Usage: "the private key of --cert, in `FILE`"},
 		&cli.StringFlag{
 			Name: "cri-socket", Usage: "reach the container runtime at `SOCKET` (unix:///…) instead " +
@@ -112,7 +112,7 @@ func (v *age) Set(word string) error {
 		d = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || d < 0 {
-		return fmt.Errorf("it wants a time like 720h or 30d")
+		return fmt.Errorf("expected a duration like 720h or 30d")
 	}
 	*v = age(d)
 	return nil
@@ -135,7 +135,7 @@ func (v *bump) Set(word string) error {
 	}
 	n, err := strconv.ParseInt(word, 10, 64)
 	if err != nil || n <= 0 {
-		return fmt.Errorf("it is auto or a number of revisions")
+		return fmt.Errorf("expected auto or a number of revisions")
 	}
 	*v = bump(n)
 	return nil

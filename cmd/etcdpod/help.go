@@ -12,7 +12,7 @@ import (
 
 func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
-		Name: "help", ArgsUsage: "[COMMAND…]", Usage: "tell of a command and its flags",
+		Name: "help", ArgsUsage: "[COMMAND…]", Usage: "explain a command and its flags",
 		Description: `The same as --help after the command.`,
 		UsageText: `etcdpod help restore
 etcdpod help certs`,
@@ -77,7 +77,7 @@ const jsonHelp = `With -o json every line on standard output is JSON, and an err
 
 // What the program's help and its manual page say.
 const (
-	programUsage = `looks after the etcd under a kubeadm control plane`
+	programUsage = `looks after etcd on kubeadm control planes`
 	programHelp  = `etcdpod ` + programUsage + `: it backs up, verifies and ` +
 		`restores, and gets every change either wholly done or wholly undone.`
 	programExample = `etcdpod status
@@ -114,7 +114,7 @@ func writeCommandHelp(b *strings.Builder, c *cli.Command) {
 	}
 	b.WriteString("\n")
 	writeExample(b, c.UsageText)
-	b.WriteString("\n`etcdpod help` tells of the flags of every command, and of the exit codes.\n")
+	b.WriteString("\n`etcdpod help` lists the flags that every command takes, and the exit codes.\n")
 }
 
 func writeExample(b *strings.Builder, text string) {

@@ -14,16 +14,18 @@ import (
 
 func (s *session) initCommand() *cli.Command {
 	return &cli.Command{
-		Name: "init", Usage: "make the first etcd member of a cluster, from its certificates to an etcd that serves",
-		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: the CA of etcd and the certificates below it, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte where kubeadm is deterministic. It reads kubeadm's own file, or takes kubeadm's defaults. Beyond kubeadm, ports, addresses, the quota, the data directory and the clock are looked at before anything starts.
+		Name: "init", Usage: "create a cluster's first etcd member, from its certificates to an etcd that serves",
+		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: etcd's CA and the certificates it signs, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte wherever kubeadm is deterministic. It reads kubeadm's own configuration file, or uses kubeadm's defaults. Unlike kubeadm, it checks ports, addresses, the quota, the data directory and the clock before anything starts.
 
-What is there, and good, stays: run again, init changes nothing. What is there and does not match is refused, and it says what differs; nothing is ever overwritten. A failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which etcd serves it can only be finished. Where kubeadm has not written the API server's manifest yet, nothing is to be done there; one that is there gets the flags for etcd that kubeadm would write, if it has others. One that reaches the cluster with those that it has keeps them, as apiserver set may have made them, and it says what kubeadm would write; only what apiServer.extraArgs asks for by name is changed. One that uses the etcds of another cluster is refused: it would see none of its objects any more.
+Whatever exists and is good stays: run again, init changes nothing. Whatever exists and does not match is refused, with what differs; nothing is ever overwritten. A failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; once etcd serves, it can only be finished.
 
-Etcd is only made with TLS, and with clients and peers that show a certificate: arguments, variables and patches that would change that are refused.
+If kubeadm has not written the API server's manifest yet, there is nothing to do for it. An existing manifest gets the etcd flags that kubeadm would write. If it reaches the cluster with other flags, they stay, since apiserver set may have written them, and init says what kubeadm would write; only what apiServer.extraArgs names is changed. An API server that uses another cluster's etcds is refused: it would no longer see any of its objects.
 
-The kubelet must run: it starts etcd. Beside kubeadm, which starts it later, take the phases one by one: etcdpod init phase certs, and etcdpod init phase render-etcd.
+etcd is only created with TLS, and with client certificates required from clients and peers: arguments, variables and patches that would change this are refused.
 
-A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+The kubelet must be running: it starts etcd. When kubeadm starts the kubelet later, run the phases one by one: etcdpod init phase certs, and etcdpod init phase render-etcd.
+
+Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod init --config kubeadm.yaml --dry-run
 etcdpod init --config kubeadm.yaml --yes`,
 		Flags:  append(initFlags(), waitFlag(), skipPhasesFlag(members.Init(members.InitOptions{}).Optional())),
@@ -101,7 +103,7 @@ func initFlags() []cli.Flag {
 
 func waitFlag() cli.Flag {
 	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s",
-		Usage: "give etcd `TIME` to serve; pulling its image may take most of it"}
+		Usage: "give etcd `TIME` to start serving; most of it may go into pulling the image"}
 }
 
 // skipPhasesFlag takes the names of phases that may be left out.

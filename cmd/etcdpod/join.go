@@ -11,16 +11,16 @@ import (
 
 func (s *session) joinCommand() *cli.Command {
 	return &cli.Command{
-		Name: "join", Usage: "make this node one more member of a cluster's etcd",
-		Description: `Stands in for kubeadm's etcd phases on a further control plane, and leaves what kubeadm would: the certificates below the CA that is there, etcd's manifest with all members in it, and its data directory. The node is added as a learner, which takes no part in votes; when its etcd has started and has what the leader has, it gets its vote.
+		Name: "join", Usage: "add this node to a cluster as an etcd member",
+		Description: `Stands in for kubeadm's etcd phases on a further control plane, and leaves what kubeadm would: the certificates, signed by the existing CA, etcd's manifest with all members in it, and its data directory. The node is added as a learner, which does not vote; once its etcd has started and caught up with the leader, it is promoted.
 
-The CA of etcd must be on the node (etcd/ca.crt and etcd/ca.key, as kubeadm join --control-plane --certificate-key brings them; with an external CA the certificates themselves). Members are found by --endpoints, else by kubeadm's annotation of etcd's pods, where an API server answers, else in the manifests of the API server or of etcd on this node. How etcd is configured is taken from what the cluster keeps, where an API server answers, else from the ClusterConfiguration in the file.
+etcd's CA must be on the node (etcd/ca.crt and etcd/ca.key, as kubeadm join --control-plane --certificate-key brings them; with an external CA, the certificates themselves). The members come from --endpoints, else from kubeadm's annotation of etcd's pods, if an API server answers, else from the manifests of the API server or of etcd on this node. How etcd is configured comes from what the cluster keeps, if an API server answers, else from the ClusterConfiguration in the file.
 
-Refused before anything is touched: a cluster without quorum, members that vote and do not answer, another node that is just joining, a name that is taken, alarms, an etcd that is older than the cluster's, another CA, a data directory of somebody else, ports that are in use. What an earlier try left half-way, by etcdpod or by kubeadm, is gone on with, or removed and added anew; run again on a node that has joined, it changes nothing.
+Before anything is touched, the command refuses: a cluster without quorum, voting members that do not answer, another node that is joining, a name that is taken, alarms, an etcd older than the cluster's, another CA, a data directory that is someone else's, ports that are in use. What an earlier attempt left half-done, whether by etcdpod or by kubeadm, is continued, or removed and added again. On a node that has joined, it changes nothing.
 
-A failure or an interrupt takes everything back: the learner leaves the cluster, and what its etcd has written is kept. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; from the moment in which the member votes it can only be finished.
+A failure or an interrupt undoes everything: the learner leaves the cluster, and what its etcd has written is kept. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; once the member votes, it can only be finished.
 
-A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod join --dry-run
 etcdpod join --config kubeadm.yaml --yes
 etcdpod join --config kubeadm.yaml --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379 --yes`,

@@ -1,4 +1,4 @@
-// Command etcdpod looks after the etcd under a kubeadm control plane. This package is its command
+// Command etcdpod looks after etcd on kubeadm control planes. This package is its command
 // line: flags, questions, and how progress, results and errors are shown.
 package main
 

@@ -31,8 +31,8 @@ func writePlan(w io.Writer, plan engine.Plan) {
 			fmt.Fprintf(w, "  - %s\n", o)
 		}
 		if p.Commit {
-			fmt.Fprintln(w, "--- commit point: until here a failure takes everything back; from "+
-				"here on the run can only go forward ---")
+			fmt.Fprintln(w, "--- commit point: a failure before it undoes everything; after it the run can only go "+
+				"forward ---")
 		}
 	}
 }
@@ -93,7 +93,7 @@ func (s *session) shown(c *cli.Context, plan engine.Plan) error {
 	return s.result(c, &plan, func(out io.Writer) {
 		writePlan(out, plan)
 		writeStakes(out, plan.Stakes, s.width())
-		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
+		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s does the above.\n", c.Command.Name)
 	})
 }
 

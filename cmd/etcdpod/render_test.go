@@ -44,7 +44,7 @@ func TestResultsReadWell(t *testing.T) {
 			{Path: "/etc/kubernetes/pki/etcd/server.crt", CN: "cp1", NotAfter: day(12), DaysLeft: 12},
 			{Path: "/etc/kubernetes/pki/etcd/peer.crt", Problem: "it is no certificate"},
 		},
-		NewestBackup: &backup.Entry{Sidecar: sidecar, Whole: true}, Next: "nothing: all is well",
+		NewestBackup: &backup.Entry{Sidecar: sidecar, Whole: true}, Next: "nothing to do",
 	}
 	down := status.Status{
 		Node: "cp1", Kubelet: "stopped", Runtime: "cannot reach unix:///run/containerd/containerd.sock",
@@ -55,9 +55,9 @@ func TestResultsReadWell(t *testing.T) {
 		Next: "type `etcdpod resume`",
 	}
 	plan := engine.Plan{Workflow: "restore", Phases: []engine.PlannedPhase{
-		{Name: "preflight", Short: "refuse what cannot end well", Found: []string{"cp1 is the only member"}},
+		{Name: "preflight", Short: "check everything first", Found: []string{"cp1 is the only member"}},
 		{Name: "compare-members", Short: "compare what etcd serves", Operations: []string{"compare"}, Commit: true},
-		{Name: "release-apiserver", Short: "let the API server run",
+		{Name: "release-apiserver", Short: "start the API server",
 			Operations: []string{"put kube-apiserver.yaml back"}},
 	}}
 	item := prune.Item{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34",

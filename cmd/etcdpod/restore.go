@@ -13,14 +13,14 @@ import (
 
 func (s *session) restoreCommand() *cli.Command {
 	return &cli.Command{
-		Name: "restore", ArgsUsage: "[FILE]", Usage: "put a snapshot in the place of etcd's data",
-		Description: `The snapshot in FILE, or the data directory that --from-data-dir names, becomes what etcd on this node serves. The new data is made and proven beside the old while etcd still serves; then the control plane is stopped, the data exchanged in one step, and etcd, the API server and the rest are started in turn.
+		Name: "restore", ArgsUsage: "[FILE]", Usage: "replace etcd's data with a snapshot",
+		Description: `The snapshot in FILE, or the data directory given with --from-data-dir, becomes what etcd on this node serves. The new data is prepared and proven next to the old while etcd still serves. Then the control plane is stopped, the data is swapped in one step, and etcd, the API server and the rest are started in turn.
 
-Until the commit point, which is announced, a failure or an interrupt takes everything back. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
+Until the commit point, which is announced, a failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
 
-A cluster of several members is restored on all of its nodes at once: with --nodes, etcdpod starts itself on the others over ssh, and every phase ends on all nodes before the next begins on any. All end with the new data, or all with the old.
+A cluster of several members is restored on all of its nodes at once: with --nodes, etcdpod starts itself on the others over ssh, and every phase ends on all nodes before the next begins on any. All of them end with the new data, or all with the old.
 
-A running node is changed only after a yes on the terminal; without a terminal, --yes is needed.`,
+Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod restore --dry-run /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
 etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
 etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
@@ -48,20 +48,21 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			&cli.DurationFlag{Name: "stop-timeout", Value: 30 * time.Second,
 				Usage: "give the kubelet and the containers `TIME` to stop"},
 			&cli.DurationFlag{Name: "wait-timeout", DefaultText: "grows with the size",
-				Usage: "give etcd, and then the API server, `TIME` to serve"},
+				Usage: "give etcd, and then the API server, `TIME` to start serving"},
 			skipPhasesFlag(restore.Workflow(restore.Options{}).Optional()),
 			&cli.BoolFlag{Name: "api-servers-stopped",
-				Usage: "API servers on other nodes that use this etcd are stopped: you have seen to it"},
+				Usage: "confirm that you have stopped the API servers on other nodes that use this etcd"},
 			&cli.BoolFlag{
-				Name:  "other-pki",
-				Usage: "the backup's cluster has other CAs or keys than this node: you know that they were renewed"},
+				Name: "other-pki",
+				Usage: "the backup's cluster has other CAs or keys than this node: confirm that they were renewed " +
+					"since"},
 			&cli.StringSliceFlag{
 				Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node " +
 					"with an API server; this node coordinates",
 			},
 			&cli.StringSliceFlag{
 				Name: "lost",
-				Usage: "leave out the members `NAMES` (with commas between; ids or peer URLs tell those apart " +
+				Usage: "leave out the members `NAMES` (comma-separated; ids or peer URLs tell those apart " +
 					"that have one name, or have never started), which are destroyed; without --nodes, this node " +
 					"is all that is left",
 			},

@@ -14,14 +14,14 @@ import (
 
 func (s *session) resumeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "resume", Usage: "finish the run that was interrupted",
+		Name: "resume", Usage: "finish an interrupted run",
 		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had ` +
 			`begun to go back, back. A run on several nodes is settled on all of them, from any of them. It does not ` +
 			`ask: the run was confirmed when it began.`,
 		UsageText: `etcdpod resume`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "skip-phases",
-				Usage: "past the commit point, do not wait for what the phases `NAMES` (with commas between) wait for"},
+				Usage: "past the commit point, do not wait for what the phases `NAMES` (comma-separated) wait for"},
 			lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
 		},
 		Action: func(c *cli.Context) error {
@@ -34,11 +34,11 @@ func (s *session) resumeCommand() *cli.Command {
 
 func (s *session) rollbackCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rollback", Usage: "undo the run that was interrupted",
+		Name: "rollback", Usage: "undo an interrupted run",
 		Description: `Undoes all that the open run did, in reverse, until everything is as before it, on all nodes ` +
 			`where it is a run on several. Past the commit point it refuses, since the new data may hold writes of ` +
 			`its own, and says how to go back to the data that was kept. Before it, too, it refuses where clients ` +
-			`have written to the new data, because somebody has started an API server meanwhile: ` +
+			`have written to the new data, because someone has started an API server meanwhile: ` +
 			`--give-up-writes goes back all the same, and keeps that data.`,
 		UsageText: `etcdpod rollback`,
 		Flags: []cli.Flag{lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
@@ -57,7 +57,7 @@ func (s *session) rollbackCommand() *cli.Command {
 func lostFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name:  "lost",
-		Usage: "of a run on several nodes, `NODES` (with commas between) are destroyed: settle it without them",
+		Usage: "of a run on several nodes, `NODES` (comma-separated) are destroyed: settle it without them",
 	}
 }
 
@@ -111,6 +111,6 @@ func (s *session) previewOpen(c *cli.Context, back bool) error {
 	}
 	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan, true, s.width())
-		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s carries out the above.\n", c.Command.Name)
+		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s does the above.\n", c.Command.Name)
 	})
 }

@@ -15,7 +15,7 @@ import (
 
 func (s *session) runsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "runs", Usage: "list what etcdpod ran on this node",
+		Name: "runs", Usage: "list what etcdpod did on this node",
 		Description: `Every run that changed, or meant to change, this node, the oldest first: when, what was typed, ` +
 			`and what became of it. One that is open must be resumed or rolled back before anything else is changed. ` +
 			`etcdpod runs show tells more of one.`,
@@ -38,7 +38,7 @@ func (s *session) runs(c *cli.Context) error {
 
 func writeRuns(w io.Writer, runs []engine.RunSummary, now time.Time) {
 	if len(runs) == 0 {
-		fmt.Fprintln(w, "Nothing was run on this node yet.")
+		fmt.Fprintln(w, "Nothing has been run on this node yet.")
 		return
 	}
 	rows := [][]string{{"RUN", "STATE", "BEGAN", "TYPED"}}

@@ -15,7 +15,7 @@ import (
 
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "say what state etcd and this node are in, and what to do next",
+		Name: "status", Usage: "show the state of etcd and of this node, and what to do next",
 		Description: `Member, manifests, containers, alarms, certificates, the newest backup ` +
 			`and runs that are open. The first line says how things are, the last what to do next. Exit code 6 ` +
 			`when something is wrong. It works when everything is down, and ` +

@@ -96,8 +96,8 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan, true, s.width())
 		writeStakes(out, plan.Stakes, s.width())
-		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore carries out the above: "+
-			"each phase on all nodes before the next.")
+		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore does the above, each phase on all "+
+			"nodes before the next.")
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 
 func (s *session) verifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "verify", ArgsUsage: "FILE", Usage: "prove a snapshot good, or say what is wrong with it",
+		Name: "verify", ArgsUsage: "FILE", Usage: "prove that a snapshot is good, or say what is wrong with it",
 		Description: `Checks the length, the SHA-256, the meta pages, the page structure and etcd's own keys, and ` +
 			`names the check that failed and where. The file is only read. A bad file, or none, is exit code 4. It ` +
 			`judges the file alone: whether this node's etcd is new enough for it, restore says.`,

@@ -57,7 +57,7 @@ func thisBuild() build {
 
 func (s *session) versionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "say which etcdpod this is",
+		Name: "version", Usage: "print the version",
 		Description: `Version, commit, Go release and platform of this binary; the releases of etcd that it looks ` +
 			`after; and those of Kubernetes for which init and join set up etcd as kubeadm does.`,
 		UsageText: `etcdpod version

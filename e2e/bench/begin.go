@@ -94,7 +94,7 @@ func (m *beginnings) timed(ctx context.Context, commands [][]string) (time.Durat
 	return time.Since(began), nil
 }
 
-// clear takes away the control plane and all that is made anew. The kubelet is started anew as
+// clear takes away the control plane and all that is made anew. The kubelet is restarted as
 // well: a new one remembers no pod, and ends none while no API server answers, so that what
 // runs is killed here.
 func (m *beginnings) clear(ctx context.Context) error {

@@ -224,11 +224,11 @@ func TestAChangeOfTheAPIServerRefusesWhatCannotEndWell(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"", 2, []string{"nothing is to be set"}},
+		{"", 2, []string{"nothing to set"}},
 		{"--all-members --etcd-servers " + at, 2, []string{"--all-members takes the servers from the cluster"}},
-		{"--etcd-servers 10.0.0.1:2379", 2, []string{`"10.0.0.1:2379" is no client URL of an etcd`,
-			"with commas between"}},
-		{"--etcd-servers https://10.0.0.1", 2, []string{"no client URL"}},
+		{"--etcd-servers 10.0.0.1:2379", 2, []string{`"10.0.0.1:2379" is not a client URL of an etcd`,
+			"comma-separated"}},
+		{"--etcd-servers https://10.0.0.1", 2, []string{"not a client URL"}},
 		{"--etcd-servers " + at + "," + at, 2, []string{"is named twice"}},
 		{"--etcd-servers " + at + ",http://10.0.0.1:2379", 2,
 			[]string{"some of the endpoints are https and some http"}},
@@ -398,7 +398,7 @@ func TestAnAPIServersManifestThatIsEditedMeanwhileStaysAsItIs(t *testing.T) {
 	n.edit(apiServerManifest, theirs)
 	edited := n.manifests()
 	n.want(1, []string{"resume"}, "cannot replace "+apiServerManifest+
-		": somebody has changed it since the run was planned", "everything is as before")
+		": someone has changed it since the run was planned", "everything is as before")
 	n.wantManifests(edited)
 
 	// After it was replaced: only a person can say which one is right.
@@ -408,7 +408,7 @@ func TestAnAPIServersManifestThatIsEditedMeanwhileStaysAsItIs(t *testing.T) {
 	edited = n.manifests()
 	kept := run.Path + "/manifests/kube-apiserver.yaml"
 	n.want(3, []string{"rollback"}, "cannot put back "+apiServerManifest+
-		": somebody else has changed it since the run began", kept)
+		": someone has changed it since the run began", kept)
 	n.wantManifests(edited)
 	old, err := os.ReadFile(n.Path(kept))
 	must(t, err)
@@ -436,10 +436,11 @@ func TestStatusWarnsOfAnEtcdThatAnswersStrangers(t *testing.T) {
 		return text
 	})
 	n.eventually("the new etcd serves", func() bool {
-		return strings.Contains(n.run("status").Stdout, "etcd answers at "+n.ClientURL()+" to who shows no certificate")
+		return strings.Contains(n.run("status").Stdout, "etcd answers at "+n.ClientURL()+" without asking for a "+
+			"client certificate")
 	})
 	n.want(6, []string{"status"}, "etcd answers at "+n.atAddress()+
-		" to who shows no certificate: who reaches it can read and change everything")
+		" without asking for a client certificate: anyone who can reach it can read and change everything")
 }
 
 func TestPlainHTTPIsOperatedWithAWarning(t *testing.T) {
@@ -448,7 +449,8 @@ func TestPlainHTTPIsOperatedWithAWarning(t *testing.T) {
 	n.want(6, []string{"status"}, "etcd answers over plain HTTP at "+n.ClientURL(),
 		"etcd answers over plain HTTP at "+at)
 	n.untouched(func() {
-		n.want(0, []string{"apiserver", "set", "--dry-run", "--etcd-servers", at}, "over plain HTTP who reaches etcd")
+		n.want(0, []string{"apiserver", "set", "--dry-run", "--etcd-servers", at}, "over plain HTTP, anyone who can "+
+			"reach etcd")
 		n.want(0, []string{"apiserver", "show"}, n.ClientURL()+" is plain HTTP")
 	})
 	n.done("apiserver", "set", "--yes", "--etcd-servers", at)

@@ -66,7 +66,7 @@ func TestABackupThatFailsLeavesNothingOfItsName(t *testing.T) {
 	for _, c := range []struct{ file, says string }{
 		{"/srv/taken.db", "never replaces"},
 		{"/srv/absent/b.db", "not there"},
-		{"/srv/taken.db/b.db", "no directory"},
+		{"/srv/taken.db/b.db", "not a directory"},
 		{sandbox.ManifestDir + "/b.db", "the kubelet runs every file"},
 		{sandbox.DataDir + "/b.db", "lost with the data"},
 	} {

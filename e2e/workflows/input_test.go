@@ -306,9 +306,9 @@ func TestFilesWhereDirectoriesShouldBeAndTheOtherWayRoundAreRefused(t *testing.T
 		args []string
 		says string
 	}{
-		{[]string{"backup", "--dir", "/file"}, "/file is no directory"},
-		{[]string{"backup", n.Path("/file/x.db")}, "/file is no directory"},
-		{[]string{"backup", n.Path("/dir")}, "is there already"},
+		{[]string{"backup", "--dir", "/file"}, "/file is not a directory"},
+		{[]string{"backup", n.Path("/file/x.db")}, "/file is not a directory"},
+		{[]string{"backup", n.Path("/dir")}, "already exists"},
 		{[]string{"backups", "--dir", "/file"}, "not a directory"},
 		{[]string{"restore", "--yes", "--from-data-dir", "/file"}, "/file"},
 		{[]string{"restore", "--yes", "--from-data-dir", "/none"}, "/none"},
@@ -318,7 +318,7 @@ func TestFilesWhereDirectoriesShouldBeAndTheOtherWayRoundAreRefused(t *testing.T
 		{[]string{"backup", "--from-data-dir", "/none"}, "no etcd has its data there"},
 		{[]string{"certs", "renew", "--yes", "--from", "/file"}, "/file"},
 		{[]string{"certs", "renew", "--yes", "--from", "/none"}, "/none"},
-		{[]string{"certs", "generate-csr", "--csr-dir", "/file"}, "/file is no directory"},
+		{[]string{"certs", "generate-csr", "--csr-dir", "/file"}, "/file is not a directory"},
 	} {
 		n.untouched(func() { n.want(5, c.args, c.says) })
 	}

@@ -245,7 +245,7 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 		{"a certificate that is not there", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/peer.crt"))) },
 			[]string{"etcd-peer"}, 5, []string{"etcd-peer cannot be renewed", "init phase certs"}},
 		{"a key that everybody may read", func() { must(t, os.Chmod(n.Path(pkiDir+"etcd/server.key"), 0o644)) }, nil, 5,
-			[]string{"everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
+			[]string{"everyone on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
 		{"a certificate that cannot be read", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) },
 			nil, 5, []string{"etcd-peer cannot be renewed: cannot read certificate"}},
 	} {
@@ -332,6 +332,6 @@ func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {
 		return strings.Contains(result.Stdout, `"leader":true`) ||
 			strings.Contains(c.nodes[1].run("status", "-o", "json").Stdout, `"leader":true`)
 	})
-	c.typed("cp1", "etcdpod certs renew --yes", 5, "the cluster would stand still: 1 of 3 members do not answer: cp3")
+	c.typed("cp1", "etcdpod certs renew --yes", 5, "the cluster would lose quorum: 1 of 3 members do not answer: cp3")
 	c.typed("cp1", "etcdpod certs renew --yes etcd-healthcheck-client", 0, "Renewed")
 }

@@ -100,7 +100,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
 			"names a certificate of etcd", "etcdpod certs generate-csr --config FILE")
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "etcd-peer"},
-			"no program of this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
+			"nothing on this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
 		n.want(2, config("certs", "generate-csr"), "--csr-dir needs an absolute path")
 		n.want(2, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm() + ".not"},
 			"cannot read kubeadm's configuration")
@@ -111,7 +111,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 	out := n.want(0, request("-o", "json"), "/root/csr/etcd/server.csr", "/root/csr/apiserver-etcd-client.csr")
 	n.noKeyIn(out.Stdout + out.Stderr)
 	n.wantRequests()
-	n.untouched(func() { n.want(5, request(), "is there already: a key is never overwritten") })
+	n.untouched(func() { n.want(5, request(), "already exists: a key is never overwritten") })
 
 	n.sign(ca, "etcd/server", asked)
 	n.install("etcd/server")
@@ -276,9 +276,9 @@ func TestRequestsAreMadeForAnExternalCA(t *testing.T) {
 	n.wantPairs(before, false)
 	n.untouched(func() {
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
-			"is there already: a key is never overwritten")
+			"already exists: a key is never overwritten")
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/etc/kubernetes/pki"},
-			"/etc/kubernetes/pki/etcd/server.key is there already")
+			"/etc/kubernetes/pki/etcd/server.key already exists")
 	})
 }
 

@@ -95,7 +95,7 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 		{"- --name=", "- --enable-v2=false\n    - --name=", []string{"does not know --enable-v2", etcd},
 			[]string{"--enable-v2"}, false},
 		{"- --name=", "- --quota-backend-bytes=8192\n    - --name=",
-			[]string{"it would take no write", "--quota-backend-bytes="}, nil, false},
+			[]string{"etcd would refuse every write", "--quota-backend-bytes="}, nil, false},
 	} {
 		back := n.written(etcd, c.old, c.now)
 		n.untouched(func() { n.want(5, []string{"restore", "--dry-run", b.file}, c.texts...) })

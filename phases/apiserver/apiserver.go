@@ -87,7 +87,7 @@ type SetFacts struct {
 }
 
 func (o Options) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+	return phase{Name: "preflight", Short: "check everything first", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			err := engine.Passes(f, checkAPIServer, checkManifests,
 				o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
@@ -101,7 +101,7 @@ func (o Options) preflight() phase {
 func (o Options) found(f *Facts) []string {
 	a := f.APIServer
 	if unchanged(a) {
-		return []string{fmt.Sprintf("%s has these flags already", a.File.Path)}
+		return []string{fmt.Sprintf("%s already has these flags", a.File.Path)}
 	}
 	var found []string
 	for _, s := range a.Answers {
@@ -109,7 +109,8 @@ func (o Options) found(f *Facts) []string {
 			s.URL, s.Name, s.role(), s.Version, s.ClusterID))
 	}
 	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
-		found = append(found, "over plain HTTP who reaches etcd, or the way to it, can read and change everything")
+		found = append(found, "over plain HTTP, anyone who can reach etcd or the network in between can read and "+
+			"change everything")
 	}
 	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
 		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it "+
@@ -122,7 +123,7 @@ func (o Options) found(f *Facts) []string {
 
 // set replaces the manifest. What must happen if the run goes back is planned before it.
 func (o Options) set() phase {
-	return phase{Name: "set", Short: "change the lines in the API server's manifest; the old one is kept",
+	return phase{Name: "set", Short: "change the API server's manifest; the old one is kept",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return rewire(f.Facts, f.APIServer.After, o.waiting(f.Facts, true))
 		}}
@@ -194,9 +195,9 @@ func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
 	}
 	now := EtcdFlagsOf(m, container)
 	if _, change, err := now.With(wish).write(m, container); err != nil || change != "" {
-		return []string{"until now: --etcd-servers=" + strings.Join(now.Servers, ",")}
+		return []string{"currently: --etcd-servers=" + strings.Join(now.Servers, ",")}
 	}
-	return []string{m.Path + " names this etcd already: it stays"}
+	return []string{m.Path + " already names this etcd: left as it is"}
 }
 
 // rewire plans the replacement of the API server's manifest; nothing if it stays the same. undoWait

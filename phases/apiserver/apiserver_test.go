@@ -67,7 +67,7 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 		{"its manifest cannot be read", Options{}, func(f *Facts) {
 			f.Manifests, f.APIServer = []observe.ManifestFile{{Path: apiserverY,
 				Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &SetFacts{}
-		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "mend the file"},
+		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "fix the file"},
 		{"two of them", Options{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" },
 			"two manifests run an API server", "move one of them away"},
 		{"the kubelet is stopped", Options{}, func(f *Facts) { f.KubeletActive = false },
@@ -158,7 +158,7 @@ func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	}
 	f.APIServer.After = f.APIServer.Before
 	plan, err = Set(Options{}).Planned(context.Background(), f)
-	if err != nil || !plan.Empty() || !strings.Contains(plan.Phases[0].Found[0], "has these flags already") {
+	if err != nil || !plan.Empty() || !strings.Contains(plan.Phases[0].Found[0], "already has these flags") {
 		t.Errorf("got %+v, %v", plan, err)
 	}
 }
@@ -181,11 +181,11 @@ func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 		{"no manifest yet", func(f *Facts) { f.Manifests = nil },
 			"", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
 		{"kubeadm's own", func(f *Facts) { f.Manifests = []observe.ManifestFile{apiServerFile(t, kubeadms...)} },
-			"", "names this etcd already: it stays"},
+			"", "already names this etcd: left as it is"},
 		{"another etcd", func(f *Facts) {
 			f.Manifests = []observe.ManifestFile{apiServerFile(t, "--etcd-servers="+newServers)}
-		}, "make-directory await-replaced replace-manifest await-replaced", "until now: --etcd-servers=" + newServers},
-		{"no kubelet", func(f *Facts) { f.KubeletActive = false }, "make-directory replace-manifest", "until now"},
+		}, "make-directory await-replaced replace-manifest await-replaced", "currently: --etcd-servers=" + newServers},
+		{"no kubelet", func(f *Facts) { f.KubeletActive = false }, "make-directory replace-manifest", "currently"},
 	} {
 		f := wiringFacts(t)
 		tt.spoil(f)

@@ -266,11 +266,11 @@ func TestAManifestThatSomebodyElseEditsStaysTheirs(t *testing.T) {
 	}{
 		{"before it is replaced", func(call string) bool {
 			return strings.HasPrefix(call, "mkdir ") && strings.HasSuffix(call, "/manifests")
-		}, "cannot replace " + apiserverY + ": somebody has changed it since the run was planned", false},
+		}, "cannot replace " + apiserverY + ": someone has changed it since the run was planned", false},
 		{"after it was replaced", func(call string) bool {
 			return call == "sync "+crashtest.TestManifestDir
 		}, "cannot put back " + apiserverY +
-			": somebody else has changed it since the run began; what was there before is kept as ", true},
+			": someone has changed it since the run began; what was there before is kept as ", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWiringWorld(t, wirings()[0])

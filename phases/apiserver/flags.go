@@ -149,13 +149,13 @@ func writable(m observe.ManifestFile, container string) error {
 
 // checkServers refuses what cannot be a list of etcds.
 func checkServers(servers []string) error {
-	const hint = "it is a list of URLs with commas between: https://10.0.0.11:2379,https://10.0.0.12:2379"
+	const hint = "it is a comma-separated list of URLs: https://10.0.0.11:2379,https://10.0.0.12:2379"
 	schemes := map[string]bool{}
 	for i, raw := range servers {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" ||
 			u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path+u.RawQuery+u.Fragment != "" {
-			return &engine.UsageError{Reason: fmt.Sprintf("%q is no client URL of an etcd", raw), Hint: hint}
+			return &engine.UsageError{Reason: fmt.Sprintf("%q is not a client URL of an etcd", raw), Hint: hint}
 		}
 		if slices.Contains(servers[:i], raw) {
 			return &engine.UsageError{Reason: fmt.Sprintf("%s is named twice", raw), Hint: hint}

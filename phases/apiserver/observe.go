@@ -96,7 +96,7 @@ func (o Options) checkWish() error {
 			Hint:   "give one of them",
 		}
 	case !o.AllMembers && len(w.Servers) == 0 && w.CAFile+w.CertFile+w.KeyFile == "":
-		return &engine.UsageError{Reason: "nothing is to be set",
+		return &engine.UsageError{Reason: "nothing to set",
 			Hint: "give --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
 	}
 	for _, f := range w.Named() {

@@ -18,7 +18,7 @@ func checkAPIServer(f *Facts) error {
 	if a.File.Path == "" {
 		for _, m := range f.Manifests {
 			if m.Manifest == nil && strings.Contains(string(m.Data), "kube-apiserver") {
-				return engine.Refuse("mend the file", "cannot read %s: %v", m.Path, m.Error)
+				return engine.Refuse("fix the file", "cannot read %s: %v", m.Path, m.Error)
 			}
 		}
 		return engine.Refuse("kubeadm writes one: `kubeadm init phase control-plane apiserver`",
@@ -75,7 +75,7 @@ func (o Options) checkChange(f *Facts) error {
 	if _, err := rewire(f.Facts, a.After, nil); err != nil {
 		return err
 	}
-	if err := f.CheckKubeletRuns("start the API server anew", "start the kubelet"); err != nil {
+	if err := f.CheckKubeletRuns("restart the API server", "start the kubelet"); err != nil {
 		return err
 	}
 	if err := f.CheckRuntime(); err != nil {

@@ -123,7 +123,8 @@ func (r *Report) judge(answers []Answer) {
 				a.URL, a.ClusterID, first.URL, first.ClusterID)
 		}
 		if strings.HasPrefix(a.URL, "http://") {
-			warn("%s is plain HTTP: who reaches etcd, or the way to it, can read and change everything", a.URL)
+			warn("%s is plain HTTP: anyone who can reach etcd or the network in between can read and change "+
+				"everything", a.URL)
 		}
 	}
 	for _, f := range r.Files {

@@ -168,7 +168,7 @@ func (o Options) place(n *observe.Node, seen *observe.Facts) (*Place, error) {
 		return nil, fmt.Errorf("cannot look at %s: %w", at, err)
 	}
 	if !st.Mode.IsDir() {
-		b.DirOdd = at + " is no directory"
+		b.DirOdd = at + " is not a directory"
 		return b, nil
 	}
 	if b.Exposed, err = node.Exposed(n.FS, at); err != nil {
@@ -244,7 +244,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 
 func (o Options) preflight() phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
-	return phase{Name: "preflight", Short: "refuse what cannot end well, and make a place for the backup",
+	return phase{Name: "preflight", Short: "check everything first, and make a place for the backup",
 		Found: o.notes,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := engine.Passes(f, checks...); err != nil {
@@ -333,7 +333,7 @@ func (o Options) checkEtcd(f *Facts) error {
 	if f.Live == nil && f.DataInUse {
 		return &engine.UnreachableError{
 			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("an etcd runs on %s, so its files cannot be read: mend what keeps it from "+
+			Suggestion: fmt.Sprintf("an etcd runs on %s, so its files cannot be read: fix what keeps it from "+
 				"answering (`etcdpod status` and `etcdpod certs check` tell more), or name a URL at which it answers "+
 				"with --endpoints", f.Etcd.DataDir),
 		}
@@ -373,7 +373,7 @@ func (o Options) checkTaken(f *Facts) error {
 		return nil
 	}
 	return engine.Refuse("name another FILE, or move this one away",
-		"%s is there already: a backup never replaces a file", f.Backup.Taken)
+		"%s already exists: a backup never replaces a file", f.Backup.Taken)
 }
 
 // etcdRoom is left on etcd's own disk, in bytes: it makes its WAL in pieces of 64 MiB, one ahead,
@@ -396,7 +396,7 @@ func (o Options) checkRoom(f *Facts) error {
 }
 
 func (o Options) snapshot() phase {
-	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that comes with it",
+	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that etcd sends with it",
 		Found: func(f *Facts) []string { return f.Backup.Caveats },
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := o.workspace(f)
@@ -409,14 +409,14 @@ func (o Options) snapshot() phase {
 }
 
 func (o Options) verifySnapshot() phase {
-	return phase{Name: "verify-snapshot", Short: "prove that what was written is whole, and what etcd sent",
+	return phase{Name: "verify-snapshot", Short: "prove that the file is intact, and is what etcd sent",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.ProveBackup{Workspace: o.workspace(f)}}, nil
 		}}
 }
 
 func (o Options) keep() phase {
-	return phase{Name: "keep", Short: "give the backup its name",
+	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
 		}}

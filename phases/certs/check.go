@@ -102,17 +102,17 @@ func unseen(
 ) (w []string) {
 	for _, m := range files {
 		if m.Manifest == nil {
-			w = append(w, fmt.Sprintf("%s is no manifest that can be read, so what it runs was not looked at: %v",
+			w = append(w, fmt.Sprintf("%s is not a readable manifest, so what it runs was not checked: %v",
 				m.Path, m.Error))
 		}
 	}
 	if pod == nil && podError == nil && !observe.UsesOtherEtcd(files) {
-		w = append(w, fmt.Sprintf("no manifest in %s runs etcd, so what it serves was not looked at: only files of "+
-			"kubeadm's were", n.Config.StaticPodPath))
+		w = append(w, fmt.Sprintf("no manifest in %s runs etcd, so only kubeadm's files were checked, not what etcd "+
+			"serves", n.Config.StaticPodPath))
 	}
 	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs && n.Exists(inPKI("apiserver.crt")) {
-		w = append(w, fmt.Sprintf("no manifest in %s runs an API server, although %s is there: what it serves was "+
-			"not looked at", n.Config.StaticPodPath, inPKI("apiserver.crt")))
+		w = append(w, fmt.Sprintf("no manifest in %s runs an API server, although %s exists: what it serves was not "+
+			"checked", n.Config.StaticPodPath, inPKI("apiserver.crt")))
 	}
 	return w
 }
@@ -151,22 +151,22 @@ func (r *Report) next() string {
 		case c.CAName != "": // kubeadm's, and not etcd's
 			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
 		default:
-			return cmp.Or(c.fix, "look into the first warning")
+			return cmp.Or(c.fix, "see the first warning")
 		}
 	}
 	for _, s := range r.Served {
 		if s.problem != "" && s.Error != "" {
-			return fmt.Sprintf("start %s, or mend what keeps it from answering; then look again", s.Program)
+			return fmt.Sprintf("start %s, or fix what keeps it from answering; then look again", s.Program)
 		}
 		if s.problem != "" {
-			return fmt.Sprintf("restart %s: its container is started anew when it is stopped (`crictl stop`)",
+			return fmt.Sprintf("restart %s: its container is restarted when it is stopped (`crictl stop`)",
 				s.Program)
 		}
 	}
 	if len(r.Warnings) > 0 {
-		return "look into the warnings"
+		return "see the warnings"
 	}
-	return "nothing: all is well"
+	return "nothing to do"
 }
 
 // about begins a report: when the certificate expires, and any problem with its dates, judged as

@@ -58,7 +58,7 @@ func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
 		return nil
 	}
-	return engine.Refuse("set the clock of this node", "it cannot be %s: this node's clock is wrong",
+	return engine.Refuse("set this node's clock", "it cannot be %s: this node's clock is wrong",
 		f.Now.Format(time.RFC3339))
 }
 
@@ -67,7 +67,7 @@ func Refused(err error) error {
 	if err == nil {
 		return nil
 	}
-	hint := "what is there is never overwritten: put right what is wrong, or move it away"
+	hint := "existing files are never overwritten: fix what is wrong, or move the file away"
 	var first *pki.Problem
 	if errors.As(err, &first) {
 		hint = first.Fix

@@ -53,7 +53,7 @@ func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 		case all && i >= 0 && n.Exists(uses.leaves[i].leaf.CertFile):
 		case !all && slices.Contains(names, name) && i < 0:
 			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked "+
-				"for it with `etcdpod certs generate-csr --config FILE`", "no program of this node uses %s", name)
+				"for it with `etcdpod certs generate-csr --config FILE`", "nothing on this node uses %s", name)
 		case !all && slices.Contains(names, name):
 		default:
 			continue

@@ -64,7 +64,7 @@ type Facts struct {
 }
 
 func (o RenewOptions) issue() phase {
-	return phase{Name: "issue-certificates", Short: "make new keys and certificates in the run's folder",
+	return phase{Name: "issue-certificates", Short: "create new keys and certificates in the run's folder",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}
 			for _, use := range f.Renewal.Uses {
@@ -125,7 +125,7 @@ func (f *Facts) foreign(use certUse) bool {
 }
 
 func (o RenewOptions) replace() phase {
-	return phase{Name: "replace-certificates", Short: "put the new ones in the place of the old, which are kept",
+	return phase{Name: "replace-certificates", Short: "swap in the new ones; the old ones are kept",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{&op.MakeDirectory{Path: journal.OldCerts(f.Run), Attr: node.Mine(0o700)}}
 			for i, pod := range o.pods(f) {
@@ -219,7 +219,7 @@ func (o RenewOptions) limit() time.Duration {
 // restartEtcd waits only for what worked before: certificates that have expired everywhere are
 // renewed on one node after the other, and until then there is no quorum.
 func (o RenewOptions) restartEtcd() phase {
-	return phase{Name: "restart-etcd", Short: "start etcd anew, and see that it serves, with the new certificates",
+	return phase{Name: "restart-etcd", Short: "restart etcd, and check that it serves with the new certificates",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
@@ -242,7 +242,7 @@ func (o RenewOptions) restartEtcd() phase {
 }
 
 func (o RenewOptions) restartAPIServer() phase {
-	return phase{Name: "restart-apiserver", Short: "start the API server anew, and wait until it is ready",
+	return phase{Name: "restart-apiserver", Short: "restart the API server, and wait until it is ready",
 		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")

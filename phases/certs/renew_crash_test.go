@@ -257,7 +257,7 @@ func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {
 	}
 	var open *engine.OpenRunError
 	if err := w.renew(); !errors.As(err, &open) ||
-		!strings.Contains(err.Error(), "cannot replace "+theirs+": somebody else has changed it") {
+		!strings.Contains(err.Error(), "cannot replace "+theirs+": someone has changed it") {
 		t.Errorf("got %v", err)
 	}
 	if got := string(w.Machine.Peek(theirs)); got != "key theirs" {

@@ -14,7 +14,7 @@ import (
 )
 
 func (o RenewOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: o.found,
+	return phase{Name: "preflight", Short: "check everything first", Found: o.found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, checkManifests, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
 				o.checkSigned, o.checkQuorum, o.checkStarts)
@@ -34,18 +34,18 @@ func (o RenewOptions) checkForced(f *Facts) error {
 func (o RenewOptions) found(f *Facts) []string {
 	var still []string
 	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
-		still = []string{"of two members both are the quorum: while etcd here starts anew, the cluster stands still"}
+		still = []string{"a cluster of two needs both members for quorum: while etcd here restarts, it takes no writes"}
 	}
 	still = append(still, f.StartDoubts(o.stops(f)...)...)
 	if o.From != "" {
 		return still
 	}
 	found := []string{
-		"names and addresses: those of the old certificates, and those that kubeadm's configuration asks for",
+		"names and addresses: those of the old certificates, plus those in kubeadm's configuration",
 	}
 	if err := f.Renewal.ConfigError; err != nil {
 		found = []string{
-			fmt.Sprintf("names, addresses and the kind of key stay those of the old certificates: kubeadm's "+
+			fmt.Sprintf("names, addresses and key type stay those of the old certificates: kubeadm's "+
 				"configuration cannot be read: %v", err),
 		}
 	}
@@ -94,7 +94,7 @@ func (o RenewOptions) checkNode(f *Facts) error {
 	if len(o.pods(f)) == 0 {
 		return f.CheckKubelet()
 	}
-	if err := f.CheckKubeletRuns("start anew what uses the certificates", "start the kubelet"); err != nil {
+	if err := f.CheckKubeletRuns("restart what uses the certificates", "start the kubelet"); err != nil {
 		return err
 	}
 	return f.CheckRuntime()
@@ -106,7 +106,7 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		l := use.leaf
 		if l.Cert == nil || l.Key == nil {
-			hint := "have it made: `etcdpod init phase certs`"
+			hint := "create it: `etcdpod init phase certs`"
 			if o.From != "" {
 				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have " +
 					"it looked at: `etcdpod init phase certs`"
@@ -114,14 +114,14 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
 		}
 		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
-			return engine.Refuse("move it and its key away, and have it made: `etcdpod init phase certs`",
+			return engine.Refuse("move it and its key away, and create it: `etcdpod init phase certs`",
 				"%s cannot be renewed: %v", use.name, err)
 		}
 	}
 	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
 		key := f.Renewal.Exposed[0]
 		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key),
-			"everybody on this machine may read the key %s", key)
+			"everyone on this machine may read the key %s", key)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (o RenewOptions) checkQuorum(f *Facts) error {
 	voters := f.Live.Voters()
 	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
 		return engine.Refuse("start what does not answer first; then renew one node after the other",
-			"while etcd here starts anew, the cluster would stand still: %d of %d members do not answer: %s",
+			"while etcd here restarts, the cluster would lose quorum: %d of %d members do not answer: %s",
 			len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
 	}
 	return nil

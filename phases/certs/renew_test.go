@@ -64,15 +64,15 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"both of two members serve, and no order would spare them a moment", func(f *Facts) {
 			f.Live.Members = []observe.Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}}
 		}, "", ""},
-		{"one of three is silent", three("cp3"), "the cluster would stand still: 1 of 3 members do not answer: cp3",
+		{"one of three is silent", three("cp3"), "the cluster would lose quorum: 1 of 3 members do not answer: cp3",
 			"one node after the other"},
-		{"one is silent, but etcd is not started anew",
+		{"one is silent, but etcd is not restarted",
 			func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
 		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil },
 			"names a certificate of etcd that could be renewed", "certs check"},
 		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
 			"the kubelet is not running", "start the kubelet"},
-		{"the kubelet is stopped, and nothing is started anew",
+		{"the kubelet is stopped, and nothing is restarted",
 			func(f *Facts) { f.KubeletActive = false; f.Renewal.Uses = f.Renewal.Uses[2:3] }, "", ""},
 		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") },
 			"no socket", "--cri-socket"},
@@ -85,7 +85,7 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		}, "", ""},
 		{"a key that everybody may read", func(f *Facts) {
 			f.Renewal.Exposed = []string{crashtest.TestPKI + "etcd/server.key"}
-		}, "everybody on this machine may read the key /etc/kubernetes/pki/etcd/server.key",
+		}, "everyone on this machine may read the key /etc/kubernetes/pki/etcd/server.key",
 			"chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
 		{"an external CA", func(f *Facts) { f.Renewal.External = []string{crashtest.TestPKI + "etcd/ca.crt"} },
 			"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
@@ -118,7 +118,7 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 func TestWhoRenewsOneOfTwoMembersIsToldThatTheClusterStandsStill(t *testing.T) {
 	f := renewalFacts(t)
 	told := func() bool {
-		return strings.Contains(strings.Join(RenewOptions{}.found(f), "\n"), "the cluster stands still")
+		return strings.Contains(strings.Join(RenewOptions{}.found(f), "\n"), "it takes no writes")
 	}
 	if told() {
 		t.Error("told of one member alone")
@@ -206,7 +206,7 @@ func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 		{"etcd-server", "etcd-server", ""},
 		{"apiserver-etcd-client etcd-server", "etcd-server apiserver-etcd-client", ""},
 		{"", "", ""}, // none of the files exists
-		{"etcd-peer", "", "no program of this node uses etcd-peer"},
+		{"etcd-peer", "", "nothing on this node uses etcd-peer"},
 		{"apiserver", "", `"apiserver" is no certificate of etcd`},
 		{"etcd-ca", "", `"etcd-ca" is no certificate of etcd`},
 		{"all etcd-server", "", `"all" is no certificate`},

@@ -103,7 +103,7 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 		}
 		if near := observe.Nearest(n.FS, path.Dir(to)); !node.IsDir(n.FS, near) {
 			return nil, engine.Refuse("name another --csr-dir",
-				"%s is no directory: no request can be written below it", near)
+				"%s is not a directory: no request can be written below it", near)
 		}
 		if err := f.Request.judge(n, path.Dir(to)); err != nil {
 			return nil, err
@@ -130,7 +130,7 @@ func (r *RequestFacts) judge(n *observe.Node, dir string) error {
 	switch {
 	case why != "":
 	case crowded:
-		why = "everybody may make files in " + at
+		why = "everyone may create files in " + at
 	case node.Inside(n.FS, dir, n.Config.StaticPodPath):
 		why = "the kubelet runs every file in " + n.Config.StaticPodPath
 	}
@@ -201,7 +201,7 @@ func (o RequestOptions) preflight() phase {
 	if o.Kubeadm != nil {
 		found, check = foundConfigured, checkConfigured
 	}
-	return phase{Name: "preflight", Short: "refuse what cannot be asked for, before anything is written", Found: found,
+	return phase{Name: "preflight", Short: "check everything first", Found: found,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, check, checkPlace, checkOld)
 		}}
@@ -248,7 +248,7 @@ func checkPlace(f *Facts) error {
 		return nil
 	}
 	return engine.Refuse("name another --csr-dir, or move away what is there",
-		"%s is there already: a key is never overwritten", f.Request.Taken[0])
+		"%s already exists: a key is never overwritten", f.Request.Taken[0])
 }
 
 // checkOld refuses a missing certificate: it cannot say whom it is for.
@@ -270,7 +270,7 @@ func checkOld(f *Facts) error {
 
 // request makes all keys and requests in the run's folder before it puts any in place.
 func (o RequestOptions) request() phase {
-	return phase{Name: "generate-csr", Short: "make keys, and requests for an external CA",
+	return phase{Name: "generate-csr", Short: "create keys, and certificate requests for an external CA",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			staged := func(i op.Issuance) string { return path.Join(journal.NewCerts(f.Run), i.Name) }
 			ops := []op.Op{&op.MakeDirectory{Path: journal.NewCerts(f.Run), Attr: node.Mine(0o700)}}

@@ -208,7 +208,7 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 			"all certificates of etcd are there, in /pki", "or all"},
 		{"a key is there", Facts{
 			Request: &RequestFacts{Configured: &configured{}, Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}},
-		}, "/csr/etcd/peer.key is there already: a key is never overwritten", "move away"},
+		}, "/csr/etcd/peer.key already exists: a key is never overwritten", "move away"},
 		{"nothing is in use", Facts{Facts: &observe.Facts{ManifestDir: "/manifests"}, Renewal: &RenewalFacts{},
 			Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
 		{"the one in use is gone", Facts{

@@ -23,13 +23,13 @@ func (e *BugError) Error() string {
 }
 
 // Hint asks for a report: nobody can mend it here.
-func (e *BugError) Hint() string { return "this is a fault of etcdpod: please report that sentence" }
+func (e *BugError) Hint() string { return "this is a bug in etcdpod: please report that sentence" }
 
 // Bug describes a panic. It must be called by the function that recovers from it.
 func Bug(value any) *BugError {
 	callers := make([]uintptr, 64)
 	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
-	at, panicked := "a place that is not known", false
+	at, panicked := "an unknown place", false
 	for {
 		f, more := frames.Next()
 		if strings.HasPrefix(f.Function, "runtime.") {

@@ -37,7 +37,7 @@ func RefuseKind(err error) error {
 	if !node.IsWrongKind(err) || IsBadSnapshot(err) {
 		return err
 	}
-	return Refuse("look at what is there, and move it away", "%v", err)
+	return Refuse("check what is there, and move it away", "%v", err)
 }
 
 // OpenRunError says that a run is open and must be resumed or rolled back (exit code 3).

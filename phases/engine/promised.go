@@ -58,10 +58,10 @@ func KeepsPromises(run RunSummary, cause error, lost *op.GivenUpError) error {
 			lost.Kept,
 			"cannot roll back the run %s: %v", run.ID, lost)
 	}
-	advice := "what stopped it is to be mended, and `etcdpod resume` then finishes it, and keeps what was written; " +
+	advice := "fix what stopped it, and `etcdpod resume` then finishes it, and keeps what was written; " +
 		"`etcdpod rollback --give-up-writes` goes back, and keeps the new data as " + lost.Kept
 	if run.Aborted {
-		advice = "stop the API server that somebody has started; `etcdpod rollback --give-up-writes` goes back, and " +
+		advice = "stop the API server that someone has started; `etcdpod rollback --give-up-writes` goes back, and " +
 			"keeps the new data, with what was written, as " + lost.Kept + ": it can be restored from there"
 	}
 	return &OpenRunError{Run: run, Cause: errors.Join(cause, lost), Advice: advice}

@@ -167,8 +167,8 @@ func RefuseOpen(fsys node.Reader) error {
 // refuseDamaged refuses because of a run whose journal cannot be read: only the person who typed it
 // can know what it did.
 func refuseDamaged(r RunSummary) error {
-	return Refuse(fmt.Sprintf("if you know that it had ended, move %s somewhere else", r.Path),
-		"the journal of the run %s cannot be read, and may be of a run that is open: %s", r.ID, r.Error)
+	return Refuse(fmt.Sprintf("if you know that the run had ended, move %s elsewhere", r.Path),
+		"the journal of the run %s cannot be read, and the run may be open: %s", r.ID, r.Error)
 }
 
 // reachable refuses, before anything is written, to go on with a run when the kubelet or the

@@ -77,7 +77,7 @@ func (o InitOptions) only(name string) (workflow, error) {
 // before any is put in place.
 func (o InitOptions) certs() phase {
 	return phase{Name: "certs",
-		Short: "make the certificates of etcd, and the API server's for etcd, that are not there", Found: foundCerts,
+		Short: "create the missing certificates of etcd, and the API server's for etcd", Found: foundCerts,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
@@ -120,7 +120,7 @@ func foundCerts(f *Facts) []string {
 	}
 	var found []string
 	for _, spec := range f.Init.Certs.Keep {
-		found = append(found, fmt.Sprintf("%s is there, and good: it stays", f.Init.certFile(spec.CertFile())))
+		found = append(found, fmt.Sprintf("%s exists and is good: left as it is", f.Init.certFile(spec.CertFile())))
 	}
 	return found
 }
@@ -129,7 +129,7 @@ func foundCerts(f *Facts) []string {
 // whole workflow the kubelet runs, and starts etcd at once.
 func (o InitOptions) renderEtcd() phase {
 	return phase{Name: "render-etcd",
-		Short: "write etcd's manifest, as kubeadm renders it, and make the data directory", Found: foundManifest,
+		Short: "write etcd's manifest, as kubeadm renders it, and create the data directory", Found: foundManifest,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
@@ -168,7 +168,7 @@ func foundManifest(f *Facts) []string {
 	case f.Init.External:
 		return []string{"etcd runs elsewhere: no member is made here"}
 	case f.Init.There != nil:
-		return []string{f.Init.ManifestPath + " is there, and is what would be written: it stays"}
+		return []string{f.Init.ManifestPath + " already is what would be written: left as it is"}
 	}
 	return nil
 }
@@ -226,5 +226,5 @@ func foundServing(f *Facts) []string {
 	if f.Live == nil || f.Init.There == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("etcd %s serves already, with %d members", f.Live.Version, len(f.Live.Members))}
+	return []string{fmt.Sprintf("etcd %s already serves, with %d members", f.Live.Version, len(f.Live.Members))}
 }

@@ -20,7 +20,7 @@ import (
 // preflight refuses an init that would fail later, before anything is touched. The refusals of
 // certs and render-etcd come before anything is touched too, because all phases are planned first.
 func (o InitOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched", Found: foundInit,
+	return phase{Name: "preflight", Short: "check everything first", Found: foundInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled, checkRendered, checkListeners}
 			if f.Init.External {
@@ -94,13 +94,13 @@ func checkManifest(f *Facts) error {
 	switch {
 	case i.Other != "":
 		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away",
-			"%s runs etcd already, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
+			"%s already runs etcd, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
 	case i.There == nil || bytes.Equal(i.There, i.Rendered):
 		return nil
 	}
 	return engine.Refuse("bring the configuration in line with what is there, or move the file out of the directory; "+
 		"the flags of an etcd that serves are changed in its manifest",
-		"%s is there, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+		"%s exists, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
 }
 
 // differing is how many differing lines are shown.
@@ -247,7 +247,7 @@ func checkQuota(f *Facts) error {
 		return engine.Refuse("8589934592 bytes are the most that etcd is made for",
 			"quota-backend-bytes is %d, above 8 GiB", quota)
 	case quota > 0 && uint64(quota) > f.Init.Free:
-		return engine.Refuse("give less, or make room", "quota-backend-bytes is %s, and only %s are free in %s",
+		return engine.Refuse("give less, or free some space", "quota-backend-bytes is %s, and only %s are free in %s",
 			engine.Size(quota), engine.Size(f.Init.Free), f.Init.DataDir)
 	}
 	return nil

@@ -116,7 +116,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"a quota larger than the disk", func(f *Facts) {
 			f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592")
 			f.Init.Free = 1 << 30
-		}, "only 1.0 GiB are free", "make room"},
+		}, "only 1.0 GiB are free", "free some space"},
 		{"a good quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592") }, "", ""},
 		{"strangers are let in", func(f *Facts) {
 			f.Init.Pod = flagged(t, "--listen-client-urls=https://127.0.0.1:2379,http://10.0.0.11:2379")

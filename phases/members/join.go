@@ -67,7 +67,7 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 // addLearner adds the node to the cluster as a learner. It has no vote, so the quorum does not
 // change.
 func (o JoinOptions) addLearner() phase {
-	return phase{Name: "add-learner", Short: "add this node to the cluster, as a learner, which does not vote",
+	return phase{Name: "add-learner", Short: "add this node to the cluster as a learner, which does not vote",
 		Found: foundLearner,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
@@ -177,7 +177,7 @@ func (o JoinOptions) awaitStarted() phase {
 // added, by its id; what it holds, a quorum without it holds too; and etcd refuses if the others
 // would not be a quorum.
 func (o JoinOptions) promoteLearner() phase {
-	return phase{Name: "promote-learner", Short: "let this node's member vote, when it has what the leader has",
+	return phase{Name: "promote-learner", Short: "promote this node's member once it has caught up with the leader",
 		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {

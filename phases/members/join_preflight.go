@@ -17,7 +17,7 @@ const clientName = "etcd-healthcheck-client"
 
 // preflight refuses a join that would fail later, before anything is touched.
 func (o JoinOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+	return phase{Name: "preflight", Short: "check everything first",
 		Found: foundCluster,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled,
@@ -103,7 +103,7 @@ func checkReached(f *Facts) error {
 		hint = fmt.Sprintf("the members trust another CA than %s, or this node's clock is not theirs: bring "+
 			"etcd/ca.crt and etcd/ca.key from another control plane, or set the clock", f.Init.certFile("etcd/ca.crt"))
 	case strings.Contains(text, "is not valid before"), strings.Contains(text, "has expired"):
-		hint = "look at the clock of this node, and at that of the other"
+		hint = "look at this node's clock, and at that of the other"
 	}
 	return engine.Refuse(hint, "no member of the cluster can be asked: %v", f.Join.Error)
 }
@@ -203,11 +203,11 @@ func checkGrowth(f *Facts) error {
 	if size, quota := f.Join.Cluster.size(), f.Init.Pod.Quota(); quota > 0 && size >= quota {
 		return engine.Refuse(fmt.Sprintf("let it have what the other members have: quota-backend-bytes in "+
 			"etcd.local.extraArgs, at least %d", observe.QuotaFor(size)),
-			"the cluster's database takes %s, and this member's quota would be %s: the cluster would take no "+
-				"more writes", engine.Size(size), engine.Size(quota))
+			"the cluster's database takes %s, and this member's quota would be %s: the cluster would refuse all "+
+				"writes", engine.Size(size), engine.Size(quota))
 	}
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
-		return engine.Refuse("make room", "%s are free in %s, and the cluster's database takes %s",
+		return engine.Refuse("free some space", "%s are free in %s, and the cluster's database takes %s",
 			engine.Size(f.Init.Free), f.Init.DataDir, engine.Size(size))
 	}
 	return nil

@@ -177,7 +177,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"a port is taken", func(f *Facts) {
 			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")}
 		}, "cannot listen", "end the other program"},
-		{"no room", func(f *Facts) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "make room"},
+		{"no room", func(f *Facts) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "free some space"},
 		{"it votes already, and others are joining or dead", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}

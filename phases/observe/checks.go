@@ -31,5 +31,5 @@ func (f *Facts) CheckRuntime() error {
 		return nil
 	}
 	return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-		"%v: it must be asked what runs", f.RuntimeError)
+		"%v: it must be asked what is running", f.RuntimeError)
 }

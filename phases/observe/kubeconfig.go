@@ -73,7 +73,7 @@ func (n *Node) Kubeconfig(file, caFile string, now time.Time) *Kubeconfig {
 	case pki.Expired:
 		k.Fix = fmt.Sprintf("type `kubeadm certs renew %s`", path.Base(file))
 	case pki.NotYetValid:
-		k.Fix = "set the clock of this node"
+		k.Fix = "set this node's clock"
 	default:
 		k.Fix = remade(file)
 	}
@@ -82,7 +82,7 @@ func (n *Node) Kubeconfig(file, caFile string, now time.Time) *Kubeconfig {
 
 func remade(file string) string {
 	name := path.Base(file)
-	return fmt.Sprintf("move %s away, and have it made: `kubeadm init phase kubeconfig %s`",
+	return fmt.Sprintf("move %s away, and create it: `kubeadm init phase kubeconfig %s`",
 		file, name[:len(name)-len(path.Ext(name))])
 }
 

@@ -165,8 +165,8 @@ func (e *Encryption) try(config []byte, prefix string, sample snapfile.Sample, o
 // notes say what could not be looked at, and what the snapshot brings along.
 func (f *Facts) fitNotes() (notes []string) {
 	if len(f.Encryption.Untried) > 0 {
-		notes = append(notes, fmt.Sprintf("no value of %s could be tried: whether its key is the right one, only the "+
-			"API server will tell", strings.Join(f.Encryption.Untried, ", ")))
+		notes = append(notes, fmt.Sprintf("no value of %s could be tried: only the API server can tell whether its "+
+			"key is the right one", strings.Join(f.Encryption.Untried, ", ")))
 	}
 	for _, why := range f.Encryption.Unasked {
 		notes = append(notes, why+". Whether it can decrypt what the snapshot holds, only the API server will tell")
@@ -195,7 +195,8 @@ func (o restorer) checkCluster(f *Facts) error {
 	}
 	if len(f.Snapshot.CAs) > 0 && f.Fingerprints[f.Encryption.ClientCA] != "" && !known {
 		return engine.Refuse(otherFiles,
-			"the CA that stands in the snapshot is none of this node's: it is of another cluster, or of before the CA "+
+			"the CA that stands in the snapshot is not one of this node's: it is of another cluster, or of before "+
+				"the CA "+
 				"was replaced, and no certificate issued there is accepted here")
 	}
 	known = false

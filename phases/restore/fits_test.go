@@ -27,7 +27,7 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 		"nothing tells":             {func(*Facts) {}, ""},
 		"the CA of the node":        {func(f *Facts) { f.Snapshot.CAs = []string{"X", "A"} }, ""},
 		"a CA in a bundle by now":   {func(f *Facts) { f.Snapshot.CAs = []string{"B"} }, ""},
-		"another CA":                {func(f *Facts) { f.Snapshot.CAs = []string{"X"} }, "none of this node's"},
+		"another CA":                {func(f *Facts) { f.Snapshot.CAs = []string{"X"} }, "not one of this node's"},
 		"a token of the first key":  {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k1"} }, ""},
 		"one token of another key":  {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k9", "k2"} }, ""},
 		"all tokens of another key": {func(f *Facts) { f.Snapshot.TokenKeys = []string{"k9"} }, "accept none of them"},

@@ -27,7 +27,7 @@ func (o restorer) preflight() phase {
 		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkData, o.checkStorageVersion, checkQuota,
 			o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts, o.checkBump, o.checkRoom}
 	}
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+	return phase{Name: "preflight", Short: "check everything first",
 		Found: o.foundNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, checks...)
@@ -87,7 +87,7 @@ func (o restorer) checkPods(f *Facts) error {
 	for _, m := range f.Manifests {
 		unclear := !m.CannotRun() && strings.Contains(string(m.Data), "etcd")
 		if m.Manifest == nil && (unclear || observe.InvolvedText(m.Data, o.mounts(f))) {
-			return engine.Refuse("mend the file, or move it out of the static-pod directory",
+			return engine.Refuse("fix the file, or move it out of the static-pod directory",
 				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
@@ -132,7 +132,7 @@ func checkRuntime(f *Facts) error {
 func (o restorer) checkData(f *Facts) error {
 	var inUse *engine.RefusedError
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
-		return engine.Refuse("mend what keeps it from answering; if it is stuck, stop the kubelet and that etcd's "+
+		return engine.Refuse("fix what keeps it from answering; if it is stuck, stop the kubelet and that etcd's "+
 			"container first, so that its data can be read",
 			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
 	}
@@ -305,8 +305,8 @@ func (o restorer) checkKnown(revision int64, why string) error {
 	if o.Bump > 0 || revision > 0 {
 		return nil
 	}
-	return engine.Refuse("give a bump that is surely above all that was written since the backup: "+
-		"--bump-revision 1000000000", "nothing tells how far revisions had come: %s", why)
+	return engine.Refuse("choose a bump that is certainly larger than the number of writes since the backup: "+
+		"--bump-revision 1000000000", "nothing shows how far revisions had come: %s", why)
 }
 
 func (o restorer) checkRoom(f *Facts) error {

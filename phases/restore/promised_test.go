@@ -17,7 +17,7 @@ import (
 const apiServerFile = crashtest.TestManifestDir + "/kube-apiserver.yaml"
 
 // servedBehindOurBack is a node whose restore was killed between the release of etcd and the commit
-// point, and on which somebody then let the API server run by hand.
+// point, and on which somebody then start the API server by hand.
 func servedBehindOurBack(t *testing.T) *restoreWorld {
 	t.Helper()
 	w := cutOff(t, "disarm alarms")

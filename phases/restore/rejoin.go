@@ -40,7 +40,7 @@ func (o restorer) moveAside(f *Facts) []op.Op {
 // rejoin adds the node to the cluster that the restored member serves, gives it a vote when it has
 // caught up, and then lets its API server run.
 func (o restorer) rejoin() phase {
-	return phase{Name: "rejoin", Short: "let the other nodes join the restored member, one after the other",
+	return phase{Name: "rejoin", Short: "join the other nodes to the restored member, one after the other",
 		InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !o.rejoins(f) {

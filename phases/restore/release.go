@@ -12,7 +12,7 @@ import (
 
 // releaseEtcd starts etcd on one node after another; docs/failure-model.md says why.
 func (o restorer) releaseEtcd() phase {
-	return phase{Name: "release-etcd", Short: "let etcd run on the new data, and nothing else", InTurn: true,
+	return phase{Name: "release-etcd", Short: "start etcd, and nothing else, on the new data", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
@@ -72,7 +72,7 @@ func (o restorer) compareMembers() phase {
 }
 
 func (o restorer) releaseAPIServer() phase {
-	return phase{Name: "release-apiserver", Short: "let the API server run", Found: o.foundServers,
+	return phase{Name: "release-apiserver", Short: "start the API server", Found: o.foundServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
 			if o.rejoins(f) {
@@ -113,7 +113,7 @@ func (o restorer) awaitAPIServer() phase {
 // of the state that was discarded.
 func (o restorer) restartComponents() phase {
 	return phase{Name: "restart-components",
-		Short: "let controller-manager, scheduler and whatever else was stopped run", InTurn: true,
+		Short: "start the controller-manager, the scheduler and whatever else was stopped", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.rejoins(f) {
 				return nil, nil

@@ -102,7 +102,7 @@ func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 }
 
 func (o restorer) verifySnapshot() phase {
-	return phase{Name: "verify-snapshot", Short: "prove that what is to be restored is whole", Found: o.foundSnapshot,
+	return phase{Name: "verify-snapshot", Short: "prove that what will be restored is intact", Found: o.foundSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.FromDataDir == "" {
 				// Proven while the facts were gathered; staging checks its SHA-256 again.
@@ -134,7 +134,7 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 }
 
 func (o restorer) stageData() phase {
-	return phase{Name: "stage-data", Short: "make the new data beside the old, while etcd serves",
+	return phase{Name: "stage-data", Short: "prepare the new data next to the old, while etcd serves",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil

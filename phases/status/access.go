@@ -49,17 +49,19 @@ func (s seen) judgeAccess() []string {
 		case strings.HasPrefix(l.url, "http://"):
 			plain[l.url] = true
 			w = append(w,
-				fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", l.url))
+				fmt.Sprintf("etcd answers over plain HTTP at %s: anyone who can reach it can read and change "+
+					"everything", l.url))
 		case l.open:
-			w = append(w, fmt.Sprintf("etcd answers at %s to who shows no certificate: who reaches it can read and "+
-				"change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
+			w = append(w, fmt.Sprintf("etcd answers at %s without asking for a client certificate: anyone who can "+
+				"reach it can read and change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
 		}
 	}
 	// The given endpoints may differ from those in the manifest.
 	if pod := s.facts.Etcd; pod != nil {
 		if at := pod.Access.Endpoints[0]; strings.HasPrefix(at, "http://") && !plain[at] {
 			w = append(w,
-				fmt.Sprintf("etcd answers over plain HTTP at %s: who reaches it can read and change everything", at))
+				fmt.Sprintf("etcd answers over plain HTTP at %s: anyone who can reach it can read and change "+
+					"everything", at))
 		}
 	}
 	return w

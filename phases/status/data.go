@@ -88,7 +88,7 @@ func (s seen) mendData() string {
 	}
 	for dir, free := range s.data.room {
 		if free < etcdRoom {
-			return "make room on the file system of " + dir
+			return "free some space on the file system of " + dir
 		}
 	}
 	return ""

@@ -48,7 +48,7 @@ func (s seen) judgeNode() []string {
 	}
 	for _, m := range f.Manifests {
 		if m.Manifest == nil {
-			w = append(w, fmt.Sprintf("%s is no manifest that can be read: %v", m.Path, m.Error))
+			w = append(w, fmt.Sprintf("%s is not a readable manifest: %v", m.Path, m.Error))
 		}
 	}
 	switch {
@@ -80,7 +80,7 @@ func (s seen) judgeContainers() []string {
 				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts%s",
 					name, m.Path, c.State, c.Attempt, s.because(c)))
 			case s.ended[c.ID].why != "":
-				w = append(w, fmt.Sprintf("%s of %s ends again and again: its container has been started %d times%s",
+				w = append(w, fmt.Sprintf("%s of %s keeps exiting: its container has been started %d times%s",
 					name, m.Path, c.Attempt+1, s.because(c)))
 			}
 		}
@@ -203,7 +203,7 @@ func (s seen) judgeQuota() []string {
 	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
 	switch {
 	case inUse > quotaWarn:
-		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %s: at 100%% it takes no more writes",
+		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %s: at 100%% it refuses all writes",
 			inUse, engine.Size(s.quotaBytes()))}
 	case size > quotaWarn:
 		return []string{

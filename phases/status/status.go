@@ -244,7 +244,7 @@ func (s seen) next(st Status) string {
 	case s.open.ID != "":
 		return (&engine.OpenRunError{Run: s.open}).Hint()
 	case s.etcd != nil:
-		return cmp.Or(engine.Hint(s.etcd), "mend etcd's manifest")
+		return cmp.Or(engine.Hint(s.etcd), "fix etcd's manifest")
 	case f.Etcd == nil:
 		return "put etcd's manifest into " + f.ManifestDir
 	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":
@@ -261,7 +261,7 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
 			"type `etcdpod restore %s --dry-run`", newest.Path)
 	case s.etcdDown() && f.DataInUse:
-		return fmt.Sprintf("an etcd runs on %s and does not answer: mend what the first warning about it says; its "+
+		return fmt.Sprintf("an etcd runs on %s and does not answer: fix what the first warning about it says; its "+
 			"log is in /var/log/pods", f.Etcd.DataDir)
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
@@ -288,8 +288,8 @@ func (s seen) next(st Status) string {
 
 // What is said where nothing more special is known.
 const (
-	lookIntoWarnings = "look into the warnings"
-	allWell          = "nothing: all is well"
+	lookIntoWarnings = "see the warnings"
+	allWell          = "nothing to do"
 )
 
 // towardsQuorum says what to do where too few members answer. Restoring those that are left gives

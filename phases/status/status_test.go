@@ -70,10 +70,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			[]string{"kubelet is not running"}, "start the kubelet"},
 		{"the kubelet cannot be asked", func(s *seen) {
 			s.facts.KubeletActive, s.facts.KubeletError = false, errors.New("no systemd")
-		}, []string{"no systemd"}, "look into"},
+		}, []string{"no systemd"}, "see the warnings"},
 		{"the runtime cannot be asked", func(s *seen) {
 			s.facts.Containers, s.facts.RuntimeError = nil, errors.New("no socket")
-		}, []string{"no socket"}, "look into"},
+		}, []string{"no socket"}, "see the warnings"},
 		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil },
 			[]string{"no manifest in"}, "put etcd's manifest"},
 		{"two manifests run etcd", func(s *seen) {
@@ -98,13 +98,13 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"connection refused", "admin.conf: it expired"}, "etcdpod restore /b/new.db --dry-run"},
 		{"no kubeconfig is accepted", func(s *seen) {
 			s.denied = &op.DeniedError{Status: 401, Kubeconfigs: []string{"/etc/kubernetes/admin.conf"}, Text: "no"}
-		}, []string{"does not accept /etc/kubernetes/admin.conf (401)"}, "look into"},
+		}, []string{"does not accept /etc/kubernetes/admin.conf (401)"}, "see the warnings"},
 		{"etcd is down, and its certificate has expired", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("bad certificate")
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
 		}, []string{"bad certificate", "it expired"}, "renew the certificates"},
 		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 },
-			[]string{"no quorum: it has no leader, though something answers"}, "look into"},
+			[]string{"no quorum: it has no leader, though something answers"}, "see the warnings"},
 		{"no quorum, since members do not answer", func(s *seen) {
 			s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}},
@@ -129,62 +129,63 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
 		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
 		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} },
-			[]string{"plain HTTP"}, "look into"},
+			[]string{"plain HTTP"}, "see the warnings"},
 		{"plain HTTP at one of two", func(s *seen) {
 			s.listeners = []listener{{url: "https://127.0.0.1:2379"}, {url: "http://10.0.0.11:2379", open: true}}
-		}, []string{"etcd answers over plain HTTP at http://10.0.0.11:2379"}, "look into"},
+		}, []string{"etcd answers over plain HTTP at http://10.0.0.11:2379"}, "see the warnings"},
 		{"a stranger is answered", func(s *seen) {
 			s.listeners = []listener{{url: "https://127.0.0.1:2379", open: true}}
-		}, []string{"etcd answers at https://127.0.0.1:2379 to who shows no certificate"}, "look into"},
+		}, []string{"etcd answers at https://127.0.0.1:2379 without asking for a client certificate"}, "see the " +
+			"warnings"},
 		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} },
 			nil, "nothing"},
 		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} },
-			[]string{"NOSPACE"}, "look into"},
+			[]string{"NOSPACE"}, "see the warnings"},
 		{"the quota is nearly used up", func(s *seen) {
 			s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20
-		}, []string{"83% of its quota"}, "look into"},
+		}, []string{"83% of its quota"}, "see the warnings"},
 		{"the file is nearly at the quota, with little in use",
-			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "look into"},
+			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "see the warnings"},
 		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
-			[]string{"90% of its quota of 110.0 MiB"}, "look into"},
+			[]string{"90% of its quota of 110.0 MiB"}, "see the warnings"},
 		{"an API server that nothing removes", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.7"}}
 		}, []string{"without a lease: nothing removes it, and the Service kubernetes sends clients there. If none " +
-			"runs there, remove it with `etcdctl del /registry/masterleases/10.9.8.7`"}, "look into"},
+			"runs there, remove it with `etcdctl del /registry/masterleases/10.9.8.7`"}, "see the warnings"},
 		{"an API server that something removes too late", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.6", For: time.Hour}}
-		}, []string{"with a lease of 1h0m0s, which no API server takes"}, "look into"},
+		}, []string{"with a lease of 1h0m0s, which no API server takes"}, "see the warnings"},
 		{"a member that holds something else", func(s *seen) {
 			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}
-		}, []string{"cp2 differ from the others"}, "look into"},
+		}, []string{"cp2 differ from the others"}, "see the warnings"},
 		{"members that were not compared", func(s *seen) { s.agreement = &observe.Agreement{TooLarge: "2000 MiB"} },
-			[]string{"whether all members hold the same could not be told: 2000 MiB"}, "look into"},
+			[]string{"whether all members hold the same could not be told: 2000 MiB"}, "see the warnings"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
 		{"a certificate that expires soon", func(s *seen) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
 		}, []string{"10 days"}, "renew the certificates"},
 		{"the API server has no container", func(s *seen) { s.facts.Containers = s.facts.Containers[:1] },
-			[]string{"kube-apiserver of", "kube-controller-manager of", "kube-scheduler of"}, "look into"},
+			[]string{"kube-apiserver of", "kube-controller-manager of", "kube-scheduler of"}, "see the warnings"},
 		{"a container has exited", func(s *seen) {
 			s.facts.Containers[1].State = "exited"
 			s.facts.Containers[1].Attempt = 4
-		}, []string{"exited after 4 restarts"}, "look into"},
+		}, []string{"exited after 4 restarts"}, "see the warnings"},
 		{"an image is gone", func(s *seen) {
 			s.facts.Obstacles = []observe.Obstacle{
 				{What: "the image x is not on this node", Fix: "pull it: `crictl pull x`"}}
 		}, []string{"the image x is not on this node"}, "crictl pull x"},
 		{"a container has exited, and its log tells why", func(s *seen) {
 			s.facts.Containers[1].State, s.facts.Containers[1].ID = "exited", "7f"
-			s.ended = map[string]ended{"7f": {why: "its disk is full (x): make room", do: "make room"}}
-		}, []string{"exited after 0 restarts: its disk is full (x): make room"}, "look into"},
+			s.ended = map[string]ended{"7f": {why: "its disk is full (x): free some space", do: "free some space"}}
+		}, []string{"exited after 0 restarts: its disk is full (x): free some space"}, "see the warnings"},
 		{"etcd is down, and its log tells why", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.facts.Containers[0].ID, s.facts.Containers[0].Attempt = "7f", 3
-			s.ended = map[string]ended{"7f": {why: "its disk is full (x): make room", do: "make room"}}
-		}, []string{"ends again and again: its container has been started 4 times: its disk is full", "connection " +
+			s.ended = map[string]ended{"7f": {why: "its disk is full (x): free some space", do: "free some space"}}
+		}, []string{"keeps exiting: its container has been started 4 times: its disk is full", "connection " +
 			"refused"},
-			"make room"},
+			"free some space"},
 		{"the kubelet's certificate has expired, which is said once", func(s *seen) {
 			s.certs = append(s.certs, certs.Status{Path: "/etc/kubernetes/kubelet.conf", DaysLeft: -1,
 				Problem: "it expired", NotAfter: s.facts.Now})
@@ -200,14 +201,14 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.room = map[string]uint64{"/var/lib/etcd": 3 << 20, "/wal": 1 << 30}
 		}, []string{"connection refused", "the file system of /var/lib/etcd has 3.0 MiB left"},
-			"make room on the file system of /var/lib/etcd"},
+			"free some space on the file system of /var/lib/etcd"},
 		{"the disk of etcd's data is nearly full, and etcd serves", func(s *seen) {
 			s.data.room = map[string]uint64{"/wal": 3 << 20}
-		}, []string{"the file system of /wal has 3.0 MiB left"}, "look into"},
+		}, []string{"the file system of /wal has 3.0 MiB left"}, "see the warnings"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})
-		}, []string{"/m/x.yaml is no manifest that can be read: line 3"}, "look into"},
+		}, []string{"/m/x.yaml is not a readable manifest: line 3"}, "see the warnings"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func (o Options) look(files node.Reader, seen *observe.Facts) (*Facts, error) {
 }
 
 func (o Options) preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+	return phase{Name: "preflight", Short: "check everything first",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, o.checkName)
 		}}

@@ -61,7 +61,7 @@ func look(_ context.Context, n *observe.Node, run string) (*observe.Facts, error
 
 // preflight has no operations: it refuses what would fail later.
 func preflight() phase {
-	return phase{Name: "preflight", Short: "refuse what cannot end well, before anything is touched",
+	return phase{Name: "preflight", Short: "check everything first",
 		Plan: func(_ context.Context, f *observe.Facts) ([]op.Op, error) {
 			for _, program := range []string{scheduler, controllerManager} {
 				if _, _, ok := observe.Program(f.Manifests, program); !ok {

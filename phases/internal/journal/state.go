@@ -126,7 +126,7 @@ func (s *State) apply(r Record) error {
 
 func (s *State) set(i int, p Progress, op json.RawMessage) error {
 	if i < 0 || i >= len(s.Steps) {
-		return fmt.Errorf("%w: it speaks of step %d of %d", ErrDamaged, i, len(s.Steps))
+		return fmt.Errorf("%w: it mentions step %d of %d", ErrDamaged, i, len(s.Steps))
 	}
 	s.Steps[i].Progress = p
 	if op != nil {

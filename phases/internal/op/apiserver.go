@@ -108,11 +108,11 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 		}
 	}
 	if len(lost) > 0 {
-		t.report("these nodes joined after the snapshot was taken, and are not registered any more; restart their "+
+		t.report("these nodes joined after the snapshot was taken, and are no longer registered; restart their "+
 			"kubelets: %s", strings.Join(lost, ", "))
 	}
-	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): what they " +
-		"hold in memory is from before the restore")
+	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): their in-memory state is from " +
+		"before the restore")
 	return nil
 }
 
@@ -120,9 +120,9 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 // before the commit point, everything runs, and without a kubeconfig that works no later look could
 // see more.
 func (v *VerifyRestored) unread(t *Target, d *DeniedError) error {
-	t.report("look at this: the objects were not read back through the API server: %v; %s", d, d.Hint())
+	t.report("check this: the objects were not read back through the API server: %v; %s", d, d.Hint())
 	if !v.Second {
-		t.report("restart the kubelets of all nodes (systemctl restart kubelet): what they hold in memory is from " +
+		t.report("restart the kubelets of all nodes (systemctl restart kubelet): their in-memory state is from " +
 			"before the restore, and which of them are not registered any more could not be asked")
 	}
 	return nil
@@ -163,8 +163,8 @@ func (v *VerifyRestored) compare(t *Target, got []Count) {
 			}
 		}
 		if known && want.Objects > 0 && objects == 0 && !shortLived(want.Resource) {
-			t.report("look at this: the API server shows none of the %d %s that the snapshot held; they may have "+
-				"expired since", want.Objects, want.Resource)
+			t.report("check this: the API server shows none of the %d %s that the snapshot held; they may have "+
+				"expired since then", want.Objects, want.Resource)
 		}
 	}
 }

@@ -376,7 +376,7 @@ func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
 	}
 	k.Kept = s.Path
 	if now, err := t.Host.FS.Lstat(k.at(s.Path)); err != nil || now.Ino != k.snapshot {
-		return errors.Join(err, errors.New("somebody has put another file in its place"))
+		return errors.Join(err, errors.New("someone has put another file in its place"))
 	}
 	return t.Host.FS.Sync(k.held.Dir)
 }

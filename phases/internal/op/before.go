@@ -85,7 +85,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	}
 	var ready readiness
 	told := false
-	err = poll(ctx, t, "not all of what served before does again", b.Limit, 100*time.Millisecond,
+	err = poll(ctx, t, "not everything that served before serves again", b.Limit, 100*time.Millisecond,
 		func(ctx context.Context) error {
 			err := b.missing(ctx, t, &ready)
 			if err == nil {
@@ -93,8 +93,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 			}
 			if !told {
 				told = true
-				t.report("everything is put back; now it is seen to that what served before serves again, within "+
-					"%s", b.Limit)
+				t.report("everything is put back; waiting up to %s for what served before to serve again", b.Limit)
 			}
 			if fix := b.noImage(ctx, t); fix != nil {
 				return &finalError{fix}
@@ -147,8 +146,8 @@ func (b *Before) noImage(ctx context.Context, t *Target) error {
 			continue // not as the manifest names it
 		}
 		if i, err := t.Host.Runtime.Image(ctx, name); err == nil && !i.Present {
-			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: it is not on this node "+
-				"any more", name),
+			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: the image is no longer "+
+				"on this node", name),
 				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts it by "+
 					"itself", name)}
 		}

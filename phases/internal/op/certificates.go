@@ -242,7 +242,7 @@ func (r *ReplaceCertificate) known(i int, sum string) error {
 	if sum == r.Old[i] || sum == r.New[i] {
 		return nil
 	}
-	return fmt.Errorf("cannot replace %s: somebody else has changed it since the run began; put back what was there, "+
+	return fmt.Errorf("cannot replace %s: someone has changed it since the run began; put back what was there, "+
 		"or what is in %s.*", r.inUse()[i], r.Kept)
 }
 
@@ -376,7 +376,7 @@ func (p *PutCertificate) put(t *Target, i int) error {
 	file := p.to()[i]
 	if exists(t, file) { // by an earlier attempt
 		if sum, err := sumOf(t, file); err != nil || sum != p.New[i] {
-			return errors.Join(fmt.Errorf("cannot write %s: somebody else has put another file there", file), err)
+			return errors.Join(fmt.Errorf("cannot write %s: someone has put another file there", file), err)
 		}
 		return settleWritten(t, file)
 	}

@@ -212,7 +212,7 @@ func (x *ExchangeContents) check(t *Target) error {
 				return err
 			}
 			if dir == x.Live && !slices.Contains(x.Old, e) && !slices.Contains(x.New, e) {
-				return fmt.Errorf("cannot exchange what is in %s: somebody has put %s there since; move it away",
+				return fmt.Errorf("cannot exchange what is in %s: someone has put %s there since; move it away",
 					x.Live, e.Name)
 			}
 		}

@@ -69,7 +69,7 @@ func (m *MoveAside) look(t *Target) (at string, err error) {
 			at = name
 		case !id.Absent:
 			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, or "+
-				"did somebody replace it?", m.From, m.To, name)
+				"did someone replace it?", m.From, m.To, name)
 		}
 	}
 	if at == "" {

@@ -148,7 +148,7 @@ func (x *Exchange) Lasts(ctx context.Context, t *Target) error {
 		return err
 	}
 	return fmt.Errorf("%s is not the data that this run has put there: is a disk not mounted, or another one, or did "+
-		"somebody move it? Put it back, and type the command again%s", x.Live, writtenThere(ctx, t, x.Live))
+		"someone move it? Put it back, and type the command again%s", x.Live, writtenThere(ctx, t, x.Live))
 }
 
 type places struct{ live, staged, park Identity }
@@ -162,7 +162,7 @@ func (x *Exchange) look(t *Target) (at places, err error) {
 		}
 		if !id.Absent && *id != x.Old && *id != x.New {
 			return at, fmt.Errorf("cannot exchange %s and %s: %s is neither the old data nor the staged data; is a "+
-				"disk not mounted, or did somebody replace it?", x.Live, x.Staged, name)
+				"disk not mounted, or did someone replace it?", x.Live, x.Staged, name)
 		}
 	}
 	found := func(want Identity) bool {

@@ -183,7 +183,7 @@ const reread = "; then restart the kubelet"
 func meanings() []meaning {
 	return []meaning{
 		{[]string{"no space left on device", "disk quota exceeded"},
-			"its disk is full", "make room on the file system of its data"},
+			"its disk is full", "free some space on the file system of its data"},
 		{[]string{"has already been bootstrapped", "tocommit("},
 			"the cluster knows this member, and its data directory was emptied, or has older data than it had",
 			"on another node, take it out of the cluster with `etcdctl member remove`; then empty its data " +
@@ -199,9 +199,9 @@ func meanings() []meaning {
 		{[]string{"invalid value", "parse error", "error verifying flags", "invalid argument"},
 			"one of its flags has a value that it cannot use", "correct it in the manifest" + reread},
 		{[]string{"address already in use"},
-			"another program listens at its address", "find that with `ss -ltnp`, and end it"},
+			"another program is listening at its address", "find it with `ss -ltnp`, and stop it"},
 		{[]string{"cannot assign requested address"},
-			"no interface of this node has the address where it shall listen",
+			"no interface of this node has the address it is to listen on",
 			"correct the address in the manifest" + reread},
 		{[]string{"x509:", "tls:", "bad certificate", "certificate has expired", "private key does not match",
 			".crt: no such file", ".key: no such file", ".pem: no such file", "failed to find any pem data"},
@@ -228,7 +228,7 @@ func meanings() []meaning {
 				"restore a backup, " +
 				"or, if other members serve, join it anew"},
 		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
-			"it does not reach what it needs", "see whether etcd serves: type `etcdpod status`"},
+			"it cannot reach what it needs", "check whether etcd serves: type `etcdpod status`"},
 		{[]string{"no such file or directory"},
 			"a file that its flags name is not there", "put it back, or correct the flag in the manifest" + reread},
 	}

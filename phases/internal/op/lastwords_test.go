@@ -55,7 +55,7 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 		"a flag of the API server": {"Error: unknown flag: --no-such\n", []string{"does not know one of its flags"}},
 		"an address in use": {etcd("fatal", "discovery failed", "listen tcp 127.0.0.1:2380: bind: address already "+
 			"in use"),
-			[]string{"another program listens", "ss -ltnp"}},
+			[]string{"another program is listening", "ss -ltnp"}},
 		"an address of nobody": {etcd("fatal", "discovery failed",
 			"listen tcp 10.0.0.9:2380: bind: cannot assign requested address"), []string{"no interface of this node"}},
 		"a certificate that is not there": {etcd("fatal", "listener failed",
@@ -65,10 +65,10 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 			"tls: private key does not match public key"), []string{"a certificate", "certs check"}},
 		"a full disk": {etcd("fatal", "failed to create WAL", "write /var/lib/etcd/member/wal: no space left on "+
 			"device"),
-			[]string{"its disk is full", "make room"}},
+			[]string{"its disk is full", "free some space"}},
 		"an API server without etcd": {`I1129 08:57:52.0 1 server.go:1] begins` + "\n" +
 			`E1129 08:57:52.063323   13408 run.go:72] "command failed" err="context deadline exceeded"` + "\n",
-			[]string{"does not reach what it needs", "etcdpod status"}},
+			[]string{"cannot reach what it needs", "etcdpod status"}},
 		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it says: " +
 			"discovery failed: " +
 			"the moon is full"}},

@@ -47,7 +47,7 @@ func (e Enrolment) own(ctx context.Context, t *Target) (*Member, error) {
 		return at, err
 	}
 	return nil, &finalError{
-		fmt.Errorf("the member %s at %s is not the one that this run has added: somebody else has put it there",
+		fmt.Errorf("the member %s at %s is not the one that this run has added: someone else has put it there",
 			at.ID, e.PeerURLs[0]),
 	}
 }
@@ -187,7 +187,7 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 	case at != nil: // by an earlier attempt
 		return writeJSON(t, a.Receipt, at.ID)
 	case exists(t, a.Receipt):
-		return &finalError{fmt.Errorf("the learner %s was there, and somebody has removed it", a.PeerURLs[0])}
+		return &finalError{fmt.Errorf("the learner %s was there, and someone has removed it", a.PeerURLs[0])}
 	}
 	id, err := t.Etcd.AddLearner(ctx, a.Access, a.PeerURLs)
 	if err != nil {

@@ -339,7 +339,7 @@ func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
 	case err != nil:
 		return fmt.Errorf("cannot read %s: %w", m.Path, err)
 	case !bytes.Equal(there, m.Data):
-		return fmt.Errorf("cannot write %s: somebody else has put another file there", m.Path)
+		return fmt.Errorf("cannot write %s: someone has put another file there", m.Path)
 	}
 	return settleWritten(t, m.Path)
 }
@@ -375,7 +375,7 @@ func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 func (m *PlaceManifest) own(t *Target) error {
 	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
 	if theirs {
-		return fmt.Errorf("cannot take %s away: somebody else has changed it, or put it there, since the run began; "+
+		return fmt.Errorf("cannot take %s away: someone has changed it, or put it there, since the run began; "+
 			"move it out of the directory first", m.Path)
 	}
 	return err
@@ -419,7 +419,7 @@ func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 		return settleWritten(t, m.Path)
 	case m.Old:
 	default:
-		return fmt.Errorf("cannot replace %s: somebody has changed it since the run was "+
+		return fmt.Errorf("cannot replace %s: someone has changed it since the run was "+
 			"planned; type the command again", m.Path)
 	}
 	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
@@ -442,14 +442,14 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	case !exists(t, m.Kept): // nothing was replaced
-		t.report("%s is left as it is: somebody else has written it", m.Path)
+		t.report("%s is left as it is: someone else has written it", m.Path)
 		return nil
 	case now == sumOfData(m.Data):
 		if err := m.putBack(t); err != nil {
 			return err
 		}
 	default:
-		return fmt.Errorf("cannot put back %s: somebody else has changed it since the run began; what was there "+
+		return fmt.Errorf("cannot put back %s: someone has changed it since the run began; what was there "+
 			"before is kept as %s: copy it there", m.Path, m.Kept)
 	}
 	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))

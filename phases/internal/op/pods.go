@@ -104,7 +104,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 		}
 	}
 	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
-	err = poll(ctx, t, fmt.Sprintf("%s is not started anew", r.Pod.Name),
+	err = poll(ctx, t, fmt.Sprintf("%s is not restarted", r.Pod.Name),
 		r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			now, err := r.running(ctx, t)
 			switch {
@@ -244,7 +244,7 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 			return err
 		}
 		if again, err := w.look(ctx, t); err != nil || again.ID != runs.ID {
-			return errors.Join(errors.New("it has just been started anew"), err)
+			return errors.Join(errors.New("it has just been restarted"), err)
 		}
 		return nil
 	})
