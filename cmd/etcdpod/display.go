@@ -29,6 +29,19 @@ const (
 )
 
 func (s *session) display(c *cli.Context) display {
+	show := s.displayOf(c)
+	return sparingDisplay{show, engine.Sparing(show.event)}
+}
+
+// sparingDisplay shows progress at most twice a second.
+type sparingDisplay struct {
+	display
+	sparing func(engine.Event)
+}
+
+func (d sparingDisplay) event(e engine.Event) { d.sparing(e) }
+
+func (s *session) displayOf(c *cli.Context) display {
 	switch {
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(visibleJSON{s.stdout}), aside: s.stderr}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync"
 	"time"
 )
 
@@ -37,4 +38,33 @@ type Event struct {
 	Error     string     `json:"error,omitempty"`
 
 	Together bool `json:"together,omitempty"` // the run spans several nodes
+}
+
+// progressEvery is how long after an event about a node's progress the next one follows.
+const progressEvery = 500 * time.Millisecond
+
+// Sparing passes events on, of those about progress at most two a second for each node: a reader
+// has no use for more, and a log keeps them all.
+func Sparing(emit func(Event)) func(Event) {
+	var mu sync.Mutex
+	told := map[string]time.Time{} // by node
+	return func(e Event) {
+		if e.State == Progressed && !due(&mu, told, e) {
+			return
+		}
+		emit(e)
+	}
+}
+
+// due notes the progress of a node if it is time to tell it. A clock that was set back counts as
+// long ago.
+func due(mu *sync.Mutex, told map[string]time.Time, e Event) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	last, before := told[e.Node]
+	if since := e.Time.Sub(last); before && since >= 0 && since < progressEvery {
+		return false
+	}
+	told[e.Node] = e.Time
+	return true
 }

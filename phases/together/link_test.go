@@ -247,3 +247,16 @@ func (s *saysYes) Ask(_ context.Context, question string, _, answer any, _ *Body
 }
 
 func (s *saysYes) Close() error { return nil }
+
+func TestProgressIsSentSparingly(t *testing.T) {
+	sent := 0
+	far := NewNode(engine.Parts{Host: &node.Host{}}, observe.Node{}).telling(func(engine.Event) { sent++ })
+	for i := range 1000 {
+		e := engine.Event{Time: time.Unix(1, 0), Node: "cp2", State: engine.Progressed, Done: int64(i)}
+		far.Emit(e)
+		far.Look.Emit(e)
+	}
+	if sent != 1 {
+		t.Errorf("%d events were sent of what happened at one instant", sent)
+	}
+}

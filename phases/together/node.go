@@ -60,8 +60,9 @@ func (n *Node) joint(name string) (Joint, error) {
 	return n.Joints[i], nil
 }
 
-// telling returns the same node, with its events sent to emit.
+// telling returns the same node, with its events sent to emit, those about progress sparingly.
 func (n *Node) telling(emit func(engine.Event)) *Node {
+	emit = engine.Sparing(emit)
 	far, engine, look := *n, *n.Node, *n.Look
 	engine.Emit, look.Emit = emit, emit
 	far.Node, far.Look = &engine, &look
