@@ -64,7 +64,7 @@ func (s *session) backup(c *cli.Context) error {
 		return s.preview(c, backup.Workflow(options))
 	}
 	spareMemory()
-	var made *backup.Sidecar
+	var made backup.Made
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		made, err = backup.Take(c.Context, n.Engine(), backup.Workflow(options).On(n.Look), func(engine.Plan) error {
 			return nil
@@ -81,11 +81,11 @@ func (s *session) backup(c *cli.Context) error {
 	if made.EtcdVersion != "" {
 		from = "; etcd " + made.EtcdVersion
 	}
-	s.doneWith(c, made, func(w io.Writer) {
+	s.done(c, outcome{made.Sidecar, made.Findings}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Path, size(made.SizeBytes),
 			made.Revision, made.Keys, proven, from, short(inSeconds(made.Seconds)))
 		if len(made.Differ) > 0 {
-			fmt.Fprintf(w, "! %s\n", backup.Differing(made.Differ))
+			fmt.Fprintf(w, "! %s\n", backup.Differing(made.Differ).Text)
 		}
 	})
 	if len(made.Differ) > 0 {

@@ -43,6 +43,8 @@ func (d sparingDisplay) event(e engine.Event) { d.sparing(e) }
 
 func (s *session) displayOf(c *cli.Context) display {
 	switch {
+	case s.isQuiet(c):
+		return quietDisplay{s.stderr}
 	case asJSON(c):
 		return &jsonDisplay{to: json.NewEncoder(visibleJSON{s.stdout}), aside: s.stderr}
 	case isTerminal(s.stderr) && s.env("TERM") != "dumb":

@@ -24,6 +24,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; print what would be done"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask before changing a running node or deleting anything"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"},
+			Usage: "print only what a script needs (backup: the path); problems go to standard error"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show every operation"},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
 		&cli.StringSliceFlag{
@@ -115,6 +117,33 @@ func (v *age) Set(word string) error {
 		return fmt.Errorf("expected a duration like 720h or 30d")
 	}
 	*v = age(d)
+	return nil
+}
+
+// maxAge is the value of a flag that takes an age, or none.
+type maxAge time.Duration
+
+func newMaxAge(d time.Duration) *maxAge { return (*maxAge)(&d) }
+
+func (v *maxAge) String() string {
+	switch d := time.Duration(*v); {
+	case d == 0:
+		return "none"
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	default:
+		return d.String()
+	}
+}
+
+func (v *maxAge) Set(word string) error {
+	if word == "none" {
+		*v = 0
+		return nil
+	}
+	if err := (*age)(v).Set(word); err != nil {
+		return fmt.Errorf("it wants a time like 26h or 7d, or none")
+	}
 	return nil
 }
 

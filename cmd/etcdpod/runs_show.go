@@ -53,7 +53,7 @@ func (s *session) showRun(c *cli.Context) error {
 	}
 	var result any = &report
 	if follow && asJSON(c) {
-		result = map[string]any{"result": report}
+		result = outcome{Result: report}
 	}
 	if err := s.result(c, result, func(w io.Writer) { writeRun(w, report, time.Now(), width) }); err != nil || !follow {
 		return err

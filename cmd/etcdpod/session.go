@@ -89,6 +89,9 @@ func (s *session) run(ctx context.Context) error {
 		_, err := io.WriteString(s.stdout, s.line.helpText(app))
 		return err
 	}
+	if s.line.typed["quiet"] && s.line.typed["verbose"] {
+		return &engine.UsageError{Reason: "--quiet does not go with --verbose"}
+	}
 	return app.RunContext(ctx, s.line.argv())
 }
 
@@ -137,6 +140,9 @@ func (s *session) asRoot(c *cli.Context) error {
 // is in it can be made visible.
 func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error {
 	var b bytes.Buffer
+	if s.isQuiet(c) && !asJSON(c) {
+		return s.resultQuietly(value)
+	}
 	if asJSON(c) {
 		if err := json.NewEncoder(visibleJSON{&b}).Encode(value); err != nil {
 			return fmt.Errorf("cannot write the result: %w", err)
@@ -163,7 +169,13 @@ func (s *session) done(c *cli.Context, value any, text func(io.Writer)) {
 // doneWith is done for a command that shows events: in JSON the result is the last line, with a
 // single name that no event has.
 func (s *session) doneWith(c *cli.Context, result any, text func(io.Writer)) {
-	s.done(c, map[string]any{"result": result}, text)
+	s.done(c, outcome{Result: result}, text)
+}
+
+// outcome is the last line of a command that shows events.
+type outcome struct {
+	Result   any              `json:"result"`
+	Findings []engine.Finding `json:"findings,omitempty"` // what is wrong although it is done
 }
 
 func isTerminal(stream any) bool {

@@ -20,20 +20,19 @@ func (s *session) statusCommand() *cli.Command {
 			`and runs that are open. The first line says how things are, the last what to do next. Exit code 6 ` +
 			`when something is wrong. It works when everything is down, and ` +
 			`changes nothing. With --nodes it asks the ` +
-			`other nodes over ssh, and compares them.`,
+			`other nodes over ssh, and compares them; a new backup of one member counts for all of its cluster then.`,
 		UsageText: `etcdpod status
-etcdpod status --dir /mnt/backups
+etcdpod status --dir /mnt/backups --max-backup-age 7d
 etcdpod status --nodes cp1,cp2,cp3`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "nodes", Usage: "show all of `NAME[=HOST],…` in one table"},
 			&cli.StringFlag{Name: "dir", Usage: "look for backups in `DIR`, not where the last good one was kept"},
+			&cli.GenericFlag{Name: "max-backup-age", Value: newMaxAge(24 * time.Hour), Usage: "warn when the newest " +
+				"backup is older than `AGE`, as 26h or 7d; none: no backups are meant to be taken on this node"},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			switch {
-			case c.IsSet("nodes") && s.line.typed["dir"]:
-				return &engine.UsageError{Reason: "--dir is for this node, and does not go with --nodes"}
-			case c.IsSet("nodes"):
+			if c.IsSet("nodes") {
 				return s.statusOfNodes(c)
 			}
 			return s.status(c)
@@ -41,19 +40,20 @@ etcdpod status --nodes cp1,cp2,cp3`,
 	}
 }
 
+func statusOptions(c *cli.Context, dir string) status.Options {
+	return status.Options{BackupDir: dir, MaxBackupAge: time.Duration(*c.Generic("max-backup-age").(*maxAge))}
+}
+
 func (s *session) status(c *cli.Context) error {
 	var seen status.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = status.Of(c.Context, n.Look, c.String("dir"))
+		seen, err = status.Of(c.Context, n.Look, statusOptions(c, c.String("dir")))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	seen.Problem = oneLine(seen.Problem)
-	for i, warning := range seen.Warnings {
-		seen.Warnings[i] = oneLine(warning)
-	}
 	if err := s.result(c, &seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) }); err != nil {
 		return err
 	}

@@ -19,18 +19,20 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	dir := "" // a variable of this node's is not for the others
+	if s.line.typed["dir"] {
+		dir = c.String("dir")
+	}
 	var seen status.NodesStatus
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = status.OfNodes(c.Context, n.Several(), nodes, c.String("ssh-command"), c.String("remote-command"))
+		seen, err = status.OfNodes(c.Context, n.Several(), statusOptions(c, dir), nodes,
+			c.String("ssh-command"), c.String("remote-command"))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	seen.Next = oneLine(seen.Next)
-	for i, warning := range seen.Warnings {
-		seen.Warnings[i] = oneLine(warning)
-	}
 	if err := s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen, columns(s.stdout)) }); err != nil {
 		return err
 	}

@@ -187,8 +187,16 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 func TestCertsCheckWorksWhenEverythingIsDown(t *testing.T) {
 	n := create(t, sandbox.Options{})
 	n.want(6, []string{"certs", "check"}, "etcd-server", "nothing listens there")
+	must(t, os.Remove(n.Path("/etc/kubernetes/manifests/etcd.yaml")))
+	must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt")))
+	must(t, os.Remove(n.Path(pkiDir+"etcd/server.key")))
+	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API "+
+		"server uses https://", "!MISSING! etcd-server", "etcd/server.crt is not there", "etcd-peer")
+	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API server uses",
+		"the certificate /etc/kubernetes/pki/etcd/server.crt: it is not there")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/manifests")))
-	n.want(6, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca")
+	n.want(6, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca",
+		"although /etc/kubernetes/pki/etcd/peer.crt is there", "etcd/server.crt is not there")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/pki")))
 	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests names a certificate")
 }

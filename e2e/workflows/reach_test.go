@@ -105,7 +105,7 @@ func TestCertsCheckIsNotContentWithWhatItCouldNotSee(t *testing.T) {
 	must(t, err)
 	must(t, os.Remove(etcd))
 	n.eventually("etcd has ended", func() bool { return !strings.Contains(strings.Join(n.running(), " "), "etcd") })
-	n.want(6, []string{"certs", "check"}, "runs etcd, so only kubeadm")
+	n.want(6, []string{"certs", "check"}, "runs etcd, although the API server uses https://", "so only kubeadm")
 	must(t, n.StopKubelet(n.ctx))
 	must(t, os.WriteFile(etcd, data, 0o600)) // and nothing starts it
 	n.want(6, []string{"certs", "check"}, "connection refused: nothing listens there", "Next: start etcd")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -20,8 +21,9 @@ type Report struct {
 	// Which of kubeadm's settings were compared; empty if they are unknown.
 	Compared string `json:"compared,omitempty"`
 	// Between the manifest and what kubeadm would write.
-	Differences []string `json:"differences"`
-	Warnings    []string `json:"warnings"`
+	Differences []string          `json:"differences"`
+	Warnings    []string          `json:"warnings"`
+	Findings    []finding.Finding `json:"findings"` // the same warnings, for programs
 }
 
 // EndpointReport is one etcd, dialled as the API server does.
@@ -44,12 +46,14 @@ type EtcdFileReport struct {
 	NotAfter time.Time `json:"notAfter,omitzero"` // of a certificate
 	DaysLeft int       `json:"daysLeft"`
 	Problem  string    `json:"problem,omitempty"`
+	// Of the finding that the problem is.
+	Code finding.Code `json:"code,omitempty"`
 }
 
 // Show examines the API server's etcd. It works when everything is down, and changes nothing.
 func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Servers: []EndpointReport{}, Overrides: []string{},
-		Files: []EtcdFileReport{}, Differences: []string{}, Warnings: []string{}}
+		Files: []EtcdFileReport{}, Differences: []string{}}
 	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath},
 		APIServer: &SetFacts{}}
 	var err error
@@ -76,6 +80,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	f.API = n.APIAccess(f.Manifests)
 	compareWithKubeadm(ctx, n, &r, f, now)
 	r.judge(answers)
+	r.Findings, r.Warnings = finding.On(n.Name, r.Findings), finding.Texts(r.Findings)
 	return r, ctx.Err()
 }
 
@@ -95,41 +100,47 @@ func fileReport(
 ) EtcdFileReport {
 	r := EtcdFileReport{Flag: "--" + file.Name, Path: *file.File,
 		HostPath: observe.HostFile(m, container, *file.File), Problem: fileSeen(n, m, container, *file.File)}
+	if r.Problem != "" {
+		r.Code = finding.FileNotMounted
+	}
 	if r.Problem != "" || file.Name == "etcd-keyfile" {
 		return r
 	}
 	data, err := n.FS.ReadFile(r.HostPath)
 	s := certs.StatusOf(r.HostPath, data, err, now)
-	r.NotAfter, r.DaysLeft, r.Problem = s.NotAfter, s.DaysLeft, s.Problem
+	r.NotAfter, r.DaysLeft, r.Problem, r.Code = s.NotAfter, s.DaysLeft, s.Problem, s.Code
 	return r
 }
 
 // judge says what is wrong or risky.
 func (r *Report) judge(answers []Answer) {
-	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
+	r.Findings = []finding.Finding{}
+	warn := func(code finding.Code, subject, format string, args ...any) {
+		r.Findings = append(r.Findings, finding.New(code, subject, format, args...))
+	}
 	var first *Answer
 	for i, a := range answers {
 		switch {
 		case a.Error != nil:
-			warn("%v", a.Error)
+			warn(finding.EtcdUnreachable, a.URL, "%v", a.Error)
 		case a.Learner:
-			warn("%s is a learner: it refuses what the API server asks for", a.URL)
+			warn(finding.EtcdLearner, a.URL, "%s is a learner: it refuses what the API server asks for", a.URL)
 		}
 		if a.ClusterID != 0 && first == nil {
 			first = &answers[i]
 		}
 		if a.ClusterID != 0 && a.ClusterID != first.ClusterID {
-			warn("%s is of cluster %x, and %s of cluster %x: they hold other objects",
+			warn(finding.ClustersDiffer, a.URL, "%s is of cluster %x, and %s of cluster %x: they hold other objects",
 				a.URL, a.ClusterID, first.URL, first.ClusterID)
 		}
 		if strings.HasPrefix(a.URL, "http://") {
-			warn("%s is plain HTTP: anyone who can reach etcd or the network in between can read and change "+
-				"everything", a.URL)
+			warn(finding.EtcdPlainHTTP, a.URL, "%s is plain HTTP: anyone who can reach etcd or the network in between "+
+				"can read and change everything", a.URL)
 		}
 	}
 	for _, f := range r.Files {
 		if f.Problem != "" {
-			warn("%s=%s: %s", f.Flag, f.Path, f.Problem)
+			warn(f.Code, f.Path, "%s=%s: %s", f.Flag, f.Path, f.Problem)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -75,12 +76,19 @@ type Place struct {
 	Caveats []string // what a data directory may lack
 }
 
-// Take takes a backup and returns its sidecar. confirm sees the plan; if it returns an error, the
-// command ends.
-func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (*Sidecar, error) {
+// Made is a backup that was taken, and what is wrong with it although it is good.
+type Made struct {
+	*Sidecar
+	Findings []finding.Finding
+}
+
+// Take takes a backup. confirm sees the plan; if it returns an error, the command ends.
+func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (Made, error) {
 	var kept *op.KeepBackup
+	var wrong []finding.Finding
 	err := n.Do(ctx, w, func(p engine.Plan) error {
 		for _, phase := range p.Phases {
+			wrong = append(wrong, phase.Findings...)
 			for _, o := range phase.Ops() {
 				if k, ok := o.(*op.KeepBackup); ok {
 					kept = k
@@ -90,10 +98,10 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 		return confirm(p)
 	})
 	if err != nil {
-		return nil, err
+		return Made{}, err
 	}
 	made := kept.Made()
-	return &made, nil
+	return Made{&made, wrong}, nil
 }
 
 // check refuses options that make no sense.
@@ -245,7 +253,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 func (o Options) preflight() phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
 	return phase{Name: "preflight", Short: "check everything first, and make a place for the backup",
-		Found: o.notes,
+		Findings: o.notes,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := engine.Passes(f, checks...); err != nil {
 				return nil, err
@@ -259,17 +267,18 @@ func (o Options) preflight() phase {
 				known.Differ = f.Agreement.Differ
 			}
 			return append(ops, &op.OpenBackup{Workspace: o.workspace(f), Sidecar: known, At: f.Backup.At,
-				Shared: o.SharedDir, Records: journal.Home, Note: strings.Join(o.notes(f), "; ")}), nil
+				Shared: o.SharedDir, Records: journal.Home, Note: strings.Join(finding.Texts(o.notes(f)), "; ")}), nil
 		}}
 }
 
 // leftOut names the etcds of this node that are not in the backup.
-func (o Options) leftOut(f *Facts) (said []string) {
+func (o Options) leftOut(f *Facts) (said []finding.Finding) {
 	if o.FromDataDir != "" {
 		return nil
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		said = append(said, fmt.Sprintf("%s runs another etcd, %s: it is not in this backup", m.Path, m.PodName()))
+		said = append(said, finding.New(finding.EtcdAnother, m.Path,
+			"%s runs another etcd, %s: it is not in this backup", m.Path, m.PodName()))
 	}
 	return said
 }
@@ -279,7 +288,7 @@ func (o Options) workspace(f *Facts) op.Workspace {
 }
 
 // notes are what a person should know beforehand.
-func (o Options) notes(f *Facts) []string {
+func (o Options) notes(f *Facts) []finding.Finding {
 	notes := append(f.Backup.notes(), o.leftOut(f)...)
 	if f.Agreement == nil {
 		return notes
@@ -288,32 +297,39 @@ func (o Options) notes(f *Facts) []string {
 		notes = append(notes, Differing(differ))
 	}
 	for _, why := range f.Agreement.Unasked {
-		notes = append(notes, NotTold+why)
+		notes = append(notes, NotCompared(why))
 	}
 	if why := f.Agreement.TooLarge; why != "" {
-		notes = append(notes, NotTold+why)
+		notes = append(notes, NotCompared(why))
 	}
 	return notes
 }
 
-// NotTold begins the sentence that says why members could not be compared.
-const NotTold = "whether all members hold the same could not be told: "
+// NotCompared says why members could not be compared.
+func NotCompared(why string) finding.Finding {
+	return finding.New(finding.MembersUncompared, "", "whether all members hold the same could not be told: %s", why)
+}
 
 // Differing says that members of a cluster do not hold the same.
-func Differing(members []string) string {
-	return fmt.Sprintf("the members of the cluster do not hold the same data: %s differ from the others. Which of "+
-		"them is right, etcd cannot tell: take a backup of each (`etcdpod backup` on its node) before anything else",
-		strings.Join(members, ", "))
+func Differing(members []string) finding.Finding {
+	all := strings.Join(members, ", ")
+	return finding.New(finding.MembersDiffer, all,
+		"the members of the cluster do not hold the same data: %s differ from the others. Which of "+
+			"them is right, etcd cannot tell: take a backup of each (`etcdpod backup` on its node) before "+
+			"anything else",
+		all)
 }
 
 // notes are what a person should know of the place.
-func (p *Place) notes() (notes []string) {
+func (p *Place) notes() (notes []finding.Finding) {
 	if p.BesideEtcd {
-		notes = append(notes, fmt.Sprintf("%s is on the file system of etcd's own data: if that is lost, so is the "+
-			"backup. Copy it elsewhere, too", p.Dir))
+		notes = append(notes, finding.New(finding.BackupBesideEtcd, p.Dir,
+			"%s is on the file system of etcd's own data: if that is lost, so is the "+
+				"backup. Copy it elsewhere, too", p.Dir))
 	}
 	if p.Exposed != "" {
-		notes = append(notes, fmt.Sprintf("%s: others could replace or delete the backup", p.Exposed))
+		notes = append(notes, finding.New(finding.BackupExposed, p.Dir,
+			"%s: others could replace or delete the backup", p.Exposed))
 	}
 	return notes
 }
@@ -397,7 +413,7 @@ func (o Options) checkRoom(f *Facts) error {
 
 func (o Options) snapshot() phase {
 	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that etcd sends with it",
-		Found: func(f *Facts) []string { return f.Backup.Caveats },
+		Findings: caveats,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := o.workspace(f)
 			if o.FromDataDir != "" {
@@ -406,6 +422,14 @@ func (o Options) snapshot() phase {
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
 		}}
+}
+
+// caveats are what a data directory may lack.
+func caveats(f *Facts) (all []finding.Finding) {
+	for _, said := range f.Backup.Caveats {
+		all = append(all, finding.New(finding.BackupIncomplete, "", "%s", said))
+	}
+	return all
 }
 
 func (o Options) verifySnapshot() phase {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -21,6 +22,8 @@ type Entry struct {
 	Sidecar
 	Whole bool   `json:"whole"`          // the file has the length that the sidecar says
 	Note  string `json:"note,omitempty"` // what is odd: no sidecar, another length
+	// Of the finding that the note is.
+	Code finding.Code `json:"code,omitempty"`
 }
 
 // List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is
@@ -85,15 +88,15 @@ func backupEntry(n *observe.Node, file string) Entry {
 	e.Path = file // the directory may have been moved since
 	switch {
 	case missing != nil:
-		e.Note = fmt.Sprintf("only its sidecar %s is there", op.SidecarOf(file))
+		e.odd(finding.SnapshotMissing, "only its sidecar %s is there", op.SidecarOf(file))
 	case !st.Mode.IsRegular():
-		e.Note = "not a regular file"
+		e.odd(finding.SnapshotIrregular, "not a regular file")
 	case err != nil:
-		e.Note = err.Error()
+		e.odd(finding.SidecarUnreadable, "%v", err)
 	case s == nil:
-		e.Note = "no sidecar says what it holds; `etcdpod verify` does"
+		e.odd(finding.SidecarMissing, "no sidecar says what it holds; `etcdpod verify` does")
 	case st.Size != s.SizeBytes:
-		e.Note = fmt.Sprintf("it has %d bytes, and its sidecar says %d", st.Size, s.SizeBytes)
+		e.odd(finding.SnapshotLength, "it has %d bytes, and its sidecar says %d", st.Size, s.SizeBytes)
 	default:
 		e.Whole = true
 	}
@@ -101,4 +104,9 @@ func backupEntry(n *observe.Node, file string) Entry {
 		e.TakenAt, e.SizeBytes = st.ModTime.UTC(), st.Size
 	}
 	return e
+}
+
+func (e *Entry) odd(code finding.Code, format string, args ...any) {
+	f := finding.New(code, e.Path, format, args...)
+	e.Code, e.Note = f.Code, f.Text
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -35,6 +36,8 @@ type Verdict struct {
 	Resources       map[string]int64 `json:"resources,omitempty"`
 	Quick           bool             `json:"quick,omitempty"`
 	Seconds         float64          `json:"seconds"`
+
+	Findings []finding.Finding `json:"findings,omitempty"` // what is wrong with it, for programs
 }
 
 // checkSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
@@ -61,6 +64,10 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 			v.Check, v.Reason = bad.Check, bad.Reason
 		}
 		v.OK = v.Check == ""
+	}
+	if !v.OK {
+		v.Findings = []finding.Finding{finding.New(finding.SnapshotBad, v.Path,
+			"%s is bad: %s check, at byte %d: %s", v.Path, v.Check, v.Offset, v.Reason)}
 	}
 	v.Seconds = time.Since(began).Seconds()
 	return v, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
@@ -22,6 +23,7 @@ type Report struct {
 	CertificateAuthorities []CertificateReport `json:"certificateAuthorities"`
 	Served                 []ServedReport      `json:"served"`
 	Warnings               []string            `json:"warnings"` // what is wrong: exit code 6
+	Findings               []finding.Finding   `json:"findings"` // the same warnings, for programs
 	Next                   string              `json:"next"`     // the next thing to do
 }
 
@@ -37,7 +39,8 @@ type CertificateReport struct {
 	Missing           bool     `json:"missing,omitempty"`
 	Problems          []string `json:"problems,omitempty"`
 
-	fix string // how to fix the first problem
+	found []finding.Finding // the problems
+	fix   string            // how to fix the first problem
 }
 
 // ServedReport is what a running program shows at one address.
@@ -51,7 +54,7 @@ type ServedReport struct {
 	AsFile         bool      `json:"asFile"`          // it shows the certificate in the file
 	Error          string    `json:"error,omitempty"` // why it could not be checked
 
-	problem string // what is wrong with it
+	problem *finding.Finding // what is wrong with it
 }
 
 // Check examines the certificates of etcd, of the API server and in kubeadm's kubeconfigs: the
@@ -59,26 +62,26 @@ type ServedReport struct {
 // is down. Whatever it could not look at is a warning: of that nobody knows whether it is well.
 func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Certificates: []CertificateReport{}, CertificateAuthorities: []CertificateReport{},
-		Served: []ServedReport{}, Warnings: []string{}}
-	now := n.Clock.Now().UTC()
-	files, err := n.Manifests(n.Config.StaticPodPath)
+		Served: []ServedReport{}, Findings: []finding.Finding{}}
+	now, dir := n.Clock.Now().UTC(), n.Config.StaticPodPath
+	files, err := n.Manifests(dir)
 	if err != nil {
-		r.Warnings = append(r.Warnings, err.Error())
+		r.add(finding.New(finding.ManifestDirUnreadable, dir, "%v", err))
 	}
 	files = n.Resolved(ctx, files)
 	pod, err := n.EtcdPod(files)
 	if err != nil {
-		r.Warnings = append(r.Warnings, err.Error())
+		r.add(finding.New(finding.EtcdManifestUnusable, dir, "%v", err))
 	}
 	obstacles := append(observe.DeadAddresses(ctx, files), n.KubeletStarts(now)...)
 	for _, o := range obstacles {
-		r.Warnings = append(r.Warnings, o.What)
+		r.add(o.Finding())
 	}
 	uses := findUses(n, files, pod)
-	r.Warnings = append(r.Warnings, unseen(n, files, pod, err)...)
+	r.add(unseen(n, files, pod, err)...)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("no manifest in %s names a certificate, and there are none of "+
-			"kubeadm's in %s", n.Config.StaticPodPath, observe.KubeadmCertificatesDir))
+		r.add(finding.New(finding.CertificateMissing, observe.KubeadmCertificatesDir, "no manifest in %s names a "+
+			"certificate, and there are none of kubeadm's in %s", dir, observe.KubeadmCertificatesDir))
 	}
 	kubeconfigs := kubeconfigCerts(n, &uses, observe.ClientCA(files))
 	for _, ca := range uses.cas {
@@ -89,30 +92,45 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	}
 	r.Certificates = append(r.Certificates, kubeconfigs...)
 	r.Served = shown(ctx, n, uses.leaves, now)
-	if r.finish(obstacles); len(obstacles) > 0 {
+	r.finish(obstacles)
+	r.Findings = finding.On(nameOf(n, pod), r.Findings)
+	if len(obstacles) > 0 {
 		r.Next = obstacles[0].Fix
 	}
 	return r, ctx.Err()
+}
+
+func (r *Report) add(found ...finding.Finding) { r.Findings = append(r.Findings, found...) }
+
+// nameOf is the name of the node, as `status` has it.
+func nameOf(n *observe.Node, pod *observe.EtcdPod) string {
+	if pod != nil {
+		return pod.Name
+	}
+	return n.Name
 }
 
 // unseen are the programs whose manifests are not there, or cannot be read: nothing tells where
 // they would serve, and with which files.
 func unseen(
 	n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod, podError error,
-) (w []string) {
+) (w []finding.Finding) {
 	for _, m := range files {
 		if m.Manifest == nil {
-			w = append(w, fmt.Sprintf("%s is not a readable manifest, so what it runs was not checked: %v",
-				m.Path, m.Error))
+			w = append(w, finding.New(finding.ManifestUnreadable, m.Path,
+				"%s is not a readable manifest, so what it runs was not checked: %v", m.Path, m.Error))
 		}
 	}
-	if pod == nil && podError == nil && !observe.UsesOtherEtcd(files) {
-		w = append(w, fmt.Sprintf("no manifest in %s runs etcd, so only kubeadm's files were checked, not what etcd "+
-			"serves", n.Config.StaticPodPath))
+	dir := n.Config.StaticPodPath
+	if pod == nil && podError == nil {
+		if trace := n.TraceOfEtcd(files); trace != "" || !observe.UsesOtherEtcd(files) {
+			w = append(w, finding.New(finding.EtcdManifestMissing, dir, "no manifest in %s runs etcd%s, so only "+
+				"kubeadm's files were checked, not what etcd serves", dir, observe.Although(trace)))
+		}
 	}
 	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs && n.Exists(inPKI("apiserver.crt")) {
-		w = append(w, fmt.Sprintf("no manifest in %s runs an API server, although %s exists: what it serves was not "+
-			"checked", n.Config.StaticPodPath, inPKI("apiserver.crt")))
+		w = append(w, finding.New(finding.APIServerManifestMissing, dir, "no manifest in %s runs an API server, "+
+			"although %s exists: what it serves was not checked", dir, inPKI("apiserver.crt")))
 	}
 	return w
 }
@@ -124,14 +142,15 @@ func (r *Report) finish(said []observe.Obstacle) {
 	slices.SortStableFunc(r.CertificateAuthorities, byName)
 	for _, c := range slices.Concat(r.CertificateAuthorities, r.Certificates) {
 		if !observe.Tells(said, c.Path) {
-			r.Warnings = append(r.Warnings, c.Problems...)
+			r.add(c.found...)
 		}
 	}
 	for _, s := range r.Served {
-		if s.problem != "" {
-			r.Warnings = append(r.Warnings, s.problem)
+		if s.problem != nil {
+			r.add(*s.problem)
 		}
 	}
+	r.Warnings = finding.Texts(r.Findings)
 	r.Next = r.next()
 }
 
@@ -155,15 +174,21 @@ func (r *Report) next() string {
 		}
 	}
 	for _, s := range r.Served {
-		if s.problem != "" && s.Error != "" {
+		if s.problem != nil && s.Error != "" {
 			return fmt.Sprintf("start %s, or fix what keeps it from answering; then look again", s.Program)
 		}
-		if s.problem != "" {
+		if s.problem != nil {
 			return fmt.Sprintf("restart %s: its container is restarted when it is stopped (`crictl stop`)",
 				s.Program)
 		}
 	}
-	if len(r.Warnings) > 0 {
+	for _, f := range r.Findings {
+		if f.Code == finding.EtcdManifestMissing || f.Code == finding.APIServerManifestMissing {
+			return fmt.Sprintf("put the manifest back into %s; `etcdpod runs` says whether a run took it out",
+				f.Subject)
+		}
+	}
+	if len(r.Findings) > 0 {
 		return "see the warnings"
 	}
 	return "nothing to do"
@@ -183,16 +208,31 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	}
 	c.ExpirationDate, c.ResidualTime = s.NotAfter, int64(s.NotAfter.Sub(now)/time.Second)
 	if s.Problem != "" {
-		c.Problems = append(c.Problems, fmt.Sprintf("the certificate %s: %s", file, s.Problem))
+		c.add(s.Code, "the certificate %s: %s", file, s.Problem)
 	}
 	return c
+}
+
+func (c *CertificateReport) add(code finding.Code, format string, args ...any) {
+	f := finding.New(code, c.Path, format, args...)
+	c.found, c.Problems = append(c.found, f), append(c.Problems, f.Text)
+}
+
+// codeOf is the code of what is wrong with a certificate.
+func codeOf(kind pki.Kind) finding.Code {
+	return map[pki.Kind]finding.Code{
+		pki.Missing: finding.CertificateMissing, pki.Unreadable: finding.CertificateUnreadable,
+		pki.WrongKey: finding.CertificateWrongKey, pki.WrongCA: finding.CertificateWrongCA,
+		pki.WrongUsage: finding.CertificateWrongUsage, pki.WrongNames: finding.CertificateWrongNames,
+		pki.NotYetValid: finding.CertificateNotYetValid, pki.Expired: finding.CertificateExpired,
+	}[kind]
 }
 
 // note adds what a check found, except for the dates, which about has judged.
 func (c *CertificateReport) note(found []*pki.Problem) {
 	for _, p := range found {
 		if p.Kind != pki.Expired && p.Kind != pki.NotYetValid {
-			c.Problems = append(c.Problems, p.What)
+			c.add(codeOf(p.Kind), "%s", p.What)
 		}
 		c.fix = cmp.Or(c.fix, p.Fix)
 	}
@@ -207,7 +247,7 @@ func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertificateReport
 	}
 	if err := errors.Join(err, keyErr); err != nil {
 		c.Missing = false
-		c.Problems = append(c.Problems, err.Error())
+		c.add(finding.CertificateUnreadable, "%v", err)
 		return c
 	}
 	c.ExternallyManaged = key == nil
@@ -231,7 +271,7 @@ func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time
 	}
 	if err := errors.Join(errs[:2]...); err != nil { // the CA's own report covers the third
 		c.Missing = false
-		c.Problems = append(c.Problems, err.Error())
+		c.add(finding.CertificateUnreadable, "%v", err)
 		return c
 	}
 	if c.Missing && l.Key == nil && use.program == "" {
@@ -271,14 +311,19 @@ func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, no
 	}
 	if err != nil {
 		s.Error = err.Error()
-		if s.problem = s.Error; errors.Is(err, node.ErrNoTLS) {
-			s.problem = fmt.Sprintf("%s, although the manifest of %s says https", s.Error, s.Program)
+		problem := finding.New(finding.PortSilent, s.Address, "%s", s.Error)
+		if errors.Is(err, node.ErrNoTLS) {
+			problem = finding.New(finding.PortPlain, s.Address, "%s, although the manifest of %s says https",
+				s.Error, s.Program)
 		}
+		s.problem = &problem
 		return
 	}
 	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
 	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
-		s.problem = fmt.Sprintf("%s shows another certificate at %s than %s holds: that one ends on %s; restart needed",
+		problem := finding.New(finding.CertificateNotServed, use.leaf.CertFile,
+			"%s shows another certificate at %s than %s holds: that one ends on %s; restart needed",
 			s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
+		s.problem = &problem
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -25,11 +26,12 @@ func kubeadmLeaves() []kubeadmLeaf {
 
 func inPKI(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
 
-// KubeadmFiles are the certificate files of kubeadm's, CAs too, that are on this node.
-func KubeadmFiles(n *observe.Node) []string {
+// KubeadmFiles are the certificate files of kubeadm's, CAs too, that are on this node, and those
+// that etcd needs where it ought to run.
+func KubeadmFiles(n *observe.Node, oughtToRun bool) []string {
 	var all []string
 	add := func(base string) {
-		if file := inPKI(base + ".crt"); n.Exists(file) {
+		if file := inPKI(base + ".crt"); n.Exists(file) || oughtToRun && etcdNeeds(base) {
 			all = append(all, file)
 		}
 	}
@@ -43,6 +45,9 @@ func KubeadmFiles(n *observe.Node) []string {
 	return all
 }
 
+// etcdNeeds says whether an etcd that kubeadm made cannot run without a certificate.
+func etcdNeeds(base string) bool { return base == "etcd/server" || base == "etcd/peer" }
+
 // KubeconfigStatuses are the states of the certificates in kubeadm's kubeconfigs, as far as these
 // are there.
 func KubeconfigStatuses(n *observe.Node, now time.Time) []Status {
@@ -55,10 +60,11 @@ func KubeconfigStatuses(n *observe.Node, now time.Time) []Status {
 		leaf, err := n.KubeconfigLeaf(file, "")
 		switch {
 		case err != nil:
-			all = append(all, Status{Path: file, Problem: err.Error()})
+			all = append(all, Status{Path: file, Problem: err.Error(), Code: finding.CertificateUnreadable})
 		case leaf == nil:
 		case leaf.Cert == nil:
-			all = append(all, Status{Path: file, Problem: leaf.CertFile + ", which it names, is not there"})
+			all = append(all, Status{Path: file, Problem: leaf.CertFile + ", which it names, is not there",
+				Code: finding.CertificateMissing})
 		default:
 			all = append(all, StatusOf(file, leaf.Cert, nil, now))
 		}
@@ -88,12 +94,13 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 		leaf, err := n.KubeconfigLeaf(file, clientCA)
 		switch {
 		case err != nil:
-			c.Problems = append(c.Problems, err.Error())
+			c.add(finding.CertificateUnreadable, "%v", err)
 		case leaf == nil: // a token, which only an API server can judge
 		default:
 			now := n.Clock.Now().UTC()
 			dated := about(name, file, leaf.Cert, now)
-			c.ExpirationDate, c.ResidualTime, c.Problems = dated.ExpirationDate, dated.ResidualTime, dated.Problems
+			c.ExpirationDate, c.ResidualTime = dated.ExpirationDate, dated.ResidualTime
+			c.Problems, c.found = dated.Problems, dated.found
 			fix := c.fix
 			c.note(leaf.Check(now))
 			c.fix = fix

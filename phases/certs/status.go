@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
@@ -16,6 +17,8 @@ type Status struct {
 	NotAfter time.Time `json:"notAfter"`
 	DaysLeft int       `json:"daysLeft"`
 	Problem  string    `json:"problem,omitempty"`
+	// Of the finding that the problem is.
+	Code finding.Code `json:"code,omitempty"`
 }
 
 // certSoon is how many days before its end a certificate causes a warning.
@@ -25,23 +28,25 @@ const certSoon = 30
 // it is missing, cannot be read, is not valid yet, has expired, or expires within 30 days.
 func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if errors.Is(err, fs.ErrNotExist) {
-		return Status{Path: file, Problem: "it is not there"}
+		return Status{Path: file, Problem: "it is not there", Code: finding.CertificateMissing}
 	}
 	var c pki.Certificate
 	if err == nil {
 		c, err = pki.Inspect(file, data, now)
 	}
 	if err != nil {
-		return Status{Path: file, Problem: err.Error()}
+		return Status{Path: file, Problem: err.Error(), Code: finding.CertificateUnreadable}
 	}
 	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
 	switch {
 	case c.Expired:
 		s.Problem = "it expired on " + c.NotAfter.UTC().Format(time.DateOnly)
+		s.Code = finding.CertificateExpired
 	case c.NotYetValid:
 		s.Problem = "it is not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
+		s.Code = finding.CertificateNotYetValid
 	case c.DaysLeft < certSoon:
-		s.Problem = fmt.Sprintf("it expires in %d days", c.DaysLeft)
+		s.Problem, s.Code = fmt.Sprintf("it expires in %d days", c.DaysLeft), finding.CertificateExpiring
 	}
 	return s
 }

@@ -72,17 +72,15 @@ var (
 	forServers = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 )
 
-// findUses reads the manifests. If etcd's is missing or unreliable, it takes the files that kubeadm
-// would have written.
+// findUses reads the manifests, and adds the files that kubeadm has written. If etcd's manifest is
+// missing or unreliable, they are all that tells what it uses.
 func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
 	var u certUses
 	if pod != nil {
 		etcdCerts(n, &u, pod)
 	}
 	apiServerCerts(&u, files)
-	if pod == nil && !observe.UsesOtherEtcd(files) {
-		kubeadmCerts(n, &u)
-	}
+	kubeadmCerts(n, &u, pod == nil && n.TraceOfEtcd(files) != "")
 	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs {
 		kubeadmLeafUses(n, &u)
 	}
@@ -147,19 +145,25 @@ func apiServerCerts(u *certUses, files []observe.ManifestFile) {
 	u.add(serving, "ca", clusterCA)
 }
 
-// kubeadmCerts adds etcd's certificates that exist although no manifest names them.
-func kubeadmCerts(n *observe.Node, u *certUses) {
-	host := func(file string) string { return path.Join(observe.KubeadmCertificatesDir, file) }
+// kubeadmCerts adds etcd's certificates that exist although no manifest names them, and those that
+// etcd needs where it ought to run.
+func kubeadmCerts(n *observe.Node, u *certUses, oughtToRun bool) {
 	for _, s := range pki.EtcdSpecs() {
-		if s.IsCA() || u.has(host(s.CertFile())) || !n.Exists(host(s.CertFile())) && !n.Exists(host(s.KeyFile())) {
+		needed := oughtToRun && etcdNeeds(s.Base)
+		if s.IsCA() || u.has(inPKI(s.CertFile())) ||
+			!n.Exists(inPKI(s.CertFile())) && !n.Exists(inPKI(s.KeyFile())) && !needed {
 			continue
 		}
 		ca, err := pki.EtcdSpec(s.CA)
 		if err != nil {
 			continue
 		}
-		u.add(certUse{name: s.Name, leaf: pki.Leaf{CertFile: host(s.CertFile()),
-			KeyFile: host(s.KeyFile()), Usages: s.Usages}}, ca.Name, host(ca.CertFile()))
+		use := certUse{name: s.Name, leaf: pki.Leaf{CertFile: inPKI(s.CertFile()), KeyFile: inPKI(s.KeyFile()),
+			Usages: s.Usages}}
+		if needed {
+			use.program = "etcd"
+		}
+		u.add(use, ca.Name, inPKI(ca.CertFile()))
 	}
 }
 

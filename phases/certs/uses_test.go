@@ -97,9 +97,16 @@ func TestTheCertificatesAreThoseOfTheManifests(t *testing.T) {
 			"etcd-servers=https://10.0.0.9:2379 etcd-certfile=/pki/apiserver-etcd-client.crt " +
 				"etcd-cafile=/pki/etcd/ca.crt client-ca-file=/pki/ca.crt tls-cert-file=/pki/apiserver.crt " +
 				"advertise-address=10.0.0.11", []string{"/etc/kubernetes/pki/etcd/server.crt"}, []string{
+				"CA /etc/kubernetes/pki/etcd/ca.crt /etc/kubernetes/pki/etcd/ca.crt /etc/kubernetes/pki/etcd/ca.key",
 				"CA ca /host/pki/ca.crt /host/pki/ca.key", "CA etcd-ca /host/pki/etcd/ca.crt /host/pki/etcd/ca.key",
 				"apiserver /host/pki/apiserver.crt of ca for 10.0.0.11 at 127.0.0.1:6443",
-				"apiserver-etcd-client /host/pki/apiserver-etcd-client.crt of etcd-ca for  at"}},
+				"apiserver-etcd-client /host/pki/apiserver-etcd-client.crt of etcd-ca for  at",
+				"etcd-server /etc/kubernetes/pki/etcd/server.crt of /etc/kubernetes/pki/etcd/ca.crt for  at"}},
+		{"an API server that uses the etcd of its own node, under the address that it advertises", "",
+			"etcd-servers=https://10.0.0.12:2379,https://10.0.0.11:2379 advertise-address=10.0.0.11", nil, []string{
+				"CA etcd-ca /etc/kubernetes/pki/etcd/ca.crt /etc/kubernetes/pki/etcd/ca.key",
+				"etcd-peer /etc/kubernetes/pki/etcd/peer.crt of etcd-ca for  at",
+				"etcd-server /etc/kubernetes/pki/etcd/server.crt of etcd-ca for  at"}},
 		{"an API server with somebody's certificate", "",
 			"etcd-servers=https://10.0.0.9:2379 client-ca-file=/pki/ca.crt tls-cert-file=/pki/bought.crt " +
 				"advertise-address=fd00::1 secure-port=443", nil, []string{

@@ -3,6 +3,8 @@ package engine
 import (
 	"sync"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // EventState says what happened.
@@ -36,6 +38,11 @@ type Event struct {
 	Total     int64      `json:"total,omitempty"` // 0 when unknown
 	Message   string     `json:"message,omitempty"`
 	Error     string     `json:"error,omitempty"`
+
+	// Of a note that is a warning, as of a finding.
+	Code     finding.Code     `json:"code,omitempty"`
+	Severity finding.Severity `json:"severity,omitempty"`
+	Subject  string           `json:"subject,omitempty"`
 
 	Together bool `json:"together,omitempty"` // the run spans several nodes
 }

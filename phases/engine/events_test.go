@@ -11,7 +11,7 @@ func TestProgressIsToldAtMostTwiceASecond(t *testing.T) {
 	at := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
 	for i := range 3001 { // three seconds, an event each millisecond
 		for _, node := range []string{"cp1", "cp2"} {
-			emit(Event{Time: at.Add(time.Duration(i) * time.Millisecond), Node: node, State: Progressed, Done: int64(i)})
+			emit(Event{Time: at.Add(time.Duration(i) * time.Millisecond), Node: node, State: Progressed})
 		}
 	}
 	for node, events := range told {

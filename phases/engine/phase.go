@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -29,6 +30,9 @@ type Phase[F Observed] struct {
 	// Found puts into words what planning found out, so that the operator can decide whether to go
 	// on; nil when there is nothing to say.
 	Found func(F) []string
+	// Findings are what planning found out that somebody should do something about; nil when there
+	// is none. In words they follow Found.
+	Findings func(F) []Finding
 
 	Commit   bool // the commit point: once it is done the run is forward-only
 	Optional bool // `--skip-phases` may leave it out
@@ -163,11 +167,12 @@ func (p Plan) OnSeveral() bool { return p.cluster != nil }
 
 // PlannedPhase is one phase with its operations in words.
 type PlannedPhase struct {
-	Name       string   `json:"name"`
-	Short      string   `json:"short"`
-	Found      []string `json:"found,omitempty"` // what planning the phase found out
-	Operations []string `json:"operations"`
-	Commit     bool     `json:"commit,omitempty"` // the commit point follows it
+	Name       string    `json:"name"`
+	Short      string    `json:"short"`
+	Found      []string  `json:"found,omitempty"`    // what planning the phase found out
+	Findings   []Finding `json:"findings,omitempty"` // those of it that are warnings, for programs
+	Operations []string  `json:"operations"`
+	Commit     bool      `json:"commit,omitempty"` // the commit point follows it
 
 	ops []op.Op
 }
@@ -186,6 +191,10 @@ func (w Workflow[N, F]) Planned(ctx context.Context, f F) (Plan, error) {
 		planned := PlannedPhase{Name: p.Name, Short: p.Short, Commit: p.Commit, Operations: []string{}, ops: ops}
 		if p.Found != nil {
 			planned.Found = p.Found(f)
+		}
+		if p.Findings != nil {
+			planned.Findings = finding.On(f.NodeName(), p.Findings(f))
+			planned.Found = append(planned.Found, finding.Texts(planned.Findings)...)
 		}
 		for _, o := range ops {
 			planned.Operations = append(planned.Operations, o.String())

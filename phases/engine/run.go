@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -218,12 +219,13 @@ func (r *Run) focus(i int) {
 		r.Emit(e)
 	}
 	r.notes = nil
-	r.Target.Report = func(message string) {
-		r.notes = append(r.notes, message)
+	r.Target.Warn = func(f finding.Finding) {
+		r.notes = append(r.notes, f.Text)
 		e := r.Event(i, Noted)
-		e.Message = message
+		e.Message, e.Code, e.Severity, e.Subject = f.Text, f.Code, f.Severity, f.Subject
 		r.Emit(e)
 	}
+	r.Target.Report = func(message string) { r.Target.Warn(finding.Finding{Text: message}) }
 }
 
 // write journals a step's progress, and updates the state to match.

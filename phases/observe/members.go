@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -167,4 +168,33 @@ func UsesOtherEtcd(files []ManifestFile) bool {
 	}
 	servers := SplitList(FlagOf(m, c, EtcdServersFlag))
 	return len(servers) > 0 && !slices.ContainsFunc(HostsOf(servers), Loopback)
+}
+
+// TraceOfEtcd says what tells that etcd ought to run on this node, for when no manifest says so;
+// empty: nothing does. An API server knows which etcds it uses, and outranks files that are left.
+func (n *Node) TraceOfEtcd(files []ManifestFile) string {
+	if m, c, ok := Program(files, "kube-apiserver"); ok {
+		own := Addresses(files)
+		for _, url := range SplitList(FlagOf(m, c, EtcdServersFlag)) {
+			if host := HostOf(url); Loopback(host) || slices.Contains(own, host) {
+				return "the API server uses " + url
+			}
+		}
+		return ""
+	}
+	for _, file := range []string{path.Join(KubeadmCertificatesDir, "etcd/server.crt"),
+		path.Join(KubeadmCertificatesDir, "etcd/peer.crt"), path.Join(kubeadmDataDir, "member")} {
+		if n.Exists(file) {
+			return file + " is there"
+		}
+	}
+	return ""
+}
+
+// Although says that a trace tells otherwise, if there is one.
+func Although(trace string) string {
+	if trace == "" {
+		return ""
+	}
+	return ", although " + trace
 }

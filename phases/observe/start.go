@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // What is stopped must start again, forward and back. A program that runs proves nothing: the image
@@ -27,6 +28,15 @@ type Obstacle struct {
 // Tells says whether one of the obstacles is the end of a certificate.
 func Tells(obstacles []Obstacle, certificate string) bool {
 	return slices.ContainsFunc(obstacles, func(o Obstacle) bool { return o.Certificate == certificate })
+}
+
+// Finding is it as one of what is wrong.
+func (o Obstacle) Finding() finding.Finding {
+	subject := strings.Join(o.Manifests, ", ")
+	if o.Kubelet {
+		subject = "kubelet"
+	}
+	return finding.New(finding.CannotStart, subject, "%s", o.What)
 }
 
 func (o Obstacle) concerns(files []ManifestFile) bool {

@@ -2,12 +2,12 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -40,29 +40,31 @@ func listeners(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) []lis
 }
 
 // judgeAccess warns where anybody can reach etcd: only those who need it may.
-func (s seen) judgeAccess() []string {
-	var w []string
+func (s seen) judgeAccess() found {
+	var w found
 	plain := map[string]bool{}
 	for _, l := range s.listeners {
 		switch {
 		case strings.HasPrefix(l.url, "unix://"): // who may open the file may ask: its mode says
 		case strings.HasPrefix(l.url, "http://"):
 			plain[l.url] = true
-			w = append(w,
-				fmt.Sprintf("etcd answers over plain HTTP at %s: anyone who can reach it can read and change "+
-					"everything", l.url))
+			w = append(w, plainHTTP(l.url))
 		case l.open:
-			w = append(w, fmt.Sprintf("etcd answers at %s without asking for a client certificate: anyone who can "+
-				"reach it can read and change everything; set --client-cert-auth=true and --trusted-ca-file", l.url))
+			w = append(w, finding.New(finding.EtcdNoClientCerts, l.url, "etcd answers at %s without asking for a "+
+				"client certificate: anyone who can reach it can read and change everything; set "+
+				"--client-cert-auth=true and --trusted-ca-file", l.url))
 		}
 	}
 	// The given endpoints may differ from those in the manifest.
 	if pod := s.facts.Etcd; pod != nil {
 		if at := pod.Access.Endpoints[0]; strings.HasPrefix(at, "http://") && !plain[at] {
-			w = append(w,
-				fmt.Sprintf("etcd answers over plain HTTP at %s: anyone who can reach it can read and change "+
-					"everything", at))
+			w = append(w, plainHTTP(at))
 		}
 	}
 	return w
+}
+
+func plainHTTP(at string) finding.Finding {
+	return finding.New(finding.EtcdPlainHTTP, at,
+		"etcd answers over plain HTTP at %s: anyone who can reach it can read and change everything", at)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -63,18 +64,19 @@ func holdsNothing(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) bo
 	})
 }
 
-func (s seen) judgeData() (w []string) {
+func (s seen) judgeData() (w found) {
 	if m := s.data.emptied; m != nil {
-		w = append(w, fmt.Sprintf("the cluster knows this node's member %s at %s, and %s holds none of its data: it "+
-			"was emptied", m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
+		w = append(w, finding.New(finding.EtcdEmptied, s.facts.Etcd.DataDir,
+			"the cluster knows this node's member %s at %s, and %s holds none of its data: it was emptied",
+			m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
 	}
 	for dir, free := range s.data.room {
 		if free < etcdRoom {
-			w = append(w, fmt.Sprintf("the file system of %s has %s left: etcd ends when it has no room for the "+
-				"next 64 MiB of its log", dir, engine.Size(free)))
+			w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has %s left: etcd ends when it "+
+				"has no room for the next 64 MiB of its log", dir, engine.Size(free)))
 		}
 	}
-	slices.Sort(w)
+	slices.SortFunc(w, func(a, b finding.Finding) int { return strings.Compare(a.Text, b.Text) })
 	return w
 }
 

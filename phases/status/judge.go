@@ -4,25 +4,43 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Each function here says in sentences what is wrong with one part of a node; nothing if it is
-// well.
+// Each function here finds what is wrong with one part of a node; nothing if it is well.
 
-func (s seen) judgeRun() []string {
+// found is what one of them returns.
+type found = []finding.Finding
+
+// one is what a function found that found one thing.
+func one(code finding.Code, subject, format string, args ...any) found {
+	return found{finding.New(code, subject, format, args...)}
+}
+
+func (s seen) judgeRun() found {
 	switch {
 	case s.openErr != nil:
-		return []string{s.openErr.Error()}
+		return one(finding.RunUnreadable, "", "%v", s.openErr)
 	case s.open.ID != "":
-		return []string{openText(s.open)}
+		return one(openCode(s.open), s.open.ID, "%s", openText(s.open))
 	}
 	return nil
+}
+
+// openCode is the code of what openText says.
+func openCode(r engine.RunSummary) finding.Code {
+	switch r.State {
+	case "damaged":
+		return finding.RunUnreadable
+	case engine.Running:
+		return finding.RunUnderWay
+	}
+	return finding.RunOpen
 }
 
 // openText says which run is open, and where it stands.
@@ -40,34 +58,35 @@ func openText(r engine.RunSummary) string {
 // the one thing to say. A run whose journal cannot be read explains nothing.
 func (s seen) stoppedByRun() bool { return s.open.ID != "" && s.open.State != "damaged" }
 
-func (s seen) judgeNode() []string {
-	var w []string
+func (s seen) judgeNode() found {
+	var w found
 	f := s.facts
 	if s.files != nil {
-		w = append(w, s.files.Error())
+		w = append(w, finding.New(finding.ManifestDirUnreadable, f.ManifestDir, "%v", s.files))
 	}
 	for _, m := range f.Manifests {
 		if m.Manifest == nil {
-			w = append(w, fmt.Sprintf("%s is not a readable manifest: %v", m.Path, m.Error))
+			w = append(w, finding.New(finding.ManifestUnreadable, m.Path,
+				"%s is not a readable manifest: %v", m.Path, m.Error))
 		}
 	}
 	switch {
 	case f.KubeletError != nil:
-		w = append(w, f.KubeletError.Error())
+		w = append(w, finding.New(finding.KubeletUnknown, "kubelet", "%v", f.KubeletError))
 	case !f.KubeletActive && !s.stoppedByRun():
-		w = append(w, "the kubelet is not running")
+		w = append(w, finding.New(finding.KubeletStopped, "kubelet", "the kubelet is not running"))
 	}
 	if f.RuntimeError != nil {
-		w = append(w, f.RuntimeError.Error())
+		w = append(w, finding.New(finding.RuntimeUnreachable, "", "%v", f.RuntimeError))
 	}
 	return w
 }
 
-func (s seen) judgeContainers() []string {
+func (s seen) judgeContainers() found {
 	if s.facts.RuntimeError != nil || s.stoppedByRun() {
 		return nil // nothing is known, or it is known why
 	}
-	var w []string
+	var w found
 	for _, m := range s.facts.Manifests {
 		if m.Manifest == nil {
 			continue
@@ -75,12 +94,15 @@ func (s seen) judgeContainers() []string {
 		for _, name := range m.Manifest.Containers() {
 			switch c := s.container(m, name); {
 			case c == nil:
-				w = append(w, fmt.Sprintf("%s of %s is not running: it has no container", name, m.Path))
+				w = append(w, finding.New(finding.ContainerMissing, name,
+					"%s of %s is not running: it has no container", name, m.Path))
 			case c.State != "running":
-				w = append(w, fmt.Sprintf("%s of %s is not running: its container is %s after %d restarts%s",
+				w = append(w, finding.New(finding.ContainerStopped, name,
+					"%s of %s is not running: its container is %s after %d restarts%s",
 					name, m.Path, c.State, c.Attempt, s.because(c)))
 			case s.ended[c.ID].why != "":
-				w = append(w, fmt.Sprintf("%s of %s keeps exiting: its container has been started %d times%s",
+				w = append(w, finding.New(finding.ContainerRestarts, name,
+					"%s of %s keeps exiting: its container has been started %d times%s",
 					name, m.Path, c.Attempt+1, s.because(c)))
 			}
 		}
@@ -89,38 +111,42 @@ func (s seen) judgeContainers() []string {
 }
 
 // judgeStarts warns of what would keep the pods from starting again, before anybody stops them.
-func (s seen) judgeStarts() []string {
-	var w []string
+func (s seen) judgeStarts() found {
+	var w found
 	for _, o := range s.facts.Obstacles {
-		w = append(w, o.What)
+		w = append(w, o.Finding())
 	}
 	return w
 }
 
-func (s seen) judgeEtcd() []string {
+func (s seen) judgeEtcd() found {
 	f := s.facts
 	switch {
 	case s.stoppedByRun():
 		return nil
 	case s.etcd != nil:
-		return []string{s.etcd.Error()}
-	case f.Etcd == nil && observe.UsesOtherEtcd(f.Manifests):
+		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v", s.etcd)
+	case f.Etcd == nil && s.trace == "" && observe.UsesOtherEtcd(f.Manifests):
 		return nil
 	case f.Etcd == nil:
-		return []string{fmt.Sprintf("no manifest in %s runs etcd", f.ManifestDir)}
+		return one(finding.EtcdManifestMissing, f.ManifestDir, "no manifest in %s runs etcd%s",
+			f.ManifestDir, observe.Although(s.trace))
 	}
-	var w []string
+	var w found
+	own := f.Etcd.Name
 	switch {
 	case s.noQuorum():
-		w = append(w, s.noQuorumText())
+		w = one(finding.EtcdNoQuorum, own, "%s", s.noQuorumText())
+	case f.LiveError != nil && f.Live != nil:
+		w = one(finding.EtcdNoQuorum, own, "%v", f.LiveError)
 	case f.LiveError != nil:
-		w = append(w, f.LiveError.Error())
+		w = one(finding.EtcdUnreachable, own, "%v", f.LiveError)
 	}
 	if f.Live == nil {
 		return w
 	}
 	for _, a := range f.Live.Alarms {
-		w = append(w, "etcd raised the alarm "+a)
+		w = append(w, finding.New(finding.EtcdAlarm, a, "etcd raised the alarm %s", a))
 	}
 	return w
 }
@@ -145,7 +171,7 @@ func (s seen) noQuorumText() string {
 }
 
 // judgeDeadServers names what the Service kubernetes sends clients to for ever.
-func (s seen) judgeDeadServers() (warnings []string) {
+func (s seen) judgeDeadServers() (w found) {
 	if s.facts.Live == nil {
 		return nil
 	}
@@ -154,22 +180,22 @@ func (s seen) judgeDeadServers() (warnings []string) {
 		if dead.For > 0 {
 			how = fmt.Sprintf("with a lease of %s, which no API server takes: it stays that long", dead.For)
 		}
-		warnings = append(warnings, fmt.Sprintf("an API server at %s is registered in etcd %s, and the Service "+
-			"kubernetes sends clients there. If none runs there, remove it with "+
-			"`etcdctl del /registry/masterleases/%s`", dead.Address, how, dead.Address))
+		w = append(w, finding.New(finding.APIServerDead, dead.Address,
+			"an API server at %s is registered in etcd %s, and the Service kubernetes sends clients there. If none "+
+				"runs there, remove it with `etcdctl del /registry/masterleases/%s`", dead.Address, how, dead.Address))
 	}
-	return warnings
+	return w
 }
 
 // judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
 // the next one is lost.
-func (s seen) judgeMembers() []string {
+func (s seen) judgeMembers() found {
 	if s.noQuorum() || s.stoppedByRun() {
 		return nil // said with what comes of it
 	}
-	var w []string
+	var w found
 	for _, m := range s.silent {
-		w = append(w, fmt.Sprintf("the member %s does not answer at %s",
+		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "the member %s does not answer at %s",
 			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
 	return w
@@ -177,7 +203,7 @@ func (s seen) judgeMembers() []string {
 
 // judgeAgreement warns of members that hold something else than the others, and where that is never
 // looked at.
-func (s seen) judgeAgreement() (w []string) {
+func (s seen) judgeAgreement() (w found) {
 	if s.agreement == nil {
 		return nil
 	}
@@ -185,7 +211,7 @@ func (s seen) judgeAgreement() (w []string) {
 		w = append(w, backup.Differing(s.agreement.Differ))
 	}
 	if s.agreement.TooLarge != "" {
-		w = append(w, backup.NotTold+s.agreement.TooLarge)
+		w = append(w, backup.NotCompared(s.agreement.TooLarge))
 	}
 	return w
 }
@@ -195,7 +221,7 @@ const quotaWarn = 80
 
 // judgeQuota judges the file's size, since etcd compares that with the quota
 // (server/storage/quota.go): if little of it is in use, defragmenting helps.
-func (s seen) judgeQuota() []string {
+func (s seen) judgeQuota() found {
 	l := s.facts.Live
 	if l == nil || s.quotaBytes() <= 0 {
 		return nil
@@ -203,22 +229,20 @@ func (s seen) judgeQuota() []string {
 	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
 	switch {
 	case inUse > quotaWarn:
-		return []string{fmt.Sprintf("etcd's data takes %d%% of its quota of %s: at 100%% it refuses all writes",
-			inUse, engine.Size(s.quotaBytes()))}
+		return one(finding.EtcdQuota, s.facts.Etcd.Name, "etcd's data takes %d%% of its quota of %s: at 100%% it "+
+			"refuses all writes", inUse, engine.Size(s.quotaBytes()))
 	case size > quotaWarn:
-		return []string{
-			fmt.Sprintf("etcd's file takes %d%% of its quota of %s, and only %d%% is in use: defragment it",
-				size, engine.Size(s.quotaBytes()), inUse),
-		}
+		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file takes %d%% of its quota of %s, and "+
+			"only %d%% is in use: defragment it", size, engine.Size(s.quotaBytes()), inUse)
 	}
 	return nil
 }
 
-func (s seen) judgeCertificates() []string {
-	var w []string
+func (s seen) judgeCertificates() found {
+	var w found
 	for _, c := range s.certs {
 		if c.Problem != "" && !observe.Tells(s.facts.Obstacles, c.Path) {
-			w = append(w, fmt.Sprintf("the certificate %s: %s", c.Path, c.Problem))
+			w = append(w, finding.New(c.Code, c.Path, "the certificate %s: %s", c.Path, c.Problem))
 		}
 	}
 	return w
@@ -226,15 +250,18 @@ func (s seen) judgeCertificates() []string {
 
 // judgeKubeconfigs warns where the administrator of this node is one no more: a restore could not
 // read back what it restored.
-func (s seen) judgeKubeconfigs() []string {
+func (s seen) judgeKubeconfigs() found {
 	if s.denied == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("%v; %s", s.denied, engine.Hint(s.denied))}
+	return one(finding.KubeconfigsRejected, "", "%v; %s", s.denied, engine.Hint(s.denied))
 }
 
-// backupAge is how old the newest backup may be without a warning.
-const backupAge = 24 * time.Hour
+// wantsBackup says whether a backup is meant to be there, and none is that is new enough.
+func (s seen) wantsBackup() bool {
+	newest := s.newest()
+	return s.maxAge > 0 && (newest == nil || s.facts.Now.Sub(newest.TakenAt) > s.maxAge)
+}
 
 // fellBack says whether etcd is below the newest backup. Revisions only grow, so it has lost its
 // data and started over (the kubelet starts one on an empty directory), or was put back by hand.
@@ -243,21 +270,19 @@ func (s seen) fellBack() bool {
 	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
 }
 
-func (s seen) judgeBackups() []string {
+func (s seen) judgeBackups() found {
 	newest := s.newest()
 	switch {
-	case s.backupErr != nil:
-		return []string{s.backupErr.Error()}
-	case newest == nil:
-		return []string{fmt.Sprintf("there is no backup of this node in %s", s.backupDir)}
+	case s.backupErr != nil && s.maxAge > 0:
+		return one(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr)
+	case newest == nil && s.wantsBackup():
+		return one(finding.BackupMissing, s.backupDir, "there is no backup of this node in %s", s.backupDir)
 	case s.fellBack() && !s.stoppedByRun():
-		return []string{
-			fmt.Sprintf("etcd is at revision %d, and the newest backup of this node is of revision %d: it does not "+
-				"hold what was backed up", s.facts.Live.Revision, newest.Revision),
-		}
-	case s.facts.Now.Sub(newest.TakenAt) > backupAge:
-		return []string{fmt.Sprintf("the newest backup in %s is %d hours old",
-			s.backupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))}
+		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, and the newest backup of this node is "+
+			"of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)
+	case s.wantsBackup():
+		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %d hours old",
+			s.backupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))
 	}
 	return nil
 }
@@ -274,13 +299,12 @@ func leftOut(n *observe.Node, live *observe.Live) (left []string) {
 	})
 }
 
-func (s seen) judgeLeftOut() []string {
+func (s seen) judgeLeftOut() found {
 	if len(s.left) == 0 {
 		return nil
 	}
-	return []string{
-		fmt.Sprintf("the members at %s were left out of the last restore: should their power return, the old cluster "+
-			"serves beside this one; wipe their data before they are started again (this is said until they are "+
-			"members of this cluster)", strings.Join(s.left, ", ")),
-	}
+	at := strings.Join(s.left, ", ")
+	return one(finding.MembersLeftOut, at, "the members at %s were left out of the last restore: should their power "+
+		"return, the old cluster serves beside this one; wipe their data before they are started again (this is said "+
+		"until they are members of this cluster)", at)
 }

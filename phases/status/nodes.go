@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/together"
@@ -17,8 +18,9 @@ import (
 type NodesStatus struct {
 	Nodes []NodeStatus `json:"nodes"`
 	// What is wrong between the nodes, and on each: exit code 6. What is wrong on several is one.
-	Warnings []string `json:"warnings"`
-	Next     string   `json:"next"` // the next thing to do
+	Warnings []string          `json:"warnings"`
+	Findings []finding.Finding `json:"findings"` // the same, for programs: one for each node
+	Next     string            `json:"next"`     // the next thing to do
 }
 
 // NodeStatus is one node of several.
@@ -43,7 +45,7 @@ const (
 // Replies are the answers of a node.
 func Replies(n *observe.Node) map[string]together.Reply {
 	return map[string]together.Reply{
-		askStatus: together.Given(func(ctx context.Context, _ any) (any, error) { return Of(ctx, n, "") }),
+		askStatus: together.Given(func(ctx context.Context, o Options) (any, error) { return Of(ctx, n, o) }),
 		askFlags:  together.Given(func(ctx context.Context, _ any) (any, error) { return flags(ctx, n) }),
 		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
 			return n.OwnHash(ctx, revision)
@@ -54,7 +56,7 @@ func Replies(n *observe.Node) map[string]together.Reply {
 // OfNodes examines several nodes, through agents as a restore does, and changes nothing. A node
 // that cannot be asked is one of the findings.
 func OfNodes(
-	ctx context.Context, n *together.Node, nodes []journal.Peer, sshCommand, remoteCommand string,
+	ctx context.Context, n *together.Node, o Options, nodes []journal.Peer, sshCommand, remoteCommand string,
 ) (s NodesStatus, err error) {
 	own, err := n.OwnName()
 	if err != nil {
@@ -78,7 +80,7 @@ func OfNodes(
 		p, err := n.Meet(ctx, "", &t.Cluster, nodes[i], part, true)
 		if err == nil {
 			stand.Link, stand.Here = p.Link, p.Here
-			err = p.Ask(ctx, askStatus, nil, &s.Nodes[i].Status, nil)
+			err = p.Ask(ctx, askStatus, o, &s.Nodes[i].Status, nil)
 		}
 		if err == nil {
 			err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)

@@ -1,40 +1,46 @@
 package status
 
 import (
-	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // judge says what is wrong, and what to do next.
 func (s *NodesStatus) judge() {
-	s.Warnings = []string{}
-	warn := func(format string, args ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...)) }
+	s.Warnings, s.Findings = []string{}, found{}
 	runs := s.openRuns()
-	for _, r := range runs {
-		warn("%s", r)
-	}
+	s.add(runs)
 	for _, n := range s.Nodes {
 		if n.Error != "" {
-			warn("%s", n.Error)
+			s.add(finding.On(n.Node, one(finding.NodeUnreachable, n.Node, "%s", n.Error)))
 		}
 	}
 	for _, alike := range s.alike() {
-		warn("%s: %s", strings.Join(alike.nodes, ", "), alike.text)
+		var nodes []string
+		for _, f := range alike {
+			nodes = append(nodes, f.Node)
+		}
+		s.Findings = append(s.Findings, alike...)
+		s.Warnings = append(s.Warnings, strings.Join(nodes, ", ")+": "+alike[0].Text)
 	}
 	if len(runs) == 0 { // in the middle of a run nodes differ
-		s.judgeClusters(warn)
+		s.add(s.judgeClusters())
 	}
-	s.judgeDrift(warn)
+	s.add(s.judgeDrift())
 	s.Next = s.next()
 }
 
+func (s *NodesStatus) add(w found) {
+	s.Findings, s.Warnings = append(s.Findings, w...), append(s.Warnings, finding.Texts(w)...)
+}
+
 // openRuns are the open runs, each once, with the nodes on which it is.
-func (s *NodesStatus) openRuns() (said []string) {
+func (s *NodesStatus) openRuns() (w found) {
 	runs, stopped := map[string]engine.RunSummary{}, map[string]drift{}
 	for _, n := range s.Nodes {
 		if n.Status == nil || n.Status.OpenRun == nil {
@@ -44,7 +50,7 @@ func (s *NodesStatus) openRuns() (said []string) {
 		first, known := runs[r.ID]
 		switch {
 		case r.State == "damaged" || len(r.Nodes) == 0: // nobody else has it
-			said = append(said, n.Node+": "+openText(r))
+			w = append(w, finding.On(n.Node, one(openCode(r), r.ID, "%s: %s", n.Node, openText(r)))...)
 			continue
 		case !known:
 			stopped[r.ID] = drift{}
@@ -60,35 +66,58 @@ func (s *NodesStatus) openRuns() (said []string) {
 		if r.State == engine.Running {
 			verb = "is under way: it is in"
 		}
-		said = append(said, fmt.Sprintf("the run %s (%s) %s %s", id, strings.Join(r.Command, " "), verb, stopped[id]))
+		w = append(w, finding.New(openCode(r), id,
+			"the run %s (%s) %s %s", id, strings.Join(r.Command, " "), verb, stopped[id]))
 	}
-	return said
+	return w
 }
 
-// alike is a warning with the nodes that give it.
-type alike struct {
-	text  string
-	nodes []string
-}
-
-// alike are the warnings of the nodes themselves, each once. Open runs are told apart.
-func (s *NodesStatus) alike() (all []alike) {
+// alike are the warnings of the nodes themselves, those with one text together. Open runs are told
+// apart.
+func (s *NodesStatus) alike() (all []found) {
 	for _, n := range s.Nodes {
 		if n.Status == nil {
 			continue
 		}
-		for _, w := range n.Status.Warnings {
-			if r := n.Status.OpenRun; r != nil && w == openText(*r) {
+		for _, f := range finding.On(n.Node, n.Status.Findings) {
+			f.Node = n.Node // as it was typed
+			r := n.Status.OpenRun
+			if lacksBackup(f) && s.backedUp(n) ||
+				r != nil && f.Text == finding.New(f.Code, "", "%s", openText(*r)).Text {
 				continue
 			}
-			i := slices.IndexFunc(all, func(a alike) bool { return a.text == w })
+			i := slices.IndexFunc(all, func(a found) bool { return a[0].Text == f.Text })
 			if i < 0 {
-				all, i = append(all, alike{text: w}), len(all)
+				all, i = append(all, nil), len(all)
 			}
-			all[i].nodes = append(all[i].nodes, n.Node)
+			all[i] = append(all[i], f)
 		}
 	}
 	return all
+}
+
+func lacksBackup(f finding.Finding) bool {
+	return f.Code == finding.BackupMissing || f.Code == finding.BackupOld
+}
+
+// backedUp says whether another member of a node's cluster has a backup that is new enough: each
+// holds the whole cluster.
+func (s *NodesStatus) backedUp(n NodeStatus) bool {
+	m := memberOf(n)
+	return m != nil && slices.ContainsFunc(s.Nodes, func(other NodeStatus) bool {
+		o := memberOf(other)
+		if o == nil || o.ClusterID != m.ClusterID || other.Status.NewestBackup == nil {
+			return false
+		}
+		return other.Status.NewestBackup.ClusterID == m.ClusterID &&
+			!slices.ContainsFunc(other.Status.Findings, lacksBackup)
+	})
+}
+
+// lacksNothingElse says whether all that a node lacks is a backup, and another one has it.
+func (s *NodesStatus) lacksNothingElse(n NodeStatus) bool {
+	return len(n.Status.Findings) > 0 && s.backedUp(n) &&
+		!slices.ContainsFunc(n.Status.Findings, func(f finding.Finding) bool { return !lacksBackup(f) })
 }
 
 // next is the most useful thing to do: about a run that is open, then where etcd serves nobody,
@@ -107,6 +136,7 @@ func (s *NodesStatus) next() string {
 			return st.Next
 		case st.OpenRun != nil || st.Member != nil && st.Member.NoQuorum:
 			return "on " + n.Node + ": " + st.Next
+		case s.lacksNothingElse(n):
 		case first == "" && st.Next != allWell:
 			first, on = st.Next, []string{n.Node}
 		case st.Next == first:
@@ -124,7 +154,7 @@ func (s *NodesStatus) next() string {
 	return allWell
 }
 
-func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
+func (s *NodesStatus) judgeClusters() (w found) {
 	first := map[string]NodeStatus{} // by cluster
 	var ids []string
 	for _, n := range s.Nodes {
@@ -138,18 +168,22 @@ func (s *NodesStatus) judgeClusters(warn func(string, ...any)) {
 			first[m.ClusterID] = n
 			ids = append(ids, m.ClusterID)
 		case other.compacted == n.compacted && other.HashKV != n.HashKV:
-			warn("%s and %s are members of one cluster and do not hold the same at revision %d: HashKV %s and %s",
-				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV)
+			w = append(w, finding.New(finding.MembersDiffer, other.Node+", "+n.Node, "%s and %s are members of one "+
+				"cluster and do not hold the same at revision %d: HashKV %s and %s",
+				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV))
 		}
 	}
 	if len(ids) > 1 {
-		warn("the nodes are members of %d different clusters: %s", len(ids), strings.Join(ids, ", "))
+		all := strings.Join(ids, ", ")
+		w = append(w, finding.New(finding.ClustersDiffer, all,
+			"the nodes are members of %d different clusters: %s", len(ids), all))
 	}
+	return w
 }
 
 // judgeDrift warns if the same program runs from different images, or with different flags. That is
 // normal during an upgrade, and at no other time.
-func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
+func (s *NodesStatus) judgeDrift() (w found) {
 	for _, name := range []string{"etcd.yaml", "kube-apiserver.yaml"} {
 		images := drift{}
 		for _, n := range s.Nodes {
@@ -163,16 +197,18 @@ func (s *NodesStatus) judgeDrift(warn func(string, ...any)) {
 			}
 		}
 		if len(images) > 1 {
-			warn("%s differs between the nodes: %s", name, images)
+			w = append(w, finding.New(finding.ImagesDiffer, name, "%s differs between the nodes: %s", name, images))
 		}
 	}
 	for _, program := range []string{"etcd", "kube-apiserver"} {
 		for _, flag := range s.flagsOf(program) {
 			if values := s.driftOf(program, flag); len(values) > 1 {
-				warn("%s has different flags on the nodes: --%s is %s", program, flag, values)
+				w = append(w, finding.New(finding.FlagsDiffer, program+" --"+flag,
+					"%s has different flags on the nodes: --%s is %s", program, flag, values))
 			}
 		}
 	}
+	return w
 }
 
 // driftOf says which nodes have which value of a flag. Values that differ only in the node's own

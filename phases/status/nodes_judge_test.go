@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // midRun is a node on which a run on several nodes is open.
@@ -13,8 +14,9 @@ func midRun(name, phase string, command ...string) NodeStatus {
 	r := engine.RunSummary{ID: "r1", State: "open", Command: append([]string{"etcdpod"}, command...), Phase: phase,
 		Operation: "stop the kubelet", Nodes: []string{"cp1", "cp2", "cp3"}}
 	return NodeStatus{Node: name, Status: &Status{Node: name, OpenRun: &r, Kubelet: "stopped",
-		Warnings: []string{openText(r), "there is no backup of this node in /b"},
-		Next:     (&engine.OpenRunError{Run: r}).Hint()}}
+		Findings: append(one(finding.RunOpen, r.ID, "%s", openText(r)),
+			finding.New(finding.BackupMissing, "/b", "there is no backup of this node in /b")),
+		Next: (&engine.OpenRunError{Run: r}).Hint()}}
 }
 
 func well(name string) NodeStatus {
@@ -24,14 +26,15 @@ func well(name string) NodeStatus {
 func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 	quorum := well("cp1")
 	quorum.Status.Member, quorum.Status.Next = &MemberStatus{NoQuorum: true}, "start one of cp2, cp3"
-	quorum.Status.Warnings = []string{"etcd has no quorum"}
+	quorum.Status.Findings = one(finding.EtcdNoQuorum, "", "etcd has no quorum")
 	stale, stale2 := well("cp1"), well("cp2")
-	stale.Status.Warnings, stale.Status.Next = []string{"no backup"}, "type `etcdpod backup`"
-	stale2.Status.Warnings, stale2.Status.Next = []string{"no backup"}, "type `etcdpod backup`"
+	stale.Status.Findings, stale.Status.Next = one(finding.BackupMissing, "", "no backup"), "type `etcdpod backup`"
+	stale2.Status.Findings, stale2.Status.Next = one(finding.BackupMissing, "", "no backup"), "type `etcdpod backup`"
 	gone := NodeStatus{Node: "cp3", Error: "cp3 cannot be reached: no route", Hint: "start cp3"}
 	alone := well("cp2")
 	alone.Status.OpenRun = &engine.RunSummary{ID: "r2", State: "open", Command: []string{"etcdpod", "restore", "x"}}
-	alone.Status.Warnings, alone.Status.Next = []string{openText(*alone.Status.OpenRun)}, "type `etcdpod resume`"
+	alone.Status.Findings = one(finding.RunOpen, "r2", "%s", openText(*alone.Status.OpenRun))
+	alone.Status.Next = "type `etcdpod resume`"
 	for name, c := range map[string]struct {
 		nodes    []NodeStatus
 		warnings []string // a part of each

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -42,6 +44,44 @@ func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 		t.Fatal(err)
 	}
 	return NodeStatus{Node: name, Status: &Status{}, flags: flags}
+}
+
+// Each member's backup holds the whole cluster, so one of them will do.
+func TestABackupOfOneMemberCountsForItsCluster(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		cluster, backup string // of the member that has a backup, and of that backup
+		codes           []finding.Code
+		want            []string // whose lack of a backup is a warning
+	}{
+		{"new", "c1", "c1", nil, nil},
+		{"old", "c1", "c1", []finding.Code{finding.BackupOld}, []string{"cp1", "cp2", "cp3"}},
+		{"of another cluster's member", "c2", "c2", nil, []string{"cp2", "cp3"}},
+		{"of another cluster", "c1", "c2", nil, []string{"cp2", "cp3"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			node := func(name, cluster string, newest *backup.Entry, codes ...finding.Code) NodeStatus {
+				st := &Status{Member: &MemberStatus{ClusterID: cluster}, NewestBackup: newest}
+				for _, code := range codes {
+					st.Findings = append(st.Findings, finding.New(code, "/b", "of %s", name))
+				}
+				return NodeStatus{Node: name, Status: st}
+			}
+			has := &backup.Entry{Sidecar: backup.Sidecar{ClusterID: test.backup}}
+			s := NodesStatus{Nodes: []NodeStatus{node("cp1", test.cluster, has, test.codes...),
+				node("cp2", "c1", nil, finding.BackupMissing), node("cp3", "c1", nil, finding.BackupMissing)}}
+			s.judge()
+			var lacks []string
+			for _, f := range s.Findings {
+				if lacksBackup(f) {
+					lacks = append(lacks, f.Node)
+				}
+			}
+			if !slices.Equal(lacks, test.want) || len(s.Warnings) != len(s.Findings) {
+				t.Errorf("%q lack a backup: %q", lacks, s.Warnings)
+			}
+		})
+	}
 }
 
 func TestFlagsThatDifferBetweenTheNodesAreNamed(t *testing.T) {

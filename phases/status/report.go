@@ -6,8 +6,17 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
+
+// Options are what a person may ask of `status`.
+type Options struct {
+	// Where backups are looked for (host path); empty: where the last good one was kept.
+	BackupDir string
+	// How old the newest one may be; 0: none is meant to be taken on this node.
+	MaxBackupAge time.Duration
+}
 
 // Status is what `status` shows. The JSON names are stable.
 type Status struct {
@@ -24,6 +33,7 @@ type Status struct {
 	NewestBackup *backup.Entry      `json:"newestBackup,omitempty"`
 	OpenRun      *engine.RunSummary `json:"openRun,omitempty"`
 	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6
+	Findings     []finding.Finding  `json:"findings"` // the same warnings, for programs
 	Next         string             `json:"next"`     // the next thing to do
 }
 

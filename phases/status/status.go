@@ -7,10 +7,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -20,11 +22,13 @@ type seen struct {
 	facts     observe.Facts // Manifests, Etcd, kubelet, containers, Live
 	files     error         // why the static-pod directory cannot be read
 	etcd      error         // why etcd's manifest cannot be relied on
+	trace     string        // what tells that etcd ought to run here, if no manifest does
 	quota     int64         // bytes, from the flag or etcd's default
 	certs     []certs.Status
 	backups   []backup.Entry
 	backupErr error
 	backupDir string // where they are looked for
+	maxAge    time.Duration
 	open      engine.RunSummary
 	openErr   error
 	left      []string         // peer URLs of members that a restore left out
@@ -41,10 +45,10 @@ type seen struct {
 type ended struct{ why, do string }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
-// Warnings mean exit code 6. Backups are looked for in a directory (host path), or, where that is
-// empty, where the last good one was kept.
-func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
-	s := seen{facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
+// Warnings mean exit code 6.
+func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
+	s := seen{maxAge: o.MaxBackupAge,
+		facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
 	f.Manifests, s.files = n.Manifests(f.ManifestDir)
 	f.Manifests = n.Resolved(ctx, f.Manifests)
@@ -58,10 +62,12 @@ func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
 		}
 		n.ObserveUse(f)
+	} else {
+		s.trace = n.TraceOfEtcd(f.Manifests)
 	}
 	n.ObserveStarts(ctx, f)
 	s.ended = s.lookAtLogs(n)
-	s.certs = certificates(n, f)
+	s.certs = certificates(n, f, s.trace != "")
 	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
 		s.denied = n.CheckAPIAccess(ctx, f.API)
 	}
@@ -72,7 +78,7 @@ func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 	}
 	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
-	s.lookAtBackups(ctx, n, backups)
+	s.lookAtBackups(ctx, n, o.BackupDir)
 	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
 		f.Node = s.open.Node // that run took out etcd's manifest
 	}
@@ -84,7 +90,7 @@ func Of(ctx context.Context, n *observe.Node, backups string) (Status, error) {
 // trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
-func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
+func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.Status {
 	var files []string
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := observe.Program(f.Manifests, name)
@@ -103,7 +109,7 @@ func certificates(n *observe.Node, f *observe.Facts) []certs.Status {
 			files = append(files, f.Etcd.Access.Cert)
 		}
 	}
-	files = append(files, certs.KubeadmFiles(n)...)
+	files = append(files, certs.KubeadmFiles(n, oughtToRun)...)
 	slices.Sort(files)
 	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
@@ -121,7 +127,7 @@ func (s seen) status() Status {
 	st := Status{
 		Node: f.Node, ManifestDir: f.ManifestDir, Manifests: s.manifests(),
 		Kubelet: "running", Runtime: "ok", Members: []observe.Member{}, Alarms: []string{},
-		Certificates: s.certs, Warnings: []string{},
+		Certificates: s.certs,
 	}
 	if !f.KubeletActive {
 		st.Kubelet = "stopped"
@@ -145,13 +151,15 @@ func (s seen) status() Status {
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
-	for _, judge := range []func() []string{
+	wrong := found{}
+	for _, judge := range []func() found{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeData, s.judgeWho,
 		s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota,
 		s.judgeCertificates, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
-		st.Warnings = append(st.Warnings, judge()...)
+		wrong = append(wrong, judge()...)
 	}
+	st.Findings, st.Warnings = finding.On(st.Node, wrong), finding.Texts(wrong)
 	st.Next = s.next(st)
 	return st
 }
@@ -276,7 +284,7 @@ func (s seen) next(st Status) string {
 	case s.fellBack():
 		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
 			"`etcdpod restore %s --dry-run`", newest.Path)
-	case newest == nil || f.Now.Sub(newest.TakenAt) > backupAge:
+	case s.wantsBackup():
 		return "type `etcdpod backup`"
 	case soon:
 		return renew

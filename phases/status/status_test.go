@@ -38,7 +38,7 @@ func healthy(t *testing.T) seen {
 			Pod: m.Manifest.Name() + "-cp1", Namespace: "kube-system", State: "running"})
 	}
 	return seen{
-		facts: *f, quota: 2 << 30, certs: []certs.Status{
+		facts: *f, quota: 2 << 30, maxAge: 24 * time.Hour, certs: []certs.Status{
 			{Path: "/pki/server.crt", NotAfter: f.Now.AddDate(0, 6, 0), DaysLeft: 180},
 		},
 		backups: []backup.Entry{
@@ -162,6 +162,16 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			[]string{"whether all members hold the same could not be told: 2000 MiB"}, "see the warnings"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
+		{"an old backup that is young enough", func(s *seen) {
+			s.backups, s.maxAge = s.backups[1:], 51*time.Hour
+		}, nil, "nothing"},
+		{"no backup is meant to be taken here", func(s *seen) { s.backups, s.maxAge = nil, 0 }, nil, "nothing"},
+		{"none is meant to be taken here, and none can be listed", func(s *seen) {
+			s.backups, s.backupErr, s.maxAge = nil, errors.New("no such directory"), 0
+		}, nil, "nothing"},
+		{"none is meant to be taken here, and etcd fell back below one", func(s *seen) {
+			s.maxAge, s.backups[0].Revision = 0, 1000
+		}, []string{"of revision 1000"}, "if its data was lost"},
 		{"a certificate that expires soon", func(s *seen) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
 		}, []string{"10 days"}, "renew the certificates"},
@@ -341,7 +351,7 @@ func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 	if err := w.Process.Host.Kubelet.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	st, err := Of(t.Context(), w.Process.Look, "")
+	st, err := Of(t.Context(), w.Process.Look, Options{MaxBackupAge: 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

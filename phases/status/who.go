@@ -2,17 +2,17 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // judgeWho warns of members that cannot be told apart, have never started, or that nobody reaches.
-func (s seen) judgeWho() (w []string) {
+func (s seen) judgeWho() (w found) {
 	l, pod := s.facts.Live, s.facts.Etcd
 	if l == nil || pod == nil {
 		return nil
@@ -27,8 +27,9 @@ func (s seen) judgeWho() (w []string) {
 					twins = append(twins, names[j])
 				}
 			}
-			w = append(w, fmt.Sprintf("%d members have one name: %s: if one is what is left of a node that was made "+
-				"anew, remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
+			w = append(w, finding.New(finding.MemberSameName, m.Name,
+				"%d members have one name: %s: if one is what is left of a node that was made "+
+					"anew, remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
 		}
 	}
 	for _, m := range l.Members {
@@ -37,15 +38,17 @@ func (s seen) judgeWho() (w []string) {
 			counts = "is a learner, and holds nothing"
 		}
 		if !observe.Started(m) {
-			w = append(w, fmt.Sprintf("the member %s at %s has never started: it %s; start it there, or type "+
-				"`etcdctl member remove %s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
+			w = append(w, finding.New(finding.MemberNeverStarted, m.ID.String(),
+				"the member %s at %s has never started: it %s; start it there, or type "+
+					"`etcdctl member remove %s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
 		}
 		if observe.LocalPeer(m) {
 			var peers, clients []string
 			if uint64(m.ID) == l.MemberID {
 				peers, clients = pod.PeerURLs, pod.ClientURLs
 			}
-			w = append(w, fmt.Sprintf("the member %s is known at %s, where no other node reaches it: none can join; %s",
+			w = append(w, finding.New(finding.MemberLocalURL, observe.MemberName(m),
+				"the member %s is known at %s, where no other node reaches it: none can join; %s",
 				observe.MemberName(m), strings.Join(m.PeerURLs, ", "),
 				observe.LocalPeerCure(m, peers, clients)))
 		}
@@ -54,29 +57,35 @@ func (s seen) judgeWho() (w []string) {
 }
 
 // judgeManifests warns of what the manifests would do at the next start.
-func (s seen) judgeManifests() (w []string) {
+func (s seen) judgeManifests() (w found) {
 	f := s.facts
 	for _, said := range observe.Doubled(f.Manifests) {
-		w = append(w, said+": the kubelet runs one of them, and after its next start perhaps another; move what is "+
-			"a copy out of the directory")
+		w = append(w, finding.New(finding.ManifestDoubled, f.ManifestDir,
+			"%s: the kubelet runs one of them, and after "+
+				"its next start perhaps another; move what is a copy out of the directory", said))
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		w = append(w, fmt.Sprintf("%s runs another etcd, %s: its data is in no backup of etcdpod's",
+		w = append(w, finding.New(finding.EtcdAnother, m.Path,
+			"%s runs another etcd, %s: its data is in no backup of etcdpod's",
 			m.Path, m.PodName()))
 	}
-	w = append(w, observe.Unresolved(f.Manifests)...)
+	for _, said := range observe.Unresolved(f.Manifests) {
+		w = append(w, finding.New(finding.ManifestUnresolved, f.ManifestDir, "%s", said))
+	}
 	pod := f.Etcd
 	if pod == nil {
 		return w
 	}
 	if pod.ForceNewCluster() {
-		w = append(w, fmt.Sprintf("%s starts etcd with --force-new-cluster: at its next start it throws all other "+
-			"members out; take that setting out", pod.File.Path))
+		w = append(w, finding.New(finding.EtcdForceNewCluster, pod.File.Path,
+			"%s starts etcd with --force-new-cluster: at its next start it throws all other "+
+				"members out; take that setting out", pod.File.Path))
 	}
 	if s.kubeadms != "" {
-		w = append(w, fmt.Sprintf("etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next "+
-			"`kubeadm upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the ConfigMap "+
-			"kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
+		w = append(w, finding.New(finding.KubeadmDataDir, pod.DataPath,
+			"etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next "+
+				"`kubeadm upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the "+
+				"ConfigMap kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
 	}
 	return w
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // SetDataDir updates kubeadm's ClusterConfiguration after the data directory moved. Otherwise the
@@ -108,11 +110,11 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 		}
 	}
 	if len(lost) > 0 {
-		t.report("these nodes joined after the snapshot was taken, and are no longer registered; restart their "+
-			"kubelets: %s", strings.Join(lost, ", "))
+		t.warn(finding.KubeletsToRestart, strings.Join(lost, ", "), "these nodes joined after the snapshot was taken, "+
+			"and are no longer registered; restart their kubelets: %s", strings.Join(lost, ", "))
 	}
-	t.report("restart the kubelets of the workers, too (systemctl restart kubelet): their in-memory state is from " +
-		"before the restore")
+	t.warn(finding.KubeletsToRestart, "workers", "restart the kubelets of the workers, too (systemctl restart "+
+		"kubelet): their in-memory state is from before the restore")
 	return nil
 }
 
@@ -120,10 +122,12 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 // before the commit point, everything runs, and without a kubeconfig that works no later look could
 // see more.
 func (v *VerifyRestored) unread(t *Target, d *DeniedError) error {
-	t.report("check this: the objects were not read back through the API server: %v; %s", d, d.Hint())
+	t.warn(finding.ObjectsNotReadBack, "",
+		"check this: the objects were not read back through the API server: %v; %s", d, d.Hint())
 	if !v.Second {
-		t.report("restart the kubelets of all nodes (systemctl restart kubelet): their in-memory state is from " +
-			"before the restore, and which of them are not registered any more could not be asked")
+		t.warn(finding.KubeletsToRestart, "all nodes",
+			"restart the kubelets of all nodes (systemctl restart kubelet): their in-memory state is from before "+
+				"the restore, and which of them are not registered any more could not be asked")
 	}
 	return nil
 }
@@ -163,8 +167,8 @@ func (v *VerifyRestored) compare(t *Target, got []Count) {
 			}
 		}
 		if known && want.Objects > 0 && objects == 0 && !shortLived(want.Resource) {
-			t.report("check this: the API server shows none of the %d %s that the snapshot held; they may have "+
-				"expired since then", want.Objects, want.Resource)
+			t.warn(finding.ObjectsMissing, want.Resource, "check this: the API server shows none of the %d %s that "+
+				"the snapshot held; they may have expired since then", want.Objects, want.Resource)
 		}
 	}
 }

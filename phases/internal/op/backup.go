@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -95,7 +96,7 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 		t.report("%s", o.Note)
 	}
 	if err := removeDead(t, o.Records); err != nil {
-		t.report("what a backup that was cut off has left could not be removed: %v", err)
+		t.warn(finding.BackupCleanup, o.Dir, "what a backup that was cut off has left could not be removed: %v", err)
 	}
 	if err := o.hold(t); err != nil {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
@@ -331,14 +332,14 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 	// The backup exists: a failure from here on must not remove it.
 	if k.Keep > 0 {
 		if err := k.rotate(t); err != nil {
-			t.report("the backup is good, but older ones could not be removed: %v", err)
+			t.warn(finding.BackupCleanup, k.Dir, "the backup is good, but older ones could not be removed: %v", err)
 		}
 	}
 	if err := k.remember(t); err != nil {
-		t.report("the backup is good, but where it is could not be noted: %v", err)
+		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but where it is could not be noted: %v", err)
 	}
 	if err := k.close(t); err != nil {
-		t.report("the backup is good, but %v", err)
+		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but %v", err)
 	}
 	return nil
 }

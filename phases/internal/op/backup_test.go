@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -277,6 +278,7 @@ func TestABackupNeedsNoRecord(t *testing.T) {
 	var said []string
 	target := diskTarget(fileEtcd{})
 	target.Report = func(message string) { said = append(said, message) }
+	target.Warn = func(f finding.Finding) { said = append(said, f.Text) }
 	if err := take(target, Workspace{Dir: dir, Run: "x"}, filepath.Join(dir, "mine.db")); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // DeniedError is an API server's refusal of all kubeconfigs that there are: it does not know them
@@ -82,7 +84,8 @@ func (r *readiness) look(ctx context.Context, t *Target, a APIAccess) error {
 	if now.Sub(r.since) < mute {
 		return err
 	}
-	t.report("the API server answers, but tells nobody on this node whether it is ready, and counts as "+
-		"serving: %v; %s", d, d.Hint())
+	t.warn(finding.APIServerMute,
+		"", "the API server answers, but tells nobody on this node whether it is ready, and counts as "+
+			"serving: %v; %s", d, d.Hint())
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -199,12 +200,13 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 		kept, err := t.Host.FS.ReadFile(to)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			t.report("%s turned up while etcd must not run: moved to %s", from, to)
+			t.warn(finding.ManifestChanged, from, "%s turned up while etcd must not run: moved to %s", from, to)
 			return node.Move(t.Host.FS, from, to)
 		case err != nil:
 			return fmt.Errorf("cannot read %s: %w", to, err)
 		case bytes.Equal(kept, data):
-			t.report("%s turned up while etcd must not run: removed, %s is the same", from, to)
+			t.warn(finding.ManifestChanged, from,
+				"%s turned up while etcd must not run: removed, %s is the same", from, to)
 			if err := syncDirs(t, to); err != nil { // a copy left by an interrupted attempt
 				return err
 			}
@@ -330,6 +332,13 @@ func (f Fence) behind(ctx context.Context, t *Target, do func() error) error {
 func (t *Target) report(format string, args ...any) {
 	if t.Report != nil {
 		t.Report(fmt.Sprintf(format, args...))
+	}
+}
+
+// warn is report for what somebody must do something about.
+func (t *Target) warn(code finding.Code, subject, format string, args ...any) {
+	if t.Warn != nil {
+		t.Warn(finding.New(code, subject, format, args...))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -112,7 +113,8 @@ func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 	case bytes.Equal(kept, there):
 		return remove(t, m.hidden())
 	}
-	t.report("%s differs from the one that was taken out; that one is kept as %s.original", m.From, m.To)
+	t.warn(finding.ManifestChanged, m.From,
+		"%s differs from the one that was taken out; that one is kept as %s.original", m.From, m.To)
 	return node.Move(t.Host.FS, m.hidden(), m.To+".original")
 }
 
@@ -245,7 +247,8 @@ func dropOriginal(t *Target, manifest, kept string) error {
 			return remove(t, hidden)
 		}
 	}
-	t.report("%s was changed just when it was taken out; what it was then is kept as %s.original", manifest, kept)
+	t.warn(finding.ManifestChanged, manifest,
+		"%s was changed just when it was taken out; what it was then is kept as %s.original", manifest, kept)
 	return node.Move(t.Host.FS, hidden, kept+".original")
 }
 
@@ -442,7 +445,7 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	case !exists(t, m.Kept): // nothing was replaced
-		t.report("%s is left as it is: someone else has written it", m.Path)
+		t.warn(finding.ManifestChanged, m.Path, "%s is left as it is: someone else has written it", m.Path)
 		return nil
 	case now == sumOfData(m.Data):
 		if err := m.putBack(t); err != nil {

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -102,6 +103,8 @@ type Target struct {
 	Progress func(done, total int64)
 	// Report tells the person something worth knowing that is no error.
 	Report func(message string)
+	// Warn does so where somebody must do something about it.
+	Warn func(finding.Finding)
 	// GiveUp is what a person has agreed to: going back takes data out of use that clients have
 	// written to.
 	GiveUp bool

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // What clients were promised must not be given up without a word: once an API server has run on new
@@ -44,11 +46,13 @@ func agreed(ctx context.Context, t *Target, o Promising) error {
 	writes, kept, err := o.Promised(ctx, t)
 	switch {
 	case err != nil:
-		t.report("cannot tell whether clients have written to the new data: %v; it is kept all the same", err)
+		t.warn(finding.WritesKept, kept,
+			"cannot tell whether clients have written to the new data: %v; it is kept all the same", err)
 	case writes > 0 && !t.GiveUp:
 		return &GivenUpError{writes, kept}
 	case writes > 0:
-		t.report("clients had written to the new data %s; it is kept as %s", times(writes), kept)
+		t.warn(finding.WritesKept, kept,
+			"clients had written to the new data %s; it is kept as %s", times(writes), kept)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -90,7 +91,7 @@ func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	from.Snapshot = to
 	missing, err := t.Etcd.SnapshotDataDir(ctx, from, t.progress)
 	for _, m := range missing {
-		t.report("%s", m)
+		t.warn(finding.BackupIncomplete, s.Dir, "%s", m)
 	}
 	switch {
 	case s.backup == nil:

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/etcdpod/etcdpod/phases/apiserver"
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/status"
+)
+
+// isQuiet says whether only what a script uses goes to standard output, and only what is wrong to
+// standard error. What is typed outranks a variable.
+func (s *session) isQuiet(c *cli.Context) bool { return c.Bool("quiet") && !s.line.typed["verbose"] }
+
+// quietDisplay shows warnings alone: how it ends is told by the result, or by the error.
+type quietDisplay struct{ to io.Writer }
+
+func (d quietDisplay) event(e engine.Event) {
+	if e.State == engine.Noted && e.Code != "" {
+		warn(d.to, engine.Finding{Severity: e.Severity, Node: e.Node, Text: e.Message})
+	}
+}
+
+// say tells of an interrupt, which a person typed.
+func (d quietDisplay) say(text string) { fmt.Fprintln(d.to, text) }
+
+func (quietDisplay) close() {}
+
+// warn writes a finding, unless it only says how the node was set up.
+func warn(to io.Writer, f engine.Finding) {
+	if f.Severity != "info" {
+		fmt.Fprintf(to, "etcdpod: %s: %s\n", f.Severity, visible(f.Text))
+	}
+}
+
+// quietly returns the lines of a result that a script uses.
+func quietly(result any) []string {
+	switch r := result.(type) {
+	case outcome:
+		return quietly(r.Result)
+	case *backup.Sidecar:
+		return []string{r.Path}
+	case []backup.Entry:
+		return each(r, func(e backup.Entry) string { return e.Path })
+	case []engine.RunSummary:
+		return each(r, func(r engine.RunSummary) string { return r.ID })
+	case certs.Requests:
+		return r.Requests
+	case *apiserver.Report:
+		return each(r.Servers, func(e apiserver.EndpointReport) string { return e.URL })
+	case build:
+		return []string{r.Version}
+	}
+	return nil
+}
+
+// wrongIn returns what a result says is wrong.
+func wrongIn(result any) []engine.Finding {
+	switch r := result.(type) {
+	case outcome:
+		return r.Findings
+	case *status.Status:
+		return r.Findings
+	case *status.NodesStatus:
+		return r.Findings
+	case *certs.Report:
+		return r.Findings
+	case *apiserver.Report:
+		return r.Findings
+	case *backup.Verdict:
+		return r.Findings
+	}
+	return nil
+}
+
+func each[T any](all []T, text func(T) string) []string {
+	var lines []string
+	for _, one := range all {
+		lines = append(lines, text(one))
+	}
+	return lines
+}
+
+// resultQuietly writes a result for --quiet.
+func (s *session) resultQuietly(value any) error {
+	for _, wrong := range wrongIn(value) {
+		warn(s.stderr, wrong)
+	}
+	lines := each(quietly(value), visible)
+	if len(lines) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(s.stdout, strings.Join(lines, "\n")); err != nil {
+		return fmt.Errorf("cannot write the result: %w", err)
+	}
+	return nil
+}

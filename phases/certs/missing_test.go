@@ -1,0 +1,55 @@
+package certs
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+)
+
+// etcd's manifest was moved away, and the API server lists all members: none of them at a loopback
+// address. Nothing of etcd's is named by a manifest any more.
+func TestWhatOughtToBeThereAndIsNotIsTheFinding(t *testing.T) {
+	for _, tt := range []struct {
+		name, servers string
+		want          []string
+	}{
+		{"the member of this node", "https://10.0.0.12:2379,https://10.0.0.11:2379", []string{
+			"etcd-manifest-missing", "certificate-missing etcd/server.crt", "certificate-missing etcd/peer.crt"}},
+		{"members of other nodes alone", "https://10.0.0.12:2379,https://10.0.0.13:2379", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			machine := crashtest.Shape{}.Machine(t)
+			w := crashtest.Over(t, "cp1", machine, machine)
+			etcd, server := crashtest.TestManifestDir+"/etcd.yaml", crashtest.TestManifestDir+"/kube-apiserver.yaml"
+			for _, file := range []string{etcd, server} {
+				if err := machine.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text := crashtest.PodManifest("kube-apiserver",
+				"    - --etcd-servers="+tt.servers+"\n    - --advertise-address=10.0.0.11\n", "")
+			if err := machine.Create(server, []byte(text), node.Attr{Mode: 0o600}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Check(t.Context(), w.Process.Look)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var about []string
+			for _, f := range r.Findings {
+				about = append(about, string(f.Code)+" "+strings.TrimPrefix(f.Subject, inPKI("")+"/"))
+			}
+			for _, want := range []string{
+				"etcd-manifest-missing", "certificate-missing etcd/server.crt", "certificate-missing etcd/peer.crt",
+			} {
+				found := slices.ContainsFunc(about, func(is string) bool { return strings.HasPrefix(is, want) })
+				if found != slices.Contains(tt.want, want) {
+					t.Errorf("that it finds %s is %v: %q, next %q", want, found, about, r.Next)
+				}
+			}
+		})
+	}
+}

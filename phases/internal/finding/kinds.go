@@ -1,0 +1,314 @@
+package finding
+
+// Kind is one row of the table of findings.
+type Kind struct {
+	Code        Code
+	Severity    Severity
+	Meaning, Do string
+}
+
+// Group is the kinds of findings about one matter.
+type Group struct {
+	About string
+	Kinds []Kind
+}
+
+// Kinds are all kinds of findings.
+func Kinds() (all []Kind) {
+	for _, g := range Groups() {
+		all = append(all, g.Kinds...)
+	}
+	return all
+}
+
+// Groups is the table of findings, in the order of the page that is made from it.
+func Groups() []Group {
+	return []Group{
+		{"of runs", ofRuns()},
+		{"of manifests", ofManifests()},
+		{"of the node", ofNodes()},
+		{"of etcd", ofEtcd()},
+		{"of the cluster", ofClusters()},
+		{"of certificates", ofCertificates()},
+		{"of backups", ofBackups()},
+		{"of runs that are carried out: in events with the state `note`", ofNotes()},
+	}
+}
+
+func ofRuns() []Kind {
+	return []Kind{
+		{RunOpen, Critical,
+			"A run was interrupted: it is neither done nor undone.",
+			"`etcdpod resume` finishes it, `etcdpod rollback` undoes it; `next` says which is " +
+				"possible."},
+		{RunUnderWay, Warning,
+			"An etcdpod is changing this node now.",
+			"Wait until it has ended: `etcdpod runs`."},
+		{RunUnreadable, Critical,
+			"The journal of a run cannot be read, so what it did is not known.",
+			"Look at the folder of the run before anything else is changed."},
+	}
+}
+
+func ofManifests() []Kind {
+	return []Kind{
+		{ManifestDirUnreadable, Critical,
+			"The static-pod directory cannot be read.",
+			"Check the directory, and the kubelet's `staticPodPath`."},
+		{ManifestUnreadable, Warning,
+			"A file in the static-pod directory is not a manifest.",
+			"Correct it, or move it out of the directory."},
+		{ManifestDoubled, Warning,
+			"Several files claim one pod: the kubelet runs one of them, and perhaps another after its " +
+				"next start.",
+			"Move the copies out of the directory."},
+		{ManifestUnresolved, Warning,
+			"A setting is taken from another object, and nothing on the node tells its value.",
+			"Write the value into the manifest."},
+		{EtcdManifestMissing, Critical,
+			"No manifest runs etcd, although this node has etcd's files, or is a control plane.",
+			"Put etcd's manifest back; `etcdpod runs` says whether a run took it out."},
+		{EtcdManifestUnusable, Critical,
+			"etcd's manifest cannot be relied on: it has no usable settings, or several files run " +
+				"etcd.",
+			"Do what the text says."},
+		{EtcdForceNewCluster, Critical,
+			"etcd is started with `--force-new-cluster`: at its next start it throws all other " +
+				"members out.",
+			"Take that flag out."},
+		{EtcdAnother, Warning,
+			"The node runs another etcd, which no backup of etcdpod's holds.",
+			"Back it up by other means."},
+		{APIServerManifestMissing, Critical,
+			"No manifest runs the API server, although its certificate is there.",
+			"Put the API server's manifest back."},
+	}
+}
+
+func ofNodes() []Kind {
+	return []Kind{
+		{KubeletStopped, Critical,
+			"The kubelet does not run: nothing that ends is started again.",
+			"`systemctl start kubelet`."},
+		{KubeletUnknown, Warning,
+			"Whether the kubelet runs cannot be told.",
+			"See `--kubelet-status-command`, and the text."},
+		{RuntimeUnreachable, Warning,
+			"The container runtime does not answer: what runs is not known.",
+			"Start the runtime, or name its socket with `--cri-socket`."},
+		{ContainerMissing, Critical,
+			"A manifest is there, and its container is not.",
+			"Read the kubelet's log."},
+		{ContainerStopped, Critical,
+			"A container of the control plane has ended.",
+			"The text has the last words of its log."},
+		{ContainerRestarts, Critical,
+			"etcd ends again and again.",
+			"The text has the last words of its log."},
+		{CannotStart, Critical,
+			"It runs now, and could not be started again: an image, file, address, mount or " +
+				"certificate is missing.",
+			"Do what the text says before anything restarts."},
+	}
+}
+
+func ofEtcd() []Kind {
+	return []Kind{
+		{EtcdUnreachable, Critical,
+			"etcd does not answer.",
+			"`next` says what is most likely to help."},
+		{EtcdNoQuorum, Critical,
+			"etcd answers, and cannot agree with the other members: the cluster takes no writes.",
+			"Start the other members; if they are lost for good, see the runbook for a lost quorum."},
+		{EtcdAlarm, Critical,
+			"etcd raised an alarm: with NOSPACE it takes no writes, with CORRUPT the members differ.",
+			"NOSPACE: make room, defragment, disarm. CORRUPT: back up each member first."},
+		{EtcdQuota, Warning,
+			"The data takes most of the quota; at 100 % etcd takes no more writes.",
+			"Delete what is not needed, or raise `--quota-backend-bytes`."},
+		{EtcdFragmented, Warning,
+			"The file takes most of the quota, and little of it is in use.",
+			"Defragment the member."},
+		{EtcdPlainHTTP, Critical,
+			"etcd is reached over plain HTTP: who reaches it can read and change everything.",
+			"Serve with TLS."},
+		{EtcdNoClientCerts, Critical,
+			"etcd answers clients that show no certificate.",
+			"Set `--client-cert-auth=true` and `--trusted-ca-file`."},
+		{EtcdFellBack, Critical,
+			"etcd is below the newest backup's revision: it lost data, or was put back.",
+			"If it was not meant, restore the backup."},
+		{EtcdEmptied, Critical,
+			"The cluster knows this node's member, and its data directory holds none of its data.",
+			"Let it join again as a new member; `next` says how."},
+		{DiskFull, Critical,
+			"The file system of etcd's data or log is almost full: etcd ends when it is.",
+			"Make room."},
+		{EtcdLearner, Warning,
+			"The API server uses a member that is a learner, which refuses its requests.",
+			"Use voting members: `etcdpod apiserver set`."},
+		{KubeadmDataDir, Warning,
+			"kubeadm's ClusterConfiguration names another data directory: the next `kubeadm upgrade` " +
+				"would start etcd there, empty.",
+			"Correct `etcd.local.dataDir` in the ConfigMap `kubeadm-config`."},
+	}
+}
+
+func ofClusters() []Kind {
+	return []Kind{
+		{NodeUnreachable, Critical,
+			"A node could not be asked.",
+			"See the text: ssh, the remote command, or the node itself."},
+		{MemberSilent, Critical,
+			"A member elsewhere does not answer.",
+			"Start it; if it is lost for good, replace it."},
+		{MemberNeverStarted, Warning,
+			"A member was added, and never started. It counts for the quorum, unless it is a learner.",
+			"Start it, or remove it: `etcdctl member remove ID`."},
+		{MemberSameName, Warning,
+			"Several members have one name; one is probably what is left of a node that was " +
+				"rebuilt.",
+			"Remove the one that is gone."},
+		{MemberLocalURL, Warning,
+			"A member's peer URL leads nowhere from another node: none can join.",
+			"The text has the command that corrects it."},
+		{MembersDiffer, Critical,
+			"Members of one cluster do not hold the same data.",
+			"Take a backup of each member before anything else."},
+		{MembersLeftOut, Warning,
+			"The last restore left members out; if they start again, the old cluster serves beside " +
+				"this one.",
+			"Wipe their data before they are started."},
+		{ClustersDiffer, Critical,
+			"The nodes are members of different clusters, or an API server uses several.",
+			"Check `--etcd-servers` and etcd's manifests."},
+		{ImagesDiffer, Warning,
+			"The nodes run a program from different images. That is normal during an upgrade only.",
+			"Finish the upgrade."},
+		{FlagsDiffer, Warning,
+			"The nodes run a program with different flags.",
+			"Make them the same, unless it is meant."},
+		{APIServerDead, Warning,
+			"An API server that is gone is still registered, without a lease: the Service kubernetes " +
+				"sends clients there.",
+			"The text has the command that removes it."},
+		{KubeconfigsRejected, Critical,
+			"The API server accepts none of the administrator's kubeconfigs.",
+			"`kubeadm certs renew admin.conf`, or `kubeadm init phase kubeconfig admin`."},
+	}
+}
+
+func ofCertificates() []Kind {
+	return []Kind{
+		{CertificateMissing, Critical,
+			"A certificate, or its key, ought to be there and is not.",
+			"`etcdpod init phase certs`; with an external CA, `etcdpod certs generate-csr`."},
+		{CertificateUnreadable, Critical,
+			"A file holds no certificate or key that can be read.",
+			"Put the right file back."},
+		{CertificateExpired, Critical,
+			"A certificate has expired.",
+			"`etcdpod certs renew`, `kubeadm certs renew` for those that are not etcd's."},
+		{CertificateExpiring, Warning,
+			"A certificate expires within 30 days.",
+			"As above."},
+		{CertificateNotYetValid, Critical,
+			"A certificate is not valid yet, or the clock of the node is behind.",
+			"Check the clock."},
+		{CertificateWrongKey, Critical,
+			"A certificate and its key do not belong together.",
+			"Put back the file that belongs to the other."},
+		{CertificateWrongCA, Critical,
+			"A certificate was not signed by the CA that is used for it.",
+			"Put the CA back, or renew the certificate."},
+		{CertificateWrongUsage, Critical,
+			"A certificate lacks the extended key usage that it is used for.",
+			"Renew it."},
+		{CertificateWrongNames, Critical,
+			"A certificate is not for the names or addresses at which it is used.",
+			"Correct the configuration, and renew it."},
+		{CertificateNotServed, Warning,
+			"A process still shows another certificate than its file holds.",
+			"Restart it: `crictl stop`; the kubelet starts it again."},
+		{FileNotMounted, Critical,
+			"The API server's container does not see a file that its flags name.",
+			"Mount it, or correct the flag."},
+		{PortSilent, Critical,
+			"A program does not answer at an address at which its manifest has it serve.",
+			"Start it, or mend what the text says."},
+		{PortPlain, Critical,
+			"A program answers without TLS where its manifest says https.",
+			"Find out what listens there."},
+	}
+}
+
+func ofBackups() []Kind {
+	return []Kind{
+		{BackupMissing, Warning,
+			"There is no good backup of this node where they are looked for.",
+			"`etcdpod backup`; where none are meant to be taken, `--max-backup-age none`."},
+		{BackupOld, Warning,
+			"The newest backup is older than `--max-backup-age`.",
+			"Find out why none was taken: `etcdpod backup`."},
+		{BackupDirUnreadable, Warning,
+			"The directory of the backups cannot be read.",
+			"Mount it, or name another with `--dir`."},
+		{BackupBesideEtcd, Info,
+			"The backup is on the file system of etcd's own data, and lost with it.",
+			"Copy it elsewhere."},
+		{BackupExposed, Info,
+			"Others may replace or delete the backup.",
+			"Take their rights to the directory away."},
+		{BackupIncomplete, Warning,
+			"What a data directory held was not all there: the backup ends earlier, or may.",
+			"See the text for what is missing."},
+		{MembersUncompared, Warning,
+			"Whether all members hold the same could not be told.",
+			"Start the members that did not answer."},
+		{BackupCleanup, Warning,
+			"The backup is good, and old backups or leftovers could not be removed.",
+			"Remove them by hand, and see why."},
+		{SnapshotBad, Critical,
+			"A snapshot failed a check; `check` says which.",
+			"Use another backup."},
+		{SnapshotMissing, Warning,
+			"A sidecar is there, and its snapshot is not.",
+			"Find the snapshot, or delete the sidecar."},
+		{SnapshotLength, Critical,
+			"A snapshot does not have the length that its sidecar says.",
+			"Use another backup."},
+		{SnapshotIrregular, Warning,
+			"What has a snapshot's name is not a regular file.",
+			"Look at what it is."},
+		{SidecarMissing, Warning,
+			"No sidecar describes a snapshot.",
+			"`etcdpod verify` says what it holds."},
+		{SidecarUnreadable, Warning,
+			"The sidecar beside a snapshot cannot be read.",
+			"`etcdpod verify` proves the snapshot."},
+	}
+}
+
+func ofNotes() []Kind {
+	return []Kind{
+		{ObjectsNotReadBack, Warning,
+			"The restored objects were not read back through the API server.",
+			"Do what the text says, then look at the cluster with kubectl."},
+		{ObjectsMissing, Warning,
+			"The API server shows none of a resource that the snapshot held.",
+			"They may have expired; otherwise find out why."},
+		{KubeletsToRestart, Warning,
+			"Kubelets hold what was before the restore, or are not registered any more.",
+			"Restart them: `systemctl restart kubelet`."},
+		{APIServerMute, Warning,
+			"The API server answers, and tells nobody on this node whether it is ready.",
+			"Renew the administrator's kubeconfig."},
+		{ManifestChanged, Warning,
+			"Somebody else wrote a manifest while a run held it.",
+			"Compare it with the copy that the text names."},
+		{WritesKept, Warning,
+			"Clients had written to data that was put out of use, or that could not be told; the data " +
+				"is kept.",
+			"Look at what is in the data that the text names."},
+	}
+}
