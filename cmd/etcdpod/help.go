@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -21,7 +22,7 @@ etcdpod help certs`,
 			for _, word := range c.Args().Slice() {
 				asked.takeWord(c.App, word)
 			}
-			if unknown := append(asked.unknown, asked.arguments...); len(unknown) > 0 {
+			if unknown := slices.Concat(asked.unknown, asked.arguments); len(unknown) > 0 {
 				return noCommand(c.App, asked.words, unknown)
 			}
 			_, err := io.WriteString(s.stdout, asked.helpText(c.App))

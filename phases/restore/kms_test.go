@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
-	v1 "k8s.io/kms/apis/v1beta1" //nolint:staticcheck // values of KMS v1 are restored, too
+	v1 "k8s.io/kms/apis/v1beta1"
 	v2 "k8s.io/kms/apis/v2"
 
 	"github.com/etcdpod/etcdpod/manifests"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -131,7 +130,7 @@ func (e *UnreachedError) cure() (what string, alive bool) {
 	}
 	var stranger *strangerError
 	switch {
-	case errors.Is(e.Cause, exec.ErrNotFound), errors.Is(e.Cause, fs.ErrNotExist):
+	case errors.Is(e.Cause, node.ErrNoProgram), errors.Is(e.Cause, fs.ErrNotExist):
 		return "install an ssh client on this node, or name another command with --ssh-command", true
 	case errors.As(e.Cause, &stranger):
 		return fmt.Sprintf("look at what `%s` prints here: nothing but etcdpod may (the profile of the user there?)",

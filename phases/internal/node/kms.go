@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	v1 "k8s.io/kms/apis/v1beta1" //nolint:staticcheck // what KMS v1 sealed, only a plugin of v1 opens
+	v1 "k8s.io/kms/apis/v1beta1"
 	v2 "k8s.io/kms/apis/v2"
 )
 

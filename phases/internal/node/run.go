@@ -18,6 +18,9 @@ import (
 // missing one, an error that wraps exec.ErrNotFound or fs.ErrNotExist.
 type Runner func(ctx context.Context, argv []string) error
 
+// ErrNoProgram says that no program of a name is on the PATH.
+var ErrNoProgram = exec.ErrNotFound
+
 // ExitError is a program that ran and failed.
 type ExitError struct {
 	Command string
