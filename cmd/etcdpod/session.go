@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -108,8 +110,14 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 		return err
 	}
 	node, err := phases.Open(config)
+	if errors.Is(err, fs.ErrPermission) {
+		return mustBeRoot(c, err.Error())
+	}
 	if err != nil {
 		return err
+	}
+	if denied := node.Denied(); denied != "" {
+		return mustBeRoot(c, fmt.Sprintf("cannot read %s: permission denied", denied))
 	}
 	s.lock.Lock()
 	s.node, s.shows = node, show
@@ -122,6 +130,11 @@ func (s *session) note(e engine.Event) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	s.runID = cmp.Or(s.runID, e.Run)
+}
+
+// mustBeRoot refuses to tell anything of a node that this user may not look at.
+func mustBeRoot(c *cli.Context, why string) error {
+	return &engine.UsageError{Reason: c.Command.Name + " must be run as root: " + why, Hint: "put sudo before it"}
 }
 
 // spareMemory makes garbage collection more frequent: proving a snapshot of a million keys takes 44

@@ -64,6 +64,10 @@ func (s *session) status(c *cli.Context) error {
 }
 
 func writeStatus(w io.Writer, st status.Status, now time.Time) {
+	if st.Next == "" && len(st.Warnings) == 1 { // the one fact that explains all the rest
+		fmt.Fprintf(w, "%s: %s\n", st.Node, st.Warnings[0])
+		return
+	}
 	fmt.Fprintf(w, "%s: %s\n", st.Node, headline(st))
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(w, "  ! %s\n", warning)

@@ -95,6 +95,7 @@ func (t *Terminal) WaitFor(ctx context.Context, times int, text string) error {
 func (t *Terminal) End(ctx context.Context) (int, error) {
 	select {
 	case err := <-t.ended:
+		t.ended <- err // for who waits for what it has shown
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
 			return 0, err

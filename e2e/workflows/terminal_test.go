@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
@@ -242,4 +243,29 @@ func TestARunOutlivesItsTerminal(t *testing.T) {
 		t.Errorf("a restore without its terminal ended with %d, %v", code, err)
 	}
 	p.wantNew(b, before)
+}
+
+// asNobody runs etcdpod at the terminal without root's rights.
+func (p person) asNobody(args ...string) *terminal.Terminal {
+	p.t.Helper()
+	cmd := p.typed(args)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return p.start(cmd)
+}
+
+func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give it up")
+	}
+	n := start(t, sandbox.Options{})
+	p := person{n, 80}
+	n.done("backup")
+	must(t, os.Chmod(n.Root, 0o755))
+	for _, command := range []string{"status", "runs", "backups", "certs check", "apiserver show", "prune --dry-run"} {
+		tty := p.asNobody(strings.Fields(command)...)
+		p.ends(tty, 2, "")
+		name := strings.TrimSuffix(command, " --dry-run")
+		must(t, tty.WaitFor(p.ctx, 1, name+" must be run as root: cannot read /etc/kubernetes/manifests: "+
+			"permission denied hint: put sudo before it"))
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -83,7 +84,22 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		f.Node = s.open.Node // that run took out etcd's manifest
 	}
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
+	if s.elsewhere(n) {
+		return Status{Node: f.Node, ManifestDir: f.ManifestDir, Manifests: []ManifestStatus{}, Kubelet: "unknown",
+			Runtime: "unknown", Members: []observe.Member{}, Alarms: []string{}, Certificates: []certs.Status{},
+			Warnings: []string{fmt.Sprintf("this is no control-plane node: there are no static pods in %s, no files "+
+				"of kubeadm's for a control plane, and no data of etcd", f.ManifestDir)}}, ctx.Err()
+	}
 	return s.status(), ctx.Err()
+}
+
+// elsewhere says that nothing here is of a control plane, nor was: all that is missing is missing
+// because this is another kind of machine.
+func (s seen) elsewhere(n *observe.Node) bool {
+	traces := []string{observe.KubeadmCertificatesDir + "/etcd", observe.KubeadmCertificatesDir + "/sa.key",
+		"/etc/kubernetes/admin.conf", "/var/lib/etcd", journal.Home}
+	return s.files == nil && len(s.facts.Manifests) == 0 && s.open.ID == "" && s.openErr == nil &&
+		!slices.ContainsFunc(traces, n.Exists)
 }
 
 // certificateFlag matches the flags of etcd and the API server that name certificates:

@@ -1,0 +1,25 @@
+package status
+
+import (
+	"os"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+func TestOnlyAMachineWithoutAnyTraceIsCalledNoControlPlaneNode(t *testing.T) {
+	for trace, want := range map[string]bool{
+		"": true, "/etc/kubernetes/kubelet.conf": true, "/etc/kubernetes/pki/ca.crt": true,
+		"/var/lib/etcd/member": false, "/etc/kubernetes/admin.conf": false, "/etc/kubernetes/pki/etcd/ca.crt": false,
+		"/var/lib/etcdpod/runs/x": false,
+	} {
+		disk := node.OS(t.TempDir())
+		if err := os.MkdirAll(disk.Real(trace), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := (seen{}).elsewhere(&observe.Node{View: node.View{FS: disk}}); got != want {
+			t.Errorf("with %q: %t", trace, got)
+		}
+	}
+}
