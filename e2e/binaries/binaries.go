@@ -154,3 +154,16 @@ func ModuleRoot() (string, error) {
 		}
 	}
 }
+
+// Dist returns the directory that holds what `make dist` has made: ETCDPOD_DIST, else dist at the
+// module root.
+func Dist() (string, error) {
+	if dir := os.Getenv("ETCDPOD_DIST"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, "dist"), nil
+}

@@ -1,0 +1,92 @@
+// Command vuln reads what `govulncheck -format json` found, and fails if there is a vulnerability
+// that etcdpod's code can reach and that nobody has judged.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+)
+
+// judged are vulnerabilities that do not concern etcdpod, each with the reason. The database knows
+// of none of them which functions are meant, and so takes every function of the module for it.
+func judged() map[string]string {
+	return map[string]string{
+		"GO-2025-3521": "is about gitRepo volumes, which the kubelet mounts; etcdpod holds kubeadm's API types alone",
+		"GO-2025-3547": "is about kube-apiserver's admission; etcdpod holds kubeadm's API types alone",
+	}
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: vuln FILE")
+		os.Exit(2)
+	}
+	f, err := os.Open(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vuln:", err)
+		os.Exit(2)
+	}
+	defer f.Close()
+	found, err := reached(f)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vuln:", err)
+		os.Exit(2)
+	}
+	if !tell(os.Stdout, found) {
+		os.Exit(1)
+	}
+}
+
+// message is one of govulncheck's, as far as it matters here.
+type message struct {
+	Config  *struct{ DB string }
+	Finding *struct {
+		OSV   string
+		Trace []struct{ Module, Version, Package, Function string }
+	}
+}
+
+// reached returns the vulnerabilities whose code can be reached, each with one function of it.
+func reached(from io.Reader) (map[string]string, error) {
+	found := map[string]string{}
+	ran := false
+	for d := json.NewDecoder(from); ; {
+		var m message
+		if err := d.Decode(&m); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("it is not what govulncheck writes: %w", err)
+		}
+		ran = ran || m.Config != nil && m.Config.DB != ""
+		if m.Finding != nil && len(m.Finding.Trace) > 0 && m.Finding.Trace[0].Function != "" {
+			at := m.Finding.Trace[0]
+			found[m.Finding.OSV] = fmt.Sprintf("%s.%s of %s %s", at.Package, at.Function, at.Module, at.Version)
+		}
+	}
+	if !ran {
+		return nil, errors.New("govulncheck did not say which database it asked")
+	}
+	return found, nil
+}
+
+// tell writes what was found, and says whether all of it is judged.
+func tell(to io.Writer, found map[string]string) bool {
+	good := true
+	for _, id := range slices.Sorted(maps.Keys(found)) {
+		if why := judged()[id]; why != "" {
+			fmt.Fprintf(to, "%s %s\n", id, why)
+			continue
+		}
+		good = false
+		fmt.Fprintf(to, "%s can be reached: %s\n  https://pkg.go.dev/vuln/%s\n", id, found[id], id)
+	}
+	if good {
+		fmt.Fprintln(to, "no other vulnerability can be reached")
+	}
+	return good
+}
