@@ -238,7 +238,7 @@ func TestGoingBackInTime(t *testing.T) {
 	s.also("cp1", "etcdpod backup", 0)
 	good := s.newest()
 	s.spoils()
-	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "there is no backup")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV", "3 of 3 nodes serve")
 	s.types("cp1", "etcdpod backups", 0)
 	s.chooses("FILE="+anyFile, good)
 	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")

@@ -12,8 +12,7 @@ func TestARestoreNeedsNothingThatRuns(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	for _, c := range []struct{ name, script string }{
-		{"etcd crashes on its damaged data, again and " +
-			"again", `systemctl stop kubelet; pkill -KILL -x etcd; while pgrep -x etcd; do sleep 0.1; done >/dev/null
+		{"etcd crashes on its damaged data, again and again", `systemctl stop kubelet; pkill -KILL -x etcd; while pgrep -x etcd; do sleep 0.1; done >/dev/null
 			dd if=/dev/urandom of=/var/lib/etcd/member/snap/db bs=4096 count=4 conv=notrunc status=none; systemctl start kubelet`},
 		{"etcd serves, and the API server is dead", `systemctl stop kubelet; pkill -KILL -x kube-apiserver; while ` +
 			`pgrep -x kube-apiserver; do sleep 0.1; done >/dev/null`},

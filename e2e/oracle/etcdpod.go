@@ -71,7 +71,7 @@ func (c Case) patches(dir string) (*templates.Patches, error) {
 	case PatchesDir:
 		return templates.ReadPatches(c.Patches)
 	}
-	return nil, fmt.Errorf("there is not a directory %s", dir)
+	return nil, fmt.Errorf("there is no directory %s", dir)
 }
 
 // PKI is what etcdpod takes from the case for certificates, and where it puts them; ""

@@ -25,8 +25,7 @@ func (n *Node) Processes(ctx context.Context, program string) ([]Process, error)
 	// One line each: the kernel's numbers, and the command line. A process that
 	// ends meanwhile has none.
 	out, err := n.Exec(ctx, "sh", "-c", `for p in $(pgrep -x "$1"); do
-		stat=$(cat /proc/$p/stat 2>/dev/null) && args=$(tr '\0' '\t' 2>/dev/null </proc/$p/cmdline) && echo "$p " +
-			"${stat##*) }	$args"
+		stat=$(cat /proc/$p/stat 2>/dev/null) && args=$(tr '\0' '\t' 2>/dev/null </proc/$p/cmdline) && echo "$p ${stat##*) }	$args"
 	done; true`, "sh", program)
 	if err != nil {
 		return nil, err

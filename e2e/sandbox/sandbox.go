@@ -16,6 +16,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -86,6 +88,17 @@ const DataDir = "/var/lib/etcd"
 // ManifestDir is the host path of the static-pod directory.
 const ManifestDir = "/etc/kubernetes/manifests"
 
+// makeRoot makes a directory whose name is always as long: it stands in what etcdpod writes, and
+// where a terminal breaks a line must not depend on chance.
+func makeRoot() (string, error) {
+	for {
+		dir := filepath.Join(os.TempDir(), fmt.Sprintf("ep%010d", rand.Uint32()))
+		if err := os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+			return dir, err
+		}
+	}
+}
+
 // New writes the node's files and starts only the reaper, which takes the sandbox down
 // when this process ends.
 func New(o Options) (*Sandbox, error) {
@@ -137,7 +150,7 @@ func prepare(o Options) (*Sandbox, error) {
 		}
 	}
 	if o.Dir == "" {
-		o.Dir, err = os.MkdirTemp("", "ep")
+		o.Dir, err = makeRoot()
 	} else {
 		err = os.MkdirAll(o.Dir, 0o755)
 	}

@@ -79,7 +79,7 @@ func TestOtherMembersAreNotRestoredOver(t *testing.T) {
 			_, err := c.MemberAddAsLearner(n.ctx, []string{"https://127.0.0.9:2380"})
 			return err
 		})
-		n.refused([]string{b.file}, "other members", "127.0.0.9", "leave it out with --lost")
+		n.refused([]string{b.file}, "other members", "127.0.0.9", "leave it out: `etcdpod restore --nodes cp1 --lost ")
 		stopEtcd(n)
 		// The data with its WAL says so, too.
 		n.refused([]string{b.file}, "other members", "127.0.0.9")
@@ -218,19 +218,32 @@ func sealed(t *testing.T, text string) string {
 
 func TestAnAPIServerElsewhereMustBeStoppedFirst(t *testing.T) {
 	n := start(t, sandbox.Options{})
-	n.etcd(func(c *clientv3.Client) error { // an API server keeps its entry by a lease
-		lease, err := c.Grant(n.ctx, 3600)
-		if err == nil {
-			_, err = c.Put(n.ctx, "/registry/masterleases/10.9.8.7", "{}", clientv3.WithLease(lease.ID))
-		}
-		return err
-	})
+	n.registersAPIServer("10.9.8.7")
 	b := n.backup()
 	n.change()
 	n.refused([]string{b.file}, "10.9.8.7", "--api-servers-stopped")
 	before := n.state()
 	n.done("restore", b.file, "--yes", "--api-servers-stopped")
 	n.wantNew(b, before)
+}
+
+// registersAPIServer does what an API server does for as long as it serves: it keeps its entry
+// alive by a lease of seconds (k8s.io/kubernetes, pkg/controlplane, DefaultEndpointReconcilerTTL).
+func (n *node) registersAPIServer(address string) {
+	n.t.Helper()
+	c, err := n.EtcdClient()
+	must(n.t, err)
+	n.t.Cleanup(func() { c.Close() })
+	lease, err := c.Grant(n.ctx, 60)
+	must(n.t, err)
+	_, err = c.Put(n.ctx, "/registry/masterleases/"+address, "{}", clientv3.WithLease(lease.ID))
+	must(n.t, err)
+	alive, err := c.KeepAlive(n.ctx, lease.ID)
+	must(n.t, err)
+	go func() {
+		for range alive { // until the client is closed, or etcd does not know the lease any more
+		}
+	}()
 }
 
 func TestManifestsThatCannotBeReliedOnAreRefused(t *testing.T) {

@@ -167,7 +167,7 @@ func (n *node) oldAreKept(before map[string]string) {
 	must(n.t, err)
 	n.done("certs", "renew", "etcd-healthcheck-client", "--yes")
 	n.done("prune", "--yes")
-	if _, err := os.Stat(run); !os.IsNotExist(err) {
+	if _, err := os.Stat(run + "/old"); !os.IsNotExist(err) {
 		n.t.Errorf("prune leaves old keys: %v", err)
 	}
 }

@@ -62,7 +62,7 @@ func TestAKeyThatMayStartTheAgentAloneIsEnough(t *testing.T) {
 	b := c.nodes[0].backup()
 	before := c.states()
 	by := fmt.Sprintf("--ssh-command %q ", ssh.Command)
-	c.typed("cp1", "etcdpod status --nodes cp1,cp2,cp3 "+by, 6, "cp2", "no backup")
+	c.typed("cp1", "etcdpod status --nodes cp1,cp2,cp3 "+by, 6, "cp2", "3 of 3 nodes serve")
 	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+by+b.file, 0, "Restored on 3 nodes")
 	c.wantNew(b, before)
 	for _, typed := range []string{"etcdpod prune --yes", "cat /etc/shadow", "rm -rf /"} {
@@ -133,7 +133,7 @@ func TestWhatKeepsSSHFromANodeIsSaid(t *testing.T) {
 	must(t, ssh.Reach("cp2", "sleep 1000"))
 	c.typed("cp1", status, 6, "cp2: note: waiting up to 21s for `", "nothing was heard for 21s", "Next: start cp2")
 	must(t, ssh.Reach("cp2", ssh.Daemon("cp2")))
-	c.typed("cp2", "etcdpod runs", 0, "Nothing was run")
+	c.typed("cp2", "etcdpod runs", 0, "Nothing has been run")
 
 	c.killCoordinator("exchange-data", "cp2", b)
 	c.nodes[1].eventually("the agent has noticed", func() bool { return c.nodes[1].run("prune", "--yes").Code == 3 })

@@ -116,7 +116,7 @@ var varying = []struct {
 	is *regexp.Regexp
 	as string
 }{
-	{regexp.MustCompile(`(?s)  everything\s+is\s+put\s+back;.*?within\s+\S+\r?\n`), ""},
+	{regexp.MustCompile(`(?s)  everything\s+is\s+put\s+back;\s+waiting.*?serve\s+again\r?\n`), ""},
 	{regexp.MustCompile(`\d{8}T\d{6}Z-(\w+)-[0-9a-f]{4}`), "RUN-$1"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d(\s+)UTC`), "DAY TIME${1}UTC"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z`), "TIME"},

@@ -206,7 +206,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 	must(t, os.WriteFile(first.Path("/backup.db"), data, 0o600))
 	// How far etcd came before it was killed decides whether its data can be read, and what is
 	// said.
-	first.want(5, []string{"restore", first.Path("/backup.db"), "--yes"}, "other member", "with --nodes")
+	first.want(5, []string{"restore", first.Path("/backup.db"), "--yes"}, "other member", "--nodes")
 }
 
 func TestAPeerURLThatLeadsEverybodyToItselfIsNamedAndCured(t *testing.T) {

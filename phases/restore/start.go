@@ -48,7 +48,7 @@ func checkQuota(f *Facts) error {
 	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and "+
 		"type the "+
 		"command again", observe.QuotaFor(size), f.Etcd.File.Path),
-		"the data takes %s, and etcd's quota is %s: it would take no write at all",
+		"the data takes %s, and etcd's quota is %s: etcd would refuse every write",
 		engine.Size(size), engine.Size(quota))
 }
 
