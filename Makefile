@@ -25,8 +25,7 @@ REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
 LONG := Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
 # Packages that compute, without a real etcd or the network, of which arm64 could compute otherwise.
-ARM64 := ./manifests ./templates ./pki ./phases/internal/journal ./phases/internal/node ./phases/internal/op \
-	./phases/internal/etcd/snapfile
+ARM64 := ./manifests ./templates ./pki ./phases/internal/journal
 
 .PHONY: build dist demo picture check test test-arm64 e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
 
