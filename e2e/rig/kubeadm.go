@@ -49,6 +49,8 @@ func (c *Cluster) Endpoint() string {
 	return c.Nodes[0].Address + ":6443"
 }
 
+// initConfiguration also keeps the kubelet from deleting images where this machine's disk is nearly
+// full: there is no registry to pull them from again.
 func (n *Node) initConfiguration() string {
 	etcd := ""
 	if n.cluster.EtcdVersion != "" || len(n.cluster.EtcdArgs) > 0 {
@@ -97,6 +99,7 @@ cgroupDriver: cgroupfs
 cgroupsPerQOS: false
 enforceNodeAllocatable: [none]
 failSwapOn: false
+imageGCHighThresholdPercent: 100
 volumePluginDir: /var/lib/kubelet/volumeplugins
 `, etcd)
 }
