@@ -124,26 +124,29 @@ func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 	}
 	runs := make([]RunSummary, 0, len(listed))
 	for _, l := range listed {
-		if l.Err != nil {
-			runs = append(runs, RunSummary{ID: l.ID, State: "damaged",
-				Error: l.Err.Error(), Path: journal.RunDir(l.ID)})
-			continue
-		}
-		runs = append(runs, summarize(l.State))
+		runs = append(runs, summaryOf(l))
 	}
 	return runs, nil
 }
 
-// OpenRun returns the run that must be resumed or rolled back first; the zero value when there is
-// none. A run whose journal cannot be read counts: nobody knows what it did.
-func OpenRun(fsys node.Reader) (RunSummary, error) {
-	runs, err := RunsOf(fsys)
-	if err != nil {
-		return RunSummary{}, err
+func summaryOf(l journal.Listed) RunSummary {
+	if l.Err != nil {
+		return RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID)}
 	}
-	for _, r := range runs {
-		if r.State == string(journal.StillOpen) || r.State == "damaged" {
-			return r, nil
+	return summarize(l.State)
+}
+
+// OpenRun returns the run that must be resumed or rolled back first; the zero value when there is
+// none. A run whose journal cannot be read counts: nobody knows what it did. Every command asks, so
+// ended runs, whose journals are kept, are not summed up for it.
+func OpenRun(fsys node.Reader) (RunSummary, error) {
+	listed, err := journal.List(fsys)
+	if err != nil {
+		return RunSummary{}, RefuseKind(err)
+	}
+	for _, l := range listed {
+		if l.Err != nil || !l.State.Ended {
+			return summaryOf(l), nil
 		}
 	}
 	return RunSummary{}, nil
