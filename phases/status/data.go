@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -70,14 +71,16 @@ func (s seen) judgeData() (w found) {
 			"the cluster knows this node's member %s at %s, and %s holds none of its data: it was emptied",
 			m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
 	}
-	for dir, free := range s.data.room {
-		if free < etcdRoom {
-			w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has %s left: etcd ends when it "+
-				"has no room for the next 64 MiB of its log", dir, engine.Size(free)))
-		}
+	for _, dir := range s.data.full() {
+		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has %s left: etcd ends when it "+
+			"has no room for the next 64 MiB of its log", dir, engine.Size(s.data.room[dir])))
 	}
-	slices.SortFunc(w, func(a, b finding.Finding) int { return strings.Compare(a.Text, b.Text) })
 	return w
+}
+
+// full are the directories in which etcd has too little room, in order.
+func (d data) full() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(d.room)), func(dir string) bool { return d.room[dir] >= etcdRoom })
 }
 
 // mendData is what to do first, if the data tells.
@@ -88,10 +91,8 @@ func (s seen) mendData() string {
 			"`etcdpod join` here",
 			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
 	}
-	for dir, free := range s.data.room {
-		if free < etcdRoom {
-			return "free some space on the file system of " + dir
-		}
+	if full := s.data.full(); len(full) > 0 {
+		return "free some space on the file system of " + full[0]
 	}
 	return ""
 }

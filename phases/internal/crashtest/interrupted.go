@@ -9,7 +9,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
-	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
 // Ctrl-C, before each step. The first one cancels the context of the command: the run goes back, or
@@ -20,16 +19,13 @@ import (
 func (w *Node) interruptAt(at int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.interrupted = ctx
-	looks, steps := w.Machine.Before, 0
-	w.Machine.Before = func(call string) {
-		if looks != nil {
-			looks(call)
-		}
+	steps, stop := 0, func() {}
+	stop = watch(w.Machine, func(string) {
 		if steps++; steps == at {
 			cancel()
-			w.Machine.Before = looks
+			stop()
 		}
-	}
+	})
 }
 
 // InterruptedAnywhere interrupts a run before its steps: one in 3, with -short one in 12, and with
@@ -46,7 +42,7 @@ func InterruptedAnywhere(t *testing.T, cases []Case) {
 				if at%oneIn > 0 {
 					continue
 				}
-				w, sub := c.over(t, before)
+				w, sub := c.over(t, before, before)
 				w.interruptAt(at + 1)
 				outcome, err := w.afterInterrupt(sub, sub.Run())
 				if err != nil {
@@ -64,13 +60,6 @@ func InterruptedAnywhere(t *testing.T, cases []Case) {
 			}
 		})
 	}
-}
-
-// over puts an etcdpod on a copy of a machine.
-func (c Case) over(t *testing.T, before *sim.Machine) (*Node, Subject) {
-	t.Helper()
-	w := Over(t, "cp1", before.Clone(), before)
-	return w, c.On(w, before)
 }
 
 // afterInterrupt says how a run ended that was interrupted once, and resumes one that is past its
@@ -100,13 +89,13 @@ func (w *Node) afterInterrupt(sub Subject, err error) (outcome string, wrong err
 func (c Case) interruptedAgain(t *testing.T, at, oneIn int) (times int) {
 	t.Helper()
 	before := c.Machine(t)
-	w, sub := c.over(t, before)
+	w, sub := c.over(t, before, before)
 	w.interruptAt(at)
 	_ = sub.Run() // as seen before
 	last := w.Machine.Steps
 	for second := at + 1; second <= last; second += oneIn {
 		for _, command := range []string{"resume", "rollback"} {
-			w, sub := c.over(t, before)
+			w, sub := c.over(t, before, before)
 			w.interruptAt(at)
 			w.Machine.CrashAt = second
 			if err := sub.Run(); !w.Machine.Crashed() {

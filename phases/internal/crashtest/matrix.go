@@ -84,14 +84,34 @@ func (c Case) matrix(
 	for at, k := range all {
 		for _, again := range how.times(at+1, k.call) {
 			s := Stop{At: at + 1, again: again, How: how, Recovery: recovery}
-			w := Over(t, "cp1", k.machine.Clone(), before)
-			outcome, err := w.settled(c.On(w, before), s)
+			w, sub := c.over(t, k.machine, before)
+			outcome, err := w.settled(sub, s)
 			if err != nil {
 				t.Fatalf("%s (%s): %v", s, k.call, err)
 			}
 			count[outcome]++
 		}
 	}
+}
+
+// over puts an etcdpod on a copy of a machine; before is how that was before the run.
+func (c Case) over(t *testing.T, machine, before *sim.Machine) (*Node, Subject) {
+	t.Helper()
+	w := Over(t, "cp1", machine.Clone(), before)
+	return w, c.On(w, before)
+}
+
+// watch calls look before each step of a machine, after whatever looks at it already, until stop is
+// called.
+func watch(m *sim.Machine, look func(call string)) (stop func()) {
+	looks := m.Before
+	m.Before = func(call string) {
+		if looks != nil {
+			looks(call)
+		}
+		look(call)
+	}
+	return func() { m.Before = looks }
 }
 
 // Calls are the steps of the run when nothing stops it.
@@ -105,19 +125,12 @@ func (c Case) Calls(t *testing.T) (calls []string) {
 // is done.
 func (c Case) undisturbed(t *testing.T, before *sim.Machine, step func(m *sim.Machine, call string)) {
 	t.Helper()
-	w := Over(t, "cp1", before.Clone(), before)
-	sub := c.On(w, before)
-	looks := w.Machine.Before
-	w.Machine.Before = func(call string) {
-		if looks != nil {
-			looks(call)
-		}
-		step(w.Machine, call)
-	}
+	w, sub := c.over(t, before, before)
+	stop := watch(w.Machine, func(call string) { step(w.Machine, call) })
 	if err := sub.Run(); err != nil {
 		t.Fatalf("the run that nothing stops: %v", err)
 	}
-	w.Machine.Before = looks
+	stop()
 	if outcome, err := sub.Outcome(); outcome != "new" || err != nil {
 		t.Fatalf("the run that nothing stops ended %s: %v", outcome, err)
 	}

@@ -67,17 +67,13 @@ func progressOf(t *testing.T, m *sim.Machine) []string {
 // instantsOf does something on a machine, and returns all instants on the way at which a run is
 // open.
 func instantsOf(t *testing.T, m *sim.Machine, do func() error) (stops []StopPoint, err error) {
-	before := m.Before
-	m.Before = func(call string) {
-		if before != nil {
-			before(call)
-		}
+	stop := watch(m, func(call string) {
 		if progress := progressOf(t, m); progress != nil {
 			stops = append(stops, StopPoint{call, progress, Saved(t, m)})
 		}
-	}
+	})
 	err = do()
-	m.Before = before
+	stop()
 	return stops, err
 }
 
