@@ -31,7 +31,8 @@ var ErrForeignKey = errors.New("it cannot open the key")
 // OpenKey asks the KMS plugin at a socket, a host path of f or the name of an abstract socket, to
 // open a key. Any error but [ErrForeignKey] says that it could not be asked.
 func OpenKey(ctx context.Context, f Reader, socket string, wait time.Duration, k SealedKey) ([]byte, error) {
-	limited, cancel := context.WithTimeout(ctx, max(time.Second, min(wait, callWait)))
+	wait = max(time.Second, min(wait, callWait))
+	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	dial := func(ctx context.Context) (net.Conn, error) {
 		if strings.HasPrefix(socket, "@") {
