@@ -12,6 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 )
 
+func init() {
+	offer(sectionAccess, (*session).apiServerShowCommand, (*session).apiServerSetCommand)
+}
+
 func (s *session) apiServerShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "apiserver show", Usage: "show which etcds this node's API server uses, and whether they answer",

@@ -16,6 +16,10 @@ func backupDirFlag() cli.Flag {
 	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "the backups' directory on the node, `DIR`"}
 }
 
+func init() {
+	offer(sectionData, (*session).backupCommand)
+}
+
 func (s *session) backupCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove that it is good",

@@ -11,6 +11,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 )
 
+func init() {
+	offer(sectionData, (*session).backupsCommand)
+}
+
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backups", Usage: "list this node's backups",

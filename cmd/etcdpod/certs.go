@@ -12,6 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 )
 
+func init() {
+	offer(sectionAccess, (*session).certsCheckCommand)
+}
+
 func (s *session) certsCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs check", Aliases: []string{"certs check-expiration"},

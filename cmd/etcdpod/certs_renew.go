@@ -12,6 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 )
 
+func init() {
+	offer(sectionAccess, (*session).certsRenewCommand, (*session).certsRequestCommand)
+}
+
 func (s *session) certsRenewCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs renew", ArgsUsage: "[NAME…]",

@@ -16,6 +16,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
+func init() {
+	offer(sectionProgram, (*session).completeCommand)
+}
+
 func (s *session) completeCommand() *cli.Command {
 	return &cli.Command{
 		Name: completeName, Hidden: true, Usage: "write what can stand for the last of the words after --",

@@ -12,6 +12,10 @@ import (
 // completeName is the hidden command that the shells' scripts call for candidates.
 const completeName = "__complete"
 
+func init() {
+	offer(sectionProgram, (*session).completionCommand)
+}
+
 func (s *session) completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", ArgsUsage: "SHELL",

@@ -11,6 +11,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+func init() {
+	offer(sectionProgram, (*session).helpCommand)
+}
+
 func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "help", ArgsUsage: "[COMMAND…]", Usage: "explain a command and its flags",
@@ -88,14 +92,8 @@ etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`
 
 func writeProgramHelp(b *strings.Builder, app *cli.App) {
 	b.WriteString(wrap(programHelp, ""))
-	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n")
-	var rows [][]string
-	for _, c := range app.Commands {
-		if !c.Hidden {
-			rows = append(rows, []string{"  " + strings.TrimSpace(c.Name+" "+c.ArgsUsage), c.Usage})
-		}
-	}
-	table(b, rows)
+	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n")
+	writeCommands(b, app.Commands)
 	b.WriteString("\nFlags of every command, before or after it:\n")
 	writeFlags(b, app.Flags)
 	b.WriteString("\n" + wrap(jsonHelp, "") + "\nExit codes:\n")
@@ -104,6 +102,25 @@ func writeProgramHelp(b *strings.Builder, app *cli.App) {
 	}
 	b.WriteString("\n")
 	writeExample(b, programExample)
+}
+
+// writeCommands lists commands by section, all in one column: a table would align each section by
+// itself.
+func writeCommands(b *strings.Builder, commands []*cli.Command) {
+	shown := slices.DeleteFunc(slices.Clone(commands), func(c *cli.Command) bool { return c.Hidden })
+	name := func(c *cli.Command) string { return strings.TrimSpace(c.Name + " " + c.ArgsUsage) }
+	widest := 0
+	for _, c := range shown {
+		widest = max(widest, utf8.RuneCountInString(name(c)))
+	}
+	heading := ""
+	for _, c := range shown {
+		if c.Category != heading {
+			heading = c.Category
+			fmt.Fprintf(b, "\n%s:\n", heading)
+		}
+		fmt.Fprintf(b, "  %-*s  %s\n", widest, name(c), c.Usage)
+	}
 }
 
 func writeCommandHelp(b *strings.Builder, c *cli.Command) {

@@ -12,6 +12,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
+func init() {
+	offer(sectionMembers, (*session).initCommand)
+	offerAll(sectionMembers, (*session).initPhaseCommands)
+}
+
 func (s *session) initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "create a cluster's first etcd member, from its certificates to an etcd that serves",

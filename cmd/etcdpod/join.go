@@ -9,6 +9,11 @@ import (
 	"github.com/etcdpod/etcdpod/phases/members"
 )
 
+func init() {
+	offer(sectionMembers, (*session).joinCommand)
+	offerAll(sectionMembers, (*session).joinPhaseCommands)
+}
+
 func (s *session) joinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "join", Usage: "add this node to a cluster as an etcd member",

@@ -17,6 +17,10 @@ const manName = "__man"
 // manSection is that of commands for administrators.
 const manSection = "8"
 
+func init() {
+	offer(sectionProgram, (*session).manCommand)
+}
+
 func (s *session) manCommand() *cli.Command {
 	return &cli.Command{
 		Name: manName, Hidden: true, ArgsUsage: "DIR", Usage: "write the manual pages into a directory",

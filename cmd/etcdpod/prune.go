@@ -11,6 +11,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/prune"
 )
 
+func init() {
+	offer(sectionRuns, (*session).pruneCommand)
+}
+
 func (s *session) pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "delete what earlier runs kept",

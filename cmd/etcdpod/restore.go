@@ -11,6 +11,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
+func init() {
+	offer(sectionData, (*session).restoreCommand)
+}
+
 func (s *session) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", ArgsUsage: "[FILE]", Usage: "replace etcd's data with a snapshot",

@@ -12,6 +12,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
+func init() {
+	offer(sectionRuns, (*session).resumeCommand, (*session).rollbackCommand)
+}
+
 func (s *session) resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resume", Usage: "finish an interrupted run",

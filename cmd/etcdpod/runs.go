@@ -13,6 +13,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
+func init() {
+	offer(sectionRuns, (*session).runsCommand)
+}
+
 func (s *session) runsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs", Usage: "list what etcdpod did on this node",

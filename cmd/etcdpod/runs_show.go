@@ -15,6 +15,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
+func init() {
+	offer(sectionRuns, (*session).runsShowCommand)
+}
+
 func (s *session) runsShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs show", ArgsUsage: "[RUN]",

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -38,46 +37,11 @@ type session struct {
 }
 
 func (s *session) app() *cli.App {
-	app := &cli.App{
+	return &cli.App{
 		Name: "etcdpod", Flags: globalFlags(), Commands: s.commands(),
 		Writer: s.stdout, ErrWriter: s.stderr, HideHelp: true,
 		ExitErrHandler: func(*cli.Context, error) {}, // errors are shown in one place: report
 	}
-	for _, c := range app.Commands {
-		c.HideHelp = true
-	}
-	return app
-}
-
-// commands is the table of contents, in the order of the help.
-func (s *session) commands() []*cli.Command {
-	return slices.Concat([]*cli.Command{
-		s.statusCommand(),
-		s.backupCommand(),
-		s.backupsCommand(),
-		s.verifyCommand(),
-		s.restoreCommand(),
-		s.initCommand(),
-	}, s.initPhaseCommands(), []*cli.Command{
-		s.joinCommand(),
-	}, s.joinPhaseCommands(), []*cli.Command{
-		s.certsCheckCommand(),
-		s.certsRenewCommand(),
-		s.certsRequestCommand(),
-		s.apiServerShowCommand(),
-		s.apiServerSetCommand(),
-		s.runsCommand(),
-		s.runsShowCommand(),
-		s.resumeCommand(),
-		s.rollbackCommand(),
-		s.pruneCommand(),
-		s.versionCommand(),
-		s.completionCommand(),
-		s.helpCommand(),
-		s.completeCommand(),
-		s.manCommand(),
-		s.agentCommand(),
-	})
 }
 
 func (s *session) run(ctx context.Context) error {

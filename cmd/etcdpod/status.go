@@ -13,6 +13,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
+func init() {
+	offer(sectionLook, (*session).statusCommand)
+}
+
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the state of etcd and of this node, and what to do next",

@@ -124,6 +124,10 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 	}
 }
 
+func init() {
+	offer(sectionProgram, (*session).agentCommand)
+}
+
 // agentCommand runs on the other nodes of a run on several nodes.
 func (s *session) agentCommand() *cli.Command {
 	return &cli.Command{

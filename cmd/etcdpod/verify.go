@@ -14,6 +14,10 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
+func init() {
+	offer(sectionData, (*session).verifyCommand)
+}
+
 func (s *session) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", ArgsUsage: "FILE", Usage: "prove that a snapshot is good, or say what is wrong with it",

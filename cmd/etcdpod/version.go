@@ -55,6 +55,10 @@ func thisBuild() build {
 	return b
 }
 
+func init() {
+	offer(sectionProgram, (*session).versionCommand)
+}
+
 func (s *session) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version",
