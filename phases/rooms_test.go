@@ -219,7 +219,7 @@ func drawn(t *testing.T) rooms {
 }
 
 // anyWorkflow is the row for workflows' rooms that need none of their own.
-const anyWorkflow = "phases/workflow"
+const anyWorkflow = "workflow"
 
 // plainWorkflows takes the rooms of workflows that have no row out of the code's rooms: for them
 // one row says what they may import, and nothing is drawn.
