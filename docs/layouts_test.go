@@ -96,11 +96,11 @@ func TestRestoreOneNode(t *testing.T) {
 	s.types("cp1", "etcdpod backup", 0)
 	s.types("cp1", `etcdpod restore --dry-run "$FILE"`, 0)
 	s.types("cp1", `etcdpod restore "$FILE"`, 0, "stage-data", "fence", "exchange-data", "release-etcd", "await-etcd",
-		"commit point", "await-apiserver", "verify-restored", "Restored, by the run")
+		"commit point", "await-apiserver", "verify-restored", "Restored by run")
 	s.wants(false, "cp1")
 	s.types("cp1", "etcdpod prune --dry-run", 0, "Kept")
 	s.types("cp1", "etcdpod runs", 0)
-	s.goesBack("etcdpod restore --from-data-dir ", "Restored, by the run")
+	s.goesBack("etcdpod restore --from-data-dir ", "Restored by run")
 	s.wants(true, "cp1")
 
 	// What is left of a dead machine is what this one has now.

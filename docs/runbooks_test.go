@@ -292,7 +292,7 @@ func TestQuorumLost(t *testing.T) {
 		return code == 6 && strings.Contains(out, "has no quorum")
 	})
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "no quorum")
-	s.types("cp1", "etcdpod backup", 0, "proven good")
+	s.types("cp1", "etcdpod backup", 0, "verified")
 
 	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db",
 		`etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 "$FILE"`
@@ -306,7 +306,7 @@ func TestQuorumLost(t *testing.T) {
 		must(t, err)
 		return found && c.State == "exited"
 	})
-	s.types("cp1", last, 0, "proven good")
+	s.types("cp1", last, 0, "verified")
 
 	s.chooses("FILE="+anyFile, s.Node("cp1").Path("/root/last.db"))
 	s.types("cp1", `etcdpod verify "$FILE"`, 0, "good")

@@ -19,7 +19,7 @@ func TestEtcdpodRendersWhatKubeadmRenders(t *testing.T) {
 		for _, version := range c.Versions {
 			want, there := c.Golden[version]
 			if !there {
-				t.Errorf("%s: there is no golden of kubeadm %s: type `make goldens`", c.Name, version)
+				t.Errorf("%s: there is no golden of kubeadm %s: run `make goldens`", c.Name, version)
 				continue
 			}
 			got, err := c.Render(version)

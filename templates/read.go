@@ -135,7 +135,7 @@ func (d *document) supported(experimental bool) error {
 		return nil
 	case "v1alpha1", "v1alpha2", "v1alpha3", "v1beta1", "v1beta2", "v1beta3":
 		e.Reason, e.Suggestion = d.GroupVersion().String()+" is an old API",
-			"type `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that still reads it"
+			"run `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that still reads it"
 	default:
 		e.Reason = "kubeadm has no API " + d.GroupVersion().String()
 	}

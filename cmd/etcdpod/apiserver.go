@@ -125,8 +125,9 @@ func (s *session) setAPIServer(c *cli.Context) error {
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
 	})
 	return s.carryOut(c, change{
-		workflow:  workflow,
-		said:      "The API server is ready with it, by the run %s. The old manifest is kept until `etcdpod prune`.",
+		workflow: workflow,
+		said: "The API server is ready with the new settings (run %s). The old manifest is kept until `etcdpod " +
+			"prune`.",
 		unchanged: "Nothing to do: the API server's manifest already says so.",
 	})
 }

@@ -119,8 +119,8 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 		}
 	}
 	if value == "" && !global {
-		return rest, &engine.UsageError{Reason: fmt.Sprintf("--%s needs a value, and here is an empty one", name),
-			Hint: "is the variable set that it comes from?"}
+		return rest, &engine.UsageError{Reason: fmt.Sprintf("--%s needs a value, but got an empty one", name),
+			Hint: "check that the shell variable you used is set"}
 	}
 	l.typed[name] = true
 	return rest, l.add(f, global, value, "--"+name)
@@ -151,7 +151,7 @@ func flagNamed(flags []cli.Flag, name string) cli.DocGenerationFlag {
 func (l *line) add(f cli.DocGenerationFlag, global bool, value, source string) error {
 	name := f.Names()[0]
 	if err := checkValue(f, value); err != nil {
-		return &engine.UsageError{Reason: fmt.Sprintf("cannot use %q for %s: %v", value, source, err),
+		return &engine.UsageError{Reason: fmt.Sprintf("invalid value %q for %s: %v", value, source, err),
 			Hint: l.helpHint()}
 	}
 	if name == "output" {
@@ -225,7 +225,7 @@ func (l *line) checkArguments(app *cli.App) error {
 	what, many := strings.CutSuffix(strings.Trim(usage, "[]"), "…")
 	if slices.Contains(l.arguments, "") {
 		return &engine.UsageError{Reason: fmt.Sprintf("%s is empty", cmp.Or(what, "the argument")),
-			Hint: "is the variable set that it comes from?"}
+			Hint: "check that the shell variable you used is set"}
 	}
 	takes := 1
 	switch {
@@ -242,7 +242,7 @@ func (l *line) checkArguments(app *cli.App) error {
 	unexpected := l.arguments[takes]
 	hint := l.helpHint()
 	if near := nearest(unexpected, nextWords(app, l.command.Name)); near != "" && takes == len(l.arguments)-1 {
-		hint = fmt.Sprintf("is it `etcdpod %s %s`? %s", l.command.Name, near, hint)
+		hint = fmt.Sprintf("did you mean `etcdpod %s %s`? %s", l.command.Name, near, hint)
 	}
 	return &engine.UsageError{Reason: fmt.Sprintf("unexpected argument %q", unexpected), Hint: hint}
 }
@@ -280,7 +280,7 @@ func commandNames(app *cli.App) []string {
 
 // noCommand says that no command has that name: its first words are known, and the rest are not.
 func noCommand(app *cli.App, known, rest []string) error {
-	const list = "`etcdpod help` lists the commands"
+	const list = "see `etcdpod help` for the commands"
 	words := strings.Join(known, " ")
 	if next := nextWords(app, words); len(rest) == 0 {
 		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", words, strings.Join(next, ", ")),
@@ -288,25 +288,25 @@ func noCommand(app *cli.App, known, rest []string) error {
 	}
 	all := append(slices.Clone(known), rest...)
 	if typed, hint := habit(all); hint != "" {
-		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", typed), Hint: hint}
+		return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", typed), Hint: hint}
 	}
 	// A name of several words may have its slip in any of them.
 	for n := len(all); n > len(known); n-- {
 		if near := nearest(strings.Join(all[:n], " "), commandNames(app)); near != "" {
-			return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", strings.Join(all[:n], " ")),
-				Hint: fmt.Sprintf("is it `etcdpod %s`? %s", near, list)}
+			return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", strings.Join(all[:n], " ")),
+				Hint: fmt.Sprintf("did you mean `etcdpod %s`? %s", near, list)}
 		}
 	}
 	// It may be but a part of a name.
 	if near := nearest(rest[0], nextWords(app, words)); near != "" {
-		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", strings.Join(all[:len(known)+1], " ")),
-			Hint: fmt.Sprintf("is it `etcdpod %s`? %s", strings.TrimSpace(words+" "+near), list)}
+		return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", strings.Join(all[:len(known)+1], " ")),
+			Hint: fmt.Sprintf("did you mean `etcdpod %s`? %s", strings.TrimSpace(words+" "+near), list)}
 	}
 	if len(known) > 0 {
-		return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", words+" "+rest[0]),
-			Hint: fmt.Sprintf("%s goes with one of: %s", words, strings.Join(nextWords(app, words), ", "))}
+		return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", words+" "+rest[0]),
+			Hint: fmt.Sprintf("%s needs one of: %s", words, strings.Join(nextWords(app, words), ", "))}
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("there is no command %q", rest[0]), Hint: list}
+	return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", rest[0]), Hint: list}
 }
 
 func (l *line) unknownFlag(app *cli.App, name string) error {
@@ -325,11 +325,11 @@ func (l *line) unknownFlag(app *cli.App, name string) error {
 	}
 	hint := l.helpHint()
 	if near := nearest(name, names); near != "" {
-		hint = fmt.Sprintf("is it --%s? %s", near, hint)
+		hint = fmt.Sprintf("did you mean --%s? %s", near, hint)
 	} else if others := commandsWith(app, name); len(others) > 0 {
 		hint = fmt.Sprintf("it is a flag of %s; %s", strings.Join(others, ", "), hint)
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("there is no flag --%s %s", name, where), Hint: hint}
+	return &engine.UsageError{Reason: fmt.Sprintf("unknown flag --%s %s", name, where), Hint: hint}
 }
 
 // commandsWith are the commands that have a flag.
@@ -344,9 +344,9 @@ func commandsWith(app *cli.App, flag string) (names []string) {
 
 func (l *line) helpHint() string {
 	if l.command == nil || l.command.Hidden {
-		return "`etcdpod help` tells of all flags"
+		return "see `etcdpod help` for all flags"
 	}
-	return fmt.Sprintf("`etcdpod help %s` tells of its flags", l.command.Name)
+	return fmt.Sprintf("see `etcdpod help %s` for its flags", l.command.Name)
 }
 
 // nearest returns the name within a slip or two of what was typed: a short word is another one

@@ -41,9 +41,9 @@ func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
 
 func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 	for typed, why := range map[string]string{
-		"certs": "certs needs one of: check, check-expiration", "certs chek": `there is no command "certs chek"`,
+		"certs": "certs needs one of: check, check-expiration", "certs chek": `unknown command "certs chek"`,
 		"certs check now": `unexpected argument "now"`,
-		"certs -o json":   "certs needs one of", "check": `there is no command "check"`,
+		"certs -o json":   "certs needs one of", "check": `unknown command "check"`,
 		"runs check": `unexpected argument "check"`,
 	} {
 		s := &session{}

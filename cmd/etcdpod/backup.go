@@ -13,7 +13,7 @@ import (
 )
 
 func backupDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "the backups' directory on the node, `DIR`"}
+	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "directory for backups on the node, `DIR`"}
 }
 
 func init() {
@@ -22,7 +22,7 @@ func init() {
 
 func (s *session) backupCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd, and prove that it is good",
+		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd and verify it",
 		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a sidecar that describes it next to it, in .json. It gets its name only once its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd keeps serving.
 
 Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: if one does not hold what the others do, it is named, the backup is made all the same, and the exit code is 6.
@@ -39,14 +39,14 @@ etcdpod backup --keep 14`,
 				Usage: "allow a directory that others may write to: they could replace or delete the backup"},
 			&cli.StringFlag{
 				Name:  "from-data-dir",
-				Usage: "make the snapshot from the data directory `DIR` of a member that does not run",
+				Usage: "make the snapshot from `DIR`, the data directory of a stopped member",
 			},
 			&cli.StringFlag{
-				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
+				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir from `DIR` if it is not in member/wal",
 			},
 			&cli.BoolFlag{
-				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
-					"before them, and give up what was written later",
+				Name: "up-to-hole", Usage: "if raft entries are missing in --from-data-dir, keep everything before " +
+					"the gap and give up what was written later",
 			},
 		},
 		Action: s.backup,
@@ -78,9 +78,9 @@ func (s *session) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	proven, from := "proven good", "" // a data directory does not say which etcd wrote it last
+	proven, from := "verified", "" // a data directory does not say which etcd wrote it last
 	if options.UpToHole {
-		proven = "proven good up to where the data is whole"
+		proven = "verified up to the gap in its data"
 	}
 	if made.EtcdVersion != "" {
 		from = "; etcd " + made.EtcdVersion

@@ -18,8 +18,8 @@ func init() {
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backups", Usage: "list this node's backups",
-		Description: `What is in --dir, by the descriptions beside the snapshots. It looks whether they have ` +
-			`their length; etcdpod verify proves one.`,
+		Description: `Lists what is in --dir, according to the sidecars beside the snapshots. Only their length is ` +
+			`checked; etcdpod verify checks one completely.`,
 		UsageText: `etcdpod backups`,
 		Flags:     []cli.Flag{backupDirFlag()},
 		Action:    s.backups,

@@ -28,7 +28,7 @@ func TestABuildSaysWhatItIsGoodFor(t *testing.T) {
 		Etcd: []string{"3.5", "3.6"}, Kubernetes: []string{"1.36", "1.37"}})
 	const want = `etcdpod v1.2.3
 
-commit      abc, and changed since
+commit      abc, with later changes
 go          go1.26
 platform    linux/arm64
 etcd        3.5, 3.6

@@ -19,7 +19,7 @@ func init() {
 func (s *session) certsCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certs check", Aliases: []string{"certs check-expiration"},
-		Usage: "show when certificates expire, in the files and as they are really served",
+		Usage: "show when certificates expire, in the files and as actually served",
 		Description: `The certificates of etcd and of the API server, in the columns of kubeadm certs ` +
 			`check-expiration, followed by what etcd's client and peer ports and the API server's port actually ` +
 			`present: a process may still use what its file held earlier. Each certificate, also those in ` +

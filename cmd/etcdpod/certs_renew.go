@@ -24,7 +24,7 @@ func (s *session) certsRenewCommand() *cli.Command {
 
 A failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it. The old certificates and keys are kept in the run's folder until etcdpod prune.
 
-With several members, renew one node after the other. The command refuses where the cluster would lose quorum meanwhile because other members do not answer. A cluster of two needs both members: it does stop for that moment. Without the CA's key nothing can be renewed here: certs generate-csr creates requests, and --from takes the signed certificates, from next to their keys. The API server's own certificates are kubeadm's to renew.
+With several members, renew one node after the other. The command refuses where the cluster would lose quorum meanwhile because other members do not answer. A cluster of two needs both members: it does stop for that moment. Without the CA's key nothing can be renewed here: certs generate-csr creates requests, and --from takes the signed certificates, found next to their keys. The API server's own certificates are kubeadm's to renew.
 
 Before it changes a running node it asks; without a terminal, --yes is needed.`,
 		UsageText: `etcdpod certs renew --dry-run
@@ -32,8 +32,8 @@ etcdpod certs renew
 etcdpod certs renew apiserver-etcd-client`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name: "from", Usage: "take what an external CA has signed, with its keys, from the directory " +
-					"`DIR` that certs generate-csr wrote to",
+				Name: "from", Usage: "take the certificates that an external CA signed, and their keys, from `DIR`, " +
+					"where certs generate-csr wrote the requests",
 			},
 			&cli.DurationFlag{
 				Name:        "stop-timeout",
@@ -52,7 +52,7 @@ func (s *session) certsRenew(c *cli.Context) error {
 		From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
 	return s.carryOut(c, change{
 		workflow: workflow,
-		said:     "Renewed, by the run %s. The old certificates and keys are kept until `etcdpod prune`.",
+		said:     "Renewed by run %s. The old certificates and keys are kept until `etcdpod prune`.",
 	})
 }
 

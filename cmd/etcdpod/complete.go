@@ -218,7 +218,7 @@ func (l *line) flagCandidates(app *cli.App) []string {
 	if l.command != nil {
 		flags = append(append([]cli.Flag{}, l.command.Flags...), flags...)
 	}
-	candidates := []string{"--help\ttell of the command and its flags"}
+	candidates := []string{"--help\texplain the command and its flags"}
 	for _, f := range flags {
 		_, usage := describe(f.(cli.DocGenerationFlag))
 		candidates = append(candidates, "--"+f.Names()[0]+"\t"+usage)

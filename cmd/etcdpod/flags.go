@@ -27,7 +27,7 @@ func globalFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"},
 			Usage: "print only what a script needs (backup: the path); problems go to standard error"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "show every operation"},
-		&cli.BoolFlag{Name: "no-color", Usage: "no colours; so does the variable NO_COLOR"},
+		&cli.BoolFlag{Name: "no-color", Usage: "no colours (the variable NO_COLOR does the same)"},
 		&cli.StringSliceFlag{
 			Name: "endpoints", Usage: "reach etcd at `URLS` (comma-separated) instead of those in its manifest; " +
 				"certificates still come from the manifest unless given",
@@ -39,10 +39,10 @@ func globalFlags() []cli.Flag {
 			Name: "cri-socket", Usage: "reach the container runtime at `SOCKET` (unix:///…) instead " +
 				"of what the kubelet's configuration says",
 		},
-		&cli.StringFlag{Name: "kubelet-stop-command", Usage: "stop the kubelet by `COMMAND` instead of systemctl"},
-		&cli.StringFlag{Name: "kubelet-start-command", Usage: "start the kubelet by `COMMAND` instead of systemctl"},
+		&cli.StringFlag{Name: "kubelet-stop-command", Usage: "stop the kubelet with `COMMAND` instead of systemctl"},
+		&cli.StringFlag{Name: "kubelet-start-command", Usage: "start the kubelet with `COMMAND` instead of systemctl"},
 		&cli.StringFlag{Name: "kubelet-status-command",
-			Usage: "ask whether the kubelet runs by `COMMAND`, which exits 0 if it does, instead of systemctl"},
+			Usage: "check whether the kubelet runs with `COMMAND`, which exits 0 if it does, instead of systemctl"},
 	}
 }
 
@@ -142,7 +142,7 @@ func (v *maxAge) Set(word string) error {
 		return nil
 	}
 	if err := (*age)(v).Set(word); err != nil {
-		return fmt.Errorf("it wants a time like 26h or 7d, or none")
+		return fmt.Errorf("expected a duration like 26h or 7d, or none")
 	}
 	return nil
 }

@@ -19,31 +19,31 @@ func habit(words []string) (typed, hint string) {
 func habits() map[string]string {
 	const (
 		notOurs = "etcdpod does not do that; "
-		state   = "`etcdpod status` says it, and `etcdpod status --nodes cp1,cp2,cp3` of all members"
-		end     = "`etcdpod rollback` undoes the run that is open, and `etcdpod resume` finishes it"
+		state   = "`etcdpod status` shows it, and `etcdpod status --nodes cp1,cp2,cp3` shows it for all members"
+		end     = "`etcdpod rollback` undoes the open run, `etcdpod resume` finishes it"
 	)
 	all := map[string]string{
-		"snapshot save":    "type `etcdpod backup FILE`",
-		"snapshot restore": "type `etcdpod restore FILE`",
-		"snapshot status":  "type `etcdpod verify FILE`",
-		"snapshot": "type `etcdpod backup`, `etcdpod verify FILE` or `etcdpod restore FILE`; `etcdpod backups` " +
+		"snapshot save":    "run `etcdpod backup FILE`",
+		"snapshot restore": "run `etcdpod restore FILE`",
+		"snapshot status":  "run `etcdpod verify FILE`",
+		"snapshot": "run `etcdpod backup`, `etcdpod verify FILE` or `etcdpod restore FILE`; `etcdpod backups` " +
 			"lists snapshots",
-		"save":             "type `etcdpod backup FILE`",
-		"member add":       "type `etcdpod join`, on the node that is to become a member",
-		"member promote":   "type `etcdpod join phase promote-learner`, on the learner's node",
-		"check-expiration": "type `etcdpod certs check`",
-		"renew":            "type `etcdpod certs renew`",
-		"init phase etcd":  "type `etcdpod init phase render-etcd`",
-		"verify-snapshot":  "type `etcdpod verify FILE`",
-		"history":          "type `etcdpod runs`, or `etcdpod runs show` for the newest one",
-		"log":              "type `etcdpod runs show`, for the newest run",
-		"logs":             "type `etcdpod runs show`, for the newest run",
+		"save":             "run `etcdpod backup FILE`",
+		"member add":       "run `etcdpod join` on the new node",
+		"member promote":   "run `etcdpod join phase promote-learner` on the learner's node",
+		"check-expiration": "run `etcdpod certs check`",
+		"renew":            "run `etcdpod certs renew`",
+		"init phase etcd":  "run `etcdpod init phase render-etcd`",
+		"verify-snapshot":  "run `etcdpod verify FILE`",
+		"history":          "run `etcdpod runs`, or `etcdpod runs show` for the newest run",
+		"log":              "run `etcdpod runs show`: it shows the newest run",
+		"logs":             "run `etcdpod runs show`: it shows the newest run",
 		"continue":         end,
 		"undo":             end,
 		"abort":            end,
 		"cancel":           end,
-		"cleanup":          "type `etcdpod prune`",
-		"clean":            "type `etcdpod prune`",
+		"cleanup":          "run `etcdpod prune`",
+		"clean":            "run `etcdpod prune`",
 	}
 	for _, word := range []string{"member list", "members", "endpoint health", "endpoint status", "endpoint hashkv",
 		"endpoint", "hashkv", "alarm list", "health", "check"} {

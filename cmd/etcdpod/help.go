@@ -70,7 +70,7 @@ func groupHelp(app *cli.App, words string) string {
 	b.WriteString("\n")
 	first, _, _ = strings.Cut(first, "\n")
 	writeExample(&b, first)
-	fmt.Fprintf(&b, "\n`etcdpod help %s` tells of one of them, and of its flags.\n",
+	fmt.Fprintf(&b, "\n`etcdpod help %s` explains one of them and its flags.\n",
 		strings.TrimSpace(rows[0][0]))
 	return b.String()
 }
@@ -78,7 +78,7 @@ func groupHelp(app *cli.App, words string) string {
 const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", ` +
 	`"hint", "exitCode"} on standard error. ` +
 	`A command that carries out a run writes its events, one a line, and last {"result": …}; ` +
-	`any other, and --dry-run, writes its result alone.`
+	`any other, and --dry-run, writes only its result.`
 
 // What the program's help and its manual page say.
 const (

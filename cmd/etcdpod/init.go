@@ -19,7 +19,7 @@ func init() {
 
 func (s *session) initCommand() *cli.Command {
 	return &cli.Command{
-		Name: "init", Usage: "create a cluster's first etcd member, from its certificates to an etcd that serves",
+		Name: "init", Usage: "create a cluster's first etcd member, from certificates to an etcd that serves",
 		Description: `Stands in for kubeadm's etcd phases, and leaves what kubeadm would: etcd's CA and the certificates it signs, the API server's certificate for etcd, etcd's manifest and its data directory, byte for byte wherever kubeadm is deterministic. It reads kubeadm's own configuration file, or uses kubeadm's defaults. Unlike kubeadm, it checks ports, addresses, the quota, the data directory and the clock before anything starts.
 
 Whatever exists and is good stays: run again, init changes nothing. Whatever exists and does not match is refused, with what differs; nothing is ever overwritten. A failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run, or etcdpod rollback undoes it; once etcd serves, it can only be finished.
@@ -65,7 +65,7 @@ func (s *session) phaseCommand(
 
 // initPhaseText is what a person must know when running one phase alone.
 func initPhaseText(phase string) string {
-	const run = `It is one phase of etcdpod init, as a run of its own: it can be previewed, resumed and rolled back.`
+	const run = `One phase of etcdpod init, as a separate run: it can be previewed, resumed and rolled back.`
 	switch phase {
 	case "certs":
 		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on ` +
@@ -93,10 +93,10 @@ func initFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "read kubeadm's configuration from `FILE`"},
 		&cli.BoolFlag{Name: "allow-experimental-api",
-			Usage: "take kubeadm.k8s.io/v1, too, as kubeadm does behind the same flag"},
-		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "the member is `NAME`"},
+			Usage: "also accept kubeadm.k8s.io/v1, as kubeadm does with this flag"},
+		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "call the member `NAME`"},
 		&cli.StringFlag{Name: "apiserver-advertise-address", DefaultText: "that of the default route",
-			Usage: "the member is reached at `ADDRESS`, as the API server is"},
+			Usage: "reach the member at `ADDRESS`, like the API server"},
 		&cli.StringFlag{Name: "kubernetes-version", Usage: "render for Kubernetes `VERSION`, such as v1.37.2"},
 		&cli.StringFlag{Name: "image-repository", DefaultText: "registry.k8s.io",
 			Usage: "pull etcd's image from `REPOSITORY`"},
@@ -113,8 +113,8 @@ func waitFlag() cli.Flag {
 
 // skipPhasesFlag takes the names of phases that may be left out.
 func skipPhasesFlag(optional []string) cli.Flag {
-	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "leave out the phases `NAMES`, with commas between; " +
-		"these may be left out: " + strings.Join(optional, ", ")}
+	return &cli.StringSliceFlag{Name: "skip-phases", Usage: "skip the phases `NAMES` (comma-separated); these can be " +
+		"skipped: " + strings.Join(optional, ", ")}
 }
 
 // make carries out a workflow that creates what is missing, or one phase of it.
@@ -125,8 +125,9 @@ func (s *session) make(of func(*cli.Context) (phases.Workflow, error)) cli.Actio
 			return err
 		}
 		return s.carryOut(c, change{
-			workflow: workflow, said: "Done, by the run %s.",
-			unchanged: fmt.Sprintf("Nothing to do: all that %s makes is there, and good.", c.Command.Name),
+			workflow: workflow, said: "Done by run %s.",
+			unchanged: fmt.Sprintf("Nothing to do: everything that %s creates exists already, and is "+
+				"good.", c.Command.Name),
 		})
 	}
 }

@@ -46,12 +46,12 @@ func (s *session) onFirst() string {
 	case run.ID == "":
 		return "" // nothing is begun, or it is over: the end says so at once
 	case run.Committed:
-		return "Interrupted past the commit point: nothing is taken back, and the run stays open. Finish it with " +
+		return "Interrupted past the commit point: nothing is undone, and the run stays open. Finish it with " +
 			"`etcdpod resume`."
 	case run.Aborted:
-		return "Interrupted: it is going back already, and goes on with that; " + s.backTakes(run) + "."
+		return "Interrupted: already undoing everything, and continuing; " + s.backTakes(run) + "."
 	}
-	return "Interrupted: going back to what was; " + s.backTakes(run) + "."
+	return "Interrupted: undoing everything; " + s.backTakes(run) + "."
 }
 
 func (s *session) backTakes(run engine.RunSummary) string {
@@ -61,17 +61,17 @@ func (s *session) backTakes(run engine.RunSummary) string {
 func (s *session) onSecond() string {
 	run := s.ours()
 	if run.ID == "" {
-		return "Interrupted again: what was begun is being ended. A third Ctrl-C does not wait for that."
+		return "Interrupted again: still stopping cleanly. A third Ctrl-C will not wait for that."
 	}
-	does, then := "it goes on going back, and is undoing: ", "rollback"
+	does, then := "still undoing everything, now: ", "rollback"
 	switch {
 	case run.Committed:
-		does, then = "it is ending, at: ", "resume"
+		does, then = "it stops after this operation: ", "resume"
 	case !run.Aborted:
-		does = "it goes back when this has ended: "
+		does = "everything is undone after this operation: "
 	}
-	return fmt.Sprintf("Interrupted again: %s%s. A third Ctrl-C ends etcdpod at once, and leaves the node as "+
-		"it is now (%s), with the run open until `etcdpod %s`.", does, run.Operation, s.standing(), then)
+	return fmt.Sprintf("Interrupted again: %s%s. A third Ctrl-C kills etcdpod now and leaves the node as it is (%s), "+
+		"with the run open until you run `etcdpod %s`.", does, run.Operation, s.standing(), then)
 }
 
 // leaves says what a third interrupt leaves behind, and returns the exit code.
@@ -79,10 +79,10 @@ func (s *session) leaves() int {
 	run := s.ours()
 	s.hush()
 	if run.ID == "" {
-		s.tell("etcdpod: interrupted three times, and ended at once")
+		s.tell("etcdpod: interrupted three times, stopped without waiting")
 		return exitFailed
 	}
-	s.tell("Ended at once. The node is left as it is: " + s.standing() + ".")
+	s.tell("Stopped without waiting. The node is left as it is: " + s.standing() + ".")
 	return s.report(context.Background(), &engine.OpenRunError{Run: run, Cause: &engine.InterruptedError{}})
 }
 

@@ -51,7 +51,7 @@ func (s *session) joinPhaseCommands() []*cli.Command {
 
 // joinPhaseText is what a person must know when running one phase alone.
 func joinPhaseText(phase string) string {
-	const run = `It is one phase of etcdpod join, as a run of its own: it can be previewed, resumed and rolled back.`
+	const run = `One phase of etcdpod join, as a separate run: it can be previewed, resumed and rolled back.`
 	switch phase {
 	case "certs":
 		return run + ` It needs neither kubelet nor container runtime nor members. The CA must be there: one that ` +

@@ -37,7 +37,7 @@ func TestSeveralNodesReadWellAtEveryWidth(t *testing.T) {
 	noQuorum[1], noQuorum[2] = status.NodeStatus{Node: "cp2"}, status.NodeStatus{Node: "cp3"}
 	for name, st := range map[string]status.NodesStatus{
 		"well": {Nodes: three(), Next: "nothing to do"},
-		"run": {Nodes: midRun, Next: "type `etcdpod resume` to finish it on all nodes", Warnings: []string{
+		"run": {Nodes: midRun, Next: "run `etcdpod resume` to finish it on all nodes", Warnings: []string{
 			"the run 20260801T020000Z-restore-ab12 (etcdpod restore cp1.db) is open: it stopped in exchange-data on " +
 				"cp1, cp2, cp3"}},
 		"quorum": {Nodes: noQuorum, Next: "start one of cp2, cp3", Warnings: []string{"cp2 cannot be reached",

@@ -61,10 +61,10 @@ func writeStakes(w io.Writer, st engine.Stakes, width int) {
 	}
 	labels("Lost:", st.Lost)
 	if st.AwaySeconds > 0 {
-		outage := fmt.Sprintf("the API server does not answer for about %s",
+		outage := fmt.Sprintf("the API server is down for about %s",
 			engine.Roughly(inSeconds(st.AwaySeconds)))
 		if st.Earlier != "" {
-			outage += ", as in the run " + st.Earlier
+			outage += ", as in run " + st.Earlier
 		}
 		labels("Outage:", []string{outage})
 	}
@@ -110,7 +110,7 @@ func (s *session) mayAsk(c *cli.Context) error {
 
 var errNoAnswer = errors.New("interrupted; nothing was touched")
 
-var errSaidNo = errors.New("stopped, as you did not say yes; nothing was touched")
+var errSaidNo = errors.New("you did not say yes; nothing was touched")
 
 // width is that of what is written for people to read, even if it is kept.
 func (s *session) width() int { return min(columnsOf(s.stderr), 100) }
@@ -128,7 +128,7 @@ func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
 	var b bytes.Buffer
 	plan(&b)
 	fmt.Fprint(s.stderr, visibleLines(b.String()))
-	fmt.Fprintf(s.stderr, "\nGo on? (y or yes) ")
+	fmt.Fprintf(s.stderr, "\nContinue? (y or yes) ")
 	answer, err := s.answer(ctx)
 	if err != nil {
 		return err

@@ -18,15 +18,15 @@ func init() {
 func (s *session) pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "delete what earlier runs kept",
-		Description: `Replaced data, manifests and certificates are kept until this command deletes them. It says ` +
-			`first what it would delete and how much that frees, and asks; without a terminal, --yes is needed. What ` +
-			`an open run or the newest completed one needs is never deleted, and backups are not its business. The ` +
-			`journals stay, some KiB each: etcdpod runs and etcdpod runs show go on telling what was done.`,
+		Description: `Replaced data, manifests and certificates are kept until this command deletes them. It first ` +
+			`shows what it would delete and how much space that frees, and asks; without a terminal, --yes is ` +
+			`needed. It never deletes what an open run or the newest completed one needs, and never touches backups. ` +
+			`The journals stay, a few KiB each: etcdpod runs and etcdpod runs show still show what was done.`,
 		UsageText: `etcdpod prune --dry-run
 etcdpod prune --older-than 30d --yes`,
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "older-than", Value: new(age),
-				DefaultText: "any age", Usage: "only what is older than `AGE`, as 720h or 30d"},
+				DefaultText: "any age", Usage: "only what is older than `AGE`, such as 720h or 30d"},
 		},
 		Action: s.prune,
 	}
@@ -68,7 +68,7 @@ func (s *session) prune(c *cli.Context) error {
 			fmt.Fprintln(w, "\nNothing was deleted. Without --dry-run, prune deletes the above.")
 		default:
 			writeItems(w, plan.Items, time.Now())
-			fmt.Fprintf(w, "Deleted the above, which frees %s. `etcdpod runs` still lists the runs.\n",
+			fmt.Fprintf(w, "Deleted the above and freed %s. `etcdpod runs` still lists the runs.\n",
 				size(plan.Bytes))
 		}
 	})
@@ -77,7 +77,7 @@ func (s *session) prune(c *cli.Context) error {
 
 func writePrune(w io.Writer, plan prune.Plan, now time.Time) {
 	if len(plan.Items) > 0 {
-		fmt.Fprintf(w, "To delete, which frees %s:\n", size(plan.Bytes))
+		fmt.Fprintf(w, "To be deleted, freeing %s:\n", size(plan.Bytes))
 		writeItems(w, plan.Items, now)
 	}
 	if len(plan.Kept) > 0 {

@@ -123,7 +123,7 @@ func TestOnATerminalNothingIsDoneWithoutAYes(t *testing.T) {
 			go func() {
 				answered <- s.ask(context.Background(), func(w io.Writer) { fmt.Fprintln(w, "the plan") })
 			}()
-			tty.waitFor(t, "the plan\r\n\r\nGo on? (y or yes) ")
+			tty.waitFor(t, "the plan\r\n\r\nContinue? (y or yes) ")
 			if _, err := io.WriteString(tty.person, tt.answer); err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestAnInterruptEndsAQuestion(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	answered := make(chan error)
 	go func() { answered <- tty.session().ask(ctx, func(io.Writer) {}) }()
-	tty.waitFor(t, "Go on?")
+	tty.waitFor(t, "Continue?")
 	cancel()
 	if got := <-answered; !errors.Is(got, errNoAnswer) {
 		t.Errorf("got %v", got)

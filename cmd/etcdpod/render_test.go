@@ -52,7 +52,7 @@ func TestResultsReadWell(t *testing.T) {
 		Manifests: []status.ManifestStatus{{Path: "/etc/kubernetes/manifests/etcd.yaml", Problem: "line 3: not a pod"},
 			{Path: "/etc/kubernetes/manifests/kube-apiserver.yaml"}},
 		Alarms: []string{"NOSPACE"}, Warnings: []string{"the run is open", "etcd does not answer"},
-		Next: "type `etcdpod resume`",
+		Next: "run `etcdpod resume`",
 	}
 	plan := engine.Plan{Workflow: "restore", Phases: []engine.PlannedPhase{
 		{Name: "preflight", Short: "check everything first", Found: []string{"cp1 is the only member"}},

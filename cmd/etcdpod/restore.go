@@ -18,7 +18,7 @@ func init() {
 func (s *session) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", ArgsUsage: "[FILE]", Usage: "replace etcd's data with a snapshot",
-		Description: `The snapshot in FILE, or the data directory given with --from-data-dir, becomes what etcd on this node serves. The new data is prepared and proven next to the old while etcd still serves. Then the control plane is stopped, the data is swapped in one step, and etcd, the API server and the rest are started in turn.
+		Description: `The snapshot in FILE, or the data directory given with --from-data-dir, becomes what etcd on this node serves. The new data is prepared and verified next to the old while etcd still serves. Then the control plane is stopped, the data is swapped in one step, and etcd, the API server and the rest are started in turn.
 
 Until the commit point, which is announced, a failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
 
@@ -30,22 +30,22 @@ etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db
 etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name: "from-data-dir", Usage: "restore what the data directory `DIR` of a member that " +
-					"does not run holds, instead of a snapshot",
+				Name: "from-data-dir", Usage: "restore from `DIR`, the data directory of a stopped member, instead " +
+					"of a snapshot",
 			},
 			&cli.StringFlag{
-				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir in `DIR`, where it is not in member/wal",
+				Name: "from-wal-dir", Usage: "read the WAL of --from-data-dir from `DIR` if it is not in member/wal",
 			},
 			&cli.BoolFlag{
-				Name: "up-to-hole", Usage: "where raft entries are missing in --from-data-dir, take what stands " +
-					"before them, and give up what was written later",
+				Name: "up-to-hole", Usage: "if raft entries are missing in --from-data-dir, keep everything before " +
+					"the gap and give up what was written later",
 			},
 			&cli.BoolFlag{
 				Name:  "skip-hash-check",
-				Usage: "take a copy of member/snap/db, which has no SHA-256; its structure is checked all the same",
+				Usage: "accept a copy of member/snap/db, which has no SHA-256; its structure is still checked",
 			},
 			&cli.GenericFlag{Name: "bump-revision", Value: new(bump),
-				Usage: "let revisions go on above the snapshot's by `auto|N`; auto ends above all that is known"},
+				Usage: "raise revisions above the snapshot's by `auto|N`; auto ends above every known revision"},
 			&cli.StringFlag{
 				Name: "data-dir", Usage: "let etcd use the new data directory `DIR`, and leave the old one as it is",
 			},
@@ -58,27 +58,26 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Usage: "confirm that you have stopped the API servers on other nodes that use this etcd"},
 			&cli.BoolFlag{
 				Name: "other-pki",
-				Usage: "the backup's cluster has other CAs or keys than this node: confirm that they were renewed " +
-					"since"},
+				Usage: "the backup was taken with other CAs or keys than this node has: confirm that they were " +
+					"renewed since"},
 			&cli.StringSliceFlag{
 				Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node " +
 					"with an API server; this node coordinates",
 			},
 			&cli.StringSliceFlag{
 				Name: "lost",
-				Usage: "leave out the members `NAMES` (comma-separated; ids or peer URLs tell those apart " +
-					"that have one name, or have never started), which are destroyed; without --nodes, this node " +
-					"is all that is left",
+				Usage: "leave out the destroyed members `NAMES` (comma-separated; use IDs or peer URLs for members " +
+					"that share a name or never started); without --nodes, only this node is left",
 			},
 			&cli.BoolFlag{
-				Name: "rejoin", Usage: "with --nodes: restore this node's member alone; when it serves, the others " +
+				Name: "rejoin", Usage: "with --nodes: restore only this node's member; once it serves, the others " +
 					"join it as learners, one after the other",
 			},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("rejoin") && !c.IsSet("nodes") {
-				return &engine.UsageError{Reason: "--rejoin goes with --nodes"}
+				return &engine.UsageError{Reason: "--rejoin needs --nodes"}
 			}
 			if c.IsSet("nodes") || c.IsSet("lost") {
 				return s.restoreTogether(c)
@@ -99,7 +98,7 @@ func (s *session) restore(c *cli.Context) error {
 	}
 	return s.carryOut(c, change{
 		workflow: workflow,
-		said:     "Restored, by the run %s. What it replaced is kept until `etcdpod prune`.",
+		said:     "Restored by run %s. What it replaced is kept until `etcdpod prune`.",
 	})
 }
 
@@ -115,14 +114,14 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	file := c.Args().First()
 	switch {
 	case file == "" && o.FromDataDir == "":
-		return o, &engine.UsageError{Reason: "restore needs the FILE of a snapshot, or --from-data-dir",
+		return o, &engine.UsageError{Reason: "restore needs a snapshot FILE, or --from-data-dir",
 			Hint: "`etcdpod backups` lists the snapshots of this node"}
 	case file != "" && o.FromDataDir != "":
 		return o, &engine.UsageError{Reason: "restore takes a FILE or --from-data-dir, not both"}
 	case o.FromWALDir != "" && o.FromDataDir == "":
-		return o, &engine.UsageError{Reason: "--from-wal-dir goes with --from-data-dir"}
+		return o, &engine.UsageError{Reason: "--from-wal-dir needs --from-data-dir"}
 	case o.UpToHole && o.FromDataDir == "":
-		return o, &engine.UsageError{Reason: "--up-to-hole goes with --from-data-dir"}
+		return o, &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
 	case file != "":
 		var err error
 		if o.File, err = filepath.Abs(file); err != nil {

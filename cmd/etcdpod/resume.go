@@ -19,13 +19,13 @@ func init() {
 func (s *session) resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resume", Usage: "finish an interrupted run",
-		Description: `Goes on where the open run stopped, and ends it: forward as it was meant, or, where it had ` +
-			`begun to go back, back. A run on several nodes is settled on all of them, from any of them. It does not ` +
-			`ask: the run was confirmed when it began.`,
+		Description: `Continues the open run where it stopped, and ends it: it finishes the run, or undoes it if ` +
+			`undoing had begun. A run on several nodes is settled on all of them, from any of them. It does not ask: ` +
+			`the run was confirmed when it began.`,
 		UsageText: `etcdpod resume`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "skip-phases",
-				Usage: "past the commit point, do not wait for what the phases `NAMES` (comma-separated) wait for"},
+				Usage: "past the commit point, skip the waits of the phases `NAMES` (comma-separated)"},
 			lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
 		},
 		Action: func(c *cli.Context) error {
@@ -39,15 +39,16 @@ func (s *session) resumeCommand() *cli.Command {
 func (s *session) rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rollback", Usage: "undo an interrupted run",
-		Description: `Undoes all that the open run did, in reverse, until everything is as before it, on all nodes ` +
-			`where it is a run on several. Past the commit point it refuses, since the new data may hold writes of ` +
-			`its own, and says how to go back to the data that was kept. Before it, too, it refuses where clients ` +
+		Description: `Undoes everything that the open run did, in reverse, until all is as it was before; a run on ` +
+			`several nodes is undone on all of them. Past the commit point it refuses, since clients may have ` +
+			`written to the new data, and says how to go back to the data that was kept. Before it, it also refuses ` +
+			`if clients ` +
 			`have written to the new data, because someone has started an API server meanwhile: ` +
-			`--give-up-writes goes back all the same, and keeps that data.`,
+			`--give-up-writes rolls back anyway, and keeps that data.`,
 		UsageText: `etcdpod rollback`,
 		Flags: []cli.Flag{lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
 			&cli.BoolFlag{Name: "give-up-writes",
-				Usage: "go back although clients have written to the new data, which is kept in the run's folder"}},
+				Usage: "roll back even if clients have written to the new data, which is kept in the run's folder"}},
 		Action: func(c *cli.Context) error {
 			return s.settle(c, "Rolled back; everything is as before",
 				true, func(n *phases.Node, ctx context.Context) error {
@@ -61,7 +62,7 @@ func (s *session) rollbackCommand() *cli.Command {
 func lostFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name:  "lost",
-		Usage: "of a run on several nodes, `NODES` (comma-separated) are destroyed: settle it without them",
+		Usage: "for a run on several nodes: settle it without `NODES` (comma-separated), which are destroyed",
 	}
 }
 
@@ -69,7 +70,7 @@ func lostFlag() cli.Flag {
 // node than the one on which it was begun, the way there may be another, too.
 func reachFlag(name string) cli.Flag {
 	return &cli.StringFlag{Name: name, DefaultText: "as the run was begun",
-		Usage: "of a run on several nodes, use `COMMAND` from here instead"}
+		Usage: "for a run on several nodes: use `COMMAND` from here instead"}
 }
 
 // takeUp says how to end a run on several nodes.

@@ -20,9 +20,9 @@ func init() {
 func (s *session) runsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs", Usage: "list what etcdpod did on this node",
-		Description: `Every run that changed, or meant to change, this node, the oldest first: when, what was typed, ` +
-			`and what became of it. One that is open must be resumed or rolled back before anything else is changed. ` +
-			`etcdpod runs show tells more of one.`,
+		Description: `Every run that changed this node or set out to, oldest first: when it ran, what was typed, and ` +
+			`how it ended. An open run must be resumed or rolled back before anything else is changed. etcdpod runs ` +
+			`show has the details of one run.`,
 		UsageText: `etcdpod runs`,
 		Action:    s.runs,
 	}
@@ -98,10 +98,10 @@ type ended struct {
 func (e ended) write(w io.Writer, said string, width int) {
 	said += " It took " + short(e.Last.Sub(e.Began))
 	if e.APIAwaySeconds > 0 {
-		said += "; the API server was away for " + short(inSeconds(e.APIAwaySeconds))
+		said += "; the API server was down for " + short(inSeconds(e.APIAwaySeconds))
 	}
 	fmt.Fprint(w, wrapped("", said+".", 0, width))
 	if len(e.down) > 0 {
-		fmt.Fprintf(w, "Not running yet: %s. `etcdpod status` tells more.\n", strings.Join(e.down, ", "))
+		fmt.Fprintf(w, "Not running yet: %s. `etcdpod status` has details.\n", strings.Join(e.down, ", "))
 	}
 }

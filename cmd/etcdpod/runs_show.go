@@ -23,9 +23,9 @@ func (s *session) runsShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runs show", ArgsUsage: "[RUN]",
 		Usage: "show one run: what was typed, each operation with its time, what failed",
-		Description: `RUN is the run's name, or as much of it as no other run has; without it, the newest. It is read from this node's journal, which etcdpod prune leaves in place: of a run on several nodes each node has its own.
+		Description: `RUN is a run's ID, or enough of it to be unique; without it, the newest run is shown. It is read from this node's journal, which etcdpod prune leaves in place; in a run on several nodes, each node has its own.
 
-With --follow, a run that is under way, in a terminal that was closed or that somebody else started, is shown until its end as it would have been there. The exit code is then 0 if the run was completed, 1 if it was rolled back, and 3 if it is left open. An interrupt ends the watching, and not the run.`,
+With --follow, a run that is under way, in a terminal that was closed or that somebody else started, is shown until its end as it would have been there. The exit code is then 0 if the run was completed, 1 if it was rolled back, and 3 if it is left open. Ctrl-C stops following, not the run.`,
 		UsageText: `etcdpod runs show
 etcdpod runs show 20260801T020000Z-restore-3f1a
 etcdpod runs show --follow`,
@@ -81,7 +81,7 @@ func writeRun(w io.Writer, r engine.RunReport, now time.Time, width int) {
 	rows := [][]string{{"typed", strings.Join(r.Command, " ")}, {"node", r.Node}}
 	if len(r.Nodes) > 0 {
 		rows = append(rows, []string{"nodes", strings.Join(r.Nodes, ", ") +
-			"; each has a journal of its own, and this is " + r.Node + "'s"})
+			"; each has its own journal, and this is " + r.Node + "'s"})
 	}
 	rows = append(rows, []string{"began", when(r.Began, now)})
 	if r.State == "completed" || r.State == "rolled back" {
@@ -150,7 +150,7 @@ func writeWhatBecame(w io.Writer, o engine.OperationReport) {
 			say("done in the end, %s", clock(o.Ended))
 		}
 	case "started":
-		say("not known to have ended")
+		say("no record of its end")
 	case "undoing":
 		say("being undone since %s", clock(o.UndoBegan))
 	case "undone":

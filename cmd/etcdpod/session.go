@@ -56,7 +56,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	if s.line.typed["quiet"] && s.line.typed["verbose"] {
-		return &engine.UsageError{Reason: "--quiet does not go with --verbose"}
+		return &engine.UsageError{Reason: "--quiet and --verbose cannot be combined"}
 	}
 	return app.RunContext(ctx, s.line.argv())
 }
@@ -98,7 +98,7 @@ func (s *session) note(e engine.Event) {
 
 // mustBeRoot refuses to tell anything of a node that this user may not look at.
 func mustBeRoot(c *cli.Context, why string) error {
-	return &engine.UsageError{Reason: c.Command.Name + " must be run as root: " + why, Hint: "put sudo before it"}
+	return &engine.UsageError{Reason: c.Command.Name + " must be run as root: " + why, Hint: "run it with sudo"}
 }
 
 // spareMemory makes garbage collection more frequent: proving a snapshot of a million keys takes 44
@@ -110,7 +110,7 @@ func (s *session) asRoot(c *cli.Context) error {
 	if s.uid == 0 || filepath.Clean(c.String("root")) != "/" {
 		return nil
 	}
-	return &engine.UsageError{Reason: c.Command.Name + " must be run as root", Hint: "put sudo before it"}
+	return &engine.UsageError{Reason: c.Command.Name + " must be run as root", Hint: "run it with sudo"}
 }
 
 // result writes what a command found: JSON on one line, or text. value is a pointer, so that what

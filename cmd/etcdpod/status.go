@@ -20,19 +20,19 @@ func init() {
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the state of etcd and of this node, and what to do next",
-		Description: `Member, manifests, containers, alarms, certificates, the newest backup ` +
-			`and runs that are open. The first line says how things are, the last what to do next. Exit code 6 ` +
+		Description: `Shows member, manifests, containers, alarms, certificates, the newest backup and open runs. ` +
+			`The first line says how things are, the last what to do next. Exit code 6 ` +
 			`when something is wrong. It works when everything is down, and ` +
-			`changes nothing. With --nodes it asks the ` +
-			`other nodes over ssh, and compares them; a new backup of one member counts for all of its cluster then.`,
+			`changes nothing. With --nodes it asks the other nodes over ssh, and compares them; a recent backup of ` +
+			`one member then counts for its whole cluster.`,
 		UsageText: `etcdpod status
 etcdpod status --dir /mnt/backups --max-backup-age 7d
 etcdpod status --nodes cp1,cp2,cp3`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "nodes", Usage: "show all of `NAME[=HOST],…` in one table"},
 			&cli.StringFlag{Name: "dir", Usage: "look for backups in `DIR`, not where the last good one was kept"},
-			&cli.GenericFlag{Name: "max-backup-age", Value: newMaxAge(24 * time.Hour), Usage: "warn when the newest " +
-				"backup is older than `AGE`, as 26h or 7d; none: no backups are meant to be taken on this node"},
+			&cli.GenericFlag{Name: "max-backup-age", Value: newMaxAge(24 * time.Hour), Usage: "warn if the newest " +
+				"backup is older than `AGE`, such as 26h or 7d; none if this node is not meant to take backups"},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -55,7 +55,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	s.doneWith(c, run.RunSummary, func(w io.Writer) {
-		run.write(w, fmt.Sprintf("Restored on %s, by the run %s. What it replaced is kept on each until "+
+		run.write(w, fmt.Sprintf("Restored on %s by run %s. What it replaced is kept on each node until "+
 			"`etcdpod prune`.",
 			count(max(1, len(options.Nodes)), "node", "nodes"), run.ID), breakAt(s.stdout))
 	})
@@ -70,11 +70,11 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 		return o, err
 	}
 	if len(c.StringSlice("skip-phases")) > 0 {
-		return o, &engine.UsageError{Reason: "--skip-phases does not go with --nodes",
-			Hint: "past the commit point, `etcdpod resume --skip-phases` leaves out what would be waited for"}
+		return o, &engine.UsageError{Reason: "--skip-phases cannot be combined with --nodes",
+			Hint: "past the commit point, `etcdpod resume --skip-phases` skips such waits"}
 	}
 	if o.Rejoin = c.Bool("rejoin"); o.Rejoin && o.Restore.DataDir != "" {
-		return o, &engine.UsageError{Reason: "--data-dir does not go with --rejoin"}
+		return o, &engine.UsageError{Reason: "--data-dir cannot be combined with --rejoin"}
 	}
 	o.Lost, o.SSHCommand, o.RemoteCommand = c.StringSlice("lost"), c.String("ssh-command"), c.String("remote-command")
 	if !c.IsSet("nodes") { // --lost alone: this node is all that is left
@@ -132,7 +132,7 @@ func init() {
 func (s *session) agentCommand() *cli.Command {
 	return &cli.Command{
 		Name: "agent", Hidden: true,
-		Usage: "do on this node what the etcdpod at the other end of standard input and output says",
+		Usage: "serve the etcdpod that coordinates a run, over standard input and output",
 		Action: func(c *cli.Context) error {
 			if err := s.asRoot(c); err != nil {
 				return err

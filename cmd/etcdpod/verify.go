@@ -20,10 +20,10 @@ func init() {
 
 func (s *session) verifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "verify", ArgsUsage: "FILE", Usage: "prove that a snapshot is good, or say what is wrong with it",
+		Name: "verify", ArgsUsage: "FILE", Usage: "verify a snapshot, or say what is wrong with it",
 		Description: `Checks the length, the SHA-256, the meta pages, the page structure and etcd's own keys, and ` +
-			`names the check that failed and where. The file is only read. A bad file, or none, is exit code 4. It ` +
-			`judges the file alone: whether this node's etcd is new enough for it, restore says.`,
+			`names the check that failed and where. The file is only read. A bad or missing file is exit code 4. ` +
+			`Whether this node's etcd is new enough for the snapshot is checked by restore.`,
 		UsageText: `etcdpod verify /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "quick", Usage: "stop after the SHA-256"},
@@ -71,7 +71,7 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 		proven = "length and SHA-256 only"
 	}
 	fmt.Fprintf(w, "good  %s\n", v.Path)
-	rows := [][]string{{"proven", fmt.Sprintf("%s, in %s", proven, short(inSeconds(v.Seconds)))},
+	rows := [][]string{{"checked", fmt.Sprintf("%s, in %s", proven, short(inSeconds(v.Seconds)))},
 		{"size", size(v.SizeBytes)}, {"sha256", v.SHA256}}
 	if !v.Quick {
 		keys, objects := fmt.Sprint(v.Keys), int64(0)
@@ -79,7 +79,7 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 			objects += n
 		}
 		if objects > 0 && objects != v.Keys {
-			keys = fmt.Sprintf("%d, of which %d are objects of Kubernetes, below /registry/", v.Keys, objects)
+			keys = fmt.Sprintf("%d, of which %d are Kubernetes objects, below /registry/", v.Keys, objects)
 		}
 		rows = append(rows, []string{"revision", fmt.Sprint(v.Revision)}, []string{"keys", keys},
 			[]string{"storage", v.StorageVersion})

@@ -79,7 +79,7 @@ func writeBuild(w io.Writer, b build) {
 	fmt.Fprintf(w, "etcdpod %s\n\n", b.Version)
 	commit := cmp.Or(b.Commit, "not known")
 	if b.Modified {
-		commit += ", and changed since"
+		commit += ", with later changes"
 	}
 	table(w, [][]string{{"commit", commit}, {"go", b.Go}, {"platform", b.Platform},
 		{"etcd", strings.Join(b.Etcd, ", ")}, {"kubernetes", strings.Join(b.Kubernetes, ", ") + " (init and join)"}})

@@ -39,7 +39,7 @@ func TestTheDemoIsToldToItsEnd(t *testing.T) {
 			t.Errorf("the README's picture shows what is not told any more, %q: `make picture` records again", phase)
 		}
 	}
-	for _, words := range []string{"proven good", "kill -9", "etcdpod resume", "every key and value is the same"} {
+	for _, words := range []string{"verified", "kill -9", "etcdpod resume", "every key and value is the same"} {
 		if !strings.Contains(strings.Join(strings.Fields(told.String()), " "), words) {
 			t.Errorf("it is not told %q:\n%s", words, told.String())
 		}

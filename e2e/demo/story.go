@@ -73,8 +73,8 @@ func (s *story) isBackedUp() error {
 	if s.keys, err = s.AllKeys(s.ctx); err != nil {
 		return err
 	}
-	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: prove", "done: keep", "proven good"),
-		"proven good"); err != nil {
+	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: prove", "done: keep", "verified"),
+		"verified"); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(s.Path("/var/lib/etcdpod/backups/*.db"))

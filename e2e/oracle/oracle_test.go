@@ -24,7 +24,7 @@ func TestEveryCaseHasAGoldenOfEachVersionAndNoOther(t *testing.T) {
 	taken := map[string]int{}
 	for _, c := range allCases(t) {
 		if len(c.Golden) != len(c.Versions) {
-			t.Errorf("%s: there are goldens of %v, want of %v: type `make goldens`",
+			t.Errorf("%s: there are goldens of %v, want of %v: run `make goldens`",
 				c.File(), sortedKeys(c.Golden), c.Versions)
 		}
 		for v, o := range c.Golden {

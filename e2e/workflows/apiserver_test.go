@@ -188,7 +188,7 @@ func TestInitLeavesAnAPIServerThatReachesItsEtcd(t *testing.T) {
 	all := n.atAddress() + "," + others
 	// By name.
 	configure(n.configuration("") + "apiServer:\n  extraArgs:\n  - name: etcd-servers\n    value: " + all + "\n")
-	c.typed("cp1", wire+" --yes", 0, "Done, by the run")
+	c.typed("cp1", wire+" --yes", 0, "Done by run")
 	n.uses(all)
 	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt")
 }

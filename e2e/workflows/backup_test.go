@@ -138,5 +138,5 @@ func TestABackupKeptElsewhereCounts(t *testing.T) {
 	n.want(6, []string{"status", "--dir", "/var/lib/etcdpod/backups"}, "cannot list the backups")
 	must(t, os.RemoveAll(n.Path("/mnt/nas")))
 	n.want(6, []string{"status"}, "/mnt/nas")
-	n.want(2, []string{"status", "--max-backup-age", "often"}, "it wants a time like 26h or 7d, or none")
+	n.want(2, []string{"status", "--max-backup-age", "often"}, "expected a duration like 26h or 7d, or none")
 }

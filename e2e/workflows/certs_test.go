@@ -136,7 +136,7 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 		says  []string
 	}{
 		{"few days left", func() { n.swap("etcd/server", "etcd/ca", in(10*24*time.Hour)) },
-			6, []string{"pki/etcd/server.crt: it expires in 9 days", "Next: type `etcdpod certs renew`"}},
+			6, []string{"pki/etcd/server.crt: it expires in 9 days", "Next: run `etcdpod certs renew`"}},
 		{"expired", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) },
 			6, []string{"pki/etcd/server.crt: it expired on"}},
 		{"a key of another", func() {
@@ -165,7 +165,7 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 			must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
 		}, 6, []string{"Next: ask the CA: `etcdpod certs generate-csr`"}},
 		{"few days left of the API server's", func() { n.swap("apiserver", "ca", in(10*24*time.Hour)) },
-			6, []string{"Next: type `kubeadm certs renew apiserver`"}},
+			6, []string{"Next: run `kubeadm certs renew apiserver`"}},
 		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
 			0, []string{"etcd-ca                yes"}},
 		{"health checks go without", func() {

@@ -50,7 +50,7 @@ func (n *node) spoil(value string) {
 func TestABackupNamesAMemberThatDoesNotHoldWhatTheOthersDo(t *testing.T) {
 	c := startTogether(t)
 	c.nodes[0].put("/registry/configmaps/default/told-apart", "as it was written")
-	c.typed("cp1", "etcdpod backup", 0, "proven good")
+	c.typed("cp1", "etcdpod backup", 0, "verified")
 	third := c.nodes[2]
 	stopEtcd(third)
 	third.spoil("as it was written")

@@ -47,7 +47,7 @@ func TestDataWithAHoleIsNeverCalledGood(t *testing.T) {
 		n.want(0, []string{"restore", "--dry-run", "--from-data-dir", "/srv/hole", "--up-to-hole"}, "later is lost")
 	})
 	n.want(0, []string{"backup", file, "--from-data-dir", "/srv/hole", "--up-to-hole"},
-		"proven good up to where the data is whole")
+		"verified up to the gap in its data")
 	n.verify(0, file)
 	sidecar, err := os.ReadFile(file + ".json")
 	must(t, err)

@@ -383,8 +383,8 @@ func TestInitPhasesWorkOnAnEmptyRoot(t *testing.T) {
 	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
 		t.Errorf("--dry-run leaves %v, %v", left, err)
 	}
-	typed(0, []string{"init", "phase", "render-etcd", "--yes"}, "Done, by the run")
-	typed(0, []string{"init", "phase", "certs", "--yes"}, "Done, by the run")
+	typed(0, []string{"init", "phase", "render-etcd", "--yes"}, "Done by run")
+	typed(0, []string{"init", "phase", "certs", "--yes"}, "Done by run")
 	typed(0, []string{"init", "phase", "render-etcd", "--yes"}, "Nothing to do")
 	typed(0, []string{"init", "phase", "certs", "--yes"}, "Nothing to do")
 	for file, mode := range map[string]fs.FileMode{

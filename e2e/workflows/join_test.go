@@ -237,7 +237,7 @@ func TestAClusterGrowsFromOneMemberToThree(t *testing.T) {
 			first.wantMembers(first)
 			second.want(0, second.typed("--yes", "-o", "json"), "completed")
 			second.wantJoined()
-			third.want(0, third.typed("--yes"), "Done, by the run")
+			third.want(0, third.typed("--yes"), "Done by run")
 			third.wantJoined()
 			first.wantMembers(first, second.node, third.node)
 			etcd := third.manifests()["etcd.yaml"]

@@ -35,7 +35,7 @@ func TestQuietWritesWhatAScriptUsesAndNothingElse(t *testing.T) {
 	n.quiet(5, "", "never replaces", "backup", file)
 	must(t, os.Truncate(file, 5000))
 	n.quiet(4, "", "etcdpod: critical: "+file+" is bad: ", "verify", file)
-	n.quiet(2, "", "does not go with", "status", "--verbose")
+	n.quiet(2, "", "cannot be combined", "status", "--verbose")
 	r := n.done("backup", "-q", "-o", "json", n.Path("/srv/c.db"))
 	if lines := strings.Split(strings.TrimSpace(r.Stdout), "\n"); len(lines) != 1 || r.Stderr != "" {
 		t.Errorf("in JSON it writes %q, and on standard error %q", lines, r.Stderr)

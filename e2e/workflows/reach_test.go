@@ -64,7 +64,7 @@ func TestAKubeconfigThatHasEndedIsSaidBeforehand(t *testing.T) {
 			"no kubeconfig here can read the restored objects back: /etc/kubernetes/admin.conf expired on",
 			"kubeadm certs renew admin.conf")
 		n.want(6, []string{"certs", "check"}, "the certificate /etc/kubernetes/admin.conf: it expired on",
-			"Next: type `kubeadm certs renew admin.conf`")
+			"Next: run `kubeadm certs renew admin.conf`")
 		n.want(6, []string{"status"}, "the certificate /etc/kubernetes/admin.conf: it expired on",
 			"the API server does not accept /etc/kubernetes/admin.conf (401)")
 	})

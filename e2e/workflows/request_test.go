@@ -150,7 +150,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 		n.want(0, config("init", "phase", "certs", "--yes"), "Nothing to do")
 		n.want(5, request(), "all certificates of etcd are there")
 	})
-	n.want(0, config("init", "--yes"), "Done, by the run")
+	n.want(0, config("init", "--yes"), "Done by run")
 	must(t, n.WaitEtcd(n.ctx))
 	must(t, n.serves(n.ctx))
 	if now := n.pairs(); !maps.Equal(now, signed) {

@@ -124,7 +124,7 @@ func TestWhatKeepsSSHFromANodeIsSaid(t *testing.T) {
 	restore := "etcdpod restore --yes --nodes cp1,cp2,cp3 " + by
 	must(t, ssh.Know("cp2"))
 	c.typed("cp1", status, 6, "cp2 cannot be reached", "Host key verification failed", "Next: the host key of cp2")
-	c.typed("cp1", restore+b.file, 1, "Host key verification failed", "type `ssh -n cp2 true` once")
+	c.typed("cp1", restore+b.file, 1, "Host key verification failed", "run `ssh -n cp2 true` once")
 	must(t, ssh.Know())
 	must(t, os.WriteFile(filepath.Join(ssh.Dir, "keys-cp2"), nil, 0o600))
 	c.typed("cp1", restore+b.file, 1, "Permission denied (publickey)", "a key that cp2 accepts")
@@ -138,7 +138,7 @@ func TestWhatKeepsSSHFromANodeIsSaid(t *testing.T) {
 	c.killCoordinator("exchange-data", "cp2", b)
 	c.nodes[1].eventually("the agent has noticed", func() bool { return c.nodes[1].run("prune", "--yes").Code == 3 })
 	c.typed("cp2", "etcdpod runs", 0, "restore --yes --nodes cp1,cp2,cp3")
-	if said := c.typed("cp2", status, 6, "Next: type `etcdpod resume`", "is open: it stopped in exchange-data on cp1, "+
+	if said := c.typed("cp2", status, 6, "Next: run `etcdpod resume`", "is open: it stopped in exchange-data on cp1, "+
 		"cp2, cp3"); strings.Count(said, "  ! ") > 3 {
 		t.Errorf("the open run is not the one thing that is said:\n%s", said)
 	}

@@ -164,12 +164,12 @@ func TestAFirstDayAtATerminal(t *testing.T) {
 			before := n.state()
 
 			tty := p.at("restore", b.file)
-			p.sees(tty, 1, "Go on? (y or yes)")
+			p.sees(tty, 1, "Continue? (y or yes)")
 			p.types(tty, "no\n")
 			p.ends(tty, 1, "said-no")
 
 			tty = p.at("restore", b.file)
-			p.sees(tty, 1, "Go on? (y or yes)")
+			p.sees(tty, 1, "Continue? (y or yes)")
 			p.types(tty, terminal.Interrupt)
 			p.ends(tty, 1, "")
 			p.wantOld(before)
@@ -177,7 +177,7 @@ func TestAFirstDayAtATerminal(t *testing.T) {
 			p.interrupts(b, before)
 
 			tty = p.at("restore", b.file)
-			p.sees(tty, 1, "Go on? (y or yes)")
+			p.sees(tty, 1, "Continue? (y or yes)")
 			p.types(tty, "y\n")
 			p.ends(tty, 0, "restored")
 			p.wantNew(b, before)
@@ -266,6 +266,6 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 		p.ends(tty, 2, "")
 		name := strings.TrimSuffix(command, " --dry-run")
 		must(t, tty.WaitFor(p.ctx, 1, name+" must be run as root: cannot read /etc/kubernetes/manifests: "+
-			"permission denied hint: put sudo before it"))
+			"permission denied hint: run it with sudo"))
 	}
 }

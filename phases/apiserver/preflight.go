@@ -50,7 +50,7 @@ func (o Options) checkMembers(f *Facts) error {
 			return engine.Refuse("start it, or name the servers with --etcd-servers",
 				"the member %s has never been started, and has no client URL yet", observe.MemberName(m))
 		}
-		return engine.Refuse("wait until it votes, then type the command again; or name the servers with "+
+		return engine.Refuse("wait until it votes, then run the command again; or name the servers with "+
 			"--etcd-servers", "the member %s is a learner: it would refuse what the API server asks for",
 			observe.MemberName(m))
 	}

@@ -340,7 +340,7 @@ func (o Options) checkEtcd(f *Facts) error {
 	}
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
-			return engine.Refuse("type `etcdpod resume` or `etcdpod rollback` first",
+			return engine.Refuse("run `etcdpod resume` or `etcdpod rollback` first",
 				"no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
 		}
 		return engine.Refuse("name the data of a member that is stopped with --from-data-dir",
@@ -357,7 +357,7 @@ func (o Options) checkEtcd(f *Facts) error {
 	if f.Live == nil {
 		return &engine.UnreachableError{
 			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("if that etcd is stopped for good, type `etcdpod backup %s`",
+			Suggestion: fmt.Sprintf("if that etcd is stopped for good, run `etcdpod backup %s`",
 				journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir)),
 		}
 	}

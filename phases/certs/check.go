@@ -164,11 +164,11 @@ func (r *Report) next() string {
 			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs " +
 				"renew --from DIR` takes what was signed"
 		case slices.Contains(renewable(), c.Name):
-			return cmp.Or(c.fix, "type `etcdpod certs renew`")
+			return cmp.Or(c.fix, "run `etcdpod certs renew`")
 		case slices.Contains(observe.KubeconfigNames(), c.Name):
 			return c.fix
 		case c.CAName != "": // kubeadm's, and not etcd's
-			return fmt.Sprintf("type `kubeadm certs renew %s`, then restart the API server", c.Name)
+			return fmt.Sprintf("run `kubeadm certs renew %s`, then restart the API server", c.Name)
 		default:
 			return cmp.Or(c.fix, "see the first warning")
 		}

@@ -114,13 +114,13 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 func kubeconfigFix(name string) string {
 	switch name {
 	case "kubelet.conf":
-		return "restart the kubelet, which renews its own certificate; when that has ended, type `kubeadm kubeconfig " +
+		return "restart the kubelet, which renews its own certificate; when that has ended, run `kubeadm kubeconfig " +
 			"user --org system:nodes --user system:node:NODE` on a control plane, put what it prints into " +
 			observe.KubeconfigPath(name) + ", and restart the kubelet"
 	case "admin.conf", "super-admin.conf":
-		return "type `kubeadm certs renew " + name + "`"
+		return "run `kubeadm certs renew " + name + "`"
 	}
-	return "type `kubeadm certs renew " + name + "`, then restart " + "kube-" + strings.TrimSuffix(name, ".conf") +
+	return "run `kubeadm certs renew " + name + "`, then restart " + "kube-" + strings.TrimSuffix(name, ".conf") +
 		" (`crictl stop`)"
 }
 

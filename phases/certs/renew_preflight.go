@@ -120,7 +120,7 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 	}
 	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
 		key := f.Renewal.Exposed[0]
-		return engine.Refuse(fmt.Sprintf("type `chmod 0600 %s`, and then the command again", key),
+		return engine.Refuse(fmt.Sprintf("run `chmod 0600 %s`, and then the command again", key),
 			"everyone on this machine may read the key %s", key)
 	}
 	return nil

@@ -77,19 +77,19 @@ func (e *OpenRunError) next() string {
 	case e.Advice != "":
 		return e.Advice
 	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
-		return "type `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
+		return "run `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
 	case len(e.Run.Nodes) > 0 && !e.Run.Committed:
-		return fmt.Sprintf("type `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have "+
+		return fmt.Sprintf("run `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have "+
 			"everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
 	case e.Run.Aborted:
-		return "type `etcdpod rollback` to finish going back"
+		return "run `etcdpod rollback` to finish going back"
 	case e.Run.Skippable:
-		return fmt.Sprintf("type `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume "+
+		return fmt.Sprintf("run `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume "+
 			"--skip-phases %s` closes it without", strings.Join(e.Run.SkipPhases, ","))
 	case e.Run.Committed:
-		return "type `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
+		return "run `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
 	default:
-		return "type `etcdpod resume` to finish it, or `etcdpod rollback` to have everything as before"
+		return "run `etcdpod resume` to finish it, or `etcdpod rollback` to have everything as before"
 	}
 }
 

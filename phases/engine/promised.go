@@ -53,7 +53,7 @@ func (r *Run) backUnless(ctx context.Context, stopped, cause error) error {
 // found.
 func KeepsPromises(run RunSummary, cause error, lost *op.GivenUpError) error {
 	if !run.Aborted && cause == nil {
-		return Refuse("type `etcdpod resume` to finish it, which keeps what was written; or `etcdpod rollback "+
+		return Refuse("run `etcdpod resume` to finish it, which keeps what was written; or `etcdpod rollback "+
 			"--give-up-writes` to have the old data back: the new data, with what was written, is then kept as "+
 			lost.Kept,
 			"cannot roll back the run %s: %v", run.ID, lost)

@@ -318,7 +318,7 @@ func (r *Run) back(ctx context.Context, cause error) error {
 // Unseen is said of a run that has gone back, and was begun by a version that did not note what
 // served before it.
 const Unseen = "files and data are as before; what served before was not noted by the etcdpod that began this run, " +
-	"so whether it serves again was not waited for: type `etcdpod status`"
+	"so whether it serves again was not waited for: run `etcdpod status`"
 
 // Returned sees whether what served before the run serves again, after everything is undone. The
 // error is nil, or says what does not. It keeps no run open: nothing is left to undo.

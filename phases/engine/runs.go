@@ -295,7 +295,7 @@ func (r *Run) TakeBack(ctx context.Context) error {
 func (r *Run) SkipPhases(names []string) error {
 	if len(names) > 0 && !r.State.Forward() {
 		return &UsageError{Reason: "before the commit point no phase can be skipped",
-			Hint: "type `etcdpod rollback` to have everything as before"}
+			Hint: "run `etcdpod rollback` to have everything as before"}
 	}
 	for _, name := range names {
 		// Of several nodes, another one may have the phase: the transaction knows them all.
@@ -338,7 +338,7 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 // RefusePastCommit refuses to roll back, and says how to reverse the run all the same if the
 // workflow has another run that does it.
 func (n *Node) RefusePastCommit(s *journal.State) error {
-	return Refuse("type `etcdpod resume` to finish it"+n.AfterwardsOf(s),
+	return Refuse("run `etcdpod resume` to finish it"+n.AfterwardsOf(s),
 		"cannot roll back the run %s: it is past its commit point, and what is "+
 			"new may be in use, and hold writes of its own", s.Run.ID)
 }

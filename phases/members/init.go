@@ -216,7 +216,7 @@ func (o InitOptions) awaitEtcd() phase {
 // checkAlone refuses unless other phases, or kubeadm, have made what this phase needs.
 func checkAlone(f *Facts) error {
 	if f.Init.There == nil {
-		return engine.Refuse("type `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd",
+		return engine.Refuse("run `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd",
 			f.Init.ManifestPath)
 	}
 	return checkKubelet(f)

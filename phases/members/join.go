@@ -130,7 +130,7 @@ func (o JoinOptions) renderEtcd() phase {
 		}
 		at, err := f.standing()
 		if err == nil && !f.Init.Whole && at != halfway && at != votes {
-			err = engine.Refuse("type `etcdpod join phase add-learner` first",
+			err = engine.Refuse("run `etcdpod join phase add-learner` first",
 				"the cluster does not know this node yet")
 		}
 		if err != nil {
@@ -188,7 +188,7 @@ func (o JoinOptions) promoteLearner() phase {
 			case err != nil || at == votes:
 				return nil, err
 			case at != halfway && !f.Init.Whole:
-				return nil, engine.Refuse("type `etcdpod join phase add-learner` first",
+				return nil, engine.Refuse("run `etcdpod join phase add-learner` first",
 					"the cluster does not know this node yet")
 			}
 			return []op.Op{&op.PromoteLearner{Enrolment: o.enrolment(f)}}, nil
@@ -353,7 +353,7 @@ func (f *Facts) wayBack() string {
 		first = fmt.Sprintf("move %s out of its directory, wait until etcd has ended, and move away what is in %s",
 			i.ManifestPath, i.DataDir)
 	}
-	return fmt.Sprintf("if its data is lost, it comes back as a new member: %s; type `etcdctl member remove %s` on "+
+	return fmt.Sprintf("if its data is lost, it comes back as a new member: %s; run `etcdctl member remove %s` on "+
 		"another member, and then `etcdpod join` here again", first, f.Join.Own.ID)
 }
 
@@ -367,7 +367,7 @@ func (o JoinOptions) checkStep(f *Facts) error {
 	}
 	if slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == clientName }) &&
 		!f.Join.Through.Typed {
-		return engine.Refuse("type `etcdpod join phase certs` first", "there is no %s to show to the members",
+		return engine.Refuse("run `etcdpod join phase certs` first", "there is no %s to show to the members",
 			f.Init.certFile("etcd/healthcheck-client.crt"))
 	}
 	return nil

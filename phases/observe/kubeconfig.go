@@ -71,7 +71,7 @@ func (n *Node) Kubeconfig(file, caFile string, now time.Time) *Kubeconfig {
 	}
 	switch k.Problem = problems[0].What; problems[0].Kind {
 	case pki.Expired:
-		k.Fix = fmt.Sprintf("type `kubeadm certs renew %s`", path.Base(file))
+		k.Fix = fmt.Sprintf("run `kubeadm certs renew %s`", path.Base(file))
 	case pki.NotYetValid:
 		k.Fix = "set this node's clock"
 	default:

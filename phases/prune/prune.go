@@ -78,7 +78,7 @@ func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error
 	for _, item := range plan.Items {
 		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
 		if !may && there(item.Path) {
-			return nil, engine.Refuse("look again: type `etcdpod prune --dry-run`",
+			return nil, engine.Refuse("look again: run `etcdpod prune --dry-run`",
 				"cannot prune %s: it may not be deleted any more", item.Path)
 		}
 	}

@@ -39,7 +39,7 @@ func sendSnapshot(ctx context.Context, t *together.Transaction) error {
 			return nil
 		}
 		if p.Here {
-			return fmt.Errorf("%s: the snapshot is not here: type `etcdpod resume` on %s",
+			return fmt.Errorf("%s: the snapshot is not here: run `etcdpod resume` on %s",
 				p.Name, t.Cluster.Coordinator)
 		}
 		from, err := t.Node.Host.FS.Open(path)

@@ -69,7 +69,7 @@ func TestWithoutRightsOnOneNodeARestoreOnSeveralEnds(t *testing.T) {
 func TestAKubeconfigThatCannotWorkIsSaidBeforeAnythingIsStopped(t *testing.T) {
 	const admin, super = "/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf"
 	expired := observe.Kubeconfig{Path: admin, Problem: admin + " expired on Monday",
-		Fix: "type `kubeadm certs renew admin.conf`"}
+		Fix: "run `kubeadm certs renew admin.conf`"}
 	f := &Facts{Facts: crashtest.SeenFacts(t, "run")}
 	f.Kubeconfigs = []observe.Kubeconfig{expired}
 	err := restorer{}.checkPods(f)

@@ -84,7 +84,7 @@ func WayBack(notes map[string]string) string {
 	if kept == "" {
 		return ""
 	}
-	return fmt.Sprintf("to go back to the data that it replaced, type `etcdpod restore %s`",
+	return fmt.Sprintf("to go back to the data that it replaced, run `etcdpod restore %s`",
 		journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
 }
 
@@ -121,7 +121,7 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 		return f.Snapshot.Caveats
 	}
 	s := f.Snapshot
-	proven := fmt.Sprintf("proven good: %d keys at revision %d, %s, SHA-256 %s",
+	proven := fmt.Sprintf("verified: %d keys at revision %d, %s, SHA-256 %s",
 		s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes), s.Proof.SHA256)
 	if o.SkipHashCheck {
 		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at "+

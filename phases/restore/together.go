@@ -276,7 +276,7 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 func (v view) split(j *Shared) error {
 	own := v.surveys[j.Cluster.Coordinator]
 	if own.Member == nil {
-		return engine.Refuse("type the command on a node that runs etcd", "%s runs no etcd for the others to join",
+		return engine.Refuse("run the command on a node that runs etcd", "%s runs no etcd for the others to join",
 			j.Cluster.Coordinator)
 	}
 	for _, m := range j.Members {

@@ -87,7 +87,7 @@ func (d data) full() []string {
 func (s seen) mendData() string {
 	if m := s.data.emptied; m != nil {
 		return fmt.Sprintf("it comes back as a new member: move %s out of its directory, wait until etcd has "+
-			"ended, and move away what is in %s; type `etcdctl member remove %s` on another member, and then "+
+			"ended, and move away what is in %s; run `etcdctl member remove %s` on another member, and then "+
 			"`etcdpod join` here",
 			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
 	}

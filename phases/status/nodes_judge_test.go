@@ -28,13 +28,13 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 	quorum.Status.Member, quorum.Status.Next = &MemberStatus{NoQuorum: true}, "start one of cp2, cp3"
 	quorum.Status.Findings = one(finding.EtcdNoQuorum, "", "etcd has no quorum")
 	stale, stale2 := well("cp1"), well("cp2")
-	stale.Status.Findings, stale.Status.Next = one(finding.BackupMissing, "", "no backup"), "type `etcdpod backup`"
-	stale2.Status.Findings, stale2.Status.Next = one(finding.BackupMissing, "", "no backup"), "type `etcdpod backup`"
+	stale.Status.Findings, stale.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
+	stale2.Status.Findings, stale2.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
 	gone := NodeStatus{Node: "cp3", Error: "cp3 cannot be reached: no route", Hint: "start cp3"}
 	alone := well("cp2")
 	alone.Status.OpenRun = &engine.RunSummary{ID: "r2", State: "open", Command: []string{"etcdpod", "restore", "x"}}
 	alone.Status.Findings = one(finding.RunOpen, "r2", "%s", openText(*alone.Status.OpenRun))
-	alone.Status.Next = "type `etcdpod resume`"
+	alone.Status.Next = "run `etcdpod resume`"
 	for name, c := range map[string]struct {
 		nodes    []NodeStatus
 		warnings []string // a part of each
@@ -52,12 +52,12 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 				"cp1, cp2: there is no"},
 			"on all nodes (cp1, cp2, cp3)"},
 		"a run of one node alone": {[]NodeStatus{well("cp1"), alone},
-			[]string{"cp2: the run r2 (etcdpod restore x) is open"}, "on cp2: type `etcdpod resume`"},
+			[]string{"cp2: the run r2 (etcdpod restore x) is open"}, "on cp2: run `etcdpod resume`"},
 		"no quorum": {[]NodeStatus{quorum, gone}, []string{"cp3 cannot be reached", "cp1: etcd has no quorum"},
 			"on cp1: start one of"},
 		"one is gone": {[]NodeStatus{stale, well("cp2"), gone}, []string{"cp3 cannot", "cp1: no backup"}, "start cp3"},
 		"the same on two": {[]NodeStatus{stale, stale2, well("cp3")}, []string{"cp1, cp2: no backup"},
-			"on cp1, cp2: type `etcdpod backup`"},
+			"on cp1, cp2: run `etcdpod backup`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := NodesStatus{Nodes: c.nodes}

@@ -258,7 +258,7 @@ func (s seen) next(st Status) string {
 	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
-	const renew = "renew the certificates: type `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +
+	const renew = "renew the certificates: run `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +
 		"certs renew` takes the others, and their pods must then be restarted"
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
@@ -283,7 +283,7 @@ func (s seen) next(st Status) string {
 		return s.etcdEnded().do
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
-			"type `etcdpod restore %s --dry-run`", newest.Path)
+			"run `etcdpod restore %s --dry-run`", newest.Path)
 	case s.etcdDown() && f.DataInUse:
 		return fmt.Sprintf("an etcd runs on %s and does not answer: fix what the first warning about it says; its "+
 			"log is in /var/log/pods", f.Etcd.DataDir)
@@ -301,7 +301,7 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
 			"`etcdpod restore %s --dry-run`", newest.Path)
 	case s.wantsBackup():
-		return "type `etcdpod backup`"
+		return "run `etcdpod backup`"
 	case soon:
 		return renew
 	case len(st.Warnings) > 0:
@@ -329,7 +329,7 @@ func (s seen) towardsQuorum() string {
 		of = fmt.Sprintf("%d of", need)
 	}
 	return fmt.Sprintf("start %s %s: then etcd serves again, and nothing is lost; only where their disks are "+
-		"destroyed, type `etcdpod backup`, and with the FILE that it makes `etcdpod restore --dry-run --nodes %s "+
+		"destroyed, run `etcdpod backup`, and with the FILE that it makes `etcdpod restore --dry-run --nodes %s "+
 		"--lost %s FILE`: docs/runbooks/quorum-lost.md has each step", of,
 		strings.Join(observe.MemberNames(lost), ", "), strings.Join(observe.MemberNames(left), ","),
 		strings.Join(observe.MemberNames(lost), ","))

@@ -113,7 +113,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"no quorum, and serves nobody: of its 3 members these do not answer: cp2 (https://cp2:2380), " +
 			"cp3 (https://cp3:2380)"},
 			"start one of cp2, cp3: then etcd serves again, and nothing is lost; only where their disks are " +
-				"destroyed, type `etcdpod backup`, and with the FILE that it makes `etcdpod restore " +
+				"destroyed, run `etcdpod backup`, and with the FILE that it makes `etcdpod restore " +
 				"--dry-run --nodes cp1 --lost cp2,cp3 FILE`: docs/runbooks/quorum-lost.md"},
 		{"a run has stopped everything", func(s *seen) {
 			s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "exchange-data"}

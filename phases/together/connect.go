@@ -103,7 +103,7 @@ var signs = []sign{
 		cure: "if %[2]s was made anew, forget its old host key: `ssh-keygen -R %[1]s`; then `ssh -n %[1]s true` asks " +
 			"about the new one"},
 	{says: []string{"Host key verification failed"}, alive: true,
-		cure: "the host key of %[1]s is not known here: type `ssh -n %[1]s true` once, as the user who types etcdpod " +
+		cure: "the host key of %[1]s is not known here: run `ssh -n %[1]s true` once, as the user who types etcdpod " +
 			"(root), and check the key"},
 	{says: []string{"a password is required", "a terminal is required", "no tty present"}, alive: true,
 		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; docs/ssh.md has the line for " +

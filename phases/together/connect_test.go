@@ -35,11 +35,11 @@ func TestWhySSHFailsIsToldWithItsCure(t *testing.T) {
 			true},
 		"a key that is not there": {ended(255, "Warning: Identity file /k not accessible: No such file or directory.; "+
 			"root@cp2: Permission denied (publickey)"), "`ssh -n 10.0.0.12 true`", true},
-		"a host never met": {ended(255, "Host key verification failed"), "type `ssh -n 10.0.0.12 true` once", true},
+		"a host never met": {ended(255, "Host key verification failed"), "run `ssh -n 10.0.0.12 true` once", true},
 		"a host made anew": {ended(255, "Host key for cp2 has changed and you have requested strict checking; "+
 			"Host key verification failed"), "ssh-keygen -R 10.0.0.12", true},
 		"sudo asks": {ended(1, "sudo: a password is required"), "sudoers", true},
-		"not root": {ended(2, "etcdpod: agent must be run as root; hint: put sudo before it"),
+		"not root": {ended(2, "etcdpod: agent must be run as root; hint: run it with sudo"),
 			"sudo -n etcdpod", true},
 		"no name": {ended(255, "ssh: Could not resolve hostname cp2: Name or service not known"),
 			"cp2=ADDRESS", false},
@@ -121,7 +121,7 @@ func TestARunThatStaysOpenSaysTheCureFirst(t *testing.T) {
 	}{
 		"keys are missing": {map[string]error{"cp2": reason("cp2", "Permission denied (publickey)"),
 			"cp3": reason("cp3", "Permission denied (publickey)")}, "`ssh -n cp2 true` must work",
-			"; the same for cp3; then type the command again", ""},
+			"; the same for cp3; then run the command again", ""},
 		"one is down": {map[string]error{"cp2": reason("cp2", "Host key verification failed"),
 			"cp3": reason("cp3", "No route to host")}, "the host key of cp2 is not",
 			"; start cp3, or mend", "cp3"},

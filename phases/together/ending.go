@@ -180,7 +180,7 @@ func (t *Transaction) advice() string {
 			cures[i] += "; the same for " + strings.Join(names, ", ")
 		}
 	}
-	advice := strings.Join(append(cures, "then type the command again"), "; ")
+	advice := strings.Join(append(cures, "then run the command again"), "; ")
 	if len(gone) > 0 {
 		advice += fmt.Sprintf("; only where the disk of a node is destroyed, add --lost %s", strings.Join(gone, ","))
 	}

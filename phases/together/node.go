@@ -130,7 +130,7 @@ func (t *Transaction) meetAll(ctx context.Context) error {
 	}
 	if _, ok := peerNamed(&t.Cluster, own); !ok {
 		return &engine.UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own),
-			Hint: "type the command on one of the nodes that it names"}
+			Hint: "run the command on one of the nodes that it names"}
 	}
 	t.Cluster.Coordinator = own
 	t.Peers = make([]*Peer, len(t.Cluster.Nodes))

@@ -115,7 +115,7 @@ func hangs(question string, limit time.Duration) error {
 		what = fmt.Sprintf("nothing came of it in %s", limit)
 	}
 	return engine.WithHint(fmt.Errorf("cannot %s: %s; does a disk of that node hang?", question, what),
-		"check that node (`dmesg`); when it works again, or has rebooted, type `etcdpod resume` or `etcdpod rollback`")
+		"check that node (`dmesg`); when it works again, or has rebooted, run `etcdpod resume` or `etcdpod rollback`")
 }
 
 // watched is a file in transit: each byte of it shows that the coordinator is still there.

@@ -116,7 +116,7 @@ func (t *Transaction) verdict(
 		return v, why, t.leftBehind(name)
 	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
 		gone := strings.Join(t.lost, ",")
-		hint := fmt.Sprintf("type `etcdpod resume --lost %s` to finish it with the nodes that are left", gone)
+		hint := fmt.Sprintf("run `etcdpod resume --lost %s` to finish it with the nodes that are left", gone)
 		return v, why, engine.Refuse(hint+t.Node.AfterwardsOf(own),
 			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have gone on "+
 				"behind the commit point, and promised writes, before that was lost", t.Run, gone)

@@ -121,7 +121,7 @@ func (a *AdoptCertificate) Do(_ context.Context, t *Target) error {
 			return fmt.Errorf("cannot read %s: %w", file, err)
 		}
 		if sumOfData(data[i]) != a.Sums[i] {
-			return fmt.Errorf("cannot take %s: it was changed since the run was planned; type the command again", file)
+			return fmt.Errorf("cannot take %s: it was changed since the run was planned; run the command again", file)
 		}
 	}
 	return writePair(t, pairAt(a.To), data[0], data[1])

@@ -189,7 +189,7 @@ func (c *ClaimData) mine(t *Target) (bool, error) {
 
 func (c *ClaimData) another(ctx context.Context, t *Target) error {
 	return fmt.Errorf("%s is not the directory that this run has claimed: is another disk mounted there? Nothing "+
-		"in it is touched; unmount it, or put back what was there, and type the command again%s",
+		"in it is touched; unmount it, or put back what was there, and run the command again%s",
 		c.Dir, writtenThere(ctx, t, c.member()))
 }
 

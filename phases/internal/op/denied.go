@@ -44,7 +44,7 @@ func (e *DeniedError) Hint() string {
 	if e.Status == forbidden || len(e.Kubeconfigs) == 0 {
 		return make
 	}
-	return fmt.Sprintf("have the kubeconfig made anew: type `kubeadm certs renew %s`; or %s",
+	return fmt.Sprintf("have the kubeconfig made anew: run `kubeadm certs renew %s`; or %s",
 		path.Base(e.Kubeconfigs[len(e.Kubeconfigs)-1]), make)
 }
 

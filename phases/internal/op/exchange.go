@@ -148,7 +148,7 @@ func (x *Exchange) Lasts(ctx context.Context, t *Target) error {
 		return err
 	}
 	return fmt.Errorf("%s is not the data that this run has put there: is a disk not mounted, or another one, or did "+
-		"someone move it? Put it back, and type the command again%s", x.Live, writtenThere(ctx, t, x.Live))
+		"someone move it? Put it back, and run the command again%s", x.Live, writtenThere(ctx, t, x.Live))
 }
 
 type places struct{ live, staged, park Identity }

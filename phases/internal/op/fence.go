@@ -278,7 +278,7 @@ func (f Fence) unused(ctx context.Context, t *Target) error {
 		switch {
 		case len(users) > 0 && f.ManifestDir == "":
 			return fmt.Errorf("process %d (%s) still uses %s after %s: stop the kubelet if it runs, end that process, "+
-				"and type the command again", users[0].PID, users[0].Command, dir, f.Timeout)
+				"and run the command again", users[0].PID, users[0].Command, dir, f.Timeout)
 		case len(users) > 0:
 			return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
 				"kubelet from %s: end it, then try again",

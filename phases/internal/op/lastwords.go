@@ -188,7 +188,7 @@ func meanings() []meaning {
 			"the cluster knows this member, and its data directory was emptied, or has older data than it had",
 			"on another node, take it out of the cluster with `etcdctl member remove`; then empty its data " +
 				"directory here, " +
-				"move its manifest away, and type `etcdpod join`"},
+				"move its manifest away, and run `etcdpod join`"},
 		{[]string{"permanently removed from the cluster"},
 			"it was removed from its cluster", "to have it back, empty its data directory, move its manifest away, " +
 				"and type " +
@@ -228,7 +228,7 @@ func meanings() []meaning {
 				"restore a backup, " +
 				"or, if other members serve, join it anew"},
 		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
-			"it cannot reach what it needs", "check whether etcd serves: type `etcdpod status`"},
+			"it cannot reach what it needs", "check whether etcd serves: run `etcdpod status`"},
 		{[]string{"no such file or directory"},
 			"a file that its flags name is not there", "put it back, or correct the flag in the manifest" + reread},
 	}

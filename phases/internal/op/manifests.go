@@ -53,7 +53,7 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 	case err == nil && !bytes.Equal(kept, data):
 		return fmt.Errorf("cannot take out %s: it was changed since it was copied to %s", m.From, m.To)
 	case fmt.Sprintf("%x", sha256.Sum256(data)) != m.SHA256:
-		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; type the command again",
+		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; run the command again",
 			m.From)
 	}
 	if err := m.settleHidden(t, data); err != nil {
@@ -423,7 +423,7 @@ func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 	case m.Old:
 	default:
 		return fmt.Errorf("cannot replace %s: someone has changed it since the run was "+
-			"planned; type the command again", m.Path)
+			"planned; run the command again", m.Path)
 	}
 	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
 		return err
