@@ -264,8 +264,8 @@ func TestOneNodeLost(t *testing.T) {
 	s := follow(t, "one-node-lost.md")
 	must(t, s.PowerOff("cp3"))
 	s.eventually("two of three serve", func() bool { return s.Node("cp1").WaitEtcd(s.ctx) == nil })
-	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "serves", "cannot be asked")
-	s.also("cp1", "etcdpod status", 6, "the member cp3 does not answer")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "serves", "cannot be queried")
+	s.also("cp1", "etcdpod status", 6, "member cp3 does not answer")
 	s.types("cp1", "etcdpod backup", 0)
 	s.chooses("FILE="+anyFile, s.newest())
 	s.spoils()
@@ -291,7 +291,7 @@ func TestQuorumLost(t *testing.T) {
 		code, out := s.try("cp1", "etcdpod status")
 		return code == 6 && strings.Contains(out, "has no quorum")
 	})
-	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be asked", "no quorum")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "cannot be queried", "no quorum")
 	s.types("cp1", "etcdpod backup", 0, "verified")
 
 	const last, dryRun = "etcdpod backup --from-data-dir /var/lib/etcd /root/last.db",

@@ -38,7 +38,7 @@ func TestSeveralNodesReadWellAtEveryWidth(t *testing.T) {
 	for name, st := range map[string]status.NodesStatus{
 		"well": {Nodes: three(), Next: "nothing to do"},
 		"run": {Nodes: midRun, Next: "run `etcdpod resume` to finish it on all nodes", Warnings: []string{
-			"the run 20260801T020000Z-restore-ab12 (etcdpod restore cp1.db) is open: it stopped in exchange-data on " +
+			"run 20260801T020000Z-restore-ab12 (etcdpod restore cp1.db) is open: it stopped in exchange-data on " +
 				"cp1, cp2, cp3"}},
 		"quorum": {Nodes: noQuorum, Next: "start one of cp2, cp3", Warnings: []string{"cp2 cannot be reached",
 			"cp3 cannot be reached", "cp1: etcd has no quorum"}},

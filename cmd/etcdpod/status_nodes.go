@@ -82,7 +82,7 @@ func nodesHeadline(st status.NodesStatus) string {
 
 func nodeRow(n status.NodeStatus) []string {
 	if n.Status == nil {
-		return []string{n.Node, "-", "-", "-", "-", "-", "-", "-", "-", "cannot be asked"}
+		return []string{n.Node, "-", "-", "-", "-", "-", "-", "-", "-", "cannot be queried"}
 	}
 	row := []string{n.Node, "-", "-", "-", "-", "-", "-", "-"}
 	if m := n.Status.Member; m != nil {

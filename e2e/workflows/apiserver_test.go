@@ -436,11 +436,11 @@ func TestStatusWarnsOfAnEtcdThatAnswersStrangers(t *testing.T) {
 		return text
 	})
 	n.eventually("the new etcd serves", func() bool {
-		return strings.Contains(n.run("status").Stdout, "etcd answers at "+n.ClientURL()+" without asking for a "+
+		return strings.Contains(n.run("status").Stdout, "etcd answers at "+n.ClientURL()+" without requiring a "+
 			"client certificate")
 	})
 	n.want(6, []string{"status"}, "etcd answers at "+n.atAddress()+
-		" without asking for a client certificate: anyone who can reach it can read and change everything")
+		" without requiring a client certificate: anyone who can reach it can read and change everything")
 }
 
 func TestPlainHTTPIsOperatedWithAWarning(t *testing.T) {

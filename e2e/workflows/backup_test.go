@@ -68,7 +68,7 @@ func TestABackupThatFailsLeavesNothingOfItsName(t *testing.T) {
 		{"/srv/absent/b.db", "not there"},
 		{"/srv/taken.db/b.db", "not a directory"},
 		{sandbox.ManifestDir + "/b.db", "the kubelet runs every file"},
-		{sandbox.DataDir + "/b.db", "lost with the data"},
+		{sandbox.DataDir + "/b.db", "lost along with the data"},
 	} {
 		n.untouched(func() { n.want(5, []string{"backup", n.Path(c.file)}, c.says) })
 	}

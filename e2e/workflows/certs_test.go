@@ -193,7 +193,7 @@ func TestCertsCheckWorksWhenEverythingIsDown(t *testing.T) {
 	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API "+
 		"server uses https://", "!MISSING! etcd-server", "etcd/server.crt is not there", "etcd-peer")
 	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API server uses",
-		"the certificate /etc/kubernetes/pki/etcd/server.crt: it is not there")
+		"certificate /etc/kubernetes/pki/etcd/server.crt: it is not there")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/manifests")))
 	n.want(6, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca",
 		"although /etc/kubernetes/pki/etcd/peer.crt is there", "etcd/server.crt is not there")

@@ -92,7 +92,7 @@ func TestAnEtcdThatHangsIsNotRestoredOverUnasked(t *testing.T) {
 	c, _, err := n.Container(n.ctx, "etcd")
 	must(t, err)
 	must(t, syscall.Kill(c.PID, syscall.SIGSTOP))
-	n.refused([]string{b.file}, "cannot be asked")
+	n.refused([]string{b.file}, "cannot be queried")
 	n.want(6, []string{"status"})
 	must(t, syscall.Kill(c.PID, syscall.SIGCONT))
 	n.wantOld(before)

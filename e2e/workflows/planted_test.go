@@ -60,7 +60,7 @@ func TestABackupThroughALinkIsJudgedByWhereItLeads(t *testing.T) {
 		n.want(5, []string{"backup", "--dir", "/srv/m"}, "the kubelet runs every file there")
 		n.want(5, []string{"backup", "--dir", "/srv/m/new"}, "the kubelet runs every file there")
 		n.want(5, []string{"backup", n.Path("/srv/m/x.db")}, "the kubelet runs every file there")
-		n.want(5, []string{"backup", "--dir", "/srv/d"}, "lost with the data")
+		n.want(5, []string{"backup", "--dir", "/srv/d"}, "lost along with the data")
 	})
 	result := n.done("backup")
 	if !strings.Contains(result.Stderr, "on the file system of etcd's own data") {

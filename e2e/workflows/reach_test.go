@@ -63,9 +63,9 @@ func TestAKubeconfigThatHasEndedIsSaidBeforehand(t *testing.T) {
 		n.want(5, []string{"restore", b.file, "--yes"},
 			"no kubeconfig here can read the restored objects back: /etc/kubernetes/admin.conf expired on",
 			"kubeadm certs renew admin.conf")
-		n.want(6, []string{"certs", "check"}, "the certificate /etc/kubernetes/admin.conf: it expired on",
+		n.want(6, []string{"certs", "check"}, "certificate /etc/kubernetes/admin.conf: it expired on",
 			"Next: run `kubeadm certs renew admin.conf`")
-		n.want(6, []string{"status"}, "the certificate /etc/kubernetes/admin.conf: it expired on",
+		n.want(6, []string{"status"}, "certificate /etc/kubernetes/admin.conf: it expired on",
 			"the API server does not accept /etc/kubernetes/admin.conf (401)")
 	})
 	n.done("backup") // which has no use for it

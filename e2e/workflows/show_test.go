@@ -75,6 +75,7 @@ func TestWhatARunDidIsShownWhateverBecameOfIt(t *testing.T) {
 		n.want(0, []string{"runs", "show", run.ID[len(run.ID)-4:]}, "restore "+b.file, "exchange-data")
 	})
 	n.done("rollback")
-	n.want(1, []string{"runs", "show", run.ID, "--follow"}, ": rolled back", "because rolled back as asked", "undone ")
+	n.want(1, []string{"runs", "show", run.ID, "--follow"}, ": rolled back", "because rolled back as "+
+		"requested", "undone ")
 	n.want(5, []string{"runs", "show", "nowhere"}, "there is no run nowhere on this node")
 }

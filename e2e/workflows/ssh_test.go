@@ -110,7 +110,7 @@ func TestAUserWhomSudoLetsStartTheAgentAloneIsEnough(t *testing.T) {
 		}
 	}
 	c.typed("cp1", fmt.Sprintf("etcdpod status --nodes cp1,cp2 --ssh-command %q --remote-command %q",
-		ssh.Command+" -l etcdpod", "sudo -n /bin/etcdpod"), 6, "a password is required", "the line for sudoers")
+		ssh.Command+" -l etcdpod", "sudo -n /bin/etcdpod"), 6, "a password is required", "the sudoers line")
 }
 
 // Each way in which ssh fails is told by ssh's own words, with what cures it, before anything is

@@ -60,8 +60,8 @@ func TestASecondEtcdIsNamedAndLeftAlone(t *testing.T) {
 		must(t, err)
 		return found && c.State == "running"
 	})
-	n.want(6, []string{"status"}, "runs another etcd, kube-system/etcd-events: its data is in no backup")
-	n.want(0, []string{"backup"}, "it is not in this backup")
+	n.want(6, []string{"status"}, "runs another etcd, kube-system/etcd-events: etcdpod does not back it up")
+	n.want(0, []string{"backup"}, "this backup does not include it")
 	n.change()
 	b := n.backup()
 	n.change()

@@ -110,15 +110,15 @@ func (o Options) check() error {
 	case o.File != "" && o.Dir != "":
 		return &engine.UsageError{Reason: "a backup goes to a FILE or into a --dir, not both"}
 	case o.Keep < 0:
-		return &engine.UsageError{Reason: "--keep takes a number of backups, 1 or more"}
+		return &engine.UsageError{Reason: "--keep needs a number of backups, 1 or more"}
 	case o.Keep > 0 && o.File != "":
-		return &engine.UsageError{Reason: "--keep is for backups in a --dir, and not for a FILE"}
+		return &engine.UsageError{Reason: "--keep works on a --dir, not on a FILE"}
 	case o.FromWALDir != "" && o.FromDataDir == "":
-		return &engine.UsageError{Reason: "--from-wal-dir is of use with --from-data-dir only"}
+		return &engine.UsageError{Reason: "--from-wal-dir needs --from-data-dir"}
 	case o.UpToHole && o.FromDataDir == "":
-		return &engine.UsageError{Reason: "--up-to-hole is of use with --from-data-dir only"}
+		return &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
 	case o.Dir != "" && !path.IsAbs(o.Dir):
-		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, and %s is not", o.Dir)}
+		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, not %s", o.Dir)}
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (o Options) place(n *observe.Node, seen *observe.Facts) (*Place, error) {
 	}
 	b.Within = within(n, seen, b.At)
 	if b.Free, err = n.FS.Free(at); err != nil {
-		return nil, fmt.Errorf("cannot tell how much room there is in %s: %w", at, err)
+		return nil, fmt.Errorf("cannot determine the free space in %s: %w", at, err)
 	}
 	b.BesideEtcd = besideEtcd(n.FS, seen.Etcd, at)
 	b.Taken, err = taken(n.FS, b)
@@ -193,7 +193,7 @@ func (o Options) place(n *observe.Node, seen *observe.Facts) (*Place, error) {
 
 const (
 	theKubeletRuns = "the kubelet runs every file there"
-	lostWithData   = "it would be lost with the data that it is a backup of"
+	lostWithData   = "it would be lost along with the data"
 )
 
 // within says why a directory is no place for a backup.
@@ -252,7 +252,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 
 func (o Options) preflight() phase {
 	checks := []func(*Facts) error{o.checkEtcd, o.checkPlace, o.checkTaken, o.checkRoom}
-	return phase{Name: "preflight", Short: "check everything first, and make a place for the backup",
+	return phase{Name: "preflight", Short: "check everything first, and claim a place for the backup",
 		Findings: o.notes,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := engine.Passes(f, checks...); err != nil {
@@ -278,7 +278,7 @@ func (o Options) leftOut(f *Facts) (said []finding.Finding) {
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
 		said = append(said, finding.New(finding.EtcdAnother, m.Path,
-			"%s runs another etcd, %s: it is not in this backup", m.Path, m.PodName()))
+			"%s runs another etcd, %s: this backup does not include it", m.Path, m.PodName()))
 	}
 	return said
 }
@@ -307,16 +307,15 @@ func (o Options) notes(f *Facts) []finding.Finding {
 
 // NotCompared says why members could not be compared.
 func NotCompared(why string) finding.Finding {
-	return finding.New(finding.MembersUncompared, "", "whether all members hold the same could not be told: %s", why)
+	return finding.New(finding.MembersUncompared, "", "could not check whether all members hold the same data: %s", why)
 }
 
 // Differing says that members of a cluster do not hold the same.
 func Differing(members []string) finding.Finding {
 	all := strings.Join(members, ", ")
 	return finding.New(finding.MembersDiffer, all,
-		"the members of the cluster do not hold the same data: %s differ from the others. Which of "+
-			"them is right, etcd cannot tell: take a backup of each (`etcdpod backup` on its node) before "+
-			"anything else",
+		"the members of the cluster do not hold the same data: %s differ from the others. etcd cannot tell which of "+
+			"them is right: back up each one (`etcdpod backup` on its node) before anything else",
 		all)
 }
 
@@ -324,8 +323,8 @@ func Differing(members []string) finding.Finding {
 func (p *Place) notes() (notes []finding.Finding) {
 	if p.BesideEtcd {
 		notes = append(notes, finding.New(finding.BackupBesideEtcd, p.Dir,
-			"%s is on the file system of etcd's own data: if that is lost, so is the "+
-				"backup. Copy it elsewhere, too", p.Dir))
+			"%s is on the same file system as etcd's data: if that is lost, so is the backup. Copy it elsewhere, "+
+				"too", p.Dir))
 	}
 	if p.Exposed != "" {
 		notes = append(notes, finding.New(finding.BackupExposed, p.Dir,
@@ -341,23 +340,23 @@ func (o Options) checkEtcd(f *Facts) error {
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
 			return engine.Refuse("run `etcdpod resume` or `etcdpod rollback` first",
-				"no manifest in %s runs etcd while the run %s is open", f.ManifestDir, f.OpenRun)
+				"no manifest in %s runs etcd while run %s is open", f.ManifestDir, f.OpenRun)
 		}
-		return engine.Refuse("name the data of a member that is stopped with --from-data-dir",
+		return engine.Refuse("give the data directory of a stopped member with --from-data-dir",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.Live == nil && f.DataInUse {
 		return &engine.UnreachableError{
 			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("an etcd runs on %s, so its files cannot be read: fix what keeps it from "+
-				"answering (`etcdpod status` and `etcdpod certs check` tell more), or name a URL at which it answers "+
-				"with --endpoints", f.Etcd.DataDir),
+			Suggestion: fmt.Sprintf("an etcd is using %s, so its files cannot be read: fix what keeps it from "+
+				"answering (see `etcdpod status` and `etcdpod certs check`), or give a URL at which it answers with "+
+				"--endpoints", f.Etcd.DataDir),
 		}
 	}
 	if f.Live == nil {
 		return &engine.UnreachableError{
 			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("if that etcd is stopped for good, run `etcdpod backup %s`",
+			Suggestion: fmt.Sprintf("if that etcd has been stopped for good, run `etcdpod backup %s`",
 				journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir)),
 		}
 	}
@@ -367,18 +366,18 @@ func (o Options) checkEtcd(f *Facts) error {
 // checkPlace refuses an unusable place: the kubelet would read a backup among its manifests as one
 // of them, and a backup with etcd's data would be lost with it.
 func (o Options) checkPlace(f *Facts) error {
-	const hint = "name another place"
+	const hint = "choose another place"
 	b := f.Backup
 	switch {
 	case b.DirOdd != "":
 		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.DirOdd)
 	case o.File != "" && len(b.Missing) > 0:
-		return engine.Refuse("make the directory first", "cannot put a backup into %s: it is not there", b.Dir)
+		return engine.Refuse("create the directory first", "cannot put a backup into %s: it does not exist", b.Dir)
 	case b.Within != "":
 		return engine.Refuse(hint, "cannot put a backup into %s: %s", b.Dir, b.Within)
 	case b.Exposed != "" && !o.SharedDir:
-		return engine.Refuse("name a directory that only root may write to, with all above it, or let nobody else "+
-			"write there (chmod go-w, or chmod +t); --shared-dir takes the backup all the same",
+		return engine.Refuse("use a directory that only root can write to, all its parents included, or remove "+
+			"others' write permission (chmod go-w, or chmod +t); --shared-dir allows it as it is",
 			"cannot put a backup into %s, where others could replace it: %s", b.Dir, b.Exposed)
 	}
 	return nil
@@ -388,7 +387,7 @@ func (o Options) checkTaken(f *Facts) error {
 	if f.Backup.Taken == "" {
 		return nil
 	}
-	return engine.Refuse("name another FILE, or move this one away",
+	return engine.Refuse("choose another FILE, or move this one away",
 		"%s already exists: a backup never replaces a file", f.Backup.Taken)
 }
 
@@ -406,13 +405,13 @@ func (o Options) checkRoom(f *Facts) error {
 	if f.Backup.Free >= need {
 		return nil
 	}
-	return engine.Refuse("name another place, or keep fewer backups with --keep",
-		"not enough room for the backup in %s: %s free, %s needed",
+	return engine.Refuse("choose another place, or keep fewer backups with --keep",
+		"not enough space for the backup in %s: %s free, %s needed",
 		f.Backup.Dir, engine.Size(f.Backup.Free), engine.Size(need))
 }
 
 func (o Options) snapshot() phase {
-	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that etcd sends with it",
+	return phase{Name: "snapshot", Short: "take the snapshot, with the SHA-256 that etcd sends",
 		Findings: caveats,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			w := o.workspace(f)
@@ -433,7 +432,7 @@ func caveats(f *Facts) (all []finding.Finding) {
 }
 
 func (o Options) verifySnapshot() phase {
-	return phase{Name: "verify-snapshot", Short: "prove that the file is intact, and is what etcd sent",
+	return phase{Name: "verify-snapshot", Short: "verify that the file is intact and is what etcd sent",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.ProveBackup{Workspace: o.workspace(f)}}, nil
 		}}

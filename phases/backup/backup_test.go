@@ -39,15 +39,16 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
 		{"etcd runs, and does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError, f.DataInUse = nil, errors.New("bad certificate"), true
-		}, &unreachable, "bad certificate", "an etcd runs on /var/lib/etcd, so its files cannot be read"},
+		}, &unreachable, "bad certificate", "an etcd is using /var/lib/etcd, so its files cannot be read"},
 		{"the file is there", Options{File: "x"}, func(f *Facts) { f.Backup.Taken = "/backups/x" },
 			&refused, "/backups/x already exists", "another FILE"},
 		{"the file's directory is not there", Options{File: "x"},
-			func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused, "is not there", "make the directory"},
+			func(f *Facts) { f.Backup.Missing = []string{"/backups"} }, &refused,
+			"does not exist", "create the directory"},
 		{"the place is not a directory", Options{}, func(f *Facts) { f.Backup.DirOdd = "/backups is not a directory" },
 			&refused, "not a directory", ""},
 		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Within = lostWithData },
-			&refused, "lost with the data", ""},
+			&refused, "lost along with the data", ""},
 		{"others could replace it", Options{}, func(f *Facts) { f.Backup.Exposed = "/backups may be written to" },
 			&refused, "where others could replace it: /backups may be written to", "--shared-dir"},
 		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Within = theKubeletRuns },
@@ -216,7 +217,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 		"gone.db":                         "only its sidecar",
 		"alone.db":                        "no sidecar",
 		"torn.db":                         "cannot read the sidecar",
-		"etcd-cp1-20200913T122640Z-r0.db": "and its sidecar says",
+		"etcd-cp1-20200913T122640Z-r0.db": "but its sidecar says",
 	} {
 		if note, listed := notes[name]; !listed || !strings.Contains(note, want) || (want == "") != (note == "") {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
@@ -254,7 +255,8 @@ func TestTheDirectoryOfABackupIsJudgedByWhereItsLinksLead(t *testing.T) {
 	n := &observe.Node{View: (&node.Host{FS: node.OS(root)}).View()}
 	for dir, want := range map[string]string{
 		"/srv/m": "the kubelet runs every file there", "/srv/m/new": "the kubelet runs every file there",
-		"/srv/d": "lost with the data", "/srv/d/new/one": "lost with the data", "/srv/deep": "lost with the data",
+		"/srv/d": "lost along with the data", "/srv/d/new/one": "lost along with the data", "/srv/deep": "lost along " +
+			"with the data",
 		"/srv/open": "others could replace it", "/srv/o": "others could replace it",
 		"/srv/o/new": "others could replace it",
 		"/srv":       "", "/srv/new/one": "", "/srv/sticky": "",

@@ -138,7 +138,7 @@ func (w *backupWorld) backups() (whole int, err error) {
 		}
 		s, err := SidecarOf(w.Machine.Disk, path.Join(w.dir, name))
 		if err != nil || s == nil || s.SHA256 != sim.Sum(data) {
-			return 0, fmt.Errorf("%s holds %q, and its sidecar says %+v, %v", name, data, s, err)
+			return 0, fmt.Errorf("%s holds %q, but its sidecar says %+v, %v", name, data, s, err)
 		}
 		if taken := s.Revision == simRevision; taken && len(s.HashSteps) == 0 {
 			return 0, fmt.Errorf("the sidecar of %s has lost the steps of the hash: %+v", name, s)

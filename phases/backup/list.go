@@ -88,15 +88,15 @@ func backupEntry(n *observe.Node, file string) Entry {
 	e.Path = file // the directory may have been moved since
 	switch {
 	case missing != nil:
-		e.odd(finding.SnapshotMissing, "only its sidecar %s is there", op.SidecarOf(file))
+		e.odd(finding.SnapshotMissing, "only its sidecar %s exists", op.SidecarOf(file))
 	case !st.Mode.IsRegular():
 		e.odd(finding.SnapshotIrregular, "not a regular file")
 	case err != nil:
 		e.odd(finding.SidecarUnreadable, "%v", err)
 	case s == nil:
-		e.odd(finding.SidecarMissing, "no sidecar says what it holds; `etcdpod verify` does")
+		e.odd(finding.SidecarMissing, "no sidecar describes it; `etcdpod verify` shows what it holds")
 	case st.Size != s.SizeBytes:
-		e.odd(finding.SnapshotLength, "it has %d bytes, and its sidecar says %d", st.Size, s.SizeBytes)
+		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.SizeBytes)
 	default:
 		e.Whole = true
 	}

@@ -95,11 +95,11 @@ func against(r *snapfile.Report, s *op.SidecarFile, quick bool) string {
 	switch {
 	case s == nil:
 	case s.SHA256 != r.SHA256:
-		return fmt.Sprintf("its SHA-256 is %s, and its sidecar says %s: it is another snapshot", r.SHA256, s.SHA256)
+		return fmt.Sprintf("its SHA-256 is %s, but its sidecar says %s: it is another snapshot", r.SHA256, s.SHA256)
 	case !quick && s.Revision != r.Revision:
-		return fmt.Sprintf("it is at revision %d, and its sidecar says %d", r.Revision, s.Revision)
+		return fmt.Sprintf("it is at revision %d, but its sidecar says %d", r.Revision, s.Revision)
 	case !quick && s.HashKV != r.HashKV:
-		return fmt.Sprintf("its HashKV is %d, and its sidecar says %d", r.HashKV, s.HashKV)
+		return fmt.Sprintf("its HashKV is %d, but its sidecar says %d", r.HashKV, s.HashKV)
 	}
 	return ""
 }

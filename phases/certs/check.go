@@ -208,7 +208,7 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	}
 	c.ExpirationDate, c.ResidualTime = s.NotAfter, int64(s.NotAfter.Sub(now)/time.Second)
 	if s.Problem != "" {
-		c.add(s.Code, "the certificate %s: %s", file, s.Problem)
+		c.add(s.Code, "certificate %s: %s", file, s.Problem)
 	}
 	return c
 }

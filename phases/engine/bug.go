@@ -23,7 +23,7 @@ func (e *BugError) Error() string {
 }
 
 // Hint asks for a report: nobody can mend it here.
-func (e *BugError) Hint() string { return "this is a bug in etcdpod: please report that sentence" }
+func (e *BugError) Hint() string { return "this is a bug in etcdpod: please report this message" }
 
 // Bug describes a panic. It must be called by the function that recovers from it.
 func Bug(value any) *BugError {

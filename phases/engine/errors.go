@@ -54,7 +54,7 @@ func (e *OpenRunError) Error() string {
 		fmt.Fprintf(&b, "%v; ", e.Cause)
 	}
 	r := e.Run
-	fmt.Fprintf(&b, "the run %s (%s) is open: it stopped", r.ID, strings.Join(r.Command, " "))
+	fmt.Fprintf(&b, "run %s (%s) is open: it stopped", r.ID, strings.Join(r.Command, " "))
 	if r.Phase != "" {
 		fmt.Fprintf(&b, " in %s, at: %s", r.Phase, r.Operation)
 	}
@@ -77,19 +77,19 @@ func (e *OpenRunError) next() string {
 	case e.Advice != "":
 		return e.Advice
 	case len(e.Run.Nodes) > 0 && e.Run.Aborted:
-		return "run `etcdpod rollback` to finish going back on all nodes: " + strings.Join(e.Run.Nodes, ", ")
+		return "run `etcdpod rollback` to finish undoing it on all nodes: " + strings.Join(e.Run.Nodes, ", ")
 	case len(e.Run.Nodes) > 0 && !e.Run.Committed:
-		return fmt.Sprintf("run `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to have "+
-			"everything as before; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
+		return fmt.Sprintf("run `etcdpod resume` to finish it on all nodes (%s), or `etcdpod rollback` to undo "+
+			"everything; on %s, or on any of them", strings.Join(e.Run.Nodes, ", "), e.Run.Nodes[0])
 	case e.Run.Aborted:
-		return "run `etcdpod rollback` to finish going back"
+		return "run `etcdpod rollback` to finish undoing it"
 	case e.Run.Skippable:
-		return fmt.Sprintf("run `etcdpod resume` to finish it; if that cannot succeed, `etcdpod resume "+
-			"--skip-phases %s` closes it without", strings.Join(e.Run.SkipPhases, ","))
+		return fmt.Sprintf("run `etcdpod resume` to finish it; if it cannot succeed, `etcdpod resume --skip-phases "+
+			"%s` closes the run without them", strings.Join(e.Run.SkipPhases, ","))
 	case e.Run.Committed:
 		return "run `etcdpod resume` to finish it (it is past its commit point, and cannot be rolled back)"
 	default:
-		return "run `etcdpod resume` to finish it, or `etcdpod rollback` to have everything as before"
+		return "run `etcdpod resume` to finish it, or `etcdpod rollback` to undo everything"
 	}
 }
 
@@ -123,7 +123,7 @@ func (e *NotServingError) Error() string {
 func (e *NotServingError) Unwrap() []error { return []error{e.Cause, e.Lacks} }
 
 // Hint says how to have it serve again.
-func (e *NotServingError) Hint() string { return cmp.Or(Hint(e.Lacks), "`etcdpod status` says more") }
+func (e *NotServingError) Hint() string { return cmp.Or(Hint(e.Lacks), "`etcdpod status` has details") }
 
 // WentBack is how a run ended that failed and was taken back: lacks is nil if what served before
 // was seen to serve.

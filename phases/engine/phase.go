@@ -94,7 +94,7 @@ func (w Workflow[N, F]) Without(names []string) (Workflow[N, F], error) {
 		case !skip[p.Name]:
 			kept.Phases = append(kept.Phases, p)
 		case !p.Optional:
-			return w, &UsageError{Reason: fmt.Sprintf("the phase %s of %s cannot be skipped", p.Name, w.Name),
+			return w, &UsageError{Reason: fmt.Sprintf("phase %s of %s cannot be skipped", p.Name, w.Name),
 				Hint: w.optionalHint()}
 		}
 		delete(skip, p.Name)

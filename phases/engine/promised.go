@@ -31,7 +31,7 @@ func (r *Run) Promised(ctx context.Context) *op.GivenUpError {
 		switch {
 		case err != nil:
 			r.focus(i)
-			r.Target.Report(fmt.Sprintf("cannot tell whether clients have written to the new data: %v", err))
+			r.Target.Report(fmt.Sprintf("cannot determine whether clients have written to the new data: %v", err))
 		case writes > 0:
 			return &op.GivenUpError{Writes: writes, Kept: kept}
 		}
@@ -53,16 +53,16 @@ func (r *Run) backUnless(ctx context.Context, stopped, cause error) error {
 // found.
 func KeepsPromises(run RunSummary, cause error, lost *op.GivenUpError) error {
 	if !run.Aborted && cause == nil {
-		return Refuse("run `etcdpod resume` to finish it, which keeps what was written; or `etcdpod rollback "+
-			"--give-up-writes` to have the old data back: the new data, with what was written, is then kept as "+
+		return Refuse("run `etcdpod resume` to finish it and keep what was written, or `etcdpod rollback "+
+			"--give-up-writes` to put the old data back; the new data, with what was written, is then kept as "+
 			lost.Kept,
-			"cannot roll back the run %s: %v", run.ID, lost)
+			"cannot roll back run %s: %v", run.ID, lost)
 	}
-	advice := "fix what stopped it, and `etcdpod resume` then finishes it, and keeps what was written; " +
-		"`etcdpod rollback --give-up-writes` goes back, and keeps the new data as " + lost.Kept
+	advice := "fix what stopped it, then run `etcdpod resume` to finish it and keep what was written; `etcdpod " +
+		"rollback --give-up-writes` undoes it and keeps the new data as " + lost.Kept
 	if run.Aborted {
-		advice = "stop the API server that someone has started; `etcdpod rollback --give-up-writes` goes back, and " +
-			"keeps the new data, with what was written, as " + lost.Kept + ": it can be restored from there"
+		advice = "stop the API server that someone has started; `etcdpod rollback --give-up-writes` then undoes the " +
+			"run and keeps the new data, with what was written, as " + lost.Kept + ": it can be restored from there"
 	}
 	return &OpenRunError{Run: run, Cause: errors.Join(cause, lost), Advice: advice}
 }

@@ -101,12 +101,13 @@ func (r *Run) Advance(ctx context.Context, phase string) error {
 		}
 		switch {
 		case i > 0 && r.State.Steps[i-1].Progress != journal.Done:
-			return fmt.Errorf("cannot go on to %s: %s is not done yet", phase, r.State.Steps[i-1].Phase)
+			return fmt.Errorf("cannot continue with %s: %s is not done yet", phase, r.State.Steps[i-1].Phase)
 		case i >= r.State.Run.CommitAt && !r.State.Forward() && !r.faults.ReleaseEarly:
-			return fmt.Errorf("cannot go on to %s: this node does not know that all nodes are past the commit point",
+			return fmt.Errorf("cannot continue with %s: this node does not know that all nodes are past the commit "+
+				"point",
 				phase)
 		case r.State.Aborted != "":
-			return fmt.Errorf("cannot go on to %s: the run is going back", phase)
+			return fmt.Errorf("cannot continue with %s: the run is being undone", phase)
 		}
 		if err := r.step(ctx, i); err != nil {
 			return err
@@ -122,7 +123,7 @@ func (r *Run) step(ctx context.Context, i int) error {
 	}
 	if _, can := r.Ops[i].(op.Skippable); can && slices.Contains(r.Skip, r.State.Steps[i].Phase) {
 		skipped := r.Event(i, Noted)
-		skipped.Message = "left out as asked: " + r.Ops[i].String()
+		skipped.Message = "skipped as requested: " + r.Ops[i].String()
 		r.notes = []string{skipped.Message}
 		if err := r.write(i, journal.Finish); err != nil {
 			return err
@@ -317,8 +318,8 @@ func (r *Run) back(ctx context.Context, cause error) error {
 
 // Unseen is said of a run that has gone back, and was begun by a version that did not note what
 // served before it.
-const Unseen = "files and data are as before; what served before was not noted by the etcdpod that began this run, " +
-	"so whether it serves again was not waited for: run `etcdpod status`"
+const Unseen = "files and data are as before; the etcdpod that began this run did not record what was serving, so " +
+	"nothing was waited for: run `etcdpod status`"
 
 // Returned sees whether what served before the run serves again, after everything is undone. The
 // error is nil, or says what does not. It keeps no run open: nothing is left to undo.
@@ -373,7 +374,7 @@ func (r *Run) Revert(ctx context.Context, cause error, stay []string) error {
 			if lost := (*op.GivenUpError)(nil); errors.As(err, &lost) {
 				return KeepsPromises(summarize(r.State), cause, lost)
 			}
-			return r.open(errors.Join(cause, fmt.Errorf("going back failed: %w", err)))
+			return r.open(errors.Join(cause, fmt.Errorf("undoing failed: %w", err)))
 		}
 	}
 	return r.abort(cause)

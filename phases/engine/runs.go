@@ -170,8 +170,8 @@ func RefuseOpen(fsys node.Reader) error {
 // refuseDamaged refuses because of a run whose journal cannot be read: only the person who typed it
 // can know what it did.
 func refuseDamaged(r RunSummary) error {
-	return Refuse(fmt.Sprintf("if you know that the run had ended, move %s elsewhere", r.Path),
-		"the journal of the run %s cannot be read, and the run may be open: %s", r.ID, r.Error)
+	return Refuse(fmt.Sprintf("if you know that the run has ended, move %s elsewhere", r.Path),
+		"the journal of run %s cannot be read, so the run may be open: %s", r.ID, r.Error)
 }
 
 // reachable refuses, before anything is written, to go on with a run when the kubelet or the
@@ -194,13 +194,13 @@ func (n *Node) reachable(ctx context.Context, open RunSummary) error {
 	if !needs {
 		return nil
 	}
-	hint := fmt.Sprintf("the run was begun by `%s`: give the same --kubelet-…-command and --cri-socket flags, "+
+	hint := fmt.Sprintf("the run was started with `%s`: give the same --kubelet-…-command and --cri-socket flags, "+
 		"if it had any", strings.Join(open.Command, " "))
 	if _, err := n.Host.Kubelet.Running(ctx); err != nil {
-		return Refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
+		return Refuse(hint, "cannot continue run %s: %v", open.ID, err)
 	}
 	if _, err := n.Host.Runtime.Containers(ctx); err != nil {
-		return Refuse(hint, "cannot go on with the run %s: %v", open.ID, err)
+		return Refuse(hint, "cannot continue run %s: %v", open.ID, err)
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func (r *Run) TakeBack(ctx context.Context) error {
 	if r.State.Forward() {
 		return r.node.RefusePastCommit(r.State)
 	}
-	err := r.backUnless(ctx, nil, errors.New("rolled back as asked"))
+	err := r.backUnless(ctx, nil, errors.New("rolled back as requested"))
 	var done *RolledBackError
 	if errors.As(err, &done) {
 		return nil
@@ -294,14 +294,14 @@ func (r *Run) TakeBack(ctx context.Context) error {
 // [*UsageError] says that nothing can be skipped.
 func (r *Run) SkipPhases(names []string) error {
 	if len(names) > 0 && !r.State.Forward() {
-		return &UsageError{Reason: "before the commit point no phase can be skipped",
-			Hint: "run `etcdpod rollback` to have everything as before"}
+		return &UsageError{Reason: "phases can be skipped only past the commit point",
+			Hint: "run `etcdpod rollback` to undo everything"}
 	}
 	for _, name := range names {
 		// Of several nodes, another one may have the phase: the transaction knows them all.
 		has := slices.ContainsFunc(r.State.Steps, func(s journal.StepState) bool { return s.Phase == name })
 		if r.State.Run.Cluster == nil && !has {
-			return &UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.State.Run.ID, name)}
+			return &UsageError{Reason: fmt.Sprintf("run %s has no phase %q", r.State.Run.ID, name)}
 		}
 	}
 	r.Skip = names
@@ -339,8 +339,8 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 // workflow has another run that does it.
 func (n *Node) RefusePastCommit(s *journal.State) error {
 	return Refuse("run `etcdpod resume` to finish it"+n.AfterwardsOf(s),
-		"cannot roll back the run %s: it is past its commit point, and what is "+
-			"new may be in use, and hold writes of its own", s.Run.ID)
+		"cannot roll back run %s: it is past its commit point, and the new data may be in use and hold new "+
+			"writes", s.Run.ID)
 }
 
 // AfterwardsOf continues a hint, if the workflow knows how to reverse a run that has ended.
@@ -381,5 +381,5 @@ func Remaining(state *journal.State, ops []op.Op, back bool) Plan {
 
 // ErrNoOpenRun refuses a command that needs an open run.
 func ErrNoOpenRun() error {
-	return Refuse("`etcdpod runs` lists what was run here", "no run is open on this node")
+	return Refuse("`etcdpod runs` lists the runs on this node", "no run is open on this node")
 }

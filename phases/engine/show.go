@@ -72,8 +72,8 @@ func named(runs []RunSummary, name string) (RunSummary, error) {
 	case 1:
 		return found[0], nil
 	}
-	return RunSummary{}, Refuse("type more of its name",
-		"%s can be any of %d runs: %s", name, len(ids), strings.Join(ids, ", "))
+	return RunSummary{}, Refuse("give more of its ID",
+		"%s matches %d runs: %s", name, len(ids), strings.Join(ids, ", "))
 }
 
 func reportOf(run RunSummary) RunReport {

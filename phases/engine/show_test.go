@@ -128,7 +128,7 @@ func TestARunIsNamedByAsMuchAsNoOtherHas(t *testing.T) {
 	show(first, first, "")
 	show("ab12", first, "")
 	show("20260801T03", second, "")
-	show("renew", "", "renew can be any of 2 runs: "+first+", "+second)
+	show("renew", "", "renew matches 2 runs: "+first+", "+second)
 	show("restore", "", "there is no run restore on this node")
 }
 

@@ -49,7 +49,7 @@ func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
 // checkKubelet refuses without a kubelet, which starts etcd. kubeadm starts the kubelet only after
 // it has written the manifests; beside kubeadm, use the single phases.
 func checkKubelet(f *Facts) error {
-	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, where kubeadm starts it later, type "+
+	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, where kubeadm starts it later, run "+
 		"`etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none")
 	if err != nil {
 		return err

@@ -134,7 +134,7 @@ func (o restorer) checkData(f *Facts) error {
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
 		return engine.Refuse("fix what keeps it from answering; if it is stuck, stop the kubelet and that etcd's "+
 			"container first, so that its data can be read",
-			"etcd runs on %s, and cannot be asked who its members are: %v", f.Etcd.DataDir, f.LiveError)
+			"etcd runs on %s, but its members cannot be queried: %v", f.Etcd.DataDir, f.LiveError)
 	}
 	if f.Data.MemberOdd != "" {
 		return engine.Refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged",
@@ -318,19 +318,19 @@ func (o restorer) checkRoom(f *Facts) error {
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
 	const advice = "`etcdpod prune` frees what earlier runs kept"
 	if o.Shared.sends() && f.Data.RunFree < 2*need {
-		return engine.Refuse(advice, "not enough room for the snapshot in %s: %s free, %s needed",
+		return engine.Refuse(advice, "not enough space for the snapshot in %s: %s free, %s needed",
 			journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
 	}
 	// The snapshot is first made in the run's folder; staging may use the same disk.
 	if o.FromDataDir != "" {
 		if f.Data.RunFree < 2*need {
-			return engine.Refuse(advice, "not enough room to make a snapshot of %s in %s: %s free, %s needed",
+			return engine.Refuse(advice, "not enough space to make a snapshot of %s in %s: %s free, %s needed",
 				o.FromDataDir, journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
 		}
 	}
 	if f.Data.Free >= need {
 		return nil
 	}
-	return engine.Refuse(advice, "not enough room to stage the new data in %s: %s free, %s needed",
+	return engine.Refuse(advice, "not enough space to stage the new data in %s: %s free, %s needed",
 		f.Data.StageIn, engine.Size(f.Data.Free), engine.Size(need))
 }

@@ -146,7 +146,7 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 		}, says: "10.0.0.2 (answers)", hint: "--api-servers-stopped"},
 		"no revision is known": {change: func(f *Facts) { f.KnownRevision = 0 },
 			says: "revisions", hint: "--bump-revision"},
-		"not enough room": {change: func(f *Facts) { f.Data.Free = 1 << 20 },
+		"not enough space": {change: func(f *Facts) { f.Data.Free = 1 << 20 },
 			says: "room", hint: "prune"},
 	} {
 		t.Run(name, func(t *testing.T) {

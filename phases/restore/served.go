@@ -77,7 +77,7 @@ type differError struct{ what string }
 
 func (e *differError) Error() string { return e.what }
 
-const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then type " +
+const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then run " +
 	"`etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
 
 // adviceOn says what to do when nodes show different things.

@@ -50,7 +50,7 @@ func (s seen) judgeAccess() found {
 			plain[l.url] = true
 			w = append(w, plainHTTP(l.url))
 		case l.open:
-			w = append(w, finding.New(finding.EtcdNoClientCerts, l.url, "etcd answers at %s without asking for a "+
+			w = append(w, finding.New(finding.EtcdNoClientCerts, l.url, "etcd answers at %s without requiring a "+
 				"client certificate: anyone who can reach it can read and change everything; set "+
 				"--client-cert-auth=true and --trusted-ca-file", l.url))
 		}

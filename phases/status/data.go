@@ -68,11 +68,11 @@ func holdsNothing(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) bo
 func (s seen) judgeData() (w found) {
 	if m := s.data.emptied; m != nil {
 		w = append(w, finding.New(finding.EtcdEmptied, s.facts.Etcd.DataDir,
-			"the cluster knows this node's member %s at %s, and %s holds none of its data: it was emptied",
+			"the cluster knows this node as member %s at %s, but %s holds none of its data: it was emptied",
 			m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
 	}
 	for _, dir := range s.data.full() {
-		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has %s left: etcd ends when it "+
+		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has only %s left: etcd exits when it "+
 			"has no room for the next 64 MiB of its log", dir, engine.Size(s.data.room[dir])))
 	}
 	return w
@@ -86,9 +86,8 @@ func (d data) full() []string {
 // mendData is what to do first, if the data tells.
 func (s seen) mendData() string {
 	if m := s.data.emptied; m != nil {
-		return fmt.Sprintf("it comes back as a new member: move %s out of its directory, wait until etcd has "+
-			"ended, and move away what is in %s; run `etcdctl member remove %s` on another member, and then "+
-			"`etcdpod join` here",
+		return fmt.Sprintf("bring it back as a new member: move %s out of its directory, wait until etcd has exited, "+
+			"and move away what is in %s; run `etcdctl member remove %s` on another member, then `etcdpod join` here",
 			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
 	}
 	if full := s.data.full(); len(full) > 0 {

@@ -47,9 +47,9 @@ func openCode(r engine.RunSummary) finding.Code {
 func openText(r engine.RunSummary) string {
 	switch r.State {
 	case "damaged":
-		return fmt.Sprintf("the run %s cannot be read: %s", r.ID, r.Error)
+		return fmt.Sprintf("run %s cannot be read: %s", r.ID, r.Error)
 	case engine.Running:
-		return fmt.Sprintf("the run %s is under way: %s, at: %s", r.ID, r.Phase, r.Operation)
+		return fmt.Sprintf("run %s is under way: %s, at: %s", r.ID, r.Phase, r.Operation)
 	}
 	return (&engine.OpenRunError{Run: r}).Error()
 }
@@ -159,14 +159,14 @@ func (s seen) noQuorum() bool {
 
 func (s seen) noQuorumText() string {
 	if len(s.silent) == 0 {
-		return "etcd has no quorum: it has no leader, though something answers at the peer URLs of every member"
+		return "etcd has no quorum: it has no leader, although something answers at every member's peer URLs"
 	}
 	var silent []string
 	names := observe.MemberNames(s.silent)
 	for i, m := range s.silent {
 		silent = append(silent, fmt.Sprintf("%s (%s)", names[i], strings.Join(m.PeerURLs, ", ")))
 	}
-	return fmt.Sprintf("etcd has no quorum, and serves nobody: of its %d members these do not answer: %s",
+	return fmt.Sprintf("etcd has no quorum and serves nobody: of its %d members, these do not answer: %s",
 		s.facts.Live.Voters(), strings.Join(silent, ", "))
 }
 
@@ -176,13 +176,14 @@ func (s seen) judgeDeadServers() (w found) {
 		return nil
 	}
 	for _, dead := range s.facts.Live.DeadAPIServers {
-		how := "without a lease: nothing removes it"
+		how := "without a lease, so nothing removes it"
 		if dead.For > 0 {
-			how = fmt.Sprintf("with a lease of %s, which no API server takes: it stays that long", dead.For)
+			how = fmt.Sprintf("with a lease of %s, longer than any API server uses", dead.For)
 		}
 		w = append(w, finding.New(finding.APIServerDead, dead.Address,
-			"an API server at %s is registered in etcd %s, and the Service kubernetes sends clients there. If none "+
-				"runs there, remove it with `etcdctl del /registry/masterleases/%s`", dead.Address, how, dead.Address))
+			"an API server at %s is registered in etcd %s: the Service kubernetes sends clients there. If no API "+
+				"server runs there, remove it with `etcdctl del "+
+				"/registry/masterleases/%s`", dead.Address, how, dead.Address))
 	}
 	return w
 }
@@ -195,7 +196,7 @@ func (s seen) judgeMembers() found {
 	}
 	var w found
 	for _, m := range s.silent {
-		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "the member %s does not answer at %s",
+		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "member %s does not answer at %s",
 			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
 	return w
@@ -229,11 +230,11 @@ func (s seen) judgeQuota() found {
 	size, inUse := 100*l.SizeBytes/s.quotaBytes(), 100*l.InUseBytes/s.quotaBytes()
 	switch {
 	case inUse > quotaWarn:
-		return one(finding.EtcdQuota, s.facts.Etcd.Name, "etcd's data takes %d%% of its quota of %s: at 100%% it "+
+		return one(finding.EtcdQuota, s.facts.Etcd.Name, "etcd's data fills %d%% of its quota of %s: at 100%% it "+
 			"refuses all writes", inUse, engine.Size(s.quotaBytes()))
 	case size > quotaWarn:
-		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file takes %d%% of its quota of %s, and "+
-			"only %d%% is in use: defragment it", size, engine.Size(s.quotaBytes()), inUse)
+		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file fills %d%% of its quota of %s, but only "+
+			"%d%% is in use: defragment it", size, engine.Size(s.quotaBytes()), inUse)
 	}
 	return nil
 }
@@ -242,7 +243,7 @@ func (s seen) judgeCertificates() found {
 	var w found
 	for _, c := range s.certs {
 		if c.Problem != "" && !observe.Tells(s.facts.Obstacles, c.Path) {
-			w = append(w, finding.New(c.Code, c.Path, "the certificate %s: %s", c.Path, c.Problem))
+			w = append(w, finding.New(c.Code, c.Path, "certificate %s: %s", c.Path, c.Problem))
 		}
 	}
 	return w
@@ -278,8 +279,8 @@ func (s seen) judgeBackups() found {
 	case newest == nil && s.wantsBackup():
 		return one(finding.BackupMissing, s.backupDir, "there is no backup of this node in %s", s.backupDir)
 	case s.fellBack() && !s.stoppedByRun():
-		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, and the newest backup of this node is "+
-			"of revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)
+		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, but the newest backup of this node is "+
+			"at revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)
 	case s.wantsBackup():
 		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %d hours old",
 			s.backupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))
@@ -304,7 +305,7 @@ func (s seen) judgeLeftOut() found {
 		return nil
 	}
 	at := strings.Join(s.left, ", ")
-	return one(finding.MembersLeftOut, at, "the members at %s were left out of the last restore: should their power "+
-		"return, the old cluster serves beside this one; wipe their data before they are started again (this is said "+
+	return one(finding.MembersLeftOut, at, "the members at %s were left out of the last restore: if they are powered "+
+		"on again, the old cluster serves beside this one; wipe their data before starting them (this warning stays "+
 		"until they are members of this cluster)", at)
 }

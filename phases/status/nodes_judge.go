@@ -64,10 +64,10 @@ func (s *NodesStatus) openRuns() (w found) {
 	for _, id := range slices.Sorted(maps.Keys(runs)) {
 		r, verb := runs[id], "is open: it stopped in"
 		if r.State == engine.Running {
-			verb = "is under way: it is in"
+			verb = "is under way, in"
 		}
 		w = append(w, finding.New(openCode(r), id,
-			"the run %s (%s) %s %s", id, strings.Join(r.Command, " "), verb, stopped[id]))
+			"run %s (%s) %s %s", id, strings.Join(r.Command, " "), verb, stopped[id]))
 	}
 	return w
 }
@@ -169,7 +169,7 @@ func (s *NodesStatus) judgeClusters() (w found) {
 			ids = append(ids, m.ClusterID)
 		case other.compacted == n.compacted && other.HashKV != n.HashKV:
 			w = append(w, finding.New(finding.MembersDiffer, other.Node+", "+n.Node, "%s and %s are members of one "+
-				"cluster and do not hold the same at revision %d: HashKV %s and %s",
+				"cluster but differ at revision %d: HashKV %s and %s",
 				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV))
 		}
 	}

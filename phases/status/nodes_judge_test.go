@@ -44,7 +44,7 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 		"a run on all, which another node was told of as it was typed": {
 			[]NodeStatus{midRun("cp2", "fence", "agent"), midRun("cp1", "fence", "restore", "x"),
 				midRun("cp3", "fence")},
-			[]string{"the run r1 (etcdpod restore x) is open: it stopped in fence on cp2, cp1, cp3",
+			[]string{"run r1 (etcdpod restore x) is open: it stopped in fence on cp2, cp1, cp3",
 				"cp2, cp1, cp3: there is no backup"}, "on all nodes (cp1, cp2, cp3)"},
 		"a run that stands differently, and a node that is gone": {
 			[]NodeStatus{midRun("cp1", "fence", "restore", "x"), midRun("cp2", "exchange-data"), gone},
@@ -52,7 +52,7 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 				"cp1, cp2: there is no"},
 			"on all nodes (cp1, cp2, cp3)"},
 		"a run of one node alone": {[]NodeStatus{well("cp1"), alone},
-			[]string{"cp2: the run r2 (etcdpod restore x) is open"}, "on cp2: run `etcdpod resume`"},
+			[]string{"cp2: run r2 (etcdpod restore x) is open"}, "on cp2: run `etcdpod resume`"},
 		"no quorum": {[]NodeStatus{quorum, gone}, []string{"cp3 cannot be reached", "cp1: etcd has no quorum"},
 			"on cp1: start one of"},
 		"one is gone": {[]NodeStatus{stale, well("cp2"), gone}, []string{"cp3 cannot", "cp1: no backup"}, "start cp3"},

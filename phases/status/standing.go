@@ -14,7 +14,7 @@ func Standing(ctx context.Context, n *observe.Node) string {
 	kubelet := "the kubelet is stopped"
 	switch running, err := n.Kubelet.Running(ctx); {
 	case err != nil:
-		kubelet = "whether the kubelet runs is not known"
+		kubelet = "it is not known whether the kubelet runs"
 	case running:
 		kubelet = "the kubelet runs"
 	}

@@ -87,8 +87,8 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	if s.elsewhere(n) {
 		return Status{Node: f.Node, ManifestDir: f.ManifestDir, Manifests: []ManifestStatus{}, Kubelet: "unknown",
 			Runtime: "unknown", Members: []observe.Member{}, Alarms: []string{}, Certificates: []certs.Status{},
-			Warnings: []string{fmt.Sprintf("this is no control-plane node: there are no static pods in %s, no files "+
-				"of kubeadm's for a control plane, and no data of etcd", f.ManifestDir)}}, ctx.Err()
+			Warnings: []string{fmt.Sprintf("this is not a control-plane node: %s has no static pods, and there are "+
+				"no kubeadm control-plane files and no etcd data", f.ManifestDir)}}, ctx.Err()
 	}
 	return s.status(), ctx.Err()
 }
@@ -258,11 +258,11 @@ func (s seen) next(st Status) string {
 	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
 		return c.Problem != "" && !c.NotAfter.IsZero()
 	})
-	const renew = "renew the certificates: run `etcdpod certs renew` for those of etcd and of its clients; `kubeadm " +
-		"certs renew` takes the others, and their pods must then be restarted"
+	const renew = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
+		"renew` for the others, whose pods must then be restarted"
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
-		return fmt.Sprintf("look at %s: what that run did is not known", s.open.Path)
+		return fmt.Sprintf("look at %s: it is not known what that run did", s.open.Path)
 	case s.open.State == engine.Running:
 		return "wait until that run has ended"
 	case s.open.ID != "":
@@ -282,10 +282,10 @@ func (s seen) next(st Status) string {
 	case s.etcdDown() && s.etcdEnded().do != "":
 		return s.etcdEnded().do
 	case s.etcdDown() && newest != nil:
-		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what going back to the newest backup would do, "+
-			"run `etcdpod restore %s --dry-run`", newest.Path)
+		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring the newest backup would do, run "+
+			"`etcdpod restore %s --dry-run`", newest.Path)
 	case s.etcdDown() && f.DataInUse:
-		return fmt.Sprintf("an etcd runs on %s and does not answer: fix what the first warning about it says; its "+
+		return fmt.Sprintf("an etcd is using %s but does not answer: fix what the first warning about it says; its "+
 			"log is in /var/log/pods", f.Etcd.DataDir)
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
@@ -295,11 +295,11 @@ func (s seen) next(st Status) string {
 	case s.noQuorum() && len(s.silent) > 0:
 		return s.towardsQuorum()
 	case len(s.silent) > 0:
-		return fmt.Sprintf("start what does not answer: %s; `etcdpod status` tells more there; if it is gone for "+
-			"good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
+		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; if it is gone "+
+			"for good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
 	case s.fellBack():
-		return fmt.Sprintf("if its data was lost, see what going back to the newest backup would do: type "+
-			"`etcdpod restore %s --dry-run`", newest.Path)
+		return fmt.Sprintf("if its data was lost, see what restoring the newest backup would do: run `etcdpod "+
+			"restore %s --dry-run`", newest.Path)
 	case s.wantsBackup():
 		return "run `etcdpod backup`"
 	case soon:
@@ -328,9 +328,9 @@ func (s seen) towardsQuorum() string {
 	if need > 1 {
 		of = fmt.Sprintf("%d of", need)
 	}
-	return fmt.Sprintf("start %s %s: then etcd serves again, and nothing is lost; only where their disks are "+
-		"destroyed, run `etcdpod backup`, and with the FILE that it makes `etcdpod restore --dry-run --nodes %s "+
-		"--lost %s FILE`: docs/runbooks/quorum-lost.md has each step", of,
+	return fmt.Sprintf("start %s %s: etcd then serves again, and nothing is lost; only if their disks are destroyed, "+
+		"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes %s --lost %s FILE` with its FILE: "+
+		"docs/runbooks/quorum-lost.md has every step", of,
 		strings.Join(observe.MemberNames(lost), ", "), strings.Join(observe.MemberNames(left), ","),
 		strings.Join(observe.MemberNames(lost), ","))
 }

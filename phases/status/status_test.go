@@ -90,7 +90,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"connection refused", "no backup"}, "etcdpod backup --from-data-dir /var/lib/etcd"},
 		{"etcd does not answer, and runs, without a backup", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.facts.DataInUse, s.backups = nil, errors.New("no answer"), true, nil
-		}, []string{"no answer", "no backup"}, "an etcd runs on /var/lib/etcd and does not answer"},
+		}, []string{"no answer", "no backup"}, "an etcd is using /var/lib/etcd but does not answer"},
 		{"etcd is down, and a kubeconfig has expired", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.certs = append(s.certs, certs.Status{Path: "/etc/kubernetes/admin.conf", DaysLeft: -1,
@@ -104,17 +104,17 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
 		}, []string{"bad certificate", "it expired"}, "renew the certificates"},
 		{"no quorum", func(s *seen) { s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0 },
-			[]string{"no quorum: it has no leader, though something answers"}, "see the warnings"},
+			[]string{"no quorum: it has no leader, although something answers"}, "see the warnings"},
 		{"no quorum, since members do not answer", func(s *seen) {
 			s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}},
 				{ID: 9, Name: "cp3", PeerURLs: []string{"https://cp3:2380"}}}
 			s.facts.Live.Members = append(s.facts.Live.Members, s.silent...)
-		}, []string{"no quorum, and serves nobody: of its 3 members these do not answer: cp2 (https://cp2:2380), " +
+		}, []string{"no quorum and serves nobody: of its 3 members, these do not answer: cp2 (https://cp2:2380), " +
 			"cp3 (https://cp3:2380)"},
-			"start one of cp2, cp3: then etcd serves again, and nothing is lost; only where their disks are " +
-				"destroyed, run `etcdpod backup`, and with the FILE that it makes `etcdpod restore " +
-				"--dry-run --nodes cp1 --lost cp2,cp3 FILE`: docs/runbooks/quorum-lost.md"},
+			"start one of cp2, cp3: etcd then serves again, and nothing is lost; only if their disks are destroyed, " +
+				"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 FILE` with its " +
+				"FILE: docs/runbooks/quorum-lost.md"},
 		{"a run has stopped everything", func(s *seen) {
 			s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "exchange-data"}
 			s.facts.Etcd, s.facts.Live, s.facts.LiveError = nil, nil, errors.New("connection refused")
@@ -127,7 +127,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"bad line", "kubelet is not running"}, "/runs/r1"},
 		{"a member elsewhere does not answer", func(s *seen) {
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
-		}, []string{"the member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
+		}, []string{"member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
 		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} },
 			[]string{"plain HTTP"}, "see the warnings"},
 		{"plain HTTP at one of two", func(s *seen) {
@@ -135,7 +135,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"etcd answers over plain HTTP at http://10.0.0.11:2379"}, "see the warnings"},
 		{"a stranger is answered", func(s *seen) {
 			s.listeners = []listener{{url: "https://127.0.0.1:2379", open: true}}
-		}, []string{"etcd answers at https://127.0.0.1:2379 without asking for a client certificate"}, "see the " +
+		}, []string{"etcd answers at https://127.0.0.1:2379 without requiring a client certificate"}, "see the " +
 			"warnings"},
 		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} },
 			nil, "nothing"},
@@ -150,16 +150,16 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			[]string{"90% of its quota of 110.0 MiB"}, "see the warnings"},
 		{"an API server that nothing removes", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.7"}}
-		}, []string{"without a lease: nothing removes it, and the Service kubernetes sends clients there. If none " +
-			"runs there, remove it with `etcdctl del /registry/masterleases/10.9.8.7`"}, "see the warnings"},
+		}, []string{"without a lease, so nothing removes it: the Service kubernetes sends clients there. If no API " +
+			"server runs there, remove it with `etcdctl del /registry/masterleases/10.9.8.7`"}, "see the warnings"},
 		{"an API server that something removes too late", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.6", For: time.Hour}}
-		}, []string{"with a lease of 1h0m0s, which no API server takes"}, "see the warnings"},
+		}, []string{"with a lease of 1h0m0s, longer than any API server uses"}, "see the warnings"},
 		{"a member that holds something else", func(s *seen) {
 			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}
 		}, []string{"cp2 differ from the others"}, "see the warnings"},
 		{"members that were not compared", func(s *seen) { s.agreement = &observe.Agreement{TooLarge: "2000 MiB"} },
-			[]string{"whether all members hold the same could not be told: 2000 MiB"}, "see the warnings"},
+			[]string{"could not check whether all members hold the same data: 2000 MiB"}, "see the warnings"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
 		{"an old backup that is young enough", func(s *seen) {
@@ -171,7 +171,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, nil, "nothing"},
 		{"none is meant to be taken here, and etcd fell back below one", func(s *seen) {
 			s.maxAge, s.backups[0].Revision = 0, 1000
-		}, []string{"of revision 1000"}, "if its data was lost"},
+		}, []string{"at revision 1000"}, "if its data was lost"},
 		{"a certificate that expires soon", func(s *seen) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
 		}, []string{"10 days"}, "renew the certificates"},
@@ -205,16 +205,16 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"etcd's data was emptied, and no log tells", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.emptied = &observe.Member{ID: 0x2a, Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}
-		}, []string{"connection refused", "the cluster knows this node's member 2a at https://10.0.0.1:2380, and " +
+		}, []string{"connection refused", "the cluster knows this node as member 2a at https://10.0.0.1:2380, but " +
 			"/var/lib/etcd holds none of its data"}, "etcdctl member remove 2a"},
 		{"the disk of etcd's data is full", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.room = map[string]uint64{"/var/lib/etcd": 3 << 20, "/wal": 1 << 30}
-		}, []string{"connection refused", "the file system of /var/lib/etcd has 3.0 MiB left"},
+		}, []string{"connection refused", "the file system of /var/lib/etcd has only 3.0 MiB left"},
 			"free some space on the file system of /var/lib/etcd"},
 		{"the disk of etcd's data is nearly full, and etcd serves", func(s *seen) {
 			s.data.room = map[string]uint64{"/wal": 3 << 20}
-		}, []string{"the file system of /wal has 3.0 MiB left"}, "see the warnings"},
+		}, []string{"the file system of /wal has only 3.0 MiB left"}, "see the warnings"},
 		{"a manifest cannot be read", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests,
 				observe.ManifestFile{Path: "/m/x.yaml", Error: errors.New("line 3")})

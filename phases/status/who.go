@@ -28,19 +28,19 @@ func (s seen) judgeWho() (w found) {
 				}
 			}
 			w = append(w, finding.New(finding.MemberSameName, m.Name,
-				"%d members have one name: %s: if one is what is left of a node that was made "+
-					"anew, remove it: `etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
+				"%d members share one name: %s; if one is left over from a node that was rebuilt, remove it: "+
+					"`etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
 		}
 	}
 	for _, m := range l.Members {
-		counts := "counts for the quorum, and holds nothing"
+		counts := "counts for quorum, but holds nothing"
 		if m.IsLearner {
-			counts = "is a learner, and holds nothing"
+			counts = "is a learner, but holds nothing"
 		}
 		if !observe.Started(m) {
 			w = append(w, finding.New(finding.MemberNeverStarted, m.ID.String(),
-				"the member %s at %s has never started: it %s; start it there, or type "+
-					"`etcdctl member remove %s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
+				"member %s at %s has never started: it %s; start it there, or run `etcdctl member remove "+
+					"%s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
 		}
 		if observe.LocalPeer(m) {
 			var peers, clients []string
@@ -48,7 +48,7 @@ func (s seen) judgeWho() (w found) {
 				peers, clients = pod.PeerURLs, pod.ClientURLs
 			}
 			w = append(w, finding.New(finding.MemberLocalURL, observe.MemberName(m),
-				"the member %s is known at %s, where no other node reaches it: none can join; %s",
+				"member %s is listed at %s, which no other node can reach: no node can join; %s",
 				observe.MemberName(m), strings.Join(m.PeerURLs, ", "),
 				observe.LocalPeerCure(m, peers, clients)))
 		}
@@ -61,12 +61,12 @@ func (s seen) judgeManifests() (w found) {
 	f := s.facts
 	for _, said := range observe.Doubled(f.Manifests) {
 		w = append(w, finding.New(finding.ManifestDoubled, f.ManifestDir,
-			"%s: the kubelet runs one of them, and after "+
-				"its next start perhaps another; move what is a copy out of the directory", said))
+			"%s: the kubelet runs only one of them, and perhaps another after its next start; move the copies out of "+
+				"the directory", said))
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
 		w = append(w, finding.New(finding.EtcdAnother, m.Path,
-			"%s runs another etcd, %s: its data is in no backup of etcdpod's",
+			"%s runs another etcd, %s: etcdpod does not back it up",
 			m.Path, m.PodName()))
 	}
 	for _, said := range observe.Unresolved(f.Manifests) {
@@ -78,14 +78,14 @@ func (s seen) judgeManifests() (w found) {
 	}
 	if pod.ForceNewCluster() {
 		w = append(w, finding.New(finding.EtcdForceNewCluster, pod.File.Path,
-			"%s starts etcd with --force-new-cluster: at its next start it throws all other "+
-				"members out; take that setting out", pod.File.Path))
+			"%s starts etcd with --force-new-cluster: its next start would remove all other members; remove that "+
+				"flag", pod.File.Path))
 	}
 	if s.kubeadms != "" {
 		w = append(w, finding.New(finding.KubeadmDataDir, pod.DataPath,
-			"etcd's data is in %s, and kubeadm's ClusterConfiguration says %s: the next "+
-				"`kubeadm upgrade` would start etcd there, without this data; correct etcd.local.dataDir in the "+
-				"ConfigMap kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
+			"etcd's data is in %s, but kubeadm's ClusterConfiguration says %s: the next `kubeadm upgrade` would "+
+				"start etcd there, without this data; correct etcd.local.dataDir in the ConfigMap "+
+				"kube-system/kubeadm-config", pod.DataPath, s.kubeadms))
 	}
 	return w
 }

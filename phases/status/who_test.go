@@ -26,24 +26,24 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 	}{
 		{"two of one name", func(s *seen) {
 			s.facts.Live.Members = []observe.Member{own, {ID: 8, Name: "cp1", PeerURLs: []string{"https://b:2380"}}}
-		}, []string{"2 members have one name: cp1 (7 at https://cp1:2380), cp1 (8 at https://b:2380)"}},
+		}, []string{"2 members share one name: cp1 (7 at https://cp1:2380), cp1 (8 at https://b:2380)"}},
 		{"one that never started", func(s *seen) {
 			s.facts.Live.Members = []observe.Member{own, {ID: 0xabc, PeerURLs: []string{"https://b:2380"}}}
-		}, []string{"the member abc at https://b:2380 has never started: it counts for the quorum",
+		}, []string{"member abc at https://b:2380 has never started: it counts for quorum",
 			"etcdctl member remove abc"}},
 		{"a learner that never started", func(s *seen) {
 			s.facts.Live.Members = []observe.Member{own, {ID: 8, PeerURLs: []string{"https://b:2380"}, IsLearner: true}}
 		}, []string{"it is a learner"}},
 		{"a peer URL that leads nowhere", func(s *seen) {
 			s.facts.Live.Members[0].PeerURLs = []string{"http://localhost:2380"}
-		}, []string{"cp1 is known at http://localhost:2380",
+		}, []string{"cp1 is listed at http://localhost:2380",
 			"`etcdctl member update 7 --peer-urls=https://cp1:2380`"}},
 		{"another etcd", func(s *seen) {
 			text := strings.ReplaceAll(crashtest.PodManifest("etcd", "", ""),
 				"name: etcd\n  namespace", "name: events\n  namespace")
 			s.facts.Manifests = append(s.facts.Manifests, file("a.yaml", text))
 			s.facts.RuntimeError = errors.New("not asked")
-		}, []string{"/m/a.yaml runs another etcd, kube-system/events: its data is in no backup"}},
+		}, []string{"/m/a.yaml runs another etcd, kube-system/events: etcdpod does not back it up"}},
 		{"a copy", func(s *seen) {
 			s.facts.Manifests = append(s.facts.Manifests, file("etcd.yaml.bak", crashtest.EtcdManifest("")))
 		}, []string{"2 files claim the pod kube-system/etcd: /etc/kubernetes/manifests/etcd.yaml, /m/etcd.yaml.bak"}},
@@ -53,7 +53,7 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 			s.facts.Etcd.File = file("etcd.yaml", text)
 		}, []string{"/m/etcd.yaml starts etcd with --force-new-cluster"}},
 		{"kubeadm knows another data directory", func(s *seen) { s.kubeadms = "/old" },
-			[]string{"etcd's data is in /var/lib/etcd, and kubeadm's ClusterConfiguration says /old"}},
+			[]string{"etcd's data is in /var/lib/etcd, but kubeadm's ClusterConfiguration says /old"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := healthy(t)

@@ -70,7 +70,7 @@ func (a *agent) serve(ctx context.Context, part *Participant) error {
 	var busy sync.WaitGroup
 	defer busy.Wait()
 	defer lost(io.EOF)
-	watch := newWatch(a.beat, func() { lost(errors.New("the coordinator has gone silent")) })
+	watch := newWatch(a.beat, func() { lost(errors.New("the coordinator stopped answering")) })
 	defer watch.stop()
 	lines := a.lines(ctx, watch)
 	cancel := make(chan struct{}, 1) // for the question being answered

@@ -96,28 +96,28 @@ type sign struct {
 // signs are from OpenSSH 9, sudo 1.9, dash and bash; the first that fits counts.
 var signs = []sign{
 	{says: []string{"command not found"}, code: 127, alive: true,
-		cure: "etcdpod is not on the PATH of an ssh session on %[2]s: name its place with --remote-command, such as " +
+		cure: "etcdpod is not on the PATH of an ssh session on %[2]s: give its path with --remote-command, such as " +
 			"--remote-command /usr/local/bin/etcdpod; if it is not installed there, copy it: `scp \"$(command -v " +
 			"etcdpod)\" %[1]s:/usr/local/bin/`"},
 	{says: []string{"REMOTE HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested"}, alive: true,
-		cure: "if %[2]s was made anew, forget its old host key: `ssh-keygen -R %[1]s`; then `ssh -n %[1]s true` asks " +
+		cure: "if %[2]s was rebuilt, remove its old host key: `ssh-keygen -R %[1]s`; `ssh -n %[1]s true` then asks " +
 			"about the new one"},
 	{says: []string{"Host key verification failed"}, alive: true,
-		cure: "the host key of %[1]s is not known here: run `ssh -n %[1]s true` once, as the user who types etcdpod " +
+		cure: "the host key of %[1]s is not known here: run `ssh -n %[1]s true` once, as the user who runs etcdpod " +
 			"(root), and check the key"},
 	{says: []string{"a password is required", "a terminal is required", "no tty present"}, alive: true,
-		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; docs/ssh.md has the line for " +
-			"sudoers"},
+		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; docs/ssh.md has the sudoers line"},
 	{says: []string{"Permission denied (", "Too many authentication failures", "Authentication failed"}, alive: true,
-		cure: "`ssh -n %[1]s true` must work here without a question, as the user who types etcdpod (root, under " +
-			"sudo too): give that user a key that %[1]s accepts, or name another with --ssh-command \"ssh -l USER\"; " +
-			"docs/ssh.md has all of it"},
+		cure: "`ssh -n %[1]s true` must work here without any prompt, as the user who runs etcdpod (root, under sudo " +
+			"too): give that user a key that %[1]s accepts, or log in as another with --ssh-command \"ssh -l USER\"; " +
+			"docs/ssh.md has the details"},
 	{says: []string{"must be run as root"}, alive: true,
 		cure: "the user on %[2]s is not root: add --remote-command \"sudo -n etcdpod\""},
 	{says: []string{"Could not resolve hostname"},
-		cure: "make the name %[1]s known here, in /etc/hosts or ~/.ssh/config (--nodes takes an address, too: " +
+		cure: "make %[1]s resolvable here, in /etc/hosts or ~/.ssh/config (or give its address: --nodes " +
 			"%[2]s=ADDRESS)"},
-	{says: []string{"Connection refused"}, alive: true, cure: "start sshd on %[2]s, or give its port: --ssh-command " +
+	{says: []string{"Connection refused"}, alive: true, cure: "start sshd on %[2]s, or give another port: " +
+		"--ssh-command " +
 		"\"ssh -p PORT\""},
 }
 
@@ -131,9 +131,10 @@ func (e *UnreachedError) cure() (what string, alive bool) {
 	var stranger *strangerError
 	switch {
 	case errors.Is(e.Cause, node.ErrNoProgram), errors.Is(e.Cause, fs.ErrNotExist):
-		return "install an ssh client on this node, or name another command with --ssh-command", true
+		return "install an ssh client on this node, or give another command with --ssh-command", true
 	case errors.As(e.Cause, &stranger):
-		return fmt.Sprintf("look at what `%s` prints here: nothing but etcdpod may (the profile of the user there?)",
+		return fmt.Sprintf("check what `%s` prints here: only etcdpod may write to standard output (a shell profile "+
+			"there?)",
 			e.Typed), true
 	}
 	for _, s := range signs {
@@ -145,7 +146,7 @@ func (e *UnreachedError) cure() (what string, alive bool) {
 			return fmt.Sprintf(s.cure, e.At.Host, e.At.Name), s.alive
 		}
 	}
-	return fmt.Sprintf("start %s, or mend the way to it: `ssh -n %s true` must work here, without a question",
+	return fmt.Sprintf("start %s, or fix the connection: `ssh -n %s true` must work here without any prompt",
 		e.At.Name, e.At.Host), false
 }
 

@@ -46,7 +46,7 @@ func TestWhySSHFailsIsToldWithItsCure(t *testing.T) {
 		"no sshd":     {ended(255, "ssh: connect to host cp2 port 22: Connection refused"), "start sshd on cp2", true},
 		"down":        {ended(255, "ssh: connect to host cp2 port 22: No route to host"), "start cp2", false},
 		"silent":      {&silentError{For: 21 * time.Second}, "start cp2", false},
-		"a profile":   {&strangerError{"Welcome!"}, "nothing but etcdpod may", true},
+		"a profile":   {&strangerError{"Welcome!"}, "only etcdpod may", true},
 		"no ssh here": {fmt.Errorf("cannot run ssh: %w", fs.ErrNotExist), "install an ssh client", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,9 +124,9 @@ func TestARunThatStaysOpenSaysTheCureFirst(t *testing.T) {
 			"; the same for cp3; then run the command again", ""},
 		"one is down": {map[string]error{"cp2": reason("cp2", "Host key verification failed"),
 			"cp3": reason("cp3", "No route to host")}, "the host key of cp2 is not",
-			"; start cp3, or mend", "cp3"},
+			"; start cp3, or fix", "cp3"},
 		"one is busy": {map[string]error{"cp2": &journal.BusyError{}, "cp3": reason("cp3", "No route to host")},
-			"start cp3", "then type", "cp3"},
+			"start cp3", "then run", "cp3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &Transaction{Node: meeting(nil, nil), Run: "r1"}

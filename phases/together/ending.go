@@ -106,7 +106,8 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 // what does not serve on the nodes that went back.
 func (t *Transaction) close() (lacks, err error) {
 	if len(t.mute) > 0 {
-		return nil, t.unasked(fmt.Errorf("%s could not be asked, and must be settled, too", strings.Join(t.mute, ", ")))
+		return nil, t.unasked(fmt.Errorf("%s could not be queried, and must be settled, "+
+			"too", strings.Join(t.mute, ", ")))
 	}
 	states, err := t.states(context.Background())
 	if err != nil {
@@ -155,7 +156,7 @@ func (t *Transaction) advice() string {
 	var kinds, cures, gone []string
 	also := map[string][]string{}
 	for _, name := range t.mute {
-		kind, cure, alive := "silent", "mend the connection to "+name+", or start that node", false
+		kind, cure, alive := "silent", "fix the connection to "+name+", or start that node", false
 		var unreached *UnreachedError
 		switch why := t.why[name]; {
 		case errors.As(why, &unreached):
@@ -182,7 +183,7 @@ func (t *Transaction) advice() string {
 	}
 	advice := strings.Join(append(cures, "then run the command again"), "; ")
 	if len(gone) > 0 {
-		advice += fmt.Sprintf("; only where the disk of a node is destroyed, add --lost %s", strings.Join(gone, ","))
+		advice += fmt.Sprintf("; only if a node's disk is destroyed, add --lost %s", strings.Join(gone, ","))
 	}
 	return advice
 }

@@ -63,7 +63,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-var errLongLine = fmt.Errorf("a line of more than %d MiB is no message", maxLine>>20)
+var errLongLine = fmt.Errorf("a line of more than %d MiB is not a message", maxLine>>20)
 
 // CutError says that the connection to a node was lost: nobody knows what became of the question.
 type CutError struct{ Cause error }
@@ -218,7 +218,7 @@ func (e *silentError) Error() string {
 type strangerError struct{ said string }
 
 func (e *strangerError) Error() string {
-	return fmt.Sprintf("what answers is no agent of etcdpod: %.100q", e.said)
+	return fmt.Sprintf("what answers is not an etcdpod agent: %.100q", e.said)
 }
 
 func (l *RemoteLink) keepAlive() {

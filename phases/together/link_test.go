@@ -181,7 +181,7 @@ func TestAQuestionThatNothingComesOfIsGivenUp(t *testing.T) {
 	go func() { ended <- n.AgentBeating(t.Context(), there, there, 0) }()
 	l := NewRemoteLink("cp2", here, func(engine.Event) {}, 0)
 	hello := HelloQuestion{Protocol: Protocol, Reading: true}
-	for _, want := range []string{"nothing came of it in", "still at what it was asked before"} {
+	for _, want := range []string{"no progress in", "still busy with the previous request"} {
 		err := l.Ask(t.Context(), AskHello, hello, nil, nil)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(engine.Hint(err), "dmesg") {
 			t.Errorf("it says %v, hint %q", err, engine.Hint(err))
@@ -215,7 +215,7 @@ func TestACoordinatorWhoseOwnDiskHangsDoesNotWaitForIt(t *testing.T) {
 	own := &Peer{Name: "cp1", Link: local(part), Here: true}
 	hello := HelloQuestion{Protocol: Protocol, Reading: true}
 	_, err := Query[HelloAnswer](t.Context(), own, AskHello, hello)
-	if err == nil || !strings.Contains(err.Error(), "cp1: cannot hello: nothing came of it in 1ms") ||
+	if err == nil || !strings.Contains(err.Error(), "cp1: cannot hello: no progress in 1ms") ||
 		!strings.Contains(engine.Hint(err), "dmesg") {
 		t.Fatalf("it says %v, hint %q", err, engine.Hint(err))
 	}
@@ -224,7 +224,7 @@ func TestACoordinatorWhoseOwnDiskHangsDoesNotWaitForIt(t *testing.T) {
 		Cluster: journal.Cluster{Nodes: []journal.Peer{{Name: "cp1"}, {Name: "cp2"}}}}
 	var open *engine.OpenRunError
 	if err := tr.failed(t.Context(), err); !errors.As(err, &open) || open.Run.ID != "r1" ||
-		!strings.Contains(err.Error(), "cp1 could not be asked") {
+		!strings.Contains(err.Error(), "cp1 could not be queried") {
 		t.Errorf("it says %v", err)
 	}
 	if !far.asked[AskBack] || far.asked[AskClose] {

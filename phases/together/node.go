@@ -55,7 +55,7 @@ type Mistakes struct {
 func (n *Node) joint(name string) (Joint, error) {
 	i := slices.IndexFunc(n.Joints, func(j Joint) bool { return j.Name == name })
 	if i < 0 {
-		return Joint{}, fmt.Errorf("this etcdpod knows no workflow %q over several nodes", name)
+		return Joint{}, fmt.Errorf("this etcdpod has no workflow %q for several nodes", name)
 	}
 	return n.Joints[i], nil
 }
@@ -130,7 +130,7 @@ func (t *Transaction) meetAll(ctx context.Context) error {
 	}
 	if _, ok := peerNamed(&t.Cluster, own); !ok {
 		return &engine.UsageError{Reason: fmt.Sprintf("--nodes does not name this node, %s", own),
-			Hint: "run the command on one of the nodes that it names"}
+			Hint: "run the command on one of the nodes in --nodes"}
 	}
 	t.Cluster.Coordinator = own
 	t.Peers = make([]*Peer, len(t.Cluster.Nodes))

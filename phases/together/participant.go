@@ -136,7 +136,7 @@ type HelloAnswer struct{ Node string }
 func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, error) {
 	if q.Protocol != Protocol || q.Version != p.Node.Version {
 		return HelloAnswer{}, engine.Refuse("install the same etcdpod on all nodes",
-			"etcdpod is %s here, and %s on the node that coordinates", p.Node.Version, q.Version)
+			"etcdpod is %s here, but %s on the coordinator", p.Node.Version, q.Version)
 	}
 	if err := p.serve(q.Workflow); err != nil {
 		return HelloAnswer{}, err
@@ -176,7 +176,7 @@ func (p *Participant) begin() error {
 		return errors.New("cannot begin: nothing was planned")
 	}
 	if p.Run != nil {
-		return errors.New("cannot begin: the run has begun")
+		return errors.New("cannot begin: the run has already begun")
 	}
 	run, err := p.Node.Begin(p.Id, p.plan)
 	p.Run = run
@@ -203,7 +203,7 @@ func (p *Participant) Load(id string) (s partState, err error) {
 			return s, err
 		}
 		if run.State.Run.Cluster == nil {
-			return s, fmt.Errorf("the run %s is of this node alone", id)
+			return s, fmt.Errorf("run %s is of this node only", id)
 		}
 		p.Run = run
 	}
@@ -257,7 +257,7 @@ func (p *Participant) advance(ctx context.Context, q advanceQuestion) error {
 func (p *Participant) commit() error {
 	s := p.Run.State
 	if s.Aborted != "" {
-		return errors.New("cannot commit: this node goes back")
+		return errors.New("cannot commit: this node is undoing the run")
 	}
 	for _, step := range s.Steps[:s.Run.CommitAt] {
 		if step.Progress != journal.Done && !p.Node.Mistakes.CommitEarly {
@@ -272,7 +272,7 @@ func (p *Participant) commit() error {
 func (p *Participant) settle() error {
 	switch s := p.Run.State; {
 	case s.Aborted != "":
-		return errors.New("cannot settle: this node goes back")
+		return errors.New("cannot settle: this node is undoing the run")
 	case !s.Committed:
 		return errors.New("cannot settle: this node does not hold the commit record")
 	}
@@ -335,7 +335,7 @@ func (p *Participant) back(ctx context.Context, q backQuestion) error {
 	case s.Forward() || s.Ended:
 		return p.Node.RefusePastCommit(s)
 	case s.Committed && s.Aborted == "" && q.Witness == "" && !p.Node.Mistakes.BackUnwitnessed:
-		return errors.New("cannot go back: this node holds the commit record, and no node is known to go back")
+		return errors.New("cannot undo: this node holds the commit record, and no node is known to be undoing the run")
 	}
 	p.Run.Target.GiveUp = q.GiveUp
 	if len(q.Stay) > 0 {

@@ -110,12 +110,12 @@ func (a *agent) answer(ctx context.Context, part *Participant, m message, file i
 }
 
 func hangs(question string, limit time.Duration) error {
-	what := "it is still at what it was asked before"
+	what := "it is still busy with the previous request"
 	if limit > 0 {
-		what = fmt.Sprintf("nothing came of it in %s", limit)
+		what = fmt.Sprintf("no progress in %s", limit)
 	}
-	return engine.WithHint(fmt.Errorf("cannot %s: %s; does a disk of that node hang?", question, what),
-		"check that node (`dmesg`); when it works again, or has rebooted, run `etcdpod resume` or `etcdpod rollback`")
+	return engine.WithHint(fmt.Errorf("cannot %s: %s; is a disk of that node hanging?", question, what),
+		"check that node (`dmesg`); once it works again or has rebooted, run `etcdpod resume` or `etcdpod rollback`")
 }
 
 // watched is a file in transit: each byte of it shows that the coordinator is still there.

@@ -25,7 +25,7 @@ func (n *Node) settle(ctx context.Context, r *engine.Run, back bool, skip []stri
 	}
 	for _, name := range skip {
 		if !slices.ContainsFunc(t.joint.Phases, func(p JointPhase) bool { return p.Name == name }) {
-			return &engine.UsageError{Reason: fmt.Sprintf("the run %s has no phase %q", r.State.Run.ID, name)}
+			return &engine.UsageError{Reason: fmt.Sprintf("run %s has no phase %q", r.State.Run.ID, name)}
 		}
 	}
 	t.skip = skip
@@ -78,7 +78,7 @@ func (n *Node) previewSettling(
 	}
 	for _, reason := range reasons {
 		plan.Notes = append(plan.Notes,
-			fmt.Sprintf("a node cannot be asked, and until it can the run stays open: %v", reason))
+			fmt.Sprintf("a node cannot be queried, and the run stays open until it can: %v", reason))
 	}
 	return plan, nil
 }
@@ -87,7 +87,7 @@ func (n *Node) previewSettling(
 func (n *Node) takeUp(s *journal.State) (*Transaction, error) {
 	for _, name := range n.lost {
 		if _, ok := peerNamed(s.Run.Cluster, name); !ok || name == s.Run.Node {
-			return nil, &engine.UsageError{Reason: fmt.Sprintf("--lost %s: the run %s has no such other node",
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--lost %s: run %s has no such other node",
 				name, s.Run.ID)}
 		}
 	}
@@ -116,10 +116,10 @@ func (t *Transaction) verdict(
 		return v, why, t.leftBehind(name)
 	case v == tooLate && len(t.lost) > 0 && !anySettled(states):
 		gone := strings.Join(t.lost, ",")
-		hint := fmt.Sprintf("run `etcdpod resume --lost %s` to finish it with the nodes that are left", gone)
+		hint := fmt.Sprintf("run `etcdpod resume --lost %s` to finish it on the remaining nodes", gone)
 		return v, why, engine.Refuse(hint+t.Node.AfterwardsOf(own),
-			"cannot roll back the run %s: all nodes that are left hold the commit record, and %s may have gone on "+
-				"behind the commit point, and promised writes, before that was lost", t.Run, gone)
+			"cannot roll back run %s: all remaining nodes hold the commit record, and %s may have passed the commit "+
+				"point and acknowledged writes before it was lost", t.Run, gone)
 	case v == tooLate:
 		return v, why, t.Node.RefusePastCommit(own)
 	case v == stay:
@@ -129,8 +129,8 @@ func (t *Transaction) verdict(
 }
 
 func (t *Transaction) leftBehind(name string) error {
-	left := &engine.OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the others have ended the run without %s, "+
-		"which was named with --lost: neither forward nor back is there a place for it", name)}
+	left := &engine.OpenRunError{Run: t.summary(), Cause: fmt.Errorf("the other nodes have ended the run without %s, "+
+		"which was named with --lost: it can neither finish nor undo it", name)}
 	if t.joint.LeftBehind != nil {
 		left.Advice = t.joint.LeftBehind(name, t.Run)
 	}
@@ -158,9 +158,9 @@ func leftBehind(states map[string]partState) string {
 }
 
 func (t *Transaction) goBack(ctx context.Context, states map[string]partState, asked bool, witness string) error {
-	cause := errors.New("rolled back as asked")
+	cause := errors.New("rolled back as requested")
 	if !asked {
-		cause = fmt.Errorf("%s has gone back, or never began", witness)
+		cause = fmt.Errorf("%s has undone the run, or never began it", witness)
 	}
 	witness = "" // none has rolled back yet: the first one becomes the witness
 	for name, s := range states {

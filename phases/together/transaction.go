@@ -75,8 +75,8 @@ func (n *Node) Meet(
 		return nil, err
 	}
 	if hello.Node != at.Name {
-		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with the name that kubeadm gave it",
-			"the host %s is the node %s, and not %s", at.Host, hello.Node, at.Name), p.Link.Close())
+		return nil, errors.Join(engine.Refuse("give each node as NAME=HOST, with its name in kubeadm",
+			"host %s is node %s, not %s", at.Host, hello.Node, at.Name), p.Link.Close())
 	}
 	return p, nil
 }

@@ -57,14 +57,14 @@ func (k known) decide(back bool) (v verdict, why string) {
 	case len(never) > 0 && len(with) > 0:
 		// It had begun, or nobody would hold the record: it was closed there without us, and
 		// pruned.
-		return stay, fmt.Sprintf("%s knows nothing of the run any more, and may have ended it either way",
+		return stay, fmt.Sprintf("%s has no record of the run any more, and may have ended it either way",
 			strings.Join(never, ", "))
 	case len(never) > 0:
 		return goBack, never[0]
 	case back && len(without) > 0:
 		return goBack, without[0]
 	case len(k.mute) > 0:
-		return stay, fmt.Sprintf("%s cannot be asked, and may have decided", strings.Join(k.mute, ", "))
+		return stay, fmt.Sprintf("%s cannot be queried, and may have decided", strings.Join(k.mute, ", "))
 	case back:
 		// All nodes that can still exist hold the record. A lost one may have settled, and promised
 		// writes to clients.

@@ -116,13 +116,13 @@ type Journal struct {
 func Create(fsys node.FS, clock node.Clock, dir string, run Run) (*Journal, error) {
 	j := &Journal{fs: fsys, clock: clock, path: path.Join(dir, Name)}
 	if err := fsys.Allocate(j.path, allocation); err != nil {
-		return nil, fmt.Errorf("cannot reserve room for the journal %s: %w", j.path, err)
+		return nil, fmt.Errorf("cannot reserve space for journal %s: %w", j.path, err)
 	}
 	if err := j.Append(Record{Kind: Begin, Run: &run}); err != nil {
 		return nil, err
 	}
 	if err := fsys.Sync(dir); err != nil {
-		return nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+		return nil, fmt.Errorf("cannot sync journal %s: %w", j.path, err)
 	}
 	return j, nil
 }
@@ -132,7 +132,7 @@ func (j *Journal) Append(r Record) error {
 	r.Time = j.clock.Now().UTC()
 	body, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("cannot write the journal %s: %w", j.path, err)
+		return fmt.Errorf("cannot write journal %s: %w", j.path, err)
 	}
 	line := fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
 	err = j.fs.Append(j.path, line)
@@ -141,7 +141,7 @@ func (j *Journal) Append(r Record) error {
 	}
 	if err != nil {
 		// The next record must not follow half a record.
-		return errors.Join(fmt.Errorf("cannot write the journal %s: %w", j.path, err), j.fs.Truncate(j.path, j.size))
+		return errors.Join(fmt.Errorf("cannot write journal %s: %w", j.path, err), j.fs.Truncate(j.path, j.size))
 	}
 	j.size += int64(len(line))
 	return nil
@@ -160,7 +160,7 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 	j.size = valid
 	if torn {
 		if err := fsys.Truncate(j.path, j.size); err != nil {
-			return nil, nil, fmt.Errorf("cannot cut the torn end of the journal %s: %w", j.path, err)
+			return nil, nil, fmt.Errorf("cannot truncate the torn end of journal %s: %w", j.path, err)
 		}
 		// Truncating released the reserved room; even on a full disk there may be enough for the
 		// rest.
@@ -168,7 +168,7 @@ func Open(fsys node.FS, clock node.Clock, dir string) (*Journal, *State, error) 
 	}
 	for _, name := range []string{j.path, dir} {
 		if err := fsys.Sync(name); err != nil {
-			return nil, nil, fmt.Errorf("cannot make the journal %s durable: %w", j.path, err)
+			return nil, nil, fmt.Errorf("cannot sync journal %s: %w", j.path, err)
 		}
 	}
 	return j, state, nil
@@ -185,18 +185,18 @@ func Read(fsys node.Reader, dir string) (*State, error) {
 func read(fsys node.Reader, name string) (state *State, valid int64, torn bool, err error) {
 	data, err := fsys.ReadFile(name)
 	if err != nil {
-		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+		return nil, 0, false, fmt.Errorf("cannot read journal %s: %w", name, err)
 	}
 	records, size, err := parse(data)
 	if err != nil {
-		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+		return nil, 0, false, fmt.Errorf("cannot read journal %s: %w", name, err)
 	}
 	if len(records) == 0 {
-		return nil, 0, false, fmt.Errorf("the journal %s holds no run: %w", name, fs.ErrNotExist)
+		return nil, 0, false, fmt.Errorf("journal %s holds no run: %w", name, fs.ErrNotExist)
 	}
 	state, err = replay(records)
 	if err != nil {
-		return nil, 0, false, fmt.Errorf("cannot read the journal %s: %w", name, err)
+		return nil, 0, false, fmt.Errorf("cannot read journal %s: %w", name, err)
 	}
 	return state, int64(size), size < len(data), nil
 }

@@ -83,7 +83,7 @@ func (s *State) Current() int {
 
 func replay(records []Record) (*State, error) {
 	if records[0].Kind != Begin || records[0].Run == nil {
-		return nil, fmt.Errorf("%w: it does not begin with a run", ErrDamaged)
+		return nil, fmt.Errorf("%w: it does not start with a run", ErrDamaged)
 	}
 	s := &State{Run: *records[0].Run, Began: records[0].Time, Records: records}
 	for _, step := range s.Run.Plan {
@@ -118,8 +118,8 @@ func (s *State) apply(r Record) error {
 	case Undone:
 		return s.set(r.Step, Reverted, nil)
 	default:
-		return fmt.Errorf("it holds a record of the kind %q, which this etcdpod does not "+
-			"know: use the etcdpod that wrote it", r.Kind)
+		return fmt.Errorf("it holds a record of kind %q, which this etcdpod does not know: use the version that "+
+			"wrote it", r.Kind)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func KeepEnded(fsys node.FS) error {
 	for _, id := range ids {
 		name := path.Join(RunDir(id), Name)
 		if err := fsys.Sync(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot make the journal %s durable: %w", name, err)
+			return fmt.Errorf("cannot sync journal %s: %w", name, err)
 		}
 	}
 	return nil
@@ -65,7 +65,7 @@ func GiveBack(fsys node.FS) error {
 			err = fsys.Truncate(name, st.Size) // what is reserved lies behind its end
 		}
 		if err != nil {
-			return fmt.Errorf("cannot give back what the journal %s reserves: %w", name, err)
+			return fmt.Errorf("cannot release the space that journal %s reserves: %w", name, err)
 		}
 	}
 	return nil
@@ -161,7 +161,7 @@ func Lock(ctx context.Context, fsys node.FS, clock node.Clock, me Holder) (unloc
 		return nil, err
 	}
 	if err := fsys.Create(lockFile, nil, node.Mine(0o600)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("cannot make the lock: %w", err)
+		return nil, fmt.Errorf("cannot create the lock: %w", err)
 	}
 	unlock, err = tryLock(ctx, fsys, clock)
 	if errors.Is(err, node.ErrLocked) {

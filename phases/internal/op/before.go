@@ -81,7 +81,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	crashes, err := watchCrashes(ctx, t, "etcd")
 	if err != nil {
 		return &NotServingError{What: fmt.Sprintf("whether it serves again is not known: %v", err),
-			Fix: "start the container runtime; `etcdpod status` says more"}
+			Fix: "start the container runtime; `etcdpod status` has details"}
 	}
 	var ready readiness
 	told := false
@@ -108,7 +108,8 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 		return err
 	}
 	return &NotServingError{What: err.Error(), Fix: "look into its log below /var/log/pods, and into the kubelet's " +
-		"(`journalctl -u kubelet`); `etcdpod status` says more. If you edit a manifest, restart the kubelet afterwards"}
+		"(`journalctl -u kubelet`); `etcdpod status` has details. If you edit a manifest, restart the kubelet " +
+		"afterwards"}
 }
 
 // missing says what does not run, or serve.

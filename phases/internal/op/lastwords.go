@@ -191,8 +191,7 @@ func meanings() []meaning {
 				"move its manifest away, and run `etcdpod join`"},
 		{[]string{"permanently removed from the cluster"},
 			"it was removed from its cluster", "to have it back, empty its data directory, move its manifest away, " +
-				"and type " +
-				"`etcdpod join`"},
+				"and run `etcdpod join`"},
 		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},
 			"it does not know one of its flags",
 			"take the flag out of the manifest, or spell it as this version does" + reread},

@@ -218,7 +218,7 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) (known bool, er
 		err = a.late
 	}
 	return true, &NotServingError{What: err.Error(), Fix: fmt.Sprintf("look into its log below /var/log/pods/%s_%s-*; "+
-		"`etcdpod status` says more", a.Pod.Namespace, a.Pod.Name)}
+		"`etcdpod status` has details", a.Pod.Namespace, a.Pod.Name)}
 }
 
 // Condition for the same reason as AwaitAPIServer.

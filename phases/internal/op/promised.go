@@ -47,7 +47,7 @@ func agreed(ctx context.Context, t *Target, o Promising) error {
 	switch {
 	case err != nil:
 		t.warn(finding.WritesKept, kept,
-			"cannot tell whether clients have written to the new data: %v; it is kept all the same", err)
+			"cannot determine whether clients have written to the new data: %v; it is kept all the same", err)
 	case writes > 0 && !t.GiveUp:
 		return &GivenUpError{writes, kept}
 	case writes > 0:
