@@ -34,8 +34,8 @@ func reference() string {
 			fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.Name, helpText(app, c))
 		}
 	}
-	b.WriteString("\n## JSON\n\nThe names are stable. Times are RFC 3339 in UTC, sizes and offsets bytes. What is " +
-		"marked with ? is left out when it is empty.\n")
+	b.WriteString("\n## JSON\n\nWhat scripts can rely on is in [json.md](json.md), with a schema of each output. " +
+		"Here what is\nmarked with ? is left out when it is empty.\n")
 	for _, r := range results() {
 		fmt.Fprintf(&b, "\n**%s**\n\n```\n", r.what)
 		shape(&b, reflect.TypeOf(r.value), "")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // TestScripts runs the command line as people and scripts do, in this process. `etcdpod …` must
@@ -57,9 +60,11 @@ func exits(ts *testscript.TestScript, want int, args []string) {
 			args[i] = ts.MkAbs(arg)
 		}
 	}
-	got := run(context.Background(), append([]string{"etcdpod"}, args...),
-		strings.NewReader(""), ts.Stdout(), ts.Stderr(), ts.Getenv)
+	var stdout, stderr bytes.Buffer
+	got := run(context.Background(), append([]string{"etcdpod"}, args...), strings.NewReader(""),
+		io.MultiWriter(ts.Stdout(), &stdout), io.MultiWriter(ts.Stderr(), &stderr), ts.Getenv)
 	if got != want {
 		ts.Fatalf("etcdpod %s ended with %d, not %d", strings.Join(args, " "), got, want)
 	}
+	ts.Check(schema.Check(args, stdout.String(), stderr.String(), got))
 }

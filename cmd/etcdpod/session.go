@@ -121,7 +121,7 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 		return s.resultQuietly(value)
 	}
 	if asJSON(c) {
-		if err := json.NewEncoder(visibleJSON{&b}).Encode(value); err != nil {
+		if err := json.NewEncoder(visibleJSON{&b}).Encode(withLists(value)); err != nil {
 			return fmt.Errorf("cannot write the result: %w", err)
 		}
 	} else {

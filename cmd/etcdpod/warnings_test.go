@@ -30,7 +30,7 @@ func warningsPage() string {
 		"have the `code` of what is wrong with them. With\n" +
 		"`status --nodes`, what several nodes have in common is one warning, and a finding for each of them.\n" +
 		"A code keeps its meaning, and is never used for another\n" +
-		"one; new codes may come. Sentences may change.\n\n" +
+		"one; new codes may come. Sentences may change: [json.md](json.md).\n\n" +
 		"| severity | it means |\n|---|---|\n" +
 		"| critical | something does not serve, or data is lost or may be lost by the next failure |\n" +
 		"| warning | it works now, and somebody should look at it |\n" +

@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
 	"github.com/etcdpod/etcdpod/e2e/rig/hand"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // control is the control plane in the hands of one test.
@@ -117,6 +118,7 @@ func (k *control) want(code int, args ...string) result {
 	if r.code != code {
 		k.Fatalf("etcdpod %s ended with %d, not %d:\n%s%s", strings.Join(args, " "), r.code, code, r.stdout, r.stderr)
 	}
+	k.Must(schema.Check(args, r.stdout, r.stderr, r.code))
 	return r
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
 	"github.com/etcdpod/etcdpod/e2e/rig/hand"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // cluster is the three control planes in the hands of one test.
@@ -188,6 +189,7 @@ func (k *cluster) want(code int, n *rig.Node, args ...string) result {
 		k.Fatalf("etcdpod %s on %s ended with %d, not %d:\n%s%s",
 			strings.Join(args, " "), n.Name, r.code, code, r.stdout, r.stderr)
 	}
+	k.Must(schema.Check(args, r.stdout, r.stderr, r.code))
 	return r
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/leash"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // moment is an instant of a run, told by the events that it writes. The run is on a leash, and goes
@@ -64,10 +65,11 @@ func (n *node) interruptWhen(now func(event) bool, end func(*os.Process) error, 
 	n.t.Helper()
 	cmd, err := n.EtcdpodCommand(n.ctx, append(args, "-o", "json")...)
 	must(n.t, err)
-	var stderr strings.Builder
+	var stdout, stderr strings.Builder
 	cmd.Stderr = &stderr
 	ended := false
 	err = leash.Run(cmd, &cmd.Stdout, func(line string) {
+		stdout.WriteString(line + "\n")
 		var e event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			n.t.Errorf("%q is no event: %v", line, err)
@@ -81,6 +83,7 @@ func (n *node) interruptWhen(now func(event) bool, end func(*os.Process) error, 
 		n.t.Fatalf("%q ended with %v before it was interrupted: %s", args, err, stderr.String())
 	}
 	must(n.t, n.AwaitCommands(n.ctx))
+	must(n.t, schema.Check(cmd.Args, stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()))
 	return ended && cmd.ProcessState.ExitCode() == -1
 }
 

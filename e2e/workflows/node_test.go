@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // limit only ends what hangs: a test that is given little of its machine is let take its time.
@@ -67,11 +68,12 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// run runs etcdpod to its end.
+// run runs etcdpod to its end. What it writes in JSON is as the schemas have it.
 func (n *node) run(args ...string) sandbox.Result {
 	n.t.Helper()
 	result, err := n.Etcdpod(n.ctx, args...)
 	must(n.t, err)
+	must(n.t, schema.Check(args, result.Stdout, result.Stderr, result.Code))
 	return result
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/leash"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // What the terminal of a run shows, another one shows, too, from the beginning to the end.
@@ -43,16 +44,17 @@ func TestARunIsFollowedFromAnotherTerminal(t *testing.T) {
 		}
 	})
 	must(t, err)
-	last := ""
+	last, all := "", ""
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			break
 		}
 		finished(line, &followed)
-		last = line
+		last, all = line, all+line
 	}
 	must(t, follow.Wait())
+	must(t, schema.Check(follow.Args, all, "", 0))
 	if len(shown) < 5 || !slices.Equal(followed, shown) {
 		t.Errorf("the run shows\n%s\nand who follows it\n%s", strings.Join(shown, "\n"), strings.Join(followed, "\n"))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/leash"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // without takes an image away from the runtime, as `ctr images rm` does: what runs goes on.
@@ -138,7 +139,9 @@ func (n *node) interrupted(b backup, before func()) sandbox.Result {
 	if err == nil || !once {
 		n.t.Fatalf("it was not interrupted: %v", err)
 	}
-	return sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	r := sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	must(n.t, schema.Check(cmd.Args, r.Stdout, r.Stderr, r.Code))
+	return r
 }
 
 func TestARestoreThatGoesBackIsSeenToServeAsBefore(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/schema"
 )
 
 // cluster is three control planes in the hands of one test.
@@ -49,9 +50,10 @@ func (c *cluster) typed(on, line string, code int, texts ...string) string {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		c.t.Fatal(err)
 	}
-	wantResult(c.t, sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()},
-		code, []string{on, line}, texts...)
-	return stdout.String()
+	r := sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	wantResult(c.t, r, code, []string{on, line}, texts...)
+	must(c.t, schema.Check(strings.Fields(line), r.Stdout, r.Stderr, r.Code))
+	return r.Stdout
 }
 
 func (c *cluster) states() (all []state) {

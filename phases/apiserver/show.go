@@ -30,10 +30,10 @@ type Report struct {
 type EndpointReport struct {
 	URL       string `json:"url"`
 	Serves    bool   `json:"serves"`
-	Error     string `json:"error,omitempty"`     // why it does not
-	Name      string `json:"name,omitempty"`      // of the member
-	MemberID  string `json:"memberID,omitempty"`  // hex
-	Role      string `json:"role,omitempty"`      // leader, follower, learner
+	Error     string `json:"error,omitempty"`    // why it does not
+	Name      string `json:"name,omitempty"`     // of the member
+	MemberID  string `json:"memberID,omitempty"` // hex
+	Role      string `json:"role,omitempty" values:"leader,follower,learner"`
 	Version   string `json:"version,omitempty"`   // of etcd
 	ClusterID string `json:"clusterID,omitempty"` // hex
 }

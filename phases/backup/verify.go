@@ -19,8 +19,8 @@ import (
 type Verdict struct {
 	Path string `json:"path"`
 	OK   bool   `json:"ok"`
-	// The check that failed: file, length, trailer, meta, structure, keys, sidecar.
-	Check string `json:"check,omitempty"`
+	// The check that failed.
+	Check string `json:"check,omitempty" values:"file,length,trailer,meta,structure,keys,sidecar"`
 	// Where it failed, in bytes.
 	Offset int64  `json:"offset,omitempty"`
 	Reason string `json:"reason,omitempty"`

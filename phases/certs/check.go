@@ -46,7 +46,7 @@ type CertificateReport struct {
 // ServedReport is what a running program shows at one address.
 type ServedReport struct {
 	Program        string    `json:"program"`
-	Port           string    `json:"port"`    // client, peer, secure
+	Port           string    `json:"port" values:"client,peer,secure"`
 	Address        string    `json:"address"` // host:port
 	Name           string    `json:"name"`    // of the certificate that it should show
 	ExpirationDate time.Time `json:"expirationDate,omitzero"`

@@ -22,7 +22,7 @@ type RunSummary struct {
 	Workflow  string    `json:"workflow"`
 	Command   []string  `json:"command"`
 	Node      string    `json:"node"`
-	State     string    `json:"state"` // running, open, completed, rolled back, damaged
+	State     string    `json:"state" values:"running,open,completed,rolled back,damaged,unchanged"`
 	Began     time.Time `json:"began"`
 	Last      time.Time `json:"last"` // of the last record
 	Committed bool      `json:"committed"`

@@ -24,7 +24,7 @@ type RunReport struct {
 type OperationReport struct {
 	Phase     string    `json:"phase"`
 	Operation string    `json:"operation"`
-	State     string    `json:"state"` // pending, started, done, undoing, undone
+	State     string    `json:"state" values:"pending,started,done,undoing,undone"`
 	Began     time.Time `json:"began,omitzero"`
 	Ended     time.Time `json:"ended,omitzero"`
 	Seconds   float64   `json:"seconds"` // from began to ended

@@ -49,7 +49,7 @@ type ManifestStatus struct {
 // ContainerStatus is the newest container of a name.
 type ContainerStatus struct {
 	Name    string    `json:"name"`
-	State   string    `json:"state"`
+	State   string    `json:"state" values:"created,running,exited,unknown"`
 	Attempt uint32    `json:"attempt"`
 	Since   time.Time `json:"since"`
 	Ended   string    `json:"ended,omitempty"` // why it does not run, as its log tells it

@@ -27,7 +27,7 @@ const (
 // Finding is one thing that is wrong. The JSON names are stable.
 type Finding struct {
 	Code     Code     `json:"code"`
-	Severity Severity `json:"severity" jsonschema:"enum=critical,enum=warning,enum=info"`
+	Severity Severity `json:"severity"`
 	Node     string   `json:"node,omitempty"`    // empty: it is between several nodes, or on none
 	Subject  string   `json:"subject,omitempty"` // the file, member, address or flag
 	Text     string   `json:"text"`              // for people: it may change
