@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	screens "github.com/etcdpod/etcdpod/e2e/terminal"
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
@@ -118,7 +119,7 @@ func screen(written string) []string {
 		if !whole {
 			break
 		}
-		lines = append(lines, strings.TrimRight(escapes.ReplaceAllString(line, ""), "\r "))
+		lines = append(lines, strings.TrimRight(strings.Trim(escapes.ReplaceAllString(line, ""), "\r"), " "))
 		written = rest
 	}
 	return lines
@@ -153,10 +154,39 @@ func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 		tty.waitForTimes(t, 4, "stage-data") // drawn this many times
 		show.close()
 		for _, line := range strings.Split(escapes.ReplaceAllString(tty.all(t), ""), "\n") {
-			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
+			if n := len([]rune(strings.Trim(line, "\r"))); n > int(columns) {
 				t.Errorf("%d columns: %d letters: %q", columns, n, line)
 			}
 		}
+	}
+}
+
+// The terminal echoes ^C where the cursor is, which nothing that draws knows of.
+func TestCtrlCLeavesNoTraceOfAMovingLine(t *testing.T) {
+	for name, show := range map[string]func(*terminal) display{
+		"one node": func(tty *terminal) display { return newLive(tty.program, false, false) },
+		"several":  func(tty *terminal) display { return newMany(tty.program, false, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tty := newTerminal(t, 80)
+			d, at := show(tty), time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
+			d.event(engine.Event{Time: at, Node: "cp1", Phase: "stage-data", State: engine.PhaseStarted})
+			tty.waitFor(t, "stage-data")
+			if _, err := tty.person.WriteString("\x03"); err != nil {
+				t.Fatal(err)
+			}
+			tty.waitFor(t, "^C")
+			d.event(engine.Event{Time: at, Node: "cp1", Phase: "fence", State: engine.PhaseStarted})
+			tty.waitForTimes(t, 2, "fence") // drawn twice
+			if _, err := tty.person.WriteString("\x03"); err != nil {
+				t.Fatal(err)
+			}
+			tty.waitForTimes(t, 2, "^C")
+			d.close()
+			if got, want := screens.Screen(tty.all(t), 80), "✓ stage-data           0s\n"; got != want {
+				t.Errorf("there stays %q, and not %q", got, want)
+			}
+		})
 	}
 }
 

@@ -61,9 +61,13 @@ func (l *live) event(e engine.Event) {
 	l.write(l.screen, lines)
 }
 
+// typedOver begins what is drawn: the terminal itself shows ^C, which moves the cursor, and mpb
+// expects it at the left.
+const typedOver = "\r"
+
 func (l *live) write(to io.Writer, lines []string) {
 	if len(lines) > 0 {
-		_, _ = io.WriteString(to, strings.Join(lines, "\n")+"\n")
+		_, _ = io.WriteString(to, typedOver+strings.Join(lines, "\n")+"\n")
 	}
 }
 
@@ -95,8 +99,8 @@ func (l *live) take(e engine.Event) []string {
 	case engine.Noted:
 		l.now.below = append(l.now.below, l.line("  ", oneLine(e.Message)))
 	case engine.Failed:
-		failed := []string{l.paint.red("✗ "+e.Phase) + "  " + e.Operation, "  " + l.paint.red(oneLine(e.Error))}
-		return append(failed, l.drop()...)
+		return append([]string{l.paint.red(l.line("✗ ", e.Phase+"  "+e.Operation)),
+			l.paint.red(l.line("  ", oneLine(e.Error)))}, l.drop()...)
 	case engine.Stopped:
 		return append([]string{l.paint.yellow(l.line("■ ", e.Phase+", interrupted: "+e.Operation))}, l.drop()...)
 	case engine.Committed:
@@ -171,8 +175,12 @@ func (l *live) show() {
 		return
 	}
 	l.screen = mpb.New(mpb.WithOutput(l.to))
-	l.bar = l.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
-		mpb.PrependDecorators(decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+	l.bar = l.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(), mpb.PrependDecorators(leftmost(),
+		decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+}
+
+func leftmost() decor.Decorator {
+	return decor.Any(func(decor.Statistics) string { return typedOver })
 }
 
 // filler draws the bar, if the total is known.
@@ -233,6 +241,9 @@ func (l *live) right(decor.Statistics) string {
 	return text
 }
 
+// cleared follows the last moving line.
+const cleared = typedOver + "\x1b[J"
+
 func (l *live) hide() {
 	if l.screen == nil {
 		return
@@ -240,13 +251,13 @@ func (l *live) hide() {
 	l.bar.Abort(true)
 	l.screen.Wait()
 	l.screen = nil
+	_, _ = io.WriteString(l.to, cleared)
 }
 
 // say writes above the moving line, or instead of it.
 func (l *live) say(text string) {
 	l.events.Lock()
 	defer l.events.Unlock()
-	_, _ = io.WriteString(l.to, "\r") // Ctrl-C has moved the cursor
 	to := l.to
 	if l.screen != nil {
 		to = l.screen

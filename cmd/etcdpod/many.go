@@ -43,10 +43,10 @@ func (d *many) event(e engine.Event) {
 	defer d.events.Unlock()
 	line := d.line(e.Node)
 	line.take(e)
-	stay := d.stay(e)
+	stay := d.stay(line, e)
 	d.show()
 	if len(stay) > 0 {
-		_, _ = io.WriteString(d.screen, strings.Join(stay, "\n")+"\n")
+		_, _ = io.WriteString(d.screen, typedOver+strings.Join(stay, "\n")+"\n")
 	}
 }
 
@@ -65,13 +65,13 @@ func (d *many) line(node string) *nodeLine {
 }
 
 // stay returns the lines that an event leaves behind. What all nodes do alike is shown once.
-func (d *many) stay(e engine.Event) []string {
-	once := func(line string) []string {
+func (d *many) stay(line *nodeLine, e engine.Event) []string {
+	once := func(text string) []string {
 		if d.told[e.State] {
 			return nil
 		}
 		d.told[e.State] = true
-		return []string{line}
+		return []string{text}
 	}
 	switch e.State {
 	case engine.PhaseStarted:
@@ -83,20 +83,20 @@ func (d *many) stay(e engine.Event) []string {
 	case engine.Undone:
 		return []string{d.paint.yellow("↶ undone: ") + d.fitted("", e)}
 	case engine.Noted:
-		return []string{fmt.Sprintf("  %s: %s", e.Node, oneLine(e.Message))}
+		return []string{line.line("  ", e.Node+": "+oneLine(e.Message))}
 	case engine.Failed:
-		return []string{d.paint.red("✗ "+e.Node+": "+e.Phase) + "  " + e.Operation,
-			"  " + d.paint.red(oneLine(e.Error))}
+		return []string{d.paint.red(line.line("✗ ", e.Node+": "+e.Phase+"  "+e.Operation)),
+			d.paint.red(line.line("  ", oneLine(e.Error)))}
 	case engine.Stopped:
-		return []string{d.paint.yellow("■ "+e.Node+": "+e.Phase) + "  interrupted: " + e.Operation}
+		return []string{d.paint.yellow(line.line("■ ", e.Node+": "+e.Phase+", interrupted: "+e.Operation))}
 	case engine.Committed:
-		return once(d.paint.bold("● " + commitText))
+		return once(d.paint.bold(line.line("● ", commitText)))
 	case engine.Ended:
 		if !d.told[engine.GoingBack] {
 			return d.enter(engine.Event{Time: e.Time}) // the first node that ends says it for all
 		}
 	case engine.GoingBack:
-		return once(d.paint.yellow("↶ " + goingBack(e)))
+		return once(d.paint.yellow(line.line("↶ ", goingBack(e))))
 	}
 	return nil
 }
@@ -136,18 +136,18 @@ func (d *many) add(l *nodeLine) {
 	name := decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-12s ", fit(l.name, 12)) })
 	l.screen = d.screen
 	l.bar = d.screen.MustAdd(0, l.filler(), mpb.BarFillerTrim(),
-		mpb.PrependDecorators(name, decor.Meta(decor.Any(l.left), l.tint)), mpb.AppendDecorators(decor.Any(l.right)))
+		mpb.PrependDecorators(leftmost(), name, decor.Meta(decor.Any(l.left), l.tint)),
+		mpb.AppendDecorators(decor.Any(l.right)))
 }
 
 func (d *many) say(text string) {
 	d.events.Lock()
 	defer d.events.Unlock()
-	_, _ = io.WriteString(d.to, "\r") // Ctrl-C has moved the cursor
-	if d.screen == nil {
-		fmt.Fprintln(d.to, text)
-		return
+	to := d.to
+	if d.screen != nil {
+		to = d.screen
 	}
-	_, _ = io.WriteString(d.screen, text+"\n")
+	_, _ = io.WriteString(to, typedOver+text+"\n")
 }
 
 func (d *many) close() {
@@ -161,4 +161,5 @@ func (d *many) close() {
 	}
 	d.screen.Wait()
 	d.screen = nil
+	_, _ = io.WriteString(d.to, cleared)
 }

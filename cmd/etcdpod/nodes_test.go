@@ -70,7 +70,7 @@ func TestTheMovingLinesOfSeveralNodesFitTheTerminal(t *testing.T) {
 		tty.waitForTimes(t, 4, "cp2") // drawn this many times
 		show.close()
 		for _, line := range strings.Split(escapes.ReplaceAllString(tty.all(t), ""), "\n") {
-			if n := len([]rune(strings.TrimRight(line, "\r"))); n > int(columns) {
+			if n := len([]rune(strings.Trim(line, "\r"))); n > int(columns) {
 				t.Errorf("%d columns: %d letters: %q", columns, n, line)
 			}
 		}

@@ -122,22 +122,36 @@ func labelled(w io.Writer, label, text string, width int) {
 }
 
 // wrapped breaks text, after what stands before it, at spaces to stay within width columns; further
-// lines are indented. A command in `…` stays in one piece, so that it can be copied.
+// lines are indented. A command in `…` stays in one piece, so that it can be copied, and begins a
+// line rather than run over the end of one.
 func wrapped(before, text string, indent, width int) string {
 	var b strings.Builder
-	line, begun, quoted := before, false, false
-	for _, word := range strings.Split(text, " ") {
-		if begun && !quoted && len([]rune(line))+1+len([]rune(word)) > width {
+	line, begun := before, false
+	for _, piece := range pieces(text) {
+		if begun && len([]rune(line))+1+len([]rune(piece)) > width {
 			b.WriteString(line + "\n")
 			line, begun = strings.Repeat(" ", indent), false
 		}
 		if begun {
 			line += " "
 		}
-		line, begun = line+word, true
-		quoted = quoted != (strings.Count(word, "`")%2 == 1)
+		line, begun = line+piece, true
 	}
 	return b.String() + line + "\n"
+}
+
+// pieces are a text's words, and those in `…` together.
+func pieces(text string) (all []string) {
+	quoted := false
+	for _, word := range strings.Split(text, " ") {
+		if quoted {
+			all[len(all)-1] += " " + word
+		} else {
+			all = append(all, word)
+		}
+		quoted = quoted != (strings.Count(word, "`")%2 == 1)
+	}
+	return all
 }
 
 // fit shortens text to width letters, in the middle: both ends of a path matter.

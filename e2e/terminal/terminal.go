@@ -22,6 +22,7 @@ type Terminal struct {
 	person *os.File
 	cmd    *exec.Cmd
 	ended  chan error
+	over   chan struct{} // closed at the end
 
 	columns int
 
@@ -36,7 +37,8 @@ func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s at a terminal: %w", cmd.Path, err)
 	}
-	t := &Terminal{person: person, cmd: cmd, ended: make(chan error, 1), columns: int(columns)}
+	t := &Terminal{person: person, cmd: cmd, ended: make(chan error, 1),
+		over: make(chan struct{}), columns: int(columns)}
 	gathered := make(chan struct{})
 	go func() {
 		defer close(gathered)
@@ -46,6 +48,7 @@ func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
 		err := cmd.Wait()
 		<-gathered
 		t.ended <- err
+		close(t.over)
 	}()
 	return t, nil
 }
@@ -90,6 +93,9 @@ func (t *Terminal) WaitFor(ctx context.Context, times int, text string) error {
 		}
 	}
 }
+
+// Ended is closed when the program has ended.
+func (t *Terminal) Ended() <-chan struct{} { return t.over }
 
 // End waits for the program's end, and returns its exit code; -1 if a signal ended it.
 func (t *Terminal) End(ctx context.Context) (int, error) {

@@ -19,7 +19,8 @@ func (r *ReleaseLeases) String() string {
 	return "release the leader leases " + strings.Join(r.Leases, ", ")
 }
 
-// Do never fails for a lease that it cannot release: the lease expires by itself.
+// Do never fails for a lease that it cannot release: the lease expires by itself. An interrupt is
+// another matter: it has released nothing, and is tried again.
 func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
 	for _, lease := range r.Leases {
 		namespace, name, ok := strings.Cut(lease, "/")
@@ -27,6 +28,9 @@ func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
 			return fmt.Errorf("cannot release the lease %q: it is no namespace/name", lease)
 		}
 		if err := t.APIServer.ReleaseLease(ctx, r.API, namespace, name); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			t.report("the leader lease %s was not released, and runs out by itself: %v", lease, err)
 		}
 	}

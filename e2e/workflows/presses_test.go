@@ -1,0 +1,257 @@
+package workflows
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+	"github.com/etcdpod/etcdpod/e2e/terminal"
+)
+
+// interruptible is a command whose run is interrupted on a node that is made for it.
+type interruptible struct {
+	person
+	args     []string // without --yes
+	before   func()   // notes how the node is
+	old, new func()   // hold the node to what it was, and to what the command makes of it
+	again    func()   // makes the node one on which the command has something to do again
+}
+
+// presses are how often Ctrl-C is pressed, and where: at a phase, or, from the second on, where the
+// way back from there begins.
+type presses struct {
+	times  int
+	onBack bool
+}
+
+func (p presses) String() string {
+	where := map[bool]string{false: "there", true: "once there, and the rest on the way back"}[p.onBack]
+	return fmt.Sprintf("Ctrl-C %d times, %s", p.times, where)
+}
+
+// allPresses are five; at a phase past the commit point there is no way back.
+var allPresses = []presses{{1, false}, {2, false}, {3, false}, {2, true}, {3, true}}
+
+func TestCtrlCPressedAtEachPhaseEndsAsTheScreenSays(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) *interruptible{
+		"restore":       interruptedRestore,
+		"certs renew":   interruptedRenew,
+		"apiserver set": interruptedSet,
+		"init":          interruptedInit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := make(t)
+			turn := 0
+			for i, phase := range c.phases() {
+				c.columns = []uint16{80, 40}[i%2]
+				for _, how := range sampled(i) {
+					c.press(phase, how, turn)
+					turn++
+				}
+			}
+		})
+	}
+}
+
+// sampled are the presses whose turn it is at a phase: one, or all with ETCDPOD_MATRIX=full.
+func sampled(phase int) []presses {
+	if os.Getenv("ETCDPOD_MATRIX") == "full" {
+		return allPresses
+	}
+	return allPresses[phase%len(allPresses):][:1]
+}
+
+// phases are those that do something.
+func (c *interruptible) phases() (names []string) {
+	c.t.Helper()
+	var plan struct {
+		Phases []struct {
+			Name       string
+			Operations []string
+		}
+	}
+	c.lastLine(c.done(append(c.args, "--dry-run", "-o", "json")...), &plan)
+	for _, phase := range plan.Phases {
+		if len(phase.Operations) > 0 {
+			names = append(names, phase.Name)
+		}
+	}
+	if len(names) < 2 {
+		c.t.Fatalf("%q has the phases %q", c.args, names)
+	}
+	return names
+}
+
+// press interrupts the command at a phase, holds its screen to what it promises, and the node to
+// what the screen says. turn decides how a run that is left open is ended.
+func (c *interruptible) press(phase string, how presses, turn int) {
+	c.t.Helper()
+	c.before()
+	there := haltAt(func(m mark) bool { return m.kind == "start" && m.phase == phase && m.first })
+	back := haltAt(func(m mark) bool { return m.kind == "undo" })
+	tty := c.haltsAt(append(c.args, "--yes"), there, back)
+	at := c.await(there, tty)
+	code := 1
+	if at.committed || how.times == 3 {
+		code = 3
+	}
+	for i := range how.times {
+		if i == 1 && how.onBack && !at.committed {
+			there.release()
+			c.await(back, tty)
+		}
+		c.types(tty, terminal.Interrupt)
+		if i < 2 {
+			c.sees(tty, 1, said(i, at.committed))
+		}
+	}
+	if how.times < 3 {
+		there.release()
+		back.release()
+	}
+	got, err := tty.End(c.ctx)
+	must(c.t, err)
+	there.release()
+	back.release()
+	must(c.t, c.AwaitCommands(c.ctx))
+	if got != code {
+		c.t.Errorf("it ended with %d, not %d", got, code)
+	}
+	run := c.lastRun()
+	c.wantScreen(tty, run, how)
+	switch {
+	case code == 1:
+		c.old()
+	case run.Aborted && turn%2 == 0: // it goes on going back
+		c.want(1, []string{"resume"}, "everything is as before")
+		c.old()
+	case at.committed || turn%2 == 0:
+		c.done("resume")
+		c.new()
+		c.again()
+	default:
+		c.done("rollback")
+		c.old()
+	}
+	if c.t.Failed() {
+		c.t.Fatalf("this was %q, at %s: %v. The run was %+v, and its screen\n%s", c.args, phase, how, run, tty.Screen())
+	}
+}
+
+// said is what the screen says when Ctrl-C is pressed.
+func said(before int, committed bool) string {
+	switch {
+	case before > 0:
+		return "A third Ctrl-C ends etcdpod at once, and leaves the node as it is now ("
+	case committed:
+		return "Interrupted past the commit point: nothing is taken back, and the run stays open. Finish it with " +
+			"`etcdpod resume`."
+	}
+	return "Interrupted: going back to what was; this takes about "
+}
+
+// asFailure is how an interrupt must not read.
+var asFailure = regexp.MustCompile(`context canceled|✗|FAILED|signal: |goroutine|panic`)
+
+// wantScreen holds what stays on the screen to what an interrupt must say, wherever it comes.
+func (c *interruptible) wantScreen(tty *terminal.Terminal, run runSummary, how presses) {
+	c.t.Helper()
+	screen := tty.Screen()
+	if wrong := asFailure.FindString(screen); wrong != "" {
+		c.t.Errorf("an interrupt reads like a failure: %q", wrong)
+	}
+	if lost := regexp.MustCompile(`(?m)^.*\^C.*$`).FindAllString(screen, -1); len(lost) > 0 {
+		c.t.Errorf("^C stays in %q", lost)
+	}
+	says := []string{"etcdpod: interrupted; everything is as before"}
+	switch {
+	case run.State == "open":
+		then := "rollback"
+		if run.Committed {
+			then = "resume"
+		}
+		says = []string{"etcdpod: interrupted", run.ID,
+			"is open: it stopped in " + run.Phase + ", at: " + run.Operation, "`etcdpod " + then + "`"}
+		if how.times == 3 {
+			says = append(says, "Ended at once. The node is left as it is: ")
+		}
+	case run.State != "rolled back":
+		c.t.Errorf("the run is %q", run.State)
+	}
+	for _, text := range says {
+		must(c.t, tty.WaitFor(c.ctx, 1, text)) // it has ended: nothing is waited for
+	}
+	for line := range strings.Lines(screen) {
+		if width := len([]rune(strings.TrimSuffix(line, "\n"))); width > int(c.columns) {
+			c.t.Errorf("%d columns: %q", width, line)
+		}
+	}
+}
+
+func interruptedRestore(t *testing.T) *interruptible {
+	n := start(t, sandbox.Options{})
+	b := n.backup()
+	var before state
+	c := &interruptible{person: person{node: n}, args: []string{"restore", b.file}}
+	c.before = func() {
+		n.change()
+		before = n.state()
+	}
+	c.old = func() { n.wantOld(before) }
+	c.new = func() { n.wantNew(b, before) }
+	c.again = func() { n.done("prune", "--yes") }
+	return c
+}
+
+func interruptedRenew(t *testing.T) *interruptible {
+	n := start(t, sandbox.Options{})
+	for _, base := range renewed() { // with the modes of kubeadm's
+		must(t, os.Chmod(n.Path(pkiDir+base+".crt"), 0o644))
+	}
+	var before map[string]string
+	c := &interruptible{person: person{node: n}, args: []string{"certs", "renew"}}
+	c.before = func() { before = n.pairs() }
+	c.old = func() { n.wantPairs(before, false) }
+	c.new = func() { n.wantPairs(before, true) }
+	c.again = func() { n.done("prune", "--yes") }
+	return c
+}
+
+func interruptedSet(t *testing.T) *interruptible {
+	n := start(t, sandbox.Options{})
+	servers := []string{n.ClientURL(), n.atAddress()} // the same etcd at two addresses
+	var before map[string]string
+	c := &interruptible{person: person{node: n}, args: []string{"apiserver", "set", "--etcd-servers", servers[1]}}
+	c.before = func() { before = n.manifests() }
+	c.old = func() {
+		n.wantManifests(before)
+		n.uses(servers[0])
+		n.wantAllRunning()
+	}
+	c.new = func() {
+		n.uses(servers[1])
+		n.wantAllRunning()
+	}
+	c.again = func() {
+		servers[0], servers[1] = servers[1], servers[0]
+		c.args[3] = servers[1]
+	}
+	return c
+}
+
+func interruptedInit(t *testing.T) *interruptible {
+	n := bare(t, binaries.Etcd36)
+	c := &interruptible{person: person{node: n}, args: []string{"init", "--config", n.kubeadm()}}
+	c.before = func() {}
+	c.old = n.wantNothing
+	c.new = n.wantBegun
+	c.again = func() {
+		n.clear()
+		n.done("prune", "--yes")
+	}
+	return c
+}
