@@ -158,8 +158,9 @@ func (o InitOptions) renderEtcd() phase {
 				}
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: mode})
 			}
-			return append(ops, &op.PlaceManifest{Path: f.Init.ManifestPath,
-				Data: f.Init.Rendered, Attr: node.Mine(0o600), Pod: f.etcdsPod(), Timeout: endTimeout}), nil
+			return append(ops, &op.WriteManifest{
+				File: op.File{Path: f.Init.ManifestPath, Data: f.Init.Rendered, Attr: node.Mine(0o600)},
+				Pod:  f.etcdsPod(), Timeout: endTimeout}), nil
 		}}
 }
 

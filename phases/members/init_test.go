@@ -161,7 +161,7 @@ func TestAnInitPlansWhatIsMissing(t *testing.T) {
 		"issue-certificate", "issue-certificate", "issue-certificate",
 		"make-directory", "make-directory", "make-directory", "make-directory",
 		"put-certificate", "put-certificate", "put-certificate", "put-certificate", "put-certificate",
-		"keep-kubelet", "claim-data-directory", "place-manifest", "await-answer",
+		"keep-kubelet", "claim-data-directory", "write-manifest", "await-answer",
 	}
 	done := func(f *Facts) {
 		f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}

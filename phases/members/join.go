@@ -138,7 +138,7 @@ func (o JoinOptions) renderEtcd() phase {
 		}
 		ops, err := first(ctx, f)
 		for _, planned := range ops {
-			if place, ok := planned.(*op.PlaceManifest); ok && f.Init.Whole && at != votes {
+			if place, ok := planned.(*op.WriteManifest); ok && f.Init.Whole && at != votes {
 				e := o.enrolment(f)
 				place.Enrolment = &e
 			}

@@ -219,7 +219,7 @@ func plannedJoin(t *testing.T, f *Facts) (kinds []string, ops []op.Op) {
 }
 
 func TestAJoinPlansWhatIsMissing(t *testing.T) {
-	place := []string{"keep-kubelet", "claim-data-directory", "place-manifest"}
+	place := []string{"keep-kubelet", "claim-data-directory", "write-manifest"}
 	for _, tt := range []struct {
 		name   string
 		change func(*Facts)
@@ -260,7 +260,7 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 					if o.Stale != tt.stale || len(o.Others) != 1 || o.Others[0].Name != "cp0" {
 						t.Errorf("added as %+v", o)
 					}
-				case *op.PlaceManifest:
+				case *op.WriteManifest:
 					if tt.name == "added with a vote, not started" {
 						if o.Enrolment != nil {
 							t.Errorf("on the way back a member that voted before would be removed: %+v", o.Enrolment)

@@ -295,7 +295,7 @@ func TestAnotherEtcdIsBackBeforeTheAPIServer(t *testing.T) {
 	var steps []string
 	for _, p := range plan.Phases {
 		for _, o := range p.Ops() {
-			if put, ok := o.(*op.PutManifest); ok {
+			if put, ok := o.(*op.PutBackManifest); ok {
 				steps = append(steps, p.Name+" "+path.Base(put.Path))
 			}
 		}

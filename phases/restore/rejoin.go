@@ -64,7 +64,7 @@ func (o restorer) rejoin() phase {
 
 // putJoining writes etcd's manifest as kubeadm renders it for a joining member: with all members
 // present by then, and itself. It also returns those that are to join before.
-func (o restorer) putJoining(f *Facts) (put *op.PutManifest, earlier []op.Member, err error) {
+func (o restorer) putJoining(f *Facts) (put *op.PutBackManifest, earlier []op.Member, err error) {
 	members := slices.Clone(o.Shared.Members)
 	for _, m := range o.Shared.Rejoin {
 		members = append(members, m)

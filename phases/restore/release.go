@@ -36,8 +36,8 @@ func (o restorer) releaseEtcd() phase {
 		}}
 }
 
-func (o restorer) put(f *Facts, m observe.ManifestFile) *op.PutManifest {
-	return &op.PutManifest{Fence: o.fenceOf(f), Path: m.Path, Data: m.Data, Attr: m.Attr}
+func (o restorer) put(f *Facts, m observe.ManifestFile) *op.PutBackManifest {
+	return &op.PutBackManifest{Fence: o.fenceOf(f), File: op.File{Path: m.Path, Data: m.Data, Attr: m.Attr}}
 }
 
 func (o restorer) alone(f *Facts) op.Alone {

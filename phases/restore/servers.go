@@ -12,7 +12,7 @@ import (
 // rewireAPIServer edits an API server's manifest for the restored cluster. In --etcd-servers,
 // entries that name old members missing from the new cluster give way to its members; any other
 // entry, a load balancer's or localhost, stays.
-func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutManifest) error {
+func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutBackManifest) error {
 	servers, container := o.rewired(m)
 	if servers == nil {
 		return nil

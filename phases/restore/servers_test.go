@@ -32,7 +32,7 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := observe.ManifestFile{Path: "/etc/kubernetes/manifests/kube-apiserver.yaml", Data: data, Manifest: m}
-			put := &op.PutManifest{Data: data}
+			put := &op.PutBackManifest{File: op.File{Data: data}}
 			o := restorer{Shared: joint}
 			if err := o.rewireAPIServer(&Facts{Facts: &observe.Facts{Node: "cp1"}}, file, put); err != nil {
 				t.Fatal(err)

@@ -16,7 +16,8 @@ func neverOpen() []string {
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
-	return []string{"await-answer", "exchange-both", "exchange-contents", "give-up-reserve"}
+	return []string{"await-answer", "exchange-both", "exchange-contents", "give-up-reserve", "put-back-manifest",
+		"write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.

@@ -57,14 +57,14 @@ func cuttings() []cutting {
 	}
 	return []cutting{
 		{name: "make-directory", make: func() op.Op { return &op.MakeDirectory{Path: "/var/lib/new", Attr: own} }},
-		{name: "put-manifest", make: func() op.Op {
-			return &op.PutManifest{Fence: fence, Path: manifest, Data: []byte("etcd's"), Attr: own}
+		{name: "put-back-manifest", make: func() op.Op {
+			return &op.PutBackManifest{Fence: fence, File: op.File{Path: manifest, Data: []byte("etcd's"), Attr: own}}
 		}},
-		{name: "put-manifest, the original waiting beside it", files: beside, make: func() op.Op {
-			return &op.PutManifest{Fence: fence, Path: manifest, Data: []byte("etcd's"), Attr: own}
+		{name: "put-back-manifest, the original waiting beside it", files: beside, make: func() op.Op {
+			return &op.PutBackManifest{Fence: fence, File: op.File{Path: manifest, Data: []byte("etcd's"), Attr: own}}
 		}},
-		{name: "place-manifest", make: func() op.Op {
-			return &op.PlaceManifest{Path: manifest, Data: []byte("etcd's"), Attr: own}
+		{name: "write-manifest", make: func() op.Op {
+			return &op.WriteManifest{File: op.File{Path: manifest, Data: []byte("etcd's"), Attr: own}}
 		}},
 		{name: "replace-manifest", files: there, make: func() op.Op {
 			return &op.ReplaceManifest{

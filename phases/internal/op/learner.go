@@ -287,7 +287,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 }
 
 // Undo takes no vote away: etcd cannot. If the run started the member's etcd, the member leaves the
-// cluster before its etcd stops, with or without a vote (see PlaceManifest). A learner whose etcd
+// cluster before its etcd stops, with or without a vote (see WriteManifest). A learner whose etcd
 // ran before the run stays, and the report mentions its vote.
 func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 	if p.Was == 0 {
@@ -315,7 +315,7 @@ type Joining struct {
 
 // settle puts the members into the manifest. Which they are is asked again by each attempt: the
 // journal has what was planned.
-func (j *Joining) settle(ctx context.Context, t *Target, put *PutManifest) error {
+func (j *Joining) settle(ctx context.Context, t *Target, put *PutBackManifest) error {
 	if j == nil || !bytes.Contains(put.Data, []byte(j.Planned)) {
 		return nil
 	}

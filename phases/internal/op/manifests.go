@@ -137,12 +137,44 @@ func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, m.To, m.From)
 }
 
-// PutManifest writes a manifest into the static-pod directory, for the kubelet to run.
-type PutManifest struct {
-	Fence Fence     `json:"fence"`
-	Path  string    `json:"path"`
-	Data  []byte    `json:"data"`
-	Attr  node.Attr `json:"attr"`
+// File is a file that an operation writes where there is none.
+type File struct {
+	Path string    `json:"path"`
+	Data []byte    `json:"data"`
+	Attr node.Attr `json:"attr"`
+}
+
+var errAnotherFile = errors.New("another file is there")
+
+// inPlace says whether the file is there, and makes that durable. What is there and differs is
+// errAnotherFile.
+func (f File) inPlace(t *Target) (bool, error) {
+	there, _, err := read(t, f.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !bytes.Equal(there, f.Data):
+		return false, errAnotherFile
+	}
+	return true, settleWritten(t, f.Path)
+}
+
+// done is inPlace for one that asks whether an operation was carried out.
+func (f File) done(t *Target) (bool, error) {
+	there, err := f.inPlace(t)
+	if errors.Is(err, errAnotherFile) {
+		return false, nil
+	}
+	return there, err
+}
+
+// PutBackManifest puts a manifest that was taken out, or one made from it, into the static-pod
+// directory, for the kubelet to run.
+type PutBackManifest struct {
+	File
+	Fence Fence `json:"fence"`
 	// Alone: nothing else that is fenced may run beside it yet, so the fence is raised again first.
 	Alone bool `json:"alone,omitempty"`
 	// With Alone, the pod that the manifest runs. Earlier versions did not say.
@@ -155,9 +187,9 @@ type PutManifest struct {
 	Joining *Joining `json:"joining,omitempty"`
 }
 
-func (m *PutManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
+func (m *PutBackManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
-func (m *PutManifest) Do(ctx context.Context, t *Target) error {
+func (m *PutBackManifest) Do(ctx context.Context, t *Target) error {
 	if err := m.Joining.settle(ctx, t, m); err != nil {
 		return err
 	}
@@ -170,7 +202,7 @@ func (m *PutManifest) Do(ctx context.Context, t *Target) error {
 }
 
 // Guard: of all that is fenced, only this manifest's pod may run, and it as it was put there.
-func (m *PutManifest) Guard(ctx context.Context, t *Target) (bool, error) {
+func (m *PutBackManifest) Guard(ctx context.Context, t *Target) (bool, error) {
 	if !m.Alone {
 		return false, nil
 	}
@@ -190,26 +222,25 @@ func (m *PutManifest) Guard(ctx context.Context, t *Target) (bool, error) {
 	return true, nil
 }
 
-func (m *PutManifest) put(t *Target) error {
-	there, _, err := read(t, m.Path)
+func (m *PutBackManifest) put(t *Target) error {
+	there, err := m.inPlace(t)
 	switch {
-	case err == nil && bytes.Equal(there, m.Data):
-		return errors.Join(settleWritten(t, m.Path), m.dropHidden(t))
-	case err == nil:
+	case errors.Is(err, errAnotherFile):
 		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`",
 			m.Path)
-	case !errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return err
-	}
-	if err := m.write(t); err != nil {
-		return err
+	case !there:
+		if err := m.write(t); err != nil {
+			return err
+		}
 	}
 	return m.dropHidden(t)
 }
 
 // write needs room for the file. After the commit point, where nothing goes back, a full disk does
 // not stop it: it puts the original itself in place.
-func (m *PutManifest) write(t *Target) error {
+func (m *PutBackManifest) write(t *Target) error {
 	err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr)
 	if !errors.Is(err, syscall.ENOSPC) || m.Alone {
 		return err
@@ -224,7 +255,7 @@ func (m *PutManifest) write(t *Target) error {
 }
 
 // dropHidden removes the original under its dot name; the run's folder has a copy.
-func (m *PutManifest) dropHidden(t *Target) error {
+func (m *PutBackManifest) dropHidden(t *Target) error {
 	if m.Reserve {
 		return nil
 	}
@@ -253,7 +284,7 @@ func dropOriginal(t *Target, manifest, kept string) error {
 }
 
 // Undo is fencing: it ends what the kubelet runs from this manifest, and removes the manifest.
-func (m *PutManifest) Undo(ctx context.Context, t *Target) error {
+func (m *PutBackManifest) Undo(ctx context.Context, t *Target) error {
 	if err := stopKubelet(ctx, t); err != nil {
 		return err
 	}
@@ -268,15 +299,9 @@ func (m *PutManifest) Undo(ctx context.Context, t *Target) error {
 	return m.Fence.behind(ctx, t, func() error { return nil })
 }
 
-func (m *PutManifest) Done(_ context.Context, t *Target) (bool, error) {
-	there, _, err := read(t, m.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || !bytes.Equal(there, m.Data) || !m.Reserve && exists(t, hiddenName(m.Path)) {
-		return false, err
-	}
-	return true, settleWritten(t, m.Path)
+func (m *PutBackManifest) Done(_ context.Context, t *Target) (bool, error) {
+	there, err := m.done(t)
+	return there && (m.Reserve || !exists(t, hiddenName(m.Path))), err
 }
 
 // GiveUpReserve removes an original that waited under its dot name for the case that the run goes
@@ -308,12 +333,10 @@ func (g *GiveUpReserve) Done(_ context.Context, t *Target) (bool, error) {
 	return true, syncDirs(t, hidden)
 }
 
-// PlaceManifest writes a new manifest into the static-pod directory, for a running kubelet to run.
+// WriteManifest writes a new manifest into the static-pod directory, for a running kubelet to run.
 // It never overwrites, and going back removes only what is known to be the run's own.
-type PlaceManifest struct {
-	Path string    `json:"path"`
-	Data []byte    `json:"data"`
-	Attr node.Attr `json:"attr"`
+type WriteManifest struct {
+	File
 	// Pod is what the kubelet runs from it; it is ended before the manifest is removed. Without a
 	// name nothing is known to run here.
 	Pod     Pod           `json:"pod"`
@@ -324,32 +347,30 @@ type PlaceManifest struct {
 	Enrolment *Enrolment `json:"enrolment,omitempty"`
 }
 
-func (m *PlaceManifest) String() string { return "write " + m.Path }
+func (m *WriteManifest) String() string { return "write " + m.Path }
 
 // Record makes sure that it does not exist: what is there later is the run's own.
-func (m *PlaceManifest) Record(_ context.Context, t *Target) error {
+func (m *WriteManifest) Record(_ context.Context, t *Target) error {
 	if exists(t, m.Path) {
 		return fmt.Errorf("cannot write %s: it has turned up since the run was planned", m.Path)
 	}
 	return nil
 }
 
-func (m *PlaceManifest) Do(_ context.Context, t *Target) error {
-	there, err := t.Host.FS.ReadFile(m.Path)
+func (m *WriteManifest) Do(_ context.Context, t *Target) error {
+	there, err := m.inPlace(t)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return node.WriteNew(t.Host.FS, m.Path, m.Data, m.Attr)
-	case err != nil:
-		return fmt.Errorf("cannot read %s: %w", m.Path, err)
-	case !bytes.Equal(there, m.Data):
+	case errors.Is(err, errAnotherFile):
 		return fmt.Errorf("cannot write %s: someone has put another file there", m.Path)
+	case err != nil || there:
+		return err
 	}
-	return settleWritten(t, m.Path)
+	return node.WriteNew(t.Host.FS, m.Path, m.Data, m.Attr)
 }
 
 // Undo removes only the run's own manifest: someone who changed it wants it to run, with the data
 // and certificates that would be removed next.
-func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
+func (m *WriteManifest) Undo(ctx context.Context, t *Target) error {
 	there := exists(t, path.Dir(m.Path))
 	if there {
 		if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
@@ -375,7 +396,7 @@ func (m *PlaceManifest) Undo(ctx context.Context, t *Target) error {
 	return remove(t, m.Path)
 }
 
-func (m *PlaceManifest) own(t *Target) error {
+func (m *WriteManifest) own(t *Target) error {
 	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
 	if theirs {
 		return fmt.Errorf("cannot take %s away: someone has changed it, or put it there, since the run began; "+
@@ -384,18 +405,9 @@ func (m *PlaceManifest) own(t *Target) error {
 	return err
 }
 
-func (m *PlaceManifest) Done(_ context.Context, t *Target) (bool, error) {
-	there, err := t.Host.FS.ReadFile(m.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || !bytes.Equal(there, m.Data) {
-		return false, err
-	}
-	return true, settleWritten(t, m.Path)
-}
+func (m *WriteManifest) Done(_ context.Context, t *Target) (bool, error) { return m.done(t) }
 
-func (m *PlaceManifest) FilesOnly() bool { return m.Pod.Name == "" }
+func (m *WriteManifest) FilesOnly() bool { return m.Pod.Name == "" }
 
 // ReplaceManifest replaces an existing manifest. The kubelet ends the old pod and starts the new
 // one. The old manifest is kept in the run's folder.

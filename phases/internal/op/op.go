@@ -129,7 +129,7 @@ var kinds = map[string]Op{
 	"move-aside":              &MoveAside{},
 	"add-learner":             &AddLearner{},
 	"promote-learner":         &PromoteLearner{},
-	"put-manifest":            &PutManifest{},
+	"put-back-manifest":       &PutBackManifest{},
 	"start-kubelet":           &StartKubelet{},
 	"await-peer":              &AwaitPeer{},
 	"await-answer":            &AwaitAnswer{},
@@ -146,7 +146,7 @@ var kinds = map[string]Op{
 	"restart-pod":             &RestartPod{},
 	"await-served":            &AwaitServed{},
 	"put-certificate":         &PutCertificate{},
-	"place-manifest":          &PlaceManifest{},
+	"write-manifest":          &WriteManifest{},
 	"claim-data-directory":    &ClaimData{},
 	"keep-kubelet":            &KeepKubelet{},
 	"replace-manifest":        &ReplaceManifest{},
@@ -159,10 +159,12 @@ var kinds = map[string]Op{
 // former maps the old names of kinds to what each name meant. Journals with these names are
 // read, but never written.
 var former = map[string]Op{
-	"await-etcd":    &AwaitAnswer{},
-	"await-started": &AwaitAnswer{},
-	"await-member":  &AwaitAnswer{},
-	"await-learner": &AwaitAnswer{Learner: true},
+	"await-etcd":     &AwaitAnswer{},
+	"await-started":  &AwaitAnswer{},
+	"await-member":   &AwaitAnswer{},
+	"await-learner":  &AwaitAnswer{Learner: true},
+	"put-manifest":   &PutBackManifest{},
+	"place-manifest": &WriteManifest{},
 }
 
 // Kind returns the name of an operation's kind.
