@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -103,14 +102,7 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f := renewalFacts(t)
 			tt.spoil(f)
 			_, err := RenewOptions{}.preflight().Plan(context.Background(), f)
-			var refused *engine.RefusedError
-			switch {
-			case tt.why == "" && err != nil:
-				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) ||
-				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
-				t.Errorf("got %v, hint %q", err, engine.Hint(err))
-			}
+			crashtest.Refused(t, err, tt.why, tt.hint)
 		})
 	}
 }

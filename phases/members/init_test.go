@@ -127,14 +127,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f := freshInit(t)
 			tt.spoil(f)
 			_, err := InitOptions{}.preflight().Plan(context.Background(), f)
-			var refused *engine.RefusedError
-			switch {
-			case tt.why == "" && err != nil:
-				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) ||
-				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
-				t.Errorf("got %v, hint %q", err, engine.Hint(err))
-			}
+			crashtest.Refused(t, err, tt.why, tt.hint)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
@@ -188,14 +189,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f := joinFacts(t)
 			tt.spoil(f)
 			_, err := JoinOptions{}.preflight().Plan(context.Background(), f)
-			var refused *engine.RefusedError
-			switch {
-			case tt.why == "" && err != nil:
-				t.Error(err)
-			case tt.why != "" && (!errors.As(err, &refused) ||
-				!strings.Contains(err.Error(), tt.why) || !strings.Contains(engine.Hint(err), tt.hint)):
-				t.Errorf("got %v, hint %q", err, engine.Hint(err))
-			}
+			crashtest.Refused(t, err, tt.why, tt.hint)
 		})
 	}
 }
