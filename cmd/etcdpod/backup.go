@@ -86,8 +86,8 @@ func (s *session) backup(c *cli.Context) error {
 		from = "; etcd " + made.EtcdVersion
 	}
 	s.done(c, outcome{made.Sidecar, made.Findings}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Path, size(made.SizeBytes),
-			made.Revision, made.Keys, proven, from, short(inSeconds(made.Seconds)))
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Path, engine.Size(made.SizeBytes),
+			made.Revision, made.Keys, proven, from, short(engine.Seconds(made.Seconds)))
 		if len(made.Differ) > 0 {
 			fmt.Fprintf(w, "! %s\n", backup.Differing(made.Differ).Text)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func init() {
@@ -49,7 +50,7 @@ func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time
 	}
 	rows := [][]string{{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD", "NOTE"}}
 	for _, e := range entries {
-		row := []string{e.Path, when(e.TakenAt, now), size(e.SizeBytes),
+		row := []string{e.Path, when(e.TakenAt, now), engine.Size(e.SizeBytes),
 			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
 		if e.SHA256 == "" { // no sidecar describes it
 			row[3], row[4] = "", ""

@@ -215,9 +215,9 @@ func amount(done, total int64) string {
 	case total <= 0 && done < small:
 		return fmt.Sprint(done)
 	case total <= 0:
-		return size(done)
+		return engine.Size(done)
 	case total < small:
 		return fmt.Sprintf("%d of %d", done, total)
 	}
-	return fmt.Sprintf("%d %% of %s", 100*done/total, size(total))
+	return fmt.Sprintf("%d %% of %s", 100*done/total, engine.Size(total))
 }

@@ -62,7 +62,7 @@ func writeStakes(w io.Writer, st engine.Stakes, width int) {
 	labels("Lost:", st.Lost)
 	if st.AwaySeconds > 0 {
 		outage := fmt.Sprintf("the API server is down for about %s",
-			engine.Roughly(inSeconds(st.AwaySeconds)))
+			engine.Roughly(engine.Seconds(st.AwaySeconds)))
 		if st.Earlier != "" {
 			outage += ", as in run " + st.Earlier
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/prune"
 )
 
@@ -69,7 +70,7 @@ func (s *session) prune(c *cli.Context) error {
 		default:
 			writeItems(w, plan.Items, time.Now())
 			fmt.Fprintf(w, "Deleted the above and freed %s. `etcdpod runs` still lists the runs.\n",
-				size(plan.Bytes))
+				engine.Size(plan.Bytes))
 		}
 	})
 	return nil
@@ -77,7 +78,7 @@ func (s *session) prune(c *cli.Context) error {
 
 func writePrune(w io.Writer, plan prune.Plan, now time.Time) {
 	if len(plan.Items) > 0 {
-		fmt.Fprintf(w, "To be deleted, freeing %s:\n", size(plan.Bytes))
+		fmt.Fprintf(w, "To be deleted, freeing %s:\n", engine.Size(plan.Bytes))
 		writeItems(w, plan.Items, now)
 	}
 	if len(plan.Kept) > 0 {
@@ -89,7 +90,7 @@ func writePrune(w io.Writer, plan prune.Plan, now time.Time) {
 func writeItems(w io.Writer, items []prune.Item, now time.Time) {
 	var rows [][]string
 	for _, i := range items {
-		rows = append(rows, []string{"  " + i.Path, size(i.Bytes), when(i.Time, now), i.Reason})
+		rows = append(rows, []string{"  " + i.Path, engine.Size(i.Bytes), when(i.Time, now), i.Reason})
 	}
 	table(w, rows)
 }

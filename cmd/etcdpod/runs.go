@@ -98,7 +98,7 @@ type ended struct {
 func (e ended) write(w io.Writer, said string, width int) {
 	said += " It took " + short(e.Last.Sub(e.Began))
 	if e.APIAwaySeconds > 0 {
-		said += "; the API server was down for " + short(inSeconds(e.APIAwaySeconds))
+		said += "; the API server was down for " + short(engine.Seconds(e.APIAwaySeconds))
 	}
 	fmt.Fprint(w, wrapped("", said+".", 0, width))
 	if len(e.down) > 0 {

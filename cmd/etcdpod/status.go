@@ -153,7 +153,7 @@ func memberRows(st status.Status, now time.Time) [][]string {
 		add("alarms", "%s", strings.Join(st.Alarms, ", "))
 	}
 	if b := st.NewestBackup; b != nil {
-		add("newest backup", "%s, %s, %s", b.Path, when(b.TakenAt, now), size(b.SizeBytes))
+		add("newest backup", "%s, %s, %s", b.Path, when(b.TakenAt, now), engine.Size(b.SizeBytes))
 	} else {
 		add("newest backup", "none")
 	}
@@ -174,9 +174,9 @@ func roleOf(m *status.MemberStatus) string {
 }
 
 func databaseText(m *status.MemberStatus) string {
-	text := fmt.Sprintf("%s, %s of it in use", size(m.SizeBytes), size(m.InUseBytes))
+	text := fmt.Sprintf("%s, %s of it in use", engine.Size(m.SizeBytes), engine.Size(m.InUseBytes))
 	if m.QuotaBytes > 0 {
-		text += fmt.Sprintf(", quota %s", size(m.QuotaBytes))
+		text += fmt.Sprintf(", quota %s", engine.Size(m.QuotaBytes))
 	}
 	if m.StorageVersion != "" {
 		text += ", storage version " + m.StorageVersion
@@ -190,7 +190,7 @@ func manifestRows(st status.Status, now time.Time) [][]string {
 		var containers []string
 		for _, c := range m.Containers {
 			containers = append(containers, fmt.Sprintf("%s %s, attempt %d, %s",
-				c.Name, c.State, c.Attempt, ago(now.Sub(c.Since))))
+				c.Name, c.State, c.Attempt, engine.Age(now.Sub(c.Since))))
 		}
 		text := strings.Join(containers, "; ")
 		if text == "" {

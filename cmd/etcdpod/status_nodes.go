@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/status"
 	"github.com/etcdpod/etcdpod/phases/together"
 )
@@ -87,7 +88,7 @@ func nodeRow(n status.NodeStatus) []string {
 	row := []string{n.Node, "-", "-", "-", "-", "-", "-", "-"}
 	if m := n.Status.Member; m != nil {
 		row = []string{n.Node, m.ID, roleOf(m), m.Version, fmt.Sprint(m.Revision),
-			cmp.Or(n.HashKV, "-"), size(m.SizeBytes), size(m.InUseBytes)}
+			cmp.Or(n.HashKV, "-"), engine.Size(m.SizeBytes), engine.Size(m.InUseBytes)}
 	}
 	return append(row, certificatesText(n.Status), stateText(n.Status))
 }

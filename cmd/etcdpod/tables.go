@@ -84,9 +84,6 @@ func without(rows [][]string, heading string) (kept [][]string) {
 	return kept
 }
 
-// size writes bytes as people read them.
-func size(bytes int64) string { return engine.Size(bytes) }
-
 // short writes a duration that was measured. What took any time is not rounded to none.
 func short(d time.Duration) string {
 	switch {
@@ -102,18 +99,13 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// inSeconds is a duration that JSON has as a number.
-func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
 // when writes a time in UTC, and how long ago it was.
 func when(t, now time.Time) string {
 	if t.IsZero() {
 		return "not known"
 	}
-	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), ago(now.Sub(t)))
+	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), engine.Age(now.Sub(t)))
 }
-
-func ago(d time.Duration) string { return engine.Age(d) }
 
 // labelled writes a label and the text beside it, broken at spaces to stay within width columns.
 func labelled(w io.Writer, label, text string, width int) {

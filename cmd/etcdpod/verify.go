@@ -71,8 +71,8 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 		proven = "length and SHA-256 only"
 	}
 	fmt.Fprintf(w, "good  %s\n", v.Path)
-	rows := [][]string{{"checked", fmt.Sprintf("%s, in %s", proven, short(inSeconds(v.Seconds)))},
-		{"size", size(v.SizeBytes)}, {"sha256", v.SHA256}}
+	rows := [][]string{{"checked", fmt.Sprintf("%s, in %s", proven, short(engine.Seconds(v.Seconds)))},
+		{"size", engine.Size(v.SizeBytes)}, {"sha256", v.SHA256}}
 	if !v.Quick {
 		keys, objects := fmt.Sprint(v.Keys), int64(0)
 		for _, n := range v.Resources {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -127,6 +128,15 @@ func RunsOf(fsys node.Reader) ([]RunSummary, error) {
 		runs = append(runs, summaryOf(l))
 	}
 	return runs, nil
+}
+
+// RunOf is the run of that id, of which no other's journal is read; without an ID: it never began.
+func RunOf(fsys node.Reader, id string) RunSummary {
+	state, err := journal.Read(fsys, journal.RunDir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return RunSummary{}
+	}
+	return summaryOf(journal.Listed{ID: id, State: state, Err: err})
 }
 
 func summaryOf(l journal.Listed) RunSummary {

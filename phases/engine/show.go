@@ -151,12 +151,17 @@ func (n *Node) Follow(ctx context.Context, name string) (RunReport, error) {
 		if report.State != Running || n.Host.Clock.Sleep(ctx, followPause) != nil {
 			break
 		}
-		if report, err = n.Show(ctx, report.ID); err == nil && report.State == string(journal.StillOpen) {
+		if report = n.again(ctx, report.ID); report.State == string(journal.StillOpen) {
 			// It may have ended between the look at its journal and that at the lock.
-			report, err = n.Show(ctx, report.ID)
+			report = n.again(ctx, report.ID)
 		}
 	}
 	return report, err
+}
+
+// again looks at a run once more, and at no other.
+func (n *Node) again(ctx context.Context, id string) RunReport {
+	return reportOf(RunOf(n.Host.FS, id).Observed(ctx, n.Host.FS, n.Host.Clock))
 }
 
 // tell emits what a run's records say, without those that were told.

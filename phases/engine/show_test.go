@@ -201,6 +201,52 @@ func TestARunIsFollowedUntilItEnds(t *testing.T) {
 	}
 }
 
+// countedReads counts how often each file is read.
+type countedReads struct {
+	node.FS
+	read map[string]int
+}
+
+func (c countedReads) ReadFile(name string) ([]byte, error) {
+	c.read[name]++
+	return c.FS.ReadFile(name)
+}
+
+// A node has the journals of all its runs, and a run may be followed for hours.
+func TestWhoFollowsARunReadsTheOthersOnce(t *testing.T) {
+	const other, id = "20260801T010000Z-dirs-0001", "20260801T020000Z-dirs-0002"
+	d := countedReads{sim.NewDisk(), map[string]int{}}
+	var j *journal.Journal
+	for _, run := range []string{other, id} {
+		err := journal.Prepare(d, run)
+		if err == nil {
+			j, err = journal.Create(d, node.WallClock(), journal.RunDir(run), journal.Run{ID: run})
+		}
+		if err == nil && run == other {
+			err = j.Append(journal.Record{Kind: journal.End})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock, err := journal.Lock(t.Context(), d, node.WallClock(), journal.Holder{PID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	n := &engine.Node{Parts: engine.Parts{Host: &node.Host{FS: d, Clock: script{node.WallClock(), func() {
+		if looks++; looks == 3 {
+			_ = unlock()
+		}
+	}}}, Emit: func(engine.Event) {}}}
+	if r, err := n.Follow(t.Context(), ""); err != nil || r.ID != id || looks != 3 {
+		t.Errorf("%s, %v, after %d looks", r.ID, err, looks)
+	}
+	if reads := d.read[journal.RunDir(other)+"/journal"]; reads != 1 {
+		t.Errorf("another run's journal was read %d times", reads)
+	}
+}
+
 // Who stops looking stops nothing else, and is told what was seen.
 func TestAnInterruptEndsTheFollowingAlone(t *testing.T) {
 	const id = "20260801T020000Z-dirs-ab12"

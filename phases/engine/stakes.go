@@ -49,13 +49,11 @@ func (n *Node) Weigh(p *Plan) {
 		if err != nil || r.Workflow != p.Workflow || r.State != string(journal.Completed) || r.APIAwaySeconds == 0 {
 			continue
 		}
-		estimate, p.Stakes.Earlier = seconds(r.APIAwaySeconds), r.ID
+		estimate, p.Stakes.Earlier = Seconds(r.APIAwaySeconds), r.ID
 		break
 	}
 	p.Stakes.AwaySeconds = (estimate + time.Duration(p.Stakes.SizeBytes/(1<<20))*(awayGigabyte/1024)).Seconds()
 }
-
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // interrupts says whether operations take the API server away for a time that has an end.
 func interrupts(ops []op.Op) bool {

@@ -20,6 +20,9 @@ func Size[N int64 | uint64](bytes N) string {
 	return fmt.Sprintf("%.1f %s", value, unit)
 }
 
+// Seconds is a duration that JSON has as a number.
+func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
 // Age says how long ago something was.
 func Age(d time.Duration) string {
 	switch {

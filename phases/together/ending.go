@@ -193,14 +193,8 @@ func (t *Transaction) summary() engine.RunSummary {
 	if t.Node.here.hung.Load() {
 		return engine.RunSummary{ID: t.Run, Workflow: t.joint.Name, Command: t.Node.Command}
 	}
-	runs, err := engine.RunsOf(t.Node.Host.FS)
-	if err != nil {
-		return engine.RunSummary{ID: t.Run}
-	}
-	for _, r := range runs {
-		if r.ID == t.Run {
-			return r
-		}
+	if run := engine.RunOf(t.Node.Host.FS, t.Run); run.ID != "" {
+		return run
 	}
 	return engine.RunSummary{ID: t.Run}
 }
