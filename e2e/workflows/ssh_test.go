@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -138,9 +139,16 @@ func TestWhatKeepsSSHFromANodeIsSaid(t *testing.T) {
 	c.killCoordinator("exchange-data", "cp2", b)
 	c.nodes[1].eventually("the agent has noticed", func() bool { return c.nodes[1].run("prune", "--yes").Code == 3 })
 	c.typed("cp2", "etcdpod runs", 0, "restore --yes --nodes cp1,cp2,cp3")
-	if said := c.typed("cp2", status, 6, "Next: run `etcdpod resume`", "is open: it stopped in exchange-data on cp1, "+
-		"cp2, cp3"); strings.Count(said, "  ! ") > 3 {
+	// The agents end the operations that they have begun, so where each stands differs.
+	said := c.typed("cp2", status, 6, "Next: run `etcdpod resume`")
+	open := regexp.MustCompile(`is open: it stopped in [^\n]*`).FindAllString(said, -1)
+	if len(open) != 1 || strings.Count(said, "  ! ") > 3 {
 		t.Errorf("the open run is not the one thing that is said:\n%s", said)
+	}
+	for _, name := range []string{"cp1", "cp2", "cp3"} {
+		if !strings.Contains(strings.Join(open, ""), name) {
+			t.Errorf("where the run stopped on %s is not said:\n%s", name, said)
+		}
 	}
 	// The way from here is another than that from the node on which it was begun.
 	must(t, os.WriteFile(filepath.Join(ssh.Dir, "keys-cp1"), nil, 0o600))
