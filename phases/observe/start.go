@@ -155,8 +155,13 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 		doubt(err)
 		return
 	}
-	if sandbox == "" || present[sandbox] {
-		return // not told: nothing to look for
+	if sandbox == "" {
+		f.Doubts = append(f.Doubts, Obstacle{What: "the container runtime does not tell which image pods' sandboxes " +
+			"are made from: whether it is on this node is not known"})
+		return
+	}
+	if present[sandbox] {
+		return
 	}
 	switch i, err := n.Runtime.Image(ctx, sandbox); {
 	case err != nil:

@@ -159,6 +159,19 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 	}
 }
 
+func TestThatTheRuntimeDoesNotTellTheSandboxesImageIsSaid(t *testing.T) {
+	for pause, want := range map[string]bool{sim.Untold: true, "pause": false} {
+		f := seen(t, nil, func(m *sim.Machine) { m.PauseImage = pause })
+		said := strings.Join(f.StartDoubts(of(f, etcdYAML)), "\n")
+		if strings.Contains(said, "does not tell which image pods' sandboxes are made from") != want {
+			t.Errorf("where it is %s, it is said: %q", pause, said)
+		}
+		if err := f.CheckStarts(of(f, etcdYAML)); err != nil {
+			t.Errorf("where it is %s: %v", pause, err)
+		}
+	}
+}
+
 func TestADiskThatTheDataLeavesNeedNotBeMounted(t *testing.T) {
 	f := seen(t, map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd ext4 nofail 0 2\nUUID=3 /srv ext4 nofail 0 2\n",
 		"/srv/x": "x", "/other/x": "x"}, nil)

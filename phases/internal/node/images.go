@@ -58,8 +58,9 @@ func labelledVersion(info map[string]string) string {
 	return read.Labels[label]
 }
 
-// SandboxImage reads what kubeadm's own preflight check reads, too. A runtime that does not tell it
-// there is not asked what its sandboxes were made from: that may have been another image.
+// SandboxImage reads what kubeadm's own preflight check reads, too. Containerd 2 and CRI-O do not
+// tell it there, but keep the image pinned; one image alone that is pinned is that one. The runtime
+// is not asked what its sandboxes were made from: that may have been another image.
 func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 	var read struct {
 		SandboxImage string `json:"sandboxImage"`
@@ -75,7 +76,31 @@ func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot ask which image sandboxes are made from: %w", err)
 	}
-	return read.SandboxImage, nil
+	if read.SandboxImage != "" {
+		return read.SandboxImage, nil
+	}
+	return r.pinned(ctx)
+}
+
+// pinned names the image that is never to be deleted, where there is one such.
+func (r runtime) pinned(ctx context.Context) (string, error) {
+	var names []string
+	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
+		answer, err := cri.NewImageServiceClient(conn).ListImages(ctx, &cri.ListImagesRequest{})
+		for _, i := range answer.GetImages() {
+			if i.Pinned {
+				names = append(names, append(i.RepoTags, i.Id)[0])
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot ask which image sandboxes are made from: %w", err)
+	}
+	if len(names) != 1 {
+		return "", nil
+	}
+	return names[0], nil
 }
 
 func (r runtime) Exit(ctx context.Context, id string) (exit Exit, ok bool, err error) {

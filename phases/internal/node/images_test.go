@@ -50,6 +50,50 @@ func (fakeImages) ContainerStatus(
 	return &cri.ContainerStatusResponse{Status: s}, nil
 }
 
+// fakeContainerd2 tells what sandboxes are made from by what it keeps pinned alone.
+type fakeContainerd2 struct {
+	cri.UnimplementedRuntimeServiceServer
+	cri.UnimplementedImageServiceServer
+	images []*cri.Image
+}
+
+func (fakeContainerd2) Status(context.Context, *cri.StatusRequest) (*cri.StatusResponse, error) {
+	return &cri.StatusResponse{Info: map[string]string{"config": `{"containerd":{"defaultRuntimeName":"runc"}}`}}, nil
+}
+
+func (f fakeContainerd2) ListImages(context.Context, *cri.ListImagesRequest) (*cri.ListImagesResponse, error) {
+	return &cri.ListImagesResponse{Images: f.images}, nil
+}
+
+func TestTheSandboxesImageIsTheOneThatIsPinnedWhereTheRuntimeDoesNotTell(t *testing.T) {
+	etcd := &cri.Image{Id: "sha256:1", RepoTags: []string{"etcd:3.7.0-0"}}
+	pause := &cri.Image{Id: "sha256:2", RepoTags: []string{"pause:3.10.2"}, Pinned: true}
+	untagged := &cri.Image{Id: "sha256:3", Pinned: true}
+	for name, c := range map[string]struct {
+		images []*cri.Image
+		want   string
+	}{
+		"it is pinned":        {[]*cri.Image{etcd, pause}, "pause:3.10.2"},
+		"it has no tag":       {[]*cri.Image{etcd, untagged}, "sha256:3"},
+		"nothing is pinned":   {[]*cri.Image{etcd}, ""},
+		"several are pinned":  {[]*cri.Image{pause, untagged}, ""},
+		"there are no images": {nil, ""},
+	} {
+		root := shortDir(t)
+		listener, err := net.Listen("unix", filepath.Join(root, "s"))
+		ok(t, err)
+		server := grpc.NewServer()
+		fake := fakeContainerd2{images: c.images}
+		cri.RegisterRuntimeServiceServer(server, fake)
+		cri.RegisterImageServiceServer(server, fake)
+		go func() { _ = server.Serve(listener) }()
+		t.Cleanup(server.Stop)
+		if got, err := node.CRI("unix:///s", node.OS(root)).SandboxImage(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: sandboxes are made from %q, not %q; %v", name, got, c.want, err)
+		}
+	}
+}
+
 func TestTheRuntimeIsAskedForImagesAndHowContainersEnded(t *testing.T) {
 	root := shortDir(t)
 	listener, err := net.Listen("unix", filepath.Join(root, "s"))

@@ -14,6 +14,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
+// Untold is the PauseImage of a runtime that does not tell what sandboxes are made from.
+const Untold = "untold"
+
 // Machine is a simulated control-plane node. Its kubelet and etcds act between any two steps of the
 // etcdpod under test.
 type Machine struct {
@@ -45,7 +48,7 @@ type Machine struct {
 	// manifest contains CrashText exits at once, again and again.
 	SickText, CrashText string
 	// NoImages are images that are not on the node, and cannot be pulled: the kubelet cannot start
-	// a pod of them. PauseImage is what sandboxes are made from; empty: the runtime does not tell.
+	// a pod of them. PauseImage is what sandboxes are made from; the runtime may leave it Untold.
 	NoImages   []string
 	PauseImage string
 	Exit       node.Exit // how containers ended; zero: with 1
@@ -390,7 +393,15 @@ func (r runtime) Image(_ context.Context, name string) (node.Image, error) {
 	return node.Image{Present: !slices.Contains(r.m.NoImages, name), Tags: []string{name}}, nil
 }
 
-func (r runtime) SandboxImage(context.Context) (string, error) { return r.m.PauseImage, nil }
+func (r runtime) SandboxImage(context.Context) (string, error) {
+	switch r.m.PauseImage {
+	case "":
+		return "pause", nil
+	case Untold:
+		return "", nil
+	}
+	return r.m.PauseImage, nil
+}
 
 func (r runtime) Exit(context.Context, string) (node.Exit, bool, error) {
 	exit := r.m.Exit
