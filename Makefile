@@ -86,7 +86,8 @@ e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all
 	ETCDPOD_MATRIX=full $(GO) test -p 1 -timeout 2h -count 1 -v -run "EveryStateThatTwoFaults|SomebodyElse" ./phases/...
 	ETCDPOD=$(CURDIR)/bin/etcdpod ETCDPOD_MATRIX=full $(GO) test -timeout 2h -count 1 -v -run "Killed|CtrlC" ./e2e/workflows
-	ETCDPOD_MATRIX=full $(GO) test -tags e2e -p 1 -timeout 10h -count 1 -v -run Matrix ./e2e/cluster/... ./e2e/threenodes/...
+	$(GO) run ./e2e/binaries/build containerd
+	ETCDPOD_MATRIX=full $(GO) test -tags e2e -p 1 -timeout 10h -count 1 -v -run Matrix ./e2e/machines/... ./e2e/cluster/... ./e2e/threenodes/...
 
 goldens:
 	$(GO) run ./e2e/binaries/build kubeadms

@@ -30,6 +30,9 @@ const (
 	Etcd37 = "3.7.3"
 
 	KubernetesVersion = "1.37.2"
+
+	// Debian's containerd is the nodes' own; this one they can have instead.
+	Containerd2 = "2.4.2"
 )
 
 // KubeadmVersions returns the pinned versions of kubeadm that etcdpod's renderings are held
@@ -121,6 +124,25 @@ func kubernetesProgram(ctx context.Context, version, program string) (string, er
 		Package: "k8s.io/kubernetes/cmd/" + program,
 		LDFlags: kubernetesLDFlags(version),
 		Require: func(ctx context.Context, dir string) error { return requireKubernetes(ctx, dir, version) },
+	})
+}
+
+// ContainerdPrograms returns the programs of containerd that [Containerd] builds. A node that has
+// this containerd needs them all.
+func ContainerdPrograms() []string { return []string{"containerd", "containerd-shim-runc-v2", "ctr"} }
+
+// Containerd returns the path of one of the [ContainerdPrograms] at [Containerd2], as [Kubernetes]
+// does. Cold, all of them together take about a minute and a half of processor time.
+func Containerd(ctx context.Context, program string) (string, error) {
+	const module = "github.com/containerd/containerd/v2"
+	return build(ctx, recipe{
+		Name:    "containerd-" + Containerd2,
+		Program: program,
+		Package: module + "/cmd/" + program,
+		LDFlags: "-X " + module + "/version.Version=v" + Containerd2,
+		Require: func(ctx context.Context, dir string) error {
+			return run(ctx, dir, "go", "get", module+"@v"+Containerd2)
+		},
 	})
 }
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -171,16 +170,4 @@ func removeAll(files []string) {
 	for _, file := range files {
 		os.Remove(file)
 	}
-}
-
-// containerdConfig is every node's. restrict_oom_score_adj: this process may not be
-// allowed to lower a score.
-func containerdConfig() string {
-	return strings.ReplaceAll(`version = 2
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "PAUSE"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-`, "PAUSE", pauseImage)
 }

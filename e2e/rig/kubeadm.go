@@ -18,7 +18,7 @@ const (
 // joinCluster makes the node a control plane: the first one with kubeadm init, the
 // others with kubeadm join.
 func (n *Node) joinCluster(ctx context.Context) error {
-	verb, config, args := "join", n.joinConfiguration(), []string{}
+	verb, config, args := "join", n.JoinConfiguration(), []string{}
 	if n.Index == 0 {
 		verb, config, args = "init", n.initConfiguration(), []string{"--upload-certs"}
 	}
@@ -37,7 +37,7 @@ func (n *Node) joinCluster(ctx context.Context) error {
 // KubeadmConfiguration is everything that kubeadm needs to know on this node, to init a
 // cluster or to join one.
 func (n *Node) KubeadmConfiguration() string {
-	return n.initConfiguration() + "---\n" + n.joinConfiguration()
+	return n.initConfiguration() + "---\n" + n.JoinConfiguration()
 }
 
 // Endpoint is where clients find the cluster, HOST:PORT: the first node's API server, or a
@@ -113,7 +113,8 @@ func (n *Node) addons() string {
 	return "dns:\n  disabled: true\nproxy:\n  disabled: true\n"
 }
 
-func (n *Node) joinConfiguration() string {
+// JoinConfiguration is what kubeadm needs to know to make this node a further control plane.
+func (n *Node) JoinConfiguration() string {
 	return n.fill(`apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 discovery:

@@ -37,15 +37,20 @@ type Node struct {
 
 // Path returns the path on the host of what survives a reboot of the node: /etc/kubernetes,
 // /var/lib and /var/log are the node's own. Any other path is the host's, and returned unchanged.
+// What is on a disk of the node's is reached only while it runs.
 func (n *Node) Path(path string) string {
 	for own, dir := range map[string]string{
 		"/etc/kubernetes": boot.EtcKubernetes,
 		"/var/lib":        boot.VarLib,
 		"/var/log":        boot.VarLog,
 	} {
-		if path == own || strings.HasPrefix(path, own+"/") {
-			return filepath.Join(n.Dir, dir, strings.TrimPrefix(path, own))
+		if path != own && !strings.HasPrefix(path, own+"/") {
+			continue
 		}
+		if own == "/var/lib" && n.disk() != "" && n.Running() {
+			return fmt.Sprintf("/proc/%d/root%s", n.PID, path)
+		}
+		return filepath.Join(n.Dir, dir, strings.TrimPrefix(path, own))
 	}
 	return path
 }
@@ -59,10 +64,14 @@ func (n *Node) create(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(n.Path("/var/lib/containerd.toml"), []byte(containerdConfig()), 0o644); err != nil {
+	config := []byte(n.cluster.containerdConfig())
+	if err := os.WriteFile(n.Path("/var/lib/containerd.toml"), config, 0o644); err != nil {
 		return err
 	}
-	return n.sshFiles(ctx)
+	if err := n.sshFiles(ctx); err != nil {
+		return err
+	}
+	return n.format(ctx)
 }
 
 // Boot switches the node on: containerd, sshd and the kubelet start, with any manifests that the
@@ -120,6 +129,7 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 		Hostname: n.Name, Dir: n.Dir, Path: n.cluster.path(),
 		Veth: veth, Address: n.Address + "/24", Gateway: n.cluster.Subnet + ".1",
 		Cgroup: n.cgroup(), Services: services,
+		Disk: n.disk(), Systemd: n.cluster.Systemd,
 	})
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill())
@@ -127,6 +137,9 @@ func (n *Node) bootInit(ctx context.Context, services []string) error {
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	if line = strings.TrimSpace(line); line != boot.Ready {
 		return errors.Join(fmt.Errorf("its first process says: %s", line), cmd.Process.Kill())
+	}
+	if n.cluster.Systemd {
+		return n.awaitUnits(ctx, services)
 	}
 	return nil
 }

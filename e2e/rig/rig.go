@@ -33,6 +33,7 @@ type Options struct {
 	// Names of machines to switch on without kubeadm, instead of Nodes.
 	Machines []string
 	Balanced bool // the caller puts a Balancer at the cluster's address
+	Machine
 	// The cluster's directory, on a disk (etcd syncs), not below /var/lib or /etc; empty: see Dir.
 	Dir string
 }
@@ -51,6 +52,7 @@ type Cluster struct {
 	Balanced    bool
 	Nodes       []*Node
 	Machines    int // how many there have ever been
+	Machine
 }
 
 // Dir returns a cluster's default directory: cluster/NAME below the cache.
@@ -95,6 +97,9 @@ func plan(o Options) (*Cluster, error) {
 			"that kubeadm %s gives it: take %s or %s",
 			o.Name, o.EtcdVersion, binaries.KubernetesVersion, binaries.Etcd36, binaries.Etcd37)
 	}
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("cannot start cluster %s: %w", o.Name, err)
+	}
 	if o.Nodes == 0 {
 		o.Nodes = 1
 	}
@@ -120,7 +125,7 @@ func plan(o Options) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{Name: o.Name, Dir: dir, Root: root, EtcdVersion: o.EtcdVersion,
-		EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced}
+		EtcdArgs: o.EtcdArgs, Bare: len(o.Machines) > 0, Balanced: o.Balanced, Machine: o.Machine}
 	c.Bridge = fmt.Sprintf("ep%08x", crc32.ChecksumIEEE([]byte(dir)))
 	names := o.Machines
 	for i := 0; !c.Bare && i < o.Nodes; i++ {
@@ -157,7 +162,7 @@ func (c *Cluster) clear(ctx context.Context) error {
 }
 
 func (c *Cluster) start(ctx context.Context) error {
-	if err := installTools(ctx); err != nil {
+	if err := installTools(ctx, append(c.tools(), tools...)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {

@@ -15,20 +15,21 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// installTools installs, from Debian, the programs that a node needs and this host lacks. It
-// does not matter if that starts a containerd on the host: each node has its own, with its own
-// socket and directories.
-func installTools(ctx context.Context) error {
+// tools are the programs that every node needs, and the packages of Debian that have them.
+var tools = [][2]string{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"},
+	{"ip", "iproute2"}, {"nsenter", "util-linux"}, {"iptables", "iptables"}, {"conntrack", "conntrack"},
+	{"socat", "socat"}, {"ssh", "openssh-client"}, {"sshd", "openssh-server"}}
+
+// installTools installs, from Debian, the programs that this host lacks. It does not matter if that
+// starts a containerd on the host: each node has its own, with its own socket and directories.
+func installTools(ctx context.Context, tools [][2]string) error {
 	free, err := oneByOne()
 	if err != nil {
 		return err
 	}
 	defer free()
 	var missing []string
-	for _, t := range [][2]string{{"containerd", "containerd"},
-		{"ctr", "containerd"}, {"runc", "runc"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
-		{"iptables", "iptables"}, {"conntrack", "conntrack"}, {"socat", "socat"},
-		{"ssh", "openssh-client"}, {"sshd", "openssh-server"}} {
+	for _, t := range tools {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
@@ -90,8 +91,14 @@ func (c *Cluster) makePath(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot build nodeinit: %w\n%s", err, out)
 	}
-	links := map[string]string{"systemctl": "nodeinit"}
-	var err error
+	links := map[string]string{}
+	if !c.Systemd {
+		links["systemctl"] = "nodeinit"
+	}
+	err := c.containerdLinks(ctx, links)
+	if err != nil {
+		return err
+	}
 	for _, program := range []string{"kubelet", "kubeadm"} {
 		if links[program], err = binaries.Kubernetes(ctx, program); err != nil {
 			return err

@@ -1,5 +1,6 @@
 // Command build builds the programs that the tests run etcdpod against, and prints where they are.
-// The older kubeadms, of which only `make goldens` has need, are in none but kubeadms.
+// All are not the older kubeadms, of which only `make goldens` has need, nor the newer containerd,
+// of which only `make e2e-matrix` has.
 package main
 
 import (
@@ -19,8 +20,8 @@ func main() {
 	if len(os.Args) == 2 {
 		what = os.Args[1]
 	}
-	if !slices.Contains([]string{"etcd", "kubernetes", "all", "kubeadms"}, what) {
-		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|all|kubeadms")
+	if !slices.Contains([]string{"etcd", "kubernetes", "all", "kubeadms", "containerd"}, what) {
+		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|all|kubeadms|containerd")
 		os.Exit(2)
 	}
 	if err := build(ctx, what); err != nil {
@@ -30,13 +31,11 @@ func main() {
 }
 
 func build(ctx context.Context, what string) error {
-	if what == "kubeadms" {
-		for _, version := range binaries.KubeadmVersions() {
-			if err := show(binaries.Kubeadm(ctx, version)); err != nil {
-				return err
-			}
-		}
-		return nil
+	switch what {
+	case "kubeadms":
+		return each(ctx, binaries.KubeadmVersions(), binaries.Kubeadm)
+	case "containerd":
+		return each(ctx, binaries.ContainerdPrograms(), binaries.Containerd)
 	}
 	if what != "kubernetes" {
 		for _, version := range binaries.EtcdVersions() {
@@ -49,11 +48,16 @@ func build(ctx context.Context, what string) error {
 			}
 		}
 	}
-	if what != "etcd" {
-		for _, program := range binaries.KubernetesPrograms() {
-			if err := show(binaries.Kubernetes(ctx, program)); err != nil {
-				return err
-			}
+	if what == "etcd" {
+		return nil
+	}
+	return each(ctx, binaries.KubernetesPrograms(), binaries.Kubernetes)
+}
+
+func each(ctx context.Context, names []string, built func(context.Context, string) (string, error)) error {
+	for _, name := range names {
+		if err := show(built(ctx, name)); err != nil {
+			return err
 		}
 	}
 	return nil

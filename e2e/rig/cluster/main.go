@@ -16,7 +16,9 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
 
-const usage = `usage: cluster up [--name NAME] [--nodes N] [--etcd VERSION]   start a cluster
+const usage = `usage: cluster up [--name NAME] [--nodes N] [--etcd VERSION]   start a cluster, on machines that can have
+                [--containerd VERSION] [--disk xfs|btrfs]     another containerd, /var/lib on a disk of its
+                [--systemd]                                    own, and systemd itself as first process
        cluster exec [--name NAME] [--node N] [COMMAND...]       run a command, or a shell, on a node
        cluster reboot [--name NAME] [--node N]                  pull a node's plug, and start it again
        cluster down [--name NAME]                               end it, and remove all that it has
@@ -46,12 +48,16 @@ func command(ctx context.Context, args []string) error {
 	name := flags.String("name", "rig", "name of the cluster")
 	nodes := flags.Int("nodes", 1, "control-plane nodes")
 	etcd := flags.String("etcd", "", "version of etcd")
+	var machine rig.Machine
+	flags.StringVar(&machine.Containerd, "containerd", "", "version of containerd, instead of the host's")
+	flags.StringVar(&machine.FileSystem, "disk", "", "file system of a disk for /var/lib")
+	flags.BoolVar(&machine.Systemd, "systemd", false, "systemd is the first process")
 	number := flags.Int("node", 1, "which node")
 	if err := flags.Parse(args[1:]); err != nil {
 		return errUsage
 	}
 	if args[0] == "up" {
-		return up(ctx, rig.Options{Name: *name, Nodes: *nodes, EtcdVersion: *etcd})
+		return up(ctx, rig.Options{Name: *name, Nodes: *nodes, EtcdVersion: *etcd, Machine: machine})
 	}
 	dir, err := rig.Dir(*name)
 	if err != nil {

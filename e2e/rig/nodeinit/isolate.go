@@ -31,6 +31,9 @@ func isolate(c boot.Config) error {
 			return err
 		}
 	}
+	if err := mountDisk(c.Disk); err != nil {
+		return err
+	}
 	// Volumes that the kubelet mounts for a pod must be visible in containers that mount the
 	// kubelet's directory.
 	if err := bind("/var/lib/kubelet", "/var/lib/kubelet"); err != nil {
@@ -53,6 +56,17 @@ func isolate(c boot.Config) error {
 	return syscall.Sethostname([]byte(c.Hostname))
 }
 
+// mountDisk mounts the node's own disk, if it has one. The loop device goes with the mount.
+func mountDisk(file string) error {
+	if file == "" {
+		return nil
+	}
+	if out, err := exec.Command("mount", "-o", "loop", file, "/var/lib").CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot mount the disk %s: %w: %s", file, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
 func bind(from, to string) error {
 	if err := syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
 		return fmt.Errorf("cannot mount %s on %s: %w", from, to, err)
@@ -61,11 +75,12 @@ func bind(from, to string) error {
 }
 
 // kernelTunables shows the kubelet the settings that it insists on (setupKernelTunables,
-// pkg/kubelet/cm), so that it leaves the host's alone.
+// pkg/kubelet/cm), and systemd those that it raises, so that they leave the host's alone.
 func kernelTunables() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
 		"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
+		"fs/nr_open": "1048576", "fs/file-max": "9223372036854775807",
 	} {
 		file := filepath.Join("/run", "sysctl-"+strings.ReplaceAll(name, "/", "-"))
 		if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {

@@ -1,7 +1,8 @@
 // Command nodeinit is the first process of a node of the rig: in namespaces made by the rig, it
 // mounts the node's own directories, sets up the network, keeps containerd, sshd and the kubelet
-// running as systemd would, and reaps processes. When it is killed, the kernel kills every process
-// of the node and drops its mounts: that is the rig's power switch.
+// running as systemd would, and reaps processes; or it lets systemd itself do that, in its place.
+// When it is killed, the kernel kills every process of the node and drops its mounts: that is the
+// rig's power switch.
 //
 // Called as systemctl it asks the first process; called as pause it is the container that
 // holds a pod's namespaces.
@@ -77,6 +78,9 @@ func run(c boot.Config) error {
 	}
 	if err := network(c); err != nil {
 		return err
+	}
+	if c.Systemd {
+		return handOver(c)
 	}
 	units := newSupervisor()
 	for _, name := range c.Services {

@@ -12,6 +12,8 @@ type Config struct {
 	Gateway  string   // the bridge's address
 	Cgroup   string   // of the node, in each of the host's hierarchies
 	Services []string // units to start, in order
+	Disk     string   // the file of the disk for /var/lib, on the host; empty: there is none
+	Systemd  bool     // systemd becomes the first process
 }
 
 // Ready is nodeinit's answer when everything that it was told to start runs.
@@ -19,6 +21,9 @@ const Ready = "ready"
 
 // Socket is where nodeinit answers systemctl, on the node.
 const Socket = "/run/nodeinit.sock"
+
+// Systemd is what becomes the first process of a node that has it.
+const Systemd = "/lib/systemd/systemd"
 
 // Home is root's home directory on a node, separate from the host's.
 const Home = "/var/lib/root"
