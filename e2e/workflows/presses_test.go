@@ -19,6 +19,21 @@ type interruptible struct {
 	before   func()   // notes how the node is
 	old, new func()   // hold the node to what it was, and to what the command makes of it
 	again    func()   // makes the node one on which the command has something to do again
+
+	held  bool // it is this node that waits, and not one of the others
+	start func(args []string, halts ...*halt) *terminal.Terminal
+	ended func() // waits until nobody works on the run any more
+	// settle types resume or rollback.
+	settle func(turn int, verb string, code int, texts ...string)
+}
+
+// alone is a command on one node.
+func alone(n *node, args ...string) *interruptible {
+	c := &interruptible{person: person{node: n}, args: args}
+	c.held, c.start = true, c.haltsAt
+	c.ended = func() { must(n.t, n.AwaitCommands(n.ctx)) }
+	c.settle = func(_ int, verb string, code int, texts ...string) { n.want(code, []string{verb}, texts...) }
+	return c
 }
 
 // presses are how often Ctrl-C is pressed, and where: at a phase, or, from the second on, where the
@@ -49,7 +64,7 @@ func TestCtrlCPressedAtEachPhaseEndsAsTheScreenSays(t *testing.T) {
 			for i, phase := range c.phases() {
 				c.columns = []uint16{80, 40}[i%2]
 				for _, how := range sampled(i) {
-					c.press(phase, how, turn)
+					c.press(phase, c.Root, how, turn)
 					turn++
 				}
 			}
@@ -86,14 +101,15 @@ func (c *interruptible) phases() (names []string) {
 	return names
 }
 
-// press interrupts the command at a phase, holds its screen to what it promises, and the node to
-// what the screen says. turn decides how a run that is left open is ended.
-func (c *interruptible) press(phase string, how presses, turn int) {
+// press interrupts the command where the node with that root is at a phase, holds its screen to
+// what it promises, and the node to what the screen says. turn decides how a run that is left open
+// is ended.
+func (c *interruptible) press(phase, root string, how presses, turn int) {
 	c.t.Helper()
 	c.before()
-	there := haltAt(func(m mark) bool { return m.kind == "start" && m.phase == phase && m.first })
-	back := haltAt(func(m mark) bool { return m.kind == "undo" })
-	tty := c.haltsAt(append(c.args, "--yes"), there, back)
+	there := haltAt(func(m mark) bool { return m.root == root && m.kind == "start" && m.phase == phase && m.first })
+	back := haltAt(func(m mark) bool { return m.root == root && m.kind == "undo" })
+	tty := c.start(append(c.args, "--yes"), there, back)
 	at := c.await(there, tty)
 	code := 1
 	if at.committed || how.times == 3 {
@@ -106,7 +122,7 @@ func (c *interruptible) press(phase string, how presses, turn int) {
 		}
 		c.types(tty, terminal.Interrupt)
 		if i < 2 {
-			c.sees(tty, 1, said(i, at.committed))
+			c.answered(tty, i+1)
 		}
 	}
 	if how.times < 3 {
@@ -117,24 +133,24 @@ func (c *interruptible) press(phase string, how presses, turn int) {
 	must(c.t, err)
 	there.release()
 	back.release()
-	must(c.t, c.AwaitCommands(c.ctx))
+	c.ended()
 	if got != code {
 		c.t.Errorf("it ended with %d, not %d", got, code)
 	}
 	run := c.lastRun()
-	c.wantScreen(tty, run, how)
+	c.wantScreen(tty, run, how, at.committed)
 	switch {
 	case code == 1:
 		c.old()
 	case run.Aborted && turn%2 == 0: // it goes on going back
-		c.want(1, []string{"resume"}, "everything is as before")
+		c.settle(turn, "resume", 1, "everything is as before")
 		c.old()
 	case at.committed || turn%2 == 0:
-		c.done("resume")
+		c.settle(turn, "resume", 0)
 		c.new()
 		c.again()
 	default:
-		c.done("rollback")
+		c.settle(turn, "rollback", 0)
 		c.old()
 	}
 	if c.t.Failed() {
@@ -142,23 +158,30 @@ func (c *interruptible) press(phase string, how presses, turn int) {
 	}
 }
 
-// said is what the screen says when Ctrl-C is pressed.
-func said(before int, committed bool) string {
-	switch {
-	case before > 0:
-		return "A third Ctrl-C ends etcdpod at once, and leaves the node as it is now ("
-	case committed:
-		return "Interrupted past the commit point: nothing is taken back, and the run stays open. Finish it with " +
+// answered waits until the screen answers a press; what it says there is looked at in the end.
+func (c *interruptible) answered(tty *terminal.Terminal, press int) {
+	c.t.Helper()
+	c.sees(tty, 1, []string{"Interrupted", "Interrupted again"}[press-1])
+}
+
+// promised is what the answers to the presses say.
+func promised(times int, committed bool) (texts []string) {
+	texts = append(texts, "this takes about ")
+	if committed {
+		texts[0] = "Interrupted past the commit point: nothing is undone, and the run stays open. Finish it with " +
 			"`etcdpod resume`."
 	}
-	return "Interrupted: going back to what was; this takes about "
+	if times > 1 {
+		texts = append(texts, "A third Ctrl-C kills etcdpod now and leaves the node as it is (")
+	}
+	return texts
 }
 
 // asFailure is how an interrupt must not read.
 var asFailure = regexp.MustCompile(`context canceled|✗|FAILED|signal: |goroutine|panic`)
 
 // wantScreen holds what stays on the screen to what an interrupt must say, wherever it comes.
-func (c *interruptible) wantScreen(tty *terminal.Terminal, run runSummary, how presses) {
+func (c *interruptible) wantScreen(tty *terminal.Terminal, run runSummary, how presses, committed bool) {
 	c.t.Helper()
 	screen := tty.Screen()
 	if wrong := asFailure.FindString(screen); wrong != "" {
@@ -174,15 +197,17 @@ func (c *interruptible) wantScreen(tty *terminal.Terminal, run runSummary, how p
 		if run.Committed {
 			then = "resume"
 		}
-		says = []string{"etcdpod: interrupted", run.ID,
-			"is open: it stopped in " + run.Phase + ", at: " + run.Operation, "`etcdpod " + then + "`"}
+		says = []string{"etcdpod: interrupted", run.ID, "is open: it stopped in ", "`etcdpod " + then + "`"}
+		if c.held { // else the node goes on while the screen is written
+			says[2] += run.Phase + ", at: " + run.Operation
+		}
 		if how.times == 3 {
-			says = append(says, "Ended at once. The node is left as it is: ")
+			says = append(says, "The node is left as it is: ")
 		}
 	case run.State != "rolled back":
 		c.t.Errorf("the run is %q", run.State)
 	}
-	for _, text := range says {
+	for _, text := range append(says, promised(how.times, committed)...) {
 		must(c.t, tty.WaitFor(c.ctx, 1, text)) // it has ended: nothing is waited for
 	}
 	for line := range strings.Lines(screen) {
@@ -196,7 +221,7 @@ func interruptedRestore(t *testing.T) *interruptible {
 	n := start(t, sandbox.Options{})
 	b := n.backup()
 	var before state
-	c := &interruptible{person: person{node: n}, args: []string{"restore", b.file}}
+	c := alone(n, "restore", b.file)
 	c.before = func() {
 		n.change()
 		before = n.state()
@@ -213,7 +238,7 @@ func interruptedRenew(t *testing.T) *interruptible {
 		must(t, os.Chmod(n.Path(pkiDir+base+".crt"), 0o644))
 	}
 	var before map[string]string
-	c := &interruptible{person: person{node: n}, args: []string{"certs", "renew"}}
+	c := alone(n, "certs", "renew")
 	c.before = func() { before = n.pairs() }
 	c.old = func() { n.wantPairs(before, false) }
 	c.new = func() { n.wantPairs(before, true) }
@@ -225,7 +250,7 @@ func interruptedSet(t *testing.T) *interruptible {
 	n := start(t, sandbox.Options{})
 	servers := []string{n.ClientURL(), n.atAddress()} // the same etcd at two addresses
 	var before map[string]string
-	c := &interruptible{person: person{node: n}, args: []string{"apiserver", "set", "--etcd-servers", servers[1]}}
+	c := alone(n, "apiserver", "set", "--etcd-servers", servers[1])
 	c.before = func() { before = n.manifests() }
 	c.old = func() {
 		n.wantManifests(before)
@@ -245,7 +270,7 @@ func interruptedSet(t *testing.T) *interruptible {
 
 func interruptedInit(t *testing.T) *interruptible {
 	n := bare(t, binaries.Etcd36)
-	c := &interruptible{person: person{node: n}, args: []string{"init", "--config", n.kubeadm()}}
+	c := alone(n, "init", "--config", n.kubeadm())
 	c.before = func() {}
 	c.old = n.wantNothing
 	c.new = n.wantBegun
