@@ -216,6 +216,26 @@ func TestARunGoesOnWhenItsTerminalIsGone(t *testing.T) {
 	}
 }
 
+// What is looked at before a question has its phase: the time until the answer is not part of it.
+func TestWaitingForAnAnswerIsNotTimeOfAPhase(t *testing.T) {
+	tty := newTerminal(t, 80)
+	show := newLive(tty.program, false, false)
+	asked := time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
+	show.event(engine.Event{Time: asked, State: engine.Progressed, Phase: "verify-snapshot", Operation: "prove it",
+		Done: 1})
+	show.close()
+	for i, e := range []engine.Event{
+		{State: engine.PhaseStarted, Phase: "stage-data"}, {State: engine.Ended}} {
+		e.Time = asked.Add(time.Hour + time.Duration(i)*time.Second)
+		show.event(e)
+	}
+	show.close()
+	written := strings.Join(screen(tty.all(t)), "\n")
+	if strings.Contains(written, "verify-snapshot") || !strings.Contains(written, "✓ stage-data           1.0s") {
+		t.Errorf("it shows\n%s", written)
+	}
+}
+
 func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
 	tty := newTerminal(t, 80)
 	show := newLive(tty.program, false, false)

@@ -265,10 +265,15 @@ func (l *live) say(text string) {
 	l.write(to, []string{text})
 }
 
+// close ends drawing. What was under way is forgotten: what comes after a question has not lasted
+// as long as that was open.
 func (l *live) close() {
 	l.events.Lock()
 	defer l.events.Unlock()
 	l.hide()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop()
 }
 
 // painter colours text, or leaves it.

@@ -25,7 +25,8 @@ func (n *Node) HostPath(typed string) (string, error) {
 	}
 	below, err := filepath.Rel(root, abs)
 	if err != nil || below == ".." || strings.HasPrefix(below, "../") {
-		return "", &engine.UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root)}
+		return "", &engine.UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root),
+			Hint: "type it as the shell sees it: " + filepath.Join(root, abs)}
 	}
 	return "/" + below, nil
 }
