@@ -12,7 +12,8 @@ func TestOnlyAMachineWithoutAnyTraceIsCalledNoControlPlaneNode(t *testing.T) {
 	for trace, want := range map[string]bool{
 		"": true, "/etc/kubernetes/kubelet.conf": true, "/etc/kubernetes/pki/ca.crt": true,
 		"/var/lib/etcd/member": false, "/etc/kubernetes/admin.conf": false, "/etc/kubernetes/pki/etcd/ca.crt": false,
-		"/var/lib/etcdpod/runs/x": false,
+		"/var/lib/etcdpod/runs/x": false, "/var/lib/etcdpod/backups/x.db": false,
+		"/var/lib/etcdpod/lock": true, // of a command that was refused
 	} {
 		disk := node.OS(t.TempDir())
 		if err := os.MkdirAll(disk.Real(trace), 0o755); err != nil {

@@ -97,7 +97,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 // because this is another kind of machine.
 func (s seen) elsewhere(n *observe.Node) bool {
 	traces := []string{observe.KubeadmCertificatesDir + "/etcd", observe.KubeadmCertificatesDir + "/sa.key",
-		"/etc/kubernetes/admin.conf", "/var/lib/etcd", journal.Home}
+		"/etc/kubernetes/admin.conf", "/var/lib/etcd", journal.RunsDir, journal.BackupsDir}
 	return s.files == nil && len(s.facts.Manifests) == 0 && s.open.ID == "" && s.openErr == nil &&
 		!slices.ContainsFunc(traces, n.Exists)
 }
