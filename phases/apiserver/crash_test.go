@@ -253,7 +253,7 @@ func TestAKubeletThatReplacesNoPodIsRestarted(t *testing.T) {
 			if got, err := w.settled(); got != test.want {
 				t.Errorf("it ended %s: %v", got, err)
 			}
-			if all := strings.Join(notes, "\n"); !strings.Contains(all, "it is restarted, since one that no API server") {
+			if all := strings.Join(notes, "\n"); !strings.Contains(all, "it is restarted, since one that no API") {
 				t.Errorf("nothing is said of it: %s", all)
 			}
 			if err := w.Process.API.Ready(context.Background(), op.APIAccess{}); err != nil {

@@ -70,7 +70,7 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
 		found = append(found, fmt.Sprintf("nothing tells which version of etcd %s is: not its name, not the container "+
-			"runtime, and etcd does not answer. The data is of etcd %s: an older etcd must not be given it",
+			"runtime, and no etcd runs here that does. The data is of etcd %s: an older etcd must not be given it",
 			f.Etcd.Image, f.Snapshot.StorageVersion))
 	}
 	return found

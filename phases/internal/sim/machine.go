@@ -82,8 +82,9 @@ type Machine struct {
 	begins     bool // see Begins
 	noKubelet  bool
 	committed  func() bool
-	views      map[string]*view  // what the kubelet has read, by file name
-	begun      map[string]string // the manifest of the pod that this kubelet last started, by file name
+	views      map[string]*view // what the kubelet has read, by file name
+	// The manifest of the pod that this kubelet last started, by file name.
+	begun map[string]string
 
 	meddle      func()
 	meddleAt    int
