@@ -45,20 +45,23 @@ func TestARunningEtcdIsAskedThroughItsBinary(t *testing.T) {
 	ok(t, err)
 	dir := filepath.Join(t.TempDir(), "data")
 	ok(t, os.Mkdir(dir, 0o700))
-	cmd := exec.CommandContext(t.Context(), path, "--data-dir", dir, "--listen-client-urls", "unix://"+dir+"/c",
-		"--advertise-client-urls", "unix://"+dir+"/c", "--listen-peer-urls", "unix://"+dir+"/p")
+	cmd := exec.CommandContext(t.Context(), path, "--data-dir", dir, "--listen-client-urls", "http://127.0.0.1:0",
+		"--advertise-client-urls", "http://127.0.0.1:0", "--listen-peer-urls", "http://127.0.0.1:0")
 	ok(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	for range 1000 {
+	over := make(chan error, 1)
+	go func() { over <- cmd.Wait() }()
+	for found := false; !found; {
 		using, err := node.Proc(node.OS("/")).Using(t.Context(), dir)
 		ok(t, err)
-		if len(using) > 0 {
-			if using[0].EtcdVersion != version {
-				t.Errorf("%+v", using)
-			}
-			return
+		if found = len(using) > 0; found && using[0].EtcdVersion != version {
+			t.Errorf("%+v", using)
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case err := <-over:
+			t.Fatalf("etcd has ended: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	t.Error("it is not found")
+	ok(t, cmd.Process.Kill())
+	<-over
 }
