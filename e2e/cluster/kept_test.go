@@ -38,10 +38,10 @@ func TestADataDirectoryThatIsAMountPointIsRestoredInto(t *testing.T) {
 		t.Logf("the mount point is on this host's own file system instead: %v", err)
 		k.shell("mkdir -p -m 0700 /var/lib/etcd /var/lib/etcd-disk; mount --bind /var/lib/etcd-disk /var/lib/etcd")
 	}
-	k.shell("cp -a /var/lib/etcd-before/member /var/lib/etcd; rm -r /var/lib/etcd-before; systemctl start kubelet")
+	k.shell("cp -a /var/lib/etcd-before/. /var/lib/etcd; rm -r /var/lib/etcd-before; systemctl start kubelet")
 	t.Cleanup(func() {
 		k := k.with(t)
-		k.shell(stop + `mkdir -m 0700 /var/lib/etcd-after; cp -a /var/lib/etcd/member /var/lib/etcd-after
+		k.shell(stop + `mkdir -m 0700 /var/lib/etcd-after; cp -a /var/lib/etcd/. /var/lib/etcd-after
 			umount /var/lib/etcd; rmdir /var/lib/etcd; rm -rf /var/lib/etcd-disk
 			mv /var/lib/etcd-after /var/lib/etcd; systemctl start kubelet`)
 		k.awaitReady()

@@ -82,14 +82,15 @@ func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 	return r.pinned(ctx)
 }
 
-// pinned names the image that is never to be deleted, where there is one such.
+// pinned names the image that is never to be deleted, where there is one such. One that has lost
+// its name stays pinned, and no sandbox can be made from it.
 func (r runtime) pinned(ctx context.Context) (string, error) {
 	var names []string
 	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
 		answer, err := cri.NewImageServiceClient(conn).ListImages(ctx, &cri.ListImagesRequest{})
 		for _, i := range answer.GetImages() {
-			if i.Pinned {
-				names = append(names, append(i.RepoTags, i.Id)[0])
+			if all := append(i.RepoTags, i.RepoDigests...); i.Pinned && len(all) > 0 {
+				names = append(names, all[0])
 			}
 		}
 		return err

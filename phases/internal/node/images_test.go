@@ -68,16 +68,18 @@ func (f fakeContainerd2) ListImages(context.Context, *cri.ListImagesRequest) (*c
 func TestTheSandboxesImageIsTheOneThatIsPinnedWhereTheRuntimeDoesNotTell(t *testing.T) {
 	etcd := &cri.Image{Id: "sha256:1", RepoTags: []string{"etcd:3.7.0-0"}}
 	pause := &cri.Image{Id: "sha256:2", RepoTags: []string{"pause:3.10.2"}, Pinned: true}
-	untagged := &cri.Image{Id: "sha256:3", Pinned: true}
+	byDigest := &cri.Image{Id: "sha256:3", RepoDigests: []string{"pause@sha256:4"}, Pinned: true}
+	nameless := &cri.Image{Id: "sha256:5", Pinned: true} // its name was removed
 	for name, c := range map[string]struct {
 		images []*cri.Image
 		want   string
 	}{
-		"it is pinned":        {[]*cri.Image{etcd, pause}, "pause:3.10.2"},
-		"it has no tag":       {[]*cri.Image{etcd, untagged}, "sha256:3"},
-		"nothing is pinned":   {[]*cri.Image{etcd}, ""},
-		"several are pinned":  {[]*cri.Image{pause, untagged}, ""},
-		"there are no images": {nil, ""},
+		"it is pinned":          {[]*cri.Image{etcd, pause}, "pause:3.10.2"},
+		"it is named by digest": {[]*cri.Image{etcd, byDigest, nameless}, "pause@sha256:4"},
+		"it lost its name":      {[]*cri.Image{etcd, nameless}, ""},
+		"nothing is pinned":     {[]*cri.Image{etcd}, ""},
+		"several are pinned":    {[]*cri.Image{pause, byDigest}, ""},
+		"there are no images":   {nil, ""},
 	} {
 		root := shortDir(t)
 		listener, err := net.Listen("unix", filepath.Join(root, "s"))
