@@ -47,7 +47,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 				if c.Bool("verbose") {
 					writePlan(w, plan)
 				} else {
-					writeFound(w, plan, s.width())
+					writeLines(w, found(plan), s.width())
 				}
 				writeStakes(w, plan.Stakes, s.width())
 			})

@@ -25,6 +25,7 @@ type many struct {
 	nodes   []*nodeLine   // in the order of their first event
 	phase   string        // the last phase with a line that stays
 	since   time.Time
+	below   []string                   // lines to show when the phase is over, below its name
 	told    map[engine.EventState]bool // what is shown once for all nodes
 }
 
@@ -83,20 +84,24 @@ func (d *many) stay(line *nodeLine, e engine.Event) []string {
 	case engine.Undone:
 		return []string{d.paint.yellow("↶ undone: ") + d.fitted("", e)}
 	case engine.Noted:
-		return []string{line.line("  ", e.Node+": "+oneLine(e.Message))}
+		note := line.line("  ", e.Node+": "+oneLine(e.Message))
+		if d.phase == "" || e.Phase != d.phase {
+			return []string{note}
+		}
+		d.below = append(d.below, note)
 	case engine.Failed:
-		return []string{d.paint.red(line.line("✗ ", e.Node+": "+e.Phase+"  "+e.Operation)),
-			d.paint.red(line.line("  ", oneLine(e.Error)))}
+		return append(d.drop(), d.paint.red(line.line("✗ ", e.Node+": "+e.Phase+"  "+e.Operation)),
+			d.paint.red(line.line("  ", oneLine(e.Error))))
 	case engine.Stopped:
-		return []string{d.paint.yellow(line.line("■ ", e.Node+": "+e.Phase+", interrupted: "+e.Operation))}
-	case engine.Committed:
-		return once(d.paint.bold(line.line("● ", commitText)))
+		return append(d.drop(), d.paint.yellow(line.line("■ ", e.Node+": "+e.Phase+", interrupted: "+e.Operation)))
+	case engine.Committed: // no node is told before all have ended the phase
+		return append(d.enter(engine.Event{Time: e.Time}), once(d.paint.bold(line.line("● ", commitText)))...)
 	case engine.Ended:
 		if !d.told[engine.GoingBack] {
 			return d.enter(engine.Event{Time: e.Time}) // the first node that ends says it for all
 		}
 	case engine.GoingBack:
-		return once(d.paint.yellow(line.line("↶ ", goingBack(e))))
+		return append(d.drop(), once(d.paint.yellow(line.line("↶ ", goingBack(e))))...)
 	}
 	return nil
 }
@@ -118,8 +123,16 @@ func (d *many) enter(e engine.Event) []string {
 		lines = append(lines, fmt.Sprintf("%s %-20s %s",
 			d.paint.green("✓"), d.phase, d.paint.faint(short(e.Time.Sub(d.since)))))
 	}
+	lines = append(lines, d.drop()...)
 	d.phase, d.since = e.Phase, e.Time
 	return lines
+}
+
+// drop forgets the lines that belong below the phase, and returns them.
+func (d *many) drop() []string {
+	below := d.below
+	d.below = nil
+	return below
 }
 
 func (d *many) show() {

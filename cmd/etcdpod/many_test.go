@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	screens "github.com/etcdpod/etcdpod/e2e/terminal"
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
@@ -53,6 +54,49 @@ func TestATerminalShowsALineOfEachNodeAndSaysOnceWhatConcernsAll(t *testing.T) {
 	for _, once := range []string{commitText, "✓ verify-restored"} {
 		if n := strings.Count(text, once); n != 1 {
 			t.Errorf("%s is told %d times: %q", once, n, text)
+		}
+	}
+}
+
+// What a phase has noted stands below it, and the commit point after the phase that it follows.
+func TestNotesOfSeveralNodesStandBelowTheirPhase(t *testing.T) {
+	tty := newTerminal(t, 80)
+	show, at := newMany(tty.program, false, false), time.Date(2026, 8, 1, 2, 0, 0, 0, time.UTC)
+	for _, e := range []engine.Event{
+		{Node: "cp1", Phase: "compare", State: engine.PhaseStarted},
+		{Node: "cp1", Phase: "compare", State: engine.Noted, Message: "nine keys"},
+		{Node: "cp2", Phase: "compare", State: engine.Noted, Message: "nine, too"},
+		{Node: "cp1", State: engine.Committed}, {Node: "cp2", State: engine.Committed},
+		{Node: "cp1", Phase: "verify", State: engine.PhaseStarted}, {Node: "cp1", State: engine.Ended},
+	} {
+		e.Time = at
+		show.event(e)
+	}
+	show.close()
+	want := "✓ compare              0s\n  cp1: nine keys\n  cp2: nine, too\n● " + commitText +
+		"\n✓ verify               0s\n"
+	if got := screens.Screen(tty.all(t), 80); got != want {
+		t.Errorf("it shows\n%s", got)
+	}
+}
+
+func TestWhatIsAlikeOnAllNodesIsSaidOnce(t *testing.T) {
+	node := func(name string, lines ...string) engine.NodePlan {
+		return engine.NodePlan{Node: name, Plan: engine.Plan{Phases: []engine.PlannedPhase{{Found: lines}}}}
+	}
+	for _, tt := range []struct {
+		nodes []engine.NodePlan
+		want  string
+	}{
+		{[]engine.NodePlan{node("cp1", "a", "same"), node("cp2", "same", "b")},
+			"=== on all nodes\n- same\n\n=== cp1\n- a\n\n=== cp2\n- b\n"},
+		{[]engine.NodePlan{node("cp1", "a"), node("cp2", "b")}, "=== cp1\n- a\n\n=== cp2\n- b\n"},
+		{[]engine.NodePlan{node("cp1", "a")}, "=== cp1\n- a\n"},
+	} {
+		var b bytes.Buffer
+		writeTogether(&b, engine.TogetherPlan{Nodes: tt.nodes}, false, 80)
+		if b.String() != tt.want {
+			t.Errorf("it says\n%s", b.String())
 		}
 	}
 }

@@ -37,12 +37,17 @@ func writePlan(w io.Writer, plan engine.Plan) {
 	}
 }
 
-// writeFound shows what planning has found out.
-func writeFound(w io.Writer, plan engine.Plan, width int) {
+// found is what planning has found out.
+func found(plan engine.Plan) (lines []string) {
 	for _, p := range plan.Phases {
-		for _, found := range p.Found {
-			fmt.Fprint(w, wrapped("- ", found, 2, width))
-		}
+		lines = append(lines, p.Found...)
+	}
+	return lines
+}
+
+func writeLines(w io.Writer, lines []string, width int) {
+	for _, line := range lines {
+		fmt.Fprint(w, wrapped("- ", line, 2, width))
 	}
 }
 

@@ -101,8 +101,15 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 	})
 }
 
-// writeTogether shows what was found on each node and, in full, what each does.
+// writeTogether shows what was found on each node and, in full, what each does. What was found on
+// all is shown once, unless in full.
 func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) {
+	alike := alikeOnAll(plan.Nodes)
+	if !full && len(alike) > 0 {
+		fmt.Fprintln(w, "=== on all nodes")
+		writeLines(w, alike, width)
+		fmt.Fprintln(w)
+	}
 	for i, n := range plan.Nodes {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -111,7 +118,7 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 		if full {
 			writePlan(w, n.Plan)
 		} else {
-			writeFound(w, n.Plan, width)
+			writeLines(w, foundOnlyThere(n.Plan, alike), width)
 		}
 		if len(n.Phases) == 0 {
 			fmt.Fprintln(w, "nothing is left to do")
@@ -127,6 +134,31 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 func init() {
 	offer(sectionProgram, (*session).agentCommand)
 	offer(sectionProgram, (*session).apartCommand)
+}
+
+// alikeOnAll is what was found on each of several nodes.
+func alikeOnAll(nodes []engine.NodePlan) (alike []string) {
+	if len(nodes) < 2 {
+		return nil
+	}
+	for _, line := range found(nodes[0].Plan) {
+		if !slices.ContainsFunc(nodes, func(n engine.NodePlan) bool {
+			return !slices.Contains(found(n.Plan), line)
+		}) {
+			alike = append(alike, line)
+		}
+	}
+	return alike
+}
+
+// foundOnlyThere is what planning has found out, without what was found on all nodes.
+func foundOnlyThere(plan engine.Plan, alike []string) (lines []string) {
+	for _, line := range found(plan) {
+		if !slices.Contains(alike, line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // agentCommand runs on the other nodes of a run on several nodes.

@@ -80,10 +80,15 @@ func (c *cluster) wantNew(b backup, before []state) {
 
 func (c *cluster) wantOld(before []state) {
 	c.t.Helper()
+	c.wantAsBefore(before)
+	c.wantRuns("rolled back")
+}
+
+func (c *cluster) wantAsBefore(before []state) {
+	c.t.Helper()
 	for i, n := range c.nodes {
 		n.wantOld(before[i])
 	}
-	c.wantRuns("rolled back")
 }
 
 // wantRuns: the last run is the same on all nodes, and in that state.

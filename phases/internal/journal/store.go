@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -119,8 +120,13 @@ func (e *BusyError) Error() string {
 	if e.Holder.PID == 0 {
 		return "another etcdpod is changing this node"
 	}
-	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s: %v",
-		e.Holder.PID, e.Holder.Since.Format(time.RFC3339), e.Holder.Command)
+	return fmt.Sprintf("another etcdpod is changing this node: process %d since %s (%s)",
+		e.Holder.PID, e.Holder.Since.Format(time.RFC3339), strings.Join(e.Holder.Command, " "))
+}
+
+// Hint says what to do.
+func (e *BusyError) Hint() string {
+	return "wait until it has ended: `etcdpod runs show --follow` shows what a run under way does"
 }
 
 // Held says whether an etcdpod is changing this node right now.
