@@ -75,7 +75,7 @@ func writeAPIServer(w io.Writer, r apiserver.Report) {
 		fmt.Fprintf(w, "  %s\n", d)
 	}
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(w, "  ! %s\n", warning)
+		behind(w, "  ! ", warning)
 	}
 }
 

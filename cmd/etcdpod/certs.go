@@ -71,9 +71,10 @@ func writeCerts(w io.Writer, r certs.Report) {
 		fmt.Fprintln(w)
 	}
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(w, "  ! %s\n", warning)
+		behind(w, "  ! ", warning)
 	}
-	fmt.Fprintf(w, "\nNext: %s\n", r.Next)
+	fmt.Fprintln(w)
+	behind(w, "Next: ", r.Next)
 }
 
 // certColumns are kubeadm's first columns (kubeadm, cmd/certs.go).

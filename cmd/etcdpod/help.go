@@ -66,7 +66,7 @@ func groupHelp(app *cli.App, words string) string {
 			first = cmp.Or(first, c.UsageText)
 		}
 	}
-	table(&b, rows)
+	aligned(&b, rows)
 	b.WriteString("\n")
 	first, _, _ = strings.Cut(first, "\n")
 	writeExample(&b, first)

@@ -97,7 +97,7 @@ func writeRun(w io.Writer, r engine.RunReport, now time.Time, width int) {
 	for _, key := range slices.Sorted(maps.Keys(r.Notes)) {
 		rows = append(rows, []string{key, r.Notes[key]})
 	}
-	table(w, rows)
+	pairs(w, rows)
 	writeTimeline(w, r, width)
 	writeOpenRun(w, r.RunSummary)
 }

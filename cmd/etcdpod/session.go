@@ -117,7 +117,7 @@ func (s *session) asRoot(c *cli.Context) error {
 // result writes what a command found: JSON on one line, or text. value is a pointer, so that what
 // is in it can be made visible.
 func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error {
-	var b bytes.Buffer
+	b := page{width: columns(s.stdout)}
 	if s.isQuiet(c) && !asJSON(c) {
 		return s.resultQuietly(value)
 	}
@@ -128,7 +128,7 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 	} else {
 		visibleIn(value)
 		text(&b)
-		b = *bytes.NewBufferString(visibleLines(b.String()))
+		b.Buffer = *bytes.NewBufferString(visibleLines(b.String()))
 	}
 	if _, err := s.stdout.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)

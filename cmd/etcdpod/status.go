@@ -74,10 +74,10 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 	}
 	fmt.Fprintf(w, "%s: %s\n", st.Node, headline(st))
 	for _, warning := range st.Warnings {
-		fmt.Fprintf(w, "  ! %s\n", warning)
+		behind(w, "  ! ", warning)
 	}
 	fmt.Fprintln(w)
-	table(w, memberRows(st, now))
+	pairs(w, memberRows(st, now))
 	if len(st.Manifests) > 0 {
 		fmt.Fprintln(w)
 		table(w, manifestRows(st, now))
@@ -87,7 +87,8 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 		table(w, certificateRows(st))
 	}
 	if st.Next != "" {
-		fmt.Fprintf(w, "\nNext: %s\n", st.Next)
+		fmt.Fprintln(w)
+		behind(w, "Next: ", st.Next)
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 func writeNodes(w io.Writer, st status.NodesStatus, width int) {
 	fmt.Fprintln(w, nodesHeadline(st))
 	for _, warning := range st.Warnings {
-		fmt.Fprintf(w, "  ! %s\n", oneLine(warning))
+		behind(w, "  ! ", oneLine(warning))
 	}
 	fmt.Fprintln(w)
 	rows := [][]string{
@@ -58,7 +58,8 @@ func writeNodes(w io.Writer, st status.NodesStatus, width int) {
 	}
 	tableWithin(w, rows, width, "MEMBER", "IN USE", "SIZE")
 	if st.Next != "" {
-		fmt.Fprintf(w, "\nNext: %s\n", st.Next)
+		fmt.Fprintln(w)
+		behind(w, "Next: ", st.Next)
 	}
 }
 

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -11,14 +14,27 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
-// table writes rows with their columns aligned; the first row is the heading.
-func table(w io.Writer, rows [][]string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(t, strings.TrimRight(strings.Join(row, "\t"), "\t"))
-	}
-	_ = t.Flush()
+// page is a result for people, and how wide their terminal is: 0 without one.
+type page struct {
+	bytes.Buffer
+	width int
 }
+
+// widthOf is how wide what is written may be; 0 is as wide as it gets.
+func widthOf(w io.Writer) int {
+	if p, ok := w.(*page); ok {
+		return p.width
+	}
+	return 0
+}
+
+// behind writes text behind what stands before it, broken where the terminal ends.
+func behind(w io.Writer, before, text string) {
+	fmt.Fprint(w, wrapped(before, text, len([]rune(before)), cmp.Or(widthOf(w), math.MaxInt)))
+}
+
+// table writes rows with their columns aligned; the first row is the heading.
+func table(w io.Writer, rows [][]string) { tableWithin(w, rows, widthOf(w)) }
 
 // tableWithin writes a table; if it is too wide, without the columns that say nothing, then without
 // those that matter less, and if that does not help either, each row as a paragraph. 0 is as wide
@@ -31,7 +47,7 @@ func tableWithin(w io.Writer, rows [][]string, width int, lesser ...string) {
 		}
 	}
 	if width <= 0 || widest(narrow) <= width {
-		table(w, narrow)
+		aligned(w, narrow)
 		return
 	}
 	for i, row := range rows[1:] {
@@ -41,22 +57,43 @@ func tableWithin(w io.Writer, rows [][]string, width int, lesser ...string) {
 		fmt.Fprintln(w, row[0])
 		var facts [][]string
 		for j, cell := range row[1:] {
-			name := "  " + strings.ToLower(rows[0][j+1])
-			for _, part := range strings.FieldsFunc(cell, func(r rune) bool { return r == ',' || r == ';' }) {
-				if part != "-" {
-					facts = append(facts, []string{name, strings.TrimSpace(part)})
-				}
-				name = ""
+			if cell != "" && cell != "-" {
+				facts = append(facts, []string{"  " + strings.ToLower(rows[0][j+1]), cell})
 			}
 		}
-		table(w, facts)
+		pairsWithin(w, facts, width)
 	}
+}
+
+// pairs writes names, and what is said of each beside it.
+func pairs(w io.Writer, rows [][]string) { pairsWithin(w, rows, widthOf(w)) }
+
+func pairsWithin(w io.Writer, rows [][]string, width int) {
+	if width <= 0 || widest(rows) <= width {
+		aligned(w, rows)
+		return
+	}
+	column := 0
+	for _, row := range rows {
+		column = max(column, len([]rune(row[0]))+2)
+	}
+	for _, row := range rows {
+		fmt.Fprint(w, wrapped(fmt.Sprintf("%-*s", column, row[0]), row[1], column, width))
+	}
+}
+
+func aligned(w io.Writer, rows [][]string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+	}
+	_ = t.Flush()
 }
 
 // silent are the columns that say nothing in any row.
 func silent(rows [][]string) (names []string) {
 	for j, name := range rows[0] {
-		if !slices.ContainsFunc(rows[1:], func(row []string) bool { return row[j] != "-" }) {
+		if !slices.ContainsFunc(rows[1:], func(row []string) bool { return j < len(row) && row[j] != "-" }) {
 			names = append(names, name)
 		}
 	}
@@ -65,7 +102,7 @@ func silent(rows [][]string) (names []string) {
 
 func widest(rows [][]string) (width int) {
 	var b strings.Builder
-	table(&b, rows)
+	aligned(&b, rows)
 	for _, line := range strings.Split(b.String(), "\n") {
 		width = max(width, len([]rune(line)))
 	}
@@ -79,7 +116,10 @@ func without(rows [][]string, heading string) (kept [][]string) {
 		return rows
 	}
 	for _, row := range rows {
-		kept = append(kept, slices.Delete(slices.Clone(row), i, i+1))
+		if i < len(row) {
+			row = slices.Delete(slices.Clone(row), i, i+1)
+		}
+		kept = append(kept, row)
 	}
 	return kept
 }

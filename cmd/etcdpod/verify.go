@@ -87,7 +87,7 @@ func writeVerdict(w io.Writer, v backup.Verdict) {
 			rows = append(rows, []string{"member", m.Name})
 		}
 	}
-	table(w, rows)
+	pairs(w, rows)
 	if len(v.Resources) > 0 {
 		fmt.Fprintln(w)
 		rows := [][]string{{"OBJECTS", "RESOURCE"}}

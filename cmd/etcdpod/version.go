@@ -81,6 +81,6 @@ func writeBuild(w io.Writer, b build) {
 	if b.Modified {
 		commit += ", with later changes"
 	}
-	table(w, [][]string{{"commit", commit}, {"go", b.Go}, {"platform", b.Platform},
+	pairs(w, [][]string{{"commit", commit}, {"go", b.Go}, {"platform", b.Platform},
 		{"etcd", strings.Join(b.Etcd, ", ")}, {"kubernetes", strings.Join(b.Kubernetes, ", ") + " (init and join)"}})
 }

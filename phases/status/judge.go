@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -282,10 +283,18 @@ func (s seen) judgeBackups() found {
 		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, but the newest backup of this node is "+
 			"at revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)
 	case s.wantsBackup():
-		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %d hours old",
-			s.backupDir, int(s.facts.Now.Sub(newest.TakenAt).Hours()))
+		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %s old",
+			s.backupDir, old(s.facts.Now.Sub(newest.TakenAt)))
 	}
 	return nil
+}
+
+// old is an age in hours, unless it is less than two of them.
+func old(age time.Duration) string {
+	if age < 2*time.Hour {
+		return fmt.Sprintf("%d min", int(age.Minutes()))
+	}
+	return fmt.Sprintf("%d hours", int(age.Hours()))
 }
 
 // leftOut returns the peer URLs of the members that the newest completed restore left out, and that

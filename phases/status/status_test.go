@@ -166,6 +166,9 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			[]string{"could not check whether all members hold the same data: 2000 MiB"}, "see the warnings"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
 		{"an old backup", func(s *seen) { s.backups = s.backups[1:] }, []string{"50 hours old"}, "etcdpod backup"},
+		{"a backup that is older than it may be, and not by hours", func(s *seen) {
+			s.backups[0].TakenAt, s.maxAge = s.facts.Now.Add(-90*time.Minute), time.Hour
+		}, []string{"90 min old"}, "etcdpod backup"},
 		{"an old backup that is young enough", func(s *seen) {
 			s.backups, s.maxAge = s.backups[1:], 51*time.Hour
 		}, nil, "nothing"},
