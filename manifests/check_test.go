@@ -25,7 +25,8 @@ func TestAnEditThatDoesNotDoJustWhatItSaysIsCaught(t *testing.T) {
 		{"a list for a value", "ports: [1]", "ports: {1: }", "", "change more than"},
 		{"a second document", "a\n    ports: [1]\n", "b\n---\nx: y\n",
 			"b", "would be refused: line 9: a second document"},
-		{"a key given twice", "    ports: [1]\n", "    image: a\n", "", `would be refused: line 8: key "image" again`},
+		{"a key given twice", "    ports: [1]\n", "    image: a\n", "", `would be refused: line 8: duplicate key ` +
+			`"image"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := parse(t, text)
@@ -62,7 +63,7 @@ func TestAnnotationsGoAsTheyCame(t *testing.T) {
 		{"a neighbour that is a block scalar", "  annotations: {a: !!str b, x: y}\n",
 			"", "line 5: a value that is tagged"},
 		{"a key written with a question mark", "  annotations:\n    ? x\n    : y\n",
-			"", "there is something else on this line"},
+			"", "the line holds something else, too"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := parse(t, head+tt.before+tail)
@@ -111,7 +112,7 @@ func TestWrongTypesAreRefusedWhereverEtcdpodReads(t *testing.T) {
 			"line 8: readOnly is not true or false"},
 		{"a volume without a name", podOf("  volumes: [{hostPath: {path: /a}}]\n"), "line 8: a volume without a name"},
 		{"two volumes of one name", podOf("  volumes:\n  - name: a\n  - name: a\n"),
-			`line 10: volume "a" again, after line 9`},
+			`line 10: duplicate volume "a", first on line 9`},
 		{"a host path that is a string", podOf("  volumes: [{name: a, hostPath: /a}]\n"),
 			"line 8: hostPath is not a mapping"},
 		{"a host path's path that is a number", podOf("  volumes: [{name: a, hostPath: {path: 1}}]\n"),

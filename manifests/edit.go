@@ -149,7 +149,7 @@ func (m *Manifest) ownLines(from, to int, before *regexp.Regexp) (start, end int
 		end++
 	}
 	if !before.Match(m.text[start:from]) || !lineRest.Match(rest) {
-		return 0, 0, refusal(i+1, "there is something else on this line, too")
+		return 0, 0, refusal(i+1, "the line holds something else, too")
 	}
 	return start, end, nil
 }

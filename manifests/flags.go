@@ -255,7 +255,7 @@ func (m *Manifest) setFlag(container, name, value string) (*Manifest, error) {
 		return nil, err
 	}
 	if got, ok := edited.Flag(container, name); !ok || got != value {
-		return nil, fmt.Errorf("it would be read as %q", got)
+		return nil, fmt.Errorf("it would be read back as %q", got)
 	}
 	return edited, sameOthers(m, edited, container, name)
 }
@@ -327,7 +327,7 @@ func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
 		return nil, err
 	}
 	if _, ok := edited.Flag(container, name); ok {
-		return nil, fmt.Errorf("what is around it would be read as this flag")
+		return nil, fmt.Errorf("what surrounds it would be read as this flag")
 	}
 	return edited, sameOthers(m, edited, container, name)
 }
@@ -343,7 +343,7 @@ func sameOthers(before, after *Manifest, container, name string) error {
 		return flags
 	}
 	if !slices.Equal(others(before), others(after)) {
-		return fmt.Errorf("another flag would be read otherwise than before")
+		return fmt.Errorf("another flag would be read differently")
 	}
 	return nil
 }
@@ -357,7 +357,7 @@ func (m *Manifest) editable(in, name string) (*container, error) {
 		return nil, fmt.Errorf("no flag has such a name")
 	case c.wrapped():
 		return nil, refusal(c.argv()[0].Line,
-			"%s starts the program, and its flags cannot be told apart from the wrapper's", c.argv()[0].Value)
+			"%s starts the program, and its flags cannot be distinguished from the wrapper's", c.argv()[0].Value)
 	}
 	return c, nil
 }

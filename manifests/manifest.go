@@ -93,7 +93,7 @@ const byteOrderMark = "\xef\xbb\xbf"
 
 func splitLines(text []byte) ([]int, error) {
 	if len(text) > MaxSize {
-		return nil, refusal(1, "the file has %d bytes; more than %d is no static-pod manifest", len(text), MaxSize)
+		return nil, refusal(1, "the file has %d bytes; a static-pod manifest has at most %d", len(text), MaxSize)
 	}
 	lines := []int{0}
 	if bytes.HasPrefix(text, []byte(byteOrderMark)) {
@@ -164,7 +164,7 @@ func checkKeys(n *yaml.Node) error {
 				return refusal(key.Line, "a key that is not a simple value")
 			}
 			if line, ok := lines[key.Value]; ok {
-				return refusal(key.Line, "key %q again, after line %d", key.Value, line)
+				return refusal(key.Line, "duplicate key %q, first on line %d", key.Value, line)
 			}
 			lines[key.Value] = key.Line
 		}

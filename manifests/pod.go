@@ -125,7 +125,7 @@ func (p *pod) readSpec(root *yaml.Node, top mapping) error {
 				return err
 			}
 			if line, ok := lines[c.name]; ok {
-				return refusal(c.line, "container %q again, after line %d", c.name, line)
+				return refusal(c.line, "duplicate container %q, first on line %d", c.name, line)
 			}
 			lines[c.name] = c.line
 			c.init = list == "initContainers"
@@ -154,7 +154,7 @@ func (p *pod) readVolumes(n *yaml.Node) error {
 			return err
 		}
 		if line, ok := lines[v.name]; ok {
-			return refusal(item.Line, "volume %q again, after line %d", v.name, line)
+			return refusal(item.Line, "duplicate volume %q, first on line %d", v.name, line)
 		}
 		lines[v.name] = item.Line
 		host, err := readMapping(fields.get("hostPath"), "hostPath")

@@ -26,7 +26,7 @@ func (m *Manifest) offset(n *yaml.Node) int {
 // and those with a tag.
 func (m *Manifest) extent(n *yaml.Node) (from, to int, err error) {
 	if n.Line < 1 || n.Line > len(m.lines) {
-		return 0, 0, refusal(n.Line, "the value stands nowhere")
+		return 0, 0, refusal(n.Line, "the value is not written anywhere")
 	}
 	from = m.offset(n)
 	to = -1

@@ -34,7 +34,7 @@ func (r initRoot) phase(name, local string, patches map[string]string) error {
 	for file, text := range patches {
 		r.write(filepath.Join(dir, "patches", file), text)
 	}
-	r.write(filepath.Join(dir, "patches", "README"), "none of kubeadm's")
+	r.write(filepath.Join(dir, "patches", "README"), "kubeadm has left none")
 	config := filepath.Join(dir, "kubeadm.yaml")
 	r.write(config, `apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -120,7 +120,7 @@ func TestALogWithoutItsDataIsNotTakenUp(t *testing.T) {
 	r.write(r.at("/mnt/wal/etcd/0000000000000000-0000000000000000.wal"), "")
 	var refused *engine.RefusedError
 	if err := r.phase("render-etcd", local, mounted); !errors.As(err, &refused) || !strings.Contains(err.Error(),
-		"the WAL directory /mnt/wal/etcd holds the log of an etcd whose data is not in /var/lib/etcd") {
+		"the WAL directory /mnt/wal/etcd holds the WAL of an etcd whose data is not in /var/lib/etcd") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -136,14 +136,14 @@ func TestWhatEtcdCouldNotServeIsNotRendered(t *testing.T) {
 	peer := args("initial-advertise-peer-urls", "https://10.9.9.9:2380", "listen-peer-urls", "https://10.9.9.9:2380")
 	for _, tt := range []struct{ name, local, why string }{
 		{"peers would not believe its certificate", peer, "--initial-advertise-peer-urls names 10.9.9.9, which " +
-			"/etc/kubernetes/pki/etcd/peer.crt is not for (etcd.local.peerCertSANs)"},
+			"/etc/kubernetes/pki/etcd/peer.crt does not cover (etcd.local.peerCertSANs)"},
 		{"they would", peer + ", peerCertSANs: [10.9.9.9]", ""},
 		{"clients would not", args("advertise-client-urls", "https://etcd.example.com:2379"),
 			"--advertise-client-urls names etcd.example.com, which"},
 		{"they would, by a wildcard", args("advertise-client-urls", "https://etcd.example.com:2379") +
 			`, serverCertSANs: ["*.example.com"]`, ""},
 		{"peers and clients at one port", args("listen-peer-urls", "https://10.0.0.11:2379"),
-			"--listen-client-urls has 10.0.0.11:2379, and --listen-peer-urls has 10.0.0.11:2379"},
+			"--listen-client-urls has 10.0.0.11:2379 and --listen-peer-urls has 10.0.0.11:2379"},
 		{"one of them everywhere", args("listen-metrics-urls", "http://0.0.0.0:2380"), "cannot listen twice"},
 		{"one port each, everywhere",
 			args("listen-client-urls", "https://0.0.0.0:2379", "listen-metrics-urls", "http://0.0.0.0:2381"), ""},
@@ -182,7 +182,7 @@ func TestALinkThatLeadsNowhereIsNoMissingCertificate(t *testing.T) {
 	}
 	var refused *engine.RefusedError
 	if err := r.phase("certs", "", nil); !errors.As(err, &refused) ||
-		!strings.Contains(err.Error(), "cannot read "+file+": it is a link to something that is not there") {
+		!strings.Contains(err.Error(), "cannot read "+file+": it is a broken link") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -196,7 +196,7 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	}
 	var refused *engine.RefusedError
 	if err := r.phase("certs", "", nil); !errors.As(err, &refused) ||
-		!strings.Contains(err.Error(), "it has more than 64 MiB") {
+		!strings.Contains(err.Error(), "it is larger than 64 MiB") {
 		t.Errorf("got %v", err)
 	}
 	n, err := Open(Config{Root: r.root})
@@ -210,7 +210,7 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	}
 	var usage *engine.UsageError
 	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) ||
-		!strings.Contains(err.Error(), "it has more than 64 MiB") {
+		!strings.Contains(err.Error(), "it is larger than 64 MiB") {
 		t.Errorf("got %v", err)
 	}
 }

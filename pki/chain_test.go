@@ -111,7 +111,7 @@ func TestEveryAlgorithmGivesChainsThatHold(t *testing.T) {
 func TestAnAlgorithmThatKubeadmDoesNotKnowIsAnError(t *testing.T) {
 	for _, a := range []Algorithm{"RSA", "rsa-2048", "Ed25519", "ECDSA-P521"} {
 		if _, err := NewKey(a); err == nil ||
-			!strings.Contains(err.Error(), "is none of RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384") {
+			!strings.Contains(err.Error(), "is not one of RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384") {
 			t.Errorf("%s: %v", a, err)
 		}
 	}

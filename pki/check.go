@@ -54,9 +54,9 @@ type Leaf struct {
 
 const (
 	fixRenew = "renew it: `etcdpod certs renew` (an external CA needs `etcdpod certs generate-csr`)"
-	fixPair  = "put back the file that belongs to the other, or move both out of the way and have new ones made"
-	fixCA    = "put back the CA's certificate and key that belong together: other control planes have the same"
-	fixClock = "check this node's clock; if it is right, renew the certificate: `etcdpod certs renew`"
+	fixPair  = "put back the file that matches the other, or move both out of the way and create new ones"
+	fixCA    = "put back a CA certificate and key that belong together: other control planes have the same pair"
+	fixClock = "check this node's clock; if it is correct, renew the certificate: `etcdpod certs renew`"
 )
 
 // Check returns what is wrong with a certificate in use at that time; nothing if all is well.
@@ -73,16 +73,16 @@ func (l Leaf) Check(now time.Time) []*Problem {
 	for _, u := range l.Usages {
 		if !slices.Contains(leaf.ExtKeyUsage, u) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 			problems = append(problems, &Problem{
-				WrongUsage, fmt.Sprintf("%s is no certificate for %s: its extended key usage lacks it",
+				WrongUsage, fmt.Sprintf("%s cannot be used for %s: its extended key usage does not include that",
 					l.CertFile, usageName(u)), fixRenew,
 			})
 		}
 	}
 	if missing := uncovered(leaf, l.Names); len(missing) > 0 {
 		problems = append(problems, &Problem{
-			WrongNames, fmt.Sprintf("%s is not for %s: it is for %s",
+			WrongNames, fmt.Sprintf("%s does not cover %s: it covers %s",
 				l.CertFile, strings.Join(missing, ", "), namesOf(leaf)), "correct the configuration, or renew the " +
-				"certificate, which takes its names from there: `etcdpod certs renew`",
+				"certificate, which then takes its names from it: `etcdpod certs renew`",
 		})
 	}
 	return problems
@@ -105,9 +105,9 @@ func (l Leaf) read() ([]*x509.Certificate, []*Problem) {
 
 func absent(file, other string, half bool) *Problem {
 	if half {
-		return &Problem{Missing, fmt.Sprintf("%s is not there, but %s is", file, other), fixPair}
+		return &Problem{Missing, fmt.Sprintf("%s is missing, but %s exists", file, other), fixPair}
 	}
-	return &Problem{Missing, fmt.Sprintf("%s is not there", file),
+	return &Problem{Missing, fmt.Sprintf("%s is missing", file),
 		"create it: `etcdpod init phase certs` (an external CA needs `etcdpod certs generate-csr --config FILE`)"}
 }
 
@@ -120,7 +120,7 @@ func checkKey(certFile string, c *x509.Certificate, keyFile string, key []byte) 
 	case err != nil:
 		return []*Problem{{Unreadable, err.Error(), fixPair}}
 	case !matches(c.PublicKey, k):
-		return []*Problem{{WrongKey, fmt.Sprintf("%s is not the key of %s", keyFile, certFile), fixPair}}
+		return []*Problem{{WrongKey, fmt.Sprintf("%s is not the key for %s", keyFile, certFile), fixPair}}
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (l Leaf) checkCA(chain []*x509.Certificate) []*Problem {
 	if err := signed(chain, roots); err != nil {
 		return []*Problem{
 			{WrongCA, fmt.Sprintf("%s is not signed by the CA in %s: %v", l.CertFile, l.CAFile, err), "put back the " +
-				"CA that signed it, or move the certificate and its key out of the way and have new ones made"},
+				"CA that signed it, or move the certificate and its key out of the way and create new ones"},
 		}
 	}
 	return nil
@@ -185,7 +185,7 @@ func signed(chain, roots []*x509.Certificate) error {
 		}
 	}
 	if first == nil {
-		return errors.New("the two are at no time valid together")
+		return errors.New("they are never valid at the same time")
 	}
 	return first
 }

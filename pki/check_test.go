@@ -60,11 +60,11 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		{name: "nothing is there", spoil: func(f Files) { clear(f) }},
 		{name: "the CA's key is elsewhere", spoil: func(f Files) { delete(f, "etcd/ca.key") }},
 		{"a certificate without its key", func(f Files) { delete(f, "etcd/server.key") },
-			0, []Kind{Missing}, []string{"etcd/server.key is not there, but etcd/server.crt is"}},
+			0, []Kind{Missing}, []string{"etcd/server.key is missing, but etcd/server.crt exists"}},
 		{"a key without its certificate", func(f Files) { delete(f, "etcd/server.crt") },
-			0, []Kind{Missing}, []string{"etcd/server.crt is not there, but etcd/server.key is"}},
+			0, []Kind{Missing}, []string{"etcd/server.crt is missing, but etcd/server.key exists"}},
 		{"another's key", func(f Files) { f["etcd/server.key"] = f["etcd/peer.key"] },
-			0, []Kind{WrongKey}, []string{"etcd/server.key is not the key of etcd/server.crt"}},
+			0, []Kind{WrongKey}, []string{"etcd/server.key is not the key for etcd/server.crt"}},
 		{"a certificate that cannot be read", func(f Files) { f["etcd/peer.crt"] = []byte("hello") },
 			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/peer.crt"}},
 		{"an empty certificate", func(f Files) { f["etcd/peer.crt"] = []byte{} },
@@ -77,30 +77,30 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 		{"another CA's certificate", func(f Files) {
 			f["etcd/ca.crt"] = other.files["etcd/ca.crt"]
 		}, 0, []Kind{WrongKey, WrongCA, WrongCA, WrongCA, WrongCA},
-			[]string{"etcd/ca.key is not the key of etcd/ca.crt"}},
+			[]string{"etcd/ca.key is not the key for etcd/ca.crt"}},
 		{"a CA that is none", func(f Files) {
 			f["etcd/ca.crt"], f["etcd/ca.key"] = f["etcd/peer.crt"], f["etcd/peer.key"]
 		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA}, []string{"etcd/ca.crt is not a CA"}},
 		{"a CA that cannot be read is told of once", func(f Files) { f["etcd/ca.crt"] = []byte{} },
 			0, []Kind{Unreadable}, []string{"cannot read the certificate etcd/ca.crt"}},
 		{"a CA's key alone", func(f Files) { delete(f, "etcd/ca.crt") }, 0, []Kind{Missing, WrongCA, WrongCA, WrongCA,
-			WrongCA}, []string{"etcd/ca.crt is not there, but etcd/ca.key is", "other control planes have the same"}},
+			WrongCA}, []string{"etcd/ca.crt is missing, but etcd/ca.key exists", "other control planes have the same"}},
 		{"no CA, but what it signed", func(f Files) {
 			delete(f, "etcd/ca.crt")
 			delete(f, "etcd/ca.key")
 		}, 0, []Kind{WrongCA, WrongCA, WrongCA, WrongCA},
-			[]string{"etcd/server.crt is there, but its CA etcd/ca.crt is not"}},
+			[]string{"etcd/server.crt exists, but its CA etcd/ca.crt is missing"}},
 		{"an address that it is not for", func(f Files) {
 			f["etcd/server.crt"], f["etcd/server.key"], f["etcd/ca.crt"], f["etcd/ca.key"] =
 				elsewhere.files["etcd/server.crt"], elsewhere.files["etcd/server.key"],
 				elsewhere.files["etcd/ca.crt"], elsewhere.files["etcd/ca.key"]
 		},
 			0, []Kind{WrongNames, WrongCA, WrongCA, WrongCA},
-			[]string{"etcd/server.crt is not for 10.0.0.11: it is for cp1, localhost, 10.0.0.12, 127.0.0.1, ::1"}},
+			[]string{"etcd/server.crt does not cover 10.0.0.11: it covers cp1, localhost, 10.0.0.12, 127.0.0.1, ::1"}},
 		{"one for clients only", func(f Files) {
 			c := world{w.issuer, f}
 			f["etcd/server.crt"] = client(c, spec(t, "etcd-server"))
-		}, 0, []Kind{WrongUsage}, []string{"etcd/server.crt is no certificate for servers"}},
+		}, 0, []Kind{WrongUsage}, []string{"etcd/server.crt cannot be used for servers"}},
 		{"a clock that is behind", func(Files) {}, -time.Hour, []Kind{
 			NotYetValid, NotYetValid, NotYetValid, NotYetValid, NotYetValid,
 		}, []string{"etcd/ca.crt is not valid before 2026-03-01T11:55:00Z; this node's clock says 2026-03-01T11:00:00Z",
@@ -115,7 +115,7 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 			delete(f, "etcd/peer.crt")
 			delete(f, "etcd/peer.key")
 		}, 0, []Kind{Missing}, []string{
-			"etcd/peer.crt is not there, and cannot be made: the CA's key etcd/ca.key is not there either",
+			"etcd/peer.crt is missing, and cannot be created: the CA's key etcd/ca.key is missing, too",
 			"generate-csr",
 		}},
 	} {
@@ -147,7 +147,7 @@ func TestACAIsMadeOnlyWhereItIsAskedFor(t *testing.T) {
 	_, err := cp1.Plan(EtcdSpecs()[1:], Files{}, noon)
 	kinds, text := said(err)
 	if !slices.Equal(kinds, []Kind{Missing, Missing, Missing, Missing}) ||
-		!strings.Contains(text, "bring etcd/ca.crt and etcd/ca.key from another control plane") {
+		!strings.Contains(text, "copy etcd/ca.crt and etcd/ca.key from another control plane") {
 		t.Errorf("got %v", err)
 	}
 	w := newWorld(t, cp1)

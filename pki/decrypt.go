@@ -40,7 +40,7 @@ func Decrypts(configuration []byte, key string, value []byte) error {
 	if !tried {
 		return ErrNotTried
 	}
-	return fmt.Errorf("the key %q of %s is another one than what %s was encrypted with", name, provider, key)
+	return fmt.Errorf("key %q of %s is not the one that %s was encrypted with", name, provider, key)
 }
 
 // secrets are all keys of a name, of all resources: which of them is used for a value, the API

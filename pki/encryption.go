@@ -86,7 +86,8 @@ func parseEncryption(b []byte) (Encryption, error) {
 		return Encryption{}, err
 	}
 	if c.APIVersion != "apiserver.config.k8s.io/v1" || c.Kind != "EncryptionConfiguration" {
-		return Encryption{}, fmt.Errorf("it is %q of %q, not EncryptionConfiguration of apiserver.config.k8s.io/v1",
+		return Encryption{}, fmt.Errorf("it is a %q of %q, not an EncryptionConfiguration of "+
+			"apiserver.config.k8s.io/v1",
 			c.Kind, c.APIVersion)
 	}
 	if len(c.Resources) == 0 {
@@ -103,7 +104,7 @@ func parseEncryption(b []byte) (Encryption, error) {
 
 func (e Encryption) add(r resourceConfiguration) error {
 	if len(r.Resources) == 0 || len(r.Providers) == 0 {
-		return errors.New("resources and providers need one entry each at least")
+		return errors.New("resources and providers each need at least one entry")
 	}
 	var prefixes []string
 	for i, p := range r.Providers {
@@ -164,12 +165,12 @@ func (p providerConfiguration) prefixes() ([]string, error) {
 			return nil, fmt.Errorf("kms: apiVersion is %q, neither v1 nor v2", version)
 		}
 		if p.KMS.Name == "" || strings.Contains(p.KMS.Name, ":") {
-			return nil, fmt.Errorf("kms: %q is no name for a provider", p.KMS.Name)
+			return nil, fmt.Errorf("kms: %q is not a valid provider name", p.KMS.Name)
 		}
 		all = append(all, encryptedPrefix+"kms:"+version+":"+p.KMS.Name+":")
 	}
 	if kinds != 1 {
-		return nil, fmt.Errorf("%d providers in one entry, which takes one of aesgcm, "+
+		return nil, fmt.Errorf("%d providers in one entry, which takes only one of aesgcm, "+
 			"aescbc, secretbox, kms and identity", kinds)
 	}
 	return all, nil

@@ -95,13 +95,14 @@ func TestAConfigurationThatTheAPIServerWouldRefuseIsAnError(t *testing.T) {
 	const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n"
 	provider := func(p string) string { return head + "resources: [{resources: [secrets], providers: [" + p + "]}]\n" }
 	for _, tt := range []struct{ name, text, why string }{
-		{"empty", "", "not EncryptionConfiguration"},
+		{"empty", "", "not an EncryptionConfiguration"},
 		{"broken YAML", "a: [", "yaml"},
-		{"another kind", "apiVersion: v1\nkind: Pod\n", "unknown field|not EncryptionConfiguration"},
+		{"another kind", "apiVersion: v1\nkind: Pod\n", "unknown field|not an EncryptionConfiguration"},
 		{"another version", strings.Replace(provider("{identity: {}}"), "/v1", "/v2", 1),
-			"not EncryptionConfiguration"},
+			"not an EncryptionConfiguration"},
 		{"no resources", head, "names no resources"},
-		{"no providers", head + "resources: [{resources: [secrets]}]\n", "one entry each"},
+		{"no providers", head + "resources: [{resources: [secrets]}]\n", "resources and providers each need at least " +
+			"one entry"},
 		{"an unknown field", provider("{identity: {}}") + "extra: 1\n", "unknown field"},
 		{"a field in other letters", provider("{Identity: {}}"), "unknown field"},
 		{"a key given twice", head + "kind: EncryptionConfiguration\n", "already set"},
@@ -114,7 +115,7 @@ func TestAConfigurationThatTheAPIServerWouldRefuseIsAnError(t *testing.T) {
 		{"a secret of the wrong length", provider("{secretbox: {keys: [{name: a, secret: " + secret16 + "}]}}"),
 			"16 bytes"},
 		{"a secret that is not base64", provider("{secretbox: {keys: [{name: a, secret: hunter2!}]}}"), "not base64"},
-		{"a KMS name with a colon", provider("{kms: {name: 'a:b', endpoint: c}}"), "no name for a provider"},
+		{"a KMS name with a colon", provider("{kms: {name: 'a:b', endpoint: c}}"), "is not a valid provider name"},
 		{"an unknown KMS version", provider("{kms: {name: a, apiVersion: v3, endpoint: c}}"), "neither v1 nor v2"},
 		{"an entry that an earlier one masks",
 			head + "resources: [{resources: ['*.'], providers: [{identity: {}}]}, {resources: [secrets], providers: " +

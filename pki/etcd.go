@@ -86,5 +86,6 @@ func EtcdSpec(name string) (Spec, error) {
 		}
 		names = append(names, s.Name)
 	}
-	return Spec{}, fmt.Errorf("no certificate of etcd is called %q; there are %s", name, strings.Join(names, ", "))
+	return Spec{}, fmt.Errorf("there is no etcd certificate called %q; the names are "+
+		"%s", name, strings.Join(names, ", "))
 }

@@ -42,7 +42,7 @@ func NewKey(a Algorithm) (crypto.Signer, error) {
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	}
 	known := []string{string(RSA2048), string(RSA3072), string(RSA4096), string(ECDSAP256), string(ECDSAP384)}
-	return nil, fmt.Errorf("encryptionAlgorithm: %q is none of %s", a, strings.Join(known, ", "))
+	return nil, fmt.Errorf("encryptionAlgorithm: %q is not one of %s", a, strings.Join(known, ", "))
 }
 
 // KeyPEM is a private key as in its file. It hides itself: printing gives a placeholder,
@@ -67,7 +67,7 @@ func encodeKey(key crypto.Signer) (KeyPEM, error) {
 func parseKey(file string, data []byte) (crypto.Signer, error) {
 	key, err := keyutil.ParsePrivateKeyPEM(data)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the key %s: it holds no RSA or ECDSA key without a password, in PEM", file)
+		return nil, fmt.Errorf("cannot read the key %s: it holds no RSA or ECDSA key in PEM without a password", file)
 	}
 	switch k := key.(type) {
 	case *rsa.PrivateKey:

@@ -156,7 +156,7 @@ func TestWhatCannotBeMadeIsAnError(t *testing.T) {
 		{"a life that has ended", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11",
 			Algorithm: ECDSAP256, Validity: -time.Hour}, "valid for -1h"},
 		{"an unknown algorithm", Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: "DSA"},
-			"is none of RSA-2048"},
+			"is not one of RSA-2048"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ca := newWorld(t, cp1).authority(t)

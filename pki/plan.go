@@ -78,7 +78,7 @@ func (c Config) Check(s Spec, have Files, now time.Time) ([]*Problem, error) {
 	for _, ca := range authorities([]Spec{s}) {
 		l.CAFile, l.CA = ca.CertFile(), have[ca.CertFile()]
 		if l.CA == nil {
-			return append(l.Check(now), &Problem{WrongCA, fmt.Sprintf("%s is there, but its CA %s is not",
+			return append(l.Check(now), &Problem{WrongCA, fmt.Sprintf("%s exists, but its CA %s is missing",
 				l.CertFile, l.CAFile), "put the CA back, or move the certificate and its key out of the way"}), nil
 		}
 	}
@@ -95,16 +95,16 @@ func (c Config) canIssue(s Spec, specs []Spec, have Files) *Problem {
 		switch {
 		case noCert && noKey && !among(ca, specs):
 			return &Problem{
-				Missing, fmt.Sprintf("%s cannot be made: its CA %s is not there", s.CertFile(), ca.CertFile()),
-				fmt.Sprintf("bring %s and %s from another control plane, or have the CA made first",
+				Missing, fmt.Sprintf("%s cannot be created: its CA %s is missing", s.CertFile(), ca.CertFile()),
+				fmt.Sprintf("copy %s and %s from another control plane, or create the CA first",
 					ca.CertFile(), ca.KeyFile()),
 			}
 		case noKey && !noCert:
 			return &Problem{
-				Missing, fmt.Sprintf("%s is not there, and cannot be made: the CA's key %s is not there either",
+				Missing, fmt.Sprintf("%s is missing, and cannot be created: the CA's key %s is missing, too",
 					s.CertFile(), ca.KeyFile()),
-				"bring the key, or ask the CA that has it: `etcdpod certs generate-csr --config FILE` makes keys " +
-					"and requests; put what it signs, and the keys, beside the CA's certificate",
+				"copy the key here, or ask the CA that has it: `etcdpod certs generate-csr --config FILE` creates " +
+					"keys and requests; put the signed certificates and keys beside the CA's certificate",
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func split(data []byte) ([]*document, error) {
 		switch {
 		case bad:
 			errs = append(errs, &InvalidError{Line: line,
-				Reason: "kubeadm takes nothing but a comment after the --- between two documents"})
+				Reason: "kubeadm accepts only a comment after the --- between two documents"})
 			end()
 		case isSeparator && len(text) > 0:
 			end()
@@ -89,13 +89,14 @@ func parse(text []byte, line int) (*document, []error) {
 	if d.root != nil && !errors.Is(locate.Decode(&second), io.EOF) {
 		return d, []error{
 			&InvalidError{
-				Kind: d.Kind, Line: line, Reason: "another document begins in it, which kubeadm would leave out",
-				Suggestion: "begin each with a line of --- alone",
+				Kind: d.Kind, Line: line, Reason: "it contains the start of another document, which kubeadm would " +
+					"ignore",
+				Suggestion: "start each with a line that is only ---",
 			},
 		}
 	}
 	if d.Group == "" || d.Version == "" || d.Kind == "" {
-		return d, []error{&InvalidError{Line: d.first(), Reason: "apiVersion and kind do not say what the document is"}}
+		return d, []error{&InvalidError{Line: d.first(), Reason: "apiVersion and kind do not identify the document"}}
 	}
 	if d.Group != kubeadm.GroupName {
 		return d, nil
@@ -118,7 +119,7 @@ func (d *document) repeated(n *yamlv3.Node) []error {
 		line := d.line + c.Line - 1
 		if first := firsts[c.Value]; first > 0 {
 			errs = append(errs, &InvalidError{Kind: d.Kind, Line: line,
-				Reason: fmt.Sprintf("the key %s is there a second time; the first is on line %d", c.Value, first)})
+				Reason: fmt.Sprintf("duplicate key %s; the first is on line %d", c.Value, first)})
 		}
 		firsts[c.Value] = line
 	}
@@ -159,7 +160,7 @@ func (d *document) typeError(err error) error {
 	var wrong *encoding.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		kind, _, _ := strings.Cut(wrong.Value, " ")
-		e.Field, e.Reason = wrong.Field, fmt.Sprintf("is of type %s, and must be %s",
+		e.Field, e.Reason = wrong.Field, fmt.Sprintf("is of type %s, but must be %s",
 			kind, typeName(wrong.Type.String()))
 		if wrong.Type.Kind().String() == "string" && (kind == "number" || kind == "bool") {
 			e.Suggestion = "put the value in quotes"

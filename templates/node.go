@@ -104,7 +104,7 @@ func (c *Config) setAddress(node nodeSource, ofHost string) field.ErrorList {
 	switch {
 	case ip == nil:
 		return field.ErrorList{
-			field.Required(path, "is not given, and cannot be found: this host has no default route"),
+			field.Required(path, "is not set, and cannot be detected: this host has no default route"),
 		}
 	case !ip.IsGlobalUnicast():
 		// Given a loopback address, kubeadm looks for another one; here it must be given.

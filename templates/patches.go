@@ -59,7 +59,7 @@ func ReadPatches(files map[string][]byte) (*Patches, error) {
 			ignore(file, "its name does not begin with something that kubeadm patches")
 			continue
 		case m[3] != "" && m[4] == "":
-			return nil, fmt.Errorf("cannot use the patch %s: after the + comes none of json, merge, strategic", file)
+			return nil, fmt.Errorf("cannot use the patch %s: after the + must come json, merge or strategic", file)
 		case len(files[file]) == 0:
 			ignore(file, "it is empty")
 			continue
@@ -123,7 +123,7 @@ func (p *Patches) Apply(target string, manifest []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot use the patches of %s: %w", target, err)
 	}
 	if pod.APIVersion != "v1" || pod.Kind != "Pod" {
-		return nil, fmt.Errorf("cannot use the patches of %s: they make of its Pod a %s of %s",
+		return nil, fmt.Errorf("cannot use the patches of %s: they turn its Pod into a %s of %s",
 			target, pod.Kind, pod.APIVersion)
 	}
 	return yaml.Marshal(&pod)

@@ -68,12 +68,12 @@ func TestFilesThatAreNoPatchesAreTold(t *testing.T) {
 func TestAPatchThatCannotBeUsedIsNamed(t *testing.T) {
 	for _, tt := range []struct{ file, text, want string }{
 		{"etcd+jsonn.yaml", "[]", ""}, // kubeadm ignores what follows the type
-		{"etcd+.yaml", "{}", "cannot use the patch etcd+.yaml: after the + comes none of json, merge, strategic"},
+		{"etcd+.yaml", "{}", "cannot use the patch etcd+.yaml: after the + must come json, merge or strategic"},
 		{"etcd+other.yaml", "{}", "cannot use the patch etcd+other.yaml"},
 		{"etcd.yaml", "a: [", "cannot read the patch etcd.yaml: "},
 		{"etcd+json.yaml", "- {op: remove, path: /spec/nothing}", "cannot apply the patch etcd+json.yaml: "},
 		{"etcd+json.yaml", "a: b", "cannot apply the patch etcd+json.yaml: "},
-		{"etcd+merge.yaml", "kind: Service", "they make of its Pod a Service of v1"},
+		{"etcd+merge.yaml", "kind: Service", ": they turn its Pod into a Service of v1"},
 		{"etcd+merge.yaml", "spec: {hostNetwork: 3}", "cannot use the patches of etcd: "},
 	} {
 		p, err := ReadPatches(map[string][]byte{tt.file: []byte(tt.text)})

@@ -48,9 +48,9 @@ func (o Options) mixed(file bool) error {
 		{"kubernetes-version", o.KubernetesVersion}, {"image-repository", o.ImageRepository},
 		{"cert-dir", o.CertificatesDir},
 	}
-	reason, suggestion := "cannot be given together with a configuration file", "write it into the file"
+	reason, suggestion := "cannot be combined with a configuration file", "put it into the file"
 	if !file {
-		reason, suggestion, flags = "is the cluster's to say, not the member's that joins", "", flags[2:]
+		reason, suggestion, flags = "is up to the cluster, not to the joining member", "", flags[2:]
 	}
 	if !file && !o.Join {
 		return nil
@@ -89,7 +89,7 @@ func read(data []byte, o Options) (*sources, error) {
 	for _, d := range docs {
 		if first := s.docs[d.Kind]; first != nil {
 			errs = append(errs, &InvalidError{Kind: d.Kind, Line: d.first(),
-				Reason: fmt.Sprintf("is there a second time; the first is on line %d", first.first())})
+				Reason: fmt.Sprintf("appears twice; the first is on line %d", first.first())})
 			continue
 		}
 		s.docs[d.Kind] = d
@@ -102,7 +102,7 @@ func read(data []byte, o Options) (*sources, error) {
 func (s *sources) take(d *document, o Options) []error {
 	if d.Group != kubeadm.GroupName {
 		if !slices.Contains([]string{"kubelet.config.k8s.io", "kubeproxy.config.k8s.io"}, d.Group) {
-			s.warnings = append(s.warnings, fmt.Sprintf("line %d: a document of %s, kind %s, is passed over",
+			s.warnings = append(s.warnings, fmt.Sprintf("line %d: a document of %s, kind %s, is ignored",
 				d.first(), d.GroupVersion(), d.Kind))
 		}
 		return nil
@@ -130,12 +130,12 @@ func (d *document) supported(experimental bool) error {
 			return nil
 		}
 		e.Reason, e.Suggestion = d.GroupVersion().String()+" is experimental",
-			"write it as "+v1beta4.SchemeGroupVersion.String()+", or give --allow-experimental-api"
+			"use "+v1beta4.SchemeGroupVersion.String()+", or give --allow-experimental-api"
 	case v1beta4.SchemeGroupVersion.Version:
 		return nil
 	case "v1alpha1", "v1alpha2", "v1alpha3", "v1beta1", "v1beta2", "v1beta3":
 		e.Reason, e.Suggestion = d.GroupVersion().String()+" is an old API",
-			"run `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that still reads it"
+			"run `kubeadm config migrate --old-config FILE --new-config NEW` with a kubeadm that can still read it"
 	default:
 		e.Reason = "kubeadm has no API " + d.GroupVersion().String()
 	}
@@ -175,11 +175,11 @@ func (s *sources) takeCluster(o Options) error {
 		err = &InvalidError{Reason: "there is no " + clusterKind}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot use what the cluster keeps as its configuration: %w", err)
+		return fmt.Errorf("cannot use the configuration stored in the cluster: %w", err)
 	}
 	if d := s.docs[clusterKind]; d != nil {
 		s.warnings = append(s.warnings, fmt.Sprintf(
-			"line %d: the file's %s is passed over for the one that the cluster keeps", d.first(), clusterKind))
+			"line %d: the file's %s is ignored in favour of the one stored in the cluster", d.first(), clusterKind))
 	}
 	s.cluster, s.docs[clusterKind], s.kept = of.cluster, of.docs[clusterKind], true
 	return nil
@@ -202,18 +202,18 @@ func (s *sources) complete(file bool, o Options) error {
 	case file && s.join.ControlPlane == nil:
 		return &InvalidError{
 			Kind: joinKind, Line: s.docs[joinKind].first(), Field: "controlPlane",
-			Reason:     "is not there: this is the configuration of a worker",
+			Reason:     "is missing: this is a worker's configuration",
 			Suggestion: "add `controlPlane: {}`, or what its advertiseAddress is",
 		}
 	case s.docs[clusterKind] == nil:
 		return &InvalidError{
-			Reason: "nothing says how etcd is configured in this cluster",
+			Reason: "the configuration of etcd in this cluster is unknown",
 			Suggestion: "add the " + clusterKind + " to the file: `kubectl -n kube-system get configmap " +
 				"kubeadm-config -o jsonpath={.data.ClusterConfiguration}` shows it",
 		}
 	case s.docs[initKind] != nil:
-		s.warnings = append(s.warnings, fmt.Sprintf("line %d: the %s is passed over, for this is about a "+
-			"member that joins", s.docs[initKind].first(), initKind))
+		s.warnings = append(s.warnings, fmt.Sprintf("line %d: the %s is ignored, since this is about a joining "+
+			"member", s.docs[initKind].first(), initKind))
 	}
 	return nil
 }

@@ -62,15 +62,15 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 		{"an unknown field of what is not used", two + "---\n" + beta + "kind: ResetConfiguration\nforse: true\n",
 			"line 10: ResetConfiguration: forse: "},
 		{"a key twice", two + "etcd:\n  local:\n    dataDir: /a\n    dataDir: /b\n",
-			"line 10: ClusterConfiguration: the key dataDir is there a second time; the first is on line 9"},
+			"line 10: ClusterConfiguration: duplicate key dataDir; the first is on line 9"},
 		{"a number for a string",
 			two + "etcd:\n  local:\n    extraArgs:\n    - name: a\n      value: 'x'\n    - name: b\n      value: 10\n",
-			"line 13: ClusterConfiguration: etcd.local.extraArgs.value: is of type number, and must be string"},
+			"line 13: ClusterConfiguration: etcd.local.extraArgs.value: is of type number, but must be string"},
 		{"a yes for a string",
 			two + "etcd:\n  local:\n    extraArgs:\n    - {name: a, value: 'yes'}\n    - {name: a, value: yes}\n",
-			"line 11: ClusterConfiguration: etcd.local.extraArgs.value: is of type bool, and must be string"},
+			"line 11: ClusterConfiguration: etcd.local.extraArgs.value: is of type bool, but must be string"},
 		{"a string for a list", two + "etcd:\n  local:\n    serverCertSANs: a\n",
-			"line 9: ClusterConfiguration: etcd.local.serverCertSANs: is of type string, and must be a list"},
+			"line 9: ClusterConfiguration: etcd.local.serverCertSANs: is of type string, but must be a list"},
 		{"no duration", two + "# c\ncertificateValidityPeriod: 1y\n",
 			`line 8: ClusterConfiguration: time: unknown unit "y" in duration "1y"`},
 		{"no YAML", two + "etcd: [\n", "line 7: "},
@@ -81,16 +81,19 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 			"line 8: JoinConfiguration: kubeadm.k8s.io/v1beta3 is an old API"},
 		{"a version that never was", two + "---\napiVersion: kubeadm.k8s.io/v7\nkind: JoinConfiguration\n",
 			"line 8: JoinConfiguration: kubeadm has no API kubeadm.k8s.io/v7"},
-		{"no kind", two + "---\n\n" + beta, "line 9: apiVersion and kind do not say"},
+		{"no kind", two + "---\n\n" + beta, "line 9: apiVersion and kind do not identify the document"},
 		{"a kind twice", two + "---\n" + ofCluster,
-			"line 8: ClusterConfiguration: is there a second time; the first is on line 4"},
-		{"a document in the line that separates", two + "--- {}\n", "line 7: kubeadm takes nothing but a comment"},
-		{"nothing after the last separator", two + "---\n---\n", "line 8: apiVersion and kind do not say"},
-		{"a document after dots", two + "...\n" + beta, "line 4: ClusterConfiguration: another document begins in it"},
+			"line 8: ClusterConfiguration: appears twice; the first is on line 4"},
+		{"a document in the line that separates", two + "--- {}\n", "line 7: kubeadm accepts only a comment after " +
+			"the --- between two documents"},
+		{"nothing after the last separator", two + "---\n---\n", "line 8: apiVersion and kind do not identify the " +
+			"document"},
+		{"a document after dots", two + "...\n" + beta, "line 4: ClusterConfiguration: it contains the start of " +
+			"another document"},
 		{"a relative path", two + "etcd: {local: {dataDir: etcd}}\n",
-			`line 7: ClusterConfiguration: etcd.local.dataDir: "etcd" is no absolute path`},
+			`line 7: ClusterConfiguration: etcd.local.dataDir: "etcd" is not an absolute path`},
 		{"a relative path of what is not there", two + "certificatesDir: pki\n",
-			`line 7: ClusterConfiguration: certificatesDir: "pki" is no absolute path`},
+			`line 7: ClusterConfiguration: certificatesDir: "pki" is not an absolute path`},
 		{"no name", two + "etcd:\n  local:\n    peerCertSANs:\n    - a\n    - under_score\n",
 			"line 11: ClusterConfiguration: etcd.local.peerCertSANs[1]: "},
 		{"an argument without a name", two + "etcd:\n  local:\n    extraArgs:\n    - value: a\n",
@@ -101,27 +104,28 @@ func TestWhatIsWrongIsNamedWithItsDocumentAndLine(t *testing.T) {
 		{"no algorithm", two + "encryptionAlgorithm: RSA-1024\n",
 			`line 7: ClusterConfiguration: encryptionAlgorithm: "RSA-1024" is not among the supported values: `},
 		{"no time at all", two + "certificateValidityPeriod: 0s\n",
-			`line 7: ClusterConfiguration: certificateValidityPeriod: "0s" would have certificates expire`},
+			`line 7: ClusterConfiguration: certificateValidityPeriod: "0s" would let certificates expire`},
 		{"a gate that is gone", two + "featureGates:\n  PublicKeysECDSA: true\n",
 			"line 8: ClusterConfiguration: featureGates.PublicKeysECDSA: kubeadm 1.37 has no such feature gate"},
 		{"no repository", two + "imageRepository: https://r.example.org\n",
-			`line 7: ClusterConfiguration: imageRepository: "https://r.example.org" is no image repository`},
+			`line 7: ClusterConfiguration: imageRepository: "https://r.example.org" is not an image repository`},
 		{"no tag", two + "etcd:\n  local:\n    imageTag: 3.7.0+1\n",
-			`line 9: ClusterConfiguration: etcd.local.imageTag: "3.7.0+1" is no tag of an image`},
+			`line 9: ClusterConfiguration: etcd.local.imageTag: "3.7.0+1" is not an image tag`},
 		{"no port", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  bindPort: 65536\n",
-			"line 4: InitConfiguration: localAPIEndpoint.bindPort: 65536 is no port"},
+			"line 4: InitConfiguration: localAPIEndpoint.bindPort: 65536 is not a port"},
 		{"no address", beta + "kind: InitConfiguration\nlocalAPIEndpoint:\n  advertiseAddress: cp1.example.org\n",
 			`line 4: InitConfiguration: localAPIEndpoint.advertiseAddress: "cp1.example.org" is not an IP address`},
-		{"no name of a node", beta + "kind: InitConfiguration\nnodeRegistration:\n  name: cp_1\n",
-			`line 4: InitConfiguration: nodeRegistration.name: "cp_1" is no name of a node`},
+		{"is not a node name", beta + "kind: InitConfiguration\nnodeRegistration:\n  name: cp_1\n",
+			`line 4: InitConfiguration: nodeRegistration.name: "cp_1" is not a node name`},
 		{"a version not known", beta + "kind: ClusterConfiguration\nkubernetesVersion: 1.38.0\n",
-			`line 3: ClusterConfiguration: kubernetesVersion: "1.38.0" is none of Kubernetes 1.33 to 1.37`},
+			`line 3: ClusterConfiguration: kubernetesVersion: "1.38.0" is outside Kubernetes 1.33 to 1.37`},
 		{"no version", beta + "kind: ClusterConfiguration\nkubernetesVersion: ci/latest\n",
-			`line 3: ClusterConfiguration: kubernetesVersion: "ci/latest" is no version of a release`},
+			`line 3: ClusterConfiguration: kubernetesVersion: "ci/latest" is not a release version`},
 		{"an endpoint without TLS", two + "etcd:\n  external:\n    endpoints:\n    - https://e1:2379\n" +
 			"    - http://e2:2379\n    caFile: /ca\n    certFile: ''\n    keyFile: ''\n",
 			`line 11: ClusterConfiguration: etcd.external.endpoints[1]: "http://e2:2379" does not begin with https://`},
-		{"another file than kubeadm's", "apiVersion: v1\nkind: Pod\n", "line 1: apiVersion and kind do not say"},
+		{"another file than kubeadm's", "apiVersion: v1\nkind: Pod\n", "line 1: apiVersion and kind do not identify " +
+			"the document"},
 		{"only another group's", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n",
 			"the file has neither InitConfiguration nor ClusterConfiguration"},
 	} {
@@ -175,7 +179,7 @@ func TestFlagsTakeTheFilesPlace(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 	refused(t, ofCluster, o, "--apiserver-advertise-address, --patches, --kubernetes-version, --image-repository, "+
-		"--cert-dir cannot be given together with a configuration file")
+		"--cert-dir cannot be combined with a configuration file")
 	if c := mustRead(t, ofCluster+"---\n"+beta+"kind: InitConfiguration\nnodeRegistration: {name: cp1}\n",
 		Options{NodeName: "cp7", DefaultAddress: "10.0.0.11"}); c.NodeName != "cp7" {
 		t.Errorf("the name is %s: --node-name wins over the file", c.NodeName)
@@ -215,17 +219,17 @@ func TestTheExperimentalAPIIsTakenOnlyWhereItIsAllowed(t *testing.T) {
 		t.Errorf("for 1.36 the image is %s: only kubeadm 1.37 reads v1, and it gives 1.36 its own etcd",
 			older.EtcdImage)
 	}
-	refused(t, strings.ReplaceAll(text, "1.37.2", "1.35.4"), allowed, `"v1.35.4" is none of Kubernetes 1.36 to 1.37`)
+	refused(t, strings.ReplaceAll(text, "1.37.2", "1.35.4"), allowed, `"v1.35.4" is outside Kubernetes 1.36 to 1.37`)
 	refused(t, strings.ReplaceAll(text, "append", "merge"), allowed,
 		"line 4: ClusterConfiguration: etcd.local.extraArgs[0].mergeMethod: ")
 }
 
 func TestAMemberThatJoinsIsSetUpAsTheClusterIs(t *testing.T) {
 	o := Options{Join: true, Hostname: "cp2", DefaultAddress: "10.0.0.12"}
-	refused(t, ofJoin, o, "nothing says how etcd is configured in this cluster")
+	refused(t, ofJoin, o, "the configuration of etcd in this cluster is unknown")
 	refused(t, ofCluster, o, "the file has no JoinConfiguration")
 	refused(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\n",
-		o, "line 5: JoinConfiguration: controlPlane: is not there")
+		o, "line 5: JoinConfiguration: controlPlane: is missing")
 
 	c := mustRead(t, ofCluster+"---\n"+beta+"kind: JoinConfiguration\n"+
 		"controlPlane: {localAPIEndpoint: {advertiseAddress: 10.0.0.22}}\nnodeRegistration: {name: second}\n"+
@@ -242,8 +246,10 @@ func TestAMemberThatJoinsIsSetUpAsTheClusterIs(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 	if len(c.Warnings) != 2 ||
-		!strings.HasPrefix(c.Warnings[0], "line 5: the file's ClusterConfiguration is passed over") ||
-		!strings.HasPrefix(c.Warnings[1], "line 9: the InitConfiguration is passed over") {
+		!strings.HasPrefix(c.Warnings[0], "line 5: the file's ClusterConfiguration is ignored in favour of the one "+
+			"stored in the cluster") ||
+		!strings.HasPrefix(c.Warnings[1], "line 9: the InitConfiguration is ignored, since this is about a joining "+
+			"member") {
 		t.Errorf("warned %q", c.Warnings)
 	}
 	o.AdvertiseAddress = "10.0.0.32"
@@ -251,18 +257,18 @@ func TestAMemberThatJoinsIsSetUpAsTheClusterIs(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 	o.CertificatesDir = "/srv/pki"
-	refused(t, "", o, "--cert-dir is the cluster's to say")
+	refused(t, "", o, "--cert-dir is up to the cluster, not to the joining member")
 	o.CertificatesDir, o.Cluster = "", []byte(ofCluster+"etcd: {local: {dataDir: kept}}\n")
-	refused(t, "", o, `the cluster's ClusterConfiguration: etcd.local.dataDir: "kept" is no absolute path`)
+	refused(t, "", o, `the cluster's ClusterConfiguration: etcd.local.dataDir: "kept" is not an absolute path`)
 	o.Cluster = []byte("")
-	refused(t, "", o, "cannot use what the cluster keeps as its configuration: there is no ClusterConfiguration")
+	refused(t, "", o, "cannot use the configuration stored in the cluster: there is no ClusterConfiguration")
 }
 
 func TestDocumentsOfOtherGroupsArePassedOver(t *testing.T) {
 	c := mustRead(t, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOff: maybe\n---\n"+
 		ofCluster+"--- # c\n\napiVersion: example.org/v1\nkind: Thing\na: 1\na: 2\n---\n"+
 		"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n", host)
-	if !slices.Equal(c.Warnings, []string{"line 10: a document of example.org/v1, kind Thing, is passed over"}) {
+	if !slices.Equal(c.Warnings, []string{"line 10: a document of example.org/v1, kind Thing, is ignored"}) {
 		t.Errorf("warned %q", c.Warnings)
 	}
 }
@@ -314,8 +320,8 @@ func TestWhatEtcdOrKubeadmWouldComplainOfIsWarnedOf(t *testing.T) {
 		}
 	}
 	c := mustRead(t, strings.Replace(ofCluster, "1.37.2", "1.35.4", 1)+"etcd: {local: {imageTag: mine}}\n", host)
-	if want := "etcd.local.imageTag mine: is no version, so kubeadm 1.35 gives etcd flags that etcd 3.7 " +
-		"no longer has"; !slices.Equal(c.Warnings, []string{want}) {
+	if want := "etcd.local.imageTag mine: is not a version, so kubeadm 1.35 gives etcd flags that etcd 3.7 no longer " +
+		"has"; !slices.Equal(c.Warnings, []string{want}) {
 		t.Errorf("warned %q", c.Warnings)
 	}
 }

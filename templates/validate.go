@@ -24,14 +24,14 @@ func validateNode(c *Config, node nodeSource) field.ErrorList {
 	var errs field.ErrorList
 	name := field.NewPath("nodeRegistration", "name")
 	if c.NodeName == "" {
-		errs = append(errs, field.Required(name, "is not given, and this host has no name"))
+		errs = append(errs, field.Required(name, "is not set, and this host has no name"))
 	} else {
 		for _, reason := range validation.IsDNS1123Subdomain(c.NodeName) {
-			errs = append(errs, field.Invalid(name, c.NodeName, "is no name of a node: "+reason))
+			errs = append(errs, field.Invalid(name, c.NodeName, "is not a node name: "+reason))
 		}
 	}
 	if p := node.endpoint.BindPort; p < 1 || p > 65535 {
-		errs = append(errs, field.Invalid(node.endpointPath.Child("bindPort"), p, "is no port"))
+		errs = append(errs, field.Invalid(node.endpointPath.Child("bindPort"), p, "is not a port"))
 	}
 	return errs
 }
@@ -54,7 +54,7 @@ func validateCluster(c *kubeadm.ClusterConfiguration) field.ErrorList {
 	} {
 		if p.is.Duration <= 0 { // kubeadm makes such certificates; etcd refuses them
 			errs = append(errs, field.Invalid(field.NewPath(p.name),
-				p.is.Duration.String(), "would have certificates expire before they are used"))
+				p.is.Duration.String(), "would let certificates expire before they are used"))
 		}
 	}
 	errs = append(errs, validateArgs(c.APIServer.ExtraArgs, field.NewPath("apiServer", "extraArgs"))...)
@@ -91,14 +91,14 @@ func validateEtcd(e *kubeadm.Etcd, repository string, etcd *field.Path) field.Er
 	errs = append(errs, validateSANs(e.Local.PeerCertSANs, local.Child("peerCertSANs"))...)
 	errs = append(errs, validateArgs(e.Local.ExtraArgs, local.Child("extraArgs"))...)
 	if !reference().MatchString(etcdImage(repository, "tag")) {
-		errs = append(errs, field.Invalid(field.NewPath("imageRepository"), repository, "is no image repository"))
+		errs = append(errs, field.Invalid(field.NewPath("imageRepository"), repository, "is not an image repository"))
 	}
 	if r := e.Local.ImageRepository; r != "" && !reference().MatchString(etcdImage(r, "tag")) {
-		errs = append(errs, field.Invalid(local.Child("imageRepository"), r, "is no image repository"))
+		errs = append(errs, field.Invalid(local.Child("imageRepository"), r, "is not an image repository"))
 	}
 	// kubeadm does not check this; no container runtime accepts it.
 	if t := e.Local.ImageTag; t != "" && !reference().MatchString(etcdImage("r", t)) {
-		errs = append(errs, field.Invalid(local.Child("imageTag"), t, "is no tag of an image"))
+		errs = append(errs, field.Invalid(local.Child("imageTag"), t, "is not an image tag"))
 	}
 	return errs
 }
@@ -120,13 +120,13 @@ var reference = sync.OnceValue(func() *regexp.Regexp {
 func validateExternal(e *kubeadm.ExternalEtcd, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if (e.CertFile == "") != (e.KeyFile == "") {
-		errs = append(errs, field.Forbidden(path, "certFile and keyFile must be given both or not at all"))
+		errs = append(errs, field.Forbidden(path, "certFile and keyFile must be given together"))
 	}
 	if e.CertFile != "" && e.KeyFile != "" && e.CAFile == "" {
-		errs = append(errs, field.Forbidden(path, "certFile and keyFile need caFile, too"))
+		errs = append(errs, field.Forbidden(path, "certFile and keyFile also need caFile"))
 	}
 	if len(e.Endpoints) == 0 {
-		errs = append(errs, field.Required(path.Child("endpoints"), "there must be one at least"))
+		errs = append(errs, field.Required(path.Child("endpoints"), "there must be at least one"))
 	}
 	tls := cmp.Or(e.CAFile, e.CertFile, e.KeyFile) != ""
 	for i, raw := range e.Endpoints {
@@ -147,11 +147,11 @@ func validateURL(raw string, https bool, path *field.Path) field.ErrorList {
 	u, err := urls.Parse(raw)
 	switch {
 	case err != nil:
-		return field.ErrorList{field.Invalid(path, raw, "is no URL: "+err.Error())}
+		return field.ErrorList{field.Invalid(path, raw, "is not a URL: "+err.Error())}
 	case https && u.Scheme != "https":
 		return field.ErrorList{field.Invalid(path, raw, "does not begin with https://")}
 	case u.Scheme == "":
-		return field.ErrorList{field.Invalid(path, raw, "begins neither with https:// nor http://")}
+		return field.ErrorList{field.Invalid(path, raw, "begins with neither https:// nor http://")}
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ func validateArgs(args []kubeadm.Arg, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, arg := range args {
 		if arg.Name == "" {
-			errs = append(errs, field.Required(path.Index(i).Child("name"), "an argument must have one"))
+			errs = append(errs, field.Required(path.Index(i).Child("name"), "every argument needs one"))
 		}
 		methods := []kubeadm.ArgMergeMethod{kubeadm.ArgMergeMethodAppend, kubeadm.ArgMergeMethodPrepend}
 		if arg.MergeMethod != "" && !slices.Contains(methods, arg.MergeMethod) {
@@ -186,5 +186,5 @@ func absolute(p string, at *field.Path) field.ErrorList {
 	if path.IsAbs(p) && !strings.ContainsRune(p, 0) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(at, p, "is no absolute path")}
+	return field.ErrorList{field.Invalid(at, p, "is not an absolute path")}
 }

@@ -74,7 +74,7 @@ func (c *Config) setRelease(s *sources) field.ErrorList {
 	}
 	v, err := version.ParseSemantic(c.KubernetesVersion)
 	if err != nil {
-		return field.ErrorList{field.Invalid(path, given, "is no version of a release, such as v1.37.2")}
+		return field.ErrorList{field.Invalid(path, given, "is not a release version, such as v1.37.2")}
 	}
 	oldest := releases[0].minor
 	if d := s.docs[clusterKind]; d != nil && d.Version == kubeadm.SchemeGroupVersion.Version {
@@ -93,7 +93,7 @@ func (c *Config) setRelease(s *sources) field.ErrorList {
 	}
 	return field.ErrorList{
 		field.Invalid(path, given, fmt.Sprintf(
-			"is none of Kubernetes 1.%d to 1.%d, for which kubeadm's set-up of etcd is known", oldest, newest)),
+			"is outside Kubernetes 1.%d to 1.%d, for which kubeadm's etcd setup is known", oldest, newest)),
 	}
 }
 
@@ -129,7 +129,7 @@ func (c *Config) setEtcd(e *kubeadm.Etcd, repository string) {
 	}
 	switch {
 	case err != nil && !c.release.newNames:
-		warn("is no version, so kubeadm 1.%d gives etcd flags that etcd 3.7 no longer has", c.release.minor)
+		warn("is not a version, so kubeadm 1.%d gives etcd flags that etcd 3.7 no longer has", c.release.minor)
 	case err == nil && c.release.newNames && v.LessThan(version.MustParseSemantic("3.6.0-0")):
 		warn("etcd %d.%d will not start: it does not have the flags that kubeadm 1.%d gives it",
 			v.Major(), v.Minor(), c.release.minor)

@@ -68,23 +68,21 @@ func initPhaseText(phase string) string {
 	const run = `One phase of etcdpod init, as a separate run: it can be previewed, resumed and rolled back.`
 	switch phase {
 	case "certs":
-		return run + ` It needs neither kubelet nor container runtime nor API server, and with --root works on ` +
-			`an empty directory, without being root. The CA is made if neither its certificate nor its key is there; ` +
-			`with a certificate alone it is an external CA, and all others must be there: see certs generate-csr. ` +
-			`What is there, and good, stays; nothing is overwritten.`
+		return run + ` It needs no kubelet, container runtime or API server; with --root it works on an empty ` +
+			`directory, without root. The CA is created if both its certificate and its key are missing; a ` +
+			`certificate alone means an external CA, and then all others must exist: see certs generate-csr. Good ` +
+			`files stay; nothing is overwritten.`
 	case "render-etcd":
-		return run + ` It needs neither kubelet nor container runtime nor API server nor certificates, ` +
-			`and with --root works on an empty directory, without being root. A ` +
-			`manifest that is there stays if it is ` +
-			`what would be written, and is refused with the lines that differ if it is not. Where a kubelet runs, it ` +
-			`starts etcd at once: make the certificates first.`
+		return run + ` It needs no kubelet, container runtime, API server or certificates; with --root it works on ` +
+			`an empty directory, without root. An existing manifest stays if it is what would be written; otherwise ` +
+			`it is refused, with the lines that differ. If a kubelet runs, it starts etcd at once: create the ` +
+			`certificates first.`
 	case "wire-apiserver":
-		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server ` +
-			`that reaches the cluster keeps the flags that it has, but for what ` +
-			`apiServer.extraArgs asks for by name; ` +
-			`where etcd does not answer, a list of several etcds that names this one stays.`
+		return run + ` If the directory has no API server manifest yet, it does nothing. An API server that reaches ` +
+			`the cluster keeps its flags, except those that apiServer.extraArgs names; if etcd does not answer, a ` +
+			`list of several etcds that includes this one stays.`
 	case "preflight":
-		return run + ` It only looks.`
+		return run + ` It changes nothing.`
 	}
 	return run
 }

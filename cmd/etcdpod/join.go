@@ -54,23 +54,22 @@ func joinPhaseText(phase string) string {
 	const run = `One phase of etcdpod join, as a separate run: it can be previewed, resumed and rolled back.`
 	switch phase {
 	case "certs":
-		return run + ` It needs neither kubelet nor container runtime nor members. The CA must be there: one that ` +
-			`is made here would not be the cluster's.`
+		return run + ` It needs no kubelet, container runtime or members. The CA must exist: one created here would ` +
+			`not be the cluster's.`
 	case "add-learner":
-		return run + ` It needs the members and the certificates. etcd takes one learner at a ` +
-			`time: go on with the other phases soon.`
+		return run + ` It needs the members and the certificates. etcd takes one learner at a time: continue with ` +
+			`the other phases soon.`
 	case "render-etcd":
-		return run + ` It needs the members, which are named in the manifest, and neither ` +
-			`kubelet nor container runtime. Add the learner first: an etcd that the members do not know ends at ` +
-			`once. Where a kubelet runs, it starts etcd.`
+		return run + ` It needs the members, which go into the manifest, but no kubelet or container runtime. Add ` +
+			`the learner first: an etcd that the members do not know exits at once. If a kubelet runs, it starts etcd.`
 	case "promote-learner":
-		return run + ` It waits until the learner has what the leader has. A vote cannot ` +
-			`be taken back but by removing the member.`
+		return run + ` It waits until the learner has caught up with the leader. A vote can only be taken away by ` +
+			`removing the member.`
 	case "wire-apiserver":
-		return run + ` Where the directory has no manifest of an API server yet, it has nothing to do. An API server ` +
-			`that names members of the cluster stays as it is.`
+		return run + ` If the directory has no API server manifest yet, it does nothing. An API server that already ` +
+			`uses members of the cluster is left unchanged.`
 	case "preflight":
-		return run + ` It only looks.`
+		return run + ` It changes nothing.`
 	}
 	return run
 }

@@ -73,7 +73,7 @@ func (s *story) isBackedUp() error {
 	if s.keys, err = s.AllKeys(s.ctx); err != nil {
 		return err
 	}
-	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: prove", "done: keep", "verified"),
+	if err := s.run(0, []string{"backup"}, s.output("done: take", "done: verify", "done: keep", "verified"),
 		"verified"); err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 		c.typed("cp1", "etcdpod apiserver set --all-members --dry-run",
 			0, "set --etcd-servers="+list+" in", all[2]+" is cp3, the ", "Nothing was changed")
 	})
-	c.typed("cp1", "etcdpod apiserver set --all-members --yes", 0, "The API server is ready with it")
+	c.typed("cp1", "etcdpod apiserver set --all-members --yes", 0, "The API server is ready with the new settings")
 	before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], n.ClientURL(), list, 1)
 	n.wantManifests(before)
 	n.uses(list)
@@ -166,23 +166,23 @@ func TestInitLeavesAnAPIServerThatReachesItsEtcd(t *testing.T) {
 	stays := func(now string) {
 		t.Helper()
 		n.untouched(func() {
-			c.typed("cp1", wire+" --dry-run", 0, "it stays so: "+now)
+			c.typed("cp1", wire+" --dry-run", 0, "it is left unchanged: "+now)
 			c.typed("cp1", wire+" --yes", 0, "Nothing to do")
 		})
 	}
 	configure(n.configuration(""))
-	stays("--etcd-servers is " + n.ClientURL() + ", and " + kubeadms)
+	stays("--etcd-servers is " + n.ClientURL() + ", but " + kubeadms)
 	others := c.nodes[1].atAddress() + "," + c.nodes[2].atAddress()
 	for _, list := range []string{n.atAddress() + "," + others, others} {
 		c.typed("cp1", "etcdpod apiserver set --yes --etcd-servers "+list, 0)
-		stays("--etcd-servers is " + list + ", and " + kubeadms)
+		stays("--etcd-servers is " + list + ", but " + kubeadms)
 	}
 	for _, ending := range []string{".crt", ".key"} {
 		n.copyFile("apiserver-etcd-client"+ending, "etcd/mine"+ending)
 	}
 	c.typed("cp1", "etcdpod apiserver set --yes --etcd-certfile "+
 		pkiDir+"etcd/mine.crt --etcd-keyfile "+pkiDir+"etcd/mine.key", 0)
-	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt, and kubeadm would write " +
+	stays("--etcd-certfile is " + pkiDir + "etcd/mine.crt, but kubeadm would write " +
 		pkiDir + "apiserver-etcd-client.crt")
 
 	all := n.atAddress() + "," + others
@@ -225,7 +225,8 @@ func TestAChangeOfTheAPIServerRefusesWhatCannotEndWell(t *testing.T) {
 		says []string
 	}{
 		{"", 2, []string{"nothing to set"}},
-		{"--all-members --etcd-servers " + at, 2, []string{"--all-members takes the servers from the cluster"}},
+		{"--all-members --etcd-servers " + at, 2, []string{"--all-members and --etcd-servers cannot be combined: " +
+			"both set the servers"}},
 		{"--etcd-servers 10.0.0.1:2379", 2, []string{`"10.0.0.1:2379" is not a client URL of an etcd`,
 			"comma-separated"}},
 		{"--etcd-servers https://10.0.0.1", 2, []string{"not a client URL"}},
@@ -236,15 +237,15 @@ func TestAChangeOfTheAPIServerRefusesWhatCannotEndWell(t *testing.T) {
 		{"--etcd-servers https://127.0.0.1:1", 5,
 			[]string{"cannot reach etcd at https://127.0.0.1:1: connection refused: nothing listens there"}},
 		{"--etcd-servers https://127.0.0.1:1," + at, 5,
-			[]string{"nothing listens there", "name those that do: --etcd-servers " + at}},
+			[]string{"nothing listens there", "use those that do: --etcd-servers " + at}},
 		{"--etcd-cafile /etc/kubernetes/pki/ca.crt", 5,
 			[]string{"the server's certificate is not signed by the given CA"}},
 		{"--etcd-certfile /etc/kubernetes/pki/front-proxy-client.crt --etcd-keyfile " +
-			"/etc/kubernetes/pki/front-proxy-client.key", 5, []string{"the server refuses the client's certificate"}},
+			"/etc/kubernetes/pki/front-proxy-client.key", 5, []string{"the server rejects the client certificate"}},
 		{"--etcd-keyfile /etc/kubernetes/pki/front-proxy-client.key",
 			5, []string{"cannot use the client certificate for etcd"}},
 		{"--etcd-cafile /etc/kubernetes/pki/etcd/no.crt", 5,
-			[]string{"--etcd-cafile=/etc/kubernetes/pki/etcd/no.crt: /etc/kubernetes/pki/etcd/no.crt is not there"}},
+			[]string{"--etcd-cafile=/etc/kubernetes/pki/etcd/no.crt: /etc/kubernetes/pki/etcd/no.crt is missing"}},
 		{"--etcd-cafile /root/pki/ca.crt", 5, []string{
 			"no volume of /etc/kubernetes/manifests/kube-apiserver.yaml mounts it",
 			"as the API server's container sees them",
@@ -287,7 +288,7 @@ func TestAnotherClusterIsTakenOnlyWhenAskedFor(t *testing.T) {
 		"--etcd-certfile", pkiDir + "other/client.crt", "--etcd-keyfile", pkiDir + "other/client.key",
 	}
 	n.untouched(func() {
-		n.want(5, there, other.atAddress()+" is of another cluster, with other objects", "--another-cluster")
+		n.want(5, there, other.atAddress()+" is another cluster, with other objects", "--another-cluster")
 	})
 	before := n.manifests()
 	n.want(0, append(there, "--another-cluster"))

@@ -65,7 +65,7 @@ func TestABackupThatFailsLeavesNothingOfItsName(t *testing.T) {
 	must(t, os.WriteFile(taken, []byte("precious"), 0o600))
 	for _, c := range []struct{ file, says string }{
 		{"/srv/taken.db", "never replaces"},
-		{"/srv/absent/b.db", "not there"},
+		{"/srv/absent/b.db", "does not exist"},
 		{"/srv/taken.db/b.db", "not a directory"},
 		{sandbox.ManifestDir + "/b.db", "the kubelet runs every file"},
 		{sandbox.DataDir + "/b.db", "lost along with the data"},
@@ -86,9 +86,9 @@ func TestABackupOfAKilledEtcdHoldsAllThatItHadAcknowledged(t *testing.T) {
 	must(t, os.Rename(log, away))
 	n.untouched(func() {
 		n.want(5, []string{"backup", file, "--from-data-dir", sandbox.DataDir},
-			"not whole without its WAL", "--from-wal-dir")
+			"is incomplete without its WAL", "--from-wal-dir")
 		n.want(5, []string{"restore", "--yes", "--from-data-dir", sandbox.DataDir},
-			"not whole without its WAL", "--from-wal-dir")
+			"is incomplete without its WAL", "--from-wal-dir")
 	})
 	must(t, os.Rename(away, log))
 	n.done("backup", file, "--from-data-dir", sandbox.DataDir)

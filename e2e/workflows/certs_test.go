@@ -113,7 +113,8 @@ func TestCertsCheckSaysWhatAProcessStillHolds(t *testing.T) {
 	n.swap("apiserver", "ca", func(*x509.Certificate) {})
 	n.want(6, []string{"certs", "check"}, "no\n", "Next: restart kube-apiserver")
 	r := n.certs(6)
-	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "kube-apiserver shows another certificate at ") ||
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "kube-apiserver presents a different certificate at "+
+		"") ||
 		!strings.Contains(r.Warnings[0], "restart needed") {
 		t.Errorf("got %q", r.Warnings)
 	}
@@ -141,29 +142,30 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 			6, []string{"pki/etcd/server.crt: it expired on"}},
 		{"a key of another", func() {
 			n.copyFile("etcd/healthcheck-client.key", "apiserver-etcd-client.key")
-		}, 6, []string{"pki/apiserver-etcd-client.key is not the key of /etc/kubernetes/pki/apiserver-etcd-client.crt",
-			"Next: put back the file that belongs to the other"}},
+		}, 6, []string{"pki/apiserver-etcd-client.key is not the key for /etc/kubernetes/pki/apiserver-etcd-client.crt",
+			"Next: put back the file that matches the other"}},
 		{"another CA signed it", func() {
 			n.swap("etcd/healthcheck-client", "front-proxy-ca", func(*x509.Certificate) {})
 		}, 6, []string{"pki/etcd/healthcheck-client.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"not for the node's address", func() {
 			n.swap("etcd/peer", "etcd/ca", func(c *x509.Certificate) { c.IPAddresses = c.IPAddresses[1:] })
-		}, 6, []string{"pki/etcd/peer.crt is not for " + n.Address}},
+		}, 6, []string{"pki/etcd/peer.crt does not cover " + n.Address}},
 		{"not for servers", func() {
 			n.swap("etcd/peer", "etcd/ca", func(c *x509.Certificate) {
 				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 			})
-		}, 6, []string{"pki/etcd/peer.crt is no certificate for servers"}},
+		}, 6, []string{"pki/etcd/peer.crt cannot be used for servers"}},
 		{"no certificate", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) },
 			6, []string{"cannot read the certificate /etc/kubernetes/pki/etcd/peer.crt"}},
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
-			6, []string{"pki/etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
+			6, []string{"pki/etcd/ca.key is not the key for /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"one is missing", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt"))) },
-			6, []string{"!MISSING! etcd-server", "pki/etcd/server.crt is not there"}},
+			6, []string{"!MISSING! etcd-server", "pki/etcd/server.crt is missing"}},
 		{"an external CA, and few days left", func() {
 			n.swap("etcd/server", "etcd/ca", in(10*24*time.Hour))
 			must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
-		}, 6, []string{"Next: ask the CA: `etcdpod certs generate-csr`"}},
+		}, 6, []string{"Next: ask the external CA: `etcdpod certs generate-csr` creates keys and requests, `etcdpod " +
+			"certs renew --from DIR` installs the signed certificates"}},
 		{"few days left of the API server's", func() { n.swap("apiserver", "ca", in(10*24*time.Hour)) },
 			6, []string{"Next: run `kubeadm certs renew apiserver`"}},
 		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
@@ -191,12 +193,12 @@ func TestCertsCheckWorksWhenEverythingIsDown(t *testing.T) {
 	must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt")))
 	must(t, os.Remove(n.Path(pkiDir+"etcd/server.key")))
 	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API "+
-		"server uses https://", "!MISSING! etcd-server", "etcd/server.crt is not there", "etcd-peer")
+		"server uses https://", "!MISSING! etcd-server", "etcd/server.crt is missing", "etcd-peer")
 	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd, although the API server uses",
-		"certificate /etc/kubernetes/pki/etcd/server.crt: it is not there")
+		"certificate /etc/kubernetes/pki/etcd/server.crt: it is missing")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/manifests")))
 	n.want(6, []string{"certs", "check"}, "etcd-server", "apiserver-etcd-client", "etcd-ca",
-		"although /etc/kubernetes/pki/etcd/peer.crt is there", "etcd/server.crt is not there")
+		"although /etc/kubernetes/pki/etcd/peer.crt exists", "etcd/server.crt is missing")
 	must(t, os.RemoveAll(n.Path("/etc/kubernetes/pki")))
 	n.want(6, []string{"certs", "check"}, "no manifest in /etc/kubernetes/manifests names a certificate")
 }

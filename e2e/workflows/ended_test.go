@@ -56,7 +56,8 @@ func TestDataWithAHoleIsNeverCalledGood(t *testing.T) {
 	}
 	copyOf("/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03")
 	n.want(0, []string{"backup", n.Path("/srv/kubeadm.db"), "--from-data-dir",
-		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"}, "kubeadm made this copy while etcd ran")
+		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"}, "kubeadm made this copy while etcd was "+
+		"running: the log does not go beyond the db, and nothing shows what was written during or after the copy.")
 }
 
 func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {
@@ -69,7 +70,7 @@ func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {
 		}, "it does not know one of its flags (flag provided but not defined: -no-such-flag)"},
 		"a certificate that is not there": {func(n *node) {
 			n.editEtcd("pki/etcd/server.crt", "pki/etcd/absent.crt")
-		}, "a certificate is refused, or is not there"},
+		}, "a certificate is rejected or missing"},
 		"data that cannot be read": {func(n *node) {
 			logs, err := filepath.Glob(n.Path(sandbox.DataDir) + "/member/wal/*.wal")
 			must(t, err)

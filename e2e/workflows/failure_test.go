@@ -193,7 +193,7 @@ func TestAnExpiredClientCertificateIsNamedAndNothingIsTouched(t *testing.T) {
 	n.change()
 	n.expire()
 	const file = "/etc/kubernetes/pki/etcd/healthcheck-client.crt"
-	n.untouched(func() { n.want(1, []string{"backup"}, "the client's certificate", "expired") })
+	n.untouched(func() { n.want(1, []string{"backup"}, "the client certificate", "expired") })
 	n.want(6, []string{"status"}, file)
 	n.refused([]string{b.file, "--wait-timeout", "3s"}, "expired")
 }

@@ -257,17 +257,17 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 		{"no YAML", config("etcd:\n", "etcd: [\n"), 2, []string{"cannot use kubeadm's configuration"}},
 		{"clients without a certificate",
 			config("    extraArgs:\n", "    extraArgs:\n    - name: client-cert-auth\n      value: \"false\"\n"),
-			5, []string{"answers strangers", "--client-cert-auth is not true"}},
+			5, []string{"answers without client certificates", "--client-cert-auth is not true"}},
 		{"plain HTTP", config("listen-peer-urls\n      value: https", "listen-peer-urls\n      value: http"),
-			5, []string{"answers strangers", "which is not https"}},
+			5, []string{"answers without client certificates", "which is not https"}},
 		{"a port that is taken", func() {
 			var err error
 			taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n.Ports.EtcdClient))
 			must(t, err)
-		}, 5, []string{"another program does already"}},
+		}, 5, []string{"another program already does"}},
 		{"listening at an address of another machine", config("listen-peer-urls\n      value: "+n.PeerURL(),
 			"listen-peer-urls\n      value: https://192.0.2.1:2380"),
-			5, []string{"192.0.2.1:2380", "no address of this machine"}},
+			5, []string{"192.0.2.1:2380", "it is not an address of this machine"}},
 		{"a data directory with pictures", func() {
 			must(t, os.MkdirAll(n.Path(sandbox.DataDir+"/pictures"), 0o700))
 		}, 5, []string{"is not empty: it holds pictures"}},
@@ -305,7 +305,7 @@ func (n *node) knowsTheDataOfAnother() {
 	for _, args := range [][]string{{"init"}, {"init", "phase", "render-etcd"}} {
 		n.untouched(func() {
 			n.want(5, append(args, "--config", n.kubeadm(), "--yes"),
-				"holds data of another cluster, of which cp9 at", "its members are "+n.Node)
+				"holds data of another cluster: its members are", "its members are "+n.Node)
 		})
 	}
 	must(n.t, os.WriteFile(n.kubeadm(), []byte(n.configuration("")), 0o600))
@@ -334,7 +334,7 @@ func (n *node) refusesWhatDoesNotMatch() {
 			must(n.t, os.Rename(n.Path(sandbox.ManifestDir+"/.etcd.new"), n.Path(sandbox.ManifestDir+"/etcd.yaml")))
 		}, []string{`it has "- --snapshot-count=5000", it lacks "- --snapshot-count=10000"`}},
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
-			[]string{"etcd/ca.key is not the key of"}},
+			[]string{"etcd/ca.key is not the key for"}},
 		{"a certificate that has ended", func() { n.swap("etcd/server", "etcd/ca", in(-time.Hour)) },
 			[]string{"etcd/server.crt expired"}},
 		{"a certificate of another CA", func() { n.swap("etcd/peer", "ca", in(time.Hour)) },
@@ -344,12 +344,12 @@ func (n *node) refusesWhatDoesNotMatch() {
 				"serverCertSANs: [", "serverCertSANs: [lb.example.org, ", 1)), 0o600))
 		}, []string{"etcd/server.crt", "lb.example.org", "certs renew"}},
 		{"a key that is gone", func() { must(n.t, os.Remove(n.Path(pkiDir+"etcd/peer.key"))) },
-			[]string{"etcd/peer.key is not there"}},
+			[]string{"etcd/peer.key is missing"}},
 		{"an external CA without its certificates", func() {
 			must(n.t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
 			must(n.t, os.Remove(n.Path(pkiDir+"apiserver-etcd-client.crt")))
 			must(n.t, os.Remove(n.Path(pkiDir+"apiserver-etcd-client.key")))
-		}, []string{"apiserver-etcd-client.crt is not there", "certs generate-csr"}},
+		}, []string{"apiserver-etcd-client.crt is missing", "certs generate-csr"}},
 	} {
 		saved := n.savePKI()
 		tt.spoil()

@@ -197,7 +197,7 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")
 	// A key of the right name is tried.
 	must(t, os.WriteFile(file, []byte(other), 0o600))
-	n.refused([]string{b.file}, "another one than what /registry/example.com/widgets/one was encrypted with")
+	n.refused([]string{b.file}, "is not the one that /registry/example.com/widgets/one was encrypted with")
 	configure("key1")
 	before := n.state()
 	n.done("restore", b.file, "--yes")
@@ -328,7 +328,7 @@ func TestFilesWhereDirectoriesShouldBeAndTheOtherWayRoundAreRefused(t *testing.T
 		{[]string{"restore", "--yes", b.file, "--data-dir", "/file"}, "/file"},
 		{[]string{"restore", "--yes", b.file, "--data-dir", "/file/x"}, "/file"},
 		{[]string{"backup", "--from-data-dir", "/file"}, "/file"},
-		{[]string{"backup", "--from-data-dir", "/none"}, "no etcd has its data there"},
+		{[]string{"backup", "--from-data-dir", "/none"}, "there is no etcd data there"},
 		{[]string{"certs", "renew", "--yes", "--from", "/file"}, "/file"},
 		{[]string{"certs", "renew", "--yes", "--from", "/none"}, "/none"},
 		{[]string{"certs", "generate-csr", "--csr-dir", "/file"}, "/file is not a directory"},

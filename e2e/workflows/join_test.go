@@ -231,7 +231,7 @@ func TestAClusterGrowsFromOneMemberToThree(t *testing.T) {
 			second.untouched(func() {
 				second.want(0, second.typed("--dry-run"), "add the learner "+second.PeerURL(),
 					"write /etc/kubernetes/manifests/etcd.yaml",
-					"let "+second.PeerURL()+" vote", "commit point", "Nothing was changed")
+					"promote "+second.PeerURL(), "commit point", "Nothing was changed")
 				second.want(2, second.typed(), "--yes")
 			})
 			first.wantMembers(first)
@@ -309,7 +309,7 @@ func TestWhatAnEarlierTryHasLeftIsGoneOnWithOrAddedAnew(t *testing.T) {
 	first := founder(t, binaries.Etcd36)
 	j := first.newcomer(1)
 	j.enlist(j.PeerURL())
-	j.want(0, j.typed("--dry-run"), "this run goes on with it")
+	j.want(0, j.typed("--dry-run"), "an earlier attempt added the learner")
 	j.done(j.typed("phase", "certs", "--yes")...)
 	j.want(0, j.typed("phase", "add-learner", "--yes"), "Nothing to do")
 	j.done(j.typed("phase", "render-etcd", "--yes")...)
@@ -319,7 +319,7 @@ func TestWhatAnEarlierTryHasLeftIsGoneOnWithOrAddedAnew(t *testing.T) {
 	must(t, os.Rename(j.Path(sandbox.ManifestDir+"/etcd.yaml"), j.Path("/etcd.yaml")))
 	j.eventually("etcd has ended", func() bool { return len(j.running()) == 0 })
 	must(t, os.RemoveAll(j.DataPath()))
-	j.want(0, j.typed("--dry-run"), "it is removed, and added anew")
+	j.want(0, j.typed("--dry-run"), "but its data is not on this node: it is removed and added again")
 	j.done(j.typed("--yes")...)
 	j.wantJoined()
 	first.wantMembers(first, j.node)
@@ -346,7 +346,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		says        []string
 	}{
 		{"another node is joining", func() { j.enlist(other) },
-			func() { j.remove(other) }, []string{"another node is just joining", other}},
+			func() { j.remove(other) }, []string{"another node is joining: the learner", other}},
 		{"the name is taken", func() { j.rename(first.Node) },
 			func() { j.rename(j.Node) }, []string{"the name cp1 is taken"}},
 		{"no CA", func() { must(t, os.Rename(j.Path(pkiDir+"etcd/ca.crt"), j.Path("/ca.crt"))) },
@@ -354,7 +354,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"data of somebody", func() { must(t, os.MkdirAll(j.DataPath()+"/pictures", 0o700)) },
 			func() { must(t, os.RemoveAll(j.DataPath())) }, []string{"it holds pictures"}},
 		{"another CA", func() { j.copyFile("ca.crt", "etcd/ca.crt"); j.copyFile("ca.key", "etcd/ca.key") },
-			nil, []string{"must be those of the cluster"}},
+			nil, []string{"and its key must be the cluster's: copy them from another control plane"}},
 	} {
 		saved := j.savePKI()
 		tt.spoil()
@@ -407,7 +407,7 @@ func TestTheAPIServerNamesTheMembersAndTheirConfiguration(t *testing.T) {
 	must(t, err)
 	j.replace("/etc/kubernetes/admin.conf", admin)
 	must(t, os.WriteFile(j.kubeadm(), []byte(j.joinConfiguration()), 0o600))
-	j.want(0, []string{"join", "--config", j.kubeadm(), "--dry-run"}, "by the annotations of etcd's pods")
+	j.want(0, []string{"join", "--config", j.kubeadm(), "--dry-run"}, "from the annotations of etcd's pods")
 	j.done("join", "--config", j.kubeadm(), "--yes")
 	j.wantJoined()
 	first.wantMembers(first, j.node)

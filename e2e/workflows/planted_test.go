@@ -63,7 +63,7 @@ func TestABackupThroughALinkIsJudgedByWhereItLeads(t *testing.T) {
 		n.want(5, []string{"backup", "--dir", "/srv/d"}, "lost along with the data")
 	})
 	result := n.done("backup")
-	if !strings.Contains(result.Stderr, "on the file system of etcd's own data") {
+	if !strings.Contains(result.Stderr, "on the same file system as etcd's data") {
 		t.Errorf("it is not said that the backup is lost with etcd's disk: %s", result.Stderr)
 	}
 }
@@ -78,7 +78,7 @@ func TestAForgedRevisionDoesNotCount(t *testing.T) {
 			[]byte(`{"revision":`+revision+`,"clusterID":"1"}`), 0o600))
 	}
 	forged("9223372036854775797")
-	n.want(5, []string{"restore", b.file, "--yes", "--bump-revision", "1"}, "clients would see revisions go back")
+	n.want(5, []string{"restore", b.file, "--yes", "--bump-revision", "1"}, "clients would see revisions go backwards")
 	before := n.state()
 	n.done("restore", b.file, "--yes")
 	n.wantNew(b, before)

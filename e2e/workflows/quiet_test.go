@@ -28,7 +28,7 @@ func TestQuietWritesWhatAScriptUsesAndNothingElse(t *testing.T) {
 	n.quiet(0, "", "", "status")
 	n.quiet(0, "", "", "certs", "check")
 	n.quiet(0, "", "", "restore", "--dry-run", file)
-	n.quiet(0, "", "etcdpod: warning: restart the kubelets of the workers", "restore", "--yes", file)
+	n.quiet(0, "", "etcdpod: warning: also restart the kubelets of the workers", "restore", "--yes", file)
 	n.quiet(0, n.lastRun().ID+"\n", "", "runs")
 	n.ready()
 
@@ -41,5 +41,5 @@ func TestQuietWritesWhatAScriptUsesAndNothingElse(t *testing.T) {
 		t.Errorf("in JSON it writes %q, and on standard error %q", lines, r.Stderr)
 	}
 	must(t, os.Remove(n.Path(pkiDir+"etcd/server.crt")))
-	n.quiet(6, "", "etcdpod: critical: /etc/kubernetes/pki/etcd/server.crt is not there", "certs", "check")
+	n.quiet(6, "", "etcdpod: critical: /etc/kubernetes/pki/etcd/server.crt is missing", "certs", "check")
 }

@@ -71,7 +71,7 @@ func TestAKubeconfigThatHasEndedIsSaidBeforehand(t *testing.T) {
 	n.done("backup") // which has no use for it
 	n.kubeconfig("super-admin.conf", time.Now().Add(24*time.Hour))
 	n.want(0, []string{"restore", b.file, "--dry-run"}, "read back with /etc/kubernetes/super-admin.conf",
-		"of no use is /etc/kubernetes/admin.conf")
+		"cannot use /etc/kubernetes/admin.conf")
 	n.done("restore", b.file, "--yes")
 	n.replace("/etc/kubernetes/admin.conf", good)
 	n.wantNew(b, before)

@@ -115,7 +115,7 @@ func TestRenewGivesCertificatesANewLife(t *testing.T) {
 	n.want(6, []string{"certs", "check"}, "it expires in 9 days")
 	n.untouched(func() {
 		n.want(0, []string{"certs", "renew", "--dry-run"}, "issue a new etcd-server with a new key",
-			"restart etcd", "restart kube-apiserver", "etcd-peer ends on", "Nothing was changed")
+			"restart etcd", "restart kube-apiserver", "etcd-peer expires on", "Nothing was changed")
 		n.want(2, []string{"certs", "renew"}, "--yes")
 	})
 
@@ -231,13 +231,13 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 		code  int
 		says  []string
 	}{
-		{"no certificate of etcd", nothingDone, []string{"apiserver"},
-			2, []string{`"apiserver" is no certificate of etcd`, "kubeadm certs renew"}},
-		{"all, and one", nothingDone, []string{"all", "etcd-peer"}, 2, []string{`"all" is no certificate`}},
+		{"is not a certificate of etcd or its clients: these are", nothingDone, []string{"apiserver"},
+			2, []string{`"apiserver" is not a certificate of etcd or its clients: these are`, "kubeadm certs renew"}},
+		{"all, and one", nothingDone, []string{"all", "etcd-peer"}, 2, []string{`"all" is not a certificate`}},
 		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
-			nil, 5, []string{"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"}},
+			nil, 5, []string{"the CA's key /etc/kubernetes/pki/etcd/ca.key is missing", "certs generate-csr"}},
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
-			nil, 5, []string{"etcd/ca.key is not the key of /etc/kubernetes/pki/etcd/ca.crt"}},
+			nil, 5, []string{"etcd/ca.key is not the key for /etc/kubernetes/pki/etcd/ca.crt"}},
 		{"a CA that cannot be read", func() {
 			n.replace(pkiDir+"etcd/ca.crt", []byte("hello"))
 		}, []string{"etcd-healthcheck-client"}, 5,
@@ -245,7 +245,7 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 		{"a certificate that is not there", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/peer.crt"))) },
 			[]string{"etcd-peer"}, 5, []string{"etcd-peer cannot be renewed", "init phase certs"}},
 		{"a key that everybody may read", func() { must(t, os.Chmod(n.Path(pkiDir+"etcd/server.key"), 0o644)) }, nil, 5,
-			[]string{"everyone on this machine may read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
+			[]string{"everyone on this machine can read the key /etc/kubernetes/pki/etcd/server.key", "chmod 0600"}},
 		{"a certificate that cannot be read", func() { n.replace(pkiDir+"etcd/peer.crt", []byte("hello")) },
 			nil, 5, []string{"etcd-peer cannot be renewed: cannot read certificate"}},
 	} {
@@ -332,6 +332,7 @@ func TestRenewIsRefusedWhereTheClusterWouldStandStill(t *testing.T) {
 		return strings.Contains(result.Stdout, `"leader":true`) ||
 			strings.Contains(c.nodes[1].run("status", "-o", "json").Stdout, `"leader":true`)
 	})
-	c.typed("cp1", "etcdpod certs renew --yes", 5, "the cluster would lose quorum: 1 of 3 members do not answer: cp3")
+	c.typed("cp1", "etcdpod certs renew --yes", 5, "the cluster would lose quorum while this etcd restarts: "+
+		"1 of 3 members do not answer: cp3")
 	c.typed("cp1", "etcdpod certs renew --yes etcd-healthcheck-client", 0, "Renewed")
 }

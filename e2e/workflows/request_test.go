@@ -95,16 +95,16 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 		return append(config("certs", "generate-csr", "--csr-dir", "/root/csr"), args...)
 	}
 	n.untouched(func() {
-		n.want(5, config("init", "--yes"), "etcd/server.crt is not there, and cannot be made",
+		n.want(5, config("init", "--yes"), "etcd/server.crt is missing, and cannot be created: the CA's key",
 			"etcdpod certs generate-csr --config FILE")
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr"},
-			"names a certificate of etcd", "etcdpod certs generate-csr --config FILE")
+			"names an etcd certificate", "etcdpod certs generate-csr --config FILE")
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "etcd-peer"},
 			"nothing on this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
 		n.want(2, config("certs", "generate-csr"), "--csr-dir needs an absolute path")
 		n.want(2, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm() + ".not"},
 			"cannot read kubeadm's configuration")
-		n.want(2, request("apiserver"), `"apiserver" is no certificate of etcd`)
+		n.want(2, request("apiserver"), `"apiserver" is not a certificate of etcd or its clients: these are`)
 		n.want(0, request("--dry-run"), "make a new key, and the request for etcd-server",
 			"/root/csr/apiserver-etcd-client.csr", "Nothing was changed")
 	})
@@ -116,11 +116,12 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 	n.sign(ca, "etcd/server", asked)
 	n.install("etcd/server")
 	n.untouched(func() {
-		n.want(5, config("init", "phase", "certs", "--yes"), "etcd/peer.crt is not there, and cannot be made")
+		n.want(5, config("init", "phase", "certs", "--yes"), "etcd/peer.crt is missing, and cannot be created: the "+
+			"CA's key")
 		for args, want := range map[string]int{"": 3, "etcd-server": 1, "all": 4} {
 			typed := append(config("certs", "generate-csr", "--csr-dir", "/root/more"), strings.Fields(args)...)
 			if args == "" {
-				n.want(0, append(typed, "--dry-run"), "etcd/server.crt is there: it stays, and no other is asked for")
+				n.want(0, append(typed, "--dry-run"), "etcd/server.crt exists: it stays, and no new one is requested")
 			}
 			if asks := n.operations(typed...); strings.Count(strings.Join(asks, "\n"), "make a new key") != want {
 				t.Errorf("with %q: %q", args, asks)
@@ -138,7 +139,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 	n.install("etcd/peer")
 	n.untouched(func() {
 		n.want(5, config("init", "phase", "certs", "--yes"),
-			"etcd/peer.crt is no certificate for servers", "etcd/peer.crt is not for "+n.Node)
+			"etcd/peer.crt cannot be used for servers", "etcd/peer.crt does not cover "+n.Node)
 	})
 
 	for _, base := range renewed() {
@@ -148,7 +149,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 	signed := n.pairs()
 	n.untouched(func() {
 		n.want(0, config("init", "phase", "certs", "--yes"), "Nothing to do")
-		n.want(5, request(), "all certificates of etcd are there")
+		n.want(5, request(), "all etcd certificates already exist in")
 	})
 	n.want(0, config("init", "--yes"), "Done by run")
 	must(t, n.WaitEtcd(n.ctx))
@@ -243,7 +244,7 @@ func TestRequestsAreMadeOnAnEmptyRoot(t *testing.T) {
 		t.Errorf("etcd is %v, %v", st, err)
 	}
 	ca := externalCA(t, pki)
-	typed(5, []string{"init", "phase", "certs", "--yes"}, "etcd/server.crt is not there, but etcd/server.key is")
+	typed(5, []string{"init", "phase", "certs", "--yes"}, "etcd/server.crt is missing, but etcd/server.key exists")
 	for _, base := range renewed() {
 		signBelow(t, pki, ca, base, asked)
 	}
@@ -313,9 +314,9 @@ func TestWhatAnExternalCAHasSignedIsTaken(t *testing.T) {
 		return append([]string{"certs", "renew", "--yes", "--from", "/root/csr"}, args...)
 	}
 	n.untouched(func() {
-		n.want(5, from(), "there is no certificate of etcd in /root/csr")
+		n.want(5, from(), "/root/csr holds no etcd certificate")
 		n.want(5, from("etcd-peer"),
-			"etcd-peer cannot be taken: /root/csr/etcd/peer.crt is not there, but /root/csr/etcd/peer.key is")
+			"etcd-peer cannot be used: /root/csr/etcd/peer.crt is missing, but /root/csr/etcd/peer.key exists")
 	})
 	for name, tt := range map[string]struct {
 		ca     tls.Certificate
@@ -325,7 +326,7 @@ func TestWhatAnExternalCAHasSignedIsTaken(t *testing.T) {
 		"another CA": {other, asked,
 			"/root/csr/etcd/peer.crt is not signed by the CA in /etc/kubernetes/pki/etcd/ca.crt"},
 		"a CA that grants no usage": {ca, func(c *x509.Certificate) { c.ExtraExtensions = nil },
-			"/root/csr/etcd/peer.crt is no certificate for servers"},
+			"/root/csr/etcd/peer.crt cannot be used for servers"},
 		"one that has expired": {ca, in(-time.Hour), "/root/csr/etcd/peer.crt expired on"},
 	} {
 		n.sign(tt.ca, "etcd/peer", tt.change)

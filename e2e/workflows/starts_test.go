@@ -64,7 +64,8 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	n.want(0, []string{"status"})
 
 	image := n.without("/etcd:")
-	n.refused([]string{b.file}, "could not start again", image, "is not on this node", "crictl pull "+image)
+	n.refused([]string{b.file}, "not everything could start again after being stopped", image, "is not on this "+
+		"node", "crictl pull "+image)
 	n.untouched(func() { n.want(5, []string{"certs", "renew", "--yes"}, image, "is not on this node") })
 	n.want(6, []string{"status"}, image, "is not on this node")
 	n.done("backup") // a healthy etcd is backed up, whatever is missing

@@ -172,7 +172,8 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(alone), 0o600))
 	must(t, third.StartKubelet(third.ctx))
 	must(t, third.WaitEtcd(third.ctx))
-	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+b.file, 5, "not members of one cluster: cp1, cp2 of")
+	c.typed("cp1", "etcdpod restore --yes --nodes cp1,cp2,cp3 "+b.file, 5, "the nodes are not all members of one "+
+		"cluster: cp1, cp2 of")
 }
 
 // The coordinator is killed in each part of the transaction: what is left is settled from it or

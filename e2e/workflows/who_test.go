@@ -66,7 +66,8 @@ func TestASecondEtcdIsNamedAndLeftAlone(t *testing.T) {
 	b := n.backup()
 	n.change()
 	before := n.state()
-	n.want(0, []string{"restore", "--dry-run", b.file}, "another etcd, kube-system/etcd-events", "README is nothing")
+	n.want(0, []string{"restore", "--dry-run", b.file}, "another etcd, kube-system/etcd-events",
+		"README is not something")
 	n.done("restore", b.file, "--yes")
 	for _, there := range []string{file, sandbox.ManifestDir + "/README"} {
 		if _, err := os.Stat(n.Path(there)); err != nil {
@@ -94,7 +95,8 @@ func TestASecondEtcdIsNamedAndLeftAlone(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(n.Path(sandbox.ManifestDir+"/etcd.yaml.bak"), text, 0o600))
 	n.done("backup")
-	n.want(5, []string{"certs", "renew", "--yes"}, "2 files claim the pod kube-system/etcd", "move the others away")
+	n.want(5, []string{"certs", "renew", "--yes"}, "2 files claim the pod kube-system/etcd", "the kubelet runs every "+
+		"file in that directory, whatever its name, but only one for each pod: move the others out")
 	n.want(6, []string{"status"}, "2 files claim the pod kube-system/etcd")
 }
 
@@ -154,8 +156,9 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 		must(t, err)
 		return found && c.State == "exited" && c.Attempt > 1
 	})
-	third.want(5, third.typed("--yes"), "votes, and", "etcdctl member remove", "move away what is in "+sandbox.DataDir)
-	third.want(6, []string{"status"}, "holds none of its data: it was emptied", "it comes back as a new member")
+	third.want(5, third.typed("--yes"), "is a voting member, but", "etcdctl member remove",
+		"move away what is in "+sandbox.DataDir)
+	third.want(6, []string{"status"}, "holds none of its data: it was emptied", "bring it back as a new member")
 
 	// The way back that it names.
 	third.reset(true)
@@ -192,7 +195,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 		_ = first.Kill(first.ctx, "etcd") // it may have ended by itself
 		return len(first.running()) == 0
 	})
-	again.want(5, again.typed("--yes"), "votes, and", "etcdctl member remove")
+	again.want(5, again.typed("--yes"), "is a voting member, but", "etcdctl member remove")
 
 	// Nor is it restored alone, beside the others that serve.
 	must(t, first.StopKubelet(first.ctx))
@@ -222,9 +225,9 @@ func TestAPeerURLThatLeadsEverybodyToItselfIsNamedAndCured(t *testing.T) {
 		})
 	}
 	at("http://localhost:2380")
-	j.want(5, j.typed("--yes"), "is known at http://localhost:2380, where no other node reaches it",
+	j.want(5, j.typed("--yes"), "is listed at http://localhost:2380, which no other node can reach",
 		"etcdctl member update")
-	first.want(6, []string{"status"}, "is known at http://localhost:2380", "--peer-urls="+
+	first.want(6, []string{"status"}, "is listed at http://localhost:2380", "--peer-urls="+
 		strings.TrimSuffix(first.PeerURL(), "/"))
 	at(first.PeerURL())
 	j.done(j.typed("--yes")...)

@@ -52,9 +52,9 @@ func stakes(f *Facts) engine.Stakes {
 	}
 	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
 		back += " --another-cluster"
-		s.Lost = []string{"from sight, all that the cluster in use holds: the other etcd has other objects"}
+		s.Lost = []string{"everything in the cluster now in use goes out of sight: the other etcd has other objects"}
 	}
-	s.Back = []string{"`" + back + "`; the old manifest is kept, too, until `etcdpod prune`"}
+	s.Back = []string{"`" + back + "`; the old manifest is also kept, until `etcdpod prune`"}
 	return s
 }
 
@@ -105,7 +105,7 @@ func (o Options) found(f *Facts) []string {
 	}
 	var found []string
 	for _, s := range a.Answers {
-		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, of cluster %x",
+		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, in cluster %x",
 			s.URL, s.Name, s.role(), s.Version, s.ClusterID))
 	}
 	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
@@ -113,12 +113,12 @@ func (o Options) found(f *Facts) []string {
 			"change everything")
 	}
 	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
-		found = append(found, fmt.Sprintf("the API server goes over to another cluster: until now it "+
-			"used %x, as %s tells", a.Cluster, a.Known))
+		found = append(found, fmt.Sprintf("the API server switches to another cluster: so far it has used %x, "+
+			"according to %s", a.Cluster, a.Known))
 	}
 	found = append(found, f.StartDoubts(a.File)...)
-	return append(found, "`kubeadm upgrade` writes kubeadm's own setting again: to keep this one, put it into "+
-		"apiServer.extraArgs of kubeadm's ClusterConfiguration, too")
+	return append(found, "`kubeadm upgrade` restores kubeadm's own setting: to keep this one, also put it into "+
+		"apiServer.extraArgs of kubeadm's ClusterConfiguration")
 }
 
 // set replaces the manifest. What must happen if the run goes back is planned before it.
@@ -132,7 +132,7 @@ func (o Options) set() phase {
 // awaitAPIServer ends with the commit point: the API server serves from the new endpoints.
 func (o Options) awaitAPIServer() phase {
 	return phase{Name: "await-apiserver",
-		Short:  "wait until the API server is ready with it; if it does not get so, the old manifest comes back",
+		Short:  "wait until the API server is ready with it; if it does not become ready, the old manifest comes back",
 		Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			wait := o.waiting(f.Facts, false)
@@ -159,7 +159,7 @@ func Wire[F engine.Observed](
 	node func(F) *observe.Facts, wished func(F) EtcdFlags, limit time.Duration,
 ) engine.Phase[F] {
 	return engine.Phase[F]{Name: "wire-apiserver",
-		Short: "have the API server of this node use etcd, where its manifest says otherwise", Optional: true,
+		Short: "point this node's API server at etcd, if its manifest says otherwise", Optional: true,
 		Found: func(all F) []string { return foundWiring(node(all), wished(all)) },
 		Plan: func(_ context.Context, all F) ([]op.Op, error) {
 			f, wish := node(all), wished(all)
@@ -197,7 +197,7 @@ func foundWiring(f *observe.Facts, wish EtcdFlags) []string {
 	if _, change, err := now.With(wish).write(m, container); err != nil || change != "" {
 		return []string{"currently: --etcd-servers=" + strings.Join(now.Servers, ",")}
 	}
-	return []string{m.Path + " already names this etcd: left as it is"}
+	return []string{m.Path + " already names this etcd: left unchanged"}
 }
 
 // rewire plans the replacement of the API server's manifest; nothing if it stays the same. undoWait

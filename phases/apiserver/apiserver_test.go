@@ -68,19 +68,20 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 				Data: []byte("kube-apiserver ["), Error: errors.New("line 1")}}, &SetFacts{}
 		}, "cannot read /etc/kubernetes/manifests/kube-apiserver.yaml: line 1", "fix the file"},
 		{"two of them", Options{}, func(f *Facts) { f.APIServer.Second = "/m/b.yaml" },
-			"two manifests run an API server", "move one of them away"},
+			"two manifests run an API server", "the kubelet runs every file in that directory, whatever its name: " +
+				"move one of them out"},
 		{"the kubelet is stopped", Options{}, func(f *Facts) { f.KubeletActive = false },
 			"the kubelet is not running", "start the kubelet"},
 		{"the runtime cannot be asked", Options{}, func(f *Facts) { f.RuntimeError = errors.New("no socket") },
 			"no socket", "--cri-socket"},
 		{"its image is gone", Options{}, func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{Manifests: []string{apiserverY}, What: "its image is gone", Fix: "pull"}}
-		}, "could not start again: its image is gone", "pull"},
+		}, "could start again after being stopped: its image is gone", "pull"},
 		{"another pod's image is gone", Options{}, func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{Manifests: []string{"/m/etcd.yaml"}, What: "x"}}
 		}, "", ""},
 		{"no kubeconfig", Options{}, func(f *Facts) { f.API.Kubeconfig = "" },
-			"no kubeconfig to ask the API server with", "admin.conf"},
+			"there is no kubeconfig with which to check whether the API server is ready", "admin.conf"},
 		{"nothing to do, whatever is down", Options{},
 			func(f *Facts) { f.APIServer.After, f.KubeletActive = f.APIServer.Before, false }, "", ""},
 		{"a file that is not mounted", Options{}, func(f *Facts) {
@@ -92,21 +93,23 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 		{"a learner", Options{}, func(f *Facts) { f.APIServer.Answers[1].Learner = true },
 			"https://10.0.0.12:2379 is a learner", "leave it out"},
 		{"two clusters", Options{AnotherCluster: true}, func(f *Facts) { f.APIServer.Answers[1].ClusterID = 0xd },
-			"https://10.0.0.12:2379 is of cluster d, and https://10.0.0.11:2379 of cluster c", "one cluster"},
+			"https://10.0.0.12:2379 is in cluster d, but https://10.0.0.11:2379 in cluster c", "one cluster"},
 		{"another cluster", Options{}, func(f *Facts) {
 			f.APIServer.Cluster = 0xe
-		}, "another cluster, with other objects: c, and the API server uses e now, as https://127.0.0.1:2379 tells",
+		}, "another cluster, with other objects: c, while the API server now uses e, according to " +
+			"https://127.0.0.1:2379",
 			"--another-cluster"},
 		{"another cluster, as asked", Options{AnotherCluster: true},
 			func(f *Facts) { f.APIServer.Cluster = 0xe }, "", ""},
 		{"the cluster is not known", Options{}, func(f *Facts) { f.APIServer.Cluster = 0 },
-			"cannot be asked which cluster it is", "--another-cluster"},
+			"the cluster that the API server uses now cannot be determined", "--another-cluster"},
 		{"the members cannot be listed", Options{AllMembers: true}, func(f *Facts) {
 			f.APIServer.MembersError = errors.New("no leader")
-		}, "the members cannot be asked for: no leader", "--endpoints"},
+		}, "the members cannot be listed: no leader", "--endpoints"},
 		{"a member is a learner", Options{AllMembers: true}, func(f *Facts) {
 			f.APIServer.Learners = []observe.Member{{Name: "cp3", IsLearner: true}}
-		}, "the member cp3 is a learner", "until it votes"},
+		}, "member cp3 is a learner", "wait until it is promoted, then run the command again; or give the " +
+			"servers with --etcd-servers"},
 		{"a member was never started", Options{AllMembers: true}, func(f *Facts) {
 			f.APIServer.Learners = []observe.Member{{PeerURLs: []string{"https://cp3:2380"}}}
 		}, "has never been started", "start it"},
@@ -114,7 +117,7 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 			f.APIServer.After.Servers[1] = "http://10.0.0.12:2379"
 		}, "some of the endpoints are https and some http", "--etcd-servers"},
 		{"another member answers there", Options{AllMembers: true}, func(f *Facts) { f.APIServer.Answers[1].want = 3 },
-			"at https://10.0.0.12:2379 answers the member cp2", "--etcd-servers"},
+			"member cp2 answers at https://10.0.0.12:2379", "--etcd-servers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := wiringFacts(t)
@@ -173,7 +176,7 @@ func TestTheAPIServerIsWiredOnlyWhereItSaysOtherwise(t *testing.T) {
 		{"no manifest yet", func(f *Facts) { f.Manifests = nil },
 			"", "no manifest in /etc/kubernetes/manifests runs an API server yet"},
 		{"kubeadm's own", func(f *Facts) { f.Manifests = []observe.ManifestFile{apiServerFile(t, kubeadms...)} },
-			"", "already names this etcd: left as it is"},
+			"", "already names this etcd: left unchanged"},
 		{"another etcd", func(f *Facts) {
 			f.Manifests = []observe.ManifestFile{apiServerFile(t, "--etcd-servers="+newServers)}
 		}, "make-directory await-replaced replace-manifest await-replaced", "currently: --etcd-servers=" + newServers},
@@ -225,7 +228,8 @@ func TestOnlyTheLinesOfEtcdAreEdited(t *testing.T) {
 	file := apiServerFile(t, "--etcd-servers=https://b:1")
 	file.Data = []byte(strings.Replace(string(file.Data), "metadata:\n", "metadata:\n  uid: abc\n", 1))
 	if _, _, err := wish.write(file, "kube-apiserver"); err == nil ||
-		!strings.Contains(err.Error(), "take metadata.uid out") {
+		!strings.Contains(err.Error(), "gives the pod a uid, so the kubelet would not notice the change: remove "+
+			"metadata.uid") {
 		t.Errorf("a pod with a uid: got %v", err)
 	}
 }
@@ -271,9 +275,9 @@ func TestKubeadmsSettingOfEtcdIsKnown(t *testing.T) {
 	now := EtcdFlags{Servers: []string{"https://a:1"}, CAFile: "/ca"}
 	got := now.Differences(EtcdFlags{Servers: []string{"https://b:1"}, CertFile: "/c"})
 	want := []string{
-		"--etcd-servers is https://a:1, and kubeadm would write https://b:1",
-		"--etcd-cafile is /ca, and kubeadm would write nothing",
-		"there is no --etcd-certfile, and kubeadm would write /c",
+		"--etcd-servers is https://a:1, but kubeadm would write https://b:1",
+		"--etcd-cafile is /ca, but kubeadm would write nothing",
+		"--etcd-certfile is not set, but kubeadm would write /c",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

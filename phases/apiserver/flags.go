@@ -141,15 +141,15 @@ func writable(m observe.ManifestFile, container string) error {
 		return fmt.Errorf("cannot read %s: %w", m.Path, err)
 	}
 	if pod.Metadata.UID != "" {
-		return fmt.Errorf("%s gives the pod a uid, by which the kubelet takes the changed pod for the one "+
-			"that runs: take metadata.uid out", m.Path)
+		return fmt.Errorf("%s gives the pod a uid, so the kubelet would not notice the change: remove "+
+			"metadata.uid", m.Path)
 	}
 	return nil
 }
 
 // checkServers refuses what cannot be a list of etcds.
 func checkServers(servers []string) error {
-	const hint = "it is a comma-separated list of URLs: https://10.0.0.11:2379,https://10.0.0.12:2379"
+	const hint = "expected a comma-separated list of URLs, such as https://10.0.0.11:2379,https://10.0.0.12:2379"
 	schemes := map[string]bool{}
 	for i, raw := range servers {
 		u, err := url.Parse(raw)
@@ -165,8 +165,8 @@ func checkServers(servers []string) error {
 	// client/v3/client.go: credentialsForEndpoint is called for the first endpoint only.
 	if len(schemes) > 1 {
 		return &engine.UsageError{
-			Reason: "some of the endpoints are https and some http: the API server's client speaks to all of them as " +
-				"to the first", Hint: "name those of one kind",
+			Reason: "some of the endpoints are https and some http: the API server's client treats all of them like " +
+				"the first", Hint: "use only one kind",
 		}
 	}
 	return nil

@@ -92,12 +92,12 @@ func (o Options) checkWish() error {
 	switch {
 	case o.AllMembers && len(w.Servers) > 0:
 		return &engine.UsageError{
-			Reason: "--all-members takes the servers from the cluster, and --etcd-servers names them",
-			Hint:   "give one of them",
+			Reason: "--all-members and --etcd-servers cannot be combined: both set the servers",
+			Hint:   "use one of them",
 		}
 	case !o.AllMembers && len(w.Servers) == 0 && w.CAFile+w.CertFile+w.KeyFile == "":
 		return &engine.UsageError{Reason: "nothing to set",
-			Hint: "give --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
+			Hint: "use --etcd-servers or --all-members, --etcd-cafile, --etcd-certfile or --etcd-keyfile"}
 	}
 	for _, f := range w.Named() {
 		if *f.File != "" && !path.IsAbs(*f.File) {
@@ -154,7 +154,7 @@ func membersNow(ctx context.Context, n *observe.Node, f *Facts) ([]etcd.Member, 
 	if given := n.Access.Endpoints; len(given) > 0 && len(ways) == 0 {
 		ways = append(ways, n.Typed(op.Access{Endpoints: given}))
 	}
-	first := errors.New("no etcd is known to ask")
+	first := errors.New("no etcd endpoint is known")
 	for i, way := range ways {
 		var members []etcd.Member
 		err := n.Dialer().With(ctx, way, func(c *etcd.Client) (err error) {
@@ -236,7 +236,7 @@ func WrongFiles(n *observe.Node, m observe.ManifestFile, container string, e Etc
 		}
 	}
 	if (e.CertFile == "") != (e.KeyFile == "") {
-		wrong = append(wrong, "--etcd-certfile and --etcd-keyfile need each other")
+		wrong = append(wrong, "--etcd-certfile and --etcd-keyfile must be set together")
 	}
 	return wrong
 }
@@ -248,7 +248,7 @@ func fileSeen(n *observe.Node, m observe.ManifestFile, container, file string) s
 		return fmt.Sprintf("no volume of %s mounts it from the node", m.Path)
 	}
 	if !n.Exists(host) {
-		return host + " is not there"
+		return host + " is missing"
 	}
 	resolved, err := n.FS.Resolve(host)
 	if err != nil {

@@ -21,11 +21,11 @@ func checkAPIServer(f *Facts) error {
 				return engine.Refuse("fix the file", "cannot read %s: %v", m.Path, m.Error)
 			}
 		}
-		return engine.Refuse("kubeadm writes one: `kubeadm init phase control-plane apiserver`",
+		return engine.Refuse("create one with `kubeadm init phase control-plane apiserver`",
 			"no manifest in %s runs an API server", f.ManifestDir)
 	}
 	if a.Second != "" {
-		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away",
+		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them out",
 			"two manifests run an API server: %s and %s", a.File.Path, a.Second)
 	}
 	if a.File.Manifest.Wrapped(a.Container) {
@@ -41,24 +41,24 @@ func checkManifests(f *Facts) error { return f.CheckManifests() }
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer
 	if a.MembersError != nil {
-		return engine.Refuse("start what does not answer, ask another member with --endpoints, or name the servers "+
-			"with --etcd-servers", "the members cannot be asked for: %v", a.MembersError)
+		return engine.Refuse("start what does not answer, ask another member with --endpoints, or give the servers "+
+			"with --etcd-servers", "the members cannot be listed: %v", a.MembersError)
 	}
 	if len(a.Learners) > 0 {
 		m := a.Learners[0]
 		if !m.IsLearner {
-			return engine.Refuse("start it, or name the servers with --etcd-servers",
-				"the member %s has never been started, and has no client URL yet", observe.MemberName(m))
+			return engine.Refuse("start it, or give the servers with --etcd-servers",
+				"member %s has never been started, so it has no client URL yet", observe.MemberName(m))
 		}
-		return engine.Refuse("wait until it votes, then run the command again; or name the servers with "+
-			"--etcd-servers", "the member %s is a learner: it would refuse what the API server asks for",
+		return engine.Refuse("wait until it is promoted, then run the command again; or give the servers with "+
+			"--etcd-servers", "member %s is a learner: it would refuse the API server's requests",
 			observe.MemberName(m))
 	}
 	if o.AllMembers {
 		err := checkServers(a.After.Servers)
 		var usage *engine.UsageError
 		if errors.As(err, &usage) {
-			return engine.Refuse("name the servers with --etcd-servers",
+			return engine.Refuse("give the servers with --etcd-servers",
 				"the members cannot be listed as they advertise themselves: %s", usage.Reason)
 		}
 		return err
@@ -86,15 +86,15 @@ func (o Options) checkChange(f *Facts) error {
 	}
 	if f.API.Kubeconfig == "" {
 		return engine.Refuse("put an administrator's kubeconfig at /etc/kubernetes/admin.conf",
-			"there is no kubeconfig to ask the API server with whether it is ready")
+			"there is no kubeconfig with which to check whether the API server is ready")
 	}
 	return nil
 }
 
 func checkEtcdFiles(f *Facts) error {
 	if wrong := f.APIServer.Wrong; len(wrong) > 0 {
-		return engine.Refuse("paths are as the API server's container sees them, below what its manifest mounts: "+
-			"kubeadm's is /etc/kubernetes/pki", "the API server could not read its files: %s",
+		return engine.Refuse("give paths as the API server's container sees them, below a mount in its manifest; "+
+			"kubeadm mounts /etc/kubernetes/pki", "the API server could not read its files: %s",
 			strings.Join(wrong, "; "))
 	}
 	return nil
@@ -115,23 +115,23 @@ func (o Options) checkAnswers(f *Facts) error {
 		}
 	}
 	if len(bad) > 0 {
-		hint := "look at etcd there, and at the files that are shown to it"
+		hint := "check etcd there, and the files presented to it"
 		if len(good) > 0 {
-			hint = "start what does not answer, or name those that do: --etcd-servers " + strings.Join(good, ",")
+			hint = "start what does not answer, or use those that do: --etcd-servers " + strings.Join(good, ",")
 		}
 		return engine.Refuse(hint, "the API server could not use all of them: %s", strings.Join(bad, "; "))
 	}
 	for _, s := range a.Answers {
 		switch first := a.Answers[0]; {
 		case s.Learner:
-			return engine.Refuse("leave it out, or wait until it votes",
-				"%s is a learner: it would refuse what the API server asks for", s.URL)
+			return engine.Refuse("leave it out, or wait until it is promoted",
+				"%s is a learner: it would refuse the API server's requests", s.URL)
 		case s.ClusterID != first.ClusterID:
-			return engine.Refuse("name members of one cluster", "%s is of cluster %x, and %s of cluster %x",
+			return engine.Refuse("use members of one cluster only", "%s is in cluster %x, but %s in cluster %x",
 				s.URL, s.ClusterID, first.URL, first.ClusterID)
 		case s.want != 0 && s.MemberID != s.want:
-			return engine.Refuse("name the servers with --etcd-servers",
-				"at %s answers the member %s, and not the one that advertises this address", s.URL, s.Name)
+			return engine.Refuse("give the servers with --etcd-servers",
+				"member %[2]s answers at %[1]s, not the one that advertises this address", s.URL, s.Name)
 		}
 	}
 	return o.checkCluster(f)
@@ -143,11 +143,11 @@ func (o Options) checkCluster(f *Facts) error {
 	if o.AnotherCluster || len(a.Answers) == 0 || a.Answers[0].ClusterID == a.Cluster {
 		return nil
 	}
-	const hint = "if that is what you want, add --another-cluster"
+	const hint = "if you want that, add --another-cluster"
 	if a.Cluster == 0 {
-		return engine.Refuse(hint, "what the API server uses now cannot be asked which cluster it is: %s may be of "+
-			"another one, with other objects", a.Answers[0].URL)
+		return engine.Refuse(hint, "the cluster that the API server uses now cannot be determined: %s may be another "+
+			"one, with other objects", a.Answers[0].URL)
 	}
-	return engine.Refuse(hint, "%s is of another cluster, with other objects: %x, and the API server uses %x now, "+
-		"as %s tells", a.Answers[0].URL, a.Answers[0].ClusterID, a.Cluster, a.Known)
+	return engine.Refuse(hint, "%s is another cluster, with other objects: %x, while the API server now uses %x, "+
+		"according to %s", a.Answers[0].URL, a.Answers[0].ClusterID, a.Cluster, a.Known)
 }

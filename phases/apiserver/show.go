@@ -124,13 +124,14 @@ func (r *Report) judge(answers []Answer) {
 		case a.Error != nil:
 			warn(finding.EtcdUnreachable, a.URL, "%v", a.Error)
 		case a.Learner:
-			warn(finding.EtcdLearner, a.URL, "%s is a learner: it refuses what the API server asks for", a.URL)
+			warn(finding.EtcdLearner, a.URL, "%s is a learner: it refuses the API server's requests", a.URL)
 		}
 		if a.ClusterID != 0 && first == nil {
 			first = &answers[i]
 		}
 		if a.ClusterID != 0 && a.ClusterID != first.ClusterID {
-			warn(finding.ClustersDiffer, a.URL, "%s is of cluster %x, and %s of cluster %x: they hold other objects",
+			warn(finding.ClustersDiffer, a.URL, "%s is in cluster %x, but %s in cluster %x: they hold different "+
+				"objects",
 				a.URL, a.ClusterID, first.URL, first.ClusterID)
 		}
 		if strings.HasPrefix(a.URL, "http://") {
@@ -180,7 +181,7 @@ func (e EtcdFlags) Differences(kubeadms EtcdFlags) []string {
 		if want == "" {
 			want = "nothing"
 		}
-		all = append(all, fmt.Sprintf("--%s is %s, and kubeadm would write %s", name, now, want))
+		all = append(all, fmt.Sprintf("--%s is %s, but kubeadm would write %s", name, now, want))
 	}
 	if !sameServers(e.Servers, kubeadms.Servers) {
 		say(observe.EtcdServersFlag, strings.Join(e.Servers, ","), strings.Join(kubeadms.Servers, ","))
@@ -188,7 +189,7 @@ func (e EtcdFlags) Differences(kubeadms EtcdFlags) []string {
 	for i, f := range e.Named() {
 		if want := *kubeadms.Named()[i].File; *f.File != want {
 			if *f.File == "" {
-				all = append(all, fmt.Sprintf("there is no --%s, and kubeadm would write %s", f.Name, want))
+				all = append(all, fmt.Sprintf("--%s is not set, but kubeadm would write %s", f.Name, want))
 				continue
 			}
 			say(f.Name, *f.File, want)

@@ -49,8 +49,8 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			&refused, "not a directory", ""},
 		{"it would lie with the data", Options{}, func(f *Facts) { f.Backup.Within = lostWithData },
 			&refused, "lost along with the data", ""},
-		{"others could replace it", Options{}, func(f *Facts) { f.Backup.Exposed = "/backups may be written to" },
-			&refused, "where others could replace it: /backups may be written to", "--shared-dir"},
+		{"others could replace it", Options{}, func(f *Facts) { f.Backup.Exposed = "/backups is writable by everyone" },
+			&refused, "where others could replace it: /backups is writable by everyone", "--shared-dir"},
 		{"the kubelet would run it", Options{}, func(f *Facts) { f.Backup.Within = theKubeletRuns },
 			&refused, "kubelet runs every file", ""},
 		{"etcd's own disk would be too full", Options{}, func(f *Facts) {

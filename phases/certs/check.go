@@ -81,7 +81,7 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r.add(unseen(n, files, pod, err)...)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
 		r.add(finding.New(finding.CertificateMissing, observe.KubeadmCertificatesDir, "no manifest in %s names a "+
-			"certificate, and there are none of kubeadm's in %s", dir, observe.KubeadmCertificatesDir))
+			"certificate, and kubeadm has left none in %s", dir, observe.KubeadmCertificatesDir))
 	}
 	kubeconfigs := kubeconfigCerts(n, &uses, observe.ClientCA(files))
 	for _, ca := range uses.cas {
@@ -161,8 +161,8 @@ func (r *Report) next() string {
 		switch {
 		case len(c.Problems) == 0:
 		case slices.Contains(renewable(), c.Name) && c.ExternallyManaged:
-			return "ask the CA: `etcdpod certs generate-csr` makes keys and requests, and `etcdpod certs " +
-				"renew --from DIR` takes what was signed"
+			return "ask the external CA: `etcdpod certs generate-csr` creates keys and requests, `etcdpod certs " +
+				"renew --from DIR` installs the signed certificates"
 		case slices.Contains(renewable(), c.Name):
 			return cmp.Or(c.fix, "run `etcdpod certs renew`")
 		case slices.Contains(observe.KubeconfigNames(), c.Name):
@@ -175,16 +175,16 @@ func (r *Report) next() string {
 	}
 	for _, s := range r.Served {
 		if s.problem != nil && s.Error != "" {
-			return fmt.Sprintf("start %s, or fix what keeps it from answering; then look again", s.Program)
+			return fmt.Sprintf("start %s, or fix what keeps it from answering; then check again", s.Program)
 		}
 		if s.problem != nil {
-			return fmt.Sprintf("restart %s: its container is restarted when it is stopped (`crictl stop`)",
+			return fmt.Sprintf("restart %s: stop its container (`crictl stop`), and the kubelet starts it again",
 				s.Program)
 		}
 	}
 	for _, f := range r.Findings {
 		if f.Code == finding.EtcdManifestMissing || f.Code == finding.APIServerManifestMissing {
-			return fmt.Sprintf("put the manifest back into %s; `etcdpod runs` says whether a run took it out",
+			return fmt.Sprintf("put the manifest back into %s; `etcdpod runs` shows whether a run took it out",
 				f.Subject)
 		}
 	}
@@ -322,7 +322,7 @@ func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, no
 	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
 	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
 		problem := finding.New(finding.CertificateNotServed, use.leaf.CertFile,
-			"%s shows another certificate at %s than %s holds: that one ends on %s; restart needed",
+			"%s presents a different certificate at %s than %s holds, one that expires on %s: restart needed",
 			s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
 		s.problem = &problem
 	}

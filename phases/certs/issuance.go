@@ -58,7 +58,7 @@ func CheckClock(f *observe.Facts) error {
 	if f.Now.After(firstRelease()) {
 		return nil
 	}
-	return engine.Refuse("set this node's clock", "it cannot be %s: this node's clock is wrong",
+	return engine.Refuse("set this node's clock", "it cannot be %s already: this node's clock is wrong",
 		f.Now.Format(time.RFC3339))
 }
 
@@ -72,5 +72,5 @@ func Refused(err error) error {
 	if errors.As(err, &first) {
 		hint = first.Fix
 	}
-	return engine.Refuse(hint, "the certificates of etcd: %v", err)
+	return engine.Refuse(hint, "etcd's certificates: %v", err)
 }

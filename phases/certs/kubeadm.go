@@ -63,7 +63,7 @@ func KubeconfigStatuses(n *observe.Node, now time.Time) []Status {
 			all = append(all, Status{Path: file, Problem: err.Error(), Code: finding.CertificateUnreadable})
 		case leaf == nil:
 		case leaf.Cert == nil:
-			all = append(all, Status{Path: file, Problem: leaf.CertFile + ", which it names, is not there",
+			all = append(all, Status{Path: file, Problem: leaf.CertFile + ", which it names, does not exist",
 				Code: finding.CertificateMissing})
 		default:
 			all = append(all, StatusOf(file, leaf.Cert, nil, now))
@@ -114,8 +114,8 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 func kubeconfigFix(name string) string {
 	switch name {
 	case "kubelet.conf":
-		return "restart the kubelet, which renews its own certificate; when that has ended, run `kubeadm kubeconfig " +
-			"user --org system:nodes --user system:node:NODE` on a control plane, put what it prints into " +
+		return "restart the kubelet, which renews its own certificate; if that has expired, run `kubeadm kubeconfig " +
+			"user --org system:nodes --user system:node:NODE` on a control plane, put its output into " +
 			observe.KubeconfigPath(name) + ", and restart the kubelet"
 	case "admin.conf", "super-admin.conf":
 		return "run `kubeadm certs renew " + name + "`"

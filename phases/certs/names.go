@@ -29,7 +29,7 @@ func knownNames(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(Names(), name) || name == "all" && len(names) > 1 {
 			return &engine.UsageError{
-				Reason: fmt.Sprintf("%q is no certificate of etcd or of its clients: these are %s",
+				Reason: fmt.Sprintf("%q is not a certificate of etcd or its clients: these are %s",
 					name, strings.Join(renewable(), ", ")),
 				Hint: "kubeadm renews the others: `kubeadm certs renew`",
 			}
@@ -52,8 +52,8 @@ func chosen(n *observe.Node, names []string, uses certUses) ([]certUse, error) {
 		switch {
 		case all && i >= 0 && n.Exists(uses.leaves[i].leaf.CertFile):
 		case !all && slices.Contains(names, name) && i < 0:
-			return nil, engine.Refuse("`etcdpod init phase certs` makes what is not there; an external CA is asked "+
-				"for it with `etcdpod certs generate-csr --config FILE`", "nothing on this node uses %s", name)
+			return nil, engine.Refuse("`etcdpod init phase certs` creates missing ones; for an external CA, use "+
+				"`etcdpod certs generate-csr --config FILE`", "nothing on this node uses %s", name)
 		case !all && slices.Contains(names, name):
 		default:
 			continue

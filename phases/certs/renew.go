@@ -45,7 +45,7 @@ func Renew(o RenewOptions) workflow {
 
 // stakes: nothing is lost, and the old certificates can be put back by hand.
 func (o RenewOptions) stakes(f *Facts) engine.Stakes {
-	return engine.Stakes{Back: []string{fmt.Sprintf("the old certificates and keys are kept in %s, until `etcdpod "+
+	return engine.Stakes{Back: []string{fmt.Sprintf("the old certificates and keys are kept in %s until `etcdpod "+
 		"prune` deletes them", journal.OldCerts(f.Run))}}
 }
 
@@ -125,7 +125,7 @@ func (f *Facts) foreign(use certUse) bool {
 }
 
 func (o RenewOptions) replace() phase {
-	return phase{Name: "replace-certificates", Short: "swap in the new ones; the old ones are kept",
+	return phase{Name: "replace-certificates", Short: "swap in the new ones, keeping the old ones",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := []op.Op{&op.MakeDirectory{Path: journal.OldCerts(f.Run), Attr: node.Mine(0o700)}}
 			for i, pod := range o.pods(f) {

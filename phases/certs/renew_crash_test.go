@@ -234,7 +234,7 @@ func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
 type stubborn struct{ op.Certificates }
 
 func (stubborn) Serves(context.Context, string, op.Access, string) error {
-	return errors.New("it shows another one")
+	return errors.New("it presents another one")
 }
 
 func TestACertificateThatSomebodyElseReplacesStaysTheirs(t *testing.T) {

@@ -34,18 +34,18 @@ func (o RenewOptions) checkForced(f *Facts) error {
 func (o RenewOptions) found(f *Facts) []string {
 	var still []string
 	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
-		still = []string{"a cluster of two needs both members for quorum: while etcd here restarts, it takes no writes"}
+		still = []string{"a cluster of two needs both members for quorum: it takes no writes while this etcd restarts"}
 	}
 	still = append(still, f.StartDoubts(o.stops(f)...)...)
 	if o.From != "" {
 		return still
 	}
 	found := []string{
-		"names and addresses: those of the old certificates, plus those in kubeadm's configuration",
+		"names and addresses are those of the old certificates, plus those in kubeadm's configuration",
 	}
 	if err := f.Renewal.ConfigError; err != nil {
 		found = []string{
-			fmt.Sprintf("names, addresses and key type stay those of the old certificates: kubeadm's "+
+			fmt.Sprintf("names, addresses and key type stay as in the old certificates, since kubeadm's "+
 				"configuration cannot be read: %v", err),
 		}
 	}
@@ -55,10 +55,10 @@ func (o RenewOptions) found(f *Facts) []string {
 			continue
 		}
 		if f.foreign(use) {
-			found = append(found, fmt.Sprintf("%s is another machine's, made for %s: the new one is for this node, "+
-				"and not for those names", use.name, strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
+			found = append(found, fmt.Sprintf("%s belongs to another machine, for %s: the new one is for this node, "+
+				"without those names", use.name, strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
 		}
-		found = append(found, fmt.Sprintf("%s ends on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
+		found = append(found, fmt.Sprintf("%s expires on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 	}
 	return append(found, still...)
 }
@@ -84,12 +84,12 @@ func (o RenewOptions) checkStarts(f *Facts) error {
 
 func (o RenewOptions) checkNode(f *Facts) error {
 	if len(f.Renewal.Uses) == 0 && o.From != "" {
-		return engine.Refuse("it must be laid out as `etcdpod certs generate-csr` does: etcd/server.crt beside "+
-			"etcd/server.key", "there is no certificate of etcd in %s", o.From)
+		return engine.Refuse("use the layout of `etcdpod certs generate-csr`: etcd/server.crt beside "+
+			"etcd/server.key", "%s holds no etcd certificate", o.From)
 	}
 	if len(f.Renewal.Uses) == 0 {
-		return engine.Refuse("`etcdpod certs check` shows what there is",
-			"no manifest in %s names a certificate of etcd that could be renewed", f.ManifestDir)
+		return engine.Refuse("`etcdpod certs check` lists the certificates",
+			"no manifest in %s names an etcd certificate that could be renewed", f.ManifestDir)
 	}
 	if len(o.pods(f)) == 0 {
 		return f.CheckKubelet()
@@ -108,10 +108,10 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 		if l.Cert == nil || l.Key == nil {
 			hint := "create it: `etcdpod init phase certs`"
 			if o.From != "" {
-				hint = "there is nothing to be replaced: copy what was signed there, and its key, and have " +
-					"it looked at: `etcdpod init phase certs`"
+				hint = "there is nothing to replace: copy the signed certificate and its key there, and check them " +
+					"with `etcdpod init phase certs`"
 			}
-			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is not there", use.name, l.CertFile, l.KeyFile)
+			return engine.Refuse(hint, "%s cannot be renewed: %s or %s is missing", use.name, l.CertFile, l.KeyFile)
 		}
 		if _, err := pki.Inspect(l.CertFile, l.Cert, f.Now); err != nil {
 			return engine.Refuse("move it and its key away, and create it: `etcdpod init phase certs`",
@@ -120,8 +120,8 @@ func (o RenewOptions) checkFiles(f *Facts) error {
 	}
 	if len(f.Renewal.Exposed) > 0 { // the new key would take over the mode
 		key := f.Renewal.Exposed[0]
-		return engine.Refuse(fmt.Sprintf("run `chmod 0600 %s`, and then the command again", key),
-			"everyone on this machine may read the key %s", key)
+		return engine.Refuse(fmt.Sprintf("run `chmod 0600 %s`, then the command again", key),
+			"everyone on this machine can read the key %s", key)
 	}
 	return nil
 }
@@ -130,9 +130,9 @@ func (o RenewOptions) checkCA(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		file := use.leaf.CAFile
 		if o.From == "" && slices.Contains(f.Renewal.External, file) {
-			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` makes keys and requests, "+
-				"and `etcdpod certs renew --from DIR` takes what was signed",
-				"%s cannot be renewed here: the CA's key %s is not there", use.name, caKeyOf(file))
+			return engine.Refuse("ask the CA that has the key: `etcdpod certs generate-csr` creates keys and "+
+				"requests, `etcdpod certs renew --from DIR` installs the signed certificates",
+				"%s cannot be renewed here: the CA's key %s is missing", use.name, caKeyOf(file))
 		}
 		for _, p := range f.Renewal.Problems[file] {
 			return engine.Refuse(p.Fix, "%s cannot be renewed: %s", use.name, p.What)
@@ -150,7 +150,7 @@ func (o RenewOptions) checkQuorum(f *Facts) error {
 	voters := f.Live.Voters()
 	if others := voters - 1 - len(f.Renewal.Silent); others < voters/2+1 {
 		return engine.Refuse("start what does not answer first; then renew one node after the other",
-			"while etcd here restarts, the cluster would lose quorum: %d of %d members do not answer: %s",
+			"the cluster would lose quorum while this etcd restarts: %d of %d members do not answer: %s",
 			len(f.Renewal.Silent), voters, strings.Join(observe.MemberNames(f.Renewal.Silent), ", "))
 	}
 	return nil

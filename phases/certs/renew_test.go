@@ -63,12 +63,13 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"both of two members serve, and no order would spare them a moment", func(f *Facts) {
 			f.Live.Members = []observe.Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}}
 		}, "", ""},
-		{"one of three is silent", three("cp3"), "the cluster would lose quorum: 1 of 3 members do not answer: cp3",
+		{"one of three is silent", three("cp3"),
+			"the cluster would lose quorum while this etcd restarts: 1 of 3 members do not answer: cp3",
 			"one node after the other"},
 		{"one is silent, but etcd is not restarted",
 			func(f *Facts) { three("cp3")(f); f.Renewal.Uses = f.Renewal.Uses[2:] }, "", ""},
 		{"nothing to renew", func(f *Facts) { f.Renewal.Uses = nil },
-			"names a certificate of etcd that could be renewed", "certs check"},
+			"names an etcd certificate that could be renewed", "certs check"},
 		{"the kubelet is stopped", func(f *Facts) { f.KubeletActive = false },
 			"the kubelet is not running", "start the kubelet"},
 		{"the kubelet is stopped, and nothing is restarted",
@@ -78,16 +79,16 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"etcd's image is gone", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{
 				{Manifests: []string{f.Etcd.File.Path}, What: "etcd's image is gone", Fix: "pull"}}
-		}, "could not start again: etcd's image is gone", "pull"},
+		}, "could start again after being stopped: etcd's image is gone", "pull"},
 		{"the image of a pod that goes on is gone", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{Manifests: []string{"/m/scheduler.yaml"}, What: "x"}}
 		}, "", ""},
 		{"a key that everybody may read", func(f *Facts) {
 			f.Renewal.Exposed = []string{crashtest.TestPKI + "etcd/server.key"}
-		}, "everyone on this machine may read the key /etc/kubernetes/pki/etcd/server.key",
+		}, "everyone on this machine can read the key /etc/kubernetes/pki/etcd/server.key",
 			"chmod 0600 /etc/kubernetes/pki/etcd/server.key"},
 		{"an external CA", func(f *Facts) { f.Renewal.External = []string{crashtest.TestPKI + "etcd/ca.crt"} },
-			"the CA's key /etc/kubernetes/pki/etcd/ca.key is not there", "certs generate-csr"},
+			"the CA's key /etc/kubernetes/pki/etcd/ca.key is missing", "certs generate-csr"},
 		{"a CA that has expired", func(f *Facts) {
 			f.Renewal.Problems[crashtest.TestPKI+"etcd/ca.crt"] = []*pki.Problem{
 				{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"},
@@ -129,12 +130,12 @@ func TestWhatAnExternalCASignedNeedsNoKeyOfIt(t *testing.T) {
 	}
 	f.Renewal.Signed["etcd-peer"] = signedPair{problems: []*pki.Problem{{What: "it is another CA's"}}}
 	if _, err := o.preflight().Plan(context.Background(), f); err == nil ||
-		!strings.Contains(err.Error(), "etcd-peer cannot be taken: it is another CA's") {
+		!strings.Contains(err.Error(), "etcd-peer cannot be used: it is another CA's") {
 		t.Errorf("got %v", err)
 	}
 	f.Renewal.Uses = nil
 	if _, err := o.preflight().Plan(context.Background(), f); err == nil ||
-		!strings.Contains(err.Error(), "there is no certificate of etcd in /csr") {
+		!strings.Contains(err.Error(), "/csr holds no etcd certificate") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -199,9 +200,9 @@ func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 		{"apiserver-etcd-client etcd-server", "etcd-server apiserver-etcd-client", ""},
 		{"", "", ""}, // none of the files exists
 		{"etcd-peer", "", "nothing on this node uses etcd-peer"},
-		{"apiserver", "", `"apiserver" is no certificate of etcd`},
-		{"etcd-ca", "", `"etcd-ca" is no certificate of etcd`},
-		{"all etcd-server", "", `"all" is no certificate`},
+		{"apiserver", "", `"apiserver" is not a certificate of etcd or its clients: these are`},
+		{"etcd-ca", "", `"etcd-ca" is not a certificate of etcd or its clients: these are`},
+		{"all etcd-server", "", `"all" is not a certificate`},
 	} {
 		chosen, err := chosen(n, strings.Fields(tt.typed), uses)
 		var names []string

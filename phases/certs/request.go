@@ -79,7 +79,7 @@ type configured struct {
 func (o RequestOptions) check() error {
 	if !path.IsAbs(o.Dir) {
 		return &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
-			Hint: "it must not be a directory whose keys are in use"}
+			Hint: "use a directory whose keys are not in use"}
 	}
 	if err := knownNames(o.Names); err != nil || o.Kubeadm == nil {
 		return err
@@ -102,8 +102,8 @@ func (o RequestOptions) observe(ctx context.Context, n *observe.Node, id string)
 			return nil, err
 		}
 		if near := observe.Nearest(n.FS, path.Dir(to)); !node.IsDir(n.FS, near) {
-			return nil, engine.Refuse("name another --csr-dir",
-				"%s is not a directory: no request can be written below it", near)
+			return nil, engine.Refuse("choose another --csr-dir",
+				"%s is not a directory: requests cannot be written below it", near)
 		}
 		if err := f.Request.judge(n, path.Dir(to)); err != nil {
 			return nil, err
@@ -130,7 +130,7 @@ func (r *RequestFacts) judge(n *observe.Node, dir string) error {
 	switch {
 	case why != "":
 	case crowded:
-		why = "everyone may create files in " + at
+		why = "everyone can create files in " + at
 	case node.Inside(n.FS, dir, n.Config.StaticPodPath):
 		why = "the kubelet runs every file in " + n.Config.StaticPodPath
 	}
@@ -208,20 +208,20 @@ func (o RequestOptions) preflight() phase {
 }
 
 // fromConfig is how to request a certificate that does not exist.
-const fromConfig = "for what is not there yet kubeadm's configuration says for whom it is: " +
+const fromConfig = "to request certificates that do not exist yet, take their names from kubeadm's configuration: " +
 	"`etcdpod certs generate-csr --config FILE`"
 
 func checkInUse(f *Facts) error {
 	if len(f.Renewal.Uses) > 0 {
 		return nil
 	}
-	return engine.Refuse(fromConfig, "no manifest in %s names a certificate of etcd", f.ManifestDir)
+	return engine.Refuse(fromConfig, "no manifest in %s names an etcd certificate", f.ManifestDir)
 }
 
 func foundConfigured(f *Facts) []string {
 	found := slices.Clone(f.Request.Configured.Warnings)
 	for _, file := range f.Request.There {
-		found = append(found, file+" is there: it stays, and no other is asked for")
+		found = append(found, file+" exists: it stays, and no new one is requested")
 	}
 	return found
 }
@@ -229,25 +229,26 @@ func foundConfigured(f *Facts) []string {
 func checkConfigured(f *Facts) error {
 	switch {
 	case f.Request.Configured.External:
-		return engine.Refuse("", "the configuration names an etcd that runs elsewhere: its certificates are made there")
+		return engine.Refuse("", "the configuration names an external etcd: its certificates are created where it runs")
 	case f.Request.Configured.Error != nil:
 		return Refused(f.Request.Configured.Error)
 	case len(f.Request.Wanted) == 0:
-		return engine.Refuse("name those that you want, or all; without --config, a request is for the names of the "+
-			"certificate that is there", "all certificates of etcd are there, in %s", f.Request.Configured.Dir)
+		return engine.Refuse("give the names of those that you want, or all; without --config, a request copies the "+
+			"names in the existing certificate", "all etcd certificates already exist in %s", f.Request.Configured.Dir)
 	}
 	return nil
 }
 
 func checkPlace(f *Facts) error {
 	if why := f.Request.Exposed; why != "" {
-		return engine.Refuse("name a --csr-dir that only root may write to, with all above it (`mkdir -m 700 DIR`)",
-			"keys cannot be made there: %s", why)
+		return engine.Refuse("use a --csr-dir that only root can write to, all its parents included (`mkdir -m 700 "+
+			"DIR`)",
+			"keys cannot be created there: %s", why)
 	}
 	if len(f.Request.Taken) == 0 {
 		return nil
 	}
-	return engine.Refuse("name another --csr-dir, or move away what is there",
+	return engine.Refuse("choose another --csr-dir, or move away what is there",
 		"%s already exists: a key is never overwritten", f.Request.Taken[0])
 }
 
@@ -258,11 +259,11 @@ func checkOld(f *Facts) error {
 	}
 	for _, use := range f.Renewal.Uses {
 		if use.leaf.Cert == nil {
-			return engine.Refuse(fromConfig, "%s cannot be asked for: %s, which says for whom it is, is not there",
+			return engine.Refuse(fromConfig, "%s cannot be requested: %s, which holds its names, does not exist",
 				use.name, use.leaf.CertFile)
 		}
 		if _, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err != nil {
-			return engine.Refuse("move it and its key away; "+fromConfig, "%s cannot be asked for: %v", use.name, err)
+			return engine.Refuse("move it and its key away; "+fromConfig, "%s cannot be requested: %v", use.name, err)
 		}
 	}
 	return nil

@@ -195,7 +195,7 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 		why, hint string
 	}{
 		{"etcd runs elsewhere", Facts{Request: &RequestFacts{Wanted: wanted, Configured: &configured{External: true}}},
-			"names an etcd that runs elsewhere", ""},
+			"the configuration names an external etcd: its certificates are created where it runs", ""},
 		{"a name that is none", Facts{
 			Request: &RequestFacts{
 				Wanted: wanted, Configured: &configured{
@@ -205,24 +205,24 @@ func TestWhatCannotBeAskedForIsRefused(t *testing.T) {
 			},
 		}, `peerCertSANs: "Capital"`, ""},
 		{"all are there", Facts{Request: &RequestFacts{Configured: &configured{Dir: "/pki"}}},
-			"all certificates of etcd are there, in /pki", "or all"},
+			"all etcd certificates already exist in /pki", "or all"},
 		{"a key is there", Facts{
 			Request: &RequestFacts{Configured: &configured{}, Wanted: wanted, Taken: []string{"/csr/etcd/peer.key"}},
 		}, "/csr/etcd/peer.key already exists: a key is never overwritten", "move away"},
 		{"nothing is in use", Facts{Facts: &observe.Facts{ManifestDir: "/manifests"}, Renewal: &RenewalFacts{},
-			Request: &RequestFacts{}}, "no manifest in /manifests names a certificate", "--config FILE"},
+			Request: &RequestFacts{}}, "no manifest in /manifests names an etcd certificate", "--config FILE"},
 		{"the one in use is gone", Facts{
 			Facts: &observe.Facts{}, Renewal: &RenewalFacts{
 				Uses: []certUse{{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt"}}},
 			}, Request: &RequestFacts{Wanted: wanted},
-		}, "/pki/etcd/peer.crt, which says for whom it is, is not there", "--config FILE"},
+		}, "/pki/etcd/peer.crt, which holds its names, does not exist", "--config FILE"},
 		{"the one in use is spoilt", Facts{
 			Facts: &observe.Facts{}, Renewal: &RenewalFacts{
 				Uses: []certUse{
 					{name: "etcd-peer", leaf: pki.Leaf{CertFile: "/pki/etcd/peer.crt", Cert: []byte("hello")}},
 				},
 			}, Request: &RequestFacts{Wanted: wanted},
-		}, "etcd-peer cannot be asked for", "--config FILE"},
+		}, "etcd-peer cannot be requested", "--config FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := RequestOptions{}

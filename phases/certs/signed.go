@@ -58,8 +58,8 @@ func (o RenewOptions) signedAt(use certUse) string {
 func (o RenewOptions) checkSigned(f *Facts) error {
 	for _, use := range f.Renewal.Uses {
 		for _, p := range f.Renewal.Signed[use.name].problems {
-			return engine.Refuse("have it signed anew by the CA that is trusted here: `etcdpod certs generate-csr` "+
-				"makes the request", "%s cannot be taken: %s", use.name, p.What)
+			return engine.Refuse("have it signed again by the CA that is trusted here: `etcdpod certs generate-csr` "+
+				"creates the request", "%s cannot be used: %s", use.name, p.What)
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ const certSoon = 30
 // it is missing, cannot be read, is not valid yet, has expired, or expires within 30 days.
 func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if errors.Is(err, fs.ErrNotExist) {
-		return Status{Path: file, Problem: "it is not there", Code: finding.CertificateMissing}
+		return Status{Path: file, Problem: "it is missing", Code: finding.CertificateMissing}
 	}
 	var c pki.Certificate
 	if err == nil {

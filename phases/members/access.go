@@ -17,11 +17,10 @@ func checkAccess(f *Facts) error {
 	if f.Init.There != nil {
 		return nil
 	}
-	const hint = "take it out of the extraArgs, the extraEnvs or the patches of " +
-		"etcd: etcd is only made with TLS, and " +
-		"with clients and peers that show a certificate"
+	const hint = "remove it from etcd's extraArgs, extraEnvs or patches: etcd is only created with TLS and with " +
+		"client certificates required from clients and peers"
 	for _, wrong := range f.Init.exposed() {
-		return engine.Refuse(hint, "cannot make an etcd that answers strangers: %s", wrong)
+		return engine.Refuse(hint, "cannot create an etcd that answers without client certificates: %s", wrong)
 	}
 	return nil
 }
@@ -30,7 +29,7 @@ func checkAccess(f *Facts) error {
 func (i *InitFacts) exposed() []string {
 	var wrong []string
 	if file := i.setting("config-file"); file != "" {
-		wrong = append(wrong, fmt.Sprintf("with --config-file=%s it would read none of its flags", file))
+		wrong = append(wrong, fmt.Sprintf("with --config-file=%s it would ignore its flags", file))
 	}
 	for _, name := range []string{"client-cert-auth", "peer-client-cert-auth"} {
 		if !i.isOn(name) {
@@ -39,14 +38,14 @@ func (i *InitFacts) exposed() []string {
 	}
 	for _, name := range []string{"auto-tls", "peer-auto-tls"} {
 		if i.isOn(name) {
-			wrong = append(wrong, fmt.Sprintf("with --%s it would take certificates that it has made itself", name))
+			wrong = append(wrong, fmt.Sprintf("with --%s it would use self-signed certificates", name))
 		}
 	}
 	for _, name := range []string{
 		"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file",
 	} {
 		if i.setting(name) == "" {
-			wrong = append(wrong, fmt.Sprintf("it has no --%s", name))
+			wrong = append(wrong, fmt.Sprintf("--%s is not set", name))
 		}
 	}
 	for _, name := range []string{
@@ -55,7 +54,7 @@ func (i *InitFacts) exposed() []string {
 	} {
 		for _, raw := range observe.SplitList(i.setting(name)) {
 			if u, err := url.Parse(raw); err != nil || !slices.Contains([]string{"https", "unixs"}, u.Scheme) {
-				wrong = append(wrong, fmt.Sprintf("--%s has %s, which is not https", name, raw))
+				wrong = append(wrong, fmt.Sprintf("--%s contains %s, which is not https", name, raw))
 			}
 		}
 	}

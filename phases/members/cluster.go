@@ -219,7 +219,7 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 			case s.Err != nil:
 				one.Error = s.Err
 			case c.ID != 0 && s.ClusterID != c.ID:
-				return fmt.Errorf("%s is of the cluster %x, and others are of %x", s.Endpoint, s.ClusterID, c.ID)
+				return fmt.Errorf("%s is in cluster %x, but others are in %x", s.Endpoint, s.ClusterID, c.ID)
 			default:
 				c.ID, one.Version, one.SizeBytes, one.Error = s.ClusterID, s.Version, s.SizeBytes, nil
 			}
@@ -230,7 +230,7 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 		c.Members = append(c.Members, one)
 	}
 	if c.ID == 0 {
-		return errors.New("no member says which cluster it is of")
+		return errors.New("no member says which cluster it belongs to")
 	}
 	return nil
 }

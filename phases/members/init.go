@@ -77,7 +77,7 @@ func (o InitOptions) only(name string) (workflow, error) {
 // before any is put in place.
 func (o InitOptions) certs() phase {
 	return phase{Name: "certs",
-		Short: "create the missing certificates of etcd, and the API server's for etcd", Found: foundCerts,
+		Short: "create etcd's missing certificates, and the API server's client certificate", Found: foundCerts,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Init.External {
 				return nil, nil
@@ -116,11 +116,11 @@ func (o InitOptions) certs() phase {
 
 func foundCerts(f *Facts) []string {
 	if f.Init.External {
-		return []string{"etcd runs elsewhere, and its certificates are made there"}
+		return []string{"etcd is external: its certificates are created where it runs"}
 	}
 	var found []string
 	for _, spec := range f.Init.Certs.Keep {
-		found = append(found, fmt.Sprintf("%s exists and is good: left as it is", f.Init.certFile(spec.CertFile())))
+		found = append(found, fmt.Sprintf("%s exists and is good: left unchanged", f.Init.certFile(spec.CertFile())))
 	}
 	return found
 }
@@ -167,9 +167,9 @@ func (o InitOptions) renderEtcd() phase {
 func foundManifest(f *Facts) []string {
 	switch {
 	case f.Init.External:
-		return []string{"etcd runs elsewhere: no member is made here"}
+		return []string{"etcd is external: no member is created here"}
 	case f.Init.There != nil:
-		return []string{f.Init.ManifestPath + " already is what would be written: left as it is"}
+		return []string{f.Init.ManifestPath + " is already what would be written: left unchanged"}
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (o InitOptions) awaitEtcd() phase {
 // checkAlone refuses unless other phases, or kubeadm, have made what this phase needs.
 func checkAlone(f *Facts) error {
 	if f.Init.There == nil {
-		return engine.Refuse("run `etcdpod init phase render-etcd`", "there is no %s: nothing starts etcd",
+		return engine.Refuse("run `etcdpod init phase render-etcd`", "%s does not exist: nothing starts etcd",
 			f.Init.ManifestPath)
 	}
 	return checkKubelet(f)

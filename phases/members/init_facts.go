@@ -171,7 +171,7 @@ func observeManifest(n *observe.Node, f *Facts) (err error) {
 		return err
 	}
 	if i.Pod == nil {
-		return engine.Refuse("look at the patches", "what was rendered runs no etcd")
+		return engine.Refuse("check the patches", "the rendered manifest runs no etcd")
 	}
 	i.Access = i.Pod.Access
 	if !i.Access.Typed && strings.HasPrefix(i.Access.Endpoints[0], "https://") {
@@ -237,7 +237,7 @@ func observeNames(n *observe.Node, f *Facts) error {
 		}
 		missing, err := i.PKI.Uncovered(spec, there, observe.HostsOf(observe.SplitList(i.setting(at.flag))))
 		if err == nil && len(missing) > 0 {
-			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s is not for (etcd.local.%s)",
+			i.Uncovered = append(i.Uncovered, fmt.Sprintf("--%s names %s, which %s does not cover (etcd.local.%s)",
 				at.flag, strings.Join(missing, ", "), file, at.sans))
 		}
 	}

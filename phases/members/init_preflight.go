@@ -33,13 +33,13 @@ func (o InitOptions) preflight() phase {
 func foundInit(f *Facts) []string {
 	found := slices.Clone(f.Init.Warnings)
 	if f.Init.External {
-		return append(found, "the configuration names an etcd that runs elsewhere")
+		return append(found, "the configuration names an external etcd")
 	}
-	found = append(found, fmt.Sprintf("%s is the member %s, at %s; its data is in %s, where %s are free",
+	found = append(found, fmt.Sprintf("%s is member %s, at %s; its data is in %s, with %s free",
 		f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir,
 		engine.Size(f.Init.Free)))
 	if f.Init.There == nil && f.Init.DataOwner != nil {
-		found = append(found, "the data directory holds the member's own data: it goes on with that")
+		found = append(found, "the data directory holds the member's own data, and is used as it is")
 	}
 	return found
 }
@@ -49,8 +49,8 @@ func clockIsRight(f *Facts) error { return certs.CheckClock(f.Facts) }
 // checkKubelet refuses without a kubelet, which starts etcd. kubeadm starts the kubelet only after
 // it has written the manifests; beside kubeadm, use the single phases.
 func checkKubelet(f *Facts) error {
-	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, where kubeadm starts it later, run "+
-		"`etcdpod init phase certs` and `etcdpod init phase render-etcd`, which need none")
+	err := f.CheckKubeletRuns("start etcd", "start the kubelet first; or, if kubeadm starts it later, run `etcdpod "+
+		"init phase certs` and `etcdpod init phase render-etcd`, which do not need it")
 	if err != nil {
 		return err
 	}
@@ -93,14 +93,14 @@ func checkManifest(f *Facts) error {
 	i := f.Init
 	switch {
 	case i.Other != "":
-		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away",
-			"%s already runs etcd, or a pod of its name, and %s would be a second one", i.Other, i.ManifestPath)
+		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them out",
+			"%s already runs etcd, or a pod of that name: %s would be a second one", i.Other, i.ManifestPath)
 	case i.There == nil || bytes.Equal(i.There, i.Rendered):
 		return nil
 	}
-	return engine.Refuse("bring the configuration in line with what is there, or move the file out of the directory; "+
-		"the flags of an etcd that serves are changed in its manifest",
-		"%s exists, and is not what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+	return engine.Refuse("change the configuration to match it, or move the file out of the directory; to change the "+
+		"flags of a serving etcd, edit its manifest",
+		"%s exists, but differs from what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
 }
 
 // differing is how many differing lines are shown.
@@ -127,10 +127,10 @@ func difference(there, wanted []byte) string {
 		}
 	}
 	if len(lines) == 0 {
-		return "its lines are in another order or are indented otherwise"
+		return "its lines are in a different order or indented differently"
 	}
 	if more := len(lines) - differing; more > 0 {
-		lines = append(lines[:differing], fmt.Sprintf("and %d lines more", more))
+		lines = append(lines[:differing], fmt.Sprintf("and %d more lines", more))
 	}
 	return strings.Join(lines, ", ")
 }
@@ -141,14 +141,14 @@ func checkNewData(f *Facts) error {
 	if i.There != nil {
 		return nil
 	}
-	const move = "name another dataDir, or move away what is there"
+	const move = "choose another dataDir, or move away what is there"
 	others := strangersIn(i.DataNames)
 	switch {
 	case len(others) > 0:
 		return engine.Refuse(move, "the data directory %s is not empty: it holds %s",
 			i.DataDir, strings.Join(others, ", "))
 	case i.DataError != nil:
-		return engine.Refuse(move, "the data directory %s holds data of an etcd that cannot be read: %v",
+		return engine.Refuse(move, "the data directory %s holds an etcd's data that cannot be read: %v",
 			i.DataDir, i.DataError)
 	case i.DataOwner == nil:
 		return nil
@@ -165,8 +165,9 @@ func checkNewData(f *Facts) error {
 		}
 		names = append(names, fmt.Sprintf("%s at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}
-	return engine.Refuse(move, "the data directory %s holds data of another cluster, of which %s at %s is no member: "+
-		"its members are %s", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "), strings.Join(names, "; "))
+	return engine.Refuse(move, "the data directory %s holds data of another cluster: its members are %[4]s, and "+
+		"%[2]s at %[3]s is not one of them", i.DataDir, i.Pod.Name, strings.Join(i.Pod.PeerURLs, ", "+
+		""), strings.Join(names, "; "))
 }
 
 // strangersIn are the names in a data directory that belong neither to etcd nor to a run.
@@ -183,8 +184,8 @@ func checkNames(f *Facts) error {
 	if f.Init.There != nil || len(f.Init.Uncovered) == 0 {
 		return nil
 	}
-	return engine.Refuse("add it to the names in the configuration; a certificate that is there keeps its own: move "+
-		"it and its key away, to have them made anew", "%s", strings.Join(f.Init.Uncovered, "; "))
+	return engine.Refuse("add it to the names in the configuration; an existing certificate keeps its names: move it "+
+		"and its key away to have them created again", "%s", strings.Join(f.Init.Uncovered, "; "))
 }
 
 // checkWAL refuses a WAL without its data: etcd would take it up, and become a member that nobody
@@ -196,7 +197,7 @@ func checkWAL(f *Facts) error {
 		return nil
 	}
 	return engine.Refuse("move away what is there",
-		"the WAL directory %s holds the log of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
+		"the WAL directory %s holds the WAL of an etcd whose data is not in %s", i.Pod.WALDir, i.DataDir)
 }
 
 // checkPorts refuses two listeners at one address.
@@ -208,8 +209,8 @@ func checkPorts(f *Facts) error {
 	for i, a := range all {
 		for _, b := range all[:i] {
 			if a.clashes(b) {
-				return engine.Refuse("give them ports of their own",
-					"etcd cannot listen twice at one address: --%s has %s, and --%s has %s",
+				return engine.Refuse("give them different ports",
+					"etcd cannot listen twice at one address: --%s has %s and --%s has %s",
 					b.flag, b.address, a.flag, a.address)
 			}
 		}
@@ -222,8 +223,8 @@ func checkListeners(f *Facts) error {
 	if len(f.Init.Listeners) == 0 {
 		return nil
 	}
-	return engine.Refuse("end the other program, or correct the address: advertiseAddress, or the listen-… "+
-		"arguments of etcd", "etcd %v", errors.Join(f.Init.Listeners...))
+	return engine.Refuse("stop the other program, or correct the address: advertiseAddress, or etcd's listen-… "+
+		"arguments", "etcd %v", errors.Join(f.Init.Listeners...))
 }
 
 // mostQuota is the quota above which etcd warns (server/storage/quota.go: maxQuotaBytes).
@@ -239,15 +240,15 @@ func checkQuota(f *Facts) error {
 	quota, err := strconv.ParseInt(value, 10, 64)
 	switch {
 	case err != nil:
-		return engine.Refuse("it is a number of bytes: 8589934592 are 8 GiB", "quota-backend-bytes is %q", value)
+		return engine.Refuse("give a number of bytes: 8589934592 is 8 GiB", "quota-backend-bytes is %q", value)
 	case quota < 0:
 		return engine.Refuse("leave it out for 2 GiB, or give a number of bytes",
 			"quota-backend-bytes is %d: without a quota the database grows until the disk is full", quota)
 	case quota > mostQuota:
-		return engine.Refuse("8589934592 bytes are the most that etcd is made for",
+		return engine.Refuse("etcd is made for at most 8589934592 bytes",
 			"quota-backend-bytes is %d, above 8 GiB", quota)
 	case quota > 0 && uint64(quota) > f.Init.Free:
-		return engine.Refuse("give less, or free some space", "quota-backend-bytes is %s, and only %s are free in %s",
+		return engine.Refuse("lower it, or free some space", "quota-backend-bytes is %s, but only %s is free in %s",
 			engine.Size(quota), engine.Size(f.Init.Free), f.Init.DataDir)
 	}
 	return nil

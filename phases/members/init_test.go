@@ -78,12 +78,14 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"the runtime cannot be asked", func(f *Facts) { f.RuntimeError = errors.New("no socket") },
 			"no socket", "--cri-socket"},
 		{"another manifest runs etcd", func(f *Facts) { f.Init.Other = crashtest.TestManifestDir + "/etcd-server.yml" },
-			"etcd-server.yml already runs etcd", "move one of them away"},
+			"etcd-server.yml already runs etcd", "the kubelet runs every file in that directory, whatever its name: " +
+				"move one of them out"},
 		{"the very manifest is there", there(crashtest.EtcdManifest("")), "", ""},
 		{"another flag is there",
 			there(strings.Replace(crashtest.EtcdManifest(""), "--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd", 1)),
 			`it has "- --data-dir=/srv/etcd", it lacks "- --data-dir=/var/lib/etcd"`,
-			"bring the configuration in line"},
+			"change the configuration to match it, or move the file out of the directory; to change the flags of a " +
+				"serving etcd, edit its manifest"},
 		{"the lines are in another order", there("b\n" + "a\n"), "it has \"b\"", ""},
 		{"data of somebody", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} },
 			"/var/lib/etcd is not empty: it holds pictures", "another dataDir"},
@@ -105,8 +107,9 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			}
 		}, "", ""},
 		{"a port is taken", func(f *Facts) {
-			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379: another program does already")}
-		}, "etcd cannot listen at 127.0.0.1:2379: another program does already", "end the other program"},
+			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379: another program already does")}
+		}, "etcd cannot listen at 127.0.0.1:2379: another program already does", "stop the other program, or correct " +
+			"the address: advertiseAddress, or etcd's listen-… arguments"},
 		{"a quota that is no number", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8Gi") },
 			`quota-backend-bytes is "8Gi"`, "a number of bytes"},
 		{"no quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=-1") },
@@ -116,11 +119,12 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"a quota larger than the disk", func(f *Facts) {
 			f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592")
 			f.Init.Free = 1 << 30
-		}, "only 1.0 GiB are free", "free some space"},
+		}, "only 1.0 GiB is free", "free some space"},
 		{"a good quota", func(f *Facts) { f.Init.Pod = flagged(t, "--quota-backend-bytes=8589934592") }, "", ""},
 		{"strangers are let in", func(f *Facts) {
 			f.Init.Pod = flagged(t, "--listen-client-urls=https://127.0.0.1:2379,http://10.0.0.11:2379")
-		}, "cannot make an etcd that answers strangers: --listen-client-urls has http://10.0.0.11:2379", "extraArgs"},
+		}, "cannot create an etcd that answers without client certificates: --listen-client-urls contains " +
+			"http://10.0.0.11:2379", "extraArgs"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -224,7 +228,7 @@ func TestNewCertificatesAreSignedByTheCAThatIsThereOrIsMade(t *testing.T) {
 
 func TestARefusalOfCertificatesSaysWhatToDo(t *testing.T) {
 	err := certs.Refused(errors.Join(&pki.Problem{Kind: pki.Expired,
-		What: "etcd/server.crt expired", Fix: "renew it"}, &pki.Problem{What: "etcd/peer.key is not there"}))
+		What: "etcd/server.crt expired", Fix: "renew it"}, &pki.Problem{What: "etcd/peer.key is missing"}))
 	var refused *engine.RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "expired") ||
 		!strings.Contains(err.Error(), "peer.key") || engine.Hint(err) != "renew it" {
@@ -239,13 +243,13 @@ func TestAnEtcdThatAnswersStrangersIsNotMade(t *testing.T) {
 		"peer-client-cert-auth=false":                        "--peer-client-cert-auth is not true",
 		"auto-tls=true":                                      "--auto-tls",
 		"peer-auto-tls":                                      "--peer-auto-tls",
-		"trusted-ca-file=":                                   "no --trusted-ca-file",
+		"trusted-ca-file=":                                   "--trusted-ca-file is not set",
 		"listen-client-http-urls=http://0.0.0.0:2382":        "http://0.0.0.0:2382, which is not https",
-		"listen-peer-urls=http://10.0.0.11:2380":             "--listen-peer-urls has http://10.0.0.11:2380",
-		"initial-advertise-peer-urls=http://10.0.0.11:2380":  "--initial-advertise-peer-urls has",
-		"advertise-client-urls=http://10.0.0.11:2379":        "--advertise-client-urls has",
+		"listen-peer-urls=http://10.0.0.11:2380":             "--listen-peer-urls contains http://10.0.0.11:2380",
+		"initial-advertise-peer-urls=http://10.0.0.11:2380":  "--initial-advertise-peer-urls contains",
+		"advertise-client-urls=http://10.0.0.11:2379":        "--advertise-client-urls contains",
 		"listen-client-urls=unix://10.0.0.11:2379":           "which is not https",
-		"config-file=/etc/etcd.yaml":                         "would read none of its flags",
+		"config-file=/etc/etcd.yaml":                         "it would ignore its flags",
 		"client-cert-auth=true":                              "",
 		"client-cert-auth":                                   "",
 		"listen-metrics-urls=http://127.0.0.1:2381":          "",
@@ -369,7 +373,7 @@ func TestAwaitEtcdAloneNeedsWhatTheOthersMake(t *testing.T) {
 		change func(*Facts)
 		why    string
 	}{
-		{func(*Facts) {}, "there is no /etc/kubernetes/manifests/etcd.yaml"},
+		{func(*Facts) {}, "/etc/kubernetes/manifests/etcd.yaml does not exist"},
 		{func(f *Facts) { f.Init.There, f.KubeletActive = f.Init.Rendered, false }, "the kubelet is not running"},
 		{func(f *Facts) { f.Init.There = f.Init.Rendered }, ""},
 	} {

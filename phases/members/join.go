@@ -67,7 +67,7 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 // addLearner adds the node to the cluster as a learner. It has no vote, so the quorum does not
 // change.
 func (o JoinOptions) addLearner() phase {
-	return phase{Name: "add-learner", Short: "add this node to the cluster as a learner, which does not vote",
+	return phase{Name: "add-learner", Short: "add this node to the cluster as a learner, without a vote",
 		Found: foundLearner,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
@@ -106,14 +106,14 @@ func foundLearner(f *Facts) []string {
 		return nil
 	case at == stale:
 		return []string{
-			fmt.Sprintf("an earlier try has left the learner %s at %s, and no data of it is on this node: it is "+
-				"removed, and added anew", own.ID, own.PeerURLs[0]),
+			fmt.Sprintf("an earlier attempt left the learner %s at %s, but its data is not on this node: it is "+
+				"removed and added again", own.ID, own.PeerURLs[0]),
 		}
 	case at == halfway:
-		return []string{fmt.Sprintf("an earlier try has added the learner %s at %s: this run goes on with it",
+		return []string{fmt.Sprintf("an earlier attempt added the learner %s at %s: this run continues with it",
 			own.ID, own.PeerURLs[0])}
 	}
-	return []string{fmt.Sprintf("this node is a member that votes already: %s", own.ID)}
+	return []string{fmt.Sprintf("this node is already a voting member: %s", own.ID)}
 }
 
 // renderEtcd is init's, with all members in --initial-cluster. If the run goes back, the new member
@@ -149,7 +149,7 @@ func (o JoinOptions) renderEtcd() phase {
 }
 
 func (o JoinOptions) awaitStarted() phase {
-	return phase{Name: "await-started", Short: "wait until etcd has started, as a member of that cluster",
+	return phase{Name: "await-started", Short: "wait until etcd has started as a member of that cluster",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Live != nil {
 				return nil, nil
@@ -225,8 +225,8 @@ func (o JoinOptions) wire() phase {
 	p.Found = func(f *Facts) []string {
 		if f.usesMembers() {
 			return []string{
-				"the API server of this node uses other members of the cluster: that " +
-					"stays; `etcdpod apiserver set` changes it",
+				"this node's API server uses other members of the cluster, and keeps doing so; `etcdpod apiserver " +
+					"set` changes that",
 			}
 		}
 		return found(f)
@@ -263,31 +263,32 @@ const (
 func (f *Facts) standing() (standing, error) {
 	own, i := f.Join.Own, f.Init
 	data := slices.Contains(i.DataNames, "member")
-	const moved = "move away the data directory %s, which is of no use any more, and what is in it"
+	const moved = "move away the data directory %s, which is useless now"
 	if why := f.emptied(); why != "" {
-		return absent, engine.Refuse(f.wayBack(), "the member %s at %s votes, and %s", own.ID, own.PeerURLs[0], why)
+		return absent, engine.Refuse(f.wayBack(), "member %s at %s is a voting member, but "+
+			"%s", own.ID, own.PeerURLs[0], why)
 	}
 	switch {
 	case own == nil && i.There != nil:
-		return absent, engine.Refuse("move it out of the directory, and the data directory, too",
-			"%s is there, and the cluster knows no member at %s: it was removed, or is of another cluster",
+		return absent, engine.Refuse("move it out of the directory, and move the data directory away",
+			"%s exists, but the cluster has no member at %s: it was removed, or belongs to another cluster",
 			i.ManifestPath, i.Pod.PeerURLs[0])
 	case own == nil && data:
 		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
-			"the data directory %s holds data of an etcd, and the cluster knows no member at %s",
+			"the data directory %s holds an etcd's data, but the cluster has no member at %s",
 			i.DataDir, i.Pod.PeerURLs[0])
 	case own == nil:
 		return absent, nil
 	case own.Name != "" && own.Name != i.Pod.Name:
-		return absent, engine.Refuse("give the node its name with --node-name, or remove that member",
-			"the member at %s is named %s, and not %s", own.PeerURLs[0], own.Name, i.Pod.Name)
+		return absent, engine.Refuse("use that name with --node-name, or remove that member",
+			"the member at %s is named %s, not %s", own.PeerURLs[0], own.Name, i.Pod.Name)
 	case i.There == nil && data && i.DataError != nil:
 		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
-			"the data directory %s holds data of an etcd that cannot be read: %v", i.DataDir, i.DataError)
+			"the data directory %s holds an etcd's data that cannot be read: %v", i.DataDir, i.DataError)
 	case i.There == nil && data && i.DataOwner != nil &&
 		(i.DataOwner.ClusterID != f.Join.Cluster.ID || i.DataOwner.MemberID != uint64(own.ID)):
 		return absent, engine.Refuse(fmt.Sprintf(moved, i.DataDir),
-			"the data directory %s holds data of the member %x of the cluster %x, and not of %s of %x",
+			"the data directory %s holds data of member %x of cluster %x, not of %s of %x",
 			i.DataDir, i.DataOwner.MemberID, i.DataOwner.ClusterID, own.ID, f.Join.Cluster.ID)
 	case own.Name == "" || data:
 		if own.IsLearner {
@@ -295,11 +296,12 @@ func (f *Facts) standing() (standing, error) {
 		}
 		return votes, nil
 	case !own.IsLearner:
-		return absent, engine.Refuse(f.wayBack(), "the member %s at %s votes, and its data is not on this node",
+		return absent, engine.Refuse(f.wayBack(), "member %s at %s is a voting member, but its data is not on this "+
+			"node",
 			own.ID, own.PeerURLs[0])
 	case i.There != nil:
-		return absent, engine.Refuse("move it out of the directory, and stop that etcd",
-			"%s runs the learner %s, whose data is not in %s", i.ManifestPath, own.ID, i.DataDir)
+		return absent, engine.Refuse("move it out of the directory and stop that etcd",
+			"%s runs the learner %s, but its data is not in %s", i.ManifestPath, own.ID, i.DataDir)
 	}
 	return stale, nil
 }
@@ -322,11 +324,11 @@ func (f *Facts) emptied() string {
 	var inUse *engine.RefusedError
 	switch owner := i.DataOwner; {
 	case f.Live != nil && f.Live.ClusterID != 0 && !of(f.Live.MemberID, f.Live.ClusterID):
-		return fmt.Sprintf("etcd on this node serves another cluster: it is the member %x of the cluster %x, and not "+
-			"of %x", f.Live.MemberID, f.Live.ClusterID, f.Join.Cluster.ID)
+		return fmt.Sprintf("etcd on this node serves another cluster: it is member %x of cluster %x, not of "+
+			"%x", f.Live.MemberID, f.Live.ClusterID, f.Join.Cluster.ID)
 	case f.Live != nil && alone(f.Live.Members):
-		return "etcd on this node serves a cluster of its own, with no member but itself: it was emptied, and " +
-			"began anew"
+		return "etcd on this node serves a separate cluster, with itself as the only member: its data directory was " +
+			"emptied, and it started over"
 	case f.Live != nil || errors.As(i.DataError, &inUse):
 		return ""
 	case i.DataError != nil:
@@ -334,12 +336,12 @@ func (f *Facts) emptied() string {
 	case owner == nil:
 		return ""
 	case !of(owner.MemberID, owner.ClusterID):
-		return fmt.Sprintf("%s holds data of the member %x of the cluster %x, and not of %x",
+		return fmt.Sprintf("%s holds data of member %x of cluster %x, not of %x",
 			i.DataDir, owner.MemberID, owner.ClusterID, f.Join.Cluster.ID)
 	case !slices.ContainsFunc(owner.Members, func(m observe.Member) bool { return m.ID == own.ID }):
-		return fmt.Sprintf("%s holds nothing of the cluster's data: it was emptied", i.DataDir)
+		return fmt.Sprintf("%s holds none of the cluster's data: it was emptied", i.DataDir)
 	case alone(owner.Members):
-		return fmt.Sprintf("%s holds a cluster of its own: it was emptied, and etcd began anew", i.DataDir)
+		return fmt.Sprintf("%s holds a separate cluster: it was emptied, and etcd started over", i.DataDir)
 	}
 	return ""
 }
@@ -350,11 +352,11 @@ func (f *Facts) wayBack() string {
 	i := f.Init
 	first := fmt.Sprintf("move away what is in %s", i.DataDir)
 	if i.There != nil {
-		first = fmt.Sprintf("move %s out of its directory, wait until etcd has ended, and move away what is in %s",
+		first = fmt.Sprintf("move %s out of its directory, wait until etcd has exited, and move away what is in %s",
 			i.ManifestPath, i.DataDir)
 	}
-	return fmt.Sprintf("if its data is lost, it comes back as a new member: %s; run `etcdctl member remove %s` on "+
-		"another member, and then `etcdpod join` here again", first, f.Join.Own.ID)
+	return fmt.Sprintf("if its data is lost, bring it back as a new member: %s; run `etcdctl member remove %s` on "+
+		"another member, then `etcdpod join` here again", first, f.Join.Own.ID)
 }
 
 // checkStep makes the checks that a phase which talks to the members needs when it runs on its own.
@@ -367,7 +369,7 @@ func (o JoinOptions) checkStep(f *Facts) error {
 	}
 	if slices.ContainsFunc(f.Init.Certs.Issue, func(s pki.Spec) bool { return s.Name == clientName }) &&
 		!f.Join.Through.Typed {
-		return engine.Refuse("run `etcdpod join phase certs` first", "there is no %s to show to the members",
+		return engine.Refuse("run `etcdpod join phase certs` first", "there is no %s to present to the members",
 			f.Init.certFile("etcd/healthcheck-client.crt"))
 	}
 	return nil

@@ -41,7 +41,7 @@ func halfJoins() []halfJoined {
 	all := []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
 	return []halfJoined{
 		{name: "a new node", keep: all[:1]},
-		{name: "an earlier try has added the learner", keep: all[:3],
+		{name: "an earlier attempt added the learner", keep: all[:3],
 			member: &op.Member{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
 		{name: "a learner had started, and its data is gone",
 			keep: all[:1], member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},
@@ -304,7 +304,7 @@ func TestALearnerThatVotesByNowIsNotRemovedAsStale(t *testing.T) {
 	}
 	var back *engine.RolledBackError
 	if err := w.join(); !errors.As(err, &back) ||
-		!strings.Contains(err.Error(), "cannot remove the learner 7: it votes by now") {
+		!strings.Contains(err.Error(), "cannot remove the learner 7: it already votes") {
 		t.Errorf("got %v", err)
 	}
 	if all := w.Machine.Members.All; len(all) != 3 || all[1].ID != 7 {

@@ -115,9 +115,9 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 // errNoCA refuses a missing CA: one made here would not be the cluster's.
 func errNoCA() error {
 	return &pki.Problem{
-		Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is not there",
-		Fix: "bring etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane " +
-			"--certificate-key …` does, where `kubeadm init --upload-certs` has put them",
+		Kind: pki.Missing, What: "the CA of the cluster's etcd, etcd/ca.crt, is missing",
+		Fix: "copy etcd/ca.crt and etcd/ca.key from another control plane; `kubeadm join --control-plane " +
+			"--certificate-key …` does that after `kubeadm init --upload-certs`",
 	}
 }
 
@@ -138,12 +138,12 @@ func (o JoinOptions) read(ctx context.Context, n *observe.Node, f *Facts) (*temp
 	if err == nil {
 		kept = []byte(text)
 	} else {
-		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("how etcd is configured, the file alone says: %v", err))
+		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("etcd's configuration comes from the file alone: %v", err))
 	}
 	c, wrong := o.KubeadmOptions.Read(n, true, kept)
 	var usage *engine.UsageError
 	if errors.As(wrong, &usage) && err != nil && o.Config == "" {
-		usage.Hint = fmt.Sprintf("%s; what the cluster keeps is not known: %v", usage.Hint, err)
+		usage.Hint = fmt.Sprintf("%s; the cluster's own configuration is not known: %v", usage.Hint, err)
 	}
 	return c, wrong
 }

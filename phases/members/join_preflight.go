@@ -41,8 +41,8 @@ func checkReachable(f *Facts) error {
 		if !observe.LocalPeer(m.Member) || f.Join.Own != nil && m.ID == f.Join.Own.ID {
 			continue
 		}
-		return engine.Refuse(observe.LocalPeerCure(m.Member, nil, m.ClientURLs)+", and then join",
-			"the member %s is known at %s, where no other node reaches it",
+		return engine.Refuse(observe.LocalPeerCure(m.Member, nil, m.ClientURLs)+", then join",
+			"member %s is listed at %s, which no other node can reach",
 			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","))
 	}
 	return nil
@@ -61,7 +61,7 @@ func foundCluster(f *Facts) []string {
 	found := append(slices.Clone(f.Init.Warnings), f.Join.Notes...)
 	c := f.Join.Cluster
 	if observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)) == 0 {
-		found = append(found, fmt.Sprintf("the name of %s does not tell which version of etcd it is: it must be the "+
+		found = append(found, fmt.Sprintf("the name of %s does not show its etcd version: it must be the "+
 			"cluster's", f.Init.Pod.Image))
 	}
 	var members []string
@@ -70,10 +70,10 @@ func foundCluster(f *Facts) []string {
 			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
 	}
 	return append(found,
-		fmt.Sprintf("the cluster %x was found at %s, by %s; its members: %s",
+		fmt.Sprintf("cluster %x was found at %s, from %s; its members: %s",
 			c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
-		fmt.Sprintf("%s joins as the member %s, at %s; its data will be in %s, where %s are free, and the "+
-			"cluster's takes %s", f.Init.Pod.Image, f.Init.Pod.Name,
+		fmt.Sprintf("%s joins as member %s, at %s; its data will be in %s, with %s free; the cluster's data takes "+
+			"%s", f.Init.Pod.Image, f.Init.Pod.Name,
 			strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, engine.Size(f.Init.Free), engine.Size(c.size())))
 }
 
@@ -81,7 +81,7 @@ func checkStacked(f *Facts) error {
 	if !f.Init.External {
 		return nil
 	}
-	return engine.Refuse("", "the configuration names an etcd that runs elsewhere: no member is made on this node")
+	return engine.Refuse("", "the configuration names an external etcd: no member is created on this node")
 }
 
 // checkForced refuses an etcd that would throw out the members that it is to join.
@@ -94,24 +94,24 @@ func checkReached(f *Facts) error {
 	if f.Join.Cluster != nil {
 		return nil
 	}
-	hint := "name the members' client URLs with --endpoints"
+	hint := "give the members' client URLs with --endpoints"
 	switch text := fmt.Sprint(f.Join.Error); {
 	case strings.Contains(text, "not signed by the given CA"):
-		hint = fmt.Sprintf("%s and its key must be those of the cluster: bring them from another control plane",
+		hint = fmt.Sprintf("%s and its key must be the cluster's: copy them from another control plane",
 			f.Init.certFile("etcd/ca.crt"))
-	case strings.Contains(text, "refuses the client's certificate"):
-		hint = fmt.Sprintf("the members trust another CA than %s, or this node's clock is not theirs: bring "+
+	case strings.Contains(text, "rejects the client certificate"):
+		hint = fmt.Sprintf("the members trust a different CA than %s, or this node's clock differs from theirs: copy "+
 			"etcd/ca.crt and etcd/ca.key from another control plane, or set the clock", f.Init.certFile("etcd/ca.crt"))
 	case strings.Contains(text, "is not valid before"), strings.Contains(text, "has expired"):
-		hint = "look at this node's clock, and at that of the other"
+		hint = "check this node's clock and the other node's"
 	}
-	return engine.Refuse(hint, "no member of the cluster can be asked: %v", f.Join.Error)
+	return engine.Refuse(hint, "no member of the cluster can be queried: %v", f.Join.Error)
 }
 
 func checkHasQuorum(f *Facts) error {
 	if err := f.Join.Cluster.QuorumError; err != nil {
-		return engine.Refuse("start the members that do not answer first, or restore the cluster: `etcdpod status` on "+
-			"them says more", "the cluster has no quorum, and takes no member: %v", err)
+		return engine.Refuse("first start the members that do not answer, or restore the cluster: run `etcdpod "+
+			"status` on them for details", "the cluster has no quorum, so it accepts no new member: %v", err)
 	}
 	return nil
 }
@@ -121,9 +121,9 @@ func checkHasQuorum(f *Facts) error {
 func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
-			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if it is what is left "+
-				"of this node, remove it: `etcdctl member remove %s`", m.ID),
-				"the name %s is taken by the member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
+			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if that member is "+
+				"left over from this node, remove it: `etcdctl member remove %s`", m.ID),
+				"the name %s is taken by member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
 	return nil
@@ -138,8 +138,8 @@ func checkStanding(f *Facts) error {
 func checkNobodyElse(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
-			return engine.Refuse(fmt.Sprintf("wait until it votes; if nobody goes on with it, remove it: `etcdctl "+
-				"member remove %s`", m.ID), "another node is just joining: the learner %s at %s",
+			return engine.Refuse(fmt.Sprintf("wait until it is promoted; if it was abandoned, remove it: `etcdctl "+
+				"member remove %s`", m.ID), "another node is joining: the learner %s at %s",
 				m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
@@ -159,8 +159,8 @@ func checkHealthy(f *Facts) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), "+
-		"and then join", "etcd takes no new member while some of those that vote do not answer: %s",
+	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), then "+
+		"join", "etcd accepts no new member while some voting members do not answer: %s",
 		strings.Join(silent, ", "))
 }
 
@@ -169,7 +169,7 @@ func checkAlarms(f *Facts) error {
 		return nil
 	}
 	return engine.Refuse("NOSPACE: compact, defragment, and disarm the alarm; CORRUPT: find the member that differs, "+
-		"and replace it", "alarms are on: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
+		"and replace it", "alarms are raised: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
 }
 
 // checkSkew refuses an etcd of an older minor than the cluster's, which could not join, and one
@@ -184,14 +184,14 @@ func checkSkew(f *Facts) error {
 	if here == 0 || lowest == 0 || here == lowest || here == lowest+1 {
 		return nil
 	}
-	return engine.Refuse("let the node run the cluster's etcd: its image follows kubernetesVersion and "+
-		"etcd.local.imageTag", "%s is of etcd 3.%d, and the cluster is of 3.%d", f.Init.Pod.Image, here, lowest)
+	return engine.Refuse("run the cluster's version of etcd: the image follows from kubernetesVersion and "+
+		"etcd.local.imageTag", "%s is etcd 3.%d, but the cluster runs 3.%d", f.Init.Pod.Image, here, lowest)
 }
 
 // checkEmpty refuses a data directory that holds anything other than etcd's own files.
 func checkEmpty(f *Facts) error {
 	if others := strangersIn(f.Init.DataNames); len(others) > 0 && f.Init.There == nil {
-		return engine.Refuse("name another dataDir, or move away what is there",
+		return engine.Refuse("choose another dataDir, or move away what is there",
 			"the data directory %s is not empty: it holds %s", f.Init.DataDir, strings.Join(others, ", "))
 	}
 	return nil
@@ -201,13 +201,13 @@ func checkEmpty(f *Facts) error {
 // database, and one member above its quota raises the alarm for all.
 func checkGrowth(f *Facts) error {
 	if size, quota := f.Join.Cluster.size(), f.Init.Pod.Quota(); quota > 0 && size >= quota {
-		return engine.Refuse(fmt.Sprintf("let it have what the other members have: quota-backend-bytes in "+
+		return engine.Refuse(fmt.Sprintf("give it the other members' quota: quota-backend-bytes in "+
 			"etcd.local.extraArgs, at least %d", observe.QuotaFor(size)),
-			"the cluster's database takes %s, and this member's quota would be %s: the cluster would refuse all "+
+			"the cluster's database takes %s, but this member's quota would be %s: the cluster would refuse all "+
 				"writes", engine.Size(size), engine.Size(quota))
 	}
 	if size := f.Join.Cluster.size(); f.Init.There == nil && f.Init.Free < uint64(size) {
-		return engine.Refuse("free some space", "%s are free in %s, and the cluster's database takes %s",
+		return engine.Refuse("free some space", "only %s is free in %s, but the cluster's database takes %s",
 			engine.Size(f.Init.Free), f.Init.DataDir, engine.Size(size))
 	}
 	return nil

@@ -55,7 +55,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"the kubelet could not start again", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{Kubelet: true, What: "its certificate expired", Fix: "make another"},
 				{What: "the sandboxes' image is not here yet"}}
-		}, "could not start again: its certificate expired", "make another"},
+		}, "could start again after being stopped: its certificate expired", "make another"},
 		{"an image that is pulled when it is needed", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{What: "the sandboxes' image is not here yet"}}
 		}, "", ""},
@@ -63,23 +63,25 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Init.Unmounted = []observe.Obstacle{{What: "nothing is mounted at /var/lib/etcd", Fix: "mount it"}}
 		}, "nothing is mounted at /var/lib/etcd", "mount it"},
 		{"more data than the quota", func(f *Facts) { first(f).SizeBytes, f.Init.Free = 2200<<20, 1<<40 },
-			"takes 2.1 GiB, and this member's quota would be 2.0 GiB", "quota-backend-bytes"},
-		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "no member is made on this node", ""},
+			"the cluster's database takes 2.1 GiB, but this member's quota would be 2.0 GiB", "quota-backend-bytes"},
+		{"etcd elsewhere", func(f *Facts) { f.Init.External = true }, "the configuration names an external etcd: no " +
+			"member is created on this node", ""},
 		{"no CA", func(f *Facts) { f.Init.CertsError = errNoCA() },
-			"etcd/ca.crt, is not there", "from another control plane"},
+			"the CA of the cluster's etcd, etcd/ca.crt, is missing", "from another control plane"},
 		{"nobody is known", func(f *Facts) {
 			f.Join.Cluster, f.Join.Error = nil, errors.New("nothing on this node names one")
 		}, "nothing on this node names one", "--endpoints"},
 		{"another CA", unreachable("the server's certificate is not signed by the given CA"),
-			"not signed by the given CA", "etcd/ca.crt and its key must be those of the cluster"},
-		{"the members trust another CA", unreachable("the server refuses the client's certificate: bad certificate"),
-			"refuses the client's certificate", "trust another CA"},
+			"not signed by the given CA", "etcd/ca.crt and its key must be the cluster's: copy them from another " +
+				"control plane"},
+		{"the members trust a different CA", unreachable("the server rejects the client certificate: bad certificate"),
+			"the server rejects the client certificate", "trust a different CA"},
 		{"the clock is behind", unreachable("the server's certificate is not valid before 2030-01-01T00:00:00Z"),
 			"not valid before", "clock"},
 		{"no quorum", func(f *Facts) { f.Join.Cluster.QuorumError = errors.New("etcd did not answer within 10s") },
 			"has no quorum", "start the members"},
 		{"the name is taken", func(f *Facts) { first(f).Name = "cp1" },
-			"the name cp1 is taken by the member 1 at https://10.0.0.10:2380", "--node-name"},
+			"the name cp1 is taken by member 1 at https://10.0.0.10:2380", "--node-name"},
 		{"a member does not answer", func(f *Facts) { first(f).Error = errors.New("connection refused") },
 			"do not answer: cp0 (connection refused)", "start them"},
 		{"another node is joining", func(f *Facts) {
@@ -90,10 +92,10 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"an alarm", func(f *Facts) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} },
 			"NOSPACE of member 1", "disarm"},
 		{"the node's etcd is older", func(f *Facts) { first(f).Version = "3.7.3" },
-			"is of etcd 3.6, and the cluster is of 3.7", "imageTag"},
+			"is etcd 3.6, but the cluster runs 3.7", "imageTag"},
 		{"the node's etcd is one minor newer", func(f *Facts) { first(f).Version = "3.5.35" }, "", ""},
 		{"the node's etcd is two minors newer", func(f *Facts) { first(f).Version = "3.4.1" },
-			"the cluster is of 3.4", ""},
+			"but the cluster runs 3.4", ""},
 		{"an upgrade is under way", func(f *Facts) {
 			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{
 				Member:  observe.Member{ID: 3, Name: "cp2", PeerURLs: []string{"https://10.0.0.12:2380"}},
@@ -103,15 +105,15 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"pictures in the data directory", func(f *Facts) { f.Init.DataNames = []string{"lost+found", "pictures"} },
 			"it holds pictures", "move away"},
 		{"data, and nobody knows the node", data(&observe.Stopped{ClusterID: 5, MemberID: 6}),
-			"holds data of an etcd, and the cluster knows no member at https://10.0.0.11:2380", "move away"},
+			"holds an etcd's data, but the cluster has no member at https://10.0.0.11:2380", "move away"},
 		{"data of another member", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 6})(f)
-		}, "holds data of the member 6", "move away"},
+		}, "holds data of member 6", "move away"},
 		{"data of another cluster", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(&observe.Stopped{ClusterID: 5, MemberID: 7})(f)
-		}, "of the cluster 5", "move away"},
+		}, "of cluster 5", "move away"},
 		{"data that cannot be read", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
 			data(nil)(f)
@@ -122,12 +124,12 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
 		}, "", ""},
 		{"a voting member whose data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1"}) },
-			"votes, and its data is not on this node", "etcdctl member remove 7"},
+			"is a voting member, but its data is not on this node", "etcdctl member remove 7"},
 		{"a voting member that was emptied, and started on nothing", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
-		}, "holds nothing of the cluster's data", "etcdctl member remove 7"},
+		}, "holds none of the cluster's data: it was emptied", "etcdctl member remove 7"},
 		{"a voting member with its data, which does not serve", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
@@ -138,18 +140,19 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}})(f)
-		}, "holds a cluster of its own", "etcdctl member remove 7"},
+		}, "holds a separate cluster: it was emptied, and etcd started over", "etcdctl member remove 7"},
 		{"the same, while it serves", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
 			f.Live = &observe.Live{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}}
-		}, "serves a cluster of its own", "etcdctl member remove 7"},
+		}, "etcd on this node serves a separate cluster, with itself as the only member: its data directory was " +
+			"emptied, and it started over", "etcdctl member remove 7"},
 		{"a voting member whose data cannot be read", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
 			data(nil)(f)
 			f.Init.DataError = errors.New("cut off")
-		}, "votes, and its data in /var/lib/etcd cannot be read: cut off",
+		}, "is a voting member, but its data in /var/lib/etcd cannot be read: cut off",
 			"move /etc/kubernetes/manifests/etcd.yaml out"},
 		{"a voting member whose etcd runs, and does not answer", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
@@ -161,23 +164,24 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
 			f.Live = &observe.Live{ClusterID: 0xc2, MemberID: 8}
-		}, "serves another cluster: it is the member 8 of the cluster c2", "etcdctl member remove 7"},
+		}, "etcd on this node serves another cluster: it is member 8 of cluster c2", "etcdctl member remove 7"},
 		{"a member that nobody reaches", func(f *Facts) {
 			first(f).PeerURLs = []string{"http://localhost:2380"}
 			first(f).ClientURLs = []string{"https://10.0.0.10:2379"}
-		}, "cp0 is known at http://localhost:2380, where no other node reaches it",
+		}, "cp0 is listed at http://localhost:2380, which no other node can reach",
 			"etcdctl member update 1 --peer-urls=https://10.0.0.10:2380"},
 		{"a member that nobody reaches, with another URL", func(f *Facts) {
 			first(f).PeerURLs = []string{"http://127.0.0.1:2380", "https://10.0.0.10:2380"}
 		}, "", ""},
 		{"the node has another name there", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "old", IsLearner: true})
-		}, "is named old, and not cp1", "--node-name"},
+		}, "is named old, not cp1", "--node-name"},
 		{"a manifest, and nobody knows the node", func(f *Facts) { f.Init.There = f.Init.Rendered },
-			"the cluster knows no member at", "move it out"},
+			"the cluster has no member at", "move it out"},
 		{"a port is taken", func(f *Facts) {
 			f.Init.Listeners = []error{errors.New("cannot listen at 127.0.0.1:2379")}
-		}, "cannot listen", "end the other program"},
+		}, "cannot listen", "stop the other program, or correct the address: advertiseAddress, or etcd's listen-… " +
+			"arguments"},
 		{"no room", func(f *Facts) { f.Init.Free = 1 << 10 }, "the cluster's database takes 1", "free some space"},
 		{"it votes already, and others are joining or dead", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
@@ -280,7 +284,7 @@ func TestTheManifestThatIsThereStaysWhereItDiffersInTheOrderOfMembersOnly(t *tes
 		stays         bool
 	}{
 		{"another order", "cp1=" + ownPeer + ",cp0=" + otherPeer, nil, true},
-		{"other members, and no data", "cp1=" + ownPeer, nil, false},
+		{"other members, but no data", "cp1=" + ownPeer, nil, false},
 		{"other members, and data", "cp1=" + ownPeer, []string{"member"}, true},
 	} {
 		f := joinFacts(t)
@@ -313,7 +317,7 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		change func(*Facts)
 		why    string
 	}{
-		{"add-learner", func(*Facts) {}, "etcd/healthcheck-client.crt to show to the members"},
+		{"add-learner", func(*Facts) {}, "etcd/healthcheck-client.crt to present to the members"},
 		{"add-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} }, ""},
 		{"add-learner", func(f *Facts) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
@@ -322,7 +326,7 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		{"add-learner", func(f *Facts) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			f.Join.Cluster.Members[0].Version = "3.7.3"
-		}, "the cluster is of 3.7"},
+		}, "but the cluster runs 3.7"},
 		{"add-learner", func(f *Facts) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"}
@@ -334,7 +338,7 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		{"render-etcd", func(f *Facts) {
 			f.Join.Cluster, f.Join.Error = nil, errors.New("connection refused")
 			f.Init.There = f.Init.Rendered
-		}, "no member of the cluster can be asked: connection refused"},
+		}, "no member of the cluster can be queried: connection refused"},
 		{"promote-learner", func(f *Facts) {
 			f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()}
 			listed(f, observe.Member{ID: 7, Name: "cp1", IsLearner: true})
@@ -345,7 +349,7 @@ func TestASinglePhaseOfJoinNeedsWhatTheOthersMake(t *testing.T) {
 		{"render-etcd", func(*Facts) {}, "the cluster does not know this node yet"},
 		{"render-etcd", func(f *Facts) { listed(f, observe.Member{ID: 7, IsLearner: true}) }, ""},
 		{"await-started", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} },
-			"there is no /etc/kubernetes/manifests/etcd.yaml"},
+			"/etc/kubernetes/manifests/etcd.yaml does not exist"},
 		{"promote-learner", func(f *Facts) { f.Init.Certs = pki.Plan{Keep: pki.EtcdSpecs()} },
 			"the cluster does not know this node yet"},
 		{"promote-learner", func(f *Facts) {

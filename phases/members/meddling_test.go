@@ -45,7 +45,9 @@ func TestTheDataOfADiskThatIsMountedMeanwhileIsLeftAlone(t *testing.T) {
 		w.Machine.Meddled = true
 		w.Machine.MountOver("/var/lib/etcd", theirs)
 		err := w.Settle(command)
-		if err == nil || !strings.Contains(err.Error(), "is not the directory that this run has claimed") {
+		if err == nil || !strings.Contains(err.Error(), "is not the directory that this run claimed: is another disk "+
+			"mounted there? Nothing in it is touched; unmount it, or put back what was there, and run the command "+
+			"again") {
 			t.Fatalf("%s: it says %v", command, err)
 		}
 		w.Machine.StopKubelet()

@@ -40,10 +40,10 @@ func checkWiring(f *Facts) error {
 	if len(now) == 0 || wanted || f.Init.Wired || f.Init.Pod != nil && f.Init.Pod.Serves(now) {
 		return checkWiredFiles(f, m, container)
 	}
-	return engine.Refuse("leave it as it is with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, "+
-		"and looks at both clusters before it does",
-		"the API server of this node uses other etcds than the configuration says, and would see none of their "+
-			"objects any more: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
+	return engine.Refuse("leave it unchanged with --skip-phases wire-apiserver; `etcdpod apiserver set` changes it, "+
+		"after checking both clusters",
+		"this node's API server uses other etcds than the configuration says, and would no longer see any of their "+
+			"objects: %s has --etcd-servers=%s", m.Path, strings.Join(now, ","))
 }
 
 // checkWiredFiles refuses files that the API server would not find: after the commit point it would
@@ -53,9 +53,9 @@ func checkWiredFiles(f *Facts, m observe.ManifestFile, container string) error {
 	after := now.With(f.Init.Wish)
 	for i, flag := range after.Named() {
 		if file := *flag.File; file != *now.Named()[i].File && observe.HostFile(m, container, file) == "" {
-			return engine.Refuse("mount it, as kubeadm does; or leave the API server "+
-				"as it is with --skip-phases wire-apiserver",
-				"the API server of this node would not find its file --%s=%s: no volume of %s mounts it from the node",
+			return engine.Refuse("mount it, as kubeadm does; or leave the API server unchanged with --skip-phases "+
+				"wire-apiserver",
+				"this node's API server would not find its file --%s=%s: no volume of %s mounts it from the node",
 				flag.Name, file, m.Path)
 		}
 	}
@@ -124,7 +124,7 @@ func foundOtherwise(f *Facts) []string {
 	}
 	var found []string
 	for _, d := range apiserver.EtcdFlagsOf(m, container).With(f.Init.Wish).Differences(f.Init.Kubeadms) {
-		found = append(found, "it stays so: "+d)
+		found = append(found, "it is left unchanged: "+d)
 	}
 	return found
 }

@@ -34,9 +34,6 @@ type memberHash struct {
 // writes wait, 0.3 s for a GB. A hash as of a compacted revision costs nothing.
 const mostHashed = 1 << 30
 
-// MayHash says whether a member with this much in use may be made to hash it all.
-func MayHash(inUseBytes int64) bool { return inUseBytes <= mostHashed }
-
 // kubernetesCompacts is where the API server notes the revision that it compacts to
 // (k8s.io/apiserver, storage/etcd3/compact.go).
 const kubernetesCompacts = "compact_rev_key"
@@ -59,7 +56,7 @@ func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live, inPassing bo
 		return &Agreement{Unasked: []string{err.Error()}}
 	}
 	revisions := revisionsOf(live, compactedTo(ctx, c), inPassing)
-	if !MayHash(live.InUseBytes) && len(revisions) == 0 {
+	if live.InUseBytes > mostHashed && len(revisions) == 0 {
 		return &Agreement{TooLarge: tooLarge(live)}
 	}
 	var all []memberHash
@@ -89,15 +86,15 @@ func revisionsOf(live *Live, compacted int64, inPassing bool) (revisions []int64
 	if compacted > 0 {
 		revisions = append(revisions, compacted)
 	}
-	if MayHash(live.InUseBytes) && !inPassing {
+	if live.InUseBytes <= mostHashed && !inPassing {
 		revisions = append(revisions, live.Revision)
 	}
 	return revisions
 }
 
 func tooLarge(live *Live) string {
-	return fmt.Sprintf("no API server has compacted this etcd, so each member would have to hash all %s, and "+
-		"would take no write meanwhile; when that may be, compare what `etcdctl endpoint hashkv --cluster` tells",
+	return fmt.Sprintf("no API server has compacted this etcd, so each member would have to hash all %s and block "+
+		"writes meanwhile; when that is acceptable, compare the output of `etcdctl endpoint hashkv --cluster`",
 		engine.Size(live.InUseBytes))
 }
 
@@ -127,7 +124,7 @@ func (n *Node) hashes(
 func (n *Node) hashAt(ctx context.Context, a op.Access, m etcd.Member, revision int64) (etcd.Hash, error) {
 	switch {
 	case m.IsLearner:
-		return etcd.Hash{}, fmt.Errorf("it is a learner, which hashes nothing")
+		return etcd.Hash{}, fmt.Errorf("it is a learner, which computes no hash")
 	case len(a.Endpoints) == 0:
 		return etcd.Hash{}, fmt.Errorf("it has not started yet")
 	}
@@ -164,7 +161,7 @@ func agreementOf(all []memberHash) *Agreement {
 		compacted[hash.CompactRevision] = true
 	}
 	if len(compacted) > 1 {
-		a.Unasked = append(a.Unasked, "they were compacted meanwhile")
+		a.Unasked = append(a.Unasked, "they were compacted in the meantime")
 		return a
 	}
 	most, tie := etcd.Hash{}, false

@@ -9,7 +9,7 @@ func (f *Facts) CheckKubelet() error {
 	if f.KubeletError == nil {
 		return nil
 	}
-	return engine.Refuse("name the commands with --kubelet-stop-command, --kubelet-start-command and "+
+	return engine.Refuse("give the commands with --kubelet-stop-command, --kubelet-start-command and "+
 		"--kubelet-status-command", "%v", f.KubeletError)
 }
 
@@ -30,6 +30,6 @@ func (f *Facts) CheckRuntime() error {
 	if f.RuntimeError == nil {
 		return nil
 	}
-	return engine.Refuse("start the container runtime, or name its socket with --cri-socket",
-		"%v: it must be asked what is running", f.RuntimeError)
+	return engine.Refuse("start the container runtime, or give its socket with --cri-socket",
+		"%v: it is needed to check what is running", f.RuntimeError)
 }

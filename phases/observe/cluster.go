@@ -104,7 +104,7 @@ func (n *Node) KeptConfiguration(ctx context.Context, a op.APIAccess) (string, e
 	defer cancel()
 	text, err := bind.NewAPIServer(n.FS).ClusterConfiguration(ctx, a)
 	if err == nil && text == "" {
-		err = errors.New("the cluster keeps none")
+		err = errors.New("the cluster has none")
 	}
 	return text, err
 }
@@ -118,7 +118,7 @@ func (n *Node) ClusterConfiguration(ctx context.Context, a op.APIAccess) (Cluste
 	return ParseClusterConfiguration(text)
 }
 
-var errNoKubeconfig = errors.New("no kubeconfig of an administrator is on this node")
+var errNoKubeconfig = errors.New("there is no administrator's kubeconfig on this node")
 
 // AnyAPIServer is how to reach an API server of the cluster before there is an etcd on this node,
 // and so before the local API server serves: at the address in the kubeconfig.

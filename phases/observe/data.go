@@ -39,20 +39,20 @@ func LiveMasters(r *snapfile.Report) (addresses []string) {
 func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bool) (*etcd.DataDir, error) {
 	d, err := n.inspect(ctx, dir, walDir)
 	if err == nil && d.Hole != nil && !upToHole {
-		return nil, engine.WithHint(&etcd.HoleError{Hole: *d.Hole}, "another member may have it, or a backup: use "+
-			"those; --up-to-hole takes what stands before it, and gives up all that was written later")
+		return nil, engine.WithHint(&etcd.HoleError{Hole: *d.Hole}, "another member or a backup may have it: use "+
+			"that; --up-to-hole keeps everything before the gap and gives up everything after it")
 	}
 	if engine.IsBadSnapshot(err) {
-		return nil, engine.WithHint(err, "a copy that was made while etcd ran, as kubeadm's in /etc/kubernetes/tmp, "+
-			"is often torn: use the data of a member that was stopped, or a backup")
+		return nil, engine.WithHint(err, "a copy made while etcd was running, like kubeadm's in /etc/kubernetes/tmp, "+
+			"is often torn: use the data of a stopped member, or a backup")
 	}
 	if errors.Is(err, etcd.ErrNoWAL) {
-		return nil, engine.Refuse("name the directory in which its .wal files are with --from-wal-dir",
-			"the data of %s is not whole without its WAL: %v", dir, err)
+		return nil, engine.Refuse("give the directory with its .wal files with --from-wal-dir",
+			"the data in %s is incomplete without its WAL: %v", dir, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, engine.Refuse("name the directory in which member/snap/db is",
-			"no etcd has its data there: %v", err)
+		return nil, engine.Refuse("give the directory that contains member/snap/db",
+			"there is no etcd data there: %v", err)
 	}
 	return d, err
 }

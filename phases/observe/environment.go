@@ -92,8 +92,8 @@ func Unresolved(files []ManifestFile) (said []string) {
 				continue
 			}
 			if unknown := m.Manifest.Unknown(name, needs()[program]...); len(unknown) > 0 {
-				said = append(said, fmt.Sprintf("%s takes %s from the pod's status or another object, and no "+
-					"container of it tells the value", m.Path, strings.Join(unknown, ", ")))
+				said = append(said, fmt.Sprintf("%s takes %s from the pod's status or another object, and none of "+
+					"its containers shows the value", m.Path, strings.Join(unknown, ", ")))
 			}
 		}
 	}
@@ -104,8 +104,8 @@ func Unresolved(files []ManifestFile) (said []string) {
 // yet.
 func CheckResolved(files []ManifestFile) error {
 	if said := Unresolved(files); len(said) > 0 {
-		return engine.Refuse("write the value itself into the manifest; or let the kubelet start that container once: "+
-			"what it was started with is then known", "%s", strings.Join(said, "; "))
+		return engine.Refuse("write the value into the manifest; or let the kubelet start that container once: the "+
+			"value is then known", "%s", strings.Join(said, "; "))
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (n *Node) readConfig(pod *EtcdPod) error {
 	}
 	host := HostFile(m, pod.Container, name)
 	if host == "" {
-		return engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is in no host path",
+		return engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is not on a host path",
 			m.Path, name)
 	}
 	data, err := n.FS.ReadFile(host)
@@ -87,8 +87,8 @@ func (p *EtcdPod) CheckForced() error {
 	if p == nil || !p.ForceNewCluster() {
 		return nil
 	}
-	return engine.Refuse("take that setting out first: it is for a single start, of a member that is left alone",
-		"%s starts etcd with --force-new-cluster: it would throw all other members out", p.File.Path)
+	return engine.Refuse("remove that flag first: it is meant for a single start of the last remaining member",
+		"%s starts etcd with --force-new-cluster: it would remove all other members", p.File.Path)
 }
 
 // SettingFile is a setting that names a file, as a host path; empty when it is not set, or not on
@@ -162,7 +162,8 @@ func (n *Node) directories(pod *EtcdPod) error {
 	host := HostFile(pod.File, pod.Container, dataDir)
 	if host == "" {
 		return engine.Refuse("mount a host path there",
-			"etcd's data directory %s is in no host path of %s: it ends with the pod", dataDir, pod.File.Path)
+			"etcd's data directory %s is not on a host path of %s: it would be lost with the "+
+				"pod", dataDir, pod.File.Path)
 	}
 	for _, h := range pod.File.Manifest.HostPaths() {
 		if path.Clean(h.Path) == path.Clean(host) {
@@ -181,7 +182,7 @@ func (n *Node) directories(pod *EtcdPod) error {
 	host = HostFile(pod.File, pod.Container, walDir)
 	if host == "" {
 		return engine.Refuse("mount a host path there",
-			"etcd's WAL directory %s is in no host path of %s: it ends with the pod", walDir, pod.File.Path)
+			"etcd's WAL directory %s is not on a host path of %s: it would be lost with the pod", walDir, pod.File.Path)
 	}
 	pod.WALDir, err = n.Resolve(host)
 	return err

@@ -20,7 +20,7 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 	data, err := n.FS.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && n.Exists(file):
-		return nil, fmt.Errorf("cannot read %s: it is a link to something that is not there", file)
+		return nil, fmt.Errorf("cannot read %s: it is a broken link", file)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	}

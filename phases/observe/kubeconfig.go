@@ -82,7 +82,7 @@ func (n *Node) Kubeconfig(file, caFile string, now time.Time) *Kubeconfig {
 
 func remade(file string) string {
 	name := path.Base(file)
-	return fmt.Sprintf("move %s away, and create it: `kubeadm init phase kubeconfig %s`",
+	return fmt.Sprintf("move %s away, and create it again: `kubeadm init phase kubeconfig %s`",
 		file, name[:len(name)-len(path.Ext(name))])
 }
 
@@ -204,5 +204,5 @@ func (f *Facts) KubeconfigsFail() (reason, hint string) {
 	if reason == "" {
 		return "", ""
 	}
-	return reason, hint + "; or bring an administrator's kubeconfig from another control plane"
+	return reason, hint + "; or copy an administrator's kubeconfig from another control plane"
 }

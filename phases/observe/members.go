@@ -185,7 +185,7 @@ func (n *Node) TraceOfEtcd(files []ManifestFile) string {
 	for _, file := range []string{path.Join(KubeadmCertificatesDir, "etcd/server.crt"),
 		path.Join(KubeadmCertificatesDir, "etcd/peer.crt"), path.Join(kubeadmDataDir, "member")} {
 		if n.Exists(file) {
-			return file + " is there"
+			return file + " exists"
 		}
 	}
 	return ""

@@ -50,9 +50,6 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles, f.Doubts = nil, nil
 	f.Obstacles = append(f.Obstacles, n.KubeletStarts(n.Clock.Now())...)
 	n.observeImages(ctx, f)
-	if f.Etcd != nil && f.EtcdVersion() == "" {
-		f.Etcd.runsAs = n.runningVersion(ctx, f.Etcd)
-	}
 	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
 	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)
@@ -84,7 +81,7 @@ func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
 	if len(what) == 0 {
 		return nil
 	}
-	return engine.Refuse(strings.Join(fix, "; "), "what is stopped now could not start again: %s",
+	return engine.Refuse(strings.Join(fix, "; "), "not everything could start again after being stopped: %s",
 		strings.Join(what, "; "))
 }
 
@@ -117,7 +114,7 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 	}
 	doubt := func(err error) {
 		f.Doubts = append(f.Doubts,
-			Obstacle{What: fmt.Sprintf("whether all images are on this node is not known: %v", err)})
+			Obstacle{What: fmt.Sprintf("could not check whether all images are on this node: %v", err)})
 	}
 	byImage, present := map[string][]string{}, map[string]bool{}
 	var images []string
@@ -135,8 +132,7 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 			if i.Pull == "Always" {
 				f.Doubts = append(f.Doubts, Obstacle{Manifests: []string{m.Path},
 					What: fmt.Sprintf("the kubelet asks the registry for %s at every start (imagePullPolicy: Always "+
-						"in %s): "+
-						"without the registry it does not start", i.Image, m.Path)})
+						"in %s): without the registry it does not start", i.Image, m.Path)})
 			}
 		}
 	}
@@ -170,12 +166,12 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 	case err != nil:
 		doubt(err)
 	case !i.Present:
-		f.Obstacles = append(f.Obstacles, noImage(sandbox, "from which every pod's sandbox is made", nil))
+		f.Obstacles = append(f.Obstacles, noImage(sandbox, "which every pod's sandbox uses", nil))
 	}
 }
 
 func noImage(name, whose string, files []string) Obstacle {
 	return Obstacle{Manifests: files, What: fmt.Sprintf("the image %s %s is not on this node", name, whose),
-		Fix: fmt.Sprintf("pull it: `crictl pull %s`; without a registry, `ctr -n k8s.io images import FILE` takes one "+
-			"that `ctr -n k8s.io images export` saved on another node", name)}
+		Fix: fmt.Sprintf("pull it: `crictl pull %s`; without a registry, export it on another node with `ctr -n "+
+			"k8s.io images export`, and run `ctr -n k8s.io images import FILE` here", name)}
 }

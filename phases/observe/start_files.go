@@ -61,9 +61,9 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 			continue
 		}
 		all = append(all, Obstacle{Manifests: []string{m.Path},
-			What: fmt.Sprintf("%s needs what is not there: %s", m.Path, strings.Join(missing, ", ")),
-			Fix: "put back what is missing: from another control plane, from a backup of /etc/kubernetes, or made " +
-				"anew"})
+			What: fmt.Sprintf("%s needs files that do not exist: %s", m.Path, strings.Join(missing, ", ")),
+			Fix: "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
+				"again"})
 	}
 	return all
 }

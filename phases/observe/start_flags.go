@@ -76,9 +76,9 @@ func unknownFlags(f *Facts) []Obstacle {
 		return nil
 	}
 	return []Obstacle{{Manifests: []string{m.Path},
-		What: fmt.Sprintf("etcd %s does not know %s in %s, and ends at once",
+		What: fmt.Sprintf("etcd %s does not know %s in %s, and exits at once",
 			f.EtcdVersion(), strings.Join(wrong, ", "), m.Path),
-		Fix: fmt.Sprintf("take them out of %s, or write what this version calls them", m.Path)}}
+		Fix: fmt.Sprintf("remove them from %s, or use this version's names for them", m.Path)}}
 }
 
 // hasFlag says whether a minor of etcd knows a flag. Of one that no version knows, an etcd that

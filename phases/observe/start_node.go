@@ -48,11 +48,11 @@ func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
 		u := uses[address]
 		named := namedIn(files, address)
 		all = append(all, Obstacle{Manifests: u.files,
-			What: fmt.Sprintf("no interface of this node has the address %s, at which %s is to listen; %s name it: "+
-				"the "+
-				"node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
+			What: fmt.Sprintf("no interface of this node has the address %s, at which %s should listen; it is set in "+
+				"%s: the node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
 				strings.Join(named, ", ")),
-			Fix: fmt.Sprintf("give the node %s back; or put its new address into %s, and make the certificates with it",
+			Fix: fmt.Sprintf("give the node %s back; or put its new address into %s, and create the certificates "+
+				"with it",
 				address, strings.Join(named, ", "))})
 	}
 	return all
@@ -107,11 +107,9 @@ func (n *Node) Unmounted(serves bool, dirs ...string) []Obstacle {
 			continue // one that is not there at all is refused, or made, elsewhere
 		}
 		all = append(all, Obstacle{Mount: true,
-			What: fmt.Sprintf("%s is a mount point in %s, and nothing is mounted there: etcd's data would be read "+
-				"from, and "+
-				"written to, the directory below", p.at, p.file),
-			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is not used any more, take it out of "+
-				"%s", p.at, p.file)})
+			What: fmt.Sprintf("%s is a mount point in %s, but nothing is mounted there: etcd would read and write "+
+				"the bare directory instead", p.at, p.file),
+			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is no longer used, remove it from %s", p.at, p.file)})
 	}
 	return all
 }
@@ -209,11 +207,10 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 		return nil
 	}
 	kubelet := KubeconfigPath("kubelet.conf")
-	const fix = "on a control plane that has the CA's key, `kubeadm init phase kubeconfig kubelet` makes another " +
-		"one, once " +
-		"the old one is moved away"
+	const fix = "on a control plane with the CA's key, move the old one away, and `kubeadm init phase kubeconfig " +
+		"kubelet` creates a new one"
 	if !n.Exists(kubelet) {
-		return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: neither %s nor %s is there",
+		return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: neither %s nor %s exists",
 			kubelet, bootstrapKubeconfig), Fix: fix}}
 	}
 	leaf, err := n.KubeconfigLeaf(kubelet, "")
@@ -225,7 +222,7 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 		return nil
 	}
 	return []Obstacle{{Kubelet: true, Fix: fix, Certificate: kubelet,
-		What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s is not there",
+		What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s does not exist",
 			leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig)}}
 }
 

@@ -135,7 +135,7 @@ func LocalPeerCure(m Member, peers, clients []string) string {
 		}
 		at = "https://" + net.JoinHostPort(host, port)
 	}
-	return fmt.Sprintf("let etcd tell the address of that node: run `etcdctl member update %s --peer-urls=%s`",
+	return fmt.Sprintf("set that node's real address: run `etcdctl member update %s --peer-urls=%s`",
 		m.ID, at)
 }
 

@@ -151,9 +151,9 @@ func refuseSeveral(used []ManifestFile) error {
 	for _, m := range used {
 		paths = append(paths, m.Path)
 	}
-	return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them away, or "+
-		"let --etcd-servers in the API server's manifest name the one that is the cluster's",
-		"%d manifests run etcd, and nothing tells which of them is the cluster's: %s",
+	return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them out, or "+
+		"set --etcd-servers in the API server's manifest to the cluster's etcd",
+		"%d manifests run etcd, and nothing shows which of them is the cluster's: %s",
 		len(paths), strings.Join(paths, ", "))
 }
 
@@ -193,8 +193,8 @@ func Doubled(files []ManifestFile) (said []string) {
 }
 
 // doubledHint is what to do about it.
-const doubledHint = "the kubelet runs every file in that directory, whatever its name, and only one for each pod: " +
-	"move the others away"
+const doubledHint = "the kubelet runs every file in that directory, whatever its name, but only one for each pod: " +
+	"move the others out"
 
 // CheckManifests refuses a change while it is not known which manifests run, or what they say.
 func (f *Facts) CheckManifests() error {

@@ -51,8 +51,8 @@ func TestOfSeveralEtcdsTheOneOfTheAPIServerIsLookedAfter(t *testing.T) {
 		"no API server, and kubeadm's name": {files: []ManifestFile{second, first}, own: "etcd.yaml",
 			others: "etcd-events.yaml"},
 		"nothing tells": {files: []ManifestFile{second, podFile(t, "x.yaml", "x", main)},
-			refused: "2 manifests run etcd, and nothing tells which of them is the cluster's: " +
-				"/m/etcd-events.yaml, /m/x.yaml"},
+			refused: "2 manifests run etcd, and nothing shows which of them is the cluster's: /m/etcd-events.yaml, " +
+				"/m/x.yaml"},
 		"an API server that uses neither": {own: "etcd.yaml", others: "etcd-events.yaml", files: []ManifestFile{
 			second, first, podFile(t, "kube-apiserver.yaml", "kube-apiserver",
 				"kube-apiserver, '--etcd-servers=https://10.9.9.9:2379'")}},

@@ -78,8 +78,8 @@ func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error
 	for _, item := range plan.Items {
 		may := slices.ContainsFunc(now, func(l leaving) bool { return l.Path == item.Path && l.Run == item.Run })
 		if !may && there(item.Path) {
-			return nil, engine.Refuse("look again: run `etcdpod prune --dry-run`",
-				"cannot prune %s: it may not be deleted any more", item.Path)
+			return nil, engine.Refuse("check again with `etcdpod prune --dry-run`",
+				"cannot prune %s: it must not be deleted any more", item.Path)
 		}
 	}
 	var chosen []leaving
@@ -162,15 +162,15 @@ func (n pruner) stranger(r journal.Listed, items []leaving) (string, error) {
 				return "", err
 			}
 			if strange {
-				return fmt.Sprintf("%s holds data, and it cannot be told that this run made or replaced it: move it "+
+				return fmt.Sprintf("%s holds data, and nothing shows that this run created or replaced it: move it "+
 					"away, or delete it yourself", kept.Path), nil
 			}
 		}
 	}
 	for _, l := range items {
 		if at := n.members(l.Path, known); at != "" {
-			return fmt.Sprintf("%s holds the data of an etcd, and this run has not put it there: move it away, or "+
-				"delete it yourself", at), nil
+			return fmt.Sprintf("%s holds an etcd's data that this run did not put there: move it away, or delete it "+
+				"yourself", at), nil
 		}
 	}
 	return "", nil
@@ -217,7 +217,7 @@ func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) strin
 	case !r.State.Ended:
 		return "the run is open"
 	case r.ID == newest[r.State.Run.Workflow]:
-		return "of the newest run of its kind that was completed"
+		return "belongs to the newest completed run of its kind"
 	case r.State.Last.After(oldest):
 		return "not old enough"
 	}
@@ -323,8 +323,8 @@ func (n pruner) movedFrom(r journal.Listed) *Item {
 		return nil
 	}
 	i := n.item(dir, r)
-	i.Reason = "the data directory before --data-dir: no run made it, so delete " +
-		"it yourself when it is of no use any more"
+	i.Reason = "the data directory before --data-dir: no run created it, so delete it yourself once you no longer " +
+		"need it"
 	return &i
 }
 

@@ -94,7 +94,7 @@ func TestAFileOfTheWrongSumOrSizeIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := c.Nodes["cp2"].Machine.Look()
-	for name, says := range map[string]string{"12345{}\n": "SHA-256", "123": "ended after 3 of 5 bytes"} {
+	for name, says := range map[string]string{"12345{}\n": "SHA-256", "123": "cut off after 3 of 5 bytes"} {
 		in := strings.NewReader(name)
 		err := p.receive(t.Context(), sent{Proof: op.Proof{SHA256: "00", SizeBytes: 5}}, in)
 		if err == nil || !strings.Contains(err.Error(), says) {

@@ -39,7 +39,7 @@ func sendSnapshot(ctx context.Context, t *together.Transaction) error {
 			return nil
 		}
 		if p.Here {
-			return fmt.Errorf("%s: the snapshot is not here: run `etcdpod resume` on %s",
+			return fmt.Errorf("%s: the snapshot is not on this node: run `etcdpod resume` on %s",
 				p.Name, t.Cluster.Coordinator)
 		}
 		from, err := t.Node.Host.FS.Open(path)
@@ -91,7 +91,7 @@ func compareStaged(ctx context.Context, t *together.Transaction) error {
 			first, at = s, p.Name
 		case s.SHA256 != first.SHA256 || s.ClusterID != first.ClusterID ||
 			s.Revision != first.Revision || s.HashKV != first.HashKV || s.Keys != first.Keys:
-			return fmt.Errorf("%s and %s did not stage the same: %+v, and %+v", at, p.Name, *first, *s)
+			return fmt.Errorf("%s and %s staged different data: %+v and %+v", at, p.Name, *first, *s)
 		}
 	}
 	return nil
@@ -101,7 +101,7 @@ func compareStaged(ctx context.Context, t *together.Transaction) error {
 func nobodyAnswers(ctx context.Context, t *together.Transaction) error {
 	own, err := journal.Read(t.Node.Host.FS, journal.RunDir(t.Run))
 	if err != nil {
-		return fmt.Errorf("cannot tell who was a member of the old cluster: %w", err)
+		return fmt.Errorf("cannot determine the members of the old cluster: %w", err)
 	}
 	if released(own) { // resumed after the exchange: the new members may already answer
 		return nil
@@ -153,10 +153,10 @@ func compareMembers(ctx context.Context, t *together.Transaction) error {
 		case first == nil:
 			first = &h
 		case h.ClusterID != first.ClusterID || h.Compacted == first.Compacted && h.Hash != first.Hash:
-			return fmt.Errorf("the members do not serve the same at revision %d: HashKV %08x of cluster %x, and on %s "+
-				"%08x of cluster %x", at, first.Hash, first.ClusterID, p.Name, h.Hash, h.ClusterID)
+			return fmt.Errorf("the members differ at revision %d: HashKV %08x of cluster %x, but on %s %08x of "+
+				"cluster %x", at, first.Hash, first.ClusterID, p.Name, h.Hash, h.ClusterID)
 		case h.Compacted != first.Compacted:
-			return fmt.Errorf("the members are compacted to different revisions: %d, and %d on %s",
+			return fmt.Errorf("the members are compacted to different revisions: %d here, %d on %s",
 				first.Compacted, h.Compacted, p.Name)
 		}
 	}

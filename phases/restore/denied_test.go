@@ -83,7 +83,7 @@ func TestAKubeconfigThatCannotWorkIsSaidBeforeAnythingIsStopped(t *testing.T) {
 		t.Errorf("with another one: %v", err)
 	}
 	found := strings.Join(foundReader(f), "; ")
-	if !strings.Contains(found, "read back with "+super) || !strings.Contains(found, "of no use is "+admin) {
+	if !strings.Contains(found, "read back with "+super) || !strings.Contains(found, "cannot use "+admin) {
 		t.Errorf("it says %q", found)
 	}
 	f.Snapshot = &SnapshotFacts{NoAdmins: true}

@@ -18,8 +18,8 @@ import (
 // What comes along in a snapshot must fit the node's files: an API server that trusts another CA,
 // or does not have the key of a token or of a value, cannot use it.
 
-const otherFiles = "put the files that belong to the backup in place first (or, if you know that they were renewed " +
-	"since, add --other-pki)"
+const otherFiles = "first put back the files that belong to the backup (or add --other-pki, if you know that they " +
+	"were renewed since)"
 
 // checkFingerprints holds the files of the backup against the node's. A file that holds more by
 // now, as a bundle of CAs, or a key that is in another file by now, is no difference. What the API
@@ -50,7 +50,7 @@ func (o restorer) checkFingerprints(f *Facts) error {
 	}
 	slices.Sort(differ)
 	return engine.Refuse(otherFiles,
-		"the backup was taken with other files than this node has, and its objects are of no use with these: %s",
+		"the backup was taken with other files than this node has, and its objects are useless with these: %s",
 		strings.Join(differ, ", "))
 }
 
@@ -144,7 +144,7 @@ func (e *Encryption) ask(ctx context.Context, n *observe.Node, socket string, se
 	case err != nil:
 		e.Unasked = append(e.Unasked, fmt.Sprintf("%s could not be asked: %v", name, err))
 	case !sealed.OpensWith(opened):
-		e.Foreign = append(e.Foreign, fmt.Sprintf("%s opens the key of %s to another one", name, key))
+		e.Foreign = append(e.Foreign, fmt.Sprintf("%s decrypts the key of %s to a different key", name, key))
 	}
 }
 
@@ -166,14 +166,14 @@ func (e *Encryption) try(config []byte, prefix string, sample snapfile.Sample, o
 func (f *Facts) fitNotes() (notes []string) {
 	if len(f.Encryption.Untried) > 0 {
 		notes = append(notes, fmt.Sprintf("no value of %s could be tried: only the API server can tell whether its "+
-			"key is the right one", strings.Join(f.Encryption.Untried, ", ")))
+			"key is right", strings.Join(f.Encryption.Untried, ", ")))
 	}
 	for _, why := range f.Encryption.Unasked {
-		notes = append(notes, why+". Whether it can decrypt what the snapshot holds, only the API server will tell")
+		notes = append(notes, why+". Only the API server will show whether it can decrypt what the snapshot holds")
 	}
 	for _, address := range f.Snapshot.DeadAPIServers {
-		notes = append(notes, fmt.Sprintf("the snapshot holds an API server at %s that nothing removes: the Service "+
-			"kubernetes sends clients there. Remove it afterwards with `etcdctl del /registry/masterleases/%s`",
+		notes = append(notes, fmt.Sprintf("the snapshot registers an API server at %s, and nothing removes it: the "+
+			"Service kubernetes sends clients there. Remove it afterwards with `etcdctl del /registry/masterleases/%s`",
 			address, address))
 	}
 	return notes
@@ -195,9 +195,8 @@ func (o restorer) checkCluster(f *Facts) error {
 	}
 	if len(f.Snapshot.CAs) > 0 && f.Fingerprints[f.Encryption.ClientCA] != "" && !known {
 		return engine.Refuse(otherFiles,
-			"the CA that stands in the snapshot is not one of this node's: it is of another cluster, or of before "+
-				"the CA "+
-				"was replaced, and no certificate issued there is accepted here")
+			"the CA in the snapshot is not one of this node's: the snapshot is of another cluster, or older than the "+
+				"CA's replacement, and certificates issued then are not accepted here")
 	}
 	known = false
 	for _, id := range f.Snapshot.TokenKeys {

@@ -98,8 +98,8 @@ func TestANewDataDirectoryIsJudgedByWhereItsLinksLead(t *testing.T) {
 	f.ManifestDir, f.Etcd.DataDir, f.Etcd.WALDir = "/manifests", "/data/etcd", "/wal"
 	n := &observe.Node{View: node.View{FS: node.OS(root)}}
 	for to, want := range map[string]string{
-		"manifests": "the kubelet runs every file there", "data/etcd": "inside the present data directory",
-		"data": "the present data directory is inside it", "wal": "inside the directory of etcd's log", "free": "",
+		"manifests": "the kubelet runs every file there", "data/etcd": "it is inside the current data directory",
+		"data": "the current data directory is inside it", "wal": "inside the directory of etcd's log", "free": "",
 	} {
 		link := filepath.Join(root, "links", path.Base(to))
 		if err := os.Symlink("../"+to, link); err != nil {

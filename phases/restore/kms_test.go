@@ -169,7 +169,7 @@ func TestAKMSIsAskedForTheKeyOfAValue(t *testing.T) {
 	}{
 		"it opens the key":                   {&plugin{holds: "K1"}, "", ""},
 		"it holds another key":               {&plugin{holds: "K2"}, "no such key", ""},
-		"it opens the key to another one":    {&plugin{holds: "K1", swapped: true}, "to another one", ""},
+		"it opens the key to another one":    {&plugin{holds: "K1", swapped: true}, "to a different key", ""},
 		"what holds its keys is not there":   {&plugin{holds: "K1", sick: true}, "", "the vault is sealed"},
 		"it does not answer":                 {&plugin{holds: "K1", hangs: true}, "", "has not answered after 1s"},
 		"it does not run":                    {nil, "", "no such socket"},

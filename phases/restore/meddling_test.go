@@ -153,7 +153,7 @@ func TestARunBehindItsCommitPointCanBeClosedWithoutTheAPIServer(t *testing.T) {
 	w.Process.API = dumb{w.Process.API}
 	err := w.restore()
 	// What the hint says closes the run, with nothing left to be skipped by another one.
-	const closes = "`etcdpod resume --skip-phases await-apiserver,verify-restored` closes it"
+	const closes = "`etcdpod resume --skip-phases await-apiserver,verify-restored` closes the run"
 	if !crashtest.IsOpen(err) || !strings.Contains(engine.Hint(err), closes) {
 		t.Fatalf("it ended with %v, hint %q", err, engine.Hint(err))
 	}

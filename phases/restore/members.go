@@ -98,9 +98,9 @@ func (v view) checkClusters(Shared) error {
 	for _, id := range slices.SortedFunc(maps.Keys(of), func(a, b uint64) int { return slices.Compare(of[a], of[b]) }) {
 		words = append(words, fmt.Sprintf("%s of %x", strings.Join(of[id], ", "), id))
 	}
-	return engine.Refuse("leave out of --nodes what is not of the cluster to be restored; if the data of a node is of "+
-		"no use to anybody, stop etcd there and move its data directory away first",
-		"the nodes are not members of one cluster: %s", strings.Join(words, "; "))
+	return engine.Refuse("list only the nodes of the cluster to be restored in --nodes; if nobody needs a node's "+
+		"data, first stop etcd there and move its data directory away",
+		"the nodes are not all members of one cluster: %s", strings.Join(words, "; "))
 }
 
 // checkLost refuses a name that two members have.
@@ -109,8 +109,8 @@ func (v view) checkLost(Shared) error {
 		meant := slices.DeleteFunc(v.absent(v.old()),
 			func(m observe.Member) bool { return !observe.Called(m, word) })
 		if len(meant) > 1 {
-			return engine.Refuse("name the one that is destroyed by its id, or both",
-				"--lost %s may be any of %d members: %s", word, len(meant), namesOf(meant, meant))
+			return engine.Refuse("give the ID of the destroyed one, or both IDs",
+				"--lost %s matches %d members: %s", word, len(meant), namesOf(meant, meant))
 		}
 	}
 	return nil
@@ -134,7 +134,7 @@ func (v view) checkMembership(Shared) error {
 		return nil
 	}
 	return engine.Refuse(v.options.Restore.allOfThem(v.named(), v.options.Lost, unlisted),
-		"the cluster has members that are not among the nodes: %s", namesOf(unlisted, v.old()))
+		"the cluster has members that are not in --nodes: %s", namesOf(unlisted, v.old()))
 }
 
 // strangers are the peer URLs of members, of the current cluster and of the snapshot, that run on
@@ -157,7 +157,7 @@ func (v view) risk() string {
 	if 2*len(lost) <= len(voters) {
 		return ""
 	}
-	return fmt.Sprintf("%s are %d of the old cluster's %d members that vote: should their power ever return, the old "+
+	return fmt.Sprintf("%s are %d of the old cluster's %d voting members: if they are ever powered on again, the old "+
 		"cluster serves beside the restored one. Wipe their data before that",
 		namesOf(lost, voters), len(lost), len(voters))
 }

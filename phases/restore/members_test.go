@@ -97,7 +97,7 @@ func TestAMemberOfTheSameNameElsewhereIsNotPassedOver(t *testing.T) {
 	}
 	knowing(&v)
 	_, err := v.joint(c)
-	refusedWith(t, err, "not among the nodes: cp1 (4 at https://twin:2380)", "--lost")
+	refusedWith(t, err, "not in --nodes: cp1 (4 at https://twin:2380)", "--lost")
 	for _, word := range []string{"4", "0x4", "https://twin:2380", "https://twin:2380/", "cp1"} {
 		v.options.Lost = []string{word}
 		if _, err := v.joint(c); err != nil {
@@ -113,7 +113,7 @@ func TestAMemberOfTheSameNameElsewhereIsNotPassedOver(t *testing.T) {
 		s.Live.Members = append(s.Live.Members, other)
 	}
 	_, err = v.joint(c)
-	refusedWith(t, err, "--lost cp1 may be any of 2 members: cp1 (4 at https://twin:2380), cp1 (5", "its id")
+	refusedWith(t, err, "--lost cp1 matches 2 members: cp1 (4 at https://twin:2380), cp1 (5", "the ID")
 }
 
 func TestWhatNeverStartedIsLeftOutByIdOrURL(t *testing.T) {
@@ -154,7 +154,8 @@ func TestLearnersDoNotCountInTheRiskOfALoss(t *testing.T) {
 	c.Nodes = c.Nodes[:1]
 	v.options.Lost = []string{"cp2", "cp3", "a", "b", "c"}
 	j, err := v.joint(c)
-	if err != nil || !strings.Contains(v.risk(), "cp2, cp3 are 2 of the old cluster's 3 members") || len(j.Left) == 0 {
+	if err != nil || !strings.Contains(v.risk(), "cp2, cp3 are 2 of the old cluster's 3 voting "+
+		"members") || len(j.Left) == 0 {
 		t.Errorf("%v, %s", err, v.risk())
 	}
 	// Three learners are no quorum of anything.
@@ -181,7 +182,7 @@ func TestNodesOfTwoClustersAreRefused(t *testing.T) {
 			v.surveys["cp3"] = s
 			for _, v.options.Rejoin = range []bool{false, true} {
 				_, err := v.joint(c)
-				refusedWith(t, err, "not members of one cluster: cp1, cp2 of c1; cp3 of c2", "--nodes")
+				refusedWith(t, err, "not all members of one cluster: cp1, cp2 of c1; cp3 of c2", "--nodes")
 			}
 		})
 	}
@@ -199,9 +200,9 @@ func TestNodesOfTwoClustersAreRefused(t *testing.T) {
 	third := took.surveys["cp3"]
 	third.LastRestore = "r2" // it took part, and has begun a cluster of its own since
 	took.surveys["cp3"] = third
-	refusedWith(t, took.checkClusters(Shared{}), "not members of one cluster", "--nodes")
+	refusedWith(t, took.checkClusters(Shared{}), "the nodes are not all members of one cluster", "--nodes")
 	// A member of the present cluster that began one of its own is not back from a loss.
-	refusedWith(t, back(&v, 3).checkClusters(Shared{}), "not members of one cluster", "--nodes")
+	refusedWith(t, back(&v, 3).checkClusters(Shared{}), "the nodes are not all members of one cluster", "--nodes")
 	s.Live = nil // its data is gone: nothing tells of another cluster
 	v.surveys["cp3"] = s
 	if _, err := v.joint(c); err != nil {
@@ -232,7 +233,7 @@ func TestTwoNodesOfOneNameDoNotHideEachOtherWhenTheOthersJoin(t *testing.T) {
 	s.Member = &SharedMember{Name: "cp1", PeerURLs: s.Member.PeerURLs}
 	v.surveys["cp2"] = s
 	_, err := v.joint(c)
-	refusedWith(t, err, "two of the nodes have the name cp1", "")
+	refusedWith(t, err, "two of the nodes share the name cp1", "")
 }
 
 func TestANodeThatWasEmptiedIsNotRestoredBesideTheOthers(t *testing.T) {
@@ -302,7 +303,7 @@ func TestAnotherEtcdIsBackBeforeTheAPIServer(t *testing.T) {
 		if p.Name == "preflight" {
 			found := strings.Join(p.Found, "\n")
 			if !strings.Contains(found, "a.yaml runs another etcd, kube-system/events") ||
-				!strings.Contains(found, "README is nothing that the kubelet can run") {
+				!strings.Contains(found, "README is not something that the kubelet can run: it is left alone") {
 				t.Errorf("found %s", found)
 			}
 		}
@@ -324,7 +325,8 @@ func TestAnEtcdThatThrowsOutTheOthersIsNotStartedBesideThem(t *testing.T) {
 	}
 	f.Etcd.File.Manifest = m
 	two := &Shared{Members: []SharedMember{{Name: "cp1"}}, Rejoin: []SharedMember{{Name: "cp2"}}}
-	refusedWith(t, restorer{Shared: two}.checkPods(f), "would throw all other members out", "take that setting out")
+	refusedWith(t, restorer{Shared: two}.checkPods(f), "starts etcd with --force-new-cluster: it would remove all "+
+		"other members", "remove that flag first: it is meant for a single start of the last remaining member")
 	if err := (restorer{}).checkPods(f); err != nil {
 		t.Errorf("alone: %v", err)
 	}

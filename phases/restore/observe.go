@@ -182,7 +182,7 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 	}
 	progress := func(done, total int64) {
 		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot",
-			Operation: "prove the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
+			Operation: "verify the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
 	}
 	sidecar, unread := backup.SidecarOf(n.FS, file)
 	r, err := snapfile.Check(ctx, n.FS.Real(file),
@@ -199,7 +199,7 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		s.Sidecar = &sidecar.Sidecar
 	}
 	if err := backup.Against(r, sidecar, unread, false); err != nil {
-		return nil, engine.WithHint(err, fmt.Sprintf("if you know that the snapshot is the right one, move %s away",
+		return nil, engine.WithHint(err, fmt.Sprintf("if you are sure that this is the right snapshot, move %s away",
 			op.SidecarOf(o.File)))
 	}
 	return s, nil
@@ -216,7 +216,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 		return err
 	}
 	return engine.WithHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add "+
-		"--skip-hash-check; its structure is checked all the same")
+		"--skip-hash-check; its structure is still checked")
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
@@ -289,7 +289,7 @@ func (o restorer) data(n *observe.Node, f *Facts) (DataFacts, error) {
 func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
 	for _, outer := range []struct{ dir, why string }{
 		{f.ManifestDir, "the kubelet runs every file there"},
-		{f.Etcd.DataDir, "it is inside the present data directory"},
+		{f.Etcd.DataDir, "it is inside the current data directory"},
 		{f.Etcd.WALDir, "it is inside the directory of etcd's log"},
 	} {
 		if outer.dir != "" && node.Inside(n.FS, dir, outer.dir) {
@@ -297,7 +297,7 @@ func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
 		}
 	}
 	if node.Inside(n.FS, f.Etcd.DataDir, dir) {
-		return "the present data directory is inside it", nil
+		return "the current data directory is inside it", nil
 	}
 	why, err := node.Exposed(n.FS, observe.Nearest(n.FS, node.Resolved(n.FS, dir)))
 	if why != "" {
@@ -378,7 +378,7 @@ func stageIn(n *observe.Node, f *Facts, dir string, there bool) (string, error) 
 	}
 	same, err := node.SameMount(n.FS, observe.Nearest(n.FS, at), observe.Nearest(n.FS, journal.RunsDir))
 	if err != nil {
-		return "", fmt.Errorf("cannot find a place to stage the new data: %w", err)
+		return "", fmt.Errorf("cannot find a directory to stage the new data in: %w", err)
 	}
 	if same {
 		return journal.RunDir(f.Run), nil

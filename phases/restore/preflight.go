@@ -48,15 +48,15 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with nothing of its own; its "+
-			"etcd %s", f.Etcd.Name, state)}, found...)
+		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with an empty data directory; "+
+			"its etcd %s", f.Etcd.Name, state)}, found...)
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
 	return append([]string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
-		fmt.Sprintf("%s are free in %s, and the new data takes %s",
+		fmt.Sprintf("%s free in %s, the new data needs %s",
 			engine.Size(f.Data.Free), path.Dir(f.Data.StageIn), engine.Size(f.Snapshot.Proof.SizeBytes)),
 	}, slices.Concat(found, f.Uncounted, f.fitNotes())...)
 }
@@ -64,12 +64,12 @@ func (o restorer) foundNode(f *Facts) []string {
 // foundOthers names what is in the static-pod directory and is not restored.
 func foundOthers(f *Facts) (found []string) {
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data "+
-			"stays as it is", m.Path, m.PodName()))
+		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data is not "+
+			"changed", m.Path, m.PodName()))
 	}
 	for _, m := range f.Manifests {
 		if m.CannotRun() {
-			found = append(found, fmt.Sprintf("%s is nothing that the kubelet can run: it stays as it is", m.Path))
+			found = append(found, fmt.Sprintf("%s is not something that the kubelet can run: it is left alone", m.Path))
 		}
 	}
 	return found
@@ -88,26 +88,26 @@ func (o restorer) checkPods(f *Facts) error {
 		unclear := !m.CannotRun() && strings.Contains(string(m.Data), "etcd")
 		if m.Manifest == nil && (unclear || observe.InvolvedText(m.Data, o.mounts(f))) {
 			return engine.Refuse("fix the file, or move it out of the static-pod directory",
-				"cannot tell whether %s runs etcd: %v", m.Path, m.Error)
+				"cannot determine whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
 	if f.Etcd == nil && (o.Shared == nil || !observe.HasAPIServer(f.Facts)) {
-		return engine.Refuse("etcdpod looks after etcd that the kubelet runs from a manifest file (`kubeadm init "+
-			"phase etcd local` writes one that is gone); one run by systemd is restored with etcdutl",
+		return engine.Refuse("etcdpod handles an etcd that the kubelet runs from a manifest (`kubeadm init phase "+
+			"etcd local` rewrites a lost one); use etcdutl for an etcd run by systemd",
 			"no manifest in %s runs etcd", f.ManifestDir)
 	}
 	if f.StaticPodURL != "" {
-		return engine.Refuse("", "the kubelet gets static pods from %s, too: what it runs from there cannot be fenced",
+		return engine.Refuse("", "the kubelet also gets static pods from %s: what it runs from there cannot be fenced",
 			f.StaticPodURL)
 	}
 	for _, m := range o.fenced(f) {
 		if m.Link {
-			return engine.Refuse("put the file itself there",
+			return engine.Refuse("replace the link with the file",
 				"%s is a symbolic link: it cannot be taken out and put back as it was", m.Path)
 		}
 	}
 	if f.Etcd != nil && f.Etcd.File.Manifest.Wrapped(f.Etcd.Container) {
-		return engine.Refuse("", "etcd is started through a shell in %s: its flags cannot be relied on",
+		return engine.Refuse("", "%s starts etcd through a shell: its flags cannot be read reliably",
 			f.Etcd.File.Path)
 	}
 	if observe.HasAPIServer(f.Facts) && f.API.Kubeconfig == "" {
@@ -115,7 +115,7 @@ func (o restorer) checkPods(f *Facts) error {
 			"an API server runs on this node, but there is no kubeconfig to read the restored objects back with")
 	}
 	if reason, hint := f.KubeconfigsFail(); reason != "" && observe.HasAPIServer(f.Facts) {
-		return engine.Refuse(hint, "an API server runs on this node, and no kubeconfig here can read the restored "+
+		return engine.Refuse(hint, "an API server runs on this node, but no kubeconfig here can read the restored "+
 			"objects back: %s", reason)
 	}
 	return nil
@@ -134,26 +134,26 @@ func (o restorer) checkData(f *Facts) error {
 	if f.Etcd != nil && f.Live == nil && errors.As(f.StoppedError, &inUse) {
 		return engine.Refuse("fix what keeps it from answering; if it is stuck, stop the kubelet and that etcd's "+
 			"container first, so that its data can be read",
-			"etcd runs on %s, but its members cannot be queried: %v", f.Etcd.DataDir, f.LiveError)
+			"etcd is using %s, but its members cannot be queried: %v", f.Etcd.DataDir, f.LiveError)
 	}
 	if f.Data.MemberOdd != "" {
-		return engine.Refuse("restore into another directory with --data-dir", "%s: it cannot be exchanged",
+		return engine.Refuse("restore into another directory with --data-dir", "%s: it cannot be swapped",
 			f.Data.MemberOdd)
 	}
 	if f.Data.WALOdd != "" {
-		return engine.Refuse("move it, or unmount it, first", "%s: etcd's log cannot be exchanged", f.Data.WALOdd)
+		return engine.Refuse("move it, or unmount it, first", "%s: etcd's WAL cannot be swapped", f.Data.WALOdd)
 	}
 	if o.DataDir != "" && f.Data.MemberExists {
-		return engine.Refuse("name a directory that is not there or empty",
-			"%s holds data of an etcd already", o.DataDir)
+		return engine.Refuse("choose a directory that does not exist or is empty",
+			"%s already holds an etcd's data", o.DataDir)
 	}
 	if f.Data.DirOdd != "" {
-		return engine.Refuse("name a directory of its own, which only root may write to, with all above it",
+		return engine.Refuse("choose a separate directory that only root can write to, all its parents included",
 			"%s cannot be the new data directory: %s", o.DataDir, f.Data.DirOdd)
 	}
 	if o.DataDir != "" && f.Etcd.WALDir != "" && observe.Overlap(f.Etcd.WALDir, f.Etcd.DataPath) {
 		return engine.Refuse("restore without --data-dir", "the WAL directory %s is inside the volume of the data "+
-			"directory: repointing that would leave the WAL behind", f.Etcd.WALDir)
+			"directory: repointing the volume would leave the WAL behind", f.Etcd.WALDir)
 	}
 	if o.DataDir != "" && f.Etcd.DataVolume == "" {
 		return engine.Refuse("", "no volume of %s is the data directory itself: it cannot be repointed",
@@ -180,7 +180,7 @@ func (o restorer) checkMembership(f *Facts) error {
 	if len(others) == 0 {
 		return checkBegunAnew(f)
 	}
-	return engine.Refuse(o.allOfThem([]string{f.Etcd.Name}, nil, others), "%s names other members: %s", source,
+	return engine.Refuse(o.allOfThem([]string{f.Etcd.Name}, nil, others), "%s has other members: %s", source,
 		namesOf(others, members))
 }
 
@@ -198,9 +198,9 @@ func checkBegunAnew(f *Facts) error {
 	if len(f.Answering) == 0 || revision >= f.Snapshot.Proof.Revision {
 		return nil
 	}
-	return engine.Refuse("if this node has lost its data, let it come back as a new member (`etcdpod join` says how); "+
-		"to restore the cluster, name all of its nodes with --nodes",
-		"etcd on this node knows of no other member, and those that the snapshot knows serve without it: something "+
+	return engine.Refuse("if this node has lost its data, bring it back as a new member (`etcdpod join` says how); "+
+		"to restore the cluster, list all its nodes in --nodes",
+		"etcd on this node knows no other member, but the members in the snapshot serve without it: something "+
 			"answers at %s", strings.Join(f.Answering, ", "))
 }
 
@@ -227,21 +227,22 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	if data == 0 || node == 0 || data <= node {
 		return nil
 	}
-	return engine.Refuse("let the node run an etcd that is as new as the data first",
-		"the data is of etcd 3.%d, and this node's etcd is 3.%d", data, node)
+	return engine.Refuse("first run an etcd on this node that is at least as new as the data",
+		"the data is from etcd 3.%d, but this node's etcd is 3.%d", data, node)
 }
 
 func (o restorer) checkEncryption(f *Facts) error {
 	if f.Encryption.Error != nil {
-		return engine.Refuse("", "cannot tell whether the API server can decrypt the snapshot: %v", f.Encryption.Error)
+		return engine.Refuse("", "cannot determine whether the API server can decrypt the snapshot: "+
+			"%v", f.Encryption.Error)
 	}
 	if len(f.Encryption.Wrong) > 0 {
-		return engine.Refuse("put the key that was in use when the backup was taken into "+f.Encryption.File,
+		return engine.Refuse("add the key that was in use when the backup was taken to "+f.Encryption.File,
 			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Wrong, "; "))
 	}
 	if len(f.Encryption.Foreign) > 0 {
-		return engine.Refuse("give the KMS the key that it had when the backup was taken (if that is lost, stop the "+
-			"KMS's plugin: the restore goes on then, and nobody can read those values)",
+		return engine.Refuse("give the KMS the key that it had when the backup was taken (if that key is lost, stop "+
+			"the KMS plugin: the restore then continues, and nobody can read those values)",
 			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Foreign, "; "))
 	}
 	if len(f.Encryption.Missing) == 0 {
@@ -252,7 +253,7 @@ func (o restorer) checkEncryption(f *Facts) error {
 		where = f.Encryption.File + " does not hold their keys"
 	}
 	return engine.Refuse("add the keys that were in use when the backup was taken to the API server's encryption "+
-		"configuration", "the snapshot holds values encrypted as %s, and %s",
+		"configuration", "the snapshot holds values encrypted as %s, but %s",
 		strings.Join(f.Encryption.Missing, ", "), where)
 }
 
@@ -266,8 +267,8 @@ func (o restorer) checkAPIServers(f *Facts) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return engine.Refuse("stop those API servers, then add --api-servers-stopped",
-		"API servers that are not on this node are known to use this etcd: %s", whoAnswers(elsewhere, f.Reached))
+	return engine.Refuse("stop these API servers, then add --api-servers-stopped",
+		"API servers on other nodes use this etcd: %s", whoAnswers(elsewhere, f.Reached))
 }
 
 // elsewhere are the API servers on other nodes that are known to use this etcd.
@@ -296,7 +297,7 @@ func whoAnswers(addresses, reached []string) string {
 
 func (o restorer) checkRevision(f *Facts) error {
 	return o.checkKnown(f.KnownRevision,
-		"etcd is down, its data cannot be read, and there is no earlier run or backup beside it")
+		"etcd is down, its data cannot be read, and no earlier run or backup shows it")
 }
 
 // checkKnown refuses when neither the node nor the person knows which revision the restored cluster
@@ -305,8 +306,8 @@ func (o restorer) checkKnown(revision int64, why string) error {
 	if o.Bump > 0 || revision > 0 {
 		return nil
 	}
-	return engine.Refuse("choose a bump that is certainly larger than the number of writes since the backup: "+
-		"--bump-revision 1000000000", "nothing shows how far revisions had come: %s", why)
+	return engine.Refuse("choose a number that is certainly larger than the number of writes since the backup: "+
+		"--bump-revision 1000000000", "nothing shows which revision etcd had reached: %s", why)
 }
 
 func (o restorer) checkRoom(f *Facts) error {
@@ -316,7 +317,7 @@ func (o restorer) checkRoom(f *Facts) error {
 	// Room for the database, its copy while the revision is bumped, and a WAL.
 	const wal = 64 << 20
 	need := uint64(f.Snapshot.Proof.SizeBytes) + wal
-	const advice = "`etcdpod prune` frees what earlier runs kept"
+	const advice = "`etcdpod prune` deletes what earlier runs kept"
 	if o.Shared.sends() && f.Data.RunFree < 2*need {
 		return engine.Refuse(advice, "not enough space for the snapshot in %s: %s free, %s needed",
 			journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))

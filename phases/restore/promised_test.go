@@ -94,7 +94,7 @@ func TestAnAPIServerPutBackOnANodeThatWaitsIsFoundBeforeTheCommitPoint(t *testin
 	c := work.Fresh(t)
 	found := ""
 	c.Heard = func(e engine.Event) {
-		if e.State == engine.Noted && e.Node == "cp1" && strings.Contains(e.Message, "turned up") {
+		if e.State == engine.Noted && e.Node == "cp1" && strings.Contains(e.Message, "appeared while") {
 			found = e.Message
 		}
 	}

@@ -78,7 +78,7 @@ func (o restorer) putJoining(f *Facts) (put *op.PutBackManifest, earlier []op.Me
 		m, err = m.SetFlag(f.Etcd.Container, "initial-cluster-state", "existing")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot let %s join: %w", f.Etcd.File.Path, err)
+		return nil, nil, fmt.Errorf("cannot join %s: %w", f.Etcd.File.Path, err)
 	}
 	put = o.put(f, f.Etcd.File)
 	put.Data, put.Joining = m.Bytes(), &op.Joining{Planned: initialCluster(members)}

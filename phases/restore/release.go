@@ -61,7 +61,7 @@ func (o restorer) awaitEtcd() phase {
 }
 
 func (o restorer) compareMembers() phase {
-	return phase{Name: "compare-members", Short: "compare what etcd serves with what was staged", Commit: true,
+	return phase{Name: "compare-members", Short: "compare what etcd serves with the staged data", Commit: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !o.restores(f) {
 				return nil, nil
@@ -113,7 +113,7 @@ func (o restorer) awaitAPIServer() phase {
 // of the state that was discarded.
 func (o restorer) restartComponents() phase {
 	return phase{Name: "restart-components",
-		Short: "start the controller-manager, the scheduler and whatever else was stopped", InTurn: true,
+		Short: "start the controller-manager, the scheduler and everything else that was stopped", InTurn: true,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.rejoins(f) {
 				return nil, nil
@@ -189,7 +189,7 @@ func foundReader(f *Facts) []string {
 	found := []string{"read back with " + f.API.Kubeconfig}
 	for _, k := range f.Kubeconfigs {
 		if k.Problem != "" {
-			found = append(found, fmt.Sprintf("of no use is %s: %s", k.Path, k.Problem))
+			found = append(found, fmt.Sprintf("cannot use %s: %s", k.Path, k.Problem))
 		}
 	}
 	if len(f.Kubeconfigs) > 0 && f.Snapshot != nil && f.Snapshot.NoAdmins &&
@@ -197,8 +197,8 @@ func foundReader(f *Facts) []string {
 			return k.Problem == "" && !k.NeedsBinding
 		}) {
 		found = append(found, fmt.Sprintf("the snapshot has no ClusterRoleBinding kubeadm:cluster-admins, so %s will "+
-			"have no rights, and nothing can be read back with it: `kubeadm init phase kubeconfig super-admin` makes "+
-			"one that needs none", f.API.Kubeconfig))
+			"have no rights and cannot read anything back: `kubeadm init phase kubeconfig super-admin` creates a "+
+			"kubeconfig that does not need it", f.API.Kubeconfig))
 	}
 	return found
 }

@@ -84,7 +84,7 @@ func WayBack(notes map[string]string) string {
 	if kept == "" {
 		return ""
 	}
-	return fmt.Sprintf("to go back to the data that it replaced, run `etcdpod restore %s`",
+	return fmt.Sprintf("to go back to the replaced data, run `etcdpod restore %s`",
 		journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
 }
 
@@ -102,7 +102,7 @@ func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 }
 
 func (o restorer) verifySnapshot() phase {
-	return phase{Name: "verify-snapshot", Short: "prove that what will be restored is intact", Found: o.foundSnapshot,
+	return phase{Name: "verify-snapshot", Short: "verify what will be restored", Found: o.foundSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.FromDataDir == "" {
 				// Proven while the facts were gathered; staging checks its SHA-256 again.
@@ -124,7 +124,7 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 	proven := fmt.Sprintf("verified: %d keys at revision %d, %s, SHA-256 %s",
 		s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes), s.Proof.SHA256)
 	if o.SkipHashCheck {
-		proven = fmt.Sprintf("page structure and keys are good, no SHA-256 was compared: %d keys at "+
+		proven = fmt.Sprintf("verified without SHA-256, only page structure and keys: %d keys at "+
 			"revision %d, %s", s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes))
 	}
 	if s.Sidecar != nil {
@@ -194,7 +194,7 @@ func (o restorer) staging(f *Facts) op.Staging {
 }
 
 func (o restorer) exchangeData() phase {
-	return phase{Name: "exchange-data", Short: "swap the old data and the new in one step",
+	return phase{Name: "exchange-data", Short: "swap the old and the new data in one step",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if f.Etcd == nil {
 				return nil, nil

@@ -112,17 +112,18 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 		"the WAL directory is a mount point": {change: func(f *Facts) { f.Data.WALOdd = "/wal is a mount point" },
 			says: "/wal"},
 		"a new data directory with data": {options: Options{DataDir: "/new"},
-			change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new holds data"},
+			change: func(f *Facts) { f.Data.MemberExists = true }, says: "/new already holds"},
 		"a new data directory that cannot be one": {options: Options{DataDir: "/new"},
-			change: func(f *Facts) { f.Data.DirOdd = "it is inside the present data directory" },
-			says:   "/new cannot be the new data directory: it is inside the present", hint: "a directory of its own"},
+			change: func(f *Facts) { f.Data.DirOdd = "it is inside the current data directory" },
+			says:   "/new cannot be the new data directory: it is inside the current", hint: "choose a separate " +
+				"directory that only root can write to, all its parents included"},
 		"the live members are three": {change: func(f *Facts) { f.Live.Members = three },
 			says: "cp2, cp3"},
 		"the stopped data names three": {change: func(f *Facts) {
 			f.Live, f.Stopped = nil, &observe.Stopped{Members: three}
 		}, says: "the data in"},
 		"only the snapshot is left and has three": {change: func(f *Facts) { f.Live, f.Snapshot.Members = nil, three },
-			says: "the snapshot names"},
+			says: "the snapshot has other members"},
 		"an etcd that runs and does not answer": {change: func(f *Facts) {
 			f.Live, f.LiveError, f.StoppedError = nil, errors.New("certificate has expired"),
 				&engine.RefusedError{Reason: "in use"}
@@ -145,9 +146,9 @@ func TestARestoreThatCannotEndWellIsRefused(t *testing.T) {
 			f.Live.APIServers, f.Reached = []string{"10.0.0.2"}, []string{"10.0.0.2"}
 		}, says: "10.0.0.2 (answers)", hint: "--api-servers-stopped"},
 		"no revision is known": {change: func(f *Facts) { f.KnownRevision = 0 },
-			says: "revisions", hint: "--bump-revision"},
+			says: "which revision etcd had reached", hint: "--bump-revision"},
 		"not enough space": {change: func(f *Facts) { f.Data.Free = 1 << 20 },
-			says: "room", hint: "prune"},
+			says: "not enough space", hint: "prune"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := plannedFacts(t)

@@ -33,7 +33,7 @@ func (k *known) add(revision int64, source string) {
 	case plausible(revision):
 		k.revision = max(k.revision, revision)
 	case revision > mostRevision:
-		k.odd = append(k.odd, fmt.Sprintf("%s tells of revision %d, which no cluster gets to: it does not count",
+		k.odd = append(k.odd, fmt.Sprintf("%s claims revision %d, which no cluster ever reaches: it is ignored",
 			source, revision))
 	}
 }
@@ -83,7 +83,7 @@ func (k *known) addBackups(n *observe.Node, f *Facts, dir string) {
 		}
 	}
 	for _, name := range foreign {
-		k.odd = append(k.odd, fmt.Sprintf("%s can have been written by others: its revision does not count", name))
+		k.odd = append(k.odd, fmt.Sprintf("others may have written %s: its revision is ignored", name))
 	}
 }
 
@@ -134,20 +134,20 @@ func (o restorer) checkBump(f *Facts) error {
 	from := f.Snapshot.Proof.Revision
 	if from > mostRevision {
 		return engine.Refuse("restore an older backup",
-			"the snapshot is at revision %d: etcd cannot count much further, and dies there", from)
+			"the snapshot is at revision %d: etcd cannot count much further, and crashes at the limit", from)
 	}
 	if o.Bump == 0 {
 		return nil
 	}
 	if o.Bump > mostRevision {
-		return engine.Refuse(fmt.Sprintf("give %d at most", int64(mostRevision)),
-			"--bump-revision %d brings etcd near the end of what it can count, where it dies", o.Bump)
+		return engine.Refuse(fmt.Sprintf("use at most %d", int64(mostRevision)),
+			"--bump-revision %d brings etcd close to the highest revision, at which it crashes", o.Bump)
 	}
 	now := liveRevision(f)
 	if !plausible(now) || from+o.Bump > now {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("leave --bump-revision out, or give %d or more", now-from+minBump),
-		"--bump-revision %d ends at revision %d, and etcd is at %d: clients would see revisions go back",
+	return engine.Refuse(fmt.Sprintf("leave out --bump-revision, or use %d or more", now-from+minBump),
+		"--bump-revision %d ends at revision %d, but etcd is at %d: clients would see revisions go backwards",
 		o.Bump, from+o.Bump, now)
 }

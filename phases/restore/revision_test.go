@@ -54,19 +54,22 @@ func TestOnlyAPlausibleRevisionCounts(t *testing.T) {
 		want   int64
 		says   string
 	}{
-		"of this cluster":        {s: told(700, "abc"), want: 700},
-		"in the usual place":     {dir: journal.BackupsDir, s: told(700, "abc"), want: 700},
-		"of before a restore":    {s: told(700, "1", "A"), want: 700},
+		"of this cluster":    {s: told(700, "abc"), want: 700},
+		"in the usual place": {dir: journal.BackupsDir, s: told(700, "abc"), want: 700},
+		"everything that etcd holds now: the backup is from another cluster, or from before a " +
+			"restore": {s: told(700, "1", "A"), want: 700},
 		"of another cluster":     {s: told(700, "1", "B"), want: 100},
-		"written by another":     {attr: another, s: told(700, "abc"), want: 100, says: "by others"},
-		"others may write to it": {attr: writable, s: told(700, "abc"), want: 100, says: "by others"},
+		"written by another":     {attr: another, s: told(700, "abc"), want: 100, says: "others may have written"},
+		"others may write to it": {attr: writable, s: told(700, "abc"), want: 100, says: "others may have written"},
 		"near the end of int64":  {s: told(math.MaxInt64-10, "abc"), want: 100, says: "9223372036854775797"},
-		"the end of int64":       {s: told(math.MaxInt64, "abc"), want: 100, says: "no cluster gets to"},
-		"beyond what can be":     {s: told(mostRevision+1, "abc"), want: 100, says: "no cluster gets to"},
-		"negative":               {s: told(-5, "abc"), want: 100},
+		"the end of int64": {s: told(math.MaxInt64, "abc"), want: 100, says: "which no cluster ever reaches: " +
+			"it is ignored"},
+		"beyond what can be": {s: told(mostRevision+1, "abc"), want: 100, says: "which no cluster ever reaches: " +
+			"it is ignored"},
+		"negative": {s: told(-5, "abc"), want: 100},
 		"etcd itself near the end": {s: told(7, "abc"), change: func(f *Facts) {
 			f.Live.Revision = math.MaxInt64 - 3
-		}, want: 7, says: "etcd tells"},
+		}, want: 7, says: "etcd claims"},
 		"nothing to compare with": {s: told(700, "1"), change: func(f *Facts) {
 			f.Live, f.Fingerprints = nil, nil
 		}, want: 700},
@@ -109,11 +112,13 @@ func TestABumpThatEndsWhereNoneShouldIsRefused(t *testing.T) {
 		snapshot, live, bump int64
 		says, hint           string
 	}{
-		"none given":             {50, 100, 0, "", ""},
-		"above what is live":     {50, 100, 51, "", ""},
-		"what is live":           {50, 100, 50, "etcd is at 100", "leave --bump-revision out, or give 1000000050"},
-		"etcd does not serve":    {50, 0, 1, "", ""},
-		"near the end":           {50, 100, math.MaxInt64 - 60, "where it dies", "at most"},
+		"none given":          {50, 100, 0, "", ""},
+		"above what is live":  {50, 100, 51, "", ""},
+		"what is live":        {50, 100, 50, "etcd is at 100", "leave out --bump-revision, or use 1000000050"},
+		"etcd does not serve": {50, 0, 1, "", ""},
+		"brings etcd close to the highest revision, at which it " +
+			"crashes": {50, 100, math.MaxInt64 - 60, "brings etcd close to the highest revision, at which " +
+			"it crashes", "at most"},
 		"the snapshot is":        {math.MaxInt64 - 5, 100, 0, "etcd cannot count much further", "older"},
 		"the snapshot, and bump": {math.MaxInt64 - 5, 100, math.MaxInt64, "etcd cannot count much further", "older"},
 		"etcd is at the end":     {50, math.MaxInt64 - 1, 1_000_000, "", ""},
@@ -137,7 +142,7 @@ func TestAnAgentsRevisionIsHeldToTheSame(t *testing.T) {
 	s := v.surveys["cp2"]
 	s.KnownRevision = math.MaxInt64 - 10
 	v.surveys["cp2"] = s
-	if _, err := v.joint(c); err == nil || !strings.Contains(err.Error(), "cp2 tells of revision 9223372036854775797") {
+	if _, err := v.joint(c); err == nil || !strings.Contains(err.Error(), "cp2 claims revision 9223372036854775797") {
 		t.Errorf("%v", err)
 	}
 }

@@ -77,8 +77,8 @@ type differError struct{ what string }
 
 func (e *differError) Error() string { return e.what }
 
-const differAdvice = "look at what differs between them (`etcdpod status --nodes` compares flags, too); then run " +
-	"`etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run all the same"
+const differAdvice = "find out what differs between them (`etcdpod status --nodes` also compares flags); then run " +
+	"`etcdpod resume` to compare again, or `etcdpod resume --skip-phases verify-restored` to close the run anyway"
 
 // adviceOn says what to do when nodes show different things.
 func adviceOn(cause error) string {
@@ -119,7 +119,7 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 	said, err := sameServed(names, all)
 	for i, s := range all {
 		if s.Denied != "" && said != "" {
-			said += fmt.Sprintf("; that of %s was not asked: %s", names[i], s.Denied)
+			said += fmt.Sprintf("; the API server of %s was not asked: %s", names[i], s.Denied)
 		}
 	}
 	if said != "" {
@@ -142,8 +142,8 @@ func sameServed(names []string, all []served) (said string, err error) {
 			}
 			if first := all[member]; first.Compacted == s.Compacted && first.Hash != s.Hash {
 				return "", &differError{
-					fmt.Sprintf("the members of etcd do not hold the same at revision %d: HashKV %08x on %s, "+
-						"and %08x on %s", s.Revision, first.Hash, names[member], s.Hash, names[i]),
+					fmt.Sprintf("the etcd members differ at revision %d: HashKV %08x on %s, %08x on "+
+						"%s", s.Revision, first.Hash, names[member], s.Hash, names[i]),
 				}
 			}
 		}
@@ -154,7 +154,7 @@ func sameServed(names []string, all []served) (said string, err error) {
 			for _, c := range s.Counts {
 				if n, known := countOf(all[server].Counts, c.Resource); known && n != c.Objects {
 					return "", &differError{
-						fmt.Sprintf("the API servers do not read the same at revision %d: %d %s on %s, and %d on %s",
+						fmt.Sprintf("the API servers differ at revision %d: %d %s on %s, %d on %s",
 							s.Revision, n, c.Resource, names[server], c.Objects, names[i]),
 					}
 				}
@@ -167,8 +167,8 @@ func sameServed(names []string, all []served) (said string, err error) {
 	for _, c := range all[server].Counts {
 		objects += c.Objects
 	}
-	return fmt.Sprintf("all %d API servers read the same at revision %d: %d objects; members of etcd that hold "+
-		"the same: %d", servers, all[server].Revision, objects, members), nil
+	return fmt.Sprintf("all %d API servers read the same at revision %d: %d objects; etcd members that hold the "+
+		"same: %d", servers, all[server].Revision, objects, members), nil
 }
 
 func countOf(counts []op.Count, resource string) (objects int64, known bool) {

@@ -16,7 +16,7 @@ func TestAPIServersThatReadDifferentThingsKeepTheRunOpen(t *testing.T) {
 		c := newCluster(t, "cp1", "cp2", "cp3")
 		c.Nodes["cp2"].Machine.StrayPods = 1
 		err := c.Run("cp1")
-		if !crashtest.IsOpen(err) || !strings.Contains(err.Error(), "1 pods on cp1, and 2 on cp2") ||
+		if !crashtest.IsOpen(err) || !strings.Contains(err.Error(), "1 pods on cp1, 2 on cp2") ||
 			!strings.Contains(engine.Hint(err), "--skip-phases verify-restored") {
 			t.Fatalf("it ended with %v, hint %q", err, engine.Hint(err))
 		}
@@ -48,14 +48,14 @@ func TestWhatAllServersShowIsHeldAgainstEachOther(t *testing.T) {
 		bad  bool
 	}{
 		"all alike": {[]served{whole, whole, whole},
-			"all 3 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 3", false},
+			"all 3 API servers read the same at revision 9: 6 objects; etcd members that hold the same: 3", false},
 		"one server only": {[]served{whole, {Member: true, Hash: 7, Compacted: 3}}, "", false},
 		"one node without etcd": {[]served{whole, change(func(s *served) { s.Member, s.Hash = false, 0 })},
-			"all 2 API servers read the same at revision 9: 6 objects; members of etcd that hold the same: 1", false},
+			"all 2 API servers read the same at revision 9: 6 objects; etcd members that hold the same: 1", false},
 		"another count": {[]served{{}, whole, change(func(s *served) { s.Counts = counts(4, 1) })},
-			"2 secrets on b, and 1 on c", true},
+			"2 secrets on b, 1 on c", true},
 		"another hash": {[]served{whole, change(func(s *served) { s.Hash = 8 })},
-			"HashKV 00000007 on a, and 00000008 on b", true},
+			"HashKV 00000007 on a, 00000008 on b", true},
 		"another hash, compacted meanwhile": {[]served{whole, change(func(s *served) { s.Hash, s.Compacted = 8, 5 })},
 			"all 2 API servers", false},
 		"a resource that one knows": {[]served{

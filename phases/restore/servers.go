@@ -19,7 +19,7 @@ func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutB
 	}
 	edited, err := m.Manifest.SetFlag(container, observe.EtcdServersFlag, strings.Join(servers, ","))
 	if err != nil {
-		return fmt.Errorf("cannot let the API server of %s use the restored members: %w", f.Node, err)
+		return fmt.Errorf("cannot switch the API server of %s to the restored members: %w", f.Node, err)
 	}
 	put.Data = edited.Bytes()
 	return nil
@@ -70,8 +70,8 @@ func (o restorer) foundServers(f *Facts) []string {
 			if host := observe.HostOf(entry); !observe.Loopback(host) &&
 				!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) &&
 				!slices.Contains(o.Shared.OldHosts, host) {
-				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is none of the members: let it lead "+
-					"to the members of the restored cluster", entry))
+				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is not a member: make sure that it "+
+					"leads to the members of the restored cluster", entry))
 			}
 		}
 	}

@@ -46,7 +46,8 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 			}
 			found := strings.Join(
 				o.foundServers(&Facts{Facts: &observe.Facts{Manifests: []observe.ManifestFile{file}}}), "\n")
-			if warns := strings.Contains(found, "names https://lb.example:2379, which is none of the members"); warns !=
+			if warns := strings.Contains(found, "--etcd-servers names https://lb.example:2379, which is not a "+
+				"member: make sure that it leads to the members of the restored cluster"); warns !=
 				strings.Contains(tt.now, "lb.example") {
 				t.Errorf("found %q", found)
 			}

@@ -27,7 +27,7 @@ type Written struct {
 const mostCounted = 100_000
 
 func notCounted() Written {
-	return Written{Unknown: "etcd does not answer, so what was written since could not be counted"}
+	return Written{Unknown: "etcd does not answer, so later writes could not be counted"}
 }
 
 // written asks the etcd that serves what a restore of s gives up.
@@ -39,12 +39,12 @@ func written(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, s *Snap
 	defer cancel()
 	c, err := n.Dialer().Dial(ctx, pod.Access)
 	if err != nil {
-		return Written{Unknown: fmt.Sprintf("what was written since could not be counted: %v", err)}
+		return Written{Unknown: fmt.Sprintf("later writes could not be counted: %v", err)}
 	}
 	defer c.Close()
 	changes, err := c.Since(ctx, s.Proof.Revision, mostCounted)
 	if err != nil {
-		return Written{Unknown: fmt.Sprintf("what was written since was not counted: %v", err)}
+		return Written{Unknown: fmt.Sprintf("later writes were not counted: %v", err)}
 	}
 	return Written{Changes: changes}
 }
@@ -55,28 +55,28 @@ func (o restorer) stakes(f *Facts) engine.Stakes {
 		return engine.Stakes{}
 	}
 	return engine.Stakes{Lost: o.lost(f.Snapshot, f.Live, f.Written, f.Now), SizeBytes: f.Snapshot.Proof.SizeBytes,
-		Back: []string{fmt.Sprintf("`etcdpod restore %s` brings back what is replaced, which is kept "+
-			"until `etcdpod prune`",
+		Back: []string{fmt.Sprintf("`etcdpod restore %s` brings back the replaced data, which is kept until `etcdpod "+
+			"prune`",
 			journal.FromDirs(f.Notes[journal.NoteKeptData], f.Notes[journal.NoteKeptWAL]))}}
 }
 
 // lost says what is given up: how old the data is, and what was written since.
 func (o restorer) lost(s *SnapshotFacts, live *observe.Live, w Written, now time.Time) []string {
-	since := "what etcd has taken since that data was written"
+	since := "everything written to etcd since that data"
 	switch {
 	case o.FromDataDir != "":
 	case s.Sidecar != nil:
-		since = fmt.Sprintf("what was written since the backup of %s (%s)",
+		since = fmt.Sprintf("everything written since the backup of %s (%s)",
 			s.Sidecar.TakenAt.UTC().Format("2006-01-02 15:04 UTC"), engine.Age(now.Sub(s.Sidecar.TakenAt)))
 	case !s.ModTime.IsZero():
-		since = fmt.Sprintf("what was written since the backup, whose file was last written %s; nothing beside it "+
-			"tells when it was taken", engine.Age(now.Sub(s.ModTime)))
+		since = fmt.Sprintf("everything written since the backup, whose file was last modified %s; it has no sidecar "+
+			"that says when it was taken", engine.Age(now.Sub(s.ModTime)))
 	}
 	switch {
 	case w.Unknown != "":
 		return []string{since, w.Unknown}
 	case live != nil && !ofOneHistory(s, live):
-		return []string{"all that etcd holds now: the backup is of another cluster, or of before a restore",
+		return []string{"everything that etcd holds now: the backup is from another cluster, or from before a restore",
 			"objects: " + against(s.Resources, w.Changes)}
 	}
 	return []string{since, changed(s.Resources, w.Changes)}
@@ -129,9 +129,9 @@ func changed(before []op.Count, now map[string]etcd.Changes) string {
 		words = append(words, name+" "+say(r))
 	}
 	if len(words) == 0 {
-		return "no objects, events and leases aside: etcd holds what the backup does"
+		return "no objects other than events and leases: etcd holds the same as the backup"
 	}
-	return fmt.Sprintf("objects: %s since, events and leases aside (%s)", say(total), few(words))
+	return fmt.Sprintf("objects: %s since, not counting events and leases (%s)", say(total), few(words))
 }
 
 // against compares what there is of each resource in the snapshot and now.
@@ -149,7 +149,7 @@ func against(before []op.Count, now map[string]etcd.Changes) string {
 		words = append(words, fmt.Sprintf("%s %d now, %d in the backup", name, rows[name][1], rows[name][0]))
 	}
 	if len(words) == 0 {
-		return "as many as in the backup of each kind, which need not be the same"
+		return "as many of each kind as in the backup, though not necessarily the same ones"
 	}
 	return few(words)
 }
@@ -163,7 +163,7 @@ func heaviest[R any](rows map[string]R, weigh func(R) int64) []string {
 
 func few(words []string) string {
 	if more := len(words) - mostNamed; more > 0 {
-		return fmt.Sprintf("%s; further kinds: %d", strings.Join(words[:mostNamed], "; "), more)
+		return fmt.Sprintf("%s; other kinds: %d", strings.Join(words[:mostNamed], "; "), more)
 	}
 	return strings.Join(words, "; ")
 }

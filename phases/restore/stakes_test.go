@@ -27,27 +27,29 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 		want     string
 	}{
 		"counted": {snapshot: SnapshotFacts{Sidecar: taken}, live: live, written: Written{Changes: changes},
-			want: "what was written since the backup of 2026-08-01 02:00 UTC (3 days ago); objects: 2 created, 1 " +
-				"changed, 2 deleted since, events and leases aside (secrets 2 created, 1 changed, 1 deleted; " +
+			want: "everything written since the backup of 2026-08-01 02:00 UTC (3 days ago); objects: 2 created, 1 " +
+				"changed, 2 deleted since, not counting events and leases (secrets 2 created, 1 changed, 1 deleted; " +
 				"jobs.batch 1 deleted)"},
 		"nothing was written": {snapshot: SnapshotFacts{Sidecar: taken}, live: live,
 			written: Written{Changes: map[string]etcd.Changes{"secrets": {Now: 7}, "pods": {Now: 120},
 				"jobs.batch": {Now: 1}}},
-			want: "(3 days ago); no objects, events and leases aside: etcd holds what the backup does"},
+			want: "(3 days ago); no objects other than events and leases: etcd holds the same as the backup"},
 		"of another cluster": {snapshot: SnapshotFacts{Sidecar: taken},
 			live:    &observe.Live{ClusterID: 1, Revision: 900},
 			written: Written{Changes: changes},
-			want: "all that etcd holds now: the backup is of another cluster, or of before a restore; objects: " +
+			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore; " +
+				"objects: " +
 				"jobs.batch 0 now, 1 in the backup; secrets 8 now, 7 in the backup"},
 		"of a later revision": {snapshot: SnapshotFacts{Sidecar: taken, Proof: op.Proof{Revision: 901}}, live: live,
-			written: Written{Changes: changes}, want: "of before a restore"},
+			written: Written{Changes: changes}, want: "everything that etcd holds now: the backup is from another " +
+				"cluster, or from before a restore"},
 		"etcd is down": {snapshot: SnapshotFacts{Sidecar: taken}, written: notCounted(),
-			want: "(3 days ago); etcd does not answer, so what was written since could not be counted"},
+			want: "(3 days ago); etcd does not answer, so later writes could not be counted"},
 		"no sidecar": {snapshot: SnapshotFacts{ModTime: now.Add(-time.Hour)}, written: notCounted(),
-			want: "whose file was last written 1 h ago; nothing beside it tells when it was taken; etcd does " +
+			want: "whose file was last modified 1 h ago; it has no sidecar that says when it was taken; etcd does " +
 				"not answer"},
 		"a data directory": {options: Options{FromDataDir: "/old"}, written: notCounted(),
-			want: "what etcd has taken since that data was written; etcd does not"},
+			want: "everything written to etcd since that data; etcd does not"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.snapshot.Resources = before
@@ -64,8 +66,8 @@ func TestManyKindsAreNotAllNamed(t *testing.T) {
 	for i, kind := range []string{"a", "b", "c", "d", "e", "f", "g"} {
 		changes[kind] = etcd.Changes{Now: int64(i), Made: int64(i)}
 	}
-	want := "objects: 21 created since, events and leases aside (g 6 created; f 5 created; e 4 created; d 3 created; " +
-		"c 2 created; further kinds: 1)"
+	want := "objects: 21 created since, not counting events and leases (g 6 created; f 5 created; e 4 created; d 3 " +
+		"created; c 2 created; other kinds: 1)"
 	if got := changed(nil, changes); got != want {
 		t.Errorf("%s, and not %s", got, want)
 	}

@@ -45,10 +45,9 @@ func checkQuota(f *Facts) error {
 	if quota == 0 || size < quota {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("let etcd have more: set --quota-backend-bytes=%d in %s (on every member), and "+
-		"type the "+
-		"command again", observe.QuotaFor(size), f.Etcd.File.Path),
-		"the data takes %s, and etcd's quota is %s: etcd would refuse every write",
+	return engine.Refuse(fmt.Sprintf("raise the quota: set --quota-backend-bytes=%d in %s (on every member), and run "+
+		"the command again", observe.QuotaFor(size), f.Etcd.File.Path),
+		"the data takes %s, but etcd's quota is %s: etcd would refuse every write",
 		engine.Size(size), engine.Size(quota))
 }
 
@@ -59,18 +58,18 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	found = append(found, f.ObstaclesOf(others...)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
-		found = append(found, fmt.Sprintf("the data takes %d%% of etcd's quota of %s: raise "+
+		found = append(found, fmt.Sprintf("the data fills %d%% of etcd's quota of %s: raise "+
 			"--quota-backend-bytes soon",
 			100*size/quota, engine.Size(quota)))
 	}
 	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
-		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), and "+
-			"with %s it may take %s: raise %s.failureThreshold there first", l.Limit, l.Probe, l.Manifest,
+		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), but "+
+			"with %s it may take %s: first raise %s.failureThreshold there", l.Limit, l.Probe, l.Manifest,
 			engine.Size(size), loadTime(size), l.Probe))
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
-		found = append(found, fmt.Sprintf("nothing tells which version of etcd %s is: not its name, not the container "+
-			"runtime, and no etcd runs here that does. The data is of etcd %s: an older etcd must not be given it",
+		found = append(found, fmt.Sprintf("the version of etcd in %s is unknown: neither its name nor the container "+
+			"runtime shows it, and etcd does not answer. The data is from etcd %s: do not run an older etcd on it",
 			f.Etcd.Image, f.Snapshot.StorageVersion))
 	}
 	return found

@@ -38,8 +38,8 @@ func TestDataThatFillsTheQuotaIsRefused(t *testing.T) {
 		error string
 		found string
 	}{
-		"above the quota": {"quota-backend-bytes=67108864", 118 << 20, "118.0 MiB, and etcd's quota is 64.0 " +
-			"MiB", ""},
+		"above the quota": {"quota-backend-bytes=67108864", 118 << 20,
+			"118.0 MiB, but etcd's quota is 64.0 MiB", ""},
 		"above the default quota": {"", 2200 << 20, "etcd's quota is 2.0 GiB", ""},
 		"near the quota":          {"quota-backend-bytes=67108864", 55 << 20, "", "85% of etcd's quota of 64.0 MiB"},
 		"far below it":            {"quota-backend-bytes=67108864", 10 << 20, "", ""},
@@ -84,7 +84,8 @@ func TestAPersonHearsOfWhatMayGoWrong(t *testing.T) {
 	said := strings.Join(plan.Phases[0].Found, "\n")
 	for _, want := range []string{
 		"kills etcd if it does not serve within 6s (startupProbe in", "raise startupProbe.failureThreshold",
-		"which version of etcd private/etcd:production is", "whether all images are here is not known",
+		"the version of etcd in private/etcd:production is unknown: neither its name nor the container runtime shows " +
+			"it, and etcd does not answer. The data is from etcd", "whether all images are here is not known",
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
@@ -147,7 +148,7 @@ func TestARunThatWentBackToSomethingThatDoesNotServeSaysSo(t *testing.T) {
 		says, hint string
 	}{
 		"etcd's image": {func(w *restoreWorld) { w.Machine.NoImages = []string{etcdImage} },
-			"what runs the image " + etcdImage + " cannot start", "crictl pull " + etcdImage},
+			"containers of image " + etcdImage + " cannot start", "crictl pull " + etcdImage},
 		"the scheduler's image": {func(w *restoreWorld) {
 			w.Machine.NoImages = []string{"registry.k8s.io/kube-scheduler:3.6.5-0"}
 		}, "kube-scheduler:3.6.5-0 cannot start", "crictl pull"},
@@ -262,9 +263,11 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 	}{
 		"by its probe": {node.Exit{Code: 137, Reason: "Error", Ran: 40 * time.Second},
 			"the kubelet killed it (137) after 40s, because it did not serve within the 30s that startupProbe in " +
-				crashtest.TestManifestDir + "/etcd.yaml gives it: raise startupProbe.failureThreshold"},
-		"for want of memory": {node.Exit{Code: 137, Reason: "OOMKilled", Ran: 3 * time.Second}, "want of memory"},
-		"soon, by somebody":  {node.Exit{Code: 137, Reason: "Error", Ran: time.Second}, ""},
+				crashtest.TestManifestDir + "/etcd.yaml allows: raise startupProbe.failureThreshold there"},
+		"because it ran out of memory: raise resources.limits.memory in its manifest, or give the machine more " +
+			"memory": {node.Exit{Code: 137, Reason: "OOMKilled", Ran: 3 * time.Second}, "because it ran out of " +
+			"memory: raise resources.limits.memory in its manifest, or give the machine more memory"},
+		"soon, by somebody": {node.Exit{Code: 137, Reason: "Error", Ran: time.Second}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			probe := strings.Replace(crashtest.EtcdManifest(""), "    name: etcd\n", "    name: etcd\n"+
@@ -297,7 +300,7 @@ func TestOnSeveralNodesItIsSaidWhichDoesNotServe(t *testing.T) {
 	}
 	err := c.Run("cp1")
 	var lacks *engine.NotServingError
-	if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "on cp2, what runs the image "+etcdImage) ||
+	if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "on cp2, containers of image "+etcdImage) ||
 		strings.Contains(err.Error(), "on cp1") || !strings.Contains(engine.Hint(err), "crictl pull") {
 		t.Fatalf("the restore ended with %v, hint %q", err, engine.Hint(err))
 	}

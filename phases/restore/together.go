@@ -79,8 +79,8 @@ func (l looker) joint() together.Joint {
 // leftBehind says what to do on a node that was left out. The others serve the restored data by
 // now, and the old data must not come back beside it.
 func leftBehind(node, run string) string {
-	return fmt.Sprintf("on %s, move etcd's data directory, the manifests in the run's folder and %s away, and let it "+
-		"join the cluster anew", node, journal.RunDir(run))
+	return fmt.Sprintf("on %s, move away etcd's data directory, the manifests in the run's folder and %s, and join "+
+		"it to the cluster again", node, journal.RunDir(run))
 }
 
 // Together restores several nodes as one transaction: on all of them, or on none. confirm sees the
@@ -145,8 +145,8 @@ func (l looker) plan(
 	}
 	for _, url := range view.strangers() {
 		if n.Etcd.Listening(ctx, url) {
-			return t, plan, engine.Refuse("stop that etcd first: it would go on with the old data",
-				"a member of the old cluster that is not among the nodes still answers at %s", url)
+			return t, plan, engine.Refuse("stop that etcd first: it would keep serving the old data",
+				"a member of the old cluster that is not in --nodes still answers at %s", url)
 		}
 	}
 	t.Cluster = joint.Cluster
@@ -173,7 +173,7 @@ func (l looker) stakes(
 		w = l.written(ctx, n.Look, s)
 	}
 	all.Lost = restorer{Options: o.Restore}.lost(s, here.Live, w, n.Look.Clock.Now())
-	all.Back = []string{"what is replaced is kept on each node, until `etcdpod prune` deletes it"}
+	all.Back = []string{"the replaced data is kept on each node until `etcdpod prune` deletes it"}
 	return all
 }
 
@@ -240,8 +240,8 @@ func (v view) joint(cluster journal.Cluster) (Shared, error) {
 			j.Leader = at.Name
 		}
 		if s.KnownRevision > mostRevision { // its own etcdpod would not have said so
-			return j, engine.Refuse("look at that node, and leave it out",
-				"%s tells of revision %d, which no cluster gets to", at.Name, s.KnownRevision)
+			return j, engine.Refuse("check that node, or leave it out",
+				"%s claims revision %d, which no cluster ever reaches", at.Name, s.KnownRevision)
 		}
 		j.KnownRevision = max(j.KnownRevision, s.KnownRevision)
 	}
@@ -286,7 +286,7 @@ func (v view) split(j *Shared) error {
 	}
 	j.Members, j.Through, j.Leader = []SharedMember{*own.Member}, own.ClientURLs, j.Cluster.Coordinator
 	if len(own.ClientURLs) == 0 {
-		return engine.Refuse("give it --advertise-client-urls",
+		return engine.Refuse("set --advertise-client-urls there",
 			"etcd on %s advertises no client URL for the others to join through", j.Cluster.Coordinator)
 	}
 	return nil
@@ -300,7 +300,7 @@ func (v view) checkMembers(j Shared) error {
 	for _, m := range j.Members {
 		for _, url := range append([]string{"the name " + m.Name}, m.PeerURLs...) {
 			if seen[url] {
-				return engine.Refuse("", "two of the nodes have %s: they cannot be members of one cluster", url)
+				return engine.Refuse("", "two of the nodes share %s: they cannot be members of one cluster", url)
 			}
 			seen[url] = true
 		}
@@ -371,23 +371,23 @@ func (v view) checkAPIServers(Shared) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return engine.Refuse("add their nodes to --nodes, or stop them and add --api-servers-stopped",
-		"API servers that are not on the nodes are known to use this etcd: %s", whoAnswers(elsewhere, reached))
+	return engine.Refuse("add their nodes to --nodes, or stop these API servers and add --api-servers-stopped",
+		"API servers outside --nodes use this etcd: %s", whoAnswers(elsewhere, reached))
 }
 
 func (v view) checkRevision(j Shared) error {
 	return (restorer{Options: v.options.Restore}).checkKnown(j.KnownRevision,
-		"no etcd answers, no data can be read, and there is no earlier run or backup beside it")
+		"no etcd answers, no data can be read, and no earlier run or backup shows it")
 }
 
 // notes are what a person should weigh before confirming.
 func (v view) notes() (notes []string) {
 	if clients := v.clients(); len(clients) > 0 {
-		notes = append(notes, fmt.Sprintf("other clients are connected to etcd, and keep what they know of the old "+
+		notes = append(notes, fmt.Sprintf("other clients are connected to etcd and will keep their view of the old "+
 			"data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
 	}
 	if len(v.options.Lost) > 0 {
-		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: add members in their place when you can",
+		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: replace these members when you can",
 			strings.Join(v.options.Lost, ", ")))
 	}
 	return notes

@@ -82,10 +82,10 @@ func (o Options) allOfThem(nodes, lost []string, members []observe.Member) strin
 	slices.Sort(named[len(nodes):])
 	switch {
 	case twins:
-		return "name the nodes of all members with --nodes; one that is destroyed is left out with --lost and its id"
+		return "list the nodes of all members in --nodes; leave out a destroyed one with --lost and its ID"
 	case len(named) == len(nodes):
-		return fmt.Sprintf("what never started holds nothing: leave it out: `%s`", o.onNodes(named, lost))
+		return fmt.Sprintf("a member that never started holds nothing; leave it out: `%s`", o.onNodes(named, lost))
 	}
-	return fmt.Sprintf("restore the cluster on all of its nodes: `%s`; the name of one that is destroyed goes from "+
-		"--nodes to --lost", o.onNodes(named, lost))
+	return fmt.Sprintf("restore the cluster on all its nodes: `%s`; move a destroyed node from --nodes to "+
+		"--lost", o.onNodes(named, lost))
 }

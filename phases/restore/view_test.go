@@ -71,7 +71,7 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 		{"a member that is not listed", func(v *view, c *journal.Cluster) {
 			delete(v.surveys, "cp3")
 			c.Nodes = c.Nodes[:2]
-		}, "not among the nodes: cp3"},
+		}, "the cluster has members that are not in --nodes: cp3"},
 		{"an API server that is not listed", func(v *view, _ *journal.Cluster) {
 			v.surveys["cp1"].Live.APIServers = append(v.surveys["cp1"].Live.APIServers, "10.9.9.9")
 			v.surveys["cp1"].Live.APIServers = append(v.surveys["cp1"].Live.APIServers, "10.9.9.8")
@@ -80,10 +80,10 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 			v.surveys["cp2"] = s
 		}, "10.9.9.8 (answers), 10.9.9.9 (does not answer here)"},
 		{"two of one name", func(v *view, _ *journal.Cluster) { s := v.surveys["cp2"]; s.Member.Name = "cp1" },
-			"two of the nodes have the name cp1"},
+			"two of the nodes share the name cp1"},
 		{"two of one URL", func(v *view, _ *journal.Cluster) {
 			v.surveys["cp2"].Member.PeerURLs[0] = "https://cp1:2380"
-		}, "two of the nodes have https://cp1:2380"},
+		}, "two of the nodes share https://cp1:2380"},
 		{"no etcd anywhere", func(v *view, _ *journal.Cluster) {
 			for name, s := range v.surveys {
 				s.Member = nil
@@ -95,7 +95,7 @@ func TestAllNodesTogetherAreRefused(t *testing.T) {
 				s.KnownRevision = 0
 				v.surveys[name] = s
 			}
-		}, "how far revisions had come"},
+		}, "nothing shows which revision etcd had reached"},
 		{"to be joined, but no etcd on the coordinator", func(v *view, _ *journal.Cluster) {
 			v.options.Rejoin = true
 			s := v.surveys["cp1"]

@@ -77,8 +77,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil },
 			[]string{"no manifest in"}, "put etcd's manifest"},
 		{"two manifests run etcd", func(s *seen) {
-			s.etcd = engine.Refuse("move one of them away", "two manifests run etcd: a and b")
-		}, []string{"two manifests"}, "move one of them away"},
+			s.etcd = engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of "+
+				"them out", "two manifests run etcd: a and b")
+		}, []string{"two manifests"}, "the kubelet runs every file in that directory, whatever its name: move one of " +
+			"them out"},
 		{"etcd is down, with a backup", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 		}, []string{"connection refused"}, "etcdpod restore /b/new.db --dry-run"},
@@ -155,10 +157,6 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"an API server that something removes too late", func(s *seen) {
 			s.facts.Live.DeadAPIServers = []observe.DeadAPIServer{{Address: "10.9.8.6", For: time.Hour}}
 		}, []string{"with a lease of 1h0m0s, longer than any API server uses"}, "see the warnings"},
-		{"a CA file that etcd has not read", func(s *seen) {
-			s.unread = []unreadCA{{"/etc/kubernetes/pki/etcd/ca.crt", "etcd"}}
-		}, []string{"/etc/kubernetes/pki/etcd/ca.crt was written after etcd started, which reads it only then"},
-			"see the warnings"},
 		{"a member that holds something else", func(s *seen) {
 			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}
 		}, []string{"cp2 differ from the others"}, "see the warnings"},
@@ -303,7 +301,7 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 			}
 		})
 	}
-	if got := certs.StatusOf("/x", nil, fs.ErrNotExist, now); got.Problem != "it is not there" {
+	if got := certs.StatusOf("/x", nil, fs.ErrNotExist, now); got.Problem != "it is missing" {
 		t.Errorf("%+v", got)
 	}
 	if got := certs.StatusOf("/x", []byte("junk"), nil, now); !strings.Contains(got.Problem,

@@ -71,7 +71,7 @@ func (b APIServer) call(ctx context.Context, a op.APIAccess, method, target stri
 	if refused != nil {
 		return refused
 	}
-	return cmp.Or(first, error(kubeconfigError{errors.New("cannot ask the API server: there is no kubeconfig")}))
+	return cmp.Or(first, error(kubeconfigError{errors.New("cannot query the API server: there is no kubeconfig")}))
 }
 
 // kubeconfigsOf are those to ask with, in turn.
@@ -311,8 +311,8 @@ func Kubeconfig(fs node.Reader, file string) (KubeconfigFile, error) {
 	}
 	current := config.Contexts[config.CurrentContext]
 	if current == nil || config.AuthInfos[current.AuthInfo] == nil || config.Clusters[current.Cluster] == nil {
-		return KubeconfigFile{}, fmt.Errorf("cannot use the kubeconfig %s: its current context names no user and "+
-			"no cluster", file)
+		return KubeconfigFile{}, fmt.Errorf("cannot use the kubeconfig %s: its current context has no user and "+
+			"cluster", file)
 	}
 	user := config.AuthInfos[current.AuthInfo]
 	k := KubeconfigFile{Cert: user.ClientCertificateData, Key: user.ClientKeyData, CertFile: user.ClientCertificate,

@@ -44,7 +44,7 @@ type DataDir struct {
 
 	// RevisionAtMost is an upper bound for the revision after the whole log: that of the db plus
 	// one for each entry of the log that may write. The exact revision is known once the entries
-	// are applied; see [Apart.SnapshotFromDataDir].
+	// are applied; see [SnapshotFromDataDir].
 	RevisionAtMost int64
 
 	ConsistentIndex uint64 // the last raft entry in the db
@@ -178,14 +178,14 @@ func (d *DataDir) useSentSnapshot(ctx context.Context) error {
 	sent := filepath.Join(d.Dir, "member", "snap", fmt.Sprintf("%016x.snap.db", d.log.from))
 	contents, err := checkDB(ctx, sent)
 	if _, absent := os.Lstat(sent); errors.Is(absent, fs.ErrNotExist) {
-		d.giveUpLog("the db ends at entry %d, the log goes on behind entry %d, and %s, which would be between, "+
-			"is not there", d.Contents.ConsistentIndex, d.log.from, filepath.Base(sent))
+		d.giveUpLog("the db ends at entry %d, the log continues after entry %d, and %s, which would be in between, "+
+			"is missing", d.Contents.ConsistentIndex, d.log.from, filepath.Base(sent))
 		return nil
 	} else if err != nil {
 		return err
 	}
 	if contents.ConsistentIndex < d.log.from {
-		d.giveUpLog("%s ends at entry %d, and the log goes on behind entry %d",
+		d.giveUpLog("%s ends at entry %d, but the log continues after entry %d",
 			filepath.Base(sent), contents.ConsistentIndex, d.log.from)
 		return nil
 	}
@@ -317,7 +317,7 @@ func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 	case err != nil:
 		return nil, fmt.Errorf("the request in raft entry %d cannot be decoded: %w", e.GetIndex(), err)
 	}
-	return nil, fmt.Errorf("the request in raft entry %d is of a kind that etcd %s does not know",
+	return nil, fmt.Errorf("the request in raft entry %d is of a kind unknown to etcd %s",
 		e.GetIndex(), version.Version)
 }
 

@@ -223,7 +223,8 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 	}{
 		{"whole", func(*os.File) {}, false, 0, true, ""},
 		{"the last record cut off with the file", func(f *os.File) { _ = f.Truncate(end - 50) },
-			true, 1, false, "never finished, and so never acknowledged; or the file was cut"},
+			true, 1, false, "was left out: it is a write that never finished, so it was never acknowledged; or the " +
+				"file was truncated, and later writes are lost."},
 		{"the last record half written", func(f *os.File) { zero(f, end-1024&^511, end) },
 			true, 1, false, "never finished"},
 		{"a flipped byte in the last record", func(f *os.File) { flip(f, end-50) },

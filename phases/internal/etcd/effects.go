@@ -110,9 +110,8 @@ func (d *DataDir) checkEffects() error {
 			return nil
 		}
 		if len(at) == 0 || candidates >= effectsDoubt && len(at) == 1 && at[top] {
-			return torn("the db says that it has applied the log up to entry %d, and its last revisions, up to %d, "+
-				"are "+
-				"not what those entries wrote", d.ConsistentIndex, top)
+			return torn("the db says that it has applied the log up to entry %d, but its last revisions, up to %d, "+
+				"are not what those entries wrote", d.ConsistentIndex, top)
 		}
 	}
 	return nil

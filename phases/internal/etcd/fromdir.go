@@ -36,20 +36,20 @@ type FromDataDir struct {
 // acknowledged them: it does not sync its note of what is committed. The source is not changed.
 // walDir is "" where it is member/wal. The errors are those of [Inspect], and [*HoleError]; after
 // an error no file is left. progress, which may be nil, gets bytes, a rough measure.
-func (a Apart) SnapshotFromDataDir(
+func SnapshotFromDataDir(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
-	return a.snapshotFrom(ctx, dir, walDir, out, false, progress)
+	return snapshotFrom(ctx, dir, walDir, out, false, progress)
 }
 
-// SnapshotUpToHole is [Apart.SnapshotFromDataDir] for somebody who gives up what came after a hole.
-func (a Apart) SnapshotUpToHole(
+// SnapshotUpToHole is [SnapshotFromDataDir] for somebody who gives up what came after a hole.
+func SnapshotUpToHole(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
-	return a.snapshotFrom(ctx, dir, walDir, out, true, progress)
+	return snapshotFrom(ctx, dir, walDir, out, true, progress)
 }
 
-func (a Apart) snapshotFrom(
+func snapshotFrom(
 	ctx context.Context, dir, walDir, out string, upToHole bool, progress func(done, total int64),
 ) (*FromDataDir, error) {
 	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
@@ -71,7 +71,7 @@ func (a Apart) snapshotFrom(
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
 	}
-	made, err := a.writeSnapshot(ctx, d, f, progress)
+	made, err := d.writeSnapshot(ctx, f, progress)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = syncDir(filepath.Dir(out))
 	}
@@ -82,14 +82,14 @@ func (a Apart) snapshotFrom(
 	return made, nil
 }
 
-func (a Apart) writeSnapshot(
-	ctx context.Context, d *DataDir, f *os.File, progress func(done, total int64),
+func (d *DataDir) writeSnapshot(
+	ctx context.Context, f *os.File, progress func(done, total int64),
 ) (*FromDataDir, error) {
 	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision,
 		StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
 	// The open file: in a directory that others may write to, its name may lead to another one by
 	// now.
-	file := Apart(nil).descriptor(0, f)
+	file := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 	size := d.Contents.SizeBytes
 	steps := meter{total: 2*size + int64(d.Pending()), report: progress}
 	if err := copyFile(ctx, d.DB, f, &steps); err != nil {
@@ -99,14 +99,11 @@ func (a Apart) writeSnapshot(
 		if err := d.reserve(f); err != nil {
 			return nil, err
 		}
-		entries, err := d.replaying(a.descriptor(0, f))
+		revision, err := replay(file, d, func(int) { steps.add(1) })
 		if err != nil {
 			return nil, err
 		}
-		if made.Revision, err = a.do(ctx, job{Replay: entries}, f); err != nil {
-			return nil, err
-		}
-		steps.add(int64(d.Pending()))
+		made.Revision = revision
 	}
 	size, err := levelMetaPages(file)
 	if err != nil {
@@ -147,7 +144,7 @@ func (d *DataDir) reserve(f *os.File) error {
 		return nil // that file system cannot promise room
 	}
 	if err != nil {
-		return fmt.Errorf("no room to apply the log: %d MiB are needed: %w", need>>20, err)
+		return fmt.Errorf("not enough space to apply the log: %d MiB needed: %w", need>>20, err)
 	}
 	return nil
 }
@@ -161,32 +158,31 @@ func (d *DataDir) Caveats() []string {
 		c = append(c, fmt.Sprintf("Raft entry %d is missing: %s. Everything before that is in the snapshot; what was "+
 			"written later is lost.", d.Hole.First, d.Hole.Reason))
 	case d.Damage != nil && d.Damage.Cut:
-		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, "+
-			"and so never acknowledged; or the file was cut, and what was written later is lost.", d.Damage))
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: it is a write that never finished, so "+
+			"it was never acknowledged; or the file was truncated, and later writes are lost.", d.Damage))
 	case d.Damage != nil:
-		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: a write that was never finished, "+
-			"and so never acknowledged.", d.Damage))
+		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: it is a write that never finished, so "+
+			"it was never acknowledged.", d.Damage))
 	}
 	c = append(c, d.copied()...)
 	if d.LastIndex < d.ConsistentIndex {
-		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: a part of the "+
-			"log is lost, or this is a copy that was made while etcd ran, the log before the db; what may have come "+
-			"after "+
-			"the db is not in the snapshot.", d.LastIndex, d.ConsistentIndex))
+		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: part of the "+
+			"log is lost, or this is a copy made while etcd was running, the log before the db; anything written "+
+			"after the db is not in the snapshot.", d.LastIndex, d.ConsistentIndex))
 	}
 	if d.Removed {
-		c = append(c, "The member had been removed from its cluster, so that the data may be old.")
+		c = append(c, "The member had been removed from its cluster, so the data may be old.")
 	}
 	if d.Voters > 1 && d.Follower {
 		c = append(c, fmt.Sprintf("The member was a follower in a cluster of %d: the others may have acknowledged "+
 			"writes that it had not received.", d.Voters))
 	} else if d.Voters > 1 {
-		c = append(c, fmt.Sprintf("The member was one of %d: if another one became the leader later, that one "+
-			"acknowledged writes which are not here.", d.Voters))
+		c = append(c, fmt.Sprintf("The member was one of %d: if another one became leader later, it acknowledged "+
+			"writes that are not here.", d.Voters))
 	}
 	if beyond := int64(d.LastIndex) - int64(d.CommitIndex); d.Voters > 1 && beyond > 0 {
 		c = append(c, fmt.Sprintf("The last %d raft entries were not yet known to be committed: they are in the "+
-			"snapshot, but clients may never have been told that they were written.", beyond))
+			"snapshot, but may never have been acknowledged to clients.", beyond))
 	}
 	return c
 }
@@ -201,12 +197,11 @@ func (d *DataDir) copied() []string {
 	case d.LastIndex < d.ConsistentIndex, !known:
 		return nil
 	case d.Pending() > 0:
-		return []string{fmt.Sprintf("kubeadm made this copy while etcd ran: the log goes on beyond the db, and its "+
-			"last "+
-			"%d entries are in the snapshot; what came after the copy is not.", d.Pending())}
+		return []string{fmt.Sprintf("kubeadm made this copy while etcd was running: the log goes beyond the db, and "+
+			"its last %d entries are in the snapshot; what came after the copy is not.", d.Pending())}
 	}
-	return []string{"kubeadm made this copy while etcd ran: the log does not go on beyond the db, and nothing tells " +
-		"what was written while it was made, or after."}
+	return []string{"kubeadm made this copy while etcd was running: the log does not go beyond the db, and nothing " +
+		"shows what was written during or after the copy."}
 }
 
 // copyFile copies path into f, sharing blocks where the file system can.

@@ -38,7 +38,7 @@ func TestADiskThatIsTooFullForTheLogIsSaidBeforeItIsApplied(t *testing.T) {
 			unix.Mount("tmpfs", disk, "tmpfs", 0, "size=48m"))
 		if err == nil {
 			_, made := SnapshotFromDataDir(t.Context(), s.Dir, "", filepath.Join(disk, "out.db"), nil)
-			if !errors.Is(made, unix.ENOSPC) || !strings.Contains(made.Error(), "no room to apply the log") {
+			if !errors.Is(made, unix.ENOSPC) || !strings.Contains(made.Error(), "not enough space to apply the log") {
 				t.Errorf("it says %v", made)
 			}
 			if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {

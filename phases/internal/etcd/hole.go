@@ -42,14 +42,14 @@ func (d *DataDir) findHole() *Hole {
 	committed := max(l.hard.GetCommit(), l.beyond.commit)
 	switch {
 	case l.first > d.ConsistentIndex+1 && len(l.entries) == 0 && l.damage != nil && l.end == 0:
-		return hole("the db ends at entry %d, and the log in %s begins with entry %d",
+		return hole("the db ends at entry %d, but the log in %s begins with entry %d",
 			d.ConsistentIndex, filepath.Base(l.damage.File), l.first)
 	case l.damage != nil && !l.damage.Torn && l.beyond.last > last:
-		return hole("the log is damaged, in %v; entries up to %d stand behind that", l.damage, l.beyond.last)
+		return hole("the log is damaged, in %v; entries up to %d follow the damage", l.damage, l.beyond.last)
 	case l.damage != nil && !l.damage.Torn:
 		return hole("the log is damaged, in %v", l.damage)
 	case committed > last:
-		return hole("the log says that entries up to %d were committed, and ends with %d", committed, l.end)
+		return hole("the log says that entries up to %d were committed, but ends with %d", committed, l.end)
 	}
 	return nil
 }
@@ -63,21 +63,20 @@ func (d *DataDir) checkJoint() error {
 	l, term := d.log, d.Contents.Term
 	if last := l.shared.last(); last != nil && term != 0 && last.GetIndex() == d.ConsistentIndex &&
 		last.GetTerm() != term {
-		return badLog("its entry %d is of term %d, and the db has applied one of term %d: they are not of one history",
+		return badLog("its entry %d is of term %d, but the db has applied one of term %d: they are not of one history",
 			d.ConsistentIndex, last.GetTerm(), term)
 	}
 	for _, s := range l.snapshots {
 		if d.own() && s.GetIndex() == d.ConsistentIndex && s.GetIndex() <= d.log.hard.GetCommit() &&
 			term != 0 && s.GetTerm() != 0 && s.GetTerm() != term {
-			return badLog("it says that entry %d is of term %d, and the db has applied one of term %d: they are not "+
-				"of "+
-				"one history", d.ConsistentIndex, s.GetTerm(), term)
+			return badLog("it says that entry %d is of term %d, but the db has applied one of term %d: they are not "+
+				"of one history", d.ConsistentIndex, s.GetTerm(), term)
 		}
 	}
 	before := term
 	for _, e := range l.entries {
 		if e.GetTerm() < before {
-			return badLog("its entry %d is of term %d, and what comes before of term %d: they are not of one history",
+			return badLog("its entry %d is of term %d, but the one before is of term %d: they are not of one history",
 				e.GetIndex(), e.GetTerm(), before)
 		}
 		before = e.GetTerm()
@@ -91,6 +90,6 @@ func (d *DataDir) checkMember() error {
 	if d.Hole != nil || !d.own() {
 		return nil
 	}
-	return badLog("it is of the member %x of the cluster %x, which is none of the members in the db: they are of "+
+	return badLog("it belongs to member %x of cluster %x, which is not among the members in the db: they are of "+
 		"different clusters", d.MemberID, d.ClusterID)
 }

@@ -120,7 +120,7 @@ const page = 5000
 type Changes struct{ Now, Made, Changed int64 }
 
 // ErrManyKeys says that there are more keys than were to be read.
-var ErrManyKeys = errors.New("etcd holds more keys than are to be read")
+var ErrManyKeys = errors.New("etcd holds more keys than would be read")
 
 // Since counts what is stored now of each Kubernetes resource below /registry/, under the names in
 // a snapshot's report, and what of it was made or changed after a revision. It transfers only keys,

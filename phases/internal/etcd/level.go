@@ -83,7 +83,7 @@ func newestMeta(f *os.File) (newest []byte, pageSize int64, err error) {
 		}
 	}
 	if first == nil {
-		return nil, 0, errors.New("none of them is whole")
+		return nil, 0, errors.New("none of them is intact")
 	}
 	return first, sizes[0], nil
 }

@@ -72,7 +72,7 @@ func TestAMemberOfThreeSaysWhatItCannotPromise(t *testing.T) {
 				removed  bool
 				caveat   string
 			}{
-				{leader, false, false, "if another one became the leader later"},
+				{leader, false, false, "if another one became leader later, it acknowledged writes that are not here."},
 				{follower, true, false, "was a follower in a cluster of 2"},
 				{gone, false, true, "had been removed from its cluster"},
 			} {
@@ -154,7 +154,7 @@ func TestADbThatTheLeaderHadJustSentIsUsed(t *testing.T) {
 	}
 	out := filepath.Join(t.TempDir(), "out.db")
 	if _, err := SnapshotFromDataDir(t.Context(), s.Dir, w.dir, out, nil); err == nil ||
-		!strings.Contains(err.Error(), "is not there") {
+		!strings.Contains(err.Error(), "is missing") {
 		t.Errorf("without it: %v", err)
 	}
 	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {

@@ -108,11 +108,11 @@ func (c *Client) reason(err error) string {
 	case errors.As(err, &host):
 		return "the server's certificate is not valid for " + host.Host
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert, as crypto/tls words it
-		return "the server refuses the client's certificate: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
+		return "the server rejects the client certificate: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
 	case errors.As(err, &header):
 		return "the server does not speak TLS there"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "the server ends the connection at once: it may not speak TLS there"
+		return "the server closes the connection at once: it may not speak TLS there"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused: nothing listens there"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),

@@ -63,8 +63,8 @@ func (c *Client) stream(ctx context.Context, f *os.File, progress func(done, tot
 		err = failed // the disk's error counts: what was received had nowhere to go
 	}
 	if err == nil && size%512 != sha256.Size {
-		err = fmt.Errorf("etcd sent %d bytes, which is not a db and a trailer of 32: the stream was "+
-			"cut, or the server is older than 3.2", size)
+		err = fmt.Errorf("etcd sent %d bytes, which is not a db with a 32-byte trailer: the stream was cut off, or "+
+			"the server is older than 3.2", size)
 	}
 	saved.SizeBytes, saved.Trailer = size, hex.EncodeToString(last)
 	return saved, err

@@ -78,7 +78,7 @@ func readLog(dir string, after uint64) (*raftLog, error) {
 		if l.damage != nil {
 			return nil, badLog("it cannot be read: %v", l.damage)
 		}
-		return nil, badLog("the one in %s does not say whose it is", dir)
+		return nil, badLog("the one in %s does not say which member it belongs to", dir)
 	}
 	l.skipToSnapshot()
 	return l, nil
@@ -139,7 +139,7 @@ func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error)
 		err := decoder.Decode(rec)
 		if err == nil && rec.GetType() == wal.CrcType {
 			if want := crcAt(first, crc, decoder); want != 0 && want != rec.GetCrc() {
-				err = errors.New("its checksum does not continue what is before it")
+				err = errors.New("its checksum does not match what precedes it")
 			} else {
 				decoder.UpdateCRC(rec.GetCrc())
 			}
@@ -171,7 +171,7 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 		if err != nil || zeros {
 			return nil, err
 		}
-		damage.Reason = "zeros, and more data behind them"
+		damage.Reason = "zeros followed by more data"
 		return damage, nil
 	}
 	if !newest || !errors.Is(why, io.ErrUnexpectedEOF) {
@@ -247,7 +247,7 @@ func (l *raftLog) record(rec *walpb.Record) error {
 			return fmt.Errorf("its metadata cannot be decoded: %w", err)
 		}
 		if l.memberID != 0 && (l.memberID != m.GetNodeID() || l.clusterID != m.GetClusterID()) {
-			return fmt.Errorf("it is of member %x of cluster %x, the files before of member %x of cluster %x",
+			return fmt.Errorf("it is of member %x of cluster %x, but the files before it of member %x of cluster %x",
 				m.GetNodeID(), m.GetClusterID(), l.memberID, l.clusterID)
 		}
 		l.memberID, l.clusterID = m.GetNodeID(), m.GetClusterID()
@@ -285,7 +285,7 @@ func (l *raftLog) append(e *raftpb.Entry) error {
 	if index > l.last()+1 {
 		sent := slices.IndexFunc(l.snapshots, func(s *walpb.Snapshot) bool { return s.GetIndex()+1 == index })
 		if sent < 0 {
-			return fmt.Errorf("entry %d follows on entry %d: those between are missing", index, l.last())
+			return fmt.Errorf("entry %d follows entry %d: those in between are missing", index, l.last())
 		}
 		l.from, l.entries = index-1, nil
 		l.shared = shared{}

@@ -128,7 +128,7 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 		{name: "up to a gap", write: func(l *logWriter) {
 			l.save(5, 1, upTo(1, 5)...)
 			l.save(5, 1, 8, 9)
-		}, after: 3, from: 3, last: 5, lastTerm: 1, damaged: "those between are missing"},
+		}, after: 3, from: 3, last: 5, lastTerm: 1, damaged: "those in between are missing"},
 		{name: "up to damage in a file that is not the last", write: func(l *logWriter) {
 			l.save(5, 1, upTo(1, 5)...)
 			l.cut(6, 1)

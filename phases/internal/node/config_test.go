@@ -84,7 +84,7 @@ func TestABrokenKubeletConfigurationIsNamed(t *testing.T) {
 		{"a number for a path", path, "staticPodPath: {a: b}", "cannot read the kubelet's configuration " + path},
 		{"another kind", path, "kind: Pod", "it is a Pod, not a KubeletConfiguration"},
 		{"an open quote", "/var/lib/kubelet/kubeadm-flags.env",
-			`KUBELET_KUBEADM_ARGS="--v=2`, "flags in /var/lib/kubelet/kubeadm-flags.env: a quote is not closed"},
+			`KUBELET_KUBEADM_ARGS="--v=2`, "flags in /var/lib/kubelet/kubeadm-flags.env: an unclosed quote"},
 		{"a relative flag", "/etc/default/kubelet", `KUBELET_EXTRA_ARGS=--pod-manifest-path=pods`,
 			"--pod-manifest-path=pods is relative"},
 	} {

@@ -150,7 +150,7 @@ const mostRead = 64 << 20
 func ReadWhole(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, mostRead+1))
 	if err == nil && len(data) > mostRead {
-		return nil, fmt.Errorf("it has more than %d MiB", mostRead>>20)
+		return nil, fmt.Errorf("it is larger than %d MiB", mostRead>>20)
 	}
 	return data, err
 }

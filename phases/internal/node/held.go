@@ -53,7 +53,7 @@ func (d disk) ReadPlain(path string, most int64) ([]byte, Stat, error) {
 	if !info.Mode().IsRegular() || info.Size() > most {
 		why := errors.New("not a regular file")
 		if info.Mode().IsRegular() {
-			why = fmt.Errorf("it has %d bytes, and at most %d are read", info.Size(), most)
+			why = fmt.Errorf("it has %d bytes, but at most %d are read", info.Size(), most)
 		}
 		return nil, Stat{}, pathError("read", f.Name(), why)
 	}
@@ -82,7 +82,7 @@ func Exposed(f Reader, dir string) (why string, err error) {
 			return "", nil
 		}
 	}
-	return "", fmt.Errorf("cannot tell who may write to %s: %w", dir, err)
+	return "", fmt.Errorf("cannot determine who can write to %s: %w", dir, err)
 }
 
 // Foreign says whether others can have written a file: it belongs to somebody else, or they may
@@ -97,13 +97,13 @@ func (s Stat) exposed() string {
 	group := s.Mode&0o020 != 0 && s.GID != 0 && (s.GID != os.Getegid() || s.UID != os.Geteuid())
 	switch {
 	case s.UID != 0 && s.UID != os.Geteuid():
-		return fmt.Sprintf("belongs to the user %d", s.UID)
+		return fmt.Sprintf("belongs to user %d", s.UID)
 	case s.Mode&fs.ModeSticky != 0:
 		return ""
 	case s.Mode&0o002 != 0:
-		return "may be written to by everybody"
+		return "is writable by everyone"
 	case group:
-		return fmt.Sprintf("may be written to by the group %d", s.GID)
+		return fmt.Sprintf("is writable by group %d", s.GID)
 	}
 	return ""
 }

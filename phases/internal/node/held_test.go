@@ -30,8 +30,8 @@ func TestADirectoryIsExposedAsSSHDSeesIt(t *testing.T) {
 	}{
 		"its own":                {"/a/b", 0o700, ""},
 		"others read it":         {"/a/b", 0o755, ""},
-		"everybody writes to it": {"/a/b", 0o777, "/a/b may be written to by everybody"},
-		"everybody may rename it, from the one above": {"/a", 0o777, "/a may be written to by everybody"},
+		"everybody writes to it": {"/a/b", 0o777, "/a/b is writable by everyone"},
+		"everybody may rename it, from the one above": {"/a", 0o777, "/a is writable by everyone"},
 		"sticky":            {"/a/b", 0o777 | os.ModeSticky, ""},
 		"sticky, one above": {"/a", 0o777 | os.ModeSticky, ""},
 	} {

@@ -74,7 +74,7 @@ func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot ask which image sandboxes are made from: %w", err)
+		return "", fmt.Errorf("cannot determine the image of pod sandboxes: %w", err)
 	}
 	if read.SandboxImage != "" {
 		return read.SandboxImage, nil
@@ -119,7 +119,7 @@ func (r runtime) Exit(ctx context.Context, id string) (exit Exit, ok bool, err e
 		return nil
 	})
 	if err != nil {
-		return Exit{}, false, fmt.Errorf("cannot ask how container %s ended: %w", id, err)
+		return Exit{}, false, fmt.Errorf("cannot read how container %s exited: %w", id, err)
 	}
 	return exit, ok, nil
 }

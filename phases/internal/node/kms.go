@@ -101,7 +101,7 @@ func openFirst(ctx context.Context, conn *grpc.ClientConn, k SealedKey) ([]byte,
 func refusal(err error, well bool) error {
 	why := status.Convert(err).Message()
 	if !well {
-		return fmt.Errorf("it is not well: %s", why)
+		return fmt.Errorf("it is unhealthy: %s", why)
 	}
 	return fmt.Errorf("%w: %s", ErrForeignKey, why)
 }

@@ -45,7 +45,7 @@ type service struct {
 func (s *service) Running(ctx context.Context) (bool, error) {
 	running, err := s.running(ctx)
 	if err != nil {
-		return false, fmt.Errorf("cannot tell whether the kubelet runs: %w", err)
+		return false, fmt.Errorf("cannot determine whether the kubelet runs: %w", err)
 	}
 	return running, nil
 }
@@ -114,7 +114,7 @@ func (s *service) Start(ctx context.Context) error {
 	defer cancel()
 	err := s.start(limited)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		err = fmt.Errorf("its command has not ended after %s", s.cmds.Wait)
+		err = fmt.Errorf("its command is still running after %s", s.cmds.Wait)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot start the kubelet: %w", err)
@@ -174,7 +174,7 @@ func (s *service) command(ctx context.Context, line, verb string) error {
 	return s.run(ctx, argv)
 }
 
-const commandsHint = "say how this node does it with --kubelet-stop-command, " +
+const commandsHint = "give this node's commands with --kubelet-stop-command, " +
 	"--kubelet-start-command and --kubelet-status-command"
 
 // hinted is an error with a hint at what to do about it.

@@ -96,21 +96,22 @@ func TestWhatTheKubeletsCommandsCanDoWrong(t *testing.T) {
 			node.Commands{Stop: "stop", Status: "status"}, node.Kubelet.Stop,
 			"cannot stop the kubelet: still running after 300ms", ""},
 		{"the start command hangs", map[string]string{"start": forever}, node.Commands{Start: "start"},
-			node.Kubelet.Start, "cannot start the kubelet: its command has not ended after 300ms", ""},
+			node.Kubelet.Start, "cannot start the kubelet: its command is still running after 300ms", ""},
 		{"the stop command fails", map[string]string{"status": "exit 0",
 			"stop": "echo one; echo it is stuck >&2; echo; exit 7"}, node.Commands{Stop: "stop it", Status: "status"},
 			node.Kubelet.Stop, "cannot stop the kubelet: stop it: exit status 7: it is stuck", ""},
 		{"the status is an error of its own", map[string]string{"status": "echo confused; exit 5"},
 			node.Commands{Status: "status"},
-			running, "cannot tell whether the kubelet runs: status: exit status 5: confused", ""},
+			running, "cannot determine whether the kubelet runs: status: exit status 5: confused", ""},
 		{"systemd does not know it", map[string]string{"systemctl": "echo inactive; exit 4"}, node.Commands{},
-			running, "cannot tell whether the kubelet runs: systemd knows no unit kubelet", "--kubelet-status-command"},
+			running, "cannot determine whether the kubelet runs: systemd knows no unit " +
+				"kubelet", "--kubelet-status-command"},
 		{"there is no bus", map[string]string{"systemctl": "echo 'Failed to connect to bus'; exit 1"}, node.Commands{},
-			running, "cannot tell whether the kubelet runs: systemctl is-active kubelet: exit " +
+			running, "cannot determine whether the kubelet runs: systemctl is-active kubelet: exit " +
 				"status 1: Failed to connect to bus", ""},
 		{"a quote is open", nil, node.Commands{Start: "start 'it"},
 			node.Kubelet.Start,
-			`cannot start the kubelet: cannot read the command "start 'it": a quote is not closed`, ""},
+			`cannot start the kubelet: cannot read the command "start 'it": an unclosed quote`, ""},
 		{"a command of blanks", nil, node.Commands{Start: "  "},
 			node.Kubelet.Start, `cannot start the kubelet: the command "  " is empty`, ""},
 	} {
@@ -197,7 +198,7 @@ func TestSplitWordsAsAShell(t *testing.T) {
 		{`'a\'`, []string{`a\`}, ""},
 		{"a\\\nb", []string{"ab"}, ""},
 		{`$HOME * #x`, []string{"$HOME", "*", "#x"}, ""},
-		{`"a`, nil, "a quote is not closed"},
+		{`"a`, nil, "an unclosed quote"},
 		{`a\`, nil, "it ends with a backslash"},
 	} {
 		got, err := node.SplitWords(c.line)

@@ -17,9 +17,9 @@ func CanListen(ctx context.Context, address string) error {
 	case err == nil:
 		return listener.Close()
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("cannot listen at %s: another program does already", address)
+		return fmt.Errorf("cannot listen at %s: another program already does", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("cannot listen at %s: it is no address of this machine", address)
+		return fmt.Errorf("cannot listen at %s: it is not an address of this machine", address)
 	}
 	return fmt.Errorf("cannot listen at %s: %w", address, err)
 }

@@ -15,8 +15,8 @@ func TestAListenerIsForeseen(t *testing.T) {
 	defer taken.Close()
 	for _, tt := range []struct{ address, says string }{
 		{"127.0.0.1:0", ""},
-		{taken.Addr().String(), "another program does already"},
-		{"192.0.2.1:2379", "it is no address of this machine"}, // RFC 5737: nobody's
+		{taken.Addr().String(), "another program already does"},
+		{"192.0.2.1:2379", "it is not an address of this machine"}, // RFC 5737: nobody's
 		{"nonsense", "cannot listen at nonsense"},
 	} {
 		err := CanListen(context.Background(), tt.address)

@@ -35,8 +35,7 @@ type View struct {
 		Image(ctx context.Context, name string) (Image, error)
 		SandboxImage(ctx context.Context) (string, error)
 	}
-	Processes Processes
-	Clock     Clock
+	Clock Clock
 	// Environment returns the variables with which a container was started; nil where that cannot
 	// be asked.
 	Environment func(ctx context.Context, id string) (map[string]string, error)
@@ -44,8 +43,7 @@ type View struct {
 
 // View returns the host without the methods that change it.
 func (h *Host) View() View {
-	v := View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime},
-		Processes: h.Processes, Clock: h.Clock}
+	v := View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime}, Clock: h.Clock}
 	if r, ok := h.Runtime.(interface {
 		Environment(ctx context.Context, id string) (map[string]string, error)
 	}); ok {
@@ -223,9 +221,8 @@ type Runtime interface {
 
 // Process is a process of this host that uses a directory.
 type Process struct {
-	PID         int
-	Command     string
-	EtcdVersion string // as its binary tells; empty: it is no etcd, or does not tell
+	PID     int
+	Command string
 }
 
 // Processes finds what the container runtime may not know about.

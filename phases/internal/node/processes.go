@@ -32,7 +32,7 @@ const deepest = 3
 func (p processes) Using(ctx context.Context, dir string) ([]Process, error) {
 	using, err := p.using(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell which processes use %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot determine which processes use %s: %w", dir, err)
 	}
 	return using, nil
 }
@@ -69,8 +69,7 @@ func (p processes) using(ctx context.Context, dir string) ([]Process, error) {
 			return nil, fmt.Errorf("process %d: %w", pid, err)
 		}
 		if uses {
-			found = append(found, Process{PID: pid, Command: strings.Join(commandLine(pid), " "),
-				EtcdVersion: etcdVersion(pid)})
+			found = append(found, Process{PID: pid, Command: strings.Join(commandLine(pid), " ")})
 		}
 	}
 	return found, nil

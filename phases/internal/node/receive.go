@@ -44,7 +44,7 @@ func receive(
 		part := buffer[:min(int64(len(buffer)), size-done)]
 		n, err := io.ReadFull(from, part)
 		if err != nil {
-			return fmt.Errorf("it ended after %d of %d bytes: %w", done+int64(n), size, err)
+			return fmt.Errorf("it was cut off after %d of %d bytes: %w", done+int64(n), size, err)
 		}
 		_, _ = hash.Write(part) // never fails
 		if err := fsys.Append(temp, part); err != nil {
@@ -59,7 +59,7 @@ func receive(
 		}
 	}
 	if got := fmt.Sprintf("%x", hash.Sum(nil)); got != sum {
-		return fmt.Errorf("its SHA-256 is %s here, and %s where it came from", got, sum)
+		return fmt.Errorf("its SHA-256 is %s here, but %s at its source", got, sum)
 	}
 	return fsys.Sync(temp)
 }

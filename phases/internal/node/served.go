@@ -52,7 +52,7 @@ func Served(ctx context.Context, address string, certPEM, keyPEM []byte) ([]byte
 	if len(shown) > 0 { // what the server thinks of the client does not matter
 		return shown, nil
 	}
-	return nil, fmt.Errorf("cannot look at the certificate served at %s: %w", address, plainly(err))
+	return nil, fmt.Errorf("cannot read the certificate served at %s: %w", address, plainly(err))
 }
 
 func plainly(err error) error {

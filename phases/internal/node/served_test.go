@@ -103,7 +103,7 @@ func TestWhatServesNothingIsToldOf(t *testing.T) {
 	for name, tt := range map[string]struct{ at, why string }{
 		"nobody":           {"127.0.0.1:1", "nothing listens there"},
 		"plain HTTP":       {http, "does not speak TLS"},
-		"one who hangs up": {closed, "cannot look at the certificate served at " + closed},
+		"one who hangs up": {closed, "cannot read the certificate served at " + closed},
 	} {
 		got, err := Served(t.Context(), tt.at, nil, nil)
 		if got != nil || err == nil || !strings.Contains(err.Error(), tt.why) {

@@ -45,7 +45,7 @@ func SplitWords(line string) ([]string, error) {
 		}
 	}
 	if quote != 0 {
-		return nil, errors.New("a quote is not closed")
+		return nil, errors.New("an unclosed quote")
 	}
 	if inWord {
 		words = append(words, word.String())

@@ -33,7 +33,7 @@ func (s *SetDataDir) Undo(ctx context.Context, t *Target) error { return s.set(c
 
 func (s *SetDataDir) set(ctx context.Context, t *Target, dir string) error {
 	if s.Old == "" {
-		t.report("there is no ClusterConfiguration of kubeadm's in this cluster: nothing to bring in line")
+		t.report("this cluster has no kubeadm ClusterConfiguration: nothing to update")
 		return nil
 	}
 	return t.APIServer.SetDataDir(ctx, s.API, dir)
@@ -110,10 +110,10 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 		}
 	}
 	if len(lost) > 0 {
-		t.warn(finding.KubeletsToRestart, strings.Join(lost, ", "), "these nodes joined after the snapshot was taken, "+
+		t.warn(finding.KubeletsToRestart, strings.Join(lost, ", "), "these nodes joined after the snapshot was taken "+
 			"and are no longer registered; restart their kubelets: %s", strings.Join(lost, ", "))
 	}
-	t.warn(finding.KubeletsToRestart, "workers", "restart the kubelets of the workers, too (systemctl restart "+
+	t.warn(finding.KubeletsToRestart, "workers", "also restart the kubelets of the workers (systemctl restart "+
 		"kubelet): their in-memory state is from before the restore")
 	return nil
 }
@@ -123,11 +123,11 @@ func (v *VerifyRestored) nameNodes(ctx context.Context, t *Target) error {
 // see more.
 func (v *VerifyRestored) unread(t *Target, d *DeniedError) error {
 	t.warn(finding.ObjectsNotReadBack, "",
-		"check this: the objects were not read back through the API server: %v; %s", d, d.Hint())
+		"check this yourself: the objects were not read back through the API server: %v; %s", d, d.Hint())
 	if !v.Second {
 		t.warn(finding.KubeletsToRestart, "all nodes",
-			"restart the kubelets of all nodes (systemctl restart kubelet): their in-memory state is from before "+
-				"the restore, and which of them are not registered any more could not be asked")
+			"restart the kubelets of all nodes (systemctl restart kubelet): their in-memory state is from before the "+
+				"restore; which of them are no longer registered could not be checked")
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (v *VerifyRestored) reconcile(t *Target, got []Count) {
 	}
 	text := fmt.Sprintf("the snapshot held %d of them", listed)
 	if len(others) > 0 {
-		text += fmt.Sprintf(", and %d more keys below /registry/, which the API server does not list: %s", keys-listed,
+		text += fmt.Sprintf(", and %d more keys below /registry/ that the API server does not list: %s", keys-listed,
 			strings.Join(others, ", "))
 	}
 	t.report("%s", text)
@@ -167,8 +167,8 @@ func (v *VerifyRestored) compare(t *Target, got []Count) {
 			}
 		}
 		if known && want.Objects > 0 && objects == 0 && !shortLived(want.Resource) {
-			t.warn(finding.ObjectsMissing, want.Resource, "check this: the API server shows none of the %d %s that "+
-				"the snapshot held; they may have expired since then", want.Objects, want.Resource)
+			t.warn(finding.ObjectsMissing, want.Resource, "check this yourself: the API server shows none of the %d "+
+				"%s that the snapshot held; they may have expired since", want.Objects, want.Resource)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		switch {
 		case err == nil && want != 0 && got.ClusterID != want:
 			at := a.Access.Endpoints[0]
-			return &finalError{fmt.Errorf("another etcd answers at %s: of the cluster %x, and not of %x",
+			return &finalError{fmt.Errorf("another etcd answers at %s: of cluster %x, not %x",
 				at, got.ClusterID, want)}
 		case err == nil && want == 0:
 			t.report("etcd serves: cluster %x with %s, this one is %x",

@@ -88,7 +88,7 @@ type OpenBackup struct {
 }
 
 func (o *OpenBackup) String() string {
-	return fmt.Sprintf("claim a place in %s; remove what backups that were cut off may have left there", o.Dir)
+	return fmt.Sprintf("claim a place in %s; remove leftovers of interrupted backups there", o.Dir)
 }
 
 func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
@@ -96,13 +96,13 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 		t.report("%s", o.Note)
 	}
 	if err := removeDead(t, o.Records); err != nil {
-		t.warn(finding.BackupCleanup, o.Dir, "what a backup that was cut off has left could not be removed: %v", err)
+		t.warn(finding.BackupCleanup, o.Dir, "leftovers of an interrupted backup could not be removed: %v", err)
 	}
 	if err := o.hold(t); err != nil {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 	}
 	if err := o.begin(ctx, t); err != nil {
-		t.report("%v; should this backup be cut off, what it leaves in %s is not removed", err, o.Dir)
+		t.report("%v; if this backup is interrupted, its leftovers in %s are not removed", err, o.Dir)
 	}
 	if err := o.mark(t); err != nil {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
@@ -180,7 +180,7 @@ func (w Workspace) close(t *Target) error {
 		}
 	}
 	if err := t.Host.FS.Sync(w.held.Dir); err != nil {
-		return fmt.Errorf("cannot make %s durable: %w", w.Dir, w.readable(err))
+		return fmt.Errorf("cannot sync %s: %w", w.Dir, w.readable(err))
 	}
 	return errors.Join(w.forget(t), w.held.Close())
 }
@@ -275,7 +275,7 @@ type ProveBackup struct {
 	Workspace
 }
 
-func (p *ProveBackup) String() string { return "prove the snapshot " + p.Snapshot() }
+func (p *ProveBackup) String() string { return "verify the snapshot " + p.Snapshot() }
 
 func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 	c, err := t.Etcd.Examine(ctx, p.at(p.Snapshot()), t.progress)
@@ -284,12 +284,12 @@ func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
 	}
 	d := &p.sidecar
 	if d.SizeBytes != 0 && d.SizeBytes != c.SizeBytes {
-		return fmt.Errorf("the disk does not give back what was written to %s: %d bytes, and not %d",
+		return fmt.Errorf("the disk does not return what was written to %s: %d bytes instead of %d",
 			p.Snapshot(), c.SizeBytes, d.SizeBytes)
 	}
 	if d.SHA256 != "" && d.SHA256 != c.Trailer {
-		return fmt.Errorf("the disk does not give back what was written to %s: the SHA-256 at its end is %s, and "+
-			"etcd sent %s", p.Snapshot(), c.Trailer, d.SHA256)
+		return fmt.Errorf("the disk does not return what was written to %s: the SHA-256 at its end is %s, but etcd "+
+			"sent %s", p.Snapshot(), c.Trailer, d.SHA256)
 	}
 	d.SHA256, d.SizeBytes, d.Revision, d.Keys = c.SHA256, c.SizeBytes, c.Revision, c.Keys
 	d.CompactRevision, d.HashKV, d.StorageVersion, d.HashSteps = c.CompactRevision,
@@ -316,7 +316,7 @@ func (k *KeepBackup) String() string {
 	}
 	text := fmt.Sprintf("keep it in %s as etcd-<node>-<UTC>-r<revision>.db, with its sidecar", k.Dir)
 	if k.Keep > 0 {
-		text += fmt.Sprintf("; remove this node's oldest backups there, so that %d are left", k.Keep)
+		text += fmt.Sprintf("; remove this node's oldest backups there, keeping %d", k.Keep)
 	}
 	return text
 }
@@ -336,7 +336,7 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 		}
 	}
 	if err := k.remember(t); err != nil {
-		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but where it is could not be noted: %v", err)
+		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but its place could not be recorded: %v", err)
 	}
 	if err := k.close(t); err != nil {
 		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but %v", err)

@@ -58,7 +58,7 @@ func (o *OpenBackup) begin(ctx context.Context, t *Target) error {
 		return err
 	}
 	if err := r.claim(ctx, t); err != nil {
-		return fmt.Errorf("cannot note in %s that a backup is being made: %w", o.Records, err)
+		return fmt.Errorf("cannot record in %s that a backup is being made: %w", o.Records, err)
 	}
 	if err := writeJSON(t, r.file(), r); err != nil {
 		return errors.Join(err, r.forget(t.Host.FS), r.unlock())
@@ -107,7 +107,7 @@ func (d *Draft) note(t *Target, change func(*record)) {
 	}
 	change(d.record)
 	if err := writeJSON(t, d.record.file(), d.record); err != nil {
-		t.report("%v; should this backup be cut off, not all that it leaves is removed", err)
+		t.report("%v; if this backup is interrupted, some of its leftovers are not removed", err)
 	}
 }
 
@@ -138,7 +138,7 @@ func LastBackupDir(fsys node.Reader, records string) (string, error) {
 		err = json.Unmarshal(data, &last)
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot tell where the last backup was kept: %w", err)
+		return "", fmt.Errorf("cannot determine where the last backup was kept: %w", err)
 	}
 	return last.Dir, nil
 }
@@ -161,7 +161,7 @@ func (r *record) forget(fsys node.FS) error {
 		}
 	}
 	if err := fsys.Sync(r.in); err != nil {
-		return fmt.Errorf("cannot make %s durable: %w", r.in, err)
+		return fmt.Errorf("cannot sync %s: %w", r.in, err)
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func DeadBackups(fsys node.Reader, records string) ([]DeadBackup, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the backups that were cut off: %w", err)
+		return nil, fmt.Errorf("cannot list interrupted backups: %w", err)
 	}
 	var dead []DeadBackup
 	for _, name := range names {
@@ -223,7 +223,7 @@ func (r *record) seize(fsys node.Reader) (unlock func() error, err error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell whether a backup is being made: %w", err)
+		return nil, fmt.Errorf("cannot determine whether a backup is being made: %w", err)
 	}
 	if after, err := fsys.Lstat(r.lock()); err != nil || after.Ino != before.Ino || after.Dev != before.Dev {
 		return nil, unlock()
@@ -313,7 +313,7 @@ func (d DeadBackup) Remove(fsys node.FS) (err error) {
 	}
 	// The record names them: their removal must be durable before it goes.
 	if err := fsys.Sync(held.Dir); err != nil {
-		return fmt.Errorf("cannot make %s durable: %w", d.Dir, err)
+		return fmt.Errorf("cannot sync %s: %w", d.Dir, err)
 	}
 	return d.forget(fsys)
 }

@@ -132,7 +132,7 @@ func TestABackupToAFileThatAppearedMeanwhileLeavesItAlone(t *testing.T) {
 func TestASnapshotThatTheDiskDoesNotGiveBackIsNotKept(t *testing.T) {
 	dir := t.TempDir()
 	err := take(diskTarget(fileEtcd{spoil: true}), Workspace{Dir: dir, Run: "x"}, "")
-	if err == nil || !strings.Contains(err.Error(), "the disk does not give back") {
+	if err == nil || !strings.Contains(err.Error(), "the disk does not return what was written to") {
 		t.Errorf("%v", err)
 	}
 	if kept, hidden := visible(t, dir); kept != 0 || hidden != 0 {

@@ -80,7 +80,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	}
 	crashes, err := watchCrashes(ctx, t, "etcd")
 	if err != nil {
-		return &NotServingError{What: fmt.Sprintf("whether it serves again is not known: %v", err),
+		return &NotServingError{What: fmt.Sprintf("it is not known whether it serves again: %v", err),
 			Fix: "start the container runtime; `etcdpod status` has details"}
 	}
 	var ready readiness
@@ -93,7 +93,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 			}
 			if !told {
 				told = true
-				t.report("everything is put back; waiting up to %s for what served before to serve again", b.Limit)
+				t.report("everything is put back; waiting up to %s until what served before serves again", b.Limit)
 			}
 			if fix := b.noImage(ctx, t); fix != nil {
 				return &finalError{fix}
@@ -107,7 +107,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	if err == nil || errors.As(err, &known) {
 		return err
 	}
-	return &NotServingError{What: err.Error(), Fix: "look into its log below /var/log/pods, and into the kubelet's " +
+	return &NotServingError{What: err.Error(), Fix: "read its log below /var/log/pods, and the kubelet's " +
 		"(`journalctl -u kubelet`); `etcdpod status` has details. If you edit a manifest, restart the kubelet " +
 		"afterwards"}
 }
@@ -147,9 +147,9 @@ func (b *Before) noImage(ctx context.Context, t *Target) error {
 			continue // not as the manifest names it
 		}
 		if i, err := t.Host.Runtime.Image(ctx, name); err == nil && !i.Present {
-			return &NotServingError{What: fmt.Sprintf("what runs the image %s cannot start: the image is no longer "+
+			return &NotServingError{What: fmt.Sprintf("containers of image %s cannot start: the image is no longer "+
 				"on this node", name),
-				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts it by "+
+				Fix: fmt.Sprintf("pull it (`crictl pull %s`), or import it: the kubelet then starts them by "+
 					"itself", name)}
 		}
 	}

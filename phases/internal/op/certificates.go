@@ -156,7 +156,7 @@ type ReplaceCertificate struct {
 }
 
 func (r *ReplaceCertificate) String() string {
-	return fmt.Sprintf("put the new %s in the place of %s and %s, which are kept as %s.*",
+	return fmt.Sprintf("swap in the new %s for %s and %s, keeping the old ones as %s.*",
 		r.Name, r.Cert, r.Key, r.Kept)
 }
 
@@ -355,7 +355,7 @@ func (p *PutCertificate) pair(base string) [2]string {
 func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
 	for _, file := range p.to() {
 		if exists(t, file) {
-			return fmt.Errorf("cannot write %s: it has turned up since the run was planned", file)
+			return fmt.Errorf("cannot write %s: it has appeared since the run was planned", file)
 		}
 	}
 	p.New, err = sums(t, p.from())
@@ -408,7 +408,7 @@ func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 		if theirs {
-			t.report("%s.* are left there: somebody else has put %s there", p.To, path.Base(file))
+			t.report("%s.* are left there: someone else put %s there", p.To, path.Base(file))
 			return syncDirs(t, file)
 		}
 	}

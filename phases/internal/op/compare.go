@@ -32,7 +32,7 @@ type CompareMembers struct {
 	Members int    `json:"members,omitempty"` // of the restored cluster; 0: one
 }
 
-func (c *CompareMembers) String() string { return "compare what etcd serves with what was staged" }
+func (c *CompareMembers) String() string { return "compare what etcd serves with the staged data" }
 
 func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
 	if err := c.Alone.ensure(ctx, t); err != nil {
@@ -48,16 +48,16 @@ func (c *CompareMembers) Do(ctx context.Context, t *Target) error {
 	case err != nil:
 		return err
 	case got.ClusterID != want.ClusterID:
-		return fmt.Errorf("the restored etcd differs from what was staged: cluster %x, and not %x",
+		return fmt.Errorf("the restored etcd differs from the staged data: cluster %x, not %x",
 			got.ClusterID, want.ClusterID)
 	case got.Members != max(c.Members, 1) || got.MemberID != want.MemberID:
-		return fmt.Errorf("the restored etcd differs from what was staged: %d members, and this one is %x, not %x",
+		return fmt.Errorf("the restored etcd differs from the staged data: %d members, and this one is %x, not %x",
 			got.Members, got.MemberID, want.MemberID)
 	case got.Keys != want.Keys:
-		return fmt.Errorf("the restored etcd differs from what was staged: it serves %d keys of %d",
+		return fmt.Errorf("the restored etcd differs from the staged data: it serves %d keys of %d",
 			got.Keys, want.Keys)
 	case got.Revision < want.Revision:
-		return fmt.Errorf("the restored etcd differs from what was staged: it is at revision %d, below %d",
+		return fmt.Errorf("the restored etcd differs from the staged data: it is at revision %d, below %d",
 			got.Revision, want.Revision)
 	}
 	t.report("etcd serves %d keys at revision %d", got.Keys, got.Revision)

@@ -154,7 +154,7 @@ func (x *ExchangeContents) arrange(t *Target, live, other []entry) error {
 		}
 		for _, dir := range []string{x.Live, x.Staged, x.Park} {
 			if err := t.Host.FS.Sync(dir); err != nil {
-				return fmt.Errorf("cannot make the exchange in %s durable: %w", x.Live, err)
+				return fmt.Errorf("cannot sync the exchange in %s: %w", x.Live, err)
 			}
 		}
 	}
@@ -198,7 +198,7 @@ func (x *ExchangeContents) check(t *Target) error {
 		return err
 	}
 	if at != x.At {
-		return fmt.Errorf("cannot exchange what is in %s: another disk is mounted there, or none", x.Live)
+		return fmt.Errorf("cannot exchange what is in %s: no disk is mounted there, or a different one", x.Live)
 	}
 	there := map[uint64]bool{}
 	for _, dir := range []string{x.Live, x.Staged, x.Park} {
@@ -219,7 +219,7 @@ func (x *ExchangeContents) check(t *Target) error {
 	}
 	for _, e := range slices.Concat(x.Old, x.New) {
 		if !there[e.Inode] {
-			return fmt.Errorf("cannot exchange what is in %s: %s, which was there, or was to come there, is gone",
+			return fmt.Errorf("cannot exchange what is in %s: %s, one of the things to be exchanged, is gone",
 				x.Live, e.Name)
 		}
 	}
@@ -232,7 +232,8 @@ func (x *ExchangeContents) Lasts(_ context.Context, t *Target) error {
 	if err != nil || at == x.At {
 		return err
 	}
-	return fmt.Errorf("%s is not the mount that this run has put etcd's log on: is a disk not mounted, or another one?",
+	return fmt.Errorf("%s is not the mount that this run put etcd's WAL on: is a disk missing, or a different one "+
+		"mounted?",
 		x.Live)
 }
 

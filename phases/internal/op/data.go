@@ -68,8 +68,8 @@ func (m *MoveAside) look(t *Target) (at string, err error) {
 		case id == m.Old:
 			at = name
 		case !id.Absent:
-			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, or "+
-				"did someone replace it?", m.From, m.To, name)
+			return "", fmt.Errorf("cannot move %s to %s: %s is not the data that was there; is a disk not mounted, "+
+				"or has someone replaced it?", m.From, m.To, name)
 		}
 	}
 	if at == "" {
@@ -114,7 +114,7 @@ type ClaimData struct {
 }
 
 func (c *ClaimData) String() string {
-	return "make the data directory " + c.Dir + ", if it is not there"
+	return "make the data directory " + c.Dir + " if it does not exist"
 }
 
 func (c *ClaimData) member() string { return path.Join(c.Dir, "member") }
@@ -153,7 +153,7 @@ func (c *ClaimData) holdsData(t *Target) bool {
 
 func (c *ClaimData) Do(ctx context.Context, t *Target) error {
 	if err := t.Host.FS.Mkdir(c.Dir, c.Attr); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("cannot make the data directory %s: %w", c.Dir, err)
+		return fmt.Errorf("cannot create the data directory %s: %w", c.Dir, err)
 	}
 	if err := syncDirs(t, c.Dir); err != nil || c.Receipt == "" {
 		return err
@@ -188,8 +188,8 @@ func (c *ClaimData) mine(t *Target) (bool, error) {
 }
 
 func (c *ClaimData) another(ctx context.Context, t *Target) error {
-	return fmt.Errorf("%s is not the directory that this run has claimed: is another disk mounted there? Nothing "+
-		"in it is touched; unmount it, or put back what was there, and run the command again%s",
+	return fmt.Errorf("%s is not the directory that this run claimed: is another disk mounted there? Nothing in it "+
+		"is touched; unmount it, or put back what was there, and run the command again%s",
 		c.Dir, writtenThere(ctx, t, c.member()))
 }
 
@@ -212,7 +212,7 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 			return c.another(ctx, t)
 		case !own && exists(t, c.member()): // the run's etcd was never started
 			if c.holdsData(t) {
-				t.report("%s is left as it is: it holds data, and this run has not made that", c.Dir)
+				t.report("%s is left alone: it holds data that this run did not create", c.Dir)
 			}
 			return nil
 		}

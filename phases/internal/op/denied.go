@@ -33,18 +33,18 @@ func (e *DeniedError) Error() string {
 	if e.Status == unauthorized {
 		return fmt.Sprintf("the API server does not accept %s (401): %s", with, e.Text)
 	}
-	return fmt.Sprintf("the API server refuses what %s asks for (%d): %s", with, e.Status, e.Text)
+	return fmt.Sprintf("the API server denies what %s asks for (%d): %s", with, e.Status, e.Text)
 }
 
 // Hint says how this node gets a kubeconfig that works: what kubeadm makes for system:masters needs
 // no rule in the cluster.
 func (e *DeniedError) Hint() string {
-	const make = "`kubeadm init phase kubeconfig super-admin` makes /etc/kubernetes/super-admin.conf, which needs " +
-		"no rights in the cluster"
+	const make = "`kubeadm init phase kubeconfig super-admin` creates /etc/kubernetes/super-admin.conf, which needs " +
+		"no RBAC in the cluster"
 	if e.Status == forbidden || len(e.Kubeconfigs) == 0 {
 		return make
 	}
-	return fmt.Sprintf("have the kubeconfig made anew: run `kubeadm certs renew %s`; or %s",
+	return fmt.Sprintf("renew the kubeconfig: run `kubeadm certs renew %s`; or %s",
 		path.Base(e.Kubeconfigs[len(e.Kubeconfigs)-1]), make)
 }
 
@@ -85,7 +85,7 @@ func (r *readiness) look(ctx context.Context, t *Target, a APIAccess) error {
 		return err
 	}
 	t.warn(finding.APIServerMute,
-		"", "the API server answers, but tells nobody on this node whether it is ready, and counts as "+
+		"", "the API server answers but lets no kubeconfig on this node check whether it is ready; it counts as "+
 			"serving: %v; %s", d, d.Hint())
 	return nil
 }

@@ -30,7 +30,7 @@ func identify(t *Target, name string) (Identity, error) {
 	}
 	fsid, err := t.Host.FS.FilesystemID(name)
 	if err != nil {
-		return Identity{}, fmt.Errorf("cannot name the file system of %s: %w", name, err)
+		return Identity{}, fmt.Errorf("cannot identify the file system of %s: %w", name, err)
 	}
 	return Identity{Filesystem: fsid, Inode: st.Ino, Marker: marker(t, name)}, nil
 }
@@ -108,7 +108,7 @@ func (x *Exchange) Record(_ context.Context, t *Target) (err error) {
 		return err
 	}
 	if x.New.Absent {
-		return fmt.Errorf("cannot exchange %s: the staged data %s is not there", x.Live, x.Staged)
+		return fmt.Errorf("cannot exchange %s: the staged data %s is missing", x.Live, x.Staged)
 	}
 	return nil
 }
@@ -147,8 +147,8 @@ func (x *Exchange) Lasts(ctx context.Context, t *Target) error {
 	if err != nil || at == x.New {
 		return err
 	}
-	return fmt.Errorf("%s is not the data that this run has put there: is a disk not mounted, or another one, or did "+
-		"someone move it? Put it back, and run the command again%s", x.Live, writtenThere(ctx, t, x.Live))
+	return fmt.Errorf("%s is not the data that this run put there: is a disk missing, or a different one mounted, or "+
+		"has someone moved it? Put it back, and run the command again%s", x.Live, writtenThere(ctx, t, x.Live))
 }
 
 type places struct{ live, staged, park Identity }
@@ -162,7 +162,7 @@ func (x *Exchange) look(t *Target) (at places, err error) {
 		}
 		if !id.Absent && *id != x.Old && *id != x.New {
 			return at, fmt.Errorf("cannot exchange %s and %s: %s is neither the old data nor the staged data; is a "+
-				"disk not mounted, or did someone replace it?", x.Live, x.Staged, name)
+				"disk not mounted, or has someone replaced it?", x.Live, x.Staged, name)
 		}
 	}
 	found := func(want Identity) bool {
@@ -212,7 +212,7 @@ func (x *Exchange) arrange(t *Target, live Identity) error {
 			return err
 		}
 	}
-	return fmt.Errorf("cannot exchange %s and %s: something else is moving them", x.Live, x.Staged)
+	return fmt.Errorf("cannot exchange %s and %s: another program is moving them", x.Live, x.Staged)
 }
 
 // noMounts fails if something is mounted at or below one of the directories: it would be carried
@@ -224,8 +224,8 @@ func noMounts(t *Target, dirs ...string) error {
 			return fmt.Errorf("cannot look for mounts below %s: %w", dir, err)
 		}
 		if mounted != "" {
-			return fmt.Errorf("something is mounted at %s, and would be carried along: unmount it, and type the "+
-				"command again", mounted)
+			return fmt.Errorf("something is mounted at %s and would move along: unmount it, and run the command "+
+				"again", mounted)
 		}
 	}
 	return nil
@@ -236,7 +236,7 @@ func (x *Exchange) rename(t *Target, from, to string) error { return t.Host.FS.R
 func (x *Exchange) sync(t *Target) error {
 	for _, dir := range []string{path.Dir(x.Live), path.Dir(x.Staged)} {
 		if err := t.Host.FS.Sync(dir); err != nil {
-			return fmt.Errorf("cannot make the exchange of %s durable: %w", x.Live, err)
+			return fmt.Errorf("cannot sync the exchange of %s: %w", x.Live, err)
 		}
 	}
 	return nil

@@ -131,7 +131,7 @@ func (f Fence) stopped(ctx context.Context, t *Target, pods []Pod) error {
 	case err != nil:
 		return fmt.Errorf("cannot stop the containers: %w", err)
 	case len(live) > 0:
-		return fmt.Errorf("cannot stop the container %s of the pod %s: still %s after %s",
+		return fmt.Errorf("cannot stop container %s of pod %s: still %s after %s",
 			live[0].Name, live[0].Pod, live[0].State, f.Timeout)
 	}
 	return nil
@@ -140,7 +140,7 @@ func (f Fence) stopped(ctx context.Context, t *Target, pods []Pod) error {
 func stopKubelet(ctx context.Context, t *Target) error {
 	running, err := t.Host.Kubelet.Running(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot tell whether the kubelet runs: %w", err)
+		return fmt.Errorf("cannot determine whether the kubelet runs: %w", err)
 	}
 	if !running {
 		return nil
@@ -200,13 +200,13 @@ func (f Fence) park(t *Target, from string, data []byte) error {
 		kept, err := t.Host.FS.ReadFile(to)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			t.warn(finding.ManifestChanged, from, "%s turned up while etcd must not run: moved to %s", from, to)
+			t.warn(finding.ManifestChanged, from, "%s appeared while etcd must not run: moved to %s", from, to)
 			return node.Move(t.Host.FS, from, to)
 		case err != nil:
 			return fmt.Errorf("cannot read %s: %w", to, err)
 		case bytes.Equal(kept, data):
 			t.warn(finding.ManifestChanged, from,
-				"%s turned up while etcd must not run: removed, %s is the same", from, to)
+				"%s appeared while etcd must not run: removed, %s is identical", from, to)
 			if err := syncDirs(t, to); err != nil { // a copy left by an interrupted attempt
 				return err
 			}
@@ -273,15 +273,15 @@ func (f Fence) unused(ctx context.Context, t *Target) error {
 	for _, dir := range f.DataDirs {
 		users, err := t.Host.Processes.Using(ctx, dir)
 		if err != nil {
-			return &finalError{fmt.Errorf("cannot tell whether a process uses %s: %w", dir, err)}
+			return &finalError{fmt.Errorf("cannot determine whether a process uses %s: %w", dir, err)}
 		}
 		switch {
 		case len(users) > 0 && f.ManifestDir == "":
-			return fmt.Errorf("process %d (%s) still uses %s after %s: stop the kubelet if it runs, end that process, "+
-				"and run the command again", users[0].PID, users[0].Command, dir, f.Timeout)
+			return fmt.Errorf("process %d (%s) still uses %s after %s: stop the kubelet if it runs, kill that "+
+				"process, and run the command again", users[0].PID, users[0].Command, dir, f.Timeout)
 		case len(users) > 0:
 			return fmt.Errorf("cannot fence %s: process %d (%s) still uses it after %s; it was not started by the "+
-				"kubelet from %s: end it, then try again",
+				"kubelet from %s: kill it, then try again",
 				dir, users[0].PID, users[0].Command, f.Timeout, f.ManifestDir)
 		}
 	}

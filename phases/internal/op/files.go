@@ -41,7 +41,7 @@ func remove(t *Target, name string) error {
 func syncDirs(t *Target, names ...string) error {
 	for _, name := range names {
 		if err := t.Host.FS.Sync(path.Dir(name)); err != nil {
-			return fmt.Errorf("cannot make %s durable: %w", path.Dir(name), err)
+			return fmt.Errorf("cannot sync %s: %w", path.Dir(name), err)
 		}
 	}
 	return nil

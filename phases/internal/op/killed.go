@@ -45,14 +45,13 @@ func (w crashWatch) killed(ctx context.Context, t *Target, l *StartLimit) error 
 	ran := exit.Ran.Round(time.Second)
 	switch {
 	case exit.Reason == "OOMKilled":
-		return fmt.Errorf("the kernel killed it for want of memory after %s: raise resources.limits.memory of its "+
-			"manifest, or give the machine more", ran)
+		return fmt.Errorf("the kernel killed it after %s because it ran out of memory: raise resources.limits.memory "+
+			"in its manifest, or give the machine more memory", ran)
 	case exit.Code != exitKilled && exit.Code != exitTerminated || l == nil || exit.Ran < l.Limit*9/10:
 		return nil
 	}
 	return fmt.Errorf("the kubelet killed it (%d) after %s, because it did not serve within the %s that %s in %s "+
-		"gives it: "+
-		"raise %s.failureThreshold there", exit.Code, ran, l.Limit, l.Probe, l.Manifest, l.Probe)
+		"allows: raise %s.failureThreshold there", exit.Code, ran, l.Limit, l.Probe, l.Manifest, l.Probe)
 }
 
 // explain adds to the error of a wait who killed the container meanwhile, or else why it ended.

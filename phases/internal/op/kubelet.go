@@ -74,7 +74,7 @@ func (k *StopKubelet) alone(ctx context.Context, t *Target) error {
 	if err := (Fence{Timeout: k.Before.Limit}).stopContainers(ctx, t, others); err != nil {
 		return err
 	}
-	t.report("the kubelet is stopped again, as it was before: what ran without it runs again")
+	t.report("the kubelet is stopped again, as before: what ran without it runs again")
 	return nil
 }
 
@@ -104,7 +104,7 @@ type StopContainers struct {
 }
 
 func (s *StopContainers) String() string {
-	return fmt.Sprintf("stop the containers of %s; prove that nothing uses %s",
+	return fmt.Sprintf("stop the containers of %s; check that nothing uses %s",
 		s.Fence.names(), strings.Join(s.Fence.DataDirs, ", "))
 }
 
@@ -125,7 +125,7 @@ func (s *StopContainers) Done(context.Context, *Target) (bool, error) { return f
 // KeepKubelet starts the kubelet again once the run has gone back, which has to stop it meanwhile.
 type KeepKubelet struct{}
 
-func (k *KeepKubelet) String() string { return "(on the way back: start the kubelet again)" }
+func (k *KeepKubelet) String() string { return "(when undoing: start the kubelet again)" }
 
 func (k *KeepKubelet) Do(context.Context, *Target) error           { return nil }
 func (k *KeepKubelet) Undo(ctx context.Context, t *Target) error   { return startKubelet(ctx, t) }

@@ -34,7 +34,7 @@ func (w LastWords) String() string {
 	case !w.Last:
 		return fmt.Sprintf("%s%s (%s: %s)", found, w.Said, w.Why, w.Do)
 	case w.Why == "":
-		return "it says: " + w.Said
+		return "it said: " + w.Said
 	}
 	return fmt.Sprintf("%s (%s): %s", w.Why, w.Said, w.Do)
 }
@@ -185,51 +185,47 @@ func meanings() []meaning {
 		{[]string{"no space left on device", "disk quota exceeded"},
 			"its disk is full", "free some space on the file system of its data"},
 		{[]string{"has already been bootstrapped", "tocommit("},
-			"the cluster knows this member, and its data directory was emptied, or has older data than it had",
-			"on another node, take it out of the cluster with `etcdctl member remove`; then empty its data " +
-				"directory here, " +
-				"move its manifest away, and run `etcdpod join`"},
+			"the cluster knows this member, but its data directory was emptied or holds older data than before",
+			"on another node, remove it from the cluster with `etcdctl member remove`; then empty its data directory " +
+				"here, move its manifest away, and run `etcdpod join`"},
 		{[]string{"permanently removed from the cluster"},
-			"it was removed from its cluster", "to have it back, empty its data directory, move its manifest away, " +
+			"it was removed from its cluster", "to bring it back, empty its data directory, move its manifest away, " +
 				"and run `etcdpod join`"},
 		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},
 			"it does not know one of its flags",
-			"take the flag out of the manifest, or spell it as this version does" + reread},
+			"remove the flag from the manifest, or spell it as this version does" + reread},
 		{[]string{"invalid value", "parse error", "error verifying flags", "invalid argument"},
 			"one of its flags has a value that it cannot use", "correct it in the manifest" + reread},
 		{[]string{"address already in use"},
 			"another program is listening at its address", "find it with `ss -ltnp`, and stop it"},
 		{[]string{"cannot assign requested address"},
-			"no interface of this node has the address it is to listen on",
+			"no interface of this node has the address that it should listen on",
 			"correct the address in the manifest" + reread},
 		{[]string{"x509:", "tls:", "bad certificate", "certificate has expired", "private key does not match",
 			".crt: no such file", ".key: no such file", ".pem: no such file", "failed to find any pem data"},
-			"a certificate is refused, or is not there", "`etcdpod certs check` tells which; `etcdpod certs renew` " +
-				"makes " +
-				"those of etcd and its clients anew"},
+			"a certificate is rejected or missing", "`etcdpod certs check` shows which; `etcdpod certs renew` renews " +
+				"those of etcd and its clients"},
 		{[]string{"permission denied", "operation not permitted", "read-only file system"},
-			"it may not use a file of its own", "give the file back the owner and mode that it had; look whether " +
-				"its disk " +
-				"is mounted read-only"},
+			"it is denied access to one of its files", "restore the owner and mode of that file; check whether its " +
+				"disk is mounted read-only"},
 		{[]string{"invalid downgrade", "storage version", "cannot downgrade", "higher than the server"},
-			"its data is of a newer etcd", "put the image back that it had" + reread},
+			"its data is from a newer etcd", "put back the image that it had" + reread},
 		{[]string{"cluster id mismatch", "member count is unequal", "couldn't find local name", "error validating " +
 			"peerurls",
 			"unmatched member", "does not match the member"},
-			"its flags name other members than its cluster has", "compare --name, --initial-cluster and its peer " +
+			"its flags list other members than its cluster has", "compare --name, --initial-cluster and its peer " +
 				"URL with " +
 				"`etcdpod status` on a node that serves"},
 		{[]string{"crc mismatch", "failed to open database", "invalid database", "walpb", "wal: ", "open " +
 			"wal", "read wal", "does not match with snapshot",
 			"from snapshot", "freepages", "state.commit", "database file", "snapshot file", "input/output error",
 			"fault address", "failed to restore", "corrupt", "unexpected eof", "bolt"},
-			"its data cannot be read", "save what is whole of it with `etcdpod backup --from-data-dir`; then " +
-				"restore a backup, " +
-				"or, if other members serve, join it anew"},
+			"its data cannot be read", "save what is intact with `etcdpod backup --from-data-dir`; then restore a " +
+				"backup, or, if other members serve, join this one again"},
 		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
-			"it cannot reach what it needs", "check whether etcd serves: run `etcdpod status`"},
+			"it cannot reach something that it needs", "check whether etcd serves: run `etcdpod status`"},
 		{[]string{"no such file or directory"},
-			"a file that its flags name is not there", "put it back, or correct the flag in the manifest" + reread},
+			"a file named in its flags is missing", "put the file back, or correct the flag in the manifest" + reread},
 	}
 }
 

@@ -68,8 +68,8 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 			[]string{"its disk is full", "free some space"}},
 		"an API server without etcd": {`I1129 08:57:52.0 1 server.go:1] begins` + "\n" +
 			`E1129 08:57:52.063323   13408 run.go:72] "command failed" err="context deadline exceeded"` + "\n",
-			[]string{"cannot reach what it needs", "etcdpod status"}},
-		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it says: " +
+			[]string{"it cannot reach something that it needs", "etcdpod status"}},
+		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it said: " +
 			"discovery failed: " +
 			"the moon is full"}},
 		"an error, and then the end for another reason": {etcd("error", "it went wrong", "x509: unknown authority"),

@@ -47,7 +47,7 @@ func (e Enrolment) own(ctx context.Context, t *Target) (*Member, error) {
 		return at, err
 	}
 	return nil, &finalError{
-		fmt.Errorf("the member %s at %s is not the one that this run has added: someone else has put it there",
+		fmt.Errorf("member %s at %s is not the one that this run added: someone else added it",
 			at.ID, e.PeerURLs[0]),
 	}
 }
@@ -86,7 +86,7 @@ func memberAt(members []Member, urls []string) *Member {
 // there before, stays. But a learner from before that the run promoted is removed, since its
 // etcd is about to stop.
 func (e Enrolment) leave(ctx context.Context, t *Target) error {
-	return poll(ctx, t, "cannot take this node's member out of the cluster",
+	return poll(ctx, t, "cannot remove this node's member from the cluster",
 		e.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 			members, err := t.Etcd.Members(ctx, e.Access)
 			if err != nil {
@@ -103,7 +103,7 @@ func (e Enrolment) leave(ctx context.Context, t *Target) error {
 			case e.Was != 0:
 				mine = at.ID == e.Was && !at.IsLearner
 			case !mine:
-				t.report("the member %s at %s is left in the cluster: this run has not added it", at.ID, e.PeerURLs[0])
+				t.report("member %s at %s stays in the cluster: this run did not add it", at.ID, e.PeerURLs[0])
 			}
 			if !mine {
 				return nil
@@ -127,7 +127,7 @@ type AddLearner struct {
 
 func (a *AddLearner) String() string {
 	if a.Stale != 0 {
-		return fmt.Sprintf("remove the member %s, which never got going, and add the learner %s to the cluster",
+		return fmt.Sprintf("remove member %s, which never got going, and add the learner %s to the cluster",
 			a.Stale, a.PeerURLs[0])
 	}
 	return "add the learner " + a.PeerURLs[0] + " to the cluster"
@@ -145,11 +145,11 @@ func (a *AddLearner) Record(ctx context.Context, t *Target) error {
 		case at == nil:
 		case at.ID != a.Stale:
 			return &finalError{
-				fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has turned up since the "+
-					"run was planned", a.PeerURLs[0], at.ID),
+				fmt.Errorf("cannot add the learner %s: a member with that peer URL, %s, has appeared since the run "+
+					"was planned", a.PeerURLs[0], at.ID),
 			}
 		case !at.IsLearner:
-			return &finalError{fmt.Errorf("cannot remove the learner %s: it votes by now", at.ID)}
+			return &finalError{fmt.Errorf("cannot remove the learner %s: it already votes", at.ID)}
 		}
 		a.Before = nil
 		for _, m := range members {
@@ -187,7 +187,7 @@ func (a *AddLearner) add(ctx context.Context, t *Target) error {
 	case at != nil: // by an earlier attempt
 		return writeJSON(t, a.Receipt, at.ID)
 	case exists(t, a.Receipt):
-		return &finalError{fmt.Errorf("the learner %s was there, and someone has removed it", a.PeerURLs[0])}
+		return &finalError{fmt.Errorf("someone has removed the learner %s", a.PeerURLs[0])}
 	}
 	id, err := t.Etcd.AddLearner(ctx, a.Access, a.PeerURLs)
 	if err != nil {
@@ -213,7 +213,7 @@ func (a *AddLearner) clear(ctx context.Context, t *Target) error {
 		if err := t.Etcd.RemoveMember(ctx, a.Access, at.ID); err != nil {
 			return err
 		}
-		t.report("the learner %s of %s, which is destroyed, was removed from the cluster", at.ID, e.Name)
+		t.report("the learner %s of the destroyed %s was removed from the cluster", at.ID, e.Name)
 	}
 	return nil
 }
@@ -233,7 +233,7 @@ func (a *AddLearner) check(ctx context.Context, t *Target) error {
 	if !slices.EqualFunc(byID(members), byID(a.Others), func(m, o Member) bool {
 		return m.ID == o.ID && slices.Equal(m.PeerURLs, o.PeerURLs)
 	}) {
-		return errors.New("the members of the cluster have changed since the run was planned: begin anew")
+		return errors.New("the members of the cluster have changed since the run was planned: start again")
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ type PromoteLearner struct {
 }
 
 func (p *PromoteLearner) String() string {
-	return fmt.Sprintf("let %s vote when it has what the leader has, %s at most", p.PeerURLs[0], p.Limit)
+	return fmt.Sprintf("promote %s once it has caught up with the leader, %s at most", p.PeerURLs[0], p.Limit)
 }
 
 func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
@@ -266,7 +266,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 		}
 		at := memberAt(members, p.PeerURLs)
 		if at == nil {
-			return &finalError{fmt.Errorf("the learner is not promoted: no member has the peer URL %s any more",
+			return &finalError{fmt.Errorf("the learner is not promoted: no member has peer URL %s any more",
 				p.PeerURLs[0])}
 		}
 		id, err := p.known(t)
@@ -275,7 +275,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 			return &finalError{err}
 		case id != 0 && at.ID != id:
 			return &finalError{
-				fmt.Errorf("the learner is not promoted: the member %s at %s is not the one that this run has added",
+				fmt.Errorf("the learner is not promoted: member %s at %s is not the one that this run added",
 					at.ID, p.PeerURLs[0]),
 			}
 		case !at.IsLearner:
@@ -298,8 +298,8 @@ func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 		return nil // nothing depends on it
 	}
 	if at := memberAt(members, p.PeerURLs); at != nil && at.ID == p.Was && !at.IsLearner {
-		t.report("the member %s votes by now, and etcd takes no vote away: where its etcd "+
-			"ran before, it goes on as a member", at.ID)
+		t.report("member %s already votes, and etcd cannot take a vote away: if its etcd ran before, it continues as "+
+			"a member", at.ID)
 	}
 	return nil
 }
@@ -325,7 +325,7 @@ func (j *Joining) settle(ctx context.Context, t *Target, put *PutBackManifest) e
 		planned[url] = name
 	}
 	var pairs []string
-	const unknown = "cannot tell who the members are"
+	const unknown = "cannot list the members"
 	err := poll(ctx, t, unknown, j.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 		members, err := t.Etcd.Members(ctx, j.Access)
 		pairs = nil
@@ -340,7 +340,7 @@ func (j *Joining) settle(ctx context.Context, t *Target, put *PutBackManifest) e
 		return err
 	}
 	if now := strings.Join(pairs, ","); !sameList(now, j.Planned) {
-		t.report("--initial-cluster becomes %s: those are the members by now", now)
+		t.report("--initial-cluster becomes %s: these are the members now", now)
 		put.Data = bytes.Replace(put.Data, []byte(j.Planned), []byte(now), 1)
 	}
 	return nil

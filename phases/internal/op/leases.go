@@ -25,13 +25,13 @@ func (r *ReleaseLeases) Do(ctx context.Context, t *Target) error {
 	for _, lease := range r.Leases {
 		namespace, name, ok := strings.Cut(lease, "/")
 		if !ok {
-			return fmt.Errorf("cannot release the lease %q: it is no namespace/name", lease)
+			return fmt.Errorf("cannot release lease %q: it is not a namespace/name", lease)
 		}
 		if err := t.APIServer.ReleaseLease(ctx, r.API, namespace, name); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			t.report("the leader lease %s was not released, and runs out by itself: %v", lease, err)
+			t.report("leader lease %s was not released, and expires by itself: %v", lease, err)
 		}
 	}
 	return nil

@@ -96,7 +96,7 @@ func (m *TakeOutManifest) Undo(_ context.Context, t *Target) error {
 		return m.dropCopy(t, there)
 	}
 	if !exists(t, m.To) {
-		return fmt.Errorf("cannot put back %s: neither it nor %s is there", m.From, m.To)
+		return fmt.Errorf("cannot put back %s: both it and %s are missing", m.From, m.To)
 	}
 	return node.Move(t.Host.FS, m.To, m.From)
 }
@@ -114,7 +114,7 @@ func (m *TakeOutManifest) settleHidden(t *Target, there []byte) error {
 		return remove(t, m.hidden())
 	}
 	t.warn(finding.ManifestChanged, m.From,
-		"%s differs from the one that was taken out; that one is kept as %s.original", m.From, m.To)
+		"%s differs from the one that was taken out, which is kept as %s.original", m.From, m.To)
 	return node.Move(t.Host.FS, m.hidden(), m.To+".original")
 }
 
@@ -214,10 +214,10 @@ func (m *PutBackManifest) Guard(ctx context.Context, t *Target) (bool, error) {
 	}
 	there, _, err := read(t, m.Path)
 	if err != nil {
-		return true, fmt.Errorf("somebody has taken it away since this run put it back: %w", err)
+		return true, fmt.Errorf("someone has removed it since this run put it back: %w", err)
 	}
 	if !bytes.Equal(there, m.Data) {
-		return true, fmt.Errorf("somebody has changed %s since this run put it back", m.Path)
+		return true, fmt.Errorf("someone has changed %s since this run put it back", m.Path)
 	}
 	return true, nil
 }
@@ -226,7 +226,7 @@ func (m *PutBackManifest) put(t *Target) error {
 	there, err := m.inPlace(t)
 	switch {
 	case errors.Is(err, errAnotherFile):
-		return fmt.Errorf("cannot put back %s: somebody put another file there; move it away, then `etcdpod resume`",
+		return fmt.Errorf("cannot put back %s: someone put another file there; move it away, then run `etcdpod resume`",
 			m.Path)
 	case err != nil:
 		return err
@@ -279,7 +279,7 @@ func dropOriginal(t *Target, manifest, kept string) error {
 		}
 	}
 	t.warn(finding.ManifestChanged, manifest,
-		"%s was changed just when it was taken out; what it was then is kept as %s.original", manifest, kept)
+		"%s was changed just as it was taken out; the version then is kept as %s.original", manifest, kept)
 	return node.Move(t.Host.FS, hidden, kept+".original")
 }
 
@@ -312,7 +312,7 @@ type GiveUpReserve struct {
 }
 
 func (g *GiveUpReserve) String() string {
-	return "give up what was kept for going back beside " + g.Manifest
+	return "discard what was kept for undoing beside " + g.Manifest
 }
 
 func (g *GiveUpReserve) Do(_ context.Context, t *Target) error {
@@ -352,7 +352,7 @@ func (m *WriteManifest) String() string { return "write " + m.Path }
 // Record makes sure that it does not exist: what is there later is the run's own.
 func (m *WriteManifest) Record(_ context.Context, t *Target) error {
 	if exists(t, m.Path) {
-		return fmt.Errorf("cannot write %s: it has turned up since the run was planned", m.Path)
+		return fmt.Errorf("cannot write %s: it has appeared since the run was planned", m.Path)
 	}
 	return nil
 }
@@ -399,8 +399,8 @@ func (m *WriteManifest) Undo(ctx context.Context, t *Target) error {
 func (m *WriteManifest) own(t *Target) error {
 	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
 	if theirs {
-		return fmt.Errorf("cannot take %s away: someone has changed it, or put it there, since the run began; "+
-			"move it out of the directory first", m.Path)
+		return fmt.Errorf("cannot remove %s: someone has changed it, or put it there, since the run began; move it "+
+			"out of the directory first", m.Path)
 	}
 	return err
 }
@@ -457,15 +457,15 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	case !exists(t, m.Kept): // nothing was replaced
-		t.warn(finding.ManifestChanged, m.Path, "%s is left as it is: someone else has written it", m.Path)
+		t.warn(finding.ManifestChanged, m.Path, "%s is left alone: someone else has written it", m.Path)
 		return nil
 	case now == sumOfData(m.Data):
 		if err := m.putBack(t); err != nil {
 			return err
 		}
 	default:
-		return fmt.Errorf("cannot put back %s: someone has changed it since the run began; what was there "+
-			"before is kept as %s: copy it there", m.Path, m.Kept)
+		return fmt.Errorf("cannot put back %s: someone has changed it since the run began; the previous file is kept "+
+			"as %s: copy it back", m.Path, m.Kept)
 	}
 	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
 }

@@ -196,8 +196,8 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 		k, ok = former[kind]
 	}
 	if !ok {
-		return nil, fmt.Errorf("cannot read an operation of the kind %q: this etcdpod does not know it; "+
-			"use the etcdpod that began the run", kind)
+		return nil, fmt.Errorf("cannot read an operation of kind %q: this etcdpod does not know it; use the version "+
+			"that began the run", kind)
 	}
 	made := reflect.New(reflect.TypeOf(k).Elem())
 	made.Elem().Set(reflect.ValueOf(k).Elem())
@@ -205,7 +205,7 @@ func Decode(kind string, body json.RawMessage) (Op, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields() // what a newer etcdpod recorded must not be ignored
 	if err := dec.Decode(o); err != nil {
-		return nil, fmt.Errorf("cannot read an operation of the kind %q: %w", kind, err)
+		return nil, fmt.Errorf("cannot read an operation of kind %q: %w", kind, err)
 	}
 	return o, nil
 }

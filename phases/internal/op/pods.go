@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -28,7 +26,7 @@ type RestartPod struct {
 
 func (r *RestartPod) String() string {
 	if r.Back {
-		return fmt.Sprintf("(on the way back: restart %s, if it was restarted)", r.Pod.Name)
+		return fmt.Sprintf("(when undoing: restart %s, if it was restarted)", r.Pod.Name)
 	}
 	return "restart " + r.Pod.Name
 }
@@ -121,7 +119,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 					return &finalError{err}
 				}
 			}
-			return errors.New("no container of it runs")
+			return errors.New("none of its containers runs")
 		})
 	return explain(ctx, t, r.Pod.Containers[0], err)
 }
@@ -158,9 +156,9 @@ type AwaitReplaced struct {
 
 func (a *AwaitReplaced) String() string {
 	if a.Back {
-		return fmt.Sprintf("(on the way back: wait until the old API server is ready again, %s at most)", a.Limit)
+		return fmt.Sprintf("(when undoing: wait until the old API server is ready again, %s at most)", a.Limit)
 	}
-	return fmt.Sprintf("wait until the kubelet has started the API server from it, and it is ready, %s at most",
+	return fmt.Sprintf("wait until the kubelet has restarted the API server with it and it is ready, %s at most",
 		a.Limit)
 }
 
@@ -219,7 +217,7 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) (known bool, er
 	if a.late != nil {
 		err = a.late
 	}
-	return true, &NotServingError{What: err.Error(), Fix: fmt.Sprintf("look into its log below /var/log/pods/%s_%s-*; "+
+	return true, &NotServingError{What: err.Error(), Fix: fmt.Sprintf("read its log below /var/log/pods/%s_%s-*; "+
 		"`etcdpod status` has details", a.Pod.Namespace, a.Pod.Name)}
 }
 
@@ -237,17 +235,8 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	}
 	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
 	var ready readiness
-	late, kicked := t.Host.Clock.Now().Add(deafAfter), false
 	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		runs, err := w.look(ctx, t)
-		if err != nil && !kicked && !w.seen && t.Host.Clock.Now().After(late) {
-			kicked = true
-			t.report("the kubelet has started nothing from the manifest in %v: it is restarted, since one that no API "+
-				"server has answered since its start ends no pod, and starts none in its place", deafAfter)
-			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
-				return &finalError{err}
-			}
-		}
 		if err != nil || a.API.Kubeconfig == "" {
 			return err
 		}
@@ -262,12 +251,6 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	return explain(ctx, t, a.Pod.Containers[0], err)
 }
 
-// deafAfter is how long the kubelet may take to start a pod from another manifest: to notice it, 20
-// s if it only looks, and to end the old one. It does not end that one before it has been told, by
-// an API server, which pods it is to run (pkg/kubelet/kubelet.go, deletePod): never, if the API
-// server that it waits for is the one that is to be replaced.
-const deafAfter = 25 * time.Second
-
 // podWatch sees a pod take the place of another one.
 type podWatch struct {
 	what   string // being waited for, in the words of an error
@@ -278,7 +261,6 @@ type podWatch struct {
 	told map[string]bool
 	// Containers of the wanted pod that have exited; true: since the watch began.
 	ended map[string]bool
-	seen  bool // a container of the wanted pod has run since the watch began
 }
 
 // look returns the wanted pod's running container once none of the other's runs. The kubelet
@@ -308,15 +290,13 @@ func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) 
 			}
 		}
 	}
-	loop := w.loop(all)
-	w.seen = w.seen || runs.ID != "" || slices.Contains(slices.Collect(maps.Values(w.ended)), true)
-	switch {
+	switch loop := w.loop(all); {
 	case loop != nil:
 		return node.Container{}, &finalError{fmt.Errorf("%s: %w", w.what, loop)}
 	case len(others) > 0:
-		return node.Container{}, errors.New("the one that is replaced has not ended yet")
+		return node.Container{}, errors.New("the old one has not exited yet")
 	case runs.ID == "":
-		return node.Container{}, errors.New("no container of it runs")
+		return node.Container{}, errors.New("none of its containers runs")
 	}
 	return runs, nil
 }

@@ -29,8 +29,8 @@ type GivenUpError struct {
 }
 
 func (e *GivenUpError) Error() string {
-	return fmt.Sprintf("clients have written to the new data since it was put in place (%s), and going back "+
-		"would give that up", times(e.Writes))
+	return fmt.Sprintf("clients have written to the new data since it was put in place (%s), and undoing would lose "+
+		"those writes", times(e.Writes))
 }
 
 func times(n int) string {
@@ -47,7 +47,7 @@ func agreed(ctx context.Context, t *Target, o Promising) error {
 	switch {
 	case err != nil:
 		t.warn(finding.WritesKept, kept,
-			"cannot determine whether clients have written to the new data: %v; it is kept all the same", err)
+			"cannot determine whether clients have written to the new data: %v; it is kept anyway", err)
 	case writes > 0 && !t.GiveUp:
 		return &GivenUpError{writes, kept}
 	case writes > 0:
@@ -88,9 +88,10 @@ func writtenThere(ctx context.Context, t *Target, member string) string {
 	writes, err := written(ctx, t, member)
 	switch {
 	case err != nil:
-		return fmt.Sprintf(". Keep what is there now: whether clients have written to it cannot be told (%v)", err)
+		return fmt.Sprintf(". Keep what is there now: it is not known whether clients have written to it (%v)", err)
 	case writes > 0:
-		return fmt.Sprintf(". Keep what is there now: clients have written to it %s, and nothing else holds that",
+		return fmt.Sprintf(". Keep what is there now: clients have written to it %s, and nothing else holds those "+
+			"writes",
 			times(writes))
 	}
 	return ""

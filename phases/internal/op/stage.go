@@ -42,7 +42,7 @@ func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 		return fmt.Errorf("cannot remove %s: %w", m.Path, err)
 	}
 	if len(names) > 0 {
-		t.report("%s is left there: it is not empty", m.Path)
+		t.report("%s is left: it is not empty", m.Path)
 		return nil
 	}
 	return remove(t, m.Path)
@@ -118,7 +118,7 @@ type ProveSnapshot struct {
 	Proof    string `json:"proof"` // a file in the run's folder
 }
 
-func (p *ProveSnapshot) String() string { return "prove the snapshot " + p.Snapshot }
+func (p *ProveSnapshot) String() string { return "verify the snapshot " + p.Snapshot }
 
 func (p *ProveSnapshot) Do(ctx context.Context, t *Target) error {
 	proof, err := t.Etcd.Prove(ctx, p.Snapshot, false, t.progress)
@@ -181,7 +181,7 @@ func (s *StageData) Do(ctx context.Context, t *Target) error {
 	}
 	for _, dir := range s.trees() {
 		if err := s.finish(t, dir); err != nil {
-			return fmt.Errorf("cannot make the staged data %s durable: %w", dir, err)
+			return fmt.Errorf("cannot sync the staged data %s: %w", dir, err)
 		}
 	}
 	return writeJSON(t, s.Receipt, staged)
@@ -233,7 +233,7 @@ func (s *StageData) own(t *Target, name string) error {
 func (s *StageData) Undo(ctx context.Context, t *Target) error {
 	if exists(t, s.Receipt) {
 		if member := path.Join(s.Dir, "member"); exists(t, member) && marker(t, member) != s.Receipt {
-			return fmt.Errorf("cannot remove the staged data %s: it is not what was staged", s.Dir)
+			return fmt.Errorf("cannot remove the staged data %s: it is not what this run staged", s.Dir)
 		}
 		if kept, err := s.keep(ctx, t); kept || err != nil {
 			return err

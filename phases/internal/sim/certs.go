@@ -58,7 +58,7 @@ func (c Certificates) Serves(_ context.Context, _ string, _ op.Access, file stri
 		return errors.New("connection refused")
 	}
 	if etcd.holds[file] != string(c.M.Peek(file)) {
-		return errors.New("it shows another one")
+		return errors.New("it presents another one")
 	}
 	return nil
 }

@@ -142,8 +142,8 @@ func (l *ledger) whole(compacted int64) error {
 	if l.behind == 0 || l.behind-1 <= compacted {
 		return nil
 	}
-	return bad(CheckKeys, 0, "revision %d is missing: %d follows on %d, as in a copy that was made while etcd "+
-		"wrote", max(l.before, compacted)+1, l.behind, l.before)
+	return bad(CheckKeys, 0, "revision %d is missing: %d follows %d, as in a copy made while etcd was "+
+		"writing", max(l.before, compacted)+1, l.behind, l.before)
 }
 
 // noBucket is for buckets without nested ones.

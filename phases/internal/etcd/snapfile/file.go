@@ -77,7 +77,8 @@ func (f *file) checkLength(raw bool) error {
 		return bad(CheckLength, 0, "the file has %d bytes, more than any etcd database", f.size)
 	case !raw && !f.hasTrailer():
 		return bad(CheckLength, f.size,
-			"%d bytes are not whole pages and a SHA-256 of 32 bytes: the file was cut, or it is not a snapshot", f.size)
+			"%d bytes are not whole pages plus a SHA-256 of 32 bytes: the file was truncated, or is not a "+
+				"snapshot", f.size)
 	case f.dbSize < 2*minPageSize:
 		return bad(CheckLength, f.size, "%d bytes hold no two meta pages", f.size)
 	}

@@ -51,9 +51,9 @@ func (f *file) checkFormat() error {
 			continue
 		}
 		if k.unpack == "" {
-			return bad(CheckLength, 0, "it is %s, and holds no snapshot", k.name)
+			return bad(CheckLength, 0, "it is %s and contains no snapshot", k.name)
 		}
-		return bad(CheckLength, 0, "it is %s, and not the snapshot itself: unpack it first, with `%s`",
+		return bad(CheckLength, 0, "it is %s, not the snapshot itself: unpack it first with `%s`",
 			k.name, strings.ReplaceAll(k.unpack, "FILE", f.Name()))
 	}
 	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(begin), "\ufeff"), " \t\r\n"))
@@ -62,13 +62,13 @@ func (f *file) checkFormat() error {
 		if beside, ok := strings.CutSuffix(f.Name(), ".json"); ok {
 			snapshot = beside
 		}
-		return bad(CheckLength, 0, "it is JSON, like the description beside a backup: name the snapshot itself, %s",
+		return bad(CheckLength, 0, "it is JSON, like the sidecar of a backup: use the snapshot itself, %s",
 			snapshot)
 	}
 	for start, name := range documents() {
 		if strings.HasPrefix(text, start) {
-			return bad(CheckLength, 0, "it is %s, as a server sends when it has no such file or refuses to send it: "+
-				"read it with `head -c 2000 %s`, and fetch the snapshot again", name, f.Name())
+			return bad(CheckLength, 0, "it is %s, which a server sends when it does not have the file or refuses to "+
+				"send it: read it with `head -c 2000 %s`, and download the snapshot again", name, f.Name())
 		}
 	}
 	return nil

@@ -136,7 +136,7 @@ func (f *file) compare(h hash.Hash, r *Report, raw bool) error {
 		}
 		if !raw && string(sum) != string(trailer[:]) {
 			return bad(CheckTrailer, f.dbSize,
-				"the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or was cut",
+				"the SHA-256 of the data is %x, but the file ends with %x: the file has been changed or truncated",
 				sum, trailer)
 		}
 		r.Trailer = hex.EncodeToString(trailer[:])
@@ -151,7 +151,8 @@ func (f *file) take(h hash.Hash, block []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if fault := recover(); fault != nil {
-			err = fmt.Errorf("cannot read %s: it was cut while it was read, or the disk fails (%v)", f.Name(), fault)
+			err = fmt.Errorf("cannot read %s: it was truncated while being read, or the disk is failing "+
+				"(%v)", f.Name(), fault)
 		}
 	}()
 	h.Write(block)

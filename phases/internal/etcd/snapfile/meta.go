@@ -102,7 +102,7 @@ func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error)
 	sum.Write(p[:56])
 	switch {
 	case le.Uint32(p) != magic:
-		return m, true, wrong(CheckMeta, "it does not begin with bbolt's magic number: this is no etcd database")
+		return m, true, wrong(CheckMeta, "it does not begin with bbolt's magic number: this is not an etcd database")
 	case le.Uint32(p[4:]) != version:
 		return m, true, wrong(CheckMeta, "format version %d, not %d", le.Uint32(p[4:]), version)
 	case le.Uint64(p[56:]) != sum.Sum64():
@@ -114,7 +114,7 @@ func readMeta(f *file, id uint64, pageSize int64) (m meta, torn bool, err error)
 	case id == 1 && m.pageSize != pageSize:
 		err = wrong(CheckMeta, "a page size of %d bytes, where it lies at %d", m.pageSize, pageSize)
 	case m.pages > uint64(f.dbSize/m.pageSize):
-		err = wrong(CheckLength, "%d pages of %d bytes are in use, but the database has %d bytes: it was cut",
+		err = wrong(CheckLength, "%d pages of %d bytes are in use, but the database has %d bytes: it was truncated",
 			m.pages, m.pageSize, f.dbSize)
 	case m.root < 2 || m.root >= m.pages:
 		err = wrong(CheckMeta, "the root bucket is on page %d of %d", m.root, m.pages)

@@ -245,7 +245,7 @@ func (w *walker) branchPage(l *level, p page, depth int, lo, hi []byte, v *visit
 			}
 		}
 		if hi != nil && bytes.Compare(b.lo, hi) >= 0 {
-			return p.bad("key %d, %q, is not below %q, where its parent has it end", i, short(b.lo), short(hi))
+			return p.bad("key %d, %q, is not below %q, where its parent ends it", i, short(b.lo), short(hi))
 		}
 		if child < 2 || child >= w.meta.pages {
 			return p.bad("element %d leads to page %d of %d", i, child, w.meta.pages)
@@ -357,7 +357,7 @@ func (l *level) inOrder(p page, i int, key, lo, hi []byte) error {
 	case i == 0 && lo != nil && bytes.Compare(key, lo) < 0:
 		return p.bad("its first key %q is below %q, where its parent has it begin", short(key), short(lo))
 	case hi != nil && bytes.Compare(key, hi) >= 0:
-		return p.bad("key %d, %q, is not below %q, where its parent has it end", i, short(key), short(hi))
+		return p.bad("key %d, %q, is not below %q, where its parent ends it", i, short(key), short(hi))
 	}
 	l.last, l.begun = append(l.last[:0], key...), true
 	return nil
