@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,11 +26,14 @@ type Config struct {
 	// Commands that stop, start and query the kubelet, split as a shell would; empty: systemctl.
 	KubeletStop, KubeletStart, KubeletStatus string
 	// How to reach etcd; empty: from the manifests. Certificates are paths of this process.
-	Endpoints          []string
-	CACert, Cert, Key  string
-	Version            string   // of etcdpod
-	Command            []string // as typed
-	Emit               func(engine.Event)
+	Endpoints         []string
+	CACert, Cert, Key string
+	Version           string   // of etcdpod
+	Command           []string // as typed
+	Emit              func(engine.Event)
+	// Arguments with which this program does [ServeApart]; none: what that would do is done in this
+	// process.
+	Apart              []string
 	KubeletStopTimeout time.Duration // 0: 30 s
 }
 
@@ -74,7 +78,7 @@ func Open(c Config) (*Node, error) {
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands),
 		Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
 	parts := engine.Parts{
-		Host: host, Etcd: bind.NewEtcd(disk), API: bind.NewAPIServer(disk),
+		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
 		Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
@@ -85,6 +89,10 @@ func Open(c Config) (*Node, error) {
 		status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }
+
+// ServeApart does the part of an operation that may end its process, whatever one does about it,
+// for the process that started this one.
+func ServeApart(in io.Reader, out io.Writer) error { return bind.ServeApart(in, out) }
 
 // Node is the control-plane node that etcdpod runs on: what a run changes, what observers look at,
 // and one node of several in a transaction.

@@ -11,10 +11,13 @@ import (
 // Operations that stop what runs, by what they are called in package op.
 var stopping = []string{"StopKubelet", "TakeOutManifest", "RestartPod", "ReplaceManifest"}
 
-// A workflow that stops what runs asks first whether that could start again: the workflows that
-// there are, and those to come.
+// Before anything is stopped: could it start again, and is it known which files run, and what those
+// take from elsewhere?
+var asked = []string{"CheckStarts", "CheckManifests"}
+
+// A workflow that stops what runs asks first: the workflows that there are, and those to come.
 func TestEveryWorkflowThatStopsSomethingAsksFirstWhetherItCouldStartAgain(t *testing.T) {
-	stops, asks := map[string]string{}, map[string]bool{}
+	stops, asks := map[string]string{}, map[string][]string{}
 	for name, f := range goFiles(t) {
 		room := path.Dir(name)
 		if !strings.HasPrefix(room, "phases/") || strings.Contains(room, "/internal/") ||
@@ -29,7 +32,7 @@ func TestEveryWorkflowThatStopsSomethingAsksFirstWhetherItCouldStartAgain(t *tes
 			if from, ok := s.X.(*ast.Ident); ok && from.Name == "op" && slices.Contains(stopping, s.Sel.Name) {
 				stops[room] = s.Sel.Name
 			}
-			asks[room] = asks[room] || s.Sel.Name == "CheckStarts"
+			asks[room] = append(asks[room], s.Sel.Name)
 			return true
 		})
 	}
@@ -37,8 +40,10 @@ func TestEveryWorkflowThatStopsSomethingAsksFirstWhetherItCouldStartAgain(t *tes
 		t.Errorf("only these stop something: %v", stops)
 	}
 	for room, what := range stops {
-		if !asks[room] {
-			t.Errorf("%s plans op.%s, and no check of its preflight calls CheckStarts", room, what)
+		for _, check := range asked {
+			if !slices.Contains(asks[room], check) {
+				t.Errorf("%s plans op.%s, and no check of its preflight calls %s", room, what, check)
+			}
 		}
 	}
 }

@@ -21,6 +21,7 @@ func main() {
 	interrupts := make(chan os.Signal, 3)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	s := newSession(os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	s.apart = []string{apartName}
 	go s.heed(interrupts, cancel, os.Exit)
 	os.Exit(s.serve(ctx))
 }

@@ -29,6 +29,7 @@ type session struct {
 	args           []string // as typed, without the program's name
 	uid            int      // effective
 	line           line     // what args mean
+	apart          []string // see phases.Config
 
 	lock  sync.Mutex   // guards what follows: interrupts look at it
 	node  *phases.Node // once it is opened

@@ -133,6 +133,7 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 
 func init() {
 	offer(sectionProgram, (*session).agentCommand)
+	offer(sectionProgram, (*session).apartCommand)
 }
 
 // alikeOnAll is what was found on each of several nodes.
@@ -177,6 +178,20 @@ func (s *session) agentCommand() *cli.Command {
 				return err
 			}
 			return s.node.Agent(c.Context, s.stdin, s.stdout)
+		},
+	}
+}
+
+// apartName is the command with which etcdpod starts itself.
+const apartName = "apart"
+
+// apartCommand is the part of an operation that may end its process.
+func (s *session) apartCommand() *cli.Command {
+	return &cli.Command{
+		Name: apartName, Hidden: true,
+		Usage: "work on data for the etcdpod that started this one, which survives a crash of this one",
+		Action: func(*cli.Context) error {
+			return phases.ServeApart(s.stdin, s.stdout)
 		},
 	}
 }

@@ -34,6 +34,9 @@ type memberHash struct {
 // writes wait, 0.3 s for a GB. A hash as of a compacted revision costs nothing.
 const mostHashed = 1 << 30
 
+// MayHash says whether a member with this much in use may be made to hash it all.
+func MayHash(inUseBytes int64) bool { return inUseBytes <= mostHashed }
+
 // kubernetesCompacts is where the API server notes the revision that it compacts to
 // (k8s.io/apiserver, storage/etcd3/compact.go).
 const kubernetesCompacts = "compact_rev_key"
@@ -56,7 +59,7 @@ func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live, inPassing bo
 		return &Agreement{Unasked: []string{err.Error()}}
 	}
 	revisions := revisionsOf(live, compactedTo(ctx, c), inPassing)
-	if live.InUseBytes > mostHashed && len(revisions) == 0 {
+	if !MayHash(live.InUseBytes) && len(revisions) == 0 {
 		return &Agreement{TooLarge: tooLarge(live)}
 	}
 	var all []memberHash
@@ -86,7 +89,7 @@ func revisionsOf(live *Live, compacted int64, inPassing bool) (revisions []int64
 	if compacted > 0 {
 		revisions = append(revisions, compacted)
 	}
-	if live.InUseBytes <= mostHashed && !inPassing {
+	if MayHash(live.InUseBytes) && !inPassing {
 		revisions = append(revisions, live.Revision)
 	}
 	return revisions

@@ -78,6 +78,7 @@ type EtcdPod struct {
 	Peer       op.Access // its own peer port, with a certificate that peers accept
 
 	imageTold string // the version that the runtime tells of the image; often empty
+	runsAs    string // what the running etcd or its binary tells, where nothing else does
 
 	config map[string]any // etcd's configuration file; nil: flags and environment apply
 }

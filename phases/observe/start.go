@@ -50,6 +50,9 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles, f.Doubts = nil, nil
 	f.Obstacles = append(f.Obstacles, n.KubeletStarts(n.Clock.Now())...)
 	n.observeImages(ctx, f)
+	if f.Etcd != nil && f.EtcdVersion() == "" {
+		f.Etcd.runsAs = n.runningVersion(ctx, f.Etcd)
+	}
 	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
 	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)

@@ -255,9 +255,11 @@ func (r tagged) Image(context.Context, string) (node.Image, error) {
 	return node.Image{Present: true, Tags: r.tags}, nil
 }
 
-func TestTheRuntimeTellsTheVersionOfAnImageWhoseNameDoesNot(t *testing.T) {
-	for tag, want := range map[string]string{"registry.k8s.io/etcd:3.6.5-0": "3.6.5", "private/etcd:v3.5.9": "3.5.9",
-		"private/etcd:production": "", "alpine:3.20": ""} {
+func TestTheRuntimeOrTheBinaryTellsTheVersionOfAnImageWhoseNameDoesNot(t *testing.T) {
+	for _, test := range []struct{ tag, runs, want string }{
+		{"registry.k8s.io/etcd:3.6.5-0", "", "3.6.5"}, {"private/etcd:v3.5.9", "3.5.8", "3.5.9"},
+		{"private/etcd:production", "", ""}, {"alpine:3.20", "", ""}, {"private/etcd:production", "3.6.5", "3.6.5"},
+	} {
 		text := strings.Replace(crashtest.EtcdManifest(""), "etcd:3.6.5-0", "etcd@sha256:abc", 1)
 		machine := crashtest.Shape{Prepare: func(d *sim.Disk) {
 			_ = d.Remove(etcdYAML)
@@ -271,12 +273,23 @@ func TestTheRuntimeTellsTheVersionOfAnImageWhoseNameDoesNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := *w.Process.Host
-		host.Runtime = tagged{host.Runtime, []string{tag}}
+		host.Runtime = tagged{host.Runtime, []string{test.tag}}
+		host.Processes = running{test.runs}
 		n := *w.Process.Look
 		n.View = host.View()
 		n.ObserveStarts(t.Context(), f)
-		if got := f.EtcdVersion(); got != want {
-			t.Errorf("of %s it says %q", tag, got)
+		if got := f.EtcdVersion(); got != test.want {
+			t.Errorf("of %+v it says %q", test, got)
 		}
 	}
+}
+
+// running is an etcd whose binary tells a version.
+type running struct{ version string }
+
+func (r running) Using(_ context.Context, dir string) ([]node.Process, error) {
+	if dir != "/var/lib/etcd" {
+		return nil, nil
+	}
+	return []node.Process{{PID: 1, Command: "sh"}, {PID: 2, Command: "etcd", EtcdVersion: r.version}}, nil
 }

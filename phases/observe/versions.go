@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"cmp"
+	"context"
 	"strconv"
 	"strings"
 
@@ -56,8 +58,26 @@ func versionTold(i node.Image) string {
 	return ""
 }
 
+// runningVersion is what the etcd that runs says, though it may not serve; or else its binary.
+func (n *Node) runningVersion(ctx context.Context, pod *EtcdPod) string {
+	if live, _ := n.OwnLive(ctx, pod); live != nil && live.Version != "" {
+		return live.Version
+	}
+	using, err := n.Processes.Using(ctx, pod.DataDir)
+	if err != nil {
+		return ""
+	}
+	for _, p := range using {
+		if EtcdMinor(p.EtcdVersion) > 0 {
+			return p.EtcdVersion
+		}
+	}
+	return ""
+}
+
 // EtcdVersion is the version of the etcd on this node: what it says itself or, while it does not
-// serve, what its image's name or the container runtime tells. Empty: nothing tells.
+// serve, what its image's name or the container runtime tells, or its binary while it runs. Empty:
+// nothing tells.
 func (f *Facts) EtcdVersion() string {
 	switch {
 	case f.Live != nil && f.Live.Version != "":
@@ -68,5 +88,5 @@ func (f *Facts) EtcdVersion() string {
 	if v := strings.TrimPrefix(ImageVersion(f.Etcd.Image), "v"); EtcdMinor(v) > 0 {
 		return v
 	}
-	return f.Etcd.imageTold
+	return cmp.Or(f.Etcd.imageTold, f.Etcd.runsAs)
 }

@@ -69,7 +69,8 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
 		found = append(found, fmt.Sprintf("the version of etcd in %s is unknown: neither its name nor the container "+
-			"runtime shows it, and etcd does not answer. The data is from etcd %s: do not run an older etcd on it",
+			"runtime shows it, and no etcd runs here that does. The data is from etcd %s: do not run an older etcd on "+
+			"it",
 			f.Etcd.Image, f.Snapshot.StorageVersion))
 	}
 	return found

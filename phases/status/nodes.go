@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -99,18 +100,13 @@ func OfNodes(
 	return s, ctx.Err()
 }
 
-// hashes asks all members of each cluster for their HashKV at one revision that all of them have.
+// hashes asks the members of each cluster for their HashKV at one revision that all of them have.
 func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
-	at := map[string]int64{} // by cluster
-	for _, n := range nodes {
-		if m := memberOf(n); m != nil && !m.Learner && (at[m.ClusterID] == 0 || m.Revision < at[m.ClusterID]) {
-			at[m.ClusterID] = m.Revision
-		}
-	}
+	at := revisionsToHash(nodes)
 	for i, n := range nodes {
 		m := memberOf(n)
 		j := slices.IndexFunc(peers, func(p *together.Peer) bool { return p.Name == n.Node })
-		if m == nil || m.Learner || j < 0 {
+		if m == nil || m.Learner || j < 0 || at[m.ClusterID] == 0 {
 			continue
 		}
 		h, err := together.Query[observe.HashAnswer](ctx, peers[j], askOwnHash, at[m.ClusterID])
@@ -120,6 +116,25 @@ func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 		nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = fmt.Sprintf("%08x", h.Hash),
 			at[m.ClusterID], h.Compacted
 	}
+}
+
+// revisionsToHash returns a revision for each cluster whose members may be made to hash all they
+// hold. The others' are compared by each node's own status as of what the API server has compacted,
+// which costs nothing; where there is no such revision, that says so.
+func revisionsToHash(nodes []NodeStatus) map[string]int64 {
+	at, large := map[string]int64{}, map[string]bool{}
+	for _, n := range nodes {
+		m := memberOf(n)
+		if m == nil || m.Learner {
+			continue
+		}
+		if at[m.ClusterID] == 0 || m.Revision < at[m.ClusterID] {
+			at[m.ClusterID] = m.Revision
+		}
+		large[m.ClusterID] = large[m.ClusterID] || !observe.MayHash(m.InUseBytes)
+	}
+	maps.DeleteFunc(at, func(cluster string, _ int64) bool { return large[cluster] })
+	return at
 }
 
 func memberOf(n NodeStatus) *MemberStatus {

@@ -159,14 +159,19 @@ func (s *NodesStatus) judgeClusters() (w found) {
 	var ids []string
 	for _, n := range s.Nodes {
 		m := memberOf(n)
-		if m == nil || n.HashKV == "" {
+		if m == nil || m.Learner || m.ClusterID == "" {
+			continue
+		}
+		if !slices.Contains(ids, m.ClusterID) {
+			ids = append(ids, m.ClusterID)
+		}
+		if n.HashKV == "" {
 			continue
 		}
 		other, known := first[m.ClusterID]
 		switch {
 		case !known:
 			first[m.ClusterID] = n
-			ids = append(ids, m.ClusterID)
 		case other.compacted == n.compacted && other.HashKV != n.HashKV:
 			w = append(w, finding.New(finding.MembersDiffer, other.Node+", "+n.Node, "%s and %s are members of one "+
 				"cluster but differ at revision %d: HashKV %s and %s",

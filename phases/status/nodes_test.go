@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -123,5 +124,28 @@ func TestFlagsThatDifferBetweenTheNodesAreNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Hashing all that a large member holds makes its writes wait: in looking at nodes that never
+// happens.
+func TestOnlyMembersThatHashQuicklyAreComparedInPassing(t *testing.T) {
+	node := func(cluster string, revision, inUse int64, learner bool) NodeStatus {
+		return NodeStatus{Status: &Status{Member: &MemberStatus{
+			ClusterID: cluster, Revision: revision, InUseBytes: inUse, Learner: learner,
+		}}}
+	}
+	const much = 1<<30 + 1
+	got := revisionsToHash([]NodeStatus{
+		node("small", 12, 1<<30, false), node("small", 10, 1<<20, false), node("small", 3, 1<<20, true),
+		node("large", 7, 1<<20, false), node("large", 8, much, false), {Error: "cannot be reached"},
+	})
+	if want := map[string]int64{"small": 10}; !maps.Equal(got, want) {
+		t.Errorf("hashed at %v, want %v", got, want)
+	}
+	large := NodesStatus{Nodes: []NodeStatus{node("a", 7, much, false), node("b", 7, much, false)}}
+	large.judge()
+	if len(large.Findings) == 0 || large.Findings[0].Code != finding.ClustersDiffer {
+		t.Errorf("two large clusters pass for one: %v", large.Warnings)
 	}
 }

@@ -26,6 +26,7 @@ type seen struct {
 	trace     string        // what tells that etcd ought to run here, if no manifest does
 	quota     int64         // bytes, from the flag or etcd's default
 	certs     []certs.Status
+	unread    []unreadCA
 	backups   []backup.Entry
 	backupErr error
 	backupDir string // where they are looked for
@@ -68,7 +69,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	}
 	n.ObserveStarts(ctx, f)
 	s.ended = s.lookAtLogs(n)
-	s.certs = certificates(n, f, s.trace != "")
+	s.certs, s.unread = certificates(n, f, s.trace != ""), unreadCAs(n, f)
 	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
 		s.denied = n.CheckAPIAccess(ctx, f.API)
 	}
@@ -171,7 +172,7 @@ func (s seen) status() Status {
 	for _, judge := range []func() found{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeData, s.judgeWho,
 		s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota,
-		s.judgeCertificates, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
+		s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}

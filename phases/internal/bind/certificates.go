@@ -103,7 +103,7 @@ func (b Certificates) prepare(i op.Issuance) (spec pki.Spec, issuer pki.Issuer, 
 
 // Serves says whether the program at an address, host:port, presents the certificate in a file.
 func (b Certificates) Serves(ctx context.Context, address string, access op.Access, file string) error {
-	shown, err := NewEtcd(b.fs).Served(ctx, address, access)
+	shown, err := NewDialer(b.fs).Served(ctx, address, access)
 	if err != nil {
 		return err
 	}

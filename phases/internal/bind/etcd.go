@@ -14,10 +14,14 @@ import (
 
 // Etcd gives operations the real etcd: it turns host paths into real ones, and reads certificates
 // when they are needed.
-type Etcd struct{ Dialer }
+type Etcd struct {
+	Dialer
+	apart etcd.Apart
+}
 
-// NewEtcd reads files and certificates from the node.
-func NewEtcd(fs node.Reader) Etcd { return Etcd{NewDialer(fs)} }
+// NewEtcd reads files and certificates from the node. apart is where etcd's own code works on data;
+// nil: in this process.
+func NewEtcd(fs node.Reader, apart etcd.Apart) Etcd { return Etcd{NewDialer(fs), apart} }
 
 // Dialer reaches etcds with the certificates on the node. Observers use it: it has nothing that
 // would change a file.
@@ -55,7 +59,7 @@ func (b Etcd) Stage(
 	spec := etcd.StageSpec{
 		Snapshot: b.fs.Real(s.Snapshot), SHA256: s.Proof.SHA256, SkipHashCheck: s.Proof.SHA256 == "", Dir: real,
 		Name: s.Name, PeerURLs: s.PeerURLs, InitialCluster: s.InitialCluster, Token: s.Token,
-		BumpRevision: max(s.MinBump, s.MinRevision-s.Proof.Revision), Progress: progress,
+		BumpRevision: max(s.MinBump, s.MinRevision-s.Proof.Revision), Progress: progress, Apart: b.apart,
 	}
 	if walDir != "" {
 		if spec.WALDir, err = b.real(walDir); err != nil {
@@ -88,9 +92,9 @@ func (b Etcd) SnapshotDataDir(
 	if walDir != "" {
 		walDir = b.fs.Real(walDir)
 	}
-	snapshot := etcd.SnapshotFromDataDir
+	snapshot := b.apart.SnapshotFromDataDir
 	if from.UpToHole {
-		snapshot = etcd.SnapshotUpToHole
+		snapshot = b.apart.SnapshotUpToHole
 	}
 	made, err := snapshot(ctx, b.fs.Real(from.Dir), walDir, b.fs.Real(from.Snapshot), progress)
 	if err != nil {

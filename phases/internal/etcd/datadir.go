@@ -44,7 +44,7 @@ type DataDir struct {
 
 	// RevisionAtMost is an upper bound for the revision after the whole log: that of the db plus
 	// one for each entry of the log that may write. The exact revision is known once the entries
-	// are applied; see [SnapshotFromDataDir].
+	// are applied; see [Apart.SnapshotFromDataDir].
 	RevisionAtMost int64
 
 	ConsistentIndex uint64 // the last raft entry in the db

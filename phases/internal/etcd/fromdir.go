@@ -36,20 +36,20 @@ type FromDataDir struct {
 // acknowledged them: it does not sync its note of what is committed. The source is not changed.
 // walDir is "" where it is member/wal. The errors are those of [Inspect], and [*HoleError]; after
 // an error no file is left. progress, which may be nil, gets bytes, a rough measure.
-func SnapshotFromDataDir(
+func (a Apart) SnapshotFromDataDir(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
-	return snapshotFrom(ctx, dir, walDir, out, false, progress)
+	return a.snapshotFrom(ctx, dir, walDir, out, false, progress)
 }
 
-// SnapshotUpToHole is [SnapshotFromDataDir] for somebody who gives up what came after a hole.
-func SnapshotUpToHole(
+// SnapshotUpToHole is [Apart.SnapshotFromDataDir] for somebody who gives up what came after a hole.
+func (a Apart) SnapshotUpToHole(
 	ctx context.Context, dir, walDir, out string, progress func(done, total int64),
 ) (*FromDataDir, error) {
-	return snapshotFrom(ctx, dir, walDir, out, true, progress)
+	return a.snapshotFrom(ctx, dir, walDir, out, true, progress)
 }
 
-func snapshotFrom(
+func (a Apart) snapshotFrom(
 	ctx context.Context, dir, walDir, out string, upToHole bool, progress func(done, total int64),
 ) (*FromDataDir, error) {
 	unlock, err := lockShared(dir) // held throughout: no etcd can start meanwhile
@@ -71,7 +71,7 @@ func snapshotFrom(
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a snapshot of the data directory %s: %w", dir, err)
 	}
-	made, err := d.writeSnapshot(ctx, f, progress)
+	made, err := a.writeSnapshot(ctx, d, f, progress)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = syncDir(filepath.Dir(out))
 	}
@@ -82,14 +82,14 @@ func snapshotFrom(
 	return made, nil
 }
 
-func (d *DataDir) writeSnapshot(
-	ctx context.Context, f *os.File, progress func(done, total int64),
+func (a Apart) writeSnapshot(
+	ctx context.Context, d *DataDir, f *os.File, progress func(done, total int64),
 ) (*FromDataDir, error) {
 	made := &FromDataDir{Path: f.Name(), DataDir: d, Revision: d.Contents.Revision,
 		StorageVersion: d.Contents.StorageVersion, Applied: d.Pending()}
 	// The open file: in a directory that others may write to, its name may lead to another one by
 	// now.
-	file := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	file := Apart(nil).descriptor(0, f)
 	size := d.Contents.SizeBytes
 	steps := meter{total: 2*size + int64(d.Pending()), report: progress}
 	if err := copyFile(ctx, d.DB, f, &steps); err != nil {
@@ -99,11 +99,14 @@ func (d *DataDir) writeSnapshot(
 		if err := d.reserve(f); err != nil {
 			return nil, err
 		}
-		revision, err := replay(file, d, func(int) { steps.add(1) })
+		entries, err := d.replaying(a.descriptor(0, f))
 		if err != nil {
 			return nil, err
 		}
-		made.Revision = revision
+		if made.Revision, err = a.do(ctx, job{Replay: entries}, f); err != nil {
+			return nil, err
+		}
+		steps.add(int64(d.Pending()))
 	}
 	size, err := levelMetaPages(file)
 	if err != nil {

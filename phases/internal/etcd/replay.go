@@ -54,6 +54,9 @@ type gaveUp struct {
 	cause error // may be nil
 }
 
+// Error is what Go writes when nothing catches it.
+func (g *gaveUp) Error() string { return g.text }
+
 // gone turns a panic of etcd's or bbolt's code into an error. Unless the disk is to blame, it is a
 // verdict on the data that the code was given.
 func gone(p any) error {
@@ -84,7 +87,8 @@ func gone(p any) error {
 //
 // The stores have goroutines of their own, where a panic cannot be caught: bbolt looks for the free
 // pages in one when it opens a file, the backend commits in one, and the store compacts in one. So
-// what they get has been proven page by page, and there is room for what they write.
+// what they get has been proven page by page, there is room for what they write, and all of it is
+// done [Apart].
 type replayer struct {
 	lg      *zap.Logger
 	be      backend.Backend
@@ -101,30 +105,33 @@ type replayer struct {
 // leases are extended to it.
 const minLeaseTTL = 2
 
-// replay applies entries to the db file and returns its revision afterwards.
-func replay(path string, d *DataDir, each func(done int)) (revision int64, err error) {
+// replay applies the entries to the db file and returns its revision afterwards.
+func (d *replaying) replay() (revision int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = gone(p)
 		}
 	}()
 	// Not closed after a panic: closing would wait for locks that the panic left held.
-	r := newReplayer(path, d)
-	for i, e := range d.log.entries {
-		if err := r.entry(e); err != nil {
+	r := newReplayer(d)
+	for i := range d.Entries {
+		e, err := d.entry(i)
+		if err == nil {
+			err = r.entry(e)
+		}
+		if err != nil {
 			r.close()
 			return 0, fmt.Errorf("cannot apply raft entry %d: %w", e.GetIndex(), err)
 		}
-		each(i + 1)
 	}
 	return r.close(), nil
 }
 
-func newReplayer(path string, d *DataDir) *replayer {
+func newReplayer(d *replaying) *replayer {
 	r := &replayer{lg: quiet(), index: cindex.NewConsistentIndex(nil)}
 	r.hooks = storage.NewBackendHooks(r.lg, r.index)
 	conf := backend.DefaultBackendConfig(r.lg)
-	conf.Path, conf.Hooks = path, r.hooks
+	conf.Path, conf.Hooks = d.DB, r.hooks
 	conf.UnsafeNoFsync = true // the whole file is synced at the end
 	r.be = backend.New(conf)
 	r.index.SetBackend(r.be)

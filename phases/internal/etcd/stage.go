@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -32,7 +33,7 @@ var ErrChanged = errors.New("it was changed or replaced while being read")
 
 // StageSpec says what to build, and from what.
 type StageSpec struct {
-	Snapshot string // path of a file that has been proven: a damaged one may end the process
+	Snapshot string // path of a file that has been proven
 	SHA256   string // hex; of the whole file; "" only with SkipHashCheck
 	// SkipHashCheck is for a file without a trailer, or with an unknown hash.
 	SkipHashCheck bool
@@ -49,6 +50,7 @@ type StageSpec struct {
 	BumpRevision int64
 
 	Progress func(done, total int64) // bytes; may be nil
+	Apart    Apart                   // where etcd's own code runs
 }
 
 // Staged is a data directory that an etcd can start on.
@@ -104,7 +106,12 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 		return staged, err
 	}
 	var restored error
-	copied, waitRestored := snapfile.Beside(func() { restored = spec.restore() })
+	copied, waitRestored := snapfile.Beside(func() {
+		// By descriptor: the library reads the very file that is hashed here.
+		apart := spec
+		apart.Snapshot = spec.Apart.descriptor(0, src)
+		staged.Revision, restored = spec.Apart.do(ctx, job{Restore: &apart}, src)
+	})
 	var hashed atomic.Int64
 	_, waitHanded := snapfile.Beside(func() { handOver(src, dbPath(spec.Dir), &hashed, copied) })
 	staged.SHA256, err = hashFile(ctx, src, before.Size(), func(done, total int64) {
@@ -115,17 +122,18 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 	})
 	waitRestored()
 	waitHanded()
-	if err = errors.Join(err, restored); err != nil {
+	if err != nil {
 		return staged, err
 	}
+	// Before what the library says: of another file than the proven one it may say anything.
 	if err := unchanged(src, spec.Snapshot, before); err != nil {
 		return staged, err
 	}
 	if !spec.SkipHashCheck && !strings.EqualFold(staged.SHA256, spec.SHA256) {
 		return staged, fmt.Errorf("%w: %s instead of %s", ErrHashMismatch, staged.SHA256, spec.SHA256)
 	}
-	if _, staged.Revision, err = revisions(dbPath(spec.Dir)); err != nil {
-		return staged, err
+	if restored != nil {
+		return staged, restored
 	}
 	return staged, spec.sync()
 }
@@ -147,10 +155,10 @@ func (s StageSpec) ids() (cluster, member uint64, err error) {
 	return uint64(c.ID()), uint64(m.ID), nil
 }
 
-// restore runs the library. It ignores a bump without the mark, and the mark without a bump,
-// so it gets both or neither. It adds the bump to the last entry's revision, which a
-// compaction may have passed.
-func (s StageSpec) restore() (err error) {
+// restore runs the library, and returns the revision of what it made. It ignores a bump without the
+// mark, and the mark without a bump, so it gets both or neither. It adds the bump to the last
+// entry's revision, which a compaction may have passed.
+func (s StageSpec) restore() (revision int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = gone(p)
@@ -160,15 +168,20 @@ func (s StageSpec) restore() (err error) {
 	if bump > 0 {
 		last, current, err := revisions(s.Snapshot)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		bump += current - last
 	}
-	return snapshot.NewV3(quiet()).Restore(snapshot.RestoreConfig{
+	err = snapshot.NewV3(quiet()).Restore(snapshot.RestoreConfig{
 		SnapshotPath: s.Snapshot, SkipHashCheck: true, OutputDataDir: s.Dir, OutputWALDir: s.WALDir,
 		Name: s.Name, PeerURLs: s.PeerURLs, InitialCluster: s.InitialCluster, InitialClusterToken: s.Token,
 		RevisionBump: uint64(bump), MarkCompacted: bump > 0,
 	})
+	if err != nil {
+		return 0, err
+	}
+	_, revision, err = revisions(dbPath(s.Dir))
+	return revision, err
 }
 
 func hashFile(ctx context.Context, f *os.File, size int64, progress func(done, total int64)) (string, error) {
@@ -204,12 +217,16 @@ func unchanged(f *os.File, path string, before os.FileInfo) error {
 		return ErrChanged
 	}
 	for _, now := range []os.FileInfo{same, named} {
-		if !os.SameFile(before, now) || before.Size() != now.Size() || !before.ModTime().Equal(now.ModTime()) {
+		if !os.SameFile(before, now) || before.Size() != now.Size() || !before.ModTime().Equal(now.ModTime()) ||
+			changed(before) != changed(now) {
 			return ErrChanged
 		}
 	}
 	return nil
 }
+
+// changed is when the file was last changed: unlike the time of the last write, nobody can set it.
+func changed(f os.FileInfo) syscall.Timespec { return f.Sys().(*syscall.Stat_t).Ctim }
 
 // revisions returns the revision of a db's last entry, and the revision that an etcd starts with on
 // it: that of the last compaction, if it removed the last entries because they were deletions

@@ -60,6 +60,7 @@ const (
 	CertificateWrongUsage  Code = "certificate-wrong-usage"
 	CertificateWrongNames  Code = "certificate-wrong-names"
 	CertificateNotServed   Code = "certificate-not-served"
+	CAUnread               Code = "ca-unread"
 	FileNotMounted         Code = "file-not-mounted"
 	PortSilent             Code = "port-silent"
 	PortPlain              Code = "port-plain"

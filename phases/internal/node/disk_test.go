@@ -24,6 +24,9 @@ const holdVariable = "NODE_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	how, path, ok := strings.Cut(os.Getenv(holdVariable), ":")
+	if ok && how == "crash" {
+		os.Exit(crash(path))
+	}
 	if ok {
 		os.Exit(hold(how, path))
 	}

@@ -35,7 +35,8 @@ type View struct {
 		Image(ctx context.Context, name string) (Image, error)
 		SandboxImage(ctx context.Context) (string, error)
 	}
-	Clock Clock
+	Processes Processes
+	Clock     Clock
 	// Environment returns the variables with which a container was started; nil where that cannot
 	// be asked.
 	Environment func(ctx context.Context, id string) (map[string]string, error)
@@ -43,7 +44,8 @@ type View struct {
 
 // View returns the host without the methods that change it.
 func (h *Host) View() View {
-	v := View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime}, Clock: h.Clock}
+	v := View{FS: reader{h.FS}, Kubelet: onlyRunning{h.Kubelet}, Runtime: onlyAsked{h.Runtime},
+		Processes: h.Processes, Clock: h.Clock}
 	if r, ok := h.Runtime.(interface {
 		Environment(ctx context.Context, id string) (map[string]string, error)
 	}); ok {
@@ -221,8 +223,9 @@ type Runtime interface {
 
 // Process is a process of this host that uses a directory.
 type Process struct {
-	PID     int
-	Command string
+	PID         int
+	Command     string
+	EtcdVersion string // as its binary tells; empty: it is no etcd, or does not tell
 }
 
 // Processes finds what the container runtime may not know about.

@@ -69,7 +69,8 @@ func (p processes) using(ctx context.Context, dir string) ([]Process, error) {
 			return nil, fmt.Errorf("process %d: %w", pid, err)
 		}
 		if uses {
-			found = append(found, Process{PID: pid, Command: strings.Join(commandLine(pid), " ")})
+			found = append(found, Process{PID: pid, Command: strings.Join(commandLine(pid), " "),
+				EtcdVersion: etcdVersion(pid)})
 		}
 	}
 	return found, nil

@@ -1,11 +1,14 @@
 package node
 
 import (
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -147,3 +150,32 @@ func nonEmpty(paths []string) []string {
 	}
 	return some
 }
+
+// etcdVersion is the version of the program that a process runs, if it is an etcd; empty: its
+// binary does not tell.
+func etcdVersion(pid int) string {
+	if !isEtcd(pid, append(commandLine(pid), "")) {
+		return ""
+	}
+	info, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	return EtcdVersionOf(info)
+}
+
+// EtcdVersionOf tells the version of etcd from what the Go compiler wrote into a binary. Built in a
+// work tree, the program itself often has none; what it is built from, in the same release, has.
+func EtcdVersionOf(info *debug.BuildInfo) string {
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		switch m.Path {
+		case "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/api/v3":
+			if v := strings.TrimPrefix(m.Version, "v"); release.MatchString(v) {
+				return v
+			}
+		}
+	}
+	return ""
+}
+
+var release = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+`)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -235,8 +237,17 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	}
 	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
 	var ready readiness
+	late, kicked := t.Host.Clock.Now().Add(deafAfter), false
 	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		runs, err := w.look(ctx, t)
+		if err != nil && !kicked && !w.seen && t.Host.Clock.Now().After(late) {
+			kicked = true
+			t.report("the kubelet has started nothing from the manifest in %v: it is restarted, since one that no API "+
+				"server has answered since its start ends no pod, and starts none in its place", deafAfter)
+			if err := errors.Join(stopKubelet(ctx, t), startKubelet(ctx, t)); err != nil {
+				return &finalError{err}
+			}
+		}
 		if err != nil || a.API.Kubeconfig == "" {
 			return err
 		}
@@ -251,6 +262,12 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	return explain(ctx, t, a.Pod.Containers[0], err)
 }
 
+// deafAfter is how long the kubelet may take to start a pod from another manifest: to notice it, 20
+// s if it only looks, and to end the old one. It does not end that one before it has been told, by
+// an API server, which pods it is to run (pkg/kubelet/kubelet.go, deletePod): never, if the API
+// server that it waits for is the one that is to be replaced.
+const deafAfter = 25 * time.Second
+
 // podWatch sees a pod take the place of another one.
 type podWatch struct {
 	what   string // being waited for, in the words of an error
@@ -261,6 +278,7 @@ type podWatch struct {
 	told map[string]bool
 	// Containers of the wanted pod that have exited; true: since the watch began.
 	ended map[string]bool
+	seen  bool // a container of the wanted pod has run since the watch began
 }
 
 // look returns the wanted pod's running container once none of the other's runs. The kubelet
@@ -290,7 +308,9 @@ func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) 
 			}
 		}
 	}
-	switch loop := w.loop(all); {
+	loop := w.loop(all)
+	w.seen = w.seen || runs.ID != "" || slices.Contains(slices.Collect(maps.Values(w.ended)), true)
+	switch {
 	case loop != nil:
 		return node.Container{}, &finalError{fmt.Errorf("%s: %w", w.what, loop)}
 	case len(others) > 0:

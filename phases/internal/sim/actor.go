@@ -71,8 +71,9 @@ func (m *Machine) settleName(name string) {
 
 // StartKubelet starts it as a person does; StopKubelet stops it.
 func (m *Machine) StartKubelet() {
-	if !m.kubelet { // it rereads all manifests
-		m.views, m.idle = map[string]*view{}, nil
+	if !m.kubelet {
+		m.forget()
+		m.idle = nil
 	}
 	m.kubelet = true
 	m.tick()

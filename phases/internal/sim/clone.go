@@ -23,6 +23,7 @@ func (m *Machine) Clone() *Machine {
 		noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},
 		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
+		Deaf: m.Deaf, begun: maps.Clone(m.begun),
 		NoImages: m.NoImages, PauseImage: m.PauseImage, Exit: m.Exit, KillNew: m.KillNew,
 		DeniedWith: m.DeniedWith,
 		Meddled:    m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
@@ -79,7 +80,8 @@ func (m *Machine) Kill() { m.crashed = true }
 // Reboot is a power loss after which no process of etcdpod runs yet: see [Machine.Revive].
 func (m *Machine) Reboot(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views, m.idle, m.kubelet, m.crashed = nil, map[string]*view{}, nil, !m.noKubelet, true
+	m.containers, m.idle, m.kubelet, m.crashed = nil, nil, !m.noKubelet, true
+	m.forget()
 	m.byHand = false
 	m.tick()
 	m.check("boot")

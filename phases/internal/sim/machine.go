@@ -52,6 +52,9 @@ type Machine struct {
 	NoImages   []string
 	PauseImage string
 	Exit       node.Exit // how containers ended; zero: with 1
+	// Deaf is a kubelet that no API server answers: it ends no pod that it has started and whose
+	// manifest has changed or is gone, and starts none in its place.
+	Deaf bool
 	// KillNew ends an etcd on new data as soon as the kubelet looks at it.
 	KillNew bool
 	// Before, if set, is called before each step.
@@ -80,6 +83,8 @@ type Machine struct {
 	noKubelet  bool
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by file name
+	// The manifest of the pod that this kubelet last started, by file name.
+	begun map[string]string
 
 	meddle      func()
 	meddleAt    int
@@ -117,7 +122,7 @@ type container struct {
 // never get lost; committed says whether a run is past its commit point.
 func NewMachine(d *Disk, manifestDir, dataDir string, committed func() bool) *Machine {
 	m := &Machine{Disk: d, ManifestDir: manifestDir, now: time.Unix(1_700_000_000, 0),
-		committed: committed, kubelet: true, views: map[string]*view{}}
+		committed: committed, kubelet: true, views: map[string]*view{}, begun: map[string]string{}}
 	m.known, _ = d.ReadDir(manifestDir)
 	if ino, i, err := d.must("open", path.Join(dataDir, "member/snap/db")); err == nil {
 		m.oldDB, m.oldData = ino, string(i.data)
@@ -178,11 +183,15 @@ func (m *Machine) Revive() {
 // PowerLoss stops everything, forgets what was not synced, and boots the node.
 func (m *Machine) PowerLoss(mode CrashMode, random *rand.Rand) {
 	m.Disk.PowerLoss(mode, random)
-	m.containers, m.views, m.idle, m.byHand = nil, map[string]*view{}, nil, false
+	m.containers, m.idle, m.byHand = nil, nil, false
+	m.forget()
 	m.kubelet = !m.noKubelet
 	m.Revive()
 	m.check("boot")
 }
+
+// forget is a kubelet that is started: it rereads all manifests, and knows no pods.
+func (m *Machine) forget() { m.views, m.begun = map[string]*view{}, map[string]string{} }
 
 func (m *Machine) violate(format string, args ...any) {
 	m.Violations = append(m.Violations, fmt.Sprintf("step %d: ", m.Steps)+fmt.Sprintf(format, args...))

@@ -121,7 +121,8 @@ func LoadMachine(saved []byte) (*Machine, error) {
 		Disk: s.disk(), ManifestDir: s.ManifestDir, DeniedWith: s.DeniedWith,
 		SickEtcd: s.SickEtcd, StrayPods: s.StrayPods, Pairs: s.Pairs,
 		Members: s.Members, Late: s.Late, SickText: s.SickText, CrashText: s.CrashText, Violations: s.Violations,
-		kubelet: s.Kubelet, noKubelet: s.NoKubelet, views: map[string]*view{}, now: s.Now, known: s.Known,
+		kubelet: s.Kubelet, noKubelet: s.NoKubelet, views: map[string]*view{}, begun: map[string]string{},
+		now: s.Now, known: s.Known,
 		oldDB: s.OldDB, oldAt: s.OldAt, oldData: s.OldData, issued: s.Issued, started: s.Started, begins: s.Begins,
 		committed: func() bool { return false },
 	}

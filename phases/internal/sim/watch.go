@@ -41,7 +41,11 @@ func (m *Machine) tick() {
 			continue
 		}
 		crashes := m.CrashText != "" && strings.Contains(c.manifest, m.CrashText) || m.KillNew && c.generation == "new"
-		if !slices.Contains(names, c.file) || c.manifest != m.views[c.file].data || crashes {
+		stays := slices.Contains(names, c.file) && c.manifest == m.views[c.file].data
+		if stays {
+			m.begun[c.file] = c.manifest
+		}
+		if !stays && !m.Deaf || crashes {
 			m.end(c)
 			idle = nil
 		}
@@ -49,12 +53,23 @@ func (m *Machine) tick() {
 	for _, name := range names {
 		if !slices.ContainsFunc(m.containers, func(c *container) bool {
 			return c.file == name && c.State == "running"
-		}) {
+		}) && m.mayStart(name) {
 			m.start(name)
 			idle = nil
 		}
 	}
 	m.idle = idle
+}
+
+// mayStart says whether the kubelet starts a pod from a file: not in place of another one that it
+// has not ended.
+func (m *Machine) mayStart(file string) bool {
+	text := m.views[file].data
+	if had, has := m.begun[file]; m.Deaf && has && had != text {
+		return false
+	}
+	m.begun[file] = text
+	return true
 }
 
 // read lets the kubelet notice what is in a file, perhaps late. It says whether the kubelet already
