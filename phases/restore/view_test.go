@@ -136,7 +136,7 @@ func TestMembersThatAreLost(t *testing.T) {
 	v.options.Lost = []string{"cp2", "cp3"}
 	c.Nodes = c.Nodes[:1]
 	if j, err = v.joint(c); err != nil || len(j.Left) != 2 ||
-		!strings.Contains(v.risk(), "2 of the old cluster's 3 members") {
+		!strings.Contains(v.risk(), "2 of the old cluster's 3 voting members") {
 		t.Errorf("%v %+v %s", err, j.Left, v.risk())
 	}
 }
