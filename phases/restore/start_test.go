@@ -85,7 +85,7 @@ func TestAPersonHearsOfWhatMayGoWrong(t *testing.T) {
 	for _, want := range []string{
 		"kills etcd if it does not serve within 6s (startupProbe in", "raise startupProbe.failureThreshold",
 		"the version of etcd in private/etcd:production is unknown: neither its name nor the container runtime shows " +
-			"it, and etcd does not answer. The data is from etcd", "whether all images are here is not known",
+			"it, and no etcd runs here that does. The data is from etcd", "whether all images are here is not known",
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
