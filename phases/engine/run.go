@@ -31,9 +31,10 @@ type Run struct {
 	Target  *op.Target
 	Emit    func(Event)
 	faults  Mistakes
-	Skip    []string // phases whose skippable operations are left out
-	held    []int    // operations carried out by this process
-	notes   []string // what the operation under way reported, for the journal
+	Skip    []string          // phases whose skippable operations are left out
+	held    []int             // operations carried out by this process
+	notes   []string          // what the operation under way reported, for the journal
+	found   []finding.Finding // those of the notes that are warnings
 }
 
 // Mistakes are planted by the tests that show that the crash tests would catch them. Nothing else
@@ -124,7 +125,7 @@ func (r *Run) step(ctx context.Context, i int) error {
 	if _, can := r.Ops[i].(op.Skippable); can && slices.Contains(r.Skip, r.State.Steps[i].Phase) {
 		skipped := r.Event(i, Noted)
 		skipped.Message = "skipped as requested: " + r.Ops[i].String()
-		r.notes = []string{skipped.Message}
+		r.notes, r.found = []string{skipped.Message}, nil
 		if err := r.write(i, journal.Finish); err != nil {
 			return err
 		}
@@ -219,9 +220,11 @@ func (r *Run) focus(i int) {
 		e.Done, e.Total = done, total
 		r.Emit(e)
 	}
-	r.notes = nil
+	r.notes, r.found = nil, nil
 	r.Target.Warn = func(f finding.Finding) {
-		r.notes = append(r.notes, f.Text)
+		if r.notes = append(r.notes, f.Text); f.Code != "" {
+			r.found = append(r.found, f)
+		}
 		e := r.Event(i, Noted)
 		e.Message, e.Code, e.Severity, e.Subject = f.Text, f.Code, f.Severity, f.Subject
 		r.Emit(e)
@@ -233,7 +236,7 @@ func (r *Run) focus(i int) {
 func (r *Run) write(i int, kind journal.Kind) error {
 	record := journal.Record{Kind: kind, Step: i}
 	if kind == journal.Finish || kind == journal.Undone {
-		record.Notes = r.notes
+		record.Notes, record.Findings = r.notes, r.found
 	}
 	if kind == journal.Start {
 		body, err := op.Encode(r.Ops[i])

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -40,6 +41,8 @@ type RunSummary struct {
 	// For a run on several nodes; the first one is the coordinator, which is to be asked first.
 	Nodes []string `json:"nodes,omitempty"`
 	Error string   `json:"error,omitempty"` // why its journal cannot be read
+	// Of the finding that it is while it is open, under way or cannot be read.
+	Code finding.Code `json:"code,omitempty"`
 	// How long the API server of this node was away, as far as the run has seen it come back.
 	APIAwaySeconds float64 `json:"apiAwaySeconds,omitempty"`
 
@@ -64,6 +67,7 @@ func summarize(s *journal.State) RunSummary {
 	if s.Ended {
 		return sum
 	}
+	sum.Code = finding.RunOpen
 	// If the run was cut off between the last operation and the end record, only closing it is
 	// left.
 	if len(s.Steps) > 0 {
@@ -108,7 +112,7 @@ func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
 // Observed tells an open run that a live process is working on from one that was cut off.
 func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.Clock) RunSummary {
 	if r.State == string(journal.StillOpen) && journal.Held(ctx, fsys, clock) {
-		r.State = Running
+		r.State, r.Code = Running, finding.RunUnderWay
 	}
 	return r
 }
@@ -141,7 +145,8 @@ func RunOf(fsys node.Reader, id string) RunSummary {
 
 func summaryOf(l journal.Listed) RunSummary {
 	if l.Err != nil {
-		return RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID)}
+		return RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID),
+			Code: finding.RunUnreadable}
 	}
 	return summarize(l.State)
 }

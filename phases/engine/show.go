@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -33,6 +34,8 @@ type OperationReport struct {
 	UndoEnded time.Time `json:"undoEnded,omitzero"`
 	Errors    []string  `json:"errors,omitempty"` // each time that it was tried and failed
 	Notes     []string  `json:"notes,omitempty"`  // what it reported
+	// Those of the notes that are warnings, for programs.
+	Findings []Finding `json:"findings,omitempty"`
 }
 
 // Show reports the run with that name, which may be a part of it that no other run's name has;
@@ -114,6 +117,7 @@ func (r *RunReport) take(record journal.Record) {
 	case journal.Start, journal.Finish, journal.Undo, journal.Undone:
 		o := &r.Operations[record.Step]
 		o.Notes = append(o.Notes, record.Notes...)
+		o.Findings = append(o.Findings, finding.On(r.Node, record.Findings)...)
 		if record.Error != "" {
 			o.Errors = append(o.Errors, record.Error)
 			return
@@ -199,11 +203,18 @@ func (n *Node) tell(report RunReport, told int) {
 			emit(Failed)
 			continue
 		}
+		plain := e
 		for _, note := range record.Notes {
+			e = plain
 			e.Message = note
+			for _, f := range record.Findings {
+				if f.Text == note {
+					e.Code, e.Severity, e.Subject = f.Code, f.Severity, f.Subject
+				}
+			}
 			emit(Noted)
 		}
-		e.Message = ""
+		e = plain
 		emit(map[journal.Kind]EventState{journal.Start: Started, journal.Finish: Finished,
 			journal.Undo: Undoing, journal.Undone: Undone}[record.Kind])
 	}

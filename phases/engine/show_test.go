@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -65,7 +66,8 @@ func TestARunShowsWhatFailedAndWhatBecameOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	one, two := r.Operations[0], r.Operations[1]
-	if r.State != "open" || one.State != "done" || one.Began.IsZero() || one.Ended.Before(one.Began) ||
+	if r.State != "open" || r.Code != finding.RunOpen || one.State != "done" ||
+		one.Began.IsZero() || one.Ended.Before(one.Began) ||
 		r.CommittedAt.Before(one.Ended) || one.Operation != "make the directory /backup/one" || one.Phase != "first" ||
 		two.State != "started" || !two.Ended.IsZero() || len(two.Errors) != 1 ||
 		!strings.Contains(two.Errors[0], errFaulty.Error()) {
@@ -79,7 +81,7 @@ func TestARunShowsWhatFailedAndWhatBecameOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if two := r.Operations[1]; r.State != "completed" || two.State != "done" || two.Ended.IsZero() ||
+	if two := r.Operations[1]; r.State != "completed" || r.Code != "" || two.State != "done" || two.Ended.IsZero() ||
 		len(two.Errors) != 1 {
 		t.Errorf("after resume it is shown as %+v", r)
 	}
@@ -101,6 +103,65 @@ func TestARunThatWentBackShowsWhenAndWhy(t *testing.T) {
 	if r.State != "rolled back" || !strings.Contains(r.Reason, errFaulty.Error()) || r.AbortedAt.IsZero() ||
 		one.State != "undone" || one.UndoBegan.IsZero() || one.UndoEnded.IsZero() || two.State != "pending" {
 		t.Errorf("it is shown as %+v", r)
+	}
+}
+
+// planting is a file system on which somebody puts a file into a directory just before /backup/two
+// cannot be made.
+type planting struct {
+	node.FS
+	into string
+}
+
+func (p planting) Mkdir(path string, attr node.Attr) error {
+	if path != "/backup/two" {
+		return p.FS.Mkdir(path, attr)
+	}
+	return errors.Join(errFaulty, p.Create(p.into+"/theirs", nil, node.Mine(0o600)))
+}
+
+// A warning has its code in the events of the run, in what is shown of it, and in what a follower
+// sees.
+func TestAWarningOfARunKeepsItsCode(t *testing.T) {
+	machine := crashtest.Shape{}.Machine(t)
+	n := crashtest.Over(t, "cp1", machine, machine)
+	var events []engine.Event
+	n.Process.Emit = func(e engine.Event) { events = append(events, e) }
+	told := func() (warned []string) {
+		for _, e := range events {
+			if e.State == engine.Noted && e.Code != "" {
+				warned = append(warned, string(e.Code)+" "+e.Subject+" "+e.Message)
+			}
+		}
+		events = nil
+		return warned
+	}
+	plan := func(_ context.Context, f *observe.Facts) ([]op.Op, error) {
+		n.Process.Host.FS = planting{n.Process.Host.FS, "/backup/one"}
+		return []op.Op{&op.MakeDirectory{Path: "/backup/one", Attr: node.Mine(0o700)},
+			&op.MakeDirectory{Path: "/backup/two", Attr: node.Mine(0o700)}}, nil
+	}
+	err := n.Do(engine.Workflow[*observe.Node, *observe.Facts]{Name: "dirs",
+		Observe: func(_ context.Context, _ *observe.Node, run string) (*observe.Facts, error) { return n.Observe(run) },
+		Phases:  []engine.Phase[*observe.Facts]{{Name: "only", Commit: true, Plan: plan}},
+	}.On(n.Process.Look))
+	if err == nil {
+		t.Fatal("the run did not fail")
+	}
+	want := []string{"left-in-place /backup/one /backup/one is left: it is not empty"}
+	if got := told(); !slices.Equal(got, want) {
+		t.Errorf("the run warns of %q, and ended with %v", got, err)
+	}
+	r, err := n.Process.Follow(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := told(); !slices.Equal(got, want) {
+		t.Errorf("who follows it is warned of %q", got)
+	}
+	if all := r.Operations[0].Findings; len(all) != 1 || all[0].Code != "left-in-place" || all[0].Node != "cp1" ||
+		!slices.Equal(r.Operations[0].Notes, []string{all[0].Text}) {
+		t.Errorf("it is shown as %+v", r.Operations[0])
 	}
 }
 

@@ -86,4 +86,5 @@ const (
 	APIServerMute      Code = "apiserver-mute"
 	ManifestChanged    Code = "manifest-changed"
 	WritesKept         Code = "writes-kept"
+	LeftInPlace        Code = "left-in-place"
 )

@@ -310,5 +310,8 @@ func ofNotes() []Kind {
 		{WritesKept, Warning,
 			"Clients had written to data that was taken out of use, or it could not be determined; the data is kept.",
 			"Check the data that the text names."},
+		{LeftInPlace, Warning,
+			"Undoing a run left something where it is, because the run did not create it.",
+			"Check what the text names, and whose it is."},
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -53,6 +54,8 @@ type Record struct {
 	Step  int             `json:"step,omitempty"`
 	Op    json.RawMessage `json:"op,omitempty"`    // start
 	Notes []string        `json:"notes,omitempty"` // finish, undone: what the operation reported
+	// Those of the notes that are warnings, with their codes.
+	Findings []finding.Finding `json:"findings,omitempty"`
 	// Abort: why. Of a second start or undo of a step: why the one before did not succeed.
 	Error string `json:"error,omitempty"`
 }

@@ -42,7 +42,7 @@ func (m *MakeDirectory) Undo(_ context.Context, t *Target) error {
 		return fmt.Errorf("cannot remove %s: %w", m.Path, err)
 	}
 	if len(names) > 0 {
-		t.report("%s is left: it is not empty", m.Path)
+		t.warn(finding.LeftInPlace, m.Path, "%s is left: it is not empty", m.Path)
 		return nil
 	}
 	return remove(t, m.Path)
