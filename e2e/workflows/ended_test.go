@@ -55,9 +55,10 @@ func TestDataWithAHoleIsNeverCalledGood(t *testing.T) {
 		t.Errorf("the sidecar does not say what is lost: %s", sidecar)
 	}
 	copyOf("/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03")
+	// Whether the log goes beyond the db is a matter of when etcd wrote that last.
 	n.want(0, []string{"backup", n.Path("/srv/kubeadm.db"), "--from-data-dir",
-		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"}, "kubeadm made this copy while etcd was "+
-		"running: the log does not go beyond the db, and nothing shows what was written during or after the copy.")
+		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"},
+		"kubeadm made this copy while etcd was running: ", "after the copy")
 }
 
 func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {

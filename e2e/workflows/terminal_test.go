@@ -117,7 +117,7 @@ var varying = []struct {
 	is *regexp.Regexp
 	as string
 }{
-	{regexp.MustCompile(`(?s)  everything\s+is\s+put\s+back;\s+waiting.*?serve\s+again\r?\n`), ""},
+	{regexp.MustCompile(`(?s)  everything\s+is\s+put\s+back;\s+waiting.*?serves\s+again\r?\n`), ""},
 	{regexp.MustCompile(`\d{8}T\d{6}Z-(\w+)-[0-9a-f]{4}`), "RUN-$1"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d(\s+)UTC`), "DAY TIME${1}UTC"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z`), "TIME"},
@@ -128,7 +128,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\((just now|\d+ min ago)\)`), "(just now)"},
 	{regexp.MustCompile(`etcd-cp1-\d{8}T\d{6}Z-r\d+`), "BACKUP"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
-	{regexp.MustCompile(`\d+\.\d [KMGT]iB`), "SIZE"},
+	{regexp.MustCompile(`\d+\.\d\s+[KMGT]iB`), "SIZE"},
 	{regexp.MustCompile(`\b[\dhm.]+(ms|s)\b`), "N s"},
 	{regexp.MustCompile(`revision(\s+)\d+`), "revision${1}N"},
 	{regexp.MustCompile(`\b\d+(\s+[a-z])`), "N$1"},

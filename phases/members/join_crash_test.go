@@ -41,7 +41,7 @@ func halfJoins() []halfJoined {
 	all := []string{"etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client"}
 	return []halfJoined{
 		{name: "a new node", keep: all[:1]},
-		{name: "an earlier attempt added the learner", keep: all[:3],
+		{name: "an earlier try has added the learner", keep: all[:3],
 			member: &op.Member{ID: 7, PeerURLs: []string{ownPeer}, IsLearner: true}},
 		{name: "a learner had started, and its data is gone",
 			keep: all[:1], member: &op.Member{ID: 7, Name: "cp1", PeerURLs: []string{ownPeer}, IsLearner: true}},

@@ -126,7 +126,7 @@ func TestARunThatStaysOpenSaysTheCureFirst(t *testing.T) {
 			"cp3": reason("cp3", "No route to host")}, "the host key of cp2 is not",
 			"; start cp3, or fix", "cp3"},
 		"one is busy": {map[string]error{"cp2": &journal.BusyError{}, "cp3": reason("cp3", "No route to host")},
-			"start cp3", "then run", "cp3"},
+			"wait until it has ended", "; start cp3, or fix the connection", "cp3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &Transaction{Node: meeting(nil, nil), Run: "r1"}
