@@ -24,8 +24,9 @@ import (
 const (
 	callWait    = 10 * time.Second
 	stopWait    = 20 * time.Second // beyond the grace: for the kill, and for a busy runtime
-	maxAnswer   = 16 << 20         // bytes; what the kubelet allows (pkg/kubelet/cri-client)
-	longestName = 107              // bytes of a socket's path in sun_path, without the final NUL
+	startPause  = 100 * time.Millisecond
+	maxAnswer   = 16 << 20 // bytes; what the kubelet allows (pkg/kubelet/cri-client)
+	longestName = 107      // bytes of a socket's path in sun_path, without the final NUL
 )
 
 // CRI returns the container runtime at an endpoint such as
@@ -159,7 +160,9 @@ func (r runtime) connect(
 		return err
 	}
 	defer conn.Close()
-	err = do(limited, conn)
+	for err = do(limited, conn); starting(err) && limited.Err() == nil; err = do(limited, conn) {
+		pause(limited, startPause)
+	}
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return fmt.Errorf("the container runtime has not answered after %s", limit)
 	}
@@ -167,6 +170,21 @@ func (r runtime) connect(
 		return fmt.Errorf("the container runtime at %s does not speak CRI v1: %w", r.endpoint, err)
 	}
 	return err
+}
+
+// starting says that containerd listens already, and has not looked yet for what ran before it was
+// started: after a boot, that takes a moment (containerd, cri/instrument: checkInitialized).
+func starting(err error) bool {
+	return err != nil && strings.Contains(status.Convert(err).Message(), "not initialized yet")
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 func (r runtime) dial(ctx context.Context) (net.Conn, error) {

@@ -118,6 +118,34 @@ func TestContainersAreListedAsTheKubeletLabelledThem(t *testing.T) {
 	}
 }
 
+// bootingCRI is a containerd that was started just now: it listens, and knows no container yet.
+type bootingCRI struct {
+	*fakeCRI
+	refuses int
+	as      codes.Code
+}
+
+func (s *bootingCRI) ListContainers(
+	ctx context.Context, r *cri.ListContainersRequest,
+) (*cri.ListContainersResponse, error) {
+	if s.refuses--; s.refuses >= 0 {
+		return nil, status.Error(s.as, "server is not initialized yet")
+	}
+	return s.fakeCRI.ListContainers(ctx, r)
+}
+
+func TestARuntimeThatIsStartingIsWaitedFor(t *testing.T) {
+	for _, as := range []codes.Code{codes.Unknown, codes.Unavailable} { // containerd 1, containerd 2
+		root := shortDir(t)
+		serve(t, filepath.Join(root, "s"), &bootingCRI{refuses: 3, as: as,
+			fakeCRI: &fakeCRI{containers: []*cri.Container{{Id: "1"}}}})
+		got, err := node.CRI("unix:///s", node.OS(root)).Containers(t.Context())
+		if err != nil || len(got) != 1 {
+			t.Errorf("%v: %v, %v", as, got, err)
+		}
+	}
+}
+
 func TestContainersAreStoppedAndRemoved(t *testing.T) {
 	root := shortDir(t)
 	fake := &fakeCRI{stopped: map[string]int64{}, containers: []*cri.Container{
