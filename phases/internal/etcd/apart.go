@@ -157,7 +157,7 @@ func (d *DataDir) replaying(db string) (*replaying, error) {
 	return r, nil
 }
 
-func (r *replaying) entry(i int) (*raftpb.Entry, error) {
+func (d *replaying) entry(i int) (*raftpb.Entry, error) {
 	e := &raftpb.Entry{}
-	return e, proto.Unmarshal(r.Entries[i], e)
+	return e, proto.Unmarshal(d.Entries[i], e)
 }

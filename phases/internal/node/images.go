@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ func (r runtime) pinned(ctx context.Context) (string, error) {
 	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
 		answer, err := cri.NewImageServiceClient(conn).ListImages(ctx, &cri.ListImagesRequest{})
 		for _, i := range answer.GetImages() {
-			if all := append(i.RepoTags, i.RepoDigests...); i.Pinned && len(all) > 0 {
+			if all := slices.Concat(i.RepoTags, i.RepoDigests); i.Pinned && len(all) > 0 {
 				names = append(names, all[0])
 			}
 		}

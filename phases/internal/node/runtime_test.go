@@ -135,7 +135,7 @@ func (s *bootingCRI) ListContainers(
 }
 
 func TestARuntimeThatIsStartingIsWaitedFor(t *testing.T) {
-	for _, as := range []codes.Code{codes.Unknown, codes.Unavailable} { // containerd 1, containerd 2
+	for _, as := range []codes.Code{codes.Unknown, codes.Unavailable} { // containerd 1 and 2
 		root := shortDir(t)
 		serve(t, filepath.Join(root, "s"), &bootingCRI{refuses: 3, as: as,
 			fakeCRI: &fakeCRI{containers: []*cri.Container{{Id: "1"}}}})
