@@ -27,6 +27,7 @@ type ExitError struct {
 	Code    int    // exit code; -1 if a signal ended it
 	Last    string // the last line that it wrote
 	Reason  string // "exit status 1", "signal: killed"
+	signal  syscall.Signal
 }
 
 func (e *ExitError) Error() string {
@@ -39,7 +40,19 @@ func (e *ExitError) Error() string {
 // Run is the Runner of this machine. The program gets its own session: an interrupt typed at the
 // terminal reaches neither it nor a kubelet that it started. When the context ends, the program and
 // its children are killed.
+//
+// A child belongs to the terminal until it has its session: an interrupt that ends it in that
+// moment, before it is the program, is not the program's failure, and it is started again.
 func Run(ctx context.Context, argv []string) error {
+	err := runOnce(ctx, argv)
+	var failed *ExitError
+	for again := 0; again < 2 && errors.As(err, &failed) && failed.signal == syscall.SIGINT; again++ {
+		err = runOnce(ctx, argv)
+	}
+	return err
+}
+
+func runOnce(ctx context.Context, argv []string) error {
 	output, err := newOutput()
 	if err != nil {
 		return fmt.Errorf("cannot run %s: %w", argv[0], err)
@@ -60,8 +73,9 @@ func Run(ctx context.Context, argv []string) error {
 	}
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
+		how, _ := failed.Sys().(syscall.WaitStatus)
 		return &ExitError{Command: strings.Join(argv, " "), Code: failed.ExitCode(),
-			Last: lastLine(output), Reason: failed.String()}
+			Last: lastLine(output), Reason: failed.String(), signal: how.Signal()}
 	}
 	return err
 }
