@@ -100,6 +100,7 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: [none]
 failSwapOn: false
 imageGCHighThresholdPercent: 100
+evictionHard: {memory.available: 100Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%}
 volumePluginDir: /var/lib/kubelet/volumeplugins
 `, etcd)
 }
