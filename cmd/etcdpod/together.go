@@ -131,11 +131,6 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 	}
 }
 
-func init() {
-	offer(sectionProgram, (*session).agentCommand)
-	offer(sectionProgram, (*session).apartCommand)
-}
-
 // alikeOnAll is what was found on each of several nodes.
 func alikeOnAll(nodes []engine.NodePlan) (alike []string) {
 	if len(nodes) < 2 {
@@ -152,13 +147,12 @@ func alikeOnAll(nodes []engine.NodePlan) (alike []string) {
 }
 
 // foundOnlyThere is what planning has found out, without what was found on all nodes.
-func foundOnlyThere(plan engine.Plan, alike []string) (lines []string) {
-	for _, line := range found(plan) {
-		if !slices.Contains(alike, line) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
+func foundOnlyThere(plan engine.Plan, alike []string) []string {
+	return slices.DeleteFunc(found(plan), func(line string) bool { return slices.Contains(alike, line) })
+}
+
+func init() {
+	offer(sectionProgram, (*session).agentCommand, (*session).apartCommand)
 }
 
 // agentCommand runs on the other nodes of a run on several nodes.

@@ -12,13 +12,7 @@ import (
 type unreadCA struct{ file, program string }
 
 func unreadCAs(n *observe.Node, f *observe.Facts) (all []unreadCA) {
-	look := func(program string, files ...string) {
-		m, name, ok := observe.Program(f.Manifests, program)
-		if program == "etcd" {
-			m, name = f.Etcd.File, f.Etcd.Container
-		} else if !ok {
-			return
-		}
+	look := func(program string, m observe.ManifestFile, name string, files ...string) {
 		c := observe.ContainerOf(f.Containers, f.Manifests, m, name)
 		if c == nil || c.State != "running" {
 			return
@@ -38,11 +32,11 @@ func unreadCAs(n *observe.Node, f *observe.Facts) (all []unreadCA) {
 		}
 	}
 	if f.Etcd != nil {
-		look("etcd", f.Etcd.TrustedCA, f.Etcd.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
+		look("etcd", f.Etcd.File, f.Etcd.Container, f.Etcd.TrustedCA,
+			f.Etcd.SettingFile(observe.PeerSecurity, "peer-trusted-ca-file"))
 	}
-	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
-	if ok {
-		look("kube-apiserver", observe.HostFile(m, c, observe.FlagOf(m, c, "etcd-cafile")))
+	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
+		look("kube-apiserver", m, c, observe.HostFile(m, c, observe.FlagOf(m, c, "etcd-cafile")))
 	}
 	return all
 }

@@ -161,7 +161,7 @@ func (r runtime) connect(
 	}
 	defer conn.Close()
 	for err = do(limited, conn); starting(err) && limited.Err() == nil; err = do(limited, conn) {
-		pause(limited, startPause)
+		_ = WallClock().Sleep(limited, startPause) // the loop sees that the time is over
 	}
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return fmt.Errorf("the container runtime has not answered after %s", limit)
@@ -176,15 +176,6 @@ func (r runtime) connect(
 // started: after a boot, that takes a moment (containerd, cri/instrument: checkInitialized).
 func starting(err error) bool {
 	return err != nil && strings.Contains(status.Convert(err).Message(), "not initialized yet")
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 func (r runtime) dial(ctx context.Context) (net.Conn, error) {
