@@ -22,7 +22,7 @@ import (
 // bbolt's code works in goroutines of its own and on memory that is a file: a disk that fills or
 // fails, or a file that somebody changes, ends the process that it runs in, and nothing in that
 // process can prevent it. A nil Apart stays in this one.
-type Apart func(ctx context.Context, files []*os.File, in io.Reader) (answer []byte, err error)
+type Apart func(ctx context.Context, files []*os.File, in []byte) (answer []byte, err error)
 
 // EndedError is the end of a process that gave no answer.
 type EndedError struct {
@@ -89,7 +89,7 @@ func (a Apart) do(ctx context.Context, j job, files ...*os.File) (revision int64
 	if err := gob.NewEncoder(&in).Encode(j); err != nil {
 		return 0, err
 	}
-	out, err := a(ctx, files, &in)
+	out, err := a(ctx, files, in.Bytes())
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 // apart is as package bind has it.
-func apart(ctx context.Context, files []*os.File, in io.Reader) ([]byte, error) {
+func apart(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
 	out, err := node.Again(ctx, []string{apartName}, files, in)
 	if crashed := (*node.CrashedError)(nil); errors.As(err, &crashed) {
 		return nil, &EndedError{How: crashed.How, Said: crashed.Said}
@@ -114,7 +113,7 @@ func TestADiskThatFillsWhileDataIsStagedIsAnError(t *testing.T) {
 		spec := newServer(t, "b").spec(tight, fileSHA256(t, tight))
 		spec.Dir, spec.BumpRevision = filepath.Join(disk, "data"), 1000
 		var mounted error
-		spec.Apart = func(ctx context.Context, files []*os.File, in io.Reader) ([]byte, error) {
+		spec.Apart = func(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
 			runtime.LockOSThread() // never unlocked: thread and mount end together
 			mounted = errors.Join(unix.Unshare(unix.CLONE_NEWNS),
 				unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
@@ -184,7 +183,7 @@ func TestWhatIsDoneApartComesOutTheSame(t *testing.T) {
 	t.Run("a run that is interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		spec := newServer(t, "b").spec(saved.Path, fileSHA256(t, saved.Path))
-		spec.Apart = func(ctx context.Context, files []*os.File, in io.Reader) ([]byte, error) {
+		spec.Apart = func(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
 			cancel()
 			return apart(ctx, files, in)
 		}

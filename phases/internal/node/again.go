@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	goruntime "runtime"
@@ -25,16 +24,21 @@ func (e *CrashedError) Error() string { return e.Said + " (" + e.How + ")" }
 // process, and returns what it writes. The program has in at its standard input, and files from
 // descriptor 3 on. It is in its own session, so an interrupt typed at the terminal does not reach
 // it; it ends with the context, and with this process, however that ends.
-func Again(ctx context.Context, args []string, files []*os.File, in io.Reader) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+func Again(ctx context.Context, args []string, files []*os.File, in []byte) ([]byte, error) {
 	var out bytes.Buffer
 	said := &head{}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = in, &out, said, files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = time.Second
 	goruntime.LockOSThread() // the kernel watches the thread that started it
 	defer goruntime.UnlockOSThread()
-	err := cmd.Run()
+	cmd, err := start(func() (*exec.Cmd, error) {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(in), &out, said, files
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+		cmd.WaitDelay = time.Second
+		return cmd, nil
+	})
+	if err == nil {
+		err = cmd.Wait()
+	}
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
 		return nil, &CrashedError{How: failed.String(), Said: said.first()}

@@ -16,23 +16,25 @@ import (
 // an interrupt typed at the terminal does not reach it. Once the program is over, Read returns an
 // [*EndedError].
 func Connect(argv []string) (io.ReadWriteCloser, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	said := &tail{}
-	cmd.Stderr = said
-	cmd.WaitDelay = time.Second
-	in, err := cmd.StdinPipe()
+	c := &connection{over: make(chan struct{})}
+	var err error
+	c.cmd, err = start(func() (*exec.Cmd, error) {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.WaitDelay = time.Second
+		c.said = &tail{}
+		cmd.Stderr = c.said
+		var err error
+		if c.WriteCloser, err = cmd.StdinPipe(); err != nil {
+			return nil, err
+		}
+		c.out, err = cmd.StdoutPipe()
+		return cmd, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot run %s: %w", argv[0], err)
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("cannot run %s: %w", argv[0], err)
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot run %s: %w", argv[0], err)
-	}
-	return &connection{WriteCloser: in, out: out, cmd: cmd, said: said, over: make(chan struct{})}, nil
+	return c, nil
 }
 
 // EndedError is the end of a program that was connected to.

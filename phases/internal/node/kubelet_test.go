@@ -149,16 +149,6 @@ echo still there; echo alive > alive; exec sleep 0.1) & echo started`})
 	eventually(t, "the daemon has outlived its output", func() bool { return exists(filepath.Join(dir, "alive")) })
 }
 
-// Between its fork and its session a child still gets what is typed at the terminal.
-func TestAnInterruptThatEndsACommandAtItsStartIsNotItsFailure(t *testing.T) {
-	scripts(t, map[string]string{"stop": `test -e came && exit 0; touch came; kill -INT $$`, "never": "kill -INT $$"})
-	ok(t, node.Run(t.Context(), []string{"stop"}))
-	var failed *node.ExitError
-	if err := node.Run(t.Context(), []string{"never"}); !errors.As(err, &failed) || failed.Code != -1 {
-		t.Errorf("a command that always ends so: %v", err)
-	}
-}
-
 func TestTheEndOfTheContextKillsChildrenToo(t *testing.T) {
 	dir := scripts(t, map[string]string{"start": `sh -c 'echo $$ > pid.new; mv pid.new pid; ` + forever + `' & wait`})
 	ctx, cancel := context.WithCancel(t.Context())

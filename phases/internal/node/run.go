@@ -27,7 +27,6 @@ type ExitError struct {
 	Code    int    // exit code; -1 if a signal ended it
 	Last    string // the last line that it wrote
 	Reason  string // "exit status 1", "signal: killed"
-	signal  syscall.Signal
 }
 
 func (e *ExitError) Error() string {
@@ -40,19 +39,7 @@ func (e *ExitError) Error() string {
 // Run is the Runner of this machine. The program gets its own session: an interrupt typed at the
 // terminal reaches neither it nor a kubelet that it started. When the context ends, the program and
 // its children are killed.
-//
-// A child belongs to the terminal until it has its session: an interrupt that ends it in that
-// moment, before it is the program, is not the program's failure, and it is started again.
 func Run(ctx context.Context, argv []string) error {
-	err := runOnce(ctx, argv)
-	var failed *ExitError
-	for again := 0; again < 2 && errors.As(err, &failed) && failed.signal == syscall.SIGINT; again++ {
-		err = runOnce(ctx, argv)
-	}
-	return err
-}
-
-func runOnce(ctx context.Context, argv []string) error {
 	output, err := newOutput()
 	if err != nil {
 		return fmt.Errorf("cannot run %s: %w", argv[0], err)
@@ -62,20 +49,24 @@ func runOnce(ctx context.Context, argv []string) error {
 		_, _ = unix.FcntlInt(output.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_GROW)
 		_ = output.Close()
 	}()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	cmd, err := start(func() (*exec.Cmd, error) {
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Stdout, cmd.Stderr = output, output
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+		cmd.WaitDelay = time.Second
+		return cmd, nil
+	})
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", argv[0], ctx.Err())
 	}
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
-		how, _ := failed.Sys().(syscall.WaitStatus)
 		return &ExitError{Command: strings.Join(argv, " "), Code: failed.ExitCode(),
-			Last: lastLine(output), Reason: failed.String(), signal: how.Signal()}
+			Last: lastLine(output), Reason: failed.String()}
 	}
 	return err
 }
