@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 // StoppedOf is what a data directory says about its cluster.
@@ -50,7 +51,7 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 		return nil, engine.Refuse("give the directory with its .wal files with --from-wal-dir",
 			"the data in %s is incomplete without its WAL: %v", dir, err)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err) {
 		return nil, engine.Refuse("give the directory that contains member/snap/db",
 			"there is no etcd data there: %v", err)
 	}

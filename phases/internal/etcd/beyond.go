@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -36,7 +35,7 @@ func (b *beyond) scan(files []string, from int64) error {
 
 // scanFile looks at every place where a record may begin: etcd aligns them at 8 bytes.
 func (b *beyond) scanFile(path string, from int64) error {
-	f, err := os.Open(path)
+	f, err := openPlain(path)
 	if err != nil {
 		return err
 	}

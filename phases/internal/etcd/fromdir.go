@@ -209,7 +209,7 @@ func (d *DataDir) copied() []string {
 
 // copyFile copies path into f, sharing blocks where the file system can.
 func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error {
-	src, err := os.Open(path)
+	src, err := openPlain(path)
 	if err != nil {
 		return err
 	}

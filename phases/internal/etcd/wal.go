@@ -127,7 +127,7 @@ func logFiles(dir string, after uint64) ([]string, error) {
 // the checksum at its end. Bad contents end up in l.damage; an error means that the file
 // cannot be read at all.
 func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error) {
-	f, err := os.Open(path)
+	f, err := openPlain(path)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read the write-ahead log: %w", err)
 	}
