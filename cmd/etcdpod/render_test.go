@@ -146,6 +146,7 @@ func TestSizesAndTimesAreWrittenForPeople(t *testing.T) {
 		{short(1234 * time.Millisecond), "1.2s"},
 		{short(61 * time.Second), "1m01s"},
 		{short(90 * time.Minute), "1h30m"},
+		{engine.Age(-time.Hour), "in the future"},
 		{engine.Age(59 * time.Second), "just now"},
 		{engine.Age(time.Hour), "1 h ago"},
 		{engine.Age(72 * time.Hour), "3 days ago"},

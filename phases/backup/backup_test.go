@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -145,6 +146,7 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 		{"of a node whose name begins alike", "etcd-cp1-b-20200913T122640Z-r0.db",
 			func(s *Sidecar) { s.Node = "cp1-b" }, true},
 		{"under this node's name, by another's sidecar", "", func(s *Sidecar) { s.Node = "cp2" }, true},
+		{"dated in the future", "", func(s *Sidecar) { s.TakenAt = s.TakenAt.AddDate(79, 0, 0) }, true},
 		{"under a name that a person gave", "etcd-cp1-before-upgrade.db", func(*Sidecar) {}, true},
 	}
 	for _, c := range cases {
@@ -191,6 +193,20 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	}
 	putBackup(t, d, "/backups/whole.db", Sidecar{SizeBytes: int64(len("data")), TakenAt: time.Unix(1_700_000_000, 0)})
 	putBackup(t, d, "/backups/by-hand", Sidecar{SizeBytes: int64(len("data")), TakenAt: time.Unix(1_700_000_001, 0)})
+	for file, attr := range map[string]node.Attr{
+		"/backups/theirs.db":         {Mode: 0o600, UID: 12345},
+		"/backups/described.db":      node.Mine(0o600),
+		"/backups/theirs.db.json":    node.Mine(0o600),
+		"/backups/described.db.json": node.Mine(0o602),
+	} {
+		data := `{"sizeBytes":4}`
+		if strings.HasSuffix(file, ".db") {
+			data = "data"
+		}
+		if err := d.Create(file, []byte(data), attr); err != nil {
+			t.Fatal(err)
+		}
+	}
 	create("/backups/gone.db.json", "{}")
 	create("/backups/alone.db", "data")
 	create("/backups/torn.db", "data")
@@ -204,7 +220,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	notes := map[string]string{}
 	for i, e := range entries {
 		notes[strings.TrimPrefix(e.Path, "/backups/")] = e.Note
-		if e.Whole != (e.Note == "") {
+		if e.Whole != (e.Note == "" || e.Code == finding.BackupForeign) {
 			t.Errorf("%s: whole %v, note %q", e.Path, e.Whole, e.Note)
 		}
 		if i > 0 && e.TakenAt.After(entries[i-1].TakenAt) {
@@ -214,6 +230,8 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	for name, want := range map[string]string{
 		"whole.db":                        "",
 		"by-hand":                         "",
+		"theirs.db":                       "others may have written it",
+		"described.db":                    "others may have written it",
 		"gone.db":                         "only its sidecar",
 		"alone.db":                        "no sidecar",
 		"torn.db":                         "cannot read the sidecar",
@@ -223,7 +241,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
 		}
 	}
-	if len(entries) != 8 { // with the three old ones, whose sidecars give no length
+	if len(entries) != 10 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
 	if entries, err := List(t.Context(), w.Process.Look, ""); err != nil || len(entries) != 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -41,9 +43,14 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	if err != nil {
 		return nil, engine.RefuseKind(fmt.Errorf("cannot list the backups: %w", err))
 	}
+	var owner *int
+	if last, err := op.ReadLastBackup(n.FS, journal.Home); err == nil && last.Dir != "" &&
+		node.Resolved(n.FS, dir) == node.Resolved(n.FS, last.Dir) {
+		owner = last.Owner
+	}
 	entries := []Entry{}
 	for _, name := range backupNames(names) {
-		entries = append(entries, backupEntry(n, path.Join(dir, name)))
+		entries = append(entries, backupEntry(n, path.Join(dir, name), owner))
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
@@ -54,11 +61,11 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 // LastDir is the directory in which the last good backup of this node was kept (host path), as
 // [List] takes it: empty for [DefaultDir], and when none is known.
 func LastDir(n *observe.Node) (string, error) {
-	dir, err := op.LastBackupDir(n.FS, journal.Home)
-	if dir == DefaultDir {
-		dir = ""
+	last, err := op.ReadLastBackup(n.FS, journal.Home)
+	if last.Dir == DefaultDir {
+		last.Dir = ""
 	}
-	return dir, err
+	return last.Dir, err
 }
 
 // backupNames picks the snapshots among the names of a directory, including those of which only the
@@ -78,11 +85,12 @@ func backupNames(names []string) []string {
 	return slices.Compact(snapshots)
 }
 
-func backupEntry(n *observe.Node, file string) Entry {
+// backupEntry describes one backup; owner is who makes them there, if that is known.
+func backupEntry(n *observe.Node, file string, owner *int) Entry {
 	e := Entry{Sidecar: Sidecar{Members: []observe.Member{}, Fingerprints: map[string]string{}}}
 	st, missing := n.FS.Lstat(file)
-	s, err := plainSidecar(n.FS, op.SidecarOf(file))
-	if s != nil {
+	s, described, err := op.ReadSidecar(n.FS, op.SidecarOf(file))
+	if err == nil {
 		e.Sidecar = s.Sidecar
 	}
 	e.Path = file // the directory may have been moved since
@@ -91,19 +99,30 @@ func backupEntry(n *observe.Node, file string) Entry {
 		e.odd(finding.SnapshotMissing, "only its sidecar %s exists", op.SidecarOf(file))
 	case !st.Mode.IsRegular():
 		e.odd(finding.SnapshotIrregular, "not a regular file")
-	case err != nil:
-		e.odd(finding.SidecarUnreadable, "%v", err)
-	case s == nil:
+	case errors.Is(err, fs.ErrNotExist):
 		e.odd(finding.SidecarMissing, "no sidecar describes it; `etcdpod verify` shows what it holds")
+	case err != nil:
+		e.odd(finding.SidecarUnreadable, "cannot read the sidecar %s: %v", op.SidecarOf(file), err)
 	case st.Size != s.SizeBytes:
 		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.SizeBytes)
 	default:
 		e.Whole = true
+		if foreign(st, owner) || foreign(described, owner) {
+			e.odd(finding.BackupForeign, "others may have written it: what its sidecar says is not relied on")
+		}
 	}
-	if s == nil && missing == nil {
+	if err != nil && missing == nil {
 		e.TakenAt, e.SizeBytes = st.ModTime.UTC(), st.Size
 	}
 	return e
+}
+
+// foreign says whether others can have written a file.
+func foreign(st node.Stat, owner *int) bool {
+	if owner != nil && st.UID == *owner {
+		st.UID = os.Geteuid()
+	}
+	return st.Foreign()
 }
 
 func (e *Entry) odd(code finding.Code, format string, args ...any) {

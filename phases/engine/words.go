@@ -23,9 +23,11 @@ func Size[N int64 | uint64](bytes N) string {
 // Seconds is a duration that JSON has as a number.
 func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// Age says how long ago something was.
+// Age says how long ago something was, by this clock.
 func Age(d time.Duration) string {
 	switch {
+	case d < -time.Minute:
+		return "in the future"
 	case d < time.Minute:
 		return "just now"
 	case d < time.Hour:

@@ -65,7 +65,7 @@ func (o restorer) lost(s *SnapshotFacts, live *observe.Live, w Written, now time
 	since := "everything written to etcd since that data"
 	switch {
 	case o.FromDataDir != "":
-	case s.Sidecar != nil:
+	case s.Sidecar != nil && !s.Sidecar.TakenAt.IsZero():
 		since = fmt.Sprintf("everything written since the backup of %s (%s)",
 			s.Sidecar.TakenAt.UTC().Format("2006-01-02 15:04 UTC"), engine.Age(now.Sub(s.Sidecar.TakenAt)))
 	case !s.ModTime.IsZero():

@@ -278,7 +278,7 @@ func (s seen) judgeBackups() found {
 	case s.backupErr != nil && s.maxAge > 0:
 		return one(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr)
 	case newest == nil && s.wantsBackup():
-		return one(finding.BackupMissing, s.backupDir, "there is no backup of this node in %s", s.backupDir)
+		return one(finding.BackupMissing, s.backupDir, "%s", s.noBackup())
 	case s.fellBack() && !s.stoppedByRun():
 		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, but the newest backup of this node is "+
 			"at revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)

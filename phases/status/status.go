@@ -212,13 +212,30 @@ func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
 // newest is the newest backup of this node with nothing odd about it. In a directory that several
 // nodes share, those of the others are not this node's.
 func (s seen) newest() *backup.Entry {
-	for i := range s.backups {
-		theirs := s.facts.Etcd != nil && s.backups[i].Node != "" && s.backups[i].Node != s.facts.Node
-		if s.backups[i].Whole && !theirs {
+	return s.firstBackup(func(b backup.Entry) bool { return b.Code == "" && !b.Ahead(s.facts.Now) })
+}
+
+func (s seen) firstBackup(is func(backup.Entry) bool) *backup.Entry {
+	for i, b := range s.backups {
+		theirs := s.facts.Etcd != nil && b.Node != "" && b.Node != s.facts.Node
+		if b.Whole && !theirs && is(b) {
 			return &s.backups[i]
 		}
 	}
 	return nil
+}
+
+// noBackup says why none counts.
+func (s seen) noBackup() string {
+	b := s.firstBackup(func(backup.Entry) bool { return true })
+	switch {
+	case b == nil:
+		return "there is no backup of this node in " + s.backupDir
+	case b.Code != "":
+		return fmt.Sprintf("no backup of this node in %s counts: %s: %s", s.backupDir, b.Path, b.Note)
+	}
+	return fmt.Sprintf("how old the newest backup in %s is, is not known: %s is dated in the future, %s; check the "+
+		"clock (`date -u`)", s.backupDir, b.Path, b.TakenAt.UTC().Format(time.RFC3339))
 }
 
 func (s seen) manifests() []ManifestStatus {

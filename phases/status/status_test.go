@@ -21,6 +21,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -87,6 +88,20 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"etcd is down, and the newest backup is odd", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.backups[0].Whole = nil, errors.New("connection refused"), false
 		}, []string{"connection refused", "50 hours old"}, "etcdpod restore /b/old.db --dry-run"},
+		{"the newest backup is dated in the future", func(s *seen) {
+			s.backups[0].TakenAt = s.facts.Now.AddDate(70, 0, 0)
+		}, []string{"50 hours old"}, "etcdpod backup"},
+		{"all backups are dated in the future", func(s *seen) {
+			s.backups = s.backups[:1]
+			s.backups[0].TakenAt = s.facts.Now.AddDate(70, 0, 0)
+		}, []string{"is not known: /b/new.db is dated in the future"}, "etcdpod backup"},
+		{"others may have written the newest backup", func(s *seen) {
+			s.backups[0].Code, s.backups[0].Revision = finding.BackupForeign, 1<<50
+		}, []string{"50 hours old"}, "etcdpod backup"},
+		{"others may have written all backups", func(s *seen) {
+			s.backups = s.backups[:1]
+			s.backups[0].Code, s.backups[0].Note = finding.BackupForeign, "others may have written it"
+		}, []string{"counts: /b/new.db: others may have written it"}, "etcdpod backup"},
 		{"etcd is down, without a backup", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.backups = nil, errors.New("connection refused"), nil
 		}, []string{"connection refused", "no backup"}, "etcdpod backup --from-data-dir /var/lib/etcd"},

@@ -70,6 +70,7 @@ const (
 	BackupDirUnreadable Code = "backup-dir-unreadable"
 	BackupBesideEtcd    Code = "backup-beside-etcd"
 	BackupExposed       Code = "backup-exposed"
+	BackupForeign       Code = "backup-foreign"
 	BackupIncomplete    Code = "backup-incomplete"
 	MembersUncompared   Code = "members-uncompared"
 	BackupCleanup       Code = "backup-cleanup"

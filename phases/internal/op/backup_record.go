@@ -111,9 +111,11 @@ func (d *Draft) note(t *Target, change func(*record)) {
 	}
 }
 
-// lastBackup is where the last good backup of this node was kept.
-type lastBackup struct {
-	Dir string `json:"dir"`
+// LastBackup is where the last good backup of this node was kept.
+type LastBackup struct {
+	Dir string `json:"dir"` // empty when none is known
+	// Of what is made there: on NFS root is somebody else. Not known of an earlier version's.
+	Owner *int `json:"owner,omitempty"`
 }
 
 func lastBackupIn(records string) string { return path.Join(records, "last-backup.json") }
@@ -123,24 +125,22 @@ func (d *Draft) remember(t *Target) error {
 	if d.record == nil {
 		return nil
 	}
-	return writeJSON(t, lastBackupIn(d.record.in), lastBackup{Dir: d.record.Dir})
+	return writeJSON(t, lastBackupIn(d.record.in), LastBackup{Dir: d.record.Dir, Owner: &d.owner})
 }
 
-// LastBackupDir is the directory in which the last good backup of this node was kept; empty when
-// none is known. records is the directory of the records.
-func LastBackupDir(fsys node.Reader, records string) (string, error) {
+// ReadLastBackup reads it; records is the directory of the records.
+func ReadLastBackup(fsys node.Reader, records string) (last LastBackup, err error) {
 	data, err := fsys.ReadFile(lastBackupIn(records))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return last, nil
 	}
-	var last lastBackup
 	if err == nil {
 		err = json.Unmarshal(data, &last)
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot determine where the last backup was kept: %w", err)
+		return last, fmt.Errorf("cannot determine where the last backup was kept: %w", err)
 	}
-	return last.Dir, nil
+	return last, nil
 }
 
 // forget removes the record of a backup that leaves nothing behind.

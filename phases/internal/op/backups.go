@@ -40,6 +40,10 @@ type Sidecar struct {
 	Differ []string `json:"differ,omitempty"`
 }
 
+// Ahead says whether a backup is dated in the future, so that its age is not known: a clock was, or
+// is, wrong. Clocks of several machines differ a little.
+func (s Sidecar) Ahead(now time.Time) bool { return s.TakenAt.After(now.Add(time.Hour)) }
+
 // SidecarFile is the whole file: the sidecar, and what only a reader of the snapshot needs.
 type SidecarFile struct {
 	Sidecar
@@ -162,6 +166,10 @@ func (k *KeepBackup) rotate(t *Target) error {
 			continue
 		}
 		s.Path = path.Join(k.Dir, name) // the directory may have moved since
+		if s.Ahead(newest.TakenAt) {
+			t.report("%s is dated in the future: it is kept, and does not count as one of %d", s.Path, k.Keep)
+			continue
+		}
 		others = append(others, kept{s.Sidecar, st.Ino, described.Ino})
 	}
 	slices.SortFunc(others, func(a, b kept) int {
