@@ -1,6 +1,5 @@
-// Command bench measures etcdpod against what it stands beside: etcdctl, etcdutl, and a
-// restore by hand. It prints the table that the README shows, and writes every figure to
-// bench.json in the cache.
+// Command bench measures etcdpod against etcdctl, etcdutl, kubeadm and a restore by hand. It prints
+// the table of docs/sizing.md, and writes every figure to bench.json in the cache.
 //
 // Whatever is compared runs in turn on the same etcd, the same disk and the same data. The part on
 // a real control plane needs root.

@@ -120,7 +120,7 @@ func (c cost) String() string {
 		c.Wall.Seconds(), c.CPU.Seconds(), float64(c.Memory)/mebibyte)
 }
 
-// markdown is the table as the README shows it.
+// markdown is the table as docs/sizing.md shows it.
 func (r *report) markdown() string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "%s\n", r.Machine)
@@ -141,7 +141,8 @@ func (r *report) markdown() string {
 }
 
 func (r *report) writeRows(w *strings.Builder) {
-	fmt.Fprint(w, "\n| what | against | etcdpod | the other | is | to reach | |\n|---|---|---|---|---|---|---|\n")
+	fmt.Fprint(w, "\n| what | compared with | etcdpod | the other | ratio | target | |\n"+
+		"|---|---|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		var is, most []string
 		verdict := "reached"

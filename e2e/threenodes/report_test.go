@@ -41,17 +41,17 @@ func report(all []outcome) string {
 	fmt.Fprintf(&text, `# Where a restore on three nodes was cut off
 
 %d restores on three real kubeadm control planes (Kubernetes %s, etcd %s). Each was cut off
-at the moment when one operation starts on one of the nodes, and then ended with `+"`etcdpod resume`"+` or
+when one operation started on one of the nodes, and then ended with `+"`etcdpod resume`"+` or
 `+"`etcdpod rollback`"+`. `+"`make e2e-matrix`"+` repeats this and writes this page.
 
 After each of them all three nodes are wholly old or wholly new: one cluster ID, the same hash of
 all keys on every member, every API server ready and showing the same objects, the same manifests as
 before, no process on the other data, no open run. %s
 
-- There are three ways to cut off: the coordinator is killed, with its connections (SIGKILL); the
-  agent on a node is killed (SIGKILL); a node loses power and is switched on again.
-- *itself*: what was killed had done its part, or the others undid the run at once; no command was
-  needed.
+- A restore is cut off in one of three ways: the coordinator is killed, with its connections
+  (SIGKILL); the agent on a node is killed (SIGKILL); a node loses power and is switched on again.
+- *itself*: no command was needed, because the killed process had done its part, or because the
+  others undid the run at once.
 - Until the commit point, after `+"`compare-members`"+`, a failure undoes the run on all nodes; `+"`resume`"+`
   then finishes undoing. After it, `+"`rollback`"+` is refused, and `+"`resume`"+` finishes the run.
 
@@ -60,9 +60,9 @@ before, no process on the other data, no open run. %s
 		fmt.Fprintf(&text, "**Failed**: %s.\n\n", o.trial)
 	}
 	summary(&text, all)
-	text.WriteString("\n## Each of them\n\nOperations are numbered within their phase from 0, in the order " +
-		"in which\n`restore --dry-run --nodes` shows them. Seconds count from the start of the restore until " +
-		"the state\nof all nodes was seen.\n\n")
+	text.WriteString("\n## Each restore\n\nOperations are numbered within their phase from 0, in the order in " +
+		"which `restore --dry-run --nodes`\nshows them. Seconds count from the start of the restore until the " +
+		"state of all nodes was known.\n\n")
 	text.WriteString("| phase and operation | node | cut off | ended by | state | " +
 		"seconds |\n|---|---|---|---|---|---|\n")
 	for _, o := range all {
@@ -87,7 +87,7 @@ func passedOf(all, failed []outcome) string {
 // cluster was in the end.
 func summary(text *strings.Builder, all []outcome) {
 	cuts := []cut{killCoordinator, killAgent, reboot}
-	fmt.Fprintf(text, "## In short\n\n| phase | %s | %s | %s |\n|---|---|---|---|\n", cuts[0], cuts[1], cuts[2])
+	fmt.Fprintf(text, "## Summary\n\n| phase | %s | %s | %s |\n|---|---|---|---|\n", cuts[0], cuts[1], cuts[2])
 	var phases []string
 	for _, o := range all {
 		if !slices.Contains(phases, o.phase) {
