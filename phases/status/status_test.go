@@ -174,7 +174,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"with a lease of 1h0m0s, longer than any API server uses"}, "see the warnings"},
 		{"a CA file that etcd has not read", func(s *seen) {
 			s.unread = []unreadCA{{"/etc/kubernetes/pki/etcd/ca.crt", "etcd"}}
-		}, []string{"/etc/kubernetes/pki/etcd/ca.crt was written after etcd started, which reads it only then"},
+		}, []string{"/etc/kubernetes/pki/etcd/ca.crt was last modified after etcd started, which reads it only then"},
 			"see the warnings"},
 		{"a member that holds something else", func(s *seen) {
 			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}

@@ -229,7 +229,7 @@ func ofCertificates() []Kind {
 			"A process still presents a different certificate than its file holds.",
 			"Restart it: `crictl stop`; the kubelet starts it again."},
 		{CAUnread, Warning,
-			"A program started before its CA file was written, and reads that only when it starts.",
+			"A CA file was last modified after the program had started, which reads it only when it starts.",
 			"If the CAs in it are others, restart the program: `crictl stop`, on one node after the other."},
 		{FileNotMounted, Critical,
 			"The API server's container does not see a file that its flags name.",
