@@ -205,9 +205,12 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 	return s, nil
 }
 
-// hintRaw adds a hint for somebody who restores a plain copy of a database.
+// hintRaw adds a hint for somebody who restores a plain copy of a database, or a data directory.
 func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	var bad *snapfile.Bad
+	if _, there := n.FS.Lstat(path.Join(file, "member/snap/db")); there == nil {
+		return engine.WithHint(err, "it is a data directory: restore it with --from-data-dir "+file)
+	}
 	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || bad.Offset == 0 || o.SkipHashCheck {
 		return err
 	}

@@ -44,8 +44,8 @@ func unreadCAs(n *observe.Node, f *observe.Facts) (all []unreadCA) {
 // judgeCAs warns of trust that changes with the next start, whenever that is.
 func (s seen) judgeCAs() (w found) {
 	for _, ca := range s.unread {
-		w = append(w, finding.New(finding.CAUnread, ca.file, "%s was last modified after %s started, which reads it only "+
-			"then: if it holds other CAs than before, %[2]s trusts them only after a restart (`crictl stop`)",
+		w = append(w, finding.New(finding.CAUnread, ca.file, "%s was last modified after %s started, which reads it "+
+			"only then: if it holds other CAs than before, %[2]s trusts them only after a restart (`crictl stop`)",
 			ca.file, ca.program))
 	}
 	return w
