@@ -195,6 +195,7 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 	middle := walEnd(t, s)
 	s.put("/later", 500, 100)
 	next := recordBehind(t, s, middle)
+	last := (walEnd(t, s) + 7) &^ 7
 	s.put("/later/last", 1, 2000) // a record of several sectors
 	end := walEnd(t, s)
 	s.kill()
@@ -228,6 +229,10 @@ func TestALogThatIsNotWholeGivesItsValidPartAndTheRestIsNamed(t *testing.T) {
 		{"the last record half written", func(f *os.File) { zero(f, end-1024&^511, end) },
 			true, 1, false, "never finished"},
 		{"a flipped byte in the last record", func(f *os.File) { flip(f, end-50) },
+			false, 1, false, "what was written later is lost"},
+		{"a length of the last record that is too large", func(f *os.File) { flip(f, last+4) },
+			false, 1, false, "what was written later is lost"},
+		{"that, in a copy without the zeros behind it", func(f *os.File) { flip(f, last+4); _ = f.Truncate(end) },
 			false, 1, false, "what was written later is lost"},
 		{"a length in the middle that is none", func(f *os.File) { flip(f, next+5) },
 			false, 501, false, "what was written later is lost"},

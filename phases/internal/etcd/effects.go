@@ -72,14 +72,18 @@ const (
 // update whose condition did not hold, leaves more than one way to fit.
 func (d *DataDir) checkEffects() error {
 	c, entries := d.Contents, d.log.shared.entries
-	if len(entries) == 0 || entries[len(entries)-1].GetIndex() != d.ConsistentIndex || len(c.Tail) == 0 ||
-		len(c.Alarms) > 0 { // with an alarm, writes are refused when they are applied
+	// With an alarm, writes are refused when they are applied.
+	if len(entries) == 0 || len(c.Tail) == 0 || len(c.Alarms) > 0 {
 		return nil
 	}
 	x := newEffects(c)
 	top := c.Tail[len(c.Tail)-1].Main
-	if top != c.Revision {
-		return nil // the last writes were deletions, and have been compacted
+	if index, found := x.unapplied(entries, top); found {
+		return torn("the db says that it has applied the log up to entry %d, but lacks what entry %d wrote",
+			d.ConsistentIndex, index)
+	}
+	if entries[len(entries)-1].GetIndex() != d.ConsistentIndex || top != c.Revision {
+		return nil // the log ends before the db, or the last writes are compacted deletions
 	}
 	at, candidates := map[int64]bool{top: true}, 0
 	for _, e := range slices.Backward(entries) {
@@ -119,13 +123,16 @@ func (d *DataDir) checkEffects() error {
 
 // torn is the verdict on a db whose parts are of different moments.
 func torn(format string, args ...any) error {
-	return &snapfile.Bad{Check: snapfile.CheckKeys, What: "the db",
-		Reason: fmt.Sprintf(format, args...) + ": it was copied while etcd wrote to it"}
+	return damaged(format+": it is damaged, or was copied while etcd wrote to it", args...)
+}
+
+func damaged(format string, args ...any) error {
+	return &snapfile.Bad{Check: snapfile.CheckKeys, What: "the db", Reason: fmt.Sprintf(format, args...)}
 }
 
 func newEffects(c *snapfile.Report) *effects {
 	x := &effects{writes: map[int64]write{}, latest: map[string]int64{},
-		floor: max(c.Tail[0].Main-1, c.CompactRevision, c.ScheduledCompactRevision)}
+		floor: floorOf(c)}
 	for _, r := range c.Tail {
 		x.writes[r.Main] = append(x.writes[r.Main], r)
 		x.latest[r.Key] = r.Main

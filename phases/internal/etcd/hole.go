@@ -81,6 +81,9 @@ func (d *DataDir) checkJoint() error {
 		}
 		before = e.GetTerm()
 	}
+	if err := d.checkHistory(); err != nil {
+		return err
+	}
 	return d.checkEffects()
 }
 

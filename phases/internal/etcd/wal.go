@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -189,6 +191,12 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 	} else if n == len(header) {
 		end = at + recordSize(header)
 	}
+	if held, err := heldSize(f, at); err != nil {
+		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
+	} else if held != 0 && held != end-at {
+		damage.Reason = "the length of a record is not that of what it holds"
+		return damage, nil
+	}
 	damage.Cut = end > info.Size() || end == at
 	if damage.Cut && info.Size() >= wal.SegmentSizeBytes {
 		// etcd makes a file as long as it will be before it writes to it: a record that ends beyond
@@ -215,6 +223,46 @@ func recordSize(header [8]byte) int64 {
 		n += int64(header[7] & 0x7)
 	}
 	return n + 8
+}
+
+// heldSize returns the length, with header and padding, of the record that a file has at an offset,
+// by the lengths of its own fields (walpb/record.proto): 0 if they do not get that far, -1 if they
+// are not those of a record. A disk writes a sector wholly or not at all: what stands in the sector
+// of the header was written together with it, so where the two differ the record is damaged, and
+// not a write that never finished.
+func heldSize(f *os.File, at int64) (int64, error) {
+	const header, sector = 8, 512
+	buf := make([]byte, sector-at%sector)
+	n, err := f.ReadAt(buf, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if n <= header {
+		return 0, nil
+	}
+	rest := buf[header:n]
+	for want := protowire.Number(1); len(rest) > 0; want++ {
+		number, kind, tag := protowire.ConsumeTag(rest)
+		if tag < 0 && errors.Is(protowire.ParseError(tag), io.ErrUnexpectedEOF) {
+			return 0, nil
+		}
+		isData := number == 3 && kind == protowire.BytesType
+		if tag < 0 || number != want || !isData && (number > 2 || kind != protowire.VarintType) {
+			return -1, nil
+		}
+		value, length := protowire.ConsumeVarint(rest[tag:])
+		switch {
+		case length < 0 && errors.Is(protowire.ParseError(length), io.ErrUnexpectedEOF):
+			return 0, nil
+		case length < 0:
+			return -1, nil
+		case isData:
+			size := int64(n-len(rest)+tag+length) + int64(min(value, math.MaxInt32))
+			return (size + 7) &^ 7, nil
+		}
+		rest = rest[tag+length:]
+	}
+	return 0, nil
 }
 
 func zerosFrom(f *os.File, at int64) (bool, error) {

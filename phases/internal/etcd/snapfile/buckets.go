@@ -31,6 +31,23 @@ type contents struct {
 
 func newContents(r *Report) *contents { return &contents{report: r, finished: -1, scheduled: -1} }
 
+// missing returns a bucket that a db must have and does not; "" if it has all. etcd makes them when
+// it boots, and commits each before it applies its first entry (3.5: lease/lessor.go,
+// auth/store.go, etcdserver/api/v3alarm/alarms.go; 3.6 and 3.7: storage/schema). bbolt has no
+// checksum that would show a damaged name.
+func (c *contents) missing() string {
+	if c.report.ConsistentIndex == 0 || len(c.report.Buckets) == maxBuckets {
+		return ""
+	}
+	for _, name := range []string{"alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members",
+		"members_removed", "meta"} {
+		if !slices.Contains(c.report.Buckets, name) {
+			return name
+		}
+	}
+	return ""
+}
+
 // root visits the root bucket.
 func (c *contents) root() *visitor { return &visitor{bucket: c.top} }
 

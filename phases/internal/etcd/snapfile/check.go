@@ -128,6 +128,9 @@ func (l *ledger) atRest(db io.ReaderAt, limit int64, c *contents, r *Report) (er
 	if err := l.whole(max(c.finished, c.scheduled)); err != nil {
 		return err
 	}
+	if missing := c.missing(); missing != "" {
+		return bad(CheckKeys, 0, "it has no bucket %q, which every etcd makes before it applies anything", missing)
+	}
 	r.Tail, err = l.tail.records(&window{src: db, limit: limit, max: maxAhead})
 	return err
 }

@@ -54,7 +54,8 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 			"pods": 250, "secrets": 100, "services": 1, "endpoints": 1, "nodes": 1, "masterleases": 2,
 			"certificates.cert-manager.io": 1, "configmaps": 1,
 		},
-		Buckets: []string{"alarm", "cluster", "key", "lease", "members", "members_removed", "meta"},
+		Buckets: []string{"alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members",
+			"members_removed", "meta"},
 	}
 	got := check(t, b, Options{})
 	// The test below compares these with etcd's own.

@@ -80,6 +80,7 @@ func (s *server) cluster(ids ...types.ID) {
 	a := schema.NewAlarmBackend(zap.NewNop(), s.be)
 	a.CreateAlarmBucket()
 	a.MustPutAlarm(&pb.AlarmMember{MemberID: 7, Alarm: pb.AlarmType_NOSPACE})
+	schema.NewAuthBackend(zap.NewNop(), s.be).CreateAuthBuckets()
 	tx := s.be.BatchTx()
 	tx.LockOutsideApply()
 	schema.UnsafeUpdateConsistentIndexForce(tx, 1234, 5)
@@ -167,7 +168,8 @@ func small(t testing.TB, freelist bool) []byte {
 
 // smallRound overwrites as it goes, so that pages become free; the members bucket stays inline.
 func smallRound(tx *bolt.Tx, round int) error {
-	for _, name := range []string{"key", "meta", "members", "newer"} {
+	for _, name := range []string{"alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members",
+		"members_removed", "meta", "newer"} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}

@@ -132,6 +132,8 @@ type Record struct {
 	Deleted   bool  // of the key there is no value from here on
 	Key       string
 	ValueCRC  uint32 // Castagnoli
+	Created   int64  // revision; 0 if deleted
+	Version   int64  // 1 when it was created; 0 if deleted
 }
 
 // Member is one member of the cluster as stored in the snapshot.

@@ -31,7 +31,8 @@ func (t *tail) add(w *window, r revision, kv *keyValue) error {
 	if err := w.each(kv.key.off, kv.key.size, func(b []byte) { key = append(key, b...) }); err != nil {
 		return err
 	}
-	record := Record{Main: r.main, Sub: r.sub, Deleted: r.tombstone, Key: string(key)}
+	record := Record{Main: r.main, Sub: r.sub, Deleted: r.tombstone, Key: string(key), Created: kv.created,
+		Version: kv.vers}
 	t.kept = append(t.kept, tailRecord{record, kv.value})
 	t.keys += len(key)
 	if len(t.kept) >= 2*tailRecords || t.keys > tailKeys && len(t.kept) > 1 {
