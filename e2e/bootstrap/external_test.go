@@ -20,7 +20,7 @@ import (
 )
 
 // externalCA is the section of kubeadm.md on one.
-const externalCA = "With an etcd CA whose key is elsewhere"
+const externalCA = "With an external etcd CA"
 
 func TestAnExternalCASignsForTheFirstControlPlane(t *testing.T) {
 	t.Parallel() // most of the time goes to waiting
