@@ -16,7 +16,7 @@ func Apart(args []string) etcd.Apart {
 	if len(args) == 0 {
 		return nil
 	}
-	return func(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
+	return func(ctx context.Context, files []*os.File, in func(io.Writer) error) ([]byte, error) {
 		out, err := node.Again(ctx, args, files, in)
 		if crashed := (*node.CrashedError)(nil); errors.As(err, &crashed) {
 			return nil, &etcd.EndedError{How: crashed.How, Said: crashed.Said}

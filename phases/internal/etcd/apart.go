@@ -21,8 +21,8 @@ import (
 // open files, from descriptor 3 on. How it ended, if not well, is an [*EndedError]. etcd's and
 // bbolt's code works in goroutines of its own and on memory that is a file: a disk that fills or
 // fails, or a file that somebody changes, ends the process that it runs in, and nothing in that
-// process can prevent it. A nil Apart stays in this one.
-type Apart func(ctx context.Context, files []*os.File, in []byte) (answer []byte, err error)
+// process can prevent it. in writes what it reads; a nil Apart stays in this process.
+type Apart func(ctx context.Context, files []*os.File, in func(io.Writer) error) (answer []byte, err error)
 
 // EndedError is the end of a process that gave no answer.
 type EndedError struct {
@@ -47,14 +47,17 @@ func (e *EndedError) verdict() error {
 // job is what is done apart: one of two things.
 type job struct {
 	Restore *StageSpec
-	Replay  *replaying
+	Replay  *replaying // its entries follow
 }
 
 // replaying applies raft entries to a db.
 type replaying struct {
 	DB                  string
 	MemberID, ClusterID uint64
-	Entries             [][]byte
+	Entries             int // how many
+
+	// One after the other: together they may be larger than the db.
+	next func() (*raftpb.Entry, error)
 }
 
 // answer is what came out.
@@ -85,11 +88,7 @@ func (a Apart) do(ctx context.Context, j job, files ...*os.File) (revision int64
 	if a == nil {
 		return j.done()
 	}
-	var in bytes.Buffer
-	if err := gob.NewEncoder(&in).Encode(j); err != nil {
-		return 0, err
-	}
-	out, err := a(ctx, files, in.Bytes())
+	out, err := a(ctx, files, j.send)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
@@ -123,12 +122,11 @@ func (a Apart) descriptor(i int, f *os.File) string {
 
 // ServeApart does one job, which comes from the process that started this one.
 func ServeApart(in io.Reader, out io.Writer) error {
-	var j job
-	if err := gob.NewDecoder(in).Decode(&j); err != nil {
+	j, err := receive(in)
+	if err != nil {
 		return err
 	}
 	var said answer
-	var err error
 	if said.Revision, err = j.done(); err != nil {
 		said.Err = err.Error()
 		_ = errors.As(err, &said.Bad)
@@ -144,20 +142,50 @@ func (j job) done() (revision int64, err error) {
 	return j.Replay.replay()
 }
 
-// replaying is what replay needs of d.
-func (d *DataDir) replaying(db string) (*replaying, error) {
-	r := &replaying{DB: db, MemberID: d.MemberID, ClusterID: d.ClusterID}
-	for _, e := range d.log.entries {
+// send writes what receive reads.
+func (j job) send(w io.Writer) error {
+	to := gob.NewEncoder(w)
+	if err := to.Encode(j); err != nil || j.Replay == nil {
+		return err
+	}
+	for range j.Replay.Entries {
+		e, err := j.Replay.next()
+		if err != nil {
+			return err
+		}
 		data, err := proto.Marshal(e)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		r.Entries = append(r.Entries, data)
+		if err := to.Encode(data); err != nil {
+			return err
+		}
 	}
-	return r, nil
+	return nil
 }
 
-func (d *replaying) entry(i int) (*raftpb.Entry, error) {
-	e := &raftpb.Entry{}
-	return e, proto.Unmarshal(d.Entries[i], e)
+func receive(in io.Reader) (j job, err error) {
+	from := gob.NewDecoder(in)
+	if err := from.Decode(&j); err != nil || j.Replay == nil {
+		return j, err
+	}
+	j.Replay.next = func() (*raftpb.Entry, error) {
+		e := &raftpb.Entry{}
+		var data []byte
+		if err := from.Decode(&data); err != nil {
+			return e, err
+		}
+		return e, proto.Unmarshal(data, e)
+	}
+	return j, nil
+}
+
+// replaying is what replay needs of d.
+func (d *DataDir) replaying(db string) *replaying {
+	at := 0
+	return &replaying{DB: db, MemberID: d.MemberID, ClusterID: d.ClusterID, Entries: len(d.log.entries),
+		next: func() (*raftpb.Entry, error) {
+			at++
+			return d.log.entries[at-1], nil
+		}}
 }

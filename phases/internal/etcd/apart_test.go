@@ -5,15 +5,18 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -35,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // apart is as package bind has it.
-func apart(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
+func apart(ctx context.Context, files []*os.File, in func(io.Writer) error) ([]byte, error) {
 	out, err := node.Again(ctx, []string{apartName}, files, in)
 	if crashed := (*node.CrashedError)(nil); errors.As(err, &crashed) {
 		return nil, &EndedError{How: crashed.How, Said: crashed.Said}
@@ -113,7 +116,7 @@ func TestADiskThatFillsWhileDataIsStagedIsAnError(t *testing.T) {
 		spec := newServer(t, "b").spec(tight, fileSHA256(t, tight))
 		spec.Dir, spec.BumpRevision = filepath.Join(disk, "data"), 1000
 		var mounted error
-		spec.Apart = func(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
+		spec.Apart = func(ctx context.Context, files []*os.File, in func(io.Writer) error) ([]byte, error) {
 			runtime.LockOSThread() // never unlocked: thread and mount end together
 			mounted = errors.Join(unix.Unshare(unix.CLONE_NEWNS),
 				unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
@@ -183,7 +186,7 @@ func TestWhatIsDoneApartComesOutTheSame(t *testing.T) {
 	t.Run("a run that is interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		spec := newServer(t, "b").spec(saved.Path, fileSHA256(t, saved.Path))
-		spec.Apart = func(ctx context.Context, files []*os.File, in []byte) ([]byte, error) {
+		spec.Apart = func(ctx context.Context, files []*os.File, in func(io.Writer) error) ([]byte, error) {
 			cancel()
 			return apart(ctx, files, in)
 		}
@@ -212,5 +215,37 @@ func TestHowAProcessEndedTellsWhatIsToBlame(t *testing.T) {
 		if bad := (*snapfile.Bad)(nil); errors.As(err, &bad) != test.bad || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: %v", test.ended, err)
 		}
+	}
+}
+
+// The entries of a log may be many times what a machine has to spare: none waits in memory for the
+// other process, nor in that one.
+func TestEntriesGoToTheOtherProcessOneByOne(t *testing.T) {
+	t.Parallel()
+	const entries = 100
+	var asked atomic.Int64
+	j := job{Replay: &replaying{DB: "x", Entries: entries, next: func() (*raftpb.Entry, error) {
+		e := &raftpb.Entry{}
+		e.Data = make([]byte, 64<<10)
+		asked.Add(1)
+		return e, nil
+	}}}
+	out, in := io.Pipe()
+	go func() { _ = in.CloseWithError(j.send(in)) }()
+	got, err := receive(out)
+	if err != nil || got.Replay.Entries != entries {
+		t.Fatalf("%+v, %v", got.Replay, err)
+	}
+	for i := range int64(entries) {
+		e, err := got.Replay.next()
+		if err != nil || len(e.GetData()) != 64<<10 {
+			t.Fatalf("entry %d: %d bytes, %v", i, len(e.GetData()), err)
+		}
+		if n := asked.Load(); n > i+2 {
+			t.Fatalf("of entry %d: %d are on their way", i, n)
+		}
+	}
+	if _, err := got.Replay.next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last one: %v", err)
 	}
 }

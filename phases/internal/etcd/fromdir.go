@@ -99,13 +99,11 @@ func (a Apart) writeSnapshot(
 		if err := d.reserve(f); err != nil {
 			return nil, err
 		}
-		entries, err := d.replaying(a.descriptor(0, f))
+		revision, err := a.do(ctx, job{Replay: d.replaying(a.descriptor(0, f))}, f)
 		if err != nil {
 			return nil, err
 		}
-		if made.Revision, err = a.do(ctx, job{Replay: entries}, f); err != nil {
-			return nil, err
-		}
+		made.Revision = revision
 		steps.add(int64(d.Pending()))
 	}
 	size, err := levelMetaPages(file)

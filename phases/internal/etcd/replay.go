@@ -114,8 +114,8 @@ func (d *replaying) replay() (revision int64, err error) {
 	}()
 	// Not closed after a panic: closing would wait for locks that the panic left held.
 	r := newReplayer(d)
-	for i := range d.Entries {
-		e, err := d.entry(i)
+	for range d.Entries {
+		e, err := d.next()
 		if err == nil {
 			err = r.entry(e)
 		}

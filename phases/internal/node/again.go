@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	goruntime "runtime"
@@ -21,22 +22,25 @@ type CrashedError struct {
 func (e *CrashedError) Error() string { return e.Said + " (" + e.How + ")" }
 
 // Again runs this very program once more, whatever has its name by now, to do what may end a
-// process, and returns what it writes. The program has in at its standard input, and files from
-// descriptor 3 on. It is in its own session, so an interrupt typed at the terminal does not reach
-// it; it ends with the context, and with this process, however that ends.
-func Again(ctx context.Context, args []string, files []*os.File, in []byte) ([]byte, error) {
+// process, and returns what it writes. The program reads what in writes, if it is not nil, and has
+// files from descriptor 3 on. It is in its own session, so an interrupt typed at the terminal does
+// not reach it; it ends with the context, and with this process, however that ends.
+func Again(ctx context.Context, args []string, files []*os.File, in func(io.Writer) error) ([]byte, error) {
 	var out bytes.Buffer
 	said := &head{}
 	goruntime.LockOSThread() // the kernel watches the thread that started it
 	defer goruntime.UnlockOSThread()
-	cmd, err := start(func() (*exec.Cmd, error) {
+	var stdin io.WriteCloser
+	cmd, err := start(func() (_ *exec.Cmd, err error) {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(in), &out, said, files
+		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &out, said, files
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 		cmd.WaitDelay = time.Second
-		return cmd, nil
+		stdin, err = cmd.StdinPipe()
+		return cmd, err
 	})
 	if err == nil {
+		go feed(stdin, in)
 		err = cmd.Wait()
 	}
 	var failed *exec.ExitError
@@ -44,6 +48,14 @@ func Again(ctx context.Context, args []string, files []*os.File, in []byte) ([]b
 		return nil, &CrashedError{How: failed.String(), Said: said.first()}
 	}
 	return out.Bytes(), err
+}
+
+// feed ends with the program: then nobody reads any more. A program that lacks something says so.
+func feed(stdin io.WriteCloser, in func(io.Writer) error) {
+	if in != nil {
+		_ = in(stdin)
+	}
+	_ = stdin.Close()
 }
 
 // head keeps the beginning of what is written to it.
