@@ -69,6 +69,12 @@ func TestAKubeconfigThatHasEndedIsSaidBeforehand(t *testing.T) {
 			"the API server does not accept /etc/kubernetes/admin.conf (401)")
 	})
 	n.done("backup") // which has no use for it
+	must(t, os.Remove(n.Path("/etc/kubernetes/admin.conf")))
+	for _, command := range [][]string{{"status"}, {"certs", "check"}} {
+		n.want(6, command, "there is no administrator's kubeconfig", "kubeadm init phase kubeconfig admin")
+	}
+	n.kubeconfig("admin.conf", time.Now().Add(-24*time.Hour))
+
 	n.kubeconfig("super-admin.conf", time.Now().Add(24*time.Hour))
 	n.want(0, []string{"restore", b.file, "--dry-run"}, "read back with /etc/kubernetes/super-admin.conf",
 		"cannot use /etc/kubernetes/admin.conf")

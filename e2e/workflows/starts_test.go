@@ -68,6 +68,7 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 		"node", "crictl pull "+image)
 	n.untouched(func() { n.want(5, []string{"certs", "renew", "--yes"}, image, "is not on this node") })
 	n.want(6, []string{"status"}, image, "is not on this node")
+	n.want(6, []string{"certs", "check"}, image, "is not on this node", "Next: pull it: `crictl pull "+image)
 	n.done("backup") // a healthy etcd is backed up, whatever is missing
 
 	image = n.without("/kube-apiserver:")
@@ -81,6 +82,7 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	back := n.written("/etc/fstab", "", "UUID=1 /var/lib/etcd ext4 nofail 0 2\n")
 	n.refused([]string{b.file}, "/var/lib/etcd is a mount point in /etc/fstab", "mount /var/lib/etcd")
 	n.want(6, []string{"status"}, "nothing is mounted there")
+	n.want(6, []string{"certs", "check"}, "nothing is mounted there")
 	back()
 
 	// The kubelet would act on these at once.
@@ -89,22 +91,19 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	for _, c := range []struct {
 		old, now string
 		texts    []string
-		says     []string // of status; of certs check, too, if it says anything
-		certs    bool
+		says     []string // of status and certs check
 	}{
 		{n.Address + ":", "192.0.2.7:", []string{"no interface of this node has the address 192.0.2.7", etcd},
-			[]string{"no interface of this node has the address 192.0.2.7"}, true},
+			[]string{"no interface of this node has the address 192.0.2.7"}},
 		{"- --name=", "- --enable-v2=false\n    - --name=", []string{"does not know --enable-v2", etcd},
-			[]string{"--enable-v2"}, false},
+			[]string{"--enable-v2"}},
 		{"- --name=", "- --quota-backend-bytes=8192\n    - --name=",
-			[]string{"etcd would refuse every write", "--quota-backend-bytes="}, nil, false},
+			[]string{"etcd would refuse every write", "--quota-backend-bytes="}, nil},
 	} {
 		back := n.written(etcd, c.old, c.now)
 		n.untouched(func() { n.want(5, []string{"restore", "--dry-run", b.file}, c.texts...) })
 		if c.says != nil {
 			n.want(6, []string{"status"}, c.says...)
-		}
-		if c.certs {
 			n.want(6, []string{"certs", "check"}, c.says...)
 		}
 		back()

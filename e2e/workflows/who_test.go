@@ -251,7 +251,8 @@ func TestAClusterThatWaitsForAMemberThatNeverStartedIsRestored(t *testing.T) {
 		_, rest, _ := strings.Cut(r.Stdout+r.Stderr, "--lost ")
 		id = strings.TrimRight(strings.Fields(rest)[0], ".)`")
 	})
-	n.want(6, []string{"status"}, "has never started", "etcdctl member remove "+id)
+	n.want(6, []string{"status"}, "has never started", "etcdctl member remove "+id, "these have never started: "+id,
+		"--lost "+id+" FILE")
 	n.done("restore", b.file, "--yes", "--lost", id)
 	n.wantNew(b, before)
 }

@@ -57,7 +57,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	f := &Facts{Facts: &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath},
 		APIServer: &SetFacts{}}
 	var err error
-	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
+	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
 		return r, err
 	}
 	f.APIServer.File, f.APIServer.Container, _ = observe.Program(f.Manifests, "kube-apiserver")

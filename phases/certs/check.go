@@ -39,8 +39,9 @@ type CertificateReport struct {
 	Missing           bool     `json:"missing,omitempty"`
 	Problems          []string `json:"problems,omitempty"`
 
-	found []finding.Finding // the problems
-	fix   string            // how to fix the first problem
+	keyFile string            // empty for a CA, which a program needs without its key
+	found   []finding.Finding // the problems
+	fix     string            // how to fix the first problem
 }
 
 // ServedReport is what a running program shows at one address.
@@ -64,33 +65,26 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r := Report{Certificates: []CertificateReport{}, CertificateAuthorities: []CertificateReport{},
 		Served: []ServedReport{}, Findings: []finding.Finding{}}
 	now, dir := n.Clock.Now().UTC(), n.Config.StaticPodPath
-	files, err := n.Manifests(dir)
+	files, err := n.Manifests(ctx, dir)
 	if err != nil {
 		r.add(finding.New(finding.ManifestDirUnreadable, dir, "%v", err))
 	}
-	files = n.Resolved(ctx, files)
 	pod, err := n.EtcdPod(files)
 	if err != nil {
 		r.add(finding.New(finding.EtcdManifestUnusable, dir, "%v", err))
 	}
-	obstacles := append(observe.DeadAddresses(ctx, files), n.KubeletStarts(now)...)
+	uses := findUses(n, files, pod)
+	unseen := unseen(n, files, pod, err)
+	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
+		unseen = append(unseen, finding.New(finding.CertificateMissing, observe.KubeadmCertificatesDir, "no manifest "+
+			"in %s names a certificate, and kubeadm has left none in %s", dir, observe.KubeadmCertificatesDir))
+	}
+	r.look(n, &uses, observe.ClientCA(files), now)
+	obstacles := r.obstacles(ctx, n, &observe.Facts{Now: now, Manifests: files, Etcd: pod})
 	for _, o := range obstacles {
 		r.add(o.Finding())
 	}
-	uses := findUses(n, files, pod)
-	r.add(unseen(n, files, pod, err)...)
-	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
-		r.add(finding.New(finding.CertificateMissing, observe.KubeadmCertificatesDir, "no manifest in %s names a "+
-			"certificate, and kubeadm has left none in %s", dir, observe.KubeadmCertificatesDir))
-	}
-	kubeconfigs := kubeconfigCerts(n, &uses, observe.ClientCA(files))
-	for _, ca := range uses.cas {
-		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
-	}
-	for i := range uses.leaves {
-		r.Certificates = append(r.Certificates, checkLeaf(n, &uses.leaves[i], uses.cas, now))
-	}
-	r.Certificates = append(r.Certificates, kubeconfigs...)
+	r.add(unseen...)
 	r.Served = shown(ctx, n, uses.leaves, now)
 	r.finish(obstacles)
 	r.Findings = finding.On(nameOf(n, pod), r.Findings)
@@ -98,6 +92,31 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 		r.Next = obstacles[0].Fix
 	}
 	return r, ctx.Err()
+}
+
+// look examines the files.
+func (r *Report) look(n *observe.Node, uses *certUses, clientCA string, now time.Time) {
+	kubeconfigs := kubeconfigCerts(n, uses, clientCA)
+	for _, ca := range uses.cas {
+		r.CertificateAuthorities = append(r.CertificateAuthorities, checkCA(n, ca, now))
+	}
+	for i := range uses.leaves {
+		r.Certificates = append(r.Certificates, checkLeaf(n, &uses.leaves[i], uses.cas, now))
+	}
+	r.Certificates = append(r.Certificates, kubeconfigs...)
+}
+
+// obstacles are what would keep a program from starting with the renewed certificates, except for
+// files that are reported as certificates.
+func (r *Report) obstacles(ctx context.Context, n *observe.Node, f *observe.Facts) []observe.Obstacle {
+	n.ObserveStarts(ctx, f)
+	reported := func(file string) bool {
+		return slices.ContainsFunc(slices.Concat(r.CertificateAuthorities, r.Certificates),
+			func(c CertificateReport) bool { return len(c.Problems) > 0 && (c.Path == file || c.keyFile == file) })
+	}
+	return slices.DeleteFunc(f.Obstacles, func(o observe.Obstacle) bool {
+		return len(o.Missing) > 0 && !slices.ContainsFunc(o.Missing, func(file string) bool { return !reported(file) })
+	})
 }
 
 func (r *Report) add(found ...finding.Finding) { r.Findings = append(r.Findings, found...) }
@@ -132,7 +151,7 @@ func unseen(
 		w = append(w, finding.New(finding.APIServerManifestMissing, dir, "no manifest in %s runs an API server, "+
 			"although %s exists: what it serves was not checked", dir, inPKI("apiserver.crt")))
 	}
-	return w
+	return append(w, n.WithoutKubeconfig(files)...)
 }
 
 // finish sorts as kubeadm does, and collects the warnings.
@@ -263,7 +282,7 @@ func checkLeaf(n *observe.Node, use *certUse, cas []certAuthority, now time.Time
 	l.Key, errs[1] = n.ReadOptional(l.KeyFile)
 	l.CA, errs[2] = n.ReadOptional(l.CAFile)
 	c := about(use.name, l.CertFile, l.Cert, now)
-	c.CAName = use.ca
+	c.CAName, c.keyFile = use.ca, l.KeyFile
 	for _, ca := range cas {
 		if ca.name == use.ca {
 			c.ExternallyManaged = !n.Exists(ca.keyFile)

@@ -155,12 +155,12 @@ func (o RequestOptions) observeInUse(ctx context.Context, n *observe.Node, id st
 
 // observeConfigured needs only the configuration: it works on a root where nothing exists, and
 // nothing runs.
-func (o RequestOptions) observeConfigured(_ context.Context, n *observe.Node, id string) (*Facts, error) {
+func (o RequestOptions) observeConfigured(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	c, err := o.Kubeadm.Read(n, false, nil)
 	if err != nil {
 		return nil, err
 	}
-	seen, err := n.ObserveFiles(id)
+	seen, err := n.ObserveFiles(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -153,7 +153,7 @@ func (w *initWorld) observe(ctx context.Context, _ *observe.Node, id string) (*F
 	f.Init.Wish = w.begin.wish
 	var running, listed error
 	f.Containers, running = w.Machine.Host().Runtime.Containers(ctx)
-	f.Manifests, listed = w.Process.Look.Manifests(crashtest.TestManifestDir)
+	f.Manifests, listed = w.Process.Look.Manifests(ctx, crashtest.TestManifestDir)
 	return f, errors.Join(running, listed, observeManifest(w.Process.Look, f))
 }
 

@@ -83,7 +83,7 @@ func (o InitOptions) observer(phase string) func(context.Context, *observe.Node,
 		whole := phase == "" || phase == "preflight"
 		look := n.Observe
 		if !whole && phase != "await-etcd" && phase != "wire-apiserver" {
-			look = func(_ context.Context, id string) (*observe.Facts, error) { return n.ObserveFiles(id) }
+			look = n.ObserveFiles
 		}
 		seen, err := look(ctx, id)
 		if err != nil {
@@ -303,7 +303,7 @@ func (i *InitFacts) listeners() []listening {
 	for _, flag := range []string{
 		"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls",
 	} {
-		for _, raw := range observe.SplitList(observe.FlagOf(i.Pod.File, i.Pod.Container, flag)) {
+		for _, raw := range observe.SplitList(i.Pod.Setting("", flag)) {
 			if u, err := url.Parse(raw); err == nil && u.Host != "" {
 				all = append(all, listening{flag, u.Host})
 			}

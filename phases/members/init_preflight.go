@@ -233,7 +233,7 @@ const mostQuota = 8 << 30
 // checkQuota refuses a quota that is no number, with which etcd does not start, and one with which
 // the database may fill the disk.
 func checkQuota(f *Facts) error {
-	value := observe.FlagOf(f.Init.Pod.File, f.Init.Pod.Container, "quota-backend-bytes")
+	value := f.Init.Pod.Setting("", observe.QuotaSetting)
 	if value == "" || f.Init.There != nil {
 		return nil
 	}

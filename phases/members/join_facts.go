@@ -74,7 +74,7 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 		asks := whole || !slices.Contains([]string{"certs", "add-learner", "render-etcd"}, phase)
 		look := own.Observe
 		if !asks {
-			look = func(_ context.Context, id string) (*observe.Facts, error) { return own.ObserveFiles(id) }
+			look = own.ObserveFiles
 		}
 		seen, err := look(ctx, id)
 		if err != nil {

@@ -18,10 +18,10 @@ func needs() map[string][]string {
 	return map[string][]string{"etcd": {etcdVariables}, "kube-apiserver": nil}
 }
 
-// Resolved returns the manifests with the values that their variables have in the containers, where
+// resolved returns the manifests with the values that their variables have in the containers, where
 // those come from elsewhere: from the pod's status, say. What no container tells stays unknown; see
 // [Unresolved].
-func (n *Node) Resolved(ctx context.Context, files []ManifestFile) []ManifestFile {
+func (n *Node) resolved(ctx context.Context, files []ManifestFile) []ManifestFile {
 	if len(Unresolved(files)) == 0 || n.Environment == nil {
 		return files
 	}

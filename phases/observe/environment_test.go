@@ -55,12 +55,12 @@ func TestSettingsThatComeFromElsewhereAreThoseOfTheContainer(t *testing.T) {
 			}
 			return map[string]string{"POD_IP": "10.0.0.11", "ETCD_NAME": "cp1", "HOME": "/"}, nil
 		}}}
-	pod, err := n.EtcdPod(n.Resolved(t.Context(), files))
+	pod, err := n.EtcdPod(n.resolved(t.Context(), files))
 	if err != nil || pod.Name != "cp1" || pod.PeerURLs[0] != "https://10.0.0.11:2380" ||
 		len(pod.ClientURLs) != 1 || pod.ClientURLs[0] != "https://10.0.0.11:2379" || pod.Image != "etcd:3.6.5" {
 		t.Fatalf("%+v %v", pod, err)
 	}
-	if err := CheckResolved(n.Resolved(t.Context(), files)); err != nil {
+	if err := CheckResolved(n.resolved(t.Context(), files)); err != nil {
 		t.Error(err)
 	}
 
@@ -74,7 +74,7 @@ func TestSettingsThatComeFromElsewhereAreThoseOfTheContainer(t *testing.T) {
 		"a runtime that cannot be asked": func() { n.Environment = nil },
 	} {
 		change()
-		err := CheckResolved(n.Resolved(t.Context(), files))
+		err := CheckResolved(n.resolved(t.Context(), files))
 		if err == nil || !strings.Contains(err.Error(), "/m/etcd.yaml takes POD_IP, ETCD_NAME from the pod's status") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,30 +16,49 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// readConfig reads etcd's configuration file, if it is started with one: --config-file, or
-// ETCD_CONFIG_FILE.
-func (n *Node) readConfig(pod *EtcdPod) error {
-	m := pod.File
-	name := FlagOf(m, pod.Container, "config-file")
+// configure reads etcd's configuration file, if the manifest starts etcd with one: --config-file,
+// or ETCD_CONFIG_FILE.
+func (n *Node) configure(m *ManifestFile) {
+	m.config, m.configFile, m.configError = nil, "", nil
+	if m.Manifest == nil {
+		return
+	}
+	container, ok := m.Manifest.Runs("etcd")
+	if !ok {
+		return
+	}
+	name := FlagOf(*m, container, configFlag)
 	if name == "" {
-		name = variable(m, pod.Container, "ETCD_CONFIG_FILE")
+		name = variable(*m, container, etcdVariable(configFlag))
 	}
 	if name == "" {
-		return nil
+		return
 	}
-	host := HostFile(m, pod.Container, name)
-	if host == "" {
-		return engine.Refuse("", "cannot read etcd's configuration: %s names %s, which is not on a host path",
-			m.Path, name)
+	if m.configFile = HostFile(*m, container, name); m.configFile == "" {
+		m.configError = engine.Refuse("mount a host path there", "cannot read etcd's configuration: %s names %s, "+
+			"which is not on a host path", m.Path, name)
+		return
 	}
-	data, err := n.FS.ReadFile(host)
+	data, err := n.FS.ReadFile(m.configFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.configError = engine.Refuse("put it back: from a backup of /etc/kubernetes, or another control plane",
+			"etcd's configuration file %s does not exist: %s names it", m.configFile, m.Path)
+		return
+	}
+	if err == nil { // numbers as they are written: a quota is a large one
+		m.config = map[string]any{}
+		err = yaml.Unmarshal(data, &m.config, func(d *json.Decoder) *json.Decoder { d.UseNumber(); return d })
+	}
 	if err != nil {
-		return fmt.Errorf("cannot read etcd's configuration: %w", err)
+		m.configError = engine.RefuseKind(fmt.Errorf("cannot read etcd's configuration %s: %w", m.configFile, err))
 	}
-	if err := yaml.Unmarshal(data, &pod.config); err != nil {
-		return fmt.Errorf("cannot read etcd's configuration %s: %w", host, err)
-	}
-	return nil
+}
+
+const configFlag = "config-file"
+
+// etcdVariable is the variable that etcd reads instead of a flag (pkg/flags: FlagToEnv).
+func etcdVariable(flag string) string {
+	return etcdVariables + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // Sections of etcd's configuration file that hold TLS settings (server/embed/config.go).
@@ -51,8 +71,8 @@ const (
 // is where the configuration file has it, empty for the top level. As in etcd itself, a
 // configuration file overrides all flags and the environment (server/etcdmain/config.go).
 func (p *EtcdPod) Setting(section, name string) string {
-	if p.config != nil {
-		at := p.config
+	if p.File.config != nil {
+		at := p.File.config
 		if section != "" {
 			at, _ = at[section].(map[string]any)
 			name = strings.TrimPrefix(name, "peer-")
@@ -65,7 +85,24 @@ func (p *EtcdPod) Setting(section, name string) string {
 	if v := FlagOf(p.File, p.Container, name); v != "" {
 		return v
 	}
-	return variable(p.File, p.Container, etcdVariables+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	return variable(p.File, p.Container, etcdVariable(name))
+}
+
+// Source is how one of etcd's settings of the top level is written where etcd takes it from, with
+// a value unless that is empty, and the file in which that is: what a person must change.
+func (p *EtcdPod) Source(name, value string) (as, file string) {
+	between := "="
+	_, flag := p.File.Manifest.Flag(p.Container, name)
+	switch as, file = "--"+name, p.File.Path; {
+	case p.File.config != nil:
+		as, file, between = name, p.File.configFile, ": "
+	case !flag && p.Setting("", name) != "":
+		as = etcdVariable(name)
+	}
+	if value == "" {
+		return as, file
+	}
+	return as + between + value, file
 }
 
 // variable returns a variable of a container, with those in it expanded.
@@ -75,10 +112,12 @@ func variable(m ManifestFile, container, name string) string {
 	return v
 }
 
+const forceNewCluster = "force-new-cluster"
+
 // ForceNewCluster says whether etcd is started with --force-new-cluster, by its flags, environment
 // or configuration file: at every start it then drops all other members.
 func (p *EtcdPod) ForceNewCluster() bool {
-	forced, err := strconv.ParseBool(p.Setting("", "force-new-cluster"))
+	forced, err := strconv.ParseBool(p.Setting("", forceNewCluster))
 	return err == nil && forced
 }
 
@@ -87,14 +126,23 @@ func (p *EtcdPod) CheckForced() error {
 	if p == nil || !p.ForceNewCluster() {
 		return nil
 	}
-	return engine.Refuse("remove that flag first: it is meant for a single start of the last remaining member",
-		"%s starts etcd with --force-new-cluster: it would remove all other members", p.File.Path)
+	as, file := p.Source(forceNewCluster, "")
+	return engine.Refuse(fmt.Sprintf("remove %s from %s first: it is meant for a single start of the last remaining "+
+		"member", as, file), "%s starts etcd with --force-new-cluster: it would remove all other members", p.File.Path)
 }
 
 // SettingFile is a setting that names a file, as a host path; empty when it is not set, or not on
 // the host.
 func (p *EtcdPod) SettingFile(section, name string) string {
 	return HostFile(p.File, p.Container, p.Setting(section, name))
+}
+
+// CertificateFiles are the files with certificates that etcd reads, as host paths; some are empty.
+func (p *EtcdPod) CertificateFiles() (files []string) {
+	for _, name := range []string{"cert-file", "client-cert-file", "trusted-ca-file"} {
+		files = append(files, p.SettingFile(ClientSecurity, name), p.SettingFile(PeerSecurity, "peer-"+name))
+	}
+	return files
 }
 
 // EtcdPod reads the manifest of the cluster's etcd. It returns nil when there is none, and an error
@@ -107,10 +155,11 @@ func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {
 	if err := checkOneEtcd(files, m); err != nil {
 		return nil, err
 	}
-	pod := &EtcdPod{File: m, Container: container, Image: m.Manifest.Image(container)}
-	if err := n.readConfig(pod); err != nil {
-		return nil, err
+	n.configure(&m) // it may have been rendered just now
+	if m.configError != nil {
+		return nil, m.configError
 	}
+	pod := &EtcdPod{File: m, Container: container, Image: m.Manifest.Image(container)}
 	if pod.Name = pod.Setting("", "name"); pod.Name == "" {
 		pod.Name = "default" // etcd's own default
 	}

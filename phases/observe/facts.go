@@ -57,6 +57,11 @@ type ManifestFile struct {
 	Link     bool                // the file is a symbolic link
 	Manifest *manifests.Manifest // nil when it cannot be read as a pod; Error says why
 	Error    error
+
+	// What etcd's configuration file says, where one overrides flags and environment; nil: none.
+	config      map[string]any
+	configFile  string // its host path, for messages
+	configError error  // why it could not be read
 }
 
 // EtcdPod is what etcd's manifest says.
@@ -79,8 +84,6 @@ type EtcdPod struct {
 
 	imageTold string // the version that the runtime tells of the image; often empty
 	runsAs    string // what the running etcd or its binary tells, where nothing else does
-
-	config map[string]any // etcd's configuration file; nil: flags and environment apply
 }
 
 // Live is what a serving etcd says.

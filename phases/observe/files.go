@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,13 +35,12 @@ func (n *Node) ReadOptional(file string) ([]byte, error) {
 // otherwise (kubeadm, app/apis/kubeadm/v1beta4/defaults.go).
 const KubeadmCertificatesDir = "/etc/kubernetes/pki"
 
-// ObserveFiles is [Node.Observe] for files only: it does not ask the kubelet, the container runtime
-// or etcd.
-func (n *Node) ObserveFiles(id string) (*Facts, error) {
+// ObserveFiles is [Node.Observe] for files only: it does not ask the kubelet or etcd.
+func (n *Node) ObserveFiles(ctx context.Context, id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
-	f.Manifests, err = n.Manifests(f.ManifestDir)
+	f.Manifests, err = n.Manifests(ctx, f.ManifestDir)
 	return f, err
 }
 

@@ -15,7 +15,7 @@ type HashAnswer struct {
 
 // OwnHash returns the HashKV of this node's member.
 func (n *Node) OwnHash(ctx context.Context, revision int64) (h HashAnswer, err error) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return h, err
 	}

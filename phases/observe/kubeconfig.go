@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/pki"
 )
@@ -190,6 +192,19 @@ func (n *Node) CheckAPIAccess(ctx context.Context, a op.APIAccess) error {
 		return denied
 	}
 	return nil
+}
+
+// WithoutKubeconfig warns where no administrator's kubeconfig is there for an API server that runs
+// on this node: a restore could not read back what it restored.
+func (n *Node) WithoutKubeconfig(files []ManifestFile) []finding.Finding {
+	_, _, runs := Program(files, "kube-apiserver")
+	if !runs || slices.ContainsFunc(administrators(), n.Exists) {
+		return nil
+	}
+	return []finding.Finding{finding.New(finding.KubeconfigsMissing, KubeconfigPath("admin.conf"),
+		"an API server runs on this node, but there is no administrator's kubeconfig, neither %s: a restore would be "+
+			"refused; create one with `kubeadm init phase kubeconfig admin`, or copy it from another control plane",
+		strings.Join(administrators(), " nor "))}
 }
 
 // KubeconfigsFail says why none of the administrators' kubeconfigs on this node can work, and what

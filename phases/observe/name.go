@@ -12,13 +12,13 @@ import (
 
 // KubeName is the node's name as kubeadm gives it: etcd's --name, else the host's name.
 func (n *Node) KubeName() (string, error) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if pod, err := n.EtcdPod(n.Resolved(ctx, files)); err == nil && pod != nil {
+	if pod, err := n.EtcdPod(files); err == nil && pod != nil {
 		return pod.Name, nil
 	}
 	// The open run may have taken the manifests out.

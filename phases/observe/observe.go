@@ -24,10 +24,9 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
-	if f.Manifests, err = n.Manifests(f.ManifestDir); err != nil {
+	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
 		return nil, err
 	}
-	f.Manifests = n.Resolved(ctx, f.Manifests)
 	if f.Etcd, err = n.EtcdPod(f.Manifests); err != nil {
 		return nil, err
 	}
@@ -56,8 +55,9 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 }
 
 // Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever
-// its extension (kubelet, pkg/kubelet/config/file.go).
-func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
+// its extension (kubelet, pkg/kubelet/config/file.go). What the containers know and the files do
+// not say, such as the pod's address, is filled in.
+func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error) {
 	names, err := n.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -83,6 +83,10 @@ func (n *Node) Manifests(dir string) ([]ManifestFile, error) {
 			m.Manifest, m.Error = manifests.Parse(m.Data)
 		}
 		files = append(files, m)
+	}
+	files = n.resolved(ctx, files)
+	for i := range files {
+		n.configure(&files[i])
 	}
 	return files, nil
 }

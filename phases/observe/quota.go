@@ -6,11 +6,14 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
+// QuotaSetting is etcd's name for it.
+const QuotaSetting = "quota-backend-bytes"
+
 // Quota is the size of its database, in bytes, at which etcd takes no more writes; 0: it has no
 // quota. What etcd reports itself, from 3.6 on, is the same.
 func (p *EtcdPod) Quota() int64 {
 	const preset = 2 << 30 // etcd, server/storage/quota.go
-	q, err := strconv.ParseInt(p.Setting("", "quota-backend-bytes"), 10, 64)
+	q, err := strconv.ParseInt(p.Setting("", QuotaSetting), 10, 64)
 	switch {
 	case err != nil || q == 0:
 		return preset

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,10 +18,11 @@ import (
 type Obstacle struct {
 	// The pods that it concerns, by their files; empty: every pod.
 	Manifests []string
-	Kubelet   bool   // it is the kubelet that would not start
-	Mount     bool   // a disk is not mounted
-	What      string // a sentence without its point
-	Fix       string // what to type
+	Kubelet   bool     // it is the kubelet that would not start
+	Mount     bool     // a disk is not mounted
+	Missing   []string // the files that are not there, if that is it
+	What      string   // a sentence without its point
+	Fix       string   // what to type
 	// The file whose certificate has ended, as certificates are listed: it is said here, once.
 	Certificate string
 }
@@ -51,7 +53,7 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles = append(f.Obstacles, n.KubeletStarts(n.Clock.Now())...)
 	n.observeImages(ctx, f)
 	if f.Etcd != nil && f.EtcdVersion() == "" {
-		f.Etcd.runsAs = n.runningVersion(ctx, f.Etcd)
+		f.Etcd.runsAs = cmp.Or(n.runningVersion(ctx, f.Etcd), n.loggedVersion(f))
 	}
 	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)

@@ -14,7 +14,7 @@ func neededFiles(program string) []string {
 	switch program {
 	case "etcd":
 		return []string{"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file",
-			"peer-trusted-ca-file", "config-file"}
+			"peer-trusted-ca-file"}
 	case "kube-apiserver":
 		return []string{"client-ca-file", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
 			"tls-private-key-file", "service-account-key-file", "service-account-signing-key-file",
@@ -46,13 +46,8 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 			if !ok {
 				continue
 			}
-			for _, flag := range m.Manifest.Flags(container) {
-				if !slices.Contains(neededFiles(program), flag.Name) {
-					continue
-				}
-				value, known := m.Manifest.Expand(container, flag.Value)
-				file := HostFile(m, container, value)
-				if known && file != "" && n.gone(file) && !slices.Contains(missing, file) {
+			for _, file := range filesOf(m, program, container) {
+				if file != "" && n.gone(file) && !slices.Contains(missing, file) {
 					missing = append(missing, file)
 				}
 			}
@@ -60,12 +55,38 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 		if len(missing) == 0 {
 			continue
 		}
-		all = append(all, Obstacle{Manifests: []string{m.Path},
+		all = append(all, Obstacle{Manifests: []string{m.Path}, Missing: missing,
 			What: fmt.Sprintf("%s needs files that do not exist: %s", m.Path, strings.Join(missing, ", ")),
 			Fix: "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
 				"again"})
 	}
 	return all
+}
+
+// filesOf are the files that a program reads when it starts, as host paths, as far as they are
+// known; some are empty.
+func filesOf(m ManifestFile, program, container string) (files []string) {
+	if program == "etcd" {
+		pod := EtcdPod{File: m, Container: container}
+		files = append(files, m.configFile)
+		for _, name := range neededFiles(program) {
+			section := ClientSecurity
+			if strings.HasPrefix(name, "peer-") {
+				section = PeerSecurity
+			}
+			files = append(files, pod.SettingFile(section, name))
+		}
+		return files
+	}
+	for _, flag := range m.Manifest.Flags(container) {
+		if !slices.Contains(neededFiles(program), flag.Name) {
+			continue
+		}
+		if value, known := m.Manifest.Expand(container, flag.Value); known {
+			files = append(files, HostFile(m, container, value))
+		}
+	}
+	return files
 }
 
 // missingMounts are the volumes whose type demands that something is there (kubelet,

@@ -16,8 +16,10 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// listens are the flags of the control plane's programs that say where to listen.
-var listens = regexp.MustCompile(`^(listen-(client|client-http|peer|metrics)-urls|bind-address)$`)
+// etcdListens are the settings of etcd that say where to listen.
+func etcdListens() []string {
+	return []string{"listen-client-urls", "listen-client-http-urls", "listen-peer-urls", "listen-metrics-urls"}
+}
 
 // DeadAddresses finds the addresses at which pods on the node's network are to listen, and that no
 // interface of the node has.
@@ -60,35 +62,33 @@ func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
 
 // listensAt are the IP addresses of a container's listeners.
 func listensAt(m ManifestFile, container string) []string {
+	hosts := []string{FlagOf(m, container, "bind-address")}
+	if etcd, ok := m.Manifest.Runs("etcd"); ok && etcd == container {
+		pod := EtcdPod{File: m, Container: container}
+		for _, name := range etcdListens() {
+			hosts = append(hosts, HostsOf(SplitList(pod.Setting("", name)))...)
+		}
+	}
 	var all []string
-	for _, flag := range m.Manifest.Flags(container) {
-		if !listens.MatchString(flag.Name) {
-			continue
-		}
-		value, known := m.Manifest.Expand(container, flag.Value)
-		if !known {
-			continue
-		}
-		for _, at := range SplitList(value) {
-			host := at
-			if strings.Contains(at, "://") {
-				host = HostOf(at)
-			}
-			if net.ParseIP(host) != nil && !slices.Contains(all, host) {
-				all = append(all, host)
-			}
+	for _, host := range hosts {
+		if net.ParseIP(host) != nil && !slices.Contains(all, host) {
+			all = append(all, host)
 		}
 	}
 	return all
 }
 
-// namedIn lists the manifests in which an address stands, as a whole.
+// namedIn lists the files in which an address stands, as a whole: manifests, and etcd's
+// configuration files.
 func namedIn(files []ManifestFile, address string) []string {
 	whole := regexp.MustCompile(`(^|[^0-9A-Fa-f.:])` + regexp.QuoteMeta(address) + `($|[^0-9A-Fa-f.])`)
 	var names []string
 	for _, m := range files {
 		if whole.Match(m.Data) {
 			names = append(names, m.Path)
+		}
+		if m.config != nil && whole.MatchString(fmt.Sprint(m.config)) {
+			names = append(names, m.configFile)
 		}
 	}
 	return names

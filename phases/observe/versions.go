@@ -3,10 +3,13 @@ package observe
 import (
 	"cmp"
 	"context"
+	"io"
+	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/templates"
 )
 
@@ -75,9 +78,32 @@ func (n *Node) runningVersion(ctx context.Context, pod *EtcdPod) string {
 	return ""
 }
 
+// loggedVersion is what the newest container of etcd said when it started, if it is from the image
+// that the manifest names.
+func (n *Node) loggedVersion(f *Facts) string {
+	c := ContainerOf(f.Containers, f.Manifests, f.Etcd.File, f.Etcd.Container)
+	if c == nil || c.Image != f.Etcd.Image {
+		return ""
+	}
+	log, err := n.FS.Open(op.LogOf(*c))
+	if err != nil {
+		return ""
+	}
+	defer log.Close()
+	const beginning = 64 << 10
+	text, err := io.ReadAll(io.LimitReader(log, beginning))
+	if m := startsAs.FindSubmatch(text); err == nil && m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
+// startsAs is in one of etcd's first lines (server/embed: "starting an etcd server").
+var startsAs = regexp.MustCompile(`"etcd-version": ?"(3\.[0-9]+\.[0-9]+[^"]*)"`)
+
 // EtcdVersion is the version of the etcd on this node: what it says itself or, while it does not
-// serve, what its image's name or the container runtime tells, or its binary while it runs. Empty:
-// nothing tells.
+// serve, what its image's name or the container runtime tells, its binary while it runs, or what it
+// logged when it was last started. Empty: nothing tells.
 func (f *Facts) EtcdVersion() string {
 	switch {
 	case f.Live != nil && f.Live.Version != "":

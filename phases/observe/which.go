@@ -93,8 +93,7 @@ func KeepsElse(files []ManifestFile, m ManifestFile) bool {
 	return len(used) == 0
 }
 
-// answersAt says whether an etcd answers at one of the URLs, as its flags or its environment say.
-// One in a configuration file tells only with it, and counts as not named.
+// answersAt says whether an etcd answers at one of the URLs, as its settings say.
 func answersAt(m ManifestFile, urls []string) bool {
 	container, ok := m.Manifest.Runs("etcd")
 	if !ok {

@@ -110,7 +110,8 @@ func TestAnEtcdThatThrowsOutTheOthersIsRecognized(t *testing.T) {
 			t.Errorf("%s: %v", command, !want)
 		}
 	}
-	pod := &EtcdPod{File: podFile(t, "etcd.yaml", "etcd", "etcd"), config: map[string]any{"force-new-cluster": true}}
+	pod := &EtcdPod{File: podFile(t, "etcd.yaml", "etcd", "etcd")}
+	pod.File.config = map[string]any{"force-new-cluster": true}
 	if !pod.ForceNewCluster() {
 		t.Error("it is in the configuration file")
 	}

@@ -32,8 +32,8 @@ type pruner struct {
 // why. It spares whatever is younger than olderThan (by the run's last record), whatever an open
 // run or the newest completed one needs, and whatever is not known to belong to a run. Bytes are
 // apparent sizes: the sum of the files' lengths.
-func Look(_ context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (Plan, error) {
-	leavings, kept, err := pruner{look, n.Host.FS}.leavings(olderThan)
+func Look(ctx context.Context, n *engine.Node, look *observe.Node, olderThan time.Duration) (Plan, error) {
+	leavings, kept, err := pruner{look, n.Host.FS}.leavings(ctx, olderThan)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -57,7 +57,7 @@ func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) 
 	if err := engine.RefuseOpen(n.Host.FS); err != nil {
 		return err
 	}
-	now, _, err := pruner{look, n.Host.FS}.leavings(0)
+	now, _, err := pruner{look, n.Host.FS}.leavings(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -92,12 +92,14 @@ func choose(now []leaving, plan Plan, there func(string) bool) ([]leaving, error
 }
 
 // leavings finds what can be deleted, in the order in which it must be, and what is kept.
-func (n pruner) leavings(olderThan time.Duration) (leavings []leaving, kept []Item, err error) {
+func (n pruner) leavings(
+	ctx context.Context, olderThan time.Duration,
+) (leavings []leaving, kept []Item, err error) {
 	runs, err := journal.List(n.FS)
 	if err != nil {
 		return nil, nil, engine.RefuseKind(err)
 	}
-	used, err := n.usedPaths()
+	used, err := n.usedPaths(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -225,8 +227,8 @@ func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) strin
 }
 
 // usedPaths lists what the static pods mount: nothing that contains such a path may be deleted.
-func (n pruner) usedPaths() ([]string, error) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+func (n pruner) usedPaths(ctx context.Context) ([]string, error) {
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ func TestADirectoryAmongTheManifestsIsNoMatter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}}})
-	observed, err := w.Process.Look.Manifests(crashtest.TestManifestDir)
+	observed, err := w.Process.Look.Manifests(t.Context(), crashtest.TestManifestDir)
 	if err != nil || len(observed) != 4 {
 		t.Errorf("%d manifests were observed, %v", len(observed), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -103,7 +104,7 @@ func (v view) checkClusters(Shared) error {
 		"the nodes are not all members of one cluster: %s", strings.Join(words, "; "))
 }
 
-// checkLost refuses a name that two members have.
+// checkLost refuses a name that two members have, or that is one of the nodes to restore.
 func (v view) checkLost(Shared) error {
 	for _, word := range v.options.Lost {
 		meant := slices.DeleteFunc(v.absent(v.old()),
@@ -112,8 +113,28 @@ func (v view) checkLost(Shared) error {
 			return engine.Refuse("give the ID of the destroyed one, or both IDs",
 				"--lost %s matches %d members: %s", word, len(meant), namesOf(meant, meant))
 		}
+		node := v.nodeCalled(word)
+		if len(meant) == 0 && node != "" {
+			return engine.Refuse("remove it from one of the two", "%s is both to be restored and given up: --lost %s "+
+				"means its member", node, word)
+		}
 	}
 	return nil
+}
+
+// nodeCalled is the node whose own member a word means; empty if none.
+func (v view) nodeCalled(word string) string {
+	for _, node := range slices.Sorted(maps.Keys(v.surveys)) {
+		s := v.surveys[node]
+		own := observe.Member{ID: op.ID(s.member()), Name: node}
+		if s.Member != nil {
+			own.Name, own.PeerURLs = s.Member.Name, s.Member.PeerURLs
+		}
+		if observe.Called(own, word) {
+			return node
+		}
+	}
+	return ""
 }
 
 // named are the nodes as --nodes names them.

@@ -116,6 +116,23 @@ func TestAMemberOfTheSameNameElsewhereIsNotPassedOver(t *testing.T) {
 	refusedWith(t, err, "--lost cp1 matches 2 members: cp1 (4 at https://twin:2380), cp1 (5", "the ID")
 }
 
+func TestWhatIsRestoredIsNotGivenUp(t *testing.T) {
+	for word, want := range map[string]string{"cp2": "cp2 is both to be restored and given up", "cp4": ""} {
+		v, c := threeSeen()
+		v.options.Lost = []string{word}
+		_, err := v.joint(c)
+		if want == "" && err != nil {
+			t.Errorf("--lost %s: %v", word, err)
+		} else if want != "" {
+			refusedWith(t, err, want, "remove it from one of the two")
+		}
+	}
+	v, c := threeSeen()
+	v.options.Lost = slices.Clone(v.surveys["cp3"].Member.PeerURLs)
+	_, err := v.joint(c)
+	refusedWith(t, err, "cp3 is both to be restored and given up", "remove it")
+}
+
 func TestWhatNeverStartedIsLeftOutByIdOrURL(t *testing.T) {
 	own, added := memberCalled("cp1", 1), unstarted(0xabc, "https://10.0.0.12:2380")
 	for _, word := range []string{"", "abc", "https://10.0.0.12:2380"} {
@@ -326,7 +343,8 @@ func TestAnEtcdThatThrowsOutTheOthersIsNotStartedBesideThem(t *testing.T) {
 	f.Etcd.File.Manifest = m
 	two := &Shared{Members: []SharedMember{{Name: "cp1"}}, Rejoin: []SharedMember{{Name: "cp2"}}}
 	refusedWith(t, restorer{Shared: two}.checkPods(f), "starts etcd with --force-new-cluster: it would remove all "+
-		"other members", "remove that flag first: it is meant for a single start of the last remaining member")
+		"other members", "remove --force-new-cluster from "+f.Etcd.File.Path+" first: it is meant for a single start "+
+		"of the last remaining member")
 	if err := (restorer{}).checkPods(f); err != nil {
 		t.Errorf("alone: %v", err)
 	}

@@ -3,6 +3,7 @@ package restore
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -45,8 +46,9 @@ func checkQuota(f *Facts) error {
 	if quota == 0 || size < quota {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("raise the quota: set --quota-backend-bytes=%d in %s (on every member), and run "+
-		"the command again", observe.QuotaFor(size), f.Etcd.File.Path),
+	as, file := f.Etcd.Source(observe.QuotaSetting, strconv.FormatInt(observe.QuotaFor(size), 10))
+	return engine.Refuse(fmt.Sprintf("raise the quota: set %s in %s (on every member), and run the command again",
+		as, file),
 		"the data takes %s, but etcd's quota is %s: etcd would refuse every write",
 		engine.Size(size), engine.Size(quota))
 }
@@ -58,9 +60,9 @@ func (o restorer) foundDoubts(f *Facts) []string {
 	found = append(found, f.ObstaclesOf(others...)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
-		found = append(found, fmt.Sprintf("the data fills %d%% of etcd's quota of %s: raise "+
-			"--quota-backend-bytes soon",
-			100*size/quota, engine.Size(quota)))
+		as, file := f.Etcd.Source(observe.QuotaSetting, strconv.FormatInt(observe.QuotaFor(size), 10))
+		found = append(found, fmt.Sprintf("the data fills %d%% of etcd's quota of %s: raise it soon: %s in %s",
+			100*size/quota, engine.Size(quota), as, file))
 	}
 	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
 		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), but "+

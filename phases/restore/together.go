@@ -43,7 +43,7 @@ func atNodes() looker {
 			return o.source(ctx, n, &observe.Facts{Run: run, Node: n.Name})
 		},
 		written: func(ctx context.Context, n *observe.Node, s *SnapshotFacts) Written {
-			files, err := n.Manifests(n.Config.StaticPodPath)
+			files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 			if err != nil {
 				return Written{Unknown: err.Error()}
 			}

@@ -159,16 +159,29 @@ func (s seen) noQuorum() bool {
 }
 
 func (s seen) noQuorumText() string {
-	if len(s.silent) == 0 {
+	var why []string
+	if len(s.silent) > 0 {
+		var silent []string
+		names := observe.MemberNames(s.silent)
+		for i, m := range s.silent {
+			silent = append(silent, fmt.Sprintf("%s (%s)", names[i], strings.Join(m.PeerURLs, ", ")))
+		}
+		why = append(why, "these do not answer: "+strings.Join(silent, ", "))
+	}
+	if unstarted := s.unstarted(); len(unstarted) > 0 {
+		why = append(why, "these have never started: "+strings.Join(observe.IDs(unstarted), ", "))
+	}
+	if len(why) == 0 {
 		return "etcd has no quorum: it has no leader, although something answers at every member's peer URLs"
 	}
-	var silent []string
-	names := observe.MemberNames(s.silent)
-	for i, m := range s.silent {
-		silent = append(silent, fmt.Sprintf("%s (%s)", names[i], strings.Join(m.PeerURLs, ", ")))
-	}
-	return fmt.Sprintf("etcd has no quorum and serves nobody: of its %d members, these do not answer: %s",
-		s.facts.Live.Voters(), strings.Join(silent, ", "))
+	return fmt.Sprintf("etcd has no quorum and serves nobody: of its %d members, %s",
+		s.facts.Live.Voters(), strings.Join(why, "; "))
+}
+
+// unstarted are the voting members that have never started.
+func (s seen) unstarted() []observe.Member {
+	return slices.DeleteFunc(slices.Clone(s.facts.Live.Members),
+		func(m observe.Member) bool { return m.IsLearner || observe.Started(m) })
 }
 
 // judgeDeadServers names what the Service kubernetes sends clients to for ever.
@@ -254,7 +267,7 @@ func (s seen) judgeCertificates() found {
 // read back what it restored.
 func (s seen) judgeKubeconfigs() found {
 	if s.denied == nil {
-		return nil
+		return s.unadministered
 	}
 	return one(finding.KubeconfigsRejected, "", "%v; %s", s.denied, engine.Hint(s.denied))
 }

@@ -154,11 +154,10 @@ type flagValue struct{ Value, Neutral string }
 // flags reads the flags of this node's manifests. It leaves out those in which kubeadm records the
 // cluster as it was when a member joined: etcd reads them at its first start only.
 func flags(ctx context.Context, n *observe.Node) (programFlags, error) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return nil, err
 	}
-	files = n.Resolved(ctx, files)
 	own := ownNames(n.Name, files)
 	all := programFlags{}
 	for _, name := range []string{"etcd", "kube-apiserver"} {

@@ -31,7 +31,7 @@ func AwaitStarted(ctx context.Context, n *observe.Node, run engine.RunSummary) [
 // notRunning are the containers of this node's static pods that do not run. It is hopeless to wait
 // where one has ended since the run began, or where the runtime cannot be asked.
 func notRunning(ctx context.Context, n *observe.Node, since time.Time) (down []string, hopeless bool) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return nil, true
 	}

@@ -39,8 +39,10 @@ type seen struct {
 	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended     map[string]ended // by the id of the container that is there now
 	denied    error            // the API server refuses all kubeconfigs of administrators
-	agreement *observe.Agreement
-	data      data
+	// no kubeconfig of an administrator is there
+	unadministered found
+	agreement      *observe.Agreement
+	data           data
 }
 
 // ended is how the log of a container that ended explains that.
@@ -52,8 +54,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s := seen{maxAge: o.MaxBackupAge,
 		facts: observe.Facts{Now: n.Clock.Now().UTC(), Node: n.Name, ManifestDir: n.Config.StaticPodPath}}
 	f := &s.facts
-	f.Manifests, s.files = n.Manifests(f.ManifestDir)
-	f.Manifests = n.Resolved(ctx, f.Manifests)
+	f.Manifests, s.files = n.Manifests(ctx, f.ManifestDir)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
@@ -73,6 +74,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
 		s.denied = n.CheckAPIAccess(ctx, f.API)
 	}
+	s.unadministered = n.WithoutKubeconfig(f.Manifests)
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
 	if f.LiveError == nil && len(s.silent) == 0 { // a member that is down would be waited for
@@ -111,7 +113,7 @@ func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.St
 	var files []string
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := observe.Program(f.Manifests, name)
-		if !ok {
+		if !ok || name == "etcd" && f.Etcd != nil {
 			continue
 		}
 		for _, flag := range m.Manifest.Flags(c) {
@@ -121,7 +123,7 @@ func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.St
 		}
 	}
 	if f.Etcd != nil {
-		files = append(files, f.Etcd.TrustedCA)
+		files = append(files, f.Etcd.CertificateFiles()...)
 		if !f.Etcd.Access.Typed {
 			files = append(files, f.Etcd.Access.Cert)
 		}
@@ -310,7 +312,7 @@ func (s seen) next(st Status) string {
 			f.Etcd.DataDir)
 	case expired:
 		return renew
-	case s.noQuorum() && len(s.silent) > 0:
+	case s.noQuorum() && len(s.silent)+len(s.unstarted()) > 0:
 		return s.towardsQuorum()
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; if it is gone "+
@@ -338,17 +340,34 @@ const (
 // up what only the others have, and is for when they are destroyed.
 func (s seen) towardsQuorum() string {
 	voters := s.facts.Live.Voters()
-	lost := slices.DeleteFunc(slices.Clone(s.silent), func(m observe.Member) bool { return m.IsLearner })
+	lost := slices.DeleteFunc(append(slices.Clone(s.silent), s.unstarted()...),
+		func(m observe.Member) bool { return m.IsLearner })
 	left := slices.DeleteFunc(slices.Clone(s.facts.Live.Members), func(m observe.Member) bool {
-		return m.IsLearner || slices.ContainsFunc(s.silent, func(o observe.Member) bool { return o.ID == m.ID })
+		return m.IsLearner || slices.ContainsFunc(lost, func(o observe.Member) bool { return o.ID == m.ID })
 	})
-	need, of := max(1, voters/2+1-(voters-len(lost))), "one of"
-	if need > 1 {
-		of = fmt.Sprintf("%d of", need)
+	names, words := observe.MemberNames(lost), []string{}
+	for i, m := range lost {
+		word := names[i]
+		if !observe.Started(m) { // and so has no name
+			word = m.ID.String()
+			names[i] = fmt.Sprintf("%s (%s)", word, strings.Join(m.PeerURLs, ", "))
+		}
+		words = append(words, word)
 	}
-	return fmt.Sprintf("start %s %s: etcd then serves again, and nothing is lost; only if their disks are destroyed, "+
+	need, of := max(1, voters/2+1-(voters-len(lost))), "one of "
+	switch {
+	case need == len(lost):
+		of = ""
+	case need > 1:
+		of = fmt.Sprintf("%d of ", need)
+	}
+	only := "only if their disks are destroyed"
+	if len(s.silent) == 0 {
+		only = "if that cannot be done" // what never started holds nothing
+	}
+	return fmt.Sprintf("start %s%s: etcd then serves again, and nothing is lost; %s, "+
 		"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes %s --lost %s FILE` with its FILE: "+
 		"docs/runbooks/quorum-lost.md has every step", of,
-		strings.Join(observe.MemberNames(lost), ", "), strings.Join(observe.MemberNames(left), ","),
-		strings.Join(observe.MemberNames(lost), ","))
+		strings.Join(names, ", "), only, strings.Join(observe.MemberNames(left), ","),
+		strings.Join(words, ","))
 }

@@ -132,6 +132,13 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			"start one of cp2, cp3: etcd then serves again, and nothing is lost; only if their disks are destroyed, " +
 				"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 FILE` with its " +
 				"FILE: docs/runbooks/quorum-lost.md"},
+		{"no quorum, since a member was added that never started", func(s *seen) {
+			s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0
+			s.facts.Live.Members = append(s.facts.Live.Members,
+				observe.Member{ID: 0xabc, PeerURLs: []string{"https://cp2:2380"}})
+		}, []string{"of its 2 members, these have never started: abc", "without a quorum etcd does not carry that out"},
+			"start abc (https://cp2:2380): etcd then serves again, and nothing is lost; if that " +
+				"cannot be done, run `etcdpod backup`, then `etcdpod restore --dry-run --nodes cp1 --lost abc FILE`"},
 		{"a run has stopped everything", func(s *seen) {
 			s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "exchange-data"}
 			s.facts.Etcd, s.facts.Live, s.facts.LiveError = nil, nil, errors.New("connection refused")
@@ -383,7 +390,7 @@ func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 		st.Problem == "" || st.Member != nil || len(st.Manifests) != 4 || st.Next != "start the kubelet" {
 		t.Errorf("%+v", st)
 	}
-	if len(st.Warnings) != 4 { // the kubelet, the runtime, etcd, no backup
+	if len(st.Warnings) != 5 { // the kubelet, the runtime, etcd, no kubeconfig, no backup
 		t.Errorf("%q", st.Warnings)
 	}
 }

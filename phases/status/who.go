@@ -38,9 +38,13 @@ func (s seen) judgeWho() (w found) {
 			counts = "is a learner, but holds nothing"
 		}
 		if !observe.Started(m) {
+			without := ""
+			if s.noQuorum() {
+				without = " (without a quorum etcd does not carry that out: see what to do next)"
+			}
 			w = append(w, finding.New(finding.MemberNeverStarted, m.ID.String(),
 				"member %s at %s has never started: it %s; start it there, or run `etcdctl member remove "+
-					"%s`", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID))
+					"%s`%s", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID, without))
 		}
 		if observe.LocalPeer(m) {
 			var peers, clients []string
@@ -77,9 +81,10 @@ func (s seen) judgeManifests() (w found) {
 		return w
 	}
 	if pod.ForceNewCluster() {
+		as, file := pod.Source("force-new-cluster", "")
 		w = append(w, finding.New(finding.EtcdForceNewCluster, pod.File.Path,
-			"%s starts etcd with --force-new-cluster: its next start would remove all other members; remove that "+
-				"flag", pod.File.Path))
+			"%s starts etcd with --force-new-cluster: its next start would remove all other members; remove %s from "+
+				"%s", pod.File.Path, as, file))
 	}
 	if s.kubeadms != "" {
 		w = append(w, finding.New(finding.KubeadmDataDir, pod.DataPath,

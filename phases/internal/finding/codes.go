@@ -48,6 +48,7 @@ const (
 	ImagesDiffer        Code = "images-differ"
 	FlagsDiffer         Code = "flags-differ"
 	APIServerDead       Code = "apiserver-dead"
+	KubeconfigsMissing  Code = "kubeconfigs-missing"
 	KubeconfigsRejected Code = "kubeconfigs-rejected"
 
 	CertificateMissing     Code = "certificate-missing"

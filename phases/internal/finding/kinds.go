@@ -190,6 +190,9 @@ func ofClusters() []Kind {
 			"An API server that is gone is still registered, without a lease: the Service kubernetes " +
 				"sends clients there.",
 			"The text has the command that removes it."},
+		{KubeconfigsMissing, Warning,
+			"The node runs an API server, and has no administrator's kubeconfig: a restore is refused.",
+			"`kubeadm init phase kubeconfig admin`, or copy admin.conf from another control plane."},
 		{KubeconfigsRejected, Critical,
 			"The API server accepts none of the administrator's kubeconfigs.",
 			"`kubeadm certs renew admin.conf`, or `kubeadm init phase kubeconfig admin`."},

@@ -56,7 +56,7 @@ func workflowFor(level string) workflow {
 }
 
 func look(_ context.Context, n *observe.Node, run string) (*observe.Facts, error) {
-	return n.ObserveFiles(run)
+	return n.ObserveFiles(context.Background(), run)
 }
 
 // preflight has no operations: it refuses what would fail later.
@@ -142,7 +142,7 @@ func plan(ctx context.Context, p *together.Participant, q planQuestion) (engine.
 }
 
 func levelOf(n *observe.Node, program string) (string, error) {
-	files, err := n.Manifests(n.Config.StaticPodPath)
+	files, err := n.Manifests(context.Background(), n.Config.StaticPodPath)
 	if err != nil {
 		return "", err
 	}
