@@ -67,6 +67,10 @@ func Open(c Config) (*Node, error) {
 			return nil, fmt.Errorf("cannot find %s: %w", *file, err)
 		}
 	}
+	access := observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}
+	if err := access.Check(); err != nil {
+		return nil, err
+	}
 	if c.Emit == nil {
 		c.Emit = func(engine.Event) {}
 	}
@@ -84,7 +88,7 @@ func Open(c Config) (*Node, error) {
 		Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
-		Name: name, Access: observe.AccessFlags{Endpoints: c.Endpoints, CACert: c.CACert, Cert: c.Cert, Key: c.Key}})
+		Name: name, Access: access})
 	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()},
 		status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil

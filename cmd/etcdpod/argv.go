@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -105,8 +106,13 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 		return rest, nil
 	}
 	f, global := l.findFlag(app, name)
+	if f == nil && arg[1] != '-' { // -ojson
+		if short, everywhere := l.findFlag(app, arg[1:2]); short != nil && short.TakesValue() {
+			f, global, value, hasValue = short, everywhere, arg[2:], true
+		}
+	}
 	if f == nil {
-		return rest, l.unknownFlag(app, name)
+		return rest, l.unknownFlag(app, arg[:len(arg)-len(strings.TrimLeft(arg, "-"))]+name, name)
 	}
 	name = f.Names()[0]
 	if !hasValue {
@@ -118,7 +124,7 @@ func (l *line) takeFlag(app *cli.App, arg string, rest []string) ([]string, erro
 			value, rest = rest[0], rest[1:]
 		}
 	}
-	if value == "" && !global {
+	if value == "" && name != "root" {
 		return rest, &engine.UsageError{Reason: fmt.Sprintf("--%s needs a value, but got an empty one", name),
 			Hint: "check that the shell variable you used is set"}
 	}
@@ -175,7 +181,7 @@ func checkValue(f cli.Flag, value string) error {
 	err := set.Set(f.Names()[0], value)
 	switch f.(type) {
 	case *cli.DurationFlag:
-		if err != nil || strings.HasPrefix(value, "-") {
+		if d, parsed := time.ParseDuration(value); err != nil || parsed != nil || d <= 0 {
 			return errors.New("expected a duration like 30s or 5m")
 		}
 	case *cli.BoolFlag:
@@ -241,10 +247,27 @@ func (l *line) checkArguments(app *cli.App) error {
 	}
 	unexpected := l.arguments[takes]
 	hint := l.helpHint()
-	if near := nearest(unexpected, nextWords(app, l.command.Name)); near != "" && takes == len(l.arguments)-1 {
-		hint = fmt.Sprintf("did you mean `etcdpod %s %s`? %s", l.command.Name, near, hint)
+	if near := l.longerName(app); near != "" && takes == 0 {
+		hint = fmt.Sprintf("did you mean `etcdpod %s`? %s", near, hint)
 	}
 	return &engine.UsageError{Reason: fmt.Sprintf("unexpected argument %q", unexpected), Hint: hint}
+}
+
+// longerName is the command whose name begins with that of this one, where its arguments may be the
+// rest of it with a slip.
+func (l *line) longerName(app *cli.App) string {
+	longer := slices.DeleteFunc(commandNames(app), func(name string) bool {
+		return !strings.HasPrefix(name, l.command.Name+" ")
+	})
+	for n := len(l.arguments); n > 0; n-- {
+		if near := nearest(l.command.Name+" "+strings.Join(l.arguments[:n], " "), longer); near != "" {
+			return near
+		}
+	}
+	if near := nearest(l.arguments[0], nextWords(app, l.command.Name)); near != "" && len(l.arguments) == 1 {
+		return l.command.Name + " " + near // but a part of a name
+	}
+	return ""
 }
 
 func commandNamed(app *cli.App, name string) *cli.Command {
@@ -284,7 +307,7 @@ func noCommand(app *cli.App, known, rest []string) error {
 	words := strings.Join(known, " ")
 	if next := nextWords(app, words); len(rest) == 0 {
 		return &engine.UsageError{Reason: fmt.Sprintf("%s needs one of: %s", words, strings.Join(next, ", ")),
-			Hint: list}
+			Hint: fmt.Sprintf("see `etcdpod help %s` for what they do", words)}
 	}
 	all := append(slices.Clone(known), rest...)
 	if typed, hint := habit(all); hint != "" {
@@ -309,7 +332,8 @@ func noCommand(app *cli.App, known, rest []string) error {
 	return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", rest[0]), Hint: list}
 }
 
-func (l *line) unknownFlag(app *cli.App, name string) error {
+// unknownFlag refuses a flag, which is shown as it was typed.
+func (l *line) unknownFlag(app *cli.App, typed, name string) error {
 	where := "before the command"
 	flags := app.Flags
 	if l.command != nil {
@@ -329,13 +353,14 @@ func (l *line) unknownFlag(app *cli.App, name string) error {
 	} else if others := commandsWith(app, name); len(others) > 0 {
 		hint = fmt.Sprintf("it is a flag of %s; %s", strings.Join(others, ", "), hint)
 	}
-	return &engine.UsageError{Reason: fmt.Sprintf("unknown flag --%s %s", name, where), Hint: hint}
+	return &engine.UsageError{Reason: fmt.Sprintf("unknown flag %s %s", typed, where), Hint: hint}
 }
 
-// commandsWith are the commands that have a flag.
+// commandsWith are the commands that have a flag, without the single phases of one that has it.
 func commandsWith(app *cli.App, flag string) (names []string) {
 	for _, c := range app.Commands {
-		if !c.Hidden && flagNamed(c.Flags, flag) != nil {
+		whole, _, _ := strings.Cut(c.Name, " phase ")
+		if !c.Hidden && flagNamed(c.Flags, flag) != nil && !slices.Contains(names, whole) {
 			names = append(names, c.Name)
 		}
 	}

@@ -103,6 +103,9 @@ func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
 		FromWALDir: c.String("from-wal-dir"), UpToHole: c.Bool("up-to-hole"), SharedDir: c.Bool("shared-dir")}
 	file := c.Args().First()
 	switch {
+	case c.IsSet("keep") && o.Keep == 0: // not the same as none given
+		o.Keep = -1
+		return o, backup.Workflow(o).Checked()
 	case file != "" && s.line.typed["dir"]:
 		return o, &engine.UsageError{Reason: "backup takes a FILE or --dir, not both"}
 	case file == "":

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"path"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,6 +34,9 @@ func (s *session) backups(c *cli.Context) error {
 	if c.IsSet("dir") {
 		asked = c.String("dir")
 	}
+	if err := absoluteDir(c); err != nil {
+		return err
+	}
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
 		entries, err = backup.List(c.Context, n.Look, asked)
 		return err
@@ -41,6 +45,14 @@ func (s *session) backups(c *cli.Context) error {
 		return err
 	}
 	return s.result(c, entries, func(w io.Writer) { writeBackups(w, c.String("dir"), entries, time.Now()) })
+}
+
+// absoluteDir refuses a --dir of which nobody knows what it is below.
+func absoluteDir(c *cli.Context) error {
+	if dir := c.String("dir"); dir != "" && !path.IsAbs(dir) {
+		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, not %s", dir)}
+	}
+	return nil
 }
 
 func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time) {

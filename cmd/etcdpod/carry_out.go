@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,6 +22,8 @@ type change struct {
 	said string
 	// unchanged is printed instead if there was nothing to do; empty if there always is something.
 	unchanged string
+	// needs is a file on this machine without which nothing can be done; empty if there is none.
+	needs string
 }
 
 // errNothingToDo ends a command whose plan is empty: all is as it should be.
@@ -35,7 +41,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		return s.preview(c, change.workflow)
 	}
 	if err := s.mayAsk(c); err != nil {
-		return err
+		return cmp.Or(s.lacking(c, change), err)
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
 		return n.Do(c.Context, change.workflow, func(plan engine.Plan) error {
@@ -45,7 +51,9 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 			visibleIn(&plan)
 			return s.confirm(c, show, func(w io.Writer) {
 				if c.Bool("verbose") {
-					writePlan(w, plan)
+					var b strings.Builder
+					writePlan(&b, plan)
+					fmt.Fprint(w, folded(b.String(), columns(s.stderr)))
 				} else {
 					writeLines(w, found(plan), s.width())
 				}
@@ -65,6 +73,18 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		run.write(w, fmt.Sprintf(change.said, run.ID), breakAt(s.stdout))
 	})
 	return nil
+}
+
+// lacking says that the file which a change needs is not there, as carrying it out would: that is
+// known before anybody is asked.
+func (s *session) lacking(c *cli.Context, change change) error {
+	if _, err := os.Stat(change.needs); change.needs == "" || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return s.onNode(c, func(n *phases.Node, _ display) error {
+		_, err := n.Preview(c.Context, change.workflow)
+		return err
+	})
 }
 
 // confirm asks for a yes, unless it was given beforehand. It closes the display before asking.

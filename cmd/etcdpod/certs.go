@@ -74,7 +74,7 @@ func writeCerts(w io.Writer, r certs.Report) {
 		behind(w, "  ! ", warning)
 	}
 	fmt.Fprintln(w)
-	behind(w, "Next: ", r.Next)
+	writeNext(w, r.Next)
 }
 
 // certColumns are kubeadm's first columns (kubeadm, cmd/certs.go).

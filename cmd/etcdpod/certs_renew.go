@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func init() {
@@ -47,7 +49,32 @@ etcdpod certs renew apiserver-etcd-client`,
 	}
 }
 
+// meantCertificate refuses a name that is but a slip, or another way to write, of one of etcd's.
+func meantCertificate(names []string) error {
+	for _, name := range names {
+		if slices.Contains(certs.Names(), name) {
+			continue
+		}
+		plain := strings.TrimSuffix(strings.ReplaceAll(name, "/", "-"), ".crt")
+		near := nearest(plain, certs.Names())
+		if near == "" && slices.Contains(certs.Names(), "etcd-"+plain) {
+			near = "etcd-" + plain
+		}
+		if near != "" {
+			return &engine.UsageError{Reason: fmt.Sprintf("unknown certificate %q", name),
+				Hint: fmt.Sprintf("did you mean %s?", near)}
+		}
+	}
+	if len(names) > 1 && slices.Contains(names, "all") {
+		return &engine.UsageError{Reason: "all stands for every certificate, and needs no other name"}
+	}
+	return nil
+}
+
 func (s *session) certsRenew(c *cli.Context) error {
+	if err := meantCertificate(c.Args().Slice()); err != nil {
+		return err
+	}
 	workflow := certs.Renew(certs.RenewOptions{Names: c.Args().Slice(),
 		From: c.String("from"), StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout")})
 	return s.carryOut(c, change{
@@ -85,6 +112,9 @@ func requestFlags() []cli.Flag {
 }
 
 func (s *session) certsRequest(c *cli.Context) error {
+	if err := meantCertificate(c.Args().Slice()); err != nil {
+		return err
+	}
 	options := certs.RequestOptions{Names: c.Args().Slice(), Dir: c.String("csr-dir")}
 	if slices.ContainsFunc(requestFlags(), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) }) {
 		configured := kubeadmOptions(c)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
@@ -28,10 +30,10 @@ func reference() string {
 	app := (&session{}).app()
 	b.WriteString("# Commands\n\nMade from the program by `make docs`: every section " +
 		"is what `etcdpod help COMMAND` writes.\n")
-	fmt.Fprintf(&b, "\n```\n%s```\n", helpText(app, nil))
+	fmt.Fprintf(&b, "\n```\n%s```\n", helpOf(app, nil))
 	for _, c := range app.Commands {
 		if !c.Hidden {
-			fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.Name, helpText(app, c))
+			fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.Name, helpOf(app, c))
 		}
 	}
 	b.WriteString("\n## JSON\n\nWhat scripts can rely on is in [json.md](json.md), with a schema of each output. " +
@@ -41,6 +43,12 @@ func reference() string {
 		shape(&b, reflect.TypeOf(r.value), "")
 		b.WriteString("```\n")
 	}
+	return b.String()
+}
+
+func helpOf(app *cli.App, c *cli.Command) string {
+	b := page{width: helpColumns}
+	writeHelpOf(&b, app, c)
 	return b.String()
 }
 

@@ -141,7 +141,7 @@ func (v *maxAge) Set(word string) error {
 		*v = 0
 		return nil
 	}
-	if err := (*age)(v).Set(word); err != nil {
+	if err := (*age)(v).Set(word); err != nil || *v == 0 {
 		return fmt.Errorf("expected a duration like 26h or 7d, or none")
 	}
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,50 +28,50 @@ etcdpod help certs`,
 			if unknown := slices.Concat(asked.unknown, asked.arguments); len(unknown) > 0 {
 				return noCommand(c.App, asked.words, unknown)
 			}
-			_, err := io.WriteString(s.stdout, asked.helpText(c.App))
-			return err
+			return s.writeHelp(asked, c.App)
 		},
 	}
 }
 
-// helpText is the help of what was named: a command, the first words of several, or nothing.
-func (l *line) helpText(app *cli.App) string {
+// helpColumns is how wide help is at most: lines that are much longer are hard to read.
+const helpColumns = 79
+
+// writeHelp writes the help of what was named: a command, the first words of several, or nothing.
+func (s *session) writeHelp(l line, app *cli.App) error {
+	b := page{width: min(cmp.Or(columns(s.stdout), helpColumns), helpColumns)}
 	if l.command == nil && len(l.words) > 0 {
-		return groupHelp(app, strings.Join(l.words, " "))
-	}
-	return helpText(app, l.command)
-}
-
-// helpText returns the help of a command, or of the program.
-func helpText(app *cli.App, command *cli.Command) string {
-	var b strings.Builder
-	if command == nil {
-		writeProgramHelp(&b, app)
+		writeGroupHelp(&b, app, strings.Join(l.words, " "))
 	} else {
-		writeCommandHelp(&b, command)
+		writeHelpOf(&b, app, l.command)
 	}
-	return b.String()
+	_, err := s.stdout.Write(b.Bytes())
+	return err
 }
 
-// groupHelp lists the commands whose names begin with these words.
-func groupHelp(app *cli.App, words string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: etcdpod %s COMMAND [FLAGS] [ARGUMENT]\n\nCommands:\n", words)
-	var rows [][]string
-	first := ""
+// writeHelpOf writes the help of a command, or of the program.
+func writeHelpOf(b *page, app *cli.App, command *cli.Command) {
+	if command == nil {
+		writeProgramHelp(b, app)
+	} else {
+		writeCommandHelp(b, command)
+	}
+}
+
+// writeGroupHelp lists the commands whose names begin with these words.
+func writeGroupHelp(b *page, app *cli.App, words string) {
+	b.WriteString(b.wrap("Usage: etcdpod "+words+" COMMAND [FLAGS] [ARGUMENT]", "") + "\nCommands:\n")
+	var commands []*cli.Command
 	for _, c := range app.Commands {
 		if !c.Hidden && strings.HasPrefix(c.Name, words+" ") {
-			rows = append(rows, []string{"  " + strings.TrimSpace(c.Name+" "+c.ArgsUsage), c.Usage})
-			first = cmp.Or(first, c.UsageText)
+			commands = append(commands, c)
 		}
 	}
-	aligned(&b, rows)
+	writeCommands(b, commands, widestName(commands))
 	b.WriteString("\n")
-	first, _, _ = strings.Cut(first, "\n")
-	writeExample(&b, first)
-	fmt.Fprintf(&b, "\n`etcdpod help %s` explains one of them and its flags.\n",
-		strings.TrimSpace(rows[0][0]))
-	return b.String()
+	example, _, _ := strings.Cut(commands[0].UsageText, "\n")
+	writeExample(b, example)
+	b.WriteString("\n" + b.wrap(fmt.Sprintf("`etcdpod help %s` explains one of them and its flags.",
+		nameInHelp(commands[0])), ""))
 }
 
 const jsonHelp = `With -o json every line on standard output is JSON, and an error is {"error", ` +
@@ -90,52 +89,66 @@ etcdpod backup
 etcdpod restore /var/lib/etcdpod/backups/etcd-cp1-20260801T020000Z-r81234.db`
 )
 
-func writeProgramHelp(b *strings.Builder, app *cli.App) {
-	b.WriteString(wrap(programHelp, ""))
-	b.WriteString("\nUsage: etcdpod COMMAND [FLAGS] [ARGUMENT]\n")
-	writeCommands(b, app.Commands)
-	b.WriteString("\nFlags of every command, before or after it:\n")
+func writeProgramHelp(b *page, app *cli.App) {
+	b.WriteString(b.wrap(programHelp, ""))
+	b.WriteString("\n" + b.wrap("Usage: etcdpod COMMAND [FLAGS] [ARGUMENT]", ""))
+	shown := slices.DeleteFunc(slices.Clone(app.Commands), func(c *cli.Command) bool { return c.Hidden })
+	for len(shown) > 0 { // the sections, all in one column
+		heading := shown[0].Category
+		n := slices.IndexFunc(shown, func(c *cli.Command) bool { return c.Category != heading })
+		if n < 0 {
+			n = len(shown)
+		}
+		fmt.Fprintf(b, "\n%s:\n", heading)
+		writeCommands(b, shown[:n], widestName(app.Commands))
+		shown = shown[n:]
+	}
+	b.WriteString("\n" + b.wrap("Flags of every command, before or after it:", ""))
 	writeFlags(b, app.Flags)
-	b.WriteString("\n" + wrap(jsonHelp, "") + "\nExit codes:\n")
+	b.WriteString("\n" + b.wrap(jsonHelp, "") + "\nExit codes:\n")
 	for code, meaning := range exitCodes() {
-		fmt.Fprintf(b, "  %d  %s\n", code, meaning)
+		b.WriteString(wrapped(fmt.Sprintf("  %d  ", code), meaning, 5, b.width))
 	}
 	b.WriteString("\n")
 	writeExample(b, programExample)
 }
 
-// writeCommands lists commands by section, all in one column: a table would align each section by
-// itself.
-func writeCommands(b *strings.Builder, commands []*cli.Command) {
-	shown := slices.DeleteFunc(slices.Clone(commands), func(c *cli.Command) bool { return c.Hidden })
-	name := func(c *cli.Command) string { return strings.TrimSpace(c.Name + " " + c.ArgsUsage) }
-	widest := 0
-	for _, c := range shown {
-		widest = max(widest, utf8.RuneCountInString(name(c)))
-	}
-	heading := ""
-	for _, c := range shown {
-		if c.Category != heading {
-			heading = c.Category
-			fmt.Fprintf(b, "\n%s:\n", heading)
+// writeCommands lists commands, and what each does beside it, or below it if the page is narrow.
+func writeCommands(b *page, commands []*cli.Command, widest int) {
+	for _, c := range commands {
+		if b.width < 2*widest {
+			fmt.Fprintf(b, "  %s\n%s", nameInHelp(c), b.wrap(c.Usage, "      "))
+		} else {
+			b.WriteString(wrapped(fmt.Sprintf("  %-*s  ", widest, nameInHelp(c)), c.Usage, widest+4, b.width))
 		}
-		fmt.Fprintf(b, "  %-*s  %s\n", widest, name(c), c.Usage)
 	}
 }
 
-func writeCommandHelp(b *strings.Builder, c *cli.Command) {
-	fmt.Fprintf(b, "%s\nUsage: %s\n\n%s", wrap("etcdpod "+c.Name+": "+c.Usage+".", ""),
-		usageLine(c), wrap(c.Description, ""))
+func nameInHelp(c *cli.Command) string { return strings.TrimSpace(c.Name + " " + c.ArgsUsage) }
+
+func widestName(commands []*cli.Command) (widest int) {
+	for _, c := range commands {
+		if !c.Hidden {
+			widest = max(widest, utf8.RuneCountInString(nameInHelp(c)))
+		}
+	}
+	return widest
+}
+
+func writeCommandHelp(b *page, c *cli.Command) {
+	fmt.Fprintf(b, "%s\n%s\n%s", b.wrap("etcdpod "+c.Name+": "+c.Usage+".", ""),
+		b.wrap("Usage: "+usageLine(c), ""), b.wrap(c.Description, ""))
 	if len(c.Flags) > 0 {
 		b.WriteString("\nFlags:\n")
 		writeFlags(b, c.Flags)
 	}
 	b.WriteString("\n")
 	writeExample(b, c.UsageText)
-	b.WriteString("\n`etcdpod help` lists the flags that every command takes, and the exit codes.\n")
+	b.WriteString("\n" + b.wrap("`etcdpod help` lists the flags that every command takes, and the exit codes.", ""))
 }
 
-func writeExample(b *strings.Builder, text string) {
+// writeExample leaves long commands in one piece, so that they can be copied.
+func writeExample(b *page, text string) {
 	b.WriteString("Example:\n")
 	for _, line := range strings.Split(text, "\n") {
 		fmt.Fprintf(b, "  %s\n", line)
@@ -150,30 +163,19 @@ func usageLine(c *cli.Command) string {
 	return strings.TrimSpace(text + " " + c.ArgsUsage)
 }
 
-func writeFlags(b *strings.Builder, flags []cli.Flag) {
+func writeFlags(b *page, flags []cli.Flag) {
 	for _, f := range flags {
 		left, right := describe(f.(cli.DocGenerationFlag))
-		fmt.Fprintf(b, "  %s\n%s", left, wrap(right, "      "))
+		fmt.Fprintf(b, "  %s\n%s", left, b.wrap(right, "      "))
 	}
 }
 
-// wrap breaks each paragraph into indented lines that fit a terminal of 80 columns.
-func wrap(text, indent string) string {
-	const columns = 79
+// wrap breaks each paragraph into indented lines that fit the page.
+func (p *page) wrap(text, indent string) string {
 	var b strings.Builder
 	for _, paragraph := range strings.Split(text, "\n") {
-		line := indent
-		for _, word := range strings.Fields(paragraph) {
-			if line != indent && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
-				b.WriteString(line + "\n")
-				line = indent
-			}
-			if line != indent {
-				line += " "
-			}
-			line += word
-		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		lines := wrapped(indent, strings.Join(strings.Fields(paragraph), " "), len(indent), p.width)
+		b.WriteString(strings.TrimRight(lines, " \n") + "\n")
 	}
 	return b.String()
 }

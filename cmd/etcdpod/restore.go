@@ -97,8 +97,8 @@ func (s *session) restore(c *cli.Context) error {
 		return err
 	}
 	return s.carryOut(c, change{
-		workflow: workflow,
-		said:     "Restored by run %s. What it replaced is kept until `etcdpod prune`.",
+		workflow: workflow, needs: options.File,
+		said: "Restored by run %s. What it replaced is kept until `etcdpod prune`.",
 	})
 }
 

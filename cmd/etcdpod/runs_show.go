@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -95,12 +96,16 @@ func writeRun(w io.Writer, r engine.RunReport, now time.Time, width int) {
 	}
 	rows = append(rows, []string{"folder", r.Path}, []string{"version", "etcdpod " + r.Version})
 	for _, key := range slices.Sorted(maps.Keys(r.Notes)) {
-		rows = append(rows, []string{key, r.Notes[key]})
+		rows = append(rows, []string{cmp.Or(noteLabels[key], key), r.Notes[key]})
 	}
 	pairs(w, rows)
 	writeTimeline(w, r, width)
 	writeOpenRun(w, r.RunSummary)
 }
+
+// noteLabels says for people what a run noted under a name that programs read.
+var noteLabels = map[string]string{"keptData": "kept data", "keptWAL": "kept WAL", "leftOut": "left out",
+	"oldURLs": "old URLs", "revision": "revision before"}
 
 // barColumns is how wide the whole run is drawn.
 const barColumns = 24
@@ -128,7 +133,7 @@ func writeTimeline(w io.Writer, r engine.RunReport, width int) {
 			text = fit(text, width-utf8.RuneCountInString(left)-1)
 		}
 		fmt.Fprintln(w, left+text)
-		writeWhatBecame(w, o)
+		writeWhatBecame(w, o, width)
 	}
 	if !committed {
 		fmt.Fprintf(w, "--- commit point, %s ---\n", clock(r.CommittedAt))
@@ -136,8 +141,14 @@ func writeTimeline(w io.Writer, r engine.RunReport, width int) {
 }
 
 // writeWhatBecame says what an operation reported, and what did not go as planned.
-func writeWhatBecame(w io.Writer, o engine.OperationReport) {
-	say := func(format string, args ...any) { fmt.Fprintf(w, strings.Repeat(" ", 20)+format+"\n", args...) }
+func writeWhatBecame(w io.Writer, o engine.OperationReport, width int) {
+	indent := 20
+	if width > 0 && width < 70 {
+		indent = 4
+	}
+	say := func(format string, args ...any) {
+		fmt.Fprintf(w, strings.Repeat(" ", indent)+format+"\n", args...)
+	}
 	for _, note := range o.Notes {
 		say("note: %s", oneLine(note))
 	}

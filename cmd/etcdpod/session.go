@@ -53,8 +53,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	if s.line.help || s.line.command == nil {
-		_, err := io.WriteString(s.stdout, s.line.helpText(app))
-		return err
+		return s.writeHelp(s.line, app)
 	}
 	if s.line.typed["quiet"] && s.line.typed["verbose"] {
 		return &engine.UsageError{Reason: "--quiet and --verbose cannot be combined"}
@@ -128,7 +127,7 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 	} else {
 		visibleIn(value)
 		text(&b)
-		b.Buffer = *bytes.NewBufferString(visibleLines(b.String()))
+		b.Buffer = *bytes.NewBufferString(folded(visibleLines(b.String()), b.width))
 	}
 	if _, err := s.stdout.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)

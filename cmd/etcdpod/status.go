@@ -36,6 +36,9 @@ etcdpod status --nodes cp1,cp2,cp3`,
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if err := absoluteDir(c); err != nil {
+				return err
+			}
 			if c.IsSet("nodes") {
 				return s.statusOfNodes(c)
 			}
@@ -88,8 +91,17 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 	}
 	if st.Next != "" {
 		fmt.Fprintln(w)
-		behind(w, "Next: ", st.Next)
+		writeNext(w, st.Next)
 	}
+}
+
+// writeNext says what to do, which may be nothing.
+func writeNext(w io.Writer, next string) {
+	if next == status.NothingToDo {
+		fmt.Fprintln(w, "Nothing to do.")
+		return
+	}
+	behind(w, "Next: ", next)
 }
 
 func headline(st status.Status) string {

@@ -59,7 +59,7 @@ func writeNodes(w io.Writer, st status.NodesStatus, width int) {
 	tableWithin(w, rows, width, "MEMBER", "IN USE", "SIZE")
 	if st.Next != "" {
 		fmt.Fprintln(w)
-		behind(w, "Next: ", st.Next)
+		writeNext(w, st.Next)
 	}
 }
 

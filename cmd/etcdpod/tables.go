@@ -161,7 +161,7 @@ func wrapped(before, text string, indent, width int) string {
 	line, begun := before, false
 	for _, piece := range pieces(text) {
 		if begun && len([]rune(line))+1+len([]rune(piece)) > width {
-			b.WriteString(line + "\n")
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
 			line, begun = strings.Repeat(" ", indent), false
 		}
 		if begun {
@@ -170,6 +170,23 @@ func wrapped(before, text string, indent, width int) string {
 		line, begun = line+piece, true
 	}
 	return b.String() + line + "\n"
+}
+
+// folded breaks the lines that are wider than a terminal, and indents what goes on a little more; a
+// width of 0 is none.
+func folded(text string, width int) string {
+	if width <= 0 {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if bare := strings.TrimLeft(line, " "); len([]rune(line)) > width+1 {
+			indent := len(line) - len(bare)
+			line = wrapped(line[:indent], strings.TrimRight(bare, "\n"), indent+2, width)
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // pieces are a text's words, and those in `…` together.

@@ -78,7 +78,7 @@ func TestCertsCheckShowsTheFilesAndWhatIsServed(t *testing.T) {
 			"CERTIFICATE               EXPIRES", "RESIDUAL TIME  CERTIFICATE AUTHORITY  EXTERNALLY MANAGED",
 			"364d           etcd-ca                no",
 			"CERTIFICATE AUTHORITY  EXPIRES", "etcd, client",
-			"etcd, peer", "kube-apiserver, secure", "Next: nothing to do")
+			"etcd, peer", "kube-apiserver, secure", "Nothing to do.")
 		n.want(0, []string{"certs", "check-expiration"})
 	})
 	r := n.certs(0)

@@ -210,8 +210,11 @@ func (r *Report) next() string {
 	if len(r.Findings) > 0 {
 		return "see the warnings"
 	}
-	return "nothing to do"
+	return NothingToDo
 }
+
+// NothingToDo is what is next when all is well.
+const NothingToDo = "nothing to do"
 
 // about begins a report: when the certificate expires, and any problem with its dates, judged as
 // `status` does.

@@ -2,12 +2,16 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -62,6 +66,31 @@ type Asked interface {
 type AccessFlags struct {
 	Endpoints         []string
 	CACert, Cert, Key string
+}
+
+// Check refuses what is not a URL, and files that are not there: what etcd is like cannot be seen
+// with them.
+func (a AccessFlags) Check() error {
+	for _, raw := range a.Endpoints {
+		if err := etcd.CheckURL(raw); err != nil {
+			return &engine.UsageError{Reason: fmt.Sprintf("--endpoints %q: %v", raw, err),
+				Hint: "give it as --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379"}
+		}
+	}
+	for _, f := range []struct{ flag, path string }{{"cacert", a.CACert}, {"cert", a.Cert}, {"key", a.Key}} {
+		if f.path == "" {
+			continue
+		}
+		_, err := os.ReadFile(f.path)
+		switch path := (*fs.PathError)(nil); {
+		case errors.Is(err, fs.ErrPermission):
+			return err
+		case errors.As(err, &path):
+			return &engine.UsageError{Reason: fmt.Sprintf("cannot read --%s %s: %v", f.flag, f.path, path.Err),
+				Hint: "correct --" + f.flag + ", or the variable that stands for it"}
+		}
+	}
+	return nil
 }
 
 // Dialer reaches the etcd on this node, and others, with this node's certificates.

@@ -137,7 +137,7 @@ func (s *NodesStatus) next() string {
 		case st.OpenRun != nil || st.Member != nil && st.Member.NoQuorum:
 			return "on " + n.Node + ": " + st.Next
 		case s.lacksNothingElse(n):
-		case first == "" && st.Next != allWell:
+		case first == "" && st.Next != NothingToDo:
 			first, on = st.Next, []string{n.Node}
 		case st.Next == first:
 			on = append(on, n.Node)
@@ -151,7 +151,7 @@ func (s *NodesStatus) next() string {
 	case first != "":
 		return "on " + strings.Join(on, ", ") + ": " + first
 	}
-	return allWell
+	return NothingToDo
 }
 
 func (s *NodesStatus) judgeClusters() (w found) {

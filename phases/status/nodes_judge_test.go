@@ -20,7 +20,7 @@ func midRun(name, phase string, command ...string) NodeStatus {
 }
 
 func well(name string) NodeStatus {
-	return NodeStatus{Node: name, Status: &Status{Node: name, Kubelet: "running", Next: allWell}}
+	return NodeStatus{Node: name, Status: &Status{Node: name, Kubelet: "running", Next: NothingToDo}}
 }
 
 func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
@@ -40,7 +40,7 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 		warnings []string // a part of each
 		next     string   // a part
 	}{
-		"all is well": {[]NodeStatus{well("cp1"), well("cp2")}, nil, allWell},
+		"all is well": {[]NodeStatus{well("cp1"), well("cp2")}, nil, NothingToDo},
 		"a run on all, which another node was told of as it was typed": {
 			[]NodeStatus{midRun("cp2", "fence", "agent"), midRun("cp1", "fence", "restore", "x"),
 				midRun("cp3", "fence")},

@@ -327,13 +327,14 @@ func (s seen) next(st Status) string {
 	case len(st.Warnings) > 0:
 		return lookIntoWarnings
 	}
-	return allWell
+	return NothingToDo
 }
 
 // What is said where nothing more special is known.
 const (
 	lookIntoWarnings = "see the warnings"
-	allWell          = "nothing to do"
+	// NothingToDo is what is next when all is well.
+	NothingToDo = certs.NothingToDo
 )
 
 // towardsQuorum says what to do where too few members answer. Restoring those that are left gives

@@ -159,6 +159,8 @@ func (t *Transaction) meetAll(ctx context.Context) error {
 	return err
 }
 
+const nodesHint = "give it as --nodes cp1,cp2,cp3"
+
 // ParseNodes reads NAME[=HOST],….
 func ParseNodes(list []string) ([]journal.Peer, error) {
 	var peers []journal.Peer
@@ -168,12 +170,16 @@ func ParseNodes(list []string) ([]journal.Peer, error) {
 			host = name
 		}
 		if name == "" || host == "" || strings.HasPrefix(host, "-") {
-			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item)}
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item),
+				Hint: nodesHint}
+		}
+		if slices.ContainsFunc(peers, func(p journal.Peer) bool { return p.Name == name }) {
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes names %s twice", name), Hint: nodesHint}
 		}
 		peers = append(peers, journal.Peer{Name: name, Host: host})
 	}
 	if len(peers) == 0 {
-		return nil, &engine.UsageError{Reason: "--nodes names no node", Hint: "give it as --nodes cp1,cp2,cp3"}
+		return nil, &engine.UsageError{Reason: "--nodes names no node", Hint: nodesHint}
 	}
 	return peers, nil
 }

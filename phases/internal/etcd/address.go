@@ -34,6 +34,12 @@ func parsePlace(raw string) (place, error) {
 	return place{}, errors.New("not a URL of the form https://host:port")
 }
 
+// CheckURL says why a URL is none at which an etcd can be reached.
+func CheckURL(raw string) error {
+	_, err := parsePlace(raw)
+	return err
+}
+
 func (p place) dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, p.network, p.at)
 }

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What is typed wrongly is judged before the node is looked at, and the hint says what to type.
+func TestWhatIsTypedWronglyIsToldWhatToType(t *testing.T) {
+	root := t.TempDir()
+	for _, tt := range []struct {
+		typed, says string
+		code        int
+	}{
+		{"certs", "see `etcdpod help certs` for what they do", exitUsage},
+		{"init pahse certs", "did you mean `etcdpod init phase certs`?", exitUsage},
+		{"init phases certs", "did you mean `etcdpod init phase certs`?", exitUsage},
+		{"runs shwo", "did you mean `etcdpod runs show`?", exitUsage},
+		{"restore a b", `unexpected argument "b"` + "\nhint: see `etcdpod help restore`", exitUsage},
+		{"version -V", "unknown flag -V for version", exitUsage},
+		{"version -vq", "unknown flag -vq for version", exitUsage},
+		{"version --vq", "unknown flag --vq for version", exitUsage},
+		{"version -oyaml", `invalid value "yaml" for --output`, exitUsage},
+		{"join --cert-dir x", "it is a flag of init, certs generate-csr; see", exitUsage},
+		{"status --max-backup-age 0", "expected a duration like 26h or 7d, or none", exitUsage},
+		{"restore f --wait-timeout 0", "expected a duration like 30s or 5m", exitUsage},
+		{"restore f --stop-timeout 0s", "expected a duration like 30s or 5m", exitUsage},
+		{"backup --keep 0", "--keep needs a number of backups, 1 or more", exitUsage},
+		{"status --dir backups", "--dir must be an absolute path, not backups", exitUsage},
+		{"backups --dir backups", "--dir must be an absolute path, not backups", exitUsage},
+		{"status --nodes cp1,cp2,cp1", "--nodes names cp1 twice", exitUsage},
+		{"restore f --nodes cp1,cp1=10.0.0.1", "--nodes names cp1 twice", exitUsage},
+		{"status --nodes ,", "hint: give it as --nodes cp1,cp2,cp3", exitUsage},
+		{"status --endpoints cp1", `--endpoints "cp1": not a URL of the form https://host:port`, exitUsage},
+		{"status --endpoints=", "--endpoints needs a value, but got an empty one", exitUsage},
+		{"status --cacert /none", "cannot read --cacert /none: no such file or directory", exitUsage},
+		{"status --cert /none", "hint: correct --cert, or the variable", exitUsage},
+		{"status --key " + root, "cannot read --key " + root + ": is a directory", exitUsage},
+		{"certs renew etcd-serve", "did you mean etcd-server?", exitUsage},
+		{"certs renew server", "did you mean etcd-server?", exitUsage},
+		{"certs renew etcd/peer.crt", "did you mean etcd-peer?", exitUsage},
+		{"certs generate-csr ectd-peer", "did you mean etcd-peer?", exitUsage},
+		{"certs renew apiserver", "kubeadm renews the others", exitUsage},
+		{"certs renew all etcd-peer", "all stands for every certificate", exitUsage},
+		// No question would help it: what is wrong is told before that there is nobody to ask.
+		{"restore " + filepath.Join(root, "none.db"), "no manifest in", exitRefused},
+	} {
+		var stderr strings.Builder
+		args := append([]string{"etcdpod", "--root", root}, strings.Fields(tt.typed)...)
+		code := run(t.Context(), args, strings.NewReader(""), &stderr, &stderr, func(string) string { return "" })
+		if code != tt.code || !strings.Contains(stderr.String(), tt.says) {
+			t.Errorf("%s: ended with %d: %s", tt.typed, code, stderr.String())
+		}
+	}
+}
+
+// kubectl takes -ojson, and so do the fingers.
+func TestAShortFlagsValueMayStandRightBehindIt(t *testing.T) {
+	l, err := arrange((&session{}).app(), []string{"version", "-ojson"}, func(string) string { return "" })
+	if err != nil || l.output != "json" {
+		t.Errorf("-ojson is %q, %v", l.output, err)
+	}
+}
