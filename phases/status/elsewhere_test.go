@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -22,5 +23,14 @@ func TestOnlyAMachineWithoutAnyTraceIsCalledNoControlPlaneNode(t *testing.T) {
 		if got := (seen{}).elsewhere(&observe.Node{View: node.View{FS: disk}}); got != want {
 			t.Errorf("with %q: %t", trace, got)
 		}
+	}
+}
+
+// --quiet shows findings alone, and programs know them by their code.
+func TestAnotherKindOfMachineIsAFinding(t *testing.T) {
+	st := notControlPlane(&observe.Facts{Node: "worker1", ManifestDir: "/etc/kubernetes/manifests"})
+	if len(st.Findings) != 1 || st.Findings[0].Code != finding.NotControlPlane || st.Findings[0].Node != "worker1" ||
+		len(st.Warnings) != 1 || st.Next != "" {
+		t.Errorf("it is %+v", st)
 	}
 }

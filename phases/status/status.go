@@ -88,12 +88,18 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	}
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
 	if s.elsewhere(n) {
-		return Status{Node: f.Node, ManifestDir: f.ManifestDir, Manifests: []ManifestStatus{}, Kubelet: "unknown",
-			Runtime: "unknown", Members: []observe.Member{}, Alarms: []string{}, Certificates: []certs.Status{},
-			Warnings: []string{fmt.Sprintf("this is not a control-plane node: %s has no static pods, and there are "+
-				"no kubeadm control-plane files and no etcd data", f.ManifestDir)}}, ctx.Err()
+		return notControlPlane(f), ctx.Err()
 	}
 	return s.status(), ctx.Err()
+}
+
+// notControlPlane is the one fact that explains all that is missing.
+func notControlPlane(f *observe.Facts) Status {
+	found := []finding.Finding{finding.New(finding.NotControlPlane, f.ManifestDir, "this is not a control-plane "+
+		"node: %s has no static pods, and there are no kubeadm control-plane files and no etcd data", f.ManifestDir)}
+	return Status{Node: f.Node, ManifestDir: f.ManifestDir, Manifests: []ManifestStatus{}, Kubelet: "unknown",
+		Runtime: "unknown", Members: []observe.Member{}, Alarms: []string{}, Certificates: []certs.Status{},
+		Findings: finding.On(f.Node, found), Warnings: finding.Texts(found)}
 }
 
 // elsewhere says that nothing here is of a control plane, nor was: all that is missing is missing

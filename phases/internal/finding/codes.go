@@ -6,6 +6,7 @@ const (
 	RunUnderWay   Code = "run-under-way"
 	RunUnreadable Code = "run-unreadable"
 
+	NotControlPlane          Code = "not-control-plane"
 	ManifestDirUnreadable    Code = "manifest-dir-unreadable"
 	ManifestUnreadable       Code = "manifest-unreadable"
 	ManifestDoubled          Code = "manifest-doubled"
