@@ -177,8 +177,10 @@ func purpose(above []ast.Node) string {
 // result is for.
 func given(function string, argument int) (kind string, decided bool) {
 	switch function {
-	case "Errorf", "New":
+	case "Errorf":
 		return "error", true
+	case "New": // of errors, or of findings
+		return []string{"error", "", "warn"}[min(argument, 2)], true
 	case "Refuse":
 		return []string{"hint", "refused"}[min(argument, 1)], true
 	case "WithHint":
@@ -216,6 +218,7 @@ func f(n string) any {
 			"why not")
 	}
 	e := engine.Refuse("do " + "this", "cannot do %s", n)
+	f := finding.New(finding.Odd, "name", "%s is odd", n)
 	w(fmt.Sprintf("of %d things", 1), "name", t{Hint: "try it: " + fmt.Sprintf("with care, %s", n)})
 	fmt.Fprintf(w, "one\n\n%s two\n", n)
 	return x{Name: "certs check", Usage: "look at certificates"}
@@ -225,7 +228,8 @@ func f(n string) any {
 		t.Fatal(err)
 	}
 	want := []message{
-		{"error", "cannot …: why not"}, {"hint", "do this"}, {"refused", "cannot do %s"}, {"w", "of %d things"},
+		{"error", "cannot …: why not"}, {"hint", "do this"}, {"refused", "cannot do %s"}, {"warn", "%s is odd"},
+		{"w", "of %d things"},
 		{"hint", "try it: …"}, {"hint", "with care, %s"}, {"output", "one\n\n            %s two"},
 		{"usage", "look at certificates"},
 	}

@@ -27,7 +27,8 @@ func warningsPage() string {
 		"programs: each has a `code`, a `severity`, the `node`, the `subject` (the file, member, address or\n" +
 		"flag that it is about) and the sentence as `text`. Events with the state `note` that are warnings\n" +
 		"have `code`, `severity`, `node` and `subject`, too, and so do certificates, and backups in a list,\n" +
-		"have the `code` of what is wrong with them. With\n" +
+		"have the `code` of what is wrong with them. A plan has the findings of each phase in that phase, and\n" +
+		"on several nodes those of all nodes next to `notes`. With\n" +
 		"`status --nodes`, what several nodes have in common is one warning, and a finding for each of them.\n" +
 		"A code keeps its meaning, and is never used for another\n" +
 		"one; new codes may come. Sentences may change: [json.md](json.md).\n\n" +

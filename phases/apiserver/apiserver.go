@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -87,7 +88,7 @@ type SetFacts struct {
 }
 
 func (o Options) preflight() phase {
-	return phase{Name: "preflight", Short: "check everything first", Found: o.found,
+	return phase{Name: "preflight", Short: "check everything first", Found: o.found, Findings: o.warned,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			err := engine.Passes(f, checkAPIServer, checkManifests,
 				o.checkMembers, o.checkChange, checkEtcdFiles, o.checkAnswers)
@@ -108,17 +109,26 @@ func (o Options) found(f *Facts) []string {
 		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, in cluster %x",
 			s.URL, s.Name, s.role(), s.Version, s.ClusterID))
 	}
+	return found
+}
+
+// warned says what a person should know before the change.
+func (o Options) warned(f *Facts) (warned []finding.Finding) {
+	a := f.APIServer
+	if unchanged(a) {
+		return nil
+	}
 	if len(a.After.Servers) > 0 && strings.HasPrefix(a.After.Servers[0], "http://") {
-		found = append(found, "over plain HTTP, anyone who can reach etcd or the network in between can read and "+
-			"change everything")
+		warned = append(warned, finding.New(finding.EtcdPlainHTTP, a.After.Servers[0], "over plain HTTP, anyone who "+
+			"can reach etcd or the network in between can read and change everything"))
 	}
 	if a.Cluster != 0 && len(a.Answers) > 0 && a.Answers[0].ClusterID != a.Cluster {
-		found = append(found, fmt.Sprintf("the API server switches to another cluster: so far it has used %x, "+
-			"according to %s", a.Cluster, a.Known))
+		warned = append(warned, finding.New(finding.AnotherCluster, a.Answers[0].URL, "the API server switches to "+
+			"another cluster: so far it has used %x, according to %s", a.Cluster, a.Known))
 	}
-	found = append(found, f.StartDoubts(a.File)...)
-	return append(found, "`kubeadm upgrade` restores kubeadm's own setting: to keep this one, also put it into "+
-		"apiServer.extraArgs of kubeadm's ClusterConfiguration")
+	warned = append(warned, f.StartDoubts(a.File)...)
+	return append(warned, finding.New(finding.KubeadmSetting, a.File.Path, "`kubeadm upgrade` restores kubeadm's own "+
+		"setting: to keep this one, also put it into apiServer.extraArgs of kubeadm's ClusterConfiguration"))
 }
 
 // set replaces the manifest. What must happen if the run goes back is planned before it.

@@ -128,6 +128,23 @@ func TestAChangeOfTheAPIServerIsRefused(t *testing.T) {
 	}
 }
 
+func TestWhatAChangeOfTheAPIServerWarnsOfHasACode(t *testing.T) {
+	f := wiringFacts(t)
+	f.APIServer.Cluster, f.APIServer.After.Servers = 0xe, []string{"http://10.0.0.11:2379"}
+	f.Doubts = []observe.Obstacle{{What: "whether all images are here is not known"}}
+	var codes []string
+	for _, w := range (Options{}).warned(f) {
+		codes = append(codes, string(w.Code))
+	}
+	if got := strings.Join(codes, " "); got != "etcd-plain-http another-cluster start-unknown kubeadm-setting" {
+		t.Errorf("got %s", got)
+	}
+	f.APIServer.After = f.APIServer.Before
+	if warned := (Options{}).warned(f); warned != nil {
+		t.Errorf("without a change it warns of %+v", warned)
+	}
+}
+
 func TestWhatAChangeOfTheAPIServerDoes(t *testing.T) {
 	f := wiringFacts(t)
 	plan, err := Set(Options{StopTimeout: time.Second, WaitTimeout: time.Minute}).Planned(context.Background(), f)

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
 func (o RenewOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "check everything first", Found: o.found,
+	return phase{Name: "preflight", Short: "check everything first", Found: o.found, Findings: o.warned,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, checkManifests, o.checkForced, o.checkNode, o.checkFiles, o.checkCA,
 				o.checkSigned, o.checkQuorum, o.checkStarts)
@@ -31,36 +32,50 @@ func (o RenewOptions) checkForced(f *Facts) error {
 	return f.Etcd.CheckForced()
 }
 
-func (o RenewOptions) found(f *Facts) []string {
-	var still []string
-	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
-		still = []string{"a cluster of two needs both members for quorum: it takes no writes while this etcd restarts"}
-	}
-	still = append(still, f.StartDoubts(o.stops(f)...)...)
+func (o RenewOptions) found(f *Facts) (found []string) {
 	if o.From != "" {
-		return still
+		return nil
 	}
-	found := []string{
-		"names and addresses are those of the old certificates, plus those in kubeadm's configuration",
+	if f.Renewal.ConfigError == nil {
+		found = append(found,
+			"names and addresses are those of the old certificates, plus those in kubeadm's configuration")
 	}
-	if err := f.Renewal.ConfigError; err != nil {
-		found = []string{
-			fmt.Sprintf("names, addresses and key type stay as in the old certificates, since kubeadm's "+
-				"configuration cannot be read: %v", err),
+	for _, use := range f.Renewal.Uses {
+		if c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now); err == nil {
+			found = append(found, fmt.Sprintf("%s expires on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 		}
+	}
+	return found
+}
+
+// warned says what a person should know before certificates are renewed, or requested.
+func (o RenewOptions) warned(f *Facts) (warned []finding.Finding) {
+	if f.Live != nil && f.Live.Voters() == 2 && o.restarts(f, "etcd") {
+		warned = append(warned, finding.New(finding.EtcdNoWrites, "",
+			"a cluster of two needs both members for quorum: it takes no writes while this etcd restarts"))
+	}
+	warned = append(warned, f.StartDoubts(o.stops(f)...)...)
+	if o.From != "" {
+		return warned
+	}
+	return append(warned, warnedOfNames(f)...)
+}
+
+// warnedOfNames says for whom the new certificates are, where that is not as one would think.
+func warnedOfNames(f *Facts) (warned []finding.Finding) {
+	if err := f.Renewal.ConfigError; err != nil {
+		warned = append(warned, finding.New(finding.KubeadmConfigUnread, "", "names, addresses and key type stay "+
+			"as in the old certificates, since kubeadm's configuration cannot be read: %v", err))
 	}
 	for _, use := range f.Renewal.Uses {
 		c, err := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, f.Now)
-		if err != nil {
-			continue
+		if err == nil && f.foreign(use) {
+			warned = append(warned, finding.New(finding.CertificateWrongNames, use.leaf.CertFile, "%s belongs to "+
+				"another machine, for %s: the new one is for this node, without those names", use.name,
+				strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
 		}
-		if f.foreign(use) {
-			found = append(found, fmt.Sprintf("%s belongs to another machine, for %s: the new one is for this node, "+
-				"without those names", use.name, strings.Join(append([]string{c.Subject}, c.SANs...), ", ")))
-		}
-		found = append(found, fmt.Sprintf("%s expires on %s", use.name, c.NotAfter.UTC().Format(time.DateOnly)))
 	}
-	return append(found, still...)
+	return warned
 }
 
 // stops are the manifests whose pods start anew.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -197,11 +198,11 @@ func (o RequestOptions) place(i op.Issuance) (string, error) {
 }
 
 func (o RequestOptions) preflight() phase {
-	found, check := RenewOptions{}.found, checkInUse
+	found, warned, check := RenewOptions{}.found, warnedOfNames, checkInUse
 	if o.Kubeadm != nil {
-		found, check = foundConfigured, checkConfigured
+		found, warned, check = foundConfigured, warnedConfigured, checkConfigured
 	}
-	return phase{Name: "preflight", Short: "check everything first", Found: found,
+	return phase{Name: "preflight", Short: "check everything first", Found: found, Findings: warned,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, check, checkPlace, checkOld)
 		}}
@@ -218,8 +219,15 @@ func checkInUse(f *Facts) error {
 	return engine.Refuse(fromConfig, "no manifest in %s names an etcd certificate", f.ManifestDir)
 }
 
-func foundConfigured(f *Facts) []string {
-	found := slices.Clone(f.Request.Configured.Warnings)
+// warnedConfigured says what is odd in kubeadm's configuration.
+func warnedConfigured(f *Facts) (warned []finding.Finding) {
+	for _, odd := range f.Request.Configured.Warnings {
+		warned = append(warned, finding.New(finding.KubeadmConfig, "", "%s", odd))
+	}
+	return warned
+}
+
+func foundConfigured(f *Facts) (found []string) {
 	for _, file := range f.Request.There {
 		found = append(found, file+" exists: it stays, and no new one is requested")
 	}

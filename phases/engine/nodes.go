@@ -11,6 +11,8 @@ type TogetherPlan struct {
 	Nodes []NodePlan `json:"nodes"`
 	Notes []string   `json:"notes,omitempty"` // what the operator should know before going on
 	Risk  string     `json:"risk,omitempty"`  // what the operator must agree to apart from the plan
+	// The same notes and risk, for programs; those of one node are in its plan.
+	Findings []Finding `json:"findings,omitempty"`
 	// Stakes are what the operator agrees to with a yes, for all nodes together.
 	Stakes Stakes `json:"stakes,omitzero"`
 }

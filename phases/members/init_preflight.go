@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -20,7 +21,7 @@ import (
 // preflight refuses an init that would fail later, before anything is touched. The refusals of
 // certs and render-etcd come before anything is touched too, because all phases are planned first.
 func (o InitOptions) preflight() phase {
-	return phase{Name: "preflight", Short: "check everything first", Found: foundInit,
+	return phase{Name: "preflight", Short: "check everything first", Found: foundInit, Findings: warnedInit,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled, checkRendered, checkListeners}
 			if f.Init.External {
@@ -30,10 +31,17 @@ func (o InitOptions) preflight() phase {
 		}}
 }
 
-func foundInit(f *Facts) []string {
-	found := slices.Clone(f.Init.Warnings)
+// warnedInit says what is odd in kubeadm's configuration.
+func warnedInit(f *Facts) (warned []finding.Finding) {
+	for _, odd := range f.Init.Warnings {
+		warned = append(warned, finding.New(finding.KubeadmConfig, "", "%s", odd))
+	}
+	return warned
+}
+
+func foundInit(f *Facts) (found []string) {
 	if f.Init.External {
-		return append(found, "the configuration names an external etcd")
+		return []string{"the configuration names an external etcd"}
 	}
 	found = append(found, fmt.Sprintf("%s is member %s, at %s; its data is in %s, with %s free",
 		f.Init.Pod.Image, f.Init.Pod.Name, strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -68,7 +69,7 @@ func (o JoinOptions) limit(f *Facts) time.Duration {
 // change.
 func (o JoinOptions) addLearner() phase {
 	return phase{Name: "add-learner", Short: "add this node to the cluster as a learner, without a vote",
-		Found: foundLearner,
+		Found: foundLearner, Findings: warnedLearner,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if err := o.checkStep(f); err != nil {
 				return nil, err
@@ -99,21 +100,26 @@ func (o JoinOptions) enrolment(f *Facts) op.Enrolment {
 }
 
 func foundLearner(f *Facts) []string {
+	if at, err := f.standing(); err != nil || at != votes {
+		return nil
+	}
+	return []string{fmt.Sprintf("this node is already a voting member: %s", f.Join.Own.ID)}
+}
+
+// warnedLearner says what an earlier join has left.
+func warnedLearner(f *Facts) []finding.Finding {
 	at, err := f.standing()
 	own := f.Join.Own
 	switch {
-	case err != nil || at == absent:
-		return nil
-	case at == stale:
-		return []string{
-			fmt.Sprintf("an earlier attempt left the learner %s at %s, but its data is not on this node: it is "+
-				"removed and added again", own.ID, own.PeerURLs[0]),
-		}
-	case at == halfway:
-		return []string{fmt.Sprintf("an earlier attempt added the learner %s at %s: this run continues with it",
-			own.ID, own.PeerURLs[0])}
+	case err == nil && at == stale:
+		return []finding.Finding{finding.New(finding.LearnerLeft, own.ID.String(), "an earlier attempt left the "+
+			"learner %s at %s, but its data is not on this node: it is removed and added again", own.ID,
+			own.PeerURLs[0])}
+	case err == nil && at == halfway:
+		return []finding.Finding{finding.New(finding.LearnerLeft, own.ID.String(), "an earlier attempt added the "+
+			"learner %s at %s: this run continues with it", own.ID, own.PeerURLs[0])}
 	}
-	return []string{fmt.Sprintf("this node is already a voting member: %s", own.ID)}
+	return nil
 }
 
 // renderEtcd is init's, with all members in --initial-cluster. If the run goes back, the new member

@@ -3,11 +3,11 @@ package members
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -18,7 +18,7 @@ const clientName = "etcd-healthcheck-client"
 // preflight refuses a join that would fail later, before anything is touched.
 func (o JoinOptions) preflight() phase {
 	return phase{Name: "preflight", Short: "check everything first",
-		Found: foundCluster,
+		Found: foundCluster, Findings: warnedCluster,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			checks := []func(*Facts) error{clockIsRight, checkKubelet, checkDoubled,
 				checkStacked, checkForced, o.checkCerts, checkReached, checkHasQuorum, checkName, checkStanding}
@@ -57,13 +57,21 @@ func (f *Facts) joins() (bool, error) {
 	return at != votes, err
 }
 
-func foundCluster(f *Facts) []string {
-	found := append(slices.Clone(f.Init.Warnings), f.Join.Notes...)
-	c := f.Join.Cluster
-	if observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)) == 0 {
-		found = append(found, fmt.Sprintf("the name of %s does not show its etcd version: it must be the "+
-			"cluster's", f.Init.Pod.Image))
+// warnedCluster says what could not be found out about the cluster.
+func warnedCluster(f *Facts) []finding.Finding {
+	warned := warnedInit(f)
+	for _, note := range f.Join.Notes {
+		warned = append(warned, finding.New(finding.KubeadmConfigUnread, "", "%s", note))
 	}
+	if observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)) == 0 {
+		warned = append(warned, finding.New(finding.EtcdVersionUnknown, f.Init.Pod.Image, "the name of %s does not "+
+			"show its etcd version: it must be the cluster's", f.Init.Pod.Image))
+	}
+	return warned
+}
+
+func foundCluster(f *Facts) (found []string) {
+	c := f.Join.Cluster
 	var members []string
 	for _, m := range c.Members {
 		members = append(members, fmt.Sprintf("%s at %s, etcd %s",

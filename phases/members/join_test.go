@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
@@ -216,6 +217,19 @@ func plannedJoin(t *testing.T, f *Facts) (kinds []string, ops []op.Op) {
 	return kinds, ops
 }
 
+func TestWhatAJoinWarnsOfHasACode(t *testing.T) {
+	f := joinFacts(t)
+	f.Init.Warnings, f.Join.Notes, f.Init.Pod.Image = []string{"a patch is ignored"}, []string{"not asked"}, "etcd:new"
+	var codes []finding.Code
+	for _, w := range warnedCluster(f) {
+		codes = append(codes, w.Code)
+	}
+	if !slices.Equal(codes, []finding.Code{finding.KubeadmConfig, finding.KubeadmConfigUnread,
+		finding.EtcdVersionUnknown}) {
+		t.Errorf("got %q", codes)
+	}
+}
+
 func TestAJoinPlansWhatIsMissing(t *testing.T) {
 	place := []string{"keep-kubelet", "claim-data-directory", "write-manifest"}
 	for _, tt := range []struct {
@@ -248,6 +262,11 @@ func TestAJoinPlansWhatIsMissing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := joinFacts(t)
 			tt.change(f)
+			warned := warnedLearner(f)
+			if left := tt.stale != 0 || tt.was != 0; left != (len(warned) == 1) ||
+				left && (warned[0].Code != finding.LearnerLeft || warned[0].Subject != "7") {
+				t.Errorf("it warns of %+v", warned)
+			}
 			kinds, ops := plannedJoin(t, f)
 			if !slices.Equal(kinds, tt.want) {
 				t.Errorf("planned %q", kinds)

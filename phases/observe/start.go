@@ -91,22 +91,20 @@ func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
 }
 
 // ObstaclesOf says what stands in the way of these pods alone.
-func (f *Facts) ObstaclesOf(files ...ManifestFile) []string {
-	var all []string
+func (f *Facts) ObstaclesOf(files ...ManifestFile) (all []finding.Finding) {
 	for _, o := range f.Obstacles {
 		if len(o.Manifests) > 0 && o.concerns(files) {
-			all = append(all, o.What)
+			all = append(all, o.Finding())
 		}
 	}
 	return all
 }
 
 // StartDoubts says what could not be found out about the pods, for the person who decides.
-func (f *Facts) StartDoubts(files ...ManifestFile) []string {
-	var all []string
+func (f *Facts) StartDoubts(files ...ManifestFile) (all []finding.Finding) {
 	for _, o := range f.Doubts {
 		if o.concerns(files) {
-			all = append(all, o.What)
+			all = append(all, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s", o.What))
 		}
 	}
 	return all

@@ -19,6 +19,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -163,7 +164,7 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 func TestThatTheRuntimeDoesNotTellTheSandboxesImageIsSaid(t *testing.T) {
 	for pause, want := range map[string]bool{sim.Untold: true, "pause": false} {
 		f := seen(t, nil, func(m *sim.Machine) { m.PauseImage = pause })
-		said := strings.Join(f.StartDoubts(of(f, etcdYAML)), "\n")
+		said := strings.Join(finding.Texts(f.StartDoubts(of(f, etcdYAML))), "\n")
 		if strings.Contains(said, "does not tell which image pods' sandboxes are made from") != want {
 			t.Errorf("where it is %s, it is said: %q", pause, said)
 		}
@@ -239,7 +240,7 @@ func TestARuntimeThatTellsNothingOfImagesIsNoReasonToRefuse(t *testing.T) {
 	if err := f.CheckStarts(f.Manifests...); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-	if said := strings.Join(f.StartDoubts(f.Manifests...), "\n"); !strings.Contains(said,
+	if said := strings.Join(finding.Texts(f.StartDoubts(f.Manifests...)), "\n"); !strings.Contains(said,
 		"could not check whether all images are on this node") || !strings.Contains(said, "ImageService") {
 		t.Errorf("it says %q", said)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -82,16 +83,17 @@ func TestAKubeconfigThatCannotWorkIsSaidBeforeAnythingIsStopped(t *testing.T) {
 	if err := (restorer{}).checkPods(f); err != nil {
 		t.Errorf("with another one: %v", err)
 	}
-	found := strings.Join(foundReader(f), "; ")
+	found := strings.Join(append(foundReader(f), finding.Texts(warnedOfReader(f))...), "; ")
 	if !strings.Contains(found, "read back with "+super) || !strings.Contains(found, "cannot use "+admin) {
 		t.Errorf("it says %q", found)
 	}
 	f.Snapshot = &SnapshotFacts{NoAdmins: true}
-	if said := strings.Join(foundReader(f), "; "); strings.Contains(said, "will have no rights") {
+	if said := strings.Join(finding.Texts(warnedOfReader(f)), "; "); strings.Contains(said, "will have no rights") {
 		t.Errorf("one needs no binding, and it says %q", said)
 	}
 	f.Kubeconfigs, f.API.Kubeconfig = []observe.Kubeconfig{{Path: admin, NeedsBinding: true}}, admin
-	if said := strings.Join(foundReader(f), "; "); !strings.Contains(said, admin+" will have no rights") ||
+	said := strings.Join(finding.Texts(warnedOfReader(f)), "; ")
+	if !strings.Contains(said, admin+" will have no rights") ||
 		!strings.Contains(said, "kubeadm init phase kubeconfig super-admin") {
 		t.Errorf("it says %q", said)
 	}

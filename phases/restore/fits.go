@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
@@ -162,19 +163,20 @@ func (e *Encryption) try(config []byte, prefix string, sample snapfile.Sample, o
 	}
 }
 
-// notes say what could not be looked at, and what the snapshot brings along.
-func (f *Facts) fitNotes() (notes []string) {
-	if len(f.Encryption.Untried) > 0 {
-		notes = append(notes, fmt.Sprintf("no value of %s could be tried: only the API server can tell whether its "+
-			"key is right", strings.Join(f.Encryption.Untried, ", ")))
+// fitNotes say what could not be looked at, and what the snapshot brings along.
+func (f *Facts) fitNotes() (notes []finding.Finding) {
+	if prefixes := strings.Join(f.Encryption.Untried, ", "); prefixes != "" {
+		notes = append(notes, finding.New(finding.EncryptionUntried, prefixes, "no value of %s could be tried: only "+
+			"the API server can tell whether its key is right", prefixes))
 	}
 	for _, why := range f.Encryption.Unasked {
-		notes = append(notes, why+". Only the API server will show whether it can decrypt what the snapshot holds")
+		notes = append(notes, finding.New(finding.EncryptionUntried, "",
+			"%s. Only the API server will show whether it can decrypt what the snapshot holds", why))
 	}
 	for _, address := range f.Snapshot.DeadAPIServers {
-		notes = append(notes, fmt.Sprintf("the snapshot registers an API server at %s, and nothing removes it: the "+
-			"Service kubernetes sends clients there. Remove it afterwards with `etcdctl del /registry/masterleases/%s`",
-			address, address))
+		notes = append(notes, finding.New(finding.APIServerDead, address, "the snapshot registers an API server at "+
+			"%s, and nothing removes it: the Service kubernetes sends clients there. Remove it afterwards with "+
+			"`etcdctl del /registry/masterleases/%s`", address, address))
 	}
 	return notes
 }

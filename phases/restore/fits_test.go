@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -82,7 +83,8 @@ func TestAnAPIServerThatNothingRemovesIsNamedAfterTheRestore(t *testing.T) {
 		t.Fatalf("%v, %v", ops, err)
 	}
 	verify, ok := ops[0].(*op.VerifyRestored)
-	if !ok || !strings.Contains(strings.Join(verify.Notes, "\n"), "etcdctl del /registry/masterleases/10.9.8.7") {
+	if !ok || len(verify.Warnings) != 1 || verify.Warnings[0].Code != finding.APIServerDead ||
+		!strings.Contains(verify.Warnings[0].Text, "etcdctl del /registry/masterleases/10.9.8.7") {
 		t.Errorf("%+v", ops[0])
 	}
 }

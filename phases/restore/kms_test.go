@@ -19,6 +19,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -197,7 +198,7 @@ func TestAKMSIsAskedForTheKeyOfAValue(t *testing.T) {
 					!strings.Contains(engine.Hint(err), "the key that it had")) {
 					t.Errorf("refused: %v", err)
 				}
-				notes := strings.Join(f.fitNotes(), "\n")
+				notes := strings.Join(finding.Texts(f.fitNotes()), "\n")
 				if (notes != "") != (c.say != "") || !strings.Contains(notes, c.say) {
 					t.Errorf("it says %q", notes)
 				}

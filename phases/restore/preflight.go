@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -28,7 +29,7 @@ func (o restorer) preflight() phase {
 			o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts, o.checkBump, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "check everything first",
-		Found: o.foundNode,
+		Found: o.foundNode, Findings: o.warnedOfNode,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return nil, engine.Passes(f, checks...)
 		}}
@@ -36,9 +37,8 @@ func (o restorer) preflight() phase {
 
 func (o restorer) foundNode(f *Facts) []string {
 	if f.Etcd == nil {
-		return append([]string{f.Node + " runs an API server, and no etcd"}, f.StartDoubts(o.fenced(f)...)...)
+		return []string{f.Node + " runs an API server, and no etcd"}
 	}
-	found := append(foundOthers(f), o.foundDoubts(f)...)
 	state := "does not serve"
 	if f.Live != nil {
 		state = fmt.Sprintf("serves, version %s, at revision %d", f.Live.Version, f.Live.Revision)
@@ -48,31 +48,47 @@ func (o restorer) foundNode(f *Facts) []string {
 	}
 	who := f.Etcd.Name + " is the only member of its cluster"
 	if o.rejoins(f) {
-		return append([]string{fmt.Sprintf("%s joins the restored member afterwards, with an empty data directory; "+
-			"its etcd %s", f.Etcd.Name, state)}, found...)
+		return []string{fmt.Sprintf("%s joins the restored member afterwards, with an empty data directory; its "+
+			"etcd %s", f.Etcd.Name, state)}
 	}
 	if o.Shared != nil {
 		who = fmt.Sprintf("%s becomes one of %d members", f.Etcd.Name, len(o.Shared.Members))
 	}
-	return append([]string{
+	return []string{
 		fmt.Sprintf("%s; its etcd %s", who, state),
 		fmt.Sprintf("%s free in %s, the new data needs %s",
 			engine.Size(f.Data.Free), path.Dir(f.Data.StageIn), engine.Size(f.Snapshot.Proof.SizeBytes)),
-	}, slices.Concat(found, f.Uncounted, f.fitNotes())...)
+	}
 }
 
-// foundOthers names what is in the static-pod directory and is not restored.
-func foundOthers(f *Facts) (found []string) {
+// warnedOfNode says what a person should know of the node, and of what the snapshot brings along.
+func (o restorer) warnedOfNode(f *Facts) []finding.Finding {
+	if f.Etcd == nil {
+		return f.StartDoubts(o.fenced(f)...)
+	}
+	warned := append(notRestored(f), o.doubts(f)...)
+	if o.rejoins(f) {
+		return warned
+	}
+	for _, odd := range f.Uncounted {
+		warned = append(warned, finding.New(finding.RevisionUncounted, "", "%s", odd))
+	}
+	return append(warned, f.fitNotes()...)
+}
+
+// notRestored names what is in the static-pod directory and is not restored.
+func notRestored(f *Facts) (warned []finding.Finding) {
 	for _, m := range observe.OtherEtcds(f.Manifests) {
-		found = append(found, fmt.Sprintf("%s runs another etcd, %s: it is stopped meanwhile, and its data is not "+
-			"changed", m.Path, m.PodName()))
+		warned = append(warned, finding.New(finding.EtcdAnother, m.Path, "%s runs another etcd, %s: it is stopped "+
+			"meanwhile, and its data is not changed", m.Path, m.PodName()))
 	}
 	for _, m := range f.Manifests {
 		if m.CannotRun() {
-			found = append(found, fmt.Sprintf("%s is not something that the kubelet can run: it is left alone", m.Path))
+			warned = append(warned, finding.New(finding.ManifestUnreadable, m.Path, "%s is not something that the "+
+				"kubelet can run: it is left alone", m.Path))
 		}
 	}
-	return found
+	return warned
 }
 
 func (o restorer) checkPods(f *Facts) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -72,7 +73,8 @@ func (o restorer) compareMembers() phase {
 }
 
 func (o restorer) releaseAPIServer() phase {
-	return phase{Name: "release-apiserver", Short: "start the API server", Found: o.foundServers,
+	return phase{Name: "release-apiserver", Short: "start the API server",
+		Found: o.foundServers, Findings: o.warnedOfServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			var ops []op.Op
 			if o.rejoins(f) {
@@ -171,13 +173,14 @@ func (o restorer) leases(f *Facts) []string {
 }
 
 func (o restorer) verifyRestored() phase {
-	return phase{Name: "verify-restored", Short: "read the objects back through the API server", Found: foundReader,
+	return phase{Name: "verify-restored", Short: "read the objects back through the API server",
+		Found: foundReader, Findings: warnedOfReader,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if !observe.HasAPIServer(f.Facts) {
 				return nil, nil
 			}
 			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
-				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Notes: f.fitNotes()}}, nil
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Warnings: f.fitNotes()}}, nil
 		}}
 }
 
@@ -186,19 +189,27 @@ func foundReader(f *Facts) []string {
 	if !observe.HasAPIServer(f.Facts) || f.API.Kubeconfig == "" {
 		return nil
 	}
-	found := []string{"read back with " + f.API.Kubeconfig}
+	return []string{"read back with " + f.API.Kubeconfig}
+}
+
+// warnedOfReader says which kubeconfigs cannot be used for that, and whether none can.
+func warnedOfReader(f *Facts) (warned []finding.Finding) {
+	if !observe.HasAPIServer(f.Facts) || f.API.Kubeconfig == "" {
+		return nil
+	}
 	for _, k := range f.Kubeconfigs {
 		if k.Problem != "" {
-			found = append(found, fmt.Sprintf("cannot use %s: %s", k.Path, k.Problem))
+			warned = append(warned, finding.New(finding.KubeconfigUnusable, k.Path, "cannot use %s: %s",
+				k.Path, k.Problem))
 		}
 	}
 	if len(f.Kubeconfigs) > 0 && f.Snapshot != nil && f.Snapshot.NoAdmins &&
 		!slices.ContainsFunc(f.Kubeconfigs, func(k observe.Kubeconfig) bool {
 			return k.Problem == "" && !k.NeedsBinding
 		}) {
-		found = append(found, fmt.Sprintf("the snapshot has no ClusterRoleBinding kubeadm:cluster-admins, so %s will "+
-			"have no rights and cannot read anything back: `kubeadm init phase kubeconfig super-admin` creates a "+
-			"kubeconfig that does not need it", f.API.Kubeconfig))
+		warned = append(warned, finding.New(finding.ObjectsNotReadBack, f.API.Kubeconfig, "the snapshot has no "+
+			"ClusterRoleBinding kubeadm:cluster-admins, so %s will have no rights and cannot read anything back: "+
+			"`kubeadm init phase kubeconfig super-admin` creates a kubeconfig that does not need it", f.API.Kubeconfig))
 	}
-	return found
+	return warned
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
@@ -102,7 +103,8 @@ func (o restorer) waitLimit(sizeBytes int64) time.Duration {
 }
 
 func (o restorer) verifySnapshot() phase {
-	return phase{Name: "verify-snapshot", Short: "verify what will be restored", Found: o.foundSnapshot,
+	return phase{Name: "verify-snapshot", Short: "verify what will be restored",
+		Found: o.foundSnapshot, Findings: o.warnedOfSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			if o.FromDataDir == "" {
 				// Proven while the facts were gathered; staging checks its SHA-256 again.
@@ -118,19 +120,32 @@ func (o restorer) verifySnapshot() phase {
 
 func (o restorer) foundSnapshot(f *Facts) []string {
 	if o.FromDataDir != "" {
-		return f.Snapshot.Caveats
+		return nil
 	}
 	s := f.Snapshot
 	proven := fmt.Sprintf("verified: %d keys at revision %d, %s, SHA-256 %s",
 		s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes), s.Proof.SHA256)
 	if o.SkipHashCheck {
-		proven = fmt.Sprintf("verified without SHA-256, only page structure and keys: %d keys at "+
-			"revision %d, %s", s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes))
+		proven = fmt.Sprintf("verified, only page structure and keys: %d keys at revision %d, %s",
+			s.Proof.Keys, s.Proof.Revision, engine.Size(s.Proof.SizeBytes))
 	}
 	if s.Sidecar != nil {
 		proven += ", taken " + s.Sidecar.TakenAt.Format(time.RFC3339)
 	}
 	return []string{proven}
+}
+
+// warnedOfSnapshot says what is not known of the snapshot, or not in it.
+func (o restorer) warnedOfSnapshot(f *Facts) (warned []finding.Finding) {
+	if o.FromDataDir == "" && o.SkipHashCheck {
+		return []finding.Finding{finding.New(finding.HashNotCompared, f.Snapshot.Path, "no SHA-256 was compared")}
+	}
+	if o.FromDataDir != "" {
+		for _, said := range f.Snapshot.Caveats {
+			warned = append(warned, finding.New(finding.BackupIncomplete, o.FromDataDir, "%s", said))
+		}
+	}
+	return warned
 }
 
 func (o restorer) stageData() phase {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -55,9 +56,8 @@ func (o restorer) rewired(m observe.ManifestFile) (servers []string, container s
 	return servers, container
 }
 
-// foundServers reports what the API server will use, if that changes or looks wrong.
-func (o restorer) foundServers(f *Facts) []string {
-	var found []string
+// foundServers reports what the API server will use, if that changes.
+func (o restorer) foundServers(f *Facts) (found []string) {
 	for _, m := range f.Manifests {
 		if !observe.IsAPIServer(m) || o.Shared == nil {
 			continue
@@ -65,15 +65,25 @@ func (o restorer) foundServers(f *Facts) []string {
 		if servers, _ := o.rewired(m); servers != nil {
 			found = append(found, "--etcd-servers becomes "+strings.Join(servers, ","))
 		}
+	}
+	return found
+}
+
+// warnedOfServers says what looks wrong in what the API server will use.
+func (o restorer) warnedOfServers(f *Facts) (warned []finding.Finding) {
+	for _, m := range f.Manifests {
+		if !observe.IsAPIServer(m) || o.Shared == nil {
+			continue
+		}
 		container, _ := m.Manifest.Runs("kube-apiserver")
 		for _, entry := range observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
 			if host := observe.HostOf(entry); !observe.Loopback(host) &&
 				!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) &&
 				!slices.Contains(o.Shared.OldHosts, host) {
-				found = append(found, fmt.Sprintf("--etcd-servers names %s, which is not a member: make sure that it "+
-					"leads to the members of the restored cluster", entry))
+				warned = append(warned, finding.New(finding.ClustersDiffer, entry, "--etcd-servers names %s, which is "+
+					"not a member: make sure that it leads to the members of the restored cluster", entry))
 			}
 		}
 	}
-	return found
+	return warned
 }

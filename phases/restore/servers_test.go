@@ -7,6 +7,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -44,8 +45,8 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 			if !bytes.Equal(put.Data, want) {
 				t.Errorf("got\n%s\nwant\n%s", put.Data, want)
 			}
-			found := strings.Join(
-				o.foundServers(&Facts{Facts: &observe.Facts{Manifests: []observe.ManifestFile{file}}}), "\n")
+			found := strings.Join(finding.Texts(
+				o.warnedOfServers(&Facts{Facts: &observe.Facts{Manifests: []observe.ManifestFile{file}}})), "\n")
 			if warns := strings.Contains(found, "--etcd-servers names https://lb.example:2379, which is not a "+
 				"member: make sure that it leads to the members of the restored cluster"); warns !=
 				strings.Contains(tt.now, "lb.example") {

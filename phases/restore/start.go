@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -53,29 +54,28 @@ func checkQuota(f *Facts) error {
 		engine.Size(size), engine.Size(quota))
 }
 
-// foundDoubts are for the person who decides: what may go wrong, and what could not be found out.
-func (o restorer) foundDoubts(f *Facts) []string {
-	found := f.StartDoubts(o.fenced(f)...)
+// doubts are for the person who decides: what may go wrong, and what could not be found out.
+func (o restorer) doubts(f *Facts) []finding.Finding {
+	doubts := f.StartDoubts(o.fenced(f)...)
 	_, others := o.mustStart(f)
-	found = append(found, f.ObstaclesOf(others...)...)
+	doubts = append(doubts, f.ObstaclesOf(others...)...)
 	size := f.Snapshot.Proof.SizeBytes
 	if quota := f.Etcd.Quota(); quota > 0 && observe.NearQuota(size, quota) {
 		as, file := f.Etcd.Source(observe.QuotaSetting, strconv.FormatInt(observe.QuotaFor(size), 10))
-		found = append(found, fmt.Sprintf("the data fills %d%% of etcd's quota of %s: raise it soon: %s in %s",
-			100*size/quota, engine.Size(quota), as, file))
+		doubts = append(doubts, finding.New(finding.EtcdQuota, f.Etcd.Name, "the data fills %d%% of etcd's quota of "+
+			"%s: raise it soon: %s in %s", 100*size/quota, engine.Size(quota), as, file))
 	}
 	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
-		found = append(found, fmt.Sprintf("the kubelet kills etcd if it does not serve within %s (%s in %s), but "+
-			"with %s it may take %s: first raise %s.failureThreshold there", l.Limit, l.Probe, l.Manifest,
-			engine.Size(size), loadTime(size), l.Probe))
+		doubts = append(doubts, finding.New(finding.StartLimit, l.Manifest, "the kubelet kills etcd if it does not "+
+			"serve within %s (%s in %s), but with %s it may take %s: first raise %s.failureThreshold there", l.Limit,
+			l.Probe, l.Manifest, engine.Size(size), loadTime(size), l.Probe))
 	}
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
-		found = append(found, fmt.Sprintf("the version of etcd in %s is unknown: neither its name nor the container "+
-			"runtime shows it, and no etcd runs here that does. The data is from etcd %s: do not run an older etcd on "+
-			"it",
-			f.Etcd.Image, f.Snapshot.StorageVersion))
+		doubts = append(doubts, finding.New(finding.EtcdVersionUnknown, f.Etcd.Image, "the version of etcd in %s is "+
+			"unknown: neither its name nor the container runtime shows it, and no etcd runs here that does. The data "+
+			"is from etcd %s: do not run an older etcd on it", f.Etcd.Image, f.Snapshot.StorageVersion))
 	}
-	return found
+	return doubts
 }
 
 // loadTime is how long etcd may take to load data of that size, and to compare it with its peers',

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/together"
@@ -150,7 +151,12 @@ func (l looker) plan(
 		}
 	}
 	t.Cluster = joint.Cluster
-	plan.Notes, plan.Risk = view.notes(), view.risk()
+	notes, risk := view.notes(), view.risk()
+	plan.Notes, plan.Risk, plan.Findings = finding.Texts(notes), risk, notes
+	if risk != "" {
+		plan.Findings = append(plan.Findings,
+			finding.New(finding.MembersLeftOut, strings.Join(o.Lost, ", "), "%s", risk))
+	}
 	if plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys); err == nil {
 		plan.Stakes = l.stakes(ctx, n, o, source, surveys[t.Cluster.Coordinator], plan.Nodes)
 	}
@@ -381,14 +387,14 @@ func (v view) checkRevision(j Shared) error {
 }
 
 // notes are what a person should weigh before confirming.
-func (v view) notes() (notes []string) {
-	if clients := v.clients(); len(clients) > 0 {
-		notes = append(notes, fmt.Sprintf("other clients are connected to etcd and will keep their view of the old "+
-			"data (Cilium, Calico?): restart what runs on %s afterwards", strings.Join(clients, ", ")))
+func (v view) notes() (notes []finding.Finding) {
+	if clients := strings.Join(v.clients(), ", "); clients != "" {
+		notes = append(notes, finding.New(finding.ClientsToRestart, clients, "other clients are connected to etcd and "+
+			"will keep their view of the old data (Cilium, Calico?): restart what runs on %s afterwards", clients))
 	}
-	if len(v.options.Lost) > 0 {
-		notes = append(notes, fmt.Sprintf("the restored cluster lacks %s: replace these members when you can",
-			strings.Join(v.options.Lost, ", ")))
+	if lost := strings.Join(v.options.Lost, ", "); lost != "" {
+		notes = append(notes, finding.New(finding.MembersLeftOut, lost, "the restored cluster lacks %s: replace these "+
+			"members when you can", lost))
 	}
 	return notes
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -163,8 +164,10 @@ func TestOtherClientsAreNamed(t *testing.T) {
 	s := v.surveys["cp1"]
 	s.Clients = []string{"127.0.0.1", "addr-cp2", "10.7.7.7"}
 	v.surveys["cp1"] = s
-	if notes := strings.Join(v.notes(), "\n"); !strings.Contains(notes, "restart what runs on 10.7.7.7 ") {
-		t.Errorf("got %s", notes)
+	notes := v.notes()
+	if len(notes) != 1 || notes[0].Code != finding.ClientsToRestart || notes[0].Subject != "10.7.7.7" ||
+		!strings.Contains(notes[0].Text, "restart what runs on 10.7.7.7 ") {
+		t.Errorf("got %+v", notes)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 )
 
@@ -77,8 +78,9 @@ func (n *Node) previewSettling(
 		plan.Nodes = append(plan.Nodes, node)
 	}
 	for _, reason := range reasons {
-		plan.Notes = append(plan.Notes,
-			fmt.Sprintf("a node cannot be queried, and the run stays open until it can: %v", reason))
+		f := finding.New(finding.NodeUnreachable, "",
+			"a node cannot be queried, and the run stays open until it can: %v", reason)
+		plan.Notes, plan.Findings = append(plan.Notes, f.Text), append(plan.Findings, f)
 	}
 	return plan, nil
 }

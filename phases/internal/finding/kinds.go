@@ -31,6 +31,7 @@ func Groups() []Group {
 		{"of the cluster", ofClusters()},
 		{"of certificates", ofCertificates()},
 		{"of backups", ofBackups()},
+		{"of plans: in a phase of `--dry-run`", ofPlans()},
 		{"of runs that are carried out: in events with the state `note`", ofNotes()},
 	}
 }
@@ -302,7 +303,7 @@ func ofBackups() []Kind {
 func ofNotes() []Kind {
 	return []Kind{
 		{ObjectsNotReadBack, Warning,
-			"The restored objects were not read back through the API server.",
+			"The restored objects were not read back through the API server, or cannot be.",
 			"Do what the text says, then look at the cluster with kubectl."},
 		{ObjectsMissing, Warning,
 			"The API server shows none of a resource that the snapshot held.",
@@ -319,8 +320,14 @@ func ofNotes() []Kind {
 		{WritesKept, Warning,
 			"Clients had written to data that was taken out of use, or it could not be determined; the data is kept.",
 			"Check the data that the text names."},
+		{BackupUnrecorded, Warning,
+			"If this backup is interrupted, the next one does not remove its leftovers.",
+			"Fix what the text says; after an interruption, remove the leftovers by hand."},
 		{LeftInPlace, Warning,
 			"Undoing a run left something where it is, because the run did not create it.",
 			"Check what the text names, and whose it is."},
+		{APIServerNotReady, Critical,
+			"A change of the API server was undone, but the API server is not ready with the old manifest.",
+			"Do what the text says; `etcdpod status` shows more."},
 	}
 }

@@ -55,7 +55,9 @@ type VerifyRestored struct {
 	Nodes []string `json:"nodes,omitempty"`
 	// Second is set where another node of the run reports on the kubelets of all nodes.
 	Second bool `json:"second,omitempty"`
-	// Notes are what the person should know afterwards of what came along in the snapshot.
+	// Warnings are what the person should know afterwards of what came along in the snapshot.
+	Warnings []finding.Finding `json:"warnings,omitempty"`
+	// Notes are the same, in the journals of earlier versions.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -91,6 +93,9 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	}
 	for _, note := range v.Notes {
 		t.report("%s", note)
+	}
+	for _, f := range v.Warnings {
+		t.warn(f.Code, f.Subject, "%s", f.Text)
 	}
 	return v.nameNodes(ctx, t)
 }

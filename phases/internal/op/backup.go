@@ -102,7 +102,8 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 	}
 	if err := o.begin(ctx, t); err != nil {
-		t.report("%v; if this backup is interrupted, its leftovers in %s are not removed", err, o.Dir)
+		t.warn(finding.BackupUnrecorded, o.Dir,
+			"%v; if this backup is interrupted, its leftovers in %s are not removed", err, o.Dir)
 	}
 	if err := o.mark(t); err != nil {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)

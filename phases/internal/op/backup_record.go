@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -107,7 +108,8 @@ func (d *Draft) note(t *Target, change func(*record)) {
 	}
 	change(d.record)
 	if err := writeJSON(t, d.record.file(), d.record); err != nil {
-		t.report("%v; if this backup is interrupted, some of its leftovers are not removed", err)
+		t.warn(finding.BackupUnrecorded, d.record.Dir,
+			"%v; if this backup is interrupted, some of its leftovers are not removed", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -408,7 +409,7 @@ func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 		if theirs {
-			t.report("%s.* are left there: someone else put %s there", p.To, path.Base(file))
+			t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To, path.Base(file))
 			return syncDirs(t, file)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -212,7 +213,8 @@ func (c *ClaimData) Undo(ctx context.Context, t *Target) error {
 			return c.another(ctx, t)
 		case !own && exists(t, c.member()): // the run's etcd was never started
 			if c.holdsData(t) {
-				t.report("%s is left alone: it holds data that this run did not create", c.Dir)
+				t.warn(finding.LeftInPlace, c.Dir,
+					"%s is left alone: it holds data that this run did not create", c.Dir)
 			}
 			return nil
 		}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // How this node joins an existing cluster: first as a learner, which receives all data and has no
@@ -103,7 +105,8 @@ func (e Enrolment) leave(ctx context.Context, t *Target) error {
 			case e.Was != 0:
 				mine = at.ID == e.Was && !at.IsLearner
 			case !mine:
-				t.report("member %s at %s stays in the cluster: this run did not add it", at.ID, e.PeerURLs[0])
+				t.warn(finding.LearnerLeft, at.ID.String(), "member %s at %s stays in the cluster: this run "+
+					"did not add it", at.ID, e.PeerURLs[0])
 			}
 			if !mine {
 				return nil
@@ -298,8 +301,8 @@ func (p *PromoteLearner) Undo(ctx context.Context, t *Target) error {
 		return nil // nothing depends on it
 	}
 	if at := memberAt(members, p.PeerURLs); at != nil && at.ID == p.Was && !at.IsLearner {
-		t.report("member %s already votes, and etcd cannot take a vote away: if its etcd ran before, it continues as "+
-			"a member", at.ID)
+		t.warn(finding.LeftInPlace, at.ID.String(), "member %s already votes, and etcd cannot take a vote "+
+			"away: if its etcd ran before, it continues as a member", at.ID)
 	}
 	return nil
 }

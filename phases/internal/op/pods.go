@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -191,7 +192,7 @@ func (a *AwaitReplaced) Undo(ctx context.Context, t *Target) error {
 		return c.PodUID == a.Before || a.Before == ""
 	})
 	if a.late = err; err != nil {
-		t.report("the old manifest is back, but %v", err)
+		t.warn(finding.APIServerNotReady, a.Pod.Name, "the old manifest is back, but %v", err)
 	}
 	return nil
 }
