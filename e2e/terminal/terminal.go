@@ -12,9 +12,11 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 )
 
 // Terminal is a program at a terminal of its own.
@@ -32,9 +34,16 @@ type Terminal struct {
 
 // Start runs the command at a terminal with so many columns. What it writes anywhere is shown.
 func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
-	cmd.Env = append(cmd.Env, "TERM=xterm")
-	person, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 50, Cols: columns})
+	person, tty, err := open(columns)
 	if err != nil {
+		return nil, fmt.Errorf("cannot open a terminal: %w", err)
+	}
+	defer func() { _ = tty.Close() }()
+	cmd.Env = append(cmd.Env, "TERM=xterm")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		_ = person.Close()
 		return nil, fmt.Errorf("cannot start %s at a terminal: %w", cmd.Path, err)
 	}
 	t := &Terminal{person: person, cmd: cmd, ended: make(chan error, 1),
@@ -51,6 +60,26 @@ func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
 		close(t.over)
 	}()
 	return t, nil
+}
+
+// open opens a terminal, at both its ends. Ctrl-C throws nothing away there: by default it takes
+// with it what was written and not read yet, and on a busy machine that may be lines of the screen.
+func open(columns uint16) (person, tty *os.File, err error) {
+	person, tty, err = pty.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	modes, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err == nil {
+		modes.Lflag |= unix.NOFLSH
+		err = errors.Join(unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, modes),
+			pty.Setsize(tty, &pty.Winsize{Rows: 50, Cols: columns}))
+	}
+	if err != nil {
+		_, _ = person.Close(), tty.Close()
+		return nil, nil, err
+	}
+	return person, tty, nil
 }
 
 // Write gathers what is shown.
