@@ -63,7 +63,7 @@ func (s *session) prove(c *cli.Context, file string) (backup.Verdict, error) {
 
 func writeVerdict(w io.Writer, v backup.Verdict) {
 	if !v.OK {
-		fmt.Fprintf(w, "BAD   %s\n%s check, at byte %d: %s\n", v.Path, v.Check, v.Offset, v.Reason)
+		fmt.Fprintf(w, "BAD   %s\n%s\n", v.Path, v.Wrong())
 		return
 	}
 	proven := "length, SHA-256, pages and keys"

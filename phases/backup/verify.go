@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
@@ -67,10 +68,22 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 	}
 	if !v.OK {
 		v.Findings = []finding.Finding{finding.New(finding.SnapshotBad, v.Path,
-			"%s is bad: %s check, at byte %d: %s", v.Path, v.Check, v.Offset, v.Reason)}
+			"%s is bad: %s", v.Path, v.Wrong())}
 	}
 	v.Seconds = time.Since(began).Seconds()
 	return v, nil
+}
+
+// Wrong says what is wrong with the file: which check failed and where, if there was something to
+// check.
+func (v Verdict) Wrong() string {
+	switch {
+	case v.Check == snapfile.CheckFile:
+		return strings.TrimPrefix(v.Reason, v.Path+": ")
+	case v.Offset == 0: // the file as a whole
+		return fmt.Sprintf("%s check: %s", v.Check, v.Reason)
+	}
+	return fmt.Sprintf("%s check, at byte %d: %s", v.Check, v.Offset, v.Reason)
 }
 
 func (v *Verdict) fill(r *snapfile.Report) {

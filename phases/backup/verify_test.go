@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -112,10 +113,31 @@ func TestWhatIsNoFileIsAVerdict(t *testing.T) {
 		"a FIFO":      fifo,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if v := verify(t, file, false); v.OK || v.Check != "file" || v.Reason == "" {
+			v := verify(t, file, false)
+			if v.OK || v.Check != "file" || v.Reason == "" {
 				t.Errorf("%+v", v)
 			}
+			says := v.Wrong()
+			if strings.Contains(says+v.Findings[0].Text, "at byte") ||
+				name == "absent" && says != "there is no such file" {
+				t.Errorf("it says %q, and %q", says, v.Findings[0].Text)
+			}
 		})
+	}
+}
+
+func TestAPlaceIsNamedWhereThereIsOne(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.db")
+	for content, want := range map[string]string{
+		"":  "length check: the file is empty",
+		"x": "length check, at byte 1: ",
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if says := verify(t, file, false).Wrong(); !strings.HasPrefix(says, want) {
+			t.Errorf("of %q it says %q", content, says)
+		}
 	}
 }
 

@@ -58,7 +58,11 @@ func openError(path string, err error) error {
 		fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG,
 	} {
 		var why *fs.PathError
-		if errors.Is(err, not) && errors.As(err, &why) {
+		switch {
+		case !errors.Is(err, not) || !errors.As(err, &why):
+		case errors.Is(err, fs.ErrNotExist):
+			return bad(CheckFile, 0, "%s: there is no such file", path)
+		default:
 			return bad(CheckFile, 0, "%s: %v", path, why.Err)
 		}
 	}

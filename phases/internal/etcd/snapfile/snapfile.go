@@ -46,6 +46,9 @@ func (b *Bad) Error() string {
 	if what == "" {
 		what = "the snapshot"
 	}
+	if b.Check == CheckFile { // of what it holds nothing is known
+		return fmt.Sprintf("%s cannot be read: %s", what, b.Reason)
+	}
 	return fmt.Sprintf("%s is bad: %s: %s", what, name, b.Reason)
 }
 
