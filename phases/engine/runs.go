@@ -51,11 +51,11 @@ type RunSummary struct {
 
 func summarize(s *journal.State) RunSummary {
 	sum := RunSummary{
-		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node, State: string(s.Outcome()),
+		ID: s.Run.ID, Workflow: s.Run.Workflow, Command: s.Run.Command, Node: s.Run.Node,
 		Began: s.Began, Last: s.Last, Committed: s.Forward(),
 		Aborted: s.Aborted != "", Reason: s.Aborted, Path: journal.RunDir(s.Run.ID), state: s,
 		APIAwaySeconds: away(s).Seconds(),
-	}
+	}.is(string(s.Outcome()))
 	if c := s.Run.Cluster; c != nil {
 		sum.Nodes = append(sum.Nodes, c.Coordinator)
 		for _, p := range c.Nodes {
@@ -67,7 +67,6 @@ func summarize(s *journal.State) RunSummary {
 	if s.Ended {
 		return sum
 	}
-	sum.Code = finding.RunOpen
 	// If the run was cut off between the last operation and the end record, only closing it is
 	// left.
 	if len(s.Steps) > 0 {
@@ -112,13 +111,35 @@ func (n *Node) Runs(ctx context.Context) ([]RunSummary, error) {
 // Observed tells an open run that a live process is working on from one that was cut off.
 func (r RunSummary) Observed(ctx context.Context, fsys node.Reader, clock node.Clock) RunSummary {
 	if r.State == string(journal.StillOpen) && journal.Held(ctx, fsys, clock) {
-		r.State, r.Code = Running, finding.RunUnderWay
+		r = r.is(Running)
 	}
 	return r
 }
 
-// Running is the state of a run that an etcdpod is working on.
-const Running = "running"
+// is sets the state of a run, and with it its code.
+func (r RunSummary) is(state string) RunSummary {
+	r.State, r.Code = state, CodeOf(state)
+	return r
+}
+
+// CodeOf is the code of the finding that a run in that state is; empty for one that has ended.
+func CodeOf(state string) finding.Code {
+	switch state {
+	case string(journal.StillOpen):
+		return finding.RunOpen
+	case Running:
+		return finding.RunUnderWay
+	case damaged:
+		return finding.RunUnreadable
+	}
+	return ""
+}
+
+const (
+	// Running is the state of a run that an etcdpod is working on.
+	Running = "running"
+	damaged = "damaged" // its journal cannot be read
+)
 
 // RunsOf lists the runs found in a node's files, oldest first. It does not check whether an etcdpod
 // is working on one: see [Node.Runs].
@@ -145,8 +166,7 @@ func RunOf(fsys node.Reader, id string) RunSummary {
 
 func summaryOf(l journal.Listed) RunSummary {
 	if l.Err != nil {
-		return RunSummary{ID: l.ID, State: "damaged", Error: l.Err.Error(), Path: journal.RunDir(l.ID),
-			Code: finding.RunUnreadable}
+		return RunSummary{ID: l.ID, Error: l.Err.Error(), Path: journal.RunDir(l.ID)}.is(damaged)
 	}
 	return summarize(l.State)
 }
@@ -173,7 +193,7 @@ func RefuseOpen(fsys node.Reader) error {
 	if err != nil {
 		return err
 	}
-	if open.State == "damaged" {
+	if open.State == damaged {
 		return refuseDamaged(open)
 	}
 	if open.ID != "" {
@@ -193,7 +213,7 @@ func refuseDamaged(r RunSummary) error {
 // runtime cannot be asked: the run would fail and be rolled back for good. A run that only touches
 // files needs neither.
 func (n *Node) reachable(ctx context.Context, open RunSummary) error {
-	if open.State == "damaged" {
+	if open.State == damaged {
 		return refuseDamaged(open)
 	}
 	needs := false

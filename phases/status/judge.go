@@ -28,20 +28,9 @@ func (s seen) judgeRun() found {
 	case s.openErr != nil:
 		return one(finding.RunUnreadable, "", "%v", s.openErr)
 	case s.open.ID != "":
-		return one(openCode(s.open), s.open.ID, "%s", openText(s.open))
+		return one(engine.CodeOf(s.open.State), s.open.ID, "%s", openText(s.open))
 	}
 	return nil
-}
-
-// openCode is the code of what openText says.
-func openCode(r engine.RunSummary) finding.Code {
-	switch r.State {
-	case "damaged":
-		return finding.RunUnreadable
-	case engine.Running:
-		return finding.RunUnderWay
-	}
-	return finding.RunOpen
 }
 
 // openText says which run is open, and where it stands.

@@ -50,7 +50,7 @@ func (s *NodesStatus) openRuns() (w found) {
 		first, known := runs[r.ID]
 		switch {
 		case r.State == "damaged" || len(r.Nodes) == 0: // nobody else has it
-			w = append(w, finding.On(n.Node, one(openCode(r), r.ID, "%s: %s", n.Node, openText(r)))...)
+			w = append(w, finding.On(n.Node, one(engine.CodeOf(r.State), r.ID, "%s: %s", n.Node, openText(r)))...)
 			continue
 		case !known:
 			stopped[r.ID] = drift{}
@@ -66,7 +66,7 @@ func (s *NodesStatus) openRuns() (w found) {
 		if r.State == engine.Running {
 			verb = "is under way, in"
 		}
-		w = append(w, finding.New(openCode(r), id,
+		w = append(w, finding.New(engine.CodeOf(r.State), id,
 			"run %s (%s) %s %s", id, strings.Join(r.Command, " "), verb, stopped[id]))
 	}
 	return w
