@@ -52,6 +52,10 @@ func (r *release) builds(ctx context.Context) ([]build, error) {
 	if err != nil {
 		return nil, err
 	}
+	schemas, err := schemasIn(r.root)
+	if err != nil {
+		return nil, err
+	}
 	for i := range all {
 		licences, err := r.licences(ctx, all[i].arch)
 		if err != nil {
@@ -63,9 +67,20 @@ func (r *release) builds(ctx context.Context) ([]build, error) {
 			{licences, "THIRD_PARTY_LICENSES", "/usr/share/doc/etcdpod/THIRD_PARTY_LICENSES", 0o644},
 			{filepath.Join(r.root, "README.md"), "README.md", "/usr/share/doc/etcdpod/README.md", 0o644},
 			{filepath.Join(r.root, "CHANGELOG.md"), "CHANGELOG.md", "/usr/share/doc/etcdpod/CHANGELOG.md", 0o644},
-		}, spoken...)
+		}, slices.Concat(spoken, schemas)...)
 	}
 	return all, nil
+}
+
+// schemasIn are the JSON schemas of what the commands write, in a source tree.
+func schemasIn(root string) (all []file, err error) {
+	dir := filepath.Join(root, "docs", "schema")
+	schemas, err := os.ReadDir(dir)
+	for _, s := range schemas {
+		all = append(all, file{filepath.Join(dir, s.Name()), path.Join("schema", s.Name()),
+			path.Join("/usr/share/doc/etcdpod/schema", s.Name()), 0o644})
+	}
+	return all, err
 }
 
 // spoken has the program write its manual and its completions.

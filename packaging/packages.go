@@ -53,7 +53,8 @@ func (r *release) info(format string, b build) *nfpm.Info {
 // ownDirectories are those that an rpm has to own so that they go with it. A directory may have
 // many owners, and goes with the last of them when it is empty.
 func ownDirectories() []string {
-	return []string{"/usr/share/doc/etcdpod", "/usr/share/licenses", "/usr/share/licenses/etcdpod",
+	return []string{"/usr/share/doc/etcdpod", "/usr/share/doc/etcdpod/schema",
+		"/usr/share/licenses", "/usr/share/licenses/etcdpod",
 		"/usr/share/bash-completion", "/usr/share/bash-completion/completions",
 		"/usr/share/fish", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh", "/usr/share/zsh/site-functions"}
 }

@@ -121,6 +121,9 @@ func inUse(t *testing.T, c *chroot) {
 			t.Errorf("the page %s shows\n%s", page, out)
 		}
 	}
+	if out := c.run("cat /usr/share/doc/etcdpod/schema/status.json"); !strings.Contains(out, "json-schema.org") {
+		t.Errorf("the schema of status is\n%s", out)
+	}
 	out := c.run(`bash -ec '. /usr/share/bash-completion/completions/etcdpod
 		COMP_WORDS=(etcdpod stat) COMP_CWORD=1
 		_etcdpod
