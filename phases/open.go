@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/restore"
@@ -85,7 +86,7 @@ func Open(c Config) (*Node, error) {
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
-		Afterwards: map[string]func(map[string]string) string{"restore": restore.WayBack},
+		Afterwards: map[string]func(journal.Run) string{"restore": restore.WayBack},
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})

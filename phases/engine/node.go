@@ -29,7 +29,7 @@ type Parts struct {
 	Emit     func(Event)
 	// Afterwards says, by workflow, how an operator reverses a run that can no longer be rolled
 	// back.
-	Afterwards map[string]func(notes map[string]string) string
+	Afterwards map[string]func(journal.Run) string
 }
 
 // Target is what the operations of a run work on.

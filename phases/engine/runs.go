@@ -381,7 +381,7 @@ func (n *Node) RefusePastCommit(s *journal.State) error {
 // AfterwardsOf continues a hint, if the workflow knows how to reverse a run that has ended.
 func (n *Node) AfterwardsOf(s *journal.State) string {
 	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
-		if advice := afterwards(s.Run.Notes); advice != "" {
+		if advice := afterwards(s.Run); advice != "" {
 			return "; afterwards, " + advice
 		}
 	}

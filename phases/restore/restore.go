@@ -80,13 +80,28 @@ func (o restorer) workflow() workflow {
 }
 
 // WayBack says how to return to the data that a restore replaced, by a run of its own.
-func WayBack(notes map[string]string) string {
-	kept := notes[journal.NoteKeptData]
-	if kept == "" {
+func WayBack(run journal.Run) string {
+	command := takingBack(run.Notes, run.Cluster)
+	if command == "" {
 		return ""
 	}
-	return fmt.Sprintf("to go back to the replaced data, run `etcdpod restore %s`",
-		journal.FromDirs(kept, notes[journal.NoteKeptWAL]))
+	return fmt.Sprintf("to go back to the replaced data, run `%s`", command)
+}
+
+// takingBack is the command for that, on the node whose notes they are. It restores all nodes of
+// the cluster; empty if the run replaces no data there.
+func takingBack(notes map[string]string, cluster *journal.Cluster) string {
+	kept := Options{FromDataDir: notes[journal.NoteKeptData], FromWALDir: notes[journal.NoteKeptWAL]}
+	if kept.FromDataDir == "" {
+		return ""
+	}
+	var nodes []string
+	if cluster != nil {
+		for _, at := range cluster.Nodes {
+			nodes = append(nodes, at.Typed())
+		}
+	}
+	return kept.onNodes(nodes, nil)
 }
 
 // minBump is large enough that no revision which a watch cache or an informer may still hold is

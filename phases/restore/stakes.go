@@ -11,7 +11,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -54,10 +53,14 @@ func (o restorer) stakes(f *Facts) engine.Stakes {
 	if f.Etcd == nil {
 		return engine.Stakes{}
 	}
+	back := fmt.Sprintf("`%s` brings back the replaced data, which is kept until `etcdpod prune`",
+		takingBack(f.Notes, nil))
+	if o.Shared != nil {
+		back = fmt.Sprintf("on %s, `%s` brings back the replaced data, which is kept on each node until `etcdpod "+
+			"prune`", f.Node, takingBack(f.Notes, &o.Shared.Cluster))
+	}
 	return engine.Stakes{Lost: o.lost(f.Snapshot, f.Live, f.Written, f.Now), SizeBytes: f.Snapshot.Proof.SizeBytes,
-		Back: []string{fmt.Sprintf("`etcdpod restore %s` brings back the replaced data, which is kept until `etcdpod "+
-			"prune`",
-			journal.FromDirs(f.Notes[journal.NoteKeptData], f.Notes[journal.NoteKeptWAL]))}}
+		Back: []string{back}}
 }
 
 // lost says what is given up: how old the data is, and what was written since.

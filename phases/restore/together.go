@@ -157,8 +157,9 @@ func (l looker) plan(
 		plan.Findings = append(plan.Findings,
 			finding.New(finding.MembersLeftOut, strings.Join(o.Lost, ", "), "%s", risk))
 	}
+	here := t.Cluster.Coordinator
 	if plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys); err == nil {
-		plan.Stakes = l.stakes(ctx, n, o, source, surveys[t.Cluster.Coordinator], plan.Nodes)
+		plan.Stakes = l.stakes(ctx, n, o, source, surveys[here], here, plan.Nodes)
 	}
 	return t, plan, err
 }
@@ -166,20 +167,25 @@ func (l looker) plan(
 // stakes are those of all nodes: the coordinator counts what is given up, and the API server that
 // is away longest counts.
 func (l looker) stakes(
-	ctx context.Context, n *together.Node, o TogetherOptions, s *SnapshotFacts, here Survey, nodes []engine.NodePlan,
+	ctx context.Context, n *together.Node, o TogetherOptions, s *SnapshotFacts, own Survey, here string,
+	nodes []engine.NodePlan,
 ) engine.Stakes {
 	var all engine.Stakes
+	var back []string // the coordinator's, if it has data
 	for _, p := range nodes {
+		if back == nil || p.Node == here && p.Stakes.Back != nil {
+			back = p.Stakes.Back
+		}
 		if p.Stakes.AwaySeconds > all.AwaySeconds {
 			all = p.Stakes
 		}
 	}
 	w := notCounted()
-	if here.Serves && l.written != nil {
+	if own.Serves && l.written != nil {
 		w = l.written(ctx, n.Look, s)
 	}
-	all.Lost = restorer{Options: o.Restore}.lost(s, here.Live, w, n.Look.Clock.Now())
-	all.Back = []string{"the replaced data is kept on each node until `etcdpod prune` deletes it"}
+	all.Lost = restorer{Options: o.Restore}.lost(s, own.Live, w, n.Look.Clock.Now())
+	all.Back = back
 	return all
 }
 

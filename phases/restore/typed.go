@@ -21,9 +21,12 @@ func quoted(word string) string {
 }
 
 // onNodes is the command that restores the same on several nodes: what was typed, with the names
-// of the nodes, and of what is left out.
+// of the nodes, and of what is left out. Without nodes it is for this node alone.
 func (o Options) onNodes(nodes, lost []string) string {
-	words := []string{"etcdpod", "restore", "--nodes", strings.Join(nodes, ",")}
+	words := []string{"etcdpod", "restore"}
+	if len(nodes) > 0 {
+		words = append(words, "--nodes", strings.Join(nodes, ","))
+	}
 	if len(lost) > 0 {
 		words = append(words, "--lost", strings.Join(lost, ","))
 	}

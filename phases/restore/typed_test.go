@@ -1,8 +1,15 @@
 package restore
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 // What was typed for one node is what is to be typed for several.
@@ -18,6 +25,46 @@ func TestTheCommandForSeveralNodesKeepsWhatWasTyped(t *testing.T) {
 	} {
 		if got := o.onNodes([]string{"cp1", "cp2=10.0.0.12"}, nil); got != want {
 			t.Errorf("%s\nand not\n%s", got, want)
+		}
+	}
+}
+
+func TestTheWayBackIsACommandOnOneNodeAndOnSeveral(t *testing.T) {
+	kept := map[string]string{journal.NoteKeptData: "/runs/r1/data", journal.NoteKeptWAL: "/runs/r1/wal"}
+	cluster := journal.Cluster{Coordinator: "cp2", Nodes: []journal.Peer{
+		{Name: "cp1", Host: "cp1"}, {Name: "cp2", Host: "10.0.0.12"}}}
+	const from = "--from-data-dir /runs/r1/data --from-wal-dir /runs/r1/wal"
+	for want, run := range map[string]journal.Run{
+		"":                               {},
+		"`etcdpod restore " + from + "`": {Notes: kept},
+		"`etcdpod restore --nodes cp1,cp2=10.0.0.12 " + from + "`": {Notes: kept, Cluster: &cluster},
+	} {
+		if said := WayBack(run); !strings.HasSuffix(said, want) || (said == "") != (want == "") {
+			t.Errorf("it says %q, and not %s", said, want)
+		}
+	}
+	f := plannedFacts(t)
+	f.Notes = kept
+	alone := restorer{}.stakes(f).Back[0]
+	shared := restorer{Shared: &Shared{Cluster: cluster}}.stakes(f).Back[0]
+	if !strings.HasPrefix(alone, "`etcdpod restore "+from+"` brings back") ||
+		!strings.HasPrefix(shared, "on "+f.Node+", `etcdpod restore --nodes cp1,cp2=10.0.0.12 "+from+"` brings back") {
+		t.Errorf("it says %q, and on several nodes %q", alone, shared)
+	}
+}
+
+func TestTheWayBackOfSeveralNodesIsTheCoordinatorsIfItHasData(t *testing.T) {
+	of := func(node string, back ...string) engine.NodePlan {
+		return engine.NodePlan{Node: node, Plan: engine.Plan{Stakes: engine.Stakes{Back: back}}}
+	}
+	n := &together.Node{Look: &observe.Node{View: node.View{Clock: node.WallClock()}}}
+	for want, nodes := range map[string][]engine.NodePlan{
+		"on cp2": {of("cp1", "on cp1"), of("cp2", "on cp2"), of("cp3", "on cp3")},
+		"on cp3": {of("cp1"), of("cp2"), of("cp3", "on cp3")},
+	} {
+		back := looker{}.stakes(t.Context(), n, TogetherOptions{}, &SnapshotFacts{}, Survey{}, "cp2", nodes).Back
+		if len(back) != 1 || back[0] != want {
+			t.Errorf("it says %q, and not %q", back, want)
 		}
 	}
 }

@@ -92,6 +92,14 @@ type Peer struct {
 	Host string `json:"host"`
 }
 
+// Typed is the node as --nodes takes it.
+func (p Peer) Typed() string {
+	if p.Host == p.Name {
+		return p.Name
+	}
+	return p.Name + "=" + p.Host
+}
+
 // Step is one operation of the plan.
 type Step struct {
 	Phase string          `json:"phase"`
