@@ -144,6 +144,36 @@ func TestATerminalKeepsWhatIsOver(t *testing.T) {
 	}
 }
 
+// TestWhatIsUndoneIsNotCutOnANarrowTerminal: of what stays, a person needs every word.
+func TestWhatIsUndoneIsNotCutOnANarrowTerminal(t *testing.T) {
+	for name, made := range map[string]func(to *os.File) display{
+		"one node":      func(to *os.File) display { return newLive(to, true, true) },
+		"several nodes": func(to *os.File) display { return newMany(to, true, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tty := newTerminal(t, 40)
+			show := made(tty.program)
+			var undone []string
+			for _, e := range aRun(true) {
+				show.event(e)
+				if e.State == engine.Undone {
+					undone = append(undone, e.Operation)
+				}
+			}
+			show.close()
+			stays := strings.Join(strings.Fields(strings.Join(screen(tty.all(t)), " ")), " ")
+			for _, operation := range undone {
+				if !strings.Contains(stays, operation) {
+					t.Errorf("%q is not all on the screen:\n%s", operation, stays)
+				}
+			}
+			if len(undone) == 0 || strings.Contains(stays, "…") {
+				t.Errorf("it undoes %q, and shows\n%s", undone, stays)
+			}
+		})
+	}
+}
+
 func TestTheMovingLineFitsTheTerminal(t *testing.T) {
 	for _, columns := range []uint16{200, 80, 40, 20} {
 		tty := newTerminal(t, columns)

@@ -95,7 +95,7 @@ func (l *live) take(e engine.Event) []string {
 			l.now.below = append(l.now.below, l.finished("  ", e))
 		}
 	case engine.Undone:
-		return []string{l.finished(l.paint.yellow("↶ undone: "), e)}
+		return []string{l.paint.marked(undoneMark, l.finished(undoneMark, e))}
 	case engine.Noted:
 		l.now.below = append(l.now.below, l.line("  ", oneLine(e.Message)))
 	case engine.Failed:
@@ -146,8 +146,12 @@ func (l *live) begin(e engine.Event) {
 	}
 }
 
+// undoneMark stands before an operation that has been undone.
+const undoneMark = "↶ undone: "
+
+// finished is an operation that has ended, and how long it took. It stays, so nothing of it is cut.
 func (l *live) finished(mark string, e engine.Event) string {
-	return mark + fit(e.Operation, l.width()-20) + " " + l.paint.faint(short(e.Time.Sub(l.now.from)))
+	return l.line(mark, e.Operation+" "+short(e.Time.Sub(l.now.from)))
 }
 
 // line is text behind a mark, broken to fit.
@@ -290,4 +294,9 @@ func (p painter) with(code, text string) string {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// marked is text with the mark at its head in yellow.
+func (p painter) marked(mark, text string) string {
+	return p.yellow(mark) + strings.TrimPrefix(text, mark)
 }

@@ -79,10 +79,10 @@ func (d *many) stay(line *nodeLine, e engine.Event) []string {
 		return d.enter(e)
 	case engine.Finished:
 		if d.verbose {
-			return []string{d.fitted("  ", e)}
+			return []string{line.line("  ", e.Node+": "+e.Operation)}
 		}
 	case engine.Undone:
-		return []string{d.paint.yellow("↶ undone: ") + d.fitted("", e)}
+		return []string{d.paint.marked(undoneMark, line.line(undoneMark, e.Node+": "+e.Operation))}
 	case engine.Noted:
 		note := line.line("  ", e.Node+": "+oneLine(e.Message))
 		if d.phase == "" || e.Phase != d.phase {
@@ -104,12 +104,6 @@ func (d *many) stay(line *nodeLine, e engine.Event) []string {
 		return append(d.drop(), once(d.paint.yellow(line.line("↶ ", goingBack(e))))...)
 	}
 	return nil
-}
-
-// fitted is an operation of a node, on one line.
-func (d *many) fitted(before string, e engine.Event) string {
-	text := before + e.Node + ": "
-	return text + fit(e.Operation, columnsOf(d.to)-len([]rune(text))-10)
 }
 
 // enter closes the previous phase: no node begins the next one before all have ended it, except
