@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -38,6 +40,9 @@ func (s *session) verify(c *cli.Context) error {
 		return fmt.Errorf("cannot find %s: %w", c.Args().First(), err)
 	}
 	verdict, err := s.prove(c, file)
+	if errors.Is(err, fs.ErrPermission) && s.uid != 0 {
+		return mustBeRoot(c, fmt.Sprintf("cannot read %s: permission denied", file))
+	}
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,10 @@ func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
 	defer func() { _ = tty.Close() }()
 	cmd.Env = append(cmd.Env, "TERM=xterm")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 	if err := cmd.Start(); err != nil {
 		_ = person.Close()
 		return nil, fmt.Errorf("cannot start %s at a terminal: %w", cmd.Path, err)

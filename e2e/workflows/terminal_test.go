@@ -259,10 +259,16 @@ func (p person) interrupts(b backup, before state) {
 	p.wantOld(before)
 }
 
-// asNobody runs etcdpod at the terminal without root's rights.
+// asNobody runs etcdpod at the terminal without root's rights, wherever root has built it.
 func (p person) asNobody(args ...string) *terminal.Terminal {
 	p.t.Helper()
 	cmd := p.typed(args)
+	program, err := os.ReadFile(cmd.Path)
+	must(p.t, err)
+	cmd.Path, cmd.Dir = p.Root+"/etcdpod", "/"
+	if _, err := os.Stat(cmd.Path); err != nil {
+		must(p.t, os.WriteFile(cmd.Path, program, 0o755))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	return p.start(cmd)
 }
@@ -273,7 +279,7 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 	}
 	n := start(t, sandbox.Options{})
 	p := person{n, 80}
-	n.done("backup")
+	b := n.backup()
 	must(t, os.Chmod(n.Root, 0o755))
 	for _, command := range []string{"status", "runs", "backups", "certs check", "apiserver show", "prune --dry-run"} {
 		tty := p.asNobody(strings.Fields(command)...)
@@ -282,4 +288,7 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 		must(t, tty.WaitFor(p.ctx, 1, name+" must be run as root: cannot read /etc/kubernetes/manifests: "+
 			"permission denied hint: run it with sudo"))
 	}
+	tty := p.asNobody("verify", b.file)
+	p.ends(tty, 2, "")
+	must(t, tty.WaitFor(p.ctx, 1, "verify must be run as root: cannot read "+b.file+": permission denied"))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ const checkSidecar = "sidecar"
 // Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no
 // node is needed. quick stops after length, SHA-256 and meta pages. If FILE.json exists, the file
 // must match it. A verdict, good or bad, is no error: an error says that the file could not be
-// judged.
+// judged, and wraps fs.ErrPermission where this user may not read it.
 func Verify(ctx context.Context, path string, quick bool, progress func(done, total int64)) (Verdict, error) {
 	began := time.Now()
 	v := Verdict{Path: path, Quick: quick}
@@ -55,6 +56,8 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 	r, err := snapfile.Check(ctx, path, snapfile.Options{Quick: quick, Steps: StepsIn(sidecar), Progress: progress})
 	var bad *snapfile.Bad
 	switch {
+	case err == nil && errors.Is(unread, fs.ErrPermission):
+		return v, fmt.Errorf("cannot verify %s: %w", path, unread)
 	case errors.As(err, &bad):
 		v.Check, v.Offset, v.Reason = bad.Check, bad.Offset, bad.Reason
 	case err != nil:

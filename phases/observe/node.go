@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -81,8 +80,7 @@ func (a AccessFlags) Check() error {
 		if f.path == "" {
 			continue
 		}
-		_, err := os.ReadFile(f.path)
-		switch path := (*fs.PathError)(nil); {
+		switch err, path := etcd.CheckFile(f.path), (*fs.PathError)(nil); {
 		case errors.Is(err, fs.ErrPermission):
 			return err
 		case errors.As(err, &path):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -37,6 +38,13 @@ func parsePlace(raw string) (place, error) {
 // CheckURL says why a URL is none at which an etcd can be reached.
 func CheckURL(raw string) error {
 	_, err := parsePlace(raw)
+	return err
+}
+
+// CheckFile says why a file of an [Access], a path of this process, cannot be read. The error is a
+// *fs.PathError.
+func CheckFile(path string) error {
+	_, err := os.ReadFile(path)
 	return err
 }
 

@@ -80,13 +80,14 @@ func TestWhatIsNoRegularFileIsBadAndNeverWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAFileThatMayNotBeReadIsBadAndAFailingDiskIsNot(t *testing.T) {
+func TestAFileThatIsNotThereIsBadAndOneThatNobodyCouldReadIsNot(t *testing.T) {
 	for errno, want := range map[syscall.Errno]bool{
-		syscall.EACCES: true,
-		syscall.EPERM:  true,
-		syscall.ENOENT: true,
-		syscall.EIO:    false,
-		syscall.EMFILE: false,
+		syscall.ENOENT:  true,
+		syscall.ENOTDIR: true,
+		syscall.EACCES:  false, // of what it holds nothing is known
+		syscall.EPERM:   false,
+		syscall.EIO:     false,
+		syscall.EMFILE:  false,
 	} {
 		if got := isBad(openError("snapshot.db",
 			&os.PathError{Op: "open", Path: "snapshot.db", Err: errno})); got != want {

@@ -53,9 +53,10 @@ func open(path string) (*file, error) {
 	return &file{File: f, size: info.Size(), dbSize: db}, nil
 }
 
+// openError tells a path at which there can be no snapshot from one at which nobody may look.
 func openError(path string, err error) error {
 	for _, not := range []error{
-		fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG,
+		fs.ErrNotExist, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG,
 	} {
 		var why *fs.PathError
 		switch {
