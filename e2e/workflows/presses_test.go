@@ -57,6 +57,7 @@ func TestCtrlCPressedAtEachPhaseEndsAsTheScreenSays(t *testing.T) {
 		"certs renew":   interruptedRenew,
 		"apiserver set": interruptedSet,
 		"init":          interruptedInit,
+		"join":          interruptedJoin,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := make(t)
@@ -277,6 +278,20 @@ func interruptedInit(t *testing.T) *interruptible {
 	c.again = func() {
 		n.clear()
 		n.done("prune", "--yes")
+	}
+	return c
+}
+
+func interruptedJoin(t *testing.T) *interruptible {
+	j := founder(t, binaries.Etcd36).newcomer(1)
+	c := alone(j.node, j.typed()...)
+	c.before = func() {}
+	c.old = func() { j.wantOutside(false) }
+	c.new = j.wantJoined
+	c.again = func() {
+		j.remove(j.PeerURL())
+		j.reset(false)
+		j.done("prune", "--yes")
 	}
 	return c
 }
