@@ -233,7 +233,7 @@ func TestRenewRefusesWhatCannotEndWell(t *testing.T) {
 	}{
 		{"is not a certificate of etcd or its clients: these are", nothingDone, []string{"apiserver"},
 			2, []string{`"apiserver" is not a certificate of etcd or its clients: these are`, "kubeadm certs renew"}},
-		{"all, and one", nothingDone, []string{"all", "etcd-peer"}, 2, []string{`"all" is not a certificate`}},
+		{"all, and one", nothingDone, []string{"all", "etcd-peer"}, 2, []string{"all stands for every certificate"}},
 		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
 			nil, 5, []string{"the CA's key /etc/kubernetes/pki/etcd/ca.key is missing", "certs generate-csr"}},
 		{"a CA with another's key", func() { n.copyFile("ca.key", "etcd/ca.key") },
