@@ -128,11 +128,11 @@ func writeTimeline(w io.Writer, r engine.RunReport, width int) {
 		if width >= 70 {
 			left += bar(r, o) + "  "
 		}
-		text := o.Operation
-		if width > 0 {
-			text = fit(text, width-utf8.RuneCountInString(left)-1)
+		if width == 0 || utf8.RuneCountInString(left+o.Operation) <= width {
+			fmt.Fprintln(w, left+o.Operation)
+		} else { // below, so that nothing of it is cut
+			fmt.Fprintf(w, "%s\n%s", strings.TrimRight(left, " "), wrapped("    ", o.Operation, 4, width))
 		}
-		fmt.Fprintln(w, left+text)
 		writeWhatBecame(w, o, width)
 	}
 	if !committed {

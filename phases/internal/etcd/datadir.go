@@ -131,8 +131,7 @@ func openPlain(path string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &snapfile.Bad{Check: snapfile.CheckFile,
-			Reason: fmt.Sprintf("%s is not a regular file (%s)", path, info.Mode().Type())}
+		err = snapfile.Irregular(path, info.Mode())
 	}
 	if err != nil {
 		_ = f.Close()

@@ -31,7 +31,7 @@ func open(path string) (*file, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, openError(path, err)
 	} else if !info.Mode().IsRegular() {
-		return nil, bad(CheckFile, 0, "%s is not a regular file (%s)", path, info.Mode().Type())
+		return nil, Irregular(path, info.Mode())
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -44,13 +44,27 @@ func open(path string) (*file, error) {
 	}
 	if !info.Mode().IsRegular() {
 		f.Close()
-		return nil, bad(CheckFile, 0, "%s is not a regular file (%s)", path, info.Mode().Type())
+		return nil, Irregular(path, info.Mode())
 	}
 	db := info.Size()
 	if db%sector == trailerSize {
 		db -= trailerSize
 	}
 	return &file{File: f, size: info.Size(), dbSize: db}, nil
+}
+
+// Irregular is the verdict on what is no regular file.
+func Irregular(path string, mode fs.FileMode) *Bad {
+	kind := "a device"
+	switch {
+	case mode.IsDir():
+		kind = "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		kind = "a socket"
+	}
+	return bad(CheckFile, 0, "%s is %s, not a regular file", path, kind)
 }
 
 // openError tells a path at which there can be no snapshot from one at which nobody may look.
