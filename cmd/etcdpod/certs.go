@@ -52,6 +52,10 @@ func (s *session) certsCheck(c *cli.Context) error {
 }
 
 func writeCerts(w io.Writer, r certs.Report) {
+	if elsewhere := r.Elsewhere(); elsewhere != "" {
+		fmt.Fprintln(w, elsewhere)
+		return
+	}
 	rows := [][]string{{"CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "EXTERNALLY MANAGED"}}
 	for _, c := range r.Certificates {
 		rows = append(rows, append(certColumns(c), c.CAName, yesNo(c.ExternallyManaged)))

@@ -44,7 +44,7 @@ func TestWhatIsTypedWronglyIsToldWhatToType(t *testing.T) {
 		{"certs renew apiserver", "kubeadm renews the others", exitUsage},
 		{"certs renew all etcd-peer", "all stands for every certificate", exitUsage},
 		// No question would help it: what is wrong is told before that there is nobody to ask.
-		{"restore " + filepath.Join(root, "none.db"), "no manifest in", exitRefused},
+		{"restore " + filepath.Join(root, "none.db"), "not a control-plane node", exitRefused},
 	} {
 		var stderr strings.Builder
 		args := append([]string{"etcdpod", "--root", root}, strings.Fields(tt.typed)...)

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -21,8 +22,8 @@ func checkAPIServer(f *Facts) error {
 				return engine.Refuse("fix the file", "cannot read %s: %v", m.Path, m.Error)
 			}
 		}
-		return engine.Refuse("create one with `kubeadm init phase control-plane apiserver`",
-			"no manifest in %s runs an API server", f.ManifestDir)
+		return cmp.Or(f.CheckControlPlane(), engine.Refuse("create one with `kubeadm init phase control-plane "+
+			"apiserver`", "no manifest in %s runs an API server", f.ManifestDir))
 	}
 	if a.Second != "" {
 		return engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of them out",

@@ -60,6 +60,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
 		return r, err
 	}
+	f.Elsewhere = n.Elsewhere(f.Manifests)
 	f.APIServer.File, f.APIServer.Container, _ = observe.Program(f.Manifests, "kube-apiserver")
 	if err := checkAPIServer(f); err != nil {
 		return r, err

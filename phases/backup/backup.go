@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -342,8 +343,8 @@ func (o Options) checkEtcd(f *Facts) error {
 			return engine.Refuse("run `etcdpod resume` or `etcdpod rollback` first",
 				"no manifest in %s runs etcd while run %s is open", f.ManifestDir, f.OpenRun)
 		}
-		return engine.Refuse("give the data directory of a stopped member with --from-data-dir",
-			"no manifest in %s runs etcd", f.ManifestDir)
+		return cmp.Or(f.CheckControlPlane(), engine.Refuse("give the data directory of a stopped member with "+
+			"--from-data-dir", "no manifest in %s runs etcd", f.ManifestDir))
 	}
 	if f.Live == nil && f.DataInUse {
 		return &engine.UnreachableError{

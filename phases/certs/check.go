@@ -69,6 +69,11 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	if err != nil {
 		r.add(finding.New(finding.ManifestDirUnreadable, dir, "%v", err))
 	}
+	if elsewhere := n.Elsewhere(files); elsewhere != "" && err == nil {
+		r.add(finding.New(finding.NotControlPlane, dir, "%s", elsewhere))
+		r.Findings, r.Warnings = finding.On(n.Name, r.Findings), finding.Texts(r.Findings)
+		return r, ctx.Err()
+	}
 	pod, err := n.EtcdPod(files)
 	if err != nil {
 		r.add(finding.New(finding.EtcdManifestUnusable, dir, "%v", err))
@@ -92,6 +97,16 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 		r.Next = obstacles[0].Fix
 	}
 	return r, ctx.Err()
+}
+
+// Elsewhere says that this is no control-plane node; empty: it is one.
+func (r Report) Elsewhere() string {
+	for _, found := range r.Findings {
+		if found.Code == finding.NotControlPlane {
+			return found.Text
+		}
+	}
+	return ""
 }
 
 // look examines the files.

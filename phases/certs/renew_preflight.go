@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -103,8 +104,8 @@ func (o RenewOptions) checkNode(f *Facts) error {
 			"etcd/server.key", "%s holds no etcd certificate", o.From)
 	}
 	if len(f.Renewal.Uses) == 0 {
-		return engine.Refuse("`etcdpod certs check` lists the certificates",
-			"no manifest in %s names an etcd certificate that could be renewed", f.ManifestDir)
+		return cmp.Or(f.CheckControlPlane(), engine.Refuse("`etcdpod certs check` lists the certificates",
+			"no manifest in %s names an etcd certificate that could be renewed", f.ManifestDir))
 	}
 	if len(o.pods(f)) == 0 {
 		return f.CheckKubelet()

@@ -171,6 +171,16 @@ func summaryOf(l journal.Listed) RunSummary {
 	return summarize(l.State)
 }
 
+// Worked says whether etcdpod has kept anything on this node: the folder of a run, or backups.
+func Worked(fsys node.Reader) bool {
+	for _, dir := range []string{journal.RunsDir, journal.BackupsDir} {
+		if _, err := fsys.Lstat(dir); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // OpenRun returns the run that must be resumed or rolled back first; the zero value when there is
 // none. A run whose journal cannot be read counts: nobody knows what it did. Every command asks, so
 // ended runs, whose journals are kept, are not summed up for it.

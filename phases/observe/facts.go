@@ -25,7 +25,9 @@ type Facts struct {
 	// OpenRun is the id of the run that must be resumed or rolled back; it may have taken manifests
 	// out.
 	OpenRun string
-	API     op.APIAccess // Kubeconfig is empty when there is none
+	// Why this is no control-plane node; empty: it is one.
+	Elsewhere string
+	API       op.APIAccess // Kubeconfig is empty when there is none
 	// Kubeconfigs are the administrators' that there are, the best one first.
 	Kubeconfigs []Kubeconfig
 

@@ -41,6 +41,7 @@ func (n *Node) ObserveFiles(ctx context.Context, id string) (*Facts, error) {
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	f.Manifests, err = n.Manifests(ctx, f.ManifestDir)
+	f.Elsewhere = n.Elsewhere(f.Manifests)
 	return f, err
 }
 

@@ -27,6 +27,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
 		return nil, err
 	}
+	f.Elsewhere = n.Elsewhere(f.Manifests)
 	if f.Etcd, err = n.EtcdPod(f.Manifests); err != nil {
 		return nil, err
 	}

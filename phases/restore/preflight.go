@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,9 +109,9 @@ func (o restorer) checkPods(f *Facts) error {
 		}
 	}
 	if f.Etcd == nil && (o.Shared == nil || !observe.HasAPIServer(f.Facts)) {
-		return engine.Refuse("etcdpod handles an etcd that the kubelet runs from a manifest (`kubeadm init phase "+
-			"etcd local` rewrites a lost one); use etcdutl for an etcd run by systemd",
-			"no manifest in %s runs etcd", f.ManifestDir)
+		return cmp.Or(f.CheckControlPlane(), engine.Refuse("etcdpod handles an etcd that the kubelet runs from a "+
+			"manifest (`kubeadm init phase etcd local` rewrites a lost one); use etcdutl for an etcd run by systemd",
+			"no manifest in %s runs etcd", f.ManifestDir))
 	}
 	if f.StaticPodURL != "" {
 		return engine.Refuse("", "the kubelet also gets static pods from %s: what it runs from there cannot be fenced",

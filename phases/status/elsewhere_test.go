@@ -20,7 +20,7 @@ func TestOnlyAMachineWithoutAnyTraceIsCalledNoControlPlaneNode(t *testing.T) {
 		if err := os.MkdirAll(disk.Real(trace), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if got := (seen{}).elsewhere(&observe.Node{View: node.View{FS: disk}}); got != want {
+		if got := (&observe.Node{View: node.View{FS: disk}}).Elsewhere(nil) != ""; got != want {
 			t.Errorf("with %q: %t", trace, got)
 		}
 	}
@@ -28,7 +28,8 @@ func TestOnlyAMachineWithoutAnyTraceIsCalledNoControlPlaneNode(t *testing.T) {
 
 // --quiet shows findings alone, and programs know them by their code.
 func TestAnotherKindOfMachineIsAFinding(t *testing.T) {
-	st := notControlPlane(&observe.Facts{Node: "worker1", ManifestDir: "/etc/kubernetes/manifests"})
+	st := notControlPlane(&observe.Facts{Node: "worker1", ManifestDir: "/etc/kubernetes/manifests",
+		Elsewhere: "this is not a control-plane node"})
 	if len(st.Findings) != 1 || st.Findings[0].Code != finding.NotControlPlane || st.Findings[0].Node != "worker1" ||
 		len(st.Warnings) != 1 || st.Next != "" {
 		t.Errorf("it is %+v", st)

@@ -13,7 +13,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -87,7 +86,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		f.Node = s.open.Node // that run took out etcd's manifest
 	}
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
-	if s.elsewhere(n) {
+	if f.Elsewhere = n.Elsewhere(f.Manifests); f.Elsewhere != "" && s.files == nil {
 		return notControlPlane(f), ctx.Err()
 	}
 	return s.status(), ctx.Err()
@@ -95,20 +94,10 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 
 // notControlPlane is the one fact that explains all that is missing.
 func notControlPlane(f *observe.Facts) Status {
-	found := []finding.Finding{finding.New(finding.NotControlPlane, f.ManifestDir, "this is not a control-plane "+
-		"node: %s has no static pods, and there are no kubeadm control-plane files and no etcd data", f.ManifestDir)}
+	found := []finding.Finding{finding.New(finding.NotControlPlane, f.ManifestDir, "%s", f.Elsewhere)}
 	return Status{Node: f.Node, ManifestDir: f.ManifestDir, Manifests: []ManifestStatus{}, Kubelet: "unknown",
 		Runtime: "unknown", Members: []observe.Member{}, Alarms: []string{}, Certificates: []certs.Status{},
 		Findings: finding.On(f.Node, found), Warnings: finding.Texts(found)}
-}
-
-// elsewhere says that nothing here is of a control plane, nor was: all that is missing is missing
-// because this is another kind of machine.
-func (s seen) elsewhere(n *observe.Node) bool {
-	traces := []string{observe.KubeadmCertificatesDir + "/etcd", observe.KubeadmCertificatesDir + "/sa.key",
-		"/etc/kubernetes/admin.conf", "/var/lib/etcd", journal.RunsDir, journal.BackupsDir}
-	return s.files == nil && len(s.facts.Manifests) == 0 && s.open.ID == "" && s.openErr == nil &&
-		!slices.ContainsFunc(traces, n.Exists)
 }
 
 // certificateFlag matches the flags of etcd and the API server that name certificates:
