@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"path"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -34,7 +33,7 @@ func (s *session) backups(c *cli.Context) error {
 	if c.IsSet("dir") {
 		asked = c.String("dir")
 	}
-	if err := absoluteDir(c); err != nil {
+	if err := backup.CheckDir(c.String("dir")); err != nil {
 		return err
 	}
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
@@ -45,14 +44,6 @@ func (s *session) backups(c *cli.Context) error {
 		return err
 	}
 	return s.result(c, entries, func(w io.Writer) { writeBackups(w, c.String("dir"), entries, time.Now()) })
-}
-
-// absoluteDir refuses a --dir of which nobody knows what it is below.
-func absoluteDir(c *cli.Context) error {
-	if dir := c.String("dir"); dir != "" && !path.IsAbs(dir) {
-		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, not %s", dir)}
-	}
-	return nil
 }
 
 func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time) {

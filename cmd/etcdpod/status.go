@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
@@ -36,7 +37,7 @@ etcdpod status --nodes cp1,cp2,cp3`,
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if err := absoluteDir(c); err != nil {
+			if err := backup.CheckDir(c.String("dir")); err != nil {
 				return err
 			}
 			if c.IsSet("nodes") {

@@ -118,10 +118,16 @@ func (o Options) check() error {
 		return &engine.UsageError{Reason: "--from-wal-dir needs --from-data-dir"}
 	case o.UpToHole && o.FromDataDir == "":
 		return &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
-	case o.Dir != "" && !path.IsAbs(o.Dir):
-		return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, not %s", o.Dir)}
 	}
-	return nil
+	return CheckDir(o.Dir)
+}
+
+// CheckDir refuses a --dir of which nobody knows what it is below; an empty one is none.
+func CheckDir(dir string) error {
+	if dir == "" || path.IsAbs(dir) {
+		return nil
+	}
+	return &engine.UsageError{Reason: fmt.Sprintf("--dir must be an absolute path, not %s", dir)}
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {

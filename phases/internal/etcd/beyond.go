@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // beyond is what can still be recognized in a log behind the place where it is damaged. It proves
@@ -35,7 +37,7 @@ func (b *beyond) scan(files []string, from int64) error {
 
 // scanFile looks at every place where a record may begin: etcd aligns them at 8 bytes.
 func (b *beyond) scanFile(path string, from int64) error {
-	f, err := openPlain(path)
+	f, _, err := snapfile.OpenPlain(path)
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func InUse(dir string) bool {
 // lockShared keeps an etcd from starting on the data directory. bbolt takes an
 // exclusive flock on the db.
 func lockShared(dir string) (unlock func(), err error) {
-	f, err := openPlain(dbPath(dir))
+	f, _, err := snapfile.OpenPlain(dbPath(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -120,24 +120,6 @@ func lockShared(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), err)
 	}
 	return func() { _ = f.Close() }, nil
-}
-
-// openPlain opens a file of somebody's data. What is no file, such as a pipe, is bad: a read of it
-// might never end.
-func openPlain(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = snapfile.Irregular(path, info.Mode())
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 func dbPath(dir string) string { return filepath.Join(dir, "member", "snap", "db") }

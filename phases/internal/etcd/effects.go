@@ -91,8 +91,8 @@ func (d *DataDir) checkEffects() error {
 			continue
 		}
 		r, err := decodeRequest(e)
-		if err == nil && r != nil && (r.Alarm != nil || r.GetHeader().GetUsername() != "") {
-			return nil // what was written before may have been refused, or this be forbidden
+		if err == nil && r != nil && refuses(r) {
+			return nil
 		}
 		if err != nil || r == nil || !writes(r) {
 			continue
@@ -138,6 +138,11 @@ func newEffects(c *snapfile.Report) *effects {
 		x.latest[r.Key] = r.Main
 	}
 	return x
+}
+
+// refuses says that what was written before may have been refused, or that this may be forbidden.
+func refuses(r *pb.InternalRaftRequest) bool {
+	return r.Alarm != nil || r.GetHeader().GetUsername() != ""
 }
 
 // writes is false for requests that never write keys.

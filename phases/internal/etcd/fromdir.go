@@ -207,7 +207,7 @@ func (d *DataDir) copied() []string {
 
 // copyFile copies path into f, sharing blocks where the file system can.
 func copyFile(ctx context.Context, path string, f *os.File, steps *meter) error {
-	src, err := openPlain(path)
+	src, _, err := snapfile.OpenPlain(path)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,8 @@ func (x *effects) unapplied(entries []*raftpb.Entry, top int64) (index uint64, f
 		switch {
 		case err != nil || r == nil:
 			continue
-		case r.Alarm != nil || r.GetHeader().GetUsername() != "":
-			return 0, false // what was written before may have been refused, or this be forbidden
+		case refuses(r):
+			return 0, false
 		case r.Txn != nil && x.held(r.Txn.GetCompare(), top) && rewrites(r.Txn):
 			return e.GetIndex(), true
 		}

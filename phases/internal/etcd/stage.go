@@ -96,7 +96,7 @@ func stage(ctx context.Context, spec StageSpec) (staged Staged, err error) {
 			err = errors.Join(err, removeAll(spec.Dir, spec.WALDir))
 		}
 	}()
-	src, err := openPlain(spec.Snapshot)
+	src, _, err := snapfile.OpenPlain(spec.Snapshot)
 	if err != nil {
 		return staged, err
 	}

@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 )
 
 // LogDamage is the place in the write-ahead log after which nothing can be read.
@@ -129,7 +131,7 @@ func logFiles(dir string, after uint64) ([]string, error) {
 // the checksum at its end. Bad contents end up in l.damage; an error means that the file
 // cannot be read at all.
 func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error) {
-	f, err := openPlain(path)
+	f, _, err := snapfile.OpenPlain(path)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read the write-ahead log: %w", err)
 	}

@@ -28,23 +28,12 @@ type file struct {
 
 // open opens a regular file, or a symbolic link to one, and never blocks on a pipe or device.
 func open(path string) (*file, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, openError(path, err)
-	} else if !info.Mode().IsRegular() {
-		return nil, Irregular(path, info.Mode())
+	f, info, err := OpenPlain(path)
+	if verdict := (*Bad)(nil); errors.As(err, &verdict) {
+		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, openError(path, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
-	}
-	if !info.Mode().IsRegular() {
-		f.Close()
-		return nil, Irregular(path, info.Mode())
 	}
 	db := info.Size()
 	if db%sector == trailerSize {
@@ -53,8 +42,31 @@ func open(path string) (*file, error) {
 	return &file{File: f, size: info.Size(), dbSize: db}, nil
 }
 
-// Irregular is the verdict on what is no regular file.
-func Irregular(path string, mode fs.FileMode) *Bad {
+// OpenPlain opens a file of somebody's data. What is no file, such as a pipe, is bad: a read of it
+// might never end. Other errors are those of package os.
+func OpenPlain(path string) (*os.File, fs.FileInfo, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, nil, irregular(path, info.Mode())
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = irregular(path, info.Mode())
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// irregular is the verdict on what is no regular file.
+func irregular(path string, mode fs.FileMode) *Bad {
 	kind := "a device"
 	switch {
 	case mode.IsDir():
