@@ -22,7 +22,7 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 # What make check leaves to make test: packages whose tests run a real etcd, and tests that stop,
 # fail or lose something at every instant.
 REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
-LONG := Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
+LONG := WhateverHappens|Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
 # Packages that compute, without a real etcd or the network, of which arm64 could compute otherwise.
 ARM64 := ./manifests ./templates ./pki ./phases/internal/journal
@@ -84,7 +84,7 @@ test-arm64:
 
 e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all
-	ETCDPOD_MATRIX=full $(GO) test -p 1 -timeout 2h -count 1 -v -run "EveryStateThatTwoFaults|SomebodyElse" ./phases/...
+	ETCDPOD_MATRIX=full $(GO) test -p 1 -timeout 2h -count 1 -v -run "EveryStateThatTwoFaults|SomebodyElse|WhateverHappens" ./phases/...
 	ETCDPOD=$(CURDIR)/bin/etcdpod ETCDPOD_MATRIX=full $(GO) test -timeout 2h -count 1 -v -run "Killed|CtrlC" ./e2e/workflows
 	$(GO) run ./e2e/binaries/build containerd
 	ETCDPOD_MATRIX=full $(GO) test -tags e2e -p 1 -timeout 10h -count 1 -v -run Matrix ./e2e/machines/... ./e2e/cluster/... ./e2e/threenodes/...

@@ -58,7 +58,7 @@ func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
 			putOldBackup(t, d, i)
 		}
 	}}.Machine(t)
-	w := &backupWorld{Node: crashtest.Over(t, "cp1", machine, machine), backupCase: c, dir: c.options.Dir}
+	w := &backupWorld{Node: crashtest.Alone(t, machine), backupCase: c, dir: c.options.Dir}
 	if w.dir == "" {
 		w.dir = path.Dir(c.options.File)
 	}

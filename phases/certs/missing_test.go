@@ -22,7 +22,7 @@ func TestWhatOughtToBeThereAndIsNotIsTheFinding(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			machine := crashtest.Shape{}.Machine(t)
-			w := crashtest.Over(t, "cp1", machine, machine)
+			w := crashtest.Alone(t, machine)
 			etcd, server := crashtest.TestManifestDir+"/etcd.yaml", crashtest.TestManifestDir+"/kube-apiserver.yaml"
 			for _, file := range []string{etcd, server} {
 				if err := machine.Remove(file); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"testing"
 
@@ -53,22 +52,21 @@ type certsWorld struct {
 
 func newCertsWorld(t *testing.T, r renewal) *certsWorld {
 	t.Helper()
-	machine := r.machine(t)
-	return &certsWorld{crashtest.Over(t, "cp1", machine, machine), r}
+	return &certsWorld{crashtest.Alone(t, r.Machine(t)), r}
 }
 
-func renewalCases() (all []crashtest.Case) {
-	for _, r := range renewals() {
-		all = append(all, crashtest.Case{Name: r.name, Machine: r.machine,
-			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-				c := &certsWorld{w, r}
-				return crashtest.Subject{Run: c.renew, Outcome: c.settled}
-			}})
-	}
-	return all
+func renewalCases() []crashtest.Case {
+	return crashtest.Cases(renewals(), func(r renewal, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		c := &certsWorld{w, r}
+		return crashtest.Subject{Run: c.renew, Outcome: c.settled}
+	})
 }
 
-func (r renewal) machine(t *testing.T) *sim.Machine {
+// Title names the case.
+func (r renewal) Title() string { return r.name }
+
+// Machine is a node with certificates that programs have read.
+func (r renewal) Machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string, mode node.Attr) {
@@ -154,36 +152,35 @@ func (w *certsWorld) renew() error {
 
 // settled says whether all is old or all is new; if neither, what is wrong.
 func (w *certsWorld) settled() (string, error) {
-	look := w.Machine.Look(journal.Home)
-	if v := slices.Concat(w.Machine.Violations, w.Machine.Stale()); len(v) > 0 {
-		return "", errors.New(strings.Join(v, "\n"))
+	outcome, err := w.OldOrNew(w.isNew)
+	if stale := w.Machine.Stale(); len(stale) > 0 {
+		return "", errors.Join(err, errors.New(strings.Join(stale, "\n")))
 	}
-	if look == w.First {
-		return "old", nil
-	}
-	for _, want := range []string{"kubelet true\n", "runs etcd old\n", "runs kube-apiserver \n"} {
-		if !strings.Contains(look, want) {
-			return "", fmt.Errorf("no %q in\n%s", want, look)
-		}
-	}
+	return outcome, err
+}
+
+func (w *certsWorld) isNew(look string) error {
 	if strings.Contains(look, ".etcdpod") {
-		return "", fmt.Errorf("something was left beside the certificates:\n%s", look)
+		return fmt.Errorf("something was left beside the certificates:\n%s", look)
+	}
+	if err := crashtest.Shows(look, "kubelet true\n", "runs etcd old\n", "runs kube-apiserver \n"); err != nil {
+		return err
 	}
 	for _, base := range w.renewal.bases {
 		cert, key := string(w.Machine.Peek(crashtest.TestPKI+base+".crt")),
 			string(w.Machine.Peek(crashtest.TestPKI+base+".key"))
 		if !strings.HasPrefix(cert, "cert new") || cert[len("cert "):] != key[len("key "):] {
-			return "", fmt.Errorf("%s is %q with %q", base, cert, key)
+			return fmt.Errorf("%s is %q with %q", base, cert, key)
 		}
 		st, err := w.Machine.Lstat(crashtest.TestPKI + base + ".key")
 		if err != nil || st.Mode.Perm() != 0o600 || st.UID != 7 {
-			return "", fmt.Errorf("the key of %s is %v of %d: %w", base, st.Mode, st.UID, err)
+			return fmt.Errorf("the key of %s is %v of %d: %w", base, st.Mode, st.UID, err)
 		}
 		if err := w.kept(base); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return "new", nil
+	return nil
 }
 
 // kept checks that the old pair is in the run's folder, and the new one no longer is.
@@ -205,16 +202,8 @@ func (w *certsWorld) kept(base string) error {
 	return nil
 }
 
-func TestARenewalStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	crashtest.StoppedAnywhere(t, renewalCases())
-}
-
-func TestARenewalInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
-	crashtest.InterruptedAnywhere(t, renewalCases())
-}
-
-func TestWhateverSomebodyElseDoesAtAnyStepOfARenewalNothingPromisedIsLost(t *testing.T) {
-	crashtest.Meddled(t, renewalCases())
+func TestARenewalEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
+	crashtest.Everything(t, renewalCases())
 }
 
 func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {

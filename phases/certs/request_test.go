@@ -45,8 +45,7 @@ type requestWorld struct {
 
 func newRequestWorld(t *testing.T, a asking) *requestWorld {
 	t.Helper()
-	machine := a.machine(t)
-	return a.on(crashtest.Over(t, "cp1", machine, machine))
+	return a.on(crashtest.Alone(t, a.Machine(t)))
 }
 
 func (a asking) on(w *crashtest.Node) *requestWorld {
@@ -55,18 +54,18 @@ func (a asking) on(w *crashtest.Node) *requestWorld {
 	return r
 }
 
-func requestCases() (all []crashtest.Case) {
-	for _, a := range askings() {
-		all = append(all, crashtest.Case{Name: a.name, Machine: a.machine,
-			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-				r := a.on(w)
-				return crashtest.Subject{Run: r.request, Outcome: r.settled}
-			}})
-	}
-	return all
+func requestCases() []crashtest.Case {
+	return crashtest.Cases(askings(), func(a asking, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		r := a.on(w)
+		return crashtest.Subject{Run: r.request, Outcome: r.settled}
+	})
 }
 
-func (a asking) machine(t *testing.T) *sim.Machine {
+// Title names the case.
+func (a asking) Title() string { return a.name }
+
+// Machine is a node without a kubelet.
+func (a asking) Machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	if err := errors.Join(node.MkdirAll(d, "/var/lib", node.Attr{Mode: 0o755}), node.MkdirAll(d,
@@ -124,40 +123,28 @@ func (w *requestWorld) request() error {
 }
 
 // settled says whether all is old or all is new; if neither, what is wrong.
-func (w *requestWorld) settled() (string, error) {
-	look, err := w.Ended()
-	if err != nil {
-		return "", err
-	}
-	if err := w.NoKeyLeft(); err != nil {
-		return "", err
-	}
-	if look == w.First {
-		return "old", nil
-	}
+func (w *requestWorld) settled() (string, error) { return w.OldOrNew(w.isNew) }
+
+func (w *requestWorld) isNew(look string) error {
 	if strings.Contains(look, ".etcdpod") {
-		return "", fmt.Errorf("something was left beside the requests:\n%s", look)
+		return fmt.Errorf("something was left beside the requests:\n%s", look)
 	}
 	for _, at := range w.bases() {
 		csr, key := string(w.Machine.Peek(at+".csr")), string(w.Machine.Peek(at+".key"))
 		if !strings.HasPrefix(csr, "cert new") || csr[len("cert "):] != key[len("key "):] {
-			return "", fmt.Errorf("%s is %q with %q", at, csr, key)
+			return fmt.Errorf("%s is %q with %q", at, csr, key)
 		}
 		for _, ending := range []string{".csr", ".key"} {
 			if st, err := w.Machine.Lstat(at + ending); err != nil || st.Mode.Perm() != 0o600 {
-				return "", fmt.Errorf("%s%s has the mode %v: %w", at, ending, st.Mode, err)
+				return fmt.Errorf("%s%s has the mode %v: %w", at, ending, st.Mode, err)
 			}
 		}
 	}
-	return "new", nil
+	return nil
 }
 
-func TestRequestsStoppedAnywhereAreAllThereOrNone(t *testing.T) {
-	crashtest.StoppedAnywhere(t, requestCases())
-}
-
-func TestWhateverSomebodyElseDoesAtAnyStepOfARequestNothingPromisedIsLost(t *testing.T) {
-	crashtest.Meddled(t, requestCases())
+func TestRequestsAreAllThereOrNoneWhateverHappens(t *testing.T) {
+	crashtest.Everything(t, requestCases())
 }
 
 // A request whose key somebody else has replaced meanwhile stays as it is: the other key may need

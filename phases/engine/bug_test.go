@@ -37,7 +37,7 @@ func (b brittle) Mkdir(path string, attr node.Attr) error {
 // A panic ends a run as any other failure does: everything goes back, and one sentence says why.
 func TestAPanicTakesARunBack(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine)
+	n := crashtest.Alone(t, machine)
 	broken := true
 	n.Process.Host.FS = brittle{n.Process.Host.FS, &broken}
 	dirs := engine.Workflow[*observe.Node, *observe.Facts]{

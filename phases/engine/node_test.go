@@ -27,7 +27,7 @@ func (s stuck) Lock(path string) (func() error, error) {
 // If the lock stayed without a word, the next command would be refused and nobody would know why.
 func TestALockThatCannotBeGivenUpIsTold(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine)
+	n := crashtest.Alone(t, machine)
 	n.Process.Host.FS = stuck{n.Process.Host.FS}
 	nothing := engine.Workflow[*observe.Node, *observe.Facts]{
 		Name: "nothing",

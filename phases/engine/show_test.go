@@ -54,7 +54,7 @@ func twoDirs(n *crashtest.Node) engine.Work {
 func TestARunShowsWhatFailedAndWhatBecameOfIt(t *testing.T) {
 	ctx := context.Background()
 	machine := crashtest.Shape{}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine)
+	n := crashtest.Alone(t, machine)
 	bad := "/backup/two"
 	n.Process.Host.FS = faulty{n.Process.Host.FS, &bad}
 	var open *engine.OpenRunError
@@ -89,7 +89,7 @@ func TestARunShowsWhatFailedAndWhatBecameOfIt(t *testing.T) {
 
 func TestARunThatWentBackShowsWhenAndWhy(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine)
+	n := crashtest.Alone(t, machine)
 	bad := "/backup/one"
 	n.Process.Host.FS = faulty{n.Process.Host.FS, &bad}
 	if err := n.Do(twoDirs(n)); err == nil {
@@ -124,7 +124,7 @@ func (p planting) Mkdir(path string, attr node.Attr) error {
 // sees.
 func TestAWarningOfARunKeepsItsCode(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine)
+	n := crashtest.Alone(t, machine)
 	var events []engine.Event
 	n.Process.Emit = func(e engine.Event) { events = append(events, e) }
 	told := func() (warned []string) {

@@ -69,8 +69,7 @@ type initWorld struct {
 
 func newInitWorld(t *testing.T, b beginning) *initWorld {
 	t.Helper()
-	machine := b.machine(t)
-	return b.on(crashtest.Over(t, "cp1", machine, machine))
+	return b.on(crashtest.Alone(t, b.Machine(t)))
 }
 
 func (b beginning) on(w *crashtest.Node) *initWorld {
@@ -81,18 +80,18 @@ func (b beginning) on(w *crashtest.Node) *initWorld {
 	return i
 }
 
-func initCases() (all []crashtest.Case) {
-	for _, b := range beginnings() {
-		all = append(all, crashtest.Case{Name: b.name, Machine: b.machine,
-			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-				i := b.on(w)
-				return crashtest.Subject{Run: i.init, Outcome: i.settled}
-			}})
-	}
-	return all
+func initCases() []crashtest.Case {
+	return crashtest.Cases(beginnings(), func(b beginning, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		i := b.on(w)
+		return crashtest.Subject{Run: i.init, Outcome: i.settled}
+	})
 }
 
-func (b beginning) machine(t *testing.T) *sim.Machine {
+// Title names the case.
+func (b beginning) Title() string { return b.name }
+
+// Machine is a node on which nothing runs.
+func (b beginning) Machine(t *testing.T) *sim.Machine {
 	t.Helper()
 	d := sim.NewDisk()
 	write := func(name, data string) {
@@ -172,27 +171,19 @@ func (w *initWorld) init() error {
 }
 
 // settled says whether the node is wholly old or wholly new; if neither, what is wrong.
-func (w *initWorld) settled() (string, error) {
-	look, err := w.Ended()
-	if err != nil {
-		return "", err
-	}
-	if err := w.NoKeyLeft(); err != nil {
-		return "", err
-	}
-	if look == w.First {
-		return "old", nil
-	}
+func (w *initWorld) settled() (string, error) { return w.OldOrNew(w.isNew) }
+
+func (w *initWorld) isNew(look string) error {
 	if strings.Contains(look, ".etcdpod") {
-		return "", fmt.Errorf("something was left behind:\n%s", look)
+		return fmt.Errorf("something was left behind:\n%s", look)
 	}
 	if w.begin.phase != "render-etcd" {
 		if err := w.certsAreThere(); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if w.begin.phase == "certs" {
-		return "new", nil
+		return nil
 	}
 	wants := []string{"/var/lib/etcd {-rwx------ 0 0 } ", crashtest.TestManifestDir + "/etcd.yaml {-rw------- 0 0 } "}
 	if w.begin.phase == "" {
@@ -201,12 +192,7 @@ func (w *initWorld) settled() (string, error) {
 	for _, server := range w.begin.wish.Servers {
 		wants = append(wants, "- --etcd-servers="+server, "runs kube-apiserver ")
 	}
-	for _, want := range wants {
-		if !strings.Contains(look, want) {
-			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
-		}
-	}
-	return "new", nil
+	return crashtest.Shows(look, wants...)
 }
 
 func (w *initWorld) certsAreThere() error {
@@ -227,16 +213,8 @@ func (w *initWorld) certsAreThere() error {
 	return nil
 }
 
-func TestAnInitStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	crashtest.StoppedAnywhere(t, initCases())
-}
-
-func TestAnInitInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
-	crashtest.InterruptedAnywhere(t, initCases())
-}
-
-func TestWhateverSomebodyElseDoesAtAnyStepOfAnInitNothingPromisedIsLost(t *testing.T) {
-	crashtest.Meddled(t, initCases())
+func TestAnInitEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
+	crashtest.Everything(t, initCases())
 }
 
 func TestAnEtcdThatNeverServesIsTakenBack(t *testing.T) {

@@ -43,7 +43,7 @@ func seen(t *testing.T, files map[string]string, change func(*sim.Machine)) *obs
 	if change != nil {
 		change(machine)
 	}
-	f, err := crashtest.Over(t, "cp1", machine, machine).Observe("r1")
+	f, err := crashtest.Alone(t, machine).Observe("r1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestADiskThatTheDataLeavesNeedNotBeMounted(t *testing.T) {
 			}
 		}
 	}}.Machine(t)
-	n := crashtest.Over(t, "cp1", machine, machine).Process.Look
+	n := crashtest.Alone(t, machine).Process.Look
 	for dir, refused := range map[string]bool{"/srv/etcd": true, "/other/etcd": false} {
 		n.MoveData(f, dir)
 		if err := f.CheckStarts(of(f, etcdYAML)); (err != nil) != refused {
@@ -227,7 +227,7 @@ func (mute) Image(context.Context, string) (node.Image, error) {
 
 func TestARuntimeThatTellsNothingOfImagesIsNoReasonToRefuse(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	w := crashtest.Over(t, "cp1", machine, machine)
+	w := crashtest.Alone(t, machine)
 	f, err := w.Observe("r1")
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func TestTheRuntimeOrTheBinaryTellsTheVersionOfAnImageWhoseNameDoesNot(t *testin
 				t.Fatal(err)
 			}
 		}}.Machine(t)
-		w := crashtest.Over(t, "cp1", machine, machine)
+		w := crashtest.Alone(t, machine)
 		f, err := w.Observe("r1")
 		if err != nil {
 			t.Fatal(err)

@@ -57,8 +57,7 @@ type restoreWorld struct {
 
 func newWorld(t *testing.T, s scenario) *restoreWorld {
 	t.Helper()
-	machine := s.Machine(t)
-	return onNode(crashtest.Over(t, "cp1", machine, machine), s)
+	return onNode(crashtest.Alone(t, s.Machine(t)), s)
 }
 
 func onNode(w *crashtest.Node, s scenario) *restoreWorld {
@@ -67,16 +66,15 @@ func onNode(w *crashtest.Node, s scenario) *restoreWorld {
 }
 
 // restores are the cases of the crash matrix.
-func restores() (all []crashtest.Case) {
-	for _, s := range scenarios() {
-		all = append(all, crashtest.Case{Name: s.name, Machine: s.Machine,
-			On: func(w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
-				r := onNode(w, s)
-				return crashtest.Subject{Run: r.restore, Outcome: r.verdict}
-			}})
-	}
-	return all
+func restores() []crashtest.Case {
+	return crashtest.Cases(scenarios(), func(s scenario, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		r := onNode(w, s)
+		return crashtest.Subject{Run: r.restore, Outcome: r.verdict}
+	})
 }
+
+// Title names the case.
+func (s scenario) Title() string { return s.name }
 
 // facts observes the simulated node as a restore observes a real one.
 func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Facts, error) {
@@ -113,49 +111,37 @@ func (w *restoreWorld) restore() error {
 }
 
 // verdict says whether the node is wholly old or wholly new; if neither, what is wrong.
-func (w *restoreWorld) verdict() (string, error) {
-	look, err := w.Ended()
-	if err != nil {
-		return "", err
-	}
-	if look == w.First {
-		return "old", nil
-	}
-	for _, want := range []string{
-		"kubelet true", "runs etcd new", "runs kube-apiserver ",
-		"runs kube-controller-manager ", "runs kube-scheduler ",
-	} {
-		if !strings.Contains(look, want+"\n") {
-			return "", fmt.Errorf("neither old nor new: no %q in\n%s", want, look)
-		}
+func (w *restoreWorld) verdict() (string, error) { return w.OldOrNew(w.isNew) }
+
+// allRun are the lines of a node on which everything runs again, with the new data.
+func allRun() []string {
+	return []string{"kubelet true\n", "runs etcd new\n", "runs kube-apiserver \n",
+		"runs kube-controller-manager \n", "runs kube-scheduler \n"}
+}
+
+func (w *restoreWorld) isNew(look string) error {
+	if err := crashtest.Shows(look, allRun()...); err != nil {
+		return err
 	}
 	for _, m := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		name := crashtest.TestManifestDir + "/" + m + ".yaml"
 		now, err := w.Machine.ReadFile(name)
 		if err != nil {
-			return "", err
+			return err
 		}
 		if !strings.Contains(w.First, fmt.Sprintf("%q", now)) && !(m == "etcd" &&
 			w.scenario.options.DataDir != "" && strings.Contains(string(now), w.scenario.options.DataDir)) {
-			return "", fmt.Errorf("neither old nor new: %s was changed", name)
+			return fmt.Errorf("neither old nor new: %s was changed", name)
 		}
 	}
 	if strings.Contains(look, "etcdpod-kept") || strings.Contains(look, "manifests/.") {
-		return "", fmt.Errorf("something was left in the static-pod directory:\n%s", look)
+		return fmt.Errorf("something was left in the static-pod directory:\n%s", look)
 	}
-	return "new", nil
+	return nil
 }
 
-func TestARestoreStoppedAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
-	crashtest.StoppedAnywhere(t, restores())
-}
-
-func TestARestoreInterruptedAnywhereGoesBackAndNothingStopsThat(t *testing.T) {
-	crashtest.InterruptedAnywhere(t, restores())
-}
-
-func TestWhateverSomebodyElseDoesAtAnyStepOfARestoreNothingPromisedIsLost(t *testing.T) {
-	crashtest.Meddled(t, restores())
+func TestARestoreEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
+	crashtest.Everything(t, restores())
 }
 
 func TestARestoreThatAnEarlierVersionLeftOpenIsSettled(t *testing.T) {

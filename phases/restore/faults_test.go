@@ -65,11 +65,6 @@ func catch(t *testing.T, mistake func(*crashtest.Node)) string {
 	return ""
 }
 
-// Before the commit point, a failure (not a crash) takes everything back by itself.
-func TestAFailureAtAnyStepBeforeTheCommitPointTakesEverythingBack(t *testing.T) {
-	crashtest.FailedAnywhere(t, restores())
-}
-
 // If etcd never becomes healthy, the run rolls back by itself.
 func TestAnEtcdThatNeverServesIsRolledBack(t *testing.T) {
 	for _, s := range scenarios() {

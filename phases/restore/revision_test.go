@@ -79,7 +79,7 @@ func TestOnlyAPlausibleRevisionCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			machine := crashtest.Shape{}.Machine(t)
-			w := crashtest.Over(t, "cp1", machine, machine)
+			w := crashtest.Alone(t, machine)
 			if c.attr == (node.Attr{}) {
 				c.attr = node.Mine(0o600)
 			}

@@ -223,7 +223,7 @@ func byHand(t *testing.T) *restoreWorld {
 		t.Fatal(err)
 	}
 	machine.Steps = 0
-	return onNode(crashtest.Over(t, "cp1", machine, machine), scenario{})
+	return onNode(crashtest.Alone(t, machine), scenario{})
 }
 
 // What did not run before is ended again, when the kubelet that was lent has started it.

@@ -17,7 +17,7 @@ import (
 func flagsOn(t *testing.T, name, address, etcd, server string) NodeStatus {
 	t.Helper()
 	machine := crashtest.Shape{}.Machine(t)
-	w := crashtest.Over(t, "cp1", machine, machine)
+	w := crashtest.Alone(t, machine)
 	w.Process.Look.Name = name
 	lines := func(text string) string {
 		var b strings.Builder

@@ -375,7 +375,7 @@ func (deadRuntime) Containers(context.Context) ([]node.Container, error) {
 
 func TestStatusWorksWhenEverythingIsDown(t *testing.T) {
 	machine := crashtest.Shape{}.Machine(t)
-	w := crashtest.Over(t, "cp1", machine, machine)
+	w := crashtest.Alone(t, machine)
 	w.Process.Look.Access = observe.AccessFlags{Endpoints: []string{"https://127.0.0.1:1"}}
 	w.Process.Host.Runtime = deadRuntime{}
 	w.Process.Look.View = w.Process.Host.View()

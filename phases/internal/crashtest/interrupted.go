@@ -105,7 +105,7 @@ func (c Case) interruptedAgain(t *testing.T, at, oneIn int) (times int) {
 			w.Machine.Revive()
 			w.Restart()
 			w.interrupted = nil
-			settles := command == "rollback" || w.aborted()
+			settles := command == "rollback" || w.aborted() || w.open() == ""
 			if settles { // otherwise the interrupt would not let it go forward
 				w.interruptAt(1 + second%(last-at))
 			}

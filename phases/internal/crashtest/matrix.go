@@ -35,7 +35,7 @@ type Subject struct {
 func (c Case) Fresh(t *testing.T) (*Node, Subject) {
 	t.Helper()
 	machine := c.Machine(t)
-	w := Over(t, "cp1", machine, machine)
+	w := Alone(t, machine)
 	return w, c.On(w, machine)
 }
 

@@ -115,8 +115,8 @@ func (w *Node) Ended() (string, error) {
 	return look, w.Violated()
 }
 
-// NoKeyLeft checks that no key is in the folder of an ended run, or in any journal.
-func (w *Node) NoKeyLeft() error {
+// noKeyLeft checks that no key is in the folder of an ended run, or in any journal.
+func (w *Node) noKeyLeft() error {
 	for line := range strings.Lines(w.Machine.Look()) {
 		if strings.Contains(line, journal.Home) && strings.Contains(line, "key new") {
 			return fmt.Errorf("a key lies about: %s", line)
@@ -162,7 +162,7 @@ func (w *Node) Observe(id string) (*observe.Facts, error) {
 func SeenFacts(t *testing.T, run string) *observe.Facts {
 	t.Helper()
 	machine := Shape{}.Machine(t)
-	f, err := Over(t, "cp1", machine, machine).Observe(run)
+	f, err := Alone(t, machine).Observe(run)
 	if err != nil {
 		t.Fatal(err)
 	}
