@@ -110,6 +110,8 @@ func headline(st status.Status) string {
 	switch m := st.Member; {
 	case st.OpenRun != nil:
 		state = runHeadline(st.OpenRun)
+	case m == nil && st.Problem == "":
+		state = "etcd was not asked" // the warnings say why
 	case m == nil:
 		state = "etcd does not answer"
 	case m.Learner:

@@ -23,15 +23,15 @@ func TestDocsHaveEveryWarning(t *testing.T) {
 func warningsPage() string {
 	var b strings.Builder
 	b.WriteString("# Warnings\n\nMade from the program by `make docs`.\n\n" +
-		"What is wrong is in `warnings`, in sentences for people, and in the same order in `findings`, for\n" +
-		"programs: each has a `code`, a `severity`, the `node`, the `subject` (the file, member, address or\n" +
-		"flag that it is about) and the sentence as `text`. Events with the state `note` that are warnings\n" +
-		"have `code`, `severity`, `node` and `subject`, too, and so do certificates, and backups in a list,\n" +
-		"have the `code` of what is wrong with them. A plan has the findings of each phase in that phase, and\n" +
-		"on several nodes those of all nodes next to `notes`. With\n" +
-		"`status --nodes`, what several nodes have in common is one warning, and a finding for each of them.\n" +
-		"A code keeps its meaning, and is never used for another\n" +
-		"one; new codes may come. Sentences may change: [json.md](json.md).\n\n" +
+		"Every warning has a stable code, so that a program need not read the sentence. In JSON, `warnings`\n" +
+		"has the sentences, and `findings` has the same warnings in the same order, each with its `code`,\n" +
+		"`severity`, `node`, `subject` (the file, member, address or flag it is about) and `text`. An event\n" +
+		"with the state `note` that is a warning has them, too. A certificate or a listed backup only has\n" +
+		"the `code` of what is wrong with it. In a plan, each phase has its own findings; the plan of several\n" +
+		"nodes also has those of all nodes, next to `notes`. In `status --nodes`, a warning that several\n" +
+		"nodes share appears once, with a finding for each node.\n\n" +
+		"A code keeps its meaning, and is never reused. New codes may be added, and sentences may change:\n" +
+		"see [json.md](json.md).\n\n" +
 		"| severity | it means |\n|---|---|\n" +
 		"| critical | something does not serve, or data is lost or may be lost by the next failure |\n" +
 		"| warning | it works now, and somebody should look at it |\n" +

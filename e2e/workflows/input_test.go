@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -277,6 +278,38 @@ func TestAnEtcdOfNoManifestIsRefused(t *testing.T) {
 	must(t, os.Rename(n.Path(sandbox.ManifestDir+"/etcd.yaml"), n.Path("/srv-etcd.yaml")))
 	n.refused([]string{b.file}, "no manifest in /etc/kubernetes/manifests runs etcd")
 	must(t, os.Rename(n.Path("/srv-etcd.yaml"), n.Path(sandbox.ManifestDir+"/etcd.yaml")))
+}
+
+// An etcd that answers is backed up, whatever has become of the files that started it.
+func TestAnEtcdThatAnswersIsBackedUpWhateverItsManifestIsLike(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	must(t, n.StopKubelet(n.ctx))
+	back := n.written("/etc/kubernetes/manifests/etcd.yaml", "    - --data-dir=",
+		"    - --config-file=/etc/kubernetes/pki/etcd/etcd.conf.yml\n    - --data-dir=")
+	const gone, answers = "etcd.conf.yml does not exist", "an etcd answers at https://127.0.0.1:"
+	n.want(6, []string{"status"}, gone, answers,
+		"Next: run `etcdpod backup`, while that etcd answers; then put it back")
+	n.want(5, []string{"backup", "--dir", "/var/lib/etcd/backups"}, "it would be lost along with the data")
+	n.want(5, []string{"backup", "--endpoints", "https://127.0.0.1:1"}, gone, "--endpoints")
+	n.want(0, []string{"backup"}, gone, "it may not start again", "verified")
+	back()
+
+	etcd, aside := n.Path(sandbox.ManifestDir+"/etcd.yaml"), n.Path("/srv-etcd.yaml")
+	must(t, os.Rename(etcd, aside))
+	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd", answers)
+	made := n.want(0, []string{"backup"}, "nothing would start it again", "verified")
+	if !strings.Contains(made.Stdout, "/etcd-"+n.Node+"-") {
+		t.Errorf("it is not of %s: %s", n.Node, made.Stdout)
+	}
+	n.want(1, []string{"backup", "--endpoints", "https://127.0.0.1:1"}, "none answers", "nothing listens there")
+
+	server, beside := n.Path(sandbox.ManifestDir+"/kube-apiserver.yaml"), n.Path("/srv-kube-apiserver.yaml")
+	must(t, os.Rename(server, beside))
+	n.want(5, []string{"backup"}, "no manifest in /etc/kubernetes/manifests runs etcd", "--endpoints")
+	n.want(0, []string{"backup", "--endpoints", n.ClientURL()}, "verified")
+	must(t, errors.Join(os.Rename(beside, server), os.Rename(aside, etcd)))
+	must(t, n.StartKubelet(n.ctx))
+	n.want(0, []string{"status"})
 }
 
 func TestARuntimeThatCannotBeAskedIsRefused(t *testing.T) {

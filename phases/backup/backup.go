@@ -55,6 +55,7 @@ type (
 type Facts struct {
 	*observe.Facts
 	Backup    *Place
+	Access    op.Access          // to the etcd that the snapshot is taken of
 	Agreement *observe.Agreement // nil: there is nothing to compare
 }
 
@@ -131,13 +132,13 @@ func CheckDir(dir string) error {
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	seen, err := n.Observe(ctx, id)
+	seen, err := n.ObserveAround(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	f := &Facts{Facts: seen}
-	if f.Live == nil && f.Etcd != nil && o.FromDataDir == "" {
-		f.Live, _ = n.OwnLive(ctx, f.Etcd) // a snapshot needs no quorum
+	if o.FromDataDir == "" {
+		f.reach(ctx, n)
 	}
 	if f.Backup, err = o.place(n, seen); err != nil {
 		return nil, err
@@ -152,9 +153,34 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
-		f.Agreement = n.Agree(ctx, f.Etcd, f.Live, false)
+		f.Agreement = n.Agree(ctx, &observe.EtcdPod{Access: f.Access}, f.Live, false)
 	}
 	return f, nil
+}
+
+// reach finds the etcd to take a snapshot of. An etcd that answers is healthy enough for that,
+// without a quorum, and whatever is wrong with the manifest that started it.
+func (f *Facts) reach(ctx context.Context, n *observe.Node) {
+	if f.Etcd != nil {
+		f.Access = f.Etcd.Access
+	} else {
+		f.Access, _ = n.AsClient(f.Manifests)
+	}
+	if f.Live != nil || len(f.Access.Endpoints) == 0 {
+		return
+	}
+	own, err := n.OwnLive(ctx, &observe.EtcdPod{Access: f.Access})
+	if f.Live = own; f.Etcd != nil {
+		return
+	}
+	if f.LiveError = err; own == nil {
+		return
+	}
+	for _, m := range own.Members {
+		if uint64(m.ID) == own.MemberID {
+			f.Node = m.Name
+		}
+	}
 }
 
 // place examines where the backup will go. Links are followed first: what counts is where they
@@ -210,6 +236,10 @@ func within(n *observe.Node, seen *observe.Facts, dir string) string {
 		return theKubeletRuns
 	case pod != nil && (node.Inside(n.FS, dir, pod.DataDir) || pod.WALDir != "" && node.Inside(n.FS, dir, pod.WALDir)):
 		return lostWithData
+	case pod == nil && slices.ContainsFunc(observe.EtcdVolumes(seen.Manifests), func(volume string) bool {
+		return node.Inside(n.FS, dir, volume)
+	}):
+		return lostWithData // which of them has the data is not known
 	}
 	return ""
 }
@@ -290,6 +320,21 @@ func (o Options) leftOut(f *Facts) (said []finding.Finding) {
 	return said
 }
 
+// unexplained says what is wrong with the manifest of an etcd that answers.
+func (o Options) unexplained(f *Facts) []finding.Finding {
+	at := strings.Join(f.Access.Endpoints, ", ")
+	switch {
+	case o.FromDataDir != "" || f.Etcd != nil || f.Live == nil:
+		return nil
+	case f.EtcdError != nil:
+		return []finding.Finding{finding.New(finding.EtcdManifestUnusable, f.ManifestDir,
+			"%v. The etcd that answers at %s is backed up; it may not start again", f.EtcdError, at)}
+	}
+	return []finding.Finding{finding.New(finding.EtcdManifestMissing, f.ManifestDir,
+		"no manifest in %s runs etcd. The etcd that answers at %s is backed up; nothing would start it again",
+		f.ManifestDir, at)}
+}
+
 func (o Options) workspace(f *Facts) op.Workspace {
 	return op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
 }
@@ -297,6 +342,7 @@ func (o Options) workspace(f *Facts) op.Workspace {
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
 	notes := append(f.Backup.notes(), o.leftOut(f)...)
+	notes = append(notes, o.unexplained(f)...)
 	if f.Agreement == nil {
 		return notes
 	}
@@ -344,13 +390,25 @@ func (o Options) checkEtcd(f *Facts) error {
 	if o.FromDataDir != "" {
 		return nil // the data was examined, and no process uses it
 	}
+	if f.Etcd == nil && f.Live != nil {
+		return nil
+	}
+	if f.EtcdError != nil {
+		return engine.WithHint(f.EtcdError, cmp.Or(engine.Hint(f.EtcdError), "fix etcd's manifest")+
+			"; or, if etcd runs, say with --endpoints where it answers")
+	}
 	if f.Etcd == nil {
 		if f.OpenRun != "" {
 			return engine.Refuse("run `etcdpod resume` or `etcdpod rollback` first",
 				"no manifest in %s runs etcd while run %s is open", f.ManifestDir, f.OpenRun)
 		}
-		return cmp.Or(f.CheckControlPlane(), engine.Refuse("give the data directory of a stopped member with "+
-			"--from-data-dir", "no manifest in %s runs etcd", f.ManifestDir))
+		const hint = "if an etcd runs, say with --endpoints where it answers; of a stopped member, give the data " +
+			"directory with --from-data-dir"
+		if f.LiveError != nil {
+			return &engine.UnreachableError{Suggestion: hint, Cause: f.LiveError,
+				What: fmt.Sprintf("no manifest in %s runs etcd, and none answers", f.ManifestDir)}
+		}
+		return cmp.Or(f.CheckControlPlane(), engine.Refuse(hint, "no manifest in %s runs etcd", f.ManifestDir))
 	}
 	if f.Live == nil && f.DataInUse {
 		return &engine.UnreachableError{
@@ -426,7 +484,7 @@ func (o Options) snapshot() phase {
 				return []op.Op{w.SnapshotDataDir(op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir,
 					UpToHole: o.UpToHole})}, nil
 			}
-			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Etcd.Access}}, nil
+			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Access}}, nil
 		}}
 }
 

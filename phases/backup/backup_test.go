@@ -18,7 +18,7 @@ import (
 
 func backupFacts(t *testing.T) *Facts {
 	f := &Facts{Facts: crashtest.SeenFacts(t, "20260101T000000Z-backup-0000")}
-	f.Backup = &Place{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}
+	f.Backup, f.Access = &Place{Dir: "/backups", Free: 1 << 30, Need: 100 << 20}, f.Etcd.Access
 	return f
 }
 
@@ -33,8 +33,14 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		says    string
 		hint    string
 	}{
-		{"no manifest runs etcd", Options{}, func(f *Facts) { f.Etcd = nil },
+		{"no manifest runs etcd", Options{}, func(f *Facts) { f.Etcd, f.Live = nil, nil },
 			&refused, "no manifest in", "--from-data-dir"},
+		{"no manifest runs etcd, and none answers", Options{}, func(f *Facts) {
+			f.Etcd, f.Live, f.LiveError = nil, nil, errors.New("connection refused")
+		}, &unreachable, "none answers: connection refused", "--endpoints"},
+		{"etcd's manifest cannot be relied on", Options{}, func(f *Facts) {
+			f.Etcd, f.Live, f.EtcdError = nil, nil, engine.Refuse("put it back", "etcd.conf.yml does not exist")
+		}, &refused, "etcd.conf.yml does not exist", "put it back; or, if etcd runs, say with --endpoints"},
 		{"etcd does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError = nil, errors.New("connection refused")
 		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
@@ -91,6 +97,8 @@ func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
 		{"a running etcd", Options{}, func(*Facts) {},
 			[]string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
 		{"a member without a quorum", Options{}, func(f *Facts) { f.LiveError = errors.New("no leader") },
+			[]string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
+		{"an etcd that answers, without a manifest", Options{}, func(f *Facts) { f.Etcd = nil },
 			[]string{"open-backup", "save-snapshot", "prove-backup", "keep-backup"}},
 		{"a data directory, and no etcd at all", Options{FromDataDir: "/old"}, func(f *Facts) {
 			f.Etcd, f.Live = nil, nil
@@ -199,7 +207,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 		"/backups/theirs.db.json":    node.Mine(0o600),
 		"/backups/described.db.json": node.Mine(0o602),
 	} {
-		data := `{"sizeBytes":4}`
+		data := `{"sizeBytes":4,"sha256":"3a6e"}`
 		if strings.HasSuffix(file, ".db") {
 			data = "data"
 		}
@@ -211,6 +219,8 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	create("/backups/alone.db", "data")
 	create("/backups/torn.db", "data")
 	create("/backups/torn.db.json", "{")
+	create("/backups/empty.db", "data")
+	create("/backups/empty.db.json", "{}")
 	create("/backups/.etcdpod-x.db", "data")
 	create("/backups/readme.txt", "data")
 	entries, err := List(t.Context(), w.Process.Look, "/backups")
@@ -235,13 +245,14 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 		"gone.db":                         "only its sidecar",
 		"alone.db":                        "no sidecar",
 		"torn.db":                         "cannot read the sidecar",
+		"empty.db":                        "it does not say which snapshot it describes",
 		"etcd-cp1-20200913T122640Z-r0.db": "but its sidecar says",
 	} {
 		if note, listed := notes[name]; !listed || !strings.Contains(note, want) || (want == "") != (note == "") {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
 		}
 	}
-	if len(entries) != 10 { // with the three old ones, whose sidecars give no length
+	if len(entries) != 11 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
 	if entries, err := List(t.Context(), w.Process.Look, ""); err != nil || len(entries) != 0 {
@@ -284,7 +295,7 @@ func TestTheDirectoryOfABackupIsJudgedByWhereItsLinksLead(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", dir, err)
 		}
-		f := &Facts{Facts: seen, Backup: place}
+		f := &Facts{Facts: seen, Backup: place, Access: seen.Etcd.Access}
 		place.Free = 1 << 40
 		_, err = Workflow(o).Planned(t.Context(), f)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

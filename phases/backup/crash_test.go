@@ -99,7 +99,7 @@ func (w *backupWorld) workflow(o Options) workflow {
 			return nil, err
 		}
 		f := &Facts{Facts: seen}
-		f.Live = &observe.Live{}
+		f.Live, f.Access = &observe.Live{}, f.Etcd.Access
 		if f.Backup, err = o.place(n, seen); err != nil {
 			return nil, err
 		}

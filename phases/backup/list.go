@@ -40,6 +40,10 @@ func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
 	if errors.Is(err, fs.ErrNotExist) && !asked {
 		return []Entry{}, nil
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, engine.WithHint(fmt.Errorf("cannot list the backups: there is no directory %s", dir),
+			"name the directory that the backups are in; without --dir it is "+DefaultDir)
+	}
 	if err != nil {
 		return nil, engine.RefuseKind(fmt.Errorf("cannot list the backups: %w", err))
 	}

@@ -91,6 +91,11 @@ func Sidecars(n *observe.Node, dir string) (own []Sidecar, foreign []string) {
 	return own, foreign
 }
 
+// WithoutSidecar is what a person can do about a snapshot that is good but for its sidecar.
+func WithoutSidecar(snapshot string) string {
+	return fmt.Sprintf("if you are sure that this is the right snapshot, move %s away", op.SidecarOf(snapshot))
+}
+
 // Against returns a [*snapfile.Bad] if a good snapshot is not the one that its sidecar describes,
 // or the sidecar could not be read; quick compares only what a quick check knows.
 func Against(r *snapfile.Report, s *op.SidecarFile, unread error, quick bool) error {
@@ -101,5 +106,5 @@ func Against(r *snapfile.Report, s *op.SidecarFile, unread error, quick bool) er
 	if reason == "" {
 		return nil
 	}
-	return &snapfile.Bad{Check: checkSidecar, Reason: reason}
+	return &snapfile.Bad{Check: CheckSidecar, Reason: reason}
 }

@@ -42,8 +42,8 @@ type Verdict struct {
 	Findings []finding.Finding `json:"findings,omitempty"` // what is wrong with it, for programs
 }
 
-// checkSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
-const checkSidecar = "sidecar"
+// CheckSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
+const CheckSidecar = "sidecar"
 
 // Verify proves a snapshot good or says what is wrong with it. path is a path of this process; no
 // node is needed. quick stops after length, SHA-256 and meta pages. If FILE.json exists, the file

@@ -22,6 +22,10 @@ type signedPair struct {
 // observeSigned reads what was signed elsewhere, and checks it against its key, the CA trusted
 // here, and its use. If no names were given, those that are there count.
 func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Time) error {
+	if !n.Exists(o.From) {
+		return &engine.UsageError{Reason: "there is no directory " + o.From,
+			Hint: "--from names the directory into which `etcdpod certs generate-csr` wrote the requests"}
+	}
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {
 		r.Uses = slices.DeleteFunc(r.Uses, func(use certUse) bool { return !n.Exists(o.signedAt(use) + ".crt") })

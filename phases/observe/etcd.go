@@ -287,6 +287,31 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 	return n.Typed(a)
 }
 
+// AsClient is how clients on this host reach etcd: at the endpoints that a person gave, or else at
+// those of this host that the API server uses, with the API server's certificate, or kubeadm's for
+// health checks. It is what is left where etcd's own manifest is gone, or cannot be relied on;
+// false when nothing tells.
+func (n *Node) AsClient(files []ManifestFile) (op.Access, bool) {
+	a := op.Access{Endpoints: n.Access.Endpoints}
+	m, c, ok := Program(files, "kube-apiserver")
+	if ok && len(a.Endpoints) == 0 {
+		own := ownAddresses()
+		a.Endpoints = slices.DeleteFunc(SplitList(FlagOf(m, c, "etcd-servers")), func(raw string) bool {
+			return !Loopback(HostOf(raw)) && !slices.Contains(own, HostOf(raw))
+		})
+	}
+	switch {
+	case !slices.ContainsFunc(a.Endpoints, Secure):
+	case ok:
+		a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
+		a.Cert, a.Key = HostFile(m, c, FlagOf(m, c, "etcd-certfile")), HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))
+	case n.Exists(KubeadmCertificatesDir + "/etcd/healthcheck-client.key"):
+		const dir = KubeadmCertificatesDir + "/etcd/"
+		a.CACert, a.Cert, a.Key = dir+"ca.crt", dir+"healthcheck-client.crt", dir+"healthcheck-client.key"
+	}
+	return n.Typed(a), len(a.Endpoints) > 0
+}
+
 // Typed puts what a person gave in the place of what the manifests say, and keeps the rest.
 func (n *Node) Typed(a op.Access) op.Access {
 	given := n.Access

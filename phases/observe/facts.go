@@ -21,7 +21,8 @@ type Facts struct {
 	KubeletError  error
 	Addresses     []string       // of this node
 	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
-	Etcd          *EtcdPod       // nil when no manifest runs etcd
+	Etcd          *EtcdPod       // nil when no manifest runs etcd, or EtcdError says what is wrong
+	EtcdError     error          // why etcd's manifest cannot be relied on
 	// OpenRun is the id of the run that must be resumed or rolled back; it may have taken manifests
 	// out.
 	OpenRun string

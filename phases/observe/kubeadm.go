@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -31,12 +32,23 @@ type KubeadmOptions struct {
 // from a pipe.
 func (o KubeadmOptions) Check() error {
 	if _, err := os.Stat(o.Config); o.Config != "" && err != nil {
-		return &engine.UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", err)}
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot read kubeadm's configuration: %v", said(err)),
+			Hint: "--config takes the file that kubeadm takes, as `kubeadm config print init-defaults` shows it"}
 	}
 	if _, err := os.Stat(o.PatchesDir); o.PatchesDir != "" && err != nil {
-		return &engine.UsageError{Reason: fmt.Sprintf("cannot read the patches in %s: %v", o.PatchesDir, err)}
+		return &engine.UsageError{Reason: fmt.Sprintf("cannot read the patches in %v", said(err)),
+			Hint: "--patches takes the directory that kubeadm takes"}
 	}
 	return nil
+}
+
+// said leaves the system call out of an error about a name that was given.
+func said(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return fmt.Errorf("%s: %w", at.Path, at.Err)
+	}
+	return err
 }
 
 // Read reads kubeadm's configuration, from a path of this process; for a member that joins,

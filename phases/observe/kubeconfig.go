@@ -202,8 +202,9 @@ func (n *Node) WithoutKubeconfig(files []ManifestFile) []finding.Finding {
 		return nil
 	}
 	return []finding.Finding{finding.New(finding.KubeconfigsMissing, KubeconfigPath("admin.conf"),
-		"an API server runs on this node, but there is no administrator's kubeconfig, neither %s: a restore would be "+
-			"refused; create one with `kubeadm init phase kubeconfig admin`, or copy it from another control plane",
+		"an API server runs on this node, but there is no administrator's kubeconfig, neither %s: `restore` and "+
+			"`apiserver set` would be refused; create one with `kubeadm init phase kubeconfig admin`, or copy it from "+
+			"another control plane",
 		strings.Join(administrators(), " nor "))}
 }
 

@@ -19,8 +19,18 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
-// Observe gathers what every workflow needs to know about the node. It changes nothing.
+// Observe gathers what every workflow needs to know about the node. It changes nothing. An error
+// may say that etcd's manifest cannot be relied on.
 func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
+	f, err := n.ObserveAround(ctx, id)
+	if err == nil && f.EtcdError != nil {
+		return nil, f.EtcdError
+	}
+	return f, err
+}
+
+// ObserveAround is Observe for who needs an etcd that answers, and not its manifest.
+func (n *Node) ObserveAround(ctx context.Context, id string) (*Facts, error) {
 	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
@@ -28,10 +38,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 		return nil, err
 	}
 	f.Elsewhere = n.Elsewhere(f.Manifests)
-	if f.Etcd, err = n.EtcdPod(f.Manifests); err != nil {
-		return nil, err
-	}
-	if f.Etcd != nil {
+	if f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 	}
 	if open, err := engine.OpenRun(n.FS); err == nil {

@@ -42,6 +42,16 @@ func running(files []ManifestFile, name string) (found []ManifestFile) {
 	return found
 }
 
+// EtcdVolumes are the host paths of all pods that run etcd: its data is in one of them.
+func EtcdVolumes(files []ManifestFile) (all []string) {
+	for _, m := range running(files, "etcd") {
+		for _, volume := range m.Manifest.HostPaths() {
+			all = append(all, volume.Path)
+		}
+	}
+	return all
+}
+
 // preferred is the file that kubeadm would have written, of one pod or of several.
 func preferred(found []ManifestFile, name string) ManifestFile {
 	for _, is := range []func(ManifestFile) bool{

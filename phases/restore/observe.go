@@ -199,8 +199,7 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		s.Sidecar = &sidecar.Sidecar
 	}
 	if err := backup.Against(r, sidecar, unread, false); err != nil {
-		return nil, engine.WithHint(err, fmt.Sprintf("if you are sure that this is the right snapshot, move %s away",
-			op.SidecarOf(o.File)))
+		return nil, engine.WithHint(err, backup.WithoutSidecar(o.File))
 	}
 	return s, nil
 }

@@ -109,18 +109,26 @@ func (s seen) judgeStarts() found {
 	return w
 }
 
+// answersBeside tells of an etcd that answers whatever its manifest is like.
+func (s seen) answersBeside() string {
+	if s.beside == "" {
+		return ""
+	}
+	return fmt.Sprintf("; an etcd answers at %s, and `etcdpod backup` can save what it holds", s.beside)
+}
+
 func (s seen) judgeEtcd() found {
 	f := s.facts
 	switch {
 	case s.stoppedByRun():
 		return nil
 	case s.etcd != nil:
-		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v", s.etcd)
+		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v%s", s.etcd, s.answersBeside())
 	case f.Etcd == nil && s.trace == "" && observe.UsesOtherEtcd(f.Manifests):
 		return nil
 	case f.Etcd == nil:
-		return one(finding.EtcdManifestMissing, f.ManifestDir, "no manifest in %s runs etcd%s",
-			f.ManifestDir, observe.Although(s.trace))
+		return one(finding.EtcdManifestMissing, f.ManifestDir, "no manifest in %s runs etcd%s%s",
+			f.ManifestDir, observe.Although(s.trace), s.answersBeside())
 	}
 	var w found
 	own := f.Etcd.Name

@@ -23,6 +23,7 @@ type seen struct {
 	files     error         // why the static-pod directory cannot be read
 	etcd      error         // why etcd's manifest cannot be relied on
 	trace     string        // what tells that etcd ought to run here, if no manifest does
+	beside    string        // where an etcd answers that no usable manifest runs; often empty
 	quota     int64         // bytes, from the flag or etcd's default
 	certs     []certs.Status
 	unread    []unreadCA
@@ -65,7 +66,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		}
 		n.ObserveUse(f)
 	} else {
-		s.trace = n.TraceOfEtcd(f.Manifests)
+		s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
 	}
 	n.ObserveStarts(ctx, f)
 	s.ended = s.lookAtLogs(n)
@@ -90,6 +91,19 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		return notControlPlane(f), ctx.Err()
 	}
 	return s.status(), ctx.Err()
+}
+
+// answersAnyhow is where an etcd of this node answers its clients whose manifest is gone, or cannot
+// be relied on; empty when none does.
+func answersAnyhow(ctx context.Context, n *observe.Node, f *observe.Facts) string {
+	access, ok := n.AsClient(f.Manifests)
+	if !ok {
+		return ""
+	}
+	if live, _ := n.OwnLive(ctx, &observe.EtcdPod{Access: access}); live == nil {
+		return ""
+	}
+	return strings.Join(access.Endpoints, ", ")
 }
 
 // notControlPlane is the one fact that explains all that is missing.
@@ -283,9 +297,9 @@ func (s seen) next(st Status) string {
 	case s.open.ID != "":
 		return (&engine.OpenRunError{Run: s.open}).Hint()
 	case s.etcd != nil:
-		return cmp.Or(engine.Hint(s.etcd), "fix etcd's manifest")
+		return s.savedFirst(cmp.Or(engine.Hint(s.etcd), "fix etcd's manifest"))
 	case f.Etcd == nil:
-		return "put etcd's manifest into " + f.ManifestDir
+		return s.savedFirst("put etcd's manifest into " + f.ManifestDir)
 	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":
 		return f.Obstacles[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:
@@ -323,6 +337,14 @@ func (s seen) next(st Status) string {
 		return lookIntoWarnings
 	}
 	return NothingToDo
+}
+
+// savedFirst puts a backup before a cure that starts etcd anew.
+func (s seen) savedFirst(cure string) string {
+	if s.beside == "" || s.newest() != nil && s.newest().TakenAt.After(s.facts.Now.Add(-time.Hour)) {
+		return cure
+	}
+	return "run `etcdpod backup`, while that etcd answers; then " + cure
 }
 
 // What is said where nothing more special is known.

@@ -3,6 +3,7 @@ package op
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -130,11 +131,15 @@ func ShareFile(a, b map[string]string) bool {
 // mostSidecar is far above any sidecar, in bytes.
 const mostSidecar = 1 << 20
 
-// ReadSidecar reads a sidecar that somebody else may have put there: never through a link.
+// ReadSidecar reads a sidecar that somebody else may have put there: never through a link. One that
+// does not say which snapshot it describes, as an empty object, is none.
 func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, err error) {
 	data, st, err := fsys.ReadPlain(name, mostSidecar)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
+	}
+	if err == nil && s.SHA256 == "" {
+		err = errors.New("it does not say which snapshot it describes")
 	}
 	return s, st, err
 }
