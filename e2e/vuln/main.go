@@ -1,16 +1,23 @@
-// Command vuln reads what `govulncheck -format json` found, and fails if there is a vulnerability
-// that etcdpod's code can reach and that nobody has judged.
+// Command vuln runs govulncheck over all code, and fails if there is a vulnerability that etcdpod's
+// code can reach and that nobody has judged. Its arguments are govulncheck's. With -offline, that
+// the database cannot be reached is said, and is no failure.
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 )
+
+const govulncheck = "golang.org/x/vuln/cmd/govulncheck@v1.9.0"
 
 // judged are vulnerabilities that do not concern etcdpod, each with the reason. The database knows
 // of none of them which functions are meant, and so takes every function of the module for it.
@@ -22,17 +29,17 @@ func judged() map[string]string {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: vuln FILE")
-		os.Exit(2)
+	offline := flag.Bool("offline", false, "end well if the database cannot be reached")
+	flag.Parse()
+	log, err := run(flag.Args())
+	if errors.Is(err, errUnreachable) && *offline {
+		fmt.Println("vulnerabilities: not checked,", err)
+		return
 	}
-	f, err := os.Open(os.Args[1])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "vuln:", err)
-		os.Exit(2)
+	var found map[string]string
+	if err == nil {
+		found, err = reached(bytes.NewReader(log))
 	}
-	defer f.Close()
-	found, err := reached(f)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vuln:", err)
 		os.Exit(2)
@@ -40,6 +47,28 @@ func main() {
 	if !tell(os.Stdout, found) {
 		os.Exit(1)
 	}
+}
+
+var errUnreachable = errors.New("the database cannot be reached")
+
+// run returns what govulncheck writes. An error wraps errUnreachable where it has asked nobody.
+func run(args []string) ([]byte, error) {
+	cmd := exec.Command("go", slices.Concat([]string{"run", govulncheck, "-format", "json"}, args, []string{"./..."})...)
+	var log, says bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &says
+	if err := cmd.Run(); err != nil {
+		return nil, why(says.String(), err)
+	}
+	return log.Bytes(), nil
+}
+
+// why explains a failure of govulncheck by what it said.
+func why(says string, err error) error {
+	says = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(says), err.Error()))
+	if cause, ok := strings.CutPrefix(says, "govulncheck: fetching vulnerabilities: "); ok {
+		return fmt.Errorf("%w: %s", errUnreachable, cause)
+	}
+	return fmt.Errorf("govulncheck failed: %w: %s", err, says)
 }
 
 // message is one of govulncheck's, as far as it matters here.

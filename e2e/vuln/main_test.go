@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"maps"
 	"strings"
 	"testing"
@@ -31,6 +32,21 @@ func TestOnlyWhatIsReachedAndNotJudgedFails(t *testing.T) {
 		var says strings.Builder
 		if tell(&says, found) != tt.good {
 			t.Errorf("%s: said %s", tt.name, &says)
+		}
+	}
+}
+
+// Only a database that nobody could reach is passed over; a wrong one is not.
+func TestADatabaseThatCannotBeReachedIsToldFromOtherFailures(t *testing.T) {
+	ended := errors.New("exit status 1")
+	for says, unreachable := range map[string]bool{
+		"govulncheck: fetching vulnerabilities: Get \"https://db/index\": dial tcp: no such host\nexit status 1\n": true,
+		"creating client: stat /nope: no such file or directory\nexit status 1\n":                                  false,
+		"govulncheck: loading packages: go.mod is broken\n":                                                        false,
+	} {
+		if err := why(says, ended); errors.Is(err, errUnreachable) != unreachable ||
+			strings.Contains(err.Error(), "exit status") == unreachable {
+			t.Errorf("%q: %v", says, err)
 		}
 	}
 }
