@@ -130,6 +130,9 @@ func runHeadline(r *engine.RunSummary) string {
 	if r.State == engine.Running {
 		return "a run is under way: " + r.ID
 	}
+	if r.Error != "" {
+		return "it is not known what a run did: " + r.ID
+	}
 	return "a run is open: " + r.ID
 }
 
@@ -173,7 +176,7 @@ func memberRows(st status.Status, now time.Time) [][]string {
 	} else {
 		add("newest backup", "none")
 	}
-	if r := st.OpenRun; r != nil {
+	if r := st.OpenRun; r != nil && r.Error == "" {
 		add("open run", "%s, stopped in %s, at: %s", r.ID, r.Phase, r.Operation)
 	}
 	return rows

@@ -53,7 +53,8 @@ var errUnreachable = errors.New("the database cannot be reached")
 
 // run returns what govulncheck writes. An error wraps errUnreachable where it has asked nobody.
 func run(args []string) ([]byte, error) {
-	cmd := exec.Command("go", slices.Concat([]string{"run", govulncheck, "-format", "json"}, args, []string{"./..."})...)
+	words := slices.Concat([]string{"run", govulncheck, "-format", "json"}, args, []string{"./..."})
+	cmd := exec.Command("go", words...)
 	var log, says bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &says
 	if err := cmd.Run(); err != nil {

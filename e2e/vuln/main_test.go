@@ -40,9 +40,9 @@ func TestOnlyWhatIsReachedAndNotJudgedFails(t *testing.T) {
 func TestADatabaseThatCannotBeReachedIsToldFromOtherFailures(t *testing.T) {
 	ended := errors.New("exit status 1")
 	for says, unreachable := range map[string]bool{
-		"govulncheck: fetching vulnerabilities: Get \"https://db/index\": dial tcp: no such host\nexit status 1\n": true,
-		"creating client: stat /nope: no such file or directory\nexit status 1\n":                                  false,
-		"govulncheck: loading packages: go.mod is broken\n":                                                        false,
+		"govulncheck: fetching vulnerabilities: Get \"https://db\": no such host\nexit status 1\n": true,
+		"creating client: stat /nope: no such file or directory\nexit status 1\n":                  false,
+		"govulncheck: loading packages: go.mod is broken\n":                                        false,
 	} {
 		if err := why(says, ended); errors.Is(err, errUnreachable) != unreachable ||
 			strings.Contains(err.Error(), "exit status") == unreachable {

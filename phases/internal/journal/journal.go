@@ -195,6 +195,9 @@ func Read(fsys node.Reader, dir string) (*State, error) {
 // read also returns how many bytes the whole records take, and whether something torn follows them.
 func read(fsys node.Reader, name string) (state *State, valid int64, torn bool, err error) {
 	data, err := fsys.ReadFile(name)
+	if err == nil {
+		err = trusted(fsys, name)
+	}
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("cannot read journal %s: %w", name, err)
 	}
@@ -210,6 +213,15 @@ func read(fsys node.Reader, name string) (state *State, valid int64, torn bool, 
 		return nil, 0, false, fmt.Errorf("cannot read journal %s: %w", name, err)
 	}
 	return state, int64(size), size < len(data), nil
+}
+
+// trusted refuses a journal that others may have written: what it says is carried out as root.
+func trusted(fsys node.Reader, name string) error {
+	st, err := fsys.Lstat(name)
+	if err == nil && (st.Foreign() || st.Mode&fs.ModeSymlink != 0) {
+		err = errors.New("others may have written it; if it is etcdpod's own, let it belong to root, with the mode 0600")
+	}
+	return err
 }
 
 // parse returns the records and how many bytes of data they take. Only the last line may be torn.

@@ -162,3 +162,24 @@ func TestTheLockHasOneHolderAndTellsWho(t *testing.T) {
 		t.Errorf("after the first one went: %v", err)
 	}
 }
+
+// What a journal says is carried out as root: one that others may have written is none.
+func TestAJournalThatOthersMayHaveWrittenIsNotBelieved(t *testing.T) {
+	for name, attr := range map[string]node.Attr{
+		"it belongs to somebody else": {Mode: 0o600, UID: 12345},
+		"everybody may write to it":   {Mode: 0o602},
+	} {
+		d := disk(t)
+		begin(t, d, "run")
+		file := journal.RunDir("run") + "/" + journal.Name
+		data, _ := d.ReadFile(file)
+		if err := errors.Join(d.Remove(file), d.Create(file, data, attr)); err != nil {
+			t.Fatal(err)
+		}
+		runs, err := journal.List(d)
+		if err != nil || len(runs) != 1 || runs[0].Err == nil || runs[0].State != nil ||
+			!strings.Contains(runs[0].Err.Error(), "others may have written it") {
+			t.Errorf("%s: the list has %v, %v", name, runs, err)
+		}
+	}
+}
