@@ -74,10 +74,12 @@ type SnapshotFacts struct {
 	DeadAPIServers []string // registered without a lease: nothing removes them
 	Resources      []op.Count
 	Sidecar        *backup.Sidecar
-	Caveats        []string  // what a data directory may lack
-	ModTime        time.Time `json:",omitzero"` // of the file
-	CAs            []string  // fingerprints of the cluster's CAs that stand in it
-	TokenKeys      []string  // ids of keys that signed tokens in it
+	// The cluster that a data directory is of; 0: at most the sidecar tells.
+	Cluster   op.ID     `json:",omitempty"`
+	Caveats   []string  // what a data directory may lack
+	ModTime   time.Time `json:",omitzero"` // of the file
+	CAs       []string  // fingerprints of the cluster's CAs that stand in it
+	TokenKeys []string  // ids of keys that signed tokens in it
 	// One value, as it is stored, for each of Prefixes.
 	Encrypted map[string]snapfile.Sample
 	// NoAdmins says that it has rules of RBAC, and not the one that gives kubeadm's admin.conf its

@@ -238,7 +238,7 @@ func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*Snapshot
 		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
 	}
 	s := snapshotFacts(d.Contents)
-	s.Path, s.Caveats = o.FromDataDir, d.Caveats()
+	s.Path, s.Caveats, s.Cluster = o.FromDataDir, d.Caveats(), op.ID(d.ClusterID)
 	s.Resources = nil // without the WAL the counts may be wrong
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
 	s.Members = bind.MembersOf(d.Members)

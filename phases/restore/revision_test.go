@@ -33,7 +33,7 @@ func described(t *testing.T, w *crashtest.Node, file string, attr node.Attr, s b
 
 // told is a sidecar that tells of a revision, with the fingerprint of a CA if given.
 func told(revision int64, cluster string, ca ...string) backup.Sidecar {
-	s := backup.Sidecar{Revision: revision, ClusterID: cluster}
+	s := backup.Sidecar{SHA256: "5a", Revision: revision, ClusterID: cluster}
 	if len(ca) > 0 {
 		s.Fingerprints = map[string]string{"/ca": ca[0]}
 	}

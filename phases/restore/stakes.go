@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,21 +76,27 @@ func (o restorer) lost(s *SnapshotFacts, live *observe.Live, w Written, now time
 		since = fmt.Sprintf("everything written since the backup, whose file was last modified %s; it has no sidecar "+
 			"that says when it was taken", engine.Age(now.Sub(s.ModTime)))
 	}
-	switch {
+	switch cluster := s.cluster(); {
 	case w.Unknown != "":
 		return []string{since, w.Unknown}
-	case live != nil && !ofOneHistory(s, live):
+	case live != nil && (cluster != 0 && cluster != op.ID(live.ClusterID) || s.Proof.Revision > live.Revision):
 		return []string{"everything that etcd holds now: the backup is from another cluster, or from before a restore",
 			"objects: " + against(s.Resources, w.Changes)}
+	case live != nil && cluster == 0:
+		return []string{since, changed(s.Resources, w.Changes), "provided that the backup is of this " +
+			"cluster, which no sidecar confirms"}
 	}
 	return []string{since, changed(s.Resources, w.Changes)}
 }
 
-// ofOneHistory says whether etcd's revisions go on from the snapshot's. A restored cluster has
-// another id.
-func ofOneHistory(s *SnapshotFacts, live *observe.Live) bool {
-	return s.Sidecar != nil && s.Sidecar.ClusterID == op.ID(live.ClusterID).String() &&
-		s.Proof.Revision <= live.Revision
+// cluster is the id of the cluster that the data is of, as far as something tells; 0: nothing does.
+// A restored cluster has another id.
+func (s *SnapshotFacts) cluster() op.ID {
+	if s.Sidecar == nil {
+		return s.Cluster
+	}
+	id, _ := strconv.ParseUint(s.Sidecar.ClusterID, 16, 64)
+	return op.ID(id)
 }
 
 // churn is what components write all the time, with nobody's doing.

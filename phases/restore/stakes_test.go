@@ -43,6 +43,19 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 		"of a later revision": {snapshot: SnapshotFacts{Sidecar: taken, Proof: op.Proof{Revision: 901}}, live: live,
 			written: Written{Changes: changes}, want: "everything that etcd holds now: the backup is from another " +
 				"cluster, or from before a restore"},
+		"without a sidecar": {snapshot: SnapshotFacts{ModTime: now.Add(-time.Hour)}, live: live,
+			written: Written{Changes: changes}, want: "it has no sidecar that says when it was taken; objects: 2 " +
+				"created, 1 changed, 2 deleted since, not counting events and leases (secrets 2 created, 1 changed, " +
+				"1 deleted; jobs.batch 1 deleted); provided that the backup is of this cluster, which no " +
+				"sidecar confirms"},
+		"without a sidecar, of a later revision": {snapshot: SnapshotFacts{Proof: op.Proof{Revision: 901}},
+			live: live, written: Written{Changes: changes},
+			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore"},
+		"the data of another cluster": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 1},
+			live: live, written: Written{Changes: changes},
+			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore"},
+		"the data of this cluster": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 0xab},
+			live: live, written: Written{Changes: changes}, want: "since that data; objects: 2 created"},
 		"etcd is down": {snapshot: SnapshotFacts{Sidecar: taken}, written: notCounted(),
 			want: "(3 days ago); etcd does not answer, so later writes could not be counted"},
 		"no sidecar": {snapshot: SnapshotFacts{ModTime: now.Add(-time.Hour)}, written: notCounted(),

@@ -219,7 +219,8 @@ func read(fsys node.Reader, name string) (state *State, valid int64, torn bool, 
 func trusted(fsys node.Reader, name string) error {
 	st, err := fsys.Lstat(name)
 	if err == nil && (st.Foreign() || st.Mode&fs.ModeSymlink != 0) {
-		err = errors.New("others may have written it; if it is etcdpod's own, let it belong to root, with the mode 0600")
+		err = errors.New("others may have written it; if it is etcdpod's own, let it belong to root, with the mode " +
+			"0600")
 	}
 	return err
 }
