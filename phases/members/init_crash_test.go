@@ -140,6 +140,16 @@ func (w *initWorld) observe(ctx context.Context, _ *observe.Node, id string) (*F
 		Rendered:    []byte(crashtest.EtcdManifest("")), DataDir: "/var/lib/etcd",
 		Whole: w.begin.phase == "", Access: op.Access{Endpoints: []string{"https://127.0.0.1:2379"}},
 	}
+	w.observeCerts(f)
+	f.Init.Wish = w.begin.wish
+	var running, listed error
+	f.Containers, running = w.Machine.Host().Runtime.Containers(ctx)
+	f.Manifests, listed = w.Process.Look.Manifests(ctx, crashtest.TestManifestDir)
+	return f, errors.Join(running, listed, observeManifest(w.Process.Look, f))
+}
+
+// observeCerts parts the certificates into those that are there and those to be made.
+func (w *initWorld) observeCerts(f *Facts) {
 	for _, spec := range pki.EtcdSpecs() {
 		if slices.Contains(w.begin.keep, spec.Name) {
 			f.Init.Certs.Keep = append(f.Init.Certs.Keep, spec)
@@ -149,11 +159,6 @@ func (w *initWorld) observe(ctx context.Context, _ *observe.Node, id string) (*F
 		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs,
 			path.Dir(f.Init.certFile(spec.CertFile())))
 	}
-	f.Init.Wish = w.begin.wish
-	var running, listed error
-	f.Containers, running = w.Machine.Host().Runtime.Containers(ctx)
-	f.Manifests, listed = w.Process.Look.Manifests(ctx, crashtest.TestManifestDir)
-	return f, errors.Join(running, listed, observeManifest(w.Process.Look, f))
 }
 
 func (w *initWorld) init() error {

@@ -121,15 +121,7 @@ func (w *joinWorld) observe(_ context.Context, _ *observe.Node, id string) (*Fac
 		HealthCheck: time.Minute,
 		Rendered:    renderedJoining(), DataDir: "/var/lib/etcd", Whole: true,
 	}
-	for _, spec := range pki.EtcdSpecs() {
-		if slices.Contains(w.from.keep, spec.Name) {
-			f.Init.Certs.Keep = append(f.Init.Certs.Keep, spec)
-		} else {
-			f.Init.Certs.Issue = append(f.Init.Certs.Issue, spec)
-		}
-		f.Init.MissingCertDirs = w.Process.Look.Missing(f.Init.MissingCertDirs,
-			path.Dir(f.Init.certFile(spec.CertFile())))
-	}
+	w.observeCerts(f)
 	f.Join = &JoinFacts{Endpoints: []string{"https://10.0.0.10:2379"}, Source: "--endpoints",
 		Through: op.Access{Endpoints: []string{"https://10.0.0.10:2379"}}, Cluster: &ClusterFacts{ID: sim.ClusterID}}
 	for _, m := range w.Machine.Members.All {
