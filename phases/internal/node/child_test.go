@@ -1,41 +1,75 @@
 package node
 
 import (
+	"os"
 	"os/exec"
-	"strings"
+	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// A child that died before it had a session of its own was ended by what was typed at the terminal:
-// one that gets no session, and ends itself so, stands for it. One that has a session is not
-// started again, however it ends.
-func TestWhatEndsBeforeItHasItsOwnSessionIsStartedAgain(t *testing.T) {
-	for _, test := range []struct {
-		sessions []bool // of the first, the second …: whether it gets its own
-		script   string
-		want     int // how many are started
-	}{
-		{[]bool{true}, "kill -INT $$", 1},
-		{[]bool{false, true}, "kill -INT $$", 2},
-		{[]bool{false, false, true}, "echo came", 3},
-		{[]bool{false, false, false}, "kill -INT $$", 3},
-	} {
-		begun := 0
-		var out *strings.Builder
+// The test starts itself once more, in a process group of its own: somebody presses Ctrl-C there
+// all the time, as at a terminal.
+func TestAChildThatACtrlCEndsBeforeItIsTheProgramIsStartedAgain(t *testing.T) {
+	const pressed = "ETCDPOD_TEST_PRESSED"
+	if os.Getenv(pressed) != "" {
+		startWhilePressed(t)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), pressed+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func startWhilePressed(t *testing.T) {
+	signal.Notify(make(chan os.Signal), os.Interrupt)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(300 * time.Microsecond):
+				_ = syscall.Kill(0, syscall.SIGINT)
+			}
+		}
+	}()
+	const children = 1000
+	for range children {
 		cmd, err := start(func() (*exec.Cmd, error) {
-			cmd := exec.Command("sh", "-c", test.script)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: test.sessions[begun]}
-			out = &strings.Builder{}
-			cmd.Stdout = out
-			begun++
+			cmd := exec.Command("true")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			return cmd, nil
 		})
-		if err != nil || begun != test.want {
-			t.Fatalf("%+v: %d are started, %v", test, begun, err)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := cmd.Wait(); (err == nil) != (out.String() == "came\n") {
-			t.Errorf("%+v: the last one is not the one that is returned: %v, %q", test, err, out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("a child ended: %v", err)
 		}
+	}
+	close(stop)
+	<-stopped
+}
+
+// A program that ran is not run again, however it ended.
+func TestAProgramThatEndsByAnInterruptIsNotStartedAgain(t *testing.T) {
+	begun := 0
+	cmd, err := start(func() (*exec.Cmd, error) {
+		begun++
+		cmd := exec.Command("sh", "-c", "kill -INT $$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || begun != 1 {
+		t.Errorf("%d are started: %v", begun, err)
 	}
 }
