@@ -13,7 +13,7 @@ import (
 // belongs to the terminal. If a Ctrl-C ends it in that moment, before it is the program at all, it
 // is made and started again.
 func start(program func() (*exec.Cmd, error)) (*exec.Cmd, error) {
-	const most = 100 // only that many Ctrl-C, and no other cause, could end as many one after the other
+	const most = 100 // no person presses Ctrl-C as often within that moment
 	for again := 0; ; again++ {
 		cmd, err := program()
 		if err != nil {
