@@ -23,8 +23,8 @@ type signedPair struct {
 // here, and its use. If no names were given, those that are there count.
 func observeSigned(n *observe.Node, r *RenewalFacts, o RenewOptions, now time.Time) error {
 	if !n.Exists(o.From) {
-		return &engine.UsageError{Reason: "there is no directory " + o.From,
-			Hint: "--from names the directory into which `etcdpod certs generate-csr` wrote the requests"}
+		return engine.Refuse("--from names the directory into which `etcdpod certs generate-csr` wrote the requests",
+			"there is no directory %s", o.From)
 	}
 	r.Signed = map[string]signedPair{}
 	if len(o.Names) == 0 || isAll(o.Names) {

@@ -88,11 +88,7 @@ func summarize(s *journal.State) RunSummary {
 // skippable are the phases of steps that have operations which may be skipped, in order.
 func skippable(steps []journal.StepState) (phases []string) {
 	for _, s := range steps {
-		o, err := op.Decode(s.Kind, s.Op)
-		if err != nil || s.Progress == journal.Done || slices.Contains(phases, s.Phase) {
-			continue
-		}
-		if _, can := o.(op.Skippable); can {
+		if s.Progress != journal.Done && !slices.Contains(phases, s.Phase) && op.Can[op.Skippable](s.Kind) {
 			phases = append(phases, s.Phase)
 		}
 	}

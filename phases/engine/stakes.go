@@ -75,7 +75,7 @@ func interrupts(ops []op.Op) bool {
 func away(s *journal.State) time.Duration {
 	var from, to time.Time
 	for _, r := range s.Records {
-		if r.Kind != journal.Start && r.Kind != journal.Finish {
+		if r.Kind != journal.Start && r.Kind != journal.Finish || !op.Can[op.Outage](s.Steps[r.Step].Kind) {
 			continue
 		}
 		o, err := op.Decode(s.Steps[r.Step].Kind, s.Steps[r.Step].Op)
@@ -125,7 +125,10 @@ func (r RunSummary) Stopped() bool {
 // stopped says whether an operation that stops something stands at one of these.
 func stopped(s *journal.State, at ...journal.Progress) bool {
 	return slices.ContainsFunc(s.Steps, func(step journal.StepState) bool {
+		if !slices.Contains(at, step.Progress) {
+			return false
+		}
 		o, err := op.Decode(step.Kind, step.Op)
-		return err == nil && slices.Contains(at, step.Progress) && op.Stops(o)
+		return err == nil && op.Stops(o)
 	})
 }

@@ -264,8 +264,16 @@ func checkControllerManagers(c *crashtest.Cluster) {
 	}
 }
 
-func TestOnOneNodeItEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
-	crashtest.Everything(t, onOneNode())
+func TestOnOneNodeStoppedAnywhereItEndsWhollyOldOrWhollyNew(t *testing.T) {
+	crashtest.StoppedAnywhere(t, onOneNode())
+}
+
+func TestOnOneNodeInterruptedAnywhereItEndsWhollyOldOrWhollyNew(t *testing.T) {
+	crashtest.InterruptedAnywhere(t, onOneNode())
+}
+
+func TestOnOneNodeAFailureAtAnyStepTakesItBack(t *testing.T) {
+	crashtest.FailedAnywhere(t, onOneNode())
 }
 
 func TestOnThreeNodesEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {

@@ -177,6 +177,17 @@ func Kind(o Op) string {
 	panic(fmt.Sprintf("op: %T is not in the catalogue", o))
 }
 
+// Can says whether operations of a kind have what T asks for, such as [Skippable]; no operation has
+// to be read for that.
+func Can[T any](kind string) bool {
+	k, ok := kinds[kind]
+	if !ok {
+		k = former[kind]
+	}
+	_, can := k.(T)
+	return can
+}
+
 // Kinds are the names of all kinds, sorted.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -345,6 +346,30 @@ func (m *Machine) list(b *strings.Builder, dir string, ino uint64, except []stri
 			m.list(b, full, child, except)
 		}
 	}
+}
+
+// Holding is a file below a directory that holds a text; empty: none does.
+func (m *Machine) Holding(dir, text string) string {
+	ino, ok := m.Disk.find(m.Disk.now, dir)
+	if !ok {
+		return ""
+	}
+	return m.holding(dir, ino, []byte(text))
+}
+
+func (m *Machine) holding(dir string, ino uint64, text []byte) string {
+	for _, e := range m.Disk.now[ino] {
+		full, i := dir+"/"+e.name, m.inodes[e.ino]
+		if bytes.Contains(i.data, text) {
+			return full
+		}
+		if i.dir {
+			if found := m.holding(full, e.ino, text); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 type kubelet struct{ m *Machine }
