@@ -26,7 +26,7 @@ func TestAChildThatACtrlCEndsBeforeItIsTheProgramIsStartedAgain(t *testing.T) {
 }
 
 func startWhilePressed(t *testing.T) {
-	signal.Notify(make(chan os.Signal), os.Interrupt)
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
