@@ -131,7 +131,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
-		f.Agreement = n.Agree(ctx, &observe.EtcdPod{Access: f.Access}, f.Live, false)
+		f.Agreement = n.Agree(ctx, f.Access, f.Live, false)
 	}
 	return f, nil
 }
@@ -147,7 +147,7 @@ func (f *Facts) reach(ctx context.Context, n *observe.Node) {
 	if f.Live != nil || len(f.Access.Endpoints) == 0 {
 		return
 	}
-	own, err := n.OwnLive(ctx, &observe.EtcdPod{Access: f.Access})
+	own, err := n.OwnLive(ctx, f.Access)
 	if f.Live = own; f.Etcd != nil {
 		return
 	}

@@ -43,13 +43,13 @@ const kubernetesCompacts = "compact_rev_key"
 
 // Agree compares the members, for at most half a minute. It is nil for a cluster of one. In
 // passing, they are compared only where that costs them nothing.
-func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live, inPassing bool) *Agreement {
+func (n *Node) Agree(ctx context.Context, a op.Access, live *Live, inPassing bool) *Agreement {
 	if live == nil || len(live.Members) < 2 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := n.Dialer().Dial(ctx, pod.Access)
+	c, err := n.Dialer().Dial(ctx, a)
 	if err != nil {
 		return &Agreement{Unasked: []string{err.Error()}}
 	}
@@ -64,7 +64,7 @@ func (n *Node) Agree(ctx context.Context, pod *EtcdPod, live *Live, inPassing bo
 	}
 	var all []memberHash
 	for _, revision := range revisions {
-		if all = n.hashes(ctx, pod.Access, members, live.MemberID, revision); answered(all) {
+		if all = n.hashes(ctx, a, members, live.MemberID, revision); answered(all) {
 			break
 		}
 	}

@@ -12,14 +12,15 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // OwnLive asks the local member for what it can say without a quorum; nil when it does not answer
 // at all. The error covers what it could not say: the members, or which API servers use it.
-func (n *Node) OwnLive(ctx context.Context, pod *EtcdPod) (*Live, error) {
+func (n *Node) OwnLive(ctx context.Context, a op.Access) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := n.Dialer().Dial(ctx, pod.Access)
+	c, err := n.Dialer().Dial(ctx, a)
 	if err != nil {
 		return nil, err
 	}

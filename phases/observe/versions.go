@@ -63,7 +63,7 @@ func versionTold(i node.Image) string {
 
 // runningVersion is what the etcd that runs says, though it may not serve; or else its binary.
 func (n *Node) runningVersion(ctx context.Context, pod *EtcdPod) string {
-	if live, _ := n.OwnLive(ctx, pod); live != nil && live.Version != "" {
+	if live, _ := n.OwnLive(ctx, pod.Access); live != nil && live.Version != "" {
 		return live.Version
 	}
 	using, err := n.Processes.Using(ctx, pod.DataDir)

@@ -34,7 +34,7 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 		return f, nil
 	}
 	if f.Live == nil { // without a quorum it still says who the members are
-		if own, err := n.OwnLive(ctx, f.Etcd); err == nil {
+		if own, err := n.OwnLive(ctx, f.Etcd.Access); err == nil {
 			f.Live = own
 		}
 	}
@@ -80,7 +80,7 @@ func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, err
 	}
 	f := &Facts{Facts: seen}
 	if f.Etcd != nil && f.Live == nil {
-		if own, err := n.OwnLive(ctx, f.Etcd); err == nil {
+		if own, err := n.OwnLive(ctx, f.Etcd.Access); err == nil {
 			f.Live = own
 		}
 	}

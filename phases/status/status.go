@@ -62,7 +62,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		s.quota = f.Etcd.Quota()
 		s.listeners = listeners(ctx, n, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
-			f.Live, _ = n.OwnLive(ctx, f.Etcd) // LiveError says that it has no quorum
+			f.Live, _ = n.OwnLive(ctx, f.Etcd.Access) // LiveError says that it has no quorum
 		}
 		n.ObserveUse(f)
 	} else {
@@ -77,8 +77,9 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s.unadministered = n.WithoutKubeconfig(f.Manifests)
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
-	if f.LiveError == nil && len(s.silent) == 0 { // a member that is down would be waited for
-		s.agreement = n.Agree(ctx, f.Etcd, f.Live, true)
+	// A member that is down would be waited for.
+	if f.Live != nil && f.LiveError == nil && len(s.silent) == 0 {
+		s.agreement = n.Agree(ctx, f.Etcd.Access, f.Live, true)
 	}
 	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
@@ -100,7 +101,7 @@ func answersAnyhow(ctx context.Context, n *observe.Node, f *observe.Facts) strin
 	if !ok {
 		return ""
 	}
-	if live, _ := n.OwnLive(ctx, &observe.EtcdPod{Access: access}); live == nil {
+	if live, _ := n.OwnLive(ctx, access); live == nil {
 		return ""
 	}
 	return strings.Join(access.Endpoints, ", ")
