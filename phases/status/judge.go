@@ -122,8 +122,8 @@ func (s seen) judgeEtcd() found {
 	switch {
 	case s.stoppedByRun():
 		return nil
-	case s.etcd != nil:
-		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v%s", s.etcd, s.answersBeside())
+	case f.EtcdError != nil:
+		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v%s", f.EtcdError, s.answersBeside())
 	case f.Etcd == nil && s.trace == "" && observe.UsesOtherEtcd(f.Manifests):
 		return nil
 	case f.Etcd == nil:

@@ -21,7 +21,6 @@ import (
 type seen struct {
 	facts     observe.Facts // Manifests, Etcd, kubelet, containers, Live
 	files     error         // why the static-pod directory cannot be read
-	etcd      error         // why etcd's manifest cannot be relied on
 	trace     string        // what tells that etcd ought to run here, if no manifest does
 	beside    string        // where an etcd answers that no usable manifest runs; often empty
 	quota     int64         // bytes, from the flag or etcd's default
@@ -57,7 +56,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	f.Manifests, s.files = n.Manifests(ctx, f.ManifestDir)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
-	if f.Etcd, s.etcd = n.EtcdPod(f.Manifests); f.Etcd != nil {
+	if f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests); f.Etcd != nil {
 		f.Node = f.Etcd.Name
 		s.quota = f.Etcd.Quota()
 		s.listeners = listeners(ctx, n, f.Etcd)
@@ -297,8 +296,8 @@ func (s seen) next(st Status) string {
 		return "wait until that run has ended"
 	case s.open.ID != "":
 		return (&engine.OpenRunError{Run: s.open}).Hint()
-	case s.etcd != nil:
-		return s.savedFirst(cmp.Or(engine.Hint(s.etcd), "fix etcd's manifest"))
+	case f.EtcdError != nil:
+		return s.savedFirst(cmp.Or(engine.Hint(f.EtcdError), "fix etcd's manifest"))
 	case f.Etcd == nil:
 		return s.savedFirst("put etcd's manifest into " + f.ManifestDir)
 	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":

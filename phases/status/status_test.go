@@ -78,7 +78,8 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil },
 			[]string{"no manifest in"}, "put etcd's manifest"},
 		{"two manifests run etcd", func(s *seen) {
-			s.etcd = engine.Refuse("the kubelet runs every file in that directory, whatever its name: move one of "+
+			s.facts.EtcdError = engine.Refuse("the kubelet "+
+				"runs every file in that directory, whatever its name: move one of "+
 				"them out", "two manifests run etcd: a and b")
 		}, []string{"two manifests"}, "the kubelet runs every file in that directory, whatever its name: move one of " +
 			"them out"},
