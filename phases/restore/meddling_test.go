@@ -83,7 +83,7 @@ func TestAManifestEditedSinceThePlanIsNotOverwritten(t *testing.T) {
 	err := w.Process.Do(context.Background(), restore.On(w.Process.Look), func(engine.Plan) error {
 		return node.WriteAtomic(w.Machine.Disk, name, []byte(edited), node.Attr{Mode: 0o600})
 	})
-	if !crashtest.IsRolledBack(err) || !strings.Contains(err.Error(), "changed since") {
+	if !crashtest.IsRolledBack(err) || !strings.Contains(err.Error(), "someone has changed it since") {
 		t.Errorf("the restore ended with %v", err)
 	}
 	if there, err := w.Machine.ReadFile(name); err != nil || string(there) != edited {

@@ -65,6 +65,8 @@ func deeds() []deed {
 		{"starts an API server by hand", func(s *someone) bool { s.Machine.StartByHand(); return true },
 			func(s *someone) { s.Machine.StopByHand() }},
 		{"edits etcd's manifest", func(s *someone) bool { return s.edit("etcd.yaml") }, (*someone).unedit},
+		{"edits the API server's manifest", func(s *someone) bool { return s.edit("kube-apiserver.yaml") },
+			(*someone).unedit},
 		{"edits the scheduler's manifest", func(s *someone) bool { return s.edit("kube-scheduler.yaml") },
 			(*someone).unedit},
 		{"mounts an empty disk over the data", func(s *someone) bool { return s.mount(nil) }, (*someone).unmount},

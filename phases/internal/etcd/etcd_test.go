@@ -1,8 +1,10 @@
 package etcd
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -178,8 +181,8 @@ func (s *server) put(prefix string, n, size int) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; i < n; i += writers {
-				if _, err := c.v3.Put(s.t.Context(), fmt.Sprintf("%s%06d", prefix, i),
-					fmt.Sprint(i, value)); err != nil {
+				key := fmt.Sprintf("%s%06d", prefix, i)
+				if err := putOnce(s.t.Context(), c.v3, key, fmt.Sprint(i, value)); err != nil {
 					s.t.Errorf("cannot put: %v", err)
 					return
 				}
@@ -187,6 +190,25 @@ func (s *server) put(prefix string, n, size int) {
 		})
 	}
 	wg.Wait()
+}
+
+// putOnce writes a key exactly once. On a busy disk etcd gives up waiting after seven seconds, and
+// what it gave up on may have been written.
+func putOnce(ctx context.Context, c *clientv3.Client, key, value string) error {
+	before, err := c.Get(ctx, key, clientv3.WithSerializable())
+	if err != nil {
+		return err
+	}
+	var revision int64 // 0: there is no such key
+	if len(before.Kvs) > 0 {
+		revision = before.Kvs[0].ModRevision
+	}
+	_, err = c.Put(ctx, key, value)
+	for deadline := time.Now().Add(patience); errors.Is(err, rpctypes.ErrTimeout) && time.Now().Before(deadline); {
+		_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+			Then(clientv3.OpPut(key, value)).Commit()
+	}
+	return err
 }
 
 // contents returns all keys with their values, in one string for each.

@@ -3,6 +3,7 @@ package node_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -134,6 +135,36 @@ func TestResolveKeepsLinksBelowTheRoot(t *testing.T) {
 	}
 	if got, want := f.Real("/absolute/new"), filepath.Join(root, "data/etcd/new"); got != want {
 		t.Errorf("Real is %s, want %s", got, want)
+	}
+}
+
+// The kubelet watches the static-pod directory. A manifest that it is told has gone last, it drops.
+func TestAWatcherSeesTheFirstNameOfAnExchangeComeBack(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"manifest", ".beside"} {
+		ok(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK)
+	ok(t, err)
+	defer unix.Close(watch)
+	_, err = unix.InotifyAddWatch(watch, dir, unix.IN_ALL_EVENTS)
+	ok(t, err)
+	ok(t, node.OS("/").Exchange(filepath.Join(dir, "manifest"), filepath.Join(dir, ".beside")))
+
+	var said []string
+	events := make([]byte, 4096)
+	n, err := unix.Read(watch, events)
+	ok(t, err)
+	for events = events[:n]; len(events) >= unix.SizeofInotifyEvent; {
+		mask, length := binary.NativeEndian.Uint32(events[4:]), binary.NativeEndian.Uint32(events[12:])
+		name := strings.TrimRight(string(events[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+length]), "\x00")
+		events = events[unix.SizeofInotifyEvent+length:]
+		if name == "manifest" {
+			said = append(said, map[uint32]string{unix.IN_MOVED_FROM: "gone", unix.IN_MOVED_TO: "there"}[mask])
+		}
+	}
+	if got := strings.Join(said, ", "); got != "gone, there" {
+		t.Errorf("it is told: %s", got)
 	}
 }
 

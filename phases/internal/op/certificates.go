@@ -224,27 +224,33 @@ func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
 	return removePair(t, pairAt(r.Kept))
 }
 
+func (r *ReplaceCertificate) shared(i int) shared {
+	return shared{path: r.inUse()[i], old: r.Old[i], new: r.New[i]}
+}
+
 // check fails when someone else has replaced the files in use.
 func (r *ReplaceCertificate) check(t *Target) error {
 	for i, file := range r.inUse() {
+		if err := r.theirs(i, r.shared(i).settle(t)); err != nil {
+			return err
+		}
 		sum, err := sumOf(t, file)
 		if err != nil {
 			return err
 		}
-		if err := r.known(i, sum); err != nil {
-			return err
+		if !r.shared(i).known(sum) {
+			return r.theirs(i, errEdited)
 		}
 	}
 	return nil
 }
 
-// known says whether the i-th file in use is the old or the new one.
-func (r *ReplaceCertificate) known(i int, sum string) error {
-	if sum == r.Old[i] || sum == r.New[i] {
-		return nil
+func (r *ReplaceCertificate) theirs(i int, err error) error {
+	if errors.Is(err, errEdited) {
+		return fmt.Errorf("cannot replace %s: someone has changed it since the run began; put back what was there, "+
+			"or what is in %s.*", r.inUse()[i], r.Kept)
 	}
-	return fmt.Errorf("cannot replace %s: someone has changed it since the run began; put back what was there, "+
-		"or what is in %s.*", r.inUse()[i], r.Kept)
+	return err
 }
 
 // swap replaces the files in use, the key first. Each new file gets the owner, mode and label of
@@ -253,13 +259,10 @@ func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 	for _, i := range []int{1, 0} {
 		file := r.inUse()[i]
 		sum, err := sumOf(t, file)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case sum == want[i]: // by an earlier attempt
-			if err := settleWritten(t, file); err != nil {
-				return err
-			}
+		}
+		if sum == want[i] { // by an earlier attempt
 			continue
 		}
 		data, err := t.Host.FS.ReadFile(from[i])
@@ -269,10 +272,7 @@ func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 		if sumOfData(data) != want[i] {
 			return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from[i])
 		}
-		if err := r.known(i, sum); err != nil {
-			return err
-		}
-		if err := node.WriteAtomic(t.Host.FS, file, data, node.Attr{}); err != nil {
+		if err := r.theirs(i, r.shared(i).replace(t, data)); err != nil {
 			return err
 		}
 	}
@@ -281,7 +281,8 @@ func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
 
 func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
 	now, err := sums(t, r.inUse())
-	if err != nil || now != r.New || exists(t, r.From+".crt") || exists(t, r.From+".key") {
+	if err != nil || now != r.New || exists(t, r.From+".crt") || exists(t, r.From+".key") ||
+		!r.shared(0).settled(t) || !r.shared(1).settled(t) {
 		return false, err
 	}
 	return true, syncDirs(t, r.From)
@@ -395,28 +396,25 @@ func (p *PutCertificate) put(t *Target, i int) error {
 // Undo removes the run's own pair. If someone else has replaced one file, both stay: the other
 // may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
-	for _, file := range p.to() {
-		if !exists(t, path.Dir(file)) {
-			return nil
-		}
-		if err := node.DropTemp(t.Host.FS, file); err != nil {
-			return err
-		}
+	files := p.to()
+	if !exists(t, path.Dir(files[0])) {
+		return nil
 	}
-	for i, file := range p.to() {
-		theirs, err := foreign(t, file, func(data []byte) bool { return sumOfData(data) == p.New[i] })
-		if err != nil {
-			return err
-		}
-		if theirs {
-			t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To, path.Base(file))
-			return syncDirs(t, file)
-		}
-	}
-	// The certificate first: where there is a certificate, there is its key.
-	for _, file := range p.to() {
-		if err := remove(t, file); err != nil {
-			return err
+	for _, undo := range []func(shared) error{
+		func(s shared) error { return s.look(t) },
+		// The certificate first: where there is a certificate, there is its key.
+		func(s shared) error { return s.takeAway(t) },
+	} {
+		for i, file := range files {
+			err := undo(shared{path: file, new: p.New[i]})
+			if errors.Is(err, errEdited) {
+				t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To,
+					path.Base(file))
+				return syncDirs(t, file)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -84,15 +84,3 @@ func settleWritten(t *Target, file string) error {
 	}
 	return errors.Join(node.DropTemp(t.Host.FS, real), syncDirs(t, real))
 }
-
-// foreign says whether a file exists and is not the run's own.
-func foreign(t *Target, file string, own func(data []byte) bool) (bool, error) {
-	there, err := t.Host.FS.ReadFile(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("cannot read %s: %w", file, err)
-	}
-	return !own(there), nil
-}

@@ -3,7 +3,6 @@ package op
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,12 +48,11 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	case gone:
-		return syncDirs(t, m.To, m.From)
+		return m.look(t)
 	case err == nil && !bytes.Equal(kept, data):
 		return fmt.Errorf("cannot take out %s: it was changed since it was copied to %s", m.From, m.To)
-	case fmt.Sprintf("%x", sha256.Sum256(data)) != m.SHA256:
-		return fmt.Errorf("cannot take out %s: it was changed since the restore was planned; run the command again",
-			m.From)
+	case sumOfData(data) != m.SHA256:
+		return m.edited()
 	}
 	if err := m.settleHidden(t, data); err != nil {
 		return err
@@ -64,7 +62,10 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 		return err
 	}
 	if same {
-		return node.Move(t.Host.FS, m.From, m.To)
+		if err := node.Move(t.Host.FS, m.From, m.To); err != nil {
+			return err
+		}
+		return m.look(t)
 	}
 	if err := node.WriteAtomic(t.Host.FS, m.To, data, st.Attr()); err != nil {
 		return err
@@ -72,7 +73,33 @@ func (m *TakeOutManifest) Do(_ context.Context, t *Target) error {
 	if err := t.Host.FS.Rename(m.From, m.hidden()); err != nil {
 		return fmt.Errorf("cannot take out %s: %w", m.From, err)
 	}
-	return syncDirs(t, m.From)
+	return m.look(t)
+}
+
+func (m *TakeOutManifest) edited() error {
+	return fmt.Errorf("cannot take out %s: someone has changed it since the run was planned; run the command again",
+		m.From)
+}
+
+// taken is the file that was taken out: the original itself, where it waits.
+func (m *TakeOutManifest) taken(t *Target) string {
+	if exists(t, m.hidden()) {
+		return m.hidden()
+	}
+	return m.To
+}
+
+// look makes what was taken out durable. If it is an edit that somebody saved at the last moment,
+// it puts that back.
+func (m *TakeOutManifest) look(t *Target) error {
+	if err := syncDirs(t, m.To, m.From); err != nil {
+		return err
+	}
+	sum, err := sumOf(t, m.taken(t))
+	if err != nil || sum == m.SHA256 {
+		return err
+	}
+	return errors.Join(m.edited(), node.Move(t.Host.FS, m.taken(t), m.From))
 }
 
 // Undo puts the manifest back, whatever is there now: the fence has parked that.
@@ -134,6 +161,9 @@ func (m *TakeOutManifest) Done(_ context.Context, t *Target) (bool, error) {
 	if exists(t, m.From) || !exists(t, m.To) {
 		return false, nil
 	}
+	if sum, err := sumOf(t, m.taken(t)); err != nil || sum != m.SHA256 {
+		return false, err
+	}
 	return true, syncDirs(t, m.To, m.From)
 }
 
@@ -160,6 +190,9 @@ func (f File) inPlace(t *Target) (bool, error) {
 	}
 	return true, settleWritten(t, f.Path)
 }
+
+// own is the file as the run put it there.
+func (f File) own() shared { return shared{path: f.Path, new: sumOfData(f.Data)} }
 
 // done is inPlace for one that asks whether an operation was carried out.
 func (f File) done(t *Target) (bool, error) {
@@ -241,7 +274,7 @@ func (m *PutBackManifest) put(t *Target) error {
 // write needs room for the file. After the commit point, where nothing goes back, a full disk does
 // not stop it: it puts the original itself in place.
 func (m *PutBackManifest) write(t *Target) error {
-	err := node.WriteAtomic(t.Host.FS, m.Path, m.Data, m.Attr)
+	err := node.WriteNew(t.Host.FS, m.Path, m.Data, m.Attr)
 	if !errors.Is(err, syscall.ENOSPC) || m.Alone {
 		return err
 	}
@@ -288,13 +321,8 @@ func (m *PutBackManifest) Undo(ctx context.Context, t *Target) error {
 	if err := stopKubelet(ctx, t); err != nil {
 		return err
 	}
-	if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), syncDirs(t, m.Path)); err != nil {
+	if err := m.own().takeAway(t); err != nil && !errors.Is(err, errEdited) {
 		return err
-	}
-	if there, _, err := read(t, m.Path); err == nil && bytes.Equal(there, m.Data) {
-		if err := remove(t, m.Path); err != nil {
-			return err
-		}
 	}
 	return m.Fence.behind(ctx, t, func() error { return nil })
 }
@@ -372,10 +400,8 @@ func (m *WriteManifest) Do(_ context.Context, t *Target) error {
 // and certificates that would be removed next.
 func (m *WriteManifest) Undo(ctx context.Context, t *Target) error {
 	there := exists(t, path.Dir(m.Path))
-	if there {
-		if err := errors.Join(node.DropTemp(t.Host.FS, m.Path), m.own(t)); err != nil {
-			return err
-		}
+	if err := m.theirs(m.own().look(t)); err != nil {
+		return err
 	}
 	if m.Enrolment != nil {
 		if err := m.Enrolment.leave(ctx, t); err != nil {
@@ -386,19 +412,15 @@ func (m *WriteManifest) Undo(ctx context.Context, t *Target) error {
 		return nil
 	}
 	if m.Pod.Name != "" && exists(t, m.Path) {
-		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil {
-			return err
-		}
-		if err := m.own(t); err != nil { // that took a while
+		if err := endPod(ctx, t, m.Pod, m.Timeout); err != nil { // that takes a while
 			return err
 		}
 	}
-	return remove(t, m.Path)
+	return m.theirs(m.own().takeAway(t))
 }
 
-func (m *WriteManifest) own(t *Target) error {
-	theirs, err := foreign(t, m.Path, func(data []byte) bool { return bytes.Equal(data, m.Data) })
-	if theirs {
+func (m *WriteManifest) theirs(err error) error {
+	if errors.Is(err, errEdited) {
 		return fmt.Errorf("cannot remove %s: someone has changed it, or put it there, since the run began; move it "+
 			"out of the directory first", m.Path)
 	}
@@ -408,83 +430,3 @@ func (m *WriteManifest) own(t *Target) error {
 func (m *WriteManifest) Done(_ context.Context, t *Target) (bool, error) { return m.done(t) }
 
 func (m *WriteManifest) FilesOnly() bool { return m.Pod.Name == "" }
-
-// ReplaceManifest replaces an existing manifest. The kubelet ends the old pod and starts the new
-// one. The old manifest is kept in the run's folder.
-type ReplaceManifest struct {
-	Path   string `json:"path"`
-	Data   []byte `json:"data"`
-	Change string `json:"change"` // in words
-	Old    string `json:"old"`    // the planned file's SHA-256, hex
-	Kept   string `json:"kept"`   // where it is kept
-}
-
-func (m *ReplaceManifest) String() string {
-	return fmt.Sprintf("set %s in %s, and keep the old file as %s", m.Change, m.Path, m.Kept)
-}
-
-// Do keeps a copy first; from then on the old manifest is in place or there.
-func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
-	there, err := t.Host.FS.ReadFile(m.Path)
-	if err != nil {
-		return fmt.Errorf("cannot replace %s: %w", m.Path, err)
-	}
-	switch sumOfData(there) {
-	case sumOfData(m.Data): // by an earlier attempt
-		return settleWritten(t, m.Path)
-	case m.Old:
-	default:
-		return fmt.Errorf("cannot replace %s: someone has changed it since the run was "+
-			"planned; run the command again", m.Path)
-	}
-	if err := node.WriteAtomic(t.Host.FS, m.Kept, there, node.Mine(0o600)); err != nil {
-		return err
-	}
-	// With the owner, mode and label of the old one.
-	return node.WriteAtomic(t.Host.FS, m.Path, m.Data, node.Attr{})
-}
-
-// Undo finds the old manifest still in place, or kept. If someone else has put another there, it
-// stays, and so does the run open: only a person can say which is right.
-func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
-	now, err := sumOf(t, m.Path)
-	if err != nil {
-		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
-	}
-	switch {
-	case now == m.Old:
-		if err := settleWritten(t, m.Path); err != nil {
-			return err
-		}
-	case !exists(t, m.Kept): // nothing was replaced
-		t.warn(finding.ManifestChanged, m.Path, "%s is left alone: someone else has written it", m.Path)
-		return nil
-	case now == sumOfData(m.Data):
-		if err := m.putBack(t); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("cannot put back %s: someone has changed it since the run began; the previous file is kept "+
-			"as %s: copy it back", m.Path, m.Kept)
-	}
-	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
-}
-
-func (m *ReplaceManifest) putBack(t *Target) error {
-	kept, err := t.Host.FS.ReadFile(m.Kept)
-	if err != nil {
-		return fmt.Errorf("cannot put back %s: %w", m.Path, err)
-	}
-	if sumOfData(kept) != m.Old {
-		return fmt.Errorf("cannot put back %s: %s is not what was there when the run began", m.Path, m.Kept)
-	}
-	return node.WriteAtomic(t.Host.FS, m.Path, kept, node.Attr{})
-}
-
-func (m *ReplaceManifest) Done(_ context.Context, t *Target) (bool, error) {
-	now, err := sumOf(t, m.Path)
-	if err != nil || now != sumOfData(m.Data) || !exists(t, m.Kept) {
-		return false, err
-	}
-	return true, settleWritten(t, m.Path)
-}
