@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -196,22 +195,30 @@ func unescaped(field string) string {
 
 var octal = regexp.MustCompile(`\\[0-7]{3}`)
 
-// bootstrapKubeconfig is what kubeadm's unit starts the kubelet with, beside its own kubeconfig.
-const bootstrapKubeconfig = "/etc/kubernetes/bootstrap-kubelet.conf"
-
-// KubeletStarts finds out whether the kubelet would end at once: one that is started with a
-// kubeconfig for its bootstrap does so if its own certificate has expired and that file is not
-// there (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). One that runs goes on without.
+// KubeletStarts finds out whether the kubelet would end at once: without the kubeconfig that it is
+// started with, or, where it has another one for its bootstrap, without that one once its own
+// certificate has expired (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). A kubelet that
+// runs goes on without.
 func (n *Node) KubeletStarts(now time.Time) []Obstacle {
-	if !n.bootstraps() || n.Exists(bootstrapKubeconfig) {
-		return nil
+	kubelet, bootstrap := n.Config.Kubeconfig, n.Config.Bootstrap
+	if !path.IsAbs(kubelet) || bootstrap != "" && (!path.IsAbs(bootstrap) || n.Exists(bootstrap)) {
+		return nil // it needs none, gets one, or nothing can be said
 	}
-	kubelet := KubeconfigPath("kubelet.conf")
-	const fix = "on a control plane with the CA's key, move the old one away, and `kubeadm init phase kubeconfig " +
+	kubeadms := KubeconfigPath("kubelet.conf")
+	fix := "on a control plane with the CA's key, move the old one away, and `kubeadm init phase kubeconfig " +
 		"kubelet` creates a new one"
+	if kubelet != kubeadms {
+		fix += fmt.Sprintf(", %s: copy it to %s", kubeadms, kubelet)
+	}
 	if !n.Exists(kubelet) {
-		return []Obstacle{{Kubelet: true, What: fmt.Sprintf("the kubelet would not start: neither %s nor %s exists",
-			kubelet, bootstrapKubeconfig), Fix: fix}}
+		missing := fmt.Sprintf("%s does not exist", kubelet)
+		if bootstrap != "" {
+			missing = fmt.Sprintf("neither %s nor %s exists", kubelet, bootstrap)
+		}
+		return []Obstacle{{Kubelet: true, What: "the kubelet would not start: " + missing, Fix: fix}}
+	}
+	if bootstrap == "" {
+		return nil // it starts with an expired certificate, too
 	}
 	leaf, err := n.KubeconfigLeaf(kubelet, "")
 	if err != nil || leaf == nil {
@@ -223,25 +230,5 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	}
 	return []Obstacle{{Kubelet: true, Fix: fix, Certificate: kubelet,
 		What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s does not exist",
-			leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrapKubeconfig)}}
-}
-
-// bootstraps says whether a unit of the kubelet names a kubeconfig for its bootstrap, as kubeadm's
-// does.
-func (n *Node) bootstraps() bool {
-	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
-		drops := path.Join(dir, "kubelet.service.d")
-		files := []string{path.Join(dir, "kubelet.service")}
-		names, _ := n.FS.ReadDir(drops) // mostly not there
-		for _, name := range names {
-			files = append(files, path.Join(drops, name))
-		}
-		for _, file := range files {
-			data, err := n.FS.ReadFile(file)
-			if err == nil && bytes.Contains(data, []byte("--bootstrap-kubeconfig="+bootstrapKubeconfig)) {
-				return true
-			}
-		}
-	}
-	return false
+			leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrap)}}
 }

@@ -43,19 +43,44 @@ func seen(t *testing.T, files map[string]string, change func(*sim.Machine)) *obs
 	if change != nil {
 		change(machine)
 	}
-	f, err := crashtest.Alone(t, machine).Observe("r1")
+	w := crashtest.Alone(t, machine)
+	w.Process.Look.Config.Kubeconfig, w.Process.Look.Config.Bootstrap = kubeletsFiles(t, files)
+	f, err := w.Observe("r1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
+// kubeletsFiles are what the kubelet of a node with these files is started with.
+func kubeletsFiles(t *testing.T, files map[string]string) (kubeconfig, bootstrap string) {
+	t.Helper()
+	disk := node.OS(t.TempDir())
+	for name, text := range files {
+		if err := node.MkdirAll(disk, path.Dir(name), node.Mine(0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if err := disk.Create(name, []byte(text), node.Mine(0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := node.ReadKubeletConfig(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Kubeconfig, config.Bootstrap
+}
+
 const (
 	etcdYAML = crashtest.TestManifestDir + "/etcd.yaml"
 	apiYAML  = crashtest.TestManifestDir + "/kube-apiserver.yaml"
 	dropIn   = "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf"
-	units    = "Environment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf " +
-		"--kubeconfig=/etc/kubernetes/kubelet.conf\"\n"
+	units    = "[Service]\nEnvironment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=" +
+		"/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf\"\nExecStart=\n" +
+		"ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS\n"
+	localUnit = "/usr/local/lib/systemd/system/kubelet.service"
+	alone     = "[Service]\nExecStart=/opt/kubelet --kubeconfig=/k/k.conf\n"
+	guides    = "/etc/systemd/system/kubelet.service.d/20-etcd-service-manager.conf"
 )
 
 // onHost is a pod on the node's network.
@@ -148,6 +173,21 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		"the kubelet's kubeconfig is gone": {which: apiYAML, files: map[string]string{dropIn: units},
 			says: "neither /etc/kubernetes/kubelet.conf nor"},
 		"a kubelet that needs none": {which: apiYAML},
+		"the guide's for an external etcd needs none": {which: etcdYAML, files: map[string]string{dropIn: units,
+			guides: "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config=/etc/systemd/system/" +
+				"kubelet.service.d/kubelet.conf\n"}},
+		"its kubeconfig is elsewhere": {which: apiYAML, files: map[string]string{
+			"/run/systemd/system/kubelet.service": "[Service]\nExecStart=/opt/kubelet --kubeconfig /k/k.conf " +
+				"--bootstrap-kubeconfig /k/b.conf\n", "/k/k.conf": kubeconfig(t, -1)},
+			says: "its certificate in /k/k.conf expired on 2023-11-13, and /k/b.conf does not exist",
+			hint: "copy it to /k/k.conf"},
+		"it is there": {which: apiYAML, files: map[string]string{
+			dropIn:      strings.ReplaceAll(units, "/etc/kubernetes/kubelet.conf", "/k/k.conf"),
+			"/k/k.conf": kubeconfig(t, 9)}},
+		"one without a bootstrap needs its own": {which: apiYAML, files: map[string]string{localUnit: alone},
+			says: "the kubelet would not start: /k/k.conf does not exist", hint: "copy it to /k/k.conf"},
+		"and starts with an expired one": {which: apiYAML, files: map[string]string{localUnit: alone,
+			"/k/k.conf": kubeconfig(t, -1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := seen(t, c.files, c.machine)

@@ -15,6 +15,8 @@ type KubeletConfig struct {
 	StaticPodPath   string // host path, absolute; a directory, or one file
 	StaticPodURL    string // another source of static pods; usually empty
 	RuntimeEndpoint string // unix:///run/containerd/containerd.sock
+	// What the kubelet is started with to reach the API server; empty: without, or it is not known.
+	Kubeconfig, Bootstrap string
 }
 
 // Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the
@@ -53,6 +55,7 @@ func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 	set(&config.StaticPodPath, flags["pod-manifest-path"])
 	set(&config.StaticPodURL, flags["manifest-url"])
 	set(&config.RuntimeEndpoint, flags["container-runtime-endpoint"])
+	config.Kubeconfig, config.Bootstrap = flags["kubeconfig"], flags["bootstrap-kubeconfig"]
 	if config.StaticPodPath == "" {
 		config.StaticPodPath = defaultPods
 	}

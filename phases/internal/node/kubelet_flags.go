@@ -32,7 +32,7 @@ func kubeletFlags(f Reader, proc string) (map[string]string, error) {
 
 // pathFlags are those whose values may be relative to the directory that the kubelet was started
 // in.
-var pathFlags = []string{"config", "config-dir", "pod-manifest-path"}
+var pathFlags = []string{"config", "config-dir", "pod-manifest-path", "kubeconfig", "bootstrap-kubeconfig"}
 
 // runningFlags are the flags of the kubelet that runs on f's root; nil when none does, when several
 // might be meant, or when we may not look.

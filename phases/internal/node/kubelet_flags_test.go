@@ -150,3 +150,28 @@ func TestTheRunningKubeletSaysWhereItsConfigurationIs(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatTheKubeletReachesTheAPIServerWith(t *testing.T) {
+	f := files(t, map[string]string{"/etc/systemd/system/kubelet.service": "[Service]\nExecStart=/usr/bin/kubelet " +
+		"--kubeconfig=/unit.conf --bootstrap-kubeconfig /unit-first.conf\n"})
+	for name, c := range map[string]struct {
+		argv            []string // of the kubelet that runs
+		want, bootstrap string
+	}{
+		"as the unit has it":     {nil, "/unit.conf", "/unit-first.conf"},
+		"as the running one has": {[]string{"kubelet", "--kubeconfig", "own.conf"}, "/k/own.conf", ""},
+		"none":                   {[]string{"kubelet", "--v=2"}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proc := t.TempDir()
+			started(t, proc, "self", f.Real("/"), "1", "/")
+			if c.argv != nil {
+				started(t, proc, "20", f.Real("/"), "1", "/k", c.argv...)
+			}
+			got, err := readKubeletConfig(f, proc)
+			if err != nil || got.Kubeconfig != c.want || got.Bootstrap != c.bootstrap {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
