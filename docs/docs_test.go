@@ -82,6 +82,7 @@ var (
 	named    = regexp.MustCompile("`etcdpod ([a-z][^`]*)`")
 	configOf = regexp.MustCompile(`--config \S+`)
 	aFlag    = regexp.MustCompile(`--[a-z-]+`)
+	aWord    = regexp.MustCompile(`^[a-z][a-z-]*$`)
 )
 
 // commands returns what a page's blocks of code tell people to type, without the first word.
@@ -213,31 +214,70 @@ func TestWhatCannotBeTypedIsFound(t *testing.T) {
 
 // In running text a command may be named without all that it needs.
 func TestEveryCommandAndFlagInTheTextIsThere(t *testing.T) {
-	_, global := etcdpod(t, "help")
-	found := 0
-	for name, page := range pages(t) {
+	texts := pages(t)
+	messages, err := os.ReadFile("messages.txt")
+	must(t, err)
+	texts["docs/messages.txt"] = string(messages) // what the program itself proposes
+	checked := map[string]string{}
+	for name, page := range texts {
 		for _, text := range named.FindAllStringSubmatch(page, -1) {
-			found++
-			words := strings.Fields(text[1])
-			code, help := 0, ""
-			for n := min(len(words), 3); n > 0; n-- { // a name has up to three words
-				if code, help = etcdpod(t, append([]string{"help"}, words[:n]...)...); code == 0 {
-					break
-				}
+			wrong, known := checked[text[1]]
+			if !known {
+				wrong = wrongCommand(t, text[1])
+				checked[text[1]] = wrong
 			}
-			if words[0] != "help" && code != 0 {
-				t.Errorf("%s names `etcdpod %s`: %s", name, text[1], help)
-			}
-			for _, flag := range aFlag.FindAllString(text[1], -1) {
-				if !regexp.MustCompile(`(?m)^  ` + flag + `\b`).MatchString(help + global) {
-					t.Errorf("%s names `etcdpod %s`, and there is no %s", name, text[1], flag)
-				}
+			if wrong != "" {
+				t.Errorf("%s names `etcdpod %s`: %s", name, text[1], wrong)
 			}
 		}
 	}
-	if found < 10 {
-		t.Errorf("only %d commands were found in the text", found)
+	if len(checked) < 10 {
+		t.Errorf("only %d commands were found in the text", len(checked))
 	}
+}
+
+func TestACommandOrFlagThatIsNotThereIsFound(t *testing.T) {
+	for _, wrong := range []string{"rehearse", "certs rotate-ca", "init phase nowhere", "backup --from-nowhere",
+		"help rehearse"} {
+		if wrongCommand(t, wrong) == "" {
+			t.Errorf("nothing is wrong with `etcdpod %s`", wrong)
+		}
+	}
+	for _, right := range []string{"certs renew --from DIR", "init phase certs", "restore %s --dry-run",
+		"runs show RUN", "help backup", "help %s", "certs", "status -o json"} {
+		if wrong := wrongCommand(t, right); wrong != "" {
+			t.Errorf("`etcdpod %s`: %s", right, wrong)
+		}
+	}
+}
+
+// wrongCommand says what is not there of a command: itself, or a flag.
+func wrongCommand(t *testing.T, command string) string {
+	t.Helper()
+	words := strings.Fields(command)
+	if words[0] == "help" {
+		if words = words[1:]; len(words) == 0 || !aWord.MatchString(words[0]) {
+			return ""
+		}
+	}
+	code, help := 0, ""
+	n := min(len(words), 3) // a name has up to three words
+	for ; n > 0; n-- {
+		if code, help = etcdpod(t, append([]string{"help"}, words[:n]...)...); code == 0 {
+			break
+		}
+	}
+	group := "Usage: etcdpod " + strings.Join(words[:n], " ") + " COMMAND "
+	if n == 0 || strings.Contains(help, group) && n < len(words) && aWord.MatchString(words[n]) {
+		return "there is no such command\n" + help
+	}
+	_, global := etcdpod(t, "help")
+	for _, flag := range aFlag.FindAllString(command, -1) {
+		if !regexp.MustCompile(`(?m)^  ` + flag + `\b`).MatchString(help + global) {
+			return "there is no " + flag
+		}
+	}
+	return ""
 }
 
 func TestEveryFileAndTestOnThePagesIsThere(t *testing.T) {

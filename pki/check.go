@@ -59,6 +59,10 @@ const (
 	fixClock = "check this node's clock; if it is correct, renew the certificate: `etcdpod certs renew`"
 )
 
+// NewCA is what to do about a CA that expires: no certificate that it signs helps then.
+const NewCA = "a new CA is needed, which etcdpod cannot make yet: follow Kubernetes' manual rotation of CA " +
+	"certificates (https://kubernetes.io/docs/tasks/tls/manual-rotation-of-ca-certificates/)"
+
 // Check returns what is wrong with a certificate in use at that time; nothing if all is well.
 func (l Leaf) Check(now time.Time) []*Problem {
 	chain, problems := l.read()
@@ -250,8 +254,11 @@ func CheckCA(certFile string, certPEM []byte, keyFile string, keyPEM []byte, now
 	}
 	problems := period(certFile, ca, now)
 	for _, p := range problems {
-		if p.Kind == Expired {
-			p.Fix = "a new CA is needed: `etcdpod certs rotate-ca`"
+		switch p.Kind {
+		case Expired:
+			p.Fix = NewCA
+		case NotYetValid:
+			p.Fix = "check this node's clock; if it is correct, " + fixCA
 		}
 	}
 	if keyPEM != nil {

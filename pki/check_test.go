@@ -109,7 +109,7 @@ func TestWhatIsThereIsKeptOrRefused(t *testing.T) {
 			[]string{"etcd/server.crt expired on 2027-03-01T12:00:00Z", "certs renew"}},
 		{"ten years later", func(f Files) {
 			maps.DeleteFunc(f, func(name string, _ []byte) bool { return !strings.HasPrefix(name, "etcd/ca.") })
-		}, DefaultCAValidity + time.Second, []Kind{Expired}, []string{"etcd/ca.crt expired on", "rotate-ca"}},
+		}, DefaultCAValidity + time.Second, []Kind{Expired}, []string{"etcd/ca.crt expired on", NewCA}},
 		{"an external CA, and one is missing", func(f Files) {
 			delete(f, "etcd/ca.key")
 			delete(f, "etcd/peer.crt")

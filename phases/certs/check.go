@@ -247,6 +247,9 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	if s.Problem != "" {
 		c.add(s.Code, "certificate %s: %s", file, s.Problem)
 	}
+	if s.isCA && s.Code == finding.CertificateExpiring {
+		c.fix = pki.NewCA
+	}
 	return c
 }
 

@@ -92,9 +92,9 @@ func TestARenewalIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			"the CA's key /etc/kubernetes/pki/etcd/ca.key is missing", "certs generate-csr"},
 		{"a CA that has expired", func(f *Facts) {
 			f.Renewal.Problems[crashtest.TestPKI+"etcd/ca.crt"] = []*pki.Problem{
-				{Kind: pki.Expired, What: "it expired", Fix: "rotate-ca"},
+				{Kind: pki.Expired, What: "it expired", Fix: pki.NewCA},
 			}
-		}, "etcd-server cannot be renewed: it expired", "rotate-ca"},
+		}, "etcd-server cannot be renewed: it expired", pki.NewCA},
 		{"a key is missing", func(f *Facts) { f.Renewal.Uses[1].leaf.Key = nil },
 			"etcd-peer cannot be renewed", "init phase certs"},
 		{"what is there is no certificate", func(f *Facts) { f.Renewal.Uses[1].leaf.Cert = []byte("x") },

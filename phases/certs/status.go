@@ -19,6 +19,7 @@ type Status struct {
 	Problem  string    `json:"problem,omitempty"`
 	// Of the finding that the problem is.
 	Code finding.Code `json:"code,omitempty"`
+	isCA bool
 }
 
 // certSoon is how many days before its end a certificate causes a warning.
@@ -37,7 +38,7 @@ func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if err != nil {
 		return Status{Path: file, Problem: err.Error(), Code: finding.CertificateUnreadable}
 	}
-	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
+	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft, isCA: c.IsCA}
 	switch {
 	case c.Expired:
 		s.Problem = "it expired on " + c.NotAfter.UTC().Format(time.DateOnly)
@@ -49,4 +50,20 @@ func StatusOf(file string, data []byte, err error, now time.Time) Status {
 		s.Problem, s.Code = fmt.Sprintf("it expires in %d days", c.DaysLeft), finding.CertificateExpiring
 	}
 	return s
+}
+
+// Renewal is what to do about those with a problem that are so; empty: none is. A CA comes first:
+// nothing that it signs outlasts it.
+func Renewal(all []Status, so func(Status) bool) (what string) {
+	for _, s := range all {
+		switch {
+		case s.Problem == "" || !so(s):
+		case s.isCA:
+			return pki.NewCA
+		default:
+			what = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
+				"renew` for the others, whose pods must then be restarted"
+		}
+	}
+	return what
 }

@@ -280,15 +280,11 @@ func (s seen) etcdDown() bool { return s.facts.Etcd != nil && s.facts.Live == ni
 // next is the most useful thing to do.
 func (s seen) next(st Status) string {
 	f := s.facts
-	expired := slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.DaysLeft < 0 })
-	ended := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
-		return c.Problem != "" && c.DaysLeft < 0 && !c.IsKubeconfig() // etcd has no use for those
+	expired := certs.Renewal(s.certs, func(c certs.Status) bool { return c.DaysLeft < 0 })
+	ended := certs.Renewal(s.certs, func(c certs.Status) bool {
+		return c.DaysLeft < 0 && !c.IsKubeconfig() // etcd has no use for those
 	})
-	soon := slices.ContainsFunc(s.certs, func(c certs.Status) bool {
-		return c.Problem != "" && !c.NotAfter.IsZero()
-	})
-	const renew = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
-		"renew` for the others, whose pods must then be restarted"
+	soon := certs.Renewal(s.certs, func(c certs.Status) bool { return !c.NotAfter.IsZero() })
 	switch newest := s.newest(); {
 	case s.open.State == "damaged":
 		return fmt.Sprintf("look at %s: it is not known what that run did", s.open.Path)
@@ -304,8 +300,8 @@ func (s seen) next(st Status) string {
 		return f.Obstacles[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:
 		return "start the kubelet"
-	case s.etcdDown() && ended:
-		return renew
+	case s.etcdDown() && ended != "":
+		return ended
 	case s.etcdDown() && s.mendData() != "":
 		return s.mendData()
 	case s.etcdDown() && s.etcdEnded().do != "":
@@ -319,8 +315,8 @@ func (s seen) next(st Status) string {
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
 			f.Etcd.DataDir)
-	case expired:
-		return renew
+	case expired != "":
+		return expired
 	case s.noQuorum() && len(s.silent)+len(s.unstarted()) > 0:
 		return s.towardsQuorum()
 	case len(s.silent) > 0:
@@ -331,8 +327,8 @@ func (s seen) next(st Status) string {
 			"restore %s --dry-run`", newest.Path)
 	case s.wantsBackup():
 		return "run `etcdpod backup`"
-	case soon:
-		return renew
+	case soon != "":
+		return soon
 	case len(st.Warnings) > 0:
 		return lookIntoWarnings
 	}

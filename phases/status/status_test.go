@@ -207,6 +207,19 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"a certificate that expires soon", func(s *seen) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
 		}, []string{"10 days"}, "renew the certificates"},
+		{"a CA and what it signed expire soon", func(s *seen) {
+			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
+			s.certs = append(s.certs, ending(t, s.facts.Now, 10))
+		}, []string{"server.crt: it expires", "ca.crt: it expires"}, "a new CA is needed"},
+		{"a CA expires soon, and what it signed has expired", func(s *seen) {
+			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
+			s.certs = append(s.certs, ending(t, s.facts.Now, 10))
+		}, []string{"server.crt: it expired", "ca.crt: it expires"}, "renew the certificates"},
+		{"a CA and what it signed have expired", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("bad certificate")
+			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
+			s.certs = append(s.certs, ending(t, s.facts.Now, -1))
+		}, []string{"bad certificate", "server.crt: it expired", "ca.crt: it expired"}, "a new CA is needed"},
 		{"the API server has no container", func(s *seen) { s.facts.Containers = s.facts.Containers[:1] },
 			[]string{"kube-apiserver of", "kube-controller-manager of", "kube-scheduler of"}, "see the warnings"},
 		{"a container has exited", func(s *seen) {
@@ -321,7 +334,7 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got := certs.StatusOf("/pki/x.crt", certificate(t, c.begin, c.end), nil, now)
+			got := certs.StatusOf("/pki/x.crt", certificate(t, c.begin, c.end, false), nil, now)
 			if !strings.Contains(got.Problem, c.problem) || (got.Problem == "") != (c.problem == "") ||
 				got.CN != "cp1" {
 				t.Errorf("%+v", got)
@@ -337,14 +350,20 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 	}
 }
 
-func certificate(t *testing.T, begin, end time.Time) []byte {
+// ending is the status of a CA that ends in so many days.
+func ending(t *testing.T, now time.Time, days int) certs.Status {
+	end := now.AddDate(0, 0, days).Add(time.Hour)
+	return certs.StatusOf("/pki/ca.crt", certificate(t, now.AddDate(-1, 0, 0), end, true), nil, now)
+}
+
+func certificate(t *testing.T, begin, end time.Time, ca bool) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cp1"},
-		NotBefore: begin, NotAfter: end}
+		NotBefore: begin, NotAfter: end, IsCA: ca, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

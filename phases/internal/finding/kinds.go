@@ -213,7 +213,8 @@ func ofCertificates() []Kind {
 			"Put the right file back."},
 		{CertificateExpired, Critical,
 			"A certificate has expired.",
-			"`etcdpod certs renew`, `kubeadm certs renew` for those that are not etcd's."},
+			"`etcdpod certs renew`, `kubeadm certs renew` for those that are not etcd's. " +
+				"A CA must be rotated by hand."},
 		{CertificateExpiring, Warning,
 			"A certificate expires within 30 days.",
 			"As above."},
