@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,40 +20,39 @@ func init() {
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "backups", Usage: "list this node's backups",
-		Description: `Lists what is in --dir, according to the sidecars beside the snapshots. Only their length is ` +
-			`checked; etcdpod verify checks one completely.`,
+		Description: `Lists the backups in ` + backup.DefaultDir + ` and in the directory where this node's last ` +
+			`good one was kept, or only those in --dir, with what their sidecars say. Only their length is checked; ` +
+			`etcdpod verify checks one completely.`,
 		UsageText: `etcdpod backups`,
-		Flags:     []cli.Flag{backupDirFlag()},
-		Action:    s.backups,
+		Flags: []cli.Flag{&cli.StringFlag{Name: "dir",
+			Usage: "list only the backups in `DIR`"}},
+		Action: s.backups,
 	}
 }
 
 func (s *session) backups(c *cli.Context) error {
-	var entries []backup.Entry
-	asked := "" // the default directory, which need not exist
-	if c.IsSet("dir") {
-		asked = c.String("dir")
-	}
 	if err := backup.CheckDir(c.String("dir")); err != nil {
 		return err
 	}
+	var found backup.Listing
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		entries, err = backup.List(c.Context, n.Look, asked)
+		found, err = backup.List(c.Context, n.Look, c.String("dir"))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.result(c, entries, func(w io.Writer) { writeBackups(w, c.String("dir"), entries, time.Now()) })
+	return s.result(c, found.Entries, func(w io.Writer) { writeBackups(w, found, time.Now()) })
 }
 
-func writeBackups(w io.Writer, dir string, entries []backup.Entry, now time.Time) {
-	if len(entries) == 0 {
-		fmt.Fprintf(w, "There are no backups in %s.\n", dir)
+func writeBackups(w io.Writer, found backup.Listing, now time.Time) {
+	if len(found.Entries) == 0 {
+		fmt.Fprintf(w, "There are no backups in %s.\n", found.In())
 		return
 	}
+	fmt.Fprintf(w, "Backups in %s:\n", strings.Join(found.Dirs, " and "))
 	rows := [][]string{{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD", "NOTE"}}
-	for _, e := range entries {
+	for _, e := range found.Entries {
 		row := []string{e.Path, when(e.TakenAt, now), engine.Size(e.SizeBytes),
 			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
 		if e.SHA256 == "" { // no sidecar describes it

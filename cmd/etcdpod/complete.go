@@ -186,16 +186,12 @@ func (s *session) snapshots(c *cli.Context) []string {
 	if n == nil {
 		return nil
 	}
-	dir := s.env("ETCDPOD_BACKUP_DIR")
-	if dir == "" {
-		dir, _ = backup.LastDir(n.Look)
-	}
-	entries, err := backup.List(c.Context, n.Look, dir)
+	listing, err := backup.List(c.Context, n.Look, s.env("ETCDPOD_BACKUP_DIR"))
 	if err != nil {
 		return nil
 	}
 	var files []string
-	for _, e := range entries {
+	for _, e := range listing.Entries {
 		files = append(files, filepath.Join(c.String("root"), e.Path))
 	}
 	return files

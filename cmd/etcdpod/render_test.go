@@ -68,12 +68,14 @@ func TestResultsReadWell(t *testing.T) {
 		"status":      func(w io.Writer) { writeStatus(w, healthy, now) },
 		"status-down": func(w io.Writer) { writeStatus(w, down, now) },
 		"backups": func(w io.Writer) {
-			writeBackups(w, "/b", []backup.Entry{
+			writeBackups(w, backup.Listing{Dirs: []string{backup.DefaultDir, "/b"}, Entries: []backup.Entry{
 				{Sidecar: sidecar, Whole: true}, {Sidecar: backup.Sidecar{Path: "/b/found.db",
 					SizeBytes: 900, TakenAt: day(-400)}, Note: "no sidecar"},
-			}, now)
+			}}, now)
 		},
-		"backups-none": func(w io.Writer) { writeBackups(w, "/b", nil, now) },
+		"backups-none": func(w io.Writer) {
+			writeBackups(w, backup.Listing{Dirs: []string{"/b", backup.DefaultDir}}, now)
+		},
 		"runs": func(w io.Writer) {
 			writeRuns(w, []engine.RunSummary{
 				{ID: "20260701T020000Z-restore-cd34", State: "completed", Began: day(-32),

@@ -32,7 +32,7 @@ func TestWhatSomebodyElseWroteIsShownAsText(t *testing.T) {
 			described := backup.Sidecar{Path: "/b/" + forged, EtcdVersion: forged}
 			entries := []backup.Entry{{Sidecar: described, Note: forged}}
 			visibleIn(entries)
-			writeBackups(w, "/b", entries, time.Now())
+			writeBackups(w, backup.Listing{Dirs: []string{"/b"}, Entries: entries}, time.Now())
 		},
 		"a verdict": func(w io.Writer) {
 			v := backup.Verdict{Path: forged, Reason: forged}

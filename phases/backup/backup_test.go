@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -223,10 +224,11 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	create("/backups/empty.db.json", "{}")
 	create("/backups/.etcdpod-x.db", "data")
 	create("/backups/readme.txt", "data")
-	entries, err := List(t.Context(), w.Process.Look, "/backups")
+	listing, err := List(t.Context(), w.Process.Look, "/backups")
 	if err != nil {
 		t.Fatal(err)
 	}
+	entries := listing.Entries
 	notes := map[string]string{}
 	for i, e := range entries {
 		notes[strings.TrimPrefix(e.Path, "/backups/")] = e.Note
@@ -255,11 +257,69 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	if len(entries) != 11 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
-	if entries, err := List(t.Context(), w.Process.Look, ""); err != nil || len(entries) != 0 {
-		t.Errorf("the usual directory is not there: %v, %v", entries, err)
+}
+
+// What `backups`, `status` and completion find must be the same, and never "none" for want of a
+// look.
+func TestBackupsAreLookedForWhereTheyWereKept(t *testing.T) {
+	w := newBackupWorld(t, backupCases()[0])
+	d, look := w.Machine.Disk, w.Process.Look
+	list := func(dir, in string, names ...string) error {
+		t.Helper()
+		l, err := List(t.Context(), look, dir)
+		var paths []string
+		for _, e := range l.Entries {
+			paths = append(paths, e.Path)
+		}
+		if l.In() != in || !slices.Equal(paths, names) {
+			t.Errorf("with --dir %q: in %s: %v, %v", dir, l.In(), paths, err)
+		}
+		return err
 	}
-	if _, err := List(t.Context(), w.Process.Look, "/typo"); err == nil {
-		t.Error("a directory that was named and is not there is no error")
+	record := func(text string) {
+		t.Helper()
+		err := node.MkdirAll(d, journal.Home, node.Attr{Mode: 0o700})
+		if err == nil {
+			err = node.WriteAtomic(d, journal.Home+"/last-backup.json", []byte(text), node.Mine(0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := func(err error, text, hint string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), text) || !strings.Contains(engine.Hint(err), hint) {
+			t.Errorf("want %q, %q: %v, %q", text, hint, err, engine.Hint(err))
+		}
+	}
+	old, next := Sidecar{SizeBytes: 4, TakenAt: time.Unix(1_700_000_000, 0)}, time.Unix(1_700_000_001, 0)
+	if err := list("", DefaultDir); err != nil {
+		t.Errorf("nothing was ever kept: %v", err)
+	}
+	failed(list("/typo", "/typo"), "there is no directory /typo", "give the directory with the backups")
+
+	const safe = "/mnt/safe"
+	record(`{"dir":"` + safe + `"}`)
+	failed(list("", safe+" or "+DefaultDir),
+		"there is no directory "+safe+", where the last good backup was kept", DefaultDir)
+	putBackup(t, d, safe+"/cron.db", Sidecar{SizeBytes: 4, TakenAt: next})
+	if err := list("", safe+" or "+DefaultDir, safe+"/cron.db"); err != nil {
+		t.Errorf("the default directory need not exist: %v", err)
+	}
+	putBackup(t, d, DefaultDir+"/by-hand.db", old)
+	if err := list("", safe+" or "+DefaultDir, safe+"/cron.db", DefaultDir+"/by-hand.db"); err != nil {
+		t.Error(err)
+	}
+	if err := list(DefaultDir, DefaultDir, DefaultDir+"/by-hand.db"); err != nil {
+		t.Error(err)
+	}
+	failed(list(safe+"/cron.db", safe+"/cron.db"), safe+"/cron.db is not a directory", "give the directory")
+
+	record("{")
+	failed(list("", DefaultDir, DefaultDir+"/by-hand.db"),
+		"cannot determine where the last backup was kept", "--dir DIR")
+	if err := list(safe, safe, safe+"/cron.db"); err != nil {
+		t.Errorf("it was said where to look: %v", err)
 	}
 }
 

@@ -28,48 +28,69 @@ type Entry struct {
 	Code finding.Code `json:"code,omitempty"`
 }
 
-// List lists the backups in a directory (host path; empty: [DefaultDir]), newest first. A file is
-// one if it ends in .db or has a sidecar. Odd ones are listed with a note. It reads only names,
-// lengths and sidecars.
-func List(_ context.Context, n *observe.Node, dir string) ([]Entry, error) {
-	asked := dir != ""
-	if !asked {
-		dir = DefaultDir
-	}
-	names, err := n.FS.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) && !asked {
-		return []Entry{}, nil
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, engine.WithHint(fmt.Errorf("cannot list the backups: there is no directory %s", dir),
-			"name the directory that the backups are in; without --dir it is "+DefaultDir)
-	}
-	if err != nil {
-		return nil, engine.RefuseKind(fmt.Errorf("cannot list the backups: %w", err))
-	}
-	var owner *int
-	if last, err := op.ReadLastBackup(n.FS, journal.Home); err == nil && last.Dir != "" &&
-		node.Resolved(n.FS, dir) == node.Resolved(n.FS, last.Dir) {
-		owner = last.Owner
-	}
-	entries := []Entry{}
-	for _, name := range backupNames(names) {
-		entries = append(entries, backupEntry(n, path.Join(dir, name), owner))
-	}
-	slices.SortStableFunc(entries, func(a, b Entry) int {
-		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
-	})
-	return entries, nil
+// Listing is what was found, and where it was looked for.
+type Listing struct {
+	Dirs    []string // host paths
+	Entries []Entry  // newest first
 }
 
-// LastDir is the directory in which the last good backup of this node was kept (host path), as
-// [List] takes it: empty for [DefaultDir], and when none is known.
-func LastDir(n *observe.Node) (string, error) {
+// In names the directories, as in "there is no backup in …".
+func (l Listing) In() string { return strings.Join(l.Dirs, " or ") }
+
+// List lists the backups in a directory (host path). Without one it looks where the last good
+// backup of this node was kept, and in [DefaultDir]. A file is a backup if it ends in .db or has a
+// sidecar. Odd ones are listed with a note. It reads only names, lengths and sidecars. An error
+// comes with what could be listed in spite of it.
+func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
+	l := Listing{Dirs: []string{dir}, Entries: []Entry{}}
 	last, err := op.ReadLastBackup(n.FS, journal.Home)
-	if last.Dir == DefaultDir {
-		last.Dir = ""
+	switch {
+	case dir != "":
+		err = nil // it only tells who made what is there
+	case err == nil && last.Dir != "" && last.Dir != DefaultDir:
+		l.Dirs = []string{last.Dir, DefaultDir}
+	default:
+		l.Dirs = []string{DefaultDir}
 	}
-	return last.Dir, err
+	if err != nil {
+		err = engine.WithHint(engine.RefuseKind(err),
+			"give the directory with the backups, --dir DIR; the default is "+DefaultDir)
+	}
+	for _, in := range l.Dirs {
+		var owner *int
+		if last.Dir != "" && node.Resolved(n.FS, in) == node.Resolved(n.FS, last.Dir) {
+			owner = last.Owner
+		}
+		names, failed := n.FS.ReadDir(in)
+		for _, name := range backupNames(names) {
+			l.Entries = append(l.Entries, backupEntry(n, path.Join(in, name), owner))
+		}
+		// The default directory is made by the first backup that goes there.
+		if failed != nil && !(errors.Is(failed, fs.ErrNotExist) && in == DefaultDir && dir == "") {
+			err = cmp.Or(err, cannotList(in, dir != "", failed))
+		}
+	}
+	slices.SortStableFunc(l.Entries, func(a, b Entry) int {
+		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
+	})
+	return l, err
+}
+
+// cannotList says why, and where else to look; asked: somebody gave this directory.
+func cannotList(dir string, asked bool, err error) error {
+	known, hint := ", where the last good backup was kept", "mount it; or look elsewhere with --dir, for example in "+
+		DefaultDir+", the default"
+	if asked {
+		known, hint = "", "give the directory with the backups; without --dir, etcdpod looks where the last good "+
+			"one was kept, and in "+DefaultDir
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return engine.WithHint(fmt.Errorf("cannot list the backups: there is no directory %s%s", dir, known), hint)
+	case node.IsWrongKind(err):
+		return engine.Refuse(hint, "cannot list the backups: %s is not a directory", dir)
+	}
+	return fmt.Errorf("cannot list the backups: %w", err)
 }
 
 // backupNames picks the snapshots among the names of a directory, including those of which only the

@@ -211,13 +211,9 @@ func (s seen) quotaBytes() int64 {
 }
 
 func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
-	if dir == "" {
-		if dir, s.backupErr = backup.LastDir(n); s.backupErr != nil {
-			return
-		}
-	}
-	s.backupDir = cmp.Or(dir, backup.DefaultDir)
-	s.backups, s.backupErr = backup.List(ctx, n, dir)
+	var l backup.Listing
+	l, s.backupErr = backup.List(ctx, n, dir)
+	s.backups, s.backupDir = l.Entries, l.In()
 }
 
 // newest is the newest backup of this node with nothing odd about it. In a directory that several
