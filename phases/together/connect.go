@@ -99,6 +99,12 @@ var signs = []sign{
 		cure: "etcdpod is not on the PATH of an ssh session on %[2]s: give its path with --remote-command, such as " +
 			"--remote-command /usr/local/bin/etcdpod; if it is not installed there, copy it: `scp \"$(command -v " +
 			"etcdpod)\" %[1]s:/usr/local/bin/`"},
+	{says: []string{"cannot execute", "Exec format error"}, code: 126, alive: true,
+		cure: "what --remote-command (or the PATH) names on %[2]s cannot be executed by that user: check its mode, " +
+			"and that it is built for that machine (`uname -m`)"},
+	{says: []string{`unknown command "agent"`}, alive: true,
+		cure: "what answers on %[2]s is an etcdpod without `agent`: install this version there (`etcdpod version`), " +
+			"or give its path with --remote-command"},
 	{says: []string{"REMOTE HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested"}, alive: true,
 		cure: "if %[2]s was rebuilt, remove its old host key: `ssh-keygen -R %[1]s`; `ssh -n %[1]s true` then asks " +
 			"about the new one"},
@@ -107,6 +113,8 @@ var signs = []sign{
 			"(root), and check the key"},
 	{says: []string{"a password is required", "a terminal is required", "no tty present"}, alive: true,
 		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; docs/ssh.md has the sudoers line"},
+	{says: []string{"is not allowed to execute", "is not in the sudoers file", "may not run sudo"}, alive: true,
+		cure: "sudo on %[2]s does not allow that user `etcdpod agent`: docs/ssh.md has the sudoers line"},
 	{says: []string{"Permission denied (", "Too many authentication failures", "Authentication failed"}, alive: true,
 		cure: "`ssh -n %[1]s true` must work here without any prompt, as the user who runs etcdpod (root, under sudo " +
 			"too): give that user a key that %[1]s accepts, or log in as another with --ssh-command \"ssh -l USER\"; " +
@@ -121,9 +129,13 @@ var signs = []sign{
 		"\"ssh -p PORT\""},
 }
 
+// sshFailed is ssh's exit code for its own failures. Any other one is the remote command's: the
+// machine answers.
+const sshFailed = 255
+
 // cure says what to do, and whether the machine is known to be there.
 func (e *UnreachedError) cure() (what string, alive bool) {
-	text, code := e.Cause.Error(), 0
+	text, code := e.Cause.Error(), -1
 	var ended *node.EndedError
 	if errors.As(e.Cause, &ended) {
 		code = ended.Code
@@ -145,6 +157,10 @@ func (e *UnreachedError) cure() (what string, alive bool) {
 		if fits {
 			return fmt.Sprintf(s.cure, e.At.Host, e.At.Name), s.alive
 		}
+	}
+	if code >= 0 && code != sshFailed {
+		return fmt.Sprintf("`%s` exited with %d: run it here to see what it is that ran; if that is not etcdpod "+
+			"on %s, give its path there with --remote-command", e.Typed, code, e.At.Name), true
 	}
 	return fmt.Sprintf("start %s, or fix the connection: `ssh -n %s true` must work here without any prompt",
 		e.At.Name, e.At.Host), false

@@ -41,6 +41,20 @@ func TestWhySSHFailsIsToldWithItsCure(t *testing.T) {
 		"sudo asks": {ended(1, "sudo: a password is required"), "sudoers", true},
 		"not root": {ended(2, "etcdpod: agent must be run as root; hint: run it with sudo"),
 			"sudo -n etcdpod", true},
+		"sudo does not allow it": {ended(1, "Sorry, user ops is not allowed to execute "+
+			"'/usr/local/bin/etcdpod agent' as root on cp2."), "sudoers", true},
+		"not in sudoers": {ended(1, "ops is not in the sudoers file."), "sudoers", true},
+		"not executable": {ended(126, "bash: line 1: /usr/local/bin/etcdpod: Permission denied"),
+			"check its mode", true},
+		"another architecture, bash": {ended(126, "bash: line 1: /usr/local/bin/etcdpod: cannot execute binary file: "+
+			"Exec format error"), "uname -m", true},
+		"another architecture, sudo": {ended(1, "sudo: unable to execute /usr/local/bin/etcdpod: Exec format error"),
+			"uname -m", true},
+		"an old etcdpod":        {ended(2, "etcdpod: unknown command \"agent\""), "an etcdpod without `agent`", true},
+		"another failure there": {ended(1, "oops"), "`ssh cp2 etcdpod agent` exited with 1", true},
+		"nothing said there":    {ended(0, ""), "`ssh cp2 etcdpod agent` exited with 0", true},
+		"ssh itself failed":     {ended(255, "kex_exchange_identification: oops"), "start cp2", false},
+		"ssh was killed":        {ended(-1, ""), "start cp2", false},
 		"no name": {ended(255, "ssh: Could not resolve hostname cp2: Name or service not known"),
 			"cp2=ADDRESS", false},
 		"no sshd":     {ended(255, "ssh: connect to host cp2 port 22: Connection refused"), "start sshd on cp2", true},
@@ -111,7 +125,7 @@ func TestANodeThatNeverAnswersIsGivenUpWithAWord(t *testing.T) {
 func TestARunThatStaysOpenSaysTheCureFirst(t *testing.T) {
 	reason := func(name, said string) error {
 		return &UnreachedError{At: journal.Peer{Name: name, Host: name}, Typed: "ssh",
-			Cause: &node.EndedError{Said: said}}
+			Cause: &node.EndedError{Code: 255, Said: said}}
 	}
 	for name, c := range map[string]struct {
 		why        map[string]error
