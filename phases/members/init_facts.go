@@ -260,7 +260,7 @@ func observeKept(n *observe.Node, f *Facts) error {
 }
 
 func observeData(ctx context.Context, n *observe.Node, f *Facts) {
-	f.Init.Unmounted = n.Unmounted(false, f.Init.DataDir, f.Init.Pod.DataDir, f.Init.Pod.WALDir)
+	f.Init.Unmounted = n.Unmounted(false, f.Init.Pod.WALDir, f.Init.DataDir, f.Init.Pod.DataDir)
 	if i := f.Init; slices.Contains(i.DataNames, "member") {
 		i.DataOwner, i.DataError = n.Stopped(ctx, i.Pod)
 	}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
@@ -237,11 +238,11 @@ func (n *Node) directories(pod *EtcdPod) error {
 	return err
 }
 
-// Resolve follows symbolic links; a path whose parent does not exist stays as it is.
+// Resolve follows symbolic links, also those that lead into nothing.
 func (n *Node) Resolve(host string) (string, error) {
 	resolved, err := n.FS.Resolve(host)
 	if errors.Is(err, fs.ErrNotExist) {
-		return path.Clean(host), nil
+		return node.Resolved(n.FS, host), nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot find %s: %w", host, err)

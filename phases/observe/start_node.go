@@ -2,7 +2,9 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path"
 	"regexp"
@@ -94,21 +96,33 @@ func namedIn(files []ManifestFile, address string) []string {
 }
 
 // Unmounted finds the directories that should be on a disk of their own, and are not: what is below
-// such a mount point is not where etcd's data is. serves says that an etcd uses them as they are.
-func (n *Node) Unmounted(serves bool, dirs ...string) []Obstacle {
+// such a mount point is not where etcd's data is. It may be above the directories of the data, or
+// within what etcd has there. serves says that an etcd uses them as they are.
+func (n *Node) Unmounted(serves bool, wal string, data ...string) []Obstacle {
+	dirs := []string{wal}
+	for _, dir := range data {
+		// A disk for something else in it does not matter.
+		dirs = append(dirs, path.Join(dir, "member"))
+	}
 	var all []Obstacle
 	for _, p := range n.mountPoints() {
-		uses := slices.ContainsFunc(dirs, func(dir string) bool { return dir != "" && Within(dir, p.at) })
-		if !uses || p.at == "/" || p.byHand && serves {
+		uses := func(dir string) bool {
+			real := node.Resolved(n.FS, p.at)
+			return dir != "" && (Overlap(dir, p.at) || Overlap(dir, real))
+		}
+		if p.at == "/" || p.byHand && serves || !slices.ContainsFunc(dirs, uses) {
 			continue
 		}
-		if mounted, err := node.IsMountPoint(n.FS, p.at); err != nil || mounted {
-			continue // one that is not there at all is refused, or made, elsewhere
+		mounted, err := node.IsMountPoint(n.FS, p.at)
+		missing := errors.Is(err, fs.ErrNotExist) // what mounts at boot makes it
+		if !missing && (err != nil || mounted) {
+			continue
 		}
 		all = append(all, Obstacle{Mount: true,
 			What: fmt.Sprintf("%s is a mount point in %s, but nothing is mounted there: etcd would read and write "+
 				"the bare directory instead", p.at, p.file),
-			Fix: fmt.Sprintf("mount it: `mount %s`; if that disk is no longer used, remove it from %s", p.at, p.file)})
+			Fix: fmt.Sprintf("mount it: `%s`; if that disk is no longer used, remove it from %s",
+				p.command(missing), p.file)})
 	}
 	return all
 }
@@ -118,13 +132,14 @@ func (n *Node) unmounted(f *Facts) []Obstacle {
 	if f.Etcd == nil {
 		return nil
 	}
-	return of(f.Etcd.File, n.Unmounted(f.Live != nil, f.Etcd.DataPath, f.Etcd.DataDir, f.Etcd.WALDir))
+	return of(f.Etcd.File, n.Unmounted(f.Live != nil, f.Etcd.WALDir, f.Etcd.DataPath, f.Etcd.DataDir))
 }
 
 // MoveData judges the mounts anew for an etcd whose data will be in another directory.
 func (n *Node) MoveData(f *Facts, dir string) {
 	f.Obstacles = slices.DeleteFunc(f.Obstacles, func(o Obstacle) bool { return o.Mount })
-	f.Obstacles = append(f.Obstacles, of(f.Etcd.File, n.Unmounted(false, dir, f.Etcd.WALDir))...)
+	unmounted := n.Unmounted(false, f.Etcd.WALDir, dir, node.Resolved(n.FS, dir))
+	f.Obstacles = append(f.Obstacles, of(f.Etcd.File, unmounted)...)
 }
 
 func of(file ManifestFile, all []Obstacle) []Obstacle {
@@ -138,6 +153,17 @@ func of(file ManifestFile, all []Obstacle) []Obstacle {
 type mountPoint struct {
 	at, file string
 	byHand   bool // noauto: not at boot
+}
+
+// command mounts it; missing says that there is no such directory yet.
+func (p mountPoint) command(missing bool) string {
+	switch {
+	case path.Ext(p.file) == ".mount": // makes the directory, too
+		return "systemctl start " + path.Base(p.file)
+	case missing:
+		return fmt.Sprintf("mkdir -p %s && mount %s", p.at, p.at)
+	}
+	return "mount " + p.at
 }
 
 // mountPoints reads fstab(5) and the mount units of systemd.mount(5).

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -133,7 +134,17 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 				"UUID=3 none swap sw 0 0\n"}},
 		"a mount unit above the data": {which: etcdYAML,
 			files: map[string]string{"/etc/systemd/system/var-lib.mount": "[Mount]\nWhat=/dev/sdb\nWhere=/var/lib\n"},
-			says:  "/var/lib is a mount point in /etc/systemd/system/var-lib.mount", hint: "mount /var/lib"},
+			says:  "/var/lib is a mount point in /etc/systemd/system/var-lib.mount",
+			hint:  "systemctl start var-lib.mount"},
+		"a disk within the data": {which: etcdYAML,
+			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd/member ext4 defaults 0 2\n"},
+			says:  "/var/lib/etcd/member is a mount point in /etc/fstab", hint: "`mount /var/lib/etcd/member`"},
+		"a disk for the WAL, and there is none": {which: etcdYAML,
+			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd/member/gone/wal ext4 defaults 0 2\n"},
+			says:  "/var/lib/etcd/member/gone/wal is a mount point in /etc/fstab",
+			hint:  "`mkdir -p /var/lib/etcd/member/gone/wal && mount /var/lib/etcd/member/gone/wal`"},
+		"a disk within the data that etcd does not use": {which: etcdYAML,
+			files: map[string]string{"/etc/fstab": "UUID=2 /var/lib/etcd/copies ext4 defaults 0 2\n"}},
 		"no such address": {which: etcdYAML, files: map[string]string{
 			etcdYAML: onHost("etcd", "    - --data-dir=/var/lib/etcd\n"+
 				"    - --listen-client-urls=https://127.0.0.1:2379,https://192.0.2.7:2379\n    - "+
@@ -210,6 +221,42 @@ func TestThatTheRuntimeDoesNotTellTheSandboxesImageIsSaid(t *testing.T) {
 		}
 		if err := f.CheckStarts(of(f, etcdYAML)); err != nil {
 			t.Errorf("where it is %s: %v", pause, err)
+		}
+	}
+}
+
+func TestADiskIsMissedBehindLinks(t *testing.T) {
+	root := t.TempDir()
+	disk := node.OS(root)
+	for _, dir := range []string{"/etc", "/var/lib", "/mnt/disk", "/mnt/wal"} {
+		if err := node.MkdirAll(disk, dir, node.Mine(0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{
+		"/var/lib/etcd": "/mnt/disk/k8s/etcd", "/etc/wal": "/mnt/wal", "/var/lib/other": "/srv/a/b",
+	} {
+		if err := os.Symlink(to, root+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := disk.Create("/etc/fstab", []byte("UUID=1 /mnt/disk ext4 defaults 0 2\n"+
+		"UUID=2 /etc/wal ext4 defaults 0 2\n"), node.Mine(0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &observe.Node{View: node.View{FS: disk}}
+	for dir, want := range map[string]string{
+		"/var/lib/etcd": "/mnt/disk is a mount point", "/mnt/wal/etcd": "/etc/wal is a mount point",
+		"/var/lib/other": "",
+	} {
+		resolved, err := n.Resolve(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := n.Unmounted(false, "", dir, resolved)
+		if want == "" && len(all) > 0 || want != "" && (len(all) != 1 || !strings.HasPrefix(all[0].What, want)) {
+			t.Errorf("of %s it says %+v", dir, all)
 		}
 	}
 }

@@ -59,6 +59,8 @@ func (d disk) Resolve(path string) (string, error) {
 			done, todo = next, rest
 		case errors.Is(err, fs.ErrNotExist) && filepath.Clean("/"+rest) == "/":
 			return next, nil
+		case errors.Is(err, fs.ErrNotExist): // as for Resolved: where it would have to be
+			return "", &fs.PathError{Op: "resolve", Path: filepath.Join(next, rest), Err: syscall.ENOENT}
 		default:
 			return "", &fs.PathError{Op: "resolve", Path: path, Err: errno(err)}
 		}

@@ -129,6 +129,14 @@ func TestResolveKeepsLinksBelowTheRoot(t *testing.T) {
 			}
 		})
 	}
+	for path, want := range map[string]string{
+		"/far": "/data/none/new", "/far/x/y": "/data/none/new/x/y", "/none/x/y": "/none/x/y", "/loop/x": "/loop/x",
+		"/absolute/x/y": "/data/etcd/x/y", "/up/none/x": "/none/x",
+	} {
+		if got := node.Resolved(f, path); got != want {
+			t.Errorf("Resolved(%q) = %q, want %q", path, got, want)
+		}
+	}
 	ok(t, f.Create("/absolute/new", []byte("here"), node.Mine(0o600)))
 	if data, err := os.ReadFile(filepath.Join(root, "data/etcd/new")); string(data) != "here" {
 		t.Errorf("writing through an absolute link went elsewhere: %v", err)

@@ -134,12 +134,17 @@ func Inside(f Reader, dir, outer string) bool {
 	}
 }
 
-// Resolved is the host path with all links followed, as far as it is there.
+// Resolved is the host path with all links followed, as far as it is there: links that lead into
+// nothing, too.
 func Resolved(f Reader, path string) string {
 	path = filepath.Clean("/" + path)
 	for at, rest := path, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
-		if resolved, err := f.Resolve(at); err == nil {
+		resolved, err := f.Resolve(at)
+		if err == nil {
 			return filepath.Join(resolved, rest)
+		}
+		if missing := (*fs.PathError)(nil); errors.Is(err, fs.ErrNotExist) && errors.As(err, &missing) {
+			return filepath.Join(missing.Path, rest)
 		}
 		if at == "/" {
 			return path

@@ -107,7 +107,8 @@ type Reader interface {
 	// Real returns the path that the operating system sees for a host path.
 	Real(path string) string
 	// Resolve returns the host path with all symbolic links followed; links below the root stay
-	// below it. The last element may be missing.
+	// below it. The last element may be missing; where more is, the *fs.PathError (fs.ErrNotExist)
+	// names the path with those links followed that are there.
 	Resolve(path string) (string, error)
 	ReadFile(path string) ([]byte, error)
 	// ReadPlain reads a file of at most so many bytes that somebody else may have put there: only a
