@@ -116,3 +116,13 @@ func (n *node) editEtcd(old, text string) {
 	}
 	must(n.t, os.WriteFile(file, []byte(strings.Replace(string(data), old, text, 1)), 0o600))
 }
+
+// What cannot be saved is not proposed to be saved.
+func TestADirectoryWithoutDataIsNamedAsThat(t *testing.T) {
+	n := create(t, sandbox.Options{NoAPIServer: true}) // with a manifest, and nothing that runs
+	n.want(6, []string{"status", "--kubelet-status-command", "true"},
+		"etcd's data directory "+sandbox.DataDir+" holds no data",
+		"if it is lost, look for a backup that was kept elsewhere")
+	n.want(5, []string{"backup", "--from-data-dir", sandbox.DataDir},
+		sandbox.DataDir+": there is no etcd data there: member/snap/db: no such file or directory\n")
+}

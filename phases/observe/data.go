@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -51,9 +52,10 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 		return nil, engine.Refuse("give the directory with its .wal files with --from-wal-dir",
 			"the data in %s is incomplete without its WAL: %v", dir, err)
 	}
-	if errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err) {
-		return nil, engine.Refuse("give the directory that contains member/snap/db",
-			"there is no etcd data there: %v", err)
+	if missing := (*fs.PathError)(nil); errors.As(err, &missing) &&
+		(errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)) {
+		return nil, engine.Refuse("give the directory that contains member/snap/db", "there is no etcd data "+
+			"there: %s: %v", strings.TrimPrefix(missing.Path, n.FS.Real(dir)+"/"), missing.Err)
 	}
 	return d, err
 }

@@ -16,7 +16,8 @@ import (
 // data is what the disk and the other members say about etcd's data, where the log of its container
 // may be gone or say nothing.
 type data struct {
-	room map[string]uint64 // bytes left, by the directory that etcd writes to
+	room    map[string]uint64 // bytes left, by the directory that etcd writes to
+	nothing bool              // etcd's directory holds no data, of whatever cluster
 	// What the others know this node's member as, if nothing of it is here.
 	emptied *observe.Member
 }
@@ -38,10 +39,13 @@ func lookAtData(ctx context.Context, n *observe.Node, f *observe.Facts) (d data)
 			d.room[dir] = free
 		}
 	}
-	if f.Live != nil || !holdsNothing(ctx, n, f.Etcd) {
+	if f.Live != nil {
 		return d
 	}
-	d.emptied = n.KnownToOthers(ctx, f.Etcd)
+	own := false
+	if d.nothing, own = holds(ctx, n, f.Etcd); !own {
+		d.emptied = n.KnownToOthers(ctx, f.Etcd)
+	}
 	return d
 }
 
@@ -49,27 +53,37 @@ func lookAtData(ctx context.Context, n *observe.Node, f *observe.Facts) (d data)
 // cluster yet. bbolt makes it grow by 16 MiB.
 const youngest = 64 << 20
 
-// holdsNothing says whether etcd's directory is empty, or holds the little that etcd makes before
-// it ends because the cluster believes it to have more.
-func holdsNothing(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) bool {
-	st, err := n.FS.Lstat(path.Join(pod.DataDir, "member/snap/db"))
+// holds says whether etcd's directory holds no data at all, and whether this node's member is in
+// it. What cannot be read counts as data of this member. An etcd that ends because the cluster
+// believes it to have more has made a little before, which knows no member.
+func holds(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) (nothing, own bool) {
+	db := path.Join(pod.DataDir, "member/snap/db")
+	st, err := n.FS.Lstat(db)
 	if err != nil {
-		return !n.Exists(path.Join(pod.DataDir, "member/snap/db"))
+		return !n.Exists(db), n.Exists(db)
 	}
 	if st.Size > youngest {
-		return false
+		return false, true
 	}
 	stopped, err := n.Stopped(ctx, pod)
-	return err == nil && !slices.ContainsFunc(stopped.Members, func(m observe.Member) bool {
-		return observe.ShareURL(m.PeerURLs, pod.PeerURLs)
-	})
+	if err != nil {
+		return false, true
+	}
+	return len(stopped.Members) == 0 && stopped.Revision <= 1,
+		slices.ContainsFunc(stopped.Members, func(m observe.Member) bool {
+			return observe.ShareURL(m.PeerURLs, pod.PeerURLs)
+		})
 }
 
 func (s seen) judgeData() (w found) {
-	if m := s.data.emptied; m != nil {
+	switch m := s.data.emptied; {
+	case m != nil:
 		w = append(w, finding.New(finding.EtcdEmptied, s.facts.Etcd.DataDir,
 			"the cluster knows this node as member %s at %s, but %s holds none of its data: it was emptied",
 			m.ID, strings.Join(m.PeerURLs, ", "), s.facts.Etcd.DataDir))
+	case s.data.nothing && !s.stoppedByRun():
+		w = append(w, finding.New(finding.EtcdDataMissing, s.facts.Etcd.DataDir,
+			"etcd's data directory %s holds no data", s.facts.Etcd.DataDir))
 	}
 	for _, dir := range s.data.full() {
 		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has only %s left: etcd exits when it "+
@@ -94,4 +108,17 @@ func (s seen) mendData() string {
 		return "free some space on the file system of " + full[0]
 	}
 	return ""
+}
+
+// findData says what to do where etcd's directory holds no data: there is nothing to save there.
+func (s seen) findData() string {
+	as, file := s.facts.Etcd.Source("data-dir", "")
+	restore := "look for a backup that was kept elsewhere: `etcdpod backups --dir DIR`"
+	if newest := s.newest(); newest != nil {
+		restore = fmt.Sprintf("see what restoring the newest backup would do: `etcdpod restore %s --dry-run`",
+			newest.Path)
+	}
+	return fmt.Sprintf("if etcd's data is on another disk, mount it at %s; if it is in another directory, correct %s "+
+		"in %s; if it is lost, %s. On a new node nothing is wrong: etcd makes its data when it first starts",
+		s.facts.Etcd.DataDir, as, file, restore)
 }

@@ -302,6 +302,8 @@ func (s seen) next(st Status) string {
 		return s.mendData()
 	case s.etcdDown() && s.etcdEnded().do != "":
 		return s.etcdEnded().do
+	case s.etcdDown() && s.data.nothing:
+		return s.findData()
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring the newest backup would do, run "+
 			"`etcdpod restore %s --dry-run`", newest.Path)

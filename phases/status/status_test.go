@@ -252,6 +252,25 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.data.emptied = &observe.Member{ID: 0x2a, Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}
 		}, []string{"connection refused", "the cluster knows this node as member 2a at https://10.0.0.1:2380, but " +
 			"/var/lib/etcd holds none of its data"}, "etcdctl member remove 2a"},
+		{"etcd is down, without data and without a backup", func(s *seen) {
+			s.facts.Live, s.facts.LiveError, s.backups = nil, errors.New("connection refused"), nil
+			s.data.nothing = true
+		}, []string{"connection refused", "etcd's data directory /var/lib/etcd holds no data", "no backup"},
+			"mount it at /var/lib/etcd; if it is in another directory, correct --data-dir in " +
+				"/etc/kubernetes/manifests/etcd.yaml; if it is lost, look for a backup that was kept elsewhere"},
+		{"etcd is down, without data, with a backup", func(s *seen) {
+			s.facts.Live, s.facts.LiveError, s.data.nothing = nil, errors.New("connection refused"), true
+		}, []string{"connection refused", "holds no data"},
+			"if it is lost, see what restoring the newest backup would do: `etcdpod restore /b/new.db --dry-run`"},
+		{"etcd is down, without data, and its log tells why", func(s *seen) {
+			s.facts.Live, s.facts.LiveError, s.data.nothing = nil, errors.New("connection refused"), true
+			s.facts.Containers[0].ID, s.facts.Containers[0].Attempt = "7f", 3
+			s.ended = map[string]ended{"7f": {why: "it was emptied", do: "remove the member"}}
+		}, []string{"keeps exiting", "connection refused", "holds no data"}, "remove the member"},
+		{"a run has moved etcd's data", func(s *seen) {
+			s.open = engine.RunSummary{ID: "r1", State: "open", Phase: "exchange-data"}
+			s.facts.Live, s.facts.LiveError, s.data.nothing = nil, errors.New("connection refused"), true
+		}, []string{"r1"}, "etcdpod resume"},
 		{"the disk of etcd's data is full", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.room = map[string]uint64{"/var/lib/etcd": 3 << 20, "/wal": 1 << 30}

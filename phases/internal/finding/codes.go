@@ -34,6 +34,7 @@ const (
 	EtcdNoClientCerts Code = "etcd-no-client-certs"
 	EtcdFellBack      Code = "etcd-fell-back"
 	EtcdEmptied       Code = "etcd-emptied"
+	EtcdDataMissing   Code = "etcd-data-missing"
 	DiskFull          Code = "disk-full"
 	EtcdLearner       Code = "etcd-learner"
 	KubeadmDataDir    Code = "kubeadm-data-dir"
