@@ -55,8 +55,10 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 
 // elsewhere drops this node's own URLs.
 func (f *Facts) elsewhere(urls []string) []string {
-	own := append(observe.HostsOf(f.Init.Pod.ClientURLs), "127.0.0.1", "localhost", "::1")
-	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return slices.Contains(own, observe.HostOf(u)) })
+	own := observe.HostsOf(f.Init.Pod.ClientURLs)
+	return slices.DeleteFunc(slices.Clone(urls), func(u string) bool {
+		return observe.OnlyHere(u) || slices.Contains(own, observe.HostOf(u))
+	})
 }
 
 // initialMembers are the client URLs of the members named in this node's etcd manifest, by

@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"cmp"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
 )
 
 // configure reads etcd's configuration file, if the manifest starts etcd with one: --config-file,
@@ -279,13 +282,26 @@ func (n *Node) accessOf(pod *EtcdPod, files []ManifestFile) op.Access {
 		}
 	}
 	pairs = append(pairs, [2]string{serverCert, pod.SettingFile(ClientSecurity, "key-file")})
+	a.Cert, a.Key = n.clientPair(pod.TrustedCA, pairs...)
+	return n.Typed(a)
+}
+
+// clientPair is the first pair that etcd would accept; if none is, the first that exists.
+func (n *Node) clientPair(trusted string, pairs ...[2]string) (cert, key string) {
 	for _, p := range pairs {
-		if n.Exists(p[0]) && n.Exists(p[1]) {
-			a.Cert, a.Key = p[0], p[1]
-			break
+		if !n.Exists(p[0]) || !n.Exists(p[1]) {
+			continue
+		}
+		leaf := pki.Leaf{CertFile: p[0], KeyFile: p[1], CAFile: trusted, Cert: n.content(p[0]), Key: n.content(p[1]),
+			CA: n.content(trusted), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		if len(leaf.Check(n.Clock.Now())) == 0 {
+			return p[0], p[1]
+		}
+		if cert == "" {
+			cert, key = p[0], p[1]
 		}
 	}
-	return n.Typed(a)
+	return cert, key
 }
 
 // AsClient is how clients on this host reach etcd: at the endpoints that a person gave, or else at
@@ -301,14 +317,19 @@ func (n *Node) AsClient(files []ManifestFile) (op.Access, bool) {
 			return !Loopback(HostOf(raw)) && !slices.Contains(own, HostOf(raw))
 		})
 	}
-	switch {
-	case !slices.ContainsFunc(a.Endpoints, Secure):
-	case ok:
-		a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
-		a.Cert, a.Key = HostFile(m, c, FlagOf(m, c, "etcd-certfile")), HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))
-	case n.Exists(KubeadmCertificatesDir + "/etcd/healthcheck-client.key"):
+	if slices.ContainsFunc(a.Endpoints, Secure) {
 		const dir = KubeadmCertificatesDir + "/etcd/"
-		a.CACert, a.Cert, a.Key = dir+"ca.crt", dir+"healthcheck-client.crt", dir+"healthcheck-client.key"
+		kubeadms := [2]string{dir + "healthcheck-client.crt", dir + "healthcheck-client.key"}
+		pairs := [][2]string{kubeadms}
+		if ok {
+			a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
+			pairs = [][2]string{{HostFile(m, c, FlagOf(m, c, "etcd-certfile")),
+				HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))}, kubeadms}
+		}
+		a.Cert, a.Key = n.clientPair(cmp.Or(a.CACert, dir+"ca.crt"), pairs...)
+		if a.CACert == "" && a.Cert == kubeadms[0] {
+			a.CACert = dir + "ca.crt"
+		}
 	}
 	return n.Typed(a), len(a.Endpoints) > 0
 }

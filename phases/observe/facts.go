@@ -42,6 +42,8 @@ type Facts struct {
 	// What would keep a pod that is stopped now from starting again, and what could not be found
 	// out.
 	Obstacles, Doubts []Obstacle
+	// Certificates that would keep etcd and the API server from working together again.
+	Certificates []Obstacle
 
 	Notes map[string]string // for the run's journal
 }

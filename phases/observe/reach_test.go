@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/pki"
 )
 
 // newNode is a node with these files, and the manifests of etcd and of an API server with these
@@ -186,6 +188,148 @@ func TestTheFirstKubeconfigThatMayWorkIsTaken(t *testing.T) {
 		reason, hint := (&Facts{Kubeconfigs: all}).KubeconfigsFail()
 		if fails := tt.problems > 0 && tt.problems == len(all); fails != (reason != "") || fails != (hint != "") {
 			t.Errorf("%s: %q, %q", name, reason, hint)
+		}
+	}
+}
+
+// made is a certificate and its key, by a CA of that name.
+func made(t *testing.T, spec string, ca pki.Pair, ends time.Time) pki.Pair {
+	t.Helper()
+	s, err := pki.EtcdSpec(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := pki.Issuer{Now: ends.AddDate(-1, 0, 0), Config: pki.Config{NodeName: "cp1",
+		Algorithm: pki.ECDSAP256, AdvertiseAddress: "127.0.0.1"}}
+	if s.IsCA() {
+		p, err := issuer.NewCA(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	authority, err := pki.ParseAuthority("ca.crt", ca.Cert, "ca.key", ca.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := issuer.Issue(s, authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// etcdpod asks etcd with a certificate that etcd accepts, if there is one.
+func TestACertificateThatEtcdWouldRejectIsPassedOver(t *testing.T) {
+	soon, ago := time.Now().AddDate(0, 1, 0), time.Now().AddDate(0, -1, 0)
+	ca, other := made(t, "etcd-ca", pki.Pair{}, soon), made(t, "etcd-ca", pki.Pair{}, soon)
+	client := made(t, "apiserver-etcd-client", ca, soon)
+	flags := "data-dir=/var/lib/etcd listen-client-urls=https://127.0.0.1:2379 trusted-ca-file=/pki/ca.crt " +
+		"cert-file=/pki/server.crt key-file=/pki/server.key"
+	api := "etcd-servers=https://127.0.0.1:2379 etcd-cafile=/pki/ca.crt etcd-certfile=/pki/client.crt " +
+		"etcd-keyfile=/pki/client.key"
+	for name, tt := range map[string]struct {
+		health pki.Pair
+		want   string
+	}{
+		"it is good":           {made(t, "etcd-healthcheck-client", ca, soon), "/host/pki/healthcheck-client.crt"},
+		"it has expired":       {made(t, "etcd-healthcheck-client", ca, ago), "/host/pki/client.crt"},
+		"another CA signed it": {made(t, "etcd-healthcheck-client", other, soon), "/host/pki/client.crt"},
+		"the key is another's": {pki.Pair{Cert: made(t, "etcd-healthcheck-client", ca, soon).Cert, Key: client.Key},
+			"/host/pki/client.crt"},
+		"it cannot be read": {pki.Pair{Cert: []byte("x"), Key: []byte("x")}, "/host/pki/client.crt"},
+	} {
+		server := made(t, "etcd-server", ca, soon)
+		n, files := newNode(t, map[string]string{"/host/pki/ca.crt": string(ca.Cert),
+			"/host/pki/server.crt": string(server.Cert), "/host/pki/server.key": string(server.Key),
+			"/host/pki/client.crt": string(client.Cert), "/host/pki/client.key": string(client.Key),
+			"/host/pki/healthcheck-client.crt": string(tt.health.Cert),
+			"/host/pki/healthcheck-client.key": string(tt.health.Key)}, flags, api)
+		pod, err := n.EtcdPod(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pod.Access.Cert != tt.want {
+			t.Errorf("%s: etcd is asked with %s, and not with %s", name, pod.Access.Cert, tt.want)
+		}
+	}
+}
+
+// What would keep etcd and the API server from working together again is found beforehand.
+func TestCertificatesThatWouldNotBeAcceptedAreFound(t *testing.T) {
+	soon, ago := time.Now().AddDate(0, 1, 0), time.Now().AddDate(0, -1, 0)
+	ca, other := made(t, "etcd-ca", pki.Pair{}, soon), made(t, "etcd-ca", pki.Pair{}, soon)
+	for name, tt := range map[string]struct {
+		change      map[string]pki.Pair
+		three       bool
+		what, where string
+	}{
+		"all are good": {},
+		"etcd's has expired": {change: map[string]pki.Pair{"server": made(t, "etcd-server", ca, ago)},
+			what: "server.crt expired on", where: "etcd"},
+		"etcd's is another CA's": {change: map[string]pki.Pair{"server": made(t, "etcd-server", other, soon)},
+			what: "server.crt is not signed by the CA in", where: "etcd"},
+		"the peers' has expired, and there are none": {
+			change: map[string]pki.Pair{"peer": made(t, "etcd-peer", ca, ago)}},
+		"the peers' has expired": {change: map[string]pki.Pair{"peer": made(t, "etcd-peer", ca, ago)}, three: true,
+			what: "peer.crt expired on", where: "etcd"},
+		"the API server's has expired": {
+			change: map[string]pki.Pair{"client": made(t, "apiserver-etcd-client", ca, ago)},
+			what:   "client.crt expired on", where: "kube-apiserver"},
+		"the API server's is another CA's": {
+			change: map[string]pki.Pair{"client": made(t, "apiserver-etcd-client", other, soon)},
+			what:   "client.crt is not signed by", where: "kube-apiserver"},
+		"what the API server serves with has expired": {
+			change: map[string]pki.Pair{"serving": made(t, "etcd-server", other, ago)},
+			what:   "serving.crt expired on", where: "kube-apiserver"},
+	} {
+		on := map[string]string{"/host/pki/ca.crt": string(ca.Cert)}
+		for base, p := range map[string]pki.Pair{"server": made(t, "etcd-server", ca, soon),
+			"peer": made(t, "etcd-peer", ca, soon), "client": made(t, "apiserver-etcd-client", ca, soon),
+			"serving": made(t, "etcd-server", other, soon)} {
+			if c, changed := tt.change[base]; changed {
+				p = c
+			}
+			on["/host/pki/"+base+".crt"], on["/host/pki/"+base+".key"] = string(p.Cert), string(p.Key)
+		}
+		cluster := "initial-cluster=cp1=https://127.0.0.1:2380"
+		if tt.three {
+			cluster += ",cp2=https://10.0.0.12:2380"
+		}
+		n, files := newNode(t, on, "data-dir=/var/lib/etcd listen-client-urls=https://127.0.0.1:2379 "+
+			"client-cert-auth=true trusted-ca-file=/pki/ca.crt cert-file=/pki/server.crt key-file=/pki/server.key "+
+			"peer-cert-file=/pki/peer.crt peer-key-file=/pki/peer.key peer-trusted-ca-file=/pki/ca.crt "+cluster,
+			"etcd-servers=https://127.0.0.1:2379 etcd-cafile=/pki/ca.crt etcd-certfile=/pki/client.crt "+
+				"etcd-keyfile=/pki/client.key tls-cert-file=/pki/serving.crt tls-private-key-file=/pki/serving.key")
+		pod, err := n.EtcdPod(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &Facts{Manifests: files, Etcd: pod}
+		f.Certificates = n.badCertificates(f)
+		err = f.CheckCertificates(files...)
+		if tt.what == "" {
+			if err != nil {
+				t.Errorf("%s: it is refused: %v", name, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.what) || len(f.Certificates) != 1 ||
+			f.Certificates[0].Manifests[0] != "/m/"+tt.where+".yaml" {
+			t.Errorf("%s: it says %v, of %+v", name, err, f.Certificates)
+		}
+	}
+}
+
+func TestAURLThatLeadsEveryHostToItself(t *testing.T) {
+	for url, want := range map[string]bool{
+		"http://localhost:2380": true, "http://LOCALHOST.:2380": true, "http://127.0.0.1:2380": true,
+		"https://[::1]:2380": true, "http://0.0.0.0:2380": true, "http://[::]:2380": true,
+		"http://localhost.localdomain:2380": true, "http://ip6-localhost:2380": true, "http://:2380": true,
+		"https://127.0.0.2:2380": false, "https://10.0.0.11:2380": false, "https://cp1.example.org:2380": false,
+	} {
+		if got := OnlyHere(url); got != want {
+			t.Errorf("%s: %v", url, got)
 		}
 	}
 }

@@ -59,22 +59,32 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
 	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)
 	f.Obstacles = append(f.Obstacles, unknownFlags(f)...)
+	f.Certificates = n.badCertificates(f)
 }
 
 // CheckStarts is the preflight of every workflow that stops pods: it refuses when one of them, or
 // the kubelet, could not start again now.
 func (f *Facts) CheckStarts(files ...ManifestFile) error {
-	return f.checkStarts(func(o Obstacle) bool { return o.concerns(files) })
+	return check(f.Obstacles, func(o Obstacle) bool { return o.concerns(files) },
+		"not everything could start again after being stopped")
+}
+
+// CheckCertificates is for a workflow that stops etcd and the API server and changes neither their
+// certificates nor which ones they use: a renewal and a change of the API server may be the cure.
+func (f *Facts) CheckCertificates(files ...ManifestFile) error {
+	return check(f.Certificates, func(o Obstacle) bool { return o.concerns(files) },
+		"etcd and the API server would not work together after being stopped")
 }
 
 // CheckKubeletStarts is CheckStarts for a workflow that may stop the kubelet, and no pod.
 func (f *Facts) CheckKubeletStarts() error {
-	return f.checkStarts(func(o Obstacle) bool { return o.Kubelet })
+	return check(f.Obstacles, func(o Obstacle) bool { return o.Kubelet },
+		"not everything could start again after being stopped")
 }
 
-func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
+func check(obstacles []Obstacle, concerns func(Obstacle) bool, then string) error {
 	var what, fix []string
-	for _, o := range f.Obstacles {
+	for _, o := range obstacles {
 		if !concerns(o) {
 			continue
 		}
@@ -86,8 +96,7 @@ func (f *Facts) checkStarts(concerns func(Obstacle) bool) error {
 	if len(what) == 0 {
 		return nil
 	}
-	return engine.Refuse(strings.Join(fix, "; "), "not everything could start again after being stopped: %s",
-		strings.Join(what, "; "))
+	return engine.Refuse(strings.Join(fix, "; "), "%s: %s", then, strings.Join(what, "; "))
 }
 
 // ObstaclesOf says what stands in the way of these pods alone.

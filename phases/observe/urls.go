@@ -85,9 +85,12 @@ func hostsFromHere(host string) []string {
 func Loopback(host string) bool {
 	name := strings.TrimSuffix(strings.ToLower(host), ".")
 	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost") ||
-		name == "ip6-localhost" || name == "ip6-loopback"
+	return ip != nil && ip.IsLoopback() || strings.HasSuffix(name, ".localhost") || slices.Contains(hostsFile, name)
 }
+
+// hostsFile are the names that distributions give loopback in /etc/hosts.
+var hostsFile = []string{"localhost", "localhost.localdomain", "localhost4", "localhost4.localdomain4", "localhost6",
+	"localhost6.localdomain6", "ip6-localhost", "ip6-loopback"}
 
 // DialAddress is where package net dials a URL of etcd: host:port, or the path of a socket.
 func DialAddress(raw string) string {
@@ -106,16 +109,20 @@ func Secure(raw string) bool {
 	return strings.HasPrefix(raw, "https://") || strings.HasPrefix(raw, "unixs://")
 }
 
-// onlyHere says whether a URL leads every host to itself. Other addresses of 127.0.0.0/8 are
+// OnlyHere says whether a URL leads every host to itself. Other addresses of 127.0.0.0/8 are
 // chosen, by somebody who knows why.
-func onlyHere(url string) bool {
-	return slices.Contains([]string{"localhost", "127.0.0.1", "::1", ""}, HostOf(url))
+func OnlyHere(url string) bool {
+	host := HostOf(url)
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsUnspecified() || ip.Equal(net.IPv6loopback) || ip.String() == "127.0.0.1"
+	}
+	return host == "" || Loopback(host)
 }
 
 // LocalPeer says whether a member's peer URLs lead every other node to itself: etcd's default,
 // which stays in its data until somebody changes it there.
 func LocalPeer(m Member) bool {
-	return len(m.PeerURLs) > 0 && !slices.ContainsFunc(m.PeerURLs, func(url string) bool { return !onlyHere(url) })
+	return len(m.PeerURLs) > 0 && !slices.ContainsFunc(m.PeerURLs, func(url string) bool { return !OnlyHere(url) })
 }
 
 // LocalPeerCure is what to type so that others reach such a member: at the first of the peer URLs
@@ -123,14 +130,14 @@ func LocalPeer(m Member) bool {
 // know.
 func LocalPeerCure(m Member, peers, clients []string) string {
 	at := ""
-	if i := slices.IndexFunc(peers, func(url string) bool { return !onlyHere(url) }); i >= 0 {
+	if i := slices.IndexFunc(peers, func(url string) bool { return !OnlyHere(url) }); i >= 0 {
 		at = peers[i]
 	} else {
 		host, port := "ADDRESS", "2380"
 		if own, err := url.Parse(m.PeerURLs[0]); err == nil && own.Port() != "" {
 			port = own.Port()
 		}
-		if i := slices.IndexFunc(clients, func(url string) bool { return !onlyHere(url) }); i >= 0 {
+		if i := slices.IndexFunc(clients, func(url string) bool { return !OnlyHere(url) }); i >= 0 {
 			host = HostOf(clients[i])
 		}
 		at = "https://" + net.JoinHostPort(host, port)

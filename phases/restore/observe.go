@@ -208,6 +208,9 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	var bad *snapfile.Bad
 	if _, there := n.FS.Lstat(path.Join(file, "member/snap/db")); there == nil {
+		if etcd.InUse(n.FS.Real(file)) {
+			return engine.WithHint(err, "an etcd runs on that data directory: `etcdpod backup` takes a snapshot of it")
+		}
 		return engine.WithHint(err, "it is a data directory: restore it with --from-data-dir "+file)
 	}
 	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || bad.Offset == 0 || o.SkipHashCheck {

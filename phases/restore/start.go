@@ -19,7 +19,10 @@ import (
 // runs now. What is down anyway must not stand in the way of a restore in a disaster: it is a note.
 func (o restorer) checkStarts(f *Facts) error {
 	must, _ := o.mustStart(f)
-	return f.CheckStarts(must...)
+	if err := f.CheckStarts(must...); err != nil {
+		return err
+	}
+	return f.CheckCertificates(must...)
 }
 
 // mustStart parts what is fenced into what must run afterwards, and what did not run before either.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -168,8 +169,13 @@ func pairAt(base string) [2]string { return [2]string{base + ".crt", base + ".ke
 // requestAt names the files that exist until a CA has signed.
 func requestAt(base string) [2]string { return [2]string{base + ".csr", base + ".key"} }
 
-// Record notes both pairs.
+// Record notes both pairs, and makes sure that what lies beside the files later is the run's.
 func (r *ReplaceCertificate) Record(_ context.Context, t *Target) (err error) {
+	for i := range r.inUse() {
+		if err := r.shared(i).unused(t); err != nil {
+			return err
+		}
+	}
 	if r.Old, err = sums(t, r.inUse()); err == nil {
 		r.New, err = sums(t, pairAt(r.From))
 	}
@@ -185,98 +191,97 @@ func sums(t *Target, files [2]string) (all [2]string, err error) {
 	return all, nil
 }
 
+func (r *ReplaceCertificate) shared(i int) shared {
+	return shared{path: r.inUse()[i], old: r.Old[i], new: r.New[i], kept: pairAt(r.Kept)[i]}
+}
+
+// Do replaces the key first. Each new file gets the owner, mode and label of the one it replaces.
 func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
-	if err := r.check(t); err != nil {
-		return err
-	}
-	for i, file := range r.inUse() {
-		if err := r.keep(t, file, pairAt(r.Kept)[i], r.Old[i]); err != nil {
+	for i := range r.inUse() {
+		if err := r.theirs(i, r.shared(i).settle(t)); err != nil {
 			return err
 		}
 	}
-	if err := r.swap(t, pairAt(r.From), r.New); err != nil {
+	// Both are looked at before either is replaced, and afterwards: they belong together.
+	if err := r.holds(t, r.Old, r.New); err != nil {
+		return err
+	}
+	for _, i := range []int{1, 0} {
+		if err := r.put(t, i, pairAt(r.From)[i], r.New[i]); err != nil {
+			return err
+		}
+	}
+	if err := r.holds(t, r.New); err != nil {
 		return err
 	}
 	return removePair(t, pairAt(r.From))
 }
 
-// keep copies a file that is still the old one. If it is not, the copy was made before
-// the file was replaced.
-func (r *ReplaceCertificate) keep(t *Target, file, kept, sum string) error {
-	data, err := t.Host.FS.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cannot read %s: %w", file, err)
-	}
-	if have, err := sumOf(t, kept); err == nil && have == sum || sumOfData(data) != sum {
-		return syncDirs(t, kept) // the attempt that made it may not have synced it
-	}
-	return node.WriteAtomic(t.Host.FS, kept, data, node.Mine(0o600))
-}
-
-// Undo finds the old pair still in use, or kept.
-func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
-	if err := r.check(t); err != nil {
-		return err
-	}
-	if err := r.swap(t, pairAt(r.Kept), r.Old); err != nil {
-		return err
-	}
-	return removePair(t, pairAt(r.Kept))
-}
-
-func (r *ReplaceCertificate) shared(i int) shared {
-	return shared{path: r.inUse()[i], old: r.Old[i], new: r.New[i]}
-}
-
-// check fails when someone else has replaced the files in use.
-func (r *ReplaceCertificate) check(t *Target) error {
+// holds fails if a file in use is of none of these pairs.
+func (r *ReplaceCertificate) holds(t *Target, pairs ...[2]string) error {
 	for i, file := range r.inUse() {
-		if err := r.theirs(i, r.shared(i).settle(t)); err != nil {
-			return err
-		}
 		sum, err := sumOf(t, file)
 		if err != nil {
 			return err
 		}
-		if !r.shared(i).known(sum) {
+		if !slices.ContainsFunc(pairs, func(pair [2]string) bool { return pair[i] == sum }) {
 			return r.theirs(i, errEdited)
 		}
 	}
 	return nil
 }
 
+// put puts what is in from in the place of the i-th file in use, unless it is there already.
+func (r *ReplaceCertificate) put(t *Target, i int, from, want string) error {
+	file := r.inUse()[i]
+	if sum, err := sumOf(t, file); err != nil || sum == want { // by an earlier attempt
+		return err
+	}
+	data, err := t.Host.FS.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", from, err)
+	}
+	if sumOfData(data) != want {
+		return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from)
+	}
+	return r.theirs(i, r.shared(i).replace(t, data))
+}
+
 func (r *ReplaceCertificate) theirs(i int, err error) error {
 	if errors.Is(err, errEdited) {
-		return fmt.Errorf("cannot replace %s: someone has changed it since the run began; put back what was there, "+
-			"or what is in %s.*", r.inUse()[i], r.Kept)
+		return fmt.Errorf("cannot replace %s: %w", r.inUse()[i], err)
 	}
 	return err
 }
 
-// swap replaces the files in use, the key first. Each new file gets the owner, mode and label of
-// the one it replaces.
-func (r *ReplaceCertificate) swap(t *Target, from, want [2]string) error {
+// Undo finds each old file still in use, or kept. If someone else has replaced one after the run
+// did, that stays, and so does the run open; one that the run has not replaced is theirs.
+func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
+	var open error
 	for _, i := range []int{1, 0} {
-		file := r.inUse()[i]
+		if err := r.shared(i).settle(t); err != nil && !errors.Is(err, errEdited) {
+			return err
+		}
+		file, kept := r.inUse()[i], pairAt(r.Kept)[i]
 		sum, err := sumOf(t, file)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case sum == r.New[i]:
+			err = r.put(t, i, kept, r.Old[i])
+		case sum == r.Old[i]:
+		case exists(t, kept):
+			err = fmt.Errorf("cannot put back %s: someone has changed it since the run began; the previous file is "+
+				"kept as %s: copy it back", file, kept)
+		default:
+			t.warn(finding.LeftInPlace, file, "%s is left alone: someone else has written it", file)
 		}
-		if sum == want[i] { // by an earlier attempt
-			continue
-		}
-		data, err := t.Host.FS.ReadFile(from[i])
-		if err != nil {
-			return fmt.Errorf("cannot read %s: %w", from[i], err)
-		}
-		if sumOfData(data) != want[i] {
-			return fmt.Errorf("cannot write %s: %s is not what it was when the run began", file, from[i])
-		}
-		if err := r.theirs(i, r.shared(i).replace(t, data)); err != nil {
-			return err
-		}
+		open = errors.Join(open, err)
 	}
-	return nil
+	if open != nil {
+		return open
+	}
+	return removePair(t, pairAt(r.Kept))
 }
 
 func (r *ReplaceCertificate) Done(_ context.Context, t *Target) (bool, error) {
@@ -359,6 +364,9 @@ func (p *PutCertificate) Record(_ context.Context, t *Target) (err error) {
 		if exists(t, file) {
 			return fmt.Errorf("cannot write %s: it has appeared since the run was planned", file)
 		}
+		if err := (shared{path: file}).unused(t); err != nil {
+			return err
+		}
 	}
 	p.New, err = sums(t, p.from())
 	return err
@@ -397,24 +405,25 @@ func (p *PutCertificate) put(t *Target, i int) error {
 // may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
 	files := p.to()
-	if !exists(t, path.Dir(files[0])) {
-		return nil
+	for i, file := range files {
+		err := shared{path: file, new: p.New[i]}.look(t)
+		if errors.Is(err, errEdited) {
+			t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To, path.Base(file))
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	for _, undo := range []func(shared) error{
-		func(s shared) error { return s.look(t) },
-		// The certificate first: where there is a certificate, there is its key.
-		func(s shared) error { return s.takeAway(t) },
-	} {
-		for i, file := range files {
-			err := undo(shared{path: file, new: p.New[i]})
-			if errors.Is(err, errEdited) {
-				t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To,
-					path.Base(file))
-				return syncDirs(t, file)
-			}
-			if err != nil {
-				return err
-			}
+	// The certificate first: where there is a certificate, there is its key.
+	for i, file := range files {
+		err := shared{path: file, new: p.New[i]}.takeAway(t)
+		if errors.Is(err, errEdited) {
+			t.warn(finding.LeftInPlace, file, "%s is left there: someone else has put it there just now", file)
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

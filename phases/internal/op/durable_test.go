@@ -46,6 +46,16 @@ func cuttings() []cutting {
 	takeOut := func() op.Op {
 		return &op.TakeOutManifest{From: manifest, To: runDir + "/etcd.yaml", SHA256: sim.Sum([]byte("etcd's"))}
 	}
+	replace := func() op.Op {
+		return &op.ReplaceManifest{
+			Path: manifest, Data: []byte("new"), Old: sim.Sum([]byte("etcd's")), Kept: runDir + "/etcd.yaml",
+		}
+	}
+	replaceCertificate := func() op.Op {
+		return &op.ReplaceCertificate{
+			Cert: "/pki/server.crt", Key: "/pki/server.key", From: runDir + "/server", Kept: runDir + "/old/server",
+		}
+	}
 	there := map[string]string{manifest: "etcd's"}
 	beside := map[string]string{manifestDir + "/.etcd.yaml.etcdpod-kept": "etcd's"}
 	pair := func(base, who string) map[string]string {
@@ -66,11 +76,9 @@ func cuttings() []cutting {
 		{name: "write-manifest", make: func() op.Op {
 			return &op.WriteManifest{File: op.File{Path: manifest, Data: []byte("etcd's"), Attr: own}}
 		}},
-		{name: "replace-manifest", files: there, make: func() op.Op {
-			return &op.ReplaceManifest{
-				Path: manifest, Data: []byte("new"), Old: sim.Sum([]byte("etcd's")), Kept: runDir + "/etcd.yaml",
-			}
-		}},
+		{name: "replace-manifest", files: there, make: replace},
+		{name: "replace-manifest, across two mounts", files: there, prepare: twoMounts, make: replace},
+		{name: "replace-manifest, by renames", files: there, prepare: noExchange, make: replace},
 		{name: "take-out-manifest", files: there, make: takeOut},
 		{name: "take-out-manifest, across two mounts", files: there, prepare: twoMounts, make: takeOut},
 		{name: "exchange", files: data, make: exchange},
@@ -111,11 +119,9 @@ func cuttings() []cutting {
 				sim.Sum([]byte("cert signed")), sim.Sum([]byte("key signed")),
 			}}
 		}},
-		{name: "replace-certificate", files: both, takes: runDir + "/server.", make: func() op.Op {
-			return &op.ReplaceCertificate{
-				Cert: "/pki/server.crt", Key: "/pki/server.key", From: runDir + "/server", Kept: runDir + "/old/server",
-			}
-		}},
+		{name: "replace-certificate", files: both, takes: runDir + "/server.", make: replaceCertificate},
+		{name: "replace-certificate, by renames", files: both, takes: runDir + "/server.", prepare: noExchange,
+			make: replaceCertificate},
 		{name: "put-certificate", files: pair(runDir+"/server", "new"), takes: runDir + "/server.", make: func() op.Op {
 			return &op.PutCertificate{From: runDir + "/server", To: "/pki/server", Attr: [2]node.Attr{own, own}}
 		}},

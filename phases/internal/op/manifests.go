@@ -222,6 +222,9 @@ type PutBackManifest struct {
 
 func (m *PutBackManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
+// Record makes sure that what lies beside the manifest later is the run's.
+func (m *PutBackManifest) Record(_ context.Context, t *Target) error { return m.own().unused(t) }
+
 func (m *PutBackManifest) Do(ctx context.Context, t *Target) error {
 	if err := m.Joining.settle(ctx, t, m); err != nil {
 		return err
@@ -382,7 +385,7 @@ func (m *WriteManifest) Record(_ context.Context, t *Target) error {
 	if exists(t, m.Path) {
 		return fmt.Errorf("cannot write %s: it has appeared since the run was planned", m.Path)
 	}
-	return nil
+	return m.own().unused(t)
 }
 
 func (m *WriteManifest) Do(_ context.Context, t *Target) error {

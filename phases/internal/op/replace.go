@@ -27,6 +27,9 @@ func (m *ReplaceManifest) shared() shared {
 	return shared{path: m.Path, old: m.Old, new: sumOfData(m.Data), kept: m.Kept}
 }
 
+// Record makes sure that what lies beside the manifest later is the run's.
+func (m *ReplaceManifest) Record(_ context.Context, t *Target) error { return m.shared().unused(t) }
+
 // Do gives the new manifest the owner, mode and label of the old one.
 func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 	err := m.shared().replace(t, m.Data)
@@ -36,25 +39,30 @@ func (m *ReplaceManifest) Do(_ context.Context, t *Target) error {
 	return err
 }
 
-// Undo finds the old manifest still in place, or kept. If someone else has put another there, it
-// stays, and so does the run open: only a person can say which is right.
+// Undo finds the old manifest still in place, or kept. If someone else has put another there after
+// the run replaced it, it stays, and so does the run open: only a person can say which is right.
 func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 	if err := m.shared().settle(t); err != nil && !errors.Is(err, errEdited) {
 		return err
 	}
 	now, err := sumOf(t, m.Path)
-	if err != nil {
-		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
-	}
+	kept := exists(t, m.Kept)
 	switch {
+	case err != nil && kept:
+		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
+	case err != nil:
+		return fmt.Errorf("cannot put back %s: %w", m.Path, err)
 	case now == m.Old:
-	case !exists(t, m.Kept): // nothing was replaced
-		t.warn(finding.ManifestChanged, m.Path, "%s is left alone: someone else has written it", m.Path)
-		return nil
-	default:
+	case kept:
 		if err := m.putBack(t); err != nil {
 			return err
 		}
+	case now == sumOfData(m.Data):
+		return fmt.Errorf("cannot put back %s: someone has removed what was there, which was kept as %s", m.Path,
+			m.Kept)
+	default: // nothing was replaced
+		t.warn(finding.ManifestChanged, m.Path, "%s is left alone: someone else has written it", m.Path)
+		return nil
 	}
 	return errors.Join(node.DropTemp(t.Host.FS, m.Kept), remove(t, m.Kept))
 }

@@ -13,13 +13,16 @@ import (
 // certificate in use. Somebody may save an edit between a look at it and a rename over it. So the
 // run's own file is written beside it, the two names are exchanged, and what came out is looked at:
 // an edit is given back. Until that is settled it lies beside the file, whatever happens.
+//
+// What lies beside the file tells how far an attempt came. The new file is written there before the
+// old one is copied to kept, and the copy is dropped before the new file is: so a copy with nothing
+// beside the file means that the run has replaced it.
 type shared struct {
 	path string
 	// SHA-256, hex, of what was there when the run was planned, and of what the run puts there. Old
 	// is empty where there was nothing.
 	old, new string
-	// kept is where the old file goes, if it goes anywhere: made by moving the file itself.
-	kept string
+	kept     string // where a copy of the old file is kept; empty: nowhere
 }
 
 // errEdited: what is there is neither the old file nor the run's own. It stays.
@@ -27,80 +30,97 @@ var errEdited = errors.New("someone has changed it since the run was planned")
 
 // beside is where the file waits that goes in, and then the one that came out. The dot keeps the
 // kubelet from running it.
-func beside(file string) string {
-	return path.Join(path.Dir(file), "."+path.Base(file)+".etcdpod-swap")
+func (s shared) beside() string {
+	return path.Join(path.Dir(s.path), "."+path.Base(s.path)+".etcdpod-swap")
 }
 
 func (s shared) known(sum string) bool { return sum == s.new || sum == s.old }
 
-// at follows a symbolic link: the link stays, and its target is replaced.
-func (s shared) at(t *Target) (string, error) {
-	real, err := t.Host.FS.Resolve(s.path)
-	if err != nil {
-		return "", fmt.Errorf("cannot find %s: %w", s.path, err)
+// unused fails if something lies beside the file before a run that may put something there has
+// begun: what is found there later is the run's.
+func (s shared) unused(t *Target) error {
+	s, there, err := s.at(t)
+	if err != nil || !there || !exists(t, s.beside()) {
+		return err
 	}
-	return real, nil
+	return fmt.Errorf("cannot begin: %s is there, which no open run has put there (it may have come back with a "+
+		"backup of the directory): look at it, and remove it", s.beside())
+}
+
+// at follows a symbolic link: the link stays, and its target is replaced. Where the directory is
+// gone, so is the file.
+func (s shared) at(t *Target) (real shared, there bool, err error) {
+	s.path, err = t.Host.FS.Resolve(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, false, nil
+	case err != nil:
+		return s, false, fmt.Errorf("cannot find the file to replace: %w", err)
+	}
+	return s, exists(t, path.Dir(s.path)), nil
 }
 
 // replace puts data in the place of what is there, with its owner, mode and label. It fails with
 // errEdited, and changes nothing, unless that is the old file or the run's own.
 func (s shared) replace(t *Target, data []byte) error {
-	real, err := s.at(t)
-	if err != nil {
-		return err
-	}
 	if err := s.settle(t); err != nil {
 		return err
 	}
-	there, st, err := read(t, real)
+	s, _, err := s.at(t)
+	if err != nil {
+		return err
+	}
+	there, st, err := read(t, s.path)
 	switch sum := sumOfData(there); {
 	case err != nil:
 		return err
 	case !st.Mode.IsRegular():
-		return fmt.Errorf("cannot write %s: not a regular file", real)
+		return fmt.Errorf("cannot write %s: not a regular file", s.path)
 	case sum == sumOfData(data): // by an earlier attempt
 		return nil
 	case !s.known(sum):
 		return errEdited
 	}
-	if err := node.WriteNew(t.Host.FS, beside(real), data, st.Attr()); err != nil {
+	if err := node.WriteNew(t.Host.FS, s.beside(), data, st.Attr()); err != nil {
 		return err
 	}
-	err = s.exchange(t, real)
+	if s.kept != "" && sumOfData(there) == s.old {
+		if err := node.WriteAtomic(t.Host.FS, s.kept, there, node.Mine(0o600)); err != nil {
+			return errors.Join(err, remove(t, s.beside()))
+		}
+	}
+	err = s.exchange(t)
 	if errors.Is(err, node.ErrExchangeUnsupported) {
-		return s.replaceUnseen(t, real, there)
+		return s.replaceUnseen(t)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot replace %s: %w", real, err), remove(t, beside(real)))
+		return errors.Join(fmt.Errorf("cannot replace %s: %w", s.path, err), s.drop(t, sumOfData(data)))
 	}
-	if err := syncDirs(t, real); err != nil {
+	if err := syncDirs(t, s.path); err != nil {
 		return err
 	}
-	return s.settle(t)
+	return s.settleOver(t, sumOfData(data))
 }
 
 // exchange swaps the file with the one beside it. The order of the names matters to the kubelet: as
 // Linux tells it, the first one goes away, and then comes back. The other way round the kubelet
 // would drop the pod of a manifest that is there, until it looks at all files again, 20 s later.
-func (s shared) exchange(t *Target, real string) error {
-	return t.Host.FS.Exchange(real, beside(real))
-}
+func (s shared) exchange(t *Target) error { return t.Host.FS.Exchange(s.path, s.beside()) }
 
 // replaceUnseen is for a file system without an exchange (NFS): an edit in the instant before the
 // rename is lost.
-func (s shared) replaceUnseen(t *Target, real string, old []byte) error {
-	if s.kept != "" && sumOfData(old) == s.old {
-		if err := node.WriteAtomic(t.Host.FS, s.kept, old, node.Mine(0o600)); err != nil {
-			return err
-		}
+func (s shared) replaceUnseen(t *Target) error {
+	now, err := sumOf(t, s.path)
+	if err == nil && !s.known(now) {
+		err = errEdited
 	}
-	if now, err := sumOf(t, real); err != nil || !s.known(now) {
-		return errors.Join(err, errEdited, remove(t, beside(real)))
+	if err != nil {
+		return errors.Join(err, s.settle(t))
 	}
-	if err := t.Host.FS.Replace(beside(real), real); err != nil {
-		return fmt.Errorf("cannot replace %s: %w", real, err)
+	if err := t.Host.FS.Replace(s.beside(), s.path); err != nil {
+		return fmt.Errorf("cannot replace %s: %w", s.path, err)
 	}
-	return syncDirs(t, real)
+	return syncDirs(t, s.path)
 }
 
 // takeAway removes the run's own file. It fails with errEdited, and changes nothing, if another one
@@ -109,14 +129,14 @@ func (s shared) takeAway(t *Target) error {
 	if err := s.look(t); err != nil {
 		return err
 	}
-	real, err := s.at(t)
-	if err != nil || !exists(t, real) {
+	s, there, err := s.at(t)
+	if err != nil || !there || !exists(t, s.path) {
 		return err
 	}
-	if err := t.Host.FS.Rename(real, beside(real)); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", real, err)
+	if err := t.Host.FS.Rename(s.path, s.beside()); err != nil {
+		return fmt.Errorf("cannot remove %s: %w", s.path, err)
 	}
-	if err := syncDirs(t, real); err != nil {
+	if err := syncDirs(t, s.path); err != nil {
 		return err
 	}
 	return s.settle(t)
@@ -138,83 +158,86 @@ func (s shared) look(t *Target) error {
 	return nil
 }
 
-// settle ends what an interrupted attempt left, and makes the file's name durable. If what came out
-// is an edit, it gives it back and fails with errEdited.
-func (s shared) settle(t *Target) error {
-	real, err := s.at(t)
-	if err != nil {
+// settle ends what an interrupted attempt left, and makes the file's name durable. If what lies
+// beside the file is an edit, it gives that back and fails with errEdited.
+func (s shared) settle(t *Target) error { return s.settleOver(t, s.new) }
+
+// settleOver gives an edit back over what the run has put in its place; ours is its SHA-256.
+func (s shared) settleOver(t *Target, ours string) error {
+	s, there, err := s.at(t)
+	if err != nil || !there {
 		return err
 	}
-	if !exists(t, path.Dir(real)) {
-		return nil
-	}
-	aside := beside(real)
-	if err := errors.Join(node.DropTemp(t.Host.FS, real), node.DropTemp(t.Host.FS, aside)); err != nil {
+	if err := errors.Join(node.DropTemp(t.Host.FS, s.path), node.DropTemp(t.Host.FS, s.beside())); err != nil {
 		return err
 	}
-	out, _, err := read(t, aside)
+	out, _, err := read(t, s.beside())
 	switch sum := sumOfData(out); {
 	case errors.Is(err, fs.ErrNotExist):
-		return syncDirs(t, real)
+		return syncDirs(t, s.path)
 	case err != nil:
 		return err
-	case sum == s.old && s.kept != "":
-		return s.keep(t, real, aside)
 	case s.known(sum):
-		return remove(t, aside)
+		return s.drop(t, sum)
 	}
-	if err := s.giveBack(t, real, aside); err != nil {
+	if err := s.giveBack(t, ours); err != nil {
 		return err
 	}
 	return errEdited
 }
 
-// settled says whether nothing waits beside the file.
-func (s shared) settled(t *Target) bool {
-	real, err := s.at(t)
-	return err == nil && !exists(t, beside(real))
-}
-
-// keep puts the old file that came out where it is kept, unless it is there, or back in place.
-func (s shared) keep(t *Target, real, aside string) error {
-	now, err := sumOf(t, real)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// drop removes what lies beside the file and is known. Where that is the new file, it is not in
+// place, and no copy of the old one is needed; where it is the old file, there must be a copy.
+func (s shared) drop(t *Target, sum string) error {
+	now, err := sumOf(t, s.path)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case s.kept == "":
+	case sum == s.new && now != s.new:
+		if err := errors.Join(node.DropTemp(t.Host.FS, s.kept), remove(t, s.kept)); err != nil {
+			return err
+		}
+	case sum == s.old && now != s.old && !exists(t, s.kept):
+		return node.Move(t.Host.FS, s.beside(), s.kept)
 	}
-	if exists(t, s.kept) || err == nil && now == s.old {
-		return remove(t, aside)
-	}
-	return node.Move(t.Host.FS, aside, s.kept)
+	return remove(t, s.beside())
 }
 
-// giveBack puts an edit that came out back in its place. The run's own file comes out then; if it
-// is yet another edit, that is the newer one, and the person gets both.
-func (s shared) giveBack(t *Target, real, aside string) error {
-	both := fmt.Errorf("someone has changed %s twice just now: the later version is there, the earlier one is %s; "+
-		"keep what is right, and remove the other", real, aside)
-	now, err := sumOf(t, real)
+// settled says whether nothing lies beside the file.
+func (s shared) settled(t *Target) bool {
+	s, there, err := s.at(t)
+	return err == nil && (!there || !exists(t, s.beside()))
+}
+
+// giveBack puts an edit that came out back in its place, over what the run has put there. If
+// something else is there by now, the person gets both.
+func (s shared) giveBack(t *Target, ours string) error {
+	both := fmt.Errorf("someone has changed %s just as the run replaced it, and again since: the later version is "+
+		"there, the earlier one is %s; keep what is right, and remove the other", s.path, s.beside())
+	now, err := sumOf(t, s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = t.Host.FS.Rename(aside, real)
-		return errors.Join(err, syncDirs(t, real))
+		err = t.Host.FS.Rename(s.beside(), s.path)
+		return errors.Join(err, syncDirs(t, s.path))
 	case err != nil:
 		return err
-	case !s.known(now):
+	case now != ours:
 		return both
 	}
-	if err := s.exchange(t, real); err != nil {
+	if err := s.exchange(t); err != nil {
 		return fmt.Errorf("cannot put back %s, which someone has changed just now and which is %s: %w",
-			real, aside, err)
+			s.path, s.beside(), err)
 	}
-	if err := syncDirs(t, real); err != nil {
+	if err := syncDirs(t, s.path); err != nil {
 		return err
 	}
-	out, err := sumOf(t, aside)
+	out, err := sumOf(t, s.beside())
 	if err != nil {
 		return err
 	}
-	if !s.known(out) {
-		return errors.Join(both, s.exchange(t, real), syncDirs(t, real))
+	if out != ours {
+		return errors.Join(both, s.exchange(t), syncDirs(t, s.path))
 	}
-	return s.settle(t) // the run's own file, or the old one
+	return s.drop(t, out)
 }

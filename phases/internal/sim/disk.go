@@ -224,8 +224,16 @@ func (d *Disk) add(op, name string, i *inode) error {
 	return nil
 }
 
+// Resolve fails as that of a real disk does: there are no links, but the directory must be there.
+func (d *Disk) Resolve(name string) (string, error) {
+	name = path.Clean(name)
+	if _, there := d.find(d.now, path.Dir(name)); !there {
+		return "", &fs.PathError{Op: "resolve", Path: name, Err: fs.ErrNotExist}
+	}
+	return name, nil
+}
+
 func (d *Disk) Real(name string) string                  { return name }
-func (d *Disk) Resolve(name string) (string, error)      { return path.Clean(name), nil }
 func (d *Disk) Free(string) (uint64, error)              { return 1 << 40, nil }
 func (d *Disk) FilesystemID(name string) (string, error) { return fmt.Sprint(d.mount(name)), nil }
 
