@@ -247,7 +247,7 @@ func awaitReplaced(f *observe.Facts, limit time.Duration, back bool) *op.AwaitRe
 	}
 	// For the grace, see RenewOptions.grace.
 	return &op.AwaitReplaced{Pod: pod, Before: podUID(f, pod),
-		API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back}
+		API: f.API, Grace: 3 * time.Second, Limit: limit, Back: back, Start: observe.StartLimit(m, container)}
 }
 
 // podUID is the pod's UID according to its running container or, without one, to its newest; empty

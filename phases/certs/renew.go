@@ -148,7 +148,7 @@ func (o RenewOptions) replace() phase {
 
 // served is what must serve again if the run goes back.
 func (o RenewOptions) served(f *Facts) *op.Before {
-	b := &op.Before{Pods: o.pods(f), Limit: max(o.limit(), renewLimit)}
+	b := &op.Before{Pods: o.pods(f), Limit: max(o.limit(), renewLimit), Start: observe.StartLimits(o.stops(f)...)}
 	if f.Renewal.Serving {
 		b.Etcd = &f.Etcd.Access
 	}
@@ -159,7 +159,8 @@ func (o RenewOptions) served(f *Facts) *op.Before {
 }
 
 func (o RenewOptions) restart(f *Facts, pod op.Pod, back bool) *op.RestartPod {
-	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back}
+	return &op.RestartPod{Pod: pod, Grace: o.grace(f, pod), Limit: o.limit(), Back: back,
+		Start: observe.StartLimits(o.stops(f)...)[pod.Containers[0]]}
 }
 
 // grace is how long a program may take to stop. etcd takes 7 s, in which it serves nobody, to drop
@@ -223,7 +224,8 @@ func (o RenewOptions) restartEtcd() phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "etcd")
 			if len(ops) > 0 && f.Renewal.Serving {
-				ops = append(ops, &op.AwaitAnswer{Access: f.Etcd.Access, Limit: o.limit()})
+				ops = append(ops, &op.AwaitAnswer{Access: f.Etcd.Access, Limit: o.limit(),
+					Watched: observe.Watched(f.Manifests, "etcd")})
 			}
 			for _, use := range f.Renewal.Uses {
 				if use.program != "etcd" || use.port == "client" && !f.Renewal.Serving {
@@ -234,7 +236,8 @@ func (o RenewOptions) restartEtcd() phase {
 						continue
 					}
 					ops = append(ops, &op.AwaitServed{Program: "etcd", Address: at, Others: use.also[at],
-						Access: use.show, File: use.leaf.CertFile, Limit: o.limit()})
+						Access: use.show, File: use.leaf.CertFile, Limit: o.limit(),
+						Watched: observe.Watched(f.Manifests, "etcd")})
 				}
 			}
 			return ops, nil
@@ -247,7 +250,8 @@ func (o RenewOptions) restartAPIServer() phase {
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			ops := o.restartPod(f, "kube-apiserver")
 			if len(ops) > 0 && f.Renewal.Ready {
-				ops = append(ops, &op.AwaitAPIServer{API: f.API, Limit: o.limit()})
+				ops = append(ops, &op.AwaitAPIServer{API: f.API, Limit: o.limit(),
+					Watched: observe.Watched(f.Manifests, "kube-apiserver")})
 			}
 			return ops, nil
 		}}

@@ -28,6 +28,7 @@ type RenewalFacts struct {
 	Ready       bool             // the API server is ready
 	Silent      []observe.Member // voting members elsewhere that do not answer
 	Host        string           // this machine's name
+	Size        int64            // of etcd's database; 0: not known
 	// Deaf are addresses where etcd listens and cannot be reached from here, although it is at
 	// others: nothing is waited for there.
 	Deaf []string
@@ -70,7 +71,7 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 		}
 	}
 	r.Ready = observe.HasAPIServer(f.Facts) && op.Serves(n.API.Ready(ctx, f.API))
-	r.Host, r.Deaf = n.Name, deaf(shown(ctx, n, r.Uses, f.Now))
+	r.Host, r.Size, r.Deaf = n.Name, n.SizeOf(f.Facts), deaf(shown(ctx, n, r.Uses, f.Now))
 	r.Silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return m.IsLearner })
 	f.Renewal = r
 	return f, nil

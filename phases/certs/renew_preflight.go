@@ -56,6 +56,9 @@ func (o RenewOptions) warned(f *Facts) (warned []finding.Finding) {
 			"a cluster of two needs both members for quorum: it takes no writes while this etcd restarts"))
 	}
 	warned = append(warned, f.StartDoubts(o.stops(f)...)...)
+	if o.restarts(f, "etcd") && f.Etcd != nil {
+		warned = append(warned, f.Etcd.SlowStart(f.Renewal.Size)...)
+	}
 	if o.From != "" {
 		return warned
 	}

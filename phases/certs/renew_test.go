@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -216,5 +217,34 @@ func TestOnlyCertificatesOfEtcdAreChosen(t *testing.T) {
 			(err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%q: %q, %v", tt.typed, got, err)
 		}
+	}
+}
+
+// etcd loads the same data again, and may have grown since its probe was last long enough.
+func TestARenewalWarnsOfAProbeThatEndsAnEtcdOfThatSize(t *testing.T) {
+	f := renewalFacts(t)
+	text := strings.Replace(string(f.Etcd.File.Data), "    name: etcd\n", "    name: etcd\n"+
+		"    startupProbe: {periodSeconds: 10, failureThreshold: 3}\n", 1)
+	m, err := manifests.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Etcd.File.Manifest = m
+	for size, want := range map[int64]bool{100 << 20: false, 1 << 30: true} {
+		f.Renewal.Size = size
+		warns := func() bool {
+			return slices.ContainsFunc(RenewOptions{}.warned(f), func(w finding.Finding) bool {
+				return w.Code == finding.StartLimit && strings.Contains(w.Text, "30s (startupProbe in ")
+			})
+		}
+		if got := warns(); got != want {
+			t.Errorf("of %d bytes: %v", size, got)
+		}
+		f.Renewal.Uses = f.Renewal.Uses[2:]
+		if warns() {
+			t.Error("it warns of an etcd that is not restarted")
+		}
+		f = renewalFacts(t)
+		f.Etcd.File.Manifest = m
 	}
 }

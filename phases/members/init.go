@@ -194,6 +194,11 @@ func (f *Facts) etcdsPod() op.Pod {
 	return observe.PodOf(f.Manifests, f.Init.Pod.File, f.Init.Pod.Container)
 }
 
+// watched is the etcd of the rendered manifest, for those who wait for it.
+func (f *Facts) watched() op.Watched {
+	return observe.WatchedIn(f.Manifests, f.Init.Pod.File, f.Init.Pod.Container)
+}
+
 // awaitEtcd ends with the commit point: from then on clients may have been promised writes.
 func (o InitOptions) awaitEtcd() phase {
 	return phase{Name: "await-etcd", Short: "wait until etcd serves", Commit: true, Found: foundServing,
@@ -210,7 +215,7 @@ func (o InitOptions) awaitEtcd() phase {
 			if limit == 0 {
 				limit = f.Init.HealthCheck
 			}
-			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: limit}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: limit, Watched: f.watched()}}, nil
 		}}
 }
 

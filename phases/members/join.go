@@ -169,7 +169,8 @@ func (o JoinOptions) awaitStarted() phase {
 				}
 			}
 			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access,
-				ClusterID: op.ID(f.Join.Cluster.ID), Learner: true, Limit: o.limit(f)}}, nil
+				ClusterID: op.ID(f.Join.Cluster.ID), Learner: true, Limit: o.limit(f),
+				Watched: f.watched()}}, nil
 		}}
 }
 
@@ -197,7 +198,7 @@ func (o JoinOptions) promoteLearner() phase {
 				return nil, engine.Refuse("run `etcdpod join phase add-learner` first",
 					"the cluster does not know this node yet")
 			}
-			return []op.Op{&op.PromoteLearner{Enrolment: o.enrolment(f)}}, nil
+			return []op.Op{&op.PromoteLearner{Enrolment: o.enrolment(f), Watched: f.watched()}}, nil
 		}}
 }
 
@@ -213,7 +214,7 @@ func (o JoinOptions) awaitEtcd() phase {
 					return nil, err
 				}
 			}
-			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: o.limit(f)}}, nil
+			return []op.Op{&op.AwaitAnswer{Access: f.Init.Access, Limit: o.limit(f), Watched: f.watched()}}, nil
 		}}
 }
 

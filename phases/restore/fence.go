@@ -66,7 +66,8 @@ func (o restorer) before(f *Facts) *op.Before {
 	if f.Live != nil {
 		size = max(size, f.Live.SizeBytes)
 	}
-	b := &op.Before{Pods: o.fenceOf(f).Pods, Limit: max(o.waitLimit(size), restorer{}.waitLimit(size))}
+	b := &op.Before{Pods: o.fenceOf(f).Pods, Limit: max(o.waitLimit(size), restorer{}.waitLimit(size)),
+		Start: observe.StartLimits(o.fenced(f)...)}
 	if f.EtcdServes {
 		b.Etcd = &f.Etcd.Access
 	}

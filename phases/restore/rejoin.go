@@ -56,7 +56,7 @@ func (o restorer) rejoin() phase {
 			as := op.Enrolment{Access: through, PeerURLs: f.Etcd.PeerURLs,
 				Receipt: journal.Enrolled(f.Run), Limit: limit}
 			ops := []op.Op{&op.AddLearner{Enrolment: as, Earlier: earlier}, put, &op.StartKubelet{},
-				&op.PromoteLearner{Enrolment: as}}
+				&op.PromoteLearner{Enrolment: as, Watched: f.watched("etcd")}}
 			rest, err := o.putRest(f, limit)
 			return append(ops, rest...), err
 		}}
@@ -99,7 +99,8 @@ func (o restorer) putRest(f *Facts, limit time.Duration) ([]op.Op, error) {
 			if err := o.rewireAPIServer(f, m, put); err != nil {
 				return nil, err
 			}
-			first = append(first, put, &op.AwaitAPIServer{API: f.API, Limit: limit})
+			first = append(first, put, &op.AwaitAPIServer{API: f.API, Limit: limit,
+				Watched: f.watched("kube-apiserver")})
 		default:
 			last = append(last, o.put(f, m))
 		}

@@ -31,7 +31,7 @@ func (o restorer) releaseEtcd() phase {
 			if o.Shared != nil {
 				alone := o.alone(f)
 				ops = append(ops, &op.AwaitPeer{Alone: &alone, Peer: f.Etcd.Peer,
-					Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes), Start: f.Etcd.StartLimit()})
+					Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes), Watched: f.watched("etcd")})
 			}
 			return ops, nil
 		}}
@@ -40,6 +40,9 @@ func (o restorer) releaseEtcd() phase {
 func (o restorer) put(f *Facts, m observe.ManifestFile) *op.PutBackManifest {
 	return &op.PutBackManifest{Fence: o.fenceOf(f), File: op.File{Path: m.Path, Data: m.Data, Attr: m.Attr}}
 }
+
+// watched is what a wait for a program watches.
+func (f *Facts) watched(program string) op.Watched { return observe.Watched(f.Manifests, program) }
 
 func (o restorer) alone(f *Facts) op.Alone {
 	return op.Alone{Fence: o.fenceOf(f), Manifest: f.Etcd.File.Path, Pod: f.Etcd.File.Manifest.Name()}
@@ -55,7 +58,7 @@ func (o restorer) awaitEtcd() phase {
 			return []op.Op{
 				&op.AwaitAnswer{Alone: &alone, Access: f.Etcd.Access,
 					Receipt: receiptPath(f), Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes),
-					Start: f.Etcd.StartLimit()},
+					Watched: f.watched("etcd")},
 				&op.DisarmAlarms{Access: f.Etcd.Access},
 			}, nil
 		}}
@@ -106,7 +109,8 @@ func (o restorer) awaitAPIServer() phase {
 			if !observe.HasAPIServer(f.Facts) || o.rejoins(f) {
 				return nil, nil
 			}
-			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes)}}, nil
+			return []op.Op{&op.AwaitAPIServer{API: f.API, Limit: o.waitLimit(f.Snapshot.Proof.SizeBytes),
+				Watched: f.watched("kube-apiserver")}}, nil
 		}}
 }
 
@@ -180,7 +184,8 @@ func (o restorer) verifyRestored() phase {
 				return nil, nil
 			}
 			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
-				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Warnings: f.fitNotes()}}, nil
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Warnings: f.fitNotes(),
+				Watched: f.watched("kube-apiserver")}}, nil
 		}}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -68,22 +67,11 @@ func (o restorer) doubts(f *Facts) []finding.Finding {
 		doubts = append(doubts, finding.New(finding.EtcdQuota, f.Etcd.Name, "the data fills %d%% of etcd's quota of "+
 			"%s: raise it soon: %s in %s", 100*size/quota, engine.Size(quota), as, file))
 	}
-	if l := f.Etcd.StartLimit(); l != nil && l.Limit < loadTime(size) {
-		doubts = append(doubts, finding.New(finding.StartLimit, l.Manifest, "the kubelet kills etcd if it does not "+
-			"serve within %s (%s in %s), but with %s it may take %s: first raise %s.failureThreshold there", l.Limit,
-			l.Probe, l.Manifest, engine.Size(size), loadTime(size), l.Probe))
-	}
+	doubts = append(doubts, f.Etcd.SlowStart(size)...)
 	if f.EtcdVersion() == "" && f.Snapshot.StorageVersion != "" {
 		doubts = append(doubts, finding.New(finding.EtcdVersionUnknown, f.Etcd.Image, "the version of etcd in %s is "+
 			"unknown: neither its name nor the container runtime shows it, and no etcd runs here that does. The data "+
 			"is from etcd %s: do not run an older etcd on it", f.Etcd.Image, f.Snapshot.StorageVersion))
 	}
 	return doubts
-}
-
-// loadTime is how long etcd may take to load data of that size, and to compare it with its peers',
-// on a slow machine: four times what was measured (docs/failure-model.md).
-func loadTime(sizeBytes int64) time.Duration {
-	const gigabyte = 1 << 30
-	return (10*time.Second + time.Duration(float64(sizeBytes)/gigabyte*float64(80*time.Second))).Round(time.Second)
 }

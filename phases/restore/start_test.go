@@ -263,7 +263,8 @@ func TestAnEtcdThatTheKubeletKillsWhileItLoadsIsSaidToBe(t *testing.T) {
 	}{
 		"by its probe": {node.Exit{Code: 137, Reason: "Error", Ran: 40 * time.Second},
 			"the kubelet killed it (137) after 40s, because it did not serve within the 30s that startupProbe in " +
-				crashtest.TestManifestDir + "/etcd.yaml allows: raise startupProbe.failureThreshold there"},
+				crashtest.TestManifestDir + "/etcd.yaml allows: " +
+				"if it only needs longer, raise startupProbe.failureThreshold there"},
 		"because it ran out of memory: raise resources.limits.memory in its manifest, or give the machine more " +
 			"memory": {node.Exit{Code: 137, Reason: "OOMKilled", Ran: 3 * time.Second}, "because it ran out of " +
 			"memory: raise resources.limits.memory in its manifest, or give the machine more memory"},

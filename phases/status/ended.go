@@ -1,13 +1,16 @@
 package status
 
 import (
+	"context"
+	"time"
+
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// lookAtLogs reads the logs of the containers that have ended; of one that runs again, that of the
-// time before, if it is etcd's and etcd does not answer.
-func (s seen) lookAtLogs(n *observe.Node) map[string]ended {
+// lookAtEndings finds out why containers have ended; of one that runs again, why it did before, if
+// what it runs does not serve.
+func (s seen) lookAtEndings(ctx context.Context, n *observe.Node) map[string]ended {
 	all := map[string]ended{}
 	for _, m := range s.facts.Manifests {
 		if m.Manifest == nil {
@@ -18,27 +21,45 @@ func (s seen) lookAtLogs(n *observe.Node) map[string]ended {
 			if c == nil {
 				continue
 			}
-			look := *c
-			_, etcd := m.Manifest.Runs("etcd")
-			switch {
-			case c.State != "running":
-			case etcd && c.Attempt > 0 && s.facts.Live == nil:
-				look.Attempt--
-			default:
+			look, again := *c, c.State == "running"
+			if again && !(s.deaf(m) && s.restarted(c)) {
 				continue
 			}
-			words := n.LastWords(look)
-			if words.Said == "" {
-				continue
+			if again {
+				look = s.before(look)
 			}
-			e := ended{why: words.String()}
-			if words.Last {
-				e.do = words.Do
+			// Somebody may have stopped what runs again, and it may just not serve yet.
+			if e := n.Ending(ctx, m, look); e.String() != "" && (e.Fault || !again) {
+				all[c.ID] = ended{why: e.String(), do: e.Fix}
 			}
-			all[c.ID] = e
 		}
 	}
 	return all
+}
+
+// deaf says whether what a manifest runs does not serve.
+func (s seen) deaf(m observe.ManifestFile) bool {
+	_, etcd := m.Manifest.Runs("etcd")
+	return etcd && s.facts.Live == nil
+}
+
+// restarted says whether a container runs after another one that has ended, and not for so long
+// that the kubelet has forgotten that: it waits ever longer before it starts the next, up to five
+// minutes, until one has run for ten.
+func (s seen) restarted(c *node.Container) bool {
+	const forgiven = 10 * time.Minute
+	return c.Attempt > 0 && s.facts.Now.Sub(c.CreatedAt) < forgiven
+}
+
+// before is the container that ran before one of a restarted program.
+func (s seen) before(c node.Container) node.Container {
+	c.Attempt, c.ID = c.Attempt-1, "" // the runtime may have forgotten it, and its log be there
+	for _, old := range s.facts.Containers {
+		if old.PodUID == c.PodUID && old.Name == c.Name && old.Attempt == c.Attempt {
+			c.ID = old.ID
+		}
+	}
+	return c
 }
 
 func (s seen) because(c *node.Container) string {
@@ -48,7 +69,7 @@ func (s seen) because(c *node.Container) string {
 	return ""
 }
 
-// etcdEnded is why etcd ended, if its log tells.
+// etcdEnded is why etcd ended, if anything tells.
 func (s seen) etcdEnded() ended {
 	if c := s.container(s.facts.Etcd.File, s.facts.Etcd.Container); c != nil {
 		return s.ended[c.ID]

@@ -52,7 +52,7 @@ type ContainerStatus struct {
 	State   string    `json:"state" values:"created,running,exited,unknown"`
 	Attempt uint32    `json:"attempt"`
 	Since   time.Time `json:"since"`
-	Ended   string    `json:"ended,omitempty"` // why it does not run, as its log tells it
+	Ended   string    `json:"ended,omitempty"` // why it ended, if anything tells
 }
 
 // MemberStatus is the local etcd.

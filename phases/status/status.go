@@ -44,7 +44,7 @@ type seen struct {
 	data           data
 }
 
-// ended is how the log of a container that ended explains that.
+// ended is what explains that a container ended.
 type ended struct{ why, do string }
 
 // Of examines the node. It works when everything is down: what cannot be read is a warning.
@@ -68,7 +68,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
 	}
 	n.ObserveStarts(ctx, f)
-	s.ended = s.lookAtLogs(n)
+	s.ended = s.lookAtEndings(ctx, n)
 	s.certs, s.unread = certificates(n, f, s.trace != ""), unreadCAs(n, f)
 	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
 		s.denied = n.CheckAPIAccess(ctx, f.API)

@@ -112,7 +112,7 @@ func (r runtime) Exit(ctx context.Context, id string) (exit Exit, ok bool, err e
 			return err
 		}
 		if s := answer.GetStatus(); state(s.GetState()) == "exited" {
-			exit, ok = Exit{Code: int(s.ExitCode), Reason: s.Reason}, true
+			exit, ok = Exit{Code: int(s.ExitCode), Reason: s.Reason, Text: s.Message}, true
 			if s.StartedAt > 0 {
 				exit.Ran = time.Duration(s.FinishedAt - s.StartedAt)
 			}

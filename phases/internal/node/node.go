@@ -34,6 +34,7 @@ type View struct {
 		Containers(ctx context.Context) ([]Container, error)
 		Image(ctx context.Context, name string) (Image, error)
 		SandboxImage(ctx context.Context) (string, error)
+		Exit(ctx context.Context, id string) (exit Exit, ok bool, err error)
 	}
 	Processes Processes
 	Clock     Clock
@@ -70,6 +71,10 @@ func (o onlyAsked) Image(ctx context.Context, name string) (Image, error) {
 }
 
 func (o onlyAsked) SandboxImage(ctx context.Context) (string, error) { return o.r.SandboxImage(ctx) }
+
+func (o onlyAsked) Exit(ctx context.Context, id string) (exit Exit, ok bool, err error) {
+	return o.r.Exit(ctx, id)
+}
 
 var (
 	// ErrExchangeUnsupported says that the file system cannot exchange two names atomically.
@@ -201,6 +206,7 @@ type Image struct {
 type Exit struct {
 	Code   int    // 128 and the signal, for one that a signal ended
 	Reason string // the runtime's word: Error, OOMKilled, …
+	Text   string // what the runtime says about it; often empty
 	Ran    time.Duration
 }
 

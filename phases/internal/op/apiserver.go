@@ -59,11 +59,13 @@ type VerifyRestored struct {
 	Warnings []finding.Finding `json:"warnings,omitempty"`
 	// Notes are the same, in the journals of earlier versions.
 	Notes []string `json:"notes,omitempty"`
+	Watched
 }
 
 func (v *VerifyRestored) String() string { return "read every resource back through the API server" }
 
 func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
+	crashes, _ := v.watch(ctx, t, "kube-apiserver") // only to say more if it fails
 	var got []Count
 	err := poll(ctx, t, "cannot read back through the API server",
 		time.Minute, time.Second, func(ctx context.Context) (err error) {
@@ -75,8 +77,8 @@ func (v *VerifyRestored) Do(ctx context.Context, t *Target) error {
 	if d := denied(err); d != nil {
 		return v.unread(t, d)
 	}
-	if err := explain(ctx, t, "kube-apiserver", err); err != nil {
-		return err
+	if err != nil {
+		return crashes.explain(ctx, t, err)
 	}
 	var total int64
 	var words []string

@@ -6,8 +6,6 @@ import (
 	"path"
 	"strings"
 	"time"
-
-	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 // AwaitAnswer waits until the expected etcd answers on this node. It gives up on an etcd
@@ -25,8 +23,7 @@ type AwaitAnswer struct {
 	// Learner is set for a member without a vote. A learner serves little, so its own status is
 	// enough. Any other member must answer a linearizable read.
 	Learner bool `json:"learner,omitempty"`
-	// Start is how long the kubelet lets it start; nil: not known, or not limited.
-	Start *StartLimit `json:"start,omitempty"`
+	Watched
 }
 
 func (a *AwaitAnswer) String() string {
@@ -48,10 +45,11 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	crashes, err := watchCrashes(ctx, t, "etcd")
+	crashes, err := a.watch(ctx, t, "etcd")
 	if err != nil {
 		return err
 	}
+	crashes.earlier = a.Receipt == "" // else it ran on other data
 	err = poll(ctx, t, a.silent(), a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		if err := a.Alone.ensure(ctx, t); err != nil {
 			return err
@@ -72,7 +70,7 @@ func (a *AwaitAnswer) Do(ctx context.Context, t *Target) error {
 		}
 		return err
 	})
-	return crashes.explain(ctx, t, a.Start, err)
+	return crashes.explain(ctx, t, err)
 }
 
 // silent is the error text while etcd does not answer.
@@ -124,8 +122,7 @@ type AwaitPeer struct {
 	// This node's peer URL, and a certificate that peers accept.
 	Peer  Access        `json:"peer"`
 	Limit time.Duration `json:"limit"`
-	// Start is how long the kubelet lets it start; nil: not known, or not limited.
-	Start *StartLimit `json:"start,omitempty"`
+	Watched
 	// Alone requires that nothing else runs meanwhile. Earlier versions did not say.
 	Alone *Alone `json:"alone,omitempty"`
 }
@@ -141,7 +138,7 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	crashes, _ := watchCrashes(ctx, t, "etcd") // only to say more if it fails
+	crashes, _ := a.watch(ctx, t, "etcd") // only to say more if it fails
 	err := poll(ctx, t, "the restored etcd does not serve its peers",
 		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			if err := a.Alone.ensure(ctx, t); err != nil {
@@ -149,63 +146,11 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 			}
 			return t.Etcd.PeerServes(ctx, a.Peer)
 		})
-	return crashes.explain(ctx, t, a.Start, err)
+	return crashes.explain(ctx, t, err)
 }
 
 // Condition: the members that start next query this one.
 func (a *AwaitPeer) Condition() {}
-
-// crashWatch notices a container that keeps crashing, so that waiting longer is pointless.
-type crashWatch struct {
-	container string
-	before    node.Container // the newest one when the watch began
-}
-
-// crashesTolerated is how often a container may crash and restart during a wait: a peer or a
-// disk may be late once.
-const crashesTolerated = 3
-
-func watchCrashes(ctx context.Context, t *Target, container string) (crashWatch, error) {
-	before, err := newest(ctx, t, container)
-	return crashWatch{container, before}, err
-}
-
-func (w crashWatch) loop(ctx context.Context, t *Target) error {
-	now, err := newest(ctx, t, w.container)
-	if err != nil || now.State != stateExited {
-		return nil
-	}
-	ended := now.Attempt - w.before.Attempt
-	// Another manifest makes another pod, whose attempts count from 0.
-	if now.PodUID != w.before.PodUID {
-		ended = now.Attempt + 1
-	}
-	if ended < crashesTolerated {
-		return nil
-	}
-	return endsAgain(w.container, int(ended))
-}
-
-func endsAgain(container string, times int) error {
-	return fmt.Errorf("its container ended %d times; its log is in /var/log/pods/%s_%s-*/%s",
-		times, systemNamespace, container, container)
-}
-
-// newest returns the most recently created container of that name; the zero
-// value when there is none.
-func newest(ctx context.Context, t *Target, container string) (last node.Container, err error) {
-	all, err := t.Host.Runtime.Containers(ctx)
-	if err != nil {
-		return last, err
-	}
-	for _, c := range all {
-		later := c.CreatedAt.After(last.CreatedAt) || c.CreatedAt.Equal(last.CreatedAt) && c.Attempt >= last.Attempt
-		if c.Namespace == systemNamespace && c.Name == container && later {
-			last = c
-		}
-	}
-	return last, nil
-}
 
 // Alone is the condition before the commit point: of everything that the fence
 // stopped, only etcd runs.
@@ -228,6 +173,7 @@ type AwaitAPIServer struct {
 	repeated
 	API   APIAccess     `json:"api"`
 	Limit time.Duration `json:"limit"`
+	Watched
 }
 
 func (a *AwaitAPIServer) String() string {
@@ -238,11 +184,12 @@ func (a *AwaitAPIServer) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
+	crashes, _ := a.watch(ctx, t, "kube-apiserver") // only to say more if it fails
 	var ready readiness
 	err := poll(ctx, t, "the API server is not ready", a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 		return ready.look(ctx, t, a.API)
 	})
-	return explain(ctx, t, "kube-apiserver", err)
+	return crashes.explain(ctx, t, err)
 }
 
 // Condition: since it was ready it may have restarted and failed to become ready again.
@@ -262,6 +209,7 @@ type AwaitServed struct {
 	Access  Access        `json:"access"`           // the client certificate to present
 	File    string        `json:"file"`
 	Limit   time.Duration `json:"limit"`
+	Watched
 }
 
 func (a *AwaitServed) String() string {
@@ -270,7 +218,8 @@ func (a *AwaitServed) String() string {
 }
 
 func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
-	return poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address),
+	crashes, _ := a.watch(ctx, t, a.Program) // only to say more if it fails
+	err := poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address),
 		a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 			err := t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
 			for _, other := range a.Others {
@@ -280,4 +229,5 @@ func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
 			}
 			return err
 		})
+	return crashes.explain(ctx, t, err)
 }

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type Before struct {
 	API   *APIAccess    `json:"api,omitempty"`  // it was ready; nil: it was not
 	Pods  []Pod         `json:"pods,omitempty"` // what the run stops
 	Limit time.Duration `json:"limit,omitempty"`
+	// Start is how long the kubelet lets containers start, by their names.
+	Start map[string]*StartLimit `json:"start,omitempty"`
 
 	Ran    []Pod    `json:"ran,omitempty"`    // of the pods, what ran, with the containers that did
 	Images []string `json:"images,omitempty"` // what they were started from
@@ -53,7 +56,7 @@ func (b *Before) record(ctx context.Context, t *Target) error {
 	}
 	b.Ran, b.Images = nil, nil
 	for _, p := range b.Pods {
-		run := Pod{Namespace: p.Namespace, Name: p.Name}
+		run := Pod{Namespace: p.Namespace, Name: p.Name, Except: p.Except}
 		for _, c := range all {
 			if c.State != stateRunning || !p.Owns(c) || slices.Contains(run.Containers, c.Name) {
 				continue
@@ -78,7 +81,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	if b == nil {
 		return nil
 	}
-	crashes, err := watchCrashes(ctx, t, "etcd")
+	crashes, err := b.watch(ctx, t)
 	if err != nil {
 		return &NotServingError{What: fmt.Sprintf("it is not known whether it serves again: %v", err),
 			Fix: "start the container runtime; `etcdpod status` has details"}
@@ -98,8 +101,10 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 			if fix := b.noImage(ctx, t); fix != nil {
 				return &finalError{fix}
 			}
-			if loop := crashes.loop(ctx, t); loop != nil {
-				return &finalError{fmt.Errorf("%w; %w", err, loop)}
+			for _, w := range crashes {
+				if loop := w.loop(ctx, t); loop != nil {
+					return &finalError{fmt.Errorf("%w; %w", err, loop)}
+				}
 			}
 			return err
 		})
@@ -107,9 +112,36 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	if err == nil || errors.As(err, &known) {
 		return err
 	}
-	return &NotServingError{What: err.Error(), Fix: "read its log below /var/log/pods, and the kubelet's " +
-		"(`journalctl -u kubelet`); `etcdpod status` has details. If you edit a manifest, restart the kubelet " +
-		"afterwards"}
+	fix := "read its log below /var/log/pods, and the kubelet's (`journalctl -u kubelet`)"
+	for _, w := range crashes {
+		why, do := w.why(ctx, t, err)
+		if why != "" {
+			err = fmt.Errorf("%w; %s", err, why)
+		}
+		if fix = cmp.Or(do, fix); why != "" || do != "" {
+			break
+		}
+	}
+	return &NotServingError{What: err.Error(), Fix: fix + "; `etcdpod status` has details. If you edit a manifest, " +
+		"restart the kubelet afterwards"}
+}
+
+// watch watches all containers that ran.
+func (b *Before) watch(ctx context.Context, t *Target) (all []crashWatch, err error) {
+	if _, err := t.Host.Runtime.Containers(ctx); err != nil {
+		return nil, err
+	}
+	for _, pod := range b.Ran {
+		for _, name := range pod.Containers {
+			one := Pod{Namespace: pod.Namespace, Name: pod.Name, Containers: []string{name}, Except: pod.Except}
+			w, err := WatchedIn(one, b.Start[name]).watch(ctx, t, name)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, w)
+		}
+	}
+	return all, nil
 }
 
 // missing says what does not run, or serve.

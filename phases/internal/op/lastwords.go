@@ -1,7 +1,6 @@
 package op
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ type LastWords struct {
 	Last bool   // it ended with that; otherwise it may have ended for another reason
 	Why  string // what it means; empty: not known
 	Do   string // what to do about it; empty: not known
+	told bool   // it was told to exit
 }
 
 // String is one sentence, without its end; empty when the log tells nothing.
@@ -51,15 +51,15 @@ func LastWordsOf(files node.Reader, c node.Container) LastWords {
 	if err != nil {
 		return LastWords{}
 	}
-	said, last := lastError(text)
+	said, last, told := lastError(text)
 	for _, m := range meanings() {
 		for _, part := range m.parts {
 			if strings.Contains(strings.ToLower(said), part) {
-				return LastWords{said, last, m.why, m.do}
+				return LastWords{said, last, m.why, m.do, told}
 			}
 		}
 	}
-	return LastWords{Said: said, Last: last}
+	return LastWords{Said: said, Last: last, told: told}
 }
 
 // logEnd is how much of a log is looked at: more than a usage text or a stack trace.
@@ -107,20 +107,20 @@ const (
 )
 
 // lastError picks the line of a log that says most, the last one of several, and says whether the
-// program ended with that. One that was told to end has no error of its own.
-func lastError(log string) (said string, last bool) {
+// program ended with that. One that was told to exit has no error of its own.
+func lastError(log string) (said string, last, told bool) {
 	best := saysNothing
 	for line := range strings.Lines(log) {
 		line = strings.TrimSpace(criPrefix.ReplaceAllString(strings.TrimRight(line, "\r\n"), ""))
 		if strings.Contains(line, "received signal; shutting down") ||
 			strings.Contains(line, "[graceful-termination]") {
-			best, said = saysNothing, ""
+			best, said, told = saysNothing, "", true
 		}
 		if much, text := judgeLine(line); much > saysNothing && much >= best {
 			best, said = much, text
 		}
 	}
-	return printable(said), best > saysError
+	return printable(said), best > saysError, told
 }
 
 // judgeLine knows the logs of etcd (zap, as JSON), of Kubernetes' programs (klog), and of the
@@ -227,29 +227,4 @@ func meanings() []meaning {
 		{[]string{"no such file or directory"},
 			"a file named in its flags is missing", "put the file back, or correct the flag in the manifest" + reread},
 	}
-}
-
-// explain adds to the failure of a wait why the container ended that was waited for, if it ended.
-func explain(ctx context.Context, t *Target, container string, failed error) error {
-	if failed == nil || ctx.Err() != nil {
-		return failed
-	}
-	c, err := newest(ctx, t, container)
-	if err != nil || c.ID == "" {
-		return failed
-	}
-	if c.State != stateExited {
-		if c.Attempt == 0 {
-			return failed
-		}
-		c.Attempt-- // it was started again, and has not ended yet
-	}
-	words := LastWordsOf(t.Host.FS, c)
-	switch {
-	case words.Said == "":
-		return failed
-	case words.Last && words.Why != "":
-		return fmt.Errorf("%w; its container ended because %s", failed, words)
-	}
-	return fmt.Errorf("%w; its container ended, and %s", failed, words)
 }

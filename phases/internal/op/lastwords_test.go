@@ -19,6 +19,8 @@ type lists struct {
 
 func (l lists) Containers(context.Context) ([]node.Container, error) { return l.all, nil }
 
+func (l lists) Exit(context.Context, string) (node.Exit, bool, error) { return node.Exit{}, false, nil }
+
 // usage is what etcd prints after an error in its flags.
 const usage = "\nUsage:\n\n  etcd [flags]\n    Start an etcd server.\n"
 
@@ -103,7 +105,9 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 					t.Errorf("%q", words)
 				}
 				target := &Target{Host: &node.Host{FS: disk, Runtime: lists{all: []node.Container{c}}}}
-				failed := explain(t.Context(), target, "etcd", errors.New("etcd does not serve"))
+				crashes, err := Watched{}.watch(t.Context(), target, "etcd")
+				crashes.earlier = true
+				failed := crashes.explain(t.Context(), target, errors.Join(err, errors.New("etcd does not serve")))
 				if has := strings.Contains(failed.Error(), "its container ended"); has != (tt.want != nil) {
 					t.Errorf("a wait that fails says %v", failed)
 				}

@@ -252,6 +252,7 @@ func (a *AddLearner) Done(context.Context, *Target) (bool, error) { return false
 // PromoteLearner waits until this node's member has the leader's data, then gives it its vote.
 type PromoteLearner struct {
 	Enrolment
+	Watched
 }
 
 func (p *PromoteLearner) String() string {
@@ -262,6 +263,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
+	crashes, _ := p.watch(ctx, t, "etcd") // only to say more if it fails
 	err := poll(ctx, t, "the learner is not promoted", p.Limit, 200*time.Millisecond, func(ctx context.Context) error {
 		members, err := t.Etcd.Members(ctx, p.Access)
 		if err != nil {
@@ -286,7 +288,7 @@ func (p *PromoteLearner) Do(ctx context.Context, t *Target) error {
 		}
 		return t.Etcd.PromoteLearner(ctx, p.Access, at.ID)
 	})
-	return explain(ctx, t, "etcd", err)
+	return crashes.explain(ctx, t, err)
 }
 
 // Undo takes no vote away: etcd cannot. If the run started the member's etcd, the member leaves the

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type RestartPod struct {
 	// Back restarts it on the way back instead, once the files are as before.
 	Back bool `json:"back,omitempty"`
 	// Served is what must serve again if the run goes back; with Back only.
-	Served *Before `json:"served,omitempty"`
+	Served *Before     `json:"served,omitempty"`
+	Start  *StartLimit `json:"start,omitempty"` // as in Watched
 
 	Before string `json:"before"` // the id of the container that ran; empty if none
 }
@@ -106,6 +108,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 			return fmt.Errorf("cannot stop %s: %w", r.Pod.Name, err)
 		}
 	}
+	crashes, _ := WatchedIn(r.Pod, r.Start).watch(ctx, t, "") // only to say more if it fails
 	late, kicked := t.Host.Clock.Now().Add(backOffAfter), false
 	err = poll(ctx, t, fmt.Sprintf("%s is not restarted", r.Pod.Name),
 		r.Limit, 50*time.Millisecond, func(ctx context.Context) error {
@@ -124,7 +127,7 @@ func (r *RestartPod) restart(ctx context.Context, t *Target) error {
 			}
 			return errors.New("none of its containers runs")
 		})
-	return explain(ctx, t, r.Pod.Containers[0], err)
+	return crashes.explain(ctx, t, err)
 }
 
 // endPod stops the kubelet, so that nothing restarts, and ends the pod's containers.
@@ -149,6 +152,7 @@ type AwaitReplaced struct {
 	// For the old container to exit by itself.
 	Grace time.Duration `json:"grace"`
 	Limit time.Duration `json:"limit"`
+	Start *StartLimit   `json:"start,omitempty"` // as in Watched
 	// Back waits after the run has put the old manifest back, and not on the way forward.
 	Back bool `json:"back,omitempty"`
 
@@ -207,6 +211,7 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) (known bool, er
 	if a.late != nil {
 		limit = 0
 	}
+	crashes, _ := WatchedIn(a.Pod, a.Start).watch(ctx, t, "") // only to say more if it fails
 	err = poll(ctx, t, "the API server is not ready again", limit, 100*time.Millisecond,
 		func(ctx context.Context) error {
 			if err := t.APIServer.Ready(ctx, a.API); !Serves(err) {
@@ -220,8 +225,12 @@ func (a *AwaitReplaced) Returned(ctx context.Context, t *Target) (known bool, er
 	if a.late != nil {
 		err = a.late
 	}
-	return true, &NotServingError{What: err.Error(), Fix: fmt.Sprintf("read its log below /var/log/pods/%s_%s-*; "+
-		"`etcdpod status` has details", a.Pod.Namespace, a.Pod.Name)}
+	fix := fmt.Sprintf("read its log below /var/log/pods/%s_%s-*", a.Pod.Namespace, a.Pod.Name)
+	why, do := crashes.why(ctx, t, err)
+	if why != "" {
+		err = fmt.Errorf("%w; %s", err, why)
+	}
+	return true, &NotServingError{What: err.Error(), Fix: cmp.Or(do, fix) + "; `etcdpod status` has details"}
 }
 
 // Condition for the same reason as AwaitAPIServer.
@@ -236,7 +245,10 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	w := &podWatch{what: what, pod: a.Pod, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
+	w := &podWatch{what: what, pod: a.Pod, start: a.Start, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
+	// Only to say more if it fails. Of the others, this ends some itself.
+	crashes := crashWatch{start: a.Start, owns: func(c node.Container) bool { return a.Pod.Owns(c) && wanted(c) }}
+	_ = crashes.begin(ctx, t)
 	var ready readiness
 	late, kicked := t.Host.Clock.Now().Add(deafAfter), false
 	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
@@ -260,7 +272,7 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 		}
 		return nil
 	})
-	return explain(ctx, t, a.Pod.Containers[0], err)
+	return crashes.explain(ctx, t, err)
 }
 
 // deafAfter is how long the kubelet may take to start a pod from another manifest: to notice it, 20
@@ -273,6 +285,7 @@ const deafAfter = 25 * time.Second
 type podWatch struct {
 	what   string // being waited for, in the words of an error
 	pod    Pod
+	start  *StartLimit
 	wanted func(node.Container) bool
 	grace  time.Duration
 	// Containers of the other pod that were told to stop.
@@ -309,7 +322,7 @@ func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) 
 			}
 		}
 	}
-	loop := w.loop(all)
+	loop := w.loop(ctx, t, all)
 	w.seen = w.seen || runs.ID != "" || slices.Contains(slices.Collect(maps.Values(w.ended)), true)
 	switch {
 	case loop != nil:
@@ -323,15 +336,22 @@ func (w *podWatch) look(ctx context.Context, t *Target) (node.Container, error) 
 }
 
 // loop notices a container that keeps crashing: waiting longer would not help.
-func (w *podWatch) loop(all []node.Container) error {
+func (w *podWatch) loop(ctx context.Context, t *Target, all []node.Container) error {
 	first := w.ended == nil
 	if first {
 		w.ended = map[string]bool{}
 	}
 	times := 0
+	var last node.Container
 	for _, c := range all {
-		if _, known := w.ended[c.ID]; !known && c.State == stateExited && w.pod.Owns(c) && w.wanted(c) {
+		if c.State != stateExited || !w.pod.Owns(c) || !w.wanted(c) {
+			continue
+		}
+		if _, known := w.ended[c.ID]; !known {
 			w.ended[c.ID] = !first
+		}
+		if !newer(last, c) {
+			last = c
 		}
 	}
 	for _, since := range w.ended {
@@ -342,5 +362,5 @@ func (w *podWatch) loop(all []node.Container) error {
 	if times < crashesTolerated {
 		return nil
 	}
-	return endsAgain(w.pod.Containers[0], times)
+	return endsAgain(ctx, t, last, w.start, times)
 }

@@ -11,8 +11,9 @@ func TestOnlyTheLimitsOfAnOperationItselfCountForHowLongItMayTake(t *testing.T) 
 		o    Op
 		want time.Duration
 	}{
-		{&AwaitAnswer{Limit: time.Minute, Start: kubelets}, time.Minute},
-		{&AwaitPeer{Limit: time.Minute, Start: kubelets, Alone: &Alone{Fence: Fence{Timeout: time.Second}}},
+		{&AwaitAnswer{Limit: time.Minute, Watched: Watched{Start: kubelets}}, time.Minute},
+		{&AwaitPeer{Limit: time.Minute, Watched: Watched{Start: kubelets},
+			Alone: &Alone{Fence: Fence{Timeout: time.Second}}},
 			time.Minute + time.Second},
 		{&RestartPod{Limit: time.Minute, Grace: 2 * time.Second}, time.Minute + 2*time.Second},
 		{&StartKubelet{}, 0},

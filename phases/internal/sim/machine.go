@@ -437,7 +437,12 @@ func (r runtime) SandboxImage(context.Context) (string, error) {
 	return r.m.PauseImage, nil
 }
 
-func (r runtime) Exit(context.Context, string) (node.Exit, bool, error) {
+func (r runtime) Exit(_ context.Context, id string) (node.Exit, bool, error) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if !slices.ContainsFunc(r.m.containers, func(c *container) bool { return c.ID == id && c.State == "exited" }) {
+		return node.Exit{}, false, nil
+	}
 	exit := r.m.Exit
 	if exit == (node.Exit{}) {
 		exit = node.Exit{Code: 1, Reason: "Error"}
