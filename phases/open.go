@@ -90,6 +90,7 @@ func Open(c Config) (*Node, error) {
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})
+	n.Elsewhere = n.Look.CheckControlPlane
 	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()},
 		status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil

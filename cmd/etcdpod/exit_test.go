@@ -3,9 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 )
@@ -50,5 +55,31 @@ func TestAnErrorIsOneLineAndItsHintTheNext(t *testing.T) {
 		Hint: "upgrade first"}, errors.New("and\nmore")))
 	if want := "etcdpod: cannot restore x: too new; and; more\nhint: upgrade first\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+// What this user may not read is never a failure of the node, whichever path it is.
+func TestWhatIsRefusedForWantOfRightsIsToldToRunAsRoot(t *testing.T) {
+	c := cli.NewContext(nil, flag.NewFlagSet("", 0), nil)
+	c.Command = &cli.Command{Name: "backups"}
+	denied := fmt.Errorf("cannot list the backups: %w",
+		&fs.PathError{Op: "open", Path: "/mnt/safe", Err: syscall.EACCES})
+	for name, tt := range map[string]struct {
+		uid  int
+		err  error
+		code int
+	}{
+		"not root":                       {1000, denied, exitUsage},
+		"root, whom a file system stops": {0, denied, exitFailed},
+		"another error":                  {1000, errors.New("no space"), exitFailed},
+		"a run that is open":             {1000, &engine.OpenRunError{Cause: denied}, exitOpenRun},
+		"a run that was undone":          {1000, &engine.RolledBackError{Cause: denied}, exitFailed},
+		"nothing":                        {1000, nil, exitDone},
+	} {
+		err := (&session{uid: tt.uid}).denied(c, tt.err)
+		if exitCode(err) != tt.code ||
+			(tt.code == exitUsage) != (err != nil && strings.HasPrefix(err.Error(), "backups must be run as root: ")) {
+			t.Errorf("%s: %d, %v", name, exitCode(err), err)
+		}
 	}
 }

@@ -61,6 +61,8 @@ func (s *session) prune(c *cli.Context) error {
 	}
 	s.done(c, &plan, func(w io.Writer) {
 		switch {
+		case plan.Elsewhere() != "":
+			fmt.Fprintf(w, "There is nothing to delete: %s.\n", plan.Elsewhere())
 		case len(plan.Items) == 0:
 			writePrune(w, plan, time.Now())
 			fmt.Fprintln(w, "There is nothing to delete.")

@@ -74,11 +74,8 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 		return err
 	}
 	node, err := phases.Open(config)
-	if errors.Is(err, fs.ErrPermission) {
-		return mustBeRoot(c, err.Error())
-	}
 	if err != nil {
-		return err
+		return s.denied(c, err)
 	}
 	if denied := node.Denied(); denied != "" {
 		return mustBeRoot(c, fmt.Sprintf("cannot read %s: permission denied", denied))
@@ -86,7 +83,19 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	s.lock.Lock()
 	s.node, s.shows = node, show
 	s.lock.Unlock()
-	return work(node, show)
+	return s.denied(c, work(node, show))
+}
+
+// denied says of what was refused for want of rights that root would be allowed it. How a run ended
+// comes before why.
+func (s *session) denied(c *cli.Context, err error) error {
+	if s.uid == 0 || !errors.Is(err, fs.ErrPermission) || exitCode(err) != exitFailed {
+		return err
+	}
+	if back := (*engine.RolledBackError)(nil); errors.As(err, &back) {
+		return err
+	}
+	return mustBeRoot(c, err.Error())
 }
 
 // note remembers which run an event is of.

@@ -291,4 +291,12 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 	tty := p.asNobody("verify", b.file)
 	p.ends(tty, 2, "")
 	must(t, tty.WaitFor(p.ctx, 1, "verify must be run as root: cannot read "+b.file+": permission denied"))
+
+	// A machine that only keeps backups has none of the files that every command looks at.
+	server := n.Path("/server")
+	must(t, os.MkdirAll(server+"/mnt/safe", 0o755))
+	must(t, os.Chmod(server+"/mnt/safe", 0o700))
+	tty = p.asNobody("--root", server, "backups", "--dir", "/mnt/safe")
+	p.ends(tty, 2, "")
+	must(t, tty.WaitFor(p.ctx, 1, "backups must be run as root: cannot list the backups: "))
 }

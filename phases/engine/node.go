@@ -24,9 +24,12 @@ type Parts struct {
 	Certificates op.Certificates
 	// Involved says whether a manifest must not run while one of the data directories is replaced.
 	Involved func(manifest []byte, dataDirs []string) bool
-	Version  string   // of etcdpod
-	Command  []string // as typed
-	Emit     func(Event)
+	// Elsewhere refuses what is meant for a control plane where nothing of one is, nor was; nil:
+	// that is not asked.
+	Elsewhere func(context.Context) error
+	Version   string   // of etcdpod
+	Command   []string // as typed
+	Emit      func(Event)
 	// Afterwards says, by workflow, how an operator reverses a run that can no longer be rolled
 	// back.
 	Afterwards map[string]func(journal.Run) string
@@ -41,6 +44,9 @@ func (n *Node) Target() *op.Target {
 // the command ends before anything is touched.
 func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err error) {
 	if !w.unjournaled() {
+		if err := n.refusedElsewhere(ctx, w); err != nil {
+			return err
+		}
 		unlock, busy := n.Lock(ctx)
 		if busy != nil {
 			return busy
@@ -62,6 +68,24 @@ func (n *Node) Do(ctx context.Context, w Work, confirm func(Plan) error) (err er
 		return err
 	}
 	return r.forward(ctx)
+}
+
+// OnControlPlane refuses where nothing of a control plane is, nor was. Whoever locks the node asks
+// that first: not even the lock may be left on another machine.
+func (n *Node) OnControlPlane(ctx context.Context) error {
+	if n.Elsewhere == nil {
+		return nil
+	}
+	return n.Elsewhere(ctx)
+}
+
+// refusedElsewhere refuses a workflow that can do nothing on this machine, without a trace.
+func (n *Node) refusedElsewhere(ctx context.Context, w Work) error {
+	if n.OnControlPlane(ctx) == nil {
+		return nil
+	}
+	_, err := n.Preview(ctx, w) // one like init can begin here
+	return err
 }
 
 // Preview plans a workflow and changes nothing.

@@ -170,7 +170,8 @@ func summaryOf(l journal.Listed) RunSummary {
 // Worked says whether etcdpod has kept anything on this node: the folder of a run, or backups.
 func Worked(fsys node.Reader) bool {
 	for _, dir := range []string{journal.RunsDir, journal.BackupsDir} {
-		if _, err := fsys.Lstat(dir); err == nil {
+		// What cannot be read is not absent.
+		if _, err := fsys.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
 	}
@@ -351,6 +352,9 @@ func (r *Run) SkipPhases(names []string) error {
 
 // WithOpen calls f with the open run, under the node's lock.
 func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
+	if err := n.OnControlPlane(ctx); err != nil {
+		return err
+	}
 	unlock, err := n.Lock(ctx)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,15 @@ func (n *Node) Elsewhere(files []ManifestFile) string {
 	}
 	return fmt.Sprintf("this is not a control-plane node: %s has no static pods, and there are no kubeadm "+
 		"control-plane files and no etcd data", n.Config.StaticPodPath)
+}
+
+// CheckControlPlane is [Facts.CheckControlPlane] before any facts are there.
+func (n *Node) CheckControlPlane(ctx context.Context) error {
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
+	if err != nil {
+		return nil // then it is not known, and whatever needs them says so
+	}
+	return (&Facts{Elsewhere: n.Elsewhere(files)}).CheckControlPlane()
 }
 
 // CheckControlPlane refuses what works on a control plane alone, and proposes nothing.

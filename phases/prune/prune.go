@@ -42,6 +42,9 @@ func Look(ctx context.Context, n *engine.Node, look *observe.Node, olderThan tim
 		plan.Items = append(plan.Items, l.Item)
 		plan.Bytes += l.Bytes
 	}
+	if err := n.OnControlPlane(ctx); err != nil && len(leavings)+len(kept) == 0 {
+		plan.elsewhere = err.Error()
+	}
 	return plan, nil
 }
 
@@ -49,6 +52,9 @@ func Look(ctx context.Context, n *engine.Node, look *observe.Node, olderThan tim
 // may no longer be deleted. A run's journal stays: it says what was done here, and, where this is
 // cut off, what the next prune has left to do.
 func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) (err error) {
+	if plan.elsewhere != "" {
+		return nil
+	}
 	unlock, err := n.Lock(ctx)
 	if err != nil {
 		return err

@@ -170,6 +170,20 @@ func TestAnAgentTakesTheCommandOfTheNodeThatCoordinates(t *testing.T) {
 	}
 }
 
+func TestAnAgentLeavesNoLockOnAMachineThatIsNoControlPlane(t *testing.T) {
+	disk := node.OS(t.TempDir())
+	n := NewNode(engine.Parts{Host: &node.Host{FS: disk, Clock: node.WallClock()}}, observe.Node{})
+	n.Elsewhere = n.Look.CheckControlPlane
+	part := &Participant{Node: n.telling(func(engine.Event) {})}
+	if _, err := part.hello(t.Context(), HelloQuestion{Protocol: Protocol}); err == nil ||
+		!strings.Contains(err.Error(), "this is not a control-plane node") {
+		t.Errorf("it says %v", err)
+	}
+	if names, err := disk.ReadDir("/"); err != nil || len(names) > 0 {
+		t.Errorf("it left %q, %v", names, err)
+	}
+}
+
 func TestEachEventOfOneOfSeveralNamesItsNode(t *testing.T) {
 	var heard []engine.Event
 	n := NewNode(engine.Parts{Host: &node.Host{}, Emit: func(e engine.Event) { heard = append(heard, e) }},

@@ -142,6 +142,9 @@ func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, 
 		return HelloAnswer{}, err
 	}
 	if !q.Reading && p.unlock == nil {
+		if err := p.Node.OnControlPlane(ctx); err != nil {
+			return HelloAnswer{}, err
+		}
 		unlock, err := p.Node.Lock(ctx)
 		if err != nil {
 			return HelloAnswer{}, err

@@ -1,6 +1,7 @@
 package together
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -43,7 +44,7 @@ func (n *Node) PreviewOpen(ctx context.Context, back bool) (plan engine.Together
 		return plan, err
 	}
 	if open.ID == "" {
-		return plan, engine.ErrNoOpenRun()
+		return plan, cmp.Or(n.OnControlPlane(ctx), engine.ErrNoOpenRun())
 	}
 	state, err := journal.Read(n.Host.FS, journal.RunDir(open.ID))
 	if err != nil {
