@@ -193,9 +193,11 @@ func TestAnExpiredClientCertificateIsNamedAndNothingIsTouched(t *testing.T) {
 	n.change()
 	n.expire()
 	const file = "/etc/kubernetes/pki/etcd/healthcheck-client.crt"
-	n.untouched(func() { n.want(1, []string{"backup"}, "the client certificate", "expired") })
 	n.want(6, []string{"status"}, file)
-	n.refused([]string{b.file, "--wait-timeout", "3s"}, "expired")
+	n.want(0, []string{"backup"}) // etcd's own certificate is good for clients, too
+	given := []string{"--cert", n.Path(file), "--key", n.Path("/etc/kubernetes/pki/etcd/healthcheck-client.key")}
+	n.untouched(func() { n.want(1, append([]string{"backup"}, given...), "the client certificate", "expired") })
+	n.refused(append([]string{b.file, "--wait-timeout", "3s"}, given...), "expired")
 }
 
 func TestTwoRestoresAtOnceAreOne(t *testing.T) {
