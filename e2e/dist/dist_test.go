@@ -121,8 +121,12 @@ func inUse(t *testing.T, c *chroot) {
 			t.Errorf("the page %s shows\n%s", page, out)
 		}
 	}
-	if out := c.run("cat /usr/share/doc/etcdpod/schema/status.json"); !strings.Contains(out, "json-schema.org") {
+	if out := c.run("cat /usr/share/doc/etcdpod/docs/schema/status.json"); !strings.Contains(out, "json-schema.org") {
 		t.Errorf("the schema of status is\n%s", out)
+	}
+	// The program's hints name it.
+	if out := c.run("cat /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md"); !strings.Contains(out, "--lost") {
+		t.Errorf("the runbook for a lost quorum is\n%s", out)
 	}
 	out := c.run(`bash -ec '. /usr/share/bash-completion/completions/etcdpod
 		COMP_WORDS=(etcdpod stat) COMP_CWORD=1

@@ -379,7 +379,7 @@ func (s seen) towardsQuorum() string {
 	}
 	return fmt.Sprintf("start %s%s: etcd then serves again, and nothing is lost; %s, "+
 		"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes %s --lost %s FILE` with its FILE: "+
-		"docs/runbooks/quorum-lost.md has every step", of,
+		"/usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md has every step", of,
 		strings.Join(names, ", "), only, strings.Join(observe.MemberNames(left), ","),
 		strings.Join(words, ","))
 }

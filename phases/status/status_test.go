@@ -132,7 +132,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			"cp3 (https://cp3:2380)"},
 			"start one of cp2, cp3: etcd then serves again, and nothing is lost; only if their disks are destroyed, " +
 				"run `etcdpod backup`, then `etcdpod restore --dry-run --nodes cp1 --lost cp2,cp3 FILE` with its " +
-				"FILE: docs/runbooks/quorum-lost.md"},
+				"FILE: /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md"},
 		{"no quorum, since a member was added that never started", func(s *seen) {
 			s.facts.LiveError, s.facts.Live.Leader = errors.New("timed out"), 0
 			s.facts.Live.Members = append(s.facts.Live.Members,

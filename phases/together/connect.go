@@ -112,13 +112,15 @@ var signs = []sign{
 		cure: "the host key of %[1]s is not known here: run `ssh -n %[1]s true` once, as the user who runs etcdpod " +
 			"(root), and check the key"},
 	{says: []string{"a password is required", "a terminal is required", "no tty present"}, alive: true,
-		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; docs/ssh.md has the sudoers line"},
+		cure: "sudo on %[2]s asks for a password: allow `etcdpod agent` without one; " +
+			"/usr/share/doc/etcdpod/docs/ssh.md has the sudoers line"},
 	{says: []string{"is not allowed to execute", "is not in the sudoers file", "may not run sudo"}, alive: true,
-		cure: "sudo on %[2]s does not allow that user `etcdpod agent`: docs/ssh.md has the sudoers line"},
+		cure: "sudo on %[2]s does not allow that user `etcdpod agent`: " +
+			"/usr/share/doc/etcdpod/docs/ssh.md has the sudoers line"},
 	{says: []string{"Permission denied (", "Too many authentication failures", "Authentication failed"}, alive: true,
 		cure: "`ssh -n %[1]s true` must work here without any prompt, as the user who runs etcdpod (root, under sudo " +
 			"too): give that user a key that %[1]s accepts, or log in as another with --ssh-command \"ssh -l USER\"; " +
-			"docs/ssh.md has the details"},
+			"/usr/share/doc/etcdpod/docs/ssh.md has the details"},
 	{says: []string{"must be run as root"}, alive: true,
 		cure: "the user on %[2]s is not root: add --remote-command \"sudo -n etcdpod\""},
 	{says: []string{"Could not resolve hostname"},
