@@ -161,11 +161,11 @@ func extKeyUsage(usages []x509.ExtKeyUsage) (pkix.Extension, error) {
 			ids = append(ids, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2})
 		default:
 			return pkix.Extension{}, fmt.Errorf(
-				"cannot ask for a certificate with the extended key usage %d: neither serverAuth nor clientAuth", u)
+				"cannot request a certificate with the extended key usage %d: neither serverAuth nor clientAuth", u)
 		}
 	}
 	if len(ids) == 0 {
-		return pkix.Extension{}, errors.New("cannot ask for a certificate without an extended key usage")
+		return pkix.Extension{}, errors.New("cannot request a certificate without an extended key usage")
 	}
 	value, err := asn1.Marshal(ids)
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: value}, err

@@ -13,7 +13,7 @@ import (
 )
 
 func backupDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "directory for backups on the node, `DIR`"}
+	return &cli.StringFlag{Name: "dir", Value: backup.DefaultDir, Usage: "use `DIR` on the node for backups"}
 }
 
 func init() {

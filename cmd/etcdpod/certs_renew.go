@@ -89,7 +89,7 @@ func (s *session) certsRequestCommand() *cli.Command {
 			"external CA to sign",
 		Description: `For clusters whose etcd CA keeps its key elsewhere. NAME is as for certs renew. Each certificate gets a new key and a request, in files below --csr-dir with kubeadm's names (etcd/server.key, etcd/server.csr), readable by root alone. Unlike kubeadm's, a request asks for the extended key usage, without which etcd and the API server reject the certificate. Nothing in use is changed, and no existing file is overwritten.
 
-The certificates in use determine the names: a request asks for what certs renew would issue. Once the CA has signed them, put each certificate next to its key (etcd/server.crt), and type certs renew --from.
+The certificates in use determine the names: a request asks for what certs renew would issue. Once the CA has signed them, put each certificate next to its key (etcd/server.crt), and run certs renew --from.
 
 For a node that has no certificates yet, --config names kubeadm's configuration, and a request asks for what init would issue. The other flags of init that this command takes do the same without a file, with kubeadm's defaults. This needs no kubelet, container runtime, API server or CA, and with --root it works on an empty directory, without root. Without a NAME the missing certificates are requested, with all every one of them. Once the CA has signed them, copy the certificates and keys to where kubeadm keeps them, with the CA's certificate, and go on with init or join, which use them as they are.
 

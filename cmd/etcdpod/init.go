@@ -92,7 +92,7 @@ func initFlags() []cli.Flag {
 		&cli.StringFlag{Name: "config", Usage: "read kubeadm's configuration from `FILE`"},
 		&cli.BoolFlag{Name: "allow-experimental-api",
 			Usage: "also accept kubeadm.k8s.io/v1, as kubeadm does with this flag"},
-		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "call the member `NAME`"},
+		&cli.StringFlag{Name: "node-name", DefaultText: "this host's name", Usage: "use `NAME` for the member"},
 		&cli.StringFlag{Name: "apiserver-advertise-address", DefaultText: "that of the default route",
 			Usage: "reach the member at `ADDRESS`, like the API server"},
 		&cli.StringFlag{Name: "kubernetes-version", Usage: "render for Kubernetes `VERSION`, such as v1.37.2"},
@@ -105,8 +105,9 @@ func initFlags() []cli.Flag {
 }
 
 func waitFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "wait-timeout", DefaultText: "what the configuration gives a component, 4m0s",
-		Usage: "give etcd `TIME` to start serving; most of it may go into pulling the image"}
+	return &cli.DurationFlag{Name: "wait-timeout",
+		DefaultText: "the configuration's controlPlaneComponentHealthCheck, 4m0s",
+		Usage:       "give etcd `TIME` to start serving; most of it may go into pulling the image"}
 }
 
 // skipPhasesFlag takes the names of phases that may be left out.

@@ -21,7 +21,7 @@ func (s *session) pruneCommand() *cli.Command {
 		Name: "prune", Usage: "delete what earlier runs kept",
 		Description: `Replaced data, manifests and certificates are kept until this command deletes them. It first ` +
 			`shows what it would delete and how much space that frees, and asks; without a terminal, --yes is ` +
-			`needed. It never deletes what an open run or the newest completed one needs, and never touches backups. ` +
+			`needed. It never deletes what an open run or the newest finished one needs, and never touches backups. ` +
 			`The journals stay, a few KiB each: etcdpod runs and etcdpod runs show still show what was done.`,
 		UsageText: `etcdpod prune --dry-run
 etcdpod prune --older-than 30d --yes`,

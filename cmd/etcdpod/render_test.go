@@ -63,7 +63,7 @@ func TestResultsReadWell(t *testing.T) {
 	item := prune.Item{Path: "/var/lib/etcdpod/runs/20260701T020000Z-restore-cd34",
 		Run: "20260701T020000Z-restore-cd34", Bytes: 3 << 30, Time: day(-32)}
 	kept := item
-	kept.Reason = "belongs to the newest completed run of its kind"
+	kept.Reason = "belongs to the newest finished run of its kind"
 	for name, write := range map[string]func(io.Writer){
 		"status":      func(w io.Writer) { writeStatus(w, healthy, now) },
 		"status-down": func(w io.Writer) { writeStatus(w, down, now) },

@@ -45,7 +45,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Usage: "accept a copy of member/snap/db, which has no SHA-256; its structure is still checked",
 			},
 			&cli.GenericFlag{Name: "bump-revision", Value: new(bump),
-				Usage: "raise revisions above the snapshot's by `auto|N`; auto ends above every known revision"},
+				Usage: "raise revisions by `auto|N`: by N, or auto, to above every known revision"},
 			&cli.StringFlag{
 				Name: "data-dir", Usage: "let etcd use the new data directory `DIR`, and leave the old one as it is",
 			},

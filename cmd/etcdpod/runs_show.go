@@ -26,7 +26,7 @@ func (s *session) runsShowCommand() *cli.Command {
 		Usage: "show one run: what was typed, each operation with its time, what failed",
 		Description: `RUN is a run's ID, or enough of it to be unique; without it, the newest run is shown. It is read from this node's journal, which etcdpod prune leaves in place; in a run on several nodes, each node has its own.
 
-With --follow, a run that is under way, in a terminal that was closed or that somebody else started, is shown until its end as it would have been there. The exit code is then 0 if the run was completed, 1 if it was rolled back, and 3 if it is left open. Ctrl-C stops following, not the run.`,
+With --follow, a run that is under way, in a terminal that was closed or that somebody else started, is shown until its end as it would have been there. The exit code is then 0 if the run was finished, 1 if it was rolled back, and 3 if it is left open. Ctrl-C stops following, not the run.`,
 		UsageText: `etcdpod runs show
 etcdpod runs show 20260801T020000Z-restore-3f1a
 etcdpod runs show --follow`,

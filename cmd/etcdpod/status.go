@@ -24,8 +24,8 @@ func (s *session) statusCommand() *cli.Command {
 		Description: `Shows member, manifests, containers, alarms, certificates, the newest backup and open runs. ` +
 			`The first line says how things are, the last what to do next. Exit code 6 ` +
 			`when something is wrong. It works when everything is down, and ` +
-			`changes nothing. With --nodes it asks the other nodes over ssh, and compares them; a recent backup of ` +
-			`one member then counts for its whole cluster.`,
+			`changes nothing. With --nodes it queries the other nodes over ssh, and compares them; a recent backup ` +
+			`of one member then counts for its whole cluster.`,
 		UsageText: `etcdpod status
 etcdpod status --dir /mnt/backups --max-backup-age 7d
 etcdpod status --nodes cp1,cp2,cp3`,
@@ -111,7 +111,7 @@ func headline(st status.Status) string {
 	case st.OpenRun != nil:
 		state = runHeadline(st.OpenRun)
 	case m == nil && st.Problem == "":
-		state = "etcd was not asked" // the warnings say why
+		state = "etcd was not queried" // the warnings say why
 	case m == nil:
 		state = "etcd does not answer"
 	case m.Learner:

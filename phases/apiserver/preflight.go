@@ -42,7 +42,7 @@ func checkManifests(f *Facts) error { return f.CheckManifests() }
 func (o Options) checkMembers(f *Facts) error {
 	a := f.APIServer
 	if a.MembersError != nil {
-		return engine.Refuse("start what does not answer, ask another member with --endpoints, or give the servers "+
+		return engine.Refuse("start what does not answer, query another member with --endpoints, or give the servers "+
 			"with --etcd-servers", "the members cannot be listed: %v", a.MembersError)
 	}
 	if len(a.Learners) > 0 {

@@ -32,7 +32,7 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	}
 	annotated, err := n.AnnotatedURLs(ctx, n.AnyAPIServer())
 	if err != nil {
-		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not asked for the members: %v", err))
+		f.Join.Notes = append(f.Join.Notes, fmt.Sprintf("the API server was not queried for the members: %v", err))
 	}
 	var servers []string
 	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {

@@ -225,7 +225,7 @@ func keepRun(r journal.Listed, newest map[string]string, oldest time.Time) strin
 	case !r.State.Ended:
 		return "the run is open"
 	case r.ID == newest[r.State.Run.Workflow]:
-		return "belongs to the newest completed run of its kind"
+		return "belongs to the newest finished run of its kind"
 	case r.State.Last.After(oldest):
 		return "not old enough"
 	}

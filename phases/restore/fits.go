@@ -143,7 +143,7 @@ func (e *Encryption) ask(ctx context.Context, n *observe.Node, socket string, se
 	case errors.Is(err, node.ErrForeignKey):
 		e.Foreign = append(e.Foreign, fmt.Sprintf("%s answers, but for %s: %v", name, key, err))
 	case err != nil:
-		e.Unasked = append(e.Unasked, fmt.Sprintf("%s could not be asked: %v", name, err))
+		e.Unasked = append(e.Unasked, fmt.Sprintf("%s could not be queried: %v", name, err))
 	case !sealed.OpensWith(opened):
 		e.Foreign = append(e.Foreign, fmt.Sprintf("%s decrypts the key of %s to a different key", name, key))
 	}

@@ -174,7 +174,7 @@ func TestAKMSIsAskedForTheKeyOfAValue(t *testing.T) {
 		"what holds its keys is not there":   {&plugin{holds: "K1", sick: true}, "", "the vault is sealed"},
 		"it does not answer":                 {&plugin{holds: "K1", hangs: true}, "", "has not answered after 1s"},
 		"it does not run":                    {nil, "", "no such socket"},
-		"it is another program's by mistake": {&plugin{}, "", "could not be asked"},
+		"it is another program's by mistake": {&plugin{}, "", "could not be queried"},
 	} {
 		for of, sample := range samples {
 			t.Run(name+", "+of, func(t *testing.T) {

@@ -119,7 +119,7 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 	said, err := sameServed(names, all)
 	for i, s := range all {
 		if s.Denied != "" && said != "" {
-			said += fmt.Sprintf("; the API server of %s was not asked: %s", names[i], s.Denied)
+			said += fmt.Sprintf("; the API server of %s was not queried: %s", names[i], s.Denied)
 		}
 	}
 	if said != "" {

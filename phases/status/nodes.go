@@ -27,7 +27,7 @@ type NodesStatus struct {
 // NodeStatus is one node of several.
 type NodeStatus struct {
 	Node         string  `json:"node"`
-	Error        string  `json:"error,omitempty"` // why it could not be asked
+	Error        string  `json:"error,omitempty"` // why it could not be queried
 	Hint         string  `json:"hint,omitempty"`  // what cures that
 	Status       *Status `json:"status,omitempty"`
 	HashKV       string  `json:"hashKV,omitempty"`       // hex, as of hashRevision

@@ -55,7 +55,7 @@ func ofManifests() []Kind {
 	return []Kind{
 		{NotControlPlane, Warning,
 			"The machine is no control-plane node: there is nothing to look at.",
-			"Nothing, or type it on a control-plane node."},
+			"Nothing, or run it on a control-plane node."},
 		{ManifestDirUnreadable, Critical,
 			"The static-pod directory cannot be read.",
 			"Check the directory, and the kubelet's `staticPodPath`."},

@@ -97,7 +97,7 @@ func (r runtime) pinned(ctx context.Context) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot ask which image sandboxes are made from: %w", err)
+		return "", fmt.Errorf("cannot determine which image sandboxes are made from: %w", err)
 	}
 	if len(names) != 1 {
 		return "", nil

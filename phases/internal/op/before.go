@@ -52,7 +52,7 @@ func (b *Before) record(ctx context.Context, t *Target) error {
 	}
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot ask what runs: %w", err)
+		return fmt.Errorf("cannot determine what runs: %w", err)
 	}
 	b.Ran, b.Images = nil, nil
 	for _, p := range b.Pods {

@@ -81,7 +81,7 @@ func (r *RestartPod) Done(ctx context.Context, t *Target) (bool, error) {
 func (r *RestartPod) running(ctx context.Context, t *Target) (node.Container, error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
-		return node.Container{}, fmt.Errorf("cannot ask what runs: %w", err)
+		return node.Container{}, fmt.Errorf("cannot determine what runs: %w", err)
 	}
 	for _, c := range all {
 		if c.State == stateRunning && r.Pod.Owns(c) {
