@@ -274,6 +274,9 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 		{"a quota that is no number",
 			config("    extraArgs:\n", "    extraArgs:\n    - name: quota-backend-bytes\n      value: 8Gi\n"),
 			5, []string{`quota-backend-bytes is "8Gi"`}},
+		{"a flag that etcd does not know",
+			config("    extraArgs:\n", "    extraArgs:\n    - name: enable-v2\n      value: \"false\"\n"),
+			5, []string{"does not know --enable-v2, and would exit at once", "etcd.local.extraArgs"}},
 		{"a stopped kubelet", func() { must(t, n.StopKubelet(n.ctx)) },
 			5, []string{"the kubelet is not running", "init phase certs"}},
 	} {
@@ -287,6 +290,9 @@ func TestInitRefusesWhatCannotEndWell(t *testing.T) {
 		must(t, n.StartKubelet(n.ctx))
 		must(t, os.WriteFile(n.kubeadm(), []byte(n.configuration("")), 0o600))
 	}
+	n.without("/etcd:")
+	n.want(0, []string{"init", "--config", n.kubeadm(), "--dry-run"}, "the kubelet will have to pull it", "crictl pull")
+	must(t, n.SetImages(n.Images()))
 	n.done("init", "--config", n.kubeadm(), "--yes")
 	n.wantBegun()
 	n.knowsTheDataOfAnother()

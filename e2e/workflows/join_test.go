@@ -355,6 +355,19 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			func() { must(t, os.RemoveAll(j.DataPath())) }, []string{"it holds pictures"}},
 		{"another CA", func() { j.copyFile("ca.crt", "etcd/ca.crt"); j.copyFile("ca.key", "etcd/ca.key") },
 			nil, []string{"and its key must be the cluster's: copy them from another control plane"}},
+		{"etcd's image is not there", func() { j.without("/etcd:") }, func() { must(t, j.SetImages(j.Images())) },
+			[]string{"etcd could not start: the image " + j.etcdImage(), "crictl pull " + j.etcdImage()}},
+		{"only the runtime knows which etcd it is", func() {
+			j.configured("imageTag: "+j.EtcdVersion+"-0", "imageTag: production")
+			must(t, j.SetImages(map[string]string{"registry.k8s.io/etcd:production": "/bin/false",
+				"registry.k8s.io/etcd:3.4.9-0": "/bin/false"}))
+		}, func() {
+			j.configured("", "")
+			must(t, j.SetImages(j.Images()))
+		}, []string{"registry.k8s.io/etcd:production is etcd 3.4, but the cluster runs 3.6"}},
+		{"a flag that etcd does not know", func() {
+			j.configured("    extraArgs:\n", "    extraArgs:\n    - name: enable-v2\n      value: \"false\"\n")
+		}, func() { j.configured("", "") }, []string{"does not know --enable-v2, and would exit at once"}},
 	} {
 		saved := j.savePKI()
 		tt.spoil()
@@ -374,9 +387,12 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 }
 
 // rename has the configuration give the node another name.
-func (j *joiner) rename(name string) {
-	text := strings.Replace(j.joinConfiguration(), "name: "+j.Node+"\n", "name: "+name+"\n", 1)
-	must(j.t, os.WriteFile(j.kubeadm(), []byte(text+"---\n"+j.clusterConfiguration()), 0o600))
+func (j *joiner) rename(name string) { j.configured("name: "+j.Node+"\n", "name: "+name+"\n") }
+
+// configured writes kubeadm's configuration anew, with another text in one place.
+func (j *joiner) configured(old, now string) {
+	text := j.joinConfiguration() + "---\n" + j.clusterConfiguration()
+	must(j.t, os.WriteFile(j.kubeadm(), []byte(strings.Replace(text, old, now, 1)), 0o600))
 }
 
 // Where an API server answers it names the members, by kubeadm's annotation, and

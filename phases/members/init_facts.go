@@ -43,9 +43,12 @@ type InitFacts struct {
 	MissingManifestDirs []string
 	Pod                 *observe.EtcdPod   // as rendered
 	Unmounted           []observe.Obstacle // disks that its data should be on
-	Access              op.Access
-	Wish                apiserver.EtcdFlags // for the API server
-	Kubeadms            apiserver.EtcdFlags // what kubeadm would write for it
+	// Of the pod's images and that of the sandboxes: those that are not on this node, and what
+	// could not be found out.
+	NoImages, Doubts []observe.Obstacle
+	Access           op.Access
+	Wish             apiserver.EtcdFlags // for the API server
+	Kubeadms         apiserver.EtcdFlags // what kubeadm would write for it
 	// With its current flags the API server reaches the cluster of the local etcd.
 	Wired bool
 	// Advertised URLs whose hosts the certificates do not name.
@@ -118,8 +121,8 @@ func (o InitOptions) observer(phase string) func(context.Context, *observe.Node,
 		if f.Init.There == nil {
 			observeData(ctx, n, f)
 		}
-		if whole && f.Init.There == nil {
-			observeListeners(ctx, f)
+		if whole {
+			observeStart(ctx, n, f)
 		}
 		return f, nil
 	}
@@ -266,7 +269,14 @@ func observeData(ctx context.Context, n *observe.Node, f *Facts) {
 	}
 }
 
-func observeListeners(ctx context.Context, f *Facts) {
+// observeStart finds out what would keep an etcd from starting that does not serve yet.
+func observeStart(ctx context.Context, n *observe.Node, f *Facts) {
+	if f.Live == nil {
+		f.Init.NoImages, f.Init.Doubts = n.ImagesOf(ctx, f.Facts, f.Init.Pod)
+	}
+	if f.Init.There != nil {
+		return
+	}
 	for _, l := range f.Init.listeners() {
 		if err := node.CanListen(ctx, l.address); err != nil {
 			f.Init.Listeners = append(f.Init.Listeners, err)

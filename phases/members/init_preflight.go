@@ -31,10 +31,17 @@ func (o InitOptions) preflight() phase {
 		}}
 }
 
-// warnedInit says what is odd in kubeadm's configuration.
+// warnedInit says what is odd in kubeadm's configuration, and which images are still to come.
 func warnedInit(f *Facts) (warned []finding.Finding) {
 	for _, odd := range f.Init.Warnings {
 		warned = append(warned, finding.New(finding.KubeadmConfig, "", "%s", odd))
+	}
+	for _, o := range f.Init.NoImages {
+		warned = append(warned, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s: the kubelet "+
+			"will have to pull it. To be sure, %s", o.What, o.Fix))
+	}
+	for _, o := range f.Init.Doubts {
+		warned = append(warned, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s", o.What))
 	}
 	return warned
 }
@@ -76,7 +83,7 @@ func checkRendered(f *Facts) error {
 			return err
 		}
 	}
-	checks := []func(*Facts) error{checkAccess, checkManifest, checkQuota, checkNames, checkPorts,
+	checks := []func(*Facts) error{checkAccess, checkManifest, checkFlags, checkQuota, checkNames, checkPorts,
 		checkWAL, checkMounts}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
@@ -109,6 +116,18 @@ func checkManifest(f *Facts) error {
 	return engine.Refuse("change the configuration to match it, or move the file out of the directory; to change the "+
 		"flags of a serving etcd, edit its manifest",
 		"%s exists, but differs from what would be written: %s", i.ManifestPath, difference(i.There, i.Rendered))
+}
+
+// checkFlags refuses flags that this version of etcd does not have: it would exit at once.
+func checkFlags(f *Facts) error {
+	wrong := f.Init.Pod.UnknownFlags(f.Init.Pod.Version(), false)
+	if len(wrong) == 0 || f.Init.There != nil {
+		return nil
+	}
+	return engine.Refuse("remove them from etcd.local.extraArgs and the patches, or use this version's names for "+
+		"them; for those that kubeadm sets itself, run the etcd that belongs to kubernetesVersion: remove "+
+		"etcd.local.imageTag", "etcd %s does not know %s, and would exit at once", f.Init.Pod.Version(),
+		strings.Join(wrong, ", "))
 }
 
 // differing is how many differing lines are shown.

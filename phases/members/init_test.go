@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -58,7 +59,29 @@ func flagged(t *testing.T, flag string) *observe.EtcdPod {
 		t.Fatal(err)
 	}
 	return &observe.EtcdPod{File: observe.ManifestFile{Path: "/etc/kubernetes/manifests/etcd.yaml", Manifest: m},
-		Container: "etcd", Name: "cp1"}
+		Container: "etcd", Name: "cp1", Image: m.Image("etcd")}
+}
+
+// noImages has neither etcd's image nor that of the sandboxes on the node.
+func noImages(f *Facts) {
+	f.Init.NoImages = []observe.Obstacle{
+		{Manifests: []string{f.Init.ManifestPath}, What: "etcd's image is not on this node", Fix: "pull it"},
+		{What: "the sandboxes' image is not on this node", Fix: "pull that"}}
+	f.Init.Doubts = []observe.Obstacle{{What: "it was not possible to look for more"}}
+}
+
+func TestImagesThatAreStillToComeAreSaid(t *testing.T) {
+	f := freshInit(t)
+	noImages(f)
+	said := strings.Join(finding.Texts(InitOptions{}.preflight().Findings(f)), "\n")
+	for _, want := range []string{
+		"etcd's image is not on this node: the kubelet will have to pull it. To be sure, pull it",
+		"the sandboxes' image is not on this node", "it was not possible to look for more",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %q", want, said)
+		}
+	}
 }
 
 func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
@@ -125,6 +148,10 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Init.Pod = flagged(t, "--listen-client-urls=https://127.0.0.1:2379,http://10.0.0.11:2379")
 		}, "cannot create an etcd that answers without client certificates: --listen-client-urls contains " +
 			"http://10.0.0.11:2379", "extraArgs"},
+		{"a flag that etcd does not know", func(f *Facts) {
+			f.Init.Pod = flagged(t, "--quota-backend-byte=1")
+		}, "etcd 3.6.5 does not know --quota-backend-byte, and would exit at once", "etcd.local.extraArgs"},
+		{"an image that the kubelet can pull", noImages, "", ""},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -105,8 +105,8 @@ func (o JoinOptions) observer(phase string) func(context.Context, *observe.Node,
 		if f.Init.There == nil || mute {
 			observeData(ctx, &own, f)
 		}
-		if whole && f.Init.There == nil {
-			observeListeners(ctx, f)
+		if whole {
+			observeStart(ctx, &own, f)
 		}
 		return f, nil
 	}

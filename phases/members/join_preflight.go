@@ -25,13 +25,26 @@ func (o JoinOptions) preflight() phase {
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkAdds)
 			}
-			return nil, engine.Passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)...)
+			return nil, engine.Passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkImages,
+				checkGrowth)...)
 		}}
 }
 
 // checkAdds makes the checks for adding a member now.
 func checkAdds(f *Facts) error {
-	return engine.Passes(f, checkReachable, checkNobodyElse, checkHealthy, checkAlarms, checkSkew)
+	return engine.Passes(f, checkReachable, checkNobodyElse, checkHealthy, checkAlarms, checkSkew, checkFlags)
+}
+
+// checkImages refuses a member whose images are not there: the cluster would count a member that
+// waits for them. kubeadm pulls them before it gets this far, though not the sandboxes' if the
+// runtime uses another one than kubeadm.
+func checkImages(f *Facts) error {
+	for _, o := range f.Init.NoImages {
+		if len(o.Manifests) > 0 {
+			return engine.Refuse(o.Fix, "etcd could not start: %s", o.What)
+		}
+	}
+	return nil
 }
 
 // checkReachable refuses a cluster with a member whose peer URL is on its own loopback: the new
@@ -63,9 +76,9 @@ func warnedCluster(f *Facts) []finding.Finding {
 	for _, note := range f.Join.Notes {
 		warned = append(warned, finding.New(finding.KubeadmConfigUnread, "", "%s", note))
 	}
-	if observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)) == 0 {
-		warned = append(warned, finding.New(finding.EtcdVersionUnknown, f.Init.Pod.Image, "the name of %s does not "+
-			"show its etcd version: it must be the cluster's", f.Init.Pod.Image))
+	if f.Init.Pod.Version() == "" {
+		warned = append(warned, finding.New(finding.EtcdVersionUnknown, f.Init.Pod.Image, "neither the name of %s nor "+
+			"the container runtime shows its etcd version: it must be the cluster's", f.Init.Pod.Image))
 	}
 	return warned
 }
@@ -183,7 +196,7 @@ func checkAlarms(f *Facts) error {
 // checkSkew refuses an etcd of an older minor than the cluster's, which could not join, and one
 // more than one minor newer: upgrades go by one.
 func checkSkew(f *Facts) error {
-	here, lowest := observe.EtcdMinor(observe.ImageVersion(f.Init.Pod.Image)), 0
+	here, lowest := observe.EtcdMinor(f.Init.Pod.Version()), 0
 	for _, m := range f.Join.Cluster.Members {
 		if v := observe.EtcdMinor(m.Version); v > 0 && (lowest == 0 || v < lowest) {
 			lowest = v

@@ -60,6 +60,15 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"an image that is pulled when it is needed", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{What: "the sandboxes' image is not here yet"}}
 		}, "", ""},
+		{"etcd's image is not there", noImages, "etcd could not start: etcd's image is not on this node", "pull it"},
+		{"the sandboxes' image is not there", func(f *Facts) {
+			noImages(f)
+			f.Init.NoImages = f.Init.NoImages[1:]
+		}, "", ""},
+		{"a flag that etcd does not know", func(f *Facts) {
+			f.Init.Pod = flagged(t, "--experimental-enable-v2v3=/v3")
+			f.Init.Pod.PeerURLs = []string{ownPeer}
+		}, "etcd 3.6.5 does not know --experimental-enable-v2v3", "etcd.local.extraArgs"},
 		{"the disk for the data is not mounted", func(f *Facts) {
 			f.Init.Unmounted = []observe.Obstacle{{What: "nothing is mounted at /var/lib/etcd", Fix: "mount it"}}
 		}, "nothing is mounted at /var/lib/etcd", "mount it"},

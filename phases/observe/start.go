@@ -119,6 +119,15 @@ func (f *Facts) StartDoubts(files ...ManifestFile) (all []finding.Finding) {
 	return all
 }
 
+// ImagesOf looks for the images of a pod that is to come, and for that of the sandboxes: which of
+// them are not on this node, and what could not be found out. It notes in the pod what the runtime
+// tells of etcd's version.
+func (n *Node) ImagesOf(ctx context.Context, f *Facts, pod *EtcdPod) (missing, doubts []Obstacle) {
+	to := &Facts{Manifests: []ManifestFile{pod.File}, Etcd: pod, RuntimeError: f.RuntimeError}
+	n.observeImages(ctx, to)
+	return to.Obstacles, to.Doubts
+}
+
 // observeImages asks the runtime for every image, and for that of the sandboxes.
 func (n *Node) observeImages(ctx context.Context, f *Facts) {
 	if f.RuntimeError != nil {

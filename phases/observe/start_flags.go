@@ -55,23 +55,26 @@ func flagsUntil35() []string {
 // flagsUntil36 stop 3.7, as does every one that begins with "experimental-".
 func flagsUntil36() []string { return []string{"discovery", "discovery-proxy"} }
 
-// unknownFlags finds the flags that etcd's version does not have: it ends with "flag provided but
-// not defined".
-func unknownFlags(f *Facts) []Obstacle {
-	minor := 0
-	if f.Etcd != nil {
-		minor = EtcdMinor(f.EtcdVersion())
-	}
+// UnknownFlags are the flags of the pod that a version of etcd does not have: it ends with "flag
+// provided but not defined". serves says that it serves with them.
+func (p *EtcdPod) UnknownFlags(version string, serves bool) (wrong []string) {
+	minor := EtcdMinor(version)
 	if minor < 5 || minor > 7 {
 		return nil // nothing is known about it
 	}
-	var wrong []string
-	m := f.Etcd.File
-	for _, flag := range m.Manifest.Flags(f.Etcd.Container) {
-		if !hasFlag(flag.Name, minor, f.Live != nil) && !slices.Contains(wrong, "--"+flag.Name) {
+	for _, flag := range p.File.Manifest.Flags(p.Container) {
+		if !hasFlag(flag.Name, minor, serves) && !slices.Contains(wrong, "--"+flag.Name) {
 			wrong = append(wrong, "--"+flag.Name)
 		}
 	}
+	return wrong
+}
+
+func unknownFlags(f *Facts) []Obstacle {
+	if f.Etcd == nil {
+		return nil
+	}
+	m, wrong := f.Etcd.File, f.Etcd.UnknownFlags(f.EtcdVersion(), f.Live != nil)
 	if len(wrong) == 0 {
 		return nil
 	}

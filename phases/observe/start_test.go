@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -209,6 +210,46 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
+	}
+}
+
+func TestTheImagesOfAPodThatIsToComeAreLookedFor(t *testing.T) {
+	const pause, image = "registry.k8s.io/pause:3.10", "registry.k8s.io/etcd@sha256:abc"
+	machine := crashtest.Shape{}.Machine(t)
+	w := crashtest.Alone(t, machine)
+	f, err := w.Observe("r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := *w.Process.Host
+	n := *w.Process.Look
+	m, err := manifests.Parse([]byte(strings.Replace(crashtest.EtcdManifest(""), "registry.k8s.io/etcd:3.6.5-0", image,
+		1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := n.EtcdPod([]observe.ManifestFile{{Path: etcdYAML, Manifest: m}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine.NoImages, machine.PauseImage = []string{image, pause}, pause
+	missing, doubts := n.ImagesOf(t.Context(), f, pod)
+	if len(missing) != 2 || len(doubts) != 0 || !strings.Contains(missing[0].What, image) ||
+		missing[1].Manifests != nil {
+		t.Errorf("%+v is missing; doubts: %+v", missing, doubts)
+	}
+	if v := pod.Version(); v != "" {
+		t.Errorf("an image that is not there is of etcd %q", v)
+	}
+	host.Runtime = tagged{host.Runtime, []string{image, "registry.k8s.io/etcd:3.6.5-0"}}
+	n.View = host.View()
+	if missing, _ := n.ImagesOf(t.Context(), f, pod); len(missing) > 0 || pod.Version() != "3.6.5" {
+		t.Errorf("%+v is missing; it is of etcd %q", missing, pod.Version())
+	}
+	host.Runtime = mute{host.Runtime}
+	n.View = host.View()
+	if missing, doubts := n.ImagesOf(t.Context(), f, pod); len(missing) > 0 || len(doubts) != 1 {
+		t.Errorf("%+v is missing; doubts: %+v", missing, doubts)
 	}
 }
 

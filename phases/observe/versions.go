@@ -111,8 +111,13 @@ func (f *Facts) EtcdVersion() string {
 	case f.Etcd == nil:
 		return ""
 	}
-	if v := strings.TrimPrefix(ImageVersion(f.Etcd.Image), "v"); EtcdMinor(v) > 0 {
+	return f.Etcd.Version()
+}
+
+// Version is the version of an etcd that does not serve, or not yet; empty: nothing tells.
+func (p *EtcdPod) Version() string {
+	if v := strings.TrimPrefix(ImageVersion(p.Image), "v"); EtcdMinor(v) > 0 {
 		return v
 	}
-	return cmp.Or(f.Etcd.imageTold, f.Etcd.runsAs)
+	return cmp.Or(p.imageTold, p.runsAs)
 }
