@@ -234,7 +234,10 @@ func (l *line) checkArguments(app *cli.App) error {
 			Hint: "check that the shell variable you used is set"}
 	}
 	takes := 1
-	switch {
+	switch hint := fileHabit(l.arguments); {
+	case what == "FILE" && hint != "":
+		return &engine.UsageError{Reason: fmt.Sprintf("%s has no command %q", l.command.Name, l.arguments[0]),
+			Hint: hint}
 	case many:
 		return nil
 	case usage == "":
@@ -312,6 +315,10 @@ func noCommand(app *cli.App, known, rest []string) error {
 	all := append(slices.Clone(known), rest...)
 	if typed, hint := habit(all); hint != "" {
 		return &engine.UsageError{Reason: fmt.Sprintf("unknown command %q", typed), Hint: hint}
+	}
+	if len(known) > 0 && len(nextWords(app, words)) == 0 { // the name of a command, and more
+		return &engine.UsageError{Reason: fmt.Sprintf("unexpected argument %q", rest[0]),
+			Hint: fmt.Sprintf("see `etcdpod help %s`", words)}
 	}
 	// A name of several words may have its slip in any of them.
 	for n := len(all); n > len(known); n-- {

@@ -54,14 +54,16 @@ func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 	}
 	app := (&session{}).app()
 	for typed, want := range map[string]string{
-		"certs ":           "check",
-		"certs c":          "check",
-		"help certs ":      "check",
-		"cer":              "certs",
-		"certs check --ou": "--output",
+		"certs ":           "check\t",
+		"certs c":          "check\t",
+		"help certs ":      "check\t",
+		"apise":            "apiserver\tone of: s",
+		"init ph":          "phase\tone of: ",
+		"cer":              "certs\tone of: check, ",
+		"certs check --ou": "--output\t",
 	} {
 		got := complete(app, strings.Split(typed, " "), nil)
-		if len(got) == 0 || !strings.HasPrefix(got[0], want+"\t") {
+		if len(got) == 0 || !strings.HasPrefix(got[0], want) {
 			t.Errorf("%q is completed by %q", typed, got)
 		}
 	}

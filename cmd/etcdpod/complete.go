@@ -226,8 +226,9 @@ func (l *line) flagCandidates(app *cli.App) []string {
 func commandCandidates(app *cli.App, words []string) []string {
 	var candidates []string
 	for _, next := range nextWords(app, strings.Join(words, " ")) {
-		usage := "…"
-		if c := commandNamed(app, strings.Join(append(slices.Clone(words), next), " ")); c != nil {
+		name := strings.Join(append(slices.Clone(words), next), " ")
+		usage := "one of: " + strings.Join(nextWords(app, name), ", ")
+		if c := commandNamed(app, name); c != nil {
 			usage = c.Usage
 		}
 		candidates = append(candidates, next+"\t"+usage)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 )
 
@@ -14,6 +15,26 @@ func habit(words []string) (typed, hint string) {
 		}
 	}
 	return "", ""
+}
+
+// fileHabit is the hint for who, where a FILE may be, gives what is a command of other programs;
+// empty: it is none. A backup in a file of that name would hardly be found again.
+func fileHabit(arguments []string) string {
+	if len(arguments) == 0 {
+		return ""
+	}
+	does := ""
+	switch arguments[0] {
+	case "list", "ls":
+		does = "`etcdpod backups` lists the backups"
+	case "show":
+		does = "`etcdpod backups` lists the backups, and `etcdpod verify FILE` shows what one holds"
+	case "create":
+		does = "`etcdpod backup` takes a backup"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("%s; for a file of that name, give ./%s", does, arguments[0])
 }
 
 func habits() map[string]string {

@@ -43,6 +43,20 @@ func TestWhatIsTypedWronglyIsToldWhatToType(t *testing.T) {
 		{"certs generate-csr ectd-peer", "did you mean etcd-peer?", exitUsage},
 		{"certs renew apiserver", "kubeadm renews the others", exitUsage},
 		{"certs renew all etcd-peer", "all stands for every certificate", exitUsage},
+		{"certs generate-csr", "certs generate-csr needs --csr-dir DIR\nhint: keys and requests", exitUsage},
+		{"certs generate-csr --csr-dir csr", "--csr-dir must be an absolute path, not csr", exitUsage},
+		{"help status foo", "unexpected argument \"foo\"\nhint: see `etcdpod help status`\n", exitUsage},
+		{"help backup restore", "unexpected argument \"restore\"\nhint: see `etcdpod help backup`\n", exitUsage},
+		{"help certs check foo", "unexpected argument \"foo\"\nhint: see `etcdpod help certs check`\n", exitUsage},
+		{"help certs foo", "certs needs one of: check", exitUsage},
+		{"help runs shwo", "did you mean `etcdpod runs show`?", exitUsage},
+		{"backup list", "backup has no command \"list\"\nhint: `etcdpod backups` lists the backups; for a file of " +
+			"that name, give ./list\n", exitUsage},
+		{"backup --keep 3 ls", "`etcdpod backups` lists the backups; for a file of that name, give ./ls", exitUsage},
+		{"backup create", "`etcdpod backup` takes a backup; for a file of that name, give ./create", exitUsage},
+		{"restore list --yes", "restore has no command \"list\"", exitUsage},
+		{"restore show", "`etcdpod verify FILE` shows what one holds", exitUsage},
+		{"verify ls", "verify has no command \"ls\"", exitUsage},
 		// No question would help it: what is wrong is told before that there is nobody to ask.
 		{"restore " + filepath.Join(root, "none.db"), "not a control-plane node", exitRefused},
 	} {

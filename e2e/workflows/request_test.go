@@ -101,7 +101,7 @@ func TestAnExternalCASignsForANodeThatHasNoCertificates(t *testing.T) {
 			"names an etcd certificate", "etcdpod certs generate-csr --config FILE")
 		n.want(5, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "etcd-peer"},
 			"nothing on this node uses etcd-peer", "etcdpod certs generate-csr --config FILE")
-		n.want(2, config("certs", "generate-csr"), "--csr-dir needs an absolute path")
+		n.want(2, config("certs", "generate-csr"), "certs generate-csr needs --csr-dir DIR")
 		n.want(2, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm() + ".not"},
 			"cannot read kubeadm's configuration")
 		n.want(2, request("apiserver"), `"apiserver" is not a certificate of etcd or its clients: these are`)
@@ -254,7 +254,7 @@ func TestRequestsAreMadeOnAnEmptyRoot(t *testing.T) {
 func TestRequestsAreMadeForAnExternalCA(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key")))
-	n.want(2, []string{"certs", "generate-csr"}, "--csr-dir needs an absolute path")
+	n.want(2, []string{"certs", "generate-csr"}, "certs generate-csr needs --csr-dir DIR")
 	n.untouched(func() {
 		n.want(0, []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--dry-run"}, "/root/csr/etcd/server.csr")
 	})

@@ -313,7 +313,8 @@ func TestBackupsAreLookedForWhereTheyWereKept(t *testing.T) {
 	if err := list(DefaultDir, DefaultDir, DefaultDir+"/by-hand.db"); err != nil {
 		t.Error(err)
 	}
-	failed(list(safe+"/cron.db", safe+"/cron.db"), safe+"/cron.db is not a directory", "give the directory")
+	failed(list(safe+"/cron.db", safe+"/cron.db"), safe+"/cron.db is not a directory",
+		"give the directory that it is in: --dir "+safe)
 
 	record("{")
 	failed(list("", DefaultDir, DefaultDir+"/by-hand.db"),

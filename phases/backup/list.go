@@ -67,7 +67,7 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 		}
 		// The default directory is made by the first backup that goes there.
 		if failed != nil && !(errors.Is(failed, fs.ErrNotExist) && in == DefaultDir && dir == "") {
-			err = cmp.Or(err, cannotList(in, dir != "", failed))
+			err = cmp.Or(err, cannotList(n.FS, in, dir != "", failed))
 		}
 	}
 	slices.SortStableFunc(l.Entries, func(a, b Entry) int {
@@ -77,7 +77,7 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 }
 
 // cannotList says why, and where else to look; asked: somebody gave this directory.
-func cannotList(dir string, asked bool, err error) error {
+func cannotList(fsys node.Reader, dir string, asked bool, err error) error {
 	known, hint := ", where the last good backup was kept", "mount it; or look elsewhere with --dir, for example in "+
 		DefaultDir+", the default"
 	if asked {
@@ -88,6 +88,10 @@ func cannotList(dir string, asked bool, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return engine.WithHint(fmt.Errorf("cannot list the backups: there is no directory %s%s", dir, known), hint)
 	case node.IsWrongKind(err):
+		// If it is not there, something above it is no directory.
+		if _, err := fsys.Lstat(dir); asked && err == nil {
+			hint = "give the directory that it is in: --dir " + path.Dir(dir)
+		}
 		return engine.Refuse(hint, "cannot list the backups: %s is not a directory", dir)
 	}
 	return fmt.Errorf("cannot list the backups: %w", err)

@@ -78,9 +78,12 @@ type configured struct {
 }
 
 func (o RequestOptions) check() error {
-	if !path.IsAbs(o.Dir) {
-		return &engine.UsageError{Reason: "--csr-dir needs an absolute path: keys and requests are written there",
-			Hint: "use a directory whose keys are not in use"}
+	const hint = "keys and requests are written there: use a directory whose keys are not in use"
+	switch {
+	case o.Dir == "":
+		return &engine.UsageError{Reason: "certs generate-csr needs --csr-dir DIR", Hint: hint}
+	case !path.IsAbs(o.Dir):
+		return &engine.UsageError{Reason: "--csr-dir must be an absolute path, not " + o.Dir, Hint: hint}
 	}
 	if err := knownNames(o.Names); err != nil || o.Kubeadm == nil {
 		return err

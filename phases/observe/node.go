@@ -28,8 +28,12 @@ func (n *Node) HostPath(typed string) (string, error) {
 	}
 	below, err := filepath.Rel(root, abs)
 	if err != nil || below == ".." || strings.HasPrefix(below, "../") {
-		return "", &engine.UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root),
-			Hint: "type it as the shell sees it: " + filepath.Join(root, abs)}
+		hint := fmt.Sprintf("give a path below %s, as the shell sees it; a file from elsewhere must be copied there "+
+			"first", root)
+		if n.Exists(abs) {
+			hint = "give it as the shell sees it: " + n.FS.Real(abs)
+		}
+		return "", &engine.UsageError{Reason: fmt.Sprintf("%s is not below the root %s", typed, root), Hint: hint}
 	}
 	return "/" + below, nil
 }

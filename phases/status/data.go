@@ -2,7 +2,9 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -60,7 +63,8 @@ func holds(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) (nothing,
 	db := path.Join(pod.DataDir, "member/snap/db")
 	st, err := n.FS.Lstat(db)
 	if err != nil {
-		return !n.Exists(db), n.Exists(db)
+		missing := errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)
+		return missing, !missing
 	}
 	if st.Size > youngest {
 		return false, true

@@ -2,6 +2,9 @@ package snapfile
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
+	"os"
 	"strings"
 )
 
@@ -58,12 +61,14 @@ func (f *file) checkFormat() error {
 	}
 	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(begin), "\ufeff"), " \t\r\n"))
 	if strings.HasPrefix(text, "{") {
-		snapshot := "without .json"
+		snapshot := "use the snapshot itself, without .json"
 		if beside, ok := strings.CutSuffix(f.Name(), ".json"); ok {
-			snapshot = beside
+			snapshot = "use the snapshot itself, " + beside
+			if _, err := os.Lstat(beside); errors.Is(err, fs.ErrNotExist) {
+				snapshot = "it belongs to the snapshot " + beside + ", which is missing"
+			}
 		}
-		return bad(CheckLength, 0, "it is JSON, like the sidecar of a backup: use the snapshot itself, %s",
-			snapshot)
+		return bad(CheckLength, 0, "it is JSON, like the sidecar of a backup: %s", snapshot)
 	}
 	for start, name := range documents() {
 		if strings.HasPrefix(text, start) {
