@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"path"
 	"slices"
 	"strings"
@@ -180,18 +181,54 @@ func (n *Node) nameIn(certFile string) string {
 	return pki.NameIn(data)
 }
 
-// CheckAPIAccess says whether the API server, as it is now, lets the administrator of this node do
-// what reading back needs; nil when it does, or when it does not answer. A [*op.DeniedError] says
-// that it does not.
-func (n *Node) CheckAPIAccess(ctx context.Context, a op.APIAccess) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// How long an API server is asked: again and again, since one question may come at a bad moment,
+// such as the election of etcd's leader.
+const (
+	apiTries  = 5
+	apiPause  = time.Second
+	apiAnswer = 10 * time.Second // for all of them
+)
+
+// CheckAPIServer says whether the API server of this node serves, as it is now, and whether it lets
+// the administrator do what reading back needs. fails is why it does not serve; denied is a
+// [*op.DeniedError], or nil.
+func (n *Node) CheckAPIServer(ctx context.Context, a op.APIAccess) (fails, denied error) {
+	limited, cancel := context.WithTimeout(ctx, apiAnswer)
 	defer cancel()
-	_, err := bind.NewAPIServer(n.FS).Revision(ctx, a)
-	var denied *op.DeniedError
-	if errors.As(err, &denied) {
-		return denied
+	for try := 1; ; try++ {
+		if fails, denied = n.askAPIServer(limited, a); fails == nil || try == apiTries ||
+			n.Clock.Sleep(limited, apiPause) != nil {
+			break
+		}
 	}
-	return nil
+	if ctx.Err() != nil {
+		return nil, nil // nobody waits for that any more
+	}
+	if fails != nil && limited.Err() != nil {
+		fails = fmt.Errorf("it has not answered for %s: %w", apiAnswer, fails)
+	}
+	return fails, denied
+}
+
+// askAPIServer asks once. One that says that it is ready may still answer nothing else, and one
+// that has just said so and is slow is given the benefit of the doubt.
+func (n *Node) askAPIServer(ctx context.Context, a op.APIAccess) (fails, denied error) {
+	if err := n.API.Ready(ctx, a); !op.Serves(err) {
+		return err, nil
+	}
+	if a.Kubeconfig == "" {
+		return nil, nil
+	}
+	_, err := bind.NewAPIServer(n.FS).Revision(ctx, a)
+	var refused *op.DeniedError
+	var answer *bind.FailedAnswerError
+	switch {
+	case errors.As(err, &refused):
+		return nil, refused
+	case errors.As(err, &answer) && answer.Code >= http.StatusInternalServerError:
+		return answer, nil
+	}
+	return nil, nil
 }
 
 // WithoutKubeconfig warns where no administrator's kubeconfig is there for an API server that runs

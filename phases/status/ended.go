@@ -37,10 +37,10 @@ func (s seen) lookAtEndings(ctx context.Context, n *observe.Node) map[string]end
 	return all
 }
 
-// deaf says whether what a manifest runs does not serve.
+// deaf says whether what a manifest runs does not serve, without another reason than its own.
 func (s seen) deaf(m observe.ManifestFile) bool {
 	_, etcd := m.Manifest.Runs("etcd")
-	return etcd && s.facts.Live == nil
+	return etcd && s.facts.Live == nil || observe.IsAPIServer(m) && s.unready != nil && !s.waitsForEtcd()
 }
 
 // restarted says whether a container runs after another one that has ended, and not for so long

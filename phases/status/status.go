@@ -37,7 +37,8 @@ type seen struct {
 	listeners []listener
 	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended     map[string]ended // by the id of the container that is there now
-	denied    error            // the API server refuses all kubeconfigs of administrators
+	unready   error            // why the API server does not serve, although it runs
+	denied    error            // it refuses all kubeconfigs of administrators
 	// no kubeconfig of an administrator is there
 	unadministered found
 	agreement      *observe.Agreement
@@ -68,11 +69,10 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
 	}
 	n.ObserveStarts(ctx, f)
-	s.ended = s.lookAtEndings(ctx, n)
 	s.certs, s.unread = certificates(n, f, s.trace != ""), unreadCAs(n, f)
-	if f.API, f.Kubeconfigs = n.Administrators(f.Manifests); f.API.Kubeconfig != "" && observe.HasAPIServer(f) {
-		s.denied = n.CheckAPIAccess(ctx, f.API)
-	}
+	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
+	s.lookAtAPIServer(ctx, n)
+	s.ended = s.lookAtEndings(ctx, n)
 	s.unadministered = n.WithoutKubeconfig(f.Manifests)
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
@@ -181,8 +181,8 @@ func (s seen) status() Status {
 	}
 	wrong := found{}
 	for _, judge := range []func() found{
-		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeData, s.judgeWho,
-		s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota,
+		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeAPIServer, s.judgeData,
+		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers, s.judgeQuota,
 		s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)

@@ -188,6 +188,16 @@ func send(ctx context.Context, config *rest.Config, method, target string, sent 
 	return decodeAnswer(res, method, target, answer)
 }
 
+// FailedAnswerError is the answer of an API server that could not do what it was asked for.
+type FailedAnswerError struct {
+	Code                int
+	Status, Asked, Said string
+}
+
+func (e *FailedAnswerError) Error() string {
+	return fmt.Sprintf("the API server answered %s to %s: %s", e.Status, e.Asked, e.Said)
+}
+
 func decodeAnswer(res *http.Response, method, target string, answer any) error {
 	if res.StatusCode == http.StatusNotFound {
 		return errNotFound
@@ -198,7 +208,7 @@ func decodeAnswer(res *http.Response, method, target string, answer any) error {
 		if res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden {
 			return &op.DeniedError{Status: res.StatusCode, Text: cmp.Or(said, http.StatusText(res.StatusCode))}
 		}
-		return fmt.Errorf("the API server answered %s to %s %s: %s", res.Status, method, target, said)
+		return &FailedAnswerError{res.StatusCode, res.Status, method + " " + target, said}
 	}
 	if answer == nil {
 		return nil

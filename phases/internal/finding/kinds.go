@@ -106,8 +106,8 @@ func ofNodes() []Kind {
 			"A control-plane container has exited.",
 			"The text quotes the end of its log."},
 		{ContainerRestarts, Critical,
-			"etcd keeps exiting.",
-			"The text quotes the end of its log."},
+			"etcd or the API server keeps exiting.",
+			"The text says why."},
 		{CannotStart, Critical,
 			"It runs now, but could not start again: an image, file, address, mount or " +
 				"certificate is missing.",
@@ -331,7 +331,8 @@ func ofNotes() []Kind {
 			"Undoing a run left something where it is, because the run did not create it.",
 			"Check what the text names, and whose it is."},
 		{APIServerNotReady, Critical,
-			"A change of the API server was undone, but the API server is not ready with the old manifest.",
-			"Do what the text says; `etcdpod status` shows more."},
+			"The API server runs, but does not serve; or it is not ready again after a change of it was " +
+				"undone.",
+			"Do what the text says; its log is in /var/log/pods."},
 	}
 }
