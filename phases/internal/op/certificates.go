@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"time"
@@ -254,32 +255,45 @@ func (r *ReplaceCertificate) theirs(i int, err error) error {
 	return err
 }
 
-// Undo finds each old file still in use, or kept. If someone else has replaced one after the run
-// did, that stays, and so does the run open; one that the run has not replaced is theirs.
+// Undo finds the old pair still in use, or kept. A pair that someone else has put there is theirs.
+// If only one file is another's, and the run has replaced both, neither is touched, and the run
+// stays open: they belong together, and only a person can say which.
 func (r *ReplaceCertificate) Undo(_ context.Context, t *Target) error {
-	var open error
-	for _, i := range []int{1, 0} {
-		if err := r.shared(i).settle(t); err != nil && !errors.Is(err, errEdited) {
+	var now [2]string
+	theirs := 0
+	for i, file := range r.inUse() {
+		err := r.shared(i).settle(t)
+		if err != nil && !errors.Is(err, errEdited) {
 			return err
 		}
-		file, kept := r.inUse()[i], pairAt(r.Kept)[i]
-		sum, err := sumOf(t, file)
-		switch {
-		case err != nil:
+		if now[i], err = sumOf(t, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		case sum == r.New[i]:
-			err = r.put(t, i, kept, r.Old[i])
-		case sum == r.Old[i]:
-		case exists(t, kept):
-			err = fmt.Errorf("cannot put back %s: someone has changed it since the run began; the previous file is "+
-				"kept as %s: copy it back", file, kept)
+		}
+		if !r.shared(i).known(now[i]) {
+			theirs++
+		}
+	}
+	for i, file := range r.inUse() {
+		switch kept := pairAt(r.Kept)[i]; {
+		case r.shared(i).known(now[i]):
+		case theirs == 1 && exists(t, kept):
+			return fmt.Errorf("cannot put back %s: someone has changed or removed it since the run began; the "+
+				"previous files are kept as %s.*: copy back those that are there", file, r.Kept)
+		case now[i] == "":
+			t.warn(finding.LeftInPlace, file, "%s is gone: someone else has removed it", file)
 		default:
 			t.warn(finding.LeftInPlace, file, "%s is left alone: someone else has written it", file)
 		}
-		open = errors.Join(open, err)
 	}
-	if open != nil {
-		return open
+	if theirs == 2 {
+		return nil // what was there stays in the run's folder
+	}
+	for _, i := range []int{1, 0} {
+		if now[i] == r.New[i] {
+			if err := r.put(t, i, pairAt(r.Kept)[i], r.Old[i]); err != nil {
+				return err
+			}
+		}
 	}
 	return removePair(t, pairAt(r.Kept))
 }
@@ -404,19 +418,21 @@ func (p *PutCertificate) put(t *Target, i int) error {
 // Undo removes the run's own pair. If someone else has replaced one file, both stay: the other
 // may be needed with it.
 func (p *PutCertificate) Undo(_ context.Context, t *Target) error {
-	files := p.to()
-	for i, file := range files {
+	var left error
+	for i, file := range p.to() { // both are settled before either is judged
 		err := shared{path: file, new: p.New[i]}.look(t)
 		if errors.Is(err, errEdited) {
 			t.warn(finding.LeftInPlace, file, "%s.* are left there: someone else put %s there", p.To, path.Base(file))
-			return nil
-		}
-		if err != nil {
+			left = err
+		} else if err != nil {
 			return err
 		}
 	}
+	if left != nil {
+		return nil
+	}
 	// The certificate first: where there is a certificate, there is its key.
-	for i, file := range files {
+	for i, file := range p.to() {
 		err := shared{path: file, new: p.New[i]}.takeAway(t)
 		if errors.Is(err, errEdited) {
 			t.warn(finding.LeftInPlace, file, "%s is left there: someone else has put it there just now", file)

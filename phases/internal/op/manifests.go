@@ -28,6 +28,11 @@ type TakeOutManifest struct {
 
 func (m *TakeOutManifest) String() string { return fmt.Sprintf("move %s to %s", m.From, m.To) }
 
+// Record looks at where the manifest will come back: what lies there then is the run's.
+func (m *TakeOutManifest) Record(_ context.Context, t *Target) error {
+	return shared{path: m.From}.unused(t)
+}
+
 func (m *TakeOutManifest) hidden() string { return hiddenName(m.From) }
 
 // hiddenName is where the original waits when the folder is on another mount.
@@ -222,8 +227,14 @@ type PutBackManifest struct {
 
 func (m *PutBackManifest) String() string { return fmt.Sprintf("put %s back", m.Path) }
 
-// Record makes sure that what lies beside the manifest later is the run's.
-func (m *PutBackManifest) Record(_ context.Context, t *Target) error { return m.own().unused(t) }
+// Record makes sure that what lies beside the manifest later is the run's. Past the commit point
+// nothing will.
+func (m *PutBackManifest) Record(_ context.Context, t *Target) error {
+	if !m.Alone {
+		return nil
+	}
+	return m.own().unused(t)
+}
 
 func (m *PutBackManifest) Do(ctx context.Context, t *Target) error {
 	if err := m.Joining.settle(ctx, t, m); err != nil {

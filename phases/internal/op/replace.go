@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path"
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -46,10 +48,14 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 		return err
 	}
 	now, err := sumOf(t, m.Path)
-	kept := exists(t, m.Kept)
+	gone, kept := errors.Is(err, fs.ErrNotExist), exists(t, m.Kept)
 	switch {
-	case err != nil && kept:
-		return fmt.Errorf("cannot put back %s: %w; what was there is kept as %s", m.Path, err, m.Kept)
+	case gone && (!kept || !exists(t, path.Dir(m.Path))):
+		t.warn(finding.ManifestChanged, m.Path, "%s is gone: someone else has removed it", m.Path)
+		return nil
+	case gone:
+		return fmt.Errorf("cannot put back %s: someone has removed it since the run began; the previous file is kept "+
+			"as %s: copy it back", m.Path, m.Kept)
 	case err != nil:
 		return fmt.Errorf("cannot put back %s: %w", m.Path, err)
 	case now == m.Old:
@@ -58,8 +64,8 @@ func (m *ReplaceManifest) Undo(_ context.Context, t *Target) error {
 			return err
 		}
 	case now == sumOfData(m.Data):
-		return fmt.Errorf("cannot put back %s: someone has removed what was there, which was kept as %s", m.Path,
-			m.Kept)
+		return fmt.Errorf("cannot put back %s: someone has removed what was there, which was kept as %s: put the file "+
+			"that is to stay there into its place", m.Path, m.Kept)
 	default: // nothing was replaced
 		t.warn(finding.ManifestChanged, m.Path, "%s is left alone: someone else has written it", m.Path)
 		return nil

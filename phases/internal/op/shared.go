@@ -50,13 +50,14 @@ func (s shared) unused(t *Target) error {
 // at follows a symbolic link: the link stays, and its target is replaced. Where the directory is
 // gone, so is the file.
 func (s shared) at(t *Target) (real shared, there bool, err error) {
-	s.path, err = t.Host.FS.Resolve(s.path)
+	resolved, err := t.Host.FS.Resolve(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s, false, nil
 	case err != nil:
-		return s, false, fmt.Errorf("cannot find the file to replace: %w", err)
+		return s, false, fmt.Errorf("cannot find %s: %w", s.path, err)
 	}
+	s.path = resolved
 	return s, exists(t, path.Dir(s.path)), nil
 }
 
@@ -86,7 +87,7 @@ func (s shared) replace(t *Target, data []byte) error {
 	}
 	if s.kept != "" && sumOfData(there) == s.old {
 		if err := node.WriteAtomic(t.Host.FS, s.kept, there, node.Mine(0o600)); err != nil {
-			return errors.Join(err, remove(t, s.beside()))
+			return errors.Join(err, s.drop(t, sumOfData(data)))
 		}
 	}
 	err = s.exchange(t)
@@ -99,7 +100,7 @@ func (s shared) replace(t *Target, data []byte) error {
 	if err := syncDirs(t, s.path); err != nil {
 		return err
 	}
-	return s.settleOver(t, sumOfData(data))
+	return s.settle(t)
 }
 
 // exchange swaps the file with the one beside it. The order of the names matters to the kubelet: as
@@ -160,10 +161,7 @@ func (s shared) look(t *Target) error {
 
 // settle ends what an interrupted attempt left, and makes the file's name durable. If what lies
 // beside the file is an edit, it gives that back and fails with errEdited.
-func (s shared) settle(t *Target) error { return s.settleOver(t, s.new) }
-
-// settleOver gives an edit back over what the run has put in its place; ours is its SHA-256.
-func (s shared) settleOver(t *Target, ours string) error {
+func (s shared) settle(t *Target) error {
 	s, there, err := s.at(t)
 	if err != nil || !there {
 		return err
@@ -180,7 +178,7 @@ func (s shared) settleOver(t *Target, ours string) error {
 	case s.known(sum):
 		return s.drop(t, sum)
 	}
-	if err := s.giveBack(t, ours); err != nil {
+	if err := s.giveBack(t); err != nil {
 		return err
 	}
 	return errEdited
@@ -190,10 +188,14 @@ func (s shared) settleOver(t *Target, ours string) error {
 // place, and no copy of the old one is needed; where it is the old file, there must be a copy.
 func (s shared) drop(t *Target, sum string) error {
 	now, err := sumOf(t, s.path)
+	gone := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !gone:
 		return err
 	case s.kept == "":
+	case gone && sum == s.new && exists(t, s.kept):
+		return fmt.Errorf("%s is gone: someone has removed it; what was there is kept as %s: copy it back", s.path,
+			s.kept)
 	case sum == s.new && now != s.new:
 		if err := errors.Join(node.DropTemp(t.Host.FS, s.kept), remove(t, s.kept)); err != nil {
 			return err
@@ -210,9 +212,9 @@ func (s shared) settled(t *Target) bool {
 	return err == nil && (!there || !exists(t, s.beside()))
 }
 
-// giveBack puts an edit that came out back in its place, over what the run has put there. If
-// something else is there by now, the person gets both.
-func (s shared) giveBack(t *Target, ours string) error {
+// giveBack puts an edit that came out back in its place, over what the run, or its undoing, has put
+// there. If something else is there by now, the person gets both.
+func (s shared) giveBack(t *Target) error {
 	both := fmt.Errorf("someone has changed %s just as the run replaced it, and again since: the later version is "+
 		"there, the earlier one is %s; keep what is right, and remove the other", s.path, s.beside())
 	now, err := sumOf(t, s.path)
@@ -222,7 +224,7 @@ func (s shared) giveBack(t *Target, ours string) error {
 		return errors.Join(err, syncDirs(t, s.path))
 	case err != nil:
 		return err
-	case now != ours:
+	case !s.known(now):
 		return both
 	}
 	if err := s.exchange(t); err != nil {
@@ -236,7 +238,7 @@ func (s shared) giveBack(t *Target, ours string) error {
 	if err != nil {
 		return err
 	}
-	if out != ours {
+	if out != now {
 		return errors.Join(both, s.exchange(t), syncDirs(t, s.path))
 	}
 	return s.drop(t, out)

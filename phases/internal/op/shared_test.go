@@ -2,7 +2,6 @@ package op_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -118,8 +117,7 @@ func (c cutting) edited(t *testing.T, file, how string, save func(*sim.Machine, 
 				p.crash(m)
 				then = p.then(t.Context(), o, target)
 			}
-			now := string(m.Peek(file))
-			if now != edit && !(strings.Contains(fmt.Sprint(then), "the earlier one is ") && len(m.Holds(edit)) > 0) {
+			if now := string(m.Peek(file)); now != edit {
 				t.Errorf("%s; saved %s before step %d, cut off at %d: it is %q; %v, then %v\n%s",
 					p.name, how, at, m.CrashAt, now, first, then, m.Look())
 			}
@@ -136,7 +134,7 @@ func TestWithTheDirectoryGoneThereIsNothingToRemove(t *testing.T) {
 		_, _, o := c.begin(t, true)
 		dir := path.Dir(append(sharedFiles(o), "")[0])
 		switch o.(type) {
-		case *op.WriteManifest, *op.PutCertificate, *op.PutBackManifest:
+		case *op.WriteManifest, *op.PutCertificate, *op.PutBackManifest, *op.ReplaceManifest, *op.ReplaceCertificate:
 		default:
 			continue
 		}
@@ -158,13 +156,139 @@ func TestWithTheDirectoryGoneThereIsNothingToRemove(t *testing.T) {
 	}
 }
 
+// Somebody removes a file at any moment. Where another copy of the old one was there by then, one
+// stays; and the run can be undone, or says what to copy back.
+func TestAFileThatSomebodyRemovesIsNotLostWhereThereIsACopy(t *testing.T) {
+	plays, refused := 0, 0
+	for _, c := range cuttings() {
+		_, _, o := c.begin(t, true)
+		switch o.(type) {
+		case *op.ReplaceManifest, *op.ReplaceCertificate:
+		default:
+			continue
+		}
+		for _, file := range sharedFiles(o) {
+			for _, crash := range []func(*sim.Machine){(*sim.Machine).Revive, losePower} {
+				for at := 1; ; at++ {
+					played, copied := c.removed(t, file, at, crash)
+					if played == 0 {
+						break
+					}
+					plays, refused = plays+played, refused+copied
+				}
+			}
+		}
+	}
+	t.Logf("%d plays, %d of them ask for a copy", plays, refused)
+	if plays == 0 || refused == 0 {
+		t.Error("nothing was removed")
+	}
+}
+
+// removed lets somebody remove a file before a step, and cuts the operation off nowhere, and then
+// at each later step; in refused of the plays it cannot be undone before a file is copied back.
+func (c cutting) removed(t *testing.T, file string, at int, crash func(*sim.Machine)) (plays, refused int) {
+	t.Helper()
+	for cut := 0; ; cut++ {
+		m, target, o := c.begin(t, false)
+		old, acted, copies := string(m.Peek(file)), false, 0
+		m.Meddle(at, func() {
+			acted = true
+			m.TakeAway(file)
+			for _, name := range m.Holds(old) {
+				if !strings.HasSuffix(name, ".etcdpod") { // which may be half a copy
+					copies++
+				}
+			}
+		})
+		if cut > 0 {
+			m.CrashAt = at + cut
+		}
+		_ = o.Do(t.Context(), target)
+		if !acted {
+			return plays, refused
+		}
+		plays++
+		crashed := m.Crashed()
+		if m.CrashAt = 0; crashed {
+			crash(m)
+		}
+		err := o.Undo(t.Context(), target)
+		if err != nil {
+			refused++
+		}
+		if copies > 0 && len(m.Holds(old)) == 0 || err != nil && !strings.Contains(err.Error(), "copy") {
+			t.Errorf("%s: %s removed before step %d, cut off %d later: %v\n%s", c.name, file, at, cut, err, m.Look())
+		}
+		if cut > 0 && !crashed {
+			return plays, refused
+		}
+	}
+}
+
+// A certificate and its key belong together: somebody who has changed one or both of them after the
+// run did is not left with a pair of two halves.
+func TestUndoingACertificateLeavesNoHalfPair(t *testing.T) {
+	c := cuttings()[slices.IndexFunc(cuttings(), func(c cutting) bool { return c.name == "replace-certificate" })]
+	for _, tt := range []struct {
+		name      string
+		edited    []string
+		cut       string // the step at which Do is killed; empty: it is not
+		cert, key string // afterwards
+		open      bool
+	}{
+		{"the certificate, after both were replaced", []string{"/pki/server.crt"}, "", edit, "key new", true},
+		{"the key, after both were replaced", []string{"/pki/server.key"}, "", "cert new", edit, true},
+		{"both, after both were replaced", []string{"/pki/server.crt", "/pki/server.key"}, "", edit, edit, false},
+		{"both, after the key was replaced", []string{"/pki/server.crt", "/pki/server.key"},
+			"exchange /pki/server.crt", edit, edit, false},
+		{"the certificate, after the key was replaced", []string{"/pki/server.crt"}, "exchange /pki/server.crt",
+			edit, "key old", false},
+		{"none", nil, "exchange /pki/server.crt", "cert old", "key old", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m, target, o := c.begin(t, true)
+			m.Before = func(call string) {
+				if tt.cut != "" && strings.HasPrefix(call, tt.cut) {
+					m.Before = nil
+					m.Kill()
+				}
+			}
+			if err := o.Do(t.Context(), target); (err != nil) != (tt.cut != "") {
+				t.Fatal(err)
+			}
+			m.Before = nil
+			if m.Crashed() {
+				m.Revive()
+			}
+			for _, file := range tt.edited {
+				m.Write(file, edit)
+			}
+			err := o.Undo(t.Context(), target)
+			if cert, key := string(m.Peek("/pki/server.crt")), string(m.Peek("/pki/server.key")); cert != tt.cert ||
+				key != tt.key || (err != nil) != tt.open {
+				t.Fatalf("it is %q with %q: %v", cert, key, err)
+			}
+			if !tt.open {
+				return
+			}
+			for _, end := range []string{".crt", ".key"} { // as the error says
+				m.Write("/pki/server"+end, string(m.Peek(runDir+"/old/server"+end)))
+			}
+			if err := o.Undo(t.Context(), target); err != nil {
+				t.Errorf("after the old pair was copied back: %v", err)
+			}
+		})
+	}
+}
+
 // What lies beside a file before a run has begun did not come from it.
 func TestWhatLiesBesideAFileBeforeARunIsNotPutInItsPlace(t *testing.T) {
 	for _, c := range cuttings() {
 		m, target, o := c.begin(t, true)
 		for _, file := range sharedFiles(o) {
-			if _, taken := o.(*op.TakeOutManifest); taken {
-				continue
+			if back, ok := o.(*op.PutBackManifest); ok {
+				back.Alone = true // past the commit point nothing is put beside it
 			}
 			beside := path.Join(path.Dir(file), "."+path.Base(file)+".etcdpod-swap")
 			m.Write(beside, "from a backup of the directory")
