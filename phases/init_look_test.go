@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/status"
 )
 
 // These tests show what a single phase of init makes of a configuration, on a real disk below its
@@ -212,5 +213,29 @@ func TestAFileThatWouldTakeTheMemoryIsNotRead(t *testing.T) {
 	if _, err := n.Preview(context.Background(), flow); !errors.As(err, &usage) ||
 		!strings.Contains(err.Error(), "it is larger than 64 MiB") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestStatusReportsAMissingFileOnce(t *testing.T) {
+	r := newInitRoot(t)
+	if err := r.phase("render-etcd", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Open(Config{Root: r.root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := status.Of(t.Context(), n.Look, status.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(st.Warnings, "\n")
+	for _, file := range []string{"ca.crt", "server.crt", "server.key", "peer.crt", "peer.key"} {
+		if file = "/etc/kubernetes/pki/etcd/" + file; strings.Count(all, file) != 1 {
+			t.Errorf("%s is told of %d times in:\n%s", file, strings.Count(all, file), all)
+		}
+	}
+	if want := "cannot read /etc/kubernetes/pki/etcd/ca.crt: no such file or directory"; st.Problem != want {
+		t.Errorf("etcd: %s", st.Problem)
 	}
 }

@@ -76,3 +76,15 @@ func TestTheMovingLinesOfSeveralNodesFitTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestTheStateOfANodeIsWordsAndNoError(t *testing.T) {
+	for kubelet, want := range map[string]string{
+		"running": "etcd does not answer", "stopped": "kubelet stopped; etcd does not answer",
+		"cannot determine whether the kubelet runs: systemctl is-active kubelet: exit status 1": "kubelet unknown; " +
+			"etcd does not answer",
+	} {
+		if got := stateText(&status.Status{Kubelet: kubelet, Problem: "connection refused"}); got != want {
+			t.Errorf("%s: %s", kubelet, got)
+		}
+	}
+}

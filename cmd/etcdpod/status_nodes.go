@@ -118,8 +118,12 @@ func stateText(st *status.Status) string {
 	if r := st.OpenRun; r != nil {
 		words = append(words, fmt.Sprintf("run %s, in %s", r.State, r.Phase))
 	}
-	if st.Kubelet != "running" {
-		words = append(words, "kubelet "+st.Kubelet)
+	switch st.Kubelet {
+	case "running":
+	case "stopped":
+		words = append(words, "kubelet stopped")
+	default: // why, a warning says
+		words = append(words, "kubelet unknown")
 	}
 	switch {
 	case st.Member != nil && st.Member.NoQuorum:

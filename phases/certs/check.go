@@ -129,9 +129,7 @@ func (r *Report) obstacles(ctx context.Context, n *observe.Node, f *observe.Fact
 		return slices.ContainsFunc(slices.Concat(r.CertificateAuthorities, r.Certificates),
 			func(c CertificateReport) bool { return len(c.Problems) > 0 && (c.Path == file || c.keyFile == file) })
 	}
-	return slices.DeleteFunc(f.Obstacles, func(o observe.Obstacle) bool {
-		return len(o.Missing) > 0 && !slices.ContainsFunc(o.Missing, func(file string) bool { return !reported(file) })
-	})
+	return observe.Unreported(f.Obstacles, reported)
 }
 
 func (r *Report) add(found ...finding.Finding) { r.Findings = append(r.Findings, found...) }

@@ -32,6 +32,20 @@ func Tells(obstacles []Obstacle, certificate string) bool {
 	return slices.ContainsFunc(obstacles, func(o Obstacle) bool { return o.Certificate == certificate })
 }
 
+// Unreported leaves out missing files that are reported by themselves, and what lacks no others.
+func Unreported(obstacles []Obstacle, reported func(file string) bool) (left []Obstacle) {
+	for _, o := range obstacles {
+		missing := slices.DeleteFunc(slices.Clone(o.Missing), reported)
+		switch {
+		case len(missing) == len(o.Missing):
+			left = append(left, o)
+		case len(missing) > 0:
+			left = append(left, lacking(o.Manifests[0], missing))
+		}
+	}
+	return left
+}
+
 // Finding is it as one of what is wrong.
 func (o Obstacle) Finding() finding.Finding {
 	subject := strings.Join(o.Manifests, ", ")

@@ -55,12 +55,16 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 		if len(missing) == 0 {
 			continue
 		}
-		all = append(all, Obstacle{Manifests: []string{m.Path}, Missing: missing,
-			What: fmt.Sprintf("%s needs files that do not exist: %s", m.Path, strings.Join(missing, ", ")),
-			Fix: "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
-				"again"})
+		all = append(all, lacking(m.Path, missing))
 	}
 	return all
+}
+
+func lacking(manifest string, files []string) Obstacle {
+	return Obstacle{Manifests: []string{manifest}, Missing: files,
+		What: fmt.Sprintf("%s needs files that do not exist: %s", manifest, strings.Join(files, ", ")),
+		Fix: "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
+			"again"}
 }
 
 // filesOf are the files that a program reads when it starts, as host paths, as far as they are

@@ -1,12 +1,15 @@
 package status
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -103,10 +106,22 @@ func (s seen) judgeContainers() found {
 // judgeStarts warns of what would keep the pods from starting again, before anybody stops them.
 func (s seen) judgeStarts() found {
 	var w found
-	for _, o := range s.facts.Obstacles {
+	for _, o := range observe.Unreported(s.facts.Obstacles, s.reported) {
 		w = append(w, o.Finding())
 	}
 	return w
+}
+
+// reported says whether a file is reported as one of the certificates.
+func (s seen) reported(file string) bool {
+	return slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.Path == file })
+}
+
+// unasked says whether etcd was not asked because a certificate for that is missing, which is
+// reported.
+func (s seen) unasked() bool {
+	var missing *fs.PathError
+	return errors.As(s.facts.LiveError, &missing) && errors.Is(missing, fs.ErrNotExist) && s.reported(missing.Path)
 }
 
 // answersBeside tells of an etcd that answers whatever its manifest is like.
@@ -137,7 +152,7 @@ func (s seen) judgeEtcd() found {
 		w = one(finding.EtcdNoQuorum, own, "%s", s.noQuorumText())
 	case f.LiveError != nil && f.Live != nil:
 		w = one(finding.EtcdNoQuorum, own, "%v", f.LiveError)
-	case f.LiveError != nil:
+	case f.LiveError != nil && !s.unasked():
 		w = one(finding.EtcdUnreachable, own, "%v", f.LiveError)
 	}
 	if f.Live == nil {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/big"
 	"net"
@@ -46,6 +47,16 @@ func healthy(t *testing.T) seen {
 			{Sidecar: backup.Sidecar{Path: "/b/new.db", TakenAt: f.Now.Add(-time.Hour)}, Whole: true},
 			{Sidecar: backup.Sidecar{Path: "/b/old.db", TakenAt: f.Now.Add(-50 * time.Hour)}, Whole: true},
 		},
+	}
+}
+
+// lacks takes certificates away, the first of which etcd is reached with.
+func lacks(s *seen, files ...string) {
+	s.facts.Live, s.facts.LiveError = nil, fmt.Errorf("cannot query etcd: %w",
+		&fs.PathError{Op: "cannot read", Path: files[0], Err: fs.ErrNotExist})
+	s.facts.Obstacles = []observe.Obstacle{{Manifests: []string{"/m/etcd.yaml"}, What: "all of it", Fix: "put it back"}}
+	for _, file := range files {
+		s.certs = append(s.certs, certs.StatusOf(file, nil, fs.ErrNotExist, s.facts.Now))
 	}
 }
 
@@ -230,6 +241,20 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Obstacles = []observe.Obstacle{
 				{What: "the image x is not on this node", Fix: "pull it: `crictl pull x`"}}
 		}, []string{"the image x is not on this node"}, "crictl pull x"},
+		{"certificates of etcd are missing, each of which is said once", func(s *seen) {
+			lacks(s, "/pki/ca.crt", "/pki/server.crt")
+			s.facts.Obstacles[0].Missing = []string{"/pki/server.crt", "/pki/ca.crt"}
+		}, []string{"certificate /pki/ca.crt: it is missing", "certificate /pki/server.crt: it is missing"},
+			"put it back"},
+		{"a certificate of etcd and a key are missing", func(s *seen) {
+			lacks(s, "/pki/ca.crt")
+			s.facts.Obstacles[0].Missing = []string{"/pki/ca.crt", "/pki/server.key"}
+		}, []string{"/m/etcd.yaml needs files that do not exist: /pki/server.key",
+			"certificate /pki/ca.crt: it is missing"}, "put it back"},
+		{"a key is missing, without which etcd cannot be asked", func(s *seen) {
+			lacks(s, "/pki/ca.crt")
+			s.certs, s.facts.Obstacles = s.certs[:1], nil
+		}, []string{"cannot read /pki/ca.crt"}, "etcdpod restore"},
 		{"a container has exited, and its log tells why", func(s *seen) {
 			s.facts.Containers[1].State, s.facts.Containers[1].ID = "exited", "7f"
 			s.ended = map[string]ended{"7f": {why: "its disk is full (x): free some space", do: "free some space"}}

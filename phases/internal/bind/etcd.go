@@ -2,7 +2,9 @@ package bind
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -128,6 +130,9 @@ func (b Dialer) Access(a op.Access) (etcd.Access, error) {
 			continue
 		}
 		data, err := b.ReadFile(a, file.path)
+		if known := (*fs.PathError)(nil); errors.As(err, &known) { // its path may be below the root
+			return access, &fs.PathError{Op: "cannot read", Path: file.path, Err: known.Err}
+		}
 		if err != nil {
 			return access, fmt.Errorf("cannot read %s: %w", file.path, err)
 		}
