@@ -120,7 +120,7 @@ func TestAnEtcdThatHasEndedLoggedItsVersion(t *testing.T) {
 		f := &Facts{Manifests: files, Containers: []node.Container{{Name: "etcd", Pod: "etcd-cp1", PodUID: "7",
 			Namespace: "kube-system", State: "exited", Attempt: 2, Image: c.image}}}
 		f.Etcd = &EtcdPod{File: files[0], Container: "etcd", Image: image}
-		if f.Etcd.runsAs = n.loggedVersion(f); f.EtcdVersion() != c.want {
+		if f.Etcd.runsAs = n.loggedVersion(t.Context(), f); f.EtcdVersion() != c.want {
 			t.Errorf("%s: %q", name, f.EtcdVersion())
 		}
 	}

@@ -67,7 +67,7 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles = append(f.Obstacles, n.KubeletStarts(n.Clock.Now())...)
 	n.observeImages(ctx, f)
 	if f.Etcd != nil && f.EtcdVersion() == "" {
-		f.Etcd.runsAs = cmp.Or(n.runningVersion(ctx, f.Etcd), n.loggedVersion(f))
+		f.Etcd.runsAs = cmp.Or(n.runningVersion(ctx, f.Etcd), n.loggedVersion(ctx, f))
 	}
 	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)

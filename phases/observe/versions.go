@@ -80,12 +80,12 @@ func (n *Node) runningVersion(ctx context.Context, pod *EtcdPod) string {
 
 // loggedVersion is what the newest container of etcd said when it started, if it is from the image
 // that the manifest names.
-func (n *Node) loggedVersion(f *Facts) string {
+func (n *Node) loggedVersion(ctx context.Context, f *Facts) string {
 	c := ContainerOf(f.Containers, f.Manifests, f.Etcd.File, f.Etcd.Container)
 	if c == nil || c.Image != f.Etcd.Image {
 		return ""
 	}
-	log, err := n.FS.Open(op.LogOf(*c))
+	log, err := n.FS.Open(op.LogOf(ctx, n.Runtime, *c))
 	if err != nil {
 		return ""
 	}

@@ -27,13 +27,15 @@ func (e exits) Exit(_ context.Context, id string) (node.Exit, bool, error) {
 	return exit, ok, nil
 }
 
+func (e exits) LogFile(context.Context, string) (string, error) { return "", nil }
+
 // endings has status look at how containers ended, with logs by container.
 func (s *seen) endings(t *testing.T, all map[string]node.Exit, logs map[*node.Container]string) {
 	t.Helper()
 	n := &observe.Node{}
 	n.FS, n.Runtime = node.OS(t.TempDir()), exits{all: all}
 	for c, text := range logs {
-		file := n.FS.Real(op.LogOf(*c))
+		file := n.FS.Real(op.LogOf(t.Context(), n.Runtime, *c))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
 			os.WriteFile(file, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)

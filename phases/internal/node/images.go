@@ -124,3 +124,15 @@ func (r runtime) Exit(ctx context.Context, id string) (exit Exit, ok bool, err e
 	}
 	return exit, ok, nil
 }
+
+func (r runtime) LogFile(ctx context.Context, id string) (file string, err error) {
+	err = r.call(ctx, callWait, func(ctx context.Context, c cri.RuntimeServiceClient) error {
+		answer, err := c.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
+		file = answer.GetStatus().GetLogPath()
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot ask where the log of container %s is: %w", id, err)
+	}
+	return file, nil
+}

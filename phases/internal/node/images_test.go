@@ -42,9 +42,11 @@ func (fakeImages) Status(_ context.Context, r *cri.StatusRequest) (*cri.StatusRe
 func (fakeImages) ContainerStatus(
 	_ context.Context, r *cri.ContainerStatusRequest,
 ) (*cri.ContainerStatusResponse, error) {
-	s := &cri.ContainerStatus{Id: r.ContainerId, State: cri.ContainerState_CONTAINER_RUNNING}
+	s := &cri.ContainerStatus{Id: r.ContainerId, State: cri.ContainerState_CONTAINER_RUNNING,
+		LogPath: "/var/logs/" + r.ContainerId + "/0.log"}
 	if r.ContainerId == "ended" {
 		s.State, s.ExitCode, s.Reason = cri.ContainerState_CONTAINER_EXITED, 137, "OOMKilled"
+		s.Message = "no more"
 		s.StartedAt, s.FinishedAt = 1, 1+int64(40*time.Second)
 	}
 	return &cri.ContainerStatusResponse{Status: s}, nil
@@ -120,12 +122,15 @@ func TestTheRuntimeIsAskedForImagesAndHowContainersEnded(t *testing.T) {
 		t.Errorf("sandboxes are made from %q, %v", pause, err)
 	}
 	exit, ended, err := r.Exit(t.Context(), "ended")
-	want := node.Exit{Code: 137, Reason: "OOMKilled", Ran: 40 * time.Second}
+	want := node.Exit{Code: 137, Reason: "OOMKilled", Text: "no more", Ran: 40 * time.Second}
 	if err != nil || !ended || exit != want {
 		t.Errorf("it ended with %+v, %v, %v", exit, ended, err)
 	}
 	if _, ended, err := r.Exit(t.Context(), "runs"); err != nil || ended {
 		t.Errorf("one that runs has ended: %v, %v", ended, err)
+	}
+	if file, err := r.LogFile(t.Context(), "runs"); err != nil || file != "/var/logs/runs/0.log" {
+		t.Errorf("its log is %q, %v", file, err)
 	}
 }
 

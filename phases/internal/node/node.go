@@ -35,6 +35,7 @@ type View struct {
 		Image(ctx context.Context, name string) (Image, error)
 		SandboxImage(ctx context.Context) (string, error)
 		Exit(ctx context.Context, id string) (exit Exit, ok bool, err error)
+		LogFile(ctx context.Context, id string) (string, error)
 	}
 	Processes Processes
 	Clock     Clock
@@ -74,6 +75,10 @@ func (o onlyAsked) SandboxImage(ctx context.Context) (string, error) { return o.
 
 func (o onlyAsked) Exit(ctx context.Context, id string) (exit Exit, ok bool, err error) {
 	return o.r.Exit(ctx, id)
+}
+
+func (o onlyAsked) LogFile(ctx context.Context, id string) (string, error) {
+	return o.r.LogFile(ctx, id)
 }
 
 var (
@@ -221,6 +226,8 @@ type Runtime interface {
 	SandboxImage(ctx context.Context) (string, error)
 	// Exit says how a container ended; ok is false for one that has not.
 	Exit(ctx context.Context, id string) (exit Exit, ok bool, err error)
+	// LogFile is the host path of a container's log; empty where the runtime does not tell.
+	LogFile(ctx context.Context, id string) (string, error)
 	// StopContainer stops a container, with SIGKILL after grace, and returns when it has exited. A
 	// missing container is no error.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error

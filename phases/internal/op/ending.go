@@ -57,13 +57,14 @@ const (
 
 // Exits is what a container runtime knows of containers that have ended.
 type Exits interface {
+	Logs
 	Exit(ctx context.Context, id string) (exit node.Exit, ok bool, err error)
 }
 
 // EndingOf asks the runtime, and reads the log, of a container that has ended. l is how long the
 // kubelet let it start; nil: not known, or not limited. What cannot be read tells nothing.
 func EndingOf(ctx context.Context, files node.Reader, r Exits, c node.Container, l *StartLimit) Ending {
-	e := Ending{LastWords: LastWordsOf(files, c)}
+	e := Ending{LastWords: LastWordsOf(files, LogOf(ctx, r, c))}
 	e.Fault = e.Said != ""
 	var exit node.Exit
 	var ended bool
@@ -177,7 +178,7 @@ func (e *loopError) Error() string {
 func endsAgain(ctx context.Context, t *Target, c node.Container, l *StartLimit, times int) error {
 	e := EndingOf(ctx, t.Host.FS, t.Host.Runtime, c, l)
 	if e.String() == "" {
-		return &loopError{times, "; its log is in " + path.Dir(LogOf(c)), ""}
+		return &loopError{times, "; its log is in " + path.Dir(LogOf(ctx, t.Host.Runtime, c)), ""}
 	}
 	return &loopError{times, ": " + e.String(), e.Fix}
 }

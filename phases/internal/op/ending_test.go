@@ -26,6 +26,7 @@ type ends struct {
 	exit node.Exit
 	// next is called while something is waited for.
 	next func(*ends)
+	log  string // where the runtime writes it; empty: it does not tell
 }
 
 var errDeaf = errors.New("connection refused")
@@ -36,6 +37,8 @@ func (e *ends) Exit(_ context.Context, id string) (node.Exit, bool, error) {
 	i := slices.IndexFunc(e.all, func(c node.Container) bool { return c.ID == id })
 	return e.exit, i >= 0 && e.all[i].State == stateExited, nil
 }
+
+func (e *ends) LogFile(context.Context, string) (string, error) { return e.log, nil }
 
 func (e *ends) Image(context.Context, string) (node.Image, error) {
 	return node.Image{Present: true}, nil
@@ -210,7 +213,7 @@ func TestWhatKeepsEndingSaysWhy(t *testing.T) {
 			last.ID, last.Attempt = "etcd-a-3", 3
 			e.run(last)
 			e.all[len(e.all)-1].State = stateExited
-			file := target.Host.FS.Real(LogOf(last))
+			file := target.Host.FS.Real(usualLog(last))
 			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
 				os.WriteFile(file, []byte(log), 0o600)); err != nil {
 				t.Fatal(err)
@@ -267,7 +270,7 @@ func TestHowAContainerEndedIsTold(t *testing.T) {
 			e.run(one)
 			e.all[0].State = stateExited
 			files := node.OS(t.TempDir())
-			file := files.Real(LogOf(one))
+			file := files.Real(usualLog(one))
 			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
 				os.WriteFile(file, []byte(c.log), 0o600)); err != nil {
 				t.Fatal(err)
@@ -304,5 +307,25 @@ func TestAWaitFromAnOlderJournalKnowsKubeadmsPods(t *testing.T) {
 	body, err := Encode(o)
 	if err != nil || strings.Contains(string(body), "pod") || strings.Contains(string(body), "start") {
 		t.Errorf("it is written as %s: %v", body, err)
+	}
+}
+
+// The kubelet's podLogsDir can be set.
+func TestALogIsReadWhereTheRuntimeWritesIt(t *testing.T) {
+	pod, c := inPod("etcd-a")
+	for name, wait := range waits(WatchedIn(pod, nil)) {
+		e := &ends{exit: node.Exit{Code: 1}, now: time.Unix(1e9, 0), log: "/srv/logs/0.log"}
+		target := e.target(t)
+		file := target.Host.FS.Real(e.log)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+			os.WriteFile(file, []byte("Error: unknown flag: --no-such\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		e.run(c)
+		e.next = func(e *ends) { next := c; next.ID, next.Attempt = "etcd-a-1", 1; e.run(next) }
+		const says = "its container ended because it does not know one of its flags (unknown flag: --no-such)"
+		if err := wait(t.Context(), target); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: it says %v", name, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,15 +40,30 @@ func (w LastWords) String() string {
 	return fmt.Sprintf("%s (%s): %s", w.Why, w.Said, w.Do)
 }
 
-// LogOf is the log of a container (kubelet, pkg/kubelet/kuberuntime: BuildContainerLogsDirectory).
-func LogOf(c node.Container) string {
+// LogOf is the log of a container: where the runtime writes it, since the kubelet's podLogsDir can
+// be set, or else its usual place (kubelet, pkg/kubelet/kuberuntime: BuildContainerLogsDirectory).
+func LogOf(ctx context.Context, r Logs, c node.Container) string {
+	if c.ID != "" {
+		if file, err := r.LogFile(ctx, c.ID); err == nil && path.IsAbs(file) {
+			return file
+		}
+	}
+	return usualLog(c)
+}
+
+// Logs is a container runtime that knows where logs are.
+type Logs interface {
+	LogFile(ctx context.Context, id string) (string, error)
+}
+
+func usualLog(c node.Container) string {
 	return path.Join("/var/log/pods", c.Namespace+"_"+c.Pod+"_"+c.PodUID, c.Name, strconv.Itoa(int(c.Attempt))+".log")
 }
 
 // LastWordsOf reads the log of a container that has ended. A log that is not there, or that cannot
 // be read, tells nothing: it only explains what is known already.
-func LastWordsOf(files node.Reader, c node.Container) LastWords {
-	text, err := endOf(files, LogOf(c))
+func LastWordsOf(files node.Reader, log string) LastWords {
+	text, err := endOf(files, log)
 	if err != nil {
 		return LastWords{}
 	}
@@ -111,7 +127,7 @@ const (
 func lastError(log string) (said string, last, told bool) {
 	best := saysNothing
 	for line := range strings.Lines(log) {
-		line = strings.TrimSpace(criPrefix.ReplaceAllString(strings.TrimRight(line, "\r\n"), ""))
+		line = plainLine(line)
 		if strings.Contains(line, "received signal; shutting down") ||
 			strings.Contains(line, "[graceful-termination]") {
 			best, said, told = saysNothing, "", true
@@ -123,18 +139,44 @@ func lastError(log string) (said string, last, told bool) {
 	return printable(said), best > saysError, told
 }
 
-// judgeLine knows the logs of etcd (zap, as JSON), of Kubernetes' programs (klog), and of the
-// packages that read their flags.
+// plainLine is what the program wrote. Runtimes that implement CRI put something before it, and
+// Docker makes JSON of it (cri-dockerd has a link to that in the place of the log).
+func plainLine(line string) string {
+	line = strings.TrimRight(line, "\r\n")
+	var docker struct{ Log string }
+	if strings.HasPrefix(line, `{"log":`) && json.Unmarshal([]byte(line), &docker) == nil {
+		return strings.TrimSpace(docker.Log)
+	}
+	return strings.TrimSpace(criPrefix.ReplaceAllString(line, ""))
+}
+
+// judgeLine knows the logs of etcd (zap, as JSON or for a console), of Kubernetes' programs (klog,
+// and zap as JSON), and of the packages that read their flags.
 func judgeLine(line string) (much int, text string) {
-	var zap struct{ Level, Msg, Error string }
+	var zap struct {
+		Level, Msg, Error, Err string
+		V                      *int // of Kubernetes' programs: it is no error
+	}
 	if strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &zap) == nil {
-		if text = zap.Msg; zap.Error != "" {
-			text += ": " + zap.Error
+		switch {
+		case zap.Level != "":
+			return judgeZap(zap.Level, zap.Msg, zap.Error)
+		case zap.Err == "" || zap.V != nil:
+			return saysNothing, ""
+		case zap.Msg == commandFailed:
+			return saysEnd, zap.Err
 		}
-		return map[string]int{"fatal": saysEnd, "panic": saysEnd, "error": saysError}[zap.Level], text
+		return judgeZap("error", zap.Msg, zap.Err)
+	}
+	if f := strings.Split(line, "\t"); len(f) > 3 && f[1] != "" { // time, level, …, message, fields
+		last := len(f) - 1
+		if json.Unmarshal([]byte(f[last]), &zap) == nil {
+			last--
+		}
+		return judgeZap(f[1], f[last], zap.Error)
 	}
 	if m := klogError.FindStringSubmatch(line); m != nil {
-		if cause := klogCause.FindStringSubmatch(m[1]); cause != nil && strings.Contains(m[1], "command failed") {
+		if cause := klogCause.FindStringSubmatch(m[1]); cause != nil && strings.Contains(m[1], commandFailed) {
 			return saysEnd, cause[1]
 		}
 		return saysError, m[1]
@@ -150,6 +192,16 @@ func judgeLine(line string) (much int, text string) {
 		return saysPanic, text
 	}
 	return saysNothing, ""
+}
+
+// commandFailed is the last line of Kubernetes' programs (k8s.io/component-base/cli).
+const commandFailed = "command failed"
+
+func judgeZap(level, message, cause string) (much int, text string) {
+	if cause != "" {
+		message += ": " + cause
+	}
+	return map[string]int{"fatal": saysEnd, "panic": saysEnd, "error": saysError}[level], message
 }
 
 // printable keeps a line short, and a terminal as it is.

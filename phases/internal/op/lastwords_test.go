@@ -2,6 +2,7 @@ package op
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ type lists struct {
 }
 
 func (l lists) Containers(context.Context) ([]node.Container, error) { return l.all, nil }
+
+func (l lists) LogFile(context.Context, string) (string, error) { return "", nil }
 
 func (l lists) Exit(context.Context, string) (node.Exit, bool, error) { return node.Exit{}, false, nil }
 
@@ -71,6 +74,27 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 		"an API server without etcd": {`I1129 08:57:52.0 1 server.go:1] begins` + "\n" +
 			`E1129 08:57:52.063323   13408 run.go:72] "command failed" err="context deadline exceeded"` + "\n",
 			[]string{"it cannot reach something that it needs", "etcdpod status"}},
+		"as etcd writes for a console": {"2026-11-30T03:27:37.281334Z\tinfo\tembed/etcd.go:1\tstarts\n" +
+			"2026-11-30T03:27:37.281334Z\tfatal\tetcdmain/etcd.go:183\tdiscovery failed\t" +
+			"{\"error\": \"listen tcp 10.250.1.1:2379: bind: cannot assign requested address\"}\n" +
+			"go.etcd.io/etcd/server/v3/etcdmain.Main\n" +
+			"\tgo.etcd.io/etcd/server/v3@v3.6.16/etcdmain/main.go:40\n", []string{"no interface of this node"}},
+		"so, with the name of a logger": {"2026-11-30T03:27:37.222448Z\terror\tbbolt\tbbolt@v1.4.3/db.go:322\t" +
+			"Opening bbolt db (d/member/snap/db) failed: invalid database\n",
+			[]string{"the last error in its log is: Opening " +
+				"bbolt db (d/member/snap/db) failed: invalid database (its data"}},
+		"so, and it was told to end": {"2026-11-30T03:27:37.2Z\terror\te.go:1\tit went wrong\n" +
+			"2026-11-30T03:27:40.506979Z\tinfo\tosutil/interrupt_unix.go:65\treceived signal; shutting down\t" +
+			"{\"signal\": \"terminated\"}\n", nil},
+		"as JSON of the API server": {
+			`{"ts":1796009248623.7,"caller":"options/a.go:1","msg":"deprecated","v":0}` + "\n" +
+				`{"ts":1796009248623.8132,"caller":"cli/run.go:72","msg":"command failed","err":"failed to parse ` +
+				`service-account-issuer-key-file: open /x: no such file or directory"}` + "\n",
+			[]string{"a file named in its flags is missing (failed to parse service-account-issuer-key-file"}},
+		"as JSON of the API server, and no end": {
+			`{"ts":1.5,"caller":"a.go:1","msg":"it went wrong","err":"moon"}` + "\n" +
+				`{"ts":1.6,"caller":"a.go:1","msg":"tried again","v":2,"err":"sun"}` + "\n",
+			[]string{"the last error in its log is: it went wrong: moon"}},
 		"something else": {etcd("fatal", "discovery failed", "the moon is full \\u001b"), []string{"it said: " +
 			"discovery failed: " +
 			"the moon is full"}},
@@ -80,22 +104,29 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 			etcd("info", "received signal; shutting down", ""), nil},
 		"nothing": {etcd("info", "closed", ""), nil},
 	} {
-		for _, prefix := range []string{"", "2026-11-29T08:57:29.05Z stderr F "} {
+		for _, written := range []func(string) string{
+			func(line string) string { return line },
+			func(line string) string { return "2026-11-29T08:57:29.05Z stderr F " + line },
+			func(line string) string { // by Docker
+				text, _ := json.Marshal(line)
+				return `{"log":` + string(text) + `,"stream":"stderr","time":"2026-11-29T08:57:29.05Z"}` + "\n"
+			},
+		} {
 			t.Run(name, func(t *testing.T) {
 				root := t.TempDir()
 				c := node.Container{ID: "1", Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u",
 					State: stateExited, Attempt: 2}
 				var log strings.Builder
 				for line := range strings.Lines(tt.log) {
-					log.WriteString(prefix + line)
+					log.WriteString(written(line))
 				}
-				file := filepath.Join(root, LogOf(c))
+				file := filepath.Join(root, usualLog(c))
 				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
 					os.WriteFile(file, []byte(log.String()), 0o600)); err != nil {
 					t.Fatal(err)
 				}
 				disk := node.OS(root)
-				words := LastWordsOf(disk, c).String()
+				words := LastWordsOf(disk, usualLog(c)).String()
 				for _, want := range tt.want {
 					if !strings.Contains(words, want) || strings.Contains(words, "\x1b") {
 						t.Errorf("%q, and not %q", words, want)
@@ -119,16 +150,16 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 func TestALogThatIsLongIsReadFromItsEnd(t *testing.T) {
 	root := t.TempDir()
 	c := node.Container{Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u"}
-	file := filepath.Join(root, LogOf(c))
+	file := filepath.Join(root, usualLog(c))
 	text := "flag provided but not defined: -old\n" + strings.Repeat("nothing\n", 1<<16) + "Error: unknown flag: " +
 		"--new\n"
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if got := LastWordsOf(node.OS(root), c); got.Said != "unknown flag: --new" {
+	if got := LastWordsOf(node.OS(root), usualLog(c)); got.Said != "unknown flag: --new" {
 		t.Errorf("%+v", got)
 	}
-	if got := LastWordsOf(node.OS(t.TempDir()), c); got.String() != "" {
+	if got := LastWordsOf(node.OS(t.TempDir()), usualLog(c)); got.String() != "" {
 		t.Errorf("without a log: %+v", got)
 	}
 }

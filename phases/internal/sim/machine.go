@@ -450,6 +450,8 @@ func (r runtime) Exit(_ context.Context, id string) (node.Exit, bool, error) {
 	return exit, true, nil
 }
 
+func (r runtime) LogFile(context.Context, string) (string, error) { return "", nil }
+
 type processes struct{ m *Machine }
 
 func (p processes) Using(_ context.Context, dir string) ([]node.Process, error) {
