@@ -24,8 +24,9 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
 LONG := WhateverHappens|Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
-# Packages that compute, without a real etcd or the network, of which arm64 could compute otherwise.
-ARM64 := ./manifests ./templates ./pki ./phases/internal/journal
+# Packages that compute, or use the kernel's files and processes, which arm64 could do otherwise. The
+# others, which run a real etcd or simulate whole nodes, are left to machines of that kind.
+ARM64 := ./cmd/etcdpod ./manifests ./templates ./pki ./phases/engine ./phases/internal/journal ./phases/internal/op
 
 .PHONY: build dist demo picture check test test-arm64 e2e e2e-matrix goldens bench cluster cluster-down lint vuln docs fuzz clean
 
@@ -82,7 +83,7 @@ e2e: build $(if $(ETCDPOD_DIST),,dist)
 # Compiled for arm64, run by an emulator that takes the kernel of this machine.
 test-arm64:
 	@command -v qemu-aarch64-static >/dev/null || { echo 'it needs qemu-user-static of Debian'; exit 1; }
-	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short -trimpath -vet off -skip '$(LONG)' -exec qemu-aarch64-static $(TESTFLAGS) $(or $(PKGS),$(ARM64))
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short -timeout 30m -trimpath -vet off -skip '$(LONG)' -exec qemu-aarch64-static $(TESTFLAGS) $(or $(PKGS),$(ARM64))
 
 e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all

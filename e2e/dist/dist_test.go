@@ -27,7 +27,9 @@ func TestMain(m *testing.M) {
 // installTools installs, from Debian, the programs that the tests need and this host lacks.
 func installTools() error {
 	var missing []string
-	for _, t := range [][2]string{{"man", "man-db"}, {"rpm", "rpm"}, {"unshare", "util-linux"}} {
+	_, emulator := otherArch()
+	for _, t := range [][2]string{{"man", "man-db"}, {"rpm", "rpm"}, {"unshare", "util-linux"},
+		{emulator, "qemu-user-static"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
@@ -145,14 +147,43 @@ func TestTheArchiveIsWhatItsChecksumSaysAndRuns(t *testing.T) {
 	if err != nil || strings.Count(string(out), ": OK\n") != 9 {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
-	dir := t.TempDir()
-	unpack := exec.Command("tar", "-xzf", archive, "--strip-components=1", "--directory", dir)
-	if out, err := unpack.CombinedOutput(); err != nil {
-		t.Fatalf("tar: %v\n%s", err, out)
-	}
+	dir := unpacked(t, archive)
 	// Nothing but the binary: it needs no file of the system.
 	alone := exec.Command("chroot", dir, "/etcdpod", "version")
 	if out, err := alone.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "etcdpod ") {
 		t.Errorf("it ended with %v\n%s", err, out)
 	}
+}
+
+// otherArch is the architecture of a release that this machine does not have, and what emulates it.
+func otherArch() (arch, emulator string) {
+	if runtime.GOARCH == "arm64" {
+		return "amd64", "qemu-x86_64-static"
+	}
+	return "arm64", "qemu-aarch64-static"
+}
+
+func TestTheBinaryForTheOtherArchitectureRuns(t *testing.T) {
+	arch, emulator := otherArch()
+	dir := unpacked(t, artefact(t, "etcdpod_*_linux_"+arch+".tar.gz"))
+	for command, says := range map[string]string{
+		"version": "linux/" + arch, "help": "Usage: etcdpod COMMAND", "help restore": "--dry-run",
+	} {
+		args := append([]string{filepath.Join(dir, "etcdpod")}, strings.Fields(command)...)
+		out, err := exec.Command(emulator, args...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), says) {
+			t.Errorf("%s says (%v)\n%s", command, err, out)
+		}
+	}
+}
+
+// unpacked is the directory of what is in an archive.
+func unpacked(t *testing.T, archive string) string {
+	t.Helper()
+	dir := t.TempDir()
+	unpack := exec.Command("tar", "-xzf", archive, "--strip-components=1", "--directory", dir)
+	if out, err := unpack.CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
+	return dir
 }
