@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -22,13 +23,18 @@ type beyond struct {
 	commit  uint64 // the highest index that they say is committed
 }
 
-// scan looks for records from an offset of the first file on.
+// scan looks for records from an offset of the first file on, in the newest files first: there are
+// the highest indexes.
 func (b *beyond) scan(files []string, from int64) error {
-	for i, path := range files {
-		if err := b.scanFile(path, from); err != nil {
+	for i, path := range slices.Backward(files) {
+		at := int64(0)
+		if i == 0 {
+			at = from
+		}
+		if err := b.scanFile(path, at); err != nil {
 			return fmt.Errorf("cannot read the write-ahead log: %w", err)
 		}
-		if from = 0; i > 0 && b.records > 0 {
+		if b.last > 0 {
 			break // enough is known
 		}
 	}

@@ -251,7 +251,8 @@ func (d *DataDir) readEntries() error {
 		return 1
 	})
 	if d.Hole != nil { // entries that are lost may have written, too
-		d.RevisionAtMost += int64(max(d.log.beyond.last, d.CommitIndex, d.log.last()) - d.log.last())
+		behind := d.log.beyond
+		d.RevisionAtMost += int64(max(behind.last, behind.commit, d.CommitIndex, d.log.last()) - d.log.last())
 	}
 	_, member := members[d.MemberID]
 	d.Removed = slices.Contains(append(removed, d.Contents.Removed...), d.MemberID) && !member

@@ -166,11 +166,6 @@ func (d *DataDir) Caveats() []string {
 			"it was never acknowledged.", d.Damage))
 	}
 	c = append(c, d.copied()...)
-	if d.LastIndex < d.ConsistentIndex {
-		c = append(c, fmt.Sprintf("The log ends at raft entry %d, before the db, which goes up to %d: part of the "+
-			"log is lost, or this is a copy made while etcd was running, the log before the db; anything written "+
-			"after the db is not in the snapshot.", d.LastIndex, d.ConsistentIndex))
-	}
 	if d.Removed {
 		c = append(c, "The member had been removed from its cluster, so the data may be old.")
 	}
@@ -195,7 +190,7 @@ const kubeadmCopies = "kubeadm-backup-etcd"
 // copied says what a copy is that was made while etcd ran, if this is known to be one.
 func (d *DataDir) copied() []string {
 	switch known := strings.Contains(d.Dir, "/"+kubeadmCopies); {
-	case d.LastIndex < d.ConsistentIndex, !known:
+	case d.Hole != nil, !known:
 		return nil
 	case d.Pending() > 0:
 		return []string{fmt.Sprintf("kubeadm made this copy while etcd was running: the log goes beyond the db, and "+

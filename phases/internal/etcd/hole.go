@@ -48,8 +48,15 @@ func (d *DataDir) findHole() *Hole {
 		return hole("the log is damaged, in %v; entries up to %d follow the damage", l.damage, l.beyond.last)
 	case l.damage != nil && !l.damage.Torn:
 		return hole("the log is damaged, in %v", l.damage)
+	case l.gap != nil:
+		return hole("%v", l.gap)
 	case committed > last:
 		return hole("the log says that entries up to %d were committed, but ends with %d", committed, l.end)
+	case l.end < d.ConsistentIndex:
+		// etcd syncs an entry to the log before it applies it. On such data it answers nobody, or
+		// takes no write, until it has written as many entries as are missing.
+		return hole("the log ends with entry %d, but the db has applied all up to %d: the end of the log is lost, "+
+			"or it was copied before the db", l.end, d.ConsistentIndex)
 	}
 	return nil
 }

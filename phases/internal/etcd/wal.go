@@ -49,8 +49,9 @@ type raftLog struct {
 	first     uint64 // index of the first entry that was read, even if the db has it; 0: none
 	snapshots []*walpb.Snapshot
 	damage    *LogDamage
+	gap       *gap // nil where no file is missing
 	shared    shared
-	beyond    beyond // what stands behind the damage
+	beyond    beyond // what stands behind the damage, or the gap
 }
 
 // last returns the last index that the db and the entries reach together.
@@ -60,18 +61,18 @@ func (l *raftLog) last() uint64 { return l.from + uint64(len(l.entries)) }
 // keeps the valid part of a damaged log and says where the damage is. It keeps nothing in memory
 // that the db already holds, opens the files for reading only, and takes no lock.
 func readLog(dir string, after uint64) (*raftLog, error) {
-	files, err := logFiles(dir, after)
+	files, gap, err := logFiles(dir, after)
 	if err != nil {
 		return nil, err
 	}
 	l := &raftLog{hard: &raftpb.HardState{}, from: after}
 	var crc uint32
 	for i, path := range files {
-		if crc, err = l.readFile(path, crc, i == len(files)-1); err != nil {
+		if crc, err = l.readFile(path, crc, i == len(files)-1 && gap == nil); err != nil {
 			return nil, err
 		}
 		if l.damage != nil {
-			if err := l.beyond.scan(files[i:], l.damage.Offset); err != nil {
+			if err := l.beyond.scan(slices.Concat(files[i:], gap.behind()), l.damage.Offset); err != nil {
 				return nil, err
 			}
 			l.damage.Torn = l.damage.Torn && l.beyond.records == 0
@@ -85,46 +86,76 @@ func readLog(dir string, after uint64) (*raftLog, error) {
 		return nil, badLog("the one in %s does not say which member it belongs to", dir)
 	}
 	l.skipToSnapshot()
+	if gap != nil && l.damage == nil {
+		l.endAt(gap)
+		return l, l.beyond.scan(gap.files, 0)
+	}
 	return l, nil
 }
 
-// logFiles returns the files that may hold entries after an index, in order. Their names are
-// <sequence>-<first index>.wal.
-func logFiles(dir string, after uint64) ([]string, error) {
+// gap is a place in a log at which a file is missing, or several.
+type gap struct {
+	before string   // path of the file before it
+	files  []string // paths of those behind it
+	next   uint64   // index of the first entry behind it, by the name of its file
+}
+
+func (g *gap) String() string {
+	return fmt.Sprintf("a WAL file is missing between %s and %s, which continues with entry %d",
+		filepath.Base(g.before), filepath.Base(g.files[0]), g.next)
+}
+
+func (g *gap) behind() []string {
+	if g == nil {
+		return nil
+	}
+	return g.files
+}
+
+// endAt ends the log before the last entry of the files that are missing. If there are such entries
+// here, a later leader has overruled them.
+func (l *raftLog) endAt(g *gap) {
+	l.gap = g
+	if there := g.next - 2; there < l.last() && there >= l.from {
+		l.entries = l.entries[:there-l.from]
+		l.end = min(l.end, l.last())
+	}
+}
+
+// logFiles returns the files that may hold entries after an index, in order, up to the first that
+// is missing. Their names are <sequence>-<first index>.wal.
+func logFiles(dir string, after uint64) ([]string, *gap, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
 	}
-	type file struct {
-		path       string
-		seq, index uint64
-	}
+	type file struct{ seq, index uint64 }
 	var files []file
-	for _, n := range names {
-		f := file{path: filepath.Join(dir, n.Name())}
+	var paths []string
+	for _, n := range names { // sorted
+		var f file
 		if _, err := fmt.Sscanf(n.Name(), "%016x-%016x.wal", &f.seq, &f.index); err == nil &&
 			len(n.Name()) == len("0123456789abcdef-0123456789abcdef.wal") {
-			files = append(files, f)
+			files, paths = append(files, f), append(paths, filepath.Join(dir, n.Name()))
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%w: %s holds no .wal file", ErrNoWAL, dir)
+		return nil, nil, fmt.Errorf("%w: %s holds no .wal file", ErrNoWAL, dir)
 	}
-	slices.SortFunc(files, func(a, b file) int { return int(int64(a.seq - b.seq)) })
+	missing := func(i int) bool { return files[i].seq != files[i-1].seq+1 }
 	first := 0
 	for i, f := range files {
-		if f.index <= after {
+		// What is missing before the entry that comes next is in the db.
+		if f.index <= after || i > 0 && missing(i) && f.index == after+1 {
 			first = i
 		}
 	}
-	paths := []string{files[first].path}
 	for i := first + 1; i < len(files); i++ {
-		if files[i].seq != files[i-1].seq+1 {
-			return nil, badLog("a file is missing between %s and %s", files[i-1].path, filepath.Base(files[i].path))
+		if missing(i) {
+			return paths[first:i], &gap{paths[i-1], paths[i:], files[i].index}, nil
 		}
-		paths = append(paths, files[i].path)
 	}
-	return paths, nil
+	return paths[first:], nil, nil
 }
 
 // readFile reads one file, whose checksums continue those of the file before, and returns

@@ -18,14 +18,19 @@ import (
 
 // logWriter writes a log with etcd's own writer, in short files.
 type logWriter struct {
-	t   *testing.T
+	t   testing.TB
 	w   *wal.WAL
 	dir string
 }
 
 func newLog(t *testing.T) *logWriter {
 	t.Helper()
-	metadata, err := proto.Marshal(&pb.Metadata{NodeID: proto.Uint64(7), ClusterID: proto.Uint64(9)})
+	return newLogOf(t, 7, 9)
+}
+
+func newLogOf(t testing.TB, member, cluster uint64) *logWriter {
+	t.Helper()
+	metadata, err := proto.Marshal(&pb.Metadata{NodeID: &member, ClusterID: &cluster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,10 +58,23 @@ func (l *logWriter) save(commit, term uint64, entries ...uint64) {
 // cut begins a new file, as etcd does at 64 MB.
 func (l *logWriter) cut(index, term uint64) {
 	l.t.Helper()
+	defer shortFiles()()
+	l.save(index-1, term, index)
+}
+
+// cutBehind begins a new file behind an entry.
+func (l *logWriter) cutBehind(state *raftpb.HardState, e *raftpb.Entry) {
+	l.t.Helper()
+	defer shortFiles()()
+	if err := l.w.Save(state, []*raftpb.Entry{e}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func shortFiles() (end func()) {
 	size := wal.SegmentSizeBytes
 	wal.SegmentSizeBytes = 1
-	defer func() { wal.SegmentSizeBytes = size }()
-	l.save(index-1, term, index)
+	return func() { wal.SegmentSizeBytes = size }
 }
 
 func (l *logWriter) snapshot(index, term uint64) {
@@ -178,25 +196,52 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 	}
 }
 
-func TestALogWithAFileMissingIsRefused(t *testing.T) {
-	w := newLog(t)
-	w.save(1, 1, 1)
-	w.cut(2, 1)
-	w.save(2, 1, 3)
-	w.cut(4, 1)
-	w.save(4, 1, 5)
-	if err := w.w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(w.dir, "*.wal"))
-	if err != nil || len(files) < 3 {
-		t.Fatalf("files %v, %v", files, err)
-	}
-	if err := os.Remove(files[1]); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readLog(w.dir, 0); err == nil || !strings.Contains(err.Error(), "a file is missing") {
-		t.Errorf("read: %v", err)
+func TestALogIsReadUpToAFileThatIsMissing(t *testing.T) {
+	for _, test := range []struct {
+		name             string
+		overruled        uint64 // the first entry of the missing file, if there was one of that index before
+		after, last, end uint64
+		gap              bool
+	}{
+		{name: "all of it", last: 5, gap: true},
+		{name: "what the db has of the missing file", after: 7, last: 7, end: 5, gap: true},
+		{name: "the db has all of the missing file", after: 8, last: 9},
+		{name: "the db has more than the missing file", after: 9, last: 9},
+		{name: "the missing file overruled entries", overruled: 4, last: 3, gap: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newLog(t)
+			w.save(0, 1, upTo(1, 4)...)
+			w.cut(5, 1)
+			if test.overruled != 0 {
+				w.cut(test.overruled, 2)
+			} else {
+				w.save(5, 1, 6, 7)
+				w.cut(8, 1)
+			}
+			w.save(3, 2, cmp.Or(test.overruled, 8)+1)
+			if err := w.w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			files, err := filepath.Glob(filepath.Join(w.dir, "*.wal"))
+			if err != nil || len(files) != 3 {
+				t.Fatalf("files %v, %v", files, err)
+			}
+			if err := os.Remove(files[1]); err != nil {
+				t.Fatal(err)
+			}
+			l, err := readLog(w.dir, test.after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.last() != test.last || l.end != cmp.Or(test.end, test.last) || l.damage != nil {
+				t.Errorf("up to %d, the log itself up to %d; damage %v", l.last(), l.end, l.damage)
+			}
+			if (l.gap != nil) != test.gap || test.gap && (!strings.Contains(l.gap.String(), filepath.Base(files[2])) ||
+				l.beyond.last != cmp.Or(test.overruled, 8)+1) {
+				t.Errorf("gap %v; behind it %+v", l.gap, l.beyond)
+			}
+		})
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // A log that no longer begins at its beginning has been cut by etcd after many thousands of
 // entries. It counts as one write at least, since nothing tells what was cut off.
 func Written(walDir string) (int, error) {
-	files, err := logFiles(walDir, 0)
+	files, _, err := logFiles(walDir, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -42,6 +42,9 @@ func Written(walDir string) (int, error) {
 	}
 	if writes == 0 && log.damage != nil && !log.damage.Torn {
 		return 0, fmt.Errorf("cannot read all of the write-ahead log: %v", log.damage)
+	}
+	if writes == 0 && log.gap != nil {
+		return 0, fmt.Errorf("cannot read all of the write-ahead log: %v", log.gap)
 	}
 	return writes, nil
 }
