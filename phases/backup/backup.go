@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -129,6 +130,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		}
 		f.Backup.Cluster = fmt.Sprintf("%x", d.ClusterID)
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
+		f.Backup.Copied = Copied(n, seen, o.FromDataDir, d.Pending())
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
 		f.Agreement = n.Agree(ctx, f.Access, f.Live, false)
@@ -295,7 +297,7 @@ func (o Options) snapshot() phase {
 			w := o.workspace(f)
 			if o.FromDataDir != "" {
 				return []op.Op{w.SnapshotDataDir(op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir,
-					UpToHole: o.UpToHole})}, nil
+					UpToHole: o.UpToHole, Copied: f.Backup.Copied})}, nil
 			}
 			return []op.Op{&op.SaveSnapshot{Workspace: w, Access: f.Access}}, nil
 		}}
@@ -303,8 +305,12 @@ func (o Options) snapshot() phase {
 
 // caveats are what a data directory may lack.
 func caveats(f *Facts) (all []finding.Finding) {
-	for _, said := range f.Backup.Caveats {
-		all = append(all, finding.New(finding.BackupIncomplete, "", "%s", said))
+	said := f.Backup.Caveats
+	if f.Backup.Copied != "" {
+		said = append(slices.Clone(said), f.Backup.Copied)
+	}
+	for _, s := range said {
+		all = append(all, finding.New(finding.BackupIncomplete, "", "%s", s))
 	}
 	return all
 }

@@ -32,6 +32,7 @@ type Place struct {
 	Need    int64    // bytes, at most
 	Cluster string   // hex; known beforehand only for a data directory
 	Caveats []string // what a data directory may lack
+	Copied  string   // what it may lack because it may be a copy; see [Copied]
 }
 
 // place examines where the backup will go. Links are followed first: what counts is where they

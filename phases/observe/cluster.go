@@ -27,8 +27,8 @@ type ClusterConfiguration struct {
 	APIServerArgs             [][2]string   // apiServer.extraArgs: names and values
 }
 
-// kubeadmDataDir is kubeadm's default (app/apis/kubeadm/v1beta4/defaults.go).
-const kubeadmDataDir = "/var/lib/etcd"
+// KubeadmDataDir is kubeadm's default (app/apis/kubeadm/v1beta4/defaults.go).
+const KubeadmDataDir = "/var/lib/etcd"
 
 // ExternalEtcd is an etcd that kubeadm did not set up; the files are host paths.
 type ExternalEtcd struct {
@@ -62,7 +62,7 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 		External: c.Etcd.External, APIServerArgs: extraArgs(c.APIServer.ExtraArgs),
 	}
 	if config.External == nil {
-		config.DataDir = cmp.Or(c.Etcd.Local.DataDir, kubeadmDataDir)
+		config.DataDir = cmp.Or(c.Etcd.Local.DataDir, KubeadmDataDir)
 	}
 	if err == nil && c.CertificateValidityPeriod != "" {
 		config.CertificateValidityPeriod, err = time.ParseDuration(c.CertificateValidityPeriod)

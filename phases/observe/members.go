@@ -184,7 +184,7 @@ func (n *Node) TraceOfEtcd(files []ManifestFile) string {
 		return ""
 	}
 	for _, file := range []string{path.Join(KubeadmCertificatesDir, "etcd/server.crt"),
-		path.Join(KubeadmCertificatesDir, "etcd/peer.crt"), path.Join(kubeadmDataDir, "member")} {
+		path.Join(KubeadmCertificatesDir, "etcd/peer.crt"), path.Join(KubeadmDataDir, "member")} {
 		if n.Exists(file) {
 			return file + " exists"
 		}

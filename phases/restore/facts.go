@@ -77,7 +77,8 @@ type SnapshotFacts struct {
 	// The cluster that a data directory is of; 0: at most the sidecar tells.
 	Cluster   op.ID     `json:",omitempty"`
 	Caveats   []string  // what a data directory may lack
-	ModTime   time.Time `json:",omitzero"` // of the file
+	Copied    string    `json:",omitempty"` // what it may lack because it may be a copy
+	ModTime   time.Time `json:",omitzero"`  // of the file
 	CAs       []string  // fingerprints of the cluster's CAs that stand in it
 	TokenKeys []string  // ids of keys that signed tokens in it
 	// One value, as it is stored, for each of Prefixes.

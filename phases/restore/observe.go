@@ -174,7 +174,7 @@ func reached(ctx context.Context, n *observe.Node, f *Facts) (answer []string) {
 // source examines the data to restore.
 func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts) (*SnapshotFacts, error) {
 	if o.FromDataDir != "" {
-		return o.sourceDataDir(ctx, n)
+		return o.sourceDataDir(ctx, n, f)
 	}
 	file, err := n.HostPath(o.File)
 	if err != nil {
@@ -235,13 +235,14 @@ func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	return s
 }
 
-func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node) (*SnapshotFacts, error) {
+func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node, f *observe.Facts) (*SnapshotFacts, error) {
 	d, err := n.InspectNamed(ctx, o.FromDataDir, o.FromWALDir, o.UpToHole)
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore from the data directory %s: %w", o.FromDataDir, err)
 	}
 	s := snapshotFacts(d.Contents)
 	s.Path, s.Caveats, s.Cluster = o.FromDataDir, d.Caveats(), op.ID(d.ClusterID)
+	s.Copied = backup.Copied(n, f, o.FromDataDir, d.Pending())
 	s.Resources = nil // without the WAL the counts may be wrong
 	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
 	s.Members = bind.MembersOf(d.Members)

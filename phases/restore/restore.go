@@ -127,7 +127,8 @@ func (o restorer) verifySnapshot() phase {
 			}
 			snapshot := o.snapshotPath(f)
 			return []op.Op{
-				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot, UpToHole: o.UpToHole},
+				&op.SnapshotDataDir{Dir: o.FromDataDir, WALDir: o.FromWALDir, Snapshot: snapshot, UpToHole: o.UpToHole,
+					Copied: f.Snapshot.Copied},
 				&op.ProveSnapshot{Snapshot: snapshot, Proof: proofPath(f.Run)},
 			}, nil
 		}}
@@ -158,6 +159,9 @@ func (o restorer) warnedOfSnapshot(f *Facts) (warned []finding.Finding) {
 	if o.FromDataDir != "" {
 		for _, said := range f.Snapshot.Caveats {
 			warned = append(warned, finding.New(finding.BackupIncomplete, o.FromDataDir, "%s", said))
+		}
+		if copied := f.Snapshot.Copied; copied != "" {
+			warned = append(warned, finding.New(finding.BackupIncomplete, o.FromDataDir, "%s", copied))
 		}
 	}
 	return warned

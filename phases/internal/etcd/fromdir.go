@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -165,7 +164,6 @@ func (d *DataDir) Caveats() []string {
 		c = append(c, fmt.Sprintf("The log's last record, in %v, was left out: it is a write that never finished, so "+
 			"it was never acknowledged.", d.Damage))
 	}
-	c = append(c, d.copied()...)
 	if d.Removed {
 		c = append(c, "The member had been removed from its cluster, so the data may be old.")
 	}
@@ -181,23 +179,6 @@ func (d *DataDir) Caveats() []string {
 			"snapshot, but may never have been acknowledged to clients.", beyond))
 	}
 	return c
-}
-
-// kubeadmCopies is the beginning of a name that kubeadm gives to the copy that it makes of the data
-// while etcd runs, before an upgrade (cmd/kubeadm/app/phases/upgrade/staticpods.go).
-const kubeadmCopies = "kubeadm-backup-etcd"
-
-// copied says what a copy is that was made while etcd ran, if this is known to be one.
-func (d *DataDir) copied() []string {
-	switch known := strings.Contains(d.Dir, "/"+kubeadmCopies); {
-	case d.Hole != nil, !known:
-		return nil
-	case d.Pending() > 0:
-		return []string{fmt.Sprintf("kubeadm made this copy while etcd was running: the log goes beyond the db, and "+
-			"its last %d entries are in the snapshot; what came after the copy is not.", d.Pending())}
-	}
-	return []string{"kubeadm made this copy while etcd was running: the log does not go beyond the db, and nothing " +
-		"shows what was written during or after the copy."}
 }
 
 // copyFile copies path into f, sharing blocks where the file system can.

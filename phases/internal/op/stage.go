@@ -65,6 +65,8 @@ type SnapshotDataDir struct {
 	// UpToHole takes what stands before raft entries that are missing; otherwise those are an
 	// error.
 	UpToHole bool `json:"upToHole,omitempty"`
+	// Copied says what the data may lack because it may be a copy; empty: it is none.
+	Copied string `json:"copied,omitempty"`
 
 	backup *Workspace // of the backup that it is for, where it is in no run's folder
 }
@@ -90,6 +92,9 @@ func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	from := *s
 	from.Snapshot = to
 	missing, err := t.Etcd.SnapshotDataDir(ctx, from, t.progress)
+	if err == nil && s.Copied != "" {
+		missing = append(missing, s.Copied)
+	}
 	for _, m := range missing {
 		t.warn(finding.BackupIncomplete, s.Dir, "%s", m)
 	}
