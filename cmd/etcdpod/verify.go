@@ -69,8 +69,8 @@ func (s *session) prove(c *cli.Context, file string) (backup.Verdict, error) {
 func writeVerdict(w io.Writer, v backup.Verdict) {
 	if !v.OK {
 		fmt.Fprintf(w, "BAD   %s\n%s\n", v.Path, v.Wrong())
-		if v.Check == backup.CheckSidecar {
-			fmt.Fprintf(w, "\nNext: %s\n", backup.WithoutSidecar(v.Path))
+		if next := v.Next(); next != "" {
+			fmt.Fprintf(w, "\nNext: %s\n", next)
 		}
 		return
 	}

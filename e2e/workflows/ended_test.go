@@ -54,11 +54,46 @@ func TestDataWithAHoleIsNeverCalledGood(t *testing.T) {
 	if !strings.Contains(string(sidecar), "later is lost") {
 		t.Errorf("the sidecar does not say what is lost: %s", sidecar)
 	}
-	copyOf("/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03")
-	// Whether the log goes beyond the db is a matter of when etcd wrote that last.
-	n.want(0, []string{"backup", n.Path("/srv/kubeadm.db"), "--from-data-dir",
-		"/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"},
-		"kubeadm made this copy while etcd was running: ", "after the copy")
+	// Where the log is lost or cannot be read, the way to what the db alone has is named.
+	lost, unread := copyOf("/srv/lost"), copyOf("/srv/unread")
+	must(t, os.RemoveAll(lost+"/member/wal"))
+	logs, err = filepath.Glob(unread + "/member/wal/*.wal")
+	must(t, err)
+	for _, log := range logs {
+		must(t, os.WriteFile(log, bytes.Repeat([]byte{0xee}, 4096), 0o600))
+	}
+	n.untouched(func() {
+		for dir, code := range map[string]int{"/srv/lost": 5, "/srv/unread": 4} {
+			way := "copy " + dir + "/member/snap/db elsewhere and run `etcdpod restore --skip-hash-check COPY`"
+			n.want(code, []string{"backup", n.Path("/srv/lost.db"), "--from-data-dir", dir}, way)
+			n.want(code, []string{"restore", "--yes", "--from-data-dir", dir}, way)
+		}
+		db := lost + "/member/snap/db"
+		way := "`etcdpod restore --skip-hash-check " + db + "`"
+		n.want(4, []string{"verify", db}, "no SHA-256 at its end", way)
+		n.want(4, []string{"restore", "--yes", db}, "no SHA-256 at its end", way)
+		n.want(0, []string{"restore", "--dry-run", "--skip-hash-check", db})
+	})
+	// A copy says so, on the screen and in the sidecar, wherever it is.
+	kubeadms := "/etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-29-01-02-03"
+	copyOf(kubeadms)
+	copyOf("/srv/copy")
+	must(t, os.Symlink(".."+kubeadms, n.Path("/srv/link")))
+	for dir, says := range map[string]string{
+		kubeadms: "kubeadm made this copy while etcd was running: ", "/srv/link": "kubeadm made this copy",
+		"/srv/copy": "Nothing shows whether etcd was stopped when the data in /srv/copy was copied",
+	} {
+		file := n.Path("/srv/of-" + filepath.Base(dir) + ".db")
+		n.want(0, []string{"backup", file, "--from-data-dir", dir}, says)
+		n.want(0, []string{"restore", "--dry-run", "--from-data-dir", dir}, says)
+		if sidecar, err = os.ReadFile(file + ".json"); err != nil || !strings.Contains(string(sidecar), says) {
+			t.Errorf("%s: the sidecar does not say %q: %v %s", dir, says, err, sidecar)
+		}
+	}
+	own := n.want(0, []string{"backup", n.Path("/srv/own.db"), "--from-data-dir", sandbox.DataDir})
+	if strings.Contains(own.Stdout+own.Stderr, "copied") {
+		t.Errorf("the node's own data counts as a copy: %s%s", own.Stdout, own.Stderr)
+	}
 }
 
 func TestStatusSaysWhyEtcdEndsAgainAndAgain(t *testing.T) {

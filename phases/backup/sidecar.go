@@ -96,6 +96,12 @@ func WithoutSidecar(snapshot string) string {
 	return fmt.Sprintf("if you are sure that this is the right snapshot, move %s away", op.SidecarOf(snapshot))
 }
 
+// BareHint is what a person can do with a file that may be a member's db, which has no SHA-256.
+func BareHint(file string) string {
+	return fmt.Sprintf("if it is a copy of member/snap/db, restore it with `etcdpod restore --skip-hash-check %s`: "+
+		"its structure is still checked. If it was taken as a snapshot, it is truncated: copy it again", file)
+}
+
 // Against returns a [*snapfile.Bad] if a good snapshot is not the one that its sidecar describes,
 // or the sidecar could not be read; quick compares only what a quick check knows.
 func Against(r *snapfile.Report, s *op.SidecarFile, unread error, quick bool) error {

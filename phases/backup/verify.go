@@ -40,6 +40,19 @@ type Verdict struct {
 	Seconds         float64          `json:"seconds"`
 
 	Findings []finding.Finding `json:"findings,omitempty"` // what is wrong with it, for programs
+
+	bare bool
+}
+
+// Next is what to do about a bad file, if there is more to do than to look for a better one.
+func (v Verdict) Next() string {
+	switch {
+	case v.Check == CheckSidecar:
+		return WithoutSidecar(v.Path)
+	case v.bare:
+		return BareHint(v.Path)
+	}
+	return ""
 }
 
 // CheckSidecar is the check that compares a snapshot with its sidecar; the others are snapfile's.
@@ -59,7 +72,7 @@ func Verify(ctx context.Context, path string, quick bool, progress func(done, to
 	case err == nil && errors.Is(unread, fs.ErrPermission):
 		return v, fmt.Errorf("cannot verify %s: %w", path, unread)
 	case errors.As(err, &bad):
-		v.Check, v.Offset, v.Reason = bad.Check, bad.Offset, bad.Reason
+		v.Check, v.Offset, v.Reason, v.bare = bad.Check, bad.Offset, bad.Reason, bad.Bare
 	case err != nil:
 		return v, fmt.Errorf("cannot verify %s: %w", path, err)
 	default:

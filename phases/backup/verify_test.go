@@ -129,8 +129,8 @@ func TestWhatIsNoFileIsAVerdict(t *testing.T) {
 func TestAPlaceIsNamedWhereThereIsOne(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.db")
 	for content, want := range map[string]string{
-		"":  "length check: the file is empty",
-		"x": "length check, at byte 1: ",
+		"":     "length check: the file is empty",
+		"\x01": "length check, at byte 1: ",
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -194,4 +194,29 @@ func TestASidecarThatTellsOtherwiseMakesASnapshotBad(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	})
+}
+
+// What is left of a member is often its db alone, which has no SHA-256 at its end.
+func TestAPlainCopyOfADbIsToldFromOtherBadFiles(t *testing.T) {
+	good := goodSnapshot(t)
+	for name, test := range map[string]struct {
+		data []byte
+		bare bool
+	}{
+		"the db":            {good[:len(good)-sha256.Size], true},
+		"a byte less":       {good[:len(good)-sha256.Size-1], false},
+		"pages of anything": {bytes.Repeat([]byte{0xee}, 1<<16), false},
+		"a good snapshot":   {good, false},
+	} {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, test.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v, err := Verify(t.Context(), file, false, nil)
+		command := "`etcdpod restore --skip-hash-check " + file + "`"
+		if err != nil || strings.Contains(v.Next(), command) != test.bare || (v.Next() != "") != test.bare ||
+			strings.Contains(v.Reason, "no SHA-256 at its end") != test.bare {
+			t.Errorf("%s: %v; %+v; next: %q", name, err, v, v.Next())
+		}
+	}
 }

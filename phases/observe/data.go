@@ -3,7 +3,9 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -44,12 +46,20 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 		return nil, engine.WithHint(&etcd.HoleError{Hole: *d.Hole}, "another member or a backup may have it: use "+
 			"that; --up-to-hole keeps everything before the gap and gives up everything after it")
 	}
-	if engine.IsBadSnapshot(err) {
-		return nil, engine.WithHint(err, "a copy made while etcd was running, like kubeadm's in /etc/kubernetes/tmp, "+
-			"is often torn: use the data of a stopped member, or a backup")
+	dbAlone := fmt.Sprintf("copy %s elsewhere and run `etcdpod restore --skip-hash-check COPY`, which gives up what "+
+		"only the WAL has", filepath.Join(dir, "member/snap/db"))
+	var bad *snapfile.Bad
+	if errors.As(err, &bad) {
+		hint := "a copy made while etcd was running, like kubeadm's in /etc/kubernetes/tmp, is often torn: use the " +
+			"data of a stopped member, or a backup"
+		if bad.Check == snapfile.CheckLog {
+			hint += ". If there is none: " + dbAlone
+		}
+		return nil, engine.WithHint(err, hint)
 	}
 	if errors.Is(err, etcd.ErrNoWAL) {
-		return nil, engine.Refuse("give the directory with its .wal files with --from-wal-dir",
+		return nil, engine.Refuse("give the directory with its .wal files with --from-wal-dir. If they are lost, use "+
+			"another member or a backup; if there is none: "+dbAlone,
 			"the data in %s is incomplete without its WAL: %v", dir, err)
 	}
 	if missing := (*fs.PathError)(nil); errors.As(err, &missing) &&

@@ -213,15 +213,10 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 		}
 		return engine.WithHint(err, "it is a data directory: restore it with --from-data-dir "+file)
 	}
-	if !errors.As(err, &bad) || bad.Check != snapfile.CheckLength || bad.Offset == 0 || o.SkipHashCheck {
+	if !errors.As(err, &bad) || !bad.Bare {
 		return err
 	}
-	const page = 4096
-	if st, statErr := n.FS.Lstat(file); statErr != nil || st.Size == 0 || st.Size%page != 0 {
-		return err
-	}
-	return engine.WithHint(err, "if it is a copy of member/snap/db, which has no SHA-256 at its end, add "+
-		"--skip-hash-check; its structure is still checked")
+	return engine.WithHint(err, backup.BareHint(o.File))
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {

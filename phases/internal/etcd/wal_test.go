@@ -199,7 +199,7 @@ func TestTheLogGivesWhatTheDbLacks(t *testing.T) {
 func TestALogIsReadUpToAFileThatIsMissing(t *testing.T) {
 	for _, test := range []struct {
 		name             string
-		overruled        uint64 // the first entry of the missing file, if there was one of that index before
+		overruled        uint64 // by the missing file, which begins with this entry; 0: none
 		after, last, end uint64
 		gap              bool
 	}{

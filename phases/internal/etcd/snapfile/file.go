@@ -99,6 +99,15 @@ func openError(path string, err error) error {
 // hasTrailer judges by the length alone.
 func (f *file) hasTrailer() bool { return f.size != f.dbSize }
 
+// isBare recognizes whole pages of a database, and nothing behind them.
+func (f *file) isBare() bool {
+	if f.hasTrailer() || f.size < 2*minPageSize {
+		return false
+	}
+	m, err := metas(f, true)
+	return err == nil && f.size%m.pageSize == 0
+}
+
 // checkLength checks what the size alone tells.
 func (f *file) checkLength(raw bool) error {
 	switch {
@@ -106,6 +115,9 @@ func (f *file) checkLength(raw bool) error {
 		return bad(CheckLength, 0, "the file is empty")
 	case f.size > maxSize:
 		return bad(CheckLength, 0, "the file has %d bytes, more than any etcd database", f.size)
+	case !raw && f.isBare():
+		return &Bad{Check: CheckLength, Offset: f.size, Bare: true,
+			Reason: "it has no SHA-256 at its end: it is a plain copy of a member's db, or was truncated"}
 	case !raw && !f.hasTrailer():
 		return bad(CheckLength, f.size,
 			"%d bytes are not whole pages plus a SHA-256 of 32 bytes: the file was truncated, or is not a "+

@@ -33,6 +33,9 @@ type Bad struct {
 	Offset int64
 	Reason string // names the place, too
 	What   string // the thing that is bad; empty: the snapshot
+	// Bare means that all it lacks at first sight is the SHA-256 at its end, which etcd's own file,
+	// member/snap/db, does not have.
+	Bare bool
 }
 
 func (b *Bad) Error() string {
