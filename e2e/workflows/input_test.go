@@ -316,6 +316,8 @@ func TestARuntimeThatCannotBeAskedIsRefused(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	b := n.backup()
 	n.refused([]string{b.file, "--cri-socket", "unix:///run/nowhere.sock"}, "/run/nowhere.sock", "--cri-socket")
+	n.want(6, []string{"certs", "check", "--cri-socket", "unix:///run/nowhere.sock"},
+		"could not check whether all images are on this node", "/run/nowhere.sock")
 }
 
 func TestWrongUsageTouchesNothing(t *testing.T) {

@@ -85,10 +85,12 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 			"in %s names a certificate, and kubeadm has left none in %s", dir, observe.KubeadmCertificatesDir))
 	}
 	r.look(n, &uses, observe.ClientCA(files), now)
-	obstacles := r.obstacles(ctx, n, &observe.Facts{Now: now, Manifests: files, Etcd: pod})
+	seen := &observe.Facts{Now: now, Manifests: files, Etcd: pod}
+	obstacles := r.obstacles(ctx, n, seen)
 	for _, o := range obstacles {
 		r.add(o.Finding())
 	}
+	r.add(seen.Unasked()...)
 	r.add(unseen...)
 	r.Served = shown(ctx, n, uses.leaves, now)
 	r.finish(obstacles)

@@ -1,6 +1,8 @@
 package certs
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,34 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
+
+// silent is a runtime that does not answer.
+type silent struct{ node.Runtime }
+
+func (silent) Image(context.Context, string) (node.Image, error) {
+	return node.Image{}, errors.New("connection refused")
+}
+
+func TestImagesThatNobodyCouldLookForAreAFinding(t *testing.T) {
+	w := crashtest.Alone(t, crashtest.Shape{}.Machine(t))
+	look := func() string {
+		r, err := Check(t.Context(), w.Process.Look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(r.Warnings, "\n")
+	}
+	const said = "could not check whether all images are on this node: connection refused"
+	if got := look(); strings.Contains(got, "images") {
+		t.Errorf("where the runtime answers it says %q", got)
+	}
+	host := *w.Process.Host
+	host.Runtime = silent{host.Runtime}
+	w.Process.Look.View = host.View()
+	if got := look(); !strings.Contains(got, said) {
+		t.Errorf("where it does not it says %q", got)
+	}
+}
 
 // etcd's manifest was moved away, and the API server lists all members: none of them at a loopback
 // address. Nothing of etcd's is named by a manifest any more.

@@ -21,6 +21,7 @@ type Obstacle struct {
 	Kubelet   bool     // it is the kubelet that would not start
 	Mount     bool     // a disk is not mounted
 	Missing   []string // the files that are not there, if that is it
+	Unasked   bool     // of a doubt: the runtime did not answer
 	What      string   // a sentence without its point
 	Fix       string   // what to type
 	// The file whose certificate has ended, as certificates are listed: it is said here, once.
@@ -142,14 +143,25 @@ func (n *Node) ImagesOf(ctx context.Context, f *Facts, pod *EtcdPod) (missing, d
 	return to.Obstacles, to.Doubts
 }
 
+// Unasked says what nobody has looked at, since the runtime did not answer. Other doubts are about
+// how the node is set up, and stay as long as that.
+func (f *Facts) Unasked() (all []finding.Finding) {
+	for _, o := range f.Doubts {
+		if o.Unasked {
+			all = append(all, finding.New(finding.StartUnknown, "", "%s", o.What))
+		}
+	}
+	return all
+}
+
 // observeImages asks the runtime for every image, and for that of the sandboxes.
 func (n *Node) observeImages(ctx context.Context, f *Facts) {
 	if f.RuntimeError != nil {
 		return // it is refused, or said, elsewhere
 	}
 	doubt := func(err error) {
-		f.Doubts = append(f.Doubts,
-			Obstacle{What: fmt.Sprintf("could not check whether all images are on this node: %v", err)})
+		f.Doubts = append(f.Doubts, Obstacle{Unasked: true,
+			What: fmt.Sprintf("could not check whether all images are on this node: %v", err)})
 	}
 	byImage, present := map[string][]string{}, map[string]bool{}
 	var images []string
@@ -191,7 +203,8 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 	}
 	if sandbox == "" {
 		f.Doubts = append(f.Doubts, Obstacle{What: "the container runtime does not tell which image pods' sandboxes " +
-			"are made from: whether it is on this node is not known"})
+			"are made from, so whether it is on this node was not checked: compare the runtime's configuration with " +
+			"`crictl images`"})
 		return
 	}
 	if present[sandbox] {

@@ -260,8 +260,8 @@ func TestThatTheRuntimeDoesNotTellTheSandboxesImageIsSaid(t *testing.T) {
 		if strings.Contains(said, "does not tell which image pods' sandboxes are made from") != want {
 			t.Errorf("where it is %s, it is said: %q", pause, said)
 		}
-		if err := f.CheckStarts(of(f, etcdYAML)); err != nil {
-			t.Errorf("where it is %s: %v", pause, err)
+		if err := f.CheckStarts(of(f, etcdYAML)); err != nil || len(f.Unasked()) > 0 {
+			t.Errorf("where it is %s: %v, %+v", pause, err, f.Unasked())
 		}
 	}
 }
@@ -368,9 +368,13 @@ func TestARuntimeThatTellsNothingOfImagesIsNoReasonToRefuse(t *testing.T) {
 	if err := f.CheckStarts(f.Manifests...); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-	if said := strings.Join(finding.Texts(f.StartDoubts(f.Manifests...)), "\n"); !strings.Contains(said,
-		"could not check whether all images are on this node") || !strings.Contains(said, "ImageService") {
+	said := strings.Join(finding.Texts(f.StartDoubts(f.Manifests...)), "\n")
+	if !strings.Contains(said, "could not check whether all images are on this node") ||
+		!strings.Contains(said, "ImageService") {
 		t.Errorf("it says %q", said)
+	}
+	if told := strings.Join(finding.Texts(f.Unasked()), "\n"); told != said {
+		t.Errorf("what was not looked at is %q, not %q", told, said)
 	}
 }
 

@@ -109,7 +109,7 @@ func (s seen) judgeStarts() found {
 	for _, o := range observe.Unreported(s.facts.Obstacles, s.reported) {
 		w = append(w, o.Finding())
 	}
-	return w
+	return append(w, s.facts.Unasked()...)
 }
 
 // reported says whether a file is reported as one of the certificates.

@@ -255,6 +255,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			lacks(s, "/pki/ca.crt")
 			s.certs, s.facts.Obstacles = s.certs[:1], nil
 		}, []string{"cannot read /pki/ca.crt"}, "etcdpod restore"},
+		{"nobody could look for the images", func(s *seen) {
+			s.facts.Doubts = []observe.Obstacle{{Unasked: true, What: "could not check whether all images are here"},
+				{What: "the registry is asked at every start"}}
+		}, []string{"could not check whether all images are here"}, "see the warnings"},
 		{"a container has exited, and its log tells why", func(s *seen) {
 			s.facts.Containers[1].State, s.facts.Containers[1].ID = "exited", "7f"
 			s.ended = map[string]ended{"7f": {why: "its disk is full (x): free some space", do: "free some space"}}

@@ -4,7 +4,7 @@ package finding
 func ofPlans() []Kind {
 	return []Kind{
 		{StartUnknown, Warning,
-			"It could not be checked whether what the run stops can start again, or that depends on something else.",
+			"It could not be checked whether everything can start again, or that depends on something else.",
 			"Check what the text names before you continue."},
 		{StartLimit, Warning,
 			"The kubelet may kill etcd before it has loaded its data.",

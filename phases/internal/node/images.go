@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -84,14 +83,19 @@ func (r runtime) SandboxImage(ctx context.Context) (string, error) {
 }
 
 // pinned names the image that is never to be deleted, where there is one such. One that has lost
-// its name stays pinned, and no sandbox can be made from it.
+// its name stays pinned, and no sandbox can be made from it. Of one that has its digest left it is
+// not known: containerd keeps that when the tag is removed by which sandboxes are made.
 func (r runtime) pinned(ctx context.Context) (string, error) {
 	var names []string
 	err := r.connect(ctx, callWait, func(ctx context.Context, conn *grpc.ClientConn) error {
 		answer, err := cri.NewImageServiceClient(conn).ListImages(ctx, &cri.ListImagesRequest{})
 		for _, i := range answer.GetImages() {
-			if all := slices.Concat(i.RepoTags, i.RepoDigests); i.Pinned && len(all) > 0 {
-				names = append(names, all[0])
+			switch {
+			case !i.Pinned:
+			case len(i.RepoTags) > 0:
+				names = append(names, i.RepoTags[0])
+			case len(i.RepoDigests) > 0:
+				names = append(names, "")
 			}
 		}
 		return err

@@ -76,12 +76,12 @@ func TestTheSandboxesImageIsTheOneThatIsPinnedWhereTheRuntimeDoesNotTell(t *test
 		images []*cri.Image
 		want   string
 	}{
-		"it is pinned":          {[]*cri.Image{etcd, pause}, "pause:3.10.2"},
-		"it is named by digest": {[]*cri.Image{etcd, byDigest, nameless}, "pause@sha256:4"},
-		"it lost its name":      {[]*cri.Image{etcd, nameless}, ""},
-		"nothing is pinned":     {[]*cri.Image{etcd}, ""},
-		"several are pinned":    {[]*cri.Image{pause, byDigest}, ""},
-		"there are no images":   {nil, ""},
+		"it is pinned":        {[]*cri.Image{etcd, pause}, "pause:3.10.2"},
+		"its digest is left":  {[]*cri.Image{etcd, byDigest, nameless}, ""},
+		"it lost its name":    {[]*cri.Image{etcd, nameless}, ""},
+		"nothing is pinned":   {[]*cri.Image{etcd}, ""},
+		"several are pinned":  {[]*cri.Image{pause, byDigest}, ""},
+		"there are no images": {nil, ""},
 	} {
 		root := shortDir(t)
 		listener, err := net.Listen("unix", filepath.Join(root, "s"))
