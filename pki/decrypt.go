@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/crypto/nacl/secretbox"
 	"sigs.k8s.io/yaml"
@@ -16,46 +15,55 @@ import (
 // ErrNotTried says that a value is encrypted by something that has its keys elsewhere, as KMS.
 var ErrNotTried = errors.New("its key is not in the configuration")
 
-// Decrypts tries whether an encryption configuration can read a value as it is stored in etcd under
-// key: nil says that it can, [ErrNotTried] that only another program could tell. Nothing of the
-// value or of a key is in an error.
-func Decrypts(configuration []byte, key string, value []byte) error {
-	parts := strings.SplitN(string(value[:min(len(value), 512)]), ":", 6)
-	if len(parts) < 6 || parts[0]+":"+parts[1]+":" != encryptedPrefix {
-		return ErrNotTried
-	}
-	provider, name := parts[2], parts[4]
-	prefix := strings.Join(parts[:5], ":") + ":"
+// Decrypts tries whether an encryption configuration can read a value of a resource as it is stored
+// in etcd under key: nil says that it can, [ErrNotTried] that only another program could tell. A
+// resource is written as "secrets" or "deployments.apps"; without one, the keys of all are tried.
+// Nothing of the value or of a key is in an error.
+func Decrypts(configuration []byte, resource, key string, value []byte) error {
 	var c encryptionConfiguration
 	if err := yaml.Unmarshal(configuration, &c); err != nil {
 		return fmt.Errorf("cannot read the encryption configuration: %w", err)
 	}
-	tried := false
-	for _, secret := range c.secrets(provider, name) {
-		tried = true
-		if plain, err := open(provider, secret, []byte(key), value[len(prefix):]); err == nil && isObject(plain) {
+	named := ""
+	for _, s := range c.secrets(resource) {
+		sealed, fits := bytes.CutPrefix(value, []byte(encryptedPrefix+s.provider+":v1:"+s.name+":"))
+		if !fits {
+			continue
+		}
+		named = s.name
+		if plain, err := open(s.provider, s.secret, []byte(key), sealed); err == nil && isObject(plain) {
 			return nil
 		}
 	}
-	if !tried {
+	if named == "" {
 		return ErrNotTried
 	}
-	return fmt.Errorf("key %q of %s is not the one that %s was encrypted with", name, provider, key)
+	return fmt.Errorf("key %q of %s is not the one that %s was encrypted with", named, providerOf(value), key)
 }
 
-// secrets are all keys of a name, of all resources: which of them is used for a value, the API
-// server decides by trying.
-func (c encryptionConfiguration) secrets(provider, name string) (all [][]byte) {
-	for _, r := range c.Resources {
-		for _, p := range r.Providers {
-			keys := map[string]*keysConfiguration{
-				"aesgcm": p.AESGCM, "aescbc": p.AESCBC, "secretbox": p.Secretbox}[provider]
+func providerOf(value []byte) string {
+	provider, _, _ := bytes.Cut(bytes.TrimPrefix(value, []byte(encryptedPrefix)), []byte(":"))
+	return string(provider)
+}
+
+// localKey is a key that stands in the configuration.
+type localKey struct {
+	provider, name string
+	secret         []byte
+}
+
+// secrets are the keys of a resource: which of those that have the right name was used for a value,
+// the API server finds out by trying them.
+func (c encryptionConfiguration) secrets(resource string) (all []localKey) {
+	for _, p := range c.providers(resource) {
+		for provider, keys := range map[string]*keysConfiguration{
+			"aesgcm": p.AESGCM, "aescbc": p.AESCBC, "secretbox": p.Secretbox} {
 			if keys == nil {
 				continue
 			}
 			for _, k := range keys.Keys {
-				if secret, err := base64.StdEncoding.DecodeString(k.Secret); err == nil && k.Name == name {
-					all = append(all, secret)
+				if secret, err := base64.StdEncoding.DecodeString(k.Secret); err == nil {
+					all = append(all, localKey{provider, k.Name, secret})
 				}
 			}
 		}
@@ -102,7 +110,9 @@ func open(provider string, secret, key, sealed []byte) ([]byte, error) {
 	return plain[:len(plain)-padding], nil
 }
 
-// isObject says whether decrypted bytes are an object: CBC cannot tell a wrong key by itself.
+// isObject says whether decrypted bytes are an object, in protobuf, JSON or CBOR: CBC cannot tell a
+// wrong key by itself.
 func isObject(plain []byte) bool {
-	return bytes.HasPrefix(plain, []byte("k8s\x00")) || bytes.HasPrefix(bytes.TrimSpace(plain), []byte("{"))
+	return bytes.HasPrefix(plain, []byte("k8s\x00")) || bytes.HasPrefix(bytes.TrimSpace(plain), []byte("{")) ||
+		bytes.HasPrefix(plain, []byte("\xd9\xd9\xf7"))
 }

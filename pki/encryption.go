@@ -223,13 +223,40 @@ func (e Encryption) Covers(stored string) bool {
 // "deployments.apps", can read a stored value. An entry for the resource itself takes precedence
 // over one for *.<group>, and that over *.*; without any, the value must be plain.
 func (e Encryption) CoversResource(resource, stored string) bool {
-	_, group, _ := strings.Cut(resource, ".")
-	for _, name := range []string{resource, "*." + group, "*.*"} {
+	for _, name := range entriesOf(resource) {
 		if prefixes, ok := e.prefixes[name]; ok {
 			return reads(prefixes, stored)
 		}
 	}
 	return !strings.HasPrefix(stored, encryptedPrefix)
+}
+
+// entriesOf are the names that a configuration may have a resource under. The first that is there
+// counts (transformerFromOverrides in encryptionconfig/config.go).
+func entriesOf(resource string) []string {
+	_, group, _ := strings.Cut(resource, ".")
+	return []string{resource, "*." + group, "*.*"}
+}
+
+// providers are those that read a resource; without one, those of all resources.
+func (c encryptionConfiguration) providers(resource string) (all []providerConfiguration) {
+	if resource == "" {
+		for _, r := range c.Resources {
+			all = append(all, r.Providers...)
+		}
+		return all
+	}
+	for _, name := range entriesOf(resource) {
+		for _, r := range c.Resources {
+			if slices.Contains(r.Resources, name) {
+				all = append(all, r.Providers...)
+			}
+		}
+		if all != nil {
+			break
+		}
+	}
+	return all
 }
 
 func reads(prefixes []string, stored string) bool {

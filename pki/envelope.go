@@ -32,9 +32,10 @@ type Envelope struct {
 // (k8s.io/apiserver, apis/apiserver/v1/defaults.go).
 const kmsWait = 3 * time.Second
 
-// EnvelopeOf takes apart a value as it is stored in etcd under key. ok is false for one that no KMS
-// of the configuration has to do with, or that is none at all.
-func EnvelopeOf(configuration []byte, key string, value []byte) (e Envelope, ok bool) {
+// EnvelopeOf takes apart a value of a resource as it is stored in etcd under key. ok is false for
+// one that no KMS of the configuration has to do with, or that is none at all. As for [Decrypts],
+// the resource may be unknown.
+func EnvelopeOf(configuration []byte, resource, key string, value []byte) (e Envelope, ok bool) {
 	parts := strings.SplitN(string(value[:min(len(value), 512)]), ":", 6)
 	if len(parts) < 6 || !strings.HasPrefix(string(value), encryptedPrefix+"kms:") {
 		return e, false
@@ -44,7 +45,7 @@ func EnvelopeOf(configuration []byte, key string, value []byte) (e Envelope, ok 
 		return e, false
 	}
 	e = Envelope{Version: parts[3], Provider: parts[4], Wait: kmsWait, key: key}
-	if e.Endpoint, e.Wait = c.kms(e.Provider, e.Version); e.Endpoint == "" {
+	if e.Endpoint, e.Wait = c.kms(resource, e.Provider, e.Version); e.Endpoint == "" {
 		return e, false
 	}
 	stored := value[len(strings.Join(parts[:5], ":"))+1:]
@@ -54,18 +55,16 @@ func EnvelopeOf(configuration []byte, key string, value []byte) (e Envelope, ok 
 	return e, e.second(stored) && len(e.Sealed) > 0
 }
 
-// kms is where the plugin of a provider listens.
-func (c encryptionConfiguration) kms(name, version string) (endpoint string, wait time.Duration) {
-	for _, r := range c.Resources {
-		for _, p := range r.Providers {
-			if p.KMS == nil || p.KMS.Name != name || p.KMS.version() != version {
-				continue
-			}
-			if d, err := time.ParseDuration(p.KMS.Timeout); err == nil && d > 0 {
-				return p.KMS.Endpoint, d
-			}
-			return p.KMS.Endpoint, kmsWait
+// kms is where the plugin of a resource's provider listens.
+func (c encryptionConfiguration) kms(resource, name, version string) (endpoint string, wait time.Duration) {
+	for _, p := range c.providers(resource) {
+		if p.KMS == nil || p.KMS.Name != name || p.KMS.version() != version {
+			continue
 		}
+		if d, err := time.ParseDuration(p.KMS.Timeout); err == nil && d > 0 {
+			return p.KMS.Endpoint, d
+		}
+		return p.KMS.Endpoint, kmsWait
 	}
 	return "", 0
 }

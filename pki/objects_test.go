@@ -64,20 +64,24 @@ func TestAKeyOfTheRightNameIsTriedOnAValue(t *testing.T) {
 	for _, provider := range []string{"aescbc", "aesgcm", "secretbox"} {
 		value := append(fmt.Appendf(nil, "k8s:enc:%s:v1:old:", provider),
 			seal(t, provider, secret(1), []byte(key), []byte("k8s\x00 a secret of the cluster"))...)
-		if err := Decrypts(fmt.Appendf(nil, encryptionText, provider, in64(2), in64(1)), key, value); err != nil {
+		config := fmt.Appendf(nil, encryptionText, provider, in64(2), in64(1))
+		if err := Decrypts(config, "secrets", key, value); err != nil {
 			t.Errorf("%s: %v", provider, err)
 		}
 		// A key of the same name, which is another one.
-		err := Decrypts(fmt.Appendf(nil, encryptionText, provider, in64(1), in64(3)), key, value)
+		if err := Decrypts(config, "pods", key, value); !errors.Is(err, ErrNotTried) {
+			t.Errorf("%s, a resource that has no keys: %v", provider, err)
+		}
+		err := Decrypts(fmt.Appendf(nil, encryptionText, provider, in64(1), in64(3)), "secrets", key, value)
 		if err == nil || errors.Is(err, ErrNotTried) {
 			t.Errorf("%s, another key of its name: %v", provider, err)
 		}
 		for _, cut := range []int{1, 17, len(value) - 1} {
-			_ = Decrypts(fmt.Appendf(nil, encryptionText, provider, in64(2), in64(1)), key, value[:cut])
+			_ = Decrypts(config, "", key, value[:cut])
 		}
 	}
 	kms := []byte("k8s:enc:kms:v2:vault:something")
-	err := Decrypts(fmt.Appendf(nil, encryptionText, "aescbc", in64(2), in64(1)), key, kms)
+	err := Decrypts(fmt.Appendf(nil, encryptionText, "aescbc", in64(2), in64(1)), "", key, kms)
 	if !errors.Is(err, ErrNotTried) {
 		t.Errorf("KMS: %v", err)
 	}

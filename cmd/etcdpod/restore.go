@@ -59,7 +59,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 			&cli.BoolFlag{
 				Name: "other-pki",
 				Usage: "the backup was taken with other CAs or keys than this node has: confirm that they were " +
-					"renewed since"},
+					"renewed since, or are lost; what needs lost encryption keys stays unreadable"},
 			&cli.StringSliceFlag{
 				Name: "nodes", Usage: "restore all of `NAME[=HOST],…` as one: every member of etcd, and every node " +
 					"with an API server; this node coordinates",

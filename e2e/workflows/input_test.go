@@ -174,35 +174,82 @@ func TestEncryptedObjectsAreRestoredOnlyWhereTheirKeyIs(t *testing.T) {
 	n.change()
 	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "no encryption configuration")
 
+	other := strings.Replace(strings.Replace(encryption, "KEY", "key1", 1), "c2VjcmV0", "T1RIRVIt", 1)
+	configure := n.encrypts(strings.Replace(encryption, "KEY", "key2", 1))
+	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")
+	// A key of the right name is tried.
+	configure(other)
+	n.refused([]string{b.file}, "is not the one that /registry/example.com/widgets/one was encrypted with")
+	configure(strings.Replace(encryption, "KEY", "key1", 1))
+	before := n.state()
+	n.done("restore", b.file, "--yes")
+	n.wantNew(b, before)
+}
+
+func TestEachResourceIsRestoredWithItsOwnProvidersOrByDecision(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	const held = "secrets: 3" // as many as a sandbox begins with
+	for name, value := range n.keys() {
+		if strings.HasPrefix(name, "/registry/secrets/") {
+			n.put(name, "k8s:enc:aescbc:v1:key1:"+sealed(t, value))
+		}
+	}
+	n.put("/registry/leases/default/one", `{"kind":"Lease","metadata":{"name":"one","namespace":"default"}}`)
+	b := n.backup()
+	n.change()
+	const right, wrong = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=", "T1RIRVItLXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ="
+	entry := func(resource, name, secret string) string {
+		return "- resources: [" + resource + "]\n  providers:\n  - aescbc: {keys: [{name: " + name + ", secret: " +
+			secret + "}]}\n"
+	}
+	head, _, _ := strings.Cut(encryption, "- resources")
+	const leases, identity = "leases.coordination.k8s.io", "  - identity: {}\n"
+	configure := n.encrypts(head + entry("secrets", "key2", right) + entry(leases, "key1", right) + identity)
+	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1: ("+held+")", "--other-pki")
+	configure(head + entry("secrets", "key1", wrong) + entry(leases, "key1", right) + identity)
+	n.refused([]string{b.file}, "is not the one that /registry/secrets/", "--other-pki")
+	configure(head + entry("secrets", "key1", right) + entry(leases, "key1", right))
+	n.refused([]string{b.file}, "not encrypted (leases: ", "identity", "--other-pki")
+	configure(head + entry("secrets", "key1", right) + entry(leases, "key1", right) + identity)
+	if plan := n.done("restore", "--dry-run", b.file); strings.Contains(plan.Stdout, "cannot read") {
+		t.Errorf("it says\n%s", plan.Stdout)
+	}
+	// The key is lost for good.
+	configure(head + entry("secrets", "key2", wrong) + identity)
+	plan := n.done("restore", "--dry-run", "--other-pki", b.file)
+	if lost := strings.Join(strings.Fields(plan.Stdout), " "); !strings.Contains(lost, "cannot read ("+held+")") {
+		t.Errorf("it says\n%s", plan.Stdout)
+	}
+	before := n.state()
+	n.done("restore", b.file, "--yes", "--other-pki")
+	n.wantNew(b, before)
+}
+
+// encrypts gives the API server an encryption configuration. What it returns writes it anew.
+func (n *node) encrypts(config string) (configure func(string)) {
+	n.t.Helper()
+	file := n.Path("/etc/kubernetes/pki/encryption.yaml") // in a folder that is mounted already
+	configure = func(config string) {
+		n.t.Helper()
+		must(n.t, os.WriteFile(file, []byte(config), 0o600))
+	}
+	configure(config)
 	manifest := n.Path(sandbox.ManifestDir + "/kube-apiserver.yaml")
 	text, err := os.ReadFile(manifest)
-	must(t, err)
-	file := n.Path("/etc/kubernetes/pki/encryption.yaml") // in a folder that is mounted already
-	configure := func(key string) {
-		must(t, os.WriteFile(file, []byte(strings.Replace(encryption, "KEY", key, 1)), 0o600))
-	}
-	other := strings.Replace(strings.Replace(encryption, "KEY", "key1", 1), "c2VjcmV0", "T1RIRVIt", 1)
-	configure("key2")
+	must(n.t, err)
 	old, _, err := n.Container(n.ctx, "kube-apiserver")
-	must(t, err)
-	must(t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address",
+	must(n.t, err)
+	must(n.t, os.WriteFile(manifest, []byte(strings.Replace(string(text), "    - --advertise-address",
 		"    - --encryption-provider-config=/etc/kubernetes/pki/encryption.yaml\n    - --advertise-address", 1)),
 		0o600))
 	n.eventually("the kubelet runs the API server of the new manifest", func() bool {
 		now, found, err := n.Container(n.ctx, "kube-apiserver")
-		must(t, err)
+		must(n.t, err)
 		return found && now.State == "running" && now.PodUID != old.PodUID
 	})
 	n.wantAllRunning()
 	n.ready()
-	n.refused([]string{b.file}, "k8s:enc:aescbc:v1:key1:", "/etc/kubernetes/pki/encryption.yaml")
-	// A key of the right name is tried.
-	must(t, os.WriteFile(file, []byte(other), 0o600))
-	n.refused([]string{b.file}, "is not the one that /registry/example.com/widgets/one was encrypted with")
-	configure("key1")
-	before := n.state()
-	n.done("restore", b.file, "--yes")
-	n.wantNew(b, before)
+	return configure
 }
 
 // sealed is text as the API server encrypts it with the key in encryption.

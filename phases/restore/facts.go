@@ -69,7 +69,7 @@ type SnapshotFacts struct {
 	Path           string
 	StorageVersion string
 	Members        []observe.Member
-	Prefixes       []string // of encrypted values
+	Stored         []snapfile.Stored // how the objects of each resource are stored
 	APIServers     []string
 	DeadAPIServers []string // registered without a lease: nothing removes them
 	Resources      []op.Count
@@ -81,22 +81,24 @@ type SnapshotFacts struct {
 	ModTime   time.Time `json:",omitzero"`  // of the file
 	CAs       []string  // fingerprints of the cluster's CAs that stand in it
 	TokenKeys []string  // ids of keys that signed tokens in it
-	// One value, as it is stored, for each of Prefixes.
-	Encrypted map[string]snapfile.Sample
 	// NoAdmins says that it has rules of RBAC, and not the one that gives kubeadm's admin.conf its
 	// rights.
 	NoAdmins bool `json:",omitempty"`
 }
 
-// Encryption is what the API server's encryption configuration can decrypt.
+// Encryption is what the API server's encryption configuration can read of the snapshot.
 type Encryption struct {
-	File    string // empty: the API server has none
-	Missing []string
-	Wrong   []string // why values cannot be decrypted though a key has the right name
-	Untried []string // prefixes of which no value could be tried
-	Foreign []string // why the KMS of a value, which answers, is not the one that sealed its key
-	Unasked []string // which KMS could not be asked about its values, and why
+	File    string           // empty: the API server has none
+	Missing []string         // encrypted objects whose key it does not have for their resource
+	Plain   []string         // objects that are not encrypted, and that it therefore does not read
+	Wrong   []string         // why values cannot be decrypted though a key has the right name
+	Untried []string         // prefixes of which no value could be tried
+	Foreign []string         // why the KMS of a value, which answers, has not sealed its key
+	Unasked []string         // which KMS could not be asked about its values, and why
+	Unread  map[string]int64 // how many objects of each resource all that is
 	Error   error
+
+	mute []string // the KMS of Unasked
 	// Ids of the keys that the API server accepts tokens by; nil: they could not be read.
 	TokenKeys []string
 	// The file of the CA that it accepts certificates of; empty: it is not on the host.

@@ -1,9 +1,6 @@
 package restore
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -11,8 +8,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
-	"github.com/etcdpod/etcdpod/phases/internal/node"
-	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
@@ -21,6 +16,20 @@ import (
 
 const otherFiles = "first put back the files that belong to the backup (or add --other-pki, if you know that they " +
 	"were renewed since)"
+
+// checkFits says everything that does not fit at once: --other-pki overrides all of it.
+func (o restorer) checkFits(f *Facts) error {
+	var reasons, hints []string
+	for _, check := range []func(*Facts) error{o.checkFingerprints, o.checkCluster, o.checkEncryption} {
+		if err := check(f); err != nil {
+			reasons, hints = append(reasons, err.Error()), append(hints, engine.Hint(err))
+		}
+	}
+	if reasons == nil {
+		return nil
+	}
+	return engine.Refuse(strings.Join(hints, "; "), "%s", strings.Join(reasons, "; "))
+}
 
 // checkFingerprints holds the files of the backup against the node's. A file that holds more by
 // now, as a bundle of CAs, or a key that is in another file by now, is no difference. What the API
@@ -70,96 +79,6 @@ func (s *SnapshotFacts) telling(r *snapfile.Report) {
 	}
 	for _, object := range r.Samples[snapfile.TokenSamples] {
 		s.TokenKeys = append(s.TokenKeys, pki.TokenKeysIn(object.Value)...)
-	}
-	s.Encrypted = map[string]snapfile.Sample{}
-	for _, prefix := range s.Prefixes {
-		if values := r.Samples[prefix]; len(values) > 0 {
-			s.Encrypted[prefix] = values[0]
-		}
-	}
-}
-
-// encryption looks at what the API server can decrypt, and whose tokens it accepts.
-func encryption(ctx context.Context, n *observe.Node, f *Facts) Encryption {
-	var e Encryption
-	m, c, ok := observe.Program(f.Manifests, "kube-apiserver")
-	if !ok {
-		return e // nothing on this node reads the values
-	}
-	for _, value := range observe.FlagsOf(m, c, "service-account-key-file") {
-		if data, err := n.FS.ReadFile(observe.HostFile(m, c, value)); err == nil {
-			e.TokenKeys = append(e.TokenKeys, pki.KeyIDs(data)...)
-		}
-	}
-	e.ClientCA = observe.ClientCA(f.Manifests)
-	var config pki.Encryption
-	var text []byte
-	if flag := observe.FlagOf(m, c, "encryption-provider-config"); flag != "" {
-		e.File = observe.HostFile(m, c, flag)
-		text, e.Error = n.FS.ReadFile(e.File)
-		if e.Error == nil {
-			config, e.Error = pki.ParseEncryption(text)
-		}
-		if e.Error != nil {
-			return e
-		}
-	}
-	for _, prefix := range f.Snapshot.Prefixes {
-		if !config.Covers(prefix) {
-			e.Missing = append(e.Missing, prefix)
-			continue
-		}
-		sample, ok := f.Snapshot.Encrypted[prefix]
-		if sealed, kms := pki.EnvelopeOf(text, sample.Key, sample.Value); kms {
-			e.ask(ctx, n, hostSocket(m, c, sealed.Endpoint), sealed, sample.Key)
-			continue
-		}
-		e.try(text, prefix, sample, ok)
-	}
-	return e
-}
-
-// hostSocket is where this node reaches a KMS plugin that the API server reaches at an endpoint;
-// empty: nowhere.
-func hostSocket(m observe.ManifestFile, container, endpoint string) string {
-	file, _ := strings.CutPrefix(endpoint, "unix://")
-	if abstract, ok := strings.CutPrefix(file, "/@"); ok {
-		return "@" + abstract
-	}
-	return observe.HostFile(m, container, file)
-}
-
-// ask lets the plugin of a KMS open the key of one value. A plugin that does not answer now may do
-// so when the API server starts.
-func (e *Encryption) ask(ctx context.Context, n *observe.Node, socket string, sealed pki.Envelope, key string) {
-	err := errors.New("its socket is not on the host")
-	var opened []byte
-	if socket != "" {
-		opened, err = node.OpenKey(ctx, n.FS, socket, sealed.Wait, node.SealedKey{Version: sealed.Version,
-			Sealed: sealed.Sealed, KeyID: sealed.KeyID, Annotations: sealed.Annotations})
-	}
-	name := fmt.Sprintf("the KMS %s at %s", sealed.Provider, sealed.Endpoint)
-	switch {
-	case errors.Is(err, node.ErrForeignKey):
-		e.Foreign = append(e.Foreign, fmt.Sprintf("%s answers, but for %s: %v", name, key, err))
-	case err != nil:
-		e.Unasked = append(e.Unasked, fmt.Sprintf("%s could not be queried: %v", name, err))
-	case !sealed.OpensWith(opened):
-		e.Foreign = append(e.Foreign, fmt.Sprintf("%s decrypts the key of %s to a different key", name, key))
-	}
-}
-
-// try decrypts one value: that a key has the right name does not make it the right key.
-func (e *Encryption) try(config []byte, prefix string, sample snapfile.Sample, ok bool) {
-	err := pki.ErrNotTried
-	if ok {
-		err = pki.Decrypts(config, sample.Key, sample.Value)
-	}
-	switch {
-	case errors.Is(err, pki.ErrNotTried):
-		e.Untried = append(e.Untried, prefix)
-	case err != nil:
-		e.Wrong = append(e.Wrong, err.Error())
 	}
 }
 

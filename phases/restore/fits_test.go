@@ -51,6 +51,9 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 			f.Snapshot.Sidecar.Fingerprints["/old/encryption.yaml"] = "Y"
 		}, ""},
 		"a key of another secret": {func(f *Facts) { f.Encryption.Wrong = []string{"the key k"} }, "cannot decrypt"},
+		"another CA, and a lost key": {func(f *Facts) {
+			f.Snapshot.CAs, f.Encryption.Missing = []string{"X"}, []string{"k8s:enc:aescbc:v1:k:"}
+		}, "certificates issued then are not accepted here; the snapshot holds values encrypted as k8s:enc:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{}}
@@ -59,16 +62,16 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 			c.change(f)
 			o := restorer{}
 			var refused *engine.RefusedError
-			err := engine.Passes(f, o.checkFingerprints, o.checkCluster, o.checkEncryption)
+			err := o.checkFits(f)
 			if errors.As(err, &refused) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v", err)
 			}
-			if err != nil && len(f.Encryption.Wrong) == 0 {
+			if err != nil {
 				if !strings.Contains(engine.Hint(err), "--other-pki") {
 					t.Errorf("the hint is %q", engine.Hint(err))
 				}
 				o.OtherPKI = true
-				if err := engine.Passes(f, o.checkFingerprints, o.checkCluster); err != nil {
+				if err := o.checkFits(f); err != nil {
 					t.Errorf("--other-pki: %v", err)
 				}
 			}

@@ -129,6 +129,15 @@ func (p *plugin) serve(t *testing.T, socket string) {
 // Kubernetes 1.37 has written through one. The limit is for the plugin's answers.
 func kmsNode(t *testing.T, sample snapfile.Sample, limit string) (*observe.Node, *Facts, string) {
 	t.Helper()
+	prefix := strings.Join(strings.SplitN(string(sample.Value), ":", 6)[:5], ":") + ":"
+	n, f, root := encryptingNode(t, strings.ReplaceAll(kmsConfiguration, "LIMIT", limit),
+		snapfile.Stored{Resource: "secrets", Prefix: prefix, Objects: 3, Sample: &sample})
+	return n, f, filepath.Join(root, "var/run/plugin/kms.sock")
+}
+
+// encryptingNode is a node whose API server has an encryption configuration, and a snapshot.
+func encryptingNode(t *testing.T, config string, stored ...snapfile.Stored) (*observe.Node, *Facts, string) {
+	t.Helper()
 	root, err := os.MkdirTemp("", "kms") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
@@ -139,20 +148,21 @@ func kmsNode(t *testing.T, sample snapfile.Sample, limit string) (*observe.Node,
 			t.Fatal(err)
 		}
 	}
-	config := strings.ReplaceAll(kmsConfiguration, "LIMIT", limit)
 	err = os.WriteFile(filepath.Join(root, "etc/kubernetes/enc/enc.yaml"), []byte(config), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifests.Parse([]byte(kmsAPIServer))
+	text := kmsAPIServer
+	if config == "" {
+		text = strings.Replace(text, ", --encryption-provider-config=/etc/enc/enc.yaml", "", 1)
+	}
+	m, err := manifests.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{}}
+	f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{Stored: stored}}
 	f.Manifests = []observe.ManifestFile{{Path: "/etc/kubernetes/manifests/kube-apiserver.yaml", Manifest: m}}
-	prefix := strings.Join(strings.SplitN(string(sample.Value), ":", 6)[:5], ":") + ":"
-	f.Snapshot.Prefixes, f.Snapshot.Encrypted = []string{prefix}, map[string]snapfile.Sample{prefix: sample}
-	return &observe.Node{View: node.View{FS: node.OS(root)}}, f, filepath.Join(root, "var/run/plugin/kms.sock")
+	return &observe.Node{View: node.View{FS: node.OS(root)}}, f, root
 }
 
 func TestAKMSIsAskedForTheKeyOfAValue(t *testing.T) {

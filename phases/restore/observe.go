@@ -221,7 +221,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {
 	s := &SnapshotFacts{Proof: bind.ProofOf(r), StorageVersion: r.StorageVersion,
-		Prefixes: r.EncryptionPrefixes, APIServers: observe.LiveMasters(r), DeadAPIServers: r.DeadMasters,
+		Stored: r.Stored, APIServers: observe.LiveMasters(r), DeadAPIServers: r.DeadMasters,
 		Members: bind.MembersOf(r.Members), NoAdmins: r.Resources["clusterrolebindings"] > 0 && !r.AdminBinding}
 	s.telling(r)
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {

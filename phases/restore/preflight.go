@@ -21,13 +21,13 @@ import (
 func (o restorer) preflight() phase {
 	checks := []func(*Facts) error{
 		o.checkPods, checkRuntime, o.checkData, o.checkMembership,
-		o.checkStorageVersion, checkQuota, o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts,
+		o.checkStorageVersion, checkQuota, o.checkFits, o.checkStarts,
 		o.checkAPIServers, o.checkRevision, o.checkBump, o.checkRoom,
 	}
 	// The coordinator has already judged what concerns all nodes (see together.go).
 	if o.Shared != nil {
 		checks = []func(*Facts) error{o.checkPods, checkRuntime, o.checkData, o.checkStorageVersion, checkQuota,
-			o.checkFingerprints, o.checkCluster, o.checkEncryption, o.checkStarts, o.checkBump, o.checkRoom}
+			o.checkFits, o.checkStarts, o.checkBump, o.checkRoom}
 	}
 	return phase{Name: "preflight", Short: "check everything first",
 		Found: o.foundNode, Findings: o.warnedOfNode,
@@ -74,6 +74,7 @@ func (o restorer) warnedOfNode(f *Facts) []finding.Finding {
 	for _, odd := range f.Uncounted {
 		warned = append(warned, finding.New(finding.RevisionUncounted, "", "%s", odd))
 	}
+	warned = append(warned, f.Encryption.notes()...)
 	return append(warned, f.fitNotes()...)
 }
 
@@ -246,32 +247,6 @@ func (o restorer) checkStorageVersion(f *Facts) error {
 	}
 	return engine.Refuse("first run an etcd on this node that is at least as new as the data",
 		"the data is from etcd 3.%d, but this node's etcd is 3.%d", data, node)
-}
-
-func (o restorer) checkEncryption(f *Facts) error {
-	if f.Encryption.Error != nil {
-		return engine.Refuse("", "cannot determine whether the API server can decrypt the snapshot: "+
-			"%v", f.Encryption.Error)
-	}
-	if len(f.Encryption.Wrong) > 0 {
-		return engine.Refuse("add the key that was in use when the backup was taken to "+f.Encryption.File,
-			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Wrong, "; "))
-	}
-	if len(f.Encryption.Foreign) > 0 {
-		return engine.Refuse("give the KMS the key that it had when the backup was taken (if that key is lost, stop "+
-			"the KMS plugin: the restore then continues, and nobody can read those values)",
-			"the API server cannot decrypt what the snapshot holds: %s", strings.Join(f.Encryption.Foreign, "; "))
-	}
-	if len(f.Encryption.Missing) == 0 {
-		return nil
-	}
-	where := "the API server has no encryption configuration"
-	if f.Encryption.File != "" {
-		where = f.Encryption.File + " does not hold their keys"
-	}
-	return engine.Refuse("add the keys that were in use when the backup was taken to the API server's encryption "+
-		"configuration", "the snapshot holds values encrypted as %s, but %s",
-		strings.Join(f.Encryption.Missing, ", "), where)
 }
 
 // checkAPIServers refuses while an API server may run elsewhere: it would keep the old revisions in

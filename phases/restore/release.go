@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -183,8 +184,11 @@ func (o restorer) verifyRestored() phase {
 			if !observe.HasAPIServer(f.Facts) {
 				return nil, nil
 			}
-			return []op.Op{&op.VerifyRestored{API: f.API, Expected: f.Snapshot.Resources,
-				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node), Warnings: f.fitNotes(),
+			api := f.API
+			api.Unreadable = slices.Sorted(maps.Keys(f.Encryption.Unread))
+			return []op.Op{&op.VerifyRestored{API: api, Expected: f.Snapshot.Resources,
+				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node),
+				Warnings: append(f.Encryption.notes(), f.fitNotes()...),
 				Watched: f.watched("kube-apiserver")}}, nil
 		}}
 }

@@ -28,7 +28,8 @@ type Options struct {
 	WaitTimeout time.Duration
 	// The API servers elsewhere that the data knows of are stopped.
 	APIServersStopped bool
-	// The files of the backup's cluster are not this node's, and a person knows why.
+	// The files of the backup's cluster are not this node's, and a person knows why. What only they
+	// can decrypt is restored unreadable: that some keys are lost must not mean that everything is.
 	OtherPKI bool
 }
 

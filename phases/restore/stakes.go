@@ -60,7 +60,8 @@ func (o restorer) stakes(f *Facts) engine.Stakes {
 		back = fmt.Sprintf("on %s, `%s` brings back the replaced data, which is kept on each node until `etcdpod "+
 			"prune`", f.Node, takingBack(f.Notes, &o.Shared.Cluster))
 	}
-	return engine.Stakes{Lost: o.lost(f.Snapshot, f.Live, f.Written, f.Now), SizeBytes: f.Snapshot.Proof.SizeBytes,
+	lost := append(o.lost(f.Snapshot, f.Live, f.Written, f.Now), f.Encryption.unreadable()...)
+	return engine.Stakes{Lost: lost, SizeBytes: f.Snapshot.Proof.SizeBytes,
 		Back: []string{back}}
 }
 

@@ -160,6 +160,7 @@ func (l looker) plan(
 	here := t.Cluster.Coordinator
 	if plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys); err == nil {
 		plan.Stakes = l.stakes(ctx, n, o, source, surveys[here], here, plan.Nodes)
+		plan.Stakes.Lost = append(plan.Stakes.Lost, view.unreadable()...)
 	}
 	return t, plan, err
 }
@@ -223,7 +224,7 @@ func planAll(
 		if !p.Here { // --from-data-dir names a directory of the coordinator
 			own.FromDataDir, own.FromWALDir, own.UpToHole = "", "", false
 		}
-		part.Snapshot.Encrypted = nil // tried in the survey
+		part.Snapshot.Stored = nil // judged in the survey
 		own.Shared = &part
 		plan, err := together.Query[engine.Plan](ctx, p, askPlan, own)
 		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
@@ -237,6 +238,18 @@ type view struct {
 	surveys map[string]Survey
 	options TogetherOptions
 	source  SnapshotFacts
+}
+
+// unreadable is what any of the API servers cannot read. They may differ, but hardly do.
+func (v view) unreadable() (lost []string) {
+	for _, name := range slices.Sorted(maps.Keys(v.surveys)) {
+		for _, said := range v.surveys[name].Unreadable {
+			if !slices.Contains(lost, said) {
+				lost = append(lost, said)
+			}
+		}
+	}
+	return lost
 }
 
 // joint settles what is the same for all nodes, and refuses what no single node could detect.

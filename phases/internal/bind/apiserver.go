@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,7 +60,8 @@ func (b APIServer) Counts(ctx context.Context, a op.APIAccess, revision int64) (
 				continue
 			}
 			n, err := b.count(ctx, a, path+"/"+r.Name, revision)
-			if err != nil && path == coreVersion && !errors.Is(err, errNotFound) {
+			known := errors.Is(err, errNotFound) || slices.Contains(a.Unreadable, r.Name)
+			if err != nil && path == coreVersion && !known {
 				return nil, err
 			}
 			if err != nil {

@@ -95,6 +95,7 @@ const (
 	LearnerLeft         Code = "learner-left"
 	HashNotCompared     Code = "hash-not-compared"
 	EncryptionUntried   Code = "encryption-untried"
+	EncryptionUnread    Code = "encryption-unreadable"
 	RevisionUncounted   Code = "revision-uncounted"
 	KubeconfigUnusable  Code = "kubeconfig-unusable"
 	ClientsToRestart    Code = "clients-to-restart"

@@ -163,6 +163,8 @@ type APIAccess struct {
 	Servers []string `json:"servers,omitempty"`
 	// Name is one that the API server's certificate is for: it is rarely for every address.
 	Name string `json:"name,omitempty"`
+	// Unreadable are resources of which it is known that the API server cannot list them.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 // APIServer is what operations need of the node's API server.

@@ -47,9 +47,8 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 			{0x91bc3c398fb3c146, "cp2", []string{"https://10.0.0.2:2380"}, []string{"https://10.0.0.2:2379"}, false},
 			{0xfd422379fda50e48, "cp3", []string{"https://10.0.0.3:2380"}, []string{"https://10.0.0.3:2379"}, true},
 		},
-		Alarms:             []Alarm{{7, "NOSPACE"}},
-		EncryptionPrefixes: []string{"k8s:enc:aescbc:v1:key0:", "k8s:enc:aescbc:v1:key1:"},
-		MasterLeases:       []string{"10.0.0.1", "10.0.0.2"},
+		Alarms:       []Alarm{{7, "NOSPACE"}},
+		MasterLeases: []string{"10.0.0.1", "10.0.0.2"},
 		Resources: map[string]int64{
 			"pods": 250, "secrets": 100, "services": 1, "endpoints": 1, "nodes": 1, "masterleases": 2,
 			"certificates.cert-manager.io": 1, "configmaps": 1,
@@ -61,13 +60,20 @@ func TestAGoodSnapshotIsReportedInFull(t *testing.T) {
 	// The test below compares these with etcd's own.
 	want.HashKV, want.Keys, want.Revisions = got.HashKV, 357, got.Revisions
 	want.DeadMasters = want.MasterLeases // their entries have no lease
-	for _, prefix := range want.EncryptionPrefixes {
-		values := got.Samples[prefix]
-		if len(values) == 0 || !bytes.HasPrefix(values[0].Value, []byte(prefix)) ||
-			!strings.HasPrefix(values[0].Key, "/registry/secrets/") {
-			t.Errorf("the sample of %s is %q", prefix, values)
+	for i, stored := range got.Stored {
+		if stored.Prefix == "" {
+			continue
 		}
+		if one := stored.Sample; one == nil || !bytes.HasPrefix(one.Value, []byte(stored.Prefix)) ||
+			!strings.HasPrefix(one.Key, "/registry/secrets/") {
+			t.Errorf("the sample of %s is %v", stored.Prefix, one)
+		}
+		got.Stored[i].Sample = nil
 	}
+	want.Stored = []Stored{{Resource: "certificates.cert-manager.io", Objects: 1}, {Resource: "configmaps", Objects: 1},
+		{Resource: "endpoints", Objects: 1}, {Resource: "masterleases", Objects: 2}, {Resource: "nodes", Objects: 1},
+		{Resource: "pods", Objects: 250}, {Resource: "secrets", Prefix: "k8s:enc:aescbc:v1:key0:", Objects: 50},
+		{Resource: "secrets", Prefix: "k8s:enc:aescbc:v1:key1:", Objects: 50}, {Resource: "services", Objects: 1}}
 	want.Samples = got.Samples
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
@@ -260,10 +266,16 @@ func manyNames(t *testing.T) *server {
 
 func TestBeyondWhatIsToldApartNothingIsLost(t *testing.T) {
 	r := walkWith(t, write(t, manyNames(t).snapshot()), liveSlots, maxNotes)
+	var prefixes []string
+	for _, stored := range r.Stored {
+		if stored.Prefix != "" {
+			prefixes = append(prefixes, stored.Prefix)
+		}
+	}
 	if len(r.MasterLeases) != maxMasters || r.Resources["masterleases"] != maxMasters+3 ||
-		len(r.EncryptionPrefixes) != maxPrefixes+1 || r.EncryptionPrefixes[0] != "k8s:enc:" {
-		t.Errorf("%d API servers, %d others, %d prefixes, the first one %q",
-			len(r.MasterLeases), r.Resources["other"], len(r.EncryptionPrefixes), r.EncryptionPrefixes[0])
+		len(prefixes) != maxPrefixes+1 || prefixes[0] != "k8s:enc:" {
+		t.Errorf("%d API servers, %d others, %d prefixes: %q",
+			len(r.MasterLeases), r.Resources["other"], len(prefixes), prefixes)
 	}
 	var sum int64
 	for _, n := range r.Resources {

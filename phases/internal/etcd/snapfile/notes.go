@@ -11,6 +11,7 @@ const (
 	registry    = "/registry/"
 	masterLease = "masterleases"
 	bindings    = "clusterrolebindings"
+	definitions = "customresourcedefinitions.apiextensions.k8s.io"
 	adminsName  = "kubeadm:cluster-admins"
 	maxPrefixes = 256
 	maxNames    = 4096
@@ -36,11 +37,13 @@ const (
 	otherwise        // an object that is not below /registry/
 )
 
-// kind is a resource, one API server's lease, or the binding of the administrators.
+// kind is a resource, one API server's lease, the binding of the administrators, or the definition
+// of one custom resource.
 type kind struct {
 	resource, master string
 	unleased         bool // nothing ends the API server's entry
 	admin            bool
+	defines          string // the custom resource
 }
 
 // catalogue numbers the kinds and encryption prefixes in the file.
@@ -50,15 +53,17 @@ type catalogue struct {
 	numbers  map[string]uint16
 	name     []byte
 	resources,
-	masters int
+	masters,
+	defined int
 	full    bool   // something got no number of its own
 	seen    uint64 // entries
-	samples samples
+	samples samples[string]
+	sealed  samples[sealed]
 }
 
 func newCatalogue() *catalogue {
 	return &catalogue{kinds: make([]kind, otherwise+1), prefixes: make([]string, 1), numbers: map[string]uint16{},
-		samples: samples{}}
+		samples: samples[string]{}, sealed: samples[sealed]{}}
 }
 
 // note looks at an entry, and at the object in it if given.
@@ -91,15 +96,22 @@ func (c *catalogue) look(e *entry, kv *keyValue, n *note) error {
 	if err != nil {
 		return err
 	}
+	place := spot{entry: c.seen, key: kv.key, value: kv.value}
 	if bytes.HasPrefix(value, []byte(encPrefix)) {
 		n.prefix = c.prefix(value)
-		wanted = c.prefixes[n.prefix]
+		of := sealed{n.kind, n.prefix}
+		if c.sealed[of] != nil || len(c.sealed) < maxSealed {
+			c.sealed.add(of, place)
+		} else {
+			c.full = true
+		}
+		return nil
 	}
 	if wanted == secrets && !bytes.Contains(value, []byte(tokenType)) {
 		wanted = ""
 	}
 	if wanted != "" {
-		c.samples.add(wanted, spot{entry: c.seen, key: kv.key, value: kv.value})
+		c.samples.add(wanted, place)
 	}
 	return nil
 }
@@ -119,8 +131,9 @@ func (c *catalogue) kind(path []byte, unleased bool) uint16 {
 		name = append(name, 0)
 	}
 	admin := string(first) == bindings && string(rest) == adminsName
-	if admin {
-		name = append(append(name, 0), adminsName...)
+	defines := string(name) == definitions
+	if admin || defines {
+		name = append(append(name, 0), rest[bytes.LastIndexByte(rest, '/')+1:]...)
 	}
 	c.name = name
 	if n, known := c.numbers[string(name)]; known {
@@ -130,7 +143,10 @@ func (c *catalogue) kind(path []byte, unleased bool) uint16 {
 	switch {
 	case admin:
 		k.admin = true
-	case resource < len(name) && c.masters < maxMasters:
+	case defines && c.defined < maxNames && len(name) <= 512:
+		k.defines = string(name[resource+1:])
+		c.defined++
+	case !defines && resource < len(name) && c.masters < maxMasters:
 		k.master, k.unleased = string(name[resource+1:end]), unleased
 		c.masters++
 	case resource < len(name):

@@ -1,7 +1,9 @@
 package snapfile
 
 import (
+	"cmp"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -47,11 +49,13 @@ const (
 	maxSample  = 64 << 10 // bytes of a value
 	maxPlaces  = 32       // the newest of a name: which of them is live is known only at the end
 	maxSamples = 4        // of a name
+	maxSealed  = 512      // resources and prefixes of encrypted values of which samples are taken
 )
 
-type samples map[string][]spot
+// samples are places of what samples are taken of.
+type samples[K comparable] map[K][]spot
 
-func (s samples) add(name string, p spot) {
+func (s samples[K]) add(name K, p spot) {
 	if p.value.size > maxSample || p.key.size > most {
 		return
 	}
@@ -61,26 +65,68 @@ func (s samples) add(name string, p spot) {
 	s[name] = append(s[name], p)
 }
 
-// read takes the newest live ones.
-func (s samples) read(db io.ReaderAt, live bitmap, r *Report) error {
+// read takes the newest live ones, and not more than asked for.
+func (s samples[K]) read(db io.ReaderAt, live bitmap, atMost int) (map[K][]Sample, error) {
+	read := map[K][]Sample{}
 	for name, places := range s {
-		for i := len(places) - 1; i >= 0 && len(r.Samples[name]) < maxSamples; i-- {
+		for i := len(places) - 1; i >= 0 && len(read[name]) < atMost; i-- {
 			p := places[i]
 			if !live.has(p.entry) {
 				continue
 			}
 			key, value := make([]byte, p.key.size), make([]byte, p.value.size)
 			if _, err := db.ReadAt(key, p.key.off); err != nil {
-				return err
+				return nil, err
 			}
 			if _, err := db.ReadAt(value, p.value.off); err != nil {
-				return err
+				return nil, err
 			}
-			if r.Samples == nil {
-				r.Samples = map[string][]Sample{}
-			}
-			r.Samples[name] = append(r.Samples[name], Sample{string(key), value})
+			read[name] = append(read[name], Sample{string(key), value})
 		}
 	}
-	return nil
+	return read, nil
+}
+
+// sealed are the objects of one kind whose values begin alike: both are indexes in the catalogue.
+type sealed struct{ kind, prefix uint16 }
+
+// storedAs says how the live objects of each resource are stored.
+func (s *survey) storedAs(db io.ReaderAt) (all []Stored, err error) {
+	read, err := s.sealed.read(db, s.live, 1)
+	if err != nil {
+		return nil, err
+	}
+	type as struct{ resource, prefix string }
+	found, custom := map[as]*Stored{}, map[string]bool{}
+	at := func(resource, prefix string) *Stored {
+		a := as{resource, prefix}
+		if found[a] == nil {
+			found[a] = &Stored{Resource: resource, Prefix: prefix}
+		}
+		return found[a]
+	}
+	for i, n := range s.objects {
+		if k := s.kinds[i]; n > 0 && k.resource != "" {
+			at(k.resource, "").Objects += n
+			custom[k.defines] = k.defines != ""
+		}
+	}
+	for of, n := range s.encrypted {
+		resource := s.kinds[of.kind].resource
+		one := at(resource, s.prefixes[of.prefix])
+		one.Objects += n
+		if values := read[of]; len(values) > 0 {
+			one.Sample = &values[0]
+		}
+		at(resource, "").Objects -= n
+	}
+	for _, one := range found {
+		if one.Custom = custom[one.Resource]; one.Objects > 0 {
+			all = append(all, *one)
+		}
+	}
+	slices.SortFunc(all, func(a, b Stored) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Prefix, b.Prefix))
+	})
+	return all, nil
 }

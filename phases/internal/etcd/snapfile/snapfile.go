@@ -107,18 +107,17 @@ type Report struct {
 	Removed         []uint64 // ids of members that the cluster once had
 	Alarms          []Alarm
 
-	// EncryptionPrefixes are the distinct prefixes `k8s:enc:<provider>:<version>:<key>:` of live
-	// values, sorted. A bare `k8s:enc:` stands for values whose prefix has no end, and for all
-	// beyond the 256th: no key decrypts it, so nothing slips through.
-	EncryptionPrefixes []string
+	// Stored says how the live objects of each resource below /registry/ are stored, and encrypted
+	// ones anywhere, sorted.
+	Stored []Stored
 	// Last elements of live keys below /registry/masterleases/: the addresses of API
 	// servers; at most 1024.
 	MasterLeases []string
 	// Those of MasterLeases whose entry has no lease: nothing removes it when the API server is
 	// gone.
 	DeadMasters []string
-	// Values as they are stored, of what tells whether a node's files fit: one for each of
-	// EncryptionPrefixes, under the prefix; and those named by [CASamples] and [TokenSamples].
+	// Values as they are stored, of what tells whether a node's files fit: those named by
+	// [CASamples] and [TokenSamples].
 	Samples map[string][]Sample
 	// AdminBinding says that the ClusterRoleBinding is there that gives kubeadm's admin.conf its
 	// rights (kubeadm, app/constants: ClusterAdminsGroupAndClusterRoleBinding).
@@ -130,6 +129,18 @@ type Report struct {
 	Leases    int64
 	Buckets   []string // top level, in order; at most 64
 	Tail      []Record // of a raw database: its last records, in order
+}
+
+// Stored counts the live objects of a resource that are stored in the same way.
+type Stored struct {
+	Resource string // as in [Report.Resources]; empty: they are not below /registry/
+	Custom   bool   // a CustomResourceDefinition of that name is there
+	// Prefix `k8s:enc:<provider>:<version>:<key>:` of the values; empty: they are not encrypted. A
+	// bare `k8s:enc:` stands for values whose prefix has no end, and for all beyond the 256th: no
+	// key decrypts it, so nothing slips through.
+	Prefix  string
+	Objects int64
+	Sample  *Sample // an encrypted one; nil: all that were looked at are too large
 }
 
 // Record is one entry of the key bucket.

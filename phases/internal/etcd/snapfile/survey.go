@@ -17,12 +17,13 @@ type survey struct {
 	hash    uint32
 	join    *joiner
 	objects []int64 // of each kind
-	used    []bool  // each prefix
+	// Of those, the encrypted ones.
+	encrypted map[sealed]int64
 }
 
 func newSurvey(r *Report, live bitmap, c *catalogue) *survey {
 	s := &survey{catalogue: c, report: r, live: live, join: newJoiner(),
-		hash: crc32.Checksum([]byte("key"), castagnoli)}
+		encrypted: map[sealed]int64{}, hash: crc32.Checksum([]byte("key"), castagnoli)}
 	s.anyLive = slices.ContainsFunc(live, func(w uint64) bool { return w != 0 })
 	return s
 }
@@ -72,10 +73,9 @@ func (s *survey) take(n note, live bool) {
 			s.objects = append(s.objects, 0)
 		}
 		s.objects[n.kind]++
-		for len(s.used) <= int(n.prefix) {
-			s.used = append(s.used, false)
+		if n.prefix != 0 {
+			s.encrypted[sealed{n.kind, n.prefix}]++
 		}
-		s.used[n.prefix] = true
 	}
 	if s.hashed(n, live) {
 		s.hash = s.join.append(s.hash, n.crc, n.size)
@@ -98,7 +98,7 @@ func (s *survey) hashed(n note, live bool) bool {
 }
 
 // finish puts the results into the report.
-func (s *survey) finish(db io.ReaderAt) error {
+func (s *survey) finish(db io.ReaderAt) (err error) {
 	r := s.report
 	r.HashKV = s.hash
 	r.Resources = map[string]int64{}
@@ -116,13 +116,11 @@ func (s *survey) finish(db io.ReaderAt) error {
 		}
 		r.AdminBinding = r.AdminBinding || k.admin
 	}
-	for i, used := range s.used {
-		if used && i > 0 {
-			r.EncryptionPrefixes = append(r.EncryptionPrefixes, s.prefixes[i])
-		}
-	}
-	slices.Sort(r.EncryptionPrefixes)
 	slices.Sort(r.MasterLeases)
 	slices.Sort(r.DeadMasters)
-	return s.samples.read(db, s.live, r)
+	if r.Samples, err = s.samples.read(db, s.live, maxSamples); err != nil {
+		return err
+	}
+	r.Stored, err = s.storedAs(db)
+	return err
 }
