@@ -32,6 +32,7 @@ type Facts struct {
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
 	KnownRevision int64    // the highest revision found anywhere; 0: none was found
+	KnownFrom     string   // what shows it
 	Uncounted     []string // accounts of revisions that cannot be believed
 	Encryption    Encryption
 	EtcdServes    bool // with a quorum

@@ -110,8 +110,8 @@ func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 		return // checkData reports why etcd does not answer
 	}
 	f.Stopped, f.StoppedError = observe.StoppedOf(d), nil
-	if plausible(f.Stopped.Revision) {
-		f.KnownRevision = max(f.KnownRevision, f.Stopped.Revision)
+	if plausible(f.Stopped.Revision) && f.Stopped.Revision > f.KnownRevision {
+		f.KnownRevision, f.KnownFrom = f.Stopped.Revision, "etcd"
 	}
 	f.Notes[journal.NoteRevision] = strconv.FormatInt(f.KnownRevision, 10)
 }
@@ -130,7 +130,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 	if err != nil {
 		return err
 	}
-	f.KnownRevision, f.Uncounted = k.revision, k.odd
+	f.KnownRevision, f.KnownFrom, f.Uncounted = k.revision, k.source, k.odd
 	f.Encryption = encryption(ctx, n, f)
 	if f.Etcd != nil && o.DataDir != "" {
 		n.MoveData(f.Facts, o.DataDir)

@@ -25,13 +25,14 @@ func plausible(revision int64) bool { return revision > 0 && revision <= mostRev
 // known is the highest revision on record, and what did not count.
 type known struct {
 	revision int64
+	source   string
 	odd      []string
 }
 
 func (k *known) add(revision int64, source string) {
 	switch {
-	case plausible(revision):
-		k.revision = max(k.revision, revision)
+	case plausible(revision) && revision > k.revision:
+		k.revision, k.source = revision, source
 	case revision > mostRevision:
 		k.odd = append(k.odd, fmt.Sprintf("%s claims revision %d, which no cluster ever reaches: it is ignored",
 			source, revision))
@@ -143,11 +144,17 @@ func (o restorer) checkBump(f *Facts) error {
 		return engine.Refuse(fmt.Sprintf("use at most %d", int64(mostRevision)),
 			"--bump-revision %d brings etcd close to the highest revision, at which it crashes", o.Bump)
 	}
-	now := liveRevision(f)
-	if !plausible(now) || from+o.Bump > now {
+	seen, by := f.KnownRevision, f.KnownFrom
+	if now := liveRevision(f); plausible(now) && now >= seen {
+		seen, by = now, "etcd"
+	}
+	if o.Shared != nil && o.Shared.KnownRevision > seen {
+		seen, by = o.Shared.KnownRevision, "another node"
+	}
+	if from+o.Bump > seen {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("leave out --bump-revision, or use %d or more", now-from+minBump),
-		"--bump-revision %d ends at revision %d, but etcd is at %d: clients would see revisions go backwards",
-		o.Bump, from+o.Bump, now)
+	return engine.Refuse(fmt.Sprintf("leave out --bump-revision, or use %d or more", seen-from+minBump),
+		"--bump-revision %d ends at revision %d, but %s shows revision %d: clients would see revisions go backwards",
+		o.Bump, from+o.Bump, by, seen)
 }

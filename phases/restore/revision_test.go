@@ -114,7 +114,7 @@ func TestABumpThatEndsWhereNoneShouldIsRefused(t *testing.T) {
 	}{
 		"none given":          {50, 100, 0, "", ""},
 		"above what is live":  {50, 100, 51, "", ""},
-		"what is live":        {50, 100, 50, "etcd is at 100", "leave out --bump-revision, or use 1000000050"},
+		"what is live":        {50, 100, 50, "etcd shows revision 100", "leave out --bump-revision, or use 1000000050"},
 		"etcd does not serve": {50, 0, 1, "", ""},
 		"brings etcd close to the highest revision, at which it " +
 			"crashes": {50, 100, math.MaxInt64 - 60, "brings etcd close to the highest revision, at which " +
@@ -132,6 +132,40 @@ func TestABumpThatEndsWhereNoneShouldIsRefused(t *testing.T) {
 			}
 			if err != nil && (!strings.Contains(err.Error(), c.says) || !strings.Contains(engine.Hint(err), c.hint)) {
 				t.Errorf("%v; hint %q", err, engine.Hint(err))
+			}
+		})
+	}
+}
+
+// etcd's data may be unreadable. Its clients have seen what an earlier run, a backup or another node
+// has seen.
+func TestABumpIsHeldAgainstEverythingThatIsKnown(t *testing.T) {
+	for name, c := range map[string]struct {
+		known, shared, bump int64
+		says                string
+	}{
+		"below a backup":        {known: 3000, bump: 2949, says: "the backup shows revision 3000"},
+		"what a backup shows":   {known: 3000, bump: 2950, says: "the backup shows revision 3000"},
+		"above a backup":        {known: 3000, bump: 2951},
+		"below another node":    {known: 3000, shared: 4000, bump: 3000, says: "another node shows revision 4000"},
+		"above another node":    {known: 3000, shared: 4000, bump: 3951},
+		"nobody knows anything": {bump: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &Facts{Facts: crashtest.SeenFacts(t, "run"), Snapshot: &SnapshotFacts{}, KnownRevision: c.known,
+				KnownFrom: "the backup"}
+			f.Live = nil
+			f.Snapshot.Proof.Revision = 50
+			o := restorer{Options: Options{Bump: c.bump}}
+			if c.shared > 0 {
+				o.Shared = &Shared{KnownRevision: c.shared}
+			}
+			err := o.checkBump(f)
+			if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Fatal(err)
+			}
+			if err != nil && !strings.Contains(engine.Hint(err), "leave out --bump-revision, or use 100000") {
+				t.Errorf("the hint is %q", engine.Hint(err))
 			}
 		})
 	}
