@@ -189,7 +189,7 @@ func (o restorer) verifyRestored() phase {
 			return []op.Op{&op.VerifyRestored{API: api, Expected: f.Snapshot.Resources,
 				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node),
 				Warnings: append(f.Encryption.notes(), f.fitNotes()...),
-				Watched: f.watched("kube-apiserver")}}, nil
+				Watched:  f.watched("kube-apiserver")}}, nil
 		}}
 }
 
