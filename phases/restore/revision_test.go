@@ -137,8 +137,8 @@ func TestABumpThatEndsWhereNoneShouldIsRefused(t *testing.T) {
 	}
 }
 
-// etcd's data may be unreadable. Its clients have seen what an earlier run, a backup or another node
-// has seen.
+// etcd's data may be unreadable. Its clients have seen what an earlier run, a backup or another
+// node has seen.
 func TestABumpIsHeldAgainstEverythingThatIsKnown(t *testing.T) {
 	for name, c := range map[string]struct {
 		known, shared, bump int64
