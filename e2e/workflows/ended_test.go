@@ -158,6 +158,7 @@ func TestADirectoryWithoutDataIsNamedAsThat(t *testing.T) {
 	n.want(6, []string{"status", "--kubelet-status-command", "true"},
 		"etcd's data directory "+sandbox.DataDir+" holds no data",
 		"if it is lost, look for a backup that was kept elsewhere")
+	n.want(1, []string{"backup"}, sandbox.DataDir+" holds no data, either: `etcdpod status` says what to do")
 	n.want(5, []string{"backup", "--from-data-dir", sandbox.DataDir},
 		sandbox.DataDir+": there is no etcd data there: member/snap/db: no such file or directory\n")
 }

@@ -55,6 +55,7 @@ type Facts struct {
 	Backup    *Place
 	Access    op.Access          // to the etcd that the snapshot is taken of
 	Agreement *observe.Agreement // nil: there is nothing to compare
+	NoData    bool               // etcd's directory holds none
 }
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
@@ -119,6 +120,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	if o.FromDataDir == "" {
 		f.reach(ctx, n)
 	}
+	f.NoData = f.Etcd != nil && n.NoData(f.Etcd)
 	if f.Backup, err = o.place(n, seen); err != nil {
 		return nil, err
 	}
@@ -272,22 +274,22 @@ func (o Options) checkEtcd(f *Facts) error {
 		}
 		return cmp.Or(f.CheckControlPlane(), engine.Refuse(hint, "no manifest in %s runs etcd", f.ManifestDir))
 	}
-	if f.Live == nil && f.DataInUse {
-		return &engine.UnreachableError{
-			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("an etcd is using %s, so its files cannot be read: fix what keeps it from "+
-				"answering (see `etcdpod status` and `etcdpod certs check`), or give a URL at which it answers with "+
-				"--endpoints", f.Etcd.DataDir),
-		}
+	if f.Live != nil {
+		return nil
 	}
-	if f.Live == nil {
-		return &engine.UnreachableError{
-			What: "cannot take a backup", Cause: f.LiveError,
-			Suggestion: fmt.Sprintf("if that etcd has been stopped for good, run `etcdpod backup %s`",
-				journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir)),
-		}
+	var suggestion string
+	switch {
+	case f.DataInUse:
+		suggestion = fmt.Sprintf("an etcd is using %s, so its files cannot be read: fix what keeps it from answering "+
+			"(see `etcdpod status` and `etcdpod certs check`), or give a URL at which it answers with --endpoints",
+			f.Etcd.DataDir)
+	case f.NoData:
+		suggestion = fmt.Sprintf("%s holds no data, either: `etcdpod status` says what to do", f.Etcd.DataDir)
+	default:
+		suggestion = fmt.Sprintf("if that etcd has been stopped for good, run `etcdpod backup %s`",
+			journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))
 	}
-	return nil
+	return &engine.UnreachableError{What: "cannot take a backup", Cause: f.LiveError, Suggestion: suggestion}
 }
 
 func (o Options) snapshot() phase {

@@ -45,6 +45,9 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		{"etcd does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError = nil, errors.New("connection refused")
 		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
+		{"etcd does not answer, and has no data", Options{}, func(f *Facts) {
+			f.Live, f.LiveError, f.NoData = nil, errors.New("connection refused"), true
+		}, &unreachable, "connection refused", "/var/lib/etcd holds no data, either: `etcdpod status` says"},
 		{"etcd runs, and does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError, f.DataInUse = nil, errors.New("bad certificate"), true
 		}, &unreachable, "bad certificate", "an etcd is using /var/lib/etcd, so its files cannot be read"},

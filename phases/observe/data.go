@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,6 +69,13 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 			"there: %s: %v", strings.TrimPrefix(missing.Path, n.FS.Real(dir)+"/"), missing.Err)
 	}
 	return d, err
+}
+
+// NoData says that there is no database in an etcd's directory. One that cannot be looked at is not
+// missing.
+func (n *Node) NoData(pod *EtcdPod) bool {
+	_, err := n.FS.Lstat(path.Join(pod.DataDir, "member/snap/db"))
+	return errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)
 }
 
 func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {

@@ -2,9 +2,7 @@ package status
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
-	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -60,13 +57,10 @@ const youngest = 64 << 20
 // it. What cannot be read counts as data of this member. An etcd that ends because the cluster
 // believes it to have more has made a little before, which knows no member.
 func holds(ctx context.Context, n *observe.Node, pod *observe.EtcdPod) (nothing, own bool) {
-	db := path.Join(pod.DataDir, "member/snap/db")
-	st, err := n.FS.Lstat(db)
-	if err != nil {
-		missing := errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)
-		return missing, !missing
+	if n.NoData(pod) {
+		return true, false
 	}
-	if st.Size > youngest {
+	if st, err := n.FS.Lstat(path.Join(pod.DataDir, "member/snap/db")); err != nil || st.Size > youngest {
 		return false, true
 	}
 	stopped, err := n.Stopped(ctx, pod)

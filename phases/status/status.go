@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -311,8 +312,8 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("an etcd is using %s but does not answer: fix what the first warning about it says; its "+
 			"log is in /var/log/pods", f.Etcd.DataDir)
 	case s.etcdDown():
-		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup --from-data-dir %s`",
-			f.Etcd.DataDir)
+		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup %s`",
+			journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))
 	case expired != "":
 		return expired
 	case s.noQuorum() && len(s.silent)+len(s.unstarted()) > 0:
