@@ -136,7 +136,7 @@ func (r runtime) LogFile(ctx context.Context, id string) (file string, err error
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot ask where the log of container %s is: %w", id, err)
+		return "", fmt.Errorf("cannot determine where the log of container %s is: %w", id, err)
 	}
 	return file, nil
 }
