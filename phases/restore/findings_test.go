@@ -62,10 +62,15 @@ func (empty) Counts(context.Context, op.APIAccess, int64) ([]op.Count, error) { 
 
 func (empty) Nodes(context.Context, op.APIAccess) ([]string, error) { return nil, nil }
 
+// idle is a runtime that runs nothing.
+type idle struct{ node.Runtime }
+
+func (idle) Containers(context.Context) ([]node.Container, error) { return nil, nil }
+
 func TestAWarningOfTheSnapshotKeepsItsCodeInTheRun(t *testing.T) {
 	var warned []finding.Finding
 	target := &op.Target{Warn: func(f finding.Finding) { warned = append(warned, f) },
-		Host: &node.Host{Clock: node.WallClock()}, APIServer: empty{}}
+		Host: &node.Host{Clock: node.WallClock(), Runtime: idle{}}, APIServer: empty{}}
 	dead := finding.New(finding.APIServerDead, "10.9.8.7", "100%% of it")
 	body, err := op.Encode(&op.VerifyRestored{Warnings: []finding.Finding{dead}})
 	if err != nil {
