@@ -238,6 +238,7 @@ func TestEveryCommandAndFlagInTheTextIsThere(t *testing.T) {
 
 func TestACommandOrFlagThatIsNotThereIsFound(t *testing.T) {
 	for _, wrong := range []string{"rehearse", "certs rotate-ca", "init phase nowhere", "backup --from-nowhere",
+		"apiserver rotate",
 		"help rehearse"} {
 		if wrongCommand(t, wrong) == "" {
 			t.Errorf("nothing is wrong with `etcdpod %s`", wrong)
