@@ -28,17 +28,22 @@ func Written(walDir string) (int, error) {
 		return 0, err
 	}
 	writes := 0
+	var unread error
 	for _, e := range log.entries {
 		if e.GetType() != raftpb.EntryNormal {
 			continue
 		}
 		request, err := decodeRequest(e)
-		if err != nil {
-			return 0, err
+		if err != nil && unread == nil {
+			unread = err
 		}
 		if request != nil && ofClient(request) {
 			writes++
 		}
+	}
+	// One that is known is enough to know that there are some.
+	if writes == 0 && unread != nil {
+		return 0, unread
 	}
 	if writes == 0 && log.damage != nil && !log.damage.Torn {
 		return 0, fmt.Errorf("cannot read all of the write-ahead log: %v", log.damage)

@@ -5,7 +5,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // What etcd does by itself is no write, although it moves the revision: a lease that came with a
@@ -64,5 +67,40 @@ func TestOnlyWhatClientsWriteCountsAsWritten(t *testing.T) {
 			s.kill()
 			expect("when it was killed", 3)
 		})
+	}
+}
+
+// A write that is known is one, also before what nobody here can read.
+func TestAWriteBeforeAnUnknownRequestCounts(t *testing.T) {
+	put, err := proto.Marshal(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("/a"), Value: []byte("1")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := []byte("\xff\xff\xff")
+	for name, tt := range map[string]struct {
+		requests [][]byte
+		want     int
+		known    bool
+	}{
+		"none":               {nil, 0, true},
+		"a write":            {[][]byte{put}, 1, true},
+		"an unknown request": {[][]byte{unknown}, 0, false},
+		"a write before one": {[][]byte{put, unknown}, 1, true},
+		"a write behind one": {[][]byte{unknown, put, put}, 2, true},
+	} {
+		l := newLog(t)
+		var entries []*raftpb.Entry
+		for i, data := range tt.requests {
+			entries = append(entries, &raftpb.Entry{Index: proto.Uint64(uint64(i + 1)), Term: proto.Uint64(1),
+				Type: raftpb.EntryNormal.Enum(), Data: data})
+		}
+		commit := uint64(len(entries))
+		state := &raftpb.HardState{Commit: proto.Uint64(commit), Term: proto.Uint64(1), Vote: proto.Uint64(7)}
+		if err := errors.Join(l.w.Save(state, entries), l.w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if writes, err := Written(l.dir); writes != tt.want || (err == nil) != tt.known {
+			t.Errorf("%s: %d writes, and not %d: %v", name, writes, tt.want, err)
+		}
 	}
 }
