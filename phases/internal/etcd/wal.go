@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"os"
@@ -185,8 +186,9 @@ func (l *raftLog) readFile(path string, crc uint32, newest bool) (uint32, error)
 		if err == nil {
 			continue
 		}
-		l.damage, err = judgeEnd(f, at, err, newest)
-		return decoder.LastCRC(), err
+		crc = decoder.LastCRC()
+		l.damage, err = judgeEnd(f, at, crc, err, newest)
+		return crc, err
 	}
 }
 
@@ -199,7 +201,7 @@ func crcAt(first bool, before uint32, d wal.Decoder) uint32 {
 
 // judgeEnd tells the end of a log from a torn write and from damage. etcd preallocates files: after
 // the last record there are zeros.
-func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) {
+func judgeEnd(f *os.File, at int64, crc uint32, why error, newest bool) (*LogDamage, error) {
 	damage := &LogDamage{File: f.Name(), Offset: at, Reason: why.Error()}
 	if errors.Is(why, io.EOF) {
 		zeros, err := zerosFrom(f, at)
@@ -224,9 +226,9 @@ func judgeEnd(f *os.File, at int64, why error, newest bool) (*LogDamage, error) 
 	} else if n == len(header) {
 		end = at + recordSize(header)
 	}
-	if held, err := heldSize(f, at); err != nil {
+	if wrong, err := wrongLength(f, at, end-at, crc); err != nil {
 		return nil, fmt.Errorf("cannot read the write-ahead log: %w", err)
-	} else if held != 0 && held != end-at {
+	} else if wrong {
 		damage.Reason = "the length of a record is not that of what it holds"
 		return damage, nil
 	}
@@ -258,44 +260,68 @@ func recordSize(header [8]byte) int64 {
 	return n + 8
 }
 
-// heldSize returns the length, with header and padding, of the record that a file has at an offset,
-// by the lengths of its own fields (walpb/record.proto): 0 if they do not get that far, -1 if they
-// are not those of a record. A disk writes a sector wholly or not at all: what stands in the sector
-// of the header was written together with it, so where the two differ the record is damaged, and
-// not a write that never finished.
-func heldSize(f *os.File, at int64) (int64, error) {
+// wrongLength says whether a record at an offset cannot have the length that its header says. A
+// disk writes a sector wholly or not at all: what stands in the sector of the header was written
+// together with it, so where the two differ the record is damaged, and not a write that never
+// finished. So is one that is whole by its own fields and the checksum of what precedes it, crc.
+func wrongLength(f *os.File, at, length int64, crc uint32) (bool, error) {
 	const header, sector = 8, 512
-	buf := make([]byte, sector-at%sector)
+	if length > math.MaxInt32 {
+		return true, nil // no message can be as long (protobuf)
+	}
+	held, _, err := heldSize(f, at, sector-at%sector)
+	if err != nil || held != 0 {
+		return held != length, err
+	}
+	// Its fields begin in the next sector.
+	held, exact, err := heldSize(f, at, sector)
+	if err != nil || held <= 0 || held == length {
+		return false, err
+	}
+	data, rec := make([]byte, exact), new(walpb.Record)
+	if _, err := f.ReadAt(data, at+header); err != nil {
+		return false, nil // it is not all there
+	}
+	return proto.Unmarshal(data, rec) == nil &&
+		crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), rec.Data) == rec.GetCrc(), nil
+}
+
+// heldSize returns the length of the record that a file has at an offset by the lengths of its own
+// fields (walpb/record.proto), as far as these are in its first bytes: with header and padding, and
+// without. It is 0 if they do not get that far, -1 if they are not those of a record.
+func heldSize(f *os.File, at, within int64) (padded, exact int64, err error) {
+	const header = 8
+	buf := make([]byte, within)
 	n, err := f.ReadAt(buf, at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+		return 0, 0, err
 	}
 	if n <= header {
-		return 0, nil
+		return 0, 0, nil
 	}
 	rest := buf[header:n]
 	for want := protowire.Number(1); len(rest) > 0; want++ {
 		number, kind, tag := protowire.ConsumeTag(rest)
 		if tag < 0 && errors.Is(protowire.ParseError(tag), io.ErrUnexpectedEOF) {
-			return 0, nil
+			return 0, 0, nil
 		}
 		isData := number == 3 && kind == protowire.BytesType
 		if tag < 0 || number != want || !isData && (number > 2 || kind != protowire.VarintType) {
-			return -1, nil
+			return -1, 0, nil
 		}
 		value, length := protowire.ConsumeVarint(rest[tag:])
 		switch {
 		case length < 0 && errors.Is(protowire.ParseError(length), io.ErrUnexpectedEOF):
-			return 0, nil
+			return 0, 0, nil
 		case length < 0:
-			return -1, nil
+			return -1, 0, nil
 		case isData:
 			size := int64(n-len(rest)+tag+length) + int64(min(value, math.MaxInt32))
-			return (size + 7) &^ 7, nil
+			return (size + 7) &^ 7, size - header, nil
 		}
 		rest = rest[tag+length:]
 	}
-	return 0, nil
+	return 0, 0, nil
 }
 
 func zerosFrom(f *os.File, at int64) (bool, error) {

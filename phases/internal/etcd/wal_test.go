@@ -1,7 +1,9 @@
 package etcd
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -289,4 +291,77 @@ func TestNoDamageMakesTheReadingOfALogPanicOrInvent(t *testing.T) {
 			t.Fatalf("damage %d: %d entries, and no word of it", i, len(l.entries))
 		}
 	}
+}
+
+// The header of a record may be all that its sector holds: then only what follows tells that its
+// length is wrong, and that it is not a write that never finished.
+func TestAWrongLengthAtTheEndOfASectorIsDamage(t *testing.T) {
+	const sector = 512
+	left := int64(0)
+	for pad := int64(0); pad < sector; pad += 8 { // etcd aligns records at 8 bytes
+		if (left-pad+sector)%sector > 48 && pad%256 != 0 {
+			continue // the others are alike, and a log takes a while to make
+		}
+		l := newLog(t)
+		l.save(1, 1, 1)
+		filler := &raftpb.Entry{Index: proto.Uint64(2), Term: proto.Uint64(1), Type: raftpb.EntryNormal.Enum(),
+			Data: make([]byte, pad)}
+		state := func(commit uint64) *raftpb.HardState {
+			return &raftpb.HardState{Commit: proto.Uint64(commit), Term: proto.Uint64(1), Vote: proto.Uint64(7)}
+		}
+		if err := l.w.Save(state(2), []*raftpb.Entry{filler}); err != nil {
+			t.Fatal(err)
+		}
+		file := lastWAL(t, l.dir)
+		at := recordsEnd(t, file)
+		if pad == 0 {
+			left = sector - at%sector
+		}
+		// Without a new state, the entry is the last record.
+		last := &raftpb.Entry{Index: proto.Uint64(3), Term: proto.Uint64(1), Type: raftpb.EntryNormal.Enum(),
+			Data: bytes.Repeat([]byte("x"), 2000)}
+		if err := errors.Join(l.w.Save(state(2), []*raftpb.Entry{last}), l.w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		end := recordsEnd(t, file)
+		for _, flipped := range []int64{1, 2, 4} {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			data = data[:end] // a copy without the zeros that etcd preallocates
+			data[at+flipped] ^= 0xff
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			log, err := readLog(dir, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if log.damage == nil || log.damage.Torn {
+				t.Errorf("with %d bytes left in its sector, byte %d flipped: %+v", sector-at%sector, flipped,
+					log.damage)
+			}
+			// The same record cut off is one that never finished.
+			data[at+flipped] ^= 0xff
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), data[:end-100], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if log, err = readLog(dir, 0); err != nil || log.damage == nil || !log.damage.Torn {
+				t.Errorf("with %d bytes left in its sector, cut off: %v %+v", sector-at%sector, err, log.damage)
+			}
+		}
+	}
+}
+
+// recordsEnd is where the zeros begin behind the last record of a file.
+func recordsEnd(t *testing.T, file string) int64 {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := int64(len(bytes.TrimRight(data, "\x00")))
+	return (end + 7) &^ 7
 }
