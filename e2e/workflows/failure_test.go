@@ -147,8 +147,8 @@ func (n *node) through(args []string, words ...string) sandbox.Result {
 	return sandbox.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: outer.ProcessState.ExitCode()}
 }
 
-// expire replaces the certificate with which etcdpod asks etcd by one that has ended.
-func (n *node) expire() {
+// expire replaces a client certificate for etcd, named without .crt, by one that has ended.
+func (n *node) expire(base string) {
 	n.t.Helper()
 	dir := n.Path("/etc/kubernetes/pki/etcd/")
 	ca := certificate(n.t, dir+"/ca.crt")
@@ -166,9 +166,9 @@ func (n *node) expire() {
 	must(n.t, err)
 	der, err := x509.MarshalECPrivateKey(key)
 	must(n.t, err)
-	must(n.t, os.WriteFile(dir+"/healthcheck-client.crt",
+	must(n.t, os.WriteFile(n.Path(base+".crt"),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644))
-	must(n.t, os.WriteFile(dir+"/healthcheck-client.key",
+	must(n.t, os.WriteFile(n.Path(base+".key"),
 		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600))
 }
 
@@ -191,13 +191,22 @@ func TestAnExpiredClientCertificateIsNamedAndNothingIsTouched(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
 	b := n.backup()
 	n.change()
-	n.expire()
-	const file = "/etc/kubernetes/pki/etcd/healthcheck-client.crt"
+	const base = "/etc/kubernetes/pki/etcd/healthcheck-client"
+	n.expire(base)
+	const file = base + ".crt"
 	n.want(6, []string{"status"}, file)
 	n.want(0, []string{"backup"}) // etcd's own certificate is good for clients, too
-	given := []string{"--cert", n.Path(file), "--key", n.Path("/etc/kubernetes/pki/etcd/healthcheck-client.key")}
+	given := []string{"--cert", n.Path(file), "--key", n.Path(base + ".key")}
 	n.untouched(func() { n.want(1, append([]string{"backup"}, given...), "the client certificate", "expired") })
 	n.refused(append([]string{b.file, "--wait-timeout", "3s"}, given...), "expired")
+}
+
+// The API server's connections outlast its certificate: it could not make new ones after a restore.
+func TestARestoreIsRefusedWhereTheAPIServersCertificateHasExpired(t *testing.T) {
+	n := start(t, sandbox.Options{})
+	b := n.backup()
+	n.expire("/etc/kubernetes/pki/apiserver-etcd-client")
+	n.refused([]string{b.file}, "apiserver-etcd-client.crt expired on", "etcdpod certs renew")
 }
 
 func TestTwoRestoresAtOnceAreOne(t *testing.T) {

@@ -41,7 +41,7 @@ func warnedInit(f *Facts) (warned []finding.Finding) {
 			"will have to pull it. To be sure, %s", o.What, o.Fix))
 	}
 	for _, o := range f.Init.Doubts {
-		warned = append(warned, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s", o.What))
+		warned = append(warned, o.Doubt())
 	}
 	return warned
 }

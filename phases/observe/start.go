@@ -56,6 +56,11 @@ func (o Obstacle) Finding() finding.Finding {
 	return finding.New(finding.CannotStart, subject, "%s", o.What)
 }
 
+// Doubt is it as something that may be in the way, and could not be found out.
+func (o Obstacle) Doubt() finding.Finding {
+	return finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s", o.What)
+}
+
 func (o Obstacle) concerns(files []ManifestFile) bool {
 	return len(o.Manifests) == 0 || slices.ContainsFunc(files, func(m ManifestFile) bool {
 		return slices.Contains(o.Manifests, m.Path)
@@ -74,7 +79,6 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
 	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)
 	f.Obstacles = append(f.Obstacles, unknownFlags(f)...)
-	f.Certificates = n.badCertificates(f)
 }
 
 // CheckStarts is the preflight of every workflow that stops pods: it refuses when one of them, or
@@ -128,7 +132,7 @@ func (f *Facts) ObstaclesOf(files ...ManifestFile) (all []finding.Finding) {
 func (f *Facts) StartDoubts(files ...ManifestFile) (all []finding.Finding) {
 	for _, o := range f.Doubts {
 		if o.concerns(files) {
-			all = append(all, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s", o.What))
+			all = append(all, o.Doubt())
 		}
 	}
 	return all
@@ -148,7 +152,7 @@ func (n *Node) ImagesOf(ctx context.Context, f *Facts, pod *EtcdPod) (missing, d
 func (f *Facts) Unasked() (all []finding.Finding) {
 	for _, o := range f.Doubts {
 		if o.Unasked {
-			all = append(all, finding.New(finding.StartUnknown, "", "%s", o.What))
+			all = append(all, o.Doubt())
 		}
 	}
 	return all

@@ -6,10 +6,11 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// badCertificates are those in use that would keep etcd and the API server from working together
-// again, or etcdpod from seeing it: connections that are open outlast a certificate, new ones are
-// not made.
-func (n *Node) badCertificates(f *Facts) (all []Obstacle) {
+// ObserveCertificates finds those in use that would keep etcd and the API server from working
+// together again, or etcdpod from seeing it: connections that are open outlast a certificate, new
+// ones are not made.
+func (n *Node) ObserveCertificates(f *Facts) {
+	f.Certificates = nil
 	look := func(m ManifestFile, cert, key, ca, renewal string, but ...pki.Kind) {
 		leaf := pki.Leaf{CertFile: cert, Cert: n.content(cert), KeyFile: key, Key: n.content(key),
 			CAFile: ca, CA: n.content(ca)}
@@ -21,7 +22,8 @@ func (n *Node) badCertificates(f *Facts) (all []Obstacle) {
 				p.Fix = "renew it: `" + renewal + "`"
 			}
 			if !slices.Contains(but, p.Kind) {
-				all = append(all, Obstacle{Manifests: []string{m.Path}, What: p.What, Fix: p.Fix, Certificate: cert})
+				f.Certificates = append(f.Certificates, Obstacle{Manifests: []string{m.Path}, What: p.What, Fix: p.Fix,
+					Certificate: cert})
 			}
 		}
 	}
@@ -52,7 +54,6 @@ func (n *Node) badCertificates(f *Facts) (all []Obstacle) {
 		look(api, file("tls-cert-file"), file("tls-private-key-file"), "",
 			"kubeadm certs renew apiserver")
 	}
-	return all
 }
 
 // content is what is in a file of the host; nil if there is none, or it cannot be read.

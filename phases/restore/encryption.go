@@ -45,13 +45,13 @@ func encryption(ctx context.Context, n *observe.Node, f *Facts) Encryption {
 			continue
 		}
 		resource := configured(s)
-		if s.Sample == nil {
-			e.try(text, resource, s)
-		} else if sealed, kms := pki.EnvelopeOf(text, resource, s.Sample.Key, s.Sample.Value); kms {
-			e.ask(ctx, n, hostSocket(m, c, sealed.Endpoint), sealed, s)
-		} else {
-			e.try(text, resource, s)
+		if s.Sample != nil {
+			if sealed, kms := pki.EnvelopeOf(text, resource, s.Sample.Key, s.Sample.Value); kms {
+				e.ask(ctx, n, hostSocket(m, c, sealed.Endpoint), sealed, s)
+				continue
+			}
 		}
+		e.try(text, resource, s)
 	}
 	return e
 }

@@ -25,18 +25,9 @@ import (
 
 // observe gathers the facts of a restore. It proves the snapshot while everything still runs.
 func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	seen, err := n.Observe(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	f := &Facts{Facts: seen}
-	if f.Etcd == nil {
-		return f, nil
-	}
-	if f.Live == nil { // without a quorum it still says who the members are
-		if own, err := n.OwnLive(ctx, f.Etcd.Access); err == nil {
-			f.Live = own
-		}
+	f, err := look(ctx, n, id)
+	if err != nil || f.Etcd == nil {
+		return f, err
 	}
 	if err := o.Check(); err != nil { // of several nodes, another one has sent them
 		return nil, err
@@ -53,6 +44,22 @@ func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Fac
 		}
 	}
 	return f, o.complete(ctx, n, f)
+}
+
+// look gathers what every restore must know of a node.
+func look(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	seen, err := n.Observe(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	n.ObserveCertificates(seen)
+	f := &Facts{Facts: seen}
+	if f.Etcd != nil && f.Live == nil { // without a quorum it still says who the members are
+		if own, err := n.OwnLive(ctx, f.Etcd.Access); err == nil {
+			f.Live = own
+		}
+	}
+	return f, nil
 }
 
 // neighbours are the peer URLs of the snapshot's other members, where this node is one of them by
@@ -74,15 +81,9 @@ func (f *Facts) neighbours() (urls []string) {
 
 // survey gathers one node's facts for a restore on several.
 func survey(ctx context.Context, n *observe.Node, q surveyQuestion) (*Facts, error) {
-	seen, err := n.Observe(ctx, q.Run)
+	f, err := look(ctx, n, q.Run)
 	if err != nil {
 		return nil, err
-	}
-	f := &Facts{Facts: seen}
-	if f.Etcd != nil && f.Live == nil {
-		if own, err := n.OwnLive(ctx, f.Etcd.Access); err == nil {
-			f.Live = own
-		}
 	}
 	if f.Etcd != nil {
 		f.Clients = observe.ClientsOf(f.Etcd.Access.Endpoints[0])

@@ -220,16 +220,13 @@ func (r *ReplaceCertificate) Do(_ context.Context, t *Target) error {
 
 // holds fails if a file in use is of none of these pairs.
 func (r *ReplaceCertificate) holds(t *Target, pairs ...[2]string) error {
-	for i, file := range r.inUse() {
-		sum, err := sumOf(t, file)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(pairs, func(pair [2]string) bool { return pair[i] == sum }) {
-			return r.theirs(i, errEdited)
+	now, err := sums(t, r.inUse())
+	for i := range now {
+		if err == nil && !slices.ContainsFunc(pairs, func(pair [2]string) bool { return pair[i] == now[i] }) {
+			err = r.theirs(i, errEdited)
 		}
 	}
-	return nil
+	return err
 }
 
 // put puts what is in from in the place of the i-th file in use, unless it is there already.
