@@ -42,13 +42,13 @@ func (s *session) rollbackCommand() *cli.Command {
 		Description: `Undoes everything that the open run did, in reverse, until all is as it was before; a run on ` +
 			`several nodes is undone on all of them. Past the commit point it refuses, since clients may have ` +
 			`written to the new data, and says how to go back to the data that was kept. Before it, it also refuses ` +
-			`if clients ` +
-			`have written to the new data, because someone has started an API server meanwhile: ` +
-			`--give-up-writes rolls back anyway, and keeps that data.`,
+			`if clients have written to the new data, because someone has started an API server meanwhile, or if ` +
+			`nothing tells whether they have: --give-up-writes rolls back anyway, and keeps that data.`,
 		UsageText: `etcdpod rollback`,
 		Flags: []cli.Flag{lostFlag(), reachFlag("ssh-command"), reachFlag("remote-command"),
 			&cli.BoolFlag{Name: "give-up-writes",
-				Usage: "roll back even if clients have written to the new data, which is kept in the run's folder"}},
+				Usage: "roll back even if clients have, or may have, written to the new data, which is kept in the " +
+					"run's folder"}},
 		Action: func(c *cli.Context) error {
 			return s.settle(c, "Rolled back; everything is as before",
 				true, func(n *phases.Node, ctx context.Context) error {

@@ -3,17 +3,15 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
-// Promised says what clients were promised that going back would give up, unless somebody has
-// agreed to that; nil: nothing. What cannot be asked is said, and is no obstacle. It can only be
-// asked before the run goes back: whoever writes after that is found behind the fence, by the
-// operation itself.
-func (r *Run) Promised(ctx context.Context) *op.GivenUpError {
+// Promised says what clients were promised that going back would give up, or that it is unknown,
+// unless somebody has agreed to that; nil: nothing. It can only be asked before the run goes back:
+// whoever writes after that is found behind the fence, by the operation itself.
+func (r *Run) Promised(ctx context.Context) (lost *op.GivenUpError) {
 	if r.Target.GiveUp {
 		return nil
 	}
@@ -30,28 +28,31 @@ func (r *Run) Promised(ctx context.Context) *op.GivenUpError {
 		})
 		switch {
 		case err != nil:
-			r.focus(i)
-			r.Target.Report(fmt.Sprintf("cannot determine whether clients have written to the new data: %v", err))
+			lost = &op.GivenUpError{Kept: kept, Unknown: err.Error()}
 		case writes > 0:
 			return &op.GivenUpError{Writes: writes, Kept: kept}
 		}
 	}
-	return nil
+	return lost
 }
 
 // backUnless takes the run back because of cause, unless clients were promised what that would give
 // up; stopped is nil if a person asks for it.
 func (r *Run) backUnless(ctx context.Context, stopped, cause error) error {
 	ctx = context.WithoutCancel(ctx)
-	if lost := r.Promised(ctx); lost != nil {
-		return KeepsPromises(summarize(r.State), stopped, lost)
+	if err := KeepsPromises(summarize(r.State), stopped, r.Promised(ctx)); err != nil {
+		return err
 	}
 	return r.back(ctx, cause)
 }
 
 // KeepsPromises refuses to roll back a run, or leaves it open, because of what [Run.Promised] has
-// found.
+// found. Where that is unknown only a person who asks for the rollback can be asked in turn: a run
+// that failed, or has begun to go back, goes back, keeps the new data and says so.
 func KeepsPromises(run RunSummary, cause error, lost *op.GivenUpError) error {
+	if lost == nil || lost.Unknown != "" && (run.Aborted || cause != nil) {
+		return nil
+	}
 	if !run.Aborted && cause == nil {
 		return Refuse("run `etcdpod resume` to finish it and keep what was written, or `etcdpod rollback "+
 			"--give-up-writes` to put the old data back; the new data, with what was written, is then kept as "+

@@ -69,6 +69,46 @@ func TestWritesThatAPersonGivesUpAreKept(t *testing.T) {
 	}
 }
 
+// Only a person is asked: a run that fails by itself goes back, and keeps what nobody can read.
+func TestALogThatCannotBeReadIsAskedAboutBeforeARollback(t *testing.T) {
+	w := servedBehindOurBack(t)
+	w.Machine.SickLog = true
+	before := w.Machine.Look(lock)
+	err := w.Settle("rollback")
+	var refused *engine.RefusedError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "input/output error") ||
+		!strings.Contains(refused.Hint, "`etcdpod resume`") || !strings.Contains(refused.Hint, "--give-up-writes") {
+		t.Fatalf("it says %v, hint %q", err, engine.Hint(err))
+	}
+	if now := w.Machine.Look(lock); now != before {
+		t.Errorf("it touched something:\n%s\nand before\n%s", now, before)
+	}
+	w.Restart()
+	w.Process.GiveUp(true)
+	if err := w.Settle("rollback"); err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := w.verdict()
+	if kept := w.Machine.Holds(w.Machine.Acked()[0]); outcome != "old" || len(kept) != 2 {
+		t.Errorf("it ended %q (%v), and what was written is kept in %q", outcome, err, kept)
+	}
+}
+
+func TestARunThatFailsWhereTheLogCannotBeReadGoesBackAndKeepsTheData(t *testing.T) {
+	w := servedBehindOurBack(t)
+	w.Machine.SickLog, w.Machine.SickEtcd = true, true
+	err := w.Settle("resume")
+	w.Machine.SickEtcd = false
+	w.Machine.Wait(time.Minute)
+	if crashtest.IsOpen(err) {
+		t.Fatalf("it stays open: %v, hint %q", err, engine.Hint(err))
+	}
+	outcome, _ := w.verdict()
+	if kept := w.Machine.Holds(w.Machine.Acked()[0]); outcome != "old" || len(kept) != 2 {
+		t.Errorf("it ended %q (%v), and what was written is kept in %q", outcome, err, kept)
+	}
+}
+
 func TestARunThatFailsAfterAWriteDoesNotGoBackByItself(t *testing.T) {
 	w := servedBehindOurBack(t)
 	w.Machine.SickEtcd = true
@@ -83,6 +123,27 @@ func TestARunThatFailsAfterAWriteDoesNotGoBackByItself(t *testing.T) {
 	}
 	if outcome, err := w.verdict(); outcome != "new" {
 		t.Errorf("it ended %q: %v", outcome, err)
+	}
+}
+
+func TestALogThatCannotBeReadOnOneOfSeveralNodesIsAskedAboutToo(t *testing.T) {
+	asked := 0
+	for _, s := range cutOffTogether(t) {
+		c := s.Fork()
+		c.Nodes["cp2"].Machine.SickLog = true
+		err := c.Obey(crashtest.Order{Back: true, At: "cp1"})
+		var refused *engine.RefusedError
+		if !errors.As(err, &refused) || !strings.Contains(refused.Hint, " on cp2") {
+			continue // its new data is not in place, or the commit point is behind
+		}
+		asked++
+		err = c.Obey(crashtest.Order{Back: true, At: "cp3", GiveUp: true})
+		if v, outcome := c.Verdict(); err != nil || v != "old" {
+			t.Errorf("it ended %q: %v, %v", v, err, outcome)
+		}
+	}
+	if asked == 0 {
+		t.Error("nobody was asked")
 	}
 }
 

@@ -94,22 +94,23 @@ func (t *Transaction) keepsPromises(ctx context.Context, states map[string]partS
 	if t.Node.giveUp {
 		return nil
 	}
+	run := t.summary()
+	for _, s := range states {
+		run.Aborted = run.Aborted || s.Aborted
+	}
+	var lost *op.GivenUpError
 	for _, p := range t.Peers {
 		if !states[p.Name].Begun {
 			continue
 		}
-		lost, err := Query[*op.GivenUpError](ctx, p, askPromised, nil)
+		theirs, err := Query[*op.GivenUpError](ctx, p, askPromised, nil)
 		if err != nil {
 			return t.open(fmt.Errorf("cannot tell whether clients have written to the new data: %w", err))
 		}
-		if lost != nil {
-			lost.Kept += " on " + p.Name
-			run := t.summary()
-			for _, s := range states {
-				run.Aborted = run.Aborted || s.Aborted
-			}
-			return engine.KeepsPromises(run, cause, lost)
+		if theirs != nil && (lost == nil || lost.Unknown != "") { // a count says more
+			theirs.Kept += " on " + p.Name
+			lost = theirs
 		}
 	}
-	return nil
+	return engine.KeepsPromises(run, cause, lost)
 }

@@ -69,10 +69,8 @@ func (b *ExchangeBoth) Done(ctx context.Context, t *Target) (bool, error) {
 
 // Promised asks the log.
 func (b *ExchangeBoth) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
-	if writes, _, err = b.log().Promised(ctx, t); writes > 0 {
-		kept = b.Data.Staged
-	}
-	return writes, kept, err
+	writes, _, err = b.log().Promised(ctx, t)
+	return writes, b.Data.Staged, err
 }
 
 // Lasts fails when one of them is not in place any more.

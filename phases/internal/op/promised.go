@@ -22,13 +22,19 @@ type Promising interface {
 	Promised(context.Context, *Target) (writes int, kept string, err error)
 }
 
-// GivenUpError says that undoing would give up acknowledged writes, and that nobody has agreed.
+// GivenUpError says that undoing would give up acknowledged writes, or might, and that nobody has
+// agreed.
 type GivenUpError struct {
-	Writes int
-	Kept   string // where the data that holds them is kept, if it is given up
+	Writes  int
+	Kept    string // where the data that holds them is kept, if it is given up
+	Unknown string // why the writes cannot be counted; empty if they are
 }
 
 func (e *GivenUpError) Error() string {
+	if e.Unknown != "" {
+		return fmt.Sprintf("nothing tells whether clients have written to the new data since it was put in place "+
+			"(%s), and undoing would lose such writes", e.Unknown)
+	}
 	return fmt.Sprintf("clients have written to the new data since it was put in place (%s), and undoing would lose "+
 		"those writes", times(e.Writes))
 }
@@ -49,7 +55,7 @@ func agreed(ctx context.Context, t *Target, o Promising) error {
 		t.warn(finding.WritesKept, kept,
 			"cannot determine whether clients have written to the new data: %v; it is kept anyway", err)
 	case writes > 0 && !t.GiveUp:
-		return &GivenUpError{writes, kept}
+		return &GivenUpError{Writes: writes, Kept: kept}
 	case writes > 0:
 		t.warn(finding.WritesKept, kept,
 			"clients had written to the new data %s; it is kept as %s", times(writes), kept)

@@ -17,7 +17,7 @@ import (
 // killed. It does not copy the watchers.
 func (m *Machine) Clone() *Machine {
 	c := &Machine{
-		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd,
+		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, SickLog: m.SickLog,
 		StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
 		Pairs: m.Pairs, started: m.started, begins: m.begins,
 		noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},

@@ -142,6 +142,9 @@ func (e Etcd) PeerServes(context.Context, op.Access) error {
 
 // Written counts what [Machine.acknowledge] has written to a log.
 func (e Etcd) Written(_ context.Context, walDir string) (int, error) {
+	if e.M.SickLog {
+		return 0, errors.New("input/output error")
+	}
 	data, err := e.M.ReadFile(path.Join(walDir, "0.wal"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

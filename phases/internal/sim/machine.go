@@ -32,6 +32,8 @@ type Machine struct {
 	DeniedWith int
 	// SickEtcd keeps an etcd on new data from ever serving.
 	SickEtcd bool
+	// SickLog keeps the write-ahead logs from being read.
+	SickLog bool
 	// StrayPods is how many pods this node's API server shows that no other node's does.
 	StrayPods int64
 	// Pairs are the certificates that programs read when they start, by program: paths without .crt

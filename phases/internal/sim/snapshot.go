@@ -18,6 +18,7 @@ type savedMachine struct {
 	ManifestDir string                `json:"manifestDir"`
 	DeniedWith  int                   `json:"deniedWith,omitempty"`
 	SickEtcd    bool                  `json:"sickEtcd,omitempty"`
+	SickLog     bool                  `json:"sickLog,omitempty"`
 	StrayPods   int64                 `json:"strayPods,omitempty"`
 	Pairs       map[string][]string   `json:"pairs,omitempty"`
 	Members     *Members              `json:"members,omitempty"`
@@ -75,7 +76,7 @@ type savedView struct {
 func (m *Machine) Save() ([]byte, error) {
 	s := savedMachine{
 		ManifestDir: m.ManifestDir, DeniedWith: m.DeniedWith,
-		SickEtcd: m.SickEtcd, StrayPods: m.StrayPods, Pairs: m.Pairs, Members: m.Members,
+		SickEtcd: m.SickEtcd, SickLog: m.SickLog, StrayPods: m.StrayPods, Pairs: m.Pairs, Members: m.Members,
 		Late: m.Late, SickText: m.SickText, CrashText: m.CrashText, Violations: m.Violations,
 		Kubelet: m.kubelet, NoKubelet: m.noKubelet, Views: map[string]savedView{}, Now: m.now.UTC(), Known: m.known,
 		OldDB: m.oldDB, OldAt: m.oldAt, OldData: m.oldData, Issued: m.issued, Started: m.started, Begins: m.begins,
@@ -119,7 +120,7 @@ func LoadMachine(saved []byte) (*Machine, error) {
 	}
 	m := &Machine{
 		Disk: s.disk(), ManifestDir: s.ManifestDir, DeniedWith: s.DeniedWith,
-		SickEtcd: s.SickEtcd, StrayPods: s.StrayPods, Pairs: s.Pairs,
+		SickEtcd: s.SickEtcd, SickLog: s.SickLog, StrayPods: s.StrayPods, Pairs: s.Pairs,
 		Members: s.Members, Late: s.Late, SickText: s.SickText, CrashText: s.CrashText, Violations: s.Violations,
 		kubelet: s.Kubelet, noKubelet: s.NoKubelet, views: map[string]*view{}, begun: map[string]string{},
 		now: s.Now, known: s.Known,
