@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 )
 
 // Within says whether a directory is outer, or lies below it.
@@ -65,6 +66,23 @@ func HasAPIServer(f *Facts) bool {
 		}
 	}
 	return false
+}
+
+// OtherPrefix notes that Kubernetes' objects are not where etcdpod looks for them: below
+// /registry/, kube-apiserver's default --etcd-prefix.
+func (f *Facts) OtherPrefix() []finding.Finding {
+	m, container, ok := Program(f.Manifests, "kube-apiserver")
+	if !ok {
+		return nil
+	}
+	prefix := strings.Trim(FlagOf(m, container, "etcd-prefix"), "/")
+	if prefix == "" || prefix == "registry" {
+		return nil
+	}
+	return []finding.Finding{finding.New(finding.APIServerPrefix, m.Path, "the API server keeps its objects below /%s "+
+		"(--etcd-prefix in %s), and etcdpod looks below /registry only: it counts no objects, and checks neither "+
+		"whether a snapshot's CA, service-account keys and encryption fit this node, nor for API servers that are gone",
+		prefix, m.Path)}
 }
 
 // InvolvedText is [Involved] for the text of a manifest file. The kubelet runs more than etcdpod

@@ -1,6 +1,11 @@
 package observe
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/manifests"
+)
 
 // The kubelet runs more than can be edited as text.
 func TestWhatTheKubeletRunsIsJudgedHoweverItIsWritten(t *testing.T) {
@@ -23,6 +28,27 @@ func TestWhatTheKubeletRunsIsJudgedHoweverItIsWritten(t *testing.T) {
 	} {
 		if got := InvolvedText([]byte(tt.text), []string{"/var/lib/etcd"}); got != tt.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestAnAPIServerThatKeepsItsObjectsElsewhereIsNoted(t *testing.T) {
+	for flag, noted := range map[string]bool{
+		"": false, "--etcd-prefix=/registry": false, "--etcd-prefix=registry/": false,
+		"--etcd-prefix=/prod": true, "--etcd-prefix=prod/": true,
+	} {
+		text := "apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n  - name: x\n    image: x\n" +
+			"    command:\n    - kube-apiserver\n    - --secure-port=6443\n"
+		if flag != "" {
+			text += "    - " + flag + "\n"
+		}
+		m, err := manifests.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := (&Facts{Manifests: []ManifestFile{{Path: "/m/kube-apiserver.yaml", Manifest: m}}}).OtherPrefix()
+		if (len(notes) > 0) != noted || noted && !strings.Contains(notes[0].Text, "below /prod (--etcd-prefix in /m/") {
+			t.Errorf("%s: %v", flag, notes)
 		}
 	}
 }

@@ -84,6 +84,7 @@ func (s *SnapshotFacts) telling(r *snapfile.Report) {
 
 // fitNotes say what could not be looked at, and what the snapshot brings along.
 func (f *Facts) fitNotes() (notes []finding.Finding) {
+	notes = f.OtherPrefix()
 	if prefixes := strings.Join(f.Encryption.Untried, ", "); prefixes != "" {
 		notes = append(notes, finding.New(finding.EncryptionUntried, prefixes, "no value of %s could be tried: only "+
 			"the API server can tell whether its key is right", prefixes))

@@ -214,6 +214,8 @@ func (s seen) judgeDeadServers() (w found) {
 	return w
 }
 
+func (s seen) judgePrefix() found { return s.facts.OtherPrefix() }
+
 // judgeMembers warns of members that do not answer: a cluster works on without one, silently, until
 // the next one is lost.
 func (s seen) judgeMembers() found {

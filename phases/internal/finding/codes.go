@@ -50,6 +50,7 @@ const (
 	ImagesDiffer        Code = "images-differ"
 	FlagsDiffer         Code = "flags-differ"
 	APIServerDead       Code = "apiserver-dead"
+	APIServerPrefix     Code = "apiserver-prefix"
 	KubeconfigsMissing  Code = "kubeconfigs-missing"
 	KubeconfigsRejected Code = "kubeconfigs-rejected"
 

@@ -197,6 +197,10 @@ func ofClusters() []Kind {
 			"An API server that is gone is still registered, without a lease: the Service kubernetes " +
 				"sends clients there.",
 			"The text has the command that removes it."},
+		{APIServerPrefix, Info,
+			"The API server has `--etcd-prefix`, and etcdpod looks for Kubernetes' objects below /registry only: " +
+				"what it finds there is not this cluster's.",
+			"Backups and restores are whole. Check by hand what the text names."},
 		{KubeconfigsMissing, Warning,
 			"The node runs an API server, and has no administrator's kubeconfig: a restore is refused.",
 			"`kubeadm init phase kubeconfig admin`, or copy admin.conf from another control plane."},
