@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
@@ -74,7 +75,10 @@ type SnapshotFacts struct {
 	APIServers     []string
 	DeadAPIServers []string // registered without a lease: nothing removes them
 	Resources      []op.Count
-	Sidecar        *backup.Sidecar
+	// The revision of a data directory's db, if the log may lead on from there, up to that of the
+	// proof. Nothing is known of Resources then, and 0 otherwise.
+	AtLeast int64 `json:",omitempty"`
+	Sidecar *backup.Sidecar
 	// The cluster that a data directory is of; 0: at most the sidecar tells.
 	Cluster   op.ID     `json:",omitempty"`
 	Caveats   []string  // what a data directory may lack
@@ -86,6 +90,12 @@ type SnapshotFacts struct {
 	// rights.
 	NoAdmins bool `json:",omitempty"`
 }
+
+// counted says whether Resources are known: that there are none is something else.
+func (s *SnapshotFacts) counted() bool { return s.AtLeast == 0 }
+
+// surely is the revision up to which the data goes for certain.
+func (s *SnapshotFacts) surely() int64 { return cmp.Or(s.AtLeast, s.Proof.Revision) }
 
 // Encryption is what the API server's encryption configuration can read of the snapshot.
 type Encryption struct {

@@ -239,10 +239,17 @@ func (o restorer) sourceDataDir(ctx context.Context, n *observe.Node, f *observe
 	s := snapshotFacts(d.Contents)
 	s.Path, s.Caveats, s.Cluster = o.FromDataDir, d.Caveats(), op.ID(d.ClusterID)
 	s.Copied = backup.Copied(n, f, o.FromDataDir, d.Pending())
-	s.Resources = nil // without the WAL the counts may be wrong
-	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
+	s.beyond(d)
 	s.Members = bind.MembersOf(d.Members)
 	return s, nil
+}
+
+// beyond corrects what only the db tells by what its log may add.
+func (s *SnapshotFacts) beyond(d *etcd.DataDir) {
+	s.Proof.Revision, s.Proof.SHA256 = d.RevisionAtMost, ""
+	if d.RevisionAtMost > d.Contents.Revision {
+		s.AtLeast, s.Resources = d.Contents.Revision, nil
+	}
 }
 
 // data examines the directories that are exchanged, and finds places on the same mounts to stage

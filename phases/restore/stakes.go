@@ -42,7 +42,7 @@ func written(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, s *Snap
 		return Written{Unknown: fmt.Sprintf("later writes could not be counted: %v", err)}
 	}
 	defer c.Close()
-	changes, err := c.Since(ctx, s.Proof.Revision, mostCounted)
+	changes, err := c.Since(ctx, s.surely(), mostCounted)
 	if err != nil {
 		return Written{Unknown: fmt.Sprintf("later writes were not counted: %v", err)}
 	}
@@ -80,14 +80,14 @@ func (o restorer) lost(s *SnapshotFacts, live *observe.Live, w Written, now time
 	switch cluster := s.cluster(); {
 	case w.Unknown != "":
 		return []string{since, w.Unknown}
-	case live != nil && (cluster != 0 && cluster != op.ID(live.ClusterID) || s.Proof.Revision > live.Revision):
+	case live != nil && (cluster != 0 && cluster != op.ID(live.ClusterID) || s.surely() > live.Revision):
 		return []string{"everything that etcd holds now: the backup is from another cluster, or from before a restore",
-			"objects: " + against(s.Resources, w.Changes)}
+			"objects: " + against(s, w.Changes)}
 	case live != nil && cluster == 0:
-		return []string{since, changed(s.Resources, w.Changes), "provided that the backup is of this " +
+		return []string{since, changed(s, w.Changes), "provided that the backup is of this " +
 			"cluster, which no sidecar confirms"}
 	}
-	return []string{since, changed(s.Resources, w.Changes)}
+	return []string{since, changed(s, w.Changes)}
 }
 
 // cluster is the id of the cluster that the data is of, as far as something tells; 0: nothing does.
@@ -106,15 +106,17 @@ var churn = []string{"events", "leases", "masterleases"}
 // mostNamed is how many resources are named; the others are counted.
 const mostNamed = 5
 
-// changed says what was made, changed and deleted since, by resource.
-func changed(before []op.Count, now map[string]etcd.Changes) string {
+// changed says what was made, changed and deleted since, by resource. Where a log leads on from
+// what was counted, some of what was made and changed since is in that log, and a deletion cannot
+// be seen at all.
+func changed(s *SnapshotFacts, now map[string]etcd.Changes) string {
 	type row struct{ made, changed, deleted int64 }
 	var total row
 	rows := map[string]row{}
 	for name, c := range now {
 		rows[name] = row{c.Made, c.Changed, 0}
 	}
-	for _, b := range before {
+	for _, b := range s.Resources {
 		r := rows[b.Resource]
 		r.deleted = max(0, b.Objects+r.made-now[b.Resource].Now)
 		rows[b.Resource] = r
@@ -139,27 +141,42 @@ func changed(before []op.Count, now map[string]etcd.Changes) string {
 		total.made, total.changed, total.deleted = total.made+r.made, total.changed+r.changed, total.deleted+r.deleted
 		words = append(words, name+" "+say(r))
 	}
-	if len(words) == 0 {
+	switch {
+	case len(words) == 0 && s.counted():
 		return "no objects other than events and leases: etcd holds the same as the backup"
+	case len(words) == 0:
+		return "objects: none created or changed since, not counting events and leases; " + notDeleted
+	case !s.counted():
+		return fmt.Sprintf("objects: at most %s since, not counting events and leases (%s); %s", say(total), few(words),
+			notDeleted)
 	}
 	return fmt.Sprintf("objects: %s since, not counting events and leases (%s)", say(total), few(words))
 }
 
-// against compares what there is of each resource in the snapshot and now.
-func against(before []op.Count, now map[string]etcd.Changes) string {
+const notDeleted = "how many were deleted since is not known"
+
+// against compares what there is of each resource in the snapshot, if that is known, and now.
+func against(s *SnapshotFacts, now map[string]etcd.Changes) string {
 	rows := map[string][2]int64{}
 	for name, c := range now {
 		rows[name] = [2]int64{0, c.Now}
 	}
-	for _, b := range before {
+	for _, b := range s.Resources {
 		rows[b.Resource] = [2]int64{b.Objects, rows[b.Resource][1]}
 	}
 	maps.DeleteFunc(rows, func(name string, r [2]int64) bool { return r[0] == r[1] || slices.Contains(churn, name) })
 	var words []string
 	for _, name := range heaviest(rows, func(r [2]int64) int64 { return max(r[0]-r[1], r[1]-r[0]) }) {
-		words = append(words, fmt.Sprintf("%s %d now, %d in the backup", name, rows[name][1], rows[name][0]))
+		word := fmt.Sprintf("%s %d now", name, rows[name][1])
+		if s.counted() {
+			word += fmt.Sprintf(", %d in the backup", rows[name][0])
+		}
+		words = append(words, word)
 	}
-	if len(words) == 0 {
+	switch {
+	case len(words) == 0 && !s.counted():
+		return "none now, not counting events and leases"
+	case len(words) == 0:
 		return "as many of each kind as in the backup, though not necessarily the same ones"
 	}
 	return few(words)

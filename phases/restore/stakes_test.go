@@ -7,6 +7,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -22,6 +23,7 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options  Options
 		snapshot SnapshotFacts
+		log      int64 // what the log of a data directory may add
 		live     *observe.Live
 		written  Written
 		want     string
@@ -52,10 +54,24 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 			live: live, written: Written{Changes: changes},
 			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore"},
 		"the data of another cluster": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 1},
-			live: live, written: Written{Changes: changes},
-			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore"},
+			log: 1, live: live, written: Written{Changes: changes},
+			want: "everything that etcd holds now: the backup is from another cluster, or from before a restore; " +
+				"objects: pods 120 now; secrets 8 now"},
 		"the data of this cluster": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 0xab},
-			live: live, written: Written{Changes: changes}, want: "since that data; objects: 2 created"},
+			log: 1, live: live, written: Written{Changes: changes},
+			want: "since that data; objects: at most 2 created, 1 changed since, not counting events and leases " +
+				"(secrets 2 created, 1 changed); how many were deleted since is not known"},
+		"of which some was deleted": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 0xab},
+			log: 1, live: live, written: Written{Changes: map[string]etcd.Changes{"pods": {Now: 1}}},
+			want: "since that data; objects: none created or changed since, not counting events and leases; how many " +
+				"were deleted since is not known"},
+		// Not every entry of a log writes.
+		"whose log may lead too far": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 0xab},
+			log: 1000, live: live, written: Written{Changes: changes},
+			want: "since that data; objects: at most 2 created"},
+		"whose log adds nothing": {options: Options{FromDataDir: "/old"}, snapshot: SnapshotFacts{Cluster: 0xab},
+			live: live, written: Written{Changes: changes},
+			want: "since that data; objects: 2 created, 1 changed, 2 deleted"},
 		"etcd is down": {snapshot: SnapshotFacts{Sidecar: taken}, written: notCounted(),
 			want: "(3 days ago); etcd does not answer, so later writes could not be counted"},
 		"no sidecar": {snapshot: SnapshotFacts{ModTime: now.Add(-time.Hour)}, written: notCounted(),
@@ -66,6 +82,10 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.snapshot.Resources = before
+			if tt.options.FromDataDir != "" {
+				tt.snapshot.beyond(&etcd.DataDir{RevisionAtMost: 800 + tt.log,
+					Contents: &snapfile.Report{Revision: 800}})
+			}
 			got := restorer{Options: tt.options}.lost(&tt.snapshot, tt.live, tt.written, now)
 			if text := strings.Join(got, "; "); !strings.Contains(text, tt.want) {
 				t.Errorf("%s\nis not\n%s", text, tt.want)
@@ -81,7 +101,7 @@ func TestManyKindsAreNotAllNamed(t *testing.T) {
 	}
 	want := "objects: 21 created since, not counting events and leases (g 6 created; f 5 created; e 4 created; d 3 " +
 		"created; c 2 created; other kinds: 1)"
-	if got := changed(nil, changes); got != want {
+	if got := changed(&SnapshotFacts{}, changes); got != want {
 		t.Errorf("%s, and not %s", got, want)
 	}
 }
