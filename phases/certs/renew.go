@@ -148,7 +148,9 @@ func (o RenewOptions) replace() phase {
 
 // served is what must serve again if the run goes back.
 func (o RenewOptions) served(f *Facts) *op.Before {
-	b := &op.Before{Pods: o.pods(f), Limit: max(o.limit(), renewLimit), Start: observe.StartLimits(o.stops(f)...)}
+	b := &op.Before{Pods: o.pods(f), Limit: max(o.limit(), renewLimit), Start: observe.StartLimits(o.stops(f)...),
+		EtcdPod: observe.Watched(f.Manifests, "etcd").Pod,
+		APIPod:  observe.Watched(f.Manifests, "kube-apiserver").Pod}
 	if f.Renewal.Serving {
 		b.Etcd = &f.Etcd.Access
 	}

@@ -67,7 +67,8 @@ func (o restorer) before(f *Facts) *op.Before {
 		size = max(size, f.Live.SizeBytes)
 	}
 	b := &op.Before{Pods: o.fenceOf(f).Pods, Limit: max(o.waitLimit(size), restorer{}.waitLimit(size)),
-		Start: observe.StartLimits(o.fenced(f)...)}
+		Start: observe.StartLimits(o.fenced(f)...), EtcdPod: f.watched("etcd").Pod,
+		APIPod: f.watched("kube-apiserver").Pod}
 	if f.EtcdServes {
 		b.Etcd = &f.Etcd.Access
 	}

@@ -40,6 +40,9 @@ type Before struct {
 	Limit time.Duration `json:"limit,omitempty"`
 	// Start is how long the kubelet lets containers start, by their names.
 	Start map[string]*StartLimit `json:"start,omitempty"`
+	// The containers of etcd and of the API server. Earlier versions did not say; nil: kubeadm's.
+	EtcdPod *Pod `json:"etcdPod,omitempty"`
+	APIPod  *Pod `json:"apiPod,omitempty"`
 
 	Ran    []Pod    `json:"ran,omitempty"`    // of the pods, what ran, with the containers that did
 	Images []string `json:"images,omitempty"` // what they were started from
@@ -81,19 +84,20 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 	if b == nil {
 		return nil
 	}
-	crashes, err := b.watch(ctx, t)
-	if err != nil {
+	if _, err := t.Host.Runtime.Containers(ctx); err != nil {
 		return &NotServingError{What: fmt.Sprintf("it is not known whether it serves again: %v", err),
 			Fix: "start the container runtime; `etcdpod status` has details"}
 	}
 	var ready readiness
+	var ends crashes
 	told := false
-	err = poll(ctx, t, "not everything that served before serves again", b.Limit, 100*time.Millisecond,
+	err := poll(ctx, t, "not everything that served before serves again", b.Limit, 100*time.Millisecond,
 		func(ctx context.Context) error {
-			err := b.missing(ctx, t, &ready)
+			layer, err := b.missing(ctx, t, &ready)
 			if err == nil {
 				return nil
 			}
+			ends.await(ctx, t, b, layer)
 			if !told {
 				told = true
 				t.report("everything is put back; waiting up to %s until what served before serves again", b.Limit)
@@ -101,10 +105,8 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 			if fix := b.noImage(ctx, t); fix != nil {
 				return &finalError{fix}
 			}
-			for _, w := range crashes {
-				if loop := w.loop(ctx, t); loop != nil {
-					return &finalError{fmt.Errorf("%w; %w", err, loop)}
-				}
+			if loop := ends.loop(ctx, t); loop != nil {
+				return &finalError{fmt.Errorf("%w; %w", err, loop)}
 			}
 			return err
 		})
@@ -113,7 +115,7 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 		return err
 	}
 	fix := "read its log below /var/log/pods, and the kubelet's (`journalctl -u kubelet`)"
-	for _, w := range crashes {
+	for _, w := range ends.watches[ends.layer] {
 		why, do := w.why(ctx, t, err)
 		if why != "" {
 			err = fmt.Errorf("%w; %s", err, why)
@@ -126,50 +128,114 @@ func (b *Before) again(ctx context.Context, t *Target) error {
 		"restart the kubelet afterwards"}
 }
 
-// watch watches all containers that ran.
-func (b *Before) watch(ctx context.Context, t *Target) (all []crashWatch, err error) {
-	if _, err := t.Host.Runtime.Containers(ctx); err != nil {
-		return nil, err
-	}
-	for _, pod := range b.Ran {
-		for _, name := range pod.Containers {
-			one := Pod{Namespace: pod.Namespace, Name: pod.Name, Containers: []string{name}, Except: pod.Except}
-			w, err := WatchedIn(one, b.Start[name]).watch(ctx, t, name)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, w)
-		}
-	}
-	return all, nil
+// A layer works only once those before it do. Until then its containers may end again and again: an
+// API server gives up after 20 s without etcd (k8s.io/apiserver, storagebackend/factory).
+const (
+	etcdLayer = iota
+	apiLayer
+	restLayer
+	layers
+)
+
+// crashes are the containers that end. That one does counts only from when the layers below it
+// work: before that it says nothing of its own.
+type crashes struct {
+	layer   int // the lowest that does not work
+	watches [layers][]crashWatch
 }
 
-// missing says what does not run, or serve.
-func (b *Before) missing(ctx context.Context, t *Target, ready *readiness) error {
-	all, err := t.Host.Runtime.Containers(ctx)
-	if err != nil {
-		return err
+// await watches a layer that is awaited now, from its beginning if that is new.
+func (c *crashes) await(ctx context.Context, t *Target, b *Before, layer int) {
+	if layer > c.layer || c.watches[layer] == nil {
+		watches, err := b.watch(ctx, t, layer)
+		if err != nil {
+			return // it is tried again
+		}
+		c.watches[layer] = watches
 	}
-	for _, p := range b.Ran {
-		for _, name := range p.Containers {
-			if !slices.ContainsFunc(all, func(c node.Container) bool {
-				return c.State == stateRunning && c.Name == name && p.Owns(c)
-			}) {
-				return fmt.Errorf("%s does not run", name)
-			}
+	c.layer = layer
+}
+
+// loop says which of those of the awaited layer keeps ending.
+func (c *crashes) loop(ctx context.Context, t *Target) error {
+	for _, w := range c.watches[c.layer] {
+		if err := w.loop(ctx, t); err != nil {
+			return err
 		}
 	}
-	if b.Etcd != nil {
+	return nil
+}
+
+// missing says what does not run, or serve, in the lowest layer where something does not.
+func (b *Before) missing(ctx context.Context, t *Target, ready *readiness) (layer int, err error) {
+	all, err := t.Host.Runtime.Containers(ctx)
+	for ; err == nil && layer < layers; layer++ {
+		if err = b.works(ctx, t, ready, layer, all); err != nil {
+			break
+		}
+	}
+	return layer, err
+}
+
+// works says what of a layer does not run, or serve.
+func (b *Before) works(ctx context.Context, t *Target, ready *readiness, layer int, all []node.Container) error {
+	for _, p := range b.in(layer) {
+		if !slices.ContainsFunc(all, func(c node.Container) bool { return c.State == stateRunning && p.Owns(c) }) {
+			return fmt.Errorf("%s does not run", p.Containers[0])
+		}
+	}
+	switch {
+	case layer == etcdLayer && b.Etcd != nil:
 		if _, err := t.Etcd.Serving(ctx, *b.Etcd, 0); err != nil {
 			return fmt.Errorf("etcd does not serve: %w", err)
 		}
-	}
-	if b.API != nil {
+	case layer == apiLayer && b.API != nil:
 		if err := ready.look(ctx, t, *b.API); err != nil {
 			return fmt.Errorf("the API server is not ready: %w", err)
 		}
 	}
 	return nil
+}
+
+// in are the containers of a layer that ran, each in a pod of its own.
+func (b *Before) in(layer int) (all []Pod) {
+	for _, pod := range b.Ran {
+		for _, name := range pod.Containers {
+			one := Pod{Namespace: pod.Namespace, Name: pod.Name, Containers: []string{name}, Except: pod.Except}
+			if b.layer(one) == layer {
+				all = append(all, one)
+			}
+		}
+	}
+	return all
+}
+
+// layer is that of a container.
+func (b *Before) layer(one Pod) int {
+	for layer, kubeadms := range []string{etcdLayer: "etcd", apiLayer: "kube-apiserver"} {
+		own := []*Pod{b.EtcdPod, b.APIPod}[layer]
+		if own == nil {
+			own = &Pod{Namespace: systemNamespace, Name: kubeadms, Containers: []string{kubeadms}}
+		}
+		if one.Namespace == own.Namespace && one.Name == own.Name &&
+			slices.Contains(own.Containers, one.Containers[0]) {
+			return layer
+		}
+	}
+	return restLayer
+}
+
+// watch watches the containers of a layer from now on.
+func (b *Before) watch(ctx context.Context, t *Target, layer int) (all []crashWatch, err error) {
+	for _, one := range b.in(layer) {
+		name := one.Containers[0]
+		w, err := WatchedIn(one, b.Start[name]).watch(ctx, t, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	return all, nil
 }
 
 // noImage says which image is gone since: then nothing is to be waited for.

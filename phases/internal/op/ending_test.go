@@ -120,9 +120,9 @@ func waits(w Watched) map[string]func(context.Context, *Target) error {
 		"not replaced": returned(&AwaitReplaced{Pod: *w.Pod, Limit: limit, Start: w.Start, WasReady: true,
 			Back: true}),
 		"back to etcd": returned(&RestartPod{Served: &Before{Etcd: &at, Limit: limit, Ran: []Pod{*w.Pod},
-			Start: starts}}),
+			Start: starts, EtcdPod: w.Pod}}),
 		"back to ready": returned(&StopKubelet{Before: &Before{API: &APIAccess{}, Limit: limit, Ran: []Pod{*w.Pod},
-			Start: starts}}),
+			Start: starts, APIPod: w.Pod}}),
 	}
 }
 
@@ -219,7 +219,7 @@ func TestWhatKeepsEndingSaysWhy(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		b := &Before{API: &APIAccess{}, Limit: time.Hour, Ran: []Pod{pod}}
+		b := &Before{API: &APIAccess{}, Limit: time.Hour, Ran: []Pod{pod}, APIPod: &pod}
 		began := e.now
 		var lacks *NotServingError
 		err := b.again(t.Context(), target)

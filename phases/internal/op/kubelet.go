@@ -43,7 +43,7 @@ func (k *StopKubelet) Returned(ctx context.Context, t *Target) (known bool, err 
 func (k *StopKubelet) returned(ctx context.Context, t *Target) error {
 	lends := !k.WasRunning && k.Before.ran()
 	if lends { // an earlier attempt may have stopped it, or the node has rebooted
-		if k.Before.missing(ctx, t, new(readiness)) == nil {
+		if _, err := k.Before.missing(ctx, t, new(readiness)); err == nil {
 			return k.alone(ctx, t)
 		}
 		if err := startKubelet(ctx, t); err != nil {
