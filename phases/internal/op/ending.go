@@ -114,8 +114,8 @@ type Watched struct {
 // WatchedIn is a container of a pod.
 func WatchedIn(pod Pod, start *StartLimit) Watched { return Watched{&pod, start} }
 
-// watch begins. program is what kubeadm calls container and program alike, for the journals of
-// earlier versions.
+// watch begins, as in [crashWatch.begin]. program is what kubeadm calls container and program
+// alike, for the journals of earlier versions.
 func (w Watched) watch(ctx context.Context, t *Target, program string) (crashWatch, error) {
 	watch := crashWatch{start: w.Start, owns: func(c node.Container) bool {
 		return c.Namespace == systemNamespace && c.Name == program
@@ -123,8 +123,7 @@ func (w Watched) watch(ctx context.Context, t *Target, program string) (crashWat
 	if w.Pod != nil {
 		watch.owns = w.Pod.Owns
 	}
-	err := watch.begin(ctx, t)
-	return watch, err
+	return watch.begin(ctx, t)
 }
 
 // crashWatch notices that a container ends, and when it keeps ending, so that waiting longer is
@@ -142,9 +141,13 @@ type crashWatch struct {
 // disk may be late once.
 const crashesTolerated = 3
 
-func (w *crashWatch) begin(ctx context.Context, t *Target) (err error) {
-	w.before, err = w.newest(ctx, t)
-	return err
+// begin looks at what there is. A watch that could not do that says nothing later: it could not
+// tell what ended before it.
+func (w crashWatch) begin(ctx context.Context, t *Target) (begun crashWatch, err error) {
+	if w.before, err = w.newest(ctx, t); err != nil {
+		return crashWatch{}, err
+	}
+	return w, nil
 }
 
 func (w crashWatch) loop(ctx context.Context, t *Target) error {

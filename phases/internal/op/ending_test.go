@@ -26,12 +26,19 @@ type ends struct {
 	exit node.Exit
 	// next is called while something is waited for.
 	next func(*ends)
+	deaf int    // so often the runtime does not answer at first
 	log  string // where the runtime writes it; empty: it does not tell
 }
 
 var errDeaf = errors.New("connection refused")
 
-func (e *ends) Containers(context.Context) ([]node.Container, error) { return slices.Clone(e.all), nil }
+func (e *ends) Containers(context.Context) ([]node.Container, error) {
+	if e.deaf > 0 {
+		e.deaf--
+		return nil, errDeaf
+	}
+	return slices.Clone(e.all), nil
+}
 
 func (e *ends) Exit(_ context.Context, id string) (node.Exit, bool, error) {
 	i := slices.IndexFunc(e.all, func(c node.Container) bool { return c.ID == id })
@@ -166,6 +173,22 @@ func TestAWaitDoesNotBlameWhatEndedBefore(t *testing.T) {
 			next := c
 			next.ID, next.Attempt = "etcd-a-1", 1
 			e.run(next) // and the one before ended
+			if err := wait(t.Context(), e.target(t)); err == nil || strings.Contains(err.Error(), "killed") {
+				t.Errorf("it says %v", err)
+			}
+		})
+	}
+}
+
+// A runtime that is being restarted may not answer when a wait begins: nobody knows then what had
+// ended before.
+func TestAWaitThatCouldNotLookBlamesNothing(t *testing.T) {
+	pod, c := inPod("etcd-a")
+	for name, wait := range waits(WatchedIn(pod, nil)) {
+		t.Run(name, func(t *testing.T) {
+			e := &ends{exit: node.Exit{Code: 137, Reason: "OOMKilled"}, now: time.Unix(1e9, 0), deaf: 1}
+			c.State, c.CreatedAt = stateExited, e.now.Add(-100*time.Hour)
+			e.all = []node.Container{c}
 			if err := wait(t.Context(), e.target(t)); err == nil || strings.Contains(err.Error(), "killed") {
 				t.Errorf("it says %v", err)
 			}

@@ -247,8 +247,8 @@ func (a *AwaitReplaced) await(ctx context.Context, t *Target, what string, wante
 	}
 	w := &podWatch{what: what, pod: a.Pod, start: a.Start, wanted: wanted, grace: a.Grace, told: map[string]bool{}}
 	// Only to say more if it fails. Of the others, this ends some itself.
-	crashes := crashWatch{start: a.Start, owns: func(c node.Container) bool { return a.Pod.Owns(c) && wanted(c) }}
-	_ = crashes.begin(ctx, t)
+	owns := func(c node.Container) bool { return a.Pod.Owns(c) && wanted(c) }
+	crashes, _ := crashWatch{start: a.Start, owns: owns}.begin(ctx, t)
 	var ready readiness
 	late, kicked := t.Host.Clock.Now().Add(deafAfter), false
 	err := poll(ctx, t, what, a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
