@@ -213,10 +213,11 @@ func (s shared) settled(t *Target) bool {
 }
 
 // giveBack puts an edit that came out back in its place, over what the run, or its undoing, has put
-// there. If something else is there by now, the person gets both.
+// there. If something else is there by now, the person gets both. Which is the later is not known:
+// an attempt may have been killed between its two exchanges.
 func (s shared) giveBack(t *Target) error {
-	both := fmt.Errorf("someone has changed %s just as the run replaced it, and again since: the later version is "+
-		"there, the earlier one is %s; keep what is right, and remove the other", s.path, s.beside())
+	both := fmt.Errorf("someone has changed %s twice just as the run replaced it: one version is there, another "+
+		"is %s; look at both, keep what is right, and remove the other", s.path, s.beside())
 	now, err := sumOf(t, s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

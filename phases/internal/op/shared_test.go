@@ -305,6 +305,23 @@ func TestWhatLiesBesideAFileBeforeARunIsNotPutInItsPlace(t *testing.T) {
 	}
 }
 
+// Of two edits either may lie beside the file, by the instant at which an attempt was killed.
+func TestOfTwoEditsNoneIsCalledTheLater(t *testing.T) {
+	c := cuttings()[slices.IndexFunc(cuttings(), func(c cutting) bool { return c.name == "replace-manifest" })]
+	m, target, o := c.begin(t, true)
+	file := o.(*op.ReplaceManifest).Path
+	beside := path.Join(path.Dir(file), "."+path.Base(file)+".etcdpod-swap")
+	m.Write(file, "one edit")
+	m.Write(beside, "another")
+	err := o.Undo(t.Context(), target)
+	if err == nil || !strings.Contains(err.Error(), beside) || strings.Contains(err.Error(), "later") {
+		t.Errorf("it says %v", err)
+	}
+	if string(m.Peek(file)) != "one edit" || string(m.Peek(beside)) != "another" {
+		t.Error("an edit was moved")
+	}
+}
+
 // The old manifest may be taken away from where the run keeps it: then it cannot be put back.
 func TestAReplacedManifestWhoseOldOneIsGoneIsNotCalledTheirs(t *testing.T) {
 	c := cuttings()[slices.IndexFunc(cuttings(), func(c cutting) bool { return c.name == "replace-manifest" })]
