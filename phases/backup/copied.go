@@ -3,6 +3,7 @@ package backup
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -37,11 +38,8 @@ func Copied(n *observe.Node, f *observe.Facts, dir string, pending int) string {
 // isOurs recognizes the data directory of this node's etcd, and data that a run keeps. Links in the
 // path are followed already.
 func isOurs(n *observe.Node, f *observe.Facts, at string) bool {
-	own := observe.KubeadmDataDir // of an etcd whose manifest was moved away to stop it
-	if f.Etcd != nil {
-		own = f.Etcd.DataDir
-	}
-	if at == node.Resolved(n.FS, own) || observe.Within(at, node.Resolved(n.FS, journal.RunsDir)) {
+	is := func(dir string) bool { return at == node.Resolved(n.FS, dir) }
+	if slices.ContainsFunc(ownDirs(f), is) || observe.Within(at, node.Resolved(n.FS, journal.RunsDir)) {
 		return true
 	}
 	runs, err := journal.List(n.FS)
@@ -60,4 +58,15 @@ func isOurs(n *observe.Node, f *observe.Facts, at string) bool {
 		}
 	}
 	return false
+}
+
+// ownDirs are where this node's etcd has its data, or may have it.
+func ownDirs(f *observe.Facts) []string {
+	if f.Etcd != nil {
+		return []string{f.Etcd.DataDir}
+	}
+	if volumes := observe.EtcdVolumes(f.Manifests); len(volumes) > 0 {
+		return volumes // its manifest does not tell which
+	}
+	return []string{observe.KubeadmDataDir} // its manifest was moved away, to stop it
 }

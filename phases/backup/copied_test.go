@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -30,6 +31,12 @@ func TestDataThatMayBeACopyIsSaidToBeOne(t *testing.T) {
 	}
 	n := &observe.Node{View: (&node.Host{FS: node.OS(root)}).View()}
 	own := &observe.Facts{Etcd: &observe.EtcdPod{DataDir: "/data/etcd"}}
+	pod, err := manifests.Parse([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: etcd}\nspec:\n  containers:\n" +
+		"  - {name: etcd, command: [etcd]}\n  volumes:\n  - {name: d, hostPath: {path: /data/etcd}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unusable := &observe.Facts{Manifests: []observe.ManifestFile{{Manifest: pod}}, EtcdError: errors.New("unusable")}
 	const kubeadm, any, beyond = "kubeadm made this copy while etcd was running",
 		"Nothing shows whether etcd was stopped", "its last 7 entries are in the snapshot"
 	for name, test := range map[string]struct {
@@ -38,17 +45,19 @@ func TestDataThatMayBeACopyIsSaidToBeOne(t *testing.T) {
 		pending int
 		want    []string // none: no word
 	}{
-		"kubeadm's copy":                       {own, kubeadms, 0, []string{kubeadm}},
-		"kubeadm's copy with a longer log":     {own, kubeadms, 7, []string{kubeadm, beyond}},
-		"kubeadm's copy, through a link":       {own, "/root/kubeadm", 0, []string{kubeadm}},
-		"another directory":                    {own, "/root/copy", 0, []string{any, "/root/copy"}},
-		"another directory with a longer log":  {own, "/root/copy/", 7, []string{any, beyond}},
-		"another directory, through a link":    {own, "/root/a", 0, []string{any}},
-		"kubeadm's default, which is not used": {own, "/var/lib/etcd", 0, []string{any}},
-		"etcd's own":                           {own, "/data/etcd", 7, nil},
-		"etcd's own, through a link":           {own, "/root/own/", 0, nil},
-		"etcd's own, whose manifest is moved":  {&observe.Facts{}, "/var/lib/etcd", 0, nil},
-		"what a run keeps":                     {own, kept, 0, nil},
+		"kubeadm's copy":                                {own, kubeadms, 0, []string{kubeadm}},
+		"kubeadm's copy with a longer log":              {own, kubeadms, 7, []string{kubeadm, beyond}},
+		"kubeadm's copy, through a link":                {own, "/root/kubeadm", 0, []string{kubeadm}},
+		"another directory":                             {own, "/root/copy", 0, []string{any, "/root/copy"}},
+		"another directory with a longer log":           {own, "/root/copy/", 7, []string{any, beyond}},
+		"another directory, through a link":             {own, "/root/a", 0, []string{any}},
+		"kubeadm's default, which is not used":          {own, "/var/lib/etcd", 0, []string{any}},
+		"etcd's own":                                    {own, "/data/etcd", 7, nil},
+		"etcd's own, through a link":                    {own, "/root/own/", 0, nil},
+		"etcd's own, whose manifest is moved":           {&observe.Facts{}, "/var/lib/etcd", 0, nil},
+		"etcd's own, whose manifest is unusable":        {unusable, "/data/etcd", 0, nil},
+		"kubeadm's default, which such an etcd has not": {unusable, "/var/lib/etcd", 0, []string{any}},
+		"what a run keeps":                              {own, kept, 0, nil},
 	} {
 		said := Copied(n, test.facts, test.dir, test.pending)
 		if (said == "") != (test.want == nil) {

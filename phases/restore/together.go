@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -41,20 +42,30 @@ func atNodes() looker {
 	return looker{
 		survey: survey,
 		source: func(ctx context.Context, n *observe.Node, o restorer, run string) (*SnapshotFacts, error) {
-			return o.source(ctx, n, &observe.Facts{Run: run, Node: n.Name})
+			f, err := ownEtcd(ctx, n, run)
+			if err != nil {
+				return nil, err
+			}
+			return o.source(ctx, n, f)
 		},
 		written: func(ctx context.Context, n *observe.Node, s *SnapshotFacts) Written {
-			files, err := n.Manifests(ctx, n.Config.StaticPodPath)
-			if err != nil {
+			f, err := ownEtcd(ctx, n, "")
+			if err = cmp.Or(err, f.EtcdError); err != nil {
 				return Written{Unknown: err.Error()}
 			}
-			pod, err := n.EtcdPod(files)
-			if err != nil {
-				return Written{Unknown: err.Error()}
-			}
-			return written(ctx, n, pod, s)
+			return written(ctx, n, f.Etcd, s)
 		},
 	}
+}
+
+// ownEtcd is what this node's manifests tell of its etcd.
+func ownEtcd(ctx context.Context, n *observe.Node, run string) (*observe.Facts, error) {
+	f := &observe.Facts{Run: run, Node: n.Name, ManifestDir: n.Config.StaticPodPath}
+	var err error
+	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err == nil {
+		f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests)
+	}
+	return f, err
 }
 
 // Joint is what the transaction needs to know about a restore on several nodes.
