@@ -28,8 +28,11 @@ func (s seen) lookAtEndings(ctx context.Context, n *observe.Node) map[string]end
 			if again {
 				look = s.before(look)
 			}
-			// Somebody may have stopped what runs again, and it may just not serve yet.
-			if e := n.Ending(ctx, m, look); e.String() != "" && (e.Fault || !again) {
+			e := n.Ending(ctx, m, look)
+			// Somebody may have stopped what runs again, and it may just not serve yet. That an
+			// error was logged is no reason: a program that serves logs some.
+			known := e.Fault && (e.Killed != "" || e.Last || !s.young(c))
+			if e.String() != "" && (known || !again) {
 				all[c.ID] = ended{why: e.String(), do: e.Fix}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,52 @@ func TestStatusSaysWhoKilledAContainer(t *testing.T) {
 			}
 			if !strings.Contains(st.Next, c.next) {
 				t.Errorf("next: %q", st.Next)
+			}
+		})
+	}
+}
+
+// Of what somebody stopped, and what loads its data now, it is not said that it keeps exiting.
+func TestStatusDoesNotBlameWhatWasStopped(t *testing.T) {
+	const etcd = `{"level":"info","msg":"ready to serve client requests"}` + "\n" +
+		`{"level":"info","msg":"received signal; shutting down","signal":"terminated"}` + "\n" +
+		`{"level":"error","msg":"setting up serving from embedded etcd failed.","error":"mux: server closed"}` + "\n"
+	const api = "E1129 08:57:53.0 1 controller.go:95] \"Unhandled Error\"\n"
+	for name, c := range map[string]struct {
+		program string
+		exit    *node.Exit // nil: the runtime has forgotten it
+		log     string
+		age     time.Duration
+		says    string
+	}{
+		"an etcd that served": {"etcd", &node.Exit{Ran: 50 * time.Second}, etcd, time.Minute, ""},
+		"an API server":       {"kube-apiserver", &node.Exit{Ran: time.Hour}, api, 5 * time.Minute, ""},
+		"which was killed":    {"kube-apiserver", &node.Exit{Code: 137, Ran: time.Hour}, api, 5 * time.Minute, ""},
+		"which is forgotten":  {"kube-apiserver", nil, api, time.Minute, ""},
+		"which has had time":  {"kube-apiserver", nil, api, 5 * time.Minute, "Unhandled Error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy(t)
+			s.probed(t)
+			if c.program == "etcd" {
+				s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			} else {
+				s.unready = errors.New("connection refused")
+			}
+			i := slices.IndexFunc(s.facts.Containers, func(one node.Container) bool { return one.Name == c.program })
+			now := &s.facts.Containers[i]
+			now.ID, now.Attempt, now.PodUID, now.CreatedAt = "c", 3, "u", s.facts.Now.Add(-c.age)
+			old := *now
+			old.ID, old.Attempt, old.State, old.CreatedAt = "", 2, "exited", now.CreatedAt.Add(-time.Hour)
+			exits := map[string]node.Exit{}
+			if c.exit != nil {
+				old.ID, exits["b"] = "b", *c.exit
+			}
+			s.facts.Containers = append(s.facts.Containers, old)
+			s.endings(t, exits, map[*node.Container]string{&old: c.log})
+			got := said(s.status(), finding.ContainerRestarts)
+			if (got != "") != (c.says != "") || !strings.Contains(got, c.says) {
+				t.Errorf("it says %q", got)
 			}
 		})
 	}

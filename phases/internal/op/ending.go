@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -53,6 +54,8 @@ const (
 	exitKilled     = 128 + 9
 	exitTerminated = 128 + 15
 	exitUnready    = 2
+	// What containerd takes for the code of one whose end nobody has seen.
+	exitUnseen = 255
 )
 
 // Exits is what a container runtime knows of containers that have ended.
@@ -64,7 +67,8 @@ type Exits interface {
 // EndingOf asks the runtime, and reads the log, of a container that has ended. l is how long the
 // kubelet let it start; nil: not known, or not limited. What cannot be read tells nothing.
 func EndingOf(ctx context.Context, files node.Reader, r Exits, c node.Container, l *StartLimit) Ending {
-	e := Ending{LastWords: LastWordsOf(files, LogOf(ctx, r, c))}
+	log := LogOf(ctx, r, c)
+	e := Ending{LastWords: LastWordsOf(files, log)}
 	e.Fault = e.Said != ""
 	var exit node.Exit
 	var ended bool
@@ -72,7 +76,13 @@ func EndingOf(ctx context.Context, files node.Reader, r Exits, c node.Container,
 		exit, ended, _ = r.Exit(ctx, c.ID)
 	}
 	ran := exit.Ran.Round(time.Second)
-	signalled := e.told || exit.Code == exitKilled || exit.Code == exitTerminated
+	told := e.told || exit.Code == 0
+	signalled := told || exit.Code == exitKilled || exit.Code == exitTerminated
+	probed := ""
+	if ended && (signalled || exit.Code == exitUnready) && l.reached(exit.Ran) {
+		begin, there := beginningOf(files, log)
+		probed = l.probed(exit, begin, there)
+	}
 	switch {
 	case !ended:
 		if e.Last {
@@ -84,22 +94,40 @@ func EndingOf(ctx context.Context, files node.Reader, r Exits, c node.Container,
 			"the kernel killed it after %s because it ran out of memory: %s", ran, moreMemory)}
 	case e.Last: // it says itself why
 		e.Fix = e.Do
-	case l.reached(exit.Ran) && (signalled || exit.Code == exitUnready):
-		e.Fault = true
+	case probed != "":
+		e.Fault, e.Killed = true, probed
 		e.Fix = fmt.Sprintf("if it only needs longer, raise %s.failureThreshold in %s", l.Probe, l.Manifest)
-		e.Killed = fmt.Sprintf("the kubelet killed it (%d) after %s, because it did not serve within the %s that %s "+
-			"in %s allows: if it only needs longer, raise %s.failureThreshold there",
-			exit.Code, ran, l.Limit, l.Probe, l.Manifest, l.Probe)
-	case e.told || exit.Code == exitTerminated:
-		e.Killed = fmt.Sprintf("it was told to exit after %s: `journalctl -u kubelet` shows whether the kubelet did "+
-			"that, and why", ran)
+	case exit.Code == exitUnseen && exit.Reason == "Unknown":
+		return Ending{Killed: fmt.Sprintf("it was gone when the container runtime looked again (%d), as when the "+
+			"machine goes down", exit.Code)}
+	case told || exit.Code == exitTerminated:
+		return Ending{Killed: fmt.Sprintf("it was told to exit after %s: `journalctl -u kubelet` shows whether the "+
+			"kubelet did that, and why", ran)}
 	case signalled:
+		e.Fault = false
 		e.Killed = fmt.Sprintf("it was killed (%d) after %s: `journalctl -u kubelet` shows whether the kubelet did "+
 			"that, and why", exit.Code, ran)
 	case e.Said == "" && exit.Text != "":
 		e.Said, e.Last, e.Fault = printable(exit.Text), true, true
 	}
 	return e
+}
+
+// probed says that the kubelet has killed a program that ran for as long as it may take to start.
+// It is empty if the program had served by then, and somebody else may as well have stopped it. Of
+// Kubernetes' programs nothing tells that they were ever ready.
+func (l *StartLimit) probed(exit node.Exit, begin string, log bool) string {
+	ran := exit.Ran.Round(time.Second)
+	more := fmt.Sprintf("the %s that %s in %s allows: if it only needs longer, raise %s.failureThreshold there",
+		l.Limit, l.Probe, l.Manifest, l.Probe)
+	switch {
+	case !log && exit.Code == 0, strings.Contains(begin, etcdServes), strings.Contains(begin, etcdServes2):
+		return ""
+	case strings.Contains(begin, listensAtOnce):
+		return fmt.Sprintf("it was ended (%d) after %s, as the kubelet does if it is not alive within %s", exit.Code,
+			ran, more)
+	}
+	return fmt.Sprintf("the kubelet killed it (%d) after %s, because it did not serve within %s", exit.Code, ran, more)
 }
 
 const moreMemory = "raise resources.limits.memory in its manifest, or give the machine more memory"
@@ -245,6 +273,9 @@ func (w crashWatch) why(ctx context.Context, t *Target, failed error) (why, do s
 		return "", ""
 	}
 	e := EndingOf(ctx, t.Host.FS, t.Host.Runtime, c, w.start)
+	if c.ID == w.before.ID && w.before.State == stateExited && !e.Fault {
+		return "", "" // the run itself may have stopped it
+	}
 	words := e.String()
 	switch {
 	case e.Killed != "", words == "":

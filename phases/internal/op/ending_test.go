@@ -180,6 +180,20 @@ func TestAWaitDoesNotBlameWhatEndedBefore(t *testing.T) {
 	}
 }
 
+// The run itself stops etcd before it waits for it.
+func TestAWaitDoesNotBlameWhatWasStoppedForIt(t *testing.T) {
+	pod, c := inPod("etcd-a")
+	c.State = stateExited
+	for name, exit := range map[string]node.Exit{"told": {Ran: time.Hour}, "killed": {Code: 137, Ran: time.Hour}} {
+		e := &ends{exit: exit, now: time.Unix(1e9, 0), all: []node.Container{c}}
+		a := &AwaitAnswer{Access: Access{Endpoints: []string{"https://127.0.0.1:2379"}}, Limit: time.Minute,
+			Watched: WatchedIn(pod, nil)}
+		if err := a.Do(t.Context(), e.target(t)); err == nil || strings.Contains(err.Error(), "journalctl") {
+			t.Errorf("%s: it says %v", name, err)
+		}
+	}
+}
+
 // A runtime that is being restarted may not answer when a wait begins: nobody knows then what had
 // ended before.
 func TestAWaitThatCouldNotLookBlamesNothing(t *testing.T) {
@@ -259,6 +273,13 @@ func TestHowAContainerEndedIsTold(t *testing.T) {
 	limit := &StartLimit{time.Minute, "startupProbe", "/m/etcd.yaml"}
 	const told = `{"level":"info","msg":"received signal; shutting down","signal":"terminated"}` + "\n"
 	const reason = `{"level":"fatal","msg":"discovery failed","error":"x509: unknown authority"}` + "\n"
+	// etcd 3.6.16, and kube-apiserver.
+	const served = `{"level":"info","caller":"embed/serve.go:139","msg":"ready to serve client requests"}` + "\n"
+	const closed = told + `{"level":"error","caller":"embed/etcd.go:912","msg":"setting up serving from embedded ` +
+		`etcd failed.","error":"accept tcp 127.0.0.1:2379: use of closed network connection"}` + "\n"
+	const listens = "I1129 08:57:52.0 1 secure_serving.go:211] Serving securely on [::]:6443\n" +
+		`E1129 08:57:53.0 1 controller.go:95] "Unhandled Error" err="moon"` + "\n"
+	const waits = "I1129 08:57:52.0 1 a.go:1] [graceful-termination] waiting for shutdown to be initiated\n"
 	const went = `{"level":"error","msg":"it went wrong","error":"x509: unknown authority"}` + "\n"
 	for name, c := range map[string]struct {
 		exit  node.Exit
@@ -270,10 +291,27 @@ func TestHowAContainerEndedIsTold(t *testing.T) {
 	}{
 		"out of memory, whatever it said": {node.Exit{Code: 137, Reason: "OOMKilled"}, went, limit,
 			[]string{"ran out of memory"}, true, "resources.limits.memory"},
-		"by its probe, and it told an error": {node.Exit{Code: 0, Ran: time.Minute}, told + went, limit,
-			[]string{"the kubelet killed it (0) after 1m0s", "the last error in its log is: it went wrong: x509",
+		"by its probe, and it told an error": {node.Exit{Code: 137, Ran: time.Minute}, went, limit,
+			[]string{"the kubelet killed it (137) after 1m0s", "the last error in its log is: it went wrong: x509",
 				"(a certificate is rejected or missing: `etcdpod certs check`"}, true,
 			"startupProbe.failureThreshold in /m"},
+		"by its probe, and it exited": {node.Exit{Code: 0, Ran: time.Minute}, closed, limit,
+			[]string{"the kubelet killed it (0) after 1m0s"}, true, "startupProbe.failureThreshold in /m"},
+		"it had served, and was told to exit": {node.Exit{Ran: 2 * time.Minute}, served + closed, limit,
+			[]string{"it was told to exit after 2m0s: `journalctl"}, false, ""},
+		"it had served, and was killed": {node.Exit{Code: 137, Ran: 2 * time.Minute}, served + went, limit,
+			[]string{"it was killed (137) after 2m0s: `journalctl"}, false, ""},
+		"it exits well, and its log is gone": {node.Exit{Ran: 2 * time.Minute}, "", limit,
+			[]string{"it was told to exit after 2m0s"}, false, ""},
+		"it may have served": {node.Exit{Code: 137, Ran: 2 * time.Minute}, listens, limit,
+			[]string{"it was ended (137) after 2m0s, as the kubelet does if"}, true,
+			"startupProbe.failureThreshold in /m"},
+		"an API server that exits well": {node.Exit{Ran: time.Hour}, listens, limit,
+			[]string{"it was told to exit after 1h0m0s"}, false, ""},
+		"an API server that says more": {node.Exit{Code: 1, Ran: time.Hour}, waits + listens, limit,
+			[]string{"the last error in its log is: \"Unhandled Error\" err=\"moon\""}, true, ""},
+		"the machine went down": {node.Exit{Code: 255, Reason: "Unknown", Ran: time.Minute}, listens, limit,
+			[]string{"as when the machine goes down"}, false, ""},
 		"it says itself why": {node.Exit{Code: 2, Ran: time.Minute}, reason, limit,
 			[]string{"a certificate is rejected"}, true, "certs check"},
 		"killed long after it was started": {node.Exit{Code: 137, Ran: time.Hour}, "", limit,
@@ -294,9 +332,13 @@ func TestHowAContainerEndedIsTold(t *testing.T) {
 			e.all[0].State = stateExited
 			files := node.OS(t.TempDir())
 			file := files.Real(usualLog(one))
-			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
-				os.WriteFile(file, []byte(c.log), 0o600)); err != nil {
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 				t.Fatal(err)
+			}
+			if c.log != "" {
+				if err := os.WriteFile(file, []byte(c.log), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			got := EndingOf(t.Context(), files, e, one, c.limit)
 			for _, want := range c.want {
@@ -304,7 +346,8 @@ func TestHowAContainerEndedIsTold(t *testing.T) {
 					t.Errorf("%q, and not %q", got, want)
 				}
 			}
-			if (got.String() == "") != (c.want == nil) || got.Fault != c.fault ||
+			if strings.Contains(got.String(), "closed network connection") ||
+				(got.String() == "") != (c.want == nil) || got.Fault != c.fault ||
 				!strings.Contains(got.Fix, c.fix) || (got.Fix == "") != (c.fix == "") {
 				t.Errorf("%q: %+v", got, got)
 			}

@@ -123,20 +123,42 @@ const (
 )
 
 // lastError picks the line of a log that says most, the last one of several, and says whether the
-// program ended with that. One that was told to exit has no error of its own.
+// program ended with that. One that was told to exit has no error of its own: etcd 3.6 and 3.7 log
+// some each time, as their listeners close.
 func lastError(log string) (said string, last, told bool) {
 	best := saysNothing
 	for line := range strings.Lines(log) {
 		line = plainLine(line)
 		if strings.Contains(line, "received signal; shutting down") ||
-			strings.Contains(line, "[graceful-termination]") {
-			best, said, told = saysNothing, "", true
+			strings.Contains(line, "[graceful-termination]") && !strings.Contains(line, "waiting for shutdown") {
+			return "", false, true
 		}
 		if much, text := judgeLine(line); much > saysNothing && much >= best {
 			best, said = much, text
 		}
 	}
 	return printable(said), best > saysError, told
+}
+
+// What etcd says once it serves, and what Kubernetes' programs say before they are ready.
+const (
+	etcdServes    = "ready to serve client requests"
+	etcdServes2   = "serving client traffic"
+	listensAtOnce = "Serving securely on "
+)
+
+// beginning is how much of a log is searched for that.
+const beginning = 4 << 20
+
+// beginningOf is the beginning of a log; there is false if it cannot be read.
+func beginningOf(files node.Reader, name string) (text string, there bool) {
+	f, err := files.Open(name)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	all, err := io.ReadAll(io.LimitReader(f, beginning))
+	return string(all), err == nil
 }
 
 // plainLine is what the program wrote. Runtimes that implement CRI put something before it, and
