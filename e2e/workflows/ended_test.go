@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,6 +151,33 @@ func (n *node) editEtcd(old, text string) {
 		n.t.Fatalf("etcd.yaml has no %q:\n%s", old, data)
 	}
 	must(n.t, os.WriteFile(file, []byte(strings.Replace(string(data), old, text, 1)), 0o600))
+}
+
+// A db that somebody has deleted is in the log: nobody is told to look for the data elsewhere, or
+// to restore.
+func TestAnEtcdWhoseDBIsGoneIsToBeStarted(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	b := n.backup()
+	n.change()
+	keys := n.keys()
+	stopEtcd(n)
+	must(t, os.Remove(n.Path(sandbox.DataDir+"/member/snap/db")))
+	n.untouched(func() {
+		n.want(6, []string{"status", "--kubelet-status-command", "true"},
+			"the db of etcd is missing from its data directory "+sandbox.DataDir+"; its log is there, and whole",
+			"start etcd: it makes its db anew from its log, and nothing is lost")
+		n.want(1, []string{"backup"}, sandbox.DataDir+" holds etcd's log, and no db: `etcdpod status` says")
+		n.want(5, []string{"backup", "--from-data-dir", sandbox.DataDir}, "start an etcd on it")
+		plan := n.want(0, []string{"restore", b.file, "--dry-run"}, "what etcd's log holds: its db is gone")
+		if strings.Contains(plan.Stdout+plan.Stderr, "brings back the replaced data") {
+			t.Errorf("a way back is promised:\n%s", plan.Stdout)
+		}
+	})
+	must(t, n.StartKubelet(n.ctx))
+	n.ready()
+	if !maps.Equal(n.keys(), keys) {
+		t.Error("something is lost")
+	}
 }
 
 // What cannot be saved is not proposed to be saved.

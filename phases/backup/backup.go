@@ -56,6 +56,7 @@ type Facts struct {
 	Access    op.Access          // to the etcd that the snapshot is taken of
 	Agreement *observe.Agreement // nil: there is nothing to compare
 	NoData    bool               // etcd's directory holds none
+	LogAlone  bool               // it holds a log, and no db
 }
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
@@ -121,6 +122,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.reach(ctx, n)
 	}
 	f.NoData = f.Etcd != nil && n.NoData(f.Etcd)
+	f.LogAlone = f.Etcd != nil && n.LogAlone(f.Etcd) != nil
 	if f.Backup, err = o.place(n, seen); err != nil {
 		return nil, err
 	}
@@ -285,6 +287,8 @@ func (o Options) checkEtcd(f *Facts) error {
 			f.Etcd.DataDir)
 	case f.NoData:
 		suggestion = fmt.Sprintf("%s holds no data, either: `etcdpod status` says what to do", f.Etcd.DataDir)
+	case f.LogAlone:
+		suggestion = fmt.Sprintf("%s holds etcd's log, and no db: `etcdpod status` says what to do", f.Etcd.DataDir)
 	default:
 		suggestion = fmt.Sprintf("if that etcd has been stopped for good, run `etcdpod backup %s`",
 			journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))

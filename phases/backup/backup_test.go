@@ -48,6 +48,9 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		{"etcd does not answer, and has no data", Options{}, func(f *Facts) {
 			f.Live, f.LiveError, f.NoData = nil, errors.New("connection refused"), true
 		}, &unreachable, "connection refused", "/var/lib/etcd holds no data, either: `etcdpod status` says"},
+		{"etcd does not answer, and has a log only", Options{}, func(f *Facts) {
+			f.Live, f.LiveError, f.LogAlone = nil, errors.New("connection refused"), true
+		}, &unreachable, "connection refused", "/var/lib/etcd holds etcd's log, and no db: `etcdpod status` says"},
 		{"etcd runs, and does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError, f.DataInUse = nil, errors.New("bad certificate"), true
 		}, &unreachable, "bad certificate", "an etcd is using /var/lib/etcd, so its files cannot be read"},

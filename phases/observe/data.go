@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,17 +66,51 @@ func (n *Node) InspectNamed(ctx context.Context, dir, walDir string, upToHole bo
 	}
 	if missing := (*fs.PathError)(nil); errors.As(err, &missing) &&
 		(errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)) {
+		if log := n.logAlone(dir, walDir); log != nil && log.Whole {
+			return nil, engine.Refuse("start an etcd on it: it makes the db anew from the log",
+				"%s has no member/snap/db, only the log, which is whole", dir)
+		}
 		return nil, engine.Refuse("give the directory that contains member/snap/db", "there is no etcd data "+
 			"there: %s: %v", strings.TrimPrefix(missing.Path, n.FS.Real(dir)+"/"), missing.Err)
 	}
 	return d, err
 }
 
-// NoData says that there is no database in an etcd's directory. One that cannot be looked at is not
+// NoDB says that there is no database in an etcd's directory. One that cannot be looked at is not
 // missing.
-func (n *Node) NoData(pod *EtcdPod) bool {
-	_, err := n.FS.Lstat(path.Join(pod.DataDir, "member/snap/db"))
+func (n *Node) NoDB(pod *EtcdPod) bool { return n.noDB(pod.DataDir) }
+
+func (n *Node) noDB(dir string) bool {
+	_, err := n.FS.Lstat(path.Join(dir, "member/snap/db"))
 	return errors.Is(err, fs.ErrNotExist) || node.IsWrongKind(err)
+}
+
+// NoData says that there is neither a database nor a log.
+func (n *Node) NoData(pod *EtcdPod) bool {
+	return n.noDB(pod.DataDir) && !n.hasLog(pod.DataDir, pod.WALDir)
+}
+
+// LogAlone is the log of an etcd whose database is gone: etcd may make that anew. It is nil if the
+// database is there, or the log is gone, too.
+func (n *Node) LogAlone(pod *EtcdPod) *etcd.LogAlone { return n.logAlone(pod.DataDir, pod.WALDir) }
+
+func (n *Node) logAlone(dir, walDir string) *etcd.LogAlone {
+	if !n.noDB(dir) || !n.hasLog(dir, walDir) {
+		return nil
+	}
+	if walDir != "" {
+		walDir = n.FS.Real(walDir)
+	}
+	log, err := etcd.InspectLog(n.FS.Real(dir), walDir)
+	if err != nil {
+		return &etcd.LogAlone{} // not one that etcd could use
+	}
+	return log
+}
+
+func (n *Node) hasLog(dir, walDir string) bool {
+	names, err := n.FS.ReadDir(cmp.Or(walDir, path.Join(dir, "member/wal")))
+	return err == nil && slices.ContainsFunc(names, func(name string) bool { return path.Ext(name) == ".wal" })
 }
 
 func (n *Node) inspect(ctx context.Context, dir, walDir string) (*etcd.DataDir, error) {

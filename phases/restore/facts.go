@@ -6,6 +6,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -30,6 +31,7 @@ type Facts struct {
 	// What the data directory says; nil when it could not be read, and StoppedError says why.
 	Stopped       *observe.Stopped
 	StoppedError  error
+	LogAlone      *etcd.LogAlone // all that is left of the data; nil: that is not so
 	Data          DataFacts
 	Snapshot      *SnapshotFacts
 	KnownRevision int64    // the highest revision found anywhere; 0: none was found

@@ -121,6 +121,7 @@ func inspectMute(ctx context.Context, n *observe.Node, f *Facts) {
 func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err error) {
 	if f.Etcd != nil && f.Live == nil {
 		f.Stopped, f.StoppedError = n.Stopped(ctx, f.Etcd)
+		f.LogAlone = n.LogAlone(f.Etcd)
 	}
 	if f.Etcd != nil {
 		if f.Data, err = o.data(n, f); err != nil {
@@ -146,6 +147,9 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		f.Notes[journal.NoteKeptData] = stagedDir(f)
 	default:
 		f.Notes[journal.NoteKeptData] = f.Etcd.DataDir
+	}
+	if f.Etcd != nil && f.Live == nil && n.NoDB(f.Etcd) {
+		f.Notes[journal.NoteKeptNoDB] = "true"
 	}
 	if f.Etcd != nil && f.Etcd.WALDir != "" {
 		f.Notes[journal.NoteKeptWAL] = stagedWALDir(f)

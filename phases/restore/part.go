@@ -86,6 +86,7 @@ type Survey struct {
 	Stopped       *observe.Stopped
 	KnownRevision int64
 	Unreadable    []string // what its API server cannot read of the snapshot
+	InLog         []string // what its etcd would make anew from its log
 	// Addresses connected to etcd's client port.
 	Clients []string
 	// API servers elsewhere that accept connections.
@@ -108,7 +109,7 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	p.Id, p.facts = q.Run, f
 	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
 		Addresses: f.Addresses, Live: f.Live, Serves: f.EtcdServes, Stopped: f.Stopped,
-		KnownRevision: f.KnownRevision, Reached: f.Reached, Unreadable: f.Encryption.unreadable()}
+		KnownRevision: f.KnownRevision, Reached: f.Reached, Unreadable: f.Encryption.unreadable(), InLog: f.inLog()}
 	s.LastRestore, s.Replaced = journal.LastRestore(p.Node.Host.FS, journal.NoteOldURLs)
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}

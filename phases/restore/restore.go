@@ -90,10 +90,10 @@ func WayBack(run journal.Run) string {
 }
 
 // takingBack is the command for that, on the node whose notes they are. It restores all nodes of
-// the cluster; empty if the run replaces no data there.
+// the cluster; empty if the run replaces no data there, or what no restore takes.
 func takingBack(notes map[string]string, cluster *journal.Cluster) string {
 	kept := Options{FromDataDir: notes[journal.NoteKeptData], FromWALDir: notes[journal.NoteKeptWAL]}
-	if kept.FromDataDir == "" {
+	if kept.FromDataDir == "" || notes[journal.NoteKeptNoDB] != "" {
 		return ""
 	}
 	var nodes []string

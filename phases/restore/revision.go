@@ -44,6 +44,9 @@ func (k *known) add(revision int64, source string) {
 func (o restorer) knownRevision(n *observe.Node, f *Facts) (known, error) {
 	var k known
 	k.add(liveRevision(f), "etcd")
+	if f.LogAlone != nil {
+		k.add(f.LogAlone.RevisionAtMost, "etcd's log")
+	}
 	if o.FromDataDir != "" {
 		k.add(f.Snapshot.Revision, o.FromDataDir)
 	}

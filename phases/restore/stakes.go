@@ -54,15 +54,33 @@ func (o restorer) stakes(f *Facts) engine.Stakes {
 	if f.Etcd == nil {
 		return engine.Stakes{}
 	}
-	back := fmt.Sprintf("`%s` brings back the replaced data, which is kept until `etcdpod prune`",
-		takingBack(f.Notes, nil))
-	if o.Shared != nil {
-		back = fmt.Sprintf("on %s, `%s` brings back the replaced data, which is kept on each node until `etcdpod "+
-			"prune`", f.Node, takingBack(f.Notes, &o.Shared.Cluster))
-	}
 	lost := append(o.lost(f.Snapshot, f.Live, f.Written, f.Now), f.Encryption.unreadable()...)
-	return engine.Stakes{Lost: lost, SizeBytes: f.Snapshot.Proof.SizeBytes,
-		Back: []string{back}}
+	lost = append(lost, f.inLog()...)
+	return engine.Stakes{Lost: lost, SizeBytes: f.Snapshot.Proof.SizeBytes, Back: o.back(f)}
+}
+
+// inLog is what a person need not give up: etcd only has to be started.
+func (f *Facts) inLog() []string {
+	if f.LogAlone == nil || !f.LogAlone.Whole {
+		return nil
+	}
+	return []string{fmt.Sprintf("on %s, what etcd's log holds: its db is gone, but if that etcd is started instead, "+
+		"it makes its db anew from the log, and nothing is lost", f.Node)}
+}
+
+// back is how to come back when the run is over; nothing, if it replaces no data that could be
+// restored.
+func (o restorer) back(f *Facts) []string {
+	if o.Shared == nil {
+		if command := takingBack(f.Notes, nil); command != "" {
+			return []string{fmt.Sprintf("`%s` brings back the replaced data, which is kept until `etcdpod prune`",
+				command)}
+		}
+	} else if command := takingBack(f.Notes, &o.Shared.Cluster); command != "" {
+		return []string{fmt.Sprintf("on %s, `%s` brings back the replaced data, which is kept on each node until "+
+			"`etcdpod prune`", f.Node, command)}
+	}
+	return nil
 }
 
 // lost says what is given up: how old the data is, and what was written since.

@@ -172,6 +172,9 @@ func (l looker) plan(
 	if plan.Nodes, err = planAll(ctx, t, o.Restore, joint, surveys); err == nil {
 		plan.Stakes = l.stakes(ctx, n, o, source, surveys[here], here, plan.Nodes)
 		plan.Stakes.Lost = append(plan.Stakes.Lost, view.unreadable()...)
+		for _, p := range t.Peers {
+			plan.Stakes.Lost = append(plan.Stakes.Lost, surveys[p.Name].InLog...)
+		}
 	}
 	return t, plan, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -44,6 +45,12 @@ func TestTheWayBackIsACommandOnOneNodeAndOnSeveral(t *testing.T) {
 		}
 	}
 	f := plannedFacts(t)
+	f.Notes = map[string]string{journal.NoteKeptData: "/runs/r1/data", journal.NoteKeptNoDB: "true"}
+	f.LogAlone = &etcd.LogAlone{Whole: true}
+	s := restorer{}.stakes(f)
+	if len(s.Back) > 0 || !strings.Contains(strings.Join(s.Lost, "; "), "makes its db anew from the log") {
+		t.Errorf("without a db it says %+v", s)
+	}
 	f.Notes = kept
 	alone := restorer{}.stakes(f).Back[0]
 	shared := restorer{Shared: &Shared{Cluster: cluster}}.stakes(f).Back[0]

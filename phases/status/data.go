@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -18,6 +19,7 @@ import (
 type data struct {
 	room    map[string]uint64 // bytes left, by the directory that etcd writes to
 	nothing bool              // etcd's directory holds no data, of whatever cluster
+	log     *etcd.LogAlone    // what is left where only the db is gone; nil: that is not so
 	// What the others know this node's member as, if nothing of it is here.
 	emptied *observe.Member
 }
@@ -42,6 +44,7 @@ func lookAtData(ctx context.Context, n *observe.Node, f *observe.Facts) (d data)
 	if f.Live != nil {
 		return d
 	}
+	d.log = n.LogAlone(f.Etcd)
 	own := false
 	if d.nothing, own = holds(ctx, n, f.Etcd); !own {
 		d.emptied = n.KnownToOthers(ctx, f.Etcd)
@@ -82,6 +85,12 @@ func (s seen) judgeData() (w found) {
 	case s.data.nothing && !s.stoppedByRun():
 		w = append(w, finding.New(finding.EtcdDataMissing, s.facts.Etcd.DataDir,
 			"etcd's data directory %s holds no data", s.facts.Etcd.DataDir))
+	case s.data.log != nil && !s.stoppedByRun():
+		text := "the db of etcd is missing from its data directory %s; its log is there, and whole"
+		if !s.data.log.Whole {
+			text = "the db of etcd is missing from its data directory %s, and its log does not go back to the beginning"
+		}
+		w = append(w, finding.New(finding.EtcdDataMissing, s.facts.Etcd.DataDir, text, s.facts.Etcd.DataDir))
 	}
 	for _, dir := range s.data.full() {
 		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has only %s left: etcd exits when it "+
@@ -108,13 +117,21 @@ func (s seen) mendData() string {
 	return ""
 }
 
-// findData says what to do where etcd's directory holds no data: there is nothing to save there.
+// findData says what to do where etcd's directory holds no data, or no db: nothing can be saved.
 func (s seen) findData() string {
+	if log := s.data.log; log != nil && log.Whole {
+		return fmt.Sprintf("start etcd: it makes its db anew from its log, and nothing is lost. Do not empty %s",
+			s.facts.Etcd.DataDir)
+	}
 	as, file := s.facts.Etcd.Source("data-dir", "")
 	restore := "look for a backup that was kept elsewhere: `etcdpod backups --dir DIR`"
 	if newest := s.newest(); newest != nil {
 		restore = fmt.Sprintf("see what restoring the newest backup would do: `etcdpod restore %s --dry-run`",
 			newest.Path)
+	}
+	if s.data.log != nil {
+		return fmt.Sprintf("if somebody has moved %s/member/snap/db away, put it back; if it is lost, %s",
+			s.facts.Etcd.DataDir, restore)
 	}
 	return fmt.Sprintf("if etcd's data is on another disk, mount it at %s; if it is in another directory, correct %s "+
 		"in %s; if it is lost, %s. On a new node nothing is wrong: etcd makes its data when it first starts",

@@ -304,7 +304,7 @@ func (s seen) next(st Status) string {
 		return s.mendData()
 	case s.etcdDown() && s.etcdEnded().do != "":
 		return s.etcdEnded().do
-	case s.etcdDown() && s.data.nothing:
+	case s.etcdDown() && (s.data.nothing || s.data.log != nil):
 		return s.findData()
 	case s.etcdDown() && newest != nil:
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring the newest backup would do, run "+

@@ -22,6 +22,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -296,6 +297,16 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Live, s.facts.LiveError, s.data.nothing = nil, errors.New("connection refused"), true
 		}, []string{"connection refused", "holds no data"},
 			"if it is lost, see what restoring the newest backup would do: `etcdpod restore /b/new.db --dry-run`"},
+		{"etcd is down, without its db", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.data.log = &etcd.LogAlone{Whole: true}
+		}, []string{"connection refused", "the db of etcd is missing from its data directory /var/lib/etcd; its log " +
+			"is there, and whole"}, "start etcd: it makes its db anew from its log, and nothing is lost. Do not empty"},
+		{"etcd is down, without its db and the beginning of its log", func(s *seen) {
+			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
+			s.data.log = &etcd.LogAlone{}
+		}, []string{"connection refused", "its log does not go back to the beginning"},
+			"put it back; if it is lost, see what restoring the newest backup would do: `etcdpod restore /b/new.db"},
 		{"etcd is down, without data, and its log tells why", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.data.nothing = nil, errors.New("connection refused"), true
 			s.facts.Containers[0].ID, s.facts.Containers[0].Attempt = "7f", 3

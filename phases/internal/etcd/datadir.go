@@ -228,7 +228,7 @@ func (d *DataDir) readEntries() error {
 		if r == nil {
 			continue
 		}
-		if r.Put != nil || r.DeleteRange != nil || r.Txn != nil || r.LeaseRevoke != nil {
+		if mayWrite(r) {
 			d.RevisionAtMost++
 		}
 		if a := r.ClusterMemberAttrSet; a != nil {
@@ -261,6 +261,11 @@ func (d *DataDir) readEntries() error {
 		return d.checkMember()
 	}
 	return nil
+}
+
+// mayWrite says whether a request, if there is one, may raise the revision.
+func mayWrite(r *pb.InternalRaftRequest) bool {
+	return r != nil && (r.Put != nil || r.DeleteRange != nil || r.Txn != nil || r.LeaseRevoke != nil)
 }
 
 // changeMembers changes a list of members as etcd does on a change of raft's configuration

@@ -145,8 +145,9 @@ func ofEtcd() []Kind {
 			"The cluster knows this node's member, but the data directory holds none of its data.",
 			"Let it join again as a new member; `next` says how."},
 		{EtcdDataMissing, Critical,
-			"etcd does not answer, and its data directory holds no data.",
-			"Mount the disk that has it, correct `--data-dir`, or restore a backup."},
+			"etcd does not answer, and its data directory holds no data, or no db.",
+			"Mount the disk that has it, correct `--data-dir`, let etcd make its db anew from its log, " +
+				"or restore a backup; `next` says what fits."},
 		{DiskFull, Critical,
 			"The file system of etcd's data or log is almost full: etcd exits when it is full.",
 			"Make room."},

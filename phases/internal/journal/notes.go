@@ -11,6 +11,7 @@ import (
 const (
 	NoteRevision = "revision" // the highest one known before the run
 	NoteKeptData = "keptData" // where the old data is after the run
+	NoteKeptNoDB = "keptNoDB" // set if the old data has no db: no restore can take it back
 	NoteKeptWAL  = "keptWAL"  // where its WAL is, if not in member/wal
 	// NoteLeft is, on several nodes, the peer URLs of old members that could still serve as the old
 	// cluster, separated by spaces.
