@@ -65,6 +65,13 @@ type Made struct {
 	Findings []finding.Finding
 }
 
+// Grave are the findings that somebody must look into, although the backup is good.
+func (m Made) Grave() []finding.Finding {
+	return slices.DeleteFunc(slices.Clone(m.Findings), func(f finding.Finding) bool {
+		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack
+	})
+}
+
 // Take takes a backup. confirm sees the plan; if it returns an error, the command ends.
 func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (Made, error) {
 	var kept *op.KeepBackup
@@ -135,9 +142,11 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		f.Backup.Cluster = fmt.Sprintf("%x", d.ClusterID)
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 		f.Backup.Copied = Copied(n, seen, o.FromDataDir, d.Pending())
+		f.Backup.Since = Since(n, f.Backup.Cluster)
 	case f.Live != nil:
 		f.Backup.Need = f.Live.SizeBytes
 		f.Agreement = n.Agree(ctx, f.Access, f.Live, false)
+		f.lookBack(ctx, n)
 	}
 	return f, nil
 }
@@ -179,7 +188,8 @@ func (o Options) preflight() phase {
 			for _, dir := range f.Backup.Missing {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
-			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints}
+			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints,
+				Behind: f.Backup.Behind}
 			if f.Agreement != nil {
 				known.Differ = f.Agreement.Differ
 			}
@@ -223,6 +233,9 @@ func (o Options) workspace(f *Facts) op.Workspace {
 func (o Options) notes(f *Facts) []finding.Finding {
 	notes := append(f.Backup.notes(), o.leftOut(f)...)
 	notes = append(notes, o.unexplained(f)...)
+	if b := f.Backup.Behind; b != nil {
+		notes = append(notes, FellBack(Present(f.Facts), *b))
+	}
 	if f.Agreement == nil {
 		return notes
 	}
@@ -331,6 +344,7 @@ func (o Options) verifySnapshot() phase {
 func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep}}, nil
+			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep,
+				Since: f.Backup.Since}}, nil
 		}}
 }

@@ -146,12 +146,17 @@ func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
 func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"},
 		TakenAt: time.Unix(1_600_000_000, 0)}
+	restored := base.TakenAt.Add(time.Hour)
 	cases := []struct {
 		name   string
 		file   string // empty: the generated name
 		change func(*Sidecar)
 		stays  bool
 	}{
+		{"at a revision that etcd is below now", "", func(s *Sidecar) { s.Revision = simRevision + 1 }, true},
+		{"of another cluster, which no run explains", "", func(s *Sidecar) {
+			s.ClusterID, s.TakenAt = "2", restored.Add(time.Hour)
+		}, true},
 		{"of this node", "", func(*Sidecar) {}, false},
 		{"of this node before a restore gave the cluster a new id", "", func(s *Sidecar) { s.ClusterID = "2" }, false},
 		{"of this node before its CAs were rotated", "",
@@ -180,7 +185,7 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.Fingerprints, f.Backup.Cluster = base.Fingerprints, "1"
+			f.Fingerprints, f.Backup.Cluster, f.Backup.Since = base.Fingerprints, "1", restored
 			plan, err := backup.Planned(t.Context(), f)
 			if err != nil {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -33,6 +34,9 @@ type Place struct {
 	Cluster string   // hex; known beforehand only for a data directory
 	Caveats []string // what a data directory may lack
 	Copied  string   // what it may lack because it may be a copy; see [Copied]
+	// What an earlier backup holds that etcd does not; nil: nothing is known of any.
+	Behind *op.Behind
+	Since  time.Time // when a run of this node began the present cluster; zero: none did
 }
 
 // place examines where the backup will go. Links are followed first: what counts is where they

@@ -51,7 +51,7 @@ func (n *Node) ObserveAround(ctx context.Context, id string) (*Facts, error) {
 	f.Addresses = Addresses(f.Manifests)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
-	if f.Fingerprints, err = n.fingerprints(f); err != nil {
+	if f.Fingerprints, err = n.Fingerprints(f); err != nil {
 		return nil, err
 	}
 	if f.Etcd != nil {
@@ -242,7 +242,7 @@ func liveOf(s etcd.Status, members []etcd.Member) *Live {
 
 // fingerprints returns the SHA-256, by host path, of the files without which a snapshot is useless
 // on another machine.
-func (n *Node) fingerprints(f *Facts) (map[string]string, error) {
+func (n *Node) Fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {
 		for _, flag := range []string{

@@ -126,8 +126,8 @@ func (s seen) findData() string {
 	as, file := s.facts.Etcd.Source("data-dir", "")
 	restore := "look for a backup that was kept elsewhere: `etcdpod backups --dir DIR`"
 	if newest := s.newest(); newest != nil {
-		restore = fmt.Sprintf("see what restoring the newest backup would do: `etcdpod restore %s --dry-run`",
-			newest.Path)
+		which, file := s.toRestore(newest)
+		restore = fmt.Sprintf("see what restoring %s would do: `etcdpod restore %s --dry-run`", which, file)
 	}
 	if s.data.log != nil {
 		return fmt.Sprintf("if somebody has moved %s/member/snap/db away, put it back; if it is lost, %s",

@@ -292,13 +292,6 @@ func (s seen) wantsBackup() bool {
 	return s.maxAge > 0 && (newest == nil || s.facts.Now.Sub(newest.TakenAt) > s.maxAge)
 }
 
-// fellBack says whether etcd is below the newest backup. Revisions only grow, so it has lost its
-// data and started over (the kubelet starts one on an empty directory), or was put back by hand.
-func (s seen) fellBack() bool {
-	newest := s.newest()
-	return newest != nil && s.facts.Live != nil && s.facts.Live.Revision < newest.Revision
-}
-
 func (s seen) judgeBackups() found {
 	newest := s.newest()
 	switch {
@@ -306,9 +299,8 @@ func (s seen) judgeBackups() found {
 		return one(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr)
 	case newest == nil && s.wantsBackup():
 		return one(finding.BackupMissing, s.backupDir, "%s", s.noBackup())
-	case s.fellBack() && !s.stoppedByRun():
-		return one(finding.EtcdFellBack, newest.Path, "etcd is at revision %d, but the newest backup of this node is "+
-			"at revision %d: it does not hold what was backed up", s.facts.Live.Revision, newest.Revision)
+	case s.behind != nil && !s.stoppedByRun():
+		return found{backup.FellBack(backup.Present(&s.facts), *s.behind)}
 	case s.wantsBackup():
 		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %s old",
 			s.backupDir, old(s.facts.Now.Sub(newest.TakenAt)))

@@ -15,6 +15,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -29,7 +30,8 @@ type seen struct {
 	unread    []unreadCA
 	backups   []backup.Entry
 	backupErr error
-	backupDir string // where they are looked for
+	backupDir string     // where they are looked for
+	behind    *op.Behind // what one of them holds that etcd does not
 	maxAge    time.Duration
 	open      engine.RunSummary
 	openErr   error
@@ -69,6 +71,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	} else {
 		s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
 	}
+	f.Fingerprints, _ = n.Fingerprints(f) // without them ids tell whose backup one is
 	n.ObserveStarts(ctx, f)
 	s.certs, s.unread = certificates(n, f, s.trace != ""), unreadCAs(n, f)
 	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
@@ -216,6 +219,9 @@ func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
 	var l backup.Listing
 	l, s.backupErr = backup.List(ctx, n, dir)
 	s.backups, s.backupDir = l.Entries, l.In()
+	if s.facts.Live != nil {
+		s.behind = backup.Behind(n, &s.facts, s.backups)
+	}
 }
 
 // newest is the newest backup of this node with nothing odd about it. In a directory that several
@@ -232,6 +238,15 @@ func (s seen) firstBackup(is func(backup.Entry) bool) *backup.Entry {
 		}
 	}
 	return nil
+}
+
+// toRestore is the backup to look at first, and what to call it: the newest, unless that was taken
+// of an etcd that had lost data before.
+func (s seen) toRestore(newest *backup.Entry) (which, file string) {
+	if b := newest.Behind; b != nil && s.firstBackup(func(e backup.Entry) bool { return e.Path == b.Path }) != nil {
+		return "the backup from before etcd lost data", b.Path
+	}
+	return "the newest backup", newest.Path
 }
 
 // noBackup says why none counts.
@@ -307,8 +322,9 @@ func (s seen) next(st Status) string {
 	case s.etcdDown() && (s.data.nothing || s.data.log != nil):
 		return s.findData()
 	case s.etcdDown() && newest != nil:
-		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring the newest backup would do, run "+
-			"`etcdpod restore %s --dry-run`", newest.Path)
+		which, file := s.toRestore(newest)
+		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring %s would do, run "+
+			"`etcdpod restore %s --dry-run`", which, file)
 	case s.etcdDown() && f.DataInUse:
 		return fmt.Sprintf("an etcd is using %s but does not answer: fix what the first warning about it says; its "+
 			"log is in /var/log/pods", f.Etcd.DataDir)
@@ -322,9 +338,9 @@ func (s seen) next(st Status) string {
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; if it is gone "+
 			"for good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
-	case s.fellBack():
-		return fmt.Sprintf("if its data was lost, see what restoring the newest backup would do: run `etcdpod "+
-			"restore %s --dry-run`", newest.Path)
+	case s.behind != nil:
+		return fmt.Sprintf("if data was lost, see what restoring that backup would do: run `etcdpod restore %s "+
+			"--dry-run`; if it is meant to be so, move the backups from before to another directory", s.behind.Path)
 	case s.wantsBackup():
 		return "run `etcdpod backup`"
 	case soon != "":

@@ -139,8 +139,9 @@ func ofEtcd() []Kind {
 			"etcd answers clients without a certificate.",
 			"Set `--client-cert-auth=true` and `--trusted-ca-file`."},
 		{EtcdFellBack, Critical,
-			"etcd is below the newest backup's revision: it lost data, or was put back.",
-			"If that was not intended, restore the backup."},
+			"An earlier backup of this node holds what etcd does not: it lost data, was put back, or is another " +
+				"cluster's. `backup --keep` deletes nothing.",
+			"Restore the backup. If it is meant to be so, move the backups from before to another directory."},
 		{EtcdEmptied, Critical,
 			"The cluster knows this node's member, but the data directory holds none of its data.",
 			"Let it join again as a new member; `next` says how."},

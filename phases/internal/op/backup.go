@@ -306,6 +306,8 @@ type KeepBackup struct {
 	Workspace
 	File string `json:"file,omitempty"` // its name; empty: etcd-<node>-<UTC>-r<revision>.db in Dir
 	Keep int    `json:"keep,omitempty"` // how many of this node's backups stay in Dir; 0: all
+	// When a run began etcd's present cluster; zero: no run of this node did.
+	Since time.Time `json:"since,omitzero"`
 
 	Kept    string `json:"kept,omitempty"`    // its final name
 	Sidecar string `json:"sidecar,omitempty"` // the sidecar's final name

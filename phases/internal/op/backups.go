@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -39,6 +40,8 @@ type Sidecar struct {
 	Caveats []string `json:"caveats,omitempty"`
 	// Names of the members that held something else than the others when it was taken.
 	Differ []string `json:"differ,omitempty"`
+	// The earlier backup that holds what etcd did not hold when this one was taken.
+	Behind *Behind `json:"behind,omitempty"`
 }
 
 // Ahead says whether a backup is dated in the future, so that its age is not known: a clock was, or
@@ -144,20 +147,20 @@ func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, er
 	return s, st, err
 }
 
-// rotate removes the oldest backups of the node that took the newest, and leaves as many as asked
-// for. A backup stays unless it belongs to who makes the backups, and a sidecar that does, too,
-// says whose it is.
-func (k *KeepBackup) rotate(t *Target) error {
+// kept is an earlier backup of the same node and cluster; the numbers are inodes.
+type kept struct {
+	Sidecar
+	snapshot, sidecar uint64
+}
+
+// earlier lists the backups of the node that took the newest. One counts only if it belongs to who
+// makes the backups, and a sidecar that does, too, says whose it is.
+func (k *KeepBackup) earlier(t *Target) (all []kept, err error) {
 	newest := k.Draft.sidecar.Sidecar
 	names, err := t.Host.FS.ReadDir(k.held.Dir)
 	if err != nil {
-		return k.readable(err)
+		return nil, k.readable(err)
 	}
-	type kept struct {
-		Sidecar
-		snapshot, sidecar uint64 // inodes
-	}
-	var others []kept
 	for _, name := range names {
 		if name == path.Base(newest.Path) || !isBackupOf(newest.Node, name) {
 			continue
@@ -171,12 +174,35 @@ func (k *KeepBackup) rotate(t *Target) error {
 			continue
 		}
 		s.Path = path.Join(k.Dir, name) // the directory may have moved since
-		if s.Ahead(newest.TakenAt) {
-			t.report("%s is dated in the future: it is kept, and does not count as one of %d", s.Path, k.Keep)
-			continue
-		}
-		others = append(others, kept{s.Sidecar, st.Ino, described.Ino})
+		all = append(all, kept{s.Sidecar, st.Ino, described.Ino})
 	}
+	return all, nil
+}
+
+// rotate removes the oldest backups, and leaves as many as asked for. It removes none if one of
+// them holds what the newest does not: they may be all that is left of the data.
+func (k *KeepBackup) rotate(t *Target) error {
+	newest := k.Draft.sidecar.Sidecar
+	others, err := k.earlier(t)
+	if err != nil {
+		return err
+	}
+	if newest.Behind != nil {
+		return nil // the plan has said it
+	}
+	if b := FellBack(newest, sidecars(others), k.Since, t.Host.FS); b != nil {
+		t.warn(finding.EtcdFellBack, b.Path, "%s is at revision %d of cluster %s, and this backup at revision %d "+
+			"of cluster %s: no older backup is deleted",
+			b.Path, b.Revision, b.ClusterID, newest.Revision, newest.ClusterID)
+		return nil
+	}
+	others = slices.DeleteFunc(others, func(old kept) bool {
+		if old.Ahead(newest.TakenAt) {
+			t.report("%s is dated in the future: it is kept, and does not count as one of %d", old.Path, k.Keep)
+			return true
+		}
+		return ofAnother(newest, old.Sidecar, k.Since)
+	})
 	slices.SortFunc(others, func(a, b kept) int {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
 	})
@@ -195,4 +221,11 @@ func (k *KeepBackup) rotate(t *Target) error {
 		t.report("removed the old backup %s", old.Path)
 	}
 	return nil
+}
+
+func sidecars(all []kept) (described []Sidecar) {
+	for _, one := range all {
+		described = append(described, one.Sidecar)
+	}
+	return described
 }

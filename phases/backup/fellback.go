@@ -1,0 +1,99 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Present is the etcd that answers, as a sidecar would describe it.
+func Present(f *observe.Facts) Sidecar {
+	return Sidecar{Node: f.Node, ClusterID: fmt.Sprintf("%x", f.Live.ClusterID), Revision: f.Live.Revision,
+		Fingerprints: f.Fingerprints}
+}
+
+// Behind returns what one of the backups holds and the etcd that answers does not; nil if that is
+// not known of any. Only a whole backup with nothing odd about it counts.
+func Behind(n *observe.Node, f *observe.Facts, all []Entry) *op.Behind {
+	var good []Sidecar
+	for _, e := range all {
+		if e.Whole && e.Code == "" {
+			good = append(good, e.Sidecar)
+		}
+	}
+	now := Present(f)
+	return op.FellBack(now, good, Since(n, now.ClusterID), n.FS)
+}
+
+// lookBack compares etcd with the backups of this node, wherever this one goes.
+func (f *Facts) lookBack(ctx context.Context, n *observe.Node) {
+	// A directory that cannot be read says nothing about etcd.
+	l, _ := List(ctx, n, "")
+	if !slices.Contains(l.Dirs, f.Backup.Dir) && !slices.Contains(l.Dirs, f.Backup.At) {
+		here, _ := List(ctx, n, f.Backup.Dir)
+		l.Entries = append(l.Entries, here.Entries...)
+	}
+	f.Backup.Since = Since(n, Present(f.Facts).ClusterID)
+	f.Backup.Behind = Behind(n, f.Facts, l.Entries)
+}
+
+// Since is when a run of this node began etcd's present cluster, of which the id is given: a
+// restore gives the cluster a new id, and a node that joins leaves its old cluster. Zero: no run
+// explains that id.
+func Since(n *observe.Node, cluster string) (since time.Time) {
+	runs, err := journal.List(n.FS)
+	if err != nil {
+		return since
+	}
+	for _, r := range runs {
+		if r.State == nil || r.State.Outcome() != journal.Completed || !r.State.Last.After(since) {
+			continue
+		}
+		if began(n, r, cluster) {
+			since = r.State.Last
+		}
+	}
+	return since
+}
+
+// began says whether a completed run made this node's etcd a member of the cluster. A restore whose
+// receipt is gone, or that let the node join again, is believed.
+func began(n *observe.Node, r journal.Listed, cluster string) bool {
+	switch r.State.Run.Workflow {
+	case "restore":
+		var staged op.Staged
+		err := observe.ReadJSON(n.FS, path.Join(journal.RunDir(r.ID), "staged.json"), &staged)
+		return err != nil || op.ID(staged.ClusterID).String() == cluster
+	case "join":
+		return slices.ContainsFunc(r.State.Steps, func(step journal.StepState) bool {
+			o, err := op.Decode(step.Kind, step.Op)
+			wait, ok := o.(*op.AwaitAnswer)
+			return err == nil && ok && wait.ClusterID.String() == cluster
+		})
+	}
+	return false
+}
+
+// FellBack says that etcd does not hold what an earlier backup does, and how a person says that it
+// is meant to be so.
+func FellBack(now Sidecar, b op.Behind) finding.Finding {
+	how := fmt.Sprintf("etcd has lost data, or was put back, since %s was taken at revision %d", b.Path, b.Revision)
+	switch {
+	case b.Revision > now.Revision:
+		how = fmt.Sprintf("etcd is at revision %d, but %s, a backup of this node, is at revision %d: etcd does not "+
+			"hold what was backed up", now.Revision, b.Path, b.Revision)
+	case b.ClusterID != now.ClusterID:
+		how = fmt.Sprintf("etcd is a member of cluster %s, but %s, a backup of this node, is of cluster %s, and no "+
+			"run of this node explains that", now.ClusterID, b.Path, b.ClusterID)
+	}
+	return finding.New(finding.EtcdFellBack, b.Path, "%s. `backup --keep` deletes nothing meanwhile. If data was "+
+		"lost, restore that backup; if the cluster was built anew or put back on purpose, move the backups from "+
+		"before to another directory, with their .json", how)
+}
