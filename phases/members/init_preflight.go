@@ -37,6 +37,9 @@ func warnedInit(f *Facts) (warned []finding.Finding) {
 		warned = append(warned, finding.New(finding.KubeadmConfig, "", "%s", odd))
 	}
 	for _, o := range f.Init.NoImages {
+		if o.Unpulled {
+			continue // it is refused
+		}
 		warned = append(warned, finding.New(finding.StartUnknown, strings.Join(o.Manifests, ", "), "%s: the kubelet "+
 			"will have to pull it. To be sure, %s", o.What, o.Fix))
 	}
@@ -84,7 +87,7 @@ func checkRendered(f *Facts) error {
 		}
 	}
 	checks := []func(*Facts) error{checkAccess, checkManifest, checkFlags, checkQuota, checkNames, checkPorts,
-		checkWAL, checkMounts}
+		checkWAL, checkMounts, checkImages}
 	if f.Join == nil {
 		checks = append(checks, checkNewData)
 	}

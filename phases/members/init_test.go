@@ -70,6 +70,12 @@ func noImages(f *Facts) {
 	f.Init.Doubts = []observe.Obstacle{{What: "it was not possible to look for more"}}
 }
 
+// neverPulled may not even be pulled.
+func neverPulled(f *Facts) {
+	noImages(f)
+	f.Init.NoImages[0].Unpulled = true
+}
+
 func TestImagesThatAreStillToComeAreSaid(t *testing.T) {
 	f := freshInit(t)
 	noImages(f)
@@ -152,6 +158,7 @@ func TestAnInitIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Init.Pod = flagged(t, "--quota-backend-byte=1")
 		}, "etcd 3.6.5 does not know --quota-backend-byte, and would exit at once", "etcd.local.extraArgs"},
 		{"an image that the kubelet can pull", noImages, "", ""},
+		{"an image that the kubelet may not pull", neverPulled, "etcd's image is not on this node", "pull it"},
 		{"etcd elsewhere", func(f *Facts) { f.Init.External, f.Init.Pod = true, nil }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

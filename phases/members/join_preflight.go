@@ -25,8 +25,7 @@ func (o JoinOptions) preflight() phase {
 			if at, err := f.joins(); err == nil && at {
 				checks = append(checks, checkAdds)
 			}
-			return nil, engine.Passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkImages,
-				checkGrowth)...)
+			return nil, engine.Passes(f, append(checks, checkRendered, checkEmpty, checkListeners, checkGrowth)...)
 		}}
 }
 
@@ -35,12 +34,14 @@ func checkAdds(f *Facts) error {
 	return engine.Passes(f, checkReachable, checkNobodyElse, checkHealthy, checkAlarms, checkSkew, checkFlags)
 }
 
-// checkImages refuses a member whose images are not there: the cluster would count a member that
-// waits for them. kubeadm pulls them before it gets this far, though not the sandboxes' if the
-// runtime uses another one than kubeadm.
+// checkImages refuses an etcd whose image can never come: nobody may pull it. Any other is pulled
+// by the kubelet. kubeadm pulls images before it gets this far, but on a machine for etcd alone
+// nothing does, and the kubelet may have credentials for a registry that `crictl pull` lacks. Until
+// it has come, the cluster has a learner more: it has no vote, and is removed if the wait ends in
+// vain.
 func checkImages(f *Facts) error {
 	for _, o := range f.Init.NoImages {
-		if len(o.Manifests) > 0 {
+		if o.Unpulled {
 			return engine.Refuse(o.Fix, "etcd could not start: %s", o.What)
 		}
 	}

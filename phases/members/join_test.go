@@ -60,7 +60,9 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"an image that is pulled when it is needed", func(f *Facts) {
 			f.Obstacles = []observe.Obstacle{{What: "the sandboxes' image is not here yet"}}
 		}, "", ""},
-		{"etcd's image is not there", noImages, "etcd could not start: etcd's image is not on this node", "pull it"},
+		{"etcd's image is not there", noImages, "", ""},
+		{"etcd's image is not there, and may not be pulled", neverPulled,
+			"etcd could not start: etcd's image is not on this node", "pull it"},
 		{"the sandboxes' image is not there", func(f *Facts) {
 			noImages(f)
 			f.Init.NoImages = f.Init.NoImages[1:]

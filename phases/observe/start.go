@@ -22,6 +22,7 @@ type Obstacle struct {
 	Mount     bool     // a disk is not mounted
 	Missing   []string // the files that are not there, if that is it
 	Unasked   bool     // of a doubt: the runtime did not answer
+	Unpulled  bool     // an image that the kubelet must not pull
 	What      string   // a sentence without its point
 	Fix       string   // what to type
 	// The file whose certificate has ended, as certificates are listed: it is said here, once.
@@ -167,7 +168,7 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 		f.Doubts = append(f.Doubts, Obstacle{Unasked: true,
 			What: fmt.Sprintf("could not check whether all images are on this node: %v", err)})
 	}
-	byImage, present := map[string][]string{}, map[string]bool{}
+	byImage, present, never := map[string][]string{}, map[string]bool{}, map[string]bool{}
 	var images []string
 	for _, m := range f.Manifests {
 		if m.Manifest == nil {
@@ -180,6 +181,7 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 			if !slices.Contains(byImage[i.Image], m.Path) {
 				byImage[i.Image] = append(byImage[i.Image], m.Path)
 			}
+			never[i.Image] = never[i.Image] || i.Pull == "Never"
 			if i.Pull == "Always" {
 				f.Doubts = append(f.Doubts, Obstacle{Manifests: []string{m.Path},
 					What: fmt.Sprintf("the kubelet asks the registry for %s at every start (imagePullPolicy: Always "+
@@ -194,7 +196,11 @@ func (n *Node) observeImages(ctx context.Context, f *Facts) {
 			return // the next question would take as long
 		}
 		if present[name] = i.Present; !i.Present {
-			f.Obstacles = append(f.Obstacles, noImage(name, "of "+strings.Join(byImage[name], ", "), byImage[name]))
+			missing := noImage(name, "of "+strings.Join(byImage[name], ", "), byImage[name])
+			if missing.Unpulled = never[name]; missing.Unpulled {
+				missing.What += ", and imagePullPolicy: Never keeps the kubelet from pulling it"
+			}
+			f.Obstacles = append(f.Obstacles, missing)
 		}
 		if f.Etcd != nil && name == f.Etcd.Image {
 			f.Etcd.imageTold = versionTold(i)

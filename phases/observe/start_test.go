@@ -238,6 +238,23 @@ func TestTheImagesOfAPodThatIsToComeAreLookedFor(t *testing.T) {
 		missing[1].Manifests != nil {
 		t.Errorf("%+v is missing; doubts: %+v", missing, doubts)
 	}
+	for policy, want := range map[string]bool{"Never": true, "IfNotPresent": false} {
+		m, err := manifests.Parse([]byte(strings.Replace(crashtest.EtcdManifest(""), "    image: ",
+			"    imagePullPolicy: "+policy+"\n    image: ", 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := n.EtcdPod([]observe.ManifestFile{{Path: etcdYAML, Manifest: m}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		machine.NoImages = append(machine.NoImages, p.Image)
+		missing, _ := n.ImagesOf(t.Context(), f, p)
+		if len(missing) != 2 || missing[0].Unpulled != want || missing[1].Unpulled {
+			t.Errorf("imagePullPolicy: %s: %+v", policy, missing)
+		}
+	}
+	machine.NoImages = []string{image, pause}
 	if v := pod.Version(); v != "" {
 		t.Errorf("an image that is not there is of etcd %q", v)
 	}
