@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 
@@ -132,7 +133,8 @@ var signs = []sign{
 }
 
 // sshFailed is ssh's exit code for its own failures. Any other one is the remote command's: the
-// machine answers.
+// machine answers. That holds for ssh alone: timeout(1) around it, and other programs, have codes
+// of their own.
 const sshFailed = 255
 
 // cure says what to do, and whether the machine is known to be there.
@@ -162,10 +164,16 @@ func (e *UnreachedError) cure() (what string, alive bool) {
 	}
 	if code >= 0 && code != sshFailed {
 		return fmt.Sprintf("`%s` exited with %d: run it here to see what it is that ran; if that is not etcdpod "+
-			"on %s, give its path there with --remote-command", e.Typed, code, e.At.Name), true
+			"on %s, give its path there with --remote-command", e.Typed, code, e.At.Name), e.bySSH()
 	}
 	return fmt.Sprintf("start %s, or fix the connection: `ssh -n %s true` must work here without any prompt",
 		e.At.Name, e.At.Host), false
+}
+
+// bySSH says whether it is ssh itself that was run.
+func (e *UnreachedError) bySSH() bool {
+	program, _, _ := strings.Cut(e.Typed, " ")
+	return path.Base(program) == "ssh"
 }
 
 // kind is the same for all nodes that the same cures.

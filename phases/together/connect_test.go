@@ -72,6 +72,11 @@ func TestWhySSHFailsIsToldWithItsCure(t *testing.T) {
 			}
 		})
 	}
+	timedOut := &UnreachedError{At: journal.Peer{Name: "cp2", Host: "cp2"}, Typed: "timeout 20 ssh cp2 etcdpod agent",
+		Cause: ended(124, "")}
+	if cure, alive := timedOut.cure(); alive || !strings.Contains(cure, "exited with 124") {
+		t.Errorf("what another program than ssh ends with is no sign of life: %s, alive: %v", cure, alive)
+	}
 }
 
 // meeting is a node that meets cp2, which the test plays.
@@ -181,6 +186,33 @@ func TestAnAgentLeavesNoLockOnAMachineThatIsNoControlPlane(t *testing.T) {
 	}
 	if names, err := disk.ReadDir("/"); err != nil || len(names) > 0 {
 		t.Errorf("it left %q, %v", names, err)
+	}
+	// A machine that was installed anew while a run was open has no record of it, and says so.
+	part.Node.OwnName = func() (string, error) { return "cp2", nil }
+	part.Node.Joints = []Joint{{Name: "restore"}}
+	hello := HelloQuestion{Protocol: Protocol, Workflow: "restore", Run: "r1"}
+	if answer, err := part.hello(t.Context(), hello); err != nil || answer.Node != "cp2" {
+		t.Errorf("a run that is taken up: %+v, %v", answer, err)
+	}
+	if state, err := part.Load("r1"); err != nil || state.Begun {
+		t.Errorf("it knows of the run: %+v, %v", state, err)
+	}
+	if names, err := disk.ReadDir("/"); err != nil || len(names) > 0 || part.leave() != nil {
+		t.Errorf("it left %q, %v", names, err)
+	}
+}
+
+// The others hold the commit record, so a node without any record may have ended the run: if its
+// disk is another one by now, only --lost can say so.
+func TestANodeThatLostItsRecordCanBeDeclaredLost(t *testing.T) {
+	w := &Transaction{Node: meeting(nil, nil), Run: "r1"}
+	w.Node.Host.FS = node.OS(t.TempDir())
+	states := map[string]partState{"cp1": {Begun: true, Committed: true}, "cp2": {}}
+	_, _, err := w.verdict(states, nil, false, nil)
+	if hint := engine.Hint(err); !strings.Contains(err.Error(), "cp2 has no record of the run any more") ||
+		strings.Contains(err.Error(), "%!") || !strings.Contains(hint, "`etcdpod runs` says on cp2") ||
+		!strings.HasSuffix(hint, "--lost cp2") {
+		t.Errorf("%v; hint: %s", err, hint)
 	}
 }
 

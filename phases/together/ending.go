@@ -39,7 +39,7 @@ func (t *Transaction) reconnect(ctx context.Context) {
 			continue
 		}
 		at, _ := peerNamed(&t.Cluster, p.Name)
-		again, err := t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, nil, false)
+		again, err := t.meetAgain(ctx, at, nil, false)
 		if err != nil {
 			t.muted(p.Name, err)
 			continue
@@ -107,7 +107,7 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 func (t *Transaction) close() (lacks, err error) {
 	if len(t.mute) > 0 {
 		return nil, t.unasked(fmt.Errorf("%s could not be queried, and must be settled, "+
-			"too", strings.Join(t.mute, ", ")))
+			"too", strings.Join(t.mute, ", ")), nil)
 	}
 	states, err := t.states(context.Background())
 	if err != nil {
@@ -145,14 +145,22 @@ func (t *Transaction) open(cause error) error {
 	return open
 }
 
-// unasked leaves the run open because some nodes cannot be asked.
-func (t *Transaction) unasked(cause error) error {
-	return &engine.OpenRunError{Run: t.summary(), Cause: cause, Advice: t.advice()}
+// unasked leaves the run open because some nodes cannot be asked, or have lost their record of it.
+func (t *Transaction) unasked(cause error, states map[string]partState) error {
+	var blank []string
+	for name, s := range states {
+		if !s.Begun {
+			blank = append(blank, name)
+		}
+	}
+	slices.Sort(blank)
+	return &engine.OpenRunError{Run: t.summary(), Cause: cause, Advice: t.advice(blank...)}
 }
 
 // advice says what to do about the nodes that cannot be asked: what cures that comes first, once
-// for all that it cures; that they are lost last, and only of those that give no sign of life.
-func (t *Transaction) advice() string {
+// for all that it cures; that they are lost last, and only of those that give no sign of life, or
+// have no record of the run: such a machine may have been installed anew.
+func (t *Transaction) advice(blank ...string) string {
 	var kinds, cures, gone []string
 	also := map[string][]string{}
 	for _, name := range t.mute {
@@ -181,6 +189,10 @@ func (t *Transaction) advice() string {
 			cures[i] += "; the same for " + strings.Join(names, ", ")
 		}
 	}
+	if len(blank) > 0 {
+		cures = append(cures, fmt.Sprintf("see what `etcdpod runs` says on %s", strings.Join(blank, ", ")))
+	}
+	gone = append(gone, blank...)
 	advice := strings.Join(append(cures, "then run the command again"), "; ")
 	if len(gone) > 0 {
 		advice += fmt.Sprintf("; only if a node's disk is destroyed, add --lost %s", strings.Join(gone, ","))

@@ -128,6 +128,7 @@ type HelloQuestion struct {
 	Command  []string // as it was typed on the node that coordinates
 	Workflow string   // the joint workflow to carry out; empty: only look
 	Reading  bool     // nothing will be changed, so no lock is needed
+	Run      string   // the run that is taken up; empty: one is to begin
 }
 
 // HelloAnswer names the node, as kubeadm gave its name.
@@ -142,20 +143,34 @@ func (p *Participant) hello(ctx context.Context, q HelloQuestion) (HelloAnswer, 
 		return HelloAnswer{}, err
 	}
 	if !q.Reading && p.unlock == nil {
-		if err := p.Node.OnControlPlane(ctx); err != nil {
+		if err := p.lock(ctx, q.Run); err != nil {
 			return HelloAnswer{}, err
 		}
-		unlock, err := p.Node.Lock(ctx)
-		if err != nil {
-			return HelloAnswer{}, err
-		}
-		p.unlock = unlock
 	}
 	if len(q.Command) > 0 { // people look for what was typed, and nobody typed `etcdpod agent`
 		p.Node.Command = q.Command
 	}
 	name, err := p.Node.OwnName()
 	return HelloAnswer{Node: name}, err
+}
+
+// lock keeps every other command away from the node. A machine that is no control plane, because
+// it was installed anew since a run began, has no record of it: that is an answer, and there is
+// nothing to lock.
+func (p *Participant) lock(ctx context.Context, takenUp string) error {
+	elsewhere := p.Node.OnControlPlane(ctx)
+	switch {
+	case elsewhere != nil && takenUp == "":
+		return elsewhere
+	case elsewhere != nil:
+		p.unlock = func() error { return nil }
+		return nil
+	}
+	unlock, err := p.Node.Lock(ctx)
+	if err == nil {
+		p.unlock = unlock
+	}
+	return err
 }
 
 // serve lets the participant answer a workflow's questions.

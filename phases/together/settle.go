@@ -125,7 +125,11 @@ func (t *Transaction) verdict(
 	case v == tooLate:
 		return v, why, t.Node.RefusePastCommit(own)
 	case v == stay:
-		return v, why, t.unasked(fmt.Errorf("%s: %w", why, errors.Join(reasons...)))
+		cause := errors.New(why)
+		if len(reasons) > 0 {
+			cause = fmt.Errorf("%s: %w", why, errors.Join(reasons...))
+		}
+		return v, why, t.unasked(cause, states)
 	}
 	return v, why, nil
 }
@@ -204,7 +208,7 @@ func (t *Transaction) gather(ctx context.Context, here string, own *Participant,
 			part = own
 		}
 		failed[i] = engine.Guarded(func() (err error) {
-			met[i], err = t.Node.Meet(ctx, t.joint.Name, &t.Cluster, at, part, reading)
+			met[i], err = t.meetAgain(ctx, at, part, reading)
 			return err
 		})
 		return nil

@@ -62,12 +62,23 @@ func Query[T any](ctx context.Context, p *Peer, question string, with any) (answ
 func (n *Node) Meet(
 	ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool,
 ) (*Peer, error) {
+	return n.meet(ctx, c, at, part, HelloQuestion{Workflow: workflow, Reading: reading})
+}
+
+// meetAgain is Meet for a run that is taken up.
+func (t *Transaction) meetAgain(ctx context.Context, at journal.Peer, part *Participant, reading bool) (*Peer, error) {
+	return t.Node.meet(ctx, &t.Cluster, at, part, HelloQuestion{Workflow: t.joint.Name, Reading: reading, Run: t.Run})
+}
+
+func (n *Node) meet(
+	ctx context.Context, c *journal.Cluster, at journal.Peer, part *Participant, q HelloQuestion,
+) (*Peer, error) {
 	p := &Peer{Name: at.Name, Here: part != nil}
 	if p.Here {
 		p.Link = local(part)
 	}
-	hello, err := n.greet(ctx, c, at, p, HelloQuestion{Protocol: Protocol, Version: n.Version, Command: n.Command,
-		Workflow: workflow, Reading: reading})
+	q.Protocol, q.Version, q.Command = Protocol, n.Version, n.Command
+	hello, err := n.greet(ctx, c, at, p, q)
 	if err != nil {
 		if p.Link != nil {
 			err = errors.Join(err, p.Link.Close())
