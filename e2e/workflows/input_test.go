@@ -344,7 +344,7 @@ func TestAnEtcdThatAnswersIsBackedUpWhateverItsManifestIsLike(t *testing.T) {
 	etcd, aside := n.Path(sandbox.ManifestDir+"/etcd.yaml"), n.Path("/srv-etcd.yaml")
 	must(t, os.Rename(etcd, aside))
 	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd", answers)
-	made := n.want(0, []string{"backup"}, "nothing would start it again", "verified")
+	made := n.want(0, []string{"backup"}, "what starts it is not known", "verified")
 	if !strings.Contains(made.Stdout, "/etcd-"+n.Node+"-") {
 		t.Errorf("it is not of %s: %s", n.Node, made.Stdout)
 	}

@@ -216,12 +216,14 @@ func (o Options) unexplained(f *Facts) []finding.Finding {
 	switch {
 	case o.FromDataDir != "" || f.Etcd != nil || f.Live == nil:
 		return nil
+	case f.EtcdError == nil && !observe.OnThisHost(f.Access.Endpoints):
+		return nil // a person has named an etcd of another machine
 	case f.EtcdError != nil:
 		return []finding.Finding{finding.New(finding.EtcdManifestUnusable, f.ManifestDir,
 			"%v. The etcd that answers at %s is backed up; it may not start again", f.EtcdError, at)}
 	}
 	return []finding.Finding{finding.New(finding.EtcdManifestMissing, f.ManifestDir,
-		"no manifest in %s runs etcd. The etcd that answers at %s is backed up; nothing would start it again",
+		"no manifest in %s runs etcd. The etcd that answers at %s is backed up; what starts it is not known",
 		f.ManifestDir, at)}
 }
 

@@ -126,6 +126,29 @@ func TestABackupIsPlannedFromWhereItIsAskedToComeFrom(t *testing.T) {
 	}
 }
 
+// What starts the etcd of another machine is none of this node's business.
+func TestWhatRunsAnEtcdIsAskedOnItsOwnMachineOnly(t *testing.T) {
+	for at, want := range map[string]int{"https://127.0.0.1:2379": 1, "https://192.0.2.7:2379": 0,
+		"https://etcd1:2379": 0} {
+		f := backupFacts(t)
+		f.Etcd, f.Access.Endpoints = nil, []string{at}
+		plan, err := Workflow(Options{}).Planned(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := 0
+		for _, wrong := range plan.Phases[0].Findings {
+			if wrong.Code == finding.EtcdManifestMissing &&
+				strings.Contains(wrong.Text, "what starts it is not known") {
+				said++
+			}
+		}
+		if said != want {
+			t.Errorf("%s: %v", at, plan.Phases[0].Findings)
+		}
+	}
+}
+
 func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
 	for name, o := range map[string]Options{
 		"a file and a directory": {File: "x", Dir: "/x"},

@@ -154,6 +154,14 @@ func Addresses(files []ManifestFile) []string {
 	return append(all, ownAddresses()...)
 }
 
+// OnThisHost says whether one of the URLs is of this host, as far as it names an address.
+func OnThisHost(urls []string) bool {
+	own := ownAddresses()
+	return slices.ContainsFunc(HostsOf(urls), func(host string) bool {
+		return Loopback(host) || slices.Contains(own, host)
+	})
+}
+
 // ownAddresses are those of this host's interfaces.
 func ownAddresses() (all []string) {
 	found, err := net.InterfaceAddrs()

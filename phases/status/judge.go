@@ -132,6 +132,13 @@ func (s seen) answersBeside() string {
 	return fmt.Sprintf("; an etcd answers at %s, and `etcdpod backup` can save what it holds", s.beside)
 }
 
+// lacksEtcd says whether no manifest runs etcd, and one ought to: not where the API server uses
+// etcds on other nodes alone.
+func (s seen) lacksEtcd() bool {
+	return s.facts.Etcd == nil && s.facts.EtcdError == nil &&
+		(s.trace != "" || !observe.UsesOtherEtcd(s.facts.Manifests))
+}
+
 func (s seen) judgeEtcd() found {
 	f := s.facts
 	switch {
@@ -139,11 +146,12 @@ func (s seen) judgeEtcd() found {
 		return nil
 	case f.EtcdError != nil:
 		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v%s", f.EtcdError, s.answersBeside())
-	case f.Etcd == nil && s.trace == "" && observe.UsesOtherEtcd(f.Manifests):
-		return nil
-	case f.Etcd == nil:
+	case s.lacksEtcd():
 		return one(finding.EtcdManifestMissing, f.ManifestDir, "no manifest in %s runs etcd%s%s",
 			f.ManifestDir, observe.Although(s.trace), s.answersBeside())
+	}
+	if f.Etcd == nil {
+		return nil
 	}
 	var w found
 	own := f.Etcd.Name

@@ -307,8 +307,11 @@ func (s seen) next(st Status) string {
 		return (&engine.OpenRunError{Run: s.open}).Hint()
 	case f.EtcdError != nil:
 		return s.savedFirst(cmp.Or(engine.Hint(f.EtcdError), "fix etcd's manifest"))
-	case f.Etcd == nil:
-		return s.savedFirst("put etcd's manifest into " + f.ManifestDir)
+	case s.lacksEtcd() && s.beside != "":
+		return s.savedFirst(fmt.Sprintf("find out what runs the etcd at %s: if it was a static pod, put its manifest "+
+			"back into %s; etcdpod only backs up any other", s.beside, f.ManifestDir))
+	case s.lacksEtcd():
+		return "put etcd's manifest into " + f.ManifestDir
 	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":
 		return f.Obstacles[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:

@@ -61,6 +61,21 @@ func lacks(s *seen, files ...string) {
 	}
 }
 
+// usesEtcdsAt has the API server use these etcds.
+func usesEtcdsAt(t *testing.T, s *seen, urls string) {
+	t.Helper()
+	for i, m := range s.facts.Manifests {
+		if m.Manifest.Name() != "kube-apiserver" {
+			continue
+		}
+		changed, err := m.Manifest.SetFlag("kube-apiserver", "etcd-servers", urls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.facts.Manifests[i].Manifest = changed
+	}
+}
+
 func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	cases := []struct {
 		name     string
@@ -89,6 +104,14 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"no socket"}, "see the warnings"},
 		{"no manifest runs etcd", func(s *seen) { s.facts.Etcd, s.facts.Live = nil, nil },
 			[]string{"no manifest in"}, "put etcd's manifest"},
+		{"the API server uses etcds on other machines", func(s *seen) {
+			s.facts.Etcd, s.facts.Live = nil, nil
+			usesEtcdsAt(t, s, "https://etcd1:2379,https://etcd2:2379")
+		}, nil, NothingToDo},
+		{"what runs etcd here is not known", func(s *seen) {
+			s.facts.Etcd, s.facts.Live = nil, nil
+			s.trace, s.beside = "the API server uses https://127.0.0.1:2379", "https://127.0.0.1:2379"
+		}, []string{"no manifest in"}, "find out what runs the etcd at https://127.0.0.1:2379"},
 		{"two manifests run etcd", func(s *seen) {
 			s.facts.EtcdError = engine.Refuse("the kubelet "+
 				"runs every file in that directory, whatever its name: move one of "+
