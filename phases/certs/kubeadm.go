@@ -85,7 +85,7 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 			continue
 		}
 		c := CertificateReport{Name: name, Path: file, CAName: u.authority("ca", clientCA)}
-		c.fix = kubeconfigFix(name)
+		c.fix = kubeconfigFix(name, false)
 		for _, ca := range u.cas {
 			if ca.certFile == clientCA {
 				c.ExternallyManaged = !n.Exists(ca.keyFile)
@@ -101,7 +101,8 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 			dated := about(name, file, leaf.Cert, now)
 			c.ExpirationDate, c.ResidualTime = dated.ExpirationDate, dated.ResidualTime
 			c.Problems, c.found = dated.Problems, dated.found
-			fix := c.fix
+			read, err := pki.Inspect(file, leaf.Cert, now)
+			fix := kubeconfigFix(name, err == nil && !read.Expired)
 			c.note(leaf.Check(now))
 			c.fix = fix
 		}
@@ -110,13 +111,19 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 	return all
 }
 
-// kubeconfigFix is how a kubeconfig of that name gets another certificate.
-func kubeconfigFix(name string) string {
+// kubeconfigFix is how a kubeconfig of that name gets another certificate; good says that its own
+// one can be read, and has not expired. Without that the kubelet, once stopped, would not start.
+func kubeconfigFix(name string, good bool) string {
+	another := "run `kubeadm kubeconfig user --org system:nodes --user system:node:NODE` on a control plane, and put " +
+		"its output into " + observe.KubeconfigPath(name)
+	switch {
+	case name == "kubelet.conf" && good:
+		return "restart the kubelet, which renews its own certificate; if it does not, " + another +
+			", and restart it again"
+	case name == "kubelet.conf":
+		return "do not restart the kubelet yet, it would not start again: first " + another
+	}
 	switch name {
-	case "kubelet.conf":
-		return "restart the kubelet, which renews its own certificate; if that has expired, run `kubeadm kubeconfig " +
-			"user --org system:nodes --user system:node:NODE` on a control plane, put its output into " +
-			observe.KubeconfigPath(name) + ", and restart the kubelet"
 	case "admin.conf", "super-admin.conf":
 		return "run `kubeadm certs renew " + name + "`"
 	}

@@ -246,15 +246,37 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	if bootstrap == "" {
 		return nil // it starts with an expired certificate, too
 	}
-	leaf, err := n.KubeconfigLeaf(kubelet, "")
-	if err != nil || leaf == nil {
-		return nil // nothing can be said
-	}
-	c, err := pki.Inspect(leaf.CertFile, leaf.Cert, now)
-	if err != nil || !c.Expired {
+	why := n.unusableCert(kubelet, now)
+	if why == "" {
 		return nil
 	}
 	return []Obstacle{{Kubelet: true, Fix: fix, Certificate: kubelet,
-		What: fmt.Sprintf("the kubelet would not start: its certificate in %s expired on %s, and %s does not exist",
-			leaf.CertFile, c.NotAfter.UTC().Format("2006-01-02"), bootstrap)}}
+		What: fmt.Sprintf("the kubelet would not start: %s, and %s does not exist", why, bootstrap)}}
+}
+
+// unusableCert says why the kubelet would not take the certificate in its kubeconfig: it takes only
+// one that it can read, of which nothing has expired (isClientConfigStillValid in that package).
+func (n *Node) unusableCert(kubeconfig string, now time.Time) string {
+	leaf, err := n.KubeconfigLeaf(kubeconfig, "")
+	switch {
+	case err != nil:
+		return err.Error()
+	case leaf == nil:
+		return kubeconfig + " has no client certificate"
+	case leaf.Cert == nil && leaf.CertFile == kubeconfig:
+		return kubeconfig + " has no client certificate"
+	case leaf.Cert == nil:
+		return fmt.Sprintf("its certificate %s, which %s names, does not exist", leaf.CertFile, kubeconfig)
+	}
+	all, err := pki.InspectAll(leaf.CertFile, leaf.Cert, now)
+	if err != nil {
+		return err.Error()
+	}
+	for _, c := range all {
+		if c.Expired {
+			return fmt.Sprintf("its certificate in %s expired on %s", leaf.CertFile,
+				c.NotAfter.UTC().Format("2006-01-02"))
+		}
+	}
+	return ""
 }

@@ -73,6 +73,12 @@ func kubeletsFiles(t *testing.T, files map[string]string) (kubeconfig, bootstrap
 	return config.Kubeconfig, config.Bootstrap
 }
 
+// namesCert is a kubeconfig as kubeadm leaves it, whose certificate is in the kubelet's own file.
+const namesCert = "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: a\n" +
+	"  cluster: {server: 'https://a'}\ncontexts:\n- name: a\n  context: {cluster: a, user: a}\nusers:\n- name: a\n" +
+	"  user:\n    client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem\n" +
+	"    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem\n"
+
 const (
 	etcdYAML = crashtest.TestManifestDir + "/etcd.yaml"
 	apiYAML  = crashtest.TestManifestDir + "/kube-apiserver.yaml"
@@ -180,6 +186,18 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 			hint: "kubeadm init phase"},
 		"it has not": {which: apiYAML, files: map[string]string{dropIn: units,
 			"/etc/kubernetes/kubelet.conf": kubeconfig(t, 1000)}},
+		"the file with the kubelet's certificate is gone": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": namesCert},
+			says: "its certificate /var/lib/kubelet/pki/kubelet-client-current.pem, which " +
+				"/etc/kubernetes/kubelet.conf names, does not exist, and " +
+				"/etc/kubernetes/bootstrap-kubelet.conf does not exist",
+			hint: "kubeadm init phase"},
+		"the file with the kubelet's certificate is damaged": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf":                    namesCert,
+			"/var/lib/kubelet/pki/kubelet-client-current.pem": "-----BEGIN"},
+			says: "the kubelet would not start: cannot read certificate /var/lib/kubelet/pki/"},
+		"the kubelet's kubeconfig is damaged": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": "}"}, says: "the kubelet would not start: "},
 		"the kubelet gets another": {which: apiYAML, files: map[string]string{dropIn: units,
 			"/etc/kubernetes/kubelet.conf": kubeconfig(t, -1), "/etc/kubernetes/bootstrap-kubelet.conf": "x"}},
 		"the kubelet's kubeconfig is gone": {which: apiYAML, files: map[string]string{dropIn: units},
