@@ -358,6 +358,23 @@ func TestBackupsAreLookedForWhereTheyWereKept(t *testing.T) {
 	}
 }
 
+// Whoever believes in two copies, and deletes one, has none.
+func TestBackupsBehindALinkAreListedOnce(t *testing.T) {
+	root := t.TempDir()
+	disk := node.OS(root)
+	if err := errors.Join(os.MkdirAll(root+"/mnt/backups", 0o700), os.MkdirAll(root+journal.Home, 0o700),
+		os.Symlink("/mnt/backups", root+DefaultDir),
+		disk.Create("/mnt/backups/one.db", []byte("data"), node.Mine(0o600)),
+		disk.Create(journal.Home+"/last-backup.json", []byte(`{"dir":"/mnt/backups"}`), node.Mine(0o600))); err != nil {
+		t.Fatal(err)
+	}
+	n := &observe.Node{View: (&node.Host{FS: disk}).View()}
+	l, err := List(t.Context(), n, "")
+	if err != nil || len(l.Entries) != 1 || l.In() != DefaultDir {
+		t.Errorf("in %s: %v, %v", l.In(), l.Entries, err)
+	}
+}
+
 func TestTheDirectoryOfABackupIsJudgedByWhereItsLinksLead(t *testing.T) {
 	root := t.TempDir()
 	for _, dir := range []string{"/etc/kubernetes/manifests", "/var/lib/etcd/member", "/srv/open", "/srv/sticky"} {

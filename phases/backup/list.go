@@ -47,7 +47,7 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 	switch {
 	case dir != "":
 		err = nil // it only tells who made what is there
-	case err == nil && last.Dir != "" && last.Dir != DefaultDir:
+	case err == nil && last.Dir != "" && node.Resolved(n.FS, last.Dir) != node.Resolved(n.FS, DefaultDir):
 		l.Dirs = []string{last.Dir, DefaultDir}
 	default:
 		l.Dirs = []string{DefaultDir}
