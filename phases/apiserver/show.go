@@ -107,8 +107,13 @@ func fileReport(
 	if r.Problem != "" || file.Name == "etcd-keyfile" {
 		return r
 	}
-	data, err := n.FS.ReadFile(r.HostPath)
-	s := certs.StatusOf(r.HostPath, data, err, now)
+	var s certs.Status
+	if file.Name == "etcd-cafile" {
+		s = certs.StatusOfCA(n, r.HostPath, now)
+	} else {
+		data, err := n.FS.ReadFile(r.HostPath)
+		s = certs.StatusOf(r.HostPath, data, err, now)
+	}
 	r.NotAfter, r.DaysLeft, r.Problem, r.Code = s.NotAfter, s.DaysLeft, s.Problem, s.Code
 	return r
 }

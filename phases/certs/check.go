@@ -247,9 +247,6 @@ func about(name, file string, data []byte, now time.Time) CertificateReport {
 	if s.Problem != "" {
 		c.add(s.Code, "certificate %s: %s", file, s.Problem)
 	}
-	if s.isCA && s.Code == finding.CertificateExpiring {
-		c.fix = pki.NewCA
-	}
 	return c
 }
 
@@ -284,6 +281,9 @@ func checkCA(n *observe.Node, ca certAuthority, now time.Time) CertificateReport
 	c := about(ca.name, ca.certFile, data, now)
 	if one := pki.Judged(data, key, now); one != nil { // of several in the file
 		c = about(ca.name, ca.certFile, one, now)
+	}
+	if len(c.found) > 0 && c.found[0].Code == finding.CertificateExpiring {
+		c.fix = pki.NewCA
 	}
 	if err := errors.Join(err, keyErr); err != nil {
 		c.Missing = false

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,12 @@ func KubeadmFiles(n *observe.Node, oughtToRun bool) []string {
 		add(s.Base)
 	}
 	return all
+}
+
+// IsCAFile says whether a file is one that kubeadm names as a CA's.
+func IsCAFile(file string) bool {
+	return slices.ContainsFunc(kubeadmLeaves(), func(l kubeadmLeaf) bool { return inPKI(l.ca+".crt") == file }) ||
+		file == inPKI("etcd/ca.crt")
 }
 
 // etcdNeeds says whether an etcd that kubeadm made cannot run without a certificate.

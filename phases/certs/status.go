@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
@@ -38,7 +40,7 @@ func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	if err != nil {
 		return Status{Path: file, Problem: err.Error(), Code: finding.CertificateUnreadable}
 	}
-	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft, isCA: c.IsCA}
+	s := Status{Path: file, CN: c.Subject, NotAfter: c.NotAfter, DaysLeft: c.DaysLeft}
 	switch {
 	case c.Expired:
 		s.Problem = "it expired on " + c.NotAfter.UTC().Format(time.DateOnly)
@@ -49,6 +51,23 @@ func StatusOf(file string, data []byte, err error, now time.Time) Status {
 	case c.DaysLeft < certSoon:
 		s.Problem, s.Code = fmt.Sprintf("it expires in %d days", c.DaysLeft), finding.CertificateExpiring
 	}
+	return s
+}
+
+// StatusOfCA is StatusOf for a file that is named as a CA's, whose key is beside it, or elsewhere.
+// Of several in it, as while a CA is exchanged, the one counts that signs: `certs check` judges
+// that, too. What a leaf says of itself does not make it a CA: openssl's certificates say so.
+func StatusOfCA(n *observe.Node, file string, now time.Time) Status {
+	data, err := n.FS.ReadFile(file)
+	if err == nil {
+		// Without its key, or where that cannot be read, one that is valid counts.
+		key, _ := n.ReadOptional(strings.TrimSuffix(file, ".crt") + ".key")
+		if one := pki.Judged(data, key, now); one != nil {
+			data = one
+		}
+	}
+	s := StatusOf(file, data, err, now)
+	s.isCA = true
 	return s
 }
 

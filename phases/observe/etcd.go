@@ -149,6 +149,12 @@ func (p *EtcdPod) CertificateFiles() (files []string) {
 	return files
 }
 
+// CAFiles are those of them with CAs; some are empty.
+func (p *EtcdPod) CAFiles() []string {
+	return []string{p.SettingFile(ClientSecurity, "trusted-ca-file"),
+		p.SettingFile(PeerSecurity, "peer-trusted-ca-file")}
+}
+
 // EtcdPod reads the manifest of the cluster's etcd. It returns nil when there is none, and an error
 // when nothing tells which of several it is, or when the manifest cannot be relied on.
 func (n *Node) EtcdPod(files []ManifestFile) (*EtcdPod, error) {

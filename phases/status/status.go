@@ -122,8 +122,12 @@ func notControlPlane(f *observe.Facts) Status {
 // trusted-ca-file, etcd-certfile, kubelet-client-certificate.
 var certificateFlag = regexp.MustCompile(`(^|-)(cert-?file|ca-?file|client-certificate)$`)
 
+// caFlag matches those of them that name CAs.
+var caFlag = regexp.MustCompile(`ca-?file$`)
+
 func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.Status {
 	var files []string
+	cas := map[string]bool{}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		m, c, ok := observe.Program(f.Manifests, name)
 		if !ok || name == "etcd" && f.Etcd != nil {
@@ -131,12 +135,16 @@ func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.St
 		}
 		for _, flag := range m.Manifest.Flags(c) {
 			if certificateFlag.MatchString(flag.Name) {
-				files = append(files, observe.HostFile(m, c, observe.FlagOf(m, c, flag.Name)))
+				file := observe.HostFile(m, c, observe.FlagOf(m, c, flag.Name))
+				files, cas[file] = append(files, file), cas[file] || caFlag.MatchString(flag.Name)
 			}
 		}
 	}
 	if f.Etcd != nil {
 		files = append(files, f.Etcd.CertificateFiles()...)
+		for _, ca := range f.Etcd.CAFiles() {
+			cas[ca] = true
+		}
 		if !f.Etcd.Access.Typed {
 			files = append(files, f.Etcd.Access.Cert)
 		}
@@ -145,7 +153,11 @@ func certificates(n *observe.Node, f *observe.Facts, oughtToRun bool) []certs.St
 	slices.Sort(files)
 	all := []certs.Status{}
 	for _, file := range slices.Compact(files) {
-		if file != "" {
+		switch {
+		case file == "":
+		case cas[file] || certs.IsCAFile(file):
+			all = append(all, certs.StatusOfCA(n, file, f.Now))
+		default:
 			data, err := n.FS.ReadFile(file)
 			all = append(all, certs.StatusOf(file, data, err, f.Now))
 		}

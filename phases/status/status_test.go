@@ -444,8 +444,14 @@ func TestCertificatesAreJudgedByTheirDays(t *testing.T) {
 
 // ending is the status of a CA that ends in so many days.
 func ending(t *testing.T, now time.Time, days int) certs.Status {
+	t.Helper()
 	end := now.AddDate(0, 0, days).Add(time.Hour)
-	return certs.StatusOf("/pki/ca.crt", certificate(t, now.AddDate(-1, 0, 0), end, true), nil, now)
+	disk := node.OS(t.TempDir())
+	if err := disk.Create("/ca.crt", certificate(t, now.AddDate(-1, 0, 0), end, true), node.Mine(0o600)); err != nil {
+		t.Fatal(err)
+	}
+	n := &observe.Node{View: (&node.Host{FS: disk}).View()}
+	return certs.StatusOfCA(n, "/ca.crt", now)
 }
 
 func certificate(t *testing.T, begin, end time.Time, ca bool) []byte {
