@@ -3,6 +3,7 @@ package workflows
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +125,57 @@ func TestAsManyBackupsAreKeptAsWereAskedFor(t *testing.T) {
 		t.Errorf("a file that is no backup of etcdpod's was deleted: %v", err)
 	}
 	n.want(0, []string{"backups"}, filepath.Base(kept[0]), filepath.Base(kept[1]))
+}
+
+// The kubelet starts etcd on an empty directory. What was backed up before is all that is left.
+func TestAnEtcdThatWasEmptiedStaysRedAndKeepsItsBackups(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	const dir = "/var/lib/etcdpod/backups"
+	for range 3 {
+		n.change()
+		n.done("backup")
+	}
+	good := n.backup()
+	before := n.files(dir)
+	empty := func() {
+		t.Helper()
+		stopEtcd(n)
+		must(t, os.RemoveAll(n.DataPath()+"/member"))
+		must(t, n.StartKubelet(n.ctx))
+		must(t, n.WaitEtcd(n.ctx))
+	}
+	empty()
+	const lost = "etcd does not hold what was backed up"
+	n.want(6, []string{"status"}, lost, "etcdpod restore "+dir)
+	for _, args := range [][]string{{"backup", "--keep", "1"}, {"backup", "--keep", "1", "--quiet"},
+		{"backup", "--keep", "1", "--output", "json"}} {
+		n.want(6, args, lost, "move the backups from before to another directory")
+	}
+	kept := n.files(dir)
+	for _, name := range before {
+		if !slices.Contains(kept, name) {
+			t.Errorf("%s was deleted", name)
+		}
+	}
+	n.want(6, []string{"status"}, lost)
+
+	n.done("restore", "--yes", good.file)
+	n.ready()
+	if said := n.run("status").Stdout; strings.Contains(said, lost) {
+		t.Errorf("after a restore status says %s", said)
+	}
+	n.done("backup", "--keep", "2")
+	if kept, err := filepath.Glob(n.Path(dir + "/etcd-*.db")); err != nil || len(kept) != 2 {
+		t.Errorf("kept are %v: %v", kept, err)
+	}
+
+	// A cluster that was begun anew on purpose.
+	empty()
+	n.want(6, []string{"backup"}, lost)
+	must(t, os.Rename(n.Path(dir), n.Path("/srv-before")))
+	n.done("backup")
+	n.done("backup", "--keep", "1")
+	n.want(0, []string{"status"})
 }
 
 func TestABackupKeptElsewhereCounts(t *testing.T) {
