@@ -109,6 +109,8 @@ func (r *Run) Advance(ctx context.Context, phase string) error {
 				phase)
 		case r.State.Aborted != "":
 			return fmt.Errorf("cannot continue with %s: the run is being undone", phase)
+		case ctx.Err() != nil && !r.State.Forward(): // a quick operation may not check ctx
+			return ctx.Err()
 		}
 		if err := r.step(ctx, i); err != nil {
 			return err

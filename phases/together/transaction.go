@@ -1,6 +1,7 @@
 package together
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,7 +181,7 @@ func (t *Transaction) forward(ctx context.Context) error {
 			return t.failed(ctx, err)
 		}
 		if phase.Commit {
-			if err := engine.Interrupted(ctx, t.holdAll(ctx, nil)); err != nil {
+			if err := engine.Interrupted(ctx, cmp.Or(t.holdAll(ctx, nil), ctx.Err())); err != nil {
 				return t.failed(ctx, err)
 			}
 			if err := engine.Interrupted(ctx, t.commit(ctx)); err != nil {

@@ -210,7 +210,7 @@ func onThreeNodes() crashtest.Together {
 		Machine: func(t *testing.T, _ string) *sim.Machine { return crashtest.Shape{}.Machine(t) },
 		Joint:   func(*crashtest.Node) together.Joint { return Joint() },
 		Run: func(w *crashtest.Node, nodes []journal.Peer) error {
-			return Set(context.Background(), w.Process, newLevel, nodes, func(engine.TogetherPlan) error { return nil })
+			return Set(w.Context(), w.Process, newLevel, nodes, func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: outcome,
 		Check:   checkControllerManagers,
@@ -270,6 +270,10 @@ func TestOnOneNodeItEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
 
 func TestOnThreeNodesEveryStateThatTwoFaultsLeaveIsSettled(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, onThreeNodes())
+}
+
+func TestOnThreeNodesAnInterruptGoesBackOnAll(t *testing.T) {
+	crashtest.InterruptedTogether(t, onThreeNodes())
 }
 
 func TestOnThreeNodesMistakesInTheProtocolAreCaught(t *testing.T) {
