@@ -139,14 +139,16 @@ func TestALogThatEndsBeforeTheDbIsAHole(t *testing.T) {
 	s.put("/before/", 200, 100)
 	end := (walEnd(t, s) + 7) &^ 7
 	s.put("/later/", 200, 100)
-	torn := recordBehind(t, s, end)
+	// A write that never finished lacks whole sectors of 512 bytes (server/storage/wal/decoder.go:
+	// isTornEntry). A record that lacks less is damaged.
+	torn := (end + 8 + 511) &^ 511
 	s.stop()
 	log := lastWAL(t, filepath.Join(s.Dir, "member", "wal"))
 	whole, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, from := range map[string]int64{"at the end of a record": end, "within a record": torn - 8} {
+	for name, from := range map[string]int64{"at the end of a record": end, "within a record": torn} {
 		clear(whole[from:])
 		if err := os.WriteFile(log, whole, 0o600); err != nil {
 			t.Fatal(err)
