@@ -5,11 +5,13 @@
 //	restore           restore.Workflow, as a joint workflow restore.Joint
 //	init              members.Init, one phase of it members.InitPhase
 //	join              members.Join, one phase of it members.JoinPhase
+//	remove            as a joint workflow members.RemoveJoint
 //	renew             certs.Renew
 //	request           certs.Request
 //	apiserver         apiserver.Set
 //
-// restore.Together carries out the joint workflow. Commands that only look have no phases:
-// status.Of and status.OfNodes, certs.Check, apiserver.Show, backup.List and backup.Verify.
-// prune.Delete deletes what runs kept. docs/architecture.md shows how it all fits together.
+// restore.Together and members.Remove carry out the joint workflows. Commands that only look have
+// no phases: status.Of and status.OfNodes, certs.Check, apiserver.Show, backup.List and
+// backup.Verify. prune.Delete deletes what runs kept. docs/architecture.md shows how it all fits
+// together.
 package phases

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/restore"
 	"github.com/etcdpod/etcdpod/phases/status"
@@ -91,7 +92,7 @@ func Open(c Config) (*Node, error) {
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})
 	n.Elsewhere = n.Look.CheckControlPlane
-	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint()},
+	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint(), members.RemoveJoint()},
 		status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }

@@ -29,17 +29,38 @@ func (s *session) restoreTogether(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.jointly(c, joint{
+		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
+			return restore.Together(c.Context, n, options, confirm)
+		},
+		preview: func(n *together.Node) (engine.TogetherPlan, error) {
+			return restore.PreviewTogether(c.Context, n, options)
+		},
+		said: fmt.Sprintf("Restored on %s by run %%s. What it replaced is kept on each node until `etcdpod prune`.",
+			count(max(1, len(options.Nodes)), "node", "nodes")),
+	})
+}
+
+// joint is a command that changes several nodes as one run.
+type joint struct {
+	carryOut func(n *together.Node, confirm func(engine.TogetherPlan) error) error
+	preview  func(n *together.Node) (engine.TogetherPlan, error)
+	said     string // when it is done, with the run's id for %s
+}
+
+// jointly previews a joint workflow, or asks and carries it out.
+func (s *session) jointly(c *cli.Context, j joint) error {
 	if err := s.asRoot(c); err != nil {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.previewTogether(c, options)
+		return s.previewJoint(c, j)
 	}
 	if err := s.mayAsk(c); err != nil {
 		return err
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return restore.Together(c.Context, n.Several(), options, func(plan engine.TogetherPlan) error {
+		return j.carryOut(n.Several(), func(plan engine.TogetherPlan) error {
 			visibleIn(&plan)
 			err := s.confirm(c, show, func(w io.Writer) {
 				writeTogether(w, plan, c.Bool("verbose"), s.width())
@@ -55,9 +76,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	s.doneWith(c, run.RunSummary, func(w io.Writer) {
-		run.write(w, fmt.Sprintf("Restored on %s by run %s. What it replaced is kept on each node until "+
-			"`etcdpod prune`.",
-			count(max(1, len(options.Nodes)), "node", "nodes"), run.ID), breakAt(s.stdout))
+		run.write(w, fmt.Sprintf(j.said, run.ID), breakAt(s.stdout))
 	})
 	return nil
 }
@@ -84,10 +103,10 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 	return o, err
 }
 
-func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) error {
+func (s *session) previewJoint(c *cli.Context, j joint) error {
 	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = restore.PreviewTogether(c.Context, n.Several(), o)
+		plan, err = j.preview(n.Several())
 		return err
 	})
 	if err != nil {
@@ -96,8 +115,8 @@ func (s *session) previewTogether(c *cli.Context, o restore.TogetherOptions) err
 	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan, true, s.width())
 		writeStakes(out, plan.Stakes, s.width())
-		fmt.Fprintln(out, "\nNothing was changed. Without --dry-run, restore does the above, each phase on all "+
-			"nodes before the next.")
+		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s does the above, each phase on all "+
+			"nodes before the next.\n", c.Command.Name)
 	})
 }
 

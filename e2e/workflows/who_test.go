@@ -156,7 +156,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 		must(t, err)
 		return found && c.State == "exited" && c.Attempt > 1
 	})
-	third.want(5, third.typed("--yes"), "is a voting member, but", "etcdctl member remove",
+	third.want(5, third.typed("--yes"), "is a voting member, but", "etcdpod remove",
 		"move away what is in "+sandbox.DataDir)
 	third.want(6, []string{"status"}, "holds none of its data: it was emptied", "bring it back as a new member")
 
@@ -195,7 +195,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 		_ = first.Kill(first.ctx, "etcd") // it may have ended by itself
 		return len(first.running()) == 0
 	})
-	again.want(5, again.typed("--yes"), "is a voting member, but", "etcdctl member remove")
+	again.want(5, again.typed("--yes"), "is a voting member, but", "etcdpod remove")
 
 	// Nor is it restored alone, beside the others that serve.
 	must(t, first.StopKubelet(first.ctx))
@@ -251,7 +251,7 @@ func TestAClusterThatWaitsForAMemberThatNeverStartedIsRestored(t *testing.T) {
 		_, rest, _ := strings.Cut(r.Stdout+r.Stderr, "--lost ")
 		id = strings.TrimRight(strings.Fields(rest)[0], ".)`")
 	})
-	n.want(6, []string{"status"}, "has never started", "etcdctl member remove "+id, "these have never started: "+id,
+	n.want(6, []string{"status"}, "has never started", "etcdpod remove "+id, "these have never started: "+id,
 		"--lost "+id+" FILE")
 	n.done("restore", b.file, "--yes", "--lost", id)
 	n.wantNew(b, before)

@@ -224,6 +224,7 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 				return fmt.Errorf("%s is in cluster %x, but others are in %x", s.Endpoint, s.ClusterID, c.ID)
 			default:
 				c.ID, one.Version, one.SizeBytes, one.Error = s.ClusterID, s.Version, s.SizeBytes, nil
+				one.Applied = s.RaftApplied
 			}
 			if one.Error == nil {
 				break

@@ -362,7 +362,7 @@ func (f *Facts) wayBack() string {
 		first = fmt.Sprintf("move %s out of its directory, wait until etcd has exited, and move away what is in %s",
 			i.ManifestPath, i.DataDir)
 	}
-	return fmt.Sprintf("if its data is lost, bring it back as a new member: %s; run `etcdctl member remove %s` on "+
+	return fmt.Sprintf("if its data is lost, bring it back as a new member: %s; run `etcdpod remove %s` on "+
 		"another member, then `etcdpod join` here again", first, f.Join.Own.ID)
 }
 

@@ -41,7 +41,8 @@ type MemberFacts struct {
 	ClientURLs []string
 	Version    string
 	SizeBytes  int64
-	Error      error // why it does not answer
+	Applied    uint64 // the last raft entry that it has applied
+	Error      error  // why it does not answer
 }
 
 // size is the size of the largest database.

@@ -144,7 +144,7 @@ func checkName(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.Name == f.Init.Pod.Name && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
 			return engine.Refuse(fmt.Sprintf("give this node another name with --node-name; or, if that member is "+
-				"left over from this node, remove it: `etcdctl member remove %s`", m.ID),
+				"left over from this node, remove it: `etcdpod remove %s`", m.ID),
 				"the name %s is taken by member %s at %s", m.Name, m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
@@ -160,8 +160,8 @@ func checkStanding(f *Facts) error {
 func checkNobodyElse(f *Facts) error {
 	for _, m := range f.Join.Cluster.Members {
 		if m.IsLearner && (f.Join.Own == nil || m.ID != f.Join.Own.ID) {
-			return engine.Refuse(fmt.Sprintf("wait until it is promoted; if it was abandoned, remove it: `etcdctl "+
-				"member remove %s`", m.ID), "another node is joining: the learner %s at %s",
+			return engine.Refuse(fmt.Sprintf("wait until it is promoted; if it was abandoned, remove it: `etcdpod "+
+				"remove %s`", m.ID), "another node is joining: the learner %s at %s",
 				m.ID, strings.Join(m.PeerURLs, ","))
 		}
 	}
@@ -181,7 +181,7 @@ func checkHealthy(f *Facts) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	return engine.Refuse("start them, or remove those that are gone for good (`etcdctl member remove ID`), then "+
+	return engine.Refuse("start them, or remove those that are gone for good (`etcdpod remove ID`), then "+
 		"join", "etcd accepts no new member while some voting members do not answer: %s",
 		strings.Join(silent, ", "))
 }

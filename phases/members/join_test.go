@@ -100,7 +100,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			f.Join.Cluster.Members = append(f.Join.Cluster.Members, MemberFacts{
 				Member: observe.Member{ID: 9, PeerURLs: []string{"https://10.0.0.12:2380"}, IsLearner: true},
 			})
-		}, "the learner 9 at https://10.0.0.12:2380", "etcdctl member remove 9"},
+		}, "the learner 9 at https://10.0.0.12:2380", "etcdpod remove 9"},
 		{"an alarm", func(f *Facts) { f.Join.Cluster.Alarms = []string{"NOSPACE of member 1"} },
 			"NOSPACE of member 1", "disarm"},
 		{"the node's etcd is older", func(f *Facts) { first(f).Version = "3.7.3" },
@@ -136,12 +136,12 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
 		}, "", ""},
 		{"a voting member whose data is gone", func(f *Facts) { listed(f, observe.Member{ID: 7, Name: "cp1"}) },
-			"is a voting member, but its data is not on this node", "etcdctl member remove 7"},
+			"is a voting member, but its data is not on this node", "etcdpod remove 7"},
 		{"a voting member that was emptied, and started on nothing", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7})(f)
-		}, "holds none of the cluster's data: it was emptied", "etcdctl member remove 7"},
+		}, "holds none of the cluster's data: it was emptied", "etcdpod remove 7"},
 		{"a voting member with its data, which does not serve", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
@@ -152,13 +152,13 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
 			data(&observe.Stopped{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}})(f)
-		}, "holds a separate cluster: it was emptied, and etcd started over", "etcdctl member remove 7"},
+		}, "holds a separate cluster: it was emptied, and etcd started over", "etcdpod remove 7"},
 		{"the same, while it serves", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
 			f.Live = &observe.Live{ClusterID: f.Join.Cluster.ID, MemberID: 7, Members: []observe.Member{{ID: 7}}}
 		}, "etcd on this node serves a separate cluster, with itself as the only member: its data directory was " +
-			"emptied, and it started over", "etcdctl member remove 7"},
+			"emptied, and it started over", "etcdpod remove 7"},
 		{"a voting member whose data cannot be read", func(f *Facts) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There = f.Init.Rendered
@@ -176,7 +176,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			listed(f, observe.Member{ID: 7, Name: "cp1"})
 			f.Init.There, f.Init.DataNames = f.Init.Rendered, []string{"member"}
 			f.Live = &observe.Live{ClusterID: 0xc2, MemberID: 8}
-		}, "etcd on this node serves another cluster: it is member 8 of cluster c2", "etcdctl member remove 7"},
+		}, "etcd on this node serves another cluster: it is member 8 of cluster c2", "etcdpod remove 7"},
 		{"a member that nobody reaches", func(f *Facts) {
 			first(f).PeerURLs = []string{"http://localhost:2380"}
 			first(f).ClientURLs = []string{"https://10.0.0.10:2379"}

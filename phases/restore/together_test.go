@@ -18,7 +18,7 @@ const snapshotFile = "/backup/snapshot.db"
 // onNodes is a restore on these nodes. The last one lacks the snapshot, and is sent it.
 func onNodes(names ...string) crashtest.Together {
 	return crashtest.Together{
-		Name: "restore", Nodes: names,
+		Name: "restore", Nodes: names, Promises: true,
 		Machine: func(t *testing.T, node string) *sim.Machine {
 			shape := crashtest.Shape{}
 			if node == names[len(names)-1] {

@@ -108,7 +108,7 @@ func (d data) full() []string {
 func (s seen) mendData() string {
 	if m := s.data.emptied; m != nil {
 		return fmt.Sprintf("bring it back as a new member: move %s out of its directory, wait until etcd has exited, "+
-			"and move away what is in %s; run `etcdctl member remove %s` on another member, then `etcdpod join` here",
+			"and move away what is in %s; run `etcdpod remove %s` on another member, then `etcdpod join` here",
 			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
 	}
 	if full := s.data.full(); len(full) > 0 {

@@ -302,7 +302,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.data.emptied = &observe.Member{ID: 0x2a, Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}
 		}, []string{"connection refused", "the cluster knows this node as member 2a at https://10.0.0.1:2380, but " +
-			"/var/lib/etcd holds none of its data"}, "etcdctl member remove 2a"},
+			"/var/lib/etcd holds none of its data"}, "etcdpod remove 2a"},
 		{"etcd is down, without a backup, and its log is elsewhere", func(s *seen) {
 			s.facts.Live, s.facts.LiveError, s.backups = nil, errors.New("connection refused"), nil
 			s.facts.Etcd.WALDir = "/wal"

@@ -29,7 +29,7 @@ func (s seen) judgeWho() (w found) {
 			}
 			w = append(w, finding.New(finding.MemberSameName, m.Name,
 				"%d members share one name: %s; if one is left over from a node that was rebuilt, remove it: "+
-					"`etcdctl member remove ID`", len(twins), strings.Join(twins, ", ")))
+					"`etcdpod remove ID`", len(twins), strings.Join(twins, ", ")))
 		}
 	}
 	for _, m := range l.Members {
@@ -43,7 +43,7 @@ func (s seen) judgeWho() (w found) {
 				without = " (without a quorum etcd does not carry that out: see what to do next)"
 			}
 			w = append(w, finding.New(finding.MemberNeverStarted, m.ID.String(),
-				"member %s at %s has never started: it %s; start it there, or run `etcdctl member remove "+
+				"member %s at %s has never started: it %s; start it there, or run `etcdpod remove "+
 					"%s`%s", m.ID, strings.Join(m.PeerURLs, ", "), counts, m.ID, without))
 		}
 		if observe.LocalPeer(m) {

@@ -30,7 +30,7 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 		{"one that never started", func(s *seen) {
 			s.facts.Live.Members = []observe.Member{own, {ID: 0xabc, PeerURLs: []string{"https://b:2380"}}}
 		}, []string{"member abc at https://b:2380 has never started: it counts for quorum",
-			"etcdctl member remove abc"}},
+			"etcdpod remove abc"}},
 		{"a learner that never started", func(s *seen) {
 			s.facts.Live.Members = []observe.Member{own, {ID: 8, PeerURLs: []string{"https://b:2380"}, IsLearner: true}}
 		}, []string{"it is a learner"}},

@@ -21,6 +21,10 @@ type Together struct {
 	Run     func(coordinator *Node, nodes []journal.Peer) error
 	Outcome func(*Node) (string, error) // "old" or "new", or what is wrong
 
+	// Promises says that clients may write to what the run puts in place, so that going back has to
+	// be refused somewhere.
+	Promises bool
+
 	// The following are nil where a workflow has no need of them.
 
 	// Wire is called when a node has become part of a cluster.

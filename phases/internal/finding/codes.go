@@ -100,6 +100,7 @@ const (
 	RevisionUncounted   Code = "revision-uncounted"
 	KubeconfigUnusable  Code = "kubeconfig-unusable"
 	ClientsToRestart    Code = "clients-to-restart"
+	APIServersElsewhere Code = "apiservers-elsewhere"
 
 	ObjectsNotReadBack Code = "objects-not-read-back"
 	ObjectsMissing     Code = "objects-missing"
@@ -107,6 +108,7 @@ const (
 	APIServerMute      Code = "apiserver-mute"
 	ManifestChanged    Code = "manifest-changed"
 	WritesKept         Code = "writes-kept"
+	MemberUnseen       Code = "member-unseen"
 	BackupUnrecorded   Code = "backup-unrecorded"
 	LeftInPlace        Code = "left-in-place"
 	APIServerNotReady  Code = "apiserver-not-ready"

@@ -172,7 +172,7 @@ func ofClusters() []Kind {
 			"Start it; if it is lost for good, replace it."},
 		{MemberNeverStarted, Warning,
 			"A member was added but never started. It counts for quorum unless it is a learner.",
-			"Start it, or remove it: `etcdctl member remove ID`."},
+			"Start it, or remove it: `etcdpod remove ID`."},
 		{MemberSameName, Warning,
 			"Several members share a name; one is probably left over from a rebuilt node.",
 			"Remove the one that is gone."},

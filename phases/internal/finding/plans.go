@@ -48,5 +48,11 @@ func ofPlans() []Kind {
 		{ClientsToRestart, Warning,
 			"Other clients of etcd keep their view of the old data.",
 			"Restart them after the restore."},
+		{APIServersElsewhere, Warning,
+			"API servers outside `--nodes` may name the member that is removed.",
+			"Look with `etcdpod apiserver show` on their nodes, and change it with `apiserver set`."},
+		{MemberUnseen, Info,
+			"The member that is removed does not answer, and none of the nodes runs it.",
+			"Run `kubeadm reset` on its node before that is used again."},
 	}
 }

@@ -260,7 +260,7 @@ func meanings() []meaning {
 			"its disk is full", "free some space on the file system of its data"},
 		{[]string{"has already been bootstrapped", "tocommit("},
 			"the cluster knows this member, but its data directory was emptied or holds older data than before",
-			"on another node, remove it from the cluster with `etcdctl member remove`; then empty its data directory " +
+			"on another node, remove it from the cluster with `etcdpod remove`; then empty its data directory " +
 				"here, move its manifest away, and run `etcdpod join`"},
 		{[]string{"permanently removed from the cluster"},
 			"it was removed from its cluster", "to bring it back, empty its data directory, move its manifest away, " +

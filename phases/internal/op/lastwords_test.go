@@ -39,7 +39,7 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 	}{
 		"its data was emptied": {etcd("fatal", "discovery failed", "member 8e9e05c52164694d has already been "+
 			"bootstrapped"),
-			[]string{"was emptied", "etcdctl member remove", "etcdpod join"}},
+			[]string{"was emptied", "etcdpod remove", "etcdpod join"}},
 		"its data was emptied, and it was let in": {
 			etcd("panic", "tocommit(12) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or "+
 				"lost?", "") +

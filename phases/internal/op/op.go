@@ -154,6 +154,8 @@ var kinds = map[string]Op{
 	"give-up-reserve":         &GiveUpReserve{},
 	"exchange-contents":       &ExchangeContents{},
 	"exchange-both":           &ExchangeBoth{},
+	"stop-member":             &StopMember{},
+	"remove-member":           &RemoveMember{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,13 +159,23 @@ func (e Etcd) DisarmAlarms(context.Context, op.Access) (int, error) {
 	return 0, e.M.step("disarm alarms")
 }
 
+// elsewhere says whether an API server uses members on other nodes, which always run.
+func (m *Machine) elsewhere(manifest string) bool {
+	_, servers, _ := strings.Cut(manifest, "--etcd-servers=")
+	servers, _, _ = strings.Cut(servers, "\n")
+	return m.Members != nil && m.quorum() && slices.ContainsFunc(strings.Split(servers, ","), func(url string) bool {
+		return url != "" && !strings.HasPrefix(url, "https://127.0.0.1:") && !strings.Contains(url, m.Members.Name+":")
+	})
+}
+
 // APIServer is the API server of the simulated node.
 type APIServer struct{ M *Machine }
 
 func (a APIServer) Ready(context.Context, op.APIAccess) error {
 	c := a.M.running("kube-apiserver")
 	switch {
-	case c == nil || a.M.running("etcd") == nil || a.M.CrashText != "" && strings.Contains(c.manifest, a.M.CrashText):
+	case c == nil || a.M.running("etcd") == nil && !a.M.elsewhere(c.manifest),
+		a.M.CrashText != "" && strings.Contains(c.manifest, a.M.CrashText):
 		return errors.New("connection refused")
 	case a.M.SickText != "" && strings.Contains(c.manifest, a.M.SickText):
 		return errors.New("the API server answered 500 to GET /readyz: etcd failed")

@@ -169,17 +169,27 @@ func (e Etcd) PromoteLearner(_ context.Context, _ op.Access, member op.ID) error
 	})
 }
 
-// RemoveMember also ends the etcd of the removed member.
+// RemoveMember also ends the etcd of the removed member. All nodes hear of it.
 func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
-	return e.change("remove a member", func(s *Members) error {
-		if own := s.own(); own != nil && own.ID == member {
-			if c := e.M.running("etcd"); c != nil {
-				e.M.end(c)
-			}
+	return e.change("remove a member", func(*Members) error {
+		all := e.Cluster
+		if len(all) == 0 {
+			all = []*Machine{e.M}
 		}
-		s.All = slices.DeleteFunc(s.All, func(m op.Member) bool { return m.ID == member })
+		for _, m := range all {
+			m.removed(member)
+		}
 		return nil
 	})
+}
+
+func (m *Machine) removed(member op.ID) {
+	if own := m.Members.own(); own != nil && own.ID == member {
+		if c := m.running("etcd"); c != nil {
+			m.end(c)
+		}
+	}
+	m.Members.All = slices.DeleteFunc(m.Members.All, func(one op.Member) bool { return one.ID == member })
 }
 
 func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {

@@ -1,0 +1,120 @@
+package workflows
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
+)
+
+// memberNames asks a node's etcd.
+func (n *node) memberNames() (names []string) {
+	n.t.Helper()
+	etcd, err := n.EtcdClient()
+	must(n.t, err)
+	defer etcd.Close()
+	all, err := etcd.MemberList(n.ctx)
+	must(n.t, err)
+	for _, m := range all.Members {
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (n *node) wantNames(names ...string) {
+	n.t.Helper()
+	if have := n.memberNames(); !slices.Equal(have, names) {
+		n.t.Errorf("the members are %q, and not %q", have, names)
+	}
+}
+
+// runsEtcd says whether an etcd runs on the node.
+func (n *node) runsEtcd() bool {
+	n.t.Helper()
+	return slices.ContainsFunc(n.running(), func(c string) bool { return strings.Contains(c, "etcd") })
+}
+
+func TestALiveMemberIsRemovedAndStaysStopped(t *testing.T) {
+	c := startTogether(t)
+	third := c.nodes[2]
+	c.typed("cp1", "etcdpod remove cp9 --yes", 5, "the cluster has no member cp9; it has cp1 (")
+	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare", 5, "still runs, on none of the nodes of this run", "--nodes")
+	c.typed("cp1", "etcdpod remove cp3 --yes --nodes cp1,cp2,cp3", 5, "the next loss costs the quorum", "--no-spare")
+	c.typed("cp1", "etcdpod remove cp3 --no-spare --nodes cp1,cp2,cp3", 2, "--yes")
+	c.typed("cp1", "etcdpod remove cp3 --no-spare --nodes cp1,cp2,cp3 --dry-run", 0,
+		"its data stays in", "--etcd-servers=", "for good")
+	c.wantRunsNone()
+	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2,cp3", 0, "Removed cp3 by run")
+	for _, n := range c.nodes[:2] {
+		n.wantNames("cp1", "cp2")
+		n.put("/after", "the removal")
+	}
+	if third.runsEtcd() {
+		t.Errorf("etcd runs on cp3: %q", third.running())
+	}
+	must(t, third.WaitAPIServer(c.ctx)) // it uses the others
+	must(t, third.Reboot(c.ctx))
+	must(t, third.WaitAPIServer(c.ctx))
+	if third.runsEtcd() {
+		t.Errorf("after a reboot etcd runs on cp3: %q", third.running())
+	}
+	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2", 5, "the cluster has no member cp3")
+	c.typed("cp1", "etcdpod remove cp2 --yes --no-spare", 5, "still runs, on none of the nodes")
+	c.typed("cp1", "etcdpod runs", 0, "remove")
+}
+
+func TestADeadMemberIsRemovedFromAnotherNode(t *testing.T) {
+	c := startTogether(t)
+	must(t, c.nodes[2].Crash())
+	c.typed("cp1", "etcdpod remove cp2 --yes --nodes cp1,cp2", 5, "would lose its quorum at once",
+		"cp3 does not answer")
+	c.typed("cp1", "etcdpod remove cp3 --yes", 0, "Removed cp3 by run", "kubeadm reset")
+	c.nodes[0].wantNames("cp1", "cp2")
+	c.nodes[1].put("/after", "the removal")
+}
+
+func (c *cluster) wantRunsNone() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if out := n.run("runs").Stdout; strings.Contains(out, "remove") {
+			c.t.Errorf("%s has a run:\n%s", n.Node, out)
+		}
+	}
+}
+
+// The coordinator is killed; somebody settles what is left on another node.
+func TestARemovalThatLostItsCoordinatorIsSettledElsewhere(t *testing.T) {
+	for name, k := range map[string]struct {
+		phase, on, command string
+		gone               bool
+	}{
+		"before the fence, taken back":   {"wire-apiservers", "cp3", "rollback", false},
+		"before the fence, resumed":      {"wire-apiservers", "cp3", "resume", true},
+		"behind the fence, taken back":   {"stop-member", "cp3", "rollback", false},
+		"past the commit point, resumed": {"remove-member", "cp1", "resume", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startTogether(t)
+			must(t, c.KillWhen(c.ctx, "cp1", "etcdpod remove cp3 --no-spare --yes --nodes cp1,cp2,cp3 -o json",
+				func(p sandbox.Progress) bool { return p.Phase == k.phase && p.Node == k.on && p.State == "started" }))
+			for _, n := range c.nodes {
+				n.eventually("the agent has noticed", func() bool {
+					return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3
+				})
+			}
+			c.typed("cp2", "etcdpod "+k.command, 0)
+			if k.gone {
+				c.nodes[0].wantNames("cp1", "cp2")
+				if c.nodes[2].runsEtcd() {
+					t.Error("etcd runs on cp3")
+				}
+				must(t, c.nodes[2].WaitAPIServer(c.ctx))
+				return
+			}
+			must(t, c.WaitReady(c.ctx))
+			c.nodes[2].wantNames("cp1", "cp2", "cp3")
+		})
+	}
+}

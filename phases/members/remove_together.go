@@ -1,0 +1,344 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// removeLooker is how a removal observes nodes and their cluster. Tests replace it.
+type removeLooker struct {
+	facts   func(context.Context, *observe.Node, string) (*RemoveFacts, error)
+	cluster func(context.Context, *observe.Node, op.Access, []string) (*ClusterFacts, error)
+}
+
+func removesReal() removeLooker {
+	return removeLooker{facts: observeRemoval, cluster: func(
+		ctx context.Context, n *observe.Node, through op.Access, urls []string,
+	) (*ClusterFacts, error) {
+		ctx, cancel := context.WithTimeout(ctx, askMembers)
+		defer cancel()
+		access, err := n.Dialer().Access(through.At(urls...))
+		if err != nil {
+			return nil, err
+		}
+		return askCluster(ctx, access, urls, nil)
+	}}
+}
+
+// observeRemoval observes one node: etcd, or an API server without one, is enough.
+func observeRemoval(ctx context.Context, n *observe.Node, run string) (*RemoveFacts, error) {
+	seen, err := n.Observe(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	n.ObserveStarts(ctx, seen)
+	f := &RemoveFacts{Facts: seen}
+	if f.Etcd != nil {
+		f.Through = f.Etcd.Access
+	} else if as, ok := n.AsClient(f.Manifests); ok {
+		f.Through = as
+	} else {
+		return nil, engine.Refuse("leave it out of --nodes", "this node runs neither etcd nor an API server")
+	}
+	return f, nil
+}
+
+// RemoveJoint is what the transaction needs to know about a removal.
+func RemoveJoint() together.Joint { return removesReal().joint() }
+
+func (l removeLooker) joint() together.Joint {
+	return together.Joint{
+		Name:    "remove",
+		Phases:  together.JointPhases(remover{}.workflow().Phases),
+		After:   map[string]func(context.Context, *together.Transaction) error{"stop-member": stillServe},
+		Advice:  adviceOnRemoval,
+		Answers: l.answers,
+	}
+}
+
+// adviceOnRemoval is for a run that is open past its commit point.
+func adviceOnRemoval(cause error) string {
+	if strings.Contains(cause.Error(), "is not removed") {
+		return "see with `etcdpod members` which of the members that stay do not serve, and start them"
+	}
+	return ""
+}
+
+const (
+	askRemoveSurvey = "remove-survey"
+	askRemovePlan   = "remove-plan"
+	askRemoveServes = "remove-serves"
+)
+
+// RemoveSurvey is what the coordinator needs to know of a node.
+type RemoveSurvey struct {
+	Node       string
+	Etcd       bool
+	Name       string // etcd's
+	MemberID   uint64 // 0: its etcd does not answer
+	ClusterID  uint64
+	PeerURLs   []string
+	ClientURLs []string
+	Addresses  []string
+	APIServers []string // addresses of those that its etcd knows
+}
+
+// removePart is one node's part in a removal.
+type removePart struct {
+	*together.Participant
+	look  removeLooker
+	facts *RemoveFacts
+}
+
+func (l removeLooker) answers(p *together.Participant) map[string]together.Reply {
+	r := &removePart{Participant: p, look: l}
+	return map[string]together.Reply{
+		askRemoveSurvey: together.Given(func(ctx context.Context, run string) (any, error) {
+			return r.survey(ctx, run)
+		}),
+		askRemovePlan:   together.Given(func(ctx context.Context, o remover) (any, error) { return r.plan(ctx, o) }),
+		askRemoveServes: together.Given(func(ctx context.Context, _ any) (any, error) { return r.serves(ctx) }),
+	}
+}
+
+func (p *removePart) survey(ctx context.Context, run string) (s RemoveSurvey, err error) {
+	if err := engine.RefuseOpen(p.Node.Host.FS); err != nil {
+		return s, err
+	}
+	if p.facts, err = p.look.facts(ctx, p.Node.Look, run); err != nil {
+		return s, err
+	}
+	p.Id = run
+	s = RemoveSurvey{Node: p.facts.Node, Addresses: p.facts.Addresses}
+	if e := p.facts.Etcd; e != nil {
+		s.Etcd, s.Name, s.PeerURLs, s.ClientURLs = true, e.Name, e.PeerURLs, e.ClientURLs
+	}
+	if live := p.facts.Live; live != nil {
+		s.MemberID, s.ClusterID, s.APIServers = live.MemberID, live.ClusterID, live.APIServers
+	}
+	return s, nil
+}
+
+func (p *removePart) plan(ctx context.Context, o remover) (engine.Plan, error) {
+	if p.facts == nil {
+		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+	}
+	plan, err := o.workflow().Planned(ctx, p.facts)
+	p.Node.Weigh(&plan)
+	plan = plan.Together(&o.Cluster)
+	p.Propose(p.Id, plan)
+	return plan, err
+}
+
+// serves asks the members that stay, through this node's way to them, for a read that needs a
+// quorum.
+func (p *removePart) serves(ctx context.Context) (bool, error) {
+	for _, o := range p.Run.Ops {
+		if remove, ok := o.(*op.RemoveMember); ok {
+			_, err := p.Node.Etcd.Members(ctx, remove.Access)
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// stillServe checks, before the commit point and with the member stopped, that the others have a
+// quorum without it.
+func stillServe(ctx context.Context, t *together.Transaction) error {
+	return t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
+		if _, err := together.Query[bool](ctx, p, askRemoveServes, nil); err != nil {
+			return fmt.Errorf("the members that stay do not serve without the one that goes: %w", err)
+		}
+		return nil
+	})
+}
+
+// Remove removes a member from its cluster, for good. confirm sees the plans; if it returns an
+// error, the command ends before anything is touched.
+func Remove(ctx context.Context, n *together.Node, o RemoveOptions, confirm func(engine.TogetherPlan) error) error {
+	return removesReal().remove(ctx, n, o, confirm)
+}
+
+func (l removeLooker) remove(
+	ctx context.Context, n *together.Node, o RemoveOptions, confirm func(engine.TogetherPlan) error,
+) error {
+	t, plan, err := l.planAll(ctx, n, o)
+	if t != nil {
+		defer t.Leave()
+	}
+	if err != nil {
+		return err
+	}
+	if err := confirm(plan); err != nil {
+		return err
+	}
+	return t.Begin(ctx)
+}
+
+// PreviewRemove plans a removal and changes nothing.
+func PreviewRemove(ctx context.Context, n *together.Node, o RemoveOptions) (engine.TogetherPlan, error) {
+	t, plan, err := removesReal().planAll(ctx, n, o)
+	if t != nil {
+		t.Leave()
+	}
+	return plan, err
+}
+
+func (l removeLooker) planAll(
+	ctx context.Context, n *together.Node, o RemoveOptions,
+) (*together.Transaction, engine.TogetherPlan, error) {
+	var plan engine.TogetherPlan
+	if err := o.Check(); err != nil {
+		return nil, plan, err
+	}
+	if len(o.Nodes) == 0 {
+		own, err := n.OwnName()
+		if err != nil {
+			return nil, plan, err
+		}
+		o.Nodes = []journal.Peer{{Name: own, Host: own}}
+	}
+	t, err := n.Convene(ctx, "remove", journal.Cluster{Nodes: o.Nodes,
+		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	if err != nil {
+		return t, plan, err
+	}
+	surveys := make([]RemoveSurvey, len(t.Peers))
+	if err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
+		surveys[slices.Index(t.Peers, p)], err = together.Query[RemoveSurvey](ctx, p, askRemoveSurvey, t.Run)
+		return err
+	}); err != nil {
+		return t, plan, err
+	}
+	removal, notes, err := l.settle(ctx, n.Look, o, t, surveys)
+	if err != nil {
+		return t, plan, err
+	}
+	plan.Notes, plan.Findings = finding.Texts(notes), notes
+	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
+	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
+		i := slices.Index(t.Peers, p)
+		own, err := together.Query[engine.Plan](ctx, p, askRemovePlan, remover{o, removal})
+		plan.Nodes[i] = engine.NodePlan{Node: p.Name, Plan: own}
+		plan.Stakes.AwaySeconds = max(plan.Stakes.AwaySeconds, own.Stakes.AwaySeconds)
+		return err
+	})
+	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: its node can come back only "+
+		"as a new member", removal.Gone.ID, removal.Name)}
+	return t, plan, err
+}
+
+// settle asks the members, finds the one that is meant, and refuses what must not be.
+func (l removeLooker) settle(
+	ctx context.Context, n *observe.Node, o RemoveOptions, t *together.Transaction, surveys []RemoveSurvey,
+) (Removal, []finding.Finding, error) {
+	r := Removal{Cluster: t.Cluster}
+	own, err := l.facts(ctx, n, t.Run)
+	if err != nil {
+		return r, nil, err
+	}
+	urls := slices.Concat(own.Through.Endpoints, own.Through.Others)
+	for _, s := range surveys {
+		urls = append(urls, s.ClientURLs...)
+	}
+	cluster, err := l.cluster(ctx, n, own.Through, urls)
+	if err != nil {
+		return r, nil, engine.Refuse("run the command on a node whose etcd serves, or name one in --nodes; without a "+
+			"quorum see docs/runbooks/quorum-lost.md", "no member of the cluster can be queried: %v", err)
+	}
+	gone, err := cluster.called(o.Member)
+	if err != nil {
+		return r, nil, err
+	}
+	for _, s := range surveys {
+		if s.ClusterID != 0 && s.ClusterID != cluster.ID {
+			return r, nil, engine.Refuse("leave it out of --nodes", "etcd on %s is in cluster %x, the member in %x",
+				s.Node, s.ClusterID, cluster.ID)
+		}
+		if s.Etcd && (s.MemberID == uint64(gone.ID) ||
+			s.MemberID == 0 && observe.ShareURL(s.PeerURLs, gone.PeerURLs)) {
+			r.Node = s.Node
+		}
+	}
+	if err := cluster.checkRemoval(gone, o.NoSpare); err != nil {
+		return r, nil, err
+	}
+	r.Gone, r.Name, r.URLs = gone.Member, observe.MemberName(gone.Member), gone.ClientURLs
+	for _, m := range cluster.Members {
+		if m.ID != gone.ID && !m.IsLearner && cluster.ails(m) == "" {
+			r.Stay = append(r.Stay, m.ClientURLs...)
+		}
+	}
+	return r, r.notes(gone, surveys), r.checkStopped(gone)
+}
+
+// called finds the member that a person means.
+func (c *ClusterFacts) called(word string) (MemberFacts, error) {
+	var fits []MemberFacts
+	var all, ids []string
+	for _, m := range c.byName() {
+		all = append(all, fmt.Sprintf("%s (%s)", observe.MemberName(m.Member), m.ID))
+		if observe.Called(m.Member, word) || slices.Contains(m.ClientURLs, strings.TrimSuffix(word, "/")) {
+			fits, ids = append(fits, m), append(ids, fmt.Sprintf("%s at %s", m.ID, strings.Join(m.PeerURLs, ",")))
+		}
+	}
+	switch len(fits) {
+	case 0:
+		return MemberFacts{}, engine.Refuse("`etcdpod members` lists them", "the cluster has no member %s; it has %s",
+			word, strings.Join(all, ", "))
+	case 1:
+		return fits[0], nil
+	}
+	return MemberFacts{}, engine.Refuse("give its id", "%s may be any of %s", word, strings.Join(ids, ", "))
+}
+
+// checkStopped refuses to remove a member that runs where this run cannot stop it: its etcd would
+// exit, be started again and again, and be a cluster of its own once its data is gone.
+func (r Removal) checkStopped(gone MemberFacts) error {
+	if gone.Error != nil || r.Node != "" {
+		return nil
+	}
+	return engine.Refuse(fmt.Sprintf("add its node to --nodes; or stop it there: move etcd's manifest out "+
+		"of /etc/kubernetes/manifests, and run the command again once %s does not answer",
+		strings.Join(gone.ClientURLs, ",")),
+		"member %s still runs, on none of the nodes of this run", r.Name)
+}
+
+// notes are what a person should know beforehand.
+func (r Removal) notes(gone MemberFacts, surveys []RemoveSurvey) (notes []finding.Finding) {
+	var here, elsewhere []string
+	for _, s := range surveys {
+		here = append(here, s.Addresses...)
+	}
+	if gone.Error != nil { // its node is gone, and so is its API server
+		here = append(here, observe.HostsOf(gone.PeerURLs)...)
+	}
+	for _, s := range surveys {
+		for _, address := range s.APIServers {
+			if !slices.Contains(here, address) && !slices.Contains(elsewhere, address) {
+				elsewhere = append(elsewhere, address)
+			}
+		}
+	}
+	if len(elsewhere) > 0 {
+		all := strings.Join(elsewhere, ", ")
+		notes = append(notes, finding.New(finding.APIServersElsewhere, all, "API servers outside --nodes use this "+
+			"etcd: %s. Those that name %s keep doing so; `etcdpod apiserver set` on their nodes changes that", all,
+			r.Name))
+	}
+	if gone.Error != nil && r.Node == "" {
+		notes = append(notes, finding.New(finding.MemberUnseen, r.Name, "%s does not answer: if its node is switched "+
+			"on again, its etcd finds that it was removed and exits. Run `kubeadm reset` there", r.Name))
+	}
+	return notes
+}
