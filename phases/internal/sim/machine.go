@@ -243,8 +243,8 @@ func (m *Machine) open(c *container, pod *manifests.Manifest) bool {
 		if !m.enrol(dir, members) {
 			return false
 		}
-	} else if m.Members != nil && m.Members.own() == nil {
-		return false // it was removed from its cluster: the others tell it, and it exits
+	} else if m.Members != nil && m.Members.Out {
+		return false // the others tell it, and it exits
 	} else if m.begins {
 		m.join(dir, "new member")
 	}

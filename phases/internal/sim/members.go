@@ -18,6 +18,7 @@ type Members struct {
 	URL  string // this node's peer URL
 	Name string // this node's
 	Next op.ID  // the last id given to a member
+	Out  bool   `json:",omitempty"` // this node's member was removed
 }
 
 // ClusterID is the id of their cluster.
@@ -185,6 +186,7 @@ func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
 
 func (m *Machine) removed(member op.ID) {
 	if own := m.Members.own(); own != nil && own.ID == member {
+		m.Members.Out = true
 		if c := m.running("etcd"); c != nil {
 			m.end(c)
 		}
