@@ -11,7 +11,7 @@
 //	apiserver         apiserver.Set
 //
 // restore.Together and members.Remove carry out the joint workflows. Commands that only look have
-// no phases: status.Of and status.OfNodes, certs.Check, apiserver.Show, backup.List and
-// backup.Verify. prune.Delete deletes what runs kept. docs/architecture.md shows how it all fits
-// together.
+// no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show, backup.List
+// and backup.Verify. prune.Delete deletes what runs kept. docs/architecture.md shows how it all
+// fits together.
 package phases

@@ -14,6 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
@@ -69,6 +70,7 @@ func results() []result {
 		{"certs check", certs.Report{}},
 		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},
+		{"members", members.Listing{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

@@ -41,6 +41,7 @@ func habits() map[string]string {
 	const (
 		notOurs = "etcdpod does not do that; "
 		state   = "`etcdpod status` shows it, and `etcdpod status --nodes cp1,cp2,cp3` shows it for all members"
+		list    = "`etcdpod members` lists them"
 		end     = "`etcdpod rollback` undoes the open run, `etcdpod resume` finishes it"
 	)
 	all := map[string]string{
@@ -50,6 +51,8 @@ func habits() map[string]string {
 		"snapshot": "run `etcdpod backup`, `etcdpod verify FILE` or `etcdpod restore FILE`; `etcdpod backups` " +
 			"lists snapshots",
 		"save":             "run `etcdpod backup FILE`",
+		"member list":      list,
+		"member":           list,
 		"member add":       "run `etcdpod join` on the new node",
 		"member promote":   "run `etcdpod join phase promote-learner` on the learner's node",
 		"check-expiration": "run `etcdpod certs check`",
@@ -66,7 +69,7 @@ func habits() map[string]string {
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
 	}
-	for _, word := range []string{"member list", "members", "endpoint health", "endpoint status", "endpoint hashkv",
+	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
 		"endpoint", "hashkv", "alarm list", "health", "check"} {
 		all[word] = state
 	}
@@ -75,7 +78,6 @@ func habits() map[string]string {
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
 	}
-	all["member"] = state
 	for _, word := range []string{"reset", "upgrade", "token", "config", "kubeconfig", "certs certificate-key"} {
 		all[word] = notOurs + "`kubeadm " + word + "` does"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -54,6 +55,8 @@ func quietly(result any) []string {
 		return r.Requests
 	case *apiserver.Report:
 		return each(r.Servers, func(e apiserver.EndpointReport) string { return e.URL })
+	case *members.Listing:
+		return each(r.Members, func(e members.Entry) string { return e.ID })
 	case build:
 		return []string{r.Version}
 	}
@@ -72,6 +75,8 @@ func wrongIn(result any) []engine.Finding {
 	case *certs.Report:
 		return r.Findings
 	case *apiserver.Report:
+		return r.Findings
+	case *members.Listing:
 		return r.Findings
 	case *backup.Verdict:
 		return r.Findings

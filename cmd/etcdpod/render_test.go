@@ -12,6 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/prune"
 	"github.com/etcdpod/etcdpod/phases/status"
@@ -85,6 +86,9 @@ func TestResultsReadWell(t *testing.T) {
 		"run":        func(w io.Writer) { writeRun(w, shownRun(), now, 0) },
 		"run-wide":   func(w io.Writer) { writeRun(w, shownRun(), now, 100) },
 		"run-narrow": func(w io.Writer) { writeRun(w, shownRun(), now, 40) },
+		"members":    func(w io.Writer) { writeMembers(w, listed()) },
+		"members-80": func(w io.Writer) { writeNarrow(w, 80) },
+		"members-40": func(w io.Writer) { writeNarrow(w, 40) },
 		"plan":       func(w io.Writer) { writePlan(w, plan) },
 		"prune": func(w io.Writer) {
 			writePrune(w,
@@ -112,6 +116,38 @@ func TestResultsReadWell(t *testing.T) {
 			golden(t, filepath.Join("testdata", "text-"+name+".golden"), b.String())
 		})
 	}
+}
+
+// writeNarrow writes the members at a terminal of that width.
+func writeNarrow(w io.Writer, width int) {
+	p := &page{width: width}
+	writeMembers(p, listed())
+	_, _ = w.Write(p.Bytes())
+}
+
+// listed are four members, of which one does not answer and one has never started.
+func listed() members.Listing {
+	entry := func(id, name, host string, applied, behind int64, servers ...members.APIServer) members.Entry {
+		return members.Entry{ID: id, Name: name, Role: "voter", Started: true, Answers: true, Version: "3.6.16",
+			PeerURLs: []string{"https://" + host + ":2380"}, ClientURLs: []string{"https://" + host + ":2379"},
+			SizeBytes: 40 << 20, AppliedIndex: applied, Behind: &behind, Node: name, APIServers: servers}
+	}
+	yes, no := true, false
+	cp1 := entry("8e9e05c52164694d", "cp1", "10.0.0.11", 81240, 0, members.APIServer{Node: "cp1", Alive: &yes},
+		members.APIServer{Node: "cp3", Alive: &no})
+	cp1.Role, cp1.Own, cp1.Alarms = "leader", true, []string{"NOSPACE"}
+	cp2 := entry("91bc3c398fb3c146", "cp2", "10.0.0.12", 81237, 3, members.APIServer{Node: "cp2", Alive: &yes})
+	cp3 := members.Entry{ID: "fd422379fda50e48", Name: "cp3", Role: "voter", Started: true, Node: "cp3",
+		PeerURLs: []string{"https://10.0.0.13:2380"}, ClientURLs: []string{"https://10.0.0.13:2379"},
+		Error: "cannot reach etcd at https://10.0.0.13:2379: no answer within 3s"}
+	cp4 := members.Entry{ID: "1ed2f7917d25e08a", Role: "learner", PeerURLs: []string{"https://10.0.0.14:2380"}}
+	return members.Listing{ClusterID: "5c50e62a33493a89", Through: "https://127.0.0.1:2379", Quorum: true,
+		Leader: cp1.ID, Members: []members.Entry{cp4, cp1, cp2, cp3},
+		OtherAPIServers: []members.APIServer{{Address: "10.0.0.19", Alive: &yes}},
+		Warnings: []string{"learner 1ed2f7917d25e08a (https://10.0.0.14:2380) has never started",
+			"cp3 does not answer: cannot reach etcd at https://10.0.0.13:2379: no answer within 3s; this node's etcd " +
+				"has not been connected to it since 2026-08-01T02:00:00Z",
+			"the alarm NOSPACE of cp1 is raised"}}
 }
 
 // shownRun is a run on several nodes that stands past its commit point.

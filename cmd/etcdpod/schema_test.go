@@ -17,6 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
@@ -50,6 +51,7 @@ func documents() []document {
 		of("certs-check", "What `certs check` writes", certs.Report{}),
 		of("certs-generate-csr", "The last line of `certs generate-csr`", resultOf[certs.Requests]{}),
 		of("apiserver-show", "What `apiserver show` writes", apiserver.Report{}),
+		of("members", "What `members` writes", members.Listing{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
 		of("plan-nodes", "What --dry-run writes, for a run on several nodes", engine.TogetherPlan{}),

@@ -40,13 +40,7 @@ func table(w io.Writer, rows [][]string) { tableWithin(w, rows, widthOf(w)) }
 // those that matter less, and if that does not help either, each row as a paragraph. 0 is as wide
 // as it gets.
 func tableWithin(w io.Writer, rows [][]string, width int, lesser ...string) {
-	narrow := rows
-	for _, name := range append(silent(rows), lesser...) {
-		if width > 0 && widest(narrow) > width {
-			narrow = without(narrow, name)
-		}
-	}
-	if width <= 0 || widest(narrow) <= width {
+	if narrow, fits := narrowed(rows, width, lesser...); fits {
 		aligned(w, narrow)
 		return
 	}
@@ -63,6 +57,17 @@ func tableWithin(w io.Writer, rows [][]string, width int, lesser ...string) {
 		}
 		pairsWithin(w, facts, width)
 	}
+}
+
+// narrowed leaves out of a table as many columns as it must to fit, and says whether it then does.
+func narrowed(rows [][]string, width int, lesser ...string) (narrow [][]string, fits bool) {
+	narrow = rows
+	for _, name := range append(silent(rows), lesser...) {
+		if width > 0 && widest(narrow) > width {
+			narrow = without(narrow, name)
+		}
+	}
+	return narrow, width <= 0 || widest(narrow) <= width
 }
 
 // pairs writes names, and what is said of each beside it.

@@ -88,7 +88,7 @@ func read(args []string) (command string, asked bool) {
 			}
 			return word, asked
 		case "status", "backup", "backups", "verify", "restore", "init", "join", "resume", "rollback", "prune",
-			"version":
+			"version", "members":
 			return word, asked
 		}
 	}
@@ -108,7 +108,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 			return "status-nodes", false
 		}
 		return command, false
-	case "backups", "verify", "runs", "prune", "version", "certs check", "apiserver show":
+	case "backups", "verify", "runs", "prune", "version", "certs check", "apiserver show",
+		"members":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

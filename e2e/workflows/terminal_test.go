@@ -281,7 +281,8 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 	p := person{n, 80}
 	b := n.backup()
 	must(t, os.Chmod(n.Root, 0o755))
-	for _, command := range []string{"status", "runs", "backups", "certs check", "apiserver show", "prune --dry-run"} {
+	for _, command := range []string{"status", "runs", "backups", "certs check", "apiserver show", "members",
+		"prune --dry-run"} {
 		tty := p.asNobody(strings.Fields(command)...)
 		p.ends(tty, 2, "")
 		name := strings.TrimSuffix(command, " --dry-run")

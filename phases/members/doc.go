@@ -1,3 +1,3 @@
 // Package members makes nodes members of an etcd cluster: the first one (init), and further ones
-// (join).
+// (join). It lists the members (members).
 package members

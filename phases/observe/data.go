@@ -158,3 +158,18 @@ func (n *Node) Stopped(ctx context.Context, pod *EtcdPod) (*Stopped, error) {
 	}
 	return StoppedOf(d), nil
 }
+
+// KeptClientURLs are the client URLs of the members that the data of a stopped etcd names; none
+// where it cannot be read.
+func (n *Node) KeptClientURLs(ctx context.Context, pod *EtcdPod) (urls []string) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	d, err := n.inspect(ctx, pod.DataDir, pod.WALDir)
+	if err != nil {
+		return nil
+	}
+	for _, m := range d.Members {
+		urls = append(urls, m.ClientURLs...)
+	}
+	return urls
+}

@@ -323,11 +323,18 @@ func (n *Node) AsClient(files []ManifestFile) (op.Access, bool) {
 			return !Loopback(HostOf(raw)) && !slices.Contains(own, HostOf(raw))
 		})
 	}
-	if slices.ContainsFunc(a.Endpoints, Secure) {
+	return n.ClientAt(files, a.Endpoints...), len(a.Endpoints) > 0
+}
+
+// ClientAt is how clients of etcd on this host reach it at some URLs: with the API server's
+// certificate, or kubeadm's for health checks.
+func (n *Node) ClientAt(files []ManifestFile, urls ...string) op.Access {
+	a := op.Access{Endpoints: urls}
+	if slices.ContainsFunc(urls, Secure) {
 		const dir = KubeadmCertificatesDir + "/etcd/"
 		kubeadms := [2]string{dir + "healthcheck-client.crt", dir + "healthcheck-client.key"}
 		pairs := [][2]string{kubeadms}
-		if ok {
+		if m, c, ok := Program(files, "kube-apiserver"); ok {
 			a.CACert = HostFile(m, c, FlagOf(m, c, "etcd-cafile"))
 			pairs = [][2]string{{HostFile(m, c, FlagOf(m, c, "etcd-certfile")),
 				HostFile(m, c, FlagOf(m, c, "etcd-keyfile"))}, kubeadms}
@@ -337,7 +344,7 @@ func (n *Node) AsClient(files []ManifestFile) (op.Access, bool) {
 			a.CACert = dir + "ca.crt"
 		}
 	}
-	return n.Typed(a), len(a.Endpoints) > 0
+	return n.Typed(a)
 }
 
 // Typed puts what a person gave in the place of what the manifests say, and keeps the rest.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -134,6 +136,24 @@ func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 type Alarm struct {
 	MemberID uint64 // may be of a member that no longer exists, after a restore
 	Name     string // NOSPACE or CORRUPT
+}
+
+// alarmText is how a status words an alarm: as protobuf's text, whose spaces vary.
+var alarmText = regexp.MustCompile(`^(?:memberID:(\d+)\s+)?alarm:(\w+)\s*$`)
+
+// AlarmIn reads one of the [Status.Errors]. An alarm of no particular member has the id 0.
+func AlarmIn(text string) (id uint64, name string, ok bool) {
+	found := alarmText.FindStringSubmatch(text)
+	if found == nil {
+		return 0, "", false
+	}
+	if found[1] != "" {
+		var err error
+		if id, err = strconv.ParseUint(found[1], 10, 64); err != nil {
+			return 0, "", false
+		}
+	}
+	return id, found[2], true
 }
 
 // Alarms returns the raised alarms.

@@ -11,6 +11,7 @@ import (
 
 // Value is one key's value.
 type Value struct {
+	Key         string
 	Data        []byte
 	ModRevision int64
 }
@@ -24,7 +25,26 @@ func (c *Client) Get(ctx context.Context, key string) (*Value, error) {
 	if err != nil || len(r.Kvs) == 0 {
 		return nil, err
 	}
-	return &Value{Data: r.Kvs[0].Value, ModRevision: r.Kvs[0].ModRevision}, nil
+	return &Value{Key: key, Data: r.Kvs[0].Value, ModRevision: r.Kvs[0].ModRevision}, nil
+}
+
+// Values reads the keys that begin with prefix, which are to be few; own asks the first endpoint
+// alone, without a quorum.
+func (c *Client) Values(ctx context.Context, prefix string, own bool) ([]Value, error) {
+	opts := []clientv3.OpOption{clientv3.WithPrefix()}
+	if own {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	r, err := call(ctx, c, c.access.CallTimeout, "read what is below "+prefix,
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) { return c.v3.Get(ctx, prefix, opts...) })
+	if err != nil {
+		return nil, err
+	}
+	values := make([]Value, len(r.Kvs))
+	for i, kv := range r.Kvs {
+		values[i] = Value{Key: string(kv.Key), Data: kv.Value, ModRevision: kv.ModRevision}
+	}
+	return values, nil
 }
 
 // Revision returns the cluster's revision, read linearizably.

@@ -1,0 +1,57 @@
+package etcd
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var errAgain = errors.New("not yet")
+
+// A status needs no quorum, and the list of alarms does.
+func TestTheStatusTellsTheAlarms(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, "a")
+			s.start(version, "--quota-backend-bytes", "200000").await()
+			c := s.client()
+			eventually(t, func() error { // etcd reads how large its file is now and then
+				_, err := c.v3.Put(t.Context(), "/k", strings.Repeat("x", 50000))
+				if err != nil && strings.Contains(err.Error(), "database space exceeded") {
+					return nil
+				}
+				return errAgain
+			})
+			st := c.Status(t.Context())[0]
+			alarms, err := c.Alarms(t.Context())
+			if err != nil || len(alarms) != 1 {
+				t.Fatalf("%v, %v", alarms, err)
+			}
+			if !slices.ContainsFunc(st.Errors, func(text string) bool {
+				id, name, ok := AlarmIn(text)
+				return ok && id == st.MemberID && name == "NOSPACE" && (Alarm{id, name}) == alarms[0]
+			}) {
+				t.Errorf("of %v the status says %q", alarms, st.Errors)
+			}
+		})
+	}
+}
+
+func TestAnAlarmIsReadHoweverItIsWorded(t *testing.T) {
+	for text, want := range map[string]Alarm{
+		"memberID:7 alarm:NOSPACE ": {7, "NOSPACE"}, "memberID:7  alarm:CORRUPT": {7, "CORRUPT"},
+		"alarm:CORRUPT ": {0, "CORRUPT"},
+	} {
+		if id, name, ok := AlarmIn(text); !ok || (Alarm{id, name}) != want {
+			t.Errorf("%q: %x %s %v", text, id, name, ok)
+		}
+	}
+	for _, text := range []string{"", "etcdserver: no leader", "memberID:x alarm:NOSPACE", "memberID:7 "} {
+		if _, _, ok := AlarmIn(text); ok {
+			t.Errorf("%q is no alarm", text)
+		}
+	}
+}
