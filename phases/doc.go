@@ -10,8 +10,9 @@
 //	request           certs.Request
 //	apiserver         apiserver.Set
 //
-// restore.Together and members.Remove carry out the joint workflows. Commands that only look have
-// no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show, backup.List
-// and backup.Verify. prune.Delete deletes what runs kept. docs/architecture.md shows how it all
-// fits together.
+// restore.Together and members.Remove carry out the joint workflows. members.PlanMove and
+// members.PlanPeerURL change the cluster by one request: there is nothing to journal. Commands that
+// only look have no phases: status.Of and status.OfNodes, members.List, certs.Check,
+// apiserver.Show, backup.List and backup.Verify. prune.Delete deletes what runs kept.
+// docs/architecture.md shows how it all fits together.
 package phases

@@ -151,6 +151,10 @@ func (s *session) known(c *cli.Context) known {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return []string{r.ID} })
 		case "restore argument", "verify argument":
 			return s.snapshots(c)
+		case "members move-leader argument":
+			if n := s.quietly(c); n != nil {
+				return members.Names(c.Context, n.Look)
+			}
 		}
 		if what == "--nodes" || what == "--lost" {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return r.Nodes })

@@ -71,6 +71,7 @@ func results() []result {
 		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},
 		{"members", members.Listing{}},
+		{"members move-leader", members.Move{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

@@ -52,6 +52,7 @@ func habits() map[string]string {
 			"lists snapshots",
 		"save":             "run `etcdpod backup FILE`",
 		"member list":      list,
+		"move-leader":      "run `etcdpod members move-leader`",
 		"member":           list,
 		"member add":       "run `etcdpod join` on the new node",
 		"member promote":   "run `etcdpod join phase promote-learner` on the learner's node",
@@ -74,7 +75,7 @@ func habits() map[string]string {
 		all[word] = state
 	}
 	for _, word := range []string{"member remove", "member update", "alarm disarm", "alarm", "defrag", "compact",
-		"compaction", "move-leader", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
+		"compaction", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
 	}

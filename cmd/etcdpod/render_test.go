@@ -223,7 +223,8 @@ func TestWhatIsDoneIsNotCalledFailedBecauseNobodyCanBeTold(t *testing.T) {
 }
 
 func TestOnlyRootMayChangeARealNode(t *testing.T) {
-	for _, command := range []string{"backup", "restore f", "resume", "rollback", "prune --yes"} {
+	for _, command := range []string{"backup", "restore f", "resume", "rollback", "prune --yes",
+		"members move-leader --yes"} {
 		s := &session{stdout: io.Discard, stderr: io.Discard,
 			env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
 		err := s.run(t.Context())

@@ -52,6 +52,7 @@ func documents() []document {
 		of("certs-generate-csr", "The last line of `certs generate-csr`", resultOf[certs.Requests]{}),
 		of("apiserver-show", "What `apiserver show` writes", apiserver.Report{}),
 		of("members", "What `members` writes", members.Listing{}),
+		of("members-move-leader", "What `members move-leader` writes", members.Move{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
 		of("plan-nodes", "What --dry-run writes, for a run on several nodes", engine.TogetherPlan{}),

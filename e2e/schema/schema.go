@@ -82,13 +82,18 @@ func read(args []string) (command string, asked bool) {
 		switch word {
 		case "certs", "apiserver":
 			return strings.Join(words[i:min(i+2, len(words))], " "), asked
+		case "members":
+			if i+1 < len(words) && words[i+1] == "move-leader" {
+				return strings.Join(words[i:i+2], " "), asked
+			}
+			return word, asked
 		case "runs":
 			if i+1 < len(words) && words[i+1] == "show" {
 				return "runs show", asked
 			}
 			return word, asked
 		case "status", "backup", "backups", "verify", "restore", "init", "join", "resume", "rollback", "prune",
-			"version", "members":
+			"version":
 			return word, asked
 		}
 	}
@@ -109,7 +114,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return command, false
 	case "backups", "verify", "runs", "prune", "version", "certs check", "apiserver show",
-		"members":
+		"members", "members move-leader":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

@@ -110,6 +110,23 @@ func ids(members []etcd.Member) (all []uint64) {
 	return all
 }
 
+// Names are the names of members that this node's manifest of etcd has: nobody is asked.
+func Names(ctx context.Context, n *observe.Node) []string {
+	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
+	if err != nil {
+		return nil
+	}
+	pod, err := n.EtcdPod(files)
+	if err != nil || pod == nil {
+		return nil
+	}
+	names := observe.NamesIn(pod.Setting("", "initial-cluster"))
+	if !slices.Contains(names, pod.Name) {
+		names = append(names, pod.Name)
+	}
+	return names
+}
+
 // find gets a list of the members from the first that answers.
 func (r *roster) find(ctx context.Context) error {
 	var first error

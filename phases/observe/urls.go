@@ -164,6 +164,16 @@ func HostsOf(urls []string) []string {
 	return hosts
 }
 
+// NamesIn are the names of the members in --initial-cluster.
+func NamesIn(initialCluster string) (names []string) {
+	for _, pair := range SplitList(initialCluster) {
+		if i := strings.LastIndex(pair, "="); i > 0 && !slices.Contains(names, pair[:i]) {
+			names = append(names, pair[:i])
+		}
+	}
+	return names
+}
+
 // PeersIn are the peer URLs in --initial-cluster, a list of NAME=URL. Names may contain =, but URLs
 // begin with their scheme.
 func PeersIn(initialCluster string) (urls []string) {

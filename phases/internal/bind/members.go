@@ -82,6 +82,11 @@ func (b Etcd) RemoveMember(ctx context.Context, a op.Access, member op.ID) error
 	return b.With(ctx, a, func(c *etcd.Client) error { return c.RemoveMember(ctx, uint64(member)) })
 }
 
+// MoveLeader has the leader, at the first endpoint, hand over to another voter.
+func (b Etcd) MoveLeader(ctx context.Context, leader op.Access, to op.ID) error {
+	return b.With(ctx, leader, func(c *etcd.Client) error { return c.MoveLeader(ctx, uint64(to)) })
+}
+
 // With calls do with a connected client.
 func (b Dialer) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
 	c, err := b.Dial(ctx, a)

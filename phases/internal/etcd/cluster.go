@@ -132,6 +132,16 @@ func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 	return err
 }
 
+// MoveLeader has the member at the first endpoint, which must lead, hand over to another voter. It
+// returns once the old leader follows the new one.
+func (c *Client) MoveLeader(ctx context.Context, to uint64) error {
+	_, err := call(ctx, c, c.access.CallTimeout, "move the leader to "+FormatID(to),
+		c.first, func(ctx context.Context) (*clientv3.MoveLeaderResponse, error) {
+			return c.v3.MoveLeader(ctx, to)
+		})
+	return err
+}
+
 // Alarm is one raised alarm.
 type Alarm struct {
 	MemberID uint64 // may be of a member that no longer exists, after a restore

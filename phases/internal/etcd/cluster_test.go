@@ -55,3 +55,32 @@ func TestAnAlarmIsReadHoweverItIsWorded(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLeaderHandsOverToAVoterAlone(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			all := startThree(t, version)
+			leader, next := all[0].client(), all[1].client()
+			id := next.Status(t.Context())[0].MemberID
+			if err := next.MoveLeader(t.Context(), id); err == nil {
+				t.Error("a follower handed over what it does not have")
+			}
+			if err := leader.MoveLeader(t.Context(), 7); err == nil {
+				t.Error("one that is no member leads")
+			}
+			if err := leader.MoveLeader(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() error {
+				for _, s := range all {
+					if st := s.client().Status(t.Context())[0]; st.Err != nil || st.Leader != id {
+						return errAgain
+					}
+				}
+				return nil
+			})
+		})
+	}
+}

@@ -134,6 +134,9 @@ type Etcd interface {
 	PromoteLearner(ctx context.Context, a Access, member ID) error
 	// RemoveMember removes a member, voting or not. An unknown id is no error.
 	RemoveMember(ctx context.Context, a Access, member ID) error
+	// MoveLeader has the leader, which must be the member at the access, hand over to another
+	// voter. It returns once the old leader follows the new one.
+	MoveLeader(ctx context.Context, leader Access, to ID) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
 	// Written counts the writes of clients in the write-ahead log of a member that this run gave

@@ -194,6 +194,11 @@ func (m *Machine) removed(member op.ID) {
 	m.Members.All = slices.DeleteFunc(m.Members.All, func(one op.Member) bool { return one.ID == member })
 }
 
+// MoveLeader changes nothing that the simulated node could see.
+func (e Etcd) MoveLeader(context.Context, op.Access, op.ID) error {
+	return e.change("move the leader", func(*Members) error { return nil })
+}
+
 func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {
 	if e.M.running("etcd") == nil || e.M.SickEtcd {
 		return op.Answer{}, errors.New("connection refused")
