@@ -216,7 +216,8 @@ func (l *line) takeVariables(app *cli.App, env func(string) string) error {
 	return take(l.command.Flags, false)
 }
 
-// checkArguments checks the line against the command's ArgsUsage: nothing, NAME, [NAME] or [NAME…].
+// checkArguments checks the line against the command's ArgsUsage: nothing, NAME, several NAMES,
+// [NAME] or [NAME…].
 func (l *line) checkArguments(app *cli.App) error {
 	if l.command == nil {
 		if len(l.arguments) > 0 {
@@ -233,7 +234,7 @@ func (l *line) checkArguments(app *cli.App) error {
 		return &engine.UsageError{Reason: fmt.Sprintf("%s is empty", cmp.Or(what, "the argument")),
 			Hint: "check that the shell variable you used is set"}
 	}
-	takes := 1
+	takes := max(1, len(strings.Fields(usage)))
 	switch hint := fileHabit(l.arguments); {
 	case what == "FILE" && hint != "":
 		return &engine.UsageError{Reason: fmt.Sprintf("%s has no command %q", l.command.Name, l.arguments[0]),
@@ -242,7 +243,7 @@ func (l *line) checkArguments(app *cli.App) error {
 		return nil
 	case usage == "":
 		takes = 0
-	case usage[0] != '[' && len(l.arguments) == 0:
+	case usage[0] != '[' && len(l.arguments) < takes:
 		return &engine.UsageError{Reason: fmt.Sprintf("%s needs %s", l.command.Name, usage), Hint: l.helpHint()}
 	}
 	if len(l.arguments) <= takes {

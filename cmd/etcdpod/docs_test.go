@@ -72,6 +72,7 @@ func results() []result {
 		{"apiserver show", apiserver.Report{}},
 		{"members", members.Listing{}},
 		{"members move-leader", members.Move{}},
+		{"members set-peer-url", members.PeerChange{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

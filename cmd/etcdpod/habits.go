@@ -52,6 +52,7 @@ func habits() map[string]string {
 			"lists snapshots",
 		"save":             "run `etcdpod backup FILE`",
 		"member list":      list,
+		"member update":    "run `etcdpod members set-peer-url MEMBER URL`",
 		"move-leader":      "run `etcdpod members move-leader`",
 		"member":           list,
 		"member add":       "run `etcdpod join` on the new node",
@@ -74,7 +75,7 @@ func habits() map[string]string {
 		"endpoint", "hashkv", "alarm list", "health", "check"} {
 		all[word] = state
 	}
-	for _, word := range []string{"member remove", "member update", "alarm disarm", "alarm", "defrag", "compact",
+	for _, word := range []string{"member remove", "alarm disarm", "alarm", "defrag", "compact",
 		"compaction", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,7 +13,7 @@ import (
 )
 
 func init() {
-	offer(sectionMembers, (*session).moveLeaderCommand)
+	offer(sectionMembers, (*session).moveLeaderCommand, (*session).setPeerURLCommand)
 }
 
 func (s *session) moveLeaderCommand() *cli.Command {
@@ -101,4 +102,56 @@ func refText(m members.MemberRef) string {
 		return m.ID
 	}
 	return fmt.Sprintf("%s (%s)", m.Name, m.ID)
+}
+
+func (s *session) setPeerURLCommand() *cli.Command {
+	return &cli.Command{
+		Name: "members set-peer-url", ArgsUsage: "MEMBER URL",
+		Usage: "change the URL at which the other members reach one",
+		Description: `Sets the peer URL that the cluster lists for MEMBER (its ID, its name, or one of its URLs). It replaces all that the member had; several are given with commas between them. The result has the command that undoes it.
+
+It refuses what etcd does not take for a peer URL, a URL that another member has, one at which every host reaches itself, one at which the member does not listen, as far as its manifest or its stored pod shows, and one at which an etcd answers that does not know the member. If nothing answers at the URL, it refuses unless the others are a quorum without the member. It refuses to touch a learner unless all members are known to run at least etcd 3.5.31 or 3.6.12: older ones would list it as a voter.
+
+The order for a new address: let the member listen at both (--listen-peer-urls in its manifest), with a certificate for both; run this command; then set --initial-advertise-peer-urls and remove the old address. Before it changes anything it asks; without a terminal, --yes is needed.`,
+		UsageText: `etcdpod members set-peer-url cp1 https://10.0.0.11:2380 --dry-run
+etcdpod members set-peer-url 8e9e05c52164694d https://10.0.0.11:2380 --yes`,
+		Action: s.setPeerURL,
+	}
+}
+
+func (s *session) setPeerURL(c *cli.Context) error {
+	var change *members.PeerChange
+	err := s.changeCluster(c, func(n *phases.Node) (_ changes, err error) {
+		change, err = members.PlanPeerURL(c.Context, n.Look, c.Args().Get(0), c.Args().Get(1))
+		return change, err
+	}, func() []string {
+		return append([]string{peerText(change)}, change.Notes...)
+	}, func(n *phases.Node) error { return change.Carry(c.Context, n.Engine()) })
+	if err != nil {
+		return err
+	}
+	s.done(c, change, func(w io.Writer) {
+		after := strings.Join(change.After, ",")
+		switch {
+		case change.Already():
+			fmt.Fprintf(w, "Nothing to do: the other members reach %s at %s already.\n", refText(change.Member), after)
+		case change.Changed:
+			fmt.Fprintf(w, "The other members reach %s at %s now; before, it was %s.\n", refText(change.Member), after,
+				strings.Join(change.Before, ","))
+			if follows := change.Manifest(); follows != "" {
+				behind(w, "Next: ", follows)
+			}
+			fmt.Fprintf(w, "To undo it, run `%s`.\n", change.Undo())
+		default:
+			writeLines(w, append([]string{peerText(change)}, change.Notes...), s.width())
+			writeStakes(w, change.Stakes(), s.width())
+			fmt.Fprintf(w, "\nNothing was changed. Without --dry-run, %s does the above.\n", c.Command.Name)
+		}
+	})
+	return nil
+}
+
+func peerText(p *members.PeerChange) string {
+	return fmt.Sprintf("the other members reach %s at %s, and are to reach it at %s", refText(p.Member),
+		strings.Join(p.Before, ","), strings.Join(p.After, ","))
 }

@@ -53,6 +53,7 @@ func documents() []document {
 		of("apiserver-show", "What `apiserver show` writes", apiserver.Report{}),
 		of("members", "What `members` writes", members.Listing{}),
 		of("members-move-leader", "What `members move-leader` writes", members.Move{}),
+		of("members-set-peer-url", "What `members set-peer-url` writes", members.PeerChange{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
 		of("plan-nodes", "What --dry-run writes, for a run on several nodes", engine.TogetherPlan{}),

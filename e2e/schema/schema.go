@@ -83,7 +83,7 @@ func read(args []string) (command string, asked bool) {
 		case "certs", "apiserver":
 			return strings.Join(words[i:min(i+2, len(words))], " "), asked
 		case "members":
-			if i+1 < len(words) && words[i+1] == "move-leader" {
+			if i+1 < len(words) && slices.Contains([]string{"move-leader", "set-peer-url"}, words[i+1]) {
 				return strings.Join(words[i:i+2], " "), asked
 			}
 			return word, asked
@@ -114,7 +114,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return command, false
 	case "backups", "verify", "runs", "prune", "version", "certs check", "apiserver show",
-		"members", "members move-leader":
+		"members", "members move-leader", "members set-peer-url":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

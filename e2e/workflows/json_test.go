@@ -45,6 +45,7 @@ func TestEveryCommandWritesJSONAsItsSchemaSays(t *testing.T) {
 	hold("certs-generate-csr", last("certs", "generate-csr", "--csr-dir", "/root/csr"))
 	hold("apiserver-show", last("apiserver", "show"))
 	hold("members", last("members"))
+	hold("members-set-peer-url", last("members", "set-peer-url", "cp1", n.PeerURL(), "--dry-run"))
 	hold("members-move-leader", last("members", "move-leader", "--dry-run"))
 	hold("plan", last("certs", "renew", "--dry-run"))
 	hold("run", last("certs", "renew", "--yes"))

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdpod/etcdpod/e2e/binaries"
+	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
 // listing is what programs read of `members -o json`.
@@ -85,6 +89,39 @@ func (n *node) stopEtcd() {
 	must(n.t, n.Kill(n.ctx, "etcd"))
 }
 
+func TestTheMembersOfEveryEtcdAreListedAndLedInTurn(t *testing.T) {
+	for _, version := range binaries.EtcdVersions() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			t.Cleanup(cancel)
+			two, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, version),
+				NoAPIServer: true}, "cp1", "cp2")
+			must(t, err)
+			t.Cleanup(func() { must(t, two.Destroy()) })
+			c := &cluster{ControlPlanes: two, t: t, ctx: ctx}
+			for _, s := range two.Nodes {
+				c.nodes = append(c.nodes, &node{Sandbox: s, t: t, ctx: ctx})
+			}
+			must(t, c.WaitReady(ctx))
+			first := c.leads()
+			if m := c.moveLeader("cp2", "--yes"); !m.Moved || m.From.Name != first || c.leads() != m.To.Name {
+				t.Errorf("%+v", m)
+			}
+			l := c.members("cp2")
+			for _, name := range []string{"cp1", "cp2"} {
+				if m := l.named(t, name); !m.Answers || m.Version != version || m.AppliedIndex == 0 || m.Node != "" &&
+					m.Node != name {
+					t.Errorf("%s is listed as %+v", name, m)
+				}
+			}
+			if !l.Quorum || len(l.Findings)+len(l.OtherAPIServers) > 0 {
+				t.Errorf("the members are %+v", l)
+			}
+		})
+	}
+}
+
 func TestTheMembersAreListedThroughAnyThatAnswers(t *testing.T) {
 	c := startTogether(t)
 	must(t, c.WaitReady(c.ctx))
@@ -125,6 +162,10 @@ func TestTheMembersAreListedThroughAnyThatAnswers(t *testing.T) {
 		t.Errorf("unknown are %+v", l.OtherAPIServers)
 	}
 	c.typed("cp2", "etcdpod members", 0, "3 of 3 members answer", "MEMBER", "cp1, cp3", cp2.PeerURL())
+
+	// A person may say where to ask.
+	c.typed("cp1", "etcdpod members --endpoints "+cp3.atAddress(), 0, "3 of 3 members answer")
+	c.typed("cp1", "etcdpod members --endpoints https://127.0.0.1:1", 1, "cannot list the members: cannot reach etcd")
 
 	// A node whose own etcd does not answer learns it from the others, and they know since when.
 	before := time.Now().Add(-time.Second)

@@ -226,10 +226,11 @@ func TestAPeerURLThatLeadsEverybodyToItselfIsNamedAndCured(t *testing.T) {
 	}
 	at("http://localhost:2380")
 	j.want(5, j.typed("--yes"), "is listed at http://localhost:2380, which no other node can reach",
-		"etcdctl member update")
-	first.want(6, []string{"status"}, "is listed at http://localhost:2380", "--peer-urls="+
-		strings.TrimSuffix(first.PeerURL(), "/"))
-	at(first.PeerURL())
+		"etcdpod members set-peer-url")
+	r := first.want(6, []string{"status"}, "is listed at http://localhost:2380", "members set-peer-url ")
+	_, cure, _ := strings.Cut(r.Stdout, "real address: run `etcdpod ")
+	cure, _, _ = strings.Cut(strings.ReplaceAll(cure, "\n", " "), "`")
+	first.done(append(strings.Fields(cure), "--yes")...) // as it says
 	j.done(j.typed("--yes")...)
 	j.wantJoined()
 }

@@ -181,7 +181,7 @@ func TestAJoinIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 			first(f).PeerURLs = []string{"http://localhost:2380"}
 			first(f).ClientURLs = []string{"https://10.0.0.10:2379"}
 		}, "cp0 is listed at http://localhost:2380, which no other node can reach",
-			"etcdctl member update 1 --peer-urls=https://10.0.0.10:2380"},
+			"etcdpod members set-peer-url 1 https://10.0.0.10:2380"},
 		{"a member that nobody reaches, with another URL", func(f *Facts) {
 			first(f).PeerURLs = []string{"http://127.0.0.1:2380", "https://10.0.0.10:2380"}
 		}, "", ""},

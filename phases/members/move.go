@@ -85,7 +85,7 @@ func (r *roster) planMove(ctx context.Context, word string) (m *Move, err error)
 // gatherToChange is [gather] for who wants to change the cluster: no run may be open here, and a
 // quorum must answer.
 func gatherToChange(ctx context.Context, n *observe.Node, what string) (*roster, error) {
-	if err := engine.RefuseOpen(n.FS); err != nil {
+	if err := cmp.Or(engine.RefuseOpen(n.FS), n.CheckControlPlane(ctx)); err != nil {
 		return nil, err
 	}
 	r, err := gather(ctx, n)

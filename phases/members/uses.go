@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -24,9 +23,7 @@ func (r *roster) place(ctx context.Context, l *Listing) {
 	var servers []server
 	var living []string
 	known := false // which API servers live
-	through := slices.IndexFunc(r.ownFirst(), func(i int) bool { return !r.answers[i].Learner })
-	if through >= 0 {
-		way := r.answers[r.ownFirst()[through]].way
+	if way, ok := r.anyVoter(); ok {
 		// What cannot be read is not known.
 		_ = r.with(ctx, way, func(ctx context.Context, c *etcd.Client) error {
 			etcds, _ = observe.StoredPods(ctx, c, "etcd", !r.quorum)
@@ -69,13 +66,8 @@ func (r *roster) place(ctx context.Context, l *Listing) {
 // placeMembers finds the nodes of the members: by etcd's pods, or where a node has the name and the
 // address of the member.
 func (r *roster) placeMembers(ctx context.Context, c *etcd.Client, l *Listing, etcds []observe.StoredPod) {
-	members := bind.MembersOf(r.members)
 	for _, p := range etcds {
-		i := observe.OwnAmong(members, 0, "", observe.SplitList(p.Setting("initial-advertise-peer-urls")))
-		if i < 0 {
-			i = onlyNamed(r.members, p.Setting("name"))
-		}
-		if i >= 0 {
+		if i := r.podOf(p); i >= 0 {
 			l.Members[i].Node = p.Node
 		}
 	}

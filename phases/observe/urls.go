@@ -142,8 +142,7 @@ func LocalPeerCure(m Member, peers, clients []string) string {
 		}
 		at = "https://" + net.JoinHostPort(host, port)
 	}
-	return fmt.Sprintf("set that node's real address: run `etcdctl member update %s --peer-urls=%s`",
-		m.ID, at)
+	return fmt.Sprintf("set that node's real address: run `etcdpod members set-peer-url %s %s` there", m.ID, at)
 }
 
 // HostOf is the host in a URL, without the port.

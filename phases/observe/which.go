@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"slices"
@@ -128,6 +129,20 @@ func answersAt(m ManifestFile, urls []string) bool {
 		}
 	}
 	return false
+}
+
+// Listens says whether one of the URLs at which a program listens is at the host and port of
+// another URL. A host that is given by its name may be any.
+func Listens(at []string, raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && slices.ContainsFunc(at, func(listener string) bool {
+		l, err := url.Parse(listener)
+		if err != nil || l.Port() != u.Port() || Secure(listener) != Secure(raw) {
+			return false
+		}
+		there, ip := net.ParseIP(l.Hostname()), net.ParseIP(u.Hostname())
+		return ip == nil || l.Hostname() == "" || there != nil && (there.IsUnspecified() || there.Equal(ip))
+	})
 }
 
 // sameHost says whether who listens at one host is reached at the other.

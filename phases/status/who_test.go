@@ -37,7 +37,7 @@ func TestStatusWarnsOfWhoCannotBeToldApartOrReached(t *testing.T) {
 		{"a peer URL that leads nowhere", func(s *seen) {
 			s.facts.Live.Members[0].PeerURLs = []string{"http://localhost:2380"}
 		}, []string{"cp1 is listed at http://localhost:2380",
-			"`etcdctl member update 7 --peer-urls=https://cp1:2380`"}},
+			"`etcdpod members set-peer-url 7 https://cp1:2380` there"}},
 		{"another etcd", func(s *seen) {
 			text := strings.ReplaceAll(crashtest.PodManifest("etcd", "", ""),
 				"name: etcd\n  namespace", "name: events\n  namespace")

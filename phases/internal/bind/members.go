@@ -87,6 +87,11 @@ func (b Etcd) MoveLeader(ctx context.Context, leader op.Access, to op.ID) error 
 	return b.With(ctx, leader, func(c *etcd.Client) error { return c.MoveLeader(ctx, uint64(to)) })
 }
 
+// SetPeerURLs changes at which URLs the other members reach one.
+func (b Etcd) SetPeerURLs(ctx context.Context, a op.Access, member op.ID, urls []string) error {
+	return b.With(ctx, a, func(c *etcd.Client) error { return c.SetPeerURLs(ctx, uint64(member), urls) })
+}
+
 // With calls do with a connected client.
 func (b Dialer) With(ctx context.Context, a op.Access, do func(*etcd.Client) error) error {
 	c, err := b.Dial(ctx, a)

@@ -142,6 +142,16 @@ func (c *Client) MoveLeader(ctx context.Context, to uint64) error {
 	return err
 }
 
+// SetPeerURLs changes at which URLs the other members reach one. It may be one that has never
+// started.
+func (c *Client) SetPeerURLs(ctx context.Context, id uint64, urls []string) error {
+	_, err := call(ctx, c, c.access.CallTimeout, "set the peer URLs of "+FormatID(id),
+		"", func(ctx context.Context) (*clientv3.MemberUpdateResponse, error) {
+			return c.v3.MemberUpdate(ctx, id, urls)
+		})
+	return err
+}
+
 // Alarm is one raised alarm.
 type Alarm struct {
 	MemberID uint64 // may be of a member that no longer exists, after a restore

@@ -84,3 +84,35 @@ func TestTheLeaderHandsOverToAVoterAlone(t *testing.T) {
 		})
 	}
 }
+
+func TestPeerURLsAreSetAndALearnerStaysOne(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, "a").start(version, unflushed...).await()
+			c, ctx := s.client(), t.Context()
+			id, err := c.AddLearner(ctx, []string{"http://127.0.0.99:1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, bad := range [][]string{nil, {"127.0.0.99:2"}, {"http://127.0.0.99"}, {"http://x:1/"}, {s.PeerURL}} {
+				if err := c.SetPeerURLs(ctx, id, bad); err == nil {
+					t.Errorf("%q was set", bad)
+				}
+			}
+			if err := c.SetPeerURLs(ctx, id+1, []string{"http://127.0.0.99:2"}); err == nil {
+				t.Error("of one that is no member")
+			}
+			want := []string{"http://127.0.0.99:2", "http://127.0.0.99:3"}
+			if err := c.SetPeerURLs(ctx, id, want); err != nil {
+				t.Fatal(err)
+			}
+			members, err := c.OwnMembers(ctx)
+			i := slices.IndexFunc(members, func(m Member) bool { return m.ID == id })
+			if err != nil || i < 0 || !slices.Equal(members[i].PeerURLs, want) || !members[i].IsLearner {
+				t.Errorf("%v, %+v", err, members)
+			}
+		})
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 )
 
@@ -20,6 +21,16 @@ const peerTimeout = 2 * time.Second
 
 // mostPeer bounds an answer, in bytes.
 const mostPeer = 1 << 20
+
+// PeerURLs reads URLs at which members are to reach one, with the rules that etcd itself has for
+// them.
+func PeerURLs(raw []string) ([]string, error) {
+	urls, err := types.NewURLs(raw)
+	if err != nil {
+		return nil, err
+	}
+	return urls.StringSlice(), nil
+}
 
 // PeerServes returns nil when the first endpoint, a peer URL, or another of that member's, answers
 // /version, which etcd's peer handler does as soon as it serves at all (etcd,

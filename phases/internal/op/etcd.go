@@ -137,6 +137,8 @@ type Etcd interface {
 	// MoveLeader has the leader, which must be the member at the access, hand over to another
 	// voter. It returns once the old leader follows the new one.
 	MoveLeader(ctx context.Context, leader Access, to ID) error
+	// SetPeerURLs changes at which URLs the other members reach one.
+	SetPeerURLs(ctx context.Context, a Access, member ID, urls []string) error
 	// Listening says whether anything accepts connections at a URL.
 	Listening(ctx context.Context, url string) bool
 	// Written counts the writes of clients in the write-ahead log of a member that this run gave

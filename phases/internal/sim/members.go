@@ -199,6 +199,17 @@ func (e Etcd) MoveLeader(context.Context, op.Access, op.ID) error {
 	return e.change("move the leader", func(*Members) error { return nil })
 }
 
+func (e Etcd) SetPeerURLs(_ context.Context, _ op.Access, member op.ID, urls []string) error {
+	return e.change("set the peer URLs", func(s *Members) error {
+		for i := range s.All {
+			if s.All[i].ID == member {
+				s.All[i].PeerURLs = urls
+			}
+		}
+		return nil
+	})
+}
+
 func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {
 	if e.M.running("etcd") == nil || e.M.SickEtcd {
 		return op.Answer{}, errors.New("connection refused")
