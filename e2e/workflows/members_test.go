@@ -10,6 +10,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
@@ -82,6 +85,19 @@ func (n *node) mirror(etcdServers string) {
 		`"status":{"hostIP":"%[2]s"}}`, n.Node, n.Address, etcdServers))
 }
 
+// mirrorEtcd stores the pod of a node's etcd as a real API server does, on a node of another name.
+func (n *node) mirrorEtcd(on string) {
+	n.t.Helper()
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "etcd-" + on, Namespace: "kube-system"},
+		Spec: corev1.PodSpec{NodeName: on, Containers: []corev1.Container{{Name: "etcd", Image: "e",
+			Command: []string{"etcd", "--name=x", "--initial-advertise-peer-urls=" + n.PeerURL()}}}}}
+	raw, err := pod.Marshal()
+	must(n.t, err)
+	whole, err := (&runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "v1", Kind: "Pod"}, Raw: raw}).Marshal()
+	must(n.t, err)
+	n.put("/registry/pods/kube-system/"+pod.Name, "k8s\x00"+string(whole))
+}
+
 // stopEtcd ends a node's etcd for as long as the kubelet is stopped.
 func (n *node) stopEtcd() {
 	n.t.Helper()
@@ -152,7 +168,11 @@ func TestTheMembersAreListedThroughAnyThatAnswers(t *testing.T) {
 	cp1.mirror("https://127.0.0.1:1") // this node's own manifest outranks that
 	cp2.mirror(cp2.ClientURL())
 	cp3.mirror(cp1.atAddress() + "," + cp3.atAddress())
+	cp3.mirrorEtcd("machine3")
 	l = c.members("cp1")
+	if at := l.named(t, "cp3").Node; at != "machine3" {
+		t.Errorf("cp3 is on %q, and its pod on machine3", at)
+	}
 	for name, want := range map[string]string{"cp1": "cp1 cp3", "cp2": "cp2", "cp3": "cp3"} {
 		if got := servers(l.named(t, name).APIServers); got != want {
 			t.Errorf("%s is used by %q, and not by %q", name, got, want)

@@ -3,6 +3,7 @@ package observe
 import (
 	"bufio"
 	"context"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,6 +26,10 @@ var (
 		regexp.MustCompile(`"time":"([^"]+)"`), regexp.MustCompile(`"ts":"([^"]+)"`)}
 )
 
+// mostLog is how much of a log is read: several times what the kubelet lets one grow to before it
+// begins another.
+const mostLog = 64 << 20
+
 // InactiveSince is since when this node's etcd has had no connection to other members, by id, as
 // its log says. One that it has not been connected to since it was started is not in it, nor one of
 // which the log says nothing any more.
@@ -37,11 +42,17 @@ func (n *Node) InactiveSince(ctx context.Context, files []ManifestFile, pod *Etc
 	if c == nil || c.State != "running" {
 		return nil
 	}
-	log, err := n.FS.Open(op.LogOf(ctx, n.Runtime, *c))
+	name := op.LogOf(ctx, n.Runtime, *c)
+	log, err := n.FS.Open(name)
 	if err != nil {
 		return nil // nothing tells
 	}
 	defer log.Close()
+	if s, ok := log.(io.Seeker); ok {
+		if st, err := n.FS.Lstat(name); err == nil && st.Size > mostLog {
+			_, _ = s.Seek(-mostLog, io.SeekEnd) // if not, all of it is read
+		}
+	}
 	since := map[uint64]time.Time{}
 	for lines := bufio.NewReaderSize(log, 64<<10); ctx.Err() == nil; {
 		line, err := lines.ReadString('\n')
