@@ -13,6 +13,9 @@ import (
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
+// Held is what an earlier backup holds, and etcd does not any more.
+type Held = op.Behind
+
 // Present is the etcd that answers, as a sidecar would describe it.
 func Present(f *observe.Facts) Sidecar {
 	return Sidecar{Node: f.Node, ClusterID: fmt.Sprintf("%x", f.Live.ClusterID), Revision: f.Live.Revision,
@@ -21,7 +24,7 @@ func Present(f *observe.Facts) Sidecar {
 
 // Behind returns what one of the backups holds and the etcd that answers does not; nil if that is
 // not known of any. Only a whole backup with nothing odd about it counts.
-func Behind(n *observe.Node, f *observe.Facts, all []Entry) *op.Behind {
+func Behind(n *observe.Node, f *observe.Facts, all []Entry) *Held {
 	var good []Sidecar
 	for _, e := range all {
 		if e.Whole && e.Code == "" {
@@ -83,7 +86,7 @@ func began(n *observe.Node, r journal.Listed, cluster string) bool {
 
 // FellBack says that etcd does not hold what an earlier backup does, and how a person says that it
 // is meant to be so.
-func FellBack(now Sidecar, b op.Behind) finding.Finding {
+func FellBack(now Sidecar, b Held) finding.Finding {
 	how := fmt.Sprintf("etcd has lost data, or was put back, since %s was taken at revision %d", b.Path, b.Revision)
 	switch {
 	case b.Revision > now.Revision:

@@ -15,7 +15,6 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
-	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -30,8 +29,8 @@ type seen struct {
 	unread    []unreadCA
 	backups   []backup.Entry
 	backupErr error
-	backupDir string     // where they are looked for
-	behind    *op.Behind // what one of them holds that etcd does not
+	backupDir string       // where they are looked for
+	behind    *backup.Held // what one of them holds that etcd does not
 	maxAge    time.Duration
 	open      engine.RunSummary
 	openErr   error

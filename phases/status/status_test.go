@@ -230,12 +230,12 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.backups, s.backupErr, s.maxAge = nil, errors.New("no such directory"), 0
 		}, nil, "nothing"},
 		{"none is meant to be taken here, and etcd fell back below one", func(s *seen) {
-			s.maxAge, s.behind = 0, &op.Behind{Path: "/b/old.db", Revision: 1000}
+			s.maxAge, s.behind = 0, &backup.Held{Path: "/b/old.db", Revision: 1000}
 		}, []string{"at revision 1000"}, "if data was lost, see what restoring that backup would do: run `etcdpod " +
 			"restore /b/old.db"},
 		{"etcd is down, and had lost its data before", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
-			s.backups[0].Behind = &op.Behind{Path: "/b/old.db", Revision: 1000}
+			s.backups[0].Behind = &backup.Held{Path: "/b/old.db", Revision: 1000}
 		}, []string{"connection refused"}, "etcdpod restore /b/old.db --dry-run"},
 		{"a certificate that expires soon", func(s *seen) {
 			s.certs[0].DaysLeft, s.certs[0].Problem = 10, "it expires in 10 days"
