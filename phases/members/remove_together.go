@@ -172,26 +172,14 @@ func Remove(ctx context.Context, n *together.Node, o RemoveOptions, confirm func
 func (l removeLooker) remove(
 	ctx context.Context, n *together.Node, o RemoveOptions, confirm func(engine.TogetherPlan) error,
 ) error {
-	t, plan, err := l.planAll(ctx, n, o)
-	if t != nil {
-		defer t.Leave()
-	}
-	if err != nil {
-		return err
-	}
-	if err := confirm(plan); err != nil {
-		return err
-	}
-	return t.Begin(ctx)
+	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+		return l.planAll(ctx, n, o)
+	}, confirm)
 }
 
 // PreviewRemove plans a removal and changes nothing.
 func PreviewRemove(ctx context.Context, n *together.Node, o RemoveOptions) (engine.TogetherPlan, error) {
-	t, plan, err := removesReal().planAll(ctx, n, o)
-	if t != nil {
-		t.Leave()
-	}
-	return plan, err
+	return together.Preview(removesReal().planAll(ctx, n, o))
 }
 
 func (l removeLooker) planAll(
@@ -200,13 +188,6 @@ func (l removeLooker) planAll(
 	var plan engine.TogetherPlan
 	if err := o.Check(); err != nil {
 		return nil, plan, err
-	}
-	if len(o.Nodes) == 0 {
-		own, err := n.OwnName()
-		if err != nil {
-			return nil, plan, err
-		}
-		o.Nodes = []journal.Peer{{Name: own, Host: own}}
 	}
 	t, err := n.Convene(ctx, "remove", journal.Cluster{Nodes: o.Nodes,
 		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})

@@ -104,44 +104,26 @@ func Together(ctx context.Context, n *together.Node, o TogetherOptions, confirm 
 func (l looker) restore(
 	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
 ) error {
-	t, plan, err := l.plan(ctx, n, o)
-	if t != nil {
-		defer t.Leave()
-	}
-	if err != nil {
-		return err
-	}
-	if err := confirm(plan); err != nil {
-		return err
-	}
-	return t.Begin(ctx)
+	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+		return l.plan(ctx, n, o)
+	}, confirm)
 }
 
 // PreviewTogether plans a restore on several nodes and changes nothing.
 func PreviewTogether(ctx context.Context, n *together.Node, o TogetherOptions) (engine.TogetherPlan, error) {
-	t, plan, err := atNodes().plan(ctx, n, o)
-	if t != nil {
-		t.Leave()
-	}
-	return plan, err
+	return together.Preview(atNodes().plan(ctx, n, o))
 }
 
 func (l looker) plan(
 	ctx context.Context, n *together.Node, o TogetherOptions,
 ) (*together.Transaction, engine.TogetherPlan, error) {
 	var plan engine.TogetherPlan
-	if len(o.Nodes) == 0 {
-		own, err := n.OwnName()
-		if err != nil {
-			return nil, plan, err
-		}
-		o.Nodes = []journal.Peer{{Name: own, Host: own}}
-	}
 	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes,
 		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
 	if err != nil {
 		return t, plan, err
 	}
+	o.Nodes = t.Cluster.Nodes
 	source, err := l.source(ctx, n.Look, restorer{Options: o.Restore}, t.Run)
 	if err != nil {
 		return t, plan, err

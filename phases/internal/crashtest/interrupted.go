@@ -156,7 +156,7 @@ func InterruptedTogether(t *testing.T, w Together) {
 		t.Fatal(e.Err)
 	}
 	t.Logf("%d interrupts: %d ended old and %d new", len(plays), count["old"], count["new"])
-	if count["old"] == 0 || count["new"] == 0 {
+	if count["old"] == 0 || count["new"] == 0 && !testing.Short() {
 		t.Error("nothing was interrupted")
 	}
 }
