@@ -53,8 +53,8 @@ etcdpod remove 8e9e05c52164694d --nodes cp1,cp2,cp3=10.0.0.13 --yes`,
 					return members.PreviewRemove(c.Context, n, options)
 				},
 				// The plan has said what the member is called; a percent sign in a name is no verb.
-				said: fmt.Sprintf("Removed %s by run %%s. Its manifest is kept until `etcdpod prune`. Now run "+
-					"`kubeadm reset` on its node, and `kubectl delete node`.",
+				said: fmt.Sprintf("Removed %s by run %%s. None of its data was deleted. Now run `kubeadm reset` on "+
+					"its node, and `kubectl delete node`.",
 					strings.ReplaceAll(options.Member, "%", "%%")),
 			})
 		},

@@ -46,26 +46,23 @@ func (k *cluster) uses(n *rig.Node, flag string) {
 
 func clientURL(n *rig.Node) string { return "https://" + n.Address + ":2379" }
 
-// leave takes a node's etcd out of the cluster. Its data is gone, its manifest is kept, and its API
-// server uses the etcds of the others.
+// leave removes a node's etcd from the cluster: it is stopped, and its API server uses the etcds of
+// the others. Then its data is gone, too, and its manifest is kept elsewhere.
 func (k *cluster) leave(n *rig.Node) *cluster {
 	k.Helper()
 	others := slices.DeleteFunc(slices.Clone(k.nodes), func(other *rig.Node) bool { return other == n })
-	var urls []string
-	for _, other := range others {
-		urls = append(urls, clientURL(other))
+	remove := []string{"remove", n.Name, "--yes", "--nodes", k.names()}
+	if r := k.want(5, k.nodes[0], remove...); !strings.Contains(r.stderr, "the next loss costs the quorum") {
+		k.Errorf("it says %s", r.stderr)
 	}
-	k.etcdServers(n, urls...)
-	members := k.members()
-	id := members[slices.IndexFunc(members, func(m member) bool { return m.Node == n.Name })].ID
-	k.shell(n, `mv /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd.yaml
-		while pgrep -x etcd >/dev/null; do sleep 0.1; done
+	k.want(0, k.nodes[0], append(remove, "--no-spare")...)
+	k.shell(n, `test ! -e /etc/kubernetes/manifests/etcd.yaml
+		if pgrep -x etcd; then exit 1; fi
+		test -e /var/lib/etcd/member/snap/db
+		grep -e "--etcd-servers=https://.*,https://" `+apiServerManifest+`
+		cp /var/lib/etcdpod/runs/*-remove-*/manifests/etcd.yaml /var/lib/etcd.yaml
 		rm -rf /var/lib/etcd/member`)
-	clients, err := dialEtcds(others)
-	k.Must(err)
-	defer clients.close()
-	_, err = clients.clients[0].MemberRemove(k.Within(time.Minute), id)
-	k.Must(err)
+	k.Must(n.AwaitReady(k.Within(readyLimit)))
 	return k.withEtcdOn(others)
 }
 

@@ -45,6 +45,29 @@ func TestAClusterIsRestoredOntoAMachineWithAnotherAddress(t *testing.T) {
 	k.etcdServers(first, local)
 }
 
+// A machine is lost; its member is removed, and another machine takes its name, as in the runbook
+// for one lost node.
+func TestALostMemberIsRemovedAndAnotherMachineJoins(t *testing.T) {
+	k := take(t)
+	first, lost := k.nodes[0], k.nodes[2]
+	const local = "https://127.0.0.1:2379"
+	// As where one API server is to outlive its own etcd.
+	k.etcdServers(first, local, clientURL(lost))
+	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
+	two := k.only(k.rig.Nodes)
+	r := two.want(5, first, "remove", two.nodes[1].Name, "--yes", "--nodes", two.names())
+	if !strings.Contains(r.stderr, "would lose its quorum at once") {
+		t.Errorf("it says %s", r.stderr)
+	}
+	two.want(0, first, "remove", lost.Name, "--yes", "--nodes", two.names())
+	two.uses(first, "--etcd-servers="+local)
+	two.members()
+	machine := two.replace(lost)
+	k = k.only(k.rig.Nodes)
+	k.members() // with the new one
+	k.peers(lost, machine)
+}
+
 // replace gives the name of a machine that is gone to a new one, which joins the cluster.
 func (k *cluster) replace(gone *rig.Node) *rig.Node {
 	k.Helper()
