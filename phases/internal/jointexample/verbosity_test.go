@@ -177,12 +177,18 @@ func compareLevels(ctx context.Context, t *together.Transaction) error {
 func Set(
 	ctx context.Context, n *together.Node, level string, nodes []journal.Peer, confirm func(engine.TogetherPlan) error,
 ) error {
+	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+		return planAll(ctx, n, level, nodes)
+	}, confirm)
+}
+
+// planAll lets each node plan its part.
+func planAll(
+	ctx context.Context, n *together.Node, level string, nodes []journal.Peer,
+) (*together.Transaction, engine.TogetherPlan, error) {
 	t, err := n.Convene(ctx, name, journal.Cluster{Nodes: nodes})
-	if t != nil {
-		defer t.Leave()
-	}
 	if err != nil {
-		return err
+		return t, engine.TogetherPlan{}, err
 	}
 	plans := make([]engine.NodePlan, len(t.Peers))
 	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
@@ -190,13 +196,7 @@ func Set(
 		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	if err := confirm(engine.TogetherPlan{Nodes: plans}); err != nil {
-		return err
-	}
-	return t.Begin(ctx)
+	return t, engine.TogetherPlan{Nodes: plans}, err
 }
 
 // The tests begin here.
