@@ -121,8 +121,10 @@ func (s *story) try(on, command string) (code int, out string) {
 	s.t.Helper()
 	root := s.Node(on).Root
 	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run}
-	if strings.HasPrefix(command, "etcdpod restore") && !strings.Contains(command, "--dry-run") {
-		words = append(words, "etcdpod restore", "etcdpod restore --yes")
+	for _, asks := range []string{"etcdpod restore", "etcdpod remove"} {
+		if strings.HasPrefix(command, asks) && !strings.Contains(command, "--dry-run") {
+			words = append(words, asks, asks+" --yes")
+		}
 	}
 	if !strings.HasPrefix(command, "etcdpod") {
 		words = append(words, "/etc/kubernetes", root+"/etc/kubernetes")
@@ -269,6 +271,8 @@ func TestOneNodeLost(t *testing.T) {
 	s.types("cp1", "etcdpod backup", 0)
 	s.chooses("FILE="+anyFile, s.newest())
 	s.spoils()
+	s.types("cp1", remove("--dry-run "), 0)
+	s.typed[remove("")] = true // see TestOneNodeLostAndItsMemberRemoved
 	s.types("cp1", `etcdpod restore --dry-run --nodes cp1,cp2 --lost cp3 "$FILE"`, 0)
 	s.types("cp1", `etcdpod restore --nodes cp1,cp2 --lost cp3 "$FILE"`, 0, "Restored on 2 nodes")
 	s.wants(false, "cp1", "cp2")
@@ -281,6 +285,24 @@ func TestOneNodeLost(t *testing.T) {
 		"API servers outside --nodes use this etcd",
 		"a member of the old cluster that is not in --nodes still answers at")
 	s.ends()
+}
+
+// remove is a command of the page. It is typed on a cluster of its own: once cp3 has left, no
+// restore can declare it lost.
+func remove(flag string) string { return "etcdpod remove " + flag + "--nodes cp1,cp2 cp3" }
+
+func TestOneNodeLostAndItsMemberRemoved(t *testing.T) {
+	s := follow(t, "one-node-lost.md")
+	must(t, s.PowerOff("cp3"))
+	s.eventually("two of three serve", func() bool { return s.Node("cp1").WaitEtcd(s.ctx) == nil })
+	s.types("cp1", remove("--dry-run "), 0)
+	s.types("cp1", remove(""), 0, "Removed cp3")
+	s.also("cp1", "etcdpod status", 6, "cp1")
+	must(t, s.PowerOn(s.ctx, "cp3")) // with its old data: it finds that it was removed
+	for _, name := range []string{"cp1", "cp2"} {
+		must(t, s.Node(name).WaitReady(s.ctx))
+	}
+	s.also("cp2", remove(""), 5)
 }
 
 func TestQuorumLost(t *testing.T) {

@@ -48,25 +48,26 @@ func (f *Facts) lookBack(ctx context.Context, n *observe.Node) {
 }
 
 // Since is when a run of this node began etcd's present cluster, of which the id is given: a
-// restore gives the cluster a new id, and a node that joins leaves its old cluster. Zero: no run
-// explains that id.
+// restore gives the cluster a new id, and a node that joins leaves its old cluster. A run that is
+// open may have done so already. Zero: no run explains that id. What a run did whose journal cannot
+// be read nobody can tell, so nothing is concluded from the id then.
 func Since(n *observe.Node, cluster string) (since time.Time) {
 	runs, err := journal.List(n.FS)
 	if err != nil {
-		return since
+		return n.Clock.Now()
 	}
 	for _, r := range runs {
-		if r.State == nil || r.State.Outcome() != journal.Completed || !r.State.Last.After(since) {
-			continue
-		}
-		if began(n, r, cluster) {
+		switch {
+		case r.State == nil:
+			return n.Clock.Now()
+		case r.State.Aborted == "" && r.State.Last.After(since) && began(n, r, cluster):
 			since = r.State.Last
 		}
 	}
 	return since
 }
 
-// began says whether a completed run made this node's etcd a member of the cluster. A restore whose
+// began says whether a run made this node's etcd a member of the cluster. A restore whose
 // receipt is gone, or that let the node join again, is believed.
 func began(n *observe.Node, r journal.Listed, cluster string) bool {
 	switch r.State.Run.Workflow {

@@ -40,6 +40,14 @@ func after(t *testing.T, w *backupWorld, change func(*Sidecar)) {
 // ran is a completed run of this node that staged data of a cluster.
 func ran(t *testing.T, w *backupWorld, workflow string, cluster uint64) {
 	t.Helper()
+	if err := begun(t, w, workflow, cluster).Append(journal.Record{Kind: journal.End}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begun is such a run, still open.
+func begun(t *testing.T, w *backupWorld, workflow string, cluster uint64) *journal.Journal {
+	t.Helper()
 	dir := journal.RunDir("20260101T000000Z-" + workflow + "-0001")
 	receipt, err := json.Marshal(op.Staged{ClusterID: cluster})
 	if err == nil {
@@ -52,12 +60,10 @@ func ran(t *testing.T, w *backupWorld, workflow string, cluster uint64) {
 		t.Fatal(err)
 	}
 	j, err := journal.Create(w.Machine.Disk, node.WallClock(), dir, journal.Run{ID: "x", Workflow: workflow})
-	if err == nil {
-		err = j.Append(journal.Record{Kind: journal.End})
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return j
 }
 
 // An etcd that was emptied is red until a person says that it is meant to be so, however many
@@ -97,6 +103,23 @@ func TestAnEtcdThatLostItsDataIsToldByTheBackupsFromBefore(t *testing.T) {
 		{"a restore began that cluster, below what was before", 2, 50, func(w *backupWorld) {
 			ran(t, w, "restore", 2)
 		}, "etcd is at revision 50"},
+		{"a restore that is open has begun that cluster", 2, 500, func(w *backupWorld) {
+			begun(t, w, "restore", 2)
+		}, ""},
+		{"a restore has gone back", 2, 500, func(w *backupWorld) {
+			if err := begun(t, w, "restore", 2).Append(journal.Record{Kind: journal.Abort, Error: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a member of cluster 2"},
+		{"nobody can read what a run did", 2, 500, func(w *backupWorld) {
+			name := journal.RunDir("20260101T000000Z-restore-0002")
+			if err := node.MkdirAll(w.Machine.Disk, name, node.Mine(0o700)); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Machine.Disk.Create(name+"/journal", []byte("{x}\n{y}\n"), node.Mine(0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, ""},
 		{"a renewal explains nothing", 2, 500, func(w *backupWorld) { ran(t, w, "renew", 2) }, "cluster 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

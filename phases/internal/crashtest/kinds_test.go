@@ -17,7 +17,7 @@ func neverOpen() []string {
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
 	return []string{"await-answer", "exchange-both", "exchange-contents", "give-up-reserve", "put-back-manifest",
-		"write-manifest"}
+		"remove-member", "stop-member", "write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.
