@@ -102,12 +102,17 @@ func gatherToChange(ctx context.Context, n *observe.Node, what string) (*roster,
 // Already says whether the member leads that is to.
 func (m *Move) Already() bool { return m.from == m.to }
 
-// meant is the member that a person means by a word: its id, its name, or one of its URLs.
+// isMeant says whether a person means a member by a word: its id, its name, or one of its URLs.
+func isMeant(m op.Member, clientURLs []string, word string) bool {
+	return observe.Called(m, word) || slices.Contains(clientURLs, strings.TrimSuffix(word, "/"))
+}
+
+// meant is the member that a person means by a word.
 func (r *roster) meant(word string) (int, error) {
 	var fit []int
 	var called []string
 	for i, one := range bind.MembersOf(r.members) {
-		if observe.Called(one, word) || slices.Contains(r.members[i].ClientURLs, strings.TrimSuffix(word, "/")) {
+		if isMeant(one, r.members[i].ClientURLs, word) {
 			fit, called = append(fit, i), append(called, etcd.FormatID(r.members[i].ID))
 		}
 	}

@@ -41,7 +41,6 @@ func observeRemoval(ctx context.Context, n *observe.Node, run string) (*RemoveFa
 	if err != nil {
 		return nil, err
 	}
-	n.ObserveStarts(ctx, seen)
 	f := &RemoveFacts{Facts: seen}
 	if f.Etcd != nil {
 		f.Through = f.Etcd.Access
@@ -90,7 +89,8 @@ type RemoveSurvey struct {
 	PeerURLs   []string
 	ClientURLs []string
 	Addresses  []string
-	APIServers []string // addresses of those that its etcd knows
+	APIServers []string  // addresses of those that its etcd knows
+	Through    op.Access // how the node reaches the members
 }
 
 // removePart is one node's part in a removal.
@@ -119,7 +119,7 @@ func (p *removePart) survey(ctx context.Context, run string) (s RemoveSurvey, er
 		return s, err
 	}
 	p.Id = run
-	s = RemoveSurvey{Node: p.facts.Node, Addresses: p.facts.Addresses}
+	s = RemoveSurvey{Node: p.facts.Node, Addresses: p.facts.Addresses, Through: p.facts.Through}
 	if e := p.facts.Etcd; e != nil {
 		s.Etcd, s.Name, s.PeerURLs, s.ClientURLs = true, e.Name, e.PeerURLs, e.ClientURLs
 	}
@@ -224,15 +224,13 @@ func (l removeLooker) settle(
 	ctx context.Context, n *observe.Node, o RemoveOptions, t *together.Transaction, surveys []RemoveSurvey,
 ) (Removal, []finding.Finding, error) {
 	r := Removal{Cluster: t.Cluster}
-	own, err := l.facts(ctx, n, t.Run)
-	if err != nil {
-		return r, nil, err
-	}
-	urls := slices.Concat(own.Through.Endpoints, own.Through.Others)
+	here := slices.IndexFunc(t.Peers, func(p *together.Peer) bool { return p.Here })
+	through := surveys[here].Through
+	urls := slices.Concat(through.Endpoints, through.Others)
 	for _, s := range surveys {
 		urls = append(urls, s.ClientURLs...)
 	}
-	cluster, err := l.cluster(ctx, n, own.Through, urls)
+	cluster, err := l.cluster(ctx, n, through, urls)
 	if err != nil {
 		return r, nil, engine.Refuse("run the command on a node whose etcd serves, or name one in --nodes; without a "+
 			"quorum see docs/runbooks/quorum-lost.md", "no member of the cluster can be queried: %v", err)
@@ -269,7 +267,7 @@ func (c *ClusterFacts) called(word string) (MemberFacts, error) {
 	var all, ids []string
 	for _, m := range c.byName() {
 		all = append(all, fmt.Sprintf("%s (%s)", observe.MemberName(m.Member), m.ID))
-		if observe.Called(m.Member, word) || slices.Contains(m.ClientURLs, strings.TrimSuffix(word, "/")) {
+		if isMeant(m.Member, m.ClientURLs, word) {
 			fits, ids = append(fits, m), append(ids, fmt.Sprintf("%s at %s", m.ID, strings.Join(m.PeerURLs, ",")))
 		}
 	}

@@ -230,16 +230,16 @@ func (f Fence) stopOnce(ctx context.Context, t *Target, pods []Pod) ([]node.Cont
 		return c.State == stateExited || !slices.ContainsFunc(pods, func(p Pod) bool { return p.Owns(c) })
 	})
 	errs := make([]error, len(live))
-	Concurrently(len(live), func(i int) { errs[i] = end(ctx, t, live[i]) })
+	Concurrently(len(live), func(i int) { errs[i] = end(ctx, t, live[i], 0) })
 	return live, errors.Join(errs...)
 }
 
 // end stops a container; one that was created but never started is removed instead.
-func end(ctx context.Context, t *Target, c node.Container) error {
+func end(ctx context.Context, t *Target, c node.Container, grace time.Duration) error {
 	if c.State == stateCreated {
 		return t.Host.Runtime.RemoveContainer(ctx, c.ID)
 	}
-	return t.Host.Runtime.StopContainer(ctx, c.ID, 0)
+	return t.Host.Runtime.StopContainer(ctx, c.ID, grace)
 }
 
 const (

@@ -45,7 +45,7 @@ const quietFor = 2 * time.Second
 func (s *StopMember) ended(ctx context.Context, t *Target) error {
 	var quiet time.Time
 	return poll(ctx, t, "etcd has not exited", s.Limit, 100*time.Millisecond, func(ctx context.Context) error {
-		live, err := s.running(ctx, t)
+		live, err := s.endAll(ctx, t)
 		switch {
 		case err != nil:
 			return err
@@ -62,8 +62,8 @@ func (s *StopMember) ended(ctx context.Context, t *Target) error {
 	})
 }
 
-// running ends what runs from the manifest, and returns how much that was.
-func (s *StopMember) running(ctx context.Context, t *Target) (live int, err error) {
+// endAll ends what runs from the manifest, and returns how much that was.
+func (s *StopMember) endAll(ctx context.Context, t *Target) (live int, err error) {
 	all, err := t.Host.Runtime.Containers(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("cannot determine what runs: %w", err)
@@ -73,11 +73,7 @@ func (s *StopMember) running(ctx context.Context, t *Target) (live int, err erro
 			continue
 		}
 		live++
-		if c.State == stateCreated {
-			err = errors.Join(err, t.Host.Runtime.RemoveContainer(ctx, c.ID))
-			continue
-		}
-		err = errors.Join(err, t.Host.Runtime.StopContainer(ctx, c.ID, s.Grace))
+		err = errors.Join(err, end(ctx, t, c, s.Grace))
 	}
 	return live, err
 }
@@ -87,11 +83,11 @@ func (s *StopMember) Guard(ctx context.Context, t *Target) (bool, error) {
 	if exists(t, s.From) {
 		return true, fmt.Errorf("someone has put %s back since this run took it out", s.From)
 	}
-	_, err := s.running(ctx, t)
+	_, err := s.endAll(ctx, t)
 	return true, err
 }
 
-// Done looks at the manifest alone: whether anything still runs is asked by carrying it out again.
+// Done never says yes: whether anything still runs is found by carrying it out again.
 func (s *StopMember) Done(context.Context, *Target) (bool, error) { return false, nil }
 
 // Returned waits for what served before.
