@@ -59,6 +59,9 @@ func Start(cmd *exec.Cmd, columns uint16) (*Terminal, error) {
 	go func() {
 		err := cmd.Wait()
 		<-gathered
+		// A read that found nothing answers EIO although the program wrote and closed meanwhile
+		// (n_tty_read asks for the one, then for the other): what it wrote is there for the next.
+		_, _ = io.Copy(t, person)
 		t.ended <- err
 		close(t.over)
 	}()

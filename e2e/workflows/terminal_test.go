@@ -181,7 +181,9 @@ func (p person) compare(name string, tty *terminal.Terminal, by func(screen stri
 	}
 	want, err := os.ReadFile(file)
 	if err != nil || by(string(want)) != by(screen) {
-		p.t.Errorf("%s (-update writes it; %v) is not what is on the screen:\n%s", file, err, screen)
+		text := tty.Text()
+		p.t.Errorf("%s (-update writes it; %v) is not what is on the screen:\n%s\nand the last that was written is %q",
+			file, err, screen, text[max(0, len(text)-500):])
 	}
 }
 

@@ -54,7 +54,8 @@ func spare(healthy, voters int) int { return healthy - (voters/2 + 1) }
 func (c *ClusterFacts) checkRemoval(gone MemberFacts, noSpare bool) error {
 	if c.QuorumError != nil {
 		return engine.Refuse("start the members that do not answer; if they are lost for good, restore the cluster: "+
-			"docs/runbooks/quorum-lost.md", "the cluster has no quorum, so it removes no member: %v", c.QuorumError)
+			"/usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md",
+			"the cluster has no quorum, so it removes no member: %v", c.QuorumError)
 	}
 	if err := c.checkZombies(gone); err != nil || gone.IsLearner {
 		return err

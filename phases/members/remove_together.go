@@ -233,7 +233,8 @@ func (l removeLooker) settle(
 	cluster, err := l.cluster(ctx, n, through, urls)
 	if err != nil {
 		return r, nil, engine.Refuse("run the command on a node whose etcd serves, or name one in --nodes; without a "+
-			"quorum see docs/runbooks/quorum-lost.md", "no member of the cluster can be queried: %v", err)
+			"quorum see /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md",
+			"no member of the cluster can be queried: %v", err)
 	}
 	gone, err := cluster.called(o.Member)
 	if err != nil {
