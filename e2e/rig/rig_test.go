@@ -178,7 +178,13 @@ func TestAControlPlaneComesUpSurvivesARebootAndLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", attached.Node(0).PID))
+		link := fmt.Sprintf("/proc/%d/ns/net", attached.Node(0).PID)
+		held, err := os.Open(link) // or the kernel gives its number to a node of another cluster
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		namespace, err := os.Readlink(link)
 		if err != nil {
 			t.Fatal(err)
 		}
