@@ -251,7 +251,9 @@ func (l *line) checkArguments(app *cli.App) error {
 	}
 	unexpected := l.arguments[takes]
 	hint := l.helpHint()
-	if near := l.longerName(app); near != "" && takes == 0 {
+	if _, done := habit(append(strings.Fields(l.command.Name), l.arguments...)); done != "" {
+		hint = done
+	} else if near := l.longerName(app); near != "" && takes == 0 {
 		hint = fmt.Sprintf("did you mean `etcdpod %s`? %s", near, hint)
 	}
 	return &engine.UsageError{Reason: fmt.Sprintf("unexpected argument %q", unexpected), Hint: hint}

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 func TestTheOrderOfFlagsAndArgumentsIsFree(t *testing.T) {
@@ -44,7 +46,8 @@ func TestACommandOfTwoWordsWantsBoth(t *testing.T) {
 		"certs": "certs needs one of: check, check-expiration", "certs chek": `unknown command "certs chek"`,
 		"certs check now": `unexpected argument "now"`,
 		"certs -o json":   "certs needs one of", "check": `unknown command "check"`,
-		"runs check": `unexpected argument "check"`,
+		"runs check":        `unexpected argument "check"`,
+		"member remove cp3": `unknown command "member remove"`, "members remove cp3": `unexpected argument "remove"`,
 	} {
 		s := &session{}
 		if _, err := arrange(s.app(), strings.Split(typed, " "), func(string) string { return "" }); err == nil ||
@@ -128,9 +131,26 @@ func TestEveryCommandHasAnExampleThatIsRight(t *testing.T) {
 	}
 }
 
+func TestWhatMembersIsAskedForIsNamed(t *testing.T) {
+	for typed, want := range map[string]string{
+		"member remove cp3": "etcdpod remove", "members remove cp3": "etcdpod remove",
+		"members list": "etcdpod members", "members add cp4": "etcdpod join",
+		"members update cp3": "set-peer-url", "set-peer-url cp3": "set-peer-url",
+	} {
+		_, err := arrange((&session{}).app(), strings.Split(typed, " "), func(string) string { return "" })
+		if err == nil || !strings.Contains(engine.Hint(err), want) {
+			t.Errorf("%s: %v, hint %q", typed, err, engine.Hint(err))
+		}
+	}
+}
+
 func TestNoHabitHidesACommand(t *testing.T) {
 	app := (&session{}).app()
 	for words, hint := range habits() {
+		last := words[strings.LastIndex(words, " ")+1:]
+		if strings.Contains(hint, "does not do that") && commandNamed(app, last) != nil {
+			t.Errorf("%s: %q, and there is `etcdpod %s`", words, hint, last)
+		}
 		// What others' programs are asked for may become a command: then that is what is meant.
 		if c := commandNamed(app, words); c != nil {
 			l, err := arrange(app, append(strings.Fields(words), "--help"), func(string) string { return "" })

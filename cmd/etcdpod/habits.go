@@ -54,8 +54,10 @@ func habits() map[string]string {
 		"member list":      list,
 		"member update":    "run `etcdpod members set-peer-url MEMBER URL`",
 		"move-leader":      "run `etcdpod members move-leader`",
+		"set-peer-url":     "run `etcdpod members set-peer-url MEMBER URL`",
 		"member":           list,
 		"member add":       "run `etcdpod join` on the new node",
+		"member remove":    "run `etcdpod remove MEMBER`",
 		"member promote":   "run `etcdpod join phase promote-learner` on the learner's node",
 		"check-expiration": "run `etcdpod certs check`",
 		"renew":            "run `etcdpod certs renew`",
@@ -71,11 +73,14 @@ func habits() map[string]string {
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
 	}
+	for _, does := range []string{"list", "add", "remove", "update", "promote"} {
+		all["members "+does] = all["member "+does]
+	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
 		"endpoint", "hashkv", "alarm list", "health", "check"} {
 		all[word] = state
 	}
-	for _, word := range []string{"member remove", "alarm disarm", "alarm", "defrag", "compact",
+	for _, word := range []string{"alarm disarm", "alarm", "defrag", "compact",
 		"compaction", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
