@@ -125,7 +125,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b(cluster|is)(\s+)[0-9a-f]{8,16}\b`), "$1${2}ID"},
 	{regexp.MustCompile(`\babout(\s+)\d+ (s|min)\b`), "about${1}N s"},
 	{regexp.MustCompile(`127\.0\.0\.(\d):\d+`), "127.0.0.$1:PORT"},
-	{regexp.MustCompile(`\((just now|\d+ min ago)\)`), "(just now)"},
+	{regexp.MustCompile(`\((just\s+now|\d+\s+min\s+ago)\)`), "(just now)"},
 	{regexp.MustCompile(`etcd-cp1-\d{8}T\d{6}Z-r\d+`), "BACKUP"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
 	{regexp.MustCompile(`\d+\.\d\s+[KMGT]iB`), "SIZE"},
@@ -136,8 +136,10 @@ var varying = []struct {
 	{regexp.MustCompile(`…[^\s\x1b]*`), "…"}, // what was cut to fit
 }
 
-// free is what nodes tell at moments of their own: one line for all of them, or one for each.
-var free = regexp.MustCompile(`- SIZE\s+free\s+in\s+\S+\s+the\s+new\s+data\s+needs\s+SIZE\s*`)
+// free is what nodes tell at moments of their own: one line for all of them, or one for each; and
+// what is only told where it takes long.
+var free = regexp.MustCompile(`- SIZE\s+free\s+in\s+\S+\s+the\s+new\s+data\s+needs\s+SIZE\s*` +
+	`|\w+: waiting up to N s for\s+\S+ \w+ etcdpod agent\S\s*`)
 
 // steady has what differs from run to run replaced.
 func steady(text string) string {
