@@ -93,7 +93,7 @@ func read(args []string) (command string, asked bool) {
 			}
 			return word, asked
 		case "status", "backup", "backups", "verify", "restore", "init", "join", "resume", "rollback", "prune",
-			"version":
+			"version", "remove":
 			return word, asked
 		}
 	}
@@ -127,8 +127,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		return "plan", false
 	case command == "backup", command == "certs generate-csr":
 		return strings.ReplaceAll(command, " ", "-"), true
-	case slices.Contains([]string{"restore", "init", "join", "resume", "rollback", "certs renew", "apiserver set"},
-		command):
+	case slices.Contains([]string{"restore", "init", "join", "remove", "resume", "rollback", "certs renew",
+		"apiserver set"}, command):
 		return "run", true
 	}
 	return "", false
