@@ -37,6 +37,9 @@ func PlanPeerURL(ctx context.Context, n *observe.Node, word, urls string) (*Peer
 		return nil, &engine.UsageError{Reason: fmt.Sprintf("%s is no peer URL: %v", urls, err),
 			Hint: "give it as https://10.0.0.11:2380, without a path"}
 	}
+	if once := slices.Compact(slices.Sorted(slices.Values(lower(after)))); len(once) < len(after) {
+		return nil, &engine.UsageError{Reason: fmt.Sprintf("%s names a URL twice", urls), Hint: "give each once"}
+	}
 	r, err := gatherToChange(ctx, n, "set the peer URL")
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (r *roster) planPeerURL(word string, after []string) (*PeerChange, error) {
 	if p.Already() {
 		return p, nil
 	}
-	return p, cmp.Or(p.checkTaken(), p.checkReachable(), p.checkLearner())
+	return p, cmp.Or(p.checkTaken(), p.checkForPeers(), p.checkReachable(), p.checkLearner())
 }
 
 // Already says whether the member has those peer URLs.
@@ -76,6 +79,22 @@ func (p *PeerChange) checkTaken() error {
 			return engine.Refuse("`etcdpod members` shows all peer URLs", "cannot set the peer URL of %s: %s has it",
 				p.name(), p.r.nameOf(i))
 		}
+	}
+	return nil
+}
+
+// checkForPeers refuses a URL for clients, and one without TLS where the member is reached with it.
+func (p *PeerChange) checkForPeers() error {
+	for i, m := range p.r.members {
+		if observe.ShareURL(lower(m.ClientURLs), lower(p.After)) {
+			return engine.Refuse("give the URL for peers, whose port is usually 2380", "cannot set the peer URL of "+
+				"%s: at %s %s serves clients", p.name(), strings.Join(p.After, ","), p.r.nameOf(i))
+		}
+	}
+	encrypted := func(u string) bool { return strings.HasPrefix(strings.ToLower(u), "https:") }
+	if slices.ContainsFunc(p.Before, encrypted) && !slices.ContainsFunc(p.After, encrypted) {
+		return engine.Refuse("give it with https", "cannot set the peer URL of %s to %s: the members reach it with TLS",
+			p.name(), strings.Join(p.After, ","))
 	}
 	return nil
 }
@@ -191,7 +210,7 @@ func (p *PeerChange) checkReached(ctx context.Context) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	said := "nothing answers from here at " + strings.Join(silent, "; ")
+	said := "no etcd answers its peers from here at " + strings.Join(silent, "; ")
 	voters, left := 0, 0
 	for i, m := range r.members {
 		if m.IsLearner {

@@ -32,6 +32,11 @@ func TestAPeerURLIsNotSetWhereThatWouldNotGoWell(t *testing.T) {
 		"a learner of a cluster of 3": {learner("3.5.30"), "cp2", at, "etcd 3.5.30, which cp3 is"},
 		"a learner that is not known": {learnerBeside(gone), "cp2", at,
 			"it is not known which version cp3 is"},
+		"where another serves clients": {func(r *roster) {
+			r.members[2].ClientURLs = []string{"http://cp3.invalid:2379"}
+		}, "cp2", "http://cp3.invalid:2379", "cp3 serves clients"},
+		"without TLS": {func(r *roster) { r.members[1].PeerURLs = []string{"https://cp2.invalid:2380"} }, "cp2", at,
+			"the members reach it with TLS"},
 		"no such member": {func(*roster) {}, "cp7", at, "there is no member cp7"},
 	} {
 		t.Run(name, func(t *testing.T) {

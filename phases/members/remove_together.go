@@ -192,7 +192,7 @@ func (l removeLooker) planAll(
 	t, err := n.Convene(ctx, "remove", journal.Cluster{Nodes: o.Nodes,
 		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
 	if err != nil {
-		return t, plan, err
+		return t, plan, orGone(err)
 	}
 	surveys := make([]RemoveSurvey, len(t.Peers))
 	if err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
@@ -217,6 +217,17 @@ func (l removeLooker) planAll(
 	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: its node can come back only "+
 		"as a new member", removal.Gone.ID, removal.Name)}
 	return t, plan, err
+}
+
+// orGone adds to the hint about a node that cannot be reached what is right if it is the very one
+// that is to go, and lost: nobody can start it.
+func orGone(err error) error {
+	var unreached *together.UnreachedError
+	if !errors.As(err, &unreached) {
+		return err
+	}
+	return engine.WithHint(err, fmt.Sprintf("if %s is the machine whose member goes, and it is lost, leave it out of "+
+		"--nodes; otherwise %s", unreached.At.Name, unreached.Hint()))
 }
 
 // settle asks the members, finds the one that is meant, and refuses what must not be.
