@@ -11,7 +11,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -87,15 +86,17 @@ func Open(c Config) (*Node, error) {
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
-		Afterwards: map[string]func(journal.Run) string{"restore": restore.WayBack},
+		TooLate: tooLate(),
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})
 	n.Elsewhere = n.Look.CheckControlPlane
-	n.Joints, n.Looks, n.Connect = []together.Joint{restore.Joint(), members.RemoveJoint()},
-		status.Replies(n.Look), together.ConnectBySSH
+	n.Joints, n.Looks, n.Connect = joints(), status.Replies(n.Look), together.ConnectBySSH
 	return &Node{n}, nil
 }
+
+// joints are the workflows that several nodes carry out as one run.
+func joints() []together.Joint { return []together.Joint{restore.Joint(), members.RemoveJoint()} }
 
 // ServeApart does the part of an operation that may end its process, whatever one does about it,
 // for the process that started this one.

@@ -101,6 +101,7 @@ func (d *many) stay(line *nodeLine, e engine.Event) []string {
 			return d.enter(engine.Event{Time: e.Time}) // the first node that ends says it for all
 		}
 	case engine.GoingBack:
+		d.phase = "" // it does not end well
 		return append(d.drop(), once(d.paint.yellow(line.line("↶ ", goingBack(e))))...)
 	}
 	return nil

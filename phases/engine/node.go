@@ -30,9 +30,16 @@ type Parts struct {
 	Version   string   // of etcdpod
 	Command   []string // as typed
 	Emit      func(Event)
-	// Afterwards says, by workflow, how an operator reverses a run that can no longer be rolled
-	// back.
-	Afterwards map[string]func(journal.Run) string
+	// TooLate says, by workflow, what a rollback would undo behind the commit point.
+	TooLate map[string]TooLate
+}
+
+// TooLate is why a run past its commit point is not rolled back.
+type TooLate struct {
+	Why string // what others may rely on already, as half a sentence
+	// Afterwards says how an operator reverses the run once it has ended; empty: in no way of its
+	// own.
+	Afterwards func(journal.Run) string
 }
 
 // Target is what the operations of a run work on.

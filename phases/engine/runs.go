@@ -383,14 +383,17 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 // RefusePastCommit refuses to roll back, and says how to reverse the run all the same if the
 // workflow has another run that does it.
 func (n *Node) RefusePastCommit(s *journal.State) error {
+	why := n.TooLate[s.Run.Workflow].Why
+	if why == "" {
+		why = "what it has changed may be in use"
+	}
 	return Refuse("run `etcdpod resume` to finish it"+n.AfterwardsOf(s),
-		"cannot roll back run %s: it is past its commit point, and the new data may be in use and hold new "+
-			"writes", s.Run.ID)
+		"cannot roll back run %s: it is past its commit point, and %s", s.Run.ID, why)
 }
 
 // AfterwardsOf continues a hint, if the workflow knows how to reverse a run that has ended.
 func (n *Node) AfterwardsOf(s *journal.State) string {
-	if afterwards := n.Afterwards[s.Run.Workflow]; afterwards != nil {
+	if afterwards := n.TooLate[s.Run.Workflow].Afterwards; afterwards != nil {
 		if advice := afterwards(s.Run); advice != "" {
 			return "; afterwards, " + advice
 		}

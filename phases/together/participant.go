@@ -29,6 +29,8 @@ type Participant struct {
 	plan    engine.Plan
 	Id      string
 	Run     *engine.Run // nil until begun
+
+	saidBack bool // that it is being undone
 }
 
 // The questions of the protocol.
@@ -356,7 +358,8 @@ func (p *Participant) back(ctx context.Context, q backQuestion) error {
 		return errors.New("cannot undo: this node holds the commit record, and no node is known to be undoing the run")
 	}
 	p.Run.Target.GiveUp = q.GiveUp
-	if len(q.Stay) > 0 {
+	if !p.saidBack { // it is undone in two steps where some phases are undone last
+		p.saidBack = true
 		p.Run.Emit(p.Run.Event(-1, engine.GoingBack))
 	}
 	return p.Run.Revert(context.WithoutCancel(ctx), errors.New(q.Cause), q.Stay)
