@@ -123,21 +123,25 @@ func (s *session) previewJoint(c *cli.Context, j joint) error {
 // writeTogether shows what was found on each node and, in full, what each does. What was found on
 // all is shown once, unless in full.
 func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) {
-	alike := alikeOnAll(plan.Nodes)
+	written, alike := 0, alikeOnAll(plan.Nodes)
 	if !full && len(alike) > 0 {
 		fmt.Fprintln(w, "=== on all nodes")
 		writeLines(w, alike, width)
-		fmt.Fprintln(w)
+		written++
 	}
-	for i, n := range plan.Nodes {
-		if i > 0 {
+	for _, n := range plan.Nodes {
+		own := foundOnlyThere(n.Plan, alike)
+		if !full && len(own) == 0 && len(n.Phases) > 0 {
+			continue
+		}
+		if written++; written > 1 {
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "=== %s\n", n.Node)
 		if full {
 			writePlan(w, n.Plan)
 		} else {
-			writeLines(w, foundOnlyThere(n.Plan, alike), width)
+			writeLines(w, own, width)
 		}
 		if len(n.Phases) == 0 {
 			fmt.Fprintln(w, "nothing is left to do")
@@ -145,7 +149,8 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 	}
 	for _, note := range append(slices.Clone(plan.Notes), plan.Risk) {
 		if note != "" {
-			fmt.Fprintf(w, "\nnote: %s\n", note)
+			fmt.Fprintln(w)
+			behind(w, "note: ", note)
 		}
 	}
 }

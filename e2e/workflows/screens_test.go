@@ -109,3 +109,27 @@ func TestScreensOfARestoreOfSeveralNodes(t *testing.T) {
 		c.wantNew(b, before)
 	}
 }
+
+func TestScreensOfWhatChangesMembers(t *testing.T) {
+	c := startTogether(t)
+	for _, columns := range []uint16{80, 40} {
+		p := person{c.nodes[0], columns}
+		asked := func(screen, line, answer string, code int) {
+			t.Helper()
+			tty := c.atTerminal(p, line)
+			p.sees(tty, 1, "(y or yes)")
+			p.types(tty, answer+"\n")
+			p.ends(tty, code, screen)
+		}
+		asked("move-leader", "etcdpod members move-leader cp2", "y", 0)
+		asked("move-leader-back", "etcdpod members move-leader cp1", "yes", 0)
+		asked("remove-said-no", "etcdpod remove cp3 --no-spare --nodes cp1,cp2,cp3", "no", 1)
+	}
+	must(t, c.nodes[2].Crash())
+	p := person{c.nodes[0], 80}
+	tty := c.atTerminal(p, "etcdpod remove cp3 --nodes cp1,cp2")
+	p.sees(tty, 1, "(y or yes)")
+	p.types(tty, "yes\n")
+	p.ends(tty, 0, "")
+	p.goldenInAnyOrder("removed", tty) // within a phase, nodes wait for nobody
+}

@@ -123,6 +123,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z`), "TIME"},
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d\b`), "DAY"},
 	{regexp.MustCompile(`\b(cluster|is)(\s+)[0-9a-f]{8,16}\b`), "$1${2}ID"},
+	{regexp.MustCompile(`\b[0-9a-f]{13,16}\b`), "ID"},
 	{regexp.MustCompile(`\babout(\s+)\d+ (s|min)\b`), "about${1}N s"},
 	{regexp.MustCompile(`127\.0\.0\.(\d):\d+`), "127.0.0.$1:PORT"},
 	{regexp.MustCompile(`\((just\s+now|\d+\s+min\s+ago)\)`), "(just now)"},
