@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -120,17 +121,28 @@ const (
 	saysError
 	saysPanic // etcd logs the reason before it panics
 	saysEnd
+	saysReason // one of reasons
 )
 
+// reasons are what a program ends for, at whatever level it says so, and whatever its parts log
+// afterwards while they are closed. An etcd that was removed warns of it, and exits with 0; or it
+// logs an error or two, and exits with 1, when its listeners find that it is stopping (etcd,
+// server/etcdserver/server.go: run; server/embed/etcd.go: errHandler; 3.5 to 3.7).
+func reasons() []string { return []string{leftForGood} }
+
+const leftForGood = "the member has been permanently removed from the cluster"
+
 // lastError picks the line of a log that says most, the last one of several, and says whether the
-// program ended with that. One that was told to exit has no error of its own: etcd 3.6 and 3.7 log
-// some each time, as their listeners close.
+// program ended with that. One that was told to exit has no error of its own, unless it has said
+// before why it ends: etcd 3.6 and 3.7 log some each time, as their listeners close.
 func lastError(log string) (said string, last, told bool) {
 	best := saysNothing
 	for line := range strings.Lines(log) {
 		line = plainLine(line)
-		if strings.Contains(line, "received signal; shutting down") ||
-			strings.Contains(line, "[graceful-termination]") && !strings.Contains(line, "waiting for shutdown") {
+		if toldToExit(line) {
+			if best == saysReason {
+				break
+			}
 			return "", false, true
 		}
 		if much, text := judgeLine(line); much > saysNothing && much >= best {
@@ -138,6 +150,11 @@ func lastError(log string) (said string, last, told bool) {
 		}
 	}
 	return printable(said), best > saysError, told
+}
+
+func toldToExit(line string) bool {
+	return strings.Contains(line, "received signal; shutting down") ||
+		strings.Contains(line, "[graceful-termination]") && !strings.Contains(line, "waiting for shutdown")
 }
 
 // What etcd says once it serves, and what Kubernetes' programs say before they are ready.
@@ -223,6 +240,9 @@ func judgeZap(level, message, cause string) (much int, text string) {
 	if cause != "" {
 		message += ": " + cause
 	}
+	if slices.ContainsFunc(reasons(), func(reason string) bool { return strings.Contains(message, reason) }) {
+		return saysReason, message
+	}
 	return map[string]int{"fatal": saysEnd, "panic": saysEnd, "error": saysError}[level], message
 }
 
@@ -262,7 +282,7 @@ func meanings() []meaning {
 			"the cluster knows this member, but its data directory was emptied or holds older data than before",
 			"on another node, remove it from the cluster with `etcdpod remove`; then empty its data directory " +
 				"here, move its manifest away, and run `etcdpod join`"},
-		{[]string{"permanently removed from the cluster"},
+		{reasons(),
 			"it was removed from its cluster", "to bring it back, empty its data directory, move its manifest away, " +
 				"and run `etcdpod join`"},
 		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},

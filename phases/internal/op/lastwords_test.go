@@ -147,6 +147,55 @@ func TestTheLogOfAContainerThatEndedIsReadAndSaid(t *testing.T) {
 	}
 }
 
+// The logs are real ones, without the lines about connections: of an etcd that was removed while it
+// ran, and of ones that were removed while they were down, and started again.
+func TestAnEtcdThatWasRemovedSaysSoWhateverItLogsAfterwards(t *testing.T) {
+	logs, err := filepath.Glob("testdata/removed/etcd-3.[567]-*.log")
+	if err != nil || len(logs) != 9 {
+		t.Fatalf("%q, %v", logs, err)
+	}
+	for _, log := range logs {
+		t.Run(filepath.Base(log), func(t *testing.T) {
+			text, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const told = `{"level":"info","caller":"osutil/interrupt_unix.go:65","msg":"received signal; ` +
+				`shutting down"}` + "\n"
+			for name, text := range map[string]string{"": string(text), ", for a console": console(t, text),
+				", and was told to exit then": string(text) + told} {
+				root := t.TempDir()
+				if err := os.WriteFile(filepath.Join(root, "0.log"), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				words := LastWordsOf(node.OS(root), "/0.log")
+				if !words.Last || words.Why != "it was removed from its cluster" ||
+					words.Said != "server error: the member has been permanently removed from the cluster" {
+					t.Errorf("it ended%s: %+v", name, words)
+				}
+			}
+		})
+	}
+}
+
+// console is a log of JSON as etcd writes it for a console.
+func console(t *testing.T, log []byte) string {
+	t.Helper()
+	var all strings.Builder
+	for line := range strings.Lines(string(log)) {
+		var l struct{ Level, TS, Caller, Msg, Error string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		fields, err := json.Marshal(map[string]string{"error": l.Error})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString(strings.Join([]string{l.TS, l.Level, l.Caller, l.Msg, string(fields)}, "\t") + "\n")
+	}
+	return all.String()
+}
+
 func TestALogThatIsLongIsReadFromItsEnd(t *testing.T) {
 	root := t.TempDir()
 	c := node.Container{Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u"}
