@@ -107,9 +107,7 @@ func (d data) full() []string {
 // mendData is what to do first, if the data tells.
 func (s seen) mendData() string {
 	if m := s.data.emptied; m != nil {
-		return fmt.Sprintf("bring it back as a new member: move %s out of its directory, wait until etcd has exited, "+
-			"and move away what is in %s; run `etcdpod remove %s` on another member, then `etcdpod join` here",
-			s.facts.Etcd.File.Path, s.facts.Etcd.DataDir, m.ID)
+		return "bring it back as a new member: " + s.facts.Etcd.JoinAgain(m.ID.String())
 	}
 	if full := s.data.full(); len(full) > 0 {
 		return "free some space on the file system of " + full[0]

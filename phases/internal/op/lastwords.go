@@ -273,6 +273,33 @@ type meaning struct {
 // A new kubelet knows of one only.
 const reread = "; then restart the kubelet"
 
+// What a log knows of its etcd's files.
+const (
+	etcdsManifest = "etcd's manifest"
+	ownData       = "its data directory"
+)
+
+// JoinAgain is how an etcd whose data must go becomes a new member. manifest is what starts it;
+// empty: nothing does any more. member is its id in the cluster; empty: it has left. The manifest
+// goes first, since the kubelet starts etcd again and again: on no data, one that kubeadm made the
+// first member begins a cluster of its own, which its API server takes for the real one. The data
+// is kept: nobody knows yet that it is not needed.
+func JoinAgain(manifest, data, member string) string {
+	steps := fmt.Sprintf("move away what is in %s", data)
+	if manifest != "" {
+		steps = fmt.Sprintf("move %s out of its directory, wait until etcd has exited, and %s", manifest, steps)
+	}
+	if member == "" {
+		return steps + "; then run `etcdpod join` here"
+	}
+	return fmt.Sprintf("%s; run `etcdpod remove %s` on another member, then `etcdpod join` here", steps, member)
+}
+
+// LeaveOrJoin is what to do on the node of a member that has left its cluster.
+func LeaveOrJoin(manifest, data string) string {
+	return "run `kubeadm reset` on its node; or, to bring it back as a new member, " + JoinAgain(manifest, data, "")
+}
+
 // meanings are tried in order.
 func meanings() []meaning {
 	return []meaning{
@@ -280,11 +307,9 @@ func meanings() []meaning {
 			"its disk is full", "free some space on the file system of its data"},
 		{[]string{"has already been bootstrapped", "tocommit("},
 			"the cluster knows this member, but its data directory was emptied or holds older data than before",
-			"on another node, remove it from the cluster with `etcdpod remove`; then empty its data directory " +
-				"here, move its manifest away, and run `etcdpod join`"},
+			"bring it back as a new member: " + JoinAgain(etcdsManifest, ownData, "ID")},
 		{reasons(),
-			"it was removed from its cluster", "to bring it back, empty its data directory, move its manifest away, " +
-				"and run `etcdpod join`"},
+			"it was removed from its cluster", LeaveOrJoin(etcdsManifest, ownData)},
 		{[]string{"flag provided but not defined", "unknown flag", "unknown shorthand flag"},
 			"it does not know one of its flags",
 			"remove the flag from the manifest, or spell it as this version does" + reread},
@@ -315,7 +340,8 @@ func meanings() []meaning {
 			"from snapshot", "freepages", "state.commit", "database file", "snapshot file", "input/output error",
 			"fault address", "failed to restore", "corrupt", "unexpected eof", "bolt"},
 			"its data cannot be read", "save what is intact with `etcdpod backup --from-data-dir`; then restore a " +
-				"backup, or, if other members serve, join this one again"},
+				"backup, or, if other members serve, bring it back as a new member: " +
+				JoinAgain(etcdsManifest, ownData, "ID")},
 		{[]string{"connection refused", "deadline exceeded", "error while dialing", "no route to host"},
 			"it cannot reach something that it needs", "check whether etcd serves: run `etcdpod status`"},
 		{[]string{"no such file or directory"},

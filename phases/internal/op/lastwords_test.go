@@ -196,6 +196,35 @@ func console(t *testing.T, log []byte) string {
 	return all.String()
 }
 
+// The kubelet starts etcd as long as its manifest is there, and one that finds no data may begin a
+// cluster of its own.
+func TestAMemberWhoseDataMustGoIsStoppedBeforeItsDataIsMoved(t *testing.T) {
+	for _, m := range meanings() {
+		if !strings.Contains(m.do, "etcdpod join") {
+			continue
+		}
+		manifest, exited := strings.Index(m.do, "manifest out"), strings.Index(m.do, "wait until etcd has exited")
+		data, join := strings.Index(m.do, "data directory"), strings.Index(m.do, "run `etcdpod join`")
+		if m.why == "it was removed from its cluster" && strings.Contains(m.do, "etcdpod remove") {
+			t.Errorf("it is to be removed again: %q", m.do)
+		}
+		if join < 0 {
+			join = strings.Index(m.do, "then `etcdpod join`")
+		}
+		if manifest < 0 || exited < manifest || data < exited || join < data || strings.Contains(m.do, "empty") {
+			t.Errorf("for %q: %q", m.why, m.do)
+		}
+	}
+	for member, want := range map[string]string{
+		"":   "move away what is in /d; then run `etcdpod join` here",
+		"1f": "move away what is in /d; run `etcdpod remove 1f` on another member, then `etcdpod join` here",
+	} {
+		if got := JoinAgain("", "/d", member); got != want {
+			t.Errorf("%q, and not %q", got, want)
+		}
+	}
+}
+
 func TestALogThatIsLongIsReadFromItsEnd(t *testing.T) {
 	root := t.TempDir()
 	c := node.Container{Name: "etcd", Namespace: "kube-system", Pod: "etcd-cp1", PodUID: "u"}
