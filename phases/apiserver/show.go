@@ -81,7 +81,7 @@ func Show(ctx context.Context, n *observe.Node) (Report, error) {
 	f.API = n.APIAccess(f.Manifests)
 	compareWithKubeadm(ctx, n, &r, f, now)
 	r.judge(answers)
-	r.Findings, r.Warnings = finding.On(n.Name, r.Findings), finding.Texts(r.Findings)
+	r.Findings, r.Warnings = finding.On(n.NameIn(f.Manifests), r.Findings), finding.Texts(r.Findings)
 	return r, ctx.Err()
 }
 

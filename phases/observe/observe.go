@@ -31,21 +31,17 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 
 // ObserveAround is Observe for who needs an etcd that answers, and not its manifest.
 func (n *Node) ObserveAround(ctx context.Context, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.Clock.Now().UTC(), Node: n.Name,
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(),
 		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
 	var err error
 	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
 		return nil, err
 	}
 	f.Elsewhere = n.Elsewhere(f.Manifests)
-	if f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests); f.Etcd != nil {
-		f.Node = f.Etcd.Name
-	}
+	f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests)
+	f.Node = n.NameOf(f.Etcd)
 	if open, err := engine.OpenRun(n.FS); err == nil {
 		f.OpenRun = open.ID
-		if f.Etcd == nil && open.Node != "" {
-			f.Node = open.Node
-		}
 	}
 	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
 	f.Addresses = Addresses(f.Manifests)

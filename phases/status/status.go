@@ -59,8 +59,8 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	f.Manifests, s.files = n.Manifests(ctx, f.ManifestDir)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
-	if f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests); f.Etcd != nil {
-		f.Node = f.Etcd.Name
+	f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests)
+	if f.Node = n.NameOf(f.Etcd); f.Etcd != nil {
 		s.quota = f.Etcd.Quota()
 		s.listeners = listeners(ctx, n, f.Etcd)
 		if f.Live, f.LiveError = n.Live(ctx, f.Etcd); f.Live == nil {
@@ -86,9 +86,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
 	s.lookAtBackups(ctx, n, o.BackupDir)
-	if s.open, s.openErr = engine.OpenRun(n.FS); f.Etcd == nil && s.open.Node != "" {
-		f.Node = s.open.Node // that run took out etcd's manifest
-	}
+	s.open, s.openErr = engine.OpenRun(n.FS)
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
 	if f.Elsewhere = n.Elsewhere(f.Manifests); f.Elsewhere != "" && s.files == nil {
 		return notControlPlane(f), ctx.Err()
