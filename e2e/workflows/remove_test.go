@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,12 @@ func TestALiveMemberIsRemovedAndStaysStopped(t *testing.T) {
 	if third.runsEtcd() {
 		t.Errorf("after a reboot etcd runs on cp3: %q", third.running())
 	}
+	for _, look := range []string{"status", "certs check"} {
+		said := c.typed("cp3", "etcdpod "+look, 6, "its member was removed from the cluster by run", "kubeadm reset")
+		if strings.Contains(said, "put the manifest") || strings.Contains(said, "put etcd's manifest") {
+			t.Errorf("%s proposes to start the removed member again:\n%s", look, said)
+		}
+	}
 	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2", 5, "the cluster has no member cp3")
 	c.typed("cp1", "etcdpod remove cp2 --yes --no-spare", 5, "still runs, on none of the nodes")
 	c.typed("cp1", "etcdpod runs", 0, "remove")
@@ -74,6 +81,21 @@ func TestADeadMemberIsRemovedFromAnotherNode(t *testing.T) {
 	c.typed("cp1", "etcdpod remove cp3 --yes -o json", 0, `"workflow":"remove"`, `"state":"completed"`)
 	c.nodes[0].wantNames("cp1", "cp2")
 	c.nodes[1].put("/after", "the removal")
+
+	// Somebody powers it on.
+	third := c.nodes[2]
+	must(t, third.Reboot(c.ctx))
+	third.eventually("its etcd has exited again and again", func() bool {
+		etcd, found, err := third.Container(c.ctx, "etcd")
+		must(t, err)
+		return found && etcd.State == "exited" && etcd.Attempt > 1
+	})
+	c.typed("cp3", "etcdpod status", 6, "it was removed from its cluster", "kubeadm reset",
+		"wait until etcd has exited, and move away what is in")
+	// By hand, and without a run that tells.
+	must(t, os.Remove(third.Path(sandbox.ManifestDir+"/etcd.yaml")))
+	third.eventually("etcd is gone", func() bool { return !third.runsEtcd() })
+	c.typed("cp3", "etcdpod status", 6, "was removed from the cluster", "kubeadm reset")
 }
 
 func (c *cluster) wantRunsNone() {

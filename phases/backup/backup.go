@@ -57,6 +57,7 @@ type Facts struct {
 	Agreement *observe.Agreement // nil: there is nothing to compare
 	NoData    bool               // etcd's directory holds none
 	LogAlone  bool               // it holds a log, and no db
+	Departed  *observe.Departure // why no etcd runs here any more; nil: not known, or one does
 }
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
@@ -127,6 +128,9 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	f := &Facts{Facts: seen}
 	if o.FromDataDir == "" {
 		f.reach(ctx, n)
+		if f.Etcd == nil && f.EtcdError == nil {
+			f.Departed = n.Departed(ctx, f.Manifests, true)
+		}
 	}
 	f.NoData = f.Etcd != nil && n.NoData(f.Etcd)
 	f.LogAlone = f.Etcd != nil && n.LogAlone(f.Etcd) != nil
@@ -222,6 +226,10 @@ func (o Options) unexplained(f *Facts) []finding.Finding {
 		return []finding.Finding{finding.New(finding.EtcdManifestUnusable, f.ManifestDir,
 			"%v. The etcd that answers at %s is backed up; it may not start again", f.EtcdError, at)}
 	}
+	if f.Departed != nil {
+		return []finding.Finding{finding.New(finding.EtcdDeparted, f.ManifestDir,
+			"no etcd runs on this node any more: %s. The etcd that answers at %s is backed up", f.Departed, at)}
+	}
 	return []finding.Finding{finding.New(finding.EtcdManifestMissing, f.ManifestDir,
 		"no manifest in %s runs etcd. The etcd that answers at %s is backed up; what starts it is not known",
 		f.ManifestDir, at)}
@@ -282,6 +290,10 @@ func (o Options) checkEtcd(f *Facts) error {
 		if f.OpenRun != "" {
 			return engine.Refuse("run `etcdpod resume` or `etcdpod rollback` first",
 				"no manifest in %s runs etcd while run %s is open", f.ManifestDir, f.OpenRun)
+		}
+		if f.Departed != nil {
+			return engine.Refuse("run it on a node whose etcd serves; what was there before the removal can be saved "+
+				"with --from-data-dir", "no etcd runs on this node any more: %s", f.Departed)
 		}
 		const hint = "if an etcd runs, say with --endpoints where it answers; of a stopped member, give the data " +
 			"directory with --from-data-dir"

@@ -149,6 +149,27 @@ func TestWhatRunsAnEtcdIsAskedOnItsOwnMachineOnly(t *testing.T) {
 	}
 }
 
+func TestABackupOnANodeWhoseMemberWasRemovedSaysSo(t *testing.T) {
+	f := backupFacts(t)
+	f.Etcd, f.Departed = nil, &observe.Departure{Run: "r9"}
+	f.Access.Endpoints = []string{"https://127.0.0.1:2379"}
+	plan, err := Workflow(Options{}).Planned(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := plan.Phases[0].Findings
+	if !slices.ContainsFunc(said, func(w finding.Finding) bool {
+		return w.Code == finding.EtcdDeparted && strings.Contains(w.Text, "by run r9")
+	}) || slices.ContainsFunc(said, func(w finding.Finding) bool { return w.Code == finding.EtcdManifestMissing }) {
+		t.Errorf("it says %v", said)
+	}
+	f.Live = nil
+	_, err = Workflow(Options{}).Planned(t.Context(), f)
+	if err == nil || !strings.Contains(err.Error(), "its member was removed from the cluster by run r9") {
+		t.Errorf("where no etcd answers it says %v", err)
+	}
+}
+
 func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
 	for name, o := range map[string]Options{
 		"a file and a directory": {File: "x", Dir: "/x"},

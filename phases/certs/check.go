@@ -78,8 +78,9 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	if err != nil {
 		r.add(finding.New(finding.EtcdManifestUnusable, dir, "%v", err))
 	}
-	uses := findUses(n, files, pod)
-	unseen := unseen(n, files, pod, err)
+	lack := lackOf(ctx, n, files, pod, err)
+	uses := findUses(n, files, pod, lack.trace != "")
+	unseen := lack.unseen(n, files)
 	if len(uses.leaves) == 0 && len(uses.cas) == 0 {
 		unseen = append(unseen, finding.New(finding.CertificateMissing, observe.KubeadmCertificatesDir, "no manifest "+
 			"in %s names a certificate, and kubeadm has left none in %s", dir, observe.KubeadmCertificatesDir))
@@ -94,7 +95,10 @@ func Check(ctx context.Context, n *observe.Node) (Report, error) {
 	r.add(unseen...)
 	r.Served = shown(ctx, n, uses.leaves, now)
 	r.finish(obstacles)
-	r.Findings = finding.On(nameOf(n, pod), r.Findings)
+	if lack.departed != nil && (r.Next == NothingToDo || r.Next == seeWarnings) {
+		r.Next = lack.departed.Next()
+	}
+	r.Findings = finding.On(n.NameOf(pod), r.Findings)
 	if len(obstacles) > 0 {
 		r.Next = obstacles[0].Fix
 	}
@@ -136,19 +140,33 @@ func (r *Report) obstacles(ctx context.Context, n *observe.Node, f *observe.Fact
 
 func (r *Report) add(found ...finding.Finding) { r.Findings = append(r.Findings, found...) }
 
-// nameOf is the name of the node, as `status` has it.
-func nameOf(n *observe.Node, pod *observe.EtcdPod) string {
+// lack is that no manifest runs etcd.
+type lack struct {
+	etcd     bool               // one ought to
+	trace    string             // what tells so
+	departed *observe.Departure // why none does any more
+}
+
+func lackOf(
+	ctx context.Context, n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod, podError error,
+) (l lack) {
 	if pod != nil {
-		return pod.Name
+		return l
 	}
-	return n.Name
+	l.trace = n.TraceOfEtcd(files)
+	if podError != nil {
+		return l
+	}
+	l.etcd = l.trace != "" || !observe.UsesOtherEtcd(files)
+	if l.departed = n.Departed(ctx, files, l.etcd); l.departed != nil {
+		return lack{departed: l.departed}
+	}
+	return l
 }
 
 // unseen are the programs whose manifests are not there, or cannot be read: nothing tells where
 // they would serve, and with which files.
-func unseen(
-	n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod, podError error,
-) (w []finding.Finding) {
+func (l lack) unseen(n *observe.Node, files []observe.ManifestFile) (w []finding.Finding) {
 	for _, m := range files {
 		if m.Manifest == nil {
 			w = append(w, finding.New(finding.ManifestUnreadable, m.Path,
@@ -156,11 +174,12 @@ func unseen(
 		}
 	}
 	dir := n.Config.StaticPodPath
-	if pod == nil && podError == nil {
-		if trace := n.TraceOfEtcd(files); trace != "" || !observe.UsesOtherEtcd(files) {
-			w = append(w, finding.New(finding.EtcdManifestMissing, dir, "no manifest in %s runs etcd%s, so only "+
-				"kubeadm's files were checked, not what etcd serves", dir, observe.Although(trace)))
-		}
+	switch {
+	case l.departed != nil:
+		w = append(w, finding.New(finding.EtcdDeparted, dir, "no etcd runs on this node any more: %s", l.departed))
+	case l.etcd:
+		w = append(w, finding.New(finding.EtcdManifestMissing, dir, "no manifest in %s runs etcd%s, so only "+
+			"kubeadm's files were checked, not what etcd serves", dir, observe.Although(l.trace)))
 	}
 	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs && n.Exists(inPKI("apiserver.crt")) {
 		w = append(w, finding.New(finding.APIServerManifestMissing, dir, "no manifest in %s runs an API server, "+
@@ -223,13 +242,16 @@ func (r *Report) next() string {
 		}
 	}
 	if len(r.Findings) > 0 {
-		return "see the warnings"
+		return seeWarnings
 	}
 	return NothingToDo
 }
 
 // NothingToDo is what is next when all is well.
 const NothingToDo = "nothing to do"
+
+// seeWarnings is what is next where nothing more special is known.
+const seeWarnings = "see the warnings"
 
 // about begins a report: when the certificate expires, and any problem with its dates, judged as
 // `status` does.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -81,5 +82,23 @@ func TestWhatOughtToBeThereAndIsNotIsTheFinding(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever put the manifest of a removed member back would start an etcd that exits at once.
+func TestTheManifestOfARemovedMemberIsNotMissed(t *testing.T) {
+	w := crashtest.Alone(t, crashtest.Shape{}.Machine(t))
+	run := w.Removed()
+	r, err := Check(t.Context(), w.Process.Look)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []finding.Code
+	for _, f := range r.Findings {
+		codes = append(codes, f.Code)
+	}
+	if slices.Contains(codes, finding.EtcdManifestMissing) || !slices.Contains(codes, finding.EtcdDeparted) ||
+		!strings.Contains(strings.Join(r.Warnings, "; "), run) || strings.Contains(r.Next, "put the manifest") {
+		t.Errorf("it finds %q, and next %q", r.Warnings, r.Next)
 	}
 }

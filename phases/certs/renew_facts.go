@@ -47,7 +47,7 @@ func (o RenewOptions) observe(ctx context.Context, n *observe.Node, id string) (
 		return nil, err
 	}
 	f := &Facts{Facts: seen}
-	uses := findUses(n, f.Manifests, f.Etcd)
+	uses := findUses(n, f.Manifests, f.Etcd, f.Etcd == nil && n.TraceOfEtcd(f.Manifests) != "")
 	r := &RenewalFacts{Problems: map[string][]*pki.Problem{}, Serving: f.Live != nil,
 		ConfigError: errors.New("no API server runs here")}
 	if observe.HasAPIServer(f.Facts) {

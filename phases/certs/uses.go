@@ -73,14 +73,15 @@ var (
 )
 
 // findUses reads the manifests, and adds the files that kubeadm has written. If etcd's manifest is
-// missing or unreliable, they are all that tells what it uses.
-func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod) certUses {
+// missing or unreliable, they are all that tells what it uses. oughtToRun says that an etcd is
+// missed.
+func findUses(n *observe.Node, files []observe.ManifestFile, pod *observe.EtcdPod, oughtToRun bool) certUses {
 	var u certUses
 	if pod != nil {
 		etcdCerts(n, &u, pod)
 	}
 	apiServerCerts(&u, files)
-	kubeadmCerts(n, &u, pod == nil && n.TraceOfEtcd(files) != "")
+	kubeadmCerts(n, &u, oughtToRun)
 	if _, _, runs := observe.Program(files, "kube-apiserver"); !runs {
 		kubeadmLeafUses(n, &u)
 	}

@@ -49,7 +49,7 @@ func usesOf(t *testing.T, etcd, apiServer string, there ...string) certUses {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return findUses(n, files, pod)
+	return findUses(n, files, pod, pod == nil && n.TraceOfEtcd(files) != "")
 }
 
 // words are the uses, one per line.

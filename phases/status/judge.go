@@ -135,7 +135,7 @@ func (s seen) answersBeside() string {
 // lacksEtcd says whether no manifest runs etcd, and one ought to: not where the API server uses
 // etcds on other nodes alone.
 func (s seen) lacksEtcd() bool {
-	return s.facts.Etcd == nil && s.facts.EtcdError == nil &&
+	return s.facts.Etcd == nil && s.facts.EtcdError == nil && s.departed == nil &&
 		(s.trace != "" || !observe.UsesOtherEtcd(s.facts.Manifests))
 }
 
@@ -146,6 +146,8 @@ func (s seen) judgeEtcd() found {
 		return nil
 	case f.EtcdError != nil:
 		return one(finding.EtcdManifestUnusable, f.ManifestDir, "%v%s", f.EtcdError, s.answersBeside())
+	case s.departed != nil:
+		return one(finding.EtcdDeparted, f.ManifestDir, "no etcd runs on this node any more: %s", s.departed)
 	case s.lacksEtcd():
 		return one(finding.EtcdManifestMissing, f.ManifestDir, "no manifest in %s runs etcd%s%s",
 			f.ManifestDir, observe.Although(s.trace), s.answersBeside())

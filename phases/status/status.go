@@ -23,8 +23,9 @@ type seen struct {
 	facts     observe.Facts // Manifests, Etcd, kubelet, containers, Live
 	files     error         // why the static-pod directory cannot be read
 	trace     string        // what tells that etcd ought to run here, if no manifest does
-	beside    string        // where an etcd answers that no usable manifest runs; often empty
-	quota     int64         // bytes, from the flag or etcd's default
+	departed  *observe.Departure
+	beside    string // where an etcd answers that no usable manifest runs; often empty
+	quota     int64  // bytes, from the flag or etcd's default
 	certs     []certs.Status
 	unread    []unreadCA
 	backups   []backup.Entry
@@ -68,7 +69,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		}
 		n.ObserveUse(f)
 	} else {
-		s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
+		s.lookForEtcd(ctx, n)
 	}
 	f.Fingerprints, _ = n.Fingerprints(f) // without them ids tell whose backup one is
 	n.ObserveStarts(ctx, f)
@@ -92,6 +93,18 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 		return notControlPlane(f), ctx.Err()
 	}
 	return s.status(), ctx.Err()
+}
+
+// lookForEtcd is for a node without a usable manifest of etcd.
+func (s *seen) lookForEtcd(ctx context.Context, n *observe.Node) {
+	f := &s.facts
+	s.trace, s.beside = n.TraceOfEtcd(f.Manifests), answersAnyhow(ctx, n, f)
+	if f.EtcdError != nil {
+		return
+	}
+	if s.departed = n.Departed(ctx, f.Manifests, s.lacksEtcd()); s.departed != nil {
+		s.trace = "" // nothing of etcd's is missed here
+	}
 }
 
 // answersAnyhow is where an etcd of this node answers its clients whose manifest is gone, or cannot
@@ -347,6 +360,8 @@ func (s seen) next(st Status) string {
 		return expired
 	case s.noQuorum() && len(s.silent)+len(s.unstarted()) > 0:
 		return s.towardsQuorum()
+	case s.departed != nil:
+		return s.departed.Next()
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; if it is gone "+
 			"for good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))

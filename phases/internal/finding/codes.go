@@ -37,6 +37,7 @@ const (
 	EtcdDataMissing   Code = "etcd-data-missing"
 	DiskFull          Code = "disk-full"
 	EtcdLearner       Code = "etcd-learner"
+	EtcdDeparted      Code = "etcd-departed"
 	KubeadmDataDir    Code = "kubeadm-data-dir"
 
 	NodeUnreachable     Code = "node-unreachable"

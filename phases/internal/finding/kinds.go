@@ -72,6 +72,9 @@ func ofManifests() []Kind {
 		{EtcdManifestMissing, Critical,
 			"No manifest runs etcd, although this node has etcd's files, or is a control plane.",
 			"Put etcd's manifest back; `etcdpod runs` shows whether a run took it out."},
+		{EtcdDeparted, Info,
+			"The member of this node was removed from its cluster, and nothing runs it any more.",
+			"`kubeadm reset`, or `etcdpod join`; never put the old manifest back."},
 		{EtcdManifestUnusable, Critical,
 			"etcd's manifest cannot be relied on: it has no usable settings, or several files run " +
 				"etcd.",
