@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // judge says what is wrong, and what to do next.
@@ -130,7 +131,7 @@ func (s *NodesStatus) next() string {
 		switch {
 		case st == nil:
 			if unasked == "" {
-				unasked = n.Hint
+				unasked = n.Hint + s.orGone(n.Node)
 			}
 		case st.OpenRun != nil && len(st.OpenRun.Nodes) > 0:
 			return st.Next
@@ -152,6 +153,19 @@ func (s *NodesStatus) next() string {
 		return "on " + strings.Join(on, ", ") + ": " + first
 	}
 	return NothingToDo
+}
+
+// orGone adds what to do if a node that cannot be asked never comes back: only where its member
+// does not answer the others either.
+func (s *NodesStatus) orGone(node string) string {
+	for _, n := range s.Nodes {
+		if n.Status != nil && slices.ContainsFunc(n.Status.Findings, func(f finding.Finding) bool {
+			return f.Code == finding.MemberSilent && f.Subject == node
+		}) {
+			return "; " + goneForGood(observe.Member{Name: node})
+		}
+	}
+	return ""
 }
 
 func (s *NodesStatus) judgeClusters() (w found) {

@@ -31,6 +31,9 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 	stale.Status.Findings, stale.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
 	stale2.Status.Findings, stale2.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
 	gone := NodeStatus{Node: "cp3", Error: "cp3 cannot be reached: no route", Hint: "start cp3"}
+	silent := well("cp1")
+	silent.Status.Findings = one(finding.MemberSilent, "cp3", "member cp3 does not answer at https://cp3:2380")
+	silent.Status.Next = "start what does not answer: cp3"
 	alone := well("cp2")
 	alone.Status.OpenRun = &engine.RunSummary{ID: "r2", State: "open", Command: []string{"etcdpod", "restore", "x"}}
 	alone.Status.Findings = one(finding.RunOpen, "r2", "%s", openText(*alone.Status.OpenRun))
@@ -56,6 +59,10 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 		"no quorum": {[]NodeStatus{quorum, gone}, []string{"cp3 cannot be reached", "cp1: etcd has no quorum"},
 			"on cp1: start one of"},
 		"one is gone": {[]NodeStatus{stale, well("cp2"), gone}, []string{"cp3 cannot", "cp1: no backup"}, "start cp3"},
+		"one is gone, and so is its member": {[]NodeStatus{silent, well("cp2"), gone},
+			[]string{"cp3 cannot", "cp1: member cp3 does not answer"},
+			"start cp3; if it is gone for good, run `etcdpod remove cp3`, then join another node: " +
+				"/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md"},
 		"the same on two": {[]NodeStatus{stale, stale2, well("cp3")}, []string{"cp1, cp2: no backup"},
 			"on cp1, cp2: run `etcdpod backup`"},
 	} {

@@ -363,8 +363,8 @@ func (s seen) next(st Status) string {
 	case s.departed != nil:
 		return s.departed.Next()
 	case len(s.silent) > 0:
-		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; if it is gone "+
-			"for good, replace it", strings.Join(observe.MemberNames(s.silent), ", "))
+		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; %s",
+			strings.Join(observe.MemberNames(s.silent), ", "), goneForGood(s.silent...))
 	case s.behind != nil:
 		return fmt.Sprintf("if data was lost, see what restoring that backup would do: run `etcdpod restore %s "+
 			"--dry-run`; if it is meant to be so, move the backups from before to another directory", s.behind.Path)
@@ -376,6 +376,19 @@ func (s seen) next(st Status) string {
 		return lookIntoWarnings
 	}
 	return NothingToDo
+}
+
+// goneForGood says what to do about members that never come back.
+func goneForGood(members ...observe.Member) string {
+	which := "MEMBER"
+	if len(members) == 1 {
+		which = members[0].ID.String()
+		if observe.Started(members[0]) {
+			which = members[0].Name
+		}
+	}
+	return fmt.Sprintf("if it is gone for good, run `etcdpod remove %s`, then join another node: "+
+		"/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md has every step", which)
 }
 
 // savedFirst puts a backup before a cure that starts etcd anew.

@@ -186,7 +186,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"bad line", "kubelet is not running"}, "/runs/r1"},
 		{"a member elsewhere does not answer", func(s *seen) {
 			s.silent = []observe.Member{{ID: 8, Name: "cp2", PeerURLs: []string{"https://cp2:2380"}}}
-		}, []string{"member cp2 does not answer at https://cp2:2380"}, "start what does not answer: cp2"},
+		}, []string{"member cp2 does not answer at https://cp2:2380"},
+			"start what does not answer: cp2; run `etcdpod status` there for " +
+				"details; if it is gone for good, run `etcdpod remove cp2`, then join another node: " +
+				"/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md"},
 		{"plain HTTP", func(s *seen) { s.facts.Etcd.Access = op.Access{Endpoints: []string{"http://127.0.0.1:2379"}} },
 			[]string{"plain HTTP"}, "see the warnings"},
 		{"plain HTTP at one of two", func(s *seen) {
