@@ -304,18 +304,20 @@ func (s seen) wantsBackup() bool {
 
 func (s seen) judgeBackups() found {
 	newest := s.newest()
+	var w found
+	if s.behind != nil && !s.stoppedByRun() { // the worst of it, whatever else is wrong
+		w = found{backup.FellBack(backup.Present(&s.facts), *s.behind)}
+	}
 	switch {
 	case s.backupErr != nil && s.maxAge > 0:
-		return one(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr)
+		w = append(w, finding.New(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr))
 	case newest == nil && s.wantsBackup():
-		return one(finding.BackupMissing, s.backupDir, "%s", s.noBackup())
-	case s.behind != nil && !s.stoppedByRun():
-		return found{backup.FellBack(backup.Present(&s.facts), *s.behind)}
+		w = append(w, finding.New(finding.BackupMissing, s.backupDir, "%s", s.noBackup()))
 	case s.wantsBackup():
-		return one(finding.BackupOld, newest.Path, "the newest backup in %s is %s old",
-			s.backupDir, old(s.facts.Now.Sub(newest.TakenAt)))
+		w = append(w, finding.New(finding.BackupOld, newest.Path, "the newest backup in %s is %s old",
+			s.backupDir, old(s.facts.Now.Sub(newest.TakenAt))))
 	}
-	return nil
+	return w
 }
 
 // old is an age in hours, unless it is less than two of them.

@@ -242,6 +242,13 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.maxAge, s.behind = 0, &backup.Held{Path: "/b/old.db", Revision: 1000}
 		}, []string{"at revision 1000"}, "if data was lost, see what restoring that backup would do: run `etcdpod " +
 			"restore /b/old.db"},
+		{"etcd fell back below a backup, and the directory of backups cannot be read", func(s *seen) {
+			s.backups, s.backupErr, s.backupDir = nil, errors.New("cannot read /nfs"), "/nfs"
+			s.behind = &backup.Held{Path: "/b/old.db", Revision: 1000}
+		}, []string{"at revision 1000", "cannot read /nfs"}, "restore /b/old.db"},
+		{"etcd fell back below a backup, which is old", func(s *seen) {
+			s.backups, s.behind = s.backups[1:], &backup.Held{Path: "/b/old.db", Revision: 1000}
+		}, []string{"at revision 1000", "is 50 hours old"}, "restore /b/old.db"},
 		{"etcd is down, and had lost its data before", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.backups[0].Behind = &backup.Held{Path: "/b/old.db", Revision: 1000}
