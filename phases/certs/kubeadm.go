@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/tls"
 	"path"
 	"slices"
 	"strings"
@@ -109,7 +110,8 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 			c.ExpirationDate, c.ResidualTime = dated.ExpirationDate, dated.ResidualTime
 			c.Problems, c.found = dated.Problems, dated.found
 			read, err := pki.Inspect(file, leaf.Cert, now)
-			fix := kubeconfigFix(name, err == nil && !read.Expired)
+			_, unpaired := tls.X509KeyPair(leaf.Cert, leaf.Key)
+			fix := kubeconfigFix(name, err == nil && !read.Expired && unpaired == nil)
 			c.note(leaf.Check(now))
 			c.fix = fix
 		}
@@ -119,7 +121,8 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 }
 
 // kubeconfigFix is how a kubeconfig of that name gets another certificate; good says that its own
-// one can be read, and has not expired. Without that the kubelet, once stopped, would not start.
+// one can be read, with its key, and has not expired. Without that the kubelet, once stopped, would
+// not start.
 func kubeconfigFix(name string, good bool) string {
 	another := "run `kubeadm kubeconfig user --org system:nodes --user system:node:NODE` on a control plane, and put " +
 		"its output into " + observe.KubeconfigPath(name)

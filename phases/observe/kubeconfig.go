@@ -89,8 +89,8 @@ func remade(file string) string {
 		file, name[:len(name)-len(path.Ext(name))])
 }
 
-// KubeconfigLeaf is the certificate in a kubeconfig, or the one that it names; nil when it has none
-// and needs none.
+// KubeconfigLeaf is the certificate in a kubeconfig, or the one that it names, with its key; nil
+// when it has none and needs none.
 func (n *Node) KubeconfigLeaf(file, caFile string) (*pki.Leaf, error) {
 	read, err := bind.Kubeconfig(n.FS, file)
 	if err != nil {
@@ -98,9 +98,18 @@ func (n *Node) KubeconfigLeaf(file, caFile string) (*pki.Leaf, error) {
 	}
 	leaf := &pki.Leaf{CertFile: file, KeyFile: file, Cert: read.Cert, Key: read.Key,
 		Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	switch hasCert := read.Cert != nil || read.CertFile != ""; {
+	case hasCert && read.Key == nil && read.KeyFile == "": // no client takes that
+		return nil, fmt.Errorf("cannot use the kubeconfig %s: it has a client certificate without a key", file)
+	case read.KeyFile != "" && read.Key == nil:
+		leaf.KeyFile = read.KeyFile
+		if leaf.Key, err = n.ReadOptional(read.KeyFile); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case read.CertFile != "":
-		leaf.CertFile, leaf.KeyFile = read.CertFile, ""
+		leaf.CertFile = read.CertFile
 		if leaf.Cert, err = n.ReadOptional(read.CertFile); err != nil {
 			return nil, err
 		}

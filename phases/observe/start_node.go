@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -255,7 +256,8 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 }
 
 // unusableCert says why the kubelet would not take the certificate in its kubeconfig: it takes only
-// one that it can read, of which nothing has expired (isClientConfigStillValid in that package).
+// one that it can read, with its key, of which nothing has expired (isClientConfigStillValid in
+// that package).
 func (n *Node) unusableCert(kubeconfig string, now time.Time) string {
 	leaf, err := n.KubeconfigLeaf(kubeconfig, "")
 	switch {
@@ -277,6 +279,13 @@ func (n *Node) unusableCert(kubeconfig string, now time.Time) string {
 			return fmt.Sprintf("its certificate in %s expired on %s", leaf.CertFile,
 				c.NotAfter.UTC().Format("2006-01-02"))
 		}
+	}
+	if leaf.Key == nil {
+		return fmt.Sprintf("the key %s of its certificate, which %s names, does not exist", leaf.KeyFile, kubeconfig)
+	}
+	if _, err := tls.X509KeyPair(leaf.Cert, leaf.Key); err != nil {
+		return fmt.Sprintf("its certificate in %s cannot be used with the key in %s: %v", leaf.CertFile, leaf.KeyFile,
+			err)
 	}
 	return ""
 }

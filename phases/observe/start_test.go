@@ -2,21 +2,12 @@ package observe_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -358,27 +349,6 @@ func TestADiskThatTheDataLeavesNeedNotBeMounted(t *testing.T) {
 			t.Errorf("to %s: %v", dir, err)
 		}
 	}
-}
-
-// kubeconfig holds a certificate that ends so many days after the simulated node's clock.
-func kubeconfig(t *testing.T, days int) string {
-	t.Helper()
-	now := time.Unix(1_700_000_000, 0)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "system:node:cp1"},
-		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(0, 0, days)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: a\n" +
-		"  cluster: {server: 'https://a'}\ncontexts:\n- name: a\n" +
-		"  context: {cluster: a, user: a}\nusers:\n- name: a\n  user:\n    client-certificate-data: " +
-		base64.StdEncoding.EncodeToString(text) + "\n"
 }
 
 // mute is a runtime that says nothing about images.

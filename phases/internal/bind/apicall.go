@@ -303,9 +303,9 @@ func (b APIServer) nobodies(a op.APIAccess) []*rest.Config {
 
 // KubeconfigFile is what a kubeconfig has its user show to the API server.
 type KubeconfigFile struct {
-	Cert, Key []byte // PEM; nil: none, or in another file
-	CertFile  string // a host path
-	Token     bool   // it has a token or a password instead
+	Cert, Key         []byte // PEM; nil: none, or in another file
+	CertFile, KeyFile string // host paths
+	Token             bool   // it has a token or a password instead
 }
 
 // Kubeconfig reads a kubeconfig's current context. Unlike a client it leaves the files that are
@@ -325,11 +325,14 @@ func Kubeconfig(fs node.Reader, file string) (KubeconfigFile, error) {
 			"cluster", file)
 	}
 	user := config.AuthInfos[current.AuthInfo]
-	k := KubeconfigFile{Cert: user.ClientCertificateData, Key: user.ClientKeyData, CertFile: user.ClientCertificate,
+	k := KubeconfigFile{Cert: user.ClientCertificateData, Key: user.ClientKeyData,
+		CertFile: user.ClientCertificate, KeyFile: user.ClientKey,
 		Token: user.Token != "" || user.TokenFile != "" || user.Username != "" || user.Exec != nil ||
 			user.AuthProvider != nil}
-	if k.CertFile != "" && !path.IsAbs(k.CertFile) {
-		k.CertFile = path.Join(path.Dir(file), k.CertFile)
+	for _, named := range []*string{&k.CertFile, &k.KeyFile} {
+		if *named != "" && !path.IsAbs(*named) {
+			*named = path.Join(path.Dir(file), *named)
+		}
 	}
 	return k, nil
 }

@@ -1,0 +1,108 @@
+package observe_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+)
+
+// A disk that was full leaves the certificate, and not the key that comes behind it.
+func TestAKubeletWithoutTheKeyOfItsCertificateIsFoundBeforeItIsStopped(t *testing.T) {
+	cert, key := pemOf(t, kubeconfig(t, 9))
+	for name, c := range map[string]struct {
+		which      string
+		files      map[string]string
+		says, hint string
+	}{
+		"the file with the kubelet's certificate is cut off behind it": {which: apiYAML,
+			files: map[string]string{dropIn: units, "/etc/kubernetes/kubelet.conf": namesCert,
+				"/var/lib/kubelet/pki/kubelet-client-current.pem": cert},
+			says: "its certificate in /var/lib/kubelet/pki/kubelet-client-current.pem cannot be used with the key in",
+			hint: "kubeadm init phase"},
+		"the file with the kubelet's certificate is whole": {which: apiYAML,
+			files: map[string]string{dropIn: units, "/etc/kubernetes/kubelet.conf": namesCert,
+				"/var/lib/kubelet/pki/kubelet-client-current.pem": cert + key}},
+		"the kubelet's key is another's": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": ofOne(kubeconfig(t, 9), kubeconfig(t, 9))},
+			says: "its certificate in /etc/kubernetes/kubelet.conf cannot be used with the key in"},
+		"the kubelet's kubeconfig has no key": {which: apiYAML, files: map[string]string{dropIn: units,
+			"/etc/kubernetes/kubelet.conf": ofOne(kubeconfig(t, 9), "")},
+			says: "it has a client certificate without a key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := seen(t, c.files, nil)
+			err := f.CheckStarts(of(f, c.which))
+			var refused *engine.RefusedError
+			if c.says == "" && err != nil || c.says != "" && (!errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), c.says) || !strings.Contains(refused.Hint, c.hint)) {
+				t.Errorf("got %v, hint %q", err, engine.Hint(err))
+			}
+		})
+	}
+}
+
+// kubeconfig holds a certificate that ends so many days after the simulated node's clock.
+func kubeconfig(t *testing.T, days int) string {
+	t.Helper()
+	now := time.Unix(1_700_000_000, 0)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "system:node:cp1"},
+		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(0, 0, days)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inline := func(kind string, der []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	return "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: a\n" +
+		"  cluster: {server: 'https://a'}\ncontexts:\n- name: a\n" +
+		"  context: {cluster: a, user: a}\nusers:\n- name: a\n  user:\n    client-certificate-data: " +
+		inline("CERTIFICATE", der) + "\n" + keyLine + inline("PRIVATE KEY", secret) + "\n"
+}
+
+const keyLine = "    client-key-data: "
+
+// ofOne is the certificate of one kubeconfig with the key of another, or without one.
+func ofOne(certificate, key string) string {
+	without, _, _ := strings.Cut(certificate, keyLine)
+	_, other, _ := strings.Cut(key, keyLine)
+	if other == "" {
+		return without
+	}
+	return without + keyLine + other
+}
+
+// pemOf is what a kubeconfig holds, as the kubelet keeps it in one file: its certificate and key.
+func pemOf(t *testing.T, kubeconfig string) (cert, key string) {
+	t.Helper()
+	var all [2]string
+	for i, line := range []string{"    client-certificate-data: ", keyLine} {
+		_, rest, _ := strings.Cut(kubeconfig, line)
+		text, _, _ := strings.Cut(rest, "\n")
+		read, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = string(read)
+	}
+	return all[0], all[1]
+}
