@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -91,8 +92,8 @@ func (s seen) judgeContainers() found {
 					"%s of %s is not running: it has no container", name, m.Path))
 			case c.State != "running":
 				w = append(w, finding.New(finding.ContainerStopped, name,
-					"%s of %s is not running: its container is %s after %d restarts%s",
-					name, m.Path, c.State, c.Attempt, s.because(c)))
+					"%s of %s is not running: its container %s%s",
+					name, m.Path, stands(c), s.because(c)))
 			case s.ended[c.ID].why != "":
 				w = append(w, finding.New(finding.ContainerRestarts, name,
 					"%s of %s keeps exiting: its container has been started %d times%s",
@@ -101,6 +102,21 @@ func (s seen) judgeContainers() found {
 		}
 	}
 	return w
+}
+
+// stands says what has become of a container that does not run.
+func stands(c *node.Container) string {
+	state := "is " + c.State
+	if c.State == "exited" {
+		state = "has exited"
+	}
+	switch c.Attempt {
+	case 0:
+		return state
+	case 1:
+		return state + " after 1 restart"
+	}
+	return fmt.Sprintf("%s after %d restarts", state, c.Attempt)
 }
 
 // judgeStarts warns of what would keep the pods from starting again, before anybody stops them.

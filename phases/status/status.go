@@ -351,8 +351,8 @@ func (s seen) next(st Status) string {
 		return fmt.Sprintf("read etcd's log in /var/log/pods; to see what restoring %s would do, run "+
 			"`etcdpod restore %s --dry-run`", which, file)
 	case s.etcdDown() && f.DataInUse:
-		return fmt.Sprintf("an etcd is using %s but does not answer: fix what the first warning about it says; its "+
-			"log is in /var/log/pods", f.Etcd.DataDir)
+		return fmt.Sprintf("an etcd is using %s but does not answer: find in its log, in /var/log/pods, what keeps it "+
+			"from serving", f.Etcd.DataDir)
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup %s`",
 			journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))

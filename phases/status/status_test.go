@@ -274,7 +274,10 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"a container has exited", func(s *seen) {
 			s.facts.Containers[1].State = "exited"
 			s.facts.Containers[1].Attempt = 4
-		}, []string{"exited after 4 restarts"}, "see the warnings"},
+		}, []string{"its container has exited after 4 restarts"}, "see the warnings"},
+		{"a container has exited once", func(s *seen) {
+			s.facts.Containers[1].State, s.facts.Containers[1].Attempt = "exited", 1
+		}, []string{"its container has exited after 1 restart"}, "see the warnings"},
 		{"an image is gone", func(s *seen) {
 			s.facts.Obstacles = []observe.Obstacle{
 				{What: "the image x is not on this node", Fix: "pull it: `crictl pull x`"}}
@@ -300,7 +303,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"a container has exited, and its log tells why", func(s *seen) {
 			s.facts.Containers[1].State, s.facts.Containers[1].ID = "exited", "7f"
 			s.ended = map[string]ended{"7f": {why: "its disk is full (x): free some space", do: "free some space"}}
-		}, []string{"exited after 0 restarts: its disk is full (x): free some space"}, "see the warnings"},
+		}, []string{"its container has exited: its disk is full (x): free some space"}, "see the warnings"},
 		{"etcd is down, and its log tells why", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("connection refused")
 			s.facts.Containers[0].ID, s.facts.Containers[0].Attempt = "7f", 3
