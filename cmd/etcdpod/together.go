@@ -149,8 +149,7 @@ func writeTogether(w io.Writer, plan engine.TogetherPlan, full bool, width int) 
 	}
 	for _, note := range append(slices.Clone(plan.Notes), plan.Risk) {
 		if note != "" {
-			fmt.Fprintln(w)
-			behind(w, "note: ", note)
+			fmt.Fprint(w, "\n"+wrapped("note: ", note, 2, width))
 		}
 	}
 }
