@@ -59,42 +59,24 @@ func Replies(n *observe.Node) map[string]together.Reply {
 func OfNodes(
 	ctx context.Context, n *together.Node, o Options, nodes []journal.Peer, sshCommand, remoteCommand string,
 ) (s NodesStatus, err error) {
-	own, err := n.OwnName()
+	s.Nodes = make([]NodeStatus, len(nodes))
+	t, errs, err := n.LookAt(ctx, together.NodesAt(nodes, sshCommand, remoteCommand),
+		func(p *together.Peer, i int) error {
+			err := p.Ask(ctx, askStatus, o, &s.Nodes[i].Status, nil)
+			if err == nil {
+				err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
+			}
+			return err
+		})
 	if err != nil {
 		return s, err
 	}
-	t := &together.Transaction{
-		Node: n, Cluster: journal.Cluster{Nodes: nodes, SSHCommand: sshCommand, RemoteCommand: remoteCommand},
-	}
 	defer t.Leave()
-	s.Nodes = make([]NodeStatus, len(nodes))
-	stands := make([]*together.Peer, len(nodes))
-	for i, at := range nodes {
-		s.Nodes[i].Node, stands[i] = at.Name, &together.Peer{Name: at.Name}
-	}
-	ask := func(stand *together.Peer) error {
-		i := slices.Index(stands, stand)
-		var part *together.Participant
-		if stand.Name == own {
-			part = &together.Participant{Node: n}
-		}
-		p, err := n.Meet(ctx, "", &t.Cluster, nodes[i], part, true)
-		if err == nil {
-			stand.Link, stand.Here = p.Link, p.Here
-			err = p.Ask(ctx, askStatus, o, &s.Nodes[i].Status, nil)
-		}
-		if err == nil {
-			err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
-		}
-		if err != nil {
+	for i, err := range errs {
+		if s.Nodes[i].Node = nodes[i].Name; err != nil {
 			s.Nodes[i].Error, s.Nodes[i].Hint, s.Nodes[i].Status = err.Error(), engine.Hint(err), nil
 		}
-		return nil
 	}
-	if err := t.All(stands, ask); err != nil {
-		return s, err
-	}
-	t.Peers = slices.DeleteFunc(slices.Clone(stands), func(p *together.Peer) bool { return p.Link == nil })
 	hashes(ctx, t.Peers, s.Nodes)
 	s.judge()
 	return s, ctx.Err()

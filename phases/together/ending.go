@@ -82,16 +82,16 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	if t.Node.Mistakes.OneRound {
 		last = nil
 	}
-	if err := t.All(free, revert(last)); err != nil {
+	if err := t.undo(free, revert(last)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	if len(free) > 0 {
 		witness = free[0].Name
 	}
-	if err := t.All(bound, revert(last)); err != nil {
+	if err := t.undo(bound, revert(last)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
-	if err := t.All(slices.Concat(free, bound), revert(nil)); err != nil {
+	if err := t.undo(slices.Concat(free, bound), revert(nil)); err != nil {
 		return t.open(errors.Join(cause, err))
 	}
 	lacks, err := t.close()
@@ -99,6 +99,17 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 		return err
 	}
 	return engine.WentBack(t.summary(), cause, lacks)
+}
+
+// undo does something on every node as the workflow goes back, whatever fails on others.
+func (t *Transaction) undo(peers []*Peer, do func(*Peer) error) (err error) {
+	if !t.joint.BackInTurn {
+		return t.All(peers, do)
+	}
+	for _, p := range slices.Backward(peers) {
+		err = errors.Join(err, engine.Guarded(func() error { return do(p) }))
+	}
+	return err
 }
 
 // close closes the run on all nodes, the coordinator last, so that `resume` on the coordinator

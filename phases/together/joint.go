@@ -24,6 +24,10 @@ type Joint struct {
 	// them is undone on all nodes.
 	Last []string
 
+	// BackInTurn says that going back, too, is for one node after the other, the last one first:
+	// what stops on one serves again before the next one's stops.
+	BackInTurn bool
+
 	// Advice says what to do first about the cause that keeps a run open; empty when there is
 	// nothing special to do.
 	Advice func(cause error) string

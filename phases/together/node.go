@@ -87,6 +87,42 @@ func (n *Node) OneOfSeveral() *Node {
 	})
 }
 
+// LookAt asks something of several nodes at once, through agents as in a run, and changes nothing.
+// errs says why a node could not be asked, or failed to answer. The nodes that were met can be
+// asked more until the transaction is left.
+func (n *Node) LookAt(
+	ctx context.Context, c journal.Cluster, ask func(p *Peer, i int) error,
+) (t *Transaction, errs []error, err error) {
+	own, err := n.OwnName()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, errs = &Transaction{Node: n, Cluster: c}, make([]error, len(c.Nodes))
+	stands := make([]*Peer, len(c.Nodes))
+	for i, at := range c.Nodes {
+		stands[i] = &Peer{Name: at.Name}
+	}
+	err = t.All(stands, func(stand *Peer) error {
+		i := slices.Index(stands, stand)
+		var part *Participant
+		if stand.Name == own {
+			part = &Participant{Node: n}
+		}
+		p, err := n.Meet(ctx, "", &t.Cluster, c.Nodes[i], part, true)
+		if err == nil {
+			stand.Link, stand.Here = p.Link, p.Here
+			err = ask(p, i)
+		}
+		errs[i] = err
+		return nil
+	})
+	t.Peers = slices.DeleteFunc(stands, func(p *Peer) bool { return p.Link == nil })
+	if err != nil {
+		t.Leave()
+	}
+	return t, errs, err
+}
+
 // CarryOut plans a run with plan, and begins it once confirm has seen the plans; if that returns an
 // error, the command ends before anything is touched.
 func CarryOut(
@@ -191,6 +227,11 @@ func (t *Transaction) meetAll(ctx context.Context) error {
 	})
 	t.Peers = slices.DeleteFunc(t.Peers, func(p *Peer) bool { return p.Link == nil })
 	return err
+}
+
+// NodesAt are nodes, and how they are reached.
+func NodesAt(nodes []journal.Peer, sshCommand, remoteCommand string) journal.Cluster {
+	return journal.Cluster{Nodes: nodes, SSHCommand: sshCommand, RemoteCommand: remoteCommand}
 }
 
 const nodesHint = "give it as --nodes cp1,cp2,cp3"
