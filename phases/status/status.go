@@ -208,9 +208,9 @@ func (s seen) status() Status {
 	wrong := found{}
 	for _, judge := range []func() found{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeAPIServer, s.judgeData,
-		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeAgreement, s.judgeDeadServers,
-		s.judgePrefix, s.judgeQuota, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups,
-		s.judgeLeftOut,
+		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeSize, s.judgeAgreement,
+		s.judgeDeadServers, s.judgePrefix, s.judgeQuota, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs,
+		s.judgeBackups, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}
