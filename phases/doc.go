@@ -8,11 +8,12 @@
 //	remove            as a joint workflow members.RemoveJoint
 //	renew             certs.Renew
 //	request           certs.Request
-//	apiserver         apiserver.Set
+//	apiserver         apiserver.Set, as a joint workflow apiserver.Joint
 //
-// restore.Together and members.Remove carry out the joint workflows. members.PlanMove and
-// members.PlanPeerURL change the cluster by one request: there is nothing to journal. Commands that
-// only look have no phases: status.Of and status.OfNodes, members.List, certs.Check,
-// apiserver.Show, backup.List and backup.Verify. prune.Delete deletes what runs kept.
+// restore.Together, members.Remove and apiserver.SetTogether carry out the joint workflows.
+// members.PlanMove and members.PlanPeerURL change the cluster by one request: there is nothing to
+// journal. Commands that only look have no phases: status.Of and status.OfNodes, members.List,
+// certs.Check, apiserver.Show and apiserver.ShowNodes, backup.List and backup.Verify. prune.Delete
+// deletes what runs kept.
 // docs/architecture.md shows how it all fits together.
 package phases

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -92,11 +94,12 @@ func Open(c Config) (*Node, error) {
 		Name: name, Access: access})
 	n.Elsewhere = n.Look.CheckControlPlane
 	n.Joints, n.Looks, n.Connect = joints(), status.Replies(n.Look), together.ConnectBySSH
+	maps.Copy(n.Looks, apiserver.Replies(n.Look))
 	return &Node{n}, nil
 }
 
 // joints are the workflows that several nodes carry out as one run.
-func joints() []together.Joint { return []together.Joint{restore.Joint(), members.RemoveJoint()} }
+func joints() []together.Joint { return []together.Joint{restore.Joint(), members.RemoveJoint(), apiserver.Joint()} }
 
 // ServeApart does the part of an operation that may end its process, whatever one does about it,
 // for the process that started this one.

@@ -62,8 +62,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		})
 	})
 	if errors.Is(err, errNothingToDo) {
-		unchanged := engine.RunSummary{Workflow: change.workflow.String(), State: "unchanged"}
-		s.doneWith(c, unchanged, func(w io.Writer) { fmt.Fprintln(w, change.unchanged) })
+		s.doneWithNothing(c, change.workflow.String(), change.unchanged)
 		return nil
 	}
 	if err != nil {
@@ -73,6 +72,12 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		run.write(w, fmt.Sprintf(change.said, run.ID), breakAt(s.stdout))
 	})
 	return nil
+}
+
+// doneWithNothing reports a command that had nothing to do.
+func (s *session) doneWithNothing(c *cli.Context, workflow, says string) {
+	unchanged := engine.RunSummary{Workflow: workflow, State: "unchanged"}
+	s.doneWith(c, unchanged, func(w io.Writer) { fmt.Fprintln(w, says) })
 }
 
 // lacking says that the file which a change needs is not there, as carrying it out would: that is

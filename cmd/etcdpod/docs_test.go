@@ -70,6 +70,7 @@ func results() []result {
 		{"certs check", certs.Report{}},
 		{"certs generate-csr: the result", certs.Requests{}},
 		{"apiserver show", apiserver.Report{}},
+		{"apiserver show --nodes", apiserver.NodesReport{}},
 		{"members", members.Listing{}},
 		{"members move-leader", members.Move{}},
 		{"members set-peer-url", members.PeerChange{}},

@@ -68,6 +68,10 @@ func writeStakes(w io.Writer, st engine.Stakes, width int) {
 	if st.AwaySeconds > 0 {
 		outage := fmt.Sprintf("the API server is down for about %s",
 			engine.Roughly(engine.Seconds(st.AwaySeconds)))
+		if st.InTurn {
+			outage = fmt.Sprintf("each API server is down for about %s, one at a time",
+				engine.Roughly(engine.Seconds(st.AwaySeconds)))
+		}
 		if st.Earlier != "" {
 			outage += ", as in run " + st.Earlier
 		}

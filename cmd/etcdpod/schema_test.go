@@ -51,6 +51,7 @@ func documents() []document {
 		of("certs-check", "What `certs check` writes", certs.Report{}),
 		of("certs-generate-csr", "The last line of `certs generate-csr`", resultOf[certs.Requests]{}),
 		of("apiserver-show", "What `apiserver show` writes", apiserver.Report{}),
+		of("apiserver-show-nodes", "What `apiserver show --nodes` writes", apiserver.NodesReport{}),
 		of("members", "What `members` writes", members.Listing{}),
 		of("members-move-leader", "What `members move-leader` writes", members.Move{}),
 		of("members-set-peer-url", "What `members set-peer-url` writes", members.PeerChange{}),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -46,6 +47,9 @@ type joint struct {
 	carryOut func(n *together.Node, confirm func(engine.TogetherPlan) error) error
 	preview  func(n *together.Node) (engine.TogetherPlan, error)
 	said     string // when it is done, with the run's id for %s
+	workflow string
+	// unchanged is printed instead if there was nothing to do; empty if there always is something.
+	unchanged string
 }
 
 // jointly previews a joint workflow, or asks and carries it out.
@@ -61,6 +65,9 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 	}
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
 		return j.carryOut(n.Several(), func(plan engine.TogetherPlan) error {
+			if j.unchanged != "" && plan.Empty() {
+				return errNothingToDo
+			}
 			visibleIn(&plan)
 			err := s.confirm(c, show, func(w io.Writer) {
 				writeTogether(w, plan, c.Bool("verbose"), s.width())
@@ -72,6 +79,10 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 			return s.confirm(c, show, func(w io.Writer) { fmt.Fprintf(w, "\n%s.\n", plan.Risk) })
 		})
 	})
+	if errors.Is(err, errNothingToDo) {
+		s.doneWithNothing(c, j.workflow, j.unchanged)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,12 @@ func resultOf(command string, args []string) (name string, streams bool) {
 			return "status-nodes", false
 		}
 		return command, false
-	case "backups", "verify", "runs", "prune", "version", "certs check", "apiserver show",
+	case "apiserver show":
+		if has("--nodes") {
+			return "apiserver-show-nodes", false
+		}
+		return "apiserver-show", false
+	case "backups", "verify", "runs", "prune", "version", "certs check",
 		"members", "members move-leader", "members set-peer-url":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":

@@ -82,8 +82,7 @@ type SetFacts struct {
 	Answers      []Answer         // of the wanted servers, in their order
 	Cluster      uint64           // in use now; 0: unknown
 	Known        string           // what says so
-	Members      []observe.Member // the source of the servers; with AllMembers only
-	Learners     []observe.Member // likewise
+	Learners     []observe.Member // members that cannot serve; with AllMembers only
 	MembersError error            // why the members could not be listed
 }
 

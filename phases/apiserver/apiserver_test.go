@@ -259,8 +259,9 @@ func TestAllMembersAreListedAlikeOnEveryNode(t *testing.T) {
 		{ID: 3, Name: "cp3", IsLearner: true, ClientURLs: []string{"https://10.0.0.13:2379"}},
 		{ID: 4, PeerURLs: []string{"https://10.0.0.14:2380"}},
 	})
-	if !slices.Equal(got, []string{"https://10.0.0.11:2379", "https://10.0.0.12:2379"}) || len(a.Learners) != 2 {
-		t.Errorf("got %q and %v", got, a.Learners)
+	if !slices.Equal(got.Servers, []string{"https://10.0.0.11:2379", "https://10.0.0.12:2379"}) ||
+		got.At["https://10.0.0.11:2379"] != 2 || len(a.Learners) != 2 {
+		t.Errorf("got %+v and %v", got, a.Learners)
 	}
 	if !sameServers([]string{"a", "b"}, []string{"b", "a"}) || sameServers([]string{"a", "b"}, []string{"a"}) {
 		t.Error("the order of the servers counts")

@@ -55,17 +55,17 @@ type wiringWorld struct {
 func newWiringWorld(t *testing.T, shape wiring) *wiringWorld {
 	t.Helper()
 	machine := shape.Machine(t)
-	return shape.on(crashtest.Alone(t, machine), machine)
+	return shape.on(crashtest.Alone(t, machine))
 }
 
-func (shape wiring) on(w *crashtest.Node, before *sim.Machine) *wiringWorld {
-	old := string(before.Peek(apiserverY))
+func (shape wiring) on(w *crashtest.Node) *wiringWorld {
+	old := oldManifest()
 	return &wiringWorld{Node: w, wiring: shape, old: old, new: strings.Replace(old, oldServers, newServers, 1)}
 }
 
 func wiringCases() []crashtest.Case {
-	return crashtest.Cases(wirings(), func(s wiring, w *crashtest.Node, before *sim.Machine) crashtest.Subject {
-		c := s.on(w, before)
+	return crashtest.Cases(wirings(), func(s wiring, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		c := s.on(w)
 		return crashtest.Subject{Run: c.set, Outcome: c.settled}
 	})
 }
@@ -73,13 +73,18 @@ func wiringCases() []crashtest.Case {
 // Title names the case.
 func (shape wiring) Title() string { return shape.name }
 
+func oldManifest() string {
+	return "# ours\r\n" + strings.ReplaceAll(crashtest.PodManifest("kube-apiserver",
+		"    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
+}
+
 // Machine is a node on which the API server uses the etcd beside it.
 func (shape wiring) Machine(t *testing.T) *sim.Machine {
 	t.Helper()
-	old := "# ours\r\n" + strings.ReplaceAll(crashtest.PodManifest("kube-apiserver",
-		"    - --etcd-servers="+oldServers+" # local\n    - --v=2\n", ""), "\n", "\r\n")
 	d := sim.NewDisk()
-	for name, data := range map[string]string{"/etcd.yaml": crashtest.EtcdManifest(""), "/kube-apiserver.yaml": old} {
+	for name, data := range map[string]string{
+		"/etcd.yaml": crashtest.EtcdManifest(""), "/kube-apiserver.yaml": oldManifest(),
+	} {
 		if err := errors.Join(node.MkdirAll(d, crashtest.TestManifestDir, node.Attr{Mode: 0o755}),
 			d.Create(crashtest.TestManifestDir+name, []byte(data), node.Attr{Mode: 0o600, UID: 7})); err != nil {
 			t.Fatal(err)

@@ -42,12 +42,33 @@ func (a Answer) role() string {
 // observe gathers the facts of `apiserver set`. It really dials every endpoint, with the files that
 // are to be used there.
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	seen, err := n.Observe(ctx, id)
+	f, err := seen(ctx, n, id)
+	if err != nil || f.APIServer.File.Path == "" {
+		return f, err
+	}
+	a, w := f.APIServer, wanted{Servers: o.Wish.Servers}
+	if o.AllMembers {
+		members, err := membersNow(ctx, n, f)
+		if a.MembersError = err; err != nil {
+			return f, nil
+		}
+		w = a.takeMembers(members)
+	}
+	tried(ctx, n, f, o.Wish, w)
+	if len(a.Answers) > 0 {
+		a.Cluster, a.Known = clusterInUse(ctx, n, f)
+	}
+	return f, nil
+}
+
+// seen is how this node's API server is now.
+func seen(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	all, err := n.Observe(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	a := &SetFacts{}
-	f := &Facts{Facts: seen, APIServer: a}
+	f := &Facts{Facts: all, APIServer: a}
 	m, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return f, nil
@@ -58,32 +79,30 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 		}
 	}
 	a.File, a.Container, a.Before = m, container, EtcdFlagsOf(m, container)
-	wish := o.Wish
-	var members []etcd.Member
-	if o.AllMembers {
-		if members, a.MembersError = membersNow(ctx, n, f); a.MembersError != nil {
-			return f, nil
-		}
-		a.Members = bind.MembersOf(members)
-		wish.Servers = a.takeMembers(members)
-	}
+	return f, nil
+}
+
+// wanted are the servers to be used, and which member should answer at each; none: any.
+type wanted struct {
+	Servers []string
+	At      map[string]uint64
+}
+
+// tried dials what the API server is to use, if that is something else than now.
+func tried(ctx context.Context, n *observe.Node, f *Facts, wish EtcdFlags, w wanted) {
+	a := f.APIServer
+	wish.Servers = w.Servers
 	a.After = a.Before.With(wish)
 	if unchanged(a) {
-		return f, nil
+		return
 	}
-	if a.Wrong = WrongFiles(n, m, container, a.After); len(a.Wrong) > 0 {
-		return f, nil // errors from dialling with them would be less clear
+	if a.Wrong = WrongFiles(n, a.File, a.Container, a.After); len(a.Wrong) > 0 {
+		return // errors from dialling with them would be less clear
 	}
-	a.Answers = Ask(ctx, n, m, container, a.After)
+	a.Answers = Ask(ctx, n, a.File, a.Container, a.After)
 	for i := range a.Answers {
-		for _, member := range members {
-			if observe.ClientURL(member) == a.Answers[i].URL {
-				a.Answers[i].want = member.ID
-			}
-		}
+		a.Answers[i].want = w.At[a.Answers[i].URL]
 	}
-	a.Cluster, a.Known = clusterInUse(ctx, n, f)
-	return f, nil
 }
 
 // checkWish refuses options that make no sense by themselves.
@@ -120,18 +139,19 @@ func unchanged(a *SetFacts) bool {
 // every node. Putting the local one first would gain nothing: etcd's client rotates through all of
 // them and prefers none. The nodes' manifests would only differ, and kubeadm's ClusterConfiguration
 // can hold just one list.
-func (a *SetFacts) takeMembers(members []etcd.Member) []string {
-	var servers []string
+func (a *SetFacts) takeMembers(members []etcd.Member) wanted {
+	w := wanted{At: map[string]uint64{}}
 	for _, m := range slices.SortedFunc(slices.Values(members), func(a, b etcd.Member) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	}) {
-		if m.IsLearner || observe.ClientURL(m) == "" {
+		url := observe.ClientURL(m)
+		if m.IsLearner || url == "" {
 			a.Learners = append(a.Learners, bind.MembersOf([]etcd.Member{m})...)
 			continue
 		}
-		servers = append(servers, observe.ClientURL(m))
+		w.Servers, w.At[url] = append(w.Servers, url), m.ID
 	}
-	return servers
+	return w
 }
 
 // membersNow asks the cluster in use: at the given --endpoints; without those, at the local etcd,

@@ -1,5 +1,7 @@
 package engine
 
+import "slices"
+
 // NodePlan is what one of several nodes does.
 type NodePlan struct {
 	Node string `json:"node"`
@@ -15,4 +17,12 @@ type TogetherPlan struct {
 	Findings []Finding `json:"findings,omitempty"`
 	// Stakes are what the operator agrees to with a yes, for all nodes together.
 	Stakes Stakes `json:"stakes,omitzero"`
+}
+
+// Empty says that there is nothing to do on any node. Of the other nodes' operations only the words
+// are here.
+func (p TogetherPlan) Empty() bool {
+	return !slices.ContainsFunc(p.Nodes, func(n NodePlan) bool {
+		return slices.ContainsFunc(n.Phases, func(p PlannedPhase) bool { return len(p.Operations) > 0 })
+	})
 }

@@ -18,6 +18,8 @@ type Stakes struct {
 	// The run that the estimate is from; empty: none was here yet.
 	Earlier string   `json:"earlier,omitempty"`
 	Back    []string `json:"back,omitempty"` // how to come back when the run is over
+	// Set if the API servers of several nodes are away one at a time, each for so long.
+	InTurn bool `json:"inTurn,omitempty"`
 
 	// Of the data that etcd starts with; 0 if that stays as it is.
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
