@@ -121,7 +121,7 @@ func (s *story) try(on, command string) (code int, out string) {
 	s.t.Helper()
 	root := s.Node(on).Root
 	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run}
-	for _, asks := range []string{"etcdpod restore", "etcdpod remove"} {
+	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod apiserver set"} {
 		if strings.HasPrefix(command, asks) && !strings.Contains(command, "--dry-run") {
 			words = append(words, asks, asks+" --yes")
 		}
@@ -303,6 +303,31 @@ func TestOneNodeLostAndItsMemberRemoved(t *testing.T) {
 		must(t, s.Node(name).WaitReady(s.ctx))
 	}
 	s.also("cp2", remove(""), 5)
+}
+
+// kubeadm, or etcdpod join, has added cp4 and cp5; e2e/bootstrap does that.
+func TestThreeToFive(t *testing.T) {
+	const set = "etcdpod apiserver set --all-members --nodes cp1,cp2,cp3,cp4,cp5"
+	s := follow(t, "three-to-five.md", "cp1", "cp2", "cp3", "cp4", "cp5")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV")
+	s.types("cp1", "etcdpod backup", 0)
+	s.types("cp4", "etcdpod members", 0)
+	s.types("cp1", set+" --dry-run", 0)
+	s.types("cp1", set, 0, "The API servers of 5 nodes are ready with the new settings")
+	s.also("cp3", set, 0, "Nothing to do")
+	s.types("cp5", "etcdpod apiserver show --nodes cp1,cp2,cp3,cp4,cp5", 0)
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3,cp4,cp5", 6, "HASHKV")
+
+	s.types("cp1", "etcdpod remove --nodes cp1,cp2,cp3,cp4,cp5 cp5", 0, "Removed cp5")
+	must(t, s.PowerOff("cp5"))
+	s.also("cp1", "etcdpod status", 6, "survives the loss of 1: no more than with 3")
+	s.types("cp1", "etcdpod remove --nodes cp1,cp2,cp3,cp4 cp4", 0, "Removed cp4")
+	must(t, s.PowerOff("cp4"))
+	for _, name := range []string{"cp1", "cp2", "cp3"} {
+		must(t, s.Node(name).WaitReady(s.ctx))
+	}
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV")
+	s.ends()
 }
 
 func TestQuorumLost(t *testing.T) {
