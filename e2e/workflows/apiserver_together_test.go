@@ -37,7 +37,8 @@ func TestTheAPIServersOfAllNodesGoOverToAllMembers(t *testing.T) {
 	n.annotate()
 	before := n.manifests()
 	c.typed("cp1", setAll+" --dry-run", 0, "--etcd-servers="+c.all(), "one node at a time",
-		"etcdpod apiserver set --nodes cp1,cp2,cp3 --etcd-servers", "Nothing was changed")
+		"each API server is down for about", "on cp3:",
+		"`etcdpod apiserver set --etcd-servers "+c.nodes[2].ClientURL(), "Nothing was changed")
 	c.typed("cp1", setAll, 2, "--yes")
 	c.wantServers("")
 	c.typed("cp1", setAll+" --yes", 0, "The API servers of 3 nodes are ready with the new settings")
@@ -50,7 +51,7 @@ func TestTheAPIServersOfAllNodesGoOverToAllMembers(t *testing.T) {
 	c.wantRuns("completed")
 
 	shown := c.typed("cp3", "etcdpod apiserver show --nodes cp1,cp2,cp3", 0, "=== cp1", "=== cp3")
-	if strings.Count(shown, n.atAddress()) != 3 {
+	if strings.Count(shown, n.atAddress()+"  yes") != 3 {
 		t.Errorf("it shows\n%s", shown)
 	}
 	c.typed("cp3", "etcdpod apiserver show --nodes cp1,cp2,cp3 -o json", 0, `"report"`)
@@ -93,10 +94,16 @@ func TestAChangeOfAllAPIServersRefusesWhatOneCannotUse(t *testing.T) {
 		"leave it out of --nodes")
 	must(t, os.Rename(third.Path("/root-apiserver.yaml"), third.Path(apiServerManifest)))
 	third.ready()
-	must(t, os.Rename(third.Path(sandbox.ManifestDir+"/etcd.yaml"), third.Path("/root-etcd.yaml")))
+	const image, gone = "registry.k8s.io/etcd:", "registry.k8s.io/etcd:not-"
+	swap := func(from, to string) {
+		third.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
+			return strings.Replace(text, from, to, 1)
+		})
+	}
+	swap(image, gone)
 	third.eventually("etcd has ended", func() bool { return !third.runsEtcd() })
-	refused(setAll+" --yes", 5, third.atAddress()+": connection refused")
-	must(t, os.Rename(third.Path("/root-etcd.yaml"), third.Path(sandbox.ManifestDir+"/etcd.yaml")))
+	refused(setAll+" --yes", 5, third.atAddress()+": connection refused", "use those that do: --etcd-servers")
+	swap(gone, image)
 	must(t, c.WaitReady(c.ctx))
 	for i, n := range c.nodes {
 		n.wantManifests(before[i].manifests)

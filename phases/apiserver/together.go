@@ -262,7 +262,7 @@ func checkOneCluster(peers []*together.Peer, surveys []survey) error {
 }
 
 // stakesOfAll are those of all nodes: each API server is away once, while the others serve. One
-// command leads back if the nodes are alike, as kubeadm makes them.
+// command leads back if the nodes are alike, as kubeadm makes them; otherwise each has its own.
 func stakesOfAll(plans []engine.NodePlan, nodes []journal.Peer) (all engine.Stakes) {
 	var backs []string
 	var changed []journal.Peer
@@ -291,8 +291,11 @@ func stakesOfAll(plans []engine.NodePlan, nodes []journal.Peer) (all engine.Stak
 	case 1:
 		all.Back = []string{strings.Replace(backs[0], "apiserver set", "apiserver set --nodes "+namesOf(changed), 1)}
 	default:
-		all.Back = []string{"run `etcdpod apiserver set` on each node: their settings were not alike; the old " +
-			"manifests are also kept, until `etcdpod prune`"}
+		for _, n := range plans {
+			for _, back := range n.Stakes.Back {
+				all.Back = append(all.Back, fmt.Sprintf("on %s: %s", n.Node, back))
+			}
+		}
 	}
 	return all
 }

@@ -271,6 +271,19 @@ func TestARunEndsOnANodeOnWhichNothingIsToBeDone(t *testing.T) {
 	}
 }
 
+func TestTheWayBackOfNodesThatDifferIsSaidOfEach(t *testing.T) {
+	plan := func(node, back string, seconds float64) engine.NodePlan {
+		return engine.NodePlan{Node: node, Plan: engine.Plan{Stakes: engine.Stakes{Back: []string{back},
+			Lost: []string{"the sight of all objects"}, AwaySeconds: seconds, Earlier: "run-" + node}}}
+	}
+	got := stakesOfAll([]engine.NodePlan{plan("cp1", "`set a`", 15), plan("cp2", "`set b`", 30)},
+		[]journal.Peer{{Name: "cp1"}, {Name: "cp2"}})
+	if !slices.Equal(got.Back, []string{"on cp1: `set a`", "on cp2: `set b`"}) || len(got.Lost) != 1 || !got.InTurn ||
+		got.AwaySeconds != 30 || got.Earlier != "run-cp2" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // A node that has the flags already is part of the run, and nothing is done there; if all have
 // them, there is nothing to do.
 func TestOnlyTheAPIServersThatSayOtherwiseAreChanged(t *testing.T) {

@@ -28,7 +28,7 @@ func (p *Participant) patience(m message) time.Duration {
 	if m.Ask == AskClose && p.Run != nil {
 		return limit + p.untilReturned()
 	}
-	if m.Ask != AskAdvance || p.Run == nil {
+	if m.Ask != AskAdvance && m.Ask != AskBack || p.Run == nil {
 		return limit
 	}
 	q, err := Read[advanceQuestion](m.With)
@@ -37,7 +37,7 @@ func (p *Participant) patience(m message) time.Duration {
 	}
 	longest := time.Duration(0)
 	for i, step := range p.Run.State.Steps {
-		if step.Phase == q.Phase {
+		if m.Ask == AskBack || step.Phase == q.Phase {
 			longest = max(longest, op.Within(p.Run.Ops[i]))
 		}
 	}
