@@ -99,7 +99,9 @@ func Open(c Config) (*Node, error) {
 }
 
 // joints are the workflows that several nodes carry out as one run.
-func joints() []together.Joint { return []together.Joint{restore.Joint(), members.RemoveJoint(), apiserver.Joint()} }
+func joints() []together.Joint {
+	return []together.Joint{restore.Joint(), members.RemoveJoint(), apiserver.Joint()}
+}
 
 // ServeApart does the part of an operation that may end its process, whatever one does about it,
 // for the process that started this one.

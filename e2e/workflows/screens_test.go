@@ -133,3 +133,16 @@ func TestScreensOfWhatChangesMembers(t *testing.T) {
 	p.ends(tty, 0, "")
 	p.goldenInAnyOrder("removed", tty) // within a phase, nodes wait for nobody
 }
+
+func TestScreensOfAChangeOfAllAPIServers(t *testing.T) {
+	atBothWidths(t, func(t *testing.T, columns uint16) {
+		c := startTogether(t)
+		p := person{c.nodes[0], columns}
+		tty := c.atTerminal(p, setAll)
+		p.sees(tty, 1, "(y or yes)")
+		p.types(tty, "yes\n")
+		p.ends(tty, 0, "")
+		p.goldenInAnyOrder("together-apiserver-set", tty) // which member leads is chance
+		c.wantServers(c.all())
+	})
+}

@@ -60,7 +60,7 @@ type looker struct {
 	tried   func(context.Context, *observe.Node, *Facts, EtcdFlags, wanted)
 }
 
-func real() looker {
+func setsReal() looker {
 	return looker{members: membersNow, tried: tried,
 		seen: func(ctx context.Context, n *observe.Node, run string) (*Facts, error) {
 			f, err := seen(ctx, n, run)
@@ -72,7 +72,7 @@ func real() looker {
 }
 
 // Joint is what the transaction needs to know about `apiserver set` on several nodes.
-func Joint() together.Joint { return real().joint() }
+func Joint() together.Joint { return setsReal().joint() }
 
 func (l looker) joint() together.Joint {
 	return together.Joint{
@@ -194,7 +194,7 @@ func allReady(ctx context.Context, t *together.Transaction) error {
 func SetTogether(
 	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
 ) error {
-	return real().set(ctx, n, o, confirm)
+	return setsReal().set(ctx, n, o, confirm)
 }
 
 func (l looker) set(

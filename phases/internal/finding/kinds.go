@@ -187,7 +187,7 @@ func ofClusters() []Kind {
 			"If no join is under way, finish it on that node with `etcdpod resume` or `etcdpod join`, or remove the " +
 				"member: `etcdpod remove ID`."},
 		{MembersEven, Warning,
-			"The cluster has an even number of voting members: it survives no more losses than with one less.",
+			"The cluster has an even number of voting members: it survives no more losses than with one fewer.",
 			"Add one with `etcdpod join`, or remove one with `etcdpod remove`."},
 		{MembersMany, Warning,
 			"The cluster has seven voting members or more: each write waits for more than half of them.",
