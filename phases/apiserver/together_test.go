@@ -250,6 +250,29 @@ func alike(w crashtest.Together, names ...string) crashtest.Together {
 	return w
 }
 
+// A node with nothing to do holds records only, and decides with them as the others do.
+func TestARunWithANodeThatHasNothingToDoIsSettledAfterAnyTwoFaults(t *testing.T) {
+	w := alike(onThree(nil), "cp2")
+	changes := w.Outcome
+	w.Outcome = func(n *crashtest.Node) (string, error) {
+		v, err := changes(n)
+		if n.Name != "cp2" || err != nil {
+			return v, err
+		}
+		runs, err := journal.List(n.Machine.Disk)
+		switch {
+		case err != nil:
+			return "", err
+		case v != "old":
+			return "", errors.New("it was changed")
+		case len(runs) > 0 && runs[0].State.Committed && runs[0].State.Aborted == "":
+			return "new", nil
+		}
+		return "old", nil
+	}
+	crashtest.SettledAfterTwoFaults(t, w)
+}
+
 func TestARunEndsOnANodeOnWhichNothingIsToBeDone(t *testing.T) {
 	for _, sick := range []string{"", "cp3"} {
 		w := alike(onThree(nil), "cp2")
