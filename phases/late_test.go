@@ -16,7 +16,7 @@ func TestWhatTheAgentDoesIsSaidOfEachWorkflow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, j := range joints() {
-			if !strings.Contains(string(page), "`"+j.Name+"`") {
+			if !strings.Contains(string(page), "`"+j.Name) {
 				t.Errorf("docs/%s does not say that the agent carries out `%s`", name, j.Name)
 			}
 		}
