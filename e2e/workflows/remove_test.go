@@ -1,11 +1,14 @@
 package workflows
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
 
@@ -138,6 +141,106 @@ func TestARemovalThatLostItsCoordinatorIsSettledElsewhere(t *testing.T) {
 			}
 			must(t, c.WaitReady(c.ctx))
 			c.nodes[2].wantNames("cp1", "cp2", "cp3")
+		})
+	}
+}
+
+// Of two members both are needed to agree that one leaves: it does so while it runs, and leads.
+func TestOneOfTwoMembersIsRemovedWhileItRuns(t *testing.T) {
+	for _, version := range binaries.EtcdVersions() {
+		t.Run(version, func(t *testing.T) {
+			c := startTwo(t, version)
+			c.typed("cp1", "etcdpod remove cp2 --yes", 5, "still runs, on none of the nodes", "do not stop it")
+			c.leadBy("cp2")
+			c.typed("cp1", "etcdpod remove cp2 --nodes cp1,cp2 --dry-run", 0, "leaves while it runs",
+				"while it runs, unless that is done")
+			c.wantRunsNone()
+			c.typed("cp1", "etcdpod remove cp2 --yes --nodes cp1,cp2", 0, "Removed cp2 by run")
+			c.wantOnlyFirst()
+			must(t, c.nodes[0].Kill(c.ctx, "etcd"))
+			must(t, c.nodes[1].Reboot(c.ctx))
+			c.wantOnlyFirst()
+		})
+	}
+}
+
+// leadBy has a member lead.
+func (c *cluster) leadBy(name string) {
+	c.t.Helper()
+	if c.leads() != name {
+		c.moveLeader("cp1", "--yes "+name)
+	}
+}
+
+// wantOnlyFirst: cp1 is the whole cluster, and writes; cp2's etcd is down, with its data.
+func (c *cluster) wantOnlyFirst() {
+	c.t.Helper()
+	c.nodes[0].eventually("the one that stays serves", func() bool {
+		cl, err := c.nodes[0].EtcdClient()
+		must(c.t, err)
+		defer cl.Close()
+		ctx, cancel := context.WithTimeout(c.ctx, 5*time.Second)
+		defer cancel()
+		_, err = cl.Put(ctx, "/after", "the removal")
+		return err == nil
+	})
+	c.nodes[0].wantNames("cp1")
+	if c.nodes[1].runsEtcd() {
+		c.t.Errorf("etcd runs on cp2: %q", c.nodes[1].running())
+	}
+	if _, err := os.Stat(c.nodes[1].Path("/var/lib/etcd/member/snap/db")); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// startTwo makes two control planes of one cluster.
+func startTwo(t *testing.T, version string) *cluster {
+	t.Helper()
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	two, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, version)}, "cp1", "cp2")
+	must(t, err)
+	t.Cleanup(func() { must(t, two.Destroy()) })
+	c := &cluster{ControlPlanes: two, t: t, ctx: ctx}
+	for _, s := range two.Nodes {
+		c.nodes = append(c.nodes, &node{Sandbox: s, t: t, ctx: ctx})
+	}
+	must(t, c.WaitReady(ctx))
+	return c
+}
+
+// Wherever the run is cut off behind the commit point, the cluster has a quorum, and any of the two
+// nodes can finish it.
+func TestARemovalOfOneOfTwoThatLostItsCoordinatorIsFinishedElsewhere(t *testing.T) {
+	for name, at := range map[string]struct {
+		phase, on, settle, command string
+		gone                       bool
+	}{
+		"before it has left":           {"wire-apiservers", "cp2", "cp2", "rollback", false},
+		"as it leaves, by who stays":   {"remove-member", "cp1", "cp1", "resume", true},
+		"as it leaves, by who leaves":  {"remove-member", "cp1", "cp2", "resume", true},
+		"when it has left, by the one": {"remove-member", "cp2", "cp2", "resume", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startTwo(t, binaries.Etcd36)
+			must(t, c.KillWhen(c.ctx, "cp1", "etcdpod remove cp2 --yes --nodes cp1,cp2 -o json",
+				func(p sandbox.Progress) bool {
+					return p.Phase == at.phase && p.Node == at.on && p.State == "started"
+				}))
+			for _, n := range c.nodes {
+				n.eventually("the agent has noticed", func() bool {
+					return n.run("runs").Code == 0 && n.run("prune", "--yes").Code == 3
+				})
+			}
+			c.nodes[0].put("/meanwhile", "there is a quorum")
+			c.typed(at.settle, "etcdpod "+at.command, 0)
+			if at.gone {
+				c.wantOnlyFirst()
+				return
+			}
+			must(t, c.WaitReady(c.ctx))
+			c.nodes[0].wantNames("cp1", "cp2")
 		})
 	}
 }

@@ -110,6 +110,23 @@ func (c *ClusterFacts) checkSpare(gone MemberFacts, voters, healthy int, sick []
 	return nil
 }
 
+// needs says whether the cluster as it is now has no quorum while a member is stopped: agreeing on
+// a removal may take more members than going on after it. If that member answers, the others must
+// be in step. If not, it may be as dead as it looks, and it is enough that the others answer.
+func (c *ClusterFacts) needs(gone MemberFacts) bool {
+	voters, run := 0, 0
+	for _, m := range c.Members {
+		if m.IsLearner {
+			continue
+		}
+		voters++
+		if m.ID != gone.ID && (c.ails(m) == "" || gone.Error != nil && m.Error == nil) {
+			run++
+		}
+	}
+	return !gone.IsLearner && spare(run, voters) < 0
+}
+
 // checkZombies refuses where a removed member may come back: etcd before 3.5.26 can forget that it
 // was removed (issue 20793, and the note on upgrades on etcd's website).
 func (c *ClusterFacts) checkZombies(gone MemberFacts) error {

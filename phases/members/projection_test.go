@@ -109,3 +109,22 @@ func TestAMemberIsWhatExactlyOneIsCalled(t *testing.T) {
 		}
 	}
 }
+
+// Whoever stops a member first takes its vote away from the decision to remove it.
+func TestAMemberIsRemovedWhileItRunsWhereStoppingItWouldCostTheQuorum(t *testing.T) {
+	for _, tt := range []struct {
+		members, gone string
+		needed        bool
+	}{
+		{"vv", "2", true}, {"vvvd", "1", true}, {"vvvvdd", "1", true}, {"vvvb", "1", true},
+		{"vvv", "3", false}, {"vvd", "3", false}, {"vvvv", "4", false}, {"vvvd", "4", false},
+		{"vvbd", "4", false}, // it is dead: nothing is stopped
+		{"vd", "2", true},    // who says so has heard a quorum: it runs, and does not answer
+		{"vl", "2", false}, {"vvl", "3", false},
+	} {
+		c := of(tt.members)
+		if got := c.needs(c.Members[tt.gone[0]-'1']); got != tt.needed {
+			t.Errorf("%s without %s: %v", tt.members, tt.gone, got)
+		}
+	}
+}

@@ -53,6 +53,9 @@ type Removal struct {
 	URLs    []string // its client URLs
 	Stay    []string // client URLs of the voting members that stay
 	Node    string   // of the run's nodes the one on which it runs; empty: none
+	// Live: without it the cluster as it is now has no quorum, so it leaves while it runs, and is
+	// stopped right after.
+	Live bool
 }
 
 // RemoveFacts are what one node's part in a removal depends on.
@@ -125,8 +128,13 @@ func checkStops(f *RemoveFacts) error {
 
 func (o remover) found(f *RemoveFacts) (found []string) {
 	if o.leaves(f) {
-		found = append(found, fmt.Sprintf("member %s (%s) runs here: it is stopped, and its data stays in %s",
-			o.Gone.ID, o.Name, f.Etcd.DataDir))
+		how := "it is stopped"
+		if o.Live {
+			how = "until it has left, the cluster has no quorum without it, so it leaves while it runs, and is " +
+				"stopped right after"
+		}
+		found = append(found, fmt.Sprintf("member %s (%s) runs here: %s, and its data stays in %s",
+			o.Gone.ID, o.Name, how, f.Etcd.DataDir))
 	}
 	if m, _, ok := observe.Program(f.Manifests, "kube-apiserver"); ok && len(o.wish(f).Servers) == 0 {
 		found = append(found, m.Path+" does not name that member: left unchanged")
@@ -182,34 +190,52 @@ func (o remover) stopMember() removePhase {
 			if !o.leaves(f) {
 				return nil, nil
 			}
-			m := f.Etcd.File
-			pod := observe.PodOf(f.Manifests, m, m.Manifest.Containers()...)
-			served := &op.Before{Pods: []op.Pod{pod}, Limit: o.limit(), Start: observe.StartLimits(m)}
-			if f.Live != nil {
-				served.Etcd = &f.Etcd.Access
+			stop := o.stop(f)
+			kept := &op.MakeDirectory{Path: path.Dir(stop.To), Attr: node.Mine(0o700)}
+			if o.Live {
+				return []op.Op{kept}, nil
 			}
-			kept := path.Join(journal.RunDir(f.Run), "manifests")
-			return []op.Op{
-				&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
-				&op.StopMember{
-					TakeOutManifest: op.TakeOutManifest{From: m.Path, To: path.Join(kept, path.Base(m.Path)),
-						SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))},
-					Pod: pod, Grace: 20 * time.Second, Limit: o.limit(), Served: served,
-				},
-			}, nil
+			stop.Served = &op.Before{Pods: []op.Pod{stop.Pod}, Limit: o.limit(),
+				Start: observe.StartLimits(f.Etcd.File)}
+			if f.Live != nil {
+				stop.Served.Etcd = &f.Etcd.Access
+			}
+			return []op.Op{kept, stop}, nil
 		}}
 }
 
+// stop takes the etcd of this node out of service.
+func (o remover) stop(f *RemoveFacts) *op.StopMember {
+	m := f.Etcd.File
+	return &op.StopMember{
+		TakeOutManifest: op.TakeOutManifest{From: m.Path,
+			To:     path.Join(journal.RunDir(f.Run), "manifests", path.Base(m.Path)),
+			SHA256: fmt.Sprintf("%x", sha256.Sum256(m.Data))},
+		Pod:   observe.PodOf(f.Manifests, m, m.Manifest.Containers()...),
+		Grace: 20 * time.Second, Limit: o.limit(), Left: o.Live,
+	}
+}
+
 // removeMember comes after the commit point: nothing takes it back. Every node that stays has the
-// operation, so that the run can be finished without any one of them.
+// operation, so that the run can be finished without any one of them. A node whose etcd is stopped
+// only after that has it, too: it must not stop what has not left.
 func (o remover) removeMember() removePhase {
 	return removePhase{Name: "remove-member", Short: "remove the member from the cluster, for good", InTurn: true,
 		Plan: func(_ context.Context, f *RemoveFacts) ([]op.Op, error) {
-			if o.leaves(f) && len(o.Cluster.Nodes) > 1 {
+			if o.leaves(f) && len(o.Cluster.Nodes) > 1 && !o.Live {
 				return nil, nil
 			}
-			return []op.Op{&op.RemoveMember{Access: f.Through.At(o.Stay...), Member: o.Gone.ID, Name: o.Name,
-				Limit: o.limit()}}, nil
+			remove := &op.RemoveMember{Access: f.Through.At(o.Stay...), Member: o.Gone.ID, Name: o.Name,
+				Limit: o.limit()}
+			if !o.Live {
+				return []op.Op{remove}, nil
+			}
+			running := f.Through.At(o.URLs...)
+			remove.Running = &running
+			if o.leaves(f) {
+				return []op.Op{remove, o.stop(f)}, nil
+			}
+			return []op.Op{remove}, nil
 		}}
 }
 

@@ -28,12 +28,15 @@ type leaver struct {
 	node  string // where the run is
 	names string // what the API server there uses
 	after string
+	two   bool // cp2 has left before
 }
 
 func leavers() []leaver {
 	return []leaver{
-		{"a member on a node that is gone", "cp1", "https://127.0.0.1:2379,https://cp3:2379", "https://127.0.0.1:2379"},
-		{"this node's own member", "cp3", "https://127.0.0.1:2379", "https://cp1:2379,https://cp2:2379"},
+		{"a member on a node that is gone", "cp1", "https://127.0.0.1:2379,https://cp3:2379", "https://127.0.0.1:2379",
+			false},
+		{"this node's own member", "cp3", "https://127.0.0.1:2379", "https://cp1:2379,https://cp2:2379", false},
+		{"this node's own member, of two", "cp3", "https://127.0.0.1:2379", "https://cp1:2379", true},
 	}
 }
 
@@ -68,6 +71,9 @@ func (l leaver) Machine(t *testing.T) *sim.Machine {
 	}}.Machine(t)
 	m.Members = &sim.Members{URL: "https://" + l.node + ":2380", Name: l.node, Next: 3}
 	for i, name := range []string{"cp1", "cp2", "cp3"} {
+		if name == "cp2" && l.two {
+			continue
+		}
 		m.Members.All = append(m.Members.All,
 			op.Member{ID: op.ID(i + 1), Name: name, PeerURLs: []string{"https://" + name + ":2380"}})
 	}
@@ -153,6 +159,9 @@ func removeCases() []crashtest.Case {
 func (w removing) removeAlone() error {
 	to := Removal{Cluster: journal.Cluster{Nodes: []journal.Peer{{Name: w.Name}}}, Name: "cp3",
 		URLs: []string{"https://cp3:2379"}, Stay: []string{"https://cp1:2379", "https://cp2:2379"}}
+	if w.from.two {
+		to.Stay, to.Live = to.Stay[:1], true
+	}
 	for _, m := range w.Machine.Members.All {
 		if m.Name == "cp3" {
 			to.Gone = m
@@ -170,10 +179,24 @@ func TestARemovalEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
 	crashtest.Everything(t, removeCases())
 }
 
-func removeOnThree() crashtest.Together {
+func removeOnThree() crashtest.Together { return removeOn(leaverOn, "cp1", "cp2", "cp3") }
+
+// removeOnTwo is a cluster of two, of which one is to be left.
+func removeOnTwo() crashtest.Together {
+	return removeOn(func(node string) leaver {
+		l := leaverOn(node)
+		l.two = true
+		if node == "cp3" {
+			l.after = "https://cp1:2379"
+		}
+		return l
+	}, "cp1", "cp3")
+}
+
+func removeOn(leaverOn func(node string) leaver, nodes ...string) crashtest.Together {
 	at := func(w *crashtest.Node) removing { return removing{w, leaverOn(w.Name)} }
 	return crashtest.Together{
-		Name: "remove", Nodes: []string{"cp1", "cp2", "cp3"},
+		Name: "remove", Nodes: nodes,
 		Machine: func(t *testing.T, node string) *sim.Machine { return leaverOn(node).Machine(t) },
 		Joint:   func(w *crashtest.Node) together.Joint { return at(w).looker().joint() },
 		Run:     func(w *crashtest.Node, nodes []journal.Peer) error { return at(w).remove(nodes) },
@@ -200,4 +223,32 @@ func TestWhateverSomebodyElseDoesAtAnyStepOfARemovalOnThreeNodesItIsSettled(t *t
 
 func TestARemovalOnThreeNodesInterruptedAnywhereGoesBackOnAll(t *testing.T) {
 	crashtest.InterruptedTogether(t, removeOnThree())
+}
+
+func TestARemovalOfOneOfTwoIsSettledAfterAnyTwoFaults(t *testing.T) {
+	crashtest.SettledAfterTwoFaults(t, removeOnTwo())
+}
+
+func TestWhateverSomebodyElseDoesAtAnyStepOfARemovalOfOneOfTwoItIsSettled(t *testing.T) {
+	crashtest.MeddledTogether(t, removeOnTwo())
+}
+
+func TestARemovalOfOneOfTwoInterruptedAnywhereGoesBackOnBoth(t *testing.T) {
+	crashtest.InterruptedTogether(t, removeOnTwo())
+}
+
+// An exploration in which the others always run finds no run that stops one too many.
+func TestAStoppedMemberCountsOnTheOtherNodesToo(t *testing.T) {
+	for _, tt := range []struct {
+		work   crashtest.Together
+		quorum bool
+	}{{removeOnTwo(), false}, {removeOnThree(), true}} {
+		c := tt.work.Fresh(t)
+		c.Nodes["cp3"].Machine.StopKubelet()
+		c.Nodes["cp3"].Machine.EndPods()
+		_, err := sim.Etcd{M: c.Nodes["cp1"].Machine}.Members(t.Context(), op.Access{})
+		if (err == nil) != tt.quorum {
+			t.Errorf("of %d members one is stopped: %v", len(tt.work.Nodes), err)
+		}
+	}
 }

@@ -270,6 +270,11 @@ func (l removeLooker) settle(
 			r.Stay = append(r.Stay, m.ClientURLs...)
 		}
 	}
+	r.Live = r.Node != "" && cluster.needs(gone)
+	if r.Node == "" && gone.Error == nil && cluster.needs(gone) {
+		return r, nil, engine.Refuse("add its node to --nodes: do not stop it before it has left, without it there is "+
+			"no quorum to agree on that", "member %s still runs, on none of the nodes of this run", r.Name)
+	}
 	return r, r.notes(gone, surveys), r.checkStopped(gone)
 }
 
@@ -296,6 +301,10 @@ func (c *ClusterFacts) called(word string) (MemberFacts, error) {
 // checkStopped refuses to remove a member that runs where this run cannot stop it: its etcd would
 // exit, be started again and again, and be a cluster of its own once its data is gone.
 func (r Removal) checkStopped(gone MemberFacts) error {
+	if r.Live && gone.Error != nil {
+		return engine.Refuse("let it be reached, and run the command again: `etcdpod status` on its node says more",
+			"member %s does not answer, and the cluster has a quorum only with it: %v", r.Name, gone.Error)
+	}
 	if gone.Error != nil || r.Node != "" {
 		return nil
 	}

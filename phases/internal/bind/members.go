@@ -45,7 +45,7 @@ func (b Etcd) Listening(ctx context.Context, url string) bool { return etcd.List
 func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
-		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Revision: s.Revision}
+		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Leader: s.Leader, Revision: s.Revision}
 		return s.Err
 	})
 	return m, err

@@ -109,6 +109,7 @@ func (c *Cluster) wire() {
 	c.accounts, c.records, c.paths = map[string]reading{}, map[string]*Sought{}, map[string]string{}
 	for _, name := range c.Names {
 		c.Nodes[name].Machine.Before = func(call string) { c.before(name, call) }
+		c.Nodes[name].Machine.Others = c.machines
 		if c.work.Wire != nil {
 			c.work.Wire(c, name)
 		}

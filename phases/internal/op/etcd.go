@@ -70,6 +70,7 @@ type Staged struct {
 type Answer struct {
 	ClusterID uint64
 	MemberID  uint64
+	Leader    uint64 // the member that leads, as this one sees it; 0: none
 	Revision  int64
 	Members   int
 	Keys      int64

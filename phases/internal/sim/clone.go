@@ -20,7 +20,7 @@ func (m *Machine) Clone() *Machine {
 		Disk: m.Disk.clone(), ManifestDir: m.ManifestDir, SickEtcd: m.SickEtcd, SickLog: m.SickLog,
 		StrayPods: m.StrayPods, Violations: slices.Clone(m.Violations),
 		Pairs: m.Pairs, started: m.started, begins: m.begins,
-		noKubelet: m.noKubelet, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},
+		noKubelet: m.noKubelet, off: m.off, kubelet: m.kubelet, now: m.now, known: m.known, views: map[string]*view{},
 		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 		Deaf: m.Deaf, begun: maps.Clone(m.begun),
@@ -144,7 +144,9 @@ func (m *Machine) digest(h io.Writer, dir string, ino uint64, content func(strin
 }
 
 // Off takes the machine out of service for good: nothing runs on it any more.
-func (m *Machine) Off() { m.containers, m.idle, m.kubelet, m.crashed = nil, nil, false, true }
+func (m *Machine) Off() {
+	m.containers, m.idle, m.kubelet, m.crashed, m.off = nil, nil, false, true, true
+}
 
 // RunsFrom is the manifest that the running container with that name was started from; empty when
 // none is running.

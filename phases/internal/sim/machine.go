@@ -84,6 +84,7 @@ type Machine struct {
 	started    int  // number of containers, over all boots
 	begins     bool // see Begins
 	noKubelet  bool
+	off        bool // see Off
 	committed  func() bool
 	views      map[string]*view // what the kubelet has read, by file name
 	// The manifest of the pod that this kubelet last started, by file name.

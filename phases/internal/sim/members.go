@@ -50,7 +50,8 @@ func (s *Members) named(initialCluster string) bool {
 	return slices.Equal(given, have)
 }
 
-// quorum says whether enough of the voting members are running.
+// quorum says whether enough of the voting members are running: this machine's, those on the other
+// machines of a run, and those elsewhere, which always run.
 func (m *Machine) quorum() bool {
 	voters, run := 0, 0
 	for _, one := range m.Members.All {
@@ -58,11 +59,26 @@ func (m *Machine) quorum() bool {
 			continue
 		}
 		voters++
-		if !slices.Contains(one.PeerURLs, m.Members.URL) || m.running("etcd") != nil {
+		if !m.stopped(one) {
 			run++
 		}
 	}
 	return run > voters/2
+}
+
+// stopped says whether a member is on a machine that is known here, and its etcd does not run. One
+// that was destroyed with its machine counts as running: what a removal may do then is not asked.
+func (m *Machine) stopped(one op.Member) bool {
+	all := []*Machine{m}
+	if m.Others != nil {
+		all = m.Others()
+	}
+	for _, at := range all {
+		if at.Members != nil && slices.Contains(one.PeerURLs, at.Members.URL) {
+			return at.running("etcd") == nil && !at.off
+		}
+	}
+	return false
 }
 
 // enrol is the start, first or later, of an etcd that is told to join a cluster. It exits at once
