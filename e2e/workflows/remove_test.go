@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -243,4 +244,33 @@ func TestARemovalOfOneOfTwoThatLostItsCoordinatorIsFinishedElsewhere(t *testing.
 			c.nodes[0].wantNames("cp1", "cp2")
 		})
 	}
+}
+
+// What runs on a node that takes no part is not taken for dead: a learner, of which nobody asks for
+// more than how it is, and a voter whose clients do not reach it.
+func TestWhatRunsOnAnotherNodeIsNotRemoved(t *testing.T) {
+	t.Run("a learner", func(t *testing.T) {
+		first := founder(t, binaries.Etcd36)
+		learner := first.newcomer(1)
+		for _, phase := range []string{"certs", "add-learner", "render-etcd", "await-started"} {
+			learner.done(learner.typed("phase", phase, "--yes")...)
+		}
+		first.want(5, []string{"remove", learner.Node, "--yes"}, "still runs, on none of the nodes", "--nodes")
+	})
+	t.Run("a voter that serves only its peers", func(t *testing.T) {
+		c := startTogether(t)
+		must(t, c.WaitReady(c.ctx))
+		cp3 := c.nodes[2]
+		cp3.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
+			return regexp.MustCompile("--listen-client-urls=.*").ReplaceAllString(text,
+				"--listen-client-urls=https://127.0.0.77:2379")
+		})
+		cp3.eventually("it serves its peers again, and not its clients", func() bool {
+			return !c.members("cp1").named(t, "cp3").Answers &&
+				c.nodes[0].run("remove", "cp3", "--dry-run", "--no-spare").Code == 5
+		})
+		c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2", 5, "still runs, on none of the nodes",
+			cp3.PeerURL())
+		c.wantRunsNone()
+	})
 }

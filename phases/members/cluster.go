@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -189,7 +190,42 @@ func askCluster(ctx context.Context, access etcd.Access, endpoints, own []string
 			all.Alarms = append(all.Alarms, fmt.Sprintf("%s of member %x", a.Name, a.MemberID))
 		}
 	}
-	return all, all.take(members, c.Status(ctx))
+	return all, all.take(members, append(c.Status(ctx), askLearners(ctx, access, members, own)...))
+}
+
+// askLearners asks the members without a vote, each by itself: they say how they are, and serve
+// nothing else.
+func askLearners(ctx context.Context, access etcd.Access, members []etcd.Member, own []string) (said []etcd.Status) {
+	for _, m := range members {
+		if !m.IsLearner || observe.ShareURL(m.PeerURLs, own) || len(m.ClientURLs) == 0 {
+			continue
+		}
+		access.Endpoints = m.ClientURLs
+		c, err := etcd.Dial(ctx, access)
+		if err != nil {
+			said = append(said, etcd.Status{Endpoint: m.ClientURLs[0], Err: err})
+			continue
+		}
+		said = append(said, c.Status(ctx)...)
+		_ = c.Close()
+	}
+	return said
+}
+
+// askPeers looks which of the members that do not answer clients serve their peers: those run.
+func (c *ClusterFacts) askPeers(ctx context.Context, access etcd.Access) {
+	engine.Concurrently(len(c.Members), func(i int) {
+		m, access := &c.Members[i], access
+		if m.Error == nil || !observe.Started(m.Member) {
+			return
+		}
+		for _, url := range m.PeerURLs {
+			access.Endpoints = []string{url}
+			known, err := etcd.PeerMembers(ctx, access)
+			m.ServesPeers = m.ServesPeers || err == nil &&
+				slices.ContainsFunc(known, func(one etcd.Member) bool { return one.ID == uint64(m.ID) })
+		}
+	})
 }
 
 func firstMembers(ctx context.Context, access etcd.Access, endpoints []string) ([]etcd.Member, error) {
@@ -215,6 +251,9 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 	for _, m := range members {
 		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0],
 			ClientURLs: m.ClientURLs, Error: errors.New("it has not started yet")}
+		if observe.Started(one.Member) {
+			one.Error = errors.New("it was not asked")
+		}
 		for _, s := range said {
 			switch {
 			case !slices.Contains(m.ClientURLs, s.Endpoint):
@@ -222,6 +261,8 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 				one.Error = s.Err
 			case c.ID != 0 && s.ClusterID != c.ID:
 				return fmt.Errorf("%s is in cluster %x, but others are in %x", s.Endpoint, s.ClusterID, c.ID)
+			case s.MemberID != m.ID:
+				one.Error = fmt.Errorf("another member, %x, answers at %s", s.MemberID, s.Endpoint)
 			default:
 				c.ID, one.Version, one.SizeBytes, one.Error = s.ClusterID, s.Version, s.SizeBytes, nil
 				one.Applied = s.RaftApplied

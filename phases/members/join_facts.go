@@ -43,6 +43,8 @@ type MemberFacts struct {
 	SizeBytes  int64
 	Applied    uint64 // the last raft entry that it has applied
 	Error      error  // why it does not answer
+	// It does not answer, but serves its peers. Only a removal asks.
+	ServesPeers bool
 }
 
 // size is the size of the largest database.

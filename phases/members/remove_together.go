@@ -31,7 +31,11 @@ func removesReal() removeLooker {
 		if err != nil {
 			return nil, err
 		}
-		return askCluster(ctx, access, urls, nil)
+		all, err := askCluster(ctx, access, urls, nil)
+		if err == nil {
+			all.askPeers(ctx, access)
+		}
+		return all, err
 	}}
 }
 
@@ -271,7 +275,7 @@ func (l removeLooker) settle(
 		}
 	}
 	r.Live = r.Node != "" && cluster.needs(gone)
-	if r.Node == "" && gone.Error == nil && cluster.needs(gone) {
+	if r.Node == "" && gone.runs() && cluster.needs(gone) {
 		return r, nil, engine.Refuse("add its node to --nodes: do not stop it before it has left, without it there is "+
 			"no quorum to agree on that", "member %s still runs, on none of the nodes of this run", r.Name)
 	}
@@ -305,23 +309,24 @@ func (r Removal) checkStopped(gone MemberFacts) error {
 		return engine.Refuse("let it be reached, and run the command again: `etcdpod status` on its node says more",
 			"member %s does not answer, and the cluster has a quorum only with it: %v", r.Name, gone.Error)
 	}
-	if gone.Error != nil || r.Node != "" {
+	if !gone.runs() || r.Node != "" {
 		return nil
 	}
 	return engine.Refuse(fmt.Sprintf("add its node to --nodes; or stop it there: move etcd's manifest out "+
-		"of /etc/kubernetes/manifests, and run the command again once %s does not answer",
-		strings.Join(gone.ClientURLs, ",")),
+		"of /etc/kubernetes/manifests, and run the command again once neither %s nor %s answers",
+		strings.Join(gone.ClientURLs, ","), strings.Join(gone.PeerURLs, ",")),
 		"member %s still runs, on none of the nodes of this run", r.Name)
 }
 
-// notes are what a person should know beforehand.
+// runs says whether a member is known to run: it answers, or serves its peers.
+func (m MemberFacts) runs() bool { return m.Error == nil || m.ServesPeers }
+
+// notes are what a person should know beforehand. An API server that keeps its lease lives, also
+// beside a member that does not answer.
 func (r Removal) notes(gone MemberFacts, surveys []RemoveSurvey) (notes []finding.Finding) {
 	var here, elsewhere []string
 	for _, s := range surveys {
 		here = append(here, s.Addresses...)
-	}
-	if gone.Error != nil { // its node is gone, and so is its API server
-		here = append(here, observe.HostsOf(gone.PeerURLs)...)
 	}
 	for _, s := range surveys {
 		for _, address := range s.APIServers {
