@@ -220,7 +220,7 @@ func (r *RemoveMember) listed(ctx context.Context, t *Target) (bool, error) {
 func (r *RemoveMember) Undo(ctx context.Context, t *Target) error {
 	listed, err := r.listed(ctx, t)
 	if err == nil && !listed {
-		err = fmt.Errorf("member %s has left the cluster, and etcd never takes the id %s again", r.Name, r.Member)
+		err = fmt.Errorf("member %s has left the cluster, and etcd never takes the ID %s again", r.Name, r.Member)
 	}
 	return err
 }

@@ -171,7 +171,7 @@ func notVersion(v []byte) string {
 func memberID(k []byte) (uint64, string) {
 	id, err := strconv.ParseUint(string(k), 16, 64)
 	if err != nil {
-		return 0, "its key is not a member id in hexadecimal digits"
+		return 0, "its key is not a member ID in hexadecimal digits"
 	}
 	return id, ""
 }
