@@ -4,15 +4,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
 // LogAlone is the write-ahead log of a member whose db is gone.
 type LogAlone struct {
-	// Whole says that nothing of it is missing or damaged: etcd makes the db anew from it when it
-	// starts. It cannot once it has cut the log, or has noted what came before.
+	// Whole says that nothing of it is missing or damaged, and that it goes back to an empty
+	// etcd: etcd makes the db anew from it when it starts. It cannot once it has cut the log, or
+	// has noted what came before. What was restored, or came from the leader, is not in the log
+	// at all: an etcd that begins with its first entry serves the rest as if that was all.
 	Whole bool
 	// RevisionAtMost is as that of [DataDir].
 	RevisionAtMost int64
@@ -42,10 +46,15 @@ func InspectLog(dir, walDir string) (*LogAlone, error) {
 		}
 	}
 	_, err = os.Lstat(filepath.Join(walDir, fmt.Sprintf("%016x-%016x.wal", 0, 0)))
-	alone.Whole = err == nil && log.from == 0 && log.gap == nil && (log.damage == nil || log.damage.Torn)
+	alone.Whole = err == nil && log.from == 0 && log.gap == nil &&
+		(log.damage == nil || log.damage.Torn && !log.damage.Cut) && !slices.ContainsFunc(log.snapshots, noted)
 	snapshots, _ := os.ReadDir(filepath.Join(dir, "member", "snap"))
 	for _, s := range snapshots {
 		alone.Whole = alone.Whole && !strings.HasSuffix(s.Name(), ".snap")
 	}
 	return alone, nil
 }
+
+// noted says that something came before the entries behind this place in the log: that was in the
+// db, and in a file beside it.
+func noted(s *walpb.Snapshot) bool { return s.GetIndex() > 0 }

@@ -36,6 +36,39 @@ func TestAnEtcdMakesItsDBAnewFromAWholeLog(t *testing.T) {
 	}
 }
 
+// What was restored was never in the log. Some versions of etcd start on such a log, and serve what
+// was written since as if that was all.
+func TestALogOfWhatWasRestoredIsNotWhole(t *testing.T) {
+	t.Parallel()
+	version := versions[0]
+	old := newServer(t, "a").start(version).await()
+	old.put("/registry/configmaps/default/c", 30, 100)
+	saved := snapshotOf(t, old)
+	old.kill()
+	s := newServer(t, "b")
+	if _, err := Stage(t.Context(), s.spec(saved.Path, fileSHA256(t, saved.Path))); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"never started", "written to since"} {
+		if when != "never started" {
+			s.start(version).await().put("/registry/pods/default/p", 5, 10)
+			s.kill()
+		}
+		for _, part := range []string{"snap/db", "snap"} {
+			there, away := filepath.Join(s.Dir, "member", part), filepath.Join(t.TempDir(), "away")
+			if err := os.Rename(there, away); err != nil {
+				t.Fatal(err)
+			}
+			if log, err := InspectLog(s.Dir, ""); err != nil || log.Whole {
+				t.Errorf("%s, without %s: %+v: %v", when, part, log, err)
+			}
+			if err := os.Rename(away, there); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestALogThatDoesNotGoBackToTheBeginningIsNotWhole(t *testing.T) {
 	t.Parallel()
 	version := versions[len(versions)-1]
@@ -49,6 +82,12 @@ func TestALogThatDoesNotGoBackToTheBeginningIsNotWhole(t *testing.T) {
 		t.Errorf("%+v: %v", log, err)
 	}
 	<-s.start(version).exited // such an etcd does not start
+	if err := os.RemoveAll(filepath.Join(s.Dir, "member", "snap")); err != nil {
+		t.Fatal(err)
+	}
+	if log, err := InspectLog(s.Dir, ""); err != nil || log.Whole {
+		t.Errorf("without what etcd noted beside the db: %+v: %v", log, err)
+	}
 	if err := os.RemoveAll(filepath.Join(s.Dir, "member", "wal")); err != nil {
 		t.Fatal(err)
 	}

@@ -353,6 +353,7 @@ func (m mutation) judge(t *testing.T, s scratch, histories []history, snapshot b
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	m.alone(t, s)
 	d, err := Inspect(ctx, s.dir, "")
 	var bad *snapfile.Bad
 	switch {
@@ -394,6 +395,24 @@ func (m mutation) judge(t *testing.T, s scratch, histories []history, snapshot b
 		t.Fatal(err)
 	}
 	return kind
+}
+
+// alone: a log without the directory of the db is called whole only if etcd's own reader finds
+// nothing that came before it, and what was acknowledged is in it.
+func (m mutation) alone(t *testing.T, s scratch) {
+	t.Helper()
+	walDir := filepath.Join(s.dir, "member", "wal")
+	log, err := InspectLog(filepath.Dir(s.out), walDir)
+	if err != nil || !log.Whole {
+		return
+	}
+	before, err := wal.ValidSnapshotEntries(quiet(), walDir)
+	if err == nil && slices.ContainsFunc(before, func(s *walpb.Snapshot) bool { return s.GetIndex() > 0 }) {
+		t.Errorf("the log is called whole, and etcd finds in it that something came before: %v", before)
+	}
+	if !m.cut && log.RevisionAtMost < m.of.last {
+		t.Errorf("the log is called whole up to revision %d, and %d was acknowledged", log.RevisionAtMost, m.of.last)
+	}
 }
 
 // reaches: what is called good goes as far as it must.
