@@ -25,7 +25,7 @@ func (s *session) backupCommand() *cli.Command {
 		Name: "backup", ArgsUsage: "[FILE]", Usage: "take a snapshot of etcd and verify it",
 		Description: `The snapshot goes to FILE, or into --dir under the name etcd-<node>-<UTC>-r<revision>.db, mode 0600, with a sidecar that describes it next to it, in .json. It gets its name only once its length, SHA-256, pages and keys have been checked; on any failure there is no file of that name. A running etcd keeps serving.
 
-Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: if one does not hold what the others do, it is named, the backup is made all the same, and the exit code is 6. So it is if an earlier backup of this node holds what etcd does not, because it has lost its data or is a member of another cluster, and no run explains that: then --keep deletes nothing until you have moved the backups from before to another directory.
+Nobody but root may be able to replace what is in the directory. The members of a cluster are compared: if one does not hold what the others do, it is named, the backup is made all the same, and the exit code is 6. So it is if an earlier backup of this node holds what etcd does not, because it has lost its data or is a member of another cluster, and no run explains that: then --keep deletes nothing until you have moved the backups from before to another directory. A backup of another etcd, at other --endpoints or of another cluster's data directory, is not one of this node's, and is named after the member whose data it is.
 
 Keep the cluster's CAs, sa.key and encryption configuration somewhere else, too: without them a snapshot is useless on another machine.`,
 		UsageText: `etcdpod backup

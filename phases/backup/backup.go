@@ -58,6 +58,9 @@ type Facts struct {
 	NoData    bool               // etcd's directory holds none
 	LogAlone  bool               // it holds a log, and no db
 	Departed  *observe.Departure // why no etcd runs here any more; nil: not known, or one does
+	// What a person has given, and nothing shows to be of this node's cluster: the data in a
+	// directory, or the etcd at a URL. Empty: it is.
+	Another string
 }
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
@@ -144,6 +147,7 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 			return nil, fmt.Errorf("cannot take a backup of the data directory %s: %w", o.FromDataDir, err)
 		}
 		f.Backup.Cluster = fmt.Sprintf("%x", d.ClusterID)
+		f.whoseData(n, o.FromDataDir, observe.StoppedOf(d), observe.PublishedCAs(d.Contents))
 		f.Backup.Need, f.Backup.Caveats = d.Contents.SizeBytes, d.Caveats()
 		f.Backup.Copied = Copied(n, seen, o.FromDataDir, d.Pending())
 		f.Backup.Since = Since(n, f.Backup.Cluster)
@@ -163,20 +167,21 @@ func (f *Facts) reach(ctx context.Context, n *observe.Node) {
 	} else {
 		f.Access, _ = n.AsClient(f.Manifests)
 	}
-	if f.Live != nil || len(f.Access.Endpoints) == 0 {
-		return
-	}
-	own, err := n.OwnLive(ctx, f.Access)
-	if f.Live = own; f.Etcd != nil {
-		return
-	}
-	if f.LiveError = err; own == nil {
-		return
-	}
-	for _, m := range own.Members {
-		if uint64(m.ID) == own.MemberID {
-			f.Node = m.Name
+	if f.Live == nil && len(f.Access.Endpoints) > 0 {
+		own, err := n.OwnLive(ctx, f.Access)
+		if f.Live = own; f.Etcd == nil {
+			f.LiveError = err
 		}
+	}
+	if f.Live == nil {
+		return
+	}
+	name := observe.NameOf(f.Live.Members, f.Live.MemberID)
+	if f.Etcd == nil {
+		f.Node = cmp.Or(name, f.Node)
+	}
+	if !n.OwnAnswers(f.Facts) {
+		f.another("the etcd at "+strings.Join(f.Access.Endpoints, ", "), name)
 	}
 }
 
@@ -204,7 +209,7 @@ func (o Options) preflight() phase {
 
 // leftOut names the etcds of this node that are not in the backup.
 func (o Options) leftOut(f *Facts) (said []finding.Finding) {
-	if o.FromDataDir != "" {
+	if o.FromDataDir != "" || f.Another != "" {
 		return nil
 	}
 	for _, m := range observe.OtherEtcds(f.Manifests) {
@@ -242,7 +247,7 @@ func (o Options) workspace(f *Facts) op.Workspace {
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
 	notes := append(f.Backup.notes(), o.leftOut(f)...)
-	notes = append(notes, o.unexplained(f)...)
+	notes = append(append(notes, o.unexplained(f)...), f.ofAnother()...)
 	if b := f.Backup.Behind; b != nil {
 		notes = append(notes, FellBack(Present(f.Facts), *b))
 	}

@@ -188,7 +188,7 @@ func TestOptionsOfABackupThatMakeNoSenseAreWrongUsage(t *testing.T) {
 }
 
 func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
-	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"},
+	base := Sidecar{Node: "cp1", ClusterID: "1", Fingerprints: map[string]string{"/ca": "A"}, EtcdVersion: "3.6.5",
 		TakenAt: time.Unix(1_600_000_000, 0)}
 	restored := base.TakenAt.Add(time.Hour)
 	cases := []struct {
@@ -207,6 +207,12 @@ func TestKeepingCountsThisNodesBackupsOnly(t *testing.T) {
 			func(s *Sidecar) { s.Fingerprints = map[string]string{"/ca": "B"} }, false},
 		{"of a node of the same name in another cluster", "",
 			func(s *Sidecar) { s.ClusterID, s.Fingerprints = "2", map[string]string{"/ca": "B"} }, true},
+		{"of its own stopped data", "", func(s *Sidecar) { s.EtcdVersion = "" }, false},
+		{"of data of another cluster, by an earlier version", "",
+			func(s *Sidecar) { s.EtcdVersion, s.ClusterID = "", "2" }, true},
+		{"of data of another cluster with the same id", "", func(s *Sidecar) {
+			s.EtcdVersion, s.Source, s.Fingerprints = "", "/mnt/old", nil
+		}, true},
 		{"of a node whose name begins alike", "etcd-cp1-b-20200913T122640Z-r0.db",
 			func(s *Sidecar) { s.Node = "cp1-b" }, true},
 		{"under this node's name, by another's sidecar", "", func(s *Sidecar) { s.Node = "cp2" }, true},

@@ -140,8 +140,8 @@ func (w *backupWorld) backups() (whole int, err error) {
 		if err != nil || s == nil || s.SHA256 != sim.Sum(data) {
 			return 0, fmt.Errorf("%s holds %q, but its sidecar says %+v, %v", name, data, s, err)
 		}
-		if taken := s.Revision == simRevision; taken && len(s.HashSteps) == 0 {
-			return 0, fmt.Errorf("the sidecar of %s has lost the steps of the hash: %+v", name, s)
+		if taken := s.Revision == simRevision; taken && (len(s.HashSteps) == 0 || s.Source == "") {
+			return 0, fmt.Errorf("the sidecar of %s has lost the steps of the hash, or the source: %+v", name, s)
 		}
 		whole++
 	}

@@ -16,15 +16,20 @@ import (
 // Held is what an earlier backup holds, and etcd does not any more.
 type Held = op.Behind
 
-// Present is the etcd that answers, as a sidecar would describe it.
+// Present is the etcd that answers, as a sidecar of this version would describe it.
 func Present(f *observe.Facts) Sidecar {
 	return Sidecar{Node: f.Node, ClusterID: fmt.Sprintf("%x", f.Live.ClusterID), Revision: f.Live.Revision,
-		Fingerprints: f.Fingerprints}
+		EtcdVersion: f.Live.Version, Members: f.Live.Members, Fingerprints: f.Fingerprints,
+		Source: "etcd"}
 }
 
 // Behind returns what one of the backups holds and the etcd that answers does not; nil if that is
-// not known of any. Only a whole backup with nothing odd about it counts.
+// not known of any, or another etcd answers than this node's. Only a whole backup with nothing odd
+// about it counts.
 func Behind(n *observe.Node, f *observe.Facts, all []Entry) *Held {
+	if !n.OwnAnswers(f) {
+		return nil
+	}
 	var good []Sidecar
 	for _, e := range all {
 		if e.Whole && e.Code == "" {

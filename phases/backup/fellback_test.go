@@ -70,6 +70,7 @@ func begun(t *testing.T, w *backupWorld, workflow string, cluster uint64) *journ
 // backups were taken of it since.
 func TestAnEtcdThatLostItsDataIsToldByTheBackupsFromBefore(t *testing.T) {
 	behind := &op.Behind{Path: highest, Revision: 121, ClusterID: "1"}
+	own := map[string]string{"/ca": "A"}
 	for _, c := range []struct {
 		name     string
 		cluster  uint64
@@ -120,6 +121,44 @@ func TestAnEtcdThatLostItsDataIsToldByTheBackupsFromBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, ""},
+		{"data of another cluster was looked into, which has a higher revision", 1, 130, func(w *backupWorld) {
+			after(t, w, func(s *Sidecar) {
+				s.EtcdVersion, s.ClusterID, s.Revision, s.Fingerprints = "", "7", 900000, own
+			})
+		}, ""},
+		{"its own data was backed up while it was stopped, and then it began anew", 1, 130, func(w *backupWorld) {
+			after(t, w, func(s *Sidecar) { s.EtcdVersion, s.Revision, s.Fingerprints = "", 900, own })
+		}, "etcd is at revision 130, but "},
+		{"data of a cluster with the same peer URLs was looked into, whose files are others", 1, 130,
+			func(w *backupWorld) {
+				after(t, w, func(s *Sidecar) { s.EtcdVersion, s.Revision, s.Source = "", 900, "/mnt/old" })
+			}, ""},
+		{"an older version has backed up another etcd of this node", 1, 130, func(w *backupWorld) {
+			after(t, w, func(s *Sidecar) {
+				s.ClusterID, s.Revision, s.Fingerprints, s.Members = "7", 133, own, peerAt("https://10.0.0.1:2382")
+			})
+		}, ""},
+		{"that one's backup is what an older version said to be lost", 1, 130, func(w *backupWorld) {
+			var events string
+			after(t, w, func(s *Sidecar) {
+				s.ClusterID, s.Revision, s.Fingerprints, s.Members = "7", 133, own, peerAt("https://10.0.0.1:2382")
+				events = DefaultDir + "/" + op.BackupName(*s)
+			})
+			after(t, w, func(s *Sidecar) {
+				s.Fingerprints, s.Behind = own, &op.Behind{Path: events, Revision: 133, ClusterID: "7"}
+			})
+		}, ""},
+		{"it began anew as another cluster, at the same URL", 2, 130, func(w *backupWorld) {
+			after(t, w, func(s *Sidecar) {
+				s.Revision, s.Fingerprints, s.Members = 125, own, peerAt("https://10.0.0.1:2380")
+			})
+		}, "is a member of cluster 2, but "},
+		{"it began anew as another cluster, at another URL", 2, 130, func(w *backupWorld) {
+			after(t, w, func(s *Sidecar) {
+				s.Revision, s.Fingerprints, s.Members = 125, own, peerAt("https://10.0.0.9:2380")
+				s.Source = "https://127.0.0.1:2379"
+			})
+		}, "is a member of cluster 2, but "},
 		{"a renewal explains nothing", 2, 500, func(w *backupWorld) { ran(t, w, "renew", 2) }, "cluster 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,8 +166,9 @@ func TestAnEtcdThatLostItsDataIsToldByTheBackupsFromBefore(t *testing.T) {
 			before(t, w)
 			c.prepare(w)
 			f := backupFacts(t)
-			f.Live = &observe.Live{ClusterID: c.cluster, Revision: c.revision}
-			f.Fingerprints = map[string]string{"/ca": "A"}
+			f.Live = &observe.Live{ClusterID: c.cluster, Revision: c.revision, Version: "3.6.5",
+				Members: peerAt("https://10.0.0.1:2380")}
+			f.Fingerprints = own
 			sign(t, w, highest, f.Fingerprints) // a restore keeps the CAs
 			f.lookBack(t.Context(), w.Process.Look)
 			plan, err := Workflow(Options{Dir: "/backups", Keep: 1}).Planned(t.Context(), f)
@@ -146,6 +186,11 @@ func TestAnEtcdThatLostItsDataIsToldByTheBackupsFromBefore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// peerAt is a cluster of one member.
+func peerAt(url string) []observe.Member {
+	return []observe.Member{{ID: 1, Name: "cp1", PeerURLs: []string{url}}}
 }
 
 // sign puts fingerprints into a sidecar.

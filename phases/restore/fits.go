@@ -8,6 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/pki"
 )
 
@@ -72,11 +73,7 @@ func configures(file string) bool {
 
 // telling keeps what tells whether a node's files fit.
 func (s *SnapshotFacts) telling(r *snapfile.Report) {
-	for _, name := range snapfile.CASamples() {
-		for _, object := range r.Samples[name] {
-			s.CAs = append(s.CAs, pki.CAsIn(object.Value)...)
-		}
-	}
+	s.CAs = append(s.CAs, observe.PublishedCAs(r)...)
 	for _, object := range r.Samples[snapfile.TokenSamples] {
 		s.TokenKeys = append(s.TokenKeys, pki.TokenKeysIn(object.Value)...)
 	}
@@ -102,9 +99,9 @@ func (f *Facts) fitNotes() (notes []finding.Finding) {
 }
 
 // checkCluster holds what stands in the snapshot itself against the node's files, where no sidecar
-// tells.
+// tells: there is none, or it is of data that nothing showed to be of the node's cluster.
 func (o restorer) checkCluster(f *Facts) error {
-	if f.Snapshot.Sidecar != nil || o.OtherPKI {
+	if f.Snapshot.Sidecar != nil && len(f.Snapshot.Sidecar.Fingerprints) > 0 || o.OtherPKI {
 		return nil
 	}
 	known := false

@@ -38,6 +38,9 @@ func TestWhatDoesNotFitTheNodesFilesIsRefused(t *testing.T) {
 		"another CA, and a sidecar": {func(f *Facts) {
 			f.Snapshot.CAs, f.Snapshot.Sidecar = []string{"X"}, with("/pki/ca.crt", "A")
 		}, ""},
+		"another CA, and a sidecar of who knows whose data": {func(f *Facts) {
+			f.Snapshot.CAs, f.Snapshot.Sidecar = []string{"X"}, &backup.Sidecar{Source: "/mnt/old"}
+		}, "not one of this node's"},
 		"the CA could not be read": {func(f *Facts) {
 			f.Snapshot.CAs = []string{"X"}
 			delete(f.Fingerprints, "/pki/ca.crt")

@@ -247,14 +247,16 @@ func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
 }
 
 // newest is the newest backup of this node with nothing odd about it. In a directory that several
-// nodes share, those of the others are not this node's.
+// nodes share, those of the others are not this node's, nor are those of data that somebody has
+// only looked into here.
 func (s seen) newest() *backup.Entry {
 	return s.firstBackup(func(b backup.Entry) bool { return b.Code == "" && !b.Ahead(s.facts.Now) })
 }
 
 func (s seen) firstBackup(is func(backup.Entry) bool) *backup.Entry {
 	for i, b := range s.backups {
-		theirs := s.facts.Etcd != nil && b.Node != "" && b.Node != s.facts.Node
+		theirs := s.facts.Etcd != nil &&
+			(b.Node != "" && b.Node != s.facts.Node || b.Stray() && len(s.facts.Fingerprints) > 0)
 		if b.Whole && !theirs && is(b) {
 			return &s.backups[i]
 		}

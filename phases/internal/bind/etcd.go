@@ -217,7 +217,7 @@ func (b Etcd) Save(
 	if err != nil {
 		return op.Saved{}, err
 	}
-	s := op.Saved{Trailer: saved.Trailer, SizeBytes: saved.SizeBytes}
+	s := op.Saved{Trailer: saved.Trailer, SizeBytes: saved.SizeBytes, Endpoint: saved.Endpoint}
 	for _, status := range c.Status(ctx) {
 		if status.Endpoint == saved.Endpoint {
 			s.EtcdVersion, s.ClusterID, err = status.Version, status.ClusterID, status.Err

@@ -80,6 +80,7 @@ const (
 	BackupExposed       Code = "backup-exposed"
 	BackupForeign       Code = "backup-foreign"
 	BackupIncomplete    Code = "backup-incomplete"
+	BackupOfAnother     Code = "backup-of-another"
 	MembersUncompared   Code = "members-uncompared"
 	BackupCleanup       Code = "backup-cleanup"
 	SnapshotBad         Code = "snapshot-bad"

@@ -242,6 +242,7 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 	d := &s.sidecar
 	d.SHA256, d.SizeBytes, d.EtcdVersion, d.ClusterID = saved.Trailer,
 		saved.SizeBytes, saved.EtcdVersion, fmt.Sprintf("%x", saved.ClusterID)
+	d.Source = saved.Endpoint
 	return s.saved(t)
 }
 

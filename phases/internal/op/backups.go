@@ -29,13 +29,19 @@ type Sidecar struct {
 	Keys      int64  `json:"keys"`      // live ones
 	SizeBytes int64  `json:"sizeBytes"` // of the file
 	// Of the server that sent it; empty when the snapshot was made from a data directory.
-	EtcdVersion    string            `json:"etcdVersion"`
-	StorageVersion string            `json:"storageVersion"` // empty before etcd 3.6
-	ClusterID      string            `json:"clusterID"`      // hex
-	Members        []Member          `json:"members"`
-	Fingerprints   map[string]string `json:"fingerprints"` // SHA-256 by host path
-	TakenAt        time.Time         `json:"takenAt"`
-	Seconds        float64           `json:"seconds"` // from the start to the end of the proof
+	EtcdVersion    string   `json:"etcdVersion"`
+	StorageVersion string   `json:"storageVersion"` // empty before etcd 3.6
+	ClusterID      string   `json:"clusterID"`      // hex
+	Members        []Member `json:"members"`
+	// SHA-256 by host path, of the node's files that the data needs. Where nothing shows that the
+	// data is of the node's own cluster, there are none.
+	Fingerprints map[string]string `json:"fingerprints"`
+	// Where the data came from: the URL of the etcd that sent it, or the data directory. Empty in
+	// sidecars of earlier versions: in those, Node and Fingerprints are of the node that took the
+	// backup, whatever it is of.
+	Source  string    `json:"source,omitempty"`
+	TakenAt time.Time `json:"takenAt"`
+	Seconds float64   `json:"seconds"` // from the start to the end of the proof
 	// What a snapshot made from a data directory may lack, in sentences.
 	Caveats []string `json:"caveats,omitempty"`
 	// Names of the members that held something else than the others when it was taken.
@@ -114,10 +120,53 @@ func isBackupOf(node, name string) bool {
 // sameOrigin says whether two backups are of the same node of the same Kubernetes cluster. A
 // restore changes etcd's cluster id and keeps the CAs; rotating the CAs keeps the id.
 func sameOrigin(a, b Sidecar) bool {
-	if a.Node != b.Node {
+	switch same := a.ClusterID == b.ClusterID; {
+	case a.Node != b.Node:
+		return false
+	case a.fromData() || b.fromData():
+		// A person may look into any directory. The id of a cluster follows from its peer URLs, and
+		// so another one may have the same.
+		return same && !otherFiles(a, b)
+	case same:
+		return true
+	}
+	return ShareFile(a.Fingerprints, b.Fingerprints) && !otherPeers(a, b)
+}
+
+// fromData says whether a backup was made from a data directory: that may be an old one, or another
+// node's, and says nothing about the etcd of that time.
+func (s Sidecar) fromData() bool { return s.EtcdVersion == "" }
+
+// otherFiles says whether two backups do not need the same files.
+func otherFiles(a, b Sidecar) bool {
+	if len(a.Fingerprints) == 0 || len(b.Fingerprints) == 0 {
+		return len(b.Fingerprints) > 0 && a.Stray() || len(a.Fingerprints) > 0 && b.Stray()
+	}
+	return !ShareFile(a.Fingerprints, b.Fingerprints)
+}
+
+// Stray says whether a backup is of data that nothing shows to be of this node's own cluster, or of
+// a node on which no file tells.
+func (s Sidecar) Stray() bool { return s.Source != "" && len(s.Fingerprints) == 0 }
+
+// otherPeers says whether a backup that an earlier version took is of another etcd than the node's,
+// as of one for events: their members have no peer URL in common.
+func otherPeers(a, b Sidecar) bool {
+	if a.Source != "" && b.Source != "" || len(a.Members) == 0 || len(b.Members) == 0 {
 		return false
 	}
-	return ShareFile(a.Fingerprints, b.Fingerprints) || a.ClusterID == b.ClusterID
+	return !ShareURL(a.Members, b.Members)
+}
+
+// ShareURL says whether two lists of members have a peer URL in common.
+func ShareURL(a, b []Member) bool {
+	var urls []string
+	for _, m := range a {
+		urls = append(urls, m.PeerURLs...)
+	}
+	return slices.ContainsFunc(b, func(m Member) bool {
+		return slices.ContainsFunc(m.PeerURLs, func(url string) bool { return slices.Contains(urls, url) })
+	})
 }
 
 // ShareFile says whether two lists of fingerprints have a file in common, which holds the same in

@@ -82,6 +82,7 @@ type Saved struct {
 	SizeBytes   int64
 	EtcdVersion string
 	ClusterID   uint64
+	Endpoint    string // the URL of the etcd that sent it
 }
 
 // Contents is what a proven snapshot holds.

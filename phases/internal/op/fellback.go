@@ -1,6 +1,7 @@
 package op
 
 import (
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -25,9 +26,10 @@ func FellBack(now Sidecar, earlier []Sidecar, since time.Time, fsys node.Reader)
 			continue
 		}
 		behind := &Behind{s.Path, s.Revision, s.ClusterID}
-		if s.Revision <= now.Revision && (s.fromData() || !ofAnother(now, s, since)) {
+		if s.Revision <= now.Revision && !ofAnother(now, s, since) {
 			behind = s.Behind
-			if behind != nil && (!s.TakenAt.After(since) || !there(fsys, behind.Path)) {
+			if behind != nil &&
+				(!s.TakenAt.After(since) || !there(fsys, behind.Path) || misled(now, *behind, earlier)) {
 				behind = nil
 			}
 		}
@@ -38,9 +40,10 @@ func FellBack(now Sidecar, earlier []Sidecar, since time.Time, fsys node.Reader)
 	return most
 }
 
-// fromData says whether a backup was made from a data directory: that may be an old one, and says
-// nothing about the etcd of that time.
-func (s Sidecar) fromData() bool { return s.EtcdVersion == "" }
+// misled says whether what a backup was said to hold is that of something else.
+func misled(now Sidecar, b Behind, earlier []Sidecar) bool {
+	return slices.ContainsFunc(earlier, func(s Sidecar) bool { return s.Path == b.Path && !related(now, s) })
+}
 
 // related is sameOrigin, and true where that is not known.
 func related(now, s Sidecar) bool {

@@ -104,7 +104,7 @@ func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	case err != nil:
 		return s.backup.readable(err)
 	}
-	s.backup.sidecar.Caveats = missing
+	s.backup.sidecar.Caveats, s.backup.sidecar.Source = missing, s.Dir
 	return s.backup.saved(t)
 }
 

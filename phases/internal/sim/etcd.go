@@ -57,7 +57,7 @@ func (e Etcd) SnapshotDataDir(_ context.Context, from op.SnapshotDataDir, _ func
 }
 
 // Save writes and syncs, as the real one does. No two snapshots are alike: each takes a second.
-func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int64, int64)) (op.Saved, error) {
+func (e Etcd) Save(ctx context.Context, a op.Access, snapshot string, _ func(int64, int64)) (op.Saved, error) {
 	if err := (clock{e.M}).Sleep(ctx, time.Second); err != nil {
 		return op.Saved{}, err
 	}
@@ -70,7 +70,8 @@ func (e Etcd) Save(ctx context.Context, _ op.Access, snapshot string, _ func(int
 			return op.Saved{}, errors.Join(err, e.M.Remove(snapshot))
 		}
 	}
-	return op.Saved{Trailer: Sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 1}, nil
+	return op.Saved{Trailer: Sum(data), SizeBytes: int64(len(data)), EtcdVersion: "3.6.5", ClusterID: 1,
+		Endpoint: a.Endpoints[0]}, nil
 }
 
 func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) (op.Contents, error) {
