@@ -21,16 +21,15 @@ func (r *Run) Promised(ctx context.Context) (lost *op.GivenUpError) {
 			continue
 		}
 		var writes int
-		var kept string
 		err := Guarded(func() (err error) {
-			writes, kept, err = holds.Promised(ctx, r.Target)
+			writes, err = holds.Promised(ctx, r.Target)
 			return err
 		})
 		switch {
 		case err != nil:
-			lost = &op.GivenUpError{Kept: kept, Unknown: err.Error()}
+			lost = &op.GivenUpError{Kept: holds.Aside(), Unknown: err.Error()}
 		case writes > 0:
-			return &op.GivenUpError{Writes: writes, Kept: kept}
+			return &op.GivenUpError{Writes: writes, Kept: holds.Aside()}
 		}
 	}
 	return lost

@@ -68,10 +68,11 @@ func (b *ExchangeBoth) Done(ctx context.Context, t *Target) (bool, error) {
 }
 
 // Promised asks the log.
-func (b *ExchangeBoth) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
-	writes, _, err = b.log().Promised(ctx, t)
-	return writes, b.Data.Staged, err
+func (b *ExchangeBoth) Promised(ctx context.Context, t *Target) (int, error) {
+	return b.log().Promised(ctx, t)
 }
+
+func (b *ExchangeBoth) Aside() string { return b.Data.Staged }
 
 // Lasts fails when one of them is not in place any more.
 func (b *ExchangeBoth) Lasts(ctx context.Context, t *Target) error {

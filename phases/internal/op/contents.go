@@ -110,15 +110,16 @@ func (x *ExchangeContents) since(t *Target) (all []entry, err error) {
 }
 
 // Promised counts what was written to the new log while it is in place.
-func (x *ExchangeContents) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
+func (x *ExchangeContents) Promised(ctx context.Context, t *Target) (int, error) {
 	in, err := x.in(t, x.Live)
 	old := func(e entry) bool { return slices.Contains(x.Old, e) }
 	if err != nil || len(x.New) == 0 || len(in) == 0 || slices.ContainsFunc(in, old) {
-		return 0, "", err
+		return 0, err
 	}
-	writes, err = t.Etcd.Written(ctx, x.Live)
-	return writes, x.Staged, err
+	return t.Etcd.Written(ctx, x.Live)
 }
+
+func (x *ExchangeContents) Aside() string { return x.Staged }
 
 // in are the entries in a directory; none if it is not there.
 func (x *ExchangeContents) in(t *Target, dir string) ([]entry, error) {

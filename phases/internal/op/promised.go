@@ -17,9 +17,12 @@ import (
 // Promising is an operation that puts data in place which clients can write to. Undoing it takes
 // that data out of use.
 type Promising interface {
-	// Promised counts the acknowledged writes that only this data holds, and says where it is kept
-	// once the operation is undone. It is 0 when the data is not in place, or not any more.
-	Promised(context.Context, *Target) (writes int, kept string, err error)
+	// Promised counts the acknowledged writes that only this data holds. It is 0 when the data is
+	// not in place, or not any more.
+	Promised(context.Context, *Target) (writes int, err error)
+	// Aside is where the data is kept once the operation is undone. It is known in advance: whoever
+	// gives up what nobody could count must be told, too.
+	Aside() string
 }
 
 // GivenUpError says that undoing would give up acknowledged writes, or might, and that nobody has
@@ -49,8 +52,8 @@ func times(n int) string {
 // agreed is what an operation asks before it takes data out of use, behind the fence: from here on
 // nobody can write any more, so the answer is final.
 func agreed(ctx context.Context, t *Target, o Promising) error {
-	writes, kept, err := o.Promised(ctx, t)
-	switch {
+	writes, err := o.Promised(ctx, t)
+	switch kept := o.Aside(); {
 	case err != nil:
 		t.warn(finding.WritesKept, kept,
 			"cannot determine whether clients have written to the new data: %v; it is kept anyway", err)
@@ -104,24 +107,26 @@ func writtenThere(ctx context.Context, t *Target, member string) string {
 }
 
 // Promised counts what was written to the new data while it is in place.
-func (x *Exchange) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
+func (x *Exchange) Promised(ctx context.Context, t *Target) (int, error) {
 	at, err := identify(t, x.Live)
 	if err != nil || at.Absent || at != x.New {
-		return 0, "", err
+		return 0, err
 	}
-	writes, err = written(ctx, t, x.Live)
-	return writes, x.Staged, err
+	return written(ctx, t, x.Live)
 }
+
+func (x *Exchange) Aside() string { return x.Staged }
 
 // Promised counts what was written to a cluster that this run has begun. Of one that it joins, the
 // other members hold everything.
-func (c *ClaimData) Promised(ctx context.Context, t *Target) (writes int, kept string, err error) {
+func (c *ClaimData) Promised(ctx context.Context, t *Target) (int, error) {
 	if !c.Begins || !c.written(t) {
-		return 0, "", nil
+		return 0, nil
 	}
 	if mine, err := c.mine(t); err != nil || !mine {
-		return 0, "", err
+		return 0, err
 	}
-	writes, err = written(ctx, t, c.member())
-	return writes, c.Keep, err
+	return written(ctx, t, c.member())
 }
+
+func (c *ClaimData) Aside() string { return c.Keep }
