@@ -127,6 +127,38 @@ func TestAsManyBackupsAreKeptAsWereAskedFor(t *testing.T) {
 	n.want(0, []string{"backups"}, filepath.Base(kept[0]), filepath.Base(kept[1]))
 }
 
+// Somebody looks into another etcd, or an old disk, on this node. Both are at a higher revision.
+func TestABackupOfAnotherEtcdIsNoneOfThisNodes(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	other := create(t, sandbox.Options{NoAPIServer: true})
+	must(t, other.Start(other.ctx))
+	must(t, other.Load(other.ctx, 900, 10))
+	first := n.backup()
+	pki := func(name string) string { return other.Path("/etc/kubernetes/pki/etcd/" + name) }
+	n.want(0, []string{"backup", "--endpoints", other.ClientURL(), "--cacert", pki("ca.crt"),
+		"--cert", pki("healthcheck-client.crt"), "--key", pki("healthcheck-client.key")},
+		"nothing shows that the etcd at "+other.ClientURL()+" is of this node's cluster")
+	stopEtcd(other)
+	must(t, os.CopyFS(n.Path("/mnt/old"), os.DirFS(other.DataPath())))
+	n.want(0, []string{"backup", "--from-data-dir", "/mnt/old"},
+		"nothing shows that the data in /mnt/old is of this node's cluster")
+	for range 2 {
+		n.change()
+		n.done("backup", "--keep", "1")
+	}
+	kept, err := filepath.Glob(n.Path("/var/lib/etcdpod/backups/*.db"))
+	must(t, err)
+	if len(kept) != 3 || slices.Contains(kept, first.file) { // its own newest one, and the two others
+		t.Errorf("kept are %q", kept)
+	}
+	status := n.run("status")
+	for _, wrong := range []string{"does not hold what was backed up", "no run of this node explains"} {
+		if strings.Contains(status.Stdout+status.Stderr, wrong) {
+			t.Errorf("status says:\n%s", status.Stdout)
+		}
+	}
+}
+
 // The kubelet starts etcd on an empty directory. What was backed up before is all that is left.
 func TestAnEtcdThatWasEmptiedStaysRedAndKeepsItsBackups(t *testing.T) {
 	n := start(t, sandbox.Options{NoAPIServer: true})
