@@ -148,7 +148,8 @@ func TestABackupOfAnotherEtcdIsNoneOfThisNodes(t *testing.T) {
 	}
 	kept, err := filepath.Glob(n.Path("/var/lib/etcdpod/backups/*.db"))
 	must(t, err)
-	if len(kept) != 3 || slices.Contains(kept, first.file) { // its own newest one, and the two others
+	// Its own newest one, and the two others.
+	if len(kept) != 3 || slices.Contains(kept, first.file) {
 		t.Errorf("kept are %q", kept)
 	}
 	status := n.run("status")

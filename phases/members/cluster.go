@@ -252,7 +252,7 @@ func (c *ClusterFacts) take(members []etcd.Member, said []etcd.Status) error {
 		one := MemberFacts{Member: bind.MembersOf([]etcd.Member{m})[0],
 			ClientURLs: m.ClientURLs, Error: errors.New("it has not started yet")}
 		if observe.Started(one.Member) {
-			one.Error = errors.New("it was not asked")
+			one.Error = errors.New("it was not queried")
 		}
 		for _, s := range said {
 			switch {
