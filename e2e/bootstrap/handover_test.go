@@ -25,6 +25,7 @@ func TestKubeadmHandsItsEtcdOver(t *testing.T) {
 		Balanced: true})
 	p, stacked := follow(t, "kubeadm.md", "", externalCA),
 		follow(t, "topologies.md", "One, three and five stacked members")
+	five := follow(t, "runbooks/three-to-five.md", "")
 	cp1, cp2, cp3 := k.node("cp1"), k.node("cp2"), k.node("cp3")
 
 	k.part("kubeadm makes a control plane with etcd from etcdpod", func(k *cluster) {
@@ -56,7 +57,9 @@ func TestKubeadmHandsItsEtcdOver(t *testing.T) {
 		k.working(k.rig.Nodes...)
 		k.wantMembers(k.rig.Nodes...)
 	})
+	k.part("all API servers list all members, one after the other", func(k *cluster) { k.lists(five, cp1) })
 	k.part("an API server that lists all members outlives its own", func(k *cluster) { k.outlives(stacked, cp2) })
+	k.part("it shrinks to three", func(k *cluster) { k.shrinks(five, cp1) })
 	k.part("a balancer leads past a node that is lost", func(k *cluster) { k.balanced(cp1) })
 	k.ends(p)
 	k.ends(stacked)
@@ -202,6 +205,37 @@ func (k *cluster) outlives(p *page, n *rig.Node) {
 	k.working(n)
 	k.shell(n, "mv /var/lib/etcd.yaml /etc/kubernetes/manifests/")
 	k.wantMembers(k.rig.Nodes...)
+}
+
+// lists has the API servers of all nodes list all members.
+func (k *cluster) lists(p *page, from *rig.Node) {
+	k.Helper()
+	const set = "etcdpod apiserver set --all-members --nodes cp1,cp2,cp3,cp4,cp5"
+	k.types(p, from, set+" --dry-run", 0)
+	k.agrees(p, from, set)
+	k.working(k.rig.Nodes...)
+	out := k.types(p, from, "etcdpod apiserver show --nodes cp1,cp2,cp3,cp4,cp5", 0)
+	for _, member := range k.rig.Nodes {
+		if times := strings.Count(out, clientURL(member)); times < len(k.rig.Nodes) {
+			k.Errorf("%s stands %d times in\n%s", clientURL(member), times, out)
+		}
+	}
+	if out := k.agrees(p, from, set); !strings.Contains(out, "Nothing to do") {
+		k.Errorf("once more it says\n%s", out)
+	}
+}
+
+// shrinks removes the members of the last two nodes.
+func (k *cluster) shrinks(p *page, from *rig.Node) {
+	k.Helper()
+	k.agrees(p, from, "etcdpod remove --nodes cp1,cp2,cp3,cp4,cp5 cp5")
+	k.wantMembers(k.rig.Nodes[:4]...)
+	k.agrees(p, from, "etcdpod remove --nodes cp1,cp2,cp3,cp4 cp4")
+	k.wantMembers(k.rig.Nodes[:3]...)
+	k.working(k.rig.Nodes[:3]...)
+	if out := k.shell(from, "etcdpod apiserver show"); strings.Contains(out, clientURL(k.rig.Nodes[4])) {
+		k.Errorf("the API server still names a member that was removed:\n%s", out)
+	}
 }
 
 // balanced pulls the plug of a node, and asks for objects at the cluster's address.

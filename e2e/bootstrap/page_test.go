@@ -112,6 +112,16 @@ func (k *cluster) types(p *page, n *rig.Node, command string, code int) string {
 	return out
 }
 
+// agrees types a command of the page, and yes.
+func (k *cluster) agrees(p *page, n *rig.Node, command string) (out string) {
+	k.Helper()
+	if !slices.Contains(p.lines, command) {
+		k.Fatalf("%s has no command %q", p.name, command)
+	}
+	k.timed(n.Name+": "+command, func() { out = k.shell(n, command+" --yes 2>&1") })
+	return out
+}
+
 // starting is the command of the page that begins so.
 func (k *cluster) starting(p *page, prefix string) string {
 	k.Helper()
