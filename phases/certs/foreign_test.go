@@ -177,3 +177,42 @@ func TestKubeconfigsAreAmongTheCertificates(t *testing.T) {
 		t.Errorf("%d were seen, and not twice 4", seen)
 	}
 }
+
+// Stopped, a kubelet would not start again whose certificate lacks its key, or has another's.
+func TestAKubeletThatLacksItsKeyIsNotToBeRestarted(t *testing.T) {
+	now := time.Now()
+	i := pki.Issuer{Config: pki.Config{NodeName: "cp1", AdvertiseAddress: "10.0.0.11", Algorithm: pki.ECDSAP256},
+		Now: now}
+	ca, err := i.NewCA(mustSpec(t, "etcd-ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := pki.ParseAuthority("ca.crt", ca.Cert, "ca.key", ca.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs [2]pki.Pair
+	for k := range pairs {
+		if pairs[k], err = i.Issue(mustSpec(t, "etcd-healthcheck-client"), authority); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const current = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+	for name, c := range map[string]struct {
+		key     []byte
+		restart bool
+	}{"its key": {pairs[0].Key, true}, "no key": {nil, false}, "another's": {pairs[1].Key, false}} {
+		n := &observe.Node{View: node.View{Clock: node.WallClock(), FS: onDisk(t, map[string][]byte{
+			"/etc/kubernetes/kubelet.conf": []byte(`{apiVersion: v1, kind: Config, current-context: x, contexts: [{` +
+				`name: x, context: {cluster: c, user: u}}], clusters: [{name: c, cluster: {server: "https://x"}}], ` +
+				`users: [{name: u, user: {client-certificate: ` + current + `, client-key: ` + current + `}}]}`),
+			current: append(slices.Clone(pairs[0].Cert), c.key...),
+		})}}
+		var u certUses
+		all := kubeconfigCerts(n, &u, "")
+		if len(all) != 1 || strings.HasPrefix(all[0].fix, "restart the kubelet") != c.restart ||
+			(len(all[0].Problems) == 0) != c.restart {
+			t.Errorf("%s: %+v", name, all)
+		}
+	}
+}
