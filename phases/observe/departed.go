@@ -47,24 +47,30 @@ const readDeparted = 10 * time.Second
 func (n *Node) Departed(ctx context.Context, files []ManifestFile, lacks bool) *Departure {
 	run, stop, found := engine.LastDone(n.FS, func(s *op.StopMember) string { return s.From })
 	if found && !n.Exists(stop.From) {
-		return n.departedByRun(ctx, files, run, stop)
+		if d := n.departedByRun(ctx, files, run, stop); d != nil {
+			return d
+		}
 	}
 	if !lacks || n.noDB(KubeadmDataDir) {
 		return nil
 	}
+	return n.departedByData(ctx, files)
+}
+
+// departedByData reads what a member has left: it may know of its own removal, or else the others
+// do not know it any more. Data of an earlier member says nothing about a node that they list.
+func (n *Node) departedByData(ctx context.Context, files []ManifestFile) *Departure {
 	limited, cancel := context.WithTimeout(ctx, readDeparted)
 	defer cancel()
 	data, err := n.inspect(limited, KubeadmDataDir, "")
 	if err != nil {
 		return nil
 	}
-	if !data.Removed {
-		cluster, members := n.askAround(ctx, files, data)
-		if cluster != data.ClusterID || slices.ContainsFunc(members, func(m etcd.Member) bool {
-			return m.ID == data.MemberID
-		}) {
-			return nil
-		}
+	cluster, members := n.askAround(ctx, files, data)
+	name := n.NameOf(nil)
+	listed := slices.ContainsFunc(members, func(m etcd.Member) bool { return m.ID == data.MemberID || m.Name == name })
+	if listed || !data.Removed && cluster != data.ClusterID {
+		return nil
 	}
 	return &Departure{Member: fmt.Sprintf("%x", data.MemberID), Data: KubeadmDataDir}
 }
