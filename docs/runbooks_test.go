@@ -120,8 +120,8 @@ func (s *story) alsoOneOf(on, command string, code int, texts ...string) {
 func (s *story) try(on, command string) (code int, out string) {
 	s.t.Helper()
 	root := s.Node(on).Root
-	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run}
-	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod apiserver set"} {
+	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run, "10.0.0.21", "127.0.0.91"}
+	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod apiserver set", "etcdpod readdress"} {
 		if strings.HasPrefix(command, asks) && !strings.Contains(command, "--dry-run") {
 			words = append(words, asks, asks+" --yes")
 		}
@@ -327,6 +327,29 @@ func TestThreeToFive(t *testing.T) {
 		must(t, s.Node(name).WaitReady(s.ctx))
 	}
 	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp3", 6, "HASHKV")
+	s.ends()
+}
+
+func TestAnAddressChanges(t *testing.T) {
+	s := follow(t, "change-an-address.md")
+	s.types("cp1", "etcdpod backup", 0)
+	s.types("cp1", "etcdpod readdress --dry-run --address 10.0.0.21", 0, "certs", "render-etcd", "set-peer-url",
+		"await-etcd", "wire-apiserver", "preflight")
+	s.also("cp1", "etcdpod readdress --address 192.0.2.1", 5, "this node does not have the address")
+	s.types("cp1", "etcdpod readdress --address 10.0.0.21", 0, "commit point",
+		"This node's etcd serves at its new address")
+	if code, out := s.try("cp3", "etcdpod members"); code != 0 || strings.Count(out, "127.0.0.91") < 2 {
+		t.Errorf("members ends with %d:\n%s", code, out)
+	}
+	s.types("cp1", "etcdpod members", 0)
+	s.try("cp1", "etcdpod status")
+	s.typed["etcdpod status"] = true
+	for _, line := range s.commands {
+		if strings.HasPrefix(line, "mv ") {
+			s.types("cp1", line, 0)
+		}
+	}
+	s.also("cp1", "etcdpod readdress --address 10.0.0.21", 0)
 	s.ends()
 }
 

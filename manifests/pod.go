@@ -26,6 +26,7 @@ type container struct {
 	image         *yaml.Node   // nil if there is none
 	pull          string       // imagePullPolicy; empty if none is given
 	startup, live *yaml.Node   // probes; nil if there are none
+	ready         *yaml.Node   // likewise
 	command, args []*yaml.Node // the items
 	lists         [2]*yaml.Node
 	env           []variable
@@ -191,7 +192,7 @@ func readContainer(n *yaml.Node) (container, error) {
 	if c.pull, err = readString(fields.get("imagePullPolicy"), "imagePullPolicy"); err != nil {
 		return c, err
 	}
-	c.startup, c.live = fields.get("startupProbe"), fields.get("livenessProbe")
+	c.startup, c.live, c.ready = fields.get("startupProbe"), fields.get("livenessProbe"), fields.get("readinessProbe")
 	for i, list := range []string{"command", "args"} {
 		items, err := readList(fields.get(list), list)
 		if err != nil {

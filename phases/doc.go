@@ -6,6 +6,7 @@
 //	init              members.Init, one phase of it members.InitPhase
 //	join              members.Join, one phase of it members.JoinPhase
 //	remove            as a joint workflow members.RemoveJoint
+//	readdress         members.Readdress
 //	renew             certs.Renew
 //	request           certs.Request
 //	apiserver         apiserver.Set, as a joint workflow apiserver.Joint

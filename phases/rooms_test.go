@@ -465,7 +465,7 @@ func TestTheTableOfContentsHasEveryWorkflow(t *testing.T) {
 // makesWorkflow says whether a result is a workflow, on one node or on several.
 func makesWorkflow(result ast.Expr) bool {
 	if id, ok := result.(*ast.Ident); ok {
-		return id.Name == "workflow"
+		return id.Name == "workflow" || strings.HasSuffix(id.Name, "Workflow")
 	}
 	sel, ok := result.(*ast.SelectorExpr)
 	return ok && sel.Sel.Name == "Joint"

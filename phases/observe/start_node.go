@@ -55,9 +55,8 @@ func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
 			What: fmt.Sprintf("no interface of this node has the address %s, at which %s should listen; it is set in "+
 				"%s: the node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
 				strings.Join(named, ", ")),
-			Fix: fmt.Sprintf("give the node %s back; or put its new address into %s, and create the certificates "+
-				"with it",
-				address, strings.Join(named, ", "))})
+			Fix: fmt.Sprintf("give the node %s back; or run `etcdpod readdress`, which puts its new address into %s, "+
+				"and into etcd's certificates", address, strings.Join(named, ", "))})
 	}
 	return all
 }

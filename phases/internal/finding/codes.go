@@ -114,6 +114,7 @@ const (
 	ManifestChanged    Code = "manifest-changed"
 	WritesKept         Code = "writes-kept"
 	MemberUnseen       Code = "member-unseen"
+	AddressLeft        Code = "address-left"
 	BackupUnrecorded   Code = "backup-unrecorded"
 	LeftInPlace        Code = "left-in-place"
 	APIServerNotReady  Code = "apiserver-not-ready"

@@ -54,5 +54,8 @@ func ofPlans() []Kind {
 		{MemberUnseen, Info,
 			"The member that is removed does not answer, and none of the nodes runs it.",
 			"Run `kubeadm reset` on its node before that is used again."},
+		{AddressLeft, Warning,
+			"Something of kubeadm's names an address that the node gives up, or lacks the new one.",
+			"The text has the command that corrects it."},
 	}
 }

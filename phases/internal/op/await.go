@@ -139,7 +139,7 @@ func (a *AwaitPeer) Do(ctx context.Context, t *Target) error {
 		return err
 	}
 	crashes, _ := a.watch(ctx, t, "etcd") // only to say more if it fails
-	err := poll(ctx, t, "the restored etcd does not serve its peers",
+	err := poll(ctx, t, "etcd does not serve its peers",
 		a.Limit, 50*time.Millisecond, func(ctx context.Context) error {
 			if err := a.Alone.ensure(ctx, t); err != nil {
 				return err

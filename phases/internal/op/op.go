@@ -156,6 +156,8 @@ var kinds = map[string]Op{
 	"exchange-both":           &ExchangeBoth{},
 	"stop-member":             &StopMember{},
 	"remove-member":           &RemoveMember{},
+	"end-pod":                 &EndPod{},
+	"set-peer-urls":           &SetPeerURLs{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

@@ -110,7 +110,8 @@ func (m *Machine) checkMembers() {
 	if m.Members == nil {
 		return
 	}
-	if !m.quorum() {
+	// Who is alone is no quorum while it starts again, whatever is done.
+	if len(m.Members.All) > 1 && !m.quorum() {
 		m.violate("the cluster has lost its quorum: a member that votes is stopped")
 	}
 	count := 0
@@ -218,9 +219,13 @@ func (e Etcd) MoveLeader(context.Context, op.Access, op.ID) error {
 func (e Etcd) SetPeerURLs(_ context.Context, _ op.Access, member op.ID, urls []string) error {
 	return e.change("set the peer URLs", func(s *Members) error {
 		for i := range s.All {
-			if s.All[i].ID == member {
-				s.All[i].PeerURLs = urls
+			if s.All[i].ID != member {
+				continue
 			}
+			if slices.Contains(s.All[i].PeerURLs, s.URL) {
+				s.URL = urls[0]
+			}
+			s.All[i].PeerURLs = urls
 		}
 		return nil
 	})

@@ -1,0 +1,154 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
+)
+
+// How a member follows an address that changed: it is stopped, starts with other flags, and the
+// others are told where to reach it.
+
+// EndPod stops the kubelet, and lets the containers of a pod exit by themselves: an etcd that is
+// told to exit hands its leadership over first. The kubelet stays stopped, since one that no API
+// server answers starts no other pod of that name. Undoing it ends what runs by then: the files
+// that it was started from are as before again.
+type EndPod struct {
+	Pod   Pod           `json:"pod"`
+	Grace time.Duration `json:"grace"` // for them to exit by themselves
+	Limit time.Duration `json:"limit"`
+}
+
+func (e *EndPod) String() string { return fmt.Sprintf("wait until %s has exited", e.Pod.Name) }
+
+func (e *EndPod) Do(ctx context.Context, t *Target) error {
+	return poll(ctx, t, e.Pod.Name+" has not exited", e.Limit, 100*time.Millisecond, func(ctx context.Context) error {
+		// Somebody else may have started it meanwhile.
+		if err := stopKubelet(ctx, t); err != nil {
+			return &finalError{err}
+		}
+		all, err := t.Host.Runtime.Containers(ctx)
+		if err != nil {
+			return fmt.Errorf("cannot determine what runs: %w", err)
+		}
+		live := 0
+		for _, c := range all {
+			if c.State != stateExited && e.Pod.Owns(c) {
+				live++
+				err = errors.Join(err, end(ctx, t, c, e.Grace))
+			}
+		}
+		if err == nil && live > 0 {
+			err = errors.New("its container still runs")
+		}
+		return err
+	})
+}
+
+func (e *EndPod) Undo(ctx context.Context, t *Target) error { return e.Do(ctx, t) }
+
+// Done never says yes: whether anything runs is found by carrying it out again.
+func (e *EndPod) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// SetPeerURLs changes at which URLs the other members reach one. It needs a quorum, forward and
+// back: the one that there is then.
+type SetPeerURLs struct {
+	Ways   []Access      `json:"ways"` // to members; the first that answers is asked
+	Member ID            `json:"member"`
+	Name   string        `json:"name"` // for messages
+	Before []string      `json:"before"`
+	After  []string      `json:"after"`
+	Limit  time.Duration `json:"limit"`
+}
+
+func (s *SetPeerURLs) String() string {
+	return fmt.Sprintf("have the members reach %s (%s) at %s, and no longer at %s", s.Name, s.Member,
+		strings.Join(s.After, ","), strings.Join(s.Before, ","))
+}
+
+func (s *SetPeerURLs) Do(ctx context.Context, t *Target) error {
+	return s.set(ctx, t, "the peer URL of "+s.Name+" is not set", s.After, func(now []string) error {
+		if !sameURLs(now, s.Before) {
+			return fmt.Errorf("the peer URL of %s is not set: someone else has set it to %s since the run was planned",
+				s.Name, strings.Join(now, ","))
+		}
+		return nil
+	})
+}
+
+// Undo leaves a URL that somebody else has set meanwhile.
+func (s *SetPeerURLs) Undo(ctx context.Context, t *Target) error {
+	err := s.set(ctx, t, "the peer URL of "+s.Name+" is not set back", s.Before, func(now []string) error {
+		if sameURLs(now, s.After) {
+			return nil
+		}
+		t.warn(finding.LeftInPlace, s.Member.String(), "the peer URL of %s stays %s: someone else has set it",
+			s.Name, strings.Join(now, ","))
+		return errTheirs
+	})
+	if errors.Is(err, errTheirs) {
+		return nil
+	}
+	return err
+}
+
+var errTheirs = errors.New("it is someone else's")
+
+// set has the members reach the member at URLs, unless they do, or may says why not. The kubelet
+// runs: without this node's own etcd, the others may be no quorum.
+func (s *SetPeerURLs) set(
+	ctx context.Context, t *Target, what string, urls []string, may func(now []string) error,
+) error {
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	return poll(ctx, t, what, s.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+		way, now, err := s.now(ctx, t)
+		switch {
+		case err != nil:
+			return err
+		case now == nil:
+			return &finalError{fmt.Errorf("%s: member %s has left the cluster", what, s.Member)}
+		case sameURLs(now, urls):
+			return nil
+		}
+		if err := may(now); err != nil {
+			return &finalError{err}
+		}
+		if err := t.Etcd.SetPeerURLs(ctx, way, s.Member, urls); err != nil {
+			return err
+		}
+		return errors.New("the members do not list it yet") // they are asked once more
+	})
+}
+
+// now are the member's peer URLs, as the first member that answers lists them for a quorum; nil: it
+// lists no such member.
+func (s *SetPeerURLs) now(ctx context.Context, t *Target) (way Access, urls []string, err error) {
+	var errs []error
+	for _, way := range s.Ways {
+		members, err := t.Etcd.Members(ctx, way)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if at := slices.IndexFunc(members, func(m Member) bool { return m.ID == s.Member }); at >= 0 {
+			return way, members[at].PeerURLs, nil
+		}
+		return way, nil, nil
+	}
+	return way, nil, errors.Join(errs...)
+}
+
+// Done asks by doing: who cannot ask the members now waits for them.
+func (s *SetPeerURLs) Done(context.Context, *Target) (bool, error) { return false, nil }
+
+// sameURLs says whether two lists have the same URLs, in whatever order.
+func sameURLs(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
