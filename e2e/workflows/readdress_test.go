@@ -97,7 +97,7 @@ func TestAMemberOfThreeFollowsItsAddress(t *testing.T) {
 	// While one of the others is down it may not be restarted.
 	must(t, c.nodes[2].Crash())
 	c.typed("cp2", "etcdpod readdress --yes --address 127.0.0.79", 5, "would lose quorum while this etcd restarts")
-	must(t, c.nodes[2].Start(c.ctx))
+	must(t, c.nodes[2].Reboot(c.ctx))
 	must(t, c.nodes[2].WaitEtcd(c.ctx))
 
 	// Somebody stops it half-way, and it goes back.
