@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
@@ -200,6 +201,27 @@ func readdressCases() []crashtest.Case {
 
 func TestAnAddressIsFollowedWhollyOrNotAtAllWhateverHappens(t *testing.T) {
 	crashtest.Everything(t, readdressCases())
+}
+
+// Whoever sets another URL meanwhile knows why. The run goes back, and leaves it.
+func TestAPeerURLThatSomebodyElseSetsStays(t *testing.T) {
+	const theirs = "https://10.0.0.99:2380"
+	for _, step := range []string{"start the kubelet", "hear the answer: set the peer URLs"} {
+		w := moving{crashtest.Alone(t, movers()[0].Machine(t)), movers()[0]}
+		w.Machine.Before = func(call string) {
+			if call == step {
+				w.Machine.Members.All[0].PeerURLs, w.Machine.Members.URL = []string{theirs}, theirs
+			}
+		}
+		var back *engine.RolledBackError
+		if err := w.readdress(); !errors.As(err, &back) || !strings.Contains(err.Error(), "someone else has set it to "+
+			theirs) {
+			t.Errorf("%s: %v", step, err)
+		}
+		if look, err := w.Ended(); look != w.First || err != nil || w.Machine.Members.All[0].PeerURLs[0] != theirs {
+			t.Errorf("%s: %v, the members are %v:\n%s", step, err, w.Machine.Members.All, look)
+		}
+	}
 }
 
 // The list must not name a URL at which perhaps nothing ever answers.

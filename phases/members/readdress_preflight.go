@@ -93,13 +93,14 @@ func checkReaddressCerts(f *ReaddressFacts) error {
 }
 
 // checkReaddressStarts looks at the manifests as they are to be; and at the present ones, where
-// they run: the run may have to go back to them.
+// they run: the run may have to go back to them. An etcd whose address is gone may go on running
+// for a while, and never starts again: then there is nothing to go back to.
 func checkReaddressStarts(f *ReaddressFacts) error {
 	if f.restarts() {
 		if err := f.Starts.CheckStarts(f.After.File); err != nil {
 			return err
 		}
-		if f.Live != nil {
+		if f.Live != nil && !f.doomed() {
 			if err := f.CheckStarts(f.Etcd.File); err != nil {
 				return err
 			}
@@ -111,6 +112,9 @@ func checkReaddressStarts(f *ReaddressFacts) error {
 	return nil
 }
 
+// doomed says whether etcd could not start again as it is, since its address is gone.
+func (f *ReaddressFacts) doomed() bool { return f.Old != "" && !f.Here }
+
 func readdressFound(f *ReaddressFacts) (found []string) {
 	if f.Own == nil || f.unchanged() {
 		return nil
@@ -118,6 +122,10 @@ func readdressFound(f *ReaddressFacts) (found []string) {
 	found = append(found, fmt.Sprintf("this node's member is %s (%s); the others reach it at %s, and will at %s",
 		f.Own.ID, observe.MemberName(*f.Own), strings.Join(f.Own.PeerURLs, ","),
 		strings.Join(f.After.PeerURLs, ",")))
+	if f.Live != nil && f.doomed() {
+		found = append(found, fmt.Sprintf("etcd still runs, but could not start again: this node does not have %s any "+
+			"more. If this run goes back, etcd stays down", f.Old))
+	}
 	switch {
 	case f.Old != "" && f.Here && len(f.Certs) > 0:
 		found = append(found, fmt.Sprintf("this node still has %s: it stays among the names of etcd's certificates, "+

@@ -239,6 +239,10 @@ func TestAnAddressIsNotFollowedWhereThatWouldNotGoWell(t *testing.T) {
 			f.Obstacles = []observe.Obstacle{{Manifests: []string{f.Etcd.File.Path}, What: "no volume",
 				Fix: "mount it"}}
 		}, "no volume"},
+		"there is nothing to go back to": {func(f *ReaddressFacts) {
+			f.Starts, f.Here = &observe.Facts{}, false
+			f.Obstacles = []observe.Obstacle{{Manifests: []string{f.Etcd.File.Path}, What: "no address", Fix: "x"}}
+		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := readyToMove(t)
