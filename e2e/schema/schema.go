@@ -92,8 +92,8 @@ func read(args []string) (command string, asked bool) {
 				return "runs show", asked
 			}
 			return word, asked
-		case "status", "backup", "backups", "verify", "restore", "init", "join", "resume", "rollback", "prune",
-			"version", "remove":
+		case "status", "backup", "backups", "verify", "restore", "init", "join", "readdress", "remove", "resume",
+			"rollback", "prune", "version":
 			return word, asked
 		}
 	}
@@ -132,7 +132,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		return "plan", false
 	case command == "backup", command == "certs generate-csr":
 		return strings.ReplaceAll(command, " ", "-"), true
-	case slices.Contains([]string{"restore", "init", "join", "remove", "resume", "rollback", "certs renew",
+	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "resume", "rollback", "certs renew",
 		"apiserver set"}, command):
 		return "run", true
 	}

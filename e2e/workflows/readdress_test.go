@@ -3,6 +3,7 @@ package workflows
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -132,6 +133,27 @@ func TestAMemberThatIsDownFollowsItsAddress(t *testing.T) {
 	c.movesTo(third, "127.0.0.88")
 }
 
+// With two of three at other addresses there is no quorum, and nobody who could be told. But both
+// reach the third one at its own URL, which has not changed.
+func TestTwoOfThreeFollowAtOnce(t *testing.T) {
+	c := startTogether(t)
+	for i, n := range c.nodes[1:] {
+		n.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
+			return strings.ReplaceAll(text, n.Address, fmt.Sprintf("192.0.2.%d", i))
+		})
+	}
+	for _, n := range c.nodes[1:] {
+		n.eventually("etcd is down", func() bool { return !n.runsEtcd() })
+	}
+	for i, n := range c.nodes[1:] {
+		n.Address = fmt.Sprintf("127.0.0.%d", 86+i)
+		c.typed(n.Node, "etcdpod readdress --yes --address "+n.Address, 0, "serves at its new address")
+	}
+	for _, n := range c.nodes {
+		c.wantAt(n)
+	}
+}
+
 func TestAMemberThatIsAloneFollowsItsAddress(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	n.put("/before", "it moves")
@@ -150,4 +172,46 @@ func TestAMemberThatIsAloneFollowsItsAddress(t *testing.T) {
 	n.want(0, []string{"members", "set-peer-url", "--yes", "cp1", local})
 	n.want(0, []string{"readdress", "--yes"}, "serves at its new address")
 	n.want(0, []string{"members"}, n.PeerURL())
+}
+
+func TestAnAddressChangeKilledAnywhereIsFinishedOrTakenBack(t *testing.T) {
+	for pass, command := range []string{"resume", "rollback"} {
+		t.Run(command, func(t *testing.T) {
+			n := start(t, sandbox.Options{})
+			plan := n.operations("readdress", "--address", "127.0.0.100")
+			if len(plan) < 15 {
+				t.Fatalf("an address is changed by %d operations", len(plan))
+			}
+			for operation := range turns(len(plan), pass) {
+				n.put("/before", fmt.Sprint(operation))
+				before := n.manifests()
+				// One that its certificates are not for yet.
+				next := fmt.Sprintf("127.0.0.%d", 100+operation)
+				n.killAt(moment{operation, "started", 0}, "readdress", "--yes", "--address", next)
+				run, with := n.open(), command
+				if run.Phase == "wire-apiserver" { // past the commit point
+					n.want(5, []string{"rollback"}, "etcdpod resume")
+					with = "resume"
+				}
+				n.done(with)
+				n.wantEnding(with)
+				if with == "resume" {
+					for name, text := range before {
+						before[name] = strings.ReplaceAll(text, n.Address, next)
+					}
+					n.Address = next
+				}
+				for name, text := range n.manifests() {
+					if strings.ReplaceAll(text, `"`, "") != strings.ReplaceAll(before[name], `"`, "") {
+						t.Errorf("%s is\n%s\nand not\n%s", name, text, before[name])
+					}
+				}
+				n.want(0, []string{"members"}, n.PeerURL())
+				n.wantAllRunning()
+				if t.Failed() {
+					t.Fatalf("this was after a kill at operation %d, in %s at: %s", operation, run.Phase, run.Operation)
+				}
+			}
+		})
+	}
 }
