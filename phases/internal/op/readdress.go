@@ -24,7 +24,9 @@ type EndPod struct {
 	Limit time.Duration `json:"limit"`
 }
 
-func (e *EndPod) String() string { return fmt.Sprintf("stop %s, and wait until it has exited", e.Pod.Name) }
+func (e *EndPod) String() string {
+	return fmt.Sprintf("stop %s, and wait until it has exited", e.Pod.Name)
+}
 
 func (e *EndPod) Do(ctx context.Context, t *Target) error {
 	return poll(ctx, t, e.Pod.Name+" has not exited", e.Limit, 100*time.Millisecond, func(ctx context.Context) error {
