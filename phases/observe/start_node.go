@@ -248,6 +248,9 @@ func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	}
 	why := n.unusableCert(kubelet, now)
 	if why == "" {
+		why = n.unusableCA(kubelet)
+	}
+	if why == "" {
 		return nil
 	}
 	return []Obstacle{{Kubelet: true, Fix: fix, Certificate: kubelet,
