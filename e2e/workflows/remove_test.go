@@ -274,3 +274,21 @@ func TestWhatRunsOnAnotherNodeIsNotRemoved(t *testing.T) {
 		c.wantRunsNone()
 	})
 }
+
+// cp1's API server uses nothing but cp3's etcd, at a URL that this does not advertise.
+func TestAnAPIServerThatNamesTheMemberByAnotherURLIsPointedElsewhere(t *testing.T) {
+	c := startTogether(t)
+	must(t, c.WaitReady(c.ctx))
+	cp1, cp3 := c.nodes[0], c.nodes[2]
+	if slices.Contains(c.members("cp1").named(t, "cp3").ClientURLs, cp3.ClientURL()) {
+		t.Fatal("it advertises that")
+	}
+	c.typed("cp1", "etcdpod apiserver set --yes --etcd-servers "+cp3.ClientURL(), 0, "ready with the new settings")
+	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2,cp3", 0, "Removed cp3 by run")
+	if servers := cp1.showAPIServer().EtcdServers; len(servers) != 2 || !servers[0].Serves || !servers[1].Serves {
+		t.Errorf("it uses %+v", servers)
+	}
+	for _, n := range c.nodes {
+		must(t, n.WaitAPIServer(c.ctx))
+	}
+}

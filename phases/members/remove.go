@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/apiserver"
@@ -52,6 +51,7 @@ type Removal struct {
 	Name    string   // for messages
 	URLs    []string // its client URLs
 	Stay    []string // client URLs of the voting members that stay
+	Known   []string // client URLs of all members that stay
 	Node    string   // of the run's nodes the one on which it runs; empty: none
 	// Live: without it the cluster as it is now has no quorum, so it leaves while it runs, and is
 	// stopped right after.
@@ -62,6 +62,8 @@ type Removal struct {
 type RemoveFacts struct {
 	*observe.Facts
 	Through op.Access // how this node reaches the members
+	// Answers are who answers this node's API server at its own --etcd-servers; nil: not asked.
+	Answers []apiserver.Answer
 }
 
 type (
@@ -91,7 +93,7 @@ func (o remover) leaves(f *RemoveFacts) bool { return o.Node != "" && o.Node == 
 func (o remover) preflight() removePhase {
 	return removePhase{Name: "preflight", Short: "check everything first", Found: o.found, Findings: o.warned,
 		Plan: func(_ context.Context, f *RemoveFacts) ([]op.Op, error) {
-			checks := []func(*RemoveFacts) error{o.checkNode}
+			checks := []func(*RemoveFacts) error{o.checkNode, o.checkNamed}
 			if o.leaves(f) {
 				checks = append(checks, checkStops)
 			}
@@ -137,7 +139,7 @@ func (o remover) found(f *RemoveFacts) (found []string) {
 			o.Gone.ID, o.Name, how, f.Etcd.DataDir))
 	}
 	if m, _, ok := observe.Program(f.Manifests, "kube-apiserver"); ok && len(o.wish(f).Servers) == 0 {
-		found = append(found, m.Path+" does not name that member: left unchanged")
+		found = append(found, o.unnamed(f, m.Path)...)
 	}
 	return found
 }
@@ -159,10 +161,7 @@ func (o remover) wish(f *RemoveFacts) apiserver.EtcdFlags {
 		return apiserver.EtcdFlags{}
 	}
 	now := apiserver.EtcdFlagsOf(m, container).Servers
-	stay := slices.DeleteFunc(slices.Clone(now), func(url string) bool {
-		return slices.Contains(o.URLs, strings.TrimSuffix(url, "/")) ||
-			o.leaves(f) && f.Etcd != nil && f.Etcd.Serves([]string{url})
-	})
+	stay := slices.DeleteFunc(slices.Clone(now), func(url string) bool { return o.names(f, url) == theLeaving })
 	switch len(stay) {
 	case len(now):
 		return apiserver.EtcdFlags{}

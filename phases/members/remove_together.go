@@ -53,6 +53,7 @@ func observeRemoval(ctx context.Context, n *observe.Node, run string) (*RemoveFa
 	} else {
 		return nil, engine.Refuse("leave it out of --nodes", "this node runs neither etcd nor an API server")
 	}
+	askNamed(ctx, n, f)
 	return f, nil
 }
 
@@ -272,6 +273,9 @@ func (l removeLooker) settle(
 	for _, m := range cluster.Members {
 		if m.ID != gone.ID && !m.IsLearner && cluster.ails(m) == "" {
 			r.Stay = append(r.Stay, m.ClientURLs...)
+		}
+		if m.ID != gone.ID {
+			r.Known = append(r.Known, m.ClientURLs...)
 		}
 	}
 	r.Live = r.Node != "" && cluster.needs(gone)
