@@ -13,7 +13,8 @@ import (
 	"github.com/etcdpod/etcdpod/pki"
 )
 
-// KubeName is the node's name as kubeadm gives it.
+// KubeName is the node's name as kubeadm gives it: etcd's --name, else what kubeadm tells the
+// kubelet, else the host's name.
 func (n *Node) KubeName() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -44,7 +45,7 @@ func (n *Node) NameOf(pod *EtcdPod) string {
 	if err == nil && open.Node != "" {
 		return open.Node
 	}
-	return cmp.Or(n.kubeletsName(), engine.LastNode(n.FS), n.Name)
+	return cmp.Or(n.kubeletsName(), n.Config.Hostname, engine.LastNode(n.FS), n.Name)
 }
 
 // kubeletsName is what the node's certificate for its API server calls it; empty when it has none.

@@ -17,6 +17,8 @@ type KubeletConfig struct {
 	RuntimeEndpoint string // unix:///run/containerd/containerd.sock
 	// What the kubelet is started with to reach the API server; empty: without, or it is not known.
 	Kubeconfig, Bootstrap string
+	// Hostname is what the kubelet takes for the host's name; empty: that itself.
+	Hostname string
 }
 
 // Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the
@@ -56,6 +58,7 @@ func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 	set(&config.StaticPodURL, flags["manifest-url"])
 	set(&config.RuntimeEndpoint, flags["container-runtime-endpoint"])
 	config.Kubeconfig, config.Bootstrap = flags["kubeconfig"], flags["bootstrap-kubeconfig"]
+	config.Hostname = strings.ToLower(strings.TrimSpace(flags["hostname-override"]))
 	if config.StaticPodPath == "" {
 		config.StaticPodPath = defaultPods
 	}

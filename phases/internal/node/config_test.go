@@ -48,8 +48,8 @@ func TestReadKubeletConfig(t *testing.T) {
 		{"kubeadm's flags win over files", map[string]string{
 			config: head + "staticPodPath: /pods\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
 			kubeadm: `KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/c.sock ` +
-				`--pod-manifest-path /flagged --v=2"` + "\n"},
-			node.KubeletConfig{StaticPodPath: "/flagged", RuntimeEndpoint: "unix:///run/c.sock"}},
+				`--pod-manifest-path /flagged --hostname-override=CP4 --v=2"` + "\n"},
+			node.KubeletConfig{StaticPodPath: "/flagged", RuntimeEndpoint: "unix:///run/c.sock", Hostname: "cp4"}},
 		{"the operator's flags win over kubeadm's", map[string]string{
 			kubeadm:                  "KUBELET_KUBEADM_ARGS=\"--manifest-url=http://a\"\n",
 			"/etc/default/kubelet":   "# extra\nKUBELET_EXTRA_ARGS=--manifest-url=http://b\n",
