@@ -69,6 +69,7 @@ check:
 	$(GO) run ./e2e/width
 	$(GO) vet -tags e2e ./...
 	$(GO) test -short -skip '$(LONG)' $(TESTFLAGS) $(or $(PKGS),$$($(GO) list ./... | grep -vE '$(REAL)'))
+	cd packaging && $(GO) test -run Page .
 	$(GOLANGCI) run --allow-serial-runners ./...
 	$(GO) run ./e2e/vuln -offline -- $(VULNFLAGS)
 

@@ -172,7 +172,8 @@ func ofClusters() []Kind {
 			"See the text: ssh, the remote command, or the node itself."},
 		{MemberSilent, Critical,
 			"A member elsewhere does not answer.",
-			"Start it; if it is gone for good, `etcdpod remove`, then join another: `runbooks/one-node-lost.md`."},
+			"Start it; if it is gone for good, `etcdpod remove`, then join another: " +
+				"`/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md`."},
 		{MemberNeverStarted, Warning,
 			"A member was added but never started. It counts for quorum unless it is a learner.",
 			"Start it, or remove it: `etcdpod remove ID`."},
