@@ -118,7 +118,7 @@ func usage(t *testing.T, command string) (code int, output string) {
 	if last := len(args) - 1; strings.HasPrefix(args[last], "/") && !strings.HasPrefix(args[last-1], "--") {
 		args[last] = root + args[last] // a file, which must be on that node
 	}
-	if slices.Contains([]string{"backup", "restore", "prune", "remove", "readdress"}, args[2]) ||
+	if slices.Contains([]string{"backup", "restore", "prune", "remove", "replace", "readdress"}, args[2]) ||
 		strings.HasPrefix(command, "apiserver set ") {
 		args = append(args, "--dry-run") // which asks nobody
 	}

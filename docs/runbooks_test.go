@@ -26,8 +26,9 @@ type story struct {
 	page     string   // on one line, without marks
 	commands []string // its indented lines, in order
 	typed    map[string]bool
-	file     string // what $FILE stands for
-	run      string // what stands for the name of a run on the page
+	file     string   // what $FILE stands for
+	run      string   // what stands for the name of a run on the page
+	words    []string // what else stands for something of these nodes, each with that
 }
 
 // These are of real nodes only.
@@ -119,9 +120,22 @@ func (s *story) alsoOneOf(on, command string, code int, texts ...string) {
 // /etc/kubernetes are the node's.
 func (s *story) try(on, command string) (code int, out string) {
 	s.t.Helper()
+	cmd := s.Command(s.ctx, on, s.real(on, command))
+	var both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &both, &both
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), both.String()
+}
+
+// real is a command of the page as it is typed here.
+func (s *story) real(on, command string) string {
 	root := s.Node(on).Root
-	words := []string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run, "10.0.0.21", "127.0.0.91"}
-	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod apiserver set", "etcdpod readdress"} {
+	words := append([]string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run, "10.0.0.21", "127.0.0.91"},
+		s.words...)
+	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod replace", "etcdpod apiserver set",
+		"etcdpod readdress"} {
 		if strings.HasPrefix(command, asks) && !strings.Contains(command, "--dry-run") {
 			words = append(words, asks, asks+" --yes")
 		}
@@ -129,13 +143,7 @@ func (s *story) try(on, command string) (code int, out string) {
 	if !strings.HasPrefix(command, "etcdpod") {
 		words = append(words, "/etc/kubernetes", root+"/etc/kubernetes")
 	}
-	cmd := s.Command(s.ctx, on, strings.NewReplacer(words...).Replace(command))
-	var both bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &both, &both
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		s.t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), both.String()
+	return strings.NewReplacer(words...).Replace(command)
 }
 
 // chooses types the page's FILE=… with a real one.
@@ -351,6 +359,54 @@ func TestAnAddressChanges(t *testing.T) {
 	}
 	s.also("cp1", "etcdpod readdress --address 10.0.0.21", 0)
 	s.ends()
+	s.ends()
+}
+
+// replacing is the command of the page.
+const replacing = "etcdpod replace cp3 --with cp4=10.0.0.14 --nodes cp1,cp2 --config /etc/kubernetes/kubeadm.yaml"
+
+// failed is a cluster whose third member has failed, and a new machine after the first part of
+// `kubeadm join`.
+func (s *story) failed() {
+	s.t.Helper()
+	etcd, err := binaries.Etcd(s.ctx, binaries.Etcd36)
+	must(s.t, err)
+	fresh, err := s.Newcomer(s.ctx, sandbox.Options{EtcdBinary: etcd, Etcdpod: binary, Made: mount}, "cp4")
+	must(s.t, err)
+	s.words = []string{"cp4=10.0.0.14", "cp4", "--config /etc/", "--config " + fresh.Path("/etc") + "/"}
+	must(s.t, s.PowerOff("cp3"))
+	must(s.t, s.Node("cp1").WaitEtcd(s.ctx))
+}
+
+const lostOnTheWay = "etcdpod resume --lost cp4"
+
+func TestReplaceAMachine(t *testing.T) {
+	s := follow(t, "replace-a-machine.md")
+	s.failed()
+	s.types("cp1", "etcdpod members", 0, "does not answer")
+	s.types("cp1", "etcdpod backup", 0)
+	s.types("cp1", replacing+" --dry-run", 0, "Nothing was changed")
+	s.types("cp1", replacing, 0, "Replaced cp3")
+	s.types("cp1", "etcdpod status --nodes cp1,cp2,cp4", 6, "HASHKV")
+	s.typed["etcdpod resume"], s.typed[lostOnTheWay] = true, true // see the next test
+	s.ends()
+}
+
+func TestReplaceAMachineThatIsLostOnTheWay(t *testing.T) {
+	s := follow(t, "replace-a-machine.md")
+	s.failed()
+	must(t, s.KillWhen(s.ctx, "cp1", s.real("cp1", replacing)+" -o json", func(p sandbox.Progress) bool {
+		return p.Node == "cp4" && p.Phase == "render-etcd" && p.State == "started"
+	}))
+	s.eventually("the agent on cp2 has ended", func() bool {
+		code, _ := s.try("cp2", "etcdpod prune --yes")
+		return code == 3
+	})
+	must(t, s.PowerOff("cp4"))
+	s.types("cp1", "etcdpod resume", 3)
+	s.types("cp1", lostOnTheWay, 0)
+	s.also("cp1", "etcdpod members", 0, "cp1", "cp2")
+	must(t, s.Node("cp2").WaitReady(s.ctx))
 }
 
 func TestQuorumLost(t *testing.T) {

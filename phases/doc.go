@@ -7,14 +7,16 @@
 //	join              members.Join, one phase of it members.JoinPhase
 //	remove            as a joint workflow members.RemoveJoint
 //	readdress         members.Readdress
+//	replace           as a joint workflow members.ReplaceJoint
+//	handover          as a joint workflow members.HandoverJoint
 //	renew             certs.Renew
 //	request           certs.Request
 //	apiserver         apiserver.Set, as a joint workflow apiserver.Joint
 //
-// restore.Together, members.Remove and apiserver.SetTogether carry out the joint workflows.
-// members.PlanMove and members.PlanPeerURL change the cluster by one request: there is nothing to
-// journal. Commands that only look have no phases: status.Of and status.OfNodes, members.List,
-// certs.Check, apiserver.Show and apiserver.ShowNodes, backup.List and backup.Verify. prune.Delete
-// deletes what runs kept.
+// restore.Together, members.Remove, members.Replace and apiserver.SetTogether carry out the joint
+// workflows. members.PlanMove and members.PlanPeerURL change the cluster by one request: there is
+// nothing to journal. Commands that only look have no phases: status.Of and status.OfNodes,
+// members.List, certs.Check, apiserver.Show and apiserver.ShowNodes, backup.List and backup.Verify.
+// prune.Delete deletes what runs kept.
 // docs/architecture.md shows how it all fits together.
 package phases

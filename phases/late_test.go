@@ -16,6 +16,9 @@ func TestWhatTheAgentDoesIsSaidOfEachWorkflow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, j := range joints() {
+			if j.Name == "handover" { // what replace does with a member that serves
+				continue
+			}
 			if !strings.Contains(string(page), "`"+j.Name) {
 				t.Errorf("docs/%s does not say that the agent carries out `%s`", name, j.Name)
 			}

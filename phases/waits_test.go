@@ -10,7 +10,7 @@ import (
 // watch, or how long the kubelet lets it start.
 var watching = map[string]string{
 	"AwaitAnswer": "Watched", "AwaitPeer": "Watched", "AwaitAPIServer": "Watched", "AwaitServed": "Watched",
-	"VerifyRestored": "Watched", "PromoteLearner": "Watched",
+	"VerifyRestored": "Watched", "PromoteLearner": "Watched", "AwaitServing": "Watched",
 	"RestartPod": "Start", "AwaitReplaced": "Start", "Before": "Start",
 }
 

@@ -4,6 +4,7 @@ package threenodes
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -68,8 +69,48 @@ func TestALostMemberIsRemovedAndAnotherMachineJoins(t *testing.T) {
 	k.peers(lost, machine)
 }
 
+// The same by one run, between the two parts of kubeadm's join, as in the runbook for that.
+func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
+	k := take(t)
+	first, lost := k.nodes[0], k.nodes[2]
+	const local, config = "https://127.0.0.1:2379", "/var/lib/kubeadm.yaml"
+	k.etcdServers(first, local, clientURL(lost))
+	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
+	two := k.only(k.rig.Nodes)
+	machine := two.switchOn(lost)
+	k.Must(os.WriteFile(machine.Path(config), []byte(machine.JoinConfiguration()), 0o600))
+	two.kubeadm(first, "init", "phase", "upload-certs", "--upload-certs", "--config", config)
+	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
+		"preflight,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane")
+	two.want(0, first, "replace", lost.Name, "--yes", "--with", machine.Name, "--nodes", two.names(),
+		"--config", config)
+	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
+		"preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join")
+	k.Must(machine.AwaitReady(k.Within(readyLimit)))
+	k = k.only(k.rig.Nodes)
+	k.uses(first, "--etcd-servers="+local+","+clientURL(machine))
+	k.members() // with the new one
+	k.peers(lost, machine)
+	k.etcdServers(first, local)
+}
+
+// kubeadm runs a command of kubeadm's on a node.
+func (k *cluster) kubeadm(n *rig.Node, words ...string) {
+	k.Helper()
+	_, err := n.Exec(k.Within(5*time.Minute), append([]string{"kubeadm"}, words...)...)
+	k.Must(err)
+}
+
 // replace gives the name of a machine that is gone to a new one, which joins the cluster.
 func (k *cluster) replace(gone *rig.Node) *rig.Node {
+	k.Helper()
+	machine := k.switchOn(gone)
+	k.Must(machine.Join(k.Within(5 * time.Minute)))
+	return machine
+}
+
+// switchOn gives the name of a machine that is gone to a new one.
+func (k *cluster) switchOn(gone *rig.Node) *rig.Node {
 	k.Helper()
 	client, err := k.nodes[0].Client()
 	k.Must(err)
@@ -80,7 +121,6 @@ func (k *cluster) replace(gone *rig.Node) *rig.Node {
 	if machine.Address == gone.Address {
 		k.Fatalf("the new %s has the address of the old one, %s", machine.Name, machine.Address)
 	}
-	k.Must(machine.Join(k.Within(5 * time.Minute)))
 	return machine
 }
 

@@ -43,7 +43,7 @@ func (n *node) newcomer(i int) *joiner {
 	j.reset(false)
 	must(n.t, j.StartRuntime(j.ctx))
 	must(n.t, j.StartKubelet(j.ctx))
-	must(n.t, os.WriteFile(j.kubeadm(), []byte(j.joinConfiguration()+"---\n"+j.clusterConfiguration()), 0o600))
+	must(n.t, os.WriteFile(j.kubeadm(), []byte(j.JoinConfiguration()+"---\n"+j.ClusterConfiguration()), 0o600))
 	return j
 }
 
@@ -65,52 +65,6 @@ func (j *joiner) reset(certs bool) {
 		}
 	}
 	must(j.t, os.RemoveAll(j.Path(sandbox.DataDir)))
-}
-
-func (j *joiner) joinConfiguration() string {
-	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
-kind: JoinConfiguration
-nodeRegistration:
-  name: %s
-controlPlane:
-  localAPIEndpoint:
-    advertiseAddress: 10.0.0.11
-discovery:
-  bootstrapToken:
-    apiServerEndpoint: 10.0.0.10:6443
-    token: abcdef.0123456789abcdef
-    unsafeSkipCAVerification: true
-`, j.Node)
-}
-
-// clusterConfiguration has the sandbox's ports.
-func (j *joiner) clusterConfiguration() string {
-	client := fmt.Sprintf("https://%s:%d", j.Address, j.Ports.EtcdClient)
-	var args strings.Builder
-	for _, arg := range [][2]string{
-		{"advertise-client-urls", client}, {"listen-client-urls", j.ClientURL() + "," + client},
-		{"initial-advertise-peer-urls", j.PeerURL()},
-		{"listen-peer-urls", j.PeerURL()}, {"listen-metrics-urls",
-			fmt.Sprintf("http://127.0.0.1:%d", j.Ports.EtcdMetrics)},
-	} {
-		fmt.Fprintf(&args, "    - name: %s\n      value: %s\n", arg[0], arg[1])
-	}
-	kubernetes := "v1.37.2"
-	// Later kubeadms give etcd flags that it does not know.
-	if strings.HasPrefix(j.EtcdVersion, "3.5.") {
-		kubernetes = "v1.34.4"
-	}
-	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
-kind: ClusterConfiguration
-kubernetesVersion: %s
-encryptionAlgorithm: ECDSA-P256
-etcd:
-  local:
-    imageTag: %s-0
-    serverCertSANs: [%s]
-    peerCertSANs: [%s]
-    extraArgs:
-%s`, kubernetes, j.EtcdVersion, j.Address, j.Address, args.String())
 }
 
 // typed are the words of a command of join on this node.
@@ -396,7 +350,7 @@ func (j *joiner) rename(name string) { j.configured("name: "+j.Node+"\n", "name:
 
 // configured writes kubeadm's configuration anew, with another text in one place.
 func (j *joiner) configured(old, now string) {
-	text := j.joinConfiguration() + "---\n" + j.clusterConfiguration()
+	text := j.JoinConfiguration() + "---\n" + j.ClusterConfiguration()
 	must(j.t, os.WriteFile(j.kubeadm(), []byte(strings.Replace(text, old, now, 1)), 0o600))
 }
 
@@ -421,13 +375,13 @@ func TestTheAPIServerNamesTheMembersAndTheirConfiguration(t *testing.T) {
 	const config = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 	var kept map[string]any
 	must(t, api.Do(first.ctx, http.MethodGet, config, nil, &kept))
-	kept["data"] = map[string]string{"ClusterConfiguration": j.clusterConfiguration()}
+	kept["data"] = map[string]string{"ClusterConfiguration": j.ClusterConfiguration()}
 	must(t, api.Do(first.ctx, http.MethodPut, config, kept, nil))
 
 	admin, err := os.ReadFile(first.Path("/etc/kubernetes/admin.conf"))
 	must(t, err)
 	j.replace("/etc/kubernetes/admin.conf", admin)
-	must(t, os.WriteFile(j.kubeadm(), []byte(j.joinConfiguration()), 0o600))
+	must(t, os.WriteFile(j.kubeadm(), []byte(j.JoinConfiguration()), 0o600))
 	j.want(0, []string{"join", "--config", j.kubeadm(), "--dry-run"}, "from the annotations of etcd's pods")
 	j.done("join", "--config", j.kubeadm(), "--yes")
 	j.wantJoined()

@@ -186,7 +186,7 @@ func TestAMemberOfThreeThatWasEmptiedIsSentTheWayBackAtOnce(t *testing.T) {
 	})
 	again := &joiner{first, second.node}
 	must(t, os.WriteFile(again.kubeadm(),
-		[]byte(again.joinConfiguration()+"---\n"+again.clusterConfiguration()), 0o600))
+		[]byte(again.JoinConfiguration()+"---\n"+again.ClusterConfiguration()), 0o600))
 	for _, leaf := range renewed() { // they are not for the configuration's address
 		must(t, os.RemoveAll(first.Path(pkiDir+leaf+".crt")))
 		must(t, os.RemoveAll(first.Path(pkiDir+leaf+".key")))

@@ -219,7 +219,7 @@ func rewire(f *observe.Facts, wish EtcdFlags, undoWait *op.AwaitReplaced) ([]op.
 	edited, change, err := EtcdFlagsOf(m, container).With(wish).write(m, container)
 	switch {
 	case err != nil:
-		return nil, engine.Refuse("edit the file by hand", "cannot change the API server's manifest: %v", err)
+		return nil, refusedEdit(err)
 	case change == "":
 		return nil, nil
 	}

@@ -18,7 +18,11 @@ import (
 
 // JoinOptions are the options of `join`. The cluster determines the Kubernetes version, the image
 // repository and the certificates directory.
-type JoinOptions struct{ InitOptions }
+type JoinOptions struct {
+	InitOptions
+
+	gone op.ID // of a member that leaves before; 0: none does
+}
 
 // Join is the workflow that adds this node to a cluster as a member, from its certificates to an
 // etcd that votes and serves. It continues with a member that an earlier try left half-way.

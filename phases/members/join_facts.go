@@ -55,6 +55,15 @@ func (c *ClusterFacts) size() (most int64) {
 	return most
 }
 
+// without is the cluster as it will be once a member has left.
+func (j *JoinFacts) without(gone op.ID) {
+	j.Cluster.Members = slices.DeleteFunc(slices.Clone(j.Cluster.Members),
+		func(m MemberFacts) bool { return m.ID == gone })
+	if j.Own != nil && j.Own.ID == gone {
+		j.Own = nil
+	}
+}
+
 // others are all members except this node's.
 func (j *JoinFacts) others() []observe.Member {
 	var others []observe.Member
@@ -177,6 +186,7 @@ func (o JoinOptions) observeMember(ctx context.Context, n *observe.Node, f *Fact
 	if f.Join.Cluster == nil {
 		return nil
 	}
+	f.Join.without(o.gone)
 	selves := membersRendered([]observe.Member{{Name: c.NodeName, PeerURLs: f.Init.Pod.PeerURLs}})
 	if err := render(append(membersRendered(f.Join.others()), selves...)); err != nil {
 		return err

@@ -239,35 +239,49 @@ func orGone(err error) error {
 func (l removeLooker) settle(
 	ctx context.Context, n *observe.Node, o RemoveOptions, t *together.Transaction, surveys []RemoveSurvey,
 ) (Removal, []finding.Finding, error) {
-	r := Removal{Cluster: t.Cluster}
+	r, cluster, gone, err := l.find(ctx, n, o.Member, t, surveys)
+	if err != nil {
+		return r, nil, err
+	}
+	if err := cluster.checkRemoval(gone, o.NoSpare); err != nil {
+		return r, nil, err
+	}
+	r.Live = r.Node != "" && cluster.needs(gone)
+	if r.Node == "" && gone.runs() && cluster.needs(gone) {
+		return r, nil, engine.Refuse("add its node to --nodes: do not stop it before it has left, without it there is "+
+			"no quorum to agree on that", "member %s still runs, on none of the nodes of this run", r.Name)
+	}
+	return r, r.notes(gone, surveys), r.checkStopped(gone)
+}
+
+// find asks the members, and finds the one that is meant.
+func (l removeLooker) find(
+	ctx context.Context, n *observe.Node, word string, t *together.Transaction, surveys []RemoveSurvey,
+) (r Removal, cluster *ClusterFacts, gone MemberFacts, err error) {
+	r = Removal{Cluster: t.Cluster}
 	here := slices.IndexFunc(t.Peers, func(p *together.Peer) bool { return p.Here })
 	through := surveys[here].Through
 	urls := slices.Concat(through.Endpoints, through.Others)
 	for _, s := range surveys {
 		urls = append(urls, s.ClientURLs...)
 	}
-	cluster, err := l.cluster(ctx, n, through, urls)
-	if err != nil {
-		return r, nil, engine.Refuse("run the command on a node whose etcd serves, or name one in --nodes; without a "+
-			"quorum see /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md",
+	if cluster, err = l.cluster(ctx, n, through, urls); err != nil {
+		return r, nil, gone, engine.Refuse("run the command on a node whose etcd serves, or name one in --nodes; "+
+			"without a quorum see /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md",
 			"no member of the cluster can be queried: %v", err)
 	}
-	gone, err := cluster.called(o.Member)
-	if err != nil {
-		return r, nil, err
+	if gone, err = cluster.called(word); err != nil {
+		return r, nil, gone, err
 	}
 	for _, s := range surveys {
 		if s.ClusterID != 0 && s.ClusterID != cluster.ID {
-			return r, nil, engine.Refuse("leave it out of --nodes", "etcd on %s is in cluster %x, the member in %x",
-				s.Node, s.ClusterID, cluster.ID)
+			return r, nil, gone, engine.Refuse("leave it out of --nodes",
+				"etcd on %s is in cluster %x, the member in %x", s.Node, s.ClusterID, cluster.ID)
 		}
 		if s.Etcd && (s.MemberID == uint64(gone.ID) ||
 			s.MemberID == 0 && observe.ShareURL(s.PeerURLs, gone.PeerURLs)) {
 			r.Node = s.Node
 		}
-	}
-	if err := cluster.checkRemoval(gone, o.NoSpare); err != nil {
-		return r, nil, err
 	}
 	r.Gone, r.Name, r.URLs = gone.Member, observe.MemberName(gone.Member), gone.ClientURLs
 	for _, m := range cluster.Members {
@@ -278,12 +292,7 @@ func (l removeLooker) settle(
 			r.Known = append(r.Known, m.ClientURLs...)
 		}
 	}
-	r.Live = r.Node != "" && cluster.needs(gone)
-	if r.Node == "" && gone.runs() && cluster.needs(gone) {
-		return r, nil, engine.Refuse("add its node to --nodes: do not stop it before it has left, without it there is "+
-			"no quorum to agree on that", "member %s still runs, on none of the nodes of this run", r.Name)
-	}
-	return r, r.notes(gone, surveys), r.checkStopped(gone)
+	return r, cluster, gone, nil
 }
 
 // called finds the member that a person means.

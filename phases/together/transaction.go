@@ -93,6 +93,9 @@ func (n *Node) meet(
 	return p, nil
 }
 
+// Mute says whether a node cannot be asked, and is not declared destroyed.
+func (t *Transaction) Mute(name string) bool { return slices.Contains(t.mute, name) }
+
 func (t *Transaction) Leave() {
 	for _, p := range t.Peers {
 		// An agent that does not end keeps its node's lock; the next command refused there names

@@ -61,6 +61,35 @@ func (b Etcd) Members(ctx context.Context, a op.Access) (members []op.Member, er
 	return members, err
 }
 
+// Learner returns how far the member at own has come, and what the voting members say.
+func (b Etcd) Learner(ctx context.Context, own, voters op.Access) (l op.Learner, err error) {
+	err = b.With(ctx, voters, func(c *etcd.Client) error {
+		for _, s := range c.Status(ctx) {
+			if s.Err == nil {
+				l.Committed, l.LeaderBytes = max(l.Committed, s.RaftIndex), max(l.LeaderBytes, s.SizeBytes)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return l, err
+	}
+	err = b.With(ctx, own, func(c *etcd.Client) error {
+		s := c.Status(ctx)[0]
+		l.ClusterID, l.Applied, l.SizeBytes = s.ClusterID, s.RaftApplied, s.SizeBytes
+		return s.Err
+	})
+	if err != nil {
+		return l, err
+	}
+	access, err := b.Access(own)
+	if err != nil {
+		return l, err
+	}
+	l.Failing, err = etcd.Failing(ctx, access)
+	return l, err
+}
+
 // AddLearner adds a learner and returns its id.
 func (b Etcd) AddLearner(ctx context.Context, a op.Access, peerURLs []string) (id op.ID, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {

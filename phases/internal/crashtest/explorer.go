@@ -168,7 +168,7 @@ func (c *Cluster) due(o Order) string {
 			able = able && (name != o.At || !c.lacks(name))
 		}
 	}
-	if !committed && (o.Back || !able) {
+	if !committed && (o.Back || !able || c.work.Futile != nil && c.work.Futile(c)) {
 		return "old"
 	}
 	return "new"

@@ -35,6 +35,8 @@ type Together struct {
 	// Lacks says whether a node lacks what only that node could provide: an uncommitted run that is
 	// resumed there rolls back.
 	Lacks func(c *Cluster, node string) bool
+	// Futile says that an uncommitted run rolls back wherever it is resumed.
+	Futile func(c *Cluster) bool
 }
 
 // SettledAfterTwoFaults explores a workflow, with up to two faults, and the commands that settle

@@ -79,14 +79,23 @@ func (a Access) askPeers(ctx context.Context, urls []string, path string) (text 
 }
 
 func (a Access) askPeer(ctx context.Context, raw, name, path string) ([]byte, error) {
+	status, text, err := a.get(ctx, raw, name, path)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s answers %d %s", raw, status, http.StatusText(status))
+	}
+	return text, err
+}
+
+// get makes a request over HTTP, of a member's peer port or of its client port.
+func (a Access) get(ctx context.Context, raw, name, path string) (status int, text []byte, err error) {
 	at, err := parsePlace(raw)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	a.Endpoints, a.Name = []string{raw}, name
 	conf, err := a.tlsConfig()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	client := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
 		Proxy: nil, // never through one, whatever the environment says
@@ -106,17 +115,15 @@ func (a Access) askPeer(ctx context.Context, raw, name, path string) ([]byte, er
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to+path, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	r, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer r.Body.Close()
-	if r.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", raw, r.Status)
-	}
-	return io.ReadAll(io.LimitReader(r.Body, mostPeer))
+	text, err = io.ReadAll(io.LimitReader(r.Body, mostPeer))
+	return r.StatusCode, text, err
 }
 
 // Listening says whether anything accepts connections at a URL.

@@ -115,6 +115,7 @@ const (
 	WritesKept         Code = "writes-kept"
 	MemberUnseen       Code = "member-unseen"
 	AddressLeft        Code = "address-left"
+	NewcomerLost       Code = "newcomer-lost"
 	BackupUnrecorded   Code = "backup-unrecorded"
 	LeftInPlace        Code = "left-in-place"
 	APIServerNotReady  Code = "apiserver-not-ready"

@@ -66,10 +66,13 @@ func (e *ends) Stop(context.Context) error            { return nil }
 
 func (e *ends) Serving(context.Context, Access, int64) (Answer, error) { return Answer{}, errDeaf }
 func (e *ends) Started(context.Context, Access) (Answer, error)        { return Answer{}, errDeaf }
-func (e *ends) PeerServes(context.Context, Access) error               { return errDeaf }
-func (e *ends) Members(context.Context, Access) ([]Member, error)      { return nil, errDeaf }
-func (e *ends) Ready(context.Context, APIAccess) error                 { return errDeaf }
-func (e *ends) Serves(context.Context, string, Access, string) error   { return errDeaf }
+func (e *ends) Learner(context.Context, Access, Access) (Learner, error) {
+	return Learner{}, errDeaf
+}
+func (e *ends) PeerServes(context.Context, Access) error             { return errDeaf }
+func (e *ends) Members(context.Context, Access) ([]Member, error)    { return nil, errDeaf }
+func (e *ends) Ready(context.Context, APIAccess) error               { return errDeaf }
+func (e *ends) Serves(context.Context, string, Access, string) error { return errDeaf }
 func (e *ends) Counts(context.Context, APIAccess, int64) ([]Count, error) {
 	return nil, errDeaf
 }
@@ -118,6 +121,7 @@ func waits(w Watched) map[string]func(context.Context, *Target) error {
 		"of a restore": (&AwaitAnswer{Access: at, Limit: limit, Watched: w, ClusterID: 1}).Do,
 		"of a learner": (&AwaitAnswer{Access: at, Limit: limit, Watched: w, Learner: true}).Do,
 		"await-peer":   (&AwaitPeer{Peer: at, Limit: limit, Watched: w}).Do,
+		"catching up":  (&AwaitServing{Access: at, Limit: limit, Watched: w}).Do,
 		"promotion":    (&PromoteLearner{Enrolment: Enrolment{Access: at, Limit: limit}, Watched: w}).Do,
 		"API server":   (&AwaitAPIServer{Limit: limit, Watched: w}).Do,
 		"replaced": (&AwaitReplaced{Pod: *w.Pod, API: APIAccess{Kubeconfig: "/k"}, Limit: limit,

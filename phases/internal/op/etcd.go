@@ -76,6 +76,16 @@ type Answer struct {
 	Keys      int64
 }
 
+// Learner is how far a member without a vote has come.
+type Learner struct {
+	ClusterID   uint64
+	Applied     uint64   // entries of the log
+	Committed   uint64   // by the cluster
+	SizeBytes   int64    // of its database
+	LeaderBytes int64    // of the largest among the voting members
+	Failing     []string // its own checks that fail, but for that it is a learner
+}
+
 // Saved is a snapshot that a running etcd sent.
 type Saved struct {
 	Trailer     string // hex: the SHA-256 of the data, as etcd sent it
@@ -127,6 +137,9 @@ type Etcd interface {
 	// Started returns what the member at the first endpoint reports about itself. A learner
 	// answers little else.
 	Started(ctx context.Context, a Access) (Answer, error)
+	// Learner returns how far the member at own has come that has no vote yet. The error says why
+	// it does not answer; what the voting members say is known all the same.
+	Learner(ctx context.Context, own, voters Access) (Learner, error)
 	// Members returns the members as a quorum knows them.
 	Members(ctx context.Context, a Access) ([]Member, error)
 	// AddLearner adds a member without a vote, and returns the id that etcd gives it. etcd refuses

@@ -320,7 +320,7 @@ type Joining struct {
 
 // settle puts the members into the manifest. Which they are is asked again by each attempt: the
 // journal has what was planned.
-func (j *Joining) settle(ctx context.Context, t *Target, put *PutBackManifest) error {
+func (j *Joining) settle(ctx context.Context, t *Target, put *File) error {
 	if j == nil || !bytes.Contains(put.Data, []byte(j.Planned)) {
 		return nil
 	}

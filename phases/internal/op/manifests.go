@@ -237,7 +237,7 @@ func (m *PutBackManifest) Record(_ context.Context, t *Target) error {
 }
 
 func (m *PutBackManifest) Do(ctx context.Context, t *Target) error {
-	if err := m.Joining.settle(ctx, t, m); err != nil {
+	if err := m.Joining.settle(ctx, t, &m.File); err != nil {
 		return err
 	}
 	if m.Alone { // release the locks before the file appears: etcd must not find them held
@@ -387,6 +387,9 @@ type WriteManifest struct {
 	// its etcd stops. If it had its vote by then, the cluster would miss it: of two members,
 	// both are the quorum.
 	Enrolment *Enrolment `json:"enrolment,omitempty"`
+	// Joining, past a commit point: the members may have changed since the run was planned, and
+	// it cannot go back for that.
+	Joining *Joining `json:"joining,omitempty"`
 }
 
 func (m *WriteManifest) String() string { return "write " + m.Path }
@@ -399,7 +402,10 @@ func (m *WriteManifest) Record(_ context.Context, t *Target) error {
 	return m.own().unused(t)
 }
 
-func (m *WriteManifest) Do(_ context.Context, t *Target) error {
+func (m *WriteManifest) Do(ctx context.Context, t *Target) error {
+	if err := m.Joining.settle(ctx, t, &m.File); err != nil {
+		return err
+	}
 	there, err := m.inPlace(t)
 	switch {
 	case errors.Is(err, errAnotherFile):

@@ -158,6 +158,10 @@ var kinds = map[string]Op{
 	"remove-member":           &RemoveMember{},
 	"end-pod":                 &EndPod{},
 	"set-peer-urls":           &SetPeerURLs{},
+	"await-serving":           &AwaitServing{},
+	"see-newcomer":            &SeeNewcomer{},
+	"name-newcomer":           &NameNewcomer{},
+	"admit-newcomer":          &AdmitNewcomer{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

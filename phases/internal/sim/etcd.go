@@ -111,8 +111,12 @@ func (e Etcd) own() *op.Member {
 	return e.M.Members.own()
 }
 
-// quorum says whether most of the members run on data of that generation.
+// quorum says whether most of the members run on data of that generation; of a cluster that goes
+// on, whether most run.
 func (e Etcd) quorum(generation string) bool {
+	if e.M.Members != nil {
+		return e.M.quorum()
+	}
 	running := 0
 	for _, m := range e.Cluster {
 		if c := m.running("etcd"); c != nil && c.generation == generation {

@@ -303,6 +303,13 @@ func (m *Machine) join(dir, content string) {
 		m.named(at, "member", member), m.named(member, "snap", snap), m.named(member, "wal", wal),
 		m.named(snap, "db", db), m.named(wal, "0.wal", log),
 	)
+	if m.Members == nil {
+		return
+	}
+	// The others count on what it has acknowledged: it has synced that, names and all.
+	synced := len(m.pending) - 1
+	m.pending[synced].apply(m.saved)
+	m.pending = slices.Clip(m.pending[:synced])
 }
 
 func (m *Machine) holdsFiles(dir uint64) bool {

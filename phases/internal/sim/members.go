@@ -19,6 +19,8 @@ type Members struct {
 	Name string // this node's
 	Next op.ID  // the last id given to a member
 	Out  bool   `json:",omitempty"` // this node's member was removed
+	// The peer URL of a member whose machine is gone, on another node.
+	Dead string `json:",omitempty"`
 }
 
 // ClusterID is the id of their cluster.
@@ -59,7 +61,7 @@ func (m *Machine) quorum() bool {
 			continue
 		}
 		voters++
-		if !m.stopped(one) {
+		if !m.stopped(one) && !slices.Contains(one.PeerURLs, m.Members.Dead) {
 			run++
 		}
 	}
@@ -144,6 +146,11 @@ func (e Etcd) change(words string, do func(*Members) error) error {
 	if err := do(e.M.Members); err != nil {
 		return err
 	}
+	for _, m := range e.Cluster { // the other nodes of a run hear of it
+		if m != e.M && m.Members != nil {
+			_ = do(m.Members)
+		}
+	}
 	return e.M.step("hear the answer: " + words)
 }
 
@@ -189,13 +196,11 @@ func (e Etcd) PromoteLearner(_ context.Context, _ op.Access, member op.ID) error
 
 // RemoveMember also ends the etcd of the removed member. All nodes hear of it.
 func (e Etcd) RemoveMember(_ context.Context, _ op.Access, member op.ID) error {
-	return e.change("remove a member", func(*Members) error {
-		all := e.Cluster
-		if len(all) == 0 {
-			all = []*Machine{e.M}
-		}
-		for _, m := range all {
-			m.removed(member)
+	return e.change("remove a member", func(s *Members) error {
+		for _, m := range append([]*Machine{e.M}, e.Cluster...) {
+			if m.Members == s {
+				m.removed(member)
+			}
 		}
 		return nil
 	})
@@ -229,6 +234,14 @@ func (e Etcd) SetPeerURLs(_ context.Context, _ op.Access, member op.ID, urls []s
 		}
 		return nil
 	})
+}
+
+// Learner has everything at once.
+func (e Etcd) Learner(context.Context, op.Access, op.Access) (op.Learner, error) {
+	if e.M.running("etcd") == nil || e.M.SickEtcd {
+		return op.Learner{}, errors.New("connection refused")
+	}
+	return op.Learner{ClusterID: ClusterID, Applied: 100, Committed: 100}, nil
 }
 
 func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {
