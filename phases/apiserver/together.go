@@ -161,10 +161,7 @@ func (p *part) plan(ctx context.Context, q planQuestion) (engine.Plan, error) {
 	}
 	p.look.tried(ctx, p.Node.Look, p.facts, q.Set.Wish, q.Wanted)
 	plan, err := inTurn(q.Set).Planned(ctx, p.facts)
-	p.Node.Weigh(&plan)
-	plan = plan.Together(&q.Cluster)
-	p.Propose(p.Id, plan)
-	return plan, err
+	return p.Joined(plan, &q.Cluster), err
 }
 
 // stillReady is for an API server that was ready when its node's turn ended.
@@ -221,11 +218,8 @@ func planAll(
 	if err != nil {
 		return t, plan, err
 	}
-	surveys := make([]survey, len(t.Peers))
-	if err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
-		surveys[slices.Index(t.Peers, p)], err = together.Query[survey](ctx, p, askSurvey, t.Run)
-		return err
-	}); err != nil {
+	surveys, err := together.QueryAll[survey](ctx, t, askSurvey, t.Run)
+	if err != nil {
 		return t, plan, err
 	}
 	if err := checkOneCluster(t.Peers, surveys); err != nil {
@@ -238,12 +232,7 @@ func planAll(
 			return t, plan, err
 		}
 	}
-	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
-	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
-		own, err := together.Query[engine.Plan](ctx, p, askPlan, q)
-		plan.Nodes[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: own}
-		return err
-	})
+	plan.Nodes, err = together.PlanAll(ctx, t, askPlan, q)
 	plan.Stakes = stakesOfAll(plan.Nodes, t.Cluster.Nodes)
 	return t, plan, err
 }
@@ -304,10 +293,7 @@ func stakesOfAll(plans []engine.NodePlan, nodes []journal.Peer) (all engine.Stak
 func namesOf(nodes []journal.Peer) string {
 	var all []string
 	for _, n := range nodes {
-		if n.Host != n.Name {
-			n.Name = fmt.Sprintf("%s=%s", n.Name, n.Host)
-		}
-		all = append(all, n.Name)
+		all = append(all, n.Typed())
 	}
 	return strings.Join(all, ",")
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
-	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/together"
@@ -139,10 +138,7 @@ func (p *removePart) plan(ctx context.Context, o remover) (engine.Plan, error) {
 		return engine.Plan{}, errors.New("cannot plan: no survey was made")
 	}
 	plan, err := o.workflow().Planned(ctx, p.facts)
-	p.Node.Weigh(&plan)
-	plan = plan.Together(&o.Cluster)
-	p.Propose(p.Id, plan)
-	return plan, err
+	return p.Joined(plan, &o.Cluster), err
 }
 
 // serves asks the members that stay, through this node's way to them, for a read that needs a
@@ -194,16 +190,12 @@ func (l removeLooker) planAll(
 	if err := o.Check(); err != nil {
 		return nil, plan, err
 	}
-	t, err := n.Convene(ctx, "remove", journal.Cluster{Nodes: o.Nodes,
-		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	t, err := n.Convene(ctx, "remove", together.NodesAt(o.Nodes, o.SSHCommand, o.RemoteCommand))
 	if err != nil {
 		return t, plan, orGone(err)
 	}
-	surveys := make([]RemoveSurvey, len(t.Peers))
-	if err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
-		surveys[slices.Index(t.Peers, p)], err = together.Query[RemoveSurvey](ctx, p, askRemoveSurvey, t.Run)
-		return err
-	}); err != nil {
+	surveys, err := together.QueryAll[RemoveSurvey](ctx, t, askRemoveSurvey, t.Run)
+	if err != nil {
 		return t, plan, err
 	}
 	removal, notes, err := l.settle(ctx, n.Look, o, t, surveys)
@@ -211,14 +203,10 @@ func (l removeLooker) planAll(
 		return t, plan, err
 	}
 	plan.Notes, plan.Findings = finding.Texts(notes), notes
-	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
-	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
-		i := slices.Index(t.Peers, p)
-		own, err := together.Query[engine.Plan](ctx, p, askRemovePlan, remover{o, removal})
-		plan.Nodes[i] = engine.NodePlan{Node: p.Name, Plan: own}
+	plan.Nodes, err = together.PlanAll(ctx, t, askRemovePlan, remover{o, removal})
+	for _, own := range plan.Nodes {
 		plan.Stakes.AwaySeconds = max(plan.Stakes.AwaySeconds, own.Stakes.AwaySeconds)
-		return err
-	})
+	}
 	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: its node can come back only "+
 		"as a new member", removal.Gone.ID, removal.Name)}
 	return t, plan, err

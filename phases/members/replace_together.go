@@ -178,10 +178,7 @@ func (p *replacePart) planned(ctx context.Context, o replacer) (engine.Plan, err
 		return engine.Plan{}, errors.New("cannot plan: no survey was made")
 	}
 	plan, err := o.workflow().Planned(ctx, f)
-	p.Node.Weigh(&plan)
-	plan = plan.Together(&o.Cluster)
-	p.Propose(p.Id, plan)
-	return plan, err
+	return p.Joined(plan, &o.Cluster), err
 }
 
 // Replace puts another machine in the place of a dead member. confirm sees the plans; if it returns
@@ -237,14 +234,10 @@ func (l replaceLooker) planAs(
 		return t, plan, err
 	}
 	plan.Notes, plan.Findings = finding.Texts(notes), notes
-	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
-	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
-		i := slices.Index(t.Peers, p)
-		own, err := together.Query[engine.Plan](ctx, p, askReplacePlan, to)
-		plan.Nodes[i] = engine.NodePlan{Node: p.Name, Plan: own}
+	plan.Nodes, err = together.PlanAll(ctx, t, askReplacePlan, to)
+	for _, own := range plan.Nodes {
 		plan.Stakes.AwaySeconds = max(plan.Stakes.AwaySeconds, own.Stakes.AwaySeconds)
-		return err
-	})
+	}
 	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: if the new one does not "+
 		"come in, the cluster stays one member short until another one joins", to.Gone.ID, to.Name)}
 	if to.Alive {
@@ -261,8 +254,8 @@ var errServes = errors.New("the member serves")
 func (l replaceLooker) convene(
 	ctx context.Context, n *together.Node, o ReplaceOptions, workflow string,
 ) (t *together.Transaction, to replacer, notes []finding.Finding, err error) {
-	t, err = n.Convene(ctx, workflow, journal.Cluster{Nodes: append(slices.Clone(o.Nodes), o.With),
-		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	t, err = n.Convene(ctx, workflow,
+		together.NodesAt(append(slices.Clone(o.Nodes), o.With), o.SSHCommand, o.RemoteCommand))
 	if err == nil {
 		to, notes, err = l.decide(ctx, n.Look, o, t, workflow == "handover")
 	}

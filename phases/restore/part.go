@@ -135,10 +135,7 @@ func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 		p.facts.Notes[journal.NoteLeft] = strings.Join(o.Shared.Left, " ")
 	}
 	plan, err := o.workflow().Planned(ctx, p.facts)
-	p.Node.Weigh(&plan)
-	plan = plan.Together(&o.Shared.Cluster)
-	p.Propose(p.Id, plan)
-	return plan, err
+	return p.Joined(plan, &o.Shared.Cluster), err
 }
 
 // needs says whether the coordinator still has to send the snapshot.

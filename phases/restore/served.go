@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -104,11 +103,7 @@ func compareServers(ctx context.Context, t *together.Transaction) error {
 	if at == 0 {
 		return nil // each node has said why its API server cannot be asked
 	}
-	all := make([]served, len(t.Peers))
-	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
-		all[slices.Index(t.Peers, p)], err = together.Query[served](ctx, p, askServed, at)
-		return err
-	})
+	all, err := together.QueryAll[served](ctx, t, askServed, at)
 	if err != nil {
 		return err
 	}

@@ -118,8 +118,7 @@ func (l looker) plan(
 	ctx context.Context, n *together.Node, o TogetherOptions,
 ) (*together.Transaction, engine.TogetherPlan, error) {
 	var plan engine.TogetherPlan
-	t, err := n.Convene(ctx, "restore", journal.Cluster{Nodes: o.Nodes,
-		SSHCommand: o.SSHCommand, RemoteCommand: o.RemoteCommand})
+	t, err := n.Convene(ctx, "restore", together.NodesAt(o.Nodes, o.SSHCommand, o.RemoteCommand))
 	if err != nil {
 		return t, plan, err
 	}
@@ -193,11 +192,7 @@ func surveyAll(
 	if o.Restore.FromDataDir != "" {
 		question.File = ""
 	}
-	answers := make([]Survey, len(t.Peers))
-	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
-		answers[slices.Index(t.Peers, p)], err = together.Query[Survey](ctx, p, askSurvey, question)
-		return err
-	})
+	answers, err := together.QueryAll[Survey](ctx, t, askSurvey, question)
 	surveys := map[string]Survey{}
 	for i, p := range t.Peers {
 		surveys[p.Name] = answers[i]

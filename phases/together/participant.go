@@ -191,6 +191,15 @@ func (p *Participant) serve(workflow string) error {
 // Propose stores this node's part as its workflow planned it; begin makes it a run.
 func (p *Participant) Propose(id string, plan engine.Plan) { p.Id, p.plan = id, plan }
 
+// Joined makes what the workflow planned for this node one part of a run on several nodes, and
+// stores it.
+func (p *Participant) Joined(plan engine.Plan, of *journal.Cluster) engine.Plan {
+	p.Node.Weigh(&plan)
+	plan = plan.Together(of)
+	p.Propose(p.Id, plan)
+	return plan
+}
+
 func (p *Participant) begin() error {
 	if !p.plan.OnSeveral() {
 		return errors.New("cannot begin: nothing was planned")
