@@ -17,10 +17,8 @@ NODES ?= 1
 TESTFLAGS ?=
 PKGS ?=
 
-# Real control planes wait most of the time, so two packages run at once; but one of them measures.
-MEASURES := ./e2e/dist/... ./e2e/cluster/...
-WAITS := ./e2e/threenodes/... ./e2e/bootstrap/... ./e2e/rig/... ./e2e/oracle/...
-REALLY := $(GO) test -tags e2e -timeout 60m -count 1
+# Real control planes wait most of the time, so two packages run at once, the longest first.
+REAL_CONTROL_PLANES := $(foreach p,threenodes bootstrap cluster rig oracle dist,./e2e/$p/...)
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 
 # What make check leaves to make test: packages whose tests run a real etcd, and tests that stop,
@@ -83,8 +81,7 @@ test: build
 e2e: build $(if $(ETCDPOD_DIST),,dist)
 	$(GO) vet -tags e2e ./...
 	$(GO) run ./e2e/binaries/build all
-	@code=0; $(REALLY) -p 1 $(TESTFLAGS) $(or $(PKGS),$(MEASURES)) || code=1; \
-		$(if $(PKGS),,$(REALLY) -p 2 $(TESTFLAGS) $(WAITS) || code=1;) exit $$code
+	$(GO) test -tags e2e -p 2 -timeout 60m -count 1 $(TESTFLAGS) $(or $(PKGS),$(REAL_CONTROL_PLANES))
 
 # Compiled for arm64, run by an emulator that takes the kernel of this machine.
 test-arm64:
