@@ -74,8 +74,9 @@ func (r *release) builds(ctx context.Context) ([]build, error) {
 // docDir is where packages put what is to be read. The program's hints name pages there.
 const docDir = "/usr/share/doc/etcdpod"
 
-// pagesIn are the pages of a source tree, with their pictures and the JSON schemas: all that is in
-// docs but for tests and recordings. They lie as in the tree, so that links between them hold.
+// pagesIn are the pages of a source tree, with their pictures, the JSON schemas and the alerts: all
+// that is in docs but for tests and recordings. They lie as in the tree, so that links between them
+// hold.
 func pagesIn(root string) (all []file, err error) {
 	names := []string{"CHANGELOG.md", "CONTRIBUTING.md", "README.md", "README.zh-CN.md"}
 	err = fs.WalkDir(os.DirFS(root), "docs", func(name string, d fs.DirEntry, err error) error {
@@ -84,7 +85,8 @@ func pagesIn(root string) (all []file, err error) {
 			return err
 		case d.IsDir() && d.Name() == "testdata":
 			return fs.SkipDir
-		case slices.Contains([]string{".md", ".txt", ".svg"}, path.Ext(name)), path.Dir(name) == "docs/schema":
+		case slices.Contains([]string{".md", ".txt", ".svg"}, path.Ext(name)),
+			slices.Contains([]string{"docs/schema", "docs/alerts"}, path.Dir(name)):
 			names = append(names, name)
 		}
 		return nil

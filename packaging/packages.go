@@ -54,6 +54,7 @@ func (r *release) info(format string, b build) *nfpm.Info {
 // many owners, and goes with the last of them when it is empty.
 func ownDirectories() []string {
 	return []string{docDir, docDir + "/docs", docDir + "/docs/runbooks", docDir + "/docs/schema",
+		docDir + "/docs/alerts",
 		"/usr/share/licenses", "/usr/share/licenses/etcdpod",
 		"/usr/share/bash-completion", "/usr/share/bash-completion/completions",
 		"/usr/share/fish", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh", "/usr/share/zsh/site-functions"}

@@ -19,8 +19,9 @@ func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "root", Value: "/", Usage: "look for all of the node's paths below `DIR`"},
 		&cli.GenericFlag{
-			Name: "output", Aliases: []string{"o"}, Value: &choice{is: "text", of: []string{"text", "json"}},
-			Usage: "write results and progress as `text|json`",
+			Name: "output", Aliases: []string{"o"},
+			Value: &choice{is: "text", of: []string{"text", "json", prometheus}},
+			Usage: "write results and progress as `text|json`; status can also write prometheus",
 		},
 		&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; print what would be done"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask before changing a running node or deleting anything"},

@@ -58,6 +58,9 @@ func (s *session) run(ctx context.Context) error {
 	if s.line.typed["quiet"] && s.line.typed["verbose"] {
 		return &engine.UsageError{Reason: "--quiet and --verbose cannot be combined"}
 	}
+	if err := s.line.forMonitoring(); err != nil {
+		return err
+	}
 	return app.RunContext(ctx, s.line.argv())
 }
 

@@ -25,8 +25,11 @@ func (s *session) statusCommand() *cli.Command {
 			`The first line says how things are, the last what to do next. Exit code 6 ` +
 			`when something is wrong. It works when everything is down, and ` +
 			`changes nothing. With --nodes it queries the other nodes over ssh, and compares them; a recent backup ` +
-			`of one member then counts for its whole cluster.`,
+			`of one member then counts for its whole cluster.
+
+With -o prometheus it writes metrics, for node-exporter's textfile collector. With --watch it looks again every 5 seconds until Ctrl-C; the exit code is that of the last look.`,
 		UsageText: `etcdpod status
+etcdpod status --watch
 etcdpod status --dir /mnt/backups --max-backup-age 7d
 etcdpod status --nodes cp1,cp2,cp3`,
 		Flags: []cli.Flag{
@@ -34,16 +37,21 @@ etcdpod status --nodes cp1,cp2,cp3`,
 			&cli.StringFlag{Name: "dir", Usage: "look for backups in `DIR`, not where the last good one was kept"},
 			&cli.GenericFlag{Name: "max-backup-age", Value: newMaxAge(24 * time.Hour), Usage: "warn if the newest " +
 				"backup is older than `AGE`, such as 26h or 7d; none if this node is not meant to take backups"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "look again every 5 seconds, until Ctrl-C"},
 			sshCommandFlag(), remoteCommandFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := backup.CheckDir(c.String("dir")); err != nil {
 				return err
 			}
+			look := s.status
 			if c.IsSet("nodes") {
-				return s.statusOfNodes(c)
+				look = s.statusOfNodes
 			}
-			return s.status(c)
+			if c.Bool("watch") {
+				return s.watch(c, look)
+			}
+			return look(c)
 		},
 	}
 }
@@ -62,13 +70,20 @@ func (s *session) status(c *cli.Context) error {
 		return err
 	}
 	seen.Problem = oneLine(seen.Problem)
-	if err := s.result(c, &seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) }); err != nil {
-		return err
+	if asPrometheus(c) {
+		err = s.metrics(func(m *metrics) { m.of(seen, time.Now()) }, seen.Findings)
+	} else {
+		err = s.result(c, &seen, func(w io.Writer) { writeStatus(w, seen, time.Now()) })
 	}
-	if len(seen.Warnings) > 0 {
+	return orFound(err, seen.Warnings)
+}
+
+// orFound is how a look ends that found something wrong, unless it failed.
+func orFound(err error, warnings []string) error {
+	if err == nil && len(warnings) > 0 {
 		return foundError(exitFoundWrong)
 	}
-	return nil
+	return err
 }
 
 func writeStatus(w io.Writer, st status.Status, now time.Time) {

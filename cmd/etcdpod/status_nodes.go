@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,13 +35,12 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 		return err
 	}
 	seen.Next = oneLine(seen.Next)
-	if err := s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen, columns(s.stdout)) }); err != nil {
-		return err
+	if asPrometheus(c) {
+		err = s.metrics(func(m *metrics) { m.ofNodes(seen, time.Now()) }, seen.Findings)
+	} else {
+		err = s.result(c, &seen, func(w io.Writer) { writeNodes(w, seen, columns(s.stdout)) })
 	}
-	if len(seen.Warnings) > 0 {
-		return foundError(exitFoundWrong)
-	}
-	return nil
+	return orFound(err, seen.Warnings)
 }
 
 // writeNodes writes a table where it fits into width; 0: whatever its width.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -127,21 +126,14 @@ func (c *ClusterFacts) needs(gone MemberFacts) bool {
 	return !gone.IsLearner && spare(run, voters) < 0
 }
 
-// checkZombies refuses where a removed member may come back: etcd before 3.5.26 can forget that it
-// was removed (issue 20793, and the note on upgrades on etcd's website).
+// checkZombies refuses where a removed member may come back.
 func (c *ClusterFacts) checkZombies(gone MemberFacts) error {
 	for _, m := range c.Members {
-		if m.ID != gone.ID && zombies(m.Version) {
+		if m.ID != gone.ID && observe.ForgetsRemovals(m.Version) {
 			return engine.Refuse("upgrade the members to 3.5.26 or later first",
 				"%s runs etcd %s, in which a removed member may come back as one that nobody can remove",
 				observe.MemberName(m.Member), m.Version)
 		}
 	}
 	return nil
-}
-
-func zombies(version string) bool {
-	patch, is35 := strings.CutPrefix(version, "3.5.")
-	n, err := strconv.Atoi(patch)
-	return is35 && err == nil && n < 26
 }

@@ -101,6 +101,8 @@ type Live struct {
 	QuotaBytes            int64  // 0 when etcd does not say
 	Leader                uint64 // member id
 	Learner               bool
+	Committed, Applied    uint64 // indexes in the log: what it knows of, and what is in its db
+	Downgrade             string // the version of a downgrade that was enabled and has not ended
 	Alarms                []string
 	Members               []Member
 	// Addresses below /registry/masterleases/: of API servers that keep their entry alive, and

@@ -241,6 +241,7 @@ func liveOf(s etcd.Status, members []etcd.Member) *Live {
 		Version: s.Version, StorageVersion: s.StorageVersion,
 		SizeBytes: s.SizeBytes, InUseBytes: s.InUseBytes, QuotaBytes: s.QuotaBytes,
 		Leader: s.Leader, Learner: s.Learner, Members: bind.MembersOf(members),
+		Committed: s.RaftIndex, Applied: s.RaftApplied, Downgrade: s.Downgrade,
 	}
 }
 

@@ -34,6 +34,7 @@ type NodeStatus struct {
 	HashRevision int64   `json:"hashRevision,omitempty"` // the same on all nodes of a cluster
 	compacted    int64
 	flags        programFlags
+	clock        clock
 }
 
 // What a node is asked for its status.
@@ -41,6 +42,7 @@ const (
 	askStatus  = "status"
 	askOwnHash = "own-hash"
 	askFlags   = "flags"
+	askClock   = "clock"
 )
 
 // Replies are the answers of a node.
@@ -51,6 +53,7 @@ func Replies(n *observe.Node) map[string]together.Reply {
 		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
 			return n.OwnHash(ctx, revision)
 		}),
+		askClock: together.Given(func(context.Context, any) (any, error) { return n.Clock.Now(), nil }),
 	}
 }
 
@@ -78,6 +81,7 @@ func OfNodes(
 		}
 	}
 	hashes(ctx, t.Peers, s.Nodes)
+	clocks(ctx, t.Peers, s.Nodes)
 	s.judge()
 	return s, ctx.Err()
 }

@@ -32,6 +32,7 @@ func (s *NodesStatus) judge() {
 	if len(runs) == 0 { // in the middle of a run nodes differ
 		s.add(s.judgeClusters())
 	}
+	s.add(s.judgeClocks())
 	s.add(s.judgeDrift())
 	s.Next = s.next()
 }

@@ -37,6 +37,9 @@ type Status struct {
 	Next         string             `json:"next"`     // the next thing to do
 }
 
+// Finding is one thing that is wrong.
+type Finding = finding.Finding
+
 // ManifestStatus is one file in the static-pod directory, with the containers that run from it.
 type ManifestStatus struct {
 	Path       string            `json:"path"`
@@ -67,6 +70,8 @@ type MemberStatus struct {
 	Learner        bool   `json:"learner"`
 	NoQuorum       bool   `json:"noQuorum,omitempty"` // it answers, and serves nobody
 	Revision       int64  `json:"revision"`
+	RaftApplied    int64  `json:"raftApplied"`         // the last log entry in its data
+	Downgrade      string `json:"downgrade,omitempty"` // the version of a downgrade that is enabled
 	SizeBytes      int64  `json:"sizeBytes"`
 	InUseBytes     int64  `json:"inUseBytes"`
 	QuotaBytes     int64  `json:"quotaBytes,omitempty"`

@@ -209,8 +209,8 @@ func (s seen) status() Status {
 	for _, judge := range []func() found{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeAPIServer, s.judgeData,
 		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeSize, s.judgeAgreement,
-		s.judgeDeadServers, s.judgePrefix, s.judgeQuota, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs,
-		s.judgeBackups, s.judgeLeftOut,
+		s.judgeDeadServers, s.judgePrefix, s.judgeVersion, s.judgeDowngrade, s.judgeLag, s.judgeQuota,
+		s.judgeGrowth, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}
@@ -226,6 +226,7 @@ func (s seen) member() *MemberStatus {
 		ClusterID: fmt.Sprintf("%x", l.ClusterID), Name: pod.Name,
 		Version: l.Version, StorageVersion: l.StorageVersion,
 		Leader: l.Leader == l.MemberID, Learner: l.Learner, NoQuorum: s.noQuorum(), Revision: l.Revision,
+		RaftApplied: int64(l.Applied), Downgrade: l.Downgrade,
 		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(),
 	}
 }

@@ -31,6 +31,7 @@ type Status struct {
 	RaftTerm       uint64
 	RaftIndex      uint64 // committed
 	RaftApplied    uint64
+	Downgrade      string   // target of a downgrade that has not ended; 3.6 and later
 	Errors         []string // alarms and "no leader", as etcd words them
 }
 
@@ -60,13 +61,17 @@ func (c *Client) status(ctx context.Context, endpoint string) Status {
 	if err != nil {
 		return Status{Endpoint: endpoint, Err: err}
 	}
+	downgrade := ""
+	if d := r.DowngradeInfo; d != nil && d.Enabled {
+		downgrade = d.TargetVersion
+	}
 	return Status{
 		Endpoint: endpoint, ClusterID: r.Header.ClusterId, MemberID: r.Header.MemberId,
 		Version: r.Version, StorageVersion: r.StorageVersion,
 		SizeBytes: r.DbSize, InUseBytes: r.DbSizeInUse, QuotaBytes: r.DbSizeQuota,
 		Leader: r.Leader, Learner: r.IsLearner,
 		Revision: r.Header.Revision, RaftTerm: r.RaftTerm, RaftIndex: r.RaftIndex,
-		RaftApplied: r.RaftAppliedIndex, Errors: r.Errors,
+		RaftApplied: r.RaftAppliedIndex, Downgrade: downgrade, Errors: r.Errors,
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 var errAgain = errors.New("not yet")
@@ -53,6 +55,28 @@ func TestAnAlarmIsReadHoweverItIsWorded(t *testing.T) {
 		if _, _, ok := AlarmIn(text); ok {
 			t.Errorf("%q is no alarm", text)
 		}
+	}
+}
+
+func TestTheStatusTellsOfADowngradeThatIsEnabled(t *testing.T) {
+	t.Parallel()
+	for version, target := range map[string]string{"3.6.16": "3.5.0", "3.7.3": "3.6.0"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, "a")
+			s.start(version).await()
+			c := s.client()
+			if at := c.Status(t.Context())[0].Downgrade; at != "" {
+				t.Fatalf("a new etcd is said to be on its way to %s", at)
+			}
+			eventually(t, func() error { // the cluster's version is known a little later
+				_, err := c.v3.Downgrade(t.Context(), clientv3.DowngradeEnable, target)
+				return err
+			})
+			if at := c.Status(t.Context())[0].Downgrade; at != target {
+				t.Errorf("it is said to be on its way to %q", at)
+			}
+		})
 	}
 }
 

@@ -39,6 +39,10 @@ const (
 	EtcdLearner       Code = "etcd-learner"
 	EtcdDeparted      Code = "etcd-departed"
 	KubeadmDataDir    Code = "kubeadm-data-dir"
+	EtcdVersionUnsafe Code = "etcd-version-unsafe"
+	EtcdDowngrade     Code = "etcd-downgrade"
+	EtcdGrows         Code = "etcd-grows"
+	MemberBehind      Code = "member-behind"
 
 	NodeUnreachable     Code = "node-unreachable"
 	MemberSilent        Code = "member-silent"
@@ -51,6 +55,7 @@ const (
 	MembersDiffer       Code = "members-differ"
 	MembersLeftOut      Code = "members-left-out"
 	ClustersDiffer      Code = "clusters-differ"
+	ClocksDiffer        Code = "clocks-differ"
 	ImagesDiffer        Code = "images-differ"
 	FlagsDiffer         Code = "flags-differ"
 	APIServerDead       Code = "apiserver-dead"

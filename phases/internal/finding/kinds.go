@@ -162,6 +162,18 @@ func ofEtcd() []Kind {
 			"kubeadm's ClusterConfiguration names another data directory: the next `kubeadm upgrade` " +
 				"would start etcd there, empty.",
 			"Correct `etcd.local.dataDir` in the ConfigMap `kubeadm-config`."},
+		{EtcdVersionUnsafe, Critical,
+			"This version of etcd has a known fault that loses data, or brings removed members back.",
+			"Upgrade etcd to the newest patch release of its minor version."},
+		{EtcdDowngrade, Warning,
+			"A downgrade of the cluster was enabled and has not ended: no member of a newer version can start.",
+			"Finish it, or `etcdctl downgrade cancel`."},
+		{EtcdGrows, Warning,
+			"At the pace of the last backups, etcd's file reaches its quota within 30 days.",
+			"Find out what grows: `etcdpod verify` counts the keys of a backup. Then delete, or raise the quota."},
+		{MemberBehind, Critical,
+			"The member has not applied the newest entries of the log; 5,000 behind, it refuses requests.",
+			"Look at its disk and processor: `etcdpod members` shows whether it catches up."},
 	}
 }
 
@@ -203,6 +215,9 @@ func ofClusters() []Kind {
 		{ClustersDiffer, Critical,
 			"The nodes are members of different clusters, or an API server uses several.",
 			"Check `--etcd-servers` and etcd's manifests."},
+		{ClocksDiffer, Warning,
+			"The clocks of two nodes differ by more than a second.",
+			"Check that time is synchronized on each node: `chronyc tracking` or `timedatectl`."},
 		{ImagesDiffer, Warning,
 			"The nodes run a program from different images. That is normal during an upgrade only.",
 			"Finish the upgrade."},
