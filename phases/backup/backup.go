@@ -72,7 +72,7 @@ type Made struct {
 // Grave are the findings that somebody must look into, although the backup is good.
 func (m Made) Grave() []finding.Finding {
 	return slices.DeleteFunc(slices.Clone(m.Findings), func(f finding.Finding) bool {
-		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack
+		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack && f.Code != finding.EtcdAlarm
 	})
 }
 
@@ -251,6 +251,7 @@ func (o Options) notes(f *Facts) []finding.Finding {
 	if b := f.Backup.Behind; b != nil {
 		notes = append(notes, FellBack(Present(f.Facts), *b))
 	}
+	notes = append(notes, o.corrupt(f)...)
 	if f.Agreement == nil {
 		return notes
 	}
@@ -364,6 +365,6 @@ func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep,
-				Since: f.Backup.Since}}, nil
+				Since: f.Backup.Since, Doubt: o.doubt(f)}}, nil
 		}}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -105,4 +106,33 @@ func FellBack(now Sidecar, b Held) finding.Finding {
 	return finding.New(finding.EtcdFellBack, b.Path, "%s. `backup --keep` deletes nothing meanwhile. If data was "+
 		"lost, restore that backup; if the cluster was built anew or put back on purpose, move the backups from "+
 		"before to another directory, with their .json", how)
+}
+
+// corrupt are the alarms by which etcd itself says that members do not hold the same.
+func (o Options) corrupt(f *Facts) (said []finding.Finding) {
+	if o.FromDataDir != "" || f.Live == nil {
+		return nil
+	}
+	for _, a := range f.Live.Alarms {
+		if strings.HasPrefix(a, "CORRUPT") {
+			said = append(said, finding.New(finding.EtcdAlarm, a, "etcd raised the alarm %s: what it holds may be "+
+				"wrong. Back up each member (`etcdpod backup` on its node) before anything else", a))
+		}
+	}
+	return said
+}
+
+// doubt is why what this member holds may be wrong; empty: nothing tells so.
+func (o Options) doubt(f *Facts) string {
+	if f.Agreement != nil && f.Agreement.Own {
+		return "this member does not hold what the others do"
+	}
+	for _, a := range o.corrupt(f) {
+		for _, id := range []uint64{0, f.Live.MemberID} { // 0: nobody knows which one it is
+			if strings.HasSuffix(a.Subject, fmt.Sprintf(" %x", id)) {
+				return "etcd raised the alarm " + a.Subject
+			}
+		}
+	}
+	return ""
 }

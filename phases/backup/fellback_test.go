@@ -243,3 +243,51 @@ func TestTheBackupOfAnEtcdThatLostItsDataDeletesNothing(t *testing.T) {
 		t.Errorf("%d backups are left, not 4: %v", whole, err)
 	}
 }
+
+// What a member held before it went wrong may be all that is right: nothing of it is deleted,
+// however many backups are taken of it since.
+func TestTheBackupOfAMemberThatMayBeWrongDeletesNothing(t *testing.T) {
+	differs := &observe.Agreement{Differ: []string{"cp1"}, Own: true}
+	for _, c := range []struct {
+		name      string
+		agreement *observe.Agreement
+		alarms    []string
+		grave     finding.Code // empty: nothing is
+		left      int
+	}{
+		{"it holds what the others do", &observe.Agreement{}, nil, "", 1},
+		{"it does not", differs, nil, finding.MembersDiffer, 4},
+		{"another one does not", &observe.Agreement{Differ: []string{"cp3"}}, nil, finding.MembersDiffer, 1},
+		{"etcd says so itself, and nobody has compared them", nil, []string{"CORRUPT of member 1"}, finding.EtcdAlarm,
+			4},
+		{"etcd does not know which one it is", nil, []string{"CORRUPT of member 0"}, finding.EtcdAlarm, 4},
+		{"etcd says so of another one", nil, []string{"CORRUPT of member 31"}, finding.EtcdAlarm, 1},
+		{"it is only full", nil, []string{"NOSPACE of member 1"}, "", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newBackupWorld(t, backupCase{options: Options{Dir: "/backups", Keep: 1}})
+			flow := w.workflow(w.options)
+			look := flow.Observe
+			flow.Observe = func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+				f, err := look(ctx, n, id)
+				if err == nil {
+					f.Live = &observe.Live{MemberID: 1, Alarms: c.alarms}
+					f.Agreement = c.agreement
+				}
+				return f, err
+			}
+			made, err := Take(t.Context(), w.Process.Node, flow.On(w.Process.Look),
+				func(engine.Plan) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			grave := made.Grave()
+			if len(grave) > 0 != (c.grave != "") || len(grave) > 0 && grave[0].Code != c.grave {
+				t.Errorf("%+v", made.Findings)
+			}
+			if whole, err := w.backups(); err != nil || whole != c.left {
+				t.Errorf("%d backups are left, not %d: %v", whole, c.left, err)
+			}
+		})
+	}
+}

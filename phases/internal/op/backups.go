@@ -229,7 +229,8 @@ func (k *KeepBackup) earlier(t *Target) (all []kept, err error) {
 }
 
 // rotate removes the oldest backups, and leaves as many as asked for. It removes none if one of
-// them holds what the newest does not: they may be all that is left of the data.
+// them holds what the newest does not, or the newest may be of wrong data: they may be all that is
+// left of the data.
 func (k *KeepBackup) rotate(t *Target) error {
 	newest := k.Draft.sidecar.Sidecar
 	others, err := k.earlier(t)
@@ -238,6 +239,12 @@ func (k *KeepBackup) rotate(t *Target) error {
 	}
 	if newest.Behind != nil {
 		return nil // the plan has said it
+	}
+	if k.Doubt != "" {
+		if len(others) > 0 {
+			t.warn(finding.BackupCleanup, k.Dir, "%s: no older backup is deleted", k.Doubt)
+		}
+		return nil
 	}
 	if b := FellBack(newest, sidecars(others), k.Since, t.Host.FS); b != nil {
 		t.warn(finding.EtcdFellBack, b.Path, "%s is at revision %d of cluster %s, and this backup at revision %d "+
