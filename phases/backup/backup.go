@@ -365,6 +365,6 @@ func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
 			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep,
-				Since: f.Backup.Since, Doubt: o.doubt(f)}}, nil
+				Since: f.Backup.Since, Doubt: o.doubt(f), Another: f.Another != ""}}, nil
 		}}
 }

@@ -1,11 +1,14 @@
 package backup
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -59,6 +62,29 @@ func TestASidecarDescribesTheDataAndNotWhoLookedAtIt(t *testing.T) {
 		if s.Node != c.node || (len(s.Fingerprints) > 0) != c.own || len(said) > 0 == c.own ||
 			!c.own && !strings.Contains(said[0], "the data in "+c.dir) {
 			t.Errorf("%s: %+v, %q", name, s, said)
+		}
+	}
+}
+
+// Where somebody has put what is of something else says nothing about this node's own backups.
+func TestThePlaceOfABackupOfSomethingElseIsNotRemembered(t *testing.T) {
+	for another, want := range map[string]string{"": "/backups", "the data in /mnt/old": ""} {
+		w := newBackupWorld(t, backupCase{options: Options{Dir: "/backups"}})
+		flow := w.workflow(w.options)
+		look := flow.Observe
+		flow.Observe = func(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+			f, err := look(ctx, n, id)
+			if err == nil {
+				f.Another = another
+			}
+			return f, err
+		}
+		_, err := Take(t.Context(), w.Process.Node, flow.On(w.Process.Look), func(engine.Plan) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last, err := op.ReadLastBackup(w.Machine.Disk, journal.Home); err != nil || last.Dir != want {
+			t.Errorf("%q: %+v, %v", another, last, err)
 		}
 	}
 }

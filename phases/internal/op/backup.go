@@ -312,6 +312,9 @@ type KeepBackup struct {
 	// Doubt is why what etcd holds may be wrong, and what was taken before may be all that is right;
 	// empty: nothing tells so.
 	Doubt string `json:"doubt,omitempty"`
+	// Another says that the backup is of something else than this node's etcd: its place does not
+	// matter to those of this node.
+	Another bool `json:"another,omitempty"`
 
 	Kept    string `json:"kept,omitempty"`    // its final name
 	Sidecar string `json:"sidecar,omitempty"` // the sidecar's final name
@@ -342,8 +345,10 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 			t.warn(finding.BackupCleanup, k.Dir, "the backup is good, but older ones could not be removed: %v", err)
 		}
 	}
-	if err := k.remember(t); err != nil {
-		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but its place could not be recorded: %v", err)
+	if !k.Another {
+		if err := k.remember(t); err != nil {
+			t.warn(finding.BackupCleanup, s.Path, "the backup is good, but its place could not be recorded: %v", err)
+		}
 	}
 	if err := k.close(t); err != nil {
 		t.warn(finding.BackupCleanup, s.Path, "the backup is good, but %v", err)
