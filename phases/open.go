@@ -54,6 +54,9 @@ func Open(c Config) (*Node, error) {
 	if err != nil {
 		return nil, engine.RefuseKind(err)
 	}
+	if c.KubeletStart != "" {
+		kubelet.Masked = "" // systemd is not asked
+	}
 	if c.CRISocket != "" {
 		kubelet.RuntimeEndpoint = c.CRISocket
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -46,6 +47,46 @@ func TestAKubeletWithoutTheKeyOfItsCertificateIsFoundBeforeItIsStopped(t *testin
 			var refused *engine.RefusedError
 			if c.says == "" && err != nil || c.says != "" && (!errors.As(err, &refused) ||
 				!strings.Contains(err.Error(), c.says) || !strings.Contains(refused.Hint, c.hint)) {
+				t.Errorf("got %v, hint %q", err, engine.Hint(err))
+			}
+		})
+	}
+}
+
+// A kubelet has read its configuration when it was started. Whatever happened to that since ends the
+// node at its next start.
+func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *testing.T) {
+	const config, unit, swaps = "/var/lib/kubelet/config.yaml", "[Service]\nExecStart=/usr/bin/kubelet " +
+		"--config=/var/lib/kubelet/config.yaml\n", "Filename Type Size Used Priority\n"
+	for name, c := range map[string]struct {
+		files      map[string]string
+		says, hint string // empty: nothing is in the way
+	}{
+		"as it was": {files: map[string]string{config: "failSwapOn: true\n", "/proc/swaps": swaps}},
+		"it is gone": {says: "the kubelet would not start: its configuration " + config + " does not exist",
+			hint: "`kubeadm upgrade node phase kubelet-config`"},
+		"it is broken": {files: map[string]string{config: "staticPodPath: ["},
+			says: "the kubelet would not start: cannot read the kubelet's configuration " + config, hint: "correct that file"},
+		"the CA that it names is gone": {
+			files: map[string]string{config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"},
+			says:  "/var/lib/kubelet/pki/ca.crt, which its configuration names, does not exist", hint: "put it back"},
+		"that CA is there": {files: map[string]string{"/var/lib/kubelet/pki/ca.crt": "x",
+			config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"}},
+		"swap was turned on": {files: map[string]string{config: "{}\n", "/proc/swaps": swaps + "/swapfile file 1 0 -2\n"},
+			says: "swap is on, in /swapfile", hint: "`swapoff -a`"},
+		"it may be on": {files: map[string]string{config: "failSwapOn: false\n",
+			"/proc/swaps": swaps + "/swapfile file 1 0 -2\n"}},
+		"a directory of its drop-ins is gone": {files: map[string]string{config: "{}\n", dropIn: "[Service]\nExecStart=\n" +
+			"ExecStart=/usr/bin/kubelet --config-dir=/etc/kubelet.d\n"},
+			says: "/etc/kubelet.d, the directory of its configuration, does not exist", hint: "make that directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{localUnit: unit}
+			maps.Copy(files, c.files)
+			f := seen(t, files, nil)
+			err := f.CheckStarts(of(f, apiYAML))
+			if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) ||
+				!strings.Contains(engine.Hint(err), c.hint)) {
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})

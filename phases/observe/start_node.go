@@ -221,11 +221,24 @@ func unescaped(field string) string {
 
 var octal = regexp.MustCompile(`\\[0-7]{3}`)
 
-// KubeletStarts finds out whether the kubelet would end at once: without the kubeconfig that it is
-// started with, or, where it has another one for its bootstrap, without that one once its own
-// certificate has expired (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap). A kubelet that
-// runs goes on without.
+// KubeletStarts finds out whether the kubelet would end at once, or could not be started at all. A
+// kubelet that runs goes on without what it would then need.
 func (n *Node) KubeletStarts(now time.Time) []Obstacle {
+	var all []Obstacle
+	if c := n.Config; c.Fails != "" {
+		all = append(all, Obstacle{Kubelet: true, What: "the kubelet would not start: " + c.Fails, Fix: c.Cure})
+	}
+	if unit := n.Config.Masked; unit != "" {
+		all = append(all, Obstacle{Kubelet: true, What: "the kubelet would not start: its unit is masked, by " + unit,
+			Fix: "run `systemctl unmask kubelet`"})
+	}
+	return append(all, n.kubeconfigStarts(now)...)
+}
+
+// kubeconfigStarts is about the kubeconfig that the kubelet is started with, or, where it has
+// another one for its bootstrap, about that one once its own certificate has expired
+// (k8s.io/kubernetes, pkg/kubelet/certificate/bootstrap).
+func (n *Node) kubeconfigStarts(now time.Time) []Obstacle {
 	kubelet, bootstrap := n.Config.Kubeconfig, n.Config.Bootstrap
 	if !path.IsAbs(kubelet) || bootstrap != "" && (!path.IsAbs(bootstrap) || n.Exists(bootstrap)) {
 		return nil // it needs none, gets one, or nothing can be said

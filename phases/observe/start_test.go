@@ -37,7 +37,8 @@ func seen(t *testing.T, files map[string]string, change func(*sim.Machine)) *obs
 		change(machine)
 	}
 	w := crashtest.Alone(t, machine)
-	w.Process.Look.Config.Kubeconfig, w.Process.Look.Config.Bootstrap = kubeletsFiles(t, files)
+	config, own := &w.Process.Look.Config, kubeletOf(t, files)
+	config.Kubeconfig, config.Bootstrap, config.Fails, config.Cure = own.Kubeconfig, own.Bootstrap, own.Fails, own.Cure
 	f, err := w.Observe("r1")
 	if err != nil {
 		t.Fatal(err)
@@ -45,8 +46,8 @@ func seen(t *testing.T, files map[string]string, change func(*sim.Machine)) *obs
 	return f
 }
 
-// kubeletsFiles are what the kubelet of a node with these files is started with.
-func kubeletsFiles(t *testing.T, files map[string]string) (kubeconfig, bootstrap string) {
+// kubeletOf is the kubelet of a node with these files. Why some cannot be read is a part of that.
+func kubeletOf(t *testing.T, files map[string]string) node.KubeletConfig {
 	t.Helper()
 	disk := node.OS(t.TempDir())
 	for name, text := range files {
@@ -57,11 +58,8 @@ func kubeletsFiles(t *testing.T, files map[string]string) (kubeconfig, bootstrap
 			t.Fatal(err)
 		}
 	}
-	config, err := node.ReadKubeletConfig(disk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config.Kubeconfig, config.Bootstrap
+	config, _ := node.ReadKubeletConfig(disk)
+	return config
 }
 
 // namesCert is a kubeconfig as kubeadm leaves it, whose certificate is in the kubelet's own file.
@@ -196,7 +194,7 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		"a kubelet that needs none": {which: apiYAML},
 		"the guide's for an external etcd needs none": {which: etcdYAML, files: map[string]string{dropIn: units,
 			guides: "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config=/etc/systemd/system/" +
-				"kubelet.service.d/kubelet.conf\n"}},
+				"kubelet.service.d/kubelet.conf\n", path.Dir(guides) + "/kubelet.conf": "kind: KubeletConfiguration\n"}},
 		"its kubeconfig is elsewhere": {which: apiYAML, files: map[string]string{
 			"/run/systemd/system/kubelet.service": "[Service]\nExecStart=/opt/kubelet --kubeconfig /k/k.conf " +
 				"--bootstrap-kubeconfig /k/b.conf\n", "/k/k.conf": kubeconfig(t, -1)},

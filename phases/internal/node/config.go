@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,9 @@ type KubeletConfig struct {
 	Kubeconfig, Bootstrap string
 	// Hostname is what the kubelet takes for the host's name; empty: that itself.
 	Hostname string
+	// Fails is why a kubelet with all this would not start again, and Cure what to do; empty: nothing
+	// tells so. Masked is its unit, if systemd does not start it.
+	Fails, Cure, Masked string
 }
 
 // Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the
@@ -42,18 +46,16 @@ func knownEndpoints() []string {
 
 // ReadKubeletConfig reads the kubelet's configuration in the kubelet's order: its file, its drop-in
 // directory, this node's instance file, and flags, which win. A missing file is skipped, an
-// unreadable one is an error. What is not set gets kubeadm's default.
+// unreadable one is an error, and what the others say is returned with it. What is not set gets
+// kubeadm's default.
 func ReadKubeletConfig(f Reader) (KubeletConfig, error) { return readKubeletConfig(f, "/proc") }
 
 func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 	flags, err := kubeletFlags(f, proc)
-	if err != nil {
-		return KubeletConfig{}, err
-	}
-	config, err := readFiles(f, flags)
-	if err != nil {
-		return KubeletConfig{}, err
-	}
+	config, need, unread := readFiles(f, flags)
+	err = cmp.Or(err, unread)
+	config.Fails, config.Cure = need.fails(f, flags)
+	config.Masked = masked(f)
 	set(&config.StaticPodPath, flags["pod-manifest-path"])
 	set(&config.StaticPodURL, flags["manifest-url"])
 	set(&config.RuntimeEndpoint, flags["container-runtime-endpoint"])
@@ -63,8 +65,9 @@ func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 		config.StaticPodPath = defaultPods
 	}
 	if !filepath.IsAbs(config.StaticPodPath) {
-		return KubeletConfig{}, fmt.Errorf("cannot find the static pods: --pod-manifest-path=%s is relative to a "+
-			"directory that is not known", config.StaticPodPath)
+		err = cmp.Or(err, fmt.Errorf("cannot find the static pods: --pod-manifest-path=%s is relative to a directory "+
+			"that is not known", config.StaticPodPath))
+		config.StaticPodPath = defaultPods
 	}
 	if config.RuntimeEndpoint == "" {
 		config.RuntimeEndpoint = foundEndpoint(f)
@@ -72,7 +75,7 @@ func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 	if filepath.IsAbs(config.RuntimeEndpoint) {
 		config.RuntimeEndpoint = "unix://" + config.RuntimeEndpoint
 	}
-	return config, nil
+	return config, err
 }
 
 func set(to *string, value string) {
@@ -92,27 +95,28 @@ func foundEndpoint(f Reader) string {
 	return defaultEndpoint
 }
 
-func readFiles(f Reader, flags map[string]string) (KubeletConfig, error) {
+// readFiles returns what can be read, and why the first file that cannot be read could not.
+func readFiles(f Reader, flags map[string]string) (config KubeletConfig, need needs, unread error) {
 	file := kubeletConfig
 	set(&file, flags["config"])
 	paths := []string{file}
 	if dir := flags["config-dir"]; dir != "" {
 		below, err := dropIns(f, dir)
 		if err != nil {
-			return KubeletConfig{}, fmt.Errorf("cannot read the kubelet's configuration: %w", err)
+			unread = fmt.Errorf("cannot read the kubelet's configuration: %w", err)
 		}
 		paths = append(paths, below...)
 	}
 	if file == kubeletConfig { // kubeadm has put this into that
 		paths = append(paths, instanceConfig)
 	}
-	var config KubeletConfig
 	for _, path := range paths {
-		if err := mergeFile(f, path, filepath.Dir(file), &config); err != nil {
-			return KubeletConfig{}, err
+		read, err := mergeFile(f, path, filepath.Dir(file), &config)
+		if unread = cmp.Or(unread, err); flags["config"] != "" && path != instanceConfig { // the kubelet reads it
+			need.merge(read, filepath.Dir(file), err)
 		}
 	}
-	return config, nil
+	return config, need, unread
 }
 
 // dropIns are the files that the kubelet merges into its configuration, in its order: all .conf
@@ -147,17 +151,24 @@ type configuration struct {
 	StaticPodPath            string `json:"staticPodPath"`
 	StaticPodURL             string `json:"staticPodURL"`
 	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
+	FailSwapOn               *bool  `json:"failSwapOn"`
+	TLSCertFile              string `json:"tlsCertFile"`
+	TLSPrivateKeyFile        string `json:"tlsPrivateKeyFile"`
+	Authentication           struct {
+		X509 struct {
+			ClientCAFile string `json:"clientCAFile"`
+		} `json:"x509"`
+	} `json:"authentication"`
 }
 
 // mergeFile takes over what a KubeletConfiguration sets. It ignores unknown fields, which a
 // newer kubelet may have. A relative staticPodPath is relative to the directory of the main
 // file (pkg/kubelet/kubeletconfig/configfiles).
-func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
+func mergeFile(f Reader, path, base string, config *KubeletConfig) (read configuration, err error) {
 	data, err := f.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return read, nil
 	}
-	var read configuration
 	if err == nil {
 		err = yaml.Unmarshal(data, &read)
 	}
@@ -165,7 +176,7 @@ func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 		err = fmt.Errorf("it is a %s, not a KubeletConfiguration", read.Kind)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read the kubelet's configuration %s: %w", path, err)
+		return configuration{}, fmt.Errorf("cannot read the kubelet's configuration %s: %w", path, err)
 	}
 	if read.StaticPodPath != "" && !filepath.IsAbs(read.StaticPodPath) {
 		read.StaticPodPath = filepath.Join(base, read.StaticPodPath)
@@ -173,7 +184,7 @@ func mergeFile(f Reader, path, base string, config *KubeletConfig) error {
 	set(&config.StaticPodPath, read.StaticPodPath)
 	set(&config.StaticPodURL, read.StaticPodURL)
 	set(&config.RuntimeEndpoint, read.ContainerRuntimeEndpoint)
-	return nil
+	return read, nil
 }
 
 // readFlags reads the kubelet's flags from the environment files of kubeadm's
