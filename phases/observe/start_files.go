@@ -13,24 +13,31 @@ import (
 func neededFiles(program string) []string {
 	switch program {
 	case "etcd":
-		return []string{"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file",
-			"peer-trusted-ca-file"}
+		return []string{"cert-file", "key-file", "trusted-ca-file", "client-cert-file", "client-key-file",
+			"peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-client-cert-file", "peer-client-key-file"}
 	case "kube-apiserver":
 		return []string{"client-ca-file", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
 			"tls-private-key-file", "service-account-key-file", "service-account-signing-key-file",
 			"requestheader-client-ca-file", "proxy-client-cert-file", "proxy-client-key-file",
-			"kubelet-client-certificate", "kubelet-client-key", "encryption-provider-config", "audit-policy-file",
-			"admission-control-config-file", "authentication-config", "authorization-config",
-			"egress-selector-config-file"}
+			"kubelet-client-certificate", "kubelet-client-key", "kubelet-certificate-authority",
+			"encryption-provider-config", "audit-policy-file", "audit-webhook-config-file",
+			"admission-control-config-file", "authentication-config", "authentication-token-webhook-config-file",
+			"token-auth-file", "oidc-ca-file", "authorization-config", "authorization-policy-file",
+			"authorization-webhook-config-file", "egress-selector-config-file", "tracing-config-file", sniFlag}
 	case "kube-controller-manager":
 		return []string{"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "root-ca-file",
-			"service-account-private-key-file", "client-ca-file", "requestheader-client-ca-file"}
+			"service-account-private-key-file", "client-ca-file", "requestheader-client-ca-file", "tls-cert-file",
+			"tls-private-key-file", sniFlag}
 	case "kube-scheduler":
 		return []string{"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "config",
-			"client-ca-file", "requestheader-client-ca-file"}
+			"client-ca-file", "requestheader-client-ca-file", "tls-cert-file", "tls-private-key-file", sniFlag}
 	}
 	return nil
 }
+
+// sniFlag names a certificate, its key and perhaps the names that it is for: a.crt,a.key:a.example
+// (k8s.io/component-base/cli/flag: NamedCertKey).
+const sniFlag = "tls-sni-cert-key"
 
 // missingFiles finds files that a program reads when it starts, or that the kubelet must mount, and
 // that are not there.
@@ -86,7 +93,16 @@ func filesOf(m ManifestFile, program, container string) (files []string) {
 		if !slices.Contains(neededFiles(program), flag.Name) {
 			continue
 		}
-		if value, known := m.Manifest.Expand(container, flag.Value); known {
+		value, known := m.Manifest.Expand(container, flag.Value)
+		if !known {
+			continue
+		}
+		values := []string{value}
+		if flag.Name == sniFlag {
+			value, _, _ = strings.Cut(value, ":")
+			values = strings.Split(value, ",")
+		}
+		for _, value := range values {
 			files = append(files, HostFile(m, container, value))
 		}
 	}

@@ -156,6 +156,15 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 				"    - --etcd-cafile=/pki/gone.crt\n    - --client-ca-file=/pki/ca.crt\n",
 				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/ca.crt": "x",
 		}, says: apiYAML + " needs files that do not exist: /pki/gone.crt", hint: "put back"},
+		"a file that only some clusters have": {which: apiYAML, files: map[string]string{
+			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
+				"    - --audit-webhook-config-file=/pki/audit.yaml\n    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n",
+				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/a.crt": "x",
+		}, says: "do not exist: /pki/oidc.crt, /pki/audit.yaml, /pki/a.key", hint: "put back"},
+		"they are there": {which: apiYAML, files: map[string]string{
+			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
+				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n", fmt.Sprintf(pki, "DirectoryOrCreate")),
+			"/pki/a.crt": "x", "/pki/a.key": "x", "/pki/oidc.crt": "x"}},
 		"a volume that must be there": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "", fmt.Sprintf(pki, "Directory")),
 		}, says: "do not exist: /pki", hint: "put back"},
