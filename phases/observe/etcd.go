@@ -215,6 +215,10 @@ func SplitList(s string) []string {
 // directories finds etcd's data on the host.
 func (n *Node) directories(pod *EtcdPod) error {
 	dataDir := pod.Setting("", "data-dir")
+	if dataDir == "" && pod.File.Manifest.Wrapped(pod.Container) {
+		return engine.Refuse("have the manifest start etcd itself, with its flags in command or args",
+			"%s starts etcd through a shell, so where its data is cannot be read there", pod.File.Path)
+	}
 	if dataDir == "" {
 		dataDir = "/" + pod.Name + ".etcd" // etcd's own default, relative to the container's root
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/etcdpod/etcdpod/manifests"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
@@ -90,6 +91,17 @@ func TestAConfigurationFileThatIsGoneIsNamed(t *testing.T) {
 	}
 	if said := n.missingFiles(&Facts{Manifests: files}); len(said) != 1 {
 		t.Errorf("missing: %+v", said)
+	}
+}
+
+// What a shell is told to run cannot be read, and must not count as nothing.
+func TestOfAnEtcdThatAShellStartsNothingUntrueIsSaid(t *testing.T) {
+	n, _ := newNode(t, nil, "data-dir=/var/lib/etcd", "")
+	shell := podFile(t, "etcd.yaml", "etcd", "sh, -c, 'exec etcd --data-dir=/var/lib/etcd'")
+	if _, err := n.EtcdPod([]ManifestFile{shell}); err == nil ||
+		!strings.Contains(err.Error(), shell.Path+" starts etcd through a shell") ||
+		!strings.Contains(engine.Hint(err), "start etcd itself") {
+		t.Error(err)
 	}
 }
 
