@@ -40,7 +40,8 @@ type Config struct {
 	KubeletStopTimeout time.Duration // 0: 30 s
 }
 
-// Open reads the node's configuration. It fails when the kubelet's configuration cannot be read.
+// Open reads the node's configuration. Where the kubelet's cannot be read, the node can be looked
+// at, and etcd backed up, and nothing can be changed.
 func Open(c Config) (*Node, error) {
 	root, err := os.Stat(c.Root)
 	if err == nil && !root.IsDir() {
@@ -50,10 +51,7 @@ func Open(c Config) (*Node, error) {
 		return nil, engine.Refuse("correct --root, or make the directory", "cannot look for a node: %v", err)
 	}
 	disk := node.OS(c.Root)
-	kubelet, err := node.ReadKubeletConfig(disk)
-	if err != nil {
-		return nil, engine.RefuseKind(err)
-	}
+	kubelet, unread := node.ReadKubeletConfig(disk)
 	if c.KubeletStart != "" {
 		kubelet.Masked = "" // systemd is not asked
 	}
@@ -91,7 +89,7 @@ func Open(c Config) (*Node, error) {
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
-		TooLate: tooLate(),
+		TooLate: tooLate(), Unready: engine.RefuseKind(unread),
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})

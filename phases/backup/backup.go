@@ -124,19 +124,17 @@ func CheckDir(dir string) error {
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
-	seen, err := n.ObserveAround(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+	seen := n.ObserveAround(ctx, id)
 	f := &Facts{Facts: seen}
 	if o.FromDataDir == "" {
 		f.reach(ctx, n)
-		if f.Etcd == nil && f.EtcdError == nil {
+		if f.Etcd == nil && f.EtcdError == nil && f.ManifestsError == nil {
 			f.Departed = n.Departed(ctx, f.Manifests, true)
 		}
 	}
 	f.NoData = f.Etcd != nil && n.NoData(f.Etcd)
 	f.LogAlone = f.Etcd != nil && n.LogAlone(f.Etcd) != nil
+	var err error
 	if f.Backup, err = o.place(n, seen); err != nil {
 		return nil, err
 	}
@@ -225,6 +223,9 @@ func (o Options) unexplained(f *Facts) []finding.Finding {
 	switch {
 	case o.FromDataDir != "" || f.Etcd != nil || f.Live == nil:
 		return nil
+	case f.ManifestsError != nil:
+		return []finding.Finding{finding.New(finding.ManifestDirUnreadable, f.ManifestDir,
+			"%v. The etcd that answers at %s is backed up; what starts it is not known", f.ManifestsError, at)}
 	case f.EtcdError == nil && !observe.OnThisHost(f.Access.Endpoints):
 		return nil // a person has named an etcd of another machine
 	case f.EtcdError != nil:
@@ -247,6 +248,10 @@ func (o Options) workspace(f *Facts) op.Workspace {
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
 	notes := append(f.Backup.notes(), o.leftOut(f)...)
+	if err := f.FingerprintsError; err != nil && f.Another == "" {
+		notes = append(notes, finding.New(finding.CertificateUnreadable, "", "%v: a restore of this backup cannot be "+
+			"compared with what belongs there", err))
+	}
 	notes = append(append(notes, o.unexplained(f)...), f.ofAnother()...)
 	if b := f.Backup.Behind; b != nil {
 		notes = append(notes, FellBack(Present(f.Facts), *b))
@@ -287,6 +292,10 @@ func (o Options) checkEtcd(f *Facts) error {
 	}
 	if f.Etcd == nil && f.Live != nil {
 		return nil
+	}
+	if f.ManifestsError != nil {
+		return engine.WithHint(f.ManifestsError, cmp.Or(engine.Hint(f.ManifestsError), "look at that directory")+
+			"; or, if etcd runs, say with --endpoints where it answers")
 	}
 	if f.EtcdError != nil {
 		return engine.WithHint(f.EtcdError, cmp.Or(engine.Hint(f.EtcdError), "fix etcd's manifest")+

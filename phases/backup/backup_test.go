@@ -42,6 +42,9 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		{"etcd's manifest cannot be relied on", Options{}, func(f *Facts) {
 			f.Etcd, f.Live, f.EtcdError = nil, nil, engine.Refuse("put it back", "etcd.conf.yml does not exist")
 		}, &refused, "etcd.conf.yml does not exist", "put it back; or, if etcd runs, say with --endpoints"},
+		{"the manifests cannot be read, and nobody says where etcd is", Options{}, func(f *Facts) {
+			f.Etcd, f.Live, f.ManifestsError = nil, nil, errors.New("cannot read the static-pod directory")
+		}, nil, "cannot read the static-pod directory", "say with --endpoints"},
 		{"etcd does not answer", Options{}, func(f *Facts) {
 			f.Live, f.LiveError = nil, errors.New("connection refused")
 		}, &unreachable, "connection refused", "--from-data-dir /var/lib/etcd"},
@@ -78,7 +81,7 @@ func TestABackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			f := backupFacts(t)
 			c.change(f)
 			_, err := Workflow(c.options).Planned(t.Context(), f)
-			if !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) ||
+			if err == nil || c.kind != nil && !errors.As(err, c.kind) || !strings.Contains(err.Error(), c.says) ||
 				!strings.Contains(engine.Hint(err), c.hint) {
 				t.Errorf("%T %v; hint %q", err, err, engine.Hint(err))
 			}
@@ -317,6 +320,24 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	}
 	if len(entries) != 11 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
+	}
+}
+
+// Whatever else of a node cannot be read, an etcd that answers is backed up.
+func TestABackupNeedsOnlyAnEtcdThatAnswers(t *testing.T) {
+	for text, change := range map[string]func(*Facts){
+		"cannot read enc.yaml": func(f *Facts) { f.FingerprintsError = errors.New("cannot read enc.yaml") },
+		"cannot read the static-pod directory": func(f *Facts) {
+			f.Etcd, f.Manifests, f.ManifestsError = nil, nil, errors.New("cannot read the static-pod directory")
+		},
+	} {
+		f := backupFacts(t)
+		f.Live = &observe.Live{MemberID: 1}
+		change(f)
+		plan, err := Workflow(Options{Dir: "/backups"}).Planned(t.Context(), f)
+		if err != nil || !strings.Contains(strings.Join(finding.Texts(plan.Phases[0].Findings), "\n"), text) {
+			t.Errorf("%v: %+v", err, plan.Phases)
+		}
 	}
 }
 

@@ -27,9 +27,11 @@ type Parts struct {
 	// Elsewhere refuses what is meant for a control plane where nothing of one is, nor was; nil:
 	// that is not asked.
 	Elsewhere func(context.Context) error
-	Version   string   // of etcdpod
-	Command   []string // as typed
-	Emit      func(Event)
+	// Unready is why nothing may be changed on this node; nil: it may.
+	Unready error
+	Version string   // of etcdpod
+	Command []string // as typed
+	Emit    func(Event)
 	// TooLate says, by workflow, what a rollback would undo behind the commit point.
 	TooLate map[string]TooLate
 }
@@ -103,6 +105,9 @@ func (n *Node) Preview(ctx context.Context, w Work) (Plan, error) {
 
 func (n *Node) plan(ctx context.Context, w Work) (id string, plan Plan, err error) {
 	if !w.unjournaled() {
+		if n.Unready != nil {
+			return "", plan, n.Unready
+		}
 		if err := RefuseOpen(n.Host.FS); err != nil {
 			return "", plan, err
 		}

@@ -302,8 +302,11 @@ func (n *Node) NewID(workflow string) (string, error) {
 		workflow, hex.EncodeToString(b[:])), nil
 }
 
-// Lock takes the node's lock for this process.
+// Lock takes the node's lock for this process, unless nothing may be changed.
 func (n *Node) Lock(ctx context.Context) (func() error, error) {
+	if n.Unready != nil {
+		return nil, n.Unready
+	}
 	unlock, err := journal.Lock(ctx, n.Host.FS, n.Host.Clock,
 		journal.Holder{PID: os.Getpid(), Command: n.Command, Since: n.Host.Clock.Now().UTC()})
 	return unlock, RefuseKind(err)

@@ -15,14 +15,15 @@ type Facts struct {
 	Now  time.Time
 	Node string // etcd's --name; without etcd, the open run's name for it, or the host's
 
-	ManifestDir   string // the kubelet's static-pod directory
-	StaticPodURL  string // a URL that the kubelet also gets static pods from; normally empty
-	KubeletActive bool
-	KubeletError  error
-	Addresses     []string       // of this node
-	Manifests     []ManifestFile // what the kubelet runs from ManifestDir
-	Etcd          *EtcdPod       // nil when no manifest runs etcd, or EtcdError says what is wrong
-	EtcdError     error          // why etcd's manifest cannot be relied on
+	ManifestDir    string // the kubelet's static-pod directory
+	StaticPodURL   string // a URL that the kubelet also gets static pods from; normally empty
+	KubeletActive  bool
+	KubeletError   error
+	Addresses      []string       // of this node
+	Manifests      []ManifestFile // what the kubelet runs from ManifestDir
+	ManifestsError error          // why ManifestDir could not be read
+	Etcd           *EtcdPod       // nil when no manifest runs etcd, or EtcdError says what is wrong
+	EtcdError      error          // why etcd's manifest cannot be relied on
 	// OpenRun is the id of the run that must be resumed or rolled back; it may have taken manifests
 	// out.
 	OpenRun string
@@ -38,6 +39,8 @@ type Facts struct {
 	LiveError    error
 	DataInUse    bool              // an etcd runs on the data, although it does not answer
 	Fingerprints map[string]string // SHA-256 by host path
+	// Why there is none of some files, though they are there.
+	FingerprintsError error
 
 	// What would keep a pod that is stopped now from starting again, and what could not be found
 	// out.

@@ -22,21 +22,19 @@ import (
 // Observe gathers what every workflow needs to know about the node. It changes nothing. An error
 // may say that etcd's manifest cannot be relied on.
 func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
-	f, err := n.ObserveAround(ctx, id)
-	if err == nil && f.EtcdError != nil {
-		return nil, f.EtcdError
-	}
-	return f, err
-}
-
-// ObserveAround is Observe for who needs an etcd that answers, and not its manifest.
-func (n *Node) ObserveAround(ctx context.Context, id string) (*Facts, error) {
-	f := &Facts{Run: id, Now: n.Clock.Now().UTC(),
-		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
-	var err error
-	if f.Manifests, err = n.Manifests(ctx, f.ManifestDir); err != nil {
+	f := n.ObserveAround(ctx, id)
+	if err := cmp.Or(f.ManifestsError, f.EtcdError, f.FingerprintsError); err != nil {
 		return nil, err
 	}
+	return f, nil
+}
+
+// ObserveAround is Observe for who needs an etcd that answers, and not its manifest, nor any other
+// file of the node.
+func (n *Node) ObserveAround(ctx context.Context, id string) *Facts {
+	f := &Facts{Run: id, Now: n.Clock.Now().UTC(),
+		ManifestDir: n.Config.StaticPodPath, StaticPodURL: n.Config.StaticPodURL}
+	f.Manifests, f.ManifestsError = n.Manifests(ctx, f.ManifestDir)
 	f.Elsewhere = n.Elsewhere(f.Manifests)
 	f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests)
 	f.Node = n.NameOf(f.Etcd)
@@ -47,15 +45,13 @@ func (n *Node) ObserveAround(ctx context.Context, id string) (*Facts, error) {
 	f.Addresses = Addresses(f.Manifests)
 	f.KubeletActive, f.KubeletError = n.Kubelet.Running(ctx)
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
-	if f.Fingerprints, err = n.Fingerprints(f); err != nil {
-		return nil, err
-	}
+	f.Fingerprints, f.FingerprintsError = n.Fingerprints(f)
 	if f.Etcd != nil {
 		f.Live, f.LiveError = n.Live(ctx, f.Etcd)
 		n.ObserveUse(f)
 	}
 	n.ObserveStarts(ctx, f)
-	return f, nil
+	return f
 }
 
 // Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever
@@ -245,8 +241,8 @@ func liveOf(s etcd.Status, members []etcd.Member) *Live {
 	}
 }
 
-// fingerprints returns the SHA-256, by host path, of the files without which a snapshot is useless
-// on another machine.
+// Fingerprints returns the SHA-256, by host path, of the files without which a snapshot is useless
+// on another machine, and why it has not got that of some.
 func (n *Node) Fingerprints(f *Facts) (map[string]string, error) {
 	var files []string
 	if m, c, ok := Program(f.Manifests, "kube-apiserver"); ok {
@@ -264,6 +260,7 @@ func (n *Node) Fingerprints(f *Facts) (map[string]string, error) {
 	}
 	slices.Sort(files)
 	prints := map[string]string{}
+	var unread []error
 	for _, file := range slices.Compact(files) {
 		if file == "" {
 			continue
@@ -273,9 +270,10 @@ func (n *Node) Fingerprints(f *Facts) (map[string]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", file, err)
+			unread = append(unread, fmt.Errorf("cannot read %s: %w", file, err))
+			continue
 		}
 		prints[file] = fingerprint(data)
 	}
-	return prints, nil
+	return prints, errors.Join(unread...)
 }

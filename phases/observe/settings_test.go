@@ -162,3 +162,15 @@ func TestManifestsAreReadWithWhatTheirContainersKnow(t *testing.T) {
 		t.Errorf("%+v, %v", pod, err)
 	}
 }
+
+// One file that cannot be read, as where the kubelet has made a directory in its place, must not hide
+// the others.
+func TestWhatCanBeReadOfTheFilesOfACluster(t *testing.T) {
+	n, files := newNode(t, map[string]string{"/host/pki/ca.crt": "x", "/host/pki/enc.yaml/made": "by the kubelet"},
+		"data-dir=/var/lib/etcd", "client-ca-file=/pki/ca.crt encryption-provider-config=/pki/enc.yaml")
+	prints, err := n.Fingerprints(&Facts{Manifests: files})
+	if prints["/host/pki/ca.crt"] == "" || len(prints) != 1 || err == nil ||
+		!strings.Contains(err.Error(), "cannot read /host/pki/enc.yaml") {
+		t.Errorf("%v, %v", prints, err)
+	}
+}
