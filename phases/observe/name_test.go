@@ -1,6 +1,7 @@
 package observe_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
@@ -45,5 +46,14 @@ func TestANodeWithoutEtcdKeepsItsName(t *testing.T) {
 				t.Errorf("workflows call it %+v", f)
 			}
 		})
+	}
+}
+
+func TestNothingIsChangedWhereTheKubeletReadsASingleFile(t *testing.T) {
+	w := crashtest.Alone(t, crashtest.Shape{}.Machine(t))
+	w.Process.Look.Config.StaticPodPath = etcdYAML
+	if _, err := w.Process.Look.Observe(t.Context(), "r1"); err == nil ||
+		!strings.Contains(err.Error(), "from the single file "+etcdYAML) {
+		t.Error(err)
 	}
 }

@@ -26,6 +26,11 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	if err := cmp.Or(f.ManifestsError, f.EtcdError, f.FingerprintsError); err != nil {
 		return nil, err
 	}
+	if one, _ := node.IsRegular(n.FS, f.ManifestDir); one {
+		return nil, engine.Refuse("set the kubelet's staticPodPath to a directory with that file in it, and restart "+
+			"the kubelet", "the kubelet takes its static pods from the single file %s, and not from a directory, in "+
+			"which etcdpod could replace them", f.ManifestDir)
+	}
 	return f, nil
 }
 
@@ -55,10 +60,13 @@ func (n *Node) ObserveAround(ctx context.Context, id string) *Facts {
 }
 
 // Manifests reads what the kubelet runs: every file whose name does not begin with a dot, whatever
-// its extension (kubelet, pkg/kubelet/config/file.go). What the containers know and the files do
-// not say, such as the pod's address, is filled in.
+// its extension, or a single file (kubelet, pkg/kubelet/config/file.go). What the containers know
+// and the files do not say, such as the pod's address, is filled in.
 func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error) {
 	names, err := n.FS.ReadDir(dir)
+	if one, _ := node.IsRegular(n.FS, dir); one {
+		names, dir, err = []string{path.Base(dir)}, path.Dir(dir), nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -163,6 +163,16 @@ func TestManifestsAreReadWithWhatTheirContainersKnow(t *testing.T) {
 	}
 }
 
+// The kubelet may be given one file instead of a directory.
+func TestASingleStaticPodIsRead(t *testing.T) {
+	text := podFile(t, "etcd.yaml", "etcd", "etcd, --data-dir=/var/lib/etcd").Data
+	n, _ := newNode(t, map[string]string{"/m/etcd.yaml": string(text), "/m/other.yaml": "x"}, "", "")
+	got, err := n.Manifests(t.Context(), "/m/etcd.yaml")
+	if err != nil || len(got) != 1 || got[0].Path != "/m/etcd.yaml" || got[0].Manifest == nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // One file that cannot be read, as where the kubelet has made a directory in its place, must not hide
 // the others.
 func TestWhatCanBeReadOfTheFilesOfACluster(t *testing.T) {
