@@ -8,8 +8,8 @@ import (
 	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
-// A kubelet that runs does not read its configuration. Where somebody has broken it, the node can be
-// looked at and etcd be backed up, and nothing is changed that would have the kubelet start.
+// A kubelet that runs does not read its configuration. Where somebody has broken it, the node can
+// be looked at and etcd be backed up, and nothing is changed that would have the kubelet start.
 func TestANodeWhoseKubeletsConfigurationIsBrokenCanBeLookedAt(t *testing.T) {
 	const broken = "cannot read the kubelet's configuration /var/lib/kubelet/config.yaml"
 	r := newInitRoot(t)

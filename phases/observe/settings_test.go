@@ -173,8 +173,8 @@ func TestASingleStaticPodIsRead(t *testing.T) {
 	}
 }
 
-// One file that cannot be read, as where the kubelet has made a directory in its place, must not hide
-// the others.
+// One file that cannot be read, as where the kubelet has made a directory in its place, must not
+// hide the others.
 func TestWhatCanBeReadOfTheFilesOfACluster(t *testing.T) {
 	n, files := newNode(t, map[string]string{"/host/pki/ca.crt": "x", "/host/pki/enc.yaml/made": "by the kubelet"},
 		"data-dir=/var/lib/etcd", "client-ca-file=/pki/ca.crt encryption-provider-config=/pki/enc.yaml")

@@ -53,8 +53,8 @@ func TestAKubeletWithoutTheKeyOfItsCertificateIsFoundBeforeItIsStopped(t *testin
 	}
 }
 
-// A kubelet has read its configuration when it was started. Whatever happened to that since ends the
-// node at its next start.
+// A kubelet has read its configuration when it was started. Whatever happened to that since ends
+// the node at its next start.
 func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *testing.T) {
 	const config, unit, swaps = "/var/lib/kubelet/config.yaml", "[Service]\nExecStart=/usr/bin/kubelet " +
 		"--config=/var/lib/kubelet/config.yaml\n", "Filename Type Size Used Priority\n"
@@ -66,18 +66,20 @@ func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *tes
 		"it is gone": {says: "the kubelet would not start: its configuration " + config + " does not exist",
 			hint: "`kubeadm upgrade node phase kubelet-config`"},
 		"it is broken": {files: map[string]string{config: "staticPodPath: ["},
-			says: "the kubelet would not start: cannot read the kubelet's configuration " + config, hint: "correct that file"},
+			says: "the kubelet would not start: cannot read the kubelet's configuration " + config,
+			hint: "correct that file"},
 		"the CA that it names is gone": {
 			files: map[string]string{config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"},
 			says:  "/var/lib/kubelet/pki/ca.crt, which its configuration names, does not exist", hint: "put it back"},
 		"that CA is there": {files: map[string]string{"/var/lib/kubelet/pki/ca.crt": "x",
 			config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"}},
-		"swap was turned on": {files: map[string]string{config: "{}\n", "/proc/swaps": swaps + "/swapfile file 1 0 -2\n"},
+		"swap was turned on": {files: map[string]string{config: "{}\n",
+			"/proc/swaps": swaps + "/swapfile file 1 0 -2\n"},
 			says: "swap is on, in /swapfile", hint: "`swapoff -a`"},
 		"it may be on": {files: map[string]string{config: "failSwapOn: false\n",
 			"/proc/swaps": swaps + "/swapfile file 1 0 -2\n"}},
-		"a directory of its drop-ins is gone": {files: map[string]string{config: "{}\n", dropIn: "[Service]\nExecStart=\n" +
-			"ExecStart=/usr/bin/kubelet --config-dir=/etc/kubelet.d\n"},
+		"a directory of its drop-ins is gone": {files: map[string]string{config: "{}\n",
+			dropIn: "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config-dir=/etc/kubelet.d\n"},
 			says: "/etc/kubelet.d, the directory of its configuration, does not exist", hint: "make that directory"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -158,7 +158,8 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		}, says: apiYAML + " needs files that do not exist: /pki/gone.crt", hint: "put back"},
 		"a file that only some clusters have": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
-				"    - --audit-webhook-config-file=/pki/audit.yaml\n    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n",
+				"    - --audit-webhook-config-file=/pki/audit.yaml\n"+
+				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n",
 				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/a.crt": "x",
 		}, says: "do not exist: /pki/oidc.crt, /pki/audit.yaml, /pki/a.key", hint: "put back"},
 		"they are there": {which: apiYAML, files: map[string]string{
@@ -203,7 +204,8 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		"a kubelet that needs none": {which: apiYAML},
 		"the guide's for an external etcd needs none": {which: etcdYAML, files: map[string]string{dropIn: units,
 			guides: "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config=/etc/systemd/system/" +
-				"kubelet.service.d/kubelet.conf\n", path.Dir(guides) + "/kubelet.conf": "kind: KubeletConfiguration\n"}},
+				"kubelet.service.d/kubelet.conf\n",
+			path.Dir(guides) + "/kubelet.conf": "kind: KubeletConfiguration\n"}},
 		"its kubeconfig is elsewhere": {which: apiYAML, files: map[string]string{
 			"/run/systemd/system/kubelet.service": "[Service]\nExecStart=/opt/kubelet --kubeconfig /k/k.conf " +
 				"--bootstrap-kubeconfig /k/b.conf\n", "/k/k.conf": kubeconfig(t, -1)},

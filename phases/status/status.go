@@ -332,7 +332,8 @@ func (s seen) next(st Status) string {
 		return (&engine.OpenRunError{Run: s.open}).Hint()
 	case f.EtcdError != nil:
 		return s.savedFirst(cmp.Or(engine.Hint(f.EtcdError), "fix etcd's manifest"))
-	case s.lacksEtcd() && len(f.Obstacles) > 0 && f.Obstacles[0].Kubelet: // it may look elsewhere for manifests
+	case s.lacksEtcd() && len(f.Obstacles) > 0 && f.Obstacles[0].Kubelet:
+		// Where it looks for manifests may not be known.
 		return s.savedFirst(f.Obstacles[0].Fix)
 	case s.lacksEtcd() && s.beside != "":
 		return s.savedFirst(fmt.Sprintf("find out what runs the etcd at %s: if it was a static pod, put its manifest "+

@@ -20,8 +20,8 @@ type KubeletConfig struct {
 	Kubeconfig, Bootstrap string
 	// Hostname is what the kubelet takes for the host's name; empty: that itself.
 	Hostname string
-	// Fails is why a kubelet with all this would not start again, and Cure what to do; empty: nothing
-	// tells so. Masked is its unit, if systemd does not start it.
+	// Fails is why a kubelet with all this would not start again, and Cure what to do; empty:
+	// nothing tells so. Masked is its unit, if systemd does not start it.
 	Fails, Cure, Masked string
 }
 
@@ -112,7 +112,8 @@ func readFiles(f Reader, flags map[string]string) (config KubeletConfig, need ne
 	}
 	for _, path := range paths {
 		read, err := mergeFile(f, path, filepath.Dir(file), &config)
-		if unread = cmp.Or(unread, err); flags["config"] != "" && path != instanceConfig { // the kubelet reads it
+		unread = cmp.Or(unread, err)
+		if flags["config"] != "" && path != instanceConfig { // the kubelet reads it
 			need.merge(read, filepath.Dir(file), err)
 		}
 	}

@@ -59,7 +59,8 @@ func (n needs) fails(f Reader, flags map[string]string) (why, cure string) {
 			"cluster keeps", "its configuration %s does not exist", file)
 	}
 	if dir := flags["config-dir"]; missing(f, dir) {
-		add("make that directory, or remove --config-dir", "%s, the directory of its configuration, does not exist", dir)
+		add("make that directory, or remove --config-dir",
+			"%s, the directory of its configuration, does not exist", dir)
 	}
 	for _, flag := range kubeletFiles {
 		if file := cmp.Or(flags[flag], n.files[flag]); missing(f, file) {

@@ -309,8 +309,8 @@ type KeepBackup struct {
 	Keep int    `json:"keep,omitempty"` // how many of this node's backups stay in Dir; 0: all
 	// When a run began etcd's present cluster; zero: no run of this node did.
 	Since time.Time `json:"since,omitzero"`
-	// Doubt is why what etcd holds may be wrong, and what was taken before may be all that is right;
-	// empty: nothing tells so.
+	// Doubt is why what etcd holds may be wrong, and what was taken before may be all that is
+	// right; empty: nothing tells so.
 	Doubt string `json:"doubt,omitempty"`
 	// Another says that the backup is of something else than this node's etcd: its place does not
 	// matter to those of this node.
