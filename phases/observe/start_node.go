@@ -50,13 +50,17 @@ func DeadAddresses(ctx context.Context, files []ManifestFile) []Obstacle {
 	var all []Obstacle
 	for _, address := range order {
 		u := uses[address]
-		named := namedIn(files, address)
-		all = append(all, Obstacle{Manifests: u.files,
+		named := strings.Join(namedIn(files, address), ", ")
+		cure := "put its new address into " + named
+		etcds := func(m ManifestFile) bool { return slices.Contains(u.files, m.Path) }
+		if slices.ContainsFunc(running(files, "etcd"), etcds) {
+			cure = fmt.Sprintf("run `etcdpod readdress`, which puts its new address into %s, and into etcd's "+
+				"certificates", named)
+		}
+		all = append(all, Obstacle{Manifests: u.files, Fix: fmt.Sprintf("give the node %s back; or %s", address, cure),
 			What: fmt.Sprintf("no interface of this node has the address %s, at which %s should listen; it is set in "+
 				"%s: the node's address seems to have changed", address, strings.Join(slices.Compact(u.programs), ", "),
-				strings.Join(named, ", ")),
-			Fix: fmt.Sprintf("give the node %s back; or run `etcdpod readdress`, which puts its new address into %s, "+
-				"and into etcd's certificates", address, strings.Join(named, ", "))})
+				named)})
 	}
 	return all
 }

@@ -150,7 +150,11 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 			apiYAML: onHost("kube-apiserver", "    - --advertise-address=192.0.2.7\n", ""),
 		}, says: "no interface of this node has the address 192.0.2.7, at which etcd should listen; it is set in " +
 			etcdYAML + ", " +
-			apiYAML, hint: "192.0.2.7"},
+			apiYAML, hint: "`etcdpod readdress`"},
+		"no such address, and etcd does not use it": {which: apiYAML, files: map[string]string{
+			apiYAML: onHost("kube-apiserver", "    - --bind-address=192.0.2.7\n", "")},
+			says: "has the address 192.0.2.7, at which kube-apiserver should listen",
+			hint: "give the node 192.0.2.7 back; or put its new address into " + apiYAML},
 		"a file that a flag names": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver",
 				"    - --etcd-cafile=/pki/gone.crt\n    - --client-ca-file=/pki/ca.crt\n",
