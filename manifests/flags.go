@@ -285,6 +285,23 @@ func (c *container) listOf(item *yaml.Node) *yaml.Node {
 	return c.lists[0]
 }
 
+// SetFlagOnce gives a flag one value, however often it was given.
+func (m *Manifest) SetFlagOnce(container, name, value string) (*Manifest, error) {
+	times := 0
+	for _, f := range m.Flags(container) {
+		if f.Name == name {
+			times++
+		}
+	}
+	if times > 1 {
+		var err error
+		if m, err = m.RemoveFlag(container, name); err != nil {
+			return nil, err
+		}
+	}
+	return m.SetFlag(container, name, value)
+}
+
 // RemoveFlag removes every occurrence of a flag, with its line if it has one to itself. A
 // missing flag is no error.
 func (m *Manifest) RemoveFlag(container, name string) (*Manifest, error) {

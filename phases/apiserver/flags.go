@@ -44,16 +44,9 @@ func (e *EtcdFlags) Set(name, value string) {
 	}
 }
 
-// EtcdFlagsOf reads an API server's manifest. --etcd-servers accumulates: if given twice, both
-// count (pflag's StringSlice).
+// EtcdFlagsOf reads an API server's manifest.
 func EtcdFlagsOf(m observe.ManifestFile, container string) EtcdFlags {
-	var e EtcdFlags
-	for _, f := range m.Manifest.Flags(container) {
-		if f.Name == observe.EtcdServersFlag {
-			value, _ := m.Manifest.Expand(container, f.Value)
-			e.Servers = append(e.Servers, observe.SplitList(value)...)
-		}
-	}
+	e := EtcdFlags{Servers: observe.EtcdServers(m, container)}
 	for _, f := range e.Named() {
 		*f.File = observe.FlagOf(m, container, f.Name)
 	}
@@ -94,7 +87,7 @@ func (e EtcdFlags) write(
 		if err != nil {
 			return
 		}
-		if edited, err = setOnce(edited, container, name, value); err == nil {
+		if edited, err = edited.SetFlagOnce(container, name, value); err == nil {
 			changes = append(changes, "--"+name+"="+value)
 		}
 	}
@@ -107,23 +100,6 @@ func (e EtcdFlags) write(
 		}
 	}
 	return edited, strings.Join(changes, " "), err
-}
-
-// setOnce gives a flag one value, however often it is given.
-func setOnce(m *manifests.Manifest, container, name, value string) (*manifests.Manifest, error) {
-	times := 0
-	for _, f := range m.Flags(container) {
-		if f.Name == name {
-			times++
-		}
-	}
-	if times > 1 {
-		var err error
-		if m, err = m.RemoveFlag(container, name); err != nil {
-			return nil, err
-		}
-	}
-	return m.SetFlag(container, name, value)
 }
 
 // writable refuses a manifest that the kubelet or the API server would read differently once

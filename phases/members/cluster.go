@@ -37,7 +37,7 @@ func memberEndpoints(ctx context.Context, n *observe.Node, f *Facts) (endpoints 
 	}
 	var servers []string
 	if m, c, ok := observe.Program(f.Manifests, "kube-apiserver"); ok {
-		servers = observe.SplitList(observe.FlagOf(m, c, observe.EtcdServersFlag))
+		servers = observe.EtcdServers(m, c)
 	}
 	for _, found := range []struct {
 		urls   []string

@@ -114,8 +114,10 @@ const (
 func (m move) apiServer(file observe.ManifestFile, container string) (*manifests.Manifest, error) {
 	m = m.elsewhere()
 	e := &rewriting{file: file, container: container, manifest: file.Manifest}
-	servers := observe.SplitList(observe.FlagOf(file, container, observe.EtcdServersFlag))
-	e.set(observe.EtcdServersFlag, strings.Join(m.urls(servers), ","))
+	servers := observe.EtcdServers(file, container)
+	if moved := m.urls(servers); !slices.Equal(servers, moved) {
+		e.set(observe.EtcdServersFlag, strings.Join(moved, ","))
+	}
 	for _, name := range []string{"advertise-address", "bind-address"} {
 		if m.gives(observe.FlagOf(file, container, name)) {
 			e.set(name, m.new)
@@ -160,7 +162,7 @@ func (e *rewriting) set(name, value string) {
 			"cannot put the new address into --%s of %s: its value comes from a variable", name, e.file.Path)
 		return
 	}
-	edited, err := e.manifest.SetFlag(e.container, name, value)
+	edited, err := e.manifest.SetFlagOnce(e.container, name, value)
 	e.take(edited, err)
 }
 

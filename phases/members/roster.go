@@ -182,7 +182,7 @@ func (r *roster) accessAt(urls ...string) op.Access {
 func (r *roster) configured(context.Context) []op.Access {
 	var urls []string
 	if m, c, ok := observe.Program(r.files, "kube-apiserver"); ok {
-		urls = observe.SplitList(observe.FlagOf(m, c, observe.EtcdServersFlag))
+		urls = observe.EtcdServers(m, c)
 	}
 	if r.pod != nil && len(r.pod.ClientURLs) > 0 {
 		if client, err := url.Parse(r.pod.ClientURLs[0]); err == nil {

@@ -113,7 +113,7 @@ func serversIn(pods []observe.StoredPod) (all []server) {
 
 func serverIn(node string, m observe.ManifestFile, container string, addresses []string) server {
 	s := server{APIServer: APIServer{Node: node}, addresses: addresses,
-		uses: observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag))}
+		uses: observe.EtcdServers(m, container)}
 	if advertised := observe.FlagOf(m, container, "advertise-address"); advertised != "" {
 		s.addresses = append([]string{advertised}, s.addresses...)
 	}

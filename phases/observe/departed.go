@@ -131,7 +131,7 @@ func (n *Node) writtenSince(at time.Time, dir, wal string) bool {
 func (n *Node) askAround(ctx context.Context, files []ManifestFile, data *etcd.DataDir) (uint64, []etcd.Member) {
 	var urls []string
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
-		urls = SplitList(FlagOf(m, c, EtcdServersFlag))
+		urls = EtcdServers(m, c)
 	}
 	if data != nil {
 		for _, m := range data.Members {

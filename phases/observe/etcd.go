@@ -323,7 +323,7 @@ func (n *Node) AsClient(files []ManifestFile) (op.Access, bool) {
 	m, c, ok := Program(files, "kube-apiserver")
 	if ok && len(a.Endpoints) == 0 {
 		own := ownAddresses()
-		a.Endpoints = slices.DeleteFunc(SplitList(FlagOf(m, c, "etcd-servers")), func(raw string) bool {
+		a.Endpoints = slices.DeleteFunc(EtcdServers(m, c), func(raw string) bool {
 			return !Loopback(HostOf(raw)) && !slices.Contains(own, HostOf(raw))
 		})
 	}

@@ -167,7 +167,7 @@ func UsesOtherEtcd(files []ManifestFile) bool {
 	if !ok {
 		return false
 	}
-	servers := SplitList(FlagOf(m, c, EtcdServersFlag))
+	servers := EtcdServers(m, c)
 	return len(servers) > 0 && !slices.ContainsFunc(HostsOf(servers), Loopback)
 }
 
@@ -176,7 +176,7 @@ func UsesOtherEtcd(files []ManifestFile) bool {
 func (n *Node) TraceOfEtcd(files []ManifestFile) string {
 	if m, c, ok := Program(files, "kube-apiserver"); ok {
 		own := Addresses(files)
-		for _, url := range SplitList(FlagOf(m, c, EtcdServersFlag)) {
+		for _, url := range EtcdServers(m, c) {
 			if host := HostOf(url); Loopback(host) || slices.Contains(own, host) {
 				return "the API server uses " + url
 			}

@@ -34,6 +34,15 @@ func (p *EtcdPod) Serves(servers []string) bool {
 // EtcdServersFlag is the API server's flag that names its etcds, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
+// EtcdServers are the etcds that an API server uses. The flag accumulates: if it is given twice, both
+// count (pflag's StringSlice).
+func EtcdServers(m ManifestFile, container string) (servers []string) {
+	for _, value := range FlagsOf(m, container, EtcdServersFlag) {
+		servers = append(servers, SplitList(value)...)
+	}
+	return servers
+}
+
 // FromHere are the URLs at which this host reaches a listener of etcd, the surest first. A listener
 // on all addresses is reached over both loopback addresses: either family may be switched off, and
 // a socket on :: takes both. So is localhost, which may mean either. A socket's path is one in the

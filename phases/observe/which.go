@@ -77,7 +77,7 @@ func usedEtcds(files, etcds []ManifestFile) (used []ManifestFile, certain bool) 
 	var servers, elsewhere []string
 	for _, m := range running(files, "kube-apiserver") {
 		c, _ := m.Manifest.Runs("kube-apiserver")
-		servers = append(servers, SplitList(FlagOf(m, c, EtcdServersFlag))...)
+		servers = append(servers, EtcdServers(m, c)...)
 		// /events#https://127.0.0.1:2382;https://…,…
 		for _, value := range FlagsOf(m, c, "etcd-servers-overrides") {
 			for _, override := range strings.Split(value, ",") {

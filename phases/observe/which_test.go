@@ -48,6 +48,10 @@ func TestOfSeveralEtcdsTheOneOfTheAPIServerIsLookedAfter(t *testing.T) {
 			others: "etcd-events.yaml"},
 		"for events, under the name that is kubeadm's": {own: "main.yaml", others: "etcd.yaml", files: []ManifestFile{
 			podFile(t, "etcd.yaml", "etcd", anywhere), podFile(t, "main.yaml", "main", main), api}},
+		"the API server names several, each in a flag of its own": {own: "etcd.yaml", others: "etcd-events.yaml",
+			files: []ManifestFile{podFile(t, "etcd-events.yaml", "etcd-events", events), first,
+				podFile(t, "kube-apiserver.yaml", "kube-apiserver", "kube-apiserver, "+
+					"'--etcd-servers=https://127.0.0.1:2379', '--etcd-servers=https://10.0.0.12:2379'")}},
 		"no API server, and kubeadm's name": {files: []ManifestFile{second, first}, own: "etcd.yaml",
 			others: "etcd-events.yaml"},
 		"nothing tells": {files: []ManifestFile{second, podFile(t, "x.yaml", "x", main)},

@@ -19,7 +19,7 @@ func (n *Node) OwnAnswers(f *Facts) bool {
 	}
 	if f.Etcd == nil {
 		m, c, ok := Program(f.Manifests, "kube-apiserver")
-		return !ok || slices.Contains(SplitList(FlagOf(m, c, "etcd-servers")), given[0])
+		return !ok || slices.Contains(EtcdServers(m, c), given[0])
 	}
 	return slices.Contains(n.clientURLs(f.Etcd), given[0]) || slices.Contains(f.Etcd.ClientURLs, given[0]) ||
 		op.ShareURL(f.Live.Members, []Member{{PeerURLs: f.Etcd.PeerURLs}})

@@ -18,7 +18,7 @@ func (o restorer) rewireAPIServer(f *Facts, m observe.ManifestFile, put *op.PutB
 	if servers == nil {
 		return nil
 	}
-	edited, err := m.Manifest.SetFlag(container, observe.EtcdServersFlag, strings.Join(servers, ","))
+	edited, err := m.Manifest.SetFlagOnce(container, observe.EtcdServersFlag, strings.Join(servers, ","))
 	if err != nil {
 		return fmt.Errorf("cannot switch the API server of %s to the restored members: %w", f.Node, err)
 	}
@@ -35,7 +35,7 @@ func (o restorer) rewired(m observe.ManifestFile) (servers []string, container s
 	if !ok {
 		return nil, ""
 	}
-	current := observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag))
+	current := observe.EtcdServers(m, container)
 	gone := func(entry string) bool {
 		return slices.Contains(o.Shared.OldHosts, observe.HostOf(entry)) &&
 			!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), observe.HostOf(entry))
@@ -76,7 +76,7 @@ func (o restorer) warnedOfServers(f *Facts) (warned []finding.Finding) {
 			continue
 		}
 		container, _ := m.Manifest.Runs("kube-apiserver")
-		for _, entry := range observe.SplitList(observe.FlagOf(m, container, observe.EtcdServersFlag)) {
+		for _, entry := range observe.EtcdServers(m, container) {
 			if host := observe.HostOf(entry); !observe.Loopback(host) &&
 				!slices.Contains(observe.HostsOf(o.Shared.ClientURLs), host) &&
 				!slices.Contains(o.Shared.OldHosts, host) {

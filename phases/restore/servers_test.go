@@ -55,3 +55,23 @@ func TestTheAPIServersEntriesThatNamedOldMembersAreRewritten(t *testing.T) {
 		})
 	}
 }
+
+// --etcd-servers may be given more than once, and each one counts: a member that is gone must not
+// stay in the first.
+func TestAnOldMemberIsRewrittenInWhicheverFlagItIs(t *testing.T) {
+	data := []byte(crashtest.PodManifest("kube-apiserver", "    - --etcd-servers=https://10.0.0.3:2379\n"+
+		"    - --etcd-servers=https://127.0.0.1:2379\n", ""))
+	m, err := manifests.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := &op.PutBackManifest{File: op.File{Data: data}}
+	o := restorer{Shared: &Shared{OldHosts: []string{"10.0.0.1", "10.0.0.3"},
+		ClientURLs: []string{"https://10.0.0.1:2379"}}}
+	err = o.rewireAPIServer(&Facts{Facts: &observe.Facts{Node: "cp1"}},
+		observe.ManifestFile{Data: data, Manifest: m}, put)
+	if err != nil || bytes.Contains(put.Data, []byte("10.0.0.3")) ||
+		bytes.Count(put.Data, []byte("--etcd-servers=https://127.0.0.1:2379,https://10.0.0.1:2379")) != 1 {
+		t.Errorf("%v\n%s", err, put.Data)
+	}
+}
