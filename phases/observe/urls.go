@@ -34,8 +34,8 @@ func (p *EtcdPod) Serves(servers []string) bool {
 // EtcdServersFlag is the API server's flag that names its etcds, without the dashes.
 const EtcdServersFlag = "etcd-servers"
 
-// EtcdServers are the etcds that an API server uses. The flag accumulates: if it is given twice, both
-// count (pflag's StringSlice).
+// EtcdServers are the etcds that an API server uses. The flag accumulates: if it is given twice,
+// both count (pflag's StringSlice).
 func EtcdServers(m ManifestFile, container string) (servers []string) {
 	for _, value := range FlagsOf(m, container, EtcdServersFlag) {
 		servers = append(servers, SplitList(value)...)
