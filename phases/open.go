@@ -85,11 +85,15 @@ func Open(c Config) (*Node, error) {
 		Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands),
 		Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
+	unready := engine.RefuseKind(unread)
+	if unready != nil && engine.Hint(unready) == "" {
+		unready = engine.WithHint(unready, "correct it: the kubelet could not start with it, either")
+	}
 	parts := engine.Parts{
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
 		Version: c.Version, Command: c.Command, Emit: c.Emit,
-		TooLate: tooLate(), Unready: engine.RefuseKind(unread),
+		TooLate: tooLate(), Unready: unready,
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,
 		Name: name, Access: access})

@@ -78,6 +78,9 @@ func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *tes
 			says: "swap is on, in /swapfile", hint: "`swapoff -a`"},
 		"it may be on": {files: map[string]string{config: "failSwapOn: false\n",
 			"/proc/swaps": swaps + "/swapfile file 1 0 -2\n"}},
+		"a drop-in allows it, and there is nothing else": {files: map[string]string{
+			dropIn:                  "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config-dir=/etc/kubelet.d\n",
+			"/etc/kubelet.d/a.conf": "failSwapOn: false\n", "/proc/swaps": swaps + "/swapfile file 1 0 -2\n"}},
 		"a directory of its drop-ins is gone": {files: map[string]string{config: "{}\n",
 			dropIn: "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config-dir=/etc/kubelet.d\n"},
 			says: "/etc/kubelet.d, the directory of its configuration, does not exist", hint: "make that directory"},

@@ -113,7 +113,8 @@ func readFiles(f Reader, flags map[string]string) (config KubeletConfig, need ne
 	for _, path := range paths {
 		read, err := mergeFile(f, path, filepath.Dir(file), &config)
 		unread = cmp.Or(unread, err)
-		if flags["config"] != "" && path != instanceConfig { // the kubelet reads it
+		own := path == file && flags["config"] != "" || path != file && path != instanceConfig
+		if own { // the kubelet reads it
 			need.merge(read, filepath.Dir(file), err)
 		}
 	}

@@ -67,11 +67,12 @@ func (n needs) fails(f Reader, flags map[string]string) (why, cure string) {
 			add("put it back", "%s, which its configuration names, does not exist", file)
 		}
 	}
-	allowed := n.swapless != nil && !*n.swapless
+	configured := flags["config"] != "" || flags["config-dir"] != ""
+	allowed := !configured || n.swapless != nil && !*n.swapless
 	if value, given := flags["fail-swap-on"]; given {
 		allowed = value == "false"
 	}
-	if swap := swapIn(f); swap != "" && len(flags) > 0 && !allowed {
+	if swap := swapIn(f); swap != "" && !allowed {
 		add("run `swapoff -a`, and take it out of /etc/fstab; or set failSwapOn: false in the kubelet's configuration",
 			"swap is on, in %s, and it does not run with swap", swap)
 	}
