@@ -253,6 +253,10 @@ func (o Options) notes(f *Facts) []finding.Finding {
 			"compared with what belongs there", err))
 	}
 	notes = append(append(notes, o.unexplained(f)...), f.ofAnother()...)
+	if o.FromDataDir == "" && f.Live != nil && f.LiveError != nil {
+		notes = append(notes, finding.New(finding.EtcdNoQuorum, f.Node, "etcd answers, but does not serve: %v. The "+
+			"backup holds what this member has; members that serve without it may hold more", f.LiveError))
+	}
 	if b := f.Backup.Behind; b != nil {
 		notes = append(notes, FellBack(Present(f.Facts), *b))
 	}

@@ -326,6 +326,7 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 // Whatever else of a node cannot be read, an etcd that answers is backed up.
 func TestABackupNeedsOnlyAnEtcdThatAnswers(t *testing.T) {
 	for text, change := range map[string]func(*Facts){
+		"may hold more":        func(f *Facts) { f.LiveError = errors.New("no leader") },
 		"cannot read enc.yaml": func(f *Facts) { f.FingerprintsError = errors.New("cannot read enc.yaml") },
 		"cannot read the static-pod directory": func(f *Facts) {
 			f.Etcd, f.Manifests, f.ManifestsError = nil, nil, errors.New("cannot read the static-pod directory")
