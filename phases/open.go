@@ -85,9 +85,9 @@ func Open(c Config) (*Node, error) {
 		Status: c.KubeletStatus, Wait: c.KubeletStopTimeout}
 	host := &node.Host{FS: disk, Kubelet: node.Service(node.Run, commands),
 		Runtime: node.CRI(kubelet.RuntimeEndpoint, disk), Processes: node.Proc(disk), Clock: node.WallClock()}
-	unready := engine.RefuseKind(unread)
-	if unready != nil && engine.Hint(unready) == "" {
-		unready = engine.WithHint(unready, "correct it: the kubelet could not start with it, either")
+	var unready error
+	if unread != nil {
+		unready = engine.Refuse("correct it: the kubelet could not start with it, either", "%v", unread)
 	}
 	parts := engine.Parts{
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),

@@ -113,8 +113,11 @@ func readFiles(f Reader, flags map[string]string) (config KubeletConfig, need ne
 	for _, path := range paths {
 		read, err := mergeFile(f, path, filepath.Dir(file), &config)
 		unread = cmp.Or(unread, err)
-		own := path == file && flags["config"] != "" || path != file && path != instanceConfig
-		if own { // the kubelet reads it
+		switch {
+		case path == instanceConfig: // kubeadm reads it, and not the kubelet
+		case path == file && flags["config"] == "": // it may be the kubelet's
+			need.unread = cmp.Or(need.unread, err)
+		default:
 			need.merge(read, filepath.Dir(file), err)
 		}
 	}
