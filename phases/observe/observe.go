@@ -26,7 +26,7 @@ func (n *Node) Observe(ctx context.Context, id string) (*Facts, error) {
 	if err := cmp.Or(f.ManifestsError, f.EtcdError, f.FingerprintsError); err != nil {
 		return nil, err
 	}
-	if one, _ := node.IsRegular(n.FS, f.ManifestDir); one {
+	if n.onePod(f.ManifestDir) {
 		return nil, engine.Refuse("set the kubelet's staticPodPath to a directory with that file in it, and restart "+
 			"the kubelet", "the kubelet takes its static pods from the single file %s, and not from a directory, in "+
 			"which etcdpod could replace them", f.ManifestDir)
@@ -64,7 +64,7 @@ func (n *Node) ObserveAround(ctx context.Context, id string) *Facts {
 // and the files do not say, such as the pod's address, is filled in.
 func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error) {
 	names, err := n.FS.ReadDir(dir)
-	if one, _ := node.IsRegular(n.FS, dir); one {
+	if n.onePod(dir) {
 		names, dir, err = []string{path.Base(dir)}, path.Dir(dir), nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,6 +97,15 @@ func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error
 		n.configure(&files[i])
 	}
 	return files, nil
+}
+
+// onePod says whether the kubelet was given a single manifest instead of a directory.
+func (n *Node) onePod(file string) bool {
+	if one, err := node.IsRegular(n.FS, file); err != nil || !one {
+		return false
+	}
+	data, err := n.FS.ReadFile(file)
+	return err == nil && manifests.MayBePod(data)
 }
 
 // FlagOf returns a flag's value, with the container's variables expanded.
