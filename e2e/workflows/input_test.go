@@ -341,6 +341,13 @@ func TestAnEtcdThatAnswersIsBackedUpWhateverItsManifestIsLike(t *testing.T) {
 	n.want(0, []string{"backup"}, gone, "it may not start again", "verified")
 	back()
 
+	back = n.written("/etc/kubernetes/manifests/etcd.yaml", "    - etcd\n", "    - sh\n    - -c\n    - exec etcd\n")
+	const shell = "etcd.yaml starts etcd through a shell"
+	n.want(6, []string{"status"}, shell, answers,
+		"Next: have the manifest start etcd itself")
+	n.want(0, []string{"backup"}, shell, "verified")
+	back()
+
 	etcd, aside := n.Path(sandbox.ManifestDir+"/etcd.yaml"), n.Path("/srv-etcd.yaml")
 	must(t, os.Rename(etcd, aside))
 	n.want(6, []string{"status"}, "no manifest in /etc/kubernetes/manifests runs etcd", answers)
@@ -443,7 +450,7 @@ func TestANodeThatIsNotLaidOutAsOneIsRefused(t *testing.T) {
 		{dir, "etc/kubernetes/pki/etcd/peer.crt", [][]string{phase("certs")}, "peer.crt: is a directory"},
 		{file, "var/lib/etcdpod", [][]string{phase("certs"),
 			{"runs"}, {"backups"}, {"prune", "--yes"}, {"resume"}, {"rollback"}}, "not a directory"},
-		{dir, "var/lib/kubelet/config.yaml", [][]string{phase("certs"), {"status"}}, "config.yaml: is a directory"},
+		{dir, "var/lib/kubelet/config.yaml", [][]string{phase("certs")}, "config.yaml: is a directory"},
 		{file, "the root", [][]string{phase("certs"), {"status"}, {"runs"}, {"certs", "check"}},
 			"cannot look for a node: "},
 		{nothing, "the root", [][]string{phase("certs"), {"status"}, {"backups"}, {"apiserver", "show"}},

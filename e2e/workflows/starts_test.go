@@ -85,6 +85,22 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	n.want(6, []string{"certs", "check"}, "nothing is mounted there")
 	back()
 
+	const config, endpoint = "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint:"
+	unit := n.written("/etc/systemd/system/kubelet.service", "",
+		"[Service]\nExecStart=/usr/bin/kubelet --config="+config+"\n")
+	back = n.written(config, endpoint, "tlsCertFile: gone.crt\n"+endpoint)
+	n.refused([]string{b.file}, "the kubelet would not start: /var/lib/kubelet/gone.crt, which its configuration "+
+		"names, does not exist", "put it back")
+	n.want(6, []string{"status"}, "/var/lib/kubelet/gone.crt")
+	n.done("backup")
+	back()
+	back = n.written(config, endpoint, "staticPodPath: [\n"+endpoint)
+	n.refused([]string{b.file}, "cannot read the kubelet's configuration "+config, "correct it")
+	n.want(6, []string{"status"}, "the kubelet would not start: cannot read the kubelet's configuration "+config)
+	n.done("backup")
+	back()
+	unit()
+
 	// The kubelet would act on these at once.
 	must(t, n.StopKubelet(n.ctx))
 	const etcd = "/etc/kubernetes/manifests/etcd.yaml"
