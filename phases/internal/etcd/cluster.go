@@ -200,21 +200,37 @@ func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
 // Disarm turns off all alarms, including those of members that no longer exist, and returns them.
 // The cause of an alarm stays.
 func (c *Client) Disarm(ctx context.Context) ([]Alarm, error) {
+	return c.disarm(ctx, func(Alarm) bool { return true })
+}
+
+// NoSpace is the alarm of a member whose database has reached its quota.
+const NoSpace = "NOSPACE"
+
+// DisarmNoSpace is [Client.Disarm] for that alarm alone.
+func (c *Client) DisarmNoSpace(ctx context.Context) ([]Alarm, error) {
+	return c.disarm(ctx, func(a Alarm) bool { return a.Name == NoSpace })
+}
+
+func (c *Client) disarm(ctx context.Context, which func(Alarm) bool) (disarmed []Alarm, err error) {
 	alarms, err := c.Alarms(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range alarms {
+		if !which(a) {
+			continue
+		}
 		_, err := call(ctx, c, c.access.CallTimeout, "disarm "+a.Name,
 			"", func(ctx context.Context) (*clientv3.AlarmResponse, error) {
 				return c.v3.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: a.MemberID,
 					Alarm: pb.AlarmType(pb.AlarmType_value[a.Name])})
 			})
 		if err != nil {
-			return nil, err
+			return disarmed, err
 		}
+		disarmed = append(disarmed, a)
 	}
-	return alarms, nil
+	return disarmed, nil
 }
 
 // Hash is a hash of the keys and values of one member. Two members' hashes are comparable when both

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -15,7 +16,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 )
 
-// peerTimeout bounds one question to a peer port: a member that does not serve its peers yet
+// peerTimeout bounds one question to a peer port, unless the access has a bound for each call: a member that does not serve its peers yet
 // accepts the connection, but does not answer.
 const peerTimeout = 2 * time.Second
 
@@ -97,7 +98,7 @@ func (a Access) get(ctx context.Context, raw, name, path string) (status int, te
 	if err != nil {
 		return 0, nil, err
 	}
-	client := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
+	client := &http.Client{Timeout: cmp.Or(a.CallTimeout, peerTimeout), Transport: &http.Transport{
 		Proxy: nil, // never through one, whatever the environment says
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return at.dial(ctx)
