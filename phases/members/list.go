@@ -72,6 +72,10 @@ func List(ctx context.Context, n *observe.Node) (Listing, error) {
 	if err != nil {
 		return Listing{}, err
 	}
+	return r.list(ctx), ctx.Err()
+}
+
+func (r *roster) list(ctx context.Context) Listing {
 	l := Listing{Through: r.through, Quorum: r.quorum, Members: []Entry{}, OtherAPIServers: []APIServer{}}
 	if r.cluster != 0 {
 		l.ClusterID = etcd.FormatID(r.cluster)
@@ -94,7 +98,7 @@ func List(ctx context.Context, n *observe.Node) (Listing, error) {
 	}
 	r.place(ctx, &l)
 	l.judge(r)
-	return l, ctx.Err()
+	return l
 }
 
 // take notes what a member says about itself.
